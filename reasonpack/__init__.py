@@ -1,0 +1,55 @@
+"""Pack multi-turn reasoning chats once, trained exactly as N passes would.
+
+    import reasonpack
+    options = reasonpack.Options(tokenizer="fixtures/tokenizer")
+    manifest = reasonpack.pack_files(["fixtures/chats.jsonl"], Path("packed"), options)
+
+Modules follow the way of the data: `conversation` → `views` → `layout` → `packing` →
+`shard`. Names of the public API are loaded when they are first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from reasonpack.errors import (
+    FormatError,
+    ReasonpackError,
+    RecordError,
+    StorageError,
+    TemplateError,
+    TokenizerError,
+    UsageError,
+)
+
+if TYPE_CHECKING:
+    from reasonpack.run.pack import Manifest, pack_files, read_manifest
+    from reasonpack.run.unit import Options
+
+__all__ = [
+    "FormatError",
+    "Manifest",
+    "Options",
+    "ReasonpackError",
+    "RecordError",
+    "StorageError",
+    "TemplateError",
+    "TokenizerError",
+    "UsageError",
+    "pack_files",
+    "read_manifest",
+]
+
+_HOMES = {
+    "Manifest": "reasonpack.run.pack",
+    "Options": "reasonpack.run.unit",
+    "pack_files": "reasonpack.run.pack",
+    "read_manifest": "reasonpack.run.pack",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'reasonpack' has no attribute {name!r}")

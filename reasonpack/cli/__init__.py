@@ -1,0 +1,77 @@
+"""The command line: one file a command, loaded when it is called."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+__all__ = ["cli", "main"]
+
+COMMANDS = {
+    "pack": "Pack chats into rows that train exactly as N passes would.",
+    "inspect": "Show a row of a dataset: segments, text, what is trained.",
+}
+
+
+class _Lazy(click.Group):
+    """Imports a command's module only when that command is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = importlib.import_module(f"reasonpack.cli.{cmd_name}").command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="reasonpack", message="%(prog)s %(version)s")
+def cli() -> None:
+    """Pack multi-turn reasoning chats once, trained exactly as N passes would.
+
+    Data goes to standard output, progress and messages to standard error. Exit status:
+    0 done, 1 stopped by an error, 2 wrong usage, 3 done with some records rejected.
+    """
+
+
+def main() -> None:
+    """Run the command line; errors of ours end in one line and an exit status."""
+    sys.exit(run(cli))
+
+
+def run(entry: Callable[..., Any]) -> int:
+    """Call a click command and return the exit status."""
+    from reasonpack.errors import ReasonpackError, UsageError  # noqa: PLC0415
+
+    try:
+        return int(entry(standalone_mode=False, prog_name="reasonpack") or 0)
+    except click.exceptions.Exit as error:
+        return error.exit_code
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("Interrupted.", err=True)
+        return 130
+    except ReasonpackError as error:
+        click.echo(f"Error: {printable(str(error))}", err=True)
+        return 2 if isinstance(error, UsageError) else 1
+
+
+def printable(text: str) -> str:
+    r"""Escape what could steer a terminal; text from data goes through here.
+
+    >>> printable("a\x1b[31m\nb")
+    'a\\x1b[31m\\nb'
+    """
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

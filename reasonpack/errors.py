@@ -1,0 +1,80 @@
+"""Everything reasonpack refuses, as one tree of exceptions.
+
+    ReasonpackError                 where: what, expected what. Fix: …
+    ├── UsageError                  the command line or an option         exit 2
+    ├── RecordError                 one record of the input                exit 1, or a reject
+    ├── TemplateError               the chat template itself               exit 1
+    ├── TokenizerError              the tokenizer file                     exit 1
+    ├── FormatError                 a dataset directory, a shard           exit 1
+    └── StorageError                a path that cannot be read or written  exit 1
+
+A message names where the fault is, what was found, what was expected and how
+to mend it, in that order and in one line, so that it reads the same on a
+terminal, in `rejects.jsonl` and in a log.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = [
+    "FormatError",
+    "ReasonpackError",
+    "RecordError",
+    "StorageError",
+    "TemplateError",
+    "TokenizerError",
+    "UsageError",
+]
+
+
+class ReasonpackError(Exception):
+    """Base of every error that reasonpack raises on purpose."""
+
+
+class UsageError(ReasonpackError):
+    """An option, or a combination of options, that makes no sense."""
+
+
+class TemplateError(ReasonpackError):
+    """A chat template that cannot be loaded, or that cannot be trusted."""
+
+
+class TokenizerError(ReasonpackError):
+    """A tokenizer that cannot be loaded, or whose ids cannot be reproduced."""
+
+
+class FormatError(ReasonpackError):
+    """A dataset or shard that is not whole, or not of a version known here."""
+
+
+class StorageError(ReasonpackError):
+    """A path that cannot be read or written."""
+
+
+@dataclass(eq=False)
+class RecordError(ReasonpackError):
+    """One record that cannot be packed.
+
+    Attributes:
+        reason: short stable code, counted in the manifest, e.g. `overlong`.
+        path: field within the record, e.g. `messages[3].content`; may be empty.
+        what: what was found and what was expected.
+        fix: what the user can do about it; may be empty.
+        where: `file:line` of the record, filled in by whoever knows it.
+
+    >>> print(RecordError("type", "messages[0].role", "got int, expected a string",
+    ...                   fix="Write the role as text.", where="chats.jsonl:7"))
+    chats.jsonl:7: messages[0].role: got int, expected a string. Fix: Write the role as text.
+    """
+
+    reason: str
+    path: str
+    what: str
+    fix: str = ""
+    where: str = ""
+
+    def __str__(self) -> str:
+        head = "".join(f"{part}: " for part in (self.where, self.path) if part)
+        tail = f" Fix: {self.fix}" if self.fix else ""
+        return f"{head}{self.what}.{tail}"

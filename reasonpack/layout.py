@@ -1,0 +1,269 @@
+"""The views of one conversation → one laid-out sample: a token forest in pre-order.
+
+    view 1   h1 t1 r_out1                     h1 ─┬─ t1 ── r_out1
+    view 2   h1 r_in1 h2 t2 r_out2                └─ r_in1 ── h2 ── t2 ── r_out2
+
+    row      h1 t1 r_out1 r_in1 h2 t2 r_out2
+
+Views are inserted into a trie of tokens in order, and the trie is written out depth
+first, children in order of insertion. A token's position is its depth, and it is
+visible from itself up to the end of its subtree. Where views share tokens these are
+written once; where a template rewrites its history the paths part.
+
+The trie is compressed: a node holds a run of tokens, and comparing runs is one NumPy
+operation, so that the cost is linear in the tokens of the views.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reasonpack.errors import RecordError
+
+__all__ = ["IGNORE", "EncodedView", "Sample", "Segments", "common_prefix", "lay_out"]
+
+I32 = NDArray[np.int32]
+IGNORE = -100
+"""Label of a token that is not trained, as everywhere in the field."""
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedView:
+    """A view in tokens, L of them.
+
+    Attributes:
+        tokens: i32[L], prompt and then completion.
+        prompt_length: how many of them are the prompt.
+        kinds: u8[L], what each token is part of.
+        messages: i32[L], the message it belongs to, −1 for none.
+    """
+
+    tokens: I32
+    prompt_length: int
+    kinds: NDArray[np.uint8]
+    messages: I32
+
+
+@dataclass(frozen=True, slots=True)
+class Segments:
+    """S runs of tokens of one kind, one message and one visibility; they tile T tokens.
+
+    Attributes:
+        start: i32[S], first token.
+        visible_until: i32[S], one past the last token that may attend to it.
+        kind: u8[S].
+        message: i32[S].
+    """
+
+    start: I32
+    visible_until: I32
+    kind: NDArray[np.uint8]
+    message: I32
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One conversation laid out in T tokens and S segments.
+
+    Attributes:
+        id: the conversation's id.
+        input_ids: i32[T].
+        position_ids: i32[T], the position each token has at inference.
+        labels: i32[T], the token itself where it is trained, else −100; unshifted.
+        segments: tile the sample.
+        views: how many views it holds.
+        longest_view: tokens of the longest one.
+        npass_tokens: tokens of all leaves, which is what N-pass has to write.
+        naive_tokens: tokens of all views, one a trained message.
+    """
+
+    id: str
+    input_ids: I32
+    position_ids: I32
+    labels: I32
+    segments: Segments
+    views: int
+    longest_view: int
+    npass_tokens: int
+    naive_tokens: int
+
+    @property
+    def length(self) -> int:
+        """Tokens in the sample."""
+        return len(self.input_ids)
+
+
+@dataclass(slots=True)
+class _Node:
+    """A run of tokens that every view through it shares."""
+
+    tokens: I32
+    kinds: NDArray[np.uint8]
+    messages: I32
+    trained: NDArray[np.bool_]
+    children: list[_Node]
+
+    def split(self, at: int) -> None:
+        """Cut the run at `at`; the second part becomes the only child."""
+        rest = _Node(
+            self.tokens[at:],
+            self.kinds[at:],
+            self.messages[at:],
+            self.trained[at:],
+            self.children,
+        )
+        self.tokens, self.kinds = self.tokens[:at], self.kinds[:at]
+        self.messages, self.trained = self.messages[:at], self.trained[:at]
+        self.children = [rest]
+
+
+def lay_out(id_: str, views: Sequence[EncodedView]) -> Sample:
+    """Lay out the views of a conversation once.
+
+    Raises:
+        RecordError: two trained branches start at one token, which no row can hold
+            under the usual loss, or a view has no prompt.
+
+    >>> import numpy as np
+    >>> def view(prompt, completion):
+    ...     tokens = np.array(prompt + completion, np.int32)
+    ...     return EncodedView(tokens, len(prompt), np.zeros(len(tokens), np.uint8), tokens * 0)
+    >>> sample = lay_out("two turns", [view([1, 2], [3, 4]), view([1, 2, 4, 5], [6])])
+    >>> sample.input_ids.tolist()
+    [1, 2, 3, 4, 4, 5, 6]
+    >>> sample.position_ids.tolist()
+    [0, 1, 2, 3, 2, 3, 4]
+    >>> sample.labels.tolist()
+    [-100, -100, 3, 4, -100, -100, 6]
+    >>> sample.segments.start.tolist(), sample.segments.visible_until.tolist()
+    ([0, 2, 4], [7, 4, 7])
+    """
+    roots: list[_Node] = []
+    for view in views:
+        if view.prompt_length == 0:
+            raise RecordError(
+                "view",
+                "messages",
+                "a view without any prompt token, expected something that the model answers",
+                fix="put a user message before the answer",
+            )
+        _insert(roots, view)
+    nodes = list(_preorder(roots))
+    lengths = np.array([len(node.tokens) for node, _, _ in nodes], np.int64)
+    depths = np.array([depth for _, depth, _ in nodes], np.int64)
+    starts = np.cumsum(lengths) - lengths
+    ends = _subtree_ends([level for _, _, level in nodes], starts, int(lengths.sum()))
+    tokens = np.concatenate([node.tokens for node, _, _ in nodes])
+    trained = np.concatenate([node.trained for node, _, _ in nodes])
+    positions = np.arange(len(tokens)) + np.repeat(depths - starts, lengths)
+    _check_parents(trained, positions)
+    leaves = [not node.children for node, _, _ in nodes]
+    return Sample(
+        id=id_,
+        input_ids=tokens,
+        position_ids=positions.astype(np.int32),
+        labels=np.where(trained, tokens, np.int32(IGNORE)).astype(np.int32),
+        segments=_segments(nodes, starts, ends),
+        views=len(views),
+        longest_view=max(len(view.tokens) for view in views),
+        npass_tokens=int((depths + lengths)[leaves].sum()),
+        naive_tokens=sum(len(view.tokens) for view in views),
+    )
+
+
+def _insert(siblings: list[_Node], view: EncodedView) -> None:
+    tokens = view.tokens
+    trained = np.zeros(len(tokens), bool)
+    trained[view.prompt_length :] = True
+    at = 0
+    while at < len(tokens):
+        node = next((node for node in siblings if node.tokens[0] == tokens[at]), None)
+        if node is None:
+            rest = slice(at, None)
+            siblings.append(
+                _Node(tokens[rest], view.kinds[rest], view.messages[rest], trained[rest], [])
+            )
+            return
+        shared = common_prefix(node.tokens, tokens[at:])
+        node.trained[:shared] |= trained[at : at + shared]
+        at += shared
+        if at < len(tokens) and shared < len(node.tokens):
+            node.split(shared)
+        siblings = node.children
+
+
+def common_prefix(a: I32, b: I32) -> int:
+    """Return how many leading elements are equal.
+
+    >>> common_prefix(np.array([1, 2, 3], np.int32), np.array([1, 2, 4, 5], np.int32))
+    2
+    """
+    length = min(len(a), len(b))
+    differs = a[:length] != b[:length]
+    first = int(differs.argmax()) if length else 0
+    return first if length and differs[first] else length
+
+
+def _preorder(roots: Sequence[_Node]) -> Iterator[tuple[_Node, int, int]]:
+    """Yield each node with its depth in tokens and its level in nodes, parents first."""
+    stack = [(node, 0, 0) for node in reversed(roots)]
+    while stack:
+        node, depth, level = stack.pop()
+        yield node, depth, level
+        below = depth + len(node.tokens)
+        stack.extend((child, below, level + 1) for child in reversed(node.children))
+
+
+def _subtree_ends(levels: Sequence[int], starts: NDArray[np.int64], total: int) -> list[int]:
+    """Return where each node's subtree ends: at the next node that is not below it.
+
+    >>> _subtree_ends([0, 1, 1, 0], np.array([0, 2, 5, 6]), 9)
+    [6, 5, 6, 9]
+    """
+    ends = [total] * len(levels)
+    open_: list[int] = []
+    for node, level in enumerate(levels):
+        while open_ and levels[open_[-1]] >= level:
+            ends[open_.pop()] = int(starts[node])
+        open_.append(node)
+    return ends
+
+
+def _segments(
+    nodes: Sequence[tuple[_Node, int, int]], starts: NDArray[np.int64], ends: Sequence[int]
+) -> Segments:
+    """Cut every node where kind or message changes."""
+    all_starts, all_ends, kinds, messages = [], [], [], []
+    for (node, _, _), start, end in zip(nodes, starts, ends, strict=True):
+        changes = (np.diff(node.kinds) != 0) | (np.diff(node.messages) != 0)
+        cuts = np.concatenate(([0], np.flatnonzero(changes) + 1))
+        all_starts.append(cuts + start)
+        all_ends.append(np.full(len(cuts), end))
+        kinds.append(node.kinds[cuts])
+        messages.append(node.messages[cuts])
+    return Segments(
+        start=np.concatenate(all_starts).astype(np.int32),
+        visible_until=np.concatenate(all_ends).astype(np.int32),
+        kind=np.concatenate(kinds),
+        message=np.concatenate(messages),
+    )
+
+
+def _check_parents(trained: NDArray[np.bool_], positions: NDArray[np.int64]) -> None:
+    """Assert that every trained token stands right after its parent in the tree.
+
+    Trainers predict token k from what stands at k − 1, whatever the mask.
+    """
+    first_of_branch = np.ones(len(trained), bool)
+    first_of_branch[1:] = np.diff(positions) != 1
+    if np.any(trained & first_of_branch):
+        raise RecordError(
+            "layout",
+            "messages",
+            "two answers follow the same prompt, expected one row to hold all of them",
+            fix='set "train": false on one of the messages',
+        )

@@ -1,0 +1,30 @@
+"""Attention masks from a row's segments, one module per consumer.
+
+A row says who sees whom with one integer per segment (`segment_start`,
+`segment_visible_until`). Everything here starts from the same integer per
+token, made once by `stack`:
+
+    rows ──stack──> visible_until i32[B, T]
+                        ├── dense.visible, dense.additive   SDPA, eager attention
+                        ├── flex.mask_mod, flex.block_mask  PyTorch FlexAttention
+                        ├── flashmask.startend_row_indices  FlashMask
+                        ├── magi.slices                     MagiAttention
+                        ├── blocks.forward, blocks.backward FlashAttention-4 (CuTe)
+                        └── varlen.cu_seqlens               any varlen kernel, npass rows only
+
+The rule, with q and k counted from the start of the row:
+
+    visible(q, k)  ⇔  k <= q < visible_until[k]
+
+A padding token p has `visible_until[p] = p + 1`: it sees itself only and nobody
+else sees it, so no row of a softmax is empty.
+
+Letters in shapes: B rows of a batch, T tokens of a padded row, S segments of a
+row. Importing this package does not import torch.
+"""
+
+from __future__ import annotations
+
+from reasonpack.masks.rows import Window, stack, visible_until
+
+__all__ = ["Window", "stack", "visible_until"]

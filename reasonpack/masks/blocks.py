@@ -1,0 +1,183 @@
+"""`visible_until` becomes lists of blocks: full, partial, and the rest skipped.
+
+    4 × 4 blocks, q down, k across       per q block:   partial   full
+    P . . .                              0              0         -
+    F P . .                              1              1         0
+    F . P .       (a branch is skipped)  2              2         0
+    F . F P                              3              3         0, 2
+
+A block of queries `[q0, q1)` and keys `[k0, k1)` is judged from the lowest and the
+highest `visible_until` of its keys alone, and exactly (`classify` has the proof).
+So no T × T grid is made: O(B·T) time for the extremes and O(B·T² / (bq·bk)) for the
+lists, 64k entries for 32k tokens in blocks of 128.
+
+`forward` and `backward` make what FlashAttention-4 takes (`flash_attn.cute`,
+`BlockSparseTensorsTorch`); its aux tensor is `visible_until` itself, and its mask is
+
+    @cute.jit
+    def mask_mod(batch, head, m_idx, n_idx, seqlen_info, aux_tensors):
+        return (n_idx <= m_idx) & (m_idx < aux_tensors[0][batch[0], n_idx[0]])
+
+    flash_attn_func(q, k, v, mask_mod=mask_mod, aux_tensors=[visible_until],
+                    block_sparse_tensors=…, block_sparse_tensors_bwd=…)
+
+all on the GPU. Sources: `flash_attn/cute/interface.py`, `block_sparsity.py` in
+Dao-AILab/flash-attention.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reasonpack.masks.rows import Window
+
+__all__ = ["BlockLists", "backward", "classify", "forward", "grid"]
+
+
+@dataclass(frozen=True, slots=True)
+class BlockLists:
+    """Block lists under the field names of FlashAttention-4; heads broadcast from 1.
+
+    Attributes:
+        mask_block_cnt: `i32[B, 1, M]`, partial blocks of each outer block.
+        mask_block_idx: `i32[B, 1, M, N]`, their numbers, rising; then the numbers of
+            the other blocks, rising, which no kernel reads.
+        full_block_cnt: `i32[B, 1, M]`, blocks that need no mask.
+        full_block_idx: `i32[B, 1, M, N]`.
+        block_size: tokens of a block, `(query, key)`.
+    """
+
+    mask_block_cnt: NDArray[np.int32]
+    mask_block_idx: NDArray[np.int32]
+    full_block_cnt: NDArray[np.int32]
+    full_block_idx: NDArray[np.int32]
+    block_size: tuple[int, int]
+
+
+def forward(
+    visible_until: NDArray[np.int32],
+    *,
+    block_size: tuple[int, int] = (128, 128),
+    window: Window | None = None,
+) -> BlockLists:
+    """List for each block of queries the blocks of keys to visit (M query, N key blocks).
+
+    Args:
+        visible_until: `i32[B, T]`, exclusive.
+        block_size: `(query, key)` tokens; the kernel fixes it: (128, 128) on Hopper,
+            (256, 128) on Blackwell.
+        window: as in `grid`.
+
+    >>> lists = forward(np.array([[4, 4, 3, 4]], np.int32), block_size=(1, 1))
+    >>> lists.full_block_cnt.tolist(), lists.full_block_idx[0, 0, 3].tolist()
+    ([[[1, 2, 3, 3]]], [0, 1, 3, 2])
+    """
+    partial, full = grid(visible_until, block_size=block_size, window=window)
+    return BlockLists(*_ordered(partial), *_ordered(full), block_size=block_size)
+
+
+def backward(
+    visible_until: NDArray[np.int32],
+    *,
+    block_size: tuple[int, int] = (128, 128),
+    window: Window | None = None,
+) -> BlockLists:
+    """List for each block of keys the blocks of queries to visit (M key, N query blocks).
+
+    Args:
+        visible_until: `i32[B, T]`, exclusive.
+        block_size: `(query, key)` tokens, as the backward kernel wants it.
+        window: as in `grid`.
+
+    >>> lists = backward(np.array([[4, 4, 3, 4]], np.int32), block_size=(1, 1))
+    >>> lists.full_block_cnt.tolist()
+    [[[4, 3, 1, 1]]]
+    """
+    partial, full = grid(visible_until, block_size=block_size, window=window)
+    return BlockLists(
+        *_ordered(partial.swapaxes(1, 2)), *_ordered(full.swapaxes(1, 2)), block_size=block_size
+    )
+
+
+def grid(
+    visible_until: NDArray[np.int32],
+    *,
+    block_size: tuple[int, int] = (128, 128),
+    window: Window | None = None,
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Tell for each block whether it is partial and whether it is full: two `bool[B, M, N]`.
+
+    M = ceil(T / block_size[0]) blocks of queries, N = ceil(T / block_size[1]) of keys.
+    A block that reaches past T is never full. Exact; with a window the full blocks are
+    exact and the partial ones may hold a few in which nothing is visible.
+
+    >>> partial, full = grid(np.array([[4, 4, 3, 4]], np.int32), block_size=(2, 2))
+    >>> partial.astype(int).tolist(), full.astype(int).tolist()
+    ([[[1, 0], [0, 1]]], [[[0, 0], [1, 0]]])
+    """
+    total = visible_until.shape[1]
+    query, key = block_size
+    low, high = _extremes(visible_until, key)
+    seen, full = classify(
+        low[:, None, :],
+        high[:, None, :],
+        q_start=np.arange(0, total, query)[:, None],
+        k_start=np.arange(0, total, key)[None, :],
+        block_size=block_size,
+    )
+    if window is not None:
+        position = np.asarray(window.position_ids)
+        q_low, q_high = _extremes(position, query)
+        k_low, k_high = _extremes(position, key)
+        seen &= q_low[:, :, None] - k_high[:, None, :] < window.size
+        full &= q_high[:, :, None] - k_low[:, None, :] < window.size
+    return seen & ~full, full
+
+
+def classify(
+    until_low: Any, until_high: Any, *, q_start: Any, k_start: Any, block_size: tuple[int, int]
+) -> tuple[Any, Any]:
+    """Decide for blocks `[q0, q1) × [k0, k1)` whether any pair, and whether every pair, is visible.
+
+    Works on NumPy arrays and torch tensors alike; arguments broadcast.
+
+    Any: `k0 < q1` and the highest `visible_until` is above `q0`. If every key lies
+    before `q0`, query `q0` is the first to lose a key, so it sees one exactly then. If
+    not, `k0 < q1` puts some key of the block in `[q0, q1)`, which sees itself; and its
+    `visible_until` is above itself, so above `q0`.
+
+    Every: the last key is not after the first query, and the lowest `visible_until`
+    reaches `q1`. Ends are not clipped at T: a block that reaches past T has either
+    `q1 > T >= visible_until` or a last key `>= T > q0`, so it is never full.
+
+    Args:
+        until_low: lowest `visible_until` of each block of keys.
+        until_high: highest `visible_until` of each block of keys.
+        q_start: first query `q0` of each block of queries.
+        k_start: first key `k0` of each block of keys.
+        block_size: `(query, key)` tokens.
+
+    >>> classify(4, 8, q_start=4, k_start=0, block_size=(4, 4))
+    (True, False)
+    """
+    query, key = block_size
+    any_visible = (k_start < q_start + query) & (until_high > q_start)
+    all_visible = (k_start + key - 1 <= q_start) & (until_low >= q_start + query)
+    return any_visible, all_visible
+
+
+def _extremes(values: NDArray[np.int32], size: int) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """Lowest and highest value of each block of `size`: two `i32[B, ceil(T / size)]`."""
+    edges = np.arange(0, values.shape[1], size)
+    return np.minimum.reduceat(values, edges, axis=1), np.maximum.reduceat(values, edges, axis=1)
+
+
+def _ordered(blocks: NDArray[np.bool_]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """Count and list the set columns of each row, set ones first, each part rising."""
+    count = blocks.sum(axis=-1, dtype=np.int32)
+    index = np.argsort(~blocks, axis=-1, kind="stable").astype(np.int32)
+    return count[:, None], index[:, None]

@@ -1,0 +1,29 @@
+"""`visible_until` becomes FlashMask's `startend_row_indices`.
+
+    visible_until i32[B, T]   ->   startend_row_indices i32[B, 1, T, 1]
+
+FlashMask describes a mask by columns. In its causal form with one bound, entry k is
+the first query row, at or below the diagonal, from which on key k is hidden: exactly
+`visible_until[k]`. The second axis broadcasts over the key heads.
+
+Cost: O(B·T), no copy. A sliding window cannot be said with one bound: the queries within
+a window of k are no interval where branches follow. Use `flex` or `dense` for one.
+
+Source: `paddle.nn.functional.flashmask_attention`, arXiv 2410.01359.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["startend_row_indices"]
+
+
+def startend_row_indices(visible_until: NDArray[np.int32]) -> NDArray[np.int32]:
+    """Reshape `i32[B, T]` to `i32[B, 1, T, 1]`; call the kernel with `causal=True`.
+
+    >>> startend_row_indices(np.array([[3, 2, 3]], np.int32)).tolist()
+    [[[[3], [2], [3]]]]
+    """
+    return np.asarray(visible_until, np.int32)[:, None, :, None]

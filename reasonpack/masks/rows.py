@@ -1,0 +1,139 @@
+"""Rows of a shard become one integer per token: `visible_until i32[B, T]`.
+
+    segment_start          0     2     4              length 6
+    segment_visible_until  6     4     6
+    ->
+    visible_until          6 6 | 4 4 | 6 6 | 7 8      padded to 8
+
+Cost: O(S + T) a row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reasonpack.errors import FormatError, UsageError
+
+__all__ = ["Window", "stack", "visible_until"]
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """A sliding window, measured in positions: `position_ids[q] - position_ids[k] < size`.
+
+    Not in row indices: the copy of a response stands far behind the text that it
+    follows at inference, but its positions go on where that text ends.
+
+    Attributes:
+        position_ids: `i32[B, T]`, as in the rows; any value in padding. A NumPy array
+            for the NumPy consumers, a tensor or an array for `flex`.
+        size: positions that a token sees, itself included; at least 1.
+    """
+
+    position_ids: Any
+    size: int
+
+    def __post_init__(self) -> None:
+        if self.size < 1:
+            raise UsageError(
+                f"window: size {self.size}, expected at least 1. "
+                "Fix: pass the model's sliding_window."
+            )
+
+
+def visible_until(
+    row: Mapping[str, Any], padded_length: int | None = None, *, where: str = "row"
+) -> NDArray[np.int32]:
+    """Expand the segments of one row to `i32[T]`, T = `padded_length` or the row's own length.
+
+    Entry k is the first token after k that does not see k, row-relative; token k is
+    visible to exactly the tokens from k to there. Padding token p gets p + 1.
+
+    Args:
+        row: the columns `length`, `segment_start` and `segment_visible_until`
+            (`i32[S]`, exclusive, row-relative), as lists or arrays.
+        padded_length: tokens of the padded row; at least `length`.
+        where: how errors name the row.
+
+    Raises:
+        FormatError: the segments do not tile the row, or are no pre-order.
+        UsageError: `padded_length` is below the row's length.
+
+    >>> row = {"length": 6, "segment_start": [0, 2, 4], "segment_visible_until": [6, 4, 6]}
+    >>> visible_until(row, 8).tolist()
+    [6, 6, 4, 4, 6, 6, 7, 8]
+    """
+    length = int(row["length"])
+    start = np.asarray(row["segment_start"], np.int32)
+    until = np.asarray(row["segment_visible_until"], np.int32)
+    _check_segments(start, until, length=length, where=where)
+    total = length if padded_length is None else padded_length
+    if total < length:
+        raise UsageError(
+            f"{where}: {length} tokens, expected at most padded_length={total}. "
+            "Fix: pad to the longest row of the batch; a row must not be cut."
+        )
+    out = np.arange(1, total + 1, dtype=np.int32)
+    out[:length] = np.repeat(until, np.diff(start, append=length))
+    return out
+
+
+def stack(rows: Sequence[Mapping[str, Any]], padded_length: int | None = None) -> NDArray[np.int32]:
+    """Expand a batch of rows to `i32[B, T]`, T = `padded_length` or the longest row.
+
+    Raises:
+        FormatError: as `visible_until`, with the row's number in the batch.
+        UsageError: no rows, or a row longer than `padded_length`.
+
+    >>> short = {"length": 1, "segment_start": [0], "segment_visible_until": [1]}
+    >>> long = {"length": 3, "segment_start": [0], "segment_visible_until": [3]}
+    >>> stack([short, long]).tolist()
+    [[1, 2, 3], [3, 3, 3]]
+    """
+    if not rows:
+        raise UsageError("batch: no rows, expected at least one. Fix: skip empty batches.")
+    total = max(int(row["length"]) for row in rows) if padded_length is None else padded_length
+    return np.stack([visible_until(row, total, where=f"row {i}") for i, row in enumerate(rows)])
+
+
+def _check_segments(
+    start: NDArray[np.int32], until: NDArray[np.int32], *, length: int, where: str
+) -> None:
+    """Refuse segments that do not tile `[0, length)`, or whose intervals cross.
+
+    Intervals `[start, until)` that nest or are disjoint are what a pre-order of a
+    forest gives. `magi` and `varlen` rest on it, and a crossing pair is a damaged row.
+    """
+    tiles = (
+        len(start) == len(until) > 0
+        and start[0] == 0
+        and bool(np.all(np.diff(start, append=length) > 0))
+    )
+    if not tiles:
+        raise FormatError(
+            f"{where}: segment_start {_head(start)} with {len(until)} segment_visible_until, "
+            f"expected both of one size, rising from 0 to below length={length}. "
+            "Fix: read the row whole, or pack it again."
+        )
+    enclosing = [length]
+    for index, (first, end) in enumerate(zip(start.tolist(), until.tolist(), strict=True)):
+        while enclosing[-1] <= first:
+            enclosing.pop()
+        next_start = int(start[index + 1]) if index + 1 < len(start) else length
+        if not next_start <= end <= enclosing[-1]:
+            raise FormatError(
+                f"{where}: segment_visible_until[{index}] is {end}, expected "
+                f"{next_start} (the segment's end) to {enclosing[-1]} (its parent's subtree). "
+                "Fix: read the row whole, or pack it again."
+            )
+        enclosing.append(end)
+
+
+def _head(values: NDArray[np.int32]) -> str:
+    shown = ", ".join(map(str, values[:6].tolist()))
+    return f"[{shown}, … {len(values)} in all]" if len(values) > 6 else f"[{shown}]"

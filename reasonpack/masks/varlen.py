@@ -1,0 +1,53 @@
+"""`visible_until` becomes `cu_seqlens`, for rows that are plain causal per sample.
+
+    npass row     5 5 5 5 5 | 8 8 8     ->   cu_seqlens 0 5 8
+    one-pass row  7 | 3 3 | 7 7 7 7     ->   refused
+
+Rows of the npass layout are packed plain sequences, so any varlen kernel takes them. A
+one-pass row has branches, which `cu_seqlens` cannot say: the kernel would let the next
+turn read the old reasoning, and nothing would look wrong. A one-pass row without a
+branch (a template that keeps everything) is plain causal and passes.
+
+Cost: O(B·T). Source: `flash_attn_varlen_func` in Dao-AILab/flash-attention.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reasonpack.errors import UsageError
+
+__all__ = ["cu_seqlens"]
+
+
+def cu_seqlens(visible_until: NDArray[np.int32]) -> NDArray[np.int32]:
+    """List where each sequence of the B·T tokens laid end to end begins: `i32[N + 1]`.
+
+    `int(np.diff(out).max())` is the `max_seqlen` that kernels ask for beside it. A
+    padding token is a sequence of its own: right, but wasteful, so lay rows end to end
+    without padding.
+
+    Args:
+        visible_until: `i32[B, T]`, exclusive.
+
+    Raises:
+        UsageError: a row has a branch.
+
+    >>> cu_seqlens(np.array([[3, 3, 3, 5, 5]], np.int32)).tolist()
+    [0, 3, 5]
+    """
+    rows, total = visible_until.shape
+    until = (visible_until + total * np.arange(rows)[:, None]).ravel()
+    bounds = np.flatnonzero(np.append(True, until == np.arange(1, until.size + 1)))
+    ends = np.repeat(bounds[1:], np.diff(bounds))
+    branches = np.flatnonzero(until != ends)
+    if branches.size:
+        row, token = divmod(int(branches[0]), total)
+        raise UsageError(
+            f"row {row}: token {token} is visible until {int(visible_until[row, token])} past a "
+            f"branch that ends at {int(ends[branches[0]]) - row * total}, expected plain causal "
+            "samples. Fix: pack with --layout npass, or use a kernel that takes a mask "
+            "(flex, flashmask, magi, blocks, dense)."
+        )
+    return bounds.astype(np.int32)

@@ -1,0 +1,1 @@
+"""The layer that runs work units: plan, process, publish."""

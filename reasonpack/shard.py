@@ -1,0 +1,251 @@
+"""Rows ⇄ shards: the Arrow schema of a training row, written as Parquet or Arrow IPC.
+
+    samples  [s0, s1, s2]      rows  [[0, 2], [1]]
+                                       │
+    input_ids     s0 s2 │ s1           one Arrow row a training row, ragged
+    segment_start  0… +|s0| │ 0…       segments and samples count from the row's start
+
+schemas/FORMAT.md says what every column means and why.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.ipc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from reasonpack.errors import FormatError
+from reasonpack.layout import Sample
+
+__all__ = [
+    "COLUMNS",
+    "FORMAT_VERSION",
+    "METADATA_PREFIX",
+    "ShardFormat",
+    "read_shard",
+    "rows_to_table",
+    "schema",
+    "write_shard",
+]
+
+FORMAT_VERSION = "1.0"
+"""Major and minor version of the format; a reader refuses a major one it does not know."""
+METADATA_PREFIX = "reasonpack."
+ShardFormat = Literal["parquet", "arrow"]
+ROWS_PER_GROUP = 1_000
+TOKENS_PER_GROUP = 1 << 22
+
+
+def _list(type_: pa.DataType) -> pa.DataType:
+    return pa.list_(pa.field("element", type_, nullable=False))
+
+
+COLUMNS: tuple[tuple[str, pa.DataType], ...] = (
+    ("input_ids", _list(pa.int32())),
+    ("position_ids", _list(pa.int32())),
+    ("labels", _list(pa.int32())),
+    ("length", pa.int32()),
+    ("segment_start", _list(pa.int32())),
+    ("segment_visible_until", _list(pa.int32())),
+    ("segment_kind", _list(pa.uint8())),
+    ("segment_message", _list(pa.int32())),
+    ("sample_start", _list(pa.int32())),
+    ("sample_id", _list(pa.string())),
+)
+
+ENCODINGS = {
+    "input_ids.list.element": "BYTE_STREAM_SPLIT",
+    "labels.list.element": "BYTE_STREAM_SPLIT",
+    "position_ids.list.element": "DELTA_BINARY_PACKED",
+    "length": "DELTA_BINARY_PACKED",
+    "segment_start.list.element": "DELTA_BINARY_PACKED",
+    "segment_visible_until.list.element": "DELTA_BINARY_PACKED",
+    "segment_kind.list.element": "PLAIN",
+    "segment_message.list.element": "DELTA_BINARY_PACKED",
+    "sample_start.list.element": "DELTA_BINARY_PACKED",
+    "sample_id.list.element": "DELTA_BYTE_ARRAY",
+}
+"""Parquet encodings, pinned so that the bytes do not depend on a heuristic."""
+
+
+def schema(metadata: Mapping[str, str] | None = None) -> pa.Schema:
+    """Return the schema of a shard; nothing in it may be null.
+
+    Args:
+        metadata: what is known of the dataset (layout, hashes), without prefix.
+    """
+    full = {"format_version": FORMAT_VERSION, **(metadata or {})}
+    return pa.schema(
+        [pa.field(name, type_, nullable=False) for name, type_ in COLUMNS],
+        metadata={METADATA_PREFIX + key: value for key, value in full.items()},
+    )
+
+
+def rows_to_table(
+    samples: Sequence[Sample], rows: Sequence[Sequence[int]], schema_: pa.Schema
+) -> pa.Table:
+    """Put samples together to rows.
+
+    Args:
+        samples: what was laid out.
+        rows: for each row the samples in it; see `reasonpack.packing.pack`.
+        schema_: of the shard.
+
+    Returns:
+        One Arrow row for each of `rows`; the columns are described in FORMAT.md.
+    """
+    order = [samples[index] for row in rows for index in row]
+    per_row = np.array([len(row) for row in rows], np.int64)
+    lengths = np.array([sample.length for sample in order], np.int64)
+    starts = np.cumsum(lengths) - lengths
+    row_tokens = _sums(lengths, per_row)
+    within = starts - np.repeat(np.cumsum(row_tokens) - row_tokens, per_row)
+
+    segments = [sample.segments for sample in order]
+    counts = np.array([len(segment.start) for segment in segments], np.int64)
+    row_segments = _sums(counts, per_row)
+    shift = np.repeat(within, counts)
+
+    def join(arrays: Sequence[NDArray[Any]], dtype: type) -> NDArray[Any]:
+        return np.concatenate([np.zeros(0, dtype), *arrays])
+
+    start = join([segment.start for segment in segments], np.int32) + shift
+    visible = join([segment.visible_until for segment in segments], np.int32) + shift
+    flat: dict[str, tuple[NDArray[Any] | pa.Array, NDArray[np.int64]]] = {
+        "input_ids": (join([s.input_ids for s in order], np.int32), row_tokens),
+        "position_ids": (join([s.position_ids for s in order], np.int32), row_tokens),
+        "labels": (join([s.labels for s in order], np.int32), row_tokens),
+        "segment_start": (start.astype(np.int32), row_segments),
+        "segment_visible_until": (visible.astype(np.int32), row_segments),
+        "segment_kind": (join([s.kind for s in segments], np.uint8), row_segments),
+        "segment_message": (join([s.message for s in segments], np.int32), row_segments),
+        "sample_start": (within.astype(np.int32), per_row),
+        "sample_id": (pa.array([s.id for s in order], pa.string()), per_row),
+    }
+    columns = [
+        pa.array(row_tokens, pa.int32()) if name == "length" else _ragged(*flat[name], type_)
+        for name, type_ in COLUMNS
+    ]
+    return pa.Table.from_arrays(columns, schema=schema_)
+
+
+def _sums(values: NDArray[np.int64], counts: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Sum runs of `values`, `counts[i]` of them at a time.
+
+    >>> _sums(np.array([1, 2, 3]), np.array([2, 1])).tolist()
+    [3, 3]
+    """
+    total = np.concatenate(([0], np.cumsum(values)))
+    stops = np.cumsum(counts)
+    return np.asarray(total[stops] - total[stops - counts], np.int64)
+
+
+def _ragged(
+    values: NDArray[Any] | pa.Array, counts: NDArray[np.int64], type_: pa.DataType
+) -> pa.Array:
+    offsets = np.concatenate(([0], np.cumsum(counts))).astype(np.int32)
+    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(values), type=type_)
+
+
+def write_shard(
+    table: pa.Table, sink: Any, *, format_: ShardFormat, compression: str | None
+) -> None:
+    """Write a shard to an open binary file.
+
+    Parquet gets row groups, and Arrow record batches, of at most 1,000 rows and about
+    four million tokens, so that a reader can shuffle and stream.
+
+    Args:
+        table: rows, as from `rows_to_table`.
+        sink: an open binary file.
+        format_: Parquet file, or Arrow IPC stream.
+        compression: `zstd`, `lz4`, … or None.
+    """
+    groups = list(_groups(table))
+    if format_ == "arrow":
+        options = pa.ipc.IpcWriteOptions(compression=compression)
+        with pa.ipc.new_stream(sink, table.schema, options=options) as stream:
+            for group in groups:
+                for batch in group.combine_chunks().to_batches():
+                    stream.write_batch(batch)
+        return
+    with pq.ParquetWriter(
+        sink,
+        table.schema,
+        compression=compression or "none",
+        use_dictionary=False,
+        column_encoding=ENCODINGS,
+        write_statistics=False,
+        version="2.6",
+    ) as writer:
+        for group in groups:
+            writer.write_table(group, row_group_size=max(1, group.num_rows))
+
+
+def _groups(table: pa.Table) -> Iterator[pa.Table]:
+    lengths = table.column("length").to_numpy()
+    first = tokens = 0
+    for row, length in enumerate(lengths):
+        full = row - first == ROWS_PER_GROUP or tokens + length > TOKENS_PER_GROUP
+        if full and row > first:
+            yield table.slice(first, row - first)
+            first, tokens = row, 0
+        tokens += int(length)
+    if first < table.num_rows:
+        yield table.slice(first)
+
+
+def read_shard(path: Path) -> Iterator[pa.RecordBatch]:
+    """Read a shard batch by batch, a row group at a time.
+
+    Raises:
+        FormatError: not a shard of a format version known here, or damaged.
+    """
+    try:
+        if path.suffix == ".arrow":
+            with pa.memory_map(str(path)) as source, pa.ipc.open_stream(source) as stream:
+                check_version(stream.schema, str(path))
+                yield from stream
+            return
+        with pq.ParquetFile(path) as file:
+            check_version(file.schema_arrow, str(path))
+            for group in range(file.num_row_groups):
+                yield from file.iter_batches(row_groups=[group])
+    except (pa.ArrowException, OSError) as error:
+        raise FormatError(
+            f"{path}: {error}, expected a whole shard. Fix: pack again with --overwrite."
+        ) from error
+
+
+def check_version(schema_: pa.Schema, where: str) -> None:
+    """Refuse a shard of an unknown major format version.
+
+    Raises:
+        FormatError: no version, or another major one.
+    """
+    metadata = schema_.metadata or {}
+    version = metadata.get((METADATA_PREFIX + "format_version").encode(), b"").decode()
+    check_format_version(version, where)
+
+
+def check_format_version(version: object, where: str) -> None:
+    """Refuse an unknown major format version.
+
+    >>> check_format_version("1.7", "shard")
+    >>> check_format_version("2.0", "shard")
+    Traceback (most recent call last):
+    reasonpack.errors.FormatError: shard: format version '2.0', expected 1.x. Fix: use another \
+version of reasonpack.
+    """
+    major = FORMAT_VERSION.partition(".")[0]
+    if not isinstance(version, str) or version.partition(".")[0] != major:
+        raise FormatError(
+            f"{where}: format version {version!r}, expected {major}.x. "
+            "Fix: use another version of reasonpack."
+        )

@@ -1,0 +1,1 @@
+"""Datasets and runs as text for people."""

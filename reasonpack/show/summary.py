@@ -1,0 +1,51 @@
+"""A manifest → the few lines that end a run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from reasonpack.run.pack import Manifest
+
+__all__ = ["summary"]
+
+
+def summary(manifest: Manifest) -> str:
+    """Say what was packed, what it saved, and what was rejected."""
+    return "\n".join(f"{name:<15}{text}" for name, text in _lines(manifest))
+
+
+def _lines(manifest: Manifest) -> Iterator[tuple[str, str]]:
+    counts, options = manifest.counts, manifest.options
+    size = sum(shard.bytes for shard in manifest.shards)
+    yield "conversations", f"{counts.packed:,} packed of {counts.conversations:,}"
+    yield "views", f"{counts.views:,} trained assistant messages"
+    yield "rows", f"{counts.rows:,} in {_count(len(manifest.shards), 'shard')}, {size:,} bytes"
+    yield "tokens", f"{counts.tokens:,}{_by_kind(counts.tokens_by_kind)}"
+    yield (
+        "trained",
+        f"{counts.trained_tokens:,} tokens{_share(counts.trained_tokens, counts.tokens)}",
+    )
+    if options.packing and options.max_length and counts.rows:
+        fill = counts.tokens / (counts.rows * options.max_length)
+        yield "row fill", f"{fill:.1%} of {options.max_length:,} tokens"
+    if counts.tokens:
+        times = counts.npass_tokens / counts.tokens
+        naive = f"{counts.naive_tokens:,} with one sample for every message"
+        yield "N-pass", f"{counts.npass_tokens:,} tokens, {times:.2f} times as many ({naive})"
+    for reason, number in counts.rejects.items():
+        yield "rejected", f"{number:,} {reason}"
+    if counts.rejected:
+        yield "", "see rejects.jsonl in the output directory"
+
+
+def _by_kind(tokens: dict[str, int]) -> str:
+    parts = ", ".join(f"{kind} {number:,}" for kind, number in tokens.items() if number)
+    return f" ({parts})" if parts else ""
+
+
+def _share(part: int, whole: int) -> str:
+    return f" ({part / whole:.1%})" if whole else ""
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")

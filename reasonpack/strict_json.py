@@ -1,0 +1,319 @@
+r"""A line of JSON → plain Python objects, or the reason why not.
+
+    b'{"a": [1, {"b": "x"}]}'  →  {"a": [1, {"b": "x"}]}
+    b'{"a": 1, "a": 2}'        →  a: the key 'a' twice in one object, expected once
+    b'{"a": "\xff"}'           →  not UTF-8: byte 0xff at byte 8 of the line
+
+msgspec reads; it is fast, but takes the last of two equal keys without a word,
+and often cannot say what is wrong. So keys are counted, and a line that it
+refuses is looked at a second time, slowly, for a cause and a column.
+
+Columns count characters, bytes count bytes, both from 1. At most about 60
+characters of the record are quoted, escaped, so that nothing from the data
+reaches a terminal as it is.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import msgspec
+
+from reasonpack.errors import RecordError
+
+__all__ = ["check_keys", "decode", "plain", "quoted", "step", "too_deep", "typed", "wrong_type"]
+
+_decode: Callable[[bytes], Any] = msgspec.json.Decoder().decode
+
+# The quote that closes a key, then the colon. Matches too many, never too few:
+# an escaped quote and one that opens a text such as ":-)" look the same.
+_KEY_END = re.compile(rb'"[ \t\r\n]*:')
+_ESCAPED_KEY_END = re.compile(rb'\\"[ \t\r\n]*:')
+
+# What may stand where the standard library reads a line and msgspec does not.
+_TOKEN = re.compile(
+    r"""\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}
+    |  \\(?P<surrogate>u[dD][89a-fA-F][0-9a-fA-F]{2})
+    |  \\.
+    |  (?P<quote>")
+    |  (?P<constant>NaN|-?Infinity)
+    |  (?P<number>-?[0-9][-+.0-9eE]*)""",
+    re.VERBOSE,
+)
+
+_EXPECTED = re.compile(
+    r"Expected `([^`]+)`(?:, got `([^`]+)`)?(?: - at (?:`key` in )?`\$([^`]*)`)?$"
+)
+_NAMES = {
+    "str": "a string",
+    "int": "an integer",
+    "float": "a number",
+    "bool": "true or false",
+    "array": "a list",
+    "list": "a list",
+    "object": "an object",
+    "dict": "an object",
+    "NoneType": "null",
+}
+
+_BOM = "\ufeff"
+
+
+def decode(line: bytes, path: str = "") -> Any:
+    """Decode JSON, strictly: a line, or the text in the field `path` of a record.
+
+    Raises:
+        RecordError: reason `json` (syntax, NaN, a number out of range, nested too deeply),
+            `encoding` (not UTF-8, a byte order mark, a lone surrogate) or `duplicate-key`.
+
+    >>> decode(b'{"role": "user"}')
+    {'role': 'user'}
+    """
+    try:
+        value = _decode(line)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        why = _why_not(line, error)
+        why.path = path
+        raise why from None
+    check_keys(line, value, path)
+    return value
+
+
+def typed(value: object, kind: Any, path: str) -> Any:
+    """Convert plain objects to `kind`, as msgspec does, without repairing any.
+
+    Raises:
+        RecordError: reason `type`, with the path of the value below `path`.
+
+    >>> typed(["a", 3], list[str], "tags")
+    Traceback (most recent call last):
+    ...
+    reasonpack.errors.RecordError: tags[1]: got an integer, expected a string.
+    """
+    try:
+        return msgspec.convert(value, kind)
+    except msgspec.ValidationError as error:
+        said = _EXPECTED.match(str(error))
+        if not said:
+            raise RecordError("type", path, quoted(str(error))) from None
+        wanted, got, below = said.groups()
+        words = [_NAMES.get(w, w) for w in wanted.split(" | ") if w != "null"]
+        raise wrong_type(path + (below or ""), got, " or ".join(words)) from None
+
+
+def wrong_type(path: str, got: str | None, wanted: str) -> RecordError:
+    """Make the error for a value at `path` of the type `got`, by its name in Python or msgspec."""
+    found = f"got {_NAMES.get(got, got)}, " if got else ""
+    return RecordError("type", path, f"{found}expected {wanted}")
+
+
+def quoted(text: str, *, limit: int = 60) -> str:
+    r"""Quote text from a record for a message: shortened, and with nothing unprintable in it.
+
+    >>> print(quoted("\x1b[31mred"))
+    '\x1b[31mred'
+    """
+    return repr(text[:limit]) + ("…" if len(text) > limit else "")
+
+
+def step(path: str, key: str) -> str:
+    """Extend the path of an object by one of its keys.
+
+    >>> step("messages[0]", "role"), step("tools[0]", "two words")
+    ('messages[0].role', "tools[0]['two words']")
+    """
+    if not key.isidentifier() or len(key) > 60:
+        return f"{path}[{quoted(key)}]"
+    return f"{path}.{key}" if path else key
+
+
+def check_keys(line: bytes, value: object, path: str = "") -> None:
+    """Refuse `line`, which decoded to `value`, where an object in it has a key twice.
+
+    Raises:
+        RecordError: reason `duplicate-key`, with the path of the first such key.
+    """
+    keys = _count_keys(value)
+    ends = len(_KEY_END.findall(line))
+    # Two backslashes before a quote may be an escaped backslash at the end of a key.
+    if ends != keys and b'\\\\"' not in line:
+        ends -= len(_ESCAPED_KEY_END.findall(line))
+    # Ends are at least the keys as written, and these at least the keys as decoded.
+    if ends != keys:
+        _find_repeated_key(line, path)
+
+
+def plain(value: Any, path: str, *, null_keys: bool, keep: re.Pattern[str]) -> Any:
+    """Copy what a decoded row holds, refusing text and numbers that JSON cannot write.
+
+    With `null_keys`, keys whose value is null are left out, but not inside an object whose
+    path `keep` matches.
+
+    Raises:
+        RecordError: reason `encoding` (a lone surrogate) or `json` (NaN, an infinity).
+
+    >>> plain({"a": None, "b": [{"c": None}]}, "", null_keys=True, keep=re.compile("x"))
+    {'b': [{}]}
+    """
+    if isinstance(value, str):
+        if not value.isascii():
+            _check_text(value, path)
+    elif isinstance(value, float):
+        if not math.isfinite(value):
+            raise RecordError("json", path, f"got {value}, expected a finite number", fix=_NO_NAN)
+    elif isinstance(value, list):
+        return [
+            plain(v, f"{path}[{i}]", null_keys=null_keys, keep=keep) for i, v in enumerate(value)
+        ]
+    elif isinstance(value, dict):
+        null_keys = null_keys and not keep.fullmatch(path)
+        return {
+            k: plain(v, step(path, str(k)), null_keys=null_keys, keep=keep)
+            for k, v in value.items()
+            if v is not None or not null_keys
+        }
+    return value
+
+
+_NO_NAN = "Write null, or leave the field out."
+_VALID = "Write one whole JSON value, e.g. with a JSON library."
+_CHARACTER = "Write the character itself, or \\ufffd in its place."
+_UTF8 = "Convert the file to UTF-8."
+
+
+def _check_text(text: str, path: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        code = ord(text[error.start])
+        what = f"lone surrogate \\u{code:04x} at character {error.start + 1}, expected a pair"
+        raise RecordError("encoding", path, what, fix=_CHARACTER) from None
+
+
+def _count_keys(value: object) -> int:
+    keys = 0
+    todo: list[object] = [value]
+    for item in todo:  # grows while it is read: a walk without recursion
+        if type(item) is dict:
+            keys += len(item)
+            todo += item.values()
+        elif type(item) is list:
+            todo += item
+    return keys
+
+
+def _find_repeated_key(line: bytes, path: str) -> None:
+    repeated: list[_Repeated] = []
+
+    def note(pairs: list[tuple[str, Any]]) -> object:
+        made = dict(pairs)
+        if len(made) == len(pairs):
+            return made
+        times = Counter(key for key, _ in pairs)
+        repeated.append(_Repeated(times.most_common(1)[0][0]))
+        return repeated[-1]
+
+    try:
+        tree = json.loads(line.decode(), object_pairs_hook=note, parse_int=str, parse_float=str)
+    except RecursionError:
+        raise too_deep() from None
+    if not repeated:
+        return
+    todo: list[tuple[str, object]] = [(path, tree)]
+    while todo:
+        path, item = todo.pop()
+        if isinstance(item, _Repeated):
+            what = f"the key {quoted(item.key)} twice in one object, expected once"
+            raise RecordError(
+                "duplicate-key", step(path, item.key), what, fix="Remove or rename one of the two."
+            )
+        below: Iterable[tuple[str, object]] = ()
+        if isinstance(item, dict):
+            below = ((step(path, k), v) for k, v in item.items())
+        elif isinstance(item, list):
+            below = ((f"{path}[{i}]", v) for i, v in enumerate(item))
+        todo.extend(reversed(list(below)))
+
+
+class _Repeated:
+    """Stands in the decoded tree for an object that has `key` twice."""
+
+    __slots__ = ("key",)
+
+    def __init__(self, key: str) -> None:
+        self.key = key
+
+
+def _why_not(line: bytes, error: Exception) -> RecordError:
+    """Find out why msgspec refused a line."""
+    try:
+        text = line.decode()
+    except UnicodeDecodeError as bad:
+        what = f"not UTF-8: byte 0x{line[bad.start]:02x} at byte {bad.start + 1} of the line"
+        return RecordError("encoding", "", what, fix=_UTF8)
+    if text.startswith(_BOM):
+        what = "a byte order mark before the record, expected an object"
+        fix = "Remove it; it may only be the first thing in a file."
+        return RecordError("encoding", "", what, fix=fix)
+    if not text.strip():
+        return RecordError("json", "", "an empty text, expected JSON", fix=_VALID)
+    return _syntax(text, error)
+
+
+def _syntax(text: str, error: Exception) -> RecordError:
+    """Ask the standard library for the first fault and its column."""
+    try:
+        json.loads(text, parse_int=str, parse_float=str)
+    except json.JSONDecodeError as bad:
+        return _at(text, bad.pos, _said(bad.msg))
+    except RecursionError:
+        return too_deep()
+    if isinstance(error, RecursionError):
+        return too_deep()
+    return _oddity(text) or RecordError("json", "", f"not JSON: {quoted(str(error))}")
+
+
+def _said(message: str) -> str:
+    """Put the standard library's message into the middle of a sentence."""
+    if message.startswith("Unterminated string"):
+        return "unterminated text"
+    message = message.rstrip(": ").removesuffix(" at")
+    return message[:1].lower() + message[1:]
+
+
+def _at(text: str, at: int, what: str, *, fix: str = _VALID) -> RecordError:
+    rest = text[at : at + 41].rstrip("\r\n")
+    near = f"near {quoted(rest, limit=40)}" if rest else "at the end of the line"
+    return RecordError("json", "", f"not JSON at column {at + 1}: {what}, {near}", fix=fix)
+
+
+def too_deep(where: str = "") -> RecordError:
+    """Make the error for nesting that Python's stack does not hold."""
+    fix = "Write deeply nested values as text."
+    return RecordError("json", "", "lists or objects nested too deeply", fix=fix, where=where)
+
+
+def _oddity(text: str) -> RecordError | None:
+    """Find the first thing that the standard library takes for JSON, and msgspec does not."""
+    inside = False
+    for token in _TOKEN.finditer(text):
+        kind, at = token.lastgroup, token.start()
+        if kind == "quote":
+            inside = not inside
+        elif kind == "surrogate":
+            what = f"lone surrogate {token[0]} at column {at + 1}, expected a pair"
+            return RecordError("encoding", "", what, fix=_CHARACTER)
+        elif kind == "constant" and not inside:
+            return _at(text, at, f"{token[0]} is no JSON number", fix=_NO_NAN)
+        elif kind == "number" and not inside and _too_large(token[0]):
+            return _at(text, at, "a number out of range", fix="Write it as text.")
+    return None
+
+
+def _too_large(number: str) -> bool:
+    return len(number) > 4300 or math.isinf(float(number))

@@ -1,0 +1,439 @@
+"""A model's chat template: found, compiled in a sandbox, rendered within bounds.
+
+    tokenizer directory ─┐
+    --chat-template ─────┴→ ChatTemplate ── render(messages, …) → text
+
+The environment is the one that transformers documents for chat templates:
+an immutable sandbox with `trim_blocks` and `lstrip_blocks`, loop controls,
+`{% generation %}` blocks, `tojson` without HTML escapes, `raise_exception`,
+`strftime_now` and the tokenizer's special tokens as variables.
+
+Templates come from strangers. The sandbox keeps them from attributes they
+have no business with; every compilation and every rendering runs under a time
+limit and, where the operating system enforces one, a memory limit.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import hashlib
+import json
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import jinja2.exceptions
+import jinja2.ext
+import jinja2.meta
+import jinja2.nodes
+import jinja2.parser
+import jinja2.sandbox
+
+from reasonpack.errors import RecordError, TemplateError, UsageError
+
+__all__ = ["ChatTemplate", "load_template", "read_templates"]
+
+SECONDS = 10.0
+"""Longest that one compilation or rendering may take, in seconds."""
+HEADROOM = 2 << 30
+"""Memory that one compilation or rendering may add to the process, in bytes."""
+SOURCE_LIMIT = 4 << 20
+"""Longest template source, in characters; real ones have up to 30,000."""
+
+
+@dataclass(frozen=True)
+class ChatTemplate:
+    """A compiled chat template.
+
+    Attributes:
+        name: where it came from, for messages to people.
+        source: the Jinja source.
+        sha256: of the source's UTF-8 bytes.
+        variables: what it reads and does not itself define, e.g. `enable_thinking`.
+        words: every attribute, key and string constant in it, so that one can
+            ask whether it mentions `reasoning_content`.
+        special_tokens: `bos_token` and the like, visible to the template.
+        date: what `strftime_now` shows; None refuses a template that asks.
+
+    >>> hello = ChatTemplate.compile("{{ messages[0].content }}", name="hello")
+    >>> hello.render([{"role": "user", "content": "Hi"}])
+    'Hi'
+    """
+
+    name: str
+    source: str
+    sha256: str
+    variables: frozenset[str]
+    words: frozenset[str]
+    special_tokens: Mapping[str, Any] = field(repr=False)
+    date: datetime.date | None
+    _render: Callable[..., str] = field(repr=False, compare=False)
+
+    @classmethod
+    def compile(
+        cls,
+        source: str,
+        *,
+        name: str,
+        special_tokens: Mapping[str, Any] | None = None,
+        date: datetime.date | None = None,
+    ) -> ChatTemplate:
+        """Compile `source`.
+
+        Raises:
+            TemplateError: not a Jinja template, too large, too slow to compile.
+        """
+        if len(source) > SOURCE_LIMIT:
+            raise TemplateError(
+                f"{name}: the template has {len(source):,} characters, "
+                f"expected at most {SOURCE_LIMIT:,}. Fix: pass a chat template."
+            )
+        environment = _environment(name, date)
+        try:
+            with _bounds(name):
+                tree = environment.parse(source)
+                variables = frozenset(jinja2.meta.find_undeclared_variables(tree))
+                words = frozenset(_words(tree))
+                render = environment.from_string(source).render
+        except jinja2.TemplateSyntaxError as error:
+            raise TemplateError(
+                f"{name}: line {error.lineno}: {error.message}, expected a Jinja chat template. "
+                "Fix: correct the template."
+            ) from error
+        except (RecursionError, MemoryError, SyntaxError, ValueError, OverflowError) as error:
+            raise TemplateError(
+                f"{name}: {type(error).__name__} while compiling, expected a chat template. "
+                "Fix: use the template that the model was published with."
+            ) from error
+        sha256 = hashlib.sha256(source.encode("utf-8", "surrogatepass")).hexdigest()
+        return cls(name, source, sha256, variables, words, dict(special_tokens or {}), date, render)
+
+    def render(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        *,
+        tools: Sequence[Any] | None = None,
+        add_generation_prompt: bool = False,
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> str:
+        """Render `messages` as the model would see them.
+
+        Raises:
+            RecordError: the template refuses these messages (`raise_exception`), or
+                fails on them; the reason is `template`.
+            TemplateError: the template ran out of time or memory, or tried to leave
+                the sandbox.
+        """
+        # The special tokens of the tokenizer give way to the caller's, as in transformers.
+        variables = {**self.special_tokens, **(kwargs or {})}
+        variables.update(
+            messages=messages,
+            tools=list(tools) if tools is not None else None,
+            documents=variables.get("documents"),
+            add_generation_prompt=add_generation_prompt,
+        )
+        try:
+            with _bounds(self.name):
+                return self._render(**variables)
+        except jinja2.exceptions.SecurityError as error:
+            raise TemplateError(
+                f"{self.name}: {error}, expected a template that only reads its messages. "
+                "Fix: do not use this template, or remove what it reaches for."
+            ) from error
+        except jinja2.TemplateError as error:
+            raise RecordError(
+                "template",
+                "messages",
+                f"the chat template ({self.name}) refuses them: {_one_line(error)}",
+                fix="change the conversation so that the model's template accepts it",
+            ) from error
+        except MemoryError as error:
+            raise TemplateError(_out_of_bounds(self.name, f"{HEADROOM >> 30} GiB more")) from error
+        except _DATA_FAULTS as error:
+            raise RecordError(
+                "template",
+                "messages",
+                f"the chat template ({self.name}) fails on them: "
+                f"{type(error).__name__}: {_one_line(error)}",
+                fix="change the conversation so that the model's template can render it",
+            ) from error
+
+
+_DATA_FAULTS = (
+    TypeError,
+    ValueError,
+    AttributeError,
+    LookupError,
+    ArithmeticError,
+    RecursionError,
+    AssertionError,
+)
+
+
+def load_template(
+    choice: str | None,
+    *,
+    directory: Path | None,
+    config: Mapping[str, Any],
+    special_tokens: Mapping[str, Any] | None = None,
+    date: datetime.date | None = None,
+) -> tuple[ChatTemplate, ChatTemplate]:
+    """Find and compile the chat template, and the one for conversations with tools.
+
+    The two are the same object unless the tokenizer names a `tool_use` template
+    beside its `default` one and `choice` is None, as in transformers.
+
+    Args:
+        choice: a file, the name of one of the tokenizer's templates, or a template's
+            text; None takes the tokenizer's default.
+        directory: the tokenizer's directory, if it has one.
+        config: the tokenizer's `tokenizer_config.json`.
+        special_tokens: variables such as `bos_token`.
+        date: what `strftime_now` is to show.
+
+    Raises:
+        UsageError: there is no such template.
+        TemplateError: it does not compile.
+    """
+
+    def compile_(name: str, source: str) -> ChatTemplate:
+        return ChatTemplate.compile(source, name=name, special_tokens=special_tokens, date=date)
+
+    if choice is not None and ("{{" in choice or "{%" in choice):
+        only = compile_("--chat-template", choice)
+        return only, only
+    named = read_templates(directory, config)
+    if choice is None:
+        if "default" not in named:
+            known = f"; it has {', '.join(sorted(named))}" if named else ""
+            raise UsageError(
+                f"{directory or 'tokenizer'}: no chat template{known}, expected one. "
+                "Fix: pass --chat-template FILE, NAME or TEXT."
+            )
+        default = compile_("chat template", named["default"])
+        tools = named.get("tool_use")
+        return default, compile_("chat template tool_use", tools) if tools else default
+    if choice in named:
+        only = compile_(f"chat template {choice}", named[choice])
+        return only, only
+    path = Path(choice)
+    if not path.is_file():
+        known = f" or one of the tokenizer's: {', '.join(sorted(named))}" if named else ""
+        raise UsageError(
+            f"--chat-template {choice!r}: no such file, expected a file, a template's text{known}. "
+            "Fix: check the spelling."
+        )
+    only = compile_(path.name, _read_text(path))
+    return only, only
+
+
+def read_templates(directory: Path | None, config: Mapping[str, Any]) -> dict[str, str]:
+    """Read every chat template that a tokenizer's directory names, by name.
+
+    `chat_template.jinja` outranks `chat_template` in `tokenizer_config.json`, as in
+    transformers; `additional_chat_templates/NAME.jinja` are further ones.
+
+    >>> read_templates(None, {"chat_template": [{"name": "default", "template": "x"}]})
+    {'default': 'x'}
+    """
+    named: dict[str, str] = {}
+    inline = config.get("chat_template")
+    if isinstance(inline, str):
+        named["default"] = inline
+    elif isinstance(inline, list):
+        for entry in inline:
+            if not (isinstance(entry, dict) and {"name", "template"} <= entry.keys()):
+                raise TemplateError(
+                    "tokenizer_config.json: chat_template: an entry without name and template, "
+                    "expected both. Fix: pass --chat-template."
+                )
+            named[str(entry["name"])] = str(entry["template"])
+    if directory is None:
+        return named
+    legacy = directory / "chat_template.json"
+    if legacy.is_file():
+        try:
+            content = json.loads(_read_text(legacy))["chat_template"]
+        except (ValueError, LookupError, TypeError, RecursionError) as error:
+            raise TemplateError(
+                f"{legacy}: no text under chat_template, expected one. Fix: pass --chat-template."
+            ) from error
+        named["default"] = str(content)
+    main = directory / "chat_template.jinja"
+    if main.is_file():
+        named["default"] = _read_text(main)
+    for path in sorted((directory / "additional_chat_templates").glob("*.jinja")):
+        named[path.stem] = _read_text(path)
+    return named
+
+
+def _read_text(path: Path) -> str:
+    try:
+        if path.stat().st_size > 4 * SOURCE_LIMIT:
+            raise TemplateError(
+                f"{path}: {path.stat().st_size:,} bytes, expected at most {4 * SOURCE_LIMIT:,}. "
+                "Fix: pass a chat template."
+            )
+        return path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise TemplateError(
+            f"{path}: {error}, expected a readable UTF-8 file. Fix: check the file."
+        ) from error
+
+
+# --- the environment ------------------------------------------------------------------
+
+
+def _environment(name: str, date: datetime.date | None) -> jinja2.Environment:
+    def raise_exception(message: object) -> None:
+        raise jinja2.TemplateError(str(message))
+
+    def strftime_now(pattern: str) -> str:
+        if date is None:
+            raise TemplateError(
+                f"{name}: reads the clock (strftime_now), expected a rendering that is the same "
+                "on every day. Fix: pass --date YYYY-MM-DD, or set the template's own variable "
+                "for the date with --chat-template-kwargs."
+            )
+        return date.strftime(pattern)
+
+    environment = _Sandbox(
+        trim_blocks=True,
+        lstrip_blocks=True,
+        extensions=[_Generation, jinja2.ext.loopcontrols],
+    )
+    environment.filters["tojson"] = _tojson
+    environment.globals["raise_exception"] = raise_exception
+    environment.globals["strftime_now"] = strftime_now
+    return environment
+
+
+class _Sandbox(jinja2.sandbox.ImmutableSandboxedEnvironment):
+    """Refuses the two operators that make much out of little in one step."""
+
+    intercepted_binops = frozenset({"*", "**"})
+    longest = 1 << 24
+
+    def call_binop(
+        self, context: jinja2.runtime.Context, operator: str, left: Any, right: Any
+    ) -> Any:
+        too_much = False
+        if operator == "*":
+            sized, times = (left, right) if hasattr(left, "__len__") else (right, left)
+            if hasattr(sized, "__len__") and isinstance(times, int):
+                too_much = len(sized) * times > self.longest
+        elif isinstance(left, int) and isinstance(right, int):
+            too_much = left.bit_length() * right > 1024
+        if too_much:
+            raise jinja2.exceptions.SecurityError(f"a result of {operator!r} that is too large")
+        return super().call_binop(context, operator, left, right)
+
+
+class _Generation(jinja2.ext.Extension):
+    """`{% generation %}…{% endgeneration %}` marks what assistants write; its body renders."""
+
+    tags = {"generation"}  # noqa: RUF012 (as Jinja's base class declares it)
+
+    def parse(self, parser: jinja2.parser.Parser) -> jinja2.nodes.Node:
+        line = next(parser.stream).lineno
+        body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
+        # A call block gives the body the scope of its own that it has in transformers.
+        call = jinja2.nodes.CallBlock(self.call_method("_body"), [], [], body)
+        return call.set_lineno(line)
+
+    def _body(self, caller: Callable[[], str]) -> str:
+        return caller()
+
+
+def _tojson(
+    value: Any,
+    ensure_ascii: bool = False,
+    indent: int | None = None,
+    separators: tuple[str, str] | None = None,
+    sort_keys: bool = False,
+) -> str:
+    return json.dumps(
+        value,
+        ensure_ascii=ensure_ascii,
+        indent=indent,
+        separators=separators,
+        sort_keys=sort_keys,
+    )
+
+
+def _words(tree: jinja2.nodes.Template) -> Iterator[str]:
+    for node in tree.find_all((jinja2.nodes.Getattr, jinja2.nodes.Const)):
+        if isinstance(node, jinja2.nodes.Getattr):
+            yield node.attr
+        elif isinstance(node, jinja2.nodes.Const) and isinstance(node.value, str):
+            yield node.value
+
+
+def _one_line(error: BaseException) -> str:
+    text = " ".join(str(error).split())
+    return text if len(text) <= 300 else text[:300] + "…"
+
+
+# --- bounds ---------------------------------------------------------------------------
+
+
+class _OutOfTime(BaseException):
+    """Raised by the timer; not an Exception, so that no template filter can catch it."""
+
+
+def _out_of_bounds(name: str, what: str) -> str:
+    return (
+        f"{name}: took {what}, expected a rendering within {SECONDS:g} s and "
+        f"{HEADROOM >> 30} GiB. Fix: do not use this template, or mend the loop in it."
+    )
+
+
+@contextlib.contextmanager
+def _bounds(name: str) -> Iterator[None]:
+    """Bound the time and memory of what a template does.
+
+    The timer needs the main thread, the memory limit Linux; elsewhere the sandbox's
+    own limits (range, repetition, recursion) remain.
+    """
+    timed = threading.current_thread() is threading.main_thread() and hasattr(signal, "setitimer")
+    with _memory_limit():
+        if not timed:
+            yield
+            return
+        previous = signal.signal(signal.SIGALRM, _on_alarm)
+        signal.setitimer(signal.ITIMER_REAL, SECONDS)
+        try:
+            yield
+        except _OutOfTime:
+            raise TemplateError(_out_of_bounds(name, f"more than {SECONDS:g} s")) from None
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, previous)
+
+
+def _on_alarm(_signum: int, _frame: object) -> None:
+    raise _OutOfTime
+
+
+@contextlib.contextmanager
+def _memory_limit() -> Iterator[None]:
+    try:
+        import resource  # noqa: PLC0415 (not on every platform)
+
+        pages = int(Path("/proc/self/statm").read_text("ascii").split(maxsplit=1)[0])
+    except (ImportError, OSError):
+        yield
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    wanted = pages * resource.getpagesize() + HEADROOM
+    tighter = [limit for limit in (soft, hard, wanted) if limit != resource.RLIM_INFINITY]
+    resource.setrlimit(resource.RLIMIT_AS, (min(tighter), hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))

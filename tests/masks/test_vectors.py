@@ -1,0 +1,163 @@
+"""The conformance vectors say what a slow token trie says, and the masks agree with them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from forests import join, trie, visible
+
+from reasonpack.errors import FormatError, UsageError
+from reasonpack.masks import Window, dense, stack, varlen, visible_until
+
+FILES = sorted((Path(__file__).parents[2] / "schemas" / "vectors").glob("*.json"))
+COLUMNS = {
+    "input_ids",
+    "position_ids",
+    "labels",
+    "length",
+    "segment_start",
+    "segment_visible_until",
+    "segment_kind",
+    "segment_message",
+    "sample_start",
+    "sample_id",
+}
+FIELDS = {"description", "tokens", "views", "row", "padded_length", "visible", "cu_seqlens"}
+
+each_vector = pytest.mark.parametrize("vector", FILES, ids=lambda path: path.stem, indirect=True)
+
+
+@pytest.fixture
+def vector(request: pytest.FixtureRequest) -> dict[str, Any]:
+    return json.loads(request.param.read_text(encoding="utf-8"))
+
+
+def matrix(lines: list[str]) -> np.ndarray:
+    return np.array([[{"0": False, "1": True}[cell] for cell in line] for line in lines])
+
+
+def test_there_are_vectors() -> None:
+    assert [path.stem for path in FILES] == [
+        "kept_history",
+        "npass",
+        "packed_two_samples",
+        "padded",
+        "single_turn",
+        "tool_loop",
+        "two_turns_stripped",
+    ]
+
+
+@each_vector
+def test_vector_is_whole(vector: dict[str, Any]) -> None:
+    assert FIELDS <= set(vector) <= FIELDS | {"sliding_window"}
+    line = vector["row"]
+    assert set(line) == COLUMNS
+    names, ids = vector["tokens"].split(), line["input_ids"]
+    assert len(names) == len(ids) == line["length"] <= vector["padded_length"]
+    assert len(dict(zip(names, ids, strict=True))) == len(set(zip(names, ids, strict=True)))
+    for column in ("segment_visible_until", "segment_kind", "segment_message"):
+        assert len(line[column]) == len(line["segment_start"])
+    assert len(line["sample_id"]) == len(line["sample_start"]) == len(vector["views"])
+
+
+@each_vector
+def test_row_and_mask_follow_from_the_views(vector: dict[str, Any]) -> None:
+    samples = [
+        trie([(view["prompt"], view["completion"]) for view in views]) for views in vector["views"]
+    ]
+    ids, labels, positions = (
+        [token for sample in samples for token in sample[i]] for i in range(3)
+    )
+    line = vector["row"]
+    assert line["input_ids"] == ids
+    assert line["labels"] == labels
+    assert line["position_ids"] == positions
+    starts = np.cumsum([0, *(len(sample[0]) for sample in samples)])[:-1]
+    assert line["sample_start"] == starts.tolist()
+    forest = join([sample[3] for sample in samples])
+    np.testing.assert_array_equal(
+        matrix(vector["visible"]), visible(forest, vector["padded_length"])
+    )
+
+
+@each_vector
+def test_trained_tokens_see_exactly_their_view(vector: dict[str, Any]) -> None:
+    line, seen = vector["row"], matrix(vector["visible"])
+    ids, positions = np.array(line["input_ids"]), np.array(line["position_ids"])
+    trained = []
+    for q in np.flatnonzero(np.array(line["labels"]) != -100):
+        keys = np.flatnonzero(seen[q])
+        keys = keys[np.argsort(positions[keys])]
+        assert positions[keys].tolist() == list(range(len(keys)))
+        assert keys[-2] == q - 1, "a trained token directly follows its parent"
+        trained.append(tuple(ids[keys].tolist()))
+    expected = [
+        (*view["prompt"], *view["completion"][: place + 1])
+        for views in vector["views"]
+        for view in views
+        for place in range(len(view["completion"]))
+    ]
+    assert sorted(trained) == sorted(expected)
+
+
+@each_vector
+def test_kinds_agree_with_labels(vector: dict[str, Any]) -> None:
+    line = vector["row"]
+    sizes = np.diff(line["segment_start"], append=line["length"])
+    trained = np.array(line["labels"]) != -100
+    kind = np.repeat(line["segment_kind"], sizes)
+    message = np.repeat(line["segment_message"], sizes)
+    np.testing.assert_array_equal(trained, np.isin(kind, [1, 3]))
+    assert (kind[message == -1] == 0).all()
+    roles = [name[0] for name in vector["tokens"].split()]
+    letters = {0: "uvoA", 1: "ts", 2: "rcE", 3: "rcE"}
+    assert all(role in letters[k] for role, k in zip(roles, kind.tolist(), strict=True))
+
+
+@each_vector
+def test_masks_agree(vector: dict[str, Any]) -> None:
+    line, total = vector["row"], vector["padded_length"]
+    expected = matrix(vector["visible"])
+    until = visible_until(line, total)
+    np.testing.assert_array_equal(dense.visible(until), expected)
+    if "sliding_window" in vector:
+        position = np.zeros(total, np.int32)
+        position[: line["length"]] = line["position_ids"]
+        window = Window(position, vector["sliding_window"]["size"])
+        np.testing.assert_array_equal(
+            dense.visible(until, window=window), matrix(vector["sliding_window"]["visible"])
+        )
+
+
+@each_vector
+def test_varlen_agrees(vector: dict[str, Any]) -> None:
+    until = stack([vector["row"]], vector["padded_length"])
+    if vector["cu_seqlens"] is None:
+        with pytest.raises(UsageError, match="--layout npass"):
+            varlen.cu_seqlens(until)
+    else:
+        assert varlen.cu_seqlens(until).tolist() == vector["cu_seqlens"]
+
+
+def two_turns(**planted: list[int]) -> tuple[dict[str, Any], np.ndarray]:
+    path = next(path for path in FILES if path.stem == "two_turns_stripped")
+    vector = json.loads(path.read_text(encoding="utf-8"))
+    return {**vector["row"], **planted}, matrix(vector["visible"])
+
+
+@pytest.mark.parametrize("end", [6, 8])
+def test_planted_off_by_one_in_segment_visible_until_is_refused(end: int) -> None:
+    line, _ = two_turns(segment_visible_until=[14, 14, end, end, *[14] * 5])
+    with pytest.raises(FormatError, match="segment_visible_until"):
+        visible_until(line)
+
+
+@pytest.mark.parametrize("start", [2, 4])
+def test_planted_off_by_one_in_segment_start_is_seen(start: int) -> None:
+    line, expected = two_turns(segment_start=[0, 1, start, 5, 7, 9, 10, 11, 12])
+    assert (dense.visible(visible_until(line)) != expected).any()
