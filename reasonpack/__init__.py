@@ -24,8 +24,8 @@ from reasonpack.errors import (
 )
 
 if TYPE_CHECKING:
+    from reasonpack.run.context import Options
     from reasonpack.run.pack import Manifest, pack_files, read_manifest
-    from reasonpack.run.unit import Options
 
 __all__ = [
     "FormatError",
@@ -43,7 +43,7 @@ __all__ = [
 
 _HOMES = {
     "Manifest": "reasonpack.run.pack",
-    "Options": "reasonpack.run.unit",
+    "Options": "reasonpack.run.context",
     "pack_files": "reasonpack.run.pack",
     "read_manifest": "reasonpack.run.pack",
 }

@@ -101,9 +101,12 @@ def parse_record(record: object, where: str, *, null_keys: bool = False) -> Conv
     if not isinstance(record, dict):
         return _read(lambda: record, where)
     fields = {name: record[name] for name in _FIELDS if name in record}
-    return _read(
-        lambda: strict_json.plain(fields, "", null_keys=null_keys, keep=_CALL_ARGUMENTS), where
-    )
+
+    def decode() -> object:
+        plain = strict_json.plain(fields, "", null_keys=null_keys, keep=_CALL_ARGUMENTS)
+        return {**record, **plain}
+
+    return _read(decode, where)
 
 
 def _read(decode: Callable[[], object], where: str) -> Conversation:

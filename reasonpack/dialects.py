@@ -191,7 +191,7 @@ def _role(said: str | None, path: str) -> str:
     role = ROLES.get(said)
     if role is None:
         what = f"unknown role {quoted(said)}, expected a known one"
-        raise RecordError("role", path, what, fix=_ROLE_FIX)
+        raise RecordError("role", f"{path}.role", what, fix=_ROLE_FIX)
     return role
 
 

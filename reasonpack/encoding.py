@@ -53,7 +53,7 @@ class CutView:
 class Pieces:
     """The distinct pieces of text of many views, and then their ids.
 
-    >>> from reasonpack.views import Kind, Span
+    >>> from reasonpack.spans import Kind, Span
     >>> view = View(1, "a|b|", "c|", (Span(4, Kind.CONTEXT, 0), Span(6, Kind.R_OUT, 1)))
     >>> pieces = Pieces(lambda text: [part + "|" for part in text.split("|")[:-1]])
     >>> cut = pieces.add(view)

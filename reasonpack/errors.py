@@ -16,6 +16,7 @@ terminal, in `rejects.jsonl` and in a log.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 __all__ = [
     "FormatError",
@@ -73,6 +74,10 @@ class RecordError(ReasonpackError):
     what: str
     fix: str = ""
     where: str = ""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle all fields; an exception pickles only what it was given by position."""
+        return type(self), (self.reason, self.path, self.what, self.fix, self.where)
 
     def __str__(self) -> str:
         head = "".join(f"{part}: " for part in (self.where, self.path) if part)

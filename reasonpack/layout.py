@@ -1,9 +1,10 @@
-"""The views of one conversation → one laid-out sample: a token forest in pre-order.
+"""The views of one conversation → its samples: a token forest, written out.
 
     view 1   h1 t1 r_out1                     h1 ─┬─ t1 ── r_out1
     view 2   h1 r_in1 h2 t2 r_out2                └─ r_in1 ── h2 ── t2 ── r_out2
 
-    row      h1 t1 r_out1 r_in1 h2 t2 r_out2
+    onepass  h1 t1 r_out1 r_in1 h2 t2 r_out2                one sample: the forest in pre-order
+    npass    h1 t1 r_out1   and   h1 r_in1 h2 t2 r_out2     one plain causal sample a leaf
 
 Views are inserted into a trie of tokens in order, and the trie is written out depth
 first, children in order of insertion. A token's position is its depth, and it is
@@ -18,13 +19,25 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from reasonpack.errors import RecordError
 
-__all__ = ["IGNORE", "EncodedView", "Sample", "Segments", "common_prefix", "lay_out"]
+__all__ = [
+    "IGNORE",
+    "EncodedView",
+    "LaidOut",
+    "Layout",
+    "Sample",
+    "Segments",
+    "common_prefix",
+    "lay_out",
+]
+
+Layout = Literal["onepass", "npass"]
 
 I32 = NDArray[np.int32]
 IGNORE = -100
@@ -67,7 +80,7 @@ class Segments:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One conversation laid out in T tokens and S segments.
+    """What is trained together: T tokens in S segments.
 
     Attributes:
         id: the conversation's id.
@@ -75,10 +88,6 @@ class Sample:
         position_ids: i32[T], the position each token has at inference.
         labels: i32[T], the token itself where it is trained, else −100; unshifted.
         segments: tile the sample.
-        views: how many views it holds.
-        longest_view: tokens of the longest one.
-        npass_tokens: tokens of all leaves, which is what N-pass has to write.
-        naive_tokens: tokens of all views, one a trained message.
     """
 
     id: str
@@ -86,15 +95,30 @@ class Sample:
     position_ids: I32
     labels: I32
     segments: Segments
-    views: int
-    longest_view: int
-    npass_tokens: int
-    naive_tokens: int
 
     @property
     def length(self) -> int:
         """Tokens in the sample."""
         return len(self.input_ids)
+
+
+@dataclass(frozen=True, slots=True)
+class LaidOut:
+    """A conversation, laid out.
+
+    Attributes:
+        samples: one, or in the npass layout one a leaf of the forest.
+        views: how many views they hold.
+        longest_view: tokens of the longest one.
+        npass_tokens: tokens of all leaves, which is what N-pass has to write.
+        naive_tokens: tokens of all views, one a trained message.
+    """
+
+    samples: tuple[Sample, ...]
+    views: int
+    longest_view: int
+    npass_tokens: int
+    naive_tokens: int
 
 
 @dataclass(slots=True)
@@ -121,18 +145,25 @@ class _Node:
         self.children = [rest]
 
 
-def lay_out(id_: str, views: Sequence[EncodedView]) -> Sample:
-    """Lay out the views of a conversation once.
+def lay_out(id_: str, views: Sequence[EncodedView], *, layout: Layout = "onepass") -> LaidOut:
+    """Lay out the views of a conversation.
+
+    Args:
+        id_: of the conversation.
+        views: in the order of its messages; at least one.
+        layout: `onepass` writes every token once, `npass` one plain causal sample for
+            each leaf, with each trained token trained in one of them.
 
     Raises:
-        RecordError: two trained branches start at one token, which no row can hold
-            under the usual loss, or a view has no prompt.
+        RecordError: a view has no prompt, or two trained branches start at one token,
+            which no onepass row can hold under the usual loss.
 
     >>> import numpy as np
     >>> def view(prompt, completion):
     ...     tokens = np.array(prompt + completion, np.int32)
     ...     return EncodedView(tokens, len(prompt), np.zeros(len(tokens), np.uint8), tokens * 0)
-    >>> sample = lay_out("two turns", [view([1, 2], [3, 4]), view([1, 2, 4, 5], [6])])
+    >>> views = [view([1, 2], [3, 4]), view([1, 2, 4, 5], [6])]
+    >>> (sample,) = lay_out("two turns", views).samples
     >>> sample.input_ids.tolist()
     [1, 2, 3, 4, 4, 5, 6]
     >>> sample.position_ids.tolist()
@@ -141,6 +172,8 @@ def lay_out(id_: str, views: Sequence[EncodedView]) -> Sample:
     [-100, -100, 3, 4, -100, -100, 6]
     >>> sample.segments.start.tolist(), sample.segments.visible_until.tolist()
     ([0, 2, 4], [7, 4, 7])
+    >>> [sample.input_ids.tolist() for sample in lay_out("", views, layout="npass").samples]
+    [[1, 2, 3, 4], [1, 2, 4, 5, 6]]
     """
     roots: list[_Node] = []
     for view in views:
@@ -152,6 +185,21 @@ def lay_out(id_: str, views: Sequence[EncodedView]) -> Sample:
                 fix="put a user message before the answer",
             )
         _insert(roots, view)
+    paths = list(_leaf_paths(roots))
+    if layout == "npass":
+        samples = tuple(_leaf_sample(id_, path, trains) for path, trains in paths)
+    else:
+        samples = (_forest_sample(id_, roots),)
+    return LaidOut(
+        samples=samples,
+        views=len(views),
+        longest_view=max(len(view.tokens) for view in views),
+        npass_tokens=sum(len(node.tokens) for path, _ in paths for node in path),
+        naive_tokens=sum(len(view.tokens) for view in views),
+    )
+
+
+def _forest_sample(id_: str, roots: Sequence[_Node]) -> Sample:
     nodes = list(_preorder(roots))
     lengths = np.array([len(node.tokens) for node, _, _ in nodes], np.int64)
     depths = np.array([depth for _, depth, _ in nodes], np.int64)
@@ -161,18 +209,40 @@ def lay_out(id_: str, views: Sequence[EncodedView]) -> Sample:
     trained = np.concatenate([node.trained for node, _, _ in nodes])
     positions = np.arange(len(tokens)) + np.repeat(depths - starts, lengths)
     _check_parents(trained, positions)
-    leaves = [not node.children for node, _, _ in nodes]
     return Sample(
         id=id_,
         input_ids=tokens,
         position_ids=positions.astype(np.int32),
         labels=np.where(trained, tokens, np.int32(IGNORE)).astype(np.int32),
-        segments=_segments(nodes, starts, ends),
-        views=len(views),
-        longest_view=max(len(view.tokens) for view in views),
-        npass_tokens=int((depths + lengths)[leaves].sum()),
-        naive_tokens=sum(len(view.tokens) for view in views),
+        segments=_segments([node for node, _, _ in nodes], starts, ends),
     )
+
+
+def _leaf_sample(id_: str, path: Sequence[_Node], trains: Sequence[bool]) -> Sample:
+    """Write the way from the root to one leaf; `trains` says which nodes are trained here."""
+    tokens = np.concatenate([node.tokens for node in path])
+    trained = np.concatenate([node.trained & here for node, here in zip(path, trains, strict=True)])
+    lengths = np.array([len(node.tokens) for node in path], np.int64)
+    return Sample(
+        id=id_,
+        input_ids=tokens,
+        position_ids=np.arange(len(tokens), dtype=np.int32),
+        labels=np.where(trained, tokens, np.int32(IGNORE)).astype(np.int32),
+        segments=_segments(path, np.cumsum(lengths) - lengths, [len(tokens)] * len(path)),
+    )
+
+
+def _leaf_paths(roots: Sequence[_Node]) -> Iterator[tuple[list[_Node], list[bool]]]:
+    """Yield the way to each leaf, and which nodes on it are met for the first time."""
+    stack: list[tuple[list[_Node], list[bool]]] = [([root], [True]) for root in reversed(roots)]
+    while stack:
+        path, first = stack.pop()
+        children = path[-1].children
+        if not children:
+            yield path, first
+        for number, child in reversed(list(enumerate(children))):
+            before = first if number == 0 else [False] * len(first)
+            stack.append(([*path, child], [*before, True]))
 
 
 def _insert(siblings: list[_Node], view: EncodedView) -> None:
@@ -233,12 +303,10 @@ def _subtree_ends(levels: Sequence[int], starts: NDArray[np.int64], total: int) 
     return ends
 
 
-def _segments(
-    nodes: Sequence[tuple[_Node, int, int]], starts: NDArray[np.int64], ends: Sequence[int]
-) -> Segments:
+def _segments(nodes: Sequence[_Node], starts: NDArray[np.int64], ends: Sequence[int]) -> Segments:
     """Cut every node where kind or message changes."""
     all_starts, all_ends, kinds, messages = [], [], [], []
-    for (node, _, _), start, end in zip(nodes, starts, ends, strict=True):
+    for node, start, end in zip(nodes, starts, ends, strict=True):
         changes = (np.diff(node.kinds) != 0) | (np.diff(node.messages) != 0)
         cuts = np.concatenate(([0], np.flatnonzero(changes) + 1))
         all_starts.append(cuts + start)

@@ -1,7 +1,12 @@
-"""Paths in, paths out: input files as lines or rows, and files that appear whole or not at all.
+"""Paths in, paths out: input files as bytes, and files that appear whole or not at all.
 
-chats.jsonl.gz ── open_lines ──→ bytes lines
-content ── publish ──→ .name.tmp → fsync → rename → name
+    chats.jsonl.gz ──────── open_bytes ──→ decompressed bytes
+    content ── publish ──→ .name.….tmp → fsync → rename → name          on this machine
+    content ── publish ──→ temporary file → hash → one upload → size    s3:// gs:// hf:// …
+
+A place is a path, or a URL that `pyarrow.fs` or else fsspec knows. An object store gets a
+file in one piece after it is whole: an exception inside `open(url, "wb")` would publish
+what was written so far.
 """
 
 from __future__ import annotations
@@ -10,28 +15,54 @@ import contextlib
 import errno
 import hashlib
 import os
-from collections.abc import Iterator
+import re
+import secrets
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import IO, Any, Literal
+from urllib.parse import urlsplit, urlunsplit
 
 import pyarrow as pa
+import pyarrow.fs
 
 from reasonpack.errors import StorageError, UsageError
 
 __all__ = [
     "Container",
     "HashingFile",
+    "Place",
+    "Stamp",
+    "child_names",
     "container",
+    "digest",
     "expand_inputs",
+    "fetched",
+    "file_names",
+    "is_url",
+    "join",
     "open_bytes",
+    "open_file",
+    "public_name",
     "publish",
     "publish_text",
+    "read_bytes",
+    "remove",
+    "remove_tree",
+    "stamp",
 ]
 
+Place = Path | str
+"""Where a file or a directory is: a path, or a URL as text."""
 Container = Literal["plain", "gzip", "zstd", "parquet"]
 SUFFIXES = (".jsonl", ".ndjson", ".jsonl.gz", ".jsonl.zst", ".parquet")
 """What is taken from a directory that is given as input."""
+TEMPORARY = ".tmp"
+BLOCK = 8 << 20
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 _MAGIC: dict[bytes, Container] = {
     b"\x1f\x8b": "gzip",
     b"\x28\xb5\x2f\xfd": "zstd",
@@ -39,76 +70,376 @@ _MAGIC: dict[bytes, Container] = {
 }
 
 
-def expand_inputs(paths: list[str]) -> list[Path]:
+@dataclass(frozen=True, slots=True)
+class Stamp:
+    """What a file system says of a file without reading it.
+
+    Attributes:
+        bytes: its size.
+        modified_ns: when it was last written, in nanoseconds since 1970; −1 if unknown.
+    """
+
+    bytes: int
+    modified_ns: int
+
+
+# --- places ----------------------------------------------------------------------------
+
+
+def is_url(place: Place) -> bool:
+    """Tell a URL from a path.
+
+    >>> is_url("s3://bucket/chats.jsonl"), is_url("chats.jsonl"), is_url(Path("a://b"))
+    (True, False, False)
+    """
+    return isinstance(place, str) and _URL.match(place) is not None
+
+
+def join(place: Place, *names: str) -> Place:
+    """Name something in a directory; the query of a URL stays its end.
+
+    >>> join("s3://bucket/out?scheme=http", "data", "a.parquet")
+    's3://bucket/out/data/a.parquet?scheme=http'
+    >>> join(Path("out"), "data").as_posix()
+    'out/data'
+    """
+    if not is_url(place):
+        return Path(place, *names)
+    scheme, host, path, query, _ = urlsplit(str(place))
+    return urlunsplit((scheme, host, "/".join([path.rstrip("/"), *names]), query, ""))
+
+
+def public_name(place: Place) -> str:
+    """Name a place in messages and in files: a URL without user, password and query.
+
+    >>> public_name("s3://key:secret@bucket/chats.jsonl?scheme=http")
+    's3://bucket/chats.jsonl'
+    """
+    if not is_url(place):
+        return str(place)
+    scheme, host, path, _, _ = urlsplit(str(place))
+    return urlunsplit((scheme, host.rpartition("@")[2], path, "", ""))
+
+
+@lru_cache(maxsize=64)
+def _file_system(url: str) -> tuple[Any, str]:
+    """Find the file system of a URL, and the path in it.
+
+    Raises:
+        StorageError: no file system is known for it, or its client is not installed.
+    """
+    try:
+        return _from_pyarrow(url)
+    except (pa.ArrowException, OSError, ImportError, ValueError) as error:
+        raise StorageError(
+            f"{public_name(url)}: {_one_line(error)}, expected a URL of a file system that "
+            "pyarrow or fsspec knows. Fix: check it; for s3://, gs:// and hf:// run: "
+            "pip install 'reasonpack[s3,hub]'."
+        ) from error
+
+
+def _from_pyarrow(url: str) -> tuple[Any, str]:
+    try:
+        return pa.fs.FileSystem.from_uri(url)  # type: ignore[no-any-return]
+    except pa.ArrowInvalid:
+        import fsspec  # noqa: PLC0415  an optional dependency
+
+        system, path = fsspec.core.url_to_fs(url)
+        return pa.fs.PyFileSystem(pa.fs.FSSpecHandler(system)), path
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:300] or type(error).__name__
+
+
+def file_names(directory: Place) -> list[str]:
+    """List the files in a directory, without those below it; none if it does not exist.
+
+    Raises:
+        StorageError: it cannot be listed.
+    """
+    try:
+        if not is_url(directory):
+            return sorted(entry.name for entry in os.scandir(directory) if entry.is_file())
+        return sorted(info.base_name for info in _listed(str(directory), recursive=False))
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise unreadable(directory, error) from error
+
+
+def _listed(url: str, *, recursive: bool) -> list[Any]:
+    system, path = _file_system(url)
+    selector = pa.fs.FileSelector(path, recursive=recursive, allow_not_found=True)
+    return [info for info in system.get_file_info(selector) if info.is_file]
+
+
+def child_names(directory: Place) -> list[str]:
+    """List what is in a directory, directories too; nothing if it does not exist.
+
+    Raises:
+        StorageError: it cannot be listed.
+    """
+    try:
+        if not is_url(directory):
+            return sorted(os.listdir(directory))  # noqa: PTH208 (a place may be text)
+        system, path = _file_system(str(directory))
+        selector = pa.fs.FileSelector(path, allow_not_found=True)
+        return sorted(info.base_name for info in system.get_file_info(selector))
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise unreadable(directory, error) from error
+
+
+def stamp(place: Place) -> Stamp | None:
+    """Return what the file system says of a file; None if there is none.
+
+    Raises:
+        StorageError: it does not answer.
+    """
+    try:
+        if not is_url(place):
+            status = os.stat(place)  # noqa: PTH116 (a place may be text)
+            return Stamp(status.st_size, status.st_mtime_ns)
+        system, path = _file_system(str(place))
+        info = system.get_file_info(path)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise unreadable(place, error) from error
+    if not info.is_file:
+        return None
+    return Stamp(info.size or 0, -1 if info.mtime_ns is None else info.mtime_ns)
+
+
+def remove(place: Place) -> None:
+    """Remove a file, if it is there.
+
+    Raises:
+        StorageError: it cannot be removed.
+    """
+    try:
+        if not is_url(place):
+            Path(place).unlink(missing_ok=True)
+            return
+        system, path = _file_system(str(place))
+        with contextlib.suppress(FileNotFoundError):
+            system.delete_file(path)
+    except OSError as error:
+        raise unwritable(place, error) from error
+
+
+def remove_tree(directory: Place) -> None:
+    """Remove a directory and all that is in it, if it is there.
+
+    Raises:
+        StorageError: it cannot be removed.
+    """
+    try:
+        if not is_url(directory):
+            shutil.rmtree(directory)
+            return
+        system, path = _file_system(str(directory))
+        system.delete_dir(path)
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise unwritable(directory, error) from error
+
+
+# --- input -----------------------------------------------------------------------------
+
+
+def expand_inputs(places: Sequence[Place]) -> list[Place]:
     """List the files that the input arguments name; directories give their chat files.
 
     Raises:
         UsageError: a path that does not exist, or a directory without any chat file.
+        StorageError: a URL that cannot be listed.
     """
-    files: list[Path] = []
-    for text in paths:
-        path = Path(text)
-        if path.is_dir():
-            found = sorted(
-                entry
-                for entry in path.rglob("*")
-                if entry.name.endswith(SUFFIXES) and entry.is_file()
-            )
-            if not found:
-                raise UsageError(
-                    f"{text}: no chat file in this directory, expected {', '.join(SUFFIXES)}. "
-                    "Fix: name the files."
-                )
-            files += found
-        elif path.exists():
-            files.append(path)
-        else:
+    files: list[Place] = []
+    for place in places:
+        found = _chat_files(place)
+        if found == []:
             raise UsageError(
-                f"{text}: no such file, expected a file of chats. Fix: check the spelling."
+                f"{public_name(place)}: no chat file in this directory, expected "
+                f"{', '.join(SUFFIXES)}. Fix: name the files."
             )
+        if found is None:
+            raise UsageError(
+                f"{public_name(place)}: no such file, expected a file of chats. "
+                "Fix: check the spelling."
+            )
+        files += found
     return files
 
 
-def container(path: Path) -> Container:
+def _chat_files(place: Place) -> Sequence[Place] | None:
+    """List the chat files at a place: itself, or what a directory holds; None if nothing is."""
+    if is_url(place):
+        return _chat_objects(str(place))
+    path = Path(place)
+    if path.exists() and not path.is_dir() and not path.is_file():
+        raise UsageError(
+            f"{path}: is a pipe or a device, expected a file, which can be read twice. "
+            "Fix: send it to standard input and name -."
+        )
+    if path.is_dir():
+        entries = sorted(path.rglob("*"))
+        return [entry for entry in entries if entry.name.endswith(SUFFIXES) and entry.is_file()]
+    return [path] if path.exists() else None
+
+
+def _chat_objects(url: str) -> list[str] | None:
+    try:
+        if stamp(url):
+            return [url]
+        found = _listed(url, recursive=True)
+    except OSError as error:
+        raise unreadable(url, error) from error
+    _, top = _file_system(url)
+    names = sorted(info.path[len(top.rstrip("/")) + 1 :] for info in found)
+    if not names:
+        return None
+    return [str(join(url, name)) for name in names if name.endswith(SUFFIXES)]
+
+
+def container(place: Place) -> Container:
     """Tell how a file is packed, by its first bytes.
 
     Raises:
         StorageError: it cannot be read.
     """
-    try:
-        with path.open("rb") as file:
-            head = file.read(4)
-    except OSError as error:
-        raise unreadable(path, error) from error
+    with open_file(place) as file:
+        head = file.read(4)
     return next((kind for magic, kind in _MAGIC.items() if head.startswith(magic)), "plain")
 
 
 @contextlib.contextmanager
-def open_bytes(path: Path, kind: Container) -> Iterator[IO[bytes]]:
-    """Open a file of lines, decompressed.
+def open_file(place: Place, *, start: int = 0) -> Iterator[Any]:
+    """Open a file for reading, from byte `start` on.
+
+    Raises:
+        StorageError: it cannot be read, now or inside the `with` block.
+    """
+    try:
+        if is_url(place):
+            system, path = _file_system(str(place))
+            with system.open_input_file(path) as file:
+                file.seek(start)
+                yield file
+        else:
+            with Path(place).open("rb") as file:
+                file.seek(start)
+                yield file
+    except OSError as error:
+        raise unreadable(place, error) from error
+
+
+@contextlib.contextmanager
+def open_bytes(place: Place, kind: Container, *, start: int = 0) -> Iterator[IO[bytes]]:
+    """Open a file of lines, decompressed, from byte `start` of a plain one.
 
     Raises:
         StorageError: it cannot be read, or its compressed stream is damaged or ends early.
     """
     try:
-        if kind == "plain":
-            with path.open("rb") as file:
+        if kind == "plain" and not is_url(place):
+            with open_file(place, start=start) as file:
                 yield file
+        elif kind == "plain":
+            with open_file(place, start=start) as file, pa.BufferedInputStream(file, BLOCK) as near:
+                yield near
+        elif is_url(place):
+            system, path = _file_system(str(place))
+            with system.open_input_stream(path, compression=kind, buffer_size=BLOCK) as stream:
+                yield stream
         else:
-            with pa.input_stream(str(path), compression=kind) as stream:
+            with pa.input_stream(str(place), compression=kind) as stream:
                 yield stream
     except OSError as error:
-        raise unreadable(path, error) from error
+        raise unreadable(place, error) from error
 
 
-def unreadable(path: Path, error: OSError) -> StorageError:
-    """Say that `path` cannot be read."""
-    reason = error.strerror or str(error)
-    if "ompress" in reason or "truncated" in reason.lower():
+def read_bytes(place: Place) -> bytes | None:
+    """Read a small file whole; None if there is none.
+
+    Raises:
+        StorageError: it cannot be read.
+    """
+    try:
+        with open_file(place) as file:
+            return bytes(file.read())
+    except StorageError as error:
+        if isinstance(error.__cause__, FileNotFoundError):
+            return None
+        raise
+
+
+def digest(place: Place) -> tuple[int, str]:
+    """Read a file and return its size and SHA-256 in hexadecimal.
+
+    Raises:
+        StorageError: it cannot be read.
+    """
+    hash_, size = hashlib.sha256(), 0
+    with open_file(place) as file:
+        while block := file.read(BLOCK):
+            hash_.update(block)
+            size += len(block)
+    return size, hash_.hexdigest()
+
+
+@contextlib.contextmanager
+def fetched(place: str, names: Sequence[str] = ()) -> Iterator[str]:
+    """Yield a path for what libraries read from paths only; a URL is copied here for a while.
+
+    Args:
+        place: a file, or a directory from which the files called `names` are taken.
+        names: none of them has to be there.
+
+    Raises:
+        StorageError: there is nothing, or it cannot be read.
+    """
+    if not is_url(place):
+        yield place
+        return
+    with tempfile.TemporaryDirectory(prefix="reasonpack-") as folder:
+        if stamp(place):
+            name = public_name(place).rpartition("/")[2]
+            yield str(_copied(place, Path(folder), name))
+            return
+        present = [name for name in names if stamp(join(place, name))]
+        if not present:
+            raise StorageError(
+                f"{public_name(place)}: nothing there, expected a file or a directory. "
+                "Fix: check the URL."
+            )
+        for name in present:
+            _copied(join(place, name), Path(folder), name)
+        yield folder
+
+
+def _copied(place: Place, folder: Path, name: str) -> Path:
+    target = folder / name
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with open_file(place) as source, target.open("wb") as copy:
+        shutil.copyfileobj(source, copy, BLOCK)
+    return target
+
+
+def unreadable(place: Place, error: OSError) -> StorageError:
+    """Say that a place cannot be read."""
+    reason = error.strerror or _one_line(error)
+    if re.search("compress|inflate|truncated", reason, re.IGNORECASE):
         fix = "the file is cut off or damaged; copy it again."
     else:
         fix = "check the file and its permissions."
-    return StorageError(f"{path}: {reason}, expected a readable file. Fix: {fix}")
+    return StorageError(f"{public_name(place)}: {reason}, expected a readable file. Fix: {fix}")
+
+
+# --- output ----------------------------------------------------------------------------
 
 
 @dataclass(slots=True)
@@ -123,9 +454,9 @@ class HashingFile:
     def write(self, data: Any) -> int:
         """Write bytes, or anything that has a buffer."""
         view = memoryview(data)
+        self.file.write(view)
         self._hash.update(view)
         self.bytes += view.nbytes
-        self.file.write(view)
         return view.nbytes
 
     def flush(self) -> None:
@@ -139,42 +470,85 @@ class HashingFile:
 
 
 @contextlib.contextmanager
-def publish(path: Path) -> Iterator[HashingFile]:
+def publish(place: Place) -> Iterator[HashingFile]:
     """Write a file that appears under its name only when it is whole and on disk.
 
     The temporary name begins with a dot and ends in `.tmp`, so that no reader that
-    goes by file names takes it for a shard.
+    goes by file names takes it for a shard. It is another one each time: two processes
+    that publish the same file do not meet in it.
 
     Raises:
         StorageError: it cannot be written.
     """
-    temporary = path.with_name(f".{path.name}.tmp")
+    temporary: Path | None = None
     try:
+        temporary = _temporary_for(place)
         with temporary.open("wb") as file:
             hashing = HashingFile(file)
             yield hashing
             file.flush()
             os.fsync(file.fileno())
-        temporary.replace(path)
-        _sync_directory(path.parent)
-    except BaseException as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            raise unwritable(path, error) from error
-        raise
+        if is_url(place):
+            _upload(temporary, str(place))
+        else:
+            temporary.replace(place)
+            _sync_directory(Path(place).parent)
+    except OSError as error:
+        raise unwritable(place, error) from error
+    finally:
+        if temporary:
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
 
 
-def unwritable(path: Path, error: OSError) -> StorageError:
-    """Say that `path` cannot be written."""
-    full = error.errno == errno.ENOSPC
+def _temporary_for(place: Place) -> Path:
+    name = _token() + TEMPORARY
+    if is_url(place):
+        return Path(tempfile.gettempdir(), f".reasonpack.{name}")
+    path = Path(place)
+    return path.with_name(f".{path.name}.{name}")
+
+
+def _token() -> str:
+    return f"{os.getpid()}-{secrets.token_hex(4)}"
+
+
+def _upload(file: Path, url: str) -> None:
+    """Copy a whole file to a URL, in one call, and see that all of it arrived.
+
+    Raises:
+        OSError: it did not.
+    """
+    (system, path), size = _file_system(url), file.stat().st_size
+    if system.type_name not in {"s3", "gcs"}:  # these have no directories
+        system.create_dir(path.rpartition("/")[0], recursive=True)
+    handler = getattr(system, "handler", None)
+    if isinstance(handler, pa.fs.FSSpecHandler):
+        handler.fs.put_file(str(file), path)
+    else:
+        # One write, so that no signal or exception of ours can come between two parts.
+        stream = system.open_output_stream(path)
+        if size:
+            with pa.memory_map(str(file)) as whole:
+                stream.write(whole.read_buffer())
+        stream.close()
+    arrived = stamp(url)
+    if arrived is None or arrived.bytes != size:
+        found = "nothing" if arrived is None else f"{arrived.bytes:,} bytes"
+        raise OSError(f"{found} arrived of {size:,} bytes")
+
+
+def unwritable(place: Place, error: OSError) -> StorageError:
+    """Say that a place cannot be written."""
+    full = error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
     fix = "free some space." if full else "check the directory and its permissions."
-    return StorageError(f"{path}: {error.strerror or error}, expected to write it. Fix: {fix}")
+    reason = error.strerror or _one_line(error)
+    return StorageError(f"{public_name(place)}: {reason}, expected to write it. Fix: {fix}")
 
 
-def publish_text(path: Path, text: str) -> None:
+def publish_text(place: Place, text: str) -> None:
     """Publish a small UTF-8 file."""
-    with publish(path) as file:
+    with publish(place) as file:
         file.write(text.encode())
 
 

@@ -3,10 +3,7 @@
     tokenizer directory ─┐
     --chat-template ─────┴→ ChatTemplate ── render(messages, …) → text
 
-The environment is the one that transformers documents for chat templates:
-an immutable sandbox with `trim_blocks` and `lstrip_blocks`, loop controls,
-`{% generation %}` blocks, `tojson` without HTML escapes, `raise_exception`,
-`strftime_now` and the tokenizer's special tokens as variables.
+The tokenizer's special tokens are variables of the template, as in transformers.
 
 Templates come from strangers. The sandbox keeps them from attributes they
 have no business with; every compilation and every rendering runs under a time
@@ -15,12 +12,10 @@ limit and, where the operating system enforces one, a memory limit.
 
 from __future__ import annotations
 
-import contextlib
+import copy
 import datetime
 import hashlib
 import json
-import signal
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,20 +23,15 @@ from typing import Any
 
 import jinja2
 import jinja2.exceptions
-import jinja2.ext
 import jinja2.meta
 import jinja2.nodes
-import jinja2.parser
-import jinja2.sandbox
 
+from reasonpack import sandbox
 from reasonpack.errors import RecordError, TemplateError, UsageError
+from reasonpack.sandbox import bounds, environment, out_of_bounds
 
 __all__ = ["ChatTemplate", "load_template", "read_templates"]
 
-SECONDS = 10.0
-"""Longest that one compilation or rendering may take, in seconds."""
-HEADROOM = 2 << 30
-"""Memory that one compilation or rendering may add to the process, in bytes."""
 SOURCE_LIMIT = 4 << 20
 """Longest template source, in characters; real ones have up to 30,000."""
 
@@ -57,6 +47,7 @@ class ChatTemplate:
         variables: what it reads and does not itself define, e.g. `enable_thinking`.
         words: every attribute, key and string constant in it, so that one can
             ask whether it mentions `reasoning_content`.
+        choices: for a variable, the texts and numbers that it is compared with.
         special_tokens: `bos_token` and the like, visible to the template.
         date: what `strftime_now` shows; None refuses a template that asks.
 
@@ -70,6 +61,7 @@ class ChatTemplate:
     sha256: str
     variables: frozenset[str]
     words: frozenset[str]
+    choices: Mapping[str, tuple[str | int, ...]] = field(repr=False)
     special_tokens: Mapping[str, Any] = field(repr=False)
     date: datetime.date | None
     _render: Callable[..., str] = field(repr=False, compare=False)
@@ -93,13 +85,15 @@ class ChatTemplate:
                 f"{name}: the template has {len(source):,} characters, "
                 f"expected at most {SOURCE_LIMIT:,}. Fix: pass a chat template."
             )
-        environment = _environment(name, date)
+        env = environment(name, date)
         try:
-            with _bounds(name):
-                tree = environment.parse(source)
+            with bounds(name):
+                tree = env.parse(source)
                 variables = frozenset(jinja2.meta.find_undeclared_variables(tree))
+                variables |= frozenset(_optional(tree))
                 words = frozenset(_words(tree))
-                render = environment.from_string(source).render
+                choices = _choices(tree)
+                render = env.from_string(source).render
         except jinja2.TemplateSyntaxError as error:
             raise TemplateError(
                 f"{name}: line {error.lineno}: {error.message}, expected a Jinja chat template. "
@@ -111,7 +105,17 @@ class ChatTemplate:
                 "Fix: use the template that the model was published with."
             ) from error
         sha256 = hashlib.sha256(source.encode("utf-8", "surrogatepass")).hexdigest()
-        return cls(name, source, sha256, variables, words, dict(special_tokens or {}), date, render)
+        return cls(
+            name=name,
+            source=source,
+            sha256=sha256,
+            variables=variables,
+            words=words,
+            choices=choices,
+            special_tokens=dict(special_tokens or {}),
+            date=date,
+            _render=render,
+        )
 
     def render(
         self,
@@ -131,6 +135,8 @@ class ChatTemplate:
         """
         # The special tokens of the tokenizer give way to the caller's, as in transformers.
         variables = {**self.special_tokens, **(kwargs or {})}
+        if self.words & _MUTATING:
+            messages, tools = copy.deepcopy((messages, tools))
         variables.update(
             messages=messages,
             tools=list(tools) if tools is not None else None,
@@ -138,7 +144,7 @@ class ChatTemplate:
             add_generation_prompt=add_generation_prompt,
         )
         try:
-            with _bounds(self.name):
+            with bounds(self.name):
                 return self._render(**variables)
         except jinja2.exceptions.SecurityError as error:
             raise TemplateError(
@@ -153,7 +159,9 @@ class ChatTemplate:
                 fix="change the conversation so that the model's template accepts it",
             ) from error
         except MemoryError as error:
-            raise TemplateError(_out_of_bounds(self.name, f"{HEADROOM >> 30} GiB more")) from error
+            raise TemplateError(
+                out_of_bounds(self.name, f"{sandbox.HEADROOM >> 30} GiB more")
+            ) from error
         except _DATA_FAULTS as error:
             raise RecordError(
                 "template",
@@ -164,6 +172,10 @@ class ChatTemplate:
             ) from error
 
 
+_MUTATING = frozenset(
+    {"append", "clear", "extend", "insert", "pop", "popitem", "remove", "reverse", "setdefault"}
+    | {"sort", "update"}
+)
 _DATA_FAULTS = (
     TypeError,
     ValueError,
@@ -286,84 +298,7 @@ def _read_text(path: Path) -> str:
         ) from error
 
 
-# --- the environment ------------------------------------------------------------------
-
-
-def _environment(name: str, date: datetime.date | None) -> jinja2.Environment:
-    def raise_exception(message: object) -> None:
-        raise jinja2.TemplateError(str(message))
-
-    def strftime_now(pattern: str) -> str:
-        if date is None:
-            raise TemplateError(
-                f"{name}: reads the clock (strftime_now), expected a rendering that is the same "
-                "on every day. Fix: pass --date YYYY-MM-DD, or set the template's own variable "
-                "for the date with --chat-template-kwargs."
-            )
-        return date.strftime(pattern)
-
-    environment = _Sandbox(
-        trim_blocks=True,
-        lstrip_blocks=True,
-        extensions=[_Generation, jinja2.ext.loopcontrols],
-    )
-    environment.filters["tojson"] = _tojson
-    environment.globals["raise_exception"] = raise_exception
-    environment.globals["strftime_now"] = strftime_now
-    return environment
-
-
-class _Sandbox(jinja2.sandbox.ImmutableSandboxedEnvironment):
-    """Refuses the two operators that make much out of little in one step."""
-
-    intercepted_binops = frozenset({"*", "**"})
-    longest = 1 << 24
-
-    def call_binop(
-        self, context: jinja2.runtime.Context, operator: str, left: Any, right: Any
-    ) -> Any:
-        too_much = False
-        if operator == "*":
-            sized, times = (left, right) if hasattr(left, "__len__") else (right, left)
-            if hasattr(sized, "__len__") and isinstance(times, int):
-                too_much = len(sized) * times > self.longest
-        elif isinstance(left, int) and isinstance(right, int):
-            too_much = left.bit_length() * right > 1024
-        if too_much:
-            raise jinja2.exceptions.SecurityError(f"a result of {operator!r} that is too large")
-        return super().call_binop(context, operator, left, right)
-
-
-class _Generation(jinja2.ext.Extension):
-    """`{% generation %}…{% endgeneration %}` marks what assistants write; its body renders."""
-
-    tags = {"generation"}  # noqa: RUF012 (as Jinja's base class declares it)
-
-    def parse(self, parser: jinja2.parser.Parser) -> jinja2.nodes.Node:
-        line = next(parser.stream).lineno
-        body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
-        # A call block gives the body the scope of its own that it has in transformers.
-        call = jinja2.nodes.CallBlock(self.call_method("_body"), [], [], body)
-        return call.set_lineno(line)
-
-    def _body(self, caller: Callable[[], str]) -> str:
-        return caller()
-
-
-def _tojson(
-    value: Any,
-    ensure_ascii: bool = False,
-    indent: int | None = None,
-    separators: tuple[str, str] | None = None,
-    sort_keys: bool = False,
-) -> str:
-    return json.dumps(
-        value,
-        ensure_ascii=ensure_ascii,
-        indent=indent,
-        separators=separators,
-        sort_keys=sort_keys,
-    )
+# --- what a template mentions ---------------------------------------------------------
 
 
 def _words(tree: jinja2.nodes.Template) -> Iterator[str]:
@@ -374,66 +309,33 @@ def _words(tree: jinja2.nodes.Template) -> Iterator[str]:
             yield node.value
 
 
+def _optional(tree: jinja2.nodes.Template) -> Iterator[str]:
+    """Yield the variables that the template sets only where the caller does not."""
+    for test in tree.find_all(jinja2.nodes.Test):
+        if test.name in {"defined", "undefined"} and isinstance(test.node, jinja2.nodes.Name):
+            yield test.node.name
+
+
+def _choices(tree: jinja2.nodes.Template) -> dict[str, tuple[str | int, ...]]:
+    """Return what each variable is compared with, as `mode == "on"`, `budget == 0`, `in [...]`."""
+    found: dict[str, list[str | int]] = {}
+    for compare in tree.find_all(jinja2.nodes.Compare):
+        if isinstance(compare.expr, jinja2.nodes.Name):
+            values = [value for operand in compare.ops for value in _constants(operand.expr)]
+            found.setdefault(compare.expr.name, []).extend(values)
+    return {name: tuple(dict.fromkeys(values)) for name, values in found.items()}
+
+
+def _constants(expression: jinja2.nodes.Expr) -> list[str | int]:
+    try:
+        value = expression.as_const()
+    except (jinja2.nodes.Impossible, ArithmeticError, TypeError, ValueError):
+        return []
+    values = value if isinstance(value, list | tuple) else [value]
+    # True and False are tried anyway.
+    return [each for each in values if isinstance(each, str | int) and not isinstance(each, bool)]
+
+
 def _one_line(error: BaseException) -> str:
     text = " ".join(str(error).split())
     return text if len(text) <= 300 else text[:300] + "…"
-
-
-# --- bounds ---------------------------------------------------------------------------
-
-
-class _OutOfTime(BaseException):
-    """Raised by the timer; not an Exception, so that no template filter can catch it."""
-
-
-def _out_of_bounds(name: str, what: str) -> str:
-    return (
-        f"{name}: took {what}, expected a rendering within {SECONDS:g} s and "
-        f"{HEADROOM >> 30} GiB. Fix: do not use this template, or mend the loop in it."
-    )
-
-
-@contextlib.contextmanager
-def _bounds(name: str) -> Iterator[None]:
-    """Bound the time and memory of what a template does.
-
-    The timer needs the main thread, the memory limit Linux; elsewhere the sandbox's
-    own limits (range, repetition, recursion) remain.
-    """
-    timed = threading.current_thread() is threading.main_thread() and hasattr(signal, "setitimer")
-    with _memory_limit():
-        if not timed:
-            yield
-            return
-        previous = signal.signal(signal.SIGALRM, _on_alarm)
-        signal.setitimer(signal.ITIMER_REAL, SECONDS)
-        try:
-            yield
-        except _OutOfTime:
-            raise TemplateError(_out_of_bounds(name, f"more than {SECONDS:g} s")) from None
-        finally:
-            signal.setitimer(signal.ITIMER_REAL, 0)
-            signal.signal(signal.SIGALRM, previous)
-
-
-def _on_alarm(_signum: int, _frame: object) -> None:
-    raise _OutOfTime
-
-
-@contextlib.contextmanager
-def _memory_limit() -> Iterator[None]:
-    try:
-        import resource  # noqa: PLC0415 (not on every platform)
-
-        pages = int(Path("/proc/self/statm").read_text("ascii").split(maxsplit=1)[0])
-    except (ImportError, OSError):
-        yield
-        return
-    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
-    wanted = pages * resource.getpagesize() + HEADROOM
-    tighter = [limit for limit in (soft, hard, wanted) if limit != resource.RLIM_INFINITY]
-    resource.setrlimit(resource.RLIMIT_AS, (min(tighter), hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))

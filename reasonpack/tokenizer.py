@@ -1,6 +1,6 @@
-"""A tokenizer.json → exact ids for text, in pieces that can be encoded apart.
+r"""A tokenizer.json → exact ids for text, in pieces that can be encoded apart.
 
-    "<s>Hi<e>\\n<s>"  ─cut→  "<s>" "Hi" "<e>" "\\n" "<s>"  ─encode_batch→  [1] [17, 9] [2] [5] [1]
+    "<s>Hi<e>\n<s>"  ─cut→  "<s>" "Hi" "<e>" "\n" "<s>"  ─encode_batch→  [1] [17, 9] [2] [5] [1]
 
 The reference is `tokenizers`, encoding the whole text without added special
 tokens. Joined, the ids of the pieces are the ids of the whole text: that is the
@@ -45,20 +45,20 @@ from __future__ import annotations
 
 import array
 import contextlib
-import functools
 import hashlib
+import itertools
 import json
 import re
 import string
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 import tokenizers
+from numpy.typing import NDArray
 
 from reasonpack.errors import TokenizerError, UsageError
 
@@ -66,7 +66,7 @@ __all__ = ["CutRule", "Tokenizer", "cut_text", "load_tokenizer", "longest_first"
 
 _MAX_TOKENIZER_BYTES = 1 << 30
 _MAX_CONFIG_BYTES = 1 << 26
-_MAX_ADDED_CHARS = 500_000  # of all added tokens together; Gemma 3 has 76,000
+_MAX_ADDED_CHARS = 500_000  # of all added tokens together; Gemma 3 has 70,000
 _ABSURD_LENGTH = 10**12  # transformers writes 10**30 where it knows no limit
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
@@ -80,24 +80,29 @@ _HUB_FILES = [
     "config.json",
     "generation_config.json",
 ]
+_NAMED_TOKENS = [
+    "bos_token",
+    "eos_token",
+    "unk_token",
+    "sep_token",
+    "pad_token",
+    "cls_token",
+    "mask_token",
+]
 
-# Read in the source of tokenizers 0.21 to 0.23: each works on one stretch at a time.
-_LOCAL_NORMALIZERS = frozenset(
-    "BertNormalizer ByteLevel Lowercase NFC NFD NFKC NFKD Nmt Precompiled Prepend Replace Strip "
-    "StripAccents".split()
-)
-_LOCAL_PRE_TOKENIZERS = frozenset(
-    "BertPreTokenizer ByteLevel CharDelimiterSplit Digits FixedLength Metaspace Punctuation Split "
-    "UnicodeScripts Whitespace WhitespaceSplit".split()
-)
-_LOCAL_POST_PROCESSORS = frozenset(
-    "BertProcessing ByteLevel RobertaProcessing TemplateProcessing".split()
-)
-_LOCAL_MODELS = frozenset("BPE Unigram WordLevel WordPiece".split())
-_KEEPS_TEXT = frozenset("ByteLevel Digits Metaspace NFC NFD NFKC NFKD Prepend".split())
-_CHILDREN = frozenset({"normalizers", "pretokenizers", "processors"})
+# Components that work on one stretch of text at a time, in tokenizers 0.21 to 0.23.
+_LOCAL_NORMALIZERS = """
+    BertNormalizer ByteLevel Lowercase NFC NFD NFKC NFKD Nmt Precompiled Prepend Replace Strip
+    StripAccents
+"""
+_LOCAL_PRE_TOKENIZERS = """
+    BertPreTokenizer ByteLevel CharDelimiterSplit Digits FixedLength Metaspace Punctuation Split
+    UnicodeScripts Whitespace WhitespaceSplit
+"""
+_LOCAL_POST_PROCESSORS = "BertProcessing ByteLevel RobertaProcessing TemplateProcessing"
+_LOCAL_MODELS = "BPE Unigram WordLevel WordPiece"
+_KEEPS_TEXT = "ByteLevel Digits Metaspace NFC NFD NFKC NFKD Prepend"
 
-_SPECIAL_NAMES = tuple(f"{name}_token" for name in "bos eos unk sep pad cls mask".split())
 _NEUTRAL = frozenset(string.punctuation) - {"_"}  # neither whitespace nor a word character
 
 
@@ -120,7 +125,7 @@ class CutRule:
     reason: str
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False)
 class Tokenizer:
     """Exact ids for text, as `tokenizers` gives them for the whole text.
 
@@ -129,11 +134,14 @@ class Tokenizer:
         directory: where the file and its siblings (config, template) lie.
         sha256: of the bytes of `tokenizer.json`, in hex.
         config: `tokenizer_config.json`; empty if there is none.
-        special_tokens: by name (`bos_token`, `eos_token`, … and the config's own
-            `extra_special_tokens`); a name without a token is absent.
-        additional_special_tokens: those without a name.
+        special_tokens: by name, as chat templates read them: `bos_token`, `eos_token`
+            and the like, the config's own `extra_special_tokens`, and a list of
+            `additional_special_tokens`. A name without a token is absent.
+        added_tokens: the text of every added token, special or not.
         model_max_length: in tokens; None where the config gives none worth the name.
-        vocab_size: number of ids, added tokens included.
+        vocab_size: number of tokens, the added ones included.
+        max_token_chars: bound on the text that one token stands for:
+            `len(text) <= max_token_chars * len(ids)` for every text. None if unknown.
         rule: where texts are cut, and why.
         reference: the tokenizer underneath, truncation and padding switched off.
 
@@ -150,15 +158,15 @@ class Tokenizer:
     [array([2], dtype=int32), array([0], dtype=int32)]
     """
 
-    # No slots: `max_token_chars` reads the whole vocabulary, so it is kept once asked for.
     source: str
     directory: Path | None
     sha256: str
     config: dict[str, Any] = field(repr=False)
-    special_tokens: dict[str, str]
-    additional_special_tokens: list[str] = field(repr=False)
+    special_tokens: dict[str, str | list[str]] = field(repr=False)
+    added_tokens: tuple[str, ...] = field(repr=False)
     model_max_length: int | None
     vocab_size: int
+    max_token_chars: int | None
     rule: CutRule = field(repr=False)
     reference: tokenizers.Tokenizer = field(repr=False)
 
@@ -172,14 +180,6 @@ class Tokenizer:
         """Say why texts are cut, or why they are not."""
         return self.rule.reason
 
-    @functools.cached_property
-    def max_token_chars(self) -> int | None:
-        """Bound the text that one token can stand for, in characters; None if unknown.
-
-        `len(text) <= max_token_chars * len(ids)` holds for every text.
-        """
-        return _max_token_chars(self.reference)
-
     def cut(self, text: str) -> list[str]:
         """Cut a text into pieces whose ids, joined, are the ids of the text.
 
@@ -187,15 +187,24 @@ class Tokenizer:
         """
         return cut_text(text, self.rule)
 
-    def encode_batch(self, pieces: Sequence[str]) -> list[npt.NDArray[np.int32]]:
+    def encode_batch(self, pieces: Sequence[str]) -> list[NDArray[np.int32]]:
         """Encode each piece for itself: one i32[T] a piece.
 
         No token is added and none is cut off. Raises TokenizerError for a piece
         that is no Unicode text (a lone surrogate) or that the model cannot encode.
         """
-        return _encode_batch(self.reference, pieces, where=self.source)
+        encode = getattr(self.reference, "encode_batch_fast", self.reference.encode_batch)
+        try:
+            with _refusing(self.source, "a text that it cannot encode", "Leave the text out."):
+                encodings = encode(list(pieces), add_special_tokens=False)
+                # array refuses an id beyond i32 where older numpy wraps it around.
+                return [np.asarray(array.array("i", encoding.ids)) for encoding in encodings]
+        except TokenizerError:
+            for piece in pieces:
+                _refuse_surrogate(piece, self.source)
+            raise
 
-    def decode(self, ids: Iterable[int] | npt.NDArray[np.integer[Any]]) -> str:
+    def decode(self, ids: Iterable[int] | NDArray[np.integer[Any]]) -> str:
         """Turn ids into text, special tokens included.
 
         Raises TokenizerError for an id that is not in the vocabulary.
@@ -210,13 +219,11 @@ class Tokenizer:
 
         Raises TokenizerError for an id that is not in the vocabulary.
         """
-        text = self.reference.id_to_token(token) if 0 <= token < 1 << 32 else None
+        text = self.reference.id_to_token(int(token)) if 0 <= token < 1 << 32 else None
         if text is None:
-            raise _refusal(
-                self.source,
-                f"no token has the id {token}",
-                f"one of {self.vocab_size} ids",
-                "Use the tokenizer that wrote the ids.",
+            raise TokenizerError(
+                f"{self.source}: no token has the id {token}, expected one of the "
+                f"{self.vocab_size} ids. Fix: Use the tokenizer that wrote the ids."
             )
         return str(text)
 
@@ -229,8 +236,9 @@ def load_tokenizer(source: str | Path, *, revision: str | None = None) -> Tokeni
             `Qwen/Qwen3-8B`. What exists on disk is never looked up on the hub.
         revision: branch, tag or commit on the hub.
 
-    Raises TokenizerError where no tokenizer can be had, or one whose ids would be
-    random (BPE dropout); UsageError for a revision of something on disk.
+    Raises:
+        TokenizerError: none can be had, or its ids would be random (BPE dropout).
+        UsageError: a revision of something on disk.
 
     >>> load_tokenizer(Path("no/such"))
     Traceback (most recent call last):
@@ -240,124 +248,101 @@ a directory that holds one, or a hub id. Fix: Check the path.
     """
     path = _find(source, revision)
     data = _read(path, limit=_MAX_TOKENIZER_BYTES)
-    contents = _added_contents(data, path)
-    with _refusing(path, "`tokenizers` refuses it", "a tokenizer.json that it can load"):
+    file = _decode(data, path)
+    with _refusing(path, "a tokenizer.json that it refuses", "Write the file anew."):
         reference = tokenizers.Tokenizer.from_buffer(data)
         reference.no_truncation()
         reference.no_padding()
-    _refuse_random(reference, path)
-    config = _read_json(path.with_name("tokenizer_config.json"))
-    names = _special_tokens(config, path.parent)
+    if dropout := getattr(reference.model, "dropout", None):
+        raise TokenizerError(
+            f"{path}: model.dropout is {dropout:g}, so that ids are random, expected null. "
+            "Fix: Set it to null."
+        )
+    config = _read_json(path.parent / "tokenizer_config.json")
+    added = reference.get_added_tokens_decoder().values()
     return Tokenizer(
         source=str(source),
         directory=path.parent,
         sha256=hashlib.sha256(data).hexdigest(),
         config=config,
-        special_tokens=names,
-        additional_special_tokens=_additional_special_tokens(config, path.parent),
+        special_tokens=_special_tokens(config, path.parent),
+        added_tokens=tuple(token.content for token in added),
         model_max_length=_model_max_length(config),
         vocab_size=reference.get_vocab_size(with_added_tokens=True),
-        rule=_learn_rule(reference, contents, path=path),
+        max_token_chars=_max_token_chars(reference, file.model),
+        rule=_learn_rule(reference, [token.content for token in file.added_tokens]),
         reference=reference,
     )
 
 
-# --- Finding and reading the files -----------------------------------------------------
-
-
-def _refusal(where: str | Path, what: str, expected: str, fix: str) -> TokenizerError:
-    return TokenizerError(f"{where}: {what}, expected {expected}. Fix: {fix}")
-
-
-@contextlib.contextmanager
-def _refusing(
-    where: str | Path, what: str, expected: str, fix: str = "Write the file anew."
-) -> Iterator[None]:
-    """Turn any failure inside `tokenizers`, a Rust panic included, into a TokenizerError."""
-    try:
-        yield
-    except BaseException as error:
-        # A panic reaches Python as a BaseException whose class cannot be imported.
-        if isinstance(error, Exception) or type(error).__name__ == "PanicException":
-            detail = " ".join(str(error).split())[:300] or type(error).__name__
-            raise _refusal(where, f"{what} ({detail})", expected, fix) from error
-        raise
+# --- Files -----------------------------------------------------------------------------
 
 
 def _find(source: str | Path, revision: str | None) -> Path:
     """Give the path of the `tokenizer.json` that a source names."""
     path = Path(source)
-    expected = "a tokenizer.json, a directory that holds one, or a hub id"
+    expected = "expected a tokenizer.json, a directory that holds one, or a hub id"
     try:
         is_directory, exists = path.is_dir(), path.exists()
     except OSError as error:
-        raise _refusal(path, f"cannot be read ({error})", expected, "Check the path.") from error
+        raise TokenizerError(
+            f"{path}: cannot be read ({error.strerror}), {expected}. Fix: Check the path."
+        ) from error
     if exists and revision is not None:
         raise UsageError(
-            f"{path}: is on disk and has no revision {revision!r}, expected a hub id beside a "
-            "revision. Fix: Leave the revision out."
+            f"{path}: is on disk and has no revision {revision!r}, expected a hub id with it. "
+            "Fix: Leave the revision out."
         )
     if not exists:
-        if not (isinstance(source, str) and _HUB_ID.fullmatch(source)) or path.suffix == ".json":
-            raise _refusal(path, "does not exist", expected, "Check the path.")
+        if isinstance(source, Path) or not _HUB_ID.fullmatch(source) or path.suffix == ".json":
+            raise TokenizerError(f"{path}: does not exist, {expected}. Fix: Check the path.")
         path, is_directory = _download(source, revision), True
     if not is_directory:
         return path
     if not (path / "tokenizer.json").exists():
-        raise _refusal(
-            source,
-            "holds no tokenizer.json",
-            "the file of a fast tokenizer",
-            "Write one with transformers: AutoTokenizer.from_pretrained(…).save_pretrained(…).",
+        raise TokenizerError(
+            f"{source}: holds no tokenizer.json, expected the file of a fast tokenizer. Fix: Write "
+            "one with transformers: AutoTokenizer.from_pretrained(…).save_pretrained(…)."
         )
     return path / "tokenizer.json"
 
 
 def _download(hub_id: str, revision: str | None) -> Path:
     """Fetch the tokenizer's files with the hub's own client, or take them from its cache."""
-    expected = "a directory on disk, or a hub id that can be fetched"
     try:
         import huggingface_hub  # noqa: PLC0415  an optional dependency
     except ImportError as error:
-        raise _refusal(
-            hub_id,
-            "is not on disk, and the hub's client is not installed",
-            expected,
-            "Check the path, or run: pip install 'reasonpack[hub]'.",
+        raise TokenizerError(
+            f"{hub_id}: is not on disk and the hub's client is not installed, expected a path or a "
+            "hub id. Fix: Check the path, or run: pip install 'reasonpack[hub]'."
         ) from error
     try:
-        return Path(
-            huggingface_hub.snapshot_download(hub_id, revision=revision, allow_patterns=_HUB_FILES)
+        folder = huggingface_hub.snapshot_download(
+            hub_id, revision=revision, allow_patterns=_HUB_FILES
         )
     except Exception as error:
-        detail = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise _refusal(
-            hub_id,
-            f"is not on disk, and the hub's client could not fetch it "
-            f"({type(error).__name__}: {detail})",
-            expected,
-            "Check the name, the revision, the connection and the hub's login, "
-            "or give a directory.",
+        raise TokenizerError(
+            f"{hub_id}: is not on disk and the hub's client could not fetch it "
+            f"({_one_line(error)}), expected a path or a hub id. Fix: Check the name, the "
+            "revision, the connection and the hub's login, or give a directory."
         ) from error
+    return Path(folder)
 
 
 def _read(path: Path, *, limit: int) -> bytes:
-    expected = "a regular file that can be read"
     try:
         if not path.is_file():
-            raise _refusal(path, "is no regular file", expected, "Give the tokenizer.json itself.")
-        if (size := path.stat().st_size) > limit:
-            raise _refusal(
-                path,
-                f"has {size} bytes",
-                f"at most {limit}",
-                "This is no tokenizer file: check the path.",
-            )
-        return path.read_bytes()
+            what = "is no regular file, expected one. Fix: Give the file itself"
+        elif (size := path.stat().st_size) > limit:
+            what = f"has {size} bytes, expected at most {limit}. Fix: Check the path"
+        else:
+            return path.read_bytes()
     except OSError as error:
-        raise _refusal(
-            path, f"cannot be read ({error.strerror})", expected, "Check its permissions."
+        raise TokenizerError(
+            f"{path}: cannot be read ({error.strerror}), expected a file that can. "
+            "Fix: Check its permissions."
         ) from error
+    raise TokenizerError(f"{path}: {what}.")
 
 
 class _AddedToken(msgspec.Struct):
@@ -369,34 +354,50 @@ class _TokenizerFile(msgspec.Struct):
     added_tokens: list[_AddedToken] = []
 
 
-def _added_contents(data: bytes, path: Path) -> list[str]:
-    """Read the added tokens as the file writes them, and see that it is such a file."""
+def _decode(data: bytes, path: Path) -> _TokenizerFile:
+    """Read of the file what `tokenizers` does not tell, and see that it is such a file."""
     if data.startswith(b"version https://git-lfs"):
-        raise _refusal(
-            path, "is a Git LFS pointer", "the file that it points to", "Run: git lfs pull."
+        raise TokenizerError(
+            f"{path}: is a Git LFS pointer, expected the file itself. Fix: Run git lfs pull."
         )
     try:
-        file = msgspec.json.decode(data, type=_TokenizerFile)
+        return msgspec.json.decode(data, type=_TokenizerFile)
     except msgspec.ValidationError as error:
-        raise _refusal(
-            path, f"is no tokenizer.json ({error})", "the format of `tokenizers`", "Check the path."
-        ) from error
+        what = f"is no tokenizer.json ({error}), expected the format of `tokenizers`"
+        raise TokenizerError(f"{path}: {what}. Fix: Check the path.") from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise _refusal(
-            path, f"is not JSON ({error})", "a tokenizer.json", "Fetch or write the file anew."
+        what = f"is not JSON ({error}), expected a tokenizer.json"
+        raise TokenizerError(f"{path}: {what}. Fix: Fetch or write the file anew.") from error
+
+
+@contextlib.contextmanager
+def _refusing(where: str | Path, given: str, fix: str) -> Iterator[None]:
+    """Turn any failure inside `tokenizers`, a Rust panic included, into a TokenizerError."""
+    try:
+        yield
+    except BaseException as error:
+        # A panic reaches Python as a BaseException whose class cannot be imported.
+        if isinstance(error, Exception) or type(error).__name__ == "PanicException":
+            raise TokenizerError(
+                f"{where}: `tokenizers` was given {given} ({_one_line(error)}), expected no "
+                f"error from it. Fix: {fix}"
+            ) from error
+        raise
+
+
+def _one_line(error: BaseException) -> str:
+    text = " ".join(str(error).split())[:300]
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def _refuse_surrogate(piece: str, where: str) -> None:
+    try:
+        piece.encode()
+    except UnicodeEncodeError as error:
+        raise TokenizerError(
+            f"{where}: {piece[error.start]!a} at character {error.start} of a text, expected "
+            "Unicode text. Fix: Remove the lone surrogate."
         ) from error
-    return [token.content for token in file.added_tokens]
-
-
-def _refuse_random(reference: tokenizers.Tokenizer, path: Path) -> None:
-    dropout = getattr(reference.model, "dropout", None)
-    if dropout:
-        raise _refusal(
-            path,
-            f"model.dropout is {dropout:g}, so that ids are random",
-            "null",
-            "Set it to null in the file.",
-        )
 
 
 # --- The configuration beside the tokenizer --------------------------------------------
@@ -407,73 +408,60 @@ def _read_json(path: Path) -> dict[str, Any]:
     if not path.exists():
         return {}
     try:
-        value = json.loads(_read(path, limit=_MAX_CONFIG_BYTES))
+        value = json.loads(_read(path, limit=_MAX_CONFIG_BYTES).decode("utf-8"))
     except (ValueError, RecursionError) as error:
-        raise _refusal(
-            path, f"is not JSON ({error})", "a JSON object", "Fetch or write the file anew."
-        ) from error
+        what = f"is not JSON ({error}), expected a JSON object"
+        raise TokenizerError(f"{path}: {what}. Fix: Fetch or write the file anew.") from error
     if not isinstance(value, dict):
-        raise _refusal(
-            path, f"is a {type(value).__name__}", "a JSON object", "Fetch or write the file anew."
-        )
+        what = f"is a {type(value).__name__}, expected a JSON object"
+        raise TokenizerError(f"{path}: {what}. Fix: Fetch or write the file anew.")
     return value
 
 
-def _token_content(value: object, where: str) -> str | None:
-    """Give the text of a token that is written as a string or as an object; None for null."""
-    content = value.get("content") if isinstance(value, dict) else value
-    if content is None or isinstance(content, str):
-        return content
-    raise _refusal(
-        where,
-        f"is a {type(content).__name__}",
-        'a string, an object with "content", or null',
-        "Write the token's text.",
-    )
+def _special_tokens(config: dict[str, Any], directory: Path) -> dict[str, str | list[str]]:
+    """Collect the special tokens by name; the first file that has a name decides.
 
-
-def _ordered_sources(config: dict[str, Any], directory: Path) -> list[tuple[str, dict[str, Any]]]:
-    """Order the two files that name special tokens as transformers does.
-
-    A config that lists `added_tokens_decoder` was written after the map went out
-    of use, and wins; an older one gives way to it.
+    As in transformers: a config that lists `added_tokens_decoder` was written after
+    the map went out of use, and wins; an older one gives way to it.
     """
-    sources = [
-        ("tokenizer_config.json", config),
-        ("special_tokens_map.json", _read_json(directory / "special_tokens_map.json")),
-    ]
-    return sources if "added_tokens_decoder" in config else sources[::-1]
-
-
-def _special_tokens(config: dict[str, Any], directory: Path) -> dict[str, str]:
-    """Collect the named special tokens; the first file that has a name decides."""
-    found: dict[str, str | None] = {}
-    for file, source in _ordered_sources(config, directory):
+    token_map = _read_json(directory / "special_tokens_map.json")
+    sources = [("tokenizer_config.json", config), ("special_tokens_map.json", token_map)]
+    found: dict[str, Any] = {}
+    for file, source in sources if "added_tokens_decoder" in config else sources[::-1]:
+        entries = {name: source[name] for name in _NAMED_TOKENS if name in source}
         extra = source.get("extra_special_tokens")
-        named = {name: source[name] for name in _SPECIAL_NAMES if name in source}
-        for name, value in {**(extra if isinstance(extra, dict) else {}), **named}.items():
+        if isinstance(extra, dict):
+            entries = {**extra, **entries}
+        unnamed = source.get("additional_special_tokens", extra)
+        if isinstance(unnamed, list):
+            entries["additional_special_tokens"] = unnamed
+        for name, value in entries.items():
             if name not in found:
-                found[name] = _token_content(value, f"{directory / file}: {name}")
+                found[name] = _token_texts(value, f"{directory / file}: {name}")
     return {name: token for name, token in found.items() if token is not None}
 
 
-def _additional_special_tokens(config: dict[str, Any], directory: Path) -> list[str]:
-    for file, source in _ordered_sources(config, directory):
-        for name in ("additional_special_tokens", "extra_special_tokens"):
-            if isinstance(values := source.get(name), list):
-                contents = [
-                    _token_content(value, f"{directory / file}: {name}[{i}]")
-                    for i, value in enumerate(values)
-                ]
-                return [content for content in contents if content is not None]
-    return []
+def _token_texts(value: object, where: str) -> str | list[str] | None:
+    if not isinstance(value, list):
+        return _token_text(value, where)
+    texts = [_token_text(token, f"{where}[{i}]") for i, token in enumerate(value)]
+    return [text for text in texts if text is not None]
+
+
+def _token_text(value: object, where: str) -> str | None:
+    """Give the text of a token written as a string or an object; None for null."""
+    text = value.get("content") if isinstance(value, dict) else value
+    if text is None or isinstance(text, str):
+        return text
+    raise TokenizerError(
+        f'{where}: is a {type(text).__name__}, expected a string, an object with "content" or '
+        "null. Fix: Write the token's text."
+    )
 
 
 def _model_max_length(config: dict[str, Any]) -> int | None:
     length = config.get("model_max_length")
-    if type(length) is int and 0 < length < _ABSURD_LENGTH:
-        return length
-    return None
+    return length if type(length) is int and 0 < length < _ABSURD_LENGTH else None
 
 
 # --- Where cuts are exact --------------------------------------------------------------
@@ -539,23 +527,29 @@ def cut_text(text: str, rule: CutRule) -> list[str]:
         if token not in rule.opaque:
             edges += [start] if rule.leads else [start, end]
     edges.append(len(text))
-    return [text[a:b] for a, b in zip(edges, edges[1:], strict=False) if a < b]
+    return [text[a:b] for a, b in itertools.pairwise(edges) if a < b]
 
 
-def _learn_rule(reference: tokenizers.Tokenizer, contents: list[str], *, path: Path) -> CutRule:
-    """Decide where this tokenizer may be cut, by argument first and then by experiment."""
+def _learn_rule(reference: tokenizers.Tokenizer, listed: list[str]) -> CutRule:
+    """Decide where this tokenizer may be cut, by argument first and then by experiment.
+
+    `listed` are the added tokens as the file writes them.
+    """
     added = list(reference.get_added_tokens_decoder().values())
     try:
-        obstacle = _obstacle(reference, added, contents)
+        obstacle = _obstacle(reference, [token.content for token in added], listed)
         rule = _whole(obstacle) if obstacle else _argued_rule(reference, added)
-    except (RecursionError, re.error, OverflowError):
-        rule = _whole("its added tokens are too many or too long for one pattern")
-    if not rule.stages:
-        return rule
-    with _refusing(path, "`tokenizers` fails on plain text", "a tokenizer that can encode"):
-        for text in _hard_texts([token.content for token in added]):
-            if _joined_ids(reference, cut_text(text, rule)) != _joined_ids(reference, [text]):
-                return _whole(f"cut and whole differ on {text!r}")
+    except (RecursionError, OverflowError, re.error):
+        return _whole("its added tokens are too long for a pattern")
+    texts = _hard_texts(listed) if rule.stages else ()
+    for text in texts:
+        try:
+            with _refusing("", "a text made of added tokens", ""):
+                same = _ids(reference, cut_text(text, rule)) == _ids(reference, [text])
+        except TokenizerError as error:
+            return _whole(f"the check of cutting failed: {error.__cause__}")
+        if not same:
+            return _whole(f"cut and whole differ on {text!r}")
     return rule
 
 
@@ -563,44 +557,43 @@ def _whole(reason: str) -> CutRule:
     return CutRule(stages=(), opaque=frozenset(), leads=False, reason=f"whole: {reason}")
 
 
-def _obstacle(reference: tokenizers.Tokenizer, added: list[Any], contents: list[str]) -> str | None:
+def _obstacle(reference: tokenizers.Tokenizer, added: list[str], listed: list[str]) -> str | None:
     """Name what stands against the argument for cutting; None if nothing does."""
-    model = type(reference.model).__name__
-    if model not in _LOCAL_MODELS:
+    if (model := type(reference.model).__name__) not in _LOCAL_MODELS.split():
         return f"model {model} is not known to be local"
     for kind, component, local in (
         ("normalizer", reference.normalizer, _LOCAL_NORMALIZERS),
         ("pre-tokenizer", reference.pre_tokenizer, _LOCAL_PRE_TOKENIZERS),
         ("post-processor", reference.post_processor, _LOCAL_POST_PROCESSORS),
     ):
-        for leaf in _leaves(component):
-            if leaf["type"] not in local:
-                return f"{kind} {leaf['type']} is not known to be local"
-            if leaf["type"] == "TemplateProcessing" and not _adds_only(leaf["single"]):
+        for part in _parts(component):
+            if part["type"] not in local.split():
+                return f"{kind} {part['type']} is not known to be local"
+            if part["type"] == "TemplateProcessing" and not _adds_only(part["single"]):
                 return "post-processor TemplateProcessing does more than add tokens"
-    if sorted(token.content for token in added) != sorted(filter(None, contents)):
+    if sorted(added) != sorted(filter(None, listed)):
         return "an added token is listed twice, or shares its id with another"
-    if sum(map(len, contents)) > _MAX_ADDED_CHARS:
+    if sum(map(len, added)) > _MAX_ADDED_CHARS:
         return f"its added tokens have more than {_MAX_ADDED_CHARS} characters"
     return None
 
 
-def _leaves(component: Any) -> list[dict[str, Any]]:  # noqa: ANN401
-    """Flatten a component to its parts, each as `tokenizers` itself writes it, defaults filled in.
+def _parts(component: Any) -> list[dict[str, Any]]:
+    """Flatten a component, as `tokenizers` understood it, with its defaults filled in.
 
-    >>> [leaf["type"] for leaf in _leaves(tokenizers.normalizers.Sequence([]))]
-    []
-    >>> _leaves(tokenizers.normalizers.NFC())
+    >>> _parts(tokenizers.normalizers.Sequence([tokenizers.normalizers.NFC()]))
     [{'type': 'NFC'}]
     """
 
-    def flatten(state: dict[str, Any]) -> list[dict[str, Any]]:
-        children = [value for key, value in state.items() if key in _CHILDREN]
-        if state["type"] != "Sequence" or len(children) != 1:
-            return [state]
-        return [leaf for child in children[0] for leaf in flatten(child)]
+    def flatten(state: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        lists = [value for value in state.values() if isinstance(value, list)]
+        if state["type"] != "Sequence" or len(lists) != 1:
+            yield state
+        else:
+            for child in lists[0]:
+                yield from flatten(child)
 
-    return [] if component is None else flatten(json.loads(component.__getstate__()))
+    return [] if component is None else list(flatten(json.loads(component.__getstate__())))
 
 
 def _adds_only(template: list[dict[str, Any]]) -> bool:
@@ -618,14 +611,14 @@ def _argued_rule(reference: tokenizers.Tokenizer, added: list[Any]) -> CutRule:
     if opaque:
         opaque |= {t.content for t in raw if not {t.content[0], t.content[-1]} <= _NEUTRAL}
     stages = [raw] if raw else []
-    if normalized and not flagged and not _leaves(reference.normalizer):
+    if normalized and not flagged and not _parts(reference.normalizer):
         stages.append(normalized)
     count = sum(map(len, stages)) - len(opaque)
     if count == 0:
         return _whole("no added token is safe to cut at")
     leads = any(
-        leaf["type"] == "Metaspace" and leaf.get("prepend_scheme") not in {"always", "never"}
-        for leaf in _leaves(reference.pre_tokenizer)
+        part["type"] == "Metaspace" and part.get("prepend_scheme") not in {"always", "never"}
+        for part in _parts(reference.pre_tokenizer)
     )
     return CutRule(
         stages=tuple(longest_first(token.content for token in stage) for stage in stages),
@@ -648,49 +641,16 @@ def _hard_texts(contents: list[str]) -> Iterator[str]:
         yield f" {token}{other}{token[:-1]}{other} {token} {other[1:]}\n{token}x{token}"
 
 
-def _joined_ids(reference: tokenizers.Tokenizer, pieces: list[str]) -> list[int]:
+def _ids(reference: tokenizers.Tokenizer, pieces: list[str]) -> list[int]:
     return [
         token for piece in pieces for token in reference.encode(piece, add_special_tokens=False).ids
     ]
 
 
-# --- Encoding --------------------------------------------------------------------------
-
-
-def _encode_batch(
-    reference: tokenizers.Tokenizer, pieces: Sequence[str], *, where: str
-) -> list[npt.NDArray[np.int32]]:
-    """Encode the pieces with `tokenizers`; the one place where ids come from."""
-    encode: Callable[..., list[Any]] = getattr(
-        reference, "encode_batch_fast", reference.encode_batch
-    )
-    try:
-        with _refusing(where, "`tokenizers` cannot encode a text", "a text that it can encode"):
-            encodings = encode(list(pieces), add_special_tokens=False)
-            # array refuses an id beyond i32 where older numpy wraps it around.
-            return [np.asarray(array.array("i", encoding.ids)) for encoding in encodings]
-    except TokenizerError:
-        for piece in pieces:
-            _refuse_surrogates(piece, where)
-        raise
-
-
-def _refuse_surrogates(piece: str, where: str) -> None:
-    try:
-        piece.encode()
-    except UnicodeEncodeError as error:
-        raise _refusal(
-            where,
-            f"cannot encode {piece[error.start]!a} at character {error.start} of a text",
-            "Unicode text",
-            "Remove the lone surrogate.",
-        ) from error
-
-
 # --- How much text a token can stand for -----------------------------------------------
 
 
-def _max_token_chars(reference: tokenizers.Tokenizer) -> int | None:
+def _max_token_chars(reference: tokenizers.Tokenizer, model: dict[str, msgspec.Raw]) -> int | None:
     """Bound the source characters of one token, or give None where text can vanish.
 
     Holds for BPE that can spell every byte, so that no text is unknown, behind
@@ -698,48 +658,43 @@ def _max_token_chars(reference: tokenizers.Tokenizer) -> int | None:
     its own string has, unless characters were composed: one that NFC or NFKC made
     stands for at most 4, and for at most 2 for each of its bytes in UTF-8.
     """
-    normalizers = _leaves(reference.normalizer)
-    pre_tokenizers = _leaves(reference.pre_tokenizer)
-    composers = sum(leaf["type"] in {"NFC", "NFKC"} for leaf in normalizers)
-    if composers > 1 or not all(map(_keeps_text, normalizers + pre_tokenizers)):
+    normalizers, pre_tokenizers = _parts(reference.normalizer), _parts(reference.pre_tokenizer)
+    added = reference.get_added_tokens_decoder().values()
+    composers = sum(part["type"] in {"NFC", "NFKC"} for part in normalizers)
+    if (
+        type(reference.model).__name__ != "BPE"
+        or reference.model.continuing_subword_prefix
+        or reference.model.end_of_word_suffix
+        or composers > 1
+        or not all(map(_keeps_text, normalizers + pre_tokenizers))
+        or any(token.lstrip or token.rstrip for token in added)
+    ):
         return None
-    vocabulary = reference.get_vocab(with_added_tokens=False)
     byte_level = bool(pre_tokenizers) and pre_tokenizers[-1]["type"] == "ByteLevel"
-    if not _spells_every_byte(reference.model, vocabulary, byte_level=byte_level):
-        return None
-    per_byte = byte_level and len(normalizers) == 1
-    lengths = [max(map(len, vocabulary)) * ((2 if per_byte else 4) if composers else 1)]
-    for token in reference.get_added_tokens_decoder().values():
-        if token.lstrip or token.rstrip:
-            return None
-        written = token.content
-        if token.normalized and normalizers:
-            written = reference.normalizer.normalize_str(token.content)
-        lengths.append(max(len(token.content), len(written) * (4 if composers else 1)))
-    return max(lengths)
-
-
-def _keeps_text(leaf: dict[str, Any]) -> bool:
-    """Say whether a component gives at least one character for each that it takes."""
-    match leaf["type"]:
-        case "Split" | "Punctuation":
-            return bool(leaf["behavior"] != "Removed")
-        case "Replace":
-            return len(leaf["pattern"].get("String", "")) == 1 and leaf["content"] != ""
-        case kind:
-            return kind in _KEEPS_TEXT
-
-
-def _spells_every_byte(
-    model: Any,  # noqa: ANN401
-    vocabulary: dict[str, int],
-    *,
-    byte_level: bool,
-) -> bool:
-    if type(model).__name__ != "BPE":
-        return False
-    if model.continuing_subword_prefix or model.end_of_word_suffix:
-        return False
+    spelled = [f"<0x{byte:02X}>" for byte in range(256)]
     if byte_level:
-        return all(byte in vocabulary for byte in tokenizers.pre_tokenizers.ByteLevel.alphabet())
-    return bool(model.byte_fallback) and all(f"<0x{i:02X}>" in vocabulary for i in range(256))
+        spelled = tokenizers.pre_tokenizers.ByteLevel.alphabet()
+    elif not reference.model.byte_fallback:
+        return None
+    vocabulary = msgspec.json.decode(model["vocab"], type=dict[str, int])
+    if not vocabulary.keys() >= set(spelled):
+        return None
+    only_composed = byte_level and len(normalizers) == 1
+    bounds = [max(map(len, vocabulary)) * ((2 if only_composed else 4) if composers else 1)]
+    for token in added:
+        bounds.append(len(token.content))
+        if token.normalized and normalizers:
+            matched = reference.normalizer.normalize_str(token.content)
+            bounds.append(len(matched) * (4 if composers else 1))
+    return max(bounds)
+
+
+def _keeps_text(part: dict[str, Any]) -> bool:
+    """Say whether a component gives at least one character for each that it takes."""
+    match part["type"]:
+        case "Split" | "Punctuation":
+            return bool(part["behavior"] != "Removed")
+        case "Replace":
+            return len(part["pattern"].get("String", "")) == 1 and part["content"] != ""
+        case kind:
+            return kind in _KEEPS_TEXT.split()

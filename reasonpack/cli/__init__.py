@@ -13,6 +13,10 @@ __all__ = ["cli", "main"]
 
 COMMANDS = {
     "pack": "Pack chats into rows that train exactly as N passes would.",
+    "merge": "Check the parts of a run on several machines, and write the manifest.",
+    "template": "Show what a chat template does to reasoning.",
+    "verify": "Check a finished dataset, by itself and against its source.",
+    "stats": "Count what a dataset holds, and draw how it is distributed.",
     "inspect": "Show a row of a dataset: segments, text, what is trained.",
 }
 

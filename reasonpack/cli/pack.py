@@ -2,16 +2,31 @@
 
 from __future__ import annotations
 
-import json
-import os
-import sys
+import contextlib
+import re
+from collections.abc import Iterator
 from datetime import date as Date  # noqa: N812 (the option is called date)
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from reasonpack.cli.options import json_object, json_object_in_file
+
+if TYPE_CHECKING:  # loaded after --help
+    from reasonpack.show.progress import Progress
+
 __all__ = ["command"]
+
+SIZES = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
+
+
+def _size(_: click.Context, parameter: click.Parameter, text: str) -> int:
+    """Read a number of bytes, such as 32M."""
+    match = re.fullmatch(r"(\d+)([KMG]?)(?:i?B)?", text.strip(), re.IGNORECASE)
+    size = int(match[1]) * SIZES[match[2].upper()] if match else 0
+    if not size:
+        raise click.BadParameter(f"got {text!r}, expected a size such as 32M", param=parameter)
+    return size
 
 
 @click.command("pack")
@@ -30,6 +45,7 @@ __all__ = ["command"]
 )
 @click.option(
     "--chat-template-kwargs",
+    callback=json_object,
     metavar="JSON",
     default="{}",
     help="Variables for the template, for every conversation.",
@@ -43,17 +59,46 @@ __all__ = ["command"]
     "-o",
     "--output",
     required=True,
-    type=click.Path(path_type=Path),
-    metavar="DIR",
+    metavar="DIR|URL",
     help="Dataset directory to write.",
 )
-@click.option("--overwrite", is_flag=True, help="Replace the dataset in DIR.")
+@click.option(
+    "--resume/--overwrite",
+    default=True,
+    help="Go on with an unfinished run in DIR if it is the same, which is the default, or "
+    "remove what is there.",
+)
 @click.option(
     "--train-on",
     type=click.Choice(["all", "last-turn"]),
     default="all",
     show_default=True,
     help="Which assistant messages to train.",
+)
+@click.option(
+    "--layout",
+    type=click.Choice(["onepass", "npass"]),
+    default="onepass",
+    show_default=True,
+    help="Write each conversation once, to be trained with a mask, or one plain causal sample "
+    "for each of its leaves.",
+)
+@click.option(
+    "--missing-reasoning",
+    type=click.Choice(["skip-loss", "empty-think", "error"]),
+    default="skip-loss",
+    show_default=True,
+    help="What to do with an answer without reasoning where the template makes the model "
+    "reason: keep it as context, train it after an empty block, or refuse it.",
+)
+@click.option("--train-empty-think", is_flag=True, help="Train such an empty block too.")
+@click.option(
+    "--template-behaviour",
+    callback=json_object_in_file,
+    default="",
+    metavar="FILE",
+    help="JSON file with what you know better about the template than `reasonpack template` "
+    "finds out.",
 )
 @click.option(
     "--packing/--no-packing",
@@ -95,6 +140,39 @@ __all__ = ["command"]
     type=click.Choice(["zstd", "lz4", "none"]),
     help="Default: zstd for Parquet, none for Arrow, which can then be memory-mapped.",
 )
+@click.option(
+    "--num-proc",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Worker processes. Default: one a core, or none if the input is a single unit. "
+    "The output does not depend on it.",
+)
+@click.option(
+    "--unit-size",
+    "unit_bytes",
+    callback=_size,
+    default="32M",
+    show_default=True,
+    metavar="BYTES",
+    help="Input that becomes one shard, at least. A worker holds one unit, in some ten times "
+    "its size, so memory is about 10 x BYTES x N however large the input is; a compressed "
+    "file is one unit.",
+)
+@click.option(
+    "--engine",
+    type=click.Choice(["local", "ray"]),
+    default="local",
+    show_default=True,
+    help="Where workers run: on this machine, or on the Ray cluster that RAY_ADDRESS names.",
+)
+@click.option(
+    "--shard-index",
+    type=click.IntRange(min=0),
+    metavar="I",
+    help="Pack only part I, from 0, of --shard-count parts; then call merge.",
+)
+@click.option("--shard-count", type=click.IntRange(min=1), metavar="N", help="How many parts.")
+@click.option("--dry-run", is_flag=True, help="Say what would be done and about how long; stop.")
 @click.option("--json", "as_json_", is_flag=True, help="Write the manifest to standard output.")
 @click.pass_context
 def command(
@@ -102,11 +180,16 @@ def command(
     /,
     *,
     inputs: tuple[str, ...],
-    output: Path,
-    overwrite: bool,
+    output: str,
+    resume: bool,
+    num_proc: int | None,
+    unit_bytes: int,
+    engine: Any,
+    shard_index: int | None,
+    shard_count: int | None,
+    dry_run: bool,
     format_: Any,
     compression: str | None,
-    chat_template_kwargs: str,
     date: str | None,
     as_json_: bool,
     **rest: Any,
@@ -114,48 +197,71 @@ def command(
     """Pack chats into rows that train exactly as N passes would.
 
     INPUT is a file of chats (JSON Lines, plain or as .gz or .zst, or Parquet), a directory
-    of such files, or - for standard input.
+    of such files, or - for standard input. Files and directories may be URLs: s3://, gs://,
+    hf://, or whatever fsspec knows.
+
+    A run that was stopped goes on when the same command is given again.
     """
-    from reasonpack.run.pack import pack_files  # noqa: PLC0415 (after --help)
-    from reasonpack.run.unit import Options, as_json  # noqa: PLC0415
+    from reasonpack.run.context import Options  # noqa: PLC0415 (after --help)
+    from reasonpack.run.estimate import estimate  # noqa: PLC0415
+    from reasonpack.run.pack import Run, Watch, pack_files, pack_part  # noqa: PLC0415
+    from reasonpack.run.unit import as_json  # noqa: PLC0415
+    from reasonpack.show.progress import Progress, estimate_lines  # noqa: PLC0415
     from reasonpack.show.summary import summary  # noqa: PLC0415
 
+    part = _part(shard_index, shard_count, overwrite=not resume)
     if compression is None and format_ == "parquet":
         compression = "zstd"
     options = Options(
         format=format_,
         compression=None if compression == "none" else compression,
-        chat_template_kwargs=_variables(chat_template_kwargs),
         date=_date(date),
         **rest,
     )
-    with _progress() as bar:
-        manifest = pack_files(
-            inputs,
-            output,
-            options,
-            overwrite=overwrite,
-            on_plan=lambda units: bar.reset(sum(unit.input_bytes for unit in units)),
-            on_unit=lambda unit: bar.update(unit.input_bytes),
+    with contextlib.closing(Progress()) as progress:
+        watch = Watch(on_plan=progress.begin, on_receipt=progress.advance, on_note=progress.note)
+        run = Run(unit_bytes=unit_bytes, num_proc=num_proc, engine=engine, watch=watch)
+        if dry_run:
+            click.echo(estimate_lines(estimate(inputs, options, run=run)))
+            return
+        with _resumable(progress):
+            manifest = None
+            if part:
+                index, count = part
+                counts = pack_part(inputs, output, options, index=index, count=count, run=run)
+            else:
+                manifest = pack_files(inputs, output, options, overwrite=not resume, run=run)
+                counts = manifest.counts
+    if manifest:
+        click.echo(summary(manifest), err=True)
+        if as_json_:
+            click.echo(as_json(manifest), nl=False)
+    else:
+        click.echo(
+            f"part {shard_index} of {shard_count} is done; when all are: merge DIR", err=True
         )
-    click.echo(summary(manifest), err=True)
-    if as_json_:
-        click.echo(as_json(manifest), nl=False)
-    ctx.exit(3 if manifest.counts.rejected else 0)
+    ctx.exit(3 if counts.rejected else 0)
 
 
-def _variables(text: str) -> str:
-    """Check the template's variables, and write them in one way."""
+@contextlib.contextmanager
+def _resumable(progress: Progress) -> Iterator[None]:
+    """Turn Ctrl-C into a line that says how to go on."""
     try:
-        value = json.loads(text)
-    except ValueError as error:
-        raise click.BadParameter(f"{error}", param_hint="--chat-template-kwargs") from error
-    if not isinstance(value, dict):
-        raise click.BadParameter(
-            'expected an object such as {"enable_thinking": true}',
-            param_hint="--chat-template-kwargs",
-        )
-    return json.dumps(value, sort_keys=True)
+        yield
+    except KeyboardInterrupt:
+        progress.close()
+        click.echo(progress.interrupted(), err=True)
+        raise click.exceptions.Exit(130) from None
+
+
+def _part(index: int | None, count: int | None, *, overwrite: bool) -> tuple[int, int] | None:
+    if index is None and count is None:
+        return None
+    if index is None or count is None:
+        raise click.UsageError("--shard-index and --shard-count go together.")
+    if overwrite:
+        raise click.UsageError("--overwrite would remove other parts; remove DIR beforehand.")
+    return index, count
 
 
 def _date(text: str | None) -> str | None:
@@ -163,12 +269,3 @@ def _date(text: str | None) -> str | None:
         return Date.fromisoformat(text).isoformat() if text else None
     except ValueError as error:
         raise click.BadParameter(f"{error}", param_hint="--date") from error
-
-
-def _progress() -> Any:
-    from tqdm import tqdm  # noqa: PLC0415
-
-    quiet = not sys.stderr.isatty() or os.environ.get("TERM") == "dumb"
-    return tqdm(
-        total=0, unit="B", unit_scale=True, desc="pack", disable=quiet, leave=False, delay=1.0
-    )

@@ -61,7 +61,7 @@ def mask_mod(
 
     if window is None:
         return visible
-    position, size = torch.as_tensor(window.position_ids, device=device), window.size
+    position, size = torch.as_tensor(window.position_ids, device=until.device), window.size
 
     def visible_in_window(
         b: torch.Tensor, _h: torch.Tensor, q: torch.Tensor, k: torch.Tensor
@@ -107,7 +107,7 @@ def block_mask(
         block_size=block_size,
     )
     if window is not None:
-        position = torch.as_tensor(window.position_ids, device=device)
+        position = torch.as_tensor(window.position_ids, device=until.device)
         q_low, q_high = _extremes(position, query)
         k_low, k_high = _extremes(position, key)
         seen &= q_low[:, :, None] - k_high[:, None, :] < window.size

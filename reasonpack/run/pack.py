@@ -1,233 +1,300 @@
-"""A whole run: plan → shards and receipts → rejects, dataset card, manifest.
+"""A whole run: inputs → plan → units, on any engine → manifest.
 
-The manifest is written last. A directory without one is an unfinished run, and every
-reader here refuses it.
+    pack_files     all units, then the manifest
+    pack_part      every Nth unit, on one of N machines       merge_parts     the manifest
+
+Whatever stops a run, the same call goes on with it: units whose receipt and shard hold are
+kept, the others are done again.
 """
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.metadata import version
+from functools import partial
 from pathlib import Path
+from typing import Literal
 
-import msgspec
-
-from reasonpack.errors import FormatError, StorageError, UsageError
-from reasonpack.run.plan import UNIT_BYTES, Unit, plan
-from reasonpack.run.unit import (
-    Counts,
-    Options,
-    Receipt,
-    Shard,
-    as_json,
-    load_context,
-    process,
+from reasonpack.errors import FormatError, UsageError
+from reasonpack.run.context import Options, load_context
+from reasonpack.run.frozen import Plan, differences, freeze, read_plan, write_plan
+from reasonpack.run.lock import locked
+from reasonpack.run.manifest import MANIFEST, Input, Manifest, finish, read_manifest, summed
+from reasonpack.run.output import SPOOL, claimed, make_directories, sweep
+from reasonpack.run.plan import UNIT_BYTES, Unit
+from reasonpack.run.pool import run_here, run_pool, usable_cores
+from reasonpack.run.receipts import check_units
+from reasonpack.run.unit import Counts, Job, Receipt, process
+from reasonpack.storage import (
+    Place,
+    expand_inputs,
+    is_url,
+    join,
+    public_name,
+    remove,
+    stamp,
+    unwritable,
 )
-from reasonpack.shard import FORMAT_VERSION, check_format_version
-from reasonpack.storage import expand_inputs, publish, publish_text, unwritable
 
-__all__ = ["Input", "Manifest", "pack_files", "read_manifest"]
+__all__ = [
+    "Input",
+    "Manifest",
+    "Run",
+    "Watch",
+    "merge_parts",
+    "named_inputs",
+    "pack_files",
+    "pack_part",
+    "read_manifest",
+]
 
 STDIN = "-"
+Engine = Literal["local", "ray"]
 
 
-@dataclass(frozen=True, slots=True)
-class Input:
-    """One input file, as the user named it."""
-
-    path: str
-    bytes: int
+def _ignore(*_: object) -> None:
+    pass
 
 
-@dataclass(frozen=True, slots=True)
-class Manifest:
-    """What a finished dataset is; `schemas/manifest.schema.json` describes it."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Watch:
+    """Who is told what while a run goes on.
 
-    format_version: str
-    library_version: str
-    layout: str
-    options: Options
-    max_position: int | None
-    tokenizer_sha256: str
-    template_sha256: str
-    inputs: list[Input]
-    shards: list[Shard]
-    counts: Counts
+    Attributes:
+        on_plan: the units, and the receipts of those that are done already.
+        on_receipt: a unit is done.
+        on_note: something is not as it should be; one line, which may quote names of files.
+    """
+
+    on_plan: Callable[[Sequence[Unit], Sequence[Receipt]], None] = _ignore
+    on_receipt: Callable[[Receipt], None] = _ignore
+    on_note: Callable[[str], None] = _ignore
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """How a run is done; the bytes of its output depend on `unit_bytes` only.
+
+    Attributes:
+        unit_bytes: input bytes that become one shard, about.
+        num_proc: worker processes; None for one a core, or none for a single unit.
+        engine: processes of this machine, or tasks of a Ray cluster.
+        watch: who is told.
+    """
+
+    unit_bytes: int = UNIT_BYTES
+    num_proc: int | None = 1
+    engine: Engine = "local"
+    watch: Watch = Watch()
 
 
 def pack_files(
     inputs: Sequence[str],
-    output: Path,
+    output: Place,
     options: Options,
     *,
     overwrite: bool = False,
-    unit_bytes: int = UNIT_BYTES,
-    on_unit: Callable[[Unit], None] | None = None,
-    on_plan: Callable[[list[Unit]], None] | None = None,
+    run: Run = Run(),
 ) -> Manifest:
-    """Pack chat files into a dataset directory.
+    """Pack chat files into a dataset directory, or go on where such a run was stopped.
 
     Args:
-        inputs: files and directories; `-` is standard input.
-        output: the directory to write; it must not exist, unless `overwrite`.
+        inputs: files, directories and URLs; `-` is standard input.
+        output: the directory to write, or its URL.
         options: what to do.
         overwrite: remove what is in `output` first.
-        unit_bytes: input bytes that become one shard, about.
-        on_unit: called when a unit is done.
-        on_plan: called when the units are known.
+        run: how to do it.
 
     Raises:
+        UsageError: `output` holds something else, or is in use.
         ReasonpackError: what stopped the run; `output` then has no manifest.
     """
-    context = load_context(options)
-    named = _named(inputs)
-    _prepare(output, overwrite=overwrite)
-    with _spooled(named, output) as files:
-        units = plan(files, unit_bytes=unit_bytes)
-        if on_plan:
-            on_plan(units)
-        receipts: list[Receipt] = []
-        for unit in units:
-            receipts.append(process(unit, options, output, len(units)))
-            if on_unit:
-                on_unit(unit)
-        sizes = [Input(name, path.stat().st_size) for path, name in files]
-    counts = Counts()
-    for receipt in receipts:
-        counts.add(receipt.counts)
-    manifest = Manifest(
-        format_version=FORMAT_VERSION,
-        library_version=version("reasonpack"),
-        layout="onepass",
-        options=options,
-        max_position=context.max_position,
-        tokenizer_sha256=context.tokenizer.sha256,
-        template_sha256=context.without_tools.template.sha256,
-        inputs=sizes,
-        shards=[receipt.shard for receipt in receipts],
-        counts=counts,
-    )
-    _finish(output, manifest)
-    return manifest
+    with _opened(inputs, output, options, run=run, overwrite=overwrite) as (plan, job):
+        return finish(output, plan, _receipts(plan, job, plan.units, run=run))
 
 
-def _prepare(output: Path, *, overwrite: bool) -> None:
-    """Make an empty dataset directory.
+def pack_part(
+    inputs: Sequence[str],
+    output: Place,
+    options: Options,
+    *,
+    index: int,
+    count: int,
+    run: Run = Run(),
+) -> Counts:
+    """Pack one of `count` parts of the units; when all are done, `merge_parts` ends the run.
+
+    Args:
+        inputs: as for `pack_files`.
+        output: the same directory for all parts.
+        options: what to do.
+        index: which part, from 0.
+        count: how many there are.
+        run: how to do it.
+
+    Returns:
+        What is in the shards of this part.
 
     Raises:
-        UsageError: there is something already.
-        StorageError: it cannot be made.
+        UsageError: no such part, or `output` holds something else.
+        ReasonpackError: what stopped it.
     """
-    try:
-        if output.exists() and not (output.is_dir() and not any(output.iterdir())):
-            if not overwrite:
-                raise UsageError(
-                    f"{output}: exists and is not empty, expected a new directory. "
-                    "Fix: choose another --output, or pass --overwrite."
-                )
-            _remove_dataset(output)
-        for directory in (output / "data", output / "receipts"):
-            directory.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise unwritable(output, error) from error
-
-
-def _remove_dataset(output: Path) -> None:
-    """Remove what a run writes, manifest first, and nothing else."""
-    if not (output / "data").is_dir() or not (output / "receipts").is_dir():
+    if not 0 <= index < count:
         raise UsageError(
-            f"{output}: not a dataset of reasonpack's, expected one to overwrite. "
-            "Fix: choose another --output, or remove it yourself."
+            f"--shard-index {index}: expected 0 to {count - 1}, one less than --shard-count. "
+            "Fix: count from 0."
         )
-    for name in ("manifest.json", "README.md", "rejects.jsonl"):
-        (output / name).unlink(missing_ok=True)
-    for name in ("data", "receipts"):
-        shutil.rmtree(output / name)
+    part = (index, count)
+    with _opened(inputs, output, options, run=run, part=part) as (plan, job):
+        return summed(_receipts(plan, job, _mine(plan, part), run=run))
 
 
-def _named(inputs: Sequence[str]) -> list[tuple[Path, str]]:
-    """Name the input files, each with its path; standard input is `-` still."""
+def merge_parts(output: Place) -> Manifest:
+    """Check the receipts of all parts and write the manifest.
+
+    Raises:
+        FormatError: there is no run, or units are missing or were altered.
+        UsageError: a run is at work.
+    """
+    plan = read_plan(output)
+    if plan is None:
+        raise FormatError(
+            f"{public_name(output)}: no plan.json, expected the directory of a run. "
+            "Fix: check the path, or pack first."
+        )
+    with locked(output):
+        findings = check_units(output, plan, plan.units)
+        missing = [
+            f"{unit.number} ({finding or 'not done'})"
+            for unit, finding in zip(plan.units, findings, strict=True)
+            if not isinstance(finding, Receipt)
+        ]
+        if missing:
+            more = f" and {len(missing) - 8:,} more" if len(missing) > 8 else ""
+            raise FormatError(
+                f"{public_name(output)}: units {', '.join(missing[:8])}{more}, expected all "
+                f"{len(plan.units):,} units. Fix: pack again those parts; the part of a unit is "
+                "its number modulo --shard-count."
+            )
+        receipts = [finding for finding in findings if isinstance(finding, Receipt)]
+        return finish(output, plan, receipts)
+
+
+@contextmanager
+def _opened(
+    inputs: Sequence[str],
+    output: Place,
+    options: Options,
+    *,
+    run: Run,
+    overwrite: bool = False,
+    part: tuple[int, int] | None = None,
+) -> Iterator[tuple[Plan, Job]]:
+    """Hold an output directory with a plan in it that is the one of this run."""
+    context = load_context(options)
+    named = named_inputs(inputs)
+    name = f"-{part[0]:05d}-of-{part[1]:05d}" if part else ""
+    with (
+        claimed(output, part=name, overwrite=overwrite),
+        _spooled(named, output) as files,
+    ):
+        stamps = tuple(stamp(place) for place, _ in files)
+        known = read_plan(output)
+        plan = freeze(files, options, context=context, unit_bytes=run.unit_bytes, known=known)
+        if known is None:
+            write_plan(output, plan)
+        elif differing := differences(known, plan):
+            raise UsageError(
+                f"{public_name(output)}: holds another run ({'; '.join(differing)}), expected the "
+                "same. Fix: repeat the command that began it, choose another --output, or pass "
+                "--overwrite."
+            )
+        make_directories(output)
+        job = Job(
+            options=options,
+            output=output,
+            places=tuple(place for place, _ in files),
+            stamps=stamps,
+            units=len(plan.units),
+            plan_sha256=plan.sha256,
+        )
+        try:
+            yield known or plan, job
+        finally:
+            sweep(output, _mine(plan, part) if part else None)
+
+
+def _mine(plan: Plan, part: tuple[int, int]) -> list[Unit]:
+    index, count = part
+    return [unit for unit in plan.units if unit.number % count == index]
+
+
+def _receipts(plan: Plan, job: Job, units: Sequence[Unit], *, run: Run) -> list[Receipt]:
+    """Do the units that are not done yet; return the receipts of all, in order."""
+    findings = check_units(job.output, plan, units)
+    done: dict[int, Receipt] = {}
+    todo: list[Unit] = []
+    for unit, finding in zip(units, findings, strict=True):
+        if isinstance(finding, Receipt):
+            done[unit.number] = finding
+            continue
+        todo.append(unit)
+        if finding:
+            run.watch.on_note(f"{unit}: {finding}; it is packed again")
+    run.watch.on_plan(units, list(done.values()))
+    if todo:
+        remove(join(job.output, MANIFEST))
+    with contextlib.closing(_engine(todo, job, run)) as receipts:
+        for receipt in receipts:
+            done[receipt.unit.number] = receipt
+            run.watch.on_receipt(receipt)
+    return [done[unit.number] for unit in units]
+
+
+def _engine(todo: Sequence[Unit], job: Job, run: Run) -> Generator[Receipt, None, None]:
+    do = partial(process, job=job)
+    workers = run.num_proc or usable_cores()
+    if run.engine == "ray":
+        from reasonpack.run.ray import run_ray  # noqa: PLC0415  an optional dependency
+
+        return run_ray(todo, do, workers=run.num_proc)
+    if workers == 1 or (run.num_proc is None and len(todo) < 2):
+        return run_here(todo, do)
+    return run_pool(todo, do, workers=workers)
+
+
+def named_inputs(inputs: Sequence[str]) -> list[tuple[Place, str]]:
+    """Name the input files, each with its place; standard input is `-` still."""
     if list(inputs).count(STDIN) > 1:
         raise UsageError("-: standard input twice, expected it once. Fix: name it once.")
-    named: list[tuple[Path, str]] = []
+    named: list[tuple[Place, str]] = []
     for text in inputs:
-        paths = [Path(STDIN)] if text == STDIN else expand_inputs([text])
-        named += [(path, "stdin" if text == STDIN else str(path)) for path in paths]
+        if text == STDIN:
+            named.append((STDIN, "stdin"))
+        else:
+            named += [(place, public_name(place)) for place in expand_inputs([text])]
     return named
 
 
 @contextmanager
-def _spooled(named: Sequence[tuple[Path, str]], output: Path) -> Iterator[list[tuple[Path, str]]]:
+def _spooled(
+    named: Sequence[tuple[Place, str]], output: Place
+) -> Iterator[list[tuple[Place, str]]]:
     """Yield the input files, with a temporary file in place of standard input."""
-    with tempfile.TemporaryDirectory(prefix=".spool-", dir=output) as spool:
+    if all(place != STDIN for place, _ in named):
+        yield list(named)
+        return
+    directory = None if is_url(output) else output
+    with tempfile.TemporaryDirectory(prefix=SPOOL, dir=directory) as spool:
         copy = Path(spool) / "stdin"
-        if any(path == Path(STDIN) for path, _ in named):
-            try:
-                with copy.open("wb") as file:
-                    shutil.copyfileobj(sys.stdin.buffer, file, 1 << 20)
-            except OSError as error:
-                raise unwritable(copy, error) from error
-        yield [(copy if path == Path(STDIN) else path, name) for path, name in named]
-
-
-def _finish(output: Path, manifest: Manifest) -> None:
-    """Write what stands beside the shards, the manifest last."""
-    if manifest.counts.rejected:
-        with publish(output / "rejects.jsonl") as whole:
-            for path in sorted((output / "receipts").glob("*.rejects.jsonl")):
-                whole.write(path.read_bytes())
-    suffix = manifest.options.format
-    publish_text(output / "README.md", _card(manifest, suffix))
-    publish_text(output / "manifest.json", as_json(manifest))
-
-
-def _card(manifest: Manifest, suffix: str) -> str:
-    counts = manifest.counts
-    return f"""---
-configs:
-- config_name: default
-  data_files:
-  - split: train
-    path: data/*.{suffix}
----
-# Reasoning chats, packed by reasonpack {manifest.library_version}
-
-{counts.packed:,} conversations in {counts.rows:,} rows of {counts.tokens:,} tokens, of which
-{counts.trained_tokens:,} are trained. Layout `{manifest.layout}`, format version
-{manifest.format_version}: each conversation stands here once, and
-`segment_start` and `segment_visible_until` say which token may attend to which. A trainer
-that ignores them trains the wrong thing. `manifest.json` says how this was made.
-"""
-
-
-def read_manifest(directory: Path) -> Manifest:
-    """Read the manifest of a finished dataset.
-
-    Raises:
-        FormatError: there is none, it is damaged, or of an unknown major version.
-    """
-    path = directory / "manifest.json"
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError as error:
-        raise FormatError(
-            f"{path}: no such file, expected a finished dataset. "
-            "Fix: check the path, or run pack to its end."
-        ) from error
-    except OSError as error:
-        raise StorageError(
-            f"{path}: {error.strerror}, expected a readable file. Fix: check its permissions."
-        ) from error
-    try:
-        head = msgspec.json.decode(content)
-        check_format_version(head.get("format_version"), str(path))
-        return msgspec.json.decode(content, type=Manifest)
-    except (msgspec.MsgspecError, AttributeError, UnicodeDecodeError) as error:
-        raise FormatError(
-            f"{path}: {error}, expected a manifest. Fix: pack again with --overwrite."
-        ) from error
+        try:
+            with copy.open("wb") as file:
+                shutil.copyfileobj(sys.stdin.buffer, file, 1 << 20)
+        except OSError as error:
+            raise unwritable(copy, error) from error
+        yield [(copy if place == STDIN else place, name) for place, name in named]

@@ -5,29 +5,60 @@
     more.jsonl.gz   unit 3 (compressed: one unit)
     rows.parquet    unit 4 (row groups 0–3), unit 5 (row groups 4–7)
 
-The plan depends on the files and the size of a unit, never on the number of workers.
-One unit becomes one shard.
+The plan depends on what is in the files and on the size of a unit, never on the number of
+workers. One unit becomes one shard.
 """
 
 from __future__ import annotations
 
+import hashlib
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from reasonpack.errors import StorageError
-from reasonpack.storage import Container, container, open_bytes, unreadable
+from reasonpack.storage import (
+    Container,
+    Place,
+    container,
+    digest,
+    open_bytes,
+    open_file,
+    public_name,
+    stamp,
+    unreadable,
+)
 
-__all__ = ["UNIT_BYTES", "Record", "Unit", "plan", "read_records"]
+__all__ = ["UNIT_BYTES", "InputFile", "Record", "Unit", "plan", "read_records"]
 
 UNIT_BYTES = 32 << 20
 """Input bytes of a work unit, about; memory of a worker is some ten times that."""
+SETTLED_NS = 2 * 10**9
+"""How old a file must be for its time of writing to vouch for it: the coarsest clock's tick."""
 BLOCK = 1 << 20
 BOM = b"\xef\xbb\xbf"
+
+
+@dataclass(frozen=True, slots=True)
+class InputFile:
+    """One input file as it was when the plan was made.
+
+    Attributes:
+        name: what it is called in messages and ids.
+        bytes: its size.
+        sha256: of all of its bytes.
+        modified_ns: when it was written, if that is long enough ago to vouch for the
+            content; −1 where the content has to be read again to know it.
+    """
+
+    name: str
+    bytes: int
+    sha256: str
+    modified_ns: int = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +67,7 @@ class Unit:
 
     Attributes:
         number: position in the plan, and of its shard.
-        path: the input file.
+        input: which of the plan's inputs, counted from 0.
         name: what the file is called in messages and ids.
         container: how the file is packed.
         start: first byte (plain), first row group (Parquet), else 0.
@@ -46,13 +77,19 @@ class Unit:
     """
 
     number: int
-    path: str
+    input: int
     name: str
     container: Container
     start: int
     stop: int
     first_line: int
     input_bytes: int
+
+    def __str__(self) -> str:
+        """Say which part of which file it is."""
+        parts = {"plain": f", bytes {self.start:,} to {self.stop:,}"}
+        parts["parquet"] = f", row groups {self.start} to {self.stop}"
+        return f"{self.name}{parts.get(self.container, '')} (unit {self.number})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,34 +107,63 @@ class Record:
     row: dict[str, Any] | None = None
 
 
-def plan(files: Sequence[tuple[Path, str]], *, unit_bytes: int = UNIT_BYTES) -> list[Unit]:
-    """Cut input files, given as path and name, into work units.
+def plan(
+    files: Sequence[tuple[Place, str]], *, unit_bytes: int = UNIT_BYTES
+) -> tuple[list[InputFile], list[Unit]]:
+    """Cut input files, given as place and name, into work units.
 
-    Plain files are read once, to find line ends and count lines.
+    Every file is read once, to know its content, and a plain one to find line ends too.
 
     Raises:
-        StorageError: a file cannot be read.
+        StorageError: a file cannot be read, or changes while it is.
     """
+    inputs: list[InputFile] = []
     units: list[Unit] = []
-    for path, name in files:
-        kind = container(path)
+    for place, name in files:
+        kind = container(place)
+        before = stamp(place)
         if kind == "plain":
-            stretches = _line_stretches(path, unit_bytes)
-        elif kind == "parquet":
-            stretches = _group_stretches(path, unit_bytes)
+            bytes_, sha256, stretches = _line_stretches(place, unit_bytes)
         else:
-            stretches = [(0, -1, 1, path.stat().st_size)]
+            bytes_, sha256 = digest(place)
+            stretches = [(0, -1, 1, bytes_)]
+            if kind == "parquet":
+                stretches = _group_stretches(place, unit_bytes)
+        if before is None or before != stamp(place) or before.bytes != bytes_:
+            raise changed(place)
+        number = len(inputs)
+        inputs.append(InputFile(name, bytes_, sha256, settled(before.modified_ns)))
         for start, stop, line, size in stretches:
-            units.append(Unit(len(units), str(path), name, kind, start, stop, line, size))
-    return units
+            units.append(Unit(len(units), number, name, kind, start, stop, line, size))
+    return inputs, units
 
 
-def _line_stretches(path: Path, unit_bytes: int) -> list[tuple[int, int, int, int]]:
+def changed(place: Place) -> StorageError:
+    """Say that an input is not what it was."""
+    return StorageError(
+        f"{public_name(place)}: it was written to while it was being packed, expected it to "
+        "stay as it was. Fix: pack again when it is complete."
+    )
+
+
+def settled(modified_ns: int) -> int:
+    """Return a time of writing that vouches for content; −1 for one that is too young.
+
+    A file may be written twice within one tick of its file system's clock.
+    """
+    return modified_ns if modified_ns < time.time_ns() - SETTLED_NS else -1
+
+
+def _line_stretches(
+    place: Place, unit_bytes: int
+) -> tuple[int, str, list[tuple[int, int, int, int]]]:
     stretches: list[tuple[int, int, int, int]] = []
     start = at = 0
     first_line = line = 1
-    with open_bytes(path, "plain") as file:
-        while block := file.read(BLOCK):
+    hash_ = hashlib.sha256()
+    with open_bytes(place, "plain") as file:
+        while block := file.read(min(BLOCK, unit_bytes)):
+            hash_.update(block)
             line += block.count(b"\n")
             at += len(block)
             if at - start >= unit_bytes and (cut := block.rfind(b"\n")) >= 0:
@@ -106,14 +172,15 @@ def _line_stretches(path: Path, unit_bytes: int) -> list[tuple[int, int, int, in
                 start, first_line = stop, line
     if at > start or not stretches:
         stretches.append((start, at, first_line, at - start))
-    return stretches
+    return at, hash_.hexdigest(), stretches
 
 
-def _group_stretches(path: Path, unit_bytes: int) -> list[tuple[int, int, int, int]]:
+def _group_stretches(place: Place, unit_bytes: int) -> list[tuple[int, int, int, int]]:
     try:
-        metadata = pq.read_metadata(path)
-    except (pa.ArrowException, OSError) as error:
-        raise _damaged(path, error) from error
+        with open_file(place) as file:
+            metadata = pq.read_metadata(file)
+    except (pa.ArrowException, StorageError) as error:
+        raise _damaged(place, error) from error
     stretches: list[tuple[int, int, int, int]] = []
     start = size = rows = 0
     first_row = 1
@@ -128,26 +195,26 @@ def _group_stretches(path: Path, unit_bytes: int) -> list[tuple[int, int, int, i
     return stretches
 
 
-def _damaged(path: Path, error: Exception) -> StorageError:
-    if isinstance(error, OSError) and error.errno:
-        return unreadable(path, error)
+def _damaged(place: Place, error: Exception) -> StorageError:
+    cause = error.__cause__ if isinstance(error, StorageError) else error
+    if isinstance(cause, OSError) and cause.errno:
+        return unreadable(place, cause)
     return StorageError(
-        f"{path}: {error}, expected a whole Parquet file. Fix: copy or write it again."
+        f"{public_name(place)}: {cause}, expected a whole Parquet file. "
+        "Fix: copy or write it again."
     )
 
 
-def read_records(unit: Unit) -> Iterator[Record]:
-    """Read the records of a unit; lines of nothing but white space are none.
+def read_records(unit: Unit, place: Place) -> Iterator[Record]:
+    """Read the records of a unit from where its file is; blank lines are none.
 
     Raises:
         StorageError: the file cannot be read to the end of the unit.
     """
     if unit.container == "parquet":
-        yield from _read_rows(unit)
+        yield from _read_rows(unit, place)
         return
-    with open_bytes(Path(unit.path), unit.container) as file:
-        if unit.container == "plain":
-            file.seek(unit.start)
+    with open_bytes(place, unit.container, start=unit.start) as file:
         at = unit.start
         for number, line in enumerate(_lines(file), unit.first_line):
             if 0 <= unit.stop <= at:
@@ -177,14 +244,23 @@ def _lines(file: Any) -> Iterator[bytes]:
         yield b"".join(rest)
 
 
-def _read_rows(unit: Unit) -> Iterator[Record]:
+def _read_rows(unit: Unit, place: Place) -> Iterator[Record]:
     number = unit.first_line
     try:
-        with pq.ParquetFile(unit.path) as file:
+        with open_file(place) as source, pq.ParquetFile(source) as file:
             groups = list(range(unit.start, unit.stop))
             for batch in file.iter_batches(batch_size=256, row_groups=groups) if groups else ():
-                for row in batch.to_pylist():
+                for row in _plain_times(batch).to_pylist():
                     yield Record(f"{unit.name}:{number}", b"", row)
                     number += 1
-    except (pa.ArrowException, OSError) as error:
-        raise _damaged(Path(unit.path), error) from error
+    except (pa.ArrowException, StorageError, UnicodeDecodeError) as error:
+        raise _damaged(place, error) from error
+
+
+def _plain_times(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """Turn times in nanoseconds, which Python's cannot hold, into whole numbers."""
+    for index, field in enumerate(batch.schema):
+        if pa.types.is_temporal(field.type) and getattr(field.type, "unit", "") == "ns":
+            column = batch.column(index).cast(pa.int64())
+            batch = batch.set_column(index, field.name, column)
+    return batch

@@ -10,65 +10,48 @@ whatever else runs.
 from __future__ import annotations
 
 import base64
-import datetime
+import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from functools import lru_cache
-from pathlib import Path
-from typing import Any, Literal
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any
 
 import msgspec
 import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
 
-from reasonpack.behaviour import learn
 from reasonpack.conversation import Conversation, parse_line, parse_record
 from reasonpack.encoding import CutView, Pieces
-from reasonpack.errors import RecordError, UsageError
-from reasonpack.layout import IGNORE, Sample, lay_out
+from reasonpack.errors import RecordError
+from reasonpack.layout import IGNORE, LaidOut, Sample, lay_out
 from reasonpack.packing import pack
-from reasonpack.run.plan import Record, Unit, read_records
-from reasonpack.shard import ShardFormat, rows_to_table, schema, write_shard
-from reasonpack.storage import publish, publish_text
-from reasonpack.template import load_template
-from reasonpack.tokenizer import Tokenizer, load_tokenizer
-from reasonpack.views import Kind, Rendering, TrainOn, View, build_views
+from reasonpack.run.content import content_hash
+from reasonpack.run.context import Context, Options, load_context
+from reasonpack.run.plan import Record, Unit, changed, read_records
+from reasonpack.shard import rows_to_table, schema, write_shard
+from reasonpack.spans import Kind
+from reasonpack.storage import Place, Stamp, join, publish, stamp
+from reasonpack.tokenizer import Tokenizer
+from reasonpack.views import View, build_views
 
-__all__ = ["Context", "Counts", "Options", "Receipt", "Shard", "load_context", "process"]
+__all__ = [
+    "Counts",
+    "Job",
+    "Receipt",
+    "RejectFile",
+    "Shard",
+    "as_json",
+    "pack_records",
+    "process",
+    "receipt_place",
+    "sealed",
+    "shard_path",
+]
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Options:
-    """What a run was asked for; with the plan it determines every byte of the output."""
-
-    tokenizer: str
-    revision: str | None = None
-    chat_template: str | None = None
-    chat_template_kwargs: str = "{}"
-    date: str | None = None
-    train_on: TrainOn = "all"
-    packing: bool = False
-    max_length: int | None = None
-    max_position: int | None = None
-    overlong: Literal["error", "skip"] = "error"
-    on_error: Literal["stop", "skip"] = "stop"
-    format: ShardFormat = "parquet"
-    compression: str | None = "zstd"
-
-
-@dataclass(frozen=True, slots=True)
-class Context:
-    """What `Options` name, loaded: once in each process."""
-
-    tokenizer: Tokenizer
-    without_tools: Rendering
-    with_tools: Rendering
-    max_position: int | None
-
-    def rendering(self, conversation: Conversation) -> Rendering:
-        """Return the template for this conversation, and what is known of it."""
-        return self.with_tools if conversation.tools else self.without_tools
+SLICE_CHARACTERS = 1 << 20
 
 
 @dataclass(slots=True)
@@ -78,7 +61,9 @@ class Counts:
     conversations: int = 0
     packed: int = 0
     rejected: int = 0
+    samples: int = 0
     views: int = 0
+    missing_reasoning: int = 0
     rows: int = 0
     tokens: int = 0
     trained_tokens: int = 0
@@ -101,92 +86,172 @@ class Counts:
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """A published file of rows; `path` is relative to the dataset."""
+    """A published file of rows.
+
+    Attributes:
+        path: relative to the dataset.
+        rows: in it.
+        tokens: in all rows.
+        bytes: of the file.
+        sha256: of the file.
+        content_hash: of the values in it; see `reasonpack.run.content`.
+    """
 
     path: str
     rows: int
     tokens: int
     bytes: int
     sha256: str
+    content_hash: str
+
+
+@dataclass(frozen=True, slots=True)
+class RejectFile:
+    """What of a unit was not packed; one line a record, `path` relative to the dataset."""
+
+    path: str
+    lines: int
+    bytes: int
+    sha256: str
 
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """What became of one work unit."""
+    """What became of one work unit.
+
+    Attributes:
+        unit: what was packed.
+        plan_sha256: hash of the plan that the unit is of.
+        shard: what it became.
+        rejects: what could not be packed; None if all could.
+        counts: what is in the shard.
+        sha256: of this receipt without its hash.
+    """
 
     unit: Unit
+    plan_sha256: str
     shard: Shard
+    rejects: RejectFile | None
     counts: Counts
+    sha256: str = ""
 
 
-@lru_cache(maxsize=1)
-def load_context(options: Options) -> Context:
-    """Load tokenizer and templates, and learn what the templates do.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """What all units of a run have in common.
 
-    Raises:
-        TokenizerError: the tokenizer cannot be loaded.
-        TemplateError: the template cannot be loaded or trusted.
-        UsageError: options that contradict each other.
+    Attributes:
+        options: of the run.
+        output: the dataset's directory.
+        places: where each of the plan's inputs is read.
+        stamps: of these, from before the plan was made.
+        units: how many there are, for the names of shards.
+        plan_sha256: hash of the plan.
     """
-    tokenizer = load_tokenizer(options.tokenizer, revision=options.revision)
-    templates = load_template(
-        options.chat_template,
-        directory=tokenizer.directory,
-        config=tokenizer.config,
-        special_tokens={
-            **tokenizer.special_tokens,
-            "additional_special_tokens": list(tokenizer.additional_special_tokens),
-        },
-        date=datetime.date.fromisoformat(options.date) if options.date else None,
-    )
-    variables = json.loads(options.chat_template_kwargs)
-    added = [token.content for token in tokenizer.reference.get_added_tokens_decoder().values()]
-    without = Rendering(templates[0], learn(templates[0], added, variables), variables)
-    with_tools = without
-    if templates[1] is not templates[0]:
-        with_tools = Rendering(templates[1], learn(templates[1], added, variables), variables)
-    if options.packing and options.max_length is None:
-        raise UsageError("--packing: no row length, expected one. Fix: pass --max-length TOKENS.")
-    limit = options.max_position or tokenizer.model_max_length or options.max_length
-    return Context(tokenizer, without, with_tools, limit)
+
+    options: Options
+    output: Place
+    places: tuple[Place, ...]
+    stamps: tuple[Stamp | None, ...]
+    units: int
+    plan_sha256: str
 
 
-def process(unit: Unit, options: Options, output: Path, shards: int) -> Receipt:
+def shard_path(number: int, *, units: int, suffix: str) -> str:
+    """Name the shard of a unit.
+
+    >>> shard_path(3, units=12, suffix="parquet")
+    'data/train-00003-of-00012.parquet'
+    """
+    return f"data/train-{number:05d}-of-{units:05d}.{suffix}"
+
+
+def receipt_place(output: Place, number: int) -> Place:
+    """Name the receipt of a unit."""
+    return join(output, "receipts", f"{number:05d}.json")
+
+
+def sealed(receipt: Receipt) -> Receipt:
+    """Return a receipt with its own hash in it."""
+    content = msgspec.json.encode(replace(receipt, sha256=""))
+    return replace(receipt, sha256=hashlib.sha256(content).hexdigest())
+
+
+def process(unit: Unit, job: Job) -> Receipt:
     """Pack one unit and publish its shard, its rejects and its receipt.
 
     Args:
         unit: what to pack.
-        options: of the run.
-        output: the dataset's directory.
-        shards: how many units the plan has, for the shard's name.
+        job: how, from where and to where.
 
     Raises:
         RecordError: a record that cannot be packed, unless `options.on_error` skips it.
-        StorageError: input that cannot be read, output that cannot be written.
+        StorageError: input that cannot be read, or that was written to since the plan was
+            made; output that cannot be written.
     """
-    context = load_context(options)
+    options = job.options
     counts = Counts()
     rejects: list[dict[str, str]] = []
-    samples = []
-    for sample in _samples(unit, options, context, rejects, counts):
-        _count(sample, counts)
-        samples.append(sample)
+    place = job.places[unit.input]
+    table = pack_records(read_records(unit, place), options, rejects, counts)
+    if stamp(place) != job.stamps[unit.input]:
+        raise changed(place)
+    path = shard_path(unit.number, units=job.units, suffix=options.format)
+    with publish(join(job.output, *path.split("/"))) as file:
+        write_shard(table, file, format_=options.format, compression=options.compression)
+    shard = Shard(
+        path=path,
+        rows=counts.rows,
+        tokens=counts.tokens,
+        bytes=file.bytes,
+        sha256=file.sha256,
+        content_hash=content_hash(table.to_batches()),
+    )
+    rejected = _publish_rejects(unit, job.output, rejects) if rejects else None
+    receipt = sealed(Receipt(unit, job.plan_sha256, shard, rejected, counts))
+    with publish(receipt_place(job.output, unit.number)) as receipt_file:
+        receipt_file.write(as_json(receipt).encode())
+    return receipt
+
+
+def pack_records(
+    records: Iterable[Record], options: Options, rejects: list[dict[str, str]], counts: Counts
+) -> pa.Table:
+    """Turn records into rows.
+
+    Args:
+        records: what to pack.
+        options: of the run.
+        rejects: gets what cannot be packed.
+        counts: gets what was seen.
+
+    Returns:
+        A table with the columns that `schemas/FORMAT.md` describes.
+
+    Raises:
+        RecordError: a record that cannot be packed, unless `options.on_error` skips it.
+    """
+    context = load_context(options)
+    samples: list[Sample] = []
+    for laid_out in _conversations(records, options, context, rejects, counts):
+        _count(laid_out, counts)
+        samples += laid_out.samples
     if options.packing and options.max_length is not None:
         rows = pack([sample.length for sample in samples], options.max_length)
     else:
         rows = [[index] for index in range(len(samples))]
     counts.rows = len(rows)
-    path = f"data/train-{unit.number:05d}-of-{shards:05d}.{options.format}"
-    table = rows_to_table(samples, rows, schema(_metadata(context)))
-    with publish(output / path) as file:
-        write_shard(table, file, format_=options.format, compression=options.compression)
-    stem = output / "receipts" / f"{unit.number:05d}"
-    if rejects:
-        lines = (json.dumps(reject, ensure_ascii=False) + "\n" for reject in rejects)
-        publish_text(stem.with_suffix(".rejects.jsonl"), "".join(lines))
-    receipt = Receipt(unit, Shard(path, len(rows), counts.tokens, file.bytes, file.sha256), counts)
-    publish_text(stem.with_suffix(".json"), as_json(receipt))
-    return receipt
+    return rows_to_table(samples, rows, schema(_metadata(options, context)))
+
+
+def _publish_rejects(unit: Unit, output: Place, rejects: list[dict[str, str]]) -> RejectFile:
+    name = f"{unit.number:05d}.rejects.jsonl"
+    with publish(join(output, "receipts", name)) as file:
+        for reject in rejects:
+            # Half of a surrogate pair stays the escape that it was in the input.
+            line = json.dumps(reject, ensure_ascii=False) + "\n"
+            file.write(line.encode("utf-8", "backslashreplace"))
+    return RejectFile(f"receipts/{name}", len(rejects), file.bytes, file.sha256)
 
 
 def as_json(value: Any) -> str:
@@ -194,24 +259,24 @@ def as_json(value: Any) -> str:
     return msgspec.json.format(msgspec.json.encode(value)).decode() + "\n"
 
 
-def _metadata(context: Context) -> dict[str, str]:
+def _metadata(options: Options, context: Context) -> dict[str, str]:
     return {
-        "layout": "onepass",
+        "layout": options.layout,
         "tokenizer_sha256": context.tokenizer.sha256,
         "template_sha256": context.without_tools.template.sha256,
     }
 
 
-def _samples(
-    unit: Unit,
+def _conversations(
+    records: Iterable[Record],
     options: Options,
     context: Context,
     rejects: list[dict[str, str]],
     counts: Counts,
-) -> Iterator[Sample]:
+) -> Iterator[LaidOut]:
     """Lay out every record that can be; say of each of the others why not."""
     pieces = Pieces(context.tokenizer.cut)
-    waiting: list[tuple[Record, str, list[CutView]]] = []
+    waiting: list[tuple[Record, str, list[CutView], int]] = []
 
     def reject(record: Record, error: RecordError) -> None:
         error.where = error.where or record.where
@@ -222,27 +287,42 @@ def _samples(
         counts.rejected += 1
         counts.rejects[error.reason] = counts.rejects.get(error.reason, 0) + 1
 
-    for record in read_records(unit):
+    for record in records:
         counts.conversations += 1
         try:
             conversation = _parse(record)
             views = build_views(
                 conversation, context.rendering(conversation), train_on=options.train_on
             )
-            _check_text_length(views, context)
+            _check_text_length(views.views, context)
         except RecordError as error:
             reject(record, error)
         else:
-            waiting.append((record, conversation.id, [pieces.add(view) for view in views]))
-    pieces.encode(context.tokenizer.encode_batch)
-    for record, id_, cut_views in waiting:
+            cut_views = [pieces.add(view) for view in views.views]
+            waiting.append((record, conversation.id, cut_views, views.untrained))
+    pieces.encode(partial(_encode_in_slices, context.tokenizer))
+    for record, id_, cut_views, untrained in waiting:
         try:
-            sample = lay_out(id_, [pieces.look_up(view) for view in cut_views])
-            _check_length(sample, options, context)
+            encoded = [pieces.look_up(view) for view in cut_views]
+            laid_out = lay_out(id_, encoded, layout=options.layout)
+            _check_length(laid_out, options, context)
         except RecordError as error:
             reject(record, error)
         else:
-            yield sample
+            counts.missing_reasoning += untrained
+            yield laid_out
+
+
+def _encode_in_slices(tokenizer: Tokenizer, pieces: Sequence[str]) -> list[NDArray[np.int32]]:
+    """Encode pieces a megabyte at a time, since no interrupt gets through to the tokenizer."""
+    encoded: list[NDArray[np.int32]] = []
+    first = characters = 0
+    for number, piece in enumerate(pieces, 1):
+        characters += len(piece)
+        if characters >= SLICE_CHARACTERS or number == len(pieces):
+            encoded += tokenizer.encode_batch(pieces[first:number])
+            first, characters = number, 0
+    return encoded
 
 
 def _parse(record: Record) -> Conversation:
@@ -271,7 +351,7 @@ def _overlong(what: str, option: str, limit: int) -> RecordError:
     )
 
 
-def _check_text_length(views: list[View], context: Context) -> None:
+def _check_text_length(views: Sequence[View], context: Context) -> None:
     """Refuse a view too long in characters, before the tokenizer is made to read it."""
     limit, longest = context.max_position, context.tokenizer.max_token_chars
     if limit is None or longest is None:
@@ -282,23 +362,25 @@ def _check_text_length(views: list[View], context: Context) -> None:
         raise _overlong(f"a view of at least {at_least:,} tokens", "--max-position", limit)
 
 
-def _check_length(sample: Sample, options: Options, context: Context) -> None:
-    if context.max_position is not None and sample.longest_view > context.max_position:
-        what = f"a view of {sample.longest_view:,} tokens"
+def _check_length(laid_out: LaidOut, options: Options, context: Context) -> None:
+    if context.max_position is not None and laid_out.longest_view > context.max_position:
+        what = f"a view of {laid_out.longest_view:,} tokens"
         raise _overlong(what, "--max-position", context.max_position)
-    if options.max_length is not None and sample.length > options.max_length:
-        raise _overlong(f"a sample of {sample.length:,} tokens", "--max-length", options.max_length)
+    longest = max(sample.length for sample in laid_out.samples)
+    if options.max_length is not None and longest > options.max_length:
+        raise _overlong(f"a sample of {longest:,} tokens", "--max-length", options.max_length)
 
 
-def _count(sample: Sample, counts: Counts) -> None:
-    segments = sample.segments
-    lengths = np.diff(segments.start, append=sample.length)
-    for kind in Kind:
-        tokens = int(lengths[segments.kind == kind].sum())
-        counts.tokens_by_kind[kind.label] = counts.tokens_by_kind.get(kind.label, 0) + tokens
+def _count(laid_out: LaidOut, counts: Counts) -> None:
+    for sample in laid_out.samples:
+        lengths = np.diff(sample.segments.start, append=sample.length)
+        for kind in Kind:
+            tokens = int(lengths[sample.segments.kind == kind].sum())
+            counts.tokens_by_kind[kind.label] = counts.tokens_by_kind.get(kind.label, 0) + tokens
+        counts.tokens += sample.length
+        counts.trained_tokens += int(np.count_nonzero(sample.labels != IGNORE))
     counts.packed += 1
-    counts.views += sample.views
-    counts.tokens += sample.length
-    counts.trained_tokens += int(np.count_nonzero(sample.labels != IGNORE))
-    counts.npass_tokens += sample.npass_tokens
-    counts.naive_tokens += sample.naive_tokens
+    counts.samples += len(laid_out.samples)
+    counts.views += laid_out.views
+    counts.npass_tokens += laid_out.npass_tokens
+    counts.naive_tokens += laid_out.naive_tokens

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from forests import Forest, batches, chats, grow, positions, row
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from reasonpack.masks import Window, blocks, dense, flex, stack
@@ -94,6 +94,7 @@ def test_same_lists_as_the_numpy_side() -> None:
 
 
 @given(batches(max_rows=2), st.integers(0, 3), st.integers(1, 12))
+@example([Forest(grow([0] * 40))], 0, 6)
 @settings(deadline=None, max_examples=30)
 def test_windowed_blocks_hide_nothing_visible(batch: list[Forest], padding: int, size: int) -> None:
     until = until_of(batch, padding)

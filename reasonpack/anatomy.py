@@ -1,0 +1,272 @@
+r"""The parts of an assistant's message, read off what a template renders of marked ones.
+
+<|im_start|>assistant\n <think>\n R \n</think>\n\n C <|im_end|> \n
+└────── header ───────┘ └opener─┘   └── closer ──┘   └─ stop ─┘ └ after
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from reasonpack.conversation import Message
+from reasonpack.errors import TemplateError
+from reasonpack.probe import (
+    ANSWER,
+    CALL,
+    CALLED,
+    NEXT,
+    REASON,
+    RESULT,
+    USER,
+    Probe,
+    answer,
+    before,
+    call,
+    common_start,
+    prompt_end,
+    result,
+    user,
+)
+from reasonpack.switch import think_tag
+from reasonpack.template import ChatTemplate
+
+__all__ = [
+    "Stop",
+    "around_calls",
+    "around_text_and_calls",
+    "before_content",
+    "find_answer_stop",
+    "find_call_stop",
+    "find_delimiters",
+    "find_header",
+    "first_tag",
+]
+
+Variables = Mapping[str, Any]
+_TAG = re.compile(r"<[^<>\s]+>|\[/?[A-Z_]+\]")
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """How a message of the assistant ends.
+
+    Attributes:
+        token: the stop token, which the model writes; empty if there is none to rely on,
+            and such messages are refused.
+        shown: whether the template writes it after the last message too. Where it
+            does not, the stop token is what begins the next message.
+        after: what the template adds behind it, which the model does not write.
+    """
+
+    token: str
+    shown: bool = True
+    after: str = ""
+
+
+# --- header, opener, closer -----------------------------------------------------------
+
+
+def find_header(probe: Probe, thinking: Variables, not_thinking: Variables) -> str:
+    """Return what is common to all that stands between a user's message and an answer."""
+    history = probe.render([user(), answer(reasoning=False), user(NEXT)], not_thinking)
+    # The end of the user's message in this one is followed by another user's.
+    history = history.rpartition(NEXT)[0]
+    last = probe.render([user(), answer(reasoning=True)], thinking)
+    mark = REASON if REASON in last else ANSWER
+    texts = [
+        prompt_end(probe, thinking),
+        prompt_end(probe, not_thinking),
+        before(probe, not_thinking, history, ANSWER),
+        before(probe, thinking, last, mark),
+    ]
+    header = common_start(texts, probe.added_tokens)
+    opening, _ = think_tag(probe.template)
+    return header.partition(opening)[0] if opening else header
+
+
+def find_delimiters(
+    probe: Probe, variables: Variables, header: str, prompt_opener: str
+) -> tuple[str, str, bool]:
+    """Return what stands before and behind reasoning, and whether it was seen.
+
+    It is not where the template drops the reasoning even of the last message.
+    """
+    for message in (answer(reasoning=True), call(ANSWER, REASON)):
+        text = probe.render([user(), message], variables)
+        closer, found, _ = text.rpartition(REASON)[2].partition(ANSWER)
+        if REASON in text and found and CALL not in closer:
+            opener = before(probe, variables, text, REASON).removeprefix(header)
+            return opener.removeprefix(prompt_opener), closer, True
+    text = probe.render([user(), call(None, REASON)], variables)
+    if REASON in text:
+        opener = before(probe, variables, text, REASON).removeprefix(header)
+        closer = text.rpartition(REASON)[2].partition(CALL)[0]
+        bare = before(probe, variables, probe.render([user(), call()], variables), CALL)
+        return (
+            opener.removeprefix(prompt_opener),
+            _without_common_end(closer, bare, probe.added_tokens),
+            True,
+        )
+    return "", _conventional_closer(probe.template, prompt_opener), False
+
+
+def _without_common_end(text: str, other: str, added_tokens: Sequence[str]) -> str:
+    """Remove from `text` what `other` ends in too, in whole tokens.
+
+    >>> _without_common_end("</think><call>", "<bot><call>", ["</think>", "<bot>"])
+    '</think>'
+    """
+    backwards = [token[::-1] for token in added_tokens]
+    return text[: len(text) - len(common_start([text[::-1], other[::-1]], backwards))]
+
+
+def _conventional_closer(template: ChatTemplate, prompt_opener: str) -> str:
+    r"""Return the closer for a template that never shows reasoning but has it opened.
+
+    Line breaks are as the generation prompt has them: `<think>\n` goes with
+    `\n</think>\n\n`, `<think>` with `</think>`.
+    """
+    opening, closing = think_tag(template)
+    if not opening or not prompt_opener.rstrip().endswith(opening):
+        return ""
+    return f"\n{closing}\n\n" if prompt_opener.endswith("\n") else closing
+
+
+def first_tag(text: str, added_tokens: Sequence[str]) -> str:
+    r"""Return the first tag or added token in `text`, or else `text` itself.
+
+    >>> first_tag("\n</think>\n\n", [])
+    '</think>'
+    """
+    found = [(text.find(token), token) for token in added_tokens if token in text]
+    found += [(match.start(), match[0]) for match in _TAG.finditer(text)]
+    return min(found, key=lambda each: (each[0], -len(each[1])))[1] if found else text.strip()
+
+
+# --- around content and calls ---------------------------------------------------------
+
+
+def before_content(probe: Probe, variables: Variables, header: str, mark: str) -> str:
+    """Return what stands before an answer without reasoning, behind any empty block.
+
+    `mark` is the tag that closes reasoning.
+    """
+    text = probe.render([user(), answer(reasoning=False)], variables)
+    return _behind(before(probe, variables, text, ANSWER).removeprefix(header), mark)
+
+
+def around_calls(probe: Probe, variables: Variables, header: str, mark: str) -> str:
+    """Return what stands before the name, or the id, of a tool called without further words."""
+    starts = [
+        _behind(before(probe, variables, text, CALL).removeprefix(header), mark)
+        for text in _with_two_ids(probe, variables, None)
+    ]
+    return common_start(starts, probe.added_tokens)
+
+
+def around_text_and_calls(
+    probe: Probe, variables: Variables, header: str, mark: str
+) -> tuple[str, str]:
+    """Return what stands before the content beside tool calls, and between the two."""
+    texts = list(_with_two_ids(probe, variables, ANSWER))
+    gaps = [text.rpartition(USER)[2].partition(ANSWER)[2].partition(CALL) for text in texts]
+    if not all(found for _, found, _ in gaps):
+        return "", ""  # the content is not shown, or behind the calls
+    start = _behind(before(probe, variables, texts[0], ANSWER).removeprefix(header), mark)
+    return start, common_start([gap for gap, _, _ in gaps], probe.added_tokens)
+
+
+def _with_two_ids(probe: Probe, variables: Variables, content: str | None) -> Iterator[str]:
+    for id_ in ("call00000", "xyzw99999"):
+        yield probe.render([user(), call(content, ids=[id_])], variables)
+
+
+def _behind(text: str, mark: str) -> str:
+    return text.rpartition(mark)[2].lstrip() if mark and mark in text else text
+
+
+# --- stops ----------------------------------------------------------------------------
+
+
+def find_answer_stop(probe: Probe, variables: Variables) -> tuple[Stop, str]:
+    """Return how an answer ends, and what the model writes between its content and that.
+
+    Raises:
+        TemplateError: no added token ends it.
+    """
+    plain = answer(reasoning=False)
+    tail = probe.render([user(), plain], variables).rpartition(ANSWER)[2]
+    story = probe.render([user(), plain, user(NEXT)], variables)
+    gap = story.rpartition(ANSWER)[2].rpartition(NEXT)[0]
+    stop = _find_stop(tail, gap, probe.added_tokens)
+    if not stop.token:
+        raise TemplateError(
+            f"{probe.template.name}: {tail or gap!r} follows an answer, expected an added token of "
+            "the tokenizer that ends it. Fix: check that template and tokenizer belong to the "
+            "same model."
+        )
+    return stop, tail.rpartition(stop.token + stop.after)[0] if stop.shown else tail
+
+
+def find_call_stop(probe: Probe, variables: Variables, answer_stop: Stop) -> Stop:
+    """Return how a message that calls tools ends: the same for one call and for two."""
+    one, two = (
+        _end_of_calls(probe, variables, call(ids=ids), answer_stop)
+        for ids in (["call00000"], ["call00000", "call00001"])
+    )
+    if one is not None and two is not None and one.token != two.token:
+        return Stop("")
+    return one or Stop("")
+
+
+def _end_of_calls(
+    probe: Probe, variables: Variables, message: Message, answer_stop: Stop
+) -> Stop | None:
+    """Return how `message` ends; None where not all of its calls are shown."""
+    text = probe.render([user(), message], variables).rpartition(USER)[2]
+    calls = len(message.tool_calls)
+    if text.count(CALLED) < calls or text.count(CALL) < calls:
+        return None
+    tail = text.rpartition(CALLED)[2]
+    results = [result() for _ in message.tool_calls]
+    gap = probe.render([user(), message, *results], variables).partition(RESULT)[0]
+    gap = gap.rpartition(CALLED)[2]
+    if answer_stop.shown and answer_stop.token in tail:
+        return Stop(answer_stop.token, after=tail.partition(answer_stop.token)[2])
+    if answer_stop.shown:
+        return _find_stop(tail, gap, probe.added_tokens)
+    begins = gap.removeprefix(tail)
+    return _find_stop("", begins, probe.added_tokens) if begins != gap or not tail else None
+
+
+def _find_stop(tail: str, gap: str, added_tokens: Sequence[str]) -> Stop:
+    r"""Find the stop token in what follows an answer.
+
+    Args:
+        tail: what follows it when it is the last message.
+        gap: what stands between it and the content of the next message.
+        added_tokens: of the tokenizer.
+
+    The last token of what both have in common ends the message; where they part at
+    once it is the last token of the tail; where the tail has none, the model stops by
+    beginning the next message.
+
+    >>> tokens = ["<end>", "<user>", "<eos>"]
+    >>> _find_stop("<end>\n<eos>", "<end>\n<user>", tokens)
+    Stop(token='<end>', shown=True, after='\n<eos>')
+    >>> _find_stop("", "\n<user>", tokens)
+    Stop(token='\n<user>', shown=False, after='')
+    """
+    for text in (common_start([tail, gap], added_tokens), tail):
+        ends = [(text.rfind(token) + len(token), token) for token in added_tokens if token in text]
+        if ends:
+            end = max(ends)[0]
+            token = max((token for at, token in ends if at == end), key=len)
+            return Stop(token, shown=True, after=tail[end:])
+    begins = [gap.find(token) + len(token) for token in added_tokens if token in gap]
+    if not begins or not gap.startswith(tail):
+        return Stop("")
+    return Stop(gap[len(tail) : min(begins)], shown=False)

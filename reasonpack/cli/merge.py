@@ -1,0 +1,28 @@
+"""`reasonpack merge`: the parts of a run on several machines, checked and made a dataset."""
+
+from __future__ import annotations
+
+import click
+
+__all__ = ["command"]
+
+
+@click.command("merge")
+@click.argument("directory", metavar="DIR")
+@click.option("--json", "as_json_", is_flag=True, help="Write the manifest to standard output.")
+@click.pass_context
+def command(ctx: click.Context, /, *, directory: str, as_json_: bool) -> None:
+    """Check all parts that pack --shard-index wrote to DIR, and write the manifest.
+
+    Every shard is read and compared with its receipt. If a unit is missing or was altered,
+    nothing is written and the message names it.
+    """
+    from reasonpack.run.pack import merge_parts  # noqa: PLC0415 (after --help)
+    from reasonpack.run.unit import as_json  # noqa: PLC0415
+    from reasonpack.show.summary import summary  # noqa: PLC0415
+
+    manifest = merge_parts(directory)
+    click.echo(summary(manifest), err=True)
+    if as_json_:
+        click.echo(as_json(manifest), nl=False)
+    ctx.exit(3 if manifest.counts.rejected else 0)

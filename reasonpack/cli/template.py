@@ -1,0 +1,63 @@
+"""`reasonpack template`: what a chat template does to reasoning, and what packing makes of it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+
+from reasonpack.cli.options import json_object, json_object_in_file
+
+__all__ = ["command"]
+
+
+@click.command("template")
+@click.option(
+    "--tokenizer",
+    required=True,
+    metavar="PATH|HUB_ID",
+    help="tokenizer.json, a directory that holds one, or a model on the hub.",
+)
+@click.option("--revision", metavar="REV", help="Revision of a hub model.")
+@click.option(
+    "--chat-template",
+    metavar="FILE|NAME|TEXT",
+    help="Chat template; the tokenizer's own by default.",
+)
+@click.option(
+    "--chat-template-kwargs",
+    callback=json_object,
+    default="{}",
+    metavar="JSON",
+    help="Variables for the template, for every conversation.",
+)
+@click.option(
+    "--template-behaviour",
+    callback=json_object_in_file,
+    default="",
+    metavar="FILE",
+    help="JSON file with what you know better.",
+)
+@click.option("--date", metavar="YYYY-MM-DD", help="The day that the template is to show.")
+@click.option("--json", "as_json", is_flag=True, help="Write one JSON object.")
+def command(*, as_json: bool, **rest: Any) -> None:
+    """Show what a chat template does to reasoning, and what packing makes of it."""
+    from reasonpack.run.context import Options, load_context  # noqa: PLC0415 (after --help)
+    from reasonpack.show import template as show  # noqa: PLC0415
+    from reasonpack.show.text import encodable, wants_colour  # noqa: PLC0415
+
+    options = Options(**rest)
+    context = load_context(options)
+    rendering = context.without_tools
+    if as_json:
+        click.echo(json.dumps(show.behaviour_json(rendering, layout=options.layout)))
+        return
+    colour = wants_colour()
+    lines = [*show.behaviour_lines(rendering), ""]
+    lines += [show.what_packing_does(rendering.behaviour, layout=options.layout), ""]
+    lines += [f"{name.ljust(30)}  {verdict}" for name, verdict in show.shapes(rendering)]
+    lines += ["", "Two turns, as they are laid out (↵ is a line break):"]
+    lines += show.example_lines(context, colour=colour)
+    for line in lines:
+        click.echo(encodable(line), color=colour)

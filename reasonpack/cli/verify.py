@@ -1,0 +1,133 @@
+"""`reasonpack verify`: a finished dataset, checked by itself and against its source."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from reasonpack.verify.findings import CODES
+
+if TYPE_CHECKING:  # loaded after --help
+    from reasonpack.verify.findings import Findings
+
+__all__ = ["command"]
+
+SHOWN = 20
+"""How many violations are printed."""
+
+
+@click.command("verify", epilog="\b\n" + "\n".join(f"{code}  {CODES[code]}" for code in CODES))
+@click.argument("directory", metavar="DIR")
+@click.argument("more", nargs=-1, metavar="")
+@click.option(
+    "--against",
+    multiple=True,
+    metavar="INPUT...",
+    help="Files or directories that DIR was packed from: rebuild every view and compare.",
+)
+@click.option(
+    "--sample",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Rebuild N conversations, spread over the dataset, and not all.",
+)
+@click.option(
+    "--tokenizer",
+    metavar="PATH|HUB_ID",
+    help="Where the tokenizer is, if not where it was when DIR was packed.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Write one JSON object.")
+@click.pass_context
+def command(
+    ctx: click.Context,
+    /,
+    *,
+    directory: str,
+    more: tuple[str, ...],
+    against: tuple[str, ...],
+    sample: int | None,
+    tokenizer: str | None,
+    as_json: bool,
+) -> None:
+    """Check a finished dataset, and with --against prove that it is what its source gives.
+
+    DIR is a dataset that pack wrote. Hashes, counts, the schema and every rule of the format
+    are checked on every row. With --against every view is rendered and encoded again, as a
+    whole: each trained token must see exactly what its view has before it, at the same
+    positions, and no token may be missing. Exit status 1 if anything is wrong.
+    """
+    from reasonpack.verify.check import verify_dataset  # noqa: PLC0415 (after --help)
+
+    inputs = (*against, *more)
+    if inputs and not against:
+        raise click.UsageError(f"Unexpected argument {more[0]!r}. Name inputs after --against.")
+    if not inputs and (sample is not None or tokenizer is not None):
+        raise click.UsageError("--sample and --tokenizer need --against.")
+    with _progress() as bar:
+
+        def on_shard(shards: int) -> None:
+            bar.total = shards
+            bar.update()
+
+        findings = verify_dataset(
+            directory, inputs, sample=sample, tokenizer=tokenizer, on_shard=on_shard
+        )
+    for warning in findings.warnings:
+        click.echo(f"Warning: {_printable(warning)}", err=True)
+    if as_json:
+        click.echo(json.dumps(_as_json(findings)))
+    else:
+        for finding in findings.listed[:SHOWN]:
+            click.echo(_printable(str(finding)))
+    click.echo(f"{_printable(directory)}: {_summary(findings)}", err=True)
+    ctx.exit(1 if findings.total else 0)
+
+
+def _as_json(findings: Findings) -> dict[str, Any]:
+    return {
+        "ok": not findings.total,
+        "checked": findings.checked,
+        "total": findings.total,
+        "counts": dict(sorted(findings.counts.items())),
+        "violations": [dataclasses.asdict(finding) for finding in findings.listed],
+        "warnings": findings.warnings,
+    }
+
+
+def _summary(findings: Findings) -> str:
+    """Say in one line what was proved, or how much is wrong."""
+    if findings.total:
+        codes = ", ".join(f"{code} {count:,}" for code, count in sorted(findings.counts.items()))
+        shown = f"; the first {SHOWN} are shown" if findings.total > SHOWN else ""
+        return f"violations: {findings.total:,} ({codes}){shown}"
+
+    def number(name: str) -> str:
+        return f"{findings.checked.get(name, 0):,}"
+
+    sound = f"sound: {number('rows')} rows, {number('samples')} samples, {number('tokens')} tokens"
+    if "records" not in findings.checked:
+        return sound
+    return (
+        f"{sound}; {number('records')} records of the input, of which {number('packed')} packed "
+        f"and {number('rejects')} rejected; {number('conversations')} conversations rebuilt, "
+        f"with {number('views')} views: what they train is trained once, after the same prefixes, "
+        "and nothing else"
+    )
+
+
+def _printable(text: str) -> str:
+    from reasonpack.cli import printable  # noqa: PLC0415 (which imports this module)
+
+    return printable(text)
+
+
+def _progress() -> Any:
+    from tqdm import tqdm  # noqa: PLC0415 (after --help)
+
+    quiet = not sys.stderr.isatty() or os.environ.get("TERM") == "dumb"
+    return tqdm(total=0, unit="shard", desc="verify", disable=quiet, leave=False, delay=1.0)

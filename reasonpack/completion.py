@@ -1,0 +1,258 @@
+r"""What the model wrote for one message, found in or composed from what the template renders.
+
+    prompt  …<|im_start|>assistant\n<think>\n          as rendered for generation
+    full    …<|im_start|>assistant\nHello<|im_end|>\n  as rendered with the answer
+    ──→     Greet.\n</think>\n\nHello<|im_end|>        what the model wrote
+
+A completion is taken apart again before it is used: its texts must be the message's own
+and what was learned to stand between them, in order, with nothing else but white space.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from reasonpack.behaviour import Behaviour
+from reasonpack.conversation import Message, ToolCall
+from reasonpack.spans import common_length
+
+__all__ = ["Completion", "find_completion"]
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """What the model wrote.
+
+    Attributes:
+        text: of the completion, stop token included.
+        response: where the response begins in it, in characters, behind reasoning or an
+            empty block.
+        block: whether there is reasoning, or an empty block of it, in the completion or
+            left open by the prompt.
+    """
+
+    text: str
+    response: int
+    block: bool
+
+
+def find_completion(
+    prompt: str, full: str, message: Message, behaviour: Behaviour
+) -> Completion | None:
+    """Find what the model wrote.
+
+    Args:
+        prompt: rendering of the messages before, with the generation prompt.
+        full: rendering with the message.
+        message: what was written.
+        behaviour: of the template.
+
+    Returns:
+        None where neither the rendering nor what was learned gives the whole message,
+        and nothing but it.
+    """
+    opened = _opened(prompt, behaviour)
+    if full.startswith(prompt):
+        text = opened + full[len(prompt) :]
+        found = _continued(opened, _cut_stop(text, message, behaviour), message, behaviour)
+        if found is not None:
+            return found
+    header = behaviour.header
+    at = full.rfind(header) if header else -1
+    while at >= 0:
+        last = _cut_stop(full[at + len(header) :], message, behaviour)
+        found = _continued(opened, last, message, behaviour)
+        found = found or _composed(opened, last, message, behaviour)
+        if found is not None:
+            return found
+        at = full.rfind(header, 0, at)
+    return None
+
+
+def _opened(prompt: str, behaviour: Behaviour) -> str:
+    """Return what the generation prompt adds to the header."""
+    known = {behaviour.prompt_opener, behaviour.prompt_closed}
+    for opened in sorted(known, key=len, reverse=True):
+        if prompt.endswith(behaviour.header + opened):
+            return opened
+    return ""
+
+
+def _is_open(opened: str, behaviour: Behaviour) -> bool:
+    """Whether what the generation prompt adds to the header leaves reasoning open."""
+    return bool(behaviour.closer and opened) and opened == behaviour.prompt_opener
+
+
+def _cut_stop(text: str, message: Message, behaviour: Behaviour) -> str:
+    """Cut what the template adds after the stop token, or add the stop where it has none.
+
+    Returns:
+        The empty text where there is no stop token.
+    """
+    stop = behaviour.stop(message)
+    if not stop.shown:
+        return text + stop.token
+    at = text.rfind(stop.token) if stop.token else -1
+    if at < 0 or text[at + len(stop.token) :].strip() != stop.after.strip():
+        return ""
+    return text[: at + len(stop.token)]
+
+
+def _continued(opened: str, text: str, message: Message, behaviour: Behaviour) -> Completion | None:
+    """Take the completion from a message as rendered, header cut off."""
+    if not text.startswith(opened):
+        return None
+    start = _find_response(text, message, behaviour)
+    if start is None:
+        return None
+    response = max(start - len(opened), 0)
+    return Completion(text[len(opened) :], response, response > 0 or _is_open(opened, behaviour))
+
+
+def _composed(opened: str, last: str, message: Message, behaviour: Behaviour) -> Completion | None:
+    """Put a completion together from what was learned and the response as rendered."""
+    reasoning = (message.reasoning or "").strip()
+    bare = replace(message, reasoning=None)
+    start = _find_response(last, bare, behaviour)
+    if start is None and reasoning:
+        start = _find_response(last, message, behaviour)
+    if start is None and last.startswith(behaviour.prompt_opener):
+        # Some open a block before the response that nothing closes.
+        last = last.removeprefix(behaviour.prompt_opener)
+        start = _find_response(last, bare, behaviour)
+    if start is None:
+        return None
+    lead, is_open = "", _is_open(opened, behaviour)
+    if reasoning:
+        # A prompt that closes the reasoning cannot be followed by some.
+        if not behaviour.closer or not (is_open or opened == behaviour.prompt_opener == ""):
+            return None
+        lead = behaviour.opener + reasoning + behaviour.closer
+    elif is_open:
+        lead = behaviour.closer
+    body = last[start:]
+    if lead[-1:].isspace() and start == 0:  # the closer has the white space that is due here
+        first = behaviour.answer[0]
+        body = body.removeprefix(first[: len(first) - len(first.lstrip())])
+    return _continued(opened, opened + lead + body, message, behaviour)
+
+
+# --- a message taken apart ------------------------------------------------------------
+
+
+def _find_response(text: str, message: Message, behaviour: Behaviour) -> int | None:
+    """Return where the response begins in the text of a message, behind the header.
+
+    None where the text is anything but the whole message, as it was learned to be.
+    """
+    starts = _response_starts(text, (message.reasoning or "").strip(), behaviour)
+    return next((at for at in starts if _is_response(text, at, message, behaviour)), None)
+
+
+def _response_starts(text: str, reasoning: str, behaviour: Behaviour) -> Iterator[int]:
+    """Yield where the response may begin: behind the reasoning, or behind an empty block."""
+    closer, closed = behaviour.closer, behaviour.prompt_closed
+    opened = _skip(text, 0, behaviour.prompt_opener + behaviour.opener)
+    if reasoning:
+        at = _skip(text, _skip(text, opened, reasoning), closer)
+        if closer and at >= 0:
+            yield _behind(text, at, closer)
+        return
+    if closed and text.startswith(closed):
+        yield len(closed)
+    for at in (_skip(text, opened, closer), _skip(text, 0, closer)):
+        if closer and at >= 0:
+            yield _behind(text, at, closer)
+    yield 0
+
+
+def _is_response(text: str, at: int, message: Message, behaviour: Behaviour) -> bool:
+    """Whether the text from `at` on is the content, the calls and the stop token."""
+    content = (message.content or "").strip()
+    before, after = behaviour.text_call if message.tool_calls else behaviour.answer
+    stop = behaviour.stop(message).token
+    if not message.tool_calls:
+        at = _skip(text, _skip(text, at, before), content)
+        return at >= 0 and text[at:].strip() == (after + stop).strip()
+    if content:
+        at = _skip(text, _skip(text, _skip(text, at, before), content), after)
+    else:
+        at = _skip(text, at, behaviour.call)
+    return at >= 0 and _are_calls(text[at : len(text) - len(stop)], message.tool_calls, behaviour)
+
+
+def _skip(text: str, at: int, wanted: str) -> int:
+    r"""Return where `wanted`, between white space, ends in `text` from `at`; −1 if it is not there.
+
+    >>> _skip("a\n<b>c", 1, "\n\n<b>\n")
+    5
+    """
+    core = wanted.strip()
+    if at < 0 or not core:
+        return at
+    while not text.startswith(core, at):
+        if not text[at : at + 1].isspace():
+            return -1
+        at += 1
+    return at + len(core)
+
+
+def _behind(text: str, at: int, closer: str) -> int:
+    """Return where the white space that belongs to a closer which ends at `at` is over."""
+    return at + common_length(text, at, closer[len(closer.rstrip()) :])
+
+
+# --- tool calls -----------------------------------------------------------------------
+
+
+def _are_calls(text: str, calls: Sequence[ToolCall], behaviour: Behaviour) -> bool:
+    """Whether the calls, with all of their arguments and nothing of another message, are there."""
+    at = 0
+    written: set[str] = set()
+    for call in calls:
+        at = text.find(call.name, at)
+        if at < 0:
+            return False
+        at += len(call.name)
+        for forms in _argument_forms(call):
+            shown = {form for form in forms if form in text[at:]}
+            if not shown:
+                return False
+            written |= shown
+    for form in sorted(written, key=len, reverse=True):
+        text = text.replace(form, "")
+    stops = {behaviour.answer_stop.token, behaviour.call_stop.token}
+    return not any(stop in text for stop in stops)
+
+
+def _argument_forms(call: ToolCall) -> Iterator[set[str]]:
+    """Yield the forms in which a template may show each of a call's arguments."""
+    values = call.arguments
+    if isinstance(values, str):
+        yield {values, _escaped(values)}
+        return
+    for leaf in _leaves(values):
+        forms = {str(leaf), json.dumps(leaf), json.dumps(leaf, ensure_ascii=False), repr(leaf)}
+        if isinstance(leaf, str):
+            quoted = {json.dumps(leaf)[1:-1], _escaped(leaf), repr(leaf)[1:-1]}
+            forms = {leaf, leaf.strip(), *quoted, *map(_escaped, quoted)}
+        yield forms
+
+
+def _escaped(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)[1:-1]
+
+
+def _leaves(value: Any) -> Iterator[Any]:
+    if isinstance(value, dict):
+        for key, each in value.items():
+            yield key
+            yield from _leaves(each)
+    elif isinstance(value, list):
+        for each in value:
+            yield from _leaves(each)
+    elif value is not None:  # templates may leave it out
+        yield value

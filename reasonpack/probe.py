@@ -1,0 +1,241 @@
+r"""Small marked conversations, rendered: what `behaviour` reads a template off.
+
+    user zquserqz, assistant zqanswerqz  ──→  <|im_start|>user\nzquserqz<|im_end|>\n…
+
+Marks are words that no template alters and no template contains.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from reasonpack.conversation import Message, ToolCall
+from reasonpack.errors import RecordError
+from reasonpack.template import ChatTemplate
+
+__all__ = [
+    "ANSWER",
+    "CALL",
+    "CALLED",
+    "NEXT",
+    "REASON",
+    "RESULT",
+    "USER",
+    "Forms",
+    "Probe",
+    "answer",
+    "before",
+    "call",
+    "common_start",
+    "dump_message",
+    "find_forms",
+    "prompt_end",
+    "result",
+    "user",
+]
+
+USER, REASON, ANSWER, CALL, CALLED, RESULT, NEXT = (
+    f"zq{name}qz" for name in ("user", "reason", "answer", "call", "called", "result", "next")
+)
+REASONING_FIELDS = ("reasoning_content", "reasoning", "thinking", "thought")
+INLINE = ("<think>\n{}\n</think>\n\n", "{}\n</think>\n\n")
+"""How reasoning is written into the content; the latter where the template opens the block."""
+_ID = "call00000"
+_PARAMETERS = {"type": "object", "properties": {"key": {"type": "string", "description": "key"}}}
+_FUNCTION = {"name": CALL, "description": "probe", "parameters": _PARAMETERS}
+_TOOLS = [{"type": "function", "function": _FUNCTION}]
+
+
+@dataclass(frozen=True, slots=True)
+class Forms:
+    """The fields and forms that a template reads.
+
+    Attributes:
+        reasoning_fields: of a message, that hold its reasoning.
+        inline: how reasoning is written into the content, where that is all that the
+            template reads: with `{}` for the reasoning, e.g. `"<think>{}</think>"`.
+        parts: it reads reasoning from a part of the content of type `thinking`.
+        empty_content: what stands for no content beside tool calls: `""` or None.
+        arguments_as_text: it wants tool arguments as JSON text, not as an object.
+    """
+
+    reasoning_fields: tuple[str, ...] = ()
+    inline: str = ""
+    parts: bool = False
+    empty_content: str | None = ""
+    arguments_as_text: bool = False
+
+
+def dump_message(message: Message, forms: Forms) -> dict[str, Any]:
+    """Write a message with the fields and in the forms that a template reads.
+
+    >>> dump_message(Message("assistant", "Hi", "Greet."), Forms(("thinking",)))
+    {'role': 'assistant', 'content': 'Hi', 'thinking': 'Greet.'}
+    """
+    dumped: dict[str, Any] = {"role": message.role, **message.extra}
+    dumped["content"] = message.content or (forms.empty_content if message.tool_calls else "")
+    if message.reasoning and forms.parts:
+        dumped["content"] = [{"type": "thinking", "thinking": message.reasoning}]
+        if message.content:
+            dumped["content"].append({"type": "text", "text": message.content})
+    elif message.reasoning and forms.inline:
+        before, _, after = forms.inline.partition("{}")
+        dumped["content"] = before + message.reasoning + after + (message.content or "")
+    elif message.reasoning:
+        dumped.update(dict.fromkeys(forms.reasoning_fields, message.reasoning))
+    if message.tool_calls:
+        dumped["tool_calls"] = [_dump_call(call, forms) for call in message.tool_calls]
+    return dumped
+
+
+def _dump_call(call: ToolCall, forms: Forms) -> dict[str, Any]:
+    arguments = call.arguments
+    if forms.arguments_as_text:
+        arguments = call.arguments_text or json.dumps(arguments, ensure_ascii=False)
+    function = {"name": call.name, "arguments": arguments}
+    identity = {} if call.id is None else {"id": call.id}
+    return {**identity, "type": "function", "function": function}
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """A template, the variables that the user fixed, and the forms that it reads.
+
+    `added_tokens` are texts of the tokenizer's added tokens; no border is put inside one.
+    `tools` are given even where nothing calls them if `needs_tools`.
+    """
+
+    template: ChatTemplate
+    fixed: Mapping[str, Any] = field(default_factory=dict)
+    forms: Forms = Forms()
+    added_tokens: Sequence[str] = ()
+    needs_tools: bool = False
+
+    def render(
+        self,
+        messages: Sequence[Message],
+        variables: Mapping[str, Any],
+        *,
+        prompt: bool = False,
+    ) -> str:
+        """Render, with a tool where there are calls; '' where the template refuses."""
+        try:
+            return self._render(messages, variables, prompt=prompt)
+        except RecordError:
+            return ""
+
+    def refusal(self, messages: Sequence[Message]) -> str:
+        """Return why the template refuses to answer `messages`; '' if it does not."""
+        try:
+            self._render(messages, {}, prompt=True)
+        except RecordError as error:
+            return error.what
+        return ""
+
+    def _render(
+        self, messages: Sequence[Message], variables: Mapping[str, Any], *, prompt: bool
+    ) -> str:
+        calls = any(message.tool_calls for message in messages)
+        return self.template.render(
+            [dump_message(message, self.forms) for message in messages],
+            add_generation_prompt=prompt,
+            kwargs={**variables, **self.fixed},
+            tools=_TOOLS if calls or self.needs_tools else None,
+        )
+
+
+def user(text: str = USER) -> Message:
+    """Return a user's message."""
+    return Message("user", text)
+
+
+def answer(*, reasoning: bool) -> Message:
+    """Return an assistant's message that answers."""
+    return Message("assistant", ANSWER, REASON if reasoning else None)
+
+
+def call(
+    content: str | None = None, reasoning: str | None = None, *, ids: Sequence[str] = (_ID,)
+) -> Message:
+    """Return an assistant's message that calls a tool, once for each id."""
+    arguments = {"key": CALLED}
+    calls = tuple(ToolCall(CALL, arguments, None, id_) for id_ in ids)
+    return Message("assistant", content, reasoning, calls)
+
+
+def result(text: str = RESULT) -> Message:
+    """Return a tool's message."""
+    return Message("tool", text, extra={"tool_call_id": _ID, "name": CALL})
+
+
+def before(probe: Probe, variables: Mapping[str, Any], text: str, mark: str) -> str:
+    """Return what stands between the end of the user's message and `mark`; '' if none does."""
+    between, found, _ = text.rpartition(USER)[2].partition(mark)
+    if not found:
+        return ""
+    end = probe.render([user()], variables).rpartition(USER)[2]
+    return between[len(common_start([between, end], probe.added_tokens)) :]
+
+
+def prompt_end(probe: Probe, variables: Mapping[str, Any]) -> str:
+    """Return what the generation prompt adds to a user's message."""
+    return before(probe, variables, probe.render([user()], variables, prompt=True) + NEXT, NEXT)
+
+
+def common_start(texts: Sequence[str], added_tokens: Sequence[str]) -> str:
+    """Return the longest common start that does not end within an added token.
+
+    >>> common_start(["<a><think>", "<a></think>"], ["<a>", "<think>", "</think>"])
+    '<a>'
+    """
+    low, high = min(texts), max(texts)
+    pairs = enumerate(zip(low, high, strict=False))
+    start = low[: next((at for at, (a, b) in pairs if a != b), len(low))]
+    for token in added_tokens:
+        for text in texts:
+            cut = text.rfind(token, 0, len(start) + len(token) - 1)
+            if cut < len(start) < cut + len(token) and cut >= 0:
+                start = start[:cut]
+    return start
+
+
+def find_forms(probe: Probe) -> Forms:
+    """Find which fields and forms a template reads, from what it then shows."""
+    reads = _find_reasoning(probe)
+    for as_text in (False, True):
+        shown: list[tuple[int, Forms]] = []
+        for empty in ("", None):
+            forms = replace(reads, empty_content=empty, arguments_as_text=as_text)
+            text = replace(probe, forms=forms).render([user(), call()], {})
+            told = text.rpartition(USER)[2]
+            if CALL in told and CALLED in told and "None" not in told:
+                shown.append((len(text), forms))
+        if shown:  # where both work, one may write an empty message beside the call
+            return min(shown, key=lambda each: each[0])[1]
+    return reads
+
+
+def _find_reasoning(probe: Probe) -> Forms:
+    fields = tuple(name for name in REASONING_FIELDS if name in probe.template.words)
+    if not fields:
+        inline = INLINE if "</think>" in probe.template.source else ()
+        shown = (Forms(inline=text) for text in inline if _shows(probe, Forms(inline=text)))
+        return next(shown, Forms())
+    parts = Forms(parts=True)
+    if "thinking" in fields and not _shows(probe, Forms(fields)) and _shows(probe, parts):
+        return parts
+    return Forms(fields)
+
+
+def _shows(probe: Probe, forms: Forms) -> bool:
+    """Whether the template shows an answer's reasoning, without opening it twice."""
+    tried = replace(probe, forms=forms)
+    for variables in ({}, {"thinking": True, "enable_thinking": True}):
+        told = tried.render([user(), answer(reasoning=True)], variables).rpartition(USER)[2]
+        before, found, _ = told.partition(REASON)
+        if found and before.count("<think>") <= 1:
+            return True
+    return False

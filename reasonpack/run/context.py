@@ -1,0 +1,120 @@
+"""What a run was asked for → what it needs in memory: tokenizer, template, limits."""
+
+from __future__ import annotations
+
+import datetime
+import json
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Literal
+
+from reasonpack.behaviour import learn, override
+from reasonpack.conversation import Conversation
+from reasonpack.errors import UsageError
+from reasonpack.layout import Layout
+from reasonpack.shard import ShardFormat
+from reasonpack.storage import fetched
+from reasonpack.template import ChatTemplate, load_template
+from reasonpack.tokenizer import Tokenizer, load_tokenizer
+from reasonpack.views import MissingReasoning, Rendering, TrainOn
+
+__all__ = ["Context", "Options", "load_context"]
+
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "chat_template.jinja",
+    "chat_template.json",
+    "config.json",
+    "generation_config.json",
+)
+"""What is taken from a directory that a URL names."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What a run was asked for; with the plan it determines every byte of the output.
+
+    `chat_template_kwargs` and `template_behaviour` are JSON objects, as text.
+    """
+
+    tokenizer: str
+    revision: str | None = None
+    chat_template: str | None = None
+    chat_template_kwargs: str = "{}"
+    template_behaviour: str = "{}"
+    date: str | None = None
+    layout: Layout = "onepass"
+    train_on: TrainOn = "all"
+    missing_reasoning: MissingReasoning = "skip-loss"
+    train_empty_think: bool = False
+    packing: bool = False
+    max_length: int | None = None
+    max_position: int | None = None
+    overlong: Literal["error", "skip"] = "error"
+    on_error: Literal["stop", "skip"] = "stop"
+    format: ShardFormat = "parquet"
+    compression: str | None = "zstd"
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What `Options` name, loaded.
+
+    Attributes:
+        tokenizer: exact ids for text.
+        without_tools: how conversations without tools become text.
+        with_tools: how those with tools do.
+        max_position: tokens of the longest view allowed; None for no limit.
+    """
+
+    tokenizer: Tokenizer
+    without_tools: Rendering
+    with_tools: Rendering
+    max_position: int | None
+
+    def rendering(self, conversation: Conversation) -> Rendering:
+        """Return how this conversation becomes text."""
+        return self.with_tools if conversation.tools else self.without_tools
+
+
+@lru_cache(maxsize=1)
+def load_context(options: Options) -> Context:
+    """Load tokenizer and templates, and learn what the templates do; once in a process.
+
+    Raises:
+        TokenizerError: the tokenizer cannot be loaded.
+        TemplateError: the template cannot be loaded or trusted.
+        UsageError: options that contradict each other.
+    """
+    if options.packing and options.max_length is None:
+        raise UsageError("--packing: no row length, expected one. Fix: pass --max-length TOKENS.")
+    with (
+        fetched(options.tokenizer, TOKENIZER_FILES) as source,
+        fetched(options.chat_template or "") as choice,
+    ):
+        tokenizer = load_tokenizer(source, revision=options.revision)
+        plain, tools = load_template(
+            choice or None,
+            directory=tokenizer.directory,
+            config=tokenizer.config,
+            special_tokens=tokenizer.special_tokens,
+            date=datetime.date.fromisoformat(options.date) if options.date else None,
+        )
+    without = _rendering(plain, tokenizer, options)
+    with_tools = without if tools is plain else _rendering(tools, tokenizer, options)
+    limit = options.max_position or tokenizer.model_max_length or options.max_length
+    return Context(tokenizer, without, with_tools, limit)
+
+
+def _rendering(template: ChatTemplate, tokenizer: Tokenizer, options: Options) -> Rendering:
+    variables: dict[str, Any] = json.loads(options.chat_template_kwargs)
+    behaviour = learn(template, tokenizer.added_tokens, variables)
+    return Rendering(
+        template=template,
+        behaviour=override(behaviour, json.loads(options.template_behaviour)),
+        variables=variables,
+        missing_reasoning=options.missing_reasoning,
+        train_empty_think=options.train_empty_think,
+    )

@@ -1,0 +1,204 @@
+"""What a run is going to do, written down before it does it: `plan.json`.
+
+    options, hashes of tokenizer and templates, hashes of inputs, library version, units
+                                 └──────────── SHA-256 ────────────┘
+
+A run that finds a plan in its output directory goes on with it if its own plan has the same
+hash, and otherwise says what differs. Files are compared by content: a copy of an input on
+another machine is the same input, a file of the same size with other chats is not.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from importlib.metadata import version
+from typing import Any
+
+import msgspec
+
+from reasonpack.errors import FormatError
+from reasonpack.run.context import Context, Options
+from reasonpack.run.plan import InputFile, Unit, plan
+from reasonpack.shard import FORMAT_VERSION
+from reasonpack.storage import Place, join, public_name, publish_text, read_bytes, stamp
+
+__all__ = ["PLAN", "Plan", "differences", "freeze", "read_plan", "write_plan"]
+
+PLAN = "plan.json"
+BY_CONTENT = {"tokenizer", "revision", "chat_template"}
+"""Options that only say where something is; `Plan.hashes` say what it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Everything that the bytes of a dataset depend on, and its work units.
+
+    Attributes:
+        format_version: of the shards.
+        library_version: of reasonpack.
+        options: as given, but without passwords in URLs.
+        unit_bytes: size of a unit, about.
+        max_position: longest view allowed, wherever the limit came from.
+        hashes: SHA-256 of tokenizer, template and the like, by what they are.
+        inputs: the files, in order.
+        units: what they were cut into.
+        sha256: of all of this, but for where things are and when they were written.
+    """
+
+    format_version: str
+    library_version: str
+    options: Options
+    unit_bytes: int
+    max_position: int | None
+    hashes: dict[str, str]
+    inputs: list[InputFile]
+    units: list[Unit]
+    sha256: str
+
+
+def freeze(
+    files: Sequence[tuple[Place, str]],
+    options: Options,
+    *,
+    context: Context,
+    unit_bytes: int,
+    known: Plan | None = None,
+) -> Plan:
+    """Make the plan of a run.
+
+    Args:
+        files: inputs, as place and name.
+        options: of the run.
+        context: what they name.
+        unit_bytes: size of a unit, about.
+        known: an earlier plan; files that were not written since are not read again.
+
+    Raises:
+        StorageError: a file cannot be read.
+    """
+    if known and known.unit_bytes == unit_bytes and _untouched(files, known.inputs):
+        inputs, units = known.inputs, known.units
+    else:
+        inputs, units = plan(files, unit_bytes=unit_bytes)
+    template = options.chat_template
+    public = replace(
+        options,
+        tokenizer=public_name(options.tokenizer),
+        chat_template=None if template is None else public_name(template),
+    )
+    unsealed = Plan(
+        format_version=FORMAT_VERSION,
+        library_version=version("reasonpack"),
+        options=public,
+        unit_bytes=unit_bytes,
+        max_position=context.max_position,
+        hashes={
+            "tokenizer": context.tokenizer.sha256,
+            "template": context.without_tools.template.sha256,
+            "template for tools": context.with_tools.template.sha256,
+            "special tokens": _sha256(context.tokenizer.special_tokens),
+        },
+        inputs=inputs,
+        units=units,
+        sha256="",
+    )
+    return replace(unsealed, sha256=_seal(unsealed))
+
+
+def _untouched(files: Sequence[tuple[Place, str]], inputs: Sequence[InputFile]) -> bool:
+    if [name for _, name in files] != [input_.name for input_ in inputs]:
+        return False
+    if any(input_.modified_ns < 0 for input_ in inputs):
+        return False
+    for (place, _), input_ in zip(files, inputs, strict=True):
+        now = stamp(place)
+        if now is None or (now.bytes, now.modified_ns) != (input_.bytes, input_.modified_ns):
+            return False
+    return True
+
+
+def _sha256(value: Any) -> str:
+    return hashlib.sha256(msgspec.json.encode(value, order="sorted")).hexdigest()
+
+
+def _seal(plan_: Plan) -> str:
+    """Hash what two runs must have in common; `differences` looks at the same."""
+    content = asdict(plan_)
+    content.pop("sha256")
+    for name in BY_CONTENT:
+        content["options"].pop(name)
+    for input_ in content["inputs"]:
+        input_.pop("modified_ns")
+    return _sha256(content)
+
+
+def differences(there: Plan, here: Plan) -> list[str]:
+    """Say in a few words each how two plans differ; nothing if their hashes are equal."""
+    if there.sha256 == here.sha256:
+        return []
+    found = [*_option_differences(there, here), *_input_differences(there.inputs, here.inputs)]
+    return found or ["the input is cut into other units"]
+
+
+def _option_differences(there: Plan, here: Plan) -> Iterator[str]:
+    if there.library_version != here.library_version:
+        yield f"reasonpack {there.library_version} there, {here.library_version} here"
+    if there.format_version != here.format_version:
+        yield f"format version {there.format_version} there, {here.format_version} here"
+    for field in fields(Options):
+        old, new = getattr(there.options, field.name), getattr(here.options, field.name)
+        if old != new and field.name not in BY_CONTENT:
+            yield f"--{field.name.replace('_', '-')} {old} there, {new} here"
+    if there.unit_bytes != here.unit_bytes:
+        yield f"--unit-size {there.unit_bytes} there, {here.unit_bytes} here"
+    if there.max_position != here.max_position:
+        yield f"longest view {there.max_position} there, {here.max_position} here"
+    for what in sorted(there.hashes.keys() | here.hashes.keys()):
+        if there.hashes.get(what) != here.hashes.get(what):
+            yield f"another {what}"
+
+
+def _input_differences(there: Sequence[InputFile], here: Sequence[InputFile]) -> Iterator[str]:
+    old = {input_.name: input_.sha256 for input_ in there}
+    new = {input_.name: input_.sha256 for input_ in here}
+    yield from (f"{name} is no input here" for name in old if name not in new)
+    yield from (f"{name} is no input there" for name in new if name not in old)
+    yield from (f"{name} has changed" for name in old if new.get(name, old[name]) != old[name])
+    if old == new and list(old) != list(new):
+        yield "the inputs are in another order"
+
+
+def write_plan(output: Place, plan_: Plan) -> None:
+    """Write the plan of a run to its output directory."""
+    text = msgspec.json.format(msgspec.json.encode(plan_)).decode() + "\n"
+    publish_text(join(output, PLAN), text)
+
+
+def read_plan(output: Place) -> Plan | None:
+    """Read the plan in an output directory; None if there is none.
+
+    Raises:
+        FormatError: it was altered or cut off.
+        StorageError: it cannot be read.
+    """
+    place = join(output, PLAN)
+    content = read_bytes(place)
+    if content is None:
+        return None
+    writer = None
+    try:
+        writer = msgspec.json.decode(content).get("library_version")
+        found = msgspec.json.decode(content, type=Plan)
+        if found.sha256 == _seal(found):
+            return found
+        reason = "its content does not have the hash that it gives"
+    except (msgspec.MsgspecError, AttributeError, UnicodeDecodeError) as error:
+        reason = str(error)
+    if writer not in {None, version("reasonpack")}:
+        reason = f"it was written by reasonpack {writer}, this is {version('reasonpack')}"
+    raise FormatError(
+        f"{public_name(place)}: {reason}, expected the plan of a run of this version. "
+        "Fix: use the version that began the run, or pack again with --overwrite."
+    )

@@ -1,0 +1,191 @@
+"""One run at a time in one output directory.
+
+    .lock                    one run of everything, or a merge
+    .lock-00003-of-00008     one part of a run of several machines
+
+On this machine's file systems the kernel holds the lock, and lets go of it when the process
+dies, however it dies. Elsewhere (an object store, a file system without locks) the file
+alone is the lock: a run that was killed on another machine leaves it behind.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import os
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from reasonpack.errors import StorageError, UsageError
+from reasonpack.storage import (
+    Place,
+    file_names,
+    is_url,
+    join,
+    public_name,
+    publish_text,
+    read_bytes,
+    remove,
+    unwritable,
+)
+
+try:
+    import fcntl
+except ImportError:  # pragma: no cover (Windows)
+    fcntl = None  # type: ignore[assignment]
+
+__all__ = ["LOCK", "locked"]
+
+LOCK = ".lock"
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """Who holds a lock: `started` tells two runs of one pid apart."""
+
+    host: str
+    pid: int
+    started: str
+
+
+def _me() -> Holder:
+    now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="microseconds")
+    return Holder(socket.gethostname(), os.getpid(), now)
+
+
+@contextlib.contextmanager
+def locked(output: Place, part: str = "") -> Iterator[None]:
+    """Hold the lock of an output directory, or of one part of a run in it.
+
+    Args:
+        output: the directory; it has to exist.
+        part: such as `-00003-of-00008`; parts exclude the whole, not each other.
+
+    Raises:
+        UsageError: another run holds it; the message says who.
+        StorageError: the directory cannot be written.
+    """
+    own = join(output, LOCK + part)
+    with _by_kernel(Path(own)) if fcntl and not is_url(output) else _by_file(own):
+        for name in file_names(output):
+            rival = name.startswith(LOCK) and (name == LOCK) == bool(part)
+            if rival and _is_held(join(output, name)):
+                raise _refused(join(output, name))
+        yield
+
+
+@contextlib.contextmanager
+def _by_kernel(path: Path) -> Iterator[None]:
+    try:
+        descriptor = _acquire(path)
+    except OSError as error:
+        raise unwritable(path, error) from error
+    if descriptor is None:
+        with _by_file(path):
+            yield
+        return
+    try:
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, msgspec.json.encode(_me()), 0)
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            path.unlink()
+        os.close(descriptor)
+
+
+def _acquire(path: Path) -> int | None:
+    """Open and lock a file; None where the file system has no locks."""
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Whoever held it before may have removed the file that was opened here.
+            if os.path.samestat(os.fstat(descriptor), path.stat()):
+                return descriptor
+        except BlockingIOError:
+            os.close(descriptor)
+            raise _refused(path) from None
+        except FileNotFoundError:
+            pass
+        except OSError:
+            os.close(descriptor)
+            return None
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _by_file(place: Place) -> Iterator[None]:
+    if _is_held_by_file(place):
+        raise _refused(place)
+    mine = msgspec.json.encode(_me())
+    publish_text(place, mine.decode())
+    if read_bytes(place) != mine:
+        raise _refused(place)
+    try:
+        yield
+    finally:
+        if read_bytes(place) == mine:
+            remove(place)
+
+
+def _is_held(place: Place) -> bool:
+    if is_url(place) or not fcntl:
+        return _is_held_by_file(place)
+    try:
+        descriptor = os.open(str(place), os.O_RDWR)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return _is_held_by_file(place)
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def _is_held_by_file(place: Place) -> bool:
+    """Tell whether whoever wrote a lock file may still be at work."""
+    holder = _holder(place)
+    if holder is None:
+        return False
+    if holder.host != socket.gethostname():
+        return True
+    return holder.pid != os.getpid() and _is_alive(holder.pid)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def _holder(place: Place) -> Holder | None:
+    try:
+        return msgspec.json.decode(read_bytes(place) or b"", type=Holder)
+    except (msgspec.MsgspecError, UnicodeDecodeError, StorageError):
+        return None
+
+
+def _refused(place: Place) -> UsageError:
+    holder = _holder(place)
+    who = (
+        f"process {holder.pid} on {holder.host} since {holder.started}"
+        if holder
+        else "another process"
+    )
+    return UsageError(
+        f"{public_name(place)}: held by {who}, expected no other run in this directory. "
+        "Fix: wait for it or stop it; if it is dead for certain, remove this file."
+    )

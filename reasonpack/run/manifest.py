@@ -1,0 +1,194 @@
+"""Receipts → the files that stand beside the shards, the manifest last.
+
+A directory without a manifest is an unfinished run, and every reader here refuses it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import msgspec
+
+from reasonpack.errors import FormatError
+from reasonpack.run.content import combined_hash
+from reasonpack.run.context import Options
+from reasonpack.run.frozen import Plan
+from reasonpack.run.unit import Counts, Receipt, RejectFile, Shard, as_json
+from reasonpack.shard import check_format_version
+from reasonpack.storage import (
+    Place,
+    digest,
+    file_names,
+    join,
+    open_file,
+    public_name,
+    publish,
+    read_bytes,
+    remove,
+    stamp,
+)
+
+__all__ = ["MANIFEST", "Input", "Manifest", "finish", "read_manifest", "summed"]
+
+MANIFEST = "manifest.json"
+REJECTS = "rejects.jsonl"
+CARD = "README.md"
+BLOCK = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """One input file, as the user named it."""
+
+    path: str
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What a finished dataset is; `schemas/manifest.schema.json` describes it."""
+
+    format_version: str
+    library_version: str
+    layout: str
+    options: Options
+    max_position: int | None
+    tokenizer_sha256: str
+    template_sha256: str
+    plan_sha256: str
+    content_hash: str
+    inputs: list[Input]
+    shards: list[Shard]
+    counts: Counts
+
+
+def finish(output: Place, plan: Plan, receipts: Sequence[Receipt]) -> Manifest:
+    """Write what stands beside the shards; what is there already, and right, is left alone.
+
+    Args:
+        output: the dataset.
+        plan: of the run.
+        receipts: of all of its units, in order.
+
+    Raises:
+        FormatError: there is a file among the shards that is none of them.
+        StorageError: something cannot be read or written.
+    """
+    manifest = _manifest(plan, receipts)
+    _refuse_strangers(output, {shard.path for shard in manifest.shards})
+    _write_rejects(output, [receipt.rejects for receipt in receipts if receipt.rejects])
+    _write(join(output, CARD), _card(manifest))
+    _write(join(output, MANIFEST), as_json(manifest))
+    return manifest
+
+
+def _refuse_strangers(output: Place, shards: set[str]) -> None:
+    """Refuse what a reader that goes by file names would take for a shard."""
+    paths = {f"data/{name}" for name in file_names(join(output, "data")) if name[0] != "."}
+    if strangers := sorted(paths - shards):
+        raise FormatError(
+            f"{public_name(output)}: {strangers[0]} is no shard of this run, expected only its "
+            f"{len(shards):,} shards in data. Fix: remove it, then repeat the command."
+        )
+
+
+def _manifest(plan: Plan, receipts: Sequence[Receipt]) -> Manifest:
+    shards = [receipt.shard for receipt in receipts]
+    return Manifest(
+        format_version=plan.format_version,
+        library_version=plan.library_version,
+        layout=plan.options.layout,
+        options=plan.options,
+        max_position=plan.max_position,
+        tokenizer_sha256=plan.hashes["tokenizer"],
+        template_sha256=plan.hashes["template"],
+        plan_sha256=plan.sha256,
+        content_hash=combined_hash(shard.content_hash for shard in shards),
+        inputs=[Input(input_.name, input_.bytes, input_.sha256) for input_ in plan.inputs],
+        shards=shards,
+        counts=summed(receipts),
+    )
+
+
+def summed(receipts: Sequence[Receipt]) -> Counts:
+    """Add up what receipts count."""
+    counts = Counts()
+    for receipt in receipts:
+        counts.add(receipt.counts)
+    return counts
+
+
+def _write(place: Place, text: str) -> None:
+    if read_bytes(place) != text.encode():
+        with publish(place) as file:
+            file.write(text.encode())
+
+
+def _write_rejects(output: Place, parts: Sequence[RejectFile]) -> None:
+    """Put the rejects of all units into one file, or see that there is none."""
+    place = join(output, REJECTS)
+    if not parts:
+        remove(place)
+        return
+    whole = hashlib.sha256()
+    for block in _blocks(output, parts):
+        whole.update(block)
+    if stamp(place) and digest(place)[1] == whole.hexdigest():
+        return
+    with publish(place) as file:
+        for block in _blocks(output, parts):
+            file.write(block)
+
+
+def _blocks(output: Place, parts: Sequence[RejectFile]) -> Iterator[bytes]:
+    for part in parts:
+        with open_file(join(output, *part.path.split("/"))) as file:
+            while block := file.read(BLOCK):
+                yield block
+
+
+def _card(manifest: Manifest) -> str:
+    counts = manifest.counts
+    return f"""---
+configs:
+- config_name: default
+  data_files:
+  - split: train
+    path: data/*.{manifest.options.format}
+---
+# Reasoning chats, packed by reasonpack {manifest.library_version}
+
+{counts.packed:,} conversations in {counts.rows:,} rows of {counts.tokens:,} tokens, of which
+{counts.trained_tokens:,} are trained. Layout `{manifest.layout}`, format version
+{manifest.format_version}: each conversation stands here once, and
+`segment_start` and `segment_visible_until` say which token may attend to which. A trainer
+that ignores them trains the wrong thing. `manifest.json` says how this was made.
+"""
+
+
+def read_manifest(directory: Place) -> Manifest:
+    """Read the manifest of a finished dataset.
+
+    Raises:
+        FormatError: there is none, it is damaged, or of an unknown major version.
+        StorageError: it cannot be read.
+    """
+    place = join(directory, MANIFEST)
+    name = public_name(place)
+    content = read_bytes(place)
+    if content is None:
+        raise FormatError(
+            f"{name}: no such file, expected a finished dataset. "
+            "Fix: check the path, or run pack to its end."
+        )
+    try:
+        head = msgspec.json.decode(content)
+        check_format_version(head.get("format_version"), name)
+        return msgspec.json.decode(content, type=Manifest)
+    except (msgspec.MsgspecError, AttributeError, UnicodeDecodeError) as error:
+        raise FormatError(
+            f"{name}: {error}, expected a manifest. Fix: pack again with --overwrite."
+        ) from error

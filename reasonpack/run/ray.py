@@ -1,0 +1,159 @@
+"""Work units → receipts, by tasks of a Ray cluster; and packing inside a Ray Data pipeline.
+
+    reasonpack pack … --engine ray      the cluster that RAY_ADDRESS names, else this machine
+    dataset.map_batches(pack_table)     rows of chats in, packed rows out, no directory
+
+Every node has to reach input, output and tokenizer under the same name: a shared file
+system, or URLs.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable, Generator, Sequence
+from typing import Any, TypeVar
+
+import pyarrow as pa
+
+from reasonpack.errors import ReasonpackError, UsageError
+from reasonpack.run.context import Options
+from reasonpack.run.plan import Record, Unit
+from reasonpack.run.pool import DEATHS, attempt
+from reasonpack.run.unit import Counts, pack_records
+
+__all__ = ["pack_table", "run_ray"]
+
+Result = TypeVar("Result")
+LOST_NODES = 20
+"""How often a unit may lose its node, which is hardly its fault, before it is given up."""
+
+
+def run_ray(
+    units: Sequence[Unit], process: Callable[[Unit], Result], *, workers: int | None = None
+) -> Generator[Result, None, None]:
+    """Do units as Ray tasks of one core each.
+
+    Errors are those of `run_pool`: of the first unit that has one. Tasks that are running
+    when the iterator is closed are cancelled.
+
+    Args:
+        units: what to do, in the order of the plan.
+        process: what to do with one.
+        workers: cores to use where Ray is started here; a cluster has its own number.
+
+    Raises:
+        UsageError: Ray is not installed.
+    """
+    ray = _ray()
+    began = not ray.is_initialized()
+    if began:
+        _join(ray, workers)
+    task = ray.remote(num_cpus=1, max_retries=0)(_attempt)
+    try:
+        yield from _results(ray, task, units, process)
+    finally:
+        if began:
+            ray.shutdown()
+
+
+def _ray() -> Any:
+    try:
+        import ray  # noqa: PLC0415  an optional dependency
+    except ImportError as error:
+        raise UsageError(
+            "--engine ray: Ray is not installed, expected it to be. "
+            "Fix: pip install 'reasonpack[ray]'."
+        ) from error
+    return ray
+
+
+def _join(ray: Any, workers: int | None) -> None:
+    """Join the cluster of RAY_ADDRESS, or start one on this machine."""
+    if os.environ.get("RAY_ADDRESS"):
+        ray.init(log_to_driver=False)
+    else:
+        ray.init(address="local", num_cpus=workers, log_to_driver=False, include_dashboard=False)
+
+
+def _attempt(process: Callable[[Unit], Result], unit: Unit) -> Result:
+    os.environ.setdefault("RAYON_NUM_THREADS", "1")  # a task has one core
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    return attempt(process, unit)
+
+
+def _results(
+    ray: Any, task: Any, units: Sequence[Unit], process: Callable[[Unit], Result]
+) -> Generator[Result, None, None]:
+    shared = ray.put(process)
+    running = {task.remote(shared, unit): unit for unit in units}
+    deaths: Counter[int] = Counter()
+    lost: Counter[int] = Counter()
+    failed: dict[int, BaseException] = {}
+    try:
+        while any(not failed or unit.number < min(failed) for unit in running.values()):
+            (reference, *_), _ = ray.wait(list(running), num_returns=1)
+            unit = running.pop(reference)
+            try:
+                result = ray.get(reference)
+            except ray.exceptions.RayTaskError as error:
+                failed[unit.number] = error.cause if error.cause is not None else error
+            except (ray.exceptions.NodeDiedError, ray.exceptions.ObjectLostError) as error:
+                lost[unit.number] += 1
+                if lost[unit.number] >= LOST_NODES:
+                    failed[unit.number] = _gone(unit, error)
+            except ray.exceptions.RayError as error:
+                deaths[unit.number] += 1
+                if deaths[unit.number] >= DEATHS:
+                    failed[unit.number] = _gone(unit, error)
+            else:
+                yield result
+                continue
+            if unit.number not in failed:
+                running[task.remote(shared, unit)] = unit
+    finally:
+        for reference in running:
+            ray.cancel(reference, force=True)
+    if failed:
+        raise failed[min(failed)]
+
+
+def _gone(unit: Unit, error: BaseException) -> ReasonpackError:
+    reason = " ".join(str(error).split())[:300]
+    return ReasonpackError(
+        f"{unit}: its worker died again ({reason}), expected it to be packed. Fix: give the "
+        "workers more memory; the same command keeps what is done and tries again."
+    )
+
+
+def pack_table(table: pa.Table, options: Options) -> pa.Table:
+    """Pack chats inside a pipeline; for `map_batches` of Ray Data or of `datasets`.
+
+        dataset.map_batches(
+            pack_table,
+            batch_format="pyarrow",
+            batch_size=5_000,
+            fn_kwargs={"options": Options(tokenizer="Qwen/Qwen3-8B")},
+        )
+
+    Rows of a batch are packed with each other only. A chat without an id of its own is
+    called by its number in the batch.
+
+    Args:
+        table: chats, a row each, in any of the dialects that files may have.
+        options: what to do.
+
+    Returns:
+        Packed rows, with the columns that `schemas/FORMAT.md` describes.
+
+    Raises:
+        RecordError: a chat that cannot be packed.
+        UsageError: options that leave chats out, for which there is no place here.
+    """
+    if options.on_error == "skip" or options.overlong == "skip":
+        raise UsageError(
+            "pack_table: skips records, expected to stop at them, since a batch has no place for "
+            "rejects. Fix: filter the dataset, or use pack_files."
+        )
+    rows = (Record(f"batch:{number}", b"", row) for number, row in enumerate(table.to_pylist(), 1))
+    return pack_records(rows, options, [], Counts())

@@ -1,0 +1,71 @@
+"""What a killed run left behind → what of it can be kept.
+
+receipts/00003.json ──→ its own hash, the plan's, the unit ──→ shard: bytes, SHA-256 ──→ kept
+                                                               any of them wrong ──→ why
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import msgspec
+
+from reasonpack.errors import StorageError
+from reasonpack.run.frozen import Plan
+from reasonpack.run.plan import Unit
+from reasonpack.run.unit import Receipt, RejectFile, Shard, receipt_place, sealed, shard_path
+from reasonpack.storage import Place, digest, join, read_bytes, stamp
+
+__all__ = ["Finding", "check_units"]
+
+Finding = Receipt | str | None
+"""A receipt that holds; or what is wrong with one; or None, where there is none."""
+
+
+def check_units(output: Place, plan: Plan, units: Sequence[Unit]) -> list[Finding]:
+    """Check what is there of each of some units of a plan, down to the bytes of the shards.
+
+    Raises:
+        StorageError: a place does not answer.
+    """
+    # Hashing leaves the interpreter, so that threads use several cores.
+    pool = ThreadPoolExecutor(min(8, os.cpu_count() or 1))
+    try:
+        return list(pool.map(lambda unit: _check(output, plan, unit), units))
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _check(output: Place, plan: Plan, unit: Unit) -> Finding:
+    content = read_bytes(receipt_place(output, unit.number))
+    if content is None:
+        return None
+    try:
+        receipt = msgspec.json.decode(content, type=Receipt)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return "its receipt is damaged"
+    if sealed(receipt) != receipt:
+        return "its receipt was altered"
+    path = shard_path(unit.number, units=len(plan.units), suffix=plan.options.format)
+    if (receipt.plan_sha256, receipt.unit, receipt.shard.path) != (plan.sha256, unit, path):
+        return "its receipt is of another plan"
+    for what, file in ("shard", receipt.shard), ("rejects", receipt.rejects):
+        problem = _file_problem(output, file) if file else ""
+        if problem:
+            return f"its {what} {problem}"
+    return receipt
+
+
+def _file_problem(output: Place, file: Shard | RejectFile) -> str:
+    place = join(output, *file.path.split("/"))
+    try:
+        there = stamp(place)
+        if there is None:
+            return "is missing"
+        if there.bytes != file.bytes:
+            return f"has {there.bytes:,} bytes instead of {file.bytes:,}"
+        return "" if digest(place)[1] == file.sha256 else "was altered"
+    except StorageError as error:
+        return f"cannot be read ({error.__cause__})"

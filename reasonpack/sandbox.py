@@ -1,0 +1,188 @@
+"""What a chat template may do: the environment it runs in, and its bounds.
+
+    environment(name, date) ──→ a Jinja sandbox as transformers documents it for chat templates
+    with bounds(name): …    ──→ TemplateError where it takes too long or too much memory
+
+The sandbox has `trim_blocks` and `lstrip_blocks`, loop controls, `{% generation %}`
+blocks, `tojson` without HTML escapes, `raise_exception` and `strftime_now`. What would
+make two renderings differ (the clock, chance) is refused.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import json
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NoReturn
+
+import jinja2
+import jinja2.exceptions
+import jinja2.ext
+import jinja2.nodes
+import jinja2.parser
+import jinja2.sandbox
+
+from reasonpack.errors import TemplateError
+
+__all__ = ["bounds", "environment", "out_of_bounds"]
+
+SECONDS = 10.0
+"""Longest that one compilation or rendering may take, in seconds."""
+HEADROOM = 2 << 30
+"""Memory that one compilation or rendering may add to the process, in bytes."""
+
+
+def environment(name: str, date: datetime.date | None) -> jinja2.Environment:
+    """Make the environment of the template `name`, where `strftime_now` shows `date`."""
+
+    def raise_exception(message: object) -> None:
+        raise jinja2.TemplateError(str(message))
+
+    def strftime_now(pattern: str) -> str:
+        if date is None:
+            raise TemplateError(
+                f"{name}: reads the clock (strftime_now), expected a rendering that is the same "
+                "on every day. Fix: pass --date YYYY-MM-DD, or set the template's own variable "
+                "for the date with --chat-template-kwargs."
+            )
+        return date.strftime(pattern)
+
+    def by_chance(*_args: object, **_kwargs: object) -> NoReturn:
+        raise TemplateError(
+            f"{name}: draws at random, expected the same rendering every time. "
+            "Fix: use the template that the model was published with."
+        )
+
+    made = _Sandbox(
+        trim_blocks=True,
+        lstrip_blocks=True,
+        extensions=[_Generation, jinja2.ext.loopcontrols],
+    )
+    made.filters["tojson"] = _tojson
+    made.globals["raise_exception"] = raise_exception
+    made.globals["strftime_now"] = strftime_now
+    made.filters["random"] = by_chance
+    made.globals["lipsum"] = by_chance
+    return made
+
+
+class _Sandbox(jinja2.sandbox.SandboxedEnvironment):
+    """Refuses the two operators that make much out of little in one step.
+
+    Unlike the sandbox of transformers it lets a template append to lists of its own; the
+    caller's are copied where a template calls a method that could change them.
+    """
+
+    intercepted_binops = frozenset({"*", "**"})
+    longest = 1 << 24
+
+    def call_binop(
+        self, context: jinja2.runtime.Context, operator: str, left: Any, right: Any
+    ) -> Any:
+        too_much = False
+        if operator == "*":
+            sized, times = (left, right) if hasattr(left, "__len__") else (right, left)
+            if hasattr(sized, "__len__") and isinstance(times, int):
+                too_much = len(sized) * times > self.longest
+        elif isinstance(left, int) and isinstance(right, int):
+            too_much = left.bit_length() * right > 1024
+        if too_much:
+            raise jinja2.exceptions.SecurityError(f"a result of {operator!r} that is too large")
+        return super().call_binop(context, operator, left, right)
+
+
+class _Generation(jinja2.ext.Extension):
+    """`{% generation %}…{% endgeneration %}` marks what assistants write; its body renders."""
+
+    tags = {"generation"}  # noqa: RUF012 (as Jinja's base class declares it)
+
+    def parse(self, parser: jinja2.parser.Parser) -> jinja2.nodes.Node:
+        line = next(parser.stream).lineno
+        body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
+        # A call block gives the body the scope of its own that it has in transformers.
+        call = jinja2.nodes.CallBlock(self.call_method("_body"), [], [], body)
+        return call.set_lineno(line)
+
+    def _body(self, caller: Callable[[], str]) -> str:
+        return caller()
+
+
+def _tojson(
+    value: Any,
+    ensure_ascii: bool = False,
+    indent: int | None = None,
+    separators: tuple[str, str] | None = None,
+    sort_keys: bool = False,
+) -> str:
+    return json.dumps(
+        value,
+        ensure_ascii=ensure_ascii,
+        indent=indent,
+        separators=separators,
+        sort_keys=sort_keys,
+    )
+
+
+# --- bounds ---------------------------------------------------------------------------
+
+
+class _OutOfTime(BaseException):
+    """Raised by the timer; not an Exception, so that no template filter can catch it."""
+
+
+def out_of_bounds(name: str, what: str) -> str:
+    """Say that the template `name` took more than it may, e.g. "2 GiB more"."""
+    return (
+        f"{name}: took {what}, expected a rendering within {SECONDS:g} s and "
+        f"{HEADROOM >> 30} GiB. Fix: do not use this template, or mend the loop in it."
+    )
+
+
+@contextlib.contextmanager
+def bounds(name: str) -> Iterator[None]:
+    """Bound the time and memory of what a template does.
+
+    The timer needs the main thread, the memory limit Linux; elsewhere the sandbox's
+    own limits (range, repetition, recursion) remain.
+    """
+    timed = threading.current_thread() is threading.main_thread() and hasattr(signal, "setitimer")
+    with _memory_limit():
+        if not timed:
+            yield
+            return
+        previous = signal.signal(signal.SIGALRM, _on_alarm)
+        signal.setitimer(signal.ITIMER_REAL, SECONDS)
+        try:
+            yield
+        except _OutOfTime:
+            raise TemplateError(out_of_bounds(name, f"more than {SECONDS:g} s")) from None
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, previous)
+
+
+def _on_alarm(_signum: int, _frame: object) -> None:
+    raise _OutOfTime
+
+
+@contextlib.contextmanager
+def _memory_limit() -> Iterator[None]:
+    try:
+        import resource  # noqa: PLC0415 (not on every platform)
+
+        pages = int(Path("/proc/self/statm").read_text("ascii").split(maxsplit=1)[0])
+    except (ImportError, OSError):
+        yield
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    wanted = pages * resource.getpagesize() + HEADROOM
+    tighter = [limit for limit in (soft, hard, wanted) if limit != resource.RLIM_INFINITY]
+    resource.setrlimit(resource.RLIMIT_AS, (min(tighter), hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))

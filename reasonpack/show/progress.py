@@ -1,0 +1,109 @@
+"""Receipts → a bar on a terminal, and the lines that say how a run goes.
+
+    pack:  41%|████      | 13.1G/32.0G [12:01<17:20, 18.2MB/s, 4.1M tokens/s]
+
+The bar counts input bytes. Lines go to standard error with or without a terminal.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from reasonpack.cli import printable
+
+if TYPE_CHECKING:
+    from reasonpack.run.estimate import Estimate
+    from reasonpack.run.plan import Unit
+    from reasonpack.run.unit import Receipt
+
+__all__ = ["Progress", "estimate_lines"]
+
+
+class Progress:
+    """Follows a run; `close` takes the bar away."""
+
+    def __init__(self) -> None:
+        self._bar: Any = None
+        self._began = time.monotonic()
+        self._tokens = 0
+        self._units = 0
+        self._done = 0
+
+    def begin(self, units: Sequence[Unit], receipts: Sequence[Receipt]) -> None:
+        """Say what of a run is done already, and show the bar."""
+        from tqdm import tqdm  # noqa: PLC0415 (after --help)
+
+        self._units, self._done, self._began = len(units), len(receipts), time.monotonic()
+        if receipts and len(receipts) == len(units):
+            self.note(f"nothing to do: {_units(len(units))} packed before, every shard as it was")
+        elif receipts:
+            self.note(f"going on: {len(receipts):,} of {_units(len(units))} are done")
+        self._bar = tqdm(
+            total=sum(unit.input_bytes for unit in units),
+            initial=sum(receipt.unit.input_bytes for receipt in receipts),
+            unit="B",
+            unit_scale=True,
+            desc="pack",
+            disable=not sys.stderr.isatty() or os.environ.get("TERM") == "dumb",
+            leave=False,
+            delay=1.0,
+        )
+
+    def advance(self, receipt: Receipt) -> None:
+        """Count a unit that is done."""
+        self._done += 1
+        self._tokens += receipt.counts.tokens
+        if self._bar is not None and not self._bar.disable:
+            seconds = max(time.monotonic() - self._began, 1e-9)
+            rate = self._bar.format_sizeof(self._tokens / seconds)
+            self._bar.set_postfix_str(f"{rate} tokens/s", refresh=False)
+            self._bar.update(receipt.unit.input_bytes)
+
+    def note(self, text: str) -> None:
+        """Write a line above the bar."""
+        if self._bar is not None:
+            self._bar.clear()
+        click.echo(printable(text), err=True)
+
+    def close(self) -> None:
+        """Take the bar away."""
+        if self._bar is not None:
+            self._bar.close()
+
+    def interrupted(self) -> str:
+        """Say how to go on after Ctrl-C."""
+        if not self._units:
+            return "Interrupted before anything was packed."
+        return (
+            f"Interrupted: {self._done:,} of {_units(self._units)} are done. "
+            "The same command goes on from there; --overwrite begins anew."
+        )
+
+
+def _units(number: int) -> str:
+    return f"{number:,} unit" + ("" if number == 1 else "s")
+
+
+def estimate_lines(found: Estimate) -> str:
+    """Write what a run would do, a line for each input and then the sums."""
+    lines = [
+        f"{printable(input_.name)}  {input_.bytes:,} bytes, {_units(number)}"
+        for input_, number in found.inputs
+    ]
+    lines.append(f"input     {found.input_bytes:,} bytes, {_units(found.units)}, each a shard")
+    lines.append(f"workers   {found.workers}, memory about {found.memory / 2**30:.1f} GiB")
+    if found.tokens is None:
+        lines.append("tokens    not estimated: no plain JSON Lines to take a sample of")
+    else:
+        lines.append(
+            f"tokens    about {found.tokens:,.0f} in {found.conversations:,.0f} conversations"
+        )
+        lines.append(f"time      about {found.seconds:,.0f} s")
+        lines.append(f"rejected  {found.rejected_share:.1%} of the sample")
+    return "\n".join(lines)

@@ -1,0 +1,378 @@
+"""One row of a dataset → the facts in it: samples, segments, and the view of a message.
+
+    row      h1 t1 r_out1 r_in1 h2 t2 r_out2         one token sequence of a shard
+    view     h1           r_in1 h2 t2 r_out2         what its last trained token sees
+
+All of it is computed from the columns alone; the chats and the template are not needed.
+Offsets are in tokens from the start of the row, ends exclusive. Rows are numbered over
+all shards, in the order of the manifest, from 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.ipc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from reasonpack.errors import FormatError, UsageError
+from reasonpack.layout import IGNORE
+from reasonpack.run.pack import Manifest
+from reasonpack.shard import check_version
+from reasonpack.spans import Kind
+
+__all__ = [
+    "Decode",
+    "RowData",
+    "Sample",
+    "Segment",
+    "View",
+    "choose_samples",
+    "find_rows",
+    "find_view",
+    "read_row",
+    "row_json",
+    "view_json",
+    "view_text",
+]
+
+I32 = NDArray[np.int32]
+Decode = Callable[[I32], str]
+"""Turns ids into text, special tokens included."""
+NO_ROWS = "a dataset with rows in it; this one has none"
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """A conversation in a row, or a part of one."""
+
+    id: str
+    start: int
+    length: int
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A run of tokens of one kind, message and visibility, and how many of them are trained.
+
+    `sample` is the number of a sample in the row.
+    """
+
+    sample: int
+    kind: str
+    message: int
+    start: int
+    length: int
+    position_first: int
+    position_last: int
+    visible_until: int
+    trained: int
+
+
+@dataclass(frozen=True, slots=True)
+class RowData:
+    """One row of a shard, T tokens.
+
+    Attributes:
+        shard: path within the dataset.
+        number: of the row.
+        input_ids: i32[T].
+        position_ids: i32[T].
+        labels: i32[T], −100 where a token is not trained.
+        samples: tile the row.
+        segments: tile the samples.
+    """
+
+    shard: str
+    number: int
+    input_ids: I32
+    position_ids: I32
+    labels: I32
+    samples: list[Sample]
+    segments: list[Segment]
+
+    def segments_of(self, sample: int) -> list[Segment]:
+        """Give the segments of a sample, by its number in the row."""
+        return [segment for segment in self.segments if segment.sample == sample]
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What the model saw and wrote for one message: L tokens of a row, in position order.
+
+    Attributes:
+        row: that holds it.
+        sample: that holds it.
+        message: index in the conversation.
+        tokens: i64[L], offsets of the view's tokens in the row.
+        prompt_length: how many of them are the prompt; all others are trained.
+    """
+
+    row: RowData
+    sample: Sample
+    message: int
+    tokens: NDArray[np.int64]
+    prompt_length: int
+
+
+def find_rows(directory: Path, manifest: Manifest, id_: str) -> list[int]:
+    """Find the rows that hold a sample with this id, reading no other column.
+
+    Raises:
+        FormatError: a shard is damaged.
+        UsageError: there is none.
+    """
+    found: set[int] = set()
+    known: list[str] = []
+    before = 0
+    for shard in manifest.shards:
+        ids = _read_ids(directory / shard.path)
+        names = pc.list_flatten(ids)
+        rows = pc.list_parent_indices(ids).filter(pc.equal(names, id_))
+        found.update(before + row for row in rows.to_pylist())
+        known += names.unique()[: 5 - len(known)].to_pylist()
+        before += shard.rows
+    if not found:
+        there = f"one of {manifest.counts.packed:,}, such as {listed(map(repr, known))}"
+        raise UsageError(
+            f"--id: no sample has the id {id_!r}, expected {there if known else NO_ROWS}. "
+            "Fix: check it, or name a row with --row."
+        )
+    return sorted(found)
+
+
+def read_row(directory: Path, manifest: Manifest, number: int) -> RowData:
+    """Read one row, and no more of its shard than the row group or batch that it is in.
+
+    Raises:
+        FormatError: the shard is damaged.
+        UsageError: there is no such row.
+    """
+    within = number
+    for shard in manifest.shards:
+        if within < shard.rows:
+            path = directory / shard.path
+            with _reading(path):
+                return _take_apart(_read_row(path, within), shard=shard.path, number=number)
+        within -= shard.rows
+    rows = manifest.counts.rows
+    there = f"0 to {rows - 1}" if rows else NO_ROWS
+    raise UsageError(f"--row: there is no row {number}, expected {there}. Fix: name one of those.")
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (pa.ArrowException, OSError, LookupError, ValueError) as error:
+        raise FormatError(
+            f"{path}: {error}, expected a whole shard. Fix: pack again with --overwrite."
+        ) from error
+
+
+def _read_ids(path: Path) -> pa.ListArray:
+    """Read the ids in each row of a shard."""
+    with _reading(path):
+        if path.suffix == ".arrow":
+            with pa.memory_map(str(path)) as source:
+                schema = pa.ipc.read_schema(source)
+                check_version(schema, str(path))
+                source.seek(0)
+                column = pa.ipc.IpcReadOptions(included_fields=[schema.names.index("sample_id")])
+                with pa.ipc.open_stream(source, options=column) as stream:
+                    table = stream.read_all()
+        else:
+            with pq.ParquetFile(path) as file:
+                check_version(file.schema_arrow, str(path))
+                table = file.read(columns=["sample_id"])
+        return table.column("sample_id").combine_chunks()
+
+
+def _read_row(path: Path, within: int) -> pa.Table:
+    """Read row `within` of a shard as a table of one row."""
+    if path.suffix == ".arrow":
+        with pa.memory_map(str(path)) as source, pa.ipc.open_stream(source) as stream:
+            check_version(stream.schema, str(path))
+            for batch in stream:
+                if within < batch.num_rows:
+                    return pa.Table.from_batches([batch.slice(within, 1)])
+                within -= batch.num_rows
+    else:
+        with pq.ParquetFile(path) as file:
+            check_version(file.schema_arrow, str(path))
+            for group in range(file.num_row_groups):
+                rows = file.metadata.row_group(group).num_rows
+                if within < rows:
+                    return file.read_row_group(group).slice(within, 1)
+                within -= rows
+    raise ValueError("fewer rows than the manifest says")
+
+
+def _take_apart(table: pa.Table, *, shard: str, number: int) -> RowData:
+    """Make a table of one row into NumPy arrays and small dataclasses."""
+
+    def ints(name: str) -> I32:
+        return np.array(table.column(name)[0].values, np.int32)
+
+    input_ids, position_ids, labels = map(ints, ("input_ids", "position_ids", "labels"))
+    sample_start, start = ints("sample_start"), ints("segment_start")
+    length = np.diff(start, append=len(input_ids))
+    columns = (
+        np.searchsorted(sample_start, start, side="right") - 1,
+        ints("segment_message"),
+        start,
+        length,
+        position_ids[start],
+        position_ids[start + length - 1],
+        ints("segment_visible_until"),
+        np.add.reduceat(labels != IGNORE, start, dtype=np.int32),
+    )
+    kinds = [Kind(kind).label for kind in ints("segment_kind")]
+    numbers = zip(*(column.tolist() for column in columns), strict=True)
+    lengths = np.diff(sample_start, append=len(input_ids)).tolist()
+    ids = table.column("sample_id")[0].as_py()
+    return RowData(
+        shard=shard,
+        number=number,
+        input_ids=input_ids,
+        position_ids=position_ids,
+        labels=labels,
+        samples=list(map(Sample, ids, sample_start.tolist(), lengths)),
+        segments=[
+            Segment(sample, kind, *rest)
+            for kind, (sample, *rest) in zip(kinds, numbers, strict=True)
+        ],
+    )
+
+
+def choose_samples(row: RowData, id_: str | None) -> list[int]:
+    """Give the numbers of the samples with an id; of all samples without one.
+
+    Raises:
+        UsageError: the row holds no such sample.
+    """
+    numbers = [n for n, sample in enumerate(row.samples) if id_ in {None, sample.id}]
+    if not numbers:
+        there = listed(repr(sample.id) for sample in row.samples)
+        raise UsageError(
+            f"--id: no sample of row {row.number} has the id {id_!r}, expected {there}. "
+            "Fix: name one of these, or leave out --row."
+        )
+    return numbers
+
+
+def find_view(parts: Sequence[tuple[RowData, int]], message: int) -> View:
+    """Find what the model sees when it writes a message, and what it is trained on.
+
+    The last trained token q of the message sees exactly the message's view: of its
+    sample all k with `k <= q < visible_until[k]`.
+
+    Args:
+        parts: the samples to look at, each as a row and its number in the row.
+        message: index in the conversation.
+
+    Raises:
+        UsageError: none of them trains this message, or several do.
+    """
+    found = [(row, number) for row, number in parts if message in _trained(row, number)]
+    if not found:
+        there = (f"{listed(_trained(*part))} of {_named(*part)}" for part in parts)
+        raise UsageError(
+            f"--view: message {message} is not trained there, expected {listed(there)}. "
+            "Fix: name one of these messages; they are counted from 0."
+        )
+    if len(found) > 1:
+        there = (_named(*part) for part in found)
+        raise UsageError(
+            f"--view: message {message} is trained in {len(found)} samples, expected one. "
+            f"Fix: choose with --id and --row: {listed(there)}."
+        )
+    ((row, number),) = found
+    segments = row.segments_of(number)
+    own = np.concatenate([_tokens(s) for s in segments if s.message == message])
+    own = own[row.labels[own] != IGNORE]
+    seen = np.concatenate([_tokens(s) for s in segments if own[-1] < s.visible_until])
+    tokens = seen[seen <= own[-1]]
+    return View(row, row.samples[number], message, tokens, int(np.searchsorted(tokens, own[0])))
+
+
+def _trained(row: RowData, sample: int) -> list[int]:
+    """Give the messages that a sample trains."""
+    return sorted({segment.message for segment in row.segments_of(sample) if segment.trained})
+
+
+def _named(row: RowData, sample: int) -> str:
+    return f"{row.samples[sample].id!r} in row {row.number}"
+
+
+def _tokens(segment: Segment) -> NDArray[np.int64]:
+    return np.arange(segment.start, segment.start + segment.length)
+
+
+def listed(items: Iterable[object]) -> str:
+    """List at most five of some things.
+
+    >>> listed(range(7))
+    '0, 1, 2, 3, 4 and 2 more'
+    """
+    texts = [str(item) for item in items]
+    more = f" and {len(texts) - 5:,} more" if len(texts) > 5 else ""
+    return ", ".join(texts[:5]) + more
+
+
+def view_text(view: View, decode: Decode) -> tuple[str, str]:
+    """Give prompt and completion; together they are the text of the view.
+
+    A decoder may drop a space at the start of what it is given, so the completion is
+    cut from the whole, unless that has another character where the two meet.
+    """
+    ids = view.row.input_ids[view.tokens]
+    prompt, whole = decode(ids[: view.prompt_length]), decode(ids)
+    if whole.startswith(prompt):
+        return prompt, whole[len(prompt) :]
+    return prompt, decode(ids[view.prompt_length :])
+
+
+def view_json(view: View, decode: Decode | None) -> dict[str, Any]:
+    """Describe a view for a program; its text only if there is a `decode`."""
+    row, ids = view.row, view.row.input_ids[view.tokens].tolist()
+    described: dict[str, Any] = {
+        "shard": row.shard,
+        "row": row.number,
+        "sample": view.sample.id,
+        "message": view.message,
+        "length": len(ids),
+        "prompt_ids": ids[: view.prompt_length],
+        "completion_ids": ids[view.prompt_length :],
+        "position_ids": row.position_ids[view.tokens].tolist(),
+    }
+    if decode:
+        described["prompt"], described["completion"] = view_text(view, decode)
+    return described
+
+
+def row_json(row: RowData, samples: Sequence[int], decode: Decode | None) -> dict[str, Any]:
+    """Describe samples of a row for a program; their text only if there is a `decode`."""
+    segments = []
+    for segment in row.segments:
+        if segment.sample in samples:
+            described = asdict(segment)
+            del described["sample"]
+            if decode:
+                described["text"] = decode(row.input_ids[_tokens(segment)])
+            segments.append(described)
+    return {
+        "shard": row.shard,
+        "row": row.number,
+        "length": len(row.input_ids),
+        "samples": [asdict(row.samples[number]) for number in samples],
+        "segments": segments,
+    }

@@ -1,0 +1,259 @@
+"""A dataset → what its manifest knows and what its shards hold, as histograms or JSON.
+
+    tokens in a sample     n 2,000, from 120 to 4,961, mean 509, median 430
+          64 – 127         31  █▌
+         128 – 255        412  ████████████████████
+
+Every shard is read; where it does not hold what the manifest says, that is an error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from reasonpack.errors import FormatError
+from reasonpack.layout import IGNORE
+from reasonpack.run.manifest import Manifest, read_manifest
+from reasonpack.shard import read_shard
+from reasonpack.spans import Kind
+from reasonpack.storage import Place, fetched, join, public_name
+
+__all__ = ["Distribution", "Stats", "gather", "stats_json", "stats_lines"]
+
+BAR = 40
+PERCENTILES = (5, 25, 50, 75, 95, 99)
+
+
+@dataclass(frozen=True, slots=True)
+class Distribution:
+    """How a number is distributed.
+
+    Attributes:
+        name: what is counted, in words.
+        values: i64[N], or f64[N] for shares.
+        edges: [B + 1], of B bins; a bin is half-open.
+        counts: i64[B].
+    """
+
+    name: str
+    values: NDArray[Any]
+    edges: NDArray[Any]
+    counts: NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Stats:
+    """A dataset's manifest, and the distributions over what its shards hold."""
+
+    manifest: Manifest
+    distributions: dict[str, Distribution]
+
+
+@dataclass(slots=True)
+class _Found:
+    """What is read from shards, batch by batch."""
+
+    row_lengths: list[NDArray[np.int64]] = field(default_factory=list)
+    samples_in_row: list[NDArray[np.int64]] = field(default_factory=list)
+    sample_lengths: list[NDArray[np.int64]] = field(default_factory=list)
+    turns: list[NDArray[np.int64]] = field(default_factory=list)
+    reasoning: list[NDArray[np.float64]] = field(default_factory=list)
+    trained_tokens: int = 0
+    tokens_by_kind: NDArray[np.int64] = field(default_factory=lambda: np.zeros(len(Kind), np.int64))
+
+
+def gather(directory: Place) -> Stats:
+    """Read a dataset whole.
+
+    Raises:
+        FormatError: it is unfinished or damaged, or not what its manifest says.
+        StorageError: it cannot be read.
+    """
+    manifest = read_manifest(directory)
+    found = _Found()
+    for shard in manifest.shards:
+        rows = tokens = 0
+        place = join(directory, *shard.path.split("/"))
+        with fetched(str(place)) as path:
+            for batch in read_shard(Path(path)):
+                _read_batch(batch, found)
+                rows += batch.num_rows
+                tokens += int(found.row_lengths[-1].sum())
+        _agree(public_name(place), "rows", rows, shard.rows)
+        _agree(public_name(place), "tokens", tokens, shard.tokens)
+    _check_sums(public_name(directory), manifest, found)
+    return Stats(manifest, _distributions(found))
+
+
+def _read_batch(batch: pa.RecordBatch, found: _Found) -> None:
+    """Add a batch: token and segment numbers count from its start, samples tile it."""
+    lengths = batch.column("length").to_numpy().astype(np.int64)
+    row_start = np.cumsum(lengths) - lengths
+    total = int(lengths.sum())
+
+    def starts(name: str) -> NDArray[np.int64]:
+        column = batch.column(name)
+        rows = column.value_lengths().to_numpy()
+        within = np.asarray(column.flatten().to_numpy(), np.int64)
+        return within + np.repeat(row_start, rows)
+
+    samples, segments = starts("sample_start"), starts("segment_start")
+    sample_lengths = np.diff(samples, append=total)
+    segment_lengths = np.diff(segments, append=total)
+    sample_of = np.searchsorted(samples, segments, side="right") - 1
+    kinds = batch.column("segment_kind").flatten().to_numpy()
+    messages = batch.column("segment_message").flatten().to_numpy().astype(np.int64)
+    trained = batch.column("labels").flatten().to_numpy() != IGNORE
+    in_segment = np.diff(np.append(np.cumsum(trained) - trained, trained.sum())[[*segments, total]])
+
+    pairs = np.unique(np.stack([sample_of, messages])[:, in_segment > 0], axis=1)
+    reasoning = np.bincount(
+        sample_of, segment_lengths * (kinds == Kind.REASONING), minlength=len(samples)
+    )
+    found.row_lengths.append(lengths)
+    found.samples_in_row.append(batch.column("sample_start").value_lengths().to_numpy())
+    found.sample_lengths.append(sample_lengths)
+    found.turns.append(np.bincount(pairs[0], minlength=len(samples)))
+    found.reasoning.append(reasoning / np.maximum(sample_lengths, 1))
+    found.trained_tokens += int(trained.sum())
+    by_kind = np.bincount(kinds, segment_lengths, minlength=len(Kind))
+    found.tokens_by_kind += by_kind.astype(np.int64)
+
+
+def _check_sums(where: str, manifest: Manifest, found: _Found) -> None:
+    counts = manifest.counts
+    _agree(where, "rows", sum(map(len, found.row_lengths)), counts.rows)
+    _agree(where, "samples", sum(map(len, found.sample_lengths)), counts.samples)
+    _agree(where, "trained tokens", found.trained_tokens, counts.trained_tokens)
+    for kind in Kind:
+        tokens = int(found.tokens_by_kind[kind])
+        _agree(
+            where, f"tokens of kind {kind.label}", tokens, counts.tokens_by_kind.get(kind.label, 0)
+        )
+
+
+def _agree(where: str, what: str, found: int, said: int) -> None:
+    if found != said:
+        raise FormatError(
+            f"{where}: {found:,} {what}, expected {said:,} as the manifest says. "
+            "Fix: repeat the pack command, which finds and replaces what was altered."
+        )
+
+
+def _distributions(found: _Found) -> dict[str, Distribution]:
+    def joined(arrays: Sequence[NDArray[Any]]) -> NDArray[Any]:
+        return np.concatenate([np.zeros(0, np.int64), *arrays])
+
+    return {
+        "row_length": _whole("tokens in a row", joined(found.row_lengths)),
+        "samples_in_row": _whole("samples in a row", joined(found.samples_in_row)),
+        "sample_length": _whole("tokens in a sample", joined(found.sample_lengths)),
+        "turns": _whole("trained messages in a sample", joined(found.turns)),
+        "reasoning_share": _shares("share of reasoning in a sample", joined(found.reasoning)),
+    }
+
+
+def _whole(name: str, values: NDArray[np.int64]) -> Distribution:
+    """Bin whole numbers: each for itself while they are few, else by powers of two."""
+    if not len(values):
+        edges = np.zeros(1, np.int64)
+    elif int(values.max()) <= 16:
+        edges = np.arange(int(values.min()), int(values.max()) + 2)
+    else:
+        first = int(values.min()).bit_length()
+        powers = 1 << np.arange(max(first, 1) - 1, int(values.max()).bit_length() + 1)
+        edges = np.concatenate([[0], powers]) if first == 0 else powers
+    counts = np.histogram(values, edges)[0] if len(edges) > 1 else np.zeros(0, np.int64)
+    return Distribution(name, values, edges, counts)
+
+
+def _shares(name: str, values: NDArray[np.float64]) -> Distribution:
+    edges = np.linspace(0, 1, 11)
+    return Distribution(name, values, edges, np.histogram(values, edges)[0])
+
+
+def stats_json(stats: Stats) -> dict[str, Any]:
+    """Give everything as plain values: the manifest's counts, and each distribution."""
+    return {
+        "manifest": stats.manifest,
+        "distributions": {
+            key: {
+                "description": each.name,
+                "count": len(each.values),
+                **_summary(each.values),
+                "histogram": [
+                    {"from": low, "below": high, "count": count}
+                    for low, high, count in zip(
+                        each.edges[:-1].tolist(),
+                        each.edges[1:].tolist(),
+                        each.counts.tolist(),
+                        strict=True,
+                    )
+                ],
+            }
+            for key, each in stats.distributions.items()
+        },
+    }
+
+
+def _summary(values: NDArray[Any]) -> dict[str, Any]:
+    if not len(values):
+        return {"min": None, "max": None, "mean": None, "percentiles": {}}
+    at = np.percentile(values, PERCENTILES, method="lower").tolist()
+    return {
+        "min": values.min().item(),
+        "max": values.max().item(),
+        "mean": float(values.mean()),
+        "percentiles": {
+            str(percent): value for percent, value in zip(PERCENTILES, at, strict=True)
+        },
+    }
+
+
+def stats_lines(stats: Stats) -> Iterator[str]:
+    """Draw each distribution; one whose values are all equal is one line."""
+    for each in stats.distributions.values():
+        yield ""
+        yield f"{each.name}  {_headline(each)}"
+        shown = [_label(each, at) for at in range(len(each.counts))]
+        width = max(map(len, shown), default=0)
+        most = max(1, int(each.counts.max(initial=0)))
+        if np.count_nonzero(each.counts) > 1:
+            for label, count in zip(shown, each.counts.tolist(), strict=True):
+                yield f"  {label:>{width}}  {count:>12,}  {_bar(count / most)}".rstrip()
+
+
+def _headline(each: Distribution) -> str:
+    if not len(each.values):
+        return "none"
+    values = each.values
+    shares = values.dtype.kind == "f"
+    low, high, mean, middle = (
+        f"{value:.1%}" if shares else f"{value:,.0f}"
+        for value in (values.min(), values.max(), values.mean(), np.median(values))
+    )
+    return f"{len(values):,}: from {low} to {high}, mean {mean}, median {middle}"
+
+
+def _label(each: Distribution, at: int) -> str:
+    low, high = each.edges[at], each.edges[at + 1]
+    if each.edges.dtype.kind == "f":
+        return f"{low:.0%} – {high:.0%}"
+    return f"{low:,}" if high - low == 1 else f"{low:,} – {high - 1:,}"
+
+
+def _bar(share: float) -> str:
+    """Draw a bar in eighths of a character.
+
+    >>> _bar(1.0) == "█" * 40, _bar(0.02), _bar(0.0)
+    (True, '▊', '')
+    """
+    eighths = max(round(share * BAR * 8), 1 if share else 0)
+    return "█" * (eighths // 8) + " ▏▎▍▌▋▊▉"[eighths % 8].strip()

@@ -1,0 +1,172 @@
+"""What was learned about a chat template → a table, a sentence, and an example.
+
+reads reasoning from   reasoning_content
+opener                 '<think>\\n'
+…
+One row per conversation; reasoning stripped at the next user message, kept in tool loops.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from reasonpack.behaviour import Behaviour, Stop
+from reasonpack.conversation import Conversation, Message, ToolCall
+from reasonpack.encoding import Pieces
+from reasonpack.errors import RecordError
+from reasonpack.layout import IGNORE, lay_out
+from reasonpack.run.context import Context
+from reasonpack.show.text import marked, printable
+from reasonpack.spans import Kind
+from reasonpack.views import Rendering, build_views
+
+__all__ = ["behaviour_json", "behaviour_lines", "example_lines", "shapes", "what_packing_does"]
+
+_TOOL = {
+    "type": "function",
+    "function": {
+        "name": "look_up",
+        "description": "Look something up.",
+        "parameters": {"type": "object", "properties": {"query": {"type": "string"}}},
+    },
+}
+
+
+def behaviour_lines(rendering: Rendering) -> Iterator[str]:
+    """Write what was learned as a table of names and values."""
+    rows = list(_rows(rendering.behaviour))
+    width = max(len(name) for name, _ in rows)
+    yield f"{'template'.ljust(width)}  {rendering.template.name}"
+    for name, value in rows:
+        yield f"{name.ljust(width)}  {printable(value)}"
+
+
+def _rows(behaviour: Behaviour) -> Iterator[tuple[str, str]]:
+    forms = behaviour.forms
+    fields = ", ".join(forms.reasoning_fields) or ("the content" if forms.inline else "nowhere")
+    yield "reads reasoning from", fields
+    yield "with reasoning it sets", _variables(behaviour.thinking)
+    yield "without it sets", _variables(behaviour.not_thinking)
+    yield "header", repr(behaviour.header)
+    yield "generation prompt adds", repr(behaviour.prompt_opener)
+    yield "opener", repr(behaviour.opener)
+    source = "" if behaviour.shows_reasoning or not behaviour.closer else " (by convention)"
+    yield "closer", repr(behaviour.closer) + source
+    yield "an answer stops at", _stop(behaviour.answer_stop)
+    yield "a tool call stops at", _stop(behaviour.call_stop)
+    yield "tool arguments as", "JSON text" if forms.arguments_as_text else "objects"
+
+
+def _variables(variables: Mapping[str, Any]) -> str:
+    return json.dumps(dict(variables)) if variables else "nothing"
+
+
+def _stop(stop: Stop) -> str:
+    added = f", adds {stop.after!r}" if stop.after else ""
+    return repr(stop.token) + (added if stop.shown else ", which begins the next message")
+
+
+def what_packing_does(behaviour: Behaviour, *, layout: str) -> str:
+    """Say in a sentence what packing does with a conversation."""
+    what = "One row per conversation" if layout == "onepass" else "One sample per leaf"
+    if not behaviour.closer.strip():
+        return f"{what}; this template has no place for reasoning."
+    if behaviour.kept_after_user:
+        return f"{what}; reasoning kept for ever, so no response is written twice."
+    loop = "stripped in tool loops"
+    if behaviour.kept_in_loop:
+        loop = "kept in tool loops" + (
+            "" if behaviour.kept_after_loop else " until the answer is there"
+        )
+    return f"{what}; reasoning stripped at the next user message, {loop}."
+
+
+def shapes(rendering: Rendering) -> list[tuple[str, str]]:
+    """Say for each shape of message how it is packed: `packed`, `untrained`, or why refused."""
+    question, more = Message("user", "Why?"), Message("user", "And then?")
+    bare, reasoned = Message("assistant", "So."), Message("assistant", "So.", "Hmm.")
+    loop = (question, _call("Hmm."), _result())
+    stories: dict[str, tuple[Message, ...]] = {
+        "an answer with reasoning": (question, reasoned),
+        "an answer without": (question, bare),
+        "a later answer with reasoning": (question, reasoned, more, reasoned),
+        "a tool call with reasoning": (question, _call("Hmm.")),
+        "a tool call without": (question, _call(None)),
+        "a second call": (*loop, _call("Hmm.")),
+        "an answer after the call": (*loop, reasoned),
+        "an answer after an answer": (question, reasoned, reasoned),
+        "a system message": (Message("system", "Be brief."), question, reasoned),
+    }
+    return [(name, _verdict(story, rendering)) for name, story in stories.items()]
+
+
+def _call(reasoning: str | None) -> Message:
+    call = ToolCall("look_up", {"query": "it"}, None, "call00000")
+    return Message("assistant", None, reasoning, (call,))
+
+
+def _result() -> Message:
+    extra = {"tool_call_id": "call00000", "name": "look_up"}
+    return Message("tool", "Found.", extra=extra)
+
+
+def _conversation(story: tuple[Message, ...]) -> Conversation:
+    *before, last = story
+    kept = [dataclasses.replace(message, train=False) for message in before]
+    tools = (_TOOL,) if any(message.tool_calls for message in story) else None
+    return Conversation("example", "example", (*kept, last), tools)
+
+
+def _verdict(story: tuple[Message, ...], rendering: Rendering) -> str:
+    try:
+        build_views(_conversation(story), rendering)
+    except RecordError as error:
+        if error.reason == "nothing-to-train":
+            return "untrained: the prompt opens reasoning that it does not have"
+        return f"refused: {error.what}"
+    return "packed"
+
+
+def example_lines(context: Context, *, colour: bool) -> Iterator[str]:
+    """Lay out a conversation of two turns and show each part by kind."""
+    story = (
+        Message("user", "2+2?"),
+        Message("assistant", "4", "Easy."),
+        Message("user", "3+3?"),
+        Message("assistant", "6", "Easy too."),
+    )
+    reasons = context.without_tools.behaviour.closer.strip()
+    if not reasons:
+        story = tuple(dataclasses.replace(message, reasoning=None) for message in story)
+    try:
+        views = build_views(Conversation("example", "example", story), context.without_tools)
+        pieces = Pieces(context.tokenizer.cut)
+        cut = [pieces.add(view) for view in views.views]
+        pieces.encode(context.tokenizer.encode_batch)
+        (sample,) = lay_out("example", [pieces.look_up(view) for view in cut]).samples
+    except RecordError as error:
+        yield f"refused: {printable(str(error))}"
+        return
+    segments = sample.segments
+    stops = [*segments.start[1:].tolist(), sample.length]
+    for start, stop, number in zip(segments.start.tolist(), stops, segments.kind, strict=True):
+        kind = Kind(number).label
+        trained = bool((sample.labels[start:stop] != IGNORE).any())
+        text = context.tokenizer.decode(sample.input_ids[start:stop])
+        shown = marked(text, kind, trained=trained, colour=colour)
+        yield f"  {kind.ljust(5)} {shown.replace(chr(10), '↵')}"
+
+
+def behaviour_json(rendering: Rendering, *, layout: str) -> dict[str, Any]:
+    """Write all that was learned as a JSON object."""
+    behaviour = dataclasses.asdict(rendering.behaviour)
+    return {
+        "template": rendering.template.name,
+        "template_sha256": rendering.template.sha256,
+        "behaviour": behaviour,
+        "packing": what_packing_does(rendering.behaviour, layout=layout),
+        "shapes": dict(shapes(rendering)),
+    }

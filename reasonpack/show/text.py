@@ -1,0 +1,178 @@
+"""A row → lines for a person: its segments as a table, then its text.
+
+    2  r_out        1      4       3        4–6              7        3  Yes.<end>
+
+    [2 r_out message 1, trained]
+    | «Yes.<end>»
+
+With colour the text is not cut into blocks: kinds have colours, and what is trained is
+bold and underlined. Nothing here lets text from data steer the terminal.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+
+import click
+
+from reasonpack.layout import IGNORE
+from reasonpack.show.row import Decode, RowData, Segment, View
+
+__all__ = [
+    "encodable",
+    "marked",
+    "printable",
+    "row_lines",
+    "view_line",
+    "wants_colour",
+]
+
+COLOURS = {"h": "blue", "t": "magenta", "r_in": "cyan", "r_out": "green"}
+HEADER = ("", "kind", "message", "start", "length", "positions", "visible until", "trained", "text")
+LEFT_ALIGNED = {"kind", "text"}
+PREVIEW = 32
+"""Characters of a segment's text in the table."""
+
+Runs = Sequence[tuple[str, bool]]
+"""The text of a segment in stretches, each with whether it is trained."""
+
+
+def printable(text: str, *, keep: str = "") -> str:
+    r"""Escape what could steer a terminal; text from data goes through here.
+
+    Args:
+        text: from data, from the name of a file, from a message.
+        keep: characters that stay as they are, e.g. a newline.
+
+    >>> printable("a\x1b[31m\nb\u202e")
+    'a\\x1b[31m\\nb\\u202e'
+    >>> printable("a\r\n", keep="\n")
+    'a\\r\n'
+    """
+    return "".join(
+        c if c.isprintable() or c in keep else c.encode("unicode_escape").decode() for c in text
+    )
+
+
+def encodable(text: str) -> str:
+    """Escape what the encoding of standard output cannot say."""
+    encoding = sys.stdout.encoding or "utf-8"
+    return text.encode(encoding, "backslashreplace").decode(encoding)
+
+
+def wants_colour() -> bool:
+    """Say whether standard output is to be coloured; see https://no-color.org."""
+    dumb = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
+    return sys.stdout.isatty() and not dumb
+
+
+def marked(text: str, kind: str, *, trained: bool, colour: bool) -> str:
+    """Mark text by its kind and by whether it is trained; without colour only the latter.
+
+    >>> marked("4<end>", "r_out", trained=True, colour=False)
+    '«4<end>»'
+    """
+    text = printable(text, keep="\n\t")
+    if not colour:
+        return f"«{text}»" if trained else text
+    style = trained or None
+    # Line by line, since a pager forgets the style at the end of a line.
+    return "\n".join(
+        line and click.style(line, fg=COLOURS[kind], bold=style, underline=style)
+        for line in text.split("\n")
+    )
+
+
+def row_lines(
+    row: RowData, samples: Sequence[int], decode: Decode, *, colour: bool
+) -> Iterator[str]:
+    """Show samples of a row to a person, by their numbers in it."""
+    trained = sum(segment.trained for segment in row.segments)
+    yield (
+        f"{printable(row.shard)}, row {row.number}: {_count(len(row.input_ids), 'token')}, "
+        f"{trained:,} trained, {_count(len(row.samples), 'sample')}"
+    )
+    for number in samples:
+        sample, segments = row.samples[number], row.segments_of(number)
+        texts = [list(_runs(row, segment, decode)) for segment in segments]
+        trained = sum(segment.trained for segment in segments)
+        yield ""
+        yield (
+            f"sample {printable(sample.id)}: {_count(sample.length, 'token')} from "
+            f"{sample.start:,}, {trained:,} trained"
+        )
+        yield from _table(segments, texts, colour=colour)
+        yield ""
+        shown = [
+            "".join(marked(text, segment.kind, trained=flag, colour=colour) for text, flag in runs)
+            for segment, runs in zip(segments, texts, strict=True)
+        ]
+        if colour:
+            yield "".join(shown)
+            continue
+        for index, (segment, text) in enumerate(zip(segments, shown, strict=True)):
+            yield f"[{index} {_name(segment)}]"
+            # The bar tells text from the line that names the segment.
+            yield from (f"| {line}" if line else "|" for line in text.split("\n"))
+
+
+def _runs(row: RowData, segment: Segment, decode: Decode) -> Iterator[tuple[str, bool]]:
+    """Decode a segment in stretches that are trained or not; a token may be half a character."""
+    tokens = range(segment.start, segment.start + segment.length)
+    for trained, run in groupby(tokens, lambda token: bool(row.labels[token] != IGNORE)):
+        yield decode(row.input_ids[list(run)]), trained
+
+
+def _table(segments: Sequence[Segment], texts: Sequence[Runs], *, colour: bool) -> Iterator[str]:
+    lines: list[tuple[str, ...]] = [HEADER]
+    for index, (segment, runs) in enumerate(zip(segments, texts, strict=True)):
+        cells = (
+            index,
+            segment.kind,
+            "–" if segment.message < 0 else segment.message,
+            segment.start,
+            segment.length,
+            f"{segment.position_first}–{segment.position_last}",
+            segment.visible_until,
+            segment.trained,
+            _preview("".join(text for text, _ in runs)),
+        )
+        lines.append(tuple(map(str, cells)))
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for line in lines:
+        padded = [
+            cell.ljust(width) if name in LEFT_ALIGNED else cell.rjust(width)
+            for name, cell, width in zip(HEADER, line, widths, strict=True)
+        ]
+        if colour and line is not HEADER:
+            padded[1] = click.style(padded[1], fg=COLOURS[line[1]])
+        yield "  ".join(padded).rstrip()
+
+
+def _preview(text: str) -> str:
+    preview = printable(text[: PREVIEW + 1])
+    return preview if len(preview) <= PREVIEW else preview[: PREVIEW - 1] + "…"
+
+
+def _name(segment: Segment) -> str:
+    name = segment.kind + (f" message {segment.message}" if segment.message >= 0 else "")
+    if segment.trained == segment.length:
+        return f"{name}, trained"
+    return name + (f", {segment.trained} of {segment.length} trained" if segment.trained else "")
+
+
+def view_line(view: View, prompt: str) -> str:
+    """Say what a view consists of, given the text of its prompt."""
+    positions = view.row.position_ids[view.tokens]
+    return (
+        f"sample {printable(view.sample.id)}, message {view.message}: "
+        f"{_count(len(positions), 'token')} at positions {positions[0]}–{positions[-1]}, "
+        f"trained from token {view.prompt_length} (character {len(prompt)}) to the end"
+    )
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")

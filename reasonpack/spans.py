@@ -1,0 +1,147 @@
+r"""A view's text → which stretch of it is of which kind, and belongs to which message.
+
+    <|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n<think>\nGreet.\n</think>\n\nHello<|im_end|>
+    └───────── h, message 0 ────────┘└──── h, message 1 ───┘└───────── t ──────────┘└─ r_out ─┘
+
+Kinds and messages are for reading: nothing that is trained depends on them. Where a
+template rewrites a message beyond recognition, its text counts to a neighbour.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+
+from reasonpack.behaviour import Behaviour
+from reasonpack.conversation import Message
+
+__all__ = ["Kind", "Span", "common_length", "completion_spans", "prompt_spans"]
+
+
+class Kind(IntEnum):
+    """What a segment holds; the numbers are those of the format."""
+
+    CONTEXT = 0
+    REASONING = 1
+    R_IN = 2
+    R_OUT = 3
+
+    @property
+    def label(self) -> str:
+        """The paper's name: `h`, `t`, `r_in` or `r_out`."""
+        return ("h", "t", "r_in", "r_out")[self]
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A stretch of a view's text, from where the one before it ends to `stop` (exclusive).
+
+    Attributes:
+        stop: in characters from the start of the prompt.
+        kind: what it holds.
+        message: index in the conversation; −1 for text of the template's own.
+    """
+
+    stop: int
+    kind: Kind
+    message: int
+
+
+def common_length(text: str, start: int, other: str) -> int:
+    """Return how many leading characters of `other` stand at `start` in `text`.
+
+    >>> common_length("abcd", 1, "bcx")
+    2
+    """
+    low, high = 0, min(len(other), len(text) - start)
+    while low < high:
+        middle = (low + high + 1) // 2
+        if text.startswith(other[low:middle], start + low):
+            low = middle
+        else:
+            high = middle - 1
+    return low
+
+
+def completion_spans(
+    prompt: str, completion: str, message: int, behaviour: Behaviour, *, response: int
+) -> list[Span]:
+    """Split the end of the prompt and the completion into header, reasoning and response.
+
+    Args:
+        prompt: of the view.
+        completion: of the view.
+        message: index of the message it writes.
+        behaviour: of the template.
+        response: where the response begins in the completion, in characters; 0 where
+            there is no reasoning.
+    """
+    start, opener = len(prompt), behaviour.prompt_opener
+    opened = len(opener) if response and prompt.endswith(opener) else 0
+    spans = [Span(start - opened, Kind.CONTEXT, message)]
+    if response:
+        spans.append(Span(start + response, Kind.REASONING, message))
+    return [*spans, Span(start + len(completion), Kind.R_OUT, message)]
+
+
+def prompt_spans(prompt: str, messages: Sequence[Message], behaviour: Behaviour) -> list[Span]:
+    """Find each message of the history in a prompt, in order."""
+    spans: list[Span] = []
+    at = 0
+    for index, message in enumerate(messages):
+        if message.role == "assistant":
+            start, at = at, _end_of_response(prompt, at, message, behaviour)
+            spans += _history_spans(prompt, start, at, index, message, behaviour)
+        else:
+            content = (message.content or "").strip()
+            at = _end_of_text(prompt, at, content, behaviour.ends.get(message.role, ""))
+            spans.append(Span(at, Kind.CONTEXT, index))
+    return spans
+
+
+def _end_of_text(text: str, at: int, content: str, end: str) -> int:
+    """Return where `content` and what ends it, searched from `at`, are over."""
+    if not content:
+        found = text.find(end, at) if end else -1
+        return at if found < 0 else found + len(end)
+    for form in (content, json.dumps(content, ensure_ascii=False)[1:-1]):
+        found = text.find(form, at)
+        if found >= 0:
+            at = found + len(form)
+            while text[at : at + 1].isspace() and not text.startswith(end, at):
+                at += 1
+            return at + common_length(text, at, end if text.startswith(end, at) else end.lstrip())
+    return at
+
+
+def _end_of_response(text: str, at: int, message: Message, behaviour: Behaviour) -> int:
+    found = max(at, text.find((message.content or "").strip(), at))
+    for call in message.tool_calls:
+        found = max(found, text.find(call.name, found))
+    for stop in (behaviour.stop(message), behaviour.answer_stop):
+        end = text.find(stop.token, found)
+        if end >= 0 and not stop.shown:
+            return end  # the stop token begins the next message
+        if end >= 0:
+            end += len(stop.token)
+            return end + common_length(text, end, stop.after)
+    return found
+
+
+def _history_spans(
+    text: str, start: int, end: int, index: int, message: Message, behaviour: Behaviour
+) -> list[Span]:
+    """Split an assistant message of the history into header, reasoning and response."""
+    header = common_length(text, start, behaviour.header)
+    begin = start + header if header == len(behaviour.header) else start
+    spans = [Span(begin, Kind.CONTEXT, index)]
+    core, closer = (message.reasoning or "").strip(), behaviour.closer.strip()
+    found = text.find(core, begin, end) if core else -1
+    closed = text.find(closer, found + len(core), end) if found >= 0 and closer else -1
+    if closed >= 0:
+        after = closed + len(closer)
+        after += common_length(text, after, behaviour.closer[len(behaviour.closer.rstrip()) :])
+        spans.append(Span(min(after, end), Kind.REASONING, index))
+    return [*spans, Span(end, Kind.R_IN, index)]

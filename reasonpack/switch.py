@@ -1,0 +1,118 @@
+r"""Which variables make a template's model reason, and which keep it from reasoning.
+
+    {"enable_thinking": True}    …<|im_start|>assistant\n
+    {"enable_thinking": False}   …<|im_start|>assistant\n<think>\n\n</think>\n\n
+
+The variables are those that the template reads and does not define, with the values that
+it compares them with; what they do is seen from what it then renders.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from reasonpack.probe import ANSWER, REASON, USER, Probe, answer, prompt_end, user
+from reasonpack.template import ChatTemplate
+
+__all__ = ["find_switch", "opens", "think_tag"]
+
+Variables = Mapping[str, Any]
+SWITCHES = frozenset({"enable_thinking", "thinking"})
+"""Variables that switch thinking even where they change nothing but the system text."""
+_CLOSING_TAG = re.compile(r"</(\w*:?think\w*)>")
+
+
+def find_switch(probe: Probe) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Find the variables to set for messages with and without reasoning."""
+    settings = list(_settings(probe))
+    pairs = list(_pairs(settings))
+    for thinking, not_thinking in pairs:
+        reasoned = _fit(probe, thinking, reasoning=True)
+        if reasoned is not None and _plain(probe, not_thinking, reasoned[1].strip()):
+            return thinking, not_thinking
+    # Templates that do not show the last reasoning: one prompt opens it, or the other
+    # closes at once what the first leaves to the model.
+    for thinking, not_thinking in pairs:
+        open_, closed = prompt_end(probe, thinking), prompt_end(probe, not_thinking)
+        if opens(probe, thinking) and not opens(probe, not_thinking):
+            return thinking, not_thinking
+        if closed.startswith(open_) and closed != open_:
+            return thinking, not_thinking
+    fitting = (item for item in ({}, *settings) if _fit(probe, item, reasoning=True))
+    thinking = next(fitting, {})
+    closer = (_fit(probe, thinking, reasoning=True) or ("", ""))[1].strip()
+    plain = (item for item in (thinking, {}, *settings) if _plain(probe, item, closer))
+    return thinking, next(plain, thinking)
+
+
+def _pairs(settings: Sequence[dict[str, Any]]) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    """Yield values of one variable, for with and without; no value is one, beside numbers."""
+    for off in settings:
+        (value,) = off.values()
+        if _is_number(value):
+            yield {}, off
+    for on in settings:
+        yield from ((on, off) for off in settings if on != off and on.keys() == off.keys())
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _settings(probe: Probe) -> Iterator[dict[str, Any]]:
+    """Yield values of variables that change the generation prompt, or bear a switch's name.
+
+    A variable that the template compares with texts or numbers is given these, any other
+    True and False.
+    """
+    known = {"messages", "tools", "documents", "add_generation_prompt", *probe.fixed}
+    known.update(probe.template.special_tokens)
+    for name in sorted(probe.template.variables - known):
+        values = probe.template.choices.get(name) or (True, False)
+        prompts = [probe.render([user()], {name: value}, prompt=True) for value in values]
+        default = probe.render([user()], {}, prompt=True)
+        ends = {text.rpartition(USER)[2] for text in (*prompts, default) if text}
+        if len(ends) > 1 or (name in SWITCHES and len(set(prompts)) > 1):
+            for value, text in zip(values, prompts, strict=True):
+                if text and not (_is_number(value) and text == default):
+                    yield {name: value}
+
+
+def _fit(probe: Probe, variables: Variables, *, reasoning: bool) -> tuple[str, str] | None:
+    """Return what the completion has before and between reasoning and response.
+
+    None where the prompt is no prefix of the rendering with the answer, or where the
+    answer is not shown whole.
+    """
+    prompt = probe.render([user()], variables, prompt=True)
+    full = probe.render([user(), answer(reasoning=reasoning)], variables)
+    if not prompt or not full.startswith(prompt):
+        return None
+    completion = full[len(prompt) :]
+    if not reasoning:
+        lead, found, _ = completion.partition(ANSWER)
+        return (lead, "") if found else None
+    opener, shown, rest = completion.partition(REASON)
+    closer, found, _ = rest.partition(ANSWER)
+    return (opener, closer) if shown and found else None
+
+
+def _plain(probe: Probe, variables: Variables, closer: str) -> bool:
+    """Whether an answer without reasoning fits, and is not made to show an empty block."""
+    fit = _fit(probe, variables, reasoning=False)
+    return fit is not None and not (closer and closer in fit[0])
+
+
+def opens(probe: Probe, variables: Variables) -> bool:
+    """Whether the generation prompt ends in the tag that opens reasoning."""
+    opener, _ = think_tag(probe.template)
+    prompt = probe.render([user()], variables, prompt=True)
+    return bool(opener) and prompt.rstrip().endswith(opener)
+
+
+def think_tag(template: ChatTemplate) -> tuple[str, str]:
+    """Return the think tag that the template's source closes, opened and closed."""
+    found = _CLOSING_TAG.search(template.source)
+    return (f"<{found[1]}>", found[0]) if found else ("", "")

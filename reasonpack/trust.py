@@ -1,0 +1,124 @@
+"""Templates that no view can be built from, refused before the first conversation.
+
+7 messages, rendered 1, 3, 5 and 7 at a time  ──→  all shown, in order, nothing rewritten
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from reasonpack.conversation import Message
+from reasonpack.errors import TemplateError
+from reasonpack.probe import (
+    ANSWER,
+    REASON,
+    USER,
+    Probe,
+    answer,
+    before,
+    call,
+    common_start,
+    prompt_end,
+    user,
+)
+from reasonpack.switch import opens
+
+__all__ = ["check_order", "check_prompt", "check_repeatable"]
+
+Variables = Mapping[str, Any]
+_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]{6,}")
+_FIX = "Fix: use the template that the model was published with."
+
+
+def check_repeatable(probe: Probe) -> None:
+    """Refuse a template that shows what no two processes have in common.
+
+    Raises:
+        TemplateError: it does.
+    """
+    story = [user(), answer(reasoning=True)]
+    text = probe.render(story, {})
+    if text != probe.render(story, {}):
+        raise TemplateError(
+            f"{probe.template.name}: renders the same messages otherwise the second time, "
+            f"expected the same text. {_FIX}"
+        )
+    if _ADDRESS.search(text):
+        raise TemplateError(
+            f"{probe.template.name}: shows an address in memory, which differs from run to run, "
+            f"expected only what was said. {_FIX}"
+        )
+
+
+def check_order(probe: Probe) -> None:
+    """Refuse a template whose history is not what was said, in the order it was said.
+
+    Raises:
+        TemplateError: it is not.
+    """
+    name = probe.template.name
+    marks = [f"zq{number}{who}qz" for number in range(4) for who in ("user", "answer")]
+    story = [
+        Message("assistant" if number % 2 else "user", mark) for number, mark in enumerate(marks)
+    ]
+    earlier = ""
+    for length in range(1, len(story), 2):
+        text = probe.render(story[:length], {}, prompt=True)
+        if not text:
+            raise TemplateError(
+                f"{name}: refuses a plain conversation of {length} messages, expected a chat "
+                f"template{_refusal(probe, story[:length])}. Fix: name another one with "
+                "--chat-template."
+            )
+        places = [text.find(mark) for mark in marks[:length]]
+        if min(places) < 0:
+            lost = places.index(-1)
+            raise TemplateError(
+                f"{name}: leaves out message {lost + 1} of {length} ({story[lost].role}), expected "
+                f"all that was said. {_FIX}"
+            )
+        if places != sorted(places):
+            raise TemplateError(
+                f"{name}: does not show {length} messages in their order, expected all that was "
+                f"said, as it was said. {_FIX}"
+            )
+        # Up to the user's last message nothing may change once more is said.
+        if not text.startswith(earlier):
+            raise TemplateError(
+                f"{name}: renders the first {length - 2} messages otherwise once there are "
+                f"{length}, expected a history that stays. {_FIX}"
+            )
+        earlier = text[: places[-1] + len(marks[length - 1])]
+
+
+def _refusal(probe: Probe, story: list[Message]) -> str:
+    error = probe.refusal(story)
+    return f" ({error})" if error else ""
+
+
+def check_prompt(probe: Probe, thinking: Variables) -> None:
+    """Refuse a generation prompt that begins no message of the assistant's.
+
+    Raises:
+        TemplateError: it begins none, or is written where none was asked for.
+    """
+    bare = probe.render([user(), answer(reasoning=False)], thinking)
+    asked = probe.render([user()], thinking, prompt=True)
+    unasked = probe.render([user()], thinking)
+    ends = [asked.rpartition(USER)[2][::-1], bare.rpartition(ANSWER)[2][::-1]]
+    if asked == unasked and common_start(ends, []).strip():
+        raise TemplateError(
+            f"{probe.template.name}: writes the generation prompt where none is asked for, "
+            f"expected a rendering that ends with the answer. {_FIX}"
+        )
+    end = prompt_end(probe, thinking)
+    answers = (answer(reasoning=True), call(None, REASON))
+    starts = [before(probe, thinking, probe.render([user(), a], thinking), REASON) for a in answers]
+    starts.append(before(probe, thinking, bare, ANSWER))
+    if not any(start.startswith(end) for start in starts) and not opens(probe, thinking):
+        raise TemplateError(
+            f"{probe.template.name}: the generation prompt ends in {end!r}, expected what the "
+            f"template writes before an answer, {max(starts, key=len)!r}. {_FIX}"
+        )

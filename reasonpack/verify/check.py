@@ -1,0 +1,61 @@
+"""A dataset, and perhaps its source → everything that is wrong.
+
+verify_dataset(Path("packed")).total                      the files and the rows
+verify_dataset(Path("packed"), ["chats.jsonl"]).total     and every view, rebuilt
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from reasonpack.storage import Place
+from reasonpack.verify.findings import Findings
+from reasonpack.verify.manifest import read_dataset
+from reasonpack.verify.shards import checked_rows
+
+__all__ = ["verify_dataset"]
+
+
+def _ignore(_shards: int) -> None:
+    pass
+
+
+def verify_dataset(
+    directory: Place,
+    against: Sequence[str] = (),
+    *,
+    sample: int | None = None,
+    tokenizer: str | None = None,
+    on_shard: Callable[[int], object] = _ignore,
+) -> Findings:
+    """Check a finished dataset: its files, its rows and, given its source, every view.
+
+    Args:
+        directory: the dataset.
+        against: files and directories that it was packed from; none to check it by itself.
+        sample: compare that many conversations with the source, and not all.
+        tokenizer: where the tokenizer is, if not where it was when the dataset was packed.
+        on_shard: called with the number of shards, each time that one is done.
+
+    Raises:
+        ReasonpackError: the source, the tokenizer or the template cannot be read.
+    """
+    findings = Findings()
+    dataset = read_dataset(directory, findings)
+    if dataset is None:
+        return findings
+    shards, source = len(dataset.manifest.shards), None
+    if against:
+        from reasonpack.verify.source import load_source  # noqa: PLC0415 (loads a tokenizer)
+
+        source = load_source(against, dataset.manifest, tokenizer, findings)
+    if source is not None:
+        from reasonpack.verify.against import check_against  # noqa: PLC0415
+
+        check_against(dataset, source, findings, sample=sample, on_shard=lambda: on_shard(shards))
+        return findings
+    for number in range(shards):
+        for _ in checked_rows(dataset, number, findings):
+            pass
+        on_shard(shards)
+    return findings

@@ -1,0 +1,136 @@
+"""What a check found: violations, each with a code of its own.
+
+RP208 data/train-00000-of-00001.parquet: row 3, sample 'x', message 1, token 17: position …
+code  file                               where in it                             what
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+__all__ = ["CODES", "KEPT", "Finding", "Findings"]
+
+CODES: Mapping[str, str] = {
+    # the files
+    "RP001": "there is no manifest, or it is not JSON",
+    "RP002": "the manifest is of an unknown format version",
+    "RP003": "the manifest lacks a field, or one has a value that it cannot have",
+    "RP004": "a shard that the manifest names is missing",
+    "RP005": "there is a shard that the manifest does not name",
+    "RP006": "a shard has another size in bytes",
+    "RP007": "a shard has another SHA-256",
+    "RP008": "a shard is not a whole Parquet file or Arrow stream",
+    "RP009": "a shard has another number of rows",
+    "RP010": "a shard has another number of tokens",
+    "RP011": "a receipt is missing, damaged, or of no shard",
+    "RP012": "a receipt is of another plan or shard than the manifest",
+    "RP013": "a receipt's counts are not what its shard holds",
+    "RP014": "the manifest's counts are not the sums over its shards",
+    "RP015": "a line of rejects.jsonl is not a reject",
+    "RP016": "rejects.jsonl does not hold the rejects that the manifest counts",
+    "RP017": "a content hash is not that of the rows",
+    "RP018": "the rejects beside a receipt are not those that it names",
+    # the Arrow schema
+    "RP101": "columns are missing, unknown, in another order or of another type",
+    "RP102": "a column or its elements may be null",
+    "RP103": "there is a null",
+    "RP104": "the schema's metadata is not the manifest's",
+    "RP105": "a row group is larger than a reader may expect",
+    # the rows
+    "RP201": "token columns are not all of the row's length, or empty (rule 1)",
+    "RP202": "segments do not tile the row (rule 2)",
+    "RP203": "segment columns differ in length (rule 2)",
+    "RP204": "samples do not tile the row, or are not named one by one (rule 3)",
+    "RP205": "a sample begins inside a segment (rule 3)",
+    "RP206": "a segment is visible to too few or too many tokens (rule 5)",
+    "RP207": "the intervals of two segments cross (rule 5)",
+    "RP208": "a position is not the number of tokens seen (rule 6)",
+    "RP209": "a label is neither -100 nor its token (rule 7)",
+    "RP210": "the first token of a sample is trained (rule 7)",
+    "RP211": "a trained token does not follow the token that predicts it (rule 8)",
+    "RP212": "a prefix and token are trained twice (rule 9)",
+    "RP213": "a token id is negative",
+    "RP214": "a segment is of an unknown kind",
+    "RP215": "a segment's message is less than -1",
+    # the source
+    "RP301": "the tokenizer is not the dataset's",
+    "RP302": "the chat template is not the dataset's",
+    "RP303": "the inputs are not as many as the dataset's",
+    "RP304": "a record is neither packed nor rejected",
+    "RP305": "a sample has no record in the input",
+    "RP306": "a reject is of no record in the input",
+    "RP307": "a record was rejected for another reason than it has, or for none",
+    "RP308": "a record was packed, but its views cannot be built",
+    "RP309": "the tokens of a conversation are not those of its views, at their positions",
+    "RP310": "the trained tokens of a conversation are not those of its views",
+    "RP311": "the manifest's counts are not those of the source",
+}
+"""Every violation that is looked for."""
+
+KEPT = 100
+"""How many violations are described; all are counted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One violation.
+
+    Attributes:
+        code: one of `CODES`.
+        file: path within the dataset, or of an input; may be `file:line`.
+        what: what was found and what was expected.
+        row: counted over all shards from 0, as `reasonpack inspect` does.
+        sample: the conversation's id.
+        message: index in the conversation.
+        token: offset in the row.
+
+    >>> print(Finding("RP209", "data/a.parquet", "label 5, expected -100 or 7", row=0, token=3))
+    RP209 data/a.parquet: row 0, token 3: label 5, expected -100 or 7
+    """
+
+    code: str
+    file: str
+    what: str
+    row: int | None = None
+    sample: str | None = None
+    message: int | None = None
+    token: int | None = None
+
+    def __str__(self) -> str:
+        sample = None if self.sample is None else repr(self.sample)
+        places = {"row": self.row, "sample": sample, "message": self.message, "token": self.token}
+        place = ", ".join(f"{name} {value}" for name, value in places.items() if value is not None)
+        return f"{self.code} {self.file}: {f'{place}: ' if place else ''}{self.what}"
+
+
+@dataclass(slots=True)
+class Findings:
+    """What a check found, and how much it looked at.
+
+    Attributes:
+        counts: violations by code.
+        listed: the first `KEPT` of them.
+        warnings: what is odd but breaks no rule.
+        checked: how many shards, rows, tokens … were looked at.
+    """
+
+    counts: dict[str, int] = field(default_factory=dict)
+    listed: list[Finding] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    checked: dict[str, int] = field(default_factory=dict)
+
+    def add(self, finding: Finding) -> None:
+        """Count a violation, and keep it if it is among the first."""
+        self.counts[finding.code] = self.counts.get(finding.code, 0) + 1
+        if len(self.listed) < KEPT:
+            self.listed.append(finding)
+
+    def count(self, what: str, number: int = 1) -> None:
+        """Count something that was looked at."""
+        self.checked[what] = self.checked.get(what, 0) + number
+
+    @property
+    def total(self) -> int:
+        """Number of violations."""
+        return sum(self.counts.values())

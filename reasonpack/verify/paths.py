@@ -1,0 +1,149 @@
+"""Tokens that see others → hashed paths, which are equal where what is seen is equal.
+
+    row      h1 t1 r_out1 r_in1 h2          path of a token in h2:  h1 r_in1 h2 up to it
+
+A path is what a token sees, with positions, and the token itself. Its hash is the sum of
+key[position] × (token + 1) modulo 2⁶⁴, twice, with keys drawn when the program starts. Such
+sums can be had for all tokens of a row at once: a running sum, less what is out of sight.
+Two different paths have the same hash with a chance below 2⁻⁶⁴, whatever they are, as long
+as they do not depend on the keys (multilinear hashing; ids are below 2³¹).
+"""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = [
+    "U64",
+    "Paths",
+    "Print",
+    "distinct",
+    "fingerprint",
+    "row_paths",
+    "together",
+    "view_paths",
+]
+
+Integers = NDArray[np.integer[Any]]
+U64 = NDArray[np.uint64]
+Print = tuple[int, int, int, int]
+"""Stands for the leaves of a conversation (two numbers) and for its trained paths (two)."""
+_SEED = secrets.randbits(128)
+_MASK = (1 << 64) - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Paths:
+    """Hashed paths of T tokens.
+
+    Attributes:
+        seen: u64[T, 2], of each token.
+        predicted: u64[T, 2], what the token before sees, and then the token: the path that
+            is trained where the token is. Equal to `seen` there if rule 8 holds.
+        trained: bool[T].
+        leaf: bool[T], which tokens no other one sees.
+    """
+
+    seen: U64
+    predicted: U64
+    trained: NDArray[np.bool_]
+    leaf: NDArray[np.bool_]
+
+
+def row_paths(
+    ids: Integers,
+    positions: Integers,
+    *,
+    segments: tuple[Integers, Integers, Integers],
+    sample_start: Integers,
+    trained: NDArray[np.bool_],
+) -> Paths:
+    """Return the paths of a row of T tokens that is a forest in pre-order.
+
+    Args:
+        ids: i32[T].
+        positions: i32[T].
+        segments: where each starts, stops, and until where it is seen.
+        sample_start: where each sample starts.
+        trained: bool[T].
+    """
+    starts, stops, until = segments
+    terms = _terms(ids, positions)
+    gone = np.zeros((len(ids) + 1, 2), np.uint64)
+    np.add.at(gone, until, np.add.reduceat(terms, starts, axis=0))
+    seen = np.cumsum(terms, axis=0) - np.cumsum(gone, axis=0)[: len(ids)]
+    before = np.zeros_like(seen)
+    before[1:] = seen[:-1]
+    before[sample_start] = 0
+    leaf = np.repeat(until, stops - starts) == np.arange(1, len(ids) + 1)
+    return Paths(seen, before + terms, trained, leaf)
+
+
+def view_paths(ids: Integers, prompt_length: int) -> Paths:
+    """Return the paths of a view of T tokens, of which all but the prompt are trained.
+
+    >>> one, two = view_paths(np.array([4, 5, 6]), 1), view_paths(np.array([4, 5, 7]), 1)
+    >>> (one.seen == two.seen).all(axis=1).tolist(), one.trained.tolist()
+    ([True, True, False], [False, True, True])
+    """
+    places = np.arange(len(ids))
+    seen = np.cumsum(_terms(ids, places), axis=0)
+    return Paths(seen, seen, places >= prompt_length, places == len(ids) - 1)
+
+
+def _terms(ids: Integers, positions: Integers) -> U64:
+    keys = _keys(1 << max(12, int(positions.max(initial=0)).bit_length()))
+    terms: U64 = keys[positions] * (ids.astype(np.int64) + 1).astype(np.uint64)[:, None]
+    return terms
+
+
+@cache
+def _keys(count: int) -> U64:
+    """Draw two keys a position, the same ones whatever the count."""
+    generator = np.random.default_rng(_SEED)
+    return generator.integers(_MASK, size=(count, 2), dtype=np.uint64, endpoint=True)
+
+
+def distinct(paths: U64) -> U64:
+    """Sort paths, and leave out what is there already.
+
+    >>> distinct(np.array([[2, 1], [1, 5], [2, 1]], np.uint64)).tolist()
+    [[1, 5], [2, 1]]
+    """
+    ordered = paths[np.lexsort((paths[:, 1], paths[:, 0]))]
+    new = np.ones(len(ordered), bool)
+    new[1:] = (ordered[1:] != ordered[:-1]).any(axis=1)
+    return ordered[new]
+
+
+def fingerprint(leaves: U64, trained: U64) -> Print:
+    """Stand for all leaves and all trained paths, each as often as it is there, in any order."""
+    return (*_sum(leaves), *_sum(trained))
+
+
+def _sum(paths: U64) -> tuple[int, int]:
+    """Sum up paths, mixed first: sums of the hashes themselves would not keep paths apart."""
+    factors = np.array([0x9E3779B97F4A7C15, 0xD1B54A32D192ED03], np.uint64)
+    mixed = paths + paths[:, ::-1] * factors
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        mixed = (mixed ^ (mixed >> np.uint64(shift))) * np.uint64(factor)
+    one, two = (mixed ^ (mixed >> np.uint64(31))).sum(axis=0, dtype=np.uint64).tolist()
+    return one, two
+
+
+def together(*prints: Print) -> Print:
+    """Return the fingerprint of several parts together.
+
+    >>> a, b = np.array([[1, 2]], np.uint64), np.array([[3, 4]], np.uint64)
+    >>> both = np.concatenate([a, b])
+    >>> together(fingerprint(a, b), fingerprint(b, a)) == fingerprint(both, both)
+    True
+    """
+    one, two, three, four = (sum(numbers) & _MASK for numbers in zip(*prints, strict=True))
+    return one, two, three, four

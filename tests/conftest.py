@@ -1,0 +1,1 @@
+"""Tests import their helpers (oracle, strategies, assets, readme) from this directory."""

@@ -1,0 +1,8 @@
+"""Tests in this directory use the modules of the directory above."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))

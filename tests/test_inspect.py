@@ -1,0 +1,718 @@
+"""`reasonpack inspect`: what it prints, what it reads, and what it refuses."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import pty
+import select
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import MISSING, fields, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, get_origin, get_type_hints
+
+import click
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import tokenizers
+from hypothesis import given
+from hypothesis import strategies as st
+
+import reasonpack.shard
+from reasonpack import Manifest, Options, pack_files, read_manifest
+from reasonpack.cli import cli, run
+from reasonpack.layout import EncodedView, Sample, lay_out
+from reasonpack.run.unit import Counts, Shard, as_json
+from reasonpack.shard import ShardFormat, rows_to_table, schema, write_shard
+from reasonpack.show.row import find_view, read_row, view_text
+from reasonpack.spans import Kind
+
+FIXTURES = Path(__file__).parent.parent / "fixtures"
+SPECIAL = ("<u>", "<a>", "<e>", "<think>", "</think>")
+H, T, R_IN, R_OUT = Kind
+Part = tuple[Kind, int, str]
+
+
+@pytest.fixture(scope="session")
+def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> tokenizers.Tokenizer:
+    """A token a byte, and a few added ones; saved beside the dataset that it makes."""
+    alphabet = sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet())
+    model = tokenizers.models.BPE(vocab={c: i for i, c in enumerate(alphabet)}, merges=[])
+    bytewise = tokenizers.Tokenizer(model)
+    bytewise.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(
+        add_prefix_space=False, use_regex=False
+    )
+    bytewise.decoder = tokenizers.decoders.ByteLevel()
+    bytewise.add_special_tokens(list(SPECIAL))
+    return bytewise
+
+
+@pytest.fixture
+def write(tmp_path: Path, tokenizer: tokenizers.Tokenizer) -> Callable[..., Path]:
+    """Write samples as a dataset: shards of rows of samples."""
+
+    def write_dataset(
+        *shards: Sequence[Sequence[Sample]], format_: ShardFormat = "parquet"
+    ) -> Path:
+        directory = tmp_path / "packed"
+        (directory / "data").mkdir(parents=True)
+        tokenizer.save(str(tmp_path / "tokenizer.json"))
+        written = []
+        for number, rows in enumerate(shards):
+            samples = [sample for row in rows for sample in row]
+            indices = iter(range(len(samples)))
+            table = rows_to_table(samples, [[next(indices) for _ in row] for row in rows], schema())
+            path = f"data/train-{number:05d}-of-{len(shards):05d}.{format_}"
+            with (directory / path).open("wb") as file:
+                write_shard(table, file, format_=format_, compression="zstd")
+            written.append(_filled(Shard, path=path, rows=len(rows)))
+        manifest = _manifest(
+            written,
+            tokenizer=str(tmp_path / "tokenizer.json"),
+            tokenizer_sha256=_sha256(tmp_path / "tokenizer.json"),
+            packed=sum(len(row) for rows in shards for row in rows),
+        )
+        (directory / "manifest.json").write_text(as_json(manifest))
+        return directory
+
+    return write_dataset
+
+
+@pytest.fixture
+def inspect(capfdbinary: pytest.CaptureFixture[bytes]) -> Callable[..., tuple[int, str, str]]:
+    """Run the command; give exit status, standard output and standard error."""
+
+    def call(*args: object) -> tuple[int, str, str]:
+        status = run(partial(cli, ["inspect", *map(str, args)]))
+        sys.stdout.flush()
+        out, err = capfdbinary.readouterr()
+        return status, out.decode(), err.decode()
+
+    return call
+
+
+def _filled(cls: Any, **known: Any) -> Any:
+    """Make a dataclass of which only some fields matter here."""
+    empty = {str: "", int: 0, list: []}
+    hints = get_type_hints(cls)
+    for field in fields(cls):
+        if field.default is MISSING and field.default_factory is MISSING:
+            hint = hints[field.name]
+            known.setdefault(field.name, empty.get(get_origin(hint) or hint))
+    return cls(**known)
+
+
+def _manifest(
+    shards: list[Shard], *, tokenizer: str = "", tokenizer_sha256: str = "", packed: int = 0
+) -> Manifest:
+    return _filled(
+        Manifest,
+        format_version="1.0",
+        options=Options(tokenizer=tokenizer),
+        tokenizer_sha256=tokenizer_sha256,
+        shards=shards,
+        counts=Counts(rows=sum(shard.rows for shard in shards), packed=packed),
+    )
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _view(
+    tokenizer: tokenizers.Tokenizer, prompt: Sequence[Part], completion: Sequence[Part]
+) -> EncodedView:
+    parts = [
+        (kind, message, tokenizer.encode(text).ids)
+        for kind, message, text in [*prompt, *completion]
+    ]
+    flat = [(token, kind, message) for kind, message, ids in parts for token in ids]
+    tokens, kinds, messages = zip(*flat, strict=True)
+    return EncodedView(
+        np.array(tokens, np.int32),
+        sum(len(ids) for _, _, ids in parts[: len(prompt)]),
+        np.array(kinds, np.uint8),
+        np.array(messages, np.int32),
+    )
+
+
+def _sample(id_: str, *views: EncodedView) -> Sample:
+    (sample,) = lay_out(id_, views).samples
+    return sample
+
+
+def _two_views(tokenizer: tokenizers.Tokenizer) -> list[EncodedView]:
+    """h0 h1 t1 r_out1 r_in1 h2 h3 r_out3, with what could steer a terminal in h2."""
+    start: list[Part] = [(H, -1, "<u>"), (H, 0, "Hi<e>\n"), (H, 1, "<a>")]
+    later: list[Part] = [(R_IN, 1, "Hé<e>\n"), (H, 2, "<u>a\x1b[1m\tb\u202e<e>\n"), (H, 3, "<a>")]
+    return [
+        _view(tokenizer, start, [(T, 1, "<think>\n?</think>"), (R_OUT, 1, "Hé<e>")]),
+        _view(tokenizer, start + later, [(R_OUT, 3, "Ok.<e>")]),
+    ]
+
+
+def two_turns(tokenizer: tokenizers.Tokenizer, id_: str = "chat-1") -> Sample:
+    return _sample(id_, *_two_views(tokenizer))
+
+
+def one_turn(tokenizer: tokenizers.Tokenizer, id_: str) -> Sample:
+    return _sample(id_, _view(tokenizer, [(H, 0, f"<u>{id_}<e>")], [(R_OUT, 1, "No<e>")]))
+
+
+PLAIN = """\
+data/train-00000-of-00001.parquet, row 0: 37 tokens, 12 trained, 1 sample
+
+sample chat-1: 37 tokens from 0, 12 trained
+   kind   message  start  length  positions  visible until  trained  text
+0  h            –      0       1        0–0             37        0  <u>
+1  h            0      1       4        1–4             37        0  Hi<e>\\n
+2  h            1      5       1        5–5             37        0  <a>
+3  t            1      6       4        6–9             14        4  <think>\\n?</think>
+4  r_out        1     10       4      10–13             14        4  Hé<e>
+5  r_in         1     14       5       6–10             37        0  Hé<e>\\n
+6  h            2     19      13      11–23             37        0  <u>a\\x1b[1m\\tb\\u202e<e>\\n
+7  h            3     32       1      24–24             37        0  <a>
+8  r_out        3     33       4      25–28             37        4  Ok.<e>
+
+[0 h]
+| <u>
+[1 h message 0]
+| Hi<e>
+|
+[2 h message 1]
+| <a>
+[3 t message 1, trained]
+| «<think>
+| ?</think>»
+[4 r_out message 1, trained]
+| «Hé<e>»
+[5 r_in message 1]
+| Hé<e>
+|
+[6 h message 2]
+| <u>a\\x1b[1m\tb\\u202e<e>
+|
+[7 h message 3]
+| <a>
+[8 r_out message 3, trained]
+| «Ok.<e>»
+"""
+
+
+def test_plain_text(write: Any, inspect: Any, tokenizer: tokenizers.Tokenizer) -> None:
+    assert inspect(write([[two_turns(tokenizer)]])) == (0, PLAIN, "")
+
+
+def test_json(write: Any, inspect: Any, tokenizer: tokenizers.Tokenizer) -> None:
+    status, out, err = inspect(write([[two_turns(tokenizer)]]), "--json")
+    found = json.loads(out)
+    assert (status, err) == (0, "")
+    assert list(found) == ["shard", "row", "length", "samples", "segments"]
+    assert found["shard"] == "data/train-00000-of-00001.parquet"
+    assert (found["row"], found["length"]) == (0, 37)
+    assert found["samples"] == [{"id": "chat-1", "start": 0, "length": 37}]
+    assert len(found["segments"]) == 9
+    assert found["segments"][5] == {
+        "kind": "r_in",
+        "message": 1,
+        "start": 14,
+        "length": 5,
+        "position_first": 6,
+        "position_last": 10,
+        "visible_until": 37,
+        "trained": 0,
+        "text": "Hé<e>\n",
+    }
+
+
+FIRST_VIEW = (
+    "sample chat-1, message 1: 14 tokens at positions 0–13, "
+    "trained from token 6 (character 12) to the end\n"
+)
+SECOND_PROMPT = "<u>Hi<e>\n<a>Hé<e>\n<u>a\x1b[1m\tb\u202e<e>\n<a>"
+
+
+def test_view_is_the_exact_text(write: Any, inspect: Any, tokenizer: tokenizers.Tokenizer) -> None:
+    directory = write([[two_turns(tokenizer)]])
+    assert inspect(directory, "--view", 1) == (
+        0,
+        "<u>Hi<e>\n<a><think>\n?</think>Hé<e>",
+        FIRST_VIEW,
+    )
+    status, out, _ = inspect(directory, "--view", 3)
+    assert (status, out) == (0, SECOND_PROMPT + "Ok.<e>")
+
+
+def test_view_json(write: Any, inspect: Any, tokenizer: tokenizers.Tokenizer) -> None:
+    _, out, _ = inspect(write([[two_turns(tokenizer)]]), "--view", 3, "--json")
+    assert json.loads(out) == {
+        "shard": "data/train-00000-of-00001.parquet",
+        "row": 0,
+        "sample": "chat-1",
+        "message": 3,
+        "length": 29,
+        "prompt_ids": tokenizer.encode(SECOND_PROMPT).ids,
+        "completion_ids": tokenizer.encode("Ok.<e>").ids,
+        "position_ids": list(range(29)),
+        "prompt": SECOND_PROMPT,
+        "completion": "Ok.<e>",
+    }
+
+
+tokens = st.lists(st.integers(0, 3), min_size=1, max_size=4)
+
+
+@st.composite
+def conversations(draw: st.DrawFn) -> list[EncodedView]:
+    """Views as templates make them: history kept whole, stripped, or rewritten from the start."""
+    views, prompt = [], np.array([9, *draw(tokens)])
+    for message in range(draw(st.integers(1, 4))):
+        # Each context begins with a token of its own, so that no two answers share a prompt.
+        completion = np.array(draw(tokens))
+        ids = np.concatenate([prompt, completion])
+        labels = np.where(np.arange(len(ids)) < len(prompt), -1, message)
+        kinds = np.where(labels < 0, H, R_OUT).astype(np.uint8)
+        views.append(EncodedView(ids.astype(np.int32), len(prompt), kinds, labels.astype(np.int32)))
+        history = draw(
+            st.sampled_from([ids, np.concatenate([prompt, completion[1:]]), np.array([9])])
+        )
+        prompt = np.concatenate([history, [10 + message], draw(tokens)])
+    return views
+
+
+@given(st.lists(conversations(), min_size=1, max_size=3))
+def test_views_are_those_that_were_laid_out(
+    tmp_path_factory: pytest.TempPathFactory, packed: list[list[EncodedView]]
+) -> None:
+    directory = tmp_path_factory.mktemp("packed")
+    samples = [_sample(str(number), *views) for number, views in enumerate(packed)]
+    with (directory / "shard.parquet").open("wb") as file:
+        table = rows_to_table(samples, [range(len(samples))], schema())
+        write_shard(table, file, format_="parquet", compression=None)
+    manifest = _manifest([_filled(Shard, path="shard.parquet", rows=1)])
+    row = read_row(directory, manifest, 0)
+    for number, views in enumerate(packed):
+        for message, view in enumerate(views):
+            found = find_view([(row, number)], message)
+            assert row.input_ids[found.tokens].tolist() == view.tokens.tolist()
+            assert row.position_ids[found.tokens].tolist() == list(range(len(view.tokens)))
+            assert found.prompt_length == view.prompt_length
+
+
+def test_half_characters(write: Any, inspect: Any, tokenizer: tokenizers.Tokenizer) -> None:
+    whole = _sample("é", _view(tokenizer, [(H, 0, "<u>")], [(R_OUT, 1, "éé")]))
+    labels = whole.labels.copy()
+    labels[2:4] = -100  # the second byte of one and the first of the other
+    sample = replace(whole, labels=labels)
+    _, out, _ = inspect(write([[sample]]))
+    assert out.endswith("[1 r_out message 1, 2 of 4 trained]\n| «\ufffd»\ufffd\ufffd«\ufffd»\n")
+
+
+@pytest.mark.parametrize("format_", ["parquet", "arrow"])
+def test_rows_count_over_shards_and_row_groups(
+    format_: ShardFormat,
+    write: Any,
+    inspect: Any,
+    tokenizer: tokenizers.Tokenizer,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(reasonpack.shard, "ROWS_PER_GROUP", 2)
+    ids = "abcdefgh"
+    chats = [[one_turn(tokenizer, id_)] for id_ in ids]
+    directory = write(chats[:5], [], chats[5:], format_=format_)
+    for number, id_ in enumerate(ids):
+        _, by_row, _ = inspect(directory, "--row", number, "--json")
+        _, by_id, _ = inspect(directory, "--id", id_, "--json")
+        assert by_row == by_id
+        found = json.loads(by_row)
+        assert (found["row"], found["samples"][0]["id"]) == (number, id_)
+        assert found["shard"].startswith(f"data/train-0000{0 if number < 5 else 2}-")
+
+
+def test_id_shows_one_sample(write: Any, inspect: Any, tokenizer: tokenizers.Tokenizer) -> None:
+    rows = [[one_turn(tokenizer, "a")], [one_turn(tokenizer, "b"), two_turns(tokenizer, "c")]]
+    directory = write(rows)
+    _, out, _ = inspect(directory, "--id", "c")
+    lines = out.splitlines()
+    assert lines[0] == "data/train-00000-of-00001.parquet, row 1: 43 tokens, 15 trained, 2 samples"
+    assert lines[2] == "sample c: 37 tokens from 6, 12 trained"
+    assert lines[4].split() == ["0", "h", "–", "6", "1", "0–0", "43", "0", "<u>"]
+    assert "sample b" not in out
+    _, out, _ = inspect(directory, "--id", "c", "--json")
+    assert json.loads(out)["samples"] == [{"id": "c", "start": 6, "length": 37}]
+    assert {segment["start"] for segment in json.loads(out)["segments"]} == {
+        6, 7, 11, 12, 16, 20, 25, 38, 39,
+    }  # fmt: skip
+    status, out, _ = inspect(directory, "--row", 1, "--view", 3)
+    assert (status, out) == (0, SECOND_PROMPT + "Ok.<e>")
+    status, out, _ = inspect(directory, "--id", "b", "--view", 1)
+    assert (status, out) == (0, "<u>b<e>No<e>")
+
+
+def test_id_in_several_rows(write: Any, inspect: Any, tokenizer: tokenizers.Tokenizer) -> None:
+    chats = [[one_turn(tokenizer, "a")], [two_turns(tokenizer, "a"), one_turn(tokenizer, "b")]]
+    directory = write(chats, chats)
+    for args in (["--id", "a"], ["--id", "a", "--json"]):
+        _, first, _ = inspect(directory, "--row", 0, *args)
+        see = "Row 0 of 4 with this id; see also 1, 2, 3.\n"
+        assert inspect(directory, *args) == (0, first, see)
+    status, out, err = inspect(directory, "--id", "a", "--view", 3)
+    assert (status, out) == (2, "")
+    assert err.endswith("in 2 samples, expected one. Fix: choose with --id and --row: "
+                        "'a' in row 1, 'a' in row 3.\n")  # fmt: skip
+    status, out, err = inspect(directory, "--id", "a", "--row", 3, "--view", 3)
+    assert (status, out) == (0, SECOND_PROMPT + "Ok.<e>")
+    assert err.startswith("sample a, message 3")
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_view_in_any_leaf(
+    packed: bool, write: Any, inspect: Any, tokenizer: tokenizers.Tokenizer
+) -> None:
+    """In the npass layout a conversation is several samples of one id."""
+    leaves = lay_out("a", _two_views(tokenizer), layout="npass").samples
+    directory = write([leaves] if packed else [[leaf] for leaf in leaves])
+    status, out, _ = inspect(directory, "--id", "a", "--view", 1)
+    assert (status, out) == (0, "<u>Hi<e>\n<a><think>\n?</think>Hé<e>")
+    status, out, _ = inspect(directory, "--id", "a", "--view", 3)
+    assert (status, out) == (0, SECOND_PROMPT + "Ok.<e>")
+    status, out, err = inspect(directory, "--id", "a", "--view", 0)
+    assert (status, out) == (2, "")
+    assert f"expected 1 of 'a' in row 0, 3 of 'a' in row {0 if packed else 1}. Fix" in err
+
+
+NO_ID = (
+    r"--id: no sample has the id 'x\x1b', expected one of 3, such as 'chat-1', 'a', 'b'. "
+    "Fix: check it, or name a row with --row."
+)
+NOT_IN_ROW = (
+    "--id: no sample of row 1 has the id 'chat-1', expected 'a', 'b'. "
+    "Fix: name one of these, or leave out --row."
+)
+NOT_TRAINED = (
+    "--view: message 2 is not trained there, expected 1, 3 of 'chat-1' in row 0. "
+    "Fix: name one of these messages; they are counted from 0."
+)
+AMBIGUOUS = (
+    "--view: message 1 is trained in 2 samples, expected one. "
+    "Fix: choose with --id and --row: 'a' in row 1, 'b' in row 1."
+)
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["--row", 2], "--row: there is no row 2, expected 0 to 1. Fix: name one of those."),
+        (["--id", "x\x1b"], NO_ID),
+        (["--row", 1, "--id", "chat-1"], NOT_IN_ROW),
+        (["--view", 2], NOT_TRAINED),
+        (["--row", 1, "--view", 1], AMBIGUOUS),
+        (["--row", -1], "Invalid value for '--row': -1 is not in the range x>=0."),
+    ],
+)
+def test_what_is_not_there(
+    args: list[object],
+    message: str,
+    write: Any,
+    inspect: Any,
+    tokenizer: tokenizers.Tokenizer,
+) -> None:
+    rows = [[two_turns(tokenizer)], [one_turn(tokenizer, "a"), one_turn(tokenizer, "b")]]
+    status, out, err = inspect(write(rows), *args)
+    assert (status, out) == (2, "")
+    assert err.endswith(f"Error: {message}\n")
+
+
+@pytest.mark.parametrize("args", [[], ["--id", "a"]])
+def test_no_rows(args: list[str], write: Any, inspect: Any) -> None:
+    status, _, err = inspect(write([]), *args)
+    assert status == 2
+    assert ", expected a dataset with rows in it; this one has none. Fix: " in err
+
+
+def test_no_dataset(tmp_path: Path, inspect: Any) -> None:
+    status, out, err = inspect(tmp_path)
+    assert (status, out) == (1, "")
+    assert "manifest.json: no such file, expected a finished dataset" in err
+
+
+def test_missing_tokenizer(
+    write: Any, inspect: Any, tokenizer: tokenizers.Tokenizer, tmp_path: Path
+) -> None:
+    directory = write([[two_turns(tokenizer)]])
+    moved = (tmp_path / "tokenizer.json").rename(tmp_path / "moved.json")
+    status, out, err = inspect(directory)
+    assert (status, out) == (1, "")
+    assert f"{directory}/manifest.json: options.tokenizer: {tmp_path}/tokenizer.json: " in err
+    assert err.endswith(" Or say where it is: --tokenizer PATH|HUB_ID.\n")
+    assert inspect(directory, "--tokenizer", moved) == (0, PLAIN, "")
+
+    status, out, err = inspect(directory, "--json")
+    assert (status, err.startswith("No text: ")) == (0, True)
+    assert all("text" not in segment for segment in json.loads(out)["segments"])
+    status, out, _ = inspect(directory, "--json", "--view", 1)
+    assert (status, list(json.loads(out))[-1]) == (0, "position_ids")
+    status, out, err = inspect(directory, "--json", "--tokenizer", tmp_path / "nowhere.json")
+    assert (status, out) == (1, "")
+    assert err.startswith(f"Error: {tmp_path}/nowhere.json: does not exist")
+
+
+@pytest.mark.parametrize("args", [[], ["--json"]])
+def test_another_tokenizer(
+    args: list[str],
+    write: Any,
+    inspect: Any,
+    tokenizer: tokenizers.Tokenizer,
+    tmp_path: Path,
+) -> None:
+    directory = write([[two_turns(tokenizer)]])
+    other = tmp_path / "other.json"
+    other.write_text((tmp_path / "tokenizer.json").read_text() + "\n")
+    status, out, err = inspect(directory, "--tokenizer", other, *args)
+    assert (status, out) == (1, "")
+    assert f"SHA-256 {_sha256(other)}), expected {_sha256(tmp_path / 'tokenizer.json')}." in err
+    (tmp_path / "tokenizer.json").write_text(other.read_text())
+    status, out, err = inspect(directory, *args)
+    assert (status, "is not the tokenizer of this dataset" in err) == (0 if args else 1, True)
+    assert '"text"' not in out
+
+
+def test_reads_only_what_it_needs(
+    write: Any, inspect: Any, tokenizer: tokenizers.Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the tokens of the first row group overwritten, ids and other groups still read."""
+    monkeypatch.setattr(reasonpack.shard, "ROWS_PER_GROUP", 1)
+    directory = write([[one_turn(tokenizer, "a")], [two_turns(tokenizer)]])
+    shard = directory / "data/train-00000-of-00001.parquet"
+    chunk = pq.read_metadata(shard).row_group(0).column(0)
+    content = bytearray(shard.read_bytes())
+    start = chunk.data_page_offset
+    content[start : start + chunk.total_compressed_size] = bytes(chunk.total_compressed_size)
+    shard.write_bytes(content)
+    status, out, err = inspect(directory)
+    assert (status, out) == (1, "")
+    assert err.startswith(f"Error: {shard}: ")
+    assert "expected a whole shard. Fix: pack again with --overwrite." in err
+    status, out, _ = inspect(directory, "--id", "chat-1")
+    assert (status, out) == (0, PLAIN.replace("row 0", "row 1"))
+
+
+@pytest.mark.parametrize("format_", ["parquet", "arrow"])
+@pytest.mark.parametrize("args", [["--row", 0], ["--id", "a"]])
+def test_damaged_shards(
+    format_: ShardFormat,
+    args: list[object],
+    write: Any,
+    inspect: Any,
+    tokenizer: tokenizers.Tokenizer,
+) -> None:
+    directory = write([[one_turn(tokenizer, "a")]], format_=format_)
+    shard = next((directory / "data").iterdir())
+    shard.write_bytes(shard.read_bytes()[:-200])
+    status, out, err = inspect(directory, *args)
+    assert (status, out) == (1, "")
+    assert err.startswith(f"Error: {shard}: ")
+
+
+@pytest.mark.parametrize("format_", ["parquet", "arrow"])
+@pytest.mark.parametrize("args", [["--row", 0], ["--id", "a"], ["--id", "unknown"]])
+def test_shards_of_another_version(
+    format_: ShardFormat,
+    args: list[object],
+    write: Any,
+    inspect: Any,
+    tokenizer: tokenizers.Tokenizer,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(reasonpack.shard, "FORMAT_VERSION", "2.0")
+        directory = write([[one_turn(tokenizer, "a")]], format_=format_)
+    status, _, err = inspect(directory, *args)
+    assert (status, "format version '2.0', expected 1.x" in err) == (1, True)
+
+
+def test_fewer_rows_than_the_manifest_says(
+    write: Any, inspect: Any, tokenizer: tokenizers.Tokenizer
+) -> None:
+    directory = write([[one_turn(tokenizer, "a")]])
+    manifest = read_manifest(directory)
+    more = replace(manifest, shards=[replace(manifest.shards[0], rows=2)])
+    (directory / "manifest.json").write_text(as_json(more))
+    status, _, err = inspect(directory, "--row", 1)
+    assert (status, "fewer rows than the manifest says" in err) == (1, True)
+
+
+@pytest.fixture
+def terminal(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., str]]:
+    """Run the command with a terminal as standard output; give what the terminal got."""
+    keeper, end = pty.openpty()
+    with os.fdopen(end, "w", encoding="utf-8") as stdout:
+
+        def call(*args: object) -> str:
+            monkeypatch.setattr(sys, "stdout", stdout)
+            assert run(partial(cli, ["inspect", *map(str, args)])) == 0
+            stdout.flush()
+            got = b""
+            while select.select([keeper], [], [], 0)[0]:
+                got += os.read(keeper, 1 << 16)
+            return got.decode().replace("\r\n", "\n")
+
+        yield call
+        monkeypatch.undo()
+    os.close(keeper)
+
+
+def _coloured(text: str, *, codes: str) -> str:
+    return f"{codes}{text}\x1b[0m"
+
+
+blue, cyan = partial(_coloured, codes="\x1b[34m"), partial(_coloured, codes="\x1b[36m")
+magenta, green = (partial(_coloured, codes=f"\x1b[{c}m\x1b[1m\x1b[4m") for c in (35, 32))
+
+
+def test_colour(
+    write: Any,
+    terminal: Any,
+    tokenizer: tokenizers.Tokenizer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("NO_COLOR", "")  # as if it were not set
+    shown = terminal(write([[two_turns(tokenizer)]]))
+    table, _, text = shown.rpartition("\n\n")
+    assert click.unstyle(table) == PLAIN.rpartition("\n\n")[0]
+    kinds = dict(zip(["h    ", "t    ", "r_in ", "r_out"], [34, 35, 36, 32], strict=True))
+    assert all(f"  \x1b[{code}m{kind}\x1b[0m  " in table for kind, code in kinds.items())
+    assert text == (
+        blue("<u>") + blue("Hi<e>") + "\n" + blue("<a>")
+        + magenta("<think>") + "\n" + magenta("?</think>") + green("Hé<e>")
+        + cyan("Hé<e>") + "\n" + blue("<u>a\\x1b[1m\tb\\u202e<e>") + "\n" + blue("<a>")
+        + green("Ok.<e>") + "\n"
+    )  # fmt: skip
+    assert terminal(tmp_path / "packed", "--view", 1) == (
+        blue("<u>Hi<e>")
+        + "\n"
+        + blue("<a>")
+        + green("<think>")
+        + "\n"
+        + green("?</think>Hé<e>")
+        + "\n"
+    )
+
+
+@pytest.mark.parametrize(("name", "value"), [("NO_COLOR", "1"), ("TERM", "dumb")])
+def test_terminal_without_colour(
+    name: str,
+    value: str,
+    write: Any,
+    terminal: Any,
+    tokenizer: tokenizers.Tokenizer,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv(name, value)
+    directory = write([[two_turns(tokenizer)]])
+    assert terminal(directory) == PLAIN
+    assert terminal(directory, "--view", 3) == (
+        "<u>Hi<e>\n<a>Hé<e>\n<u>a\\x1b[1m\tb\\u202e<e>\n<a>«Ok.<e>»\n"
+    )
+
+
+def test_narrow_encoding(
+    write: Any, tokenizer: tokenizers.Tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = write([[two_turns(tokenizer)]])
+    with monkeypatch.context() as patch, (tmp_path / "out").open("w", encoding="ascii") as file:
+        patch.setattr(sys, "stdout", file)
+        assert run(partial(cli, ["inspect", str(directory)])) == 0
+    shown = (tmp_path / "out").read_text(encoding="ascii")
+    assert shown == PLAIN.encode("ascii", "backslashreplace").decode()
+
+
+@pytest.mark.parametrize(
+    ("text", "preview"),
+    [("x" * 29, "x" * 29), ("x" * 30, "x" * 28 + "…"), ("\n" * 15, r"\n" * 14 + "…")],
+)
+def test_table_shows_32_characters_of_a_text(
+    text: str, preview: str, write: Any, inspect: Any, tokenizer: tokenizers.Tokenizer
+) -> None:
+    view = _view(tokenizer, [(H, 0, "<u>" + text)], [(R_OUT, 1, "No<e>")])
+    _, out, _ = inspect(write([[_sample("a", view)]]))
+    assert out.splitlines()[4].endswith(f"  0  <u>{preview}")
+
+
+def test_names_cannot_steer_the_terminal(
+    write: Any, inspect: Any, tokenizer: tokenizers.Tokenizer
+) -> None:
+    directory = write([[one_turn(tokenizer, "a\x07")]])
+    for args in ([], ["--view", 1], ["--json"], ["--json", "--view", 1]):
+        _, out, err = inspect(directory, *args)
+        assert "\x07" not in (err if args == ["--view", 1] else out + err)
+    manifest = read_manifest(directory)
+    options = replace(manifest.options, tokenizer="no\x07/tokenizer.json")
+    (directory / "manifest.json").write_text(as_json(replace(manifest, options=options)))
+    for args in ([], ["--json"]):
+        _, out, err = inspect(directory, *args)
+        assert r"no\x07/tokenizer.json: does not exist" in err
+        assert "\x07" not in out + err
+
+
+def test_revision_belongs_to_the_manifest_s_tokenizer(
+    write: Any, inspect: Any, tokenizer: tokenizers.Tokenizer, tmp_path: Path
+) -> None:
+    directory = write([[two_turns(tokenizer)]])
+    manifest = read_manifest(directory)
+    options = replace(manifest.options, revision="v1")
+    (directory / "manifest.json").write_text(as_json(replace(manifest, options=options)))
+    _, _, err = inspect(directory)
+    assert "tokenizer.json: is on disk and has no revision 'v1'" in err
+    assert inspect(directory, "--tokenizer", tmp_path / "tokenizer.json") == (0, PLAIN, "")
+
+
+def test_view_text_with_decoders_that_need_the_whole(
+    write: Any, tokenizer: tokenizers.Tokenizer
+) -> None:
+    view = _view(tokenizer, [(H, 1, " é")], [(R_OUT, 1, " No")])
+    split = replace(view, prompt_length=2)  # between the bytes of é
+    directory = write([[_sample("a", view)], [_sample("b", split)]])
+    manifest = read_manifest(directory)
+
+    def text(number: int) -> tuple[str, str]:
+        row = read_row(directory, manifest, number)
+        found = find_view([(row, 0)], 1)
+        return view_text(found, lambda ids: tokenizer.decode(ids.tolist()).lstrip(" "))
+
+    assert text(0) == ("é", " No")
+    assert text(1) == ("\ufffd", "\ufffd No")
+
+
+def test_views_of_a_real_dataset(inspect: Any, tmp_path: Path) -> None:
+    messages = [
+        {"role": "user", "content": "Two and two?"},
+        {"role": "assistant", "reasoning_content": "Easy: 四.", "content": "Four."},
+        {"role": "user", "content": "Sure?"},
+        {"role": "assistant", "reasoning_content": "Yes.", "content": "Quite."},
+    ]
+    chats = tmp_path / "chats.jsonl"
+    chats.write_text(json.dumps({"id": "sum", "messages": messages}) + "\n")
+    output = tmp_path / "packed"
+    pack_files([str(chats)], output, Options(tokenizer=str(FIXTURES / "tokenizer")))
+    status, out, _ = inspect(output, "--view", 3)
+    assert status == 0
+    assert out == (
+        "<|im_start|>user\nTwo and two?<|im_end|>\n"
+        "<|im_start|>assistant\nFour.<|im_end|>\n"
+        "<|im_start|>user\nSure?<|im_end|>\n"
+        "<|im_start|>assistant\n<think>\nYes.\n</think>\n\nQuite.<|im_end|>"
+    )
+    _, out, _ = inspect(output, "--view", 1, "--json")
+    assert json.loads(out)["prompt"] == (
+        "<|im_start|>user\nTwo and two?<|im_end|>\n<|im_start|>assistant\n"
+    )
+    assert json.loads(out)["completion"] == "<think>\nEasy: 四.\n</think>\n\nFour.<|im_end|>"

@@ -1,0 +1,774 @@
+"""The oracle against what a person worked out by hand, and each fixture against its family."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import json
+import runpy
+from collections import Counter
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from oracle import (
+    FAMILIES,
+    FAULTS,
+    UNTRAINED,
+    PrefixError,
+    View,
+    check_row,
+    check_samples,
+    digest,
+    expected_pairs,
+    has_reasoning,
+    paper_visibility,
+    plain_chat,
+    planted,
+    switches,
+    trained_messages,
+    view_texts,
+    views,
+    visible,
+)
+from strategies import EDGES, THINK_LIKE, Reasoning, conversations
+from tokenizers import Tokenizer
+
+FIXTURES = Path(__file__).parent.parent / "fixtures"
+
+
+@functools.cache
+def source(name: str) -> str:
+    return (FIXTURES / "templates" / f"{name}.jinja").read_text(encoding="utf-8")
+
+
+@functools.cache
+def tokenizer() -> Tokenizer:
+    return Tokenizer.from_file(str(FIXTURES / "tokenizer" / "tokenizer.json"))
+
+
+def texts(name: str, messages: list[dict[str, Any]], message: int, **more: Any) -> tuple[str, str]:
+    family = FAMILIES[name]
+    return view_texts(
+        messages,
+        source(name),
+        message,
+        stop=family.stop,
+        reasoning_field=family.reasoning_field,
+        **more,
+    )
+
+
+def chat_views(name: str, chat: dict[str, Any], **more: Any) -> list[View]:
+    family = FAMILIES[name]
+    return views(
+        chat["messages"],
+        source(name),
+        tokenizer(),
+        tools=chat.get("tools"),
+        stop=family.stop,
+        reasoning_field=family.reasoning_field,
+        **more,
+    )
+
+
+def chats() -> list[dict[str, Any]]:
+    lines = (FIXTURES / "chats.jsonl").read_text(encoding="utf-8").splitlines()
+    return [json.loads(line) for line in lines]
+
+
+# --- the families --------------------------------------------------------------------------------
+
+CALL: dict[str, Any] = {
+    "id": "c1",
+    "type": "function",
+    "function": {"name": "add", "arguments": {"to": "ü"}},
+}
+CHAT: list[dict[str, Any]] = [
+    {"role": "system", "content": "S"},
+    {"role": "user", "content": "U1"},
+    {"role": "assistant", "reasoning_content": "R1", "content": "A1"},
+    {"role": "user", "content": "U2"},
+    {"role": "assistant", "reasoning_content": "R2", "content": "A2", "tool_calls": [CALL]},
+    {"role": "tool", "tool_call_id": "c1", "content": "T"},
+    {"role": "assistant", "reasoning_content": "R3", "content": "A3"},
+]
+CHATML_START = (
+    "<|im_start|>system\nS<|im_end|>\n"
+    "<|im_start|>user\nU1<|im_end|>\n"
+    "<|im_start|>assistant\nA1<|im_end|>\n"
+    "<|im_start|>user\nU2<|im_end|>\n"
+    "<|im_start|>assistant\n"
+)
+GOLDEN = {
+    "stripped": (
+        CHATML_START + "<think>\nR2\n</think>\n\nA2\n"
+        '<tool_call>\n{"name": "add", "arguments": {"to": "ü"}}\n</tool_call><|im_end|>\n'
+        "<|im_start|>user\n<tool_response>\nT\n</tool_response><|im_end|>\n"
+        "<|im_start|>assistant\n",
+        "<think>\nR3\n</think>\n\nA3<|im_end|>",
+    ),
+    "thinking_prompt": (
+        CHATML_START + "<think>\nR2\n</think>\n\nA2\n"
+        '<tool_call>\n{"name": "add", "arguments": {"to": "ü"}}\n</tool_call><|im_end|>\n'
+        "<|im_start|>tool\nT<|im_end|>\n"
+        "<|im_start|>assistant\n<think>\n",
+        "R3\n</think>\n\nA3<|im_end|>",
+    ),
+    "tool_loop": (
+        CHATML_START + "<think>R2</think>\nA2"
+        '<tool_call>add {"to": "ü"}</tool_call><|im_end|>\n'
+        "<|im_start|>tool\n<tool_response>T</tool_response><|im_end|>\n"
+        "<|im_start|>assistant\n",
+        "<think>R3</think>\nA3<|im_end|>",
+    ),
+    "empty_history": (
+        (
+            "<|im_start|>system\nS<|im_end|>"
+            "<|im_start|>user\nU1<|im_end|>"
+            "<|im_start|>assistant\n<think></think>\nA1<|im_end|>"
+            "<|im_start|>user\nU2<|im_end|>"
+            "<|im_start|>assistant\n<think>R2</think>\nA2\n"
+            "<tool_call>add\nto: ü\n</tool_call><|im_end|>"
+            "<|im_start|>observation\n<tool_response>\nT\n</tool_response><|im_end|>"
+            "<|im_start|>assistant"
+        ),
+        "\n<think>R3</think>\nA3<|im_end|>",
+    ),
+    "kept": (
+        (
+            "<|im_start|>system\nS<|im_end|>\n"
+            "<|im_start|>user\nU1<|im_end|>\n"
+            "<|im_start|>assistant\n<think>\nR1\n</think>\nA1<|im_end|>\n"
+            "<|im_start|>user\nU2<|im_end|>\n"
+            "<|im_start|>assistant\n<think>\nR2\n</think>\nA2"
+            '<tool_call>{"name": "add", "arguments": {"to": "ü"}}</tool_call><|im_end|>\n'
+            "<|im_start|>tool\nT<|im_end|>\n"
+            "<|im_start|>assistant\n"
+        ),
+        "<think>\nR3\n</think>\nA3<|im_end|>",
+    ),
+    "plain": (
+        CHATML_START + "A2\n"
+        '<tool_call>{"name": "add", "arguments": {"to": "ü"}}</tool_call><|im_end|>\n'
+        "<|im_start|>tool\nT<|im_end|>\n"
+        "<|im_start|>assistant\n",
+        "A3<|im_end|>",
+    ),
+    "headers": (
+        (
+            "<|bos|><|turn|>system<|body|>S<|eot|>"
+            "<|turn|>user<|body|>U1<|eot|>"
+            "<|turn|>model<|body|>A1<|eot|>"
+            "<|turn|>user<|body|>U2<|eot|>"
+            '<|turn|>model<|body|><|thought|>R2<|/thought|>A2<|call|>add{"to": "ü"}<|eot|>'
+            "<|turn|>tool<|body|>T<|eot|>"
+            "<|turn|>model<|body|>"
+        ),
+        "<|thought|>R3<|/thought|>A3<|eot|>",
+    ),
+}
+
+#: what the prompt of an answer without reasoning adds, and that answer
+BARE = {
+    "stripped": ("<think>\n\n</think>\n\n", "A3<|im_end|>"),
+    "tool_loop": ("", "A3<|im_end|>"),
+    "empty_history": ("\n<think></think>", "\nA3<|im_end|>"),
+    "kept": ("", "A3<|im_end|>"),
+    "plain": ("", "A3<|im_end|>"),
+    "headers": ("<|thought|><|/thought|>", "A3<|eot|>"),
+}
+
+
+def test_each_template_is_a_family() -> None:
+    names = {path.stem for path in (FIXTURES / "templates").glob("*.jinja")}
+    assert names == set(FAMILIES) == set(GOLDEN)
+    assert set(BARE) == {name for name, family in FAMILIES.items() if family.takes_bare_answers}
+    assert {name for name in FAMILIES if not FAMILIES[name].shows_reasoning} == {"plain"}
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_rendering_is_that_of_the_family(name: str) -> None:
+    assert texts(name, CHAT, 6) == GOLDEN[name]
+
+
+@pytest.mark.parametrize("name", BARE)
+def test_answer_without_reasoning(name: str) -> None:
+    bare = [*CHAT[:6], {"role": "assistant", "content": "A3"}]
+    added, completion = BARE[name]
+    assert texts(name, bare, 6) == (GOLDEN[name][0] + added, completion)
+
+
+def test_answer_without_reasoning_does_not_continue_a_thinking_prompt() -> None:
+    bare = [*CHAT[:6], {"role": "assistant", "content": "A3"}]
+    with pytest.raises(PrefixError, match=r"messages\[6\]: the prompt is no prefix"):
+        texts("thinking_prompt", bare, 6)
+
+
+@pytest.mark.parametrize(
+    ("name", "block"),
+    [
+        ("stripped", ""),
+        ("tool_loop", ""),
+        ("empty_history", "<think></think>"),
+        ("kept", ""),
+        ("headers", "<|thought|><|/thought|>"),
+    ],
+)
+def test_call_without_reasoning_in_the_open_tool_loop(name: str, block: str) -> None:
+    bare = {key: value for key, value in CHAT[4].items() if key != "reasoning_content"}
+    prompt, _ = texts(name, [*CHAT[:4], bare, *CHAT[5:]], 6)
+    shown = {
+        "stripped": "<think>\nR2\n</think>\n\n",
+        "tool_loop": "<think>R2</think>\n",
+        "empty_history": "<think>R2</think>",
+        "kept": "<think>\nR2\n</think>\n",
+        "headers": "<|thought|>R2<|/thought|>",
+    }
+    assert shown[name] in GOLDEN[name][0]
+    assert prompt == GOLDEN[name][0].replace(shown[name], block)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_tool_descriptions_are_shown_once(name: str) -> None:
+    tool = {"type": "function", "function": {"name": "look_up", "description": "«ü»"}}
+    for messages in (CHAT, CHAT[1:]):
+        prompt, _ = texts(name, messages, len(messages) - 1, tools=[tool])
+        assert prompt.count('"description": "«ü»"') == 1
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_parallel_calls_and_results(name: str) -> None:
+    second = {**CALL, "function": {"name": "sub", "arguments": {}}}
+    loop = [
+        *CHAT[:4],
+        {"role": "assistant", "reasoning_content": "R2", "tool_calls": [CALL, second]},
+        {"role": "tool", "content": "T1"},
+        {"role": "tool", "content": "T2"},
+        CHAT[6],
+    ]
+    prompt, _ = texts(name, loop, 7)
+    order = [prompt.index(text) for text in ("U2", "add", "sub", "T1", "T2")]
+    assert order == sorted(order)
+    assert "None" not in prompt
+
+
+@pytest.mark.parametrize(
+    ("name", "last", "history"),
+    [
+        ("stripped", "<think>\n R \n</think>\n\n A \n<|im_end|>", "\n A \n<|im_end|>"),
+        ("thinking_prompt", " R \n</think>\n\n A \n<|im_end|>", " A \n<|im_end|>"),
+        ("tool_loop", "<think>\n R \n</think>\n\n A \n<|im_end|>", "\n A \n<|im_end|>"),
+        ("empty_history", "\n<think>R</think>\nA<|im_end|>", "\n<think></think>\nA<|im_end|>"),
+        ("headers", "<|thought|>\n R \n<|/thought|>\n A \n<|eot|>", "\n A \n<|eot|>"),
+    ],
+)
+def test_white_space_at_the_edges(name: str, last: str, history: str) -> None:
+    answer = {"role": "assistant", "reasoning_content": "\n R \n", "content": "\n A \n"}
+    prompt, completion = texts(name, [CHAT[1], answer], 1)
+    later, _ = texts(name, [CHAT[1], answer, CHAT[3], CHAT[6]], 3)
+    assert completion == last
+    assert later.startswith(prompt.removesuffix("<think>\n") + history)
+
+
+def test_stripped_reads_inline_thinking_and_skips_wrapped_results() -> None:
+    inline = {"role": "assistant", "content": "<think>\nR3\n</think>\n\nA3"}
+    assert (
+        texts("stripped", [*CHAT[:6], inline], 6, kwargs={"enable_thinking": True})
+        == (GOLDEN["stripped"])
+    )
+    wrapped = {"role": "user", "content": "<tool_response>\nT\n</tool_response>"}
+    assert texts("stripped", [*CHAT[:5], wrapped, CHAT[6]], 6) == GOLDEN["stripped"]
+
+
+def test_tool_loop_refuses_a_result_without_a_call() -> None:
+    with pytest.raises(jinja2.TemplateError, match="must follow a tool call"):
+        texts("tool_loop", [CHAT[1], CHAT[5], CHAT[6]], 2)
+
+
+# --- the tokenizer, the text, the chats ----------------------------------------------------------
+
+
+def test_text_is_what_its_script_writes() -> None:
+    made = runpy.run_path(str(FIXTURES / "make_text.py"))["generated"]()
+    assert (FIXTURES / "text" / "generated.txt").read_text(encoding="utf-8") == made
+
+
+def test_tokenizer_is_what_its_script_trains() -> None:
+    script = runpy.run_path(str(FIXTURES / "make_tokenizer.py"))
+    if not version("tokenizers").startswith(script["MADE_WITH"] + "."):
+        pytest.skip(f"the fixture was trained with tokenizers {script['MADE_WITH']}")
+    for name, text in script["files"]().items():
+        assert (FIXTURES / "tokenizer" / name).read_text(encoding="utf-8") == text, name
+
+
+def test_tokenizer_has_the_tokens_of_the_templates() -> None:
+    added = {token.content: token for token in tokenizer().get_added_tokens_decoder().values()}
+    assert tokenizer().get_vocab_size() == 4000
+    for text in ("<|im_start|>", "<|im_end|>", "<|endoftext|>", "<|bos|>", "<|eot|>"):
+        assert added[text].special
+    for text in ("<think>", "</think>", "<tool_call>", "<tool_response>", "<|thought|>"):
+        assert not added[text].special
+        assert not added[text].normalized
+    text = "Grüße 👩\u200d🔬\r\n\n\t 12 + 34 = 46. 你好，世界 <think>\n"
+    encoded = tokenizer().encode(text, add_special_tokens=False)
+    assert tokenizer().decode(encoded.ids, skip_special_tokens=False) == text
+    assert tokenizer().encode("e\u0301").ids == tokenizer().encode("\u00e9").ids
+    assert len(tokenizer().encode("1234").ids) == 4
+
+
+def test_chats_are_what_the_readme_says() -> None:
+    records = chats()
+    assert len(records) == 24
+    assert len({record["id"] for record in records}) == 24
+    assert 60_000 < (FIXTURES / "chats.jsonl").stat().st_size < 120_000
+    plain = [plain_chat(record)[0] for record in records]
+    assert {message["role"] for chat in plain for message in chat} == {
+        "system",
+        "user",
+        "assistant",
+        "tool",
+    }
+    turns = [sum(message["role"] == "user" for message in chat) for chat in plain]
+    assert (min(turns), max(turns)) == (1, 8)
+    answers = [message for chat in plain for message in chat if message["role"] == "assistant"]
+    assert sum(map(has_reasoning, answers)) > 0.8 * len(answers)
+    assert all(isinstance(message.get("content", ""), str) for chat in plain for message in chat)
+    assert not any("think>" in message.get("content", "") for chat in plain for message in chat)
+
+
+def test_chats_come_in_several_dialects() -> None:
+    records = chats()
+    messages = [m for record in records for m in record.get("messages", [])]
+    calls = [call for m in messages for call in m.get("tool_calls", [])]
+    assert {"messages", "conversations", "prompt", "completion"} <= {
+        key for record in records for key in record
+    }
+    assert {"reasoning_content", "reasoning", "thinking"} <= {key for m in messages for key in m}
+    assert any(m["content"].startswith("<think>") for m in messages if "content" in m)
+    assert {type(record["tools"]) for record in records if "tools" in record} == {list, str}
+    assert {type(call["function"]["arguments"]) for call in calls} == {dict, str}
+    assert max(len(m.get("tool_calls", [])) for m in messages) == 3
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_every_answer_of_the_chats_continues_its_prompt(name: str) -> None:
+    for record in chats():
+        messages, tools = plain_chat(record)
+        for index in trained_messages(messages):
+            if not (has_reasoning(messages[index]) or FAMILIES[name].takes_bare_answers):
+                continue
+            _, completion = texts(name, messages, index, tools=tools)
+            assert messages[index].get("content", "").strip() in completion
+            shown = FAMILIES[name].shows_reasoning and has_reasoning(messages[index])
+            assert not shown or messages[index]["reasoning_content"].strip() in completion
+            for call in messages[index].get("tool_calls", []):
+                assert call["function"]["name"] in completion
+
+
+# --- views ---------------------------------------------------------------------------------------
+
+
+def test_views_of_two_turns_by_hand() -> None:
+    def ids(text: str) -> list[int]:
+        return tokenizer().encode(text, add_special_tokens=False).ids
+
+    chat = {"messages": [*CHAT[1:4], {"role": "assistant", "content": "A2"}]}
+    assert chat_views("stripped", chat) == [
+        (
+            1,
+            ids("<|im_start|>user\nU1<|im_end|>\n<|im_start|>assistant\n"),
+            ids("<think>\nR1\n</think>\n\nA1<|im_end|>"),
+        ),
+        (
+            3,
+            ids(
+                "<|im_start|>user\nU1<|im_end|>\n<|im_start|>assistant\nA1<|im_end|>\n"
+                "<|im_start|>user\nU2<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n"
+            ),
+            ids("A2<|im_end|>"),
+        ),
+    ]
+
+
+def test_prompt_and_completion_are_encoded_apart() -> None:
+    chat = [{"role": "user", "content": "U"}, {"role": "assistant", "content": "\n\nA"}]
+    [view] = chat_views("kept", {"messages": chat})
+    text = "".join(texts("kept", chat, 1))
+    whole = tokenizer().encode(text, add_special_tokens=False).ids
+    assert view.prompt_ids + view.completion_ids != whole
+    assert tokenizer().decode(view.completion_ids, skip_special_tokens=False) == "\n\nA<|im_end|>"
+
+
+def test_untrained_messages_have_no_view() -> None:
+    flagged = [*CHAT[:2], {**CHAT[2], "train": False}, *CHAT[3:]]
+    assert [view.message for view in chat_views("stripped", {"messages": CHAT})] == [2, 4, 6]
+    assert [view.message for view in chat_views("stripped", {"messages": flagged})] == [4, 6]
+    last = chat_views("stripped", {"messages": CHAT}, train_on="last-turn")
+    assert last == chat_views("stripped", {"messages": CHAT})[1:]
+    assert trained_messages([{**m, "train": False} for m in CHAT]) == []
+
+
+def test_flag_and_none_are_not_shown_to_the_template() -> None:
+    shown = "{{ '!' if add_generation_prompt else '!' ~ (messages[1] | tojson) ~ '.' }}"
+    answer = {"role": "assistant", "content": None, "train": True, "reasoning_content": "ü"}
+    chat: list[dict[str, Any]] = [{"role": "user", "content": "U"}, answer]
+    assert view_texts(chat, shown, 1, stop=".", reasoning_field="thought") == (
+        "!",
+        '{"role": "assistant", "thought": "ü"}.',
+    )
+
+
+def test_environment_is_that_of_chat_templates() -> None:
+    """Blocks take no lines of their own; loop controls, generation tags and functions are there."""
+    template = """{{ strftime_now("%%") }}
+    {% for message in messages %}
+      {% generation %}
+        {% if loop.index == 3 %}{% break %}{% endif %}
+{{ message.content | tojson }}
+      {% endgeneration %}
+    {% endfor %}
+{{ "!" if not add_generation_prompt }}"""
+    chat = [{"role": role, "content": f"<{role}>"} for role in ("user", "assistant", "user")]
+    assert view_texts(chat, template, 1, stop="!") == ('%\n"<user>"\n', '"<assistant>"\n!')
+    with pytest.raises(jinja2.TemplateError, match="no, thanks"):
+        view_texts(chat, "{{ raise_exception('no, thanks') }}", 1, stop="!")
+
+
+def test_completion_ends_at_the_last_stop() -> None:
+    chat = [CHAT[1], {"role": "assistant", "content": "say <|im_end|> twice"}]
+    assert texts("kept", chat, 1)[1] == "say <|im_end|> twice<|im_end|>"
+
+
+def test_switches_are_variables_not_fields() -> None:
+    found = {name: switches(source(name)) for name in FAMILIES}
+    assert {name: names for name, names in found.items() if names} == {
+        "stripped": ("enable_thinking",),
+        "empty_history": ("enable_thinking",),
+        "headers": ("thinking",),
+    }
+
+
+def test_kwargs_of_the_caller_win_over_the_switch() -> None:
+    prompt, completion = texts(
+        "stripped",
+        [CHAT[1], {"role": "assistant", "content": "A"}],
+        1,
+        kwargs={"enable_thinking": True},
+    )
+    assert prompt.endswith("assistant\n")
+    assert completion == "<think>\n\n</think>\n\nA<|im_end|>"
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+@settings(max_examples=25, deadline=None)
+@given(data=st.data())
+def test_tame_conversations_continue_their_prompts(name: str, data: st.DataObject) -> None:
+    mode: Reasoning | None = None if FAMILIES[name].takes_bare_answers else "always"
+    chat = data.draw(conversations(reasoning=mode))
+    found = chat_views(name, chat)
+    assert [view.message for view in found] == trained_messages(chat["messages"])
+    assert all(view.completion_ids for view in found)
+
+
+# --- pairs and rows ------------------------------------------------------------------------------
+
+#: h₁ = 1 2, t₁ = 3 4, r_out₁ = 5 6, r_in₁ = 5, h₂ = 7, t₂ = 8, r_out₂ = 9
+VIEWS = [View(1, [1, 2], [3, 4, 5, 6]), View(3, [1, 2, 5, 7], [8, 9])]
+#               h₁    t₁    r_out₁ r_in₁ h₂ t₂ r_out₂
+ROW = {
+    "input_ids": [1, 2, 3, 4, 5, 6, 5, 7, 8, 9],
+    "position_ids": [0, 1, 2, 3, 4, 5, 2, 3, 4, 5],
+    "labels": [-100, -100, 3, 4, 5, 6, -100, -100, 8, 9],
+    "segment_start": [0, 2, 4, 6, 7, 8, 9],
+    "segment_visible_until": [10, 6, 6, 10, 10, 10, 10],
+    "sample_start": [0],
+}
+PAIRS = [
+    ([1, 2], 3),
+    ([1, 2, 3], 4),
+    ([1, 2, 3, 4], 5),
+    ([1, 2, 3, 4, 5], 6),
+    ([1, 2, 5, 7], 8),
+    ([1, 2, 5, 7, 8], 9),
+]
+
+
+def counted(pairs: list[tuple[list[int], int]]) -> Counter[tuple[bytes, int]]:
+    return Counter((digest(prefix), token) for prefix, token in pairs)
+
+
+def packed(*rows: dict[str, list[int]]) -> dict[str, list[int]]:
+    """Put rows one after the other, moving what counts from the start of the row."""
+    whole: dict[str, list[int]] = {name: [] for name in ROW}
+    for row in rows:
+        offset = len(whole["input_ids"])
+        for name, values in row.items():
+            moved = name in ("segment_start", "segment_visible_until", "sample_start")
+            whole[name] += [value + offset for value in values] if moved else values
+    return whole
+
+
+def changed(**columns: list[int]) -> dict[str, list[int]]:
+    return {**ROW, **columns}
+
+
+def test_two_turns_by_hand() -> None:
+    assert expected_pairs(VIEWS) == counted(PAIRS)
+    assert check_row(ROW) == counted(PAIRS)
+
+
+def test_a_pair_of_two_views_counts_once() -> None:
+    longer = [View(1, [1], [2, 3]), View(2, [1, 2], [3, 4])]
+    assert expected_pairs(longer) == counted([([1], 2), ([1, 2], 3), ([1, 2, 3], 4)])
+
+
+def test_visibility_by_hand() -> None:
+    dots = [
+        "x.........",
+        "xx........",
+        "xxx.......",
+        "xxxx......",
+        "xxxxx.....",
+        "xxxxxx....",
+        "xx....x...",
+        "xx....xx..",
+        "xx....xxx.",
+        "xx....xxxx",
+    ]
+    assert visible(ROW).tolist() == [[mark == "x" for mark in line] for line in dots]
+
+
+def test_packed_samples_are_counted_apart() -> None:
+    row = packed(ROW, ROW)
+    assert check_samples(row) == [counted(PAIRS), counted(PAIRS)]
+    assert check_row(row) == counted(PAIRS * 2)
+
+
+def test_a_trained_token_after_the_wrong_parent_is_caught() -> None:
+    # The paper's order h t r_in r_out: 5 of r_out would be predicted by r_in, without reasoning.
+    row = changed(
+        input_ids=[1, 2, 3, 5, 5],
+        position_ids=[0, 1, 2, 2, 3],
+        labels=[-100, -100, 3, -100, 5],
+        segment_start=[0, 2, 3, 4],
+        segment_visible_until=[5, 3, 4, 5],
+    )
+    with pytest.raises(AssertionError, match=r"token 4 sees the positions \[0, 1, 3\]"):
+        check_row(row)
+
+
+#: token 3 sees 0 and 2 but not 1: no tree has such a branch
+TWISTED = {
+    "input_ids": [1, 2, 3, 4],
+    "position_ids": [0, 1, 2, 1],
+    "labels": [-100] * 4,
+    "segment_start": [0, 1, 2, 3],
+    "segment_visible_until": [4, 3, 4, 4],
+    "sample_start": [0],
+}
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        (changed(segment_visible_until=[10, 6, 6, 10, 10, 10]), "7 segment_start, 6 visible_until"),
+        (changed(segment_start=[1, 2, 4, 6, 7, 8, 9]), "segment_start begins at 1"),
+        (changed(sample_start=[0, 5]), "inside a segment"),
+        (changed(labels=[-100]), "labels has 1 of 10"),
+        (changed(segment_visible_until=[10, 6, 5, 10, 10, 10, 10]), "segment 2 ends at 6"),
+        (changed(labels=[1, *ROW["labels"][1:]]), "token 0 is trained and has nothing before it"),
+        (changed(labels=[*ROW["labels"][:6], 5, -100, 8, 9]), "token 6 is trained at position 2"),
+        (changed(sample_start=[0, 6]), "token 6 of the sample 6:10 sees 0"),
+        (changed(segment_visible_until=[10, 7, 6, 10, 10, 10, 10]), "token 6 sees the positions"),
+        (changed(segment_visible_until=[9, 6, 6, 10, 10, 10, 10]), "token 9 sees the positions"),
+        (changed(position_ids=list(range(10))), r"token 6 sees the positions \[0, 1, 6\]"),
+        (changed(position_ids=[*range(5), 4, 2, 3, 4, 5]), "token 5 sees the positions"),
+        (TWISTED, "token 3 is at position 1 and sees 3 tokens"),
+        (changed(labels=[-100, *ROW["labels"][:-1]]), "token 3 is 4, its label 3"),
+    ],
+)
+def test_a_broken_row_is_named(row: dict[str, list[int]], message: str) -> None:
+    with pytest.raises(AssertionError, match=message):
+        check_row(row)
+
+
+def test_what_only_the_pairs_can_tell() -> None:
+    """A row may be sound and still not be that of the views."""
+    for row in (
+        changed(labels=[-100, -100, 3, 4, 5, -100, -100, -100, 8, 9]),
+        changed(input_ids=[1, 0, *ROW["input_ids"][2:]]),
+    ):
+        assert check_row(row) != counted(PAIRS)
+
+
+def caught(row: dict[str, list[int]], expected: Counter[tuple[bytes, int]]) -> bool:
+    try:
+        return check_row(row) != expected
+    except AssertionError:
+        return True
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_planted_faults_are_caught_by_hand(fault: str) -> None:
+    for row, pairs in ((ROW, PAIRS), (packed(ROW, ROW), PAIRS * 2)):
+        before = json.dumps(row)
+        broken = planted(row, fault)
+        assert broken is not None
+        assert caught(broken, counted(pairs))
+        assert json.dumps(row) == before
+
+
+def forest(found: list[View]) -> dict[str, list[int]]:
+    """Lay views out as DESIGN §3 says, one segment a token: the slowest way that is right."""
+    root: dict[Any, Any] = {}
+    for _, prompt, completion in found:
+        node = root
+        for depth, token in enumerate(prompt + completion):
+            node = node.setdefault(token, {})
+            node["trained"] = node.get("trained", False) or depth >= len(prompt)
+    row: dict[str, list[int]] = {name: [] for name in ROW}
+    row["sample_start"] = [0]
+    stack: list[tuple[int, int, Any]] = [(-1, -1, root)]
+    while stack:  # by hand: Python's own stack is not deep enough for a view
+        token, depth, below = stack.pop()
+        if below is None:  # every token below `token` is written
+            row["segment_visible_until"][token] = len(row["input_ids"])
+            continue
+        if depth >= 0:
+            stack.append((len(row["input_ids"]), depth, None))
+            row["segment_start"].append(len(row["input_ids"]))
+            row["segment_visible_until"].append(0)
+            row["input_ids"].append(token)
+            row["position_ids"].append(depth)
+            row["labels"].append(token if below["trained"] else UNTRAINED)
+        children = [(key, child) for key, child in below.items() if key != "trained"]
+        stack += [(key, depth + 1, child) for key, child in reversed(children)]
+    return row
+
+
+def test_forest_by_hand() -> None:
+    row = forest(VIEWS)
+    assert {name: row[name] for name in ("input_ids", "position_ids", "labels")} == {
+        name: ROW[name] for name in ("input_ids", "position_ids", "labels")
+    }
+    assert np.array_equal(visible(row), visible(ROW))
+
+
+@pytest.mark.parametrize("name", ["stripped", "thinking_prompt", "empty_history", "headers"])
+@settings(max_examples=15, deadline=None)
+@given(data=st.data())
+def test_the_oracle_takes_right_rows_and_no_others(name: str, data: st.DataObject) -> None:
+    mode: Reasoning | None = None if FAMILIES[name].takes_bare_answers else "always"
+    found = chat_views(name, data.draw(conversations(reasoning=mode, max_messages=8)))
+    if not found:
+        return
+    row, expected = forest(found), expected_pairs(found)
+    assert check_row(row) == expected
+    for fault in FAULTS:
+        broken = planted(row, fault)
+        assert broken is None or caught(broken, expected), fault
+
+
+def test_faults_find_their_places() -> None:
+    """On a real chat each fault can be planted, or the tests above would test nothing."""
+    [record] = [record for record in chats() if record["id"] == "umbrella"]
+    messages, tools = plain_chat(record)
+    found = chat_views("stripped", {"messages": messages, "tools": tools})
+    row, expected = forest(found), expected_pairs(found)
+    assert check_row(row) == expected
+    for fault in FAULTS:
+        broken = planted(row, fault)
+        assert broken is not None
+        assert caught(broken, expected)
+
+
+# --- the paper -----------------------------------------------------------------------------------
+
+
+def test_paper_by_hand() -> None:
+    paper = paper_visibility(h=[2, 1], t=[2, 1], r_out=[2, 1], r_in=[1, 1])
+    # The row's order, and what the last turn would still need: r_in₂.
+    h1, t1, out1, in1 = ("h", 1), ("t", 1), ("r_out", 1), ("r_in", 1)
+    h2, t2, out2, in2 = ("h", 2), ("t", 2), ("r_out", 2), ("r_in", 2)
+    keys = [(h1, 0), (h1, 1), (t1, 0), (t1, 1), (out1, 0), (out1, 1), (in1, 0), (h2, 0)]
+    keys += [(t2, 0), (out2, 0)]
+    sees = visible(ROW)
+    for query, key in enumerate(keys):
+        assert paper.visible[key] == {keys[k] for k in np.flatnonzero(sees[query])}
+        assert paper.position[key] == ROW["position_ids"][query]
+        assert (key in paper.trained) == (ROW["labels"][query] != UNTRAINED)
+    assert paper.visible[in2, 0] == {(h1, 0), (h1, 1), (in1, 0), (h2, 0), (in2, 0)}
+    assert paper.position[in2, 0] == 4
+    assert set(paper.visible) == {*keys, (in2, 0)}
+
+
+# --- the strategies ------------------------------------------------------------------------------
+
+
+@settings(max_examples=60, deadline=None)
+@given(chat=conversations())
+def test_tame_conversations_are_tame(chat: dict[str, Any]) -> None:
+    messages = chat["messages"]
+    assert 1 <= len(messages) <= 30
+    assert messages[0]["role"] in ("system", "user")
+    for before, after in itertools.pairwise(messages):
+        assert (before["role"], after["role"]) != ("assistant", "assistant")
+        assert after["role"] != "tool" or before["role"] in ("assistant", "tool")
+    for message in messages:
+        written = message.get("content", "") + message.get("reasoning_content", "")
+        assert not any(text in written for text in THINK_LIKE)
+        assert None not in message.values()
+        if "reasoning_content" in message and message["reasoning_content"].strip() == "":
+            assert message["reasoning_content"] == ""
+
+
+@pytest.mark.parametrize(
+    ("mode", "wanted"), [("always", {True}), ("never", {False}), ("mixed", {True, False})]
+)
+def test_reasoning_everywhere_or_nowhere(mode: Any, wanted: set[bool]) -> None:
+    met: set[bool] = set()
+
+    @settings(max_examples=40, deadline=None, database=None, derandomize=True)
+    @given(chat=conversations(reasoning=mode))
+    def collect(chat: dict[str, Any]) -> None:
+        met.update(has_reasoning(m) for m in chat["messages"] if m["role"] == "assistant")
+
+    collect()
+    assert met == wanted
+
+
+def test_wild_conversations_are_wild() -> None:
+    met: Counter[str] = Counter()
+
+    @settings(max_examples=150, deadline=None, database=None, derandomize=True)
+    @given(chat=conversations(wild=True))
+    def collect(chat: dict[str, Any]) -> None:
+        messages = chat["messages"]
+        met["one message"] += len(messages) == 1
+        met["thirty messages"] += len(messages) == 30
+        met["tools"] += "tools" in chat
+        met["system"] += messages[0]["role"] == "system"
+        for message in messages:
+            content, reasoning = message.get("content"), message.get("reasoning_content")
+            if message["role"] == "assistant":
+                met["no content"] += content is None
+                met["inline thinking"] += "</think>" in (content or "")
+                met["no reasoning"] += reasoning is None
+                met["blank reasoning"] += reasoning is not None and not reasoning.strip()
+                met["think-like reasoning"] += "<think>" in (reasoning or "")
+                met["parallel calls"] += len(message.get("tool_calls", [])) > 1
+                met["untrained"] += message.get("train") is False
+            met["stop in content"] += "<|im_end|>" in (content or "")
+            met["empty content"] += content == ""
+            for edge in set(EDGES) - {""}:
+                met[f"begins with {edge!r}"] += (content or "").startswith(edge)
+                met[f"ends with {edge!r}"] += (content or "").endswith(edge)
+
+    collect()
+    assert [what for what, count in met.items() if not count] == []

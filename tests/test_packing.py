@@ -1,0 +1,152 @@
+"""Rows are those of best-fit decreasing, and hold every sample once."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from reasonpack.packing import pack
+
+Rows = list[list[int]]
+
+
+def best_fit(lengths: Sequence[int], max_length: int) -> Rows:
+    """Scan all rows for the fullest with room; of equally full ones the one used last."""
+    rows: Rows = []  # the row used last stands last
+
+    def room(row: list[int]) -> int:
+        return max_length - sum(lengths[index] for index in row)
+
+    for index in sorted(range(len(lengths)), key=lambda index: -lengths[index]):
+        fits = [row for row in reversed(rows) if room(row) >= lengths[index]]
+        row = min(fits, key=room, default=[])
+        rows = [other for other in rows if other is not row]
+        row.append(index)
+        rows.append(row)
+    return sorted(sorted(row) for row in rows)
+
+
+def first_fit(lengths: Sequence[int], max_length: int) -> Rows:
+    """The first row with room, in the order of the input: a fault to be caught."""
+    rows: Rows = []
+    for index, length in enumerate(lengths):
+        fits = (row for row in rows if sum(lengths[i] for i in row) + length <= max_length)
+        row = next(fits, None)
+        if row is None:
+            rows.append(row := [])
+        row.append(index)
+    return sorted(rows)
+
+
+def check(rows: Rows, lengths: Sequence[int], max_length: int) -> None:
+    """Raise AssertionError where the promises of `pack` do not hold."""
+    assert Counter(index for row in rows for index in row) == Counter(range(len(lengths)))
+    assert all(rows), "an empty row"
+    assert all(sum(lengths[index] for index in row) <= max_length for row in rows)
+    assert all(row == sorted(row) for row in rows)
+    assert [row[0] for row in rows] == sorted(row[0] for row in rows)
+
+
+@st.composite
+def packings(draw: st.DrawFn, *, samples: int = 40) -> tuple[list[int], int]:
+    max_length = draw(st.integers(1, 40))
+    return draw(st.lists(st.integers(1, max_length), max_size=samples)), max_length
+
+
+@settings(deadline=None)
+@given(packings())
+def test_each_sample_once_in_rows_that_hold_it_in_order(case: tuple[list[int], int]) -> None:
+    check(pack(*case), *case)
+
+
+@settings(deadline=None)
+@given(packings())
+def test_equals_scanning_all_rows(case: tuple[list[int], int]) -> None:
+    assert pack(*case) == best_fit(*case)
+
+
+@settings(deadline=None)
+@given(packings())
+def test_the_same_lengths_give_the_same_rows(case: tuple[list[int], int]) -> None:
+    lengths, max_length = case
+    first = pack(lengths, max_length)
+    assert pack(tuple(lengths), max_length) == first
+    assert pack(np.array(lengths, np.int32).tolist(), max_length) == first
+
+
+@pytest.mark.parametrize("max_length", [1, 2, 3, 4, 7, 8, 9, 255, 256, 257])
+def test_row_lengths_around_powers_of_two(max_length: int) -> None:
+    lengths = [1 + index % max_length for index in range(3 * max_length)]
+    rows = pack(lengths, max_length)
+    check(rows, lengths, max_length)
+    assert rows == best_fit(lengths, max_length)
+
+
+def test_row_order_is_that_of_the_first_samples() -> None:
+    # 9 + 2 fill a row. 3 joins 7, then 1 the same row, as 5 leaves more room.
+    assert pack([2, 5, 9, 7, 1, 3], 11) == [[0, 2], [1], [3, 4, 5]]
+
+
+def test_fill_of_real_looking_lengths() -> None:
+    random = np.random.default_rng(20250424)
+    drawn = random.lognormal(7.0, 1.0, 5_000).astype(int)
+    lengths = np.clip(drawn, 1, 8192).tolist()
+    rows = pack(lengths, 8192)
+    check(rows, lengths, 8192)
+    assert sum(lengths) / (len(rows) * 8192) >= 0.995
+
+
+def test_hundred_thousand_samples() -> None:
+    random = np.random.default_rng(1)
+    lengths = random.integers(1, 8193, 100_000).tolist()
+    check(pack(lengths, 8192), lengths, 8192)
+
+
+def test_a_row_length_that_means_no_limit() -> None:
+    """Memory goes by what there is to pack."""
+    assert pack([5, 3, 4], 10**18) == [[0, 1, 2]]
+
+
+def test_nothing_gives_no_rows() -> None:
+    assert pack([], 10) == []
+
+
+@pytest.mark.parametrize("lengths", [[11], [3, 11, 2]])
+def test_a_sample_longer_than_a_row_is_refused(lengths: list[int]) -> None:
+    with pytest.raises(ValueError, match="a sample of 11 tokens, expected at most 10"):
+        pack(lengths, 10)
+
+
+def test_a_sample_as_long_as_a_row_has_it_alone() -> None:
+    assert pack([10, 1, 10], 10) == [[0], [1], [2]]
+
+
+FAULTS: dict[str, Callable[[Rows], Rows]] = {
+    "lost": lambda rows: rows[1:],
+    "lost in a row": lambda rows: [rows[0][1:], *rows[1:]],
+    "twice": lambda rows: [*rows, rows[-1]],
+    "too full": lambda rows: [[0, 1, 2, 3]],
+    "rows in another order": lambda rows: rows[::-1],
+    "samples in another order": lambda rows: [row[::-1] for row in rows],
+    "empty row": lambda rows: [*rows, []],
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_the_check_catches(fault: str) -> None:
+    lengths, max_length = [5, 3, 2, 4], 8
+    rows = pack(lengths, max_length)
+    check(rows, lengths, max_length)
+    with pytest.raises(AssertionError):
+        check(FAULTS[fault](rows), lengths, max_length)
+
+
+def test_the_reference_is_not_first_fit() -> None:
+    lengths = [2, 5, 4, 7, 1, 3, 8]
+    check(first_fit(lengths, 10), lengths, 10)
+    assert first_fit(lengths, 10) != best_fit(lengths, 10) == pack(lengths, 10)

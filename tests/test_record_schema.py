@@ -1,0 +1,120 @@
+"""The schema of a record refuses nothing that is read, and reading ends in a record or an error."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
+
+from reasonpack import conversation, dialects
+from reasonpack.conversation import REASONS, Conversation, parse_line, parse_record
+from reasonpack.errors import RecordError
+
+PATH = Path(__file__).parent.parent / "schemas" / "record.schema.json"
+SCHEMA = json.loads(PATH.read_text(encoding="utf-8"))
+VALIDATOR = Draft202012Validator(SCHEMA)
+
+ASK = {"role": "user", "content": "2+2?"}
+ANSWER = {"role": "assistant", "content": "4"}
+CALL = {"name": "f", "arguments": {}}
+
+ANY: st.SearchStrategy[Any] = st.sampled_from(
+    [None, True, 0, 1, 0.5, "", "hi", "<think>", "[]", "{}", [], {}, [{}], ["a"]]
+)
+
+
+def some_of(fields: Mapping[str, st.SearchStrategy[Any]]) -> st.SearchStrategy[dict[str, Any]]:
+    """Make objects with a few of these fields, sometimes with a value of another kind."""
+    return st.lists(st.sampled_from(sorted(fields)), max_size=4, unique=True).flatmap(
+        lambda names: st.fixed_dictionaries({n: fields[n] | fields[n] | ANY for n in names})
+    )
+
+
+ROLE_NAMES = st.sampled_from([*dialects.ROLES, "assistant", "user", "User"])
+FUNCTION = some_of({"name": st.just("f"), "arguments": st.sampled_from(['{"a": 1}', {}])})
+FUNCTION |= st.just(CALL)
+CALL_FIELDS = {
+    "function": FUNCTION,
+    "type": st.just("function"),
+    "id": st.just("c1"),
+    "name": st.just("f"),
+    "arguments": st.just({}),
+}
+TOOL_CALL = some_of(CALL_FIELDS) | FUNCTION
+PART = some_of(
+    {"type": st.sampled_from(["text", "thinking", "reasoning", "image"])}
+    | dict.fromkeys(["text", "thinking", "reasoning"], st.just("a"))
+) | st.just({"type": "text", "text": "a"})
+CONTENT = st.sampled_from(["4", "a</think>4", json.dumps(CALL)]) | st.lists(PART, max_size=2)
+FLAG = st.sampled_from([True, False, 0, 1])
+MESSAGE_FIELDS = {
+    **dict.fromkeys(["role", "from"], ROLE_NAMES),
+    **dict.fromkeys(["content", "value"], CONTENT),
+    **dict.fromkeys(["reasoning_content", "reasoning", "thinking", "thought"], st.just("a")),
+    **dict.fromkeys(["train", "trainable", "loss", "weight", "loss_weight"], FLAG),
+    "tool_calls": st.lists(TOOL_CALL, max_size=2),
+    "function_call": FUNCTION,
+}
+MESSAGE = st.builds(
+    lambda role, content, more: {"role": role, "content": content, **more},
+    ROLE_NAMES,
+    CONTENT,
+    some_of(MESSAGE_FIELDS),
+) | some_of(MESSAGE_FIELDS)
+MESSAGES = st.lists(MESSAGE | st.sampled_from([ASK, ANSWER]), max_size=3)
+TOOL_LIST = st.sampled_from([[{"name": "f"}], '[{"name": "f"}]'])
+RECORD_FIELDS = {
+    **dict.fromkeys(["messages", "conversations", "conversation"], MESSAGES),
+    **dict.fromkeys(["prompt", "completion"], MESSAGES | st.just("hi")),
+    **dict.fromkeys(["tools", "functions"], TOOL_LIST),
+    "id": st.sampled_from(["a", 7]),
+    "system": st.just("hi"),
+    "chat_template_kwargs": st.just({"a": 1}),
+    "enable_thinking": st.booleans(),
+}
+RECORDS = st.builds(
+    lambda messages, more: {"messages": [ASK, ANSWER, *messages], **more},
+    MESSAGES,
+    some_of({k: v for k, v in RECORD_FIELDS.items() if k != "messages"}),
+) | some_of(RECORD_FIELDS)
+
+
+def outcome(read: Callable[[], Conversation]) -> Conversation | tuple[str, str]:
+    try:
+        return read()
+    except RecordError as error:
+        return error.reason, str(error)
+
+
+@given(RECORDS)
+def test_any_record_is_read_or_refused_and_the_schema_refuses_no_more(record: Any) -> None:
+    line = json.dumps(record).encode()
+    read = outcome(lambda: parse_line(line, "x"))
+    assert read == outcome(lambda: parse_record(record, "x"))
+    if isinstance(read, Conversation):
+        VALIDATOR.validate(record)
+        return
+    reason, said = read
+    assert reason in REASONS
+    assert said.startswith("x: ")
+    assert said.isprintable()
+
+
+def test_schema_is_a_schema() -> None:
+    Draft202012Validator.check_schema(SCHEMA)
+
+
+def test_schema_names_what_is_read() -> None:
+    message, function = SCHEMA["$defs"]["message"], SCHEMA["$defs"]["function"]
+    assert set(SCHEMA["properties"]) == set(conversation._FIELDS)
+    assert set(message["properties"]) == dialects._KNOWN == set(MESSAGE_FIELDS)
+    assert set(function["properties"]) == set(dialects._Function.__struct_fields__)
+    assert SCHEMA["$defs"]["role"]["enum"] == list(dialects.ROLES)
+    answers = [said for said, role in dialects.ROLES.items() if role == "assistant"]
+    for choice in SCHEMA["$defs"]["answer"]["anyOf"]:
+        assert [field["enum"] for field in choice["properties"].values()] == [answers]

@@ -1,0 +1,476 @@
+"""Each kind of record that cannot be packed is refused, in these words."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from jsonschema import Draft202012Validator
+
+from reasonpack.conversation import REASONS, parse_line, parse_record
+from reasonpack.dialects import ROLES
+from reasonpack.errors import RecordError
+
+SCHEMA = Path(__file__).parent.parent / "schemas" / "record.schema.json"
+VALIDATOR = Draft202012Validator(json.loads(SCHEMA.read_text(encoding="utf-8")))
+
+ASK = {"role": "user", "content": "2+2?"}
+ANSWER = {"role": "assistant", "content": "4"}
+
+
+def chat(*messages: Mapping[str, Any], **fields: Any) -> dict[str, Any]:
+    return {"messages": list(messages), **fields}
+
+
+def answer(**fields: Any) -> dict[str, Any]:
+    """A chat whose second message is an assistant message with these fields."""
+    return chat(ASK, {"role": "assistant", **fields})
+
+
+CALL = {"name": "f", "arguments": {}}
+EMPTY = 'Write "" where the text is empty.'
+KEEP = "Keep one of the two."
+MEND = "Remove the field, or mend the role."
+ROLE_FIX = f"Write one of {', '.join(ROLES)}."
+TEXT_ONLY = "Only text can be packed: remove the part."
+TWICE = "Remove or rename one of the two."
+WHOLE = "Write one whole JSON value, e.g. with a JSON library."
+
+# What is wrong: the record, then the reason, the message and the fix.
+REFUSED: dict[str, tuple[object, str, str, str]] = {
+    "a list": (
+        [ASK],
+        "type",
+        "got a list, expected an object",
+        "",
+    ),
+    "no messages": (
+        {"text": "hi", "\x1b[2J": 1},
+        "missing",
+        "no messages among the fields 'text, \\x1b[2J'",
+        "Write messages, conversations, conversation, or prompt and completion.",
+    ),
+    "completion without prompt": (
+        {"completion": "4"},
+        "missing",
+        "completion without prompt",
+        "Write the prompt beside it.",
+    ),
+    "two containers": (
+        chat(ASK, ANSWER, conversations=[ASK, ANSWER]),
+        "conflict",
+        "messages and conversations, expected one of them",
+        "Keep the one to train on.",
+    ),
+    "messages that are text": (
+        {"messages": "2+2?"},
+        "type",
+        "messages: got a string, expected a list",
+        "",
+    ),
+    "a message that is text": (
+        chat(ASK, "4"),  # type: ignore[arg-type]
+        "type",
+        "messages[1]: got a string, expected an object",
+        "",
+    ),
+    "a prompt that is an object": (
+        {"prompt": {}, "completion": "4"},
+        "type",
+        "prompt: got an object, expected a string or a list",
+        "",
+    ),
+    "a role that is a number": (
+        chat({"role": 3, "content": "hi"}),
+        "type",
+        "messages[0].role: got an integer, expected a string",
+        "",
+    ),
+    "no role": (
+        chat({"content": "hi"}),
+        "missing",
+        "messages[0]: no role, expected one",
+        ROLE_FIX,
+    ),
+    "an unknown role": (
+        chat(ASK, {"role": "Assistant\x1b", "content": "4"}),
+        "role",
+        "messages[1].role: unknown role 'Assistant\\x1b', expected a known one",
+        ROLE_FIX,
+    ),
+    "two roles": (
+        chat(ASK, {"role": "assistant", "from": "human", "content": "4"}),
+        "conflict",
+        "messages[1]: role and from differ, expected one of them or the same in each",
+        "Keep one of role, from.",
+    ),
+    "two contents": (
+        answer(content="4", value="5"),
+        "conflict",
+        "messages[1]: content and value differ, expected one of them or the same in each",
+        "Keep one of content, value.",
+    ),
+    "two reasonings": (
+        answer(content=[{"type": "thinking", "thinking": "a"}], reasoning="b", thought="b"),
+        "conflict",
+        (
+            "messages[1]: reasoning and thought and thinking parts differ, expected one of them "
+            "or the same in each"
+        ),
+        "Keep one of reasoning, thought, thinking parts.",
+    ),
+    "content that is an object": (
+        answer(content={"text": "4"}),
+        "type",
+        "messages[1].content: got an object, expected a string or a list",
+        "",
+    ),
+    "content that is a number": (
+        chat({"from": "human", "value": 4}),
+        "type",
+        "messages[0].value: got an integer, expected a string or a list",
+        "",
+    ),
+    "user content null": (
+        chat({"role": "user", "content": None}, ANSWER),
+        "content",
+        "messages[0].content: no content, expected text",
+        EMPTY,
+    ),
+    "tool content missing": (
+        chat(ASK, {"role": "tool"}, ANSWER),
+        "content",
+        "messages[1].content: no content, expected text",
+        EMPTY,
+    ),
+    "an answer with nothing in it": (
+        answer(content=None, reasoning_content="", tool_calls=[]),
+        "content",
+        "messages[1].content: no content, expected text",
+        EMPTY,
+    ),
+    "an image": (
+        chat({"role": "user", "content": [{"type": "image_url", "image_url": {}}]}, ANSWER),
+        "content",
+        "messages[0].content[0]: a part of type 'image_url', expected text, thinking or reasoning",
+        TEXT_ONLY,
+    ),
+    "a part without type": (
+        chat({"role": "user", "content": [{"text": "hi"}]}, ANSWER),
+        "content",
+        "messages[0].content[0]: a part of no type, expected text, thinking or reasoning",
+        TEXT_ONLY,
+    ),
+    "a part without text": (
+        chat({"role": "user", "content": [{"type": "text"}]}, ANSWER),
+        "missing",
+        "messages[0].content[0]: no text in a text part",
+        'Write "text".',
+    ),
+    "reasoning after text": (
+        answer(content=[{"type": "text", "text": "4"}, {"type": "thinking", "thinking": "a"}]),
+        "content",
+        "messages[1].content[1]: a thinking part after text, expected it before",
+        "Make two messages of it.",
+    ),
+    "a think tag that is never closed": (
+        answer(content="\n<think>2 and 2 are"),
+        "content",
+        "messages[1].content: <think> is never closed, expected </think> after the reasoning",
+        "Close it, or remove the message.",
+    ),
+    "a think tag that is never closed, in a completion": (
+        {"prompt": "2+2?", "completion": "<think>2 and 2 are"},
+        "content",
+        "completion: <think> is never closed, expected </think> after the reasoning",
+        "Close it, or remove the message.",
+    ),
+    "reasoning of a user": (
+        chat({"role": "user", "content": "hi", "reasoning": "a"}, ANSWER),
+        "role",
+        "messages[0]: reasoning on a user message, expected it on assistant messages only",
+        MEND,
+    ),
+    "tool calls of a user": (
+        chat({"role": "user", "content": "hi", "tool_calls": [CALL]}, ANSWER),
+        "role",
+        "messages[0]: tool calls on a user message, expected it on assistant messages only",
+        MEND,
+    ),
+    "a user to train": (
+        chat({"role": "user", "content": "hi", "train": True}, ANSWER),
+        "role",
+        "messages[0]: a training flag on a user message, expected it on assistant messages only",
+        MEND,
+    ),
+    "a call of another type": (
+        answer(tool_calls=[{"type": "custom", **CALL}]),
+        "tools",
+        "messages[1].tool_calls[0]: a call of type 'custom', expected function",
+        "Only function calls can be packed.",
+    ),
+    "a call without a name": (
+        answer(tool_calls=[{"function": {"arguments": {}}}]),
+        "missing",
+        "messages[1].tool_calls[0].function: a call without a name",
+        "Name the tool.",
+    ),
+    "a call without arguments": (
+        answer(tool_calls=[{"name": "f"}]),
+        "missing",
+        "messages[1].tool_calls[0]: a call without arguments",
+        "Write {} where there are none.",
+    ),
+    "arguments that are a list": (
+        answer(tool_calls=[CALL, {"name": "f", "arguments": []}]),
+        "type",
+        "messages[1].tool_calls[1].arguments: got a list, expected a string or an object",
+        "",
+    ),
+    "a call twice in one": (
+        answer(tool_calls=[{"function": CALL, "name": "g"}]),
+        "conflict",
+        (
+            "messages[1].tool_calls[0]: both a function and a name or arguments beside it, "
+            "expected one of the two"
+        ),
+        "Remove name and arguments.",
+    ),
+    "tool calls and a function call": (
+        answer(tool_calls=[CALL], function_call=CALL),
+        "conflict",
+        "messages[1]: tool_calls and function_call, expected one of them",
+        "Remove function_call.",
+    ),
+    "a key twice in arguments": (
+        answer(tool_calls=[{"function": {"name": "f", "arguments": '{"x": [{"a": 1, "a": 2}]}'}}]),
+        "duplicate-key",
+        (
+            "messages[1].tool_calls[0].function.arguments.x[0].a: the key 'a' twice in one "
+            "object, expected once"
+        ),
+        TWICE,
+    ),
+    "a function call that is no JSON": (
+        {"conversations": [ASK, {"from": "function_call", "value": "f(1)"}]},
+        "json",
+        "conversations[1].value: not JSON at column 1: expecting value, near 'f(1)'",
+        WHOLE,
+    ),
+    "a function call without calls": (
+        {"conversations": [ASK, {"from": "function_call", "value": "[]"}]},
+        "tools",
+        "conversations[1].value: an empty list, expected a call",
+        "Remove the message.",
+    ),
+    "a call without a name in a function call": (
+        {"conversations": [ASK, {"from": "function_call", "value": json.dumps([CALL, {}])}]},
+        "missing",
+        "conversations[1].value[1]: a call without a name",
+        "Name the tool.",
+    ),
+    "a function call that is a list of text": (
+        {"conversations": [ASK, {"from": "function_call", "value": '["f"]'}]},
+        "type",
+        "conversations[1].value[0]: got a string, expected an object",
+        "",
+    ),
+    "a function call that has tool calls": (
+        chat(ASK, {"role": "function_call", "content": "{}", "tool_calls": [CALL]}),
+        "conflict",
+        (
+            "messages[1].content: tool calls in a function_call message, expected them as JSON in"
+            " its content"
+        ),
+        'Write the role "assistant".',
+    ),
+    "a flag that is text": (
+        answer(content="4", train="yes"),
+        "type",
+        "messages[1].train: got a string, expected true, false, 0 or 1",
+        "",
+    ),
+    "a weight": (
+        answer(content="4", weight=0.5),
+        "weight",
+        "messages[1].weight: got a number other than 0 and 1, expected one of the two",
+        "Weighting is not supported yet: write 1 to train the message, 0 not to.",
+    ),
+    "flags that contradict": (
+        answer(content="4", train=True, weight=0, loss_weight=None),
+        "conflict",
+        "messages[1]: train and weight differ, expected one of them or the same in each",
+        "Keep one of train, weight.",
+    ),
+    "an id that is a list": (
+        chat(ASK, ANSWER, id=[]),
+        "type",
+        "id: got a list, expected an integer or a string",
+        "",
+    ),
+    "another system text": (
+        chat({"role": "system", "content": "a"}, ASK, ANSWER, system="b"),
+        "conflict",
+        "system: differs from the first message, which is a system message too, expected the same",
+        KEEP,
+    ),
+    "tools that are an object": (
+        chat(ASK, ANSWER, tools="{}"),
+        "type",
+        "tools: got an object, expected a list of tools",
+        "",
+    ),
+    "a tool that is text": (
+        chat(ASK, ANSWER, tools=[{}, "f"]),
+        "type",
+        "tools[1]: got a string, expected an object",
+        "",
+    ),
+    "tools that are no JSON": (
+        chat(ASK, ANSWER, tools="[{]"),
+        "json",
+        "tools: not JSON at column 3: expecting property name enclosed in double quotes, near ']'",
+        WHOLE,
+    ),
+    "a key twice in tools": (
+        chat(ASK, ANSWER, tools='[{"type": 1, "type": 2}]'),
+        "duplicate-key",
+        "tools[0].type: the key 'type' twice in one object, expected once",
+        TWICE,
+    ),
+    "tools and other functions": (
+        chat(ASK, ANSWER, tools=[{"name": "f"}], functions=[{"name": "f"}]),
+        "conflict",
+        "functions: tools and functions differ, expected one of them or the same in both",
+        "Remove functions.",
+    ),
+    "template variables that are a list": (
+        chat(ASK, ANSWER, chat_template_kwargs="[1]"),
+        "type",
+        "chat_template_kwargs: got a list, expected an object",
+        "",
+    ),
+    "thinking on and off": (
+        chat(ASK, ANSWER, chat_template_kwargs={"enable_thinking": 1}, enable_thinking=True),
+        "conflict",
+        "enable_thinking: differs from chat_template_kwargs.enable_thinking, expected the same",
+        KEEP,
+    ),
+    "no message": (
+        {"conversations": []},
+        "empty",
+        "conversations: no messages, expected a user and an assistant message",
+        "Remove the record, or add messages.",
+    ),
+    "no assistant message": (
+        chat(ASK, ASK),
+        "no-assistant",
+        "messages: no assistant message, expected at least one to train on",
+        "Remove the record, or add one.",
+    ),
+    "an assistant message first": (
+        chat(ANSWER, ASK, ANSWER),
+        "no-prompt",
+        "messages[0]: an assistant message, expected a message before it that the model answers",
+        'Put a user message before it, or set "train": false on it.',
+    ),
+}
+
+
+def check(error: RecordError, *said: str) -> None:
+    reason, what, fix = said
+    assert error.reason == reason
+    assert str(error) == f"chats.jsonl:7: {what}." + f" Fix: {fix}" * bool(fix)
+    assert str(error).isprintable()
+
+
+@pytest.mark.parametrize(("record", "reason", "what", "fix"), REFUSED.values(), ids=REFUSED)
+def test_refused_record(record: object, reason: str, what: str, fix: str) -> None:
+    with pytest.raises(RecordError) as caught:
+        parse_line(json.dumps(record).encode(), "chats.jsonl:7")
+    check(caught.value, reason, what, fix)
+
+
+CHARACTER = "Write the character itself, or \\ufffd in its place."
+NO_NAN = "Write null, or leave the field out."
+
+# The same for what only a decoded row can hold.
+REFUSED_ROWS: dict[str, tuple[object, str, str, str]] = {
+    "text that is no text": (
+        chat(ASK, {"role": "assistant", "content": "a\ud800"}),
+        "encoding",
+        "messages[1].content: lone surrogate \\ud800 at character 2, expected a pair",
+        CHARACTER,
+    ),
+    "NaN": (
+        answer(tool_calls=[{"name": "f", "arguments": {"a b": float("nan")}}]),
+        "json",
+        "messages[1].tool_calls[0].arguments['a b']: got nan, expected a finite number",
+        NO_NAN,
+    ),
+    "bytes": (
+        answer(content=b"4"),
+        "type",
+        "messages[1].content: got bytes, expected a string or a list",
+        "",
+    ),
+    "a key that is a number": (
+        chat({1: 2}),  # type: ignore[dict-item]
+        "type",
+        "messages[0]: expected a string",
+        "",
+    ),
+    "no object": (
+        None,
+        "type",
+        "got null, expected an object",
+        "",
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    ("record", "reason", "what", "fix"), REFUSED_ROWS.values(), ids=REFUSED_ROWS
+)
+def test_refused_row(record: object, reason: str, what: str, fix: str) -> None:
+    with pytest.raises(RecordError) as caught:
+        parse_record(record, "chats.jsonl:7")
+    check(caught.value, reason, what, fix)
+
+
+def test_row_nested_in_itself() -> None:
+    row = chat(ASK, ANSWER)
+    row["tools"] = [row]
+    with pytest.raises(RecordError, match=r"^x: lists or objects nested too deeply\."):
+        parse_record(row, "x")
+
+
+def test_every_reason_is_documented_and_tested() -> None:
+    tested = {reason for _, reason, *_ in (*REFUSED.values(), *REFUSED_ROWS.values())}
+    assert tested == set(REASONS)
+
+
+# What a schema cannot see, or could only say at length.
+UNSEEN_REASONS = {"conflict", "duplicate-key", "json", "no-prompt"}
+UNSEEN = {
+    "a call without a name in a function call",
+    "a function call that is a list of text",
+    "a function call without calls",
+    "a think tag that is never closed",
+    "a think tag that is never closed, in a completion",
+    "an answer with nothing in it",
+    "reasoning after text",
+    "template variables that are a list",
+    "tools that are an object",
+}
+SEEN = {"two containers", "a call twice in one"}
+
+
+@pytest.mark.parametrize("kind", REFUSED)
+def test_schema_refuses_what_it_can(kind: str) -> None:
+    record, reason, *_ = REFUSED[kind]
+    unseen = kind in UNSEEN or (reason in UNSEEN_REASONS and kind not in SEEN)
+    assert VALIDATOR.is_valid(record) is unseen

@@ -1,0 +1,379 @@
+"""A run: the same bytes by any number of workers, the first error whatever the timing."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from runs import FIXTURES, OPTIONS, ROOT, SKIPPING, UNIT_BYTES, chats, run, tree
+
+from reasonpack.cli import cli
+from reasonpack.errors import ReasonpackError, RecordError, StorageError, UsageError
+from reasonpack.run import pack as pack_module
+from reasonpack.run import unit as unit_module
+from reasonpack.run.estimate import estimate
+from reasonpack.run.pack import merge_parts, pack_files, pack_part
+from reasonpack.run.plan import Unit
+from reasonpack.run.pool import run_here, run_pool
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    path = tmp_path / "chats.jsonl"
+    path.write_bytes(chats())
+    return path
+
+
+@pytest.fixture
+def expected(source: Path, tmp_path: Path) -> dict[str, bytes]:
+    """What one process writes for `source`."""
+    pack_files([str(source)], tmp_path / "expected", SKIPPING, run=run())
+    found = tree(tmp_path / "expected")
+    assert len([name for name in found if name.startswith("data/")]) > 5
+    assert len(found["rejects.jsonl"].splitlines()) == 4
+    return found
+
+
+def units(count: int) -> list[Unit]:
+    return [Unit(n, 0, "chats", "plain", n * 10, n * 10 + 10, n + 1, 10) for n in range(count)]
+
+
+# --- the same bytes ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("workers", [2, 3])
+def test_workers_do_not_change_a_byte(
+    workers: int, source: Path, tmp_path: Path, expected: dict[str, bytes]
+) -> None:
+    seen: list[int] = []
+    watch = pack_module.Watch(on_receipt=lambda receipt: seen.append(receipt.unit.number))
+    settings = run(num_proc=workers, watch=watch)
+    manifest = pack_files([str(source)], tmp_path / "out", SKIPPING, run=settings)
+    assert sorted(seen) == list(range(len(manifest.shards)))
+    assert tree(tmp_path / "out") == expected
+
+
+def test_parts_on_several_machines_do_not_change_a_byte(
+    source: Path, tmp_path: Path, expected: dict[str, bytes]
+) -> None:
+    out = tmp_path / "out"
+    for index in (2, 0, 1):
+        with pytest.raises(ReasonpackError):
+            merge_parts(out)
+        assert not (out / "manifest.json").exists()
+        pack_part([str(source)], out, SKIPPING, index=index, count=3, run=run())
+    merge_parts(out)
+    assert tree(out) == expected
+
+
+def test_a_part_packs_its_units_only(source: Path, tmp_path: Path) -> None:
+    counts = pack_part([str(source)], tmp_path / "out", SKIPPING, index=1, count=4, run=run())
+    numbers = [int(path.stem) for path in (tmp_path / "out/receipts").glob("?????.json")]
+    assert numbers
+    assert {number % 4 for number in numbers} == {1}
+    assert 0 < counts.packed < 36
+    with pytest.raises(UsageError, match="--shard-index 4: expected 0 to 3"):
+        pack_part([str(source)], tmp_path / "out", SKIPPING, index=4, count=4, run=run())
+
+
+def test_a_url_is_written_as_a_path_is(
+    source: Path, tmp_path: Path, expected: dict[str, bytes]
+) -> None:
+    """`file://` goes the way of object stores: a local temporary file, then one upload."""
+    url, template = (tmp_path / "out").as_uri(), FIXTURES / "tokenizer" / "chat_template.jinja"
+    options = dataclasses.replace(
+        SKIPPING,
+        tokenizer=(FIXTURES / "tokenizer").as_uri(),
+        chat_template=template.as_uri(),
+    )
+    found = pack_files([source.as_uri()], url, options, run=run(num_proc=2))
+    assert found.inputs[0].path == source.as_uri()
+    shards = {name: data for name, data in expected.items() if name.startswith("data/")}
+    assert {n: d for n, d in tree(tmp_path / "out").items() if n.startswith("data/")} == shards
+    again = pack_files([source.as_uri()], url, options, run=run())
+    assert again == found
+
+
+def test_fsspec_is_asked_where_pyarrow_knows_nothing(source: Path, tmp_path: Path) -> None:
+    fsspec: Any = pytest.importorskip("fsspec")
+    memory = fsspec.filesystem("memory")
+    memory.pipe("/in/chats.jsonl", source.read_bytes())
+    found = pack_files(["memory://in"], "memory://out", SKIPPING, run=run())
+    assert [input_.path for input_ in found.inputs] == ["memory://in/chats.jsonl"]
+    assert pack_files(["memory://in"], "memory://out", SKIPPING, run=run()) == found
+    pack_files([str(source)], tmp_path / "here", SKIPPING, run=run())
+    for shard in found.shards:
+        assert memory.cat(f"/out/{shard.path}") == (tmp_path / "here" / shard.path).read_bytes()
+
+
+def test_a_single_unit_starts_no_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(pack_module, "run_pool", refuse)
+    (tmp_path / "one.jsonl").write_bytes(chats(3))
+    pack_files([str(tmp_path / "one.jsonl")], tmp_path / "out", OPTIONS, run=run(num_proc=None))
+    (tmp_path / "many.jsonl").write_bytes(chats(bad=False))
+    with pytest.raises(AssertionError):
+        pack_files([str(tmp_path / "many.jsonl")], tmp_path / "o", OPTIONS, run=run(num_proc=2))
+
+
+# --- errors --------------------------------------------------------------------------------------
+
+
+def test_the_first_bad_record_stops_a_run_and_what_is_done_stays(tmp_path: Path) -> None:
+    lines = chats(bad=False).splitlines(keepends=True)
+    lines[17] = lines[33] = b'{"messages": 3}\n'
+    (tmp_path / "chats.jsonl").write_bytes(b"".join(lines))
+    messages = set()
+    for workers in (1, 3):
+        settings = run(num_proc=workers)
+        with pytest.raises(RecordError) as caught:
+            pack_files([str(tmp_path / "chats.jsonl")], tmp_path / "out", OPTIONS, run=settings)
+        messages.add(str(caught.value))
+        assert list((tmp_path / "out/receipts").glob("*.json"))
+        assert not (tmp_path / "out/manifest.json").exists()
+    (message,) = messages
+    assert message.startswith(f"{tmp_path / 'chats.jsonl'}:18: messages")
+
+
+def fail_second(unit: Unit, *, pipe: str) -> int:
+    """Unit 3 fails at once, and only then unit 1, which began before it."""
+    if unit.number == 3:
+        Path(pipe).write_bytes(b"x")
+        raise StorageError("unit 3")
+    if unit.number == 1:
+        Path(pipe).read_bytes()
+        raise RecordError(reason="late", path="messages", what="unit 1", fix="none", where="a:1")
+    return unit.number
+
+
+def test_the_error_of_the_first_unit_is_raised_whatever_the_timing(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    process = functools.partial(fail_second, pipe=str(tmp_path / "pipe"))
+    found = []
+    with pytest.raises(RecordError) as caught:
+        found += run_pool(units(50), process, workers=2)
+    assert str(caught.value) == "a:1: messages: unit 1. Fix: none"
+    assert caught.value.reason == "late"
+
+
+class StubbornError(Exception):
+    """Cannot be made anew from its arguments, so that it cannot be sent."""
+
+    def __init__(self, one: int, two: int) -> None:
+        super().__init__("what it says")
+
+
+def fail_stubbornly(unit: Unit) -> int:
+    raise StubbornError(1, 2)
+
+
+def test_an_error_that_cannot_be_sent_is_told(tmp_path: Path) -> None:
+    with pytest.raises(ReasonpackError, match="StubbornError: what it says"):
+        list(run_pool(units(2), fail_stubbornly, workers=1))
+
+
+def die(unit: Unit, *, number: int, directory: str, times: int) -> int:
+    """Kill this process at one unit, so many times."""
+    if unit.number == number:
+        marks = len(list(Path(directory).glob("died-*")))
+        if marks < times:
+            Path(directory, f"died-{marks}").touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+    return unit.number
+
+
+def test_a_worker_that_dies_is_replaced_and_its_unit_done_again(tmp_path: Path) -> None:
+    process = functools.partial(die, number=2, directory=str(tmp_path), times=1)
+    assert sorted(run_pool(units(6), process, workers=2)) == list(range(6))
+    assert (tmp_path / "died-0").exists()
+
+
+def test_a_unit_that_kills_two_workers_is_reported_by_name(tmp_path: Path) -> None:
+    process = functools.partial(die, number=2, directory=str(tmp_path), times=9)
+    found: list[int] = []
+    with pytest.raises(ReasonpackError, match=r"chats, bytes 20 to 30 \(unit 2\): .* died 2 times"):
+        found.extend(run_pool(units(6), process, workers=2))
+    assert {0, 1} <= set(found)
+    assert len(list(tmp_path.glob("died-*"))) == 2
+
+
+def test_processes_that_cannot_start_are_no_unit_s_fault(tmp_path: Path) -> None:
+    """A script without a guard starts itself again in every worker."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from reasonpack.run.pool import run_pool\n"
+        "from reasonpack.run.plan import Unit\n"
+        "print(list(run_pool([Unit(0, 0, 'a', 'plain', 0, 1, 1, 1)], str, workers=1)))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, script], capture_output=True, text=True, check=False, cwd=ROOT
+    )
+    assert done.returncode == 1
+    assert "under `if __name__ == '__main__':`" in done.stderr.splitlines()[-1]
+
+
+def environment(unit: Unit) -> dict[str, str]:
+    return dict(os.environ)
+
+
+def test_workers_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RAYON_NUM_THREADS", raising=False)
+    monkeypatch.delenv("TOKENIZERS_PARALLELISM", raising=False)
+    monkeypatch.setattr("reasonpack.run.pool.usable_cores", lambda: 6)
+    for found in run_pool(units(2), environment, workers=2):
+        assert (found["RAYON_NUM_THREADS"], found["TOKENIZERS_PARALLELISM"]) == ("3", "true")
+    monkeypatch.setenv("RAYON_NUM_THREADS", "5")
+    (found,) = run_pool(units(1), environment, workers=1)
+    assert found["RAYON_NUM_THREADS"] == "5"
+
+
+def test_this_process_does_units_in_order() -> None:
+    assert list(run_here(units(3), lambda unit: unit.number)) == [0, 1, 2]
+
+
+def test_input_that_is_written_to_meanwhile_is_refused(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def append(table: Any, *rest: Any, **more: Any) -> Any:
+        with source.open("ab") as file:
+            file.write(b"\n")
+        return whole(table, *rest, **more)
+
+    whole = unit_module.rows_to_table
+    monkeypatch.setattr(unit_module, "rows_to_table", append)
+    with pytest.raises(StorageError, match=r"chats\.jsonl: it was written to while"):
+        pack_files([str(source)], tmp_path / "out", SKIPPING, run=run())
+    assert not list((tmp_path / "out").rglob("*.parquet"))
+
+
+# --- the command ---------------------------------------------------------------------------------
+
+INTERRUPTED = """
+import os, signal, sys
+from reasonpack.cli import main
+from reasonpack.show import progress
+
+class Progress(progress.Progress):
+    def advance(self, receipt):
+        super().advance(receipt)
+        os.killpg(0, signal.SIGINT)  # as a terminal does: to the workers too
+
+progress.Progress = Progress
+if __name__ == "__main__":
+    main()
+"""
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_ctrl_c_says_how_to_go_on(
+    workers: str, source: Path, tmp_path: Path, expected: dict[str, bytes]
+) -> None:
+    (tmp_path / "script.py").write_text(INTERRUPTED)
+    out, tokenizer = tmp_path / "out", FIXTURES / "tokenizer"
+    command = ["pack", source, "--tokenizer", tokenizer, "-o", out, "--on-error", "skip"]
+    command += ["--unit-size", str(UNIT_BYTES), "--num-proc", workers]
+    done = subprocess.run(
+        [sys.executable, tmp_path / "script.py", *command],
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        timeout=100,
+        check=False,
+        cwd=ROOT,
+    )
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("Interrupted: 1 of ")
+    assert "The same command goes on from there" in line
+    assert done.returncode == 130
+    left = tree(out)
+    assert {name for name in left if name.rpartition("/")[2].startswith(".")} == set()
+    assert left.items() < expected.items()
+    found = CliRunner().invoke(cli, [str(part) for part in command[:-2]])
+    assert found.exit_code == 3, found.stderr
+    assert found.stderr.startswith("going on: ")
+    assert tree(out) == expected
+
+
+def invoke(*arguments: object) -> Any:
+    tokenizer = ["--tokenizer", str(FIXTURES / "tokenizer")]
+    return CliRunner().invoke(cli, ["pack", *tokenizer, *map(str, arguments)])
+
+
+def test_a_dry_run_writes_nothing(source: Path, tmp_path: Path) -> None:
+    found = invoke(source, "-o", tmp_path / "out", "--dry-run", "--unit-size", "4K")
+    assert found.exit_code == 0
+    assert f"{source}  {source.stat().st_size:,} bytes, " in found.stdout
+    assert not (tmp_path / "out").exists()
+    guess = estimate([str(source)], OPTIONS, run=run(num_proc=2))
+    exact = pack_files([str(source)], tmp_path / "out", SKIPPING, run=run())
+    assert (guess.units, guess.workers) == (len(exact.shards), 2)
+    assert guess.tokens == pytest.approx(exact.counts.tokens, rel=0.4)
+    with pytest.raises(UsageError, match="cannot be read twice"):
+        estimate(["-"], OPTIONS, run=run())
+
+
+def test_parts_from_the_command_line(source: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    common = (source, "-o", out, "--unit-size", "4K", "--on-error", "skip", "--shard-count", 2)
+    first = invoke(*common, "--shard-index", 0)
+    assert first.exit_code == 3  # a reject is in it
+    assert CliRunner().invoke(cli, ["merge", str(out)]).exit_code == 1
+    assert invoke(*common, "--shard-index", 1).exit_code == 3
+    merged = CliRunner().invoke(cli, ["merge", str(out), "--json"])
+    assert merged.exit_code == 3
+    assert json.loads(merged.stdout) == json.loads((out / "manifest.json").read_bytes())
+    assert invoke(*common).exit_code == 2
+    assert invoke(*common, "--shard-index", 1, "--overwrite").exit_code == 2
+
+
+@pytest.mark.parametrize("text", ["0", "3X", "-1", "", "1.5M"])
+def test_sizes_that_are_none(text: str, source: Path, tmp_path: Path) -> None:
+    found = invoke(source, "-o", tmp_path / "out", "--unit-size", text)
+    assert found.exit_code == 2
+
+
+@pytest.mark.parametrize("name", ["\x1b[31mred.jsonl", "../a\nb.jsonl"])
+def test_names_of_files_do_not_steer_the_terminal(name: str, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    path = tmp_path / "in" / name
+    path.write_bytes(b'{"id": "../../\\u001b[2J", "messages": 1}\n')
+    for more in ([], ["--on-error", "skip"], ["--dry-run"]):
+        found = invoke(path, "-o", tmp_path / "out", *more)
+        assert all(text.isprintable() for text in (found.stdout + found.stderr).split("\n"))
+
+
+def test_ids_do_not_become_names(tmp_path: Path) -> None:
+    hostile = chats(1).replace(b'"chat 0"', b'"../../../\\u001b[2J\\u0000/etc"')
+    (tmp_path / "chats.jsonl").write_bytes(hostile)
+    pack_files([str(tmp_path / "chats.jsonl")], tmp_path / "out", OPTIONS, run=run())
+    assert set(tree(tmp_path / "out")) == {
+        "README.md",
+        "data/train-00000-of-00001.parquet",
+        "manifest.json",
+        "receipts/00000.json",
+    }
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["chats.jsonl", "out"]
+
+
+def test_the_comparison_catches_a_byte(
+    source: Path, tmp_path: Path, expected: dict[str, bytes]
+) -> None:
+    """What the tests above rest on: one byte of a shard that differs is seen."""
+    pack_files([str(source)], tmp_path / "out", SKIPPING, run=run())
+    assert tree(tmp_path / "out") == expected
+    path = next((tmp_path / "out/data").iterdir())
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    assert tree(tmp_path / "out") != expected

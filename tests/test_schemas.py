@@ -1,0 +1,467 @@
+"""What the schemas and FORMAT.md say is what the code writes.
+
+dataclasses, COLUMNS, Kind ── the same names, in order, and types ── schemas/*.json, FORMAT.md
+fixtures ── reasonpack pack ─→ rows, manifest, receipts, rejects ── hold to them
+"""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import hashlib
+import html
+import itertools
+import json
+import re
+import types
+import typing
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from click.testing import CliRunner
+from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
+
+from reasonpack.cli import cli
+from reasonpack.run.pack import Manifest
+from reasonpack.run.unit import Receipt
+from reasonpack.shard import COLUMNS, FORMAT_VERSION, METADATA_PREFIX, read_shard
+from reasonpack.spans import Kind
+
+ROOT = Path(__file__).parents[1]
+SCHEMAS, FIXTURES = ROOT / "schemas", ROOT / "fixtures"
+FORMAT = (SCHEMAS / "FORMAT.md").read_text(encoding="utf-8")
+
+Json = dict[str, Any]
+Row = dict[str, Any]
+
+
+def schema(name: str) -> Json:
+    read: Json = json.loads((SCHEMAS / f"{name}.schema.json").read_bytes())
+    return read
+
+
+# --- schemas and dataclasses ---------------------------------------------------------------------
+
+SIMPLE = {str: "string", int: "integer", bool: "boolean", float: "number"}
+
+
+def check_type(found: Json, expected: Any) -> None:
+    """Raise AssertionError unless a schema says what the type of a field says."""
+    origin, arguments = typing.get_origin(expected), typing.get_args(expected)
+    if origin is types.UnionType:
+        one, none = arguments
+        assert none is types.NoneType
+        check_type(without_null(found), one)
+    elif dataclasses.is_dataclass(expected):
+        check_fields(found, expected)
+    elif origin in {list, tuple}:
+        assert found["type"] == "array", found
+        check_type(found["items"], arguments[0])
+    elif origin is dict:
+        assert (found["type"], arguments[0]) == ("object", str), found
+        for value in (found["additionalProperties"], *found.get("properties", {}).values()):
+            if value is not False:
+                check_type(value, arguments[1])
+    elif origin is Literal:
+        assert found["enum"] == list(arguments), found
+    elif expected is str and "enum" in found:
+        assert all(isinstance(value, str) for value in found["enum"]), found
+    else:
+        assert found.get("type") == SIMPLE[expected], f"{found}, expected {SIMPLE[expected]!r}"
+
+
+def without_null(found: Json) -> Json:
+    """Take "or null" from a schema that has to have it."""
+    if "anyOf" in found:
+        one, null = found["anyOf"]
+        assert null == {"type": "null"}, found
+        return dict(one)
+    assert found["type"][1:] == ["null"], found
+    return {**found, "type": found["type"][0]}
+
+
+def check_fields(found: Json, expected: Any) -> None:
+    """The same for a dataclass: its fields in order, each required, and no other."""
+    names = [field.name for field in dataclasses.fields(expected)]
+    hints = typing.get_type_hints(expected)
+    assert found["type"] == "object"
+    assert found["additionalProperties"] is False
+    assert list(found["properties"]) == names
+    assert found["required"] == names
+    for name in names:
+        check_type(found["properties"][name], hints[name])
+
+
+@pytest.mark.parametrize("path", sorted(SCHEMAS.glob("*.schema.json")), ids=lambda path: path.name)
+def test_every_schema_is_one(path: Path) -> None:
+    found = json.loads(path.read_bytes())
+    assert found["$schema"] == "https://json-schema.org/draft/2020-12/schema"
+    Draft202012Validator.check_schema(found)
+
+
+def test_the_manifest_is_described() -> None:
+    check_fields(schema("manifest"), Manifest)
+
+
+def test_a_receipt_is_described() -> None:
+    check_fields(schema("receipt"), Receipt)
+
+
+def without_field(found: Json) -> None:
+    del found["properties"]["layout"]
+
+
+def with_field(found: Json) -> None:
+    found["properties"]["colour"] = {"type": "string"}
+
+
+def in_another_order(found: Json) -> None:
+    found["properties"] = dict(reversed(found["properties"].items()))
+
+
+def not_required(found: Json) -> None:
+    found["required"].pop()
+
+
+def nested_type(found: Json) -> None:
+    found["properties"]["shards"]["items"]["properties"]["rows"]["type"] = "string"
+
+
+def nested_enum(found: Json) -> None:
+    found["properties"]["options"]["properties"]["train_on"]["enum"].pop()
+
+
+@pytest.mark.parametrize(
+    "plant",
+    [without_field, with_field, in_another_order, not_required, nested_type, nested_enum],
+)
+def test_a_manifest_schema_that_drifted_is_caught(plant: Callable[[Json], None]) -> None:
+    found = schema("manifest")
+    plant(found)
+    with pytest.raises((AssertionError, KeyError)):
+        check_fields(found, Manifest)
+
+
+def test_columns_are_described() -> None:
+    found = schema("row")
+    assert [(name, each["x-arrow-type"]) for name, each in found["properties"].items()] == [
+        (name, str(type_)) for name, type_ in COLUMNS
+    ]
+    assert found["required"] == [name for name, _ in COLUMNS]
+    assert found["additionalProperties"] is False
+    for name, type_ in COLUMNS:
+        each, is_list = found["properties"][name], pa.types.is_list(type_)
+        assert each["type"] == ("array" if is_list else "integer")
+
+
+def test_columns_in_the_prose() -> None:
+    table = re.findall(r"^\| `(\w+)` \| ([^|]+) \|", FORMAT, re.MULTILINE)
+    assert [(name, html.unescape(type_)) for name, type_ in table] == [
+        (name, f"list<{type_.value_type}>" if pa.types.is_list(type_) else str(type_))
+        for name, type_ in COLUMNS
+    ]
+
+
+def test_kinds_in_schemas_and_prose() -> None:
+    kinds = [(kind.value, kind.label) for kind in Kind]
+    listed = schema("row")["properties"]["segment_kind"]
+    assert listed["items"]["enum"] == [number for number, _ in kinds]
+    assert all(f"{number} {label}" in listed["description"] for number, label in kinds)
+    assert ", ".join(f"{number} `{label}`" for number, label in kinds) in FORMAT
+    counted = schema("manifest")["properties"]["counts"]["properties"]["tokens_by_kind"]
+    assert sorted(counted["properties"]) == sorted(label for _, label in kinds)
+
+
+def test_the_version_in_schemas_and_prose() -> None:
+    assert FORMAT.startswith(f"# The format, version {FORMAT_VERSION}\n")
+    assert re.search(schema("manifest")["properties"]["format_version"]["pattern"], FORMAT_VERSION)
+
+
+# --- the rules of FORMAT.md ----------------------------------------------------------------------
+
+
+def broken_rules(row: Row) -> set[int]:
+    """Name the rules of FORMAT.md, "What holds in every row", that a row breaks; brute force.
+
+    Rule 4 says what the columns mean and cannot be broken.
+    """
+    length, ids = row["length"], row["input_ids"]
+    positions, labels = row["position_ids"], row["labels"]
+    starts, until, samples = row["segment_start"], row["segment_visible_until"], row["sample_start"]
+
+    broken = set()
+    if not len(ids) == len(positions) == len(labels) == length > 0:
+        broken.add(1)
+    columns = [row[name] for name in row if name.startswith("segment_")]
+    if not rises_from_0(starts, length) or {len(column) for column in columns} != {len(starts)}:
+        broken.add(2)
+    if not rises_from_0(samples, length) or not set(samples) <= set(starts):
+        broken.add(3)
+    if broken:
+        return broken  # the other rules go by these
+
+    sample_end = [min(end for end in [*samples, length] if end > start) for start in starts]
+    segment_end = [*starts[1:], length]
+    if not all(
+        a <= b <= c for a, b, c in zip(segment_end, until, sample_end, strict=True)
+    ) or not nest(list(zip(starts, until, strict=True))):
+        broken.add(5)
+    seen = visible(row)
+    depth = seen.sum(axis=1) - 1
+    if positions != depth.tolist() or any(positions[start] for start in samples):
+        broken.add(6)
+    trained = [place for place, label in enumerate(labels) if label != -100]
+    if any(labels[place] != ids[place] or place in samples for place in trained):
+        broken.add(7)
+    if any(place == 0 or positions[place] != positions[place - 1] + 1 for place in trained):
+        broken.add(8)
+    if max(pairs(row, seen, trained).values(), default=1) > 1:
+        broken.add(9)
+    return broken
+
+
+def rises_from_0(values: list[int], length: int) -> bool:
+    return values[:1] == [0] and all(a < b for a, b in itertools.pairwise([*values, length]))
+
+
+def nest(intervals: list[tuple[int, int]]) -> bool:
+    """Whether of two intervals one holds the other, or none meets the other."""
+    return all(
+        b <= c or d <= a or (a <= c and d <= b) or (c <= a and b <= d)
+        for (a, b), (c, d) in itertools.combinations(intervals, 2)
+    )
+
+
+def visible(row: Row) -> np.ndarray:
+    """bool[T, T] by rule 4: `[q, k]` is whether q may attend to k."""
+    token = np.arange(row["length"])
+    sizes = np.diff([*row["segment_start"], row["length"]])
+    until = np.repeat(row["segment_visible_until"], sizes)
+    return (token[None] <= token[:, None]) & (token[:, None] < until[None])
+
+
+def pairs(row: Row, seen: np.ndarray, trained: list[int]) -> Counter[tuple[int, bytes, int]]:
+    """Count each sample's pairs of a prefix and a trained token."""
+    ids = np.array(row["input_ids"])
+    return Counter(
+        (
+            sum(start <= place for start in row["sample_start"]),
+            ids[:place][seen[place, :place]].tobytes(),
+            int(ids[place]),
+        )
+        for place in trained
+    )
+
+
+def good_row() -> Row:
+    """Two samples: `1 2` branches into `3 4`, trained, and `4 5 6`, of which 6 is; then `7 8`."""
+    return {
+        "input_ids": [1, 2, 3, 4, 4, 5, 6, 7, 8],
+        "position_ids": [0, 1, 2, 3, 2, 3, 4, 0, 1],
+        "labels": [-100, -100, 3, 4, -100, -100, 6, -100, 8],
+        "length": 9,
+        "segment_start": [0, 2, 4, 5, 7],
+        "segment_visible_until": [7, 4, 7, 7, 9],
+        "segment_kind": [0, 1, 2, 1, 3],
+        "segment_message": [0, 1, 1, 3, 0],
+        "sample_start": [0, 7],
+        "sample_id": ["a", "b"],
+    }
+
+
+FAULTS: list[tuple[int, Row]] = [
+    (1, {"labels": [-100, -100, 3, 4, -100, -100, 6, -100]}),
+    (1, {"position_ids": [0, 1, 2, 3, 2, 3, 4, 0]}),
+    (1, {"length": 8}),
+    (2, {"segment_start": [1, 2, 4, 5, 7]}),
+    (2, {"segment_start": [0, 4, 2, 5, 7]}),
+    (2, {"segment_start": [0, 2, 2, 5, 7]}),
+    (2, {"segment_kind": [0, 1, 2, 1]}),
+    (3, {"sample_start": [7]}),
+    (3, {"sample_start": [0, 6]}),
+    (3, {"sample_start": [0, 7, 7]}),
+    (5, {"segment_visible_until": [9, 4, 7, 7, 9]}),  # seen from the next sample
+    (5, {"segment_visible_until": [1, 4, 7, 7, 9]}),  # not by all of its own tokens
+    (5, {"segment_visible_until": [6, 4, 7, 7, 9]}),  # crosses
+    (6, {"segment_visible_until": [7, 5, 7, 7, 9]}),
+    (6, {"position_ids": [0, 1, 2, 3, 4, 5, 6, 0, 1]}),
+    (6, {"position_ids": [0, 1, 2, 3, 2, 3, 4, 5, 6]}),
+    (6, {"position_ids": list(range(9))}),
+    (7, {"labels": [-100, -100, -100, 3, 4, -100, -100, 6, -100]}),  # shifted
+    (7, {"labels": [1, -100, 3, 4, -100, -100, 6, -100, 8]}),
+    (7, {"labels": [-100, -100, 3, 4, -100, -100, 6, 7, 8]}),
+    (8, {"labels": [-100, -100, 3, 4, 4, -100, 6, -100, 8]}),  # the first of the second branch
+    (
+        9,
+        {
+            "input_ids": [1, 2, 3, 4, 3, 4, 6, 7, 8],
+            "labels": [-100, -100, 3, 4, -100, 4, 6, -100, 8],
+        },
+    ),
+]
+
+
+def test_a_good_row_breaks_no_rule() -> None:
+    assert broken_rules(good_row()) == set()
+    Draft202012Validator(schema("row")).validate(good_row())
+
+
+@pytest.mark.parametrize(("rule", "fault"), FAULTS)
+def test_each_rule_is_checked(rule: int, fault: Row) -> None:
+    assert rule in broken_rules({**good_row(), **fault})
+
+
+def test_all_rules_of_the_prose_are_checked() -> None:
+    _, _, section = FORMAT.partition("## What holds in every row\n")
+    numbers = re.findall(r"^(\d+)\. ", section.partition("\n## ")[0], re.MULTILINE)
+    assert [int(number) for number in numbers] == sorted({rule for rule, _ in FAULTS} | {4})
+
+
+@pytest.mark.parametrize("path", sorted((SCHEMAS / "vectors").glob("*.json")), ids=lambda p: p.stem)
+def test_vectors_hold_to_schema_and_rules(path: Path) -> None:
+    vector = json.loads(path.read_bytes())
+    rows = vector.get("rows") or [vector["row"]]
+    for row in rows:
+        Draft202012Validator(schema("row")).validate(row)
+        assert broken_rules(row) == set()
+
+
+# --- the fixtures, packed ------------------------------------------------------------------------
+
+BROKEN = [b'{"messages": [', b'{"messages": "\xff"}']
+RUNS = {
+    "packed": ["--packing", "--max-length", "4096"],
+    "arrow": ["--format", "arrow"],
+    "npass": ["--layout", "npass"],
+}
+
+
+@pytest.fixture(scope="module", params=RUNS)
+def dataset(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The fixture chats and two lines that are no records, packed from two files."""
+    folder = tmp_path_factory.mktemp(request.param)
+    (folder / "broken.jsonl").write_bytes(b"\n".join(BROKEN))
+    inputs = [str(FIXTURES / "chats.jsonl"), str(folder / "broken.jsonl")]
+    options = ["--tokenizer", str(FIXTURES / "tokenizer"), "--on-error", "skip"]
+    arguments = [*inputs, *options, "--output", str(folder / "out"), *RUNS[request.param]]
+    done = CliRunner().invoke(cli, ["pack", *arguments], catch_exceptions=False)
+    assert done.exit_code == 3, done.output
+    return folder / "out"
+
+
+def manifest_of(dataset: Path) -> Json:
+    read: Json = json.loads((dataset / "manifest.json").read_bytes())
+    return read
+
+
+def rows_of(dataset: Path) -> Iterator[Row]:
+    for shard in manifest_of(dataset)["shards"]:
+        for batch in read_shard(dataset / shard["path"]):
+            yield from batch.to_pylist()
+
+
+def test_every_row_holds_to_schema_and_rules(dataset: Path) -> None:
+    validator = Draft202012Validator(schema("row"))
+    rows = list(rows_of(dataset))
+    assert rows
+    for row in rows:
+        validator.validate(row)
+        assert broken_rules(row) == set()
+
+
+def test_the_manifest_holds_to_its_schema(dataset: Path) -> None:
+    Draft202012Validator(schema("manifest")).validate(manifest_of(dataset))
+
+
+def test_receipts_hold_to_their_schema_and_add_up(dataset: Path) -> None:
+    manifest = manifest_of(dataset)
+    paths = sorted((dataset / "receipts").glob("?????.json"))
+    receipts = [json.loads(path.read_bytes()) for path in paths]
+    for number, receipt in enumerate(receipts):
+        Draft202012Validator(schema("receipt")).validate(receipt)
+        assert receipt["unit"]["number"] == number
+        assert paths[number].name == f"{number:05d}.json"
+    assert [receipt["shard"] for receipt in receipts] == manifest["shards"]
+    assert added(receipt["counts"] for receipt in receipts) == added([manifest["counts"]])
+
+
+def added(counts: typing.Iterable[Json]) -> Counter[tuple[str, ...]]:
+    """Add numbers up, also those one level down."""
+    total: Counter[tuple[str, ...]] = Counter()
+    for each in counts:
+        for name, value in each.items():
+            inner = value if isinstance(value, Mapping) else {"": value}
+            total.update({(name, key): number for key, number in inner.items()})
+    return total
+
+
+def test_the_manifest_names_the_shards_as_they_are(dataset: Path) -> None:
+    manifest = manifest_of(dataset)
+    assert {path.relative_to(dataset).as_posix() for path in (dataset / "data").iterdir()} == {
+        shard["path"] for shard in manifest["shards"]
+    }
+    for shard in manifest["shards"]:
+        content = (dataset / shard["path"]).read_bytes()
+        batches = list(read_shard(dataset / shard["path"]))
+        lengths = [length for batch in batches for length in batch.column("length").to_pylist()]
+        assert shard["bytes"] == len(content)
+        assert shard["sha256"] == hashlib.sha256(content).hexdigest()
+        assert (shard["rows"], shard["tokens"]) == (len(lengths), sum(lengths))
+
+
+def test_the_manifest_counts_what_is_in_the_rows(dataset: Path) -> None:
+    counts = manifest_of(dataset)["counts"]
+    rows = list(rows_of(dataset))
+    kinds: Counter[str] = Counter()
+    for row in rows:
+        ends = [*row["segment_start"][1:], row["length"]]
+        for kind, start, end in zip(row["segment_kind"], row["segment_start"], ends, strict=True):
+            kinds[Kind(kind).label] += end - start
+    chats = (FIXTURES / "chats.jsonl").read_bytes().splitlines()
+    ids = {each for row in rows for each in row["sample_id"]}
+    assert counts["conversations"] == len(chats) + len(BROKEN)
+    assert counts["packed"] == len(ids) == len(chats)
+    assert (counts["rejected"], sum(counts["rejects"].values())) == (len(BROKEN), len(BROKEN))
+    assert counts["rows"] == len(rows)
+    assert counts["tokens"] == sum(row["length"] for row in rows)
+    assert {kind: number for kind, number in counts["tokens_by_kind"].items() if number} == kinds
+    assert counts["trained_tokens"] == sum(label != -100 for row in rows for label in row["labels"])
+
+
+def test_shards_hold_the_metadata_of_the_manifest(dataset: Path) -> None:
+    manifest = manifest_of(dataset)
+    expected = {
+        (METADATA_PREFIX + name).encode(): manifest[name].encode()
+        for name in ("format_version", "layout", "tokenizer_sha256", "template_sha256")
+    }
+    names = {name.decode() for name in expected}
+    assert names <= set(re.findall(r"`(reasonpack\.\w+)`", FORMAT))
+    for shard in manifest["shards"]:
+        for batch in read_shard(dataset / shard["path"]):
+            assert expected.items() <= batch.schema.metadata.items()
+
+
+def test_rejects_are_whole(dataset: Path) -> None:
+    lines = (dataset / "rejects.jsonl").read_bytes().splitlines()
+    rejects = [json.loads(line) for line in lines]
+    assert [reject["where"].rpartition(":")[2] for reject in rejects] == ["1", "2"]
+    for reject, line in zip(rejects, BROKEN, strict=True):
+        assert reject["error"].startswith(reject["where"])
+        assert reject["reason"] in manifest_of(dataset)["counts"]["rejects"]
+        if "record" in reject:
+            assert reject["record"].encode() == line
+        else:
+            assert base64.b64decode(reject["record_base64"]) == line
+
+
+def test_a_dataset_holds_what_the_prose_names_and_no_more(dataset: Path) -> None:
+    _, _, tree = FORMAT.partition("```\npacked/\n")
+    named = set(re.findall(r"^  ([\w.]+)", tree.partition("```")[0], re.MULTILINE))
+    found = {path.relative_to(dataset).as_posix() for path in dataset.iterdir()}
+    assert found == named
+    assert not [path for path in dataset.rglob("*") if path.name.startswith(".")]

@@ -1,0 +1,269 @@
+"""A published file is there whole or not at all, and an input is a file or an error."""
+
+from __future__ import annotations
+
+import errno
+import gzip
+import hashlib
+import os
+import stat
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from reasonpack.errors import StorageError, UsageError
+from reasonpack.layout import EncodedView, Sample, lay_out
+from reasonpack.shard import ShardFormat, rows_to_table, schema, write_shard
+from reasonpack.storage import (
+    Container,
+    container,
+    expand_inputs,
+    open_bytes,
+    publish,
+    publish_text,
+)
+
+TEMPORARY = ".name.parquet.1-ab.tmp"
+
+
+@pytest.fixture
+def target(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr("reasonpack.storage._token", lambda: "1-ab")
+    return tmp_path / "name.parquet"
+
+
+def names(directory: Path) -> list[str]:
+    return sorted(path.name for path in directory.iterdir())
+
+
+# --- publish -------------------------------------------------------------------------------------
+
+
+def test_publish_writes_counts_and_hashes(target: Path) -> None:
+    with publish(target) as file:
+        assert [file.write(part) for part in (b"ab", memoryview(b"cde"), b"")] == [2, 3, 0]
+        assert file.write(np.array([1, 2], np.int32)) == 8
+    content = b"abcde" + np.array([1, 2], np.int32).tobytes()
+    assert target.read_bytes() == content
+    assert (file.bytes, file.sha256) == (len(content), hashlib.sha256(content).hexdigest())
+
+
+def test_nothing_has_the_final_name_before_the_end(target: Path) -> None:
+    with publish(target) as file:
+        file.write(b"x")
+        (temporary,) = names(target.parent)
+        assert temporary == TEMPORARY
+        assert not temporary.endswith(".parquet")
+    assert names(target.parent) == ["name.parquet"]
+
+
+def test_what_is_written_is_on_disk_before_it_has_its_name(
+    target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[tuple[str, int | None]] = []  # what is there, and the size of what is synchronised
+    sync = os.fsync
+
+    def recording(descriptor: int) -> None:
+        status = os.fstat(descriptor)
+        (name,) = names(target.parent)
+        calls.append((name, None if stat.S_ISDIR(status.st_mode) else status.st_size))
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", recording)
+    with publish(target) as file:
+        file.write(b"12345")
+    assert calls == [(TEMPORARY, 5), ("name.parquet", None)]
+
+
+def publish_then_raise(target: Path, error: BaseException) -> None:
+    with publish(target) as file:
+        file.write(b"x" * 1_000_000)
+        raise error
+
+
+@pytest.mark.parametrize("error", [ValueError("x"), KeyboardInterrupt(), SystemExit(1)])
+@pytest.mark.parametrize("before", [None, b"the old content"])
+def test_an_exception_leaves_what_was_there(
+    target: Path, error: BaseException, before: bytes | None
+) -> None:
+    if before is not None:
+        target.write_bytes(before)
+    with pytest.raises(type(error)) as caught:
+        publish_then_raise(target, error)
+    assert caught.value is error
+    assert names(target.parent) == ([] if before is None else ["name.parquet"])
+    assert before is None or target.read_bytes() == before
+
+
+def test_a_file_is_replaced(target: Path) -> None:
+    target.write_bytes(b"the old content")
+    (target.parent / TEMPORARY).write_bytes(b"left behind by a run that was killed")
+    publish_text(target, "né")
+    assert target.read_bytes() == b"n\xc3\xa9"
+    assert names(target.parent) == ["name.parquet"]
+
+
+@pytest.mark.parametrize("size", [1, 1_000_000])
+def test_a_full_disk(target: Path, size: int) -> None:
+    """Linux has a device that is always full: a small write fails when flushed, a large at once."""
+    (target.parent / TEMPORARY).symlink_to("/dev/full")
+    with pytest.raises(StorageError, match="No space left on device") as caught:
+        publish_text(target, "x" * size)
+    assert str(caught.value).startswith(f"{target}: ")
+    assert str(caught.value).endswith("Fix: free some space.")
+    assert names(target.parent) == []
+
+
+class Filling:
+    """A file on a disk with so many bytes left."""
+
+    def __init__(self, file: Any, *, left: int) -> None:
+        self.file = file
+        self.left = left
+
+    def write(self, data: memoryview) -> int:
+        self.left -= data.nbytes
+        if self.left < 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return int(self.file.write(data))
+
+
+def one_sample(length: int, number: int) -> Sample:
+    tokens = np.random.default_rng(number).integers(0, 1 << 17, length, np.int32)
+    nothing = np.zeros(length, np.int32)
+    view = EncodedView(tokens, length, nothing.astype(np.uint8), nothing)
+    return lay_out(str(number), [view]).samples[0]
+
+
+def publish_filling(target: Path, table: pa.Table, *, format_: ShardFormat, left: int) -> None:
+    with publish(target) as file:
+        filling: Any = Filling(file.file, left=left)
+        file.file = filling
+        write_shard(table, file, format_=format_, compression=None)
+
+
+@pytest.mark.parametrize("format_", ["parquet", "arrow"])
+@pytest.mark.parametrize("left", [0, 3, 500, 100_000])
+def test_a_disk_that_fills_up_under_arrow(target: Path, format_: ShardFormat, left: int) -> None:
+    """The error comes through Arrow's writers with its number."""
+    samples = [one_sample(5_000, number) for number in range(20)]
+    table = rows_to_table(samples, [[index] for index in range(20)], schema())
+    with pytest.raises(StorageError, match="No space left on device"):
+        publish_filling(target, table, format_=format_, left=left)
+    assert names(target.parent) == []
+
+
+def make_directory(target: Path) -> None:
+    target.mkdir()
+
+
+def make_temporary_directory(target: Path) -> None:
+    (target.parent / TEMPORARY).mkdir()
+
+
+@pytest.mark.parametrize("obstacle", [make_directory, make_temporary_directory])
+def test_a_name_that_is_taken(target: Path, obstacle: Callable[[Path], None]) -> None:
+    obstacle(target)
+    before = names(target.parent)
+    with pytest.raises(StorageError, match="directory") as caught:
+        publish_text(target, "x")
+    assert str(caught.value).startswith(f"{target}: ")
+    assert names(target.parent) == before
+
+
+def test_a_directory_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match="No such file or directory"):
+        publish_text(tmp_path / "missing" / "name", "x")
+    assert names(tmp_path) == []
+
+
+def test_no_permission(target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(Path, "replace", refuse)
+    with pytest.raises(StorageError, match=r"Permission denied.*check the directory"):
+        publish_text(target, "x")
+    assert names(target.parent) == []
+
+
+# --- inputs --------------------------------------------------------------------------------------
+
+
+def test_a_directory_gives_its_chat_files_sorted(tmp_path: Path) -> None:
+    for name in ("b.jsonl", "a.parquet", "c/d.jsonl.gz", "c/a.ndjson", "z.jsonl.zst"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    for name in ("notes.txt", "b.json", "c/.a.jsonl.tmp", "jsonl"):
+        (tmp_path / name).touch()
+    (tmp_path / "directory.jsonl").mkdir()
+    found = [Path(path).relative_to(tmp_path).as_posix() for path in expand_inputs([str(tmp_path)])]
+    assert found == ["a.parquet", "b.jsonl", "c/a.ndjson", "c/d.jsonl.gz", "z.jsonl.zst"]
+
+
+def test_arguments_keep_their_order_and_files_any_name(tmp_path: Path) -> None:
+    for name in ("z.txt", "a.jsonl"):
+        (tmp_path / name).touch()
+    given = [str(tmp_path / "z.txt"), str(tmp_path / "a.jsonl")]
+    assert [str(path) for path in expand_inputs(given)] == given
+
+
+def test_inputs_that_are_not_there(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no such file"):
+        expand_inputs([str(tmp_path / "missing.jsonl")])
+    (tmp_path / "notes.txt").touch()
+    with pytest.raises(UsageError, match="no chat file in this directory"):
+        expand_inputs([str(tmp_path)])
+
+
+@pytest.mark.parametrize(
+    ("content", "kind"),
+    [
+        (b"", "plain"),
+        (b"\x1f", "plain"),
+        (b'{"messages": []}\n', "plain"),
+        (b"\xef\xbb\xbf{}\n", "plain"),
+        (gzip.compress(b"{}\n"), "gzip"),
+        (pa.Codec("zstd").compress(b"{}\n", asbytes=True), "zstd"),
+    ],
+)
+def test_the_container_is_told_by_content(tmp_path: Path, content: bytes, kind: Container) -> None:
+    path = tmp_path / "whatever.parquet"
+    path.write_bytes(content)
+    assert container(path) == kind
+
+
+def test_parquet_is_told_by_content(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"messages": [1]}), tmp_path / "whatever.jsonl")
+    assert container(tmp_path / "whatever.jsonl") == "parquet"
+
+
+def test_an_input_that_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match="Is a directory"):
+        container(tmp_path)
+    for kind in ("plain", "gzip"):
+        with pytest.raises(StorageError) as caught, open_bytes(tmp_path / "missing", kind):
+            pass
+        assert str(caught.value).startswith(f"{tmp_path / 'missing'}: ")
+
+
+def test_an_input_without_permission(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(Path, "open", refuse)
+    for read in (container, lambda path: open_bytes(path, "plain").__enter__()):
+        with pytest.raises(StorageError, match=r"Permission denied.*check the file and its perm"):
+            read(tmp_path / "secret.jsonl")
+
+
+def test_a_named_pipe_is_refused(tmp_path: Path) -> None:
+    """It can be read once only, and an input is read three times; with no writer it would hang."""
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(UsageError, match="pipe"):
+        expand_inputs([str(tmp_path / "pipe")])

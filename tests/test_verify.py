@@ -1,0 +1,849 @@
+"""`verify` finds what is wrong with a dataset: one thing changed, one code found.
+
+A small dataset of two shards is packed once for each layout. Each test damages a copy of it in one
+way and mends sizes, hashes and counts after that, so that nothing but the damage shows:
+
+    good ── copy ── one change ── seal ──▶ verify ──▶ exactly one code
+"""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import hashlib
+import itertools
+import json
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import oracle
+import pyarrow as pa
+import pyarrow.ipc
+import pyarrow.parquet as pq
+import pytest
+from click.testing import CliRunner, Result
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reasonpack.cli import cli
+from reasonpack.errors import RecordError, TokenizerError
+from reasonpack.layout import EncodedView, lay_out
+from reasonpack.run.content import combined_hash, content_hash
+from reasonpack.run.context import Options
+from reasonpack.run.pack import pack_files
+from reasonpack.verify.check import verify_dataset
+from reasonpack.verify.findings import CODES, KEPT, Finding, Findings
+from reasonpack.verify.paths import row_paths, view_paths
+from reasonpack.verify.rows import Row, check_row
+
+Json = dict[str, Any]
+FIXTURES = Path(__file__).parent.parent / "fixtures"
+TOKENIZER = FIXTURES / "tokenizer"
+BROKEN = b'{"id": "broken", "messages": []}'
+#: short ones, among them a tool loop; in two files
+FIRST = ("bicycle-chain", "umbrella", "small-talk")
+SECOND = ("tartib-alaryaf", "dice-at-least-one-six", "root-two")
+
+
+# --- a good dataset ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Packed:
+    """A dataset and what it was packed from."""
+
+    directory: Path
+    inputs: list[Path]
+
+    def verify(self) -> Findings:
+        return verify_dataset(self.directory)
+
+    def compare(self, **options: Any) -> Findings:
+        return verify_dataset(self.directory, [str(path) for path in self.inputs], **options)
+
+    def json(self, name: str) -> Any:
+        return json.loads((self.directory / name).read_text())
+
+    def write(self, name: str, value: Any) -> None:
+        """Write a JSON file; a receipt gets its hash."""
+        if name.startswith("receipts/") and "sha256" in value:
+            compact = {**value, "sha256": ""}
+            text = json.dumps(compact, separators=(",", ":"), ensure_ascii=False)
+            value = {**value, "sha256": hashlib.sha256(text.encode()).hexdigest()}
+        (self.directory / name).write_text(json.dumps(value))
+
+    @property
+    def shards(self) -> list[Path]:
+        return sorted((self.directory / "data").iterdir())
+
+
+def chats() -> dict[str, bytes]:
+    lines = (FIXTURES / "chats.jsonl").read_bytes().splitlines()
+    return {json.loads(line)["id"]: line for line in lines}
+
+
+def pack(folder: Path, files: dict[str, list[bytes]], **asked: Any) -> Packed:
+    """Pack lines; each file becomes a shard."""
+    for name, lines in files.items():
+        (folder / name).write_bytes(b"".join(line + b"\n" for line in lines))
+    inputs = [folder / name for name in files]
+    options = {"tokenizer": str(TOKENIZER), "on_error": "skip", "packing": True, "max_length": 4096}
+    pack_files(list(map(str, inputs)), folder / "packed", Options(**{**options, **asked}))
+    return Packed(folder / "packed", inputs)
+
+
+def pack_two(folder: Path, **asked: Any) -> Packed:
+    """Pack six conversations and a broken one into two shards."""
+    known = chats()
+    files = {
+        "a.jsonl": [BROKEN, *(known[id_] for id_ in FIRST)],
+        "b.jsonl": [known[id_] for id_ in SECOND],
+    }
+    return pack(folder, files, **asked)
+
+
+@pytest.fixture(scope="module")
+def good(tmp_path_factory: pytest.TempPathFactory) -> Packed:
+    return pack_two(tmp_path_factory.mktemp("good"))
+
+
+@pytest.fixture(scope="module")
+def good_npass(tmp_path_factory: pytest.TempPathFactory) -> Packed:
+    return pack_two(tmp_path_factory.mktemp("npass"), layout="npass")
+
+
+def copied(made: Packed, folder: Path) -> Packed:
+    shutil.copytree(made.directory, folder / "packed")
+    return Packed(folder / "packed", [Path(shutil.copy(path, folder)) for path in made.inputs])
+
+
+@pytest.fixture
+def packed(good: Packed, tmp_path: Path) -> Packed:
+    """A copy of the good dataset, to damage; its source is a copy too."""
+    return copied(good, tmp_path)
+
+
+@pytest.fixture
+def packed_npass(good_npass: Packed, tmp_path: Path) -> Packed:
+    return copied(good_npass, tmp_path)
+
+
+# --- changing one thing --------------------------------------------------------------------------
+
+Damage = Callable[[Packed], object]
+Change = Callable[[Json], object]
+
+
+def read(path: Path) -> pa.Table:
+    if path.suffix == ".arrow":
+        with path.open("rb") as file:
+            return pa.ipc.open_stream(file).read_all()
+    return pq.ParquetFile(path).read()
+
+
+def write(path: Path, table: pa.Table, *, rows_per_group: int = 1000) -> None:
+    if path.suffix == ".arrow":
+        with path.open("wb") as file, pa.ipc.new_stream(file, table.schema) as stream:
+            stream.write_table(table)
+    else:
+        pq.write_table(table, path, row_group_size=rows_per_group)
+
+
+def seal(packed: Packed, *, recount: bool = False) -> None:
+    """Make manifest and receipts agree with the shards; `recount` what these hold, too."""
+    manifest = packed.json("manifest.json")
+    total: Counter[str] = Counter()
+    for number, (path, shard) in enumerate(zip(packed.shards, manifest["shards"], strict=True)):
+        content = path.read_bytes()
+        shard.update(bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
+        receipt = packed.json(f"receipts/{number:05d}.json")
+        counts = receipt["counts"]
+        if content.endswith(b"PAR1") or path.suffix == ".arrow":
+            table = read(path)
+            rows = table.to_pylist()
+            shard.update(rows=len(rows), tokens=sum(len(row["input_ids"]) for row in rows))
+            shard.update(content_hash=content_hash(table.to_batches()))
+            counts.update(rows=shard["rows"], tokens=shard["tokens"])
+            counts.update(measured(rows) if recount else {})
+            counts.update(conversations=counts["packed"] + counts["rejected"])
+        packed.write(f"receipts/{number:05d}.json", {**receipt, "shard": shard})
+        total.update({name: n for name, n in counts.items() if not isinstance(n, dict)})
+        total.update(counts["tokens_by_kind"])
+    kinds = manifest["counts"]["tokens_by_kind"]
+    kinds.update({kind: total[kind] for kind in kinds})
+    manifest["counts"].update({name: total[name] for name in total if name not in kinds})
+    manifest["content_hash"] = combined_hash(shard["content_hash"] for shard in manifest["shards"])
+    packed.write("manifest.json", manifest)
+
+
+def measured(rows: list[Json]) -> Json:
+    """Count what onepass rows hold, token by token."""
+    kinds: Counter[str] = Counter()
+    leaves = trained = 0
+    for row in rows:
+        until = oracle.visible_until(row)
+        for token, position in enumerate(row["position_ids"]):
+            segment = int(np.searchsorted(row["segment_start"], token, "right")) - 1
+            kinds["h t r_in r_out".split()[row["segment_kind"][segment]]] += 1
+            trained += row["labels"][token] != -100
+            leaves += position + 1 if until[token] == token + 1 else 0
+    samples = sum(len(row["sample_id"]) for row in rows)
+    return {
+        "packed": samples,
+        "samples": samples,
+        "trained_tokens": trained,
+        "npass_tokens": leaves,
+        "tokens_by_kind": dict(kinds),
+    }
+
+
+def edit(change: Change, *, recount: bool = False) -> Damage:
+    """Change the first row of the first shard."""
+
+    def damage(packed: Packed) -> None:
+        table = read(packed.shards[0])
+        rows = table.to_pylist()
+        change(rows[0])
+        assert rows != table.to_pylist(), "the change changed nothing"
+        write(packed.shards[0], pa.Table.from_pylist(rows, schema=table.schema))
+        seal(packed, recount=recount)
+
+    return damage
+
+
+def recast(change: Callable[[pa.Table], pa.Table]) -> Damage:
+    """Change the table of the first shard."""
+
+    def damage(packed: Packed) -> None:
+        write(packed.shards[0], change(read(packed.shards[0])), rows_per_group=5000)
+        seal(packed)
+
+    return damage
+
+
+def rejson(name: str, change: Change) -> Damage:
+    """Change a JSON file."""
+
+    def damage(packed: Packed) -> None:
+        value = packed.json(name)
+        change(value)
+        packed.write(name, value)
+
+    return damage
+
+
+def recount(change: Change) -> Damage:
+    """Change the counts of the first receipt and of the manifest alike."""
+
+    def damage(packed: Packed) -> None:
+        for name in ("manifest.json", "receipts/00000.json"):
+            rejson(name, lambda value: change(value["counts"]))(packed)
+
+    return damage
+
+
+def reshard(change: Change) -> Damage:
+    """Change what manifest and receipt say of the first shard."""
+
+    def damage(packed: Packed) -> None:
+        rejson("manifest.json", lambda manifest: change(manifest["shards"][0]))(packed)
+        rejson("receipts/00000.json", lambda receipt: change(receipt["shard"]))(packed)
+
+    return damage
+
+
+def both(one: Damage, two: Damage) -> Damage:
+    return lambda packed: (one(packed), two(packed))
+
+
+def put(name: str, text: str) -> Damage:
+    return lambda packed: (packed.directory / name).write_text(text)
+
+
+def remove(name: str) -> Damage:
+    return lambda packed: (packed.directory / name).unlink()
+
+
+def copy_to(name: str, to: str) -> Damage:
+    return lambda packed: shutil.copy(packed.directory / name, packed.directory / to)
+
+
+def truncate(packed: Packed) -> None:
+    path = packed.shards[0]
+    path.write_bytes(path.read_bytes()[:-100])
+    seal(packed)
+
+
+def add(table: Any, name: Any, number: int = 1) -> None:
+    table[name] += number
+
+
+def own(name: str, place: Callable[[Json], int]) -> Change:
+    """Set a label to the token at its place."""
+
+    def change(row: Json) -> None:
+        at = place(row)
+        row[name][at] = row["input_ids"][at]
+
+    return change
+
+
+def branch(row: Json) -> int:
+    """Find the first token of a branch that is not a sample's first."""
+    pairs = itertools.pairwise(row["position_ids"])
+    jumps = [at for at, (before, here) in enumerate(pairs, 1) if here != before + 1]
+    return next(at for at in jumps if at not in row["sample_start"])
+
+
+def context(row: Json) -> int:
+    """Find an untrained token inside a prompt."""
+    return next(at for at in range(3, row["length"]) if row["labels"][at : at + 2] == [-100] * 2)
+
+
+def trained(row: Json) -> int:
+    """Find a trained token inside a branch."""
+    return 2 + next(at for at, label in enumerate(row["labels"]) if label != -100)
+
+
+def untrain(row: Json) -> None:
+    row["labels"][trained(row)] = -100
+
+
+def swap(row: Json) -> None:
+    """Swap two different tokens that follow each other, trained both."""
+    at = next(
+        at
+        for at in range(trained(row), row["length"])
+        if row["labels"][at] != -100 != row["labels"][at + 1]
+        and row["labels"][at] != row["labels"][at + 1]
+    )
+    for name in ("input_ids", "labels"):
+        row[name][at], row[name][at + 1] = row[name][at + 1], row[name][at]
+
+
+def cross(row: Json) -> None:
+    """Let a segment's interval end within the next segment, which lies inside it."""
+    until, starts = row["segment_visible_until"], [*row["segment_start"], row["length"]]
+    at = next(
+        at
+        for at in range(len(until) - 1)
+        if until[at + 1] <= until[at] and starts[at + 2] > starts[at + 1] + 1
+    )
+    until[at] = starts[at + 1] + 1
+
+
+def tiny(*labels: int) -> Json:
+    """Make a row by hand: after one token two branches of the same two tokens."""
+    return {
+        "input_ids": [5, 6, 7, 6, 7],
+        "position_ids": [0, 1, 2, 1, 2],
+        "labels": list(labels),
+        "length": 5,
+        "segment_start": [0, 1, 3],
+        "segment_visible_until": [5, 3, 5],
+        "segment_kind": [0, 3, 2],
+        "segment_message": [0, 1, 1],
+        "sample_start": [0],
+        "sample_id": ["tiny"],
+    }
+
+
+def nullable(table: pa.Table) -> pa.Table:
+    fields = [field.with_nullable(True) for field in table.schema]
+    return pa.Table.from_arrays(table.columns, pa.schema(fields, metadata=table.schema.metadata))
+
+
+def relabelled(table: pa.Table, **metadata: str | None) -> pa.Table:
+    changed = dict(table.schema.metadata)
+    for name, value in metadata.items():
+        changed.pop(f"reasonpack.{name}".encode())
+        if value is not None:
+            changed[f"reasonpack.{name}".encode()] = value.encode()
+    return table.replace_schema_metadata(changed)
+
+
+SHARD = "data/train-00000-of-00002.parquet"
+REJECTS = "receipts/00000.rejects.jsonl"
+DAMAGES: dict[str, list[Damage]] = {
+    "RP001": [remove("manifest.json"), put("manifest.json", "{")],
+    "RP002": [
+        rejson("manifest.json", lambda manifest: manifest.update(format_version="2.0")),
+        rejson("manifest.json", lambda manifest: manifest.pop("format_version")),
+        put("manifest.json", "[]"),
+    ],
+    "RP003": [
+        rejson("manifest.json", lambda manifest: manifest.pop("counts")),
+        rejson("manifest.json", lambda manifest: manifest.update(layout="other")),
+        rejson("manifest.json", lambda manifest: manifest["shards"][0].update(path="../x.parquet")),
+        rejson("manifest.json", lambda manifest: manifest["counts"].update(packed=-1)),
+    ],
+    "RP004": [remove(SHARD)],
+    "RP005": [copy_to(SHARD, "data/train-00002-of-00002.parquet")],
+    "RP006": [reshard(lambda shard: add(shard, "bytes"))],
+    "RP007": [reshard(lambda shard: shard.update(sha256="0" * 64))],
+    "RP008": [truncate],
+    "RP009": [
+        both(reshard(lambda shard: add(shard, "rows")), recount(lambda counts: add(counts, "rows")))
+    ],
+    "RP010": [
+        both(
+            reshard(lambda shard: add(shard, "tokens")),
+            recount(lambda counts: add(counts, "tokens")),
+        )
+    ],
+    "RP011": [
+        remove("receipts/00001.json"),
+        rejson("receipts/00001.json", lambda receipt: receipt.pop("counts")),
+        put("receipts/00001.json", "{"),
+        copy_to("receipts/00001.json", "receipts/00002.json"),
+        lambda packed: put(
+            "receipts/00001.json",
+            (packed.directory / "receipts/00001.json").read_text().replace("b.jsonl", "c.jsonl"),
+        )(packed),
+    ],
+    "RP012": [
+        rejson("receipts/00001.json", lambda receipt: add(receipt["shard"], "bytes")),
+        rejson("receipts/00001.json", lambda receipt: receipt.update(plan_sha256="0" * 64)),
+    ],
+    "RP013": [
+        recount(lambda counts: add(counts, "trained_tokens")),
+        recount(lambda counts: add(counts, "npass_tokens", -1)),
+        recount(lambda counts: add(counts, "samples")),
+        recount(lambda counts: add(counts["tokens_by_kind"], "r_in")),
+        recount(lambda counts: (add(counts, "packed"), add(counts, "conversations"))),
+    ],
+    "RP014": [
+        rejson("manifest.json", lambda manifest: add(manifest["counts"], "views")),
+        rejson("manifest.json", lambda manifest: add(manifest["counts"]["tokens_by_kind"], "t")),
+        recount(lambda counts: add(counts, "conversations")),
+    ],
+    "RP015": [
+        put("rejects.jsonl", "{}\n"),
+        put("rejects.jsonl", '{"where": "a:1", "reason": "empty", "error": "no record"}\n'),
+    ],
+    "RP016": [
+        remove("rejects.jsonl"),
+        lambda packed: put("rejects.jsonl", (packed.directory / "rejects.jsonl").read_text() * 2)(
+            packed
+        ),
+    ],
+    "RP017": [
+        both(
+            reshard(lambda shard: shard.update(content_hash="0" * 64)),
+            lambda packed: rejson(
+                "manifest.json",
+                lambda manifest: manifest.update(
+                    content_hash=combined_hash(s["content_hash"] for s in manifest["shards"])
+                ),
+            )(packed),
+        ),
+        rejson("manifest.json", lambda manifest: manifest.update(content_hash="0" * 64)),
+    ],
+    "RP018": [
+        remove(REJECTS),
+        put(REJECTS, ""),
+        rejson("receipts/00000.json", lambda receipt: add(receipt["rejects"], "lines")),
+    ],
+    "RP101": [
+        recast(lambda table: table.select(table.column_names[::-1])),
+        recast(lambda table: table.append_column("extra", table.column("length"))),
+        recast(
+            lambda table: table.set_column(3, "length", table.column("length").cast(pa.int64()))
+        ),
+        recast(lambda table: table.set_column(0, "input_ids", table.column("length"))),
+    ],
+    "RP102": [recast(nullable)],
+    "RP103": [],  # below: it takes an Arrow stream
+    "RP104": [
+        recast(lambda table: relabelled(table, layout=None)),
+        recast(lambda table: relabelled(table, format_version="1.1")),
+        recast(lambda table: relabelled(table, template_sha256="0" * 64)),
+    ],
+    "RP105": [
+        recast(
+            lambda table: pa.Table.from_pylist(
+                [tiny(-100, -100, 7, -100, -100)] * 1001, schema=table.schema
+            )
+        )
+    ],
+    "RP201": [
+        edit(lambda row: row["labels"].pop()),
+        edit(lambda row: row["position_ids"].append(0)),
+        edit(lambda row: add(row, "length")),
+        edit(lambda row: row.update({name: [] for name in row if name != "length"}, length=0)),
+    ],
+    "RP202": [
+        edit(lambda row: add(row["segment_start"], 0)),
+        edit(lambda row: row["segment_start"].__setitem__(1, row["segment_start"][2])),
+        edit(lambda row: row["segment_start"].__setitem__(-1, row["length"])),
+    ],
+    "RP203": [
+        edit(lambda row: row["segment_kind"].append(0)),
+        edit(lambda row: row["segment_message"].pop()),
+        edit(lambda row: row["segment_visible_until"].pop()),
+    ],
+    "RP204": [
+        edit(lambda row: row["sample_id"].append("one more")),
+        edit(lambda row: add(row["sample_start"], 0)),
+        edit(lambda row: row["sample_start"].__setitem__(1, row["length"])),
+    ],
+    "RP205": [edit(lambda row: add(row["sample_start"], 1))],
+    "RP206": [
+        edit(lambda row: add(row["segment_visible_until"], -1)),
+        edit(lambda row: add(row["segment_visible_until"], -1, -1)),
+        edit(lambda row: row["segment_visible_until"].__setitem__(0, row["length"])),
+    ],
+    "RP207": [edit(cross)],
+    "RP208": [
+        edit(lambda row: add(row["position_ids"], context(row))),
+        edit(lambda row: row.update(position_ids=list(range(row["length"])))),
+    ],
+    "RP209": [
+        edit(lambda row: add(row["labels"], trained(row))),
+        edit(lambda row: row["labels"].__setitem__(context(row), -1)),
+    ],
+    "RP210": [
+        edit(own("labels", lambda row: 0)),
+        edit(own("labels", lambda row: row["sample_start"][1])),
+    ],
+    "RP211": [edit(own("labels", branch))],
+    "RP212": [edit(lambda row: row.update(tiny(-100, -100, 7, -100, 7)))],
+    "RP213": [edit(lambda row: row["input_ids"].__setitem__(context(row), -1))],
+    "RP214": [edit(lambda row: row["segment_kind"].__setitem__(0, 4))],
+    "RP215": [edit(lambda row: row["segment_message"].__setitem__(0, -2))],
+}
+
+
+def numbered(damages: dict[str, list[Damage]]) -> list[Any]:
+    return [
+        pytest.param(code, damage, id=f"{code}-{number}")
+        for code, each in damages.items()
+        for number, damage in enumerate(each)
+    ]
+
+
+# --- the dataset by itself -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("layout", ["onepass", "npass"])
+def test_a_good_dataset_passes(good: Packed, good_npass: Packed, layout: str) -> None:
+    made = good if layout == "onepass" else good_npass
+    findings, counts = made.verify(), made.json("manifest.json")["counts"]
+    names = ("rows", "samples", "tokens", "trained_tokens")
+    assert (findings.total, findings.warnings) == (0, [])
+    assert findings.checked == {"shards": 2, **{name: counts[name] for name in names}}
+    assert (counts["packed"], counts["rejected"]) == (6, 1)
+    assert (counts["samples"] == 6) == (layout == "onepass")
+
+
+@pytest.mark.parametrize(("code", "damage"), numbered(DAMAGES))
+def test_one_damage_one_code(packed: Packed, code: str, damage: Damage) -> None:
+    damage(packed)
+    findings = packed.verify()
+    assert set(findings.counts) == {code}, [str(finding) for finding in findings.listed]
+    assert all(finding.file and finding.what for finding in findings.listed)
+
+
+def test_a_null_is_found(tmp_path: Path) -> None:
+    packed = pack_two(tmp_path, format="arrow", compression=None)
+    assert packed.verify().total == 0
+    table = read(packed.shards[0])
+    type_ = table.schema.field("input_ids").type
+    lists = table.column("input_ids").to_pylist()
+    values = pa.array(
+        [None, *itertools.chain.from_iterable(lists)][: sum(map(len, lists))], "int32"
+    )
+    offsets = pa.array([0, *itertools.accumulate(map(len, lists))], "int32")
+    column = pa.ListArray.from_arrays(offsets, values, type=type_)
+    write(packed.shards[0], table.set_column(0, table.schema.field("input_ids"), column))
+    seal(packed)
+    assert set(packed.verify().counts) == {"RP103"}
+
+
+def test_every_code_has_a_damage() -> None:
+    assert sorted(CODES) == sorted({*DAMAGES, *SOURCE_DAMAGES, "RP301", "RP302", "RP303"})
+
+
+def test_a_newer_minor_version_may_have_more(packed: Packed) -> None:
+    rejson("manifest.json", lambda manifest: manifest.update(format_version="1.7", new=1))(packed)
+    for path in packed.shards:
+        table = relabelled(read(path), format_version="1.7")
+        write(path, table.append_column("loss_weights", table.column("length")))
+    seal(packed)
+    assert packed.verify().total == 0
+
+
+def test_a_temporary_file_is_only_a_warning(packed: Packed) -> None:
+    name = "data/.train-00000-of-00001.parquet.1.tmp"
+    (packed.directory / name).write_bytes(b"half")
+    findings = packed.verify()
+    assert (findings.total, len(findings.warnings)) == (0, 1)
+    assert name in findings.warnings[0]
+
+
+def test_a_finding_says_where_it_is(packed: Packed) -> None:
+    table = read(packed.shards[1])
+    rows = table.to_pylist()
+    token = trained(rows[-1])
+    rows[-1]["labels"][token] += 1
+    write(packed.shards[1], pa.Table.from_pylist(rows, schema=table.schema))
+    seal(packed)
+    (finding,) = packed.verify().listed
+    first_shard = packed.json("manifest.json")["shards"][0]["rows"]
+    assert finding.row == first_shard + len(rows) - 1
+    assert (finding.sample, finding.token) == (rows[-1]["sample_id"][0], token)
+    assert finding.message is not None
+    assert rows[-1]["sample_id"][0] in str(finding)
+
+
+# --- rows, against the oracle --------------------------------------------------------------------
+
+tokens = st.integers(0, 3)
+texts = st.lists(tokens, min_size=1, max_size=5)
+conversations = st.lists(st.tuples(texts, texts), min_size=1, max_size=4)
+
+
+def columns(views: list[tuple[list[int], list[int]]], copies: int) -> Json:
+    """Lay out views, and put copies of the sample in one row."""
+    encoded = [
+        EncodedView(
+            np.array(prompt + completion, np.int32),
+            len(prompt),
+            np.array([0] * len(prompt) + [3] * len(completion), np.uint8),
+            np.full(len(prompt + completion), number, np.int32),
+        )
+        for number, (prompt, completion) in enumerate(views)
+    ]
+    (sample,) = lay_out("", encoded).samples
+    segments = sample.segments
+    row: Json = {name: [] for name in Row.__slots__}
+    for number in range(copies):
+        start = number * sample.length
+        row["input_ids"] += sample.input_ids.tolist()
+        row["position_ids"] += sample.position_ids.tolist()
+        row["labels"] += sample.labels.tolist()
+        row["segment_start"] += (segments.start + start).tolist()
+        row["segment_visible_until"] += (segments.visible_until + start).tolist()
+        row["segment_kind"] += segments.kind.tolist()
+        row["segment_message"] += segments.message.tolist()
+        row["sample_start"].append(start)
+        row["sample_id"].append(f"copy {number}")
+    return {**row, "length": copies * sample.length}
+
+
+def as_row(table: Json) -> Row:
+    kinds = {"segment_kind": np.uint8}
+    arrays = {
+        name: np.array(value, kinds.get(name, np.int32))
+        for name, value in table.items()
+        if name not in ("length", "sample_id")
+    }
+    return Row(**arrays, length=table["length"], sample_id=table["sample_id"])
+
+
+def sound(table: Json) -> bool:
+    """Whether the oracle finds nothing wrong."""
+    try:
+        pairs = oracle.check_samples(table)
+    except AssertionError:
+        return False
+    return all(count == 1 for sample in pairs for count in sample.values())
+
+
+@given(views=conversations, copies=st.integers(1, 2), data=st.data())
+def test_rows_are_judged_as_the_oracle_judges_them(
+    views: list[tuple[list[int], list[int]]], copies: int, data: st.DataObject
+) -> None:
+    try:
+        table = columns(views, copies)
+    except RecordError:
+        return
+    assert sound(table)
+    assert check_row(as_row(table))[0] == []
+    name = data.draw(
+        st.sampled_from(
+            "input_ids position_ids labels segment_start segment_visible_until sample_start".split()
+        )
+    )
+    at = data.draw(st.integers(0, len(table[name]) - 1))
+    value = data.draw(st.integers(0, table["length"] + 1) | st.just(-100))
+    if name == "input_ids":
+        value = abs(value)
+    table[name][at] = value
+    faults, paths = check_row(as_row(table))
+    assert (faults == []) == (paths is not None) == sound(table), (table, faults)
+
+
+@given(views=conversations, copies=st.integers(1, 2))
+def test_equal_paths_are_equal_prefixes(
+    views: list[tuple[list[int], list[int]]], copies: int
+) -> None:
+    try:
+        table = columns(views, copies)
+    except RecordError:
+        return
+    row = as_row(table)
+    paths = check_row(row)[1]
+    assert paths is not None
+    visible = oracle.visible(table)
+    for token in range(row.length):
+        seen = np.flatnonzero(visible[token])
+        prefix = row.input_ids[seen[np.argsort(row.position_ids[seen])]]
+        assert np.array_equal(paths.seen[token], view_paths(prefix, 0).seen[-1])
+        if row.trained[token]:
+            assert np.array_equal(paths.predicted[token], paths.seen[token])
+        assert paths.leaf[token] == (visible[:, token].sum() == 1)
+    by_path = {
+        path.tobytes() for view in views for path in view_paths(np.array(sum(view, [])), 0).seen
+    }
+    assert {path.tobytes() for path in paths.seen} == by_path
+
+
+def test_a_trained_path_is_what_the_token_before_sees() -> None:
+    """Rule 8 broken: token 3 follows token 0 in the tree, but is predicted from token 2."""
+    ids, positions = np.array([5, 6, 7, 8]), np.array([0, 1, 2, 1])
+    paths = row_paths(
+        ids,
+        positions,
+        segments=(np.array([0, 1, 3]), np.array([1, 3, 4]), np.array([4, 3, 4])),
+        sample_start=np.array([0]),
+        trained=np.array([False, False, True, True]),
+    )
+    assert np.array_equal(paths.seen[3], view_paths(np.array([5, 8]), 1).seen[-1])
+    assert not np.array_equal(paths.predicted[3], paths.seen[3])
+
+
+# --- against the source --------------------------------------------------------------------------
+
+
+def resource(at: int, change: Callable[[list[bytes]], None]) -> Damage:
+    """Change the lines of an input."""
+
+    def damage(packed: Packed) -> None:
+        lines = packed.inputs[at].read_bytes().splitlines()
+        change(lines)
+        packed.inputs[at].write_bytes(b"".join(line + b"\n" for line in lines))
+
+    return damage
+
+
+def rerecord(at: int, line: int, change: Change) -> Damage:
+    """Change a record of an input."""
+
+    def change_line(lines: list[bytes]) -> None:
+        record = json.loads(lines[line])
+        change(record)
+        lines[line] = json.dumps(record).encode()
+
+    return resource(at, change_line)
+
+
+def reject(change: Change) -> Damage:
+    """Change the reject, and what its receipt and the manifest say of it."""
+
+    def damage(packed: Packed) -> None:
+        line = json.loads((packed.directory / "rejects.jsonl").read_text())
+        change(line)
+        content = json.dumps(line).encode() + b"\n"
+        for name in ("rejects.jsonl", REJECTS):
+            (packed.directory / name).write_bytes(content)
+        recount(lambda counts: counts.update(rejects={line["reason"]: 1}))(packed)
+        known = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+        rejson("receipts/00000.json", lambda receipt: receipt["rejects"].update(known))(packed)
+
+    return damage
+
+
+def drop_sample(packed: Packed) -> Json:
+    """Drop the last sample of the second shard's last row, which has several."""
+    table = read(packed.shards[1])
+    rows = table.to_pylist()
+    row = rows[-1]
+    assert len(row["sample_id"]) > 1
+    start = row["sample_start"].pop()
+    first = row["segment_start"].index(start)
+    dropped = {"id": row["sample_id"].pop()}
+    for name in ("input_ids", "position_ids", "labels"):
+        del row[name][start:]
+    for name in ("segment_start", "segment_visible_until", "segment_kind", "segment_message"):
+        del row[name][first:]
+    row["length"] = start
+    write(packed.shards[1], pa.Table.from_pylist(rows, schema=table.schema))
+    seal(packed, recount=True)
+    return dropped
+
+
+def forget(record: Json) -> None:
+    for message in record["messages"]:
+        message["train"] = False
+
+
+def reply(record: Json) -> None:
+    record["messages"][1]["content"] += " Indeed."
+
+
+SOURCE_DAMAGES: dict[str, list[Damage]] = {
+    "RP304": [
+        resource(1, lambda lines: lines.append(chats()["ab-test"])),
+        resource(1, lambda lines: lines.insert(0, chats()["ab-test"])),
+        resource(1, lambda lines: lines.append(b'{"messages": 3}')),
+        resource(1, lambda lines: lines.append(lines[0])),
+        drop_sample,
+    ],
+    "RP305": [
+        resource(0, lambda lines: lines.pop()),
+        resource(1, lambda lines: lines.pop(0)),
+    ],
+    "RP306": [
+        resource(0, lambda lines: lines.__setitem__(0, b"")),
+        reject(lambda line: line.update(where=line["where"] + "9")),
+    ],
+    "RP307": [reject(lambda line: line.update(reason="overlong"))],
+    "RP308": [rerecord(0, 1, forget)],
+    "RP309": [
+        edit(swap),
+        edit(lambda row: add(row["input_ids"], context(row))),
+        rerecord(0, 1, reply),
+        rerecord(1, 0, lambda record: record["messages"].pop()),
+        rerecord(1, 2, lambda record: record["messages"].pop(0)),
+    ],
+    "RP310": [
+        edit(untrain, recount=True),
+        edit(own("labels", lambda row: branch(row) + 1), recount=True),
+        rerecord(0, 1, lambda record: record["messages"][1].update(train=False)),
+    ],
+    "RP311": [
+        recount(lambda counts: add(counts, "views")),
+        recount(lambda counts: add(counts, "naive_tokens", -1)),
+        recount(lambda counts: add(counts, "missing_reasoning")),
+    ],
+}
+
+
+@pytest.mark.parametrize("layout", ["onepass", "npass"])
+def test_a_good_dataset_is_its_source(good: Packed, good_npass: Packed, layout: str) -> None:
+    made = good if layout == "onepass" else good_npass
+    findings, counts = made.compare(), made.json("manifest.json")["counts"]
+    assert (findings.total, findings.warnings) == (0, [])
+    assert {name: findings.checked[name] for name in ("records", "rejects", "conversations")} == {
+        "records": 7,
+        "rejects": 1,
+        "conversations": 6,
+    }
+    assert findings.checked["views"] == counts["views"]
+    assert findings.checked["naive_tokens"] == counts["naive_tokens"]
+
+
+@pytest.mark.parametrize(("code", "damage"), numbered(SOURCE_DAMAGES))
+def test_one_damage_one_code_against(packed: Packed, code: str, damage: Damage) -> None:
+    damage(packed)
+    assert packed.verify().total == 0, "the dataset by itself is sound"
+    findings = packed.compare()
+    assert findings.counts == {code: 1}, [str(finding) for finding in findings.listed]
