@@ -31,9 +31,9 @@ from reasonpack.probe import (
     user,
 )
 from reasonpack.switch import think_tag
-from reasonpack.template import ChatTemplate
 
 __all__ = [
+    "Lead",
     "Stop",
     "around_calls",
     "around_text_and_calls",
@@ -83,7 +83,7 @@ def find_header(probe: Probe, thinking: Variables, not_thinking: Variables) -> s
         before(probe, thinking, last, mark),
     ]
     header = common_start(texts, probe.added_tokens)
-    opening, _ = think_tag(probe.template)
+    opening, _ = think_tag(probe)
     return header.partition(opening)[0] if opening else header
 
 
@@ -110,7 +110,7 @@ def find_delimiters(
             _without_common_end(closer, bare, probe.added_tokens),
             True,
         )
-    return "", _conventional_closer(probe.template, prompt_opener), False
+    return "", _conventional_closer(probe, prompt_opener), False
 
 
 def _without_common_end(text: str, other: str, added_tokens: Sequence[str]) -> str:
@@ -123,13 +123,13 @@ def _without_common_end(text: str, other: str, added_tokens: Sequence[str]) -> s
     return text[: len(text) - len(common_start([text[::-1], other[::-1]], backwards))]
 
 
-def _conventional_closer(template: ChatTemplate, prompt_opener: str) -> str:
+def _conventional_closer(probe: Probe, prompt_opener: str) -> str:
     r"""Return the closer for a template that never shows reasoning but has it opened.
 
     Line breaks are as the generation prompt has them: `<think>\n` goes with
     `\n</think>\n\n`, `<think>` with `</think>`.
     """
-    opening, closing = think_tag(template)
+    opening, closing = think_tag(probe)
     if not opening or not prompt_opener.rstrip().endswith(opening):
         return ""
     return f"\n{closing}\n\n" if prompt_opener.endswith("\n") else closing
@@ -149,43 +149,61 @@ def first_tag(text: str, added_tokens: Sequence[str]) -> str:
 # --- around content and calls ---------------------------------------------------------
 
 
-def before_content(probe: Probe, variables: Variables, header: str, mark: str) -> str:
-    """Return what stands before an answer without reasoning, behind any empty block.
+@dataclass(frozen=True, slots=True)
+class Lead:
+    """What may precede a response: the header, and a block of reasoning.
 
-    `mark` is the tag that closes reasoning.
+    Attributes:
+        header: of the message.
+        opener: what the generation prompt adds to it.
+        tag: what closes reasoning; empty if nothing does.
     """
+
+    header: str
+    opener: str
+    tag: str
+
+    def cut(self, text: str) -> str:
+        """Return what stands behind the header and any empty block."""
+        text = text.removeprefix(self.header)
+        if self.tag and self.tag in text:
+            return text.rpartition(self.tag)[2].lstrip()
+        return text.removeprefix(self.opener) if self.tag else text
+
+
+def before_content(probe: Probe, variables: Variables, lead: Lead) -> str:
+    """Return what stands before the content of an answer without reasoning."""
     text = probe.render([user(), answer(reasoning=False)], variables)
-    return _behind(before(probe, variables, text, ANSWER).removeprefix(header), mark)
+    return lead.cut(before(probe, variables, text, ANSWER))
 
 
-def around_calls(probe: Probe, variables: Variables, header: str, mark: str) -> str:
+def around_calls(probe: Probe, variables: Variables, lead: Lead) -> str:
     """Return what stands before the name, or the id, of a tool called without further words."""
     starts = [
-        _behind(before(probe, variables, text, CALL).removeprefix(header), mark)
+        lead.cut(before(probe, variables, text, CALL))
         for text in _with_two_ids(probe, variables, None)
     ]
+    # Some number the calls of a conversation.
+    later = probe.render([user(), call(), result(), call()], variables).rpartition(RESULT)[2]
+    behind, found, _ = later.partition(CALL)
+    if found and lead.header and lead.header in behind:
+        starts.append(lead.cut(lead.header + behind.rpartition(lead.header)[2]))
     return common_start(starts, probe.added_tokens)
 
 
-def around_text_and_calls(
-    probe: Probe, variables: Variables, header: str, mark: str
-) -> tuple[str, str]:
+def around_text_and_calls(probe: Probe, variables: Variables, lead: Lead) -> tuple[str, str]:
     """Return what stands before the content beside tool calls, and between the two."""
     texts = list(_with_two_ids(probe, variables, ANSWER))
     gaps = [text.rpartition(USER)[2].partition(ANSWER)[2].partition(CALL) for text in texts]
     if not all(found for _, found, _ in gaps):
         return "", ""  # the content is not shown, or behind the calls
-    start = _behind(before(probe, variables, texts[0], ANSWER).removeprefix(header), mark)
+    start = lead.cut(before(probe, variables, texts[0], ANSWER))
     return start, common_start([gap for gap, _, _ in gaps], probe.added_tokens)
 
 
 def _with_two_ids(probe: Probe, variables: Variables, content: str | None) -> Iterator[str]:
     for id_ in ("call00000", "xyzw99999"):
         yield probe.render([user(), call(content, ids=[id_])], variables)
-
-
-def _behind(text: str, mark: str) -> str:
-    return text.rpartition(mark)[2].lstrip() if mark and mark in text else text
 
 
 # --- stops ----------------------------------------------------------------------------
@@ -234,7 +252,7 @@ def _end_of_calls(
     results = [result() for _ in message.tool_calls]
     gap = probe.render([user(), message, *results], variables).partition(RESULT)[0]
     gap = gap.rpartition(CALLED)[2]
-    if answer_stop.shown and answer_stop.token in tail:
+    if answer_stop.token in tail:
         return Stop(answer_stop.token, after=tail.partition(answer_stop.token)[2])
     if answer_stop.shown:
         return _find_stop(tail, gap, probe.added_tokens)

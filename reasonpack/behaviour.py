@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from reasonpack.anatomy import (
+    Lead,
     Stop,
     around_calls,
     around_text_and_calls,
@@ -132,8 +133,10 @@ def learn(
     prompt_opener = prompt_end(probe, thinking).removeprefix(header)
     check_prompt(probe, thinking)
     opener, closer, seen = find_delimiters(probe, thinking, header, prompt_opener)
-    mark = first_tag(closer, added_tokens)
-    before_answer = before_content(probe, not_thinking, header, mark)
+    tag = first_tag(closer, added_tokens)
+    before_answer = before_content(probe, not_thinking, Lead(header, prompt_opener, tag))
+    closer = _without_end(closer, before_answer)
+    lead = Lead(header, prompt_opener, closer.strip())
     stop, after_answer = find_answer_stop(probe, not_thinking)
     return Behaviour(
         forms=probe.forms,
@@ -143,11 +146,11 @@ def learn(
         prompt_opener=prompt_opener,
         prompt_closed=prompt_end(probe, not_thinking).removeprefix(header),
         opener=opener,
-        closer=_without_end(closer, before_answer),
+        closer=closer,
         shows_reasoning=seen,
         answer=(before_answer, after_answer),
-        call=around_calls(probe, not_thinking, header, mark),
-        text_call=around_text_and_calls(probe, not_thinking, header, mark),
+        call=around_calls(probe, not_thinking, lead),
+        text_call=around_text_and_calls(probe, not_thinking, lead),
         answer_stop=stop,
         call_stop=find_call_stop(probe, not_thinking, stop),
         ends=_ends(probe, not_thinking),

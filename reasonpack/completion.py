@@ -55,35 +55,46 @@ def find_completion(
         and nothing but it.
     """
     opened = _opened(prompt, behaviour)
-    if full.startswith(prompt):
-        text = opened + full[len(prompt) :]
-        found = _continued(opened, _cut_stop(text, message, behaviour), message, behaviour)
+    for last in _last_messages(prompt, full, opened, behaviour):
+        text = _cut_stop(last, message, behaviour)
+        found = _continued(opened, text, message, behaviour) if text else None
+        if text and found is None:
+            found = _composed(opened, text, message, behaviour)
         if found is not None:
             return found
-    header = behaviour.header
-    at = full.rfind(header) if header else -1
-    while at >= 0:
-        last = _cut_stop(full[at + len(header) :], message, behaviour)
-        found = _continued(opened, last, message, behaviour)
-        found = found or _composed(opened, last, message, behaviour)
-        if found is not None:
-            return found
-        at = full.rfind(header, 0, at)
     return None
 
 
+def _last_messages(prompt: str, full: str, opened: str, behaviour: Behaviour) -> Iterator[str]:
+    """Yield what may be the message, header cut off, at the end of a rendering."""
+    before = prompt[: len(prompt) - len(opened)]
+    if full.startswith(before):
+        yield full[len(before) :]
+    header = behaviour.header
+    begins = bool(header) and before.endswith(header)
+    at = full.rfind(header) if begins else -1
+    while at >= 0:
+        yield full[at + len(header) :]
+        at = full.rfind(header, 0, at)
+
+
 def _opened(prompt: str, behaviour: Behaviour) -> str:
-    """Return what the generation prompt adds to the header."""
-    known = {behaviour.prompt_opener, behaviour.prompt_closed}
+    """Return what the generation prompt adds to the header, or to a tool's result."""
+    whole = behaviour.prompt_opener + behaviour.opener
+    known = {behaviour.prompt_opener, behaviour.prompt_closed, whole}
     for opened in sorted(known, key=len, reverse=True):
-        if prompt.endswith(behaviour.header + opened):
+        if behaviour.header and prompt.endswith(behaviour.header + opened):
+            return opened
+    for opened in sorted(known, key=len, reverse=True) if behaviour.closer else ():
+        if opened.strip() and prompt.endswith(opened):
             return opened
     return ""
 
 
 def _is_open(opened: str, behaviour: Behaviour) -> bool:
     """Whether what the generation prompt adds to the header leaves reasoning open."""
-    return bool(behaviour.closer and opened) and opened == behaviour.prompt_opener
+    whole = behaviour.prompt_opener + behaviour.opener
+    return bool(behaviour.closer and opened) and opened in {behaviour.prompt_opener, whole}
 
 
 def _cut_stop(text: str, message: Message, behaviour: Behaviour) -> str:
@@ -130,7 +141,8 @@ def _composed(opened: str, last: str, message: Message, behaviour: Behaviour) ->
         # A prompt that closes the reasoning cannot be followed by some.
         if not behaviour.closer or not (is_open or opened == behaviour.prompt_opener == ""):
             return None
-        lead = behaviour.opener + reasoning + behaviour.closer
+        whole = behaviour.prompt_opener + behaviour.opener
+        lead = whole.removeprefix(opened) + reasoning + behaviour.closer
     elif is_open:
         lead = behaviour.closer
     body = last[start:]

@@ -148,7 +148,7 @@ def read_messages(messages: Any, path: str, *, train: bool = True) -> list[Messa
 
 def _message(raw: dict[str, Any], fields: _Fields, path: str, train: bool) -> Message:
     said = _same(path, ("role", "from"), (fields.role, fields.from_))
-    role = _role(said, path)
+    role = _role(said, path, key="role" if fields.from_ is None else "from")
     at = f"{path}.{'value' if fields.content is None else 'content'}"
     content, reasoning = _content(fields, path, at=at)
     calls: tuple[ToolCall, ...] = ()
@@ -185,13 +185,13 @@ def _same(path: str, names: tuple[str, ...], values: tuple[Any, ...]) -> Any:
     return given[0]
 
 
-def _role(said: str | None, path: str) -> str:
+def _role(said: str | None, path: str, *, key: str) -> str:
     if said is None:
         raise RecordError("missing", path, "no role, expected one", fix=_ROLE_FIX)
     role = ROLES.get(said)
     if role is None:
         what = f"unknown role {quoted(said)}, expected a known one"
-        raise RecordError("role", f"{path}.role", what, fix=_ROLE_FIX)
+        raise RecordError("role", f"{path}.{key}", what, fix=_ROLE_FIX)
     return role
 
 

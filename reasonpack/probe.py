@@ -37,15 +37,16 @@ __all__ = [
     "user",
 ]
 
-USER, REASON, ANSWER, CALL, CALLED, RESULT, NEXT = (
-    f"zq{name}qz" for name in ("user", "reason", "answer", "call", "called", "result", "next")
+USER, REASON, ANSWER, CALL, CALLED, RESULT, NEXT, _TOOL = (
+    f"zq{name}qz"
+    for name in ("user", "reason", "answer", "call", "called", "result", "next", "tool")
 )
 REASONING_FIELDS = ("reasoning_content", "reasoning", "thinking", "thought")
 INLINE = ("<think>\n{}\n</think>\n\n", "{}\n</think>\n\n")
 """How reasoning is written into the content; the latter where the template opens the block."""
 _ID = "call00000"
 _PARAMETERS = {"type": "object", "properties": {"key": {"type": "string", "description": "key"}}}
-_FUNCTION = {"name": CALL, "description": "probe", "parameters": _PARAMETERS}
+_FUNCTION = {"name": _TOOL, "description": "probe", "parameters": _PARAMETERS}
 _TOOLS = [{"type": "function", "function": _FUNCTION}]
 
 
@@ -176,8 +177,11 @@ def before(probe: Probe, variables: Mapping[str, Any], text: str, mark: str) -> 
     between, found, _ = text.rpartition(USER)[2].partition(mark)
     if not found:
         return ""
-    end = probe.render([user()], variables).rpartition(USER)[2]
-    return between[len(common_start([between, end], probe.added_tokens)) :]
+    starts = []
+    for tools in (False, True):  # some describe the tools in the user's message
+        end = replace(probe, needs_tools=tools).render([user()], variables).rpartition(USER)[2]
+        starts.append(common_start([between, end], probe.added_tokens))
+    return between[len(max(starts, key=len)) :]
 
 
 def prompt_end(probe: Probe, variables: Mapping[str, Any]) -> str:

@@ -13,15 +13,14 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from reasonpack.probe import ANSWER, REASON, USER, Probe, answer, prompt_end, user
-from reasonpack.template import ChatTemplate
+from reasonpack.probe import ANSWER, REASON, USER, Probe, answer, call, prompt_end, user
 
 __all__ = ["find_switch", "opens", "think_tag"]
 
 Variables = Mapping[str, Any]
 SWITCHES = frozenset({"enable_thinking", "thinking"})
 """Variables that switch thinking even where they change nothing but the system text."""
-_CLOSING_TAG = re.compile(r"</(\w*:?think\w*)>")
+_CLOSING_TAG = re.compile(r"</(\w*:?think[\w:]*)>")
 
 
 def find_switch(probe: Probe) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -107,12 +106,15 @@ def _plain(probe: Probe, variables: Variables, closer: str) -> bool:
 
 def opens(probe: Probe, variables: Variables) -> bool:
     """Whether the generation prompt ends in the tag that opens reasoning."""
-    opener, _ = think_tag(probe.template)
+    opener, _ = think_tag(probe)
     prompt = probe.render([user()], variables, prompt=True)
     return bool(opener) and prompt.rstrip().endswith(opener)
 
 
-def think_tag(template: ChatTemplate) -> tuple[str, str]:
-    """Return the think tag that the template's source closes, opened and closed."""
-    found = _CLOSING_TAG.search(template.source)
+def think_tag(probe: Probe) -> tuple[str, str]:
+    """Return the think tag that the template closes, opened and closed; empty if it has none."""
+    stories = [[user(), answer(reasoning=True)], [user(), call(None, REASON)]]
+    texts = [probe.render(story, {}).rpartition(USER)[2] for story in stories]
+    closed = (_CLOSING_TAG.search(text) for text in (*texts, probe.template.source))
+    found = next((match for match in closed if match), None)
     return (f"<{found[1]}>", found[0]) if found else ("", "")

@@ -152,11 +152,7 @@ def _build_view(
         raise
     found = find_completion(prompt, full, message, behaviour)
     if found is None:
-        raise _unfit(
-            rendering,
-            index,
-            f"does not show the message whole, or not after its prompt {_difference(prompt, full)}",
-        )
+        raise _misfit(rendering, index, prompt, full, message)
     completion, response = found.text, found.response
     if found.block and not reasoned:
         if rendering.missing_reasoning == "skip-loss":
@@ -191,13 +187,38 @@ def _check_context(
             )
 
 
-def _unfit(rendering: Rendering, index: int, what: str, *, reason: str = "view") -> RecordError:
+def _misfit(
+    rendering: Rendering, index: int, prompt: str, full: str, message: Message
+) -> RecordError:
+    """Say why no completion was found."""
+    behaviour = rendering.behaviour
+    content, fix = (message.content or "").strip(), ""
+    missing = [call.name for call in message.tool_calls if call.name not in full]
+    if (message.reasoning or "").strip() and not behaviour.closer:
+        what = "has no place for reasoning, which this message has"
+        fix = "remove the reasoning, or say with --template-behaviour what opens and closes it"
+    elif content and content not in full:
+        what = "does not show the content of this message"
+    elif missing:
+        what = f"does not show this message's call of {missing[0]!r}"
+    elif message.tool_calls and not behaviour.call_stop.token:
+        what = "ends a message with tool calls in no way that can be relied on"
+    else:
+        difference = _difference(prompt, full)
+        what = f"does not show the message whole, or not after its prompt {difference}"
+    return _unfit(rendering, index, what, fix=fix)
+
+
+def _unfit(
+    rendering: Rendering, index: int, what: str, *, reason: str = "view", fix: str = ""
+) -> RecordError:
     return RecordError(
         reason,
         f"messages[{index}]",
         f"the chat template ({rendering.template.name}) {what}, expected what the model would "
         "have seen and written",
-        fix='set "train": false on the message to keep it as context, or use another template',
+        fix=fix
+        or 'set "train": false on the message to keep it as context, or use another template',
     )
 
 

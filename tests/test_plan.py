@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -339,6 +340,24 @@ def test_a_parquet_file_damaged_behind_its_footer_is_refused(tmp_path: Path) -> 
     path.write_bytes(b"PAR1" + b"\xff" * 200 + whole[204:])
     with pytest.raises(StorageError, match="expected a whole Parquet file"):
         records(units, path)
+
+
+def test_garbled_parquet_is_refused_or_read(tmp_path: Path) -> None:
+    """No error but StorageError comes out."""
+    path = tmp_path / "chats.parquet"
+    write_rows(path, [{"id": number, "prompt": "x" * number} for number in range(60)], group=20)
+    whole, random = path.read_bytes(), np.random.default_rng(3)
+    refused: list[str] = []
+    for _ in range(300):
+        garbled = bytearray(whole)
+        garbled[random.integers(4, len(whole))] ^= 1 << int(random.integers(8))
+        path.write_bytes(garbled)
+        try:
+            records(planned(path, unit_bytes=1), path)
+        except StorageError as error:
+            refused.append(str(error))
+    assert len(refused) > 50
+    assert all(text.startswith(f"{path}: ") for text in refused)
 
 
 def test_columns_of_no_interest_do_no_harm(tmp_path: Path) -> None:

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import re
-import shlex
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -17,33 +13,17 @@ ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / "README.md").read_text("utf-8")
 
 
-def run(command: str, cwd: Path) -> str:
-    program, *arguments = shlex.split(command)
-    assert program == "reasonpack"
-    done = subprocess.run(
-        [sys.executable, "-m", "reasonpack", *arguments],
-        cwd=cwd,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-        encoding="utf-8",
-        env={**os.environ, "NO_COLOR": "1", "PYTHONIOENCODING": "utf-8", "COLUMNS": "80"},
-    )
-    return done.stdout
-
-
 def test_console_blocks_print_what_they_show(tmp_path: Path) -> None:
     """The sessions are run in order, in a directory that has nothing but the fixtures."""
     shutil.copytree(ROOT / "fixtures", tmp_path / "fixtures")
     sessions = readme.sessions()
     assert sessions
     for command, shown in sessions:
-        printed = run(command, tmp_path)
+        printed, wanted = readme.masked(readme.run(command, tmp_path)), readme.masked(shown)
         if shown.endswith("…\n"):
-            assert printed.startswith(shown[: -len("…\n")]), command
+            assert printed.startswith(wanted[: -len("…\n")]), command
         else:
-            assert printed == shown, command
+            assert printed == wanted, command
 
 
 def test_the_first_two_blocks_set_everything_up() -> None:
@@ -63,7 +43,7 @@ def test_every_command_is_in_the_readme() -> None:
 def test_every_option_in_the_readme_exists() -> None:
     from reasonpack.cli import COMMANDS
 
-    helps = "".join(run(f"reasonpack {command} --help", ROOT) for command in COMMANDS)
+    helps = "".join(readme.run(f"reasonpack {command} --help", ROOT) for command in COMMANDS)
     prose = re.sub(r"^```sh\n.*?^```$", "", TEXT, flags=re.MULTILINE | re.DOTALL)
     known = set(re.findall(r"--[a-z][a-z-]+", helps))
     for option in set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", prose)):

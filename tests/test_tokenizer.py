@@ -26,9 +26,11 @@ from hypothesis import HealthCheck, Phase, find, given, settings
 from hypothesis import strategies as st
 from tokenizers import AddedToken, decoders, models, normalizers, pre_tokenizers, processors
 
+from reasonpack import cutting
 from reasonpack import tokenizer as module
+from reasonpack.cutting import CutRule, longest_first
 from reasonpack.errors import TokenizerError, UsageError
-from reasonpack.tokenizer import CutRule, Tokenizer, load_tokenizer, longest_first
+from reasonpack.tokenizer import Tokenizer, load_tokenizer
 
 WORDS = r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 # Merges that reach across whatever may stand beside an added token.
@@ -392,9 +394,9 @@ def test_planted_fault_is_found(fault: str) -> None:
 
 def test_load_checks_its_own_argument(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     metaspace("first", unigram).save(str(tmp_path / "tokenizer.json"))
-    argued = module._argued_rule
+    argued = cutting._argued_rule
     monkeypatch.setattr(
-        module, "_argued_rule", lambda *given: dataclasses.replace(argued(*given), leads=False)
+        cutting, "_argued_rule", lambda *given: dataclasses.replace(argued(*given), leads=False)
     )
     tokenizer = load_tokenizer(tmp_path)
     assert not tokenizer.cuts
@@ -444,7 +446,7 @@ def test_post_processor_that_repeats_the_text(tmp_path: Path, single: str) -> No
 
 
 def test_component_that_is_not_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_LOCAL_NORMALIZERS", "NFD NFKC")
+    monkeypatch.setattr(cutting, "_LOCAL_NORMALIZERS", "NFD NFKC")
     assert load_tokenizer(saved(tmp_path, nfc())).cut_reason == (
         "whole: normalizer NFC is not known to be local"
     )
@@ -461,11 +463,17 @@ def test_flags_that_make_the_library_panic(tmp_path: Path) -> None:
         loaded.encode_batch(["<r>   b"])
 
 
-@pytest.mark.parametrize("tokens", [["a" * 600_000], ["a" * i for i in range(1, 600)]])
-def test_added_tokens_beyond_measure(tmp_path: Path, tokens: list[str]) -> None:
+@pytest.mark.parametrize(("limit", "count"), [(1000, 50), (10**6, 600)])
+def test_added_tokens_beyond_measure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: int, count: int
+) -> None:
+    """Too many characters, and tokens that begin one another too deeply for a pattern."""
+    monkeypatch.setattr(cutting, "_MAX_ADDED_CHARS", limit)
     tokenizer = byte_bpe()
-    add(tokenizer, *tokens)
-    assert load_tokenizer(saved(tmp_path, tokenizer)).cut_reason.startswith("whole: its added tok")
+    add(tokenizer, *("a" * length for length in range(1, count)))
+    loaded = load_tokenizer(saved(tmp_path, tokenizer))
+    assert loaded.cut_reason.startswith("whole: its added tokens")
+    assert loaded.cut("aab") == ["aab"]
 
 
 def test_tokenizer_that_fails_on_plain_text(tmp_path: Path) -> None:
@@ -683,13 +691,16 @@ BAD_FILES = {
     "not UTF-8": (b'{"model": {"\xff": 1}}', "is not JSON "),
     "an array": (b"[]", "is no tokenizer.json .*Fix: Check the path"),
     "no model": (b'{"version": "1.0"}', "is no tokenizer.json .*missing required field `model`"),
-    "another model": (b'{"model": {"type": "X"}}', "`tokenizers` was given .* refuses"),
+    "another model": (
+        b'{"model": {"type": "X"}}',
+        "`tokenizers` refuses the file .*, expected one that it can load",
+    ),
     "no content": (b'{"model": {}, "added_tokens": [{"id": 1}]}', r"added_tokens\[0\]|\.\.\.\]"),
     "deep array": (b"[" * 200_000, "is no tokenizer.json|is not JSON "),
     "deep object": (b'{"model": ' + b'{"a": ' * 200_000, "is not JSON "),
-    "deep normalizer": (nested(200), "`tokenizers` was given .*recursion limit"),
+    "deep normalizer": (nested(200), "`tokenizers` refuses .*recursion limit"),
     "deeper normalizer": (nested(50_000), "is not JSON .*recursion"),
-    "panic": (panicking(), "`tokenizers` was given .*PanicException"),
+    "panic": (panicking(), "`tokenizers` refuses .*PanicException"),
     "LFS pointer": (b"version https://git-lfs.example/spec/v1\noid sha256:0\n", "git lfs pull"),
 }
 
@@ -705,12 +716,6 @@ def test_bad_file(tmp_path: Path, name: str) -> None:
     assert ", expected " in str(raised.value)
     assert ". Fix: " in str(raised.value)
     assert "\n" not in str(raised.value)
-
-
-def test_panic_while_encoding(tmp_path: Path) -> None:
-    path = saved(tmp_path, byte_bpe(), pre_tokenizer={"type": "FixedLength", "length": 0})
-    with pytest.raises(TokenizerError, match=r"cannot encode.*PanicException"):
-        load_tokenizer(path).encode_batch(["ab"])
 
 
 def test_interrupt_stays_an_interrupt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -84,6 +84,11 @@ def _size(_: click.Context, parameter: click.Parameter, text: str) -> int:
     "for each of its leaves.",
 )
 @click.option(
+    "--force-onepass",
+    is_flag=True,
+    help="Write the onepass layout even if config.json names a model with recurrent layers.",
+)
+@click.option(
     "--missing-reasoning",
     type=click.Choice(["skip-loss", "empty-think", "error"]),
     default="skip-loss",

@@ -12,6 +12,7 @@ from reasonpack.behaviour import learn, override
 from reasonpack.conversation import Conversation
 from reasonpack.errors import UsageError
 from reasonpack.layout import Layout
+from reasonpack.model import read_architecture
 from reasonpack.shard import ShardFormat
 from reasonpack.storage import fetched
 from reasonpack.template import ChatTemplate, load_template
@@ -46,6 +47,7 @@ class Options:
     template_behaviour: str = "{}"
     date: str | None = None
     layout: Layout = "onepass"
+    force_onepass: bool = False
     train_on: TrainOn = "all"
     missing_reasoning: MissingReasoning = "skip-loss"
     train_empty_think: bool = False
@@ -67,12 +69,14 @@ class Context:
         without_tools: how conversations without tools become text.
         with_tools: how those with tools do.
         max_position: tokens of the longest view allowed; None for no limit.
+        notes: what the user should know about the model.
     """
 
     tokenizer: Tokenizer
     without_tools: Rendering
     with_tools: Rendering
     max_position: int | None
+    notes: tuple[str, ...]
 
     def rendering(self, conversation: Conversation) -> Rendering:
         """Return how this conversation becomes text."""
@@ -105,7 +109,29 @@ def load_context(options: Options) -> Context:
     without = _rendering(plain, tokenizer, options)
     with_tools = without if tools is plain else _rendering(tools, tokenizer, options)
     limit = options.max_position or tokenizer.model_max_length or options.max_length
-    return Context(tokenizer, without, with_tools, limit)
+    return Context(tokenizer, without, with_tools, limit, _check_model(tokenizer, options))
+
+
+def _check_model(tokenizer: Tokenizer, options: Options) -> tuple[str, ...]:
+    """Refuse the onepass layout for a model that it is wrong for; return what to note.
+
+    Raises:
+        UsageError: the model has layers that carry state along the row.
+    """
+    architecture = read_architecture(tokenizer.directory)
+    if architecture is None or options.layout == "npass":
+        return ()
+    if architecture.recurrent and not options.force_onepass:
+        raise UsageError(
+            f"{tokenizer.directory}/config.json: {architecture.recurrent}, expected attention "
+            "layers only: others carry state along the row, so that the branches of a onepass row "
+            "leak into each other. Fix: pass --layout npass, or --force-onepass if you train "
+            "another model."
+        )
+    if architecture.sliding_window is None:
+        return ()
+    window = f"{architecture.sliding_window:,}"
+    return (f"the model has a sliding window of {window}: measure it in position_ids",)
 
 
 def _rendering(template: ChatTemplate, tokenizer: Tokenizer, options: Options) -> Rendering:

@@ -89,8 +89,11 @@ def _by_kernel(path: Path) -> Iterator[None]:
             yield
         return
     try:
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, msgspec.json.encode(_me()), 0)
+        try:
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, msgspec.json.encode(_me()), 0)
+        except OSError as error:
+            raise unwritable(path, error) from error
         yield
     finally:
         with contextlib.suppress(OSError):

@@ -197,6 +197,8 @@ def _opened(
 ) -> Iterator[tuple[Plan, Job]]:
     """Hold an output directory with a plan in it that is the one of this run."""
     context = load_context(options)
+    for note in context.notes:
+        run.watch.on_note(note)
     named = named_inputs(inputs)
     name = f"-{part[0]:05d}-of-{part[1]:05d}" if part else ""
     with (

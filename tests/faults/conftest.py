@@ -1,8 +1,54 @@
-"""Tests in this directory use the modules of the directory above."""
+"""Forks of one process, to be killed; and what an undisturbed run writes."""
 
 from __future__ import annotations
 
+import json
+import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # for its modules, in the workers too
+
+from crashing import ENVIRONMENT, HERE
+from runs import SKIPPING, chats, run, tree
+
+from reasonpack.run.pack import pack_files
+
+
+@pytest.fixture(scope="session")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("in") / "chats.jsonl"
+    path.write_bytes(chats())
+    return path
+
+
+@pytest.fixture(scope="session")
+def undisturbed(source: Path) -> dict[str, bytes]:
+    pack_files([str(source)], source.parent / "undisturbed", SKIPPING, run=run())
+    return tree(source.parent / "undisturbed")
+
+
+@pytest.fixture(scope="session")
+def pack_in_fork() -> Iterator[Callable[..., int]]:
+    """Give a function that packs in another process, up to a step; see crashing.py."""
+    with subprocess.Popen(
+        [sys.executable, HERE / "crashing.py", "forks"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=ENVIRONMENT,
+    ) as server:
+        assert server.stdin
+        assert server.stdout
+
+        def pack(step: int, source: Path, out: Path, *limit: int) -> int:
+            assert server.stdin
+            assert server.stdout
+            print(json.dumps([step, str(source), str(out), *limit]), file=server.stdin, flush=True)
+            return int(server.stdout.readline())
+
+        yield pack
+        server.stdin.close()

@@ -2,15 +2,22 @@
 
     open  write  (half of a write)  fsync  rename  unlink       each is a step
 
-As a script: crashing.py NUMBER FROM_SEED INPUT OUTPUT packs with workers, each of which dies
-at a step that the seed gives, once.
+As a script:
+
+    crashing.py workers SEED MARKS INPUT OUTPUT WORKERS   packs with workers that die
+    crashing.py forks                                     reads lines STEP INPUT OUTPUT [LIMIT],
+        packs in a copy of itself that dies at that step, and answers how it ended
+
+The copies are of a process in which no thread has run, so that they are sound.
 """
 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import random
+import resource
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -21,9 +28,19 @@ from typing import Any
 import runs
 
 from reasonpack import storage
+from reasonpack.errors import StorageError
 from reasonpack.run import pack as pack_module
+from reasonpack.run.context import load_context
 from reasonpack.run.plan import Unit
 from reasonpack.run.unit import Job, Receipt, process
+
+HERE = Path(__file__).parent
+ENVIRONMENT = {
+    **os.environ,
+    "PYTHONPATH": os.pathsep.join([str(HERE), str(HERE.parent), *sys.path]),
+    "TOKENIZERS_PARALLELISM": "false",
+}
+"""For processes that run something of this directory."""
 
 
 def die() -> None:
@@ -92,14 +109,40 @@ def crashing_process(unit: Unit, job: Job, *, seed: int, directory: str) -> Rece
         return process(unit, job)
 
 
-def main() -> None:
+def pack_with_dying_workers(seed: str, marks: str, source: str, out: str, workers: str) -> None:
     """Pack with workers that die."""
-    seed, marks, source, output, workers = sys.argv[1:]
     planted: Any = partial(crashing_process, seed=int(seed), directory=marks)
     pack_module.process = planted
     settings = runs.run(num_proc=int(workers))
-    pack_module.pack_files([source], Path(output), runs.SKIPPING, run=settings)
+    pack_module.pack_files([source], Path(out), runs.SKIPPING, run=settings)
+
+
+def pack_in_forks() -> None:
+    """Answer each line of standard input with an exit code; negative for a signal."""
+    load_context(runs.SKIPPING)
+    for line in sys.stdin:
+        step, source, out, *limit = json.loads(line)
+        pid = os.fork()
+        if pid == 0:
+            pack_until(step, source, out, *limit)
+        print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
+
+
+def pack_until(step: int, source: str, out: str, limit: int | None = None) -> None:
+    """Pack, die at a step, and never return; 0 says that all went well, 4 that a disk was full."""
+    if limit is not None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+    code = 1
+    try:
+        with steps(Countdown(step)):
+            pack_module.pack_files([source], Path(out), runs.SKIPPING, run=runs.run())
+        code = 0
+    except StorageError as error:
+        told = "File too large, expected to write it. Fix: free some space."
+        code = 4 if told in str(error) else 5
+    finally:
+        os._exit(code)
 
 
 if __name__ == "__main__":
-    main()
+    pack_with_dying_workers(*sys.argv[2:]) if sys.argv[1] == "workers" else pack_in_forks()

@@ -1,0 +1,322 @@
+"""Pieces of text → ids, by a fast tokenizer that has proved itself, else by the reference.
+
+    pieces of a unit ──→ gigatoken ──→ ids ── a sample of them again ──→ the same: kept
+                     └─→ tokenizers, the reference, ────────────────┘    else: all by the reference
+
+Nothing a fast backend says is believed because of its name. It is used for a tokenizer
+once it agrees with the reference on the hard texts made here, which hold what such
+programs get wrong: borders between classes of characters, runs of white space, forms of
+one letter, added tokens and halves of them. It is then checked on some pieces of every
+unit. After the first difference it is not used again, and the unit is encoded anew.
+
+So ids never depend on the backend, and neither do the bytes of a dataset.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import itertools
+import random
+import unicodedata
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reasonpack.errors import ReasonpackError, UsageError
+from reasonpack.tokenizer import Tokenizer
+
+__all__ = ["BACKENDS", "Backend", "Choice", "Encoder", "hard_texts", "installed"]
+
+I32 = NDArray[np.int32]
+EncodeFlat = Callable[[Sequence[str]], tuple[NDArray[Any], NDArray[Any]]]
+"""Pieces → the ids of all of them, one after another, and where each begins: n + 1 offsets."""
+Backend = Literal["auto", "tokenizers", "gigatoken", "fastokens"]
+
+BACKENDS: tuple[Backend, ...] = ("auto", "tokenizers", "gigatoken", "fastokens")
+REFERENCE = "tokenizers"
+WORTH_IT = 2_000_000
+"""Characters in a unit from which loading a fast backend, about 0.7 s, pays for itself."""
+CHECKED_AT_LEAST = 16
+SLICE_CHARACTERS = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Which backend a run asked for; nothing in its output depends on it.
+
+    Attributes:
+        name: `auto` takes the first that is installed and proves itself.
+        check_rate: share of a unit's pieces that the reference encodes too.
+    """
+
+    name: Backend = "auto"
+    check_rate: float = 0.005
+
+    def __post_init__(self) -> None:
+        if not 0 < self.check_rate <= 1:
+            raise UsageError(
+                f"--backend-check {self.check_rate:g}: expected more than 0 and at most 1. "
+                "Fix: 0.005 checks one piece in 200."
+            )
+        if self.name not in {"auto", REFERENCE} and self.name not in installed():
+            raise UsageError(
+                f"--tokenizer-backend {self.name}: not installed, expected it to be. "
+                "Fix: pip install 'reasonpack[fast]', or choose tokenizers."
+            )
+
+
+def installed() -> list[str]:
+    """List the fast backends that can be imported, the one to be tried first in front."""
+    return [name for name in _LOADERS if importlib.util.find_spec(name) is not None]
+
+
+class Encoder:
+    """Encodes the pieces of one unit after another.
+
+    Attributes:
+        used: the backend of the last unit, with its version.
+        fault: why the last unit was not encoded by the backend that was to do it; None
+            if it was.
+
+    >>> import tokenizers
+    >>> from reasonpack.cutting import CutRule
+    >>> words = tokenizers.Tokenizer(tokenizers.models.WordLevel({"a": 0, "?": 1}, "?"))
+    >>> rule = CutRule((), frozenset(), False, "")
+    >>> tokenizer = Tokenizer("", None, "", {}, {}, (), None, 2, None, rule, words)
+    >>> Encoder(tokenizer, Choice("tokenizers")).encode(["a", "b"])
+    [array([0], dtype=int32), array([1], dtype=int32)]
+    """
+
+    def __init__(self, tokenizer: Tokenizer, choice: Choice = Choice()) -> None:
+        self.used = ""
+        self.fault: str | None = None
+        self._tokenizer = tokenizer
+        self._choice = choice
+        self._names = {"auto": installed(), REFERENCE: []}.get(choice.name, [choice.name])
+        self._loaded: tuple[str, EncodeFlat] | None = None
+        self._failed: list[str] = []
+
+    def encode(self, pieces: Sequence[str]) -> list[I32]:
+        """Encode pieces, each for itself: one i32[T] a piece, as the reference does.
+
+        Raises TokenizerError for a piece that the reference cannot encode.
+        """
+        if self._choice.name != "auto" or sum(map(len, pieces)) >= WORTH_IT:
+            while self._load():
+                ids = self._try(pieces)
+                if ids is not None:
+                    return ids
+        self.used = _label(REFERENCE)
+        self.fault = "; ".join(self._failed) + f"; {self.used} is used" if self._failed else None
+        return self._by_reference(pieces)
+
+    def _load(self) -> bool:
+        """See that a fast backend is loaded that has not failed yet, if there is one left."""
+        while self._loaded is None and self._names:
+            name = self._names.pop(0)
+            try:
+                self._loaded = name, _LOADERS[name](self._tokenizer)
+            except _STOPS:
+                raise
+            except BaseException as error:  # noqa: BLE001 (foreign code, which may panic)
+                self._failed.append(f"{_label(name)} cannot be used: {_one_line(error)}")
+                continue
+            texts = hard_texts(self._tokenizer.added_tokens)
+            self._ids_checked(texts, range(len(texts)), "a hard text")
+        return self._loaded is not None
+
+    def _try(self, pieces: Sequence[str]) -> list[I32] | None:
+        """Encode by the fast backend and check some; None where it is found wrong."""
+        assert self._loaded is not None
+        label = _label(self._loaded[0])
+        count = max(CHECKED_AT_LEAST, round(len(pieces) * self._choice.check_rate))
+        # Any fixed choice will do that has no period in common with the turns of a chat.
+        chosen = random.Random(0).sample(range(len(pieces)), min(count, len(pieces)))  # noqa: S311
+        ids = self._ids_checked(pieces, chosen, "a piece of this unit")
+        if ids is not None:
+            self.used = label
+            self.fault = "; ".join(self._failed) + f"; {label} is used" if self._failed else None
+        return ids
+
+    def _ids_checked(
+        self, pieces: Sequence[str], chosen: Sequence[int], what: str
+    ) -> list[I32] | None:
+        """Encode by the fast backend; unload it if the reference disagrees on a chosen piece."""
+        assert self._loaded is not None
+        name, encode_flat = self._loaded
+        expected = self._by_reference([pieces[index] for index in chosen])
+        fault = None
+        try:
+            ids = [
+                array
+                for part in _slices(pieces)
+                for array in _split(*encode_flat(part), len(part), self._tokenizer.vocab_size)
+            ]
+            for index, array in zip(chosen, expected, strict=True):
+                if not np.array_equal(ids[index], array):
+                    fault = f"differs from tokenizers on {what}, {_shown(pieces[index])}"
+                    break
+        except _STOPS:
+            raise
+        except BaseException as error:  # noqa: BLE001 (foreign code, which may panic)
+            fault = f"failed on {what}: {_one_line(error)}"
+        if fault is None:
+            return ids
+        self._failed.append(f"{_label(name)} {fault}")
+        self._loaded = None
+        return None
+
+    def _by_reference(self, pieces: Sequence[str]) -> list[I32]:
+        return [
+            array for part in _slices(pieces) for array in self._tokenizer.encode_batch(part)
+        ]
+
+
+_STOPS = (KeyboardInterrupt, SystemExit, GeneratorExit, ReasonpackError)
+
+
+def _label(name: str) -> str:
+    return f"{name} {version(name)}"
+
+
+def _one_line(error: BaseException) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+
+
+def _shown(piece: str) -> str:
+    return repr(piece) if len(piece) <= 80 else f"{piece[:80]!r}… of {len(piece):,} characters"
+
+
+def _slices(pieces: Sequence[str]) -> Iterator[list[str]]:
+    """Yield about a megabyte of pieces at a time: no interrupt gets through to a tokenizer."""
+    part: list[str] = []
+    characters = 0
+    for piece in pieces:
+        part.append(piece)
+        characters += len(piece)
+        if characters >= SLICE_CHARACTERS:
+            yield part
+            part, characters = [], 0
+    if part:
+        yield part
+
+
+def _split(ids: NDArray[Any], offsets: NDArray[Any], count: int, vocabulary: int) -> list[I32]:
+    """Cut the ids of many pieces apart, after a look at whether they can be such.
+
+    >>> _split(np.array([7, 8, 9], np.uint32), np.array([0, 1, 1, 3]), 3, 10)
+    [array([7], dtype=int32), array([], dtype=int32), array([8, 9], dtype=int32)]
+    """
+    if len(offsets) != count + 1 or offsets[0] != 0 or offsets[-1] != len(ids):
+        raise ValueError(f"{len(ids)} ids at {len(offsets) - 1} places for {count} pieces")
+    if np.any(offsets[1:] < offsets[:-1]):
+        raise ValueError("offsets that descend")
+    if len(ids) and int(ids.max()) >= vocabulary:
+        raise ValueError(f"id {ids.max()} of a vocabulary of {vocabulary}")
+    flat = ids.view(np.int32) if ids.dtype == np.uint32 else ids.astype(np.int32)
+    return [flat[start:stop] for start, stop in itertools.pairwise(offsets.tolist())]
+
+
+# --- The backends ----------------------------------------------------------------------
+
+
+def _load_gigatoken(tokenizer: Tokenizer) -> EncodeFlat:
+    gigatoken: Any = importlib.import_module("gigatoken")
+    loaded = gigatoken.Tokenizer.from_json(tokenizer.reference.to_str())
+
+    def encode_flat(pieces: Sequence[str]) -> tuple[NDArray[Any], NDArray[Any]]:
+        # The buffers of an awkward array: https://awkward-array.org, ListOffsetArray.
+        layout = loaded.encode_batch(list(pieces)).layout
+        return np.asarray(layout.content.data), np.asarray(layout.offsets.data)
+
+    return encode_flat
+
+
+def _load_fastokens(tokenizer: Tokenizer) -> EncodeFlat:
+    fastokens: Any = importlib.import_module("fastokens")
+    loaded = fastokens.Tokenizer.from_json_str(tokenizer.reference.to_str())
+
+    def encode_flat(pieces: Sequence[str]) -> tuple[NDArray[Any], NDArray[Any]]:
+        ids, offsets = loaded.encode_batch_flat(list(pieces), add_special_tokens=False)
+        return np.frombuffer(ids, "<u4"), np.frombuffer(offsets, "<u8").astype(np.int64)
+
+    return encode_flat
+
+
+_LOADERS: dict[str, Callable[[Tokenizer], EncodeFlat]] = {
+    "gigatoken": _load_gigatoken,
+    "fastokens": _load_fastokens,
+}
+
+# --- Hard texts ------------------------------------------------------------------------
+
+_SPACES = ["", " ", "  ", "   ", "\n", "\n\n", "\n\n\n", " \n", "\n ", "\t", "\r\n", "\r", "    "]
+_SPACES += ["\u00a0", "\u3000", "\u2003", "\u200b", "\u2028", "\x0b", "\x0c", "\x85", " " * 17]
+_WORDS = """
+    don't DON'T we'll WE'LL I'm it's IT'S they've you're he'd 's'S 'tis o'clock ’s don’t 'llama
+    camelCase HTTPServer snake_case x1y2 3.14159 1e-9 1,234,567 0xdeadbeef 12345678901 ½ ²³ Ⅻ ١٢٣
+    naïve naı̈ve Å Å ﬁne İstanbul ẞ ς Ǆ 한국어 한국 日本語テキスト 汉字和English混排 ไทย हिन्दी العربية עברית
+    👩‍👩‍👧‍👦 🇩🇪🇫🇷 👍🏽 ☃️ ✈ a\u0301\u0327 \u0301 \u200d \ufeff \ufffd \ufffe \ue000 \U0010ffff \x00 \x7f
+    https://example.org/a?b=c&d=%20#e foo@bar.example <b>x</b> \\frac{1}{2} $x^2$ !!! ... …… ---- ==>
+    (){}[]<>+-*/=~`@#%^&|\\;:,.?! «quoted» „so“ ▁a Ġb Ċ <0x0A> <|im_ <|endoftext <think </think
+"""
+_TEXT = """def f(x: int) -> str:\n\tif x>0:\n        return f"{x!r}\\n"  # 1st\n    \n\n\nclass A: pass
+{"a": [1, 2.50, null], "b": "\\u00e9"}\nSELECT * FROM t WHERE id='1';--\n\n  1. First  \n  2. Second"""
+
+
+def hard_texts(added_tokens: Sequence[str]) -> list[str]:
+    """Make texts on which tokenizers tend to differ, some 15,000 tokens of them.
+
+    Args:
+        added_tokens: of the tokenizer; some are put between the texts and cut in half.
+
+    >>> texts = hard_texts(["<|end|>"])
+    >>> any("<|end|>" in text for text in texts), texts == hard_texts(["<|end|>"])
+    (True, True)
+    """
+    chance = random.Random(0)  # noqa: S311 (the same texts every time)
+    words = _WORDS.split(" ")
+    texts = ["", _TEXT, _TEXT.replace("\n", "\r\n"), _WORDS, "a" * 300, "é" * 99, "=" * 130]
+    texts += ["".join(pair) for pair in itertools.product(_SPACES, ("a", "1", ".", "é", "汉"))]
+    texts += [a + b + "x" + a for a, b in itertools.product(_SPACES[1:], _SPACES[1:])]
+    texts += ["7" * length + end for length in range(1, 13) for end in ("", "a", " 7")]
+    texts += [left + right for left, right in zip(words, words[1:], strict=False)]
+    classes = _characters()
+    for _ in range(150):
+        mixed = chance.choices(classes, k=12)
+        mixed[chance.randrange(12)] = chance.choice(_SPACES)
+        mixed[chance.randrange(12)] = chance.choice(words)
+        texts.append("".join(mixed))
+    texts += ["".join(chance.choices(words + _SPACES, k=9)) for _ in range(150)]
+    return texts + _around(added_tokens)
+
+
+def _characters() -> list[str]:
+    """Take characters from everywhere in Unicode, as many from each general category."""
+    by_category: dict[str, list[str]] = {}
+    planes = (range(0x3400), range(0x3400, 0x11000, 97), range(0x11000, 0x20000, 61))
+    for code in itertools.chain(*planes, range(0x20000, 0x110000, 4999)):
+        character = chr(code)
+        category = unicodedata.category(character)
+        if category != "Cs":  # halves of a pair are no text
+            by_category.setdefault(category, []).append(character)
+    return [
+        character
+        for characters in by_category.values()
+        for character in characters[:: len(characters) // 40 + 1]
+    ]
+
+
+def _around(added_tokens: Sequence[str]) -> list[str]:
+    """Put added tokens next to text and to each other, and cut some in half."""
+    tokens = [*added_tokens[:20], *added_tokens[:: len(added_tokens) // 20 + 1]]
+    texts = []
+    for token, other in zip(tokens, tokens[1:] + tokens[:1], strict=True):
+        texts += [token, f"a{token}b", f" {token} \n{other}{token}", token[:-1] + other, token[1:]]
+        texts.append(f"{token}\nuser\nHi{other}\n\n{token[: len(token) // 2]}")
+    return texts

@@ -1,0 +1,354 @@
+r"""A tokenizer's pipeline → where a text may be cut, so that its pieces are encoded apart.
+
+    "<s>Hi<e>\n<s>"  ──→  "<s>" "Hi" "<e>" "\n" "<s>"
+
+Why a cut is exact. `tokenizers` encodes a text in stages:
+
+    1  added tokens that are not normalized are found, leftmost-longest, in the
+       raw text; each match is one id, and a hard border for all that follows
+    2  each stretch between them is normalized, and the normalized added tokens
+       are found in it in the same way
+    3  each stretch that is left is pre-tokenized and given to the model
+
+So a stretch between two matches of stage 1 never sees its neighbours. Encoding
+it alone gives the same ids if stage 1 finds in it what it found before, and if
+no component asks where in the text the stretch lies:
+
+  - The matches are the same. The regular expression here holds *every* added
+    token of stage 1 and finds them leftmost-longest too. A match starts at the
+    first place where any token starts, so none starts in the stretch before it;
+    cutting text off behind a match, or before one, adds no match and lengthens
+    none.
+  - A token with `lstrip`, `rstrip` or `single_word` also looks at the whitespace
+    and the word characters beside it. It is never cut at, and once there is one,
+    cuts are made only at tokens that begin and end with ASCII punctuation, which
+    looks the same to it as an end of the text.
+  - Normalizers, pre-tokenizers and models work on one stretch at a time; those
+    that are known to are listed here, and any other forbids cutting. One asks for
+    the place: Metaspace with `prepend_scheme` "first" prepends at offset 0 of the
+    text only. There a token stays in one piece with the text behind it, so that
+    no later stretch comes to lie at offset 0.
+  - Stage 2 is cut at as well when nothing is normalized and no added token has a
+    flag: then its stretches are plain text, and the same argument holds in each.
+
+Whoever is not convinced is not asked to be: hard strings made of the tokenizer's
+own added tokens are encoded both ways at load, and one difference forbids
+cutting.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import re
+import string
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import tokenizers
+
+from reasonpack.errors import TokenizerError
+
+__all__ = [
+    "CutRule",
+    "cut_text",
+    "learn_rule",
+    "longest_first",
+    "max_token_chars",
+    "one_line",
+    "refusing",
+]
+
+_MAX_ADDED_CHARS = 500_000  # of all added tokens together; Gemma 3 has 76,000
+
+# Components that work on one stretch of text at a time, in tokenizers 0.21 to 0.23.
+_LOCAL_NORMALIZERS = """
+    BertNormalizer ByteLevel Lowercase NFC NFD NFKC NFKD Nmt Precompiled Prepend Replace Strip
+    StripAccents
+"""
+_LOCAL_PRE_TOKENIZERS = """
+    BertPreTokenizer ByteLevel CharDelimiterSplit Digits FixedLength Metaspace Punctuation Split
+    UnicodeScripts Whitespace WhitespaceSplit
+"""
+_LOCAL_POST_PROCESSORS = "BertProcessing ByteLevel RobertaProcessing TemplateProcessing"
+_LOCAL_MODELS = "BPE Unigram WordLevel WordPiece"
+_KEEPS_TEXT = "ByteLevel Digits Metaspace NFC NFD NFKC NFKD Prepend"
+
+_NEUTRAL = frozenset(string.punctuation) - {"_"}  # neither whitespace nor a word character
+
+
+@dataclass(frozen=True, slots=True)
+class CutRule:
+    """Where a text may be cut.
+
+    Attributes:
+        stages: one pattern a stage, matching its added tokens leftmost-longest
+            in one group; each stage looks only between the matches of those before.
+        opaque: tokens that are matched but never cut at.
+        leads: a token starts its piece and keeps the text behind it, instead of
+            being a piece of its own.
+        reason: why there are cuts, or why there are none.
+    """
+
+    stages: tuple[re.Pattern[str], ...]
+    opaque: frozenset[str]
+    leads: bool
+    reason: str
+
+
+@contextlib.contextmanager
+def refusing(where: str | Path, what: str, expected: str) -> Iterator[None]:
+    """Turn any failure inside `tokenizers`, a Rust panic included, into a TokenizerError."""
+    try:
+        yield
+    except BaseException as error:
+        # A panic reaches Python as a BaseException whose class cannot be imported.
+        if isinstance(error, Exception) or type(error).__name__ == "PanicException":
+            raise TokenizerError(
+                f"{where}: `tokenizers` {what} ({one_line(error)}), expected {expected}. "
+                "Fix: See that the tokenizer is whole, and made for texts such as these."
+            ) from error
+        raise
+
+
+def one_line(error: BaseException) -> str:
+    """Say what an error of another library says, in one line of at most 300 characters."""
+    text = " ".join(str(error).split())[:300]
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def longest_first(tokens: Iterable[str]) -> re.Pattern[str]:
+    """Compile a pattern that finds these tokens leftmost-longest, in one group.
+
+    The tokens become a trie, in which the alternatives at a place differ in their
+    first character and a longer token is tried before its own prefix:
+
+        <t>, <tool>, <tools>  →  (<t(?:>|ool(?:>|s>)))
+
+    That is what makes thousands of tokens cost no more than one.
+
+    >>> longest_first(["<t>", "<t>x", "<tool>"]).split("a<t>xx<t><tool")
+    ['a', '<t>x', 'x', '<t>', '<tool']
+    """
+    root: dict[str, Any] = {}
+    for token in tokens:
+        node = root
+        for character in token:
+            node = node.setdefault(character, {})
+        node[""] = {}
+    return re.compile(f"({_trie_pattern(root)})")
+
+
+def _trie_pattern(node: dict[str, Any]) -> str:
+    leaves, branches = [], []
+    for character, child in node.items():
+        if character and child.keys() == {""}:
+            leaves.append(re.escape(character))
+        elif character:
+            branches.append(re.escape(character) + _trie_pattern(child))
+    if leaves:
+        branches.append(f"[{''.join(leaves)}]" if len(leaves) > 1 else leaves[0])
+    if "" in node:
+        return f"(?:{'|'.join(branches)})?" if branches else ""
+    return branches[0] if len(branches) == 1 else f"(?:{'|'.join(branches)})"
+
+
+def cut_text(text: str, rule: CutRule) -> list[str]:
+    """Cut a text at the added tokens that a rule allows.
+
+    >>> tokens = longest_first(["<s>", "<mask>"])
+    >>> cut_text("<s>a <mask> b<s>", CutRule((tokens,), frozenset({"<mask>"}), False, ""))
+    ['<s>', 'a <mask> b', '<s>']
+    >>> cut_text("a<s>b<s>c", CutRule((tokens,), frozenset(), True, ""))
+    ['a', '<s>b', '<s>c']
+    """
+    parts = [text]  # stretch, token, stretch, …: what stands at odd places is a token
+    for stage in rule.stages:
+        split: list[str] = []
+        for i, part in enumerate(parts):
+            split += (part,) if i % 2 else stage.split(part)
+        parts = split
+    if not rule.opaque and not rule.leads:
+        return [part for part in parts if part]
+    edges, end = [0], 0
+    for stretch, token in zip(parts[::2], parts[1::2], strict=False):
+        start = end + len(stretch)
+        end = start + len(token)
+        if token not in rule.opaque:
+            edges += [start] if rule.leads else [start, end]
+    edges.append(len(text))
+    return [text[a:b] for a, b in itertools.pairwise(edges) if a < b]
+
+
+def learn_rule(reference: tokenizers.Tokenizer, listed: list[str]) -> CutRule:
+    """Decide where this tokenizer may be cut, by argument first and then by experiment.
+
+    `listed` are the added tokens as the file writes them.
+    """
+    added = list(reference.get_added_tokens_decoder().values())
+    try:
+        obstacle = _obstacle(reference, [token.content for token in added], listed)
+        rule = _whole(obstacle) if obstacle else _argued_rule(reference, added)
+    except (RecursionError, OverflowError, re.error):
+        return _whole("its added tokens are too long for a pattern")
+    texts = _hard_texts(listed) if rule.stages else ()
+    for text in texts:
+        try:
+            with refusing("", "fails", "ids"):
+                same = _ids(reference, cut_text(text, rule)) == _ids(reference, [text])
+        except TokenizerError as error:
+            return _whole(f"the check of cutting failed: {error.__cause__}")
+        if not same:
+            return _whole(f"cut and whole differ on {text!r}")
+    return rule
+
+
+def _whole(reason: str) -> CutRule:
+    return CutRule(stages=(), opaque=frozenset(), leads=False, reason=f"whole: {reason}")
+
+
+def _obstacle(reference: tokenizers.Tokenizer, added: list[str], listed: list[str]) -> str | None:
+    """Name what stands against the argument for cutting; None if nothing does."""
+    if (model := type(reference.model).__name__) not in _LOCAL_MODELS.split():
+        return f"model {model} is not known to be local"
+    for kind, component, local in (
+        ("normalizer", reference.normalizer, _LOCAL_NORMALIZERS),
+        ("pre-tokenizer", reference.pre_tokenizer, _LOCAL_PRE_TOKENIZERS),
+        ("post-processor", reference.post_processor, _LOCAL_POST_PROCESSORS),
+    ):
+        for part in _parts(component):
+            if part["type"] not in local.split():
+                return f"{kind} {part['type']} is not known to be local"
+            if part["type"] == "TemplateProcessing" and not _adds_only(part["single"]):
+                return "post-processor TemplateProcessing does more than add tokens"
+    if sorted(added) != sorted(filter(None, listed)):
+        return "an added token is listed twice, or shares its id with another"
+    if sum(map(len, added)) > _MAX_ADDED_CHARS:
+        return f"its added tokens have more than {_MAX_ADDED_CHARS} characters"
+    return None
+
+
+def _parts(component: Any) -> list[dict[str, Any]]:
+    """Flatten a component, as `tokenizers` understood it, with its defaults filled in.
+
+    >>> _parts(tokenizers.normalizers.Sequence([tokenizers.normalizers.NFC()]))
+    [{'type': 'NFC'}]
+    """
+
+    def flatten(state: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        lists = [value for value in state.values() if isinstance(value, list)]
+        if state["type"] != "Sequence" or len(lists) != 1:
+            yield state
+        else:
+            for child in lists[0]:
+                yield from flatten(child)
+
+    return [] if component is None else list(flatten(json.loads(component.__getstate__())))
+
+
+def _adds_only(template: list[dict[str, Any]]) -> bool:
+    """Say whether a template has the text once: then, without special tokens, it does nothing."""
+    sequences = [piece["Sequence"]["id"] for piece in template if "Sequence" in piece]
+    return sequences == ["A"]
+
+
+def _argued_rule(reference: tokenizers.Tokenizer, added: list[Any]) -> CutRule:
+    """Build the rule that the module's argument allows, where nothing stands against it."""
+    raw = [token for token in added if not token.normalized]
+    normalized = [token for token in added if token.normalized]
+    flagged = {t.content for t in added if t.lstrip or t.rstrip or t.single_word}
+    opaque = {t.content for t in raw if t.content in flagged}
+    if opaque:
+        opaque |= {t.content for t in raw if not {t.content[0], t.content[-1]} <= _NEUTRAL}
+    stages = [raw] if raw else []
+    if normalized and not flagged and not _parts(reference.normalizer):
+        stages.append(normalized)
+    count = sum(map(len, stages)) - len(opaque)
+    if count == 0:
+        return _whole("no added token is safe to cut at")
+    leads = any(
+        part["type"] == "Metaspace" and part.get("prepend_scheme") not in {"always", "never"}
+        for part in _parts(reference.pre_tokenizer)
+    )
+    return CutRule(
+        stages=tuple(longest_first(token.content for token in stage) for stage in stages),
+        opaque=frozenset(opaque),
+        leads=leads,
+        reason=f"cut at {count} of {len(added)} added tokens"
+        + (", each kept with the text behind it" if leads else ""),
+    )
+
+
+def _hard_texts(contents: list[str]) -> Iterator[str]:
+    """Make a few texts in which a wrong cut would show: what can change beside a token."""
+    step = max(1, len(contents) // 12)
+    sample = sorted(contents, key=len)[::step]
+    beside = ["a", " ", "", "e", "\u0301", "\n\n", "  b", "<", "1", "한", " \u200d", "A'"]
+    for i, token in enumerate(sample):
+        other = sample[i - 1]
+        edges = beside[i % len(beside) :] + beside[: i % len(beside)]
+        yield token.join(edges)
+        yield f" {token}{other}{token[:-1]}{other} {token} {other[1:]}\n{token}x{token}"
+
+
+def _ids(reference: tokenizers.Tokenizer, pieces: list[str]) -> list[int]:
+    return [
+        token for piece in pieces for token in reference.encode(piece, add_special_tokens=False).ids
+    ]
+
+
+# --- How much text a token can stand for -----------------------------------------------
+
+
+def max_token_chars(reference: tokenizers.Tokenizer, model: dict[str, msgspec.Raw]) -> int | None:
+    """Bound the source characters of one token, or give None where text can vanish.
+
+    Holds for BPE that can spell every byte, so that no text is unknown, behind
+    components that drop nothing. There a token stands for no more characters than
+    its own string has, unless characters were composed: one that NFC or NFKC made
+    stands for at most 4, and for at most 2 for each of its bytes in UTF-8.
+    """
+    normalizers, pre_tokenizers = _parts(reference.normalizer), _parts(reference.pre_tokenizer)
+    added = reference.get_added_tokens_decoder().values()
+    composers = sum(part["type"] in {"NFC", "NFKC"} for part in normalizers)
+    if (
+        type(reference.model).__name__ != "BPE"
+        or reference.model.continuing_subword_prefix
+        or reference.model.end_of_word_suffix
+        or composers > 1
+        or not all(map(_keeps_text, normalizers + pre_tokenizers))
+        or any(token.lstrip or token.rstrip for token in added)
+    ):
+        return None
+    byte_level = bool(pre_tokenizers) and pre_tokenizers[-1]["type"] == "ByteLevel"
+    spelled = [f"<0x{byte:02X}>" for byte in range(256)]
+    if byte_level:
+        spelled = tokenizers.pre_tokenizers.ByteLevel.alphabet()
+    elif not reference.model.byte_fallback:
+        return None
+    vocabulary = msgspec.json.decode(model["vocab"], type=dict[str, int])
+    if not vocabulary.keys() >= set(spelled):
+        return None
+    only_composed = byte_level and len(normalizers) == 1
+    bounds = [max(map(len, vocabulary)) * ((2 if only_composed else 4) if composers else 1)]
+    for token in added:
+        bounds.append(len(token.content))
+        if token.normalized and normalizers:
+            matched = reference.normalizer.normalize_str(token.content)
+            bounds.append(len(matched) * (4 if composers else 1))
+    return max(bounds)
+
+
+def _keeps_text(part: dict[str, Any]) -> bool:
+    """Say whether a component gives at least one character for each that it takes."""
+    match part["type"]:
+        case "Split" | "Punctuation":
+            return bool(part["behavior"] != "Removed")
+        case "Replace":
+            return len(part["pattern"].get("String", "")) == 1 and part["content"] != ""
+        case kind:
+            return kind in _KEEPS_TEXT.split()

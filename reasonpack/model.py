@@ -1,0 +1,105 @@
+"""A model's `config.json` → whether its layers can be trained on rows that branch.
+
+Attention looks only where the mask lets it. A recurrent or convolutional layer has no
+mask: it carries a state from one token of the row to the next, so one branch of a
+onepass row leaks into the other. For such models only the npass layout is right.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from reasonpack.errors import TokenizerError
+
+__all__ = ["Architecture", "read_architecture"]
+
+CONFIG_LIMIT = 1 << 24
+ATTENTION = frozenset(
+    {"attention", "chunked_attention", "full_attention", "global", "hybrid_attention", "local"}
+    | {"sliding_attention", "sliding_window", "sparse", "dense", "moe", "mlp"}
+)
+"""Types of layers that see other tokens through a mask, or not at all."""
+RECURRENT_TYPES = (
+    *("bamba", "falcon_h1", "falcon_mamba", "granitemoehybrid", "jamba", "kimi_linear", "lfm2"),
+    *("mamba", "minimax_m1", "minimax_text", "nemotron_h", "olmo_hybrid", "plamo2", "qwen3_5"),
+    *("qwen3_next", "recurrent_gemma", "rwkv", "xlstm", "zamba"),
+)
+"""Beginnings of `model_type` that are known to have such layers."""
+RECURRENT_FIELDS = (
+    *("conv_L_cache", "hybrid_override_pattern", "linear_attn_config", "linear_conv_kernel_dim"),
+    *("mamba_d_state", "mamba_num_heads", "ssm_cfg", "ssm_state_size", "state_size"),
+)
+"""Fields of a config that only such layers have."""
+
+
+@dataclass(frozen=True, slots=True)
+class Architecture:
+    """What matters here about a model.
+
+    Attributes:
+        recurrent: why it has layers without a mask; empty if it has none.
+        sliding_window: width of its sliding attention in tokens; None if it has none.
+
+    >>> Architecture.of({"model_type": "qwen3_next"}).recurrent
+    'model_type is qwen3_next'
+    >>> Architecture.of({"model_type": "gemma3", "text_config": {"sliding_window": 512}})
+    Architecture(recurrent='', sliding_window=512)
+    """
+
+    recurrent: str
+    sliding_window: int | None
+
+    @classmethod
+    def of(cls, config: Mapping[str, Any]) -> Architecture:
+        """Read it off a config, and off the configs of parts within it."""
+        parts = [config, *(part for part in config.values() if isinstance(part, dict))]
+        reasons = [reason for part in parts for reason in _recurrent(part)]
+        windows = [window for part in parts if (window := _window(part))]
+        return cls(reasons[0] if reasons else "", min(windows, default=None))
+
+
+def _recurrent(config: Mapping[str, Any]) -> Iterator[str]:
+    model_type = config.get("model_type")
+    if isinstance(model_type, str) and model_type.lower().startswith(RECURRENT_TYPES):
+        yield f"model_type is {model_type[:60]}"
+    for name in ("layer_types", "layers_block_type"):
+        layers = config.get(name)
+        if isinstance(layers, list):
+            others = sorted({str(layer) for layer in layers} - ATTENTION)
+            if others:
+                yield f"{name} has {others[0][:60]}"
+    for name in RECURRENT_FIELDS:
+        if config.get(name):
+            yield f"it has {name}"
+
+
+def _window(config: Mapping[str, Any]) -> int | None:
+    window = config.get("sliding_window")
+    used = config.get("use_sliding_window", True)
+    return window if used and isinstance(window, int) and window > 0 else None
+
+
+def read_architecture(directory: Path | None) -> Architecture | None:
+    """Read `config.json` beside a tokenizer; None where there is none.
+
+    Raises:
+        TokenizerError: it is not a JSON object, or too large.
+    """
+    path = directory / "config.json" if directory else None
+    if path is None or not path.is_file():
+        return None
+    try:
+        if path.stat().st_size > CONFIG_LIMIT:
+            raise ValueError(f"has {path.stat().st_size:,} bytes")
+        config = json.loads(path.read_text("utf-8"))
+        if not isinstance(config, dict):
+            raise TypeError("is no object")
+    except (OSError, ValueError, TypeError, RecursionError) as error:
+        raise TokenizerError(
+            f"{path}: {error}, expected a model's configuration. Fix: copy the file again."
+        ) from error
+    return Architecture.of(config)

@@ -1,0 +1,150 @@
+"""Ray tasks: the same bytes for any number of cores, and when workers and nodes die."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from crashing import ENVIRONMENT
+from runs import OPTIONS, SKIPPING, chats, run, tree
+
+from reasonpack.conversation import parse_line
+from reasonpack.errors import ReasonpackError, RecordError, UsageError
+from reasonpack.run.pack import pack_files
+from reasonpack.run.plan import Record, Unit
+from reasonpack.run.ray import pack_table, run_ray
+from reasonpack.run.unit import Counts, Job, Receipt, pack_records, process
+
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default")]
+ray: Any = pytest.importorskip("ray")
+
+
+@contextlib.contextmanager
+def cluster(cores: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """A Ray of this machine, whose workers know the modules of these tests."""
+    monkeypatch.setenv("PYTHONPATH", ENVIRONMENT["PYTHONPATH"])
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    yield ray.init(address="local", num_cpus=cores, include_dashboard=False, log_to_driver=False)
+    ray.shutdown()
+
+
+def units(count: int) -> list[Unit]:
+    return [Unit(n, 0, "chats", "plain", n * 10, n * 10 + 10, n + 1, 10) for n in range(count)]
+
+
+@pytest.mark.parametrize("cores", [1, 2, 4])
+def test_cores_do_not_change_a_byte(
+    cores: int,
+    source: Path,
+    tmp_path: Path,
+    undisturbed: dict[str, bytes],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", ENVIRONMENT["PYTHONPATH"])
+    settings = run(engine="ray", num_proc=cores)
+    pack_files([str(source)], tmp_path / "out", SKIPPING, run=settings)
+    assert tree(tmp_path / "out") == undisturbed
+
+
+def fail(unit: Unit) -> int:
+    if unit.number in {2, 5}:
+        raise RecordError(reason="x", path="messages", what=f"unit {unit.number}")
+    return unit.number
+
+
+def test_the_error_of_the_first_unit_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
+    with cluster(2, monkeypatch), pytest.raises(RecordError, match="unit 2"):
+        list(run_ray(units(8), fail))
+
+
+def die(unit: Unit, *, directory: str, times: int) -> int:
+    marks = len(list(Path(directory).glob("died-*")))
+    if unit.number == 1 and marks < times:
+        Path(directory, f"died-{marks}").touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return unit.number
+
+
+def test_workers_that_die(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with cluster(2, monkeypatch):
+        once = partial(die, directory=str(tmp_path), times=1)
+        assert sorted(run_ray(units(4), once)) == [0, 1, 2, 3]
+        always = partial(die, directory=str(tmp_path), times=99)
+        with pytest.raises(ReasonpackError, match=r"bytes 10 to 20 \(unit 1\): its worker died"):
+            list(run_ray(units(4), always))
+        assert len(list(tmp_path.iterdir())) == 3
+
+
+def process_and_lose_node(unit: Unit, job: Job, *, mark: str) -> Receipt:
+    """Kill the raylet of the node that is not the head, once, in the middle of its work."""
+    if unit.number >= 3 and os.environ.get("DOOMED") and not Path(mark).exists():
+        Path(mark).touch()
+        os.kill(int(Path(mark).with_name("raylet").read_text()), signal.SIGKILL)
+        signal.pause()
+    return process(unit, job)
+
+
+def test_a_node_that_dies(
+    source: Path,
+    tmp_path: Path,
+    undisturbed: dict[str, bytes],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cluster_utils = pytest.importorskip("ray.cluster_utils")
+    monkeypatch.setenv("PYTHONPATH", ENVIRONMENT["PYTHONPATH"])
+    nodes = cluster_utils.Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    monkeypatch.setenv("DOOMED", "1")
+    doomed = nodes.add_node(num_cpus=1)
+    monkeypatch.delenv("DOOMED")
+    raylet = doomed.all_processes["raylet"][0].process.pid
+    (tmp_path / "raylet").write_text(str(raylet))
+    mark = tmp_path / "mark"
+    planted: Any = partial(process_and_lose_node, mark=str(mark))
+    monkeypatch.setattr("reasonpack.run.pack.process", planted)
+    monkeypatch.setenv("RAY_ADDRESS", nodes.address)
+    try:
+        settings = run(engine="ray")
+        pack_files([str(source)], tmp_path / "out", SKIPPING, run=settings)
+    finally:
+        ray.shutdown()
+        nodes.shutdown()
+    assert mark.exists()
+    assert tree(tmp_path / "out") == undisturbed
+
+
+def test_a_table_is_packed_as_a_file_is() -> None:
+    lines = chats(6, bad=False).splitlines()
+    rows = [{"messages": parse(line)["messages"], "id": parse(line)["id"]} for line in lines]
+    table = pa.Table.from_pylist(rows)
+    found = pack_table(table, OPTIONS)
+    records = [Record(f"a:{number}", line) for number, line in enumerate(lines)]
+    assert found == pack_records(records, OPTIONS, [], Counts())
+    with pytest.raises(UsageError, match="skips records"):
+        pack_table(table, SKIPPING)
+
+
+def parse(line: bytes) -> dict[str, Any]:
+    parsed: dict[str, Any] = json.loads(line)
+    assert parse_line(line, "a:1").id == parsed["id"]
+    return parsed
+
+
+def test_a_pipeline_of_ray_data(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = pytest.importorskip("ray.data")
+    rows = [parse(line) for line in chats(8, bad=False).splitlines()]
+    with cluster(2, monkeypatch):
+        packed = data.from_items(rows).map_batches(
+            pack_table, batch_format="pyarrow", batch_size=4, fn_kwargs={"options": OPTIONS}
+        )
+        found = packed.take_all()
+    assert sorted(id_ for row in found for id_ in row["sample_id"]) == sorted(
+        row["id"] for row in rows
+    )
