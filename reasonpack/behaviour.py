@@ -138,6 +138,10 @@ def learn(
     closer = _without_end(closer, before_answer)
     lead = Lead(header, prompt_opener, closer.strip())
     stop, after_answer = find_answer_stop(probe, not_thinking)
+    before_call = around_calls(probe, not_thinking, lead)
+    text_call = around_text_and_calls(probe, not_thinking, lead)
+    # A call behind a stop token is another message: the model has stopped before it.
+    call_stop = find_call_stop(probe, not_thinking, stop)
     return Behaviour(
         forms=probe.forms,
         thinking=thinking,
@@ -149,10 +153,10 @@ def learn(
         closer=closer,
         shows_reasoning=seen,
         answer=(before_answer, after_answer),
-        call=around_calls(probe, not_thinking, lead),
-        text_call=around_text_and_calls(probe, not_thinking, lead),
+        call=before_call,
+        text_call=("", "") if stop.token in text_call[1] else text_call,
         answer_stop=stop,
-        call_stop=find_call_stop(probe, not_thinking, stop),
+        call_stop=Stop("") if stop.token in before_call else call_stop,
         ends=_ends(probe, not_thinking),
         **_what_is_kept(probe, thinking),
     )

@@ -144,6 +144,13 @@ class _Node:
         self.messages, self.trained = self.messages[:at], self.trained[:at]
         self.children = [rest]
 
+    def extend(self, view: EncodedView, trained: NDArray[np.bool_], *, start: int) -> None:
+        """Let a leaf go on with a view's tokens from `start`, so that no chain of nodes grows."""
+        self.tokens = np.concatenate((self.tokens, view.tokens[start:]))
+        self.kinds = np.concatenate((self.kinds, view.kinds[start:]))
+        self.messages = np.concatenate((self.messages, view.messages[start:]))
+        self.trained = np.concatenate((self.trained, trained[start:]))
+
 
 def lay_out(id_: str, views: Sequence[EncodedView], *, layout: Layout = "onepass") -> LaidOut:
     """Lay out the views of a conversation.
@@ -261,8 +268,13 @@ def _insert(siblings: list[_Node], view: EncodedView) -> None:
         shared = common_prefix(node.tokens, tokens[at:])
         node.trained[:shared] |= trained[at : at + shared]
         at += shared
-        if at < len(tokens) and shared < len(node.tokens):
+        if at == len(tokens):
+            return
+        if shared < len(node.tokens):
             node.split(shared)
+        elif not node.children:
+            node.extend(view, trained, start=at)
+            return
         siblings = node.children
 
 

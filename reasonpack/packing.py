@@ -38,6 +38,7 @@ def pack(lengths: Sequence[int], max_length: int) -> list[list[int]]:
     """
     if max(lengths, default=0) > max_length:
         raise ValueError(f"a sample of {max(lengths)} tokens, expected at most {max_length}")
+    max_length = min(max_length, sum(lengths))  # no row can hold more
     rooms = _Rooms(max_length)
     rows: list[list[int]] = []
     for index in sorted(range(len(lengths)), key=lambda index: (-lengths[index], index)):

@@ -39,6 +39,8 @@ FORMAT_VERSION = "1.0"
 METADATA_PREFIX = "reasonpack."
 ShardFormat = Literal["parquet", "arrow"]
 ROWS_PER_GROUP = 1_000
+END_OF_STREAM = b"\xff\xff\xff\xff\0\0\0\0"
+"""What an Arrow IPC stream ends in."""
 TOKENS_PER_GROUP = 1 << 22
 
 
@@ -149,8 +151,8 @@ def _sums(values: NDArray[np.int64], counts: NDArray[np.int64]) -> NDArray[np.in
 def _ragged(
     values: NDArray[Any] | pa.Array, counts: NDArray[np.int64], type_: pa.DataType
 ) -> pa.Array:
-    offsets = np.concatenate(([0], np.cumsum(counts))).astype(np.int32)
-    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(values), type=type_)
+    offsets = pa.array(np.concatenate(([0], np.cumsum(counts))), pa.int32())  # or ArrowInvalid
+    return pa.ListArray.from_arrays(offsets, pa.array(values), type=type_)
 
 
 def write_shard(
@@ -208,19 +210,32 @@ def read_shard(path: Path) -> Iterator[pa.RecordBatch]:
         FormatError: not a shard of a format version known here, or damaged.
     """
     try:
-        if path.suffix == ".arrow":
-            with pa.memory_map(str(path)) as source, pa.ipc.open_stream(source) as stream:
-                check_version(stream.schema, str(path))
-                yield from stream
-            return
-        with pq.ParquetFile(path) as file:
-            check_version(file.schema_arrow, str(path))
-            for group in range(file.num_row_groups):
-                yield from file.iter_batches(row_groups=[group])
-    except (pa.ArrowException, OSError) as error:
+        for batch in _stream(path) if path.suffix == ".arrow" else _row_groups(path):
+            # A damaged offset would take whoever looks at the batch out of its memory.
+            batch.validate(full=True)
+            yield batch
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise FormatError(
             f"{path}: {error}, expected a whole shard. Fix: pack again with --overwrite."
         ) from error
+
+
+def _stream(path: Path) -> Iterator[pa.RecordBatch]:
+    with pa.memory_map(str(path)) as source:
+        # Arrow takes a stream that was cut between two batches for a whole one.
+        size = source.size()
+        if size < len(END_OF_STREAM) or source.read_at(8, size - 8) != END_OF_STREAM:
+            raise pa.ArrowInvalid("the stream has no end mark")
+        with pa.ipc.open_stream(source) as stream:
+            check_version(stream.schema, str(path))
+            yield from stream
+
+
+def _row_groups(path: Path) -> Iterator[pa.RecordBatch]:
+    with pq.ParquetFile(path) as file:
+        check_version(file.schema_arrow, str(path))
+        for group in range(file.num_row_groups):
+            yield from file.iter_batches(row_groups=[group])
 
 
 def check_version(schema_: pa.Schema, where: str) -> None:

@@ -98,14 +98,13 @@ def build_views(
     messages, forms = conversation.messages, rendering.behaviour.forms
     dumped = [dump_message(message, forms) for message in messages]
     views: list[View] = []
-    untrained = shown = 0
+    untrained = 0
     for index in _trained(messages, train_on):
         view = _build_view(conversation, dumped, index, rendering)
         if view is None:
             untrained += 1
             continue
-        _check_context(view, messages, range(shown, index), rendering)
-        shown = index
+        _check_context(view, messages, rendering)
         views.append(view)
     if not views:
         left = f"; {untrained} lack the reasoning that their prompt opens" if untrained else ""
@@ -173,18 +172,21 @@ def _build_view(
     return View(index, prompt, completion, tuple(spans))
 
 
-def _check_context(
-    view: View, messages: Sequence[Message], indices: range, rendering: Rendering
-) -> None:
+def _check_context(view: View, messages: Sequence[Message], rendering: Rendering) -> None:
     """Refuse a template that leaves out what a user or a system message says."""
-    for index in indices:
-        message = messages[index]
+    at = 0
+    for index, message in enumerate(messages[: view.message]):
         if message.role in {"assistant", "tool"}:
             continue
-        if (message.content or "").strip() not in view.prompt:
+        content = (message.content or "").strip()
+        # What users say comes in order; a system message may be put anywhere.
+        found = view.prompt.find(content, at if message.role == "user" else 0)
+        if found < 0:
             raise _unfit(
                 rendering, index, f"does not show the content of this {message.role} message"
             )
+        if message.role == "user":
+            at = found + len(content)
 
 
 def _misfit(
@@ -203,6 +205,8 @@ def _misfit(
         what = f"does not show this message's call of {missing[0]!r}"
     elif message.tool_calls and not behaviour.call_stop.token:
         what = "ends a message with tool calls in no way that can be relied on"
+    elif (message.reasoning or "").strip() and (message.reasoning or "").strip() not in full:
+        what = "neither shows the reasoning of this message nor has its prompt open it"
     else:
         difference = _difference(prompt, full)
         what = f"does not show the message whole, or not after its prompt {difference}"

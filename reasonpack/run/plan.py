@@ -253,7 +253,7 @@ def _read_rows(unit: Unit, place: Place) -> Iterator[Record]:
                 for row in _plain_times(batch).to_pylist():
                     yield Record(f"{unit.name}:{number}", b"", row)
                     number += 1
-    except (pa.ArrowException, StorageError, UnicodeDecodeError) as error:
+    except (pa.ArrowException, StorageError, ValueError, OverflowError) as error:
         raise _damaged(place, error) from error
 
 
