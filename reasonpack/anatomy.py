@@ -94,22 +94,22 @@ def find_delimiters(
 
     It is not where the template drops the reasoning even of the last message.
     """
-    for message in (answer(reasoning=True), call(ANSWER, REASON)):
+    bare = before(probe, variables, probe.render([user(), call()], variables), CALL)
+    for message, mark in (
+        (answer(reasoning=True), ANSWER),
+        (call(ANSWER, REASON), ANSWER),
+        (call(None, REASON), CALL),
+    ):
         text = probe.render([user(), message], variables)
-        closer, found, _ = text.rpartition(REASON)[2].partition(ANSWER)
-        if REASON in text and found and CALL not in closer:
-            opener = before(probe, variables, text, REASON).removeprefix(header)
-            return opener.removeprefix(prompt_opener), closer, True
-    text = probe.render([user(), call(None, REASON)], variables)
-    if REASON in text:
+        closer, found, _ = text.rpartition(USER)[2].partition(REASON)[2].partition(mark)
+        if mark == CALL:
+            closer = _without_common_end(closer, bare, probe.added_tokens)
+        elif CALL in closer:
+            continue  # the content is behind the calls
         opener = before(probe, variables, text, REASON).removeprefix(header)
-        closer = text.rpartition(REASON)[2].partition(CALL)[0]
-        bare = before(probe, variables, probe.render([user(), call()], variables), CALL)
-        return (
-            opener.removeprefix(prompt_opener),
-            _without_common_end(closer, bare, probe.added_tokens),
-            True,
-        )
+        # What is closed before it begins is no reasoning.
+        if found and first_tag(closer, probe.added_tokens) not in opener:
+            return opener.removeprefix(prompt_opener), closer, True
     return "", _conventional_closer(probe, prompt_opener), False
 
 
@@ -187,7 +187,7 @@ def around_calls(probe: Probe, variables: Variables, lead: Lead) -> str:
     later = probe.render([user(), call(), result(), call()], variables).rpartition(RESULT)[2]
     behind, found, _ = later.partition(CALL)
     if found and lead.header and lead.header in behind:
-        starts.append(lead.cut(lead.header + behind.rpartition(lead.header)[2]))
+        starts.append(lead.cut(lead.header + behind.partition(lead.header)[2]))
     return common_start(starts, probe.added_tokens)
 
 

@@ -172,9 +172,7 @@ class Encoder:
         return None
 
     def _by_reference(self, pieces: Sequence[str]) -> list[I32]:
-        return [
-            array for part in _slices(pieces) for array in self._tokenizer.encode_batch(part)
-        ]
+        return [array for part in _slices(pieces) for array in self._tokenizer.encode_batch(part)]
 
 
 _STOPS = (KeyboardInterrupt, SystemExit, GeneratorExit, ReasonpackError)
@@ -260,13 +258,22 @@ _SPACES += ["\u00a0", "\u3000", "\u2003", "\u200b", "\u2028", "\x0b", "\x0c", "\
 _WORDS = """
     don't DON'T we'll WE'LL I'm it's IT'S they've you're he'd 's'S 'tis o'clock ’s don’t 'llama
     camelCase HTTPServer snake_case x1y2 3.14159 1e-9 1,234,567 0xdeadbeef 12345678901 ½ ²³ Ⅻ ١٢٣
-    naïve naı̈ve Å Å ﬁne İstanbul ẞ ς Ǆ 한국어 한국 日本語テキスト 汉字和English混排 ไทย हिन्दी العربية עברית
-    👩‍👩‍👧‍👦 🇩🇪🇫🇷 👍🏽 ☃️ ✈ a\u0301\u0327 \u0301 \u200d \ufeff \ufffd \ufffe \ue000 \U0010ffff \x00 \x7f
-    https://example.org/a?b=c&d=%20#e foo@bar.example <b>x</b> \\frac{1}{2} $x^2$ !!! ... …… ---- ==>
-    (){}[]<>+-*/=~`@#%^&|\\;:,.?! «quoted» „so“ ▁a Ġb Ċ <0x0A> <|im_ <|endoftext <think </think
+    naïve nai\u0308ve A\u030a \u212b ﬁne İstanbul ẞ ς Ǆ 한국어 \u1112\u1161\u11ab 日本語テキスト
+    汉字和English混排 ไทย हिन्दी العربية עברית a\u0301\u0327 \u0301 \u200d \ufeff \ufffd \ufffe
+    \U0001f469\u200d\U0001f469\u200d\U0001f467 \U0001f1e9\U0001f1ea\U0001f1eb\U0001f1f7
+    \U0001f44d\U0001f3fd ☃\ufe0f ✈ \ue000 \U0010ffff \x00 \x7f \u2581a Ġb Ċ <0x0A>
+    https://example.org/a?b=c&d=%20#e foo@bar.example <b>x</b> \\frac{1}{2} $x^2$ !!! ... …… ----
+    ==> (){}[]<>+-*/=~`@#%^&|\\;:,.?! «quoted» „so“ <|im_ <|endoftext <think </think
 """
-_TEXT = """def f(x: int) -> str:\n\tif x>0:\n        return f"{x!r}\\n"  # 1st\n    \n\n\nclass A: pass
-{"a": [1, 2.50, null], "b": "\\u00e9"}\nSELECT * FROM t WHERE id='1';--\n\n  1. First  \n  2. Second"""
+_TEXT = """def f(x: int) -> str:
+\tif x>0:
+        return f"{x!r}\\n"  # 1st
+    \n\n
+class A: pass
+{"a": [1, 2.50, null], "b": "\\u00e9"}
+SELECT * FROM t WHERE id='1';--
+
+  1. First  \n  2. Second"""
 
 
 def hard_texts(added_tokens: Sequence[str]) -> list[str]:
@@ -285,7 +292,7 @@ def hard_texts(added_tokens: Sequence[str]) -> list[str]:
     texts += ["".join(pair) for pair in itertools.product(_SPACES, ("a", "1", ".", "é", "汉"))]
     texts += [a + b + "x" + a for a, b in itertools.product(_SPACES[1:], _SPACES[1:])]
     texts += ["7" * length + end for length in range(1, 13) for end in ("", "a", " 7")]
-    texts += [left + right for left, right in zip(words, words[1:], strict=False)]
+    texts += [left + right for left, right in itertools.pairwise(words)]
     classes = _characters()
     for _ in range(150):
         mixed = chance.choices(classes, k=12)

@@ -2,26 +2,31 @@
 
     View ── cut at added tokens ──→ pieces ── one batch for many views ──→ EncodedView
 
-A conversation of N turns shows its beginning N times, so most pieces of a view were
-met before. The spans of a view become runs of tokens: where a span ends inside a
-piece, the part before it is encoded too, and the tokens on which both agree are the
+A conversation of N turns shows its beginning N times, so a view is cut only where it parts
+from the one before, and what both begin with is not looked at again: the cost is linear in
+the text of the conversation. The spans of a view become runs of tokens: where a span ends
+inside a piece, the part before it is encoded too, and the tokens on which both agree are the
 ones that lie before the border; a token that straddles it counts to what follows.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 import numpy as np
 from numpy.typing import NDArray
 
 from reasonpack.layout import EncodedView, common_prefix
+from reasonpack.spans import common_length
 from reasonpack.views import View
 
 __all__ = ["Border", "CutView", "Pieces"]
 
 I32 = NDArray[np.int32]
+NO_PART = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,28 +35,43 @@ class Border:
 
     Attributes:
         piece: index of the piece it lies in, or after which it lies.
-        part: text of that piece before the border; empty if it lies at the piece's start.
+        part: number of the text of that piece before the border; −1 if it lies at the
+            piece's start.
         kind: of the span that ends here.
         message: of the span that ends here.
     """
 
     piece: int
-    part: str
+    part: int
     kind: int
     message: int
 
 
 @dataclass(frozen=True, slots=True)
 class CutView:
-    """A view cut into pieces: `prompt_pieces` of them are the prompt's."""
+    """A view cut into pieces.
 
-    pieces: tuple[str, ...]
+    Attributes:
+        shared: how many pieces it begins with as the view before it did.
+        pieces: numbers of the pieces after those.
+        prompt_pieces: how many pieces, the shared ones included, are the prompt's.
+        borders: the ends of spans behind the shared pieces.
+    """
+
+    shared: int
+    pieces: tuple[int, ...]
     prompt_pieces: int
     borders: tuple[Border, ...]
 
 
 class Pieces:
     """The distinct pieces of text of many views, and then their ids.
+
+    Args:
+        cut: gives the pieces of a text; joined, they are the text.
+        reach: how many characters behind a cut can have to do with it, which is the
+            length of the longest added token. None where that is not known: then no
+            view shares pieces with the one before.
 
     >>> from reasonpack.spans import Kind, Span
     >>> view = View(1, "a|b|", "c|", (Span(4, Kind.CONTEXT, 0), Span(6, Kind.R_OUT, 1)))
@@ -63,59 +83,114 @@ class Pieces:
     ([97, 0, 98, 0, 99, 0], 4, [0, 0, 0, 0, 1, 1])
     """
 
-    def __init__(self, cut: Callable[[str], Sequence[str]]) -> None:
+    def __init__(self, cut: Callable[[str], Sequence[str]], *, reach: int | None = None) -> None:
         self._cut = cut
-        self._ids: dict[str, I32 | None] = {}
-        self._texts: dict[str, str] = {}
+        self._reach = reach
+        self._numbers: dict[str, int] = {}
+        self._ids: list[I32] = []
 
     def add(self, view: View) -> CutView:
         """Cut a view, and remember its pieces for `encode`."""
-        prompt = [self._intern(piece) for piece in self._cut(view.prompt)]
-        completion = [self._intern(piece) for piece in self._cut(view.completion)]
-        pieces = (*prompt, *completion)
-        borders = tuple(self._borders(view, pieces))
-        return CutView(pieces, len(prompt), borders)
+        return self.add_all([view])[0]
+
+    def add_all(self, views: Sequence[View]) -> list[CutView]:
+        """Cut the views of one conversation, in their order."""
+        cut_views = []
+        before = ""
+        starts: list[int] = []  # where each piece of the prompt before begins
+        for view in views:
+            shared = self._shared(starts, before, view.prompt)
+            at = starts[shared] if shared else 0
+            del starts[shared:]
+            prompt = self._cut(view.prompt[at:])
+            pieces = [*prompt, *self._cut(view.completion)]
+            cut_views.append(
+                CutView(
+                    shared,
+                    tuple(map(self._number, pieces)),
+                    shared + len(prompt),
+                    tuple(self._borders(view, pieces, at, shared)),
+                )
+            )
+            starts += accumulate(map(len, prompt[:-1]), initial=at)
+            before = view.prompt
+        return cut_views
 
     def encode(self, encode_batch: Callable[[Sequence[str]], Sequence[I32]]) -> None:
         """Encode what was added since the last call, in one batch."""
-        new = [text for text, ids in self._ids.items() if ids is None]
-        self._ids.update(zip(new, encode_batch(new), strict=True))
+        new = list(self._numbers)[len(self._ids) :]
+        encoded = encode_batch(new)
+        if len(encoded) != len(new):
+            raise ValueError(f"ids of {len(encoded)} pieces, expected those of {len(new)}")
+        self._ids.extend(encoded)
 
     def look_up(self, view: CutView) -> EncodedView:
-        """Put the tokens of a view together, L of them."""
-        arrays = [self._known(piece) for piece in view.pieces]
-        stops = np.cumsum([0] + [len(array) for array in arrays])
-        ends = np.array(
-            [stops[border.piece] + self._tokens_before(border, view) for border in view.borders],
-            np.int64,
-        )
-        lengths = np.diff(np.maximum.accumulate(ends), prepend=0)
-        return EncodedView(
-            tokens=np.concatenate(arrays) if arrays else np.zeros(0, np.int32),
-            prompt_length=int(stops[view.prompt_pieces]),
-            kinds=np.repeat(np.array([b.kind for b in view.borders], np.uint8), lengths),
-            messages=np.repeat(np.array([b.message for b in view.borders], np.int32), lengths),
-        )
+        """Put the tokens of a view together that shares nothing with another, L of them."""
+        assert view.shared == 0
+        return self.look_up_all([view])[0]
 
-    def _intern(self, piece: str) -> str:
-        self._ids.setdefault(piece)
-        return self._texts.setdefault(piece, piece)
+    def look_up_all(self, views: Sequence[CutView]) -> list[EncodedView]:
+        """Put the tokens of the views of one conversation together, in their order."""
+        assert len(self._ids) == len(self._numbers), "encode() comes before look_up()"
+        encoded = []
+        stops = [0]  # the tokens before each piece, and in all
+        numbers: list[int] = []
+        for view in views:
+            del stops[view.shared + 1 :], numbers[view.shared :]
+            first = stops[-1]
+            arrays = [self._ids[number] for number in view.pieces]
+            numbers += view.pieces
+            stops += (
+                accumulate(map(len, arrays[1:]), initial=first + len(arrays[0])) if arrays else ()
+            )
+            ends = [
+                stops[border.piece] + self._tokens_before(border, numbers)
+                for border in view.borders
+            ]
+            lengths = np.diff(np.maximum.accumulate(np.array(ends, np.int64)), prepend=first)
+            encoded.append(
+                EncodedView(
+                    tokens=np.concatenate(arrays) if arrays else np.zeros(0, np.int32),
+                    prompt_length=stops[view.prompt_pieces],
+                    kinds=np.repeat(np.array([b.kind for b in view.borders], np.uint8), lengths),
+                    messages=np.repeat(
+                        np.array([b.message for b in view.borders], np.int32), lengths
+                    ),
+                    shared=first,
+                )
+            )
+        return encoded
 
-    def _borders(self, view: View, pieces: Sequence[str]) -> Iterator[Border]:
-        at = number = 0
-        for span in view.spans:
+    def _shared(self, starts: Sequence[int], before: str, prompt: str) -> int:
+        """Count the pieces of the prompt before that this one must begin with too.
+
+        A cut stays where it is if the characters behind it do that could belong to an
+        added token which lies across it.
+        """
+        if self._reach is None or not before:
+            return 0
+        same = len(before) if prompt.startswith(before) else common_length(before, 0, prompt)
+        return max(0, bisect_right(starts, same - self._reach) - 1)
+
+    def _number(self, piece: str) -> int:
+        return self._numbers.setdefault(piece, len(self._numbers))
+
+    def _borders(self, view: View, pieces: Sequence[str], at: int, shared: int) -> Iterator[Border]:
+        """Find the ends of spans in `pieces`, which begin at the character `at`."""
+        number = 0
+        behind = bisect_right(view.spans, at, key=lambda span: span.stop) if at else 0
+        for span in view.spans[behind:]:
             while number < len(pieces) and at + len(pieces[number]) <= span.stop:
                 at += len(pieces[number])
                 number += 1
             part = pieces[number][: span.stop - at] if number < len(pieces) else ""
-            yield Border(number, self._intern(part) if part else "", int(span.kind), span.message)
+            part_number = self._number(part) if part else NO_PART
+            yield Border(shared + number, part_number, int(span.kind), span.message)
 
-    def _tokens_before(self, border: Border, view: CutView) -> int:
-        if not border.part:
+    def _tokens_before(self, border: Border, numbers: Sequence[int]) -> int:
+        if border.part == NO_PART:
             return 0
-        return common_prefix(self._known(border.part), self._known(view.pieces[border.piece]))
-
-    def _known(self, piece: str) -> I32:
-        ids = self._ids[piece]
-        assert ids is not None, "encode() comes before look_up()"
-        return ids
+        part, whole = self._ids[border.part], self._ids[numbers[border.piece]]
+        if part.tobytes() == whole[: len(part)].tobytes():  # nearly always, and quicker to see
+            return len(part)
+        return common_prefix(part, whole)

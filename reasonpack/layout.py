@@ -12,7 +12,8 @@ visible from itself up to the end of its subtree. Where views share tokens these
 written once; where a template rewrites its history the paths part.
 
 The trie is compressed: a node holds a run of tokens, and comparing runs is one NumPy
-operation, so that the cost is linear in the tokens of the views.
+operation. A view goes on from where it parts from the one before, as far as that is known,
+so that the cost is linear in the tokens that are written.
 """
 
 from __future__ import annotations
@@ -46,19 +47,27 @@ IGNORE = -100
 
 @dataclass(frozen=True, slots=True)
 class EncodedView:
-    """A view in tokens, L of them.
+    """A view in tokens: `shared` of them not said again, and L behind those.
 
     Attributes:
         tokens: i32[L], prompt and then completion.
-        prompt_length: how many of them are the prompt.
+        prompt_length: how many tokens are the prompt, the shared ones included.
         kinds: u8[L], what each token is part of.
         messages: i32[L], the message it belongs to, −1 for none.
+        shared: how many tokens of the prompt are those that the prompt of the view before
+            begins with, and are left out here.
     """
 
     tokens: I32
     prompt_length: int
     kinds: NDArray[np.uint8]
     messages: I32
+    shared: int = 0
+
+    @property
+    def length(self) -> int:
+        """Tokens in the view."""
+        return self.shared + len(self.tokens)
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +192,7 @@ def lay_out(id_: str, views: Sequence[EncodedView], *, layout: Layout = "onepass
     [[1, 2, 3, 4], [1, 2, 4, 5, 6]]
     """
     roots: list[_Node] = []
+    path: list[tuple[_Node, int]] = []
     for view in views:
         if view.prompt_length == 0:
             raise RecordError(
@@ -191,7 +201,7 @@ def lay_out(id_: str, views: Sequence[EncodedView], *, layout: Layout = "onepass
                 "a view without any prompt token, expected something that the model answers",
                 fix="put a user message before the answer",
             )
-        _insert(roots, view)
+        _insert(roots, path, view)
     paths = list(_leaf_paths(roots))
     if layout == "npass":
         samples = tuple(_leaf_sample(id_, path, trains) for path, trains in paths)
@@ -200,9 +210,9 @@ def lay_out(id_: str, views: Sequence[EncodedView], *, layout: Layout = "onepass
     return LaidOut(
         samples=samples,
         views=len(views),
-        longest_view=max(len(view.tokens) for view in views),
+        longest_view=max(view.length for view in views),
         npass_tokens=sum(len(node.tokens) for path, _ in paths for node in path),
-        naive_tokens=sum(len(view.tokens) for view in views),
+        naive_tokens=sum(view.length for view in views),
     )
 
 
@@ -252,30 +262,48 @@ def _leaf_paths(roots: Sequence[_Node]) -> Iterator[tuple[list[_Node], list[bool
             stack.append(([*path, child], [*before, True]))
 
 
-def _insert(siblings: list[_Node], view: EncodedView) -> None:
-    tokens = view.tokens
-    trained = np.zeros(len(tokens), bool)
-    trained[view.prompt_length :] = True
+def _insert(roots: list[_Node], path: list[tuple[_Node, int]], view: EncodedView) -> None:
+    """Insert a view.
+
+    Args:
+        roots: of the trie.
+        path: the nodes of the view before, each with the depth at which it begins; gets
+            those of this one.
+        view: what to insert.
+    """
+    while path and path[-1][1] >= view.shared:
+        path.pop()
+    trained = np.zeros(len(view.tokens), bool)
+    trained[view.prompt_length - view.shared :] = True
     at = 0
-    while at < len(tokens):
-        node = next((node for node in siblings if node.tokens[0] == tokens[at]), None)
-        if node is None:
+    if path:  # go on inside the last node that is shared
+        node, begin = path[-1]
+        at = _walk(node, view.shared - begin, view, trained, 0)
+    while at < len(view.tokens):
+        siblings = path[-1][0].children if path else roots
+        found = next((node for node in siblings if node.tokens[0] == view.tokens[at]), None)
+        if found is None:
             rest = slice(at, None)
-            siblings.append(
-                _Node(tokens[rest], view.kinds[rest], view.messages[rest], trained[rest], [])
+            found = _Node(
+                view.tokens[rest], view.kinds[rest], view.messages[rest], trained[rest], []
             )
-            return
-        shared = common_prefix(node.tokens, tokens[at:])
-        node.trained[:shared] |= trained[at : at + shared]
-        at += shared
-        if at == len(tokens):
-            return
-        if shared < len(node.tokens):
-            node.split(shared)
-        elif not node.children:
-            node.extend(view, trained, start=at)
-            return
-        siblings = node.children
+            siblings.append(found)
+        path.append((found, view.shared + at))
+        at = _walk(found, 0, view, trained, at)
+
+
+def _walk(node: _Node, offset: int, view: EncodedView, trained: NDArray[np.bool_], at: int) -> int:
+    """Follow a view through a node from `offset`; split it where they part.
+
+    Returns:
+        The first token of the view that is not in the node.
+    """
+    same = common_prefix(node.tokens[offset:], view.tokens[at:])
+    node.trained[offset : offset + same] |= trained[at : at + same]
+    at += same
+    if at < len(view.tokens) and offset + same < len(node.tokens):
+        node.split(offset + same)
+    return at
 
 
 def common_prefix(a: I32, b: I32) -> int:
@@ -317,19 +345,18 @@ def _subtree_ends(levels: Sequence[int], starts: NDArray[np.int64], total: int) 
 
 def _segments(nodes: Sequence[_Node], starts: NDArray[np.int64], ends: Sequence[int]) -> Segments:
     """Cut every node where kind or message changes."""
-    all_starts, all_ends, kinds, messages = [], [], [], []
-    for node, start, end in zip(nodes, starts, ends, strict=True):
-        changes = (np.diff(node.kinds) != 0) | (np.diff(node.messages) != 0)
-        cuts = np.concatenate(([0], np.flatnonzero(changes) + 1))
-        all_starts.append(cuts + start)
-        all_ends.append(np.full(len(cuts), end))
-        kinds.append(node.kinds[cuts])
-        messages.append(node.messages[cuts])
+    kinds = np.concatenate([node.kinds for node in nodes])
+    messages = np.concatenate([node.messages for node in nodes])
+    begins = np.zeros(len(kinds), bool)
+    begins[starts] = True
+    begins[1:] |= (kinds[1:] != kinds[:-1]) | (messages[1:] != messages[:-1])
+    cuts = np.flatnonzero(begins)
+    node_of = np.searchsorted(starts, cuts, side="right") - 1
     return Segments(
-        start=np.concatenate(all_starts).astype(np.int32),
-        visible_until=np.concatenate(all_ends).astype(np.int32),
-        kind=np.concatenate(kinds),
-        message=np.concatenate(messages),
+        start=cuts.astype(np.int32),
+        visible_until=np.asarray(ends, np.int32)[node_of],
+        kind=kinds[cuts],
+        message=messages[cuts],
     )
 
 

@@ -235,11 +235,15 @@ def _find_reasoning(probe: Probe) -> Forms:
 
 
 def _shows(probe: Probe, forms: Forms) -> bool:
-    """Whether the template shows an answer's reasoning, without opening it twice."""
+    """Whether the template shows reasoning as such, and does not open it twice."""
     tried = replace(probe, forms=forms)
+    stories = [answer(reasoning=True)]
+    if forms.reasoning_fields:  # beside calls a content may be shown as it is, think tags and all
+        stories.append(call(None, REASON))
     for variables in ({}, {"thinking": True, "enable_thinking": True}):
-        told = tried.render([user(), answer(reasoning=True)], variables).rpartition(USER)[2]
-        before, found, _ = told.partition(REASON)
-        if found and before.count("<think>") <= 1:
-            return True
+        for message in stories:
+            told = tried.render([user(), message], variables).rpartition(USER)[2]
+            start, found, _ = told.partition(REASON)
+            if found and start.count("<think>") <= 1 and "{'type'" not in start:
+                return True
     return False

@@ -138,7 +138,7 @@ def out_of_bounds(name: str, what: str) -> str:
     """Say that the template `name` took more than it may, e.g. "2 GiB more"."""
     return (
         f"{name}: took {what}, expected a rendering within {SECONDS:g} s and "
-        f"{HEADROOM >> 30} GiB. Fix: do not use this template, or mend the loop in it."
+        f"{HEADROOM / 2**30:g} GiB. Fix: do not use this template, or mend the loop in it."
     )
 
 

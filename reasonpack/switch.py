@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import product
 from typing import Any
 
 from reasonpack.probe import ANSWER, REASON, USER, Probe, answer, call, prompt_end, user
@@ -18,6 +19,7 @@ from reasonpack.probe import ANSWER, REASON, USER, Probe, answer, call, prompt_e
 __all__ = ["find_switch", "opens", "think_tag"]
 
 Variables = Mapping[str, Any]
+Pair = tuple[dict[str, Any], dict[str, Any]]
 SWITCHES = frozenset({"enable_thinking", "thinking"})
 """Variables that switch thinking even where they change nothing but the system text."""
 _CLOSING_TAG = re.compile(r"</(\w*:?think[\w:]*)>")
@@ -26,7 +28,30 @@ _CLOSING_TAG = re.compile(r"</(\w*:?think[\w:]*)>")
 def find_switch(probe: Probe) -> tuple[dict[str, Any], dict[str, Any]]:
     """Find the variables to set for messages with and without reasoning."""
     settings = list(_settings(probe))
-    pairs = list(_pairs(settings))
+    # Two values of one variable say more than one of them beside none, but for numbers
+    # (budgets), where none means that there is no limit.
+    unset: list[Pair] = []
+    for one in settings:
+        unset += [({}, one), (one, {})]
+    numbers = [(on, off) for on, off in unset if any(map(_is_number, off.values()))]
+    both = [pair for pair in product(settings, settings) if _same_variable(*pair)]
+    for pairs in ([*numbers, *both], unset):
+        found = _find_pair(probe, pairs)
+        if found is not None:
+            return found
+    fitting = (item for item in ({}, *settings) if _fit(probe, item, reasoning=True))
+    thinking = next(fitting, {})
+    closer = (_fit(probe, thinking, reasoning=True) or ("", ""))[1].strip()
+    plain = (item for item in (thinking, {}, *settings) if _plain(probe, item, closer))
+    return thinking, next(plain, thinking)
+
+
+def _same_variable(one: Variables, other: Variables) -> bool:
+    return one != other and one.keys() == other.keys()
+
+
+def _find_pair(probe: Probe, pairs: Sequence[Pair]) -> Pair | None:
+    """Return the first of `pairs` that makes the template reason, and not."""
     for thinking, not_thinking in pairs:
         reasoned = _fit(probe, thinking, reasoning=True)
         if reasoned is not None and _plain(probe, not_thinking, reasoned[1].strip()):
@@ -39,21 +64,7 @@ def find_switch(probe: Probe) -> tuple[dict[str, Any], dict[str, Any]]:
             return thinking, not_thinking
         if closed.startswith(open_) and closed != open_:
             return thinking, not_thinking
-    fitting = (item for item in ({}, *settings) if _fit(probe, item, reasoning=True))
-    thinking = next(fitting, {})
-    closer = (_fit(probe, thinking, reasoning=True) or ("", ""))[1].strip()
-    plain = (item for item in (thinking, {}, *settings) if _plain(probe, item, closer))
-    return thinking, next(plain, thinking)
-
-
-def _pairs(settings: Sequence[dict[str, Any]]) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
-    """Yield values of one variable, for with and without; no value is one, beside numbers."""
-    for off in settings:
-        (value,) = off.values()
-        if _is_number(value):
-            yield {}, off
-    for on in settings:
-        yield from ((on, off) for off in settings if on != off and on.keys() == off.keys())
+    return None
 
 
 def _is_number(value: object) -> bool:

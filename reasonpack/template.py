@@ -160,7 +160,7 @@ class ChatTemplate:
             ) from error
         except MemoryError as error:
             raise TemplateError(
-                out_of_bounds(self.name, f"{sandbox.HEADROOM >> 30} GiB more")
+                out_of_bounds(self.name, f"{sandbox.HEADROOM / 2**30:g} GiB more")
             ) from error
         except _DATA_FAULTS as error:
             raise RecordError(

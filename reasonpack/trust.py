@@ -40,15 +40,15 @@ def check_repeatable(probe: Probe) -> None:
     """
     story = [user(), answer(reasoning=True)]
     text = probe.render(story, {})
-    if text != probe.render(story, {}):
-        raise TemplateError(
-            f"{probe.template.name}: renders the same messages otherwise the second time, "
-            f"expected the same text. {_FIX}"
-        )
     if _ADDRESS.search(text):
         raise TemplateError(
             f"{probe.template.name}: shows an address in memory, which differs from run to run, "
             f"expected only what was said. {_FIX}"
+        )
+    if text != probe.render(story, {}):
+        raise TemplateError(
+            f"{probe.template.name}: renders the same messages otherwise the second time, "
+            f"expected the same text. {_FIX}"
         )
 
 

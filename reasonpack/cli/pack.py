@@ -159,9 +159,9 @@ def _size(_: click.Context, parameter: click.Parameter, text: str) -> int:
     default="32M",
     show_default=True,
     metavar="BYTES",
-    help="Input that becomes one shard, at least. A worker holds one unit, in some ten times "
-    "its size, so memory is about 10 x BYTES x N however large the input is; a compressed "
-    "file is one unit.",
+    help="Input that becomes one shard, at least. Each worker holds one unit at a time, in "
+    "about 200 MiB + 15 x BYTES of memory, however large the input is. A compressed file is "
+    "one unit.",
 )
 @click.option(
     "--engine",

@@ -18,8 +18,9 @@ __all__ = ["Estimate", "estimate"]
 
 SAMPLE_BYTES = 1 << 19
 SAMPLE_UNITS = 3
-MEMORY_PER_BYTE = 10
-"""Memory of a worker for a byte of a plain unit; measured, see README."""
+MEMORY_AT_REST = 200 << 20
+MEMORY_PER_BYTE = 15
+"""Memory of a worker, and what a byte of a plain unit adds to it; measured, rounded up."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +76,7 @@ def estimate(inputs: Sequence[str], options: Options, *, run: Run) -> Estimate:
         units=len(units),
         input_bytes=input_bytes,
         workers=workers,
-        memory=workers * MEMORY_PER_BYTE * largest,
+        memory=workers * (MEMORY_AT_REST + MEMORY_PER_BYTE * largest),
     )
     plain = [unit for unit in units if unit.container == "plain" and unit.input_bytes]
     sample = plain[:: max(1, len(plain) // SAMPLE_UNITS)][:SAMPLE_UNITS]

@@ -36,7 +36,7 @@ from reasonpack.storage import (
 __all__ = ["UNIT_BYTES", "InputFile", "Record", "Unit", "plan", "read_records"]
 
 UNIT_BYTES = 32 << 20
-"""Input bytes of a work unit, about; memory of a worker is some ten times that."""
+"""Input bytes of a work unit, about; memory of a worker is some fifteen times that."""
 SETTLED_NS = 2 * 10**9
 """How old a file must be for its time of writing to vouch for it: the coarsest clock's tick."""
 BLOCK = 1 << 20

@@ -101,8 +101,8 @@ def _read_batch(batch: pa.RecordBatch, found: _Found) -> None:
     def starts(name: str) -> NDArray[np.int64]:
         column = batch.column(name)
         rows = column.value_lengths().to_numpy()
-        within = np.asarray(column.flatten().to_numpy(), np.int64)
-        return within + np.repeat(row_start, rows)
+        shifted: NDArray[np.int64] = column.flatten().to_numpy() + np.repeat(row_start, rows)
+        return shifted
 
     samples, segments = starts("sample_start"), starts("segment_start")
     sample_lengths = np.diff(samples, append=total)

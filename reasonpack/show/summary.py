@@ -33,8 +33,8 @@ def _lines(manifest: Manifest) -> Iterator[tuple[str, str]]:
         naive = f"{counts.naive_tokens:,} with one sample for every message"
         yield "N-pass", f"{counts.npass_tokens:,} tokens, {times:.2f} times as many ({naive})"
     if counts.missing_reasoning:
-        number = _count(counts.missing_reasoning, "answer")
-        yield "untrained", f"{number} without the reasoning that the prompt opens"
+        answers = _count(counts.missing_reasoning, "answer")
+        yield "untrained", f"{answers} without the reasoning that the prompt opens"
     for reason, number in counts.rejects.items():
         yield "rejected", f"{number:,} {reason}"
     if counts.rejected:

@@ -1,7 +1,7 @@
-"""What was learned about a chat template → a table, a sentence, and an example.
+r"""What was learned about a chat template → a table, a sentence, and an example.
 
 reads reasoning from   reasoning_content
-opener                 '<think>\\n'
+opener                 '<think>\n'
 …
 One row per conversation; reasoning stripped at the next user message, kept in tool loops.
 """
@@ -132,7 +132,7 @@ def _verdict(story: tuple[Message, ...], rendering: Rendering) -> str:
 
 def example_lines(context: Context, *, colour: bool) -> Iterator[str]:
     """Lay out a conversation of two turns and show each part by kind."""
-    story = (
+    story: tuple[Message, ...] = (
         Message("user", "2+2?"),
         Message("assistant", "4", "Easy."),
         Message("user", "3+3?"),

@@ -95,9 +95,7 @@ def _chat(chance: random.Random, draws: list[Draw], number: int, turns: int) -> 
             )
             messages.append({"role": "tool", "content": draw(length(200, 0.9, 3000))})
         answer = draw(length(180, 0.8, 3000))
-        messages.append(
-            {"role": "assistant", "content": answer, "reasoning_content": reasoning()}
-        )
+        messages.append({"role": "assistant", "content": answer, "reasoning_content": reasoning()})
     chat: dict[str, Any] = {"id": f"chat-{number}", "messages": messages}
     return {**chat, "tools": [TOOL]} if tools else chat
 
@@ -113,7 +111,9 @@ def _draws(chance: random.Random) -> list[Draw]:
     ]
 
 
-def _of_this_machine(chance: random.Random, wanted: int = 60_000_000) -> tuple[list[str], list[str]]:
+def _of_this_machine(
+    chance: random.Random, wanted: int = 60_000_000
+) -> tuple[list[str], list[str]]:
     """Collect paragraphs and functions from the Python modules that are installed."""
     folders = [Path(sysconfig.get_path(name)) for name in ("stdlib", "purelib")]
     files = sorted({path for folder in folders for path in folder.rglob("*.py")})
@@ -185,7 +185,9 @@ def _chinese(chance: random.Random) -> Draw:
         for cell in range(1, 95)
         if (row, cell) < (55, 90)
     ]
-    words = ["".join(chance.choices(common, k=chance.choice([1, 2, 2, 2, 3]))) for _ in range(20000)]
+    words = [
+        "".join(chance.choices(common, k=chance.choice([1, 2, 2, 2, 3]))) for _ in range(20000)
+    ]
     weights = list(itertools.accumulate(1 / (rank + 3) for rank in range(len(words))))
 
     def sentence() -> str:

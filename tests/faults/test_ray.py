@@ -83,12 +83,14 @@ def test_workers_that_die(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
         assert len(list(tmp_path.iterdir())) == 3
 
 
-def process_and_lose_node(unit: Unit, job: Job, *, mark: str) -> Receipt:
-    """Kill the raylet of the node that is not the head, once, in the middle of its work."""
-    if unit.number >= 3 and os.environ.get("DOOMED") and not Path(mark).exists():
-        Path(mark).touch()
-        os.kill(int(Path(mark).with_name("raylet").read_text()), signal.SIGKILL)
-        signal.pause()
+def process_and_lose_node(unit: Unit, job: Job, *, folder: str) -> Receipt:
+    """Kill the raylet and the worker of one node, once, in the middle of its work."""
+    node = ray.get_runtime_context().get_node_id()
+    doomed, mark = Path(folder, node), Path(folder, "mark")
+    if doomed.exists() and not mark.exists():
+        mark.touch()
+        os.kill(int(doomed.read_text()), signal.SIGKILL)
+        os.kill(os.getpid(), signal.SIGKILL)
     return process(unit, job)
 
 
@@ -101,13 +103,10 @@ def test_a_node_that_dies(
     cluster_utils = pytest.importorskip("ray.cluster_utils")
     monkeypatch.setenv("PYTHONPATH", ENVIRONMENT["PYTHONPATH"])
     nodes = cluster_utils.Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
-    monkeypatch.setenv("DOOMED", "1")
     doomed = nodes.add_node(num_cpus=1)
-    monkeypatch.delenv("DOOMED")
     raylet = doomed.all_processes["raylet"][0].process.pid
-    (tmp_path / "raylet").write_text(str(raylet))
-    mark = tmp_path / "mark"
-    planted: Any = partial(process_and_lose_node, mark=str(mark))
+    (tmp_path / doomed.node_id).write_text(str(raylet))
+    planted: Any = partial(process_and_lose_node, folder=str(tmp_path))
     monkeypatch.setattr("reasonpack.run.pack.process", planted)
     monkeypatch.setenv("RAY_ADDRESS", nodes.address)
     try:
@@ -116,7 +115,7 @@ def test_a_node_that_dies(
     finally:
         ray.shutdown()
         nodes.shutdown()
-    assert mark.exists()
+    assert (tmp_path / "mark").exists()
     assert tree(tmp_path / "out") == undisturbed
 
 

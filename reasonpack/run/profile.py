@@ -1,0 +1,47 @@
+"""Where the time of a process goes, by stages that do not overlap.
+
+    with stage("render"): …      measured() ──→ {"render": 1.25, "encode": 0.5, …}
+
+A stage costs about a microsecond, so that it is always on; what is measured at all is a
+conversation or a unit, never a token.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+__all__ = ["measured", "profile_lines", "stage"]
+
+_seconds: dict[str, float] = {}
+
+
+@contextmanager
+def stage(name: str) -> Iterator[None]:
+    """Add the time that the block takes to a stage; blocks must not lie in each other."""
+    begin = time.perf_counter()
+    try:
+        yield
+    finally:
+        _seconds[name] = _seconds.get(name, 0.0) + time.perf_counter() - begin
+
+
+def measured() -> dict[str, float]:
+    """Return the seconds of each stage in this process, in the order of their first use."""
+    return dict(_seconds)
+
+
+def profile_lines(seconds: dict[str, float], total: float) -> str:
+    """Write a line a stage, and one for what is in none of them.
+
+    >>> print(profile_lines({"render": 1.5, "encode": 0.5}, 2.5))
+    render           1.50 s   60 %
+    encode           0.50 s   20 %
+    other            0.50 s   20 %
+    """
+    rows = {**seconds, "other": max(0.0, total - sum(seconds.values()))}
+    whole = sum(rows.values()) or 1.0
+    return "\n".join(
+        f"{name:<14} {taken:6.2f} s {taken / whole * 100:4.0f} %" for name, taken in rows.items()
+    )

@@ -1,0 +1,27 @@
+"""A dataset directory becomes batches that PyTorch trainers take (needs the extra `torch`).
+
+    directory ──RowDataset──> rows ──Collator──> input_ids, position_ids, labels, mask
+                 RowStream                  ^
+                        check_model, collator_for: what this model can be given
+
+`dataset` reads rows, `collator` pads them and makes the mask, `models` says which model takes
+which mask, and refuses those that would train on the wrong thing in silence.
+"""
+
+from __future__ import annotations
+
+from reasonpack.torch.collator import Collator, FlexMask, MaskForm, build_flex_masks
+from reasonpack.torch.dataset import RowDataset, RowStream
+from reasonpack.torch.models import check_model, collator_for, model_windows
+
+__all__ = [
+    "Collator",
+    "FlexMask",
+    "MaskForm",
+    "RowDataset",
+    "RowStream",
+    "build_flex_masks",
+    "check_model",
+    "collator_for",
+    "model_windows",
+]

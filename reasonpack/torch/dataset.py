@@ -1,0 +1,327 @@
+"""A dataset directory becomes rows, in an order that every rank and worker can resume.
+
+    manifest.json ──> groups   a[1000] b[1000] c[417]           row groups of all shards
+                         │ seed, epoch
+                      order    c b a, and the rows of each shuffled
+                         │ cut into equal stretches, one a rank; these into one a worker
+                      share    rank 1 of 2, worker 0 of 2: rows [1209, 1813) of the order
+
+Rows are read a row group at a time and shuffled within it, so that a share reads about as
+many bytes as it yields. Parquet is decoded by group; Arrow shards that are not compressed are
+memory-mapped, so that any row costs the same: pack with `--format arrow` for a trainer that
+shuffles by itself.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.ipc
+import pyarrow.parquet as pq
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import IterableDataset, get_worker_info
+
+from reasonpack.errors import FormatError, UsageError
+from reasonpack.run.pack import read_manifest
+from reasonpack.shard import check_version
+
+__all__ = ["Group", "Row", "RowDataset", "RowStream"]
+
+Row = dict[str, Any]
+"""A row: columns by name, lists of numbers as NumPy arrays, `sample_id` as a list of strings."""
+
+PARQUET_GROUPS_KEPT = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """A row group of a Parquet shard, or a record batch of an Arrow shard.
+
+    Attributes:
+        path: the shard.
+        number: of the group in the shard.
+        rows: in the group.
+    """
+
+    path: Path
+    number: int
+    rows: int
+
+
+class RowDataset:
+    """Map-style dataset over a finished output directory: `len(rows)`, `rows[i]`.
+
+    It is what a `DataLoader` and the Hugging Face `Trainer` take; both shard by rank and shuffle
+    by themselves. A row's arrays are views of the shard and read-only. Of Parquet the last few row
+    groups stay decoded, so access in random order decodes a group for almost every row.
+
+    Attributes:
+        directory: what was opened.
+        layout: `onepass` or `npass`.
+        packed: whether a row may hold several samples.
+        groups: in the order of the shards.
+        starts: `i64[len(groups) + 1]`, first row of each group, and then the number of rows.
+        fingerprint: hash of all shards; rows in the same order have the same.
+    """
+
+    def __init__(self, directory: Path | str) -> None:
+        """Open a directory.
+
+        Raises:
+            FormatError: it is unfinished, of an unknown format version, or a shard is missing,
+                damaged or not the one of the manifest.
+            UsageError: it is not a local directory.
+        """
+        if "://" in str(directory):
+            raise UsageError(
+                f"{directory}: a remote dataset, expected a local directory. "
+                "Fix: copy it here first."
+            )
+        self.directory = Path(directory)
+        manifest = read_manifest(self.directory)
+        self.layout = manifest.layout
+        self.packed = manifest.options.packing
+        self._mapped = manifest.options.format == "arrow" and manifest.options.compression is None
+        shards = [(self.directory / shard.path, shard.rows) for shard in manifest.shards]
+        self.groups = [group for path, rows in shards for group in _groups(path, rows)]
+        self.starts = np.cumsum([0] + [group.rows for group in self.groups], dtype=np.int64)
+        hashes = "".join(shard.sha256 for shard in manifest.shards)
+        self.fingerprint = hashlib.sha256(hashes.encode()).hexdigest()
+        self._loaded: dict[int, pa.RecordBatch] = {}
+
+    def __len__(self) -> int:
+        """Rows in the dataset."""
+        return int(self.starts[-1])
+
+    def __getitem__(self, index: int) -> Row:
+        """Return a row; negative indices count from the end."""
+        place = index + len(self) if index < 0 else index
+        if not 0 <= place < len(self):
+            raise IndexError(f"row {index} of {len(self)}")
+        group = int(np.searchsorted(self.starts, place, side="right")) - 1
+        batch = self._load(group)
+        at = place - int(self.starts[group])
+        return {name: _value(batch.column(name), at) for name in batch.schema.names}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave loaded groups behind: a spawned worker maps the files itself."""
+        return {**self.__dict__, "_loaded": {}}
+
+    def _load(self, number: int) -> pa.RecordBatch:
+        if number not in self._loaded:
+            group = self.groups[number]
+            batch = _read(group)
+            if not self._mapped:  # a mapped batch takes no memory
+                while len(self._loaded) >= PARQUET_GROUPS_KEPT:
+                    self._loaded.pop(next(iter(self._loaded)))
+            self._loaded[number] = batch
+        return self._loaded[number]
+
+
+class RowStream(IterableDataset[Row]):  # type: ignore[misc,unused-ignore]
+    """Iterable dataset over this rank's and this worker's share of one epoch.
+
+    All ranks get equally many rows, as collective operations need: where the rows do not divide
+    evenly, the last rank goes on with the first rows of the order, so that fewer than
+    `world_size` rows come twice. `drop_last=True` in a `DataLoader` drops the tail of every
+    worker's share.
+
+    `state_dict()` counts the rows yielded in this process. With `num_workers > 0` the rows are
+    yielded in the workers: use torchdata's `StatefulDataLoader`, which asks them.
+
+    Do not give a stream to a trainer that shards iterable datasets by itself, such as the
+    Hugging Face `Trainer`: use `RowDataset` there.
+
+    Attributes:
+        rows: what is streamed.
+        seed: of the shuffle; None keeps the order of the dataset.
+        rank: of this process.
+        world_size: processes in all.
+    """
+
+    def __init__(
+        self,
+        rows: RowDataset,
+        *,
+        seed: int | None = 0,
+        rank: int | None = None,
+        world_size: int | None = None,
+    ) -> None:
+        """Stream a dataset; rank and world size are those of `torch.distributed` unless given.
+
+        Raises:
+            UsageError: a rank outside the world.
+        """
+        known = torch.distributed.is_available() and torch.distributed.is_initialized()
+        self.rows = rows
+        self.seed = seed
+        self.rank = rank if rank is not None else torch.distributed.get_rank() if known else 0
+        self.world_size = (
+            world_size
+            if world_size is not None
+            else (torch.distributed.get_world_size() if known else 1)
+        )
+        if not 0 <= self.rank < self.world_size:
+            raise UsageError(
+                f"rank {self.rank} of {self.world_size}, expected 0 to {self.world_size - 1}. "
+                "Fix: pass rank and world_size together."
+            )
+        # In shared memory, so that persistent workers hear of a new epoch.
+        self._epoch = torch.zeros((), dtype=torch.int64)
+        self._epoch.share_memory_()  # type: ignore[no-untyped-call,unused-ignore]
+        self._done = 0
+        self._resume: dict[str, Any] | None = None
+
+    @property
+    def epoch(self) -> int:
+        """The epoch, which the order depends on."""
+        return int(self._epoch)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the order of the next iteration; call it before each epoch."""
+        self._epoch.fill_(epoch)
+
+    def __iter__(self) -> Iterator[Row]:
+        """Yield the share's rows, from where `load_state_dict` said.
+
+        Raises:
+            UsageError: the state loaded is of another share.
+        """
+        state, self._resume = self._resume, None
+        if state is not None:
+            self._check_same("share", state["share"], self._share())
+        self._done = state["done"] if state is not None else 0
+        first, stop = self._bounds()
+        return self._rows(self._order(first + self._done, stop))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Say which row comes next; plain numbers and strings."""
+        if self._resume is not None:
+            return dict(self._resume)
+        return {
+            "dataset": self.rows.fingerprint,
+            "seed": self.seed,
+            "epoch": self.epoch,
+            "share": self._share(),
+            "done": self._done,
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Let the next iteration begin at the row that `state_dict` was about to yield.
+
+        Raises:
+            UsageError: the state is of another dataset or another seed.
+        """
+        self._check_same("dataset", state_dict["dataset"], self.rows.fingerprint)
+        self._check_same("seed", state_dict["seed"], self.seed)
+        self.set_epoch(state_dict["epoch"])
+        self._resume = dict(state_dict)
+
+    def _rows(self, order: Iterator[int]) -> Iterator[Row]:
+        for index in order:
+            self._done += 1  # before the row is out: a state taken after it counts it
+            yield self.rows[index]
+
+    def _check_same(self, what: str, saved: object, here: object) -> None:
+        if saved != here:
+            raise UsageError(
+                f"state: {what} {saved}, expected {here}. Fix: resume with the same dataset, "
+                "seed, world size and number of workers, or start the epoch anew."
+            )
+
+    def _share(self) -> list[int]:
+        """Rank, world size, worker and workers: whose rows these are."""
+        worker = get_worker_info()
+        return [
+            self.rank,
+            self.world_size,
+            *((worker.id, worker.num_workers) if worker else (0, 1)),
+        ]
+
+    def _bounds(self) -> tuple[int, int]:
+        """First row of the share and the one past it, counted in the order of all ranks."""
+        rank, ranks, worker, workers = self._share()
+        per_rank = -(-len(self.rows) // ranks)
+        begin = rank * per_rank
+        return begin + per_rank * worker // workers, begin + per_rank * (worker + 1) // workers
+
+    def _order(self, start: int, stop: int) -> Iterator[int]:
+        """Yield rows `[start, stop)` of the epoch's order, which begins anew past its end."""
+        sizes = np.diff(self.rows.starts)
+        groups = self._permutation(len(sizes), 0)
+        ends = np.cumsum(sizes[groups])
+        while start < stop:
+            place = start % len(self.rows)
+            turn = int(np.searchsorted(ends, place, side="right"))
+            group = int(groups[turn])
+            offset = place - int(ends[turn] - sizes[group])
+            within = self._permutation(int(sizes[group]), group + 1)[offset:][: stop - start]
+            yield from (within + self.rows.starts[group]).tolist()
+            start += len(within)
+
+    def _permutation(self, size: int, number: int) -> NDArray[np.int64]:
+        """Permute `size` things; raw bits of a generator are the same in all versions of NumPy."""
+        if self.seed is None:
+            return np.arange(size)
+        bits = np.random.PCG64([self.seed, self.epoch, number]).random_raw(size)
+        return np.argsort(np.asarray(bits), kind="stable")
+
+
+def _groups(path: Path, rows: int) -> list[Group]:
+    """List the groups of a shard that should hold `rows` rows."""
+    try:
+        if path.suffix == ".arrow":
+            with pa.memory_map(str(path)) as source, pa.ipc.open_stream(source) as stream:
+                check_version(stream.schema, str(path))
+                sizes = [batch.num_rows for batch in stream]
+        else:
+            with pq.ParquetFile(path) as file:
+                check_version(file.schema_arrow, str(path))
+                footer = file.metadata
+                sizes = [footer.row_group(i).num_rows for i in range(footer.num_row_groups)]
+    except (pa.ArrowException, OSError) as error:
+        raise _damaged(path, error) from error
+    if sum(sizes) != rows:
+        raise FormatError(
+            f"{path}: {sum(sizes)} rows, expected the {rows} of the manifest. "
+            "Fix: pack again with --overwrite."
+        )
+    return [Group(path, number, size) for number, size in enumerate(sizes) if size]
+
+
+def _read(group: Group) -> pa.RecordBatch:
+    try:
+        if group.path.suffix == ".arrow":
+            with pa.ipc.open_stream(pa.memory_map(str(group.path))) as stream:
+                for number, batch in enumerate(stream):
+                    if number == group.number:
+                        return batch
+            raise pa.ArrowInvalid(f"no record batch {group.number}")
+        with pq.ParquetFile(group.path) as file:
+            table = file.read_row_group(group.number, use_threads=False)
+            (batch,) = table.combine_chunks().to_batches()
+            return batch
+    except (pa.ArrowException, OSError) as error:
+        raise _damaged(group.path, error) from error
+
+
+def _damaged(path: Path, error: Exception) -> FormatError:
+    return FormatError(
+        f"{path}: {error}, expected a whole shard. Fix: pack again with --overwrite."
+    )
+
+
+def _value(column: pa.Array, at: int) -> Any:
+    """Take one row of a column, without a copy where it is a list of numbers."""
+    if not pa.types.is_list(column.type):
+        return column[at].as_py()
+    if pa.types.is_string(column.type.value_type):
+        return column[at].as_py()
+    return column[at].values.to_numpy(zero_copy_only=True)

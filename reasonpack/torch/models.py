@@ -1,0 +1,172 @@
+"""A model's configuration becomes the mask that it takes, or a refusal.
+
+    attn_implementation   one-pass rows     npass rows
+    sdpa                  "sdpa"            "sdpa"
+    eager                 "eager"           "eager"
+    flex_attention        "flex"            "flex"
+    flash_attention_2 …   refused           "varlen"
+
+FlashAttention and models that are given no mask take every jump in `position_ids` for a new
+sequence, sliding-window layers count in row indices, and recurrent layers read the row from left
+to right: with one-pass rows each trains on the wrong context, and nothing looks wrong. So it is
+refused here. Nothing of `transformers` is imported: a configuration is read by its attributes.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from reasonpack.errors import UsageError
+from reasonpack.layout import Layout
+from reasonpack.model import Architecture
+from reasonpack.torch.collator import Collator, MaskForm, Windows
+
+__all__ = ["check_model", "collator_for", "model_windows"]
+
+FORMS: dict[str, MaskForm] = {"sdpa": "sdpa", "eager": "eager", "flex_attention": "flex"}
+FULL, SLIDING = "full_attention", "sliding_attention"
+
+
+def collator_for(
+    model: Any, *, layout: Layout, packed: bool = True, pad_to_multiple_of: int = 1
+) -> Collator:
+    """Make the collator whose mask this model takes, or refuse.
+
+    `dataclasses.replace(collator, shift_labels=True)` and the like set what else it should do.
+
+    Args:
+        model: a `transformers` model, or its configuration with `_attn_implementation` set.
+        layout: of the rows, `RowDataset.layout`.
+        packed: whether a row may hold several samples, `RowDataset.packed`.
+        pad_to_multiple_of: as in `Collator`.
+
+    Raises:
+        UsageError: as `check_model`.
+    """
+    config = _text_config(model)
+    implementation = str(getattr(config, "_attn_implementation", None))
+    flash = "flash" in implementation and layout == "npass"
+    form: MaskForm = "varlen" if flash else FORMS.get(implementation, "sdpa")
+    collator = Collator(
+        mask=form,
+        window=None if flash else model_windows(config),
+        dtype=getattr(model, "dtype", None) or torch.float32,
+        pad_to_multiple_of=pad_to_multiple_of,
+    )
+    check_model(model, layout=layout, packed=packed, collator=collator)
+    return collator
+
+
+def check_model(
+    model: Any, *, layout: Layout, packed: bool = True, collator: Collator | None = None
+) -> None:
+    """Refuse a model that would train on the wrong context with rows of this layout.
+
+    Args:
+        model: a `transformers` model, or its configuration with `_attn_implementation` set.
+        layout: of the rows, `RowDataset.layout`.
+        packed: whether a row may hold several samples, `RowDataset.packed`.
+        collator: what makes the batches; its mask and window are checked too.
+
+    Raises:
+        UsageError: recurrent layers or layers of an unknown type; a model that takes no
+            `position_ids`; an attention implementation that ignores the mask; a mask or a
+            window that is not the model's.
+    """
+    config = _text_config(model)
+    name = getattr(config, "model_type", None) or type(config).__name__
+    if layout == "onepass" or packed:
+        _check_layers(config, name, layout)
+    if layout == "onepass":
+        _check_positions(model, name)
+    implementation = str(getattr(config, "_attn_implementation", None))
+    if layout == "onepass" and implementation not in FORMS:
+        raise UsageError(
+            f"{name}: attn_implementation {implementation!r} with one-pass rows, expected one that "
+            f"takes a mask ({', '.join(FORMS)}). Fix: load the model with "
+            'attn_implementation="flex_attention", or pack with --layout npass.'
+        )
+    if collator is not None:
+        _check_collator(collator, config, name, layout)
+
+
+def model_windows(config: Any) -> Windows:
+    """Read the sliding window of a configuration, in the form that `Collator` takes.
+
+    >>> from types import SimpleNamespace
+    >>> model_windows(SimpleNamespace(sliding_window=4, layer_types=["sliding_attention"]))
+    {'full_attention': None, 'sliding_attention': 4}
+    >>> model_windows(SimpleNamespace(sliding_window=4))
+    4
+    """
+    size = getattr(config, "sliding_window", None)
+    if not size or getattr(config, "use_sliding_window", True) is False:
+        return None
+    types = getattr(config, "layer_types", None)
+    if types is None:
+        return int(size)
+    return {FULL: None, SLIDING: int(size)} if SLIDING in types else None
+
+
+def _text_config(model: Any) -> Any:
+    config = getattr(model, "config", model)
+    get_text_config = getattr(config, "get_text_config", None)
+    return get_text_config() if get_text_config else config
+
+
+def _check_layers(config: Any, name: str, layout: Layout) -> None:
+    types = getattr(config, "layer_types", None)
+    if types is not None:
+        odd = sorted(set(types) - {FULL, SLIDING})
+    else:
+        recurrent = Architecture.of({**vars(config), "model_type": name}).recurrent
+        odd = [recurrent] if recurrent else []
+    if "local" in str(getattr(config, "attention_types", "")):  # GPT-Neo's window, in row indices
+        odd.append("local")
+    if getattr(config, "alibi", False):  # positions from the row, not from position_ids
+        odd.append("alibi")
+    if odd:
+        rows, leak = (
+            ("one-pass rows", "one branch of the row leaks into the next")
+            if layout == "onepass"
+            else ("packed rows", "one sample of the row leaks into the next")
+        )
+        fix = "--layout npass, without --packing" if layout == "onepass" else "without --packing"
+        raise UsageError(
+            f"{name}: layers other than full and sliding attention ({', '.join(odd)}), expected "
+            f"none with {rows}: {leak}. Fix: pack {fix}."
+        )
+
+
+def _check_positions(model: Any, name: str) -> None:
+    forward = getattr(model, "forward", None)
+    if forward is not None and "position_ids" not in inspect.signature(forward).parameters:
+        raise UsageError(
+            f"{name}: forward() takes no position_ids, expected it to: positions would be row "
+            "indices. Fix: pack with --layout npass, without --packing."
+        )
+
+
+def _check_collator(collator: Collator, config: Any, name: str, layout: Layout) -> None:
+    implementation = str(getattr(config, "_attn_implementation", None))
+    taken: set[str] = {FORMS[implementation]} if implementation in FORMS else set()
+    if implementation == "sdpa":
+        taken.add("eager")  # SDPA adds a float mask
+    if layout == "npass":
+        taken |= {"varlen", "none"}
+    if collator.mask not in taken:
+        raise UsageError(
+            f"{name}: attn_implementation {implementation!r} with mask {collator.mask!r}, "
+            f"expected {' or '.join(sorted(taken))}. Fix: use collator_for(model, …)."
+        )
+    expected = None if collator.mask in ("varlen", "none") else model_windows(config)
+    given = dict(collator.window) if isinstance(collator.window, Mapping) else collator.window
+    if given != expected:
+        raise UsageError(
+            f"{name}: collator with window {given}, expected {expected}, the model's. "
+            "Fix: use collator_for(model, …)."
+        )

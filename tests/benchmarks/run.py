@@ -1,0 +1,379 @@
+"""Measure packing against other ways to the same tokens; print Markdown tables.
+
+    python tests/benchmarks/run.py --tokenizer DIR --megabytes 20 --peer-megabytes 2 --repeat 3
+    python tests/benchmarks/run.py --tokenizer DIR --turns 1,4,16,64 --sizes 10,100,1000
+
+Each measurement is a process of its own, start-up included, with one round of all after
+another, so that what else the machine does falls on all of them; medians of the rounds are
+printed, and ratios are taken within a round. `wall` and `CPU` are seconds, `CPU` with that of
+all child processes; `peak` is the largest resident size of one process, in MB. Needs
+transformers, datasets and trl for the rows of that name, and leaves out what is not installed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import multiprocessing
+import os
+import re
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from corpus import chats
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What one process took."""
+
+    wall: float
+    cpu: float
+    peak: float
+    tokens: int
+    bytes: int
+    stages: str = ""
+
+
+# --- what is measured, each in a child process ------------------------------------------
+
+
+def texts_of(path: Path) -> Iterator[str]:
+    for line in path.open(encoding="utf-8"):
+        for message in json.loads(line)["messages"]:
+            yield from filter(None, (message.get("reasoning_content"), message["content"]))
+
+
+def encode_only(path: Path, tokenizer: Path, out: Path, *, processes: int) -> int:
+    """Every text of the corpus once, nothing else; the ids are counted and dropped."""
+    texts = list(texts_of(path))
+    parts = [texts[number::processes] for number in range(processes)]
+    if processes == 1:
+        return _encode_part(tokenizer, texts)
+    with multiprocessing.get_context("spawn").Pool(processes) as pool:
+        return sum(pool.map(partial(_encode_part, tokenizer), parts))
+
+
+def _encode_part(tokenizer: Path, texts: list[str]) -> int:
+    os.environ["RAYON_NUM_THREADS"] = "1"
+    import tokenizers
+
+    loaded = tokenizers.Tokenizer.from_file(str(tokenizer / "tokenizer.json"))
+    encode = partial(loaded.encode_batch_fast, add_special_tokens=False)
+    batches = (texts[first : first + 1000] for first in range(0, len(texts), 1000))
+    return sum(len(each) for batch in batches for each in encode(batch))
+
+
+def _views(chat: Json) -> Iterator[tuple[list[Json], Json]]:
+    messages = chat["messages"]
+    for index, message in enumerate(messages):
+        if message["role"] == "assistant":
+            yield messages[:index], message
+
+
+def _transformers_tokenizer(tokenizer: Path) -> Any:
+    from transformers import PreTrainedTokenizerFast
+
+    config = json.loads((tokenizer / "tokenizer_config.json").read_text("utf-8"))
+    loaded = PreTrainedTokenizerFast(tokenizer_file=str(tokenizer / "tokenizer.json"))
+    loaded.chat_template = config["chat_template"]
+    loaded.eos_token = config["eos_token"]
+    return loaded
+
+
+def _npass_row(chat: Json, tokenizer: Any) -> Iterator[list[int]]:
+    for prompt, answer in _views(chat):
+        render = partial(tokenizer.apply_chat_template, tools=chat.get("tools"), tokenize=False)
+        text = render(prompt, add_generation_prompt=True)
+        whole = render([*prompt, answer])
+        yield tokenizer(text, add_special_tokens=False)["input_ids"]
+        yield tokenizer(whole[len(text) :], add_special_tokens=False)["input_ids"]
+
+
+def npass_datasets(path: Path, tokenizer: Path, out: Path, *, processes: int) -> int:
+    """One row a view: apply_chat_template twice, encode, in `datasets.map`."""
+    import datasets
+
+    datasets.disable_progress_bars()
+    loaded = _transformers_tokenizer(tokenizer)
+
+    def rows(batch: dict[str, list[str]]) -> dict[str, list[Any]]:
+        columns: dict[str, list[Any]] = {"input_ids": [], "labels": []}
+        for line in batch["line"]:
+            ids = _npass_row(json.loads(line), loaded)
+            for prompt, completion in zip(ids, ids, strict=True):
+                columns["input_ids"].append(prompt + completion)
+                columns["labels"].append([-100] * len(prompt) + completion)
+        return columns
+
+    lines = datasets.Dataset.from_dict({"line": path.read_text("utf-8").splitlines()})
+    made = lines.map(
+        rows,
+        batched=True,
+        batch_size=50,
+        num_proc=processes if processes > 1 else None,
+        remove_columns=["line"],
+        load_from_cache_file=False,
+        keep_in_memory=processes == 1,
+    )
+    made.to_parquet(out / "npass.parquet")
+    return sum(map(len, made["input_ids"]))
+
+
+def megatron_pool(path: Path, tokenizer: Path, out: Path, *, processes: int) -> int:
+    """One row a view, as Megatron's preprocess_data does it: a pool, and one file of ids."""
+    import numpy as np
+
+    total = 0
+    with (
+        multiprocessing.get_context("spawn").Pool(processes, _load_global, (tokenizer,)) as pool,
+        path.open(encoding="utf-8") as lines,
+        (out / "ids.bin").open("wb") as file,
+    ):
+        for rows in pool.imap(_megatron_rows, lines, 25):
+            for row in rows:
+                file.write(np.array(row, np.int32).tobytes())
+                total += len(row)
+    return total
+
+
+_GLOBAL: dict[str, Any] = {}
+
+
+def _load_global(tokenizer: Path) -> None:
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    _GLOBAL["tokenizer"] = _transformers_tokenizer(tokenizer)
+
+
+def _megatron_rows(line: str) -> list[list[int]]:
+    ids = _npass_row(json.loads(line), _GLOBAL["tokenizer"])
+    return [prompt + completion for prompt, completion in zip(ids, ids, strict=True)]
+
+
+def trl_views(path: Path, tokenizer: Path, out: Path, *, processes: int) -> int:
+    """The views as prompt and completion, tokenized by TRL's SFTTrainer for a tiny model."""
+    import datasets
+    from transformers import Qwen3Config, Qwen3ForCausalLM
+    from trl import SFTConfig, SFTTrainer
+
+    datasets.disable_progress_bars()
+    loaded = _transformers_tokenizer(tokenizer)
+    loaded.pad_token = loaded.eos_token
+    rows: list[Json] = []
+    for line in path.open(encoding="utf-8"):
+        chat = json.loads(line)
+        for prompt, answer in _views(chat):
+            row = {"prompt": prompt, "completion": [answer], "tools": chat.get("tools")}
+            rows.append({key: json.dumps(value) for key, value in row.items()})
+
+    def opened(batch: dict[str, list[str]]) -> dict[str, list[Any]]:
+        return {key: [json.loads(text) for text in texts] for key, texts in batch.items()}
+
+    views = datasets.Dataset.from_list(rows)
+    views = views.map(opened, batched=True, load_from_cache_file=False, on_mixed_types="use_json")
+    small = Qwen3Config(
+        vocab_size=len(loaded),
+        hidden_size=8,
+        intermediate_size=8,
+        num_hidden_layers=1,
+        num_attention_heads=1,
+        num_key_value_heads=1,
+        head_dim=8,
+    )
+    arguments = SFTConfig(
+        output_dir=str(out),
+        max_length=None,
+        report_to=[],
+        use_cpu=True,
+        bf16=False,
+        dataset_num_proc=processes if processes > 1 else None,
+    )
+    trainer = SFTTrainer(
+        Qwen3ForCausalLM(small), args=arguments, train_dataset=views, processing_class=loaded
+    )
+    made = trainer.train_dataset
+    made.to_parquet(out / "trl.parquet")
+    return sum(map(len, made["input_ids"]))
+
+
+def reasonpack(path: Path, tokenizer: Path, out: Path, *, backend: str, processes: int) -> int:
+    """`reasonpack pack`, end to end."""
+    command = [sys.executable, "-m", "reasonpack", "pack", str(path), "--json"]
+    command += ["--tokenizer", str(tokenizer), "--output", str(out / "packed")]
+    command += ["--tokenizer-backend", backend, "--num-proc", str(processes)]
+    size = path.stat().st_size
+    command += ["--unit-size", str(max(1 << 20, min(32 << 20, size // processes + 1)))]
+    if processes == 1:
+        command.append("--profile")
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    print(done.stderr, file=sys.stderr)
+    return int(json.loads(done.stdout)["counts"]["tokens"])
+
+
+WAYS: dict[str, Callable[..., int]] = {
+    "encode only, 1 process": partial(encode_only, processes=1),
+    "encode only, 2 processes": partial(encode_only, processes=2),
+    **{
+        f"reasonpack, {backend}, {processes} process{'es' * (processes > 1)}": partial(
+            reasonpack, backend=backend, processes=processes
+        )
+        for backend in ("tokenizers", "gigatoken", "fastokens")
+        for processes in (1, 2)
+        if backend == "tokenizers" or importlib.util.find_spec(backend)
+    },
+}
+PEERS: dict[str, Callable[..., int]] = {
+    "N-pass, transformers + datasets, 2 processes": partial(npass_datasets, processes=2),
+    "N-pass, Megatron-style pool, 2 processes": partial(megatron_pool, processes=2),
+    "N-pass, TRL, 2 processes": partial(trl_views, processes=2),
+}
+BASE = "encode only, 2 processes"
+BEST = "reasonpack, gigatoken, 2 processes"
+
+# --- measuring ----------------------------------------------------------------------------
+
+
+def measure(way: str, path: Path, tokenizer: Path) -> Measured:
+    """Run one way in a process of its own."""
+    with tempfile.TemporaryDirectory() as folder:
+        environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": folder}
+        command = [sys.executable, __file__, "--child", way, str(path), str(tokenizer), folder]
+        before = time.perf_counter()
+        with subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment,
+            cwd=folder,
+        ) as child:
+            out, err = child.communicate()
+        wall = time.perf_counter() - before
+        if child.returncode:
+            raise SystemExit(f"{way} failed:\n{err[-3000:]}")
+        told = json.loads(out.splitlines()[-1])
+        size = sum(file.stat().st_size for file in Path(folder).rglob("*.parquet"))
+        size += sum(file.stat().st_size for file in Path(folder).rglob("*.bin"))
+    stages = re.findall(r"^ *([a-z][a-z -]*?) +([\d.]+) s +(\d+) %$", err, re.MULTILINE)
+    shares = ", ".join(f"{name} {share} %" for name, _, share in stages if int(share) > 0)
+    return Measured(wall, told["cpu"], told["peak"], told["tokens"], size, shares)
+
+
+def child(way: str, path: str, tokenizer: str, out: str) -> None:
+    """Do one way in this process and say what it took."""
+    tokens = {**WAYS, **PEERS}[way](Path(path), Path(tokenizer), Path(out))
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    cpu = sum(each.ru_utime + each.ru_stime for each in used)
+    peak = max(each.ru_maxrss for each in used) / 1024
+    print(json.dumps({"tokens": tokens, "cpu": cpu, "peak": peak}))
+
+
+def rounds(ways: list[str], path: Path, tokenizer: Path, repeat: int) -> dict[str, list[Measured]]:
+    taken: dict[str, list[Measured]] = {way: [] for way in ways}
+    for _ in range(repeat):
+        for way in ways:
+            taken[way].append(measure(way, path, tokenizer))
+            print(f"{way}: {taken[way][-1].wall:.1f} s", file=sys.stderr)
+    return taken
+
+
+def median(taken: list[Measured], what: Callable[[Measured], float]) -> float:
+    return statistics.median(map(what, taken))
+
+
+def table(taken: dict[str, list[Measured]], base: str) -> str:
+    """One line a way; `ratio` is its wall time over the base's, the median over the rounds."""
+    lines = ["| way | wall | CPU | ratio | CPU ratio | peak | Mtokens | MB written |"]
+    lines.append("|---|--:|--:|--:|--:|--:|--:|--:|")
+    for way, rows in taken.items():
+        pairs = list(zip(rows, taken[base], strict=True))
+        wall = statistics.median(mine.wall / theirs.wall for mine, theirs in pairs)
+        cpu = statistics.median(mine.cpu / theirs.cpu for mine, theirs in pairs)
+        lines.append(
+            f"| {way} | {median(rows, lambda m: m.wall):.1f} | {median(rows, lambda m: m.cpu):.1f}"
+            f" | {wall:.2f} | {cpu:.2f} | {median(rows, lambda m: m.peak):.0f}"
+            f" | {rows[0].tokens / 1e6:.2f} | {rows[0].bytes / 1e6:.1f} |"
+        )
+    lines += ["", "Share of each stage, in one process:", ""]
+    lines += [f"- {way}: {rows[-1].stages}" for way, rows in taken.items() if rows[-1].stages]
+    return "\n".join(lines)
+
+
+def against(what: str, corpora: list[tuple[str, Path]], tokenizer: Path, repeat: int) -> str:
+    """Print what packing costs a token, against something that the corpora differ in."""
+    lines = [f"| {what} | wall | CPU | peak | Mtokens | µs a token |", "|--:|--:|--:|--:|--:|--:|"]
+    for name, path in corpora:
+        rows = rounds([BEST], path, tokenizer, repeat)[BEST]
+        cpu, tokens = median(rows, lambda m: m.cpu), rows[0].tokens
+        lines.append(
+            f"| {name} | {median(rows, lambda m: m.wall):.1f} | {cpu:.1f}"
+            f" | {median(rows, lambda m: m.peak):.0f} | {tokens / 1e6:.2f}"
+            f" | {cpu / tokens * 1e6:.2f} |"
+        )
+    return "\n".join(lines)
+
+
+def write_corpus(path: Path, megabytes: float, turns: int | None = None) -> Path:
+    with path.open("w", encoding="utf-8") as file:
+        for chat in chats(megabytes, turns=turns):
+            file.write(json.dumps(chat, ensure_ascii=False) + "\n")
+    return path
+
+
+def main() -> None:
+    """Read the command line and print the tables asked for."""
+    if sys.argv[1:2] == ["--child"]:
+        child(*sys.argv[2:])
+        return
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--tokenizer", type=Path, required=True, help="directory")
+    parser.add_argument("--megabytes", type=float, default=0, help="of the first table")
+    parser.add_argument("--peer-megabytes", type=float, default=0, help="of the slow peers' table")
+    parser.add_argument("--turns", default="", help="of the third table, such as 1,4,16,64")
+    parser.add_argument("--turns-megabytes", type=float, default=5)
+    parser.add_argument("--sizes", default="", help="in MB, of the fourth table")
+    parser.add_argument("--repeat", type=int, default=3)
+    arguments = parser.parse_args()
+    tokenizer, repeat = arguments.tokenizer.resolve(), arguments.repeat
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder)
+        if size := arguments.megabytes:
+            path = write_corpus(place / "chats.jsonl", size)
+            print(
+                f"\n{size:g} MB of text\n\n" + table(rounds([*WAYS], path, tokenizer, repeat), BASE)
+            )
+        if size := arguments.peer_megabytes:
+            path = write_corpus(place / "peers.jsonl", size)
+            known = [way for way in PEERS if way_installed(way)]
+            taken = rounds([BASE, BEST, *known], path, tokenizer, repeat)
+            print(f"\n{size:g} MB of text\n\n" + table(taken, BEST))
+        for name, sizes in (("turns", arguments.turns), ("MB", arguments.sizes)):
+            corpora = []
+            for number in filter(None, sizes.split(",")):
+                turns = int(number) if name == "turns" else None
+                megabytes = float(number) if turns is None else arguments.turns_megabytes
+                path = place / f"{name}{number}.jsonl"
+                corpora.append((number, write_corpus(path, megabytes, turns)))
+            if corpora:
+                print(f"\n{BEST}\n\n" + against(name, corpora, tokenizer, repeat))
+
+
+def way_installed(way: str) -> bool:
+    wanted = ["transformers", *(["datasets"] * ("datasets" in way)), *(["trl"] * ("TRL" in way))]
+    return all(importlib.util.find_spec(name) for name in wanted)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,169 @@
+"""Count what a layout costs without a GPU: tokens of linear layers, 128 × 128 blocks of attention.
+
+    python tests/gpu/count_blocks.py --turns 2 4 8 16 32
+
+For each profile and number of turns the same conversations, packed into rows of one length:
+tokens and blocks of npass over those of one-pass. The two ratios bound the speed-up: time is a
+mix of both. `npass` blocks are those of a varlen kernel, which cuts each sample into tiles from
+its own start; with FlexAttention and a document mask they are a few more. `dense` is what a
+causal kernel computes over an unpacked one-pass row without a block mask: its pairs over the
+visible pairs.
+`speed-up` mixes tokens and blocks by FLOPs for a model of the given width and depth.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+from conversations import PROFILES, Profile, Sample, Words, row_length, rows, views
+from numpy.typing import NDArray
+
+from reasonpack.masks import blocks
+
+BLOCK = 128
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Tokens of a layout without padding, visible blocks, visible pairs, causal pairs."""
+
+    tokens: int
+    blocks: int
+    pairs: int
+    causal_pairs: int
+
+    def flops(self, width: int) -> float:
+        """Per layer, forward: 24 d² a token (attention and MLP weights), 4 d a pair computed."""
+        return 24 * width**2 * self.tokens + 4 * width * BLOCK**2 * self.blocks
+
+
+def cost(packed: Sequence[Sample], *, varlen: bool = False) -> Cost:
+    return Cost(
+        tokens=sum(len(row) for row in packed),
+        blocks=sum(_tiles(row) if varlen else _blocks(row) for row in packed),
+        pairs=sum(int(_pairs(row)) for row in packed),
+        causal_pairs=sum(int((n * (n + 1) // 2).sum()) for n in map(_lengths, packed)),
+    )
+
+
+def _blocks(row: Sample) -> int:
+    partial, full = blocks.grid(row.visible_until[None], block_size=(BLOCK, BLOCK))
+    return int(partial.sum() + full.sum())
+
+
+def _tiles(row: Sample) -> int:
+    """Lower triangles of tiles, one for each plain sample of the row."""
+    tiles = -(-_lengths(row) // BLOCK)
+    return int((tiles * (tiles + 1) // 2).sum())
+
+
+def _lengths(row: Sample) -> NDArray[np.int64]:
+    """Tokens of each sample in a row."""
+    return np.diff(np.flatnonzero(row.position_ids == 0), append=len(row)).astype(np.int64)
+
+
+def _pairs(row: Sample) -> np.int64:
+    return (row.visible_until - np.arange(len(row))).sum(dtype=np.int64)
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of the table; ratios are npass over the layout, so above 1 the layout is cheaper."""
+
+    profile: str
+    turns: int
+    row_tokens: int
+    tokens: int
+    token_ratio: float
+    block_ratio: float
+    flex_block_ratio: float
+    trunk_token_ratio: float
+    trunk_block_ratio: float
+    trunk_saves_blocks: float
+    dense: float
+    speed_up: float
+    trunk_speed_up: float
+
+
+def measure(
+    name: str, profile: Profile, turns: int, *, tokens: int, least_row: int, width: int
+) -> Line:
+    """Count for conversations that make about `tokens` tokens as one-pass rows."""
+    words = Words(seed=turns, vocabulary=1024)
+    conversations = [views(profile, turns, words)]
+    each = sum(map(len, rows(conversations, "onepass", 1 << 24)))
+    conversations += [views(profile, turns, words) for _ in range(max(3, tokens // each))]
+    size = row_length(conversations, least_row)
+    onepass = cost(rows(conversations, "onepass", size))
+    trunk = cost(rows(conversations, "trunk-first", size))
+    leaves = rows(conversations, "npass", size)
+    npass, npass_flex = cost(leaves, varlen=True), cost(leaves)
+    return Line(
+        profile=name,
+        turns=turns,
+        row_tokens=size,
+        tokens=onepass.tokens,
+        token_ratio=npass.tokens / onepass.tokens,
+        block_ratio=npass.blocks / onepass.blocks,
+        flex_block_ratio=npass_flex.blocks / onepass.blocks,
+        trunk_token_ratio=npass.tokens / trunk.tokens,
+        trunk_block_ratio=npass.blocks / trunk.blocks,
+        trunk_saves_blocks=1 - trunk.blocks / onepass.blocks,
+        dense=onepass.causal_pairs / onepass.pairs,
+        speed_up=npass.flops(width) / onepass.flops(width),
+        trunk_speed_up=npass.flops(width) / trunk.flops(width),
+    )
+
+
+HEAD = (
+    "profile         turns    row | npass / one-pass          | npass / trunk-first        |"
+    " trunk saves  dense\n"
+    "                             | tokens  blocks  speed-up  | tokens  blocks  speed-up   |"
+    " blocks       pairs"
+)
+
+
+def text(line: Line) -> str:
+    return (
+        f"{line.profile:<15} {line.turns:>5} {line.row_tokens:>6} |"
+        f" {line.token_ratio:>6.2f}  {line.block_ratio:>6.2f}  {line.speed_up:>7.2f}   |"
+        f" {line.trunk_token_ratio:>6.2f}  {line.trunk_block_ratio:>6.2f}"
+        f"  {line.trunk_speed_up:>7.2f}    |"
+        f" {line.trunk_saves_blocks:>8.1%}    {line.dense:>5.1f}x"
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> list[Line]:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--profiles", nargs="+", default=list(PROFILES), choices=list(PROFILES))
+    parser.add_argument("--turns", nargs="+", type=int, default=[2, 4, 8, 16, 32])
+    parser.add_argument("--tokens", type=int, default=100_000, help="about, as one-pass rows")
+    parser.add_argument("--row-tokens", type=int, default=16_384, help="at least")
+    parser.add_argument("--width", type=int, default=1024, help="of the model, for the speed-up")
+    parser.add_argument("--json", action="store_true")
+    given = parser.parse_args(arguments)
+    lines = [
+        measure(
+            name,
+            PROFILES[name],
+            turns,
+            tokens=given.tokens,
+            least_row=given.row_tokens,
+            width=given.width,
+        )
+        for name in given.profiles
+        for turns in given.turns
+    ]
+    if given.json:
+        print(json.dumps([asdict(line) for line in lines], indent=1))
+    else:
+        print(HEAD, *map(text, lines), sep="\n")
+    return lines
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,248 @@
+"""Train the same conversations as one-pass and as packed npass rows, and compare the cost.
+
+    python tests/gpu/train_layouts.py --output report            # one GPU, some minutes
+    python tests/gpu/train_layouts.py --device cpu --tiny --steps 1
+
+For each profile and number of turns one epoch of the same conversations, from the same weights,
+in bf16. An optimizer step is the same group of conversations in every layout, so the losses have
+to agree; time and peak memory are what differs. Step time leaves the first step out, which
+compiles. Beside the measured speed-up stand the ratios of tokens and of 128 × 128 blocks, which
+bound it. `report.json` holds everything, `report.svg` a bar for each measurement.
+
+    onepass        FlexAttention, BlockMask of the forest
+    trunk-first    the same rows in another order; see conversations.py
+    npass-flex     FlexAttention, document mask
+    npass-varlen   FlashAttention varlen (torch.nn.attention.varlen)
+
+On a CPU attention is SDPA with a dense mask throughout: FlexAttention has no backward there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from conversations import PROFILES, LayoutName, Sample, Words, row_length, rows, views
+from count_blocks import Cost, cost
+from qwen3 import Attend, Model, Shape
+
+from reasonpack.layout import EncodedView
+from reasonpack.masks import dense, flex, varlen
+
+LAYOUTS: dict[str, LayoutName] = {
+    "onepass": "onepass",
+    "trunk-first": "trunk-first",
+    "npass-flex": "npass",
+    "npass-varlen": "npass",
+}
+TINY = Shape(width=32, layers=2, heads=4, groups=2, head_dim=8, inner=64, vocabulary=256)
+Group = Sequence[Sequence[EncodedView]]
+
+
+@dataclass(frozen=True)
+class Result:
+    """One run: `seconds` a step without the first, `gib` the peak, `loss` that of the last step."""
+
+    profile: str
+    turns: int
+    layout: str
+    tokens: int
+    blocks: int
+    seconds: float
+    gib: float
+    loss: float
+
+
+@functools.cache
+def _compiled_flex() -> Any:
+    from torch.nn.attention.flex_attention import flex_attention
+
+    return torch.compile(flex_attention, dynamic=False)
+
+
+def attention(layout: str, row: Sample, total: int, device: torch.device) -> Attend:
+    """Prepare the mask of one row, padded to `total`, and return what the layers call."""
+    until = np.arange(1, total + 1, dtype=np.int32)
+    until[: len(row)] = row.visible_until
+    if device.type == "cpu":
+        mask = torch.from_numpy(dense.visible(until))
+        sdpa = torch.nn.functional.scaled_dot_product_attention
+        return lambda q, k, v: sdpa(q, k, v, attn_mask=mask, enable_gqa=True)
+    if layout != "npass-varlen":
+        block_mask = flex.block_mask(torch.from_numpy(until)[None].to(device))
+        flex_attention = _compiled_flex()
+        return lambda q, k, v: flex_attention(q, k, v, block_mask=block_mask, enable_gqa=True)
+    from torch.nn.attention.varlen import varlen_attn
+
+    until[len(row) :] = total  # padding is one more sequence
+    bounds = varlen.cu_seqlens(until[None])
+    longest = int(np.diff(bounds).max())
+    cu = torch.from_numpy(bounds).to(device)
+
+    def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+        copies = q.shape[1] // k.shape[1]
+        tokens = [x[0].transpose(0, 1) for x in (q, k, v)]
+        tokens[1:] = [x.repeat_interleave(copies, dim=1) for x in tokens[1:]]
+        seen = varlen_attn(*tokens, cu, cu, longest, longest, **CAUSAL)
+        return seen.transpose(0, 1)[None]
+
+    return attend
+
+
+CAUSAL: dict[str, Any] = (
+    {"window_size": (-1, 0)} if torch.__version__ >= "2.11" else {"is_causal": True}
+)
+
+
+def step(
+    model: Model, packed: Sequence[Sample], layout: str, total: int, device: torch.device
+) -> float:
+    """Accumulate the gradient of a group of conversations; return the mean loss."""
+    trained = sum(int((row.labels != -100).sum()) for row in packed)
+    loss_sum = 0.0
+    for row in packed:
+        columns = [
+            torch.from_numpy(np.pad(values, (0, total - len(row)), constant_values=fill))
+            for values, fill in ((row.input_ids, 0), (row.position_ids, 0), (row.labels, -100))
+        ]
+        ids, positions, labels = (column.long()[None].to(device) for column in columns)
+        attend = attention(layout, row, total, device)
+        logits = model(ids, positions, attend)
+        loss = torch.nn.functional.cross_entropy(
+            logits[0, :-1].float(), labels[0, 1:], reduction="sum"
+        )
+        (loss / trained).backward()
+        loss_sum += float(loss.detach())
+    return loss_sum / trained
+
+
+def epoch(
+    groups: Sequence[Group], layout: str, total: int, *, shape: Shape, device: torch.device
+) -> tuple[list[float], list[float], float]:
+    """Train on all groups; return the loss and the seconds of each step, and the peak in GiB."""
+    torch.manual_seed(0)
+    cuda = device.type == "cuda"
+    model = Model(shape).to(device, torch.bfloat16 if cuda else torch.float32)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-4)
+    packed = [rows(group, LAYOUTS[layout], total) for group in groups]
+    if cuda:
+        torch.cuda.reset_peak_memory_stats()
+    losses, seconds = [], []
+    for group in packed:
+        start = time.perf_counter()
+        losses.append(step(model, group, layout, total, device))
+        optimizer.step()
+        optimizer.zero_grad()
+        if cuda:
+            torch.cuda.synchronize()
+        seconds.append(time.perf_counter() - start)
+    return losses, seconds, torch.cuda.max_memory_allocated() / 2**30 if cuda else 0.0
+
+
+def compare(profile: str, turns: int, given: argparse.Namespace) -> list[Result]:
+    """Run every layout on the same conversations."""
+    shape = TINY if given.tiny else Shape()
+    words = Words(seed=turns, vocabulary=shape.vocabulary)
+    conversations = [
+        views(PROFILES[profile], turns, words) for _ in range(given.group * given.steps)
+    ]
+    total = row_length(conversations, 128 if given.tiny else given.row_tokens)
+    groups = [conversations[at :: given.steps] for at in range(given.steps)]
+    results = []
+    for layout in given.layouts:
+        found: Cost = cost(
+            rows(conversations, LAYOUTS[layout], total), varlen=layout == "npass-varlen"
+        )
+        losses, seconds, gib = epoch(
+            groups, layout, total, shape=shape, device=torch.device(given.device)
+        )
+        results.append(
+            Result(
+                profile=profile,
+                turns=turns,
+                layout=layout,
+                tokens=found.tokens,
+                blocks=found.blocks,
+                seconds=float(np.mean(seconds[1:] or seconds)),
+                gib=gib,
+                loss=losses[-1],
+            )
+        )
+    return results
+
+
+def lines(results: Sequence[Result]) -> list[str]:
+    """The table; ratios are those of the fastest npass over the line."""
+    npass = [each for each in results if each.layout.startswith("npass")]
+    base = min(npass, key=lambda each: each.seconds) if npass else results[0]
+    return [
+        f"{each.profile:<15} {each.turns:>5}  {each.layout:<13} {each.tokens:>9,}"
+        f" {each.seconds * 1e3:>9.1f} ms {each.gib:>6.1f} GiB  loss {each.loss:.4f}"
+        f"   tokens {base.tokens / each.tokens:>5.2f}x  blocks {base.blocks / each.blocks:>5.2f}x"
+        f"  measured {base.seconds / each.seconds:>5.2f}x"
+        for each in results
+    ]
+
+
+COLOURS = {
+    "onepass": "#2b6cb0",
+    "trunk-first": "#38a169",
+    "npass-flex": "#a0aec0",
+    "npass-varlen": "#718096",
+}
+
+
+def plot(results: Sequence[Result]) -> str:
+    """A bar of step time for each result, as SVG."""
+    longest = max(each.seconds for each in results)
+    bars = []
+    for number, each in enumerate(results):
+        y, width = 18 * number, 500 * each.seconds / longest
+        label = f"{each.profile}, {each.turns} turns, {each.layout}"
+        bars.append(
+            f'<text x="0" y="{y + 13}">{label}</text>'
+            f'<rect x="260" y="{y + 2}" width="{width:.1f}" height="14"'
+            f' fill="{COLOURS[each.layout]}"/>'
+            f'<text x="{265 + width:.1f}" y="{y + 13}">{each.seconds * 1e3:.0f} ms</text>'
+        )
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="860" height="{18 * len(results)}"'
+        ' font-family="sans-serif" font-size="11">\n' + "\n".join(bars) + "\n</svg>\n"
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> list[Result]:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--device", default="cuda", choices=["cuda", "cpu"])
+    parser.add_argument("--profiles", nargs="+", default=["chat", "agentic", "long-reasoning"])
+    parser.add_argument("--turns", nargs="+", type=int, default=[2, 4, 8, 16, 32])
+    parser.add_argument("--layouts", nargs="+", default=list(LAYOUTS), choices=list(LAYOUTS))
+    parser.add_argument("--steps", type=int, default=6, help="optimizer steps, the epoch's groups")
+    parser.add_argument("--group", type=int, default=4, help="conversations a step")
+    parser.add_argument("--row-tokens", type=int, default=16_384, help="at least")
+    parser.add_argument("--tiny", action="store_true", help="a tiny model, short rows")
+    parser.add_argument("--output", type=Path, help="write OUTPUT.json and OUTPUT.svg")
+    given = parser.parse_args(arguments)
+    results: list[Result] = []
+    for profile in given.profiles:
+        for turns in given.turns:
+            found = compare(profile, turns, given)
+            print(*lines(found), sep="\n", flush=True)
+            results += found
+            if given.output:  # after each, so that a run cut short leaves what it has
+                report = json.dumps([asdict(each) for each in results], indent=1)
+                given.output.with_suffix(".json").write_text(report)
+                given.output.with_suffix(".svg").write_text(plot(results))
+    return results
+
+
+if __name__ == "__main__":
+    main()

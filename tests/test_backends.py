@@ -1,0 +1,268 @@
+"""Ids are the reference's whatever the fast backend says, and what it says wrong is told.
+
+The fast backends here are made of the reference, each with one fault.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from assets import TOKENIZERS, tokenizer_dir
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from reasonpack import backends
+from reasonpack.backends import Choice, Encoder, hard_texts
+from reasonpack.errors import TokenizerError, UsageError
+from reasonpack.tokenizer import Tokenizer, load_tokenizer
+
+FIXTURE = Path(__file__).parents[1] / "fixtures" / "tokenizer"
+TEXTS = [f"text number {number}, and\nsome more" for number in range(300)] + [""]
+Flat = tuple[np.ndarray, np.ndarray]
+Spoil = Callable[[Sequence[str], list[list[int]]], object]
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Tokenizer:
+    return load_tokenizer(FIXTURE)
+
+
+def flat(ids: Sequence[Sequence[int]]) -> Flat:
+    offsets = np.cumsum([0, *map(len, ids)])
+    return np.array([token for each in ids for token in each], np.uint32), offsets
+
+
+def install(monkeypatch: pytest.MonkeyPatch, **spoils: Spoil) -> None:
+    """Put backends in place that let `spoil` change what the reference says."""
+
+    def loader(spoil: Spoil) -> Callable[[Tokenizer], backends.EncodeFlat]:
+        def load(tokenizer: Tokenizer) -> backends.EncodeFlat:
+            def encode_flat(pieces: Sequence[str]) -> Flat:
+                ids = [array.tolist() for array in tokenizer.encode_batch(pieces)]
+                found = spoil(pieces, ids)
+                return found if isinstance(found, tuple) else flat(ids)
+
+            return encode_flat
+
+        return load
+
+    monkeypatch.setattr(backends, "_LOADERS", {k: loader(v) for k, v in spoils.items()})
+    monkeypatch.setattr(backends, "installed", lambda: list(spoils))
+    monkeypatch.setattr(backends, "version", lambda name: "1")
+
+
+def lie_on(wrong: str) -> Spoil:
+    def spoil(pieces: Sequence[str], ids: list[list[int]]) -> None:
+        for piece, each in zip(pieces, ids, strict=True):
+            if piece == wrong and each:
+                each[-1] ^= 1
+
+    return spoil
+
+
+def honest(pieces: Sequence[str], ids: list[list[int]]) -> None:
+    pass
+
+
+def same(found: Sequence[np.ndarray], tokenizer: Tokenizer, texts: Sequence[str]) -> bool:
+    expected = tokenizer.encode_batch(texts)
+    assert {array.dtype for array in found} <= {np.dtype(np.int32)}
+    return [a.tolist() for a in found] == [a.tolist() for a in expected]
+
+
+def test_an_honest_backend_is_used(tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
+    install(monkeypatch, gigatoken=honest)
+    encoder = Encoder(tokenizer, Choice("gigatoken"))
+    assert same(encoder.encode(TEXTS), tokenizer, TEXTS)
+    assert (encoder.used, encoder.fault) == ("gigatoken 1", None)
+
+
+def test_a_difference_on_one_hard_text_is_found_at_once(
+    tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wrong = hard_texts(tokenizer.added_tokens)[77]
+    assert wrong not in TEXTS
+    install(monkeypatch, gigatoken=lie_on(wrong))
+    encoder = Encoder(tokenizer, Choice("gigatoken"))
+    assert same(encoder.encode(TEXTS), tokenizer, TEXTS)
+    assert encoder.used == "tokenizers 1"
+    assert encoder.fault == (
+        f"gigatoken 1 differs from tokenizers on a hard text, {wrong!r}; tokenizers 1 is used"
+    )
+
+
+def test_a_difference_on_a_checked_piece_redoes_the_unit(
+    tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(monkeypatch, gigatoken=lie_on(TEXTS[123]))
+    encoder = Encoder(tokenizer, Choice("gigatoken", check_rate=1))
+    assert same(encoder.encode(TEXTS[:100]), tokenizer, TEXTS[:100])
+    assert encoder.used == "gigatoken 1"
+    assert same(encoder.encode(TEXTS), tokenizer, TEXTS)
+    assert encoder.used == "tokenizers 1"
+    assert "differs from tokenizers on a piece of this unit" in str(encoder.fault)
+    assert same(encoder.encode(TEXTS[:100]), tokenizer, TEXTS[:100])
+    assert encoder.used == "tokenizers 1"  # never again
+
+
+def test_a_unit_is_checked_though_the_rate_is_tiny(
+    tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def always(pieces: Sequence[str], ids: list[list[int]]) -> None:
+        if "text number" in pieces[0]:
+            for each in ids:
+                each.append(0)
+
+    install(monkeypatch, gigatoken=always)
+    encoder = Encoder(tokenizer, Choice("gigatoken", check_rate=1e-9))
+    assert same(encoder.encode(TEXTS), tokenizer, TEXTS)
+    assert encoder.used == "tokenizers 1"
+
+
+def test_the_next_backend_is_tried(tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
+    install(monkeypatch, gigatoken=lie_on(hard_texts(tokenizer.added_tokens)[9]), fastokens=honest)
+    monkeypatch.setattr(backends, "WORTH_IT", 0)
+    encoder = Encoder(tokenizer, Choice("auto"))
+    assert same(encoder.encode(TEXTS), tokenizer, TEXTS)
+    assert encoder.used == "fastokens 1"
+    assert str(encoder.fault).endswith("; fastokens 1 is used")
+
+
+class Panic(BaseException):
+    """What Rust code raises where it gives up; no Exception."""
+
+
+def crash(pieces: Sequence[str], ids: list[list[int]]) -> None:
+    raise Panic("index out of\nbounds")
+
+
+def crash_later(pieces: Sequence[str], ids: list[list[int]]) -> None:
+    if TEXTS[0] in pieces:
+        raise Panic("later")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "what"),
+    [
+        (crash, "Panic: index out of bounds"),
+        (crash_later, "failed on a piece of this unit: Panic: later"),
+        (lambda pieces, ids: ids.pop(), "places for"),
+        (lambda pieces, ids: ids.insert(0, []), "places for"),
+        (lambda pieces, ids: (np.zeros(1, np.uint32), np.zeros(len(ids) + 1)), "places for"),
+        (lambda pieces, ids: ids[3].append(10**9), "of a vocabulary"),
+        (lambda pieces, ids: ids[3].append(2**32 - 1), "of a vocabulary"),
+        (
+            lambda pieces, ids: (flat(ids)[0], np.array([0, 5, *[2] * (len(ids) - 2), 0])),
+            "failed on",
+        ),
+    ],
+)
+def test_nonsense_is_survived(
+    spoil: Spoil, what: str, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(monkeypatch, gigatoken=spoil)
+    encoder = Encoder(tokenizer, Choice("gigatoken"))
+    assert same(encoder.encode(TEXTS), tokenizer, TEXTS)
+    assert encoder.used == "tokenizers 1"
+    assert what in str(encoder.fault)
+
+
+def test_a_loader_that_fails_is_survived(
+    tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(monkeypatch, gigatoken=honest)
+
+    def fail(tokenizer: Tokenizer) -> backends.EncodeFlat:
+        raise ImportError("no awkward")
+
+    monkeypatch.setattr(backends, "_LOADERS", {"gigatoken": fail})
+    encoder = Encoder(tokenizer, Choice("gigatoken"))
+    assert same(encoder.encode(TEXTS), tokenizer, TEXTS)
+    assert "gigatoken 1 cannot be used: ImportError: no awkward" in str(encoder.fault)
+
+
+def test_an_interrupt_is_no_fault(tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(pieces: Sequence[str], ids: list[list[int]]) -> None:
+        raise KeyboardInterrupt
+
+    install(monkeypatch, gigatoken=interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        Encoder(tokenizer, Choice("gigatoken")).encode(TEXTS)
+
+
+def test_small_units_load_nothing(tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
+    install(monkeypatch, gigatoken=crash)
+    encoder = Encoder(tokenizer, Choice("auto"))
+    assert same(encoder.encode(TEXTS), tokenizer, TEXTS)
+    assert (encoder.used, encoder.fault) == ("tokenizers 1", None)
+
+
+def test_what_the_reference_refuses_is_refused(
+    tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(monkeypatch, gigatoken=honest)
+    with pytest.raises(TokenizerError, match="surrogate"):
+        Encoder(tokenizer, Choice("gigatoken")).encode(["\ud800"])
+
+
+@pytest.mark.parametrize("rate", [0, -0.1, 1.5, float("nan")])
+def test_the_check_cannot_be_switched_off(rate: float) -> None:
+    with pytest.raises(UsageError, match="more than 0"):
+        Choice("auto", rate)
+
+
+def test_a_backend_that_is_missing_is_a_usage_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backends, "installed", list)
+    with pytest.raises(UsageError, match="not installed"):
+        Choice("fastokens")
+    assert Choice("auto").name == "auto"
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.text(max_size=20), max_size=40), st.integers(1, 30))
+def test_slices_change_nothing(texts: list[str], characters: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        install(patch, gigatoken=honest)
+        patch.setattr(backends, "SLICE_CHARACTERS", characters)
+        assert [text for part in backends._slices(texts) for text in part] == texts
+        loaded = load_tokenizer(FIXTURE)
+        assert same(Encoder(loaded, Choice("gigatoken")).encode(texts), loaded, texts)
+
+
+def test_hard_texts_have_what_is_hard(tokenizer: Tokenizer) -> None:
+    texts = hard_texts(tokenizer.added_tokens)
+    joined = "\0".join(texts)
+    assert all(token in joined for token in tokenizer.added_tokens[:20])
+    assert all(
+        hard in joined for hard in ("\r\n", "\u3000", "’s", "汉", "\u0301", "\u200d", "1234")
+    )
+    assert len({*joined}) > 800
+    assert texts == hard_texts(tokenizer.added_tokens)
+    joined.encode()
+
+
+# --- The real ones ------------------------------------------------------------------------
+
+
+def _pairs() -> Iterator[tuple[str, str]]:
+    for name in ("gigatoken", "fastokens"):
+        for model in TOKENIZERS:
+            yield name, model
+
+
+@pytest.mark.network
+@pytest.mark.parametrize(("name", "model"), list(_pairs()))
+def test_real_backends_prove_themselves(name: backends.Backend, model: str) -> None:
+    if importlib.util.find_spec(name) is None:
+        pytest.skip(f"{name} is not installed")
+    tokenizer = load_tokenizer(tokenizer_dir(model))
+    encoder = Encoder(tokenizer, Choice(name, check_rate=1))
+    folder = Path(__file__).parents[1]
+    texts = [path.read_text("utf-8") for path in sorted(folder.glob("reasonpack/**/*.py"))]
+    pieces = [piece for text in texts for piece in tokenizer.cut(text)]
+    assert same(encoder.encode(pieces), tokenizer, pieces)
+    assert (encoder.used.partition(" ")[0], encoder.fault) == (name, None)

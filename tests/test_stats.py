@@ -1,0 +1,112 @@
+"""What `stats` says is what a slow reading of every row says, and a lie is found."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from click.testing import CliRunner
+from runs import OPTIONS, chats, run
+
+from reasonpack.cli import cli
+from reasonpack.errors import FormatError
+from reasonpack.run.pack import pack_files
+from reasonpack.run.unit import as_json
+from reasonpack.shard import read_shard
+from reasonpack.show.stats import gather
+
+
+@pytest.fixture(scope="module", params=["packed", "npass", "arrow"])
+def dataset(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp(request.param)
+    (folder / "chats.jsonl").write_bytes(chats(bad=False))
+    change: dict[str, Any] = {
+        "packed": {},
+        "npass": {"layout": "npass", "packing": False},
+        "arrow": {"format": "arrow", "compression": None},
+    }[request.param]
+    options = dataclasses.replace(OPTIONS, **change)
+    pack_files([str(folder / "chats.jsonl")], folder / "out", options, run=run())
+    return folder / "out"
+
+
+def by_hand(directory: Path) -> dict[str, list[float]]:
+    """Read row by row, token by token."""
+    found: dict[str, list[float]] = {
+        name: [] for name in ("row_length", "samples_in_row", "sample_length", "turns", "share")
+    }
+    for path in sorted((directory / "data").iterdir()):
+        for batch in read_shard(path):
+            for row in batch.to_pylist():
+                length = row["length"]
+                found["row_length"].append(length)
+                found["samples_in_row"].append(len(row["sample_id"]))
+                kind, message = [0] * length, [0] * length
+                stops = [*row["segment_start"][1:], length]
+                for at, (start, stop) in enumerate(zip(row["segment_start"], stops, strict=True)):
+                    for token in range(start, stop):
+                        kind[token] = row["segment_kind"][at]
+                        message[token] = row["segment_message"][at]
+                stops = [*row["sample_start"][1:], length]
+                for start, stop in zip(row["sample_start"], stops, strict=True):
+                    tokens = range(start, stop)
+                    found["sample_length"].append(stop - start)
+                    found["turns"].append(
+                        len({message[t] for t in tokens if row["labels"][t] >= 0})
+                    )
+                    found["share"].append(sum(kind[t] == 1 for t in tokens) / (stop - start))
+    return found
+
+
+def test_distributions_are_those_of_the_rows(dataset: Path) -> None:
+    expected = by_hand(dataset)
+    found = gather(dataset).distributions
+    assert sum(expected["turns"]) > 40
+    for name, distribution in found.items():
+        values = expected["share" if name == "reasoning_share" else name]
+        assert distribution.values.tolist() == pytest.approx(values)
+        assert int(distribution.counts.sum()) == len(values)
+        if name != "reasoning_share":
+            edges = distribution.edges.tolist()
+            bins = Counter(np.searchsorted(edges, values, side="right").tolist())
+            assert [bins[at + 1] for at in range(len(edges) - 1)] == distribution.counts.tolist()
+
+
+def test_the_command(dataset: Path) -> None:
+    drawn = CliRunner().invoke(cli, ["stats", str(dataset)])
+    assert drawn.exit_code == 0, drawn.output
+    assert "tokens in a row" in drawn.stdout
+    assert "█" in drawn.stdout
+    told = json.loads(CliRunner().invoke(cli, ["stats", str(dataset), "--json"]).stdout)
+    assert told["manifest"] == json.loads((dataset / "manifest.json").read_bytes())
+    rows = told["distributions"]["row_length"]
+    assert rows["count"] == sum(each["count"] for each in rows["histogram"])
+    assert rows["min"] <= rows["percentiles"]["50"] <= rows["max"]
+
+
+@pytest.mark.parametrize("name", ["rows", "trained_tokens", "samples"])
+def test_a_manifest_that_lies_is_found(name: str, dataset: Path) -> None:
+    manifest = json.loads((dataset / "manifest.json").read_bytes())
+    true = json.dumps(manifest)
+    manifest["counts"][name] += 1
+    (dataset / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(FormatError, match="as the manifest says"):
+        gather(dataset)
+    (dataset / "manifest.json").write_text(true)
+
+
+def test_an_empty_dataset(tmp_path: Path) -> None:
+    (tmp_path / "chats.jsonl").write_bytes(b"\n")
+    manifest = pack_files([str(tmp_path / "chats.jsonl")], tmp_path / "out", OPTIONS, run=run())
+    assert manifest.counts.rows == 0
+    drawn = CliRunner().invoke(cli, ["stats", str(tmp_path / "out")])
+    assert drawn.exit_code == 0, drawn.output
+    assert "tokens in a row  none" in drawn.stdout
+    assert json.loads(as_json(manifest))["counts"]["rows"] == 0
+    assert pq.read_table(tmp_path / "out" / manifest.shards[0].path).num_rows == 0

@@ -1,0 +1,492 @@
+"""Views: what the model saw and wrote, exactly, or a refusal that says why."""
+
+from __future__ import annotations
+
+import functools
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import oracle
+import pytest
+import strategies
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from reasonpack.behaviour import Stop, learn, override
+from reasonpack.conversation import Conversation, Message, ToolCall
+from reasonpack.errors import RecordError
+from reasonpack.spans import Kind
+from reasonpack.template import ChatTemplate
+from reasonpack.views import Rendering, View, build_views
+
+TEMPLATES = Path(__file__).parent.parent / "fixtures" / "templates"
+TOKENS = [
+    *("<|im_start|>", "<|im_end|>", "<|endoftext|>", "<|turn|>", "<|body|>", "<|eot|>", "<|bos|>"),
+    *("<think>", "</think>", "<tool_call>", "</tool_call>", "<|thought|>", "<|/thought|>"),
+]
+EXAMPLES = settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True
+)
+
+
+@functools.cache
+def rendering(source: str, variables: str = "{}", behaviour: str = "{}") -> Rendering:
+    """Give the rendering of a fixture, or of a template's text."""
+    if "{" not in source:
+        source = (TEMPLATES / f"{source}.jinja").read_text("utf-8")
+    template = ChatTemplate.compile(source, name="probe")
+    learned = learn(template, TOKENS, json.loads(variables))
+    changed = override(learned, json.loads(behaviour))
+    return Rendering(template, changed, json.loads(variables))
+
+
+def user(text: str = "Why?") -> Message:
+    return Message("user", text)
+
+
+def answer(text: str | None = "So.", reasoning: str | None = None, **more: Any) -> Message:
+    return Message("assistant", text, reasoning, **more)
+
+
+def call(
+    text: str | None = None, reasoning: str | None = None, *, names: Any = ("look_up",), **more: Any
+) -> Message:
+    calls = tuple(
+        ToolCall(name, more.get("arguments", {"query": "it"}), None, f"c{number}")
+        for number, name in enumerate(names)
+    )
+    return Message("assistant", text, reasoning, calls)
+
+
+def result(text: str = "Found.") -> Message:
+    return Message("tool", text, extra={"tool_call_id": "c0", "name": "look_up"})
+
+
+def views(chosen: Rendering, *messages: Message, **more: Any) -> tuple[View, ...]:
+    return build_views(Conversation("id", "here:1", messages, **more), chosen).views
+
+
+def last(chosen: Rendering, *messages: Message, **more: Any) -> tuple[str, str]:
+    *before, final = messages
+    kept = [replace(message, train=False) for message in before]
+    (view,) = views(chosen, *kept, final, **more)
+    return view.prompt, view.completion
+
+
+def refusal(chosen: Rendering, *messages: Message, **more: Any) -> RecordError:
+    with pytest.raises(RecordError) as caught:
+        views(chosen, *messages, **more)
+    return caught.value
+
+
+# --- ordinary conversations -----------------------------------------------------------------------
+
+
+def test_two_turns_by_hand() -> None:
+    first, second = views(
+        rendering("stripped"), user("A"), answer("B", "R"), user("C"), answer("D", "S")
+    )
+    start, end = "<|im_start|>", "<|im_end|>\n"
+    asked = f"{start}user\nA{end}{start}assistant\n"
+    assert (first.prompt, first.completion) == (asked, "<think>\nR\n</think>\n\nB<|im_end|>")
+    again = f"{asked}B{end}{start}user\nC{end}{start}assistant\n"
+    assert (second.prompt, second.completion) == (again, "<think>\nS\n</think>\n\nD<|im_end|>")
+
+
+def spans_of(view: View) -> list[tuple[str, str, int]]:
+    """Pair each stretch of text with its kind and its message."""
+    text, at, found = view.prompt + view.completion, 0, []
+    for span in view.spans:
+        if span.stop > at:
+            found.append((text[at : span.stop], Kind(span.kind).label, span.message))
+        at = span.stop
+    assert at == len(text)
+    return found
+
+
+def test_spans_of_an_ordinary_conversation() -> None:
+    story = (Message("system", "S"), user("A"), call("T", "R"), result("F"), answer("B", "Q"))
+    *_, view = views(rendering("tool_loop"), *story)
+    assert spans_of(view) == [
+        ("<|im_start|>system\nS<|im_end|>\n", "h", 0),
+        ("<|im_start|>user\nA<|im_end|>\n", "h", 1),
+        ("<|im_start|>assistant\n", "h", 2),
+        ("<think>R</think>\n", "t", 2),
+        ('T<tool_call>look_up {"query": "it"}</tool_call><|im_end|>\n', "r_in", 2),
+        ("<|im_start|>tool\n<tool_response>F</tool_response><|im_end|>\n", "h", 3),
+        ("<|im_start|>assistant\n", "h", 4),
+        ("<think>Q</think>\n", "t", 4),
+        ("B<|im_end|>", "r_out", 4),
+    ]
+
+
+def test_opener_in_the_prompt_counts_to_the_reasoning() -> None:
+    (view,) = views(rendering("thinking_prompt"), user("A"), answer("B", "R"))
+    assert spans_of(view)[-3:] == [
+        ("<|im_start|>assistant\n", "h", 1),
+        ("<think>\nR\n</think>\n\n", "t", 1),
+        ("B<|im_end|>", "r_out", 1),
+    ]
+    assert view.prompt.endswith("<think>\n")
+
+
+def test_last_turn_alone_may_be_trained() -> None:
+    story = (user(), answer(), user(), call(), result(), answer())
+    conversation = Conversation("id", "here:1", story)
+    made = build_views(conversation, rendering("stripped"), train_on="last-turn")
+    assert [view.message for view in made.views] == [3, 5]
+
+
+# --- answers without reasoning --------------------------------------------------------------------
+
+
+def test_switch_is_off_for_an_answer_without_reasoning() -> None:
+    prompt, completion = last(rendering("stripped"), user("A"), answer("B"))
+    assert prompt.endswith("assistant\n<think>\n\n</think>\n\n")
+    assert completion == "B<|im_end|>"
+
+
+@pytest.mark.parametrize("name", ["thinking_prompt", "stripped"])
+def test_answer_that_lacks_reasoning(name: str) -> None:
+    """Once with a prompt that opens reasoning, once with one that leaves it to the model."""
+    fixed = "{}" if name == "thinking_prompt" else '{"enable_thinking": true}'
+    chosen = rendering(name, fixed)
+    story = (user("A"), answer("B"), user("C"), answer("D", "R"))
+    opened = "<think>\n" if name == "thinking_prompt" else ""
+    header = "<|im_start|>user\nA<|im_end|>\n<|im_start|>assistant\n"
+
+    made = build_views(Conversation("id", "here:1", story), chosen)
+    assert ([view.message for view in made.views], made.untrained) == ([3], 1)
+    assert made.views[0].prompt.startswith(header + "B<|im_end|>\n<|im_start|>user\nC")
+
+    first, _ = views(replace(chosen, missing_reasoning="empty-think"), *story)
+    assert first.prompt == header + "<think>\n\n</think>\n\n"
+    assert first.completion == "B<|im_end|>"
+
+    trained = replace(chosen, missing_reasoning="empty-think", train_empty_think=True)
+    first, _ = views(trained, *story)
+    assert first.prompt == header + opened
+    assert first.completion == "<think>\n\n</think>\n\nB<|im_end|>"[len(opened) :]
+
+    error = refusal(replace(chosen, missing_reasoning="error"), *story)
+    assert (error.reason, error.path) == ("missing-reasoning", "messages[1]")
+
+
+def test_nothing_left_to_train_is_a_reject() -> None:
+    error = refusal(rendering("thinking_prompt"), user(), answer())
+    assert error.reason == "nothing-to-train"
+    assert "; 1 lack the reasoning that their prompt opens" in str(error)
+    error = refusal(rendering("stripped"), user(), answer(train=False))
+    assert str(error).startswith("messages: no assistant message is to be trained, expected")
+
+
+def test_variables_of_user_and_record_win_over_the_switch() -> None:
+    on = last(rendering("stripped", '{"enable_thinking": true}'), user(), answer("B", "R"))
+    assert on == last(rendering("stripped"), user(), answer("B", "R"))
+    chosen = rendering("stripped")
+    error = refusal(chosen, user(), answer("B", "R"), template_kwargs={"enable_thinking": False})
+    assert error.reason == "view"  # a prompt that closes reasoning is followed by none
+    error = refusal(chosen, user(), answer("B"), template_kwargs={"enable_thinking": True})
+    assert error.reason == "nothing-to-train"
+
+
+@pytest.mark.parametrize(("name", "views"), [("stripped", 1), ("thinking_prompt", 0), ("kept", 0)])
+def test_white_space_is_no_reasoning(name: str, views: int) -> None:
+    story = (user(), answer("B", " \n"), user(), answer("D", "R"))
+    made = build_views(Conversation("id", "here:1", story), rendering(name))
+    assert (len(made.views), made.untrained) == (1 + views, 1 - views)
+
+
+# --- refusals, each with what is wrong ------------------------------------------------------------
+
+TURN = "{{ '<|im_start|>' ~ m.role ~ '\n' }}"
+PROMPT = "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+
+
+def chatml(body: str) -> str:
+    return "{% for m in messages %}" + TURN + body + "{{ '<|im_end|>\n' }}{% endfor %}" + PROMPT
+
+
+CALLS = "{% for c in m.tool_calls or [] %}{{ '<tool_call>' ~ c.function | tojson }}{% endfor %}"
+THOUGHT = "{{ '<think>' ~ m.thinking ~ '</think>' if m.thinking }}"
+
+
+@pytest.mark.parametrize(
+    ("body", "message", "what"),
+    [
+        ("{{ m.content }}", answer("B", "R"), "has no place for reasoning"),
+        ("{{ m.content | replace('B', '') }}", answer("B"), "not show the content of this message"),
+        ("{{ m.content | truncate(9) }}", answer("B" * 20), "not show the content of this message"),
+        ("{{ m.content }}", call("B"), "does not show this message's call of 'look_up'"),
+        (CALLS + "{{ m.content }}", call("B"), "does not show the message whole"),
+        (
+            "{{ m.content }}{% for c in m.tool_calls or [] %}{{ c.function.name }}{% endfor %}",
+            call("B"),
+            "ends a message with tool calls in no way that can be relied on",
+        ),
+        (
+            "{{ m.content }}" + CALLS.replace("m.tool_calls or []", "(m.tool_calls or [])[:1]"),
+            call("B", names=("look_up", "add")),
+            "does not show this message's call of 'add'",
+        ),
+        (
+            "{{ m.content ~ THOUGHT }}".replace("THOUGHT", "(m.thinking or '')"),
+            answer("B", "R"),
+            "",
+        ),
+        (
+            THOUGHT + "{{ m.content ~ (' (short)' if m.content | length < 3) }}",
+            answer("B", "R"),
+            "does not show the message whole",
+        ),
+        (THOUGHT + "{{ 'Well: ' if m.content == 'B' }}{{ m.content }}", answer("B", "R"), ""),
+        (
+            THOUGHT.replace("m.thinking ~", "(m.thinking | lower) ~") + "{{ m.content }}",
+            answer("B", "Reason"),
+            "neither shows the reasoning of this message nor has its prompt open it",
+        ),
+    ],
+)
+def test_what_the_template_does_not_show_is_refused(body: str, message: Message, what: str) -> None:
+    error = refusal(rendering(chatml(body)), user(), message)
+    assert (error.reason, error.path) == ("view", "messages[1]")
+    assert what in error.what
+    assert error.what.endswith("expected what the model would have seen and written")
+
+
+@pytest.mark.parametrize("text", ["forget this", "again"])
+def test_question_that_is_not_shown_is_refused(text: str) -> None:
+    """The second time it is the same as one that is shown."""
+    body = "{% if 'forget' in m.content or loop.index == 3 %}{% else %}{{ m.content }}{% endif %}"
+    chosen = replace(rendering(chatml("{{ m.content }}")))
+    template = ChatTemplate.compile(chatml(body), name="probe")
+    chosen = replace(chosen, template=template)
+    index = 0 if "forget" in text else 2
+    error = refusal(chosen, user(text), answer(train=False), user(text), answer("B"))
+    assert error.path == f"messages[{index}]"
+    assert "does not show the content of this user message" in error.what
+
+
+def test_call_behind_a_stop_token_is_refused() -> None:
+    calls = "{{ m.content }}{{ '<|im_end|>\n<|im_start|>assistant\n' if m.tool_calls }}" + CALLS
+    assert rendering(chatml(calls)).behaviour.call_stop == Stop("")
+    error = refusal(rendering(chatml(calls)), user(), call())
+    assert "ends a message with tool calls in no way that can be relied on" in error.what
+
+
+def test_record_that_the_template_refuses_is_named() -> None:
+    error = refusal(rendering("tool_loop"), user(), result(), answer())
+    assert (error.reason, error.path) == ("template", "messages[0:3]")
+    assert "A tool result must follow a tool call." in error.what
+
+
+def test_two_messages_in_a_row_are_not_joined() -> None:
+    prompt, completion = last(rendering("stripped"), user("A"), answer("B"), answer("C", "R"))
+    assert prompt.endswith("B<|im_end|>\n<|im_start|>assistant\n")
+    assert completion == "<think>\nR\n</think>\n\nC<|im_end|>"
+    joined = "{{ m.content }}{{ '<|im_end|>\n' if m.role == 'user' or loop.last or "
+    joined += "loop.nextitem.role != 'assistant' }}"
+    source = "{% for m in messages %}{% if loop.first or m.role == 'user' or "
+    source += (
+        "loop.previtem.role != 'assistant' %}" + TURN + "{% endif %}" + joined + "{% endfor %}"
+    )
+    assert refusal(rendering(source + PROMPT), user(), answer(train=False), answer("C"))
+
+
+# --- composed completions -----------------------------------------------------------------------
+
+STRIPS = chatml("{{ m.content.split('</think>')[-1] }}").replace(
+    "assistant\n'", "assistant\n<think>\n'"
+)
+SHOWS_IN_CALLS = chatml(
+    "{% if m.role == 'assistant' %}{{ '<think>' ~ (m.thinking if m.tool_calls) ~ '</think>' }}"
+    "{% endif %}{{ m.content }}" + CALLS
+)
+
+
+def test_reasoning_that_is_never_shown_is_composed() -> None:
+    prompt, completion = last(rendering(STRIPS), user("A"), answer("B", " R\n"))
+    assert prompt.endswith("<|im_start|>assistant\n<think>\n")
+    assert completion == "R\n</think>\n\nB<|im_end|>"
+
+
+def test_reasoning_that_answers_forget_is_composed() -> None:
+    chosen = rendering(SHOWS_IN_CALLS)
+    assert last(chosen, user("A"), call("B", "R"))[1].startswith("<think>R</think>B<tool_call>")
+    assert last(chosen, user("A"), answer("B", "R"))[1] == "<think>R</think>B<|im_end|>"
+
+
+LLAMA = (
+    "{{ '<|bos|>' }}{% for m in messages %}{{ '<|turn|>' ~ m.role ~ '<|body|>\n\n' }}"
+    "{{ m.content | trim }}{{ '<|eot|>' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|turn|>assistant<|body|>\n\n' }}{% endif %}"
+)
+
+
+def test_override_gives_reasoning_a_place() -> None:
+    """A template without any: what opens and closes reasoning is the user's to say."""
+    delimiters = {"opener": "<think>\n", "closer": "\n</think>\n\n"}
+    chosen = rendering(LLAMA, behaviour=json.dumps(delimiters))
+    story = (user("A"), answer("B", "R"), user("C"), answer("D", "S"))
+    assert "has no place for reasoning" in refusal(rendering(LLAMA), *story).what
+    first, second = views(chosen, *story)
+    assert first.prompt == "<|bos|><|turn|>user<|body|>\n\nA<|eot|><|turn|>assistant<|body|>\n\n"
+    assert first.completion == "<think>\nR\n</think>\n\nB<|eot|>"
+    assert second.prompt.endswith(
+        "B<|eot|><|turn|>user<|body|>\n\nC<|eot|><|turn|>assistant<|body|>\n\n"
+    )
+    assert second.completion == "<think>\nS\n</think>\n\nD<|eot|>"
+    assert last(chosen, user("A"), answer("B"))[1] == "B<|eot|>"
+
+
+# --- contents that look like something else -------------------------------------------------------
+
+AWKWARD = [
+    "<|im_end|>",
+    "<|im_end|>\n<|im_start|>assistant\nB<|im_end|>",
+    "<|im_start|>assistant\n",
+    "<think>",
+    "</think>",
+    "<think>\n\n</think>\n\n",
+    "x</think>\n\nB",
+    "R",
+    "B",
+    " ",
+    "\n\n",
+    "zquserqz",
+]
+
+
+@pytest.mark.parametrize("text", AWKWARD)
+@pytest.mark.parametrize("name", ["kept", "thinking_prompt", "tool_loop"])
+def test_reasoning_is_exact_or_refused(name: str, text: str) -> None:
+    chosen = rendering(name)
+    parts = chosen.behaviour
+    try:
+        prompt, completion = last(chosen, user("A"), answer("B", text + "R"))
+    except RecordError:
+        return
+    assert prompt.endswith(parts.header + parts.prompt_opener)
+    opener, closer = parts.opener.strip(), parts.closer.strip()
+    inside, end = completion.removeprefix(opener), f"{closer}B<|im_end|>"
+    joined = "".join(inside.split())
+    assert joined == "".join((text + "R" + end).split())
+
+
+@pytest.mark.parametrize("text", AWKWARD)
+@pytest.mark.parametrize("reasoning", ["R", None])
+def test_content_is_exact_or_refused(text: str, reasoning: str | None) -> None:
+    for name in ("kept", "tool_loop"):
+        _, completion = last(rendering(name), user("A"), answer(text, reasoning))
+        opened = "" if reasoning is None else {"kept": "<think>\nR\n</think>\n"}.get(name)
+        opened = "<think>R</think>\n" if opened is None else opened
+        assert completion == f"{opened}{text}<|im_end|>"
+
+
+def test_reasoning_equal_to_the_content() -> None:
+    _, completion = last(rendering("stripped"), user("A"), answer("same", "same"))
+    assert completion == "<think>\nsame\n</think>\n\nsame<|im_end|>"
+
+
+def test_reasoning_behind_the_response_is_refused() -> None:
+    body = "{{ m.content }}{{ '<think>' ~ m.thinking ~ '</think>' if m.thinking }}"
+    for message in (answer("B", "R"), answer("B R", "R"), answer("R", "R")):
+        assert refusal(rendering(chatml(body)), user(), message).reason == "view"
+
+
+@pytest.mark.parametrize(
+    "arguments", [{}, {"a": "<|im_start|>assistant\nx", "b": [1, {"c": None}]}]
+)
+def test_calls_are_whole(arguments: Any) -> None:
+    for name in ("stripped", "tool_loop", "kept"):
+        message = call(None, "R", names=("add", "add"), arguments=arguments)
+        _, completion = last(rendering(name), user("A"), message)
+        shown = json.dumps(arguments, ensure_ascii=False)
+        assert completion.count(shown) == 2
+        assert completion.endswith("</tool_call><|im_end|>")
+
+
+def test_earlier_call_is_not_taken_for_the_last() -> None:
+    """The template loses a call that repeats another; the earlier one stands at the end."""
+    body = (
+        "{% if loop.index != 4 %}"
+        + TURN
+        + "{{ m.content }}"
+        + CALLS
+        + "{{ '<|im_end|>\n' }}{% endif %}"
+    )
+    source = "{% for m in messages %}" + body + "{% endfor %}" + PROMPT
+    template = ChatTemplate.compile(source, name="probe")
+    chosen = replace(rendering(chatml("{{ m.content }}" + CALLS)), template=template)
+    story = (user(), replace(call(), train=False), result(), call())
+    assert refusal(chosen, *story).reason == "view"
+
+
+# --- against the oracle ---------------------------------------------------------------------------
+
+
+def conversation(record: dict[str, Any]) -> Conversation:
+    """Take a record at its word: nothing is read into its contents."""
+    messages = [_message(dict(message)) for message in record["messages"]]
+    tools = tuple(record["tools"]) if record.get("tools") else None
+    return Conversation("id", "here:1", tuple(messages), tools)
+
+
+def _message(raw: dict[str, Any]) -> Message:
+    calls = tuple(
+        ToolCall(each["function"]["name"], each["function"]["arguments"], None, each["id"])
+        for each in raw.pop("tool_calls", [])
+    )
+    known = {name: raw.pop(name, None) for name in ("role", "content", "reasoning_content")}
+    return Message(
+        known["role"],
+        known["content"],
+        known["reasoning_content"] or None,
+        calls,
+        raw.pop("train", True),
+        raw,
+    )
+
+
+@pytest.mark.parametrize("wild", [False, True])
+@pytest.mark.parametrize("family", oracle.FAMILIES)
+@EXAMPLES
+@given(data=st.data())
+def test_views_are_those_of_the_oracle(family: str, wild: bool, data: st.DataObject) -> None:
+    facts = oracle.FAMILIES[family]
+    record = data.draw(
+        strategies.conversations(reasoning=None if facts.shows_reasoning else "never", wild=wild)
+    )
+    for message in record["messages"]:
+        if message["role"] == "assistant":
+            message.setdefault("content", "")
+            if not message.get("reasoning_content"):
+                message.pop("reasoning_content", None)
+    chosen = rendering(family)
+    try:
+        found = views(chosen, *conversation(record).messages, tools=conversation(record).tools)
+    except RecordError as error:
+        refused = error.reason
+    else:
+        refused = ""
+    if refused:
+        assert wild or refused == "nothing-to-train"
+        return
+    for view in found:
+        spans_of(view)
+        source = (TEMPLATES / f"{family}.jinja").read_text("utf-8")
+        try:
+            wanted = oracle.view_texts(
+                record["messages"],
+                source,
+                view.message,
+                stop=facts.stop,
+                tools=record.get("tools"),
+                reasoning_field=facts.reasoning_field,
+            )
+        except oracle.PrefixError:
+            assert wild
+            continue
+        assert (view.prompt, view.completion) == wanted

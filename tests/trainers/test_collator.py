@@ -1,0 +1,217 @@
+"""A batch holds the columns padded, the mask that forests say, and the dtypes that are pinned."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, get_args
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("torch.nn.attention.flex_attention")
+
+import tiny  # noqa: E402, F401
+
+# isort: split
+import forests  # noqa: E402
+from forests import Forest, batches, chats, grow, join  # noqa: E402
+from hypothesis import given, settings  # noqa: E402
+from hypothesis import strategies as st  # noqa: E402
+
+from reasonpack.errors import FormatError, UsageError  # noqa: E402
+from reasonpack.torch import Collator, FlexMask, MaskForm, build_flex_masks  # noqa: E402
+
+pytestmark = pytest.mark.torch
+
+CHAIN = Forest(grow([0] * 5))
+BRANCHES = Forest(grow([0, 0, 0, 2, 0]))
+
+
+def full_row(forest: Forest) -> dict[str, Any]:
+    """A row as it is read: token k has the id k + 1, and every third is trained."""
+    ids = np.arange(1, len(forest) + 1, dtype=np.int32)
+    return {
+        **{
+            name: np.asarray(value) if isinstance(value, list) else value
+            for name, value in forests.row(forest).items()
+        },
+        "input_ids": ids,
+        "labels": np.where(ids % 3 == 0, ids, -100),
+        "sample_id": ["x"],
+    }
+
+
+def padded(batch: list[Forest], multiple: int) -> int:
+    return -(-max(map(len, batch)) // multiple) * multiple
+
+
+@given(batches(), st.sampled_from([1, 4, 16]))
+@settings(deadline=None, max_examples=30)
+def test_columns_are_padded(batch: list[Forest], multiple: int) -> None:
+    made = Collator(mask="sdpa", pad_to_multiple_of=multiple, pad_token_id=9, shift_labels=True)(
+        [full_row(forest) for forest in batch]
+    )
+    total = padded(batch, multiple)
+    for name in ("input_ids", "position_ids", "labels", "shift_labels"):
+        assert made[name].shape == (len(batch), total)
+        assert made[name].dtype == torch.int64
+    for index, forest in enumerate(batch):
+        row, size = full_row(forest), len(forest)
+        rest = total - size
+        assert made["input_ids"][index].tolist() == [*row["input_ids"], *[9] * rest]
+        assert made["position_ids"][index].tolist() == [*row["position_ids"], *[0] * rest]
+        assert made["labels"][index].tolist() == [*row["labels"], *[-100] * rest]
+        shifted = [*row["labels"][1:], -100, *[-100] * rest]
+        assert made["shift_labels"][index].tolist() == shifted
+
+
+@given(batches(), st.sampled_from([1, 4, 16]))
+@settings(deadline=None, max_examples=30)
+def test_every_mask_is_that_of_the_forest(batch: list[Forest], multiple: int) -> None:
+    rows = [full_row(forest) for forest in batch]
+    total = padded(batch, multiple)
+    expected = torch.tensor(np.stack([forests.visible(f, total) for f in batch]))[:, None]
+
+    def made(mask: MaskForm, **options: Any) -> dict[str, Any]:
+        return Collator(mask=mask, pad_to_multiple_of=multiple, **options)(rows)
+
+    sdpa = made("sdpa")["attention_mask"]
+    assert sdpa.dtype == torch.bool
+    assert torch.equal(sdpa, expected)
+    eager = made("eager", dtype=torch.bfloat16)["attention_mask"]
+    assert eager.dtype == torch.bfloat16
+    assert torch.equal(eager == 0, expected)
+    assert torch.equal(eager == torch.finfo(torch.bfloat16).min, ~expected)
+    flex = made("flex")["attention_mask"].build((4, 4))
+    index = torch.arange(total)
+    mod = flex.mask_mod(
+        torch.arange(len(batch))[:, None, None], 0, index[None, :, None], index[None, None]
+    )
+    assert torch.equal(mod[:, None], expected)
+    bounds = made("flashmask")["startend_row_indices"]
+    assert bounds.dtype == torch.int32
+    assert torch.equal((index[:, None] < bounds[:, :, :, 0, None].mT) & expected.tril(), expected)
+
+
+@pytest.mark.parametrize("mask", ["sdpa", "eager"])
+def test_windows_count_in_positions(mask: MaskForm) -> None:
+    forest = chats([4, 2], seed=1)
+    positions = np.array(forests.positions(forest))
+    near = positions[:, None] - positions[None, :] < 6
+    expected = forests.visible(forest)
+    window = {"full_attention": None, "sliding_attention": 6}
+    masks = Collator(mask=mask, window=window)([full_row(forest)])["attention_mask"]
+    shown = 0 if mask == "eager" else True
+    seen = {name: np.asarray(each[0, 0] == shown) for name, each in masks.items()}
+    assert np.array_equal(seen["full_attention"], expected)
+    assert np.array_equal(seen["sliding_attention"], expected & near)
+    assert (expected & near).sum() < expected.sum()
+    (only,) = Collator(mask="sdpa", window=6)([full_row(forest)])["attention_mask"]
+    assert np.array_equal(only[0], expected & near)
+
+
+def test_a_padded_batch_keeps_its_shape() -> None:
+    collator = Collator(mask="sdpa", pad_to_multiple_of=64)
+    shapes = {collator([full_row(Forest(grow([0] * n)))])["input_ids"].shape for n in (1, 33, 64)}
+    assert shapes == {(1, 64)}
+
+
+# --- varlen and none -----------------------------------------------------------------------------
+
+
+def test_varlen_lays_rows_end_to_end() -> None:
+    rows = [full_row(join([CHAIN, CHAIN])), full_row(Forest(grow([0] * 3)))]
+    made = Collator(mask="varlen", pad_to_multiple_of=8)(rows)
+    assert made["cu_seq_lens_q"].tolist() == made["cu_seq_lens_k"].tolist() == [0, 5, 10, 13, 16]
+    assert made["cu_seq_lens_q"].dtype == torch.int32
+    assert made["max_length_q"] == made["max_length_k"] == 5
+    assert made["position_ids"].tolist() == [[*range(5), *range(5), 0, 1, 2, 0, 1, 2]]
+    assert made["input_ids"].tolist() == [[*range(1, 11), 1, 2, 3, 0, 0, 0]]
+    assert made["labels"][0, 13:].tolist() == [-100] * 3
+    assert "attention_mask" not in made
+    unpadded = Collator(mask="varlen")(rows)
+    assert unpadded["cu_seq_lens_q"].tolist() == [0, 5, 10, 13]
+
+
+def test_varlen_bounds_are_where_positions_begin_anew() -> None:
+    made = Collator(mask="varlen", pad_to_multiple_of=8)([full_row(join([CHAIN, CHAIN, CHAIN]))])
+    starts = (made["position_ids"][0] == 0).nonzero().flatten()
+    assert made["cu_seq_lens_q"][:-1].tolist() == starts.tolist()
+
+
+@pytest.mark.parametrize("mask", ["varlen", "none"])
+def test_branches_are_refused_where_no_mask_says_so(mask: MaskForm) -> None:
+    with pytest.raises(UsageError, match="--layout npass"):
+        Collator(mask=mask)([full_row(CHAIN), full_row(BRANCHES)])
+
+
+def test_none_takes_plain_rows_and_refuses_packed_ones() -> None:
+    made = Collator(mask="none", pad_to_multiple_of=8)([full_row(CHAIN)])
+    assert set(made) == {"input_ids", "position_ids", "labels"}
+    with pytest.raises(UsageError, match="without --packing"):
+        Collator(mask="none")([full_row(join([CHAIN, CHAIN]))])
+
+
+# --- the rest ------------------------------------------------------------------------------------
+
+
+def test_loss_weights_come_along_when_asked_for_and_never_unnoticed() -> None:
+    row = {**full_row(CHAIN), "loss_weights": np.full(5, 0.5, np.float32)}
+    made = Collator(mask="sdpa", loss_weights=True, pad_to_multiple_of=8)([row])
+    assert made["loss_weights"].dtype == torch.float32
+    assert made["loss_weights"].tolist() == [[0.5] * 5 + [0] * 3]
+    with pytest.raises(UsageError, match="row 0: loss_weights, expected loss_weights=False"):
+        Collator(mask="sdpa")([row])
+    with pytest.raises(UsageError, match="row 0: no loss_weights"):
+        Collator(mask="sdpa", loss_weights=True)([full_row(CHAIN)])
+
+
+def test_unknown_masks_and_windows_nobody_applies_are_refused() -> None:
+    with pytest.raises(UsageError, match="expected one of sdpa"):
+        Collator(mask="flash_attention_2")  # type: ignore[arg-type]
+    for mask in sorted({*get_args(MaskForm)} - {"sdpa", "eager", "flex"}):
+        with pytest.raises(UsageError, match="window"):
+            Collator(mask=mask, window=4)
+
+
+def test_damaged_and_missing_rows_are_refused() -> None:
+    with pytest.raises(UsageError, match="no rows"):
+        Collator(mask="sdpa")([])
+    damaged = {**full_row(CHAIN), "segment_visible_until": np.array([4])}
+    with pytest.raises(FormatError, match="row 1"):
+        Collator(mask="sdpa")([full_row(CHAIN), damaged])
+
+
+def test_lists_are_as_good_as_arrays() -> None:
+    row = full_row(BRANCHES)
+    lists = {name: v.tolist() if hasattr(v, "tolist") else v for name, v in row.items()}
+    left, right = Collator(mask="sdpa")([row]), Collator(mask="sdpa")([lists])
+    assert all(torch.equal(left[name], right[name]) for name in left)
+
+
+def test_flex_masks_move_count_tokens_and_fail_where_they_are_not_built() -> None:
+    mask = Collator(mask="flex", window=3, pad_to_multiple_of=8)([full_row(CHAIN)])[
+        "attention_mask"
+    ]
+    moved = mask.to("meta", non_blocking=True)
+    assert isinstance(moved, FlexMask)
+    assert moved.visible_until.device.type == moved.position_ids.device.type == "meta"
+    assert int(mask.sum()) == 5
+    assert dataclasses.replace(mask, window=None).build().shape == (1, 1, 8, 8)
+    assert not hasattr(mask, "shape")
+    assert not hasattr(mask, "ndim")
+
+
+def test_the_hook_builds_flex_masks() -> None:
+    class Model(torch.nn.Module):
+        def forward(self, attention_mask: Any = None, **_: Any) -> Any:
+            return attention_mask
+
+    model, made = Model(), Collator(mask="flex")([full_row(BRANCHES)])
+    handle = build_flex_masks(model)
+    assert model(**made).shape == (1, 1, 5, 5)
+    plain = torch.ones(1, 1, 5, 5)
+    assert model(attention_mask=plain) is plain
+    handle.remove()
+    assert model(**made) is made["attention_mask"]

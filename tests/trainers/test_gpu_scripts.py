@@ -1,0 +1,107 @@
+"""The scripts compare the same training: every layout trains the same pairs, on a CPU too."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, get_args
+
+import tiny  # noqa: F401
+
+# isort: split
+import count_blocks
+import numpy as np
+import oracle
+import pytest
+from conversations import PROFILES, LayoutName, Profile, Sample, Words, join, rows, samples, views
+
+from reasonpack.layout import EncodedView
+
+SMALL = Profile(message=5, reasoning=6, response=7, steps=3, tool_result=4, system=3)
+
+
+def columns(sample: Sample) -> dict[str, Any]:
+    """A row with one segment a token."""
+    return {
+        "input_ids": sample.input_ids.tolist(),
+        "position_ids": sample.position_ids.tolist(),
+        "labels": sample.labels.tolist(),
+        "segment_start": list(range(len(sample))),
+        "segment_visible_until": sample.visible_until.tolist(),
+        "sample_start": np.flatnonzero(sample.position_ids == 0).tolist(),
+    }
+
+
+@pytest.mark.parametrize("layout", get_args(LayoutName))
+@pytest.mark.parametrize("turns", [1, 2, 5])
+def test_every_layout_trains_what_the_views_say(layout: LayoutName, turns: int) -> None:
+    for seed in range(5):
+        found = views(SMALL, turns, Words(seed, 64))
+        expected = oracle.expected_pairs(
+            (0, v.tokens[: v.prompt_length].tolist(), v.tokens[v.prompt_length :].tolist())
+            for v in found
+        )
+        assert oracle.check_row(columns(join(samples(found, layout)))) == expected
+
+
+def test_trunk_first_without_the_copy_is_caught() -> None:
+    found = views(SMALL, 3, Words(0, 64))
+    row = columns(samples(found, "trunk-first")[0])
+    row["position_ids"] = [p + (p > 0) for p in row["position_ids"]]
+    with pytest.raises(AssertionError):
+        oracle.check_row(row)
+
+
+def test_a_trained_parent_is_copied_untrained() -> None:
+    def view(prompt: list[int], completion: list[int]) -> EncodedView:
+        tokens = np.array(prompt + completion, np.int32)
+        return EncodedView(tokens, len(prompt), np.zeros(len(tokens), np.uint8), tokens * 0)
+
+    found = [view([1, 2], [3, 4]), view([1, 2, 3, 9], [5])]  # the response is rewritten after 3
+    (sample,) = samples(found, "trunk-first")
+    assert sample.input_ids.tolist() == [1, 2, 3, 9, 5, 3, 4]
+    assert sample.labels.tolist() == [-100, -100, 3, -100, 5, -100, 4]
+    assert sample.position_ids.tolist() == [0, 1, 2, 3, 4, 2, 3]
+    assert sample.visible_until.tolist() == [7, 7, 5, 5, 5, 7, 7]
+    oracle.check_row(columns(sample))
+
+
+def test_blocks_and_pairs_are_those_of_the_dense_mask() -> None:
+    found = [views(SMALL, 9, Words(seed, 64)) for seed in range(4)]
+    for layout in get_args(LayoutName):
+        packed = rows(found, layout, 2048)
+        counted = count_blocks.cost(packed)
+        blocks = pairs = 0
+        for row in packed:
+            seen = oracle.visible(columns(row))
+            pairs += int(seen.sum())
+            size = count_blocks.BLOCK
+            blocks += sum(
+                bool(seen[q : q + size, k : k + size].any())
+                for q in range(0, len(row), size)
+                for k in range(0, len(row), size)
+            )
+        assert (counted.blocks, counted.pairs) == (blocks, pairs)
+
+
+def test_the_table_has_a_line_for_each_case(capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["--profiles", "chat", "--turns", "2", "8", "--tokens", "5000"]
+    few, many = count_blocks.main([*arguments, "--row-tokens", "4096"])
+    assert many.token_ratio > few.token_ratio > 1
+    assert many.trunk_saves_blocks > 0
+    assert capsys.readouterr().out.count("chat") == 2
+    assert set(PROFILES) > {"chat", "agentic", "long-reasoning"}
+
+
+@pytest.mark.slow
+@pytest.mark.torch
+def test_training_agrees_on_a_cpu(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    import train_layouts
+
+    arguments = "--device cpu --tiny --steps 1 --group 1 --profiles chat --turns 2 3 --output"
+    results = train_layouts.main([*arguments.split(), str(tmp_path / "report")])
+    for turns in (2, 3):
+        losses = {each.layout: each.loss for each in results if each.turns == turns}
+        assert set(losses) == set(train_layouts.LAYOUTS)
+        assert max(losses.values()) == pytest.approx(min(losses.values()), rel=1e-5)
+    assert "<svg" in (tmp_path / "report.svg").read_text()

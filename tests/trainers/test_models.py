@@ -1,0 +1,176 @@
+"""Models that would train on the wrong context are refused; the others get the mask they take."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch")
+transformers = pytest.importorskip("transformers")
+
+import tiny  # noqa: E402
+
+from reasonpack.errors import UsageError  # noqa: E402
+from reasonpack.torch import Collator, check_model, collator_for, model_windows  # noqa: E402
+
+pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("ignore:.*deprecated")]
+
+WINDOWS = {"full_attention": None, "sliding_attention": 24}
+
+
+def config(model_type: str, *, attention: str = "sdpa", **fields: Any) -> Any:
+    made = transformers.AutoConfig.for_model(model_type, **fields)
+    made._attn_implementation = attention
+    return made
+
+
+@pytest.mark.parametrize(
+    ("attention", "layout", "mask"),
+    [
+        ("sdpa", "onepass", "sdpa"),
+        ("eager", "onepass", "eager"),
+        ("flex_attention", "onepass", "flex"),
+        ("sdpa", "npass", "sdpa"),
+        ("flex_attention", "npass", "flex"),
+        ("flash_attention_2", "npass", "varlen"),
+        ("flash_attention_3", "npass", "varlen"),
+        ("kernels-community/flash-attn2", "npass", "varlen"),
+    ],
+)
+def test_each_implementation_gets_its_mask(attention: str, layout: Any, mask: str) -> None:
+    assert collator_for(config("llama", attention=attention), layout=layout).mask == mask
+
+
+@pytest.mark.parametrize("family", tiny.FAMILIES)
+def test_windows_are_read_from_the_configuration(family: str) -> None:
+    expected = {"gemma3_text": WINDOWS, "mistral": 24}.get(family)
+    model = tiny.model(family)
+    assert model_windows(model.config) == expected
+    collator = collator_for(model, layout="onepass", pad_to_multiple_of=8)
+    assert (collator.window, collator.dtype) == (expected, torch.float64)
+    assert collator.pad_to_multiple_of == 8
+
+
+def test_a_window_that_is_switched_off_is_none() -> None:
+    assert model_windows(config("qwen2", sliding_window=64, use_sliding_window=False)) is None
+    assert model_windows(config("llama")) is None
+
+
+def test_the_text_part_of_a_multimodal_model_counts() -> None:
+    gemma = config("gemma3", attention="eager")
+    windows = collator_for(gemma, layout="onepass").window
+    assert windows == {"full_attention": None, "sliding_attention": 4096}
+
+
+@pytest.mark.parametrize(
+    "attention",
+    [
+        "flash_attention_2",
+        "flash_attention_3",
+        "kernels-community/flash-attn2",
+        "paged|sdpa",
+        "my_own",
+        None,
+    ],
+)
+def test_implementations_that_ignore_the_mask_are_refused(attention: Any) -> None:
+    with pytest.raises(UsageError, match=r"one that takes a mask .*--layout npass"):
+        check_model(config("llama", attention=attention), layout="onepass")
+    check_model(config("llama", attention=attention), layout="npass")
+
+
+RECURRENT = [
+    "bamba",
+    "falcon_h1",
+    "falcon_mamba",
+    "granitemoehybrid",
+    "jamba",
+    "kimi_linear",
+    "lfm2_moe",
+    "mamba",
+    "mamba2",
+    "minimax",
+    "nemotron_h",
+    "qwen3_5_text",
+    "qwen3_next",
+    "recurrent_gemma",
+    "rwkv",
+    "zamba",
+    "zamba2",
+]
+
+
+@pytest.mark.parametrize("model_type", RECURRENT)
+def test_recurrent_layers_are_refused(model_type: str) -> None:
+    made = config(model_type)
+    with pytest.raises(UsageError, match=r"branch of the row leaks.*npass, without --packing"):
+        check_model(made, layout="onepass")
+    with pytest.raises(UsageError, match=r"sample of the row leaks.*Fix: pack without --packing"):
+        check_model(made, layout="npass", packed=True)
+    check_model(made, layout="npass", packed=False)
+
+
+@pytest.mark.parametrize(
+    ("made", "layer"),
+    [
+        (config("llama4_text"), "chunked_attention"),
+        (config("deepseek_v32"), "indexed_attention"),
+        (config("gpt_neo"), "local"),
+        (config("falcon", alibi=True), "alibi"),
+        (config("lfm2", full_attn_idxs=[0]), "conv"),
+    ],
+)
+def test_layers_that_read_the_row_are_refused(made: Any, layer: str) -> None:
+    with pytest.raises(UsageError, match=layer):
+        check_model(made, layout="onepass")
+
+
+@pytest.mark.parametrize(
+    "model_type",
+    [
+        "cohere2",
+        "deepseek_v3",
+        "gemma2",
+        "gpt_oss",
+        "mixtral",
+        "olmo3",
+        "phi3",
+        "qwen3_moe",
+        "smollm3",
+    ],
+)
+def test_transformers_with_full_and_sliding_attention_pass(model_type: str) -> None:
+    collator_for(config(model_type), layout="onepass")
+
+
+def test_a_model_without_position_ids_is_refused() -> None:
+    small = {"hidden_size": 8, "n_head": 2, "n_layer": 1, "vocab_size": 16}
+    bloom = transformers.BloomForCausalLM(config("bloom", attention="eager", **small))
+    with pytest.raises(UsageError, match="takes no position_ids"):
+        check_model(bloom, layout="onepass")
+
+
+def test_a_mask_that_is_not_the_models_is_refused() -> None:
+    # eager would add True and False to the scores as 1 and 0
+    eager = config("llama", attention="eager")
+    with pytest.raises(UsageError, match="mask 'sdpa', expected eager"):
+        check_model(eager, layout="onepass", collator=Collator(mask="sdpa"))
+    check_model(config("llama"), layout="onepass", collator=Collator(mask="eager"))
+    for mask in ("none", "varlen", "flashmask", "flex"):
+        with pytest.raises(UsageError, match="expected eager or sdpa"):
+            check_model(config("llama"), layout="onepass", collator=Collator(mask=mask))
+    check_model(config("llama"), layout="npass", collator=Collator(mask="none"))
+
+
+def test_a_window_that_is_not_the_models_is_refused() -> None:
+    gemma = tiny.model("gemma3_text")
+    collator = collator_for(gemma, layout="onepass")
+    for window in (None, 24, {**WINDOWS, "sliding_attention": 25}):
+        with pytest.raises(UsageError, match="window"):
+            check_model(
+                gemma, layout="onepass", collator=dataclasses.replace(collator, window=window)
+            )
+    with pytest.raises(UsageError, match="window 8, expected None"):
+        check_model(config("llama"), layout="onepass", collator=Collator(mask="sdpa", window=8))

@@ -1,0 +1,213 @@
+"""One-pass rows train as N-pass does: the same summed loss, the same gradient of every parameter.
+
+The reference knows nothing of the package: each view is one plain sequence by itself, with the
+model's own causal mask, window and positions. Models compute norms, rotary embeddings and
+(eager) softmax in float32 whatever their dtype, so "the same" is float32 rounding: 1e-5 here,
+1e-7 as measured. A wrong row is off by more than 1e-2 in some gradient.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Sequence
+from typing import Any, get_args
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("transformers")
+
+import tiny  # noqa: E402
+
+# isort: split
+import oracle  # noqa: E402
+
+from reasonpack.layout import Layout  # noqa: E402
+from reasonpack.masks import Window, dense, stack  # noqa: E402
+from reasonpack.torch import Collator, build_flex_masks, collator_for  # noqa: E402
+
+pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("ignore:.*is deprecated")]
+
+SAME, WRONG = 1e-5, 1e-2
+LAYOUTS: tuple[Layout, ...] = get_args(Layout)
+PACKED = [[0, 2], [1]]
+
+
+def short(template: str) -> list[list[oracle.View]]:
+    """Three short fixture conversations: a tool loop, several turns, one more."""
+    found = [
+        views for views in tiny.views_of(template) if sum(len(v.prompt_ids) for v in views) < 800
+    ]
+    found.sort(key=len, reverse=True)
+    assert len(found[0]) > 2
+    return found[:3]
+
+
+def differences(
+    model: Any, batch: dict[str, Any], conversations: Sequence[tiny.Views]
+) -> tuple[float, float]:
+    """Relative difference of the loss, and of the worst gradient."""
+    expected = tiny.npass_loss(model, conversations)
+    wanted = tiny.gradients(model, expected)
+    loss = tiny.batch_loss(model, batch)
+    found = tiny.gradients(model, loss)
+    return abs(loss.item() / expected.item() - 1), tiny.distance(found, wanted)
+
+
+def assert_same(model: Any, batch: dict[str, Any], conversations: Sequence[tiny.Views]) -> None:
+    loss, gradient = differences(model, batch, conversations)
+    assert loss < SAME
+    assert gradient < SAME
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("family", tiny.FAMILIES)
+def test_packed_rows_give_the_gradients_of_npass(family: str, layout: Layout) -> None:
+    conversations = [tiny.random_views(seed, turns=seed + 2) for seed in range(3)]
+    model = tiny.model(family)
+    rows = tiny.rows_of(conversations, PACKED, layout=layout)
+    collator = collator_for(model, layout=layout, pad_to_multiple_of=8)
+    assert_same(model, collator(rows), conversations)
+
+
+def test_fixture_conversations_with_tool_loops() -> None:
+    conversations = short("stripped")
+    model = tiny.model("gemma3_text")
+    rows = tiny.rows_of(conversations, PACKED, layout="onepass")
+    assert all(len(set(row["segment_visible_until"].tolist())) > 1 for row in rows)
+    assert_same(model, collator_for(model, layout="onepass")(rows), conversations)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("template", "family"),
+    list(zip(oracle.FAMILIES, itertools.cycle(tiny.FAMILIES), strict=False)),
+)
+def test_every_template(template: str, family: str) -> None:
+    conversations = tiny.views_of(template, longest=2500)[:4]
+    model = tiny.model(family, attention="eager" if template == "stripped" else "sdpa")
+    for layout in LAYOUTS:
+        collator = collator_for(model, layout=layout)
+        for members in ([0, 3], [1, 2]):
+            some = [conversations[index] for index in members]
+            (row,) = tiny.rows_of(some, [[0, 1]], layout=layout)
+            assert_same(model, collator([row]), some)
+
+
+def test_a_mixture_of_experts_without_auxiliary_loss() -> None:
+    # the auxiliary loss is a statistic of the tokens that are there, so it differs by nature
+    conversations = [tiny.random_views(seed, turns=3) for seed in range(2)]
+    model = tiny.model("qwen3_moe")
+    rows = tiny.rows_of(conversations, [[0, 1]], layout="onepass")
+    assert_same(model, collator_for(model, layout="onepass")(rows), conversations)
+
+
+@pytest.mark.parametrize("family", ["llama", "mistral"])
+def test_eager_attention_takes_the_additive_mask(family: str) -> None:
+    conversations = [tiny.random_views(seed, turns=3) for seed in range(3)]
+    model = tiny.model(family, attention="eager")
+    collator = collator_for(model, layout="onepass")
+    assert collator.mask == "eager"
+    assert_same(model, collator(tiny.rows_of(conversations, layout="onepass")), conversations)
+
+
+@pytest.mark.parametrize("family", ["qwen3", "gemma3_text", "mistral"])
+def test_varlen_batches_give_the_gradients_of_npass(family: str) -> None:
+    # Without FlashAttention the model itself finds the sequences in the positions, which
+    # shows that these are right; cu_seqlens say the same, as test_collator tests.
+    conversations = [tiny.random_views(seed, turns=3) for seed in range(3)]
+    model = tiny.model(family)
+    batch = Collator(mask="varlen", pad_to_multiple_of=16)(
+        tiny.rows_of(conversations, PACKED, layout="npass")
+    )
+    inputs = {name: batch[name] for name in ("input_ids", "position_ids", "labels")}
+    assert_same(model, inputs, conversations)
+
+
+def test_unpacked_npass_rows_need_no_mask() -> None:
+    conversations = [tiny.random_views(seed, turns=3) for seed in range(2)]
+    model = tiny.model("qwen3")
+    leaves = [[view] for views in conversations for view in views]
+    batch = Collator(mask="none")(tiny.rows_of(leaves, layout="npass"))
+    assert_same(model, batch, conversations)
+
+
+@pytest.mark.filterwarnings("ignore:flex_attention called without")
+@pytest.mark.parametrize("family", ["qwen3", "gemma3_text", "mistral"])
+def test_flex_attention_gives_the_logits_of_sdpa(
+    family: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from torch.nn.attention import flex_attention
+    from transformers.integrations import flex_attention as integration
+
+    uncompiled = lambda _training: lambda: flex_attention.flex_attention  # noqa: E731
+    monkeypatch.setattr(integration, "WrappedFlexAttention", uncompiled)
+    rows = tiny.rows_of([tiny.random_views(s, turns=3) for s in range(3)], PACKED, layout="onepass")
+
+    def logits(attention: str) -> Any:
+        model = tiny.model(family, attention=attention, dtype="float32").eval()
+        build_flex_masks(model)
+        batch = collator_for(model, layout="onepass", pad_to_multiple_of=128)(rows)
+        del batch["labels"]
+        return model(**batch, use_cache=False).logits
+
+    with torch.no_grad():
+        expected, found = logits("sdpa"), logits("flex_attention")
+    assert torch.allclose(found, expected, rtol=1e-4, atol=1e-4 * float(expected.abs().max()))
+
+
+# --- planted faults ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("family", ["qwen3", "llama", "gemma3_text"])
+def test_the_papers_order_is_caught(family: str) -> None:
+    # h t r_in r_out with the stock shift: the first token of r_out is predicted from r_in
+    conversations = [tiny.random_views(seed, turns=4) for seed in range(2)]
+    model = tiny.model(family)
+    rows = [tiny.context_first(row) for row in tiny.rows_of(conversations, layout="onepass")]
+    batch = collator_for(model, layout="onepass")(rows)
+    _, gradient = differences(model, batch, conversations)
+    assert gradient > WRONG
+
+
+# "until-short" takes a token from the last one of the row, which predicts nothing.
+@pytest.mark.parametrize("fault", sorted({*oracle.FAULTS} - {"context-first", "until-short"}))
+def test_planted_faults_are_caught(fault: str) -> None:
+    conversations = [tiny.random_views(3, turns=4)]
+    model = tiny.model("qwen3")
+    (row,) = tiny.rows_of(conversations, layout="onepass")
+    columns = {name: value.tolist() for name, value in row.items() if hasattr(value, "tolist")}
+    wrong = oracle.planted(columns, fault)
+    assert wrong is not None
+    until = torch.from_numpy(oracle.visible(wrong))[None, None]
+    batch = {name: torch.tensor([wrong[name]]) for name in ("input_ids", "position_ids", "labels")}
+    _, gradient = differences(model, {**batch, "attention_mask": until}, conversations)
+    assert gradient > WRONG
+
+
+@pytest.mark.parametrize("family", ["gemma3_text", "mistral"])
+def test_a_window_in_row_indices_is_caught(family: str) -> None:
+    conversations = [tiny.random_views(3, turns=5)]
+    model = tiny.model(family)
+    collator = collator_for(model, layout="onepass")
+    rows = tiny.rows_of(conversations, layout="onepass")
+    batch = collator(rows)
+    until = stack(rows)
+    window = Window(np.arange(until.shape[1])[None], 24)
+    wrong = torch.from_numpy(dense.visible(until, window=window))[:, None]
+    mask = batch["attention_mask"]
+    mixed = isinstance(mask, dict)
+    batch["attention_mask"] = {**mask, "sliding_attention": wrong} if mixed else wrong
+    _, gradient = differences(model, batch, conversations)
+    assert gradient > WRONG
+
+
+def test_a_forgotten_window_is_caught() -> None:
+    conversations = [tiny.random_views(3, turns=5)]
+    model = tiny.model("gemma3_text")
+    plain = dataclasses.replace(collator_for(model, layout="onepass"), window=None)
+    batch = plain(tiny.rows_of(conversations, layout="onepass"))
+    _, gradient = differences(model, batch, conversations)
+    assert gradient > WRONG

@@ -1,0 +1,217 @@
+"""The examples run, and a few optimizer steps on one-pass rows end at the weights of N-pass.
+
+Step for step the same conversations: a row is one conversation, in the npass layout all its
+leaves, packed. So both runs see the same batches, and any difference is the layout's.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch")
+transformers = pytest.importorskip("transformers")
+pytest.importorskip("accelerate")
+
+import tiny  # noqa: E402
+
+import reasonpack  # noqa: E402
+from reasonpack.errors import UsageError  # noqa: E402
+from reasonpack.layout import Layout  # noqa: E402
+from reasonpack.torch import collator_for  # noqa: E402
+
+pytestmark = [
+    pytest.mark.torch,
+    pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning"),
+    pytest.mark.filterwarnings("ignore:.*pin_memory.*", "ignore:.*return_outputs.*"),
+]
+
+STEPS = {
+    "max_steps": 3,
+    "per_device_train_batch_size": 2,
+    "gradient_accumulation_steps": 2,
+    "optim": "sgd",
+    "learning_rate": 0.1,
+    "lr_scheduler_type": "constant",
+    "max_grad_norm": 0.0,
+    "report_to": [],
+    "save_strategy": "no",
+    "logging_strategy": "no",
+    "disable_tqdm": True,
+    "use_cpu": True,
+}
+SAME, WRONG = 1e-4, 1e-2
+CONVERSATIONS = [tiny.random_views(seed, turns=3) for seed in range(9)]
+
+
+def updates(model: Any, start: dict[str, Any]) -> dict[str, Any]:
+    return {name: value.detach() - start[name] for name, value in model.named_parameters()}
+
+
+def trained(family: str, rows: list[tiny.Row], *, layout: Layout, output: Path) -> dict[str, Any]:
+    """The change of every weight by a few steps of the Trainer."""
+    model = tiny.model(family)
+    start = {name: value.detach().clone() for name, value in model.named_parameters()}
+    trainer = transformers.Trainer(
+        model=model,
+        args=transformers.TrainingArguments(
+            output_dir=str(output), remove_unused_columns=False, **STEPS
+        ),
+        train_dataset=rows,
+        data_collator=collator_for(model, layout=layout),
+    )
+    trainer.train()
+    return updates(model, start)
+
+
+@pytest.mark.parametrize("family", ["qwen3", "gemma3_text"])
+def test_the_trainer_ends_at_the_weights_of_npass(family: str, tmp_path: Path) -> None:
+    onepass = tiny.rows_of(CONVERSATIONS, layout="onepass")
+    npass = tiny.rows_of(CONVERSATIONS, layout="npass")
+    assert sum(row["length"] for row in onepass) < sum(row["length"] for row in npass)
+    expected = trained(family, npass, layout="npass", output=tmp_path)
+    found = trained(family, onepass, layout="onepass", output=tmp_path)
+    assert tiny.distance(found, expected) < SAME
+    wrong = [tiny.context_first(row) for row in onepass]
+    papers = trained(family, wrong, layout="onepass", output=tmp_path)
+    assert tiny.distance(papers, expected) > WRONG
+
+
+# --- examples ------------------------------------------------------------------------------------
+
+
+def packed(where: Path, layout: Layout = "onepass", **options: Any) -> Path:
+    """A dataset of the short fixture conversations."""
+    lines = (tiny.FIXTURES / "chats.jsonl").read_text(encoding="utf-8").splitlines()
+    short = sorted(lines, key=len)[:6]
+    (where / "chats.jsonl").write_text("\n".join(short) + "\n", encoding="utf-8")
+    chosen = reasonpack.Options(
+        tokenizer=str(tiny.FIXTURES / "tokenizer"), layout=layout, **options
+    )
+    reasonpack.pack_files([str(where / "chats.jsonl")], where / "packed", chosen)
+    return where / "packed"
+
+
+def test_examples_are_short() -> None:
+    for path in (Path(__file__).parent / "examples").glob("*.py"):
+        assert len(path.read_text(encoding="utf-8").splitlines()) < 50, path.name
+
+
+def test_hugging_face_trainer(tmp_path: Path) -> None:
+    from examples import hf_trainer
+
+    model = tiny.model("qwen3", dtype="float32")
+    directory = packed(tmp_path, format="arrow", packing=True, max_length=2048)
+    trainer = hf_trainer.train(model, directory, tmp_path / "out", **STEPS)
+    assert trainer.state.global_step == 3
+
+
+@pytest.mark.filterwarnings("ignore")  # of datasets and trl: not ours
+def test_trl_sft_trainer_trains_on_what_the_trainer_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("trl")
+    datasets = pytest.importorskip("datasets")
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    from examples import hf_trainer, trl_sft
+
+    directory = packed(tmp_path, format="arrow")
+    backend = tiny.tokenizer()
+    tokenizer = transformers.PreTrainedTokenizerFast(
+        tokenizer_object=backend, eos_token="<|im_end|>", pad_token="<|endoftext|>"
+    )
+
+    def update(train: Any) -> dict[str, Any]:
+        model = tiny.model("llama", dtype="float32")
+        start = {name: value.detach().clone() for name, value in model.named_parameters()}
+        train(model)
+        return updates(model, start)
+
+    plain = {**STEPS, "bf16": False, "gradient_checkpointing": False}
+    found = update(lambda m: trl_sft.train(m, tokenizer, directory, tmp_path / "a", **plain))
+    expected = update(lambda m: hf_trainer.train(m, directory, tmp_path / "b", **STEPS))
+    assert tiny.distance(found, expected) < 1e-3
+
+
+@pytest.mark.filterwarnings("ignore:flex_attention called without")
+def test_plain_pytorch_with_flex_attention(tmp_path: Path) -> None:
+    from examples import plain_flex
+    from torch.nn.attention.flex_attention import flex_attention
+
+    directory = packed(tmp_path, packing=True, max_length=2048)
+
+    class Model(torch.nn.Module):
+        """One embedding, read twice; attention itself has no gradient on a CPU."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.embed = torch.nn.Embedding(tiny.VOCABULARY, 16)
+
+        def forward(self, ids: Any, positions: Any, block_mask: Any) -> Any:
+            assert positions.shape == ids.shape
+            x = self.embed(ids)
+            q = x.detach()[:, None]
+            seen = flex_attention(q, q, q, block_mask=block_mask)[:, 0]
+            return (x + seen) @ self.embed.weight.T
+
+    torch.manual_seed(0)
+    model = Model()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    losses = [
+        plain_flex.step(model, optimizer, batch, "cpu")
+        for _ in range(3)
+        for batch in plain_flex.batches(directory, epoch=0, row_tokens=2048, batch_size=1)
+    ]
+    assert losses[-1] < losses[0]
+
+
+def test_torchtitan_dataset_goes_on_over_epochs_and_resumes(tmp_path: Path) -> None:
+    from examples import torchtitan_dataset
+
+    directory = packed(tmp_path)
+
+    def dataset() -> Any:
+        return torchtitan_dataset.PackedChats(directory, seq_len=256, rank=0, world_size=1)
+
+    def ids(pairs: Any) -> list[list[int]]:
+        return [inputs["input"].tolist() for inputs, _ in pairs]
+
+    whole = ids(itertools.islice(dataset(), 15))
+    assert sorted(whole[:6]) == sorted(whole[6:12])
+    assert whole[:6] != whole[6:12]
+    for stop in (1, 6, 7):
+        first = dataset()
+        iterator = iter(first)
+        assert ids(itertools.islice(iterator, stop)) == whole[:stop]
+        second = dataset()
+        second.load_state_dict(json.loads(json.dumps(first.state_dict())))
+        assert ids(itertools.islice(second, 15 - stop)) == whole[stop:]
+    inputs, labels = next(iter(dataset()))
+    follows = labels[:-1] != -100
+    assert torch.equal(labels[:-1][follows], inputs["input"][1:][follows])
+    assert inputs["attention_mask"].build().shape[-1] == len(labels) == len(inputs["positions"])
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_pretokenized_samples(tmp_path: Path) -> None:
+    pytest.importorskip("datasets")
+    from examples import pretokenized
+
+    directory = packed(tmp_path, layout="npass")
+    made = pretokenized.pretokenized(directory, cache_dir=str(tmp_path / "cache"))
+    assert set(made.column_names) == {"input_ids", "attention_mask", "labels"}
+    counts = reasonpack.read_manifest(directory).counts
+    assert sum(len(row["input_ids"]) for row in made) == counts.npass_tokens
+    assert sum(label != -100 for row in made for label in row["labels"]) == counts.trained_tokens
+
+
+def test_one_pass_rows_are_no_pretokenized_samples(tmp_path: Path) -> None:
+    pytest.importorskip("datasets")
+    from examples import pretokenized
+
+    with pytest.raises(UsageError, match="expected npass"):
+        pretokenized.pretokenized(packed(tmp_path))
