@@ -63,18 +63,23 @@ class Architecture:
 
 
 def _recurrent(config: Mapping[str, Any]) -> Iterator[str]:
+    lists = [name for name in ("layer_types", "layers_block_type") if _is_list(config.get(name))]
+    for name in lists:
+        others = sorted({str(layer) for layer in config[name]} - ATTENTION)
+        if others:
+            yield f"{name} has {others[0][:60]}"
+    if lists:
+        return  # the layers themselves say more than the model's name
     model_type = config.get("model_type")
     if isinstance(model_type, str) and model_type.lower().startswith(RECURRENT_TYPES):
         yield f"model_type is {model_type[:60]}"
-    for name in ("layer_types", "layers_block_type"):
-        layers = config.get(name)
-        if isinstance(layers, list):
-            others = sorted({str(layer) for layer in layers} - ATTENTION)
-            if others:
-                yield f"{name} has {others[0][:60]}"
     for name in RECURRENT_FIELDS:
         if config.get(name):
             yield f"it has {name}"
+
+
+def _is_list(value: object) -> bool:
+    return isinstance(value, list) and bool(value)
 
 
 def _window(config: Mapping[str, Any]) -> int | None:

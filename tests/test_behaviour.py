@@ -201,6 +201,18 @@ def test_delimiters_that_are_never_shown_follow_from_a_prompt_that_opens() -> No
     assert learned(chatml(dropped)).closer == ""  # nothing says where reasoning would begin
 
 
+def test_what_is_closed_before_it_begins_is_no_reasoning() -> None:
+    assert learned(chatml("{{ '<think></think>' ~ m.content }}")).closer == ""
+
+
+def test_empty_message_beside_a_call_is_avoided() -> None:
+    """As DeepSeek-R1: a content, even an empty one, is a message of its own."""
+    calls = "{{ '<tool_call>' ~ m.tool_calls | tojson ~ '<|im_end|>\n' if m.tool_calls }}"
+    content = "{% if m.content is not none %}{{ m.content }}<|im_end|>\n{% endif %}"
+    source = chatml(calls + content, end="")
+    assert learned(source).forms.empty_content is None
+
+
 @pytest.mark.parametrize(
     ("test", "on", "off"),
     [

@@ -40,6 +40,11 @@ ATTENTION: dict[str, dict[str, Any]] = {
         "layer_types": ["sliding_attention", "full_attention"],
         "sliding_window": 128,
     },
+    "a hybrid without hybrid layers": {
+        "model_type": "granitemoehybrid",
+        "layer_types": ["attention", "attention"],
+        "mamba_d_state": 256,
+    },
     "Gemma 3": {"model_type": "gemma3", "text_config": {"sliding_window": 512}},
 }
 

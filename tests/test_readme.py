@@ -53,3 +53,9 @@ def test_every_option_in_the_readme_exists() -> None:
 @pytest.mark.parametrize("link", sorted(set(re.findall(r"\]\(([^)#:]+)\)", TEXT))))
 def test_links_lead_somewhere(link: str) -> None:
     assert (ROOT / link).exists()
+
+
+def test_the_example_is_the_one_that_is_tested() -> None:
+    example = (ROOT / "tests" / "trainers" / "examples" / "hf_trainer.py").read_text("utf-8")
+    (shown,) = readme.blocks("python")
+    assert shown in example

@@ -171,6 +171,17 @@ def test_whatever_was_altered_is_found_and_packed_again(
     shutil.rmtree(folder)
 
 
+def test_a_number_that_was_changed_in_a_receipt_is_found(copy: Path, done: Path) -> None:
+    path = copy / "receipts" / "00001.json"
+    receipt = json.loads(path.read_bytes())
+    receipt["counts"]["trained_tokens"] += 1
+    path.write_text(json.dumps(receipt))
+    watching = again()
+    assert (watching.packed, len(watching.notes)) == ([1], 1)
+    assert "its receipt was altered" in watching.notes[0]
+    assert tree(copy) == tree(done / "out")
+
+
 @pytest.mark.parametrize("name", ["manifest.json", "rejects.jsonl", "README.md"])
 def test_what_is_made_of_receipts_is_made_again(name: str, copy: Path, done: Path) -> None:
     (copy / name).write_bytes(b"{}")

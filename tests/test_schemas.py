@@ -53,7 +53,7 @@ SIMPLE = {str: "string", int: "integer", bool: "boolean", float: "number"}
 def check_type(found: Json, expected: Any) -> None:
     """Raise AssertionError unless a schema says what the type of a field says."""
     origin, arguments = typing.get_origin(expected), typing.get_args(expected)
-    if origin is types.UnionType:
+    if origin in {types.UnionType, typing.Union}:  # a Literal makes the latter
         one, none = arguments
         assert none is types.NoneType
         check_type(without_null(found), one)

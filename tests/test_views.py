@@ -424,6 +424,39 @@ def test_earlier_call_is_not_taken_for_the_last() -> None:
     assert refusal(chosen, *story).reason == "view"
 
 
+def test_call_that_loses_an_argument_is_refused() -> None:
+    shown = "{{ '<tool_call>' ~ c.function.name ~ ' key=' ~ c.function.arguments.key }}"
+    calls = "{% for c in m.tool_calls or [] %}" + shown + "{% endfor %}"
+    chosen = rendering(chatml("{{ m.content }}" + calls))
+    kept = last(chosen, user(), call(arguments={"key": "it"}))[1]
+    assert kept == "<tool_call>look_up key=it<|im_end|>"
+    for arguments in ({"query": "it"}, {"key": "it", "other": [{"a": "lost"}]}):
+        assert refusal(chosen, user(), call(arguments=arguments)).reason == "view"
+
+
+NO_HEADER_IN_LOOPS = (
+    "{% for m in messages %}{% if m.role == 'tool' %}{{ '<tool_call>' ~ m.content }}"
+    "{{ '</tool_call>' }}{% else %}"
+    "{{ '<|turn|>' ~ m.role ~ '<|body|>' if loop.first or loop.previtem.role != 'tool' }}"
+    "{{ m.content.split('</think>')[-1] ~ (m.tool_calls | tojson if m.tool_calls) ~ '<|eot|>' }}"
+    "{% endif %}{% if loop.last and add_generation_prompt and m.role != 'tool' %}"
+    "{{ '<|turn|>assistant<|body|><think>' }}{% endif %}{% endfor %}"
+)
+
+
+def test_reasoning_needs_a_prompt_that_opens_it() -> None:
+    """As DeepSeek-V3.1: after a tool's result the answer goes on without header or think tag."""
+    chosen = rendering(NO_HEADER_IN_LOOPS)
+    story = (user("A"), call(), result())
+    assert last(chosen, user("A"), answer("B", "R"))[1] == "R</think>B<|eot|>"
+    prompt, completion = last(chosen, *story, answer("B"))
+    assert prompt.endswith("<tool_call>Found.</tool_call>")
+    assert completion == "B<|eot|>"
+    kept = [replace(message, train=False) for message in story]
+    error = refusal(chosen, *kept, answer("B", "R"))
+    assert "neither shows the reasoning of this message nor has its prompt open it" in error.what
+
+
 # --- against the oracle ---------------------------------------------------------------------------
 
 

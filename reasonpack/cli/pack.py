@@ -194,7 +194,6 @@ def command(
     shard_count: int | None,
     dry_run: bool,
     format_: Any,
-    compression: str | None,
     date: str | None,
     as_json_: bool,
     **rest: Any,
@@ -215,11 +214,8 @@ def command(
     from reasonpack.show.summary import summary  # noqa: PLC0415
 
     part = _part(shard_index, shard_count, overwrite=not resume)
-    if compression is None and format_ == "parquet":
-        compression = "zstd"
     options = Options(
         format=format_,
-        compression=None if compression == "none" else compression,
         date=_date(date),
         **rest,
     )

@@ -19,7 +19,9 @@ from reasonpack.template import ChatTemplate, load_template
 from reasonpack.tokenizer import Tokenizer, load_tokenizer
 from reasonpack.views import MissingReasoning, Rendering, TrainOn
 
-__all__ = ["Context", "Options", "load_context"]
+__all__ = ["Compression", "Context", "Options", "load_context"]
+
+Compression = Literal["zstd", "lz4", "none"]
 
 TOKENIZER_FILES = (
     "tokenizer.json",
@@ -57,7 +59,14 @@ class Options:
     overlong: Literal["error", "skip"] = "error"
     on_error: Literal["stop", "skip"] = "stop"
     format: ShardFormat = "parquet"
-    compression: str | None = "zstd"
+    compression: Compression | None = None
+
+    @property
+    def codec(self) -> str | None:
+        """Compression of a shard: zstd for Parquet, none for Arrow, unless another was asked for."""
+        if self.compression is None:
+            return "zstd" if self.format == "parquet" else None
+        return None if self.compression == "none" else self.compression
 
 
 @dataclass(frozen=True, slots=True)

@@ -198,7 +198,7 @@ def process(unit: Unit, job: Job) -> Receipt:
         raise changed(place)
     path = shard_path(unit.number, units=job.units, suffix=options.format)
     with publish(join(job.output, *path.split("/"))) as file:
-        write_shard(table, file, format_=options.format, compression=options.compression)
+        write_shard(table, file, format_=options.format, compression=options.codec)
     shard = Shard(
         path=path,
         rows=counts.rows,

@@ -88,7 +88,7 @@ class RowDataset:
         manifest = read_manifest(self.directory)
         self.layout = manifest.layout
         self.packed = manifest.options.packing
-        self._mapped = manifest.options.format == "arrow" and manifest.options.compression is None
+        self._mapped = manifest.options.format == "arrow" and manifest.options.codec is None
         shards = [(self.directory / shard.path, shard.rows) for shard in manifest.shards]
         self.groups = [group for path, rows in shards for group in _groups(path, rows)]
         self.starts = np.cumsum([0] + [group.rows for group in self.groups], dtype=np.int64)
