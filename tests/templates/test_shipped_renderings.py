@@ -1,0 +1,457 @@
+"""Our views beside the prompts that the vendors' own encoders write, message for message.
+
+    conversation ─┬→ template → behaviour → view         → prompt, completion ─┐
+                  └→ the vendor's encoder, from a package → prompt, completion ─┴→ equal
+
+DeepSeek publishes no chat template for V3.2 and V4 but an encoder in Python, which a server
+package carries; the templates that llama.cpp ships for them are retellings. Where such a
+template departs from the encoder, the departure is listed here with its reason; everything
+else must agree, and a departure that no longer occurs fails too.
+"""
+
+from __future__ import annotations
+
+import base64
+import functools
+import importlib
+import importlib.util
+import json
+import os
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import assets
+import pytest
+from matrix import DATE, SHAPES, TOOL, answer, ask, call, compiled, result
+
+from reasonpack.behaviour import Behaviour, learn
+from reasonpack.conversation import Conversation, Message, ToolCall
+from reasonpack.errors import RecordError
+from reasonpack.template import ChatTemplate
+from reasonpack.views import Rendering, build_views
+
+pytestmark = pytest.mark.network
+
+ENCODERS = {
+    "llama.cpp/deepseek-ai-DeepSeek-V3.2": "encoding_dsv32",
+    "llama.cpp/deepseek-ai-DeepSeek-V4": "encoding_dsv4",
+    "llama.cpp/deepseek-ai-DeepSeek-V4-Flash-0731": "encoding_dsv4",
+}
+HARMONY = ("trl/gptoss", "llama.cpp/openai-gpt-oss-120b")
+DEEPSEEK_TOKENS = {
+    "bos_token": "<｜begin▁of▁sentence｜>",
+    "eos_token": "<｜end▁of▁sentence｜>",
+}
+
+TYPED = ToolCall(
+    "look_up",
+    {"key": 'a "b" <c> é\n', "count": 3, "exact": True, "nested": {"x": [1, None, "ü"]}},
+    None,
+    "call00009",
+)
+BOTH = Message(
+    "assistant",
+    None,
+    "Think 1.",
+    tuple(ToolCall("look_up", {"key": f"value {n}"}, None, f"call0000{n}") for n in (1, 2)),
+)
+MORE_SHAPES: dict[str, tuple[Message, ...]] = {
+    "arguments of every type": (ask(), replace(call(), tool_calls=(TYPED,))),
+    "both results, then an answer": (ask(), BOTH, result(1), result(2), answer(2)),
+    "three turns": (ask(), answer(), ask(2), answer(2), ask(3), answer(3)),
+    "reasoned, then bare, then reasoned": (
+        *(ask(), answer(), ask(2), answer(2, bare=True)),
+        *(ask(3), answer(3)),
+    ),
+    "a loop of three": (
+        *(ask(), call(), result(), call(2), result(2)),
+        *(call(3), result(3), answer(4)),
+    ),
+    "text in several lines": (
+        ask(),
+        Message("assistant", "One.\n\n* two\n", "First,\nthen.\n\nLast."),
+    ),
+    "code and markup": (
+        Message("user", "Why <b>&amp;</b> {{x}}?"),
+        Message("assistant", "`a < b && c`", "Is {% raw %} é 𝛼?"),
+    ),
+}
+ALL_SHAPES = SHAPES | MORE_SHAPES
+
+
+@dataclass(frozen=True, slots=True)
+class Departure:
+    """A text that the template writes where the vendor's encoder writes another."""
+
+    template: str
+    encoder: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A conversation whose last message is to be compared."""
+
+    messages: tuple[Message, ...]
+    tools: tuple[dict[str, Any], ...] | None
+
+
+def cases() -> dict[str, Case]:
+    """Give every shape with and without a system message and, where they are optional, tools."""
+    found = {}
+    for shape, story in ALL_SHAPES.items():
+        calls = any(message.tool_calls for message in story)
+        for system in (None, "Be brief."):
+            for tools in ((TOOL,),) if calls else (None, (TOOL,)):
+                name = f"{shape}, {'system' if system else 'bare'}, {'tools' if tools else 'plain'}"
+                head = (Message("system", system),) if system else ()
+                found[name] = Case((*head, *story), tools)
+    return found
+
+
+CASES = cases()
+
+
+@functools.lru_cache
+def rendering(name: str) -> Rendering:
+    """Learn a template; DeepSeek's with the special tokens of its tokenizer."""
+    template, tokens = compiled(name)
+    if name in ENCODERS:
+        template = ChatTemplate.compile(
+            template.source, name=template.name, special_tokens=DEEPSEEK_TOKENS, date=DATE
+        )
+    behaviour: Behaviour = learn(template, tokens)
+    return Rendering(template, behaviour, {})
+
+
+def our_texts(name: str, case: Case) -> tuple[str, str]:
+    """Give the prompt and the completion of the last message."""
+    *before, last = case.messages
+    messages = (*(replace(message, train=False) for message in before), last)
+    conversation = Conversation("case", "case", messages, case.tools)
+    (view,) = build_views(conversation, rendering(name)).views
+    return view.prompt, view.completion
+
+
+# --- DeepSeek ---------------------------------------------------------------------------
+
+SERVER = [
+    *("--only-binary", ":all:", "--python-version", "3.11", "--platform", "manylinux_2_34_x86_64"),
+    "sglang==0.5.12",
+]
+NO_HEADER = (
+    "an answer straight after an answer: the encoder opens the assistant's turn after user "
+    "and tool messages only, so it has no prompt for a second answer"
+)
+TOOLS_FIRST = "without a system message the encoder needs an empty one to hold the tools"
+DEPARTURES = {
+    "llama.cpp/deepseek-ai-DeepSeek-V3.2": (
+        *(
+            Departure(text, text.replace("\n\n", "\n"), "the template sets its tool rules wider")
+            for text in (
+                "## Tools\n\nYou have",
+                "function_calls>\n\nString",
+                "objects).\n\nIf the",
+                "example:\n\n<",
+                "function_calls>\n\n<function_results>\n...",
+                "</function_results>\n\n<think>...",
+                "results</think>\n\nHere",
+            )
+        ),
+        Departure("<｜begin▁of▁sentence｜>## T", "<｜begin▁of▁sentence｜>\n\n## T", TOOLS_FIRST),
+        Departure(
+            "<think></think>",
+            "</think>",
+            "switched off, the template's prompt shows an empty block, the encoder's only its end",
+        ),
+    ),
+    "llama.cpp/deepseek-ai-DeepSeek-V4": (
+        Departure("<｜begin▁of▁sentence｜>## T", "<｜begin▁of▁sentence｜>\n\n## T", TOOLS_FIRST),
+    ),
+    "llama.cpp/deepseek-ai-DeepSeek-V4-Flash-0731": (
+        Departure("<｜begin▁of▁sentence｜>## T", "<｜begin▁of▁sentence｜>\n\n## T", TOOLS_FIRST),
+    ),
+}
+
+
+@functools.lru_cache
+def encoder(module: str) -> ModuleType:
+    path = assets.member(SERVER, f"sglang/srt/entrypoints/openai/{module}.py")
+    spec = importlib.util.spec_from_file_location(module, path)
+    assert spec and spec.loader
+    loaded = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(loaded)
+    return loaded
+
+
+def deepseek_texts(name: str, case: Case) -> tuple[str, str]:
+    """Give what DeepSeek's encoder writes before the last message, and what that adds."""
+    dumped = [_openai(message) for message in case.messages]
+    if case.tools:
+        if dumped[0]["role"] != "system":
+            dumped.insert(0, {"role": "system", "content": ""})
+        dumped[0]["tools"] = list(case.tools)
+    mode = "thinking" if case.messages[-1].reasoning else "chat"
+    encode = encoder(ENCODERS[name]).encode_messages
+    prompt, full = encode(dumped[:-1], mode), encode(dumped, mode)
+    assert full.startswith(prompt)
+    return prompt, full.removeprefix(prompt)
+
+
+def _openai(message: Message) -> dict[str, Any]:
+    dumped: dict[str, Any] = {"role": message.role, "content": message.content or ""}
+    if message.reasoning:
+        dumped["reasoning_content"] = message.reasoning
+    if message.tool_calls:
+        dumped["tool_calls"] = [
+            {
+                "id": each.id,
+                "type": "function",
+                "function": {
+                    "name": each.name,
+                    "arguments": json.dumps(each.arguments, ensure_ascii=False),
+                },
+            }
+            for each in message.tool_calls
+        ]
+    if message.role == "tool":
+        dumped["tool_call_id"] = message.extra["tool_call_id"]
+    return dumped
+
+
+def _departed(departures: tuple[Departure, ...], text: str) -> str:
+    """Write what the encoder would have where the template is known to depart from it."""
+    for each in departures:
+        text = text.replace(each.template, each.encoder)
+    return text
+
+
+def _after_an_answer(case: Case) -> bool:
+    return case.messages[-2].role == "assistant"
+
+
+@pytest.mark.parametrize("case", [c for c in CASES if not _after_an_answer(CASES[c])])
+@pytest.mark.parametrize("name", ENCODERS)
+def test_view_is_what_deepseek_encodes(name: str, case: str) -> None:
+    prompt, completion = our_texts(name, CASES[case])
+    expected = deepseek_texts(name, CASES[case])
+    assert (_departed(DEPARTURES[name], prompt), completion) == expected
+
+
+@pytest.mark.parametrize("case", [c for c in CASES if _after_an_answer(CASES[c])])
+@pytest.mark.parametrize("name", ENCODERS)
+def test_deepseek_has_no_prompt_for_an_answer_after_an_answer(name: str, case: str) -> None:
+    dumped = [_openai(message) for message in CASES[case].messages[:-1]]
+    prompt = encoder(ENCODERS[name]).encode_messages(dumped, "chat")
+    assert prompt.endswith(DEEPSEEK_TOKENS["eos_token"]), NO_HEADER
+
+
+@pytest.mark.parametrize("name", ENCODERS)
+def test_each_departure_still_occurs(name: str) -> None:
+    prompts = [
+        (our_texts(name, case)[0], deepseek_texts(name, case)[0])
+        for case in CASES.values()
+        if not _after_an_answer(case)
+    ]
+    for each in DEPARTURES[name]:
+        assert any(each.template in ours and each.template not in its for ours, its in prompts)
+
+
+def test_a_fault_in_a_view_is_noticed() -> None:
+    name = "llama.cpp/deepseek-ai-DeepSeek-V4"
+    forgetful = replace(ask(2), content="Ask 1.")
+    case = Case((ask(), answer(), ask(2), answer(2)), None)
+    wrong = replace(case, messages=(*case.messages[:2], forgetful, case.messages[3]))
+    assert our_texts(name, case) == deepseek_texts(name, case)
+    assert our_texts(name, case) != deepseek_texts(name, wrong)
+
+
+# --- harmony ----------------------------------------------------------------------------
+
+
+@functools.lru_cache
+def harmony() -> Any:
+    """Load OpenAI's renderer, with its vocabulary rebuilt from the tokenizer of gpt-oss."""
+    folder = assets.installed("openai-harmony==0.0.8")
+    if str(folder) not in sys.path:
+        sys.path.append(str(folder))
+    vocabulary = folder / "o200k_base.tiktoken"
+    if not vocabulary.exists():
+        vocabulary.write_bytes(_ranks(assets.tokenizer_dir("gptoss") / "tokenizer.json"))
+    os.environ["TIKTOKEN_ENCODINGS_BASE"] = str(folder)
+    return importlib.import_module("openai_harmony")
+
+
+def _ranks(path: Path) -> bytes:
+    """Write a byte-level BPE's tokens by rank, in the form that tiktoken reads."""
+    content = json.loads(path.read_text(encoding="utf-8"))
+    added = {token["content"] for token in content["added_tokens"]}
+    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    others = [byte for byte in range(256) if byte not in set(printable)]
+    byte_of = {chr(byte): byte for byte in printable}
+    byte_of |= {chr(256 + index): byte for index, byte in enumerate(others)}
+    lines = [
+        base64.b64encode(bytes(byte_of[char] for char in token)) + f" {rank}\n".encode()
+        for token, rank in sorted(content["model"]["vocab"].items(), key=lambda item: item[1])
+        if token not in added
+    ]
+    return b"".join(lines)
+
+
+@functools.lru_cache
+def harmony_encoding() -> Any:
+    library = harmony()
+    return library.load_harmony_encoding(library.HarmonyEncodingName.HARMONY_GPT_OSS)
+
+
+def harmony_texts(case: Case) -> tuple[str, str]:
+    """Give the prompt that harmony renders, and its rendering of the last message alone.
+
+    Where a conversation ends, harmony drops the reasoning of its last answer from what is
+    to be trained; it is asked to keep it, as the model wrote it.
+    """
+    library, encoding = harmony(), harmony_encoding()
+    *before, last = case.messages
+    head = [_harmony_system(), *_harmony_developer(case)]
+    rest = [each for message in before if message.role != "system" for each in _harmony(message)]
+    conversation = library.Conversation.from_messages(head + rest)
+    prompt = encoding.render_conversation_for_completion(conversation, library.Role.ASSISTANT)
+    keep = library.RenderConversationConfig(auto_drop_analysis=False)
+    written = encoding.render_conversation_for_training(
+        library.Conversation.from_messages(_harmony(last)), config=keep
+    )
+    opening = "<|start|>assistant"
+    text = encoding.decode(written)
+    assert text.startswith(opening)
+    return encoding.decode(prompt), text.removeprefix(opening)
+
+
+def _harmony_system() -> Any:
+    library = harmony()
+    content = library.SystemContent.new().with_conversation_start_date(DATE.isoformat())
+    return library.Message.from_role_and_content(library.Role.SYSTEM, content)
+
+
+def _harmony_developer(case: Case) -> list[Any]:
+    library = harmony()
+    content = library.DeveloperContent.new()
+    first = case.messages[0]
+    if first.role == "system":
+        content = content.with_instructions(first.content)
+    if case.tools:
+        functions = [tool["function"] for tool in case.tools]
+        content = content.with_function_tools(
+            [
+                library.ToolDescription.new(each["name"], each["description"], each["parameters"])
+                for each in functions
+            ]
+        )
+    if first.role != "system" and not case.tools:
+        return []
+    return [library.Message.from_role_and_content(library.Role.DEVELOPER, content)]
+
+
+def _harmony(message: Message) -> list[Any]:
+    """Give the harmony messages of one message; each channel is one of its own."""
+    library = harmony()
+    if message.role == "user":
+        return [library.Message.from_role_and_content(library.Role.USER, message.content)]
+    if message.role == "tool":
+        author = library.Author.new(library.Role.TOOL, "functions.look_up")
+        # OpenAI's template writes a result as JSON, a text in quotes.
+        text = json.dumps(message.content, ensure_ascii=False)
+        made = library.Message.from_author_and_content(author, text)
+        return [made.with_channel("commentary").with_recipient("assistant")]
+
+    def said(channel: str, text: str) -> Any:
+        made = library.Message.from_role_and_content(library.Role.ASSISTANT, text)
+        return made.with_channel(channel)
+
+    messages = [said("analysis", message.reasoning)] if message.reasoning else []
+    if message.content:
+        messages.append(said("commentary" if message.tool_calls else "final", message.content))
+    return messages + [
+        said("commentary", json.dumps(each.arguments, ensure_ascii=False))
+        .with_recipient(f"functions.{each.name}")
+        .with_content_type("json")
+        for each in message.tool_calls
+    ]
+
+
+HARMONY_DEPARTURES = (
+    Departure("brief.\n\n<|end|>", "brief.<|end|>", "the template leaves room for tools"),
+    Departure(
+        "<|channel|>analysis<|message|>Text 1.",
+        "<|channel|>commentary<|message|>Text 1.",
+        "text before a call is a preamble in harmony; the template takes it for reasoning",
+    ),
+)
+REFUSED = {
+    "call with reasoning and text": "Cannot pass both content and thinking",
+    "two calls at once": "does not show the message whole",  # it shows the first call only
+}
+# Stories that harmony renders otherwise, and the story whose rendering the view equals.
+TOLD_OTHERWISE: dict[str, tuple[str, tuple[Message, ...]]] = {
+    "three turns": (
+        "harmony 0.0.8 drops old reasoning up to the first final answer only, the template all",
+        (ask(), answer(bare=True), ask(2), answer(2, bare=True), ask(3), answer(3)),
+    ),
+    "both results, then an answer": (
+        "the template shows the first of several calls only, as gpt-oss makes one at a time",
+        (ask(), call(), result(1), result(2), answer(2)),
+    ),
+}
+
+
+def _shape(case: str) -> str:
+    (shape,) = (shape for shape in ALL_SHAPES if case in _names(shape))
+    return shape
+
+
+def _names(shape: str) -> set[str]:
+    return {
+        f"{shape}, {head}, {tools}" for head in ("bare", "system") for tools in ("plain", "tools")
+    }
+
+
+def _retold(case: str) -> Case:
+    told = CASES[case]
+    if (shape := _shape(case)) not in TOLD_OTHERWISE:
+        return told
+    head = told.messages[: len(told.messages) - len(ALL_SHAPES[shape])]
+    return replace(told, messages=(*head, *TOLD_OTHERWISE[shape][1]))
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if _shape(case) not in REFUSED])
+@pytest.mark.parametrize("name", HARMONY)
+def test_view_is_what_harmony_renders(name: str, case: str) -> None:
+    prompt, completion = (
+        _departed(HARMONY_DEPARTURES, text) for text in our_texts(name, CASES[case])
+    )
+    assert (prompt, completion) == harmony_texts(_retold(case))
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if _shape(case) in REFUSED])
+@pytest.mark.parametrize("name", HARMONY)
+def test_what_the_template_cannot_show_is_refused(name: str, case: str) -> None:
+    with pytest.raises(RecordError, match=REFUSED[_shape(case)]):
+        our_texts(name, CASES[case])
+
+
+@pytest.mark.parametrize("name", HARMONY)
+def test_each_departure_from_harmony_still_occurs(name: str) -> None:
+    compared = [case for case in CASES if _shape(case) not in REFUSED]
+    texts = {
+        case: ("".join(our_texts(name, CASES[case])), "".join(harmony_texts(CASES[case])))
+        for case in compared
+    }
+    for each in HARMONY_DEPARTURES:
+        assert any(
+            each.template in ours and each.template not in its for ours, its in texts.values()
+        )
+    for case, (ours, its) in texts.items():
+        if _shape(case) in TOLD_OTHERWISE:
+            assert _departed(HARMONY_DEPARTURES, ours) != its
