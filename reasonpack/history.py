@@ -10,29 +10,31 @@ Here the template renders the last messages only, with the request that they bel
 without and with what is new. If the prompt before ends like the first, its end is replaced
 by that of the second.
 
-A template may do what makes this wrong, so it is checked, not believed: the first and the
-last view, and those at positions 4, 16, 64 …, are rendered whole and compared, which
+A template may do what makes this wrong, so it is checked, not believed: the last
+view, and those at positions 1, 4, 16, 64 …, are rendered whole and compared, which
 costs no more than is linear. One difference, and all views of the conversation are
 rendered whole. Short conversations are from the start.
 """
 
 from __future__ import annotations
 
-import os.path
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from reasonpack.errors import RecordError
+from reasonpack.spans import common_length
 
-__all__ = ["Rendered", "WORTH_IT", "render_whole", "renderings"]
+__all__ = ["WORTH_IT", "Render", "Rendered", "render_whole", "renderings"]
 
 Messages = Sequence[Mapping[str, Any]]
-Render = Callable[[Messages, Mapping[str, Any], bool], str]
+Variables = Mapping[str, Any]
+Render = Callable[[Messages, Variables, bool], str]
 """Messages, variables, and whether to add the generation prompt → text."""
 
 WORTH_IT = 8
 """Views from which the short way is tried; with fewer it would be the longer one."""
+PROMPT, ANSWERED = True, False
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,17 +43,26 @@ class Rendered:
 
     Attributes:
         prompt: rendering of the messages before, with the generation prompt.
-        full: rendering with the answer.
+        prompt_end: rendering of the last of them, or of all.
+        full_end: rendering of those, and of the answer.
     """
 
     prompt: str
-    full: str
+    prompt_end: str
+    full_end: str
+
+    @property
+    def full(self) -> str:
+        """Rendering with the answer."""
+        full = _edit(self.prompt, self.prompt_end, self.full_end)
+        assert full is not None
+        return full
 
 
 def renderings(
-    render: Render, messages: Messages, asked: Sequence[tuple[int, Mapping[str, Any]]]
-) -> list[Rendered]:
-    """Render the views of a conversation.
+    render: Render, messages: Messages, asked: Sequence[tuple[int, Variables]]
+) -> Iterator[Rendered]:
+    """Render the views of a conversation, in their order.
 
     Args:
         render: calls the template.
@@ -60,107 +71,127 @@ def renderings(
 
     Raises:
         RecordError: the template refuses messages; `path` says which.
+
+    >>> def render(messages, variables, prompt):
+    ...     return " ".join(message["content"] for message in messages) + " >" * prompt
+    >>> chat = [{"role": role, "content": role[0]} for role in ["user", "assistant"] * 9]
+    >>> rendered = [*renderings(render, chat, [(1, {}), (3, {})])][1]
+    >>> rendered.prompt, rendered.full
+    ('u a u >', 'u a u a')
     """
     if len(asked) >= WORTH_IT:
-        made = _short_way(render, messages, asked)
+        try:
+            made = _short_way(render, messages, asked)
+        except RecordError:  # it is raised again when the views before it are done
+            made = None
         if made is not None:
-            return made
-    return [render_whole(render, messages, index, variables) for index, variables in asked]
+            return iter(made)
+    return (render_whole(render, messages, index, variables) for index, variables in asked)
 
 
-def render_whole(
-    render: Render, messages: Messages, index: int, variables: Mapping[str, Any]
-) -> Rendered:
+def render_whole(render: Render, messages: Messages, index: int, variables: Variables) -> Rendered:
     """Render one view from its start.
 
     Raises:
         RecordError: the template refuses the messages; `path` says which.
     """
     try:
-        return Rendered(
-            render(messages[:index], variables, True),  # noqa: FBT003
-            render(messages[: index + 1], variables, False),  # noqa: FBT003
-        )
+        prompt = render(messages[:index], variables, PROMPT)
+        return Rendered(prompt, prompt, render(messages[: index + 1], variables, ANSWERED))
     except RecordError as error:
         error.path = f"messages[0:{index + 1}]"
         raise
 
 
 def _short_way(
-    render: Render, messages: Messages, asked: Sequence[tuple[int, Mapping[str, Any]]]
+    render: Render, messages: Messages, asked: Sequence[tuple[int, Variables]]
 ) -> list[Rendered] | None:
     """Render each view from the one before; None where a check finds this to be wrong."""
     checked = {len(asked) - 1, *(4**power for power in range(16))}
+    users, answers = _last_of(messages, "user"), _last_of(messages, "assistant")
     made: list[Rendered] = []
     for number, (index, variables) in enumerate(asked):
         guess = None
         if made and asked[number - 1][1] == variables:
-            guess = _guess(render, messages, asked[number - 1][0], index, variables, made[-1])
-        if guess is None or number in checked:
+            before = asked[number - 1][0]
+            few = _few(messages, users, answers, before, index)
+            guess = few and _guess(
+                render, few, index - before, messages[index], variables, made[-1]
+            )
+        if not guess or number in checked:
             whole = render_whole(render, messages, index, variables)
-            if guess is not None and guess != whole:
+            if guess and (guess.prompt, guess.full) != (whole.prompt, whole.full):
                 return None
             guess = whole
         made.append(guess)
     return made
 
 
+def _last_of(messages: Messages, role: str) -> list[int]:
+    """Return for each message the index of the last one of a role before it, −1 for none.
+
+    >>> _last_of([{"role": "user"}, {"role": "assistant"}, {"role": "user"}], "user")
+    [-1, 0, 0]
+    """
+    last, found = -1, []
+    for index, message in enumerate(messages):
+        found.append(last)
+        last = index if message.get("role") == role else last
+    return found
+
+
+def _few(
+    messages: Messages, users: Sequence[int], answers: Sequence[int], before: int, index: int
+) -> Messages | None:
+    """Choose what to show of the messages before `index`; None where most are needed.
+
+    What is said before any request is shown, then the request that the answer `before`
+    belongs to, then what was said last. Once the user has spoken again, that is all since
+    the request: the template may strip it.
+    """
+    request = users[before]
+    if request < 0:
+        return None
+    first = request + 1 if users[index] > before else max(request + 1, answers[before])
+    lead = next(number for number in range(request + 1) if messages[number]["role"] == "user")
+    if 2 * (lead + 1 + index - first) > index:
+        return None
+    return [*messages[:lead], messages[request], *messages[first:index]]
+
+
 def _guess(
     render: Render,
-    messages: Messages,
-    before: int,
-    index: int,
-    variables: Mapping[str, Any],
-    rendered: Rendered,
+    few: Messages,
+    new: int,
+    answer: Mapping[str, Any],
+    variables: Variables,
+    before: Rendered,
 ) -> Rendered | None:
-    """Make a view from the one before, whose answer is message `before`; None if unable."""
-    few = _last_messages(messages, before, index)
-    if few is None:
-        return None
-    start, rest = few
+    """Do to the view before what a few messages show; the last `new` of them are new."""
     try:
-        old = render([*start, *rest[: before - index]], variables, True)  # noqa: FBT003
-        new = render([*start, *rest], variables, True)  # noqa: FBT003
-        full = render([*start, *rest, messages[index]], variables, False)  # noqa: FBT003
+        old_prompt = render(few[:-new], variables, PROMPT)
+        prompt = render(few, variables, PROMPT)
+        full = render([*few, answer], variables, ANSWERED)
     except RecordError:
         return None
-    prompt = _edit(rendered.prompt, old, new)
-    whole = None if prompt is None else _edit(prompt, new, full)
-    return None if prompt is None or whole is None else Rendered(prompt, whole)
-
-
-def _last_messages(messages: Messages, before: int, index: int) -> tuple[Messages, Messages] | None:
-    """Choose what to render of the messages before `index`: a start, and the last of them.
-
-    None where little or nothing can be left out.
-    """
-    roles = [message.get("role") for message in messages[:index]]
-    users = [number for number, role in enumerate(roles) if role == "user"]
-    lead = users[0] if users else 0
-    requests = [number for number in users if number < before]
-    if not requests:
+    made = _edit(before.prompt, old_prompt, prompt)
+    # The answer must change what is in the whole prompt too.
+    same = common_length(prompt, 0, full)
+    if made is None or same == 0 or not made.endswith(prompt[same:]):
         return None
-    request = requests[-1]
-    if users[-1] > before:  # the user has spoken since: what was said last may look otherwise
-        first, start = request, messages[:lead]
-    else:
-        answers = [n for n in range(request + 1, before) if roles[n] == "assistant"]
-        first = answers[-1] if answers else request + 1
-        start = [*messages[:lead], messages[request]]
-    if 2 * (len(start) + index - first) > index:
-        return None
-    return start, messages[first:index]
+    return Rendered(made, prompt, full)
 
 
 def _edit(text: str, old: str, new: str) -> str | None:
-    """Change the end of `text` as the end of `old` is changed in `new`; None if it is another.
+    """Change the end of `text` as the end of `old` is changed in `new`; None if it has another.
 
     >>> _edit("system, A, B:", "A, B:", "A, B. C:")
     'system, A, B. C:'
     """
-    same = len(os.path.commonprefix([old, new]))
+    if text is old:
+        return new
+    same = common_length(old, 0, new)
     end = old[same:]
-    # The text before the change must be the same too, as far as an answer reaches.
-    if not same or not text.endswith(end):
+    if same == 0 or not text.endswith(end):
         return None
     return text[: len(text) - len(end)] + new[same:]

@@ -28,7 +28,7 @@ import jinja2.sandbox
 
 from reasonpack.errors import TemplateError
 
-__all__ = ["bounds", "environment", "out_of_bounds"]
+__all__ = ["bounds", "environment", "out_of_bounds", "ready_for_bounds"]
 
 SECONDS = 10.0
 """Longest that one compilation or rendering may take, in seconds."""
@@ -94,6 +94,29 @@ class _Sandbox(jinja2.sandbox.SandboxedEnvironment):
             raise jinja2.exceptions.SecurityError(f"a result of {operator!r} that is too large")
         return super().call_binop(context, operator, left, right)
 
+    def getattr(self, obj: Any, attribute: str) -> Any:
+        """Read `obj.attribute`; what chat templates read most does not take the long way.
+
+        That way ends in the same for a key of a dict which is no attribute of it, for what
+        a loop or a namespace holds, and for methods of text that do not format it.
+        """
+        kind = type(obj)
+        if kind is dict:
+            if attribute in obj and attribute not in _DICT_ATTRIBUTES:
+                return obj[attribute]
+        elif attribute in _HARMLESS.get(kind, ()):
+            return getattr(obj, attribute)
+        return super().getattr(obj, attribute)
+
+
+_DICT_ATTRIBUTES = frozenset(dir(dict))
+_HARMLESS: dict[type, frozenset[str]] = {
+    jinja2.runtime.LoopContext: frozenset(
+        {"first", "index", "index0", "last", "length", "nextitem", "previtem"}
+    ),
+    str: frozenset({"endswith", "lstrip", "rstrip", "split", "startswith", "strip"}),
+}
+
 
 class _Generation(jinja2.ext.Extension):
     """`{% generation %}…{% endgeneration %}` marks what assistants write; its body renders."""
@@ -142,6 +165,9 @@ def out_of_bounds(name: str, what: str) -> str:
     )
 
 
+_set_up = threading.local()
+
+
 @contextlib.contextmanager
 def bounds(name: str) -> Iterator[None]:
     """Bound the time and memory of what a template does.
@@ -149,12 +175,10 @@ def bounds(name: str) -> Iterator[None]:
     The timer needs the main thread, the memory limit Linux; elsewhere the sandbox's
     own limits (range, repetition, recursion) remain.
     """
-    timed = threading.current_thread() is threading.main_thread() and hasattr(signal, "setitimer")
-    with _memory_limit():
-        if not timed:
+    with ready_for_bounds():
+        if not _timed():
             yield
             return
-        previous = signal.signal(signal.SIGALRM, _on_alarm)
         signal.setitimer(signal.ITIMER_REAL, SECONDS)
         try:
             yield
@@ -162,7 +186,30 @@ def bounds(name: str) -> Iterator[None]:
             raise TemplateError(out_of_bounds(name, f"more than {SECONDS:g} s")) from None
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0)
-            signal.signal(signal.SIGALRM, previous)
+
+
+@contextlib.contextmanager
+def ready_for_bounds() -> Iterator[None]:
+    """Set up once what many `bounds` in the block need; without it, each does so itself.
+
+    The memory limit is then that of the block, and still each of them has its own time.
+    """
+    if getattr(_set_up, "done", False):
+        yield
+        return
+    with _memory_limit():
+        previous = signal.signal(signal.SIGALRM, _on_alarm) if _timed() else None
+        _set_up.done = True
+        try:
+            yield
+        finally:
+            _set_up.done = False
+            if _timed():
+                signal.signal(signal.SIGALRM, previous)
+
+
+def _timed() -> bool:
+    return threading.current_thread() is threading.main_thread() and hasattr(signal, "setitimer")
 
 
 def _on_alarm(_signum: int, _frame: object) -> None:

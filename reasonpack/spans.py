@@ -10,6 +10,7 @@ template rewrites a message beyond recognition, its text counts to a neighbour.
 from __future__ import annotations
 
 import json
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
@@ -17,7 +18,15 @@ from enum import IntEnum
 from reasonpack.behaviour import Behaviour
 from reasonpack.conversation import Message
 
-__all__ = ["Kind", "Span", "common_length", "completion_spans", "prompt_spans"]
+__all__ = [
+    "Found",
+    "Kind",
+    "Span",
+    "common_length",
+    "completion_spans",
+    "find_messages",
+    "prompt_spans",
+]
 
 
 class Kind(IntEnum):
@@ -86,11 +95,44 @@ def completion_spans(
     return [*spans, Span(start + len(completion), Kind.R_OUT, message)]
 
 
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The messages of the history as they were found in a prompt, to go on from there.
+
+    Attributes:
+        prompt: the prompt.
+        spans: of its messages.
+        ends: for each message, where it ends in the prompt, and how many spans there are
+            up to there.
+    """
+
+    prompt: str = ""
+    spans: tuple[Span, ...] = ()
+    ends: tuple[tuple[int, int], ...] = ()
+
+
 def prompt_spans(prompt: str, messages: Sequence[Message], behaviour: Behaviour) -> list[Span]:
     """Find each message of the history in a prompt, in order."""
-    spans: list[Span] = []
-    at = 0
-    for index, message in enumerate(messages):
+    return list(find_messages(prompt, messages, behaviour).spans)
+
+
+def find_messages(
+    prompt: str, messages: Sequence[Message], behaviour: Behaviour, before: Found = Found()
+) -> Found:
+    """Find each message of the history in a prompt, in order.
+
+    Args:
+        prompt: of the view.
+        messages: before the view's own.
+        behaviour: of the template.
+        before: what was found in the prompt of an earlier view of the conversation; it is
+            kept as far as that prompt is this one's beginning.
+    """
+    same = _common_beginning(before.prompt, prompt) - _LOOKAHEAD
+    kept = bisect_right(before.ends, same, key=lambda end: end[0]) if same > 0 else 0
+    at, count = before.ends[kept - 1] if kept else (0, 0)
+    spans, ends = list(before.spans[:count]), list(before.ends[:kept])
+    for index, message in enumerate(messages[kept:], kept):
         if message.role == "assistant":
             start, at = at, _end_of_response(prompt, at, message, behaviour)
             spans += _history_spans(prompt, start, at, index, message, behaviour)
@@ -98,7 +140,16 @@ def prompt_spans(prompt: str, messages: Sequence[Message], behaviour: Behaviour)
             content = (message.content or "").strip()
             at = _end_of_text(prompt, at, content, behaviour.ends.get(message.role, ""))
             spans.append(Span(at, Kind.CONTEXT, index))
-    return spans
+        ends.append((at, len(spans)))
+    return Found(prompt, tuple(spans), tuple(ends))
+
+
+_LOOKAHEAD = 100
+"""Characters behind a message that can have to do with where it ends."""
+
+
+def _common_beginning(text: str, other: str) -> int:
+    return len(text) if other.startswith(text) else common_length(text, 0, other)
 
 
 def _end_of_text(text: str, at: int, content: str, end: str) -> int:

@@ -16,7 +16,7 @@ conversation is refused.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -24,8 +24,10 @@ from reasonpack.behaviour import Behaviour
 from reasonpack.completion import find_completion
 from reasonpack.conversation import Conversation, Message
 from reasonpack.errors import RecordError
+from reasonpack.history import Rendered, renderings
 from reasonpack.probe import dump_message
-from reasonpack.spans import Span, common_length, completion_spans, prompt_spans
+from reasonpack.sandbox import ready_for_bounds
+from reasonpack.spans import Found, Span, common_length, completion_spans, find_messages
 from reasonpack.template import ChatTemplate
 
 __all__ = ["MissingReasoning", "Rendering", "TrainOn", "View", "Views", "build_views"]
@@ -96,14 +98,21 @@ def build_views(
             nothing to train.
     """
     messages, forms = conversation.messages, rendering.behaviour.forms
+    asked = [
+        (index, _variables(conversation, index, rendering))
+        for index in _trained(messages, train_on)
+    ]
     dumped = [dump_message(message, forms) for message in messages]
     views: list[View] = []
     untrained = 0
-    for index in _trained(messages, train_on):
-        view = _build_view(conversation, dumped, index, rendering)
-        if view is None:
+    found = Found()
+    for index, rendered in _rendered(conversation, rendering, dumped, asked):
+        text = _text(messages[index], rendered, index, rendering)
+        if text is None:
             untrained += 1
             continue
+        found = find_messages(text.prompt, messages[:index], rendering.behaviour, found)
+        view = View(index, text.prompt, text.completion, _spans(text, found, index, rendering))
         _check_context(view, messages, rendering)
         views.append(view)
     if not views:
@@ -129,29 +138,55 @@ def _trained(messages: Sequence[Message], train_on: TrainOn) -> list[int]:
     ]
 
 
-def _build_view(
+def _variables(conversation: Conversation, index: int, rendering: Rendering) -> Mapping[str, Any]:
+    """Return the template's variables for one view."""
+    switch = rendering.behaviour.not_thinking
+    if _is_reasoned(conversation.messages[index]):
+        switch = rendering.behaviour.thinking
+    return {**switch, **rendering.variables, **conversation.template_kwargs}
+
+
+def _is_reasoned(message: Message) -> bool:
+    return bool((message.reasoning or "").strip())
+
+
+def _rendered(
     conversation: Conversation,
-    dumped: Sequence[Mapping[str, Any]],
-    index: int,
     rendering: Rendering,
-) -> View | None:
-    """Build one view; None where it is to be left untrained."""
-    message, behaviour = conversation.messages[index], rendering.behaviour
-    reasoned = bool((message.reasoning or "").strip())
-    switch = behaviour.thinking if reasoned else behaviour.not_thinking
-    variables = {**switch, **rendering.variables, **conversation.template_kwargs}
-    template, tools = rendering.template, conversation.tools
-    try:
-        prompt = template.render(
-            dumped[:index], tools=tools, kwargs=variables, add_generation_prompt=True
+    dumped: Sequence[Mapping[str, Any]],
+    asked: Sequence[tuple[int, Mapping[str, Any]]],
+) -> Iterator[tuple[int, Rendered]]:
+    """Render what is needed for each view, one after another."""
+
+    def render(
+        messages: Sequence[Mapping[str, Any]], variables: Mapping[str, Any], is_prompt: bool
+    ) -> str:
+        return rendering.template.render(
+            messages, tools=conversation.tools, kwargs=variables, add_generation_prompt=is_prompt
         )
-        full = template.render(dumped[: index + 1], tools=tools, kwargs=variables)
-    except RecordError as error:
-        error.path = f"messages[0:{index + 1}]"
-        raise
-    found = find_completion(prompt, full, message, behaviour)
+
+    with ready_for_bounds():
+        made = renderings(render, dumped, asked)
+        yield from zip((index for index, _ in asked), made, strict=True)
+
+
+@dataclass(frozen=True, slots=True)
+class _Text:
+    """A view without its spans; the reasoning is `completion[:reasoning]`."""
+
+    prompt: str
+    completion: str
+    reasoning: int
+
+
+def _text(message: Message, rendered: Rendered, index: int, rendering: Rendering) -> _Text | None:
+    """Find the prompt and completion of one view; None where it is to be left untrained."""
+    behaviour, prompt = rendering.behaviour, rendered.prompt
+    reasoned = _is_reasoned(message)
+    found = find_completion(rendered.prompt_end, rendered.full_end, message, behaviour)
+    found = found or find_completion(prompt, rendered.full, message, behaviour)
     if found is None:
-        raise _misfit(rendering, index, prompt, full, message)
+        raise _misfit(rendering, index, prompt, rendered.full, message)
     completion, response = found.text, found.response
     if found.block and not reasoned:
         if rendering.missing_reasoning == "skip-loss":
@@ -165,11 +200,13 @@ def _build_view(
             )
         if not rendering.train_empty_think:
             prompt, completion = prompt + completion[:response], completion[response:]
-    spans = prompt_spans(prompt, conversation.messages[:index], behaviour)
-    spans += completion_spans(
-        prompt, completion, index, behaviour, response=response if reasoned else 0
-    )
-    return View(index, prompt, completion, tuple(spans))
+    return _Text(prompt, completion, response if reasoned else 0)
+
+
+def _spans(text: _Text, found: Found, index: int, rendering: Rendering) -> tuple[Span, ...]:
+    prompt, completion, behaviour = text.prompt, text.completion, rendering.behaviour
+    own = completion_spans(prompt, completion, index, behaviour, response=text.reasoning)
+    return (*found.spans, *own)
 
 
 def _check_context(view: View, messages: Sequence[Message], rendering: Rendering) -> None:

@@ -434,12 +434,12 @@ DAMAGES: dict[str, list[Damage]] = {
     "RP017": [
         both(
             reshard(lambda shard: shard.update(content_hash="0" * 64)),
-            lambda packed: rejson(
+            rejson(
                 "manifest.json",
                 lambda manifest: manifest.update(
                     content_hash=combined_hash(s["content_hash"] for s in manifest["shards"])
                 ),
-            )(packed),
+            ),
         ),
         rejson("manifest.json", lambda manifest: manifest.update(content_hash="0" * 64)),
     ],
@@ -705,7 +705,9 @@ def test_equal_paths_are_equal_prefixes(
             assert np.array_equal(paths.predicted[token], paths.seen[token])
         assert paths.leaf[token] == (visible[:, token].sum() == 1)
     by_path = {
-        path.tobytes() for view in views for path in view_paths(np.array(sum(view, [])), 0).seen
+        path.tobytes()
+        for view in views
+        for path in view_paths(np.array([*view[0], *view[1]]), 0).seen
     }
     assert {path.tobytes() for path in paths.seen} == by_path
 

@@ -63,7 +63,7 @@ class Options:
 
     @property
     def codec(self) -> str | None:
-        """Compression of a shard: zstd for Parquet, none for Arrow, unless another was asked for."""
+        """Compression of shards: zstd for Parquet, none for Arrow, unless another was asked for."""
         if self.compression is None:
             return "zstd" if self.format == "parquet" else None
         return None if self.compression == "none" else self.compression
