@@ -120,11 +120,15 @@ def _short_way(
             )
         if not guess or number in checked:
             whole = render_whole(render, messages, index, variables)
-            if guess and (guess.prompt, guess.full) != (whole.prompt, whole.full):
+            if guess and not _is_same(guess, whole):
                 return None
             guess = whole
         made.append(guess)
     return made
+
+
+def _is_same(guess: Rendered, whole: Rendered) -> bool:
+    return (guess.prompt, guess.full) == (whole.prompt, whole.full)
 
 
 def _last_of(messages: Messages, role: str) -> list[int]:

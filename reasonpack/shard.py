@@ -73,7 +73,25 @@ ENCODINGS = {
     "sample_start.list.element": "DELTA_BINARY_PACKED",
     "sample_id.list.element": "DELTA_BYTE_ARRAY",
 }
-"""Parquet encodings, pinned so that the bytes do not depend on a heuristic."""
+"""Parquet encodings, pinned so that the bytes do not depend on a heuristic.
+
+Measured on 5.6 M tokens of mixed chats with Qwen3's tokenizer, on one core, as bytes a token
+and as millions of tokens written a second:
+
+    zstd level           1            3            6
+    input_ids    plain   1.17   73    1.08   58    1.01   26    lz4 1.61   93
+                 split   1.23   96    1.16   69    1.13   32    lz4 1.52  129
+                 delta   2.20   75    2.08   46    2.03   29    dictionary, level 1: 1.26  58
+    labels       plain   0.98   77    0.92   61    0.86   29
+                 split   1.03  104    0.98   77    0.96   35
+    position_ids plain   0.20  188    0.16  180    0.16  119
+                 split   0.016 192    0.017 176    0.012 102
+                 delta   0.009 129    0.009 128    0.008 122
+
+Byte streams are split for ids since this takes a quarter less time than plain for 5 % more
+bytes; the level is 1. The other columns are too small to matter.
+"""
+ZSTD_LEVEL = 1
 
 
 def schema(metadata: Mapping[str, str] | None = None) -> pa.Schema:
@@ -128,10 +146,10 @@ def rows_to_table(
         "segment_kind": (join([s.kind for s in segments], np.uint8), row_segments),
         "segment_message": (join([s.message for s in segments], np.int32), row_segments),
         "sample_start": (within.astype(np.int32), per_row),
-        "sample_id": (pa.array([s.id for s in order], pa.string()), per_row),
+        "sample_id": (_texts([s.id for s in order]), per_row),
     }
     columns = [
-        pa.array(row_tokens, pa.int32()) if name == "length" else _ragged(*flat[name], type_)
+        _flat(row_tokens.astype(np.int32)) if name == "length" else _ragged(*flat[name], type_)
         for name, type_ in COLUMNS
     ]
     return pa.Table.from_arrays(columns, schema=schema_)
@@ -151,8 +169,25 @@ def _sums(values: NDArray[np.int64], counts: NDArray[np.int64]) -> NDArray[np.in
 def _ragged(
     values: NDArray[Any] | pa.Array, counts: NDArray[np.int64], type_: pa.DataType
 ) -> pa.Array:
-    offsets = pa.array(np.concatenate(([0], np.cumsum(counts))), pa.int32())  # or ArrowInvalid
-    return pa.ListArray.from_arrays(offsets, pa.array(values), type=type_)
+    offsets = np.concatenate(([0], np.cumsum(counts)))
+    if offsets[-1] > np.iinfo(np.int32).max:
+        raise pa.ArrowInvalid(f"{offsets[-1]} values in a column, more than 32-bit offsets reach")
+    flat = _flat(values) if isinstance(values, np.ndarray) else values
+    return pa.ListArray.from_arrays(_flat(offsets.astype(np.int32)), flat, type=type_)
+
+
+def _flat(values: NDArray[Any]) -> pa.Array:
+    """Wrap an array without a copy, and without `pa.array`, which imports pandas: 0.2 s."""
+    type_ = pa.from_numpy_dtype(values.dtype)
+    buffer = pa.py_buffer(np.ascontiguousarray(values))
+    return pa.Array.from_buffers(type_, len(values), [None, buffer])
+
+
+def _texts(texts: Sequence[str]) -> pa.Array:
+    data = [text.encode() for text in texts]
+    offsets = np.cumsum([0, *map(len, data)]).astype(np.int32)
+    buffers = [None, pa.py_buffer(offsets), pa.py_buffer(b"".join(data))]
+    return pa.Array.from_buffers(pa.string(), len(data), buffers)
 
 
 def write_shard(
@@ -181,6 +216,7 @@ def write_shard(
         sink,
         table.schema,
         compression=compression or "none",
+        compression_level=ZSTD_LEVEL if compression == "zstd" else None,
         use_dictionary=False,
         column_encoding=ENCODINGS,
         write_statistics=False,

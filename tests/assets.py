@@ -82,15 +82,15 @@ def member(requirement: list[str], path: str) -> Path:
     return target / PurePosixPath(path).name
 
 
-def installed(requirement: str) -> Path:
-    """Give a folder in which a package is installed, for this Python, beside what it needs."""
-    target = _root() / "installed" / f"{requirement}-{sys.implementation.cache_tag}"
+def installed(*requirements: str) -> Path:
+    """Give a folder in which packages are installed, for this Python, beside what they need."""
+    target = _root() / "installed" / f"{requirements[0]}-{sys.implementation.cache_tag}"
     if not target.exists():
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=target.parent) as folder:
             staged = Path(folder) / target.name
             pip = [sys.executable, "-m", "pip", "install", "--quiet", "--target", str(staged)]
-            _run([*pip, requirement])
+            _run([*pip, *requirements])
             try:
                 staged.rename(target)
             except OSError:

@@ -6,6 +6,7 @@ The fast backends here are made of the reference, each with one fault.
 from __future__ import annotations
 
 import importlib.util
+import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -18,6 +19,9 @@ from hypothesis import strategies as st
 from reasonpack import backends
 from reasonpack.backends import Choice, Encoder, hard_texts
 from reasonpack.errors import TokenizerError, UsageError
+from reasonpack.run.context import Options
+from reasonpack.run.pack import Run, Watch, pack_files
+from reasonpack.run.unit import load_encoder
 from reasonpack.tokenizer import Tokenizer, load_tokenizer
 
 FIXTURE = Path(__file__).parents[1] / "fixtures" / "tokenizer"
@@ -243,6 +247,29 @@ def test_hard_texts_have_what_is_hard(tokenizer: Tokenizer) -> None:
     assert len({*joined}) > 800
     assert texts == hard_texts(tokenizer.added_tokens)
     joined.encode()
+
+
+@pytest.mark.parametrize("spoil", [honest, lie_on("Hi"), crash])
+def test_a_dataset_does_not_depend_on_the_backend(
+    spoil: Spoil, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(monkeypatch, gigatoken=spoil)
+    load_encoder.cache_clear()
+    chats = str(FIXTURE.parent / "chats.jsonl")
+    options, notes = Options(tokenizer=str(FIXTURE)), []
+    shards = {}
+    for name in ("tokenizers", "gigatoken"):
+        watch = Watch(on_note=notes.append)
+        run = Run(watch=watch, backend=Choice(name))  # type: ignore[arg-type]
+        manifest = pack_files([chats], tmp_path / name, options, run=run)
+        shards[name] = (manifest.shards, manifest.plan_sha256)
+        receipt = json.loads((tmp_path / name / "receipts" / "00000.json").read_bytes())
+        failed = name == "gigatoken" and spoil is crash
+        assert receipt["backend"] == ("tokenizers 1" if failed else f"{name} 1")
+        assert (receipt["backend_fault"] is not None) is failed
+    assert shards["tokenizers"] == shards["gigatoken"]
+    assert len(notes) == (spoil is crash)
+    load_encoder.cache_clear()
 
 
 # --- The real ones ------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import time
 from collections.abc import Iterator
 from datetime import date as Date  # noqa: N812 (the option is called date)
 from typing import TYPE_CHECKING, Any
@@ -177,6 +178,25 @@ def _size(_: click.Context, parameter: click.Parameter, text: str) -> int:
     help="Pack only part I, from 0, of --shard-count parts; then call merge.",
 )
 @click.option("--shard-count", type=click.IntRange(min=1), metavar="N", help="How many parts.")
+@click.option(
+    "--tokenizer-backend",
+    type=click.Choice(["auto", "tokenizers", "gigatoken", "fastokens"]),
+    default="auto",
+    show_default=True,
+    help="What encodes texts. The ids are those of tokenizers whichever it is: another is used "
+    "only after it has proved itself, and is checked all along.",
+)
+@click.option(
+    "--backend-check",
+    type=float,
+    default=0.005,
+    show_default=True,
+    metavar="RATE",
+    help="Share of the texts of each unit that tokenizers encodes too, to check the backend.",
+)
+@click.option(
+    "--profile", is_flag=True, help="Work in one process, and say which stage took how long."
+)
 @click.option("--dry-run", is_flag=True, help="Say what would be done and about how long; stop.")
 @click.option("--json", "as_json_", is_flag=True, help="Write the manifest to standard output.")
 @click.pass_context
@@ -196,6 +216,9 @@ def command(
     format_: Any,
     date: str | None,
     as_json_: bool,
+    tokenizer_backend: Any,
+    backend_check: float,
+    profile: bool,
     **rest: Any,
 ) -> None:
     """Pack chats into rows that train exactly as N passes would.
@@ -206,9 +229,12 @@ def command(
 
     A run that was stopped goes on when the same command is given again.
     """
+    began = time.perf_counter()
+    from reasonpack.backends import Choice  # noqa: PLC0415 (after --help)
     from reasonpack.run.context import Options  # noqa: PLC0415 (after --help)
     from reasonpack.run.estimate import estimate  # noqa: PLC0415
     from reasonpack.run.pack import Run, Watch, pack_files, pack_part  # noqa: PLC0415
+    from reasonpack.run.profile import measured, profile_lines  # noqa: PLC0415
     from reasonpack.run.unit import as_json  # noqa: PLC0415
     from reasonpack.show.progress import Progress, estimate_lines  # noqa: PLC0415
     from reasonpack.show.summary import summary  # noqa: PLC0415
@@ -221,7 +247,13 @@ def command(
     )
     with contextlib.closing(Progress()) as progress:
         watch = Watch(on_plan=progress.begin, on_receipt=progress.advance, on_note=progress.note)
-        run = Run(unit_bytes=unit_bytes, num_proc=num_proc, engine=engine, watch=watch)
+        run = Run(
+            unit_bytes=unit_bytes,
+            num_proc=1 if profile else num_proc,
+            engine="local" if profile else engine,
+            watch=watch,
+            backend=Choice(tokenizer_backend, backend_check),
+        )
         if dry_run:
             click.echo(estimate_lines(estimate(inputs, options, run=run)))
             return
@@ -233,6 +265,8 @@ def command(
             else:
                 manifest = pack_files(inputs, output, options, overwrite=not resume, run=run)
                 counts = manifest.counts
+    if profile:
+        click.echo(profile_lines(measured(), time.perf_counter() - began), err=True)
     if manifest:
         click.echo(summary(manifest), err=True)
         if as_json_:

@@ -6,12 +6,13 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from reasonpack.backends import Encoder
 from reasonpack.errors import UsageError
 from reasonpack.run.context import Options, load_context
 from reasonpack.run.pack import STDIN, Run, named_inputs
 from reasonpack.run.plan import InputFile, Record, Unit, plan, read_records
 from reasonpack.run.pool import usable_cores
-from reasonpack.run.unit import Counts, pack_records
+from reasonpack.run.unit import Counts, load_encoder, pack_records
 from reasonpack.storage import Place
 
 __all__ = ["Estimate", "estimate"]
@@ -80,16 +81,23 @@ def estimate(inputs: Sequence[str], options: Options, *, run: Run) -> Estimate:
     )
     plain = [unit for unit in units if unit.container == "plain" and unit.input_bytes]
     sample = plain[:: max(1, len(plain) // SAMPLE_UNITS)][:SAMPLE_UNITS]
-    return _measured(found, sample, [place for place, _ in files], options) if sample else found
+    if not sample:
+        return found
+    encoder = load_encoder(options, run.backend)
+    return _measured(found, sample, [place for place, _ in files], options, encoder)
 
 
 def _measured(
-    found: Estimate, sample: Sequence[Unit], places: Sequence[Place], options: Options
+    found: Estimate,
+    sample: Sequence[Unit],
+    places: Sequence[Place],
+    options: Options,
+    encoder: Encoder,
 ) -> Estimate:
     counts, began, seen = Counts(), time.perf_counter(), [0]
     for unit in sample:
         records = _first(read_records(unit, places[unit.input]), seen)
-        pack_records(records, replace(options, on_error="skip"), [], counts)
+        pack_records(records, replace(options, on_error="skip"), [], counts, encoder=encoder)
     times = found.input_bytes / max(1, seen[0])
     return replace(
         found,

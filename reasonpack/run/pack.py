@@ -20,6 +20,7 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
+from reasonpack.backends import AUTO, Choice, installed
 from reasonpack.errors import FormatError, UsageError
 from reasonpack.run.context import Options, load_context
 from reasonpack.run.frozen import Plan, differences, freeze, read_plan, write_plan
@@ -28,6 +29,7 @@ from reasonpack.run.manifest import MANIFEST, Input, Manifest, finish, read_mani
 from reasonpack.run.output import SPOOL, claimed, make_directories, sweep
 from reasonpack.run.plan import UNIT_BYTES, Unit
 from reasonpack.run.pool import run_here, run_pool, usable_cores
+from reasonpack.run.profile import stage
 from reasonpack.run.receipts import check_units
 from reasonpack.run.unit import Counts, Job, Receipt, process
 from reasonpack.storage import (
@@ -54,6 +56,7 @@ __all__ = [
 ]
 
 STDIN = "-"
+WORTH_ADVICE = 20_000_000
 Engine = Literal["local", "ray"]
 
 
@@ -85,12 +88,14 @@ class Run:
         num_proc: worker processes; None for one a core, or none for a single unit.
         engine: processes of this machine, or tasks of a Ray cluster.
         watch: who is told.
+        backend: what encodes texts; the ids are the same whichever it is.
     """
 
     unit_bytes: int = UNIT_BYTES
     num_proc: int | None = 1
     engine: Engine = "local"
     watch: Watch = Watch()
+    backend: Choice = AUTO
 
 
 def pack_files(
@@ -196,7 +201,8 @@ def _opened(
     part: tuple[int, int] | None = None,
 ) -> Iterator[tuple[Plan, Job]]:
     """Hold an output directory with a plan in it that is the one of this run."""
-    context = load_context(options)
+    with stage("start-up"):
+        context = load_context(options)
     for note in context.notes:
         run.watch.on_note(note)
     named = named_inputs(inputs)
@@ -207,7 +213,8 @@ def _opened(
     ):
         stamps = tuple(stamp(place) for place, _ in files)
         known = read_plan(output)
-        plan = freeze(files, options, context=context, unit_bytes=run.unit_bytes, known=known)
+        with stage("plan"):
+            plan = freeze(files, options, context=context, unit_bytes=run.unit_bytes, known=known)
         if known is None:
             write_plan(output, plan)
         elif differing := differences(known, plan):
@@ -224,6 +231,7 @@ def _opened(
             stamps=stamps,
             units=len(plan.units),
             plan_sha256=plan.sha256,
+            backend=run.backend,
         )
         try:
             yield known or plan, job
@@ -251,11 +259,28 @@ def _receipts(plan: Plan, job: Job, units: Sequence[Unit], *, run: Run) -> list[
     run.watch.on_plan(units, list(done.values()))
     if todo:
         remove(join(job.output, MANIFEST))
+    if advice := _advice(todo, run.backend):
+        run.watch.on_note(advice)
+    told: set[str] = set()
     with contextlib.closing(_engine(todo, job, run)) as receipts:
         for receipt in receipts:
             done[receipt.unit.number] = receipt
+            if receipt.backend_fault and receipt.backend_fault not in told:
+                told.add(receipt.backend_fault)
+                run.watch.on_note(f"{receipt.unit}: {receipt.backend_fault}; the ids are right")
             run.watch.on_receipt(receipt)
     return [done[unit.number] for unit in units]
+
+
+def _advice(todo: Sequence[Unit], backend: Choice) -> str | None:
+    """Say what a fast backend would gain where none is there, and there is much to do."""
+    input_bytes = sum(unit.input_bytes for unit in todo)
+    if backend.name != "auto" or input_bytes < WORTH_ADVICE or installed():
+        return None
+    return (
+        "tokenizers does the encoding, which takes most of the time; a checked fast backend "
+        "would take about a tenth of that: pip install 'reasonpack[fast]'"
+    )
 
 
 def _engine(todo: Sequence[Unit], job: Job, run: Run) -> Generator[Receipt, None, None]:

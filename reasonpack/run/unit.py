@@ -13,9 +13,9 @@ import base64
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -23,6 +23,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from reasonpack.backends import AUTO, Choice, Encoder
 from reasonpack.conversation import Conversation, parse_line, parse_record
 from reasonpack.encoding import CutView, Pieces
 from reasonpack.errors import RecordError
@@ -31,10 +32,10 @@ from reasonpack.packing import pack
 from reasonpack.run.content import content_hash
 from reasonpack.run.context import Context, Options, load_context
 from reasonpack.run.plan import Record, Unit, changed, read_records
+from reasonpack.run.profile import stage
 from reasonpack.shard import rows_to_table, schema, write_shard
 from reasonpack.spans import Kind
 from reasonpack.storage import Place, Stamp, join, publish, stamp
-from reasonpack.tokenizer import Tokenizer
 from reasonpack.views import View, build_views
 
 __all__ = [
@@ -50,8 +51,6 @@ __all__ = [
     "sealed",
     "shard_path",
 ]
-
-SLICE_CHARACTERS = 1 << 20
 
 
 @dataclass(slots=True)
@@ -125,6 +124,8 @@ class Receipt:
         shard: what it became.
         rejects: what could not be packed; None if all could.
         counts: what is in the shard.
+        backend: what encoded the texts, with its version; no byte of the shard depends on it.
+        backend_fault: why another did not that was to; None if none failed.
         sha256: of this receipt without its hash.
     """
 
@@ -133,6 +134,8 @@ class Receipt:
     shard: Shard
     rejects: RejectFile | None
     counts: Counts
+    backend: str = ""
+    backend_fault: str | None = None
     sha256: str = ""
 
 
@@ -147,6 +150,7 @@ class Job:
         stamps: of these, from before the plan was made.
         units: how many there are, for the names of shards.
         plan_sha256: hash of the plan.
+        backend: what encodes; no byte of a shard depends on it.
     """
 
     options: Options
@@ -155,6 +159,7 @@ class Job:
     stamps: tuple[Stamp | None, ...]
     units: int
     plan_sha256: str
+    backend: Choice = AUTO
 
 
 def shard_path(number: int, *, units: int, suffix: str) -> str:
@@ -193,29 +198,45 @@ def process(unit: Unit, job: Job) -> Receipt:
     counts = Counts()
     rejects: list[dict[str, str]] = []
     place = job.places[unit.input]
-    table = pack_records(read_records(unit, place), options, rejects, counts)
+    encoder = load_encoder(options, job.backend)
+    table = pack_records(read_records(unit, place), options, rejects, counts, encoder=encoder)
     if stamp(place) != job.stamps[unit.input]:
         raise changed(place)
     path = shard_path(unit.number, units=job.units, suffix=options.format)
-    with publish(join(job.output, *path.split("/"))) as file:
+    with stage("write"), publish(join(job.output, *path.split("/"))) as file:
         write_shard(table, file, format_=options.format, compression=options.codec)
+    with stage("hash"):
+        content = content_hash(table.to_batches())
     shard = Shard(
         path=path,
         rows=counts.rows,
         tokens=counts.tokens,
         bytes=file.bytes,
         sha256=file.sha256,
-        content_hash=content_hash(table.to_batches()),
+        content_hash=content,
     )
     rejected = _publish_rejects(unit, job.output, rejects) if rejects else None
-    receipt = sealed(Receipt(unit, job.plan_sha256, shard, rejected, counts))
+    receipt = sealed(
+        Receipt(unit, job.plan_sha256, shard, rejected, counts, encoder.used, encoder.fault)
+    )
     with publish(receipt_place(job.output, unit.number)) as receipt_file:
         receipt_file.write(as_json(receipt).encode())
     return receipt
 
 
+@lru_cache(maxsize=1)
+def load_encoder(options: Options, choice: Choice) -> Encoder:
+    """Return what encodes texts in this process."""
+    return Encoder(load_context(options).tokenizer, choice)
+
+
 def pack_records(
-    records: Iterable[Record], options: Options, rejects: list[dict[str, str]], counts: Counts
+    records: Iterable[Record],
+    options: Options,
+    rejects: list[dict[str, str]],
+    counts: Counts,
+    *,
+    encoder: Encoder | None = None,
 ) -> pa.Table:
     """Turn records into rows.
 
@@ -224,6 +245,7 @@ def pack_records(
         options: of the run.
         rejects: gets what cannot be packed.
         counts: gets what was seen.
+        encoder: gives the ids, by a fast backend or not; None for the tokenizer itself.
 
     Returns:
         A table with the columns that `schemas/FORMAT.md` describes.
@@ -233,15 +255,18 @@ def pack_records(
     """
     context = load_context(options)
     samples: list[Sample] = []
-    for laid_out in _conversations(records, options, context, rejects, counts):
-        _count(laid_out, counts)
-        samples += laid_out.samples
-    if options.packing and options.max_length is not None:
-        rows = pack([sample.length for sample in samples], options.max_length)
-    else:
-        rows = [[index] for index in range(len(samples))]
-    counts.rows = len(rows)
-    return rows_to_table(samples, rows, schema(_metadata(options, context)))
+    encode = encoder.encode if encoder else context.tokenizer.encode_batch
+    for laid_out in _conversations(records, options, context, rejects, counts, encode=encode):
+        with stage("lay out"):
+            _count(laid_out, counts)
+            samples += laid_out.samples
+    with stage("rows"):
+        if options.packing and options.max_length is not None:
+            rows = pack([sample.length for sample in samples], options.max_length)
+        else:
+            rows = [[index] for index in range(len(samples))]
+        counts.rows = len(rows)
+        return rows_to_table(samples, rows, schema(_metadata(options, context)))
 
 
 def _publish_rejects(unit: Unit, output: Place, rejects: list[dict[str, str]]) -> RejectFile:
@@ -273,9 +298,13 @@ def _conversations(
     context: Context,
     rejects: list[dict[str, str]],
     counts: Counts,
+    *,
+    encode: Callable[[Sequence[str]], Sequence[NDArray[np.int32]]],
 ) -> Iterator[LaidOut]:
     """Lay out every record that can be; say of each of the others why not."""
-    pieces = Pieces(context.tokenizer.cut)
+    tokenizer = context.tokenizer
+    reach = max(map(len, tokenizer.added_tokens), default=None) if tokenizer.cuts else None
+    pieces = Pieces(tokenizer.cut, reach=reach)
     waiting: list[tuple[Record, str, list[CutView], int]] = []
 
     def reject(record: Record, error: RecordError) -> None:
@@ -287,24 +316,28 @@ def _conversations(
         counts.rejected += 1
         counts.rejects[error.reason] = counts.rejects.get(error.reason, 0) + 1
 
-    for record in records:
+    for record in _staged("read", records):
         counts.conversations += 1
         try:
-            conversation = _parse(record)
-            views = build_views(
-                conversation, context.rendering(conversation), train_on=options.train_on
-            )
-            _check_text_length(views.views, context)
+            with stage("parse"):
+                conversation = _parse(record)
+            with stage("render"):
+                rendering = context.rendering(conversation)
+                views = build_views(conversation, rendering, train_on=options.train_on)
+                _check_text_length(views.views, context)
         except RecordError as error:
             reject(record, error)
         else:
-            cut_views = [pieces.add(view) for view in views.views]
+            with stage("cut"):
+                cut_views = pieces.add_all(views.views)
             waiting.append((record, conversation.id, cut_views, views.untrained))
-    pieces.encode(partial(_encode_in_slices, context.tokenizer))
+    with stage("encode"):
+        pieces.encode(encode)
     for record, id_, cut_views, untrained in waiting:
         try:
-            encoded = [pieces.look_up(view) for view in cut_views]
-            laid_out = lay_out(id_, encoded, layout=options.layout)
+            with stage("lay out"):
+                encoded = pieces.look_up_all(cut_views)
+                laid_out = lay_out(id_, encoded, layout=options.layout)
             _check_length(laid_out, options, context)
         except RecordError as error:
             reject(record, error)
@@ -313,16 +346,15 @@ def _conversations(
             yield laid_out
 
 
-def _encode_in_slices(tokenizer: Tokenizer, pieces: Sequence[str]) -> list[NDArray[np.int32]]:
-    """Encode pieces a megabyte at a time, since no interrupt gets through to the tokenizer."""
-    encoded: list[NDArray[np.int32]] = []
-    first = characters = 0
-    for number, piece in enumerate(pieces, 1):
-        characters += len(piece)
-        if characters >= SLICE_CHARACTERS or number == len(pieces):
-            encoded += tokenizer.encode_batch(pieces[first:number])
-            first, characters = number, 0
-    return encoded
+def _staged(name: str, records: Iterable[Record]) -> Iterator[Record]:
+    """Count the time that it takes to come by the records."""
+    iterator = iter(records)
+    while True:
+        with stage(name):
+            record = next(iterator, None)
+        if record is None:
+            return
+        yield record
 
 
 def _parse(record: Record) -> Conversation:

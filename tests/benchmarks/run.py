@@ -240,7 +240,7 @@ PEERS: dict[str, Callable[..., int]] = {
     "N-pass, TRL, 2 processes": partial(trl_views, processes=2),
 }
 BASE = "encode only, 2 processes"
-BEST = "reasonpack, gigatoken, 2 processes"
+BEST = "reasonpack, gigatoken, 1 process"
 
 # --- measuring ----------------------------------------------------------------------------
 

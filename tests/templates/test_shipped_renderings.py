@@ -1,12 +1,13 @@
-"""Our views beside the prompts that the vendors' own encoders write, message for message.
+"""Our views beside the prompts that others' encoders write, message for message.
 
-    conversation ─┬→ template → behaviour → view         → prompt, completion ─┐
-                  └→ the vendor's encoder, from a package → prompt, completion ─┴→ equal
+    conversation ─┬→ template → behaviour → view       → prompt, completion ─┐
+                  └→ another's encoder, from a package → prompt, completion ─┴→ equal
 
-DeepSeek publishes no chat template for V3.2 and V4 but an encoder in Python, which a server
-package carries; the templates that llama.cpp ships for them are retellings. Where such a
-template departs from the encoder, the departure is listed here with its reason; everything
-else must agree, and a departure that no longer occurs fails too.
+Three kinds. DeepSeek publishes no chat template for V3.2 and V4 but an encoder in Python, which
+a server package carries; the templates that llama.cpp ships for them are retellings. OpenAI
+publishes the renderer of harmony. For further families there are Python renderers by a second
+hand. Where a template departs from the encoder, the departure is listed here with its reason;
+everything else must agree, and a departure from a vendor that no longer occurs fails too.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ import importlib
 import importlib.util
 import json
 import os
+import re
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
@@ -99,6 +102,15 @@ class Case:
     tools: tuple[dict[str, Any], ...] | None
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _restored() -> Iterator[None]:
+    """Take what these tests import from off the path again, for the tests that follow."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "path", [*sys.path])
+        patch.setenv("TIKTOKEN_ENCODINGS_BASE", "")
+        yield
+
+
 def cases() -> dict[str, Case]:
     """Give every shape with and without a system message and, where they are optional, tools."""
     found = {}
@@ -118,12 +130,12 @@ CASES = cases()
 @functools.lru_cache
 def rendering(name: str) -> Rendering:
     """Learn a template; DeepSeek's with the special tokens of its tokenizer."""
-    template, tokens = compiled(name)
+    template, known = compiled(name)
     if name in ENCODERS:
         template = ChatTemplate.compile(
             template.source, name=template.name, special_tokens=DEEPSEEK_TOKENS, date=DATE
         )
-    behaviour: Behaviour = learn(template, tokens)
+    behaviour: Behaviour = learn(template, known)
     return Rendering(template, behaviour, {})
 
 
@@ -181,7 +193,8 @@ DEPARTURES = {
 def encoder(module: str) -> ModuleType:
     path = assets.member(SERVER, f"sglang/srt/entrypoints/openai/{module}.py")
     spec = importlib.util.spec_from_file_location(module, path)
-    assert spec and spec.loader
+    assert spec
+    assert spec.loader
     loaded = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(loaded)
     return loaded
@@ -280,7 +293,9 @@ def harmony() -> Any:
         sys.path.append(str(folder))
     vocabulary = folder / "o200k_base.tiktoken"
     if not vocabulary.exists():
-        vocabulary.write_bytes(_ranks(assets.tokenizer_dir("gptoss") / "tokenizer.json"))
+        staged = folder / f"vocabulary.{os.getpid()}"
+        staged.write_bytes(_ranks(assets.tokenizer_dir("gptoss") / "tokenizer.json"))
+        staged.replace(vocabulary)
     os.environ["TIKTOKEN_ENCODINGS_BASE"] = str(folder)
     return importlib.import_module("openai_harmony")
 
@@ -455,3 +470,140 @@ def test_each_departure_from_harmony_still_occurs(name: str) -> None:
     for case, (ours, its) in texts.items():
         if _shape(case) in TOLD_OTHERWISE:
             assert _departed(HARMONY_DEPARTURES, ours) != its
+
+
+# --- a second hand's renderers ------------------------------------------------------------
+
+# Python renderers of other people for the same models. Those for Nemotron 3 know no other line
+# breaks than the smaller models', so the template of Ultra is not among them.
+RENDERERS = {
+    "trl/qwen3": "Qwen3RendererConfig",
+    "trl/qwen3_5_think": "Qwen35RendererConfig",
+    "trl/qwen3_6": "Qwen36RendererConfig",
+    "trl/qwen3_8": "Qwen38RendererConfig",
+    "trl/glm4moe": "GLM45RendererConfig",
+    "llama.cpp/GLM-4.6": "GLM45RendererConfig",
+    "llama.cpp/GLM-4.7-Flash": "GLM5RendererConfig",
+    "trl/nemotron_3_nano": "Nemotron3RendererConfig",
+    "trl/nemotron_3_super": "Nemotron3RendererConfig",
+    "llama.cpp/poolside-Laguna-XS.2": "LagunaXS2RendererConfig",
+    "llama.cpp/poolside-Laguna-S-2.1": "LagunaS21RendererConfig",
+    "trl/gemma4_v5": "Gemma4RendererConfig",
+    "llama.cpp/Kimi-K2-Instruct": "KimiK2RendererConfig",
+}
+RENDERER_DEPARTURES = {
+    "trl/gemma4_v5": (Departure("<s>", "<bos>", "these tests call the first token so"),),
+    "llama.cpp/Kimi-K2-Instruct": (
+        Departure(
+            json.dumps([TOOL]),
+            json.dumps([TOOL], sort_keys=True, separators=(",", ":")),
+            "the template writes the tools as they come, the renderer sorted and without blanks",
+        ),
+    ),
+}
+
+
+class Characters:
+    """A tokenizer with a token per character, beside every special one that it is asked for."""
+
+    name_or_path = "characters"
+    unk_token_id = -1
+    eos_token_id = 0
+
+    def __init__(self, tokens: list[str]) -> None:
+        self.ids = {token: sys.maxunicode + 1 + index for index, token in enumerate(tokens)}
+        self.tokens = {index: token for token, index in self.ids.items()}
+        self.pattern = re.compile(f"({'|'.join(map(re.escape, tokens))})")
+
+    def encode(self, text: str, **_: Any) -> list[int]:
+        """Give the tokens of a text."""
+        parts = self.pattern.split(text)
+        return [
+            index
+            for part in parts
+            for index in ([self.ids[part]] if part in self.ids else map(ord, part))
+        ]
+
+    def decode(self, ids: list[int], **_: Any) -> str:
+        """Give the text of tokens."""
+        return "".join(self.tokens[index] if index in self.tokens else chr(index) for index in ids)
+
+    def convert_tokens_to_ids(self, token: str) -> int:
+        """Give a token's id; a new one to a token that only the renderer names."""
+        index = self.ids.setdefault(token, sys.maxunicode + 1 + len(self.ids))
+        self.tokens[index] = token
+        return index
+
+
+@functools.lru_cache
+def tokens(name: str) -> list[str]:
+    return compiled(name)[1]
+
+
+def renderer_texts(name: str, case: Case) -> tuple[str, str]:
+    """Give what the renderer writes before the last message, and the whole conversation."""
+    folder = assets.installed("renderers==0.1.12", "httpx==0.28.1")
+    if str(folder) not in sys.path:
+        sys.path.append(str(folder))
+    config = getattr(importlib.import_module("renderers.configs"), RENDERERS[name])
+    tokenizer = Characters(tokens(name))
+    renderer = importlib.import_module("renderers.base").create_renderer(
+        tokenizer, config(enable_thinking=bool(case.messages[-1].reasoning))
+    )
+    messages = [_named(name, _openai(message)) for message in case.messages]
+    tools = list(case.tools) if case.tools else None
+    prompt = renderer.render_ids(messages[:-1], tools=tools, add_generation_prompt=True)
+    return tokenizer.decode(prompt), tokenizer.decode(renderer.render_ids(messages, tools=tools))
+
+
+def _named(name: str, message: dict[str, Any]) -> dict[str, Any]:
+    """Name the tool in its result, and the calls as Kimi counts them, where it is Kimi."""
+    if message["role"] == "tool":
+        message["name"] = "look_up"
+    if "Kimi" not in name:
+        return message
+    counted = re.sub(
+        r"call0000(\d)", lambda found: f"functions.look_up:{int(found[1]) - 1}", json.dumps(message)
+    )
+    named: dict[str, Any] = json.loads(counted)
+    return named
+
+
+# What the template cannot show after its prompt, by shape.
+GEMMA_REFUSES = {
+    *("call with reasoning and text", "call without reasoning, with text"),
+    *("answer after an answer", "answer after an answer, both without reasoning"),
+}
+
+
+def _refused(name: str, case: str) -> str | None:
+    """Say why the package refuses what the renderer would write."""
+    if "Kimi" in name and CASES[case].messages[-1].reasoning:
+        return "no place for reasoning"
+    if "gemma" in name and _shape(case) in GEMMA_REFUSES:
+        return "does not show the message whole"
+    return None
+
+
+def _stop(name: str, last: Message) -> str:
+    """GLM's model stops with the token that opens the next role, which no history repeats."""
+    if "glm" not in name.lower():
+        return ""
+    return "<|observation|>" if last.tool_calls else "<|user|>"
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="the renderers need Python 3.11")
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("name", RENDERERS)
+def test_view_is_what_another_hand_renders(name: str, case: str) -> None:
+    *_, last = CASES[case].messages
+    if why := _refused(name, case):
+        with pytest.raises(RecordError, match=why):
+            our_texts(name, CASES[case])
+        return
+    prompt, completion = our_texts(name, CASES[case])
+    expected, whole = renderer_texts(name, CASES[case])
+    assert _departed(RENDERER_DEPARTURES.get(name, ()), prompt) == expected
+    # What a template adds after the stop token is not the model's.
+    assert whole.startswith(expected)
+    assert whole.removeprefix(expected).rstrip("\n") + _stop(name, last) == completion
