@@ -213,12 +213,15 @@ def reasonpack(path: Path, tokenizer: Path, out: Path, *, backend: str, processe
     command = [sys.executable, "-m", "reasonpack", "pack", str(path), "--json"]
     command += ["--tokenizer", str(tokenizer), "--output", str(out / "packed")]
     command += ["--tokenizer-backend", backend, "--num-proc", str(processes)]
+    command += ["--max-position", str(10**8)]
     size = path.stat().st_size
     command += ["--unit-size", str(max(1 << 20, min(32 << 20, size // processes + 1)))]
     if processes == 1:
         command.append("--profile")
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
     print(done.stderr, file=sys.stderr)
+    if done.returncode:
+        raise SystemExit(done.returncode)
     return int(json.loads(done.stdout)["counts"]["tokens"])
 
 
