@@ -13,6 +13,7 @@ behaves otherwise in some conversation is refused there.
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -51,6 +52,7 @@ from reasonpack.trust import check_order, check_prompt, check_repeatable
 __all__ = ["Behaviour", "Stop", "learn", "override"]
 
 Variables = Mapping[str, Any]
+_TAG = re.compile(r"</?\w*:?think[\w:]*>")
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +135,7 @@ def learn(
     prompt_opener = prompt_end(probe, thinking).removeprefix(header)
     check_prompt(probe, thinking)
     opener, closer, seen = find_delimiters(probe, thinking, header, prompt_opener)
-    tag = first_tag(closer, added_tokens)
+    tag = first_tag(closer, probe.added_tokens)
     before_answer = before_content(probe, not_thinking, Lead(header, prompt_opener, tag))
     closer = _without_end(closer, before_answer)
     lead = Lead(header, prompt_opener, closer.strip())
@@ -175,7 +177,10 @@ def _without_end(text: str, end: str) -> str:
 
 
 def _probe(template: ChatTemplate, added_tokens: Sequence[str], fixed: Variables) -> Probe:
-    probe = Probe(template, fixed, Forms(), added_tokens)
+    # Nor is a border put inside a think tag that is no token of this tokenizer.
+    tags = dict.fromkeys(_TAG.findall(template.source))
+    whole = (*added_tokens, *(tag for tag in tags if tag not in added_tokens))
+    probe = Probe(template, fixed, Forms(), whole)
     with_tools = dataclasses.replace(probe, needs_tools=True)
     if not probe.render([user()], {}) and with_tools.render([user()], {}):
         probe = with_tools

@@ -162,6 +162,9 @@ def _message(raw: dict[str, Any], fields: _Fields, path: str, train: bool) -> Me
         is_json = said == "function_call" and content and content.lstrip()[:1] in ("{", "[")
         if content and reasoning is None and not is_json:
             content, reasoning = _split_inline(content, at)
+        elif content and content.lstrip().startswith("<think>") and "</think>" in content:
+            what = "reasoning in a field and again in the content, expected it once"
+            raise RecordError("conflict", at, what, fix="Keep one of the two.")
         calls = _tool_calls(fields, path)
         if said == "function_call":
             content, calls = None, _calls_in_text(content, calls, at)
@@ -306,14 +309,15 @@ def _function(function: _Function, path: str, *, call_id: str | None) -> ToolCal
     return ToolCall(function.name, _object_in(written, f"{path}.arguments"), written, call_id)
 
 
-def _object_in(text: str, path: str) -> dict[str, Any] | str:
-    """Read arguments written as text; what is no JSON object stays as the model wrote it."""
+def _object_in(text: str, path: str) -> dict[str, Any]:
+    """Read arguments written as text, which has to be that of a JSON object."""
     try:
         value = msgspec.json.decode(text)
     except (msgspec.DecodeError, RecursionError):
-        return text
+        value = None
     if not isinstance(value, dict):
-        return text
+        what = f"{quoted(text)} is no JSON object, expected the arguments of a call"
+        raise RecordError("tools", path, what, fix="Write {} where there are none.")
     strict_json.check_keys(text.encode(), value, path)
     return value
 

@@ -148,6 +148,10 @@ _LOOKAHEAD = 100
 """Characters behind a message that can have to do with where it ends."""
 
 
+_SHORT = 16
+"""Content so short that it may stand in a header too, so that its end is looked for as well."""
+
+
 def _common_beginning(text: str, other: str) -> int:
     return len(text) if other.startswith(text) else common_length(text, 0, other)
 
@@ -157,6 +161,8 @@ def _end_of_text(text: str, at: int, content: str, end: str) -> int:
     if not content:
         found = text.find(end, at) if end else -1
         return at if found < 0 else found + len(end)
+    if end and len(content) <= _SHORT and (found := text.find(content + end, at)) >= 0:
+        return found + len(content) + len(end)
     for form in (content, json.dumps(content, ensure_ascii=False)[1:-1]):
         found = text.find(form, at)
         if found >= 0:
@@ -168,7 +174,9 @@ def _end_of_text(text: str, at: int, content: str, end: str) -> int:
 
 
 def _end_of_response(text: str, at: int, message: Message, behaviour: Behaviour) -> int:
-    found = max(at, text.find((message.content or "").strip(), at))
+    content = (message.content or "").strip()
+    found = text.find(content, at)
+    found = at if found < 0 else found + len(content)
     for call in message.tool_calls:
         found = max(found, text.find(call.name, found))
     for stop in (behaviour.stop(message), behaviour.answer_stop):

@@ -16,7 +16,7 @@ conversation is refused.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -24,7 +24,6 @@ from reasonpack.behaviour import Behaviour
 from reasonpack.completion import find_completion
 from reasonpack.conversation import Conversation, Message
 from reasonpack.errors import RecordError
-from reasonpack.history import Rendered, renderings
 from reasonpack.probe import dump_message
 from reasonpack.sandbox import ready_for_bounds
 from reasonpack.spans import Found, Span, common_length, completion_spans, find_messages
@@ -106,15 +105,17 @@ def build_views(
     views: list[View] = []
     untrained = 0
     found = Found()
-    for index, rendered in _rendered(conversation, rendering, dumped, asked):
-        text = _text(messages[index], rendered, index, rendering)
-        if text is None:
-            untrained += 1
-            continue
-        found = find_messages(text.prompt, messages[:index], rendering.behaviour, found)
-        view = View(index, text.prompt, text.completion, _spans(text, found, index, rendering))
-        _check_context(view, messages, rendering)
-        views.append(view)
+    with ready_for_bounds():
+        for index, variables in asked:
+            prompt, full = _render(conversation, rendering, dumped, index, variables)
+            text = _text(messages[index], prompt, full, index, rendering)
+            if text is None:
+                untrained += 1
+                continue
+            found = find_messages(text.prompt, messages[:index], rendering.behaviour, found)
+            view = View(index, text.prompt, text.completion, _spans(text, found, index, rendering))
+            _check_context(view, messages, rendering)
+            views.append(view)
     if not views:
         left = f"; {untrained} lack the reasoning that their prompt opens" if untrained else ""
         raise RecordError(
@@ -150,24 +151,26 @@ def _is_reasoned(message: Message) -> bool:
     return bool((message.reasoning or "").strip())
 
 
-def _rendered(
+def _render(
     conversation: Conversation,
     rendering: Rendering,
     dumped: Sequence[Mapping[str, Any]],
-    asked: Sequence[tuple[int, Mapping[str, Any]]],
-) -> Iterator[tuple[int, Rendered]]:
-    """Render what is needed for each view, one after another."""
+    index: int,
+    variables: Mapping[str, Any],
+) -> tuple[str, str]:
+    """Render what comes before an answer, with the generation prompt, and what ends with it.
 
-    def render(
-        messages: Sequence[Mapping[str, Any]], variables: Mapping[str, Any], is_prompt: bool
-    ) -> str:
-        return rendering.template.render(
-            messages, tools=conversation.tools, kwargs=variables, add_generation_prompt=is_prompt
+    Both from the start: what a template makes of the beginning may depend on all of it.
+    """
+    template, tools = rendering.template, conversation.tools
+    try:
+        prompt = template.render(
+            dumped[:index], tools=tools, kwargs=variables, add_generation_prompt=True
         )
-
-    with ready_for_bounds():
-        made = renderings(render, dumped, asked)
-        yield from zip((index for index, _ in asked), made, strict=True)
+        return prompt, template.render(dumped[: index + 1], tools=tools, kwargs=variables)
+    except RecordError as error:
+        error.path = f"messages[0:{index + 1}]"
+        raise
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,14 +182,14 @@ class _Text:
     reasoning: int
 
 
-def _text(message: Message, rendered: Rendered, index: int, rendering: Rendering) -> _Text | None:
+def _text(
+    message: Message, prompt: str, full: str, index: int, rendering: Rendering
+) -> _Text | None:
     """Find the prompt and completion of one view; None where it is to be left untrained."""
-    behaviour, prompt = rendering.behaviour, rendered.prompt
     reasoned = _is_reasoned(message)
-    found = find_completion(rendered.prompt_end, rendered.full_end, message, behaviour)
-    found = found or find_completion(prompt, rendered.full, message, behaviour)
+    found = find_completion(prompt, full, message, rendering.behaviour)
     if found is None:
-        raise _misfit(rendering, index, prompt, rendered.full, message)
+        raise _misfit(rendering, index, prompt, full, message)
     completion, response = found.text, found.response
     if found.block and not reasoned:
         if rendering.missing_reasoning == "skip-loss":

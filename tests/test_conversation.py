@@ -21,6 +21,7 @@ from reasonpack.conversation import (
     parse_line,
     parse_record,
 )
+from reasonpack.errors import RecordError
 
 ROOT = Path(__file__).parent.parent
 SCHEMA = json.loads((ROOT / "schemas" / "record.schema.json").read_text(encoding="utf-8"))
@@ -218,10 +219,7 @@ def test_inline_reasoning(content: str, expected: tuple[str, str | None]) -> Non
     assert (message.content, message.reasoning) == expected
 
 
-def test_inline_reasoning_is_left_where_a_field_has_it_or_another_role_says_it() -> None:
-    assert parse(answer(content="<think>a</think>b", thought="c")).messages[1] == Message(
-        "assistant", "<think>a</think>b", "c"
-    )
+def test_inline_reasoning_is_left_where_another_role_says_it() -> None:
     user = {"role": "user", "content": "<think>a</think>b"}
     assert parse(chat(user, ANSWER)).messages[0].content == "<think>a</think>b"
 
@@ -244,11 +242,6 @@ def test_answer_may_be_reasoning_alone() -> None:
     [
         ('{"a": 1}', {"a": 1}),
         (' {"a\\\\": 12345678901234567890123}', {"a\\": 12345678901234567890123}),
-        ("[1]", "[1]"),
-        ("", ""),
-        ('{"a": 1', '{"a": 1'),
-        ('{"a": NaN}', '{"a": NaN}'),
-        ('{"a": "\\ud800"}', '{"a": "\\ud800"}'),
     ],
 )
 def test_arguments_as_text(written: str, arguments: object) -> None:
@@ -256,6 +249,22 @@ def test_arguments_as_text(written: str, arguments: object) -> None:
     assert parse(answer(tool_calls=[call])).messages[1].tool_calls == (
         ToolCall("f", arguments, written, "c1"),  # type: ignore[arg-type]
     )
+
+
+@pytest.mark.parametrize("written", ["[1]", "", '{"a": 1', '{"a": NaN}', '{"a": "\\ud800"}'])
+def test_arguments_that_are_no_object_are_refused(written: str) -> None:
+    call = {"id": "c1", "function": {"name": "f", "arguments": written}}
+    with pytest.raises(RecordError, match="is no JSON object") as refusal:
+        parse(answer(tool_calls=[call]))
+    assert refusal.value.reason == "tools"
+
+
+@pytest.mark.parametrize("field", ["thought", "reasoning_content"])
+@pytest.mark.parametrize("content", ["<think>a</think>b", " <think>c</think>"])
+def test_reasoning_given_twice_is_refused(field: str, content: str) -> None:
+    with pytest.raises(RecordError, match="again in the content") as refusal:
+        parse(answer(content=content, **{field: "a"}))
+    assert refusal.value.reason == "conflict"
 
 
 @pytest.mark.parametrize("name", ["train", "trainable", "loss", "weight", "loss_weight"])
@@ -391,6 +400,8 @@ def conversations(draw: st.DrawFn) -> tuple[Message, ...]:
             messages += [Message("tool", draw(WORDS)) for _ in calls]
         last = Message("assistant", draw(WORDS), draw(WORDS) or None, train=draw(st.booleans()))
         # Reasoning has to be told apart from content that has tags of its own.
+        if (last.content or "").lstrip().startswith("<think>"):
+            last = replace(last, content=f"x{last.content}")
         messages.append(replace(last, reasoning="a") if has_tags(last) else last)
     return tuple(messages)
 

@@ -35,6 +35,7 @@ from reasonpack.run.unit import Counts, Job, Receipt, process
 from reasonpack.storage import (
     Place,
     expand_inputs,
+    file_names,
     is_url,
     join,
     public_name,
@@ -215,6 +216,8 @@ def _opened(
         known = read_plan(output)
         with stage("plan"):
             plan = freeze(files, options, context=context, unit_bytes=run.unit_bytes, known=known)
+        if known is not None and not part and not file_names(join(output, "receipts")):
+            known = None  # stopped before its first unit was done: nothing is lost
         if known is None:
             write_plan(output, plan)
         elif differing := differences(known, plan):

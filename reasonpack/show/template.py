@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Iterator, Mapping
+from itertools import groupby
 from typing import Any
 
 from reasonpack.behaviour import Behaviour, Stop
@@ -88,17 +89,19 @@ def shapes(rendering: Rendering) -> list[tuple[str, str]]:
     """Say for each shape of message how it is packed: `packed`, `untrained`, or why refused."""
     question, more = Message("user", "Why?"), Message("user", "And then?")
     bare, reasoned = Message("assistant", "So."), Message("assistant", "So.", "Hmm.")
-    loop = (question, _call("Hmm."), _result())
+    reasons = bool(rendering.behaviour.closer.strip())
+    usual, thought = (reasoned, "Hmm.") if reasons else (bare, None)
+    loop = (question, _call(thought), _result())
     stories: dict[str, tuple[Message, ...]] = {
         "an answer with reasoning": (question, reasoned),
         "an answer without": (question, bare),
         "a later answer with reasoning": (question, reasoned, more, reasoned),
         "a tool call with reasoning": (question, _call("Hmm.")),
         "a tool call without": (question, _call(None)),
-        "a second call": (*loop, _call("Hmm.")),
-        "an answer after the call": (*loop, reasoned),
-        "an answer after an answer": (question, reasoned, reasoned),
-        "a system message": (Message("system", "Be brief."), question, reasoned),
+        "a second call": (*loop, _call(thought)),
+        "an answer after the call": (*loop, usual),
+        "an answer after an answer": (question, usual, usual),
+        "a system message": (Message("system", "Be brief."), question, usual),
     }
     return [(name, _verdict(story, rendering)) for name, story in stories.items()]
 
@@ -154,9 +157,12 @@ def example_lines(context: Context, *, colour: bool) -> Iterator[str]:
     stops = [*segments.start[1:].tolist(), sample.length]
     for start, stop, number in zip(segments.start.tolist(), stops, segments.kind, strict=True):
         kind = Kind(number).label
-        trained = bool((sample.labels[start:stop] != IGNORE).any())
-        text = context.tokenizer.decode(sample.input_ids[start:stop])
-        shown = marked(text, kind, trained=trained, colour=colour)
+        shown = ""
+        for trained, run in groupby(
+            range(start, stop), lambda token: sample.labels[token] != IGNORE
+        ):
+            text = context.tokenizer.decode(sample.input_ids[list(run)])
+            shown += marked(text, kind, trained=trained, colour=colour)
         yield f"  {kind.ljust(5)} {shown.replace(chr(10), '↵')}"
 
 
