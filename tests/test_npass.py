@@ -267,28 +267,35 @@ def real_records(name: str) -> Iterator[Json]:
 @pytest.mark.skipif(not SHARED.is_dir(), reason="no real conversations beside the checkout")
 @pytest.mark.parametrize("name", ["llamafactory_reason_tool_use.jsonl", "nemo_gym_rollouts.jsonl"])
 @pytest.mark.parametrize("layout", ["onepass", "npass"])
-def test_real_conversations_with_qwen3(name: str, layout: Layout) -> None:
+@pytest.mark.parametrize("chat_template", ["Qwen3's own", "trl/qwen3_6", "trl/qwen3_8"])
+def test_real_conversations(name: str, layout: Layout, chat_template: str) -> None:
+    """Over real chats, the real Qwen3 tokenizer, and templates that strip and that keep."""
     import assets
 
     directory = assets.tokenizer_dir("qwen3")
     config = json.loads((directory / "tokenizer_config.json").read_text("utf-8"))
+    own = chat_template == "Qwen3's own"
+    source = config["chat_template"] if own else assets.template(chat_template)
     reference = Tokenizer.from_file(str(directory / "tokenizer.json"))
-    chosen = Options(tokenizer=str(directory), layout=layout)
-    checked = composed = 0
+    chosen = Options(tokenizer=str(directory), layout=layout, chat_template=source)
+    checked = beyond = 0
     for record in real_records(name):
-        found = trained([laid_out(record, chosen)])
+        made = laid_out(record, chosen)
+        if made.npass_tokens > 20_000:  # the oracle looks at every pair of tokens
+            continue
+        found = trained([made])
         try:
             views = oracle.views(
                 record["messages"],
-                config["chat_template"],
+                source,
                 reference,
                 stop="<|im_end|>",
                 tools=record.get("tools"),
             )
         except oracle.PrefixError:
-            composed += 1  # an answer right after another's: Qwen3 rewrites the first then
+            beyond += 1  # the answer does not continue its prompt: the package composes it
             continue
         assert found == oracle.expected_pairs(views)
         checked += 1
-    assert checked >= 50
-    assert composed <= 4
+    assert checked >= 45
+    assert beyond <= 4

@@ -8,6 +8,7 @@ way and mends sizes, hashes and counts after that, so that nothing but the damag
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import itertools
 import json
@@ -16,7 +17,8 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,16 +30,20 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tokenizers import Tokenizer
 
-from reasonpack.errors import RecordError
-from reasonpack.layout import EncodedView, lay_out
+from reasonpack.cli import cli, run
+from reasonpack.errors import RecordError, TokenizerError
+from reasonpack.layout import EncodedView, Sample, lay_out
 from reasonpack.run.content import combined_hash, content_hash
 from reasonpack.run.context import Options
 from reasonpack.run.pack import pack_files
 from reasonpack.verify.check import verify_dataset
-from reasonpack.verify.findings import CODES, Findings
-from reasonpack.verify.paths import row_paths, view_paths
+from reasonpack.verify.findings import CODES, KEPT, Finding, Findings
+from reasonpack.verify.manifest import Manifest, read_dataset
+from reasonpack.verify.paths import fingerprint, row_paths, together, view_paths
 from reasonpack.verify.rows import Row, check_row
+from reasonpack.verify.source import Rebuilt, TokenView, why_rejected
 
 Json = dict[str, Any]
 FIXTURES = Path(__file__).parent.parent / "fixtures"
@@ -180,7 +186,7 @@ def seal(packed: Packed, *, recount: bool = False) -> None:
 
 
 def measured(rows: list[Json]) -> Json:
-    """Count what onepass rows hold, token by token."""
+    """Count what rows hold, token by token; here no two conversations of a shard share an id."""
     kinds: Counter[str] = Counter()
     leaves = trained = 0
     for row in rows:
@@ -190,10 +196,10 @@ def measured(rows: list[Json]) -> Json:
             kinds[["h", "t", "r_in", "r_out"][row["segment_kind"][segment]]] += 1
             trained += row["labels"][token] != -100
             leaves += position + 1 if until[token] == token + 1 else 0
-    samples = sum(len(row["sample_id"]) for row in rows)
+    ids = [id_ for row in rows for id_ in row["sample_id"]]
     return {
-        "packed": samples,
-        "samples": samples,
+        "packed": len(set(ids)),
+        "samples": len(ids),
         "trained_tokens": trained,
         "npass_tokens": leaves,
         "tokens_by_kind": dict(kinds),
@@ -565,7 +571,8 @@ def test_a_null_is_found(tmp_path: Path) -> None:
 
 
 def test_every_code_has_a_damage() -> None:
-    assert sorted(CODES) == sorted({*DAMAGES, *SOURCE_DAMAGES, "RP301", "RP302", "RP303"})
+    elsewhere = {"RP301", "RP302", "RP303"}  # the source is not the dataset's at all
+    assert sorted(CODES) == sorted({*DAMAGES, *SOURCE_DAMAGES, *elsewhere})
 
 
 def test_a_newer_minor_version_may_have_more(packed: Packed) -> None:
@@ -607,22 +614,21 @@ texts = st.lists(tokens, min_size=1, max_size=5)
 conversations = st.lists(st.tuples(texts, texts), min_size=1, max_size=4)
 
 
-def columns(views: list[tuple[list[int], list[int]]], copies: int) -> Json:
-    """Lay out views, and put copies of the sample in one row."""
-    encoded = [
-        EncodedView(
-            np.array(prompt + completion, np.int32),
-            len(prompt),
-            np.array([0] * len(prompt) + [3] * len(completion), np.uint8),
-            np.full(len(prompt + completion), number, np.int32),
-        )
-        for number, (prompt, completion) in enumerate(views)
-    ]
-    (sample,) = lay_out("", encoded).samples
-    segments = sample.segments
+def encoded(prompt: list[int], completion: list[int]) -> EncodedView:
+    return EncodedView(
+        np.array(prompt + completion, np.int32),
+        len(prompt),
+        np.array([0] * len(prompt) + [3] * len(completion), np.uint8),
+        np.ones(len(prompt + completion), np.int32),
+    )
+
+
+def table_of(samples: list[Sample]) -> Json:
+    """Put samples into a row."""
     row: Json = {name: [] for name in Row.__slots__}
-    for number in range(copies):
-        start = number * sample.length
+    start = 0
+    for sample in samples:
+        segments = sample.segments
         row["input_ids"] += sample.input_ids.tolist()
         row["position_ids"] += sample.position_ids.tolist()
         row["labels"] += sample.labels.tolist()
@@ -631,8 +637,14 @@ def columns(views: list[tuple[list[int], list[int]]], copies: int) -> Json:
         row["segment_kind"] += segments.kind.tolist()
         row["segment_message"] += segments.message.tolist()
         row["sample_start"].append(start)
-        row["sample_id"].append(f"copy {number}")
-    return {**row, "length": copies * sample.length}
+        row["sample_id"].append("")
+        start += sample.length
+    return {**row, "length": start}
+
+
+def columns(views: list[tuple[list[int], list[int]]], copies: int) -> Json:
+    """Lay out views, and put copies of the sample in one row."""
+    return table_of([*lay_out("", [encoded(*view) for view in views]).samples] * copies)
 
 
 def as_row(table: Json) -> Row:
@@ -767,15 +779,16 @@ def reject(change: Change) -> Damage:
     return damage
 
 
-def drop_sample(packed: Packed) -> Json:
-    """Drop the last sample of the second shard's last row, which has several."""
+def drop_sample(packed: Packed, *, conversation: bool = True) -> None:
+    """Drop the last sample of a row of the second shard: a whole conversation, or one leaf."""
     table = read(packed.shards[1])
     rows = table.to_pylist()
-    row = rows[-1]
+    times = Counter(id_ for row in rows for id_ in row["sample_id"])
+    row = next(row for row in rows if (times[row["sample_id"][-1]] == 1) == conversation)
     assert len(row["sample_id"]) > 1
     start = row["sample_start"].pop()
     first = row["segment_start"].index(start)
-    dropped = {"id": row["sample_id"].pop()}
+    row["sample_id"].pop()
     for name in ("input_ids", "position_ids", "labels"):
         del row[name][start:]
     for name in ("segment_start", "segment_visible_until", "segment_kind", "segment_message"):
@@ -783,7 +796,6 @@ def drop_sample(packed: Packed) -> Json:
     row["length"] = start
     write(packed.shards[1], pa.Table.from_pylist(rows, schema=table.schema))
     seal(packed, recount=True)
-    return dropped
 
 
 def forget(record: Json) -> None:
@@ -792,7 +804,7 @@ def forget(record: Json) -> None:
 
 
 def reply(record: Json) -> None:
-    record["messages"][1]["content"] += " Indeed."
+    record["messages"][-1]["content"] += " Indeed."
 
 
 SOURCE_DAMAGES: dict[str, list[Damage]] = {
@@ -856,6 +868,389 @@ def test_one_damage_one_code_against(packed: Packed, code: str, damage: Damage) 
 def test_a_reject_of_another_line_leaves_two_without_a_match(packed: Packed) -> None:
     reject(lambda line: line.update(where=line["where"] + "9"))(packed)
     assert packed.compare().counts == {"RP304": 1, "RP306": 1}
+
+
+@pytest.mark.parametrize(
+    ("code", "damage"),
+    [
+        pytest.param("RP309", edit(swap), id="swapped"),
+        pytest.param("RP309", edit(lambda row: add(row["input_ids"], context(row))), id="other"),
+        pytest.param("RP309", rerecord(0, 1, reply), id="source changed"),
+        pytest.param("RP309", partial(drop_sample, conversation=False), id="leaf dropped"),
+        pytest.param("RP310", edit(untrain, recount=True), id="not trained"),
+        pytest.param("RP310", edit(own("labels", context), recount=True), id="trained"),
+        pytest.param("RP304", resource(1, lambda lines: lines.append(lines[0])), id="twice"),
+        pytest.param("RP305", resource(1, lambda lines: lines.pop(0)), id="record gone"),
+    ],
+)
+def test_npass_is_compared_by_conversation(packed_npass: Packed, code: str, damage: Damage) -> None:
+    damage(packed_npass)
+    assert packed_npass.verify().total == 0
+    findings = packed_npass.compare()
+    assert set(findings.counts) == {code}, [str(finding) for finding in findings.listed]
+
+
+def test_an_unread_shard_is_one_violation(packed: Packed) -> None:
+    remove(SHARD)(packed)
+    findings = packed.compare()
+    assert findings.counts == {"RP004": 1}
+    assert findings.warnings == ["A shard could not be read, so its records were not looked for."]
+
+
+# --- what the source is --------------------------------------------------------------------------
+
+
+def test_another_tokenizer_or_template_is_refused(packed: Packed, tmp_path: Path) -> None:
+    moved = Path(shutil.copytree(TOKENIZER, tmp_path / "moved"))
+    assert packed.compare(tokenizer=str(moved)).total == 0
+    template = moved / "chat_template.jinja"
+    template.write_text(template.read_text() + "{# #}")
+    assert packed.compare(tokenizer=str(moved)).counts == {"RP302": 1}
+    shutil.copy(TOKENIZER / template.name, template)
+    with (moved / "tokenizer.json").open("a") as file:
+        file.write("\n")
+    assert packed.compare(tokenizer=str(moved)).counts == {"RP301": 1}
+
+
+def test_a_tokenizer_that_is_gone_can_be_named(packed: Packed) -> None:
+    gone = rejson(
+        "manifest.json", lambda manifest: manifest["options"].update(tokenizer="no/such/place")
+    )
+    gone(packed)
+    with pytest.raises(TokenizerError, match="pass --tokenizer"):
+        packed.compare()
+    assert packed.compare(tokenizer=str(TOKENIZER)).total == 0
+
+
+def test_another_number_of_inputs_is_refused(packed: Packed) -> None:
+    assert Packed(packed.directory, packed.inputs[:1]).compare().counts == {"RP303": 1}
+
+
+def test_names_of_moved_inputs_are_those_of_then(tmp_path: Path) -> None:
+    """Records without an id are named after file and line."""
+    lines = [
+        json.dumps({**json.loads(chats()[id_]), "id": None}).encode() for id_ in FIRST + SECOND
+    ]
+    here, there = tmp_path / "here", tmp_path / "there"
+    here.mkdir()
+    there.mkdir()
+    made = pack(here, {"a.jsonl": lines[:3], "b.jsonl": lines[3:]})
+    assert made.compare().total == 0
+    moved = Packed(made.directory, [Path(shutil.move(path, there)) for path in made.inputs])
+    assert moved.compare().total == 0
+    resource(1, lambda lines: lines.reverse())(moved)
+    assert moved.compare().counts == {"RP309": 2}, "the one in the middle is where it was"
+
+
+def test_a_changed_input_is_a_warning_if_its_records_are_the_same(packed: Packed) -> None:
+    resource(0, lambda lines: lines.insert(2, b"   "))(packed)
+    findings = packed.compare()
+    assert (findings.total, len(findings.warnings)) == (0, 1)
+    assert "not the bytes that were packed" in findings.warnings[0]
+
+
+@pytest.mark.parametrize("kind", ["gzip", "parquet"])
+def test_inputs_of_every_kind(tmp_path: Path, kind: str) -> None:
+    table = [{"id": id_, **plain(json.loads(chats()[id_]))} for id_ in ("small-talk", "root-two")]
+    path = tmp_path / ("a.jsonl.gz" if kind == "gzip" else "a.parquet")
+
+    def store() -> None:
+        if kind == "gzip":
+            path.write_bytes(
+                gzip.compress("".join(json.dumps(row) + "\n" for row in table).encode())
+            )
+        else:
+            pq.write_table(pa.Table.from_pylist(table), path)
+
+    store()
+    pack_files([str(path)], tmp_path / "packed", Options(tokenizer=str(TOKENIZER)))
+    packed = Packed(tmp_path / "packed", [path])
+    assert packed.compare().total == 0
+    reply(table[1])
+    store()
+    assert packed.compare().counts == {"RP309": 1}
+
+
+def plain(record: Json) -> Json:
+    """Keep what every message has."""
+    names = ("role", "content")
+    return {"messages": [{name: each[name] for name in names} for each in record["messages"]]}
+
+
+@pytest.mark.parametrize("layout", ["onepass", "npass"])
+def test_ids_that_occur_several_times(tmp_path: Path, layout: str) -> None:
+    known = [json.loads(chats()[id_]) for id_ in ("root-two", "small-talk", "tartib-alaryaf")]
+    same = [json.dumps({**record, "id": "same"}).encode() for record in [*known, known[0]]]
+    packed = pack(tmp_path, {"a.jsonl": same, "b.jsonl": same[:2]}, layout=layout)
+    assert packed.compare().total == 0
+    resource(0, lambda lines: lines.reverse())(packed)
+    assert packed.compare().total == 0, "which of them is first does not matter"
+    rerecord(0, 1, reply)(packed)
+    assert packed.compare().counts == {"RP309": 1}
+    resource(0, lambda lines: lines.pop(1))(packed)
+    assert packed.compare().counts == {"RP305" if layout == "onepass" else "RP309": 1}
+
+
+# --- a sample of the conversations ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize("layout", ["onepass", "npass"])
+@pytest.mark.parametrize("number", [1, 2, 5])
+def test_a_sample_compares_so_many(
+    good: Packed, good_npass: Packed, tmp_path: Path, layout: str, number: int
+) -> None:
+    packed = copied(good if layout == "onepass" else good_npass, tmp_path)
+    findings = packed.compare(sample=number)
+    assert (findings.total, findings.checked["conversations"]) == (0, number)
+    assert (findings.checked["records"], findings.checked["rejects"]) == (7, 1)
+    for at, lines in ((0, (1, 2, 3)), (1, (0, 1, 2))):
+        for line in lines:
+            rerecord(at, line, reply)(packed)
+    found = packed.compare(sample=number)
+    assert found.counts == {"RP309": number}
+    assert {finding.sample for finding in found.listed} == {
+        finding.sample for finding in packed.compare(sample=number).listed
+    }
+    assert packed.compare(sample=70).counts == {"RP309": 6}
+
+
+def test_a_sample_still_looks_for_every_record(packed: Packed) -> None:
+    resource(1, lambda lines: lines.append(chats()["ab-test"]))(packed)
+    resource(0, lambda lines: lines.pop())(packed)
+    assert packed.compare(sample=1).counts == {"RP304": 1, "RP305": 1}
+
+
+# --- rejects -------------------------------------------------------------------------------------
+
+
+def test_rejects_have_the_reason_that_they_give(tmp_path: Path) -> None:
+    packed = pack_two(tmp_path, max_length=700, max_position=600, overlong="skip")
+    counts = packed.json("manifest.json")["counts"]
+    assert counts["rejects"]["overlong"] >= 2
+    assert counts["packed"] >= 1
+    assert packed.compare().total == 0
+
+
+def test_a_reject_that_could_be_packed(packed: Packed) -> None:
+    line = chats()["ab-test"]
+    resource(0, lambda lines: lines.__setitem__(0, line))(packed)
+    reject(lambda rejected: rejected.update(record=line.decode()))(packed)
+    (finding,) = packed.compare().listed
+    assert (finding.code, finding.file.rpartition(":")[2]) == ("RP307", "1")
+    assert finding.what.endswith("expected it packed")
+
+
+@given(views=conversations, limit=st.integers(2, 12), position=st.integers(2, 8))
+@pytest.mark.parametrize("layout", ["onepass", "npass"])
+def test_a_conversation_is_refused_for_the_same_reason_and_fits_what_it_becomes(
+    good: Packed,
+    layout: Any,
+    views: list[tuple[list[int], list[int]]],
+    limit: int,
+    position: int,
+) -> None:
+    rebuilt = Rebuilt(tuple(token_view(*view) for view in views))
+    manifest = manifest_with(good, layout=layout, max_length=limit, max_position=position)
+    reason = ""
+    try:
+        laid_out = lay_out("", [encoded(*view) for view in views], layout=layout)
+        if laid_out.longest_view > position or max(s.length for s in laid_out.samples) > limit:
+            reason = "overlong"
+    except RecordError as error:
+        reason = error.reason
+    assert why_rejected(rebuilt, manifest) == reason
+    if reason != "layout":
+        prints = []
+        for sample in laid_out.samples:
+            paths = check_row(as_row(table_of([sample])))[1]
+            assert paths is not None
+            prints.append(fingerprint(paths.seen[paths.leaf], paths.predicted[paths.trained]))
+        assert together(*prints) == rebuilt.fingerprint()
+
+
+def manifest_with(good: Packed, *, layout: Any, max_length: int, max_position: int) -> Manifest:
+    dataset = read_dataset(good.directory, Findings())
+    assert dataset is not None
+    options = replace(dataset.manifest.options, layout=layout, max_length=max_length)
+    return replace(dataset.manifest, layout=layout, options=options, max_position=max_position)
+
+
+def token_view(prompt: list[int], completion: list[int]) -> TokenView:
+    ids = np.array(prompt + completion, np.int32)
+    return TokenView(1, ids, len(prompt), view_paths(ids, len(prompt)))
+
+
+@given(views=conversations, others=conversations)
+def test_fingerprints_are_equal_if_and_only_if_leaves_and_pairs_are(
+    views: list[tuple[list[int], list[int]]], others: list[tuple[list[int], list[int]]]
+) -> None:
+    def facts(each: list[tuple[list[int], list[int]]]) -> tuple[set[Any], set[Any]]:
+        nodes = {(*p, *c)[:n] for p, c in each for n in range(1, len(p) + len(c) + 1)}
+        leaves = {node for node in nodes if all(other[:-1] != node for other in nodes)}
+        pairs = {(*p, *c)[:n] for p, c in each for n in range(len(p) + 1, len(p) + len(c) + 1)}
+        return leaves, pairs
+
+    one, two = (Rebuilt(tuple(token_view(*v) for v in each)) for each in (views, others))
+    (leaves, pairs), (other_leaves, other_pairs) = facts(views), facts(others)
+    assert (one.fingerprint()[:2] == two.fingerprint()[:2]) == (leaves == other_leaves)
+    assert (one.fingerprint()[2:] == two.fingerprint()[2:]) == (pairs == other_pairs)
+
+
+# --- the first difference ------------------------------------------------------------------------
+
+
+def decoded(ids: list[int]) -> str:
+    tokenizer = Tokenizer.from_file(str(TOKENIZER / "tokenizer.json"))
+    return str(tokenizer.decode(ids, skip_special_tokens=False))
+
+
+def shown(token: int) -> str:
+    """Write a token as a finding does."""
+    return f"{decoded([token])!r} ({token})"
+
+
+def first_difference(one: list[int], two: list[int]) -> int:
+    return next(at for at, (a, b) in enumerate(zip(one, two, strict=True)) if a != b)
+
+
+def test_two_swapped_tokens_are_shown(packed: Packed) -> None:
+    before = read(packed.shards[0]).to_pylist()[0]
+    edit(swap)(packed)
+    after = read(packed.shards[0]).to_pylist()[0]
+    at = first_difference(before["labels"], after["labels"])
+    (finding,) = packed.compare().listed
+    sample = int(np.searchsorted(before["sample_start"], at, "right")) - 1
+    segment = int(np.searchsorted(before["segment_start"], at, "right")) - 1
+    assert finding == Finding(
+        "RP309",
+        SHARD,
+        finding.what,
+        row=0,
+        sample=before["sample_id"][sample],
+        message=before["segment_message"][segment],
+        token=at,
+    )
+    assert (
+        f": {shown(after['input_ids'][at])}, expected {shown(before['input_ids'][at])}"
+        in finding.what
+    )
+    assert f"at position {before['position_ids'][at]}" in finding.what
+    assert repr(decoded(before["input_ids"][at - 3 : at]))[1:-1] in finding.what
+
+
+def test_a_source_that_says_more_is_shown(packed: Packed) -> None:
+    rerecord(0, 1, reply)(packed)
+    (finding,) = packed.compare().listed
+    stop, more = finding.what.split(", expected ")
+    assert "<|im_end|>" in stop
+    assert more.startswith("' Ind")
+    assert finding.sample == FIRST[0]
+
+
+def test_a_source_that_says_another_turn_is_shown(packed: Packed) -> None:
+    """All tokens of the sample are in a view, but not the other way round."""
+
+    def go_on(record: Json) -> None:
+        record["messages"] += [
+            {"role": "user", "content": "And then?"},
+            {"role": "assistant", "content": "Then it ends.", "reasoning_content": "Be short."},
+        ]
+
+    rerecord(1, 2, go_on)(packed)
+    (finding,) = packed.compare().listed
+    assert (finding.code, finding.sample) == ("RP309", SECOND[2])
+    assert "expected" in finding.what
+
+
+@pytest.mark.parametrize(
+    ("damage", "what"),
+    [
+        (edit(untrain, recount=True), "is not trained, expected it trained"),
+        (edit(own("labels", context), recount=True), "is trained, expected it not trained"),
+    ],
+)
+def test_a_wrong_label_is_shown(packed: Packed, damage: Damage, what: str) -> None:
+    before = read(packed.shards[0]).to_pylist()[0]["labels"]
+    damage(packed)
+    after = read(packed.shards[0]).to_pylist()[0]
+    at = first_difference(before, after["labels"])
+    (finding,) = packed.compare().listed
+    assert (finding.token, finding.what) == (at, f"{shown(after['input_ids'][at])} {what}")
+
+
+# --- the command ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def command(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, str, str]]:
+    def call(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["reasonpack", "verify", *map(str, arguments)])
+        status = run(cli)
+        return status, *capsys.readouterr()
+
+    return call
+
+
+Command = Callable[..., tuple[int, str, str]]
+
+
+def test_the_command_says_what_was_proved(good: Packed, command: Command) -> None:
+    status, out, err = command(good.directory)
+    assert (status, out, err.count("\n")) == (0, "", 1)
+    assert ": sound: " in err
+    status, out, err = command(good.directory, "--against", *good.inputs)
+    assert (status, out, err.count("\n")) == (0, "", 1)
+    assert "6 conversations rebuilt" in err
+    assert "7 records of the input, of which 6 packed and 1 rejected" in err
+    status, _, err = command(good.directory, "--against", *good.inputs, "--sample", 2)
+    assert status == 0
+    assert "2 conversations rebuilt" in err
+
+
+def test_the_command_prints_the_first_violations(packed: Packed, command: Command) -> None:
+    table = read(packed.shards[0])
+    rows = [tiny(-100, -100, 7, -100, 8) for _ in range(150)]
+    write(packed.shards[0], pa.Table.from_pylist(rows, schema=table.schema))
+    seal(packed)
+    status, out, err = command(packed.directory)
+    assert status == 1
+    assert len(out.splitlines()) == 20
+    print(out)
+    assert all(line.startswith(f"RP209 {SHARD}: row ") for line in out.splitlines())
+    assert "violations: 150 (RP209 150); the first 20 are shown" in err
+    status, out, _ = command(packed.directory, "--json")
+    value = json.loads(out)
+    assert (status, value["ok"], value["total"], value["counts"]) == (1, False, 150, {"RP209": 150})
+    assert len(value["violations"]) == KEPT
+    assert value["violations"][3]["row"] == 3
+
+
+def test_the_command_steers_no_terminal(tmp_path: Path, command: Command) -> None:
+    record = {**json.loads(chats()["small-talk"]), "id": "\x1b[31m\nRP001 forged"}
+    record["messages"][0]["content"] = "\x1b]0;title\x07 ?"
+    packed = pack(tmp_path, {"a.jsonl": [json.dumps(record).encode()]})
+    edit(lambda row: add(row["input_ids"], trained(row) - 2 - 8))(packed)
+    status, out, err = command(packed.directory, "--against", *packed.inputs)
+    assert status == 1
+    assert "\x1b" not in out + err
+    assert len(out.splitlines()) == 1
+    assert "RP001 forged" in out
+
+
+@pytest.mark.parametrize("arguments", [["--sample", "3"], ["--tokenizer", "x"], ["a.jsonl"]])
+def test_usage(good: Packed, command: Command, arguments: list[str]) -> None:
+    status, _, err = command(good.directory, *arguments)
+    assert status == 2
+    assert "--against" in err
+
+
+def test_help_lists_every_code(command: Command) -> None:
+    status, out, _ = command("--help")
+    assert status == 0
+    lines = [line.strip() for line in out.splitlines()]
+    assert all(f"{code}  {meaning}" in lines for code, meaning in CODES.items())
 
 
 def test_verifying_needs_nothing_that_lays_out() -> None:

@@ -128,7 +128,8 @@ def _choose(dataset: Dataset, count: int | None) -> set[str] | None:
     if count is None or count >= total:
         return None
     random_ = random.Random(0)  # noqa: S311 (to spread, not to hide)
-    places = {int((number + random_.random()) * total / count) for number in range(count)}
+    bounds = [number * total // count for number in range(count + 1)]
+    places = {random_.randrange(*stretch) for stretch in itertools.pairwise(bounds)}
     chosen: set[str] = set()
     due = 0
     for place, id_ in enumerate(_ids(dataset)):
