@@ -28,7 +28,7 @@ import pyarrow as pa
 import pyarrow.ipc
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
@@ -135,6 +135,14 @@ def packed(good: Packed, tmp_path: Path) -> Packed:
 @pytest.fixture
 def packed_npass(good_npass: Packed, tmp_path: Path) -> Packed:
     return copied(good_npass, tmp_path)
+
+
+@pytest.fixture(params=["onepass", "npass"])
+def either(
+    good: Packed, good_npass: Packed, tmp_path: Path, request: pytest.FixtureRequest
+) -> Packed:
+    """A copy in each of the two layouts."""
+    return copied(good if request.param == "onepass" else good_npass, tmp_path)
 
 
 # --- changing one thing --------------------------------------------------------------------------
@@ -316,6 +324,20 @@ def trained(row: Json) -> int:
 
 def untrain(row: Json) -> None:
     row["labels"][trained(row)] = -100
+
+
+def train_twice(row: Json) -> None:
+    """Train a token in an npass sample that another sample of its conversation trains too."""
+    bounds = itertools.pairwise([*row["sample_start"], row["length"]])
+    paths: list[tuple[int, int]] = []
+    for id_, (start, stop) in zip(row["sample_id"], bounds, strict=True):
+        path = hash(id_)
+        for token in range(start, stop):
+            path = hash((path, row["input_ids"][token]))
+            paths.append((token, path))
+    known = {path for token, path in paths if row["labels"][token] != -100}
+    at = next(token for token, path in paths if row["labels"][token] == -100 and path in known)
+    row["labels"][at] = row["input_ids"][at]
 
 
 def swap(row: Json) -> None:
@@ -570,6 +592,20 @@ def test_a_null_is_found(tmp_path: Path) -> None:
     assert set(packed.verify().counts) == {"RP103"}
 
 
+def test_offsets_out_of_bounds_are_found(tmp_path: Path) -> None:
+    """Reading the values of such a batch would end the process."""
+    packed = pack_two(tmp_path, format="arrow", compression=None)
+    path = packed.shards[0]
+    column = read(path).column("segment_start").combine_chunks()
+    offsets = np.asarray(column.offsets, np.int32).tobytes()
+    data = bytearray(path.read_bytes())
+    at = data.index(offsets, data.index(np.asarray(column.values, np.int32).tobytes()) - 200)
+    data[at + len(offsets) - 1] = 0x70
+    path.write_bytes(data)
+    reshard(lambda shard: shard.update(sha256=hashlib.sha256(data).hexdigest()))(packed)
+    assert set(packed.verify().counts) == {"RP008"}
+
+
 def test_every_code_has_a_damage() -> None:
     elsewhere = {"RP301", "RP302", "RP303"}  # the source is not the dataset's at all
     assert sorted(CODES) == sorted({*DAMAGES, *SOURCE_DAMAGES, *elsewhere})
@@ -731,7 +767,6 @@ def test_a_trained_path_is_what_the_token_before_sees() -> None:
         ids,
         positions,
         segments=(np.array([0, 1, 3]), np.array([1, 3, 4]), np.array([4, 3, 4])),
-        sample_start=np.array([0]),
         trained=np.array([False, False, True, True]),
     )
     assert np.array_equal(paths.seen[3], view_paths(np.array([5, 8]), 1).seen[-1])
@@ -866,10 +901,19 @@ def test_one_damage_one_code_against(packed: Packed, code: str, damage: Damage) 
     assert packed.verify().total == 0, "the dataset by itself is sound"
     findings = packed.compare()
     assert findings.counts == {code: 1}, [str(finding) for finding in findings.listed]
+    if code in {"RP305", "RP308", "RP309", "RP310"}:
+        (finding,) = findings.listed
+        assert finding.row is not None
+        assert finding.sample in {*FIRST, *SECOND}
 
 
 def test_a_reject_of_another_line_leaves_two_without_a_match(packed: Packed) -> None:
     reject(lambda line: line.update(where=line["where"] + "9"))(packed)
+    assert packed.compare().counts == {"RP304": 1, "RP306": 1}
+
+
+def test_a_reject_of_other_text_leaves_two_without_a_match(packed: Packed) -> None:
+    reject(lambda line: line.update(record="{}"))(packed)
     assert packed.compare().counts == {"RP304": 1, "RP306": 1}
 
 
@@ -891,6 +935,53 @@ def test_npass_is_compared_by_conversation(packed_npass: Packed, code: str, dama
     assert packed_npass.verify().total == 0
     findings = packed_npass.compare()
     assert set(findings.counts) == {code}, [str(finding) for finding in findings.listed]
+
+
+def test_a_token_of_two_leaves_is_trained_in_one(tmp_path: Path) -> None:
+    """Both leaves go through the first answer, which had no reasoning."""
+    messages = [
+        {"role": "user", "content": "One?"},
+        {"role": "assistant", "content": "It is one."},
+        {"role": "user", "content": "Two?"},
+        {"role": "assistant", "content": "It is two.", "reasoning_content": "Count."},
+        {"role": "user", "content": "Three?"},
+        {"role": "assistant", "content": "It is three."},
+    ]
+    line = json.dumps({"id": "count", "messages": messages}).encode()
+    template = str(FIXTURES / "templates" / "tool_loop.jinja")
+    packed = pack(tmp_path, {"a.jsonl": [line]}, layout="npass", chat_template=template)
+    assert packed.compare().total == 0
+    edit(train_twice, recount=True)(packed)
+    assert packed.verify().total == 0
+    (finding,) = packed.compare().listed
+    assert finding.code == "RP310"
+    assert finding.what.endswith("is trained, expected it trained once")
+
+
+@pytest.mark.parametrize(
+    ("code", "damage"),
+    [
+        ("RP209", edit(lambda row: add(row["labels"], trained(row)))),
+        ("RP213", edit(lambda row: row["input_ids"].__setitem__(context(row), -1))),
+    ],
+)
+def test_a_faulty_row_is_not_compared_as_well(either: Packed, code: str, damage: Damage) -> None:
+    damage(either)
+    assert either.compare().counts == {code: 1}
+
+
+@pytest.mark.parametrize(
+    ("code", "damage"), [("RP309", edit(swap)), ("RP310", edit(untrain, recount=True))]
+)
+def test_what_is_not_described_has_its_code_too(
+    either: Packed, monkeypatch: pytest.MonkeyPatch, code: str, damage: Damage
+) -> None:
+    damage(either)
+    described = either.compare()
+    monkeypatch.setattr("reasonpack.verify.against.KEPT", 0)
+    bare = either.compare()
+    assert described.counts == bare.counts == {code: 1}
+    assert described.listed[0].sample == bare.listed[0].sample
 
 
 def test_an_unread_shard_is_one_violation(packed: Packed) -> None:
@@ -939,6 +1030,7 @@ def test_names_of_moved_inputs_are_those_of_then(tmp_path: Path) -> None:
     there.mkdir()
     made = pack(here, {"a.jsonl": lines[:3], "b.jsonl": lines[3:]})
     assert made.compare().total == 0
+    assert Packed(made.directory, made.inputs[::-1]).compare().total == 0
     moved = Packed(made.directory, [Path(shutil.move(path, there)) for path in made.inputs])
     assert moved.compare().total == 0
     resource(1, lambda lines: lines.reverse())(moved)
@@ -955,6 +1047,7 @@ def test_a_changed_input_is_a_warning_if_its_records_are_the_same(packed: Packed
 @pytest.mark.parametrize("kind", ["gzip", "parquet"])
 def test_inputs_of_every_kind(tmp_path: Path, kind: str) -> None:
     table = [{"id": id_, **plain(json.loads(chats()[id_]))} for id_ in ("small-talk", "root-two")]
+    table.append(json.loads(BROKEN))
     path = tmp_path / ("a.jsonl.gz" if kind == "gzip" else "a.parquet")
 
     def store() -> None:
@@ -966,9 +1059,11 @@ def test_inputs_of_every_kind(tmp_path: Path, kind: str) -> None:
             pq.write_table(pa.Table.from_pylist(table), path)
 
     store()
-    pack_files([str(path)], tmp_path / "packed", Options(tokenizer=str(TOKENIZER)))
+    options = Options(tokenizer=str(TOKENIZER), on_error="skip")
+    pack_files([str(path)], tmp_path / "packed", options)
     packed = Packed(tmp_path / "packed", [path])
-    assert packed.compare().total == 0
+    findings = packed.compare()
+    assert (findings.total, findings.checked["rejects"]) == (0, 1)
     reply(table[1])
     store()
     assert packed.compare().counts == {"RP309": 1}
@@ -997,24 +1092,20 @@ def test_ids_that_occur_several_times(tmp_path: Path, layout: str) -> None:
 # --- a sample of the conversations ---------------------------------------------------------------
 
 
-@pytest.mark.parametrize("layout", ["onepass", "npass"])
 @pytest.mark.parametrize("number", [1, 2, 5])
-def test_a_sample_compares_so_many(
-    good: Packed, good_npass: Packed, tmp_path: Path, layout: str, number: int
-) -> None:
-    packed = copied(good if layout == "onepass" else good_npass, tmp_path)
-    findings = packed.compare(sample=number)
+def test_a_sample_compares_so_many(either: Packed, number: int) -> None:
+    findings = either.compare(sample=number)
     assert (findings.total, findings.checked["conversations"]) == (0, number)
     assert (findings.checked["records"], findings.checked["rejects"]) == (7, 1)
     for at, lines in ((0, (1, 2, 3)), (1, (0, 1, 2))):
         for line in lines:
-            rerecord(at, line, reply)(packed)
-    found = packed.compare(sample=number)
+            rerecord(at, line, reply)(either)
+    found = either.compare(sample=number)
     assert found.counts == {"RP309": number}
     assert {finding.sample for finding in found.listed} == {
-        finding.sample for finding in packed.compare(sample=number).listed
+        finding.sample for finding in either.compare(sample=number).listed
     }
-    assert packed.compare(sample=70).counts == {"RP309": 6}
+    assert either.compare(sample=70).counts == {"RP309": 6}
 
 
 def test_a_sample_still_looks_for_every_record(packed: Packed) -> None:
@@ -1084,6 +1175,7 @@ def token_view(prompt: list[int], completion: list[int]) -> TokenView:
 
 
 @given(views=conversations, others=conversations)
+@example(views=[([0], [1, 2]), ([0], [3, 0])], others=[([0], [1, 0]), ([0], [3, 2])])
 def test_fingerprints_are_equal_if_and_only_if_leaves_and_pairs_are(
     views: list[tuple[list[int], list[int]]], others: list[tuple[list[int], list[int]]]
 ) -> None:
@@ -1139,6 +1231,17 @@ def test_two_swapped_tokens_are_shown(packed: Packed) -> None:
     )
     assert f"at position {before['position_ids'][at]}" in finding.what
     assert repr(decoded(before["input_ids"][at - 3 : at]))[1:-1] in finding.what
+
+
+def test_where_branches_part_only_the_missing_one_is_expected(packed: Packed) -> None:
+    before = read(packed.shards[0]).to_pylist()[0]
+    at = branch(before)
+    edit(lambda row: add(row["input_ids"], at))(packed)
+    (finding,) = packed.compare().listed
+    wanted = f"expected {shown(before['input_ids'][at])} as in the view of message "
+    assert finding.token == at
+    assert wanted in finding.what
+    assert " or " not in finding.what.partition(wanted)[2]
 
 
 def test_a_source_that_says_more_is_shown(packed: Packed) -> None:
@@ -1255,19 +1358,19 @@ def test_help_lists_every_code(command: Command) -> None:
     assert all(f"{code}  {meaning}" in lines for code, meaning in CODES.items())
 
 
-def test_verifying_needs_nothing_that_lays_out() -> None:
+def test_verifying_needs_nothing_that_lays_out(good: Packed) -> None:
     """In a process of its own, so that no other test has imported it."""
     code = (
-        "import sys, reasonpack.verify.check, reasonpack.verify.against, reasonpack.cli.verify;"
-        "made = {'layout', 'encoding', 'packing'};"
+        "import sys, reasonpack.cli.verify, reasonpack.verify.check as check;"
+        "assert check.verify_dataset(sys.argv[1], sys.argv[2:]).total == 0;"
+        "made = {'layout', 'encoding', 'packing', 'shard', 'run.unit', 'run.pack'};"
         "sys.exit(','.join(m for m in sys.modules if m.removeprefix('reasonpack.') in made) or 0)"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code],
+        [sys.executable, "-c", code, str(good.directory), *map(str, good.inputs)],
         capture_output=True,
         text=True,
         check=False,
         cwd=FIXTURES.parent,
     )
-    assert done.stderr.strip() == ""
-    assert done.returncode == 0
+    assert (done.returncode, done.stderr) == (0, "")

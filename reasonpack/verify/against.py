@@ -62,6 +62,15 @@ _One = TypeVar("_One", _Packed, _Read)
 
 
 @dataclass(frozen=True, slots=True)
+class _Different:
+    """Samples and records of one id that are not each other's; at least one of both."""
+
+    id: str
+    packed: list[_Packed]
+    read: list[_Read]
+
+
+@dataclass(frozen=True, slots=True)
 class _Reject:
     reason: str
     digest: bytes
@@ -329,57 +338,57 @@ def _check_counts(join: _Join, dataset: Dataset, findings: Findings) -> None:
             findings.add(Finding("RP311", "manifest.json", what))
 
 
-def _differing(join: _Join, layout: str) -> list[tuple[list[_Packed], list[_Read]]]:
+def _differing(join: _Join, layout: str) -> list[_Different]:
     """Take out samples and records of one id that differ: in pairs, or in npass all together."""
-    differ: list[tuple[list[_Packed], list[_Read]]] = []
+    differing: list[_Different] = []
     for id_ in [id_ for id_ in join.packed if id_ in join.read]:
         packed, read = join.packed.pop(id_), join.read.pop(id_)
         if layout == "npass":
-            differ.append((packed, read))
+            differing.append(_Different(id_, packed, read))
             continue
         pairs = min(len(packed), len(read))
-        differ += [([packed[at]], [read[at]]) for at in range(pairs)]
+        differing += [_Different(id_, [packed[at]], [read[at]]) for at in range(pairs)]
         join.packed[id_], join.read[id_] = packed[pairs:], read[pairs:]
-    return sorted(differ, key=lambda pair: (pair[0][0].row, pair[0][0].number))
+    return sorted(differing, key=lambda each: (each.packed[0].row, each.packed[0].number))
 
 
 def _report_differences(
-    differ: list[tuple[list[_Packed], list[_Read]]],
-    dataset: Dataset,
-    source: Source,
-    findings: Findings,
+    differing: list[_Different], dataset: Dataset, source: Source, findings: Findings
 ) -> None:
     """Report samples and records that differ; the first are read again and explained."""
-    shown = differ[: max(0, KEPT - len(findings.listed))]
-    wanted = {record.where for _, read in shown for record in read}
+    shown = differing[: max(0, KEPT - len(findings.listed))]
+    wanted = {record.where for each in shown for record in each.read}
     again = {record.where: record for record in records(source) if record.where in wanted}
-    rows = _read_again(dataset, {(each.shard, each.row) for packed, _ in shown for each in packed})
-    for at, (packed, read) in enumerate(differ):
-        finding = _bare_difference(packed, read, dataset)
-        if finding.code != "RP308" and at < len(shown):
-            samples = [Sample(rows[each.row], each.number) for each in packed]
-            rebuilt = [rebuild(source, parse(again[record.where])) for record in read]
-            views = [view for each in rebuilt for view in each.views]
+    rows = _read_again(dataset, {(one.shard, one.row) for each in shown for one in each.packed})
+    for number, each in enumerate(differing):
+        finding = _bare_difference(each, dataset)
+        if finding.code != "RP308" and number < len(shown):
+            samples = [Sample(rows[one.shard, one.row], one.number) for one in each.packed]
+            rebuilt = [rebuild(source, parse(again[record.where])) for record in each.read]
+            views = [view for one in rebuilt for view in one.views]
             finding = explain(samples, views, source.tokenizer)
         findings.add(finding)
 
 
-def _bare_difference(packed: list[_Packed], read: list[_Read], dataset: Dataset) -> Finding:
+def _bare_difference(each: _Different, dataset: Dataset) -> Finding:
     """Say that samples and records differ, without having them at hand."""
-    shard, row = dataset.manifest.shards[packed[0].shard].path, packed[0].row
-    for record in read:
+    shard, row = dataset.manifest.shards[each.packed[0].shard].path, each.packed[0].row
+    for record in each.read:
         if record.print == NO_VIEWS:
             what = f"packed, but the views of {record.where} cannot be built: {record.error}"
-            return Finding("RP308", shard, what, row)
-    have = together(*(each.print for each in packed if each.print is not None))
-    want = together(*(each.print for each in read if each.print is not None))
+            return Finding("RP308", shard, what, row, each.id)
+    have = together(*(one.print for one in each.packed if one.print is not None))
+    want = together(*(one.print for one in each.read if one.print is not None))
     code = "RP310" if have[:2] == want[:2] else "RP309"
-    return Finding(code, shard, f"differs from {', '.join(each.where for each in read)}", row)
+    what = f"differs from {', '.join(record.where for record in each.read)}"
+    return Finding(code, shard, what, row, each.id)
 
 
-def _read_again(dataset: Dataset, wanted: set[tuple[int, int]]) -> dict[int, CheckedRow]:
+def _read_again(
+    dataset: Dataset, wanted: set[tuple[int, int]]
+) -> dict[tuple[int, int], CheckedRow]:
     """Read rows again, given by shard and by number over all shards."""
-    found: dict[int, CheckedRow] = {}
+    found: dict[tuple[int, int], CheckedRow] = {}
     before = 0
     for index, shard in enumerate(dataset.manifest.shards):
         if any(each == index for each, _ in wanted):
@@ -387,6 +396,6 @@ def _read_again(dataset: Dataset, wanted: set[tuple[int, int]]) -> dict[int, Che
             rows = itertools.chain.from_iterable(map(read_rows, groups))
             for number, row in enumerate(rows, before):
                 if (index, number) in wanted:
-                    found[number] = CheckedRow(shard.path, number, row, check_row(row)[1])
+                    found[index, number] = CheckedRow(shard.path, number, row, check_row(row)[1])
         before += shard.rows
     return found

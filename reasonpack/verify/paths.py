@@ -61,7 +61,6 @@ def row_paths(
     positions: Integers,
     *,
     segments: tuple[Integers, Integers, Integers],
-    sample_start: Integers,
     trained: NDArray[np.bool_],
 ) -> Paths:
     """Return the paths of a row of T tokens that is a forest in pre-order.
@@ -70,7 +69,6 @@ def row_paths(
         ids: i32[T].
         positions: i32[T].
         segments: where each starts, stops, and until where it is seen.
-        sample_start: where each sample starts.
         trained: bool[T].
     """
     starts, stops, until = segments
@@ -80,7 +78,6 @@ def row_paths(
     seen = np.cumsum(terms, axis=0) - np.cumsum(gone, axis=0)[: len(ids)]
     before = np.zeros_like(seen)
     before[1:] = seen[:-1]
-    before[sample_start] = 0
     leaf = np.repeat(until, stops - starts) == np.arange(1, len(ids) + 1)
     return Paths(seen, before + terms, trained, leaf)
 

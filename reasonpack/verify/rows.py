@@ -92,7 +92,6 @@ def check_row(row: Row) -> tuple[list[Fault], Paths | None]:
         row.input_ids,
         row.position_ids,
         segments=(row.segment_start, row.segment_stop, row.segment_visible_until),
-        sample_start=row.sample_start,
         trained=row.trained,
     )
     faults += _parent_faults(row)

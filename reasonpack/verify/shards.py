@@ -52,7 +52,7 @@ COLUMNS.insert(3, "length")
 METADATA = ("format_version", "layout", "tokenizer_sha256", "template_sha256")
 GROUP_ROWS, GROUP_TOKENS = 1_000, 1 << 22
 KINDS = ("h", "t", "r_in", "r_out")
-DAMAGE = (pa.ArrowException, OSError, StorageError)
+DAMAGE = (pa.ArrowException, OSError, UnicodeDecodeError, StorageError)
 """What reading a damaged shard may raise."""
 
 
@@ -272,5 +272,6 @@ def _opened(
 
 def _validated(groups: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     for group in groups:
+        # A damaged offset would take whoever looks at the batch out of its memory.
         group.validate(full=True)
         yield group
