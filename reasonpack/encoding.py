@@ -23,7 +23,7 @@ from reasonpack.layout import EncodedView, common_prefix
 from reasonpack.spans import common_length
 from reasonpack.views import View
 
-__all__ = ["Border", "CutView", "Pieces"]
+__all__ = ["Border", "CutView", "Cutter", "Pieces"]
 
 I32 = NDArray[np.int32]
 NO_PART = -1
@@ -73,6 +73,10 @@ class Pieces:
             length of the longest added token. None where that is not known: then no
             view shares pieces with the one before.
 
+    Attributes:
+        cut: gives the pieces of a text.
+        reach: see above.
+
     >>> from reasonpack.spans import Kind, Span
     >>> view = View(1, "a|b|", "c|", (Span(4, Kind.CONTEXT, 0), Span(6, Kind.R_OUT, 1)))
     >>> pieces = Pieces(lambda text: [part + "|" for part in text.split("|")[:-1]])
@@ -84,37 +88,18 @@ class Pieces:
     """
 
     def __init__(self, cut: Callable[[str], Sequence[str]], *, reach: int | None = None) -> None:
-        self._cut = cut
-        self._reach = reach
+        self.cut = cut
+        self.reach = reach
         self._numbers: dict[str, int] = {}
         self._ids: list[I32] = []
 
     def add(self, view: View) -> CutView:
-        """Cut a view, and remember its pieces for `encode`."""
-        return self.add_all([view])[0]
+        """Cut a view by itself, and remember its pieces for `encode`."""
+        return Cutter(self).add(view)
 
-    def add_all(self, views: Sequence[View]) -> list[CutView]:
-        """Cut the views of one conversation, in their order."""
-        cut_views = []
-        before = ""
-        starts: list[int] = []  # where each piece of the prompt before begins
-        for view in views:
-            shared = self._shared(starts, before, view.prompt)
-            at = starts[shared] if shared else 0
-            del starts[shared:]
-            prompt = self._cut(view.prompt[at:])
-            pieces = [*prompt, *self._cut(view.completion)]
-            cut_views.append(
-                CutView(
-                    shared,
-                    tuple(map(self._number, pieces)),
-                    shared + len(prompt),
-                    tuple(self._borders(view, pieces, at, shared)),
-                )
-            )
-            starts += accumulate(map(len, prompt[:-1]), initial=at)
-            before = view.prompt
-        return cut_views
+    def number(self, piece: str) -> int:
+        """Return the number of a piece; the same text has the same."""
+        return self._numbers.setdefault(piece, len(self._numbers))
 
     def encode(self, encode_batch: Callable[[Sequence[str]], Sequence[I32]]) -> None:
         """Encode what was added since the last call, in one batch."""
@@ -161,19 +146,51 @@ class Pieces:
             )
         return encoded
 
-    def _shared(self, starts: Sequence[int], before: str, prompt: str) -> int:
+    def _tokens_before(self, border: Border, numbers: Sequence[int]) -> int:
+        if border.part == NO_PART:
+            return 0
+        part, whole = self._ids[border.part], self._ids[numbers[border.piece]]
+        if part.tobytes() == whole[: len(part)].tobytes():  # nearly always, and quicker to see
+            return len(part)
+        return common_prefix(part, whole)
+
+
+class Cutter:
+    """Cuts the views of one conversation, in their order; remembers their pieces."""
+
+    def __init__(self, pieces: Pieces) -> None:
+        self._pieces = pieces
+        self._before = ""
+        self._starts: list[int] = []  # where each piece of the prompt before begins
+
+    def add(self, view: View) -> CutView:
+        """Cut the next view."""
+        cut, starts = self._pieces.cut, self._starts
+        shared = self._shared(view.prompt)
+        at = starts[shared] if shared else 0
+        del starts[shared:]
+        prompt = cut(view.prompt[at:])
+        pieces = [*prompt, *cut(view.completion)]
+        starts += accumulate(map(len, prompt[:-1]), initial=at)
+        self._before = view.prompt
+        return CutView(
+            shared,
+            tuple(map(self._pieces.number, pieces)),
+            shared + len(prompt),
+            tuple(self._borders(view, pieces, at, shared)),
+        )
+
+    def _shared(self, prompt: str) -> int:
         """Count the pieces of the prompt before that this one must begin with too.
 
         A cut stays where it is if the characters behind it do that could belong to an
         added token which lies across it.
         """
-        if self._reach is None or not before:
+        before, reach = self._before, self._pieces.reach
+        if reach is None or not before:
             return 0
         same = len(before) if prompt.startswith(before) else common_length(before, 0, prompt)
-        return max(0, bisect_right(starts, same - self._reach) - 1)
-
-    def _number(self, piece: str) -> int:
-        return self._numbers.setdefault(piece, len(self._numbers))
+        return max(0, bisect_right(self._starts, same - reach) - 1)
 
     def _borders(self, view: View, pieces: Sequence[str], at: int, shared: int) -> Iterator[Border]:
         """Find the ends of spans in `pieces`, which begin at the character `at`."""
@@ -184,13 +201,5 @@ class Pieces:
                 at += len(pieces[number])
                 number += 1
             part = pieces[number][: span.stop - at] if number < len(pieces) else ""
-            part_number = self._number(part) if part else NO_PART
+            part_number = self._pieces.number(part) if part else NO_PART
             yield Border(shared + number, part_number, int(span.kind), span.message)
-
-    def _tokens_before(self, border: Border, numbers: Sequence[int]) -> int:
-        if border.part == NO_PART:
-            return 0
-        part, whole = self._ids[border.part], self._ids[numbers[border.piece]]
-        if part.tobytes() == whole[: len(part)].tobytes():  # nearly always, and quicker to see
-            return len(part)
-        return common_prefix(part, whole)

@@ -27,6 +27,7 @@ import jinja2.parser
 import jinja2.sandbox
 
 from reasonpack.errors import TemplateError
+from reasonpack.memo import Loop
 
 __all__ = ["bounds", "environment", "out_of_bounds", "ready_for_bounds"]
 
@@ -114,6 +115,7 @@ _HARMLESS: dict[type, frozenset[str]] = {
     jinja2.runtime.LoopContext: frozenset(
         {"first", "index", "index0", "last", "length", "nextitem", "previtem"}
     ),
+    Loop: frozenset({"first", "index", "index0", "last", "length", "nextitem", "previtem"}),
     str: frozenset({"endswith", "lstrip", "rstrip", "split", "startswith", "strip"}),
 }
 

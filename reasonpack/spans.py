@@ -22,6 +22,7 @@ __all__ = [
     "Found",
     "Kind",
     "Span",
+    "common_beginning",
     "common_length",
     "completion_spans",
     "find_messages",
@@ -128,7 +129,7 @@ def find_messages(
         before: what was found in the prompt of an earlier view of the conversation; it is
             kept as far as that prompt is this one's beginning.
     """
-    same = _common_beginning(before.prompt, prompt) - _LOOKAHEAD
+    same = common_beginning(before.prompt, prompt) - _LOOKAHEAD
     kept = bisect_right(before.ends, same, key=lambda end: end[0]) if same > 0 else 0
     at, count = before.ends[kept - 1] if kept else (0, 0)
     spans, ends = list(before.spans[:count]), list(before.ends[:kept])
@@ -152,7 +153,8 @@ _SHORT = 16
 """Content so short that it may stand in a header too, so that its end is looked for as well."""
 
 
-def _common_beginning(text: str, other: str) -> int:
+def common_beginning(text: str, other: str) -> int:
+    """Return how many leading characters two texts share; quick where one is all of them."""
     return len(text) if other.startswith(text) else common_length(text, 0, other)
 
 

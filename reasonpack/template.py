@@ -28,6 +28,7 @@ import jinja2.nodes
 
 from reasonpack import sandbox
 from reasonpack.errors import RecordError, TemplateError, UsageError
+from reasonpack.memo import LOOP, Memo, Site, remembering
 from reasonpack.sandbox import bounds, environment, out_of_bounds
 
 __all__ = ["ChatTemplate", "load_template", "read_templates"]
@@ -50,6 +51,7 @@ class ChatTemplate:
         choices: for a variable, the texts and numbers that it is compared with.
         special_tokens: `bos_token` and the like, visible to the template.
         date: what `strftime_now` shows; None refuses a template that asks.
+        sites: the loops that a memo can run.
 
     >>> hello = ChatTemplate.compile("{{ messages[0].content }}", name="hello")
     >>> hello.render([{"role": "user", "content": "Hi"}])
@@ -64,7 +66,9 @@ class ChatTemplate:
     choices: Mapping[str, tuple[str | int, ...]] = field(repr=False)
     special_tokens: Mapping[str, Any] = field(repr=False)
     date: datetime.date | None
+    sites: tuple[Site, ...] = field(repr=False, compare=False)
     _render: Callable[..., str] = field(repr=False, compare=False)
+    _render_on: Callable[..., str] = field(repr=False, compare=False)
 
     @classmethod
     def compile(
@@ -93,7 +97,9 @@ class ChatTemplate:
                 variables |= frozenset(_optional(tree))
                 words = frozenset(_words(tree))
                 choices = _choices(tree)
-                render = env.from_string(source).render
+                render = _compiled(env, tree)
+                sites = () if words & _MUTATING else remembering(tree)
+                render_on = _compiled(env, tree) if sites else render
         except jinja2.TemplateSyntaxError as error:
             raise TemplateError(
                 f"{name}: line {error.lineno}: {error.message}, expected a Jinja chat template. "
@@ -114,7 +120,9 @@ class ChatTemplate:
             choices=choices,
             special_tokens=dict(special_tokens or {}),
             date=date,
+            sites=sites,
             _render=render,
+            _render_on=render_on,
         )
 
     def render(
@@ -124,8 +132,17 @@ class ChatTemplate:
         tools: Sequence[Any] | None = None,
         add_generation_prompt: bool = False,
         kwargs: Mapping[str, Any] | None = None,
+        memo: Memo | None = None,
     ) -> str:
         """Render `messages` as the model would see them.
+
+        Args:
+            messages: of a conversation, from its start.
+            tools: that the model may call.
+            add_generation_prompt: whether to add what the model's answer begins with.
+            kwargs: further variables of the template.
+            memo: of this conversation with these variables; what was rendered with it
+                before is not rendered again. The text is the same with it and without.
 
         Raises:
             RecordError: the template refuses these messages (`raise_exception`), or
@@ -145,7 +162,9 @@ class ChatTemplate:
         )
         try:
             with bounds(self.name):
-                return self._render(**variables)
+                if memo is None:
+                    return self._render(**variables)
+                return self._render_on(**variables, **{LOOP: memo.each})
         except jinja2.exceptions.SecurityError as error:
             raise TemplateError(
                 f"{self.name}: {error}, expected a template that only reads its messages. "
@@ -185,6 +204,11 @@ _DATA_FAULTS = (
     RecursionError,
     AssertionError,
 )
+
+
+def _compiled(env: jinja2.Environment, tree: jinja2.nodes.Template) -> Callable[..., str]:
+    code = env.compile(tree)
+    return env.template_class.from_code(env, code, env.make_globals(None)).render
 
 
 def load_template(

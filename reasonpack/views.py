@@ -16,7 +16,8 @@ conversation is refused.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from bisect import bisect_right
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -24,12 +25,20 @@ from reasonpack.behaviour import Behaviour
 from reasonpack.completion import find_completion
 from reasonpack.conversation import Conversation, Message
 from reasonpack.errors import RecordError
+from reasonpack.memo import Memo
 from reasonpack.probe import dump_message
 from reasonpack.sandbox import ready_for_bounds
-from reasonpack.spans import Found, Span, common_length, completion_spans, find_messages
+from reasonpack.spans import (
+    Found,
+    Span,
+    common_beginning,
+    common_length,
+    completion_spans,
+    find_messages,
+)
 from reasonpack.template import ChatTemplate
 
-__all__ = ["MissingReasoning", "Rendering", "TrainOn", "View", "Views", "build_views"]
+__all__ = ["MissingReasoning", "Rendering", "TrainOn", "View", "Views", "build_views", "each_view"]
 
 TrainOn = Literal["all", "last-turn"]
 MissingReasoning = Literal["skip-loss", "empty-think", "error"]
@@ -78,6 +87,7 @@ class Rendering:
             template makes the model reason: leave it untrained, train it after an
             empty block, or refuse it.
         train_empty_think: train such an empty block too.
+        remember: render each message once in the same circumstances; see `reasonpack.memo`.
     """
 
     template: ChatTemplate
@@ -85,6 +95,7 @@ class Rendering:
     variables: Mapping[str, Any]
     missing_reasoning: MissingReasoning = "skip-loss"
     train_empty_think: bool = False
+    remember: bool = True
 
 
 def build_views(
@@ -96,27 +107,48 @@ def build_views(
         RecordError: a view cannot be had exactly from this template, or there is
             nothing to train.
     """
+    with ready_for_bounds():
+        built = list(each_view(conversation, rendering, train_on=train_on))
+    views = tuple(view for view in built if view is not None)
+    return Views(views, len(built) - len(views))
+
+
+def each_view(
+    conversation: Conversation, rendering: Rendering, *, train_on: TrainOn = "all"
+) -> Iterator[View | None]:
+    """Yield the view of every message that is to be trained, one at a time.
+
+    All together have the text of the conversation many times over.
+
+    Yields:
+        None for a message that is left untrained.
+
+    Raises:
+        RecordError: a view cannot be had exactly from this template, or there was
+            nothing to train.
+    """
     messages, forms = conversation.messages, rendering.behaviour.forms
     asked = [
         (index, _variables(conversation, index, rendering))
         for index in _trained(messages, train_on)
     ]
     dumped = [dump_message(message, forms) for message in messages]
-    views: list[View] = []
+    memos: list[tuple[Mapping[str, Any], Memo]] = []
+    found, shown = Found(), _Shown()
     untrained = 0
-    found = Found()
-    with ready_for_bounds():
-        for index, variables in asked:
-            prompt, full = _render(conversation, rendering, dumped, index, variables)
-            text = _text(messages[index], prompt, full, index, rendering)
-            if text is None:
-                untrained += 1
-                continue
-            found = find_messages(text.prompt, messages[:index], rendering.behaviour, found)
-            view = View(index, text.prompt, text.completion, _spans(text, found, index, rendering))
-            _check_context(view, messages, rendering)
-            views.append(view)
-    if not views:
+    for index, variables in asked:
+        memo = _memo(memos, variables, dumped, conversation.tools, rendering)
+        prompt, full = _render(conversation, rendering, dumped, index, variables, memo)
+        text = _text(messages[index], prompt, full, index, rendering)
+        if text is None:
+            untrained += 1
+            yield None
+            continue
+        found = find_messages(text.prompt, messages[:index], rendering.behaviour, found)
+        shown = _check_context(text.prompt, messages[:index], rendering, shown)
+        spans = _spans(text, found, index, rendering)
+        yield View(index, text.prompt, text.completion, spans)
+    if untrained == len(asked):
         left = f"; {untrained} lack the reasoning that their prompt opens" if untrained else ""
         raise RecordError(
             "nothing-to-train",
@@ -124,7 +156,6 @@ def build_views(
             f"no assistant message is to be trained{left}, expected at least one",
             fix="train a message, see --missing-reasoning, or leave the conversation out",
         )
-    return Views(tuple(views), untrained)
 
 
 def _trained(messages: Sequence[Message], train_on: TrainOn) -> list[int]:
@@ -147,6 +178,24 @@ def _variables(conversation: Conversation, index: int, rendering: Rendering) -> 
     return {**switch, **rendering.variables, **conversation.template_kwargs}
 
 
+def _memo(
+    memos: list[tuple[Mapping[str, Any], Memo]],
+    variables: Mapping[str, Any],
+    dumped: Sequence[Mapping[str, Any]],
+    tools: Sequence[Any] | None,
+    rendering: Rendering,
+) -> Memo | None:
+    """Return the memo of the renderings with these variables."""
+    sites = rendering.template.sites
+    if not sites or not rendering.remember:
+        return None
+    for known, memo in memos:
+        if known == variables:
+            return memo
+    memos.append((variables, Memo(sites, dumped, tools or ())))
+    return memos[-1][1]
+
+
 def _is_reasoned(message: Message) -> bool:
     return bool((message.reasoning or "").strip())
 
@@ -157,6 +206,7 @@ def _render(
     dumped: Sequence[Mapping[str, Any]],
     index: int,
     variables: Mapping[str, Any],
+    memo: Memo | None,
 ) -> tuple[str, str]:
     """Render what comes before an answer, with the generation prompt, and what ends with it.
 
@@ -165,9 +215,11 @@ def _render(
     template, tools = rendering.template, conversation.tools
     try:
         prompt = template.render(
-            dumped[:index], tools=tools, kwargs=variables, add_generation_prompt=True
+            dumped[:index], tools=tools, kwargs=variables, add_generation_prompt=True, memo=memo
         )
-        return prompt, template.render(dumped[: index + 1], tools=tools, kwargs=variables)
+        return prompt, template.render(
+            dumped[: index + 1], tools=tools, kwargs=variables, memo=memo
+        )
     except RecordError as error:
         error.path = f"messages[0:{index + 1}]"
         raise
@@ -212,21 +264,45 @@ def _spans(text: _Text, found: Found, index: int, rendering: Rendering) -> tuple
     return (*found.spans, *own)
 
 
-def _check_context(view: View, messages: Sequence[Message], rendering: Rendering) -> None:
-    """Refuse a template that leaves out what a user or a system message says."""
-    at = 0
-    for index, message in enumerate(messages[: view.message]):
-        if message.role in {"assistant", "tool"}:
-            continue
-        content = (message.content or "").strip()
-        # What users say comes in order; a system message may be put anywhere.
-        found = view.prompt.find(content, at if message.role == "user" else 0)
-        if found < 0:
-            raise _unfit(
-                rendering, index, f"does not show the content of this {message.role} message"
-            )
-        if message.role == "user":
-            at = found + len(content)
+@dataclass(frozen=True, slots=True)
+class _Shown:
+    """Where a prompt shows what was said, to go on from there.
+
+    Attributes:
+        prompt: the prompt.
+        ends: for each message, where it and all before it are over, and where the last of a
+            user is.
+    """
+
+    prompt: str = ""
+    ends: tuple[tuple[int, int], ...] = ()
+
+
+def _check_context(
+    prompt: str, messages: Sequence[Message], rendering: Rendering, before: _Shown
+) -> _Shown:
+    """Refuse a template that leaves out what a user or a system message says.
+
+    What was found in the prompt before stands in this one too, as far as they are the same.
+    """
+    same = common_beginning(before.prompt, prompt)
+    kept = bisect_right(before.ends, same, key=lambda end: end[0])
+    ends = list(before.ends[:kept])
+    over, at = ends[-1] if ends else (0, 0)
+    for index, message in enumerate(messages[kept:], kept):
+        if message.role not in {"assistant", "tool"}:
+            content = (message.content or "").strip()
+            # What users say comes in order; a system message may be put anywhere.
+            found = prompt.find(content, at if message.role == "user" else 0)
+            if found < 0:
+                raise _unfit(
+                    rendering, index, f"does not show the content of this {message.role} message"
+                )
+            over = max(over, found + len(content))
+            if message.role == "user":
+                at = found + len(content)
+        ends.append((over, at))
+    return _Shown(prompt, tuple(ends))
 
 
 def _misfit(

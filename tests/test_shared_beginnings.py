@@ -1,6 +1,6 @@
 """What views of one conversation begin with is worked on once, and nothing comes of it.
 
-    add_all()       views that share  = each view cut and encoded for itself
+    Cutter          views that share  = each view cut and encoded for itself
 
 It is compared with its slow way, and a planted fault is seen.
 """
@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reasonpack import sandbox
-from reasonpack.encoding import Pieces
+from reasonpack.encoding import Cutter, Pieces
 from reasonpack.layout import LaidOut, lay_out
 from reasonpack.spans import Kind, Span
 from reasonpack.views import View
@@ -54,7 +54,8 @@ def encode(pieces: Sequence[str]) -> list[np.ndarray]:
 
 def laid_out(views: Sequence[View], reach: int | None) -> LaidOut:
     pieces = Pieces(cut, reach=reach)
-    waiting = pieces.add_all(views)
+    cutter = Cutter(pieces)
+    waiting = [cutter.add(view) for view in views]
     pieces.encode(encode)
     return lay_out("x", pieces.look_up_all(waiting))
 

@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 import numpy as np
@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from reasonpack.backends import AUTO, Choice, Encoder
 from reasonpack.conversation import Conversation, parse_line, parse_record
-from reasonpack.encoding import CutView, Pieces
+from reasonpack.encoding import Cutter, CutView, Pieces
 from reasonpack.errors import RecordError
 from reasonpack.layout import IGNORE, LaidOut, Sample, lay_out
 from reasonpack.packing import pack
@@ -33,10 +33,11 @@ from reasonpack.run.content import content_hash
 from reasonpack.run.context import Context, Options, load_context
 from reasonpack.run.plan import Record, Unit, changed, read_records
 from reasonpack.run.profile import stage
+from reasonpack.sandbox import ready_for_bounds
 from reasonpack.shard import rows_to_table, schema, write_shard
 from reasonpack.spans import Kind
 from reasonpack.storage import Place, Stamp, join, publish, stamp
-from reasonpack.views import View, build_views
+from reasonpack.views import each_view
 
 __all__ = [
     "Counts",
@@ -51,6 +52,9 @@ __all__ = [
     "sealed",
     "shard_path",
 ]
+
+
+_Item = TypeVar("_Item")
 
 
 @dataclass(slots=True)
@@ -321,16 +325,11 @@ def _conversations(
         try:
             with stage("parse"):
                 conversation = _parse(record)
-            with stage("render"):
-                rendering = context.rendering(conversation)
-                views = build_views(conversation, rendering, train_on=options.train_on)
-                _check_text_length(views.views, context)
+            cut_views, untrained = _cut_views(conversation, options, context, pieces)
         except RecordError as error:
             reject(record, error)
         else:
-            with stage("cut"):
-                cut_views = pieces.add_all(views.views)
-            waiting.append((record, conversation.id, cut_views, views.untrained))
+            waiting.append((record, conversation.id, cut_views, untrained))
     with stage("encode"):
         pieces.encode(encode)
     for record, id_, cut_views, untrained in waiting:
@@ -346,15 +345,38 @@ def _conversations(
             yield laid_out
 
 
-def _staged(name: str, records: Iterable[Record]) -> Iterator[Record]:
-    """Count the time that it takes to come by the records."""
-    iterator = iter(records)
+def _staged(name: str, items: Iterable[_Item]) -> Iterator[_Item]:
+    """Count the time that it takes to come by the items."""
+    iterator = iter(items)
     while True:
         with stage(name):
-            record = next(iterator, None)
-        if record is None:
-            return
-        yield record
+            try:
+                item = next(iterator)
+            except StopIteration:
+                return
+        yield item
+
+
+def _cut_views(
+    conversation: Conversation, options: Options, context: Context, pieces: Pieces
+) -> tuple[list[CutView], int]:
+    """Build the views of a conversation and cut each at once, so that no two are kept.
+
+    Returns:
+        The views, and how many messages are left untrained.
+    """
+    cutter, cut_views, untrained, longest = Cutter(pieces), [], 0, 0
+    views = each_view(conversation, context.rendering(conversation), train_on=options.train_on)
+    with ready_for_bounds():
+        for view in _staged("render", views):
+            if view is None:
+                untrained += 1
+                continue
+            longest = max(longest, len(view.prompt) + len(view.completion))
+            with stage("cut"):
+                cut_views.append(cutter.add(view))
+    _check_text_length(longest, context)
+    return cut_views, untrained
 
 
 def _parse(record: Record) -> Conversation:
@@ -383,12 +405,11 @@ def _overlong(what: str, option: str, limit: int) -> RecordError:
     )
 
 
-def _check_text_length(views: Sequence[View], context: Context) -> None:
+def _check_text_length(characters: int, context: Context) -> None:
     """Refuse a view too long in characters, before the tokenizer is made to read it."""
     limit, longest = context.max_position, context.tokenizer.max_token_chars
     if limit is None or longest is None:
         return
-    characters = max(len(view.prompt) + len(view.completion) for view in views)
     if characters > limit * longest:
         at_least = characters // longest
         raise _overlong(f"a view of at least {at_least:,} tokens", "--max-position", limit)

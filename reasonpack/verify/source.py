@@ -174,6 +174,7 @@ def _load_renderings(manifest: Manifest, tokenizer: Tokenizer) -> tuple[Renderin
             variables=variables,
             missing_reasoning=options.missing_reasoning,
             train_empty_think=options.train_empty_think,
+            remember=False,
         )
 
     plain, tools = load_template(

@@ -1,0 +1,301 @@
+"""A rendering with a memo is the rendering without, whatever the template does.
+
+Templates are put together at random from what real ones do with their loops, and from what
+would go wrong if the memo looked at less: what stands beside a message, at the start or the
+end of the list; what a namespace held before; what a macro reads.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from reasonpack import memo as memo_module
+from reasonpack.errors import RecordError
+from reasonpack.memo import Memo, _Reads
+from reasonpack.template import ChatTemplate
+
+Json = dict[str, Any]
+
+HEAD = """
+{%- macro show(m) %}<{{ m.role }}{{ ns.count }}{{ add_generation_prompt }}>{% endmacro %}
+{%- macro note(m) %}{% set ns.noted = m.content %}{% endmacro %}
+{%- set ns = namespace(count=0, last=-1, found=false, noted='') %}
+{%- set own = namespace(text='') %}
+{%- set size = messages|length %}
+{%- set rest = messages[1:] %}
+{%- set flag = messages|length > 3 %}
+{%- set one = 1 if flag else true %}
+"""
+TOOLS = [{"role": "f", "content": "x"}, {"role": "g", "content": "y"}]
+TAIL = "|{{ ns.count }},{{ ns.last }},{{ ns.found }},{{ ns.noted }},{{ own.text }}"
+LISTS = ["messages", "messages[::-1]", "rest", "rest[::-1]", "messages[:-1]", "tools or []"]
+PARTS = [
+    "{{ m.role }}:{{ m.content }};",
+    "{% if loop.first %}F{% endif %}",
+    "{% if loop.last %}L{% endif %}",
+    "{{ loop.index }}",
+    "{{ loop.index0 % 2 }}",
+    "{{ loop.revindex }}",
+    "{{ loop.length - loop.index0 }}",
+    "{% if loop.index0 > ns.last %}A{% else %}B{% endif %}",
+    "{% if loop.index0 + 1 == size %}E{% endif %}",
+    "{% if 1 < loop.index0 < size - 2 %}M{% endif %}",
+    "{% if messages[loop.index0 - 1].role == 'user' %}P{% endif %}",
+    "{% if messages[loop.index0 + 1].role == 'user' %}N{% endif %}",
+    "{% if not loop.last and messages[loop.index0 + 2].role == 'tool' %}T{% endif %}",
+    "{{ messages[loop.index0 - 2].content }}",
+    "{{ messages[-1].role }}",
+    "{{ messages[2].role }}",
+    "{{ messages[size - 2].role }}",
+    "{{ messages[ns.last].role }}",
+    "{{ loop.previtem.role if loop.previtem is defined }}",
+    "{{ loop.nextitem.role if loop.nextitem is defined }}",
+    "{% if m.role == 'user' %}{% set ns.last = loop.index0 %}{% endif %}",
+    "{% if m.role == 'user' %}{% set ns.found = true %}{% endif %}",
+    "{% if m.role == 'tool' %}{% set ns.found = false %}{% endif %}",
+    "{% if ns.found %}f{% endif %}",
+    "{% set ns.count = ns.count + 1 %}",
+    "{% set ns.noted = m.content %}",
+    "{% set ns.noted = '' %}",
+    "{{ ns.count }}",
+    "{% set own.text = own.text ~ m.role[0] %}",
+    "{{ show(m) }}",
+    "{{ note(m) }}",
+    "{% set text = m.content %}{{ text | trim }}",
+    "{% if m.role == 'user' %}{% set text = 'x' %}{% endif %}{{ text }}",
+    "{{ one }}",
+    "{{ flag }}",
+    "{{ add_generation_prompt }}",
+    "{{ enable_thinking }}",
+    "{% for c in m.content %}{{ loop.index }}{{ c if loop.last }}{% endfor %}",
+    "{% for o in messages[loop.index:] %}{{ o.role[0] }}{% endfor %}",
+    "{% for o in messages %}{% if loop.last %}{% break %}{% endif %}{{ o.role }}{% endfor %}",
+    "{% if m.content == 'stop' %}{% break %}{% endif %}",
+    "{% if m.content == 'skip' %}{% continue %}{% endif %}",
+    "{% generation %}{{ m.content }}{{ loop.index }}{% endgeneration %}",
+    "{% with k = loop.index0 %}{{ k }}{% endwith %}",
+    "{% set block %}{{ m.role }}{{ loop.last }}{% endset %}{{ block }}",
+    "{% filter upper %}{{ m.role }}{{ ns.last }}{% endfilter %}",
+    "{{ tools | tojson }}",
+    "{{ loop.cycle('a', 'b') }}",
+    "{% if ns.missing is defined %}D{% endif %}{% set ns.missing = m.role %}",
+]
+texts = st.sampled_from(["hi", "stop", "skip", "", " two "])
+roles = st.sampled_from(["user", "assistant", "tool", "system"])
+messages = st.lists(
+    st.builds(lambda role, content: {"role": role, "content": content}, roles, texts),
+    min_size=1,
+    max_size=9,
+)
+
+
+@st.composite
+def templates(draw: st.DrawFn) -> str:
+    loops = draw(
+        st.lists(
+            st.tuples(
+                st.sampled_from(LISTS), st.lists(st.sampled_from(PARTS), min_size=1, max_size=5)
+            ),
+            min_size=1,
+            max_size=3,
+        )
+    )
+    written = [
+        f"[{{% for m in {over} %}}{''.join(parts)}{{% endfor %}}]{{% set text = 'o' %}}"
+        for over, parts in loops
+    ]
+    return HEAD + "".join(written) + TAIL
+
+
+def beginnings(template: ChatTemplate, chat: Sequence[Json], memo: Memo | None) -> list[str]:
+    """Render longer and longer beginnings of a chat, as views do, and then shorter ones."""
+
+    def rendered(stop: int, prompt: bool) -> str:
+        variables = {"enable_thinking": True}
+        try:
+            return template.render(
+                chat[:stop],
+                tools=TOOLS,
+                kwargs=variables,
+                add_generation_prompt=prompt,
+                memo=memo,
+            )
+        except RecordError as error:
+            return f"{type(error).__name__}: {error}"
+
+    stops = [*range(1, len(chat) + 1), *range(len(chat), 0, -2)]
+    return [rendered(stop, prompt) for stop in stops for prompt in (True, False)]
+
+
+def differs(source: str, chat: Sequence[Json]) -> bool:
+    template = ChatTemplate.compile(source, name="random")
+    memo = Memo(template.sites, chat, TOOLS)
+    return beginnings(template, chat, memo) != beginnings(template, chat, None)
+
+
+@given(source=templates(), chat=messages)
+@settings(max_examples=150)
+def test_random_templates(source: str, chat: list[Json]) -> None:
+    assert not differs(source, chat)
+
+
+def test_all_parts_alone() -> None:
+    """Also says which of them the memo makes nothing of."""
+    roles = ["system", "user", "assistant", "tool", "assistant", "user", "user"]
+    chat = [{"role": role, "content": "ab"[number % 2]} for number, role in enumerate(roles)]
+    left_alone = []
+    for part in PARTS:
+        for over in ("messages", "messages[::-1]"):
+            source = f"{HEAD}{{% for m in {over} %}}{part}{{% endfor %}}{TAIL}"
+            assert not differs(source, chat), (over, part)
+        if not ChatTemplate.compile(source, name="part").sites:
+            left_alone.append(part)
+    assert left_alone == [part for part in PARTS if "'s" in part or "cycle" in part]
+
+
+# --- faults that must show ------------------------------------------------------------------------
+
+
+def any_differs(parts: Sequence[str], over: str) -> bool:
+    source = f"{HEAD}{{% for m in {over} %}}{''.join(parts)}{{% endfor %}}{TAIL}"
+    chats: list[list[Json]] = []
+    for seed in range(40):
+        draw = random.Random(seed)
+        roles = [draw.choice(["user", "assistant", "tool"]) for _ in range(8)]
+        chats.append([{"role": role, "content": draw.choice(["a", "b"])} for role in roles])
+    return any(differs(source, chat) for chat in chats)
+
+
+FORWARD, BACKWARD = "messages", "messages[::-1]"
+FAULTS: dict[str, tuple[str, Any, str, list[str]]] = {
+    "the last item is taken over": (
+        "_Reads._ends_matter",
+        lambda *_: None,
+        FORWARD,
+        ["{% if loop.last %}L{% endif %}"],
+    ),
+    "nothing is beside an item": (
+        "_at",
+        lambda *_: None,
+        FORWARD,
+        ["{{ messages[loop.index0 - 1].role }}"],
+    ),
+    "what is set is not seen": (
+        "_State.after_run",
+        lambda _: (),
+        FORWARD,
+        ["{% set ns.count = ns.count + 1 %}"],
+    ),
+    "what is set to what it was is not seen": (
+        "_State.before_run",
+        lambda _: None,
+        BACKWARD,
+        ["{% if m.role == 'user' %}{% set ns.found = true %}{% endif %}"],
+    ),
+    "namespaces do not count": (
+        "Memo._known_in",
+        lambda self, outer, *_: self._known.setdefault(outer, {}),
+        BACKWARD,
+        ["{% set ns.count = ns.count + 1 %}{{ ns.count }}"],
+    ),
+    "variables do not count": (
+        "Memo._outer",
+        lambda _, number, *__: (number,),
+        FORWARD,
+        ["{{ flag }}"],
+    ),
+    "what is compared with does not count": (
+        "_same",
+        lambda site, before, run: (min(len(before.items), len(run.items)), None),
+        FORWARD,
+        ["{% if loop.index0 > size - 3 %}A{% endif %}"],
+    ),
+    "what stands before the first does not count": (
+        "_Reads.site",
+        lambda self, make=_Reads.site: replace(make(self), low=0),
+        FORWARD,
+        ["{{ messages[loop.index0 - 1].role }}"],
+    ),
+    "true is one": ("Memo._value", lambda _, value: (value,), FORWARD, ["{{ one }}"]),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_shows(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    name, planted, over, parts = FAULTS[fault]
+    assert not any_differs(parts, over)
+    monkeypatch.setattr(f"reasonpack.memo.{name}", planted)
+    assert any_differs(parts, over)
+
+
+# --- what it is for -------------------------------------------------------------------------------
+
+
+LAST_REQUEST = """
+{%- set ns = namespace(open=true, last=messages|length - 1) %}
+{%- for message in messages[::-1] %}
+    {%- set place = (messages|length - 1) - loop.index0 %}
+    {%- if ns.open and message.role == 'user' %}
+        {%- set ns.open = false %}
+        {%- set ns.last = place %}
+    {%- endif %}
+{%- endfor %}
+{%- for message in messages %}
+    {{- message.role }}
+    {%- if message.role == 'assistant' and (loop.last or loop.index0 > ns.last) %}
+        {{- '<think>' ~ message.reasoning_content ~ '</think>' }}
+    {%- endif %}
+    {{- message.content }}
+    {%- if loop.last or messages[loop.index0 + 1].role != 'tool' %}{{ '.' }}{% endif %}
+{%- endfor %}
+"""
+"""Reasoning is shown behind the last request, which is looked for from the end."""
+
+
+@pytest.mark.parametrize("turns", [1, 20])
+def test_a_message_is_rendered_a_few_times(turns: int) -> None:
+    """However long the conversation: last, in its turn, and in a turn that is over."""
+    template = ChatTemplate.compile(LAST_REQUEST, name="last request")
+    chat: list[Json] = []
+    for _ in range(turns):
+        chat.append({"role": "user", "content": "U"})
+        for _ in range(20 // turns):
+            chat.append({"role": "assistant", "content": "A", "reasoning_content": "R"})
+            chat.append({"role": "tool", "content": "T"})
+    memo = Memo(template.sites, chat)
+    assert beginnings(template, chat, memo) == beginnings(template, chat, None)
+    assert len(template.sites) == 2
+    assert memo.runs <= 6 * len(chat)
+
+
+def test_a_namespace_that_is_something_else_is_not_understood() -> None:
+    """A dict may stand where the template says namespace, depending on the messages."""
+    source = (
+        "{% if messages|length > 2 %}{% set ns = {'a': 1} %}"
+        "{% else %}{% set ns = namespace(a=2) %}{% endif %}"
+        "{% for m in messages %}{{ ns.a }}{% endfor %}"
+    )
+    chat = [{"role": "user", "content": str(number)} for number in range(5)]
+    assert not differs(source, chat)
+
+
+def test_a_template_that_changes_lists_is_left_alone() -> None:
+    source = (
+        "{% set seen = [] %}{% for m in messages %}{% set _ = seen.append(m.role) %}"
+        "{{ seen | length }}{% endfor %}"
+    )
+    assert ChatTemplate.compile(source, name="appends").sites == ()
+
+
+def test_no_name_of_a_template_gets_into_code() -> None:
+    source = '{% for m in messages %}{{ ns["x); y("] }}{{ loop.index0 + 1 }}{% endfor %}'
+    (site,) = ChatTemplate.compile(source, name="names").sites
+    assert set(site.key.__code__.co_names) <= {"len"}
+    assert memo_module.LOOP not in source
