@@ -31,6 +31,21 @@ no component asks where in the text the stretch lies:
   - Stage 2 is cut at as well when nothing is normalized and no added token has a
     flag: then its stretches are plain text, and the same argument holds in each.
 
+A stretch may be cut once more, after the line that it begins with. Templates put a header
+in front of a message, and what they put there changes when the message becomes history:
+
+    "\n\n" "Paris is …"          while it is the answer, behind its reasoning
+    "assistant\n" "Paris is …"     later, without
+
+So that the message is encoded once for both. A pre-tokenizer that splits by one of the
+known patterns always ends a word between a line break and a letter, digit or sign:
+
+  - No alternative matches a line break with one of these behind it; and from there on
+    the words depend on what follows alone, since no alternative looks back.
+  - Before the break nothing changes either. The white space up to it is one word
+    whatever follows (`\s*[\r\n]+` comes before the alternatives that look ahead).
+  - The normalizer is none or NFC, which never joins anything to a line break.
+
 Whoever is not convinced is not asked to be: hard strings made of the tokenizer's
 own added tokens are encoded both ways at load, and one difference forbids
 cutting.
@@ -92,12 +107,14 @@ class CutRule:
         leads: a token starts its piece and keeps the text behind it, instead of
             being a piece of its own.
         reason: why there are cuts, or why there are none.
+        lines: a stretch is cut after its first line as well.
     """
 
     stages: tuple[re.Pattern[str], ...]
     opaque: frozenset[str]
     leads: bool
     reason: str
+    lines: bool = False
 
 
 @contextlib.contextmanager
@@ -172,6 +189,8 @@ def cut_text(text: str, rule: CutRule) -> list[str]:
         for i, part in enumerate(parts):
             split += (part,) if i % 2 else stage.split(part)
         parts = split
+    if rule.lines:
+        return [piece for part in parts for piece in _cut_line(part) if piece]
     if not rule.opaque and not rule.leads:
         return [part for part in parts if part]
     edges, end = [0], 0
@@ -182,6 +201,20 @@ def cut_text(text: str, rule: CutRule) -> list[str]:
             edges += [start] if rule.leads else [start, end]
     edges.append(len(text))
     return [text[a:b] for a, b in itertools.pairwise(edges) if a < b]
+
+
+_LINE = re.compile(r"[^\n]{0,15}\n+(?=[!-.0-~\u4e00-\u9fff])")
+"""A short line, breaks included, in front of a letter, a digit or a sign other than a slash."""
+
+
+def _cut_line(text: str) -> tuple[str, ...]:
+    r"""Cut after the first line, if it is as short as a header.
+
+    >>> _cut_line("assistant\nParis")
+    ('assistant\n', 'Paris')
+    """
+    line = _LINE.match(text)
+    return (text,) if line is None else (line.group(), text[line.end() :])
 
 
 def learn_rule(reference: tokenizers.Tokenizer, listed: list[str]) -> CutRule:
@@ -274,19 +307,93 @@ def _argued_rule(reference: tokenizers.Tokenizer, added: list[Any]) -> CutRule:
         part["type"] == "Metaspace" and part.get("prepend_scheme") not in {"always", "never"}
         for part in _parts(reference.pre_tokenizer)
     )
+    lines = not opaque and not leads and count == len(added) and _ends_lines(reference)
     return CutRule(
         stages=tuple(longest_first(token.content for token in stage) for stage in stages),
         opaque=frozenset(opaque),
         leads=leads,
         reason=f"cut at {count} of {len(added)} added tokens"
-        + (", each kept with the text behind it" if leads else ""),
+        + (", each kept with the text behind it" if leads else "")
+        + (", and after lines" if lines else ""),
+        lines=lines,
     )
+
+
+_KNOWN_ALTERNATIVES = frozenset(
+    {
+        r"(?i:'s|'t|'re|'ve|'m|'ll|'d)",
+        r"[^\r\n\p{L}\p{N}]?\p{L}+",
+        r"[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+",
+        r"[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+",
+        r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?",
+        r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?",
+        r"""[!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+""",
+        r"[一-龥぀-ゟ゠-ヿ]+",
+        r"\p{N}",
+        r"\p{N}{1,3}",
+        r" ?[^\s\p{L}\p{N}]+[\r\n]*",
+        r" ?[^\s\p{L}\p{N}]+[\r\n/]*",
+        r" ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*",
+        r" ?[\p{P}\p{S}]+[\r\n]*",
+    }
+)
+_SPACE_ALTERNATIVES = [r"\s*[\r\n]+", r"\s+(?!\S)", r"\s+"]
+
+
+def _ends_lines(reference: tokenizers.Tokenizer) -> bool:
+    """Say whether words always end between a line break and a letter, digit or sign."""
+    parts = _parts(reference.pre_tokenizer)
+    splits, last = parts[:-1], parts[-1] if parts else {}
+    if (
+        [part["type"] for part in _parts(reference.normalizer)] not in ([], ["NFC"])
+        or type(reference.model).__name__ != "BPE"
+        or last.get("type") != "ByteLevel"
+        or last["add_prefix_space"]
+        or last["use_regex"]
+        or not splits
+    ):
+        return False
+    alternatives = []
+    for part in splits:
+        pattern = part["type"] == "Split" and part["pattern"].get("Regex")
+        if not pattern or part["behavior"] != "Isolated" or part["invert"]:
+            return False
+        alternatives.append(_alternatives(pattern))
+    *words, spaces = alternatives[-1][:-3], alternatives[-1][-3:]
+    return spaces == _SPACE_ALTERNATIVES and _KNOWN_ALTERNATIVES.issuperset(
+        itertools.chain(*alternatives[:-1], *words)
+    )
+
+
+def _alternatives(pattern: str) -> list[str]:
+    r"""Take a pattern apart at the bars that are in no group and no class.
+
+    >>> _alternatives(r"(?i:'s|'t)|[|]+|\|x")
+    ["(?i:'s|'t)", '[|]+', '\\|x']
+    """
+    parts, depth, in_class = [""], 0, False
+    for symbol in re.findall(r"\\.|.", pattern.replace("\r", r"\r").replace("\n", r"\n")):
+        in_class = symbol == "[" or (in_class and symbol != "]")
+        depth += 0 if in_class else {"(": 1, ")": -1}.get(symbol, 0)
+        if symbol == "|" and not depth and not in_class:
+            parts.append("")
+        else:
+            parts[-1] += symbol
+    return parts
+
+
+_LEADS = ["", "user", "a b", "1", "?!", "  ", "a ", "\u3000", "e\u0301", "\r", "\t\n", "x/"]
+_LINES = ["A", "it's", "7", "10000", "#", "*a", "-", "'s", '"', "~", "{", "汉字", "<a>", "!/", "/"]
 
 
 def _hard_texts(contents: list[str]) -> Iterator[str]:
     """Make a few texts in which a wrong cut would show: what can change beside a token."""
     step = max(1, len(contents) // 12)
     sample = sorted(contents, key=len)[::step]
+    yield "".join(f"{lead}\n{line}" for lead, line in itertools.product(_LEADS, _LINES))
+    for token in sample[:3]:
+        for lead, line in itertools.product(_LEADS, _LINES):
+            yield f"{token}{lead}\n{line} a{token}{lead}\n\n{line}\n{line}"
     beside = ["a", " ", "", "e", "\u0301", "\n\n", "  b", "<", "1", "한", " \u200d", "A'"]
     for i, token in enumerate(sample):
         other = sample[i - 1]
