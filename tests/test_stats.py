@@ -88,9 +88,15 @@ def test_the_command(dataset: Path) -> None:
     rows = told["distributions"]["row_length"]
     assert rows["count"] == sum(each["count"] for each in rows["histogram"])
     assert rows["min"] <= rows["percentiles"]["50"] <= rows["max"]
+    costs, counts = told["costs"], told["manifest"]["counts"]
+    assert costs["block_size"] == 128
+    assert costs["block_sparse"]["tokens"] == costs["dense"]["tokens"] == counts["tokens"]
+    assert costs["npass"]["tokens"] == counts["npass_tokens"]
+    for work in costs["block_sparse"], costs["dense"], costs["npass"]:
+        assert f" {work['tokens']:>15,} {work['pairs']:>19,} {work['blocks']:>16,}" in drawn.stdout
 
 
-@pytest.mark.parametrize("name", ["rows", "trained_tokens", "samples"])
+@pytest.mark.parametrize("name", ["rows", "trained_tokens", "samples", "npass_tokens"])
 def test_a_manifest_that_lies_is_found(name: str, dataset: Path) -> None:
     manifest = json.loads((dataset / "manifest.json").read_bytes())
     true = json.dumps(manifest)

@@ -16,7 +16,7 @@ COMMANDS = {
     "merge": "Check the parts of a run on several machines, and write the manifest.",
     "template": "Show what a chat template does to reasoning.",
     "verify": "Check a finished dataset, by itself and against its source.",
-    "stats": "Count what a dataset holds, and draw how it is distributed.",
+    "stats": "Count what a dataset holds and costs, and draw how it is distributed.",
     "inspect": "Show a row of a dataset: segments, text, what is trained.",
 }
 

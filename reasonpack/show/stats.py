@@ -1,4 +1,4 @@
-"""A dataset → what its manifest knows and what its shards hold, as histograms or JSON.
+"""A dataset → what its manifest knows and what its shards hold, as tables or JSON.
 
     tokens in a sample     n 2,000, from 120 to 4,961, mean 509, median 430
           64 – 127         31  █▌
@@ -10,7 +10,7 @@ Every shard is read; where it does not hold what the manifest says, that is an e
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from reasonpack.errors import FormatError
 from reasonpack.layout import IGNORE
 from reasonpack.run.manifest import Manifest, read_manifest
 from reasonpack.shard import read_shard
+from reasonpack.show.cost import BLOCK, Costs, cost_lines, count
 from reasonpack.spans import Kind
 from reasonpack.storage import Place, fetched, join, public_name
 
@@ -50,9 +51,10 @@ class Distribution:
 
 @dataclass(frozen=True, slots=True)
 class Stats:
-    """A dataset's manifest, and the distributions over what its shards hold."""
+    """A dataset's manifest, what its rows cost to train, and distributions over what they hold."""
 
     manifest: Manifest
+    costs: Costs
     distributions: dict[str, Distribution]
 
 
@@ -66,6 +68,7 @@ class _Found:
     turns: list[NDArray[np.int64]] = field(default_factory=list)
     reasoning: list[NDArray[np.float64]] = field(default_factory=list)
     trained_tokens: int = 0
+    costs: Costs = field(default_factory=Costs)
     tokens_by_kind: NDArray[np.int64] = field(default_factory=lambda: np.zeros(len(Kind), np.int64))
 
 
@@ -89,7 +92,7 @@ def gather(directory: Place) -> Stats:
         _agree(public_name(place), "rows", rows, shard.rows)
         _agree(public_name(place), "tokens", tokens, shard.tokens)
     _check_sums(public_name(directory), manifest, found)
-    return Stats(manifest, _distributions(found))
+    return Stats(manifest, found.costs, _distributions(found))
 
 
 def _read_batch(batch: pa.RecordBatch, found: _Found) -> None:
@@ -123,6 +126,7 @@ def _read_batch(batch: pa.RecordBatch, found: _Found) -> None:
     found.turns.append(np.bincount(pairs[0], minlength=len(samples)))
     found.reasoning.append(reasoning / np.maximum(sample_lengths, 1))
     found.trained_tokens += int(trained.sum())
+    found.costs += count(batch)
     by_kind = np.bincount(kinds, segment_lengths, minlength=len(Kind))
     found.tokens_by_kind += by_kind.astype(np.int64)
 
@@ -132,6 +136,7 @@ def _check_sums(where: str, manifest: Manifest, found: _Found) -> None:
     _agree(where, "rows", sum(map(len, found.row_lengths)), counts.rows)
     _agree(where, "samples", sum(map(len, found.sample_lengths)), counts.samples)
     _agree(where, "trained tokens", found.trained_tokens, counts.trained_tokens)
+    _agree(where, "tokens of N-pass", found.costs.npass.tokens, counts.npass_tokens)
     for kind in Kind:
         tokens = int(found.tokens_by_kind[kind])
         _agree(
@@ -180,9 +185,10 @@ def _shares(name: str, values: NDArray[np.float64]) -> Distribution:
 
 
 def stats_json(stats: Stats) -> dict[str, Any]:
-    """Give everything as plain values: the manifest's counts, and each distribution."""
+    """Give everything as plain values: the manifest's counts, the costs, each distribution."""
     return {
         "manifest": stats.manifest,
+        "costs": {"block_size": BLOCK, **asdict(stats.costs)},
         "distributions": {
             key: {
                 "description": each.name,
@@ -218,7 +224,9 @@ def _summary(values: NDArray[Any]) -> dict[str, Any]:
 
 
 def stats_lines(stats: Stats) -> Iterator[str]:
-    """Draw each distribution; one whose values are all equal is one line."""
+    """Draw the costs and each distribution; one whose values are all equal is one line."""
+    yield ""
+    yield from cost_lines(stats.costs, stats.manifest.layout)
     for each in stats.distributions.values():
         yield ""
         yield f"{each.name}  {_headline(each)}"

@@ -1,6 +1,7 @@
 """Count what a layout costs without a GPU: tokens of linear layers, 128 × 128 blocks of attention.
 
     python tests/gpu/count_blocks.py --turns 2 4 8 16 32
+    python tests/gpu/count_blocks.py --write            # the table and plot of tests/gpu/README.md
 
 For each profile and number of turns the same conversations, packed into rows of one length:
 tokens and blocks of npass over those of one-pass. The two ratios bound the speed-up: time is a
@@ -8,15 +9,19 @@ mix of both. `npass` blocks are those of a varlen kernel, which cuts each sample
 its own start; with FlexAttention and a document mask they are a few more. `dense` is what a
 causal kernel computes over an unpacked one-pass row without a block mask: its pairs over the
 visible pairs.
-`speed-up` mixes tokens and blocks by FLOPs for a model of the given width and depth.
+`speed-up` mixes tokens and blocks by FLOPs for a model of the given width (hidden size); in a
+model narrower than `pays above` npass computes less.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import numpy as np
 from conversations import PROFILES, Profile, Sample, Words, row_length, rows, views
@@ -87,6 +92,8 @@ class Line:
     dense: float
     speed_up: float
     trunk_speed_up: float
+    pays_above: int
+    dense_over_npass: float
 
 
 def measure(
@@ -116,7 +123,15 @@ def measure(
         dense=onepass.causal_pairs / onepass.pairs,
         speed_up=npass.flops(width) / onepass.flops(width),
         trunk_speed_up=npass.flops(width) / trunk.flops(width),
+        pays_above=_pays_above(onepass, npass),
+        dense_over_npass=2 * onepass.causal_pairs / npass.pairs,
     )
+
+
+def _pays_above(onepass: Cost, npass: Cost) -> int:
+    """The width at which both cost the same; 0 where one-pass has fewer of everything."""
+    blocks, tokens = onepass.blocks - npass.blocks, npass.tokens - onepass.tokens
+    return max(0, math.ceil(BLOCK**2 * blocks / (6 * tokens)))
 
 
 HEAD = (
@@ -137,6 +152,70 @@ def text(line: Line) -> str:
     )
 
 
+# --- README.md and the plot -----------------------------------------------------------------------
+
+README = Path(__file__).with_name("README.md")
+COLOURS = {
+    "chat": "#2b6cb0",
+    "equal": "#718096",
+    "agentic": "#38a169",
+    "long-reasoning": "#c05621",
+}
+
+
+def markdown(line: Line) -> str:
+    """A line of the table in README.md."""
+    pays = f"hidden size {line.pays_above:,}" if line.pays_above else "always"
+    return (
+        f"| {line.profile} | {line.turns} | {line.token_ratio:.2f} | {line.block_ratio:.2f} |"
+        f" {line.speed_up:.2f} | {pays} | {line.trunk_block_ratio:.2f} |"
+        f" {line.trunk_speed_up:.2f} | {line.dense:.1f} | {line.dense_over_npass:.1f} |"
+    )
+
+
+def plot(lines: Sequence[Line]) -> str:
+    """How many times cheaper one-pass is, over the turns, both in powers of two."""
+    left, bottom, step = 40, 220, 80
+
+    def place(turns: int, ratio: float) -> str:
+        return (
+            f"{left + step * (math.log2(turns) - 1):.0f},{bottom - 2 - 70 * math.log2(ratio):.0f}"
+        )
+
+    parts = [
+        f'<text x="4" y="{bottom - 70 * power + 4}">{2**power}×</text>'
+        f'<path d="M{left} {bottom - 70 * power}h{step * 4}" stroke="#e2e8f0"/>'
+        for power in range(4)
+    ]
+    parts += [
+        f'<text x="{left + step * power}" y="{bottom + 16}">{2 << power}</text>'
+        for power in range(5)
+    ]
+    for number, (profile, colour) in enumerate(COLOURS.items()):
+        own = [line for line in lines if line.profile == profile]
+        for dash, ratios in (("", "speed_up"), ("3 3", "trunk_speed_up")):
+            points = " ".join(place(line.turns, getattr(line, ratios)) for line in own)
+            parts.append(
+                f'<polyline points="{points}" fill="none" stroke="{colour}"'
+                f' stroke-width="2" stroke-dasharray="{dash}"/>'
+            )
+        parts.append(f'<text x="380" y="{40 + 18 * number}" fill="{colour}">{profile}</text>')
+    parts.append('<text x="380" y="130">dashed: trunk first</text>')
+    parts.append(f'<text x="{left}" y="{bottom + 32}">turns</text>')
+    return (
+        '<svg xmlns="http://www.w3.org/2000/svg" width="500" height="260"'
+        ' font-family="sans-serif" font-size="12">\n' + "\n".join(parts) + "\n</svg>\n"
+    )
+
+
+def write(lines: Sequence[Line]) -> None:
+    """Put the table into README.md, and the plot beside it."""
+    table = "".join(f"{markdown(line)}\n" for line in lines)
+    text = re.sub(r"(?<=\|---:\|\n)(\|.*\n)*", lambda _: table, README.read_text("utf-8"), count=1)
+    README.write_text(text, "utf-8")
+    README.with_name("layouts.svg").write_text(plot(lines), "utf-8")
+
+
 def main(arguments: Sequence[str] | None = None) -> list[Line]:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--profiles", nargs="+", default=list(PROFILES), choices=list(PROFILES))
@@ -145,6 +224,7 @@ def main(arguments: Sequence[str] | None = None) -> list[Line]:
     parser.add_argument("--row-tokens", type=int, default=16_384, help="at least")
     parser.add_argument("--width", type=int, default=1024, help="of the model, for the speed-up")
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--write", action="store_true", help="the table and plot of README.md")
     given = parser.parse_args(arguments)
     lines = [
         measure(
@@ -158,7 +238,9 @@ def main(arguments: Sequence[str] | None = None) -> list[Line]:
         for name in given.profiles
         for turns in given.turns
     ]
-    if given.json:
+    if given.write:
+        write(lines)
+    elif given.json:
         print(json.dumps([asdict(line) for line in lines], indent=1))
     else:
         print(HEAD, *map(text, lines), sep="\n")

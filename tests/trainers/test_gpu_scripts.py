@@ -11,10 +11,12 @@ import tiny  # noqa: F401
 import count_blocks
 import numpy as np
 import oracle
+import pyarrow as pa
 import pytest
 from conversations import PROFILES, LayoutName, Profile, Sample, Words, join, rows, samples, views
 
 from reasonpack.layout import EncodedView
+from reasonpack.show.cost import Work, count
 
 SMALL = Profile(message=5, reasoning=6, response=7, steps=3, tool_result=4, system=3)
 
@@ -83,6 +85,18 @@ def test_blocks_and_pairs_are_those_of_the_dense_mask() -> None:
         assert (counted.blocks, counted.pairs) == (blocks, pairs)
 
 
+def test_the_stats_command_counts_what_the_script_counts() -> None:
+    found = [views(SMALL, 9, Words(seed, 64)) for seed in range(4)]
+    packed, leaves = rows(found, "onepass", 2048), rows(found, "npass", 2048)
+    table = [{"length": len(row), **columns(row)} for row in packed]
+    names = ("length", "position_ids", "segment_start", "segment_visible_until")
+    (batch,) = pa.table({name: [row[name] for row in table] for name in names}).to_batches()
+    counted, expected = count(batch), count_blocks.cost(packed)
+    plain = count_blocks.cost(leaves, varlen=True)
+    assert counted.block_sparse == Work(expected.tokens, expected.pairs, expected.blocks)
+    assert counted.npass == Work(plain.tokens, plain.pairs, plain.blocks)
+
+
 def test_the_table_has_a_line_for_each_case(capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["--profiles", "chat", "--turns", "2", "8", "--tokens", "5000"]
     few, many = count_blocks.main([*arguments, "--row-tokens", "4096"])
@@ -90,6 +104,35 @@ def test_the_table_has_a_line_for_each_case(capsys: pytest.CaptureFixture[str]) 
     assert many.trunk_saves_blocks > 0
     assert capsys.readouterr().out.count("chat") == 2
     assert set(PROFILES) > {"chat", "agentic", "long-reasoning"}
+
+
+TABLE = (Path(__file__).parents[1] / "gpu" / "README.md").read_text("utf-8")
+
+
+@pytest.mark.parametrize("case", ["chat 2", "chat 4", "long-reasoning 2"])
+def test_the_page_shows_what_the_script_counts(case: str) -> None:
+    profile, turns = case.split()
+    (line,) = count_blocks.main(["--profiles", profile, "--turns", turns])
+    assert count_blocks.markdown(line) in TABLE
+    assert line.block_ratio < 1 < line.speed_up
+    assert line.pays_above > 0
+
+
+def test_below_the_width_that_the_page_names_npass_is_cheaper() -> None:
+    name = "long-reasoning"
+    arguments = ["--profiles", name, "--turns", "2", "--width"]
+    (line,) = count_blocks.main([*arguments, "1024"])
+    (above,) = count_blocks.main([*arguments, str(line.pays_above)])
+    (below,) = count_blocks.main([*arguments, str(line.pays_above - 1)])
+    assert above.speed_up >= 1 > below.speed_up
+
+
+@pytest.mark.slow
+def test_the_whole_page_is_what_the_script_writes() -> None:
+    lines = count_blocks.main([])
+    assert "".join(f"{count_blocks.markdown(line)}\n" for line in lines) in TABLE
+    plot = (Path(__file__).parents[1] / "gpu" / "layouts.svg").read_text("utf-8")
+    assert plot == count_blocks.plot(lines)
 
 
 @pytest.mark.slow
