@@ -2,6 +2,7 @@
 
     ReasonpackError                 where: what, expected what. Fix: …
     ├── UsageError                  the command line or an option         exit 2
+    │   └── MissingExtraError       a package that an extra installs; an ImportError too
     ├── RecordError                 one record of the input                exit 1, or a reject
     ├── TemplateError               the chat template itself               exit 1
     ├── TokenizerError              the tokenizer file                     exit 1
@@ -20,6 +21,7 @@ from typing import Any
 
 __all__ = [
     "FormatError",
+    "MissingExtraError",
     "ReasonpackError",
     "RecordError",
     "StorageError",
@@ -35,6 +37,10 @@ class ReasonpackError(Exception):
 
 class UsageError(ReasonpackError):
     """An option, or a combination of options, that makes no sense."""
+
+
+class MissingExtraError(UsageError, ImportError):
+    """A package that is needed here and that one of the extras installs."""
 
 
 class TemplateError(ReasonpackError):

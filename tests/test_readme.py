@@ -56,6 +56,12 @@ def test_links_lead_somewhere(link: str) -> None:
     assert (ROOT / link).exists()
 
 
+@pytest.mark.parametrize("page", sorted((ROOT / "tests").rglob("README.md")), ids=str)
+def test_links_of_other_pages_lead_somewhere(page: Path) -> None:
+    for link in re.findall(r"\]\(([^)#:]+)\)", page.read_text("utf-8")):
+        assert (page.parent / link).exists(), link
+
+
 def test_the_example_is_the_one_that_is_tested() -> None:
     example = (ROOT / "tests" / "trainers" / "examples" / "hf_trainer.py").read_text("utf-8")
     (shown,) = readme.blocks("python")

@@ -16,13 +16,15 @@ lists, 64k entries for 32k tokens in blocks of 128.
 
     @cute.jit
     def mask_mod(batch, head, m_idx, n_idx, seqlen_info, aux_tensors):
-        return (n_idx <= m_idx) & (m_idx < aux_tensors[0][batch[0], n_idx[0]])
+        until = utils.scalar_to_ssa(aux_tensors[0][batch[0], n_idx[0]], cutlass.Int32)
+        return (n_idx <= m_idx) & (m_idx < until)
 
     flash_attn_func(q, k, v, mask_mod=mask_mod, aux_tensors=[visible_until],
                     block_sparse_tensors=…, block_sparse_tensors_bwd=…)
 
-all on the GPU. Sources: `flash_attn/cute/interface.py`, `block_sparsity.py` in
-Dao-AILab/flash-attention.
+with tensors on the GPU; `causal` is ignored beside a mask. GPUs of compute capability 12 have no
+backward for it. Sources: `interface.py`, `block_sparsity.py` and `mask.py` of `flash_attn.cute`
+(flash-attn-4 4.0.0b36).
 """
 
 from __future__ import annotations
@@ -68,8 +70,9 @@ def forward(
 
     Args:
         visible_until: `i32[B, T]`, exclusive.
-        block_size: `(query, key)` tokens; the kernel fixes it: (128, 128) on Hopper,
-            (256, 128) on Blackwell.
+        block_size: `(query, key)` tokens, multiples of the kernel's tiles, which follow
+            from GPU and head size: for heads of 128, (128, 128) on Hopper and (256, 128)
+            on Blackwell.
         window: as in `grid`.
 
     >>> lists = forward(np.array([[4, 4, 3, 4]], np.int32), block_size=(1, 1))

@@ -10,9 +10,24 @@ which mask, and refuses those that would train on the wrong thing in silence.
 
 from __future__ import annotations
 
+from reasonpack.errors import MissingExtraError
+
+try:
+    import torch  # noqa: F401 (asked for here, so that its absence is said in our words)
+except ModuleNotFoundError as error:
+    raise MissingExtraError(
+        f"reasonpack.torch: {error}, expected PyTorch 2.6 or later. "
+        "Fix: pip install 'reasonpack[torch]'; reasonpack.masks needs NumPy alone."
+    ) from error
+
 from reasonpack.torch.collator import Collator, FlexMask, MaskForm, build_flex_masks
 from reasonpack.torch.dataset import RowDataset, RowStream
-from reasonpack.torch.models import check_model, collator_for, model_windows
+from reasonpack.torch.models import (
+    check_model,
+    collator_for,
+    model_max_position,
+    model_windows,
+)
 
 __all__ = [
     "Collator",
@@ -23,5 +38,6 @@ __all__ = [
     "build_flex_masks",
     "check_model",
     "collator_for",
+    "model_max_position",
     "model_windows",
 ]

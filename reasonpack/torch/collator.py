@@ -82,7 +82,10 @@ class FlexMask:
 
 
 def build_flex_masks(model: torch.nn.Module) -> Any:
-    """Let a model build the `FlexMask` that it is given: no change to the trainer is needed.
+    """Let a model build the `FlexMask` that it is given, and refuse rows whose mask was lost.
+
+    No change to the trainer is needed. A batch of rows with branches that comes without a mask, or
+    with one of padding alone, as where a trainer drops or rebuilds it, raises `UsageError`.
 
     Returns:
         The handle of the hook; `handle.remove()` takes it off.
@@ -94,9 +97,31 @@ def build_flex_masks(model: torch.nn.Module) -> Any:
         mask = kwargs.get("attention_mask")
         if isinstance(mask, FlexMask):
             kwargs = {**kwargs, "attention_mask": mask.build()}
+        elif "startend_row_indices" not in kwargs and _is_of_padding(mask):
+            _check_no_branch(kwargs.get("position_ids"), mask)
         return args, kwargs
 
     return model.register_forward_pre_hook(build, with_kwargs=True)
+
+
+def _is_of_padding(mask: Any) -> bool:
+    return mask is None or (isinstance(mask, torch.Tensor) and mask.ndim == 2)
+
+
+def _check_no_branch(position_ids: Any, mask: Any) -> None:
+    """Refuse positions that jump back, but not to 0: only a branch does that."""
+    if position_ids is None or position_ids.ndim != 2:
+        return
+    jumps = (position_ids[:, 1:] != position_ids[:, :-1] + 1) & (position_ids[:, 1:] != 0)
+    if mask is not None:  # whatever padding has for positions
+        jumps &= mask[:, 1:] != 0
+    if bool(jumps.any()):
+        found = "None" if mask is None else f"of shape {tuple(mask.shape)}"
+        raise UsageError(
+            f"batch: attention_mask {found} with rows that branch, expected the one of the "
+            "collator. Fix: let the trainer keep it (remove_unused_columns=False, no padding-free "
+            "or packing option of its own), or pack with --layout npass."
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,6 +142,7 @@ class Collator:
         shift_labels: add `shift_labels` `i64[B, T]`, the label that each token predicts, for
             losses that do not shift, as under sequence parallelism.
         loss_weights: add `loss_weights` `f32[B, T]`, 0 in padding; unshifted, as `labels`.
+        max_position: refuse rows with a position from here on; None for no limit.
 
     >>> row = {"length": 2, "input_ids": [5, 6], "position_ids": [0, 1], "labels": [-100, 6],
     ...        "segment_start": [0], "segment_visible_until": [2]}
@@ -132,6 +158,7 @@ class Collator:
     pad_to_multiple_of: int = 1
     shift_labels: bool = False
     loss_weights: bool = False
+    max_position: int | None = None
 
     def __post_init__(self) -> None:
         if self.mask not in get_args(MaskForm):
@@ -151,10 +178,11 @@ class Collator:
 
         Raises:
             UsageError: the rows have branches and `mask` cannot say so, or they have loss weights
-                and `loss_weights` is off, or the reverse.
+                and `loss_weights` is off, or the reverse, or a position is too large.
             FormatError: the segments of a row are damaged.
         """
         self._check_weights(rows)
+        self._check_positions(rows)
         lengths = [int(row["length"]) for row in rows]
         if self.mask == "varlen":
             return self._flat(rows, lengths)
@@ -238,6 +266,18 @@ class Collator:
                     f"row {number}: {found}, expected loss_weights={self.loss_weights}. "
                     "Fix: pass Collator(loss_weights=True) if and only if the dataset has weights "
                     "and the loss uses them."
+                )
+
+    def _check_positions(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        if self.max_position is None:
+            return
+        for number, row in enumerate(rows):
+            if (highest := int(np.max(row["position_ids"]))) >= self.max_position:
+                raise UsageError(
+                    f"row {number}: position {highest:,}, expected below {self.max_position:,}, "
+                    "where the model's positions end or its dynamic RoPE begins to change with "
+                    f"the batch. Fix: pack with --max-position {self.max_position}, or give the "
+                    "model a static RoPE scaling."
                 )
 
 

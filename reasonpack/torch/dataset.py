@@ -77,7 +77,7 @@ class RowDataset:
         Raises:
             FormatError: it is unfinished, of an unknown format version, or a shard is missing,
                 damaged or not the one of the manifest.
-            UsageError: it is not a local directory.
+            UsageError: it is not a local directory, or it has no rows.
         """
         if "://" in str(directory):
             raise UsageError(
@@ -92,6 +92,11 @@ class RowDataset:
         shards = [(self.directory / shard.path, shard.rows) for shard in manifest.shards]
         self.groups = [group for path, rows in shards for group in _groups(path, rows)]
         self.starts = np.cumsum([0] + [group.rows for group in self.groups], dtype=np.int64)
+        if not self.groups:
+            raise UsageError(
+                f"{directory}: no rows, expected at least one to train on. "
+                "Fix: see rejects.jsonl in it, or pack other input."
+            )
         hashes = "".join(shard.sha256 for shard in manifest.shards)
         self.fingerprint = hashlib.sha256(hashes.encode()).hexdigest()
         self._loaded: dict[int, pa.RecordBatch] = {}

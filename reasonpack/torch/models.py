@@ -25,7 +25,7 @@ from reasonpack.layout import Layout
 from reasonpack.model import Architecture
 from reasonpack.torch.collator import Collator, MaskForm, Windows
 
-__all__ = ["check_model", "collator_for", "model_windows"]
+__all__ = ["check_model", "collator_for", "model_max_position", "model_windows"]
 
 FORMS: dict[str, MaskForm] = {"sdpa": "sdpa", "eager": "eager", "flex_attention": "flex"}
 FULL, SLIDING = "full_attention", "sliding_attention"
@@ -56,6 +56,7 @@ def collator_for(
         window=None if flash else model_windows(config),
         dtype=getattr(model, "dtype", None) or torch.float32,
         pad_to_multiple_of=pad_to_multiple_of,
+        max_position=model_max_position(config),
     )
     check_model(model, layout=layout, packed=packed, collator=collator)
     return collator
@@ -70,12 +71,13 @@ def check_model(
         model: a `transformers` model, or its configuration with `_attn_implementation` set.
         layout: of the rows, `RowDataset.layout`.
         packed: whether a row may hold several samples, `RowDataset.packed`.
-        collator: what makes the batches; its mask and window are checked too.
+        collator: what makes the batches; its mask and window are checked too, and its
+            `max_position` where the model's RoPE depends on the batch.
 
     Raises:
         UsageError: recurrent layers or layers of an unknown type; a model that takes no
-            `position_ids`; an attention implementation that ignores the mask; a mask or a
-            window that is not the model's.
+            `position_ids`; an attention implementation that ignores the mask; a mask, a window
+            or a limit of positions that is not the model's.
     """
     config = _text_config(model)
     name = getattr(config, "model_type", None) or type(config).__name__
@@ -110,6 +112,48 @@ def model_windows(config: Any) -> Windows:
     if types is None:
         return int(size)
     return {FULL: None, SLIDING: int(size)} if SLIDING in types else None
+
+
+def model_max_position(config: Any) -> int | None:
+    """Read how many positions a model has; None where its configuration does not say.
+
+    A dynamic RoPE (`dynamic`, `longrope`) has one set of frequencies up to its original length, and
+    chooses others by the largest position of a batch; it is read as ending there.
+
+    >>> from types import SimpleNamespace
+    >>> model_max_position(SimpleNamespace(max_position_embeddings=4096))
+    4096
+    >>> yarn = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 4096}
+    >>> model_max_position(SimpleNamespace(max_position_embeddings=8192, rope_parameters=yarn))
+    16384
+    """
+    longest = getattr(config, "max_position_embeddings", None)
+    limits = []
+    for rope in _ropes(config):
+        original = (
+            rope.get("original_max_position_embeddings")
+            or getattr(config, "original_max_position_embeddings", None)
+            or longest
+        )
+        if original and _is_dynamic(rope):
+            limits.append(int(original))
+        elif original and longest:
+            longest = max(longest, int(original * (rope.get("factor") or 1)))
+    return min([*limits, *([int(longest)] if longest else [])], default=None)
+
+
+def _ropes(config: Any) -> list[dict[str, Any]]:
+    """The RoPE parameters of a configuration, one set or one for each type of layer."""
+    found = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None)
+    if not isinstance(found, dict):
+        return []
+    nested = [part for part in found.values() if isinstance(part, dict)]
+    return nested or [found]
+
+
+def _is_dynamic(rope: dict[str, Any]) -> bool:
+    kind = str(rope.get("rope_type") or rope.get("type"))
+    return "dynamic" in kind or kind == "longrope"
 
 
 def _text_config(model: Any) -> Any:
@@ -170,3 +214,11 @@ def _check_collator(collator: Collator, config: Any, name: str, layout: Layout) 
             f"{name}: collator with window {given}, expected {expected}, the model's. "
             "Fix: use collator_for(model, …)."
         )
+    if any(map(_is_dynamic, _ropes(config))):
+        limit = model_max_position(config)
+        if limit and (collator.max_position is None or collator.max_position > limit):
+            raise UsageError(
+                f"{name}: collator with max_position {collator.max_position}, expected {limit} at "
+                "most: beyond, dynamic RoPE depends on the other rows of a batch. "
+                "Fix: use collator_for(model, …)."
+            )

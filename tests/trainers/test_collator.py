@@ -183,6 +183,17 @@ def test_damaged_and_missing_rows_are_refused() -> None:
         Collator(mask="sdpa")([full_row(CHAIN), damaged])
 
 
+def test_a_row_with_positions_that_the_model_has_not_is_refused() -> None:
+    rows = [full_row(BRANCHES), full_row(CHAIN)]
+    assert len(CHAIN) == 5
+    assert Collator(mask="sdpa", max_position=5)(rows)["position_ids"].max() == 4
+    for mask in ("sdpa", "varlen"):
+        with pytest.raises(
+            UsageError, match=r"row 1: position 4, expected below 4.*--max-position 4"
+        ):
+            Collator(mask=mask, max_position=4)([full_row(Forest(grow([0, 0]))), full_row(CHAIN)])
+
+
 def test_lists_are_as_good_as_arrays() -> None:
     row = full_row(BRANCHES)
     lists = {name: v.tolist() if hasattr(v, "tolist") else v for name, v in row.items()}
@@ -215,3 +226,38 @@ def test_the_hook_builds_flex_masks() -> None:
     assert model(attention_mask=plain) is plain
     handle.remove()
     assert model(**made) is made["attention_mask"]
+
+
+@pytest.mark.parametrize("mask", ["sdpa", "flex", "flashmask"])
+def test_rows_whose_mask_was_lost_are_refused(mask: MaskForm) -> None:
+    class Model(torch.nn.Module):
+        def forward(self, **given: Any) -> Any:
+            return given
+
+    model = Model()
+    build_flex_masks(model)
+    branching = Collator(mask=mask, pad_to_multiple_of=8)([full_row(BRANCHES), full_row(CHAIN)])
+    assert "position_ids" in model(**branching)
+    lost = {name: branching[name] for name in ("input_ids", "position_ids", "labels")}
+    with pytest.raises(UsageError, match="attention_mask None with rows that branch"):
+        model(**lost)
+    padding = torch.ones_like(lost["input_ids"])
+    with pytest.raises(UsageError, match=r"attention_mask of shape \(2, 8\)"):
+        model(**lost, attention_mask=padding)
+
+
+def test_plain_rows_need_no_mask() -> None:
+    class Model(torch.nn.Module):
+        def forward(self, **given: Any) -> Any:
+            return given
+
+    model = Model()
+    build_flex_masks(model)
+    rows = [full_row(join([CHAIN, CHAIN])), full_row(CHAIN)]
+    assert "position_ids" in model(**Collator(mask="varlen", pad_to_multiple_of=8)(rows))
+    made = Collator(mask="none", pad_to_multiple_of=8)([full_row(CHAIN)])
+    assert "position_ids" in model(**made)
+    left = torch.tensor([[1, 1, 1, 0, 1, 2, 3, 4]])  # padded on the left, as tokenizers do
+    seen = torch.tensor([[0, 0, 0, 1, 1, 1, 1, 1]])
+    assert "position_ids" in model(position_ids=left, attention_mask=seen)
+    assert model(position_ids=None) == {"position_ids": None}

@@ -7,6 +7,7 @@ import itertools
 import json
 import pickle
 import sys
+import types
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -192,6 +193,12 @@ def test_a_remote_directory_is_refused() -> None:
         RowDataset("s3://bucket/packed")
 
 
+def test_an_empty_dataset_is_refused(directory: Path, manifest: dict[str, Any]) -> None:
+    (directory / "manifest.json").write_text(json.dumps({**manifest, "shards": []}))
+    with pytest.raises(UsageError, match="no rows, expected at least one"):
+        RowDataset(directory)
+
+
 # --- order and shares ----------------------------------------------------------------------------
 
 
@@ -255,6 +262,25 @@ def test_workers_share_the_rows_of_a_rank(directory: Path, workers: int) -> None
     assert sorted(loader) == sorted(numbers(stream))
 
 
+def test_more_ranks_and_workers_than_groups_and_rows(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from reasonpack.torch import dataset
+
+    rows = RowDataset(directory)
+    ranks, workers = 6, 2 * len(rows.groups)
+    assert ranks * workers > TOTAL > workers > len(rows.groups)
+    found = []
+    for rank in range(ranks):
+        stream = RowStream(rows, rank=rank, world_size=ranks)
+        for worker in range(workers):
+            info = types.SimpleNamespace(id=worker, num_workers=workers)
+            monkeypatch.setattr(dataset, "get_worker_info", lambda info=info: info)
+            found.append(numbers(stream))
+    assert any(not share for share in found)
+    assert sorted(itertools.chain(*found)) == list(range(TOTAL))
+
+
 METHOD: dict[str, Any] = {"multiprocessing_context": "fork" if sys.platform == "linux" else None}
 
 
@@ -295,6 +321,16 @@ def test_resumes_at_the_exact_row(directory: Path, done: int) -> None:
     assert numbers(other) == whole[done:]
     assert numbers(other) == whole  # the iteration after that is a whole one
     assert other.epoch == 3
+
+
+def test_a_state_of_another_dataset_is_refused(
+    directory: Path, tmp_path: Path, manifest: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.modules[__name__], "SHARDS", [17, 1, 29])
+    other = write_dataset(tmp_path / "other", manifest, "parquet")
+    state = RowStream(RowDataset(directory)).state_dict()
+    with pytest.raises(UsageError, match=r"state: dataset .*Fix: resume with the same dataset"):
+        RowStream(RowDataset(other)).load_state_dict(state)
 
 
 def test_a_state_of_something_else_is_refused(directory: Path) -> None:

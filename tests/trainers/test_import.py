@@ -12,3 +12,24 @@ import pytest
 def test_torch_is_not_loaded(module: str) -> None:
     code = f"import sys, {module}; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_without_torch_the_error_names_the_extra() -> None:
+    code = (
+        "import sys; sys.modules['torch'] = None\n"
+        "from reasonpack.errors import ReasonpackError\n"
+        "import reasonpack.masks.flex, reasonpack.masks.dense\n"
+        "for module in ('reasonpack.torch', 'reasonpack.torch.collator'):\n"
+        "    try:\n"
+        "        __import__(module)\n"
+        "    except ReasonpackError as error:\n"
+        "        print(isinstance(error, ImportError), error)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], check=True, timeout=60, capture_output=True, text=True
+    )
+    lines = done.stdout.splitlines()
+    assert len(lines) == 2
+    for line in lines:
+        assert line.startswith("True reasonpack.torch: ")
+        assert "Fix: pip install 'reasonpack[torch]'" in line

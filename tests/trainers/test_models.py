@@ -13,7 +13,13 @@ transformers = pytest.importorskip("transformers")
 import tiny  # noqa: E402
 
 from reasonpack.errors import UsageError  # noqa: E402
-from reasonpack.torch import Collator, check_model, collator_for, model_windows  # noqa: E402
+from reasonpack.torch import (  # noqa: E402
+    Collator,
+    check_model,
+    collator_for,
+    model_max_position,
+    model_windows,
+)
 
 pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("ignore:.*deprecated")]
 
@@ -174,3 +180,56 @@ def test_a_window_that_is_not_the_models_is_refused() -> None:
             )
     with pytest.raises(UsageError, match="window 8, expected None"):
         check_model(config("llama"), layout="onepass", collator=Collator(mask="sdpa", window=8))
+
+
+# --- positions -----------------------------------------------------------------------------------
+
+LONGROPE = {
+    "rope_type": "longrope",
+    "short_factor": [1.0] * 4,
+    "long_factor": [4.0] * 4,
+    "original_max_position_embeddings": 64,
+    "factor": 4.0,
+}
+YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64}
+DYNAMIC = {"rope_type": "dynamic", "factor": 4.0}
+
+
+@pytest.mark.parametrize(
+    ("rope", "limit"), [(None, 128), (YARN, 256), (DYNAMIC, 128), (LONGROPE, 64)]
+)
+def test_the_positions_that_a_model_has(rope: Any, limit: int) -> None:
+    small = {"max_position_embeddings": 128, "hidden_size": 32, "num_attention_heads": 4}
+    made = config(
+        "llama", **small, **({"rope_parameters": {"rope_theta": 1e4, **rope}} if rope else {})
+    )
+    assert model_max_position(made) == limit
+    assert collator_for(made, layout="onepass").max_position == limit
+
+
+def test_the_positions_of_each_type_of_layer_count() -> None:
+    full = {"rope_theta": 1e4, **DYNAMIC, "original_max_position_embeddings": 96}
+    ropes = {"full_attention": full, "sliding_attention": {"rope_type": "default"}}
+    made = config("gemma3_text", max_position_embeddings=128)
+    assert model_max_position(made) == 128
+    made.rope_parameters = ropes
+    assert model_max_position(made) == 96
+
+
+def test_a_dynamic_rope_without_a_limit_is_refused() -> None:
+    rope = {"rope_theta": 1e4, **DYNAMIC}
+    made = config("llama", max_position_embeddings=128, rope_parameters=rope)
+    for limit in (None, 129):
+        with pytest.raises(UsageError, match="expected 128 at most: beyond, dynamic RoPE"):
+            check_model(made, layout="onepass", collator=Collator(mask="sdpa", max_position=limit))
+    check_model(made, layout="onepass", collator=Collator(mask="sdpa", max_position=100))
+    check_model(config("llama"), layout="onepass", collator=Collator(mask="sdpa"))
+
+
+def test_flashmask_cannot_say_the_window_of_a_model() -> None:
+    with pytest.raises(UsageError, match='"flashmask" with a window'):
+        Collator(mask="flashmask", window=model_windows(tiny.model("gemma3_text").config))
+    with pytest.raises(UsageError, match="mask 'flashmask', expected"):
+        check_model(
+            tiny.model("gemma3_text"), layout="onepass", collator=Collator(mask="flashmask")
+        )

@@ -24,6 +24,7 @@ import tiny  # noqa: E402
 # isort: split
 import oracle  # noqa: E402
 
+from reasonpack.errors import UsageError  # noqa: E402
 from reasonpack.layout import Layout  # noqa: E402
 from reasonpack.masks import Window, dense, stack  # noqa: E402
 from reasonpack.torch import Collator, build_flex_masks, collator_for  # noqa: E402
@@ -102,6 +103,24 @@ def test_a_mixture_of_experts_without_auxiliary_loss() -> None:
     model = tiny.model("qwen3_moe")
     rows = tiny.rows_of(conversations, [[0, 1]], layout="onepass")
     assert_same(model, collator_for(model, layout="onepass")(rows), conversations)
+
+
+@pytest.mark.parametrize("original", [512, 32])
+def test_dynamic_rope_agrees_within_its_original_length_and_not_beyond(original: int) -> None:
+    conversations = [tiny.random_views(seed, turns=4) for seed in range(2)]
+    lengths = [len(v.prompt_ids) + len(v.completion_ids) for views in conversations for v in views]
+    assert min(lengths) < 32 < max(lengths) < 512
+    rope = {"rope_type": "dynamic", "factor": 4.0, "rope_theta": 1e4}
+    model = tiny.model("llama", max_position_embeddings=original, rope_parameters=rope)
+    collator = collator_for(model, layout="onepass")
+    rows = tiny.rows_of(conversations, layout="onepass")
+    if original == 512:
+        assert_same(model, collator(rows), conversations)
+        return
+    with pytest.raises(UsageError, match="dynamic RoPE"):
+        collator(rows)
+    unlimited = dataclasses.replace(collator, max_position=None)
+    assert differences(model, unlimited(rows), conversations)[1] > SAME
 
 
 @pytest.mark.parametrize("family", ["llama", "mistral"])

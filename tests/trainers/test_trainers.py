@@ -6,8 +6,11 @@ leaves, packed. So both runs see the same batches, and any difference is the lay
 
 from __future__ import annotations
 
+import importlib
 import itertools
 import json
+import sys
+import types
 from pathlib import Path
 from typing import Any
 
@@ -174,26 +177,55 @@ def test_torchtitan_dataset_goes_on_over_epochs_and_resumes(tmp_path: Path) -> N
 
     directory = packed(tmp_path)
 
-    def dataset() -> Any:
-        return torchtitan_dataset.PackedChats(directory, seq_len=256, rank=0, world_size=1)
+    def dataset(seq_len: int) -> Any:
+        return torchtitan_dataset.PackedChats(directory, seq_len=seq_len, rank=0, world_size=1)
 
     def ids(pairs: Any) -> list[list[int]]:
         return [inputs["input"].tolist() for inputs, _ in pairs]
 
-    whole = ids(itertools.islice(dataset(), 15))
+    whole = ids(itertools.islice(dataset(2048), 15))
     assert sorted(whole[:6]) == sorted(whole[6:12])
     assert whole[:6] != whole[6:12]
     for stop in (1, 6, 7):
-        first = dataset()
+        first = dataset(2048)
         iterator = iter(first)
         assert ids(itertools.islice(iterator, stop)) == whole[:stop]
-        second = dataset()
+        second = dataset(2048)
         second.load_state_dict(json.loads(json.dumps(first.state_dict())))
         assert ids(itertools.islice(second, 15 - stop)) == whole[stop:]
-    inputs, labels = next(iter(dataset()))
+    inputs, labels = next(iter(dataset(2048)))
     follows = labels[:-1] != -100
     assert torch.equal(labels[:-1][follows], inputs["input"][1:][follows])
-    assert inputs["attention_mask"].build().shape[-1] == len(labels) == len(inputs["positions"])
+    assert len(inputs["visible_until"]) == len(labels) == len(inputs["positions"]) == 2048
+    with pytest.raises(UsageError, match="--max-length"):
+        list(itertools.islice(dataset(64), 6))
+
+
+@pytest.mark.filterwarnings("ignore:'set_vital' is deprecated")
+def test_torchtitan_trainer_is_given_the_mask_of_the_rows(tmp_path: Path) -> None:
+    loaders = pytest.importorskip("torchdata.stateful_dataloader")
+    from examples import torchtitan_dataset
+
+    class Trainer:
+        """What torchtitan's does: all but the input becomes an argument of the model."""
+
+        def post_dataloading_process(self, input_dict: Any, labels: Any) -> Any:
+            extra = {name: value for name, value in input_dict.items() if name != "input"}
+            return input_dict["input"], labels, {**extra, "attention_masks": "of documents"}
+
+    class Masked(torchtitan_dataset.BranchMasks, Trainer):
+        pass
+
+    chats = torchtitan_dataset.PackedChats(packed(tmp_path), seq_len=2048, rank=0, world_size=1)
+    inputs, labels = next(iter(loaders.StatefulDataLoader(chats, batch_size=2)))
+    until = inputs["visible_until"]
+    _, _, extra = Masked().post_dataloading_process(inputs, labels)
+    assert set(extra) == {"positions", "attention_masks"}
+    q, k = torch.meshgrid(torch.arange(2048), torch.arange(2048), indexing="ij")
+    for row in range(2):
+        seen = extra["attention_masks"].mask_mod(torch.tensor(row), torch.tensor(0), q, k)
+        assert torch.equal(seen, (k <= q) & (q < until[row]))
+        assert seen.sum() < (k <= q).sum()
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
@@ -207,6 +239,33 @@ def test_pretokenized_samples(tmp_path: Path) -> None:
     counts = reasonpack.read_manifest(directory).counts
     assert sum(len(row["input_ids"]) for row in made) == counts.npass_tokens
     assert sum(label != -100 for row in made for label in row["labels"]) == counts.trained_tokens
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_ms_swift_is_handed_the_token_ids(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("datasets")
+    from examples import pretokenized
+
+    registered: list[Any] = []
+    swift = types.ModuleType("swift.template")  # what the plugin takes of ms-swift
+    swift.__dict__.update(
+        Template=object,
+        TemplateMeta=lambda name, **given: (name, given["template_cls"]),
+        register_template=registered.append,
+    )
+    monkeypatch.setitem(sys.modules, "swift", types.ModuleType("swift"))
+    monkeypatch.setitem(sys.modules, "swift.template", swift)
+    monkeypatch.delitem(sys.modules, "examples.ms_swift_plugin", raising=False)
+    importlib.import_module("examples.ms_swift_plugin")
+    ((name, template),) = registered
+    directory = packed(tmp_path, layout="npass")
+    made = pretokenized.pretokenized(directory, lengths=True, cache_dir=str(tmp_path / "cache"))
+    assert name == "token_ids"
+    for row in made:
+        encoded = template().encode(row, return_length=True)
+        assert (encoded["input_ids"], encoded["labels"]) == (row["input_ids"], row["labels"])
+        assert [encoded["length"]] == encoded["lengths"] == [row["lengths"]]
+        assert row["lengths"] == len(row["input_ids"])
 
 
 def test_one_pass_rows_are_no_pretokenized_samples(tmp_path: Path) -> None:

@@ -162,14 +162,15 @@ FAMILIES: dict[str, dict[str, Any]] = {
 EXPERTS = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16}
 
 
-def model(family: str, *, attention: str = "sdpa", dtype: str = "float64") -> Any:
-    """A random causal model, the same at every call."""
+def model(family: str, *, attention: str = "sdpa", dtype: str = "float64", **fields: Any) -> Any:
+    """A random causal model, the same at every call; `fields` go into its configuration."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
     torch.set_num_threads(1)  # threads cost more than they give at this size
     torch.manual_seed(7)
-    config = AutoConfig.for_model(family, **SIZES, **FAMILIES.get(family, EXPERTS))
+    sizes = {**SIZES, **FAMILIES.get(family, EXPERTS), **fields}
+    config = AutoConfig.for_model(family, **sizes)
     made = AutoModelForCausalLM.from_config(config, attn_implementation=attention)
     if family not in FAMILIES and hasattr(made, "set_experts_implementation"):
         made.set_experts_implementation("eager")  # the grouped kernel knows no float64

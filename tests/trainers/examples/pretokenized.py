@@ -1,9 +1,7 @@
 """npass rows as trainers without custom masks take them: input_ids, attention_mask, labels.
 
-axolotl reads such a dataset as it is (`datasets: - path: … ds_type: json`, no `type`), packs it
-with `sample_packing: true` and gives each sample its own positions. LLaMA-Factory reads it with
-`tokenized_path` and ms-swift with `--cached_dataset`, both as a saved dataset. Pack with
-`--layout npass` and without `--packing`: these trainers pack by themselves.
+What to set in axolotl, LLaMA-Factory and ms-swift, and what cannot be had there, stands in
+README.md beside this file. Pack with `--layout npass` and without `--packing`.
 """
 
 from __future__ import annotations
@@ -18,8 +16,11 @@ from reasonpack.errors import UsageError
 from reasonpack.torch import RowDataset
 
 
-def pretokenized(directory: Path, **options: Any) -> Dataset:
-    """A dataset to `save_to_disk` or `to_json`; refuses rows that such a trainer would break."""
+def pretokenized(directory: Path, *, lengths: bool = False, **options: Any) -> Dataset:
+    """A dataset to `save_to_disk` or `to_json`; refuses rows that such a trainer would break.
+
+    `lengths` adds the column of that name, which ms-swift reads and others would hand to the model.
+    """
     rows = RowDataset(directory)
     if rows.layout != "npass" or rows.packed:
         raise UsageError(
@@ -33,6 +34,7 @@ def pretokenized(directory: Path, **options: Any) -> Dataset:
                 "input_ids": row["input_ids"].tolist(),
                 "attention_mask": [1] * row["length"],
                 "labels": row["labels"].tolist(),
+                **({"lengths": row["length"]} if lengths else {}),
             }
 
     return Dataset.from_generator(examples, **options)
