@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 from pathlib import Path
 from typing import Any, get_args
 
@@ -135,16 +137,65 @@ def test_the_whole_page_is_what_the_script_writes() -> None:
     assert plot == count_blocks.plot(lines)
 
 
-@pytest.mark.slow
-@pytest.mark.torch
-def test_training_agrees_on_a_cpu(tmp_path: Path) -> None:
+def trained(capsys: pytest.CaptureFixture[str], output: Path, arguments: str) -> list[Any]:
+    """What the script returns; its table, report and plot have a line, record and bar for each."""
     pytest.importorskip("torch")
     import train_layouts
 
-    arguments = "--device cpu --tiny --steps 1 --group 1 --profiles chat --turns 2 3 --output"
-    results = train_layouts.main([*arguments.split(), str(tmp_path / "report")])
-    for turns in (2, 3):
+    results = train_layouts.main([*f"--device cpu --tiny {arguments} --output {output}".split()])
+    table = capsys.readouterr().out.splitlines()
+    report = json.loads(output.with_suffix(".json").read_text("utf-8"))
+    plot = output.with_suffix(".svg").read_text("utf-8")
+    assert len(table) == len(report) == plot.count("<rect") == len(results)
+    assert plot.startswith("<svg")
+    for line, record, result in zip(table, report, results, strict=True):
+        assert result.layout in line
+        assert f"loss {result.loss:.4f}" in line
+        assert " allowed " in line
+        assert record["blocks"] == result.blocks > 0
+    for turns in {each.turns for each in results}:
         losses = {each.layout: each.loss for each in results if each.turns == turns}
         assert set(losses) == set(train_layouts.LAYOUTS)
-        assert max(losses.values()) == pytest.approx(min(losses.values()), rel=1e-5)
-    assert "<svg" in (tmp_path / "report.svg").read_text()
+        assert max(losses.values()) == pytest.approx(min(losses.values()), rel=1e-4)
+    return results
+
+
+@pytest.mark.torch
+def test_the_training_script_runs_and_its_layouts_agree(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(PROFILES, "small", SMALL)
+    arguments = "--steps 2 --group 1 --profiles small --turns 3"
+    results = trained(capsys, tmp_path / "report", arguments)
+    assert {each.profile for each in results} == {"small"}
+
+
+@pytest.mark.torch
+def test_a_layout_that_trains_something_else_is_seen(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("torch")
+    import train_layouts
+
+    def next_turn_reads_reasoning(row: Sample) -> Sample:
+        until = np.full_like(row.visible_until, len(row))
+        return dataclasses.replace(row, visible_until=until)
+
+    honest = train_layouts.attention
+    monkeypatch.setattr(
+        train_layouts,
+        "attention",
+        lambda layout, row, *rest: honest(
+            layout, next_turn_reads_reasoning(row) if layout == "onepass" else row, *rest
+        ),
+    )
+    monkeypatch.setitem(PROFILES, "small", SMALL)
+    with pytest.raises(AssertionError):
+        trained(capsys, tmp_path / "report", "--steps 2 --group 1 --profiles small --turns 3")
+
+
+@pytest.mark.slow
+@pytest.mark.torch
+def test_training_agrees_on_a_cpu(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = "--steps 2 --group 1 --profiles chat --turns 2 3"
+    assert len(trained(capsys, tmp_path / "report", arguments)) == 8

@@ -81,6 +81,21 @@ def test_fixture_conversations_with_tool_loops() -> None:
     assert_same(model, collator_for(model, layout="onepass")(rows), conversations)
 
 
+@pytest.mark.skipif(not tiny.REAL, reason="no real conversations beside the checkout")
+@pytest.mark.parametrize(("template", "family"), [("stripped", "qwen3"), ("tool_loop", "llama")])
+def test_real_conversations_with_tool_loops_packed(template: str, family: str) -> None:
+    taken = tiny.views_of(template, *tiny.REAL, longest=7000)
+    found = sorted(
+        (each for each in taken if len(each) > 2), key=lambda each: len(each[-1].prompt_ids)
+    )
+    found = found[:3]
+    rows = tiny.rows_of(found, PACKED, layout="onepass")
+    branches = [len(set(row["segment_visible_until"].tolist())) for row in rows]
+    assert max(branches) > 2
+    model = tiny.model(family)
+    assert_same(model, collator_for(model, layout="onepass")(rows), found)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("template", "family"),

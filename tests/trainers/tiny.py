@@ -27,6 +27,7 @@ from reasonpack.layout import EncodedView, Layout, lay_out  # noqa: E402
 from reasonpack.shard import rows_to_table, schema  # noqa: E402
 
 FIXTURES = TESTS.parent / "fixtures"
+REAL = sorted((TESTS.parents[1] / "shared" / "data").glob("*.jsonl"))
 VOCABULARY = 4096
 Row = dict[str, Any]
 Views = Sequence[oracle.View]
@@ -38,18 +39,20 @@ def tokenizer() -> Tokenizer:
 
 
 @functools.cache
-def chats(*, longest: int) -> tuple[tuple[list[dict[str, Any]], list[dict[str, Any]] | None], ...]:
-    """The fixture conversations of at most `longest` characters: messages and tools."""
-    lines = (FIXTURES / "chats.jsonl").read_text(encoding="utf-8").splitlines()
+def chats(
+    *paths: Path, longest: int
+) -> tuple[tuple[list[dict[str, Any]], list[dict[str, Any]] | None], ...]:
+    """The conversations of at most `longest` characters: messages and tools."""
+    lines = [line for path in paths for line in path.read_text("utf-8").split("\n") if line]
     return tuple(oracle.plain_chat(json.loads(line)) for line in lines if len(line) <= longest)
 
 
-def views_of(template: str, *, longest: int = 6000) -> list[list[oracle.View]]:
-    """The views of each fixture conversation that this template takes."""
+def views_of(template: str, *paths: Path, longest: int = 6000) -> list[list[oracle.View]]:
+    """The views of each conversation that this template takes; by default of the fixture."""
     source = (FIXTURES / "templates" / f"{template}.jinja").read_text(encoding="utf-8")
     family = oracle.FAMILIES[template]
     found = []
-    for messages, tools in chats(longest=longest):
+    for messages, tools in chats(*(paths or [FIXTURES / "chats.jsonl"]), longest=longest):
         try:
             views = oracle.views(
                 messages,
