@@ -13,7 +13,7 @@ from reasonpack.torch import RowDataset, build_flex_masks, collator_for
 def train(model: Any, directory: Path, output: Path, **arguments: Any) -> Trainer:
     rows = RowDataset(directory)  # --format arrow: the Trainer shuffles by itself
     collator = collator_for(model, layout=rows.layout, packed=rows.packed, pad_to_multiple_of=128)
-    build_flex_masks(model)  # does nothing unless the model uses flex_attention
+    build_flex_masks(model)  # on the model's device; refuses a batch whose mask was lost
     trainer = Trainer(
         model=model,
         args=TrainingArguments(
