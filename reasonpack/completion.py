@@ -224,34 +224,51 @@ def _are_calls(text: str, calls: Sequence[ToolCall], behaviour: Behaviour) -> bo
     """Whether the calls, with all of their arguments and nothing of another message, are there."""
     at = 0
     written: set[str] = set()
+    stops = {behaviour.answer_stop.token, behaviour.call_stop.token}
+    stopped = any(stop in text for stop in stops)
     for call in calls:
         at = text.find(call.name, at)
         if at < 0:
             return False
         at += len(call.name)
         for forms in _argument_forms(call):
-            shown = {form for form in forms if form in text[at:]}
-            if not shown:
+            shown = (form for form in forms if text.find(form, at) >= 0)
+            first = next(shown, None)
+            if first is None:
                 return False
-            written |= shown
+            if stopped:
+                written |= {first, *shown}
     for form in sorted(written, key=len, reverse=True):
         text = text.replace(form, "")
-    stops = {behaviour.answer_stop.token, behaviour.call_stop.token}
-    return not any(stop in text for stop in stops)
+    return not stopped or not any(stop in text for stop in stops)
 
 
-def _argument_forms(call: ToolCall) -> Iterator[set[str]]:
+def _argument_forms(call: ToolCall) -> Iterator[Iterator[str]]:
     """Yield the forms in which a template may show each of a call's arguments."""
     values = call.arguments
     if isinstance(values, str):
-        yield {values, _escaped(values)}
+        yield iter((values, _escaped(values)))
         return
     for leaf in _leaves(values):
-        forms = {str(leaf), json.dumps(leaf), json.dumps(leaf, ensure_ascii=False), repr(leaf)}
-        if isinstance(leaf, str):
-            quoted = {json.dumps(leaf)[1:-1], _escaped(leaf), repr(leaf)[1:-1]}
-            forms = {leaf, leaf.strip(), *quoted, *map(_escaped, quoted)}
-        yield forms
+        yield _text_forms(leaf) if isinstance(leaf, str) else _plain_forms(leaf)
+
+
+def _plain_forms(value: Any) -> Iterator[str]:
+    yield str(value)
+    yield json.dumps(value)
+    yield json.dumps(value, ensure_ascii=False)
+    yield repr(value)
+
+
+def _text_forms(text: str) -> Iterator[str]:
+    """Yield those that most templates show first: they are made one at a time."""
+    yield _escaped(text)
+    yield text
+    yield text.strip()
+    for quoted in (json.dumps(text)[1:-1], repr(text)[1:-1]):
+        yield quoted
+        yield _escaped(quoted)
+    yield _escaped(_escaped(text))
 
 
 def _escaped(text: str) -> str:

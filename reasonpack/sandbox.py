@@ -25,6 +25,7 @@ import jinja2.ext
 import jinja2.nodes
 import jinja2.parser
 import jinja2.sandbox
+from jinja2.utils import Namespace
 
 from reasonpack.errors import TemplateError
 from reasonpack.memo import Loop
@@ -98,13 +99,21 @@ class _Sandbox(jinja2.sandbox.SandboxedEnvironment):
     def getattr(self, obj: Any, attribute: str) -> Any:
         """Read `obj.attribute`; what chat templates read most does not take the long way.
 
-        That way ends in the same for a key of a dict which is no attribute of it, for what
+        That way ends in the same for a dict and a name that is no attribute of dicts, for what
         a loop or a namespace holds, and for methods of text that do not format it.
         """
         kind = type(obj)
         if kind is dict:
-            if attribute in obj and attribute not in _DICT_ATTRIBUTES:
-                return obj[attribute]
+            if attribute not in _DICT_ATTRIBUTES:
+                try:
+                    return obj[attribute]
+                except KeyError:
+                    return self.undefined(obj=obj, name=attribute)
+        elif kind is Namespace and not attribute.startswith("_"):
+            try:
+                return getattr(obj, attribute)
+            except AttributeError:
+                return self.undefined(obj=obj, name=attribute)
         elif attribute in _HARMLESS.get(kind, ()):
             return getattr(obj, attribute)
         return super().getattr(obj, attribute)

@@ -227,14 +227,14 @@ def write_shard(
 
 
 def _groups(table: pa.Table) -> Iterator[pa.Table]:
-    lengths = table.column("length").to_numpy()
+    lengths = table.column("length").to_pylist()  # to_numpy imports pandas
     first = tokens = 0
     for row, length in enumerate(lengths):
         full = row - first == ROWS_PER_GROUP or tokens + length > TOKENS_PER_GROUP
         if full and row > first:
             yield table.slice(first, row - first)
             first, tokens = row, 0
-        tokens += int(length)
+        tokens += length
     if first < table.num_rows:
         yield table.slice(first)
 

@@ -44,6 +44,10 @@ TrainOn = Literal["all", "last-turn"]
 MissingReasoning = Literal["skip-loss", "empty-think", "error"]
 
 
+WORTH_A_MEMO = 16
+"""Views from which a memo is used: what it saves grows with the square of their number."""
+
+
 @dataclass(frozen=True, slots=True)
 class View:
     """What the model saw and wrote for one assistant message.
@@ -137,7 +141,9 @@ def each_view(
     found, shown = Found(), _Shown()
     untrained = 0
     for index, variables in asked:
-        memo = _memo(memos, variables, dumped, conversation.tools, rendering)
+        memo = None
+        if rendering.remember and len(asked) >= WORTH_A_MEMO:
+            memo = _memo(memos, variables, dumped, conversation.tools, rendering)
         prompt, full = _render(conversation, rendering, dumped, index, variables, memo)
         text = _text(messages[index], prompt, full, index, rendering)
         if text is None:
@@ -187,7 +193,7 @@ def _memo(
 ) -> Memo | None:
     """Return the memo of the renderings with these variables."""
     sites = rendering.template.sites
-    if not sites or not rendering.remember:
+    if not sites:
         return None
     for known, memo in memos:
         if known == variables:
