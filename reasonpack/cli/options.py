@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-__all__ = ["json_object", "json_object_in_file"]
+__all__ = ["config_file", "json_object", "json_object_in_file"]
 
 
 def json_object(_: click.Context, parameter: click.Parameter, text: str) -> str:
@@ -31,3 +31,60 @@ def json_object_in_file(context: click.Context, parameter: click.Parameter, path
     except (OSError, UnicodeDecodeError) as error:
         raise click.BadParameter(f"{path}: {error}", param=parameter) from error
     return json_object(context, parameter, text)
+
+
+def config_file(context: click.Context, parameter: click.Parameter, path: str | None) -> None:
+    """Take the values of options that the command line does not give from a YAML file."""
+    if path is None:
+        return
+    import yaml  # noqa: PLC0415 (not for --help)
+
+    try:
+        values: Any = yaml.safe_load(Path(path).read_text("utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
+        raise click.BadParameter(f"{path}: {error}", param=parameter) from error
+    if not isinstance(values, dict):
+        raise click.BadParameter(
+            f"{path}: expected lines such as max-length: 8192", param=parameter
+        )
+    names = _names(context.command)
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        name, is_off = names.get(str(key).replace("_", "-"), ("", False))
+        if not name or name in found:
+            what = "is given twice" if name else f"is no option of {context.command.name}"
+            raise click.BadParameter(
+                f"{path}: {key}: {what}, expected some of {', '.join(sorted(names))}",
+                param=parameter,
+            )
+        if is_off and not isinstance(value, bool):
+            raise click.BadParameter(f"{path}: {key}: expected true or false", param=parameter)
+        found[name] = not value if is_off else _as_given(value)
+    context.default_map = found
+
+
+def _names(command: click.Command) -> dict[str, tuple[str, bool]]:
+    """Return how a file may call each parameter, and whether that turns it off.
+
+    >>> flag = click.Option(["--resume/--overwrite"])
+    >>> _names(click.Command("pack", params=[flag, click.Argument(["inputs"])]))
+    {'resume': ('resume', False), 'overwrite': ('resume', True), 'inputs': ('inputs', False)}
+    """
+    names: dict[str, tuple[str, bool]] = {}
+    for each in command.params:
+        assert each.name is not None
+        if isinstance(each, click.Argument):
+            names[each.name] = each.name, False
+        for given, is_off in ((each.opts, False), (each.secondary_opts, True)):
+            names |= {long[2:]: (each.name, is_off) for long in given if long.startswith("--")}
+    names.pop("config", None)
+    return names
+
+
+def _as_given(value: Any) -> Any:
+    """Write a value as the command line would give it."""
+    if isinstance(value, dict):
+        return json.dumps(value, default=str)
+    if isinstance(value, list):
+        return [str(each) for each in value]
+    return value if isinstance(value, bool) or value is None else str(value)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from reasonpack.cli.options import json_object, json_object_in_file
+from reasonpack.cli.options import config_file, json_object, json_object_in_file
 
 if TYPE_CHECKING:  # loaded after --help
     from reasonpack.show.progress import Progress
@@ -37,6 +37,15 @@ def _size(_: click.Context, parameter: click.Parameter, text: str) -> int:
     required=True,
     metavar="PATH|HUB_ID",
     help="tokenizer.json, a directory that holds one, or a model on the hub.",
+)
+@click.option(
+    "--config",
+    callback=config_file,
+    is_eager=True,
+    expose_value=False,
+    metavar="FILE",
+    help="YAML file with values for these options, such as `max-length: 8192`; what the command "
+    "line gives wins.",
 )
 @click.option("--revision", metavar="REV", help="Revision of a hub model.")
 @click.option(

@@ -1,0 +1,105 @@
+"""`pack --config`: a YAML file gives what the command line does not."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+from runs import FIXTURES, chats, tree
+
+from reasonpack.cli import run
+from reasonpack.cli.pack import command
+
+TOKENIZER = str(FIXTURES / "tokenizer")
+
+
+def call(*arguments: object) -> Result:
+    def entry(**more: Any) -> int | None:
+        return command.main(list(map(str, arguments)), **more)
+
+    class Called:
+        name = "reasonpack"
+
+        def main(self, **_: Any) -> None:
+            raise SystemExit(run(entry))
+
+    return CliRunner().invoke(Called(), [])  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    path = tmp_path / "chats.jsonl"
+    path.write_bytes(chats(6, bad=False))
+    return path
+
+
+def write(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "pack.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_a_file_says_what_options_say(source: Path, tmp_path: Path) -> None:
+    options = ["--max-length", "4000", "--packing", "--overwrite", "--train-on", "last-turn"]
+    kwargs = {"enable_thinking": True}
+    given = [*options, "--chat-template-kwargs", json.dumps(kwargs), "--unit-size", "2K"]
+    plain = call(source, "--tokenizer", TOKENIZER, "-o", tmp_path / "a", *given)
+    assert plain.exit_code == 0, plain.output
+    text = f"""
+        # the same
+        inputs: [{source}]
+        tokenizer: {TOKENIZER}
+        output: {tmp_path / "b"}
+        max-length: 4000
+        packing: true
+        overwrite: true
+        train_on: last-turn
+        chat-template-kwargs: {{enable_thinking: true}}
+        unit-size: 2K
+    """
+    made = call("--config", write(tmp_path, text))
+    assert made.exit_code == 0, made.output
+    assert tree(tmp_path / "a") == tree(tmp_path / "b")
+
+
+def test_the_command_line_wins(source: Path, tmp_path: Path) -> None:
+    config = write(tmp_path, "layout: npass\non-error: skip\nformat: arrow\npacking: true\n")
+    arguments = [source, "--tokenizer", TOKENIZER, "-o", tmp_path / "out", "--config", config]
+    assert call(*arguments, "--layout", "onepass", "--no-packing").exit_code == 0
+    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    assert manifest["layout"] == "onepass"
+    assert manifest["options"]["on_error"] == "skip"
+    assert manifest["shards"][0]["path"].endswith(".arrow")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("max-lenght: 5", "max-lenght: is no option of pack, expected some of backend-check, "),
+        ("max-length: five", "Invalid value for '--max-length'"),
+        ("train-on: [all]", "Invalid value for '--train-on'"),
+        ("packing: 7", "Invalid value for '--packing'"),
+        ("overwrite: 7", "overwrite: expected true or false"),
+        ("resume: true\noverwrite: true", "overwrite: is given twice"),
+        ("- 5", "expected lines such as max-length: 8192"),
+        ("a: [", "pack.yaml: while parsing"),
+        ("config: other.yaml", "config: is no option"),
+        ("1: 2", "1: is no option"),
+        ("a: !!python/object/apply:os.system [id]", "could not determine a constructor"),
+    ],
+)
+def test_a_file_that_is_wrong(source: Path, tmp_path: Path, text: str, message: str) -> None:
+    config = write(tmp_path, text)
+    made = call(source, "--tokenizer", TOKENIZER, "-o", tmp_path / "out", "--config", config)
+    assert made.exit_code == 2, made.output
+    assert message in " ".join(made.output.split())
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_file_that_cannot_be_read(source: Path, tmp_path: Path) -> None:
+    made = call(source, "--config", tmp_path / "none.yaml")
+    assert made.exit_code == 2
+    assert "none.yaml" in made.output
