@@ -2,6 +2,7 @@
 
     python tests/benchmarks/run.py --tokenizer DIR --megabytes 20 --peer-megabytes 2 --repeat 3
     python tests/benchmarks/run.py --tokenizer DIR --turns 1,4,16,64 --sizes 10,100,1000
+    python tests/benchmarks/run.py … --plot times.svg
 
 Each measurement is a process of its own, start-up included, with one round of all after
 another, so that what else the machine does falls on all of them; medians of the rounds are
@@ -15,6 +16,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
+import math
 import multiprocessing
 import os
 import re
@@ -328,6 +330,25 @@ def against(what: str, corpora: list[tuple[str, Path]], tokenizer: Path, repeat:
     return "\n".join(lines)
 
 
+def plot(seconds: dict[str, float]) -> str:
+    """Draw the seconds for a megabyte of text, a bar each, on a logarithmic scale."""
+    least, most = min(seconds.values()) / 2, max(seconds.values())
+    scale = 380 / math.log(most / least)
+    bars = []
+    for number, (way, taken) in enumerate(sorted(seconds.items(), key=lambda item: item[1])):
+        top, width = 22 * number + 6, math.log(taken / least) * scale
+        colour = "#2f855a" if way.startswith("reasonpack") else "#a0aec0"
+        bars.append(
+            f'<text x="300" y="{top + 13}" text-anchor="end">{way}</text>'
+            f'<rect x="308" y="{top}" width="{width:.0f}" height="17" fill="{colour}"/>'
+            f'<text x="{314 + width:.0f}" y="{top + 13}">{taken:.3g} s</text>'
+        )
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="760" height="{22 * len(bars) + 10}"'
+        ' font-family="sans-serif" font-size="12">\n' + "\n".join(bars) + "\n</svg>\n"
+    )
+
+
 def write_corpus(path: Path, megabytes: float, turns: int | None = None) -> Path:
     with path.open("w", encoding="utf-8") as file:
         for chat in chats(megabytes, turns=turns):
@@ -348,20 +369,25 @@ def main() -> None:
     parser.add_argument("--turns-megabytes", type=float, default=5)
     parser.add_argument("--sizes", default="", help="in MB, of the fourth table")
     parser.add_argument("--repeat", type=int, default=3)
+    parser.add_argument("--plot", type=Path, help="draw the first two tables to this SVG file")
     arguments = parser.parse_args()
     tokenizer, repeat = arguments.tokenizer.resolve(), arguments.repeat
+    known = [way for way in PEERS if way_installed(way)]
+    seconds: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
-        if size := arguments.megabytes:
-            path = write_corpus(place / "chats.jsonl", size)
-            print(
-                f"\n{size:g} MB of text\n\n" + table(rounds([*WAYS], path, tokenizer, repeat), BASE)
-            )
-        if size := arguments.peer_megabytes:
-            path = write_corpus(place / "peers.jsonl", size)
-            known = [way for way in PEERS if way_installed(way)]
-            taken = rounds([BASE, BEST, *known], path, tokenizer, repeat)
-            print(f"\n{size:g} MB of text\n\n" + table(taken, BEST))
+        for name, size, ways, base in (
+            ("chats", arguments.megabytes, [*WAYS], BASE),
+            ("peers", arguments.peer_megabytes, [BASE, BEST, *known], BEST),
+        ):
+            if size:
+                path = write_corpus(place / f"{name}.jsonl", size)
+                taken = rounds(ways, path, tokenizer, repeat)
+                print(f"\n{size:g} MB of text\n\n" + table(taken, base), flush=True)
+                for way, rows in taken.items():
+                    seconds.setdefault(way, median(rows, lambda m: m.wall) / size)
+        if arguments.plot and seconds:
+            arguments.plot.write_text(plot(seconds), encoding="utf-8")
         for name, sizes in (("turns", arguments.turns), ("MB", arguments.sizes)):
             corpora = []
             for number in filter(None, sizes.split(",")):
