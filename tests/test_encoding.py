@@ -86,7 +86,7 @@ def views(draw: st.DrawFn) -> View:
     return View(0, prompt, completion, spans)
 
 
-@settings(deadline=None, max_examples=500)
+@settings(max_examples=500)
 @given(st.lists(views(), min_size=1, max_size=4))
 @example([View(0, "", "", (Span(0, Kind.CONTEXT, 0),))])
 def test_equals_the_slow_way(made: list[View]) -> None:
@@ -110,7 +110,6 @@ def encode_by_parity(batch: Sequence[str]) -> list[np.ndarray]:
     ]
 
 
-@settings(deadline=None)
 @given(views())
 def test_kinds_tile_the_tokens_whatever_the_tokenizer_does(view: View) -> None:
     pieces = Pieces(cut)

@@ -187,7 +187,7 @@ def view_lists(draw: st.DrawFn) -> list[EncodedView]:
     return views
 
 
-@settings(deadline=None, max_examples=500)
+@settings(max_examples=500)
 @given(view_lists())
 @example([encoded([1], [1]), encoded([1, 1], [])])
 @example([encoded([1, 2], [0]), encoded([1, 2, 0, 0], [1]), encoded([1, 0], [2])])
@@ -201,7 +201,7 @@ def test_equals_a_trie_of_single_tokens(views: list[EncodedView]) -> None:
     check_equal(lay_out("x", views), views)
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(view_lists())
 def test_every_token_sees_its_path_from_the_root(views: list[EncodedView]) -> None:
     nodes = reference(views)
@@ -213,14 +213,13 @@ def test_every_token_sees_its_path_from_the_root(views: list[EncodedView]) -> No
         assert tuple(row["input_ids"][key] for key in keys) == node.path
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(view_lists())
 def test_trains_what_the_views_train_each_once(views: list[EncodedView]) -> None:
     assume(trained_after_parent(reference(views)))
     assert check_row(columns(onepass(views))) == pairs(views)
 
 
-@settings(deadline=None)
 @given(view_lists(), st.data())
 def test_a_view_twice_changes_the_counts_alone(
     views: list[EncodedView], data: st.DataObject
@@ -248,7 +247,7 @@ def test_dtypes() -> None:
 # --- npass ---------------------------------------------------------------------------------------
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(view_lists())
 def test_npass_writes_each_leaf_and_trains_each_token_once(views: list[EncodedView]) -> None:
     laid_out = lay_out("x", views, layout="npass")
@@ -378,7 +377,6 @@ def test_context_before_its_branch_is_refused() -> None:
 lengths = st.integers(1, 3)
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(lengths, lengths, lengths, lengths), min_size=1, max_size=5))
 def test_agrees_with_the_paper(turns: list[tuple[int, int, int, int]]) -> None:
     """Visibility, positions and loss of h, t, r_out, r_in; the last r_in is never needed."""

@@ -466,7 +466,7 @@ def test_kwargs_of_the_caller_win_over_the_switch() -> None:
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(data=st.data())
 def test_tame_conversations_continue_their_prompts(name: str, data: st.DataObject) -> None:
     mode: Reasoning | None = None if FAMILIES[name].takes_bare_answers else "always"
@@ -661,7 +661,7 @@ def test_forest_by_hand() -> None:
 
 
 @pytest.mark.parametrize("name", ["stripped", "thinking_prompt", "empty_history", "headers"])
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(data=st.data())
 def test_the_oracle_takes_right_rows_and_no_others(name: str, data: st.DataObject) -> None:
     mode: Reasoning | None = None if FAMILIES[name].takes_bare_answers else "always"
@@ -711,7 +711,7 @@ def test_paper_by_hand() -> None:
 # --- the strategies ------------------------------------------------------------------------------
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(chat=conversations())
 def test_tame_conversations_are_tame(chat: dict[str, Any]) -> None:
     messages = chat["messages"]
@@ -734,7 +734,7 @@ def test_tame_conversations_are_tame(chat: dict[str, Any]) -> None:
 def test_reasoning_everywhere_or_nowhere(mode: Any, wanted: set[bool]) -> None:
     met: set[bool] = set()
 
-    @settings(max_examples=40, deadline=None, database=None, derandomize=True)
+    @settings(max_examples=40, database=None, derandomize=True)
     @given(chat=conversations(reasoning=mode))
     def collect(chat: dict[str, Any]) -> None:
         met.update(has_reasoning(m) for m in chat["messages"] if m["role"] == "assistant")
@@ -746,7 +746,7 @@ def test_reasoning_everywhere_or_nowhere(mode: Any, wanted: set[bool]) -> None:
 def test_wild_conversations_are_wild() -> None:
     met: Counter[str] = Counter()
 
-    @settings(max_examples=150, deadline=None, database=None, derandomize=True)
+    @settings(max_examples=150, database=None, derandomize=True)
     @given(chat=conversations(wild=True))
     def collect(chat: dict[str, Any]) -> None:
         messages = chat["messages"]

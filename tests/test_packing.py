@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from reasonpack.packing import pack
@@ -58,19 +58,16 @@ def packings(draw: st.DrawFn, *, samples: int = 40) -> tuple[list[int], int]:
     return draw(st.lists(st.integers(1, max_length), max_size=samples)), max_length
 
 
-@settings(deadline=None)
 @given(packings())
 def test_each_sample_once_in_rows_that_hold_it_in_order(case: tuple[list[int], int]) -> None:
     check(pack(*case), *case)
 
 
-@settings(deadline=None)
 @given(packings())
 def test_equals_scanning_all_rows(case: tuple[list[int], int]) -> None:
     assert pack(*case) == best_fit(*case)
 
 
-@settings(deadline=None)
 @given(packings())
 def test_the_same_lengths_give_the_same_rows(case: tuple[list[int], int]) -> None:
     lengths, max_length = case

@@ -78,7 +78,7 @@ def by_hand(data: bytes) -> Iterator[Record]:
 # --- plain files ---------------------------------------------------------------------------------
 
 
-@settings(deadline=None, max_examples=400)
+@settings(max_examples=400)
 @given(data=texts(), unit_bytes=st.integers(1, 40), block=st.integers(1, 20))
 @example(data=b"", unit_bytes=1, block=1)
 @example(data=BOM, unit_bytes=1, block=1)
@@ -109,7 +109,7 @@ def check_tiles(units: list[Unit], data: bytes, *, unit_bytes: int, block: int) 
     assert len(units) == 1 or all(unit.input_bytes for unit in units)
 
 
-@settings(deadline=None, max_examples=400)
+@settings(max_examples=400)
 @given(data=texts(), unit_bytes=st.integers(1, 40), block=st.integers(1, 20))
 def test_units_tile_the_file_at_line_ends(
     folder: Path, data: bytes, unit_bytes: int, block: int
@@ -235,7 +235,7 @@ def test_a_file_that_is_gone(tmp_path: Path) -> None:
 # --- compressed files ----------------------------------------------------------------------------
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(data=texts(), cuts=st.lists(st.integers(0, 100), max_size=3), block=st.integers(1, 20))
 @pytest.mark.parametrize("kind", COMPRESS)
 def test_a_compressed_file_gives_the_lines_of_the_plain_one(
@@ -294,7 +294,7 @@ def write_rows(path: Path, rows: list[dict[str, Any]], *, group: int) -> None:
     pq.write_table(table, path, row_group_size=group)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     count=st.integers(0, 40),
     group=st.integers(1, 15),

@@ -132,7 +132,7 @@ def append(data: bytearray, at: int) -> None:
 FILES = ["data/*", "receipts/?????.json", "receipts/*.rejects.jsonl"]
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 @given(
     pattern=st.sampled_from(FILES),
     which=st.integers(0, 99),
@@ -346,7 +346,7 @@ def test_another_version_is_refused(
         again()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(at=st.integers(0, 10**6), change=st.sampled_from([flip, cut]))
 def test_a_damaged_plan_is_found(
     done: Path, at: int, change: Callable[[bytearray, int], None]
@@ -526,7 +526,7 @@ ROWS = st.lists(
 )
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(rows=ROWS, other=ROWS, chunk=st.integers(1, 4))
 def test_the_content_hash_is_that_of_the_values(
     rows: list[dict[str, Any]], other: list[dict[str, Any]], chunk: int

@@ -127,7 +127,7 @@ def small_groups(monkeypatch: pytest.MonkeyPatch) -> None:
 # --- rows ----------------------------------------------------------------------------------------
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(packings())
 def test_rows_are_those_put_together_by_hand(case: tuple[list[Sample], list[list[int]]]) -> None:
     made, rows = case
@@ -136,7 +136,6 @@ def test_rows_are_those_put_together_by_hand(case: tuple[list[Sample], list[list
     assert table.to_pylist() == [by_hand(made, members) for members in rows]
 
 
-@settings(deadline=None)
 @given(packings())
 def test_packing_only_adds_offsets(case: tuple[list[Sample], list[list[int]]]) -> None:
     """Each sample's part of its row, less its start, is the row of that sample alone."""
@@ -174,7 +173,7 @@ def test_no_rows() -> None:
 # --- files ---------------------------------------------------------------------------------------
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(case=packings(), compression=st.sampled_from(["zstd", "lz4", None]))
 @pytest.mark.parametrize("chosen", FORMATS)
 def test_what_is_written_is_read(

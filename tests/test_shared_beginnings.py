@@ -95,7 +95,7 @@ def growing(draw: st.DrawFn) -> list[View]:
     return views
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(growing())
 def test_sharing_changes_nothing(views: list[View]) -> None:
     assert alike(laid_out(views, reach=3), laid_out(views, reach=None))

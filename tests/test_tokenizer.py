@@ -273,7 +273,7 @@ def texts(kind: str) -> st.SearchStrategy[str]:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(data=st.data())
 def test_pieces_encode_as_the_whole(kind: str, data: st.DataObject) -> None:
     tokenizer, reference = load(kind)
@@ -479,7 +479,7 @@ lines = st.lists(
 
 
 @pytest.mark.parametrize("name", PATTERNS)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(text=lines)
 def test_a_line_ends_a_word(name: str, text: str) -> None:
     tokenizer = load_split_by(name)
@@ -726,7 +726,7 @@ def test_bound_is_there_where_text_cannot_vanish(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", [kind for kind, bound in BOUNDS.items() if bound])
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(data=st.data())
 def test_no_token_stands_for_more(kind: str, data: st.DataObject) -> None:
     tokenizer, reference = load(kind)

@@ -57,7 +57,7 @@ def assert_identical(found: Any, expected: Any) -> None:
 
 
 @given(batches(max_rows=2), st.integers(0, 3), st.tuples(st.integers(1, 9), st.integers(1, 9)))
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 def test_identical_for_any_forest(
     batch: list[Forest], padding: int, block_size: tuple[int, int]
 ) -> None:
@@ -95,7 +95,7 @@ def test_same_lists_as_the_numpy_side() -> None:
 
 @given(batches(max_rows=2), st.integers(0, 3), st.integers(1, 12))
 @example([Forest(grow([0] * 40))], 0, 6)
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_windowed_blocks_hide_nothing_visible(batch: list[Forest], padding: int, size: int) -> None:
     until = until_of(batch, padding)
     window = Window(positions_of(batch, until.shape[1]), size)
@@ -109,7 +109,7 @@ def test_windowed_blocks_hide_nothing_visible(batch: list[Forest], padding: int,
 
 
 @given(batches(max_rows=2), st.integers(0, 3), st.one_of(st.none(), st.integers(1, 12)))
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_mask_mod_equals_dense(batch: list[Forest], padding: int, size: int | None) -> None:
     until = until_of(batch, padding)
     total = until.shape[1]

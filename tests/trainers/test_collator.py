@@ -47,7 +47,7 @@ def padded(batch: list[Forest], multiple: int) -> int:
 
 
 @given(batches(), st.sampled_from([1, 4, 16]))
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_columns_are_padded(batch: list[Forest], multiple: int) -> None:
     made = Collator(mask="sdpa", pad_to_multiple_of=multiple, pad_token_id=9, shift_labels=True)(
         [full_row(forest) for forest in batch]
@@ -67,7 +67,7 @@ def test_columns_are_padded(batch: list[Forest], multiple: int) -> None:
 
 
 @given(batches(), st.sampled_from([1, 4, 16]))
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_every_mask_is_that_of_the_forest(batch: list[Forest], multiple: int) -> None:
     rows = [full_row(forest) for forest in batch]
     total = padded(batch, multiple)
