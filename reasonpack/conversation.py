@@ -103,6 +103,7 @@ def parse_record(record: object, where: str, *, null_keys: bool = False) -> Conv
     fields = {name: record[name] for name in _FIELDS if name in record}
 
     def decode() -> object:
+        strict_json.count_keys(fields)  # refuses what is nested too deeply to be copied
         plain = strict_json.plain(fields, "", null_keys=null_keys, keep=_CALL_ARGUMENTS)
         return {**record, **plain}
 
@@ -115,8 +116,6 @@ def _read(decode: Callable[[], object], where: str) -> Conversation:
     except RecordError as error:
         error.where = where
         raise
-    except RecursionError:
-        raise strict_json.too_deep(where) from None
 
 
 def _conversation(record: object, where: str) -> Conversation:

@@ -314,6 +314,8 @@ def _object_in(text: str, path: str) -> dict[str, Any]:
     try:
         value = msgspec.json.decode(text)
     except (msgspec.DecodeError, RecursionError):
+        if strict_json.is_too_deep(text):
+            raise strict_json.too_deep(path) from None
         value = None
     if not isinstance(value, dict):
         what = f"{quoted(text)} is no JSON object, expected the arguments of a call"

@@ -26,7 +26,18 @@ import msgspec
 
 from reasonpack.errors import RecordError
 
-__all__ = ["check_keys", "decode", "plain", "quoted", "step", "too_deep", "typed", "wrong_type"]
+__all__ = [
+    "check_keys",
+    "count_keys",
+    "decode",
+    "is_too_deep",
+    "plain",
+    "quoted",
+    "step",
+    "too_deep",
+    "typed",
+    "wrong_type",
+]
 
 _decode: Callable[[bytes], Any] = msgspec.json.Decoder().decode
 
@@ -63,13 +74,19 @@ _NAMES = {
 
 _BOM = "\ufeff"
 
+DEPTH = 100
+"""How deep lists and objects may nest. Python's own limit depends on who calls."""
+_TEXT = re.compile(r'"(?:[^"\\]|\\.)*"?', re.DOTALL)
+_BRACKET = re.compile(r"[\[\]{}]")
+
 
 def decode(line: bytes, path: str = "") -> Any:
     """Decode JSON, strictly: a line, or the text in the field `path` of a record.
 
     Raises:
-        RecordError: reason `json` (syntax, NaN, a number out of range, nested too deeply),
-            `encoding` (not UTF-8, a byte order mark, a lone surrogate) or `duplicate-key`.
+        RecordError: reason `json` (syntax, NaN, a number out of range, more than 100 lists and
+            objects in each other), `encoding` (not UTF-8, a byte order mark, a lone surrogate) or
+            `duplicate-key`.
 
     >>> decode(b'{"role": "user"}')
     {'role': 'user'}
@@ -136,9 +153,10 @@ def check_keys(line: bytes, value: object, path: str = "") -> None:
     """Refuse `line`, which decoded to `value`, where an object in it has a key twice.
 
     Raises:
-        RecordError: reason `duplicate-key`, with the path of the first such key.
+        RecordError: reason `duplicate-key`, with the path of the first such key; or `json`, where
+            it is nested too deeply.
     """
-    keys = _count_keys(value)
+    keys = count_keys(value, path)
     ends = len(_KEY_END.findall(line))
     # Two backslashes before a quote may be an escaped backslash at the end of a key.
     if ends != keys and b'\\\\"' not in line:
@@ -195,15 +213,30 @@ def _check_text(text: str, path: str) -> None:
         raise RecordError("encoding", path, what, fix=_CHARACTER) from None
 
 
-def _count_keys(value: object) -> int:
+def count_keys(value: object, path: str = "") -> int:
+    """Count the keys of all objects in a value, at `path` of a record.
+
+    Raises:
+        RecordError: reason `json`, where it is nested too deeply.
+
+    >>> count_keys({"a": [{"b": 1}, {"b": 2}]})
+    3
+    """
     keys = 0
-    todo: list[object] = [value]
-    for item in todo:  # grows while it is read: a walk without recursion
-        if type(item) is dict:
-            keys += len(item)
-            todo += item.values()
-        elif type(item) is list:
-            todo += item
+    level: list[object] = [value]
+    for _ in range(DEPTH):
+        below: list[object] = []
+        for item in level:
+            if type(item) is dict:
+                keys += len(item)
+                below += item.values()
+            elif type(item) is list:
+                below += item
+        if not below:
+            return keys
+        level = below
+    if any(type(item) in {dict, list} for item in level):
+        raise too_deep(path)
     return keys
 
 
@@ -218,10 +251,7 @@ def _find_repeated_key(line: bytes, path: str) -> None:
         repeated.append(_Repeated(times.most_common(1)[0][0]))
         return repeated[-1]
 
-    try:
-        tree = json.loads(line.decode(), object_pairs_hook=note, parse_int=str, parse_float=str)
-    except RecursionError:
-        raise too_deep() from None
+    tree = json.loads(line.decode(), object_pairs_hook=note, parse_int=str, parse_float=str)
     if not repeated:
         return
     todo: list[tuple[str, object]] = [(path, tree)]
@@ -262,7 +292,17 @@ def _why_not(line: bytes, error: Exception) -> RecordError:
         return RecordError("encoding", "", what, fix=fix)
     if not text.strip():
         return RecordError("json", "", "an empty text, expected JSON", fix=_VALID)
-    return _syntax(text, error)
+    return too_deep() if is_too_deep(text) else _syntax(text, error)
+
+
+def is_too_deep(text: str) -> bool:
+    """Tell whether the brackets of a text, which need not be JSON, nest too deeply."""
+    depth = 0
+    for bracket in _BRACKET.finditer(_TEXT.sub("", text)):
+        depth += 1 if bracket[0] in "[{" else -1
+        if depth > DEPTH:
+            return True
+    return False
 
 
 def _syntax(text: str, error: Exception) -> RecordError:
@@ -271,10 +311,6 @@ def _syntax(text: str, error: Exception) -> RecordError:
         json.loads(text, parse_int=str, parse_float=str)
     except json.JSONDecodeError as bad:
         return _at(text, bad.pos, _said(bad.msg))
-    except RecursionError:
-        return too_deep()
-    if isinstance(error, RecursionError):
-        return too_deep()
     return _oddity(text) or RecordError("json", "", f"not JSON: {quoted(str(error))}")
 
 
@@ -292,10 +328,10 @@ def _at(text: str, at: int, what: str, *, fix: str = _VALID) -> RecordError:
     return RecordError("json", "", f"not JSON at column {at + 1}: {what}, {near}", fix=fix)
 
 
-def too_deep(where: str = "") -> RecordError:
-    """Make the error for nesting that Python's stack does not hold."""
-    fix = "Write deeply nested values as text."
-    return RecordError("json", "", "lists or objects nested too deeply", fix=fix, where=where)
+def too_deep(path: str = "") -> RecordError:
+    """Make the error for a value at `path` of a record that is nested too deeply."""
+    what = f"lists or objects nested too deeply, expected at most {DEPTH} in each other"
+    return RecordError("json", path, what, fix="Write deeply nested values as text.")
 
 
 def _oddity(text: str) -> RecordError | None:

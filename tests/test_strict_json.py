@@ -83,7 +83,19 @@ REFUSED = {
     "nested too deeply": (
         b"[" * 100_000 + b"]" * 100_000,
         "json",
-        "lists or objects nested too deeply",
+        "lists or objects nested too deeply, expected at most 100 in each other",
+        "Write deeply nested values as text.",
+    ),
+    "nested too deeply, but valid": (
+        b'{"a":' * 101 + b"1" + b"}" * 101,
+        "json",
+        "lists or objects nested too deeply, expected at most 100 in each other",
+        "Write deeply nested values as text.",
+    ),
+    "nested too deeply, and cut short": (
+        b"[" * 101,
+        "json",
+        "lists or objects nested too deeply, expected at most 100 in each other",
         "Write deeply nested values as text.",
     ),
     "not UTF-8": (
@@ -144,6 +156,26 @@ def test_message_quotes_little_of_a_long_line() -> None:
     with pytest.raises(RecordError) as caught:
         strict_json.decode(b'{"id": "' + b"x" * 5_000_000)
     assert caught.value.what == f"not JSON at column 8: unterminated text, near '\"{'x' * 39}'…"
+
+
+def test_nesting_within_the_limit() -> None:
+    """Brackets in text do not count, nor do those that were closed."""
+    line = b'["\\"' + b"[" * 200 + b'", ' + b"[], " * 200 + b"[" * 99 + b"]" * 100
+    assert strict_json.decode(line) == json.loads(line)
+    said = refusal(line[:-1])
+    assert said.startswith("json: not JSON at column")
+
+
+@pytest.mark.parametrize("depth", [99, 100, 101, 400, 940])
+@pytest.mark.parametrize("tail", ["]", "", "x"])
+def test_what_is_said_of_nesting_does_not_depend_on_the_caller(depth: int, tail: str) -> None:
+    """Python's own limit does: a worker process would refuse other records."""
+
+    def deeper(frames: int) -> str:
+        return deeper(frames - 1) if frames else refusal(line)
+
+    line = b"[" * depth + b"1" + tail.encode() * depth
+    assert deeper(100) == refusal(line)
 
 
 def test_long_line() -> None:
