@@ -8,18 +8,21 @@ As a script:
     crashing.py forks                                     reads lines STEP INPUT OUTPUT [LIMIT],
         packs in a copy of itself that dies at that step, and answers how it ended
 
-The copies are of a process in which no thread has run, so that they are sound.
+The copies are of a process that has a single thread, so that they are sound: what another
+thread holds at that moment (a lock, half a list of free memory) stays so in the copy.
 """
 
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import json
 import os
 import random
 import resource
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -39,6 +42,9 @@ ENVIRONMENT = {
     **os.environ,
     "PYTHONPATH": os.pathsep.join([str(HERE), str(HERE.parent), *sys.path]),
     "TOKENIZERS_PARALLELISM": "false",
+    # No threads that begin with an import: NumPy's, and that of Arrow's allocator.
+    "OPENBLAS_NUM_THREADS": "1",
+    "JE_ARROW_MALLOC_CONF": "background_thread:false",
 }
 """For processes that run something of this directory."""
 
@@ -119,13 +125,24 @@ def pack_with_dying_workers(seed: str, marks: str, source: str, out: str, worker
 
 def pack_in_forks() -> None:
     """Answer each line of standard input with an exit code; negative for a signal."""
+    faulthandler.enable()  # should a copy die of anything but a kill, this says where
     load_context(runs.SKIPPING)
     for line in sys.stdin:
         step, source, out, *limit = json.loads(line)
+        threads = _threads()
+        assert len(threads) == 1, f"a copy of {threads} would not be sound"
         pid = os.fork()
         if pid == 0:
             pack_until(step, source, out, *limit)
         print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
+
+
+def _threads() -> list[str]:
+    """Name the threads of this process, those of libraries too, where the system tells."""
+    tasks = Path("/proc/self/task")
+    if not tasks.exists():
+        return [thread.name for thread in threading.enumerate()]
+    return [(task / "comm").read_text().strip() for task in tasks.iterdir()]
 
 
 def pack_until(step: int, source: str, out: str, limit: int | None = None) -> None:
