@@ -91,6 +91,39 @@ def test_a_fault_planted_in_the_check_of_receipts_is_caught(
     assert tree(out) == undisturbed
 
 
+FIRST_LOOK = """
+import sys
+from pathlib import Path
+from reasonpack.run.frozen import read_plan
+from reasonpack.run.plan import Unit
+from reasonpack.run.receipts import check_units
+from reasonpack.run.unit import Counts, Receipt, RejectFile, Shard
+
+sys.setswitchinterval(1e-6)
+out = Path(sys.argv[1])
+plan = read_plan(out)
+for _ in range(40):
+    for known in (Counts, Receipt, RejectFile, Shard, Unit):  # as in a process that has just begun
+        if hasattr(known, "__msgspec_cache__"):
+            del known.__msgspec_cache__
+    assert None not in check_units(out, plan, plan.units)
+"""
+
+
+def test_threads_that_look_at_receipts_do_not_crash(source: Path, tmp_path: Path) -> None:
+    """msgspec did, where several of them were the first to read a receipt."""
+    pack(source, tmp_path / "out")
+    done = subprocess.run(
+        [sys.executable, "-c", FIRST_LOOK, tmp_path / "out"],
+        stderr=subprocess.PIPE,
+        text=True,
+        env=ENVIRONMENT,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
 def crash_workers(seed: int, source: Path, folder: Path, *, workers: int) -> int:
     """Pack with workers that die; return how many did."""
     marks = folder / "marks"
