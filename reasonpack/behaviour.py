@@ -45,6 +45,7 @@ from reasonpack.probe import (
     result,
     user,
 )
+from reasonpack.sandbox import bounds_together
 from reasonpack.switch import find_switch
 from reasonpack.template import ChatTemplate
 from reasonpack.trust import check_order, check_prompt, check_repeatable
@@ -112,6 +113,7 @@ class Behaviour:
         return self.call_stop if message.tool_calls else self.answer_stop
 
 
+@bounds_together()
 def learn(
     template: ChatTemplate, added_tokens: Sequence[str], variables: Variables | None = None
 ) -> Behaviour:
@@ -125,7 +127,7 @@ def learn(
 
     Raises:
         TemplateError: it cannot render a question and an answer, nothing that follows
-            an answer is a token, or it does what no view can be built from.
+            an answer is a token, it does what no view can be built from, or it is slow.
     """
     probe = _probe(template, added_tokens, dict(variables or {}))
     check_repeatable(probe)

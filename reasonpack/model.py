@@ -8,12 +8,14 @@ onepass row leaks into the other. For such models only the npass layout is right
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from reasonpack.errors import TokenizerError
+from reasonpack.storage import check_regular
 
 __all__ = ["Architecture", "read_architecture"]
 
@@ -95,9 +97,10 @@ def read_architecture(directory: Path | None) -> Architecture | None:
         TokenizerError: it is not a JSON object, or too large.
     """
     path = directory / "config.json" if directory else None
-    if path is None or not path.is_file():
+    if path is None or not os.path.lexists(path):
         return None
     try:
+        check_regular(path)
         if path.stat().st_size > CONFIG_LIMIT:
             raise ValueError(f"has {path.stat().st_size:,} bytes")
         config = json.loads(path.read_text("utf-8"))

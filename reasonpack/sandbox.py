@@ -15,13 +15,15 @@ import datetime
 import json
 import signal
 import threading
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
 import jinja2
 import jinja2.exceptions
 import jinja2.ext
+import jinja2.filters
 import jinja2.nodes
 import jinja2.parser
 import jinja2.sandbox
@@ -30,10 +32,12 @@ from jinja2.utils import Namespace
 from reasonpack.errors import TemplateError
 from reasonpack.memo import Loop
 
-__all__ = ["bounds", "environment", "out_of_bounds", "ready_for_bounds"]
+__all__ = ["bounds", "bounds_together", "environment", "out_of_bounds", "ready_for_bounds"]
 
 SECONDS = 10.0
 """Longest that one compilation or rendering may take, in seconds."""
+SECONDS_TOGETHER = 30.0
+"""Longest that the renderings by which a template is learned may take together, in seconds."""
 HEADROOM = 2 << 30
 """Memory that one compilation or rendering may add to the process, in bytes."""
 
@@ -67,6 +71,7 @@ def environment(name: str, date: datetime.date | None) -> jinja2.Environment:
     made.filters["tojson"] = _tojson
     made.globals["raise_exception"] = raise_exception
     made.globals["strftime_now"] = strftime_now
+    made.filters["sum"] = _sum
     made.filters["random"] = by_chance
     made.globals["lipsum"] = by_chance
     return made
@@ -90,6 +95,8 @@ class _Sandbox(jinja2.sandbox.SandboxedEnvironment):
             sized, times = (left, right) if hasattr(left, "__len__") else (right, left)
             if hasattr(sized, "__len__") and isinstance(times, int):
                 too_much = len(sized) * times > self.longest
+            elif isinstance(left, int) and isinstance(right, int):
+                too_much = left.bit_length() + right.bit_length() > 1 << 16
         elif isinstance(left, int) and isinstance(right, int):
             too_much = left.bit_length() * right > 1024
         if too_much:
@@ -145,6 +152,20 @@ class _Generation(jinja2.ext.Extension):
         return caller()
 
 
+@jinja2.pass_environment
+def _sum(
+    environment: jinja2.Environment,
+    iterable: Iterable[Any],
+    attribute: str | int | None = None,
+    start: Any = 0,
+) -> Any:
+    """Add up as Jinja's filter does, but step by step: no timer stops Python's `sum`."""
+    take = jinja2.filters.make_attrgetter(environment, attribute) if attribute is not None else None
+    for item in iterable:
+        start = start + (take(item) if take else item)
+    return start
+
+
 def _tojson(
     value: Any,
     ensure_ascii: bool = False,
@@ -186,17 +207,41 @@ def bounds(name: str) -> Iterator[None]:
     The timer needs the main thread, the memory limit Linux; elsewhere the sandbox's
     own limits (range, repetition, recursion) remain.
     """
+    left: float | None = getattr(_set_up, "left", None)
+    began = time.monotonic()
     with ready_for_bounds():
         if not _timed():
             yield
             return
-        signal.setitimer(signal.ITIMER_REAL, SECONDS)
+        seconds = SECONDS if left is None else max(1e-3, min(SECONDS, left))
+        signal.setitimer(signal.ITIMER_REAL, seconds)
         try:
             yield
         except _OutOfTime:
+            if seconds < SECONDS:
+                raise TemplateError(_out_of_time_together(name)) from None
             raise TemplateError(out_of_bounds(name, f"more than {SECONDS:g} s")) from None
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0)
+            if left is not None:
+                _set_up.left = left - (time.monotonic() - began)
+
+
+def _out_of_time_together(name: str) -> str:
+    return (
+        f"{name}: took more than {SECONDS_TOGETHER:g} s for a few small conversations, expected "
+        "some milliseconds each. Fix: do not use this template, or mend the loop in it."
+    )
+
+
+@contextlib.contextmanager
+def bounds_together() -> Iterator[None]:
+    """Bound the time that all `bounds` in the block take together."""
+    _set_up.left = SECONDS_TOGETHER
+    try:
+        yield
+    finally:
+        _set_up.left = None
 
 
 @contextlib.contextmanager

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from reasonpack.errors import FormatError
 from reasonpack.layout import Sample
+from reasonpack.storage import check_regular
 
 __all__ = [
     "COLUMNS",
@@ -246,6 +247,7 @@ def read_shard(path: Path) -> Iterator[pa.RecordBatch]:
         FormatError: not a shard of a format version known here, or damaged.
     """
     try:
+        check_regular(path)
         for batch in _stream(path) if path.suffix == ".arrow" else _row_groups(path):
             # A damaged offset would take whoever looks at the batch out of its memory.
             batch.validate(full=True)

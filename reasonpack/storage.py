@@ -18,6 +18,7 @@ import os
 import re
 import secrets
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -36,6 +37,8 @@ __all__ = [
     "HashingFile",
     "Place",
     "Stamp",
+    "check_name",
+    "check_regular",
     "child_names",
     "container",
     "digest",
@@ -62,6 +65,8 @@ SUFFIXES = (".jsonl", ".ndjson", ".jsonl.gz", ".jsonl.zst", ".parquet")
 """What is taken from a directory that is given as input."""
 TEMPORARY = ".tmp"
 BLOCK = 8 << 20
+SMALL = 1 << 30
+"""Most that a file may hold which is read whole, in bytes."""
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 _MAGIC: dict[bytes, Container] = {
     b"\x1f\x8b": "gzip",
@@ -160,12 +165,19 @@ def file_names(directory: Place) -> list[str]:
     """
     try:
         if not is_url(directory):
-            return sorted(entry.name for entry in os.scandir(directory) if entry.is_file())
+            return sorted(entry.name for entry in os.scandir(directory) if _is_file(entry))
         return sorted(info.base_name for info in _listed(str(directory), recursive=False))
     except FileNotFoundError:
         return []
     except OSError as error:
         raise unreadable(directory, error) from error
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_file()
+    except OSError:  # a link to itself: who reads it will say so
+        return True
 
 
 def _listed(url: str, *, recursive: bool) -> list[Any]:
@@ -211,6 +223,17 @@ def stamp(place: Place) -> Stamp | None:
     if not info.is_file:
         return None
     return Stamp(info.size or 0, -1 if info.mtime_ns is None else info.mtime_ns)
+
+
+def check_regular(path: Path | str) -> None:
+    """Refuse to open what could keep a reader waiting for ever; a link to a file is one.
+
+    Raises:
+        OSError: nothing is there, or a pipe, a socket or a device.
+    """
+    mode = os.stat(path).st_mode  # noqa: PTH116 (a place may be text)
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+        raise OSError("is a pipe, a socket or a device")
 
 
 def remove(place: Place) -> None:
@@ -272,23 +295,57 @@ def expand_inputs(places: Sequence[Place]) -> list[Place]:
                 "Fix: check the spelling."
             )
         files += found
+    for file in files:
+        check_name(file)
     return files
+
+
+def check_name(place: Place) -> None:
+    """Refuse a name that cannot be written down: ids and the manifest are made of it.
+
+    Raises:
+        UsageError: it is not UTF-8.
+    """
+    try:
+        str(place).encode()
+    except UnicodeEncodeError:
+        raise UsageError(
+            f"{public_name(place)}: its name is not UTF-8, expected one that can be written in the "
+            "manifest. Fix: rename it."
+        ) from None
 
 
 def _chat_files(place: Place) -> Sequence[Place] | None:
     """List the chat files at a place: itself, or what a directory holds; None if nothing is."""
     if is_url(place):
         return _chat_objects(str(place))
-    path = Path(place)
-    if path.exists() and not path.is_dir() and not path.is_file():
+    mode = _mode(Path(place))
+    if mode is None or not stat.S_ISDIR(mode):
+        return None if mode is None else [Path(place)]
+    files = [path for path in sorted(Path(place).rglob("*")) if path.name.endswith(SUFFIXES)]
+    modes = [_mode(path) for path in files]
+    if None in modes:
+        raise UsageError(
+            f"{files[modes.index(None)]}: is a link to nothing, expected a file of chats. "
+            "Fix: mend or remove it."
+        )
+    return [path for path, mode in zip(files, modes, strict=True) if mode and stat.S_ISREG(mode)]
+
+
+def _mode(path: Path) -> int | None:
+    """Return the mode of a file or a directory; None if nothing is there."""
+    try:
+        mode = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError, ValueError):  # the last for a NUL in a name
+        return None
+    except OSError as error:
+        raise unreadable(path, error) from error
+    if not stat.S_ISDIR(mode) and not stat.S_ISREG(mode):
         raise UsageError(
             f"{path}: is a pipe or a device, expected a file, which can be read twice. "
             "Fix: send it to standard input and name -."
         )
-    if path.is_dir():
-        entries = sorted(path.rglob("*"))
-        return [entry for entry in entries if entry.name.endswith(SUFFIXES) and entry.is_file()]
-    return [path] if path.exists() else None
+    return mode
 
 
 def _chat_objects(url: str) -> list[str] | None:
@@ -330,6 +387,7 @@ def open_file(place: Place, *, start: int = 0) -> Iterator[Any]:
                 file.seek(start)
                 yield file
         else:
+            check_regular(place)
             with Path(place).open("rb") as file:
                 file.seek(start)
                 yield file
@@ -366,15 +424,23 @@ def read_bytes(place: Place) -> bytes | None:
     """Read a small file whole; None if there is none.
 
     Raises:
-        StorageError: it cannot be read.
+        StorageError: it cannot be read, or is not small.
     """
     try:
         with open_file(place) as file:
-            return bytes(file.read())
+            size = file.seek(0, os.SEEK_END)
+            file.seek(0)
+            content = bytes(file.read()) if size <= SMALL else b""
     except StorageError as error:
         if isinstance(error.__cause__, FileNotFoundError):
             return None
         raise
+    if size > SMALL:
+        raise StorageError(
+            f"{public_name(place)}: {size:,} bytes, expected at most {SMALL:,}. "
+            "Fix: check that it is what its name says."
+        )
+    return content
 
 
 def digest(place: Place) -> tuple[int, str]:

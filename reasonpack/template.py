@@ -16,6 +16,7 @@ import copy
 import datetime
 import hashlib
 import json
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,6 +31,8 @@ from reasonpack import sandbox
 from reasonpack.errors import RecordError, TemplateError, UsageError
 from reasonpack.memo import LOOP, Memo, Site, remembering
 from reasonpack.sandbox import bounds, environment, out_of_bounds
+from reasonpack.storage import check_regular
+from reasonpack.strict_json import quoted
 
 __all__ = ["ChatTemplate", "load_template", "read_templates"]
 
@@ -258,11 +261,15 @@ def load_template(
         only = compile_(f"chat template {choice}", named[choice])
         return only, only
     path = Path(choice)
-    if not path.is_file():
+    try:
+        there = path.is_file()
+    except OSError:  # text that is too long for a name
+        there = False
+    if not there:
         known = f" or one of the tokenizer's: {', '.join(sorted(named))}" if named else ""
         raise UsageError(
-            f"--chat-template {choice!r}: no such file, expected a file, a template's text{known}. "
-            "Fix: check the spelling."
+            f"--chat-template {quoted(choice, limit=200)}: no such file, expected a file, a "
+            f"template's text{known}. Fix: check the spelling."
         )
     only = compile_(path.name, _read_text(path))
     return only, only
@@ -292,7 +299,7 @@ def read_templates(directory: Path | None, config: Mapping[str, Any]) -> dict[st
     if directory is None:
         return named
     legacy = directory / "chat_template.json"
-    if legacy.is_file():
+    if os.path.lexists(legacy):  # so that a link to nothing is not taken for no file
         try:
             content = json.loads(_read_text(legacy))["chat_template"]
         except (ValueError, LookupError, TypeError, RecursionError) as error:
@@ -301,7 +308,7 @@ def read_templates(directory: Path | None, config: Mapping[str, Any]) -> dict[st
             ) from error
         named["default"] = str(content)
     main = directory / "chat_template.jinja"
-    if main.is_file():
+    if os.path.lexists(main):
         named["default"] = _read_text(main)
     for path in sorted((directory / "additional_chat_templates").glob("*.jinja")):
         named[path.stem] = _read_text(path)
@@ -310,6 +317,7 @@ def read_templates(directory: Path | None, config: Mapping[str, Any]) -> dict[st
 
 def _read_text(path: Path) -> str:
     try:
+        check_regular(path)
         if path.stat().st_size > 4 * SOURCE_LIMIT:
             raise TemplateError(
                 f"{path}: {path.stat().st_size:,} bytes, expected at most {4 * SOURCE_LIMIT:,}. "

@@ -12,8 +12,10 @@ occurs.
 from __future__ import annotations
 
 import array
+import base64
 import hashlib
 import json
+import os
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -39,6 +41,7 @@ __all__ = ["Tokenizer", "load_tokenizer"]
 
 _MAX_TOKENIZER_BYTES = 1 << 30
 _MAX_CONFIG_BYTES = 1 << 26
+_MOST_GROWTH = 1000
 _ABSURD_LENGTH = 10**12  # transformers writes 10**30 where it knows no limit
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
@@ -187,6 +190,7 @@ a directory that holds one, or a hub id. Fix: Check the path.
     path = _find(source, revision)
     data = _read(path, limit=_MAX_TOKENIZER_BYTES)
     file = _decode(data, path)
+    _check_normalizer(file.normalizer, path)
     with refusing(path, "refuses the file", "one that it can load"):
         reference = tokenizers.Tokenizer.from_buffer(data)
         reference.no_truncation()
@@ -290,6 +294,7 @@ class _AddedToken(msgspec.Struct):
 class _TokenizerFile(msgspec.Struct):
     model: dict[str, msgspec.Raw]
     added_tokens: list[_AddedToken] = []
+    normalizer: Any = None
 
 
 def _decode(data: bytes, path: Path) -> _TokenizerFile:
@@ -308,6 +313,36 @@ def _decode(data: bytes, path: Path) -> _TokenizerFile:
         raise TokenizerError(f"{path}: {what}. Fix: Fetch or write the file anew.") from error
 
 
+def _check_normalizer(normalizer: Any, path: Path) -> None:
+    """Refuse what would make much text out of little: `tokenizers` would take all memory."""
+    times, todo = 1, [normalizer]
+    for part in todo:  # grows while it is read
+        if not isinstance(part, dict):
+            continue
+        todo += part["normalizers"] if isinstance(part.get("normalizers"), list) else []
+        written = [part[name] for name in ("content", "prepend") if isinstance(part.get(name), str)]
+        times *= max(1, *map(len, written)) if written else 1
+        charsmap = part.get("precompiled_charsmap")
+        if times > _MOST_GROWTH:
+            what = f"makes a text {times:,} times as long, expected at most {_MOST_GROWTH:,} times"
+        elif isinstance(charsmap, str) and _says_too_much(charsmap):
+            what = "precompiled_charsmap ends before the part that it says it has, expected a whole"
+        else:
+            continue
+        raise TokenizerError(
+            f"{path}: normalizer: {what}. Fix: Use the file that the model was published with."
+        )
+
+
+def _says_too_much(charsmap: str) -> bool:
+    """Tell whether a map in base64 is shorter than its first four bytes say of its first part."""
+    try:
+        data = base64.b64decode(charsmap)
+    except ValueError:
+        return False  # which `tokenizers` says itself
+    return int.from_bytes(data[:4], "little") > len(data) - 4
+
+
 def _refuse_surrogate(piece: str, where: str) -> None:
     try:
         piece.encode()
@@ -323,7 +358,7 @@ def _refuse_surrogate(piece: str, where: str) -> None:
 
 def _read_json(path: Path) -> dict[str, Any]:
     """Read a JSON object; a file that is not there is an empty one."""
-    if not path.exists():
+    if not os.path.lexists(path):  # a link to nothing is one that is broken
         return {}
     try:
         value = json.loads(_read(path, limit=_MAX_CONFIG_BYTES).decode("utf-8"))
@@ -354,6 +389,7 @@ def _special_tokens(config: dict[str, Any], directory: Path) -> dict[str, str | 
         if isinstance(unnamed, list):
             entries["additional_special_tokens"] = unnamed
         for name, value in entries.items():
+            _refuse_surrogate(name, str(directory / file))
             if name not in found:
                 found[name] = _token_texts(value, f"{directory / file}: {name}")
     return {name: token for name, token in found.items() if token is not None}
@@ -369,6 +405,8 @@ def _token_texts(value: object, where: str) -> str | list[str] | None:
 def _token_text(value: object, where: str) -> str | None:
     """Give the text of a token written as a string or an object; None for null."""
     text = value.get("content") if isinstance(value, dict) else value
+    if isinstance(text, str):
+        _refuse_surrogate(text, where)
     if text is None or isinstance(text, str):
         return text
     raise TokenizerError(

@@ -256,6 +256,7 @@ def test_an_input_without_permission(tmp_path: Path, monkeypatch: pytest.MonkeyP
     def refuse(*_: object) -> None:
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
+    (tmp_path / "secret.jsonl").touch()
     monkeypatch.setattr(Path, "open", refuse)
     for read in (container, lambda path: open_bytes(path, "plain").__enter__()):
         with pytest.raises(StorageError, match=r"Permission denied.*check the file and its perm"):

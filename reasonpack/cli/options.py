@@ -15,7 +15,7 @@ def json_object(_: click.Context, parameter: click.Parameter, text: str) -> str:
     """Check a JSON object, and write it in one way."""
     try:
         value: Any = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise click.BadParameter(f"{error}", param=parameter) from error
     if not isinstance(value, dict):
         raise click.BadParameter('expected an object such as {"key": true}', param=parameter)

@@ -194,7 +194,7 @@ def read_plan(output: Place) -> Plan | None:
         if found.sha256 == _seal(found):
             return found
         reason = "its content does not have the hash that it gives"
-    except (msgspec.MsgspecError, AttributeError, UnicodeDecodeError) as error:
+    except (msgspec.MsgspecError, AttributeError, UnicodeDecodeError, RecursionError) as error:
         reason = str(error)
     if writer not in {None, version("reasonpack")}:
         reason = f"it was written by reasonpack {writer}, this is {version('reasonpack')}"

@@ -41,6 +41,8 @@ except ImportError:  # pragma: no cover (Windows)
 __all__ = ["LOCK", "locked"]
 
 LOCK = ".lock"
+NO_LINKS = getattr(os, "O_NOFOLLOW", 0)
+"""A link in the place of a lock would have the file that it leads to emptied."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +106,7 @@ def _by_kernel(path: Path) -> Iterator[None]:
 def _acquire(path: Path) -> int | None:
     """Open and lock a file; None where the file system has no locks."""
     while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | NO_LINKS, 0o666)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             # Whoever held it before may have removed the file that was opened here.
@@ -140,7 +142,7 @@ def _is_held(place: Place) -> bool:
     if is_url(place) or not fcntl:
         return _is_held_by_file(place)
     try:
-        descriptor = os.open(str(place), os.O_RDWR)
+        descriptor = os.open(str(place), os.O_RDWR | NO_LINKS)
     except OSError:
         return False
     try:
@@ -177,7 +179,7 @@ def _is_alive(pid: int) -> bool:
 def _holder(place: Place) -> Holder | None:
     try:
         return msgspec.json.decode(read_bytes(place) or b"", type=Holder)
-    except (msgspec.MsgspecError, UnicodeDecodeError, StorageError):
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, StorageError):
         return None
 
 

@@ -188,7 +188,7 @@ def read_manifest(directory: Place) -> Manifest:
         head = msgspec.json.decode(content)
         check_format_version(head.get("format_version"), name)
         return msgspec.json.decode(content, type=Manifest)
-    except (msgspec.MsgspecError, AttributeError, UnicodeDecodeError) as error:
+    except (msgspec.MsgspecError, AttributeError, UnicodeDecodeError, RecursionError) as error:
         raise FormatError(
             f"{name}: {error}, expected a manifest. Fix: pack again with --overwrite."
         ) from error

@@ -34,6 +34,7 @@ from reasonpack.run.receipts import check_units
 from reasonpack.run.unit import Counts, Job, Receipt, process
 from reasonpack.storage import (
     Place,
+    check_name,
     expand_inputs,
     file_names,
     is_url,
@@ -202,6 +203,8 @@ def _opened(
     part: tuple[int, int] | None = None,
 ) -> Iterator[tuple[Plan, Job]]:
     """Hold an output directory with a plan in it that is the one of this run."""
+    check_name(options.tokenizer)
+    check_name(options.chat_template or "")
     with stage("start-up"):
         context = load_context(options)
     for note in context.notes:

@@ -40,6 +40,8 @@ UNIT_BYTES = 32 << 20
 SETTLED_NS = 2 * 10**9
 """How old a file must be for its time of writing to vouch for it: the coarsest clock's tick."""
 BLOCK = 1 << 20
+LONGEST_LINE = 256 << 20
+"""Bytes that a line may have; a file that is no JSON Lines may be one line, of any size."""
 BOM = b"\xef\xbb\xbf"
 
 
@@ -219,6 +221,12 @@ def read_records(unit: Unit, place: Place) -> Iterator[Record]:
         for number, line in enumerate(_lines(file), unit.first_line):
             if 0 <= unit.stop <= at:
                 break
+            if len(line) > LONGEST_LINE:
+                raise StorageError(
+                    f"{unit.name}:{number}: a line of more than {LONGEST_LINE >> 20} MiB, expected "
+                    "JSON Lines, one conversation a line. Fix: write the file as such, e.g. with "
+                    "`jq -c '.[]'` where it is one list."
+                )
             at += len(line)
             if number == 1 and line.startswith(BOM):
                 line = line[len(BOM) :]  # noqa: PLW2901 (the mark is no part of the line)
@@ -229,17 +237,21 @@ def read_records(unit: Unit, place: Place) -> Iterator[Record]:
 def _lines(file: Any) -> Iterator[bytes]:
     """Yield lines with their ends, also from Arrow's decompressing streams.
 
-    Those have no fast `readline`, so blocks are cut here.
+    Those have no fast `readline`, so blocks are cut here. A line that is too long ends the lines;
+    what was read of it is yielded.
     """
     rest: list[bytes] = []
-    while block := file.read(BLOCK):
+    held = 0
+    while held <= LONGEST_LINE and (block := file.read(BLOCK)):
         *whole, last = block.split(b"\n")
         for line in whole:
             rest.append(line)
             yield b"".join(rest) + b"\n"
             rest.clear()
+            held = 0
         if last:
             rest.append(last)
+            held += len(last)
     if rest:
         yield b"".join(rest)
 

@@ -15,7 +15,15 @@ import msgspec
 from reasonpack.errors import StorageError
 from reasonpack.run.frozen import Plan
 from reasonpack.run.plan import Unit
-from reasonpack.run.unit import Receipt, RejectFile, Shard, receipt_place, sealed, shard_path
+from reasonpack.run.unit import (
+    Receipt,
+    RejectFile,
+    Shard,
+    receipt_place,
+    reject_path,
+    sealed,
+    shard_path,
+)
 from reasonpack.storage import Place, digest, join, read_bytes, stamp
 
 __all__ = ["Finding", "check_units"]
@@ -46,12 +54,14 @@ def _check(output: Place, plan: Plan, unit: Unit) -> Finding:
         return None
     try:
         receipt = _decode(content)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return "its receipt is damaged"
     if sealed(receipt) != receipt:
         return "its receipt was altered"
-    path = shard_path(unit.number, units=len(plan.units), suffix=plan.options.format)
-    if (receipt.plan_sha256, receipt.unit, receipt.shard.path) != (plan.sha256, unit, path):
+    shard = shard_path(unit.number, units=len(plan.units), suffix=plan.options.format)
+    rejects = reject_path(unit.number)
+    named = (receipt.shard.path, receipt.rejects.path if receipt.rejects else rejects)
+    if (receipt.plan_sha256, receipt.unit, named) != (plan.sha256, unit, (shard, rejects)):
         return "its receipt is of another plan"
     for what, file in ("shard", receipt.shard), ("rejects", receipt.rejects):
         problem = _file_problem(output, file) if file else ""

@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 import numpy as np
@@ -49,12 +49,18 @@ __all__ = [
     "pack_records",
     "process",
     "receipt_place",
+    "reject_path",
     "sealed",
     "shard_path",
 ]
 
 
 _Item = TypeVar("_Item")
+ShardPath = Annotated[
+    str, msgspec.Meta(pattern=r"^data/train-[0-9]{5,}-of-[0-9]{5,}\.(parquet|arrow)$")
+]
+RejectPath = Annotated[str, msgspec.Meta(pattern=r"^receipts/[0-9]{5,}\.rejects\.jsonl$")]
+"""Where a manifest or a receipt may send a reader; anywhere else would be a way out."""
 
 
 @dataclass(slots=True)
@@ -100,7 +106,7 @@ class Shard:
         content_hash: of the values in it; see `reasonpack.run.content`.
     """
 
-    path: str
+    path: ShardPath
     rows: int
     tokens: int
     bytes: int
@@ -112,7 +118,7 @@ class Shard:
 class RejectFile:
     """What of a unit was not packed; one line a record, `path` relative to the dataset."""
 
-    path: str
+    path: RejectPath
     lines: int
     bytes: int
     sha256: str
@@ -178,6 +184,11 @@ def shard_path(number: int, *, units: int, suffix: str) -> str:
 def receipt_place(output: Place, number: int) -> Place:
     """Name the receipt of a unit."""
     return join(output, "receipts", f"{number:05d}.json")
+
+
+def reject_path(number: int) -> str:
+    """Name what of a unit was not packed."""
+    return f"receipts/{number:05d}.rejects.jsonl"
 
 
 def sealed(receipt: Receipt) -> Receipt:
@@ -274,13 +285,13 @@ def pack_records(
 
 
 def _publish_rejects(unit: Unit, output: Place, rejects: list[dict[str, str]]) -> RejectFile:
-    name = f"{unit.number:05d}.rejects.jsonl"
-    with publish(join(output, "receipts", name)) as file:
+    path = reject_path(unit.number)
+    with publish(join(output, *path.split("/"))) as file:
         for reject in rejects:
             # Half of a surrogate pair stays the escape that it was in the input.
             line = json.dumps(reject, ensure_ascii=False) + "\n"
             file.write(line.encode("utf-8", "backslashreplace"))
-    return RejectFile(f"receipts/{name}", len(rejects), file.bytes, file.sha256)
+    return RejectFile(path, len(rejects), file.bytes, file.sha256)
 
 
 def as_json(value: Any) -> str:

@@ -28,8 +28,11 @@ from reasonpack.layout import IGNORE
 from reasonpack.run.pack import Manifest
 from reasonpack.shard import check_version
 from reasonpack.spans import Kind
+from reasonpack.storage import check_regular
+from reasonpack.strict_json import quoted
 
 __all__ = [
+    "LONGEST_ID",
     "Decode",
     "RowData",
     "Sample",
@@ -47,6 +50,8 @@ __all__ = [
 I32 = NDArray[np.int32]
 Decode = Callable[[I32], str]
 """Turns ids into text, special tokens included."""
+LONGEST_ID = 200
+"""Characters of an id that are shown; it may be as long as a book."""
 NO_ROWS = "a dataset with rows in it; this one has none"
 
 
@@ -141,9 +146,9 @@ def find_rows(directory: Path, manifest: Manifest, id_: str) -> list[int]:
         known += names.unique()[: 5 - len(known)].to_pylist()
         before += shard.rows
     if not found:
-        there = f"one of {manifest.counts.packed:,}, such as {listed(map(repr, known))}"
+        there = f"one of {manifest.counts.packed:,}, such as {listed(map(_quoted, known))}"
         raise UsageError(
-            f"--id: no sample has the id {id_!r}, expected {there if known else NO_ROWS}. "
+            f"--id: no sample has the id {_quoted(id_)}, expected {there if known else NO_ROWS}. "
             "Fix: check it, or name a row with --row."
         )
     return sorted(found)
@@ -171,6 +176,7 @@ def read_row(directory: Path, manifest: Manifest, number: int) -> RowData:
 @contextmanager
 def _reading(path: Path) -> Iterator[None]:
     try:
+        check_regular(path)
         yield
     except (pa.ArrowException, OSError, LookupError, ValueError) as error:
         raise FormatError(
@@ -261,10 +267,10 @@ def choose_samples(row: RowData, id_: str | None) -> list[int]:
     """
     numbers = [n for n, sample in enumerate(row.samples) if id_ in {None, sample.id}]
     if not numbers:
-        there = listed(repr(sample.id) for sample in row.samples)
+        there = listed(_quoted(sample.id) for sample in row.samples)
         raise UsageError(
-            f"--id: no sample of row {row.number} has the id {id_!r}, expected {there}. "
-            "Fix: name one of these, or leave out --row."
+            f"--id: no sample of row {row.number} has the id {_quoted(id_ or '')}, expected "
+            f"{there}. Fix: name one of these, or leave out --row."
         )
     return numbers
 
@@ -310,7 +316,11 @@ def _trained(row: RowData, sample: int) -> list[int]:
 
 
 def _named(row: RowData, sample: int) -> str:
-    return f"{row.samples[sample].id!r} in row {row.number}"
+    return f"{_quoted(row.samples[sample].id)} in row {row.number}"
+
+
+def _quoted(id_: str) -> str:
+    return quoted(id_, limit=LONGEST_ID)
 
 
 def _tokens(segment: Segment) -> NDArray[np.int64]:

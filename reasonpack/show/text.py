@@ -19,7 +19,7 @@ from itertools import groupby
 import click
 
 from reasonpack.layout import IGNORE
-from reasonpack.show.row import Decode, RowData, Segment, View
+from reasonpack.show.row import LONGEST_ID, Decode, RowData, Segment, View
 
 __all__ = [
     "encodable",
@@ -101,7 +101,7 @@ def row_lines(
         trained = sum(segment.trained for segment in segments)
         yield ""
         yield (
-            f"sample {printable(sample.id)}: {_count(sample.length, 'token')} from "
+            f"sample {_id(sample.id)}: {_count(sample.length, 'token')} from "
             f"{sample.start:,}, {trained:,} trained"
         )
         yield from _table(segments, texts, colour=colour)
@@ -168,10 +168,14 @@ def view_line(view: View, prompt: str) -> str:
     """Say what a view consists of, given the text of its prompt."""
     positions = view.row.position_ids[view.tokens]
     return (
-        f"sample {printable(view.sample.id)}, message {view.message}: "
+        f"sample {_id(view.sample.id)}, message {view.message}: "
         f"{_count(len(positions), 'token')} at positions {positions[0]}–{positions[-1]}, "
         f"trained from token {view.prompt_length} (character {len(prompt)}) to the end"
     )
+
+
+def _id(text: str) -> str:
+    return printable(text[:LONGEST_ID]) + "…" * (len(text) > LONGEST_ID)
 
 
 def _count(number: int, noun: str) -> str:

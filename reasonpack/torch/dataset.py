@@ -31,6 +31,7 @@ from torch.utils.data import IterableDataset, get_worker_info
 from reasonpack.errors import FormatError, UsageError
 from reasonpack.run.pack import read_manifest
 from reasonpack.shard import check_version
+from reasonpack.storage import check_regular
 
 __all__ = ["Group", "Row", "RowDataset", "RowStream"]
 
@@ -282,6 +283,7 @@ class RowStream(IterableDataset[Row]):  # type: ignore[misc,unused-ignore]
 def _groups(path: Path, rows: int) -> list[Group]:
     """List the groups of a shard that should hold `rows` rows."""
     try:
+        check_regular(path)
         if path.suffix == ".arrow":
             with pa.memory_map(str(path)) as source, pa.ipc.open_stream(source) as stream:
                 check_version(stream.schema, str(path))

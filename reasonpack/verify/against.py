@@ -23,6 +23,7 @@ from typing import TypeVar
 
 from reasonpack.errors import RecordError
 from reasonpack.run.plan import Record
+from reasonpack.strict_json import quoted
 from reasonpack.verify.difference import Sample, explain
 from reasonpack.verify.findings import KEPT, Finding, Findings
 from reasonpack.verify.manifest import Dataset, place_of, read_rejects
@@ -316,7 +317,8 @@ def _report(join: _Join, dataset: Dataset, source: Source, findings: Findings) -
             findings.add(Finding("RP305", shard, what, sample.row, id_))
     for id_, read in join.read.items():
         for record in read:
-            what = f"record {id_!r} is neither packed nor rejected, expected one of the two"
+            named = quoted(id_, limit=200)
+            what = f"record {named} is neither packed nor rejected, expected one of the two"
             findings.add(Finding("RP304", record.where, what))
     for where, rejects in join.rejects.items():
         for _ in rejects:

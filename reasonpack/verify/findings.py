@@ -68,6 +68,7 @@ CODES: Mapping[str, str] = {
 }
 """Every violation that is looked for."""
 
+LONGEST_ID = 200
 KEPT = 100
 """How many violations are described; all are counted."""
 
@@ -98,7 +99,9 @@ class Finding:
     token: int | None = None
 
     def __str__(self) -> str:
-        sample = None if self.sample is None else repr(self.sample)
+        sample = None
+        if self.sample is not None:  # which may be as long as a book
+            sample = repr(self.sample[:LONGEST_ID]) + "…" * (len(self.sample) > LONGEST_ID)
         places = {"row": self.row, "sample": sample, "message": self.message, "token": self.token}
         place = ", ".join(f"{name} {value}" for name, value in places.items() if value is not None)
         return f"{self.code} {self.file}: {f'{place}: ' if place else ''}{self.what}"

@@ -14,6 +14,7 @@ import io
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
+from functools import partial
 from typing import Annotated, Literal
 
 import msgspec
@@ -44,12 +45,14 @@ __all__ = [
 MAJOR, MINOR = 1, 0
 """The newest version of the format that is known here."""
 SHARD_SUFFIXES = (".parquet", ".arrow")
+LONGEST = 2 << 30
+"""Bytes that a line of rejects.jsonl may have."""
 
 Natural = Annotated[int, msgspec.Meta(ge=0)]
 Sha256 = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
 Layout = Literal["onepass", "npass"]
-ShardPath = Annotated[str, msgspec.Meta(pattern=r"^data/train-\d{5}-of-\d{5}\.(parquet|arrow)$")]
-RejectPath = Annotated[str, msgspec.Meta(pattern=r"^receipts/\d{5}\.rejects\.jsonl$")]
+ShardPath = Annotated[str, msgspec.Meta(pattern=r"^data/train-\d{5,}-of-\d{5,}\.(parquet|arrow)$")]
+RejectPath = Annotated[str, msgspec.Meta(pattern=r"^receipts/\d{5,}\.rejects\.jsonl$")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,7 +227,7 @@ def _read_manifest(directory: Place, findings: Findings) -> Manifest | None:
         return None
     try:
         head = msgspec.json.decode(content)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         findings.add(Finding("RP001", name, f"{error}, expected JSON"))
         return None
     version = head.get("format_version") if isinstance(head, dict) else None
@@ -262,7 +265,7 @@ def _read_receipt(
         sha256 = hashlib.sha256(msgspec.json.encode(unsealed)).hexdigest()
         if sha256 != receipt.sha256:
             raise ValueError(f"has the hash {receipt.sha256} in it and is of {sha256}")
-    except (ValueError, msgspec.DecodeError) as error:
+    except (ValueError, msgspec.DecodeError, RecursionError) as error:
         findings.add(Finding("RP011", name, f"{error}, expected the receipt of {shard.path}"))
         return None
     pairs = {
@@ -339,10 +342,10 @@ def read_rejects(directory: Place) -> Iterator[Reject]:
     if stamp(place) is None:
         return
     with open_file(place) as file, io.BufferedReader(file) as lines:
-        for number, line in enumerate(lines, 1):
+        for number, line in enumerate(iter(partial(lines.readline, LONGEST), b""), 1):
             try:
                 yield msgspec.json.decode(line, type=Reject)
-            except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
                 raise ValueError(f"rejects.jsonl:{number}: {error}") from error
 
 
