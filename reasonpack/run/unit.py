@@ -59,8 +59,7 @@ _Item = TypeVar("_Item")
 ShardPath = Annotated[
     str, msgspec.Meta(pattern=r"^data/train-[0-9]{5,}-of-[0-9]{5,}\.(parquet|arrow)$")
 ]
-RejectPath = Annotated[str, msgspec.Meta(pattern=r"^receipts/[0-9]{5,}\.rejects\.jsonl$")]
-"""Where a manifest or a receipt may send a reader; anywhere else would be a way out."""
+"""Where a manifest may send a reader; anywhere else would be a way out of the dataset."""
 
 
 @dataclass(slots=True)
@@ -118,7 +117,7 @@ class Shard:
 class RejectFile:
     """What of a unit was not packed; one line a record, `path` relative to the dataset."""
 
-    path: RejectPath
+    path: str
     lines: int
     bytes: int
     sha256: str
