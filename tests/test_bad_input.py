@@ -262,3 +262,14 @@ def test_wrong_usage(arguments: list[str], words: str, pack: Pack, tmp_path: Pat
     status, error = pack(chats, *arguments)
     assert status == 2
     assert words in error
+
+
+def test_rejects_are_in_the_order_of_the_input(pack: Pack, tmp_path: Path) -> None:
+    """What is too long is known later than what is broken."""
+    long = chat(user("2+2? " * 200), assistant())
+    (tmp_path / "chats.jsonl").write_bytes(b"\n".join([long, b"{", long, b"{"]))
+    pack(tmp_path / "chats.jsonl", "--on-error", "skip", "--max-length", "100")
+    rejects = (tmp_path / "packed" / "rejects.jsonl").read_text("utf-8").splitlines()
+    found = [json.loads(reject) for reject in rejects]
+    assert [reject["where"][-2:] for reject in found] == [":1", ":2", ":3", ":4"]
+    assert [reject["reason"] for reject in found] == ["overlong", "json"] * 2

@@ -286,11 +286,16 @@ def pack_records(
 def _publish_rejects(unit: Unit, output: Place, rejects: list[dict[str, str]]) -> RejectFile:
     path = reject_path(unit.number)
     with publish(join(output, *path.split("/"))) as file:
-        for reject in rejects:
+        # What is too long is known only once it is encoded, after what is broken behind it.
+        for reject in sorted(rejects, key=_line_number):
             # Half of a surrogate pair stays the escape that it was in the input.
             line = json.dumps(reject, ensure_ascii=False) + "\n"
             file.write(line.encode("utf-8", "backslashreplace"))
     return RejectFile(path, len(rejects), file.bytes, file.sha256)
+
+
+def _line_number(reject: dict[str, str]) -> int:
+    return int(reject["where"].rpartition(":")[2])
 
 
 def as_json(value: Any) -> str:

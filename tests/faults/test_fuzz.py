@@ -1,0 +1,124 @@
+"""Any line is packed or rejected, any file read or refused: a few rounds of fuzz.py, and more.
+
+`python tests/faults/fuzz.py --minutes 30 --seed 1` does many.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import fuzz
+import pytest
+from crashing import ENVIRONMENT, HERE
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from runs import SKIPPING
+from strategies import conversations
+
+import reasonpack.run.unit
+from reasonpack.run.plan import Record
+from reasonpack.run.unit import Counts, pack_records
+
+
+def fuzzed(*arguments: str) -> str:
+    """Run fuzz.py, which bounds its own memory; return what it says."""
+    done = subprocess.run(
+        [sys.executable, HERE / "fuzz.py", *arguments],
+        capture_output=True,
+        text=True,
+        env=ENVIRONMENT,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_a_few_rounds() -> None:
+    assert fuzzed("--rounds", "12", "--workers-every", "12") == "12 rounds went well\n"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [10_000, 20_000, 30_000])
+def test_many_rounds(seed: int) -> None:
+    assert fuzzed("--rounds", "400", "--seed", str(seed)) == "400 rounds went well\n"
+
+
+def test_rounds_are_not_of_one_kind() -> None:
+    """Lines are packed, rejected for many reasons, blank, and not UTF-8."""
+    draw = random.Random(0)
+    data = b"\n".join(fuzz.draw_file(draw) for _ in range(60))
+    lines = fuzz.expected_lines(data)
+    assert data.count(b"\n") > len(lines) + 10
+    rejects: list[dict[str, str]] = []
+    counts = Counts()
+    records = [Record(f"x:{number}", line) for number, line in lines.items()]
+    pack_records(records, SKIPPING, rejects, counts)
+    assert counts.packed > 200
+    assert len(counts.rejects) > 9
+    assert counts.rejects["json"] + counts.rejects["encoding"] < counts.rejected
+    assert any("record_base64" in reject for reject in rejects)
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    records=st.lists(conversations(wild=True, max_messages=8), min_size=1, max_size=4),
+    seed=st.integers(0, 999),
+)
+def test_a_record_is_packed_or_rejected_whatever_is_packed_with_it(
+    records: list[dict[str, Any]], seed: int
+) -> None:
+    draw = random.Random(seed)
+    changed = [fuzz.change_value(draw, record) for record in records]
+    lines = [Record(f"x:{at}", json.dumps(each).encode()) for at, each in enumerate(changed)]
+    together, rejects = Counts(), []
+    rows = pack_records(lines, SKIPPING, rejects, together).to_pylist()
+    alone, apart, said = Counts(), [], []
+    for line in lines:
+        one, why = Counts(), []
+        apart += pack_records([line], SKIPPING, why, one).to_pylist()
+        assert (one.packed, one.rejected) in {(1, 0), (0, 1)}
+        assert [each["record"].encode() for each in why] == [line.line] * one.rejected
+        alone.add(one)
+        said += why
+    assert rows == apart
+    assert sorted(rejects, key=str) == sorted(said, key=str)
+    together.add(Counts())  # which sorts its tables
+    assert together == alone
+
+
+def forget(records: Any) -> Any:
+    """Read no third record: a line that is neither packed nor rejected."""
+    return [record for at, record in enumerate(records) if at % 3 != 2]
+
+
+def shorten(reject: dict[str, str]) -> dict[str, str]:
+    return {**reject, "record": reject.get("record", "")[:-1]}
+
+
+FAULTS: dict[str, tuple[str, Callable[[Any], Any]]] = {
+    "a line is lost": ("read_records", forget),
+    "a reject is not whole": ("_reject", shorten),
+    "rejects are in another order": ("_line_number", lambda number: -number),
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_planted_fault_is_found(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    where, change = FAULTS[name]
+    sound = getattr(reasonpack.run.unit, where)
+    monkeypatch.setattr(reasonpack.run.unit, where, lambda *given: change(sound(*given)))
+    with pytest.raises(AssertionError):
+        lines_rounds(20, tmp_path)
+
+
+def lines_rounds(count: int, folder: Path) -> None:
+    for seed in range(count):
+        fuzz.lines_round(random.Random(seed), folder)
