@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import gzip
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -20,7 +21,10 @@ from typing import Any
 import pytest
 
 from reasonpack.cli import cli, run
+from reasonpack.run.context import Options
+from reasonpack.run.pack import pack_files
 from reasonpack.show.text import printable
+from reasonpack.verify.check import verify_dataset
 
 ROOT = Path(__file__).parent.parent
 TOKENIZER = str(ROOT / "fixtures" / "tokenizer")
@@ -273,3 +277,37 @@ def test_rejects_are_in_the_order_of_the_input(pack: Pack, tmp_path: Path) -> No
     found = [json.loads(reject) for reject in rejects]
     assert [reject["where"][-2:] for reject in found] == [":1", ":2", ":3", ":4"]
     assert [reject["reason"] for reject in found] == ["overlong", "json"] * 2
+
+
+def test_a_long_line_is_refused_though_no_limit_is_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A tokenizer would take some gigabytes for it."""
+    monkeypatch.setattr("reasonpack.run.unit.LONGEST_TEXT", 1_000)
+    monkeypatch.setattr("reasonpack.verify.source.LONGEST_TEXT", 1_000)
+    tokenizer = tmp_path / "tokenizer"
+    shutil.copytree(TOKENIZER, tokenizer)
+    config = json.loads((tokenizer / "tokenizer_config.json").read_text("utf-8"))
+    del config["model_max_length"]
+    (tokenizer / "tokenizer_config.json").write_text(json.dumps(config), "utf-8")
+    chats, out = tmp_path / "chats.jsonl", tmp_path / "packed"
+    chats.write_bytes(chat(user("word " * 200), assistant()) + b"\n" + chat(user(), assistant()))
+    options = Options(tokenizer=str(tokenizer), on_error="skip")
+    manifest = pack_files([str(chats)], out, options)
+    assert (manifest.max_position, manifest.counts.rejects) == (None, {"overlong": 1})
+    said = (out / "rejects.jsonl").read_text("utf-8")
+    assert "characters, expected at most 1,000 (--max-position). Fix: raise --max-position" in said
+    assert verify_dataset(out, [str(chats)]).total == 0
+
+
+def test_a_template_that_is_out_of_bounds_names_the_record(pack: Pack, tmp_path: Path) -> None:
+    chats = tmp_path / "chats.jsonl"
+    chats.write_bytes(chat(user("2+2?"), assistant()) + b"\n" + chat(user("long"), assistant()))
+    template = (
+        "{% for m in messages %}{% if m.content == 'long' %}{{ 'a'.ljust(10 ** 10) }}{% endif %}"
+        "<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+        "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    )
+    status, error = pack(chats, "--chat-template", template, "--on-error", "skip")
+    assert status == 1
+    assert error.startswith(f"Error: {chats}:2: --chat-template: took 2 GiB more")

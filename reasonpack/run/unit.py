@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from reasonpack.backends import AUTO, Choice, Encoder
 from reasonpack.conversation import Conversation, parse_line, parse_record
 from reasonpack.encoding import Cutter, CutView, Pieces
-from reasonpack.errors import RecordError
+from reasonpack.errors import RecordError, TemplateError
 from reasonpack.layout import IGNORE, LaidOut, Sample, lay_out
 from reasonpack.packing import pack
 from reasonpack.run.content import content_hash
@@ -55,6 +55,9 @@ __all__ = [
 ]
 
 
+LONGEST_TEXT, CHARACTERS_OF_A_TOKEN = 1 << 24, 16
+"""A view of more characters is refused, or of more for each token of --max-position: a tokenizer
+takes a hundred bytes for each."""
 _Item = TypeVar("_Item")
 ShardPath = Annotated[
     str, msgspec.Meta(pattern=r"^data/train-[0-9]{5,}-of-[0-9]{5,}\.(parquet|arrow)$")
@@ -343,6 +346,8 @@ def _conversations(
             cut_views, untrained = _cut_views(conversation, options, context, pieces)
         except RecordError as error:
             reject(record, error)
+        except TemplateError as error:
+            raise TemplateError(f"{record.where}: {error}") from error
         else:
             waiting.append((record, conversation.id, cut_views, untrained))
     with stage("encode"):
@@ -381,6 +386,7 @@ def _cut_views(
         The views, and how many messages are left untrained.
     """
     cutter, cut_views, untrained, longest = Cutter(pieces), [], 0, 0
+    overlong: RecordError | None = None
     views = each_view(conversation, context.rendering(conversation), train_on=options.train_on)
     with ready_for_bounds():
         for view in _staged("render", views):
@@ -388,9 +394,12 @@ def _cut_views(
                 untrained += 1
                 continue
             longest = max(longest, len(view.prompt) + len(view.completion))
-            with stage("cut"):
-                cut_views.append(cutter.add(view))
-    _check_text_length(longest, context)
+            overlong = _too_long(longest, context)
+            if overlong is None:
+                with stage("cut"):
+                    cut_views.append(cutter.add(view))
+    if overlong is not None:  # and nothing else is wrong with it
+        raise overlong
     return cut_views, untrained
 
 
@@ -420,14 +429,16 @@ def _overlong(what: str, option: str, limit: int) -> RecordError:
     )
 
 
-def _check_text_length(characters: int, context: Context) -> None:
-    """Refuse a view too long in characters, before the tokenizer is made to read it."""
+def _too_long(characters: int, context: Context) -> RecordError | None:
+    """Refuse a view too long in characters, before it is cut and the tokenizer made to read it."""
     limit, longest = context.max_position, context.tokenizer.max_token_chars
-    if limit is None or longest is None:
-        return
-    if characters > limit * longest:
+    if limit is not None and longest is not None and characters > limit * longest:
         at_least = characters // longest
-        raise _overlong(f"a view of at least {at_least:,} tokens", "--max-position", limit)
+        return _overlong(f"a view of at least {at_least:,} tokens", "--max-position", limit)
+    most = max(LONGEST_TEXT, CHARACTERS_OF_A_TOKEN * (limit or 0))
+    if characters > most:
+        return _overlong(f"a view of {characters:,} characters", "--max-position", most)
+    return None
 
 
 def _check_length(laid_out: LaidOut, options: Options, context: Context) -> None:

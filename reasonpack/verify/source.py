@@ -40,6 +40,10 @@ __all__ = [
 ]
 
 
+LONGEST_TEXT, CHARACTERS_OF_A_TOKEN = 1 << 24, 16
+"""Characters that a view may have whatever the limits, or for each token of `max_position`."""
+
+
 @dataclass(frozen=True, slots=True)
 class Source:
     """The input files, and what the manifest says was done with them."""
@@ -217,7 +221,10 @@ def rebuild(source: Source, conversation: Conversation) -> Rebuilt:
         return Rebuilt(reason=error.reason, error=str(error))
     limit, longest = source.manifest.max_position, source.tokenizer.max_token_chars
     characters = max(len(view.prompt) + len(view.completion) for view in built.views)
-    if limit is not None and longest is not None and characters > limit * longest:
+    bounds = [max(LONGEST_TEXT, CHARACTERS_OF_A_TOKEN * (limit or 0))]
+    if limit is not None and longest is not None:
+        bounds.append(limit * longest)
+    if characters > min(bounds):
         # Overlong whatever its tokens are; such a text can take for ever to encode.
         return Rebuilt(reason="overlong", error=f"a view of {characters:,} characters")
     views = tuple(_encode(view, source.tokenizer) for view in built.views)
