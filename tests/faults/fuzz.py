@@ -357,8 +357,11 @@ def _table(draw: random.Random) -> pa.Table:
         try:
             changed = [change_value(draw, row) if draw.random() < 0.5 else row for row in rows]
             if all(isinstance(row, dict) for row in changed):
-                return pa.Table.from_pylist(changed)
-        except (pa.ArrowException, OverflowError, UnicodeEncodeError):
+                table, file = pa.Table.from_pylist(changed), pa.BufferOutputStream()
+                pq.write_table(table, file)
+                pq.read_metadata(pa.BufferReader(file.getvalue()))  # not nested too deeply
+                return table
+        except (pa.ArrowException, OSError, OverflowError, UnicodeEncodeError):
             continue
     return pa.Table.from_pylist([likely[0]])
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import os
 import pickle
 import sys
 import types
@@ -185,6 +186,27 @@ def test_missing_cut_and_foreign_shards_are_refused(directory: Path) -> None:
         RowDataset(directory)
     first.unlink()
     with pytest.raises(FormatError, match="Fix: pack again"):
+        RowDataset(directory)
+
+
+def test_what_is_no_file_is_not_waited_for(directory: Path) -> None:
+    first = min((directory / "data").iterdir())
+    for make in (os.mkfifo, lambda path: path.symlink_to("/dev/zero")):
+        first.unlink()
+        make(first)
+        with pytest.raises(FormatError, match=f"{first}: is a pipe, a socket or a device"):
+            RowDataset(directory)
+
+
+@pytest.mark.parametrize("path", ["../secret.parquet", "/etc/passwd", "data/../x", "data/\x00"])
+def test_a_manifest_that_names_another_file_is_refused(
+    path: str, tmp_path: Path, manifest: dict[str, Any]
+) -> None:
+    directory = write_dataset(tmp_path / "packed", manifest, "parquet")
+    found = json.loads((directory / "manifest.json").read_text())
+    found["shards"][1]["path"] = path
+    (directory / "manifest.json").write_text(json.dumps(found))
+    with pytest.raises(FormatError, match=r"manifest\.json: .*shards\[1\]\.path"):
         RowDataset(directory)
 
 
