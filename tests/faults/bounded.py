@@ -19,7 +19,6 @@ from reasonpack import sandbox
 from reasonpack.cli import cli, run
 
 MEMORY = 4 << 30
-sandbox.SECONDS, sandbox.SECONDS_TOGETHER, sandbox.HEADROOM = 1.0, 3.0, 1 << 29
 
 
 def answer(arguments: list[str]) -> dict[str, object]:
@@ -41,6 +40,7 @@ def _text(stream: io.TextIOWrapper) -> str:
 
 
 if __name__ == "__main__":
+    sandbox.SECONDS, sandbox.SECONDS_TOGETHER, sandbox.HEADROOM = 1.0, 3.0, 1 << 29
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     answers = sys.stdout
     for line in sys.stdin:
