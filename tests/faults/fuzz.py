@@ -30,6 +30,9 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # for the modules of the tests
+
 import runs
 
 from reasonpack.errors import ReasonpackError, RecordError
