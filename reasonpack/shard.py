@@ -277,14 +277,27 @@ def _row_groups(path: Path) -> Iterator[pa.RecordBatch]:
 
 
 def check_version(schema_: pa.Schema, where: str) -> None:
-    """Refuse a shard of an unknown major format version.
+    """Refuse a shard of an unknown major format version, or without the columns of this one.
 
     Raises:
-        FormatError: no version, or another major one.
+        FormatError: no version, or another major one; a column is missing or of another type.
     """
     metadata = schema_.metadata or {}
     version = metadata.get((METADATA_PREFIX + "format_version").encode(), b"").decode()
     check_format_version(version, where)
+    for name, type_ in COLUMNS:
+        index = schema_.get_field_index(name)
+        found = schema_.field(index).type if index >= 0 else None
+        if found != type_ and not (pa.types.is_list(type_) and _is_list_of(found, type_)):
+            raise FormatError(
+                f"{where}: {name} is {found or 'missing'}, expected {type_}. "
+                "Fix: pack again with --overwrite."
+            )
+
+
+def _is_list_of(found: pa.DataType | None, type_: pa.DataType) -> bool:
+    """Tell whether a type is that of a list, whatever its elements are called."""
+    return found is not None and pa.types.is_list(found) and found.value_type == type_.value_type
 
 
 def check_format_version(version: object, where: str) -> None:

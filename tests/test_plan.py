@@ -360,6 +360,14 @@ def test_garbled_parquet_is_refused_or_read(tmp_path: Path) -> None:
     assert all(text.startswith(f"{path}: ") for text in refused)
 
 
+def test_a_column_whose_name_is_not_utf8_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "chats.parquet"
+    write_rows(path, [{"id": 1, "prompt": "x"}], group=5)
+    path.write_bytes(path.read_bytes().replace(b"prompt", b"prom\xe5t"))
+    with pytest.raises(StorageError, match="expected a whole Parquet file"):
+        planned(path, unit_bytes=1)
+
+
 def test_columns_of_no_interest_do_no_harm(tmp_path: Path) -> None:
     """pandas writes times in nanoseconds, which Python's datetime cannot hold."""
     path = tmp_path / "chats.parquet"

@@ -181,7 +181,7 @@ def _group_stretches(place: Place, unit_bytes: int) -> list[tuple[int, int, int,
     try:
         with open_file(place) as file:
             metadata = pq.read_metadata(file)
-    except (pa.ArrowException, StorageError) as error:
+    except (pa.ArrowException, StorageError, ValueError) as error:
         raise _damaged(place, error) from error
     stretches: list[tuple[int, int, int, int]] = []
     start = size = rows = 0

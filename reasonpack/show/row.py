@@ -199,6 +199,7 @@ def _read_ids(path: Path) -> pa.ListArray:
             with pq.ParquetFile(path) as file:
                 check_version(file.schema_arrow, str(path))
                 table = file.read(columns=["sample_id"])
+        table.validate(full=True)
         return table.column("sample_id").combine_chunks()
 
 
@@ -209,6 +210,8 @@ def _read_row(path: Path, within: int) -> pa.Table:
             check_version(stream.schema, str(path))
             for batch in stream:
                 if within < batch.num_rows:
+                    # A damaged offset would take whoever looks at the row out of its memory.
+                    batch.validate(full=True)
                     return pa.Table.from_batches([batch.slice(within, 1)])
                 within -= batch.num_rows
     else:

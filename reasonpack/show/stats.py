@@ -86,7 +86,13 @@ def gather(directory: Place) -> Stats:
         place = join(directory, *shard.path.split("/"))
         with fetched(str(place)) as path:
             for batch in read_shard(Path(path)):
-                _read_batch(batch, found)
+                try:
+                    _read_batch(batch, found)
+                except (LookupError, ValueError) as error:
+                    raise FormatError(
+                        f"{public_name(place)}: {error}, expected sound rows. Fix: repeat the pack "
+                        "command, which finds and replaces what was altered."
+                    ) from error
                 rows += batch.num_rows
                 tokens += int(found.row_lengths[-1].sum())
         _agree(public_name(place), "rows", rows, shard.rows)

@@ -293,7 +293,7 @@ def _groups(path: Path, rows: int) -> list[Group]:
                 check_version(file.schema_arrow, str(path))
                 footer = file.metadata
                 sizes = [footer.row_group(i).num_rows for i in range(footer.num_row_groups)]
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, ValueError) as error:
         raise _damaged(path, error) from error
     if sum(sizes) != rows:
         raise FormatError(
@@ -309,13 +309,15 @@ def _read(group: Group) -> pa.RecordBatch:
             with pa.ipc.open_stream(pa.memory_map(str(group.path))) as stream:
                 for number, batch in enumerate(stream):
                     if number == group.number:
+                        # A damaged offset would take whoever reads a row out of its memory.
+                        batch.validate(full=True)
                         return batch
             raise pa.ArrowInvalid(f"no record batch {group.number}")
         with pq.ParquetFile(group.path) as file:
             table = file.read_row_group(group.number, use_threads=False)
             (batch,) = table.combine_chunks().to_batches()
             return batch
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, ValueError) as error:
         raise _damaged(group.path, error) from error
 
 

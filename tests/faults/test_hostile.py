@@ -9,6 +9,7 @@ import base64
 import hashlib
 import json
 import os
+import random
 import shutil
 import subprocess
 import sys
@@ -19,6 +20,8 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from crashing import ENVIRONMENT, HERE
 from runs import FIXTURES
@@ -588,3 +591,36 @@ def test_ids_are_only_ever_data(id_: str, command: Command, tmp_path: Path) -> N
         *("plan.json", "rejects.jsonl", "train-00000-of-00001.parquet"),
         *("00000.json", "00000.rejects.jsonl"),
     }
+
+
+# --- altered shards ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("format_", ["parquet", "arrow"])
+def test_a_shard_that_was_altered_anywhere_crashes_no_reader(
+    format_: str, sound: Path, command: Command, tmp_path: Path
+) -> None:
+    shutil.copytree(sound / format_, tmp_path / "dataset")
+    (shard,) = (tmp_path / "dataset/data").iterdir()
+    whole, draw = shard.read_bytes(), random.Random(0)
+    ended = set()
+    for _ in range(60):
+        altered = bytearray(whole)
+        at = draw.randrange(len(whole) - 4)
+        altered[at : at + 4] = draw.choice([b"\xff\xff\xff\x7f", b"\0\0\0\x80", draw.randbytes(4)])
+        shard.write_bytes(altered)
+        for reader in READERS:
+            ended.add((reader, command(reader, tmp_path / "dataset").status))
+    assert ended >= {("verify", 1), ("stats", 1), ("inspect", 1)}
+    assert ("verify", 0) not in ended
+
+
+def test_a_column_of_another_type_is_refused(dataset: Path, command: Command) -> None:
+    """As one altered byte of a footer can make it."""
+    (path,) = (dataset / "data").iterdir()
+    table = pq.read_table(path)
+    at = table.schema.get_field_index("sample_id")
+    binary = table.column(at).cast(pa.list_(pa.binary()))
+    pq.write_table(table.set_column(at, "sample_id", binary), path)
+    for reader in ("stats", "inspect"):
+        refused(command(reader, dataset), f"{SHARD}: sample_id is list")
