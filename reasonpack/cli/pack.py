@@ -76,7 +76,7 @@ def _size(_: click.Context, parameter: click.Parameter, text: str) -> int:
     "--resume/--overwrite",
     default=True,
     help="Go on with an unfinished run in DIR if it is the same, which is the default, or "
-    "remove what is there.",
+    "remove what a run wrote there; files of your own in data or receipts stop it.",
 )
 @click.option(
     "--train-on",

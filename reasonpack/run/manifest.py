@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 import msgspec
@@ -30,11 +31,12 @@ from reasonpack.storage import (
     stamp,
 )
 
-__all__ = ["MANIFEST", "Input", "Manifest", "finish", "read_manifest", "summed"]
+__all__ = ["MANIFEST", "Input", "Manifest", "finish", "read_manifest", "refuse_strangers", "summed"]
 
 MANIFEST = "manifest.json"
 REJECTS = "rejects.jsonl"
 CARD = "README.md"
+HEADING = "# Reasoning chats, packed by reasonpack"
 BLOCK = 1 << 20
 
 
@@ -78,15 +80,19 @@ def finish(output: Place, plan: Plan, receipts: Sequence[Receipt]) -> Manifest:
         StorageError: something cannot be read or written.
     """
     manifest = _manifest(plan, receipts)
-    _refuse_strangers(output, {shard.path for shard in manifest.shards})
+    refuse_strangers(output, {shard.path for shard in manifest.shards})
     _write_rejects(output, [receipt.rejects for receipt in receipts if receipt.rejects])
     _write(join(output, CARD), _card(manifest))
     _write(join(output, MANIFEST), as_json(manifest))
     return manifest
 
 
-def _refuse_strangers(output: Place, shards: set[str]) -> None:
-    """Refuse what a reader that goes by file names would take for a shard."""
+def refuse_strangers(output: Place, shards: AbstractSet[str]) -> None:
+    """Refuse what a reader that goes by file names would take for a shard.
+
+    Raises:
+        FormatError: there is such a file.
+    """
     paths = {f"data/{name}" for name in file_names(join(output, "data")) if name[0] != "."}
     if strangers := sorted(paths - shards):
         raise FormatError(
@@ -159,7 +165,7 @@ configs:
   - split: train
     path: data/*.{manifest.options.format}
 ---
-# Reasoning chats, packed by reasonpack {manifest.library_version}
+{HEADING} {manifest.library_version}
 
 {counts.packed:,} conversations in {counts.rows:,} rows of {counts.tokens:,} tokens, of which
 {counts.trained_tokens:,} are trained. Layout `{manifest.layout}`, format version

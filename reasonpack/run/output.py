@@ -8,14 +8,14 @@ manifest.json                     last
 from __future__ import annotations
 
 import contextlib
-import shutil
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from reasonpack.errors import UsageError
 from reasonpack.run.frozen import PLAN
 from reasonpack.run.lock import LOCK, locked
-from reasonpack.run.manifest import CARD, MANIFEST, REJECTS
+from reasonpack.run.manifest import CARD, HEADING, MANIFEST, REJECTS
 from reasonpack.run.plan import Unit
 from reasonpack.storage import (
     TEMPORARY,
@@ -25,17 +25,26 @@ from reasonpack.storage import (
     is_url,
     join,
     public_name,
+    read_bytes,
     remove,
     remove_tree,
     unwritable,
 )
 
-__all__ = ["SPOOL", "claimed", "make_directories", "sweep"]
+__all__ = ["SPOOL", "STDIN_COPY", "claimed", "clear", "make_directories", "sweep"]
 
 SPOOL = ".spool-"
+STDIN_COPY = "stdin"
+"""A directory for what standard input gave, and the file in it."""
 FILES = (MANIFEST, CARD, REJECTS, PLAN)
 """What a run writes beside its directories, in the order in which it is removed."""
 DIRECTORIES = ("data", "receipts")
+OURS = {
+    "": "|".join(re.escape(name) for name in FILES) + rf"|{re.escape(LOCK)}(-\d+-of-\d+)?",
+    "data": r"train-\d+-of-\d+\.(parquet|arrow)",
+    "receipts": r"\d+(\.rejects\.jsonl|\.json)",
+}
+"""Names that a run gives to files, by directory; nothing else is ever removed."""
 
 
 @contextlib.contextmanager
@@ -60,10 +69,7 @@ def claimed(output: Place, *, part: str = "", overwrite: bool = False) -> Iterat
     with locked(output, part):
         _refuse_foreign(output, overwrite=overwrite)
         if overwrite:
-            for name in FILES:
-                remove(join(output, name))
-            for name in DIRECTORIES:
-                remove_tree(join(output, name))
+            clear(output)
         if not part:
             sweep(output)
         yield
@@ -75,23 +81,64 @@ def _refuse_foreign(output: Place, *, overwrite: bool) -> None:
             f"{output}: is a file, expected a directory. Fix: choose another --output."
         )
     names = {name for name in child_names(output) if not _is_passing(name)}
-    if not names or PLAN in names or (overwrite and names >= set(DIRECTORIES)):
+    if not names or (_wrote_a_run(output) if overwrite else PLAN in names):
         return
-    fix = "choose another --output" + (", or remove it yourself." if overwrite else ".")
-    if not overwrite and names >= set(DIRECTORIES):
-        fix = "choose another --output, or pass --overwrite."
     raise UsageError(
         f"{public_name(output)}: exists and is not empty, expected a new directory or one with a "
-        f"run of reasonpack's ({PLAN}). Fix: {fix}"
+        f"run of reasonpack's ({PLAN}). Fix: choose another --output"
+        + (", or remove it yourself." if overwrite else ".")
     )
 
 
+def _wrote_a_run(output: Place) -> bool:
+    """Tell whether what is called as our files is ours, be it damaged or of another version."""
+    contents = (read_bytes(join(output, name)) or b"" for name in (PLAN, MANIFEST))
+    return any(b'"library_version"' in content for content in contents)
+
+
 def _is_passing(name: str) -> bool:
-    return name.startswith((LOCK, SPOOL)) or _is_temporary(name)
+    return name.startswith((LOCK, SPOOL)) or _temporary_for(name, "") is not None
 
 
-def _is_temporary(name: str) -> bool:
-    return name.startswith(".") and name.endswith(TEMPORARY)
+def _temporary_for(name: str, directory: str) -> re.Match[str] | None:
+    """Match the name of a file that is not whole yet; the first group is what it is to be."""
+    return re.fullmatch(rf"\.({OURS[directory]})\.\d+-[0-9a-f]+{re.escape(TEMPORARY)}", name)
+
+
+def clear(output: Place) -> None:
+    """Remove what a run wrote; its plan last, so that what is left can be told for a run's.
+
+    Raises:
+        UsageError: there are files of somebody else's among them.
+        StorageError: it cannot be removed.
+    """
+    for stranger in _strangers(output):
+        raise UsageError(
+            f"{public_name(join(output, *stranger.split('/')))}: reasonpack did not write it, "
+            "expected only a run's own files where they are to be removed. "
+            "Fix: move it away, or choose another --output."
+        )
+    remove(join(output, MANIFEST))
+    for directory in DIRECTORIES:
+        place = join(output, directory)
+        if is_url(place):
+            remove_tree(place)  # in one request for many files
+        else:
+            for name in file_names(place):
+                remove(join(place, name))
+    for name in FILES:
+        remove(join(output, name))
+
+
+def _strangers(output: Place) -> Iterator[str]:
+    """Yield what is no file of ours where `clear` removes all, and a card that is not."""
+    card = read_bytes(join(output, CARD))
+    if card is not None and HEADING.encode() not in card:
+        yield CARD
+    for directory in DIRECTORIES:
+        for name in child_names(join(output, directory)):
+            if not re.fullmatch(OURS[directory], name) and not _temporary_for(name, directory):
+                yield f"{directory}/{name}"
 
 
 def make_directories(output: Place) -> None:
@@ -116,12 +163,25 @@ def sweep(output: Place, units: Sequence[Unit] | None = None) -> None:
     """
     if is_url(output):
         return  # what is on its way there is in this machine's temporary directory
-    own = None if units is None else {f"{unit.number:05d}" for unit in units}
-    for directory in (output, *(join(output, name) for name in DIRECTORIES)):
-        for name in file_names(directory):
-            number = name.removeprefix(".train-").removeprefix(".")[:5]
-            if _is_temporary(name) and (own is None or number in own):
-                remove(join(directory, name))
+    own = None if units is None else {unit.number for unit in units}
+    for directory in OURS:
+        place = join(output, directory)
+        for name in file_names(place):
+            half = _temporary_for(name, directory)
+            if half and (own is None or _number(half[1]) in own):
+                remove(join(place, name))
     if own is None:
         for path in Path(output).glob(SPOOL + "*"):
-            shutil.rmtree(path, ignore_errors=True)
+            _remove_spool(path)
+
+
+def _number(name: str) -> int | None:
+    """Return the number of the unit that a file is of."""
+    found = re.match(r"(?:train-)?(\d+)", name)
+    return int(found[1]) if found else None
+
+
+def _remove_spool(directory: Path) -> None:
+    with contextlib.suppress(OSError):  # a directory with anything else in it stays
+        (directory / STDIN_COPY).unlink(missing_ok=True)
+        directory.rmdir()

@@ -25,13 +25,21 @@ from reasonpack.errors import FormatError, UsageError
 from reasonpack.run.context import Options, load_context
 from reasonpack.run.frozen import Plan, differences, freeze, read_plan, write_plan
 from reasonpack.run.lock import locked
-from reasonpack.run.manifest import MANIFEST, Input, Manifest, finish, read_manifest, summed
-from reasonpack.run.output import SPOOL, claimed, make_directories, sweep
+from reasonpack.run.manifest import (
+    MANIFEST,
+    Input,
+    Manifest,
+    finish,
+    read_manifest,
+    refuse_strangers,
+    summed,
+)
+from reasonpack.run.output import SPOOL, STDIN_COPY, claimed, clear, make_directories, sweep
 from reasonpack.run.plan import UNIT_BYTES, Unit
 from reasonpack.run.pool import run_here, run_pool, usable_cores
 from reasonpack.run.profile import stage
 from reasonpack.run.receipts import check_units
-from reasonpack.run.unit import Counts, Job, Receipt, process
+from reasonpack.run.unit import Counts, Job, Receipt, process, shard_path
 from reasonpack.storage import (
     Place,
     check_name,
@@ -114,7 +122,7 @@ def pack_files(
         inputs: files, directories and URLs; `-` is standard input.
         output: the directory to write, or its URL.
         options: what to do.
-        overwrite: remove what is in `output` first.
+        overwrite: remove what a run left in `output` first.
         run: how to do it.
 
     Raises:
@@ -175,6 +183,7 @@ def merge_parts(output: Place) -> Manifest:
             "Fix: check the path, or pack first."
         )
     with locked(output):
+        sweep(output)
         findings = check_units(output, plan, plan.units)
         missing = [
             f"{unit.number} ({finding or 'not done'})"
@@ -219,17 +228,15 @@ def _opened(
         known = read_plan(output)
         with stage("plan"):
             plan = freeze(files, options, context=context, unit_bytes=run.unit_bytes, known=known)
-        if known is not None and not part and not file_names(join(output, "receipts")):
-            known = None  # stopped before its first unit was done: nothing is lost
+        if known is not None and (differing := differences(known, plan)):
+            if part or file_names(join(output, "receipts")):
+                raise _another(output, differing)
+            clear(output)  # stopped before its first unit was done: nothing is lost
+            known = None
         if known is None:
             write_plan(output, plan)
-        elif differing := differences(known, plan):
-            raise UsageError(
-                f"{public_name(output)}: holds another run ({'; '.join(differing)}), expected the "
-                "same. Fix: repeat the command that began it, choose another --output, or pass "
-                "--overwrite."
-            )
         make_directories(output)
+        refuse_strangers(output, _shards(plan))
         job = Job(
             options=options,
             output=output,
@@ -243,6 +250,18 @@ def _opened(
             yield known or plan, job
         finally:
             sweep(output, _mine(plan, part) if part else None)
+
+
+def _another(output: Place, differing: Sequence[str]) -> UsageError:
+    return UsageError(
+        f"{public_name(output)}: holds another run ({'; '.join(differing)}), expected the same. "
+        "Fix: repeat the command that began it, choose another --output, or pass --overwrite."
+    )
+
+
+def _shards(plan: Plan) -> set[str]:
+    count, suffix = len(plan.units), plan.options.format
+    return {shard_path(unit.number, units=count, suffix=suffix) for unit in plan.units}
 
 
 def _mine(plan: Plan, part: tuple[int, int]) -> list[Unit]:
@@ -324,7 +343,7 @@ def _spooled(
         return
     directory = None if is_url(output) else output
     with tempfile.TemporaryDirectory(prefix=SPOOL, dir=directory) as spool:
-        copy = Path(spool) / "stdin"
+        copy = Path(spool) / STDIN_COPY
         try:
             with copy.open("wb") as file:
                 shutil.copyfileobj(sys.stdin.buffer, file, 1 << 20)
