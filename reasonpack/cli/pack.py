@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
+import signal
+import threading
 import time
 from collections.abc import Iterator
 from datetime import date as Date  # noqa: N812 (the option is called date)
@@ -18,6 +21,8 @@ if TYPE_CHECKING:  # loaded after --help
 
 __all__ = ["command"]
 
+INSISTING = 1.0
+"""Seconds after a Ctrl-C from which on another one means it."""
 SIZES = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 
 
@@ -290,12 +295,42 @@ def command(
 @contextlib.contextmanager
 def _resumable(progress: Progress) -> Iterator[None]:
     """Turn Ctrl-C into a line that says how to go on."""
+    with _one_interrupt():
+        try:
+            yield
+        except KeyboardInterrupt:
+            progress.close()
+            click.echo(progress.interrupted(), err=True)
+            raise click.exceptions.Exit(130) from None
+
+
+@contextlib.contextmanager
+def _one_interrupt() -> Iterator[None]:
+    """Let the first Ctrl-C raise, so that all is tidied up, and the next few do nothing.
+
+    One that comes much later ends the process where it stands. Where none has come, all is
+    as before; where one has, this lasts until the process is gone.
+    """
+    first: list[float] = []
+
+    def interrupt(*_: object) -> None:
+        if not first:
+            first.append(time.monotonic())
+            raise KeyboardInterrupt
+        if time.monotonic() - first[0] > INSISTING:
+            os._exit(130)
+
+    before = signal.getsignal(signal.SIGINT)
+    alone = threading.current_thread() is threading.main_thread()
+    if before is not signal.default_int_handler or not alone:  # as under nohup, or in a program
+        yield
+        return
+    signal.signal(signal.SIGINT, interrupt)
     try:
         yield
-    except KeyboardInterrupt:
-        progress.close()
-        click.echo(progress.interrupted(), err=True)
-        raise click.exceptions.Exit(130) from None
+    finally:
+        if not first:
+            signal.signal(signal.SIGINT, before)
 
 
 def _part(index: int | None, count: int | None, *, overwrite: bool) -> tuple[int, int] | None:

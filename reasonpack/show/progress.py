@@ -52,7 +52,7 @@ class Progress:
             desc="pack",
             disable=not sys.stderr.isatty() or os.environ.get("TERM") == "dumb",
             leave=False,
-            delay=1.0,
+            dynamic_ncols=True,
         )
 
     def advance(self, receipt: Receipt) -> None:
@@ -70,6 +70,8 @@ class Progress:
         if self._bar is not None:
             self._bar.clear()
         click.echo(printable(text), err=True)
+        if self._bar is not None:
+            self._bar.refresh()
 
     def close(self) -> None:
         """Take the bar away."""
@@ -79,7 +81,10 @@ class Progress:
     def interrupted(self) -> str:
         """Say how to go on after Ctrl-C."""
         if not self._units:
-            return "Interrupted before anything was packed."
+            return (
+                "Interrupted before packing began. "
+                "The same command begins again, and keeps what was done before."
+            )
         return (
             f"Interrupted: {self._done:,} of {_units(self._units)} are done. "
             "The same command goes on from there; --overwrite begins anew."
