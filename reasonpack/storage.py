@@ -592,16 +592,34 @@ def _upload(file: Path, url: str) -> None:
     if isinstance(handler, pa.fs.FSSpecHandler):
         handler.fs.put_file(str(file), path)
     else:
-        # One write, so that no signal or exception of ours can come between two parts.
+        _stream(file, url, size)
+    arrived = stamp(url)
+    if arrived is None or arrived.bytes != size:
+        found = "nothing" if arrived is None else f"{arrived.bytes:,} bytes"
+        raise OSError(f"{found} arrived of {size:,} bytes")
+
+
+def _stream(file: Path, url: str, size: int) -> None:
+    """Write a file to an object; nothing of it is left there if that is broken off.
+
+    A stream that is forgotten open closes itself, and so publishes what was written so far.
+    With a single write that is all or nothing, and nothing is an empty object.
+    """
+    system, path = _file_system(url)
+    stream = None
+    try:
         stream = system.open_output_stream(path)
         if size:
             with pa.memory_map(str(file)) as whole:
                 stream.write(whole.read_buffer())
         stream.close()
-    arrived = stamp(url)
-    if arrived is None or arrived.bytes != size:
-        found = "nothing" if arrived is None else f"{arrived.bytes:,} bytes"
-        raise OSError(f"{found} arrived of {size:,} bytes")
+    except BaseException:
+        stream = None
+        with contextlib.suppress(StorageError, OSError):
+            there = stamp(url)
+            if size and there and not there.bytes:
+                system.delete_file(path)
+        raise
 
 
 def unwritable(place: Place, error: OSError) -> StorageError:

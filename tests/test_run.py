@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import json
@@ -221,6 +222,18 @@ def test_processes_that_cannot_start_are_no_unit_s_fault(tmp_path: Path) -> None
     )
     assert done.returncode == 1
     assert "under `if __name__ == '__main__':`" in done.stderr.splitlines()[-1]
+
+
+def interrupt(unit: Unit) -> int:
+    os.kill(os.getpid(), signal.SIGINT)
+    return unit.number
+
+
+def test_workers_leave_ctrl_c_to_their_parent() -> None:
+    found: list[int] = []
+    with contextlib.suppress(KeyboardInterrupt):  # which would end the tests, not fail this one
+        found += run_pool(units(3), interrupt, workers=2)
+    assert sorted(found) == [0, 1, 2]
 
 
 def environment(unit: Unit) -> dict[str, str]:

@@ -23,7 +23,7 @@ from reasonpack.run.plan import Record, Unit
 from reasonpack.run.ray import pack_table, run_ray
 from reasonpack.run.unit import Counts, Job, Receipt, pack_records, process
 
-pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default")]
+pytestmark = [pytest.mark.faults, pytest.mark.filterwarnings("default")]
 ray: Any = pytest.importorskip("ray")
 
 
@@ -40,7 +40,7 @@ def units(count: int) -> list[Unit]:
     return [Unit(n, 0, "chats", "plain", n * 10, n * 10 + 10, n + 1, 10) for n in range(count)]
 
 
-@pytest.mark.parametrize("cores", [1, 2, 4])
+@pytest.mark.parametrize("cores", [2, *[pytest.param(n, marks=pytest.mark.slow) for n in (1, 4)]])
 def test_cores_do_not_change_a_byte(
     cores: int,
     source: Path,
@@ -60,6 +60,7 @@ def fail(unit: Unit) -> int:
     return unit.number
 
 
+@pytest.mark.slow
 def test_the_error_of_the_first_unit_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
     with cluster(2, monkeypatch), pytest.raises(RecordError, match="unit 2"):
         list(run_ray(units(8), fail))
@@ -136,6 +137,7 @@ def parse(line: bytes) -> dict[str, Any]:
     return parsed
 
 
+@pytest.mark.slow
 def test_a_pipeline_of_ray_data(monkeypatch: pytest.MonkeyPatch) -> None:
     data = pytest.importorskip("ray.data")
     rows = [parse(line) for line in chats(8, bad=False).splitlines()]

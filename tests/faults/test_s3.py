@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from crashing import ENVIRONMENT
-from proxy import Fault, Reset, proxy
+from proxy import Answer, Fault, Reset, is_request, proxy
 from runs import FIXTURES, SKIPPING, run
 
-from reasonpack.errors import ReasonpackError
+from reasonpack.errors import StorageError
 from reasonpack.run.pack import Watch, merge_parts, pack_files, pack_part, read_manifest
+from reasonpack.storage import publish
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.faults
 boto3: Any = pytest.importorskip("boto3")
 server: Any = pytest.importorskip("moto.server")
 
@@ -121,22 +123,77 @@ def resets(seed: int) -> Fault:
     return fault
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_connections_that_are_reset(
-    seed: int, client: Any, port: int, undisturbed: dict[str, bytes]
+def errors(status: int, seed: int, share: float = 0.2) -> Fault:
+    """Answer a share of the requests with an error."""
+    draw, lock = random.Random(seed), threading.Lock()
+
+    def fault(block: bytes) -> None:
+        with lock:
+            if is_request(block) and draw.random() < share:
+                raise Answer(status)
+
+    return fault
+
+
+def check_whole(client: Any, out: str, undisturbed: dict[str, bytes]) -> None:
+    """See that whatever has a name is whole."""
+    assert shards(client, out).items() <= expected_shards(undisturbed).items()
+    for name in ("plan.json", "manifest.json", "receipts/00000.json"):
+        if client.list_objects_v2(Bucket=BUCKET, Prefix=f"{out}/{name}")["KeyCount"]:
+            json.loads(client.get_object(Bucket=BUCKET, Key=f"{out}/{name}")["Body"].read())
+
+
+@pytest.mark.parametrize(
+    ("name", "fault"),
+    [
+        *[pytest.param(f"reset{n}", resets(n), marks=pytest.mark.slow) for n in range(3)],
+        *[(f"errors{status}", errors(status, status)) for status in (500, 503)],
+        *[(f"more{status}", errors(status, status, 0.6)) for status in (500, 503)],
+    ],
+)
+def test_a_server_that_fails_now_and_then(
+    name: str, fault: Fault, client: Any, port: int, undisturbed: dict[str, bytes]
 ) -> None:
-    out = f"reset{seed}"
-    with proxy(port, resets(seed)) as bad:
+    with proxy(port, fault) as bad:
         for _ in range(3):
             try:
-                pack_files([url("in", port)], url(out, bad), SKIPPING, run=run())
-            except ReasonpackError as error:
+                pack_files([url("in", port)], url(name, bad), SKIPPING, run=run())
+            except StorageError as error:
                 assert "Fix: " in str(error)  # noqa: PT017 (it may get through)
-    if client.list_objects_v2(Bucket=BUCKET, Prefix=f"{out}/manifest.json")["KeyCount"]:
-        assert shards(client, out) == expected_shards(undisturbed)
-    client.delete_object(Bucket=BUCKET, Key=f"{out}/.lock")
-    pack_files([url("in", port)], url(out, port), SKIPPING, run=run())
-    assert shards(client, out) == expected_shards(undisturbed)
+                assert "\n" not in str(error)  # noqa: PT017
+            else:
+                assert shards(client, name) == expected_shards(undisturbed)
+            check_whole(client, name, undisturbed)
+    pack_files([url("in", port)], url(name, port), SKIPPING, run=run())
+    assert shards(client, name) == expected_shards(undisturbed)
+
+
+@pytest.mark.parametrize("status", [500, pytest.param(503, marks=pytest.mark.slow)])
+def test_an_input_that_the_server_does_not_give(
+    status: int, client: Any, port: int, tmp_path: Path
+) -> None:
+    """One error, no shorter input."""
+    with proxy(port, errors(status, 0, 1.0)) as bad, pytest.raises(StorageError) as caught:
+        pack_files([url("in", bad)], tmp_path / "out", SKIPPING, run=run())
+    assert str(caught.value).startswith(f"s3://{BUCKET}/in: ")
+    assert "Fix: " in str(caught.value)
+
+
+@pytest.mark.slow
+def test_a_slow_server(client: Any, port: int, undisturbed: dict[str, bytes]) -> None:
+    """Slow enough for the client to give up two requests and repeat them."""
+    never, seen, lock = threading.Event(), [0], threading.Lock()
+
+    def slow(_: bytes) -> None:
+        with lock:
+            seen[0] += 1
+            stalls = seen[0] in {30, 60}
+        never.wait(4 if stalls else 0.02)
+
+    with proxy(port, slow=slow) as bad:
+        pack_files([url("in", bad)], url("slow", bad), SKIPPING, run=run(num_proc=2))
+    assert seen[0] > 60
+    assert shards(client, "slow") == expected_shards(undisturbed)
 
 
 SCRIPT = """
@@ -146,7 +203,9 @@ pack_files([sys.argv[1]], sys.argv[2], runs.SKIPPING, run=runs.run())
 """
 
 
-@pytest.mark.parametrize("block", [20, 60, 90, 120, 150])
+@pytest.mark.parametrize(
+    "block", [60, 120, *[pytest.param(n, marks=pytest.mark.slow) for n in (20, 90, 150)]]
+)
 def test_a_client_that_is_killed_in_an_upload(
     block: int, client: Any, port: int, source: Path, undisturbed: dict[str, bytes]
 ) -> None:
@@ -164,6 +223,71 @@ def test_a_client_that_is_killed_in_an_upload(
         with subprocess.Popen(command, env={**ENVIRONMENT, **KEYS}) as killed:
             pids.append(killed.pid)
         assert killed.returncode == -signal.SIGKILL
+    check_whole(client, out, undisturbed)
     # The lock of a dead process on this machine is taken over.
     pack_files([str(source)], url(out, port), SKIPPING, run=run())
     assert shards(client, out) == expected_shards(undisturbed)
+
+
+PUBLISH = """
+import sys
+from reasonpack.storage import publish
+try:
+    with publish(sys.argv[1]) as file:
+        file.write(b"x" * int(sys.argv[2]))
+except KeyboardInterrupt:
+    sys.exit(130)
+"""
+
+
+def at_request(number: int, act: Callable[[], None]) -> Fault:
+    seen, lock = [0], threading.Lock()
+
+    def fault(block: bytes) -> None:
+        with lock:
+            seen[0] += is_request(block)
+            if is_request(block) and seen[0] == number:
+                act()
+
+    return fault
+
+
+@pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize("number", range(1, 7))
+def test_a_client_that_is_stopped_in_an_upload_of_many_parts(
+    number: int, sent: signal.Signals, client: Any, port: int
+) -> None:
+    """Each request once: begin, three parts, complete, look. The object is whole or not there."""
+    size, key = 25_000_000, f"parts/{sent.name}{number}"
+    clients: list[subprocess.Popen[bytes]] = []
+    with proxy(port, at_request(number, lambda: clients[0].send_signal(sent))) as counted:
+        command = [sys.executable, "-c", PUBLISH, url(key, counted), str(size)]
+        with subprocess.Popen(command, env={**ENVIRONMENT, **KEYS}) as stopped:
+            clients.append(stopped)
+    assert stopped.returncode in {-sent, 130}
+    found = client.list_objects_v2(Bucket=BUCKET, Prefix=key).get("Contents", [])
+    assert [item["Size"] for item in found] in ([], [size])
+
+
+@pytest.mark.parametrize(
+    "fault", [pytest.param(Reset, marks=pytest.mark.slow), lambda: Answer(500)]
+)
+@pytest.mark.parametrize("part", [b"?uploads", b"partNumber=2", b"partNumber=3", b"?uploadId"])
+def test_a_request_of_an_upload_that_never_succeeds(
+    part: bytes, fault: Callable[[], Exception], client: Any, port: int
+) -> None:
+    def failing(block: bytes) -> None:
+        if is_request(block) and part in block.split(b"\r\n")[0]:
+            raise fault()
+
+    key = f"never/{part.decode()[1:]}-{fault().__class__.__name__}"
+    with proxy(port, failing) as bad, pytest.raises(StorageError, match="expected to write it"):
+        write(url(key, bad), 25_000_000)
+    assert not client.list_objects_v2(Bucket=BUCKET, Prefix=key)["KeyCount"]
+    write(url(key, port), 25_000_000)
+    assert client.head_object(Bucket=BUCKET, Key=key)["ContentLength"] == 25_000_000
+
+
+def write(place: str, size: int) -> None:
+    with publish(place) as file:
+        file.write(b"x" * size)

@@ -165,7 +165,7 @@ def test_ctrl_c_typed_on_a_terminal(
 
 
 INTERRUPTING = """
-import importlib, os, signal, sys
+import atexit, importlib, os, signal, sys
 from reasonpack.cli import main
 from reasonpack.run import pack, pool
 
@@ -185,6 +185,7 @@ if __name__ == "__main__":
     interrupted_at(sys.argv.pop(1))
     interrupted_at("reasonpack.run.pack.sweep", again=True)
     interrupted_at("reasonpack.run.pool._kill", again=True)
+    atexit.register(os.killpg, 0, signal.SIGINT)
     main()
 """
 PHASES = {
