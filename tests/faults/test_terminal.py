@@ -14,6 +14,7 @@ from crashing import ENVIRONMENT
 from runs import FIXTURES, ROOT, UNIT_BYTES, tree
 
 pytestmark = pytest.mark.faults
+slow = pytest.mark.slow
 
 PTY = """
 import os, pty, sys
@@ -98,7 +99,7 @@ def plain(source: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     return screen(done.stderr)
 
 
-@pytest.mark.parametrize("environment", [{}, {"NO_COLOR": "1"}])
+@pytest.mark.parametrize("environment", [{}, pytest.param({"NO_COLOR": "1"}, marks=slow)])
 def test_a_bar_that_leaves_nothing_behind(
     environment: dict[str, str], source: Path, tmp_path: Path, plain: list[str]
 ) -> None:
@@ -115,7 +116,7 @@ def test_a_bar_that_leaves_nothing_behind(
     assert len(painted(output)) > 3
 
 
-@pytest.mark.parametrize("columns", [9, 25, 60])
+@pytest.mark.parametrize("columns", [25, *[pytest.param(n, marks=slow) for n in (9, 60)]])
 def test_a_bar_on_a_narrow_terminal(
     columns: int, source: Path, tmp_path: Path, plain: list[str]
 ) -> None:
@@ -126,6 +127,7 @@ def test_a_bar_on_a_narrow_terminal(
     assert max(map(len, painted(output))) < columns
 
 
+@slow
 def test_no_bar_on_a_dumb_terminal(source: Path, tmp_path: Path, plain: list[str]) -> None:
     command = ["-m", "reasonpack", *pack_command(source, tmp_path / "out")]
     output, status = shown(command, TERM="dumb")
@@ -141,7 +143,7 @@ def until(stream: IO[bytes], text: bytes) -> bytes:
     return found
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [pytest.param(1, marks=slow), 2])
 def test_ctrl_c_typed_on_a_terminal(
     workers: int, source: Path, tmp_path: Path, undisturbed: dict[str, bytes]
 ) -> None:
@@ -188,23 +190,28 @@ if __name__ == "__main__":
     atexit.register(os.killpg, 0, signal.SIGINT)
     main()
 """
-PHASES = {
-    "reasonpack.run.pack.load_context": "Interrupted before packing began.",
-    "reasonpack.run.frozen.plan": "Interrupted before packing began.",
-    "reasonpack.run.pack.write_plan": "Interrupted before packing began.",
-    "reasonpack.run.pack.check_units": "Interrupted before packing began.",
-    "reasonpack.run.pool._start": "Interrupted: 0 of ",
-    "reasonpack.run.pool.wait": "Interrupted: 0 of ",
-    "reasonpack.run.unit.build_views": "Interrupted: 0 of ",
-    "reasonpack.run.unit.write_shard": "Interrupted: 0 of ",
-    "reasonpack.run.unit.as_json": "Interrupted: 0 of ",
-    "reasonpack.run.pack.finish": "Interrupted: 8 of 8 ",
-}
+PHASES = [
+    ("reasonpack.run.frozen.plan", "Interrupted before packing began."),
+    ("reasonpack.run.pool.wait", "Interrupted: 0 of "),
+    ("reasonpack.run.unit.write_shard", "Interrupted: 0 of "),
+    ("reasonpack.run.pack.finish", "Interrupted: 8 of 8 "),
+]
+MORE_PHASES = [
+    ("reasonpack.run.pack.load_context", "Interrupted before packing began."),
+    ("reasonpack.run.pack.write_plan", "Interrupted before packing began."),
+    ("reasonpack.run.pack.check_units", "Interrupted before packing began."),
+    ("reasonpack.run.pool._start", "Interrupted: 0 of "),
+    ("reasonpack.run.unit.build_views", "Interrupted: 0 of "),
+    ("reasonpack.run.unit.as_json", "Interrupted: 0 of "),
+]
 
 
-@pytest.mark.parametrize("phase", PHASES)
+@pytest.mark.parametrize(
+    ("phase", "said"),
+    [*PHASES, *[pytest.param(*phase, marks=slow) for phase in MORE_PHASES]],
+)
 def test_ctrl_c_at_any_time_and_again_while_it_is_tidied_up(
-    phase: str, source: Path, tmp_path: Path, undisturbed: dict[str, bytes]
+    phase: str, said: str, source: Path, tmp_path: Path, undisturbed: dict[str, bytes]
 ) -> None:
     (tmp_path / "script.py").write_text(INTERRUPTING)
     command = pack_command(source, tmp_path / "out", 2 if ".pool." in phase else 1)
@@ -219,7 +226,7 @@ def test_ctrl_c_at_any_time_and_again_while_it_is_tidied_up(
         env=ENVIRONMENT,
     )
     (line,) = done.stderr.splitlines()
-    assert line.startswith(PHASES[phase])
+    assert line.startswith(said)
     assert "The same command" in line
     assert done.returncode == 130
     out = tmp_path / "out"
