@@ -322,7 +322,7 @@ def _chat_files(place: Place) -> Sequence[Place] | None:
     mode = _mode(Path(place))
     if mode is None or not stat.S_ISDIR(mode):
         return None if mode is None else [Path(place)]
-    files = [path for path in sorted(Path(place).rglob("*")) if path.name.endswith(SUFFIXES)]
+    files = [path for path in _below(Path(place)) if path.name.endswith(SUFFIXES)]
     modes = [_mode(path) for path in files]
     if None in modes:
         raise UsageError(
@@ -330,6 +330,16 @@ def _chat_files(place: Place) -> Sequence[Place] | None:
             "Fix: mend or remove it."
         )
     return [path for path, mode in zip(files, modes, strict=True) if mode and stat.S_ISREG(mode)]
+
+
+def _below(directory: Path) -> list[Path]:
+    """List what is below a directory; `Path.rglob` would pass over what it may not read."""
+
+    def refuse(error: OSError) -> None:
+        raise unreadable(error.filename or directory, error) from error
+
+    found = os.walk(directory, onerror=refuse)
+    return sorted(Path(folder, name) for folder, _, names in found for name in names)
 
 
 def _mode(path: Path) -> int | None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from runs import SKIPPING, run, tree
+from runs import FIXTURES, ROOT, SKIPPING, UNIT_BYTES, run, tree
 
 from reasonpack.errors import StorageError
 from reasonpack.run.pack import pack_files
@@ -30,7 +32,7 @@ def test_a_file_that_may_not_grow(
     assert tree(out) == undisturbed
 
 
-@pytest.mark.slow
+@pytest.mark.faults
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounts a file system")
 @pytest.mark.parametrize("size", ["40k", "80k", "120k"])
 def test_a_full_file_system(
@@ -51,8 +53,98 @@ def test_a_full_file_system(
         subprocess.run(["umount", small], check=True)
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="nothing is forbidden to root")
-def test_a_directory_that_may_not_be_written(source: Path, tmp_path: Path) -> None:
-    (tmp_path / "out").mkdir(mode=0o500)
-    with pytest.raises(StorageError, match="Permission denied"):
-        pack_files([str(source)], tmp_path / "out", SKIPPING, run=run())
+@pytest.mark.faults
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounts a file system")
+def test_a_file_system_that_becomes_read_only(
+    source: Path, tmp_path: Path, undisturbed: dict[str, bytes]
+) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=10m", "tmpfs", folder], check=True)
+    remount = ["mount", "-o", "remount,{}", str(folder)]
+
+    def make(mode: str) -> None:
+        subprocess.run([part.format(mode) for part in remount], check=True)
+
+    refused = pytest.raises(StorageError, match=r"^[^\n]*out[^\n]*: Read-only file system, [^\n]*$")
+    try:
+        make("ro")
+        with refused:
+            pack_files([str(source)], folder / "out", SKIPPING, run=run())
+        make("rw")
+        pack_files([str(source)], folder / "out", SKIPPING, run=run())
+        for name in ("manifest.json", "receipts/00003.json"):
+            (folder / "out" / name).unlink()
+        make("ro")
+        with refused:
+            pack_files([str(source)], folder / "out", SKIPPING, run=run())
+        make("rw")
+        pack_files([str(source)], folder / "out", SKIPPING, run=run())
+        assert tree(folder / "out") == undisturbed
+    finally:
+        subprocess.run(["umount", folder], check=True)
+
+
+WITHOUT_POWERS = ["setpriv", "--bounding-set=-dac_override,-dac_read_search", "--"]
+"""To root too, what is forbidden is forbidden then."""
+
+
+def pack_as_anybody(source: Path, out: Path) -> tuple[int, str]:
+    powers = WITHOUT_POWERS if os.geteuid() == 0 else []
+    options = ["--tokenizer", FIXTURES / "tokenizer", "--on-error", "skip", "--num-proc", "2"]
+    command = [sys.executable, "-m", "reasonpack", "pack", source, "-o", out, *options]
+    done = subprocess.run(
+        [*powers, *map(str, command), "--unit-size", str(UNIT_BYTES)],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        check=False,
+    )
+    return done.returncode, done.stderr
+
+
+@pytest.mark.faults
+@pytest.mark.skipif(os.geteuid() == 0 and not shutil.which("setpriv"), reason="needs setpriv")
+@pytest.mark.parametrize(
+    ("path", "mode", "fix"),
+    [
+        ("in/chats.jsonl", 0o000, "check the file and its permissions."),
+        ("in", 0o000, "check the file and its permissions."),
+        ("in", 0o400, "check the file and its permissions."),
+        ("in/below", 0o000, "check the file and its permissions."),
+        ("out", 0o500, "check the directory and its permissions."),
+        ("out/data", 0o500, "check the directory and its permissions."),
+        ("out/receipts", 0o500, "check the directory and its permissions."),
+        ("out/receipts/00003.json", 0o000, "check the file and its permissions."),
+    ],
+)
+def test_what_is_forbidden(
+    path: str,
+    mode: int,
+    fix: str,
+    source: Path,
+    tmp_path: Path,
+    undisturbed: dict[str, bytes],
+) -> None:
+    (tmp_path / "in" / "below").mkdir(parents=True)
+    shutil.copy(source, tmp_path / "in")
+    out = tmp_path / "out"
+    if path != "out":
+        pack_files([str(tmp_path / "in")], out, SKIPPING, run=run())
+        for old in (*out.glob("data/*"), out / "manifest.json"):
+            old.unlink()
+    else:
+        out.mkdir()
+    before = (tmp_path / path).stat().st_mode
+    (tmp_path / path).chmod(mode)
+    status, said = pack_as_anybody(tmp_path / "in", out)
+    (tmp_path / path).chmod(before)
+    assert status == 1, said
+    line = said.splitlines()[-1]
+    assert "Traceback" not in said
+    assert f"{tmp_path / path}" in line
+    assert "Permission denied" in line
+    assert f"Fix: {fix}" in line
+    assert pack_as_anybody(tmp_path / "in", out)[0] == 3
+    shards = {name: data for name, data in undisturbed.items() if name.startswith("data/")}
+    assert {name: data for name, data in tree(out).items() if name in shards} == shards
