@@ -284,6 +284,7 @@ class Progress(progress.Progress):
 
 progress.Progress = Progress
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # it may be ignored where tests run
     main()
 """
 

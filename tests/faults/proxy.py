@@ -35,6 +35,19 @@ def is_request(block: bytes) -> bool:
     return block.startswith((b"GET /", b"HEAD /", b"PUT /", b"POST /", b"DELETE /"))
 
 
+def at_request(number: int, act: Callable[[], None]) -> Fault:
+    """Do something when a request comes by, counted from 1."""
+    seen, lock = [0], threading.Lock()
+
+    def fault(block: bytes) -> None:
+        with lock:
+            seen[0] += is_request(block)
+            if is_request(block) and seen[0] == number:
+                act()
+
+    return fault
+
+
 def _allow(_: bytes) -> None:
     pass
 

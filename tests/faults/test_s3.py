@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from crashing import ENVIRONMENT
-from proxy import Answer, Fault, Reset, is_request, proxy
+from proxy import Answer, Fault, Reset, at_request, is_request, proxy
 from runs import FIXTURES, SKIPPING, run
 
 from reasonpack.errors import StorageError
@@ -230,7 +230,8 @@ def test_a_client_that_is_killed_in_an_upload(
 
 
 PUBLISH = """
-import sys
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from reasonpack.storage import publish
 try:
     with publish(sys.argv[1]) as file:
@@ -238,18 +239,6 @@ try:
 except KeyboardInterrupt:
     sys.exit(130)
 """
-
-
-def at_request(number: int, act: Callable[[], None]) -> Fault:
-    seen, lock = [0], threading.Lock()
-
-    def fault(block: bytes) -> None:
-        with lock:
-            seen[0] += is_request(block)
-            if is_request(block) and seen[0] == number:
-                act()
-
-    return fault
 
 
 @pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGINT])

@@ -35,6 +35,7 @@ class Progress(progress.Progress):
 
 progress.Progress = Progress
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # it may be ignored where tests run
     main()
 """
 
@@ -184,6 +185,7 @@ def interrupted_at(place, again=False):
 
 interrupted = []
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # it may be ignored where tests run
     interrupted_at(sys.argv.pop(1))
     interrupted_at("reasonpack.run.pack.sweep", again=True)
     interrupted_at("reasonpack.run.pool._kill", again=True)
