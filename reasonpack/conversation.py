@@ -38,8 +38,11 @@ REASONS: Mapping[str, str] = {
     "empty": "a conversation without messages",
     "no-assistant": "no assistant message, so nothing to train",
     "no-prompt": "a trained assistant message with nothing before it",
+    "size": "a line longer than any conversation",
 }
 """The reason codes of the `RecordError`s raised here, with what each means."""
+LARGEST = 1 << 27
+"""Bytes of the longest line that is read; to render it takes some ten times that."""
 
 _LISTS = ("messages", "conversations", "conversation")
 _FIELDS = (
@@ -81,6 +84,9 @@ def parse_line(line: bytes, where: str) -> Conversation:
     >>> parse_line(line, "chats.jsonl:1").messages[1]
     Message(role='assistant', content='4', reasoning='easy', tool_calls=(), train=True, extra={})
     """
+    if len(line) > LARGEST:
+        what = f"a line of {len(line):,} bytes, expected at most {LARGEST:,}"
+        raise RecordError("size", "", what, fix="Leave it out.", where=where)
     return _read(lambda: strict_json.decode(line), where)
 
 

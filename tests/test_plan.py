@@ -123,6 +123,24 @@ def test_units_tile_the_file_at_line_ends(
     check_tiles(units, data, unit_bytes=unit_bytes, block=block)
 
 
+@settings(deadline=None, max_examples=200)
+@given(data=texts(), lines=st.integers(1, 5), block=st.integers(1, 20))
+@example(data=b"\n" * 99, lines=5, block=1)
+def test_a_unit_has_not_many_more_lines_than_it_may(
+    folder: Path, data: bytes, lines: int, block: int
+) -> None:
+    """A worker holds something for each line, however short it is."""
+    path = folder / "chats.jsonl"
+    path.write_bytes(data)
+    with pytest.MonkeyPatch.context() as patch:
+        set_block(patch, size=block)
+        patch.setattr("reasonpack.run.plan.UNIT_LINES", lines)
+        units = planned(path, unit_bytes=1000)
+    check_tiles(units, data, unit_bytes=1000, block=block)
+    counts = [data[unit.start : unit.stop].count(b"\n") for unit in units]
+    assert all(count < lines + block for count in counts)
+
+
 def test_the_check_catches_units_that_do_not_tile(tmp_path: Path) -> None:
     data = b'{"id": 1}\n' * 6
     (tmp_path / "chats.jsonl").write_bytes(data)

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
+from reasonpack import conversation
 from reasonpack.conversation import REASONS, parse_line, parse_record
 from reasonpack.dialects import ROLES
 from reasonpack.errors import RecordError
@@ -448,8 +449,18 @@ def test_row_nested_in_itself() -> None:
         parse_record(row, "x")
 
 
+def test_a_line_that_takes_too_much_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    line = json.dumps(chat(ASK, ANSWER)).encode()
+    monkeypatch.setattr(conversation, "LARGEST", len(line))
+    parse_line(line, "chats.jsonl:7")
+    with pytest.raises(RecordError) as caught:
+        parse_line(line + b" ", "chats.jsonl:7")
+    what = f"a line of {len(line) + 1} bytes, expected at most {len(line)}"
+    check(caught.value, "size", what, "Leave it out.")
+
+
 def test_every_reason_is_documented_and_tested() -> None:
-    tested = {reason for _, reason, *_ in (*REFUSED.values(), *REFUSED_ROWS.values())}
+    tested = {reason for _, reason, *_ in (*REFUSED.values(), *REFUSED_ROWS.values())} | {"size"}
     assert tested == set(REASONS)
 
 

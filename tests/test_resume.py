@@ -29,6 +29,7 @@ from reasonpack.run import pack as pack_module
 from reasonpack.run.content import content_hash
 from reasonpack.run.lock import locked
 from reasonpack.run.pack import Run, Watch, merge_parts, pack_files, pack_part
+from reasonpack.run.unit import Receipt, sealed
 from reasonpack.shard import read_shard
 
 
@@ -207,6 +208,18 @@ def test_a_receipt_of_another_plan_is_not_kept(copy: Path, done: Path) -> None:
     assert {note.rpartition(": ")[2] for note in watching.notes} == {
         "its receipt is of another plan; it is packed again"
     }
+    assert tree(copy) == tree(done / "out")
+
+
+def test_a_receipt_of_another_unit_is_not_kept(copy: Path, done: Path) -> None:
+    receipts = copy / "receipts"
+    shutil.copy(receipts / "00002.json", receipts / "00003.json")
+    moved = msgspec.json.decode((receipts / "00005.json").read_bytes(), type=Receipt)
+    moved = dataclasses.replace(moved, unit=dataclasses.replace(moved.unit, start=0))
+    (receipts / "00005.json").write_bytes(msgspec.json.encode(sealed(moved)))
+    watching = again()
+    assert watching.packed == [3, 5]
+    assert all("its receipt is of another" in note for note in watching.notes)
     assert tree(copy) == tree(done / "out")
 
 

@@ -175,7 +175,7 @@ def _size(_: click.Context, parameter: click.Parameter, text: str) -> int:
     show_default=True,
     metavar="BYTES",
     help="Input that becomes one shard, at least. Each worker holds one unit at a time, in "
-    "about 200 MiB + 15 x BYTES of memory, however large the input is. A compressed file is "
+    "about 400 MiB + 20 x BYTES of memory, however large the input is. A compressed file is "
     "one unit.",
 )
 @click.option(

@@ -19,8 +19,8 @@ __all__ = ["Estimate", "estimate"]
 
 SAMPLE_BYTES = 1 << 19
 SAMPLE_UNITS = 3
-MEMORY_AT_REST = 200 << 20
-MEMORY_PER_BYTE = 15
+MEMORY_AT_REST = 400 << 20
+MEMORY_PER_BYTE = 20
 """Memory of a worker, and what a byte of a plain unit adds to it; measured, rounded up."""
 
 

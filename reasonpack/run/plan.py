@@ -36,7 +36,9 @@ from reasonpack.storage import (
 __all__ = ["UNIT_BYTES", "InputFile", "Record", "Unit", "plan", "read_records"]
 
 UNIT_BYTES = 32 << 20
-"""Input bytes of a work unit, about; memory of a worker is some fifteen times that."""
+"""Input bytes of a work unit, about; memory of a worker is some twenty times that."""
+UNIT_LINES = 1 << 18
+"""Lines of a work unit, about: each costs a worker some kB, however short it is."""
 SETTLED_NS = 2 * 10**9
 """How old a file must be for its time of writing to vouch for it: the coarsest clock's tick."""
 BLOCK = 1 << 20
@@ -168,7 +170,8 @@ def _line_stretches(
             hash_.update(block)
             line += block.count(b"\n")
             at += len(block)
-            if at - start >= unit_bytes and (cut := block.rfind(b"\n")) >= 0:
+            enough = at - start >= unit_bytes or line - first_line >= UNIT_LINES
+            if enough and (cut := block.rfind(b"\n")) >= 0:
                 stop = at - len(block) + cut + 1
                 stretches.append((start, stop, first_line, stop - start))
                 start, first_line = stop, line
