@@ -126,13 +126,23 @@ def public_name(place: Place) -> str:
     return urlunsplit((scheme, host.rpartition("@")[2], path, "", ""))
 
 
-@lru_cache(maxsize=64)
 def _file_system(url: str) -> tuple[Any, str]:
-    """Find the file system of a URL, and the path in it.
+    """Find the file system of a URL, and the path in it; it remembers no listing.
+
+    Other processes write there too, and fsspec would go by what it saw before they did.
 
     Raises:
         StorageError: no file system is known for it, or its client is not installed.
     """
+    system, path = _known_file_system(url)
+    handler = getattr(system, "handler", None)
+    if isinstance(handler, pa.fs.FSSpecHandler):
+        handler.fs.dircache.clear()
+    return system, path
+
+
+@lru_cache(maxsize=64)
+def _known_file_system(url: str) -> tuple[Any, str]:
     try:
         return _from_pyarrow(url)
     except (pa.ArrowException, OSError, ImportError, ValueError) as error:
@@ -442,7 +452,9 @@ def read_bytes(place: Place) -> bytes | None:
             file.seek(0)
             content = bytes(file.read()) if size <= SMALL else b""
     except StorageError as error:
-        if isinstance(error.__cause__, FileNotFoundError):
+        gone = isinstance(error.__cause__, FileNotFoundError)
+        # Some file systems open what is not there, and have an error of their own for it.
+        if gone or (is_url(place) and stamp(place) is None):
             return None
         raise
     if size > SMALL:

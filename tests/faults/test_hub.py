@@ -1,0 +1,73 @@
+"""hf:// for input, tokenizer and output: the same bytes, kept, begun anew."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from crashing import ENVIRONMENT
+from hub import REPOSITORY, hub
+from runs import FIXTURES, ROOT, UNIT_BYTES
+
+pytestmark = pytest.mark.faults
+pytest.importorskip("huggingface_hub")
+URL = f"hf://{REPOSITORY}"
+Repository = tuple[str, dict[str, bytes]]
+
+
+@pytest.fixture
+def repository(source: Path) -> Iterator[Repository]:
+    with hub() as (address, files):
+        files["in/chats.jsonl"] = source.read_bytes()
+        for path in (FIXTURES / "tokenizer").iterdir():
+            files[f"tokenizer/{path.name}"] = path.read_bytes()
+        yield address, files
+
+
+def pack(address: str, *more: str) -> subprocess.CompletedProcess[str]:
+    """Pack in a process of its own, since the client reads its settings when it is loaded."""
+    options = ["--tokenizer", f"{URL}/tokenizer", "-o", f"{URL}/out", "--on-error", "skip"]
+    sizes = ["--unit-size", str(UNIT_BYTES), "--num-proc", "2"]
+    return subprocess.run(
+        [sys.executable, "-m", "reasonpack", "pack", f"{URL}/in", *options, *sizes, *more],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env={**ENVIRONMENT, "HF_ENDPOINT": address, "HF_TOKEN": "hf_token"},
+        check=False,
+    )
+
+
+def shards(files: dict[str, bytes]) -> dict[str, bytes]:
+    there = "out/data/"
+    return {name[4:]: data for name, data in files.items() if name.startswith(there)}
+
+
+def test_input_tokenizer_and_output_on_the_hub(
+    repository: Repository, undisturbed: dict[str, bytes]
+) -> None:
+    address, files = repository
+    expected = {name: data for name, data in undisturbed.items() if name.startswith("data/")}
+    done = pack(address)
+    assert done.returncode == 3, done.stderr
+    assert shards(files) == expected
+    assert files["out/rejects.jsonl"].count(b"\n") == 4
+    before = dict(files)
+    again = pack(address)
+    assert "every shard as it was" in again.stderr
+    assert files == before
+    files["out/data/train-00000-of-00008.parquet"] += b"x"
+    del files["out/receipts/00005.json"]
+    assert pack(address).returncode == 3
+    assert shards(files) == expected
+    files["out/data/notes.txt"] = b"mine"
+    refused = pack(address, "--overwrite")
+    assert refused.returncode == 2
+    assert f"{URL}/out/data/notes.txt: reasonpack did not write it" in refused.stderr
+    assert files.pop("out/data/notes.txt") == b"mine"
+    assert pack(address, "--overwrite").returncode == 3
+    assert shards(files) == expected
+    assert {name for name in files if name.rpartition("/")[2].startswith(".")} == set()
