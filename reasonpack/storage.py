@@ -452,9 +452,7 @@ def read_bytes(place: Place) -> bytes | None:
             file.seek(0)
             content = bytes(file.read()) if size <= SMALL else b""
     except StorageError as error:
-        gone = isinstance(error.__cause__, FileNotFoundError)
-        # Some file systems open what is not there, and have an error of their own for it.
-        if gone or (is_url(place) and stamp(place) is None):
+        if isinstance(error.__cause__, FileNotFoundError):
             return None
         raise
     if size > SMALL:

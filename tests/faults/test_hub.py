@@ -31,8 +31,12 @@ def pack(address: str, *more: str) -> subprocess.CompletedProcess[str]:
     """Pack in a process of its own, since the client reads its settings when it is loaded."""
     options = ["--tokenizer", f"{URL}/tokenizer", "-o", f"{URL}/out", "--on-error", "skip"]
     sizes = ["--unit-size", str(UNIT_BYTES), "--num-proc", "2"]
+    return python(address, "-m", "reasonpack", "pack", f"{URL}/in", *options, *sizes, *more)
+
+
+def python(address: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "reasonpack", "pack", f"{URL}/in", *options, *sizes, *more],
+        [sys.executable, *arguments],
         capture_output=True,
         text=True,
         cwd=ROOT,
@@ -63,11 +67,36 @@ def test_input_tokenizer_and_output_on_the_hub(
     del files["out/receipts/00005.json"]
     assert pack(address).returncode == 3
     assert shards(files) == expected
-    files["out/data/notes.txt"] = b"mine"
-    refused = pack(address, "--overwrite")
-    assert refused.returncode == 2
-    assert f"{URL}/out/data/notes.txt: reasonpack did not write it" in refused.stderr
-    assert files.pop("out/data/notes.txt") == b"mine"
-    assert pack(address, "--overwrite").returncode == 3
-    assert shards(files) == expected
     assert {name for name in files if name.rpartition("/")[2].startswith(".")} == set()
+
+
+RUNS = f"""
+import runs
+from reasonpack.errors import UsageError
+from reasonpack.run.pack import pack_files
+from reasonpack.storage import publish, remove
+
+def pack(**more):
+    return pack_files(["{URL}/in"], "{URL}/out", runs.SKIPPING, run=runs.run(), **more)
+
+first = pack()
+with publish("{URL}/out/data/notes.txt") as file:
+    file.write(b"mine")
+try:
+    pack(overwrite=True)
+except UsageError as error:
+    print(error)
+remove("{URL}/out/data/notes.txt")
+assert pack(overwrite=True) == first
+"""
+
+
+def test_a_process_sees_what_has_changed_since_it_looked(
+    repository: Repository, undisturbed: dict[str, bytes]
+) -> None:
+    address, files = repository
+    done = python(address, "-c", RUNS)
+    assert done.returncode == 0, done.stderr
+    assert f"{URL}/out/data/notes.txt: reasonpack did not write it" in done.stdout
+    assert shards(files).items() <= undisturbed.items()
+    assert len(shards(files)) == 8
