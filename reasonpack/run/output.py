@@ -131,11 +131,13 @@ def clear(output: Place) -> None:
 
 
 def _strangers(output: Place) -> Iterator[str]:
-    """Yield what is no file of ours where `clear` removes all, and a card that is not."""
+    """Yield what is not ours where `clear` removes files; a link leads to somebody else's."""
     card = read_bytes(join(output, CARD))
     if card is not None and HEADING.encode() not in card:
         yield CARD
     for directory in DIRECTORIES:
+        if not is_url(output) and Path(output, directory).is_symlink():
+            yield directory
         for name in child_names(join(output, directory)):
             if not re.fullmatch(OURS[directory], name) and not _temporary_for(name, directory):
                 yield f"{directory}/{name}"
