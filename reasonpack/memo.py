@@ -31,6 +31,7 @@ from typing import Any, NamedTuple, cast
 
 import jinja2
 import jinja2.nodes as n
+from jinja2.runtime import Context, LoopContext
 from jinja2.utils import Namespace
 
 __all__ = ["LOOP", "Loop", "Memo", "Site", "remembering"]
@@ -39,6 +40,8 @@ LOOP = "_reasonpack_each"
 """The variable of the template that stands for `Memo.each`."""
 
 _RESERVED = frozenset({"caller", "kwargs", "self", "super", "varargs", LOOP})
+_NEVER_SET = _RESERVED | {"loop"}
+"""Names that mean something to Jinja or here, and would mean something else if they were set."""
 _ELSEWHERE = (n.Block, n.Extends, n.FromImport, n.Import, n.Include)
 _COMPARISONS = {"eq": "==", "gt": ">", "gteq": ">=", "lt": "<", "lteq": "<=", "ne": "!="}
 _SCALARS = frozenset({bool, int, str, type(None)})
@@ -79,7 +82,7 @@ class Site:
     """A loop, and what its body reads and sets outside itself.
 
     Attributes:
-        names: variables that it reads; the arguments of `Memo.each`, in this order.
+        names: variables that it reads, in the order of what is called the arguments.
         scalars: which of them are read as they are.
         numbers: which of them are only compared and counted with.
         lists: which of them are only measured, or looked up at a place.
@@ -133,15 +136,27 @@ def remembering(tree: n.Template) -> tuple[Site, ...]:
     >>> memo.runs  # "a" and "b" with and without a comma, "c"
     5
     """
-    named = {name.name for name in tree.find_all(n.Name)}
-    if next(tree.find_all(_ELSEWHERE), None) or named & {LOOP, "self", "super"}:
-        return ()
     macros = {node.name: node for node in tree.body if isinstance(node, n.Macro)}
+    named = {name.name for name in tree.find_all(n.Name)}
+    given = {name.name for name in tree.find_all(n.Name) if name.ctx != "load"}
+    if next(tree.find_all(_ELSEWHERE), None) or _asks_for_identity(tree):
+        return ()
+    if named & {LOOP, "self", "super"} or (given | macros.keys()) & _NEVER_SET:
+        return ()
     if len(macros) != sum(1 for _ in tree.find_all(n.Macro)) or macros.keys() & _assigned(tree):
         return ()
     sites: list[Site] = []
     _replace_loops(tree, tree, macros, sites)
     return tuple(sites)
+
+
+def _asks_for_identity(tree: n.Template) -> bool:
+    """Tell whether the template asks for the same object, where an equal one may be."""
+    named = any(constant.value == "sameas" for constant in tree.find_all(n.Const))
+    asked = [test.args for test in tree.find_all(n.Test) if test.name == "sameas"]
+    # Of true, false and none there is one object each.
+    single = [repr([n.Const(value)]) for value in (True, False, None)]
+    return named or any(repr(args) not in single for args in asked)
 
 
 def _replace_loops(
@@ -170,7 +185,8 @@ def _replaced(
         return None
     site = reads.site()
     sites.append(site)
-    arguments = [n.Const(len(sites) - 1), loop.iter, *(n.Name(x, "load") for x in site.names)]
+    # What else is read is no argument: naming it here could change what Jinja makes of the name.
+    arguments = [n.Const(len(sites) - 1), loop.iter]
     call = n.Call(n.Name(LOOP, "load"), arguments, [], None, None)
     parameters = [n.Name(loop.target.name, "param"), n.Name("loop", "param")]
     block = n.CallBlock(call, parameters, [], loop.body)
@@ -206,7 +222,7 @@ def _namespaces(tree: n.Template) -> set[str]:
                 and call.node.name == "namespace"
             )
             made[name] = made.get(name, True) and is_one
-    return {name for name, is_one in made.items() if is_one}
+    return {name for name, is_one in made.items() if is_one and "namespace" not in made}
 
 
 def _names(nodes: Iterable[n.Node]) -> frozenset[str]:
@@ -297,12 +313,12 @@ class _Reads:
     def visit(self, node: n.Node, bound: frozenset[str]) -> None:
         """Look at one node and all below it."""
         match node:
-            case n.For():
-                inner = bound | _names([node.target]) | {"loop"}
+            case n.For(recursive=False):
+                inner = bound | _names([node.target])
                 self.visit(node.iter, bound)
                 self.visit_all(node.else_, bound)
-                self.visit_all([node.test] if node.test else [], inner)
-                self.visit_all(node.body, inner)
+                self.visit_all([node.test] if node.test else [], inner)  # with the outer `loop`
+                self.visit_all(node.body, inner | {"loop"})
             case n.With():
                 self.visit_all(node.values, bound)
                 self.visit_all(node.body, bound | _names(node.targets))
@@ -314,7 +330,7 @@ class _Reads:
                 self._visit_name(node, bound)
             case n.Break() | n.Continue() if "loop" not in bound:
                 raise _NotUnderstoodError
-            case n.Macro() | n.EvalContextModifier():
+            case n.Macro() | n.EvalContextModifier() | n.For():
                 raise _NotUnderstoodError
             case n.Expr() if self._visit_reading(node, bound):
                 pass
@@ -332,8 +348,7 @@ class _Reads:
         elif name in self.macros and name not in self.entered:
             self.entered.add(name)
             macro = self.macros[name]
-            own = _names(macro.args) | {"caller", "kwargs", "loop", "varargs"}
-            self.visit_all([*macro.defaults, *macro.body], own)
+            self.visit_all([*macro.defaults, *macro.body], _names(macro.args) | {"loop"})
 
     def _visit_reading(self, node: n.Expr, bound: frozenset[str]) -> bool:
         """Note what an expression reads, if less than all that stands in it counts."""
@@ -606,7 +621,7 @@ class _Run:
         read: the arguments.
         state: as it is now.
         numbers: what the body compares with, the same for all items.
-        known: what the body gives in the state before each item; None if that is not kept.
+        known: what the body gives in the state before each item.
         texts: of each item.
         changes: what was set, as (item, changes).
     """
@@ -616,7 +631,7 @@ class _Run:
     read: tuple[Any, ...]
     state: _State
     numbers: tuple[Any, ...]
-    known: list[_Known | None] = field(default_factory=list)
+    known: list[_Known] = field(default_factory=list)
     texts: list[str] = field(default_factory=list)
     changes: list[tuple[int, _Changes]] = field(default_factory=list)
 
@@ -657,26 +672,29 @@ class Memo:
         self._known: dict[Any, _Known] = {}
         self._last: dict[int, _Run] = {}
 
+    @jinja2.pass_context
     def each(
-        self, number: int, iterable: Any, *read: Any, caller: Callable[[Any, Loop], str]
+        self, context: Context, number: int, iterable: Any, *, caller: Callable[[Any, Any], str]
     ) -> str:
         """Run a loop: its body for each item that it was not yet run for in these circumstances.
 
         Args:
+            context: of the rendering, which has what the body reads.
             number: of the site.
             iterable: what the loop is over.
-            read: what its body reads, as the site names it.
             caller: the body.
         """
         site = self._sites[number]
-        items = iterable if type(iterable) is list else list(iterable)
-        run, outer = self._started(site, items, read), self._outer(number, site, read)
+        read = tuple(map(context.resolve, site.names))
+        run, outer = self._started(site, iterable, read), self._outer(number, site, read)
         if run is None or outer is None:
-            self.runs += len(items)
-            return "".join(caller(item, Loop(at, items)) for at, item in enumerate(items))
+            items = LoopContext(iterable, context.environment.undefined)
+            texts = [caller(item, loop) for item, loop in items]
+            self.runs += len(texts)
+            return "".join(texts)
         before = self._last.pop(number, None)
-        self._go_through(site, items, outer, run, before, caller)
-        self._last[number] = run
+        if self._go_through(site, iterable, outer, run, before, caller):
+            self._last[number] = run
         return "".join(run.texts)
 
     def _go_through(
@@ -686,14 +704,19 @@ class Memo:
         outer: tuple[Any, ...],
         run: _Run,
         before: _Run | None,
-        caller: Callable[[Any, Loop], str],
-    ) -> None:
-        """Do for each item what the loop does, or what it did, or did before."""
+        caller: Callable[[Any, Any], str],
+    ) -> bool:
+        """Do for each item what the loop does, or what it did, or did before.
+
+        Returns:
+            Whether all that it read and set can be kept. What can not, such as a generator, may
+            be used up by whoever reads it: from there on the body is run as if there were no memo.
+        """
         start, shift = (0, None) if before is None else _same(site, before, run)
         state, length = run.state, len(items)
         at, known = 0, self._known_in(outer, site, state)
-        while at < length:
-            if before is not None and known is not None:
+        while at < length and known is not None:
+            if before is not None:
                 again = None
                 if site.low <= at < start and before.known[at] is known:
                     again = slice(at, start)
@@ -706,14 +729,17 @@ class Memo:
             key = site.key(
                 run.items[at], run.items, at, length, _at, run.places, run.read, state.values
             )
-            found = None if known is None else known.get(key)
+            found = known.get(key)
             if found is None:
                 self.runs += 1
                 state.before_run()
                 text = caller(items[at], Loop(at, items))
                 found = text, state.after_run()
-                if known is not None:
-                    known[key] = found
+                if any(self._value(value) is None for _, value in found[1]):
+                    run.texts.append(text)
+                    at, known = at + 1, None
+                    break
+                known[key] = found
             run.known.append(known)
             run.texts.append(found[0])
             if found[1]:
@@ -721,8 +747,11 @@ class Memo:
                 state.set(found[1])
                 known = self._known_in(outer, site, state)
             at += 1
+        self.runs += length - at
+        run.texts += [caller(items[place], Loop(place, items)) for place in range(at, length)]
+        return known is not None
 
-    def _started(self, site: Site, items: list[Any], read: tuple[Any, ...]) -> _Run | None:
+    def _started(self, site: Site, items: Any, read: tuple[Any, ...]) -> _Run | None:
         """Begin a run; None if the loop is over anything but messages, or reads what it may not."""
         over = self._known_ordinals(items)
         places: dict[int, list[int]] = {}
@@ -750,19 +779,19 @@ class Memo:
         scalars = tuple(self._value(read[index]) for index in site.scalars)
         return None if None in scalars else (number, *scalars)
 
-    def _known_in(self, outer: tuple[Any, ...] | None, site: Site, state: _State) -> _Known | None:
-        """Return what the bodies gave in this state."""
+    def _known_in(self, outer: tuple[Any, ...], site: Site, state: _State) -> _Known | None:
+        """Return what the bodies gave in this state, None where it cannot be told."""
         raw = tuple(self._value(state.values[index]) for index in site.raw)
-        if outer is None or None in raw:
-            return None
-        return self._known.setdefault((outer, raw), {})
+        return None if None in raw else self._known.setdefault((outer, raw), {})
 
     def _value(self, value: Any) -> tuple[Any, ...] | None:
         """Return what stands for a value; None for what is not a plain one."""
         if type(value) in _SCALARS:
             return type(value), value
-        if isinstance(value, jinja2.Undefined | _Mark):
-            return (type(value),)
+        if isinstance(value, jinja2.Undefined):  # which an error would tell from others
+            return type(value), value._undefined_message, value._undefined_exception
+        if value is _MISSING:
+            return (_Mark,)
         ordinal = self._ordinals.get(id(value))
         return None if ordinal is None else (_Mark, ordinal)
 
@@ -783,7 +812,9 @@ def _same(site: Site, before: _Run, run: _Run) -> tuple[int, int | None]:
         now stand behind: None if that is not so.
     """
     start, shift = 0, None
-    if before.numbers != run.numbers:
+    more = len(run.items) - len(before.items)
+    lengths = [(len(before.places[index]), len(run.places[index])) for index in site.lists]
+    if before.numbers != run.numbers or any(new - old != more for old, new in lengths):
         return 0, None
     same = {-1: _common(before.items, run.items)}
     same |= {index: _common(before.places[index], run.places[index]) for index in site.lists}
@@ -794,9 +825,7 @@ def _same(site: Site, before: _Run, run: _Run) -> tuple[int, int | None]:
             len(run.items) - site.high,
             *(same[index] - distance for index, distance in site.beside),
         )
-    more = len(run.items) - len(before.items)
-    lengths = [(len(before.places[index]), len(run.places[index])) for index in site.lists]
-    if site.from_end and more >= 0 and all(new - old == more for old, new in lengths):
+    if site.from_end and more >= 0:
         shift = more if run.items[more:] == before.items else None
     return start, shift
 

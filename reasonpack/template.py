@@ -167,7 +167,7 @@ class ChatTemplate:
             with bounds(self.name):
                 if memo is None:
                     return self._render(**variables)
-                return self._render_on(**variables, **{LOOP: memo.each})
+                return self._render_on(**{**variables, LOOP: memo.each})
         except jinja2.exceptions.SecurityError as error:
             raise TemplateError(
                 f"{self.name}: {error}, expected a template that only reads its messages. "

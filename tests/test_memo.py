@@ -160,6 +160,126 @@ def test_all_parts_alone() -> None:
     assert left_alone == [part for part in PARTS if "'s" in part or "cycle" in part]
 
 
+# --- what a loop may not be taken for ---------------------------------------------------------
+
+
+M = "{% for m in messages %}"
+E = "{% endfor %}"
+KEEP = "{% set ns = namespace(kept=none, x=0, y=0, size=messages|length) %}"
+TRAPS = {
+    "an inner loop's condition reads the outer loop": (
+        f"{M}{{% for c in m.content if loop.last %}}{{{{ c }}}}{E}{E}"
+    ),
+    "break behind a variable named loop": (
+        f"{M}{{% with loop = 1 %}}{{% break %}}{{% endwith %}}{E}"
+    ),
+    "a macro reads a variable named loop": (
+        "{% set loop = messages|length %}{% macro f() %}{{ loop }}{% endmacro %}"
+        f"{M}{{{{ f() }}}}{E}"
+    ),
+    "a macro calls a macro named loop": (
+        "{% macro loop() %}{{ messages|length }}{% endmacro %}"
+        f"{{% macro f() %}}{{{{ loop() }}}}{{% endmacro %}}{M}{{{{ f() }}}}{E}"
+    ),
+    "a macro reads a variable named kwargs": (
+        "{% set kwargs = messages|length %}{% macro f() %}{% if false %}{% set kwargs = 1 %}"
+        f"{{% endif %}}{{{{ kwargs }}}}{{% endmacro %}}{M}{{{{ f() }}}}{E}"
+    ),
+    "an item named caller": "{% for caller in messages %}{{ caller.role }}{% endfor %}",
+    "a macro that is named as the memo is": (
+        f"{{% macro {memo_module.LOOP}() %}}{{% endmacro %}}{M}{{{{ m.role }}}}{E}"
+    ),
+    "one namespace with two names": (
+        "{% set namespace = cycler(namespace(a=1)).next %}{% set one = namespace() %}"
+        f"{{% set two = namespace() %}}{M}{{{{ two.a }}}}{{% set one.a = m.role %}}{E}"
+    ),
+    "a namespace holds itself": (
+        f"{KEEP}{{% set ns.kept = ns %}}{M}{{{{ ns.kept.x }}}}{{% set ns.x = 1 %}}{E}"
+    ),
+    "a namespace holds a macro that reads it": (
+        f"{KEEP}{{% macro f() %}}{{{{ ns.x }}}}{{% endmacro %}}{{% set ns.kept = f %}}"
+        f"{M}{{{{ ns.kept() }}}}{{% set ns.x = 1 %}}{E}"
+    ),
+    "a variable is set behind the loop": (
+        f"{M}{{{{ enable_thinking }}}}{E}{{% set enable_thinking = 3 %}}"
+    ),
+    "a variable is set in the body, behind a loop": (
+        f"{M}{{% for c in 'ab' %}}{{{{ add_generation_prompt }}}}{E}"
+        f"{{% set add_generation_prompt = 1 %}}{E}"
+    ),
+    "a generator is kept": (
+        f"{KEEP}{M}{{% set ns.kept = m.content|map('upper') %}}{E}"
+        f"{{% for c in ns.kept %}}{{{{ c }}}}{E}"
+    ),
+    "a joiner is kept": f"{KEEP}{M}{{% set ns.kept = joiner(',') %}}{E}{{{{ ns.kept() }}}}",
+    "a cycler is kept": (
+        f"{KEEP}{M}{{% if loop.first %}}{{% set ns.kept = cycler(1, 2, 3) %}}{{% endif %}}"
+        f"{{{{ ns.kept.next() }}}}{E}{{{{ ns.kept.next() }}}}"
+    ),
+    "a macro is kept": (
+        f"{KEEP}{{% set ns.size = 0 %}}{{% macro f() %}}{{{{ ns.size }}}}{{% endmacro %}}"
+        f"{M}{{% if loop.first %}}{{% set ns.kept = f %}}{{% endif %}}{E}"
+        "{% set ns.size = messages[-1].role %}{{ ns.kept() }}"
+    ),
+    "a block is called behind the loop": (
+        f"{KEEP}{{% macro keep() %}}{{% if not ns.kept %}}{{% set ns.kept = caller %}}{{% endif %}}"
+        f"{{% endmacro %}}{M}{{% call keep() %}}{{{{ loop.index }}}}{{% endcall %}}{E}"
+        "{{ ns.kept() }}"
+    ),
+    "a block is called behind the loop, from kwargs": (
+        f"{KEEP}{{% macro keep() %}}{{% if not ns.kept %}}{{% set ns.kept = kwargs.caller %}}"
+        f"{{% endif %}}{{% endmacro %}}{M}{{% call keep() %}}{{{{ loop.index }}}}{{% endcall %}}{E}"
+        "{{ ns.kept() }}"
+    ),
+    "a recursive loop is called behind the loop": (
+        f"{KEEP}{M}{{% for x in [1] recursive %}}{{% if not ns.kept %}}{{% set ns.kept = loop %}}"
+        f"{{% endif %}}{{{{ m.role }}}}{E}{E}{{{{ ns.kept([1]) }}}}"
+    ),
+    "a generator fails at a later item": (
+        "{% for x in [1, 'a']|map('abs') %}{{ raise_exception('first') }}{% endfor %}"
+    ),
+    "a generator is read in its loop": (
+        "{% set them = messages|map(attribute='role') %}"
+        "{% for m in them %}{{ m }},{{ them|first }};{% endfor %}"
+    ),
+    "two lists of which one grows": (
+        "{% for t in tools %}{% if loop.length == messages|length %}E{% endif %}{% endfor %}"
+    ),
+    "which value it was that is undefined": (
+        f"{KEEP}{{% set ns.x = messages[0].a if messages|length > 2 else b %}}"
+        f"{M}{{% if loop.first %}}{{% set ns.y = ns.x %}}{{% endif %}}{E}{{{{ ns.y.z }}}}"
+    ),
+    "which of equal texts it is": (
+        f"{KEEP}{{% set ns.x = messages[-1].content %}}{M}{{{{ m.content is sameas ns.x }}}}{E}"
+    ),
+}
+
+
+@pytest.mark.parametrize("trap", TRAPS)
+def test_traps(trap: str) -> None:
+    same = "".join(["a", "b"])
+    texts = ["ab", "cde", same, "x", "cde", "ab", same]
+    roles = ["user", "assistant", "tool", "user", "assistant", "user", "assistant"]
+    chat = [{"role": role, "content": text} for role, text in zip(roles, texts, strict=True)]
+    assert not differs(TRAPS[trap], chat)
+
+
+def test_a_variable_may_be_named_as_the_memo() -> None:
+    template = ChatTemplate.compile(f"{M}{{{{ m.role }}}}{E}", name="named")
+    chat = [{"role": "user", "content": ""}]
+    memo = Memo(template.sites, chat)
+    assert template.render(chat, kwargs={memo_module.LOOP: 1}, memo=memo) == "user"
+
+
+@pytest.mark.parametrize(
+    ("asked", "is_left"),
+    [("true", False), ("none", False), ("1", True), ("'a'", True), ("m", True)],
+)
+def test_identity_is_asked_for_of_single_values_only(asked: str, is_left: bool) -> None:
+    source = f"{M}{{% if m.x is sameas {asked} %}}{{% endif %}}{E}"
+    assert (ChatTemplate.compile(source, name="identity").sites == ()) == is_left
+
+
 # --- faults that must show ------------------------------------------------------------------------
 
 
