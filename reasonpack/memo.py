@@ -141,9 +141,9 @@ def remembering(tree: n.Template) -> tuple[Site, ...]:
     given = {name.name for name in tree.find_all(n.Name) if name.ctx != "load"}
     if next(tree.find_all(_ELSEWHERE), None) or _asks_for_identity(tree):
         return ()
-    if named & {LOOP, "self", "super"} or (given | macros.keys()) & _NEVER_SET:
+    if LOOP in named or (given | macros.keys()) & _NEVER_SET:
         return ()
-    if len(macros) != sum(1 for _ in tree.find_all(n.Macro)) or macros.keys() & _assigned(tree):
+    if len(macros) != sum(1 for _ in tree.find_all(n.Macro)):
         return ()
     sites: list[Site] = []
     _replace_loops(tree, tree, macros, sites)

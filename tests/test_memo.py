@@ -242,6 +242,33 @@ TRAPS = {
         "{% set them = messages|map(attribute='role') %}"
         "{% for m in them %}{{ m }},{{ them|first }};{% endfor %}"
     ),
+    "a condition of the loop": "{% for m in messages if m.role == 'user' %}{{ m.content }}{% endfor %}",
+    "what is shown instead of no item": "{% for m in messages[2:] %}m{% else %}none{% endfor %}",
+    "an inner loop without items reads the outer loop": (
+        f"{M}{{% for c in [] %}}{{% else %}}{{{{ loop.last }}}}{E}{E}"
+    ),
+    "an inner loop's variable is named as an outer one": (
+        f"{{% set x = 0 %}}{M}{{% for x in [1, 2] %}}{{{{ messages[x].role }}}}{E}{E}"
+    ),
+    "a macro's default": (
+        f"{{% macro f(n=messages|length) %}}{{{{ n }}}}{{% endmacro %}}{M}{{{{ f() }}}}{E}"
+    ),
+    "a macro's name is set": (
+        "{% macro f() %}a{% endmacro %}{% if messages|length > 2 %}{% set f = joiner(',') %}"
+        f"{{% endif %}}{M}{{{{ f() }}}}{E}"
+    ),
+    "a namespace is set under another name": (
+        f"{KEEP}{{% set also = ns %}}{M}{{{{ ns.x }}}}{{% set also.x = loop.index %}}{E}"
+    ),
+    "the item behind": f"{M}{{{{ messages[loop.index0 + 1].role }}}}{E}",
+    "the place from the end, and the last": f"{M}{{{{ loop.revindex }}}}{{{{ loop.last }}}}{E}",
+    "the length, from the end": "{% for m in messages[::-1] %}{{ loop.length }}{% endfor %}",
+    "a difference that goes with the length": (
+        "{% for m in messages[::-1] %}{{ 0 - loop.index0 - loop.length }}{% endfor %}"
+    ),
+    "a difference that goes with the place": (
+        "{% for m in messages[::-1] %}{{ loop.length + loop.length - loop.revindex }}{% endfor %}"
+    ),
     "two lists of which one grows": (
         "{% for t in tools %}{% if loop.length == messages|length %}E{% endif %}{% endfor %}"
     ),
