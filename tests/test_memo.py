@@ -48,11 +48,11 @@ PARTS = [
     "{% if loop.index0 + 1 == size %}E{% endif %}",
     "{% if 1 < loop.index0 < size - 2 %}M{% endif %}",
     "{% if messages[loop.index0 - 1].role == 'user' %}P{% endif %}",
-    "{% if messages[loop.index0 + 1].role == 'user' %}N{% endif %}",
-    "{% if not loop.last and messages[loop.index0 + 2].role == 'tool' %}T{% endif %}",
-    "{{ messages[loop.index0 - 2].content }}",
+    "{% if (messages[loop.index0 + 1] or m).role == 'user' %}N{% endif %}",
+    "{% if not loop.last and (messages[loop.index0 + 2] or m).role == 'tool' %}T{% endif %}",
+    "{{ (messages[loop.index0 - 2] or m).content }}",
     "{{ messages[-1].role }}",
-    "{{ messages[2].role }}",
+    "{{ (messages[2] or m).role }}",
     "{{ messages[size - 2].role }}",
     "{{ messages[ns.last].role }}",
     "{{ loop.previtem.role if loop.previtem is defined }}",
@@ -242,7 +242,9 @@ TRAPS = {
         "{% set them = messages|map(attribute='role') %}"
         "{% for m in them %}{{ m }},{{ them|first }};{% endfor %}"
     ),
-    "a condition of the loop": "{% for m in messages if m.role == 'user' %}{{ m.content }}{% endfor %}",
+    "a condition of the loop": (
+        "{% for m in messages if m.role == 'user' %}{{ m.content }}{% endfor %}"
+    ),
     "what is shown instead of no item": "{% for m in messages[2:] %}m{% else %}none{% endfor %}",
     "an inner loop without items reads the outer loop": (
         f"{M}{{% for c in [] %}}{{% else %}}{{{{ loop.last }}}}{E}{E}"
@@ -260,7 +262,7 @@ TRAPS = {
     "a namespace is set under another name": (
         f"{KEEP}{{% set also = ns %}}{M}{{{{ ns.x }}}}{{% set also.x = loop.index %}}{E}"
     ),
-    "the item behind": f"{M}{{{{ messages[loop.index0 + 1].role }}}}{E}",
+    "the item behind": f"{M}{{{{ messages[loop.index0 + 1] }}}}{E}",
     "the place from the end, and the last": f"{M}{{{{ loop.revindex }}}}{{{{ loop.last }}}}{E}",
     "the length, from the end": "{% for m in messages[::-1] %}{{ loop.length }}{% endfor %}",
     "a difference that goes with the length": (
