@@ -42,7 +42,7 @@ HEADROOM = 2 << 30
 """Memory that one compilation or rendering may add to the process, in bytes."""
 
 
-def environment(name: str, date: datetime.date | None) -> jinja2.Environment:
+def environment(name: str, date: datetime.date | None) -> _Sandbox:
     """Make the environment of the template `name`, where `strftime_now` shows `date`."""
 
     def raise_exception(message: object) -> None:
@@ -80,10 +80,11 @@ def environment(name: str, date: datetime.date | None) -> jinja2.Environment:
 class _Sandbox(jinja2.sandbox.SandboxedEnvironment):
     """Refuses the two operators that make much out of little in one step.
 
-    Unlike the sandbox of transformers it lets a template append to lists of its own; the
-    caller's are copied where a template calls a method that could change them.
+    Unlike the sandbox of transformers it lets a template append to lists of its own, if the
+    template names the method: then the caller's are copied.
     """
 
+    may_change = False
     intercepted_binops = frozenset({"*", "**"})
     longest = 1 << 24
 
@@ -102,6 +103,11 @@ class _Sandbox(jinja2.sandbox.SandboxedEnvironment):
         if too_much:
             raise jinja2.exceptions.SecurityError(f"a result of {operator!r} that is too large")
         return super().call_binop(context, operator, left, right)
+
+    def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
+        """Refuse a method that changes a list where nobody could see it in the template."""
+        allowed = self.may_change or not jinja2.sandbox.modifies_known_mutable(obj, attr)
+        return allowed and super().is_safe_attribute(obj, attr, value)
 
     def getattr(self, obj: Any, attribute: str) -> Any:
         """Read `obj.attribute`; what chat templates read most does not take the long way.

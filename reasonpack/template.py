@@ -100,8 +100,9 @@ class ChatTemplate:
                 variables |= frozenset(_optional(tree))
                 words = frozenset(_words(tree))
                 choices = _choices(tree)
+                env.may_change = bool(words & _MUTATING)
                 render = _compiled(env, tree)
-                sites = () if words & _MUTATING else remembering(tree)
+                sites = () if env.may_change else remembering(tree)
                 render_on = _compiled(env, tree) if sites else render
         except jinja2.TemplateSyntaxError as error:
             raise TemplateError(

@@ -196,7 +196,7 @@ def _memo(
     if not sites:
         return None
     for known, memo in memos:
-        if known == variables:
+        if repr(known) == repr(variables):  # true is not 1
             return memo
     memos.append((variables, Memo(sites, dumped, tools or ())))
     return memos[-1][1]

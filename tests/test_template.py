@@ -276,3 +276,14 @@ def test_greedy_template_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
         rendered(doubling)
     monkeypatch.undo()
     assert len(bytearray(300 << 20)) == 300 << 20  # the limit is off again
+
+
+@pytest.mark.parametrize("method", ["messages[k](1)", "(messages | attr(k))(1)"])
+def test_a_method_that_is_named_in_pieces_changes_nothing(method: str) -> None:
+    source = (
+        "{% set k = ['app', 'end'] | join %}{% set _ = " + method + " %}{{ messages | length }}"
+    )
+    template = ChatTemplate.compile(source, name="pieces")
+    with pytest.raises(TemplateError, match="only reads its messages"):
+        template.render(HELLO)
+    assert len(HELLO) == 1
