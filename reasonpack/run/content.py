@@ -69,10 +69,13 @@ def _offsets(column: pa.Array) -> NDArray[np.int32]:
 
 
 def _numbers(column: pa.Array) -> NDArray[Any]:
-    """View an array of numbers without nulls, and without `to_numpy`, which imports pandas."""
+    """View an array of numbers without nulls, by nothing of pyarrow's that imports pandas."""
+    floating = pa.types.is_floating(column.type)
+    kind = "f" if floating else "u" if pa.types.is_unsigned_integer(column.type) else "i"
+    dtype = np.dtype(f"{kind}{column.type.bit_width // 8}")
     if not len(column):
-        return np.zeros(0, column.type.to_pandas_dtype())
-    whole = np.frombuffer(column.buffers()[1], column.type.to_pandas_dtype())
+        return np.zeros(0, dtype)
+    whole = np.frombuffer(column.buffers()[1], dtype)
     return whole[column.offset : column.offset + len(column)]
 
 
