@@ -3,10 +3,12 @@
     chats.jsonl.gz ──────── open_bytes ──→ decompressed bytes
     content ── publish ──→ .name.….tmp → fsync → rename → name          on this machine
     content ── publish ──→ temporary file → hash → one upload → size    s3:// gs:// hf:// …
+                                                   └→ .name.….tmp → size → name    any other
 
 A place is a path, or a URL that `pyarrow.fs` or else fsspec knows. An object store gets a
 file in one piece after it is whole: an exception inside `open(url, "wb")` would publish
-what was written so far.
+what was written so far. Other servers show a file while it grows, and get it under a name
+that no reader looks at.
 """
 
 from __future__ import annotations
@@ -55,6 +57,7 @@ __all__ = [
     "read_bytes",
     "remove",
     "remove_tree",
+    "shows_half",
     "stamp",
 ]
 
@@ -64,6 +67,8 @@ Container = Literal["plain", "gzip", "zstd", "parquet"]
 SUFFIXES = (".jsonl", ".ndjson", ".jsonl.gz", ".jsonl.zst", ".parquet")
 """What is taken from a directory that is given as input."""
 TEMPORARY = ".tmp"
+WHOLE_UPLOADS = {"s3", "s3a", "gs", "gcs", "abfs", "az", "adl", "hf"}
+"""Object stores, as pyarrow and fsspec call them: there an upload is seen when it is complete."""
 BLOCK = 8 << 20
 SMALL = 1 << 30
 """Most that a file may hold which is read whole, in bytes."""
@@ -161,6 +166,22 @@ def _from_pyarrow(url: str) -> tuple[Any, str]:
 
         system, path = fsspec.core.url_to_fs(url)
         return pa.fs.PyFileSystem(pa.fs.FSSpecHandler(system)), path
+
+
+def shows_half(place: Place) -> bool:
+    """Tell whether others see a file there while it is written, as it is not in object stores.
+
+    >>> shows_half("out"), shows_half("file:///tmp/out")
+    (True, True)
+    """
+    if not is_url(place):
+        return True
+    system, _ = _file_system(str(place))
+    handler = getattr(system, "handler", None)
+    if not isinstance(handler, pa.fs.FSSpecHandler):
+        return system.type_name not in WHOLE_UPLOADS
+    names = handler.fs.protocol
+    return not WHOLE_UPLOADS.intersection([names] if isinstance(names, str) else names)
 
 
 def _one_line(error: BaseException) -> str:
@@ -567,20 +588,23 @@ def publish(place: Place) -> Iterator[HashingFile]:
         StorageError: it cannot be written.
     """
     temporary: Path | None = None
+    at = place
     try:
         temporary = _temporary_for(place)
+        at = temporary if is_url(place) else place  # the disk that may be full
         with temporary.open("wb") as file:
             hashing = HashingFile(file)
             yield hashing
             file.flush()
             os.fsync(file.fileno())
+        at = place
         if is_url(place):
             _upload(temporary, str(place))
         else:
             temporary.replace(place)
             _sync_directory(Path(place).parent)
     except OSError as error:
-        raise unwritable(place, error) from error
+        raise unwritable(at, error) from error
     finally:
         if temporary:
             with contextlib.suppress(OSError):
@@ -600,6 +624,40 @@ def _token() -> str:
 
 
 def _upload(file: Path, url: str) -> None:
+    """Copy a whole file to a URL, and see that all of it arrived.
+
+    Raises:
+        OSError: it did not.
+    """
+    if not shows_half(url):
+        _send(file, url)
+        return
+    scheme, host, path, query, _ = urlsplit(url)
+    folder, _, name = path.rpartition("/")
+    hidden = f"{folder}/.{name}.{_token()}{TEMPORARY}"
+    half = urlunsplit((scheme, host, hidden, query, ""))
+    try:
+        _send(file, half)
+        _rename(half, url)
+    except BaseException:
+        with contextlib.suppress(StorageError, OSError):
+            remove(half)
+        raise
+
+
+def _rename(url: str, new: str) -> None:
+    """Give a file another name, which may be taken."""
+    (system, path), (_, target) = _file_system(url), _file_system(new)
+    handler = getattr(system, "handler", None)
+    if not isinstance(handler, pa.fs.FSSpecHandler):
+        system.move(path, target)
+        return
+    if stamp(new):
+        remove(new)  # not every server replaces a file
+    handler.fs.mv(path, target)
+
+
+def _send(file: Path, url: str) -> None:
     """Copy a whole file to a URL, in one call, and see that all of it arrived.
 
     Raises:

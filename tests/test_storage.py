@@ -6,6 +6,7 @@ import errno
 import gzip
 import hashlib
 import os
+import re
 import stat
 from collections.abc import Callable
 from pathlib import Path
@@ -190,6 +191,55 @@ def test_no_permission(target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(StorageError, match=r"Permission denied.*check the directory"):
         publish_text(target, "x")
     assert names(target.parent) == []
+
+
+class Broken(Exception):  # noqa: N818 (what happens)
+    pass
+
+
+@pytest.fixture
+def growing(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Give a file system of fsspec's that shows files while they are written, and may break off."""
+    fsspec: Any = pytest.importorskip("fsspec")
+    memory: Any = pytest.importorskip("fsspec.implementations.memory")
+
+    class Growing(memory.MemoryFileSystem):  # type: ignore[misc]
+        protocol, store, pseudo_dirs, breaks, seen = "growing", {}, [""], False, []
+
+        def put_file(self, lpath: str, rpath: str, **more: Any) -> None:
+            whole = Path(lpath).read_bytes()
+            with self.open(rpath, "wb") as file:  # which publishes when it is left, however it is
+                file.write(whole[: len(whole) // 2])
+                self.seen.append(rpath)
+                if Growing.breaks:
+                    raise Broken
+                file.write(whole[len(whole) // 2 :])
+
+    fsspec.register_implementation("growing", Growing, clobber=True)
+    return Growing
+
+
+def test_a_server_that_shows_half_a_file_shows_it_under_another_name(growing: Any) -> None:
+    url = "growing://data/train.parquet"
+    publish_text(url, "the old content")
+    publish_text(url, "the content")
+    assert list(growing.store) == [url]
+    growing.breaks = True
+    with pytest.raises(Broken):
+        publish_text(url, "another content")
+    assert {path: file.getvalue() for path, file in growing.store.items()} == {url: b"the content"}
+    assert all(
+        re.fullmatch(r"growing://data/\.train\.parquet\.[^/]*\.tmp", path) for path in growing.seen
+    )
+
+
+def test_the_disk_that_is_full_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a URL that is the one of temporary files."""
+    pytest.importorskip("fsspec")
+    monkeypatch.setattr("reasonpack.storage._temporary_for", lambda _: Path("/dev/full"))
+    monkeypatch.setattr(Path, "unlink", lambda *_, **__: None)
+    with pytest.raises(StorageError, match=r"^/dev/full: No space left on device, .* free some"):
+        publish_text("memory://out/name", "x")
 
 
 # --- inputs --------------------------------------------------------------------------------------

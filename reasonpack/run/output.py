@@ -28,6 +28,7 @@ from reasonpack.storage import (
     read_bytes,
     remove,
     remove_tree,
+    shows_half,
     unwritable,
 )
 
@@ -163,8 +164,8 @@ def sweep(output: Place, units: Sequence[Unit] | None = None) -> None:
         output: the directory.
         units: only what belongs to these; None for everything, by who holds all of it.
     """
-    if is_url(output):
-        return  # what is on its way there is in this machine's temporary directory
+    if not shows_half(output):
+        return  # what is on its way there has no name
     own = None if units is None else {unit.number for unit in units}
     for directory in OURS:
         place = join(output, directory)
@@ -172,7 +173,7 @@ def sweep(output: Place, units: Sequence[Unit] | None = None) -> None:
             half = _temporary_for(name, directory)
             if half and (own is None or _number(half[1]) in own):
                 remove(join(place, name))
-    if own is None:
+    if own is None and not is_url(output):
         for path in Path(output).glob(SPOOL + "*"):
             _remove_spool(path)
 
