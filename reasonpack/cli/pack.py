@@ -8,7 +8,7 @@ import re
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import date as Date  # noqa: N812 (the option is called date)
 from typing import TYPE_CHECKING, Any
 
@@ -294,19 +294,26 @@ def command(
 
 @contextlib.contextmanager
 def _resumable(progress: Progress) -> Iterator[None]:
-    """Turn Ctrl-C into a line that says how to go on."""
-    with _one_interrupt():
+    """Turn Ctrl-C into a line that says how to go on, at once: Ray takes seconds to stop."""
+    told: list[str] = []
+
+    def tell() -> None:
+        if not told:
+            progress.close()
+            click.echo(progress.interrupted(), err=True)
+            told.append("")
+
+    with _one_interrupt(tell):
         try:
             yield
         except KeyboardInterrupt:
-            progress.close()
-            click.echo(progress.interrupted(), err=True)
+            tell()
             raise click.exceptions.Exit(130) from None
 
 
 @contextlib.contextmanager
-def _one_interrupt() -> Iterator[None]:
-    """Let the first Ctrl-C raise, so that all is tidied up, and the next few do nothing.
+def _one_interrupt(tell: Callable[[], None]) -> Iterator[None]:
+    """Let the first Ctrl-C tell and raise, so that all is tidied up; the next few do nothing.
 
     One that comes much later ends the process where it stands. Where none has come, all is
     as before; where one has, this lasts until the process is gone.
@@ -316,6 +323,8 @@ def _one_interrupt() -> Iterator[None]:
     def interrupt(*_: object) -> None:
         if not first:
             first.append(time.monotonic())
+            with contextlib.suppress(OSError, RuntimeError):  # in the middle of another line
+                tell()
             raise KeyboardInterrupt
         if time.monotonic() - first[0] > INSISTING:
             os._exit(130)

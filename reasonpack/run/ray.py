@@ -19,7 +19,7 @@ import pyarrow as pa
 from reasonpack.errors import ReasonpackError, UsageError
 from reasonpack.run.context import Options
 from reasonpack.run.plan import Record, Unit
-from reasonpack.run.pool import DEATHS, attempt
+from reasonpack.run.pool import DEATHS, attempt, blocked_interrupt
 from reasonpack.run.unit import Counts, pack_records
 
 __all__ = ["pack_table", "run_ray"]
@@ -27,6 +27,9 @@ __all__ = ["pack_table", "run_ray"]
 Result = TypeVar("Result")
 LOST_NODES = 20
 """How often a unit may lose its node, which is hardly its fault, before it is given up."""
+
+PATIENCE = 0.2
+"""Seconds until a Ctrl-C is heard: Ray's own waiting looks once a second."""
 
 
 def run_ray(
@@ -47,10 +50,10 @@ def run_ray(
     """
     ray = _ray()
     began = not ray.is_initialized()
-    if began:
-        _join(ray, workers)
-    task = ray.remote(num_cpus=1, max_retries=0)(_attempt)
     try:
+        if began:
+            _join(ray, workers)
+        task = ray.remote(num_cpus=1, max_retries=0)(_attempt)
         yield from _results(ray, task, units, process)
     finally:
         if began:
@@ -69,11 +72,15 @@ def _ray() -> Any:
 
 
 def _join(ray: Any, workers: int | None) -> None:
-    """Join the cluster of RAY_ADDRESS, or start one on this machine."""
+    """Join the cluster of RAY_ADDRESS, or start one on this machine.
+
+    A Ctrl-C waits until that is done, some seconds: in the middle of it Ray hangs or crashes.
+    """
+    where: dict[str, Any] = {"address": "local", "num_cpus": workers, "include_dashboard": False}
     if os.environ.get("RAY_ADDRESS"):
-        ray.init(log_to_driver=False)
-    else:
-        ray.init(address="local", num_cpus=workers, log_to_driver=False, include_dashboard=False)
+        where = {}
+    with blocked_interrupt():
+        ray.init(log_to_driver=False, **where)
 
 
 def _attempt(process: Callable[[Unit], Result], unit: Unit) -> Result:
@@ -92,7 +99,10 @@ def _results(
     failed: dict[int, BaseException] = {}
     try:
         while any(not failed or unit.number < min(failed) for unit in running.values()):
-            (reference, *_), _ = ray.wait(list(running), num_returns=1)
+            ready, _ = ray.wait(list(running), num_returns=1, timeout=PATIENCE)
+            if not ready:
+                continue
+            (reference,) = ready
             unit = running.pop(reference)
             try:
                 result = ray.get(reference)

@@ -6,12 +6,13 @@ import os
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import IO
 
 import pytest
 from crashing import ENVIRONMENT
-from runs import FIXTURES, ROOT, UNIT_BYTES, tree
+from runs import FIXTURES, ROOT, UNIT_BYTES, chats, tree
 
 pytestmark = pytest.mark.faults
 slow = pytest.mark.slow
@@ -165,6 +166,47 @@ def test_ctrl_c_typed_on_a_terminal(
     output, status = shown(["-m", "reasonpack", *command])  # type: ignore[assignment]
     assert status == 3
     assert tree(tmp_path / "out") == undisturbed
+
+
+@pytest.mark.parametrize(
+    ("engine", "sign", "seconds"),
+    [
+        ("local", b"pack:   0%", 1.0),
+        pytest.param("ray", b"Started a local Ray", 10.0, marks=slow),
+        ("ray", b"tokens/s", 1.0),
+    ],
+)
+@pytest.mark.parametrize("workers", [1, 2])
+def test_ctrl_c_is_answered_within_seconds(
+    workers: int, engine: str, sign: bytes, seconds: float, tmp_path: Path
+) -> None:
+    """In the middle of a unit; a Ray that is about to start has to start first."""
+    if engine == "ray":
+        pytest.importorskip("ray")
+    (tmp_path / "chats.jsonl").write_bytes(chats(40_000, bad=False))
+    command = pack_command(tmp_path / "chats.jsonl", tmp_path / "out", workers)
+    sizes = [
+        "--unit-size",
+        "8M" if engine == "local" else "1M",
+        "--engine",
+        engine,
+        "--num-proc",
+        str(workers),
+    ]
+    with start(["-m", "reasonpack", *command, *sizes]) as running:
+        assert running.stdin
+        assert running.stdout
+        until(running.stdout, sign)
+        time.sleep(seconds == 1)
+        began = time.monotonic()
+        running.stdin.write(b"\x03")
+        running.stdin.flush()
+        until(running.stdout, b"The same command goes on")
+        answered = time.monotonic() - began
+        running.stdout.read()
+    assert running.returncode == 130
+    assert answered < seconds
+    assert time.monotonic() - began < (1 if engine == "local" else 15)
 
 
 INTERRUPTING = """
