@@ -30,7 +30,7 @@ from typing import Generic, TypeVar
 from reasonpack.errors import ReasonpackError
 from reasonpack.run.plan import Unit
 
-__all__ = ["attempt", "blocked_interrupt", "run_here", "run_pool", "usable_cores"]
+__all__ = ["attempt", "run_here", "run_pool", "usable_cores"]
 
 Result = TypeVar("Result")
 DEATHS = 2
@@ -178,15 +178,14 @@ def _start(threads: int) -> _Worker:
         initializer=_prepare,
         initargs=(threads,),
     )
-    with blocked_interrupt():
+    with _blocked_interrupt():
         ready = executor.submit(_nothing)
     (process,) = (executor._processes or {}).values()  # public from Python 3.14 on
     return _Worker(executor, process, ready)
 
 
 @contextlib.contextmanager
-def blocked_interrupt() -> Iterator[None]:
-    """Let a Ctrl-C wait; processes and threads that begin here never get one."""
+def _blocked_interrupt() -> Iterator[None]:
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return

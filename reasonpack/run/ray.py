@@ -9,9 +9,13 @@ system, or URLs.
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
+import threading
 from collections import Counter
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from types import FrameType
 from typing import Any, TypeVar
 
 import pyarrow as pa
@@ -19,7 +23,7 @@ import pyarrow as pa
 from reasonpack.errors import ReasonpackError, UsageError
 from reasonpack.run.context import Options
 from reasonpack.run.plan import Record, Unit
-from reasonpack.run.pool import DEATHS, attempt, blocked_interrupt
+from reasonpack.run.pool import DEATHS, attempt
 from reasonpack.run.unit import Counts, pack_records
 
 __all__ = ["pack_table", "run_ray"]
@@ -29,7 +33,7 @@ LOST_NODES = 20
 """How often a unit may lose its node, which is hardly its fault, before it is given up."""
 
 PATIENCE = 0.2
-"""Seconds until a Ctrl-C is heard: Ray's own waiting looks once a second."""
+"""Seconds until a Ctrl-C is heard."""
 
 
 def run_ray(
@@ -51,13 +55,15 @@ def run_ray(
     ray = _ray()
     began = not ray.is_initialized()
     try:
-        if began:
-            _join(ray, workers)
-        task = ray.remote(num_cpus=1, max_retries=0)(_attempt)
+        with _patient():
+            if began:
+                _join(ray, workers)
+            task = ray.remote(num_cpus=1, max_retries=0)(_attempt)
         yield from _results(ray, task, units, process)
     finally:
         if began:
-            ray.shutdown()
+            with _patient():
+                ray.shutdown()
 
 
 def _ray() -> Any:
@@ -72,15 +78,27 @@ def _ray() -> Any:
 
 
 def _join(ray: Any, workers: int | None) -> None:
-    """Join the cluster of RAY_ADDRESS, or start one on this machine.
-
-    A Ctrl-C waits until that is done, some seconds: in the middle of it Ray hangs or crashes.
-    """
-    where: dict[str, Any] = {"address": "local", "num_cpus": workers, "include_dashboard": False}
+    """Join the cluster of RAY_ADDRESS, or start one on this machine."""
     if os.environ.get("RAY_ADDRESS"):
-        where = {}
-    with blocked_interrupt():
-        ray.init(log_to_driver=False, **where)
+        ray.init(log_to_driver=False)
+    else:
+        ray.init(address="local", num_cpus=workers, log_to_driver=False, include_dashboard=False)
+
+
+@contextlib.contextmanager
+def _patient() -> Iterator[None]:
+    """Let a Ctrl-C wait: where it strikes inside of Ray, that hangs or crashes."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[tuple[int, FrameType | None]] = []
+    before = signal.signal(signal.SIGINT, lambda *given: came.append(given))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+        if came and callable(before):
+            before(*came[0])
 
 
 def _attempt(process: Callable[[Unit], Result], unit: Unit) -> Result:
@@ -92,20 +110,23 @@ def _attempt(process: Callable[[Unit], Result], unit: Unit) -> Result:
 def _results(
     ray: Any, task: Any, units: Sequence[Unit], process: Callable[[Unit], Result]
 ) -> Generator[Result, None, None]:
-    shared = ray.put(process)
-    running = {task.remote(shared, unit): unit for unit in units}
+    with _patient():
+        shared = ray.put(process)
+        running = {task.remote(shared, unit): unit for unit in units}
     deaths: Counter[int] = Counter()
     lost: Counter[int] = Counter()
     failed: dict[int, BaseException] = {}
     try:
         while any(not failed or unit.number < min(failed) for unit in running.values()):
-            ready, _ = ray.wait(list(running), num_returns=1, timeout=PATIENCE)
+            with _patient():
+                ready, _ = ray.wait(list(running), num_returns=1, timeout=PATIENCE)
             if not ready:
                 continue
             (reference,) = ready
             unit = running.pop(reference)
             try:
-                result = ray.get(reference)
+                with _patient():
+                    result = ray.get(reference)
             except ray.exceptions.RayTaskError as error:
                 failed[unit.number] = error.cause if error.cause is not None else error
             except (ray.exceptions.NodeDiedError, ray.exceptions.ObjectLostError) as error:
@@ -120,10 +141,12 @@ def _results(
                 yield result
                 continue
             if unit.number not in failed:
-                running[task.remote(shared, unit)] = unit
+                with _patient():
+                    running[task.remote(shared, unit)] = unit
     finally:
-        for reference in running:
-            ray.cancel(reference, force=True)
+        with _patient():
+            for reference in running:
+                ray.cancel(reference, force=True)
     if failed:
         raise failed[min(failed)]
 
