@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from crashing import ENVIRONMENT, HERE, Countdown, steps
-from runs import SKIPPING, run, tree
+from runs import FIXTURES, ROOT, SKIPPING, UNIT_BYTES, run, tree
 
 from reasonpack.run.pack import Watch, pack_files
 
@@ -201,3 +202,41 @@ def _is_running(pid: str) -> bool:
     except OSError:
         return False
     return state not in "ZX"
+
+
+def kill_at_times(seed: int, source: Path, out: Path, *, least: int) -> int:
+    """Kill the command at random times until it got through, so often at least; count."""
+    draw, kills = random.Random(seed), 0
+    options = ["--tokenizer", FIXTURES / "tokenizer", "--on-error", "skip", "-o", out]
+    command = [sys.executable, "-m", "reasonpack", "pack", source, *options]
+    command += ["--unit-size", UNIT_BYTES]
+    while True:
+        workers = ["--num-proc", draw.choice([1, 2, 3])]
+        with subprocess.Popen(
+            [str(part) for part in (*command, *workers)],
+            stderr=subprocess.DEVNULL,
+            env=ENVIRONMENT,
+            cwd=ROOT,
+        ) as running:
+            try:
+                status = running.wait(draw.uniform(0.4, 1.6))
+            except subprocess.TimeoutExpired:
+                running.kill()
+                kills += 1
+                continue
+        assert status == 3
+        if kills >= least:
+            return kills
+        shutil.rmtree(out)
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize(
+    ("seed", "least"), [(0, 5), *[pytest.param(n, 20, marks=pytest.mark.slow) for n in range(5)]]
+)
+def test_a_command_that_is_killed_at_random_times(
+    seed: int, least: int, source: Path, tmp_path: Path, undisturbed: Tree
+) -> None:
+    """With other numbers of workers each time."""
+    kill_at_times(seed, source, tmp_path / "out", least=least)
+    assert tree(tmp_path / "out") == undisturbed

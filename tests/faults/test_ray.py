@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import signal
@@ -13,7 +14,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from crashing import ENVIRONMENT
+from crashing import ENVIRONMENT, crashing_process, steps
 from runs import OPTIONS, SKIPPING, chats, run, tree
 
 from reasonpack.conversation import parse_line
@@ -84,18 +85,51 @@ def test_workers_that_die(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
         assert len(list(tmp_path.iterdir())) == 3
 
 
-def process_and_lose_node(unit: Unit, job: Job, *, folder: str) -> Receipt:
-    """Kill the raylet and the worker of one node, once, in the middle of its work."""
+@pytest.mark.parametrize(
+    "seed", [1, *[pytest.param(seed, marks=pytest.mark.slow) for seed in range(10, 30)]]
+)
+def test_workers_that_are_killed_while_they_write(
+    seed: int,
+    source: Path,
+    tmp_path: Path,
+    undisturbed: dict[str, bytes],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """At a random step of what they do to the file system, some in the middle of a write."""
+    marks = tmp_path / "marks"
+    marks.mkdir()
+    planted: Any = partial(crashing_process, seed=seed, directory=str(marks))
+    monkeypatch.setattr("reasonpack.run.pack.process", planted)
+    monkeypatch.setenv("PYTHONPATH", ENVIRONMENT["PYTHONPATH"])
+    settings = run(engine="ray", num_proc=2)
+    pack_files([str(source)], tmp_path / "out", SKIPPING, run=settings)
+    assert list(marks.iterdir())
+    assert tree(tmp_path / "out") == undisturbed
+
+
+def process_and_lose_node(unit: Unit, job: Job, *, folder: str, step: int) -> Receipt:
+    """Kill the raylet and the worker of one node, once, at a step of its work."""
     node = ray.get_runtime_context().get_node_id()
     doomed, mark = Path(folder, node), Path(folder, "mark")
-    if doomed.exists() and not mark.exists():
-        mark.touch()
-        os.kill(int(doomed.read_text()), signal.SIGKILL)
-        os.kill(os.getpid(), signal.SIGKILL)
-    return process(unit, job)
+    if not doomed.exists() or mark.exists():
+        return process(unit, job)
+    raylet, left = int(doomed.read_text()), itertools.count(step, -1)
+
+    def lose_node() -> None:
+        if next(left) == 0:
+            os.close(os.open(mark, os.O_CREAT))  # not by what counts as a step
+            os.kill(raylet, signal.SIGKILL)
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    with steps(lose_node):
+        return process(unit, job)
 
 
+@pytest.mark.parametrize(
+    "step", [9, *[pytest.param(step, marks=pytest.mark.slow) for step in (0, 4, 14, 19)]]
+)
 def test_a_node_that_dies(
+    step: int,
     source: Path,
     tmp_path: Path,
     undisturbed: dict[str, bytes],
@@ -107,7 +141,7 @@ def test_a_node_that_dies(
     doomed = nodes.add_node(num_cpus=1)
     raylet = doomed.all_processes["raylet"][0].process.pid
     (tmp_path / doomed.node_id).write_text(str(raylet))
-    planted: Any = partial(process_and_lose_node, folder=str(tmp_path))
+    planted: Any = partial(process_and_lose_node, folder=str(tmp_path), step=step)
     monkeypatch.setattr("reasonpack.run.pack.process", planted)
     monkeypatch.setenv("RAY_ADDRESS", nodes.address)
     try:
@@ -137,7 +171,6 @@ def parse(line: bytes) -> dict[str, Any]:
     return parsed
 
 
-@pytest.mark.slow
 def test_a_pipeline_of_ray_data(monkeypatch: pytest.MonkeyPatch) -> None:
     data = pytest.importorskip("ray.data")
     rows = [parse(line) for line in chats(8, bad=False).splitlines()]
