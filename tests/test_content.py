@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import os
 import struct
+import subprocess
+import sys
+from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from runs import FIXTURES, ROOT, SKIPPING, chats, run
 
 from reasonpack.run.content import content_hash
+from reasonpack.run.pack import pack_files
 
 
 def sha(data: bytes) -> str:
@@ -32,3 +39,26 @@ def test_hash_is_that_of_lengths_and_values_in_little_endian(
     numbers = struct.pack(f"<4{code}", *values)
     lines = sorted([f"x {dtype} {sha(numbers)}\n", f"x lengths <i8 {sha(lengths)}\n"])
     assert content_hash(pa.table({"x": column}).to_batches()) == sha("".join(lines).encode())
+
+
+OLDEST = "17.0.0"
+"""The oldest pyarrow that the package allows."""
+
+
+@pytest.mark.network
+@pytest.mark.skipif(sys.version_info >= (3, 13), reason="there is no such old pyarrow for it")
+def test_an_older_pyarrow_gives_the_same_hash(tmp_path: Path) -> None:
+    """By other bytes: pages and statistics are cut in another way."""
+    source, old = tmp_path / "chats.jsonl", tmp_path / "old"
+    source.write_bytes(chats())
+    python = tmp_path / "venv" / "bin" / "python"
+    subprocess.run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True)
+    install = [python, "-m", "pip", "install", "-q", ROOT, f"pyarrow=={OLDEST}"]
+    subprocess.run(install, check=True, env={**os.environ, "PIP_CONSTRAINT": ""})
+    command = ["pack", source, "--tokenizer", FIXTURES / "tokenizer", "--on-error", "skip"]
+    done = subprocess.run([python, "-m", "reasonpack", *command, "-o", old], check=False)
+    assert done.returncode == 3
+    here = pack_files([str(source)], tmp_path / "new", SKIPPING, run=run(unit_bytes=32 << 20))
+    there = json.loads((old / "manifest.json").read_text("utf-8"))
+    assert there["content_hash"] == here.content_hash
+    assert there["shards"][0]["sha256"] != here.shards[0].sha256

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import gzip
 import json
 import os
 import signal
@@ -333,6 +334,9 @@ def test_a_dry_run_writes_nothing(source: Path, tmp_path: Path) -> None:
     exact = pack_files([str(source)], tmp_path / "out", SKIPPING, run=run())
     assert (guess.units, guess.workers) == (len(exact.shards), 2)
     assert guess.tokens == pytest.approx(exact.counts.tokens, rel=0.4)
+    (tmp_path / "chats.jsonl.gz").write_bytes(gzip.compress(source.read_bytes()))
+    found = invoke(tmp_path / "chats.jsonl.gz", "-o", tmp_path / "out", "--dry-run")
+    assert "memory at least 0.4 GiB" in found.stdout
     with pytest.raises(UsageError, match="cannot be read twice"):
         estimate(["-"], OPTIONS, run=run())
 

@@ -176,7 +176,7 @@ def _size(_: click.Context, parameter: click.Parameter, text: str) -> int:
     metavar="BYTES",
     help="Input that becomes one shard, at least. Each worker holds one unit at a time, in "
     "about 400 MiB + 20 x BYTES of memory, however large the input is. A compressed file is "
-    "one unit.",
+    "one unit, whose memory goes by what it holds decompressed; so is a row group of Parquet.",
 )
 @click.option(
     "--engine",

@@ -34,6 +34,7 @@ class Estimate:
         input_bytes: of all files.
         workers: processes that would run.
         memory: of all of them, in bytes.
+        compressed: whether a file is, so that memory may be several times as much.
         conversations: about; None where there was nothing to take a sample of.
         tokens: about.
         seconds: about, by all workers.
@@ -45,6 +46,7 @@ class Estimate:
     input_bytes: int
     workers: int
     memory: int
+    compressed: bool
     conversations: float | None = None
     tokens: float | None = None
     seconds: float | None = None
@@ -78,6 +80,7 @@ def estimate(inputs: Sequence[str], options: Options, *, run: Run) -> Estimate:
         input_bytes=input_bytes,
         workers=workers,
         memory=workers * (MEMORY_AT_REST + MEMORY_PER_BYTE * largest),
+        compressed=any(unit.container in {"gzip", "zstd"} for unit in units),
     )
     plain = [unit for unit in units if unit.container == "plain" and unit.input_bytes]
     sample = plain[:: max(1, len(plain) // SAMPLE_UNITS)][:SAMPLE_UNITS]

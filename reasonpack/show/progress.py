@@ -102,7 +102,10 @@ def estimate_lines(found: Estimate) -> str:
         for input_, number in found.inputs
     ]
     lines.append(f"input     {found.input_bytes:,} bytes, {_units(found.units)}, each a shard")
-    lines.append(f"workers   {found.workers}, memory about {found.memory / 2**30:.1f} GiB")
+    about = "at least" if found.compressed else "about"
+    lines.append(f"workers   {found.workers}, memory {about} {found.memory / 2**30:.1f} GiB")
+    if found.compressed:
+        lines.append("          a compressed file is one unit; how much it holds is not known yet")
     if found.tokens is None:
         lines.append("tokens    not estimated: no plain JSON Lines to take a sample of")
     else:
