@@ -29,7 +29,7 @@ from reasonpack.run import pack as pack_module
 from reasonpack.run.content import content_hash
 from reasonpack.run.lock import locked
 from reasonpack.run.pack import Run, Watch, merge_parts, pack_files, pack_part
-from reasonpack.run.unit import Receipt, sealed
+from reasonpack.run.unit import Receipt, as_json, sealed
 from reasonpack.shard import read_shard
 
 
@@ -161,16 +161,19 @@ def test_whatever_was_altered_is_found_and_packed_again(
     path.write_bytes(data)
     with _chdir(folder):
         watching = again()
-    same_receipt = path.suffix == ".json" and not watching.packed
-    if same_receipt:  # a change of white space says the same
-        receipt = msgspec.json.decode(path.read_bytes())
-        assert receipt == msgspec.json.decode((done / path.relative_to(folder)).read_bytes())
-        return
     (number,) = watching.packed
     (note,) = watching.notes
     assert f"(unit {number}): its " in note
     assert tree(out) == tree(done / "out")
     shutil.rmtree(folder)
+
+
+def test_a_name_that_was_changed_in_a_receipt_is_found(copy: Path, done: Path) -> None:
+    """That of a value which may be left out, so that what is read is the same."""
+    path = copy / "receipts" / "00001.json"
+    path.write_text(path.read_text("utf-8").replace("backend_fault", "jackend_fault"), "utf-8")
+    assert again().packed == [1]
+    assert tree(copy) == tree(done / "out")
 
 
 def test_a_number_that_was_changed_in_a_receipt_is_found(copy: Path, done: Path) -> None:
@@ -216,7 +219,7 @@ def test_a_receipt_of_another_unit_is_not_kept(copy: Path, done: Path) -> None:
     shutil.copy(receipts / "00002.json", receipts / "00003.json")
     moved = msgspec.json.decode((receipts / "00005.json").read_bytes(), type=Receipt)
     moved = dataclasses.replace(moved, unit=dataclasses.replace(moved.unit, start=0))
-    (receipts / "00005.json").write_bytes(msgspec.json.encode(sealed(moved)))
+    (receipts / "00005.json").write_text(as_json(sealed(moved)), "utf-8")
     watching = again()
     assert watching.packed == [3, 5]
     assert all("its receipt is of another" in note for note in watching.notes)

@@ -19,6 +19,7 @@ from reasonpack.run.unit import (
     Receipt,
     RejectFile,
     Shard,
+    as_json,
     receipt_place,
     reject_path,
     sealed,
@@ -56,7 +57,7 @@ def _check(output: Place, plan: Plan, unit: Unit) -> Finding:
         receipt = _decode(content)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return "its receipt is damaged"
-    if sealed(receipt) != receipt:
+    if sealed(receipt) != receipt or content != as_json(receipt).encode():
         return "its receipt was altered"
     shard = shard_path(unit.number, units=len(plan.units), suffix=plan.options.format)
     rejects = reject_path(unit.number)
