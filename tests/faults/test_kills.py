@@ -14,6 +14,7 @@ import pytest
 from crashing import ENVIRONMENT, HERE, Countdown, steps
 from runs import FIXTURES, ROOT, SKIPPING, UNIT_BYTES, run, tree
 
+from reasonpack.run.frozen import read_plan
 from reasonpack.run.pack import Watch, pack_files
 
 Pack = Callable[..., int]
@@ -28,6 +29,17 @@ def pack(source: Path, out: Path) -> list[int]:
     return kept
 
 
+def check_whole(out: Path, expected: Tree) -> None:
+    """See that what a killed run left under a final name is whole, and under a manifest all."""
+    found = tree(out)
+    named = {name for name in found if not Path(name).name.startswith(".")}
+    assert [name for name in named if found[name] != expected.get(name)] == []
+    if (out / "plan.json").exists():
+        assert read_plan(out)
+    if "manifest.json" in found:
+        assert found.items() >= expected.items()
+
+
 def check_kills(seed: int, source: Path, out: Path, expected: Tree, pack_in_fork: Pack) -> int:
     """Kill a run at random steps until it gets through; compare. Return how often it died."""
     draw = random.Random(seed)
@@ -37,8 +49,7 @@ def check_kills(seed: int, source: Path, out: Path, expected: Tree, pack_in_fork
             assert tree(out) == expected
             return kills
         assert status == -signal.SIGKILL
-        if (out / "manifest.json").exists():
-            assert tree(out).items() >= expected.items()
+        check_whole(out, expected)
     raise AssertionError("it never gets through")
 
 
@@ -69,6 +80,7 @@ def test_a_run_that_is_killed_at_every_step(
     for step in range(1, counting.count + 1):
         out = tmp_path / f"out{step}"
         assert pack_in_fork(step, source, out) == -signal.SIGKILL
+        check_whole(out, undisturbed)
         receipts = len(list(out.glob("receipts/?????.json")))
         assert len(pack(source, out)) == receipts  # what was done is not done twice
         assert tree(out) == undisturbed
@@ -162,6 +174,7 @@ PARENT = """
 import multiprocessing, os, signal, sys
 from pathlib import Path
 import runs
+from reasonpack.run.frozen import read_plan
 from reasonpack.run.pack import Watch, pack_files
 
 def die(receipt):
@@ -204,8 +217,8 @@ def _is_running(pid: str) -> bool:
     return state not in "ZX"
 
 
-def kill_at_times(seed: int, source: Path, out: Path, *, least: int) -> int:
-    """Kill the command at random times until it got through, so often at least; count."""
+def kill_at_times(seed: int, source: Path, out: Path, expected: Tree, *, least: int) -> None:
+    """Kill the command at random times until it got through, so often at least."""
     draw, kills = random.Random(seed), 0
     options = ["--tokenizer", FIXTURES / "tokenizer", "--on-error", "skip", "-o", out]
     command = [sys.executable, "-m", "reasonpack", "pack", source, *options]
@@ -222,11 +235,14 @@ def kill_at_times(seed: int, source: Path, out: Path, *, least: int) -> int:
                 status = running.wait(draw.uniform(0.4, 1.6))
             except subprocess.TimeoutExpired:
                 running.kill()
+                running.wait()
                 kills += 1
+                check_whole(out, expected)
                 continue
         assert status == 3
+        assert tree(out) == expected
         if kills >= least:
-            return kills
+            return
         shutil.rmtree(out)
 
 
@@ -238,5 +254,4 @@ def test_a_command_that_is_killed_at_random_times(
     seed: int, least: int, source: Path, tmp_path: Path, undisturbed: Tree
 ) -> None:
     """With other numbers of workers each time."""
-    kill_at_times(seed, source, tmp_path / "out", least=least)
-    assert tree(tmp_path / "out") == undisturbed
+    kill_at_times(seed, source, tmp_path / "out", undisturbed, least=least)
