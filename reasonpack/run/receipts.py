@@ -64,7 +64,7 @@ def _check(output: Place, plan: Plan, unit: Unit) -> Finding:
     named = (receipt.shard.path, receipt.rejects.path if receipt.rejects else rejects)
     if (receipt.plan_sha256, receipt.unit, named) != (plan.sha256, unit, (shard, rejects)):
         return "its receipt is of another plan"
-    for what, file in ("shard", receipt.shard), ("rejects", receipt.rejects):
+    for what, file in ("shard", receipt.shard), ("file of rejects", receipt.rejects):
         problem = _file_problem(output, file) if file else ""
         if problem:
             return f"its {what} {problem}"
