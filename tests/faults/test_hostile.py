@@ -26,7 +26,7 @@ import pytest
 from crashing import ENVIRONMENT, HERE
 from runs import FIXTURES
 
-from reasonpack.run.unit import Receipt, sealed
+from reasonpack.run.unit import Receipt, as_json, sealed
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs Linux")
 
@@ -492,7 +492,7 @@ def test_a_receipt_that_names_another_file(path: str, dataset: Path, command: Co
     receipt["rejects"].update(path=path, bytes=len(SECRET), sha256=sha256)
     unsealed = {**receipt, "sha256": ""}
     receipt["sha256"] = hashlib.sha256(msgspec.json.encode(unsealed)).hexdigest()
-    place.write_text(json.dumps(receipt), "utf-8")
+    place.write_text(as_json(receipt), "utf-8")
     (dataset / "rejects.jsonl").unlink()
     refused(command("merge", dataset), "units 0 (its receipt is ")
     assert not (dataset / "rejects.jsonl").exists()
