@@ -370,8 +370,9 @@ def planted(columns: Columns, fault: str) -> dict[str, list[int]] | None:
 
     - label-shifted: every label one token late, as if the labels were shifted already
     - branches-swapped: the tokens of two sibling branches change places, the table of segments not
-    - context-first: the same with the table moved too, so that only the order is wrong: the paper's
-      `h t r_in r_out`. A place is a trained branch whose sibling then comes before it
+    - context-first: the same with the table moved too, so that only the order is wrong: as in the
+      paper's `h t r_in r_out`, what later turns read stands before a trained branch. A place is a
+      trained branch whose sibling then comes before it
     - until-short, until-long: one `visible_until` off by one
     - row-positions: positions as row index
     """

@@ -25,7 +25,7 @@ import tiny  # noqa: E402
 import reasonpack  # noqa: E402
 from reasonpack.errors import UsageError  # noqa: E402
 from reasonpack.layout import Layout  # noqa: E402
-from reasonpack.torch import collator_for  # noqa: E402
+from reasonpack.torch import collator_for, model_windows  # noqa: E402
 
 pytestmark = [
     pytest.mark.torch,
@@ -47,7 +47,8 @@ STEPS = {
     "disable_tqdm": True,
     "use_cpu": True,
 }
-SAME, WRONG = 1e-4, 1e-2
+SAME, WRONG = 1e-4, 0.1
+TURNS = [tiny.random_turns(seed, turns=3) for seed in range(9)]
 CONVERSATIONS = [tiny.random_views(seed, turns=3) for seed in range(9)]
 
 
@@ -55,8 +56,8 @@ def updates(model: Any, start: dict[str, Any]) -> dict[str, Any]:
     return {name: value.detach() - start[name] for name, value in model.named_parameters()}
 
 
-def trained(family: str, rows: list[tiny.Row], *, layout: Layout, output: Path) -> dict[str, Any]:
-    """The change of every weight by a few steps of the Trainer."""
+def trained(family: str, rows: list[tiny.Row], collator: Any, output: Path) -> dict[str, Any]:
+    """The change of every weight by a few steps; `collator` makes one for the model."""
     model = tiny.model(family)
     start = {name: value.detach().clone() for name, value in model.named_parameters()}
     trainer = transformers.Trainer(
@@ -65,22 +66,27 @@ def trained(family: str, rows: list[tiny.Row], *, layout: Layout, output: Path) 
             output_dir=str(output), remove_unused_columns=False, **STEPS
         ),
         train_dataset=rows,
-        data_collator=collator_for(model, layout=layout),
+        data_collator=collator(model),
     )
     trainer.train()
     return updates(model, start)
 
 
-@pytest.mark.parametrize("family", ["qwen3", "gemma3_text"])
+@pytest.mark.parametrize("family", ["qwen3", "llama", "gemma3_text"])
 def test_the_trainer_ends_at_the_weights_of_npass(family: str, tmp_path: Path) -> None:
-    onepass = tiny.rows_of(CONVERSATIONS, layout="onepass")
-    npass = tiny.rows_of(CONVERSATIONS, layout="npass")
-    assert sum(row["length"] for row in onepass) < sum(row["length"] for row in npass)
-    expected = trained(family, npass, layout="npass", output=tmp_path)
-    found = trained(family, onepass, layout="onepass", output=tmp_path)
+    def update(layout: Layout) -> tuple[int, dict[str, Any]]:
+        rows = tiny.rows_of(CONVERSATIONS, layout=layout)
+        collator = lambda model: collator_for(model, layout=layout)  # noqa: E731
+        return sum(row["length"] for row in rows), trained(family, rows, collator, tmp_path)
+
+    (many, expected), (few, found) = update("npass"), update("onepass")
+    assert few < many
     assert tiny.distance(found, expected) < SAME
-    wrong = [tiny.context_first(row) for row in onepass]
-    papers = trained(family, wrong, layout="onepass", output=tmp_path)
+
+    def papers_collator(model: Any) -> Any:
+        return lambda rows: tiny.papers_batch(rows, model_windows(model.config))
+
+    papers = trained(family, [tiny.papers_row(turns) for turns in TURNS], papers_collator, tmp_path)
     assert tiny.distance(papers, expected) > WRONG
 
 

@@ -31,6 +31,7 @@ REAL = sorted((TESTS.parents[1] / "shared" / "data").glob("*.jsonl"))
 VOCABULARY = 4096
 Row = dict[str, Any]
 Views = Sequence[oracle.View]
+Turn = tuple[list[int], list[int], list[int]]  # message, reasoning, response
 
 
 @functools.cache
@@ -68,17 +69,23 @@ def views_of(template: str, *paths: Path, longest: int = 6000) -> list[list[orac
     return found
 
 
-def random_views(seed: int, *, turns: int, unit: int = 12) -> list[oracle.View]:
-    """A conversation of random tokens whose old reasoning is dropped."""
+def random_turns(seed: int, *, turns: int, unit: int = 12) -> list[Turn]:
+    """Messages, reasoning and responses of random tokens."""
     random = np.random.default_rng(seed)
 
     def tokens() -> list[int]:
         return random.integers(1, VOCABULARY, random.integers(2, unit)).tolist()
 
+    return [(tokens(), tokens(), tokens()) for _ in range(turns)]
+
+
+def random_views(seed: int, *, turns: int, unit: int = 12) -> list[oracle.View]:
+    """A conversation of random tokens whose old reasoning is dropped."""
     views, history = [], []
-    for turn in range(turns):
-        history = history + tokens()
-        reasoning, response = tokens(), tokens()
+    for turn, (message, reasoning, response) in enumerate(
+        random_turns(seed, turns=turns, unit=unit)
+    ):
+        history = history + message
         views.append(oracle.View(turn, history, reasoning + response))
         history = history + response
     return views
@@ -123,17 +130,57 @@ def encoded(view: oracle.View) -> EncodedView:
     )
 
 
-def context_first(row: Row) -> Row:
-    """The paper's order, `h t r_in r_out`, at every place where the row allows it."""
-    columns: dict[str, Any] = {
-        name: value.tolist() for name, value in row.items() if isinstance(value, np.ndarray)
+PAPERS_ORDER = ("h", "t", "r_in", "r_out")
+
+
+def papers_row(turns: Sequence[Turn]) -> Row:
+    """A conversation in the paper's order, `h t r_in r_out`, with the paper's own visibility sets.
+
+    No `visible_until` says this, so the row carries `visible`, `bool[T, T]`. Every token sees what
+    it should and stands where it should; but with the stock shift by one the first token of each
+    `r_out` is predicted from the last of `r_in`, which did not see the reasoning.
+    """
+    messages, reasonings, responses = zip(*turns, strict=True)
+    streams = {"h": messages, "t": reasonings, "r_in": responses, "r_out": responses}
+    paper = oracle.paper_visibility(
+        **{name: [len(tokens) for tokens in stream] for name, stream in streams.items()}
+    )
+    order = sorted(
+        paper.visible, key=lambda token: (token[0][1], PAPERS_ORDER.index(token[0][0]), token[1])
+    )
+    ids = np.array([streams[name][turn - 1][offset] for (name, turn), offset in order])
+    trained = np.array([token in paper.trained for token in order])
+    return {
+        "input_ids": ids,
+        "position_ids": np.array([paper.position[token] for token in order]),
+        "labels": np.where(trained, ids, -100),
+        "visible": np.array([[key in paper.visible[query] for key in order] for query in order]),
     }
-    seen = []
-    while (wrong := oracle.planted(columns, "context-first")) and wrong not in seen:
-        seen.append(wrong)
-        columns = {**columns, **wrong}
-    assert seen, "the row has no branch"
-    return {**row, **{name: np.asarray(value) for name, value in columns.items()}}
+
+
+def papers_batch(rows: Sequence[Row], windows: Any = None) -> dict[str, Any]:
+    """Rows in the paper's order, padded, with the 4-D mask of a model with these windows."""
+    import torch
+
+    total = max(len(row["input_ids"]) for row in rows)
+    columns = {
+        name: np.full((len(rows), total), fill)
+        for name, fill in (("input_ids", 0), ("position_ids", 0), ("labels", -100))
+    }
+    visible = np.eye(total, dtype=bool)[None].repeat(len(rows), axis=0)
+    for index, row in enumerate(rows):
+        size = len(row["input_ids"])
+        visible[index, :size, :size] = row["visible"]
+        for name, column in columns.items():
+            column[index, :size] = row[name]
+    position = columns["position_ids"]
+    behind = position[:, :, None] - position[:, None, :]
+    masks = {
+        name: torch.from_numpy(visible if size is None else visible & (behind < size))[:, None]
+        for name, size in (windows or {"": None}).items()
+    }
+    batch = {name: torch.from_numpy(column) for name, column in columns.items()}
+    return {**batch, "attention_mask": masks if windows else masks[""]}
 
 
 # --- models --------------------------------------------------------------------------------------
