@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tracemalloc
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -11,6 +10,7 @@ import pytest
 from forests import Forest, batches, chats, grow, positions, row
 from hypothesis import example, given
 from hypothesis import strategies as st
+from kernels import covered, end_to_end, listed, sequences, tiles
 
 from reasonpack.errors import UsageError
 from reasonpack.masks import Window, blocks, dense, flashmask, magi, stack, varlen
@@ -27,24 +27,6 @@ def positions_of(batch: list[Forest], total: int) -> np.ndarray:
     for line, forest in zip(out, batch, strict=True):
         line[: len(forest)] = positions(forest)
     return out
-
-
-def tiles(mask: np.ndarray, block_size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """Partial and full blocks by counting cells; past the end of the row is hidden."""
-    query, key = block_size
-    rows, total, _ = mask.shape
-    padded = np.pad(mask, [(0, 0), (0, -total % query), (0, -total % key)])
-    shape = (rows, padded.shape[1] // query, query, padded.shape[2] // key, key)
-    seen = padded.reshape(shape).sum(axis=(2, 4))
-    return (seen > 0) & (seen < query * key), seen == query * key
-
-
-def listed(count: np.ndarray, index: np.ndarray) -> np.ndarray:
-    """The blocks that a kernel visits: the first `count` of each list."""
-    out = np.zeros(index.shape, bool)
-    for place in np.ndindex(count.shape):
-        out[place][index[place][: count[place]]] = True
-    return out[:, 0]
 
 
 # --- FlashMask ----------------------------------------------------------------------------
@@ -168,29 +150,6 @@ def test_planted_faults_in_classify_are_seen(fault: str, monkeypatch: pytest.Mon
 # --- MagiAttention ------------------------------------------------------------------------
 
 
-def covered(found: magi.Slices, size: int) -> np.ndarray:
-    """How many slices hold each cell, by the four shapes that the kernel knows."""
-    count = np.zeros((size, size), int)
-    for (q0, q1), (k0, k1), kind in zip(
-        found.q_ranges, found.k_ranges, found.attn_type_map, strict=True
-    ):
-        i, j = np.indices((q1 - q0, k1 - k0))
-        causal = j <= i + (k1 - k0) - (q1 - q0)
-        inverse = j >= i
-        shape = [np.ones_like(causal), causal, inverse, causal & inverse][kind]
-        count[q0:q1, k0:k1] += shape
-    return count
-
-
-def end_to_end(mask: np.ndarray) -> np.ndarray:
-    """bool[B, T, T] as one bool[B·T, B·T]; rows of the batch do not see each other."""
-    rows, total, _ = mask.shape
-    out = np.zeros((rows * total, rows * total), bool)
-    for b in range(rows):
-        out[b * total : (b + 1) * total, b * total : (b + 1) * total] = mask[b]
-    return out
-
-
 @given(batches(), st.integers(0, 5))
 def test_magi_covers_each_visible_cell_once(batch: list[Forest], padding: int) -> None:
     until = until_of(batch, padding)
@@ -214,14 +173,6 @@ def test_magi_takes_one_slice_for_all_padding() -> None:
 
 
 # --- varlen -------------------------------------------------------------------------------
-
-
-def sequences(bounds: np.ndarray) -> np.ndarray:
-    """The mask of a varlen kernel called with `causal=True`."""
-    out = np.zeros((bounds[-1], bounds[-1]), bool)
-    for first, end in pairwise(bounds):
-        out[first:end, first:end] = np.tril(np.ones((end - first,) * 2, bool))
-    return out
 
 
 def is_plain(forest: Forest) -> bool:

@@ -11,6 +11,7 @@ import pytest
 from forests import Forest, batches, forests, grow, positions, row, visible
 from hypothesis import assume, given
 from hypothesis import strategies as st
+from oracle import paper_visibility
 
 from reasonpack.errors import FormatError, ReasonpackError, UsageError
 from reasonpack.masks import Window, dense, stack, visible_until
@@ -29,6 +30,32 @@ def test_batch_equals_its_rows_padded(batch: list[Forest]) -> None:
     total = max(map(len, batch))
     expected = np.stack([visible(forest, total) for forest in batch])
     np.testing.assert_array_equal(dense.visible(stack([row(f) for f in batch])), expected)
+
+
+@given(st.lists(st.tuples(*[st.integers(1, 4)] * 4), min_size=1, max_size=5))
+def test_dense_equals_the_papers_sets(turns: list[tuple[int, int, int, int]]) -> None:
+    kinds = ("h", "t", "r_out", "r_in")  # in the order of the row
+    paper = paper_visibility(**dict(zip(kinds, zip(*turns, strict=True), strict=True)))
+    tokens = [
+        ((kind, turn), offset)
+        for turn, lengths in enumerate(turns, start=1)
+        for kind, length in zip(kinds, lengths, strict=True)
+        for offset in range(length)
+    ]
+    start = [place for place, (_, offset) in enumerate(tokens) if offset == 0]
+    ends = [*start[1:], len(tokens)]
+
+    def visible_to(segment: int) -> int:
+        (kind, _), _ = tokens[start[segment]]
+        if kind == "t":
+            return ends[segment + 1]  # that of its r_out
+        return ends[segment] if kind == "r_out" else len(tokens)
+
+    until = [visible_to(segment) for segment in range(len(start))]
+    line = {"length": len(tokens), "segment_start": start, "segment_visible_until": until}
+    seen = dense.visible(visible_until(line))
+    for token, keys in zip(tokens, seen, strict=True):
+        assert {tokens[key] for key in np.flatnonzero(keys)} == paper.visible[token]
 
 
 @given(forests(), st.integers(1, 6))

@@ -9,9 +9,20 @@ from typing import Any
 import numpy as np
 import pytest
 from forests import join, trie, visible
+from kernels import covered, end_to_end, tiles
 
 from reasonpack.errors import FormatError, UsageError
-from reasonpack.masks import Window, dense, stack, varlen, visible_until
+from reasonpack.masks import (
+    Window,
+    blocks,
+    dense,
+    flashmask,
+    flex,
+    magi,
+    stack,
+    varlen,
+    visible_until,
+)
 
 FILES = sorted((Path(__file__).parents[2] / "schemas" / "vectors").glob("*.json"))
 COLUMNS = {
@@ -132,6 +143,35 @@ def test_masks_agree(vector: dict[str, Any]) -> None:
         np.testing.assert_array_equal(
             dense.visible(until, window=window), matrix(vector["sliding_window"]["visible"])
         )
+
+
+@each_vector
+def test_the_masks_of_kernels_agree(vector: dict[str, Any]) -> None:
+    until = stack([vector["row"]], vector["padded_length"])
+    expected = matrix(vector["visible"])[None]
+    bound = flashmask.startend_row_indices(until)[0, 0, :, 0]
+    q, k = np.indices(expected[0].shape)
+    np.testing.assert_array_equal((k <= q) & (q < bound), expected[0])
+    np.testing.assert_array_equal(covered(magi.slices(until), until.size), end_to_end(expected))
+    for size in ((1, 1), (2, 3), (4, 4)):
+        for found, wanted in zip(
+            blocks.grid(until, block_size=size), tiles(expected, size), strict=True
+        ):
+            np.testing.assert_array_equal(found, wanted)
+
+
+@pytest.mark.torch
+@each_vector
+def test_flex_agrees(vector: dict[str, Any]) -> None:
+    torch = pytest.importorskip("torch")
+    until = stack([vector["row"]], vector["padded_length"])
+    expected = matrix(vector["visible"])
+    mask = flex.block_mask(until, block_size=(4, 4))
+    q, k = torch.meshgrid(*[torch.arange(len(expected))] * 2, indexing="ij")
+    found = mask.mask_mod(torch.tensor(0), torch.tensor(0), q, k)
+    np.testing.assert_array_equal(found.numpy(), expected)
+    partial, full = tiles(expected[None], (4, 4))
+    np.testing.assert_array_equal(mask.to_dense()[:, 0].numpy(), partial | full)
 
 
 @each_vector
