@@ -8,6 +8,8 @@
         "flex"       FlexMask, i32[2, 8] inside      FlexAttention; becomes a BlockMask in the step
     no attention_mask
         "flashmask"  startend_row_indices i32[2, 1, 8, 1]
+        "visible_until"  i32[2, 8], of which the step makes what any other kernel takes
+                         (`masks.magi`, `masks.blocks`)
         "varlen"     one row i64[1, 8], cu_seq_lens_q …   FlashAttention; plain causal rows only
         "none"       is_causal kernels; rows of one plain causal sample only
 
@@ -31,9 +33,15 @@ from reasonpack.masks import Window, dense, flashmask, flex, stack, varlen
 
 __all__ = ["Collator", "FlexMask", "MaskForm", "Windows", "build_flex_masks"]
 
-MaskForm = Literal["sdpa", "eager", "flex", "flashmask", "varlen", "none"]
+MaskForm = Literal["sdpa", "eager", "flex", "flashmask", "visible_until", "varlen", "none"]
 Windows = Union[int, Mapping[str, Optional[int]], None]  # noqa: UP007, UP045 (an alias runs on 3.10)
 Batch = dict[str, Any]
+COLUMNS = frozenset(
+    {"input_ids", "position_ids", "labels", "length", "segment_start", "segment_visible_until"}
+)
+"""What a row must have to become part of a batch."""
+MASKS_BESIDE = frozenset({"startend_row_indices", "visible_until"})
+"""Names under which a batch brings its mask where it has no `attention_mask`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,21 +92,25 @@ class FlexMask:
 def build_flex_masks(model: torch.nn.Module) -> Any:
     """Let a model build the `FlexMask` that it is given, and refuse rows whose mask was lost.
 
-    No change to the trainer is needed. A batch of rows with branches that comes without a mask, or
-    with one of padding alone, as where a trainer drops or rebuilds it, raises `UsageError`.
+    No change to the trainer is needed. A batch that comes without a mask, or with one of padding
+    alone, as where a trainer drops or rebuilds it, raises `UsageError` if that is wrong for its
+    rows: without a mask a model takes every jump in the positions for the start of a sample, so a
+    branch is wrong; with one of padding it looks at no position, so a second sample is wrong too.
+    If the positions were lost as well, nothing can be said of the rows: a batch to train on is
+    then refused, one for a model in `eval()`, as in `generate`, is let through.
 
     Returns:
         The handle of the hook; `handle.remove()` takes it off.
     """
 
     def build(
-        _model: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+        model: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         mask = kwargs.get("attention_mask")
         if isinstance(mask, FlexMask):
             kwargs = {**kwargs, "attention_mask": mask.build()}
-        elif "startend_row_indices" not in kwargs and _is_of_padding(mask):
-            _check_no_branch(kwargs.get("position_ids"), mask)
+        elif not MASKS_BESIDE & kwargs.keys() and _is_of_padding(mask):
+            _check_plain(kwargs.get("position_ids"), mask, training=model.training)
         return args, kwargs
 
     return model.register_forward_pre_hook(build, with_kwargs=True)
@@ -108,19 +120,28 @@ def _is_of_padding(mask: Any) -> bool:
     return mask is None or (isinstance(mask, torch.Tensor) and mask.ndim == 2)
 
 
-def _check_no_branch(position_ids: Any, mask: Any) -> None:
-    """Refuse positions that jump back, but not to 0: only a branch does that."""
+def _check_plain(position_ids: Any, mask: Any, *, training: bool) -> None:
+    """Refuse rows that need a mask: positions that jump, but not to 0, are those of a branch."""
+    if position_ids is None and training:
+        raise UsageError(
+            "batch: no position_ids, expected those of the collator: which rows these are, nobody "
+            "can tell. Fix: give the trainer the collator of collator_for(model, …), and let it "
+            "keep all columns (remove_unused_columns=False)."
+        )
     if position_ids is None or position_ids.ndim != 2:
         return
-    jumps = (position_ids[:, 1:] != position_ids[:, :-1] + 1) & (position_ids[:, 1:] != 0)
-    if mask is not None:  # whatever padding has for positions
-        jumps &= mask[:, 1:] != 0
+    jumps = position_ids[:, 1:] != position_ids[:, :-1] + 1
+    if mask is None:
+        jumps &= position_ids[:, 1:] != 0
+    else:  # whatever padding has for positions
+        jumps &= (mask[:, 1:] != 0) & (mask[:, :-1] != 0)
     if bool(jumps.any()):
         found = "None" if mask is None else f"of shape {tuple(mask.shape)}"
+        rows = "branch" if mask is None else "branch or hold several samples"
         raise UsageError(
-            f"batch: attention_mask {found} with rows that branch, expected the one of the "
+            f"batch: attention_mask {found} with rows that {rows}, expected the one of the "
             "collator. Fix: let the trainer keep it (remove_unused_columns=False, no padding-free "
-            "or packing option of its own), or pack with --layout npass."
+            "or packing option of its own), or pack with --layout npass, without --packing."
         )
 
 
@@ -177,10 +198,12 @@ class Collator:
         """Collate a batch of rows.
 
         Raises:
-            UsageError: the rows have branches and `mask` cannot say so, or they have loss weights
-                and `loss_weights` is off, or the reverse, or a position is too large.
+            UsageError: the rows have branches and `mask` cannot say so, or columns are missing, or
+                they have loss weights and `loss_weights` is off, or the reverse, or a position is
+                too large.
             FormatError: the segments of a row are damaged.
         """
+        _check_columns(rows)
         self._check_weights(rows)
         self._check_positions(rows)
         lengths = [int(row["length"]) for row in rows]
@@ -199,6 +222,8 @@ class Collator:
             return {}
         if self.mask == "flashmask":
             return {"startend_row_indices": torch.from_numpy(flashmask.startend_row_indices(until))}
+        if self.mask == "visible_until":
+            return {"visible_until": torch.from_numpy(until)}
         if self.mask == "flex":
             found = FlexMask(torch.from_numpy(until), position_ids, self.window, sum(lengths))
             return {"attention_mask": found}
@@ -285,6 +310,22 @@ def _per_layer_type(window: Windows, make: Callable[[int | None], Any]) -> Any:
     if isinstance(window, Mapping):
         return {name: make(size) for name, size in window.items()}
     return make(window)
+
+
+def _check_columns(rows: Sequence[Mapping[str, Any]]) -> None:
+    for number, row in enumerate(rows):
+        if missing := sorted(COLUMNS - row.keys()):
+            raise UsageError(
+                f"row {number}: no {', '.join(missing)}, expected the columns of a packed dataset. "
+                "Fix: let the trainer keep them (remove_unused_columns=False), and take the rows "
+                "of RowDataset, RowStream or datasets.load_dataset as they are."
+            )
+        lengths = {name: len(row[name]) for name in ("input_ids", "position_ids", "labels")}
+        if set(lengths.values()) != {int(row["length"])}:
+            raise UsageError(
+                f"row {number}: {lengths} tokens, expected length={row['length']} of each. "
+                "Fix: let the trainer cut no row (max_length=None, skip_prepare_dataset)."
+            )
 
 
 def _check_single(until: NDArray[np.int32], lengths: Sequence[int]) -> None:

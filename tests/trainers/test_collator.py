@@ -11,7 +11,7 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("torch.nn.attention.flex_attention")
 
-import tiny  # noqa: E402, F401
+import tiny  # noqa: E402
 
 # isort: split
 import forests  # noqa: E402
@@ -92,6 +92,9 @@ def test_every_mask_is_that_of_the_forest(batch: list[Forest], multiple: int) ->
     bounds = made("flashmask")["startend_row_indices"]
     assert bounds.dtype == torch.int32
     assert torch.equal((index[:, None] < bounds[:, :, :, 0, None].mT) & expected.tril(), expected)
+    until = made("visible_until")["visible_until"]
+    assert until.dtype == torch.int32
+    assert torch.equal((index[:, None] < until[:, None, None]) & expected.tril(), expected)
 
 
 @pytest.mark.parametrize("mask", ["sdpa", "eager"])
@@ -183,6 +186,20 @@ def test_damaged_and_missing_rows_are_refused() -> None:
         Collator(mask="sdpa")([full_row(CHAIN), damaged])
 
 
+def test_rows_that_lost_columns_are_refused() -> None:
+    row = {name: full_row(CHAIN)[name] for name in ("input_ids", "position_ids", "labels")}
+    for mask in get_args(MaskForm):
+        with pytest.raises(UsageError, match=r"row 1: no length, segment_start, segment_visible"):
+            Collator(mask=mask)([full_row(CHAIN), row])
+
+
+@pytest.mark.parametrize("name", ["input_ids", "position_ids", "labels"])
+def test_rows_that_were_cut_are_refused(name: str) -> None:
+    row = full_row(CHAIN)
+    with pytest.raises(UsageError, match=rf"row 0: .*'{name}': 4.* expected length=5 .*max_length"):
+        Collator(mask="sdpa")([{**row, name: row[name][:4]}])
+
+
 def test_a_row_with_positions_that_the_model_has_not_is_refused() -> None:
     rows = [full_row(BRANCHES), full_row(CHAIN)]
     assert len(CHAIN) == 5
@@ -228,7 +245,7 @@ def test_the_hook_builds_flex_masks() -> None:
     assert model(**made) is made["attention_mask"]
 
 
-@pytest.mark.parametrize("mask", ["sdpa", "flex", "flashmask"])
+@pytest.mark.parametrize("mask", ["sdpa", "flex", "flashmask", "visible_until"])
 def test_rows_whose_mask_was_lost_are_refused(mask: MaskForm) -> None:
     class Model(torch.nn.Module):
         def forward(self, **given: Any) -> Any:
@@ -246,6 +263,38 @@ def test_rows_whose_mask_was_lost_are_refused(mask: MaskForm) -> None:
         model(**lost, attention_mask=padding)
 
 
+def test_samples_packed_in_a_row_need_more_than_a_mask_of_padding() -> None:
+    # transformers looks for the samples in the positions only where it is given no mask at all
+    masking = pytest.importorskip("transformers.masking_utils")
+    config = tiny.model("qwen3").config
+    batch = Collator(mask="sdpa", pad_to_multiple_of=12)([full_row(join([CHAIN, CHAIN]))])
+    padding = (batch["labels"] != 9).long()
+    padding[:, 10:] = 0
+
+    def leaks(mask: Any) -> bool:
+        states = torch.zeros(1, 12, 4)
+        made = masking.create_causal_mask(
+            config=config,
+            inputs_embeds=states,
+            attention_mask=mask,
+            past_key_values=None,
+            position_ids=batch["position_ids"],
+        )
+        return bool(made[0, 0, 5, 4])
+
+    assert leaks(padding)
+    assert not leaks(None)
+    model = torch.nn.Module()
+    model.forward = lambda **given: given  # type: ignore[method-assign]
+    build_flex_masks(model)
+    rows = {name: batch[name] for name in ("input_ids", "position_ids", "labels")}
+    assert model(**rows)
+    with pytest.raises(UsageError, match="branch or hold several samples"):
+        model(**rows, attention_mask=padding)
+    alone = Collator(mask="sdpa", pad_to_multiple_of=12)([full_row(CHAIN)])
+    assert model(**{**alone, "attention_mask": (torch.arange(12)[None] < 5).long()})
+
+
 def test_plain_rows_need_no_mask() -> None:
     class Model(torch.nn.Module):
         def forward(self, **given: Any) -> Any:
@@ -260,4 +309,7 @@ def test_plain_rows_need_no_mask() -> None:
     left = torch.tensor([[1, 1, 1, 0, 1, 2, 3, 4]])  # padded on the left, as tokenizers do
     seen = torch.tensor([[0, 0, 0, 1, 1, 1, 1, 1]])
     assert "position_ids" in model(position_ids=left, attention_mask=seen)
-    assert model(position_ids=None) == {"position_ids": None}
+    with pytest.raises(UsageError, match="no position_ids"):
+        model(input_ids=left)
+    model.eval()  # as generate() calls it
+    assert model(input_ids=left) == {"input_ids": left}

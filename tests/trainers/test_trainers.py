@@ -25,7 +25,12 @@ import tiny  # noqa: E402
 import reasonpack  # noqa: E402
 from reasonpack.errors import UsageError  # noqa: E402
 from reasonpack.layout import Layout  # noqa: E402
-from reasonpack.torch import collator_for, model_windows  # noqa: E402
+from reasonpack.torch import (  # noqa: E402
+    RowDataset,
+    build_flex_masks,
+    collator_for,
+    model_windows,
+)
 
 pytestmark = [
     pytest.mark.torch,
@@ -105,6 +110,12 @@ def packed(where: Path, layout: Layout = "onepass", **options: Any) -> Path:
     return where / "packed"
 
 
+def tokenizer() -> Any:
+    return transformers.PreTrainedTokenizerFast(
+        tokenizer_object=tiny.tokenizer(), eos_token="<|im_end|>", pad_token="<|endoftext|>"
+    )
+
+
 def test_examples_are_short() -> None:
     for path in (Path(__file__).parent / "examples").glob("*.py"):
         assert len(path.read_text(encoding="utf-8").splitlines()) < 50, path.name
@@ -129,10 +140,6 @@ def test_trl_sft_trainer_trains_on_what_the_trainer_does(
     from examples import hf_trainer, trl_sft
 
     directory = packed(tmp_path, format="arrow")
-    backend = tiny.tokenizer()
-    tokenizer = transformers.PreTrainedTokenizerFast(
-        tokenizer_object=backend, eos_token="<|im_end|>", pad_token="<|endoftext|>"
-    )
 
     def update(train: Any) -> dict[str, Any]:
         model = tiny.model("llama", dtype="float32")
@@ -141,9 +148,53 @@ def test_trl_sft_trainer_trains_on_what_the_trainer_does(
         return updates(model, start)
 
     plain = {**STEPS, "bf16": False, "gradient_checkpointing": False}
-    found = update(lambda m: trl_sft.train(m, tokenizer, directory, tmp_path / "a", **plain))
+    found = update(lambda m: trl_sft.train(m, tokenizer(), directory, tmp_path / "a", **plain))
     expected = update(lambda m: hf_trainer.train(m, directory, tmp_path / "b", **STEPS))
     assert tiny.distance(found, expected) < 1e-3
+
+
+def test_a_trainer_that_drops_the_columns_is_refused(tmp_path: Path) -> None:
+    model = tiny.model("qwen3", dtype="float32")
+    args = transformers.TrainingArguments(output_dir=str(tmp_path / "out"), **STEPS)
+    trainer = transformers.Trainer(
+        model=model,
+        args=args,
+        train_dataset=RowDataset(packed(tmp_path)),
+        data_collator=collator_for(model, layout="onepass"),
+    )
+    with pytest.raises(UsageError, match="remove_unused_columns=False"):
+        trainer.train()
+
+
+@pytest.mark.filterwarnings("ignore")  # of datasets and trl: not ours
+@pytest.mark.parametrize(
+    ("mistake", "refused"),
+    [
+        ({"remove_unused_columns": False}, "tokens, expected length="),  # it cuts ids and labels
+        ({}, "row 0: no length, position_ids"),
+        ({"data_collator": None}, "batch: no position_ids"),  # its own, which knows no positions
+    ],
+)
+def test_trl_with_its_defaults_is_refused(
+    mistake: dict[str, Any], refused: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trl = pytest.importorskip("trl")
+    datasets = pytest.importorskip("datasets")
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    model = tiny.model("llama", dtype="float32")
+    build_flex_masks(model)
+    given = {"data_collator": collator_for(model, layout="onepass"), **mistake}
+    config = {**STEPS, "bf16": False, "gradient_checkpointing": False, "max_length": 64}
+    collator = given.pop("data_collator")
+    trainer = trl.SFTTrainer(
+        model=model,
+        processing_class=tokenizer(),
+        args=trl.SFTConfig(output_dir=str(tmp_path / "out"), **config, **given),
+        train_dataset=datasets.load_dataset(str(packed(tmp_path)), split="train"),
+        data_collator=collator,
+    )
+    with pytest.raises(UsageError, match=refused):
+        trainer.train()
 
 
 @pytest.mark.filterwarnings("ignore:flex_attention called without")

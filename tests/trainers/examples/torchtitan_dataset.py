@@ -20,7 +20,7 @@ from reasonpack.torch import Collator, RowDataset, RowStream
 class PackedChats(IterableDataset):
     def __init__(self, directory: Path, *, seq_len: int, rank: int, world_size: int) -> None:
         self.stream = RowStream(RowDataset(directory), seed=0, rank=rank, world_size=world_size)
-        self.collate = Collator(mask="flex", pad_to_multiple_of=seq_len, shift_labels=True)
+        self.collate = Collator(mask="visible_until", pad_to_multiple_of=seq_len, shift_labels=True)
 
     def __iter__(self) -> Iterator[tuple[dict[str, Any], Any]]:
         while True:
@@ -31,7 +31,7 @@ class PackedChats(IterableDataset):
                     )
                 batch = self.collate([row])
                 names = {"input": batch["input_ids"], "positions": batch["position_ids"]}
-                names["visible_until"] = batch["attention_mask"].visible_until
+                names["visible_until"] = batch["visible_until"]
                 yield {name: value[0] for name, value in names.items()}, batch["shift_labels"][0]
             self.stream.set_epoch(self.stream.epoch + 1)
 
