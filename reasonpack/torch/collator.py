@@ -85,6 +85,13 @@ class FlexMask:
         """Count the tokens: trainers log the sum of a mask as that."""
         return torch.tensor(self.tokens, device=self.visible_until.device)
 
+    def __getattr__(self, name: str) -> Any:
+        """Say what to do where a model takes this for a tensor."""
+        raise AttributeError(
+            f"FlexMask has no {name!r}, as it is no tensor yet. "
+            "Fix: call build_flex_masks(model) before training, or build() in the step."
+        )
+
     def _moved(self, move: Callable[[torch.Tensor], torch.Tensor]) -> FlexMask:
         return FlexMask(move(self.visible_until), move(self.position_ids), self.window, self.tokens)
 

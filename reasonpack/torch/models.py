@@ -187,7 +187,8 @@ def _check_layers(config: Any, name: str, layout: Layout) -> None:
 
 
 def _check_positions(model: Any, name: str) -> None:
-    forward = getattr(model, "forward", None)
+    adapted = getattr(model, "get_base_model", None)  # peft: its own forward takes anything
+    forward = getattr(adapted() if adapted else model, "forward", None)
     if forward is not None and "position_ids" not in inspect.signature(forward).parameters:
         raise UsageError(
             f"{name}: forward() takes no position_ids, expected it to: positions would be row "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import pickle
 from typing import Any, get_args
 
 import numpy as np
@@ -228,7 +229,9 @@ def test_flex_masks_move_count_tokens_and_fail_where_they_are_not_built() -> Non
     assert int(mask.sum()) == 5
     assert dataclasses.replace(mask, window=None).build().shape == (1, 1, 8, 8)
     assert not hasattr(mask, "shape")
-    assert not hasattr(mask, "ndim")
+    with pytest.raises(AttributeError, match=r"FlexMask has no 'ndim'.*build_flex_masks\(model\)"):
+        mask.ndim  # noqa: B018
+    assert pickle.loads(pickle.dumps(mask)).tokens == 5  # as workers hand it over
 
 
 def test_the_hook_builds_flex_masks() -> None:

@@ -158,6 +158,29 @@ def test_a_model_without_position_ids_is_refused() -> None:
         check_model(bloom, layout="onepass")
 
 
+def test_a_model_with_adapters_is_read_as_the_one_below() -> None:
+    class Adapted(torch.nn.Module):
+        """What peft makes of a model: its forward names no argument of the base."""
+
+        def __init__(self, base: Any) -> None:
+            super().__init__()
+            self.base, self.config = base, base.config
+
+        def get_base_model(self) -> Any:
+            return self.base
+
+        def forward(self, input_ids: Any = None, **kwargs: Any) -> Any:
+            return self.base(input_ids, **kwargs)
+
+    gemma = tiny.model("gemma3_text")
+    adapted = Adapted(gemma)
+    assert collator_for(adapted, layout="onepass").window == WINDOWS
+    small = {"hidden_size": 8, "n_head": 2, "n_layer": 1, "vocab_size": 16}
+    bloom = transformers.BloomForCausalLM(config("bloom", attention="eager", **small))
+    with pytest.raises(UsageError, match="takes no position_ids"):
+        check_model(Adapted(bloom), layout="onepass")
+
+
 def test_a_mask_that_is_not_the_models_is_refused() -> None:
     # eager would add True and False to the scores as 1 and 0
     eager = config("llama", attention="eager")
