@@ -24,6 +24,8 @@ from numpy.typing import NDArray
 __all__ = ["BLOCK", "Costs", "Work", "cost_lines", "count"]
 
 BLOCK = 128
+WIDTH = 1024
+"""Hidden size of the small model for which layouts are compared; wider ones favour onepass."""
 I64 = NDArray[np.int64]
 
 
@@ -166,13 +168,16 @@ def _with_blocks(rows: Work, npass: Work) -> str:
     if npass.tokens == rows.tokens:
         return f"No conversation has a branch: with {kernel} either layout will do."
     tokens = f"{npass.tokens / rows.tokens:.2f} times fewer tokens"
-    if rows.blocks <= npass.blocks:
-        blocks = f"{npass.blocks / rows.blocks:.2f} times fewer blocks"
-        return f"With {kernel} take onepass: {tokens} and {blocks} than npass."
     # A layer of width d computes 24 d² a token in its weights and 4 d a pair in attention.
-    width = BLOCK**2 * (rows.blocks - npass.blocks) / (6 * (npass.tokens - rows.tokens))
-    blocks = f"{rows.blocks / npass.blocks:.2f} times more blocks"
+    per_token = 6 * WIDTH / BLOCK**2  # what a token costs, in blocks
+    slower = (per_token * (npass.tokens - rows.tokens) + npass.blocks) / rows.blocks
+    if slower < 1:
+        return f"With {kernel} too npass costs less, in a model of hidden size {WIDTH:,}."
+    more = rows.blocks > npass.blocks
+    ratio = rows.blocks / npass.blocks if more else npass.blocks / rows.blocks
+    blocks = f"{ratio:.2f} times {'more' if more else 'fewer'} blocks"
     return (
-        f"With {kernel} onepass has {tokens} but {blocks} than npass: take it if the model's "
-        f"hidden size is above {width:,.0f}, else npass."
+        f"With {kernel} take onepass: {tokens} {'but' if more else 'and'} {blocks} than npass. At "
+        f"hidden size {WIDTH:,} it pays if a block takes that kernel less than {slower:.1f} times "
+        "what it takes a varlen kernel."
     )

@@ -9,8 +9,9 @@ mix of both. `npass` blocks are those of a varlen kernel, which cuts each sample
 its own start; with FlexAttention and a document mask they are a few more. `dense` is what a
 causal kernel computes over an unpacked one-pass row without a block mask: its pairs over the
 visible pairs.
-`speed-up` mixes tokens and blocks by FLOPs for a model of the given width (hidden size); in a
-model narrower than `pays above` npass computes less.
+`speed-up` mixes tokens and blocks by FLOPs for a model of the given width (hidden size), as if a
+block took every kernel the same time. A kernel that takes a mask is slower than varlen: `slower`
+says how many times as long a block may take it before npass is cheaper.
 """
 
 from __future__ import annotations
@@ -92,7 +93,7 @@ class Line:
     dense: float
     speed_up: float
     trunk_speed_up: float
-    pays_above: int
+    slower: float
     dense_over_npass: float
 
 
@@ -123,21 +124,22 @@ def measure(
         dense=onepass.causal_pairs / onepass.pairs,
         speed_up=npass.flops(width) / onepass.flops(width),
         trunk_speed_up=npass.flops(width) / trunk.flops(width),
-        pays_above=_pays_above(onepass, npass),
+        slower=_slower(onepass, npass, width),
         dense_over_npass=2 * onepass.causal_pairs / npass.pairs,
     )
 
 
-def _pays_above(onepass: Cost, npass: Cost) -> int:
-    """The width at which both cost the same; 0 where one-pass has fewer of everything."""
-    blocks, tokens = onepass.blocks - npass.blocks, npass.tokens - onepass.tokens
-    return max(0, math.ceil(BLOCK**2 * blocks / (6 * tokens)))
+def _slower(onepass: Cost, npass: Cost, width: int) -> float:
+    """How many times as long a block of one-pass may take, so that both cost the same."""
+    block = 4 * width * BLOCK**2
+    linear_saved = 24 * width**2 * (npass.tokens - onepass.tokens)
+    return (linear_saved + block * npass.blocks) / (block * onepass.blocks)
 
 
 HEAD = (
-    "profile         turns    row | npass / one-pass          | npass / trunk-first        |"
+    "profile         turns    row | npass / one-pass                 | npass / trunk-first       |"
     " trunk saves  dense\n"
-    "                             | tokens  blocks  speed-up  | tokens  blocks  speed-up   |"
+    "                             | tokens  blocks  speed-up  slower | tokens  blocks  speed-up  |"
     " blocks       pairs"
 )
 
@@ -145,10 +147,11 @@ HEAD = (
 def text(line: Line) -> str:
     return (
         f"{line.profile:<15} {line.turns:>5} {line.row_tokens:>6} |"
-        f" {line.token_ratio:>6.2f}  {line.block_ratio:>6.2f}  {line.speed_up:>7.2f}   |"
+        f" {line.token_ratio:>6.2f}  {line.block_ratio:>6.2f}  {line.speed_up:>8.2f}"
+        f"  {line.slower:>6.1f} |"
         f" {line.trunk_token_ratio:>6.2f}  {line.trunk_block_ratio:>6.2f}"
-        f"  {line.trunk_speed_up:>7.2f}    |"
-        f" {line.trunk_saves_blocks:>8.1%}    {line.dense:>5.1f}x"
+        f"  {line.trunk_speed_up:>8.2f}  |"
+        f" {line.trunk_saves_blocks:>10.1%}  {line.dense:>5.1f}x"
     )
 
 
@@ -165,10 +168,9 @@ COLOURS = {
 
 def markdown(line: Line) -> str:
     """A line of the table in README.md."""
-    pays = f"hidden size {line.pays_above:,}" if line.pays_above else "always"
     return (
         f"| {line.profile} | {line.turns} | {line.token_ratio:.2f} | {line.block_ratio:.2f} |"
-        f" {line.speed_up:.2f} | {pays} | {line.trunk_block_ratio:.2f} |"
+        f" {line.speed_up:.2f} | {line.slower:.1f} | {line.trunk_block_ratio:.2f} |"
         f" {line.trunk_speed_up:.2f} | {line.dense:.1f} | {line.dense_over_npass:.1f} |"
     )
 

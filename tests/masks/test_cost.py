@@ -95,8 +95,10 @@ def test_a_segment_that_spans_a_block_is_not_forgotten() -> None:
     [
         (Work(100, 10, 5), Work(150, 12, 6), "take onepass: 1.50 times fewer tokens and 1.20"),
         (Work(100, 10, 5), Work(100, 10, 5), "No conversation has a branch"),
-        # 24 d² · 50 = 4 d · 128² · 2 at d = 109
-        (Work(100, 10, 8), Work(150, 12, 6), "hidden size is above 109, else npass"),
+        # 24 d² · 50 + 4 d · 128² · 6 = 4 d · 128² · 8 · 3.1 at d = 1,024
+        (Work(100, 10, 8), Work(150, 12, 6), "1.50 times fewer tokens but 1.33 times more blocks"),
+        (Work(100, 10, 8), Work(150, 12, 6), "takes that kernel less than 3.1 times what it takes"),
+        (Work(100, 10, 80), Work(150, 12, 60), "FA4) too npass costs less"),
     ],
 )
 def test_the_advice_follows_the_counts(rows: Work, npass: Work, said: str) -> None:
