@@ -12,7 +12,8 @@ all later runs together. So a conversation of n turns takes n triangles and n âˆ
 rectangles. Neighbouring runs of one token each, such as all padding of a row, share
 one bi-causal square, which is its diagonal.
 
-`q_ranges` overlap, so leave `disable_fwd_atomic_reduction` off.
+`q_ranges` overlap, so leave `disable_fwd_atomic_reduction` off. A sliding window is not written:
+counted in positions, each rectangle falls into a band for every later run. Use `flex` for one.
 
 Cost: O(BÂ·T) time, O(number of slices) out. Source: `flex_flash_attn_func` in
 SandAI-org/MagiAttention (0 full, 1 causal bottom right, 2 inverse causal, 3 bi-causal).
