@@ -313,9 +313,17 @@ class Collator:
                 )
 
 
+class _LayerMasks(dict[str, Any]):
+    """A mask for each type of layer, of which TRL asks for the sum, as it does of a tensor."""
+
+    def sum(self) -> torch.Tensor:
+        total: torch.Tensor = next(iter(self.values())).sum()
+        return total
+
+
 def _per_layer_type(window: Windows, make: Callable[[int | None], Any]) -> Any:
     if isinstance(window, Mapping):
-        return {name: make(size) for name, size in window.items()}
+        return _LayerMasks({name: make(size) for name, size in window.items()})
     return make(window)
 
 

@@ -321,6 +321,19 @@ def test_persistent_workers_hear_of_the_epoch(directory: Path) -> None:
     assert list(loader) == numbers(stream) != first
 
 
+def test_the_rank_is_that_of_torch_distributed(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = RowDataset(directory)
+    expected = numbers(RowStream(rows, rank=2, world_size=3))
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.distributed, "get_rank", lambda: 2)
+    monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 3)
+    stream = RowStream(rows)
+    monkeypatch.undo()  # as in a spawned worker, which knows no process group
+    assert numbers(stream) == expected
+
+
 def test_a_rank_outside_the_world_is_refused(directory: Path) -> None:
     with pytest.raises(UsageError, match="rank 2 of 2"):
         RowStream(RowDataset(directory), rank=2, world_size=2)

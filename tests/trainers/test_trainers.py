@@ -131,8 +131,9 @@ def test_hugging_face_trainer(tmp_path: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore")  # of datasets and trl: not ours
+@pytest.mark.parametrize("family", ["llama", "gemma3_text"])
 def test_trl_sft_trainer_trains_on_what_the_trainer_does(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("trl")
     datasets = pytest.importorskip("datasets")
@@ -142,7 +143,7 @@ def test_trl_sft_trainer_trains_on_what_the_trainer_does(
     directory = packed(tmp_path, format="arrow")
 
     def update(train: Any) -> dict[str, Any]:
-        model = tiny.model("llama", dtype="float32")
+        model = tiny.model(family, dtype="float32")
         start = {name: value.detach().clone() for name, value in model.named_parameters()}
         train(model)
         return updates(model, start)
