@@ -230,9 +230,10 @@ def _load_gigatoken(tokenizer: Tokenizer) -> EncodeFlat:
     loaded = gigatoken.Tokenizer.from_json(tokenizer.reference.to_str())
 
     def encode_flat(pieces: Sequence[str]) -> tuple[NDArray[Any], NDArray[Any]]:
-        # The buffers of an awkward array: https://awkward-array.org, ListOffsetArray.
-        layout = loaded.encode_batch(list(pieces)).layout
-        return np.asarray(layout.content.data), np.asarray(layout.offsets.data)
+        # A batch would come as an awkward array, whose import takes longer than is won by it.
+        arrays = list(map(loaded.encode, pieces))
+        offsets = np.cumsum([0, *map(len, arrays)])
+        return np.concatenate(arrays) if arrays else np.zeros(0, np.uint32), offsets
 
     return encode_flat
 

@@ -17,7 +17,6 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
 from typing import Any, NoReturn
 
 import jinja2
@@ -30,6 +29,7 @@ import jinja2.sandbox
 from jinja2.utils import Namespace
 
 from reasonpack.errors import TemplateError
+from reasonpack.inlined import HARMLESS_LOOP, HARMLESS_TEXT, InlinedCode
 from reasonpack.memo import Loop
 
 __all__ = ["bounds", "bounds_together", "environment", "out_of_bounds", "ready_for_bounds"]
@@ -84,6 +84,7 @@ class _Sandbox(jinja2.sandbox.SandboxedEnvironment):
     template names the method: then the caller's are copied.
     """
 
+    code_generator_class = InlinedCode
     may_change = False
     intercepted_binops = frozenset({"*", "**"})
     longest = 1 << 24
@@ -134,11 +135,9 @@ class _Sandbox(jinja2.sandbox.SandboxedEnvironment):
 
 _DICT_ATTRIBUTES = frozenset(dir(dict))
 _HARMLESS: dict[type, frozenset[str]] = {
-    jinja2.runtime.LoopContext: frozenset(
-        {"first", "index", "index0", "last", "length", "nextitem", "previtem"}
-    ),
-    Loop: frozenset({"first", "index", "index0", "last", "length", "nextitem", "previtem"}),
-    str: frozenset({"endswith", "lstrip", "rstrip", "split", "startswith", "strip"}),
+    jinja2.runtime.LoopContext: HARMLESS_LOOP,
+    Loop: HARMLESS_LOOP,
+    str: HARMLESS_TEXT,
 }
 
 
@@ -213,24 +212,27 @@ def bounds(name: str) -> Iterator[None]:
     The timer needs the main thread, the memory limit Linux; elsewhere the sandbox's
     own limits (range, repetition, recursion) remain.
     """
+    if not getattr(_set_up, "done", False):
+        with ready_for_bounds(), bounds(name):
+            yield
+        return
     left: float | None = getattr(_set_up, "left", None)
+    if not _set_up.timed:
+        yield
+        return
     began = time.monotonic()
-    with ready_for_bounds():
-        if not _timed():
-            yield
-            return
-        seconds = SECONDS if left is None else max(1e-3, min(SECONDS, left))
-        signal.setitimer(signal.ITIMER_REAL, seconds)
-        try:
-            yield
-        except _OutOfTime:
-            if seconds < SECONDS:
-                raise TemplateError(_out_of_time_together(name)) from None
-            raise TemplateError(out_of_bounds(name, f"more than {SECONDS:g} s")) from None
-        finally:
-            signal.setitimer(signal.ITIMER_REAL, 0)
-            if left is not None:
-                _set_up.left = left - (time.monotonic() - began)
+    seconds = SECONDS if left is None else max(1e-3, min(SECONDS, left))
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    except _OutOfTime:
+        if seconds < SECONDS:
+            raise TemplateError(_out_of_time_together(name)) from None
+        raise TemplateError(out_of_bounds(name, f"more than {SECONDS:g} s")) from None
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        if left is not None:
+            _set_up.left = left - (time.monotonic() - began)
 
 
 def _out_of_time_together(name: str) -> str:
@@ -260,13 +262,14 @@ def ready_for_bounds() -> Iterator[None]:
         yield
         return
     with _memory_limit():
-        previous = signal.signal(signal.SIGALRM, _on_alarm) if _timed() else None
+        _set_up.timed = _timed()
+        previous = signal.signal(signal.SIGALRM, _on_alarm) if _set_up.timed else None
         _set_up.done = True
         try:
             yield
         finally:
             _set_up.done = False
-            if _timed():
+            if _set_up.timed:
                 signal.signal(signal.SIGALRM, previous)
 
 
@@ -283,7 +286,8 @@ def _memory_limit() -> Iterator[None]:
     try:
         import resource  # noqa: PLC0415 (not on every platform)
 
-        pages = int(Path("/proc/self/statm").read_text("ascii").split(maxsplit=1)[0])
+        with open("/proc/self/statm", "rb", buffering=0) as file:  # noqa: PTH123 (often done)
+            pages = int(file.read(64).split(maxsplit=1)[0])
     except (ImportError, OSError):
         yield
         return

@@ -165,14 +165,16 @@ def _end_of_text(text: str, at: int, content: str, end: str) -> int:
         return at if found < 0 else found + len(end)
     if end and len(content) <= _SHORT and (found := text.find(content + end, at)) >= 0:
         return found + len(content) + len(end)
-    for form in (content, json.dumps(content, ensure_ascii=False)[1:-1]):
+    form, found = content, text.find(content, at)
+    if found < 0:
+        form = json.dumps(content, ensure_ascii=False)[1:-1]
         found = text.find(form, at)
-        if found >= 0:
-            at = found + len(form)
-            while text[at : at + 1].isspace() and not text.startswith(end, at):
-                at += 1
-            return at + common_length(text, at, end if text.startswith(end, at) else end.lstrip())
-    return at
+    if found < 0:
+        return at
+    at = found + len(form)
+    while text[at : at + 1].isspace() and not text.startswith(end, at):
+        at += 1
+    return at + len(end) if text.startswith(end, at) else at + common_length(text, at, end.lstrip())
 
 
 def _end_of_response(text: str, at: int, message: Message, behaviour: Behaviour) -> int:
