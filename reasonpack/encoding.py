@@ -15,11 +15,12 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from reasonpack.layout import EncodedView, common_prefix
+from reasonpack.layout import EncodedView, Run, common_prefix
 from reasonpack.spans import common_length
 from reasonpack.views import View
 
@@ -29,8 +30,7 @@ I32 = NDArray[np.int32]
 NO_PART = -1
 
 
-@dataclass(frozen=True, slots=True)
-class Border:
+class Border(NamedTuple):
     """The end of a span, found among the pieces of a view.
 
     Attributes:
@@ -83,8 +83,10 @@ class Pieces:
     >>> cut = pieces.add(view)
     >>> pieces.encode(lambda texts: [np.array([ord(text[0]), 0], np.int32) for text in texts])
     >>> encoded = pieces.look_up(cut)
-    >>> encoded.tokens.tolist(), encoded.prompt_length, encoded.messages.tolist()
-    ([97, 0, 98, 0, 99, 0], 4, [0, 0, 0, 0, 1, 1])
+    >>> encoded.tokens.tolist(), encoded.prompt_length
+    ([97, 0, 98, 0, 99, 0], 4)
+    >>> encoded.runs
+    [Run(stop=4, kind=0, message=0), Run(stop=6, kind=3, message=1)]
     """
 
     def __init__(self, cut: Callable[[str], Sequence[str]], *, reach: int | None = None) -> None:
@@ -125,34 +127,34 @@ class Pieces:
             first = stops[-1]
             arrays = [self._ids[number] for number in view.pieces]
             numbers += view.pieces
-            stops += (
-                accumulate(map(len, arrays[1:]), initial=first + len(arrays[0])) if arrays else ()
-            )
-            ends = [
-                stops[border.piece] + self._tokens_before(border, numbers)
-                for border in view.borders
-            ]
-            lengths = np.diff(np.maximum.accumulate(np.array(ends, np.int64)), prepend=first)
+            stops += accumulate(map(len, arrays), initial=stops.pop())
             encoded.append(
                 EncodedView(
                     tokens=np.concatenate(arrays) if arrays else np.zeros(0, np.int32),
                     prompt_length=stops[view.prompt_pieces],
-                    kinds=np.repeat(np.array([b.kind for b in view.borders], np.uint8), lengths),
-                    messages=np.repeat(
-                        np.array([b.message for b in view.borders], np.int32), lengths
-                    ),
+                    runs=list(self._runs(view, stops, numbers)),
                     shared=first,
                 )
             )
         return encoded
 
-    def _tokens_before(self, border: Border, numbers: Sequence[int]) -> int:
-        if border.part == NO_PART:
-            return 0
-        part, whole = self._ids[border.part], self._ids[numbers[border.piece]]
-        if part.tobytes() == whole[: len(part)].tobytes():  # nearly always, and quicker to see
-            return len(part)
-        return common_prefix(part, whole)
+    def _runs(self, view: CutView, stops: Sequence[int], numbers: Sequence[int]) -> Iterator[Run]:
+        """Yield what is between the borders of a view, if there are tokens."""
+        at = stops[view.shared]
+        for piece, part, kind, message in view.borders:
+            stop = stops[piece]
+            if part != NO_PART:
+                stop += self._tokens_before(part, numbers[piece])
+            if stop > at:
+                yield Run(stop, kind, message)
+                at = stop
+
+    def _tokens_before(self, part: int, piece: int) -> int:
+        """Count the tokens of a piece that are those of its beginning, encoded alone."""
+        before, whole = self._ids[part], self._ids[piece]
+        if before.tobytes() == whole[: len(before)].tobytes():  # nearly always, and quicker to see
+            return len(before)
+        return common_prefix(before, whole)
 
 
 class Cutter:

@@ -11,8 +11,9 @@ first, children in order of insertion. A token's position is its depth, and it i
 visible from itself up to the end of its subtree. Where views share tokens these are
 written once; where a template rewrites its history the paths part.
 
-The trie is compressed: a node holds a run of tokens, and comparing runs is one NumPy
-operation. A view goes on from where it parts from the one before, as far as that is known,
+The trie is compressed: a node holds a stretch of tokens, and comparing two is one NumPy
+operation; what they are part of, and which are trained, is kept for stretches too and never
+for a token. A view goes on from where it parts from the one before, as far as that is known,
 so that the cost is linear in the tokens that are written.
 """
 
@@ -20,7 +21,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from itertools import accumulate
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +34,7 @@ __all__ = [
     "EncodedView",
     "LaidOut",
     "Layout",
+    "Run",
     "Sample",
     "Segments",
     "common_prefix",
@@ -45,6 +48,20 @@ IGNORE = -100
 """Label of a token that is not trained, as everywhere in the field."""
 
 
+class Run(NamedTuple):
+    """Tokens of a view that are of one kind and one message, from where the run before it ends.
+
+    Attributes:
+        stop: one past the last token, counted from the start of the view.
+        kind: what they are part of.
+        message: the message they belong to, −1 for none.
+    """
+
+    stop: int
+    kind: int
+    message: int
+
+
 @dataclass(frozen=True, slots=True)
 class EncodedView:
     """A view in tokens: `shared` of them not said again, and L behind those.
@@ -52,16 +69,14 @@ class EncodedView:
     Attributes:
         tokens: i32[L], prompt and then completion.
         prompt_length: how many tokens are the prompt, the shared ones included.
-        kinds: u8[L], what each token is part of.
-        messages: i32[L], the message it belongs to, −1 for none.
+        runs: tile `tokens`; none is empty.
         shared: how many tokens of the prompt are those that the prompt of the view before
             begins with, and are left out here.
     """
 
     tokens: I32
     prompt_length: int
-    kinds: NDArray[np.uint8]
-    messages: I32
+    runs: Sequence[Run]
     shared: int = 0
 
     @property
@@ -132,33 +147,44 @@ class LaidOut:
 
 @dataclass(slots=True)
 class _Node:
-    """A run of tokens that every view through it shares."""
+    """A stretch of tokens that every view through it shares.
 
+    Attributes:
+        begin: how many tokens are above it.
+        tokens: i32, its own.
+        runs: tile them; their stops count from the root.
+        trained: which of them are, as (start, stop) from the root; may overlap.
+        children: what follows.
+    """
+
+    begin: int
     tokens: I32
-    kinds: NDArray[np.uint8]
-    messages: I32
-    trained: NDArray[np.bool_]
+    runs: list[Run]
+    trained: list[tuple[int, int]]
     children: list[_Node]
 
+    @property
+    def end(self) -> int:
+        """How many tokens there are up to its last."""
+        return self.begin + len(self.tokens)
+
     def split(self, at: int) -> None:
-        """Cut the run at `at`; the second part becomes the only child."""
-        rest = _Node(
-            self.tokens[at:],
-            self.kinds[at:],
-            self.messages[at:],
-            self.trained[at:],
-            self.children,
-        )
-        self.tokens, self.kinds = self.tokens[:at], self.kinds[:at]
-        self.messages, self.trained = self.messages[:at], self.trained[:at]
+        """Cut the stretch where `at` tokens end; the second part becomes the only child."""
+        own = at - self.begin
+        runs = [run for run in self.runs if run.stop > at]
+        trained = [(max(start, at), stop) for start, stop in self.trained if stop > at]
+        rest = _Node(at, self.tokens[own:], runs, trained, self.children)
+        kept = len(self.runs) - len(runs)
+        border = [] if kept and self.runs[kept - 1].stop == at else [runs[0]._replace(stop=at)]
+        self.tokens, self.runs = self.tokens[:own], [*self.runs[:kept], *border]
+        self.trained = [(start, min(stop, at)) for start, stop in self.trained if start < at]
         self.children = [rest]
 
-    def extend(self, view: EncodedView, trained: NDArray[np.bool_], *, start: int) -> None:
-        """Let a leaf go on with a view's tokens from `start`, so that no chain of nodes grows."""
-        self.tokens = np.concatenate((self.tokens, view.tokens[start:]))
-        self.kinds = np.concatenate((self.kinds, view.kinds[start:]))
-        self.messages = np.concatenate((self.messages, view.messages[start:]))
-        self.trained = np.concatenate((self.trained, trained[start:]))
+    def train(self, start: int, stop: int) -> None:
+        """Note that those of its tokens are trained that lie between the two."""
+        start, stop = max(start, self.begin), min(stop, self.end)
+        if start < stop:
+            self.trained.append((start, stop))
 
 
 def lay_out(id_: str, views: Sequence[EncodedView], *, layout: Layout = "onepass") -> LaidOut:
@@ -177,7 +203,7 @@ def lay_out(id_: str, views: Sequence[EncodedView], *, layout: Layout = "onepass
     >>> import numpy as np
     >>> def view(prompt, completion):
     ...     tokens = np.array(prompt + completion, np.int32)
-    ...     return EncodedView(tokens, len(prompt), np.zeros(len(tokens), np.uint8), tokens * 0)
+    ...     return EncodedView(tokens, len(prompt), [Run(len(tokens), 0, 0)])
     >>> views = [view([1, 2], [3, 4]), view([1, 2, 4, 5], [6])]
     >>> (sample,) = lay_out("two turns", views).samples
     >>> sample.input_ids.tolist()
@@ -192,7 +218,7 @@ def lay_out(id_: str, views: Sequence[EncodedView], *, layout: Layout = "onepass
     [[1, 2, 3, 4], [1, 2, 4, 5, 6]]
     """
     roots: list[_Node] = []
-    path: list[tuple[_Node, int]] = []
+    path: list[_Node] = []
     for view in views:
         if view.prompt_length == 0:
             raise RecordError(
@@ -211,41 +237,57 @@ def lay_out(id_: str, views: Sequence[EncodedView], *, layout: Layout = "onepass
         samples=samples,
         views=len(views),
         longest_view=max(view.length for view in views),
-        npass_tokens=sum(len(node.tokens) for path, _ in paths for node in path),
+        npass_tokens=sum(path[-1].end for path, _ in paths),
         naive_tokens=sum(view.length for view in views),
     )
 
 
 def _forest_sample(id_: str, roots: Sequence[_Node]) -> Sample:
-    nodes = list(_preorder(roots))
-    lengths = np.array([len(node.tokens) for node, _, _ in nodes], np.int64)
-    depths = np.array([depth for _, depth, _ in nodes], np.int64)
-    starts = np.cumsum(lengths) - lengths
-    ends = _subtree_ends([level for _, _, level in nodes], starts, int(lengths.sum()))
-    tokens = np.concatenate([node.tokens for node, _, _ in nodes])
-    trained = np.concatenate([node.trained for node, _, _ in nodes])
-    positions = np.arange(len(tokens)) + np.repeat(depths - starts, lengths)
-    _check_parents(trained, positions)
-    return Sample(
-        id=id_,
-        input_ids=tokens,
-        position_ids=positions.astype(np.int32),
-        labels=np.where(trained, tokens, np.int32(IGNORE)).astype(np.int32),
-        segments=_segments([node for node, _, _ in nodes], starts, ends),
-    )
+    nodes: list[_Node] = []
+    levels: list[int] = []
+    for node, level in _preorder(roots):
+        if node.trained and (not levels or level <= levels[-1]):
+            _check_parent(node)
+        nodes.append(node)
+        levels.append(level)
+    starts = [0, *accumulate(len(node.tokens) for node in nodes)]
+    # As deep as the one before it, or less: by how many the position falls behind the place.
+    behind = np.array([node.begin for node in nodes], np.int32) - np.array(starts[:-1], np.int32)
+    lengths = [len(node.tokens) for node in nodes]
+    positions = np.arange(starts[-1], dtype=np.int32) + np.repeat(behind, lengths)
+    ends = _subtree_ends(levels, starts)
+    return _sample(id_, nodes, starts, ends, positions, [True] * len(nodes))
 
 
 def _leaf_sample(id_: str, path: Sequence[_Node], trains: Sequence[bool]) -> Sample:
     """Write the way from the root to one leaf; `trains` says which nodes are trained here."""
-    tokens = np.concatenate([node.tokens for node in path])
-    trained = np.concatenate([node.trained & here for node, here in zip(path, trains, strict=True)])
-    lengths = np.array([len(node.tokens) for node in path], np.int64)
+    length = path[-1].end
+    starts = [*(node.begin for node in path), length]
+    positions = np.arange(length, dtype=np.int32)
+    return _sample(id_, path, starts, [length] * len(path), positions, trains)
+
+
+def _sample(
+    id_: str,
+    nodes: Sequence[_Node],
+    starts: Sequence[int],
+    ends: Sequence[int],
+    positions: I32,
+    trains: Sequence[bool],
+) -> Sample:
+    """Write nodes one after another, as they begin at `starts` and are visible until `ends`."""
+    tokens = np.concatenate([node.tokens for node in nodes])
+    labels = np.full(len(tokens), IGNORE, np.int32)
+    for node, start, here in zip(nodes, starts, trains, strict=False):
+        for first, stop in node.trained if here else ():
+            own = slice(first - node.begin, stop - node.begin)
+            labels[start + own.start : start + own.stop] = node.tokens[own]
     return Sample(
         id=id_,
         input_ids=tokens,
-        position_ids=np.arange(len(tokens), dtype=np.int32),
-        labels=np.where(trained, tokens, np.int32(IGNORE)).astype(np.int32),
-        segments=_segments(path, np.cumsum(lengths) - lengths, [len(tokens)] * len(path)),
+        position_ids=positions,
+        labels=labels,
+        segments=_segments(nodes, starts, ends),
     )
 
 
@@ -262,47 +304,41 @@ def _leaf_paths(roots: Sequence[_Node]) -> Iterator[tuple[list[_Node], list[bool
             stack.append(([*path, child], [*before, True]))
 
 
-def _insert(roots: list[_Node], path: list[tuple[_Node, int]], view: EncodedView) -> None:
+def _insert(roots: list[_Node], path: list[_Node], view: EncodedView) -> None:
     """Insert a view.
 
     Args:
         roots: of the trie.
-        path: the nodes of the view before, each with the depth at which it begins; gets
-            those of this one.
+        path: the nodes of the view before; gets those of this one.
         view: what to insert.
     """
-    while path and path[-1][1] >= view.shared:
+    while path and path[-1].begin >= view.shared:
         path.pop()
-    trained = np.zeros(len(view.tokens), bool)
-    trained[view.prompt_length - view.shared :] = True
-    at = 0
-    if path:  # go on inside the last node that is shared
-        node, begin = path[-1]
-        at = _walk(node, view.shared - begin, view, trained, 0)
-    while at < len(view.tokens):
-        siblings = path[-1][0].children if path else roots
-        found = next((node for node in siblings if node.tokens[0] == view.tokens[at]), None)
-        if found is None:
-            rest = slice(at, None)
-            found = _Node(
-                view.tokens[rest], view.kinds[rest], view.messages[rest], trained[rest], []
-            )
-            siblings.append(found)
-        path.append((found, view.shared + at))
-        at = _walk(found, 0, view, trained, at)
+    # Of the tokens above `at` it is known that they are those of the view.
+    at = _walk(path[-1], view.shared, view) if path else 0
+    while at < view.length:
+        siblings = path[-1].children if path else roots
+        first = view.tokens[at - view.shared]
+        node = next((node for node in siblings if node.tokens[0] == first), None)
+        if node is None:
+            runs = [run for run in view.runs if run.stop > at]
+            node = _Node(at, view.tokens[at - view.shared :], runs, [], [])
+            siblings.append(node)
+        path.append(node)
+        at = _walk(node, at, view)
 
 
-def _walk(node: _Node, offset: int, view: EncodedView, trained: NDArray[np.bool_], at: int) -> int:
-    """Follow a view through a node from `offset`; split it where they part.
+def _walk(node: _Node, at: int, view: EncodedView) -> int:
+    """Follow a view through a node from `at`; split it where they part.
 
     Returns:
-        The first token of the view that is not in the node.
+        How many tokens of the view are in the nodes so far.
     """
-    same = common_prefix(node.tokens[offset:], view.tokens[at:])
-    node.trained[offset : offset + same] |= trained[at : at + same]
-    at += same
-    if at < len(view.tokens) and offset + same < len(node.tokens):
-        node.split(offset + same)
+    same = common_prefix(node.tokens[at - node.begin :], view.tokens[at - view.shared :])
+    start, at = at, at + same
+    node.train(max(start, view.prompt_length), at)
+    if at < view.length and at < node.end:
+        node.split(at)
     return at
 
 
@@ -318,56 +354,56 @@ def common_prefix(a: I32, b: I32) -> int:
     return first if length and differs[first] else length
 
 
-def _preorder(roots: Sequence[_Node]) -> Iterator[tuple[_Node, int, int]]:
-    """Yield each node with its depth in tokens and its level in nodes, parents first."""
-    stack = [(node, 0, 0) for node in reversed(roots)]
+def _preorder(roots: Sequence[_Node]) -> Iterator[tuple[_Node, int]]:
+    """Yield each node with its level in nodes, parents first."""
+    stack = [(node, 0) for node in reversed(roots)]
     while stack:
-        node, depth, level = stack.pop()
-        yield node, depth, level
-        below = depth + len(node.tokens)
-        stack.extend((child, below, level + 1) for child in reversed(node.children))
+        node, level = stack.pop()
+        yield node, level
+        stack.extend((child, level + 1) for child in reversed(node.children))
 
 
-def _subtree_ends(levels: Sequence[int], starts: NDArray[np.int64], total: int) -> list[int]:
+def _subtree_ends(levels: Sequence[int], starts: Sequence[int]) -> list[int]:
     """Return where each node's subtree ends: at the next node that is not below it.
 
-    >>> _subtree_ends([0, 1, 1, 0], np.array([0, 2, 5, 6]), 9)
+    >>> _subtree_ends([0, 1, 1, 0], [0, 2, 5, 6, 9])
     [6, 5, 6, 9]
     """
-    ends = [total] * len(levels)
+    ends = [starts[-1]] * len(levels)
     open_: list[int] = []
     for node, level in enumerate(levels):
         while open_ and levels[open_[-1]] >= level:
-            ends[open_.pop()] = int(starts[node])
+            ends[open_.pop()] = starts[node]
         open_.append(node)
     return ends
 
 
-def _segments(nodes: Sequence[_Node], starts: NDArray[np.int64], ends: Sequence[int]) -> Segments:
+def _segments(nodes: Sequence[_Node], starts: Sequence[int], ends: Sequence[int]) -> Segments:
     """Cut every node where kind or message changes."""
-    kinds = np.concatenate([node.kinds for node in nodes])
-    messages = np.concatenate([node.messages for node in nodes])
-    begins = np.zeros(len(kinds), bool)
-    begins[starts] = True
-    begins[1:] |= (kinds[1:] != kinds[:-1]) | (messages[1:] != messages[:-1])
-    cuts = np.flatnonzero(begins)
-    node_of = np.searchsorted(starts, cuts, side="right") - 1
+    cuts: list[tuple[int, int, int, int]] = []
+    for node, start, end in zip(nodes, starts, ends, strict=False):
+        at, before = start, None
+        for stop, *what in node.runs:
+            if what != before:
+                cuts.append((at, end, what[0], what[1]))
+            at, before = start + stop - node.begin, what
+    start, until, kind, message = np.array(cuts, np.int32).T
     return Segments(
-        start=cuts.astype(np.int32),
-        visible_until=np.asarray(ends, np.int32)[node_of],
-        kind=kinds[cuts],
-        message=messages[cuts],
+        np.ascontiguousarray(start),
+        np.ascontiguousarray(until),
+        kind.astype(np.uint8),
+        np.ascontiguousarray(message),
     )
 
 
-def _check_parents(trained: NDArray[np.bool_], positions: NDArray[np.int64]) -> None:
-    """Assert that every trained token stands right after its parent in the tree.
+def _check_parent(node: _Node) -> None:
+    """Assert that a trained token stands right after its parent in the tree.
 
-    Trainers predict token k from what stands at k − 1, whatever the mask.
+    Trainers predict token k from what stands at k − 1, whatever the mask. So the first token of
+    a node must not be trained unless the node before it is its parent, which is asked here of one
+    that has no parent, or follows a sibling.
     """
-    first_of_branch = np.ones(len(trained), bool)
-    first_of_branch[1:] = np.diff(positions) != 1
-    if np.any(trained & first_of_branch):
+    if any(start == node.begin for start, _ in node.trained):
         raise RecordError(
             "layout",
             "messages",

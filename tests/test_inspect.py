@@ -19,6 +19,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import tokenizers
+from encoded import encoded_view
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -132,12 +133,8 @@ def _view(
     ]
     flat = [(token, kind, message) for kind, message, ids in parts for token in ids]
     tokens, kinds, messages = zip(*flat, strict=True)
-    return EncodedView(
-        np.array(tokens, np.int32),
-        sum(len(ids) for _, _, ids in parts[: len(prompt)]),
-        np.array(kinds, np.uint8),
-        np.array(messages, np.int32),
-    )
+    length = sum(len(ids) for _, _, ids in parts[: len(prompt)])
+    return encoded_view(tokens, prompt_length=length, kinds=kinds, messages=messages)
 
 
 def _sample(id_: str, *views: EncodedView) -> Sample:
@@ -276,7 +273,10 @@ def conversations(draw: st.DrawFn) -> list[EncodedView]:
         ids = np.concatenate([prompt, completion])
         labels = np.where(np.arange(len(ids)) < len(prompt), -1, message)
         kinds = np.where(labels < 0, H, R_OUT).astype(np.uint8)
-        views.append(EncodedView(ids.astype(np.int32), len(prompt), kinds, labels.astype(np.int32)))
+        length = len(prompt)
+        views.append(
+            encoded_view(ids.tolist(), prompt_length=length, kinds=kinds, messages=labels.tolist())
+        )
         history = draw(
             st.sampled_from([ids, np.concatenate([prompt, completion[1:]]), np.array([9])])
         )

@@ -16,6 +16,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from encoded import encoded_view
+from encoded import per_token as said
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from oracle import FAULTS, check_row, expected_pairs, paper_visibility, planted, visible
@@ -32,15 +34,12 @@ def encoded(
     messages: Sequence[int] | None = None,
 ) -> EncodedView:
     tokens = [*prompt, *completion]
-    view = EncodedView(
-        tokens=np.array(tokens, np.int32),
+    return encoded_view(
+        tokens,
         prompt_length=len(prompt),
-        kinds=np.array(kinds or [0] * len(tokens), np.uint8),
-        messages=np.array(messages or [0] * len(tokens), np.int32),
+        kinds=kinds or [0] * len(tokens),
+        messages=messages or [0] * len(tokens),
     )
-    for array in (view.tokens, view.kinds, view.messages):
-        array.setflags(write=False)  # laying out must not write into its input
-    return view
 
 
 def onepass(views: Sequence[EncodedView]) -> Sample:
@@ -89,10 +88,9 @@ def reference(views: Sequence[EncodedView]) -> list[Node]:
     top: dict[int, Node] = {}
     for view in views:
         level, parent = top, None
-        for place, token in enumerate(view.tokens.tolist()):
+        for place, (token, kind, message) in enumerate(said(view)):
             if token not in level:
                 path = (*(parent.path if parent else ()), token)
-                kind, message = int(view.kinds[place]), int(view.messages[place])
                 level[token] = Node(token, path, kind, message, parent)
             parent = level[token]
             parent.trained |= place >= view.prompt_length

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from reasonpack.errors import StorageError, UsageError
-from reasonpack.layout import EncodedView, Sample, lay_out
+from reasonpack.layout import EncodedView, Run, Sample, lay_out
 from reasonpack.shard import ShardFormat, rows_to_table, schema, write_shard
 from reasonpack.storage import (
     Container,
@@ -136,8 +136,7 @@ class Filling:
 
 def one_sample(length: int, number: int) -> Sample:
     tokens = np.random.default_rng(number).integers(0, 1 << 17, length, np.int32)
-    nothing = np.zeros(length, np.int32)
-    view = EncodedView(tokens, length, nothing.astype(np.uint8), nothing)
+    view = EncodedView(tokens, length, [Run(length, 0, 0)])
     return lay_out(str(number), [view]).samples[0]
 
 

@@ -28,6 +28,7 @@ import pyarrow as pa
 import pyarrow.ipc
 import pyarrow.parquet as pq
 import pytest
+from encoded import encoded_view
 from hypothesis import example, given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
@@ -651,11 +652,11 @@ conversations = st.lists(st.tuples(texts, texts), min_size=1, max_size=4)
 
 
 def encoded(prompt: list[int], completion: list[int]) -> EncodedView:
-    return EncodedView(
-        np.array(prompt + completion, np.int32),
-        len(prompt),
-        np.array([0] * len(prompt) + [3] * len(completion), np.uint8),
-        np.ones(len(prompt + completion), np.int32),
+    return encoded_view(
+        prompt + completion,
+        prompt_length=len(prompt),
+        kinds=[0] * len(prompt) + [3] * len(completion),
+        messages=[1] * len(prompt + completion),
     )
 
 

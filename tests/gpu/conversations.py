@@ -20,7 +20,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from reasonpack.layout import EncodedView, lay_out
+from reasonpack.layout import EncodedView, Run, lay_out
 from reasonpack.packing import pack
 
 LayoutName = Literal["onepass", "npass", "trunk-first"]
@@ -105,8 +105,7 @@ def views(profile: Profile, turns: int, words: Words) -> list[EncodedView]:
 
 def _view(prompt: list[int], completion: list[int]) -> EncodedView:
     tokens = np.array(prompt + completion, np.int32)
-    zeros = np.zeros(len(tokens), np.int32)
-    return EncodedView(tokens, len(prompt), zeros.astype(np.uint8), zeros)
+    return EncodedView(tokens, len(prompt), [Run(len(tokens), 0, 0)])
 
 
 def samples(found: Sequence[EncodedView], layout: LayoutName) -> list[Sample]:

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pytest
 from conversations import PROFILES, LayoutName, Profile, Sample, Words, join, rows, samples, views
 
-from reasonpack.layout import EncodedView
+from reasonpack.layout import EncodedView, Run
 from reasonpack.show.cost import Work, count
 
 SMALL = Profile(message=5, reasoning=6, response=7, steps=3, tool_result=4, system=3)
@@ -58,7 +58,7 @@ def test_trunk_first_without_the_copy_is_caught() -> None:
 def test_a_trained_parent_is_copied_untrained() -> None:
     def view(prompt: list[int], completion: list[int]) -> EncodedView:
         tokens = np.array(prompt + completion, np.int32)
-        return EncodedView(tokens, len(prompt), np.zeros(len(tokens), np.uint8), tokens * 0)
+        return EncodedView(tokens, len(prompt), [Run(len(tokens), 0, 0)])
 
     found = [view([1, 2], [3, 4]), view([1, 2, 3, 9], [5])]  # the response is rewritten after 3
     (sample,) = samples(found, "trunk-first")

@@ -23,7 +23,7 @@ import oracle  # noqa: E402
 import pyarrow as pa  # noqa: E402
 from tokenizers import Tokenizer  # noqa: E402
 
-from reasonpack.layout import EncodedView, Layout, lay_out  # noqa: E402
+from reasonpack.layout import EncodedView, Layout, Run, lay_out  # noqa: E402
 from reasonpack.shard import rows_to_table, schema  # noqa: E402
 
 FIXTURES = TESTS.parent / "fixtures"
@@ -125,8 +125,7 @@ def encoded(view: oracle.View) -> EncodedView:
     return EncodedView(
         tokens=tokens,
         prompt_length=len(view.prompt_ids),
-        kinds=np.zeros(len(tokens), np.uint8),
-        messages=np.zeros(len(tokens), np.int32),
+        runs=[Run(len(tokens), 0, 0)],
     )
 
 
