@@ -16,7 +16,8 @@ import json
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Any, NoReturn
 
 import jinja2
@@ -32,7 +33,14 @@ from reasonpack.errors import TemplateError
 from reasonpack.inlined import HARMLESS_LOOP, HARMLESS_TEXT, InlinedCode
 from reasonpack.memo import Loop
 
-__all__ = ["bounds", "bounds_together", "environment", "out_of_bounds", "ready_for_bounds"]
+__all__ = [
+    "Environment",
+    "bounds",
+    "bounds_together",
+    "environment",
+    "out_of_bounds",
+    "ready_for_bounds",
+]
 
 SECONDS = 10.0
 """Longest that one compilation or rendering may take, in seconds."""
@@ -42,7 +50,7 @@ HEADROOM = 2 << 30
 """Memory that one compilation or rendering may add to the process, in bytes."""
 
 
-def environment(name: str, date: datetime.date | None) -> _Sandbox:
+def environment(name: str, date: datetime.date | None) -> Environment:
     """Make the environment of the template `name`, where `strftime_now` shows `date`."""
 
     def raise_exception(message: object) -> None:
@@ -63,7 +71,7 @@ def environment(name: str, date: datetime.date | None) -> _Sandbox:
             "Fix: use the template that the model was published with."
         )
 
-    made = _Sandbox(
+    made = Environment(
         trim_blocks=True,
         lstrip_blocks=True,
         extensions=[_Generation, jinja2.ext.loopcontrols],
@@ -77,21 +85,28 @@ def environment(name: str, date: datetime.date | None) -> _Sandbox:
     return made
 
 
-class _Sandbox(jinja2.sandbox.SandboxedEnvironment):
+class Environment(jinja2.sandbox.SandboxedEnvironment):
     """Refuses the two operators that make much out of little in one step.
 
     Unlike the sandbox of transformers it lets a template append to lists of its own, if the
     template names the method: then the caller's are copied.
+
+    Attributes:
+        may_change: whether it does.
+        json_texts: by identity, values that do not change, each with its JSON once it was asked
+            for. They are kept here so that no other value can come to have their identity.
     """
 
     code_generator_class = InlinedCode
     may_change = False
+    json_texts: Mapping[int, list[Any]] = MappingProxyType({})
     intercepted_binops = frozenset({"*", "**"})
     longest = 1 << 24
 
     def call_binop(
         self, context: jinja2.runtime.Context, operator: str, left: Any, right: Any
     ) -> Any:
+        """Multiply, or raise to a power, unless too much comes of it."""
         too_much = False
         if operator == "*":
             sized, times = (left, right) if hasattr(left, "__len__") else (right, left)
@@ -171,20 +186,32 @@ def _sum(
     return start
 
 
+@jinja2.pass_environment
 def _tojson(
+    environment: Environment,
     value: Any,
     ensure_ascii: bool = False,
     indent: int | None = None,
     separators: tuple[str, str] | None = None,
     sort_keys: bool = False,
 ) -> str:
-    return json.dumps(
-        value,
-        ensure_ascii=ensure_ascii,
-        indent=indent,
-        separators=separators,
-        sort_keys=sort_keys,
-    )
+    if ensure_ascii or sort_keys or indent is not None or separators is not None:
+        return json.dumps(
+            value,
+            ensure_ascii=ensure_ascii,
+            indent=indent,
+            separators=separators,
+            sort_keys=sort_keys,
+        )
+    known = environment.json_texts.get(id(value))
+    if known is None:
+        return _JSON.encode(value)
+    if known[1] is None:
+        known[1] = _JSON.encode(value)
+    return str(known[1])
+
+
+_JSON = json.JSONEncoder(ensure_ascii=False)
 
 
 # --- bounds ---------------------------------------------------------------------------

@@ -12,6 +12,7 @@ limit and, where the operating system enforces one, a memory limit.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import datetime
 import hashlib
@@ -70,6 +71,7 @@ class ChatTemplate:
     special_tokens: Mapping[str, Any] = field(repr=False)
     date: datetime.date | None
     sites: tuple[Site, ...] = field(repr=False, compare=False)
+    _environment: sandbox.Environment = field(repr=False, compare=False)
     _render: Callable[..., str] = field(repr=False, compare=False)
     _render_on: Callable[..., str] = field(repr=False, compare=False)
 
@@ -125,9 +127,21 @@ class ChatTemplate:
             special_tokens=dict(special_tokens or {}),
             date=date,
             sites=sites,
+            _environment=env,
             _render=render,
             _render_on=render_on,
         )
+
+    @contextlib.contextmanager
+    def unchanged(self, values: Any) -> Iterator[None]:
+        """Write the JSON of what is in `values` once: nobody changes it in this block."""
+        env = self._environment
+        if not env.may_change:
+            env.json_texts = {id(value): [value, None] for value in _containers(values, 5)}
+        try:
+            yield
+        finally:
+            env.json_texts = {}
 
     def render(
         self,
@@ -195,6 +209,14 @@ class ChatTemplate:
             ) from error
 
 
+def _containers(value: Any, depth: int) -> Iterator[Any]:
+    """Yield the dicts and lists in a value, down to some depth."""
+    if depth and isinstance(value, dict | list):
+        yield value
+        for each in value.values() if isinstance(value, dict) else value:
+            yield from _containers(each, depth - 1)
+
+
 _MUTATING = frozenset(
     {"append", "clear", "extend", "insert", "pop", "popitem", "remove", "reverse", "setdefault"}
     | {"sort", "update"}
@@ -210,7 +232,7 @@ _DATA_FAULTS = (
 )
 
 
-def _compiled(env: jinja2.Environment, tree: jinja2.nodes.Template) -> Callable[..., str]:
+def _compiled(env: sandbox.Environment, tree: jinja2.nodes.Template) -> Callable[..., str]:
     # Globals in a plain dict: a rendering copies them, and `make_globals` gives a slower mapping.
     return env.template_class.from_code(env, env.compile(tree), dict(env.globals)).render
 

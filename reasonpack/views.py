@@ -140,20 +140,22 @@ def each_view(
     memos: list[tuple[Mapping[str, Any], Memo]] = []
     found, shown = Found(), _Shown()
     untrained = 0
-    for index, variables in asked:
-        memo = None
-        if rendering.remember and len(asked) >= WORTH_A_MEMO:
-            memo = _memo(memos, variables, dumped, conversation.tools, rendering)
-        prompt, full = _render(conversation, rendering, dumped, index, variables, memo)
-        text = _text(messages[index], prompt, full, index, rendering)
-        if text is None:
-            untrained += 1
-            yield None
-            continue
-        found = find_messages(text.prompt, messages[:index], rendering.behaviour, found)
-        shown = _check_context(text.prompt, messages[:index], rendering, shown)
-        spans = _spans(text, found, index, rendering)
-        yield View(index, text.prompt, text.completion, spans)
+    calls = [message.get("tool_calls") for message in dumped]
+    with rendering.template.unchanged([conversation.tools, calls]):
+        for index, variables in asked:
+            memo = None
+            if rendering.remember and len(asked) >= WORTH_A_MEMO:
+                memo = _memo(memos, variables, dumped, conversation.tools, rendering)
+            prompt, full = _render(conversation, rendering, dumped, index, variables, memo)
+            text = _text(messages[index], prompt, full, index, rendering)
+            if text is None:
+                untrained += 1
+                yield None
+                continue
+            found = find_messages(text.prompt, messages[:index], rendering.behaviour, found)
+            shown = _check_context(text.prompt, messages[:index], rendering, shown)
+            spans = _spans(text, found, index, rendering)
+            yield View(index, text.prompt, text.completion, spans)
     if untrained == len(asked):
         left = f"; {untrained} lack the reasoning that their prompt opens" if untrained else ""
         raise RecordError(
