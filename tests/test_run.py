@@ -11,6 +11,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from reasonpack.run import unit as unit_module
 from reasonpack.run.estimate import estimate
 from reasonpack.run.pack import merge_parts, pack_files, pack_part
 from reasonpack.run.plan import Unit
-from reasonpack.run.pool import run_here, run_pool
+from reasonpack.run.pool import early_workers, run_here, run_pool
 
 
 @pytest.fixture
@@ -250,6 +251,78 @@ def test_workers_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAYON_NUM_THREADS", "5")
     (found,) = run_pool(units(1), environment, workers=1)
     assert found["RAYON_NUM_THREADS"] == "5"
+
+
+# --- processes that are started before there is a plan --------------------------------------------
+
+
+def note_process(directory: str) -> None:
+    Path(directory, str(os.getpid())).touch()
+
+
+def which_process(unit: Unit) -> int:
+    return os.getpid()
+
+
+def is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def test_processes_started_early_do_the_work_and_end(tmp_path: Path) -> None:
+    with early_workers(3, functools.partial(note_process, str(tmp_path))) as started:
+        processes = {worker.process.pid for worker in started}
+        used = set(run_pool(units(20), which_process, workers=2, started=started))
+        assert used <= processes
+        assert {str(process) for process in used} <= {path.name for path in tmp_path.iterdir()}
+    assert not any(is_alive(process) for process in processes if process)
+
+
+def fail_to_prepare() -> None:
+    raise StorageError("nobody hears this")
+
+
+def die_preparing() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.parametrize("prepare", [fail_to_prepare, die_preparing])
+def test_what_goes_wrong_early_stops_nothing(prepare: Callable[[], None]) -> None:
+    with early_workers(2, prepare) as started:
+        assert len(set(run_pool(units(6), which_process, workers=2, started=started))) <= 4
+
+
+def test_an_early_start_does_not_change_a_byte(
+    source: Path, tmp_path: Path, expected: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counts = []
+
+    @contextlib.contextmanager
+    def counted(count: int, prepare: Callable[[], object]) -> Iterator[Any]:
+        counts.append(count)
+        with early_workers(count, prepare) as started:
+            yield started
+
+    monkeypatch.setattr(pack_module, "early_workers", counted)
+    pack_files([str(source)], tmp_path / "short", SKIPPING, run=run(num_proc=2))
+    assert counts == []
+    monkeypatch.setattr(pack_module, "WORTH_STARTING", 1)
+    for workers in (1, 2, 2):  # the last time there is nothing to do
+        pack_files([str(source)], tmp_path / "out", SKIPPING, run=run(num_proc=workers))
+    assert counts == []
+    pack_files([str(source)], tmp_path / "out", SKIPPING, overwrite=True, run=run(num_proc=2))
+    for index in (0, 1):
+        settings = run(num_proc=2)
+        pack_part([str(source)], tmp_path / "parts", SKIPPING, index=index, count=2, run=settings)
+    merge_parts(tmp_path / "parts")
+    assert counts == [2, 2]
+    assert tree(tmp_path / "out") == tree(tmp_path / "parts") == expected
+    bad = dataclasses.replace(SKIPPING, tokenizer=str(tmp_path / "none"))
+    with pytest.raises(ReasonpackError, match="none: does not exist"):
+        pack_files([str(source)], tmp_path / "bad", bad, run=run(num_proc=2))
 
 
 def test_this_process_does_units_in_order() -> None:

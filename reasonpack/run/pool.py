@@ -30,7 +30,7 @@ from typing import Generic, TypeVar
 from reasonpack.errors import ReasonpackError
 from reasonpack.run.plan import Unit
 
-__all__ = ["attempt", "run_here", "run_pool", "usable_cores"]
+__all__ = ["Worker", "attempt", "early_workers", "run_here", "run_pool", "usable_cores"]
 
 Result = TypeVar("Result")
 DEATHS = 2
@@ -58,7 +58,11 @@ def run_here(
 
 
 def run_pool(
-    units: Sequence[Unit], process: Callable[[Unit], Result], *, workers: int
+    units: Sequence[Unit],
+    process: Callable[[Unit], Result],
+    *,
+    workers: int,
+    started: Sequence[Worker] = (),
 ) -> Generator[Result, None, None]:
     """Do units in several processes.
 
@@ -68,12 +72,14 @@ def run_pool(
         units: what to do, in the order of the plan.
         process: what to do with one; it has to pickle.
         workers: how many processes.
+        started: some of them, from `early_workers`.
 
     Raises:
         Exception: what `process` raised for the first unit for which it did.
         ReasonpackError: that unit killed its process twice, or no process can start.
     """
     pool = _Pool(units, process, workers)
+    pool.idle += started[: pool.size]
     try:
         yield from pool.results()
     finally:
@@ -83,7 +89,7 @@ def run_pool(
 
 
 @dataclass(slots=True, eq=False)
-class _Worker:
+class Worker:
     """A process, and a pool that talks to it."""
 
     executor: ProcessPoolExecutor
@@ -101,8 +107,8 @@ class _Pool(Generic[Result]):
         self.process = process
         self.size = min(workers, len(units))
         self.threads = max(1, usable_cores() // max(1, self.size))
-        self.idle: list[_Worker] = []
-        self.busy: dict[Future[Result], tuple[_Worker, Unit]] = {}
+        self.idle: list[Worker] = []
+        self.busy: dict[Future[Result], tuple[Worker, Unit]] = {}
         self.deaths: Counter[int] = Counter()
         self.false_starts = 0
         self.failed: dict[int, BaseException] = {}
@@ -144,7 +150,7 @@ class _Pool(Generic[Result]):
             return
         self.busy[future] = worker, unit
 
-    def _bury(self, worker: _Worker, unit: Unit) -> None:
+    def _bury(self, worker: Worker, unit: Unit) -> None:
         _kill(worker)
         if worker.ready.exception() is None:
             self.deaths[unit.number] += 1
@@ -167,7 +173,29 @@ class _Pool(Generic[Result]):
             _kill(worker)
 
 
-def _start(threads: int) -> _Worker:
+@contextlib.contextmanager
+def early_workers(count: int, prepare: Callable[[], object]) -> Iterator[Sequence[Worker]]:
+    """Start processes for `run_pool` that prepare themselves while this one makes the plan.
+
+    Args:
+        count: how many.
+        prepare: what each does first; it has to pickle. What it raises goes unnoticed: the work
+            itself will say it.
+    """
+    threads = max(1, usable_cores() // count)
+    workers: list[Worker] = []
+    try:
+        for _ in range(count):
+            workers.append(_start(threads))
+            with contextlib.suppress(BrokenProcessPool):  # died; the pool will see it too
+                workers[-1].executor.submit(attempt, prepare)
+        yield workers
+    finally:
+        for worker in workers:
+            _kill(worker)
+
+
+def _start(threads: int) -> Worker:
     """Start a process that a Ctrl-C on the terminal does not reach.
 
     It inherits that signal blocked, so that none can strike before it ignores them.
@@ -181,7 +209,7 @@ def _start(threads: int) -> _Worker:
     with _blocked_interrupt():
         ready = executor.submit(_nothing)
     (process,) = (executor._processes or {}).values()  # public from Python 3.14 on
-    return _Worker(executor, process, ready)
+    return Worker(executor, process, ready)
 
 
 @contextlib.contextmanager
@@ -196,7 +224,7 @@ def _blocked_interrupt() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
-def _kill(worker: _Worker) -> None:
+def _kill(worker: Worker) -> None:
     worker.process.kill()
     worker.executor.shutdown(wait=True, cancel_futures=True)
 
@@ -224,10 +252,10 @@ def _nothing() -> None:
     """Show that the process has started."""
 
 
-def attempt(process: Callable[[Unit], Result], unit: Unit) -> Result:
+def attempt(process: Callable[..., Result], *units: Unit) -> Result:
     """Do a unit, and see that what it raises can be sent to the parent whole."""
     try:
-        return process(unit)
+        return process(*units)
     except Exception as error:
         try:
             copy = pickle.loads(pickle.dumps(error))  # noqa: S301 (our own bytes)
@@ -239,7 +267,7 @@ def attempt(process: Callable[[Unit], Result], unit: Unit) -> Result:
         raise ReasonpackError(f"{type(error).__name__}: {error}") from error
 
 
-def _killed(unit: Unit, worker: _Worker) -> ReasonpackError:
+def _killed(unit: Unit, worker: Worker) -> ReasonpackError:
     return ReasonpackError(
         f"{unit}: its worker died {DEATHS} times, the last time with exit code "
         f"{worker.process.exitcode}, expected it to be packed. Fix: if memory ran out (-9), use "
@@ -247,7 +275,7 @@ def _killed(unit: Unit, worker: _Worker) -> ReasonpackError:
     )
 
 
-def _no_start(worker: _Worker) -> ReasonpackError:
+def _no_start(worker: Worker) -> ReasonpackError:
     return ReasonpackError(
         f"worker: processes die when they start, with exit code {worker.process.exitcode}, "
         "expected them to. Fix: in a script, call this under `if __name__ == '__main__':`, "

@@ -47,6 +47,7 @@ __all__ = [
     "Shard",
     "as_json",
     "pack_records",
+    "prepare",
     "process",
     "receipt_place",
     "reject_path",
@@ -239,6 +240,11 @@ def process(unit: Unit, job: Job) -> Receipt:
     with publish(receipt_place(job.output, unit.number)) as receipt_file:
         receipt_file.write(as_json(receipt).encode())
     return receipt
+
+
+def prepare(options: Options, backend: Choice) -> None:
+    """Load what a process needs for large units."""
+    load_encoder(options, backend).prepare()
 
 
 @lru_cache(maxsize=1)
