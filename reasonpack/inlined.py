@@ -16,7 +16,7 @@ from __future__ import annotations
 import jinja2.compiler
 import jinja2.nodes as n
 
-__all__ = ["HARMLESS_LOOP", "HARMLESS_TEXT", "InlinedCode"]
+__all__ = ["HARMLESS_LOOP", "HARMLESS_TEXT", "InlinedCode", "internal_name"]
 
 HARMLESS_LOOP = frozenset({"first", "index", "index0", "last", "length", "nextitem", "previtem"})
 """What a template may read of `loop` without the sandbox's leave."""
@@ -40,7 +40,7 @@ class InlinedCode(jinja2.compiler.CodeGenerator):
         if isinstance(node.node, n.Name) and node.node.name == "loop" and name in HARMLESS_LOOP:
             self.write(f"({value}.{name} if type({value} := ")
             self.visit(node.node, frame)
-            self.write(") is LoopContext")
+            self.write(") in environment.loops")
         else:
             self.write(f"({value}[{name!r}] if type({value} := ")
             self.visit(node.node, frame)
@@ -53,6 +53,11 @@ class InlinedCode(jinja2.compiler.CodeGenerator):
     ) -> None:
         """Write `value.method(…)`."""
         method = node.node
+        if isinstance(method, n.InternalName):  # a function of ours, which takes the context
+            self.write(f"{method.name}(context")
+            self.signature(node, frame)
+            self.write(")")
+            return
         if forward_caller or not _is_plain(node) or not isinstance(method, n.Getattr):
             super().visit_Call(node, frame, forward_caller=forward_caller)
             return
@@ -62,7 +67,7 @@ class InlinedCode(jinja2.compiler.CodeGenerator):
         self.visit(method.node, frame)
         self.write(") is str else ")
         # What is already in `value` is not worked out again.
-        known = n.Getattr(_internal(value, method), method.attr, "load")
+        known = n.Getattr(internal_name(value, method), method.attr, "load")
         super().visit_Call(n.Call(known, node.args, [], None, None), frame)
         self.write(")")
 
@@ -78,8 +83,8 @@ def _is_plain(call: n.Call) -> bool:
     return constant and not (call.kwargs or call.dyn_args or call.dyn_kwargs)
 
 
-def _internal(name: str, node: n.Node) -> n.InternalName:
-    """Return a node that stands for a variable of the generated code."""
+def internal_name(name: str, node: n.Node) -> n.InternalName:
+    """Return a node that stands for an expression of the generated code, where `node` stands."""
     made: n.InternalName = object.__new__(n.InternalName)
     n.Node.__init__(made, name, lineno=node.lineno)
     return made

@@ -8,10 +8,10 @@ Every view of a conversation is rendered from its start, and nearly all of a ren
 the one before it was. What the body of a loop makes of a message depends on the message and
 on what else the body reads: whether it is the last, where the last request stands, what the
 message beside it is. That can be read off the template: `remembering` finds for each outermost
-loop all that its body reads from outside, and has it run by `Memo.each`, which keeps what the
-body gave for each message and these values, and runs it only for new ones. So the text is the
-same by construction, not by comparison; a loop whose body does anything that is not understood
-here stays as it is.
+loop all that its body reads from outside, and lets it run over `Memo.each(messages)`, which
+gives it only those messages that it did not yet see with these values, and writes for the others
+what it gave then. So the text is the same by construction, not by comparison; a loop whose body
+does anything that is not understood here stays as it is.
 
 What the body reads of numbers is kept as small as it can be: in `loop.index0 > ns.last_query`
 the answer counts and not the numbers, so that a further request does not make everything new.
@@ -25,7 +25,7 @@ message: the texts of the last time are taken over as far as nothing the body re
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, cast
 
@@ -34,7 +34,9 @@ import jinja2.nodes as n
 from jinja2.runtime import Context, LoopContext
 from jinja2.utils import Namespace
 
-__all__ = ["LOOP", "Loop", "Memo", "Site", "remembering"]
+from reasonpack.inlined import internal_name
+
+__all__ = ["LOOP", "Loop", "Memo", "Site", "prepare", "remembering"]
 
 LOOP = "_reasonpack_each"
 """The variable of the template that stands for `Memo.each`."""
@@ -121,7 +123,7 @@ class Site:
 
 
 def remembering(tree: n.Template) -> tuple[Site, ...]:
-    """Let `Memo.each` run the loops of a template; return what it must know of them.
+    """Let the loops of a template run over `Memo.each`; return what it must know of them.
 
     Args:
         tree: of the template, which is changed; without a site it stays as it is.
@@ -130,8 +132,9 @@ def remembering(tree: n.Template) -> tuple[Site, ...]:
     >>> tree = env.parse("{% for m in messages %}{{ m }}{{ ',' if not loop.last }}{% endfor %}")
     >>> sites = remembering(tree)
     >>> template = jinja2.Template.from_code(env, env.compile(tree), {})
+    >>> prepare(template)
     >>> memo = Memo(sites, chat := ["a", "b", "c"])
-    >>> [template.render(messages=chat[:stop], **{LOOP: memo.each}) for stop in (1, 2, 3)]
+    >>> [memo.render(template, {"messages": chat[:stop]}) for stop in (1, 2, 3)]
     ['a', 'a,b', 'a,b,c']
     >>> memo.runs  # "a" and "b" with and without a comma, "c"
     5
@@ -162,38 +165,35 @@ def _asks_for_identity(tree: n.Template) -> bool:
 def _replace_loops(
     node: n.Node, tree: n.Template, macros: dict[str, n.Macro], sites: list[Site]
 ) -> None:
-    """Replace the outermost loops below `node`."""
+    """Let the outermost loops below `node` run over what `Memo.each` gives."""
     for _, value in node.iter_fields():
-        for at, child in enumerate(value) if isinstance(value, list) else ():
+        for child in value if isinstance(value, list) else ():
             if isinstance(child, n.For):
-                value[at] = _replaced(child, tree, macros, sites) or child
+                _replace(child, tree, macros, sites)
             elif isinstance(child, n.If):
                 _replace_loops(child, tree, macros, sites)
 
 
-def _replaced(
-    loop: n.For, tree: n.Template, macros: dict[str, n.Macro], sites: list[Site]
-) -> n.Node | None:
+def _replace(loop: n.For, tree: n.Template, macros: dict[str, n.Macro], sites: list[Site]) -> None:
+    """Let a loop run over what `Memo.each` gives, if its body is understood."""
     if loop.test or loop.recursive or loop.else_ or not isinstance(loop.target, n.Name):
-        return None
+        return
     outside = _assigned(tree) | {"messages", "add_generation_prompt"}
     reads = _Reads(outside, macros, _namespaces(tree))
     try:
         reads.find_written(loop.body)
         reads.visit_all(loop.body, frozenset({loop.target.name}))
     except _NotUnderstoodError:
-        return None
-    site = reads.site()
-    sites.append(site)
+        return
+    sites.append(reads.site())
     # What else is read is no argument: naming it here could change what Jinja makes of the name.
     arguments = [n.Const(len(sites) - 1), loop.iter]
-    call = n.Call(n.Name(LOOP, "load"), arguments, [], None, None)
-    parameters = [n.Name(loop.target.name, "param"), n.Name("loop", "param")]
-    block = n.CallBlock(call, parameters, [], loop.body)
-    block.set_lineno(loop.lineno, override=False)
+    # Nothing that a template writes becomes an internal name, so that it cannot call this itself.
+    each = internal_name(f"context.resolve({LOOP!r})", loop)
+    loop.iter = n.Call(each, arguments, [], None, None)
+    loop.iter.set_lineno(loop.lineno)
     assert tree.environment is not None
-    block.set_environment(tree.environment)
-    return block
+    loop.iter.set_environment(tree.environment)
 
 
 def _sets(node: n.Node) -> Iterator[n.Assign | n.AssignBlock]:
@@ -647,6 +647,34 @@ class _Run:
         return int(items.stop - items.start)
 
 
+class _Pass:
+    """What a loop goes over in place of its messages: those for which its body has to run."""
+
+    __slots__ = ("_items", "_steps")
+
+    def __init__(self, items: list[Any], steps: Iterator[int]) -> None:
+        self._items, self._steps = items, steps
+
+    def __iter__(self) -> Iterator[Any]:
+        """Give the items, for a body that does not read `loop`."""
+        return map(self._items.__getitem__, self._steps)
+
+    def with_loop(self) -> Iterator[tuple[Any, Loop]]:
+        """Give the items, each with its `loop`."""
+        items = self._items
+        return ((items[at], Loop(at, items)) for at in self._steps)
+
+
+def _loop_context(iterable: Any, *more: Any) -> Any:
+    """Make what Jinja's code goes over where a body reads `loop`."""
+    return iterable.with_loop() if type(iterable) is _Pass else LoopContext(iterable, *more)
+
+
+def prepare(template: jinja2.Template) -> None:
+    """Let the code of a template, whose loops are over `Memo.each`, take what that gives."""
+    template.root_render_func.__globals__["LoopContext"] = _loop_context
+
+
 class Memo:
     """What the loops of a template gave for the messages of one conversation.
 
@@ -671,49 +699,44 @@ class Memo:
         self._ordinals = {id(item): number for number, item in enumerate(self._kept)}
         self._known: dict[Any, _Known] = {}
         self._last: dict[int, _Run] = {}
+        self._out: list[str] = []
+
+    def render(self, template: jinja2.Template, variables: Mapping[str, Any]) -> str:
+        """Render a template to which `remembering` and `prepare` were applied."""
+        context = template.new_context({**variables, LOOP: self.each})
+        self._out = out = []
+        for piece in template.root_render_func(context):
+            # One at a time: when a loop asks for its next item, all before it is there.
+            out.append(piece)  # noqa: PERF402
+        return "".join(out)
 
     @jinja2.pass_context
-    def each(
-        self, context: Context, number: int, iterable: Any, *, caller: Callable[[Any, Any], str]
-    ) -> str:
-        """Run a loop: its body for each item that it was not yet run for in these circumstances.
+    def each(self, context: Context, number: int, iterable: Any) -> Any:
+        """Return what a loop goes over; for what it leaves out the text is written meanwhile.
 
         Args:
             context: of the rendering, which has what the body reads.
             number: of the site.
             iterable: what the loop is over.
-            caller: the body.
         """
         site = self._sites[number]
         read = tuple(map(context.resolve, site.names))
         run, outer = self._started(site, iterable, read), self._outer(number, site, read)
         if run is None or outer is None:
-            items = LoopContext(iterable, context.environment.undefined)
-            texts = [caller(item, loop) for item, loop in items]
-            self.runs += len(texts)
-            return "".join(texts)
-        before = self._last.pop(number, None)
-        if self._go_through(site, iterable, outer, run, before, caller):
-            self._last[number] = run
-        return "".join(run.texts)
+            return iterable
+        return _Pass(iterable, self._steps(number, outer, run, self._last.pop(number, None)))
 
-    def _go_through(
-        self,
-        site: Site,
-        items: list[Any],
-        outer: tuple[Any, ...],
-        run: _Run,
-        before: _Run | None,
-        caller: Callable[[Any, Any], str],
-    ) -> bool:
-        """Do for each item what the loop does, or what it did, or did before.
+    def _steps(
+        self, number: int, outer: tuple[Any, ...], run: _Run, before: _Run | None
+    ) -> Iterator[int]:
+        """Yield where the body has to run; write for each other item what it gave before.
 
-        Returns:
-            Whether all that it read and set can be kept. What can not, such as a generator, may
-            be used up by whoever reads it: from there on the body is run as if there were no memo.
+        Not all that a body reads and sets can be kept: a generator may be used up by whoever
+        reads it. From there on the body is run as if there were no memo.
         """
+        site, out = self._sites[number], self._out
         start, shift = (0, None) if before is None else _same(site, before, run)
-        state, length = run.state, len(items)
+        state, length = run.state, len(run.items)
         at, known = 0, self._known_in(outer, site, state)
         while at < length and known is not None:
             if before is not None:
@@ -723,6 +746,7 @@ class Memo:
                 elif shift is not None and at >= shift and before.known[at - shift] is known:
                     again = slice(at - shift, len(before.texts))
                 if again is not None:
+                    out += before.texts[again]
                     at += run.take_over(before, again)
                     known = self._known_in(outer, site, state)
                     continue
@@ -733,13 +757,15 @@ class Memo:
             if found is None:
                 self.runs += 1
                 state.before_run()
-                text = caller(items[at], Loop(at, items))
-                found = text, state.after_run()
-                if any(self._value(value) is None for _, value in found[1]):
-                    run.texts.append(text)
+                written = len(out)
+                yield at
+                found = "".join(out[written:]), state.after_run()
+                if found[1] and any(self._value(value) is None for _, value in found[1]):
                     at, known = at + 1, None
                     break
                 known[key] = found
+            else:
+                out.append(found[0])
             run.known.append(known)
             run.texts.append(found[0])
             if found[1]:
@@ -748,8 +774,9 @@ class Memo:
                 known = self._known_in(outer, site, state)
             at += 1
         self.runs += length - at
-        run.texts += [caller(items[place], Loop(place, items)) for place in range(at, length)]
-        return known is not None
+        yield from range(at, length)
+        if known is not None:
+            self._last[number] = run
 
     def _started(self, site: Site, items: Any, read: tuple[Any, ...]) -> _Run | None:
         """Begin a run; None if the loop is over anything but messages, or reads what it may not."""

@@ -92,12 +92,14 @@ class Environment(jinja2.sandbox.SandboxedEnvironment):
     template names the method: then the caller's are copied.
 
     Attributes:
+        loops: what the variable `loop` is.
         may_change: whether it does.
         json_texts: by identity, values that do not change, each with its JSON once it was asked
             for. They are kept here so that no other value can come to have their identity.
     """
 
     code_generator_class = InlinedCode
+    loops = (jinja2.runtime.LoopContext, Loop)
     may_change = False
     json_texts: Mapping[int, list[Any]] = MappingProxyType({})
     intercepted_binops = frozenset({"*", "**"})

@@ -18,7 +18,7 @@ import datetime
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ import jinja2.nodes
 
 from reasonpack import sandbox
 from reasonpack.errors import RecordError, TemplateError, UsageError
-from reasonpack.memo import LOOP, Memo, Site, remembering
+from reasonpack.memo import Memo, Site, prepare, remembering
 from reasonpack.sandbox import bounds, environment, out_of_bounds
 from reasonpack.storage import check_regular
 from reasonpack.strict_json import quoted
@@ -72,8 +72,8 @@ class ChatTemplate:
     date: datetime.date | None
     sites: tuple[Site, ...] = field(repr=False, compare=False)
     _environment: sandbox.Environment = field(repr=False, compare=False)
-    _render: Callable[..., str] = field(repr=False, compare=False)
-    _render_on: Callable[..., str] = field(repr=False, compare=False)
+    _plain: jinja2.Template = field(repr=False, compare=False)
+    _remembering: jinja2.Template = field(repr=False, compare=False)
 
     @classmethod
     def compile(
@@ -103,9 +103,11 @@ class ChatTemplate:
                 words = frozenset(_words(tree))
                 choices = _choices(tree)
                 env.may_change = bool(words & _MUTATING)
-                render = _compiled(env, tree)
+                plain = with_memo = _compiled(env, tree)
                 sites = () if env.may_change else remembering(tree)
-                render_on = _compiled(env, tree) if sites else render
+                if sites:
+                    with_memo = _compiled(env, tree)
+                    prepare(with_memo)
         except jinja2.TemplateSyntaxError as error:
             raise TemplateError(
                 f"{name}: line {error.lineno}: {error.message}, expected a Jinja chat template. "
@@ -128,8 +130,8 @@ class ChatTemplate:
             date=date,
             sites=sites,
             _environment=env,
-            _render=render,
-            _render_on=render_on,
+            _plain=plain,
+            _remembering=with_memo,
         )
 
     @contextlib.contextmanager
@@ -181,8 +183,8 @@ class ChatTemplate:
         try:
             with bounds(self.name):
                 if memo is None:
-                    return self._render(**variables)
-                return self._render_on(**{**variables, LOOP: memo.each})
+                    return self._plain.render(variables)
+                return memo.render(self._remembering, variables)
         except jinja2.exceptions.SecurityError as error:
             raise TemplateError(
                 f"{self.name}: {error}, expected a template that only reads its messages. "
@@ -232,9 +234,9 @@ _DATA_FAULTS = (
 )
 
 
-def _compiled(env: sandbox.Environment, tree: jinja2.nodes.Template) -> Callable[..., str]:
+def _compiled(env: sandbox.Environment, tree: jinja2.nodes.Template) -> jinja2.Template:
     # Globals in a plain dict: a rendering copies them, and `make_globals` gives a slower mapping.
-    return env.template_class.from_code(env, env.compile(tree), dict(env.globals)).render
+    return env.template_class.from_code(env, env.compile(tree), dict(env.globals))
 
 
 def load_template(

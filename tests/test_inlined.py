@@ -7,6 +7,7 @@ source ── CodeGenerator ──→ text, or an error ─┴─ the same
 from __future__ import annotations
 
 import datetime
+import re
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,8 @@ def outcome(source: str, variables: dict[str, Any], *, inlined: bool) -> tuple[s
     if not inlined:
         env.code_generator_class = jinja2.compiler.CodeGenerator
     try:
-        return "text", env.from_string(source).render(**variables)
+        text = env.from_string(source).render(**variables)
+        return "text", re.sub(" at 0x[0-9a-f]+", "", text)
     except Exception as error:  # noqa: BLE001 (whatever it is)
         return type(error).__name__, str(error)
 
