@@ -235,6 +235,20 @@ TRAPS = {
         f"{KEEP}{M}{{% for x in [1] recursive %}}{{% if not ns.kept %}}{{% set ns.kept = loop %}}"
         f"{{% endif %}}{{{{ m.role }}}}{E}{E}{{{{ ns.kept([1]) }}}}"
     ),
+    "the body fails for an item": (
+        f"{M}{{{{ m.role }}}}{{% if m.content == 'x' and loop.last %}}"
+        f"{{{{ raise_exception('no') }}}}{{% endif %}}{E}"
+    ),
+    "the body fails after it has set something": (
+        f"{KEEP}{M}{{% set ns.x = loop.index %}}{{{{ ns.x }}}}"
+        f"{{% if loop.last and m.content == 'x' %}}{{{{ missing.role }}}}{{% endif %}}{E}"
+        "{{ ns.x }}"
+    ),
+    "a loop in a condition, behind one that is left alone": (
+        f"{{% for m in messages if m.role %}}{{{{ m.role }}}}{E}"
+        f"{{% if messages|length > 2 %}}<{M}{{{{ m.content }}}}{E}>{{% endif %}}{M}.{E}"
+    ),
+    "a loop that reads nothing of its items": f"{M}{{% for c in 'ab' %}}{{{{ c }}}}{E}{E}",
     "a generator fails at a later item": (
         "{% for x in [1, 'a']|map('abs') %}{{ raise_exception('first') }}{% endfor %}"
     ),
