@@ -101,9 +101,10 @@ class Encoder:
         self._loaded: tuple[str, EncodeFlat] | None = None
         self._failed: list[str] = []
 
-    def prepare(self) -> None:
-        """Load a fast backend now, if one was asked for or may be used."""
-        self._load()
+    def prepare(self, characters: int) -> None:
+        """Load now what units of so many characters will be encoded by."""
+        if self._choice.name != "auto" or characters >= WORTH_IT:
+            self._load()
 
     def encode(self, pieces: Sequence[str]) -> list[I32]:
         """Encode pieces, each for itself: one i32[T] a piece, as the reference does.

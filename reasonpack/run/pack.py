@@ -333,7 +333,7 @@ def _started(
     if run.engine != "local" or workers == 1 or not anew or not _is_long(inputs, run):
         yield ()
         return
-    with early_workers(workers, partial(prepare, options, run.backend)) as started:
+    with early_workers(workers, partial(prepare, options, run.backend, run.unit_bytes)) as started:
         yield started
 
 

@@ -242,9 +242,9 @@ def process(unit: Unit, job: Job) -> Receipt:
     return receipt
 
 
-def prepare(options: Options, backend: Choice) -> None:
-    """Load what a process needs for large units."""
-    load_encoder(options, backend).prepare()
+def prepare(options: Options, backend: Choice, unit_bytes: int) -> None:
+    """Load what a process needs for units of so many bytes."""
+    load_encoder(options, backend).prepare(unit_bytes)
 
 
 @lru_cache(maxsize=1)

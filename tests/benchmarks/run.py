@@ -217,7 +217,7 @@ def reasonpack(path: Path, tokenizer: Path, out: Path, *, backend: str, processe
     command += ["--tokenizer-backend", backend, "--num-proc", str(processes)]
     command += ["--max-position", str(10**8)]
     size = path.stat().st_size
-    command += ["--unit-size", str(max(1 << 20, min(32 << 20, size // processes + 1)))]
+    command += ["--unit-size", str(max(1 << 20, min(32 << 20, size // (4 * processes) + 1)))]
     if processes == 1:
         command.append("--profile")
     done = subprocess.run(command, check=False, capture_output=True, text=True)
