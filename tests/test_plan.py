@@ -390,16 +390,18 @@ def test_columns_of_no_interest_do_no_harm(tmp_path: Path) -> None:
     """pandas writes times in nanoseconds, which Python's datetime cannot hold."""
     path = tmp_path / "chats.parquet"
     time = pa.array([1], pa.timestamp("ns"))
-    pq.write_table(pa.table({"prompt": ["2+2?"], "completion": ["4"], "time": time}), path)
+    message = pa.struct([("role", pa.string()), ("time", pa.timestamp("ns"))])
+    messages = pa.array([[{"role": "user", "time": 2}, None]], pa.list_(message))
+    pq.write_table(pa.table({"prompt": ["2+2?"], "time": time, "messages": messages}), path)
     (record,) = records(planned(path, unit_bytes=1), path)
-    assert record.row is not None
-    assert (record.row["prompt"], record.row["completion"]) == ("2+2?", "4")
+    expected = {"prompt": "2+2?", "time": 1, "messages": [{"role": "user", "time": 2}, None]}
+    assert record.row == expected
 
 
 def test_values_in_parquet_that_python_cannot_hold_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "chats.parquet"
-    message = pa.struct([("role", pa.string()), ("time", pa.timestamp("ns"))])
-    messages = pa.array([[{"role": "user", "time": 1}]], pa.list_(message))
+    message = pa.struct([("role", pa.string()), ("time", pa.timestamp("us"))])
+    messages = pa.array([[{"role": "user", "time": 1 << 62}]], pa.list_(message))
     pq.write_table(pa.table({"messages": messages}), path)
     with pytest.raises(StorageError) as caught:
         records(planned(path, unit_bytes=1), path)

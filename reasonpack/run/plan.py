@@ -273,9 +273,28 @@ def _read_rows(unit: Unit, place: Place) -> Iterator[Record]:
 
 
 def _plain_times(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """Turn times in nanoseconds, which Python's cannot hold, into whole numbers."""
+    """Turn times in nanoseconds, which Python's cannot hold, into whole numbers.
+
+    Where pandas is installed, Arrow would make objects of pandas of them.
+    """
     for index, field in enumerate(batch.schema):
-        if pa.types.is_temporal(field.type) and getattr(field.type, "unit", "") == "ns":
-            column = batch.column(index).cast(pa.int64())
-            batch = batch.set_column(index, field.name, column)
+        type_ = _plain_type(field.type)
+        if type_ != field.type:
+            batch = batch.set_column(index, field.name, batch.column(index).cast(type_))
     return batch
+
+
+def _plain_type(type_: pa.DataType) -> pa.DataType:
+    """Return a type with whole numbers in place of nanoseconds, also inside lists and structs.
+
+    >>> _plain_type(pa.list_(pa.struct([("at", pa.timestamp("ns"))])))
+    ListType(list<item: struct<at: int64>>)
+    """
+    if pa.types.is_temporal(type_) and getattr(type_, "unit", "") == "ns":
+        return pa.int64()
+    if pa.types.is_list(type_):
+        return pa.list_(type_.value_field.with_type(_plain_type(type_.value_type)))
+    if pa.types.is_struct(type_):
+        fields = (type_.field(index) for index in range(type_.num_fields))
+        return pa.struct([field.with_type(_plain_type(field.type)) for field in fields])
+    return type_
