@@ -15,6 +15,8 @@ does anything that is not understood here stays as it is.
 
 What the body reads of numbers is kept as small as it can be: in `loop.index0 > ns.last_query`
 the answer counts and not the numbers, so that a further request does not make everything new.
+The same holds where a body looks at all messages behind its own, only to note whether one of
+them is of some kind: what it notes of each message is found once, and what comes of them counts.
 A namespace is the only thing outside itself that a body can change: what it sets is kept
 beside the text, and set again.
 
@@ -27,7 +29,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple, TypeVar, cast
 
 import jinja2
 import jinja2.nodes as n
@@ -47,6 +49,7 @@ _NEVER_SET = _RESERVED | {"loop"}
 _ELSEWHERE = (n.Block, n.Extends, n.FromImport, n.Import, n.Include)
 _COMPARISONS = {"eq": "==", "gt": ">", "gteq": ">=", "lt": "<", "lteq": "<=", "ne": "!="}
 _SCALARS = frozenset({bool, int, str, type(None)})
+_Node = TypeVar("_Node", bound=n.Node)
 
 
 class _NotUnderstoodError(Exception):
@@ -79,6 +82,22 @@ _PLACES = {
 }
 
 
+class _Tail(NamedTuple):
+    """A loop in a body over all items of a list from a place on, which only notes constants.
+
+    Attributes:
+        over: which of the arguments is the list.
+        offset: how far behind the item the place is.
+        template: the loop alone, over `_ITEMS`.
+        noted: attributes of the body's own namespaces that it sets, as (name, attribute).
+    """
+
+    over: int
+    offset: int
+    template: jinja2.Template
+    noted: tuple[tuple[str, str], ...]
+
+
 @dataclass(frozen=True, slots=True)
 class Site:
     """A loop, and what its body reads and sets outside itself.
@@ -93,8 +112,10 @@ class Site:
         counted: which of the state are only compared and counted with.
         written: which of the state are set.
         unread: which of these are never read.
-        key: (ordinal, items, i, n, o, p, e, s) → the ordinal, and what else the body depends on,
-            where `o(list, place)` tells which message stands at a place.
+        tails: loops over what is behind an item.
+        key: (ordinal, items, i, n, o, p, e, s, t) → the ordinal, and what else the body depends
+            on, where `o(list, place)` tells which message stands at a place, and `t` has for each
+            of the tails and each place what is noted from there on.
         low: the first items that may depend on where the lists end.
         high: the last items that may; None if all may.
         beside: as (list, distance), what stands beside an item is read: −1 for the items.
@@ -111,6 +132,7 @@ class Site:
     counted: tuple[int, ...]
     written: tuple[int, ...]
     unread: tuple[int, ...]
+    tails: tuple[_Tail, ...]
     key: Callable[..., Any]
     low: int
     high: int | None
@@ -179,7 +201,8 @@ def _replace(loop: n.For, tree: n.Template, macros: dict[str, n.Macro], sites: l
     if loop.test or loop.recursive or loop.else_ or not isinstance(loop.target, n.Name):
         return
     outside = _assigned(tree) | {"messages", "add_generation_prompt"}
-    reads = _Reads(outside, macros, _namespaces(tree))
+    assert tree.environment is not None
+    reads = _Reads(outside, macros, _namespaces(tree), tree.environment)
     try:
         reads.find_written(loop.body)
         reads.visit_all(loop.body, frozenset({loop.target.name}))
@@ -192,7 +215,6 @@ def _replace(loop: n.For, tree: n.Template, macros: dict[str, n.Macro], sites: l
     each = internal_name(f"context.resolve({LOOP!r})", loop)
     loop.iter = n.Call(each, arguments, [], None, None)
     loop.iter.set_lineno(loop.lineno)
-    assert tree.environment is not None
     loop.iter.set_environment(tree.environment)
 
 
@@ -243,6 +265,7 @@ class _Reads:
             are the same in each rendering with one memo.
         macros: of the template, by name.
         namespaces: those of `outside` that are namespaces.
+        environment: of the template.
         guards: expressions of what is read of numbers and places.
         entered: macros that were looked at.
     """
@@ -250,6 +273,7 @@ class _Reads:
     outside: set[str]
     macros: dict[str, n.Macro]
     namespaces: set[str]
+    environment: jinja2.Environment
     names: dict[str, int] = field(default_factory=dict)
     scalars: set[int] = field(default_factory=set)
     numbers: set[int] = field(default_factory=set)
@@ -258,6 +282,7 @@ class _Reads:
     raw: set[int] = field(default_factory=set)
     counted: set[int] = field(default_factory=set)
     written: set[int] = field(default_factory=set)
+    tails: list[_Tail] = field(default_factory=list)
     guards: dict[str, None] = field(default_factory=dict)
     entered: set[str] = field(default_factory=set)
     low: int = 0
@@ -269,7 +294,7 @@ class _Reads:
     def site(self) -> Site:
         """Put together what was found."""
         state = tuple((self._name(space), attribute) for space, attribute in self.state)
-        key = f"lambda ordinal, items, i, n, o, p, e, s: (ordinal, {', '.join(self.guards)})"
+        key = f"lambda ordinal, items, i, n, o, p, e, s, t: (ordinal, {', '.join(self.guards)})"
         return Site(
             names=tuple(self.names),
             scalars=tuple(self.scalars),
@@ -280,9 +305,10 @@ class _Reads:
             counted=tuple(self.counted),
             written=tuple(self.written),
             unread=tuple(self.written - self.raw),
+            tails=tuple(self.tails),
             # Made of the operators, numbers and names that stand in this file, and of no text
             # of the template.
-            key=eval(key, {"__builtins__": {}, "len": len}),  # noqa: S307
+            key=eval(key, {"__builtins__": {}, "len": len, "min": min}),  # noqa: S307
             low=self.low,
             high=self.high,
             beside=tuple(self.beside),
@@ -313,6 +339,8 @@ class _Reads:
     def visit(self, node: n.Node, bound: frozenset[str]) -> None:
         """Look at one node and all below it."""
         match node:
+            case n.For() if self._visit_tail(node, bound):
+                pass
             case n.For(recursive=False):
                 inner = bound | _names([node.target])
                 self.visit(node.iter, bound)
@@ -336,6 +364,41 @@ class _Reads:
                 pass
             case _:
                 self.visit_all(node.iter_child_nodes(), bound)
+
+    def _visit_tail(self, node: n.For, bound: frozenset[str]) -> bool:
+        """Note a loop over what is behind the item; False for any other."""
+        match node:
+            case n.For(
+                target=n.Name(name=item),
+                iter=n.Getitem(
+                    node=n.Name(name=name),
+                    arg=n.Slice(start=n.Expr() as start, stop=None, step=None),
+                ),
+                else_=[],
+                test=None,
+                recursive=False,
+            ) if self._is_outside(name, bound):
+                pass
+            case _:
+                return False
+        place = self._number(start, bound, found := _Found())
+        noted = list(_noted(node.body, item))
+        own = {name for name, _ in filter(None, noted)}
+        if place is None or place.start != 1 or place.offset is None or place.offset < 0:
+            return False
+        if None in noted or own & (self.outside | self.macros.keys() | _NEVER_SET | {item}):
+            return False
+        self._found(found)
+        self.lists.add(index := self._name(name))
+        alone = n.For(node.target, n.Name(_ITEMS, "load"), node.body, [], None, False)
+        tree = n.Template([alone], lineno=1).set_environment(self.environment)
+        code = self.environment.compile(cast("n.Template", tree))
+        template = jinja2.Template.from_code(self.environment, code, {})
+        self.guards[f"t[{len(self.tails)}][min({place.code}, len(p[{index}]))]"] = None
+        attributes = tuple(dict.fromkeys(filter(None, noted)))
+        self.tails.append(_Tail(index, place.offset, template, attributes))
+        self.from_end = False
+        return True
 
     def _visit_name(self, node: n.Name, bound: frozenset[str]) -> None:
         name = node.name
@@ -502,6 +565,30 @@ class _Reads:
         return self.names.setdefault(name, len(self.names))
 
 
+_ITEMS = "_reasonpack_items"
+
+
+def _noted(body: Iterable[n.Node], item: str) -> Iterator[tuple[str, str] | None]:
+    """Yield which attributes a body sets to constants; None if it does or reads anything else."""
+    for node in body:
+        match node:
+            case n.If():
+                if any(name.name != item for name in _and_below(node.test, n.Name)):
+                    yield None
+                yield from _noted([*node.body, *node.elif_, *node.else_], item)
+            case n.Assign(target=n.NSRef(name=name, attr=attribute), node=n.Const(value=value)):
+                yield (name, attribute) if type(value) in _SCALARS else None
+            case _:
+                yield None
+
+
+def _and_below(node: n.Node, type_: type[_Node]) -> Iterator[_Node]:
+    """Yield the nodes of a type in a tree, its root included."""
+    if isinstance(node, type_):
+        yield node
+    yield from node.find_all(type_)
+
+
 @dataclass
 class _Found:
     """What an expression of numbers reads, as long as it may turn out to be none."""
@@ -564,9 +651,15 @@ class _Mark:
     """A value that no template has."""
 
 
+class _Failed:
+    """What is no value, and like nothing else."""
+
+
 _UNSET, _MISSING = _Mark(), _Mark()
 _Changes = tuple[tuple[int, Any], ...]
 """What a body set of the state, as (index, value)."""
+_Noted = tuple[Any, ...]
+"""What a tail sets its attributes to, each as (type, value), or `_UNSET`."""
 _Known = dict[Any, tuple[str, _Changes]]
 """What a body gave in one state: for its key, the text and the changes."""
 
@@ -621,6 +714,7 @@ class _Run:
         read: the arguments.
         state: as it is now.
         numbers: what the body compares with, the same for all items.
+        tails: for each of the site's, what is noted from each place on, and from the end.
         known: what the body gives in the state before each item.
         texts: of each item.
         changes: what was set, as (item, changes).
@@ -631,6 +725,7 @@ class _Run:
     read: tuple[Any, ...]
     state: _State
     numbers: tuple[Any, ...]
+    tails: list[list[_Noted]] = field(default_factory=list)
     known: list[_Known] = field(default_factory=list)
     texts: list[str] = field(default_factory=list)
     changes: list[tuple[int, _Changes]] = field(default_factory=list)
@@ -699,6 +794,7 @@ class Memo:
         self._ordinals = {id(item): number for number, item in enumerate(self._kept)}
         self._known: dict[Any, _Known] = {}
         self._last: dict[int, _Run] = {}
+        self._items_noted: dict[tuple[int, int, int], _Noted] = {}
         self._out: list[str] = []
 
     def render(self, template: jinja2.Template, variables: Mapping[str, Any]) -> str:
@@ -724,7 +820,44 @@ class Memo:
         run, outer = self._started(site, iterable, read), self._outer(number, site, read)
         if run is None or outer is None:
             return iterable
-        return _Pass(iterable, self._steps(number, outer, run, self._last.pop(number, None)))
+        before = self._last.pop(number, None)
+        for tail in range(len(site.tails)):
+            run.tails.append(self._tail(number, tail, run, before))
+        return _Pass(iterable, self._steps(number, outer, run, before))
+
+    def _tail(self, number: int, tail: int, run: _Run, before: _Run | None) -> list[_Noted]:
+        """Find what is noted from each place of a list on, from its end to where it is known."""
+        index = self._sites[number].tails[tail].over
+        ordinals, known, same = run.places[index], [], 0
+        if before is not None:
+            known, same = before.tails[tail], _common(before.places[index], ordinals)
+        nothing = (_UNSET,) * len(self._sites[number].tails[tail].noted)
+        found, at = [nothing], len(ordinals)
+        while at and not (at <= same and known[at] == found[-1]):
+            at -= 1
+            own = self._noted(number, tail, ordinals[at])
+            later = found[-1]
+            found.append(own if later is nothing else _over(own, later))
+        return known[:at] + found[::-1]
+
+    def _noted(self, number: int, tail: int, ordinal: int) -> _Noted:
+        """Find what is noted of one item, by the loop alone; something new if it fails."""
+        known = self._items_noted.get((number, tail, ordinal))
+        if known is None:
+            site = self._sites[number].tails[tail]
+            spaces = {name: Namespace() for name, _ in site.noted}
+            items = {_ITEMS: [self._kept[ordinal]]}
+            try:
+                for _ in site.template.root_render_func(site.template.new_context(items | spaces)):
+                    pass
+            except MemoryError:
+                raise
+            except Exception:  # noqa: BLE001 (it fails again where the body runs)
+                return (_Failed(),)
+            values = (getattr(spaces[name], attribute, _UNSET) for name, attribute in site.noted)
+            known = tuple(_UNSET if value is _UNSET else (type(value), value) for value in values)
+            self._items_noted[number, tail, ordinal] = known
+        return known
 
     def _steps(
         self, number: int, outer: tuple[Any, ...], run: _Run, before: _Run | None
@@ -751,7 +884,15 @@ class Memo:
                     known = self._known_in(outer, site, state)
                     continue
             key = site.key(
-                run.items[at], run.items, at, length, _at, run.places, run.read, state.values
+                run.items[at],
+                run.items,
+                at,
+                length,
+                _at,
+                run.places,
+                run.read,
+                state.values,
+                run.tails,
             )
             found = known.get(key)
             if found is None:
@@ -851,13 +992,24 @@ def _same(site: Site, before: _Run, run: _Run) -> tuple[int, int | None]:
             len(before.items) - site.high,
             len(run.items) - site.high,
             *(same[index] - distance for index, distance in site.beside),
+            *(
+                _common(old, new) - tail.offset
+                for tail, old, new in zip(site.tails, before.tails, run.tails, strict=True)
+            ),
         )
     if site.from_end and more >= 0:
         shift = more if run.items[more:] == before.items else None
     return start, shift
 
 
-def _common(a: list[int], b: list[int]) -> int:
+def _over(own: _Noted, later: _Noted) -> _Noted:
+    """Return what is noted in the end, where the later has the last word."""
+    if any(type(value) is _Failed for value in own + later):
+        return (_Failed(),)
+    return tuple(new if new is not _UNSET else old for old, new in zip(own, later, strict=True))
+
+
+def _common(a: list[Any], b: list[Any]) -> int:
     """Return how many leading elements are equal."""
     length = min(len(a), len(b))
     if a[:length] == b[:length]:

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from reasonpack import memo as memo_module
 from reasonpack.errors import RecordError
-from reasonpack.memo import Memo, _Reads
+from reasonpack.memo import Memo, _over, _Reads
 from reasonpack.template import ChatTemplate
 
 Json = dict[str, Any]
@@ -86,6 +86,21 @@ PARTS = [
     "{{ tools | tojson }}",
     "{{ loop.cycle('a', 'b') }}",
     "{% if ns.missing is defined %}D{% endif %}{% set ns.missing = m.role %}",
+]
+
+
+def behind(over: str, noted: str) -> str:
+    """Look at what stands behind a message, and note something of it."""
+    loop = f"{{% for o in {over} %}}{{% if {noted} %}}{{% set t.b = none %}}{{% endif %}}"
+    loop += "{% endfor %}"
+    return f"{{% set t = namespace(a=0, b=0) %}}{loop}{{{{ t.a }}}}{{{{ t.b }}}}{{{{ t.c }}}}"
+
+
+ONE, TRUE = "{% set t.a = 1 %}", "{% set t.a = true %}"
+PARTS += [
+    behind("messages[loop.index:]", f"o.role == 'user' %}}{TRUE}{{% elif o.role == 'tool'"),
+    behind("messages[loop.index0 + 2:]", f"o.content|trim == 'two' %}}{ONE}{{% elif o.content"),
+    behind("rest[loop.index0:]", f"'h' in o.content %}}{ONE}{{% elif not o.content"),
 ]
 texts = st.sampled_from(["hi", "stop", "skip", "", " two "])
 roles = st.sampled_from(["user", "assistant", "tool", "system"])
@@ -166,6 +181,7 @@ def test_all_parts_alone() -> None:
 M = "{% for m in messages %}"
 E = "{% endfor %}"
 KEEP = "{% set ns = namespace(kept=none, x=0, y=0, size=messages|length) %}"
+BEHIND = f"{M}{{% set t = namespace(x=0) %}}{{% for o in messages[loop.index:] %}}"
 TRAPS = {
     "an inner loop's condition reads the outer loop": (
         f"{M}{{% for c in m.content if loop.last %}}{{{{ c }}}}{E}{E}"
@@ -249,6 +265,38 @@ TRAPS = {
         f"{{% if messages|length > 2 %}}<{M}{{{{ m.content }}}}{E}>{{% endif %}}{M}.{E}"
     ),
     "a loop that reads nothing of its items": f"{M}{{% for c in 'ab' %}}{{{{ c }}}}{E}{E}",
+    "what is behind fails": (
+        f"{BEHIND}{{% if o.content == 'x' and o.a.b %}}{{% set t.x = 1 %}}{{% else %}}"
+        f"{{% set t.x = 2 %}}{{% endif %}}{E}{{{{ t.x }}}}{E}"
+    ),
+    "what is behind is noted in no namespace": (
+        f"{{% set t = 1 %}}{M}{{% for o in messages[loop.index:] %}}{{% if o.role == 'tool' %}}"
+        f"{{% set u.x = 1 %}}{{% endif %}}{E}{{{{ m.role }}}}{E}"
+    ),
+    "what is noted is no constant": f"{BEHIND}{{% set t.x = o.content %}}{E}{{{{ t.x }}}}{E}",
+    "what is noted depends on the place behind": (
+        f"{BEHIND}{{% if loop.first and o.role == 'user' %}}{{% set t.x = 1 %}}{{% endif %}}{E}"
+        f"{{{{ t.x }}}}{E}"
+    ),
+    "what is noted depends on the item itself": (
+        f"{BEHIND}{{% if o.role == m.role %}}{{% set t.x = 1 %}}{{% endif %}}{E}{{{{ t.x }}}}{E}"
+    ),
+    "what is noted depends on what was noted": (
+        f"{BEHIND}{{% if not t.x %}}{{% set t.x = 1 %}}{{% endif %}}{E}{{{{ t.x }}}}{E}"
+    ),
+    "what is behind is written out": f"{BEHIND}{{{{ o.role }}}}{E}{E}",
+    "what is noted goes into the template's namespace": (
+        f"{KEEP}{M}{{% for o in messages[loop.index:] %}}{{% if o.role == 'user' %}}"
+        f"{{% set ns.x = 1 %}}{{% endif %}}{E}{E}{{{{ ns.x }}}}"
+    ),
+    "a variable as the item behind": (
+        f"{BEHIND}{{% set o = m %}}{{% if o.role == 'user' %}}{{% set t.x = 1 %}}{{% endif %}}{E}"
+        f"{{{{ t.x }}}}{E}"
+    ),
+    "true and one are noted": (
+        f"{BEHIND}{{% if o.content == 'ab' %}}{{% set t.x = true %}}{{% elif o.content == 'cde' %}}"
+        f"{{% set t.x = 1 %}}{{% endif %}}{E}{{{{ t.x }}}}{E}"
+    ),
     "a generator fails at a later item": (
         "{% for x in [1, 'a']|map('abs') %}{{ raise_exception('first') }}{% endfor %}"
     ),
@@ -337,6 +385,10 @@ def any_differs(parts: Sequence[str], over: str) -> bool:
 
 
 FORWARD, BACKWARD = "messages", "messages[::-1]"
+TAIL_FLAG = (
+    "{% set t = namespace(x=0) %}{% for o in messages[loop.index:] %}{% if o.role == 'user' %}"
+    "{% set t.x = 1 %}{% elif o.role == 'tool' %}{% set t.x = 2 %}{% endif %}{% endfor %}{{ t.x }}"
+)
 FAULTS: dict[str, tuple[str, Any, str, list[str]]] = {
     "the last item is taken over": (
         "_Reads._ends_matter",
@@ -385,6 +437,21 @@ FAULTS: dict[str, tuple[str, Any, str, list[str]]] = {
         lambda self, make=_Reads.site: replace(make(self), low=0),
         FORWARD,
         ["{{ messages[loop.index0 - 1].role }}"],
+    ),
+    "the first thing noted behind counts": (
+        "_over",
+        lambda own, later, over=_over: over(later, own),
+        FORWARD,
+        [TAIL_FLAG],
+    ),
+    "what is noted behind is taken over": (
+        "Memo._tail",
+        lambda self, number, tail, run, before, tail_of=Memo._tail: (
+            (before.tails[tail] if before else [])
+            + tail_of(self, number, tail, run, None)[len(before.tails[tail]) if before else 0 :]
+        ),
+        FORWARD,
+        [TAIL_FLAG],
     ),
     "true is one": ("Memo._value", lambda _, value: (value,), FORWARD, ["{{ one }}"]),
 }
@@ -438,6 +505,23 @@ def test_a_message_is_rendered_a_few_times(turns: int) -> None:
     assert memo.runs <= 6 * len(chat)
 
 
+def test_looking_for_an_answer_behind_runs_few_bodies() -> None:
+    """As gpt-oss does: reasoning is shown until there is an answer without a call."""
+    source = (
+        "{% for m in messages %}{% set t = namespace(x=false) %}"
+        "{% for o in messages[loop.index:] %}{% if o.role == 'assistant' and not o.calls %}"
+        "{% set t.x = true %}{% endif %}{% endfor %}"
+        "{{ m.role }}{{ '' if t.x else m.reasoning }}{% endfor %}"
+    )
+    template = ChatTemplate.compile(source, name="an answer behind")
+    call = {"role": "assistant", "reasoning": "R", "calls": [1]}
+    chat = [{"role": "user", "content": "U"}, *([call, {"role": "tool"}] * 20)]
+    chat = [dict(message) for message in chat] + [{"role": "assistant", "content": "A"}]
+    memo = Memo(template.sites, chat)
+    assert beginnings(template, chat, memo) == beginnings(template, chat, None)
+    assert memo.runs <= 3 * len(chat)
+
+
 def test_a_namespace_that_is_something_else_is_not_understood() -> None:
     """A dict may stand where the template says namespace, depending on the messages."""
     source = (
@@ -460,5 +544,5 @@ def test_a_template_that_changes_lists_is_left_alone() -> None:
 def test_no_name_of_a_template_gets_into_code() -> None:
     source = '{% for m in messages %}{{ ns["x); y("] }}{{ loop.index0 + 1 }}{% endfor %}'
     (site,) = ChatTemplate.compile(source, name="names").sites
-    assert set(site.key.__code__.co_names) <= {"len"}
+    assert set(site.key.__code__.co_names) <= {"len", "min"}
     assert memo_module.LOOP not in source
