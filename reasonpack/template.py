@@ -30,7 +30,8 @@ import jinja2.nodes
 
 from reasonpack import sandbox
 from reasonpack.errors import RecordError, TemplateError, UsageError
-from reasonpack.memo import Memo, Site, prepare, remembering
+from reasonpack.loops import Site, remembering
+from reasonpack.memo import Memo, prepare
 from reasonpack.sandbox import bounds, environment, out_of_bounds
 from reasonpack.storage import check_regular
 from reasonpack.strict_json import quoted

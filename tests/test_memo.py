@@ -16,9 +16,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reasonpack import memo as memo_module
 from reasonpack.errors import RecordError
-from reasonpack.memo import Memo, _over, _Reads
+from reasonpack.loops import LOOP, _Reads
+from reasonpack.memo import Memo, _over
 from reasonpack.template import ChatTemplate
 
 Json = dict[str, Any]
@@ -203,7 +203,7 @@ TRAPS = {
     ),
     "an item named caller": "{% for caller in messages %}{{ caller.role }}{% endfor %}",
     "a macro that is named as the memo is": (
-        f"{{% macro {memo_module.LOOP}() %}}{{% endmacro %}}{M}{{{{ m.role }}}}{E}"
+        f"{{% macro {LOOP}() %}}{{% endmacro %}}{M}{{{{ m.role }}}}{E}"
     ),
     "one namespace with two names": (
         "{% set namespace = cycler(namespace(a=1)).next %}{% set one = namespace() %}"
@@ -359,7 +359,7 @@ def test_a_variable_may_be_named_as_the_memo() -> None:
     template = ChatTemplate.compile(f"{M}{{{{ m.role }}}}{E}", name="named")
     chat = [{"role": "user", "content": ""}]
     memo = Memo(template.sites, chat)
-    assert template.render(chat, kwargs={memo_module.LOOP: 1}, memo=memo) == "user"
+    assert template.render(chat, kwargs={LOOP: 1}, memo=memo) == "user"
 
 
 @pytest.mark.parametrize(
@@ -461,7 +461,8 @@ FAULTS: dict[str, tuple[str, Any, str, list[str]]] = {
 def test_a_fault_shows(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
     name, planted, over, parts = FAULTS[fault]
     assert not any_differs(parts, over)
-    monkeypatch.setattr(f"reasonpack.memo.{name}", planted)
+    module = "loops" if name.startswith("_Reads") else "memo"
+    monkeypatch.setattr(f"reasonpack.{module}.{name}", planted)
     assert any_differs(parts, over)
 
 
@@ -545,4 +546,4 @@ def test_no_name_of_a_template_gets_into_code() -> None:
     source = '{% for m in messages %}{{ ns["x); y("] }}{{ loop.index0 + 1 }}{% endfor %}'
     (site,) = ChatTemplate.compile(source, name="names").sites
     assert set(site.key.__code__.co_names) <= {"len", "min"}
-    assert memo_module.LOOP not in source
+    assert LOOP not in source
