@@ -37,7 +37,7 @@ EncodeFlat = Callable[[Sequence[str]], tuple[NDArray[Any], NDArray[Any]]]
 """Pieces → the ids of all of them, one after another, and where each begins: n + 1 offsets."""
 Backend = Literal["auto", "tokenizers", "gigatoken", "fastokens"]
 
-BACKENDS: tuple[Backend, ...] = ("auto", "tokenizers", "gigatoken", "fastokens")
+BACKENDS: tuple[Backend, ...] = ("auto", "tokenizers", "fastokens", "gigatoken")
 REFERENCE = "tokenizers"
 WORTH_IT = 4_000_000
 """Characters in a unit from which loading a fast backend, about 1 s, pays for itself."""
@@ -255,8 +255,8 @@ def _load_fastokens(tokenizer: Tokenizer) -> EncodeFlat:
 
 
 _LOADERS: dict[str, Callable[[Tokenizer], EncodeFlat]] = {
+    "fastokens": _load_fastokens,  # which took 7 to 15 % less time for the whole of a run
     "gigatoken": _load_gigatoken,
-    "fastokens": _load_fastokens,
 }
 
 # --- Hard texts ------------------------------------------------------------------------

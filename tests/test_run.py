@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import functools
 import gzip
+import gzip
 import json
 import os
 import signal
@@ -312,6 +313,9 @@ def test_an_early_start_does_not_change_a_byte(
     monkeypatch.setattr(pack_module, "WORTH_STARTING", 1)
     for workers in (1, 2, 2):  # the last time there is nothing to do
         pack_files([str(source)], tmp_path / "out", SKIPPING, run=run(num_proc=workers))
+    packed = source.with_suffix(".jsonl.gz")
+    packed.write_bytes(gzip.compress(source.read_bytes()))
+    pack_files([str(packed)], tmp_path / "one", SKIPPING, run=run(num_proc=2))
     assert counts == []
     pack_files([str(source)], tmp_path / "out", SKIPPING, overwrite=True, run=run(num_proc=2))
     for index in (0, 1):

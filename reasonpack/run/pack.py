@@ -342,10 +342,13 @@ def _is_long(inputs: Sequence[str], run: Run) -> bool:
     if STDIN in inputs or any(map(is_url, inputs)):
         return False
     try:
-        size = sum(Path(place).stat().st_size for place in expand_inputs(inputs))
+        files = [Path(place) for place in expand_inputs(inputs)]
+        size = sum(file.stat().st_size for file in files)
     except (OSError, ReasonpackError):  # what is wrong is said when the plan is made
         return False
-    return size > max(WORTH_STARTING, run.unit_bytes)
+    # One file of another kind may be one unit, which needs no process.
+    several = len(files) > 1 or all(file.suffix in {".jsonl", ".ndjson"} for file in files)
+    return several and size > max(WORTH_STARTING, run.unit_bytes)
 
 
 def _engine(
