@@ -18,8 +18,9 @@ sites are what `reasonpack.memo` goes by.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, NamedTuple, TypeVar, cast
 
 import jinja2
@@ -56,12 +57,14 @@ class _Number(NamedTuple):
         start: how much it grows with the place.
         end: how much it grows with the length of all lists.
         offset: it is `start * i` and this; None where it is something else.
+        outside: the argument or state that it is, as ("e" or "s", index); None if it is none.
     """
 
     code: str
     start: int
     end: int
     offset: int | None
+    outside: tuple[str, int] | None = None
 
 
 _PLACES = {
@@ -97,6 +100,8 @@ class Site:
         names: variables that it reads, in the order of what is called the arguments.
         scalars: which of them are read as they are.
         numbers: which of them are only compared and counted with.
+        reach: for each of these, and each of `counted`: how far behind the place of an item the
+            places are that it is compared with; None if more is done with it.
         lists: which of them are only measured, or looked up at a place.
         state: attributes of namespaces that it reads or sets, as (name, attribute).
         raw: which of the state are read as they are.
@@ -117,6 +122,7 @@ class Site:
     names: tuple[str, ...]
     scalars: tuple[int, ...]
     numbers: tuple[int, ...]
+    reach: tuple[int | None, ...]
     lists: tuple[int, ...]
     state: tuple[tuple[int, str], ...]
     raw: tuple[int, ...]
@@ -255,6 +261,7 @@ class _Reads:
         macros: of the template, by name.
         namespaces: those of `outside` that are namespaces.
         environment: of the template.
+        places: see `Site.reach`.
         guards: expressions of what is read of numbers and places.
         entered: macros that were looked at.
     """
@@ -272,6 +279,7 @@ class _Reads:
     counted: set[int] = field(default_factory=set)
     written: set[int] = field(default_factory=set)
     tails: list[Tail] = field(default_factory=list)
+    places: dict[tuple[str, int], int | None] = field(default_factory=dict)
     guards: dict[str, None] = field(default_factory=dict)
     entered: set[str] = field(default_factory=set)
     low: int = 0
@@ -288,6 +296,10 @@ class _Reads:
             names=tuple(self.names),
             scalars=tuple(self.scalars),
             numbers=tuple(self.numbers),
+            reach=tuple(
+                self.places[each]
+                for each in (*(("e", x) for x in self.numbers), *(("s", x) for x in self.counted))
+            ),
             lists=tuple(self.lists),
             state=state,
             raw=tuple(self.raw),
@@ -454,7 +466,7 @@ class _Reads:
             for left, right in itertools.pairwise(numbers)
         ]
         self._guard(f"({code})", differences)
-        self._found(found)
+        self._found(found, dict([_compared(numbers[0], numbers[1])] if len(numbers) == 2 else ()))
         return True
 
     def _visit_counted(self, node: n.Expr, bound: frozenset[str]) -> bool:
@@ -505,10 +517,18 @@ class _Reads:
         known = self.high is None or items is None
         self.high = None if known else max(self.high or 0, items or 0)
 
-    def _found(self, found: _Found) -> None:
+    def _found(
+        self,
+        found: _Found,
+        places: Mapping[tuple[str, int] | None, int | None] = MappingProxyType({}),
+    ) -> None:
+        """Add what an expression reads; `places` has what is only compared with one."""
         self.numbers |= found.numbers
         self.lists |= found.lists
         self.counted |= found.counted
+        for each in (*(("e", x) for x in found.numbers), *(("s", x) for x in found.counted)):
+            reach, before = places.get(each), self.places.get(each, 0)
+            self.places[each] = None if reach is None or before is None else max(reach, before)
 
     def _number(self, node: n.Node | None, bound: frozenset[str], found: _Found) -> _Number | None:
         """Write an expression of numbers as one of Python; None for any other."""
@@ -523,13 +543,13 @@ class _Reads:
                 number = _Number(f"len(p[{index}])", 0, 1, None)
             case n.Name(name=name) if self._is_outside(name, bound):
                 found.numbers.add(index := self._name(name))
-                number = _Number(f"e[{index}]", 0, 0, None)
+                number = _Number(f"e[{index}]", 0, 0, None, ("e", index))
             case n.Getattr():
                 attribute = self._attribute(node, bound)
                 index = -1 if attribute is None else self._state(attribute)
                 if index >= 0 and index not in self.written:
                     found.counted.add(index)
-                    number = _Number(f"s[{index}]", 0, 0, None)
+                    number = _Number(f"s[{index}]", 0, 0, None, ("s", index))
             case n.Add() | n.Sub():
                 left = self._number(node.left, bound, found)
                 right = self._number(node.right, bound, found)
@@ -582,6 +602,14 @@ class _Found:
     numbers: set[int] = field(default_factory=set)
     lists: set[int] = field(default_factory=set)
     counted: set[int] = field(default_factory=set)
+
+
+def _compared(one: _Number, other: _Number) -> tuple[tuple[str, int] | None, int | None]:
+    """Return a number from outside, and how far behind the place is what it is compared with."""
+    for number, place in ((one, other), (other, one)):
+        if number.outside and place.start == 1 and place.offset is not None:
+            return number.outside, max(0, place.offset)
+    return None, None
 
 
 def _sum(left: _Number, right: _Number, sign: int) -> _Number:

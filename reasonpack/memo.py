@@ -393,12 +393,14 @@ def _same(site: Site, before: _Run, run: _Run) -> tuple[int, int | None]:
     start, shift = 0, None
     more = len(run.items) - len(before.items)
     lengths = [(len(before.places[index]), len(run.places[index])) for index in site.lists]
-    if before.numbers != run.numbers or any(new - old != more for old, new in lengths):
+    if any(new - old != more for old, new in lengths):
         return 0, None
+    like = _alike(site, before.numbers, run.numbers)
     same = {-1: _common(before.items, run.items)}
     same |= {index: _common(before.places[index], run.places[index]) for index in site.lists}
     if site.high is not None and all(place < same[index] for index, place in site.fixed):
         start = min(
+            len(run.items) if like is None else like,
             same[-1],
             len(before.items) - site.high,
             len(run.items) - site.high,
@@ -408,9 +410,22 @@ def _same(site: Site, before: _Run, run: _Run) -> tuple[int, int | None]:
                 for tail, old, new in zip(site.tails, before.tails, run.tails, strict=True)
             ),
         )
-    if site.from_end and more >= 0:
+    if site.from_end and more >= 0 and like is None:
         shift = more if run.items[more:] == before.items else None
     return start, shift
+
+
+def _alike(site: Site, before: tuple[Any, ...], now: tuple[Any, ...]) -> int | None:
+    """Count the items whose places lie the same way of all numbers as before; None for all.
+
+    A place that is below both the old number and the new compares the same with them.
+    """
+    counts = [
+        0 if reach is None else max(0, min(old, new) - reach)
+        for reach, old, new in zip(site.reach, before, now, strict=True)
+        if type(old) is not type(new) or old != new
+    ]
+    return min(counts, default=None)
 
 
 def _over(own: _Noted, later: _Noted) -> _Noted:

@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import functools
 import gzip
-import gzip
 import json
 import os
 import signal
