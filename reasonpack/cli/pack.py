@@ -309,6 +309,11 @@ def _resumable(progress: Progress) -> Iterator[None]:
         except KeyboardInterrupt:
             tell()
             raise click.exceptions.Exit(130) from None
+        except Exception:
+            # What goes wrong once it was told, as a cluster that is gone already, comes of it.
+            if not told:
+                raise
+            raise click.exceptions.Exit(130) from None
 
 
 @contextlib.contextmanager

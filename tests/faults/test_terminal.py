@@ -203,8 +203,11 @@ def test_ctrl_c_is_answered_within_seconds(
         running.stdin.flush()
         until(running.stdout, b"The same command goes on")
         answered = time.monotonic() - began
-        running.stdout.read()
-    assert running.returncode == 130
+        rest = running.stdout.read()
+    # Where its raylet is gone first, Ray's own threads end the process, with 1.
+    assert running.returncode in ({130} if engine == "local" else {130, 1}), rest
+    assert b"Traceback" not in rest
+    assert b"Error" not in rest
     assert answered < seconds
     assert time.monotonic() - began < (1 if engine == "local" else 15)
 
