@@ -103,7 +103,7 @@ def _patient() -> Iterator[None]:
 
 def _attempt(process: Callable[[Unit], Result], unit: Unit) -> Result:
     os.environ.setdefault("RAYON_NUM_THREADS", "1")  # a task has one core
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     return attempt(process, unit)
 
 
