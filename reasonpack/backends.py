@@ -103,15 +103,18 @@ class Encoder:
 
     def prepare(self, characters: int) -> None:
         """Load now what units of so many characters will be encoded by."""
-        if self._choice.name != "auto" or characters >= WORTH_IT:
+        if self._is_worth_it(characters):
             self._load()
+
+    def _is_worth_it(self, characters: int) -> bool:
+        return self._choice.name != "auto" or characters >= WORTH_IT
 
     def encode(self, pieces: Sequence[str]) -> list[I32]:
         """Encode pieces, each for itself: one i32[T] a piece, as the reference does.
 
         Raises TokenizerError for a piece that the reference cannot encode.
         """
-        if self._choice.name != "auto" or sum(map(len, pieces)) >= WORTH_IT:
+        if self._is_worth_it(sum(map(len, pieces))):
             while self._load():
                 ids = self._try(pieces)
                 if ids is not None:

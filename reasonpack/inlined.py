@@ -16,13 +16,14 @@ from __future__ import annotations
 import jinja2.compiler
 import jinja2.nodes as n
 
-__all__ = ["HARMLESS_LOOP", "HARMLESS_TEXT", "InlinedCode", "internal_name"]
+__all__ = ["DICT_ATTRIBUTES", "HARMLESS_LOOP", "HARMLESS_TEXT", "InlinedCode", "internal_name"]
 
 HARMLESS_LOOP = frozenset({"first", "index", "index0", "last", "length", "nextitem", "previtem"})
 """What a template may read of `loop` without the sandbox's leave."""
 HARMLESS_TEXT = frozenset({"endswith", "lstrip", "rstrip", "split", "startswith", "strip"})
 """Methods of text that a template may call without the sandbox's leave."""
-_DICT_ATTRIBUTES = frozenset(dir(dict))
+DICT_ATTRIBUTES = frozenset(dir(dict))
+"""What `value.name` may mean of a dict besides one of its items."""
 
 
 class InlinedCode(jinja2.compiler.CodeGenerator):
@@ -34,7 +35,7 @@ class InlinedCode(jinja2.compiler.CodeGenerator):
     ) -> None:
         """Write `value.name`."""
         name, value = node.attr, self.temporary_identifier()
-        if name in _DICT_ATTRIBUTES:
+        if name in DICT_ATTRIBUTES:
             super().visit_Getattr(node, frame)
             return
         if isinstance(node.node, n.Name) and node.node.name == "loop" and name in HARMLESS_LOOP:

@@ -251,7 +251,7 @@ def _forest_sample(id_: str, roots: Sequence[_Node]) -> Sample:
         nodes.append(node)
         levels.append(level)
     starts = [0, *accumulate(len(node.tokens) for node in nodes)]
-    # As deep as the one before it, or less: by how many the position falls behind the place.
+    # A position is the place in the row, less the tokens of the branches that were left before.
     behind = np.array([node.begin for node in nodes], np.int32) - np.array(starts[:-1], np.int32)
     lengths = [len(node.tokens) for node in nodes]
     positions = np.arange(starts[-1], dtype=np.int32) + np.repeat(behind, lengths)
@@ -280,8 +280,8 @@ def _sample(
     labels = np.full(len(tokens), IGNORE, np.int32)
     for node, start, here in zip(nodes, starts, trains, strict=False):
         for first, stop in node.trained if here else ():
-            own = slice(first - node.begin, stop - node.begin)
-            labels[start + own.start : start + own.stop] = node.tokens[own]
+            own = slice(start + first - node.begin, start + stop - node.begin)
+            labels[own] = tokens[own]
     return Sample(
         id=id_,
         input_ids=tokens,

@@ -30,7 +30,7 @@ import jinja2.sandbox
 from jinja2.utils import Namespace
 
 from reasonpack.errors import TemplateError
-from reasonpack.inlined import HARMLESS_LOOP, HARMLESS_TEXT, InlinedCode
+from reasonpack.inlined import DICT_ATTRIBUTES, HARMLESS_LOOP, HARMLESS_TEXT, InlinedCode
 from reasonpack.memo import Loop
 
 __all__ = [
@@ -135,7 +135,7 @@ class Environment(jinja2.sandbox.SandboxedEnvironment):
         """
         kind = type(obj)
         if kind is dict:
-            if attribute not in _DICT_ATTRIBUTES:
+            if attribute not in DICT_ATTRIBUTES:
                 try:
                     return obj[attribute]
                 except KeyError:
@@ -150,7 +150,6 @@ class Environment(jinja2.sandbox.SandboxedEnvironment):
         return super().getattr(obj, attribute)
 
 
-_DICT_ATTRIBUTES = frozenset(dir(dict))
 _HARMLESS: dict[type, frozenset[str]] = {
     jinja2.runtime.LoopContext: HARMLESS_LOOP,
     Loop: HARMLESS_LOOP,

@@ -106,7 +106,6 @@ class _Pool(Generic[Result]):
         self.todo = list(reversed(units))
         self.process = process
         self.size = min(workers, len(units))
-        self.threads = max(1, usable_cores() // max(1, self.size))
         self.idle: list[Worker] = []
         self.busy: dict[Future[Result], tuple[Worker, Unit]] = {}
         self.deaths: Counter[int] = Counter()
@@ -141,7 +140,7 @@ class _Pool(Generic[Result]):
         )
 
     def _give(self, unit: Unit) -> None:
-        worker = self.idle.pop() if self.idle else _start(self.threads)
+        worker = self.idle.pop() if self.idle else _start(self.size)
         try:
             future = worker.executor.submit(attempt, self.process, unit)
         except BrokenProcessPool:  # it died while it had nothing to do
@@ -182,11 +181,10 @@ def early_workers(count: int, prepare: Callable[[], object]) -> Iterator[Sequenc
         prepare: what each does first; it has to pickle. What it raises goes unnoticed: the work
             itself will say it.
     """
-    threads = max(1, usable_cores() // count)
     workers: list[Worker] = []
     try:
         for _ in range(count):
-            workers.append(_start(threads))
+            workers.append(_start(count))
             with contextlib.suppress(BrokenProcessPool):  # died; the pool will see it too
                 workers[-1].executor.submit(attempt, prepare)
         yield workers
@@ -195,8 +193,8 @@ def early_workers(count: int, prepare: Callable[[], object]) -> Iterator[Sequenc
             _kill(worker)
 
 
-def _start(threads: int) -> Worker:
-    """Start a process that a Ctrl-C on the terminal does not reach.
+def _start(workers: int) -> Worker:
+    """Start one of so many processes, which a Ctrl-C on the terminal does not reach.
 
     It inherits that signal blocked, so that none can strike before it ignores them.
     """
@@ -204,7 +202,7 @@ def _start(threads: int) -> Worker:
         1,
         mp_context=multiprocessing.get_context("spawn"),
         initializer=_prepare,
-        initargs=(threads,),
+        initargs=(max(1, usable_cores() // workers),),
     )
     with _blocked_interrupt():
         ready = executor.submit(_nothing)
