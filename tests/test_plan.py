@@ -105,7 +105,9 @@ def check_tiles(units: list[Unit], data: bytes, *, unit_bytes: int, block: int) 
     assert [unit.input_bytes for unit in units] == [unit.stop - unit.start for unit in units]
     assert [unit.number for unit in units] == list(range(len(units)))
     longest = max(map(len, data.split(b"\n"))) + 1
-    assert all(unit.input_bytes <= unit_bytes + longest + 2 * block for unit in units)
+    count = max(1, -(-len(data) // unit_bytes))
+    share = len(data) / count
+    assert all(unit.input_bytes <= share + longest + 2 * block for unit in units)
     assert len(units) == 1 or all(unit.input_bytes for unit in units)
 
 
@@ -164,6 +166,20 @@ def test_the_check_catches_units_that_do_not_tile(tmp_path: Path) -> None:
     for planted in wrong:
         with pytest.raises(AssertionError):
             check_tiles(planted, data, unit_bytes=20, block=8)
+
+
+def test_the_units_of_a_file_are_as_large_as_each_other(tmp_path: Path) -> None:
+    path = tmp_path / "chats.jsonl"
+    path.write_bytes(b'{"id": 1}\n' * 700)
+    with pytest.MonkeyPatch.context() as patch:
+        set_block(patch, size=16)
+        units = planned(path, unit_bytes=3200)
+    assert [round(unit.input_bytes, -2) for unit in units] == [2300, 2300, 2300]
+    path = tmp_path / "chats.parquet"
+    write_rows(path, [{"id": number, "prompt": "x" * 50} for number in range(70)], group=1)
+    group = pq.read_metadata(path).row_group(0).total_byte_size
+    units = planned(path, unit_bytes=32 * group)
+    assert {unit.stop - unit.start for unit in units} <= {23, 24}
 
 
 def test_a_byte_order_mark_is_dropped_at_the_start_of_the_file_only(tmp_path: Path) -> None:

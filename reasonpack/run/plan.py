@@ -1,7 +1,7 @@
 """Input files → work units, and a work unit → its records.
 
-    chats.jsonl     0 ─────── 32 MiB ─────── 64 MiB ── 70 MiB      cut after a line end
-                    unit 0      unit 1         unit 2
+    chats.jsonl     0 ───── 23 MiB ───── 47 MiB ───── 70 MiB      cut after a line end
+                    unit 0     unit 1       unit 2                in as few as --unit-size allows
     more.jsonl.gz   unit 3 (compressed: one unit)
     rows.parquet    unit 4 (row groups 0–3), unit 5 (row groups 4–7)
 
@@ -12,6 +12,7 @@ workers. One unit becomes one shard.
 from __future__ import annotations
 
 import hashlib
+import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -36,7 +37,7 @@ from reasonpack.storage import (
 __all__ = ["UNIT_BYTES", "InputFile", "Record", "Unit", "plan", "read_records"]
 
 UNIT_BYTES = 32 << 20
-"""Input bytes of a work unit, about; memory of a worker is some twenty times that."""
+"""Input bytes of a work unit, at most about; memory of a worker is some twenty times that."""
 UNIT_LINES = 1 << 18
 """Lines of a work unit, about: each costs a worker some kB, however short it is."""
 SETTLED_NS = 2 * 10**9
@@ -116,6 +117,9 @@ def plan(
 ) -> tuple[list[InputFile], list[Unit]]:
     """Cut input files, given as place and name, into work units.
 
+    The units of a file are as few as `unit_bytes` allows and about as large as each other, so
+    that several workers end together.
+
     Every file is read once, to know its content, and a plain one to find line ends too.
 
     Raises:
@@ -127,7 +131,8 @@ def plan(
         kind = container(place)
         before = stamp(place)
         if kind == "plain":
-            bytes_, sha256, stretches = _line_stretches(place, unit_bytes)
+            size = before.bytes if before else 0
+            bytes_, sha256, stretches = _line_stretches(place, size, unit_bytes)
         else:
             bytes_, sha256 = digest(place)
             stretches = [(0, -1, 1, bytes_)]
@@ -158,23 +163,34 @@ def settled(modified_ns: int) -> int:
     return modified_ns if modified_ns < time.time_ns() - SETTLED_NS else -1
 
 
+def _share(size: int, unit_bytes: int) -> float:
+    """Divide a size into the fewest equal parts of at most so many bytes.
+
+    >>> _share(70, 32)
+    23.333333333333332
+    """
+    return max(1, size / max(1, math.ceil(size / unit_bytes)))
+
+
 def _line_stretches(
-    place: Place, unit_bytes: int
+    place: Place, size: int, unit_bytes: int
 ) -> tuple[int, str, list[tuple[int, int, int, int]]]:
     stretches: list[tuple[int, int, int, int]] = []
     start = at = 0
     first_line = line = 1
     hash_ = hashlib.sha256()
+    due = share = _share(size, unit_bytes)
     with open_bytes(place, "plain") as file:
-        while block := file.read(min(BLOCK, unit_bytes)):
+        while block := file.read(min(BLOCK, int(share))):
             hash_.update(block)
             line += block.count(b"\n")
             at += len(block)
-            enough = at - start >= unit_bytes or line - first_line >= UNIT_LINES
-            if enough and (cut := block.rfind(b"\n")) >= 0:
+            enough = at >= due or line - first_line >= UNIT_LINES
+            if enough and at < size and (cut := block.rfind(b"\n")) >= 0:
                 stop = at - len(block) + cut + 1
                 stretches.append((start, stop, first_line, stop - start))
                 start, first_line = stop, line
+                due = (at // share + 1) * share  # whatever this one has too much of its share
     if at > start or not stretches:
         stretches.append((start, at, first_line, at - start))
     return at, hash_.hexdigest(), stretches
@@ -186,17 +202,20 @@ def _group_stretches(place: Place, unit_bytes: int) -> list[tuple[int, int, int,
             metadata = pq.read_metadata(file)
     except (pa.ArrowException, StorageError, ValueError) as error:
         raise _damaged(place, error) from error
+    sizes = [metadata.row_group(group).total_byte_size for group in range(metadata.num_row_groups)]
+    due = share = _share(sum(sizes), unit_bytes)
     stretches: list[tuple[int, int, int, int]] = []
-    start = size = rows = 0
+    start = at = begin = rows = 0
     first_row = 1
-    for group in range(metadata.num_row_groups):
-        size += metadata.row_group(group).total_byte_size
+    for group, size in enumerate(sizes):
+        at += size
         rows += metadata.row_group(group).num_rows
-        if size >= unit_bytes:
-            stretches.append((start, group + 1, first_row, size))
-            start, first_row, size = group + 1, rows + 1, 0
-    if start < metadata.num_row_groups or not stretches:
-        stretches.append((start, metadata.num_row_groups, first_row, size))
+        if at >= due:
+            stretches.append((start, group + 1, first_row, at - begin))
+            start, begin, first_row = group + 1, at, rows + 1
+            due = (at // share + 1) * share
+    if start < len(sizes) or not stretches:
+        stretches.append((start, len(sizes), first_row, at - begin))
     return stretches
 
 
