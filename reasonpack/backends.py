@@ -18,6 +18,7 @@ import importlib
 import importlib.util
 import itertools
 import random
+import threading
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -98,13 +99,16 @@ class Encoder:
         self._tokenizer = tokenizer
         self._choice = choice = choice or AUTO
         self._names = {"auto": installed(), REFERENCE: []}.get(choice.name, [choice.name])
+        self._loading: threading.Thread | None = None
         self._loaded: tuple[str, EncodeFlat] | None = None
+        self._proved = False
         self._failed: list[str] = []
 
     def prepare(self, characters: int) -> None:
-        """Load now what units of so many characters will be encoded by."""
-        if self._is_worth_it(characters):
-            self._load()
+        """Begin to load what units of so many characters will be encoded by, beside other work."""
+        if self._is_worth_it(characters) and self._loading is None and self._loaded is None:
+            self._loading = threading.Thread(target=self._load_next, daemon=True)
+            self._loading.start()
 
     def _is_worth_it(self, characters: int) -> bool:
         return self._choice.name != "auto" or characters >= WORTH_IT
@@ -114,16 +118,19 @@ class Encoder:
 
         Raises TokenizerError for a piece that the reference cannot encode.
         """
-        if self._is_worth_it(sum(map(len, pieces))):
-            while self._load():
-                ids = self._try(pieces)
+        if self._loading is not None:
+            self._loading.join()
+            self._loading = None
+        if self._loaded or self._is_worth_it(sum(map(len, pieces))):
+            while self._load_next():
+                ids = self._try(pieces) if self._prove() else None
                 if ids is not None:
                     return ids
         self.used = _label(REFERENCE)
         self.fault = "; ".join(self._failed) + f"; {self.used} is used" if self._failed else None
         return self._by_reference(pieces)
 
-    def _load(self) -> bool:
+    def _load_next(self) -> bool:
         """See that a fast backend is loaded that has not failed yet, if there is one left."""
         while self._loaded is None and self._names:
             name = self._names.pop(0)
@@ -133,10 +140,15 @@ class Encoder:
                 raise
             except BaseException as error:  # noqa: BLE001 (foreign code, which may panic)
                 self._failed.append(f"{_label(name)} cannot be used: {_one_line(error)}")
-                continue
-            texts = hard_texts(self._tokenizer.added_tokens)
-            self._ids_checked(texts, range(len(texts)), "a hard text")
+            self._proved = False
         return self._loaded is not None
+
+    def _prove(self) -> bool:
+        """See that what is loaded agrees with the reference on the hard texts; else unload it."""
+        if not self._proved:
+            texts = hard_texts(self._tokenizer.added_tokens)
+            self._proved = self._ids_checked(texts, range(len(texts)), "a hard text") is not None
+        return self._proved
 
     def _try(self, pieces: Sequence[str]) -> list[I32] | None:
         """Encode by the fast backend and check some; None where it is found wrong."""

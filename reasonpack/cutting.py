@@ -184,13 +184,23 @@ def cut_text(text: str, rule: CutRule) -> list[str]:
     ['a', '<s>b', '<s>c']
     """
     parts = [text]  # stretch, token, stretch, …: what stands at odd places is a token
-    for stage in rule.stages:
+    for number, stage in enumerate(rule.stages):
+        if number == 0:
+            parts = stage.split(text)
+            continue
         split: list[str] = []
         for i, part in enumerate(parts):
             split += (part,) if i % 2 else stage.split(part)
         parts = split
     if rule.lines:
-        return [piece for part in parts for piece in _cut_line(part) if piece]
+        pieces: list[str] = []
+        for part in parts:
+            line = _LINE.match(part)
+            if line is not None:
+                pieces += (line.group(), part[line.end() :])
+            elif part:
+                pieces.append(part)
+        return pieces
     if not rule.opaque and not rule.leads:
         return [part for part in parts if part]
     edges, end = [0], 0
@@ -205,16 +215,6 @@ def cut_text(text: str, rule: CutRule) -> list[str]:
 
 _LINE = re.compile(r"[^\n]{0,15}\n+(?=[!-.0-~\u4e00-\u9fff])")
 """A short line, breaks included, in front of a letter, a digit or a sign other than a slash."""
-
-
-def _cut_line(text: str) -> tuple[str, ...]:
-    r"""Cut after the first line, if it is as short as a header.
-
-    >>> _cut_line("assistant\nParis")
-    ('assistant\n', 'Paris')
-    """
-    line = _LINE.match(text)
-    return (text,) if line is None else (line.group(), text[line.end() :])
 
 
 def learn_rule(reference: tokenizers.Tokenizer, listed: list[str]) -> CutRule:

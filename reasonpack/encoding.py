@@ -21,7 +21,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reasonpack.layout import EncodedView, Run, common_prefix
-from reasonpack.spans import common_length
 from reasonpack.views import View
 
 __all__ = ["Border", "CutView", "Cutter", "Pieces"]
@@ -103,6 +102,11 @@ class Pieces:
         """Return the number of a piece; the same text has the same."""
         return self._numbers.setdefault(piece, len(self._numbers))
 
+    def numbers_of(self, pieces: Sequence[str]) -> tuple[int, ...]:
+        """Return the numbers of pieces."""
+        numbers = self._numbers
+        return tuple([numbers.setdefault(piece, len(numbers)) for piece in pieces])
+
     def encode(self, encode_batch: Callable[[Sequence[str]], Sequence[I32]]) -> None:
         """Encode what was added since the last call, in one batch."""
         new = list(self._numbers)[len(self._ids) :]
@@ -162,37 +166,32 @@ class Cutter:
 
     def __init__(self, pieces: Pieces) -> None:
         self._pieces = pieces
-        self._before = ""
         self._starts: list[int] = []  # where each piece of the prompt before begins
 
     def add(self, view: View) -> CutView:
         """Cut the next view."""
         cut, starts = self._pieces.cut, self._starts
-        shared = self._shared(view.prompt)
+        shared = self._shared(view.shared)
         at = starts[shared] if shared else 0
         del starts[shared:]
         prompt = cut(view.prompt[at:])
         pieces = [*prompt, *cut(view.completion)]
         starts += accumulate(map(len, prompt[:-1]), initial=at)
-        self._before = view.prompt
         return CutView(
             shared,
-            tuple(map(self._pieces.number, pieces)),
+            self._pieces.numbers_of(pieces),
             shared + len(prompt),
             tuple(self._borders(view, pieces, at, shared)),
         )
 
-    def _shared(self, prompt: str) -> int:
-        """Count the pieces of the prompt before that this one must begin with too.
+    def _shared(self, same: int) -> int:
+        """Count the pieces of the prompt before that one must begin with that shares characters.
 
         A cut stays where it is if the characters behind it do that could belong to an
         added token which lies across it.
         """
-        before, reach = self._before, self._pieces.reach
-        if reach is None or not before:
-            return 0
-        same = len(before) if prompt.startswith(before) else common_length(before, 0, prompt)
-        return max(0, bisect_right(self._starts, same - reach) - 1)
+        reach = self._pieces.reach
+        return 0 if reach is None else max(0, bisect_right(self._starts, same - reach) - 1)
 
     def _borders(self, view: View, pieces: Sequence[str], at: int, shared: int) -> Iterator[Border]:
         """Find the ends of spans in `pieces`, which begin at the character `at`."""

@@ -13,10 +13,20 @@ the text is the same, and so is all that the sandbox refuses.
 
 from __future__ import annotations
 
+from typing import Any
+
 import jinja2.compiler
 import jinja2.nodes as n
+from jinja2.utils import Namespace
 
-__all__ = ["DICT_ATTRIBUTES", "HARMLESS_LOOP", "HARMLESS_TEXT", "InlinedCode", "internal_name"]
+__all__ = [
+    "DICT_ATTRIBUTES",
+    "HARMLESS_LOOP",
+    "HARMLESS_TEXT",
+    "InlinedCode",
+    "attributes",
+    "internal_name",
+]
 
 HARMLESS_LOOP = frozenset({"first", "index", "index0", "last", "length", "nextitem", "previtem"})
 """What a template may read of `loop` without the sandbox's leave."""
@@ -89,3 +99,14 @@ def internal_name(name: str, node: n.Node) -> n.InternalName:
     made: n.InternalName = object.__new__(n.InternalName)
     n.Node.__init__(made, name, lineno=node.lineno)
     return made
+
+
+def attributes(space: Namespace) -> dict[str, Any]:
+    """Return the dict in which a namespace has its attributes.
+
+    >>> attributes(Namespace(a=1))
+    {'a': 1}
+    """
+    # Reading them one by one ends in a method written in Python.
+    found: dict[str, Any] = object.__getattribute__(space, "_Namespace__attrs")
+    return found

@@ -20,13 +20,14 @@ message: the texts of the last time are taken over as far as nothing the body re
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, cast
 
 import jinja2
 from jinja2.runtime import Context, LoopContext
 from jinja2.utils import Namespace
 
+from reasonpack.inlined import attributes
 from reasonpack.loops import ITEMS, LOOP, SCALARS, Site
 
 __all__ = ["Loop", "Memo", "prepare"]
@@ -35,13 +36,31 @@ __all__ = ["Loop", "Memo", "prepare"]
 class Loop:
     """Jinja's variable `loop`, as far as a body that is remembered can read it."""
 
-    __slots__ = ("_items", "first", "index", "index0", "last", "length", "revindex", "revindex0")
+    __slots__ = ("_items", "first", "index0", "last")
 
     def __init__(self, at: int, items: Sequence[Any]) -> None:
-        self._items = items
-        self.index0, self.index, self.length = at, at + 1, len(items)
-        self.revindex0, self.revindex = self.length - at - 1, self.length - at
-        self.first, self.last = at == 0, at == self.length - 1
+        self._items, self.index0 = items, at
+        self.first, self.last = at == 0, at == len(items) - 1
+
+    @property
+    def index(self) -> int:
+        """The place, from 1."""
+        return self.index0 + 1
+
+    @property
+    def length(self) -> int:
+        """How many items there are."""
+        return len(self._items)
+
+    @property
+    def revindex0(self) -> int:
+        """The place from the end, from 0."""
+        return len(self._items) - self.index0 - 1
+
+    @property
+    def revindex(self) -> int:
+        """The place from the end, from 1."""
+        return len(self._items) - self.index0
 
     @property
     def previtem(self) -> Any:
@@ -78,17 +97,12 @@ _Known = dict[Any, tuple[str, _Changes]]
 class _State:
     """The attributes of namespaces that the body of one loop reads or sets."""
 
-    def __init__(self, site: Site, read: Sequence[Any]) -> None:
-        self.values: list[Any] = [_MISSING] * len(site.state)
-        self._site = site
-        self._at = [(read[space], attribute) for space, attribute in site.state]
-        for index in range(len(self._at)):
-            self._fetch(index)
+    __slots__ = ("_at", "_site", "values")
 
-    def _fetch(self, index: int) -> Any:
-        space, attribute = self._at[index]
-        self.values[index] = getattr(space, attribute, _MISSING)
-        return self.values[index]
+    def __init__(self, site: Site, read: Sequence[Any]) -> None:
+        self._site = site
+        self._at = [(attributes(read[space]), attribute) for space, attribute in site.state]
+        self.values = [space.get(attribute, _MISSING) for space, attribute in self._at]
 
     def set(self, changes: _Changes) -> None:
         """Set what a body set."""
@@ -107,9 +121,10 @@ class _State:
         """Return what the body has set."""
         changes = []
         for index in self._site.written:
-            before, value = self.values[index], self._fetch(index)
+            space, attribute = self._at[index]
+            before, value = self.values[index], space.get(attribute, _MISSING)
             if value is _UNSET:
-                self.set(((index, before),))
+                space[attribute] = before
             elif value is not before or (index in self._site.unread and value is not _MISSING):
                 changes.append((index, value))
         return tuple(changes)
@@ -136,21 +151,21 @@ class _Run:
     read: tuple[Any, ...]
     state: _State
     numbers: tuple[Any, ...]
-    tails: list[list[_Noted]] = field(default_factory=list)
-    known: list[_Known] = field(default_factory=list)
-    texts: list[str] = field(default_factory=list)
-    changes: list[tuple[int, _Changes]] = field(default_factory=list)
+    tails: list[list[_Noted]]
+    known: list[_Known]
+    texts: list[str]
+    changes: list[tuple[int, _Changes]]
 
     def take_over(self, before: _Run, items: slice) -> int:
         """Add what some items gave in a run before; return how many."""
-        further = len(self.texts) - items.start
+        start, stop = items.start, items.stop
         for at, changes in before.changes:
-            if items.start <= at < items.stop:
+            if start <= at < stop:
                 self.state.set(changes)
-                self.changes.append((at + further, changes))
+                self.changes.append((at + len(self.texts) - start, changes))
         self.known += before.known[items]
         self.texts += before.texts[items]
-        return int(items.stop - items.start)
+        return int(stop - start)
 
 
 class _Pass:
@@ -207,11 +222,16 @@ class Memo:
         self._last: dict[int, _Run] = {}
         self._items_noted: dict[tuple[int, int, int], _Noted] = {}
         self._out: list[str] = []
+        self._whole: Any = None
+        self._whole_ordinals: list[int] | None = None
 
     def render(self, template: jinja2.Template, variables: Mapping[str, Any]) -> str:
         """Render a template to which `remembering` and `prepare` were applied."""
         context = template.new_context({**variables, LOOP: self.each})
         self._out = out = []
+        self._whole = None
+        self._whole_ordinals = self._known_ordinals(variables.get("messages"))
+        self._whole = variables.get("messages")
         for piece in template.root_render_func(context):
             # One at a time: when a loop asks for its next item, all before it is there.
             out.append(piece)  # noqa: PERF402
@@ -227,8 +247,13 @@ class Memo:
             iterable: what the loop is over.
         """
         site = self._sites[number]
+        before = self._last.get(number)
+        if before is not None and not site.names and before.items == self._known_ordinals(iterable):
+            self._out += before.texts  # nothing but the items counts, as with tools
+            return _Pass(iterable, iter(()))
         read = tuple(map(context.resolve, site.names))
-        run, outer = self._started(site, iterable, read), self._outer(number, site, read)
+        run = self._started(site, iterable, read)
+        outer = self._outer(number, site, read) if site.scalars else (number,)
         if run is None or outer is None:
             return iterable
         before = self._last.pop(number, None)
@@ -280,31 +305,23 @@ class Memo:
         """
         site, out = self._sites[number], self._out
         start, shift = (0, None) if before is None else _same(site, before, run)
-        state, length = run.state, len(run.items)
+        state, values, items, places = run.state, run.state.values, run.items, run.places
+        read, tails, low, make_key, length = run.read, run.tails, site.low, site.key, len(items)
         at, known = 0, self._known_in(outer, site, state)
         while at < length and known is not None:
             if before is not None:
                 again = None
-                if site.low <= at < start and before.known[at] is known:
+                if low <= at < start and before.known[at] is known:
                     again = slice(at, start)
                 elif shift is not None and at >= shift and before.known[at - shift] is known:
                     again = slice(at - shift, len(before.texts))
                 if again is not None:
                     out += before.texts[again]
                     at += run.take_over(before, again)
-                    known = self._known_in(outer, site, state)
+                    if site.raw:
+                        known = self._known_in(outer, site, state)
                     continue
-            key = site.key(
-                run.items[at],
-                run.items,
-                at,
-                length,
-                _at,
-                run.places,
-                run.read,
-                state.values,
-                run.tails,
-            )
+            key = make_key(items[at], items, at, length, _at, places, read, values, tails)
             found = known.get(key)
             if found is None:
                 self.runs += 1
@@ -333,23 +350,30 @@ class Memo:
     def _started(self, site: Site, items: Any, read: tuple[Any, ...]) -> _Run | None:
         """Begin a run; None if the loop is over anything but messages, or reads what it may not."""
         over = self._known_ordinals(items)
+        if over is None:
+            return None
         places: dict[int, list[int]] = {}
         for index in site.lists:
             ordinals = over if read[index] is items else self._known_ordinals(read[index])
             if ordinals is None:
                 return None
             places[index] = ordinals
-        if over is None or any(type(read[space]) is not Namespace for space, _ in site.state):
-            return None
-        state = _State(site, read)
-        numbers = (*(read[x] for x in site.numbers), *(state.values[x] for x in site.counted))
-        plain = all(type(number) in {bool, int} for number in numbers)
-        return _Run(over, places, read, state, numbers) if plain else None
+        for space, _ in site.state:
+            if type(read[space]) is not Namespace:
+                return None
+        state, numbers = _State(site, read), cast("tuple[Any, ...]", ())
+        if site.reach:
+            numbers = (*(read[x] for x in site.numbers), *(state.values[x] for x in site.counted))
+            if not all(type(number) in {bool, int} for number in numbers):
+                return None
+        return _Run(over, places, read, state, numbers, [], [], [], [])
 
     def _known_ordinals(self, items: Any) -> list[int] | None:
         """Tell which messages these are; None if it is no list of messages alone."""
         if type(items) is not list:
             return None
+        if items is self._whole:
+            return self._whole_ordinals
         ordinals = list(map(self._ordinals.get, map(id, items)))
         return None if None in ordinals else cast("list[int]", ordinals)
 
@@ -391,27 +415,25 @@ def _same(site: Site, before: _Run, run: _Run) -> tuple[int, int | None]:
         now stand behind: None if that is not so.
     """
     start, shift = 0, None
-    more = len(run.items) - len(before.items)
-    lengths = [(len(before.places[index]), len(run.places[index])) for index in site.lists]
-    if any(new - old != more for old, new in lengths):
-        return 0, None
-    like = _alike(site, before.numbers, run.numbers)
-    same = {-1: _common(before.items, run.items)}
-    same |= {index: _common(before.places[index], run.places[index]) for index in site.lists}
+    old, new = before.items, run.items
+    more, kept = len(new) - len(old), _common(old, new)
+    same = {-1: kept}
+    for index in site.lists:
+        was, now = before.places[index], run.places[index]
+        if len(now) - len(was) != more:
+            return 0, None
+        same[index] = kept if was is old and now is new else _common(was, now)
+    like = _alike(site, before.numbers, run.numbers) if site.reach else None
     if site.high is not None and all(place < same[index] for index, place in site.fixed):
-        start = min(
-            len(run.items) if like is None else like,
-            same[-1],
-            len(before.items) - site.high,
-            len(run.items) - site.high,
-            *(same[index] - distance for index, distance in site.beside),
-            *(
-                _common(old, new) - tail.offset
-                for tail, old, new in zip(site.tails, before.tails, run.tails, strict=True)
-            ),
-        )
-    if site.from_end and more >= 0 and like is None:
-        shift = more if run.items[more:] == before.items else None
+        start = min(kept, len(old) - site.high, len(new) - site.high)
+        if like is not None:
+            start = min(start, like)
+        for index, distance in site.beside:
+            start = min(start, same[index] - distance)
+        for tail, was_noted, is_noted in zip(site.tails, before.tails, run.tails, strict=True):
+            start = min(start, _common(was_noted, is_noted) - tail.offset)
+    if site.from_end and more >= 0 and like is None and new[more:] == old:
+        shift = more
     return start, shift
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import json
+import math
 import signal
 import threading
 import time
@@ -30,7 +31,13 @@ import jinja2.sandbox
 from jinja2.utils import Namespace
 
 from reasonpack.errors import TemplateError
-from reasonpack.inlined import DICT_ATTRIBUTES, HARMLESS_LOOP, HARMLESS_TEXT, InlinedCode
+from reasonpack.inlined import (
+    DICT_ATTRIBUTES,
+    HARMLESS_LOOP,
+    HARMLESS_TEXT,
+    InlinedCode,
+    attributes,
+)
 from reasonpack.memo import Loop
 
 __all__ = [
@@ -141,10 +148,10 @@ class Environment(jinja2.sandbox.SandboxedEnvironment):
                 except KeyError:
                     return self.undefined(obj=obj, name=attribute)
         elif kind is Namespace and not attribute.startswith("_"):
-            try:
-                return getattr(obj, attribute)
-            except AttributeError:
-                return self.undefined(obj=obj, name=attribute)
+            held = attributes(obj)
+            if attribute in held:
+                return held[attribute]
+            return self.undefined(obj=obj, name=attribute)
         elif attribute in _HARMLESS.get(kind, ()):
             return getattr(obj, attribute)
         return super().getattr(obj, attribute)
@@ -233,34 +240,55 @@ def out_of_bounds(name: str, what: str) -> str:
 _set_up = threading.local()
 
 
-@contextlib.contextmanager
-def bounds(name: str) -> Iterator[None]:
-    """Bound the time and memory of what a template does.
+def bounds(name: str) -> contextlib.AbstractContextManager[None]:
+    """Bound the time and memory of what the template `name` does.
 
     The timer needs the main thread, the memory limit Linux; elsewhere the sandbox's
     own limits (range, repetition, recursion) remain.
     """
-    if not getattr(_set_up, "done", False):
-        with ready_for_bounds(), bounds(name):
-            yield
-        return
-    left: float | None = getattr(_set_up, "left", None)
-    if not _set_up.timed:
+    return _Bounds(name) if getattr(_set_up, "done", False) else _bounds_alone(name)
+
+
+@contextlib.contextmanager
+def _bounds_alone(name: str) -> Iterator[None]:
+    with ready_for_bounds(), _Bounds(name):
         yield
-        return
-    began = time.monotonic()
-    seconds = SECONDS if left is None else max(1e-3, min(SECONDS, left))
+
+
+class _Bounds:
+    """A block within bounds; `ready_for_bounds` is around it.
+
+    The timer of the block before goes on. When it rings, it is set to what is left for the block
+    that there is then: a block needs no system call.
+    """
+
+    __slots__ = ("_began", "_name", "_seconds")
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __enter__(self) -> None:
+        left: float | None = getattr(_set_up, "left", None)
+        self._seconds = SECONDS if left is None else max(1e-3, min(SECONDS, left))
+        self._began = time.monotonic()
+        due = self._began + self._seconds
+        if _set_up.timed and due < _set_up.rings:
+            _set_timer(due, self._seconds)
+        _set_up.due = due
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        _set_up.due = math.inf
+        if getattr(_set_up, "left", None) is not None:
+            _set_up.left -= time.monotonic() - self._began
+        if isinstance(error, _OutOfTime):
+            if self._seconds < SECONDS:
+                raise TemplateError(_out_of_time_together(self._name)) from None
+            raise TemplateError(out_of_bounds(self._name, f"more than {SECONDS:g} s")) from None
+
+
+def _set_timer(due: float, seconds: float) -> None:
+    _set_up.rings = due
     signal.setitimer(signal.ITIMER_REAL, seconds)
-    try:
-        yield
-    except _OutOfTime:
-        if seconds < SECONDS:
-            raise TemplateError(_out_of_time_together(name)) from None
-        raise TemplateError(out_of_bounds(name, f"more than {SECONDS:g} s")) from None
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        if left is not None:
-            _set_up.left = left - (time.monotonic() - began)
 
 
 def _out_of_time_together(name: str) -> str:
@@ -291,6 +319,7 @@ def ready_for_bounds() -> Iterator[None]:
         return
     with _memory_limit():
         _set_up.timed = _timed()
+        _set_up.due = _set_up.rings = math.inf
         previous = signal.signal(signal.SIGALRM, _on_alarm) if _set_up.timed else None
         _set_up.done = True
         try:
@@ -298,6 +327,7 @@ def ready_for_bounds() -> Iterator[None]:
         finally:
             _set_up.done = False
             if _set_up.timed:
+                signal.setitimer(signal.ITIMER_REAL, 0)
                 signal.signal(signal.SIGALRM, previous)
 
 
@@ -306,7 +336,13 @@ def _timed() -> bool:
 
 
 def _on_alarm(_signum: int, _frame: object) -> None:
-    raise _OutOfTime
+    """Stop the block that there is, if its time is over."""
+    _set_up.rings = math.inf
+    left = _set_up.due - time.monotonic()
+    if left <= 0:
+        raise _OutOfTime
+    if left < math.inf:
+        _set_timer(_set_up.due, left)
 
 
 @contextlib.contextmanager

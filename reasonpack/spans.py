@@ -14,6 +14,7 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from operator import itemgetter
 
 from reasonpack.behaviour import Behaviour
 from reasonpack.conversation import Message
@@ -101,13 +102,11 @@ class Found:
     """The messages of the history as they were found in a prompt, to go on from there.
 
     Attributes:
-        prompt: the prompt.
-        spans: of its messages.
+        spans: of the prompt's messages.
         ends: for each message, where it ends in the prompt, and how many spans there are
             up to there.
     """
 
-    prompt: str = ""
     spans: tuple[Span, ...] = ()
     ends: tuple[tuple[int, int], ...] = ()
 
@@ -118,7 +117,11 @@ def prompt_spans(prompt: str, messages: Sequence[Message], behaviour: Behaviour)
 
 
 def find_messages(
-    prompt: str, messages: Sequence[Message], behaviour: Behaviour, before: Found = Found()
+    prompt: str,
+    messages: Sequence[Message],
+    behaviour: Behaviour,
+    before: Found = Found(),
+    same: int = 0,
 ) -> Found:
     """Find each message of the history in a prompt, in order.
 
@@ -128,9 +131,10 @@ def find_messages(
         behaviour: of the template.
         before: what was found in the prompt of an earlier view of the conversation; it is
             kept as far as that prompt is this one's beginning.
+        same: how many characters that is.
     """
-    same = common_beginning(before.prompt, prompt) - _LOOKAHEAD
-    kept = bisect_right(before.ends, same, key=lambda end: end[0]) if same > 0 else 0
+    same -= _LOOKAHEAD
+    kept = bisect_right(before.ends, same, key=_FIRST) if same > 0 else 0
     at, count = before.ends[kept - 1] if kept else (0, 0)
     spans, ends = list(before.spans[:count]), list(before.ends[:kept])
     for index, message in enumerate(messages[kept:], kept):
@@ -142,9 +146,10 @@ def find_messages(
             at = _end_of_text(prompt, at, content, behaviour.ends.get(message.role, ""))
             spans.append(Span(at, Kind.CONTEXT, index))
         ends.append((at, len(spans)))
-    return Found(prompt, tuple(spans), tuple(ends))
+    return Found(tuple(spans), tuple(ends))
 
 
+_FIRST = itemgetter(0)
 _LOOKAHEAD = 100
 """Characters behind a message that can have to do with where it ends."""
 

@@ -19,6 +19,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any, Literal
 
 from reasonpack.behaviour import Behaviour
@@ -44,7 +45,7 @@ TrainOn = Literal["all", "last-turn"]
 MissingReasoning = Literal["skip-loss", "empty-think", "error"]
 
 
-WORTH_A_MEMO = 16
+WORTH_A_MEMO = 12
 """Views from which a memo is used: what it saves grows with the square of their number."""
 
 
@@ -57,12 +58,15 @@ class View:
         prompt: text it saw.
         completion: text it wrote, stop token included.
         spans: tile `prompt + completion`.
+        shared: how many characters the prompt has in common with that of the view before, from
+            the start; fewer where that was not looked for.
     """
 
     message: int
     prompt: str
     completion: str
     spans: tuple[Span, ...]
+    shared: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +142,7 @@ def each_view(
     ]
     dumped = [dump_message(message, forms) for message in messages]
     memos: list[tuple[Mapping[str, Any], Memo]] = []
-    found, shown = Found(), _Shown()
+    found, shown, before = Found(), _Shown(), ""
     untrained = 0
     calls = [message.get("tool_calls") for message in dumped]
     with rendering.template.unchanged([conversation.tools, calls]):
@@ -152,10 +156,13 @@ def each_view(
                 untrained += 1
                 yield None
                 continue
-            found = find_messages(text.prompt, messages[:index], rendering.behaviour, found)
-            shown = _check_context(text.prompt, messages[:index], rendering, shown)
+            history = messages[:index]
+            same = common_beginning(before, text.prompt)
+            found = find_messages(text.prompt, history, rendering.behaviour, found, same)
+            shown = _check_context(text.prompt, history, rendering, shown, same)
             spans = _spans(text, found, index, rendering)
-            yield View(index, text.prompt, text.completion, spans)
+            before = text.prompt
+            yield View(index, text.prompt, text.completion, spans, same)
     if untrained == len(asked):
         left = f"; {untrained} lack the reasoning that their prompt opens" if untrained else ""
         raise RecordError(
@@ -272,29 +279,29 @@ def _spans(text: _Text, found: Found, index: int, rendering: Rendering) -> tuple
     return (*found.spans, *own)
 
 
+_FIRST = itemgetter(0)
+
+
 @dataclass(frozen=True, slots=True)
 class _Shown:
     """Where a prompt shows what was said, to go on from there.
 
     Attributes:
-        prompt: the prompt.
         ends: for each message, where it and all before it are over, and where the last of a
             user is.
     """
 
-    prompt: str = ""
     ends: tuple[tuple[int, int], ...] = ()
 
 
 def _check_context(
-    prompt: str, messages: Sequence[Message], rendering: Rendering, before: _Shown
+    prompt: str, messages: Sequence[Message], rendering: Rendering, before: _Shown, same: int
 ) -> _Shown:
     """Refuse a template that leaves out what a user or a system message says.
 
     What was found in the prompt before stands in this one too, as far as they are the same.
     """
-    same = common_beginning(before.prompt, prompt)
-    kept = bisect_right(before.ends, same, key=lambda end: end[0])
+    kept = bisect_right(before.ends, same, key=_FIRST)
     ends = list(before.ends[:kept])
     over, at = ends[-1] if ends else (0, 0)
     for index, message in enumerate(messages[kept:], kept):
@@ -310,7 +317,7 @@ def _check_context(
             if message.role == "user":
                 at = found + len(content)
         ends.append((over, at))
-    return _Shown(prompt, tuple(ends))
+    return _Shown(tuple(ends))
 
 
 def _misfit(

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
 from reasonpack.conversation import Conversation, Message, ToolCall, parse_record
-from reasonpack.encoding import Pieces
+from reasonpack.encoding import Cutter, Pieces
 from reasonpack.errors import RecordError
 from reasonpack.layout import LaidOut, Layout, lay_out
 from reasonpack.packing import pack
@@ -81,11 +81,13 @@ def laid_out(record: Json | Conversation, chosen: Options) -> LaidOut:
     given = isinstance(record, Conversation)
     conversation = record if given else parse_record(record, "test:1")
     views = build_views(conversation, context.rendering(conversation), train_on=chosen.train_on)
-    pieces = Pieces(context.tokenizer.cut)
-    cut = [pieces.add(view) for view in views.views]
-    pieces.encode(context.tokenizer.encode_batch)
-    encoded = [pieces.look_up(view) for view in cut]
-    return lay_out(conversation.id, encoded, layout=chosen.layout)
+    tokenizer = context.tokenizer
+    reach = max(map(len, tokenizer.added_tokens)) if tokenizer.cuts else None
+    pieces = Pieces(tokenizer.cut, reach=reach)
+    cutter = Cutter(pieces)
+    cut = [cutter.add(view) for view in views.views]
+    pieces.encode(tokenizer.encode_batch)
+    return lay_out(conversation.id, pieces.look_up_all(cut), layout=chosen.layout)
 
 
 def rows(made: Sequence[LaidOut], *, max_length: int | None = None) -> list[Json]:

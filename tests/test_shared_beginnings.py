@@ -7,8 +7,10 @@ It is compared with its slow way, and a planted fault is seen.
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import jinja2.sandbox
@@ -20,7 +22,7 @@ from hypothesis import strategies as st
 from reasonpack import sandbox
 from reasonpack.encoding import Cutter, Pieces
 from reasonpack.layout import LaidOut, lay_out
-from reasonpack.spans import Kind, Span
+from reasonpack.spans import Kind, Span, common_beginning
 from reasonpack.views import View
 
 # --- What the sandbox reads quickly ----------------------------------------------------------
@@ -52,10 +54,15 @@ def encode(pieces: Sequence[str]) -> list[np.ndarray]:
     return [np.array([ord(c) for c in piece], np.int32) + 1000 * len(piece) for piece in pieces]
 
 
-def laid_out(views: Sequence[View], reach: int | None) -> LaidOut:
+def laid_out(views: Sequence[View], reach: int | None, *, more: int = 0) -> LaidOut:
+    """Lay out views that share as many characters as they do, and some more."""
     pieces = Pieces(cut, reach=reach)
     cutter = Cutter(pieces)
-    waiting = [cutter.add(view) for view in views]
+    prompts = ["", *(view.prompt for view in views)]
+    shared = [common_beginning(*pair) + more for pair in itertools.pairwise(prompts)]
+    waiting = [
+        cutter.add(replace(view, shared=number)) for view, number in zip(views, shared, strict=True)
+    ]
     pieces.encode(encode)
     return lay_out("x", pieces.look_up_all(waiting))
 
@@ -107,3 +114,13 @@ def test_a_reach_that_is_too_short_is_seen() -> None:
     views = [View(1, "a||x", "b", spans), View(3, "a|||x", "c", spans)]
     assert alike(laid_out(views, reach=3), laid_out(views, reach=None))
     assert not alike(laid_out(views, reach=0), laid_out(views, reach=None))
+
+
+def test_characters_that_are_not_shared_are_seen() -> None:
+    """The planted fault: two prompts are said to begin alike for longer than they do."""
+    views = [
+        View(1, "a|a|b|", "x", (Span(7, Kind.R_OUT, 1),)),
+        View(3, "a|a|c|d|", "y", (Span(9, Kind.R_OUT, 1),)),
+    ]
+    assert alike(laid_out(views, reach=3), laid_out(views, reach=None))
+    assert not alike(laid_out(views, reach=3, more=4), laid_out(views, reach=None))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -135,6 +136,27 @@ def test_last_turn_alone_may_be_trained() -> None:
     conversation = Conversation("id", "here:1", story)
     made = build_views(conversation, rendering("stripped"), train_on="last-turn")
     assert [view.message for view in made.views] == [3, 5]
+
+
+def _equal(pair: tuple[str, str]) -> bool:
+    return pair[0] == pair[1]
+
+
+def test_it_is_known_how_far_prompts_begin_alike() -> None:
+    """Also behind an answer that is left untrained."""
+    turns = [
+        each for n in range(20) for each in (user(f"U{n}"), call(), result(), answer("A", "R"))
+    ]
+    story = (*turns[:40], user(), answer("B"), *turns[40:])
+    for name in ("stripped", "thinking_prompt", "kept"):
+        made = views(rendering(name), *story)
+        prompts = ["", *(view.prompt for view in made)]
+        pairs = [zip(*pair, strict=False) for pair in itertools.pairwise(prompts)]
+        expected = [sum(1 for _ in itertools.takewhile(_equal, pair)) for pair in pairs]
+        assert [view.shared for view in made] == expected
+        assert any(0 < n < len(p) for n, p in zip(expected, prompts, strict=False)) == (
+            name != "kept"
+        )
 
 
 # --- answers without reasoning --------------------------------------------------------------------

@@ -175,8 +175,9 @@ def _size(_: click.Context, parameter: click.Parameter, text: str) -> int:
     show_default=True,
     metavar="BYTES",
     help="Input that becomes one shard, at most about: a file is cut evenly into as few units as "
-    "that allows. Each worker holds one unit at a time, in about 400 MiB + 20 x BYTES of memory, however large the input is. A compressed file is "
-    "one unit, whose memory goes by what it holds decompressed; so is a row group of Parquet.",
+    "that allows. Each worker holds one unit at a time, in about 400 MiB + 20 x BYTES of memory, "
+    "however large the input is. A compressed file is one unit, whose memory goes by what it holds "
+    "decompressed; so is a row group of Parquet.",
 )
 @click.option(
     "--engine",

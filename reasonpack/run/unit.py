@@ -47,7 +47,6 @@ __all__ = [
     "Shard",
     "as_json",
     "pack_records",
-    "prepare",
     "process",
     "receipt_place",
     "reject_path",
@@ -217,6 +216,7 @@ def process(unit: Unit, job: Job) -> Receipt:
     rejects: list[dict[str, str]] = []
     place = job.places[unit.input]
     encoder = load_encoder(options, job.backend)
+    encoder.prepare(unit.input_bytes)
     table = pack_records(read_records(unit, place), options, rejects, counts, encoder=encoder)
     if stamp(place) != job.stamps[unit.input]:
         raise changed(place)
@@ -240,11 +240,6 @@ def process(unit: Unit, job: Job) -> Receipt:
     with publish(receipt_place(job.output, unit.number)) as receipt_file:
         receipt_file.write(as_json(receipt).encode())
     return receipt
-
-
-def prepare(options: Options, backend: Choice, unit_bytes: int) -> None:
-    """Load what a process needs for units of so many bytes."""
-    load_encoder(options, backend).prepare(unit_bytes)
 
 
 @lru_cache(maxsize=1)
