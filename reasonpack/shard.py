@@ -10,7 +10,7 @@ schemas/FORMAT.md says what every column means and why.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -30,6 +30,7 @@ __all__ = [
     "METADATA_PREFIX",
     "ShardFormat",
     "read_shard",
+    "row_groups",
     "rows_to_table",
     "schema",
     "write_shard",
@@ -191,31 +192,53 @@ def _texts(texts: Sequence[str]) -> pa.Array:
     return pa.Array.from_buffers(pa.string(), len(data), buffers)
 
 
+def row_groups(
+    samples: Sequence[Sample], rows: Sequence[Sequence[int]], schema_: pa.Schema
+) -> Iterator[pa.Table]:
+    """Put samples together to rows, a group at a time: 1,000 rows or about four million tokens.
+
+    A reader can then shuffle and stream, and nobody holds all rows beside the samples. The
+    arguments are those of `rows_to_table`.
+    """
+    first = tokens = 0
+    for number, row in enumerate(rows):
+        length = sum(samples[index].length for index in row)
+        full = number - first == ROWS_PER_GROUP or tokens + length > TOKENS_PER_GROUP
+        if full and number > first:
+            yield rows_to_table(samples, rows[first:number], schema_)
+            first, tokens = number, 0
+        tokens += length
+    if first < len(rows):
+        yield rows_to_table(samples, rows[first:], schema_)
+
+
 def write_shard(
-    table: pa.Table, sink: Any, *, format_: ShardFormat, compression: str | None
+    groups: Iterable[pa.Table],
+    sink: Any,
+    schema_: pa.Schema,
+    *,
+    format_: ShardFormat,
+    compression: str | None,
 ) -> None:
     """Write a shard to an open binary file.
 
-    Parquet gets row groups, and Arrow record batches, of at most 1,000 rows and about
-    four million tokens, so that a reader can shuffle and stream.
-
     Args:
-        table: rows, as from `rows_to_table`.
+        groups: rows, as from `row_groups`; each becomes a row group of a Parquet file, or a record
+            batch of a stream.
         sink: an open binary file.
+        schema_: of the groups.
         format_: Parquet file, or Arrow IPC stream.
         compression: `zstd`, `lz4`, … or None.
     """
-    groups = list(_groups(table))
     if format_ == "arrow":
         options = pa.ipc.IpcWriteOptions(compression=compression)
-        with pa.ipc.new_stream(sink, table.schema, options=options) as stream:
+        with pa.ipc.new_stream(sink, schema_, options=options) as stream:
             for group in groups:
-                for batch in group.combine_chunks().to_batches():
-                    stream.write_batch(batch)
+                stream.write_table(group)
         return
     with pq.ParquetWriter(
         sink,
-        table.schema,
+        schema_,
         compression=compression or "none",
         compression_level=ZSTD_LEVEL if compression == "zstd" else None,
         use_dictionary=False,
@@ -225,19 +248,6 @@ def write_shard(
     ) as writer:
         for group in groups:
             writer.write_table(group, row_group_size=max(1, group.num_rows))
-
-
-def _groups(table: pa.Table) -> Iterator[pa.Table]:
-    lengths = table.column("length").to_pylist()  # to_numpy imports pandas
-    first = tokens = 0
-    for row, length in enumerate(lengths):
-        full = row - first == ROWS_PER_GROUP or tokens + length > TOKENS_PER_GROUP
-        if full and row > first:
-            yield table.slice(first, row - first)
-            first, tokens = row, 0
-        tokens += length
-    if first < table.num_rows:
-        yield table.slice(first)
 
 
 def read_shard(path: Path) -> Iterator[pa.RecordBatch]:

@@ -28,7 +28,7 @@ from reasonpack import Manifest, Options, pack_files, read_manifest
 from reasonpack.cli import cli, run
 from reasonpack.layout import EncodedView, Sample, lay_out
 from reasonpack.run.unit import Counts, Shard, as_json
-from reasonpack.shard import ShardFormat, rows_to_table, schema, write_shard
+from reasonpack.shard import ShardFormat, row_groups, schema, write_shard
 from reasonpack.show.row import find_view, read_row, view_text
 from reasonpack.spans import Kind
 
@@ -66,10 +66,11 @@ def write(tmp_path: Path, tokenizer: tokenizers.Tokenizer) -> Callable[..., Path
         for number, rows in enumerate(shards):
             samples = [sample for row in rows for sample in row]
             indices = iter(range(len(samples)))
-            table = rows_to_table(samples, [[next(indices) for _ in row] for row in rows], schema())
+            members = [[next(indices) for _ in row] for row in rows]
+            groups = row_groups(samples, members, schema())
             path = f"data/train-{number:05d}-of-{len(shards):05d}.{format_}"
             with (directory / path).open("wb") as file:
-                write_shard(table, file, format_=format_, compression="zstd")
+                write_shard(groups, file, schema(), format_=format_, compression="zstd")
             written.append(_filled(Shard, path=path, rows=len(rows)))
         manifest = _manifest(
             written,
@@ -291,8 +292,8 @@ def test_views_are_those_that_were_laid_out(
     directory = tmp_path_factory.mktemp("packed")
     samples = [_sample(str(number), *views) for number, views in enumerate(packed)]
     with (directory / "shard.parquet").open("wb") as file:
-        table = rows_to_table(samples, [range(len(samples))], schema())
-        write_shard(table, file, format_="parquet", compression=None)
+        groups = row_groups(samples, [range(len(samples))], schema())
+        write_shard(groups, file, schema(), format_="parquet", compression=None)
     manifest = _manifest([_filled(Shard, path="shard.parquet", rows=1)])
     row = read_row(directory, manifest, 0)
     for number, views in enumerate(packed):

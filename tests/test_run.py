@@ -368,13 +368,13 @@ def test_this_process_does_units_in_order() -> None:
 def test_input_that_is_written_to_meanwhile_is_refused(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def append(table: Any, *rest: Any, **more: Any) -> Any:
+    def append(*arguments: Any, **more: Any) -> Any:
         with source.open("ab") as file:
             file.write(b"\n")
-        return whole(table, *rest, **more)
+        return whole(*arguments, **more)
 
-    whole = unit_module.rows_to_table
-    monkeypatch.setattr(unit_module, "rows_to_table", append)
+    whole = unit_module.lay_out_records
+    monkeypatch.setattr(unit_module, "lay_out_records", append)
     with pytest.raises(StorageError, match=r"chats\.jsonl: it was written to while"):
         pack_files([str(source)], tmp_path / "out", SKIPPING, run=run())
     assert not list((tmp_path / "out").rglob("*.parquet"))

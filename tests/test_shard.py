@@ -18,7 +18,14 @@ from hypothesis import strategies as st
 from reasonpack import shard
 from reasonpack.errors import FormatError
 from reasonpack.layout import Sample, Segments
-from reasonpack.shard import COLUMNS, FORMAT_VERSION, ShardFormat, read_shard, rows_to_table
+from reasonpack.shard import (
+    COLUMNS,
+    FORMAT_VERSION,
+    ShardFormat,
+    read_shard,
+    row_groups,
+    rows_to_table,
+)
 
 FORMATS: tuple[ShardFormat, ...] = get_args(ShardFormat)
 Row = dict[str, Any]
@@ -93,17 +100,24 @@ def plain_sample(length: int, *, number: int = 0) -> Sample:
     )
 
 
+def plain_groups(lengths: Sequence[int]) -> list[pa.Table]:
+    """A row for each length, in groups."""
+    made = [plain_sample(length, number=number) for number, length in enumerate(lengths)]
+    return list(row_groups(made, [[index] for index in range(len(made))], shard.schema()))
+
+
 def plain_table(lengths: Sequence[int]) -> pa.Table:
     """A row for each length."""
-    made = [plain_sample(length, number=number) for number, length in enumerate(lengths)]
-    return rows_to_table(made, [[index] for index in range(len(made))], shard.schema())
+    groups = plain_groups(lengths)
+    return pa.concat_tables(groups).combine_chunks() if groups else shard.schema().empty_table()
 
 
 def write(
-    table: pa.Table, path: Path, *, format_: ShardFormat, compression: str | None = None
+    *groups: pa.Table, path: Path, format_: ShardFormat, compression: str | None = None
 ) -> bytes:
+    schema = groups[0].schema if groups else shard.schema()
     with path.open("wb") as file:
-        shard.write_shard(table, file, format_=format_, compression=compression)
+        shard.write_shard(groups, file, schema, format_=format_, compression=compression)
     return path.read_bytes()
 
 
@@ -184,7 +198,7 @@ def test_what_is_written_is_read(
 ) -> None:
     table = rows_to_table(*case, shard.schema({"layout": "onepass", "more": "ü"}))
     path = tmp_path_factory.getbasetemp() / f"shard.{chosen}"
-    write(table, path, format_=chosen, compression=compression)
+    write(table, path=path, format_=chosen, compression=compression)
     schema = read_schema(path)
     assert schema.equals(table.schema, check_metadata=True)
     assert pa.Table.from_batches(read_shard(path), schema).equals(table)
@@ -202,7 +216,7 @@ def test_both_formats_hold_the_same_table(tmp_path: Path) -> None:
     table = plain_table([3, 1, 4])
     tables = []
     for chosen in FORMATS:
-        write(table, tmp_path / f"shard.{chosen}", format_=chosen, compression="zstd")
+        write(table, path=tmp_path / f"shard.{chosen}", format_=chosen, compression="zstd")
         tables.append(pa.Table.from_batches(read_shard(tmp_path / f"shard.{chosen}")))
     assert tables[0].equals(tables[1], check_metadata=True)
     assert tables[0].equals(table, check_metadata=True)
@@ -211,7 +225,7 @@ def test_both_formats_hold_the_same_table(tmp_path: Path) -> None:
 def test_metadata(format_: ShardFormat, path: Path) -> None:
     given_ = {"layout": "onepass", "tokenizer_sha256": "ab", "template_sha256": "cd"}
     made = [plain_sample(2)]
-    write(rows_to_table(made, [[0]], shard.schema(given_)), path, format_=format_)
+    write(rows_to_table(made, [[0]], shard.schema(given_)), path=path, format_=format_)
     assert read_schema(path).metadata == {
         b"reasonpack.format_version": FORMAT_VERSION.encode(),
         b"reasonpack.layout": b"onepass",
@@ -225,12 +239,12 @@ def test_the_same_rows_give_the_same_bytes(
     format_: ShardFormat, path: Path, compression: str | None
 ) -> None:
     lengths = [1 + number % 7 for number in range(500)]
-    first = write(plain_table(lengths), path, format_=format_, compression=compression)
-    assert write(plain_table(lengths), path, format_=format_, compression=compression) == first
+    first = write(plain_table(lengths), path=path, format_=format_, compression=compression)
+    assert write(plain_table(lengths), path=path, format_=format_, compression=compression) == first
 
 
 def test_an_empty_shard_is_whole(format_: ShardFormat, path: Path) -> None:
-    write(plain_table([]), path, format_=format_)
+    write(plain_table([]), path=path, format_=format_)
     assert list(read_shard(path)) == []
     assert read_schema(path) == shard.schema()
 
@@ -265,7 +279,7 @@ def test_groups_are_cut_by_rows_and_by_tokens(
     format_: ShardFormat, path: Path, lengths: list[int], groups: list[list[int]]
 ) -> None:
     table = plain_table(lengths)
-    write(table, path, format_=format_)
+    write(*plain_groups(lengths), path=path, format_=format_)
     assert group_lengths(path) == groups
     assert pa.Table.from_batches(read_shard(path), table.schema).equals(table)
 
@@ -286,7 +300,7 @@ PROSE_ENCODINGS = {
 
 def test_parquet_encodings_are_the_pinned_ones(tmp_path: Path) -> None:
     path = tmp_path / "shard.parquet"
-    write(plain_table([5, 3]), path, format_="parquet", compression="zstd")
+    write(plain_table([5, 3]), path=path, format_="parquet", compression="zstd")
     with pq.ParquetFile(path) as file:
         group = file.metadata.row_group(0)
     chunks = [group.column(index) for index in range(group.num_columns)]
@@ -310,13 +324,13 @@ def with_version(version: str | None) -> pa.Table:
 @pytest.mark.parametrize("version", ["1.0", "1.1", "1.99"])
 def test_a_higher_minor_version_is_read(format_: ShardFormat, path: Path, version: str) -> None:
     table = with_version(version)
-    write(table, path, format_=format_)
+    write(table, path=path, format_=format_)
     assert pa.Table.from_batches(read_shard(path)).equals(table)
 
 
 def test_columns_of_a_higher_minor_version_are_kept(format_: ShardFormat, path: Path) -> None:
     table = with_version("1.3").append_column("colour", pa.array(["red"]))
-    write(table, path, format_=format_)
+    write(table, path=path, format_=format_)
     assert pa.Table.from_batches(read_shard(path)).column("colour").to_pylist() == ["red"]
 
 
@@ -324,7 +338,7 @@ def test_columns_of_a_higher_minor_version_are_kept(format_: ShardFormat, path: 
 def test_an_unknown_major_version_is_refused(
     format_: ShardFormat, path: Path, version: str | None
 ) -> None:
-    write(with_version(version), path, format_=format_)
+    write(with_version(version), path=path, format_=format_)
     with pytest.raises(FormatError, match=r"format version '.*', expected 1\.x") as caught:
         next(read_shard(path))
     assert str(caught.value).startswith(str(path))
@@ -346,8 +360,7 @@ def ends(data: bytes, format_: ShardFormat) -> Iterator[int]:
 
 @pytest.mark.usefixtures("small_groups")
 def test_a_shard_cut_off_anywhere_is_refused(format_: ShardFormat, path: Path) -> None:
-    table = plain_table([4, 4, 4, 4, 4])
-    data = write(table, path, format_=format_)
+    data = write(*plain_groups([4, 4, 4, 4, 4]), path=path, format_=format_)
     for end in ends(data, format_):
         path.write_bytes(data[:end])
         with pytest.raises(FormatError, match="expected a whole shard") as caught:
@@ -363,8 +376,8 @@ def test_what_is_no_shard_is_refused(format_: ShardFormat, path: Path) -> None:
 
 
 def test_a_shard_in_the_other_format_is_refused(tmp_path: Path) -> None:
-    write(plain_table([2]), tmp_path / "a.parquet", format_="arrow")
-    write(plain_table([2]), tmp_path / "a.arrow", format_="parquet")
+    write(plain_table([2]), path=tmp_path / "a.parquet", format_="arrow")
+    write(plain_table([2]), path=tmp_path / "a.arrow", format_="parquet")
     for name in ("a.parquet", "a.arrow"):
         with pytest.raises(FormatError):
             list(read_shard(tmp_path / name))
@@ -372,7 +385,7 @@ def test_a_shard_in_the_other_format_is_refused(tmp_path: Path) -> None:
 
 def test_garbled_bytes_are_refused_or_read(format_: ShardFormat, path: Path) -> None:
     """No error but FormatError comes out; it is the manifest's hash that sees every flip."""
-    data = write(plain_table([4] * 20), path, format_=format_, compression="zstd")
+    data = write(plain_table([4] * 20), path=path, format_=format_, compression="zstd")
     random = np.random.default_rng(7)
     refused = 0
     for _ in range(300):
@@ -388,7 +401,7 @@ def test_garbled_bytes_are_refused_or_read(format_: ShardFormat, path: Path) -> 
 
 def test_a_batch_outlives_its_file(format_: ShardFormat, path: Path) -> None:
     table = plain_table([4, 4])
-    write(table, path, format_=format_)
+    write(table, path=path, format_=format_)
     batches = list(read_shard(path))
     path.unlink()
     assert pa.Table.from_batches(batches).equals(table)
@@ -397,7 +410,7 @@ def test_a_batch_outlives_its_file(format_: ShardFormat, path: Path) -> None:
 def test_offsets_out_of_bounds_are_refused(tmp_path: Path) -> None:
     """Reading the values of such a batch would end the process; Parquet stores no offsets."""
     path = tmp_path / "shard.arrow"
-    data = bytearray(write(plain_table([40] * 50), path, format_="arrow"))
+    data = bytearray(write(plain_table([40] * 50), path=path, format_="arrow"))
     offsets = np.arange(0, 51 * 40, 40, dtype=np.int32).tobytes()
     data[data.index(offsets) + 4 * 25 + 3] = 0x70
     path.write_bytes(data)
@@ -407,7 +420,7 @@ def test_offsets_out_of_bounds_are_refused(tmp_path: Path) -> None:
 
 def test_column_names_that_are_not_utf8_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "shard.parquet"
-    data = write(plain_table([4]), path, format_="parquet")
+    data = write(plain_table([4]), path=path, format_="parquet")
     path.write_bytes(data.replace(b"labels", b"\xffabels"))
     with pytest.raises(FormatError, match="expected a whole shard"):
         list(read_shard(path))

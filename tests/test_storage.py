@@ -144,7 +144,7 @@ def publish_filling(target: Path, table: pa.Table, *, format_: ShardFormat, left
     with publish(target) as file:
         filling: Any = Filling(file.file, left=left)
         file.file = filling
-        write_shard(table, file, format_=format_, compression=None)
+        write_shard([table], file, table.schema, format_=format_, compression=None)
 
 
 @pytest.mark.parametrize("format_", ["parquet", "arrow"])

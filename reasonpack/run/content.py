@@ -20,7 +20,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-__all__ = ["combined_hash", "content_hash"]
+__all__ = ["Content", "combined_hash", "content_hash"]
 
 
 def content_hash(batches: Iterable[pa.RecordBatch]) -> str:
@@ -34,31 +34,45 @@ def content_hash(batches: Iterable[pa.RecordBatch]) -> str:
     >>> content_hash(one) == content_hash(two), content_hash(one) == content_hash(one[:0])
     (True, False)
     """
-    hashes: dict[str, Any] = {}
-
-    def add(name: str, values: NDArray[Any]) -> None:
-        little = np.ascontiguousarray(values, values.dtype.newbyteorder("<"))
-        hashes.setdefault(f"{name} {little.dtype.str}", hashlib.sha256()).update(little)
-
+    content = Content()
     for batch in batches:
+        content.add(batch)
+    return content.hexdigest()
+
+
+class Content:
+    """The hash of rows that come batch by batch; see `content_hash`."""
+
+    def __init__(self) -> None:
+        self._hashes: dict[str, Any] = {}
+
+    def add(self, batch: pa.RecordBatch) -> None:
+        """Add the rows that come next."""
         if not batch.num_rows:
-            continue  # a shard without rows may be read as one empty batch, or as none
+            return  # a shard without rows may be read as one empty batch, or as none
         for name, column in zip(batch.schema.names, batch.columns, strict=True):
             while pa.types.is_list(column.type):
-                add(f"{name} lengths", _lengths(column))
+                self._add(f"{name} lengths", _lengths(column))
                 column = column.flatten()  # noqa: PLW2901 (one level further in)
             if pa.types.is_string(column.type):
-                add(f"{name} lengths of text", _lengths(column))
+                self._add(f"{name} lengths of text", _lengths(column))
                 # The bytes between the first offset and the last are those of all texts.
                 offsets = _offsets(column)
                 text = np.frombuffer(column.buffers()[2] or b"", np.uint8)
-                add(f"{name} text", text[offsets[0] : offsets[-1]])
+                self._add(f"{name} text", text[offsets[0] : offsets[-1]])
             else:
-                add(name, _numbers(column))
-    whole = hashlib.sha256()
-    for name, hash_ in sorted(hashes.items()):
-        whole.update(f"{name} {hash_.hexdigest()}\n".encode())
-    return whole.hexdigest()
+                self._add(name, _numbers(column))
+
+    def _add(self, name: str, values: NDArray[Any]) -> None:
+        little = np.ascontiguousarray(values, values.dtype.newbyteorder("<"))
+        self._hashes.setdefault(f"{name} {little.dtype.str}", hashlib.sha256()).update(little)
+
+    def hexdigest(self) -> str:
+        """Return the hash of what was added."""
+        whole = hashlib.sha256()
+        for name, hash_ in sorted(self._hashes.items()):
+            whole.update(f"{name} {hash_.hexdigest()}\n".encode())
+        return whole.hexdigest()
 
 
 def _offsets(column: pa.Array) -> NDArray[np.int32]:

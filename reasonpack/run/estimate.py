@@ -12,7 +12,7 @@ from reasonpack.run.context import Options, load_context
 from reasonpack.run.pack import STDIN, Run, named_inputs
 from reasonpack.run.plan import InputFile, Record, Unit, plan, read_records
 from reasonpack.run.pool import usable_cores
-from reasonpack.run.unit import Counts, load_encoder, pack_records
+from reasonpack.run.unit import Counts, lay_out_records, load_encoder
 from reasonpack.storage import Place
 
 __all__ = ["Estimate", "estimate"]
@@ -100,7 +100,7 @@ def _measured(
     counts, began, seen = Counts(), time.perf_counter(), [0]
     for unit in sample:
         records = _first(read_records(unit, places[unit.input]), seen)
-        pack_records(records, replace(options, on_error="skip"), [], counts, encoder=encoder)
+        lay_out_records(records, replace(options, on_error="skip"), [], counts, encoder=encoder)
     times = found.input_bytes / max(1, seen[0])
     return replace(
         found,

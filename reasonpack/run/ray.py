@@ -24,7 +24,7 @@ from reasonpack.errors import ReasonpackError, UsageError
 from reasonpack.run.context import Options
 from reasonpack.run.plan import Record, Unit
 from reasonpack.run.pool import DEATHS, attempt
-from reasonpack.run.unit import Counts, pack_records
+from reasonpack.run.unit import pack_records
 
 __all__ = ["pack_table", "run_ray"]
 
@@ -189,4 +189,4 @@ def pack_table(table: pa.Table, options: Options) -> pa.Table:
             "rejects. Fix: filter the dataset, or use pack_files."
         )
     rows = (Record(f"batch:{number}", b"", row) for number, row in enumerate(table.to_pylist(), 1))
-    return pack_records(rows, options, [], Counts())
+    return pack_records(rows, options)

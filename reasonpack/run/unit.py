@@ -29,12 +29,12 @@ from reasonpack.encoding import Cutter, CutView, Pieces
 from reasonpack.errors import RecordError, TemplateError
 from reasonpack.layout import IGNORE, LaidOut, Sample, lay_out
 from reasonpack.packing import pack
-from reasonpack.run.content import content_hash
+from reasonpack.run.content import Content
 from reasonpack.run.context import Context, Options, load_context
 from reasonpack.run.plan import Record, Unit, changed, read_records
 from reasonpack.run.profile import stage
 from reasonpack.sandbox import ready_for_bounds
-from reasonpack.shard import rows_to_table, schema, write_shard
+from reasonpack.shard import row_groups, rows_to_table, schema, write_shard
 from reasonpack.spans import Kind
 from reasonpack.storage import Place, Stamp, join, publish, stamp
 from reasonpack.views import each_view
@@ -46,6 +46,7 @@ __all__ = [
     "RejectFile",
     "Shard",
     "as_json",
+    "lay_out_records",
     "pack_records",
     "process",
     "receipt_place",
@@ -217,21 +218,23 @@ def process(unit: Unit, job: Job) -> Receipt:
     place = job.places[unit.input]
     encoder = load_encoder(options, job.backend)
     encoder.prepare(unit.input_bytes)
-    table = pack_records(read_records(unit, place), options, rejects, counts, encoder=encoder)
+    samples, rows = lay_out_records(
+        read_records(unit, place), options, rejects, counts, encoder=encoder
+    )
     if stamp(place) != job.stamps[unit.input]:
         raise changed(place)
     path = shard_path(unit.number, units=job.units, suffix=options.format)
-    with stage("write"), publish(join(job.output, *path.split("/"))) as file:
-        write_shard(table, file, format_=options.format, compression=options.codec)
-    with stage("hash"):
-        content = content_hash(table.to_batches())
+    content, schema_ = Content(), schema(_metadata(options, load_context(options)))
+    with publish(join(job.output, *path.split("/"))) as file:
+        groups = _hashed(row_groups(samples, rows, schema_), content)
+        write_shard(groups, file, schema_, format_=options.format, compression=options.codec)
     shard = Shard(
         path=path,
         rows=counts.rows,
         tokens=counts.tokens,
         bytes=file.bytes,
         sha256=file.sha256,
-        content_hash=content,
+        content_hash=content.hexdigest(),
     )
     rejected = _publish_rejects(unit, job.output, rejects) if rejects else None
     receipt = sealed(
@@ -248,15 +251,38 @@ def load_encoder(options: Options, choice: Choice) -> Encoder:
     return Encoder(load_context(options).tokenizer, choice)
 
 
-def pack_records(
+def _hashed(groups: Iterable[pa.Table], content: Content) -> Iterator[pa.Table]:
+    """Yield groups of rows to whoever writes them, and add each to a hash."""
+    for group in _staged("rows", groups):
+        with stage("hash"):
+            for batch in group.to_batches():
+                content.add(batch)
+        with stage("write"):
+            yield group
+
+
+def pack_records(records: Iterable[Record], options: Options) -> pa.Table:
+    """Turn records into rows.
+
+    Returns:
+        A table with the columns that `schemas/FORMAT.md` describes.
+
+    Raises:
+        RecordError: a record that cannot be packed, unless `options.on_error` skips it.
+    """
+    samples, rows = lay_out_records(records, options, [], Counts())
+    return rows_to_table(samples, rows, schema(_metadata(options, load_context(options))))
+
+
+def lay_out_records(
     records: Iterable[Record],
     options: Options,
     rejects: list[dict[str, str]],
     counts: Counts,
     *,
     encoder: Encoder | None = None,
-) -> pa.Table:
-    """Turn records into rows.
+) -> tuple[list[Sample], list[list[int]]]:
+    """Turn records into samples.
 
     Args:
         records: what to pack.
@@ -266,7 +292,7 @@ def pack_records(
         encoder: gives the ids, by a fast backend or not; None for the tokenizer itself.
 
     Returns:
-        A table with the columns that `schemas/FORMAT.md` describes.
+        The samples, and for each row which of them are in it.
 
     Raises:
         RecordError: a record that cannot be packed, unless `options.on_error` skips it.
@@ -279,12 +305,11 @@ def pack_records(
             _count(laid_out, counts)
             samples += laid_out.samples
     with stage("rows"):
+        rows = [[index] for index in range(len(samples))]
         if options.packing and options.max_length is not None:
             rows = pack([sample.length for sample in samples], options.max_length)
-        else:
-            rows = [[index] for index in range(len(samples))]
-        counts.rows = len(rows)
-        return rows_to_table(samples, rows, schema(_metadata(options, context)))
+    counts.rows = len(rows)
+    return samples, rows
 
 
 def _publish_rejects(unit: Unit, output: Place, rejects: list[dict[str, str]]) -> RejectFile:

@@ -23,7 +23,8 @@ from strategies import conversations
 
 import reasonpack.run.unit
 from reasonpack.run.plan import Record
-from reasonpack.run.unit import Counts, pack_records
+from reasonpack.run.unit import Counts, lay_out_records
+from reasonpack.shard import rows_to_table, schema
 
 
 def fuzzed(*arguments: str) -> str:
@@ -58,11 +59,19 @@ def test_rounds_are_not_of_one_kind() -> None:
     rejects: list[dict[str, str]] = []
     counts = Counts()
     records = [Record(f"x:{number}", line) for number, line in lines.items()]
-    pack_records(records, SKIPPING, rejects, counts)
+    lay_out_records(records, SKIPPING, rejects, counts)
     assert counts.packed > 200
     assert len(counts.rejects) > 9
     assert counts.rejects["json"] + counts.rejects["encoding"] < counts.rejected
     assert any("record_base64" in reject for reject in rejects)
+
+
+def packed(
+    records: list[Record], rejects: list[dict[str, str]], counts: Counts
+) -> list[dict[str, Any]]:
+    samples, rows = lay_out_records(records, SKIPPING, rejects, counts)
+    found: list[dict[str, Any]] = rows_to_table(samples, rows, schema()).to_pylist()
+    return found
 
 
 @settings(deadline=None, max_examples=40)
@@ -77,11 +86,11 @@ def test_a_record_is_packed_or_rejected_whatever_is_packed_with_it(
     changed = [fuzz.change_value(draw, record) for record in records]
     lines = [Record(f"x:{at}", json.dumps(each).encode()) for at, each in enumerate(changed)]
     together, rejects = Counts(), []
-    rows = pack_records(lines, SKIPPING, rejects, together).to_pylist()
+    rows = packed(lines, rejects, together)
     alone, apart, said = Counts(), [], []
     for line in lines:
         one, why = Counts(), []
-        apart += pack_records([line], SKIPPING, why, one).to_pylist()
+        apart += packed([line], why, one)
         assert (one.packed, one.rejected) in {(1, 0), (0, 1)}
         assert [each["record"].encode() for each in why] == [line.line] * one.rejected
         alone.add(one)

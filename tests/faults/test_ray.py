@@ -22,7 +22,7 @@ from reasonpack.errors import ReasonpackError, RecordError, UsageError
 from reasonpack.run.pack import pack_files
 from reasonpack.run.plan import Record, Unit
 from reasonpack.run.ray import pack_table, run_ray
-from reasonpack.run.unit import Counts, Job, Receipt, pack_records, process
+from reasonpack.run.unit import Job, Receipt, pack_records, process
 
 pytestmark = [pytest.mark.faults, pytest.mark.filterwarnings("default")]
 ray: Any = pytest.importorskip("ray")
@@ -160,7 +160,7 @@ def test_a_table_is_packed_as_a_file_is() -> None:
     table = pa.Table.from_pylist(rows)
     found = pack_table(table, OPTIONS)
     records = [Record(f"a:{number}", line) for number, line in enumerate(lines)]
-    assert found == pack_records(records, OPTIONS, [], Counts())
+    assert found == pack_records(records, OPTIONS)
     with pytest.raises(UsageError, match="skips records"):
         pack_table(table, SKIPPING)
 

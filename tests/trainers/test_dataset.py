@@ -23,7 +23,7 @@ from torch.utils.data import DataLoader  # noqa: E402
 from reasonpack import shard  # noqa: E402
 from reasonpack.errors import FormatError, UsageError  # noqa: E402
 from reasonpack.layout import lay_out  # noqa: E402
-from reasonpack.shard import ShardFormat, rows_to_table, schema, write_shard  # noqa: E402
+from reasonpack.shard import ShardFormat, row_groups, schema, write_shard  # noqa: E402
 from reasonpack.torch import Collator, RowDataset, RowStream  # noqa: E402
 
 pytestmark = pytest.mark.torch
@@ -68,9 +68,9 @@ def write_dataset(directory: Path, manifest: dict[str, Any], format_: ShardForma
             for name, each in views
         ]
         path = directory / "data" / f"train-{index:05d}-of-{len(SHARDS):05d}.{format_}"
-        table = rows_to_table(samples, [[at] for at in range(rows)], schema())
+        groups = row_groups(samples, [[at] for at in range(rows)], schema())
         with path.open("wb") as file:
-            write_shard(table, file, format_=format_, compression=None)
+            write_shard(groups, file, schema(), format_=format_, compression=None)
         content = path.read_bytes()
         shards.append(
             {
