@@ -147,7 +147,9 @@ def read_messages(messages: Any, path: str, *, train: bool = True) -> list[Messa
 
 
 def _message(raw: dict[str, Any], fields: _Fields, path: str, train: bool) -> Message:
-    said = _same(path, ("role", "from"), (fields.role, fields.from_))
+    said = fields.role
+    if fields.from_ is not None:
+        said = _same(path, ("role", "from"), (fields.role, fields.from_))
     role = _role(said, path, key="role" if fields.from_ is None else "from")
     at = f"{path}.{'value' if fields.content is None else 'content'}"
     content, reasoning = _content(fields, path, at=at)
@@ -206,11 +208,15 @@ _ROLE_FIX = f"Write one of {', '.join(ROLES)}."
 
 def _content(fields: _Fields, path: str, *, at: str) -> tuple[str | None, str | None]:
     """Read (content, reasoning), without looking for think tags."""
-    content = _same(path, ("content", "value"), (fields.content, fields.value))
+    content: str | list[_Part] | None = fields.content
+    if fields.value is not None:
+        content = _same(path, ("content", "value"), (fields.content, fields.value))
     thoughts = None
     if isinstance(content, list):
         content, thoughts = _join(content, at)
     written = (fields.reasoning_content, fields.reasoning, fields.thinking, fields.thought)
+    if not any((*written[1:], thoughts)):
+        return content, fields.reasoning_content or None
     reasoning = _same(path, _REASONING, (*(text or None for text in written), thoughts or None))
     return content, reasoning
 

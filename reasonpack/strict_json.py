@@ -158,12 +158,28 @@ def check_keys(line: bytes, value: object, path: str = "") -> None:
     """
     keys = count_keys(value, path)
     ends = len(_KEY_END.findall(line))
-    # Two backslashes before a quote may be an escaped backslash at the end of a key.
-    if ends != keys and b'\\\\"' not in line:
-        ends -= len(_ESCAPED_KEY_END.findall(line))
+    if ends != keys:
+        ends -= _count_escaped(line)
     # Ends are at least the keys as written, and these at least the keys as decoded.
     if ends != keys:
         _find_repeated_key(line, path)
+
+
+def _count_escaped(line: bytes) -> int:
+    r"""Count the quotes before a colon that are escaped, by the last of an odd number of "\".
+
+    >>> _count_escaped(rb'{"a\\": "\":"}')
+    1
+    """
+    if b'\\\\"' not in line:
+        return len(_ESCAPED_KEY_END.findall(line))
+    count = 0
+    for match in _ESCAPED_KEY_END.finditer(line):
+        first = match.start()
+        while line[first - 1 : first] == b"\\":
+            first -= 1
+        count += (match.start() - first + 1) % 2
+    return count
 
 
 def plain(value: Any, path: str, *, null_keys: bool, keep: re.Pattern[str]) -> Any:

@@ -478,10 +478,12 @@ def _check_length(laid_out: LaidOut, options: Options, context: Context) -> None
 
 def _count(laid_out: LaidOut, counts: Counts) -> None:
     for sample in laid_out.samples:
-        lengths = np.diff(sample.segments.start, append=sample.length)
-        for kind in Kind:
-            tokens = int(lengths[sample.segments.kind == kind].sum())
-            counts.tokens_by_kind[kind.label] = counts.tokens_by_kind.get(kind.label, 0) + tokens
+        starts = sample.segments.start
+        lengths = np.append(starts[1:], sample.length) - starts
+        by_kind = np.bincount(sample.segments.kind, weights=lengths, minlength=len(Kind))
+        for kind, tokens in zip(Kind, by_kind.tolist(), strict=True):
+            before = counts.tokens_by_kind.get(kind.label, 0)
+            counts.tokens_by_kind[kind.label] = before + int(tokens)
         counts.tokens += sample.length
         counts.trained_tokens += int(np.count_nonzero(sample.labels != IGNORE))
     counts.packed += 1
