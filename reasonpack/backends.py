@@ -18,9 +18,9 @@ import importlib
 import importlib.util
 import itertools
 import random
-import threading
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any, Literal
@@ -99,16 +99,18 @@ class Encoder:
         self._tokenizer = tokenizer
         self._choice = choice = choice or AUTO
         self._names = {"auto": installed(), REFERENCE: []}.get(choice.name, [choice.name])
-        self._loading: threading.Thread | None = None
+        self._loading: Future[bool] | None = None
         self._loaded: tuple[str, EncodeFlat] | None = None
         self._proved = False
         self._failed: list[str] = []
 
     def prepare(self, characters: int) -> None:
         """Begin to load what units of so many characters will be encoded by, beside other work."""
-        if self._is_worth_it(characters) and self._loading is None and self._loaded is None:
-            self._loading = threading.Thread(target=self._load_next, daemon=True)
-            self._loading.start()
+        idle = self._loading is None and self._loaded is None
+        if idle and self._names and self._is_worth_it(characters):
+            executor = ThreadPoolExecutor(1)
+            self._loading = executor.submit(self._load_next)
+            executor.shutdown(wait=False)
 
     def _is_worth_it(self, characters: int) -> bool:
         return self._choice.name != "auto" or characters >= WORTH_IT
@@ -119,7 +121,7 @@ class Encoder:
         Raises TokenizerError for a piece that the reference cannot encode.
         """
         if self._loading is not None:
-            self._loading.join()
+            self._loading.result()
             self._loading = None
         if self._loaded or self._is_worth_it(sum(map(len, pieces))):
             while self._load_next():

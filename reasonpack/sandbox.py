@@ -271,10 +271,10 @@ class _Bounds:
         left: float | None = getattr(_set_up, "left", None)
         self._seconds = SECONDS if left is None else max(1e-3, min(SECONDS, left))
         self._began = time.monotonic()
-        due = self._began + self._seconds
+        # First: should the timer ring from now on, it is this block's.
+        _set_up.due = due = self._began + self._seconds
         if _set_up.timed and due < _set_up.rings:
             _set_timer(due, self._seconds)
-        _set_up.due = due
 
     def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
         _set_up.due = math.inf

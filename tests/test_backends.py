@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -186,6 +187,54 @@ def test_a_loader_that_fails_is_survived(
     monkeypatch.setattr(backends, "_LOADERS", {"gigatoken": fail})
     encoder = Encoder(tokenizer, Choice("gigatoken"))
     assert same(encoder.encode(TEXTS), tokenizer, TEXTS)
+    assert "gigatoken 1 cannot be used: ImportError: no awkward" in str(encoder.fault)
+
+
+def test_a_backend_that_was_prepared_is_loaded_once(
+    tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(monkeypatch, gigatoken=honest)
+    load, go = backends._LOADERS["gigatoken"], threading.Event()
+    threads: list[int] = []
+
+    def slowly(tokenizer: Tokenizer) -> backends.EncodeFlat:
+        threads.append(threading.get_ident())
+        assert go.wait(10)
+        return load(tokenizer)
+
+    monkeypatch.setattr(backends, "_LOADERS", {"gigatoken": slowly})
+    encoder = Encoder(tokenizer, Choice("auto"))
+    encoder.prepare(1)  # too little to load anything for
+    assert threads == []
+    encoder.prepare(10**9)
+    encoder.prepare(10**9)
+    go.set()
+    assert same(encoder.encode(TEXTS), tokenizer, TEXTS)
+    encoder.prepare(10**9)
+    assert same(encoder.encode(TEXTS), tokenizer, TEXTS)
+    assert (encoder.used, encoder.fault) == ("gigatoken 1", None)
+    assert len(threads) == 1
+    assert threads != [threading.get_ident()]
+
+
+@pytest.mark.parametrize("error", [ImportError("no awkward"), UsageError("stop")])
+def test_what_goes_wrong_while_it_is_prepared_is_said(
+    error: Exception, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(monkeypatch, gigatoken=honest, fastokens=honest)
+
+    def fail(tokenizer: Tokenizer) -> backends.EncodeFlat:
+        raise error
+
+    monkeypatch.setitem(backends._LOADERS, "gigatoken", fail)
+    encoder = Encoder(tokenizer, Choice("auto"))
+    encoder.prepare(10**9)
+    if isinstance(error, UsageError):
+        with pytest.raises(UsageError, match="stop"):
+            encoder.encode(TEXTS)
+        return
+    assert same(encoder.encode(TEXTS), tokenizer, TEXTS)
+    assert encoder.used == "fastokens 1"
     assert "gigatoken 1 cannot be used: ImportError: no awkward" in str(encoder.fault)
 
 

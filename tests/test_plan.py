@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import itertools
+import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -108,6 +109,7 @@ def check_tiles(units: list[Unit], data: bytes, *, unit_bytes: int, block: int) 
     count = max(1, -(-len(data) // unit_bytes))
     share = len(data) / count
     assert all(unit.input_bytes <= share + longest + 2 * block for unit in units)
+    assert len(units) <= count
     assert len(units) == 1 or all(unit.input_bytes for unit in units)
 
 
@@ -138,7 +140,7 @@ def test_a_unit_has_not_many_more_lines_than_it_may(
         set_block(patch, size=block)
         patch.setattr("reasonpack.run.plan.UNIT_LINES", lines)
         units = planned(path, unit_bytes=1000)
-    check_tiles(units, data, unit_bytes=1000, block=block)
+    check_tiles(units, data, unit_bytes=1 if len(units) > 1 else 1000, block=len(data))
     counts = [data[unit.start : unit.stop].count(b"\n") for unit in units]
     assert all(count < lines + block for count in counts)
 
@@ -180,6 +182,16 @@ def test_the_units_of_a_file_are_as_large_as_each_other(tmp_path: Path) -> None:
     group = pq.read_metadata(path).row_group(0).total_byte_size
     units = planned(path, unit_bytes=32 * group)
     assert {unit.stop - unit.start for unit in units} <= {23, 24}
+
+
+@given(size=st.integers(0, 10**6), unit_bytes=st.integers(1, 10**6))
+def test_shares_are_few_and_equal(size: int, unit_bytes: int) -> None:
+    ends = plan_module._ends(size, unit_bytes)
+    shares = [stop - start for start, stop in itertools.pairwise([0, *ends])]
+    assert ends[-1] == size
+    assert max(shares) - min(shares) <= 1
+    assert max(shares) <= unit_bytes
+    assert len(shares) == max(1, math.ceil(size / unit_bytes))
 
 
 def test_a_byte_order_mark_is_dropped_at_the_start_of_the_file_only(tmp_path: Path) -> None:

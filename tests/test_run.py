@@ -11,7 +11,7 @@ import os
 import signal
 import subprocess
 import sys
-from multiprocessing import forkserver
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +23,10 @@ from reasonpack.cli import cli
 from reasonpack.errors import ReasonpackError, RecordError, StorageError, UsageError
 from reasonpack.run import pack as pack_module
 from reasonpack.run import unit as unit_module
-from reasonpack.run.context import Options, load_context
 from reasonpack.run.estimate import estimate
 from reasonpack.run.pack import merge_parts, pack_files, pack_part
 from reasonpack.run.plan import Unit
-from reasonpack.run.pool import preloaded, run_here, run_pool
-from reasonpack.run.preload import request
+from reasonpack.run.pool import early_workers, run_here, run_pool
 
 
 @pytest.fixture
@@ -255,14 +253,15 @@ def test_workers_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found["RAYON_NUM_THREADS"] == "5"
 
 
-# --- what workers need, loaded while there is no plan yet -----------------------------------------
-
-forks = pytest.mark.skipif(sys.platform != "linux", reason="workers are forked on Linux only")
+# --- processes that are started before there is a plan --------------------------------------------
 
 
-def which_process(unit: Unit) -> tuple[int, int, int]:
-    """Tell this process, the one it was forked from, and how many contexts are loaded."""
-    return os.getpid(), os.getppid(), load_context.cache_info().currsize
+def note_process(directory: str) -> None:
+    Path(directory, str(os.getpid())).touch()
+
+
+def which_process(unit: Unit) -> int:
+    return os.getpid()
 
 
 def is_alive(process: int) -> bool:
@@ -273,88 +272,56 @@ def is_alive(process: int) -> bool:
     return True
 
 
-def server() -> int | None:
-    """Tell the process that workers are forked from."""
-    found: int | None = forkserver._forkserver._forkserver_pid  # type: ignore[attr-defined]
-    return found
+def test_processes_started_early_do_the_work_and_end(tmp_path: Path) -> None:
+    with early_workers(3, functools.partial(note_process, str(tmp_path))) as started:
+        processes = {worker.process.pid for worker in started}
+        used = set(run_pool(units(20), which_process, workers=2, started=started))
+        assert used <= processes
+        assert {str(process) for process in used} <= {path.name for path in tmp_path.iterdir()}
+    assert not any(is_alive(process) for process in processes if process)
 
 
-@pytest.fixture
-def no_server() -> None:
-    """Another test may have left one."""
-    if server() is not None:
-        forkserver._forkserver._stop()  # type: ignore[attr-defined]
+def fail_to_prepare() -> None:
+    raise StorageError("nobody hears this")
 
 
-@forks
-@pytest.mark.usefixtures("no_server")
-def test_workers_begin_with_what_is_loaded_and_end() -> None:
-    with preloaded(request(OPTIONS)):
-        assert "REASONPACK_PRELOAD" not in os.environ
-        first = server()
-        found = set(run_pool(units(20), which_process, workers=2))
-        assert {(parent, loaded) for _, parent, loaded in found} == {(first, 1)}
-    assert server() is None
-    assert not any(is_alive(process) for worker in found for process in worker[:2])
-    with preloaded(""):
-        assert server() is None
-        assert {loaded for *_, loaded in run_pool(units(2), which_process, workers=2)} == {0}
-    assert server() is None
+def die_preparing() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
-@pytest.mark.usefixtures("no_server")
-@pytest.mark.parametrize("wanted", ["{", '{"tokenizer": "none"}', '{"tokenizer": 1}'])
-def test_what_cannot_be_loaded_stops_nothing(wanted: str) -> None:
-    with preloaded(wanted):
-        assert {loaded for *_, loaded in run_pool(units(4), which_process, workers=2)} == {0}
-
-
-@forks
-@pytest.mark.usefixtures("no_server")
-def test_a_server_that_is_killed_is_started_again() -> None:
-    with preloaded(request(OPTIONS)):
-        first = server()
-        assert first is not None
-        os.kill(first, signal.SIGKILL)
-        assert len(list(run_pool(units(4), which_process, workers=2))) == 4
-        assert server() not in {None, first}
-
-
-@forks
-@pytest.mark.usefixtures("no_server")
-def test_a_server_of_the_program_is_left_alone() -> None:
-    forkserver.ensure_running()
-    first = server()
-    with preloaded(request(OPTIONS)):
-        assert {parent for _, parent, _ in run_pool(units(2), which_process, workers=2)} == {first}
-    assert server() == first
+@pytest.mark.parametrize("prepare", [fail_to_prepare, die_preparing])
+def test_what_goes_wrong_early_stops_nothing(prepare: Callable[[], None]) -> None:
+    with early_workers(2, prepare) as started:
+        assert len(set(run_pool(units(6), which_process, workers=2, started=started))) <= 4
 
 
 def test_an_early_start_does_not_change_a_byte(
     source: Path, tmp_path: Path, expected: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    wanted = []
+    counts = []
 
-    def noted(options: Options) -> str:
-        wanted.append(options)
-        return request(options)
+    @contextlib.contextmanager
+    def counted(count: int, prepare: Callable[[], object]) -> Iterator[Any]:
+        counts.append(count)
+        with early_workers(count, prepare) as started:
+            yield started
 
-    monkeypatch.setattr(pack_module, "request", noted)
+    monkeypatch.setattr(pack_module, "early_workers", counted)
     pack_files([str(source)], tmp_path / "short", SKIPPING, run=run(num_proc=2))
-    assert wanted == []
+    assert counts == []
     monkeypatch.setattr(pack_module, "WORTH_STARTING", 1)
     for workers in (1, 2, 2):  # the last time there is nothing to do
         pack_files([str(source)], tmp_path / "out", SKIPPING, run=run(num_proc=workers))
     packed = source.with_suffix(".jsonl.gz")
     packed.write_bytes(gzip.compress(source.read_bytes()))
     pack_files([str(packed)], tmp_path / "one", SKIPPING, run=run(num_proc=2))
-    assert wanted == []
+    assert counts == []
     pack_files([str(source)], tmp_path / "out", SKIPPING, overwrite=True, run=run(num_proc=2))
     for index in (0, 1):
         settings = run(num_proc=2)
         pack_part([str(source)], tmp_path / "parts", SKIPPING, index=index, count=2, run=settings)
     merge_parts(tmp_path / "parts")
-    assert wanted == [SKIPPING, SKIPPING]
+    assert counts == [2, 2]
     assert tree(tmp_path / "out") == tree(tmp_path / "parts") == expected
     bad = dataclasses.replace(SKIPPING, tokenizer=str(tmp_path / "none"))
     with pytest.raises(ReasonpackError, match="none: does not exist"):

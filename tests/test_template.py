@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import datetime
 import json
+import signal
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -263,6 +265,27 @@ def test_endless_template_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(TemplateError, match=r"probe: took more than 0\.1 s"):
         template.render(HELLO)
     assert rendered("{{ messages[0].content }}") == "Hi"  # the timer is off again
+
+
+def test_the_timer_of_a_block_before_bounds_this_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It rings once for nothing, outside of any block or inside one that has time left."""
+    template = compiled("{{ messages[0].content }}")
+    monkeypatch.setattr(sandbox, "SECONDS", 0.5)
+    with sandbox.ready_for_bounds():
+        assert template.render(HELLO) == "Hi"
+        time.sleep(0.6)  # it rings here
+        with sandbox.bounds("first"):
+            time.sleep(0.3)
+        with sandbox.bounds("second"):
+            time.sleep(0.3)  # and here, too early for this one
+        with (
+            pytest.raises(TemplateError, match=r"endless: took more than 0\.5 s"),
+            sandbox.bounds("endless"),
+        ):
+            time.sleep(9)
+        with sandbox.bounds("last"):
+            pass
+    assert signal.getitimer(signal.ITIMER_REAL) == (0, 0)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the memory limit needs Linux")

@@ -36,11 +36,10 @@ from reasonpack.run.manifest import (
 )
 from reasonpack.run.output import SPOOL, STDIN_COPY, claimed, clear, make_directories, sweep
 from reasonpack.run.plan import UNIT_BYTES, Unit
-from reasonpack.run.pool import preloaded, run_here, run_pool, usable_cores
-from reasonpack.run.preload import request
+from reasonpack.run.pool import Worker, early_workers, run_here, run_pool, usable_cores
 from reasonpack.run.profile import stage
 from reasonpack.run.receipts import check_units
-from reasonpack.run.unit import Counts, Job, Receipt, process, shard_path
+from reasonpack.run.unit import Counts, Job, Receipt, prepare, process, shard_path
 from reasonpack.storage import (
     Place,
     check_name,
@@ -133,10 +132,10 @@ def pack_files(
         ReasonpackError: what stopped the run; `output` then has no manifest.
     """
     with (
-        preloaded(_request(inputs, output, options, run=run, overwrite=overwrite)),
+        _started(inputs, output, options, run=run, overwrite=overwrite) as workers,
         _opened(inputs, output, options, run=run, overwrite=overwrite) as (plan, job),
     ):
-        return finish(output, plan, _receipts(plan, job, plan.units, run=run))
+        return finish(output, plan, _receipts(plan, job, plan.units, run=run, started=workers))
 
 
 def pack_part(
@@ -172,10 +171,10 @@ def pack_part(
         )
     part = (index, count)
     with (
-        preloaded(_request(inputs, output, options, run=run)),
+        _started(inputs, output, options, run=run) as workers,
         _opened(inputs, output, options, run=run, part=part) as (plan, job),
     ):
-        return summed(_receipts(plan, job, _mine(plan, part), run=run))
+        return summed(_receipts(plan, job, _mine(plan, part), run=run, started=workers))
 
 
 def merge_parts(output: Place) -> Manifest:
@@ -278,7 +277,9 @@ def _mine(plan: Plan, part: tuple[int, int]) -> list[Unit]:
     return [unit for unit in plan.units if unit.number % count == index]
 
 
-def _receipts(plan: Plan, job: Job, units: Sequence[Unit], *, run: Run) -> list[Receipt]:
+def _receipts(
+    plan: Plan, job: Job, units: Sequence[Unit], *, run: Run, started: Sequence[Worker]
+) -> list[Receipt]:
     """Do the units that are not done yet; return the receipts of all, in order."""
     findings = check_units(job.output, plan, units)
     done: dict[int, Receipt] = {}
@@ -296,7 +297,7 @@ def _receipts(plan: Plan, job: Job, units: Sequence[Unit], *, run: Run) -> list[
     if advice := _advice(todo, run.backend):
         run.watch.on_note(advice)
     told: set[str] = set()
-    with contextlib.closing(_engine(todo, job, run)) as receipts:
+    with contextlib.closing(_engine(todo, job, run, started)) as receipts:
         for receipt in receipts:
             done[receipt.unit.number] = receipt
             if receipt.backend_fault and receipt.backend_fault not in told:
@@ -317,15 +318,23 @@ def _advice(todo: Sequence[Unit], backend: Choice) -> str | None:
     )
 
 
-def _request(
-    inputs: Sequence[str], output: Place, options: Options, *, run: Run, overwrite: bool = False
-) -> str:
-    """Say what the processes of a long run are to load while there is no plan yet."""
+@contextmanager
+def _started(
+    inputs: Sequence[str],
+    output: Place,
+    options: Options,
+    *,
+    run: Run,
+    overwrite: bool = False,
+) -> Iterator[Sequence[Worker]]:
+    """Start the processes of a long run, so that they load what they need beside this one."""
     workers = run.num_proc or usable_cores()
     anew = overwrite or is_url(output) or not Path(output, PLAN).exists()
-    if run.engine == "local" and workers > 1 and anew and _is_long(inputs, run):
-        return request(options)
-    return ""
+    if run.engine != "local" or workers == 1 or not anew or not _is_long(inputs, run):
+        yield ()
+        return
+    with early_workers(workers, partial(prepare, options, run.backend, run.unit_bytes)) as started:
+        yield started
 
 
 def _is_long(inputs: Sequence[str], run: Run) -> bool:
@@ -342,7 +351,9 @@ def _is_long(inputs: Sequence[str], run: Run) -> bool:
     return several and size > max(WORTH_STARTING, run.unit_bytes)
 
 
-def _engine(todo: Sequence[Unit], job: Job, run: Run) -> Generator[Receipt, None, None]:
+def _engine(
+    todo: Sequence[Unit], job: Job, run: Run, started: Sequence[Worker]
+) -> Generator[Receipt, None, None]:
     do = partial(process, job=job)
     workers = run.num_proc or usable_cores()
     if run.engine == "ray":
@@ -351,7 +362,7 @@ def _engine(todo: Sequence[Unit], job: Job, run: Run) -> Generator[Receipt, None
         return run_ray(todo, do, workers=run.num_proc)
     if workers == 1 or (run.num_proc is None and len(todo) < 2):
         return run_here(todo, do)
-    return run_pool(todo, do, workers=workers)
+    return run_pool(todo, do, workers=workers, started=started)
 
 
 def named_inputs(inputs: Sequence[str]) -> list[tuple[Place, str]]:

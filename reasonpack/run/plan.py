@@ -12,7 +12,6 @@ workers. One unit becomes one shard.
 from __future__ import annotations
 
 import hashlib
-import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -163,13 +162,14 @@ def settled(modified_ns: int) -> int:
     return modified_ns if modified_ns < time.time_ns() - SETTLED_NS else -1
 
 
-def _share(size: int, unit_bytes: int) -> float:
-    """Divide a size into the fewest equal parts of at most so many bytes.
+def _ends(size: int, unit_bytes: int) -> list[int]:
+    """Divide a size into the fewest equal parts of at most so many bytes; return where they end.
 
-    >>> _share(70, 32)
-    23.333333333333332
+    >>> _ends(70, 32)
+    [24, 47, 70]
     """
-    return max(1, size / max(1, math.ceil(size / unit_bytes)))
+    count = max(1, -(-size // unit_bytes))
+    return [-(-part * size // count) for part in range(1, count + 1)]
 
 
 def _line_stretches(
@@ -179,18 +179,19 @@ def _line_stretches(
     start = at = 0
     first_line = line = 1
     hash_ = hashlib.sha256()
-    due = share = _share(size, unit_bytes)
+    ends = _ends(size, unit_bytes)
     with open_bytes(place, "plain") as file:
-        while block := file.read(min(BLOCK, int(share))):
+        while block := file.read(min(BLOCK, unit_bytes)):
             hash_.update(block)
             line += block.count(b"\n")
             at += len(block)
-            enough = at >= due or line - first_line >= UNIT_LINES
-            if enough and at < size and (cut := block.rfind(b"\n")) >= 0:
+            enough = at >= ends[0] or line - first_line >= UNIT_LINES
+            if enough and at < ends[-1] and (cut := block.rfind(b"\n")) >= 0:
                 stop = at - len(block) + cut + 1
                 stretches.append((start, stop, first_line, stop - start))
                 start, first_line = stop, line
-                due = (at // share + 1) * share  # whatever this one has too much of its share
+                # However much this one has of the next one's share.
+                ends = [end for end in ends if end > at]
     if at > start or not stretches:
         stretches.append((start, at, first_line, at - start))
     return at, hash_.hexdigest(), stretches
@@ -203,17 +204,17 @@ def _group_stretches(place: Place, unit_bytes: int) -> list[tuple[int, int, int,
     except (pa.ArrowException, StorageError, ValueError) as error:
         raise _damaged(place, error) from error
     sizes = [metadata.row_group(group).total_byte_size for group in range(metadata.num_row_groups)]
-    due = share = _share(sum(sizes), unit_bytes)
+    ends = _ends(sum(sizes), unit_bytes)
     stretches: list[tuple[int, int, int, int]] = []
     start = at = begin = rows = 0
     first_row = 1
     for group, size in enumerate(sizes):
         at += size
         rows += metadata.row_group(group).num_rows
-        if at >= due:
+        if ends[0] <= at < ends[-1]:
             stretches.append((start, group + 1, first_row, at - begin))
             start, begin, first_row = group + 1, at, rows + 1
-            due = (at // share + 1) * share
+            ends = [end for end in ends if end > at]
     if start < len(sizes) or not stretches:
         stretches.append((start, len(sizes), first_row, at - begin))
     return stretches

@@ -16,27 +16,23 @@ import multiprocessing
 import os
 import pickle
 import signal
-import sys
 import threading
 from collections import Counter
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from multiprocessing import connection, forkserver
+from multiprocessing import connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 from reasonpack.errors import ReasonpackError
 from reasonpack.run.plan import Unit
-from reasonpack.run.preload import REQUEST
 
-__all__ = ["attempt", "preloaded", "run_here", "run_pool", "usable_cores"]
+__all__ = ["Worker", "attempt", "early_workers", "run_here", "run_pool", "usable_cores"]
 
 Result = TypeVar("Result")
-FORKS = sys.platform == "linux"
-"""Whether processes are forked, from one that has no threads; elsewhere they are spawned."""
 DEATHS = 2
 """How often a unit may kill its worker; the last time it is given up."""
 
@@ -66,6 +62,7 @@ def run_pool(
     process: Callable[[Unit], Result],
     *,
     workers: int,
+    started: Sequence[Worker] = (),
 ) -> Generator[Result, None, None]:
     """Do units in several processes.
 
@@ -75,12 +72,14 @@ def run_pool(
         units: what to do, in the order of the plan.
         process: what to do with one; it has to pickle.
         workers: how many processes.
+        started: some of them, from `early_workers`.
 
     Raises:
         Exception: what `process` raised for the first unit for which it did.
         ReasonpackError: that unit killed its process twice, or no process can start.
     """
     pool = _Pool(units, process, workers)
+    pool.idle += started[: pool.size]
     try:
         yield from pool.results()
     finally:
@@ -174,68 +173,41 @@ class _Pool(Generic[Result]):
 
 
 @contextlib.contextmanager
-def preloaded(request: str) -> Iterator[None]:
-    """Have the processes of `run_pool` forked from one that loads what they need, meanwhile.
-
-    What goes wrong there goes unnoticed: then each of them loads for itself, and says it. Where
-    processes are not forked, or the program has such a process already, nothing is loaded.
+def early_workers(count: int, prepare: Callable[[], object]) -> Iterator[Sequence[Worker]]:
+    """Start processes for `run_pool` that prepare themselves while this one makes the plan.
 
     Args:
-        request: for `reasonpack.run.preload`; empty to load nothing.
+        count: how many.
+        prepare: what each does first; it has to pickle. What it raises goes unnoticed: the work
+            itself will say it.
     """
-    server: Any = forkserver._forkserver  # what follows is not public
-    if not FORKS or server._forkserver_pid is not None:
-        yield
-        return
-    os.environ[REQUEST] = request
+    workers: list[Worker] = []
     try:
-        if request:
-            _start_server()
-        del os.environ[REQUEST]
-        yield
+        for _ in range(count):
+            workers.append(_start(count))
+            with contextlib.suppress(BrokenProcessPool):  # died; the pool will see it too
+                workers[-1].executor.submit(attempt, prepare)
+        yield workers
     finally:
-        os.environ.pop(REQUEST, None)
-        if server._forkserver_pid is not None:
-            os.kill(server._forkserver_pid, signal.SIGKILL)
-            server._stop()
-
-
-def _start_server() -> None:
-    """Start the process that others are forked from, unless there is one.
-
-    It inherits the signal of a Ctrl-C blocked, and they from it, so that none can strike before
-    they ignore it.
-    """
-    multiprocessing.set_forkserver_preload(["reasonpack.run.preload"])
-    with _blocked_interrupt():
-        forkserver.ensure_running()
+        for worker in workers:
+            _kill(worker)
 
 
 def _start(workers: int) -> Worker:
-    """Start one of so many processes, which a Ctrl-C on the terminal does not reach."""
-    for attempts_left in (2, 1, 0):
-        executor = ProcessPoolExecutor(
-            1,
-            mp_context=multiprocessing.get_context("forkserver" if FORKS else "spawn"),
-            initializer=_prepare,
-            # A process that was there before has the environment of its own start.
-            initargs=(max(1, usable_cores() // workers), dict(os.environ)),
-        )
-        try:
-            if FORKS:
-                _start_server()
-                ready = executor.submit(_nothing)  # waits for the server, which may be loading
-            else:
-                with _blocked_interrupt():
-                    ready = executor.submit(_nothing)
-        except (EOFError, ConnectionError):  # the server died; the next attempt starts another
-            executor.shutdown(wait=False)
-            if not attempts_left:
-                raise
-            continue
-        (process,) = (executor._processes or {}).values()  # public from Python 3.14 on
-        return Worker(executor, process, ready)
-    raise AssertionError
+    """Start one of so many processes, which a Ctrl-C on the terminal does not reach.
+
+    It inherits that signal blocked, so that none can strike before it ignores them.
+    """
+    executor = ProcessPoolExecutor(
+        1,
+        mp_context=multiprocessing.get_context("spawn"),
+        initializer=_prepare,
+        initargs=(max(1, usable_cores() // workers),),
+    )
+    with _blocked_interrupt():
+        ready = executor.submit(_nothing)
+    (process,) = (executor._processes or {}).values()  # public from Python 3.14 on
+    return Worker(executor, process, ready)
 
 
 @contextlib.contextmanager
@@ -255,10 +227,8 @@ def _kill(worker: Worker) -> None:
     worker.executor.shutdown(wait=True, cancel_futures=True)
 
 
-def _prepare(threads: int, environment: Mapping[str, str]) -> None:
+def _prepare(threads: int) -> None:
     """Begin a worker: no interrupts, its share of the cores, and no life after its parent's."""
-    os.environ.clear()
-    os.environ.update(environment)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if hasattr(signal, "pthread_sigmask"):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})

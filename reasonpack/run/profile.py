@@ -1,4 +1,4 @@
-"""Where the time of a process goes, by stages that do not overlap.
+"""Where the time of a process goes, by stages of which each second is in one.
 
     with stage("render"): …      measured() ──→ {"render": 1.25, "encode": 0.5, …}
 
@@ -16,19 +16,22 @@ _seconds: dict[str, float] = {}
 
 
 class stage:  # noqa: N801 (used as a function)
-    """Add the time that the block takes to a stage; blocks must not lie in each other."""
+    """Add the time that the block takes to a stage, less that of stages inside it."""
 
-    __slots__ = ("_begin", "_name")
+    __slots__ = ("_before", "_begin", "_name")
+    _inside = 0.0
 
     def __init__(self, name: str) -> None:
         self._name = name
 
     def __enter__(self) -> None:
+        self._before, stage._inside = stage._inside, 0.0
         self._begin = time.perf_counter()
 
     def __exit__(self, *_error: object) -> None:
         taken = time.perf_counter() - self._begin
-        _seconds[self._name] = _seconds.get(self._name, 0.0) + taken
+        _seconds[self._name] = _seconds.get(self._name, 0.0) + taken - stage._inside
+        stage._inside = self._before + taken
 
 
 def measured() -> dict[str, float]:

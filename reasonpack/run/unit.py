@@ -48,6 +48,7 @@ __all__ = [
     "as_json",
     "lay_out_records",
     "pack_records",
+    "prepare",
     "process",
     "receipt_place",
     "reject_path",
@@ -225,7 +226,7 @@ def process(unit: Unit, job: Job) -> Receipt:
         raise changed(place)
     path = shard_path(unit.number, units=job.units, suffix=options.format)
     content, schema_ = Content(), schema(_metadata(options, load_context(options)))
-    with publish(join(job.output, *path.split("/"))) as file:
+    with stage("write"), publish(join(job.output, *path.split("/"))) as file:
         groups = _hashed(row_groups(samples, rows, schema_), content)
         write_shard(groups, file, schema_, format_=options.format, compression=options.codec)
     shard = Shard(
@@ -245,6 +246,11 @@ def process(unit: Unit, job: Job) -> Receipt:
     return receipt
 
 
+def prepare(options: Options, backend: Choice, unit_bytes: int) -> None:
+    """Load what a process needs for units of so many bytes."""
+    load_encoder(options, backend).prepare(unit_bytes)
+
+
 @lru_cache(maxsize=1)
 def load_encoder(options: Options, choice: Choice) -> Encoder:
     """Return what encodes texts in this process."""
@@ -257,8 +263,7 @@ def _hashed(groups: Iterable[pa.Table], content: Content) -> Iterator[pa.Table]:
         with stage("hash"):
             for batch in group.to_batches():
                 content.add(batch)
-        with stage("write"):
-            yield group
+        yield group
 
 
 def pack_records(records: Iterable[Record], options: Options) -> pa.Table:
