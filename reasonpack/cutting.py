@@ -196,10 +196,11 @@ def cut_text(text: str, rule: CutRule) -> list[str]:
         pieces: list[str] = []
         for part in parts:
             line = _LINE.match(part)
-            if line is not None:
-                pieces += (line.group(), part[line.end() :])
-            elif part:
-                pieces.append(part)
+            start = line.end() if line else 0
+            if start:
+                pieces.append(part[:start])
+            if start < len(part):
+                pieces.append(part[start:])
         return pieces
     if not rule.opaque and not rule.leads:
         return [part for part in parts if part]

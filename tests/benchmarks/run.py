@@ -1,6 +1,7 @@
 """Measure packing against other ways to the same tokens; print Markdown tables.
 
     python tests/benchmarks/run.py --tokenizer DIR --megabytes 20 --peer-megabytes 2 --repeat 3
+    python tests/benchmarks/run.py --tokenizer DIR --megabytes 1000 --only "fastokens, 2"
     python tests/benchmarks/run.py --tokenizer DIR --turns 1,4,16,64 --sizes 10,100,1000
     python tests/benchmarks/run.py … --plot times.svg
 
@@ -365,6 +366,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--tokenizer", type=Path, required=True, help="directory")
     parser.add_argument("--megabytes", type=float, default=0, help="of the first table")
+    parser.add_argument("--only", default="", help="measure of these only rows that match REGEX")
     parser.add_argument("--peer-megabytes", type=float, default=0, help="of the slow peers' table")
     parser.add_argument("--turns", default="", help="of the third table, such as 1,4,16,64")
     parser.add_argument("--turns-megabytes", type=float, default=5)
@@ -374,11 +376,12 @@ def main() -> None:
     arguments = parser.parse_args()
     tokenizer, repeat = arguments.tokenizer.resolve(), arguments.repeat
     known = [way for way in PEERS if way_installed(way)]
+    chosen = [way for way in WAYS if way == BASE or re.search(arguments.only, way)]
     seconds: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         for name, size, ways, base in (
-            ("chats", arguments.megabytes, [*WAYS], BASE),
+            ("chats", arguments.megabytes, chosen, BASE),
             ("peers", arguments.peer_megabytes, [BASE, BEST, *known], BEST),
         ):
             if size:
