@@ -184,10 +184,7 @@ def cut_text(text: str, rule: CutRule) -> list[str]:
     ['a', '<s>b', '<s>c']
     """
     parts = [text]  # stretch, token, stretch, …: what stands at odd places is a token
-    for number, stage in enumerate(rule.stages):
-        if number == 0:
-            parts = stage.split(text)
-            continue
+    for stage in rule.stages:
         split: list[str] = []
         for i, part in enumerate(parts):
             split += (part,) if i % 2 else stage.split(part)
