@@ -272,7 +272,8 @@ def _load_fastokens(tokenizer: Tokenizer) -> EncodeFlat:
 
 
 _LOADERS: dict[str, Callable[[Tokenizer], EncodeFlat]] = {
-    "fastokens": _load_fastokens,  # which took 7 to 15 % less time for the whole of a run
+    # A sixth faster in one process, as fast in several; gigatoken keeps the words it has seen.
+    "fastokens": _load_fastokens,
     "gigatoken": _load_gigatoken,
 }
 
