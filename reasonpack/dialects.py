@@ -147,9 +147,7 @@ def read_messages(messages: Any, path: str, *, train: bool = True) -> list[Messa
 
 
 def _message(raw: dict[str, Any], fields: _Fields, path: str, train: bool) -> Message:
-    said = fields.role
-    if fields.from_ is not None:
-        said = _same(path, ("role", "from"), (fields.role, fields.from_))
+    said = _same(path, ("role", "from"), (fields.role, fields.from_))
     role = _role(said, path, key="role" if fields.from_ is None else "from")
     at = f"{path}.{'value' if fields.content is None else 'content'}"
     content, reasoning = _content(fields, path, at=at)
@@ -180,14 +178,15 @@ def _message(raw: dict[str, Any], fields: _Fields, path: str, train: bool) -> Me
 
 def _same(path: str, names: tuple[str, ...], values: tuple[Any, ...]) -> Any:
     """Return the value that all fields which are there agree on, None where none is there."""
-    given = [value for value in values if value is not None]
-    if not given:
-        return None
-    if given.count(given[0]) != len(given):
-        named = [name for name, value in zip(names, values, strict=True) if value is not None]
-        what = f"{' and '.join(named)} differ, expected one of them or the same in each"
-        raise RecordError("conflict", path, what, fix=f"Keep one of {', '.join(named)}.")
-    return given[0]
+    found = None
+    for value in values:
+        if found is None:
+            found = value
+        elif value is not None and value != found:
+            named = [name for name, each in zip(names, values, strict=True) if each is not None]
+            what = f"{' and '.join(named)} differ, expected one of them or the same in each"
+            raise RecordError("conflict", path, what, fix=f"Keep one of {', '.join(named)}.")
+    return found
 
 
 def _role(said: str | None, path: str, *, key: str) -> str:
@@ -208,15 +207,11 @@ _ROLE_FIX = f"Write one of {', '.join(ROLES)}."
 
 def _content(fields: _Fields, path: str, *, at: str) -> tuple[str | None, str | None]:
     """Read (content, reasoning), without looking for think tags."""
-    content: str | list[_Part] | None = fields.content
-    if fields.value is not None:
-        content = _same(path, ("content", "value"), (fields.content, fields.value))
+    content = _same(path, ("content", "value"), (fields.content, fields.value))
     thoughts = None
     if isinstance(content, list):
         content, thoughts = _join(content, at)
     written = (fields.reasoning_content, fields.reasoning, fields.thinking, fields.thought)
-    if not any((*written[1:], thoughts)):
-        return content, fields.reasoning_content or None
     reasoning = _same(path, _REASONING, (*(text or None for text in written), thoughts or None))
     return content, reasoning
 

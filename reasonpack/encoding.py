@@ -102,11 +102,6 @@ class Pieces:
         """Return the number of a piece; the same text has the same."""
         return self._numbers.setdefault(piece, len(self._numbers))
 
-    def numbers_of(self, pieces: Sequence[str]) -> tuple[int, ...]:
-        """Return the numbers of pieces."""
-        numbers = self._numbers
-        return tuple([numbers.setdefault(piece, len(numbers)) for piece in pieces])
-
     def encode(self, encode_batch: Callable[[Sequence[str]], Sequence[I32]]) -> None:
         """Encode what was added since the last call, in one batch."""
         new = list(self._numbers)[len(self._ids) :]
@@ -179,7 +174,7 @@ class Cutter:
         starts += accumulate(map(len, prompt[:-1]), initial=at)
         return CutView(
             shared,
-            self._pieces.numbers_of(pieces),
+            tuple(map(self._pieces.number, pieces)),
             shared + len(prompt),
             tuple(self._borders(view, pieces, at, shared)),
         )

@@ -296,10 +296,7 @@ class _Reads:
             names=tuple(self.names),
             scalars=tuple(self.scalars),
             numbers=tuple(self.numbers),
-            reach=tuple(
-                self.places[each]
-                for each in (*(("e", x) for x in self.numbers), *(("s", x) for x in self.counted))
-            ),
+            reach=tuple(map(self.places.__getitem__, _outside(self))),
             lists=tuple(self.lists),
             state=state,
             raw=tuple(self.raw),
@@ -466,7 +463,7 @@ class _Reads:
             for left, right in itertools.pairwise(numbers)
         ]
         self._guard(f"({code})", differences)
-        self._found(found, dict([_compared(numbers[0], numbers[1])] if len(numbers) == 2 else ()))
+        self._found(found, _compared(numbers))
         return True
 
     def _visit_counted(self, node: n.Expr, bound: frozenset[str]) -> bool:
@@ -520,13 +517,13 @@ class _Reads:
     def _found(
         self,
         found: _Found,
-        places: Mapping[tuple[str, int] | None, int | None] = MappingProxyType({}),
+        places: Mapping[tuple[str, int], int] = MappingProxyType({}),
     ) -> None:
         """Add what an expression reads; `places` has what is only compared with one."""
         self.numbers |= found.numbers
         self.lists |= found.lists
         self.counted |= found.counted
-        for each in (*(("e", x) for x in found.numbers), *(("s", x) for x in found.counted)):
+        for each in _outside(found):
             reach, before = places.get(each), self.places.get(each, 0)
             self.places[each] = None if reach is None or before is None else max(reach, before)
 
@@ -604,12 +601,17 @@ class _Found:
     counted: set[int] = field(default_factory=set)
 
 
-def _compared(one: _Number, other: _Number) -> tuple[tuple[str, int] | None, int | None]:
-    """Return a number from outside, and how far behind the place is what it is compared with."""
-    for number, place in ((one, other), (other, one)):
+def _outside(reads: _Reads | _Found) -> list[tuple[str, int]]:
+    """Name the numbers from outside as `_Number.outside` does: arguments, then state."""
+    return [*(("e", index) for index in reads.numbers), *(("s", index) for index in reads.counted)]
+
+
+def _compared(numbers: Sequence[_Number]) -> dict[tuple[str, int], int]:
+    """Tell of a number from outside how far behind the place is what alone it is compared with."""
+    for number, place in (numbers, numbers[::-1]) if len(numbers) == 2 else ():
         if number.outside and place.start == 1 and place.offset is not None:
-            return number.outside, max(0, place.offset)
-    return None, None
+            return {number.outside: max(0, place.offset)}
+    return {}
 
 
 def _sum(left: _Number, right: _Number, sign: int) -> _Number:

@@ -361,7 +361,8 @@ class Memo:
         for space, _ in site.state:
             if type(read[space]) is not Namespace:
                 return None
-        state, numbers = _State(site, read), cast("tuple[Any, ...]", ())
+        state = _State(site, read)
+        numbers: tuple[Any, ...] = ()
         if site.reach:
             numbers = (*(read[x] for x in site.numbers), *(state.values[x] for x in site.counted))
             if not all(type(number) in {bool, int} for number in numbers):

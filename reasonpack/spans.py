@@ -10,11 +10,11 @@ template rewrites a message beyond recognition, its text counts to a neighbour.
 from __future__ import annotations
 
 import json
+import math
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from operator import itemgetter
 
 from reasonpack.behaviour import Behaviour
 from reasonpack.conversation import Message
@@ -134,7 +134,7 @@ def find_messages(
         same: how many characters that is.
     """
     same -= _LOOKAHEAD
-    kept = bisect_right(before.ends, same, key=_FIRST) if same > 0 else 0
+    kept = bisect_right(before.ends, (same, math.inf)) if same > 0 else 0
     at, count = before.ends[kept - 1] if kept else (0, 0)
     spans, ends = list(before.spans[:count]), list(before.ends[:kept])
     for index, message in enumerate(messages[kept:], kept):
@@ -149,7 +149,6 @@ def find_messages(
     return Found(tuple(spans), tuple(ends))
 
 
-_FIRST = itemgetter(0)
 _LOOKAHEAD = 100
 """Characters behind a message that can have to do with where it ends."""
 

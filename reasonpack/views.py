@@ -16,10 +16,10 @@ conversation is refused.
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from operator import itemgetter
 from typing import Any, Literal
 
 from reasonpack.behaviour import Behaviour
@@ -142,7 +142,8 @@ def each_view(
     ]
     dumped = [dump_message(message, forms) for message in messages]
     memos: list[tuple[Mapping[str, Any], Memo]] = []
-    found, shown, before = Found(), _Shown(), ""
+    found, before = Found(), ""
+    shown: _Shown = []
     untrained = 0
     calls = [message.get("tool_calls") for message in dumped]
     with rendering.template.unchanged([conversation.tools, calls]):
@@ -279,19 +280,8 @@ def _spans(text: _Text, found: Found, index: int, rendering: Rendering) -> tuple
     return (*found.spans, *own)
 
 
-_FIRST = itemgetter(0)
-
-
-@dataclass(frozen=True, slots=True)
-class _Shown:
-    """Where a prompt shows what was said, to go on from there.
-
-    Attributes:
-        ends: for each message, where it and all before it are over, and where the last of a
-            user is.
-    """
-
-    ends: tuple[tuple[int, int], ...] = ()
+_Shown = list[tuple[int, int]]
+"""For each message, where it and all before it are over, and where the last of a user is."""
 
 
 def _check_context(
@@ -301,8 +291,8 @@ def _check_context(
 
     What was found in the prompt before stands in this one too, as far as they are the same.
     """
-    kept = bisect_right(before.ends, same, key=_FIRST)
-    ends = list(before.ends[:kept])
+    kept = bisect_right(before, (same, math.inf))
+    ends = before[:kept]
     over, at = ends[-1] if ends else (0, 0)
     for index, message in enumerate(messages[kept:], kept):
         if message.role not in {"assistant", "tool"}:
@@ -317,7 +307,7 @@ def _check_context(
             if message.role == "user":
                 at = found + len(content)
         ends.append((over, at))
-    return _Shown(tuple(ends))
+    return ends
 
 
 def _misfit(

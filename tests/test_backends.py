@@ -193,7 +193,7 @@ def test_a_loader_that_fails_is_survived(
 def test_a_backend_that_was_prepared_is_loaded_once(
     tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    install(monkeypatch, gigatoken=honest)
+    install(monkeypatch, gigatoken=honest, fastokens=honest)
     load, go = backends._LOADERS["gigatoken"], threading.Event()
     threads: list[int] = []
 
@@ -202,7 +202,7 @@ def test_a_backend_that_was_prepared_is_loaded_once(
         assert go.wait(10)
         return load(tokenizer)
 
-    monkeypatch.setattr(backends, "_LOADERS", {"gigatoken": slowly})
+    monkeypatch.setattr(backends, "_LOADERS", dict.fromkeys(("gigatoken", "fastokens"), slowly))
     encoder = Encoder(tokenizer, Choice("auto"))
     encoder.prepare(1)  # too little to load anything for
     assert threads == []

@@ -180,7 +180,7 @@ def test_all_parts_alone() -> None:
     chat = [{"role": role, "content": "ab"[number % 2]} for number, role in enumerate(roles)]
     left_alone = []
     for part in PARTS:
-        for over in ("messages", "messages[::-1]"):
+        for over in ("messages", "messages[::-1]", "messages[-2:]"):
             source = f"{HEAD}{{% for m in {over} %}}{part}{{% endfor %}}{TAIL}"
             assert not differs(source, chat), (over, part)
         if len(ChatTemplate.compile(source, name="part").sites) < 2:  # one is in the head

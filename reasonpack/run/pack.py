@@ -43,6 +43,7 @@ from reasonpack.run.unit import Counts, Job, Receipt, prepare, process, shard_pa
 from reasonpack.storage import (
     Place,
     check_name,
+    container,
     expand_inputs,
     file_names,
     is_url,
@@ -344,10 +345,10 @@ def _is_long(inputs: Sequence[str], run: Run) -> bool:
     try:
         files = [Path(place) for place in expand_inputs(inputs)]
         size = sum(file.stat().st_size for file in files)
+        # One file of another kind may be one unit, which needs no process.
+        several = len(files) > 1 or all(container(file) == "plain" for file in files)
     except (OSError, ReasonpackError):  # what is wrong is said when the plan is made
         return False
-    # One file of another kind may be one unit, which needs no process.
-    several = len(files) > 1 or all(file.suffix in {".jsonl", ".ndjson"} for file in files)
     return several and size > max(WORTH_STARTING, run.unit_bytes)
 
 

@@ -225,7 +225,7 @@ def process(unit: Unit, job: Job) -> Receipt:
     if stamp(place) != job.stamps[unit.input]:
         raise changed(place)
     path = shard_path(unit.number, units=job.units, suffix=options.format)
-    content, schema_ = Content(), schema(_metadata(options, load_context(options)))
+    content, schema_ = Content(), _schema(options)
     with stage("write"), publish(join(job.output, *path.split("/"))) as file:
         groups = _hashed(row_groups(samples, rows, schema_), content)
         write_shard(groups, file, schema_, format_=options.format, compression=options.codec)
@@ -276,7 +276,7 @@ def pack_records(records: Iterable[Record], options: Options) -> pa.Table:
         RecordError: a record that cannot be packed, unless `options.on_error` skips it.
     """
     samples, rows = lay_out_records(records, options, [], Counts())
-    return rows_to_table(samples, rows, schema(_metadata(options, load_context(options))))
+    return rows_to_table(samples, rows, _schema(options))
 
 
 def lay_out_records(
@@ -310,9 +310,10 @@ def lay_out_records(
             _count(laid_out, counts)
             samples += laid_out.samples
     with stage("rows"):
-        rows = [[index] for index in range(len(samples))]
         if options.packing and options.max_length is not None:
             rows = pack([sample.length for sample in samples], options.max_length)
+        else:
+            rows = [[index] for index in range(len(samples))]
     counts.rows = len(rows)
     return samples, rows
 
@@ -337,12 +338,14 @@ def as_json(value: Any) -> str:
     return msgspec.json.format(msgspec.json.encode(value)).decode() + "\n"
 
 
-def _metadata(options: Options, context: Context) -> dict[str, str]:
-    return {
+def _schema(options: Options) -> pa.Schema:
+    context = load_context(options)
+    metadata = {
         "layout": options.layout,
         "tokenizer_sha256": context.tokenizer.sha256,
         "template_sha256": context.without_tools.template.sha256,
     }
+    return schema(metadata)
 
 
 def _conversations(
