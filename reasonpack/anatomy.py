@@ -11,7 +11,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from reasonpack.conversation import Message
 from reasonpack.errors import TemplateError
 from reasonpack.probe import (
     ANSWER,
@@ -30,6 +29,7 @@ from reasonpack.probe import (
     result,
     user,
 )
+from reasonpack.records.conversation import Message
 from reasonpack.switch import think_tag
 
 __all__ = [

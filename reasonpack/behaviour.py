@@ -30,7 +30,6 @@ from reasonpack.anatomy import (
     find_header,
     first_tag,
 )
-from reasonpack.conversation import Message
 from reasonpack.errors import TemplateError
 from reasonpack.probe import (
     NEXT,
@@ -45,6 +44,7 @@ from reasonpack.probe import (
     result,
     user,
 )
+from reasonpack.records.conversation import Message
 from reasonpack.sandbox import bounds_together
 from reasonpack.switch import find_switch
 from reasonpack.template import ChatTemplate

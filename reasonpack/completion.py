@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from reasonpack.behaviour import Behaviour
-from reasonpack.conversation import Message, ToolCall
+from reasonpack.records.conversation import Message, ToolCall
 from reasonpack.spans import common_length
 
 __all__ = ["Completion", "find_completion"]

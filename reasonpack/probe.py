@@ -12,8 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from reasonpack.conversation import Message, ToolCall
 from reasonpack.errors import RecordError
+from reasonpack.records.conversation import Message, ToolCall
 from reasonpack.template import ChatTemplate
 
 __all__ = [

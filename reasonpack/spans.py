@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from reasonpack.behaviour import Behaviour
-from reasonpack.conversation import Message
+from reasonpack.records.conversation import Message
 
 __all__ = [
     "Found",

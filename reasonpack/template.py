@@ -32,9 +32,9 @@ from reasonpack import sandbox
 from reasonpack.errors import RecordError, TemplateError, UsageError
 from reasonpack.loops import Site, remembering
 from reasonpack.memo import Memo, prepare
+from reasonpack.records.strict_json import quoted
 from reasonpack.sandbox import bounds, environment, out_of_bounds
 from reasonpack.storage import check_regular
-from reasonpack.strict_json import quoted
 
 __all__ = ["ChatTemplate", "load_template", "read_templates"]
 

@@ -9,7 +9,6 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from reasonpack.conversation import Message
 from reasonpack.errors import TemplateError
 from reasonpack.probe import (
     ANSWER,
@@ -23,6 +22,7 @@ from reasonpack.probe import (
     prompt_end,
     user,
 )
+from reasonpack.records.conversation import Message
 from reasonpack.switch import opens
 
 __all__ = ["check_order", "check_prompt", "check_repeatable"]

@@ -24,10 +24,10 @@ from typing import Any, Literal
 
 from reasonpack.behaviour import Behaviour
 from reasonpack.completion import find_completion
-from reasonpack.conversation import Conversation, Message
 from reasonpack.errors import RecordError
 from reasonpack.memo import Memo
 from reasonpack.probe import dump_message
+from reasonpack.records.conversation import Conversation, Message
 from reasonpack.sandbox import ready_for_bounds
 from reasonpack.spans import (
     Found,

@@ -21,11 +21,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
-from reasonpack.conversation import Conversation, Message, ToolCall, parse_record
 from reasonpack.encoding import Cutter, Pieces
 from reasonpack.errors import RecordError
 from reasonpack.layout import LaidOut, Layout, lay_out
 from reasonpack.packing import pack
+from reasonpack.records.conversation import Conversation, Message, ToolCall, parse_record
 from reasonpack.run.context import Options, load_context
 from reasonpack.shard import rows_to_table, schema
 from reasonpack.views import build_views

@@ -16,8 +16,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from reasonpack.behaviour import Stop, learn, override
-from reasonpack.conversation import Conversation, Message, ToolCall
 from reasonpack.errors import RecordError
+from reasonpack.records.conversation import Conversation, Message, ToolCall
 from reasonpack.spans import Kind
 from reasonpack.template import ChatTemplate
 from reasonpack.views import Rendering, View, build_views

@@ -9,10 +9,10 @@ from functools import lru_cache
 from typing import Any, Literal
 
 from reasonpack.behaviour import learn, override
-from reasonpack.conversation import Conversation
 from reasonpack.errors import UsageError
 from reasonpack.layout import Layout
 from reasonpack.model import read_architecture
+from reasonpack.records.conversation import Conversation
 from reasonpack.shard import ShardFormat
 from reasonpack.storage import fetched
 from reasonpack.template import ChatTemplate, load_template

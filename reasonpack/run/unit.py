@@ -24,11 +24,11 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from reasonpack.backends import AUTO, Choice, Encoder
-from reasonpack.conversation import Conversation, parse_line, parse_record
 from reasonpack.encoding import Cutter, CutView, Pieces
 from reasonpack.errors import RecordError, TemplateError
 from reasonpack.layout import IGNORE, LaidOut, Sample, lay_out
 from reasonpack.packing import pack
+from reasonpack.records.conversation import Conversation, parse_line, parse_record
 from reasonpack.run.content import Content
 from reasonpack.run.context import Context, Options, load_context
 from reasonpack.run.plan import Record, Unit, changed, read_records

@@ -25,11 +25,11 @@ from numpy.typing import NDArray
 
 from reasonpack.errors import FormatError, UsageError
 from reasonpack.layout import IGNORE
+from reasonpack.records.strict_json import quoted
 from reasonpack.run.pack import Manifest
 from reasonpack.shard import check_version
 from reasonpack.spans import Kind
 from reasonpack.storage import check_regular
-from reasonpack.strict_json import quoted
 
 __all__ = [
     "LONGEST_ID",

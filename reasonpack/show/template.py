@@ -15,10 +15,10 @@ from itertools import groupby
 from typing import Any
 
 from reasonpack.behaviour import Behaviour, Stop
-from reasonpack.conversation import Conversation, Message, ToolCall
 from reasonpack.encoding import Pieces
 from reasonpack.errors import RecordError
 from reasonpack.layout import IGNORE, lay_out
+from reasonpack.records.conversation import Conversation, Message, ToolCall
 from reasonpack.run.context import Context
 from reasonpack.show.text import marked, printable
 from reasonpack.spans import Kind

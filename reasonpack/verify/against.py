@@ -22,8 +22,8 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from reasonpack.errors import RecordError
+from reasonpack.records.strict_json import quoted
 from reasonpack.run.plan import Record
-from reasonpack.strict_json import quoted
 from reasonpack.verify.difference import Sample, explain
 from reasonpack.verify.findings import KEPT, Finding, Findings
 from reasonpack.verify.manifest import Dataset, place_of, read_rejects

@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reasonpack.behaviour import learn, override
-from reasonpack.conversation import Conversation, parse_line, parse_record
 from reasonpack.errors import RecordError, TokenizerError
+from reasonpack.records.conversation import Conversation, parse_line, parse_record
 from reasonpack.run.plan import Record, Unit, plan, read_records
 from reasonpack.storage import Place, expand_inputs, public_name
 from reasonpack.template import ChatTemplate, load_template

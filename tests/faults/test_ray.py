@@ -17,8 +17,8 @@ import pytest
 from crashing import ENVIRONMENT, crashing_process, steps
 from runs import OPTIONS, SKIPPING, chats, run, tree
 
-from reasonpack.conversation import parse_line
 from reasonpack.errors import ReasonpackError, RecordError, UsageError
+from reasonpack.records.conversation import parse_line
 from reasonpack.run.pack import pack_files
 from reasonpack.run.plan import Record, Unit
 from reasonpack.run.ray import pack_table, run_ray

@@ -19,8 +19,8 @@ from pathlib import Path
 import assets
 
 from reasonpack.behaviour import Behaviour, learn
-from reasonpack.conversation import Conversation, Message, ToolCall
 from reasonpack.errors import RecordError, TemplateError
+from reasonpack.records.conversation import Conversation, Message, ToolCall
 from reasonpack.template import ChatTemplate
 from reasonpack.views import Rendering, build_views
 

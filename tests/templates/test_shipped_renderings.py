@@ -31,8 +31,8 @@ import pytest
 from matrix import DATE, SHAPES, TOOL, answer, ask, call, compiled, result
 
 from reasonpack.behaviour import Behaviour, learn
-from reasonpack.conversation import Conversation, Message, ToolCall
 from reasonpack.errors import RecordError
+from reasonpack.records.conversation import Conversation, Message, ToolCall
 from reasonpack.template import ChatTemplate
 from reasonpack.views import Rendering, build_views
 

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
-from reasonpack import conversation
-from reasonpack.conversation import REASONS, parse_line, parse_record
-from reasonpack.dialects import ROLES
 from reasonpack.errors import RecordError
+from reasonpack.records import conversation
+from reasonpack.records.conversation import REASONS, parse_line, parse_record
+from reasonpack.records.message import ROLES
 
-SCHEMA = Path(__file__).parent.parent / "schemas" / "record.schema.json"
+SCHEMA = Path(__file__).parents[2] / "schemas" / "record.schema.json"
 VALIDATOR = Draft202012Validator(json.loads(SCHEMA.read_text(encoding="utf-8")))
 
 ASK = {"role": "user", "content": "2+2?"}

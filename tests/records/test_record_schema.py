@@ -11,11 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from reasonpack import conversation, dialects
-from reasonpack.conversation import REASONS, Conversation, parse_line, parse_record
 from reasonpack.errors import RecordError
+from reasonpack.records import conversation
+from reasonpack.records import message as dialects
+from reasonpack.records.conversation import REASONS, Conversation, parse_line, parse_record
 
-PATH = Path(__file__).parent.parent / "schemas" / "record.schema.json"
+PATH = Path(__file__).parents[2] / "schemas" / "record.schema.json"
 SCHEMA = json.loads(PATH.read_text(encoding="utf-8"))
 VALIDATOR = Draft202012Validator(SCHEMA)
 

@@ -6,7 +6,7 @@
     Conversation("7", "chats.jsonl:1", (Message("user", "2+2?"),
                                         Message("assistant", "4", reasoning="easy")))
 
-`schemas/record.schema.json` says what a record may look like; `dialects` reads
+`schemas/record.schema.json` says what a record may look like; `message` reads
 its messages. Fields of the record with no meaning here are left alone.
 """
 
@@ -17,10 +17,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from reasonpack import strict_json
-from reasonpack.dialects import Message, ToolCall, read_messages
 from reasonpack.errors import RecordError
-from reasonpack.strict_json import quoted, typed, wrong_type
+from reasonpack.records import strict_json
+from reasonpack.records.message import Message, ToolCall, read_messages
+from reasonpack.records.strict_json import quoted, typed, wrong_type
 
 __all__ = ["REASONS", "Conversation", "Message", "ToolCall", "parse_line", "parse_record"]
 

@@ -14,16 +14,16 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from reasonpack.conversation import (
+from reasonpack.errors import RecordError
+from reasonpack.records.conversation import (
     Conversation,
     Message,
     ToolCall,
     parse_line,
     parse_record,
 )
-from reasonpack.errors import RecordError
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 SCHEMA = json.loads((ROOT / "schemas" / "record.schema.json").read_text(encoding="utf-8"))
 VALIDATOR = Draft202012Validator(SCHEMA)
 DATA = sorted((ROOT / ".." / "shared" / "data").glob("*.jsonl"))

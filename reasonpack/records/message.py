@@ -18,9 +18,9 @@ from typing import Any
 
 import msgspec
 
-from reasonpack import strict_json
 from reasonpack.errors import RecordError
-from reasonpack.strict_json import quoted, typed, wrong_type
+from reasonpack.records import strict_json
+from reasonpack.records.strict_json import quoted, typed, wrong_type
 
 __all__ = ["ROLES", "Message", "ToolCall", "read_messages"]
 

@@ -1,0 +1,1 @@
+"""Bytes of the input → conversations, in any of the dialects that chats are stored in."""
