@@ -49,6 +49,7 @@ __all__ = [
     "file_names",
     "is_url",
     "join",
+    "open_arrow",
     "open_bytes",
     "open_file",
     "public_name",
@@ -432,6 +433,28 @@ def open_file(place: Place, *, start: int = 0) -> Iterator[Any]:
             with Path(place).open("rb") as file:
                 file.seek(start)
                 yield file
+    except OSError as error:
+        raise unreadable(place, error) from error
+
+
+@contextlib.contextmanager
+def open_arrow(place: Place) -> Iterator[pa.NativeFile]:
+    """Open a file for Arrow's readers, which need no Python file below them.
+
+    A thread of Arrow's that lets go of a Python file while the interpreter ends aborts the process.
+    A file that fsspec opens is one in any case: read with `use_threads=False`.
+
+    Raises:
+        StorageError: it cannot be read, now or inside the `with` block.
+    """
+    if is_url(place):
+        with open_file(place) as file:
+            yield file
+        return
+    try:
+        check_regular(place)
+        with pa.OSFile(str(place)) as file:
+            yield file
     except OSError as error:
         raise unreadable(place, error) from error
 

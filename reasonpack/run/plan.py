@@ -26,8 +26,8 @@ from reasonpack.storage import (
     Place,
     container,
     digest,
+    open_arrow,
     open_bytes,
-    open_file,
     public_name,
     stamp,
     unreadable,
@@ -199,7 +199,7 @@ def _line_stretches(
 
 def _group_stretches(place: Place, unit_bytes: int) -> list[tuple[int, int, int, int]]:
     try:
-        with open_file(place) as file:
+        with open_arrow(place) as file:
             metadata = pq.read_metadata(file)
     except (pa.ArrowException, StorageError, ValueError) as error:
         raise _damaged(place, error) from error
@@ -282,9 +282,10 @@ def _lines(file: Any) -> Iterator[bytes]:
 def _read_rows(unit: Unit, place: Place) -> Iterator[Record]:
     number = unit.first_line
     try:
-        with open_file(place) as source, pq.ParquetFile(source) as file:
+        with open_arrow(place) as source, pq.ParquetFile(source) as file:
             groups = list(range(unit.start, unit.stop))
-            for batch in file.iter_batches(batch_size=256, row_groups=groups) if groups else ():
+            batches = file.iter_batches(256, groups, use_threads=False) if groups else ()
+            for batch in batches:
                 for row in _plain_times(batch).to_pylist():
                     yield Record(f"{unit.name}:{number}", b"", row)
                     number += 1

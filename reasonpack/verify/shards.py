@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 
 from reasonpack.errors import StorageError
 from reasonpack.run.content import content_hash
-from reasonpack.storage import Place, digest, open_file, stamp
+from reasonpack.storage import Place, digest, open_arrow, stamp
 from reasonpack.verify.findings import Finding, Findings
 from reasonpack.verify.manifest import (
     MINOR,
@@ -256,7 +256,7 @@ def _opened(
     place: Place, columns: list[str] | None = None
 ) -> Iterator[tuple[pa.Schema, Iterator[pa.RecordBatch]]]:
     """Open a shard: its schema, and its row groups or record batches, each checked by Arrow."""
-    with open_file(place) as source:
+    with open_arrow(place) as source:
         if str(place).partition("?")[0].endswith(".arrow"):
             with pa.ipc.open_stream(source) as stream:
                 yield stream.schema, _validated(stream)
@@ -265,7 +265,9 @@ def _opened(
             groups = (
                 batch
                 for number in range(file.num_row_groups)
-                for batch in file.read_row_group(number, columns).combine_chunks().to_batches()
+                for batch in file.read_row_group(number, columns, use_threads=False)
+                .combine_chunks()
+                .to_batches()
             )
             yield file.schema_arrow, _validated(groups)
 
