@@ -65,6 +65,9 @@ class Conversation:
         messages: at least one, and at least one of the assistant.
         tools: as the template takes them; None where the record has none.
         template_kwargs: variables that the record sets for its chat template.
+        sources: the index in the record of the message that each was read from; empty where
+            message i is the record's message i. Messages of `prompt` come before those of
+            `completion`, and a text in `system` that was put before all of them counts as one.
     """
 
     id: str
@@ -72,6 +75,7 @@ class Conversation:
     messages: tuple[Message, ...]
     tools: tuple[Any, ...] | None = None
     template_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    sources: tuple[int, ...] = ()
 
 
 def parse_line(line: bytes, where: str) -> Conversation:
@@ -128,7 +132,10 @@ def _conversation(record: object, where: str) -> Conversation:
     if not isinstance(record, dict):
         raise wrong_type("", type(record).__name__, "an object")
     container = _container(record)
-    messages = _with_system(record, _messages(record, container))
+    read, sources = _messages(record, container)
+    messages = _with_system(record, read)
+    if sources and len(messages) > len(read):
+        sources = (0, *(index + 1 for index in sources))
     _check(messages, container)
     own_id = typed(record.get("id"), str | int | None, "id")
     return Conversation(
@@ -137,6 +144,7 @@ def _conversation(record: object, where: str) -> Conversation:
         messages=tuple(messages),
         tools=_tools(record),
         template_kwargs=_template_kwargs(record),
+        sources=sources,
     )
 
 
@@ -156,20 +164,32 @@ def _container(record: dict[str, Any]) -> str:
     return found[0]
 
 
-def _messages(record: dict[str, Any], container: str) -> list[Message]:
+def _messages(record: dict[str, Any], container: str) -> _Read:
     if container != "completion":
         return read_messages(record[container], container)
     prompt, completion = record.get("prompt"), record["completion"]
     if prompt is None:
         what = "completion without prompt"
         raise RecordError("missing", "", what, fix="Write the prompt beside it.")
-    return [
-        *_text_or_messages(prompt, "prompt", role="user", train=False),
-        *_text_or_messages(completion, "completion", role="assistant", train=True),
-    ]
+    asked, from_prompt = _text_or_messages(prompt, "prompt", role="user", train=False)
+    said, from_completion = _text_or_messages(
+        completion, "completion", role="assistant", train=True
+    )
+    if not from_prompt and not from_completion:
+        return [*asked, *said], ()
+    first = len(prompt) if isinstance(prompt, list) else 1
+    sources = (
+        *(from_prompt or range(len(asked))),
+        *(first + index for index in from_completion or range(len(said))),
+    )
+    return [*asked, *said], sources
 
 
-def _text_or_messages(value: object, path: str, *, role: str, train: bool) -> list[Message]:
+_Read = tuple[list[Message], tuple[int, ...]]
+"""Messages, and the index of the source of each; see `Conversation.sources`."""
+
+
+def _text_or_messages(value: object, path: str, *, role: str, train: bool) -> _Read:
     """Read a prompt or completion; `train` holds for messages that do not say it themselves."""
     if isinstance(value, list):
         return read_messages(value, path, train=train)

@@ -20,6 +20,7 @@ import msgspec
 
 from reasonpack.errors import RecordError
 from reasonpack.records import strict_json
+from reasonpack.records.dialects import normalised
 from reasonpack.records.strict_json import quoted, typed, wrong_type
 
 __all__ = ["ROLES", "Message", "ToolCall", "read_messages"]
@@ -128,22 +129,31 @@ _FLAGS = ("train", "trainable", "loss", "weight", "loss_weight")
 _NO_FLAGS = (None,) * len(_FLAGS)
 
 
-def read_messages(messages: Any, path: str, *, train: bool = True) -> list[Message]:
+def read_messages(
+    messages: Any, path: str, *, train: bool = True
+) -> tuple[list[Message], tuple[int, ...]]:
     """Read the list of messages in the field `path` of a record.
 
-    `train` holds for the assistant messages that have no flag of their own.
+    `train` holds for the assistant messages that have no flag of their own. Returns with them the
+    index in the list that each was read from; none where message i is the list's message i.
 
     Raises:
         RecordError: with the path of the message and field that cannot be read.
 
     >>> read_messages([{"from": "gpt", "value": "<think>easy</think>4", "weight": 0}], "chat")
     ... # doctest: +NORMALIZE_WHITESPACE
-    [Message(role='assistant', content='4', reasoning='easy', tool_calls=(), train=False,
-             extra={})]
+    ([Message(role='assistant', content='4', reasoning='easy', tool_calls=(), train=False,
+              extra={})], ())
     """
-    fields: list[_Fields] = typed(messages, list[_Fields], path)
-    pairs = zip(messages, fields, strict=True)
-    return [_message(raw, known, f"{path}[{i}]", train) for i, (raw, known) in enumerate(pairs)]
+    plain = normalised(messages, path)
+    try:
+        fields: list[_Fields] = typed(plain.messages, list[_Fields], path)
+        pairs = enumerate(zip(plain.messages, fields, strict=True))
+        read = [_message(raw, known, f"{path}[{i}]", train) for i, (raw, known) in pairs]
+    except RecordError as error:
+        error.path = plain.source_path(error.path, path)
+        raise
+    return read, plain.sources
 
 
 def _message(raw: dict[str, Any], fields: _Fields, path: str, train: bool) -> Message:
