@@ -11,11 +11,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from reasonpack.errors import TemplateError
 from reasonpack.probe import (
     ANSWER,
     CALL,
-    CALLED,
     NEXT,
     REASON,
     RESULT,
@@ -29,17 +27,13 @@ from reasonpack.probe import (
     result,
     user,
 )
-from reasonpack.records.conversation import Message
 from reasonpack.switch import think_tag
 
 __all__ = [
     "Lead",
-    "Stop",
     "around_calls",
     "around_text_and_calls",
     "before_content",
-    "find_answer_stop",
-    "find_call_stop",
     "find_delimiters",
     "find_header",
     "first_tag",
@@ -47,23 +41,6 @@ __all__ = [
 
 Variables = Mapping[str, Any]
 _TAG = re.compile(r"<[^<>\s]+>|\[/?[A-Z_]+\]")
-
-
-@dataclass(frozen=True, slots=True)
-class Stop:
-    """How a message of the assistant ends.
-
-    Attributes:
-        token: the stop token, which the model writes; empty if there is none to rely on,
-            and such messages are refused.
-        shown: whether the template writes it after the last message too. Where it
-            does not, the stop token is what begins the next message.
-        after: what the template adds behind it, which the model does not write.
-    """
-
-    token: str
-    shown: bool = True
-    after: str = ""
 
 
 # --- header, opener, closer -----------------------------------------------------------
@@ -204,87 +181,3 @@ def around_text_and_calls(probe: Probe, variables: Variables, lead: Lead) -> tup
 def _with_two_ids(probe: Probe, variables: Variables, content: str | None) -> Iterator[str]:
     for id_ in ("call00000", "xyzw99999"):
         yield probe.render([user(), call(content, ids=[id_])], variables)
-
-
-# --- stops ----------------------------------------------------------------------------
-
-
-def find_answer_stop(probe: Probe, variables: Variables) -> tuple[Stop, str]:
-    """Return how an answer ends, and what the model writes between its content and that.
-
-    Raises:
-        TemplateError: no added token ends it.
-    """
-    plain = answer(reasoning=False)
-    tail = probe.render([user(), plain], variables).rpartition(ANSWER)[2]
-    story = probe.render([user(), plain, user(NEXT)], variables)
-    gap = story.rpartition(ANSWER)[2].rpartition(NEXT)[0]
-    stop = _find_stop(tail, gap, probe.added_tokens)
-    if not stop.token:
-        raise TemplateError(
-            f"{probe.template.name}: {tail or gap!r} follows an answer, expected an added token of "
-            "the tokenizer that ends it. Fix: check that template and tokenizer belong to the "
-            "same model."
-        )
-    return stop, tail.rpartition(stop.token + stop.after)[0] if stop.shown else tail
-
-
-def find_call_stop(probe: Probe, variables: Variables, answer_stop: Stop) -> Stop:
-    """Return how a message that calls tools ends: the same for one call and for two."""
-    one, two = (
-        _end_of_calls(probe, variables, call(ids=ids), answer_stop)
-        for ids in (["call00000"], ["call00000", "call00001"])
-    )
-    if one is not None and two is not None and one.token != two.token:
-        return Stop("")
-    return one or Stop("")
-
-
-def _end_of_calls(
-    probe: Probe, variables: Variables, message: Message, answer_stop: Stop
-) -> Stop | None:
-    """Return how `message` ends; None where not all of its calls are shown."""
-    text = probe.render([user(), message], variables).rpartition(USER)[2]
-    calls = len(message.tool_calls)
-    if text.count(CALLED) < calls or text.count(CALL) < calls:
-        return None
-    tail = text.rpartition(CALLED)[2]
-    results = [result() for _ in message.tool_calls]
-    gap = probe.render([user(), message, *results], variables).partition(RESULT)[0]
-    gap = gap.rpartition(CALLED)[2]
-    if answer_stop.token in tail:
-        return Stop(answer_stop.token, after=tail.partition(answer_stop.token)[2])
-    if answer_stop.shown:
-        return _find_stop(tail, gap, probe.added_tokens)
-    begins = gap.removeprefix(tail)
-    return _find_stop("", begins, probe.added_tokens) if begins != gap or not tail else None
-
-
-def _find_stop(tail: str, gap: str, added_tokens: Sequence[str]) -> Stop:
-    r"""Find the stop token in what follows an answer.
-
-    Args:
-        tail: what follows it when it is the last message.
-        gap: what stands between it and the content of the next message.
-        added_tokens: of the tokenizer.
-
-    The last token of what both have in common ends the message; where they part at
-    once it is the last token of the tail; where the tail has none, the model stops by
-    beginning the next message.
-
-    >>> tokens = ["<end>", "<user>", "<eos>"]
-    >>> _find_stop("<end>\n<eos>", "<end>\n<user>", tokens)
-    Stop(token='<end>', shown=True, after='\n<eos>')
-    >>> _find_stop("", "\n<user>", tokens)
-    Stop(token='\n<user>', shown=False, after='')
-    """
-    for text in (common_start([tail, gap], added_tokens), tail):
-        ends = [(text.rfind(token) + len(token), token) for token in added_tokens if token in text]
-        if ends:
-            end = max(ends)[0]
-            token = max((token for at, token in ends if at == end), key=len)
-            return Stop(token, shown=True, after=tail[end:])
-    begins = [gap.find(token) + len(token) for token in added_tokens if token in gap]
-    if not begins or not gap.startswith(tail):
-        return Stop("")
-    return Stop(gap[len(tail) : min(begins)], shown=False)

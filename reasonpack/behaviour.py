@@ -15,17 +15,15 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Any
 
 from reasonpack.anatomy import (
     Lead,
-    Stop,
     around_calls,
     around_text_and_calls,
     before_content,
-    find_answer_stop,
-    find_call_stop,
     find_delimiters,
     find_header,
     first_tag,
@@ -46,6 +44,7 @@ from reasonpack.probe import (
 )
 from reasonpack.records.conversation import Message
 from reasonpack.sandbox import bounds_together
+from reasonpack.stops import Stop, find_answer_stop, find_call_stop
 from reasonpack.switch import find_switch
 from reasonpack.template import ChatTemplate
 from reasonpack.trust import check_order, check_prompt, check_repeatable
@@ -115,38 +114,50 @@ class Behaviour:
 
 @bounds_together()
 def learn(
-    template: ChatTemplate, added_tokens: Sequence[str], variables: Variables | None = None
+    template: ChatTemplate,
+    added_tokens: Sequence[str],
+    variables: Variables | None = None,
+    *,
+    special: AbstractSet[str] | None = None,
+    eos: Sequence[str] = (),
+    stated: Mapping[str, Any] | None = None,
 ) -> Behaviour:
     """Learn what `template` does to reasoning.
 
     Args:
         template: the chat template.
-        added_tokens: texts of the tokenizer's added tokens; one of them has to end
-            an answer.
+        added_tokens: texts of the tokenizer's added tokens.
         variables: what the user sets for every conversation.
+        special: those of the added tokens that are special; None where that is not known.
+        eos: tokens that the model's files list as the end of a generation.
+        stated: what the user knows better; see `override`.
 
     Raises:
-        TemplateError: it cannot render a question and an answer, nothing that follows
-            an answer is a token, it does what no view can be built from, or it is slow.
+        TemplateError: it cannot render a question and an answer, no token that can stop the
+            model follows an answer, it does what no view can be built from, or it is slow.
+            What the user states is not looked for, so it is not missed.
     """
-    probe = _probe(template, added_tokens, dict(variables or {}))
+    stated = dict(stated or {})
+    able = [token for token in added_tokens if special is None or token in special or token in eos]
+    probe = _probe(template, added_tokens, able, eos, dict(variables or {}))
     check_repeatable(probe)
     check_order(probe)
     thinking, not_thinking = find_switch(probe)
-    header = find_header(probe, thinking, not_thinking)
+    header = stated.get("header", find_header(probe, thinking, not_thinking))
     prompt_opener = prompt_end(probe, thinking).removeprefix(header)
-    check_prompt(probe, thinking)
+    if not stated.keys() & {"header", "prompt_opener"}:
+        check_prompt(probe, thinking)
     opener, closer, seen = find_delimiters(probe, thinking, header, prompt_opener)
     tag = first_tag(closer, probe.added_tokens)
     before_answer = before_content(probe, not_thinking, Lead(header, prompt_opener, tag))
     closer = _without_end(closer, before_answer)
     lead = Lead(header, prompt_opener, closer.strip())
-    stop, after_answer = find_answer_stop(probe, not_thinking)
+    stop, after_answer = find_answer_stop(probe, not_thinking, _stated_token(stated))
     before_call = around_calls(probe, not_thinking, lead)
     text_call = around_text_and_calls(probe, not_thinking, lead)
     # A call behind a stop token is another message: the model has stopped before it.
     call_stop = find_call_stop(probe, not_thinking, stop)
-    return Behaviour(
+    learned = Behaviour(
         forms=probe.forms,
         thinking=thinking,
         not_thinking=not_thinking,
@@ -164,6 +175,14 @@ def learn(
         ends=_ends(probe, not_thinking),
         **_what_is_kept(probe, thinking),
     )
+    return override(learned, stated)
+
+
+def _stated_token(stated: Mapping[str, Any]) -> str | None:
+    """Return the token that the user states as the end of an answer."""
+    stop = stated.get("answer_stop")
+    token = stop.get("token") if isinstance(stop, dict) else None
+    return token if isinstance(token, str) else None
 
 
 def _without_end(text: str, end: str) -> str:
@@ -178,11 +197,16 @@ def _without_end(text: str, end: str) -> str:
     return text.removesuffix(end) if text.endswith(end) else text.rstrip()[: -len(core)]
 
 
-def _probe(template: ChatTemplate, added_tokens: Sequence[str], fixed: Variables) -> Probe:
+def _probe(
+    template: ChatTemplate,
+    added_tokens: Sequence[str],
+    stops: Sequence[str],
+    eos: Sequence[str],
+    fixed: Variables,
+) -> Probe:
     # Nor is a border put inside a think tag that is no token of this tokenizer.
-    tags = dict.fromkeys(_TAG.findall(template.source))
-    whole = (*added_tokens, *(tag for tag in tags if tag not in added_tokens))
-    probe = Probe(template, fixed, Forms(), whole)
+    whole = dict.fromkeys((*filter(str.strip, added_tokens), *_TAG.findall(template.source)))
+    probe = Probe(template, fixed, Forms(), tuple(whole), tuple(filter(str.strip, stops)), eos)
     with_tools = dataclasses.replace(probe, needs_tools=True)
     if not probe.render([user()], {}) and with_tools.render([user()], {}):
         probe = with_tools

@@ -105,14 +105,23 @@ def _dump_call(call: ToolCall, forms: Forms) -> dict[str, Any]:
 class Probe:
     """A template, the variables that the user fixed, and the forms that it reads.
 
-    `added_tokens` are texts of the tokenizer's added tokens; no border is put inside one.
-    `tools` are given even where nothing calls them if `needs_tools`.
+    Attributes:
+        template: the chat template.
+        fixed: variables that the user set.
+        forms: what the template reads.
+        added_tokens: texts of the tokenizer's added tokens, white space left out; no border is
+            put inside one.
+        stops: those of them that can stop the model.
+        eos: those that the model's files list as such.
+        needs_tools: tools are given even where nothing calls them.
     """
 
     template: ChatTemplate
     fixed: Mapping[str, Any] = field(default_factory=dict)
     forms: Forms = Forms()
     added_tokens: Sequence[str] = ()
+    stops: Sequence[str] = ()
+    eos: Sequence[str] = ()
     needs_tools: bool = False
 
     def render(

@@ -79,6 +79,9 @@ class Tokenizer:
             and the like, the config's own `extra_special_tokens`, and a list of
             `additional_special_tokens`. A name without a token is absent.
         added_tokens: the text of every added token, special or not.
+        special: the text of those that are special.
+        eos: tokens that end a generation: `eos_token` of the config, and those that
+            `eos_token_id` in `generation_config.json` names.
         model_max_length: in tokens; None where the config gives none worth the name.
         vocab_size: number of tokens, the added ones included.
         max_token_chars: bound on the text that one token stands for:
@@ -105,6 +108,8 @@ class Tokenizer:
     config: dict[str, Any] = field(repr=False)
     special_tokens: dict[str, str | list[str]] = field(repr=False)
     added_tokens: tuple[str, ...] = field(repr=False)
+    special: frozenset[str] = field(repr=False)
+    eos: tuple[str, ...]
     model_max_length: int | None
     vocab_size: int
     max_token_chars: int | None
@@ -202,13 +207,16 @@ a directory that holds one, or a hub id. Fix: Check the path.
         )
     config = _read_json(path.parent / "tokenizer_config.json")
     added = reference.get_added_tokens_decoder().values()
+    special_tokens = _special_tokens(config, path.parent)
     return Tokenizer(
         source=str(source),
         directory=path.parent,
         sha256=hashlib.sha256(data).hexdigest(),
         config=config,
-        special_tokens=_special_tokens(config, path.parent),
+        special_tokens=special_tokens,
         added_tokens=tuple(token.content for token in added),
+        special=frozenset(token.content for token in added if token.special),
+        eos=_eos(special_tokens, reference, path.parent),
         model_max_length=_model_max_length(config),
         vocab_size=reference.get_vocab_size(with_added_tokens=True),
         max_token_chars=max_token_chars(reference, file.model),
@@ -413,6 +421,23 @@ def _token_text(value: object, where: str) -> str | None:
         f'{where}: is a {type(text).__name__}, expected a string, an object with "content" or '
         "null. Fix: Write the token's text."
     )
+
+
+def _eos(
+    special_tokens: dict[str, str | list[str]], reference: tokenizers.Tokenizer, directory: Path
+) -> tuple[str, ...]:
+    """List the texts of the tokens that end a generation, each once."""
+    path = directory / "generation_config.json"
+    listed = _read_json(path).get("eos_token_id")
+    ids = listed if isinstance(listed, list) else [] if listed is None else [listed]
+    if not all(type(token) is int and token >= 0 for token in ids):
+        raise TokenizerError(
+            f"{path}: eos_token_id: {listed!r}, expected a token's id or a list of them. "
+            "Fix: Write the id."
+        )
+    named = special_tokens.get("eos_token")
+    texts = [named, *(reference.id_to_token(token) for token in ids)]
+    return tuple(dict.fromkeys(text for text in texts if isinstance(text, str) and text))
 
 
 def _model_max_length(config: dict[str, Any]) -> int | None:

@@ -13,6 +13,7 @@ from reasonpack import sandbox
 from reasonpack.behaviour import Behaviour, Stop, learn, override
 from reasonpack.errors import TemplateError
 from reasonpack.probe import Forms
+from reasonpack.stops import BEGINS
 from reasonpack.template import ChatTemplate
 
 TEMPLATES = Path(__file__).parent.parent / "fixtures" / "templates"
@@ -235,7 +236,7 @@ def test_stop_may_be_what_begins_the_next_message() -> None:
         "{% for m in messages %}{{ '<|turn|>' if m.role == 'user' else '<|body|>' }}"
         "{{ m.content }}{% endfor %}{% if add_generation_prompt %}{{ '<|body|>' }}{% endif %}"
     )
-    assert learned(source).answer_stop == Stop("<|turn|>", shown=False)
+    assert learned(source).answer_stop == Stop("<|turn|>", shown=False, source=BEGINS)
 
 
 def test_template_for_tools_only_is_probed_with_tools() -> None:
@@ -286,7 +287,7 @@ PLANTS = {
     ),
     "has no stop token": (
         chatml(CONTENT, end="{{ '\n\n' }}").replace("<|im_start|>", "# "),
-        "expected an added token of the tokenizer that ends it",
+        "expected a special token of the tokenizer that ends it",
     ),
     "reads the clock": (chatml(CONTENT, before="{{ strftime_now('%d') }}"), "reads the clock"),
     "draws at random": (chatml(CONTENT, before="{{ [1, 2] | random }}"), "draws at random"),

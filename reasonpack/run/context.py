@@ -8,18 +8,19 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Literal
 
-from reasonpack.behaviour import learn, override
+from reasonpack.behaviour import Behaviour, learn
 from reasonpack.errors import UsageError
 from reasonpack.layout import Layout
 from reasonpack.model import read_architecture
 from reasonpack.records.conversation import Conversation
 from reasonpack.shard import ShardFormat
+from reasonpack.stops import Stop
 from reasonpack.storage import fetched
 from reasonpack.template import ChatTemplate, load_template
 from reasonpack.tokenizer import Tokenizer, load_tokenizer
 from reasonpack.views import MissingReasoning, Rendering, TrainOn
 
-__all__ = ["Compression", "Context", "Options", "load_context"]
+__all__ = ["Compression", "Context", "Learned", "Options", "load_context"]
 
 Compression = Literal["zstd", "lz4", "none"]
 
@@ -70,6 +71,48 @@ class Options:
 
 
 @dataclass(frozen=True, slots=True)
+class Learned:
+    """What was learned of a template, as the plan and the manifest write it down.
+
+    Attributes:
+        template: its name.
+        template_sha256: of its source.
+        thinking: variables that are set for a message with reasoning; a JSON object, as text.
+        not_thinking: variables that are set for one without, likewise.
+        prompt_opener: what the generation prompt writes to open reasoning.
+        opener: what the model writes before its reasoning.
+        closer: what it writes behind it; empty if the template has no place for reasoning.
+        answer_stop: how an answer ends.
+        call_stop: how a message with tool calls ends.
+    """
+
+    template: str
+    template_sha256: str
+    thinking: str
+    not_thinking: str
+    prompt_opener: str
+    opener: str
+    closer: str
+    answer_stop: Stop
+    call_stop: Stop
+
+
+def _learned(rendering: Rendering) -> Learned:
+    behaviour = rendering.behaviour
+    return Learned(
+        template=rendering.template.name,
+        template_sha256=rendering.template.sha256,
+        thinking=json.dumps(dict(behaviour.thinking), sort_keys=True),
+        not_thinking=json.dumps(dict(behaviour.not_thinking), sort_keys=True),
+        prompt_opener=behaviour.prompt_opener,
+        opener=behaviour.opener,
+        closer=behaviour.closer,
+        answer_stop=behaviour.answer_stop,
+        call_stop=behaviour.call_stop,
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class Context:
     """What `Options` name, loaded.
 
@@ -86,6 +129,12 @@ class Context:
     with_tools: Rendering
     max_position: int | None
     notes: tuple[str, ...]
+
+    @property
+    def templates(self) -> list[Learned]:
+        """What was learned of each template, for the plan and the manifest."""
+        found = [self.without_tools, self.with_tools]
+        return [_learned(each) for each in found[: 1 + (found[0] is not found[1])]]
 
     def rendering(self, conversation: Conversation) -> Rendering:
         """Return how this conversation becomes text."""
@@ -118,7 +167,18 @@ def load_context(options: Options) -> Context:
     without = _rendering(plain, tokenizer, options)
     with_tools = without if tools is plain else _rendering(tools, tokenizer, options)
     limit = options.max_position or tokenizer.model_max_length or options.max_length
-    return Context(tokenizer, without, with_tools, limit, _check_model(tokenizer, options))
+    notes = (*_check_model(tokenizer, options), *_note_eos(tokenizer, without.behaviour))
+    return Context(tokenizer, without, with_tools, limit, notes)
+
+
+def _note_eos(tokenizer: Tokenizer, behaviour: Behaviour) -> tuple[str, ...]:
+    """Say where the model's files list another end than the one that is trained."""
+    stop = behaviour.answer_stop
+    if not tokenizer.eos or stop.token.strip() in tokenizer.eos:
+        return ()
+    listed = ", ".join(tokenizer.eos)
+    ends = f"answers end with {stop.token!r} ({stop.source})"
+    return (f"{ends}, and the model's files list {listed}: have the server stop at it",)
 
 
 def _check_model(tokenizer: Tokenizer, options: Options) -> tuple[str, ...]:
@@ -145,10 +205,17 @@ def _check_model(tokenizer: Tokenizer, options: Options) -> tuple[str, ...]:
 
 def _rendering(template: ChatTemplate, tokenizer: Tokenizer, options: Options) -> Rendering:
     variables: dict[str, Any] = json.loads(options.chat_template_kwargs)
-    behaviour = learn(template, tokenizer.added_tokens, variables)
+    behaviour = learn(
+        template,
+        tokenizer.added_tokens,
+        variables,
+        special=tokenizer.special,
+        eos=tokenizer.eos,
+        stated=json.loads(options.template_behaviour),
+    )
     return Rendering(
         template=template,
-        behaviour=override(behaviour, json.loads(options.template_behaviour)),
+        behaviour=behaviour,
         variables=variables,
         missing_reasoning=options.missing_reasoning,
         train_empty_think=options.train_empty_think,

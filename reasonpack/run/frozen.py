@@ -19,7 +19,7 @@ from typing import Any
 import msgspec
 
 from reasonpack.errors import FormatError
-from reasonpack.run.context import Context, Options
+from reasonpack.run.context import Context, Learned, Options
 from reasonpack.run.plan import InputFile, Unit, plan
 from reasonpack.shard import FORMAT_VERSION
 from reasonpack.storage import Place, join, public_name, publish_text, read_bytes, stamp
@@ -42,6 +42,7 @@ class Plan:
         unit_bytes: size of a unit, about.
         max_position: longest view allowed, wherever the limit came from.
         hashes: SHA-256 of tokenizer, template and the like, by what they are.
+        templates: what was learned of the chat template, and of the one for tools if there is one.
         inputs: the files, in order.
         units: what they were cut into.
         sha256: of all of this, but for where things are and when they were written.
@@ -53,6 +54,7 @@ class Plan:
     unit_bytes: int
     max_position: int | None
     hashes: dict[str, str]
+    templates: list[Learned]
     inputs: list[InputFile]
     units: list[Unit]
     sha256: str
@@ -100,6 +102,7 @@ def freeze(
             "template for tools": context.with_tools.template.sha256,
             "special tokens": _sha256(context.tokenizer.special_tokens),
         },
+        templates=context.templates,
         inputs=inputs,
         units=units,
         sha256="",
@@ -131,6 +134,8 @@ def _seal(plan_: Plan) -> str:
         content["options"].pop(name)
     for input_ in content["inputs"]:
         input_.pop("modified_ns")
+    for template in content["templates"]:
+        template.pop("template")
     return _sha256(content)
 
 
@@ -158,6 +163,8 @@ def _option_differences(there: Plan, here: Plan) -> Iterator[str]:
     for what in sorted(there.hashes.keys() | here.hashes.keys()):
         if there.hashes.get(what) != here.hashes.get(what):
             yield f"another {what}"
+    if there.templates != here.templates:
+        yield "something else was learned of the chat template"
 
 
 def _input_differences(there: Sequence[InputFile], here: Sequence[InputFile]) -> Iterator[str]:

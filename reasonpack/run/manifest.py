@@ -6,15 +6,16 @@ A directory without a manifest is an unfinished run, and every reader here refus
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterator, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import msgspec
 
 from reasonpack.errors import FormatError
 from reasonpack.run.content import combined_hash
-from reasonpack.run.context import Options
+from reasonpack.run.context import Learned, Options
 from reasonpack.run.frozen import Plan
 from reasonpack.run.unit import Counts, Receipt, RejectFile, Shard, as_json
 from reasonpack.shard import check_format_version
@@ -65,6 +66,7 @@ class Manifest:
     inputs: list[Input]
     shards: list[Shard]
     counts: Counts
+    templates: list[Learned] = field(default_factory=list)
 
 
 def finish(output: Place, plan: Plan, receipts: Sequence[Receipt]) -> Manifest:
@@ -116,6 +118,7 @@ def _manifest(plan: Plan, receipts: Sequence[Receipt]) -> Manifest:
         inputs=[Input(input_.name, input_.bytes, input_.sha256) for input_ in plan.inputs],
         shards=shards,
         counts=summed(receipts),
+        templates=plan.templates,
     )
 
 
@@ -171,8 +174,20 @@ configs:
 {counts.trained_tokens:,} are trained. Layout `{manifest.layout}`, format version
 {manifest.format_version}: each conversation stands here once, and
 `segment_start` and `segment_visible_until` say which token may attend to which. A trainer
-that ignores them trains the wrong thing. `manifest.json` says how this was made.
+that ignores them trains the wrong thing. {_stops(manifest)}
+`manifest.json` says how this was made.
 """
+
+
+def _stops(manifest: Manifest) -> str:
+    """Say in a sentence by which tokens the model stops."""
+    stops = {
+        f"{what} end with `{json.dumps(stop.token, ensure_ascii=False)}` ({stop.source})"
+        for learned in manifest.templates
+        for what, stop in (("Answers", learned.answer_stop), ("tool calls", learned.call_stop))
+        if stop.token
+    }
+    return f"{', '.join(sorted(stops))}."
 
 
 def read_manifest(directory: Place) -> Manifest:

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from itertools import groupby
 from typing import Any
 
-from reasonpack.behaviour import Behaviour, Stop
+from reasonpack.behaviour import Behaviour
 from reasonpack.encoding import Pieces
 from reasonpack.errors import RecordError
 from reasonpack.layout import IGNORE, lay_out
@@ -22,6 +22,7 @@ from reasonpack.records.conversation import Conversation, Message, ToolCall
 from reasonpack.run.context import Context
 from reasonpack.show.text import marked, printable
 from reasonpack.spans import Kind
+from reasonpack.stops import Stop
 from reasonpack.views import Rendering, build_views
 
 __all__ = ["behaviour_json", "behaviour_lines", "example_lines", "shapes", "what_packing_does"]
@@ -66,8 +67,10 @@ def _variables(variables: Mapping[str, Any]) -> str:
 
 
 def _stop(stop: Stop) -> str:
-    added = f", adds {stop.after!r}" if stop.after else ""
-    return repr(stop.token) + (added if stop.shown else ", which begins the next message")
+    if not stop.token:
+        return "nothing that can be relied on"
+    added = f", adds {stop.after!r}" if stop.after and stop.shown else ""
+    return f"{stop.token!r} ({stop.source}){added}"
 
 
 def what_packing_does(behaviour: Behaviour, *, layout: str) -> str:

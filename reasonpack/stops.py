@@ -1,0 +1,240 @@
+r"""The token by which the model stops, read off what a template writes behind an answer.
+
+    …ANSWER<|im_end|>\n                                   after the last answer
+    …ANSWER<|im_end|>\n<|im_start|>user\nNEXT…            in the history
+           └─ stop ─┘
+
+Only an added token that is special, or that the model's files list as an eos, can stop a model;
+white space never does. The rules, in this order:
+
+1. what the user states (`--template-behaviour`);
+2. the first such token behind the answer, where the next token does not follow at once;
+3. of several that follow one another: the listed eos, or else the one that ends messages of the
+   user too;
+4. where none follows the last answer: the token that begins the next message (GLM).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from reasonpack.errors import TemplateError
+from reasonpack.probe import (
+    ANSWER,
+    CALL,
+    CALLED,
+    NEXT,
+    RESULT,
+    USER,
+    Probe,
+    answer,
+    call,
+    common_start,
+    result,
+    user,
+)
+from reasonpack.records.conversation import Message
+
+__all__ = ["Stop", "find_answer_stop", "find_call_stop"]
+
+Variables = Mapping[str, Any]
+STATED = "stated"
+FOLLOWS = "follows the message"
+LISTED = "a listed eos behind the message"
+ENDS_ALL = "ends messages of the user too"
+BEGINS = "begins the next message"
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """How a message of the assistant ends.
+
+    Attributes:
+        token: the stop token, which the model writes; empty if there is none to rely on,
+            and such messages are refused.
+        shown: whether the template writes it after the last message too. Where it
+            does not, the stop token is what begins the next message.
+        after: what the template adds behind it, which the model does not write.
+        source: the rule by which it was found.
+    """
+
+    token: str
+    shown: bool = True
+    after: str = ""
+    source: str = FOLLOWS
+
+
+def find_answer_stop(
+    probe: Probe, variables: Variables, stated: str | None = None
+) -> tuple[Stop, str]:
+    """Return how an answer ends, and what the model writes between its content and that.
+
+    Args:
+        probe: the template.
+        variables: for an answer without reasoning.
+        stated: the token that the user names.
+
+    Raises:
+        TemplateError: no token ends it, or two might.
+    """
+    plain = answer(reasoning=False)
+    tail = probe.render([user(), plain], variables).rpartition(ANSWER)[2]
+    story = probe.render([user(), plain, user(NEXT)], variables)
+    gap = story.rpartition(ANSWER)[2].rpartition(NEXT)[0]
+    if stated is not None:
+        _, found, behind = tail.partition(stated)
+        stop = Stop(stated, bool(found), behind, STATED)
+    else:
+        stop = _find_stop(tail, gap, _Ends.of(probe, variables))
+    if not stop.token:
+        raise TemplateError(
+            f"{probe.template.name}: {tail or gap!r} follows an answer, expected a special token "
+            f"of the tokenizer that ends it. {_HOW_TO_STATE}"
+        )
+    return stop, tail.rpartition(stop.token + stop.after)[0] if stop.shown else tail
+
+
+_HOW_TO_STATE = (
+    "Fix: check that template and tokenizer belong to the same model, or name the stop token with "
+    '--template-behaviour FILE, where FILE holds {"answer_stop": {"token": "…"}}.'
+)
+
+
+def find_call_stop(probe: Probe, variables: Variables, answer_stop: Stop) -> Stop:
+    """Return how a message that calls tools ends: the same for one call and for two.
+
+    Raises:
+        TemplateError: two tokens might end it.
+    """
+    one, two = (
+        _end_of_calls(probe, variables, call(ids=ids), answer_stop)
+        for ids in (["call00000"], ["call00000", "call00001"])
+    )
+    if one is not None and two is not None and one.token != two.token:
+        return Stop("")
+    return one or Stop("")
+
+
+def _end_of_calls(
+    probe: Probe, variables: Variables, message: Message, answer_stop: Stop
+) -> Stop | None:
+    """Return how `message` ends; None where not all of its calls are shown."""
+    text = probe.render([user(), message], variables).rpartition(USER)[2]
+    calls = len(message.tool_calls)
+    if text.count(CALLED) < calls or text.count(CALL) < calls:
+        return None
+    tail = text.rpartition(CALLED)[2]
+    results = [result() for _ in message.tool_calls]
+    gap = probe.render([user(), message, *results], variables).partition(RESULT)[0]
+    gap = gap.rpartition(CALLED)[2]
+    if answer_stop.token in tail:
+        return Stop(answer_stop.token, after=tail.partition(answer_stop.token)[2])
+    ends = _Ends.of(probe, variables)
+    if answer_stop.shown:
+        return _find_stop(tail, gap, ends)
+    begins = gap.removeprefix(tail)
+    return _find_stop("", begins, ends) if begins != gap or not tail else None
+
+
+@dataclass(frozen=True, slots=True)
+class _Ends:
+    """What can stop the model.
+
+    Attributes:
+        name: of the template.
+        tokens: the added tokens that can.
+        eos: those that the model's files list.
+        of_user: what follows a user's message.
+        first: the token that begins a conversation.
+    """
+
+    name: str
+    tokens: Sequence[str]
+    eos: Sequence[str] = ()
+    of_user: str = ""
+    first: str = ""
+
+    @classmethod
+    def of(cls, probe: Probe, variables: Variables) -> _Ends:
+        before, _, after = probe.render([user()], variables).partition(USER)
+        begins = _tokens_in(before, probe.stops)
+        bos = probe.template.special_tokens.get("bos_token")
+        first = next((token for _, token in begins if token != bos), "")
+        return cls(probe.template.name, probe.stops, probe.eos, after, first)
+
+
+def _find_stop(tail: str, gap: str, ends: _Ends) -> Stop:
+    r"""Find the stop token in what follows an answer.
+
+    Args:
+        tail: what follows it when it is the last message.
+        gap: what stands between it and the content of the next message.
+        ends: what can stop the model.
+
+    The stop is in what both have in common; where they part at once it is in the tail; where
+    the tail has none, the model stops by beginning the next message.
+
+    Raises:
+        TemplateError: two tokens follow one another, and nothing says which of them it is.
+
+    >>> ends = _Ends("chat", ["<end>", "<user>", "<eos>"])
+    >>> _find_stop("<end>\n<eos>", "<end>\n<user>", ends)
+    Stop(token='<end>', shown=True, after='\n<eos>', source='follows the message')
+    >>> _find_stop("", "\n<user>", ends)
+    Stop(token='\n<user>', shown=False, after='', source='begins the next message')
+    """
+    for text in (common_start([tail, gap], ends.tokens), tail):
+        run = _first_run(text, ends)
+        if run:
+            end, token, source = _choose(run, ends)
+            return Stop(token, shown=True, after=tail[end:], source=source)
+    begins = _tokens_in(gap, ends.tokens)
+    if not begins or not gap.startswith(tail):
+        return Stop("")
+    return Stop(gap[len(tail) : begins[0][0]], shown=False, source=BEGINS)
+
+
+def _first_run(text: str, ends: _Ends) -> list[tuple[int, str]]:
+    """Return the tokens that follow one another at the first one, up to the next message."""
+    run: list[tuple[int, str]] = []
+    for end, token in _tokens_in(text, ends.tokens):
+        if run and (end - len(token) != run[-1][0] or token == ends.first):
+            break
+        run.append((end, token))
+    return run
+
+
+def _choose(run: Sequence[tuple[int, str]], ends: _Ends) -> tuple[int, str, str]:
+    """Choose of the tokens that follow one another behind an answer."""
+    listed = [one for one in run if one[1] in ends.eos]
+    if len(run) == 1 or listed[:1] == run[:1]:
+        return (*run[0], FOLLOWS)
+    if listed:
+        return (*listed[0], LISTED)
+    of_user = [one for one in run if one[1] in ends.of_user]
+    if len(of_user) == 1:
+        return (*of_user[0], ENDS_ALL)
+    tokens = " and ".join(repr(token) for _, token in run)
+    raise TemplateError(
+        f"{ends.name}: {tokens} follow an answer, expected one token that the tokenizer's "
+        f"eos_token, or eos_token_id in generation_config.json, names. {_HOW_TO_STATE}"
+    )
+
+
+def _tokens_in(text: str, tokens: Sequence[str]) -> list[tuple[int, str]]:
+    """Return the end and the text of each of the tokens in a text, the longest at each place.
+
+    >>> _tokens_in("a<end><user>", ["<end>", "<user>"])
+    [(6, '<end>'), (12, '<user>')]
+    """
+    found: list[tuple[int, str]] = []
+    at = 0
+    while True:
+        places = [(text.find(token, at), -len(token), token) for token in tokens]
+        start, _, token = min((one for one in places if one[0] >= 0), default=(-1, 0, ""))
+        if start < 0:
+            return found
+        at = start + len(token)
+        found.append((at, token))
