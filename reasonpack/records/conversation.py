@@ -20,6 +20,7 @@ from typing import Any
 from reasonpack.errors import RecordError
 from reasonpack.records import strict_json
 from reasonpack.records.message import Message, ToolCall, read_messages
+from reasonpack.records.reading import DEFAULT, Reading
 from reasonpack.records.strict_json import quoted, typed, wrong_type
 
 __all__ = ["REASONS", "Conversation", "Message", "ToolCall", "parse_line", "parse_record"]
@@ -68,6 +69,7 @@ class Conversation:
         sources: the index in the record of the message that each was read from; empty where
             message i is the record's message i. Messages of `prompt` come before those of
             `completion`, and a text in `system` that was put before all of them counts as one.
+        notes: what was noticed and not refused, with how often; the keys are for programs.
     """
 
     id: str
@@ -76,9 +78,10 @@ class Conversation:
     tools: tuple[Any, ...] | None = None
     template_kwargs: Mapping[str, Any] = field(default_factory=dict)
     sources: tuple[int, ...] = ()
+    notes: Mapping[str, int] = field(default_factory=dict)
 
 
-def parse_line(line: bytes, where: str) -> Conversation:
+def parse_line(line: bytes, where: str, *, reading: Reading = DEFAULT) -> Conversation:
     r"""Read one line of JSON.
 
     Raises:
@@ -91,10 +94,12 @@ def parse_line(line: bytes, where: str) -> Conversation:
     if len(line) > LARGEST:
         what = f"a line of {len(line):,} bytes, expected at most {LARGEST:,}"
         raise RecordError("size", "", what, fix="Leave it out.", where=where)
-    return _read(lambda: strict_json.decode(line), where)
+    return _read(lambda: strict_json.decode(line), where, reading)
 
 
-def parse_record(record: object, where: str, *, null_keys: bool = False) -> Conversation:
+def parse_record(
+    record: object, where: str, *, null_keys: bool = False, reading: Reading = DEFAULT
+) -> Conversation:
     """Read one decoded row.
 
     `null_keys` is for rows from Parquet, where each object of a column has the keys of all
@@ -109,7 +114,7 @@ def parse_record(record: object, where: str, *, null_keys: bool = False) -> Conv
     Message(role='user', content='2+2?', reasoning=None, tool_calls=(), train=True, extra={})
     """
     if not isinstance(record, dict):
-        return _read(lambda: record, where)
+        return _read(lambda: record, where, reading)
     fields = {name: record[name] for name in _FIELDS if name in record}
 
     def decode() -> object:
@@ -117,22 +122,22 @@ def parse_record(record: object, where: str, *, null_keys: bool = False) -> Conv
         plain = strict_json.plain(fields, "", null_keys=null_keys, keep=_CALL_ARGUMENTS)
         return {**record, **plain}
 
-    return _read(decode, where)
+    return _read(decode, where, reading)
 
 
-def _read(decode: Callable[[], object], where: str) -> Conversation:
+def _read(decode: Callable[[], object], where: str, reading: Reading) -> Conversation:
     try:
-        return _conversation(decode(), where)
+        return _conversation(decode(), where, reading)
     except RecordError as error:
         error.where = where
         raise
 
 
-def _conversation(record: object, where: str) -> Conversation:
+def _conversation(record: object, where: str, reading: Reading) -> Conversation:
     if not isinstance(record, dict):
         raise wrong_type("", type(record).__name__, "an object")
     container = _container(record)
-    read, sources = _messages(record, container)
+    read, sources = _messages(record, container, reading)
     messages = _with_system(record, read)
     if sources and len(messages) > len(read):
         sources = (0, *(index + 1 for index in sources))
@@ -164,16 +169,18 @@ def _container(record: dict[str, Any]) -> str:
     return found[0]
 
 
-def _messages(record: dict[str, Any], container: str) -> _Read:
+def _messages(record: dict[str, Any], container: str, reading: Reading) -> _Read:
     if container != "completion":
-        return read_messages(record[container], container)
+        return read_messages(record[container], container, reading=reading)
     prompt, completion = record.get("prompt"), record["completion"]
     if prompt is None:
         what = "completion without prompt"
         raise RecordError("missing", "", what, fix="Write the prompt beside it.")
-    asked, from_prompt = _text_or_messages(prompt, "prompt", role="user", train=False)
+    asked, from_prompt = _text_or_messages(
+        prompt, "prompt", role="user", train=False, reading=reading
+    )
     said, from_completion = _text_or_messages(
-        completion, "completion", role="assistant", train=True
+        completion, "completion", role="assistant", train=True, reading=reading
     )
     if not from_prompt and not from_completion:
         return [*asked, *said], ()
@@ -189,14 +196,16 @@ _Read = tuple[list[Message], tuple[int, ...]]
 """Messages, and the index of the source of each; see `Conversation.sources`."""
 
 
-def _text_or_messages(value: object, path: str, *, role: str, train: bool) -> _Read:
+def _text_or_messages(
+    value: object, path: str, *, role: str, train: bool, reading: Reading
+) -> _Read:
     """Read a prompt or completion; `train` holds for messages that do not say it themselves."""
     if isinstance(value, list):
-        return read_messages(value, path, train=train)
+        return read_messages(value, path, train=train, reading=reading)
     if not isinstance(value, str):
         raise wrong_type(path, type(value).__name__, "a string or a list")
     try:
-        return read_messages([{"role": role, "content": value}], path, train=train)
+        return read_messages([{"role": role, "content": value}], path, train=train, reading=reading)
     except RecordError as error:
         error.path = path
         raise

@@ -21,6 +21,7 @@ import msgspec
 from reasonpack.errors import RecordError
 from reasonpack.records import strict_json
 from reasonpack.records.dialects import normalised
+from reasonpack.records.reading import DEFAULT, Reading
 from reasonpack.records.strict_json import quoted, typed, wrong_type
 
 __all__ = ["ROLES", "Message", "ToolCall", "read_messages"]
@@ -74,6 +75,9 @@ class Message:
         tool_calls: in the order of the record.
         train: False where an assistant message is context only. True for all other roles.
         extra: fields with no meaning here, for the template.
+        verbatim: the content as the record has it, where reasoning was split off its beginning;
+            else None.
+        finished: False where the model wrote no stop: it was cut off, or is to be continued.
     """
 
     role: str
@@ -82,6 +86,8 @@ class Message:
     tool_calls: tuple[ToolCall, ...] = ()
     train: bool = True
     extra: Mapping[str, Any] = field(default_factory=dict)
+    verbatim: str | None = field(default=None, repr=False)
+    finished: bool = field(default=True, repr=False)
 
 
 class _Part(msgspec.Struct):
@@ -130,7 +136,7 @@ _NO_FLAGS = (None,) * len(_FLAGS)
 
 
 def read_messages(
-    messages: Any, path: str, *, train: bool = True
+    messages: Any, path: str, *, train: bool = True, reading: Reading = DEFAULT
 ) -> tuple[list[Message], tuple[int, ...]]:
     """Read the list of messages in the field `path` of a record.
 
@@ -149,14 +155,20 @@ def read_messages(
     try:
         fields: list[_Fields] = typed(plain.messages, list[_Fields], path)
         pairs = enumerate(zip(plain.messages, fields, strict=True))
-        read = [_message(raw, known, f"{path}[{i}]", train) for i, (raw, known) in pairs]
+        read = [_message(raw, known, f"{path}[{i}]", train, reading) for i, (raw, known) in pairs]
     except RecordError as error:
         error.path = plain.source_path(error.path, path)
         raise
     return read, plain.sources
 
 
-def _message(raw: dict[str, Any], fields: _Fields, path: str, train: bool) -> Message:
+def _message(
+    raw: dict[str, Any],
+    fields: _Fields,
+    path: str,
+    train: bool,
+    reading: Reading,  # noqa: ARG001
+) -> Message:
     said = _same(path, ("role", "from"), (fields.role, fields.from_))
     role = _role(said, path, key="role" if fields.from_ is None else "from")
     at = f"{path}.{'value' if fields.content is None else 'content'}"

@@ -1,0 +1,41 @@
+"""What reading a record depends on beside the record: options of the run, and its template."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+__all__ = ["DEFAULT", "NullArguments", "Reading", "StrayClosingTag"]
+
+StrayClosingTag = Literal["refuse", "text", "reasoning"]
+NullArguments = Literal["refuse", "drop", "keep"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """How records are read.
+
+    Attributes:
+        asked: keys that the chat template asks messages for.
+        ignored: names of fields to leave out; a nested one is dotted.
+        renamed: names of fields, each with the known name to read it under.
+        stray_closing_tag: what a `</think>` is that closes no reasoning for certain.
+        null_arguments: what a null is in tool arguments that a Parquet column holds as a struct.
+        has_place: the template has a place for reasoning.
+        prompt_opens: the generation prompt ends in what opens reasoning.
+        opener: what the template writes before reasoning.
+    """
+
+    asked: frozenset[str] = frozenset()
+    ignored: frozenset[str] = frozenset()
+    renamed: Mapping[str, str] = field(default_factory=dict)
+    stray_closing_tag: StrayClosingTag = "refuse"
+    null_arguments: NullArguments = "refuse"
+    has_place: bool = True
+    prompt_opens: bool = False
+    opener: str = ""
+
+
+DEFAULT = Reading()
+"""For a template of which nothing is known."""
