@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import gzip
 import hashlib
+import importlib
 import os
 import re
 import stat
@@ -29,12 +30,13 @@ from reasonpack.storage import (
     publish_text,
 )
 
+PUBLISH = importlib.import_module("reasonpack.storage.publish")
 TEMPORARY = ".name.parquet.1-ab.tmp"
 
 
 @pytest.fixture
 def target(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr("reasonpack.storage._token", lambda: "1-ab")
+    monkeypatch.setattr(PUBLISH, "_token", lambda: "1-ab")
     return tmp_path / "name.parquet"
 
 
@@ -235,7 +237,7 @@ def test_a_server_that_shows_half_a_file_shows_it_under_another_name(growing: An
 def test_the_disk_that_is_full_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a URL that is the one of temporary files."""
     pytest.importorskip("fsspec")
-    monkeypatch.setattr("reasonpack.storage._temporary_for", lambda _: Path("/dev/full"))
+    monkeypatch.setattr(PUBLISH, "_temporary_for", lambda _: Path("/dev/full"))
     monkeypatch.setattr(Path, "unlink", lambda *_, **__: None)
     with pytest.raises(StorageError, match=r"^/dev/full: No space left on device, .* free some"):
         publish_text("memory://out/name", "x")

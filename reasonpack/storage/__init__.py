@@ -1,0 +1,61 @@
+"""Paths in, paths out: where files are, which of them are input, their bytes, and publishing."""
+
+from reasonpack.storage.inputs import check_name, expand_inputs
+from reasonpack.storage.place import (
+    Place,
+    Stamp,
+    check_regular,
+    child_names,
+    file_names,
+    is_url,
+    join,
+    public_name,
+    remove,
+    remove_tree,
+    shows_half,
+    stamp,
+    unreadable,
+    unwritable,
+)
+from reasonpack.storage.publish import TEMPORARY, HashingFile, publish, publish_text
+from reasonpack.storage.read import (
+    Container,
+    container,
+    digest,
+    fetched,
+    open_arrow,
+    open_bytes,
+    open_file,
+    read_bytes,
+)
+
+__all__ = [
+    "TEMPORARY",
+    "Container",
+    "HashingFile",
+    "Place",
+    "Stamp",
+    "check_name",
+    "check_regular",
+    "child_names",
+    "container",
+    "digest",
+    "expand_inputs",
+    "fetched",
+    "file_names",
+    "is_url",
+    "join",
+    "open_arrow",
+    "open_bytes",
+    "open_file",
+    "public_name",
+    "publish",
+    "publish_text",
+    "read_bytes",
+    "remove",
+    "remove_tree",
+    "shows_half",
+    "stamp",
+    "unreadable",
+    "unwritable",
+]

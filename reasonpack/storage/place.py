@@ -1,0 +1,268 @@
+"""Names of files and directories, on this machine or behind a URL, and what is there.
+
+A place is a path, or a URL that `pyarrow.fs` or else fsspec knows.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import re
+import shutil
+import stat
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+import pyarrow as pa
+import pyarrow.fs
+
+from reasonpack.errors import StorageError
+
+Place = Path | str
+"""Where a file or a directory is: a path, or a URL as text."""
+WHOLE_UPLOADS = {"s3", "s3a", "gs", "gcs", "abfs", "az", "adl", "hf"}
+"""Object stores, as pyarrow and fsspec call them: there an upload is seen when it is complete."""
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
+
+
+@dataclass(frozen=True, slots=True)
+class Stamp:
+    """What a file system says of a file without reading it.
+
+    Attributes:
+        bytes: its size.
+        modified_ns: when it was last written, in nanoseconds since 1970; −1 if unknown.
+    """
+
+    bytes: int
+    modified_ns: int
+
+
+def is_url(place: Place) -> bool:
+    """Tell a URL from a path.
+
+    >>> is_url("s3://bucket/chats.jsonl"), is_url("chats.jsonl"), is_url(Path("a://b"))
+    (True, False, False)
+    """
+    return isinstance(place, str) and _URL.match(place) is not None
+
+
+def join(place: Place, *names: str) -> Place:
+    """Name something in a directory; the query of a URL stays its end.
+
+    >>> join("s3://bucket/out?scheme=http", "data", "a.parquet")
+    's3://bucket/out/data/a.parquet?scheme=http'
+    >>> join(Path("out"), "data").as_posix()
+    'out/data'
+    """
+    if not is_url(place):
+        return Path(place, *names)
+    scheme, host, path, query, _ = urlsplit(str(place))
+    return urlunsplit((scheme, host, "/".join([path.rstrip("/"), *names]), query, ""))
+
+
+def public_name(place: Place) -> str:
+    """Name a place in messages and in files: a URL without user, password and query.
+
+    >>> public_name("s3://key:secret@bucket/chats.jsonl?scheme=http")
+    's3://bucket/chats.jsonl'
+    """
+    if not is_url(place):
+        return str(place)
+    scheme, host, path, _, _ = urlsplit(str(place))
+    return urlunsplit((scheme, host.rpartition("@")[2], path, "", ""))
+
+
+def file_system(url: str) -> tuple[Any, str]:
+    """Find the file system of a URL, and the path in it; it remembers no listing.
+
+    Other processes write there too, and fsspec would go by what it saw before they did.
+
+    Raises:
+        StorageError: no file system is known for it, or its client is not installed.
+    """
+    system, path = _known_file_system(url)
+    handler = getattr(system, "handler", None)
+    if isinstance(handler, pa.fs.FSSpecHandler):
+        handler.fs.dircache.clear()
+    return system, path
+
+
+@lru_cache(maxsize=64)
+def _known_file_system(url: str) -> tuple[Any, str]:
+    try:
+        return _from_pyarrow(url)
+    except (pa.ArrowException, OSError, ImportError, ValueError) as error:
+        raise StorageError(
+            f"{public_name(url)}: {one_line(error)}, expected a URL of a file system that "
+            "pyarrow or fsspec knows. Fix: check it; for s3://, gs:// and hf:// run: "
+            "pip install 'reasonpack[s3,hub]'."
+        ) from error
+
+
+def _from_pyarrow(url: str) -> tuple[Any, str]:
+    try:
+        return pa.fs.FileSystem.from_uri(url)  # type: ignore[no-any-return]
+    except pa.ArrowInvalid:
+        import fsspec  # noqa: PLC0415  an optional dependency
+
+        system, path = fsspec.core.url_to_fs(url)
+        return pa.fs.PyFileSystem(pa.fs.FSSpecHandler(system)), path
+
+
+def shows_half(place: Place) -> bool:
+    """Tell whether others see a file there while it is written, as it is not in object stores.
+
+    >>> shows_half("out"), shows_half("file:///tmp/out")
+    (True, True)
+    """
+    if not is_url(place):
+        return True
+    system, _ = file_system(str(place))
+    handler = getattr(system, "handler", None)
+    if not isinstance(handler, pa.fs.FSSpecHandler):
+        return system.type_name not in WHOLE_UPLOADS
+    names = handler.fs.protocol
+    return not WHOLE_UPLOADS.intersection([names] if isinstance(names, str) else names)
+
+
+def one_line(error: BaseException) -> str:
+    """Return what an error says in one line of at most 300 characters."""
+    return " ".join(str(error).split())[:300] or type(error).__name__
+
+
+def file_names(directory: Place) -> list[str]:
+    """List the files in a directory, without those below it; none if it does not exist.
+
+    Raises:
+        StorageError: it cannot be listed.
+    """
+    try:
+        if not is_url(directory):
+            return sorted(entry.name for entry in os.scandir(directory) if _is_file(entry))
+        return sorted(info.base_name for info in listed_files(str(directory), recursive=False))
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise unreadable(directory, error) from error
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_file()
+    except OSError:  # a link to itself: who reads it will say so
+        return True
+
+
+def listed_files(url: str, *, recursive: bool) -> list[Any]:
+    """List the files below a URL, as pyarrow describes them."""
+    system, path = file_system(url)
+    selector = pa.fs.FileSelector(path, recursive=recursive, allow_not_found=True)
+    return [info for info in system.get_file_info(selector) if info.is_file]
+
+
+def child_names(directory: Place) -> list[str]:
+    """List what is in a directory, directories too; nothing if it does not exist.
+
+    Raises:
+        StorageError: it cannot be listed.
+    """
+    try:
+        if not is_url(directory):
+            return sorted(os.listdir(directory))  # noqa: PTH208 (a place may be text)
+        system, path = file_system(str(directory))
+        selector = pa.fs.FileSelector(path, allow_not_found=True)
+        return sorted(info.base_name for info in system.get_file_info(selector))
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise unreadable(directory, error) from error
+
+
+def stamp(place: Place) -> Stamp | None:
+    """Return what the file system says of a file; None if there is none.
+
+    Raises:
+        StorageError: it does not answer.
+    """
+    try:
+        if not is_url(place):
+            status = os.stat(place)  # noqa: PTH116 (a place may be text)
+            return Stamp(status.st_size, status.st_mtime_ns)
+        system, path = file_system(str(place))
+        info = system.get_file_info(path)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise unreadable(place, error) from error
+    if not info.is_file:
+        return None
+    return Stamp(info.size or 0, -1 if info.mtime_ns is None else info.mtime_ns)
+
+
+def check_regular(path: Path | str) -> None:
+    """Refuse to open what could keep a reader waiting for ever; a link to a file is one.
+
+    Raises:
+        OSError: nothing is there, or a pipe, a socket or a device.
+    """
+    mode = os.stat(path).st_mode  # noqa: PTH116 (a place may be text)
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+        raise OSError("is a pipe, a socket or a device")
+
+
+def remove(place: Place) -> None:
+    """Remove a file, if it is there.
+
+    Raises:
+        StorageError: it cannot be removed.
+    """
+    try:
+        if not is_url(place):
+            Path(place).unlink(missing_ok=True)
+            return
+        system, path = file_system(str(place))
+        with contextlib.suppress(FileNotFoundError):
+            system.delete_file(path)
+    except OSError as error:
+        raise unwritable(place, error) from error
+
+
+def remove_tree(directory: Place) -> None:
+    """Remove a directory and all that is in it, if it is there.
+
+    Raises:
+        StorageError: it cannot be removed.
+    """
+    try:
+        if not is_url(directory):
+            shutil.rmtree(directory)
+            return
+        system, path = file_system(str(directory))
+        system.delete_dir(path)
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise unwritable(directory, error) from error
+
+
+def unreadable(place: Place, error: OSError) -> StorageError:
+    """Say that a place cannot be read."""
+    reason = error.strerror or one_line(error)
+    if re.search("compress|inflate|truncated", reason, re.IGNORECASE):
+        fix = "the file is cut off or damaged; copy it again."
+    else:
+        fix = "check the file and its permissions."
+    return StorageError(f"{public_name(place)}: {reason}, expected a readable file. Fix: {fix}")
+
+
+def unwritable(place: Place, error: OSError) -> StorageError:
+    """Say that a place cannot be written."""
+    full = error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+    fix = "free some space." if full else "check the directory and its permissions."
+    reason = error.strerror or one_line(error)
+    return StorageError(f"{public_name(place)}: {reason}, expected to write it. Fix: {fix}")

@@ -1,0 +1,206 @@
+"""Files that appear whole or not at all.
+
+    content ── publish ──→ .name.….tmp → fsync → rename → name          on this machine
+    content ── publish ──→ temporary file → hash → one upload → size    s3:// gs:// hf:// …
+                                                   └→ .name.….tmp → size → name    any other
+
+An object store gets a file in one piece after it is whole: an exception inside
+`open(url, "wb")` would publish what was written so far. Other servers show a file while it
+grows, and get it under a name that no reader looks at.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import secrets
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+from urllib.parse import urlsplit, urlunsplit
+
+import pyarrow as pa
+import pyarrow.fs
+
+from reasonpack.errors import StorageError
+from reasonpack.storage.place import (
+    Place,
+    file_system,
+    is_url,
+    remove,
+    shows_half,
+    stamp,
+    unwritable,
+)
+
+TEMPORARY = ".tmp"
+
+
+@dataclass(slots=True)
+class HashingFile:
+    """A binary file that counts and hashes what is written through it."""
+
+    file: IO[bytes]
+    bytes: int = 0
+    _hash: Any = field(default_factory=hashlib.sha256)
+    closed: bool = False
+
+    def write(self, data: Any) -> int:
+        """Write bytes, or anything that has a buffer."""
+        view = memoryview(data)
+        self.file.write(view)
+        self._hash.update(view)
+        self.bytes += view.nbytes
+        return view.nbytes
+
+    def flush(self) -> None:
+        """Flush the file beneath."""
+        self.file.flush()
+
+    @property
+    def sha256(self) -> str:
+        """Hash of all that was written, in hexadecimal."""
+        return str(self._hash.hexdigest())
+
+
+@contextlib.contextmanager
+def publish(place: Place) -> Iterator[HashingFile]:
+    """Write a file that appears under its name only when it is whole and on disk.
+
+    The temporary name begins with a dot and ends in `.tmp`, so that no reader that
+    goes by file names takes it for a shard. It is another one each time: two processes
+    that publish the same file do not meet in it.
+
+    Raises:
+        StorageError: it cannot be written.
+    """
+    temporary: Path | None = None
+    at = place
+    try:
+        temporary = _temporary_for(place)
+        at = temporary if is_url(place) else place  # the disk that may be full
+        with temporary.open("wb") as file:
+            hashing = HashingFile(file)
+            yield hashing
+            file.flush()
+            os.fsync(file.fileno())
+        at = place
+        if is_url(place):
+            _upload(temporary, str(place))
+        else:
+            temporary.replace(place)
+            _sync_directory(Path(place).parent)
+    except OSError as error:
+        raise unwritable(at, error) from error
+    finally:
+        if temporary:
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+
+
+def _temporary_for(place: Place) -> Path:
+    name = _token() + TEMPORARY
+    if is_url(place):
+        return Path(tempfile.gettempdir(), f".reasonpack.{name}")
+    path = Path(place)
+    return path.with_name(f".{path.name}.{name}")
+
+
+def _token() -> str:
+    return f"{os.getpid()}-{secrets.token_hex(4)}"
+
+
+def _upload(file: Path, url: str) -> None:
+    """Copy a whole file to a URL, and see that all of it arrived.
+
+    Raises:
+        OSError: it did not.
+    """
+    if not shows_half(url):
+        _send(file, url)
+        return
+    scheme, host, path, query, _ = urlsplit(url)
+    folder, _, name = path.rpartition("/")
+    hidden = f"{folder}/.{name}.{_token()}{TEMPORARY}"
+    half = urlunsplit((scheme, host, hidden, query, ""))
+    try:
+        _send(file, half)
+        _rename(half, url)
+    except BaseException:
+        with contextlib.suppress(StorageError, OSError):
+            remove(half)
+        raise
+
+
+def _rename(url: str, new: str) -> None:
+    """Give a file another name, which may be taken."""
+    (system, path), (_, target) = file_system(url), file_system(new)
+    handler = getattr(system, "handler", None)
+    if not isinstance(handler, pa.fs.FSSpecHandler):
+        system.move(path, target)
+        return
+    if stamp(new):
+        remove(new)  # not every server replaces a file
+    handler.fs.mv(path, target)
+
+
+def _send(file: Path, url: str) -> None:
+    """Copy a whole file to a URL, in one call, and see that all of it arrived.
+
+    Raises:
+        OSError: it did not.
+    """
+    (system, path), size = file_system(url), file.stat().st_size
+    if system.type_name not in {"s3", "gcs"}:  # these have no directories
+        system.create_dir(path.rpartition("/")[0], recursive=True)
+    handler = getattr(system, "handler", None)
+    if isinstance(handler, pa.fs.FSSpecHandler):
+        handler.fs.put_file(str(file), path)
+    else:
+        _stream(file, url, size)
+    arrived = stamp(url)
+    if arrived is None or arrived.bytes != size:
+        found = "nothing" if arrived is None else f"{arrived.bytes:,} bytes"
+        raise OSError(f"{found} arrived of {size:,} bytes")
+
+
+def _stream(file: Path, url: str, size: int) -> None:
+    """Write a file to an object; nothing of it is left there if that is broken off.
+
+    A stream that is forgotten open closes itself, and so publishes what was written so far.
+    With a single write that is all or nothing, and nothing is an empty object.
+    """
+    system, path = file_system(url)
+    stream = None
+    try:
+        stream = system.open_output_stream(path)
+        if size:
+            with pa.memory_map(str(file)) as whole:
+                stream.write(whole.read_buffer())
+        stream.close()
+    except BaseException:
+        stream = None
+        with contextlib.suppress(StorageError, OSError):
+            there = stamp(url)
+            if size and there and not there.bytes:
+                system.delete_file(path)
+        raise
+
+
+def publish_text(place: Place, text: str) -> None:
+    """Publish a small UTF-8 file."""
+    with publish(place) as file:
+        file.write(text.encode())
+
+
+def _sync_directory(path: Path) -> None:
+    """Make a rename durable, where the platform allows it."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

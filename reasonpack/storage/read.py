@@ -1,0 +1,194 @@
+"""Input files as bytes.
+
+chats.jsonl.gz ──────── open_bytes ──→ decompressed bytes
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import IO, Any, Literal
+
+import pyarrow as pa
+
+from reasonpack.errors import StorageError
+from reasonpack.storage.place import (
+    Place,
+    check_regular,
+    file_system,
+    is_url,
+    join,
+    public_name,
+    stamp,
+    unreadable,
+)
+
+Container = Literal["plain", "gzip", "zstd", "parquet"]
+BLOCK = 8 << 20
+SMALL = 1 << 30
+"""Most that a file may hold which is read whole, in bytes."""
+_MAGIC: dict[bytes, Container] = {
+    b"\x1f\x8b": "gzip",
+    b"\x28\xb5\x2f\xfd": "zstd",
+    b"PAR1": "parquet",
+}
+
+
+def container(place: Place) -> Container:
+    """Tell how a file is packed, by its first bytes.
+
+    Raises:
+        StorageError: it cannot be read.
+    """
+    with open_file(place) as file:
+        head = file.read(4)
+    return next((kind for magic, kind in _MAGIC.items() if head.startswith(magic)), "plain")
+
+
+@contextlib.contextmanager
+def open_file(place: Place, *, start: int = 0) -> Iterator[Any]:
+    """Open a file for reading, from byte `start` on.
+
+    Raises:
+        StorageError: it cannot be read, now or inside the `with` block.
+    """
+    try:
+        if is_url(place):
+            system, path = file_system(str(place))
+            with system.open_input_file(path) as file:
+                file.seek(start)
+                yield file
+        else:
+            check_regular(place)
+            with Path(place).open("rb") as file:
+                file.seek(start)
+                yield file
+    except OSError as error:
+        raise unreadable(place, error) from error
+
+
+@contextlib.contextmanager
+def open_arrow(place: Place) -> Iterator[pa.NativeFile]:
+    """Open a file for Arrow's readers, which need no Python file below them.
+
+    A thread of Arrow's that lets go of a Python file while the interpreter ends aborts the process.
+    A file that fsspec opens is one in any case: read with `use_threads=False`.
+
+    Raises:
+        StorageError: it cannot be read, now or inside the `with` block.
+    """
+    if is_url(place):
+        with open_file(place) as file:
+            yield file
+        return
+    try:
+        check_regular(place)
+        with pa.OSFile(str(place)) as file:
+            yield file
+    except OSError as error:
+        raise unreadable(place, error) from error
+
+
+@contextlib.contextmanager
+def open_bytes(place: Place, kind: Container, *, start: int = 0) -> Iterator[IO[bytes]]:
+    """Open a file of lines, decompressed, from byte `start` of a plain one.
+
+    Raises:
+        StorageError: it cannot be read, or its compressed stream is damaged or ends early.
+    """
+    try:
+        if kind == "plain" and not is_url(place):
+            with open_file(place, start=start) as file:
+                yield file
+        elif kind == "plain":
+            with open_file(place, start=start) as file, pa.BufferedInputStream(file, BLOCK) as near:
+                yield near
+        elif is_url(place):
+            system, path = file_system(str(place))
+            with system.open_input_stream(path, compression=kind, buffer_size=BLOCK) as stream:
+                yield stream
+        else:
+            with pa.input_stream(str(place), compression=kind) as stream:
+                yield stream
+    except OSError as error:
+        raise unreadable(place, error) from error
+
+
+def read_bytes(place: Place) -> bytes | None:
+    """Read a small file whole; None if there is none.
+
+    Raises:
+        StorageError: it cannot be read, or is not small.
+    """
+    try:
+        with open_file(place) as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(0)
+            content = bytes(file.read()) if size <= SMALL else b""
+    except StorageError as error:
+        if isinstance(error.__cause__, FileNotFoundError):
+            return None
+        raise
+    if size > SMALL:
+        raise StorageError(
+            f"{public_name(place)}: {size:,} bytes, expected at most {SMALL:,}. "
+            "Fix: check that it is what its name says."
+        )
+    return content
+
+
+def digest(place: Place) -> tuple[int, str]:
+    """Read a file and return its size and SHA-256 in hexadecimal.
+
+    Raises:
+        StorageError: it cannot be read.
+    """
+    hash_, size = hashlib.sha256(), 0
+    with open_file(place) as file:
+        while block := file.read(BLOCK):
+            hash_.update(block)
+            size += len(block)
+    return size, hash_.hexdigest()
+
+
+@contextlib.contextmanager
+def fetched(place: str, names: Sequence[str] = ()) -> Iterator[str]:
+    """Yield a path for what libraries read from paths only; a URL is copied here for a while.
+
+    Args:
+        place: a file, or a directory from which the files called `names` are taken.
+        names: none of them has to be there.
+
+    Raises:
+        StorageError: there is nothing, or it cannot be read.
+    """
+    if not is_url(place):
+        yield place
+        return
+    with tempfile.TemporaryDirectory(prefix="reasonpack-") as folder:
+        if stamp(place):
+            name = public_name(place).rpartition("/")[2]
+            yield str(_copied(place, Path(folder), name))
+            return
+        present = [name for name in names if stamp(join(place, name))]
+        if not present:
+            raise StorageError(
+                f"{public_name(place)}: nothing there, expected a file or a directory. "
+                "Fix: check the URL."
+            )
+        for name in present:
+            _copied(join(place, name), Path(folder), name)
+        yield folder
+
+
+def _copied(place: Place, folder: Path, name: str) -> Path:
+    target = folder / name
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with open_file(place) as source, target.open("wb") as copy:
+        shutil.copyfileobj(source, copy, BLOCK)
+    return target
