@@ -8,9 +8,10 @@ Only an added token that is special, or that the model's files list as an eos, c
 white space never does. The rules, in this order:
 
 1. what the user states (`--template-behaviour`);
-2. the first such token behind the answer, where the next token does not follow at once;
-3. of several that follow one another: the listed eos, or else the one that ends messages of the
-   user too;
+2. the one such token between the answer and the next message;
+3. of several, the first that is listed as an eos; else, behind an answer, the last that ends
+   messages of the user too (Kimi-K3 closes an answer with four tokens), and behind calls, which
+   have tokens that close them, the last;
 4. where none follows the last answer: the token that begins the next message (GLM).
 """
 
@@ -42,7 +43,7 @@ __all__ = ["Stop", "find_answer_stop", "find_call_stop"]
 Variables = Mapping[str, Any]
 STATED = "stated"
 FOLLOWS = "follows the message"
-LISTED = "a listed eos behind the message"
+LISTED = "a listed eos that follows the message"
 ENDS_ALL = "ends messages of the user too"
 BEGINS = "begins the next message"
 
@@ -103,11 +104,7 @@ _HOW_TO_STATE = (
 
 
 def find_call_stop(probe: Probe, variables: Variables, answer_stop: Stop) -> Stop:
-    """Return how a message that calls tools ends: the same for one call and for two.
-
-    Raises:
-        TemplateError: two tokens might end it.
-    """
+    """Return how a message that calls tools ends: the same for one call and for two."""
     one, two = (
         _end_of_calls(probe, variables, call(ids=ids), answer_stop)
         for ids in (["call00000"], ["call00000", "call00001"])
@@ -131,7 +128,7 @@ def _end_of_calls(
     gap = gap.rpartition(CALLED)[2]
     if answer_stop.token in tail:
         return Stop(answer_stop.token, after=tail.partition(answer_stop.token)[2])
-    ends = _Ends.of(probe, variables)
+    ends = _Ends.of(probe, variables, closes_calls=True)
     if answer_stop.shown:
         return _find_stop(tail, gap, ends)
     begins = gap.removeprefix(tail)
@@ -148,6 +145,7 @@ class _Ends:
         eos: those that the model's files list.
         of_user: what follows a user's message.
         first: the token that begins a conversation.
+        closes_calls: the tokens that close a call come first.
     """
 
     name: str
@@ -155,14 +153,15 @@ class _Ends:
     eos: Sequence[str] = ()
     of_user: str = ""
     first: str = ""
+    closes_calls: bool = False
 
     @classmethod
-    def of(cls, probe: Probe, variables: Variables) -> _Ends:
+    def of(cls, probe: Probe, variables: Variables, *, closes_calls: bool = False) -> _Ends:
         before, _, after = probe.render([user()], variables).partition(USER)
         begins = _tokens_in(before, probe.stops)
         bos = probe.template.special_tokens.get("bos_token")
         first = next((token for _, token in begins if token != bos), "")
-        return cls(probe.template.name, probe.stops, probe.eos, after, first)
+        return cls(probe.template.name, probe.stops, probe.eos, after, first, closes_calls)
 
 
 def _find_stop(tail: str, gap: str, ends: _Ends) -> Stop:
@@ -177,7 +176,7 @@ def _find_stop(tail: str, gap: str, ends: _Ends) -> Stop:
     the tail has none, the model stops by beginning the next message.
 
     Raises:
-        TemplateError: two tokens follow one another, and nothing says which of them it is.
+        TemplateError: several follow, and nothing says which of them it is.
 
     >>> ends = _Ends("chat", ["<end>", "<user>", "<eos>"])
     >>> _find_stop("<end>\n<eos>", "<end>\n<user>", ends)
@@ -186,9 +185,9 @@ def _find_stop(tail: str, gap: str, ends: _Ends) -> Stop:
     Stop(token='\n<user>', shown=False, after='', source='begins the next message')
     """
     for text in (common_start([tail, gap], ends.tokens), tail):
-        run = _first_run(text, ends)
-        if run:
-            end, token, source = _choose(run, ends)
+        found = _up_to_next_message(_tokens_in(text, ends.tokens), ends)
+        if found:
+            end, token, source = _choose(found, ends)
             return Stop(token, shown=True, after=tail[end:], source=source)
     begins = _tokens_in(gap, ends.tokens)
     if not begins or not gap.startswith(tail):
@@ -196,30 +195,28 @@ def _find_stop(tail: str, gap: str, ends: _Ends) -> Stop:
     return Stop(gap[len(tail) : begins[0][0]], shown=False, source=BEGINS)
 
 
-def _first_run(text: str, ends: _Ends) -> list[tuple[int, str]]:
-    """Return the tokens that follow one another at the first one, up to the next message."""
-    run: list[tuple[int, str]] = []
-    for end, token in _tokens_in(text, ends.tokens):
-        if run and (end - len(token) != run[-1][0] or token == ends.first):
-            break
-        run.append((end, token))
-    return run
+def _up_to_next_message(found: list[tuple[int, str]], ends: _Ends) -> list[tuple[int, str]]:
+    """Leave out the tokens from that on which begins a message."""
+    begins = (at for at, (_, token) in enumerate(found) if at and token == ends.first)
+    return found[: next(begins, len(found))]
 
 
-def _choose(run: Sequence[tuple[int, str]], ends: _Ends) -> tuple[int, str, str]:
-    """Choose of the tokens that follow one another behind an answer."""
-    listed = [one for one in run if one[1] in ends.eos]
-    if len(run) == 1 or listed[:1] == run[:1]:
-        return (*run[0], FOLLOWS)
+def _choose(found: Sequence[tuple[int, str]], ends: _Ends) -> tuple[int, str, str]:
+    """Choose of the tokens behind an answer."""
+    if len(found) == 1:
+        return (*found[0], FOLLOWS)
+    listed = [one for one in found if one[1] in ends.eos]
     if listed:
         return (*listed[0], LISTED)
-    of_user = [one for one in run if one[1] in ends.of_user]
-    if len(of_user) == 1:
-        return (*of_user[0], ENDS_ALL)
-    tokens = " and ".join(repr(token) for _, token in run)
+    if ends.closes_calls:
+        return (*found[-1], FOLLOWS)
+    of_user = [one for one in found if one[1] in ends.of_user]
+    if of_user:
+        return (*of_user[-1], ENDS_ALL)
+    tokens = " and ".join(repr(token) for _, token in found)
     raise TemplateError(
-        f"{ends.name}: {tokens} follow an answer, expected one token that the tokenizer's "
-        f"eos_token, or eos_token_id in generation_config.json, names. {_HOW_TO_STATE}"
+        f"{ends.name}: {tokens} follow an answer, expected one token, or one that the tokenizer's "
+        f"eos_token or eos_token_id in generation_config.json names. {_HOW_TO_STATE}"
     )
 
 

@@ -108,7 +108,8 @@ def check_prompt(probe: Probe, thinking: Variables) -> None:
     asked = probe.render([user()], thinking, prompt=True)
     unasked = probe.render([user()], thinking)
     ends = [asked.rpartition(USER)[2][::-1], bare.rpartition(ANSWER)[2][::-1]]
-    if asked == unasked and common_start(ends, []).strip():
+    backwards = [token[::-1] for token in probe.added_tokens]
+    if asked == unasked and common_start(ends, backwards).strip():
         raise TemplateError(
             f"{probe.template.name}: writes the generation prompt where none is asked for, "
             f"expected a rendering that ends with the answer. {_FIX}"
