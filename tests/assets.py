@@ -12,6 +12,7 @@ cache, and is fetched once. Only tests marked `network` may call this.
 from __future__ import annotations
 
 import functools
+import hashlib
 import json
 import os
 import re
@@ -98,10 +99,10 @@ def template_names() -> list[str]:
 
 
 def published_stops(name: str) -> tuple[str, ...]:
-    """Give the texts at which the publisher of a list of models ends an answer; () if none."""
-    source, _, stem = name.partition("/")
-    path = _template_dir(source) / "stops.json"
-    return tuple(json.loads(path.read_text("utf-8")).get(stem, ())) if path.exists() else ()
+    """Give the tokens at which the models with this template stop, by the lists; () if unknown."""
+    path = _template_dir("xinference") / "stops.json"
+    stops: dict[str, list[str]] = json.loads(path.read_text(encoding="utf-8"))
+    return tuple(stops.get(_sha256(template(name)), ()))
 
 
 def member(requirement: list[str], path: str) -> Path:
@@ -151,19 +152,25 @@ def _shipped(source: str) -> dict[str, bytes]:
 
 
 def _listed() -> dict[str, bytes]:
-    """Give the templates of the lists of models, each once, and the stops of each model."""
+    """Give the templates of the lists of models, each once, and by its hash the stops."""
     templates: dict[str, str] = {}
     stops: dict[str, list[str]] = {}
     for entry in _models():
         name, text = entry["model_name"], entry.get("chat_template")
-        if not text or DAMAGED.fullmatch(name) or text in templates.values():
+        if not text or DAMAGED.fullmatch(name):
             continue
-        while name in templates:  # the older list has another text for the same model
-            name += "-older"
-        templates[name] = text
-        stops[name] = entry.get("stop") or []
+        known = stops.setdefault(_sha256(text), [])
+        known += [stop for stop in entry.get("stop") or [] if stop not in known]
+        if text not in templates.values():
+            while name in templates:  # the older list has another text for the same model
+                name += "-older"
+            templates[name] = text
     members = {f"{name}.jinja": text.encode() for name, text in templates.items()}
     return {**members, "stops.json": json.dumps(stops).encode()}
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _models() -> Iterator[dict[str, Any]]:

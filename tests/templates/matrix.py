@@ -1,5 +1,7 @@
 """What each real template makes of each shape of message, as text that a person can review.
 
+    stop: `<|im_end|>` (follows the message); calls: `<|im_end|>` (follows the message)
+
     == answer with reasoning, first turn
     sees:   <|im_start|>user↵Ask 1.<|im_end|>↵<|im_start|>assistant↵
     writes: <think>↵Think 1.↵</think>↵↵Answer 1.<|im_end|>
@@ -17,8 +19,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import assets
+from published import eos
 
-from reasonpack.behaviour import Behaviour, learn
+from reasonpack.behaviour import Behaviour, Stop, learn
 from reasonpack.errors import RecordError, TemplateError
 from reasonpack.records.conversation import Conversation, Message, ToolCall
 from reasonpack.template import ChatTemplate
@@ -30,81 +33,11 @@ DATE = datetime.date(2026, 1, 2)
 TOKENS = re.compile(
     r"<[|｜][^<>\s]{1,40}>|<[^<>\s|｜]{1,40}[|｜]>|</?[A-Za-z_][\w:]{0,30}>|\[/?[A-Z_]+\]|\]~!?b[]\[]|\[e~\["
 )
+# Added tokens that are not special: they cannot stop a model.
+PLAIN = re.compile(r"</?[\w:]*(think|tool|arg)[\w:]*>")
 EXTRA_TOKENS = {
     "tencent-Hy3": [f"<｜hy_{name}:opensource｜>" for name in ("eos", "User", "Assistant")],
 }
-
-TEMPLATES = [
-    "trl/qwen3",
-    "trl/qwen3_5_think",
-    "trl/qwen3_5_nothink",
-    "trl/qwen3_6",
-    "trl/qwen3_8",
-    "trl/qwen3_instruct_2507",
-    "trl/gptoss",
-    "trl/glm4moe",
-    "trl/nemotron_3_nano",
-    "trl/nemotron_3_super",
-    "trl/nemotron_3_ultra",
-    "trl/nemotron_3_5_lightning",
-    "trl/gemma4_v5",
-    "trl/gemma4",
-    "trl/lfm2_2_5",
-    "trl/lfm2_2_5_v2",
-    "trl/deepseekv3",
-    "trl/deepseek_r1_distill",
-    "trl/llama3_2",
-    "trl/gemma3",
-    "trl/qwen3_training",
-    "trl/muse_glimmer",
-    "llama.cpp/ByteDance-Seed-OSS",
-    "llama.cpp/Kimi-K3",
-    "llama.cpp/MiniMax-M3",
-    "llama.cpp/HuggingFaceTB-SmolLM3-3B",
-    "llama.cpp/ibm-granite-granite-3.3-2B-Instruct",
-    "llama.cpp/ibm-granite-granite-4.1",
-    "llama.cpp/deepseek-ai-DeepSeek-R1-Distill-Qwen-32B",
-    "llama.cpp/llama-cpp-deepseek-r1",
-    "llama.cpp/deepseek-ai-DeepSeek-V3.1",
-    "llama.cpp/deepseek-ai-DeepSeek-V3.2",
-    "llama.cpp/deepseek-ai-DeepSeek-V4",
-    "llama.cpp/deepseek-ai-DeepSeek-V4-Flash-0731",
-    "llama.cpp/openai-gpt-oss-120b",
-    "llama.cpp/GLM-4.6",
-    "llama.cpp/GLM-4.7-Flash",
-    "llama.cpp/Kimi-K2-Thinking",
-    "llama.cpp/Kimi-K2-Instruct",
-    "llama.cpp/MiniMax-M2",
-    "llama.cpp/NVIDIA-Nemotron-3-Nano-30B-A3B-BF16",
-    "llama.cpp/NVIDIA-Nemotron-Nano-v2",
-    "llama.cpp/StepFun3.5-Flash",
-    "llama.cpp/upstage-Solar-Open-100B",
-    "llama.cpp/LFM2.5-8B-A1B",
-    "llama.cpp/LFM2.5-Instruct",
-    "llama.cpp/google-gemma-4-31B-it",
-    "llama.cpp/google-gemma-4-31B-it-interleaved",
-    "llama.cpp/tencent-Hy3",
-    "llama.cpp/Qwen-QwQ-32B",
-    "llama.cpp/Qwen3.5-4B",
-    "llama.cpp/Bielik-11B-v3.0-Instruct",
-    "llama.cpp/Cohere2MoE",
-    "llama.cpp/Reka-Edge",
-    "llama.cpp/Spark2.5",
-    "llama.cpp/inclusionai-ling-3.0-flash",
-    "llama.cpp/openbmb-MiniCPM5-1B",
-    "llama.cpp/poolside-Laguna-S-2.1",
-    "llama.cpp/poolside-Laguna-XS.2",
-    "llama.cpp/mistralai-Ministral-3-14B-Reasoning-2512",
-    "llama.cpp/Apertus-8B-Instruct",
-    "llama.cpp/Apriel-1.6-15b-Thinker-fixed",
-    "llama.cpp/unsloth-Apriel-1.5",
-    "llama.cpp/CohereForAI-c4ai-command-r7b-12-2024-tool_use",
-    "llama.cpp/meta-llama-Llama-3.1-8B-Instruct",
-    "llama.cpp/meetkai-functionary-medium-v3.2",
-    "llama.cpp/mistralai-Mistral-Nemo-Instruct-2407",
-    "llama.cpp/llama-cpp-rwkv-world",
-    "llama.cpp/NousResearch-Hermes-3-Llama-3.1-8B-tool_use",
-]
 
 TOOL = {
     "type": "function",
@@ -175,20 +108,29 @@ def compiled(name: str) -> tuple[ChatTemplate, list[str]]:
     """Give a template, and the tokens in it that its tokenizer has."""
     source = assets.template(name)
     stem = name.partition("/")[2]
-    tokens = {"<s>", "</s>", *TOKENS.findall(source), *EXTRA_TOKENS.get(stem, [])}
+    tokens = {"<s>", "</s>", *TOKENS.findall(source), *EXTRA_TOKENS.get(stem, []), *eos(name)}
     special = {"bos_token": "<s>", "eos_token": "</s>"}
     template = ChatTemplate.compile(source, name=stem, special_tokens=special, date=DATE)
     return template, sorted(tokens, key=lambda token: (-len(token), token))
 
 
+def learned(name: str) -> tuple[ChatTemplate, Behaviour]:
+    """Learn a template as a tokenizer of its model would have it learned."""
+    template, tokens = compiled(name)
+    special = frozenset(token for token in tokens if not PLAIN.fullmatch(token))
+    return template, learn(template, tokens, special=special, eos=eos(name))
+
+
 def golden(name: str) -> str:
     """Write what the package makes of every shape."""
-    template, tokens = compiled(name)
     try:
-        behaviour = learn(template, tokens)
+        template, behaviour = learned(name)
     except TemplateError as error:
         return f"refused: {error}\n"
-    lines = [f"with reasoning {dict(behaviour.thinking)}, without {dict(behaviour.not_thinking)}"]
+    lines = [
+        f"with reasoning {dict(behaviour.thinking)}, without {dict(behaviour.not_thinking)}",
+        f"stop: {_stop(behaviour.answer_stop)}; calls: {_stop(behaviour.call_stop)}",
+    ]
     for shape, story in SHAPES.items():
         lines += ["", f"== {shape}", *_view(story, template, behaviour)]
     return "\n".join(lines) + "\n"
@@ -207,6 +149,10 @@ def _view(story: tuple[Message, ...], template: ChatTemplate, behaviour: Behavio
         return [f"refused: {error}"]
     tail = view.prompt[view.prompt.index(FIRST) :]
     return [f"sees:   {_one_line(tail)}", f"writes: {_one_line(view.completion)}"]
+
+
+def _stop(stop: Stop) -> str:
+    return f"`{_one_line(stop.token)}` ({stop.source})" if stop.token else "none"
 
 
 def _one_line(text: str) -> str:
