@@ -90,12 +90,13 @@ def template(name: str) -> str:
 
 
 def template_names() -> list[str]:
-    """List every template there is, by the names that `template` takes."""
-    return sorted(
+    """List every template there is, each text once, by the names that `template` takes."""
+    names = [
         f"{source}/{path.stem}"
         for source in SOURCES
-        for path in _template_dir(source).glob("*.jinja")
-    )
+        for path in sorted(_template_dir(source).glob("*.jinja"))
+    ]
+    return sorted({template(name): name for name in reversed(names)}.values())
 
 
 def published_stops(name: str) -> tuple[str, ...]:

@@ -52,7 +52,8 @@ _BY_STOP = {
         trl: glm4moe glm4moe_training
         llama.cpp: GLM-4.6 GLM-4.7-Flash
         xinference: glm-4.5 glm-4.5v glm-5.2 glm-5.3 glm-edge-chat glm4-0414 glm4-chat
-        xinference: codegeex4""",
+        xinference: codegeex4 xverse-chat""",
+    "<_user>": "vllm: template_teleflm",
     "<end_of_turn>": """
         trl: gemma gemma3
         vllm: tool_chat_template_functiongemma tool_chat_template_gemma3_pythonic""",
@@ -99,12 +100,11 @@ _BY_STOP = {
         vllm: tool_chat_template_apertus""",
     "<|message_sep|>": "llama.cpp: GigaChat3-10B-A1.8B GigaChat3.1-10B-A1.8B",
     "<_end>": "xinference: telechat",
-    "<|endoftext|>": "xinference: xverse-chat",
     # Plain text between the turns: no token ends an answer there.
     "": """
         llama.cpp: Apriel-1.6-15b-Thinker-fixed llama-cpp-rwkv-world
         xinference: baichuan-2-chat
-        vllm: template_alpaca template_chatglm template_falcon template_inkbot template_teleflm""",
+        vllm: template_alpaca template_chatglm template_falcon template_inkbot""",
 }
 
 
@@ -133,6 +133,7 @@ LISTED_OTHERWISE = {
     "xinference/Kimi-K2.5": "it lists the tokenizer's eos_token, [EOS], which no chat contains",
     "xinference/glm-5.2": "its texts leave out two of the tokens that its ids list",
     "xinference/glm-5.3": "its texts leave out two of the tokens that its ids list",
+    "xinference/xverse-chat": "it lists the eos of the base model, which no chat contains",
     "xinference/Ernie4.5": "it lists the eos of the base model, which no chat contains",
 }
 
