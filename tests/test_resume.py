@@ -26,6 +26,7 @@ from runs import FIXTURES, OPTIONS, SKIPPING, chats, run, tree
 from reasonpack.errors import FormatError, StorageError, UsageError
 from reasonpack.run import frozen, lock, output
 from reasonpack.run import pack as pack_module
+from reasonpack.run import plan as plan_module
 from reasonpack.run.content import content_hash
 from reasonpack.run.lock import locked
 from reasonpack.run.pack import Run, Watch, merge_parts, pack_files, pack_part
@@ -257,12 +258,63 @@ def test_a_copy_of_the_input_is_the_same_input(copy: Path) -> None:
     assert again().packed == []
 
 
-def test_an_untouched_input_is_not_read_again(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(frozen, "plan", None)
-    assert again().packed == []
-    os.utime("chats.jsonl", (1, 1))
-    with pytest.raises(TypeError):
-        again()
+@pytest.fixture
+def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of the files that plans read, where no file is too young to be vouched for."""
+    names: list[str] = []
+    planned = plan_module._planned
+
+    def reading(place: Any, name: str, *more: Any) -> Any:
+        names.append(Path(name).name)
+        return planned(place, name, *more)
+
+    monkeypatch.setattr(plan_module, "_planned", reading)
+    monkeypatch.setattr(plan_module, "SETTLED_NS", -(10**9))
+    return names
+
+
+def same_size_and_time(path: Path, replace: Callable[[bytes], None]) -> None:
+    status = path.stat()
+    replace(path.read_bytes().replace(b"chat 1", b"chat X"))
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def by_another_file(path: Path) -> Callable[[bytes], None]:
+    def replace(content: bytes) -> None:
+        path.with_suffix(".new").write_bytes(content)
+        path.with_suffix(".new").replace(path)
+
+    return replace
+
+
+@pytest.mark.parametrize(
+    "alter",
+    [
+        lambda path: os.utime(path, (1, 1)),
+        lambda path: path.write_bytes(path.read_bytes() + b"\n"),
+        lambda path: same_size_and_time(path, path.write_bytes),
+        lambda path: same_size_and_time(path, by_another_file(path)),
+    ],
+    ids=["time", "size", "only ctime", "inode"],
+)
+def test_only_a_file_that_differs_in_stamp_is_read_again(
+    alter: Callable[[Path], None], tmp_path: Path, read: list[str]
+) -> None:
+    folder, out = tmp_path / "in", tmp_path / "out"
+    folder.mkdir()
+    for seed, name in enumerate(("a.jsonl", "b.jsonl", "c.jsonl")):
+        (folder / name).write_bytes(chats(6, seed=seed, bad=False))
+    pack_files([str(folder)], out, OPTIONS, run=run())
+    assert read == ["a.jsonl", "b.jsonl", "c.jsonl"]
+    numbers = [unit.number for unit in frozen.read_plan(out).units]  # type: ignore[union-attr]
+    assert numbers == list(range(len(numbers)))
+    read.clear()
+    pack_files([str(folder)], out, OPTIONS, run=run())
+    assert read == []
+    alter(folder / "b.jsonl")
+    with contextlib.suppress(UsageError):  # where its content differs
+        pack_files([str(folder)], out, OPTIONS, run=run())
+    assert read == ["b.jsonl"]
 
 
 def test_a_young_file_s_time_does_not_vouch_for_it(tmp_path: Path) -> None:

@@ -340,8 +340,10 @@ def _said(message: str) -> str:
 
 def _at(text: str, at: int, what: str, *, fix: str = _VALID) -> RecordError:
     rest = text[at : at + 41].rstrip("\r\n")
-    near = f"near {quoted(rest, limit=40)}" if rest else "at the end of the line"
-    return RecordError("json", "", f"not JSON at column {at + 1}: {what}, {near}", fix=fix)
+    near = f"near {quoted(rest, limit=40)}" if rest else "at its end"
+    line, column = text.count("\n", 0, at) + 1, at - text.rfind("\n", 0, at)
+    place = f"line {line}, column {column}" if "\n" in text.strip() else f"column {column}"
+    return RecordError("json", "", f"not JSON at {place}: {what}, {near}", fix=fix)
 
 
 def too_deep(path: str = "") -> RecordError:

@@ -68,7 +68,7 @@ def estimate(inputs: Sequence[str], options: Options, *, run: Run) -> Estimate:
     if STDIN in inputs:
         raise UsageError("-: cannot be read twice, expected files. Fix: name a file instead.")
     load_context(options)
-    files = named_inputs(inputs)
+    files = named_inputs(inputs, on_note=run.watch.on_note)
     planned, units = plan(files, unit_bytes=run.unit_bytes)
     numbers = [sum(unit.input == at for unit in units) for at in range(len(planned))]
     input_bytes = sum(unit.input_bytes for unit in units)

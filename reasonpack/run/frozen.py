@@ -22,7 +22,7 @@ from reasonpack.errors import FormatError
 from reasonpack.run.context import Context, Learned, Options
 from reasonpack.run.plan import InputFile, Unit, plan
 from reasonpack.shard import FORMAT_VERSION
-from reasonpack.storage import Place, join, public_name, publish_text, read_bytes, stamp
+from reasonpack.storage import Place, join, public_name, publish_text, read_bytes
 
 __all__ = ["PLAN", "Plan", "differences", "freeze", "read_plan", "write_plan"]
 
@@ -75,15 +75,13 @@ def freeze(
         options: of the run.
         context: what they name.
         unit_bytes: size of a unit, about.
-        known: an earlier plan; files that were not written since are not read again.
+        known: an earlier plan; files that are as they were are not read again.
 
     Raises:
         StorageError: a file cannot be read.
     """
-    if known and known.unit_bytes == unit_bytes and _untouched(files, known.inputs):
-        inputs, units = known.inputs, known.units
-    else:
-        inputs, units = plan(files, unit_bytes=unit_bytes)
+    read_before = _by_name(known) if known and known.unit_bytes == unit_bytes else {}
+    inputs, units = plan(files, unit_bytes=unit_bytes, known=read_before)
     template = options.chat_template
     public = replace(
         options,
@@ -110,16 +108,11 @@ def freeze(
     return replace(unsealed, sha256=_seal(unsealed))
 
 
-def _untouched(files: Sequence[tuple[Place, str]], inputs: Sequence[InputFile]) -> bool:
-    if [name for _, name in files] != [input_.name for input_ in inputs]:
-        return False
-    if any(input_.modified_ns < 0 for input_ in inputs):
-        return False
-    for (place, _), input_ in zip(files, inputs, strict=True):
-        now = stamp(place)
-        if now is None or (now.bytes, now.modified_ns) != (input_.bytes, input_.modified_ns):
-            return False
-    return True
+def _by_name(known: Plan) -> dict[str, tuple[InputFile, list[Unit]]]:
+    return {
+        input_.name: (input_, [unit for unit in known.units if unit.input == number])
+        for number, input_ in enumerate(known.inputs)
+    }
 
 
 def _sha256(value: Any) -> str:
@@ -133,7 +126,7 @@ def _seal(plan_: Plan) -> str:
     for name in BY_CONTENT:
         content["options"].pop(name)
     for input_ in content["inputs"]:
-        input_.pop("modified_ns")
+        input_.pop("stamp")
     for template in content["templates"]:
         template.pop("template")
     return _sha256(content)

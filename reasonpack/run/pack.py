@@ -227,7 +227,8 @@ def _opened(
         context = load_context(options)
     for note in context.notes:
         run.watch.on_note(note)
-    named = named_inputs(inputs)
+    without = None if is_url(output) else output
+    named = named_inputs(inputs, without=without, on_note=run.watch.on_note)
     name = f"-{part[0]:05d}-of-{part[1]:05d}" if part else ""
     with (
         claimed(output, part=name, overwrite=overwrite),
@@ -346,7 +347,7 @@ def _is_long(inputs: Sequence[str], run: Run) -> bool:
         files = [Path(place) for place in expand_inputs(inputs)]
         size = sum(file.stat().st_size for file in files)
         # One file of another kind may be one unit, which needs no process.
-        several = len(files) > 1 or all(container(file) == "plain" for file in files)
+        several = len(files) > 1 or all(container(file) in {"plain", "array"} for file in files)
     except (OSError, ReasonpackError):  # what is wrong is said when the plan is made
         return False
     return several and size > max(WORTH_STARTING, run.unit_bytes)
@@ -366,8 +367,22 @@ def _engine(
     return run_pool(todo, do, workers=workers, started=started)
 
 
-def named_inputs(inputs: Sequence[str]) -> list[tuple[Place, str]]:
-    """Name the input files, each with its place; standard input is `-` still."""
+def named_inputs(
+    inputs: Sequence[str],
+    *,
+    without: Place | None = None,
+    on_note: Callable[[str], object] = _ignore,
+) -> list[tuple[Place, str]]:
+    """Name the input files, each with its place; standard input is `-` still.
+
+    Args:
+        inputs: as for `pack_files`.
+        without: an output directory, which may lie in one of them.
+        on_note: is told which files of directories are not read.
+
+    Raises:
+        UsageError: there is no such input.
+    """
     if list(inputs).count(STDIN) > 1:
         raise UsageError("-: standard input twice, expected it once. Fix: name it once.")
     named: list[tuple[Place, str]] = []
@@ -375,7 +390,8 @@ def named_inputs(inputs: Sequence[str]) -> list[tuple[Place, str]]:
         if text == STDIN:
             named.append((STDIN, "stdin"))
         else:
-            named += [(place, public_name(place)) for place in expand_inputs([text])]
+            files = expand_inputs([text], without=without, on_note=on_note)
+            named += [(place, public_name(place)) for place in files]
     return named
 
 

@@ -2,6 +2,7 @@
 
     chats.jsonl     0 ───── 23 MiB ───── 47 MiB ───── 70 MiB      cut after a line end
                     unit 0     unit 1       unit 2                in as few as --unit-size allows
+    chats.json      [ {…}, {…}, │ {…}, {…} ]                     one list: cut between elements
     more.jsonl.gz   unit 3 (compressed: one unit)
     rows.parquet    unit 4 (row groups 0–3), unit 5 (row groups 4–7)
 
@@ -12,24 +13,37 @@ workers. One unit becomes one shard.
 from __future__ import annotations
 
 import hashlib
+import os
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from errno import ENOENT
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from reasonpack.errors import StorageError
+from reasonpack.records.json_array import NotAList, elements
+from reasonpack.records.unit import (
+    BLOCK,
+    LONGEST_RECORD,
+    Record,
+    Unit,
+    blocks_of,
+    content_kind,
+    damaged_parquet,
+    no_list,
+    read_records,
+)
 from reasonpack.storage import (
     Container,
     Place,
-    container,
+    Stamp,
     digest,
+    full_stamp,
     open_arrow,
     open_bytes,
     public_name,
-    stamp,
     unreadable,
 )
 
@@ -41,10 +55,6 @@ UNIT_LINES = 1 << 18
 """Lines of a work unit, about: each costs a worker some kB, however short it is."""
 SETTLED_NS = 2 * 10**9
 """How old a file must be for its time of writing to vouch for it: the coarsest clock's tick."""
-BLOCK = 1 << 20
-LONGEST_LINE = 256 << 20
-"""Bytes that a line may have; a file that is no JSON Lines may be one line, of any size."""
-BOM = b"\xef\xbb\xbf"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,95 +65,66 @@ class InputFile:
         name: what it is called in messages and ids.
         bytes: its size.
         sha256: of all of its bytes.
-        modified_ns: when it was written, if that is long enough ago to vouch for the
-            content; −1 where the content has to be read again to know it.
+        stamp: what its file system said of it; None where that does not vouch for the content,
+            which then has to be read again.
     """
 
     name: str
     bytes: int
     sha256: str
-    modified_ns: int = -1
-
-
-@dataclass(frozen=True, slots=True)
-class Unit:
-    """A stretch of one input file.
-
-    Attributes:
-        number: position in the plan, and of its shard.
-        input: which of the plan's inputs, counted from 0.
-        name: what the file is called in messages and ids.
-        container: how the file is packed.
-        start: first byte (plain), first row group (Parquet), else 0.
-        stop: one past the last; −1 for a compressed file, which is read to its end.
-        first_line: number of the first line or row in it, counted from 1.
-        input_bytes: how much input it stands for, compressed where the file is.
-    """
-
-    number: int
-    input: int
-    name: str
-    container: Container
-    start: int
-    stop: int
-    first_line: int
-    input_bytes: int
-
-    def __str__(self) -> str:
-        """Say which part of which file it is."""
-        parts = {"plain": f", bytes {self.start:,} to {self.stop:,}"}
-        parts["parquet"] = f", row groups {self.start} to {self.stop}"
-        return f"{self.name}{parts.get(self.container, '')} (unit {self.number})"
-
-
-@dataclass(frozen=True, slots=True)
-class Record:
-    """One line, or one row of a Parquet file, not yet understood.
-
-    Attributes:
-        where: `file:line`.
-        line: bytes of the line, without its end; empty for a row.
-        row: the row; None for a line.
-    """
-
-    where: str
-    line: bytes
-    row: dict[str, Any] | None = None
+    stamp: Stamp | None = None
 
 
 def plan(
-    files: Sequence[tuple[Place, str]], *, unit_bytes: int = UNIT_BYTES
+    files: Sequence[tuple[Place, str]],
+    *,
+    unit_bytes: int = UNIT_BYTES,
+    known: Mapping[str, tuple[InputFile, Sequence[Unit]]] | None = None,
 ) -> tuple[list[InputFile], list[Unit]]:
     """Cut input files, given as place and name, into work units.
 
     The units of a file are as few as `unit_bytes` allows and about as large as each other, so
     that several workers end together.
 
-    Every file is read once, to know its content, and a plain one to find line ends too.
+    Every file is read once, to know its content, and a plain one to find where it may be cut.
+    One that has the stamp that it has in `known` is not.
 
     Raises:
-        StorageError: a file cannot be read, or changes while it is.
+        StorageError: a file cannot be read, is no file of records, or changes while it is read.
     """
     inputs: list[InputFile] = []
     units: list[Unit] = []
     for place, name in files:
-        kind = container(place)
-        before = stamp(place)
-        if kind == "plain":
-            size = before.bytes if before else 0
-            bytes_, sha256, stretches = _line_stretches(place, size, unit_bytes)
-        else:
-            bytes_, sha256 = digest(place)
-            stretches = [(0, -1, 1, bytes_)]
-            if kind == "parquet":
-                stretches = _group_stretches(place, unit_bytes)
-        if before is None or before != stamp(place) or before.bytes != bytes_:
-            raise changed(place)
-        number = len(inputs)
-        inputs.append(InputFile(name, bytes_, sha256, settled(before.modified_ns)))
-        for start, stop, line, size in stretches:
-            units.append(Unit(len(units), number, name, kind, start, stop, line, size))
+        before = full_stamp(place)
+        if before is None:
+            raise unreadable(place, FileNotFoundError(ENOENT, os.strerror(ENOENT)))
+        input_, own = (known or {}).get(name, (None, ()))
+        if input_ is None or not vouches(input_.stamp, before):
+            input_, own = _planned(place, name, before, unit_bytes)
+        for unit in own:
+            units.append(replace(unit, number=len(units), input=len(inputs)))
+        inputs.append(input_)
     return inputs, units
+
+
+def _planned(
+    place: Place, name: str, before: Stamp, unit_bytes: int
+) -> tuple[InputFile, list[Unit]]:
+    """Read one file, and cut it into units whose numbers and input are not known yet."""
+    kind = content_kind(place, name)
+    if kind in {"plain", "array"}:
+        bytes_, sha256, stretches = _byte_stretches(place, name, kind, before.bytes, unit_bytes)
+    else:
+        bytes_, sha256 = digest(place)
+        stretches = [(0, -1, 1, bytes_)]
+        if kind == "parquet":
+            stretches = _group_stretches(place, unit_bytes)
+    if before != full_stamp(place) or before.bytes != bytes_:
+        raise changed(place)
+    units = [
+        Unit(0, 0, name, kind, start, stop, first, size) for start, stop, first, size in stretches
+    ]
+    return InputFile(name, bytes_, sha256, before if is_settled(before) else None), units
 
 
 def changed(place: Place) -> StorageError:
@@ -154,12 +135,21 @@ def changed(place: Place) -> StorageError:
     )
 
 
-def settled(modified_ns: int) -> int:
-    """Return a time of writing that vouches for content; −1 for one that is too young.
+def is_settled(stamp_: Stamp) -> bool:
+    """Tell whether a stamp vouches for content.
 
-    A file may be written twice within one tick of its file system's clock.
+    A file may be written twice within one tick of its file system's clock. An object without a
+    version is known by its content only.
     """
-    return modified_ns if modified_ns < time.time_ns() - SETTLED_NS else -1
+    if stamp_.version:
+        return True
+    latest = max(stamp_.modified_ns, stamp_.changed_ns)
+    return stamp_.inode > 0 and latest < time.time_ns() - SETTLED_NS
+
+
+def vouches(then: Stamp | None, now: Stamp) -> bool:
+    """Tell whether a file is for certain the one of which `then` was written down."""
+    return then is not None and then == now and then.changed_ns == now.changed_ns
 
 
 def _ends(size: int, unit_bytes: int) -> list[int]:
@@ -172,29 +162,58 @@ def _ends(size: int, unit_bytes: int) -> list[int]:
     return [-(-part * size // count) for part in range(1, count + 1)]
 
 
-def _line_stretches(
-    place: Place, size: int, unit_bytes: int
+def _byte_stretches(
+    place: Place, name: str, kind: Container, size: int, unit_bytes: int
 ) -> tuple[int, str, list[tuple[int, int, int, int]]]:
+    """Cut a file of lines, or a list, where a record ends; return its size and hash too."""
     stretches: list[tuple[int, int, int, int]] = []
-    start = at = 0
-    first_line = line = 1
-    hash_ = hashlib.sha256()
+    start = 0
+    first = int(kind == "plain")  # lines are counted from 1, elements from 0
     ends = _ends(size, unit_bytes)
     with open_bytes(place, "plain") as file:
-        while block := file.read(min(BLOCK, unit_bytes)):
-            hash_.update(block)
-            line += block.count(b"\n")
-            at += len(block)
-            enough = at >= ends[0] or line - first_line >= UNIT_LINES
-            if enough and at < ends[-1] and (cut := block.rfind(b"\n")) >= 0:
-                stop = at - len(block) + cut + 1
-                stretches.append((start, stop, first_line, stop - start))
-                start, first_line = stop, line
+        read = _Hashed(blocks_of(file, size=min(BLOCK, unit_bytes)))
+        for at, border, record in _line_ends(read) if kind == "plain" else _elements(read, name):
+            enough = at >= ends[0] or record - first >= UNIT_LINES
+            if enough and at < ends[-1]:
+                stretches.append((start, border, first, border - start))
+                start, first = border, record
                 # However much this one has of the next one's share.
                 ends = [end for end in ends if end > at]
-    if at > start or not stretches:
-        stretches.append((start, at, first_line, at - start))
-    return at, hash_.hexdigest(), stretches
+    if read.bytes > start or not stretches:
+        stretches.append((start, read.bytes, first, read.bytes - start))
+    return read.bytes, read.hash.hexdigest(), stretches
+
+
+class _Hashed:
+    """Blocks of a file, counted and hashed as they are taken."""
+
+    def __init__(self, blocks: Iterator[bytes]) -> None:
+        self.blocks, self.bytes, self.hash = blocks, 0, hashlib.sha256()
+
+    def __iter__(self) -> Iterator[bytes]:
+        for block in self.blocks:
+            self.hash.update(block)
+            self.bytes += len(block)
+            yield block
+
+
+def _line_ends(blocks: Iterable[bytes]) -> Iterator[tuple[int, int, int]]:
+    """Yield how much was read, where the last line in it ends, and the next line's number."""
+    at, line = 0, 1
+    for block in blocks:
+        line += block.count(b"\n")
+        at += len(block)
+        if (cut := block.rfind(b"\n")) >= 0:
+            yield at, at - len(block) + cut + 1, line
+
+
+def _elements(blocks: Iterable[bytes], name: str) -> Iterator[tuple[int, int, int]]:
+    """Yield where each element of a list ends, twice, and the next one's index."""
+    try:
+        for index, element in enumerate(elements(blocks, longest=LONGEST_RECORD)):
+            yield element.stop, element.stop, index + 1
+    except NotAList as error:
+        raise no_list(name, error) from error
 
 
 def _group_stretches(place: Place, unit_bytes: int) -> list[tuple[int, int, int, int]]:
@@ -202,7 +221,7 @@ def _group_stretches(place: Place, unit_bytes: int) -> list[tuple[int, int, int,
         with open_arrow(place) as file:
             metadata = pq.read_metadata(file)
     except (pa.ArrowException, StorageError, ValueError) as error:
-        raise _damaged(place, error) from error
+        raise damaged_parquet(place, error) from error
     sizes = [metadata.row_group(group).total_byte_size for group in range(metadata.num_row_groups)]
     ends = _ends(sum(sizes), unit_bytes)
     stretches: list[tuple[int, int, int, int]] = []
@@ -218,104 +237,3 @@ def _group_stretches(place: Place, unit_bytes: int) -> list[tuple[int, int, int,
     if start < len(sizes) or not stretches:
         stretches.append((start, len(sizes), first_row, at - begin))
     return stretches
-
-
-def _damaged(place: Place, error: Exception) -> StorageError:
-    cause = error.__cause__ if isinstance(error, StorageError) else error
-    if isinstance(cause, OSError) and cause.errno:
-        return unreadable(place, cause)
-    return StorageError(
-        f"{public_name(place)}: {cause}, expected a whole Parquet file. "
-        "Fix: copy or write it again."
-    )
-
-
-def read_records(unit: Unit, place: Place) -> Iterator[Record]:
-    """Read the records of a unit from where its file is; blank lines are none.
-
-    Raises:
-        StorageError: the file cannot be read to the end of the unit.
-    """
-    if unit.container == "parquet":
-        yield from _read_rows(unit, place)
-        return
-    with open_bytes(place, unit.container, start=unit.start) as file:
-        at = unit.start
-        for number, line in enumerate(_lines(file), unit.first_line):
-            if 0 <= unit.stop <= at:
-                break
-            if len(line) > LONGEST_LINE:
-                raise StorageError(
-                    f"{unit.name}:{number}: a line of more than {LONGEST_LINE >> 20} MiB, expected "
-                    "JSON Lines, one conversation a line. Fix: write the file as such, e.g. with "
-                    "`jq -c '.[]'` where it is one list."
-                )
-            at += len(line)
-            if number == 1 and line.startswith(BOM):
-                line = line[len(BOM) :]  # noqa: PLW2901 (the mark is no part of the line)
-            if line.strip():
-                yield Record(f"{unit.name}:{number}", line.rstrip(b"\r\n"))
-
-
-def _lines(file: Any) -> Iterator[bytes]:
-    """Yield lines with their ends, also from Arrow's decompressing streams.
-
-    Those have no fast `readline`, so blocks are cut here. A line that is too long ends the lines;
-    what was read of it is yielded.
-    """
-    rest: list[bytes] = []
-    held = 0
-    while held <= LONGEST_LINE and (block := file.read(BLOCK)):
-        *whole, last = block.split(b"\n")
-        for line in whole:
-            rest.append(line)
-            yield b"".join(rest) + b"\n"
-            rest.clear()
-            held = 0
-        if last:
-            rest.append(last)
-            held += len(last)
-    if rest:
-        yield b"".join(rest)
-
-
-def _read_rows(unit: Unit, place: Place) -> Iterator[Record]:
-    number = unit.first_line
-    try:
-        with open_arrow(place) as source, pq.ParquetFile(source) as file:
-            groups = list(range(unit.start, unit.stop))
-            batches = file.iter_batches(256, groups, use_threads=False) if groups else ()
-            for batch in batches:
-                for row in _plain_times(batch).to_pylist():
-                    yield Record(f"{unit.name}:{number}", b"", row)
-                    number += 1
-    except (pa.ArrowException, StorageError, ValueError, OverflowError) as error:
-        raise _damaged(place, error) from error
-
-
-def _plain_times(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """Turn times in nanoseconds, which Python's cannot hold, into whole numbers.
-
-    Where pandas is installed, Arrow would make objects of pandas of them.
-    """
-    for index, field in enumerate(batch.schema):
-        type_ = _plain_type(field.type)
-        if type_ != field.type:
-            batch = batch.set_column(index, field.name, batch.column(index).cast(type_))
-    return batch
-
-
-def _plain_type(type_: pa.DataType) -> pa.DataType:
-    """Return a type with whole numbers in place of nanoseconds, also inside lists and structs.
-
-    >>> _plain_type(pa.list_(pa.struct([("at", pa.timestamp("ns"))])))
-    ListType(list<item: struct<at: int64>>)
-    """
-    if pa.types.is_temporal(type_) and getattr(type_, "unit", "") == "ns":
-        return pa.int64()
-    if pa.types.is_list(type_):
-        return pa.list_(type_.value_field.with_type(_plain_type(type_.value_type)))
-    if pa.types.is_struct(type_):
-        fields = (type_.field(index) for index in range(type_.num_fields))
-        return pa.struct([field.with_type(_plain_type(field.type)) for field in fields])
-    return type_

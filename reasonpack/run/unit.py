@@ -12,6 +12,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -330,7 +331,8 @@ def _publish_rejects(unit: Unit, output: Place, rejects: list[dict[str, str]]) -
 
 
 def _line_number(reject: dict[str, str]) -> int:
-    return int(reject["where"].rpartition(":")[2])
+    """Return the number that ends `file:line` or `file[index]`."""
+    return int(re.split(r"[:\[]", reject["where"].rstrip("]"))[-1])
 
 
 def as_json(value: Any) -> str:

@@ -7,6 +7,7 @@ from reasonpack.storage.place import (
     check_regular,
     child_names,
     file_names,
+    full_stamp,
     is_url,
     join,
     public_name,
@@ -19,10 +20,13 @@ from reasonpack.storage.place import (
 )
 from reasonpack.storage.publish import TEMPORARY, HashingFile, publish, publish_text
 from reasonpack.storage.read import (
+    BLANK,
+    BOM,
     Container,
     container,
     digest,
     fetched,
+    is_list,
     open_arrow,
     open_bytes,
     open_file,
@@ -30,6 +34,8 @@ from reasonpack.storage.read import (
 )
 
 __all__ = [
+    "BLANK",
+    "BOM",
     "TEMPORARY",
     "Container",
     "HashingFile",
@@ -43,6 +49,8 @@ __all__ = [
     "expand_inputs",
     "fetched",
     "file_names",
+    "full_stamp",
+    "is_list",
     "is_url",
     "join",
     "open_arrow",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from reasonpack.errors import UsageError
@@ -18,35 +18,81 @@ from reasonpack.storage.place import (
     stamp,
     unreadable,
 )
+from reasonpack.storage.read import HEAD, container, is_list, open_bytes
 
-SUFFIXES = (".jsonl", ".ndjson", ".jsonl.gz", ".jsonl.zst", ".parquet")
+SUFFIXES = (".jsonl", ".ndjson", ".parquet", ".jsonl.gz", ".jsonl.zst", ".ndjson.gz", ".ndjson.zst")
 """What is taken from a directory that is given as input."""
+LIST_SUFFIXES = (".json", ".json.gz", ".json.zst")
+"""What is taken too where it is a list; much else is called so."""
+NAMED = 5
+"""How many of the files that are passed over are named."""
 
 
-def expand_inputs(places: Sequence[Place]) -> list[Place]:
+def expand_inputs(
+    places: Sequence[Place],
+    *,
+    without: Place | None = None,
+    on_note: Callable[[str], object] = lambda _: None,
+) -> list[Place]:
     """List the files that the input arguments name; directories give their chat files.
+
+    Args:
+        places: files and directories, or their URLs.
+        without: a directory on this machine from which nothing is taken.
+        on_note: is told which files of a directory are passed over.
 
     Raises:
         UsageError: a path that does not exist, or a directory without any chat file.
         StorageError: a URL that cannot be listed.
     """
     files: list[Place] = []
-    for place in places:
-        found = _chat_files(place)
-        if found == []:
-            raise UsageError(
-                f"{public_name(place)}: no chat file in this directory, expected "
-                f"{', '.join(SUFFIXES)}. Fix: name the files."
-            )
+    for given in places:
+        place = given if is_url(given) else Path(given)
+        found = _objects(str(place)) if is_url(place) else _files(Path(place), without)
         if found is None:
             raise UsageError(
                 f"{public_name(place)}: no such file, expected a file of chats. "
                 "Fix: check the spelling."
             )
-        files += found
+        chats = [file for file in found if file == place or _is_chat_file(file)]
+        if not chats:
+            raise UsageError(
+                f"{public_name(place)}: no chat file in this directory, expected "
+                f"{', '.join(SUFFIXES)}, or {LIST_SUFFIXES[0]} with a list. Fix: name the files."
+            )
+        files += chats
+        if note := _passed_over(place, [file for file in found if file not in set(chats)]):
+            on_note(note)
     for file in files:
         check_name(file)
     return files
+
+
+def _passed_over(directory: Place, files: Sequence[Place]) -> str:
+    """Say which files of a directory are not read; hidden ones are not meant to be."""
+    top = len(public_name(directory).rstrip("/")) + 1
+    names = [public_name(file)[top:] for file in files]
+    names = [name for name in names if not any(part[0] == "." for part in name.split("/") if part)]
+    if not names:
+        return ""
+    more = f" and {len(names) - NAMED:,} more" if len(names) > NAMED else ""
+    return (
+        f"{public_name(directory)}: {', '.join(names[:NAMED])}{more}: not read, for no name of a "
+        f"chat file ({', '.join(SUFFIXES)}); name such a file itself to have it read"
+    )
+
+
+def _is_chat_file(place: Place) -> bool:
+    name = public_name(place)
+    if not name.endswith(LIST_SUFFIXES):
+        return name.endswith(SUFFIXES)
+    if not is_url(place) and not Path(place).is_file():
+        return False
+    kind = container(place)
+    if kind not in {"gzip", "zstd"}:
+        return kind == "array"
+    with open_bytes(place, kind) as file:
+        return is_list(file.read(HEAD))
 
 
 def check_name(place: Place) -> None:
@@ -64,31 +110,33 @@ def check_name(place: Place) -> None:
         ) from None
 
 
-def _chat_files(place: Place) -> Sequence[Place] | None:
-    """List the chat files at a place: itself, or what a directory holds; None if nothing is."""
-    if is_url(place):
-        return _chat_objects(str(place))
-    mode = _mode(Path(place))
+def _files(path: Path, without: Place | None) -> list[Place] | None:
+    """List the file at a path, or those below it; None if nothing is there."""
+    mode = _mode(path)
     if mode is None or not stat.S_ISDIR(mode):
-        return None if mode is None else [Path(place)]
-    files = [path for path in _below(Path(place)) if path.name.endswith(SUFFIXES)]
-    modes = [_mode(path) for path in files]
-    if None in modes:
+        return None if mode is None else [path]
+    files = _below(path, "" if without is None else os.path.realpath(without))
+    chats = [file for file in files if file.name.endswith(SUFFIXES)]
+    modes = dict(zip(chats, map(_mode, chats), strict=True))
+    if None in modes.values():
+        broken = next(file for file, mode in modes.items() if mode is None)
         raise UsageError(
-            f"{files[modes.index(None)]}: is a link to nothing, expected a file of chats. "
-            "Fix: mend or remove it."
+            f"{broken}: is a link to nothing, expected a file of chats. Fix: mend or remove it."
         )
-    return [path for path, mode in zip(files, modes, strict=True) if mode and stat.S_ISREG(mode)]
+    return [file for file in files if stat.S_ISREG(modes.get(file) or stat.S_IFREG)]
 
 
-def _below(directory: Path) -> list[Path]:
+def _below(directory: Path, without: str) -> list[Path]:
     """List what is below a directory; `Path.rglob` would pass over what it may not read."""
 
     def refuse(error: OSError) -> None:
         raise unreadable(error.filename or directory, error) from error
 
-    found = os.walk(directory, onerror=refuse)
-    return sorted(Path(folder, name) for folder, _, names in found for name in names)
+    found: list[Path] = []
+    for folder, folders, names in os.walk(directory, onerror=refuse):
+        found += [Path(folder, name) for name in names]
+        folders[:] = [name for name in folders if os.path.realpath(Path(folder, name)) != without]
+    return sorted(found)
 
 
 def _mode(path: Path) -> int | None:
@@ -107,7 +155,8 @@ def _mode(path: Path) -> int | None:
     return mode
 
 
-def _chat_objects(url: str) -> list[str] | None:
+def _objects(url: str) -> list[Place] | None:
+    """List the file at a URL, or those below it; None if nothing is there."""
     try:
         if stamp(url):
             return [url]
@@ -118,4 +167,4 @@ def _chat_objects(url: str) -> list[str] | None:
     names = sorted(info.path[len(top.rstrip("/")) + 1 :] for info in found)
     if not names:
         return None
-    return [str(join(url, name)) for name in names if name.endswith(SUFFIXES)]
+    return [join(url, name) for name in names]

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import gzip
 import os
 import re
 import shutil
 import stat
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -36,10 +37,16 @@ class Stamp:
     Attributes:
         bytes: its size.
         modified_ns: when it was last written, in nanoseconds since 1970; −1 if unknown.
+        changed_ns: when anything of it last changed, its mode or name too; not compared.
+        inode: the file, whatever its name; 0 of a URL.
+        version: how an object store calls this content (ETag, version); see `full_stamp`.
     """
 
     bytes: int
     modified_ns: int
+    changed_ns: int = field(default=-1, compare=False)
+    inode: int = 0
+    version: str = ""
 
 
 def is_url(place: Place) -> bool:
@@ -192,7 +199,9 @@ def stamp(place: Place) -> Stamp | None:
     try:
         if not is_url(place):
             status = os.stat(place)  # noqa: PTH116 (a place may be text)
-            return Stamp(status.st_size, status.st_mtime_ns)
+            return Stamp(
+                status.st_size, status.st_mtime_ns, status.st_ctime_ns, inode=status.st_ino
+            )
         system, path = file_system(str(place))
         info = system.get_file_info(path)
     except FileNotFoundError:
@@ -202,6 +211,33 @@ def stamp(place: Place) -> Stamp | None:
     if not info.is_file:
         return None
     return Stamp(info.size or 0, -1 if info.mtime_ns is None else info.mtime_ns)
+
+
+VERSIONS = ("ETag", "etag", "VersionId", "generation", "md5Hash", "blob_id", "oid")
+"""What object stores call the content of an object, in Arrow's metadata or in fsspec's."""
+
+
+def full_stamp(place: Place) -> Stamp | None:
+    """Return a stamp with the version of an object in it, which costs another request.
+
+    Raises:
+        StorageError: the file system does not answer.
+    """
+    found = stamp(place)
+    if found is None or not is_url(place):
+        return found
+    system, path = file_system(str(place))
+    handler = getattr(system, "handler", None)
+    try:
+        if isinstance(handler, pa.fs.FSSpecHandler):
+            said = handler.fs.info(path)
+        else:
+            with system.open_input_stream(path) as stream:
+                said = stream.metadata()
+    except OSError as error:
+        raise unreadable(place, error) from error
+    said = {key.decode() if isinstance(key, bytes) else key: value for key, value in said.items()}
+    return replace(found, version=" ".join(str(said[key]) for key in VERSIONS if said.get(key)))
 
 
 def check_regular(path: Path | str) -> None:
@@ -253,7 +289,8 @@ def remove_tree(directory: Place) -> None:
 def unreadable(place: Place, error: OSError) -> StorageError:
     """Say that a place cannot be read."""
     reason = error.strerror or one_line(error)
-    if re.search("compress|inflate|truncated", reason, re.IGNORECASE):
+    damaged = isinstance(error, gzip.BadGzipFile)
+    if damaged or re.search("compress|inflate|truncated", reason, re.IGNORECASE):
         fix = "the file is cut off or damaged; copy it again."
     else:
         fix = "check the file and its permissions."

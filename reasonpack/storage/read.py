@@ -6,13 +6,15 @@ chats.jsonl.gz ──────── open_bytes ──→ decompressed bytes
 from __future__ import annotations
 
 import contextlib
+import gzip
 import hashlib
 import os
 import shutil
 import tempfile
+import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import Any, Literal
 
 import pyarrow as pa
 
@@ -28,8 +30,13 @@ from reasonpack.storage.place import (
     unreadable,
 )
 
-Container = Literal["plain", "gzip", "zstd", "parquet"]
+Container = Literal["plain", "array", "gzip", "zstd", "parquet"]
+"""How a file is packed; `array` is a plain file that is one JSON list."""
 BLOCK = 8 << 20
+HEAD = 1 << 16
+"""Bytes by which a list is known; blanks may stand before it."""
+BLANK = b" \t\r\n"
+BOM = b"\xef\xbb\xbf"
 SMALL = 1 << 30
 """Most that a file may hold which is read whole, in bytes."""
 _MAGIC: dict[bytes, Container] = {
@@ -46,8 +53,18 @@ def container(place: Place) -> Container:
         StorageError: it cannot be read.
     """
     with open_file(place) as file:
-        head = file.read(4)
-    return next((kind for magic, kind in _MAGIC.items() if head.startswith(magic)), "plain")
+        head = file.read(HEAD)
+    plain: Container = "array" if is_list(head) else "plain"
+    return next((kind for magic, kind in _MAGIC.items() if head.startswith(magic)), plain)
+
+
+def is_list(head: bytes) -> bool:
+    r"""Tell whether a file that begins like this is a JSON list.
+
+    >>> is_list(b'\n[{"a": 1}]'), is_list(b'{"a": 1}\n')
+    (True, False)
+    """
+    return head.removeprefix(BOM).lstrip(BLANK).startswith(b"[")
 
 
 @contextlib.contextmanager
@@ -95,14 +112,18 @@ def open_arrow(place: Place) -> Iterator[pa.NativeFile]:
 
 
 @contextlib.contextmanager
-def open_bytes(place: Place, kind: Container, *, start: int = 0) -> Iterator[IO[bytes]]:
-    """Open a file of lines, decompressed, from byte `start` of a plain one.
+def open_bytes(place: Place, kind: Container, *, start: int = 0) -> Iterator[Any]:
+    """Open a file of records, decompressed, from byte `start` of a plain one.
 
     Raises:
         StorageError: it cannot be read, or its compressed stream is damaged or ends early.
     """
     try:
-        if kind == "plain" and not is_url(place):
+        if kind == "gzip":
+            # Arrow's reader takes zeros behind the last member, as tapes leave them, for damage.
+            with _stream(place) as file, gzip.GzipFile(fileobj=file) as unpacked:
+                yield unpacked
+        elif kind == "plain" and not is_url(place):
             with open_file(place, start=start) as file:
                 yield file
         elif kind == "plain":
@@ -115,8 +136,22 @@ def open_bytes(place: Place, kind: Container, *, start: int = 0) -> Iterator[IO[
         else:
             with pa.input_stream(str(place), compression=kind) as stream:
                 yield stream
+    except (zlib.error, EOFError) as error:
+        raise unreadable(place, gzip.BadGzipFile(str(error))) from error
     except OSError as error:
         raise unreadable(place, error) from error
+
+
+@contextlib.contextmanager
+def _stream(place: Place) -> Iterator[Any]:
+    """Open a file to be read once, from its beginning."""
+    if not is_url(place):
+        with open_file(place) as file:
+            yield file
+        return
+    system, path = file_system(str(place))
+    with system.open_input_stream(path, compression=None, buffer_size=BLOCK) as stream:
+        yield stream
 
 
 def read_bytes(place: Place) -> bytes | None:

@@ -1,0 +1,177 @@
+"""The beginning of a file that is no JSON Lines → what it is, and how to make such of it.
+
+A file is JSON Lines as soon as one line of its beginning starts with `{`: what is wrong with
+single lines is said of each. One JSON value written over several lines is not.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from pathlib import PurePosixPath
+from typing import Any
+
+from reasonpack.errors import StorageError
+from reasonpack.storage import BLANK, BOM
+
+__all__ = ["HEAD", "foreign"]
+
+HEAD = 1 << 20
+"""Bytes of a file that are looked at."""
+EXPECTED = "expected JSON Lines, one conversation a line, or one JSON list of conversations"
+WRITE = "write it as JSON Lines"
+CHAT_LISTS = {"messages", "conversations", "conversation", "prompt", "completion", "tools"}
+"""Lists that belong to one record; another list of objects holds the records."""
+
+_ARROW = (
+    'python -c "import sys, pyarrow as pa, pyarrow.parquet as pq; '
+    'pq.write_table(pa.ipc.open_%s(sys.argv[1]).read_all(), sys.argv[2])" {0} {1}.parquet'
+)
+_BINARY: dict[bytes, tuple[str, str]] = {
+    b"PK\x03\x04": ("a zip archive or an Excel file", "unpack it, or export the sheet as CSV"),
+    b"\xd0\xcf\x11\xe0": ("an Excel file", "export the sheet as CSV"),
+    b"BZh": ("compressed with bzip2", "`bzip2 -dc {0} > {1}`"),
+    b"\xfd7zXZ": ("compressed with xz", "`xz -dc {0} > {1}`"),
+    b"7z\xbc\xaf": ("a 7z archive", "unpack it"),
+    b"\x04\x22\x4d\x18": ("compressed with lz4", "`lz4 -dc {0} > {1}`"),
+    b"ARROW1": ("an Arrow file", f"`{_ARROW % 'file'}`"),
+    b"\xff\xff\xff\xff": ("an Arrow stream", f"`{_ARROW % 'stream'}`"),
+    b"SQLite format 3": ("an SQLite database", WRITE),
+    b"%PDF": ("a PDF file", WRITE),
+    b"\xff\xfe": ("UTF-16 text", "`iconv -f UTF-16 -t UTF-8 {0} > {1}`"),
+    b"\xfe\xff": ("UTF-16 text", "`iconv -f UTF-16 -t UTF-8 {0} > {1}`"),
+    b"version https://git-lfs": ("a pointer of Git LFS to a file", "`git lfs pull`"),
+    b"<": ("HTML or XML", "download or export the data itself"),
+}
+"""How a file begins: what it is, and what to do; {0} is its name and {1} one without suffixes."""
+_TABLE = (
+    'python -c "import csv, json, sys; csv.field_size_limit(1 << 30); '
+    "[print(json.dumps({{k: json.loads(v) if v[:1] in list('[{{') else v for k, v in row.items()}}"
+    ")) for row in csv.DictReader(open(sys.argv[1], newline='', encoding='utf-8-sig')%s)]\""
+    " {0} > {1}"
+)
+_YAML = (
+    'python -c "import json, sys, yaml; [print(json.dumps(each, default=str)) '
+    "for each in yaml.safe_load(open(sys.argv[1], encoding='utf-8'))]\" {0} > {1}"
+)
+_WRAPPED = (
+    'python -c "import json, sys; [print(json.dumps(each)) '
+    "for each in json.load(open(sys.argv[1], encoding='utf-8'))[%s]]\" {0} > {1}"
+)
+
+
+def foreign(head: bytes, name: str, *, whole: bool) -> StorageError | None:
+    """Say what a file is that is no JSON Lines; None if it may be.
+
+    Args:
+        head: its first bytes, decompressed; `HEAD` of them, or all.
+        name: the file, for the message.
+        whole: whether that is all of it.
+    """
+    head = head.removeprefix(BOM)
+    lines = [line for line in head.splitlines() if line.strip(BLANK)]
+    if not lines:
+        return None
+    if any(line.lstrip(BLANK).startswith(b"{") for line in lines):
+        found = _over_lines(head, lines, whole=whole)
+    else:
+        found = _by_first_bytes(head)
+        if found is None and _decoded(lines[0]) is None:
+            found = _text(lines, name)
+    if found is None:
+        return None
+    what, fix = found
+    return StorageError(f"{name}: is {what}, {EXPECTED}. Fix: {_filled(fix, name)}.")
+
+
+def _filled(fix: str, name: str) -> str:
+    """Put the names of the file and of the one to write into a command."""
+    path = PurePosixPath(name)
+    stem = path.name.partition(".")[0] or "chats"
+    target = f"{stem}.jsonl" if f"{stem}.jsonl" != path.name else f"{stem}-lines.jsonl"
+    packed = {".gz": "gzip -dk", ".zst": "zstd -dk"}.get(path.suffix)
+    if packed and "{0}" in fix:
+        unpack = f"`{packed} {shlex.quote(name)}`, then "
+        return unpack + fix.format(shlex.quote(str(path.with_suffix(""))), shlex.quote(target))
+    return fix.format(shlex.quote(name), shlex.quote(target))
+
+
+def _over_lines(head: bytes, lines: list[bytes], *, whole: bool) -> tuple[str, str] | None:
+    """Recognise JSON objects that are written over several lines, or that hold all records."""
+    if not lines[0].lstrip(BLANK).startswith(b"{"):
+        return None
+    first = _decoded(lines[0])
+    if len(lines) > 1 and first is not None:
+        return None
+    value, more = (first, False) if first is not None else _first_object(head)
+    key = _list_of_records(value)
+    if key is not None and not more:
+        what = f"one JSON object with the records in its {key!r}"
+        return what, "use JSON Lines: `" + _WRAPPED % _braced(repr(key)) + "`"
+    if first is not None or (value is None and lines[0].strip(BLANK) != b"{"):
+        return None
+    if value is not None and not more and whole:
+        what = "one JSON object over several lines"
+        return what, "use JSON Lines: `python -m json.tool --compact {0} {1}`"
+    return "JSON objects over several lines each", "use JSON Lines: `jq -c . {0} > {1}`"
+
+
+def _braced(text: str) -> str:
+    return text.replace("{", "{{").replace("}", "}}")
+
+
+def _decoded(text: bytes) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _first_object(head: bytes) -> tuple[Any, bool]:
+    """Decode the object that a file begins with; tell whether anything follows it."""
+    try:
+        value, end = json.JSONDecoder().raw_decode(text := head.decode("utf-8", "replace").lstrip())
+    except (ValueError, RecursionError):
+        return None, False
+    return value, bool(text[end:].strip())
+
+
+def _list_of_records(value: Any) -> str | None:
+    """Return the only key of an object whose value is a list of objects, unless it is a chat."""
+    if not isinstance(value, dict):
+        return None
+    lists = [
+        key
+        for key, each in value.items()
+        if isinstance(each, list) and each and all(_is_record(one) for one in each)
+    ]
+    return lists[0] if len(lists) == 1 and not CHAT_LISTS & value.keys() else None
+
+
+def _is_record(value: Any) -> bool:
+    return isinstance(value, dict) and bool(CHAT_LISTS & value.keys())
+
+
+def _by_first_bytes(head: bytes) -> tuple[str, str] | None:
+    for magic, found in _BINARY.items():
+        if head.lstrip(BLANK).startswith(magic):
+            return found
+    if head[257:262] == b"ustar":
+        return "a tar archive", "`tar -xf {0}`"
+    if b"\0" in head:
+        return "binary data", WRITE
+    return None
+
+
+def _text(lines: list[bytes], name: str) -> tuple[str, str]:
+    """Tell what text that is no JSON looks like."""
+    first = lines[0]
+    suffixes = PurePosixPath(name.lower()).suffixes
+    if {".yaml", ".yml"} & set(suffixes) or re.match(rb"---\s*$|- \S|\w+:(\s|$)", first):
+        return "YAML", f"use JSON Lines: `{_YAML}`"
+    for mark, argument in ((b"\t", ", delimiter='\\t'"), (b",", ""), (b";", ", delimiter=';'")):
+        if mark in first:
+            what = "a table with tabs (TSV)" if mark == b"\t" else "a table (CSV)"
+            return what, f"use JSON Lines: `{_TABLE % argument}`"
+    return "text that is no JSON", WRITE

@@ -1,0 +1,252 @@
+"""A work unit → its records, as bytes or as rows, not yet understood.
+
+    lines of a plain or compressed file       chats.jsonl:7
+    elements of one JSON list in such a file  chats.json[6]
+    rows of a Parquet file                    chats.parquet:7
+
+Memory is one record and one block, or one batch of rows.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from reasonpack.errors import StorageError
+from reasonpack.records.formats import HEAD, foreign
+from reasonpack.records.json_array import NotAList, elements
+from reasonpack.storage import (
+    BOM,
+    Container,
+    Place,
+    container,
+    is_list,
+    open_arrow,
+    open_bytes,
+    public_name,
+    unreadable,
+)
+
+__all__ = [
+    "BLOCK",
+    "LONGEST_RECORD",
+    "Record",
+    "Unit",
+    "blocks_of",
+    "content_kind",
+    "damaged_parquet",
+    "no_list",
+    "read_records",
+]
+
+BLOCK = 1 << 20
+LONGEST_RECORD = 256 << 20
+"""Bytes that a line or an element may have; a file that is no JSON Lines may be one line."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """A stretch of one input file.
+
+    Attributes:
+        number: position in the plan, and of its shard.
+        input: which of the plan's inputs, counted from 0.
+        name: what the file is called in messages and ids.
+        container: how the file is packed.
+        start: first byte (plain, or a list), first row group (Parquet), else 0.
+        stop: one past the last; −1 for a compressed file, which is read to its end.
+        first_line: number of the first line or row in it, counted from 1; of the first element
+            of a list, from 0.
+        input_bytes: how much input it stands for, compressed where the file is.
+    """
+
+    number: int
+    input: int
+    name: str
+    container: Container
+    start: int
+    stop: int
+    first_line: int
+    input_bytes: int
+
+    def __str__(self) -> str:
+        """Say which part of which file it is."""
+        bytes_ = f", bytes {self.start:,} to {self.stop:,}"
+        groups = f", row groups {self.start} to {self.stop}"
+        part = {"plain": bytes_, "array": bytes_, "parquet": groups}.get(self.container, "")
+        return f"{self.name}{part} (unit {self.number})"
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One line, element of a list, or row of a Parquet file, not yet understood.
+
+    Attributes:
+        where: `file:line`, or `file[index]` in a list.
+        line: bytes of the line, without its end, or of the element; empty for a row.
+        row: the row; None for a line or an element.
+    """
+
+    where: str
+    line: bytes
+    row: dict[str, Any] | None = None
+
+
+def content_kind(place: Place, name: str) -> Container:
+    """Tell how a file is packed, and a list from lines.
+
+    Raises:
+        StorageError: it cannot be read, or is no file of records.
+    """
+    kind = container(place)
+    if kind == "plain":
+        with open_bytes(place, "plain") as file:
+            head = file.read(HEAD)
+        if refusal := foreign(head, name, whole=len(head) < HEAD):
+            raise refusal
+    return kind
+
+
+def read_records(unit: Unit, place: Place) -> Iterator[Record]:
+    """Read the records of a unit from where its file is; blank lines are none.
+
+    Raises:
+        StorageError: the file cannot be read to the end of the unit.
+    """
+    if unit.container == "parquet":
+        yield from _read_rows(unit, place)
+        return
+    is_array = unit.container == "array"
+    with open_bytes(place, "plain" if is_array else unit.container, start=unit.start) as file:
+        blocks = blocks_of(file)
+        if unit.container in {"gzip", "zstd"}:
+            head = b"".join(itertools.islice(blocks, max(1, HEAD // BLOCK)))
+            is_array = is_list(head)
+            if not is_array and (refusal := foreign(head, unit.name, whole=len(head) < HEAD)):
+                raise refusal
+            unit = replace(unit, first_line=int(not is_array))
+            blocks = itertools.chain([head], blocks)
+        yield from _read_elements(unit, blocks) if is_array else _read_lines(unit, blocks)
+
+
+def blocks_of(file: Any, *, size: int = 0) -> Iterator[bytes]:
+    """Read a file in blocks; Arrow's streams have no fast `readline`."""
+    while block := file.read(size or BLOCK):
+        yield block
+
+
+def _read_lines(unit: Unit, blocks: Iterable[bytes]) -> Iterator[Record]:
+    at = unit.start
+    for number, line in enumerate(_lines(blocks), unit.first_line):
+        if 0 <= unit.stop <= at:
+            break
+        if len(line) > LONGEST_RECORD:
+            raise StorageError(
+                f"{unit.name}:{number}: a line of more than {LONGEST_RECORD >> 20} MiB, expected "
+                "one conversation a line. Fix: write each conversation as a line of its own."
+            )
+        at += len(line)
+        if number == 1 and line.startswith(BOM):
+            line = line[len(BOM) :]  # noqa: PLW2901 (the mark is no part of the line)
+        if line.strip():
+            yield Record(f"{unit.name}:{number}", line.rstrip(b"\r\n"))
+
+
+def _lines(blocks: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield lines with their ends.
+
+    A line that is too long ends the lines; what was read of it is yielded.
+    """
+    rest: list[bytes] = []
+    held = 0
+    for block in blocks:
+        *whole, last = block.split(b"\n")
+        for line in whole:
+            rest.append(line)
+            yield b"".join(rest) + b"\n"
+            rest.clear()
+            held = 0
+        if last:
+            rest.append(last)
+            held += len(last)
+        if held > LONGEST_RECORD:
+            break
+    if rest:
+        yield b"".join(rest)
+
+
+def _read_elements(unit: Unit, blocks: Iterable[bytes]) -> Iterator[Record]:
+    try:
+        found = elements(blocks, start=unit.start, longest=LONGEST_RECORD)
+        for number, element in enumerate(found, unit.first_line):
+            if 0 <= unit.stop <= element.start:
+                break
+            yield Record(f"{unit.name}[{number}]", element.text)
+    except NotAList as error:
+        raise no_list(unit.name, error, first=unit.first_line) from error
+
+
+def no_list(name: str, error: NotAList, *, first: int = 0) -> StorageError:
+    """Say what is wrong with a list as a whole."""
+    return StorageError(
+        f"{name}[{first + error.index}]: {error}, expected one JSON list of conversations. Fix: "
+        'write the file with a JSON library, or as JSON Lines, one object {"messages": …} a line.'
+    )
+
+
+def _read_rows(unit: Unit, place: Place) -> Iterator[Record]:
+    number = unit.first_line
+    try:
+        with open_arrow(place) as source, pq.ParquetFile(source) as file:
+            groups = list(range(unit.start, unit.stop))
+            batches = file.iter_batches(256, groups, use_threads=False) if groups else ()
+            for batch in batches:
+                for row in _plain_times(batch).to_pylist():
+                    yield Record(f"{unit.name}:{number}", b"", row)
+                    number += 1
+    except (pa.ArrowException, StorageError, ValueError, OverflowError) as error:
+        raise damaged_parquet(place, error) from error
+
+
+def _plain_times(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """Turn times in nanoseconds, which Python's cannot hold, into whole numbers.
+
+    Where pandas is installed, Arrow would make objects of pandas of them.
+    """
+    for index, field in enumerate(batch.schema):
+        type_ = _plain_type(field.type)
+        if type_ != field.type:
+            batch = batch.set_column(index, field.name, batch.column(index).cast(type_))
+    return batch
+
+
+def _plain_type(type_: pa.DataType) -> pa.DataType:
+    """Return a type with whole numbers in place of nanoseconds, also inside lists and structs.
+
+    >>> _plain_type(pa.list_(pa.struct([("at", pa.timestamp("ns"))])))
+    ListType(list<item: struct<at: int64>>)
+    """
+    if pa.types.is_temporal(type_) and getattr(type_, "unit", "") == "ns":
+        return pa.int64()
+    if pa.types.is_list(type_):
+        return pa.list_(type_.value_field.with_type(_plain_type(type_.value_type)))
+    if pa.types.is_struct(type_):
+        fields = (type_.field(index) for index in range(type_.num_fields))
+        return pa.struct([field.with_type(_plain_type(field.type)) for field in fields])
+    return type_
+
+
+def damaged_parquet(place: Place, error: Exception) -> StorageError:
+    """Say that a Parquet file cannot be read."""
+    cause = error.__cause__ if isinstance(error, StorageError) else error
+    if isinstance(cause, OSError) and cause.errno:
+        return unreadable(place, cause)
+    return StorageError(
+        f"{public_name(place)}: {cause}, expected a whole Parquet file. "
+        "Fix: copy or write it again."
+    )
