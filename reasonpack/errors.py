@@ -7,7 +7,8 @@
     ├── TemplateError               the chat template itself               exit 1
     ├── TokenizerError              the tokenizer file                     exit 1
     ├── FormatError                 a dataset directory, a shard           exit 1
-    └── StorageError                a path that cannot be read or written  exit 1
+    ├── StorageError                a path that cannot be read or written  exit 1
+    └── NothingPackedError          a whole run without any packed record  exit 1
 
 A message names where the fault is, what was found, what was expected and how
 to mend it, in that order and in one line, so that it reads the same on a
@@ -22,6 +23,7 @@ from typing import Any
 __all__ = [
     "FormatError",
     "MissingExtraError",
+    "NothingPackedError",
     "ReasonpackError",
     "RecordError",
     "StorageError",
@@ -57,6 +59,17 @@ class FormatError(ReasonpackError):
 
 class StorageError(ReasonpackError):
     """A path that cannot be read or written."""
+
+
+class NothingPackedError(ReasonpackError):
+    """A run that ended without a packed record; `rejects` counts the others by reason."""
+
+    def __init__(self, message: str, rejects: dict[str, int]) -> None:
+        super().__init__(message, rejects)
+        self.rejects = rejects
+
+    def __str__(self) -> str:
+        return str(self.args[0])
 
 
 @dataclass(eq=False)

@@ -17,12 +17,18 @@ def command(ctx: click.Context, /, *, directory: str, as_json_: bool) -> None:
     Every shard is read and compared with its receipt. If a unit is missing or was altered,
     nothing is written and the message names it.
     """
-    from reasonpack.run.pack import merge_parts  # noqa: PLC0415 (after --help)
+    from reasonpack.cli import printable  # noqa: PLC0415 (after --help)
+    from reasonpack.run.manifest import REJECTS  # noqa: PLC0415
+    from reasonpack.run.pack import merge_parts  # noqa: PLC0415
     from reasonpack.run.unit import as_json  # noqa: PLC0415
+    from reasonpack.show.rejects import examples, rejects_told  # noqa: PLC0415
     from reasonpack.show.summary import summary  # noqa: PLC0415
+    from reasonpack.storage import join  # noqa: PLC0415
 
-    manifest = merge_parts(directory)
-    click.echo(summary(manifest), err=True)
+    with rejects_told(directory):
+        manifest = merge_parts(directory, lambda note: click.echo(printable(note), err=True))
+    first = examples([join(directory, REJECTS)], manifest.counts.rejects)
+    click.echo(summary(manifest, first), err=True)
     if as_json_:
         click.echo(as_json(manifest), nl=False)
     ctx.exit(3 if manifest.counts.rejected else 0)

@@ -248,11 +248,20 @@ def command(
     from reasonpack.backends import Choice  # noqa: PLC0415 (after --help)
     from reasonpack.run.context import Options  # noqa: PLC0415 (after --help)
     from reasonpack.run.estimate import estimate  # noqa: PLC0415
+    from reasonpack.run.manifest import REJECTS  # noqa: PLC0415
     from reasonpack.run.pack import Run, Watch, pack_files, pack_part  # noqa: PLC0415
     from reasonpack.run.profile import measured, profile_lines  # noqa: PLC0415
     from reasonpack.run.unit import as_json  # noqa: PLC0415
     from reasonpack.show.progress import Progress, estimate_lines  # noqa: PLC0415
+    from reasonpack.show.rejects import (  # noqa: PLC0415
+        examples,
+        part_of_rejects,
+        reject_lines,
+        rejects_told,
+    )
     from reasonpack.show.summary import summary  # noqa: PLC0415
+    from reasonpack.show.text import columns  # noqa: PLC0415
+    from reasonpack.storage import join  # noqa: PLC0415
 
     part = _part(shard_index, shard_count, overwrite=not resume)
     options = Options(
@@ -272,7 +281,7 @@ def command(
         if dry_run:
             click.echo(estimate_lines(estimate(inputs, options, run=run)))
             return
-        with _resumable(progress):
+        with rejects_told(output), _resumable(progress):
             manifest = None
             if part:
                 index, count = part
@@ -282,11 +291,15 @@ def command(
                 counts = manifest.counts
     if profile:
         click.echo(profile_lines(measured(), time.perf_counter() - began), err=True)
+    places = part_of_rejects(output, *part) if part else [join(output, REJECTS)]
+    first = examples(places, counts.rejects)
     if manifest:
-        click.echo(summary(manifest), err=True)
+        click.echo(summary(manifest, first), err=True)
         if as_json_:
             click.echo(as_json(manifest), nl=False)
     else:
+        for line in columns(reject_lines(counts.rejects, first)).splitlines():
+            click.echo(line, err=True)
         click.echo(
             f"part {shard_index} of {shard_count} is done; when all are: merge DIR", err=True
         )

@@ -109,7 +109,9 @@ def _over_lines(head: bytes, lines: list[bytes], *, whole: bool) -> tuple[str, s
     if key is not None and not more:
         what = f"one JSON object with the records in its {key!r}"
         return what, "use JSON Lines: `" + _WRAPPED % _braced(repr(key)) + "`"
-    if first is not None or (value is None and lines[0].strip(BLANK) != b"{"):
+    # The first two lines of one that is broken, or longer than what is looked at.
+    opened = lines[0].strip(BLANK) == b"{" and lines[1:2] and lines[1].lstrip(BLANK)[:1] == b'"'
+    if first is not None or (value is None and not opened):
         return None
     if value is not None and not more and whole:
         what = "one JSON object over several lines"

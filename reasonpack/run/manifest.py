@@ -32,7 +32,17 @@ from reasonpack.storage import (
     stamp,
 )
 
-__all__ = ["MANIFEST", "Input", "Manifest", "finish", "read_manifest", "refuse_strangers", "summed"]
+__all__ = [
+    "MANIFEST",
+    "REJECTS",
+    "Input",
+    "Manifest",
+    "finish",
+    "read_manifest",
+    "refuse_strangers",
+    "summed",
+    "write_rejects",
+]
 
 MANIFEST = "manifest.json"
 REJECTS = "rejects.jsonl"
@@ -83,7 +93,7 @@ def finish(output: Place, plan: Plan, receipts: Sequence[Receipt]) -> Manifest:
     """
     manifest = _manifest(plan, receipts)
     refuse_strangers(output, {shard.path for shard in manifest.shards})
-    _write_rejects(output, [receipt.rejects for receipt in receipts if receipt.rejects])
+    write_rejects(output, [receipt.rejects for receipt in receipts if receipt.rejects])
     _write(join(output, CARD), _card(manifest))
     _write(join(output, MANIFEST), as_json(manifest))
     return manifest
@@ -136,7 +146,7 @@ def _write(place: Place, text: str) -> None:
             file.write(text.encode())
 
 
-def _write_rejects(output: Place, parts: Sequence[RejectFile]) -> None:
+def write_rejects(output: Place, parts: Sequence[RejectFile]) -> None:
     """Put the rejects of all units into one file, or see that there is none."""
     place = join(output, REJECTS)
     if not parts:

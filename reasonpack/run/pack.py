@@ -29,11 +29,11 @@ from reasonpack.run.manifest import (
     MANIFEST,
     Input,
     Manifest,
-    finish,
     read_manifest,
     refuse_strangers,
     summed,
 )
+from reasonpack.run.outcome import end, same_files
 from reasonpack.run.output import SPOOL, STDIN_COPY, claimed, clear, make_directories, sweep
 from reasonpack.run.plan import UNIT_BYTES, Unit
 from reasonpack.run.pool import Worker, early_workers, run_here, run_pool, usable_cores
@@ -130,13 +130,15 @@ def pack_files(
 
     Raises:
         UsageError: `output` holds something else, or is in use.
+        NothingPackedError: there was no record, or all were rejected.
         ReasonpackError: what stopped the run; `output` then has no manifest.
     """
     with (
         _started(inputs, output, options, run=run, overwrite=overwrite) as workers,
         _opened(inputs, output, options, run=run, overwrite=overwrite) as (plan, job),
     ):
-        return finish(output, plan, _receipts(plan, job, plan.units, run=run, started=workers))
+        receipts = _receipts(plan, job, plan.units, run=run, started=workers)
+        return end(output, plan, receipts, run.watch.on_note)
 
 
 def pack_part(
@@ -178,11 +180,16 @@ def pack_part(
         return summed(_receipts(plan, job, _mine(plan, part), run=run, started=workers))
 
 
-def merge_parts(output: Place) -> Manifest:
+def merge_parts(output: Place, on_note: Callable[[str], object] = _ignore) -> Manifest:
     """Check the receipts of all parts and write the manifest.
+
+    Args:
+        output: the directory of the parts.
+        on_note: is told what is not as it should be.
 
     Raises:
         FormatError: there is no run, or units are missing or were altered.
+        NothingPackedError: no part holds a packed record.
         UsageError: a run is at work.
     """
     plan = read_plan(output)
@@ -207,7 +214,7 @@ def merge_parts(output: Place) -> Manifest:
                 "its number modulo --shard-count."
             )
         receipts = [finding for finding in findings if isinstance(finding, Receipt)]
-        return finish(output, plan, receipts)
+        return end(output, plan, receipts, on_note)
 
 
 @contextmanager
@@ -238,6 +245,8 @@ def _opened(
         known = read_plan(output)
         with stage("plan"):
             plan = freeze(files, options, context=context, unit_bytes=run.unit_bytes, known=known)
+        for note in same_files(plan.inputs):
+            run.watch.on_note(note)
         if known is not None and (differing := differences(known, plan)):
             if part or file_names(join(output, "receipts")):
                 raise _another(output, differing)

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 
 from reasonpack.run.pack import Manifest
+from reasonpack.show.rejects import reject_lines
+from reasonpack.show.text import columns
 
 __all__ = ["summary"]
 
 
-def summary(manifest: Manifest) -> str:
-    """Say what was packed, what it saved, and what was rejected."""
-    return "\n".join(f"{name:<15}{text}" for name, text in _lines(manifest))
+def summary(manifest: Manifest, first: Mapping[str, str] = MappingProxyType({})) -> str:
+    """Say what was packed, what it saved, and what was rejected.
+
+    Args:
+        manifest: of the dataset.
+        first: the first error of each reason for which records were rejected.
+    """
+    return columns(_lines(manifest, first))
 
 
-def _lines(manifest: Manifest) -> Iterator[tuple[str, str]]:
+def _lines(manifest: Manifest, first: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     counts, options = manifest.counts, manifest.options
     size = sum(shard.bytes for shard in manifest.shards)
     yield "conversations", f"{counts.packed:,} packed of {counts.conversations:,}"
@@ -35,8 +43,7 @@ def _lines(manifest: Manifest) -> Iterator[tuple[str, str]]:
     if counts.missing_reasoning:
         answers = _count(counts.missing_reasoning, "answer")
         yield "untrained", f"{answers} without the reasoning that the prompt opens"
-    for reason, number in counts.rejects.items():
-        yield "rejected", f"{number:,} {reason}"
+    yield from reject_lines(counts.rejects, first)
     if counts.rejected:
         yield "", "see rejects.jsonl in the output directory"
 

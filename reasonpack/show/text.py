@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 
 import click
@@ -38,6 +38,11 @@ PREVIEW = 32
 
 Runs = Sequence[tuple[str, bool]]
 """The text of a segment in stretches, each with whether it is trained."""
+
+
+def columns(lines: Iterable[tuple[str, str]]) -> str:
+    """Write names and what is said of each below one another."""
+    return "\n".join(f"{name:<15}{text}" for name, text in lines)
 
 
 def printable(text: str, *, keep: str = "") -> str:

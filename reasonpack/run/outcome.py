@@ -1,0 +1,80 @@
+"""What a whole run comes to: what is said of its inputs, and its end.
+
+receipts of all units ──→ something packed: manifest
+                      └─→ nothing: the rejects are kept, and there is no manifest
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+from reasonpack.errors import NothingPackedError
+from reasonpack.run.frozen import Plan
+from reasonpack.run.manifest import REJECTS, Manifest, finish, summed, write_rejects
+from reasonpack.run.plan import InputFile
+from reasonpack.run.unit import Counts, Receipt
+from reasonpack.storage import Place, join, public_name
+
+__all__ = ["end", "same_files"]
+
+NAMED = 5
+"""How many files a note names."""
+
+
+def end(
+    output: Place, plan: Plan, receipts: Sequence[Receipt], on_note: Callable[[str], object]
+) -> Manifest:
+    """Write what stands beside the shards, or say that there is nothing in them.
+
+    Args:
+        output: the dataset.
+        plan: of the run.
+        receipts: of all of its units, in order.
+        on_note: is told which inputs hold no record.
+
+    Raises:
+        NothingPackedError: no record was packed; there is no manifest then.
+        StorageError: something cannot be read or written.
+    """
+    counts = summed(receipts)
+    if counts.packed:
+        if empty := _named(_without_records(plan, receipts)):
+            on_note(f"{empty}: no record in it")
+        return finish(output, plan, receipts)
+    write_rejects(output, [receipt.rejects for receipt in receipts if receipt.rejects])
+    raise _nothing(output, plan, counts)
+
+
+def _nothing(output: Place, plan: Plan, counts: Counts) -> NothingPackedError:
+    if counts.rejected:
+        rejects = public_name(join(output, REJECTS))
+        what = f"all {counts.rejected:,} records were rejected, expected some to be packed"
+        fix = f"{rejects} says why of each, and what to do; then pack again with --overwrite"
+    else:
+        inputs = _named([input_.name for input_ in plan.inputs])
+        what = f"no record in {inputs}, expected one conversation a line"
+        fix = "check that these are the right files, then pack again with --overwrite"
+    return NothingPackedError(f"{public_name(output)}: {what}. Fix: {fix}.", counts.rejects)
+
+
+def _without_records(plan: Plan, receipts: Sequence[Receipt]) -> list[str]:
+    records = [0] * len(plan.inputs)
+    for receipt in receipts:
+        records[receipt.unit.input] += receipt.counts.conversations
+    return [input_.name for input_, count in zip(plan.inputs, records, strict=True) if not count]
+
+
+def same_files(inputs: Sequence[InputFile]) -> Iterator[str]:
+    """Yield a note for each set of inputs with the same bytes, be it one file named twice."""
+    by_content: dict[str, list[str]] = {}
+    for input_ in inputs:
+        if input_.bytes:
+            by_content.setdefault(input_.sha256, []).append(input_.name)
+    for names in by_content.values():
+        if len(names) > 1:
+            yield f"{_named(names)}: the same bytes, packed {len(names)} times"
+
+
+def _named(names: Sequence[str]) -> str:
+    more = f" and {len(names) - NAMED:,} more" if len(names) > NAMED else ""
+    return ", ".join(names[:NAMED]) + more

@@ -1,0 +1,90 @@
+"""Counted rejects, and the files that hold them → the lines that say why records were not packed.
+
+rejected       4 role: an unknown role, or a field that messages of this role cannot have
+               chats.jsonl:10: messages[0].role: got 'nobody', expected one of … Fix: …
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain
+
+import click
+
+from reasonpack.errors import NothingPackedError
+from reasonpack.records.conversation import REASONS
+from reasonpack.run.manifest import REJECTS
+from reasonpack.show.text import columns, printable
+from reasonpack.storage import Place, file_names, join, open_bytes
+
+__all__ = ["WORDS", "examples", "part_of_rejects", "reject_lines", "rejects_told"]
+
+WORDS: Mapping[str, str] = {
+    **REASONS,
+    "overlong": "a conversation longer than the limits allow",
+    "template": "messages that the chat template refuses, or fails on",
+    "view": "an answer that cannot be had exactly as the model wrote it",
+    "layout": "answers that one row cannot hold",
+    "missing-reasoning": "an answer without reasoning where the template makes the model reason",
+    "nothing-to-train": "no assistant message that is to be trained",
+}
+"""What the reason codes of rejects mean."""
+
+
+def reject_lines(rejects: Mapping[str, int], first: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """Yield the lines of a table of rejects, as name and text, the most frequent reason first.
+
+    Args:
+        rejects: how many, by reason.
+        first: one error of each reason, with its place; none are shown of those without.
+    """
+    for reason, count in sorted(rejects.items(), key=lambda item: (-item[1], item[0])):
+        words = WORDS.get(reason)
+        yield "rejected", f"{count:,} {reason}" + (f": {words}" if words else "")
+        if reason in first:
+            yield "", printable(first[reason])
+
+
+@contextlib.contextmanager
+def rejects_told(output: Place) -> Iterator[None]:
+    """Write the table of rejects to standard error where a run ends without anything packed."""
+    try:
+        yield
+    except NothingPackedError as error:
+        if error.rejects:
+            first = examples([join(output, REJECTS)], error.rejects)
+            click.echo(columns(reject_lines(error.rejects, first)), err=True)
+        raise
+
+
+def examples(places: Iterable[Place], reasons: Iterable[str]) -> dict[str, str]:
+    """Find the first error of each reason in files of rejects.
+
+    Raises:
+        StorageError: a file cannot be read.
+    """
+    found: dict[str, str] = {}
+    wanted = set(reasons)
+    for line in chain.from_iterable(map(_lines, places)) if wanted else ():
+        reject = json.loads(line)
+        found.setdefault(reject["reason"], reject["error"])
+        if wanted <= found.keys():
+            break
+    return found
+
+
+def _lines(place: Place) -> Iterator[bytes]:
+    with open_bytes(place, "plain") as file:
+        yield from file
+
+
+def part_of_rejects(output: Place, index: int, count: int) -> list[Place]:
+    """List the files of rejects of one part of a run."""
+    directory = join(output, "receipts")
+    return [
+        join(directory, name)
+        for name in file_names(directory)
+        if name.endswith(".rejects.jsonl") and int(name.partition(".")[0]) % count == index
+    ]
