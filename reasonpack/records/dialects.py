@@ -12,14 +12,26 @@ shape already is left as it is, and is not copied.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["Normalised", "normalised"]
+from reasonpack.errors import RecordError
+from reasonpack.records import strict_json
+from reasonpack.records.blocks import has_blocks, read_blocks
+from reasonpack.records.draft import REASONING, Draft, agree, is_absent, is_answer, without
+from reasonpack.records.responses import items_as_messages
+from reasonpack.records.side_fields import SIDE_FIELDS, read_side_fields
 
-_INDEX = re.compile(r"\[(\d+)\]")
+__all__ = ["FIELDS", "Normalised", "normalised"]
+
+_OPEN, _CLOSE = "<think>", "</think>"
+_CALL_ROLES = ("tool_call", "function_call")
+"""Roles of a message whose content is the JSON of its calls."""
+_ITEM = frozenset(("type", "call_id", "output", "summary", "encrypted_content"))
+FIELDS = SIDE_FIELDS | _ITEM | {"name", "arguments", "id", "status"}
+"""Fields that are read here, of messages and of items in their place."""
+_SPECIAL = SIDE_FIELDS | {"type"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,39 +43,203 @@ class Normalised:
         sources: the index in the record of the message that each was made of; empty where
             message i is the record's message i.
         places: by the path of a field here, as in `messages[2].tool_calls[0]`, the path in the
-            record that it was read from.
+            record that it was read from; those of fields below it follow.
     """
 
     messages: Any
     sources: tuple[int, ...] = ()
     places: Mapping[str, str] = field(default_factory=dict)
 
-    def source_path(self, path: str, at: str) -> str:
+    def source_path(self, path: str) -> str:
         """Return where in the record a field stands, for the path of a field of `messages`.
 
-        `at` is the path of the list itself.
-
-        >>> Normalised([], (0, 1, 1), {"chat[2].name": "chat[1].content[0].id"}).source_path(
-        ...     "chat[2].role", "chat")
-        'chat[1].role'
+        >>> Normalised([], (0, 1), {"chat[1]": "chat[0].content[2]"}).source_path("chat[1].name")
+        'chat[0].content[2].name'
         """
         end = len(path)
-        while end > len(at):
+        while end > 0:
             if path[:end] in self.places:
                 return self.places[path[:end]] + path[end:]
             end = max(path.rfind(".", 0, end), path.rfind("[", 0, end))
-        index = _INDEX.match(path, len(at))
-        if not self.sources or not index:
-            return path
-        return f"{at}[{self.sources[int(index[1])]}]{path[index.end() :]}"
+        return path
 
 
-def normalised(messages: Any, path: str) -> Normalised:  # noqa: ARG001
+def normalised(messages: Any, path: str, *, train: bool = True) -> Normalised:
     """Bring the list of messages in the field `path` of a record into the shape of OpenAI's.
 
-    What has no known shape is left for the reader of messages to refuse.
+    What has no known shape is left for the reader of messages to refuse. `train` holds for
+    assistant messages without a flag.
 
     Raises:
         RecordError: a shape that is known, and holds what cannot be packed.
     """
-    return Normalised(messages)
+    if type(messages) is not list or _all_ordinary(messages):
+        return Normalised(messages)
+    if not all(isinstance(message, dict) for message in messages):
+        return Normalised(messages)
+    drafts = [Draft(i, f"{path}[{i}]", message) for i, message in enumerate(messages)]
+    read: list[Draft] = []
+    for draft in items_as_messages(drafts, train=train):
+        for each in read_blocks(draft):
+            _add(_with_calls(read_side_fields(each)), read, train=train)
+    sources = tuple(draft.source for draft in read)
+    places: dict[str, str] = {}
+    for i, draft in enumerate(read):
+        at = f"{path}[{i}]"
+        places[at] = draft.path
+        places |= {f"{at}.{name}": place for name, place in draft.places.items()}
+    same = sources == tuple(range(len(messages)))
+    return Normalised([draft.message for draft in read], () if same else sources, places)
+
+
+def _all_ordinary(messages: list[Any]) -> bool:
+    """Tell whether nothing is to be done; the usual case, so it has to be quick."""
+    alone = False
+    for message in messages:
+        if type(message) is not dict or not _SPECIAL.isdisjoint(message):
+            return False
+        role = message.get("role") or message.get("from")
+        if role in _CALL_ROLES or (alone and _has_calls(message)):
+            return False
+        if has_blocks(message.get("content")) or has_blocks(message.get("value")):
+            return False
+        alone = is_answer(message) and _is_reasoning_alone(message)
+    return True
+
+
+# ------------------------------------------------------------ messages of calls
+
+
+def _with_calls(draft: Draft) -> Draft:
+    """Read the calls of a message that has them as JSON in its content."""
+    message = draft.message
+    role = message.get("role") or message.get("from")
+    if role not in _CALL_ROLES:
+        return draft
+    name = "content" if message.get("content") is not None else "value"
+    text, at = message.get(name), draft.place(name)
+    if _has_calls(message):
+        what = f"tool calls in a {role} message, expected them as JSON in its content"
+        raise RecordError("conflict", at, what, fix='Write the role "assistant".')
+    made = {key: "assistant" if value in _CALL_ROLES else value for key, value in message.items()}
+    if not isinstance(text, str):
+        return Draft(draft.source, draft.path, made, draft.places)
+    reasoning, code = _reasoning_before(text)
+    calls = strict_json.decode(code.encode(), at)
+    if calls == []:
+        raise RecordError("tools", at, "an empty list, expected a call", fix="Remove the message.")
+    if isinstance(calls, list):
+        places = {f"tool_calls[{i}]": f"{at}[{i}]" for i in range(len(calls))}
+    else:
+        calls, places = [calls], {"tool_calls[0]": at}
+    made = without(made, ("content", "value")) | {"tool_calls": calls}
+    if reasoning:
+        # Beside reasoning in a field it stays in the content, to be refused there.
+        name = "content" if _has_reasoning(made) else "reasoning_content"
+        made[name], places[name] = reasoning, at
+    return Draft(draft.source, draft.path, made, draft.places | places, str(role))
+
+
+def _reasoning_before(text: str) -> tuple[str, str]:
+    """Split the reasoning off the JSON that it stands before."""
+    end = text.find(_CLOSE)
+    inside, opened = text[:end].lstrip(), text.lstrip().startswith(_OPEN)
+    if end < 0 or inside[:1] in ("{", "[") or (_OPEN in inside and not opened):
+        return "", text
+    return inside.removeprefix(_OPEN).strip("\n"), text[end + len(_CLOSE) :]
+
+
+def _has_calls(message: Mapping[str, Any]) -> bool:
+    return not (is_absent(message.get("tool_calls")) and is_absent(message.get("function_call")))
+
+
+# ------------------------------------------------------ one answer in several messages
+
+
+def _add(draft: Draft, read: list[Draft], *, train: bool) -> None:
+    """Append a message; or join it with the last one, where the two are one answer."""
+    if not read or not _continues(draft, read[-1]):
+        read.append(draft)
+        return
+    agree((read[-1], draft), train=train)
+    read[-1] = _joined(read[-1], draft)
+
+
+def _continues(draft: Draft, before: Draft) -> bool:
+    """Tell whether a message has calls that belong to the answer in the message before it.
+
+    It does where that one is reasoning alone, or has calls in a role of their own as this one
+    does. A `tool_call` also belongs to any text before it, since it has no place for one.
+    """
+    if not (is_answer(before.message) and is_answer(draft.message) and _has_calls(draft.message)):
+        return False
+    if _has_reasoning(draft.message):
+        return False
+    if _has_calls(before.message):
+        return bool(before.call_role and draft.call_role)
+    return draft.call_role == "tool_call" or _is_reasoning_alone(before.message)
+
+
+def _has_reasoning(message: Mapping[str, Any]) -> bool:
+    text, apart = _text(message)
+    return apart or _CLOSE in text or text.lstrip().startswith(_OPEN)
+
+
+def _is_reasoning_alone(message: Mapping[str, Any]) -> bool:
+    """Tell whether a message of the assistant is reasoning and nothing else."""
+    if _has_calls(message):
+        return False
+    text, apart = _text(message)
+    text = text.strip()
+    if not text or apart:
+        return apart and not text
+    ends = text.endswith(_CLOSE) and text.count(_CLOSE) == 1
+    return ends and _OPEN not in text[len(_OPEN) :]
+
+
+def _text(message: Mapping[str, Any]) -> tuple[str, bool]:
+    """Return the text of a message, and whether reasoning stands apart from it."""
+    apart = any(not is_absent(message.get(name)) for name in REASONING)
+    content = _content(message)
+    if not isinstance(content, list):
+        return content if isinstance(content, str) else "", apart
+    parts = [part for part in content if isinstance(part, dict)]
+    texts = [str(part.get("text") or "") for part in parts if part.get("type") == "text"]
+    return "".join(texts), apart or len(texts) < len(parts)
+
+
+def _content(message: Mapping[str, Any]) -> Any:
+    content = message.get("content")
+    return message.get("value") if content is None else content
+
+
+def _joined(first: Draft, second: Draft) -> Draft:
+    """Make one message of two that are one answer; the second one has calls."""
+    one, two = (
+        {key: value for key, value in draft.message.items() if not is_absent(value)}
+        for draft in (first, second)
+    )
+    message = without(one | two, ("role", "from", "content", "value")) | {"role": "assistant"}
+    contents = [c for c in (_content(first.message), _content(second.message)) if c is not None]
+    if any(isinstance(content, list) for content in contents):
+        message["content"] = [part for content in contents for part in _parts(content)]
+    elif contents:
+        message["content"] = "".join(contents)
+    places = dict(first.places)
+    holder = second if _content(first.message) is None else first
+    places["content"] = holder.place(
+        "value" if holder.message.get("content") is None else "content"
+    )
+    already = len(one.get("tool_calls", ()))
+    message["tool_calls"] = [*one.get("tool_calls", ()), *two.get("tool_calls", ())]
+    places["function_call"] = second.place("function_call")
+    for i in range(len(two.get("tool_calls", ()))):
+        for below in ("", ".function", ".function.arguments"):
+            name = f"tool_calls[{i}]{below}"
+            if not below or name in second.places:
+                places[f"tool_calls[{already + i}]{below}"] = second.place(name)
+    return Draft(first.source, first.path, message, places, second.call_role)
+
+
+def _parts(content: str | list[Any]) -> list[Any]:
+    return content if isinstance(content, list) else [{"type": "text", "text": content}]

@@ -21,6 +21,7 @@ import msgspec
 from reasonpack.errors import RecordError
 from reasonpack.records import strict_json
 from reasonpack.records.dialects import normalised
+from reasonpack.records.draft import FLAGS, REASONING, is_absent
 from reasonpack.records.reading import DEFAULT, Reading
 from reasonpack.records.strict_json import quoted, typed, wrong_type
 
@@ -34,10 +35,12 @@ ROLES: Mapping[str, str] = {
     "assistant": "assistant",
     "bot": "assistant",
     "chatgpt": "assistant",
+    "tool_call": "assistant",
     "function_call": "assistant",
     "gpt": "assistant",
     "model": "assistant",
     "tool": "tool",
+    "tool_response": "tool",
     "function": "tool",
     "function_response": "tool",
     "ipython": "tool",
@@ -119,6 +122,7 @@ class _Fields(msgspec.Struct):
     reasoning: str | None = None
     thinking: str | None = None
     thought: str | None = None
+    reasoning_text: str | None = None
     tool_calls: list[_Call] | None = None
     function_call: _Function | None = None
     train: Any = None
@@ -126,13 +130,14 @@ class _Fields(msgspec.Struct):
     loss: Any = None
     weight: Any = None
     loss_weight: Any = None
+    loss_mask: Any = None
+    step_loss_mask: Any = None
+    training: Any = None
 
 
 _KNOWN = frozenset(_Fields.__struct_encode_fields__)
-_REASONING = ("reasoning_content", "reasoning", "thinking", "thought", "thinking parts")
 _PART = ("text", "thinking", "reasoning")
-_FLAGS = ("train", "trainable", "loss", "weight", "loss_weight")
-_NO_FLAGS = (None,) * len(_FLAGS)
+_NO_FLAGS = [None] * len(FLAGS)
 
 
 def read_messages(
@@ -151,13 +156,13 @@ def read_messages(
     ([Message(role='assistant', content='4', reasoning='easy', tool_calls=(), train=False,
               extra={})], ())
     """
-    plain = normalised(messages, path)
+    plain = normalised(messages, path, train=train)
     try:
         fields: list[_Fields] = typed(plain.messages, list[_Fields], path)
         pairs = enumerate(zip(plain.messages, fields, strict=True))
         read = [_message(raw, known, f"{path}[{i}]", train, reading) for i, (raw, known) in pairs]
     except RecordError as error:
-        error.path = plain.source_path(error.path, path)
+        error.path = plain.source_path(error.path)
         raise
     return read, plain.sources
 
@@ -233,8 +238,8 @@ def _content(fields: _Fields, path: str, *, at: str) -> tuple[str | None, str | 
     thoughts = None
     if isinstance(content, list):
         content, thoughts = _join(content, at)
-    written = (fields.reasoning_content, fields.reasoning, fields.thinking, fields.thought)
-    reasoning = _same(path, _REASONING, (*(text or None for text in written), thoughts or None))
+    written = [getattr(fields, name) or None for name in REASONING]
+    reasoning = _same(path, (*REASONING, "thinking parts"), (*written, thoughts or None))
     return content, reasoning
 
 
@@ -255,7 +260,7 @@ def _join(parts: list[_Part], path: str) -> tuple[str | None, str | None]:
             thoughts.append(text or "")
         else:
             kind = "no type" if part.type is None else f"type {quoted(part.type)}"
-            what = f"a part of {kind}, expected text, thinking or reasoning"
+            what = f"a part of {kind}, expected text, thinking, tool_use or tool_result"
             raise RecordError("content", at, what, fix="Only text can be packed: remove the part.")
         if text is None:
             raise RecordError("missing", at, f"no text in a {part.type} part", fix='Write "text".')
@@ -352,19 +357,24 @@ def _object_in(text: str, path: str) -> dict[str, Any]:
 
 def _flag(fields: _Fields, path: str) -> bool | None:
     """Read whether the message is trained; None where it does not say."""
-    values = (fields.train, fields.trainable, fields.loss, fields.weight, fields.loss_weight)
+    values = [getattr(fields, name) for name in FLAGS]
     if values == _NO_FLAGS:
         return None
-    for name, value in zip(_FLAGS, values, strict=True):
+    values = [None if is_absent(value) else value for value in values]
+    for name, value in zip(FLAGS, values, strict=True):
         if value is None:
             continue
+        if isinstance(value, list):
+            what = "got a list, expected 0 or 1 for the whole message"
+            fix = "A mask of tokens needs the tokens' ids, which a message does not have."
+            raise RecordError("weight", f"{path}.{name}", what, fix=f"{fix} Write 0 or 1.")
         if not isinstance(value, bool | int | float):
             raise wrong_type(f"{path}.{name}", type(value).__name__, "true, false, 0 or 1")
         if value not in (0, 1):
             what = "got a number other than 0 and 1, expected one of the two"
             fix = "Weighting is not supported yet: write 1 to train the message, 0 not to."
             raise RecordError("weight", f"{path}.{name}", what, fix=fix)
-    flag = _same(path, _FLAGS, values)
+    flag = _same(path, FLAGS, tuple(values))
     return None if flag is None else flag == 1
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from reasonpack.errors import RecordError
-from reasonpack.records import conversation
+from reasonpack.records import conversation, draft, responses, side_fields
 from reasonpack.records import message as dialects
 from reasonpack.records.conversation import REASONS, Conversation, parse_line, parse_record
 
@@ -47,17 +47,63 @@ CALL_FIELDS = {
     "arguments": st.just({}),
 }
 TOOL_CALL = some_of(CALL_FIELDS) | FUNCTION
-PART = some_of(
-    {"type": st.sampled_from(["text", "thinking", "reasoning", "image"])}
-    | dict.fromkeys(["text", "thinking", "reasoning"], st.just("a"))
-) | st.just({"type": "text", "text": "a"})
+TEXT_PART = st.sampled_from([{"type": name, "text": "a"} for name in ("text", "output_text")])
+PART_TYPES = ["text", "thinking", "reasoning", "image", "tool_use", "tool_result", "input_text"]
+PART = (
+    some_of(
+        {"type": st.sampled_from(PART_TYPES), "thinking": st.just("a") | st.lists(TEXT_PART)}
+        | dict.fromkeys(["text", "reasoning", "signature", "name", "id"], st.just("a"))
+        | {"closed": st.booleans(), "input": st.just({}), "content": st.lists(TEXT_PART)}
+    )
+    | TEXT_PART
+    | st.sampled_from(
+        [
+            {"type": "tool_use", "name": "f", "input": {}},
+            {"type": "tool_result", "content": "a"},
+            {"type": "thinking", "thinking": "a", "signature": "b"},
+        ]
+    )
+)
 CONTENT = st.sampled_from(["4", "a</think>4", json.dumps(CALL)]) | st.lists(PART, max_size=2)
 FLAG = st.sampled_from([True, False, 0, 1])
+REASONING_ITEM = some_of(
+    {"content": st.just([{"type": "reasoning_text", "text": "a"}])}
+    | dict.fromkeys(["summary", "encrypted_content", "id"], st.just("a"))
+)
+SIDE_FIELDS = {
+    "reasoning_details": st.lists(
+        some_of(
+            {
+                "type": st.sampled_from(
+                    ["reasoning.text", "reasoning.summary", "reasoning.encrypted"]
+                )
+            }
+            | dict.fromkeys(["text", "summary", "signature"], st.just("a"))
+        ),
+        max_size=2,
+    ),
+    "thinking_blocks": st.lists(
+        some_of(
+            {"type": st.sampled_from(["thinking", "redacted_thinking"])}
+            | dict.fromkeys(["thinking", "signature"], st.just("a"))
+        ),
+        max_size=2,
+    ),
+    "reasoning_items": st.lists(REASONING_ITEM, max_size=1),
+    "reasoningContentBlocks": st.lists(
+        st.sampled_from([{"reasoningText": {"text": "a", "signature": "b"}}, {"redacted": "a"}])
+    ),
+    "channel": st.sampled_from(["final", "analysis"]),
+    "train_detail": st.just([{"begin_offset": 0, "end_offset": 1, "train": True}]),
+    **dict.fromkeys(["image", "images", "audio", "audios", "video", "videos"], st.just(["a"])),
+}
 MESSAGE_FIELDS = {
     **dict.fromkeys(["role", "from"], ROLE_NAMES),
     **dict.fromkeys(["content", "value"], CONTENT),
-    **dict.fromkeys(["reasoning_content", "reasoning", "thinking", "thought"], st.just("a")),
-    **dict.fromkeys(["train", "trainable", "loss", "weight", "loss_weight"], FLAG),
+    **dict.fromkeys(draft.REASONING, st.just("a")),
+    **dict.fromkeys(draft.FLAGS, FLAG),
+    **SIDE_FIELDS,
+    "provider_specific_fields": some_of({**SIDE_FIELDS, "reasoning_content": st.just("a")}),
     "tool_calls": st.lists(TOOL_CALL, max_size=2),
     "function_call": FUNCTION,
 }
@@ -67,7 +113,22 @@ MESSAGE = st.builds(
     CONTENT,
     some_of(MESSAGE_FIELDS),
 ) | some_of(MESSAGE_FIELDS)
-MESSAGES = st.lists(MESSAGE | st.sampled_from([ASK, ANSWER]), max_size=3)
+ITEM_TYPES = ["message", *responses.ITEM_FIELDS, "web_search_call"]
+ITEM = st.builds(
+    lambda kind, more: {"type": kind, "content": [{"type": "reasoning_text", "text": "a"}], **more},
+    st.sampled_from(ITEM_TYPES),
+    some_of(
+        dict.fromkeys(["id", "call_id", "status", "summary", "encrypted_content"], st.just("a"))
+        | {"output": CONTENT, "train": FLAG, "arguments": st.just("{}"), "name": st.just("f")}
+    ),
+) | st.sampled_from(
+    [
+        {"type": "function_call", "name": "f", "arguments": "{}"},
+        {"type": "function_call_output", "output": "4"},
+        {"type": "message", **ANSWER},
+    ]
+)
+MESSAGES = st.lists(MESSAGE | ITEM | st.sampled_from([ASK, ANSWER]), max_size=3)
 TOOL_LIST = st.sampled_from([[{"name": "f"}], '[{"name": "f"}]'])
 RECORD_FIELDS = {
     **dict.fromkeys(["messages", "conversations", "conversation"], MESSAGES),
@@ -113,9 +174,15 @@ def test_schema_is_a_schema() -> None:
 def test_schema_names_what_is_read() -> None:
     message, function = SCHEMA["$defs"]["message"], SCHEMA["$defs"]["function"]
     assert set(SCHEMA["properties"]) == set(conversation._FIELDS)
-    assert set(message["properties"]) == dialects._KNOWN == set(MESSAGE_FIELDS)
+    read = dialects._KNOWN | side_fields.SIDE_FIELDS
+    assert set(message["properties"]) == read == set(MESSAGE_FIELDS)
     assert set(function["properties"]) == set(dialects._Function.__struct_fields__)
     assert SCHEMA["$defs"]["role"]["enum"] == list(dialects.ROLES)
     answers = [said for said, role in dialects.ROLES.items() if role == "assistant"]
-    for choice in SCHEMA["$defs"]["answer"]["anyOf"]:
+    of_items, *of_messages = SCHEMA["$defs"]["answer"]["anyOf"]
+    assert of_items["properties"]["type"]["enum"] == list(responses.BY_MODEL)
+    for choice in of_messages:
         assert [field["enum"] for field in choice["properties"].values()] == [answers]
+    items = SCHEMA["$defs"]["item"]["oneOf"]
+    named = [item["properties"]["type"]["const"] for item in items]
+    assert named == list(responses.ITEM_FIELDS)

@@ -34,6 +34,7 @@ def answer(**fields: Any) -> dict[str, Any]:
 CALL = {"name": "f", "arguments": {}}
 EMPTY = 'Write "" where the text is empty.'
 KEEP = "Keep one of the two."
+MEDIA = "Only text can be packed: leave the record out, or pass --on-error skip to collect such."
 MEND = "Remove the field, or mend the role."
 ROLE_FIX = f"Write one of {', '.join(ROLES)}."
 TEXT_ONLY = "Only text can be packed: remove the part."
@@ -155,14 +156,29 @@ REFUSED: dict[str, tuple[object, str, str, str]] = {
     ),
     "an image": (
         chat({"role": "user", "content": [{"type": "image_url", "image_url": {}}]}, ANSWER),
-        "content",
-        "messages[0].content[0]: a part of type 'image_url', expected text, thinking or reasoning",
-        TEXT_ONLY,
+        "media",
+        "messages[0].content[0]: a part of type image_url, expected text",
+        MEDIA,
+    ),
+    "encrypted reasoning": (
+        answer(content="4", reasoning_details=[{"type": "reasoning.encrypted", "data": "gAAA"}]),
+        "hidden-reasoning",
+        (
+            "messages[1].reasoning_details[0]: encrypted reasoning: the text of the reasoning is "
+            "not there, expected it"
+        ),
+        (
+            'Write its text; or remove it and set "train": false on the message, since the answer '
+            "followed reasoning that is not here."
+        ),
     ),
     "a part without type": (
         chat({"role": "user", "content": [{"text": "hi"}]}, ANSWER),
         "content",
-        "messages[0].content[0]: a part of no type, expected text, thinking or reasoning",
+        (
+            "messages[0].content[0]: a part of no type, expected text, thinking, tool_use or "
+            "tool_result"
+        ),
         TEXT_ONLY,
     ),
     "a part without text": (

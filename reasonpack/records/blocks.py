@@ -1,0 +1,156 @@
+"""Blocks in the content of a message → content, reasoning, calls and results.
+
+    content of an answer                              the message
+    {"type": "thinking", "thinking": "Add."}          a thinking part
+    {"type": "output_text", "text": "So:"}            a text part
+    {"type": "tool_use", "id": …, "name": …, …}       one of tool_calls
+
+    content of a user message
+    {"type": "tool_result", "tool_use_id": …, …}      a tool message before it
+
+Order is kept where a chat template can show it, and refused where it cannot.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from reasonpack.errors import RecordError
+from reasonpack.records.draft import Draft, hidden, is_absent, is_answer, joined, media, without
+
+__all__ = ["has_blocks", "read_blocks"]
+
+_TEXT = ("text", "input_text", "output_text")
+_REASONING = ("thinking", "reasoning", "reasoning_text")
+_PLAIN = ("text", "thinking", "reasoning")
+_MEDIA = (
+    *("image", "image_url", "image_file", "input_image", "output_image"),
+    *("audio", "audio_url", "input_audio", "output_audio"),
+    *("video", "video_url", "input_video", "file", "input_file", "document", "document_url"),
+)
+"""Types of parts that are no text."""
+
+
+# ------------------------------------------------------------ in the content
+
+
+def has_blocks(content: object) -> bool:
+    """Tell whether content has parts other than plain text and reasoning.
+
+    >>> has_blocks([{"type": "text", "text": "4"}]), has_blocks([{"type": "tool_use"}])
+    (False, True)
+    """
+    return type(content) is list and any(
+        type(part) is dict
+        and (
+            part.get("type") not in _PLAIN
+            or type(part.get("thinking")) is list
+            or "closed" in part
+            or "signature" in part
+        )
+        for part in content
+    )
+
+
+def read_blocks(draft: Draft) -> list[Draft]:
+    """Make plain parts, calls and tool messages of the blocks in a message's content.
+
+    Returns the messages that it makes: tool messages, then the message itself, if anything but
+    results is in it. Parts of no known type are left for the reader of messages to refuse.
+
+    Raises:
+        RecordError: media; reasoning whose text is not there; an order that cannot be shown.
+    """
+    message = draft.message
+    name = "content" if has_blocks(message.get("content")) else "value"
+    if not has_blocks(message.get(name)):
+        return [draft]
+    parts: list[Any] = []
+    calls: list[dict[str, Any]] = []
+    results: list[Draft] = []
+    places = dict(draft.places)
+    for i, block in enumerate(message[name]):
+        at = f"{draft.place(name)}[{i}]"
+        kind = block.get("type") if isinstance(block, dict) else None
+        if kind == "tool_use":
+            call = f"tool_calls[{len(calls)}]"
+            places |= {call: at, f"{call}.function": at}
+            places[f"{call}.function.arguments"] = f"{at}.input"
+            calls.append(_call(block))
+        elif kind == "tool_result":
+            _check_result(message, parts, at)
+            results += _result(block, draft.source, at)
+        else:
+            places[f"{name}[{len(parts)}]"] = at
+            parts.append(_part(block, kind, at))
+            if calls and _has_text(parts[-1]):
+                what = f"a {kind} part behind a call, expected calls last"
+                fix = (
+                    "Put it before the call; or split the message in two here, if the model wrote "
+                    "it after it had seen the result."
+                )
+                raise RecordError("content", at, what, fix=fix)
+    if not parts and not calls and results:
+        return results
+    changed: dict[str, Any] = {name: parts}
+    if calls:
+        if not is_absent(message.get("tool_calls")):
+            what = "tool_calls and tool_use parts, expected the calls once"
+            raise RecordError("conflict", draft.path, what, fix="Keep one of the two.")
+        changed["tool_calls"] = calls
+    if any(isinstance(block, dict) and block.get("closed") is False for block in message[name]):
+        changed["finish_reason"] = "length"
+    return [*results, Draft(draft.source, draft.path, message | changed, places)]
+
+
+def _part(block: Any, kind: object, path: str) -> Any:
+    """Return a part as plain text or reasoning; as it is where it has no known type."""
+    if kind in _MEDIA:
+        raise media(path, f"a part of type {kind}")
+    if kind == "redacted_thinking":
+        raise hidden(path, "a redacted_thinking part")
+    if kind in _TEXT:
+        return {**block, "type": "text"}
+    if kind not in _REASONING:
+        return block
+    part = without(block, ("type", "signature", "closed"))
+    if isinstance(part.get("thinking"), list):
+        part["thinking"] = joined(part["thinking"], f"{path}.thinking", _TEXT)
+    if block.get("signature") and not _has_text(part):
+        raise hidden(path, f"a {kind} part with a signature alone")
+    return {"type": "thinking", **part}
+
+
+def _has_text(part: Any) -> bool:
+    return isinstance(part, dict) and any(
+        not is_absent(part.get(name)) for name in ("text", "thinking", "reasoning")
+    )
+
+
+def _call(block: dict[str, Any]) -> dict[str, Any]:
+    function = {"name": block.get("name"), "arguments": block.get("input")}
+    rest = without(block, ("type", "id", "name", "input"))
+    return {"id": block.get("id"), "type": "function", "function": function, **rest}
+
+
+def _check_result(message: Mapping[str, Any], before: list[Any], path: str) -> None:
+    if any(map(_has_text, before)):
+        what = "a tool_result part behind text, expected results first"
+        raise RecordError("content", path, what, fix="Put the results before the text.")
+    if is_answer(message):
+        what = "a tool_result part on an assistant message, expected it on a user message"
+        fix = "Write it in a user message behind this one."
+        raise RecordError("role", path, what, fix=fix)
+
+
+def _result(block: dict[str, Any], source: int, path: str) -> list[Draft]:
+    """Make the tool message of a result; `read_blocks` of what is in it."""
+    content = block.get("content")
+    message = {
+        "role": "tool",
+        "tool_call_id": block.get("tool_use_id"),
+        "content": "" if is_absent(content) else content,
+        **without(block, ("type", "tool_use_id", "content")),
+    }
+    return read_blocks(Draft(source, path, message, {"tool_call_id": f"{path}.tool_use_id"}))

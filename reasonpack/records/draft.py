@@ -1,0 +1,153 @@
+"""A message on its way from its own dialect to the shape of OpenAI's chats.
+
+`dialects` makes one of each message of a record, `responses` and `blocks` change its shape, and
+`dialects` joins those that are one answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from reasonpack.errors import RecordError
+from reasonpack.records.strict_json import typed
+
+__all__ = [
+    "FLAGS",
+    "REASONING",
+    "Draft",
+    "agree",
+    "hidden",
+    "is_absent",
+    "is_answer",
+    "joined",
+    "media",
+    "without",
+]
+
+FLAGS = (
+    *("train", "trainable", "loss", "weight", "loss_weight"),
+    *("loss_mask", "step_loss_mask", "training"),
+)
+"""Names of the field that says whether an assistant message is trained."""
+REASONING = ("reasoning_content", "reasoning", "thinking", "thought", "reasoning_text")
+"""Names of the field that has the reasoning of an assistant message as text."""
+
+
+@dataclass(slots=True)
+class Draft:
+    """One message.
+
+    Attributes:
+        source: the index in the record of the message that it was made of, the first of several.
+        path: of that message in the record.
+        message: its fields; never changed in place.
+        places: by the path of a field below this message, such as `tool_calls[0]`, the path in
+            the record that it was read from, where that differs.
+        call_role: the role of a message that only calls tools, where it is one of its own; else
+            empty.
+    """
+
+    source: int
+    path: str
+    message: dict[str, Any]
+    places: dict[str, str] = field(default_factory=dict)
+    call_role: str = ""
+
+    def text(self) -> Any:
+        """Return the content, whichever name the field has."""
+        content = self.message.get("content")
+        return self.message.get("value") if content is None else content
+
+    def place(self, name: str) -> str:
+        """Return the path in the record of a field of this message."""
+        return self.places.get(name) or f"{self.path}.{name}"
+
+
+def is_absent(value: object) -> bool:
+    """Tell whether a field counts as absent.
+
+    >>> [is_absent(value) for value in (None, "", [], {}, 0, False, [None])]
+    [True, True, True, True, False, False, False]
+    """
+    return value is None or value in ("", [], {})
+
+
+def is_answer(message: Mapping[str, Any]) -> bool:
+    """Tell whether a message is one of the assistant, in a role that can hold text."""
+    return (message.get("role") or message.get("from")) in _ANSWERS
+
+
+_ANSWERS = ("assistant", "gpt", "model", "bot", "chatgpt")
+
+
+def without(fields: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:
+    """Copy an object without some of its fields."""
+    return {name: value for name, value in fields.items() if name not in names}
+
+
+def joined(parts: object, path: str, types: Collection[str]) -> str:
+    """Join the texts of a list of parts of these types.
+
+    Raises:
+        RecordError: no list of such parts, or one without text.
+
+    >>> joined([{"type": "text", "text": "a"}, {"type": "text", "text": "b"}], "x", ["text"])
+    'ab'
+    """
+    texts: list[str] = []
+    for i, part in enumerate(typed(parts, list[dict[str, Any]], path)):
+        if part.get("type") not in types:
+            what = f"a part of another type than {' or '.join(types)}"
+            raise RecordError("content", f"{path}[{i}]", what, fix="Write its text.")
+        texts.append(typed(part.get("text"), str, f"{path}[{i}].text"))
+    return "".join(texts)
+
+
+def agree(drafts: Iterable[Draft], *, train: bool) -> None:
+    """Refuse messages that are one answer, and of which some are trained and some are not.
+
+    Args:
+        drafts: the messages.
+        train: whether a message without a flag is trained.
+
+    Raises:
+        RecordError: reason `conflict`, with the path of the first that differs.
+    """
+    first: set[Any] | None = None
+    for draft in drafts:
+        flags = _flags(draft.message) or {train}
+        first = flags if first is None else first
+        if flags != first:
+            what = (
+                "is trained and the message before it is not, or the other way round; they are "
+                "one answer of the model, expected the same in both"
+            )
+            fix = 'Write "train" with the same value on both.'
+            raise RecordError("conflict", draft.path, what, fix=fix)
+
+
+def _flags(message: Mapping[str, Any]) -> set[Any]:
+    values = (message.get(name) for name in FLAGS)
+    return {value == 1 if value in (0, 1) else repr(value) for value in values if value is not None}
+
+
+def media(path: str, what: str) -> RecordError:
+    """Make the error for an image, audio, video or file at `path`."""
+    fix = "Only text can be packed: leave the record out, or pass --on-error skip to collect such."
+    return RecordError("media", path, f"{what}, expected text", fix=fix)
+
+
+def hidden(path: str, what: str, *, fix: str = "") -> RecordError:
+    """Make the error for reasoning at `path` of which the record does not have the text."""
+    otherwise = (
+        'Write its text; or remove it and set "train": false on the message, since the answer '
+        "followed reasoning that is not here."
+    )
+    return RecordError(
+        "hidden-reasoning",
+        path,
+        f"{what}: the text of the reasoning is not there, expected it",
+        fix=fix or otherwise,
+    )

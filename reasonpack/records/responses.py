@@ -1,0 +1,168 @@
+"""Items of OpenAI's Responses in a list of messages → messages.
+
+    {"type": "reasoning", "content": [{"type": "reasoning_text", "text": "Add."}]}   ┐ one assistant
+    {"type": "message", "role": "assistant", "content": [{"type": "output_text", …}]}├ message
+    {"type": "function_call", "name": "add", "arguments": "{}", "call_id": "c1"}     ┘
+    {"type": "function_call_output", "call_id": "c1", "output": "4"}                  a tool message
+
+What the model wrote in one go is at most one reasoning item, then at most one message, then
+calls. Any other order, which no chat template can show, is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
+from typing import Any
+
+from reasonpack.errors import RecordError
+from reasonpack.records.draft import (
+    REASONING,
+    Draft,
+    agree,
+    hidden,
+    is_absent,
+    is_answer,
+    joined,
+    without,
+)
+from reasonpack.records.strict_json import quoted
+
+__all__ = ["BY_MODEL", "ITEM_FIELDS", "items_as_messages", "reasoning_of_item"]
+
+ITEM_FIELDS = {
+    "reasoning": ("type", "id", "status", "summary", "content", "encrypted_content"),
+    "function_call": ("type", "id", "status", "name", "arguments", "call_id"),
+    "function_call_output": ("type", "id", "status", "call_id", "output"),
+}
+"""Fields of each type of item that have a meaning, or no use, in a message."""
+BY_MODEL = ("reasoning", "function_call")
+"""Types of items that only the model writes."""
+_CHAT = "Write chat messages in place of the items: one for each answer of the model."
+
+
+def items_as_messages(drafts: Sequence[Draft], *, train: bool) -> list[Draft]:
+    """Make messages of the items among `drafts`; messages among them stay as they are.
+
+    Args:
+        drafts: the messages and items of a record.
+        train: whether a message without a flag is trained.
+
+    Raises:
+        RecordError: an item of no known type; reasoning whose text is not there; items of one
+            answer in an order that cannot be shown.
+    """
+    if not any(_type(draft) for draft in drafts):
+        return list(drafts)
+    made: list[Draft] = []
+    for by_model, group in groupby(drafts, key=_is_by_model):
+        run = list(group)
+        if by_model and any(_type(draft) in BY_MODEL for draft in run):
+            made += _answers(run, train=train)
+        else:
+            made += map(_single, run)
+    return made
+
+
+def _type(draft: Draft) -> str | None:
+    """Return the type of an item; None of a message, which has a role."""
+    message = draft.message
+    kind = message.get("type")
+    if not isinstance(kind, str):
+        return None
+    if message.get("role") is None and message.get("from") is None:
+        return kind
+    return kind if kind == "message" else None
+
+
+def _is_by_model(draft: Draft) -> bool:
+    if _type(draft) in BY_MODEL:
+        return True
+    return is_answer(draft.message) and is_absent(draft.message.get("tool_calls"))
+
+
+def _single(draft: Draft) -> Draft:
+    """Read an item that is a message by itself."""
+    kind, message = _type(draft), draft.message
+    if kind is None:
+        return draft
+    if kind == "message":
+        return Draft(draft.source, draft.path, without(message, ("type", "status")))
+    if kind != "function_call_output":
+        what = (
+            f"an item of type {quoted(kind)}, expected message, reasoning, function_call or "
+            "function_call_output"
+        )
+        fix = "Write it as a message with a role, or remove the record."
+        raise RecordError("role", f"{draft.path}.type", what, fix=fix)
+    result = {"role": "tool", "tool_call_id": message.get("call_id")}
+    result["content"] = "" if is_absent(message.get("output")) else message["output"]
+    rest = without(message, ITEM_FIELDS[kind])
+    return Draft(draft.source, draft.path, {**result, **rest}, {"content": f"{draft.path}.output"})
+
+
+def _answers(run: Sequence[Draft], *, train: bool) -> Iterator[Draft]:
+    """Make one message of the items of each answer in a run of what the model wrote."""
+    answer: Draft | None = None
+    parts: list[Draft] = []
+    for draft in run:
+        kind = _type(draft) or "message"
+        _check_order(draft, kind, [_type(part) or "message" for part in parts])
+        parts.append(draft)
+        answer = answer or Draft(draft.source, draft.path, {"role": "assistant"})
+        _add(answer, draft, kind)
+    agree(parts, train=train)
+    if answer:
+        yield answer
+
+
+def _check_order(draft: Draft, kind: str, before: Sequence[str]) -> None:
+    """Refuse an item that cannot come behind those before it in one answer."""
+    own = kind == "message" and any(not is_absent(draft.message.get(n)) for n in REASONING)
+    if not before or (kind == "function_call" and not own):
+        return
+    if kind == "message" and list(before) == ["reasoning"] and not own:
+        return
+    what = (
+        f"a {kind} item behind a {before[-1]} item in one answer, expected at most one reasoning "
+        "item, then at most one message, then function calls"
+    )
+    raise RecordError("content", draft.path, what, fix=_CHAT)
+
+
+def _add(answer: Draft, draft: Draft, kind: str) -> None:
+    item, at = draft.message, draft.path
+    if kind == "message":
+        answer.message |= without(item, ("type", "status"))
+        answer.places |= {name: f"{at}.{name}" for name in item}
+        return
+    answer.message = {**without(item, ITEM_FIELDS[kind]), **answer.message}
+    if kind == "reasoning":
+        answer.message["reasoning_content"] = reasoning_of_item(item, at)
+        return
+    calls = answer.message.setdefault("tool_calls", [])
+    name = f"tool_calls[{len(calls)}]"
+    answer.places |= {name: at, f"{name}.function": at}
+    function = {"name": item.get("name"), "arguments": item.get("arguments")}
+    call_id = item.get("id") if is_absent(item.get("call_id")) else item["call_id"]
+    calls.append({"id": call_id, "type": "function", "function": function})
+
+
+def reasoning_of_item(item: Mapping[str, Any], path: str) -> str:
+    """Return the text of a reasoning item.
+
+    Raises:
+        RecordError: reason `hidden-reasoning`, where it has none.
+
+    >>> reasoning_of_item({"content": [{"type": "reasoning_text", "text": "Add."}]}, "x")
+    'Add.'
+    """
+    text = joined(item.get("content") or [], f"{path}.content", ("reasoning_text", "text"))
+    if text:
+        return text
+    has = [name for name in ("encrypted_content", "summary") if not is_absent(item.get(name))]
+    fix = (
+        'Write the text as "content": [{"type": "reasoning_text", "text": …}], also where the '
+        'summary is all of it; or remove the item and set "train": false on the rest of the answer.'
+    )
+    raise hidden(path, f"a reasoning item with {' and '.join(has) or 'no content'} alone", fix=fix)

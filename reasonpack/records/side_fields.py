@@ -1,0 +1,158 @@
+"""Fields beside the content of a message in which services put reasoning → `reasoning_content`.
+
+    reasoning_details          OpenRouter   [{"type": "reasoning.text", "text": "Add."}]
+    thinking_blocks            LiteLLM      [{"type": "thinking", "thinking": "Add."}]
+    reasoning_items            LiteLLM      reasoning items of OpenAI's Responses
+    provider_specific_fields   LiteLLM      any of these, or reasoning_content, inside
+
+The same text in several of them is read once. What only looks like text to train, because it is
+encrypted or a summary, is refused; so are fields that say what cannot be done: media, a mask of
+characters, a channel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from reasonpack.errors import RecordError
+from reasonpack.records.draft import (
+    REASONING,
+    Draft,
+    hidden,
+    is_absent,
+    is_answer,
+    media,
+    without,
+)
+from reasonpack.records.responses import reasoning_of_item
+from reasonpack.records.strict_json import quoted, typed
+
+__all__ = ["SIDE_FIELDS", "read_side_fields"]
+
+
+def _detail(block: Mapping[str, Any], path: str) -> Any:
+    kind = block.get("type")
+    if kind == "reasoning.text":
+        return block.get("text")
+    if kind == "reasoning.summary":
+        return ""
+    if kind == "reasoning.encrypted":
+        raise hidden(path, "encrypted reasoning")
+    raise _unknown(path, kind, "reasoning.text, reasoning.summary or reasoning.encrypted")
+
+
+def _thinking(block: Mapping[str, Any], path: str) -> Any:
+    kind = block.get("type")
+    if kind == "thinking":
+        return block.get("thinking")
+    if kind == "redacted_thinking":
+        raise hidden(path, "redacted thinking")
+    raise _unknown(path, kind, "thinking or redacted_thinking")
+
+
+def _converse(block: Mapping[str, Any], path: str) -> Any:
+    text = block.get("reasoningText")
+    if isinstance(text, dict):
+        return text.get("text")
+    raise hidden(path, "a block without reasoningText")
+
+
+def _unknown(path: str, kind: object, expected: str) -> RecordError:
+    named = "no type" if kind is None else f"type {quoted(str(kind))}"
+    fix = "Write the reasoning as the text of reasoning_content."
+    return RecordError("content", path, f"a block of {named}, expected {expected}", fix=fix)
+
+
+_BLOCKS: Mapping[str, Callable[[Mapping[str, Any], str], Any]] = {
+    "reasoning_details": _detail,
+    "thinking_blocks": _thinking,
+    "reasoning_items": reasoning_of_item,
+    "reasoningContentBlocks": _converse,
+}
+"""Fields that hold a list of blocks of reasoning, with what returns the text of one."""
+_WRAPPER = "provider_specific_fields"
+_MEDIA = ("images", "image", "audio", "audios", "video", "videos")
+SIDE_FIELDS = frozenset((*_BLOCKS, *_MEDIA, _WRAPPER, "channel", "train_detail"))
+"""Fields of a message that `read_side_fields` reads, or refuses."""
+
+
+def read_side_fields(draft: Draft) -> Draft:
+    """Read the reasoning beside a message's content, and refuse what cannot be read there.
+
+    Raises:
+        RecordError: media; reasoning whose text is not there, or that differs from other
+            reasoning of the message; a mask of characters; a channel other than final.
+    """
+    message = draft.message
+    if SIDE_FIELDS.isdisjoint(message):
+        return draft
+    _refuse(draft)
+    left = without(message, (*_BLOCKS, *_MEDIA, _WRAPPER, "train_detail"))
+    if is_answer(message):
+        left.pop("channel", None)
+    found = dict(_texts(message, draft.path))
+    wrapped = message.get(_WRAPPER)
+    if isinstance(wrapped, dict):
+        path = draft.place(_WRAPPER)
+        found |= {f"{path}.{name}": text for name, text in _plain(wrapped).items()}
+        found |= _texts(wrapped, path)
+        rest = without(wrapped, (*_BLOCKS, *REASONING))
+        wrapped = {name: value for name, value in rest.items() if not is_absent(value)}
+    if not is_absent(wrapped):
+        left[_WRAPPER] = wrapped
+    if not found:
+        return Draft(draft.source, draft.path, left, draft.places)
+    written = {draft.place(name): text for name, text in _plain(message).items()}
+    (first, text), *others = (written | found).items()
+    for path, other in others:
+        if other != text:
+            what = f"differs from {first}, expected the same reasoning in both"
+            raise RecordError("conflict", path, what, fix="Keep one of the two.")
+    if written:
+        return Draft(draft.source, draft.path, left, draft.places)
+    left["reasoning_content"] = text
+    return Draft(draft.source, draft.path, left, {**draft.places, "reasoning_content": first})
+
+
+def _plain(fields: Mapping[str, Any]) -> dict[str, str]:
+    named = {name: fields.get(name) for name in REASONING}
+    return {name: text for name, text in named.items() if isinstance(text, str) and text}
+
+
+def _texts(fields: Mapping[str, Any], path: str) -> Iterator[tuple[str, str]]:
+    """Yield the text of each field that holds blocks of reasoning, by its path."""
+    for name, read in _BLOCKS.items():
+        if is_absent(fields.get(name)):
+            continue
+        at = f"{path}.{name}"
+        blocks = typed(fields[name], list[dict[str, Any]], at)
+        texts = [
+            typed(read(block, f"{at}[{i}]"), str | None, f"{at}[{i}]") or ""
+            for i, block in enumerate(blocks)
+        ]
+        if any(texts):
+            yield at, "".join(texts)
+        elif any(block.get("signature") or block.get("summary") for block in blocks):
+            raise hidden(at, "summaries or signatures alone")
+
+
+def _refuse(draft: Draft) -> None:
+    message = draft.message
+    for name in _MEDIA:
+        if not is_absent(message.get(name)):
+            raise media(draft.place(name), f"{name} on a message")
+    if not is_absent(message.get("train_detail")):
+        what = "ranges of characters to train, which are not supported yet, expected none"
+        fix = 'Remove it, and write "train" for the whole message.'
+        raise RecordError("weight", draft.place("train_detail"), what, fix=fix)
+    channel = message.get("channel")
+    if not is_answer(message) or is_absent(channel):
+        return
+    if channel != "final" or not isinstance(draft.text(), str):
+        what = f"a message of channel {quoted(str(channel))}, expected final with text, or none"
+        fix = (
+            "Write all channels of an answer as one message: analysis as reasoning_content, final "
+            "as content, a call as one of tool_calls."
+        )
+        raise RecordError("content", draft.place("channel"), what, fix=fix)
