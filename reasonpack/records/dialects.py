@@ -94,16 +94,19 @@ def normalised(messages: Any, path: str, *, train: bool = True) -> Normalised:
 
 def _all_ordinary(messages: list[Any]) -> bool:
     """Tell whether nothing is to be done; the usual case, so it has to be quick."""
-    alone = False
+    before: dict[str, Any] = {}
     for message in messages:
         if type(message) is not dict or not _SPECIAL.isdisjoint(message):
             return False
-        role = message.get("role") or message.get("from")
-        if role in _CALL_ROLES or (alone and _has_calls(message)):
+        role, content = message.get("role") or message.get("from"), message.get("content")
+        if role in _CALL_ROLES:
             return False
-        if has_blocks(message.get("content")) or has_blocks(message.get("value")):
+        if type(content) is not str and (has_blocks(content) or has_blocks(message.get("value"))):
             return False
-        alone = is_answer(message) and _is_reasoning_alone(message)
+        calls = "tool_calls" in message or "function_call" in message
+        if calls and is_answer(before) and _has_calls(message) and _is_reasoning_alone(before):
+            return False
+        before = message
     return True
 
 
