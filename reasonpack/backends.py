@@ -1,13 +1,13 @@
 """Pieces of text → ids, by a fast tokenizer that has proved itself, else by the reference.
 
-    pieces of a unit ──→ gigatoken ──→ ids ── a sample of them again ──→ the same: kept
-                     └─→ tokenizers, the reference, ────────────────┘    else: all by the reference
+    pieces of a unit ─┬→ gigatoken ──→ ids ── a sample of them again ──→ the same: kept
+                      └→ tokenizers, the reference, ────────────────┘    else: all by the reference
 
 Nothing a fast backend says is believed because of its name. It is used for a tokenizer
-once it agrees with the reference on the hard texts made here, which hold what such
-programs get wrong: borders between classes of characters, runs of white space, forms of
-one letter, added tokens and halves of them. It is then checked on some pieces of every
-unit. After the first difference it is not used again, and the unit is encoded anew.
+once it agrees with the reference on the hard texts, which hold what such programs get
+wrong. It is then checked on some pieces of every unit. After the first difference it is
+not used again, and the unit is encoded anew. Pieces with a character that programs treat
+by the version of Unicode they know never reach it: see `reasonpack.settled`.
 
 So ids never depend on the backend, and neither do the bytes of a dataset.
 """
@@ -18,7 +18,6 @@ import importlib
 import importlib.util
 import itertools
 import random
-import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -29,9 +28,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reasonpack.errors import ReasonpackError, UsageError
+from reasonpack.hard_texts import hard_texts
+from reasonpack.settled import is_settled
 from reasonpack.tokenizer import Tokenizer
 
-__all__ = ["AUTO", "BACKENDS", "Backend", "Choice", "Encoder", "hard_texts", "installed"]
+__all__ = ["AUTO", "BACKENDS", "Backend", "Choice", "Encoder", "installed"]
 
 I32 = NDArray[np.int32]
 EncodeFlat = Callable[[Sequence[str]], tuple[NDArray[Any], NDArray[Any]]]
@@ -88,7 +89,7 @@ class Encoder:
     >>> from reasonpack.cutting import CutRule
     >>> words = tokenizers.Tokenizer(tokenizers.models.WordLevel({"a": 0, "?": 1}, "?"))
     >>> rule = CutRule((), frozenset(), False, "")
-    >>> tokenizer = Tokenizer("", None, "", {}, {}, (), None, 2, None, rule, words)
+    >>> tokenizer = Tokenizer("", None, "", {}, {}, (), frozenset(), (), None, 2, None, rule, words)
     >>> Encoder(tokenizer, Choice("tokenizers")).encode(["a", "b"])
     [array([0], dtype=int32), array([1], dtype=int32)]
     """
@@ -168,19 +169,25 @@ class Encoder:
     def _ids_checked(
         self, pieces: Sequence[str], chosen: Sequence[int], what: str
     ) -> list[I32] | None:
-        """Encode by the fast backend; unload it if the reference disagrees on a chosen piece."""
+        """Encode by the fast backend; unload it if the reference disagrees on a chosen piece.
+
+        Pieces that are not settled are encoded by the reference alone.
+        """
         assert self._loaded is not None
         name, encode_flat = self._loaded
-        expected = self._by_reference([pieces[index] for index in chosen])
+        fast = [is_settled(piece) for piece in pieces]
+        asked = [index for index, kept in enumerate(fast) if not kept] + [*chosen]
+        expected = dict(zip(asked, self._by_reference([pieces[i] for i in asked]), strict=True))
         fault = None
         try:
-            ids = [
+            arrays = (
                 array
-                for part in _slices(pieces)
+                for part in _slices(list(itertools.compress(pieces, fast)))
                 for array in _split(*encode_flat(part), len(part), self._tokenizer.vocab_size)
-            ]
-            for index, array in zip(chosen, expected, strict=True):
-                if not np.array_equal(ids[index], array):
+            )
+            ids = [next(arrays) if kept else expected[i] for i, kept in enumerate(fast)]
+            for index in chosen:
+                if not np.array_equal(ids[index], expected[index]):
                     fault = f"differs from tokenizers on {what}, {_shown(pieces[index])}"
                     break
         except _STOPS:
@@ -276,80 +283,3 @@ _LOADERS: dict[str, Callable[[Tokenizer], EncodeFlat]] = {
     "fastokens": _load_fastokens,
     "gigatoken": _load_gigatoken,
 }
-
-# --- Hard texts ------------------------------------------------------------------------
-
-_SPACES = ["", " ", "  ", "   ", "\n", "\n\n", "\n\n\n", " \n", "\n ", "\t", "\r\n", "\r", "    "]
-_SPACES += ["\u00a0", "\u3000", "\u2003", "\u200b", "\u2028", "\x0b", "\x0c", "\x85", " " * 17]
-_WORDS = """
-    don't DON'T we'll WE'LL I'm it's IT'S they've you're he'd 's'S 'tis o'clock ’s don’t 'llama
-    camelCase HTTPServer snake_case x1y2 3.14159 1e-9 1,234,567 0xdeadbeef 12345678901 ½ ²³ Ⅻ ١٢٣
-    naïve nai\u0308ve A\u030a \u212b ﬁne İstanbul ẞ ς Ǆ 한국어 \u1112\u1161\u11ab 日本語テキスト
-    汉字和English混排 ไทย हिन्दी العربية עברית a\u0301\u0327 \u0301 \u200d \ufeff \ufffd \ufffe
-    \U0001f469\u200d\U0001f469\u200d\U0001f467 \U0001f1e9\U0001f1ea\U0001f1eb\U0001f1f7
-    \U0001f44d\U0001f3fd ☃\ufe0f ✈ \ue000 \U0010ffff \x00 \x7f \u2581a Ġb Ċ <0x0A>
-    https://example.org/a?b=c&d=%20#e foo@bar.example <b>x</b> \\frac{1}{2} $x^2$ !!! ... …… ----
-    ==> (){}[]<>+-*/=~`@#%^&|\\;:,.?! «quoted» „so“ <|im_ <|endoftext <think </think
-"""
-_TEXT = """def f(x: int) -> str:
-\tif x>0:
-        return f"{x!r}\\n"  # 1st
-    \n\n
-class A: pass
-{"a": [1, 2.50, null], "b": "\\u00e9"}
-SELECT * FROM t WHERE id='1';--
-
-  1. First  \n  2. Second"""
-
-
-def hard_texts(added_tokens: Sequence[str]) -> list[str]:
-    """Make texts on which tokenizers tend to differ, some 15,000 tokens of them.
-
-    Args:
-        added_tokens: of the tokenizer; some are put between the texts and cut in half.
-
-    >>> texts = hard_texts(["<|end|>"])
-    >>> any("<|end|>" in text for text in texts), texts == hard_texts(["<|end|>"])
-    (True, True)
-    """
-    chance = random.Random(0)  # noqa: S311 (the same texts every time)
-    words = _WORDS.split(" ")
-    texts = ["", _TEXT, _TEXT.replace("\n", "\r\n"), _WORDS, "a" * 300, "é" * 99, "=" * 130]
-    texts += ["".join(pair) for pair in itertools.product(_SPACES, ("a", "1", ".", "é", "汉"))]
-    texts += [a + b + "x" + a for a, b in itertools.product(_SPACES[1:], _SPACES[1:])]
-    texts += ["7" * length + end for length in range(1, 13) for end in ("", "a", " 7")]
-    texts += [left + right for left, right in itertools.pairwise(words)]
-    classes = _characters()
-    for _ in range(150):
-        mixed = chance.choices(classes, k=12)
-        mixed[chance.randrange(12)] = chance.choice(_SPACES)
-        mixed[chance.randrange(12)] = chance.choice(words)
-        texts.append("".join(mixed))
-    texts += ["".join(chance.choices(words + _SPACES, k=9)) for _ in range(150)]
-    return texts + _around(added_tokens)
-
-
-def _characters() -> list[str]:
-    """Take characters from everywhere in Unicode, as many from each general category."""
-    by_category: dict[str, list[str]] = {}
-    planes = (range(0x3400), range(0x3400, 0x11000, 97), range(0x11000, 0x20000, 61))
-    for code in itertools.chain(*planes, range(0x20000, 0x110000, 4999)):
-        character = chr(code)
-        category = unicodedata.category(character)
-        if category != "Cs":  # halves of a pair are no text
-            by_category.setdefault(category, []).append(character)
-    return [
-        character
-        for characters in by_category.values()
-        for character in characters[:: len(characters) // 40 + 1]
-    ]
-
-
-def _around(added_tokens: Sequence[str]) -> list[str]:
-    """Put added tokens next to text and to each other, and cut some in half."""
-    tokens = [*added_tokens[:20], *added_tokens[:: len(added_tokens) // 20 + 1]]
-    texts = []
-    for token, other in zip(tokens, tokens[1:] + tokens[:1], strict=True):
-        texts += [token, f"a{token}b", f" {token} \n{other}{token}", token[:-1] + other, token[1:]]
-        texts.append(f"{token}\nuser\nHi{other}\n\n{token[: len(token) // 2]}")
-    return texts

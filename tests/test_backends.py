@@ -5,21 +5,20 @@ The fast backends here are made of the reference, each with one fault.
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
-from assets import TOKENIZERS, tokenizer_dir
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reasonpack import backends
-from reasonpack.backends import Choice, Encoder, hard_texts
+from reasonpack.backends import Choice, Encoder
 from reasonpack.errors import TokenizerError, UsageError
+from reasonpack.hard_texts import hard_texts
 from reasonpack.run.context import Options
 from reasonpack.run.pack import Run, Watch, pack_files
 from reasonpack.run.unit import load_encoder
@@ -281,6 +280,7 @@ def test_slices_change_nothing(texts: list[str], characters: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
         install(patch, gigatoken=honest)
         patch.setattr(backends, "SLICE_CHARACTERS", characters)
+        patch.setattr(backends, "hard_texts", lambda added_tokens: ["hard"])
         assert [text for part in backends._slices(texts) for text in part] == texts
         loaded = load_tokenizer(FIXTURE)
         assert same(Encoder(loaded, Choice("gigatoken")).encode(texts), loaded, texts)
@@ -319,26 +319,3 @@ def test_a_dataset_does_not_depend_on_the_backend(
     assert shards["tokenizers"] == shards["gigatoken"]
     assert len(notes) == (spoil is crash)
     load_encoder.cache_clear()
-
-
-# --- The real ones ------------------------------------------------------------------------
-
-
-def _pairs() -> Iterator[tuple[str, str]]:
-    for name in ("gigatoken", "fastokens"):
-        for model in TOKENIZERS:
-            yield name, model
-
-
-@pytest.mark.network
-@pytest.mark.parametrize(("name", "model"), list(_pairs()))
-def test_real_backends_prove_themselves(name: backends.Backend, model: str) -> None:
-    if importlib.util.find_spec(name) is None:
-        pytest.skip(f"{name} is not installed")
-    tokenizer = load_tokenizer(tokenizer_dir(model))
-    encoder = Encoder(tokenizer, Choice(name, check_rate=1))
-    folder = Path(__file__).parents[1]
-    texts = [path.read_text("utf-8") for path in sorted(folder.glob("reasonpack/**/*.py"))]
-    pieces = [piece for text in texts for piece in tokenizer.cut(text)]
-    assert same(encoder.encode(pieces), tokenizer, pieces)
-    assert (encoder.used.partition(" ")[0], encoder.fault) == (name, None)

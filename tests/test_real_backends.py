@@ -1,0 +1,41 @@
+"""Fast backends on published tokenizers: each proves itself, and is right wherever it is asked."""
+
+from __future__ import annotations
+
+import importlib.util
+import itertools
+from pathlib import Path
+
+import pytest
+from assets import TOKENIZERS, tokenizer_dir
+from backends_sweep import Found, sweep
+from test_backends import same
+
+from reasonpack.backends import Backend, Choice, Encoder
+from reasonpack.tokenizer import load_tokenizer
+
+pytestmark = pytest.mark.network
+
+
+@pytest.mark.parametrize(
+    ("name", "model"), [*itertools.product(("gigatoken", "fastokens"), TOKENIZERS)]
+)
+def test_real_backends_prove_themselves(name: Backend, model: str) -> None:
+    if importlib.util.find_spec(name) is None:
+        pytest.skip(f"{name} is not installed")
+    tokenizer = load_tokenizer(tokenizer_dir(model))
+    encoder = Encoder(tokenizer, Choice(name, check_rate=1))
+    folder = Path(__file__).parents[1]
+    texts = [path.read_text("utf-8") for path in sorted(folder.glob("reasonpack/**/*.py"))]
+    pieces = [piece for text in texts for piece in tokenizer.cut(text)]
+    assert same(encoder.encode(pieces), tokenizer, pieces)
+    assert (encoder.used.partition(" ")[0], encoder.fault) == (name, None)
+
+
+@pytest.mark.parametrize("share", [0.005, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("model", TOKENIZERS)
+def test_settled_texts_have_the_ids_of_the_reference(model: str, share: float) -> None:
+    for name, found in sweep(load_tokenizer(tokenizer_dir(model)), share).items():
+        assert isinstance(found, Found), (name, found)
+        assert found.wrong == [], name
+        assert found.settled > 5_000_000 * share
