@@ -2,7 +2,33 @@
 
 from __future__ import annotations
 
+import io
+import sys
+from pathlib import Path
+from typing import Any
+
 import hypothesis
+import pytest
+from fixing import Arguments, Pack
+from runs import FIXTURES, chats
+
+from reasonpack.cli import cli, run
 
 hypothesis.settings.register_profile("reasonpack", deadline=None)  # no test is of the time
 hypothesis.settings.load_profile("reasonpack")
+
+
+@pytest.fixture
+def pack_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> Pack:
+    """Give a function that packs in a directory of its own; standard input has two chats."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(arguments: Arguments) -> tuple[int, str]:
+        output = () if "--output" in arguments else ("--output", "out")
+        tokenizer = ("--tokenizer", str(FIXTURES / "tokenizer"))
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(chats(2, bad=False))))
+        monkeypatch.setattr(sys, "argv", ["reasonpack", "pack", *arguments, *output, *tokenizer])
+        status = run(cli)
+        return status, capsys.readouterr().err.replace("Error: ", "", 1)
+
+    return call

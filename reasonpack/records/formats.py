@@ -13,7 +13,8 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from reasonpack.errors import StorageError
-from reasonpack.storage import BLANK, BOM
+from reasonpack.records.json_array import NotAList, elements
+from reasonpack.storage import BLANK, BOM, is_list
 
 __all__ = ["HEAD", "foreign"]
 
@@ -57,7 +58,7 @@ _YAML = (
 )
 _WRAPPED = (
     'python -c "import json, sys; [print(json.dumps(each)) '
-    "for each in json.load(open(sys.argv[1], encoding='utf-8'))[%s]]\" {0} > {1}"
+    "for each in json.load(open(sys.argv[1], encoding='utf-8'))[sys.argv[2]]]\" {0} %s > {1}"
 )
 
 
@@ -73,15 +74,19 @@ def foreign(head: bytes, name: str, *, whole: bool) -> StorageError | None:
     lines = [line for line in head.splitlines() if line.strip(BLANK)]
     if not lines:
         return None
-    if any(line.lstrip(BLANK).startswith(b"{") for line in lines):
+    found = _by_first_bytes(head)
+    if found is None and is_list(head):
+        found = _messages(head)
+    elif found is None and any(line.lstrip(BLANK).startswith(b"{") for line in lines):
         found = _over_lines(head, lines, whole=whole)
-    else:
-        found = _by_first_bytes(head)
-        if found is None and _decoded(lines[0]) is None:
-            found = _text(lines, name)
-    if found is None:
-        return None
-    what, fix = found
+    elif found is None and b"\0" in head:
+        found = "binary data", WRITE
+    elif found is None and _decoded(lines[0]) is None:
+        found = _text(lines, name)
+    return None if found is None else _refusal(*found, name=name)
+
+
+def _refusal(what: str, fix: str, *, name: str) -> StorageError:
     return StorageError(f"{name}: is {what}, {EXPECTED}. Fix: {_filled(fix, name)}.")
 
 
@@ -108,7 +113,7 @@ def _over_lines(head: bytes, lines: list[bytes], *, whole: bool) -> tuple[str, s
     key = _list_of_records(value)
     if key is not None and not more:
         what = f"one JSON object with the records in its {key!r}"
-        return what, "use JSON Lines: `" + _WRAPPED % _braced(repr(key)) + "`"
+        return what, "use JSON Lines: `" + _WRAPPED % _braced(shlex.quote(key)) + "`"
     # The first two lines of one that is broken, or longer than what is looked at.
     opened = lines[0].strip(BLANK) == b"{" and lines[1:2] and lines[1].lstrip(BLANK)[:1] == b'"'
     if first is not None or (value is None and not opened):
@@ -155,14 +160,29 @@ def _is_record(value: Any) -> bool:
     return isinstance(value, dict) and bool(CHAT_LISTS & value.keys())
 
 
+def _messages(head: bytes) -> tuple[str, str] | None:
+    """Recognise a list of messages, which is one conversation, or the first of many."""
+    try:
+        first = next(elements([head], longest=len(head)), None)
+    except NotAList:
+        return None
+    value = _decoded(first.text) if first else None
+    if isinstance(value, list):
+        value = None if not value else value[0]
+        fix = "`jq -c '.[] | {{messages: .}}' {0} > {1}`"
+    else:
+        fix = "`jq -c '{{messages: .}}' {0} > {1}`"
+    if not isinstance(value, dict) or _is_record(value) or not {"role", "from"} & value.keys():
+        return None
+    return "a list of messages where a conversation is an object", f"use JSON Lines: {fix}"
+
+
 def _by_first_bytes(head: bytes) -> tuple[str, str] | None:
     for magic, found in _BINARY.items():
         if head.lstrip(BLANK).startswith(magic):
             return found
-    if head[257:262] == b"ustar":
+    if head[257:262] == b"ustar" and b"\0" in head[:257]:
         return "a tar archive", "`tar -xf {0}`"
-    if b"\0" in head:
-        return "binary data", WRITE
     return None
 
 

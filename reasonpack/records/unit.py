@@ -104,7 +104,7 @@ def content_kind(place: Place, name: str) -> Container:
         StorageError: it cannot be read, or is no file of records.
     """
     kind = container(place)
-    if kind == "plain":
+    if kind in {"plain", "array"}:
         with open_bytes(place, "plain") as file:
             head = file.read(HEAD)
         if refusal := foreign(head, name, whole=len(head) < HEAD):
@@ -126,9 +126,9 @@ def read_records(unit: Unit, place: Place) -> Iterator[Record]:
         blocks = blocks_of(file)
         if unit.container in {"gzip", "zstd"}:
             head = b"".join(itertools.islice(blocks, max(1, HEAD // BLOCK)))
-            is_array = is_list(head)
-            if not is_array and (refusal := foreign(head, unit.name, whole=len(head) < HEAD)):
+            if refusal := foreign(head, unit.name, whole=len(head) < HEAD):
                 raise refusal
+            is_array = is_list(head)
             unit = replace(unit, first_line=int(not is_array))
             blocks = itertools.chain([head], blocks)
         yield from _read_elements(unit, blocks) if is_array else _read_lines(unit, blocks)

@@ -1,0 +1,171 @@
+"""Every refusal of a record says what to do, and doing it makes the refusal go away.
+
+The records are those of test_refused_records.py. To add one: its name, and its fix as an edit, or
+several that are each enough.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from fixing import Pack, Row, check, write
+from records.test_refused_records import ANSWER, ASK, CALL, REFUSED
+
+Edit = Callable[[Any], Any]
+
+
+def _keys(path: str) -> list[Any]:
+    return [int(key) if key.isdigit() else key for key in re.findall(r"\w+", path)]
+
+
+def put(path: str, value: Any) -> Edit:
+    """Write a value at a path such as `messages[1].role`."""
+
+    def edit(record: Any) -> Any:
+        *way, last = _keys(path)
+        inner = record
+        for key in way:
+            inner = inner[key]
+        inner[last] = value
+        return record
+
+    return edit
+
+
+def cut(*paths: str) -> Edit:
+    """Remove what stands at some paths."""
+
+    def edit(record: Any) -> Any:
+        for path in paths:
+            *way, last = _keys(path)
+            inner = record
+            for key in way:
+                inner = inner[key]
+            del inner[last]
+        return record
+
+    return edit
+
+
+def add(value: Any, at: int = 9) -> Edit:
+    """Insert a message."""
+
+    def edit(record: Any) -> Any:
+        next(iter(record.values())).insert(at, value)
+        return record
+
+    return edit
+
+
+def both(*edits: Edit) -> Edit:
+    def edit(record: Any) -> Any:
+        for each in edits:
+            record = each(record)
+        return record
+
+    return edit
+
+
+ONE = "messages[1]."
+RECORDS: dict[str, tuple[Edit, ...]] = {
+    "no messages": (
+        put("messages", [ASK, ANSWER]),
+        put("conversation", [ASK, ANSWER]),
+        both(put("prompt", "2+2?"), put("completion", "4")),
+    ),
+    "completion without prompt": (put("prompt", "2+2?"),),
+    "two containers": (cut("messages"), cut("conversations")),
+    "messages that are text": (put("messages", [ASK, ANSWER]),),
+    "a message that is text": (put("messages[1]", ANSWER),),
+    "a prompt that is an object": (put("prompt", "2+2?"), put("prompt", [ASK])),
+    "a role that is a number": (both(put("messages[0].role", "user"), add(ANSWER)),),
+    "no role": (both(put("messages[0].role", "user"), add(ANSWER)),),
+    "an unknown role": (put(ONE + "role", "assistant"), put(ONE + "role", "gpt")),
+    "two roles": (cut(ONE + "from"),),
+    "two contents": (cut(ONE + "content"), cut(ONE + "value")),
+    "two reasonings": (cut(ONE + "reasoning", ONE + "thought"), put(ONE + "content", "4")),
+    "content that is an object": (put(ONE + "content", "4"),),
+    "content that is a number": (both(put("messages[0].value", "4"), add(ANSWER)),),
+    "an answer with nothing in it": (put(ONE + "content", ""),),
+    "user content null": (put("messages[0].content", ""),),
+    "tool content missing": (put(ONE + "content", ""),),
+    "an image": (lambda record: {"messages": [ASK, ANSWER]},),
+    "encrypted reasoning": (
+        put(ONE + "reasoning_details", [{"type": "reasoning.text", "text": "a"}]),
+        both(cut(ONE + "reasoning_details"), put(ONE + "train", False), add(ASK), add(ANSWER)),
+    ),
+    "a part without type": (put("messages[0].content[0].type", "text"),),
+    "reasoning after text": (
+        both(cut(ONE + "content[1]"), add({"role": "assistant", "content": "5"})),
+    ),
+    "a think tag that is never closed, in a completion": (
+        put("completion", "<think>2 and 2 are</think>4"),
+    ),
+    "a key twice in arguments": (
+        put(ONE + "tool_calls[0].function.arguments", '{"x": [{"a": 1, "b": 2}]}'),
+    ),
+    "a call without a name in a function call": (
+        put("conversations[1].value", json.dumps([CALL, CALL])),
+    ),
+    "a function call that is a list of text": (put("conversations[1].value", json.dumps([CALL])),),
+    "a call of another type": (put(ONE + "tool_calls[0].type", "function"),),
+    "tools that are no JSON": (put("tools", "[{}]"),),
+    "a part without text": (put("messages[0].content[0].text", "hi"),),
+    "a think tag that is never closed": (
+        put(ONE + "content", "<think>2 and 2 are</think>4"),
+        both(cut("messages[1]"), add(ANSWER)),
+    ),
+    "reasoning of a user": (cut("messages[0].reasoning"),),
+    "tool calls of a user": (cut("messages[0].tool_calls"),),
+    "a user to train": (cut("messages[0].train"),),
+    "a call without a name": (put(ONE + "tool_calls[0].function.name", "f"),),
+    "a call without arguments": (put(ONE + "tool_calls[0].arguments", {}),),
+    "arguments that are a list": (put(ONE + "tool_calls[1].arguments", {}),),
+    "a call twice in one": (cut(ONE + "tool_calls[0].name"),),
+    "tool calls and a function call": (cut(ONE + "function_call"),),
+    "a function call that is no JSON": (put("conversations[1].value", json.dumps(CALL)),),
+    "a function call without calls": (both(cut("conversations[1]"), add(ANSWER)),),
+    "a function call that has tool calls": (put(ONE + "role", "assistant"),),
+    "a flag that is text": (put(ONE + "train", True), put(ONE + "train", 1)),
+    "a weight": (put(ONE + "weight", 1),),
+    "flags that contradict": (cut(ONE + "train", ONE + "weight"), cut(ONE + "weight")),
+    "an id that is a list": (put("id", "a"), put("id", 1)),
+    "another system text": (cut("system"), cut("messages[0]")),
+    "tools that are an object": (put("tools", []), put("tools", "[]")),
+    "a tool that is text": (put("tools", [{"name": "f"}]),),
+    "a key twice in tools": (put("tools", '[{"type": 1}]'),),
+    "tools and other functions": (cut("functions"),),
+    "template variables that are a list": (put("chat_template_kwargs", {}),),
+    "thinking on and off": (
+        both(cut("enable_thinking"), put(ONE + "reasoning", "a")),
+        both(cut("chat_template_kwargs"), put(ONE + "reasoning", "a")),
+    ),
+    "no message": (put("conversations", [ASK, ANSWER]),),
+    "no assistant message": (add(ANSWER),),
+    "an assistant message first": (add(ASK, 0), put("messages[0].train", False)),
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "edit"),
+    [
+        pytest.param(name, edit, id=f"{name}, {number}")
+        for name, edits in RECORDS.items()
+        for number, edit in enumerate(edits)
+    ],
+)
+def test_what_the_fix_of_a_record_says_helps(name: str, edit: Edit, pack_here: Pack) -> None:
+    record, _, what, fix = REFUSED[name]
+    bad = json.dumps(record).encode()
+    mended = json.dumps(edit(json.loads(bad))).encode()
+    words = re.escape(what) + ".*" + re.escape(f"Fix: {fix}" if fix else "")
+    check(Row({"a.jsonl": bad}, ["a.jsonl"], words, write("a.jsonl", mended)), pack_here)
+
+
+def test_every_record_that_is_refused_is_mended_here() -> None:
+    """A list is refused as a file."""
+    assert set(REFUSED) - set(RECORDS) == {"a list"}

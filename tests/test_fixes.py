@@ -1,0 +1,230 @@
+"""Every refusal of files and options says what to do, and doing it makes the refusal go away.
+
+To add one: three lines in `INPUTS`.
+"""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import io
+import json
+import lzma
+import re
+import tarfile
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from fixing import Arguments, Mend, Pack, Row, also, check, command, instead, write
+from runs import chats
+
+ASK, ANSWER = {"role": "user", "content": "2+2?"}, {"role": "assistant", "content": "4"}
+GOOD = chats(2, bad=False)
+OBJECTS = [json.loads(line) for line in GOOD.splitlines()]
+BAD = b'{"messages": []}\n'
+
+
+def pretty(*objects: Any) -> bytes:
+    return b"\n".join(json.dumps(each, indent=2).encode() for each in objects) + b"\n"
+
+
+def table(delimiter: str) -> bytes:
+    lines = [delimiter.join(["id", "messages"])]
+    for each in OBJECTS:
+        messages = json.dumps(each["messages"]).replace('"', '""')
+        lines.append(delimiter.join([each["id"], f'"{messages}"']))
+    return "\r\n".join(lines).encode()
+
+
+def arrow(kind: Any) -> bytes:
+    sink = io.BytesIO()
+    rows = pa.Table.from_pylist(OBJECTS)
+    with kind(sink, rows.schema) as writer:
+        writer.write_table(rows)
+    return sink.getvalue()
+
+
+def tar(name: str) -> bytes:
+    sink = io.BytesIO()
+    with tarfile.open(fileobj=sink, mode="w") as archive:
+        info = tarfile.TarInfo(name)
+        info.size = len(GOOD)
+        archive.addfile(info, io.BytesIO(GOOD))
+    return sink.getvalue()
+
+
+def zipped(name: str) -> bytes:
+    sink = io.BytesIO()
+    with zipfile.ZipFile(sink, "w") as archive:
+        archive.writestr(name, GOOD)
+    return sink.getvalue()
+
+
+YAML = b"- messages:\n" + b"".join(
+    f"  - role: {each['role']}\n    content: {each['content']!r}\n".encode()
+    for each in (ASK, ANSWER)
+)
+
+
+def file(name: str, content: bytes, words: str, mend: Mend, *needs: str) -> Row:
+    return Row(
+        {name: content}, [name], rf"^{re.escape(name)}: is {words}, expected", mend, 1, needs
+    )
+
+
+def converted(given: Arguments, error: str) -> Arguments:
+    """Stand for what is done with a program of the user's."""
+    assert "Fix: " in error
+    Path("right.jsonl").write_bytes(GOOD)
+    return ["right.jsonl"]
+
+
+INPUTS: dict[str, Row] = {
+    # --- files that are no JSON Lines ---
+    "one object over several lines": file(
+        "chats.jsonl", pretty(OBJECTS[0]), "one JSON object over several lines", command
+    ),
+    "objects over several lines": file(
+        "chats.json", pretty(*OBJECTS), "JSON objects over several lines each", command, "jq"
+    ),
+    "objects over several lines, compressed": file(
+        "a b.json.gz", gzip.compress(pretty(*OBJECTS)), "JSON objects over .* each", command, "jq"
+    ),
+    "an object that holds the records": file(
+        "chats.json", pretty({"n": 1, "data": OBJECTS}), "one JSON object with .* 'data'", command
+    ),
+    "an object that holds the records, in one line": file(
+        "chats.json", json.dumps({"it's": OBJECTS}).encode(), "one JSON object with .*", command
+    ),
+    "CSV": file("chats.csv", table(","), r"a table \(CSV\)", command),
+    "CSV with semicolons": file("chats.csv", table(";"), r"a table \(CSV\)", command),
+    "CSV with a mark": file("it's.csv", b"\xef\xbb\xbf" + table(","), r"a table \(CSV\)", command),
+    "CSV, compressed": file("c.csv.gz", gzip.compress(table(",")), r"a table \(CSV\)", command),
+    "TSV": file("chats.tsv", table("\t"), r"a table with tabs \(TSV\)", command),
+    "YAML": file("chats.yaml", YAML, "YAML", command),
+    "YAML by its content": file("chats", YAML, "YAML", command),
+    "text": file("chats.txt", b"Hello\nthere\n", "text that is no JSON", converted),
+    "HTML": file("chats.jsonl", b"\n<!DOCTYPE html>", "HTML or XML", converted),
+    "Excel": file("chats.xlsx", zipped("xl/a.xml"), "a zip archive or an Excel file", converted),
+    "old Excel": file("chats.xls", b"\xd0\xcf\x11\xe0\xa1", "an Excel file", converted),
+    "bzip2": file("chats.jsonl.bz2", bz2.compress(GOOD), "compressed with bzip2", command, "bzip2"),
+    "xz": file("chats.jsonl.xz", lzma.compress(GOOD), "compressed with xz", command, "xz"),
+    "tar": file("chats.tar", tar("a.jsonl"), "a tar archive", command, "tar"),
+    "an Arrow file": file("a.arrow", arrow(pa.ipc.new_file), "an Arrow file", command),
+    "an Arrow stream": file("a.arrow", arrow(pa.ipc.new_stream), "an Arrow stream", command),
+    "UTF-16": file("chats.jsonl", GOOD.decode().encode("utf-16"), "UTF-16 text", command, "iconv"),
+    "Git LFS": file("a.jsonl", b"version https://git-lfs.github.com/v1", ".*LFS.*", converted),
+    "binary": file("a.jsonl", b"\x80\x04\x95\0\0\0", "binary data", converted),
+    "a list that is cut off": Row(
+        {"a.json": b"[" + GOOD.replace(b"\n", b",")}, ["a.json"],
+        r"^a\.json\[2\]: the list is never closed.*object \{\"messages\": …\} a line", converted,
+    ),
+    "a list of messages": file(
+        "a.json", pretty([ASK, ANSWER]), "a list of messages.*", command, "jq"
+    ),
+    "lists of messages, one a line": file(
+        "a.jsonl", 2 * (json.dumps([ASK, ANSWER]).encode() + b"\n"), "a list of m.*", command, "jq"
+    ),
+    "a list of lists of messages": file(
+        "a.json", pretty([[ASK, ANSWER], [ASK, ANSWER]]), "a list of messages.*", command, "jq"
+    ),
+    "lists, one a line": Row(
+        {"a.jsonl": b"[" + GOOD[:-1].replace(b"\n", b"]\n[") + b"]"}, ["a.jsonl"],
+        r"^a\.jsonl\[1\]: something follows the list.*as JSON Lines", converted,
+    ),
+    "gzip that ends early": Row(
+        {"a.jsonl.gz": gzip.compress(GOOD)[:-20]}, ["a.jsonl.gz"], "cut off or damaged; copy it",
+        write("a.jsonl.gz", gzip.compress(GOOD)),
+    ),
+    "Parquet that ends early": Row(
+        {"a.parquet": b"PAR1xx"}, ["a.parquet"], "expected a whole Parquet file.*copy or write it",
+        converted,
+    ),
+    # --- inputs and options ---
+    "a missing file": Row(
+        {"chats.jsonl": GOOD}, ["chat.jsonl"], "no such file.*check the spelling",
+        instead("chats.jsonl"), 2,
+    ),
+    "a directory without chats": Row(
+        {"in/chats": GOOD}, ["in"], "no chat file in this directory.*name the files",
+        instead("in/chats"), 2,
+    ),
+    "standard input twice": Row(
+        {}, ["-", "-"], "standard input twice.*name it once", lambda *_: ["-"], 2
+    ),
+    "standard input and --dry-run": Row(
+        {"chats.jsonl": GOOD}, ["-", "--dry-run"], "cannot be read twice.*name a file",
+        instead("chats.jsonl", "--dry-run"), 2,
+    ),
+    "--packing": Row(
+        {"chats.jsonl": GOOD}, ["chats.jsonl", "--packing"], "no row length.*pass --max-length",
+        also("--max-length", "1000"), 2,
+    ),
+    "a part that is none": Row(
+        {"a.jsonl": GOOD}, ["a.jsonl", "--shard-index", "2", "--shard-count", "2"],
+        "expected 0 to 1.*count from 0",
+        instead("a.jsonl", "--shard-index", "1", "--shard-count", "2"), 2,
+    ),
+    "one option of a part": Row(
+        {"a.jsonl": GOOD}, ["a.jsonl", "--shard-index", "0"], "--shard-count go together",
+        also("--shard-count", "1"), 2,
+    ),
+    "an output that is a file": Row(
+        {"a.jsonl": GOOD, "out": b""}, ["a.jsonl"], "out: is a file.*choose another --output",
+        also("--output", "other"), 2,
+    ),
+    "an output that is not empty": Row(
+        {"a.jsonl": GOOD, "out/mine": b""}, ["a.jsonl"], "is not empty.*choose another --output",
+        also("--output", "other"), 2,
+    ),
+    "a conversation that is too long": Row(
+        {"a.jsonl": GOOD}, ["a.jsonl", "--max-length", "9"], "at most 9.*raise --max-length",
+        also("--max-length", "9999"),
+    ),
+    "a view that is too long": Row(
+        {"a.jsonl": GOOD}, ["a.jsonl", "--max-position", "9"], "at most 9.*raise --max-position",
+        also("--max-position", "9999"),
+    ),
+    "no record": Row(
+        {"a.jsonl": b"\n"}, ["a.jsonl"], "no record in a.jsonl.*with --overwrite",
+        write("a.jsonl", GOOD, "--overwrite"),
+    ),
+    "all rejected": Row(
+        {"a.jsonl": BAD}, ["a.jsonl", "--on-error", "skip"], "all 1 records.*with --overwrite",
+        write("a.jsonl", GOOD, "--overwrite"),
+    ),
+    # --- lines ---
+    "a line that is cut off": Row(
+        {"a.jsonl": GOOD + GOOD[:50]}, ["a.jsonl"], r"a\.jsonl:3: not JSON at column .*Write one",
+        write("a.jsonl", GOOD),
+    ),
+    "not UTF-8": Row(
+        {"a.jsonl": GOOD + b'{"prompt": "\xe9", "completion": "4"}\n'}, ["a.jsonl"],
+        "not UTF-8.*Convert the file to UTF-8",
+        write("a.jsonl", GOOD + '{"prompt": "é", "completion": "4"}\n'.encode()),
+    ),
+    "a mark between lines": Row(
+        {"a.jsonl": GOOD + b"\xef\xbb\xbf" + GOOD}, ["a.jsonl"], "a byte order mark.*Remove it",
+        write("a.jsonl", GOOD + GOOD),
+    ),
+    "NaN": Row(
+        {"a.jsonl": b'{"prompt": "a", "completion": "b", "n": NaN}'}, ["a.jsonl"],
+        "NaN is no JSON number.*Write null",
+        write("a.jsonl", b'{"prompt": "a", "completion": "b", "n": null}'),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", INPUTS)
+def test_what_the_fix_says_helps(name: str, pack_here: Pack) -> None:
+    check(INPUTS[name], pack_here)
+
+
+def test_a_fix_that_does_not_help_is_found(pack_here: Pack) -> None:
+    row = INPUTS["CSV"]
+    for mend in (also(), write("chats.csv", table(";"))):
+        with pytest.raises(AssertionError, match="and then"):
+            check(Row(row.files, row.arguments, row.words, mend), pack_here)
