@@ -5,9 +5,9 @@ from __future__ import annotations
 import random
 from typing import Any
 
-import assets
 import pytest
 from matrix import compiled
+from published import TEMPLATES
 
 from reasonpack.errors import ReasonpackError
 from reasonpack.memo import Memo
@@ -65,7 +65,7 @@ def rendered(template: ChatTemplate, messages: list[Json], memo: Memo | None, **
         return str(error)
 
 
-@pytest.mark.parametrize("name", assets.template_names())
+@pytest.mark.parametrize("name", TEMPLATES)
 def test_beginnings_of_chats(name: str) -> None:
     template, _ = compiled(name)
     draw = random.Random(name)
@@ -84,5 +84,5 @@ def test_beginnings_of_chats(name: str) -> None:
 
 
 def test_nearly_all_have_loops_that_a_memo_runs() -> None:
-    without = [name for name in assets.template_names() if not compiled(name)[0].sites]
-    assert len(without) <= len(assets.template_names()) // 10, without
+    without = [name for name in TEMPLATES if not compiled(name)[0].sites]
+    assert len(without) <= len(TEMPLATES) // 10, without
