@@ -46,6 +46,7 @@ TEMPLATES = {
 }
 # Lists of models with their templates and stop tokens; the earlier one outranks the later.
 MODEL_LISTS = (["xinference==4.1.0"], ["xinference==1.17.1"])
+SOURCES = (*TEMPLATES, "xinference")
 # The lists write DeepSeek's templates on one line, with their white space lost or doubled.
 DAMAGED = re.compile(r"deepseek-v3(\.\d)?(-exp|-0324)?", re.IGNORECASE)
 # Stands in for a package's build: asked what it is, it answers from PKG-INFO, runs no other
@@ -86,6 +87,16 @@ def template(name: str) -> str:
     """Give the text of a chat template, e.g. `trl/qwen3` or `llama.cpp/GLM-4.6`."""
     source, _, stem = name.partition("/")
     return (_template_dir(source) / f"{stem}.jinja").read_text(encoding="utf-8")
+
+
+def template_names() -> list[str]:
+    """List every template there is, each text once, by the names that `template` takes."""
+    names = [
+        f"{source}/{path.stem}"
+        for source in SOURCES
+        for path in sorted(_template_dir(source).glob("*.jinja"))
+    ]
+    return sorted({template(name): name for name in reversed(names)}.values())
 
 
 def published_stops(name: str) -> tuple[str, ...]:
