@@ -11,6 +11,7 @@ cache, and is fetched once. Only tests marked `network` may call this.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import json
@@ -116,6 +117,23 @@ def member(requirement: list[str], path: str) -> Path:
         ):
             _publish({PurePosixPath(path).name: opened.read(path)}, target)
     return target / PurePosixPath(path).name
+
+
+def modules(requirement: list[str], *folders: str) -> Path:
+    """Give a folder with a package's Python modules below these folders, and nothing else."""
+    target = _root() / "modules" / requirement[-1]
+    if not target.exists():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with (
+            tempfile.TemporaryDirectory(dir=target.parent) as folder,
+            zipfile.ZipFile(_pip(folder, requirement)) as opened,
+        ):
+            staged = Path(folder) / target.name
+            wanted = [name for name in opened.namelist() if name.endswith(".py")]
+            opened.extractall(staged, [name for name in wanted if name.startswith(folders)])
+            with contextlib.suppress(OSError):  # another process was faster
+                staged.rename(target)
+    return target
 
 
 def installed(*requirements: str) -> Path:
