@@ -42,6 +42,7 @@ pytestmark = [pytest.mark.network, pytest.mark.torch]
 Json = dict[str, Any]
 ROOT = Path(__file__).parents[2]
 FIXTURES = ROOT / "fixtures"
+CHATS = FIXTURES / "chats.jsonl"
 SHARED = ROOT.parent / "shared" / "data"
 
 # --- how each template wants its messages -------------------------------------------------------
@@ -247,11 +248,10 @@ def compare_message(
     return Counter(prompts=1, completions=1)
 
 
-def records(*, shared: bool) -> list[Json]:
-    paths = [FIXTURES / "chats.jsonl", *(sorted(SHARED.glob("*.jsonl")) if shared else ())]
-    return [
-        json.loads(line) for path in paths for line in path.read_text("utf-8").split("\n") if line
-    ]
+def records(*paths: Path, every: int) -> list[Json]:
+    """Read every so-manieth record of some files."""
+    lines = [line for path in paths for line in path.read_text("utf-8").split("\n") if line]
+    return [json.loads(line) for line in lines[::every]]
 
 
 def without_reasoning(record: Json) -> Json:
@@ -271,10 +271,8 @@ BOUNDED = sorted({*REASONING, *READ[::5]})
 EVERY = 3
 
 
-@functools.cache
-def compared(name: str, *, every: int, shared: bool = False) -> Counter[str]:
-    """Compare a template on every so-manieth record, with the fixtures' tokenizer."""
-    chosen = records(shared=shared)[::every]
+def compare_all(name: str, chosen: Sequence[Json]) -> Counter[str]:
+    """Compare a template on some records, with the fixtures' tokenizer."""
     if name not in REASONING:
         chosen = [without_reasoning(record) for record in chosen]
     with tempfile.TemporaryDirectory() as folder:
@@ -282,15 +280,21 @@ def compared(name: str, *, every: int, shared: bool = False) -> Counter[str]:
         return compare(sides(name, Path(folder)), chosen)
 
 
+@functools.cache
+def compared(name: str) -> Counter[str]:
+    """Compare a template on a part of the fixtures."""
+    return compare_all(name, records(CHATS, every=EVERY))
+
+
 @pytest.mark.parametrize("name", BOUNDED)
 def test_views_are_what_the_library_renders(name: str) -> None:
-    assert compared(name, every=EVERY)["prompts"] >= 1
+    assert compared(name)["prompts"] >= 10
 
 
 def test_enough_could_be_compared() -> None:
-    found = {name: compared(name, every=EVERY) for name in BOUNDED}
+    found = {name: compared(name) for name in BOUNDED}
     total = sum(found.values(), Counter())
-    assert len(found) >= 70
+    assert len(found) >= 80
     assert total["prompts"] >= 1800, total
     # What the library renders with an answer may rewrite the history, or drop the reasoning.
     assert total["completions"] >= 1600, total
@@ -299,8 +303,11 @@ def test_enough_could_be_compared() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", READ)
-def test_every_view_is_what_the_library_renders(name: str) -> None:
-    assert compared(name, every=1, shared=True)["prompts"] >= 10
+def test_more_views_of_every_template(name: str) -> None:
+    chosen = records(CHATS, every=1)
+    if SHARED.is_dir():
+        chosen += records(*sorted(SHARED.glob("*.jsonl")), every=6)
+    assert compare_all(name, chosen)["prompts"] >= 30
 
 
 @pytest.mark.parametrize(
@@ -314,9 +321,9 @@ def test_every_view_is_what_the_library_renders(name: str) -> None:
     ],
 )
 def test_real_tokenizers(tokenizer: str, name: str) -> None:
-    chosen = records(shared=False)[::EVERY]
+    chosen = records(CHATS, every=EVERY)
     if name not in REASONING:
         chosen = [without_reasoning(record) for record in chosen]
     counts = compare(sides(name, assets.tokenizer_dir(tokenizer)), chosen)
-    assert counts["prompts"] >= 5
+    assert counts["prompts"] >= 10
     assert counts["completions"] >= 3
