@@ -35,6 +35,12 @@ def _size(_: click.Context, parameter: click.Parameter, text: str) -> int:
     return size
 
 
+def _names(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
+    """Read names with commas between them, in an order that does not matter."""
+    names = {name.strip() for value in values for name in value.split(",")}
+    return tuple(sorted(names - {""}))
+
+
 @click.command("pack")
 @click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
 @click.option(
@@ -146,6 +152,36 @@ def _size(_: click.Context, parameter: click.Parameter, text: str) -> int:
     default="stop",
     show_default=True,
     help="Stop at a record that cannot be packed, or write it to rejects.jsonl and go on.",
+)
+@click.option(
+    "--ignore-fields",
+    callback=_names,
+    multiple=True,
+    metavar="NAME,...",
+    help="Fields of records and messages to leave out, which would be refused as they may hold "
+    "what the model is to learn; a nested one is dotted, as in extra.cot.",
+)
+@click.option(
+    "--field",
+    multiple=True,
+    metavar="NAME=KNOWN",
+    help="Read a field under a name that is known, as in cot=reasoning_content.",
+)
+@click.option(
+    "--stray-closing-tag",
+    type=click.Choice(["refuse", "text", "reasoning"]),
+    default="refuse",
+    show_default=True,
+    help="What a </think> is that may be part of an answer or end reasoning: refuse the record, "
+    "or read all such tags as text, or as the end of reasoning.",
+)
+@click.option(
+    "--null-arguments",
+    type=click.Choice(["refuse", "drop", "keep"]),
+    default="refuse",
+    show_default=True,
+    help="What to do with a null in tool arguments that a Parquet column holds as a struct, where "
+    "it may stand for a key that is not there: refuse the record, leave the key out, or keep it.",
 )
 @click.option(
     "--format",

@@ -13,17 +13,32 @@ its messages. Fields of the record with no meaning here are left alone.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
-from reasonpack.errors import RecordError
+from reasonpack.errors import RecordError, UsageError
 from reasonpack.records import strict_json
-from reasonpack.records.message import Message, ToolCall, read_messages
+from reasonpack.records.arguments import contradictions
+from reasonpack.records.beside import with_answer
+from reasonpack.records.message import NAMES, ROLES, Message, ReadMessages, ToolCall, read_messages
 from reasonpack.records.reading import DEFAULT, Reading
+from reasonpack.records.renaming import chosen
 from reasonpack.records.strict_json import quoted, typed, wrong_type
+from reasonpack.records.unknown import Field, UnknownFieldError
+from reasonpack.records.unread import unread_in_record
 
-__all__ = ["REASONS", "Conversation", "Message", "ToolCall", "parse_line", "parse_record"]
+__all__ = [
+    "REASONS",
+    "Conversation",
+    "Message",
+    "ToolCall",
+    "parse_line",
+    "parse_record",
+    "renamed_fields",
+]
 
 REASONS: Mapping[str, str] = {
     "json": "not JSON, or nothing that can be read exactly",
@@ -42,6 +57,9 @@ REASONS: Mapping[str, str] = {
     "no-assistant": "no assistant message, so nothing to train",
     "no-prompt": "a trained assistant message with nothing before it",
     "size": "a line longer than any conversation",
+    "closing-tag": "a </think> that may end reasoning or be part of the answer",
+    "null-arguments": "a null in tool arguments that Parquet holds as a struct",
+    "unknown-field": "a field that nobody reads, and that may hold what the model is to learn",
 }
 """The reason codes of the `RecordError`s raised here, with what each means."""
 LARGEST = 1 << 27
@@ -52,10 +70,13 @@ _FIELDS = (
     *(*_LISTS, "prompt", "completion"),
     *("id", "system", "tools", "functions", "chat_template_kwargs", "enable_thinking"),
 )
+_READ = frozenset(_FIELDS)
 _CALL_ARGUMENTS = re.compile(
     r"(messages|conversations?|prompt|completion)\[\d+\]"
-    r"\.(tool_calls\[\d+\](\.function)?|function_call)\.arguments"
+    r"(\.tool_calls\[\d+\](\.function)?|\.function_call)?"
+    r"(\.arguments|\.(content|value)\[\d+\]\.input)"
 )
+_NOTHING = re.compile("(?!)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,41 +139,106 @@ def parse_record(
     if not isinstance(record, dict):
         return _read(lambda: record, where, reading)
     fields = {name: record[name] for name in _FIELDS if name in record}
+    keep = _NOTHING if reading.null_arguments == "drop" else _CALL_ARGUMENTS
 
     def decode() -> object:
         strict_json.count_keys(fields)  # refuses what is nested too deeply to be copied
-        plain = strict_json.plain(fields, "", null_keys=null_keys, keep=_CALL_ARGUMENTS)
+        plain = strict_json.plain(fields, "", null_keys=null_keys, keep=keep)
         return {**record, **plain}
 
-    return _read(decode, where, reading)
+    return _read(decode, where, reading, null_keys=null_keys)
 
 
-def _read(decode: Callable[[], object], where: str, reading: Reading) -> Conversation:
+def renamed_fields(pairs: Iterable[str]) -> dict[str, str]:
+    """Read what fields of messages and records are to be renamed, each as `NAME=KNOWN`.
+
+    Raises:
+        UsageError: one that is no such pair, or is renamed to a name that is not read.
+
+    >>> renamed_fields(["cot=reasoning_content"])
+    {'cot': 'reasoning_content'}
+    """
+    renamed: dict[str, str] = {}
+    for pair in pairs:
+        name, _, wanted = pair.rpartition("=")
+        if not name or wanted not in _READ | NAMES.message:
+            known = ", ".join(sorted(_READ | NAMES.message))
+            raise UsageError(
+                f"--field {pair}: expected NAME=KNOWN with one of the names that are read: "
+                f"{known}. Fix: choose one, or leave the field out with --ignore-fields."
+            )
+        renamed[name] = wanted
+    return renamed
+
+
+def _read(
+    decode: Callable[[], object], where: str, reading: Reading, *, null_keys: bool = False
+) -> Conversation:
     try:
-        return _conversation(decode(), where, reading)
+        return _conversation(decode(), where, reading, null_keys=null_keys)
     except RecordError as error:
         error.where = where
         raise
 
 
-def _conversation(record: object, where: str, reading: Reading) -> Conversation:
+def _conversation(record: object, where: str, reading: Reading, *, null_keys: bool) -> Conversation:
     if not isinstance(record, dict):
         raise wrong_type("", type(record).__name__, "an object")
+    if reading.ignored or reading.renamed:
+        record = chosen(record, reading, "", known=frozenset(_FIELDS))
     container = _container(record)
-    read, sources = _messages(record, container, reading)
-    messages = _with_system(record, read)
-    if sources and len(messages) > len(read):
+    read = _read_all(record, container, reading, null_keys=null_keys)
+    messages = _with_system(record, read.messages)
+    sources = read.sources
+    if sources and len(messages) > len(read.messages):
         sources = (0, *(index + 1 for index in sources))
     _check(messages, container)
     own_id = typed(record.get("id"), str | int | None, "id")
+    tools = _tools(record)
     return Conversation(
         id=where if own_id in (None, "") else str(own_id),
         where=where,
         messages=tuple(messages),
-        tools=_tools(record),
+        tools=tools,
         template_kwargs=_template_kwargs(record),
         sources=sources,
+        notes=_notes(messages, tools, read.unread),
     )
+
+
+def _read_all(
+    record: dict[str, Any], container: str, reading: Reading, *, null_keys: bool
+) -> ReadMessages:
+    """Read the messages, and find the fields that nobody reads, all those of the record at once.
+
+    Raises:
+        UnknownFieldError: some of them may hold what the model is to learn.
+        RecordError: messages that cannot be read.
+    """
+    record, used = with_answer(record, container, roles=ROLES)
+    unread = [*unread_in_record(record, read=_READ | used, container=container)]
+    refused = [each for each in unread if each.refused]
+    try:
+        read = _messages(record, container, reading, null_keys=null_keys)
+    except UnknownFieldError as error:
+        raise UnknownFieldError([*refused, *error.fields]) from None
+    except RecordError:
+        if not refused:
+            raise
+    if refused:
+        raise UnknownFieldError(refused)
+    return read._replace(unread=(*unread, *read.unread))
+
+
+def _notes(
+    messages: Sequence[Message], tools: Sequence[Any] | None, unread: Sequence[Field]
+) -> dict[str, int]:
+    found = Counter(note for message in messages for note in message.noticed)
+    found.update(f"unread {each.name}" for each in unread if each.name.isprintable())
+    if tools:
+        calls = [(c.name, c.arguments) for message in messages for c in message.tool_calls]
+        found.update(f"argument-type {each}" for each in contradictions(calls, tools))
+    return dict(found)
 
 
 # ------------------------------------------------------------------- messages
@@ -171,43 +257,50 @@ def _container(record: dict[str, Any]) -> str:
     return found[0]
 
 
-def _messages(record: dict[str, Any], container: str, reading: Reading) -> _Read:
+def _messages(
+    record: dict[str, Any], container: str, reading: Reading, *, null_keys: bool
+) -> ReadMessages:
     if container != "completion":
-        return read_messages(record[container], container, reading=reading)
+        return read_messages(record[container], container, null_keys=null_keys, reading=reading)
     prompt, completion = record.get("prompt"), record["completion"]
     if prompt is None:
         what = "completion without prompt"
         raise RecordError("missing", "", what, fix="Write the prompt beside it.")
-    asked, from_prompt = _text_or_messages(
-        prompt, "prompt", role="user", train=False, reading=reading
-    )
-    said, from_completion = _text_or_messages(
-        completion, "completion", role="assistant", train=True, reading=reading
-    )
-    if not from_prompt and not from_completion:
-        return [*asked, *said], ()
+    read: list[ReadMessages] = []
+    missed: list[Field] = []
+    for value, path, role in (prompt, "prompt", "user"), (completion, "completion", "assistant"):
+        # Messages of a prompt are context, unless they say something else themselves.
+        read_list = partial(
+            read_messages, train=path == container, null_keys=null_keys, reading=reading
+        )
+        try:
+            read.append(_text_or_messages(value, path, role=role, read_list=read_list))
+        except UnknownFieldError as error:
+            missed += error.fields
+    if missed:
+        raise UnknownFieldError(missed)
+    asked, said = read
+    messages, unread = [*asked.messages, *said.messages], (*asked.unread, *said.unread)
+    if not asked.sources and not said.sources:
+        return ReadMessages(messages, (), unread)
     first = len(prompt) if isinstance(prompt, list) else 1
     sources = (
-        *(from_prompt or range(len(asked))),
-        *(first + index for index in from_completion or range(len(said))),
+        *(asked.sources or range(len(asked.messages))),
+        *(first + index for index in said.sources or range(len(said.messages))),
     )
-    return [*asked, *said], sources
-
-
-_Read = tuple[list[Message], tuple[int, ...]]
-"""Messages, and the index of the source of each; see `Conversation.sources`."""
+    return ReadMessages(messages, sources, unread)
 
 
 def _text_or_messages(
-    value: object, path: str, *, role: str, train: bool, reading: Reading
-) -> _Read:
-    """Read a prompt or completion; `train` holds for messages that do not say it themselves."""
+    value: object, path: str, *, role: str, read_list: Callable[..., ReadMessages]
+) -> ReadMessages:
+    """Read a prompt or completion."""
     if isinstance(value, list):
-        return read_messages(value, path, train=train, reading=reading)
+        return read_list(value, path)
     if not isinstance(value, str):
         raise wrong_type(path, type(value).__name__, "a string or a list")
     try:
-        return read_messages([{"role": role, "content": value}], path, train=train, reading=reading)
+        return read_list([{"role": role, "content": value}], path)
     except RecordError as error:
         error.path = path
         raise

@@ -12,20 +12,26 @@ the chat template as they are.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
 
 import msgspec
 
 from reasonpack.errors import RecordError
 from reasonpack.records import strict_json
+from reasonpack.records.arguments import has_null_key
+from reasonpack.records.beside import ENDS
 from reasonpack.records.dialects import normalised
 from reasonpack.records.draft import FLAGS, REASONING, is_absent
 from reasonpack.records.reading import DEFAULT, Reading
+from reasonpack.records.reasoning import foreign_form, repeats, split_inline
+from reasonpack.records.renaming import chosen
 from reasonpack.records.strict_json import quoted, typed, wrong_type
+from reasonpack.records.unknown import Field, UnknownFieldError
+from reasonpack.records.unread import Names, unread_in_messages
 
-__all__ = ["ROLES", "Message", "ToolCall", "read_messages"]
+__all__ = ["NAMES", "ROLES", "Message", "ReadMessages", "ToolCall", "read_messages"]
 
 ROLES: Mapping[str, str] = {
     "system": "system",
@@ -81,6 +87,7 @@ class Message:
         verbatim: the content as the record has it, where reasoning was split off its beginning;
             else None.
         finished: False where the model wrote no stop: it was cut off, or is to be continued.
+        noticed: what was noticed and not refused; keys of `conversation.NOTES`.
     """
 
     role: str
@@ -91,6 +98,7 @@ class Message:
     extra: Mapping[str, Any] = field(default_factory=dict)
     verbatim: str | None = field(default=None, repr=False)
     finished: bool = field(default=True, repr=False)
+    noticed: tuple[str, ...] = field(default=(), repr=False, compare=False)
 
 
 class _Part(msgspec.Struct):
@@ -136,71 +144,152 @@ class _Fields(msgspec.Struct):
 
 
 _KNOWN = frozenset(_Fields.__struct_encode_fields__)
+_CONTINUED = ("prefix", "partial")
+_UNFINISHED = frozenset(
+    ("length", "max_tokens", "max_output_tokens", "incomplete", "content_filter", "abort")
+)
+"""Values of `finish_reason` of an answer after which the model wrote no stop."""
+NAMES = Names(
+    message=_KNOWN | {*ENDS, *_CONTINUED},
+    part=frozenset(_Part.__struct_fields__),
+    call=frozenset(_Call.__struct_fields__),
+    function=frozenset(_Function.__struct_fields__),
+    roles=ROLES,
+)
+"""What is read of messages."""
 _PART = ("text", "thinking", "reasoning")
 _NO_FLAGS = [None] * len(FLAGS)
 
 
+class ReadMessages(NamedTuple):
+    """A list of messages that was read.
+
+    Attributes:
+        messages: in order.
+        sources: the index in the record's list that each was read from; empty where message i
+            is the list's message i.
+        unread: fields that nobody reads, and that hold nothing to learn.
+    """
+
+    messages: list[Message]
+    sources: tuple[int, ...] = ()
+    unread: tuple[Field, ...] = ()
+
+
 def read_messages(
-    messages: Any, path: str, *, train: bool = True, reading: Reading = DEFAULT
-) -> tuple[list[Message], tuple[int, ...]]:
+    messages: Any,
+    path: str,
+    *,
+    train: bool = True,
+    null_keys: bool = False,
+    reading: Reading = DEFAULT,
+) -> ReadMessages:
     """Read the list of messages in the field `path` of a record.
 
-    `train` holds for the assistant messages that have no flag of their own. Returns with them the
-    index in the list that each was read from; none where message i is the list's message i.
+    `train` holds for the assistant messages that have no flag of their own. With `null_keys`,
+    null may stand for a key that is not there, as in a struct of Parquet.
 
     Raises:
+        UnknownFieldError: fields that nobody reads, and that may hold what the model is to learn.
         RecordError: with the path of the message and field that cannot be read.
 
-    >>> read_messages([{"from": "gpt", "value": "<think>easy</think>4", "weight": 0}], "chat")
-    ... # doctest: +NORMALIZE_WHITESPACE
-    ([Message(role='assistant', content='4', reasoning='easy', tool_calls=(), train=False,
-              extra={})], ())
+    >>> read_messages([{"from": "gpt", "value": "<think>easy</think>4"}], "chat").messages
+    [Message(role='assistant', content='4', reasoning='easy', tool_calls=(), train=True, extra={})]
     """
+    if (reading.ignored or reading.renamed) and isinstance(messages, list):
+        messages = [
+            chosen(each, reading, f"{path}[{i}]", known=NAMES.message)
+            if isinstance(each, dict)
+            else each
+            for i, each in enumerate(messages)
+        ]
     plain = normalised(messages, path, train=train)
     try:
         fields: list[_Fields] = typed(plain.messages, list[_Fields], path)
-        pairs = enumerate(zip(plain.messages, fields, strict=True))
-        read = [_message(raw, known, f"{path}[{i}]", train, reading) for i, (raw, known) in pairs]
+        unread = list(unread_in_messages(plain.messages, path, names=NAMES, asked=reading.asked))
+        if not any(each.refused for each in unread):
+            mode = _Mode(train, null_keys, reading)
+            pairs = enumerate(zip(plain.messages, fields, strict=True))
+            read = [_message(raw, known, f"{path}[{i}]", mode) for i, (raw, known) in pairs]
+            return ReadMessages(read, plain.sources, tuple(unread))
     except RecordError as error:
         error.path = plain.source_path(error.path)
         raise
-    return read, plain.sources
+    raise UnknownFieldError(
+        [replace(each, path=plain.source_path(each.path)) for each in unread if each.refused]
+    )
 
 
-def _message(
-    raw: dict[str, Any],
-    fields: _Fields,
-    path: str,
-    train: bool,
-    reading: Reading,  # noqa: ARG001
-) -> Message:
+class _Mode(NamedTuple):
+    """What holds for all messages of a list; see `read_messages`."""
+
+    train: bool
+    null_keys: bool
+    reading: Reading
+
+
+def _message(raw: dict[str, Any], fields: _Fields, path: str, mode: _Mode) -> Message:
     said = _same(path, ("role", "from"), (fields.role, fields.from_))
     role = _role(said, path, key="role" if fields.from_ is None else "from")
     at = f"{path}.{'value' if fields.content is None else 'content'}"
-    content, reasoning = _content(fields, path, at=at)
-    calls: tuple[ToolCall, ...] = ()
+    content, reasoning, noticed = _content(fields, path, at=at)
     flag = _flag(fields, path)
+    extra = {k: v for k, v in raw.items() if k not in _KNOWN and v is not None}
     if role != "assistant":
         _refuse_answer_fields(fields, path, role=role, reasoning=reasoning, flag=flag)
-        train = True
-    else:
-        train = train if flag is None else flag
-        # JSON is left whole, also where a text in it holds a closing tag.
-        is_json = said == "function_call" and content and content.lstrip()[:1] in ("{", "[")
-        if content and reasoning is None and not is_json:
-            content, reasoning = _split_inline(content, at)
-        elif content and content.lstrip().startswith("<think>") and "</think>" in content:
-            what = "reasoning in a field and again in the content, expected it once"
-            raise RecordError("conflict", at, what, fix="Keep one of the two.")
-        calls = _tool_calls(fields, path)
-        if said == "function_call":
-            content, calls = None, _calls_in_text(content, calls, at)
+        if content is None:
+            raise _no_content(path)
+        return Message(role, content, extra=extra)
+    calls = _tool_calls(fields, path, mode)
+    written, finished = content, _is_finished(raw)
+    # JSON is left whole, also where a text in it holds a closing tag.
+    is_json = said == "function_call" and content and content.lstrip()[:1] in ("{", "[")
+    if content and not is_json:
+        content, reasoning = split_inline(
+            content, at, reasoning=reasoning, finished=finished, reading=mode.reading
+        )
+    verbatim = written if written and content != written else None
+    if said == "function_call":
+        content, calls = None, _calls_in_text(content, calls, at, mode)
     if content is None and not reasoning and not calls:
-        what = "no content, expected text"
-        fix = 'Write "" where the text is empty.'
-        raise RecordError("content", f"{path}.content", what, fix=fix)
-    extra = {k: v for k, v in raw.items() if k not in _KNOWN and v is not None}
-    return Message(role, content, reasoning, calls, train, extra)
+        raise _no_content(path)
+    cut = bool(reasoning) and not calls and not (content or "").strip()
+    noticed += _noticed(content, calls, mode.reading)
+    if cut or not finished:
+        noticed += ("reasoning-alone",) if cut else ("unfinished",)
+    return Message(
+        role=role,
+        content=content,
+        reasoning=reasoning,
+        tool_calls=calls,
+        train=mode.train if flag is None else flag,
+        extra=extra,
+        verbatim=None if said == "function_call" else verbatim,
+        finished=finished and not cut,
+        noticed=noticed,
+    )
+
+
+def _no_content(path: str) -> RecordError:
+    what = "no content, expected text"
+    return RecordError("content", f"{path}.content", what, fix='Write "" where the text is empty.')
+
+
+def _is_finished(raw: Mapping[str, Any]) -> bool:
+    """Tell whether the model wrote a stop, as far as a message says."""
+    if any(raw.get(name) is True for name in _CONTINUED):
+        return False
+    ends = (raw.get(name) for name in ENDS)
+    return not any(isinstance(end, str) and end.lower() in _UNFINISHED for end in ends)
+
+
+def _noticed(content: str | None, calls: Sequence[ToolCall], reading: Reading) -> tuple[str, ...]:
+    form = foreign_form(content, reading) if content else None
+    found = (f"form {form}",) if form else ()
+    null = any(
+        isinstance(call.arguments, dict) and None in call.arguments.values() for call in calls
+    )
+    return (*found, "null-argument") if null else found
 
 
 def _same(path: str, names: tuple[str, ...], values: tuple[Any, ...]) -> Any:
@@ -232,15 +321,24 @@ _ROLE_FIX = f"Write one of {', '.join(ROLES)}."
 # ------------------------------------------------------ content and reasoning
 
 
-def _content(fields: _Fields, path: str, *, at: str) -> tuple[str | None, str | None]:
-    """Read (content, reasoning), without looking for think tags."""
+def _content(
+    fields: _Fields, path: str, *, at: str
+) -> tuple[str | None, str | None, tuple[str, ...]]:
+    """Read (content, reasoning, what was noticed), without looking for think tags."""
     content = _same(path, ("content", "value"), (fields.content, fields.value))
     thoughts = None
     if isinstance(content, list):
         content, thoughts = _join(content, at)
-    written = [getattr(fields, name) or None for name in REASONING]
-    reasoning = _same(path, (*REASONING, "thinking parts"), (*written, thoughts or None))
-    return content, reasoning
+    reasonings = [getattr(fields, name) or None for name in REASONING]
+    noticed: tuple[str, ...] = ()
+    for n, (name, each) in enumerate(zip(REASONING, reasonings, strict=True)):
+        if each and content and repeats(each, content, name=name):
+            reasonings[n], noticed = None, ("repeated-reasoning",)
+    reasoning = _same(path, (*REASONING, "thinking parts"), (*reasonings, thoughts or None))
+    if reasoning and reasoning.lstrip().startswith("<think>"):
+        what = "reasoning that <think> begins, expected the text between the tags"
+        raise RecordError("content", path, what, fix="Leave the tags out of the field.")
+    return content, reasoning, noticed
 
 
 def _join(parts: list[_Part], path: str) -> tuple[str | None, str | None]:
@@ -267,35 +365,22 @@ def _join(parts: list[_Part], path: str) -> tuple[str | None, str | None]:
     return "".join(texts) if texts else None, "".join(thoughts) if thoughts else None
 
 
-def _split_inline(content: str, path: str) -> tuple[str, str | None]:
-    """Split `<think>…</think>…` into (content, reasoning); the opening tag may be missing."""
-    opened = content.lstrip().startswith("<think>")
-    end = content.find("</think>")
-    if end < 0 and opened:
-        what = "<think> is never closed, expected </think> after the reasoning"
-        raise RecordError("content", path, what, fix="Close it, or remove the message.")
-    start = content.find("<think>", 0, max(end, 0))
-    if end < 0 or (start >= 0 and not opened):
-        return content, None
-    inside = content[start + len("<think>") if opened else 0 : end]
-    return content[end + len("</think>") :].lstrip("\n"), inside.strip("\n") or None
-
-
 # ------------------------------------------------------------------ tool calls
 
 
-def _tool_calls(fields: _Fields, path: str) -> tuple[ToolCall, ...]:
+def _tool_calls(fields: _Fields, path: str, mode: _Mode) -> tuple[ToolCall, ...]:
     if fields.function_call is None:
         calls = fields.tool_calls or ()
-        return tuple(_call(call, f"{path}.tool_calls[{i}]") for i, call in enumerate(calls))
+        return tuple(_call(call, f"{path}.tool_calls[{i}]", mode) for i, call in enumerate(calls))
     if fields.tool_calls:
         what = "tool_calls and function_call, expected one of them"
         raise RecordError("conflict", path, what, fix="Remove function_call.")
-    return (_function(fields.function_call, f"{path}.function_call", call_id=None),)
+    function, at = fields.function_call, f"{path}.function_call"
+    return (_function(function, at, call_id=None, mode=mode),)
 
 
 def _calls_in_text(
-    text: str | None, calls: tuple[ToolCall, ...], path: str
+    text: str | None, calls: tuple[ToolCall, ...], path: str, mode: _Mode
 ) -> tuple[ToolCall, ...]:
     """Read the calls that a message of the role `function_call` has as JSON in its content."""
     if calls:
@@ -305,27 +390,28 @@ def _calls_in_text(
         return ()
     value = strict_json.decode(text.encode(), path)
     if not isinstance(value, list):
-        return (_call(typed(value, _Call, path), path),)
+        return (_call(typed(value, _Call, path), path, mode),)
     if not value:
         raise RecordError(
             "tools", path, "an empty list, expected a call", fix="Remove the message."
         )
-    return tuple(_call(c, f"{path}[{i}]") for i, c in enumerate(typed(value, list[_Call], path)))
+    calls_ = enumerate(typed(value, list[_Call], path))
+    return tuple(_call(each, f"{path}[{i}]", mode) for i, each in calls_)
 
 
-def _call(call: _Call, path: str) -> ToolCall:
+def _call(call: _Call, path: str, mode: _Mode) -> ToolCall:
     if call.type not in (None, "function"):
         what = f"a call of type {quoted(call.type)}, expected function"
         raise RecordError("tools", path, what, fix="Only function calls can be packed.")
     if call.function is None:
-        return _function(call, path, call_id=call.id)
+        return _function(call, path, call_id=call.id, mode=mode)
     if call.name is not None or call.arguments is not None:
         what = "both a function and a name or arguments beside it, expected one of the two"
         raise RecordError("conflict", path, what, fix="Remove name and arguments.")
-    return _function(call.function, f"{path}.function", call_id=call.id)
+    return _function(call.function, f"{path}.function", call_id=call.id, mode=mode)
 
 
-def _function(function: _Function, path: str, *, call_id: str | None) -> ToolCall:
+def _function(function: _Function, path: str, *, call_id: str | None, mode: _Mode) -> ToolCall:
     if not function.name:
         raise RecordError("missing", path, "a call without a name", fix="Name the tool.")
     written = function.arguments
@@ -333,8 +419,21 @@ def _function(function: _Function, path: str, *, call_id: str | None) -> ToolCal
         what = "a call without arguments"
         raise RecordError("missing", path, what, fix="Write {} where there are none.")
     if not isinstance(written, str):
+        refuses = mode.null_keys and mode.reading.null_arguments == "refuse"
+        if refuses and has_null_key(written):
+            raise RecordError("null-arguments", f"{path}.arguments", _NULL, fix=_NULL_FIX)
         return ToolCall(function.name, written, None, call_id)
     return ToolCall(function.name, _object_in(written, f"{path}.arguments"), written, call_id)
+
+
+_NULL = (
+    "a null in arguments that the column holds as a struct, where null also stands for keys that "
+    "another row has, expected arguments as they were written"
+)
+_NULL_FIX = (
+    "Store arguments as JSON text, or pass --null-arguments drop to leave such keys out, or "
+    "--null-arguments keep if each null was written."
+)
 
 
 def _object_in(text: str, path: str) -> dict[str, Any]:

@@ -12,7 +12,8 @@ from reasonpack.behaviour import Behaviour, learn
 from reasonpack.errors import UsageError
 from reasonpack.layout import Layout
 from reasonpack.model import read_architecture
-from reasonpack.records.conversation import Conversation
+from reasonpack.records.conversation import Conversation, renamed_fields
+from reasonpack.records.reading import NullArguments, Reading, StrayClosingTag
 from reasonpack.shard import ShardFormat
 from reasonpack.stops import Stop
 from reasonpack.storage import fetched
@@ -40,7 +41,8 @@ TOKENIZER_FILES = (
 class Options:
     """What a run was asked for; with the plan it determines every byte of the output.
 
-    `chat_template_kwargs` and `template_behaviour` are JSON objects, as text.
+    `chat_template_kwargs` and `template_behaviour` are JSON objects, as text; `field` renames
+    fields, each as `NAME=KNOWN`.
     """
 
     tokenizer: str
@@ -61,6 +63,10 @@ class Options:
     on_error: Literal["stop", "skip"] = "stop"
     format: ShardFormat = "parquet"
     compression: Compression | None = None
+    ignore_fields: tuple[str, ...] = ()
+    field: tuple[str, ...] = ()
+    stray_closing_tag: StrayClosingTag = "refuse"
+    null_arguments: NullArguments = "refuse"
 
     @property
     def codec(self) -> str | None:
@@ -122,6 +128,7 @@ class Context:
         with_tools: how those with tools do.
         max_position: tokens of the longest view allowed; None for no limit.
         notes: what the user should know about the model.
+        reading: how records are read.
     """
 
     tokenizer: Tokenizer
@@ -129,6 +136,7 @@ class Context:
     with_tools: Rendering
     max_position: int | None
     notes: tuple[str, ...]
+    reading: Reading
 
     @property
     def templates(self) -> list[Learned]:
@@ -168,7 +176,28 @@ def load_context(options: Options) -> Context:
     with_tools = without if tools is plain else _rendering(tools, tokenizer, options)
     limit = options.max_position or tokenizer.model_max_length or options.max_length
     notes = (*_check_model(tokenizer, options), *_note_eos(tokenizer, without.behaviour))
-    return Context(tokenizer, without, with_tools, limit, notes)
+    return Context(
+        tokenizer, without, with_tools, limit, notes, _reading(options, without, with_tools)
+    )
+
+
+def _reading(options: Options, *renderings: Rendering) -> Reading:
+    """Return how records are read for templates.
+
+    Raises:
+        UsageError: a field is renamed to one that is not read.
+    """
+    behaviours = [each.behaviour for each in renderings]
+    return Reading(
+        asked=frozenset().union(*(each.template.words for each in renderings)),
+        ignored=frozenset(options.ignore_fields),
+        renamed=renamed_fields(options.field),
+        stray_closing_tag=options.stray_closing_tag,
+        null_arguments=options.null_arguments,
+        has_place=any(each.closer for each in behaviours),
+        prompt_opens=all(each.prompt_opener for each in behaviours),
+        opener="".join(each.prompt_opener + each.opener for each in behaviours),
+    )
 
 
 def _note_eos(tokenizer: Tokenizer, behaviour: Behaviour) -> tuple[str, ...]:

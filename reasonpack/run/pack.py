@@ -18,10 +18,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 from reasonpack.backends import AUTO, Choice, installed
 from reasonpack.errors import FormatError, ReasonpackError, UsageError
+from reasonpack.records.unknown import UnknownFieldError, together
 from reasonpack.run.context import Options, load_context
 from reasonpack.run.frozen import PLAN, Plan, differences, freeze, read_plan, write_plan
 from reasonpack.run.lock import locked
@@ -40,6 +41,7 @@ from reasonpack.run.pool import Worker, early_workers, run_here, run_pool, usabl
 from reasonpack.run.profile import stage
 from reasonpack.run.receipts import check_units
 from reasonpack.run.unit import Counts, Job, Receipt, prepare, process, shard_path
+from reasonpack.run.unknown import unknown_fields
 from reasonpack.storage import (
     Place,
     check_name,
@@ -71,6 +73,7 @@ WORTH_ADVICE = 20_000_000
 WORTH_STARTING = 8_000_000
 """Bytes of input from which processes are started before it is known how many units there are."""
 Engine = Literal["local", "ray"]
+Result = TypeVar("Result")
 
 
 def _ignore(*_: object) -> None:
@@ -308,14 +311,25 @@ def _receipts(
     if advice := _advice(todo, run.backend):
         run.watch.on_note(advice)
     told: set[str] = set()
-    with contextlib.closing(_engine(todo, job, run, started)) as receipts:
-        for receipt in receipts:
-            done[receipt.unit.number] = receipt
-            if receipt.backend_fault and receipt.backend_fault not in told:
-                told.add(receipt.backend_fault)
-                run.watch.on_note(f"{receipt.unit}: {receipt.backend_fault}; the ids are right")
-            run.watch.on_receipt(receipt)
+    try:
+        with contextlib.closing(_engine(todo, partial(process, job=job), run, started)) as receipts:
+            for receipt in receipts:
+                done[receipt.unit.number] = receipt
+                if receipt.backend_fault and receipt.backend_fault not in told:
+                    told.add(receipt.backend_fault)
+                    run.watch.on_note(f"{receipt.unit}: {receipt.backend_fault}; the ids are right")
+                run.watch.on_receipt(receipt)
+    except UnknownFieldError as error:
+        raise _all_unknown(plan, job, run) or error from None
     return [done[unit.number] for unit in units]
+
+
+def _all_unknown(plan: Plan, job: Job, run: Run) -> UnknownFieldError | None:
+    """Read all of the input for fields that nobody reads, as one was found."""
+    run.watch.on_note("a field that nobody reads: reading on to find all such fields")
+    with contextlib.closing(_engine(plan.units, partial(unknown_fields, job=job), run, ())) as all_:
+        found = {number: error for number, error in all_ if error}
+    return together(found[number] for number in sorted(found)) if found else None
 
 
 def _advice(todo: Sequence[Unit], backend: Choice) -> str | None:
@@ -363,9 +377,8 @@ def _is_long(inputs: Sequence[str], run: Run) -> bool:
 
 
 def _engine(
-    todo: Sequence[Unit], job: Job, run: Run, started: Sequence[Worker]
-) -> Generator[Receipt, None, None]:
-    do = partial(process, job=job)
+    todo: Sequence[Unit], do: Callable[[Unit], Result], run: Run, started: Sequence[Worker]
+) -> Generator[Result, None, None]:
     workers = run.num_proc or usable_cores()
     if run.engine == "ray":
         from reasonpack.run.ray import run_ray  # noqa: PLC0415  an optional dependency

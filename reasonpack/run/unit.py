@@ -14,7 +14,7 @@ import hashlib
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Annotated, Any, TypeVar
@@ -30,6 +30,8 @@ from reasonpack.errors import RecordError, TemplateError
 from reasonpack.layout import IGNORE, LaidOut, Sample, lay_out
 from reasonpack.packing import pack
 from reasonpack.records.conversation import Conversation, parse_line, parse_record
+from reasonpack.records.reading import Reading
+from reasonpack.records.unknown import UnknownFieldError
 from reasonpack.run.content import Content
 from reasonpack.run.context import Context, Options, load_context
 from reasonpack.run.plan import Record, Unit, changed, read_records
@@ -49,6 +51,7 @@ __all__ = [
     "as_json",
     "lay_out_records",
     "pack_records",
+    "parse",
     "prepare",
     "process",
     "receipt_place",
@@ -61,6 +64,8 @@ __all__ = [
 LONGEST_TEXT, CHARACTERS_OF_A_TOKEN = 1 << 24, 16
 """A view of more characters is refused, or of more for each token of --max-position: a tokenizer
 takes a hundred bytes for each."""
+MOST_NOTES = 100
+"""Kinds of notes that are counted each by itself."""
 _Item = TypeVar("_Item")
 ShardPath = Annotated[
     str, msgspec.Meta(pattern=r"^data/train-[0-9]{5,}-of-[0-9]{5,}\.(parquet|arrow)$")
@@ -85,10 +90,14 @@ class Counts:
     naive_tokens: int = 0
     tokens_by_kind: dict[str, int] = field(default_factory=dict)
     rejects: dict[str, int] = field(default_factory=dict)
+    notes: dict[str, int] = field(default_factory=dict)
 
     def add(self, other: Counts) -> None:
         """Add what another shard holds."""
+        self.note(other.notes)
         for name in self.__slots__:
+            if name == "notes":
+                continue
             mine, theirs = getattr(self, name), getattr(other, name)
             if isinstance(mine, dict):
                 total = Counter(mine)
@@ -96,6 +105,13 @@ class Counts:
                 setattr(self, name, dict(sorted(total.items())))
             else:
                 setattr(self, name, mine + theirs)
+
+    def note(self, notes: Mapping[str, int]) -> None:
+        """Add what was noticed; names of fields come from the data, so that there may be many."""
+        for note, number in notes.items():
+            name = note if note in self.notes or len(self.notes) < MOST_NOTES else "more"
+            self.notes[name] = self.notes.get(name, 0) + number
+        self.notes = dict(sorted(self.notes.items()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -363,10 +379,12 @@ def _conversations(
     tokenizer = context.tokenizer
     reach = max(map(len, tokenizer.added_tokens), default=None) if tokenizer.cuts else None
     pieces = Pieces(tokenizer.cut, reach=reach)
-    waiting: list[tuple[Record, str, list[CutView], int]] = []
+    waiting: list[tuple[Record, Conversation, list[CutView], int]] = []
 
     def reject(record: Record, error: RecordError) -> None:
         error.where = error.where or record.where
+        if isinstance(error, UnknownFieldError):
+            raise error
         skipped = error.reason == "overlong" and options.overlong == "skip"
         if options.on_error == "stop" and not skipped:
             raise error
@@ -378,26 +396,27 @@ def _conversations(
         counts.conversations += 1
         try:
             with stage("parse"):
-                conversation = _parse(record)
+                conversation = parse(record, context.reading)
             cut_views, untrained = _cut_views(conversation, options, context, pieces)
         except RecordError as error:
             reject(record, error)
         except TemplateError as error:
             raise TemplateError(f"{record.where}: {error}") from error
         else:
-            waiting.append((record, conversation.id, cut_views, untrained))
+            waiting.append((record, conversation, cut_views, untrained))
     with stage("encode"):
         pieces.encode(encode)
-    for record, id_, cut_views, untrained in waiting:
+    for record, conversation, cut_views, untrained in waiting:
         try:
             with stage("lay out"):
                 encoded = pieces.look_up_all(cut_views)
-                laid_out = lay_out(id_, encoded, layout=options.layout)
+                laid_out = lay_out(conversation.id, encoded, layout=options.layout)
             _check_length(laid_out, options, context)
         except RecordError as error:
             reject(record, error)
         else:
             counts.missing_reasoning += untrained
+            counts.note(_notes(conversation, context))
             yield laid_out
 
 
@@ -439,10 +458,22 @@ def _cut_views(
     return cut_views, untrained
 
 
-def _parse(record: Record) -> Conversation:
+def parse(record: Record, reading: Reading) -> Conversation:
+    """Read a record.
+
+    Raises:
+        RecordError: it is no conversation, or one with fields that nobody reads.
+    """
     if record.row is not None:
-        return parse_record(record.row, record.where, null_keys=True)
-    return parse_line(record.line, record.where)
+        return parse_record(record.row, record.where, null_keys=True, reading=reading)
+    return parse_line(record.line, record.where, reading=reading)
+
+
+def _notes(conversation: Conversation, context: Context) -> dict[str, int]:
+    """Return what was noticed of a conversation, variables that the template lacks among it."""
+    known = context.rendering(conversation).template.variables
+    unknown = conversation.template_kwargs.keys() - known
+    return {**conversation.notes, **{f"variable {name}": 1 for name in sorted(unknown)}}
 
 
 def _reject(record: Record, error: RecordError) -> dict[str, str]:

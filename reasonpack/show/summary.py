@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 
+from reasonpack.records.notes import note_lines
 from reasonpack.run.pack import Manifest
 from reasonpack.show.rejects import reject_lines
-from reasonpack.show.text import columns
+from reasonpack.show.text import columns, printable
 
 __all__ = ["summary"]
 
@@ -43,6 +44,8 @@ def _lines(manifest: Manifest, first: Mapping[str, str]) -> Iterator[tuple[str, 
     if counts.missing_reasoning:
         answers = _count(counts.missing_reasoning, "answer")
         yield "untrained", f"{answers} without the reasoning that the prompt opens"
+    for line in note_lines(counts.notes):
+        yield "noticed", printable(line)
     yield from reject_lines(counts.rejects, first)
     if counts.rejected:
         yield "", "see rejects.jsonl in the output directory"

@@ -198,7 +198,7 @@ def _add_record(join: _Join, record: Record, source: Source, findings: Findings)
     id_: str | None = None
     rebuilt: Rebuilt | None = None
     try:
-        conversation = parse(record)
+        conversation = parse(record, source)
         id_ = conversation.id
         if join.chosen is None or (rejected is None and id_ in join.chosen):
             rebuilt = rebuild(source, conversation)
@@ -366,7 +366,7 @@ def _report_differences(
         finding = _bare_difference(each, dataset)
         if finding.code != "RP308" and number < len(shown):
             samples = [Sample(rows[one.shard, one.row], one.number) for one in each.packed]
-            rebuilt = [rebuild(source, parse(again[record.where])) for record in each.read]
+            rebuilt = [rebuild(source, parse(again[record.where], source)) for record in each.read]
             views = [view for one in rebuilt for view in one.views]
             finding = explain(samples, views, source.tokenizer)
         findings.add(finding)

@@ -79,6 +79,10 @@ class Options:
     missing_reasoning: Literal["skip-loss", "empty-think", "error"]
     train_empty_think: bool
     max_length: int | None
+    ignore_fields: tuple[str, ...] = ()
+    field: tuple[str, ...] = ()
+    stray_closing_tag: Literal["refuse", "text", "reasoning"] = "refuse"
+    null_arguments: Literal["refuse", "drop", "keep"] = "refuse"
 
 
 @dataclass(frozen=True, slots=True)

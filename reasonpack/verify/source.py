@@ -18,7 +18,13 @@ from numpy.typing import NDArray
 
 from reasonpack.behaviour import learn, override
 from reasonpack.errors import RecordError, TokenizerError
-from reasonpack.records.conversation import Conversation, parse_line, parse_record
+from reasonpack.records.conversation import (
+    Conversation,
+    parse_line,
+    parse_record,
+    renamed_fields,
+)
+from reasonpack.records.reading import Reading
 from reasonpack.run.plan import Record, Unit, plan, read_records
 from reasonpack.storage import Place, expand_inputs, public_name
 from reasonpack.template import ChatTemplate, load_template
@@ -201,15 +207,25 @@ def records(source: Source) -> Iterator[Record]:
         yield from read_records(unit, source.places[unit.input])
 
 
-def parse(record: Record) -> Conversation:
+def parse(record: Record, source: Source) -> Conversation:
     """Read a record.
 
     Raises:
         RecordError: it is no conversation.
     """
+    options, renderings = source.manifest.options, (source.without_tools, source.with_tools)
+    reading = Reading(
+        asked=frozenset().union(*(each.template.words for each in renderings)),
+        ignored=frozenset(options.ignore_fields),
+        renamed=renamed_fields(options.field),
+        stray_closing_tag=options.stray_closing_tag,
+        null_arguments=options.null_arguments,
+        has_place=any(each.behaviour.closer for each in renderings),
+        prompt_opens=all(each.behaviour.prompt_opener for each in renderings),
+    )
     if record.row is not None:
-        return parse_record(record.row, record.where, null_keys=True)
-    return parse_line(record.line, record.where)
+        return parse_record(record.row, record.where, null_keys=True, reading=reading)
+    return parse_line(record.line, record.where, reading=reading)
 
 
 def rebuild(source: Source, conversation: Conversation) -> Rebuilt:

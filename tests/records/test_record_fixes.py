@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from fixing import Pack, Row, check, write
+from fixing import Pack, Row, also, check, write
 from records.test_refused_records import ANSWER, ASK, CALL, REFUSED
 
 Edit = Callable[[Any], Any]
@@ -147,7 +147,24 @@ RECORDS: dict[str, tuple[Edit, ...]] = {
     "no message": (put("conversations", [ASK, ANSWER]),),
     "no assistant message": (add(ANSWER),),
     "an assistant message first": (add(ASK, 0), put("messages[0].train", False)),
+    "a closing tag beside reasoning": (put(ONE + "content", "A"),),
+    "tags inside an answer": (put(ONE + "content", "See a."),),
+    "reasoning with its tags in a field": (put(ONE + "reasoning", "easy"),),
 }
+OPTIONS: dict[str, tuple[str, ...]] = {
+    "a closing tag that is not first on its line": (
+        "--stray-closing-tag text",
+        "--stray-closing-tag reasoning",
+    ),
+    "a second closing tag": ("--stray-closing-tag text", "--stray-closing-tag reasoning"),
+    "a closing tag beside reasoning": ("--stray-closing-tag text",),
+    "tags inside an answer": ("--stray-closing-tag text",),
+    "a field of an answer that nobody reads": (
+        "--field reasoning_contnet=reasoning_content",
+        "--ignore-fields reasoning_contnet",
+    ),
+}
+"""Options that the fix of a record names, each enough."""
 
 
 @pytest.mark.parametrize(
@@ -166,6 +183,15 @@ def test_what_the_fix_of_a_record_says_helps(name: str, edit: Edit, pack_here: P
     check(Row({"a.jsonl": bad}, ["a.jsonl"], words, write("a.jsonl", mended)), pack_here)
 
 
+@pytest.mark.parametrize(
+    ("name", "option"), [(name, option) for name, each in OPTIONS.items() for option in each]
+)
+def test_an_option_that_a_fix_names_helps(name: str, option: str, pack_here: Pack) -> None:
+    record, *_ = REFUSED[name]
+    bad = {"a.jsonl": json.dumps(record).encode()}
+    check(Row(bad, ["a.jsonl"], re.escape(option), also(*option.split())), pack_here)
+
+
 def test_every_record_that_is_refused_is_mended_here() -> None:
     """A list is refused as a file."""
-    assert set(REFUSED) - set(RECORDS) == {"a list"}
+    assert set(REFUSED) - set(RECORDS) - set(OPTIONS) == {"a list"}

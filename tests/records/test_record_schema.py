@@ -14,6 +14,7 @@ from jsonschema import Draft202012Validator
 from reasonpack.errors import RecordError
 from reasonpack.records import conversation, draft, responses, side_fields
 from reasonpack.records import message as dialects
+from reasonpack.records.beside import ENDS
 from reasonpack.records.conversation import REASONS, Conversation, parse_line, parse_record
 
 PATH = Path(__file__).parents[2] / "schemas" / "record.schema.json"
@@ -106,6 +107,8 @@ MESSAGE_FIELDS = {
     "provider_specific_fields": some_of({**SIDE_FIELDS, "reasoning_content": st.just("a")}),
     "tool_calls": st.lists(TOOL_CALL, max_size=2),
     "function_call": FUNCTION,
+    **dict.fromkeys(["finish_reason", "stop_reason"], st.sampled_from(["stop", "length"])),
+    **dict.fromkeys(["prefix", "partial"], st.booleans()),
 }
 MESSAGE = st.builds(
     lambda role, content, more: {"role": role, "content": content, **more},
@@ -138,6 +141,9 @@ RECORD_FIELDS = {
     "system": st.just("hi"),
     "chat_template_kwargs": st.just({"a": 1}),
     "enable_thinking": st.booleans(),
+    **dict.fromkeys(draft.REASONING, st.just("a")),
+    **dict.fromkeys(["finish_reason", "stop_reason"], st.sampled_from(["stop", "length"])),
+    "answer": st.just("4"),
 }
 RECORDS = st.builds(
     lambda messages, more: {"messages": [ASK, ANSWER, *messages], **more},
@@ -173,8 +179,9 @@ def test_schema_is_a_schema() -> None:
 
 def test_schema_names_what_is_read() -> None:
     message, function = SCHEMA["$defs"]["message"], SCHEMA["$defs"]["function"]
-    assert set(SCHEMA["properties"]) == set(conversation._FIELDS)
-    read = dialects._KNOWN | side_fields.SIDE_FIELDS
+    beside = {*draft.REASONING, *ENDS, "answer"}
+    assert set(SCHEMA["properties"]) == {*conversation._FIELDS, *beside} == set(RECORD_FIELDS)
+    read = dialects.NAMES.message | side_fields.SIDE_FIELDS
     assert set(message["properties"]) == read == set(MESSAGE_FIELDS)
     assert set(function["properties"]) == set(dialects._Function.__struct_fields__)
     assert SCHEMA["$defs"]["role"]["enum"] == list(dialects.ROLES)

@@ -41,8 +41,68 @@ TEXT_ONLY = "Only text can be packed: remove the part."
 TWICE = "Remove or rename one of the two."
 WHOLE = "Write one whole JSON value, e.g. with a JSON library."
 
+UNCLOSED = 'Close it, write "finish_reason": "length" if it was cut off, or remove the message.'
+STRAY = "a </think> that may be part of the answer or end reasoning"
+DECIDE = "Pass --stray-closing-tag text or --stray-closing-tag reasoning."
+KEEP_TAG = "Pass --stray-closing-tag text, or take the tag out of the answer."
+UNREAD = "a field that is not read and may hold what the model is to learn, expected none"
+
 # What is wrong: the record, then the reason, the message and the fix.
 REFUSED: dict[str, tuple[object, str, str, str]] = {
+    "a closing tag that is not first on its line": (
+        answer(content="It writes </think> and then answers."),
+        "closing-tag",
+        (
+            f"messages[1].content: {STRAY}: as text, the answer is 'It writes </think> and then "
+            "an'…; as the end of reasoning, it is ' and then answers.' after 'It writes '"
+        ),
+        DECIDE,
+    ),
+    "a second closing tag": (
+        answer(content="<think>a</think>b\n</think>c"),
+        "closing-tag",
+        (
+            f"messages[1].content: {STRAY}: as text, the answer is 'b\\n</think>c' after 'a'; as "
+            "the end of reasoning, it is 'c' after 'a</think>b'"
+        ),
+        DECIDE,
+    ),
+    "a closing tag beside reasoning": (
+        answer(content="A\n</think>\nB", reasoning="Hm."),
+        "closing-tag",
+        (
+            f"messages[1].content: {STRAY}, though a field holds reasoning: as text, the answer is "
+            "'A\\n</think>\\nB' after 'Hm.'"
+        ),
+        KEEP_TAG,
+    ),
+    "tags inside an answer": (
+        answer(content="See <think>a</think>."),
+        "closing-tag",
+        (
+            f"messages[1].content: {STRAY}, though <think> stands inside: as text, the answer is "
+            "'See <think>a</think>.'"
+        ),
+        KEEP_TAG,
+    ),
+    "reasoning with its tags in a field": (
+        answer(content="4", reasoning="<think>\neasy\n</think>"),
+        "content",
+        "messages[1]: reasoning that <think> begins, expected the text between the tags",
+        "Leave the tags out of the field.",
+    ),
+    "a field of an answer that nobody reads": (
+        answer(content="4", reasoning_contnet="easy"),
+        "unknown-field",
+        (
+            f"messages[1].reasoning_contnet: {UNREAD}: 'reasoning_contnet' (1 time, like "
+            "reasoning_content)"
+        ),
+        (
+            "pass --field reasoning_contnet=reasoning_content to read it, or --ignore-fields "
+            "reasoning_contnet to leave it out."
+        ),
+    ),
     "a list": (
         [ASK],
         "type",
@@ -197,13 +257,13 @@ REFUSED: dict[str, tuple[object, str, str, str]] = {
         answer(content="\n<think>2 and 2 are"),
         "content",
         "messages[1].content: <think> is never closed, expected </think> after the reasoning",
-        "Close it, or remove the message.",
+        UNCLOSED,
     ),
     "a think tag that is never closed, in a completion": (
         {"prompt": "2+2?", "completion": "<think>2 and 2 are"},
         "content",
         "completion: <think> is never closed, expected </think> after the reasoning",
-        "Close it, or remove the message.",
+        UNCLOSED,
     ),
     "reasoning of a user": (
         chat({"role": "user", "content": "hi", "reasoning": "a"}, ANSWER),
@@ -416,6 +476,19 @@ NO_NAN = "Write null, or leave the field out."
 
 # The same for what only a decoded row can hold.
 REFUSED_ROWS: dict[str, tuple[object, str, str, str]] = {
+    "null in a struct of arguments": (
+        answer(tool_calls=[{"name": "f", "arguments": {"a": 1, "b": {"c": None}}}]),
+        "null-arguments",
+        (
+            "messages[1].tool_calls[0].arguments: a null in arguments that the column holds as a "
+            "struct, where null also stands for keys that another row has, expected arguments as "
+            "they were written"
+        ),
+        (
+            "Store arguments as JSON text, or pass --null-arguments drop to leave such keys out, "
+            "or --null-arguments keep if each null was written."
+        ),
+    ),
     "text that is no text": (
         chat(ASK, {"role": "assistant", "content": "a\ud800"}),
         "encoding",
@@ -454,7 +527,7 @@ REFUSED_ROWS: dict[str, tuple[object, str, str, str]] = {
 )
 def test_refused_row(record: object, reason: str, what: str, fix: str) -> None:
     with pytest.raises(RecordError) as caught:
-        parse_record(record, "chats.jsonl:7")
+        parse_record(record, "chats.jsonl:7", null_keys=True)
     check(caught.value, reason, what, fix)
 
 
@@ -481,7 +554,7 @@ def test_every_reason_is_documented_and_tested() -> None:
 
 
 # What a schema cannot see, or could only say at length.
-UNSEEN_REASONS = {"conflict", "duplicate-key", "json", "no-prompt"}
+UNSEEN_REASONS = {"closing-tag", "conflict", "duplicate-key", "json", "no-prompt", "unknown-field"}
 UNSEEN = {
     "a call without a name in a function call",
     "a function call that is a list of text",
@@ -490,6 +563,7 @@ UNSEEN = {
     "a think tag that is never closed, in a completion",
     "an answer with nothing in it",
     "reasoning after text",
+    "reasoning with its tags in a field",
     "template variables that are a list",
     "tools that are an object",
 }

@@ -1,0 +1,42 @@
+"""Names of fields that well-known datasets and services write, and that hold nothing to learn."""
+
+from __future__ import annotations
+
+__all__ = ["HARMLESS", "HARMLESS_OF_A_RECORD"]
+
+_WHOSE = """
+    agent agent_name assistant_name author call_id channel_id conversation_id engine generator hash
+    id idx index kind message_id message_type model model_id model_name model_slug msg_id name
+    object openai_id order origin parent parent_id platform position provider request_id
+    response_id sender source step tool_call_id tool_call_ids tool_name turn turn_id
+    turn_identifier type url user user_id username uuid version
+"""
+_WHEN = """
+    cost country create_time created created_at created_date created_time date datetime duration
+    elapsed end_time hashed_ip header lang language latency length locale n_tokens num_tokens
+    start_time state time timestamp timestamps token_count token_counts token_usage tokens
+    update_time updated_at usage
+"""
+_JUDGED = """
+    category deleted detoxify_moderation domain edited emotion feedback flagged info is_demo
+    is_edited label labels likes meta metadata moderation openai_moderation quality rank rating
+    ratings redacted reward rewards score scores synthetic tags topic toxic toxicity views votes
+"""
+_SHOWN = """
+    action annotations avatar cache cache_control citations closed content_type description emoji
+    emojis end_turn extra_content finish_details format is_error logprobs markdown
+    parallel_tool_calls parsed_arguments response_format service_tier signature status strict
+    system_fingerprint thought_signature token_logprobs
+"""
+_OF_A_RECORD = """
+    answer avatarUrl avatar_url capability_target config constraints conversation_hash correctness
+    correctness_count custom_instruction dataset difficulty exit_status expected_answer
+    finish_reasons generations ground_truth input instance_id instruction is_reasoning_complete
+    license n_turns num_turns output patch problem prompt prompt_id question resolved
+    skip_prompt_formatting solution split subcategory subset system_prompt task text title traj_id
+    turns used_in_training
+"""
+
+HARMLESS = frozenset(f"{_WHOSE} {_WHEN} {_JUDGED} {_SHOWN}".split())
+"""Of a message, of what is in one, and of a record."""
+HARMLESS_OF_A_RECORD = HARMLESS | frozenset(_OF_A_RECORD.split())

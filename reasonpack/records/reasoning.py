@@ -1,0 +1,134 @@
+r"""An answer as a record writes it → its content and its reasoning, apart.
+
+"<think>A</think>B"             B, reasoning A
+"A\n</think>\nB"              B, reasoning A: the only tag, first on its line
+"It writes </think> and ends."  refused, unless it is said what such a tag is
+content "B", thought "B"        B: the model wrote it once
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from reasonpack.errors import RecordError
+from reasonpack.records.reading import Reading
+from reasonpack.records.strict_json import quoted
+
+__all__ = ["FORMS", "Answer", "foreign_form", "repeats", "split_inline"]
+
+_OPEN, _CLOSE = "<think>", "</think>"
+FORMS = (
+    *("<thinking>", "<thought>", "<reasoning>", "<seed:think>", "<|begin_of_thought|>"),
+    *("[THINK]", "◁think▷", "<|channel|>analysis"),
+)
+"""How models and datasets mark reasoning in text, beside `<think>`."""
+BY_CHANCE = 40
+"""Characters up to which reasoning may equal the answer's beginning, or repeat, by chance."""
+
+
+class Answer(NamedTuple):
+    """The content of an answer, and its reasoning; None where it has none."""
+
+    content: str
+    reasoning: str | None
+
+
+def split_inline(
+    content: str, path: str, *, reasoning: str | None, finished: bool, reading: Reading
+) -> Answer:
+    """Take from content the reasoning that stands at its beginning.
+
+    A `</think>` ends reasoning if `<think>` begins the content; or without any, if it is the
+    only one, no field holds `reasoning`, and it stands first on its line or the prompt opens the
+    reasoning.
+
+    Raises:
+        RecordError: a tag of which that cannot be said, unless the template has no place for
+            reasoning or `reading` decides; reasoning both in a field and here; `<think>` that is
+            never closed, in an answer that was not cut off.
+
+    >>> split_inline("<think>A</think>B", "", reasoning=None, finished=True, reading=Reading())
+    Answer(content='B', reasoning='A')
+    """
+    begins = content.lstrip().startswith(_OPEN)
+    count = content.count(_CLOSE)
+    if not count:
+        if not begins or reasoning:
+            return Answer(content, reasoning)
+        if not finished:
+            return Answer("", content.lstrip()[len(_OPEN) :].strip("\n") or None)
+        what = "<think> is never closed, expected </think> after the reasoning"
+        fix = 'Close it, write "finish_reason": "length" if it was cut off, or remove the message.'
+        raise RecordError("content", path, what, fix=fix)
+    if begins and reasoning:
+        what = "reasoning in a field and again in the content, expected it once"
+        raise RecordError("conflict", path, what, fix="Keep one of the two.")
+    end = content.find(_CLOSE)
+    as_text = _split_at(content, end) if begins else Answer(content, reasoning)
+    alone = count == 1 and not reasoning
+    if alone and (begins or (_OPEN not in content and _ends_reasoning(content, end, reading))):
+        return _split_at(content, end)
+    if not reading.has_place or reading.stray_closing_tag == "text":
+        return as_text
+    return _stray(content, path, as_text, reading)
+
+
+def _ends_reasoning(content: str, end: int, reading: Reading) -> bool:
+    before = content[:end].rpartition("\n")[2]
+    return reading.prompt_opens or not before.strip()
+
+
+def _split_at(content: str, end: int) -> Answer:
+    """Split at the closing tag that stands at `end`."""
+    inside = content[:end].lstrip().removeprefix(_OPEN) if _OPEN in content else content[:end]
+    return Answer(content[end + len(_CLOSE) :].lstrip("\n"), inside.strip("\n") or None)
+
+
+def _stray(content: str, path: str, as_text: Answer, reading: Reading) -> Answer:
+    """Read a tag as the end of reasoning, or refuse it with both readings."""
+    other = _split_at(content, content.rfind(_CLOSE))
+    possible = content.lstrip().startswith(_OPEN) or not (as_text.reasoning or _OPEN in content)
+    if possible and reading.stray_closing_tag == "reasoning":
+        return other
+    why = "a </think> that may be part of the answer or end reasoning"
+    first = f"as text, the answer is {_shown(as_text)}"
+    if possible:
+        what = f"{why}: {first}; as the end of reasoning, it is {_shown(other)}"
+        fix = "Pass --stray-closing-tag text or --stray-closing-tag reasoning."
+    else:
+        beside = "a field holds reasoning" if as_text.reasoning else "<think> stands inside"
+        what = f"{why}, though {beside}: {first}"
+        fix = "Pass --stray-closing-tag text, or take the tag out of the answer."
+    raise RecordError("closing-tag", path, what, fix=fix)
+
+
+def _shown(answer: Answer) -> str:
+    shown = quoted(answer.content, limit=30)
+    return f"{shown} after {quoted(answer.reasoning, limit=30)}" if answer.reasoning else shown
+
+
+def repeats(reasoning: str, content: str, *, name: str) -> bool:
+    r"""Tell whether the field `name` repeats the answer, or its beginning, as agents log it.
+
+    In fields other than `thought` a short text may be the same by chance.
+
+    >>> repeats("I list the files.\n", "I list the files.\n```ls```", name="thought")
+    True
+    """
+    text = reasoning.strip()
+    if not text or (name != "thought" and len(text) <= BY_CHANCE):
+        return False
+    rest = content.strip().removeprefix(text)
+    return content.strip().startswith(text) and not (rest[:1].isalnum() and text[-1].isalnum())
+
+
+def foreign_form(content: str, reading: Reading) -> str | None:
+    """Return the form of reasoning that stands in a text, where the template has another.
+
+    >>> foreign_form("<thinking>Easy.</thinking>4", Reading(opener="<think>"))
+    '<thinking>'
+    """
+    for form in FORMS:
+        if form in content and form not in reading.opener:
+            return form
+    return None

@@ -1,0 +1,252 @@
+"""Fields that nobody reads: which of them may hold what the model is to learn.
+
+    {"role": "assistant", "content": "4", "reasoning_text": "easy"}   refused: on an answer
+    {"messages": […], "tool": [{…}]}                                  refused: near `tools`
+    {"messages": […], "score": 3, "toxic": false}                     score is named, once
+
+On an assistant message every field is refused that is neither read, nor asked for by the
+template, nor known to be harmless. Elsewhere only what could be signal (a list, an object, a
+text of some length) under a name near a known one. A field whose value is null, "", [] or {}
+is absent, and one whose text was read elsewhere was read. Objects in a field follow the rule of
+the field.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from reasonpack.errors import RecordError
+from reasonpack.records.strict_json import quoted, step
+
+__all__ = ["Field", "Known", "UnknownFieldError", "nearest", "together", "unread"]
+
+LONG = 40
+"""Characters of a text that could not be signal."""
+SIGNAL = re.compile(r"reason|think|thought|tool|mask|(?<!s)train|(?<![bfg])loss", re.IGNORECASE)
+"""Parts of the names of fields that hold reasoning, tools, or what is to be trained."""
+_WRAPPERS = (
+    "additional_kwargs extra extra_fields model_extra provider_specific_fields response_metadata"
+)
+WRAPPERS = frozenset(_WRAPPERS.split())
+"""Fields of a message that hold further fields of the message."""
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """A field that was not read.
+
+    Attributes:
+        name: as an option names it; dotted where it is nested.
+        path: in the record.
+        refused: whether it may hold what the model is to learn.
+        near: the known name that its own is most like, or that its value suits; empty if none.
+        where: `file:line` of the record, once that is known.
+        count: how often the name was found.
+    """
+
+    name: str
+    path: str
+    refused: bool
+    near: str = ""
+    where: str = ""
+    count: int = 1
+
+
+class UnknownFieldError(RecordError):
+    """Fields of a record, or of a whole input, that may hold what the model is to learn.
+
+    >>> print(UnknownFieldError([Field("cot", "messages[1].cot", True, "reasoning_content")]))
+    ... # doctest: +NORMALIZE_WHITESPACE
+    messages[1].cot: a field that is not read and may hold what the model is to learn, expected
+    none: 'cot' (1 time, like reasoning_content). Fix: pass --field cot=reasoning_content to read
+    it, or --ignore-fields cot to leave it out.
+    """
+
+    def __init__(self, fields: Sequence[Field]) -> None:
+        self.fields = tuple(fields)
+        named = _by_name(fields)
+        listed = ", ".join(
+            f"{quoted(each.name)} ({each.count:,} time{'s' * (each.count != 1)}"
+            + (f", like {each.near})" if each.near else ")")
+            for each in named
+        )
+        are = "a field that is not read and" if len(named) == 1 else "fields that are not read and"
+        what = f"{are} may hold what the model is to learn, expected none: {listed}"
+        super().__init__("unknown-field", named[0].path, what, _fix(named), named[0].where)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the fields, with where they were found."""
+        return type(self), (self.located(),)
+
+    def located(self) -> tuple[Field, ...]:
+        """Return the fields, each with the record that it was found in."""
+        return tuple(replace(each, where=each.where or self.where) for each in self.fields)
+
+
+def _by_name(fields: Iterable[Field]) -> list[Field]:
+    """Count the fields of each name; each stands where the first of it was found."""
+    named: dict[str, Field] = {}
+    for each in fields:
+        first = named.get(each.name)
+        more = first.count if first else 0
+        named[each.name] = replace(first or each, count=each.count + more)
+    return list(named.values())
+
+
+def _fix(named: Sequence[Field]) -> str:
+    names = [_argument(each.name) for each in named]
+    renamed = [f"--field {_argument(f'{each.name}={each.near}')}" for each in named if each.near]
+    them = "it" if len(named) == 1 else "them"
+    fix = f"--ignore-fields {','.join(names)} to leave {them} out."
+    if renamed:
+        them = "it" if len(named) == 1 else "those that have a like"
+        return f"pass {' '.join(renamed)} to read {them}, or {fix}"
+    return f"pass {fix}"
+
+
+def _argument(text: str) -> str:
+    return text if re.fullmatch(r"[\w.=-]+", text) else quoted(text)
+
+
+def together(errors: Iterable[UnknownFieldError]) -> UnknownFieldError:
+    """Make one error of those of many records, in their order."""
+    return UnknownFieldError(_by_name(each for error in errors for each in error.located()))
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What is known of the fields of one kind of object.
+
+    Attributes:
+        read: names that are read.
+        harmless: names of fields that hold nothing to learn.
+        likely: names of which another one may be a misspelling, each with the type of its value.
+        strict: whether all other fields are refused.
+    """
+
+    read: frozenset[str]
+    harmless: frozenset[str]
+    likely: Mapping[str, type | tuple[type, ...]]
+    strict: bool = False
+
+    def inside(self, *, strict: bool) -> Known:
+        """Return what is known of the fields of an object in a field that is not read."""
+        likely = {name: kind for name, kind in self.likely.items() if SIGNAL.search(name)}
+        return Known(frozenset(), self.harmless, likely, strict)
+
+
+Texts = Callable[[], Iterable[str]]
+
+
+def unread(
+    fields: Mapping[str, Any], known: Known, path: str, *, texts: Texts, name: str = ""
+) -> Iterator[Field]:
+    """Yield the fields of an object that nobody reads, but for the harmless ones.
+
+    Args:
+        fields: the object.
+        known: what is known of its fields.
+        path: where it stands in the record.
+        texts: gives all that was read of the record, or of the message.
+        name: of the object, as an option names it; empty for a record or a message.
+    """
+    for key, value in fields.items():
+        if key not in known.read and value not in (None, "", [], {}):
+            full = f"{name}.{key}" if name else str(key)
+            yield from _unread(key, value, known, step(path, str(key)), texts=texts, name=full)
+
+
+def _unread(
+    key: str, value: Any, known: Known, path: str, *, texts: Texts, name: str
+) -> Iterator[Field]:
+    wraps = key in WRAPPERS
+    if isinstance(value, dict) and (wraps or key in known.harmless or not known.strict):
+        inner = known.inside(strict=known.strict and wraps)
+        refused = [each for each in unread(value, inner, path, texts=texts, name=name)
+                   if each.refused]  # fmt: skip
+        if refused or wraps:
+            yield from refused
+            return
+    if key in known.harmless:
+        return
+    near = nearest(key, known.likely)
+    signal = known.strict or bool((near or SIGNAL.search(key)) and _could_be_signal(value))
+    if signal and _was_read(value, texts):
+        return
+    yield Field(name, path, signal, _suitable(near or _meant(key), value, known) if signal else "")
+
+
+def _could_be_signal(value: object) -> bool:
+    return isinstance(value, list | dict) or (isinstance(value, str) and len(value) > LONG)
+
+
+def _was_read(value: object, texts: Texts) -> bool:
+    """Tell whether each text in a value, of which there is one at least, was read elsewhere."""
+    found = list(_leaves(value))
+    read = list(texts()) if found else []
+    return bool(found) and all(
+        any(text == each.strip() or (len(text) > LONG and text in each) for each in read)
+        for text in found
+    )
+
+
+def _leaves(value: object) -> Iterator[str]:
+    if isinstance(value, str) and value.strip():
+        yield value.strip()
+    elif isinstance(value, list | dict):
+        for each in value.values() if isinstance(value, dict) else value:
+            yield from _leaves(each)
+
+
+def _meant(key: str) -> str:
+    """Return the known name that a word in another one points to."""
+    word = SIGNAL.search(key)
+    if word is None:
+        return "reasoning_content" if key in ("cot", "rationale", "scratchpad") else ""
+    return _MEANT.get(word[0].lower(), "")
+
+
+_MEANT = {
+    **dict.fromkeys(("reason", "think", "thought"), "reasoning_content"),
+    **dict.fromkeys(("train", "loss"), "train"),
+    "tool": "tools",
+}
+
+
+def _suitable(name: str, value: object, known: Known) -> str:
+    """Return the name if a value of its type is there, so that it can be read under it."""
+    kind = known.likely.get(name)
+    suits = isinstance(value, kind) if kind else False
+    return name if suits and (name != "train" or value in (0, 1)) else ""
+
+
+def nearest(name: str, likely: Iterable[str]) -> str:
+    """Return the known name of which another one is a misspelling; empty if there is none.
+
+    >>> nearest("reasoning_contnet", ["reasoning", "reasoning_content"])
+    'reasoning_content'
+    """
+    allowed = min(2, len(name) // 3)
+    distance, best = min(((_distance(name.lower(), each), each) for each in likely),
+                         default=(3, ""))  # fmt: skip
+    return best if distance <= allowed else ""
+
+
+def _distance(one: str, other: str) -> int:
+    """Count the letters to add, drop, change or swap with the next, to make `other` of `one`."""
+    if abs(len(one) - len(other)) > 2:
+        return 3
+    before: list[int] = []
+    row = list(range(len(other) + 1))
+    for i, letter in enumerate(one, 1):
+        next_ = [i]
+        for j, wanted in enumerate(other, 1):
+            cost = min(row[j] + 1, next_[-1] + 1, row[j - 1] + (letter != wanted))
+            if i > 1 and j > 1 and one[i - 2] == wanted and letter == other[j - 2]:
+                cost = min(cost, before[j - 2] + 1)
+            next_.append(cost)
+        before, row = row, next_
+    return row[-1]

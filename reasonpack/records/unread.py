@@ -1,0 +1,125 @@
+"""Messages and records → their fields that nobody reads; see `unknown` for the rule."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
+from typing import Any
+
+from reasonpack.records.draft import FLAGS, REASONING
+from reasonpack.records.harmless import HARMLESS, HARMLESS_OF_A_RECORD
+from reasonpack.records.unknown import Field, Known, unread
+
+__all__ = ["Names", "unread_in_messages", "unread_in_record"]
+
+_FLAG = (bool, int)
+_OF_A_MESSAGE: Mapping[str, type | tuple[type, ...]] = {
+    **dict.fromkeys(("role", "from", *REASONING), str),
+    **dict.fromkeys(("content", "value"), (str, list)),
+    **dict.fromkeys(FLAGS, _FLAG),
+    "tool_calls": list,
+    "function_call": dict,
+}
+_OF_A_RECORD: Mapping[str, type | tuple[type, ...]] = {
+    **dict.fromkeys(("messages", "conversations", "conversation"), list),
+    **dict.fromkeys(("prompt", "completion"), (str, list)),
+    **dict.fromkeys(("tools", "functions"), (str, list)),
+    "system": str,
+    "chat_template_kwargs": (str, dict),
+    "enable_thinking": bool,
+    **dict.fromkeys(REASONING, ()),  # missed, but cannot be read there
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """The fields that are read: of a message, of a part of its content, and of its calls."""
+
+    message: frozenset[str]
+    part: frozenset[str]
+    call: frozenset[str]
+    function: frozenset[str]
+    roles: Mapping[str, str]
+
+
+@lru_cache(maxsize=8)
+def _of_messages(read: frozenset[str], asked: frozenset[str]) -> tuple[Known, Known]:
+    """Return what is known of the fields of answers, and of other messages."""
+    all_ = read | asked
+    return Known(all_, HARMLESS, _OF_A_MESSAGE, strict=True), Known(all_, HARMLESS, _OF_A_MESSAGE)
+
+
+def unread_in_messages(
+    messages: Sequence[Any], path: str, *, names: Names, asked: frozenset[str]
+) -> Iterator[Field]:
+    """Yield the fields of messages that nobody reads.
+
+    Args:
+        messages: objects, in the list at `path` of the record.
+        path: of the list.
+        names: what is read.
+        asked: what the template asks messages for.
+    """
+    answer, other = _of_messages(names.message, asked)
+    for i, message in enumerate(messages):
+        at, texts = f"{path}[{i}]", partial(_texts, message, names.message)
+        role = message.get("role") or message.get("from")
+        if names.roles.get(role) != "assistant":
+            yield from unread(message, other, at, texts=texts)
+            continue
+        yield from unread(message, answer, at, texts=texts)
+        for name, place, inner, read in _inside(message, at, names):
+            known = Known(read, HARMLESS, {}, strict=True)
+            yield from unread(inner, known, place, texts=texts, name=name)
+
+
+def _inside(
+    message: Mapping[str, Any], path: str, names: Names
+) -> Iterator[tuple[str, str, dict[str, Any], frozenset[str]]]:
+    """Yield the objects in an answer: what options call them, where they are, what is read."""
+    for name in ("content", "value", "tool_calls"):
+        items = message.get(name)
+        for i, item in enumerate(items) if isinstance(items, list) else ():
+            at = f"{path}.{name}[{i}]"
+            read = names.call if name == "tool_calls" else names.part
+            if read is names.part and item.get("type") == "text":
+                read = frozenset(("type", "text"))
+            yield name, at, item, read
+            if isinstance(function := item.get("function"), dict):
+                yield f"{name}.function", f"{at}.function", function, names.function
+    if isinstance(function := message.get("function_call"), dict):
+        yield "function_call", f"{path}.function_call", function, names.function
+
+
+def unread_in_record(
+    record: Mapping[str, Any], *, read: frozenset[str], container: str
+) -> Iterator[Field]:
+    """Yield the fields of a record that nobody reads.
+
+    Args:
+        record: as it is.
+        read: the names of fields that are read.
+        container: the one that holds the answers.
+    """
+    known = Known(read, HARMLESS_OF_A_RECORD, _OF_A_RECORD)
+
+    def texts() -> Iterator[str]:
+        return _strings([record.get(name) for name in ("prompt", container)])
+
+    for each in unread(record, known, "", texts=texts):
+        lost = container == "completion" and each.name in REASONING
+        yield replace(each, refused=True) if lost else each
+
+
+def _texts(message: Mapping[str, Any], read: frozenset[str]) -> Iterator[str]:
+    """Yield the texts in the fields of a message that are read."""
+    return _strings([value for name, value in message.items() if name in read])
+
+
+def _strings(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, list | dict):
+        for each in value.values() if isinstance(value, dict) else value:
+            yield from _strings(each)
