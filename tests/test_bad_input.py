@@ -81,7 +81,7 @@ CASES = {
     "assistant first": Case(chat(assistant("Hello")), "no-prompt", ("messages[0]",)),
     "content null": Case(chat(user(None), assistant()), "content", ("messages[0].content",)),
     "an image": Case(
-        chat(user([{"type": "image_url", "image_url": "x"}]), assistant()), "content", ("image",)
+        chat(user([{"type": "image_url", "image_url": "x"}]), assistant()), "media", ("image",)
     ),
     "a lone surrogate": Case(
         rb'{"messages": [{"role": "user", "content": "\ud800"}]}', "encoding", ("character",)

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from fixing import Pack, Row, also, check, write
 from records.test_refused_records import ANSWER, ASK, CALL, REFUSED
+from runs import FIXTURES
 
 Edit = Callable[[Any], Any]
 
@@ -187,9 +188,12 @@ def test_what_the_fix_of_a_record_says_helps(name: str, edit: Edit, pack_here: P
     ("name", "option"), [(name, option) for name, each in OPTIONS.items() for option in each]
 )
 def test_an_option_that_a_fix_names_helps(name: str, option: str, pack_here: Pack) -> None:
+    """With a template that does not look for tags in the content itself."""
     record, *_ = REFUSED[name]
     bad = {"a.jsonl": json.dumps(record).encode()}
-    check(Row(bad, ["a.jsonl"], re.escape(option), also(*option.split())), pack_here)
+    template = ["--chat-template", str(FIXTURES / "templates" / "kept.jinja")]
+    row = Row(bad, ["a.jsonl", *template], re.escape(option), also(*option.split()))
+    check(row, pack_here)
 
 
 def test_every_record_that_is_refused_is_mended_here() -> None:
