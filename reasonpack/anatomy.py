@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from reasonpack.probe import (
@@ -22,11 +22,13 @@ from reasonpack.probe import (
     answer,
     before,
     call,
+    common_length,
     common_start,
     prompt_end,
     result,
     user,
 )
+from reasonpack.records.message import Message
 from reasonpack.switch import think_tag
 
 __all__ = [
@@ -36,6 +38,7 @@ __all__ = [
     "before_content",
     "find_delimiters",
     "find_header",
+    "find_strips",
     "first_tag",
 ]
 
@@ -88,6 +91,26 @@ def find_delimiters(
         if found and first_tag(closer, probe.added_tokens) not in opener:
             return opener.removeprefix(prompt_opener), closer, True
     return "", _conventional_closer(probe, prompt_opener), False
+
+
+def find_strips(probe: Probe, variables: Variables, closer: str) -> tuple[str, str]:
+    """Return what is stripped from the start and the end of reasoning that is shown."""
+    pad, core = "\n \n", first_tag(closer, probe.added_tokens)
+    message = Message("assistant", ANSWER, pad + REASON + pad)
+    for story in (message, replace(message, content=None, tool_calls=call().tool_calls)):
+        text = probe.render([user(), story], variables).rpartition(USER)[2]
+        before_it, shown, behind = text.partition(REASON)
+        if shown:
+            plain = probe.render([user(), replace(story, reasoning=REASON)], variables)
+            plain_before, _, plain_behind = plain.rpartition(USER)[2].partition(REASON)
+            start = before_it[common_length(before_it, 0, plain_before) :]
+            end = behind.partition(core)[0].removesuffix(plain_behind.partition(core)[0])
+            return _stripped(start, pad), _stripped(end[::-1], pad)
+    return "nothing", "nothing"
+
+
+def _stripped(left: str, pad: str) -> str:
+    return {pad: "nothing", "": "white space"}.get(left, "newlines")
 
 
 def _without_common_end(text: str, other: str, added_tokens: Sequence[str]) -> str:

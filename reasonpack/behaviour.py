@@ -26,16 +26,19 @@ from reasonpack.anatomy import (
     before_content,
     find_delimiters,
     find_header,
+    find_strips,
     first_tag,
 )
 from reasonpack.errors import TemplateError
 from reasonpack.probe import (
+    CALLED,
     NEXT,
     REASON,
     USER,
     Forms,
     Probe,
     answer,
+    asked_keys,
     call,
     find_forms,
     prompt_end,
@@ -45,13 +48,14 @@ from reasonpack.probe import (
 from reasonpack.records.conversation import Message
 from reasonpack.sandbox import bounds_together
 from reasonpack.stops import Stop, find_answer_stop, find_call_stop
-from reasonpack.switch import find_switch
+from reasonpack.switch import find_switch, opens
 from reasonpack.template import ChatTemplate
 from reasonpack.trust import check_order, check_prompt, check_repeatable
 
 __all__ = ["Behaviour", "Stop", "learn", "override"]
 
 Variables = Mapping[str, Any]
+_STRIPPED: Mapping[str, str | None] = {"nothing": "", "newlines": "\n", "white space": None}
 _TAG = re.compile(r"</?\w*:?think[\w:]*>")
 
 
@@ -76,6 +80,8 @@ class Behaviour:
             place for reasoning.
         shows_reasoning: it shows the reasoning of the last answer, so that openers
             and closers were seen and not composed from the tags in its source.
+        strips: what it strips from the start and the end of reasoning: `nothing`, `newlines` or
+            `white space`.
         answer: what the model writes before and after the content of an answer.
         call: what it writes before the name (or the id) of the first tool called.
         text_call: what it writes before the content of a message that calls tools, and
@@ -86,6 +92,9 @@ class Behaviour:
         kept_after_user: it shows reasoning once the user has spoken again.
         kept_in_loop: it shows reasoning between tool calls.
         kept_after_loop: it shows that reasoning still once the answer is there.
+        ends_generation: tokens that no message can hold: the stops, and the listed eos.
+        writes_none: it writes a null among the arguments of a call as the word None.
+        asked: the keys that it asks messages for.
     """
 
     forms: Forms
@@ -97,6 +106,7 @@ class Behaviour:
     opener: str
     closer: str
     shows_reasoning: bool
+    strips: tuple[str, str]
     answer: tuple[str, str]
     call: str
     text_call: tuple[str, str]
@@ -106,6 +116,17 @@ class Behaviour:
     kept_after_user: bool
     kept_in_loop: bool
     kept_after_loop: bool
+    ends_generation: tuple[str, ...]
+    writes_none: bool
+    asked: tuple[str, ...]
+
+    def strip(self, reasoning: str) -> str:
+        r"""Strip reasoning as the template does.
+
+        White space at the ends is the record's own, unless the template takes it away.
+        """
+        start, end = (_STRIPPED[each] for each in self.strips)
+        return reasoning.lstrip(start).rstrip(end)
 
     def stop(self, message: Message) -> Stop:
         """Return how `message` ends."""
@@ -148,15 +169,21 @@ def learn(
     if not stated.keys() & {"header", "prompt_opener"}:
         check_prompt(probe, thinking)
     opener, closer, seen = find_delimiters(probe, thinking, header, prompt_opener)
+    if prompt_opener.strip() and probe.forms.passes_through and not opens(probe, thinking):
+        # The content goes on from the prompt, which opens something else than reasoning.
+        probe = dataclasses.replace(probe, forms=dataclasses.replace(probe.forms, inline=""))
+        opener, closer, seen = "", "", False
     tag = first_tag(closer, probe.added_tokens)
     before_answer = before_content(probe, not_thinking, Lead(header, prompt_opener, tag))
     closer = _without_end(closer, before_answer)
     lead = Lead(header, prompt_opener, closer.strip())
+    strips = find_strips(probe, thinking, closer) if seen else ("nothing", "nothing")
     stop, after_answer = find_answer_stop(probe, not_thinking, _stated_token(stated))
     before_call = around_calls(probe, not_thinking, lead)
     text_call = around_text_and_calls(probe, not_thinking, lead)
     # A call behind a stop token is another message: the model has stopped before it.
     call_stop = find_call_stop(probe, not_thinking, stop)
+    call_stop = Stop("") if stop.token in before_call else call_stop
     learned = Behaviour(
         forms=probe.forms,
         thinking=thinking,
@@ -167,13 +194,17 @@ def learn(
         opener=opener,
         closer=closer,
         shows_reasoning=seen,
+        strips=strips,
         answer=(before_answer, after_answer),
         call=before_call,
         text_call=("", "") if stop.token in text_call[1] else text_call,
         answer_stop=stop,
-        call_stop=Stop("") if stop.token in before_call else call_stop,
+        call_stop=call_stop,
         ends=_ends(probe, not_thinking),
         **_what_is_kept(probe, thinking),
+        ends_generation=_ends_generation(stop, call_stop, eos),
+        writes_none=_writes_none(probe, not_thinking),
+        asked=tuple(sorted(asked_keys(probe, [thinking, not_thinking]))),
     )
     return override(learned, stated)
 
@@ -225,6 +256,19 @@ def _ends(probe: Probe, variables: Variables) -> dict[str, str]:
     return {role: text.rpartition(USER)[2] for role, text in texts.items() if USER in text}
 
 
+def _ends_generation(answer_stop: Stop, call_stop: Stop, eos: Sequence[str]) -> tuple[str, ...]:
+    texts = (answer_stop.token.strip(), call_stop.token.strip(), *eos)
+    return tuple(dict.fromkeys(filter(None, texts)))
+
+
+def _writes_none(probe: Probe, variables: Variables) -> bool:
+    """Whether a null among the arguments of a call is written as the word None."""
+    (only,) = call().tool_calls
+    null = dataclasses.replace(only, arguments={"key": None, "other": CALLED})
+    message = dataclasses.replace(call(), tool_calls=(null,))
+    return "None" in probe.render([user(), message], variables).rpartition(USER)[2]
+
+
 # --- history --------------------------------------------------------------------------
 
 
@@ -256,6 +300,10 @@ def override(behaviour: Behaviour, changes: Mapping[str, Any]) -> Behaviour:
         TemplateError: an unknown name, or a value of another type than it has.
     """
     changed = dict(_checked(behaviour, changes, ""))
+    if changes.keys() & {"opener", "closer"} and "forms" not in changes:
+        # Reasoning has a place of its own then, also where it stands in the content.
+        forms = dataclasses.replace(behaviour.forms, passes_through=False)
+        behaviour = dataclasses.replace(behaviour, forms=forms)
     if behaviour.forms.inline and changes.keys() & {"opener", "closer"} and "forms" not in changes:
         opener = changed.get("opener", behaviour.opener)
         opener = "" if behaviour.forms.inline.startswith("{}") else opener

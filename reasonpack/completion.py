@@ -16,10 +16,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from reasonpack.behaviour import Behaviour
+from reasonpack.probe import common_length
 from reasonpack.records.conversation import Message, ToolCall
-from reasonpack.spans import common_length
 
-__all__ = ["Completion", "find_completion"]
+__all__ = ["Completion", "closed_block", "find_completion"]
+
+_OPENING_TAG, _CLOSING_TAG = "<think>", "</think>"
+"""By which reasoning was split off the content."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,14 +58,49 @@ def find_completion(
         and nothing but it.
     """
     opened = _opened(prompt, behaviour)
+    as_written = message.verbatim is not None and behaviour.forms.passes_through
+    if as_written:
+        find, shown = _verbatim, replace(message, content=message.verbatim, reasoning=None)
+    else:
+        find, shown = _continued, message
     for last in _last_messages(prompt, full, opened, behaviour):
         text = _cut_stop(last, message, behaviour)
-        found = _continued(opened, text, message, behaviour) if text else None
-        if text and found is None:
+        found = find(opened, text, shown, behaviour) if text else None
+        if text and found is None and not as_written:
             found = _composed(opened, text, message, behaviour)
         if found is not None:
-            return found
+            return found if message.finished else _unfinished(found, message, behaviour)
     return None
+
+
+def _verbatim(opened: str, text: str, message: Message, behaviour: Behaviour) -> Completion | None:
+    """Take an answer with think tags as it is written, less the tag that the prompt wrote."""
+    start = _find_response(text, message, behaviour)
+    if start is None:
+        return None
+    body, tag = text[start:], opened.strip()
+    if text.startswith(opened):
+        body = text[len(opened) :]
+    elif tag == _OPENING_TAG:  # which the record has otherwise, or not at all
+        body = body.lstrip().removeprefix(tag)
+    elif tag:
+        return None
+    response = body.find(_CLOSING_TAG) + len(_CLOSING_TAG)
+    response += len(body) - response - len(body[response:].lstrip("\n"))
+    return Completion(body, response, block=True)
+
+
+def _unfinished(found: Completion, message: Message, behaviour: Behaviour) -> Completion | None:
+    """Leave out the stop, and what would close it, of a message that was cut off."""
+    if message.tool_calls:
+        return None
+    last = message.content if (message.content or "").strip() else message.reasoning
+    core = (last or "").strip()
+    before = behaviour.answer[1] + behaviour.answer_stop.token if last is message.content else ""
+    end = found.text.rfind(core, 0, len(found.text) - len(before.strip())) + len(core)
+    tail = (last or "")[len((last or "").rstrip()) :]  # which the model wrote, if it is shown
+    end += len(tail) if found.text.startswith(tail, end) else 0
+    return Completion(found.text[:end], min(found.response, end), found.block)
 
 
 def _last_messages(prompt: str, full: str, opened: str, behaviour: Behaviour) -> Iterator[str]:
@@ -85,10 +123,22 @@ def _opened(prompt: str, behaviour: Behaviour) -> str:
     for opened in sorted(known, key=len, reverse=True):
         if behaviour.header and prompt.endswith(behaviour.header + opened):
             return opened
+    if closed := closed_block(prompt, behaviour):
+        return closed
     for opened in sorted(known, key=len, reverse=True) if behaviour.closer else ():
         if opened.strip() and prompt.endswith(opened):
             return opened
     return ""
+
+
+def closed_block(prompt: str, behaviour: Behaviour) -> str:
+    """Return the block that a prompt opens and closes, as for `/no_think`; empty if it does not."""
+    opener, closer = (behaviour.prompt_opener + behaviour.opener).strip(), behaviour.closer.strip()
+    _, header, block = prompt.rpartition(behaviour.header or "\0")
+    core = block.strip()
+    if not (header and opener and closer and core.startswith(opener) and core.endswith(closer)):
+        return ""
+    return "" if core.removeprefix(opener).removesuffix(closer).strip() else block
 
 
 def _is_open(opened: str, behaviour: Behaviour) -> bool:
@@ -106,10 +156,9 @@ def _cut_stop(text: str, message: Message, behaviour: Behaviour) -> str:
     stop = behaviour.stop(message)
     if not stop.shown:
         return text + stop.token
-    at = text.rfind(stop.token) if stop.token else -1
-    if at < 0 or text[at + len(stop.token) :].strip() != stop.after.strip():
-        return ""
-    return text[: at + len(stop.token)]
+    body, after = text.rstrip(), stop.after.strip()
+    body = body[: len(body) - len(after)].rstrip() if body.endswith(after) else ""
+    return body if stop.token and body.endswith(stop.token) else ""
 
 
 def _continued(opened: str, text: str, message: Message, behaviour: Behaviour) -> Completion | None:
@@ -125,7 +174,7 @@ def _continued(opened: str, text: str, message: Message, behaviour: Behaviour) -
 
 def _composed(opened: str, last: str, message: Message, behaviour: Behaviour) -> Completion | None:
     """Put a completion together from what was learned and the response as rendered."""
-    reasoning = (message.reasoning or "").strip()
+    reasoning = message.reasoning if (message.reasoning or "").strip() else ""
     bare = replace(message, reasoning=None)
     start = _find_response(last, bare, behaviour)
     if start is None and reasoning:
@@ -136,13 +185,15 @@ def _composed(opened: str, last: str, message: Message, behaviour: Behaviour) ->
         start = _find_response(last, bare, behaviour)
     if start is None:
         return None
+    if opened and not behaviour.closer:
+        return None  # the answer has to go on from what the prompt opens
     lead, is_open = "", _is_open(opened, behaviour)
     if reasoning:
         # A prompt that closes the reasoning cannot be followed by some.
         if not behaviour.closer or not (is_open or opened == behaviour.prompt_opener == ""):
             return None
         whole = behaviour.prompt_opener + behaviour.opener
-        lead = whole.removeprefix(opened) + reasoning + behaviour.closer
+        lead = whole.removeprefix(opened) + behaviour.strip(reasoning) + behaviour.closer
     elif is_open:
         lead = behaviour.closer
     body = last[start:]
@@ -189,11 +240,14 @@ def _is_response(text: str, at: int, message: Message, behaviour: Behaviour) -> 
     if not message.tool_calls:
         at = _skip(text, _skip(text, at, before), content)
         return at >= 0 and text[at:].strip() == (after + stop).strip()
-    if content:
-        at = _skip(text, _skip(text, _skip(text, at, before), content), after)
-    else:
-        at = _skip(text, at, behaviour.call)
-    return at >= 0 and _are_calls(text[at : len(text) - len(stop)], message.tool_calls, behaviour)
+    with_text = _skip(text, _skip(text, _skip(text, at, before), content), after)
+    starts = [with_text] if content else [_skip(text, at, behaviour.call)]
+    if message.content and not content and after:  # white space alone may be shown as a text is
+        starts.append(with_text)
+    calls = message.tool_calls
+    return any(
+        at >= 0 and _are_calls(text[at : len(text) - len(stop)], calls, behaviour) for at in starts
+    )
 
 
 def _skip(text: str, at: int, wanted: str) -> int:

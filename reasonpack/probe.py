@@ -7,9 +7,11 @@ Marks are words that no template alters and no template contains.
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import product
 from typing import Any
 
 from reasonpack.errors import RecordError
@@ -27,8 +29,10 @@ __all__ = [
     "Forms",
     "Probe",
     "answer",
+    "asked_keys",
     "before",
     "call",
+    "common_length",
     "common_start",
     "dump_message",
     "find_forms",
@@ -61,6 +65,9 @@ class Forms:
         parts: it reads reasoning from a part of the content of type `thinking`.
         empty_content: what stands for no content beside tool calls: `""` or None.
         arguments_as_text: it wants tool arguments as JSON text, not as an object.
+        passes_through: it reads no field for reasoning, and shows the content of an answer as
+            it is, think tags and all.
+        name_in_ids: it shows the name of a tool only within the id of a call.
     """
 
     reasoning_fields: tuple[str, ...] = ()
@@ -68,6 +75,8 @@ class Forms:
     parts: bool = False
     empty_content: str | None = ""
     arguments_as_text: bool = False
+    passes_through: bool = False
+    name_in_ids: bool = False
 
 
 def dump_message(message: Message, forms: Forms) -> dict[str, Any]:
@@ -78,7 +87,9 @@ def dump_message(message: Message, forms: Forms) -> dict[str, Any]:
     """
     dumped: dict[str, Any] = {"role": message.role, **message.extra}
     dumped["content"] = message.content or (forms.empty_content if message.tool_calls else "")
-    if message.reasoning and forms.parts:
+    if message.verbatim is not None and forms.passes_through:
+        dumped["content"] = message.verbatim
+    elif message.reasoning and forms.parts:
         dumped["content"] = [{"type": "thinking", "thinking": message.reasoning}]
         if message.content:
             dumped["content"].append({"type": "text", "text": message.content})
@@ -87,6 +98,9 @@ def dump_message(message: Message, forms: Forms) -> dict[str, Any]:
         dumped["content"] = before + message.reasoning + after + (message.content or "")
     elif message.reasoning:
         dumped.update(dict.fromkeys(forms.reasoning_fields, message.reasoning))
+    elif message.role == "assistant" and "</think>" in (message.content or ""):
+        # Text, which the template is not to take for reasoning.
+        dumped.update(dict.fromkeys(forms.reasoning_fields, ""))
     if message.tool_calls:
         dumped["tool_calls"] = [_dump_call(call, forms) for call in message.tool_calls]
     return dumped
@@ -150,11 +164,25 @@ class Probe:
     ) -> str:
         calls = any(message.tool_calls for message in messages)
         return self.template.render(
-            [dump_message(message, self.forms) for message in messages],
+            self.dump(messages),
             add_generation_prompt=prompt,
             kwargs={**variables, **self.fixed},
             tools=_TOOLS if calls or self.needs_tools else None,
         )
+
+    def dump(self, messages: Sequence[Message]) -> list[dict[str, Any]]:
+        """Write messages as the template reads them, and ids as it needs them."""
+        if self.forms.name_in_ids:
+            messages = [_with_name_in_ids(message) for message in messages]
+        return [dump_message(message, self.forms) for message in messages]
+
+
+def _with_name_in_ids(message: Message) -> Message:
+    calls = tuple(replace(call, id=f"{call.name}:{call.id}") for call in message.tool_calls)
+    extra = dict(message.extra)
+    if "tool_call_id" in extra:
+        extra["tool_call_id"] = f"{CALL}:{extra['tool_call_id']}"
+    return replace(message, tool_calls=calls, extra=extra)
 
 
 def user(text: str = USER) -> Message:
@@ -198,6 +226,22 @@ def prompt_end(probe: Probe, variables: Mapping[str, Any]) -> str:
     return before(probe, variables, probe.render([user()], variables, prompt=True) + NEXT, NEXT)
 
 
+def common_length(text: str, start: int, other: str) -> int:
+    """Return how many leading characters of `other` stand at `start` in `text`.
+
+    >>> common_length("abcd", 1, "bcx")
+    2
+    """
+    low, high = 0, min(len(other), len(text) - start)
+    while low < high:
+        middle = (low + high + 1) // 2
+        if text.startswith(other[low:middle], start + low):
+            low = middle
+        else:
+            high = middle - 1
+    return low
+
+
 def common_start(texts: Sequence[str], added_tokens: Sequence[str]) -> str:
     """Return the longest common start that does not end within an added token.
 
@@ -218,10 +262,12 @@ def common_start(texts: Sequence[str], added_tokens: Sequence[str]) -> str:
 def find_forms(probe: Probe) -> Forms:
     """Find which fields and forms a template reads, from what it then shows."""
     reads = _find_reasoning(probe)
-    for as_text in (False, True):
+    for in_ids, as_text in product((False, True), (False, True)):
         shown: list[tuple[int, Forms]] = []
         for empty in ("", None):
-            forms = replace(reads, empty_content=empty, arguments_as_text=as_text)
+            forms = replace(
+                reads, empty_content=empty, arguments_as_text=as_text, name_in_ids=in_ids
+            )
             text = replace(probe, forms=forms).render([user(), call()], {})
             told = text.rpartition(USER)[2]
             if CALL in told and CALLED in told and "None" not in told:
@@ -234,13 +280,60 @@ def find_forms(probe: Probe) -> Forms:
 def _find_reasoning(probe: Probe) -> Forms:
     fields = tuple(name for name in REASONING_FIELDS if name in probe.template.words)
     if not fields:
-        inline = INLINE if "</think>" in probe.template.source else ()
+        inline = INLINE if "</think>" in probe.template.source else _as_the_prompt_opens(probe)
         shown = (Forms(inline=text) for text in inline if _shows(probe, Forms(inline=text)))
-        return next(shown, Forms())
+        return replace(next(shown, Forms()), passes_through=_passes_through(probe))
     parts = Forms(parts=True)
     if "thinking" in fields and not _shows(probe, Forms(fields)) and _shows(probe, parts):
         return parts
     return Forms(fields)
+
+
+def _as_the_prompt_opens(probe: Probe) -> tuple[str, ...]:
+    """Return how reasoning is written where nothing but the generation prompt says it."""
+    prompt = probe.render([user()], {}, prompt=True)
+    if not prompt.rstrip().endswith("<think>"):
+        return ()
+    return ("<think>{}</think>",) if prompt.endswith("<think>") else INLINE[:1]
+
+
+def _passes_through(probe: Probe) -> bool:
+    """Whether the template shows an answer with think tags as it is written."""
+    written = f"<think> {REASON} \n</think> \n {ANSWER}"
+    return written in probe.render([user(), Message("assistant", written)], {})
+
+
+def asked_keys(probe: Probe, settings: Sequence[Mapping[str, Any]]) -> frozenset[str]:
+    """Return the keys that a template asks messages for, whatever roles they have."""
+    asked: set[str] = set()
+
+    class Asked(dict[str, Any]):
+        """A message that writes down what it is asked for."""
+
+        def __getitem__(self, key: str) -> Any:
+            asked.add(key)
+            return super().__getitem__(key)
+
+        def get(self, key: str, default: Any = None) -> Any:
+            asked.add(key)
+            return super().get(key, default)
+
+        def __contains__(self, key: object) -> bool:
+            asked.add(str(key))
+            return super().__contains__(key)
+
+    called = (call(ANSWER, REASON), result(), answer(reasoning=True))
+    stories = [[user(), *called, user(NEXT)], [user(), answer(reasoning=True)], [user(), called[0]]]
+    stories.append([Message("system", USER), user(NEXT)])
+    for story, variables, prompt in product(stories, settings, (True, False)):
+        with contextlib.suppress(RecordError):
+            probe.template.render(
+                [Asked(message) for message in probe.dump(story)],
+                add_generation_prompt=prompt,
+                kwargs={**variables, **probe.fixed},
+                tools=_TOOLS,
+            )
+    return frozenset(asked)
 
 
 def _shows(probe: Probe, forms: Forms) -> bool:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from reasonpack.behaviour import Behaviour
+from reasonpack.probe import common_length
 from reasonpack.records.conversation import Message
 
 __all__ = [
@@ -24,7 +25,6 @@ __all__ = [
     "Kind",
     "Span",
     "common_beginning",
-    "common_length",
     "completion_spans",
     "find_messages",
     "prompt_spans",
@@ -58,22 +58,6 @@ class Span:
     stop: int
     kind: Kind
     message: int
-
-
-def common_length(text: str, start: int, other: str) -> int:
-    """Return how many leading characters of `other` stand at `start` in `text`.
-
-    >>> common_length("abcd", 1, "bcx")
-    2
-    """
-    low, high = 0, min(len(other), len(text) - start)
-    while low < high:
-        middle = (low + high + 1) // 2
-        if text.startswith(other[low:middle], start + low):
-            low = middle
-        else:
-            high = middle - 1
-    return low
 
 
 def completion_spans(

@@ -54,6 +54,7 @@ class ChatTemplate:
         words: every attribute, key and string constant in it, so that one can
             ask whether it mentions `reasoning_content`.
         choices: for a variable, the texts and numbers that it is compared with.
+        removed: words that it takes out of a text, e.g. `/no_think`.
         special_tokens: `bos_token` and the like, visible to the template.
         date: what `strftime_now` shows; None refuses a template that asks.
         sites: the loops that a memo can run.
@@ -69,6 +70,7 @@ class ChatTemplate:
     variables: frozenset[str]
     words: frozenset[str]
     choices: Mapping[str, tuple[str | int, ...]] = field(repr=False)
+    removed: tuple[str, ...] = field(repr=False)
     special_tokens: Mapping[str, Any] = field(repr=False)
     date: datetime.date | None
     sites: tuple[Site, ...] = field(repr=False, compare=False)
@@ -103,6 +105,7 @@ class ChatTemplate:
                 variables |= frozenset(_optional(tree))
                 words = frozenset(_words(tree))
                 choices = _choices(tree)
+                removed = tuple(dict.fromkeys(_removed(tree)))
                 env.may_change = bool(words & _MUTATING)
                 plain = with_memo = _compiled(env, tree)
                 sites = () if env.may_change else remembering(tree)
@@ -127,6 +130,7 @@ class ChatTemplate:
             variables=variables,
             words=words,
             choices=choices,
+            removed=removed,
             special_tokens=dict(special_tokens or {}),
             date=date,
             sites=sites,
@@ -372,6 +376,20 @@ def _optional(tree: jinja2.nodes.Template) -> Iterator[str]:
     for test in tree.find_all(jinja2.nodes.Test):
         if test.name in {"defined", "undefined"} and isinstance(test.node, jinja2.nodes.Name):
             yield test.node.name
+
+
+def _removed(tree: jinja2.nodes.Template) -> Iterator[str]:
+    """Yield what the template replaces by nothing, as `text.replace("/no_think", "")`."""
+    methods = (
+        call.args
+        for call in tree.find_all(jinja2.nodes.Call)
+        if isinstance(call.node, jinja2.nodes.Getattr) and call.node.attr == "replace"
+    )
+    filters = (each.args for each in tree.find_all(jinja2.nodes.Filter) if each.name == "replace")
+    for args in (*methods, *filters):
+        texts = [arg.value for arg in args if isinstance(arg, jinja2.nodes.Const)]
+        if len(texts) == 2 and texts[1] == "" and isinstance(texts[0], str) and texts[0].strip():
+            yield texts[0]
 
 
 def _choices(tree: jinja2.nodes.Template) -> dict[str, tuple[str | int, ...]]:

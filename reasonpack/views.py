@@ -16,10 +16,10 @@ conversation is refused.
 
 from __future__ import annotations
 
-import math
-from bisect import bisect_right
+import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from reasonpack.behaviour import Behaviour
@@ -28,21 +28,32 @@ from reasonpack.errors import RecordError
 from reasonpack.memo import Memo
 from reasonpack.probe import dump_message
 from reasonpack.records.conversation import Conversation, Message
+from reasonpack.refused import Shown, check_context, misfit, refuse_stop_inside, without_reasoning
 from reasonpack.sandbox import ready_for_bounds
 from reasonpack.spans import (
     Found,
     Span,
     common_beginning,
-    common_length,
     completion_spans,
     find_messages,
 )
 from reasonpack.template import ChatTemplate
 
-__all__ = ["MissingReasoning", "Rendering", "TrainOn", "View", "Views", "build_views", "each_view"]
+__all__ = [
+    "MissingReasoning",
+    "OnMessageError",
+    "Rendering",
+    "TrainOn",
+    "Untrained",
+    "View",
+    "Views",
+    "build_views",
+    "each_view",
+]
 
 TrainOn = Literal["all", "last-turn"]
 MissingReasoning = Literal["skip-loss", "empty-think", "error"]
+OnMessageError = Literal["reject", "context"]
 
 
 WORTH_A_MEMO = 12
@@ -70,17 +81,30 @@ class View:
 
 
 @dataclass(frozen=True, slots=True)
+class Untrained:
+    """A message that stays context although it was to be trained.
+
+    Attributes:
+        message: its index.
+        reason: `missing-reasoning` where its prompt opens reasoning that it does not have, or
+            that for which it could not be had exactly.
+    """
+
+    message: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Views:
     """The views of a conversation.
 
     Attributes:
         views: in the order of the messages; at least one.
-        untrained: how many messages were left untrained because their prompt opens
-            reasoning that they do not have.
+        untrained: messages that were left untrained.
     """
 
     views: tuple[View, ...]
-    untrained: int
+    untrained: tuple[Untrained, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +119,8 @@ class Rendering:
             template makes the model reason: leave it untrained, train it after an
             empty block, or refuse it.
         train_empty_think: train such an empty block too.
+        on_message_error: what to do with a message that cannot be had exactly: reject the
+            conversation, or keep the message as untrained context if the template shows it.
         remember: render each message once in the same circumstances; see `reasonpack.memo`.
     """
 
@@ -103,6 +129,7 @@ class Rendering:
     variables: Mapping[str, Any]
     missing_reasoning: MissingReasoning = "skip-loss"
     train_empty_think: bool = False
+    on_message_error: OnMessageError = "reject"
     remember: bool = True
 
 
@@ -117,24 +144,51 @@ def build_views(
     """
     with ready_for_bounds():
         built = list(each_view(conversation, rendering, train_on=train_on))
-    views = tuple(view for view in built if view is not None)
-    return Views(views, len(built) - len(views))
+    views = tuple(view for view in built if isinstance(view, View))
+    return Views(views, tuple(view for view in built if isinstance(view, Untrained)))
 
 
 def each_view(
     conversation: Conversation, rendering: Rendering, *, train_on: TrainOn = "all"
-) -> Iterator[View | None]:
+) -> Iterator[View | Untrained]:
     """Yield the view of every message that is to be trained, one at a time.
 
     All together have the text of the conversation many times over.
-
-    Yields:
-        None for a message that is left untrained.
 
     Raises:
         RecordError: a view cannot be had exactly from this template, or there was
             nothing to train.
     """
+    sources = conversation.sources
+    try:
+        for view in _each_view(conversation, rendering, train_on):
+            yield _of_source(view, sources) if sources else view
+    except RecordError as error:
+        error.path = _source_path(error.path, sources)
+        raise
+
+
+def _of_source(view: View | Untrained, sources: Sequence[int]) -> View | Untrained:
+    """Name the messages of the record, not those that were read from them."""
+    if isinstance(view, Untrained):
+        return replace(view, message=sources[view.message])
+    spans = tuple(
+        span if span.message < 0 else replace(span, message=sources[span.message])
+        for span in view.spans
+    )
+    return replace(view, message=sources[view.message], spans=spans)
+
+
+def _source_path(path: str, sources: Sequence[int]) -> str:
+    """Name the message of the record where a message is named."""
+    if not sources:
+        return path
+    return re.sub(r"(?<=^messages\[)\d+", lambda index: str(sources[int(index[0])]), path)
+
+
+def _each_view(
+    conversation: Conversation, rendering: Rendering, train_on: TrainOn
+) -> Iterator[View | Untrained]:
     messages, forms = conversation.messages, rendering.behaviour.forms
     asked = [
         (index, _variables(conversation, index, rendering))
@@ -143,8 +197,8 @@ def each_view(
     dumped = [dump_message(message, forms) for message in messages]
     memos: list[tuple[Mapping[str, Any], Memo]] = []
     found, before = Found(), ""
-    shown: _Shown = []
-    untrained = 0
+    shown: Shown = []
+    untrained: Counter[str] = Counter()
     calls = [message.get("tool_calls") for message in dumped]
     with rendering.template.unchanged([conversation.tools, calls]):
         for index, variables in asked:
@@ -152,26 +206,44 @@ def each_view(
             if rendering.remember and len(asked) >= WORTH_A_MEMO:
                 memo = _memo(memos, variables, dumped, conversation.tools, rendering)
             prompt, full = _render(conversation, rendering, dumped, index, variables, memo)
-            text = _text(messages[index], prompt, full, index, rendering)
-            if text is None:
-                untrained += 1
-                yield None
+            text = _text_or_reason(messages[index], prompt, full, index, rendering)
+            if isinstance(text, str):
+                untrained[text] += 1
+                yield Untrained(index, text)
                 continue
             history = messages[:index]
             same = common_beginning(before, text.prompt)
             found = find_messages(text.prompt, history, rendering.behaviour, found, same)
-            shown = _check_context(text.prompt, history, rendering, shown, same)
+            shown = check_context(text.prompt, history, rendering.template, shown, same)
             spans = _spans(text, found, index, rendering)
             before = text.prompt
             yield View(index, text.prompt, text.completion, spans, same)
-    if untrained == len(asked):
-        left = f"; {untrained} lack the reasoning that their prompt opens" if untrained else ""
+    if untrained.total() == len(asked):
+        left = "".join(f"; {count} stay context ({why})" for why, count in untrained.items())
         raise RecordError(
             "nothing-to-train",
             "messages",
             f"no assistant message is to be trained{left}, expected at least one",
             fix="train a message, see --missing-reasoning, or leave the conversation out",
         )
+
+
+def _text_or_reason(
+    message: Message, prompt: str, full: str, index: int, rendering: Rendering
+) -> _Text | str:
+    """Return a view's text, or the reason for which its message stays context."""
+    try:
+        return _text(message, prompt, full, index, rendering) or "missing-reasoning"
+    except RecordError as error:
+        if rendering.on_message_error == "reject" or not _is_shown(message, full):
+            raise
+        return error.reason
+
+
+def _is_shown(message: Message, full: str) -> bool:
+    """Whether a rendering shows the content of a message, and its calls."""
+    names = [call.name for call in message.tool_calls]
+    return all(text in full for text in ((message.content or "").strip(), *names))
 
 
 def _trained(messages: Sequence[Message], train_on: TrainOn) -> list[int]:
@@ -254,21 +326,17 @@ def _text(
     message: Message, prompt: str, full: str, index: int, rendering: Rendering
 ) -> _Text | None:
     """Find the prompt and completion of one view; None where it is to be left untrained."""
-    reasoned = _is_reasoned(message)
-    found = find_completion(prompt, full, message, rendering.behaviour)
+    reasoned, behaviour, name = _is_reasoned(message), rendering.behaviour, rendering.template.name
+    refuse_stop_inside(message, index, behaviour)
+    found = find_completion(prompt, full, message, behaviour)
     if found is None:
-        raise _misfit(rendering, index, prompt, full, message)
+        raise misfit(name, index, prompt, full, message, behaviour)
     completion, response = found.text, found.response
     if found.block and not reasoned:
         if rendering.missing_reasoning == "skip-loss":
             return None
         if rendering.missing_reasoning == "error":
-            raise _unfit(
-                rendering,
-                index,
-                "makes the model write an empty block of reasoning, and the message has none",
-                reason="missing-reasoning",
-            )
+            raise without_reasoning(name, index)
         if not rendering.train_empty_think:
             prompt, completion = prompt + completion[:response], completion[response:]
     return _Text(prompt, completion, response if reasoned else 0)
@@ -278,78 +346,3 @@ def _spans(text: _Text, found: Found, index: int, rendering: Rendering) -> tuple
     prompt, completion, behaviour = text.prompt, text.completion, rendering.behaviour
     own = completion_spans(prompt, completion, index, behaviour, response=text.reasoning)
     return (*found.spans, *own)
-
-
-_Shown = list[tuple[int, int]]
-"""For each message, where it and all before it are over, and where the last of a user is."""
-
-
-def _check_context(
-    prompt: str, messages: Sequence[Message], rendering: Rendering, before: _Shown, same: int
-) -> _Shown:
-    """Refuse a template that leaves out what a user or a system message says.
-
-    What was found in the prompt before stands in this one too, as far as they are the same.
-    """
-    kept = bisect_right(before, (same, math.inf))
-    ends = before[:kept]
-    over, at = ends[-1] if ends else (0, 0)
-    for index, message in enumerate(messages[kept:], kept):
-        if message.role not in {"assistant", "tool"}:
-            content = (message.content or "").strip()
-            # What users say comes in order; a system message may be put anywhere.
-            found = prompt.find(content, at if message.role == "user" else 0)
-            if found < 0:
-                raise _unfit(
-                    rendering, index, f"does not show the content of this {message.role} message"
-                )
-            over = max(over, found + len(content))
-            if message.role == "user":
-                at = found + len(content)
-        ends.append((over, at))
-    return ends
-
-
-def _misfit(
-    rendering: Rendering, index: int, prompt: str, full: str, message: Message
-) -> RecordError:
-    """Say why no completion was found."""
-    behaviour = rendering.behaviour
-    content, fix = (message.content or "").strip(), ""
-    missing = [call.name for call in message.tool_calls if call.name not in full]
-    if (message.reasoning or "").strip() and not behaviour.closer:
-        what = "has no place for reasoning, which this message has"
-        fix = "remove the reasoning, or say with --template-behaviour what opens and closes it"
-    elif content and content not in full:
-        what = "does not show the content of this message"
-    elif missing:
-        what = f"does not show this message's call of {missing[0]!r}"
-    elif message.tool_calls and not behaviour.call_stop.token:
-        what = "ends a message with tool calls in no way that can be relied on"
-    elif (message.reasoning or "").strip() and (message.reasoning or "").strip() not in full:
-        what = "neither shows the reasoning of this message nor has its prompt open it"
-    else:
-        difference = _difference(prompt, full)
-        what = f"does not show the message whole, or not after its prompt {difference}"
-    return _unfit(rendering, index, what, fix=fix)
-
-
-def _unfit(
-    rendering: Rendering, index: int, what: str, *, reason: str = "view", fix: str = ""
-) -> RecordError:
-    return RecordError(
-        reason,
-        f"messages[{index}]",
-        f"the chat template ({rendering.template.name}) {what}, expected what the model would "
-        "have seen and written",
-        fix=fix
-        or 'set "train": false on the message to keep it as context, or use another template',
-    )
-
-
-def _difference(prompt: str, full: str) -> str:
-    """Show where two texts part, with a little of what each has there."""
-    at = common_length(full, 0, prompt)
-    if at == len(prompt):
-        return f"({full[at : at + 40]!r} follows)"
-    return f"({full[at : at + 30]!r} instead of {prompt[at : at + 30]!r} after {at:,} characters)"

@@ -202,10 +202,11 @@ def view_texts(
             f"  after     {prompt[max(0, same - 60) : same]!r}\n"
             f"  prompt    {prompt[same : same + 60]!r}\n  rendering {full[same : same + 60]!r}"
         )
-    # The template's own stop is the last one: the answer itself may contain text like it.
     end = full.rfind(stop, len(prompt))
     if end < 0:
         raise PrefixError(f"messages[{message}]: the rendering of the answer has no {stop!r}")
+    if full.find(stop, len(prompt)) < end:
+        raise PrefixError(f"messages[{message}]: {stop!r} inside, where no generation goes on")
     return prompt, full[len(prompt) : end + len(stop)]
 
 

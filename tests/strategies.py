@@ -103,9 +103,15 @@ def texts(*, wild: bool = False) -> st.SearchStrategy[str]:
 
 
 @functools.cache
+def written(*, wild: bool = False) -> st.SearchStrategy[str]:
+    """Make a text that a model can have written: the tokens it stops at do not stand in it."""
+    return texts(wild=wild).map(lambda text: text.replace("<|im_end|>", "").replace("<|eot|>", ""))
+
+
+@functools.cache
 def reasonings(*, wild: bool = False) -> st.SearchStrategy[str]:
     """Make reasoning that is more than white space."""
-    return texts(wild=wild).map(lambda text: text if text.strip() else text + "Hmm.")
+    return written(wild=wild).map(lambda text: text if text.strip() else text + "Hmm.")
 
 
 @functools.cache
@@ -125,7 +131,7 @@ def answers(
     """Make an assistant message with so many tool calls; a field is absent rather than None."""
     message: Json = {"role": "assistant"}
     if not calls or draw(st.booleans()):
-        message["content"] = draw(texts(wild=wild))
+        message["content"] = draw(written(wild=wild))
     if reasoning == "always" or (reasoning == "mixed" and draw(st.booleans())):
         message["reasoning_content"] = draw(reasonings(wild=wild))
     elif reasoning == "mixed" and draw(st.integers(0, 3)) == 0:

@@ -43,6 +43,7 @@ CHATML = Behaviour(
     opener="<think>\n",
     closer="\n</think>\n\n",
     shows_reasoning=True,
+    strips=("newlines", "newlines"),
     answer=("", ""),
     call='<tool_call>\n{"name": "',
     text_call=("", '\n<tool_call>\n{"name": "'),
@@ -57,6 +58,9 @@ CHATML = Behaviour(
     kept_after_user=False,
     kept_in_loop=True,
     kept_after_loop=True,
+    ends_generation=("<|im_end|>",),
+    writes_none=False,
+    asked=("content", "reasoning_content", "role", "tool_calls"),
 )
 NO_DEVELOPER = {"system": "<|im_end|>\n", "user": "<|im_end|>\n"}
 EXPECTED: dict[str, dict[str, Any]] = {
@@ -74,6 +78,7 @@ EXPECTED: dict[str, dict[str, Any]] = {
         "ends": {**NO_DEVELOPER, "tool": "<|im_end|>\n"},
     },
     "tool_loop": {
+        "strips": ("nothing", "nothing"),
         "opener": "<think>",
         "closer": "</think>\n",
         "call": "<tool_call>",
@@ -81,6 +86,7 @@ EXPECTED: dict[str, dict[str, Any]] = {
         "ends": {**NO_DEVELOPER, "tool": "</tool_response><|im_end|>\n"},
     },
     "empty_history": {
+        "strips": ("white space", "white space"),
         "thinking": {"enable_thinking": True},
         "not_thinking": {"enable_thinking": False},
         "header": "<|im_start|>assistant",
@@ -97,13 +103,16 @@ EXPECTED: dict[str, dict[str, Any]] = {
         },
     },
     "kept": {
+        "strips": ("nothing", "nothing"),
         "closer": "\n</think>\n",
         "call": '<tool_call>{"name": "',
         "text_call": ("", '<tool_call>{"name": "'),
         "kept_after_user": True,
     },
     "plain": {
-        "forms": Forms(),
+        "forms": Forms(passes_through=True),
+        "strips": ("nothing", "nothing"),
+        "asked": ("content", "role", "tool_calls"),
         "opener": "",
         "closer": "",
         "shows_reasoning": False,
@@ -114,6 +123,9 @@ EXPECTED: dict[str, dict[str, Any]] = {
     },
     "headers": {
         "forms": Forms(("thinking",)),
+        "strips": ("nothing", "nothing"),
+        "ends_generation": ("<|eot|>",),
+        "asked": ("content", "role", "thinking", "tool_calls"),
         "thinking": {"thinking": True},
         "not_thinking": {"thinking": False},
         "header": "<|turn|>model<|body|>",
@@ -368,7 +380,7 @@ def test_inline_reasoning_is_written_with_the_given_delimiters() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"oepner": "x"}, "oepner: unknown, expected one of answer, answer_stop, call"),
+        ({"oepner": "x"}, "oepner: unknown, expected one of answer, answer_stop, asked, call"),
         ({"opener": None}, "opener: None, expected a text"),
         ({"opener": ["x"]}, "opener: ['x'], expected a text"),
         ({"kept_in_loop": 1}, "kept_in_loop: 1, expected true or false"),

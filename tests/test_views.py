@@ -20,7 +20,7 @@ from reasonpack.errors import RecordError
 from reasonpack.records.conversation import Conversation, Message, ToolCall
 from reasonpack.spans import Kind
 from reasonpack.template import ChatTemplate
-from reasonpack.views import Rendering, View, build_views
+from reasonpack.views import Rendering, Untrained, View, build_views
 
 TEMPLATES = Path(__file__).parent.parent / "fixtures" / "templates"
 TOKENS = [
@@ -168,6 +168,9 @@ def test_switch_is_off_for_an_answer_without_reasoning() -> None:
     assert completion == "B<|im_end|>"
 
 
+LACKING = Untrained(1, "missing-reasoning")
+
+
 @pytest.mark.parametrize("name", ["thinking_prompt", "stripped"])
 def test_answer_that_lacks_reasoning(name: str) -> None:
     """Once with a prompt that opens reasoning, once with one that leaves it to the model."""
@@ -178,7 +181,7 @@ def test_answer_that_lacks_reasoning(name: str) -> None:
     header = "<|im_start|>user\nA<|im_end|>\n<|im_start|>assistant\n"
 
     made = build_views(Conversation("id", "here:1", story), chosen)
-    assert ([view.message for view in made.views], made.untrained) == ([3], 1)
+    assert ([view.message for view in made.views], made.untrained) == ([3], (LACKING,))
     assert made.views[0].prompt.startswith(header + "B<|im_end|>\n<|im_start|>user\nC")
 
     first, _ = views(replace(chosen, missing_reasoning="empty-think"), *story)
@@ -197,7 +200,7 @@ def test_answer_that_lacks_reasoning(name: str) -> None:
 def test_nothing_left_to_train_is_a_reject() -> None:
     error = refusal(rendering("thinking_prompt"), user(), answer())
     assert error.reason == "nothing-to-train"
-    assert "; 1 lack the reasoning that their prompt opens" in str(error)
+    assert "; 1 stay context (missing-reasoning)" in str(error)
     error = refusal(rendering("stripped"), user(), answer(train=False))
     assert str(error).startswith("messages: no assistant message is to be trained, expected")
 
@@ -216,7 +219,7 @@ def test_variables_of_user_and_record_win_over_the_switch() -> None:
 def test_white_space_is_no_reasoning(name: str, views: int) -> None:
     story = (user(), answer("B", " \n"), user(), answer("D", "R"))
     made = build_views(Conversation("id", "here:1", story), rendering(name))
-    assert (len(made.views), made.untrained) == (1 + views, 1 - views)
+    assert (len(made.views), made.untrained) == (1 + views, (LACKING,) * (1 - views))
 
 
 # --- refusals, each with what is wrong ------------------------------------------------------------
@@ -240,7 +243,11 @@ THOUGHT = "{{ '<think>' ~ m.thinking ~ '</think>' if m.thinking }}"
         ("{{ m.content | replace('B', '') }}", answer("B"), "not show the content of this message"),
         ("{{ m.content | truncate(9) }}", answer("B" * 20), "not show the content of this message"),
         ("{{ m.content }}", call("B"), "does not show this message's call of 'look_up'"),
-        (CALLS + "{{ m.content }}", call("B"), "does not show the message whole"),
+        (
+            CALLS + "{{ m.content }}",
+            call("B"),
+            "this message as it is behind its prompt",
+        ),
         (
             "{{ m.content }}{% for c in m.tool_calls or [] %}{{ c.function.name }}{% endfor %}",
             call("B"),
@@ -249,7 +256,7 @@ THOUGHT = "{{ '<think>' ~ m.thinking ~ '</think>' if m.thinking }}"
         (
             "{{ m.content }}" + CALLS.replace("m.tool_calls or []", "(m.tool_calls or [])[:1]"),
             call("B", names=("look_up", "add")),
-            "does not show this message's call of 'add'",
+            "does not show all calls of this message (look_up, add)",
         ),
         (
             "{{ m.content ~ THOUGHT }}".replace("THOUGHT", "(m.thinking or '')"),
@@ -259,13 +266,13 @@ THOUGHT = "{{ '<think>' ~ m.thinking ~ '</think>' if m.thinking }}"
         (
             THOUGHT + "{{ m.content ~ (' (short)' if m.content | length < 3) }}",
             answer("B", "R"),
-            "does not show the message whole",
+            "this message as it is behind its prompt",
         ),
         (THOUGHT + "{{ 'Well: ' if m.content == 'B' }}{{ m.content }}", answer("B", "R"), ""),
         (
             THOUGHT.replace("m.thinking ~", "(m.thinking | lower) ~") + "{{ m.content }}",
             answer("B", "Reason"),
-            "neither shows the reasoning of this message nor has its prompt open it",
+            "does not show the reasoning of this message, and its prompt ends in",
         ),
     ],
 )
@@ -273,7 +280,8 @@ def test_what_the_template_does_not_show_is_refused(body: str, message: Message,
     error = refusal(rendering(chatml(body)), user(), message)
     assert (error.reason, error.path) == ("view", "messages[1]")
     assert what in error.what
-    assert error.what.endswith("expected what the model would have seen and written")
+    assert ", expected " in error.what
+    assert error.fix.endswith(".")
 
 
 @pytest.mark.parametrize("text", ["forget this", "again"])
@@ -329,7 +337,7 @@ SHOWS_IN_CALLS = chatml(
 def test_reasoning_that_is_never_shown_is_composed() -> None:
     prompt, completion = last(rendering(STRIPS), user("A"), answer("B", " R\n"))
     assert prompt.endswith("<|im_start|>assistant\n<think>\n")
-    assert completion == "R\n</think>\n\nB<|im_end|>"
+    assert completion == " R\n\n</think>\n\nB<|im_end|>"  # the record's white space
 
 
 def test_reasoning_that_answers_forget_is_composed() -> None:
@@ -399,6 +407,10 @@ def test_reasoning_is_exact_or_refused(name: str, text: str) -> None:
 @pytest.mark.parametrize("reasoning", ["R", None])
 def test_content_is_exact_or_refused(text: str, reasoning: str | None) -> None:
     for name in ("kept", "tool_loop"):
+        if "<|im_end|>" in text:
+            error = refusal(rendering(name), user("A"), answer(text, reasoning))
+            assert error.reason == "stop-token"
+            continue
         _, completion = last(rendering(name), user("A"), answer(text, reasoning))
         opened = "" if reasoning is None else {"kept": "<think>\nR\n</think>\n"}.get(name)
         opened = "<think>R</think>\n" if opened is None else opened
@@ -474,7 +486,7 @@ def test_reasoning_needs_a_prompt_that_opens_it() -> None:
     assert completion == "B<|eot|>"
     kept = [replace(message, train=False) for message in story]
     error = refusal(chosen, *kept, answer("B", "R"))
-    assert "neither shows the reasoning of this message nor has its prompt open it" in error.what
+    assert "does not show the reasoning of this message, and its prompt ends in" in error.what
 
 
 # --- against the oracle ---------------------------------------------------------------------------

@@ -119,6 +119,14 @@ def _names(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> tu
 )
 @click.option("--train-empty-think", is_flag=True, help="Train such an empty block too.")
 @click.option(
+    "--on-message-error",
+    type=click.Choice(["reject", "context"]),
+    default="reject",
+    show_default=True,
+    help="What to do with a message that the template does not let the model write like that: "
+    "reject its conversation, or keep the message as untrained context if the template shows it.",
+)
+@click.option(
     "--template-behaviour",
     callback=json_object_in_file,
     default="",

@@ -13,12 +13,13 @@ NOTES: Mapping[str, str] = {
     "reasoning-alone": "answers that end in their reasoning; neither its end nor a stop is trained",
     "unfinished": "answers that were cut off or are to be continued; no stop is trained",
     "repeated-reasoning": "fields of reasoning that repeat the answer, and were left out",
-    "null-argument": "messages that call a tool with null, which some templates write as a word",
+    "null-argument": "messages that call a tool with null, which the template writes as None",
     "argument-type": "arguments of another type than the tool says, which are read back as others",
     "form": "answers with reasoning in a form that the template does not know, trained as text; "
     "move it to reasoning_content to train it as reasoning",
     "variable": "variables in chat_template_kwargs that the template does not read",
     "unread": "fields that are not read",
+    "kept": "messages that cannot be had exactly, kept as untrained context",
     "more": "further notes",
 }
 """The kinds of notes, each with what is counted. A note is a kind, or a kind and a name."""

@@ -19,7 +19,7 @@ from reasonpack.stops import Stop
 from reasonpack.storage import fetched
 from reasonpack.template import ChatTemplate, load_template
 from reasonpack.tokenizer import Tokenizer, load_tokenizer
-from reasonpack.views import MissingReasoning, Rendering, TrainOn
+from reasonpack.views import MissingReasoning, OnMessageError, Rendering, TrainOn
 
 __all__ = ["Compression", "Context", "Learned", "Options", "load_context"]
 
@@ -56,6 +56,7 @@ class Options:
     train_on: TrainOn = "all"
     missing_reasoning: MissingReasoning = "skip-loss"
     train_empty_think: bool = False
+    on_message_error: OnMessageError = "reject"
     packing: bool = False
     max_length: int | None = None
     max_position: int | None = None
@@ -189,13 +190,13 @@ def _reading(options: Options, *renderings: Rendering) -> Reading:
     """
     behaviours = [each.behaviour for each in renderings]
     return Reading(
-        asked=frozenset().union(*(each.template.words for each in renderings)),
+        asked=frozenset().union(*(each.asked for each in behaviours)),
         ignored=frozenset(options.ignore_fields),
         renamed=renamed_fields(options.field),
         stray_closing_tag=options.stray_closing_tag,
         null_arguments=options.null_arguments,
         has_place=any(each.closer for each in behaviours),
-        prompt_opens=all(each.prompt_opener for each in behaviours),
+        prompt_opens=all(each.closer and each.prompt_opener for each in behaviours),
         opener="".join(each.prompt_opener + each.opener for each in behaviours),
     )
 
@@ -248,4 +249,5 @@ def _rendering(template: ChatTemplate, tokenizer: Tokenizer, options: Options) -
         variables=variables,
         missing_reasoning=options.missing_reasoning,
         train_empty_think=options.train_empty_think,
+        on_message_error=options.on_message_error,
     )

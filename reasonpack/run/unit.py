@@ -40,7 +40,7 @@ from reasonpack.sandbox import ready_for_bounds
 from reasonpack.shard import row_groups, rows_to_table, schema, write_shard
 from reasonpack.spans import Kind
 from reasonpack.storage import Place, Stamp, join, publish, stamp
-from reasonpack.views import each_view
+from reasonpack.views import Untrained, each_view
 
 __all__ = [
     "Counts",
@@ -379,7 +379,7 @@ def _conversations(
     tokenizer = context.tokenizer
     reach = max(map(len, tokenizer.added_tokens), default=None) if tokenizer.cuts else None
     pieces = Pieces(tokenizer.cut, reach=reach)
-    waiting: list[tuple[Record, Conversation, list[CutView], int]] = []
+    waiting: list[tuple[Record, Conversation, list[CutView], Counter[str]]] = []
 
     def reject(record: Record, error: RecordError) -> None:
         error.where = error.where or record.where
@@ -415,8 +415,8 @@ def _conversations(
         except RecordError as error:
             reject(record, error)
         else:
-            counts.missing_reasoning += untrained
-            counts.note(_notes(conversation, context))
+            counts.missing_reasoning += untrained.pop("missing-reasoning", 0)
+            counts.note(_notes(conversation, untrained, context))
             yield laid_out
 
 
@@ -434,19 +434,20 @@ def _staged(name: str, items: Iterable[_Item]) -> Iterator[_Item]:
 
 def _cut_views(
     conversation: Conversation, options: Options, context: Context, pieces: Pieces
-) -> tuple[list[CutView], int]:
+) -> tuple[list[CutView], Counter[str]]:
     """Build the views of a conversation and cut each at once, so that no two are kept.
 
     Returns:
-        The views, and how many messages are left untrained.
+        The views, and how many messages are left untrained, by reason.
     """
-    cutter, cut_views, untrained, longest = Cutter(pieces), [], 0, 0
+    cutter, cut_views, longest = Cutter(pieces), [], 0
+    untrained: Counter[str] = Counter()
     overlong: RecordError | None = None
     views = each_view(conversation, context.rendering(conversation), train_on=options.train_on)
     with ready_for_bounds():
         for view in _staged("render", views):
-            if view is None:
-                untrained += 1
+            if isinstance(view, Untrained):
+                untrained[view.reason] += 1
                 continue
             longest = max(longest, len(view.prompt) + len(view.completion))
             overlong = _too_long(longest, context)
@@ -469,11 +470,14 @@ def parse(record: Record, reading: Reading) -> Conversation:
     return parse_line(record.line, record.where, reading=reading)
 
 
-def _notes(conversation: Conversation, context: Context) -> dict[str, int]:
-    """Return what was noticed of a conversation, variables that the template lacks among it."""
-    known = context.rendering(conversation).template.variables
-    unknown = conversation.template_kwargs.keys() - known
-    return {**conversation.notes, **{f"variable {name}": 1 for name in sorted(unknown)}}
+def _notes(conversation: Conversation, kept: Mapping[str, int], context: Context) -> dict[str, int]:
+    """Return what was noticed of a conversation, what only its template tells among it."""
+    rendering = context.rendering(conversation)
+    unknown = conversation.template_kwargs.keys() - rendering.template.variables
+    notes = {**conversation.notes, **{f"variable {name}": 1 for name in sorted(unknown)}}
+    if not rendering.behaviour.writes_none:
+        notes.pop("null-argument", None)
+    return {**notes, **{f"kept {reason}": number for reason, number in sorted(kept.items())}}
 
 
 def _reject(record: Record, error: RecordError) -> dict[str, str]:

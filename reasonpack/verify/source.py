@@ -244,7 +244,7 @@ def rebuild(source: Source, conversation: Conversation) -> Rebuilt:
         # Overlong whatever its tokens are; such a text can take for ever to encode.
         return Rebuilt(reason="overlong", error=f"a view of {characters:,} characters")
     views = tuple(_encode(view, source.tokenizer) for view in built.views)
-    return Rebuilt(views, built.untrained)
+    return Rebuilt(views, len(built.untrained))
 
 
 def _encode(view: View, tokenizer: Tokenizer) -> TokenView:

@@ -1,0 +1,207 @@
+"""Messages of which no exact view can be had → errors that say what was found and what helps.
+
+Message, its prompt and its rendering  ──→  RecordError("view", "messages[3]", …)
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from bisect import bisect_right
+from collections.abc import Sequence
+
+from reasonpack.behaviour import Behaviour
+from reasonpack.completion import closed_block
+from reasonpack.errors import RecordError
+from reasonpack.probe import common_length
+from reasonpack.records.message import Message
+from reasonpack.template import ChatTemplate
+
+__all__ = ["Shown", "check_context", "misfit", "refuse_stop_inside", "without_reasoning"]
+
+_KEEP = (
+    'set "train": false on the message to keep it as context, or pass --on-message-error context '
+    "to do so with all such messages"
+)
+
+
+def misfit(
+    name: str, index: int, prompt: str, full: str, message: Message, behaviour: Behaviour
+) -> RecordError:
+    """Say why no completion was found.
+
+    Args:
+        name: of the template.
+        index: of the message.
+        prompt: as rendered for generation.
+        full: as rendered with the message.
+        message: that was to be trained.
+        behaviour: of the template.
+    """
+    what, expected, fix = _why(prompt, full, message, behaviour)
+    what = f"the chat template ({name}) {what}, expected {expected}"
+    return RecordError("view", f"messages[{index}]", what, fix=f"{fix or _KEEP}.")
+
+
+def _why(  # noqa: PLR0911 (one kind each)
+    prompt: str, full: str, message: Message, behaviour: Behaviour
+) -> tuple[str, str, str]:
+    """Return what was found, what was expected, and a fix; no fix where there is only the usual."""
+    content, reasoning = (message.content or "").strip(), (message.reasoning or "").strip()
+    missing = [call for call in message.tool_calls if call.name not in full]
+    nameless = [call for call in message.tool_calls if call.name not in (call.id or "")]
+    if message.tool_calls and not message.finished:
+        return "ends a message with calls", "one that is whole: this one was cut off", ""
+    if reasoning and not behaviour.closer:
+        fix = "remove the reasoning, or say with --template-behaviour what opens and closes it"
+        return "has no place for reasoning, which this message has", "one that has", fix
+    if behaviour.forms.name_in_ids and nameless:
+        what = f"shows the id of a call, {nameless[0].id!r}, and not the tool's name"
+        name = nameless[0].name
+        return what, "an id that holds the name", f"write an id such as 'functions.{name}:0'"
+    if len(message.tool_calls) > 1 and (missing or not _shows_all(message, full)):
+        names = ", ".join(call.name for call in message.tool_calls)
+        what = f"does not show all calls of this message ({names})"
+        return what, "one call a message, as this model writes them", ""
+    if content and content not in full:
+        if message.tool_calls:
+            return (
+                "does not show the text beside a call",
+                "a call without text, or text without a call",
+                "",
+            )
+        return "does not show the content of this message", "all of it", ""
+    if missing:
+        return f"does not show this message's call of {missing[0].name!r}", "it shown", ""
+    if message.tool_calls and not behaviour.call_stop.token:
+        what = "ends a message with tool calls in no way that can be relied on"
+        return (
+            what,
+            "a special token that the model stops at",
+            (
+                "name it with --template-behaviour FILE, where FILE holds "
+                '{"call_stop": {"token": "…"}}, or ' + _KEEP
+            ),
+        )
+    if reasoning and (block := closed_block(prompt, behaviour)):
+        what = f"ends the prompt in {block!r}, and reasoning follows"
+        fix = f"take out what switches thinking off (/no_think, enable_thinking), or {_KEEP}"
+        return what, "a prompt that lets the model reason", fix
+    if reasoning and reasoning not in full:
+        opener = (behaviour.prompt_opener + behaviour.opener).strip()
+        what = "does not show the reasoning of this message, and its prompt ends in "
+        return what + repr(prompt[-30:]), f"a prompt that lets the model reason ({opener!r})", ""
+    what = f"does not show this message as it is behind its prompt {_difference(prompt, full)}"
+    return what, "the whole message and nothing else", ""
+
+
+def _shows_all(message: Message, full: str) -> bool:
+    names = [call.name for call in message.tool_calls]
+    return all(full.count(name) >= names.count(name) for name in names)
+
+
+def _difference(prompt: str, full: str) -> str:
+    """Show where two texts part, with a little of what each has there."""
+    at = common_length(full, 0, prompt)
+    if at == len(prompt):
+        return f"({full[at : at + 40]!r} follows)"
+    return f"({full[at : at + 30]!r} instead of {prompt[at : at + 30]!r} after {at:,} characters)"
+
+
+def without_reasoning(name: str, index: int) -> RecordError:
+    """Say that a message lacks the reasoning that its prompt asks for."""
+    what = (
+        f"the chat template ({name}) makes the model write an empty block of reasoning, and the "
+        "message has none, expected some"
+    )
+    fix = f"{_KEEP}, or pass --missing-reasoning skip-loss."
+    return RecordError("missing-reasoning", f"messages[{index}]", what, fix=fix)
+
+
+def refuse_stop_inside(message: Message, index: int, behaviour: Behaviour) -> None:
+    """Refuse a message whose own text holds a token that ends a generation.
+
+    Raises:
+        RecordError: it does.
+    """
+    calls = [str(call.arguments_text or call.arguments) for call in message.tool_calls]
+    texts = {
+        "content": message.content,
+        "reasoning": message.reasoning,
+        "tool_calls": "".join(calls),
+    }
+    for field, text in texts.items():
+        for token in behaviour.ends_generation:
+            if text and token in text:
+                what = f"{token!r} stands in the {field}, expected it at the end only: the model "
+                what += "stops there"
+                fix = f"take the token out of the text, or {_KEEP}."
+                raise RecordError("stop-token", f"messages[{index}]", what, fix=fix)
+
+
+Shown = list[tuple[int, int]]
+"""For each message, where it and all before it are over, and where the last of a user is."""
+
+
+def check_context(
+    prompt: str, messages: Sequence[Message], template: ChatTemplate, before: Shown, same: int
+) -> Shown:
+    """Refuse a template that leaves out what a user or a system message says.
+
+    Args:
+        prompt: of a view.
+        messages: before it.
+        template: that rendered them.
+        before: what this returned for the prompt before, which stands in this one too as far as
+            they are the same.
+        same: how many characters that is.
+
+    Raises:
+        RecordError: a message is not shown whole.
+    """
+    kept = bisect_right(before, (same, math.inf))
+    ends = before[:kept]
+    over, at = ends[-1] if ends else (0, 0)
+    for index, message in enumerate(messages[kept:], kept):
+        if message.role not in {"assistant", "tool"}:
+            # What users say comes in order; a system message may be put anywhere.
+            start = at if message.role == "user" else 0
+            end = _end_of(message.content or "", prompt, start, template.removed)
+            if end is None:
+                raise _left_out(template.name, index, message)
+            over = max(over, end)
+            if message.role == "user":
+                at = end
+        ends.append((over, at))
+    return ends
+
+
+def _end_of(content: str, prompt: str, start: int, removed: Sequence[str]) -> int | None:
+    """Return where a content ends in a prompt, searched from `start`; None if it is not all there.
+
+    What the template takes out of texts, such as `/no_think`, may be missing.
+    """
+    whole = content.strip()
+    at = prompt.find(whole, start)
+    if at >= 0:
+        return at + len(whole)
+    taken = [word for word in removed if word in whole]
+    if not taken:
+        return None
+    at = start
+    for piece in re.split("|".join(map(re.escape, taken)), whole):
+        found = prompt.find(piece.strip(), at)
+        if found < 0:
+            return None
+        at = found + len(piece.strip())
+    return at
+
+
+def _left_out(name: str, index: int, message: Message) -> RecordError:
+    """Say that a message of the context is not shown whole."""
+    what = (
+        f"the chat template ({name}) does not show the content of this {message.role} message, "
+        "expected what was said"
+    )
+    fix = "remove the message, or write another role that the template shows."
+    return RecordError("view", f"messages[{index}]", what, fix=fix)
