@@ -50,15 +50,30 @@ def cli() -> None:
 
 def main() -> None:
     """Run the command line; errors of ours end in one line and an exit status."""
-    sys.exit(run(cli))
+    from reasonpack.cli.limits import (  # noqa: PLC0415
+        give_up_standard_output_if_broken,
+        mend_standard_streams,
+        short_of_memory,
+    )
+
+    mend_standard_streams()
+    if said := short_of_memory():
+        click.echo(f"Error: {said}", err=True)
+        sys.exit(1)
+    status = run(cli)
+    give_up_standard_output_if_broken()
+    sys.exit(status)
 
 
 def run(entry: Callable[..., Any]) -> int:
     """Call a click command and return the exit status."""
+    from reasonpack.cli.limits import denied  # noqa: PLC0415
     from reasonpack.errors import ReasonpackError, UsageError  # noqa: PLC0415
 
     try:
-        return int(entry(standalone_mode=False, prog_name="reasonpack") or 0)
+        status = int(entry(standalone_mode=False, prog_name="reasonpack") or 0)
+        sys.stdout.flush()
+        return status
     except click.exceptions.Exit as error:
         return error.exit_code
     except click.ClickException as error:
@@ -70,6 +85,11 @@ def run(entry: Callable[..., Any]) -> int:
     except ReasonpackError as error:
         click.echo(f"Error: {printable(str(error))}", err=True)
         return 2 if isinstance(error, UsageError) else 1
+    except (OSError, MemoryError, ImportError, RuntimeError) as error:
+        if (said := denied(error)) is None:
+            raise
+        click.echo(f"Error: {printable(said)}", err=True)
+        return 1
 
 
 def printable(text: str) -> str:

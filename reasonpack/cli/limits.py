@@ -1,0 +1,89 @@
+"""What the system denied a command → one line, in place of a traceback.
+
+Files of a run are not meant here: they say themselves what is wrong with them.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+
+__all__ = [
+    "denied",
+    "give_up_standard_output_if_broken",
+    "mend_standard_streams",
+    "short_of_memory",
+]
+
+FILES = "raise the limit of open files, e.g. `ulimit -n 1024`"
+MEMORY = "raise the limit of memory (ulimit -v), or use fewer processes (--num-proc 1)"
+FIXES = {errno.EMFILE: FILES, errno.ENFILE: FILES, errno.ENOMEM: MEMORY, errno.EAGAIN: MEMORY}
+LEAST_MEMORY = 512 << 20
+"""Address space, in bytes, that a process needs to load what it is made of."""
+UNMAPPED = ("failed to map segment", "cannot allocate memory", "cannot map")
+"""What the loader of libraries says where memory is short."""
+
+
+def denied(error: BaseException) -> str | None:
+    """Say what the system denied, and what helps; None for any other error."""
+    text = " ".join(str(error).split())
+    said = None
+    if isinstance(error, MemoryError):
+        said = f"memory: none is left, expected more. Fix: {MEMORY}."
+    elif isinstance(error, RuntimeError) and "start new thread" in text:
+        said = f"threads: {text}, expected one more. Fix: {MEMORY}, or of processes (ulimit -u)."
+    elif isinstance(error, ImportError) and any(words in text.lower() for words in UNMAPPED):
+        said = f"memory: {text}, expected to load it. Fix: {MEMORY}."
+    elif isinstance(error, OSError) and error.errno is not None:
+        reason, fix = os.strerror(error.errno), FIXES.get(error.errno)
+        if fix:
+            said = f"{error.filename or 'this process'}: {reason}, expected more. Fix: {fix}."
+        elif error.filename is None:
+            said = f"standard output: {reason}, expected to write to it. Fix: send it elsewhere."
+    return said
+
+
+def short_of_memory() -> str | None:
+    """Say that there is too little memory to load anything; libraries would abort without a word.
+
+    None where there is enough, or where the system has no such limit.
+    """
+    try:
+        import resource  # noqa: PLC0415 (not on Windows)
+    except ImportError:
+        return None
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if limit == resource.RLIM_INFINITY or limit >= LEAST_MEMORY:
+        return None
+    return (
+        f"memory: limited to {limit >> 20:,} MiB, expected at least {LEAST_MEMORY >> 20:,} MiB for "
+        "each process. Fix: raise the limit (ulimit -v)."
+    )
+
+
+def mend_standard_streams() -> None:
+    """Give a process that was started without standard streams some that lead nowhere.
+
+    Else the first files that it opens would take their numbers, and get what libraries print.
+    Writing to an absent standard output is an error; nothing is said on an absent standard error.
+    """
+    for number, flags in ((0, os.O_RDONLY), (1, os.O_RDONLY), (2, os.O_WRONLY)):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, flags), True)
+    if sys.stdin is None:
+        sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115
+    if sys.stdout is None:
+        sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+    if sys.stderr is None:
+        sys.stderr = open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+
+
+def give_up_standard_output_if_broken() -> None:
+    """Let nothing of what could not be written be tried again, and complained of, at the end."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
