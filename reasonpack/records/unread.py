@@ -63,7 +63,8 @@ def unread_in_messages(
     """
     answer, other = _of_messages(names.message, asked)
     for i, message in enumerate(messages):
-        at, texts = f"{path}[{i}]", partial(_texts, message, names.message)
+        at = f"{path}[{i}]"
+        texts = partial(_texts, message, names)
         role = message.get("role") or message.get("from")
         if names.roles.get(role) != "assistant":
             yield from unread(message, other, at, texts=texts)
@@ -112,9 +113,13 @@ def unread_in_record(
         yield replace(each, refused=True) if lost else each
 
 
-def _texts(message: Mapping[str, Any], read: frozenset[str]) -> Iterator[str]:
-    """Yield the texts in the fields of a message that are read."""
-    return _strings([value for name, value in message.items() if name in read])
+def _texts(message: Mapping[str, Any], names: Names) -> Iterator[str]:
+    """Yield the texts of a message that are read."""
+    for name, value in message.items():
+        if name in names.message and isinstance(value, str):
+            yield value
+    for _, _, inner, read in _inside(message, "", names):
+        yield from _strings([value for name, value in inner.items() if name in read - {"function"}])
 
 
 def _strings(value: Any) -> Iterator[str]:

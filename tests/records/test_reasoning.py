@@ -1,0 +1,188 @@
+"""Where reasoning ends and the answer begins; text that looks like it, and answers cut off."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from reasonpack.errors import RecordError
+from reasonpack.records.conversation import Message, parse_line
+from reasonpack.records.reading import DEFAULT, Reading
+
+ASK = {"role": "user", "content": "2+2?"}
+TEXT, REASONING = Reading(stray_closing_tag="text"), Reading(stray_closing_tag="reasoning")
+OPENED, NO_PLACE = Reading(prompt_opens=True), Reading(has_place=False)
+
+
+def answer(reading: Reading = DEFAULT, **fields: Any) -> Message:
+    record = {"messages": [ASK, {"role": "assistant", **fields}]}
+    return parse_line(json.dumps(record).encode(), "x", reading=reading).messages[1]
+
+
+def parts(content: str, reading: Reading = DEFAULT, **fields: Any) -> tuple[str | None, str | None]:
+    read = answer(reading, content=content, **fields)
+    return read.content, read.reasoning
+
+
+@pytest.mark.parametrize(
+    ("content", "reading", "expected"),
+    [
+        # The only tag, first on its line: reasoning, whatever the template.
+        ("A\n</think>\nB", DEFAULT, ("B", "A")),
+        ("A\n  </think>B", DEFAULT, ("B", "A\n  ")),
+        ("</think>B", DEFAULT, ("B", None)),
+        ("A\n</think>\nB", TEXT, ("B", "A")),
+        ("A\n</think>\nB", NO_PLACE, ("B", "A")),
+        # Elsewhere on its line: reasoning where the prompt opens it.
+        ("A</think>B", OPENED, ("B", "A")),
+        ("It writes </think> and ends.", OPENED, (" and ends.", "It writes ")),
+        ("A</think>B", TEXT, ("A</think>B", None)),
+        ("A</think>B", REASONING, ("B", "A")),
+        ("A</think>B", NO_PLACE, ("A</think>B", None)),
+        # Several.
+        ("A\n</think>\nB\n</think>\nC", TEXT, ("A\n</think>\nB\n</think>\nC", None)),
+        ("A\n</think>\nB\n</think>\nC", REASONING, ("C", "A\n</think>\nB")),
+        ("<think>A</think>B</think>C", TEXT, ("B</think>C", "A")),
+        ("<think>A</think>B</think>C", REASONING, ("C", "A</think>B")),
+        ("<think>A</think>B</think>C", NO_PLACE, ("B</think>C", "A")),
+        # An opening tag inside.
+        ("See <think>A</think>B", TEXT, ("See <think>A</think>B", None)),
+        ("See <think>A</think>B", NO_PLACE, ("See <think>A</think>B", None)),
+        ("See <think>.", DEFAULT, ("See <think>.", None)),
+    ],
+)
+def test_closing_tags(content: str, reading: Reading, expected: tuple[str, str | None]) -> None:
+    assert parts(content, reading) == expected
+
+
+@pytest.mark.parametrize("reading", [DEFAULT, OPENED])
+@pytest.mark.parametrize(
+    "content",
+    ["A\n</think>\nB\n</think>\nC", "<think>A</think>B</think>C", "See <think>A</think>B"],
+)
+def test_a_tag_that_is_not_certain_is_refused(content: str, reading: Reading) -> None:
+    with pytest.raises(RecordError, match="--stray-closing-tag text") as caught:
+        parts(content, reading)
+    assert caught.value.reason == "closing-tag"
+
+
+@pytest.mark.parametrize("content", ["A\n</think>\nB", "A</think>B", "<think>A</think>B"])
+def test_a_tag_beside_reasoning_is_no_end_of_it(content: str) -> None:
+    for reading in (DEFAULT, OPENED, REASONING):
+        with pytest.raises(RecordError):
+            parts(content, reading, reasoning_content="Hm.")
+    if not content.startswith("<think>"):
+        assert parts(content, TEXT, reasoning_content="Hm.") == (content, "Hm.")
+        assert parts(content, NO_PLACE, reasoning_content="Hm.") == (content, "Hm.")
+
+
+@pytest.mark.parametrize(
+    ("content", "verbatim"),
+    [
+        ("<think>\nA\n</think>\n\nB", True),
+        ("A\n</think>\nB", True),
+        ("<think></think>B", True),
+        ("B", False),
+        ("", False),
+    ],
+)
+def test_content_is_kept_as_it_was_where_reasoning_was_split_off(
+    content: str, verbatim: bool
+) -> None:
+    assert answer(content=content).verbatim == (content if verbatim else None)
+
+
+# ------------------------------------------------------------ the same text twice
+
+
+LONG = "I list the files first, since the name of the test is not known yet."
+
+
+@pytest.mark.parametrize(
+    ("field", "text", "content", "repeats"),
+    [
+        ("thought", "I list.", "I list.", True),
+        ("thought", "I list.\n", "I list.\n```\nls\n```", True),
+        ("thought", " I list.", "I list. Then I stop.", True),
+        ("thought", "I", "It is so.", False),
+        ("thought", "I list.", "So I list.", False),
+        ("thought", "I list. Then I stop.", "I list.", False),
+        ("reasoning_content", "Yes.", "Yes.", False),
+        ("reasoning_content", LONG, LONG, True),
+        ("thinking", LONG, f"{LONG}\n```\nls\n```", True),
+        ("reasoning", LONG, f"No. {LONG}", False),
+    ],
+)
+def test_reasoning_that_repeats_the_answer(
+    field: str, text: str, content: str, repeats: bool
+) -> None:
+    read = answer(content=content, **{field: text})
+    assert read.reasoning == (None if repeats else text)
+    assert read.noticed == (("repeated-reasoning",) if repeats else ())
+
+
+def test_other_reasoning_stays_where_thought_repeats_the_answer() -> None:
+    read = answer(content="I list.", thought="I list.", reasoning_content="Hm.")
+    assert (read.content, read.reasoning) == ("I list.", "Hm.")
+
+
+# ------------------------------------------------------------ answers without a stop
+
+
+@pytest.mark.parametrize(
+    ("fields", "noticed"),
+    [
+        ({"content": "4"}, ()),
+        ({"content": "4", "finish_reason": "stop", "stop_reason": 151645}, ()),
+        ({"content": "4", "prefix": False, "partial": None}, ()),
+        ({"content": ""}, ()),
+        ({"content": "4", "finish_reason": "length"}, ("unfinished",)),
+        ({"content": "4", "finish_reason": "LENGTH"}, ("unfinished",)),
+        ({"content": "4", "stop_reason": "max_tokens"}, ("unfinished",)),
+        ({"content": "4", "prefix": True}, ("unfinished",)),
+        ({"content": "4", "partial": True}, ("unfinished",)),
+        ({"content": "", "reasoning": "Hm"}, ("reasoning-alone",)),
+        ({"content": " \n", "reasoning": "Hm"}, ("reasoning-alone",)),
+        ({"reasoning": "Hm", "finish_reason": "length"}, ("reasoning-alone",)),
+        ({"content": "<think>Hm</think>"}, ("reasoning-alone",)),
+        ({"content": "<think>Hm", "finish_reason": "length"}, ("reasoning-alone",)),
+    ],
+)
+def test_answers_without_a_stop(fields: dict[str, Any], noticed: tuple[str, ...]) -> None:
+    read = answer(**fields)
+    assert (read.finished, read.noticed) == (not noticed, noticed)
+
+
+def test_reasoning_that_was_cut_off_is_read_without_its_end() -> None:
+    read = answer(content="<think>\nHm", finish_reason="length")
+    assert (read.content, read.reasoning, read.verbatim) == ("", "Hm", "<think>\nHm")
+
+
+def test_a_call_after_reasoning_is_finished() -> None:
+    call = {"function": {"name": "f", "arguments": {}}}
+    assert answer(content="", reasoning="Hm", tool_calls=[call]).finished
+
+
+# ------------------------------------------------------------ other forms
+
+
+@pytest.mark.parametrize(
+    ("content", "opener", "form"),
+    [
+        ("<thinking>A</thinking>B", "<think>", "<thinking>"),
+        ("[THINK]A[/THINK]B", "<think>", "[THINK]"),
+        ("[THINK]A[/THINK]B", "[THINK]", None),
+        ("◁think▷A◁/think▷B", "<think>\n", "◁think▷"),
+        ("<seed:think>A</seed:think>B", "", "<seed:think>"),
+        ("<reasoning>A</reasoning>B", "<think>", "<reasoning>"),
+        ("<|channel|>analysis<|message|>A<|end|>", "<think>", "<|channel|>analysis"),
+        ("<|channel|>analysis<|message|>A<|end|>", "<|channel|>analysis<|message|>", None),
+        ("I am thinking.", "<think>", None),
+    ],
+)
+def test_reasoning_in_another_form_is_noticed(content: str, opener: str, form: str | None) -> None:
+    read = answer(Reading(opener=opener), content=content)
+    assert read.content == content
+    assert read.noticed == ((f"form {form}",) if form else ())

@@ -1,0 +1,217 @@
+"""Fields that nobody reads: refused where they may be signal, named once elsewhere."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from typing import Any
+
+import pytest
+
+from reasonpack.errors import RecordError, UsageError
+from reasonpack.records.conversation import Conversation, parse_line, renamed_fields
+from reasonpack.records.reading import DEFAULT, Reading
+from reasonpack.records.unknown import Field, UnknownFieldError, nearest, together
+
+Json = dict[str, Any]
+LONG = "Two and two make four, as everybody knows."
+ASK = {"role": "user", "content": "2+2?"}
+
+
+def read(record: Json, reading: Reading = DEFAULT) -> Conversation:
+    return parse_line(json.dumps(record).encode(), "a.jsonl:1", reading=reading)
+
+
+def of_answer(**fields: Any) -> Json:
+    return {"messages": [ASK, {"role": "assistant", "content": "4", **fields}]}
+
+
+def of_user(**fields: Any) -> Json:
+    return {"messages": [{**ASK, **fields}, {"role": "assistant", "content": "4"}]}
+
+
+def of_record(**fields: Any) -> Json:
+    return {**of_answer(), **fields}
+
+
+def of_call(**fields: Any) -> Json:
+    function = {"name": "f", "arguments": {}, **fields.pop("function", {})}
+    return of_answer(tool_calls=[{"type": "function", "function": function, **fields}])
+
+
+TOOL = {"type": "function", "function": {"name": "f", "parameters": {}}}
+
+# A record, and the names of its fields that are refused, each with the known one it is like.
+REFUSED: list[tuple[Json, dict[str, str]]] = [
+    # On an answer everything that is not harmless.
+    (of_answer(think="a"), {"think": "reasoning_content"}),
+    (of_answer(thoughts="a"), {"thoughts": "thought"}),
+    (of_answer(cot="a"), {"cot": "reasoning_content"}),
+    (of_answer(reasoning_contnet="a"), {"reasoning_contnet": "reasoning_content"}),
+    (of_answer(thoughts=["a"]), {"thoughts": ""}),
+    (of_answer(masked=0), {"masked": ""}),
+    (of_answer(train_on=0), {"train_on": "train"}),
+    (of_answer(zzz=False), {"zzz": ""}),
+    (of_answer(refusal="I cannot."), {"refusal": ""}),
+    (of_answer(cot="a", plan="b"), {"cot": "reasoning_content", "plan": ""}),
+    # Inside of it likewise.
+    (of_call(result="5"), {"tool_calls.result": ""}),
+    (of_call(function={"thought": "a"}), {"tool_calls.function.thought": ""}),
+    (
+        of_answer(function_call={"name": "f", "arguments": {}, "why": "a"}),
+        {"function_call.why": ""},
+    ),
+    (
+        of_answer(content=[{"type": "text", "text": "4", "thinking": "easy"}]),
+        {"content.thinking": ""},
+    ),
+    (of_answer(provider_specific_fields={"cot": "a"}), {"provider_specific_fields.cot": ""}),
+    (
+        of_answer(additional_kwargs={"reasoning_content": "a", "refusal": None}),
+        {"additional_kwargs.reasoning_content": "reasoning_content"},
+    ),
+    (of_answer(metadata={"thinking": LONG}), {"metadata.thinking": "thinking"}),
+    # Elsewhere what could be signal under a name near a known one.
+    (of_record(tool=[TOOL]), {"tool": "tools"}),
+    (of_record(available_tools=[TOOL]), {"available_tools": "tools"}),
+    (of_record(metadata={"tools": [TOOL]}), {"metadata.tools": "tools"}),
+    (of_record(loss_masks=[1, 0]), {"loss_masks": ""}),
+    (of_record(thoughts=LONG), {"thoughts": ""}),
+    (of_record(reasoning=LONG), {"reasoning": ""}),
+    (of_record(mesages=["a"]), {"mesages": "messages"}),
+    (of_user(contnet=LONG), {"contnet": "content"}),
+    (of_user(reasoning_steps=["a"]), {"reasoning_steps": ""}),
+    ({"prompt": [ASK], "completion": [{"role": "assistant", "content": "4"}], "thought": "a"},
+     {"thought": ""}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("record", "names"), REFUSED, ids=",".join)
+def test_what_may_be_signal_is_refused(record: Json, names: dict[str, str]) -> None:
+    with pytest.raises(UnknownFieldError) as caught:
+        read(record)
+    found = {field.name: field.near for field in caught.value.fields}
+    assert found.keys() == names.keys()
+    for name, near in names.items():
+        if near:
+            assert found[name] == near
+
+
+@pytest.mark.parametrize(("record", "names"), REFUSED, ids=",".join)
+def test_ignoring_a_field_that_is_refused_helps(record: Json, names: dict[str, str]) -> None:
+    assert read(record, Reading(ignored=frozenset(names))).notes == {}
+
+
+@pytest.mark.parametrize(("record", "_"), REFUSED, ids=",".join)
+def test_every_name_that_the_fix_gives_can_be_read(record: Json, _: object) -> None:
+    with pytest.raises(UnknownFieldError) as caught:
+        read(record)
+    renamed = {field.name: field.near for field in caught.value.fields if field.near}
+    for name, known in renamed.items():
+        assert f"--field {name}={known}" in caught.value.fix
+        others = frozenset(caught.value.fields[n].name for n in range(len(caught.value.fields)))
+        parsed = renamed_fields([f"{name}={known}"])
+        if known in ("messages", "content"):  # there already
+            continue
+        read(record, Reading(renamed=parsed, ignored=others - {name}))
+
+
+# A record, and what is noted of it.
+READ: list[tuple[Json, dict[str, int]]] = [
+    (of_answer(think=None, cot="", plan=[], zzz={}), {}),
+    (of_answer(usage={"completion_tokens_details": {"reasoning_tokens": 5}}), {}),
+    (of_answer(name="bot", id="m1", metadata={"source": "x"}, timestamp=5), {}),
+    (of_answer(text="4"), {}),
+    (of_answer(reasoning=LONG, rationale=LONG[:41]), {}),
+    (of_call(index=0, id="c1"), {}),
+    (of_call(function={"description": "d", "strict": True}), {}),
+    (of_answer(content=[{"type": "text", "text": "4", "cache_control": {"type": "x"}}]), {}),
+    (of_record(score=3, reasoning="on", thinking_budget=100), {
+        "unread reasoning": 1, "unread thinking_budget": 1}),
+    (of_record(constraints=["one word"], glossary=["word"]), {"unread glossary": 1}),
+    (of_record(metadata={"prompt": LONG, "content": LONG}), {}),
+    (of_record(extra_info={"split": "train", "q": LONG}), {"unread extra_info": 1}),
+    (of_record(thinking_of=LONG, messages=[
+        ASK, {"role": "assistant", "content": "4", "reasoning": LONG}]), {}),
+    (of_user(cot=LONG, mood="good"), {"unread cot": 1, "unread mood": 1}),
+    (of_user(tool_call_ids=["a"], name="b"), {}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("record", "notes"), READ)
+def test_the_rest_is_named_or_harmless(record: Json, notes: dict[str, int]) -> None:
+    assert read(record).notes == notes
+
+
+def test_what_the_template_asks_for_is_read() -> None:
+    record = of_answer(tool_plan="First f.", citations=[1])
+    message = read(record, Reading(asked=frozenset({"tool_plan"}))).messages[1]
+    assert message.extra["tool_plan"] == "First f."
+    with pytest.raises(UnknownFieldError, match="tool_plan"):
+        read(record)
+
+
+def test_all_fields_of_a_record_are_named_at_once() -> None:
+    record = {"tool": [TOOL], "prompt": [{**ASK, "thoughts": [1]}], "completion": [
+        {"role": "assistant", "content": "4", "cot": "a", "plan": "b"}]}  # fmt: skip
+    with pytest.raises(UnknownFieldError) as caught:
+        read(record)
+    assert [field.name for field in caught.value.fields] == ["tool", "thoughts", "cot", "plan"]
+    assert caught.value.where == "a.jsonl:1"
+    assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
+
+
+def test_unknown_fields_are_named_before_what_else_is_wrong() -> None:
+    record = {"messages": [ASK, {"role": "assistant", "contnet": "4"}]}
+    with pytest.raises(UnknownFieldError, match=r"--field contnet=content"):
+        read(record)
+    assert read(record, Reading(renamed={"contnet": "content"})).messages[1].content == "4"
+
+
+def test_fields_of_several_records_are_counted_by_name() -> None:
+    errors = [
+        UnknownFieldError([Field("a", "messages[1].a", True, where=f"x:{n}")]) for n in (3, 5)
+    ]
+    errors.append(UnknownFieldError([Field("two words", "b", True, "tools", where="y:1")]))
+    both = together([*errors, together(errors)])
+    assert [(f.name, f.count, f.where) for f in both.fields] == [
+        ("a", 4, "x:3"),
+        ("two words", 2, "y:1"),
+    ]
+    assert str(both) == (
+        "x:3: messages[1].a: fields that are not read and may hold what the model is to learn, "
+        "expected none: 'a' (4 times), 'two words' (2 times, like tools). Fix: pass --field "
+        "'two words=tools' to read those that have a like, or --ignore-fields a,'two words' to "
+        "leave them out."
+    )
+
+
+def test_renaming() -> None:
+    reading = Reading(renamed=renamed_fields(["a.b=reasoning", "defs=tools", "cot=reasoning"]))
+    answer = {"role": "assistant", "content": "4", "metadata": {"x": 1}, "a": {"b": "easy"}}
+    record = of_record(defs=[TOOL], messages=[ASK, answer])
+    conversation = read(record, reading)
+    assert conversation.tools == (TOOL,)
+    assert conversation.messages[1].reasoning == "easy"
+
+
+def test_renaming_to_what_is_there_is_refused() -> None:
+    reading = Reading(renamed={"cot": "reasoning"})
+    assert read(of_answer(cot="a", reasoning="a"), reading).messages[1].reasoning == "a"
+    with pytest.raises(RecordError, match=r"messages\[1\]\.cot: it cannot be read as reasoning"):
+        read(of_answer(cot="a", reasoning="b"), reading)
+
+
+@pytest.mark.parametrize("pair", ["cot", "=reasoning", "cot=reson", "cot="])
+def test_renaming_to_what_is_not_read_is_refused(pair: str) -> None:
+    with pytest.raises(UsageError, match=r"--field .*: expected NAME=KNOWN with one of"):
+        renamed_fields([pair])
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("reasonning", "reasoning"), ("thougth", "thought"), ("tols", "tools"), ("tool", "tools"),
+     ("id", ""), ("topic", ""), ("turns", ""), ("Reasoning", "reasoning")],
+)  # fmt: skip
+def test_the_nearest_name(name: str, expected: str) -> None:
+    assert nearest(name, ["reasoning", "thought", "tools", "train", "role"]) == expected
