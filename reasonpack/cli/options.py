@@ -48,6 +48,7 @@ def config_file(context: click.Context, parameter: click.Parameter, path: str | 
             f"{path}: expected lines such as max-length: 8192", param=parameter
         )
     names = _names(context.command)
+    several = {each.name for each in context.command.params if getattr(each, "multiple", False)}
     found: dict[str, Any] = {}
     for key, value in values.items():
         name, is_off = names.get(str(key).replace("_", "-"), ("", False))
@@ -59,7 +60,8 @@ def config_file(context: click.Context, parameter: click.Parameter, path: str | 
             )
         if is_off and not isinstance(value, bool):
             raise click.BadParameter(f"{path}: {key}: expected true or false", param=parameter)
-        found[name] = not value if is_off else _as_given(value)
+        one = isinstance(value, str) and name in several
+        found[name] = not value if is_off else [value] if one else _as_given(value)
     context.default_map = found
 
 
