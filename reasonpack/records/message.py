@@ -151,7 +151,6 @@ _UNFINISHED = frozenset(
 """Values of `finish_reason` of an answer after which the model wrote no stop."""
 NAMES = Names(
     message=_KNOWN | {*ENDS, *_CONTINUED},
-    part=frozenset(_Part.__struct_fields__),
     call=frozenset(_Call.__struct_fields__),
     function=frozenset(_Function.__struct_fields__),
     roles=ROLES,

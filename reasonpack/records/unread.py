@@ -30,14 +30,20 @@ _OF_A_RECORD: Mapping[str, type | tuple[type, ...]] = {
     "enable_thinking": bool,
     **dict.fromkeys(REASONING, ()),  # missed, but cannot be read there
 }
+_REASONING_PART = frozenset(("type", "text", "thinking", "reasoning"))
+_PARTS: Mapping[object, frozenset[str]] = {
+    "text": frozenset(("type", "text")),
+    "thinking": _REASONING_PART,
+    "reasoning": _REASONING_PART,
+}
+"""What is read of each type of part of the content."""
 
 
 @dataclass(frozen=True, slots=True)
 class Names:
-    """The fields that are read: of a message, of a part of its content, and of its calls."""
+    """The fields that are read of a message and its calls, and what roles mean."""
 
     message: frozenset[str]
-    part: frozenset[str]
     call: frozenset[str]
     function: frozenset[str]
     roles: Mapping[str, str]
@@ -82,10 +88,11 @@ def _inside(
     for name in ("content", "value", "tool_calls"):
         items = message.get(name)
         for i, item in enumerate(items) if isinstance(items, list) else ():
-            at = f"{path}.{name}[{i}]"
-            read = names.call if name == "tool_calls" else names.part
-            if read is names.part and item.get("type") == "text":
-                read = frozenset(("type", "text"))
+            at, read = f"{path}.{name}[{i}]", names.call
+            if name != "tool_calls":
+                read = _PARTS.get(item.get("type"), frozenset())
+                if not read:
+                    continue  # it is refused for its type
             yield name, at, item, read
             if isinstance(function := item.get("function"), dict):
                 yield f"{name}.function", f"{at}.function", function, names.function
