@@ -6,6 +6,7 @@ import dataclasses
 import json
 import os
 import sys
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -17,6 +18,15 @@ if TYPE_CHECKING:  # loaded after --help
 
 __all__ = ["command"]
 
+STOPS = {
+    "stops: files": "from the model's files",
+    "stops: files, next role": "from the model's files, as the header of the next message",
+    "stops: rendering": "from the rendering alone",
+    "stops: stated": "stated by the user",
+    "stops: manifest": "from the manifest",
+    "stops: none: cut off": "answers cut off, without one",
+}
+"""Where stop tokens come from, in words."""
 SHOWN = 20
 """How many violations are printed."""
 
@@ -41,6 +51,11 @@ SHOWN = 20
     metavar="PATH|HUB_ID",
     help="Where the tokenizer is, if not where it was when DIR was packed.",
 )
+@click.option(
+    "--allow-unchecked",
+    is_flag=True,
+    help="Exit 0 although some records could not be checked.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Write one JSON object.")
 @click.pass_context
 def command(
@@ -52,22 +67,24 @@ def command(
     against: tuple[str, ...],
     sample: int | None,
     tokenizer: str | None,
+    allow_unchecked: bool,
     as_json: bool,
 ) -> None:
     """Check a finished dataset, and with --against prove that it is what its source gives.
 
     DIR is a dataset that pack wrote. Hashes, counts, the schema and every rule of the format
-    are checked on every row. With --against every view is rendered and encoded again, as a
-    whole: each trained token must see exactly what its view has before it, at the same
-    positions, and no token may be missing. Exit status 1 if anything is wrong.
+    are checked on every row. With --against every record is read and every view rendered and
+    encoded again, by code that packs nothing: each trained token must see exactly what its view
+    has before it, at the same positions, and no token may be missing. Exit status 1 if anything
+    is wrong, or if a record has what this check does not know.
     """
     from reasonpack.verify.check import verify_dataset  # noqa: PLC0415 (after --help)
 
     inputs = (*against, *more)
     if inputs and not against:
         raise click.UsageError(f"Unexpected argument {more[0]!r}. Name inputs after --against.")
-    if not inputs and (sample is not None or tokenizer is not None):
-        raise click.UsageError("--sample and --tokenizer need --against.")
+    if not inputs and (sample is not None or tokenizer is not None or allow_unchecked):
+        raise click.UsageError("--sample, --tokenizer and --allow-unchecked need --against.")
     with _progress() as bar:
 
         def on_shard(shards: int) -> None:
@@ -84,18 +101,25 @@ def command(
     else:
         for finding in findings.listed[:SHOWN]:
             click.echo(_printable(str(finding)))
-    click.echo(f"{_printable(directory)}: {_summary(findings)}", err=True)
-    ctx.exit(1 if findings.total else 0)
+    click.echo(f"{_printable(directory)}: {_printable(_summary(findings))}", err=True)
+    for line in _extent(findings):
+        click.echo(_printable(line), err=True)
+    ctx.exit(1 if findings.total or (findings.unchecked and not allow_unchecked) else 0)
 
 
 def _as_json(findings: Findings) -> dict[str, Any]:
     return {
-        "ok": not findings.total,
+        "ok": not findings.total and not findings.unchecked,
         "checked": findings.checked,
         "total": findings.total,
         "counts": dict(sorted(findings.counts.items())),
         "violations": [dataclasses.asdict(finding) for finding in findings.listed],
         "warnings": findings.warnings,
+        "taken_from_manifest": findings.taken,
+        "unchecked": {
+            reason: {"records": number, "first": first}
+            for reason, (number, first) in sorted(findings.unchecked.items())
+        },
     }
 
 
@@ -109,15 +133,36 @@ def _summary(findings: Findings) -> str:
     def number(name: str) -> str:
         return f"{findings.checked.get(name, 0):,}"
 
-    sound = f"sound: {number('rows')} rows, {number('samples')} samples, {number('tokens')} tokens"
+    unchecked = sum(records for records, _ in findings.unchecked.values())
+    head = f"{unchecked:,} records not checked, the rest is sound" if unchecked else "sound"
+    rows = f"{head}: {number('rows')} rows, {number('samples')} samples, {number('tokens')} tokens"
     if "records" not in findings.checked:
-        return sound
+        return rows
+    confirmed = f" ({number('rejects confirmed')} confirmed)" if number("rejects") != "0" else ""
     return (
-        f"{sound}; {number('records')} records of the input, of which {number('packed')} packed "
-        f"and {number('rejects')} rejected; {number('conversations')} conversations rebuilt, "
-        f"with {number('views')} views: what they train is trained once, after the same prefixes, "
-        "and nothing else"
+        f"{rows}; {number('records')} records of the input, of which {number('packed')} packed "
+        f"and {number('rejects')} rejected{confirmed}"
     )
+
+
+def _extent(findings: Findings) -> Iterator[str]:
+    """Say what was rebuilt from the source, what was taken as it is, and what was not checked."""
+    checked = findings.checked
+    if "records" not in checked:
+        return
+    stops = [f"{checked[name]:,} {STOPS[name]}" for name in STOPS if name in checked]
+    yield (
+        f"rebuilt: {checked.get('conversations', 0):,} conversations with "
+        f"{checked.get('views', 0):,} views"
+        + ("" if findings.total else ": what they train is trained once, after the same prefixes, ")
+        + ("" if findings.total else "as the same kinds, and nothing else")
+    )
+    yield f"stop tokens: {', '.join(stops) or 'none'}"
+    yield f"taken from the manifest: {', '.join(findings.taken) or 'nothing'}"
+    yield "shared with pack: decoding JSON, the tokenizer and the text of the template"
+    yield "not checked: the kinds of context"
+    for reason, (records, first) in sorted(findings.unchecked.items()):
+        yield f"not checked: {records:,} records: {reason}; the first is {first}"
 
 
 def _printable(text: str) -> str:

@@ -16,83 +16,43 @@ import base64
 import hashlib
 import itertools
 import random
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import TypeVar
+from collections.abc import Callable, Iterator
+
+import numpy as np
 
 from reasonpack.errors import RecordError
-from reasonpack.records.strict_json import quoted
 from reasonpack.run.plan import Record
-from reasonpack.verify.difference import Sample, explain
-from reasonpack.verify.findings import KEPT, Finding, Findings
+from reasonpack.verify.findings import Finding, Findings
 from reasonpack.verify.manifest import Dataset, place_of, read_rejects
-from reasonpack.verify.paths import Print, fingerprint, together
-from reasonpack.verify.rows import check_row
-from reasonpack.verify.shards import DAMAGE, CheckedRow, checked_rows, read_groups, read_rows
-from reasonpack.verify.source import Rebuilt, Source, parse, rebuild, records, why_rejected
+from reasonpack.verify.match import (
+    NO_VIEWS,
+    Join,
+    Packed,
+    Read,
+    Reject,
+    Thoughts,
+    match,
+)
+from reasonpack.verify.paths import fingerprint
+from reasonpack.verify.report import report
+from reasonpack.verify.rows import Row
+from reasonpack.verify.shards import DAMAGE, CheckedRow, checked_rows, read_groups
+from reasonpack.verify.source import (
+    Rebuilt,
+    Source,
+    decoded,
+    rebuild,
+    records,
+    taken,
+    why_rejected,
+)
 
 __all__ = ["check_against"]
 
-NO_VIEWS: Print = (0, 0, 0, 0)
-"""Stands for a record whose views cannot be built."""
-UNREAD = ("RP004", "RP008", "RP101", "RP103")
-"""Violations that leave rows of a shard unread."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Packed:
-    """A sample of the dataset; no print where it is not to be compared."""
-
-    shard: int
-    row: int
-    number: int
-    print: Print | None
-
-
-@dataclass(frozen=True, slots=True)
-class _Read:
-    """A record of the input; no print where it is not to be compared."""
-
-    where: str
-    print: Print | None
-    error: str = ""
-
-
-_One = TypeVar("_One", _Packed, _Read)
-
-
-@dataclass(frozen=True, slots=True)
-class _Different:
-    """Samples and records of one id that are not each other's; at least one of both."""
-
-    id: str
-    packed: list[_Packed]
-    read: list[_Read]
-
-
-@dataclass(frozen=True, slots=True)
-class _Reject:
-    reason: str
-    digest: bytes
-
-
-@dataclass(slots=True)
-class _Join:
-    """What has no match yet: samples and records by id, rejects by place.
-
-    `chosen` are the ids to compare, None for all; `touched` those met since the last match.
-    """
-
-    chosen: set[str] | None
-    rejects: dict[str, list[_Reject]]
-    packed: dict[str, list[_Packed]] = field(default_factory=dict)
-    read: dict[str, list[_Read]] = field(default_factory=dict)
-    touched: dict[str, None] = field(default_factory=dict)
-
-    def compares(self, id_: str) -> bool:
-        """Whether conversations of this id are to be compared."""
-        return self.chosen is None or id_ in self.chosen
+TESTED = ("json", "encoding", "duplicate-key", "overlong")
+"""Reasons of rejects that are wrong where a record can be decoded, and its views fit."""
+THOUGHT, RESPONSE = 1, 3
+"""The kinds of trained tokens."""
 
 
 def check_against(
@@ -117,19 +77,26 @@ def check_against(
         StorageError: an input cannot be read.
         TemplateError: the template cannot be trusted.
     """
-    join = _Join(_choose(dataset, sample), _rejects(dataset))
+    findings.taken = taken(source)
+    join = Join(_choose(dataset, sample), _rejects(dataset))
     lines = records(source)
     for number, receipt in enumerate(dataset.receipts):
         for checked in checked_rows(dataset, number, findings):
             _add_samples(join, number, checked)
         for record in itertools.islice(lines, receipt.counts.conversations if receipt else 0):
             _add_record(join, record, source, findings)
-        _match(join, dataset.manifest.layout)
+        _match(join, dataset, findings)
         on_shard()
     for record in lines:
         _add_record(join, record, source, findings)
-    _match(join, dataset.manifest.layout)
-    _report(join, dataset, source, findings)
+    _match(join, dataset, findings)
+    report(join, dataset, source, findings)
+
+
+def _match(join: Join, dataset: Dataset, findings: Findings) -> None:
+    for id_, sample, what in match(join, dataset.manifest.layout):
+        shard = dataset.manifest.shards[sample.shard].path
+        findings.add(Finding("RP312", shard, what, sample.row, id_))
 
 
 def _choose(dataset: Dataset, count: int | None) -> set[str] | None:
@@ -159,14 +126,14 @@ def _ids(dataset: Dataset) -> Iterator[str]:
             continue  # said when the shard is checked
 
 
-def _rejects(dataset: Dataset) -> dict[str, list[_Reject]]:
-    by_place: dict[str, list[_Reject]] = {}
+def _rejects(dataset: Dataset) -> dict[str, list[Reject]]:
+    by_place: dict[str, list[Reject]] = {}
     try:
         for reject in read_rejects(dataset.directory):
             line = base64.b64decode(reject.record_base64 or "")
             if reject.record is not None:
                 line = reject.record.encode("utf-8", "backslashreplace")
-            entry = _Reject(reject.reason, _digest(line))
+            entry = Reject(reject.reason, _digest(line))
             by_place.setdefault(reject.where, []).append(entry)
     except ValueError:
         pass  # said when the dataset was read
@@ -180,28 +147,48 @@ def _digest(line: bytes) -> bytes:
 # --- what waits for its match ----------------------------------------------------------
 
 
-def _add_samples(join: _Join, shard: int, checked: CheckedRow) -> None:
+def _add_samples(join: Join, shard: int, checked: CheckedRow) -> None:
     row, paths, stops = checked.row, checked.paths, checked.row.sample_stop
     for number, id_ in enumerate(row.sample_id):
-        print_ = None
+        print_, thoughts = None, {}
         if paths is not None and join.compares(id_):
             here = slice(row.sample_start[number], stops[number])
             leaves = paths.seen[here][paths.leaf[here]]
             print_ = fingerprint(leaves, paths.predicted[here][paths.trained[here]])
+            thoughts = _thoughts(row, here)
         join.touched[id_] = None
-        join.packed.setdefault(id_, []).append(_Packed(shard, checked.number, number, print_))
+        join.packed.setdefault(id_, []).append(
+            Packed(shard, checked.number, number, print_, thoughts)
+        )
 
 
-def _add_record(join: _Join, record: Record, source: Source, findings: Findings) -> None:
+def _thoughts(row: Row, here: slice) -> Thoughts:
+    """Count the trained tokens of a sample by message, and those of reasoning among them.
+
+    A trained token of another kind than reasoning or response is counted as neither.
+    """
+    of = np.repeat(np.arange(len(row.segment_start)), row.segment_stop - row.segment_start)[here]
+    of = of[row.trained[here]]
+    kinds, messages = row.segment_kind[of], row.segment_message[of]
+    counted = {}
+    for message in np.unique(messages).tolist():
+        mine = kinds[messages == message]
+        thought, said = int((mine == THOUGHT).sum()), int((mine == RESPONSE).sum())
+        counted[message] = (thought, thought, thought + said)
+    return counted
+
+
+def _add_record(join: Join, record: Record, source: Source, findings: Findings) -> None:
     findings.count("records")
     rejected = _take_reject(join, record)
     id_: str | None = None
     rebuilt: Rebuilt | None = None
     try:
-        conversation = parse(record, source)
-        id_ = conversation.id
+        value = decoded(record)
+        own = value.get("id")
+        id_ = record.where if own in (None, "") else str(own)
         if join.chosen is None or (rejected is None and id_ in join.chosen):
-            rebuilt = rebuild(source, conversation)
+            rebuilt = rebuild(source, value, row=record.row is not None)
     except RecordError as error:
         rebuilt = Rebuilt(reason=error.reason, error=str(error))
     if rejected is not None:
@@ -215,20 +202,25 @@ def _add_record(join: _Join, record: Record, source: Source, findings: Findings)
         join.read.setdefault(id_, []).append(_read(record, rebuilt, findings))
 
 
-def _read(record: Record, rebuilt: Rebuilt | None, findings: Findings) -> _Read:
+def _read(record: Record, rebuilt: Rebuilt | None, findings: Findings) -> Read:
     findings.count("packed")
     if rebuilt is None:
-        return _Read(record.where, None)
+        return Read(record.where, None)
+    if rebuilt.unknown:
+        findings.leave(rebuilt.unknown, record.where)
+        return Read(record.where, None)
     if rebuilt.reason:
-        return _Read(record.where, NO_VIEWS, rebuilt.error)
+        return Read(record.where, NO_VIEWS, rebuilt.error)
     findings.count("conversations")
     findings.count("views", len(rebuilt.views))
     findings.count("naive_tokens", sum(len(view.ids) for view in rebuilt.views))
     findings.count("missing_reasoning", rebuilt.untrained)
-    return _Read(record.where, rebuilt.fingerprint())
+    for where, number in rebuilt.stops.items():
+        findings.count(f"stops: {where}", number)
+    return Read(record.where, rebuilt.fingerprint(), thoughts=rebuilt.thoughts())
 
 
-def _take_reject(join: _Join, record: Record) -> _Reject | None:
+def _take_reject(join: Join, record: Record) -> Reject | None:
     """Take the reject that is of this record: the same place, and the same line."""
     waiting = join.rejects.get(record.where, [])
     for reject in waiting:
@@ -239,165 +231,26 @@ def _take_reject(join: _Join, record: Record) -> _Reject | None:
 
 
 def _check_reason(
-    rejected: _Reject,
+    rejected: Reject,
     record: Record,
     rebuilt: Rebuilt | None,
     source: Source,
     findings: Findings,
 ) -> None:
+    """Compare a reject with what this check makes of its record.
+
+    It may refuse what could be had, for pack has more rules than this check knows. Only a reason
+    that can be tested by itself is held against it.
+    """
     findings.count("rejects")
     if rebuilt is None:
         return
-    reason = why_rejected(rebuilt, source.manifest)
-    if reason != rejected.reason:
-        expected = f"expected {reason!r} {rebuilt.error}" if reason else "expected it packed"
-        what = f"rejected for {rejected.reason!r}, {expected.rstrip()}"
-        findings.add(Finding("RP307", record.where, what))
-
-
-def _match(join: _Join, layout: str) -> None:
-    """Let go of what is equal, of the ids met since the last call."""
-    for id_ in join.touched:
-        if id_ in join.packed and id_ in join.read:
-            packed, read = _unequal(join.packed.pop(id_), join.read.pop(id_), layout)
-            if packed:
-                join.packed[id_] = packed
-            if read:
-                join.read[id_] = read
-    join.touched.clear()
-
-
-def _unequal(
-    packed: list[_Packed], read: list[_Read], layout: str
-) -> tuple[list[_Packed], list[_Read]]:
-    """Return the samples and records of one id that are not each other's.
-
-    A sample that is not to be compared goes with any record. In the npass layout a record
-    has several samples, which are equal to it together.
-    """
-    equal = Counter(each.print for each in packed) & Counter(each.print for each in read)
-    samples, left = _without(packed, equal), _without(read, equal)
-    sound = [each for each in samples if each.print is not None]
-    unsound = [each for each in samples if each.print is None]
-    if layout == "onepass":
-        return sound + unsound[len(left) :], left[len(unsound) :]
-    prints = [each.print for each in sound if each.print is not None]
-    wanted = [each.print for each in left if each.print is not None]
-    if unsound or len(wanted) < len(left):
-        return [], []
-    alike = prints and wanted and NO_VIEWS not in wanted and together(*prints) == together(*wanted)
-    return ([], []) if alike else (sound, left)
-
-
-def _without(ones: Sequence[_One], prints: Counter[Print | None]) -> list[_One]:
-    """Leave out as many as are counted of each print."""
-    left, kept = Counter(prints), []
-    for one in ones:
-        if left[one.print]:
-            left[one.print] -= 1
-        else:
-            kept.append(one)
-    return kept
-
-
-# --- what is left ----------------------------------------------------------------------
-
-
-def _report(join: _Join, dataset: Dataset, source: Source, findings: Findings) -> None:
-    before = findings.total
-    differ = _differing(join, dataset.manifest.layout)
-    _report_differences(differ, dataset, source, findings)
-    if any(code in findings.counts for code in UNREAD):
-        findings.warnings.append("A shard could not be read, so its records were not looked for.")
+    if rebuilt.unknown:
         return
-    for id_, packed in join.packed.items():
-        for sample in packed:
-            shard = dataset.manifest.shards[sample.shard].path
-            what = "no record in the input that it is of, expected one"
-            findings.add(Finding("RP305", shard, what, sample.row, id_))
-    for id_, read in join.read.items():
-        for record in read:
-            named = quoted(id_, limit=200)
-            what = f"record {named} is neither packed nor rejected, expected one of the two"
-            findings.add(Finding("RP304", record.where, what))
-    for where, rejects in join.rejects.items():
-        for _ in rejects:
-            what = "in rejects.jsonl, expected the same record in the input"
-            findings.add(Finding("RP306", where, what))
-    if findings.total == before:
-        _check_counts(join, dataset, findings)
-
-
-def _check_counts(join: _Join, dataset: Dataset, findings: Findings) -> None:
-    """Compare with the source what only it can tell."""
-    names = ["packed"]
-    if join.chosen is None:
-        names += ["views", "naive_tokens", "missing_reasoning"]
-    for name in names:
-        found, expected = getattr(dataset.manifest.counts, name), findings.checked.get(name, 0)
-        if found != expected:
-            what = f"counts.{name} {found:,}, expected {expected:,} as in the source"
-            findings.add(Finding("RP311", "manifest.json", what))
-
-
-def _differing(join: _Join, layout: str) -> list[_Different]:
-    """Take out samples and records of one id that differ: in pairs, or in npass all together."""
-    differing: list[_Different] = []
-    for id_ in [id_ for id_ in join.packed if id_ in join.read]:
-        packed, read = join.packed.pop(id_), join.read.pop(id_)
-        if layout == "npass":
-            differing.append(_Different(id_, packed, read))
-            continue
-        pairs = min(len(packed), len(read))
-        differing += [_Different(id_, [packed[at]], [read[at]]) for at in range(pairs)]
-        join.packed[id_], join.read[id_] = packed[pairs:], read[pairs:]
-    return sorted(differing, key=lambda each: (each.packed[0].row, each.packed[0].number))
-
-
-def _report_differences(
-    differing: list[_Different], dataset: Dataset, source: Source, findings: Findings
-) -> None:
-    """Report samples and records that differ; the first are read again and explained."""
-    shown = differing[: max(0, KEPT - len(findings.listed))]
-    wanted = {record.where for each in shown for record in each.read}
-    again = {record.where: record for record in records(source) if record.where in wanted}
-    rows = _read_again(dataset, {(one.shard, one.row) for each in shown for one in each.packed})
-    for number, each in enumerate(differing):
-        finding = _bare_difference(each, dataset)
-        if finding.code != "RP308" and number < len(shown):
-            samples = [Sample(rows[one.shard, one.row], one.number) for one in each.packed]
-            rebuilt = [rebuild(source, parse(again[record.where], source)) for record in each.read]
-            views = [view for one in rebuilt for view in one.views]
-            finding = explain(samples, views, source.tokenizer)
-        findings.add(finding)
-
-
-def _bare_difference(each: _Different, dataset: Dataset) -> Finding:
-    """Say that samples and records differ, without having them at hand."""
-    shard, row = dataset.manifest.shards[each.packed[0].shard].path, each.packed[0].row
-    for record in each.read:
-        if record.print == NO_VIEWS:
-            what = f"packed, but the views of {record.where} cannot be built: {record.error}"
-            return Finding("RP308", shard, what, row, each.id)
-    have = together(*(one.print for one in each.packed if one.print is not None))
-    want = together(*(one.print for one in each.read if one.print is not None))
-    code = "RP310" if have[:2] == want[:2] else "RP309"
-    what = f"differs from {', '.join(record.where for record in each.read)}"
-    return Finding(code, shard, what, row, each.id)
-
-
-def _read_again(
-    dataset: Dataset, wanted: set[tuple[int, int]]
-) -> dict[tuple[int, int], CheckedRow]:
-    """Read rows again, given by shard and by number over all shards."""
-    found: dict[tuple[int, int], CheckedRow] = {}
-    before = 0
-    for index, shard in enumerate(dataset.manifest.shards):
-        if any(each == index for each, _ in wanted):
-            groups = read_groups(place_of(dataset.directory, shard.path))
-            rows = itertools.chain.from_iterable(map(read_rows, groups))
-            for number, row in enumerate(rows, before):
-                if (index, number) in wanted:
-                    found[index, number] = CheckedRow(shard.path, number, row, check_row(row)[1])
-        before += shard.rows
-    return found
+    reason = why_rejected(rebuilt, source.manifest)
+    if reason == rejected.reason or (rebuilt.reason and rejected.reason not in TESTED):
+        findings.count("rejects confirmed")
+    elif rejected.reason in TESTED:
+        expected = f"expected {reason!r}" if reason else "expected it packed"
+        what = f"rejected for {rejected.reason!r}, {expected}"
+        findings.add(Finding("RP307", record.where, what))

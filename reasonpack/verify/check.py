@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from reasonpack.storage import Place
+from reasonpack.verify.beside import check_beside
 from reasonpack.verify.findings import Findings
 from reasonpack.verify.manifest import read_dataset
 from reasonpack.verify.shards import checked_rows
@@ -44,6 +45,7 @@ def verify_dataset(
     dataset = read_dataset(directory, findings)
     if dataset is None:
         return findings
+    check_beside(dataset, findings)
     shards, source = len(dataset.manifest.shards), None
     if against:
         from reasonpack.verify.source import load_source  # noqa: PLC0415 (loads a tokenizer)

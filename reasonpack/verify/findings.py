@@ -31,6 +31,10 @@ CODES: Mapping[str, str] = {
     "RP016": "rejects.jsonl does not hold the rejects that the manifest counts",
     "RP017": "a content hash is not that of the rows",
     "RP018": "the rejects beside a receipt are not those that it names",
+    "RP019": "there is a file among the shards or receipts that is none of them",
+    "RP020": "a link leads out of the dataset",
+    "RP021": "the dataset card's data_files are not the shards",
+    "RP022": "plan.json is missing, or not that of the manifest",
     # the Arrow schema
     "RP101": "columns are missing, unknown, in another order or of another type",
     "RP102": "a column or its elements may be null",
@@ -65,6 +69,7 @@ CODES: Mapping[str, str] = {
     "RP309": "the tokens of a conversation are not those of its views, at their positions",
     "RP310": "the trained tokens of a conversation are not those of its views",
     "RP311": "the manifest's counts are not those of the source",
+    "RP312": "the kinds or messages of trained tokens are not those of the views",
 }
 """Every violation that is looked for."""
 
@@ -116,12 +121,21 @@ class Findings:
         listed: the first `KEPT` of them.
         warnings: what is odd but breaks no rule.
         checked: how many shards, rows, tokens … were looked at.
+        unchecked: records that could not be checked, by reason: how many, and the first of them.
+        taken: what was taken from the manifest, and so not checked by itself.
     """
 
     counts: dict[str, int] = field(default_factory=dict)
     listed: list[Finding] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     checked: dict[str, int] = field(default_factory=dict)
+    unchecked: dict[str, tuple[int, str]] = field(default_factory=dict)
+    taken: list[str] = field(default_factory=list)
+
+    def leave(self, reason: str, where: str) -> None:
+        """Count a record that cannot be checked."""
+        number, first = self.unchecked.get(reason, (0, where))
+        self.unchecked[reason] = (number + 1, first)
 
     def add(self, finding: Finding) -> None:
         """Count a violation, and keep it if it is among the first."""

@@ -1,4 +1,4 @@
-"""A dataset directory → its manifest, receipts and rejects, checked against each other.
+"""A dataset directory → its manifest, receipts and rejects, as they are declared here.
 
     manifest.json ────────┐
     receipts/*.json ──────┼─→ Dataset
@@ -13,15 +13,13 @@ import hashlib
 import io
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from functools import partial
 from typing import Annotated, Literal
 
 import msgspec
 
-from reasonpack.errors import StorageError
-from reasonpack.run.content import combined_hash
-from reasonpack.storage import Place, digest, file_names, join, open_file, read_bytes, stamp
+from reasonpack.storage import Place, join, open_file, read_bytes, stamp
 from reasonpack.verify.findings import Finding, Findings
 
 __all__ = [
@@ -29,12 +27,14 @@ __all__ = [
     "Counts",
     "Dataset",
     "Input",
+    "Learned",
     "Manifest",
     "Options",
     "Receipt",
     "Reject",
     "RejectFile",
     "Shard",
+    "Stop",
     "parse_version",
     "place_of",
     "read_dataset",
@@ -83,6 +83,7 @@ class Options:
     field: tuple[str, ...] = ()
     stray_closing_tag: Literal["refuse", "text", "reasoning"] = "refuse"
     null_arguments: Literal["refuse", "drop", "keep"] = "refuse"
+    on_message_error: Literal["reject", "context"] = "reject"
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +128,29 @@ class Counts:
 
 
 @dataclass(frozen=True, slots=True)
+class Stop:
+    """A stop token, and where it comes from."""
+
+    token: str
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Learned:
+    """What packing learned of a chat template."""
+
+    template: str
+    template_sha256: Sha256
+    thinking: str
+    not_thinking: str
+    prompt_opener: str
+    opener: str
+    closer: str
+    answer_stop: Stop
+    call_stop: Stop
+
+
+@dataclass(frozen=True, slots=True)
 class Manifest:
     """The manifest, as far as what it says can be checked."""
 
@@ -142,6 +166,7 @@ class Manifest:
     inputs: Annotated[list[Input], msgspec.Meta(min_length=1)]
     shards: list[Shard]
     counts: Counts
+    templates: list[Learned] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +226,7 @@ def place_of(directory: Place, path: str) -> Place:
 
 
 def read_dataset(directory: Place, findings: Findings) -> Dataset | None:
-    """Read what stands beside the shards, and check that it agrees; None without a manifest.
+    """Read manifest and receipts, and check that they agree; None without a manifest.
 
     Raises:
         StorageError: something is there and cannot be read.
@@ -213,11 +238,7 @@ def read_dataset(directory: Place, findings: Findings) -> Dataset | None:
         _read_receipt(directory, number, manifest, findings)
         for number in range(len(manifest.shards))
     ]
-    dataset = Dataset(directory, manifest, receipts)
-    _check_names(dataset, findings)
-    _check_sums(dataset, findings)
-    _check_rejects(dataset, findings)
-    return dataset
+    return Dataset(directory, manifest, receipts)
 
 
 # --- manifest and receipts -------------------------------------------------------------
@@ -284,54 +305,6 @@ def _read_receipt(
     return receipt
 
 
-def _check_names(dataset: Dataset, findings: Findings) -> None:
-    """Look for shards and receipts that the manifest does not know, and temporary files."""
-    directory, shards = dataset.directory, dataset.manifest.shards
-    known = {shard.path for shard in shards}
-    known |= {receipt_path(number) for number in range(len(shards))}
-    names = {folder: file_names(join(directory, folder)) for folder in ("data", "receipts")}
-    for code, folder, suffixes in (
-        ("RP005", "data", SHARD_SUFFIXES),
-        ("RP011", "receipts", (".json",)),
-    ):
-        for name in names[folder]:
-            published = name.endswith(suffixes) and not name.startswith(".")
-            if published and f"{folder}/{name}" not in known:
-                what = "is of no shard in the manifest, expected no such file"
-                findings.add(Finding(code, f"{folder}/{name}", what))
-    everything = file_names(directory) + [
-        f"{folder}/{n}" for folder in names for n in names[folder]
-    ]
-    for name in everything:
-        if name.endswith(".tmp") and name.rpartition("/")[2].startswith("."):
-            findings.warnings.append(f"{name}: left by a run that was stopped. Fix: remove it.")
-
-
-def _check_sums(dataset: Dataset, findings: Findings) -> None:
-    manifest, sums = dataset.manifest, Counter[str]()
-    found = manifest.counts.flat()
-    receipts = [receipt for receipt in dataset.receipts if receipt is not None]
-    if len(receipts) == len(manifest.shards):
-        for receipt in receipts:
-            sums.update(receipt.counts.flat())
-        names = {*sums, *found}
-    else:
-        sums["rows"] = sum(shard.rows for shard in manifest.shards)
-        sums["tokens"] = sum(shard.tokens for shard in manifest.shards)
-        names = {"rows", "tokens"}
-    for name in sorted(names):
-        if found[name] != sums[name]:
-            what = f"counts.{name} {found[name]:,}, expected {sums[name]:,} as in the shards"
-            findings.add(Finding("RP014", "manifest.json", what))
-    if found["conversations"] != found["packed"] + found["rejected"]:
-        what = "counts.conversations is not the sum of packed and rejected, expected that"
-        findings.add(Finding("RP014", "manifest.json", what))
-    expected = combined_hash(shard.content_hash for shard in manifest.shards)
-    if manifest.content_hash != expected:
-        what = f"content_hash {manifest.content_hash}, expected {expected}, that of the shards'"
-        findings.add(Finding("RP017", "manifest.json", what))
-
-
 # --- rejects ---------------------------------------------------------------------------
 
 
@@ -351,44 +324,3 @@ def read_rejects(directory: Place) -> Iterator[Reject]:
                 yield msgspec.json.decode(line, type=Reject)
             except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
                 raise ValueError(f"rejects.jsonl:{number}: {error}") from error
-
-
-def _check_rejects(dataset: Dataset, findings: Findings) -> None:
-    for number, receipt in enumerate(dataset.receipts):
-        if receipt is not None:
-            _check_reject_file(dataset, number, receipt, findings)
-    reasons: Counter[str] = Counter()
-    try:
-        for reject in read_rejects(dataset.directory):
-            reasons[reject.reason] += 1
-    except ValueError as error:
-        where, _, what = str(error).partition(": ")
-        findings.add(Finding("RP015", where, f"{what}, expected a rejected record"))
-        return
-    counted = Counter(dataset.manifest.counts.rejects)
-    for reason in sorted({*reasons, *counted}):
-        if reasons[reason] != counted[reason]:
-            what = f"{reasons[reason]:,} lines of reason {reason!r}, expected {counted[reason]:,}"
-            findings.add(Finding("RP016", "rejects.jsonl", what))
-    if len(reasons) and dataset.manifest.counts.rejected != sum(reasons.values()):
-        what = f"{sum(reasons.values()):,} lines, expected {dataset.manifest.counts.rejected:,}"
-        findings.add(Finding("RP016", "rejects.jsonl", what))
-
-
-def _check_reject_file(dataset: Dataset, number: int, receipt: Receipt, findings: Findings) -> None:
-    named = receipt.rejects
-    if named is None:
-        return
-    try:
-        size, sha256 = digest(place_of(dataset.directory, named.path))
-    except StorageError as error:
-        findings.add(Finding("RP018", named.path, f"{error.__cause__}, expected the rejects"))
-        return
-    for what, found, expected in (
-        ("bytes", size, named.bytes),
-        ("SHA-256", sha256, named.sha256),
-        ("lines", receipt.counts.rejected, named.lines),
-    ):
-        if found != expected:
-            said = f"{what} {found}, expected {expected} as in {receipt_path(number)}"
-            findings.add(Finding("RP018", named.path, said))

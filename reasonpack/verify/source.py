@@ -1,47 +1,45 @@
 """The source of a dataset, read again: records → views in tokens, as the manifest says.
 
-    chats.jsonl ─→ Record ─→ Conversation ─→ views in text ─→ each prompt and completion,
-                                                   whole, through the tokenizer ─→ Rebuilt
+    chats.jsonl ─→ Record ─→ Chat ─→ views in text ─→ each prompt and completion, whole,
+                                                           through the tokenizer ─→ Rebuilt
 
-Nothing is cut at special tokens, shared between views or encoded in batches.
+Shared with what packs: finding and decoding the files of the input, of the tokenizer and of the
+template. Reading messages, the stop token, views and their tokens are this check's own.
 """
 
 from __future__ import annotations
 
-import datetime
-import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from reasonpack.behaviour import learn, override
 from reasonpack.errors import RecordError, TokenizerError
-from reasonpack.records.conversation import (
-    Conversation,
-    parse_line,
-    parse_record,
-    renamed_fields,
-)
-from reasonpack.records.reading import Reading
+from reasonpack.records.strict_json import decode
 from reasonpack.run.plan import Record, Unit, plan, read_records
 from reasonpack.storage import Place, expand_inputs, public_name
-from reasonpack.template import ChatTemplate, load_template
+from reasonpack.template import ChatTemplate
 from reasonpack.tokenizer import Tokenizer, load_tokenizer
+from reasonpack.verify.chat import NotChecked, Reading, Refused
 from reasonpack.verify.findings import Finding, Findings
 from reasonpack.verify.manifest import Manifest
+from reasonpack.verify.match import Thoughts
 from reasonpack.verify.paths import U64, Paths, Print, distinct, fingerprint, view_paths
-from reasonpack.views import Rendering, View, build_views
+from reasonpack.verify.reader import read_chat
+from reasonpack.verify.rules import Rules, load_rules
+from reasonpack.verify.views import TextView, build_views
 
 __all__ = [
     "Rebuilt",
     "Source",
     "TokenView",
+    "decoded",
     "load_source",
-    "parse",
     "rebuild",
     "records",
+    "taken",
     "why_rejected",
 ]
 
@@ -52,14 +50,17 @@ LONGEST_TEXT, CHARACTERS_OF_A_TOKEN = 1 << 24, 16
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """The input files, and what the manifest says was done with them."""
+    """The input files, and what the manifest says was done with them.
+
+    `rules` are those of conversations without tools, and of those with tools.
+    """
 
     places: list[Place]
     units: list[Unit]
     manifest: Manifest
     tokenizer: Tokenizer
-    without_tools: Rendering
-    with_tools: Rendering
+    reading: Reading
+    rules: tuple[Rules, Rules]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,30 +72,60 @@ class TokenView:
         ids: i32[L], prompt and then completion.
         prompt_length: how many of them are the prompt.
         paths: of the tokens.
+        thought: how many tokens of the completion are reasoning: at least, at most.
     """
 
     message: int
     ids: NDArray[np.int32]
     prompt_length: int
     paths: Paths
+    thought: tuple[int, int] = (0, 0)
+
+    @property
+    def trained(self) -> U64:
+        """The paths of the completion."""
+        return self.paths.seen[self.prompt_length :]
 
 
 @dataclass(frozen=True, slots=True)
 class Rebuilt:
     """The views of a conversation, or the reason for which there are none.
 
-    `untrained` counts messages without the reasoning that their prompt opens.
+    Attributes:
+        views: one for each trained message.
+        untrained: how many messages lack the reasoning that their prompt opens.
+        reason: why it must have been refused; `error` says it in words.
+        unknown: why it could not be checked; then nothing is known of its views.
+        stops: where the stop tokens of its views come from, counted.
     """
 
     views: tuple[TokenView, ...] = ()
     untrained: int = 0
     reason: str = ""
     error: str = ""
+    unknown: str = ""
+    stops: dict[str, int] = field(default_factory=dict)
 
     def fingerprint(self) -> Print:
         """Stand for the leaves of the views and for what they train, each once."""
-        trained = [view.paths.seen[view.prompt_length :] for view in self.views]
-        return fingerprint(_leaves(self.views), distinct(np.concatenate(trained)))
+        trained = np.concatenate([view.trained for view in self.views])
+        return fingerprint(_leaves(self.views), distinct(trained))
+
+    def thoughts(self) -> Thoughts:
+        """Count trained tokens by message, each once: reasoning at least and at most, and all."""
+        counted: Thoughts = {}
+        known: set[bytes] = set()
+        shared = len(distinct(np.concatenate([view.trained for view in self.views])))
+        all_apart = shared == sum(len(view.trained) for view in self.views)
+        for view in self.views:
+            new = np.ones(len(view.trained), bool)
+            if not all_apart:
+                paths = [path.tobytes() for path in view.trained]
+                new = np.array([path not in known for path in paths], bool)
+                known.update(paths)
+            least, most = (int(new[:end].sum()) for end in view.thought)
+            counted[view.message] = (least, most, int(new.sum()))
+        return {message: numbers for message, numbers in counted.items() if numbers[2]}
 
 
 def _leaves(views: Sequence[TokenView]) -> U64:
@@ -131,10 +162,10 @@ def load_source(
     if loaded.sha256 != manifest.tokenizer_sha256:
         what = f"SHA-256 {loaded.sha256}, expected {manifest.tokenizer_sha256}"
         findings.add(Finding("RP301", loaded.source, what))
-    plain, tools = _load_renderings(manifest, loaded)
-    if (found := plain.template.sha256) != manifest.template_sha256:
+    template, rules = load_rules(manifest, loaded)
+    if (found := template.sha256) != manifest.template_sha256:
         what = f"SHA-256 {found}, expected {manifest.template_sha256}"
-        findings.add(Finding("RP302", plain.template.name, what))
+        findings.add(Finding("RP302", template.name, what))
     if findings.total > before:
         return None
     read, units = plan(files)
@@ -142,7 +173,26 @@ def load_source(
     for each in read:
         if (each.name, each.sha256) not in known:
             findings.warnings.append(f"{each.name}: not the bytes that were packed.")
-    return Source([place for place, _ in files], units, manifest, loaded, plain, tools)
+    reading = _reading(manifest, template)
+    return Source([place for place, _ in files], units, manifest, loaded, reading, rules)
+
+
+def taken(source: Source) -> list[str]:
+    """Name what of the views is as the manifest says, and not found out here."""
+    options, rules = source.manifest.options, source.rules
+    named = {
+        "the thinking switch": any(each.thinking != ({}, {}) for each in rules),
+        "the delimiters of reasoning": any(each.opener or each.closer for each in rules),
+        "stated stop tokens": any(any(each.stated) for each in rules),
+        "the template's variables": options.chat_template_kwargs != "{}",
+        "train_on": options.train_on != "all",
+        "missing_reasoning": options.missing_reasoning != "skip-loss",
+        "train_empty_think": options.train_empty_think,
+        "ignored or renamed fields": bool(options.ignore_fields or options.field),
+        "stray_closing_tag": options.stray_closing_tag != "refuse",
+        "null_arguments": options.null_arguments != "refuse",
+    }
+    return [name for name, is_so in named.items() if is_so]
 
 
 def _name_inputs(
@@ -172,30 +222,19 @@ def _load_tokenizer(manifest: Manifest, tokenizer: str | None) -> Tokenizer:
         raise TokenizerError(f"{error} If it has moved, pass --tokenizer.") from error
 
 
-def _load_renderings(manifest: Manifest, tokenizer: Tokenizer) -> tuple[Rendering, Rendering]:
+def _reading(manifest: Manifest, template: ChatTemplate) -> Reading:
+    """Take from the manifest how records are to be read."""
     options = manifest.options
-    variables = json.loads(options.chat_template_kwargs)
-
-    def rendering(template: ChatTemplate) -> Rendering:
-        behaviour = learn(template, tokenizer.added_tokens, variables)
-        return Rendering(
-            template=template,
-            behaviour=override(behaviour, json.loads(options.template_behaviour)),
-            variables=variables,
-            missing_reasoning=options.missing_reasoning,
-            train_empty_think=options.train_empty_think,
-            remember=False,
-        )
-
-    plain, tools = load_template(
-        options.chat_template,
-        directory=tokenizer.directory,
-        config=tokenizer.config,
-        special_tokens=tokenizer.special_tokens,
-        date=datetime.date.fromisoformat(options.date) if options.date else None,
+    return Reading(
+        ignored=frozenset(options.ignore_fields),
+        renamed=dict(each.split("=", 1) for each in options.field),
+        stray_tag=options.stray_closing_tag,
+        null_arguments=options.null_arguments,
+        last_turn=options.train_on == "last-turn",
+        has_place=any(each.closer for each in manifest.templates),
+        prompt_opens=all(each.prompt_opener for each in manifest.templates),
+        template=template.source,
     )
-    without_tools = rendering(plain)
-    return without_tools, without_tools if tools is plain else rendering(tools)
 
 
 # --- records ---------------------------------------------------------------------------
@@ -207,34 +246,38 @@ def records(source: Source) -> Iterator[Record]:
         yield from read_records(unit, source.places[unit.input])
 
 
-def parse(record: Record, source: Source) -> Conversation:
-    """Read a record.
+def decoded(record: Record) -> dict[str, Any]:
+    """Decode a record's JSON; a row of Parquet loses the keys that are null.
 
     Raises:
-        RecordError: it is no conversation.
+        RecordError: it is no JSON object.
     """
-    options, renderings = source.manifest.options, (source.without_tools, source.with_tools)
-    reading = Reading(
-        asked=frozenset().union(*(each.template.words for each in renderings)),
-        ignored=frozenset(options.ignore_fields),
-        renamed=renamed_fields(options.field),
-        stray_closing_tag=options.stray_closing_tag,
-        null_arguments=options.null_arguments,
-        has_place=any(each.behaviour.closer for each in renderings),
-        prompt_opens=all(each.behaviour.prompt_opener for each in renderings),
-    )
-    if record.row is not None:
-        return parse_record(record.row, record.where, null_keys=True, reading=reading)
-    return parse_line(record.line, record.where, reading=reading)
+    value = _without_nulls(record.row) if record.row is not None else decode(record.line)
+    if not isinstance(value, dict):
+        raise RecordError("type", "", "expected an object")
+    return value
 
 
-def rebuild(source: Source, conversation: Conversation) -> Rebuilt:
-    """Build the views of a conversation and encode them, or say why that cannot be."""
-    rendering = source.with_tools if conversation.tools else source.without_tools
+def _without_nulls(value: Any) -> Any:
+    """Leave out keys whose value is null, which Parquet gives to every row; not in arguments."""
+    if isinstance(value, dict):
+        return {
+            key: below if key == "arguments" else _without_nulls(below)
+            for key, below in value.items()
+            if below is not None
+        }
+    return [_without_nulls(each) for each in value] if isinstance(value, list) else value
+
+
+def rebuild(source: Source, record: dict[str, Any], *, row: bool = False) -> Rebuilt:
+    """Build the views of a decoded record and encode them, or say why that cannot be."""
     try:
-        built = build_views(conversation, rendering, train_on=source.manifest.options.train_on)
-    except RecordError as error:
-        return Rebuilt(reason=error.reason, error=str(error))
+        chat = read_chat(record, replace(source.reading, row=row))
+        built = build_views(chat, source.rules[bool(chat.tools)])
+    except NotChecked as unknown:
+        return Rebuilt(unknown=str(unknown))
+    except Refused as error:
+        return Rebuilt(reason="record", error=str(error))
     limit, longest = source.manifest.max_position, source.tokenizer.max_token_chars
     characters = max(len(view.prompt) + len(view.completion) for view in built.views)
     bounds = [max(LONGEST_TEXT, CHARACTERS_OF_A_TOKEN * (limit or 0))]
@@ -244,16 +287,18 @@ def rebuild(source: Source, conversation: Conversation) -> Rebuilt:
         # Overlong whatever its tokens are; such a text can take for ever to encode.
         return Rebuilt(reason="overlong", error=f"a view of {characters:,} characters")
     views = tuple(_encode(view, source.tokenizer) for view in built.views)
-    return Rebuilt(views, len(built.untrained))
+    return Rebuilt(views, built.untrained, stops=built.stops)
 
 
-def _encode(view: View, tokenizer: Tokenizer) -> TokenView:
-    prompt, completion = (
-        tokenizer.reference.encode(text, add_special_tokens=False).ids
-        for text in (view.prompt, view.completion)
-    )
-    ids = np.array(prompt + completion, np.int32)
-    return TokenView(view.message, ids, len(prompt), view_paths(ids, len(prompt)))
+def _encode(view: TextView, tokenizer: Tokenizer) -> TokenView:
+    prompt = tokenizer.reference.encode(view.prompt, add_special_tokens=False).ids
+    completion = tokenizer.reference.encode(view.completion, add_special_tokens=False)
+    least, most = view.thought
+    whole = sum(end <= least for _, end in completion.offsets) if most else 0
+    touched = sum(begin < most for begin, _ in completion.offsets)
+    ids = np.array(prompt + completion.ids, np.int32)
+    paths = view_paths(ids, len(prompt))
+    return TokenView(view.message, ids, len(prompt), paths, (whole, touched))
 
 
 # --- rejects ---------------------------------------------------------------------------

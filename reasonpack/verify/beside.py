@@ -1,0 +1,221 @@
+"""What lies beside the shards → whether it agrees with the manifest, and with each other."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+import msgspec
+import yaml
+
+from reasonpack.errors import StorageError
+from reasonpack.run.content import combined_hash
+from reasonpack.storage import child_names, digest, file_names, is_url, join, read_bytes
+from reasonpack.verify.findings import Finding, Findings
+from reasonpack.verify.manifest import (
+    Dataset,
+    Options,
+    Receipt,
+    place_of,
+    read_rejects,
+    receipt_path,
+)
+
+__all__ = ["check_beside"]
+
+SHARD_SUFFIXES = (".parquet", ".arrow")
+TOP = {"manifest.json", "README.md", "plan.json", "rejects.jsonl"}
+
+
+@dataclass(frozen=True, slots=True)
+class _Unit:
+    input: int
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class _PlannedInput:
+    name: str
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What was to be done, as far as the manifest says it too."""
+
+    options: Options
+    inputs: list[_PlannedInput]
+    units: list[_Unit]
+    sha256: str
+
+
+def check_beside(dataset: Dataset, findings: Findings) -> None:
+    """Check everything in a dataset but the shards.
+
+    Raises:
+        StorageError: something is there and cannot be read.
+    """
+    _check_names(dataset, findings)
+    _check_links(dataset, findings)
+    _check_card(dataset, findings)
+    _check_plan(dataset, findings)
+    _check_sums(dataset, findings)
+    _check_rejects(dataset, findings)
+
+
+def _check_names(dataset: Dataset, findings: Findings) -> None:
+    """Look for files that the manifest does not know, and temporary ones."""
+    directory, shards = dataset.directory, dataset.manifest.shards
+    numbers = range(len(shards))
+    known = {*TOP, *(shard.path for shard in shards), *map(receipt_path, numbers)}
+    known |= {receipt_path(number).replace(".json", ".rejects.jsonl") for number in numbers}
+    names = {folder: child_names(join(directory, folder)) for folder in ("data", "receipts")}
+    everything = file_names(directory) + [f"{each}/{n}" for each in names for n in names[each]]
+    for name in everything:
+        folder, _, own = name.rpartition("/")
+        if own.startswith(".") and own.endswith(".tmp"):
+            findings.warnings.append(f"{name}: left by a run that was stopped. Fix: remove it.")
+        elif name in known or own.startswith("."):
+            continue
+        elif not folder:
+            findings.warnings.append(f"{name}: no file of the dataset.")
+        else:
+            code = "RP005" if own.endswith(SHARD_SUFFIXES) else "RP019"
+            code = "RP011" if folder == "receipts" and own.endswith(".json") else code
+            what = "is of no shard in the manifest, expected no such file"
+            findings.add(Finding(code, name, what))
+
+
+def _check_links(dataset: Dataset, findings: Findings) -> None:
+    """Look for links to what lies outside the directory: a copy of it would lack that."""
+    if is_url(dataset.directory):
+        return
+    home = os.path.realpath(dataset.directory)
+    for folder, folders, files in os.walk(home):
+        for name in (*folders, *files):
+            path = os.path.join(folder, name)  # noqa: PTH118 (as os.walk gives them)
+            if os.path.islink(path):  # noqa: PTH114
+                target = os.path.realpath(path)
+                if os.path.commonpath([home, target]) != home:
+                    what = "a link that leads out of the dataset, expected the file itself"
+                    findings.add(Finding("RP020", os.path.relpath(path, home), what))
+
+
+def _check_card(dataset: Dataset, findings: Findings) -> None:
+    """Check that what loads the card's `data_files` gets the shards, all and no others."""
+    name = "README.md"
+    content = read_bytes(join(dataset.directory, name))
+    try:
+        head = (content or b"").decode().split("---\n")[1]
+        configs = yaml.safe_load(head)["configs"]
+        paths = [each["path"] for config in configs for each in config["data_files"]]
+        patterns = [one for each in paths for one in ([each] if isinstance(each, str) else each)]
+        folders = {each: file_names(join(dataset.directory, each)) for each in ("data", "receipts")}
+        held = [f"{each}/{own}" for each in folders for own in folders[each]]
+        named = {each for each in held for pattern in patterns if fnmatchcase(each, pattern)}
+    except (UnicodeDecodeError, yaml.YAMLError, LookupError, TypeError) as error:
+        what = f"no data_files ({type(error).__name__}), expected a dataset card"
+        findings.add(Finding("RP021", name, what))
+        return
+    shards = {shard.path for shard in dataset.manifest.shards}
+    for path in sorted((shards & {*held}) - named):
+        findings.add(Finding("RP021", name, f"data_files leave out {path}, expected it"))
+    for path in sorted(each for each in named - shards if each.startswith("receipts/")):
+        findings.add(Finding("RP021", name, f"data_files take in {path}, expected shards alone"))
+
+
+def _check_plan(dataset: Dataset, findings: Findings) -> None:
+    """Check that plan.json is the plan that the manifest names, with its inputs and shards."""
+    name, manifest = "plan.json", dataset.manifest
+    content = read_bytes(join(dataset.directory, name))
+    try:
+        plan = msgspec.json.decode(content or b"", type=_Plan)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        findings.add(Finding("RP022", name, f"{error}, expected the plan of the dataset"))
+        return
+    inputs = [(each.path, each.bytes, each.sha256) for each in manifest.inputs]
+    for what, found, expected in (
+        ("sha256", plan.sha256, manifest.plan_sha256),
+        ("options", plan.options, manifest.options),
+        ("inputs", [(each.name, each.bytes, each.sha256) for each in plan.inputs], inputs),
+        ("number of units", len(plan.units), len(manifest.shards)),
+        ("names of units", [unit.name for unit in plan.units], _named(plan)),
+    ):
+        if found != expected:
+            said = f"{what} {found!r}, expected {expected!r} as in the manifest"
+            findings.add(Finding("RP022", name, said[:400]))
+
+
+def _named(plan: _Plan) -> list[str]:
+    """Return the names that units should have: those of the inputs that they are of."""
+    known = dict(enumerate(each.name for each in plan.inputs))
+    return [known.get(unit.input, "") for unit in plan.units]
+
+
+def _check_sums(dataset: Dataset, findings: Findings) -> None:
+    manifest, sums = dataset.manifest, Counter[str]()
+    found = manifest.counts.flat()
+    receipts = [receipt for receipt in dataset.receipts if receipt is not None]
+    if len(receipts) == len(manifest.shards):
+        for receipt in receipts:
+            sums.update(receipt.counts.flat())
+        names = {*sums, *found}
+    else:
+        sums["rows"] = sum(shard.rows for shard in manifest.shards)
+        sums["tokens"] = sum(shard.tokens for shard in manifest.shards)
+        names = {"rows", "tokens"}
+    for name in sorted(names):
+        if found[name] != sums[name]:
+            what = f"counts.{name} {found[name]:,}, expected {sums[name]:,} as in the shards"
+            findings.add(Finding("RP014", "manifest.json", what))
+    if found["conversations"] != found["packed"] + found["rejected"]:
+        what = "counts.conversations is not the sum of packed and rejected, expected that"
+        findings.add(Finding("RP014", "manifest.json", what))
+    expected = combined_hash(shard.content_hash for shard in manifest.shards)
+    if manifest.content_hash != expected:
+        what = f"content_hash {manifest.content_hash}, expected {expected}, that of the shards'"
+        findings.add(Finding("RP017", "manifest.json", what))
+
+
+def _check_rejects(dataset: Dataset, findings: Findings) -> None:
+    for number, receipt in enumerate(dataset.receipts):
+        if receipt is not None:
+            _check_reject_file(dataset, number, receipt, findings)
+    reasons: Counter[str] = Counter()
+    try:
+        for reject in read_rejects(dataset.directory):
+            reasons[reject.reason] += 1
+    except ValueError as error:
+        where, _, what = str(error).partition(": ")
+        findings.add(Finding("RP015", where, f"{what}, expected a rejected record"))
+        return
+    counted = Counter(dataset.manifest.counts.rejects)
+    for reason in sorted({*reasons, *counted}):
+        if reasons[reason] != counted[reason]:
+            what = f"{reasons[reason]:,} lines of reason {reason!r}, expected {counted[reason]:,}"
+            findings.add(Finding("RP016", "rejects.jsonl", what))
+    if len(reasons) and dataset.manifest.counts.rejected != sum(reasons.values()):
+        what = f"{sum(reasons.values()):,} lines, expected {dataset.manifest.counts.rejected:,}"
+        findings.add(Finding("RP016", "rejects.jsonl", what))
+
+
+def _check_reject_file(dataset: Dataset, number: int, receipt: Receipt, findings: Findings) -> None:
+    named = receipt.rejects
+    if named is None:
+        return
+    try:
+        size, sha256 = digest(place_of(dataset.directory, named.path))
+    except StorageError as error:
+        findings.add(Finding("RP018", named.path, f"{error.__cause__}, expected the rejects"))
+        return
+    for what, found, expected in (
+        ("bytes", size, named.bytes),
+        ("SHA-256", sha256, named.sha256),
+        ("lines", receipt.counts.rejected, named.lines),
+    ):
+        if found != expected:
+            said = f"{what} {found}, expected {expected} as in {receipt_path(number)}"
+            findings.add(Finding("RP018", named.path, said))

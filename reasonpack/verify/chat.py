@@ -1,0 +1,85 @@
+"""A chat as this check reads it, and the two ways in which it may not be read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+__all__ = ["Chat", "Json", "Message", "NotChecked", "Reading", "Refused"]
+
+Json = dict[str, Any]
+
+
+class NotChecked(Exception):  # noqa: N818 (no error: a limit of this check)
+    """What is not known here, in words that are counted."""
+
+
+class Refused(Exception):  # noqa: N818 (what pack must refuse as well)
+    """What must not be packed, in words."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What the run was told about records and learned of the template, from the manifest.
+
+    Attributes:
+        ignored: fields to leave out.
+        renamed: fields by the known name under which they are read.
+        stray_tag: what a `</think>` is that may be text or end reasoning.
+        null_arguments: what to do with a null of a struct of arguments.
+        last_turn: train what follows the last user message alone.
+        has_place: the template has a place for reasoning.
+        prompt_opens: it opens reasoning in the prompt.
+        template: its source: a field that it mentions is read.
+        row: the record is a row of Parquet.
+    """
+
+    ignored: frozenset[str] = frozenset()
+    renamed: Mapping[str, str] = field(default_factory=dict)
+    stray_tag: str = "refuse"
+    null_arguments: str = "refuse"
+    last_turn: bool = False
+    has_place: bool = True
+    prompt_opens: bool = False
+    template: str = ""
+    row: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A message, in one form whatever the record's.
+
+    Attributes:
+        role: system, developer, user, assistant or tool.
+        content: its text, without reasoning.
+        reasoning: as the record has it; empty for none.
+        verbatim: the text with the tags, where the reasoning stood in it.
+        calls: as a template takes them, with arguments as the record means them.
+        more: fields that reach the template as they are.
+        trained: whether it is to be trained.
+        cut: the model wrote no stop: it was cut off.
+    """
+
+    role: str
+    content: str = ""
+    reasoning: str = ""
+    verbatim: str | None = None
+    calls: tuple[Json, ...] = ()
+    more: Json = field(default_factory=dict)
+    trained: bool = False
+    cut: bool = False
+
+    @property
+    def thinks(self) -> bool:
+        """Whether its reasoning is more than white space."""
+        return bool(self.reasoning.strip())
+
+
+@dataclass(frozen=True, slots=True)
+class Chat:
+    """A conversation with its tools and the variables that it sets."""
+
+    messages: tuple[Message, ...]
+    tools: list[Json]
+    variables: Json

@@ -1,0 +1,169 @@
+"""What waits for its match: samples of a dataset and records of its source, by id.
+
+samples ─→ id, fingerprint ──┐
+├─ by id ─→ gone where they are equal
+records ─→ id, fingerprint ──┘
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from reasonpack.verify.paths import Print, together
+
+__all__ = ["NO_VIEWS", "Different", "Join", "Packed", "Read", "Reject", "Thoughts", "match"]
+
+NO_VIEWS: Print = (0, 0, 0, 0)
+"""Stands for a record whose views cannot be built."""
+Thoughts = dict[int, tuple[int, int, int]]
+"""By message: how many trained tokens are reasoning, at least and at most, and all of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """A sample of the dataset; no print where it is not to be compared."""
+
+    shard: int
+    row: int
+    number: int
+    print: Print | None
+    thoughts: Thoughts = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """A record of the input; no print where it is not to be compared."""
+
+    where: str
+    print: Print | None
+    error: str = ""
+    thoughts: Thoughts = field(default_factory=dict)
+
+
+_One = TypeVar("_One", Packed, Read)
+
+
+@dataclass(frozen=True, slots=True)
+class Different:
+    """Samples and records of one id that are not each other's; at least one of both."""
+
+    id: str
+    packed: list[Packed]
+    read: list[Read]
+
+
+@dataclass(frozen=True, slots=True)
+class Reject:
+    """A line of rejects.jsonl: its reason, and a digest of its record."""
+
+    reason: str
+    digest: bytes
+
+
+@dataclass(slots=True)
+class Join:
+    """What has no match yet: samples and records by id, rejects by place.
+
+    `chosen` are the ids to compare, None for all; `touched` those met since the last match.
+    """
+
+    chosen: set[str] | None
+    rejects: dict[str, list[Reject]]
+    packed: dict[str, list[Packed]] = field(default_factory=dict)
+    read: dict[str, list[Read]] = field(default_factory=dict)
+    touched: dict[str, None] = field(default_factory=dict)
+
+    def compares(self, id_: str) -> bool:
+        """Whether conversations of this id are to be compared."""
+        return self.chosen is None or id_ in self.chosen
+
+
+def match(join: Join, layout: str) -> list[tuple[str, Packed, str]]:
+    """Let go of what is equal, of the ids met since the last call.
+
+    Returns:
+        What is equal in its tokens, but not in their kinds and messages: the id, its first sample,
+        and what is wrong.
+    """
+    mislabelled = []
+    for id_ in join.touched:
+        if id_ in join.packed and id_ in join.read:
+            both = join.packed.pop(id_), join.read.pop(id_)
+            packed, read = _unequal(*both, layout)
+            if not packed and not read and (what := _thoughts_fault(*both)):
+                mislabelled.append((id_, both[0][0], what))
+            if packed:
+                join.packed[id_] = packed
+            if read:
+                join.read[id_] = read
+    join.touched.clear()
+    return mislabelled
+
+
+def _thoughts_fault(packed: Sequence[Packed], read: Sequence[Read]) -> str:
+    """Say which message has other kinds of trained tokens than it should; empty for none."""
+    prints = [*(one.print for one in packed), *(one.print for one in read)]
+    if None in prints:
+        return ""
+    found, expected = (_sum([one.thoughts for one in ones]) for ones in (packed, read))
+    for message in sorted({*found, *expected}):
+        have, want = found.get(message, (0, 0, 0)), expected.get(message, (0, 0, 0))
+        if have[2] != want[2] or not want[0] <= have[0] <= want[1]:
+            least = f"{want[0]:,}" if want[0] == want[1] else f"{want[0]:,} to {want[1]:,}"
+            return (
+                f"message {message} has {have[0]:,} tokens of reasoning among {have[2]:,} trained, "
+                f"expected {least} among {want[2]:,}"
+            )
+    return ""
+
+
+def _sum(each: Sequence[Thoughts]) -> Thoughts:
+    total: Thoughts = {}
+    for thoughts in each:
+        for message, numbers in thoughts.items():
+            before = total.get(message, (0, 0, 0))
+            total[message] = (
+                before[0] + numbers[0],
+                before[1] + numbers[1],
+                before[2] + numbers[2],
+            )
+    return total
+
+
+def _unequal(
+    packed: list[Packed], read: list[Read], layout: str
+) -> tuple[list[Packed], list[Read]]:
+    """Return the samples and records of one id that are not each other's.
+
+    A sample that is not to be compared goes with any record, and the other way round. In the
+    npass layout a record has several samples, which are equal to it together.
+    """
+    equal = Counter(each.print for each in packed) & Counter(each.print for each in read)
+    samples, left = _without(packed, equal), _without(read, equal)
+    sound = [each for each in samples if each.print is not None]
+    unsound = [each for each in samples if each.print is None]
+    known = [each for each in left if each.print is not None]
+    unknown = [each for each in left if each.print is None]
+    if layout == "onepass":
+        samples = sound[len(unknown) :] + unsound[len(known) :]
+        return samples, known[len(unsound) :] + unknown[len(sound) :]
+    prints = [each.print for each in sound if each.print is not None]
+    wanted = [each.print for each in known if each.print is not None]
+    if unsound or unknown:
+        return [], []
+    alike = prints and wanted and NO_VIEWS not in wanted and together(*prints) == together(*wanted)
+    return ([], []) if alike else (sound, left)
+
+
+def _without(ones: Sequence[_One], prints: Counter[Print | None]) -> list[_One]:
+    """Leave out as many as are counted of each print."""
+    left, kept = Counter(prints), []
+    for one in ones:
+        if left[one.print]:
+            left[one.print] -= 1
+        else:
+            kept.append(one)
+    return kept

@@ -1,0 +1,137 @@
+r"""How views are built: the template, and what is known of it beside its rendering.
+
+manifest     thinking switch, delimiters, what the run was asked for   (taken as it is)
+model files  tokens that end an answer
+template     in which form it takes messages                           (tried out)
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from reasonpack.template import ChatTemplate, load_template
+from reasonpack.tokenizer import Tokenizer
+from reasonpack.verify.manifest import Learned, Manifest, Stop
+from reasonpack.verify.stop import Stops, ending_token, read_stops
+from reasonpack.verify.template import Forms, Template, learn_forms
+
+__all__ = ["Rules", "load_rules"]
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """How the views of a dataset are built.
+
+    Attributes:
+        template: the chat template.
+        forms: in which form it takes messages.
+        stops: tokens that may end an answer, by the model's files.
+        ending: the one special token that follows an answer; empty where there are several.
+        given: what the run set for every record: variables that win over the switch.
+        thinking: variables for a message with reasoning, and for one without.
+        opener: what the model writes before reasoning; from the manifest.
+        closer: what it writes behind it; from the manifest.
+        stated: stop tokens of an answer and of a call, where the user stated them.
+        fallback: stop tokens of the manifest, where neither files nor rendering have one.
+        missing_reasoning: what was done with an answer without reasoning in a prompt that opens it.
+        train_empty: train empty blocks.
+    """
+
+    template: Template
+    forms: Forms
+    stops: Stops
+    ending: str
+    given: Json
+    thinking: tuple[Json, Json]
+    opener: str
+    closer: str
+    stated: tuple[str, str]
+    fallback: tuple[str, str]
+    missing_reasoning: str
+    train_empty: bool
+
+    @property
+    def empty_block(self) -> re.Pattern[str]:
+        """An empty think block, or what is left of one that the prompt opened."""
+        opener, closer = re.escape(self.opener.strip()), re.escape(self.closer.strip())
+        space = self.closer[len(self.closer.rstrip()) :]
+        as_much = "".join(f"(?:{re.escape(each)}" for each in space) + ")?" * len(space)
+        return re.compile(rf"(?:{opener}\s*)?{closer}{as_much}" if closer else r"(?!)")
+
+    @property
+    def last_block(self) -> re.Pattern[str]:
+        """A think block at the end, opened or closed."""
+        opener, closer = re.escape(self.opener.strip()), re.escape(self.closer.strip())
+        inner = f"(?:(?!{opener}).)*?{closer}" if closer else ""
+        return re.compile(rf"{opener}(?:{inner})?\s*\Z" if opener else r"(?!)", re.DOTALL)
+
+
+def load_rules(
+    manifest: Manifest, tokenizer: Tokenizer
+) -> tuple[ChatTemplate, tuple[Rules, Rules]]:
+    """Read the templates, and the rules by which each makes views: without tools, and with them.
+
+    Raises:
+        ReasonpackError: a template cannot be loaded.
+    """
+    options = manifest.options
+    date = datetime.date.fromisoformat(options.date) if options.date else None
+    found = load_template(
+        options.chat_template,
+        directory=tokenizer.directory,
+        config=tokenizer.config,
+        special_tokens=tokenizer.special_tokens,
+        date=date,
+    )
+    stops = read_stops(tokenizer)
+    stated = json.loads(options.template_behaviour)
+    given = json.loads(options.chat_template_kwargs)
+    rules = []
+    for template in found:
+        learned = _learned(manifest, template)
+        thinking, not_thinking = json.loads(learned.thinking), json.loads(learned.not_thinking)
+        plain = Template.compile(
+            template.name, template.source, variables=tokenizer.special_tokens, date=date
+        )
+        opener = learned.prompt_opener + learned.opener
+        forms = learn_forms(plain, {**thinking, **given}, opener)
+        ending = ending_token(plain, {**thinking, **given}, stops)
+        rules.append(
+            Rules(
+                template=plain,
+                forms=forms,
+                stops=stops,
+                ending=ending,
+                given=given,
+                thinking=(thinking, not_thinking),
+                opener=opener,
+                closer=learned.closer,
+                stated=(_stated(stated, "answer_stop"), _stated(stated, "call_stop")),
+                fallback=(learned.answer_stop.token, learned.call_stop.token),
+                missing_reasoning=options.missing_reasoning,
+                train_empty=options.train_empty_think,
+            )
+        )
+    return found[0], (rules[0], rules[1])
+
+
+def _learned(manifest: Manifest, template: ChatTemplate) -> Learned:
+    """Return what the manifest says of a template; nothing where it has none of it."""
+    for each in manifest.templates:
+        if each.template_sha256 == template.sha256:
+            return each
+    none = Stop(token="", source="none")
+    return Learned("", template.sha256, "{}", "{}", "", "", "", none, none)
+
+
+def _stated(behaviour: dict[str, Any], name: str) -> str:
+    """Return the stop token that the user stated."""
+    said = behaviour.get(name)
+    token = said.get("token") if isinstance(said, dict) else said
+    return token if isinstance(token, str) else ""

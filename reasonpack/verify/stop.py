@@ -1,0 +1,105 @@
+r"""What ends an answer: the model's own files, then the rendering, then the manifest.
+
+tokenizer_config.json      eos_token     ┐
+generation_config.json     eos_token_id  ├─→ the first of these after the answer's text
+config.json                eos_token_id  ┘
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tokenizers
+
+from reasonpack.tokenizer import Tokenizer
+from reasonpack.verify.chat import NotChecked
+from reasonpack.verify.template import ANSWER, Template
+
+__all__ = ["Stops", "ending_token", "read_stops"]
+
+LONGEST_CONFIG = 16 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Stops:
+    """Tokens that may end an answer, as text; none of them is white space.
+
+    Attributes:
+        listed: what the model's files name as end of a sequence.
+        special: the special tokens of the tokenizer.
+    """
+
+    listed: tuple[str, ...]
+    special: tuple[str, ...]
+
+    def after(self, text: str, at: int) -> tuple[str, int] | None:
+        """Find the first listed token in `text` from `at` on, and where it begins."""
+        found = [(place, token) for token in self.listed if (place := text.find(token, at)) >= 0]
+        if not found:
+            return None
+        place, token = min(found, key=lambda each: (each[0], -len(each[1])))
+        return token, place
+
+    def directly_after(self, text: str, at: int) -> list[tuple[str, int]]:
+        """List the special tokens that follow with at most white space before each."""
+        chain: list[tuple[str, int]] = []
+        while True:
+            at += len(text[at:]) - len(text[at:].lstrip())
+            fitting = [token for token in self.special if text.startswith(token, at)]
+            if not fitting:
+                return chain
+            chain.append((max(fitting, key=len), at))
+            at += len(chain[-1][0])
+
+
+def read_stops(tokenizer: Tokenizer) -> Stops:
+    """Read what the files beside the tokenizer name."""
+    reference, named = tokenizer.reference, []
+    eos = tokenizer.special_tokens.get("eos_token")
+    if isinstance(eos, str):
+        named.append(eos)
+    if tokenizer.directory is not None:
+        for name in ("generation_config.json", "config.json"):
+            ids = _config(tokenizer.directory / name).get("eos_token_id")
+            for id_ in ids if isinstance(ids, list) else [ids]:
+                token = _text_of(reference, id_)
+                if token is not None:
+                    named.append(token)
+    added = reference.get_added_tokens_decoder().values()
+    special = [token.content for token in added if token.special]
+    return Stops(_not_white(named), _not_white(special))
+
+
+def ending_token(template: Template, variables: Mapping[str, Any], stops: Stops) -> str:
+    """Return the special token that a template writes after an answer, if it is one only."""
+    chat = [{"role": "user", "content": "Go."}, {"role": "assistant", "content": ANSWER}]
+    try:
+        text = template.render(chat, [], variables)
+    except NotChecked:
+        return ""
+    chain = stops.directly_after(text, text.rfind(ANSWER) + len(ANSWER)) if ANSWER in text else []
+    return chain[0][0] if len(chain) == 1 else ""
+
+
+def _text_of(reference: tokenizers.Tokenizer, id_: Any) -> str | None:
+    known = reference.get_added_tokens_decoder()
+    return known[id_].content if isinstance(id_, int) and id_ in known else None
+
+
+def _not_white(tokens: list[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(token for token in tokens if re.search(r"\S", token)))
+
+
+def _config(path: Path) -> dict[str, Any]:
+    try:
+        if not path.is_file() or path.stat().st_size > LONGEST_CONFIG:
+            return {}
+        value = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}

@@ -1,0 +1,229 @@
+r"""A chat template as transformers documents it: rendered plainly, and asked what it reads.
+
+    messages, variables ─→ jinja2's own sandbox ─→ text
+
+Nothing is remembered between two renderings, and nothing is learned but which name of the
+reasoning, which form of the calls and which form of an empty content the template understands.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import jinja2
+import jinja2.exceptions
+import jinja2.ext
+import jinja2.nodes
+import jinja2.parser
+from jinja2.sandbox import ImmutableSandboxedEnvironment, SandboxedEnvironment
+
+from reasonpack.errors import TemplateError
+from reasonpack.sandbox import bounds
+from reasonpack.verify.chat import Message, NotChecked
+from reasonpack.verify.names import REASONING
+
+__all__ = ["ANSWER", "Forms", "Template", "learn_forms"]
+
+Json = dict[str, Any]
+THOUGHT, ANSWER = "zqthoughtqz", "zqanswerqz"
+"""Stand for reasoning and answer where a template is asked what it reads."""
+FAILURES = (jinja2.TemplateError, TypeError, ValueError, LookupError, RecursionError)
+"""What a template raises at messages that it was not written for."""
+
+
+class _Generation(jinja2.ext.Extension):
+    """`{% generation %}…{% endgeneration %}` renders its body."""
+
+    tags = {"generation"}  # noqa: RUF012 (as Jinja's base class declares it)
+
+    def parse(self, parser: jinja2.parser.Parser) -> list[jinja2.nodes.Node]:
+        next(parser.stream)
+        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Forms:
+    """In which form a template takes what a message has.
+
+    Attributes:
+        field: the name under which it reads reasoning; empty for none.
+        parts: it reads reasoning from a part of the content.
+        inline: it shows reasoning that stands in the content between tags, too.
+        opens: it writes the first of these tags itself.
+        arguments_as_text: it takes a call's arguments as JSON text.
+        empty: the content of a message that has none.
+    """
+
+    field: str = ""
+    parts: bool = False
+    inline: bool = False
+    opens: bool = False
+    arguments_as_text: bool = False
+    empty: str | None = ""
+
+    def given(self, message: Message, opener: str, closer: str) -> Json:
+        """Write a message as the template takes it."""
+        made: Json = {"role": message.role, **message.more, "content": message.content}
+        if message.verbatim is not None and self.inline and not self.opens:
+            made["content"] = message.verbatim
+        elif message.reasoning and self.field:
+            made[self.field] = message.reasoning
+        elif message.reasoning and self.parts:
+            made["content"] = [
+                {"type": "thinking", "thinking": message.reasoning},
+                {"type": "text", "text": message.content},
+            ]
+        elif message.reasoning and self.inline:
+            before = "" if self.opens else opener
+            made["content"] = f"{before}{message.reasoning}{closer}{message.content}"
+        if message.calls:
+            made["tool_calls"] = [self._call(call) for call in message.calls]
+            made["content"] = made["content"] or self.empty
+        return made
+
+    def _call(self, call: Json) -> Json:
+        arguments = call["function"]["arguments"]
+        if self.arguments_as_text and not isinstance(arguments, str):
+            arguments = json.dumps(arguments, ensure_ascii=False)
+        return {**call, "function": {**call["function"], "arguments": arguments}}
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """A compiled template.
+
+    Attributes:
+        name: for messages to people.
+        variables: the tokenizer's special tokens, and what the run set for every record.
+    """
+
+    name: str
+    variables: Mapping[str, Any]
+    _compiled: jinja2.Template = field(repr=False)
+    _lenient: jinja2.Template = field(repr=False)
+
+    @classmethod
+    def compile(
+        cls, name: str, source: str, *, variables: Mapping[str, Any], date: datetime.date | None
+    ) -> Template:
+        """Compile a template's source; `strftime_now` shows `date`."""
+        environments = (ImmutableSandboxedEnvironment, SandboxedEnvironment)
+        with bounds(name):
+            strict, lenient = (
+                _environment(kind, date).from_string(source) for kind in environments
+            )
+        return cls(name, variables, strict, lenient)
+
+    def render(
+        self,
+        messages: Sequence[Json],
+        tools: Sequence[Json],
+        variables: Mapping[str, Any],
+        *,
+        prompt: bool = False,
+    ) -> str:
+        """Render messages, with what begins the next answer where `prompt` is set.
+
+        Raises:
+            NotChecked: the template refuses them.
+        """
+        names = {"tools": list(tools) or None, "documents": None, **self.variables, **variables}
+        names |= {"add_generation_prompt": prompt}
+        try:
+            with bounds(self.name):
+                try:
+                    return self._compiled.render(messages=messages, **names)
+                except jinja2.exceptions.SecurityError:
+                    # It changes a list: one of its own, or of these copies.
+                    copies = json.loads(json.dumps([list(messages), names]))
+                    return self._lenient.render(messages=copies[0], **copies[1])
+        except (*FAILURES, TemplateError) as error:
+            said = " ".join(str(error).split())[:200]
+            raise NotChecked(f"the template cannot render its messages ({said})") from error
+
+
+def _environment(
+    kind: type[SandboxedEnvironment], date: datetime.date | None
+) -> SandboxedEnvironment:
+    def raise_exception(message: object) -> None:
+        raise jinja2.TemplateError(str(message))
+
+    def strftime_now(pattern: str) -> str:
+        if date is None:
+            raise jinja2.TemplateError("reads the clock, and the manifest names no date")
+        return date.strftime(pattern)
+
+    made = kind(
+        trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, jinja2.ext.loopcontrols]
+    )
+    made.filters["tojson"] = _tojson
+    made.globals["raise_exception"] = raise_exception
+    made.globals["strftime_now"] = strftime_now
+    return made
+
+
+def _tojson(value: Any, ensure_ascii: bool = False, **options: Any) -> str:
+    return json.dumps(value, ensure_ascii=ensure_ascii, **options)
+
+
+# --- forms -----------------------------------------------------------------------------
+
+
+def learn_forms(template: Template, switched: Mapping[str, Any], opener: str) -> Forms:
+    """Try out what a template reads.
+
+    Args:
+        template: the template.
+        switched: the variables that switch thinking on.
+        opener: what the model writes before reasoning, or the prompt for it.
+    """
+
+    def shown(answer: Json, *after: Json) -> str:
+        chat = [{"role": "user", "content": "Go."}, {"role": "assistant", **answer}, *after]
+        try:
+            return template.render(chat, [], switched)
+        except NotChecked:
+            return ""
+
+    field_ = next(
+        (
+            name
+            for name in REASONING
+            if THOUGHT in shown({"content": ANSWER, name: THOUGHT})
+            or THOUGHT
+            in shown({"content": ANSWER, name: THOUGHT, "tool_calls": [_sample_call({})]})
+        ),
+        "",
+    )
+    thought = [{"type": "thinking", "thinking": THOUGHT}, {"type": "text", "text": ANSWER}]
+    before = shown({"content": thought}).partition(THOUGHT)[0].rstrip()
+    parts = bool(opener.strip()) and before.endswith(opener.strip())
+    tagged = shown({"content": f"<think>\n{THOUGHT}\n</think>\n\n{ANSWER}"})
+    inline = THOUGHT in tagged and opener.strip() in ("", "<think>")
+    if field_:
+        inline = inline and tagged == shown({"content": ANSWER, field_: THOUGHT})
+    opens = tagged.partition(THOUGHT)[0].replace("\n", "").endswith("<think><think>")
+    return Forms(field_, parts, inline, opens, *_call_forms(shown))
+
+
+def _call_forms(shown: Callable[..., str]) -> tuple[bool, str | None]:
+    for as_text in (False, True):
+        for empty in ("", None):
+            value: Any = {"key": ANSWER}
+            call = _sample_call(json.dumps(value) if as_text else value)
+            text = shown({"content": empty, "tool_calls": [call]})
+            if ANSWER in text and "{'key'" not in text:
+                return as_text, empty
+    return False, ""
+
+
+def _sample_call(arguments: Any) -> Json:
+    return {
+        "id": "functions.look_up:0",
+        "type": "function",
+        "function": {"name": "look_up", "arguments": arguments},
+    }

@@ -1,0 +1,296 @@
+r"""A chat → what the model saw and wrote for each trained message, by a rule of this check's own.
+
+    prompt       = the messages before, rendered with what begins an answer
+    whole        = these and the message, rendered
+    completion   = what `whole` has beyond `prompt`, up to the token that stops the model
+
+Where `whole` does not go on from `prompt`, the completion is looked for at the end of `whole`, or
+put together from the delimiters, the record's reasoning and the answer as `whole` ends with it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from reasonpack.verify.chat import Chat, Message, NotChecked, Refused
+from reasonpack.verify.rules import Rules
+
+__all__ = ["TextView", "TextViews", "build_views"]
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class TextView:
+    """A view in text; `thought` is where in the completion reasoning ends: at least, at most."""
+
+    message: int
+    prompt: str
+    completion: str
+    thought: tuple[int, int]
+
+
+@dataclass(slots=True)
+class TextViews:
+    """The views of a chat, and how they came about.
+
+    Attributes:
+        views: of the messages that are trained.
+        untrained: messages without the reasoning that their prompt opens.
+        stops: how often a stop token came from where.
+    """
+
+    views: list[TextView] = field(default_factory=list)
+    untrained: int = 0
+    stops: dict[str, int] = field(default_factory=dict)
+
+
+def build_views(chat: Chat, rules: Rules) -> TextViews:
+    """Build the views of a chat.
+
+    Raises:
+        NotChecked: a view cannot be had by these rules.
+        Refused: pack must have refused it.
+    """
+    made = TextViews()
+    given = [rules.forms.given(each, rules.opener, rules.closer) for each in chat.messages]
+    for number, message in enumerate(chat.messages):
+        if not message.trained:
+            continue
+        one = _One(chat, given, number, rules)
+        view = one.build()
+        if view is None:
+            made.untrained += 1
+            continue
+        made.views.append(view)
+        made.stops[one.stop_from] = made.stops.get(one.stop_from, 0) + 1
+    if not made.views:
+        raise Refused("no message of it is trained")
+    return made
+
+
+class _One:
+    """The view of one message."""
+
+    def __init__(self, chat: Chat, given: Sequence[Json], number: int, rules: Rules) -> None:
+        self.rules, self.number, self.message = rules, number, chat.messages[number]
+        self.chat, self.given = chat, given
+        switch = rules.thinking[0 if self.message.thinks else 1]
+        self.variables: Mapping[str, Any] = {**switch, **rules.given, **chat.variables}
+        self.stop, self.stop_from = "\0", "files"
+        self.prompt = self._render(number, prompt=True)
+        self.whole = self._render(number + 1)
+
+    def _render(self, upto: int, *more: Json, prompt: bool = False) -> str:
+        messages = [*self.given[:upto], *more]
+        template = self.rules.template
+        return template.render(messages, self.chat.tools, self.variables, prompt=prompt)
+
+    def build(self) -> TextView | None:
+        """Build it; None for an answer that is left untrained, for it lacks reasoning."""
+        message, rules = self.message, self.rules
+        opened = self._opened()
+        if message.thinks and self._closed():
+            raise NotChecked("a prompt that closes the reasoning which the message has")
+        completion = self._completion(opened)
+        block = None if message.thinks else rules.empty_block.match(completion)
+        if block is None and (message.thinks or not opened):
+            return TextView(self.number, self.prompt, completion, self._thought(completion))
+        # The template makes the model reason, and the message has no reasoning.
+        if rules.missing_reasoning == "error":
+            raise Refused(f"messages[{self.number}]: no reasoning, where the template expects it")
+        if rules.missing_reasoning == "skip-loss":
+            return None
+        if block is None:
+            raise NotChecked("an answer without reasoning that leaves its think block open")
+        end = _start_of(message, completion, block.end())
+        if rules.train_empty:
+            return TextView(self.number, self.prompt, completion, (end, end))
+        return TextView(self.number, self.prompt + completion[:end], completion[end:], (0, 0))
+
+    # --- prompts -----------------------------------------------------------------------
+
+    def _opened(self) -> bool:
+        """Whether the prompt ends in an opened think block."""
+        opener = self.rules.opener.strip()
+        return bool(opener) and self.prompt.rstrip().endswith(opener)
+
+    def _closed(self) -> bool:
+        """Whether what begins the answer closes a think block."""
+        closer = self.rules.closer.strip()
+        return bool(closer) and self._begin().rstrip().endswith(closer)
+
+    def _begin(self) -> str:
+        """Return what the prompt has beyond the messages before: it begins the answer."""
+        try:
+            before = self._render(self.number)
+        except NotChecked:
+            return ""
+        return self.prompt[len(before) :] if self.prompt.startswith(before) else ""
+
+    # --- completions -------------------------------------------------------------------
+
+    def _completion(self, opened: bool) -> str:
+        message, rules, whole = self.message, self.rules, self.whole
+        start = len(self.prompt) if whole.startswith(self.prompt) else -1
+        end, tail = self._end(max(start, 0))
+        if start >= 0 and self._is_one(whole[start:end]):
+            return self._checked(whole[start:end] + tail)
+        if message.thinks and (at := _place(whole[:end], message.reasoning)) >= 0:
+            lead = "" if opened else rules.opener
+            if whole[:at].rstrip().endswith(rules.opener.strip()) and self._is_one(whole[at:end]):
+                return self._checked(lead + whole[at:end] + tail)
+        if message.thinks and not (rules.opener and rules.closer):
+            raise NotChecked("reasoning that the template does not show, and no delimiters known")
+        lead = ("" if opened else rules.opener) + message.reasoning
+        if message.cut and not message.content.strip() and not message.calls:
+            return lead
+        if message.thinks:
+            bare = replace(message, reasoning="", verbatim=None)
+            self.whole = self._render(self.number, rules.forms.given(bare, "", ""))
+            end, tail = self._end(0)
+        answer = self.whole[self._answer_start(end) : end] + tail
+        return self._checked((lead + rules.closer if message.thinks else "") + answer)
+
+    def _is_one(self, text: str) -> bool:
+        """Whether a text can be what the model wrote at once: with the reasoning, and one stop."""
+        message = self.message
+        shown = not message.thinks or _has(text, message.reasoning)
+        return shown and self.stop not in text[: len(text) - len(self.stop)]
+
+    def _answer_start(self, end: int) -> int:
+        """Find where the answer itself begins in the rendering, behind its header."""
+        block, begin = self.rules.empty_block, self._begin() or self.prompt
+        bare = self.rules.last_block.sub("", begin)
+        for head in (self.prompt, self.prompt.removesuffix(begin) + bare):
+            if self.whole.startswith(head):
+                found = block.match(self.whole, len(head))
+                return found.end() if found else len(head)
+        content, begin = self.message.content, bare
+        shown = _place(self.whole[:end], content) if content.strip() else end
+        at = self.whole.rfind(begin, 0, shown) if begin and shown >= 0 else -1
+        if at < 0:
+            raise NotChecked("a rendering that rewrites what came before an answer")
+        found = block.match(self.whole, at + len(begin))
+        return found.end() if found else at + len(begin)
+
+    def _end(self, start: int) -> tuple[int, str]:
+        """Find where what the model wrote ends, and what the rendering lacks of it."""
+        message, whole = self.message, self.whole
+        at = self._text_end(start)
+        if message.cut:
+            self.stop_from = "none: cut off"
+            return at, ""
+        stated = self.rules.stated[bool(message.calls)]
+        if stated:
+            self.stop_from = "stated"
+            found = whole.find(stated, at)
+            place, token, gap = (found, stated, "") if found >= 0 else (len(whole), stated, stated)
+        else:
+            place, token, gap = self._stop(at)
+        self.stop = token
+        if token in message.content or token in message.reasoning or _in_calls(token, message):
+            raise Refused(f"messages[{self.number}]: the stop token {token!r} in what it says")
+        return (place, gap) if gap else (place + len(token), "")
+
+    def _stop(self, at: int) -> tuple[int, str, str]:
+        stops, whole, calls = self.rules.stops, self.whole, bool(self.message.calls)
+        if found := stops.after(whole, at):
+            return found[1], found[0], ""
+        if following := self._next_role():
+            self.stop_from = "files, next role"
+            return len(whole), following[0], following[1]
+        ending = self.rules.ending
+        if ending and (place := whole.find(ending, at)) >= 0:
+            self.stop_from = "rendering"
+            return place, ending, ""
+        token = self.rules.fallback[calls]
+        if not token.strip():
+            raise NotChecked("no stop token, in the model's files, the rendering or the manifest")
+        self.stop_from = "manifest"
+        place = whole.find(token, at)
+        return (place, token, "") if place >= 0 else (len(whole), token, token)
+
+    def _next_role(self) -> tuple[str, str] | None:
+        """Find a listed token that begins the message after; with what stands before it."""
+        following: Json = {"role": "user", "content": "Go on."}
+        if self.message.calls:
+            named = self.message.calls[-1]
+            following = {"role": "tool", "content": "Done.", "name": named["function"]["name"]}
+            following |= {"tool_call_id": named["id"]} if "id" in named else {}
+        try:
+            more = self._render(self.number + 1, following)
+        except NotChecked:
+            return None
+        at = self._text_end(0, more)
+        found = self.rules.stops.after(more, at)
+        if found is None or (not self.message.calls and more[at : found[1]].strip()):
+            return None
+        return found[0], more[at : found[1]] + found[0] if not self.message.calls else found[0]
+
+    def _text_end(self, start: int, text: str | None = None) -> int:
+        """Find where the text of the message ends in a rendering."""
+        message, whole = self.message, self.whole if text is None else text
+        parts = [message.content] if message.content.strip() else [message.reasoning]
+        if self.message.calls:
+            parts = [message.calls[-1]["function"]["name"]]
+        if not parts[0].strip():
+            if not start:
+                raise NotChecked("an answer without text that does not go on from its prompt")
+            return start
+        place = _place(whole, parts[0], start)
+        if place < 0:
+            raise NotChecked(f"{'a call' if message.calls else 'text'} that is not shown")
+        return place + len(_fitting(whole, parts[0], start))
+
+    def _checked(self, completion: str) -> str:
+        message = self.message
+        if message.content.strip() and not _has(completion, message.content):
+            raise NotChecked("content that the completion does not show")
+        for call in message.calls:
+            if call["function"]["name"] not in completion:
+                raise NotChecked("a call that the completion does not show")
+        return completion
+
+    def _thought(self, completion: str) -> tuple[int, int]:
+        """Find where reasoning ends in a completion: between the closer and the white space on."""
+        if not self.message.thinks:
+            return 0, 0
+        place = _place(completion, self.message.reasoning)
+        closer = self.rules.closer.strip()
+        at = completion.find(closer, max(place, 0)) if closer else -1
+        if place < 0 or at < 0:
+            return 0, len(completion)
+        least = at + len(closer)
+        return least, least + len(completion[least:]) - len(completion[least:].lstrip())
+
+
+def _start_of(message: Message, completion: str, most: int) -> int:
+    """Find where content begins behind an empty block that ends at most there.
+
+    White space after the block is the block's, unless the content begins with it.
+    """
+    space = len(message.content) - len(message.content.lstrip())
+    if space and completion[most - space :].startswith(message.content):
+        return most - space
+    return most
+
+
+def _fitting(text: str, part: str, start: int = 0) -> str:
+    """Return the part, or what is left of it where it was stripped, as the text has it."""
+    return next((each for each in (part, part.strip()) if text.find(each, start) >= 0), part)
+
+
+def _place(text: str, part: str, start: int = 0) -> int:
+    return text.rfind(_fitting(text, part, start), start)
+
+
+def _has(text: str, part: str) -> bool:
+    return _fitting(text, part) in text
+
+
+def _in_calls(token: str, message: Message) -> bool:
+    return any(token in json.dumps(call, ensure_ascii=False) for call in message.calls)

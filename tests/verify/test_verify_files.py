@@ -1,0 +1,319 @@
+"""One thing changed in the files or rows of a dataset, one code found."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.ipc
+import pytest
+from damages import (
+    REJECTS,
+    SHARD,
+    Damage,
+    add,
+    both,
+    branch,
+    context,
+    copy_to,
+    cross,
+    edit,
+    nullable,
+    numbered,
+    own,
+    put,
+    read,
+    recast,
+    recount,
+    rejson,
+    relabelled,
+    remove,
+    reshard,
+    seal,
+    tiny,
+    trained,
+    truncate,
+    write,
+)
+from packed_twice import FIXTURES, Packed, pack_two
+
+from reasonpack.run.content import combined_hash
+from reasonpack.verify.findings import CODES
+
+
+def card(old: str, new: str) -> Damage:
+    """Change the dataset card."""
+
+    def damage(packed: Packed) -> None:
+        path = packed.directory / "README.md"
+        assert old in path.read_text()
+        path.write_text(path.read_text().replace(old, new))
+
+    return damage
+
+
+DAMAGES: dict[str, list[Damage]] = {
+    "RP001": [remove("manifest.json"), put("manifest.json", "{")],
+    "RP002": [
+        rejson("manifest.json", lambda manifest: manifest.update(format_version="2.0")),
+        rejson("manifest.json", lambda manifest: manifest.pop("format_version")),
+        put("manifest.json", "[]"),
+    ],
+    "RP003": [
+        rejson("manifest.json", lambda manifest: manifest.pop("counts")),
+        rejson("manifest.json", lambda manifest: manifest.update(layout="other")),
+        rejson("manifest.json", lambda manifest: manifest["shards"][0].update(path="../x.parquet")),
+        rejson("manifest.json", lambda manifest: manifest["counts"].update(packed=-1)),
+    ],
+    "RP004": [remove(SHARD)],
+    "RP005": [copy_to(SHARD, "data/train-00002-of-00002.parquet")],
+    "RP006": [reshard(lambda shard: add(shard, "bytes"))],
+    "RP007": [reshard(lambda shard: shard.update(sha256="0" * 64))],
+    "RP008": [truncate],
+    "RP009": [
+        both(reshard(lambda shard: add(shard, "rows")), recount(lambda counts: add(counts, "rows")))
+    ],
+    "RP010": [
+        both(
+            reshard(lambda shard: add(shard, "tokens")),
+            recount(lambda counts: add(counts, "tokens")),
+        )
+    ],
+    "RP011": [
+        remove("receipts/00001.json"),
+        rejson("receipts/00001.json", lambda receipt: receipt.pop("counts")),
+        put("receipts/00001.json", "{"),
+        copy_to("receipts/00001.json", "receipts/00002.json"),
+        lambda packed: put(
+            "receipts/00001.json",
+            (packed.directory / "receipts/00001.json").read_text().replace("b.jsonl", "c.jsonl"),
+        )(packed),
+    ],
+    "RP012": [
+        rejson("receipts/00001.json", lambda receipt: add(receipt["shard"], "bytes")),
+        rejson("receipts/00001.json", lambda receipt: receipt.update(plan_sha256="0" * 64)),
+    ],
+    "RP013": [
+        recount(lambda counts: add(counts, "trained_tokens")),
+        recount(lambda counts: add(counts, "npass_tokens", -1)),
+        recount(lambda counts: add(counts, "samples")),
+        recount(lambda counts: add(counts["tokens_by_kind"], "r_in")),
+        recount(lambda counts: (add(counts, "packed"), add(counts, "conversations"))),
+    ],
+    "RP014": [
+        rejson("manifest.json", lambda manifest: add(manifest["counts"], "views")),
+        rejson("manifest.json", lambda manifest: add(manifest["counts"]["tokens_by_kind"], "t")),
+        recount(lambda counts: add(counts, "conversations")),
+    ],
+    "RP015": [
+        put("rejects.jsonl", "{}\n"),
+        put("rejects.jsonl", '{"where": "a:1", "reason": "empty", "error": "no record"}\n'),
+    ],
+    "RP016": [
+        remove("rejects.jsonl"),
+        lambda packed: put("rejects.jsonl", (packed.directory / "rejects.jsonl").read_text() * 2)(
+            packed
+        ),
+    ],
+    "RP017": [
+        both(
+            reshard(lambda shard: shard.update(content_hash="0" * 64)),
+            rejson(
+                "manifest.json",
+                lambda manifest: manifest.update(
+                    content_hash=combined_hash(s["content_hash"] for s in manifest["shards"])
+                ),
+            ),
+        ),
+        rejson("manifest.json", lambda manifest: manifest.update(content_hash="0" * 64)),
+    ],
+    "RP018": [
+        remove(REJECTS),
+        put(REJECTS, ""),
+        rejson("receipts/00000.json", lambda receipt: add(receipt["rejects"], "lines")),
+    ],
+    "RP019": [
+        put("data/notes.txt", "mine"),
+        put("receipts/notes.txt", "mine"),
+    ],
+    "RP020": [
+        lambda packed: (packed.directory / "notes").symlink_to(FIXTURES / "README.md"),
+        lambda packed: (packed.directory / "data" / ".more").symlink_to(FIXTURES),
+    ],
+    "RP021": [
+        remove("README.md"),
+        put("README.md", "# Mine\n"),
+        card("path: data/*.parquet", "path: data/*-00000-of-*.parquet"),
+        card("path: data/*.parquet", "path:\n    - data/*.parquet\n    - receipts/*.json"),
+        card("path: data/*.parquet", "path: data/*.arrow"),
+    ],
+    "RP022": [
+        remove("plan.json"),
+        put("plan.json", "{"),
+        rejson("plan.json", lambda plan: plan.update(sha256="0" * 64)),
+        rejson("plan.json", lambda plan: plan["options"].update(train_on="last-turn")),
+        rejson("plan.json", lambda plan: add(plan["inputs"][1], "bytes")),
+        rejson("plan.json", lambda plan: plan["units"].pop()),
+        rejson("plan.json", lambda plan: plan["units"][1].update(name="other.jsonl")),
+    ],
+    "RP101": [
+        recast(lambda table: table.select(table.column_names[::-1])),
+        recast(lambda table: table.append_column("extra", table.column("length"))),
+        recast(
+            lambda table: table.set_column(3, "length", table.column("length").cast(pa.int64()))
+        ),
+        recast(lambda table: table.set_column(7, "segment_message", table.column("length"))),
+    ],
+    "RP102": [recast(nullable)],
+    "RP103": [],  # below: it takes an Arrow stream
+    "RP104": [
+        recast(lambda table: relabelled(table, layout=None)),
+        recast(lambda table: relabelled(table, format_version="1.1")),
+        recast(lambda table: relabelled(table, template_sha256="0" * 64)),
+    ],
+    "RP105": [
+        recast(
+            lambda table: pa.Table.from_pylist(
+                [tiny(-100, -100, 7, -100, -100)] * 1001, schema=table.schema
+            )
+        )
+    ],
+    "RP201": [
+        edit(lambda row: row["labels"].pop()),
+        edit(lambda row: row["position_ids"].append(0)),
+        edit(lambda row: add(row, "length")),
+        edit(lambda row: row.update({name: [] for name in row if name != "length"}, length=0)),
+    ],
+    "RP202": [
+        edit(lambda row: add(row["segment_start"], 0)),
+        edit(lambda row: row["segment_start"].__setitem__(1, row["segment_start"][2])),
+        edit(lambda row: row["segment_start"].__setitem__(-1, row["length"])),
+    ],
+    "RP203": [
+        edit(lambda row: row["segment_kind"].append(0)),
+        edit(lambda row: row["segment_message"].pop()),
+        edit(lambda row: row["segment_visible_until"].pop()),
+    ],
+    "RP204": [
+        edit(lambda row: row["sample_id"].append("one more")),
+        edit(lambda row: add(row["sample_start"], 0)),
+        edit(lambda row: row["sample_start"].__setitem__(1, row["length"])),
+    ],
+    "RP205": [edit(lambda row: add(row["sample_start"], 1))],
+    "RP206": [
+        edit(lambda row: add(row["segment_visible_until"], -1)),
+        edit(lambda row: add(row["segment_visible_until"], -1, -1)),
+        edit(lambda row: row["segment_visible_until"].__setitem__(0, row["length"])),
+    ],
+    "RP207": [edit(cross)],
+    "RP208": [
+        edit(lambda row: add(row["position_ids"], context(row))),
+        edit(lambda row: row.update(position_ids=list(range(row["length"])))),
+    ],
+    "RP209": [
+        edit(lambda row: add(row["labels"], trained(row))),
+        edit(lambda row: row["labels"].__setitem__(context(row), -1)),
+    ],
+    "RP210": [
+        edit(own("labels", lambda row: 0)),
+        edit(own("labels", lambda row: row["sample_start"][1])),
+    ],
+    "RP211": [edit(own("labels", branch))],
+    "RP212": [edit(lambda row: row.update(tiny(-100, -100, 7, -100, 7)))],
+    "RP213": [edit(lambda row: row["input_ids"].__setitem__(context(row), -1))],
+    "RP214": [edit(lambda row: row["segment_kind"].__setitem__(0, 4))],
+    "RP215": [edit(lambda row: row["segment_message"].__setitem__(0, -2))],
+}
+
+
+# --- the dataset by itself -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("layout", ["onepass", "npass"])
+def test_a_good_dataset_passes(good: Packed, good_npass: Packed, layout: str) -> None:
+    made = good if layout == "onepass" else good_npass
+    findings, counts = made.verify(), made.json("manifest.json")["counts"]
+    names = ("rows", "samples", "tokens", "trained_tokens")
+    assert (findings.total, findings.warnings) == (0, [])
+    assert findings.checked == {"shards": 2, **{name: counts[name] for name in names}}
+    assert (counts["packed"], counts["rejected"]) == (6, 1)
+    assert (counts["samples"] == 6) == (layout == "onepass")
+
+
+@pytest.mark.parametrize(("code", "damage"), numbered(DAMAGES))
+def test_one_damage_one_code(packed: Packed, code: str, damage: Damage) -> None:
+    damage(packed)
+    findings = packed.verify()
+    assert set(findings.counts) == {code}, [str(finding) for finding in findings.listed]
+    assert all(finding.file and finding.what for finding in findings.listed)
+
+
+def test_a_null_is_found(tmp_path: Path) -> None:
+    packed = pack_two(tmp_path, format="arrow", compression=None)
+    assert packed.verify().total == 0
+    table = read(packed.shards[0])
+    type_ = table.schema.field("input_ids").type
+    lists = table.column("input_ids").to_pylist()
+    values = pa.array(
+        [None, *itertools.chain.from_iterable(lists)][: sum(map(len, lists))], "int32"
+    )
+    offsets = pa.array([0, *itertools.accumulate(map(len, lists))], "int32")
+    column = pa.ListArray.from_arrays(offsets, values, type=type_)
+    write(packed.shards[0], table.set_column(0, table.schema.field("input_ids"), column))
+    seal(packed)
+    assert set(packed.verify().counts) == {"RP103"}
+
+
+def test_offsets_out_of_bounds_are_found(tmp_path: Path) -> None:
+    """Reading the values of such a batch would end the process."""
+    packed = pack_two(tmp_path, format="arrow", compression=None)
+    path = packed.shards[0]
+    column = read(path).column("segment_start").combine_chunks()
+    offsets = np.asarray(column.offsets, np.int32).tobytes()
+    data = bytearray(path.read_bytes())
+    at = data.index(offsets, data.index(np.asarray(column.values, np.int32).tobytes()) - 200)
+    data[at + len(offsets) - 1] = 0x70
+    path.write_bytes(data)
+    reshard(lambda shard: shard.update(sha256=hashlib.sha256(data).hexdigest()))(packed)
+    assert set(packed.verify().counts) == {"RP008"}
+
+
+def test_every_code_has_a_damage() -> None:
+    elsewhere = {"RP301", "RP302", "RP303"}  # the source is not the dataset's at all
+    against = {code for code in CODES if code > "RP303"}  # test_verify_against has those
+    assert sorted(CODES) == sorted({*DAMAGES, *against, *elsewhere})
+
+
+def test_a_newer_minor_version_may_have_more(packed: Packed) -> None:
+    rejson("manifest.json", lambda manifest: manifest.update(format_version="1.7", new=1))(packed)
+    for path in packed.shards:
+        table = relabelled(read(path), format_version="1.7")
+        write(path, table.append_column("loss_weights", table.column("length")))
+    seal(packed)
+    assert packed.verify().total == 0
+
+
+def test_a_temporary_file_is_only_a_warning(packed: Packed) -> None:
+    name = "data/.train-00000-of-00001.parquet.1.tmp"
+    (packed.directory / name).write_bytes(b"half")
+    findings = packed.verify()
+    assert (findings.total, len(findings.warnings)) == (0, 1)
+    assert name in findings.warnings[0]
+
+
+def test_a_finding_says_where_it_is(packed: Packed) -> None:
+    table = read(packed.shards[1])
+    rows = table.to_pylist()
+    token = trained(rows[-1])
+    rows[-1]["labels"][token] += 1
+    write(packed.shards[1], pa.Table.from_pylist(rows, schema=table.schema))
+    seal(packed)
+    (finding,) = packed.verify().listed
+    first_shard = packed.json("manifest.json")["shards"][0]["rows"]
+    assert finding.row == first_shard + len(rows) - 1
+    assert (finding.sample, finding.token) == (rows[-1]["sample_id"][0], token)
+    assert finding.message is not None
+    assert rows[-1]["sample_id"][0] in str(finding)

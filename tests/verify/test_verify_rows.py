@@ -1,0 +1,208 @@
+"""Rows are judged as the oracle judges them, and fingerprints tell apart what is different."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import oracle
+import pytest
+from encoded import encoded_view
+from hypothesis import example, given
+from hypothesis import strategies as st
+from packed_twice import Json, Packed
+
+from reasonpack.errors import RecordError
+from reasonpack.layout import EncodedView, Sample, lay_out
+from reasonpack.verify.findings import Findings
+from reasonpack.verify.manifest import Manifest, read_dataset
+from reasonpack.verify.paths import fingerprint, row_paths, together, view_paths
+from reasonpack.verify.rows import Row, check_row
+from reasonpack.verify.source import Rebuilt, TokenView, why_rejected
+
+# --- rows, against the oracle --------------------------------------------------------------------
+
+tokens = st.integers(0, 3)
+texts = st.lists(tokens, min_size=1, max_size=5)
+conversations = st.lists(st.tuples(texts, texts), min_size=1, max_size=4)
+
+
+def encoded(prompt: list[int], completion: list[int]) -> EncodedView:
+    return encoded_view(
+        prompt + completion,
+        prompt_length=len(prompt),
+        kinds=[0] * len(prompt) + [3] * len(completion),
+        messages=[1] * len(prompt + completion),
+    )
+
+
+def table_of(samples: list[Sample]) -> Json:
+    """Put samples into a row."""
+    row: Json = {name: [] for name in Row.__slots__}
+    start = 0
+    for sample in samples:
+        segments = sample.segments
+        row["input_ids"] += sample.input_ids.tolist()
+        row["position_ids"] += sample.position_ids.tolist()
+        row["labels"] += sample.labels.tolist()
+        row["segment_start"] += (segments.start + start).tolist()
+        row["segment_visible_until"] += (segments.visible_until + start).tolist()
+        row["segment_kind"] += segments.kind.tolist()
+        row["segment_message"] += segments.message.tolist()
+        row["sample_start"].append(start)
+        row["sample_id"].append("")
+        start += sample.length
+    return {**row, "length": start}
+
+
+def columns(views: list[tuple[list[int], list[int]]], copies: int) -> Json:
+    """Lay out views, and put copies of the sample in one row."""
+    return table_of([*lay_out("", [encoded(*view) for view in views]).samples] * copies)
+
+
+def as_row(table: Json) -> Row:
+    kinds = {"segment_kind": np.uint8}
+    arrays = {
+        name: np.array(value, kinds.get(name, np.int32))
+        for name, value in table.items()
+        if name not in ("length", "sample_id")
+    }
+    return Row(**arrays, length=table["length"], sample_id=table["sample_id"])
+
+
+def sound(table: Json) -> bool:
+    """Whether the oracle finds nothing wrong."""
+    try:
+        pairs = oracle.check_samples(table)
+    except AssertionError:
+        return False
+    return all(count == 1 for sample in pairs for count in sample.values())
+
+
+@given(views=conversations, copies=st.integers(1, 2), data=st.data())
+def test_rows_are_judged_as_the_oracle_judges_them(
+    views: list[tuple[list[int], list[int]]], copies: int, data: st.DataObject
+) -> None:
+    try:
+        table = columns(views, copies)
+    except RecordError:
+        return
+    assert sound(table)
+    assert check_row(as_row(table))[0] == []
+    name = data.draw(
+        st.sampled_from(
+            [
+                "input_ids",
+                "position_ids",
+                "labels",
+                "segment_start",
+                "segment_visible_until",
+                "sample_start",
+            ]
+        )
+    )
+    at = data.draw(st.integers(0, len(table[name]) - 1))
+    value = data.draw(st.integers(0, table["length"] + 1) | st.just(-100))
+    if name == "input_ids":
+        value = abs(value)
+    table[name][at] = value
+    faults, paths = check_row(as_row(table))
+    assert (faults == []) == (paths is not None) == sound(table), (table, faults)
+
+
+@given(views=conversations, copies=st.integers(1, 2))
+def test_equal_paths_are_equal_prefixes(
+    views: list[tuple[list[int], list[int]]], copies: int
+) -> None:
+    try:
+        table = columns(views, copies)
+    except RecordError:
+        return
+    row = as_row(table)
+    paths = check_row(row)[1]
+    assert paths is not None
+    visible = oracle.visible(table)
+    for token in range(row.length):
+        seen = np.flatnonzero(visible[token])
+        prefix = row.input_ids[seen[np.argsort(row.position_ids[seen])]]
+        assert np.array_equal(paths.seen[token], view_paths(prefix, 0).seen[-1])
+        if row.trained[token]:
+            assert np.array_equal(paths.predicted[token], paths.seen[token])
+        assert paths.leaf[token] == (visible[:, token].sum() == 1)
+    by_path = {
+        path.tobytes()
+        for view in views
+        for path in view_paths(np.array([*view[0], *view[1]]), 0).seen
+    }
+    assert {path.tobytes() for path in paths.seen} == by_path
+
+
+def test_a_trained_path_is_what_the_token_before_sees() -> None:
+    """Rule 8 broken: token 3 follows token 0 in the tree, but is predicted from token 2."""
+    ids, positions = np.array([5, 6, 7, 8]), np.array([0, 1, 2, 1])
+    paths = row_paths(
+        ids,
+        positions,
+        segments=(np.array([0, 1, 3]), np.array([1, 3, 4]), np.array([4, 3, 4])),
+        trained=np.array([False, False, True, True]),
+    )
+    assert np.array_equal(paths.seen[3], view_paths(np.array([5, 8]), 1).seen[-1])
+    assert not np.array_equal(paths.predicted[3], paths.seen[3])
+
+
+@given(views=conversations, limit=st.integers(2, 12), position=st.integers(2, 8))
+@pytest.mark.parametrize("layout", ["onepass", "npass"])
+def test_a_conversation_is_refused_for_the_same_reason_and_fits_what_it_becomes(
+    good: Packed,
+    layout: Any,
+    views: list[tuple[list[int], list[int]]],
+    limit: int,
+    position: int,
+) -> None:
+    rebuilt = Rebuilt(tuple(token_view(*view) for view in views))
+    manifest = manifest_with(good, layout=layout, max_length=limit, max_position=position)
+    reason = ""
+    try:
+        laid_out = lay_out("", [encoded(*view) for view in views], layout=layout)
+        if laid_out.longest_view > position or max(s.length for s in laid_out.samples) > limit:
+            reason = "overlong"
+    except RecordError as error:
+        reason = error.reason
+    assert why_rejected(rebuilt, manifest) == reason
+    if reason != "layout":
+        prints = []
+        for sample in laid_out.samples:
+            paths = check_row(as_row(table_of([sample])))[1]
+            assert paths is not None
+            prints.append(fingerprint(paths.seen[paths.leaf], paths.predicted[paths.trained]))
+        assert together(*prints) == rebuilt.fingerprint()
+
+
+def manifest_with(good: Packed, *, layout: Any, max_length: int, max_position: int) -> Manifest:
+    dataset = read_dataset(good.directory, Findings())
+    assert dataset is not None
+    options = replace(dataset.manifest.options, layout=layout, max_length=max_length)
+    return replace(dataset.manifest, layout=layout, options=options, max_position=max_position)
+
+
+def token_view(prompt: list[int], completion: list[int]) -> TokenView:
+    ids = np.array(prompt + completion, np.int32)
+    return TokenView(1, ids, len(prompt), view_paths(ids, len(prompt)))
+
+
+@given(views=conversations, others=conversations)
+@example(views=[([0], [1, 2]), ([0], [3, 0])], others=[([0], [1, 0]), ([0], [3, 2])])
+def test_fingerprints_are_equal_if_and_only_if_leaves_and_pairs_are(
+    views: list[tuple[list[int], list[int]]], others: list[tuple[list[int], list[int]]]
+) -> None:
+    def facts(each: list[tuple[list[int], list[int]]]) -> tuple[set[Any], set[Any]]:
+        nodes = {(*p, *c)[:n] for p, c in each for n in range(1, len(p) + len(c) + 1)}
+        leaves = {node for node in nodes if all(other[:-1] != node for other in nodes)}
+        pairs = {(*p, *c)[:n] for p, c in each for n in range(len(p) + 1, len(p) + len(c) + 1)}
+        return leaves, pairs
+
+    one, two = (Rebuilt(tuple(token_view(*v) for v in each)) for each in (views, others))
+    (leaves, pairs), (other_leaves, other_pairs) = facts(views), facts(others)
+    assert (one.fingerprint()[:2] == two.fingerprint()[:2]) == (leaves == other_leaves)
+    assert (one.fingerprint()[2:] == two.fingerprint()[2:]) == (pairs == other_pairs)
