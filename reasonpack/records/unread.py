@@ -70,15 +70,17 @@ def unread_in_messages(
     answer, other = _of_messages(names.message, asked)
     for i, message in enumerate(messages):
         at = f"{path}[{i}]"
-        texts = partial(_texts, message, names)
         role = message.get("role") or message.get("from")
-        if names.roles.get(role) != "assistant":
-            yield from unread(message, other, at, texts=texts)
+        known = answer if names.roles.get(role) == "assistant" else other
+        if not message.keys() <= known.read:
+            yield from unread(message, known, at, texts=partial(_texts, message, names))
+        if known is other:
             continue
-        yield from unread(message, answer, at, texts=texts)
         for name, place, inner, read in _inside(message, at, names):
-            known = Known(read, HARMLESS, {}, strict=True)
-            yield from unread(inner, known, place, texts=texts, name=name)
+            if not inner.keys() <= read:
+                known = Known(read, HARMLESS, {}, strict=True)
+                texts = partial(_texts, message, names)
+                yield from unread(inner, known, place, texts=texts, name=name)
 
 
 def _inside(

@@ -16,6 +16,7 @@ from reasonpack.records import conversation, draft, responses, side_fields
 from reasonpack.records import message as dialects
 from reasonpack.records.beside import ENDS
 from reasonpack.records.conversation import REASONS, Conversation, parse_line, parse_record
+from reasonpack.records.tool_calls import Function
 
 PATH = Path(__file__).parents[2] / "schemas" / "record.schema.json"
 SCHEMA = json.loads(PATH.read_text(encoding="utf-8"))
@@ -183,7 +184,7 @@ def test_schema_names_what_is_read() -> None:
     assert set(SCHEMA["properties"]) == {*conversation._FIELDS, *beside} == set(RECORD_FIELDS)
     read = dialects.NAMES.message | side_fields.SIDE_FIELDS
     assert set(message["properties"]) == read == set(MESSAGE_FIELDS)
-    assert set(function["properties"]) == set(dialects._Function.__struct_fields__)
+    assert set(function["properties"]) == set(Function.__struct_fields__)
     assert SCHEMA["$defs"]["role"]["enum"] == list(dialects.ROLES)
     answers = [said for said, role in dialects.ROLES.items() if role == "assistant"]
     of_items, *of_messages = SCHEMA["$defs"]["answer"]["anyOf"]
