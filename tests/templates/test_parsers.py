@@ -93,7 +93,9 @@ def _server() -> Iterator[None]:
     """Put the parsers on the path, with stand-ins for the rest of the server."""
     folders = [
         assets.modules(SERVER, "sglang/srt/function_call/", "sglang/srt/parser/"),
-        assets.installed("partial-json-parser==0.2.1.1.post6", "orjson", "pydantic"),
+        assets.installed(
+            "partial-json-parser==0.2.1.1.post6", "orjson==3.13.0", "pydantic==2.14.4"
+        ),
     ]
     environ = ModuleType("sglang.srt.environ")
     off = SimpleNamespace(get=lambda: 0)
