@@ -32,10 +32,10 @@ def test_real_backends_prove_themselves(name: Backend, model: str) -> None:
     assert (encoder.used.partition(" ")[0], encoder.fault) == (name, None)
 
 
-@pytest.mark.parametrize("share", [0.005, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("share", [0.02, pytest.param(1, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("model", TOKENIZERS)
 def test_settled_texts_have_the_ids_of_the_reference(model: str, share: float) -> None:
     for name, found in sweep(load_tokenizer(tokenizer_dir(model)), share).items():
         assert isinstance(found, Found), (name, found)
         assert found.wrong == [], name
-        assert found.settled > 5_000_000 * share
+        assert found.settled > 1_500_000 * share
