@@ -58,6 +58,7 @@ class Message:
         calls: as a template takes them, with arguments as the record means them.
         more: fields that reach the template as they are.
         trained: whether it is to be trained.
+        source: which of the record's messages it is, or begins with.
         cut: the model wrote no stop: it was cut off.
     """
 
@@ -68,6 +69,7 @@ class Message:
     calls: tuple[Json, ...] = ()
     more: Json = field(default_factory=dict)
     trained: bool = False
+    source: int = 0
     cut: bool = False
 
     @property

@@ -70,6 +70,7 @@ def _drafts(record: Json, reading: Reading) -> Iterator[_Draft]:
         raise Refused("expected one conversation")
     said = {name: record[name] for name in names.REASONING if name in record}
     drafts: list[_Draft] = []
+    before = 1 if record.get("system") else 0
     for name in ("prompt", "completion") if whole else found:
         raw, flag = record[name], False if name == "prompt" else None
         if isinstance(raw, str) and whole:
@@ -81,8 +82,11 @@ def _drafts(record: Json, reading: Reading) -> Iterator[_Draft]:
             raw = [*raw, {"role": "assistant", "content": record["answer"], **said}]
         if raw and name != "prompt" and _is_answer(raw[-1]) and not _ends(raw[-1]):
             raw = [*raw[:-1], {**raw[-1], **_ends(record)}]
-        read = [draft for each in raw for draft in _read(_present(each), reading)]
-        drafts += [replace(one, flag=flag) if one.flag is None else one for one in read]
+        for number, each in enumerate(raw, before):
+            for draft in _read(_present(each), reading):
+                own = flag if draft.flag is None else draft.flag
+                drafts.append(_Draft(replace(draft.message, source=number), own, draft.kind))
+        before += len(raw)
     return _joined(drafts)
 
 
@@ -99,9 +103,6 @@ def _present(raw: Json) -> Json:
     empty: tuple[Any, ...] = (None, "", [], {})
     texts = {key: one for key, one in raw.items() if key in ("content", "value") and one == ""}
     return {key: one for key, one in raw.items() if one not in empty} | texts
-
-
-# --- messages --------------------------------------------------------------------------
 
 
 def _read(raw: Json, reading: Reading) -> Iterator[_Draft]:
@@ -264,7 +265,8 @@ def _joined(drafts: Iterable[_Draft]) -> Iterator[_Draft]:
             made = replace(two, content=one.content + two.content, reasoning=one.reasoning)
             verbatim = None if one.verbatim is None else one.verbatim + two.content
             more, calls = {**one.more, **two.more}, one.calls + two.calls
-            held = replace(draft, message=replace(made, verbatim=verbatim, calls=calls, more=more))
+            made = replace(made, verbatim=verbatim, calls=calls, more=more, source=one.source)
+            held = replace(draft, message=made)
             continue
         if held is not None:
             yield held
@@ -288,9 +290,6 @@ def _finished(draft: _Draft) -> Message:
     trained = message.role == "assistant" and draft.flag is not False
     silent = message.thinks and not message.content and not message.calls
     return replace(message, trained=trained, cut=message.cut or silent)
-
-
-# --- calls, tools, variables -----------------------------------------------------------
 
 
 def _calls_in_text(text: str, reasoning: str, more: Json) -> Message:

@@ -98,7 +98,7 @@ class _One:
         completion = self._completion(opened)
         block = None if message.thinks else rules.empty_block.match(completion)
         if block is None and (message.thinks or not opened):
-            return TextView(self.number, self.prompt, completion, self._thought(completion))
+            return TextView(message.source, self.prompt, completion, self._thought(completion))
         # The template makes the model reason, and the message has no reasoning.
         if rules.missing_reasoning == "error":
             raise Refused(f"messages[{self.number}]: no reasoning, where the template expects it")
@@ -108,8 +108,8 @@ class _One:
             raise NotChecked("an answer without reasoning that leaves its think block open")
         end = _start_of(message, completion, block.end())
         if rules.train_empty:
-            return TextView(self.number, self.prompt, completion, (end, end))
-        return TextView(self.number, self.prompt + completion[:end], completion[end:], (0, 0))
+            return TextView(message.source, self.prompt, completion, (end, end))
+        return TextView(message.source, self.prompt + completion[:end], completion[end:], (0, 0))
 
     # --- prompts -----------------------------------------------------------------------
 

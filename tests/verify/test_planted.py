@@ -1,0 +1,268 @@
+"""Faults that packing once had, planted in what packs: `verify --against` finds each of them.
+
+    record ── parse ──▶ conversation ── each_view ──▶ views ── encode ──▶ ids ──▶ dataset
+                  ▲                           ▲                   ▲
+                  └────────── one fault at one of these ──────────┘
+
+Nothing of `reasonpack.verify` is touched, so a fault that it shared with packing would go unseen.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from packed_twice import TOKENIZER, Json
+
+from reasonpack.encoding import Pieces
+from reasonpack.records.conversation import Conversation
+from reasonpack.records.message import Message
+from reasonpack.run import unit
+from reasonpack.run.context import Options
+from reasonpack.run.pack import pack_files
+from reasonpack.verify.check import verify_dataset
+from reasonpack.views import Untrained, View
+
+TEMPLATES = TOKENIZER.parent / "templates"
+PASSING = (
+    "{% for m in messages %}<|im_start|>{{ m.role + '\n' + m.content }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+"""Shows the content as it is, think tags and all."""
+THINKING = {"role": "assistant", "content": "Four.", "reasoning_content": " Two and two. \n"}
+CALL = {"type": "function", "function": {"name": "look_up", "arguments": {"key": "a"}}}
+
+
+def record(*answers: Json, **fields: Any) -> Json:
+    """Make a record in which each answer has a question."""
+    messages = [each for one in answers for each in ({"role": "user", "content": "And?"}, one)]
+    return {"id": "one", "messages": messages, **fields}
+
+
+def said(content: str, **fields: Any) -> Json:
+    return {"role": "assistant", "content": content, **fields}
+
+
+@dataclass(frozen=True)
+class Planted:
+    """A fault: what it does to the messages or views of a record that shows it."""
+
+    record: Json
+    messages: Callable[[Sequence[Message]], Sequence[Message]] = lambda messages: messages
+    view: Callable[[str], str] = lambda text: text
+    prompt: Callable[[str], str] = lambda text: text
+    reading: dict[str, str] | None = None
+    ids: Callable[[str, Any], Any] = lambda _text, ids: ids
+    template: str | None = None
+    parquet: bool = False
+
+
+def each(**change: Any) -> Callable[[Sequence[Message]], list[Message]]:
+    """Change the fields of every answer; a function gets the message."""
+
+    def changed(message: Message) -> Message:
+        if message.role != "assistant":
+            return message
+        values = {name: new(message) if callable(new) else new for name, new in change.items()}
+        return replace(message, **values)
+
+    return lambda messages: [changed(message) for message in messages]
+
+
+def apart(messages: Sequence[Message]) -> list[Message]:
+    """Make two messages of one that has reasoning and calls."""
+    made: list[Message] = []
+    for message in messages:
+        if message.tool_calls and message.reasoning:
+            made.append(replace(message, tool_calls=(), content="", finished=True))
+            made.append(replace(message, reasoning=None, verbatim=None))
+        else:
+            made.append(message)
+    return made
+
+
+def other_ids(text: str, ids: Any) -> Any:
+    """Give the last token of a text with a long s another id, as one backend did."""
+    return np.append(ids[:-1], ids[-1] + 1).astype(np.int32) if "ſ" in text else ids
+
+
+STRAY = "It writes </think> and then answers."
+FAULTS = {
+    "stop one token too far": Planted(record(THINKING), view=lambda text: text + "\n"),
+    "a line break for the stop": Planted(
+        record(THINKING), view=lambda text: text.removesuffix("<|im_end|>") + "\n"
+    ),
+    "no stop": Planted(record(THINKING), view=lambda text: text.removesuffix("<|im_end|>")),
+    "an opener that inline reasoning lacks": Planted(
+        record(said("Two and two.\n</think>\n\nFour.")),
+        view=lambda text: "<think>\n" + text,
+        template=PASSING,
+    ),
+    "inline reasoning respaced": Planted(
+        record(said("<think>Two and two.</think>Four.")),
+        view=lambda text: text.replace("<think>", "<think>\n").replace(
+            "</think>", "\n</think>\n\n"
+        ),
+        template=PASSING,
+    ),
+    "a closing tag in an answer taken for the end of reasoning": Planted(
+        record(said(STRAY)), reading={"stray_closing_tag": "reasoning"}
+    ),
+    "a closing tag in an answer lost": Planted(
+        record(said(STRAY)),
+        messages=each(content="It writes and then answers."),
+        template=PASSING,
+    ),
+    "a field of reasoning dropped": Planted(record(THINKING), messages=each(reasoning=None)),
+    "blocks of reasoning dropped": Planted(
+        record(said("Four.", thinking_blocks=[{"type": "thinking", "thinking": "Two and two."}])),
+        messages=each(reasoning=None),
+    ),
+    "a loss flag ignored": Planted(
+        record({**THINKING, "step_loss_mask": 0}, THINKING), messages=each(train=True)
+    ),
+    "a message not trained": Planted(
+        record(THINKING, said("Five.")),
+        messages=each(train=lambda message: message.content != "Five."),
+    ),
+    "a thought trained twice": Planted(
+        record(said("I list the files.", thought="I list the files.")),
+        messages=each(reasoning="I list the files."),
+    ),
+    "null arguments kept": Planted(
+        record(
+            said("", tool_calls=[{**CALL, "function": {"name": "f", "arguments": {"a": 1}}}]),
+            said("", tool_calls=[{**CALL, "function": {"name": "f", "arguments": {"b": 1}}}]),
+        ),
+        reading={"null_arguments": "keep"},
+        parquet=True,
+    ),
+    "a stop token in an answer": Planted(
+        record(said("It ends with <|im_end|> always.")),
+        messages=each(content="It ends with XXXX always."),
+        view=lambda text: text.replace("XXXX", "<|im_end|>"),
+    ),
+    "one generation as two messages": Planted(
+        record(said("<think>\nLook.\n</think>"), tools=[{**CALL, "function": {"name": "look_up"}}])
+        | {
+            "messages": [
+                {"role": "user", "content": "Look."},
+                said("<think>\nLook it up.\n</think>"),
+                {"role": "function_call", "content": json.dumps(CALL["function"])},
+            ]
+        },
+        messages=apart,
+    ),
+    "a cut answer trained to stop": Planted(
+        record(said("Four and", finish_reason="length")), messages=each(finished=True)
+    ),
+    "cut reasoning trained to close": Planted(
+        record(said("", reasoning_content="Two and")), messages=each(finished=True)
+    ),
+    "reasoning stripped": Planted(
+        record(THINKING),
+        messages=each(reasoning=lambda message: message.reasoning.strip()),
+        template=str(TEMPLATES / "kept.jinja"),
+    ),
+    "white space added to reasoning": Planted(
+        record(THINKING),
+        messages=each(reasoning=lambda message: message.reasoning + "\n"),
+        template=str(TEMPLATES / "kept.jinja"),
+    ),
+    "an empty block trained": Planted(
+        record(said("Four.")), view=lambda text: "<think>\n\n</think>\n\n" + text
+    ),
+    "a prompt without its header": Planted(
+        record(THINKING), prompt=lambda text: text.removesuffix("<|im_start|>assistant\n")
+    ),
+    "other ids by a backend": Planted(record(said("A loſt thing.")), ids=other_ids),
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_planted_fault_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    planted = FAULTS[name]
+    source = tmp_path / ("a.parquet" if planted.parquet else "a.jsonl")
+    records = [planted.record, {**record(THINKING), "id": "two"}]
+    if planted.parquet:
+        pq.write_table(pa.Table.from_pylist(records), source)
+    else:
+        source.write_text("".join(json.dumps(one) + "\n" for one in records))
+    options = Options(tokenizer=str(TOKENIZER), on_error="skip", chat_template=planted.template)
+    pack_files([str(source)], tmp_path / "right", options)
+    right = verify_dataset(tmp_path / "right", [str(source)])
+    assert (right.total, right.unchecked) == (0, {}), [str(one) for one in right.listed]
+
+    plant(monkeypatch, planted)
+    pack_files([str(source)], tmp_path / "wrong", options)
+    assert verify_dataset(tmp_path / "wrong").total == 0, "by itself it is sound"
+    wrong = verify_dataset(tmp_path / "wrong", [str(source)])
+    assert {finding.sample for finding in wrong.listed} == {"one"}, wrong.counts
+    assert wrong.total == 1
+
+
+def plant(monkeypatch: pytest.MonkeyPatch, planted: Planted) -> None:
+    """Put a fault into what packs, for the record with the id `one` alone."""
+    ours: list[bool] = []
+
+    def reading(parse: Callable[..., Conversation]) -> Callable[..., Conversation]:
+        def parsed(value: Any, where: str, **more: Any) -> Conversation:
+            if planted.reading:
+                more["reading"] = replace(more["reading"], **planted.reading)
+            read = parse(value, where, **more)
+            ours[:] = [read.id == "one"]
+            if not ours[0]:
+                return read
+            messages = tuple(planted.messages(read.messages))
+            sources = read.sources if len(messages) == len(read.messages) else ()
+            return replace(read, messages=messages, sources=sources)
+
+        return parsed
+
+    each_view = unit.each_view
+
+    def views(*args: Any, **more: Any) -> Iterator[View | Untrained]:
+        for view in each_view(*args, **more):
+            changed = isinstance(view, View) and ours[0]
+            yield rewritten(view, planted) if changed else view  # type: ignore[arg-type]
+
+    encode = Pieces.encode
+
+    def encoded(pieces: Pieces, encode_batch: Callable[[Sequence[str]], Any]) -> None:
+        def batch(texts: Sequence[str]) -> list[Any]:
+            return [planted.ids(*one) for one in zip(texts, encode_batch(texts), strict=True)]
+
+        encode(pieces, batch)
+
+    monkeypatch.setattr(unit, "parse_line", reading(unit.parse_line))
+    monkeypatch.setattr(unit, "parse_record", reading(unit.parse_record))
+    monkeypatch.setattr(unit, "each_view", views)
+    monkeypatch.setattr(Pieces, "encode", encoded)
+
+
+def rewritten(view: View, planted: Planted) -> View:
+    """Change the texts of a view; its spans tile them still."""
+    prompt, completion = planted.prompt(view.prompt), planted.view(view.completion)
+    moved = len(prompt) - len(view.prompt)
+    whole = len(prompt) + len(completion)
+    spans: list[Any] = []
+    for span in view.spans[:-1]:
+        stop = min(span.stop + moved * (span.stop > len(prompt)), whole)
+        if not spans or stop > spans[-1].stop:
+            spans.append(replace(span, stop=stop))
+    return replace(
+        view,
+        prompt=prompt,
+        completion=completion,
+        spans=(*spans, replace(view.spans[-1], stop=whole)),
+        shared=0,
+    )
