@@ -13,11 +13,12 @@ Order is kept where a chat template can show it, and refused where it cannot.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from reasonpack.errors import RecordError
-from reasonpack.records.draft import Draft, hidden, is_absent, is_answer, joined, media, without
+from reasonpack.records.draft import Draft, hidden, is_absent, joined, media, without
+from reasonpack.records.roles import known_role
 
 __all__ = ["has_blocks", "read_blocks"]
 
@@ -79,7 +80,7 @@ def read_blocks(draft: Draft) -> list[Draft]:
             places[f"{call}.function.arguments"] = f"{at}.input"
             calls.append(_call(block))
         elif kind == "tool_result":
-            _check_result(message, parts, at)
+            _check_result(draft, parts, at)
             results += _result(block, draft.source, at)
         else:
             places[f"{name}[{len(parts)}]"] = at
@@ -92,7 +93,8 @@ def read_blocks(draft: Draft) -> list[Draft]:
                 )
                 raise RecordError("content", at, what, fix=fix)
     if not parts and not calls and results:
-        return results
+        rest = without(message, ("role", "from", "content", "value"))
+        return [replace(result, message=rest | result.message) for result in results]
     changed: dict[str, Any] = {name: parts}
     if calls:
         if not is_absent(message.get("tool_calls")):
@@ -134,14 +136,16 @@ def _call(block: dict[str, Any]) -> dict[str, Any]:
     return {"id": block.get("id"), "type": "function", "function": function, **rest}
 
 
-def _check_result(message: Mapping[str, Any], before: list[Any], path: str) -> None:
-    if any(map(_has_text, before)):
-        what = "a tool_result part behind text, expected results first"
-        raise RecordError("content", path, what, fix="Put the results before the text.")
-    if is_answer(message):
+def _check_result(draft: Draft, before: list[Any], path: str) -> None:
+    said = draft.message.get("role") or draft.message.get("from")
+    key = "from" if draft.message.get("from") else "role"
+    if known_role(said, draft.path, key=key) == "assistant":
         what = "a tool_result part on an assistant message, expected it on a user message"
         fix = "Write it in a user message behind this one."
         raise RecordError("role", path, what, fix=fix)
+    if any(map(_has_text, before)):
+        what = "a tool_result part behind text, expected results first"
+        raise RecordError("content", path, what, fix="Put the results before the text.")
 
 
 def _result(block: dict[str, Any], source: int, path: str) -> list[Draft]:

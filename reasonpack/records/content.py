@@ -31,7 +31,12 @@ class Part(msgspec.Struct):
 
 
 def read_content(
-    content: str | list[Part] | None, written: tuple[str | None, ...], path: str, *, at: str
+    content: str | list[Part] | None,
+    written: tuple[str | None, ...],
+    path: str,
+    *,
+    at: str,
+    is_answer: bool,
 ) -> tuple[str | None, str | None, tuple[str, ...]]:
     """Read (content, reasoning, what was noticed), without looking for think tags.
 
@@ -40,6 +45,7 @@ def read_content(
         written: the fields of reasoning, in the order of `REASONING`.
         path: of the message.
         at: of its content.
+        is_answer: whether it is of the assistant; no other can repeat itself.
 
     Raises:
         RecordError: parts that cannot be read, or reasoning that differs.
@@ -52,7 +58,7 @@ def read_content(
     noticed: tuple[str, ...] = ()
     kept: list[str | None] = []
     for name, each in zip(REASONING, written, strict=True):
-        again = each and content and repeats(each, content, name=name)
+        again = is_answer and each and content and repeats(each, content, name=name)
         noticed = ("repeated-reasoning",) if again else noticed
         kept.append(None if again else each or None)
     reasoning = same(path, (*REASONING, "thinking parts"), (*kept, thoughts or None))

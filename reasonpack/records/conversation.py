@@ -23,10 +23,12 @@ from reasonpack.errors import RecordError, UsageError
 from reasonpack.records import strict_json
 from reasonpack.records.arguments import contradictions
 from reasonpack.records.beside import with_answer
+from reasonpack.records.draft import MEDIA_FIELDS, is_absent, joined, media
 from reasonpack.records.message import NAMES, ROLES, Message, ReadMessages, ToolCall, read_messages
 from reasonpack.records.reading import DEFAULT, Reading
 from reasonpack.records.renaming import chosen
 from reasonpack.records.strict_json import quoted, typed, wrong_type
+from reasonpack.records.tools import TOOL_FIELDS, json_field, read_tools
 from reasonpack.records.unknown import Field, UnknownFieldError
 from reasonpack.records.unread import unread_in_record
 
@@ -68,7 +70,7 @@ LARGEST = 1 << 27
 _LISTS = ("messages", "conversations", "conversation")
 _FIELDS = (
     *(*_LISTS, "prompt", "completion"),
-    *("id", "system", "tools", "functions", "chat_template_kwargs", "enable_thinking"),
+    *("id", "system", *TOOL_FIELDS, "chat_template_kwargs", "enable_thinking", *MEDIA_FIELDS),
 )
 _READ = frozenset(_FIELDS)
 _CALL_ARGUMENTS = re.compile(
@@ -186,6 +188,9 @@ def _conversation(record: object, where: str, reading: Reading, *, null_keys: bo
         raise wrong_type("", type(record).__name__, "an object")
     if reading.ignored or reading.renamed:
         record = chosen(record, reading, "", known=frozenset(_FIELDS))
+    for name in MEDIA_FIELDS:
+        if not is_absent(record.get(name)):
+            raise media(name, f"{name} of the record")
     container = _container(record)
     read = _read_all(record, container, reading, null_keys=null_keys)
     messages = _with_system(record, read.messages)
@@ -194,7 +199,7 @@ def _conversation(record: object, where: str, reading: Reading, *, null_keys: bo
         sources = (0, *(index + 1 for index in sources))
     _check(messages, container)
     own_id = typed(record.get("id"), str | int | None, "id")
-    tools = _tools(record)
+    tools = read_tools(record)
     return Conversation(
         id=where if own_id in (None, "") else str(own_id),
         where=where,
@@ -246,7 +251,10 @@ def _notes(
 
 def _container(record: dict[str, Any]) -> str:
     """Name the field that holds the answers: a list of messages, or `completion`."""
-    found = [name for name in (*_LISTS, "completion") if record.get(name) is not None]
+    found = [name for name in _LISTS if not is_absent(record.get(name))]
+    if record.get("completion") is not None:
+        found.append("completion")
+    found = found or [name for name in _LISTS if record.get(name) is not None][:1]
     if len(found) > 1:
         what = f"{' and '.join(found)}, expected one of them"
         raise RecordError("conflict", "", what, fix="Keep the one to train on.")
@@ -307,9 +315,12 @@ def _text_or_messages(
 
 
 def _with_system(record: dict[str, Any], messages: list[Message]) -> list[Message]:
-    system = typed(record.get("system"), str | None, "system")
-    if not system:
+    system = record.get("system")
+    if is_absent(system):
         return messages
+    if isinstance(system, list):
+        system = joined(system, "system", ("text", "input_text"))
+    system = typed(system, str, "system")
     if not messages or messages[0].role != "system":
         return [Message("system", system), *messages]
     if messages[0].content != system:
@@ -331,50 +342,19 @@ def _check(messages: list[Message], container: str) -> None:
         raise RecordError("no-prompt", f"{container}[0]", what, fix=fix)
 
 
-# -------------------------------------------------- tools and template variables
-
-
-def _tools(record: dict[str, Any]) -> tuple[Any, ...] | None:
-    """Read `tools` and `functions`, the older form; an empty list is none at all."""
-    tools = _tool_list(record, "tools")
-    functions = [
-        tool if "function" in tool else {"type": "function", "function": tool}
-        for tool in _tool_list(record, "functions")
-    ]
-    if tools and functions and tools != functions:
-        what = "tools and functions differ, expected one of them or the same in both"
-        raise RecordError("conflict", "functions", what, fix="Remove functions.")
-    return tuple(tools or functions) or None
-
-
-def _tool_list(record: dict[str, Any], name: str) -> list[dict[str, Any]]:
-    tools = _json_field(record, name)
-    if not isinstance(tools, list | None):
-        raise wrong_type(name, type(tools).__name__, "a list of tools")
-    for i, tool in enumerate(tools or ()):
-        if not isinstance(tool, dict):
-            raise wrong_type(f"{name}[{i}]", type(tool).__name__, "an object")
-    return tools or []
+# --------------------------------------------------------- template variables
 
 
 def _template_kwargs(record: dict[str, Any]) -> dict[str, Any]:
     name = "chat_template_kwargs"
-    kwargs = _json_field(record, name)
+    kwargs = None if is_absent(record.get(name)) else json_field(record, name)
     if not isinstance(kwargs, dict | None):
         raise wrong_type(name, type(kwargs).__name__, "an object")
-    thinking = typed(record.get("enable_thinking"), bool | None, "enable_thinking")
     kwargs = kwargs or {}
-    if thinking is None:
+    if is_absent(record.get("enable_thinking")):
         return kwargs
+    thinking = typed(record["enable_thinking"], bool, "enable_thinking")
     if kwargs.get("enable_thinking", thinking) is not thinking:
         what = f"differs from {name}.enable_thinking, expected the same"
         raise RecordError("conflict", "enable_thinking", what, fix="Keep one of the two.")
     return {**kwargs, "enable_thinking": thinking}
-
-
-def _json_field(record: dict[str, Any], name: str) -> Any:
-    """Return a field that holds a value or the JSON text of one; an empty text is none."""
-    value = record.get(name)
-    if not isinstance(value, str):
-        return value
-    return strict_json.decode(value.encode(), name) if value.strip() else None

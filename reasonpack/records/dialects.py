@@ -12,8 +12,9 @@ shape already is left as it is, and is not copied.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from reasonpack.errors import RecordError
@@ -21,16 +22,13 @@ from reasonpack.records import strict_json
 from reasonpack.records.blocks import has_blocks, read_blocks
 from reasonpack.records.draft import REASONING, Draft, agree, is_absent, is_answer, without
 from reasonpack.records.responses import items_as_messages
+from reasonpack.records.roles import CALL_ROLES
 from reasonpack.records.side_fields import SIDE_FIELDS, read_side_fields
+from reasonpack.records.unknown import Field
 
-__all__ = ["FIELDS", "Normalised", "normalised"]
+__all__ = ["Normalised", "normalised"]
 
 _OPEN, _CLOSE = "<think>", "</think>"
-_CALL_ROLES = ("tool_call", "function_call")
-"""Roles of a message whose content is the JSON of its calls."""
-_ITEM = frozenset(("type", "call_id", "output", "summary", "encrypted_content"))
-FIELDS = SIDE_FIELDS | _ITEM | {"name", "arguments", "id", "status"}
-"""Fields that are read here, of messages and of items in their place."""
 _SPECIAL = SIDE_FIELDS | {"type"}
 
 
@@ -44,11 +42,13 @@ class Normalised:
             message i is the record's message i.
         places: by the path of a field here, as in `messages[2].tool_calls[0]`, the path in the
             record that it was read from; those of fields below it follow.
+        as_text: the messages here whose calls the record has as JSON text.
     """
 
     messages: Any
     sources: tuple[int, ...] = ()
     places: Mapping[str, str] = field(default_factory=dict)
+    as_text: frozenset[int] = frozenset()
 
     def source_path(self, path: str) -> str:
         """Return where in the record a field stands, for the path of a field of `messages`.
@@ -62,6 +62,14 @@ class Normalised:
                 return self.places[path[:end]] + path[end:]
             end = max(path.rfind(".", 0, end), path.rfind("[", 0, end))
         return path
+
+    def in_record(self, unread: Field, at: str) -> Field:
+        """Return a field that was found in the list at the path `at`, as the record has it."""
+        path = self.source_path(unread.path)
+        if path == unread.path:
+            return unread
+        name = re.sub(r"\[\d+\]", "", path.removeprefix(at)).removeprefix(".")
+        return replace(unread, path=path, name=name)
 
 
 def normalised(messages: Any, path: str, *, train: bool = True) -> Normalised:
@@ -80,8 +88,8 @@ def normalised(messages: Any, path: str, *, train: bool = True) -> Normalised:
     drafts = [Draft(i, f"{path}[{i}]", message) for i, message in enumerate(messages)]
     read: list[Draft] = []
     for draft in items_as_messages(drafts, train=train):
-        for each in read_blocks(draft):
-            _add(_with_calls(read_side_fields(each)), read, train=train)
+        for each in read_blocks(read_side_fields(draft)):
+            _add(_with_calls(each), read, train=train)
     sources = tuple(draft.source for draft in read)
     places: dict[str, str] = {}
     for i, draft in enumerate(read):
@@ -89,7 +97,9 @@ def normalised(messages: Any, path: str, *, train: bool = True) -> Normalised:
         places[at] = draft.path
         places |= {f"{at}.{name}": place for name, place in draft.places.items()}
     same = sources == tuple(range(len(messages)))
-    return Normalised([draft.message for draft in read], () if same else sources, places)
+    as_text = frozenset(i for i, draft in enumerate(read) if draft.call_role)
+    made = [draft.message for draft in read]
+    return Normalised(made, () if same else sources, places, as_text)
 
 
 def _all_ordinary(messages: list[Any]) -> bool:
@@ -99,7 +109,7 @@ def _all_ordinary(messages: list[Any]) -> bool:
         if type(message) is not dict or not _SPECIAL.isdisjoint(message):
             return False
         role, content = message.get("role") or message.get("from"), message.get("content")
-        if role in _CALL_ROLES:
+        if role in CALL_ROLES:
             return False
         if type(content) is not str and (has_blocks(content) or has_blocks(message.get("value"))):
             return False
@@ -117,14 +127,14 @@ def _with_calls(draft: Draft) -> Draft:
     """Read the calls of a message that has them as JSON in its content."""
     message = draft.message
     role = message.get("role") or message.get("from")
-    if role not in _CALL_ROLES:
+    if role not in CALL_ROLES:
         return draft
     name = "content" if message.get("content") is not None else "value"
     text, at = message.get(name), draft.place(name)
     if _has_calls(message):
         what = f"tool calls in a {role} message, expected them as JSON in its content"
         raise RecordError("conflict", at, what, fix='Write the role "assistant".')
-    made = {key: "assistant" if value in _CALL_ROLES else value for key, value in message.items()}
+    made = {key: "assistant" if value in CALL_ROLES else value for key, value in message.items()}
     if not isinstance(text, str):
         return Draft(draft.source, draft.path, made, draft.places)
     reasoning, code = _reasoning_before(text)

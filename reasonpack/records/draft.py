@@ -11,10 +11,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from reasonpack.errors import RecordError
+from reasonpack.records.roles import CALL_ROLES, ROLES
 from reasonpack.records.strict_json import typed
 
 __all__ = [
     "FLAGS",
+    "MEDIA_FIELDS",
     "REASONING",
     "Draft",
     "agree",
@@ -33,6 +35,9 @@ FLAGS = (
 """Names of the field that says whether an assistant message is trained."""
 REASONING = ("reasoning_content", "reasoning", "thinking", "thought", "reasoning_text")
 """Names of the field that has the reasoning of an assistant message as text."""
+
+MEDIA_FIELDS = ("images", "image", "audio", "audios", "video", "videos")
+"""Names of the field of a record or a message that holds what is no text."""
 
 
 @dataclass(slots=True)
@@ -79,7 +84,7 @@ def is_answer(message: Mapping[str, Any]) -> bool:
     return (message.get("role") or message.get("from")) in _ANSWERS
 
 
-_ANSWERS = ("assistant", "gpt", "model", "bot", "chatgpt")
+_ANSWERS = tuple(name for name in ROLES if ROLES[name] == "assistant" and name not in CALL_ROLES)
 
 
 def without(fields: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ the chat template as they are.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import Any, NamedTuple
 
@@ -23,37 +23,18 @@ from reasonpack.errors import RecordError
 from reasonpack.records.beside import ENDS
 from reasonpack.records.content import Part, read_content, same
 from reasonpack.records.dialects import normalised
-from reasonpack.records.draft import FLAGS, REASONING, is_absent
+from reasonpack.records.draft import REASONING, is_absent
+from reasonpack.records.flags import read_flag
 from reasonpack.records.reading import DEFAULT, Reading
 from reasonpack.records.reasoning import foreign_form, split_inline
 from reasonpack.records.renaming import chosen
-from reasonpack.records.strict_json import quoted, typed, wrong_type
+from reasonpack.records.roles import ROLES, known_role
+from reasonpack.records.strict_json import typed
 from reasonpack.records.tool_calls import Call, Function, ToolCall, read_calls
 from reasonpack.records.unknown import Field, UnknownFieldError
 from reasonpack.records.unread import Names, unread_in_messages
 
 __all__ = ["NAMES", "ROLES", "Message", "ReadMessages", "ToolCall", "read_messages"]
-
-ROLES: Mapping[str, str] = {
-    "system": "system",
-    "developer": "developer",
-    "user": "user",
-    "human": "user",
-    "assistant": "assistant",
-    "bot": "assistant",
-    "chatgpt": "assistant",
-    "tool_call": "assistant",
-    "function_call": "assistant",
-    "gpt": "assistant",
-    "model": "assistant",
-    "tool": "tool",
-    "tool_response": "tool",
-    "function": "tool",
-    "function_response": "tool",
-    "ipython": "tool",
-    "observation": "tool",
-}
-"""The roles that a record may name, each with the role that a template knows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,8 +104,6 @@ NAMES = Names(
     roles=ROLES,
 )
 """What is read of messages."""
-_NO_FLAGS = (None,) * len(FLAGS)
-_flags: Callable[[_Fields], tuple[Any, ...]] = attrgetter(*FLAGS)
 _reasonings: Callable[[_Fields], tuple[str | None, ...]] = attrgetter(*REASONING)
 
 
@@ -172,19 +151,48 @@ def read_messages(
         ]
     plain = normalised(messages, path, train=train)
     try:
-        fields: list[_Fields] = typed(plain.messages, list[_Fields], path)
-        unread = list(unread_in_messages(plain.messages, path, names=NAMES, asked=reading.asked))
+        raws, fields = _typed(plain.messages, path)
+        found = unread_in_messages(raws, path, names=NAMES, asked=reading.asked)
+        unread = [plain.in_record(each, path) for each in found]
         if not any(each.refused for each in unread):
             mode = _Mode(train, null_keys, reading)
-            pairs = enumerate(zip(plain.messages, fields, strict=True))
-            read = [_message(raw, known, f"{path}[{i}]", mode) for i, (raw, known) in pairs]
+            sure = mode._replace(null_keys=False)
+            read = [
+                _message(raw, known, f"{path}[{i}]", sure if i in plain.as_text else mode)
+                for i, (raw, known) in enumerate(zip(raws, fields, strict=True))
+            ]
             return ReadMessages(read, plain.sources, tuple(unread))
     except RecordError as error:
         error.path = plain.source_path(error.path)
         raise
-    raise UnknownFieldError(
-        [replace(each, path=plain.source_path(each.path)) for each in unread if each.refused]
-    )
+    raise UnknownFieldError([each for each in unread if each.refused])
+
+
+def _typed(messages: Any, path: str) -> tuple[list[Any], list[_Fields]]:
+    """Convert messages, without the fields that count as absent where they have another type."""
+    try:
+        return messages, typed(messages, list[_Fields], path)
+    except RecordError:
+        if not isinstance(messages, list):
+            raise
+        present = _present(messages)
+        return present, typed(present, list[_Fields], path)
+
+
+def _present(messages: list[Any]) -> list[Any]:
+    """Copy messages without known fields that are absent; content may be an empty text or list."""
+    return [
+        {
+            name: value
+            for name, value in message.items()
+            if name not in _KNOWN
+            or not is_absent(value)
+            or (name in ("content", "value") and value != {})
+        }
+        if isinstance(message, dict)
+        else message
+        for message in messages
+    ]
 
 
 class _Mode(NamedTuple):
@@ -196,16 +204,17 @@ class _Mode(NamedTuple):
 
 
 def _message(raw: dict[str, Any], fields: _Fields, path: str, mode: _Mode) -> Message:
-    said = same(path, ("role", "from"), (fields.role, fields.from_))
-    role = _role(said, path, key="role" if fields.from_ is None else "from")
+    said = same(path, ("role", "from"), (fields.role or None, fields.from_ or None))
+    role = known_role(said, path, key="from" if fields.from_ else "role")
     at = f"{path}.{'value' if fields.content is None else 'content'}"
     content, reasoning, noticed = read_content(
         same(path, ("content", "value"), (fields.content, fields.value)),
         _reasonings(fields),
         path,
         at=at,
+        is_answer=role == "assistant",
     )
-    flag = _flag(fields, path)
+    flag = read_flag(fields, path)
     extra = {}
     if not raw.keys() <= _KNOWN:
         extra = {k: v for k, v in raw.items() if k not in _KNOWN and v is not None}
@@ -262,52 +271,13 @@ def _noticed(content: str | None, calls: Sequence[ToolCall], reading: Reading) -
     return (*found, "null-argument") if null else found
 
 
-def _role(said: str | None, path: str, *, key: str) -> str:
-    if said is None:
-        raise RecordError("missing", path, "no role, expected one", fix=_ROLE_FIX)
-    role = ROLES.get(said)
-    if role is None:
-        what = f"unknown role {quoted(said)}, expected a known one"
-        raise RecordError("role", f"{path}.{key}", what, fix=_ROLE_FIX)
-    return role
-
-
-_ROLE_FIX = f"Write one of {', '.join(ROLES)}."
-
-
-# ----------------------------------------------------------------------- flags
-
-
-def _flag(fields: _Fields, path: str) -> bool | None:
-    """Read whether the message is trained; None where it does not say."""
-    values = _flags(fields)
-    if values == _NO_FLAGS:
-        return None
-    values = tuple(None if is_absent(value) else value for value in values)
-    for name, value in zip(FLAGS, values, strict=True):
-        if value is None:
-            continue
-        if isinstance(value, list):
-            what = "got a list, expected 0 or 1 for the whole message"
-            fix = "A mask of tokens needs the tokens' ids, which a message does not have."
-            raise RecordError("weight", f"{path}.{name}", what, fix=f"{fix} Write 0 or 1.")
-        if not isinstance(value, bool | int | float):
-            raise wrong_type(f"{path}.{name}", type(value).__name__, "true, false, 0 or 1")
-        if value not in (0, 1):
-            what = "got a number other than 0 and 1, expected one of the two"
-            fix = "Weighting is not supported yet: write 1 to train the message, 0 not to."
-            raise RecordError("weight", f"{path}.{name}", what, fix=fix)
-    flag = same(path, FLAGS, values)
-    return None if flag is None else flag == 1
-
-
 def _refuse_answer_fields(
     fields: _Fields, path: str, *, role: str, reasoning: str | None, flag: bool | None
 ) -> None:
     """Refuse what only an assistant message can have."""
     given = {
         "reasoning": reasoning,
-        "tool calls": fields.tool_calls or fields.function_call,
+        "tool calls": fields.tool_calls or fields.function_call not in (None, Function()),
         "a training flag": flag,
     }
     for name, value in given.items():

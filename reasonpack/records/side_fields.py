@@ -17,6 +17,7 @@ from typing import Any
 
 from reasonpack.errors import RecordError
 from reasonpack.records.draft import (
+    MEDIA_FIELDS,
     REASONING,
     Draft,
     hidden,
@@ -72,8 +73,7 @@ _BLOCKS: Mapping[str, Callable[[Mapping[str, Any], str], Any]] = {
 }
 """Fields that hold a list of blocks of reasoning, with what returns the text of one."""
 _WRAPPER = "provider_specific_fields"
-_MEDIA = ("images", "image", "audio", "audios", "video", "videos")
-SIDE_FIELDS = frozenset((*_BLOCKS, *_MEDIA, _WRAPPER, "channel", "train_detail"))
+SIDE_FIELDS = frozenset((*_BLOCKS, *MEDIA_FIELDS, _WRAPPER, "channel", "train_detail"))
 """Fields of a message that `read_side_fields` reads, or refuses."""
 
 
@@ -88,7 +88,7 @@ def read_side_fields(draft: Draft) -> Draft:
     if SIDE_FIELDS.isdisjoint(message):
         return draft
     _refuse(draft)
-    left = without(message, (*_BLOCKS, *_MEDIA, _WRAPPER, "train_detail"))
+    left = without(message, (*_BLOCKS, *MEDIA_FIELDS, _WRAPPER, "train_detail"))
     if is_answer(message):
         left.pop("channel", None)
     found = dict(_texts(message, draft.path))
@@ -139,7 +139,7 @@ def _texts(fields: Mapping[str, Any], path: str) -> Iterator[tuple[str, str]]:
 
 def _refuse(draft: Draft) -> None:
     message = draft.message
-    for name in _MEDIA:
+    for name in MEDIA_FIELDS:
         if not is_absent(message.get(name)):
             raise media(draft.place(name), f"{name} on a message")
     if not is_absent(message.get("train_detail")):

@@ -62,7 +62,7 @@ def read_calls(
     Raises:
         RecordError: both are there, a call that is not whole, or such a null.
     """
-    if single is None:
+    if single in (None, Function()):
         return tuple(
             _call(call, f"{path}.tool_calls[{i}]", null_is_missing)
             for i, call in enumerate(calls or ())
@@ -78,11 +78,11 @@ def _call(call: Call, path: str, null_is_missing: bool) -> ToolCall:
         what = f"a call of type {quoted(call.type)}, expected function"
         raise RecordError("tools", path, what, fix="Only function calls can be packed.")
     if call.function is None:
-        return _function(call, path, call.id, null_is_missing)
+        return _function(call, path, call.id or None, null_is_missing)
     if call.name is not None or call.arguments is not None:
         what = "both a function and a name or arguments beside it, expected one of the two"
         raise RecordError("conflict", path, what, fix="Remove name and arguments.")
-    return _function(call.function, f"{path}.function", call.id, null_is_missing)
+    return _function(call.function, f"{path}.function", call.id or None, null_is_missing)
 
 
 def _function(

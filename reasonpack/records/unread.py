@@ -9,6 +9,7 @@ from typing import Any
 
 from reasonpack.records.draft import FLAGS, REASONING
 from reasonpack.records.harmless import HARMLESS, HARMLESS_OF_A_RECORD
+from reasonpack.records.tools import TOOL_FIELDS
 from reasonpack.records.unknown import Field, Known, unread
 
 __all__ = ["Names", "unread_in_messages", "unread_in_record"]
@@ -24,7 +25,7 @@ _OF_A_MESSAGE: Mapping[str, type | tuple[type, ...]] = {
 _OF_A_RECORD: Mapping[str, type | tuple[type, ...]] = {
     **dict.fromkeys(("messages", "conversations", "conversation"), list),
     **dict.fromkeys(("prompt", "completion"), (str, list)),
-    **dict.fromkeys(("tools", "functions"), (str, list)),
+    **dict.fromkeys(TOOL_FIELDS, (str, list)),
     "system": str,
     "chat_template_kwargs": (str, dict),
     "enable_thinking": bool,

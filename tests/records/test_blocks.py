@@ -159,6 +159,17 @@ def test_media_have_a_reason_of_their_own(kind: str, role: str) -> None:
     assert (error.reason, error.path) == ("media", "messages[1].content[1]")
 
 
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [({"reasoning": "a"}, "role"), ({"train": 1}, "role"), ({"images": ["a"]}, "media")],
+)
+def test_fields_beside_results_are_not_lost(fields: dict[str, Any], reason: str) -> None:
+    for parts in [RESULT], [RESULT, TEXT]:
+        assert refused(ASK, assistant(USE), user(*parts) | fields).reason == reason
+    name = read(ASK, assistant(USE), user(RESULT) | {"name": "a"}).messages[2].extra["name"]
+    assert name == "a"
+
+
 def test_fix_of_text_behind_a_call_loses_nothing() -> None:
     before = read(ASK, assistant(TEXT, USE), user(RESULT), ANSWER)
     apart = read(ASK, assistant(USE), user(RESULT), assistant(TEXT))

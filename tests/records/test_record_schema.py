@@ -17,6 +17,7 @@ from reasonpack.records import message as dialects
 from reasonpack.records.beside import ENDS
 from reasonpack.records.conversation import REASONS, Conversation, parse_line, parse_record
 from reasonpack.records.tool_calls import Function
+from reasonpack.records.tools import TOOL_FIELDS
 
 PATH = Path(__file__).parents[2] / "schemas" / "record.schema.json"
 SCHEMA = json.loads(PATH.read_text(encoding="utf-8"))
@@ -97,7 +98,7 @@ SIDE_FIELDS = {
     ),
     "channel": st.sampled_from(["final", "analysis"]),
     "train_detail": st.just([{"begin_offset": 0, "end_offset": 1, "train": True}]),
-    **dict.fromkeys(["image", "images", "audio", "audios", "video", "videos"], st.just(["a"])),
+    **dict.fromkeys(draft.MEDIA_FIELDS, st.just(["a"])),
 }
 MESSAGE_FIELDS = {
     **dict.fromkeys(["role", "from"], ROLE_NAMES),
@@ -133,13 +134,16 @@ ITEM = st.builds(
     ]
 )
 MESSAGES = st.lists(MESSAGE | ITEM | st.sampled_from([ASK, ANSWER]), max_size=3)
-TOOL_LIST = st.sampled_from([[{"name": "f"}], '[{"name": "f"}]'])
+TOOL_LIST = st.sampled_from(
+    [[{"name": "f"}], '[{"name": "f"}]', [{"name": "f", "input_schema": {}}], ["f"]]
+)
 RECORD_FIELDS = {
     **dict.fromkeys(["messages", "conversations", "conversation"], MESSAGES),
     **dict.fromkeys(["prompt", "completion"], MESSAGES | st.just("hi")),
-    **dict.fromkeys(["tools", "functions"], TOOL_LIST),
+    **dict.fromkeys(TOOL_FIELDS, TOOL_LIST),
+    **dict.fromkeys(draft.MEDIA_FIELDS, st.just(["a.png"])),
     "id": st.sampled_from(["a", 7]),
-    "system": st.just("hi"),
+    "system": st.just("hi") | st.lists(TEXT_PART, max_size=2),
     "chat_template_kwargs": st.just({"a": 1}),
     "enable_thinking": st.booleans(),
     **dict.fromkeys(draft.REASONING, st.just("a")),

@@ -73,7 +73,7 @@ REFUSED: list[tuple[Json, dict[str, str]]] = [
     (of_answer(metadata={"thinking": LONG}), {"metadata.thinking": "thinking"}),
     # Elsewhere what could be signal under a name near a known one.
     (of_record(tool=[TOOL]), {"tool": "tools"}),
-    (of_record(available_tools=[TOOL]), {"available_tools": "tools"}),
+    (of_record(agent_tools=[TOOL]), {"agent_tools": "tools"}),
     (of_record(metadata={"tools": [TOOL]}), {"metadata.tools": "tools"}),
     (of_record(loss_masks=[1, 0]), {"loss_masks": ""}),
     (of_record(thoughts=LONG), {"thoughts": ""}),

@@ -1,0 +1,82 @@
+"""The tools of a record, under any of their names → a list as chat templates take it.
+
+{"type": "function", "function": {…}}           as it is
+{"name": …, "input_schema": …}                  Anthropic's; its schema is `parameters`
+{"type": "function", "name": …, …}              of OpenAI's Responses
+{"name": …, …}                                  in functions, tool_defs and available_tools
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from reasonpack.errors import RecordError
+from reasonpack.records import strict_json
+from reasonpack.records.draft import is_absent, without
+from reasonpack.records.strict_json import wrong_type
+
+__all__ = ["TOOL_FIELDS", "json_field", "read_tools"]
+
+TOOL_FIELDS = ("tools", "functions", "tool_defs", "available_tools")
+"""Names of the field that holds the tools."""
+
+
+def read_tools(record: dict[str, Any]) -> tuple[Any, ...] | None:
+    """Return the tools of a record; None where it has none.
+
+    Raises:
+        RecordError: no list of objects; two lists that differ; an object that is no tool.
+
+    >>> read_tools({"tool_defs": '[{"name": "f"}]'})
+    ({'type': 'function', 'function': {'name': 'f'}},)
+    """
+    found: dict[str, list[dict[str, Any]]] = {}
+    for name in TOOL_FIELDS:
+        if tools := _tools(record, name):
+            found[name] = tools
+    (first, tools), *others = [*found.items()] or [("", [])]
+    for name, other in others:
+        if other != tools:
+            what = f"{first} and {name} differ, expected one of them or the same in both"
+            raise RecordError("conflict", name, what, fix=f"Remove {name}.")
+    return tuple(tools) or None
+
+
+def _tools(record: dict[str, Any], name: str) -> list[dict[str, Any]]:
+    tools = [] if is_absent(record.get(name)) else json_field(record, name)
+    if tools is None:
+        return []
+    if not isinstance(tools, list):
+        raise wrong_type(name, type(tools).__name__, "a list of tools")
+    for i, tool in enumerate(tools):
+        if not isinstance(tool, dict):
+            raise wrong_type(f"{name}[{i}]", type(tool).__name__, "an object")
+    return [_tool(tool, name, f"{name}[{i}]") for i, tool in enumerate(tools)]
+
+
+def _tool(tool: dict[str, Any], name: str, path: str) -> dict[str, Any]:
+    kind = tool.get("type")
+    if "function" in tool:
+        return tool
+    if isinstance(tool.get("input_schema"), dict) and kind in (None, "custom"):
+        rest = without(tool, ("type", "input_schema", "cache_control"))
+        return {"type": "function", "function": {**rest, "parameters": tool["input_schema"]}}
+    if kind == "function" and isinstance(tool.get("name"), str):
+        function = {
+            key: value for key, value in tool.items() if key != "type" and value is not None
+        }
+        return {"type": "function", "function": function}
+    if name == "tools":
+        return tool
+    if name != "functions" and not isinstance(tool.get("name"), str):
+        what = "an object without a name, expected a tool"
+        raise RecordError("tools", path, what, fix="Write the tools as chat templates take them.")
+    return {"type": "function", "function": tool}
+
+
+def json_field(record: dict[str, Any], name: str) -> Any:
+    """Return a field that holds a value or the JSON text of one; an empty text is none."""
+    value = record.get(name)
+    if not isinstance(value, str):
+        return value
+    return strict_json.decode(value.encode(), name) if value.strip() else None
