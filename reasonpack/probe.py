@@ -98,12 +98,16 @@ def dump_message(message: Message, forms: Forms) -> dict[str, Any]:
         dumped["content"] = before + message.reasoning + after + (message.content or "")
     elif message.reasoning:
         dumped.update(dict.fromkeys(forms.reasoning_fields, message.reasoning))
-    elif message.role == "assistant" and "</think>" in (message.content or ""):
-        # Text, which the template is not to take for reasoning.
+    elif message.role == "assistant" and _is_tag_in_text(message.content or ""):
         dumped.update(dict.fromkeys(forms.reasoning_fields, ""))
     if message.tool_calls:
         dumped["tool_calls"] = [_dump_call(call, forms) for call in message.tool_calls]
     return dumped
+
+
+def _is_tag_in_text(content: str) -> bool:
+    """Whether a template might take the beginning of an answer for reasoning."""
+    return "</think>" in content and not content.lstrip().startswith("<think>")
 
 
 def _dump_call(call: ToolCall, forms: Forms) -> dict[str, Any]:

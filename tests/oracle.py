@@ -103,10 +103,16 @@ def has_reasoning(message: Json) -> bool:
 
 
 def seen_by_template(message: Json, *, reasoning_field: str) -> Json:
-    """Drop None and `train`, and name the reasoning as the template does."""
+    """Drop None and `train`, and name the reasoning as the template does.
+
+    An answer whose text holds nothing but a closing tag says that it has no reasoning.
+    """
     seen = {name: value for name, value in message.items() if value is not None and name != "train"}
     if "reasoning_content" in seen:
         seen[reasoning_field] = seen.pop("reasoning_content")
+    text = str(seen.get("content")).lstrip()
+    if seen["role"] == "assistant" and "</think>" in text and not text.startswith("<think>"):
+        seen.setdefault(reasoning_field, "")
     return seen
 
 
@@ -207,7 +213,27 @@ def view_texts(
         raise PrefixError(f"messages[{message}]: the rendering of the answer has no {stop!r}")
     if full.find(stop, len(prompt)) < end:
         raise PrefixError(f"messages[{message}]: {stop!r} inside, where no generation goes on")
+    if is_cut_off(messages[message]):
+        return prompt, full[len(prompt) : _end_of_text(messages[message], full, len(prompt), end)]
     return prompt, full[len(prompt) : end + len(stop)]
+
+
+def is_cut_off(message: Json) -> bool:
+    """Tell whether the model wrote no stop: it was cut off, at the latest while it reasoned."""
+    alone = not (message.get("content") or "").strip() and not message.get("tool_calls")
+    return message.get("finish_reason") == "length" or (alone and has_reasoning(message))
+
+
+def _end_of_text(message: Json, full: str, start: int, stop: int) -> int:
+    """Find where the last text of a message that was cut off is over, with its white space."""
+    content = message.get("content") or ""
+    text = content if content.strip() else message["reasoning_content"]
+    found = full.rfind(text.strip(), start, stop)
+    if found < 0:  # nothing of it is shown
+        return start
+    end = found + len(text.strip())
+    space = text[len(text.rstrip()) :]
+    return end + len(space) if full.startswith(space, end) else end
 
 
 def views(

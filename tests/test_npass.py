@@ -68,6 +68,7 @@ def verbatim(record: Json) -> Conversation:
             ),
             train=each.get("train", True),
             extra={name: value for name, value in each.items() if name not in known},
+            finished=each["role"] != "assistant" or not oracle.is_cut_off(each),
         )
         for each in record["messages"]
     ]

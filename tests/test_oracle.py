@@ -417,10 +417,11 @@ def test_untrained_messages_have_no_view() -> None:
 def test_flag_and_none_are_not_shown_to_the_template() -> None:
     shown = "{{ '!' if add_generation_prompt else '!' ~ (messages[1] | tojson) ~ '.' }}"
     answer = {"role": "assistant", "content": None, "train": True, "reasoning_content": "ü"}
+    answer |= {"tool_calls": [1]}
     chat: list[dict[str, Any]] = [{"role": "user", "content": "U"}, answer]
     assert view_texts(chat, shown, 1, stop=".", reasoning_field="thought") == (
         "!",
-        '{"role": "assistant", "thought": "ü"}.',
+        '{"role": "assistant", "tool_calls": [1], "thought": "ü"}.',
     )
 
 
@@ -440,9 +441,10 @@ def test_environment_is_that_of_chat_templates() -> None:
         view_texts(chat, "{{ raise_exception('no, thanks') }}", 1, stop="!")
 
 
-def test_completion_ends_at_the_last_stop() -> None:
+def test_no_completion_holds_its_stop_inside() -> None:
     chat = [CHAT[1], {"role": "assistant", "content": "say <|im_end|> twice"}]
-    assert texts("kept", chat, 1)[1] == "say <|im_end|> twice<|im_end|>"
+    with pytest.raises(PrefixError, match="inside, where no generation goes on"):
+        texts("kept", chat, 1)
 
 
 def test_switches_are_variables_not_fields() -> None:
@@ -469,7 +471,9 @@ def test_kwargs_of_the_caller_win_over_the_switch() -> None:
 @settings(max_examples=25)
 @given(data=st.data())
 def test_tame_conversations_continue_their_prompts(name: str, data: st.DataObject) -> None:
-    mode: Reasoning | None = None if FAMILIES[name].takes_bare_answers else "always"
+    facts = FAMILIES[name]
+    mode: Reasoning | None = None if facts.takes_bare_answers else "always"
+    mode = mode if facts.shows_reasoning else "never"
     chat = data.draw(conversations(reasoning=mode))
     found = chat_views(name, chat)
     assert [view.message for view in found] == trained_messages(chat["messages"])
@@ -664,7 +668,9 @@ def test_forest_by_hand() -> None:
 @settings(max_examples=15)
 @given(data=st.data())
 def test_the_oracle_takes_right_rows_and_no_others(name: str, data: st.DataObject) -> None:
-    mode: Reasoning | None = None if FAMILIES[name].takes_bare_answers else "always"
+    facts = FAMILIES[name]
+    mode: Reasoning | None = None if facts.takes_bare_answers else "always"
+    mode = mode if facts.shows_reasoning else "never"
     found = chat_views(name, data.draw(conversations(reasoning=mode, max_messages=8)))
     if not found:
         return

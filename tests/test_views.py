@@ -500,6 +500,7 @@ def conversation(record: dict[str, Any]) -> Conversation:
 
 
 def _message(raw: dict[str, Any]) -> Message:
+    finished = not (raw["role"] == "assistant" and oracle.is_cut_off(raw))
     calls = tuple(
         ToolCall(each["function"]["name"], each["function"]["arguments"], None, each["id"])
         for each in raw.pop("tool_calls", [])
@@ -512,6 +513,7 @@ def _message(raw: dict[str, Any]) -> Message:
         calls,
         raw.pop("train", True),
         raw,
+        finished=finished,
     )
 
 
