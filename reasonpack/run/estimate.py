@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from reasonpack.backends import Encoder
 from reasonpack.errors import UsageError
 from reasonpack.run.context import Options, load_context
 from reasonpack.run.pack import STDIN, Run, named_inputs
-from reasonpack.run.plan import InputFile, Record, Unit, plan, read_records
+from reasonpack.run.plan import InputFile, plan
 from reasonpack.run.pool import usable_cores
+from reasonpack.run.sample import Stratum, strata
 from reasonpack.run.unit import Counts, lay_out_records, load_encoder
-from reasonpack.storage import Place
 
 __all__ = ["Estimate", "estimate"]
 
-SAMPLE_BYTES = 1 << 19
-SAMPLE_UNITS = 3
 MEMORY_AT_REST = 400 << 20
 MEMORY_PER_BYTE = 20
 """Memory of a worker, and what a byte of a plain unit adds to it; measured, rounded up."""
@@ -82,40 +80,29 @@ def estimate(inputs: Sequence[str], options: Options, *, run: Run) -> Estimate:
         memory=workers * (MEMORY_AT_REST + MEMORY_PER_BYTE * largest),
         compressed=any(unit.container in {"gzip", "zstd"} for unit in units),
     )
-    plain = [unit for unit in units if unit.container == "plain" and unit.input_bytes]
-    sample = plain[:: max(1, len(plain) // SAMPLE_UNITS)][:SAMPLE_UNITS]
-    if not sample:
-        return found
     encoder = load_encoder(options, run.backend)
-    return _measured(found, sample, [place for place, _ in files], options, encoder)
+    return _measured(found, strata(units, [place for place, _ in files]), options, encoder)
 
 
 def _measured(
-    found: Estimate,
-    sample: Sequence[Unit],
-    places: Sequence[Place],
-    options: Options,
-    encoder: Encoder,
+    found: Estimate, sample: Iterable[Stratum], options: Options, encoder: Encoder
 ) -> Estimate:
-    counts, began, seen = Counts(), time.perf_counter(), [0]
-    for unit in sample:
-        records = _first(read_records(unit, places[unit.input]), seen)
-        lay_out_records(records, replace(options, on_error="skip"), [], counts, encoder=encoder)
-    times = found.input_bytes / max(1, seen[0])
+    """Pack a sample, and count each part of it as often as there is such input."""
+    total: dict[str, float] = dict.fromkeys(("conversations", "packed", "tokens", "seconds"), 0.0)
+    for stratum in sample:
+        counts, began = Counts(), time.perf_counter()
+        skipping = replace(options, on_error="skip")
+        lay_out_records(stratum.records, skipping, [], counts, encoder=encoder)
+        total["seconds"] += (time.perf_counter() - began) * stratum.times
+        total["tokens"] += counts.tokens * stratum.times
+        for name in ("conversations", "packed"):
+            total[name] += getattr(counts, name) * stratum.more
+    if not total["conversations"]:
+        return found
     return replace(
         found,
-        conversations=counts.packed * times,
-        tokens=counts.tokens * times,
-        seconds=(time.perf_counter() - began) * times / found.workers,
-        rejected_share=counts.rejected / max(1, counts.conversations),
+        conversations=total["packed"],
+        tokens=total["tokens"],
+        seconds=total["seconds"] / found.workers,
+        rejected_share=1 - total["packed"] / total["conversations"],
     )
-
-
-def _first(records: Iterator[Record], seen: list[int]) -> Iterator[Record]:
-    """Yield the first records, about as many bytes of them as a sample has; count the bytes."""
-    stop = seen[0] + SAMPLE_BYTES
-    for record in records:
-        seen[0] += len(record.line) + 1
-        yield record
-        if seen[0] >= stop:
-            return

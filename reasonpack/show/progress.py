@@ -107,7 +107,7 @@ def estimate_lines(found: Estimate) -> str:
     if found.compressed:
         lines.append("          a compressed file is one unit; how much it holds is not known yet")
     if found.tokens is None:
-        lines.append("tokens    not estimated: no plain JSON Lines to take a sample of")
+        lines.append("tokens    not estimated: no record to take a sample of")
     else:
         lines.append(
             f"tokens    about {found.tokens:,.0f} in {found.conversations:,.0f} conversations"

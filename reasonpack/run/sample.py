@@ -1,0 +1,153 @@
+"""Work units → records spread over all of the input, and what part of it each stands for.
+
+    lines       │··██··│··██··│··██··│     those that begin in a window of each of some equal
+                                            stretches of bytes, so that all are as likely
+    lists, Parquet, gzip, zstd              of some units, spread evenly, some records: these are
+                                            read whole, since nothing says where a record begins
+
+All of an input that is small.
+"""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from reasonpack.records.unit import Record, Unit, blocks_of, read_records
+from reasonpack.storage import Place, open_bytes
+
+__all__ = ["Stratum", "strata"]
+
+SMALL = 2 << 20
+"""Bytes of input of which all is read."""
+WINDOWS = 192
+WINDOW_BYTES = 1 << 14
+"""How many places of files of lines are read, and how much at each."""
+UNITS = 16
+UNIT_RECORDS = 512
+"""How many other units are read, and how many records are taken of them together."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stratum:
+    """Some records and what they stand for.
+
+    Attributes:
+        records: the sample.
+        times: how many times as much text there is.
+        more: how many times as many records there are.
+    """
+
+    records: list[Record]
+    times: float
+    more: float
+
+
+def strata(units: Sequence[Unit], places: Sequence[Place]) -> Iterator[Stratum]:
+    """Take a sample of the records of some units.
+
+    Args:
+        units: of all inputs.
+        places: where each of these is.
+
+    Raises:
+        StorageError: an input cannot be read.
+    """
+    if sum(unit.input_bytes for unit in units) <= SMALL and not any(map(_is_packed, units)):
+        for unit in units:
+            yield Stratum(list(read_records(unit, places[unit.input])), 1.0, 1.0)
+        return
+    plain = [unit for unit in units if unit.container == "plain"]
+    yield from _windows(plain, places)
+    for kind in ("array", "parquet", "gzip", "zstd"):
+        yield from _whole_units([unit for unit in units if unit.container == kind], places)
+
+
+def _is_packed(unit: Unit) -> bool:
+    return unit.container not in {"plain", "array"}
+
+
+def _spread(units: Sequence[Unit], count: int) -> Iterator[tuple[Unit, int]]:
+    """Yield the units in which the middles of equal stretches lie, and where in them."""
+    total = sum(unit.input_bytes for unit in units)
+    middles = [int((number + 0.5) * total / count) for number in range(count)] if total else []
+    before = 0
+    for unit in units:
+        while middles and middles[0] < before + unit.input_bytes:
+            yield unit, middles.pop(0) - before
+        before += unit.input_bytes
+
+
+def _windows(units: Sequence[Unit], places: Sequence[Place]) -> Iterator[Stratum]:
+    records = [
+        record
+        for unit, offset in _spread(units, WINDOWS)
+        for record in _lines_in(unit, places[unit.input], unit.start + offset)
+    ]
+    if not records:  # of lines much longer than a window
+        records = [record for unit in units[:1] for record in _first(unit, places[unit.input])]
+    if records:
+        size = sum(map(_size, records))
+        times = sum(unit.input_bytes for unit in units) / size
+        yield Stratum(records, times, _count_lines(units, places) / len(records))
+
+
+def _count_lines(units: Sequence[Unit], places: Sequence[Place]) -> int:
+    """Count lines: the plan says with which each unit begins, not how many the last one has."""
+    lines = 0
+    for unit, following in itertools.zip_longest(units, units[1:]):
+        if following and following.input == unit.input:
+            lines += following.first_line - unit.first_line
+            continue
+        with open_bytes(places[unit.input], "plain", start=unit.start) as file:
+            lines += sum(block.count(b"\n") for block in blocks_of(file))
+    return max(lines, 1)
+
+
+def _first(unit: Unit, place: Place) -> list[Record]:
+    return list(itertools.islice(read_records(unit, place), 1))
+
+
+def _lines_in(unit: Unit, place: Place, start: int) -> Iterator[Record]:
+    """Yield the lines of a unit that begin in the window from a byte on."""
+    stop = min(start + WINDOW_BYTES, unit.stop)
+    at = start
+    if start > unit.start:
+        with open_bytes(place, "plain", start=start - 1) as file:
+            skipped = file.readline(stop - start + 1)
+            at = start - 1 + len(skipped)
+    if at < stop:
+        yield from read_records(replace(unit, start=at, stop=stop), place)
+
+
+def _whole_units(units: Sequence[Unit], places: Sequence[Place]) -> Iterator[Stratum]:
+    total = sum(unit.input_bytes for unit in units)
+    chosen = list({unit.number: unit for unit, _ in _spread(units, UNITS)}.values())
+    times = total / max(1, sum(unit.input_bytes for unit in chosen))
+    for unit in chosen:
+        records, size, count = _some(
+            read_records(unit, places[unit.input]), UNIT_RECORDS // len(chosen)
+        )
+        if records:
+            taken = sum(map(_size, records))
+            yield Stratum(records, times * size / taken, times * count / len(records))
+
+
+def _some(records: Iterator[Record], most: int) -> tuple[list[Record], int, int]:
+    """Choose some of the records, each as likely; return the size and number of all too."""
+    draw = random.Random(0)  # noqa: S311 (to spread, not to hide)
+    chosen: list[Record] = []
+    size = count = 0
+    for count, record in enumerate(records, 1):
+        size += _size(record)
+        if len(chosen) < most:
+            chosen.append(record)
+        elif (place := draw.randrange(count)) < most:
+            chosen[place] = record
+    return chosen, size, count
+
+
+def _size(record: Record) -> int:
+    return len(record.line) + 1 if record.row is None else len(repr(record.row))

@@ -1,0 +1,103 @@
+"""A dry run looks at all of the input: what it guesses is near what a run counts."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from runs import SKIPPING, chats
+
+from reasonpack.run import sample as sample_module
+from reasonpack.run.estimate import estimate
+from reasonpack.run.pack import Run, pack_files
+from reasonpack.run.plan import plan
+from reasonpack.run.sample import strata
+
+
+def long_chats(count: int) -> bytes:
+    """Chats with far more text in a token, and far more of both in a record."""
+    text = "internationalisation " * 400
+    messages = [{"role": "user", "content": "2+2?"}, {"role": "assistant", "content": text}]
+    messages[1]["reasoning"] = "12345678901234567890 " * 300
+    return (
+        json.dumps({"messages": messages}).encode() + b"\n"
+        if count == 1
+        else b"".join(long_chats(1) for _ in range(count))
+    )
+
+
+def as_lines(path: Path, data: bytes) -> None:
+    path.write_bytes(data)
+
+
+def as_list(path: Path, data: bytes) -> None:
+    path.write_bytes(b"[" + data[:-1].replace(b"\n", b",\n") + b"]")
+
+
+def packed(path: Path, data: bytes) -> None:
+    path.write_bytes(gzip.compress(data))
+
+
+def rows(path: Path, data: bytes) -> None:
+    records = [{"messages": json.loads(line)["messages"]} for line in data.splitlines()]
+    pq.write_table(pa.Table.from_pylist(records), path, row_group_size=100)
+
+
+SHORT = chats(1_000, seed=3)
+MIXED = b"".join(
+    line + b"\n" + (long_chats(1) if at % 30 == 0 else b"")
+    for at, line in enumerate(SHORT.splitlines())
+)
+
+
+@pytest.mark.parametrize("write", [as_lines, as_list, packed, rows])
+@pytest.mark.parametrize("data", [SHORT + long_chats(33), long_chats(33) + SHORT, MIXED])
+def test_a_guess_is_near_the_truth_whatever_stands_first(
+    write: Callable[[Path, bytes], None], data: bytes, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    few = {"SMALL": 0, "WINDOWS": 96, "WINDOW_BYTES": 4_000, "UNIT_RECORDS": 256}
+    for name, value in few.items():
+        monkeypatch.setattr(sample_module, name, value)
+    write(tmp_path / "chats", data)
+    run = Run(unit_bytes=200_000)
+    exact = pack_files([str(tmp_path / "chats")], tmp_path / "out", SKIPPING, run=run).counts
+    guess = estimate([str(tmp_path / "chats")], SKIPPING, run=run)
+    assert guess.tokens == pytest.approx(exact.tokens, rel=0.2)
+    assert guess.conversations == pytest.approx(exact.packed, rel=0.2)
+    share = exact.rejected / exact.conversations
+    assert guess.rejected_share == pytest.approx(share, abs=0.05)
+
+
+def test_a_small_input_is_read_whole(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_bytes(chats(30))
+    (tmp_path / "b.jsonl").write_bytes(chats(3, seed=1))
+    inputs = [str(tmp_path / "a.jsonl"), str(tmp_path / "b.jsonl")]
+    guess = estimate(inputs, SKIPPING, run=Run(unit_bytes=1_000))
+    exact = pack_files(inputs, tmp_path / "out", SKIPPING).counts
+    assert (guess.tokens, guess.conversations) == (exact.tokens, exact.packed)
+
+
+def test_every_line_is_as_likely(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One of a window that covers a stretch is taken once, wherever units and windows begin."""
+    monkeypatch.setattr(sample_module, "SMALL", 0)
+    path = tmp_path / "chats.jsonl"
+    path.write_bytes(
+        b"".join(b'{"id": %d, "x": "%s"}\n' % (n, b"x" * (n % 90)) for n in range(999))
+    )
+    size = path.stat().st_size
+    for count in (7, 10, 50):
+        monkeypatch.setattr(sample_module, "WINDOWS", count)
+        monkeypatch.setattr(sample_module, "WINDOW_BYTES", -(-size // count) // 2)
+        _, units = plan([(path, "chats")], unit_bytes=1 << 30)
+        (found,) = strata(units, [path])
+        taken = Counter(json.loads(record.line)["id"] for record in found.records)
+        assert set(taken.values()) == {1}
+        assert len(taken) == pytest.approx(500, rel=0.1)
+        assert found.more == pytest.approx(999 / len(taken))
