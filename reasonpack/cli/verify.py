@@ -157,6 +157,8 @@ def _extent(findings: Findings) -> Iterator[str]:
         + ("" if findings.total else ": what they train is trained once, after the same prefixes, ")
         + ("" if findings.total else "as the same kinds, and nothing else")
     )
+    if "kept as context" in checked:
+        yield f"kept as context, as packing decided: {checked['kept as context']:,} messages"
     yield f"stop tokens: {', '.join(stops) or 'none'}"
     yield f"taken from the manifest: {', '.join(findings.taken) or 'nothing'}"
     yield "shared with pack: decoding JSON, the tokenizer and the text of the template"

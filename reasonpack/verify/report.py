@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 
 from reasonpack.records.strict_json import quoted
 from reasonpack.run.plan import Record
@@ -13,7 +14,7 @@ from reasonpack.verify.match import NO_VIEWS, Different, Join
 from reasonpack.verify.paths import together
 from reasonpack.verify.rows import check_row
 from reasonpack.verify.shards import CheckedRow, read_groups, read_rows
-from reasonpack.verify.source import Rebuilt, Source, decoded, rebuild, records
+from reasonpack.verify.source import Rebuilt, Source, TokenView, decoded, rebuild, records
 
 __all__ = ["report"]
 
@@ -81,7 +82,8 @@ def _report_differences(
     differing: list[Different], dataset: Dataset, source: Source, findings: Findings
 ) -> None:
     """Report samples and records that differ; the first are read again and explained."""
-    shown = differing[: max(0, KEPT - len(findings.listed))]
+    as_context = dataset.manifest.options.on_message_error == "context"
+    shown = differing if as_context else differing[: max(0, KEPT - len(findings.listed))]
     wanted = {record.where for each in shown for record in each.read}
     again = {record.where: record for record in records(source) if record.where in wanted}
     rows = _read_again(dataset, {(one.shard, one.row) for each in shown for one in each.packed})
@@ -91,8 +93,25 @@ def _report_differences(
             samples = [Sample(rows[one.shard, one.row], one.number) for one in each.packed]
             rebuilt = [_rebuilt(source, again[record.where]) for record in each.read]
             views = [view for one in rebuilt for view in one.views]
+            if as_context and (left := _left_out(views, each)):
+                findings.count("kept as context", len(left))
+                findings.count("views", -len(left))
+                findings.count("naive_tokens", -sum(len(view.ids) for view in left))
+                continue
             finding = explain(samples, views, source.tokenizer)
         findings.add(finding)
+
+
+def _left_out(views: Sequence[TokenView], each: Different) -> list[TokenView]:
+    """List the views that the samples leave out, if they are of the others; none if they are not.
+
+    Which messages were kept as context is what packing decided: it is taken as it is.
+    """
+    have = together(*(one.print for one in each.packed if one.print is not None))
+    trained = {message for one in each.packed for message in one.thoughts}
+    kept = tuple(view for view in views if view.message in trained)
+    alike = kept and Rebuilt(kept).fingerprint() == have
+    return [view for view in views if view.message not in trained] if alike else []
 
 
 def _rebuilt(source: Source, record: Record) -> Rebuilt:

@@ -41,6 +41,7 @@ class Rules:
         fallback: stop tokens of the manifest, where neither files nor rendering have one.
         missing_reasoning: what was done with an answer without reasoning in a prompt that opens it.
         train_empty: train empty blocks.
+        keep_as_context: a message whose view cannot be had was kept as context.
     """
 
     template: Template
@@ -55,6 +56,7 @@ class Rules:
     fallback: tuple[str, str]
     missing_reasoning: str
     train_empty: bool
+    keep_as_context: bool
 
     @property
     def empty_block(self) -> re.Pattern[str]:
@@ -116,6 +118,7 @@ def load_rules(
                 fallback=(learned.answer_stop.token, learned.call_stop.token),
                 missing_reasoning=options.missing_reasoning,
                 train_empty=options.train_empty_think,
+                keep_as_context=options.on_message_error == "context",
             )
         )
     return found[0], (rules[0], rules[1])

@@ -188,6 +188,7 @@ def taken(source: Source) -> list[str]:
         "train_on": options.train_on != "all",
         "missing_reasoning": options.missing_reasoning != "skip-loss",
         "train_empty_think": options.train_empty_think,
+        "on_message_error": options.on_message_error != "reject",
         "ignored or renamed fields": bool(options.ignore_fields or options.field),
         "stray_closing_tag": options.stray_closing_tag != "refuse",
         "null_arguments": options.null_arguments != "refuse",

@@ -40,11 +40,13 @@ class TextViews:
     Attributes:
         views: of the messages that are trained.
         untrained: messages without the reasoning that their prompt opens.
+        context: messages whose views cannot be had, where the run kept such as context.
         stops: how often a stop token came from where.
     """
 
     views: list[TextView] = field(default_factory=list)
     untrained: int = 0
+    context: int = 0
     stops: dict[str, int] = field(default_factory=dict)
 
 
@@ -60,8 +62,14 @@ def build_views(chat: Chat, rules: Rules) -> TextViews:
     for number, message in enumerate(chat.messages):
         if not message.trained:
             continue
-        one = _One(chat, given, number, rules)
-        view = one.build()
+        try:
+            one = _One(chat, given, number, rules)
+            view = one.build()
+        except (NotChecked, Refused):
+            if not rules.keep_as_context:
+                raise
+            made.context += 1
+            continue
         if view is None:
             made.untrained += 1
             continue
@@ -250,8 +258,9 @@ class _One:
         message = self.message
         if message.content.strip() and not _has(completion, message.content):
             raise NotChecked("content that the completion does not show")
+        behind = max(0, _place(completion, message.reasoning)) if message.thinks else 0
         for call in message.calls:
-            if call["function"]["name"] not in completion:
+            if completion.find(call["function"]["name"], behind + len(message.reasoning)) < 0:
                 raise NotChecked("a call that the completion does not show")
         return completion
 

@@ -1,0 +1,248 @@
+"""The reader of `verify`: what `record.schema.json` says of each shape, and what is not known."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from packed_twice import FIXTURES, Json
+
+from reasonpack.verify import names
+from reasonpack.verify.chat import Chat, Message, NotChecked, Reading, Refused
+from reasonpack.verify.reader import read_chat
+
+SCHEMA = json.loads((FIXTURES.parent / "schemas" / "record.schema.json").read_text())
+ASK = {"role": "user", "content": "And?"}
+FUNCTION = {"name": "f", "arguments": {"a": 1}}
+CALL = {"type": "function", "function": FUNCTION}
+
+
+def answer(message: Json, **reading: Any) -> Message:
+    """Read one answer."""
+    return read_chat({"messages": [ASK, message]}, Reading(**reading)).messages[1]
+
+
+def said(content: Any, **fields: Any) -> Json:
+    return {"role": "assistant", "content": content, **fields}
+
+
+def blocks(*parts: Json) -> Json:
+    return said([*parts, {"type": "text", "text": "B"}])
+
+
+# --- the schema and the reader name the same -----------------------------------------------------
+
+
+def test_roles_are_those_of_the_schema() -> None:
+    assert sorted(names.ROLES) == sorted(SCHEMA["$defs"]["role"]["enum"])
+    answers = {name for name, role in names.ROLES.items() if role == "assistant"}
+    assert answers == set(SCHEMA["$defs"]["answer"]["anyOf"][1]["properties"]["role"]["enum"])
+
+
+def test_fields_are_those_of_the_schema() -> None:
+    fields = set(SCHEMA["$defs"]["message"]["properties"])
+    flags = {name for name in fields if "enum" in SCHEMA["$defs"]["message"]["properties"][name]}
+    assert set(names.FLAGS) == flags
+    assert fields <= names.READ | names.HARMLESS
+
+
+# --- shapes --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        said("B", reasoning_content="A"),
+        said("B", reasoning="A", thinking="A"),
+        said("B", reasoning_text="A"),
+        said("B", reasoning_details=[{"type": "reasoning.text", "text": "A", "signature": "x"}]),
+        said("B", thinking_blocks=[{"type": "thinking", "thinking": "A"}]),
+        said("B", provider_specific_fields={"reasoning_content": "A"}),
+        said("B", reasoning_items=[{"content": [{"type": "text", "text": "A"}]}]),
+        said("B", reasoningContentBlocks=[{"reasoningText": {"text": "A"}}]),
+        said("<think>A</think>B"),
+        said("<think>\nA\n</think>\n\nB"),
+        said("A\n</think>\n\nB"),
+        blocks({"type": "thinking", "thinking": "A"}),
+        blocks({"type": "thinking", "thinking": [{"type": "text", "text": "A"}]}),
+        blocks({"type": "reasoning", "text": "A"}),
+        {"from": "gpt", "value": "<think>A</think>B"},
+    ],
+)
+def test_reasoning_in_every_place(message: Json) -> None:
+    read = answer(message)
+    assert (read.reasoning, read.content, read.cut, read.trained) == ("A", "B", False, True)
+    inline = "</think>" in str(message)
+    assert read.verbatim == (message.get("content", message.get("value")) if inline else None)
+
+
+@pytest.mark.parametrize("name", names.FLAGS)
+def test_every_flag_is_heard(name: str) -> None:
+    assert [answer(said("B", **{name: value})).trained for value in (0, 1)] == [False, True]
+
+
+def test_a_thought_that_repeats_the_answer_is_none() -> None:
+    assert answer(said("A and B.", thought="A and B.")).reasoning == ""
+    assert answer(said("A and B.", thought="A and\n")).reasoning == ""
+    assert answer(said("B.", thought="A")).reasoning == "A"
+
+
+def test_a_closing_tag_in_an_answer() -> None:
+    text = "It writes </think> and then answers."
+    with pytest.raises(Refused):
+        answer(said(text))
+    assert answer(said(text), has_place=False).content == text
+    assert answer(said(text), stray_tag="text").content == text
+    split = answer(said(text), stray_tag="reasoning")
+    assert (split.reasoning, split.content) == ("It writes ", " and then answers.")
+    assert answer(said("A</think>B"), prompt_opens=True).reasoning == "A"
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        said("Four and", finish_reason="length"),
+        said("Four and", stop_reason="max_tokens"),
+        said("Four and", prefix=True),
+        said("", reasoning_content="Two and"),
+        blocks({"type": "thinking", "thinking": "A", "closed": False}),
+    ],
+)
+def test_answers_that_were_cut_off(message: Json) -> None:
+    assert answer(message).cut
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        said("", tool_calls=[CALL]),
+        said("", tool_calls=[{**FUNCTION, "arguments": '{"a": 1}'}]),
+        said("", function_call=FUNCTION),
+        said([{"type": "tool_use", "name": "f", "input": {"a": 1}}]),
+        {"role": "function_call", "content": json.dumps(FUNCTION)},
+        {"role": "tool_call", "content": json.dumps([FUNCTION])},
+    ],
+)
+def test_calls_in_every_form(message: Json) -> None:
+    assert answer(message).calls == (CALL,)
+
+
+def joined(*messages: Json) -> list[Message]:
+    return list(read_chat({"messages": [ASK, *messages]}, Reading()).messages[1:])
+
+
+def test_what_is_one_generation_is_joined() -> None:
+    thinking, calling = (
+        said("<think>A</think>"),
+        {"role": "tool_call", "content": json.dumps(FUNCTION)},
+    )
+    (one,) = joined(thinking, calling, calling)
+    assert (one.reasoning, one.calls, one.cut, one.source) == ("A", (CALL, CALL), False, 1)
+    (two,) = joined(said("Text."), calling)
+    assert (two.content, two.calls) == ("Text.", (CALL,))
+    assert len(joined(said("Text."), said("", tool_calls=[CALL]))) == 2
+    assert len(joined(thinking, said("B"))) == 2
+    with pytest.raises(Refused):
+        joined({**thinking, "train": False}, calling)
+
+
+def test_results_come_before_the_rest_of_their_message() -> None:
+    result = {
+        "type": "tool_result",
+        "tool_use_id": "c1",
+        "content": [{"type": "text", "text": "R"}],
+    }
+    content = [result, {"type": "text", "text": "More."}]
+    chat = read_chat({"messages": [said("B"), {"role": "user", "content": content}]}, Reading())
+    assert [(each.role, each.content, each.source) for each in chat.messages] == [
+        ("assistant", "B", 0),
+        ("tool", "R", 1),
+        ("user", "More.", 1),
+    ]
+    assert chat.messages[1].more == {"tool_call_id": "c1"}
+
+
+def test_a_whole_record() -> None:
+    record = {
+        "system": "Be brief.",
+        "prompt": [ASK, said("Old."), ASK],
+        "completion": "B",
+        "reasoning": "A",
+        "functions": json.dumps([{"name": "f"}]),
+        "chat_template_kwargs": '{"x": 1}',
+        "enable_thinking": False,
+    }
+    chat = read_chat(record, Reading())
+    assert chat.tools == [{"type": "function", "function": {"name": "f"}}]
+    assert chat.variables == {"x": 1, "enable_thinking": False}
+    assert [each.source for each in chat.messages] == [0, 1, 2, 3, 4]
+    assert [each.trained for each in chat.messages] == [False, False, False, False, True]
+    assert chat.messages[4].reasoning == "A"
+
+
+def test_the_last_turn_alone() -> None:
+    chat: Chat = read_chat(
+        {"messages": [ASK, said("1"), ASK, said("2"), said("3")]}, Reading(last_turn=True)
+    )
+    assert [each.trained for each in chat.messages] == [False, False, False, True, True]
+
+
+def test_fields_that_the_run_left_out_or_renamed() -> None:
+    assert answer(said("B", cot="A"), renamed={"cot": "reasoning_content"}).reasoning == "A"
+    assert answer(said("B", cot="A"), ignored=frozenset({"cot"})).reasoning == ""
+    assert answer(said("B", plan="A"), template="{{ message.plan }}").more == {"plan": "A"}
+
+
+def test_nulls_of_a_struct() -> None:
+    message = said("", tool_calls=[{"function": {"name": "f", "arguments": {"a": 1, "b": None}}}])
+    assert answer(message).calls[0]["function"]["arguments"] == {"a": 1, "b": None}
+    with pytest.raises(Refused):
+        answer(message, row=True)
+    kept = [answer(message, row=True, null_arguments=how) for how in ("keep", "drop")]
+    assert [each.calls[0]["function"]["arguments"] for each in kept] == [
+        {"a": 1, "b": None},
+        {"a": 1},
+    ]
+
+
+# --- what is not known, and what must be refused -------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"messages": [ASK, said("B", mood=["merry"])]},
+        {"messages": [ASK, said("B", provider_specific_fields={"mood": "merry"})]},
+        {"messages": [ASK, said("A is B.", reasoning="A is")]},
+        {"messages": [ASK, {"type": "reasoning", "content": [{"type": "text", "text": "A"}]}]},
+    ],
+)
+def test_what_is_not_known_is_not_checked(record: Json) -> None:
+    with pytest.raises(NotChecked):
+        read_chat(record, Reading())
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {},
+        {"messages": 3},
+        {"messages": [ASK], "conversations": [ASK]},
+        {"messages": [{"role": "nobody", "content": "x"}]},
+        {"messages": [ASK, said("B", train=True, weight=0)]},
+        {"messages": [ASK, said("B", loss_mask=[0, 1])]},
+        {"messages": [ASK, said("B", reasoning="A", thinking="C")]},
+        {"messages": [ASK, said("B", channel="analysis")]},
+        {"messages": [ASK, said("B", images=["x"])]},
+        {"messages": [ASK, said([{"type": "image_url"}])]},
+        {"messages": [ASK, said("B", reasoning_details=[{"type": "reasoning.encrypted"}])]},
+        {"messages": [ASK, said("B", thinking_blocks=[{"type": "thinking", "signature": "x"}])]},
+        {"messages": [ASK, said("", tool_calls=[{"function": {"name": "f", "arguments": "x"}}])]},
+        {"messages": [ASK, said("B")], "tools": "{"},
+        {"messages": [ASK, said("B")], "chat_template_kwargs": "[]"},
+    ],
+)
+def test_what_must_be_refused(record: Json) -> None:
+    with pytest.raises(Refused):
+        read_chat(record, Reading())
