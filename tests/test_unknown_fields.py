@@ -157,3 +157,23 @@ def test_names_without_end_are_counted_together(tmp_path: Path) -> None:
     assert sum(notes.values()) == 300
     assert notes["more"] == 201
     assert "and 87 more" in summary(manifest)
+
+
+def test_names_that_cannot_be_shown_are_escaped(tmp_path: Path) -> None:
+    source = write(tmp_path / "a.jsonl", record_1={"\x1b[2J": 1, "long" * 50: 1})
+    notes = pack_files([str(source)], tmp_path / "out", OPTIONS, run=run()).counts.notes
+    assert notes == {"unread '" + ("long" * 50)[:60] + "'…": 1, "unread '\\x1b[2J'": 1}
+
+
+def test_variables_of_the_run_that_the_template_does_not_read_are_named(tmp_path: Path) -> None:
+    source = write(tmp_path / "a.jsonl")
+    variables = """{"colour": "red", "enable_thinking": true}"""
+    done = pack(source, tmp_path / "out", "--chat-template-kwargs", variables)
+    assert done.exit_code == 0, done.stderr
+    assert "--chat-template-kwargs: the template does not read colour\n" in done.stderr
+
+
+def test_a_dry_run_ends_in_the_same_way(source: Path, tmp_path: Path) -> None:
+    done = pack(source, tmp_path / "out", "--on-error", "skip", "--dry-run")
+    assert done.exit_code == 1
+    assert "--ignore-fields" in str(done.exception)

@@ -239,7 +239,9 @@ def _notes(
     messages: Sequence[Message], tools: Sequence[Any] | None, unread: Sequence[Field]
 ) -> dict[str, int]:
     found = Counter(note for message in messages for note in message.noticed)
-    found.update(f"unread {each.name}" for each in unread if each.name.isprintable())
+    names = (each.name for each in unread)
+    plain = (n if n.isprintable() and len(n) <= 60 else quoted(n) for n in names)
+    found.update(f"unread {name}" for name in plain)
     if tools:
         calls = [(c.name, c.arguments) for message in messages for c in message.tool_calls]
         found.update(f"argument-type {each}" for each in contradictions(calls, tools))

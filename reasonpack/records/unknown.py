@@ -23,6 +23,8 @@ from reasonpack.records.strict_json import quoted, step
 
 __all__ = ["Field", "Known", "UnknownFieldError", "nearest", "together", "unread"]
 
+MOST = 100
+"""Names that an error lists; data that nobody knows may have any number of them."""
 LONG = 40
 """Characters of a text that could not be signal."""
 SIGNAL = re.compile(r"reason|think|thought|tool|mask|(?<!s)train|(?<![bfg])loss", re.IGNORECASE)
@@ -71,8 +73,9 @@ class UnknownFieldError(RecordError):
         listed = ", ".join(
             f"{quoted(each.name)} ({each.count:,} time{'s' * (each.count != 1)}"
             + (f", like {each.near})" if each.near else ")")
-            for each in named
+            for each in named[:MOST]
         )
+        listed += f" and {len(named) - MOST:,} more" if len(named) > MOST else ""
         are = "a field that is not read and" if len(named) == 1 else "fields that are not read and"
         what = f"{are} may hold what the model is to learn, expected none: {listed}"
         super().__init__("unknown-field", named[0].path, what, _fix(named), named[0].where)
@@ -97,6 +100,7 @@ def _by_name(fields: Iterable[Field]) -> list[Field]:
 
 
 def _fix(named: Sequence[Field]) -> str:
+    named = named[:MOST]
     names = [_argument(each.name) for each in named]
     renamed = [f"--field {_argument(f'{each.name}={each.near}')}" for each in named if each.near]
     them = "it" if len(named) == 1 else "them"

@@ -176,7 +176,11 @@ def load_context(options: Options) -> Context:
     without = _rendering(plain, tokenizer, options)
     with_tools = without if tools is plain else _rendering(tools, tokenizer, options)
     limit = options.max_position or tokenizer.model_max_length or options.max_length
-    notes = (*_check_model(tokenizer, options), *_note_eos(tokenizer, without.behaviour))
+    notes = (
+        *_check_model(tokenizer, options),
+        *_note_eos(tokenizer, without.behaviour),
+        *_note_variables(without, with_tools),
+    )
     return Context(
         tokenizer, without, with_tools, limit, notes, _reading(options, without, with_tools)
     )
@@ -199,6 +203,14 @@ def _reading(options: Options, *renderings: Rendering) -> Reading:
         prompt_opens=all(each.closer and each.prompt_opener for each in behaviours),
         opener="".join(each.prompt_opener + each.opener for each in behaviours),
     )
+
+
+def _note_variables(*renderings: Rendering) -> tuple[str, ...]:
+    """Say which variables of the run no template reads."""
+    read = frozenset().union(*(each.template.variables for each in renderings))
+    unknown = sorted(renderings[0].variables.keys() - read)
+    named = ", ".join(unknown)
+    return (f"--chat-template-kwargs: the template does not read {named}",) if unknown else ()
 
 
 def _note_eos(tokenizer: Tokenizer, behaviour: Behaviour) -> tuple[str, ...]:

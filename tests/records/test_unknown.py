@@ -215,3 +215,9 @@ def test_renaming_to_what_is_not_read_is_refused(pair: str) -> None:
 )  # fmt: skip
 def test_the_nearest_name(name: str, expected: str) -> None:
     assert nearest(name, ["reasoning", "thought", "tools", "train", "role"]) == expected
+
+
+def test_an_error_lists_so_many_names() -> None:
+    error = UnknownFieldError([Field(f"f{n}", "a", True) for n in range(103)])
+    assert "'f99' (1 time) and 3 more" in str(error)
+    assert "f100" not in str(error)
