@@ -28,6 +28,7 @@ import jinja2
 import oracle
 import pytest
 import tokenizers
+from awkward import AWKWARD
 from matrix import DATE, PLAIN, compiled, golden_path
 from published import TEMPLATES, eos
 
@@ -282,22 +283,22 @@ def compare_all(name: str, chosen: Sequence[Json]) -> Counter[str]:
 
 @functools.cache
 def compared(name: str) -> Counter[str]:
-    """Compare a template on a part of the fixtures."""
-    return compare_all(name, records(CHATS, every=EVERY))
+    """Compare a template on awkward chats and a part of the fixtures."""
+    return compare_all(name, [*AWKWARD.values(), *records(CHATS, every=EVERY)])
 
 
 @pytest.mark.parametrize("name", BOUNDED)
 def test_views_are_what_the_library_renders(name: str) -> None:
-    assert compared(name)["prompts"] >= 10
+    assert compared(name)["prompts"] >= 15
 
 
 def test_enough_could_be_compared() -> None:
     found = {name: compared(name) for name in BOUNDED}
     total = sum(found.values(), Counter())
     assert len(found) >= 80
-    assert total["prompts"] >= 1800, total
+    assert total["prompts"] >= 3000, total
     # What the library renders with an answer may rewrite the history, or drop the reasoning.
-    assert total["completions"] >= 1600, total
+    assert total["completions"] >= 2650, total
     assert {name for name, counts in found.items() if not counts["completions"]} <= DROPPED
 
 
