@@ -203,7 +203,11 @@ def compare(both: Sides, records: Sequence[Json]) -> Counter[str]:
     """Compare every trained message of the records, and count what could be compared."""
     counts: Counter[str] = Counter()
     for record in records:
-        conversation = parse_record(record, "record")
+        try:
+            conversation = parse_record(record, "record")
+        except RecordError:
+            counts["refused"] += 1
+            continue
         chat, tools = oracle.plain_chat(record)
         assert len(chat) == len(conversation.messages)
         for index, message in enumerate(conversation.messages):
@@ -242,7 +246,8 @@ def compare_message(
     rest = whole[len(prompt) :]
     shown = last.reasoning is None or last.reasoning.strip() in both.library.decode(rest)
     split = both.name in SPLITTING and last.tool_calls
-    if whole[: len(prompt)] != prompt or not shown or split:
+    cut_off = not last.content and not last.tool_calls  # the library shows it as if it had ended
+    if whole[: len(prompt)] != prompt or not shown or split or cut_off:
         return Counter(prompts=1)
     # Where the template does not write the stop, the rest ends without it.
     assert completion in (rest[: len(completion)], [*rest, completion[-1]])
