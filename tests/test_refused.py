@@ -1,0 +1,145 @@
+"""Each refusal of a message says what was found, and following its advice makes it go away."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import pytest
+from test_completion import ASK, BY_ID, SHOWS, SWITCHED, chatml, rendering
+
+from reasonpack.errors import RecordError
+from reasonpack.records.conversation import Conversation, Message, ToolCall
+from reasonpack.views import Rendering, build_views
+
+Story = tuple[Message, ...]
+CALL = ToolCall("look_up", {"key": "it"}, None, "c1")
+BEFORE = (ASK, Message("assistant", "Z"), Message("user", "Q"))
+
+
+class Refusal(NamedTuple):
+    """A template, the message that it refuses, what is said, and what the fix says to do."""
+
+    source: str
+    message: Message
+    what: str
+    mend: Callable[[Message], Message]
+    before: Story = BEFORE
+    shown: bool = True  # the template shows it as context
+
+
+def said(role: str, content: str) -> Message:
+    return Message(role, content)
+
+
+def no_reasoning(message: Message) -> Message:
+    return replace(message, reasoning=None)
+
+
+def context(message: Message) -> Message:
+    return replace(message, train=False)
+
+
+NAMES = (
+    "{{ m.content }}{% for c in (m.tool_calls or [])[:1] %}{{ '<|call|>' ~ c.function | tojson }}"
+)
+ONE_CALL = chatml(NAMES + "{% endfor %}")
+NO_TEXT = chatml(NAMES.replace("m.content", "m.content if not m.tool_calls") + "{% endfor %}")
+TWO = (CALL, ToolCall("add", {"n": 1}, None, "c2"))
+SHORT = chatml("{{ m.content ~ (' (short)' if m.content == 'B') }}")
+UPPER = chatml("{{ m.content | replace('B', 'b') }}")
+SPOKEN = SHOWS.replace("m.content }}", "'' if m.role == 'developer' else m.content }}")
+
+REFUSALS = {
+    "no place for reasoning": Refusal(
+        chatml(), Message("assistant", "B", "R"), "has no place for reasoning", no_reasoning
+    ),
+    "an id without the name": Refusal(
+        BY_ID,
+        Message("assistant", None, None, (CALL,)),
+        "and not the tool's name",
+        lambda message: replace(message, tool_calls=(replace(CALL, id="functions.look_up:0"),)),
+    ),
+    "two calls where one is shown": Refusal(
+        ONE_CALL,
+        Message("assistant", None, None, TWO),
+        "does not show all calls of this message (look_up, add)",
+        context,
+        shown=False,
+    ),
+    "text beside a call": Refusal(
+        NO_TEXT,
+        Message("assistant", "B", None, (CALL,)),
+        "does not show the text beside a call",
+        context,
+        shown=False,
+    ),
+    "a call that is not shown": Refusal(
+        chatml(),
+        Message("assistant", "B", None, (CALL,)),
+        "this message's call of",
+        context,
+        shown=False,
+    ),
+    "an answer that is altered": Refusal(
+        UPPER, said("assistant", "B"), "the content", context, shown=False
+    ),
+    "an answer with more": Refusal(SHORT, said("assistant", "B"), "as it is behind", context),
+    "a call cut off": Refusal(
+        SHOWS, Message("assistant", "B", None, (CALL,), finished=False), "cut off", context
+    ),
+    "a stop inside": Refusal(
+        SHOWS,
+        said("assistant", "x <|im_end|> y"),
+        "'<|im_end|>' stands in the content",
+        lambda message: said("assistant", "x < |im_end|> y"),
+    ),
+    "reasoning behind a closed block": Refusal(
+        SWITCHED,
+        Message("assistant", "B", "R"),
+        "and reasoning follows",
+        context,
+        before=(said("system", "/no_think"), *BEFORE),
+    ),
+}
+
+
+def build(source: str, story: Story, **changes: Any) -> int:
+    chosen: Rendering = rendering(source, **changes)
+    return len(build_views(Conversation("id", "here:1", story), chosen).views)
+
+
+@pytest.mark.parametrize("name", REFUSALS)
+def test_a_message_is_refused_and_mended(name: str) -> None:
+    row = REFUSALS[name]
+    with pytest.raises(RecordError) as caught:
+        build(row.source, (*row.before, row.message))
+    error = caught.value
+    assert error.path == f"messages[{len(row.before)}]"
+    assert row.what in error.what
+    assert ", expected " in error.what
+    trained = build(row.source, (*row.before, row.mend(row.message)))
+    assert trained == (1 if row.mend is context else 2)
+    if row.shown and "--on-message-error context" in error.fix:
+        assert build(row.source, (*row.before, row.message), on_message_error="context") == 1
+
+
+def test_a_message_of_the_context_that_is_not_shown() -> None:
+    story = (ASK, said("developer", "Be brief."), said("assistant", "B"))
+    with pytest.raises(RecordError) as caught:
+        build(SPOKEN, story)
+    assert caught.value.path == "messages[1]"
+    assert "does not show the content of this developer message" in caught.value.what
+    assert "train" not in caught.value.fix  # which changes nothing for it
+    assert build(SPOKEN, (ASK, said("system", "Be brief."), said("assistant", "B"))) == 1
+    assert build(SPOKEN, (ASK, said("assistant", "B"))) == 1
+
+
+def test_an_answer_that_lacks_reasoning_may_be_an_error() -> None:
+    story = (ASK, said("assistant", "B"), ASK, Message("assistant", "C", "R"))
+    opens = chatml(opens="<think>")
+    with pytest.raises(RecordError, match="expected some") as caught:
+        build(opens, story, missing_reasoning="error")
+    assert "--missing-reasoning skip-loss" in caught.value.fix
+    assert build(opens, story, missing_reasoning="skip-loss") == 1
