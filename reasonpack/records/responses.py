@@ -133,7 +133,7 @@ def _check_order(draft: Draft, kind: str, before: Sequence[str]) -> None:
 def _add(answer: Draft, draft: Draft, kind: str) -> None:
     item, at = draft.message, draft.path
     if kind == "message":
-        answer.message |= without(item, ("type", "status"))
+        answer.message |= without(item, ("type", "status", "tool_calls"))
         answer.places |= {name: f"{at}.{name}" for name in item}
         return
     answer.message = {**without(item, ITEM_FIELDS[kind]), **answer.message}

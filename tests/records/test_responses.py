@@ -64,6 +64,7 @@ def test_items_of_one_answer_are_one_message() -> None:
             [("Answer.", "Think.", 0)],
         ),
         ([{"role": "assistant", "content": "Answer."}, called("a")], [("Answer.", None, 1)]),
+        ([said("Answer.", tool_calls=None), called("a")], [("Answer.", None, 1)]),
         ([said("Answer.", reasoning="Think."), called("a")], [("Answer.", "Think.", 1)]),
         ([thought("Think.", encrypted_content="x")], [(None, "Think.", 0)]),
         ([said("One."), said("Two.")], [("One.", None, 0), ("Two.", None, 0)]),
