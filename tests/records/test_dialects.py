@@ -9,8 +9,12 @@ from typing import Any
 import pytest
 from records_of import ASK, ROOT, read, refused, shown
 
-from reasonpack.records.conversation import ToolCall, parse_line
+from reasonpack.errors import RecordError
+from reasonpack.records.conversation import ToolCall, parse_line, parse_record
 from reasonpack.records.dialects import normalised
+from reasonpack.records.draft import MEDIA_FIELDS
+from reasonpack.records.reading import Reading
+from reasonpack.records.unknown import UnknownFieldError
 
 DATA = sorted((ROOT / ".." / "shared" / "data").glob("*.jsonl"))
 
@@ -210,3 +214,38 @@ def test_error_names_the_field_of_the_record() -> None:
     assert refused(ASK, alone, fine, RESULT, later).path == "messages[4].content"
     legacy = {"role": "assistant", "function_call": {"name": "f"}}
     assert refused(ASK, alone, legacy).path == "messages[2].function_call"
+
+
+# ------------------------------------------------------- what the second stage sees
+
+
+def test_a_null_in_the_json_of_a_call_was_written() -> None:
+    call = {"role": "tool_call", "content": '{"name": "f", "arguments": {"a": null}}'}
+    row = parse_record({"messages": [ASK, call]}, "x:1", null_keys=True)
+    assert row.messages[1].tool_calls == (ToolCall("f", {"a": None}),)
+    block = {"type": "tool_use", "name": "f", "input": {"a": None}}
+    answer = {"role": "assistant", "content": [block]}
+    with pytest.raises(RecordError) as caught:
+        parse_record({"messages": [ASK, answer]}, "x:1", null_keys=True)
+    assert (caught.value.reason, caught.value.path) == (
+        "null-arguments",
+        "messages[1].content[0].input",
+    )
+
+
+def test_a_field_that_nobody_reads_is_named_as_an_option_takes_it() -> None:
+    block = {"type": "tool_use", "name": "f", "input": {}, "purpose": "why"}
+    record = {"messages": [ASK, {"role": "assistant", "content": [block]}]}
+    line = json.dumps(record).encode()
+    with pytest.raises(UnknownFieldError) as caught:
+        parse_line(line, "x:1")
+    (unread,) = caught.value.fields
+    assert (unread.name, unread.path) == ("content.purpose", "messages[1].content[0].purpose")
+    ignoring = Reading(ignored=frozenset({unread.name}))
+    assert parse_line(line, "x:1", reading=ignoring).messages[1].tool_calls
+
+
+@pytest.mark.parametrize("name", MEDIA_FIELDS)
+def test_media_beside_the_messages_are_refused(name: str) -> None:
+    error = refused(ASK, ANSWER, **{name: ["a.png"]})
+    assert (error.reason, error.path) == ("media", name)
