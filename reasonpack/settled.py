@@ -13,7 +13,7 @@ A character is settled if no such table can differ on it. That is one which
     came later is newer than some table, and what is not assigned yet will be;
   - is in plane 0, or a mathematical letter or a picture of plane 1, or in the first block of
     plane 2. The rest of Unicode is not worth the trust;
-  - folds to no letter of ASCII without being one, and never changed its category since.
+  - neither folds to a letter of ASCII without being one, nor has changed its category since.
 
 Pieces with any other character go to the reference. They are rare: the check is skipped for
 ASCII and costs about 3 ns a character elsewhere.
@@ -60,7 +60,7 @@ _SINCE_UNICODE_3_2 = """
 """
 
 _VARYING = "\u017f\u212a\u0295"
-"""Long s and the Kelvin sign fold to s and k; U+0295 was a letter without case before."""
+"""Long s and the Kelvin sign fold to s and k; U+0295 is of lower case in Unicode 16, not later."""
 
 
 def is_settled(text: str) -> bool:
