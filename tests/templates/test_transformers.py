@@ -83,8 +83,11 @@ NULL_CONTENT = {
     *("xinference/deepseek-v2.5", "xinference/skywork-or1", "vllm/tool_chat_template_deepseekr1"),
     "xinference/deepseek-r1-0528",
 }
-# These append to a list, which the library's sandbox forbids.
-APPENDING = {"llama.cpp/Kimi-K2-Instruct", "llama.cpp/Kimi-K2-Thinking"}
+# These change a list or an object, which the library's sandbox forbids.
+CHANGING = {
+    *("llama.cpp/Kimi-K2-Instruct", "llama.cpp/Kimi-K2-Thinking"),
+    "vllm/tool_chat_template_hunyuan_a13b",
+}
 # Its last call, if reasoned, is shown as two messages; in the history it is one.
 SPLITTING = {"llama.cpp/NVIDIA-Nemotron-Nano-v2"}
 
@@ -240,7 +243,7 @@ def compare_message(
         theirs = render(written[:-1], add_generation_prompt=True, **settings)
         whole = render(written, **settings)
     except jinja2.TemplateError:
-        assert both.name in APPENDING | NULL_CONTENT
+        assert both.name in CHANGING | NULL_CONTENT
         return Counter(unrendered=1)
     assert prompt == theirs
     rest = whole[len(prompt) :]
@@ -281,6 +284,8 @@ def compare_all(name: str, chosen: Sequence[Json]) -> Counter[str]:
     """Compare a template on some records, with the fixtures' tokenizer."""
     if name not in REASONING:
         chosen = [without_reasoning(record) for record in chosen]
+    if name in INLINE:  # reasoning that the record has in its content is another test's
+        chosen = [record for record in chosen if "<think>" not in json.dumps(record)]
     with tempfile.TemporaryDirectory() as folder:
         made_tokenizer(name, Path(folder))
         return compare(sides(name, Path(folder)), chosen)

@@ -1,0 +1,58 @@
+"""Reasoning within the content, where the template passes content through: it stays as it is.
+
+<think>A</think>B  ─┬→ parse_record → view       → prompt + completion ─┐
+                    └→ apply_chat_template, as it stands in the record ─┴→ equal, in tokens
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from test_transformers import _on_the_day, made_tokenizer, ours, sides, switches
+
+from reasonpack.records.conversation import parse_record
+from reasonpack.views import build_views
+
+__all__ = ["_on_the_day"]
+
+pytestmark = [pytest.mark.network, pytest.mark.torch]
+
+PASSED_THROUGH = [
+    "llama.cpp/HuggingFaceTB-SmolLM3-3B",
+    "llama.cpp/LFM2.5-Instruct",
+    "llama.cpp/ibm-granite-granite-3.3-2B-Instruct",
+    "vllm/tool_chat_template_hunyuan_a13b",
+]
+FORMS = [
+    "<think>A</think>B",
+    "<think>\nA\n</think>\n\nB",
+    "<think> A </think> B",
+    "<think>A\n\nA</think>\nB\n",
+    "A\n</think>\n\nB",
+]
+
+
+def chat(content: str, *, turns: int) -> list[dict[str, Any]]:
+    turn = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": content}]
+    return turn * turns
+
+
+@pytest.mark.parametrize("name", PASSED_THROUGH)
+def test_content_stays_as_the_record_has_it(name: str, tmp_path: Path) -> None:
+    made_tokenizer(name, tmp_path)
+    both = sides(name, tmp_path)
+    settings = {"return_dict": False, **switches(name)[True]}
+    continued = 0
+    for messages in [chat(form, turns=turns) for form in FORMS for turns in (1, 2)]:
+        conversation = parse_record({"messages": messages}, "record")
+        *_, view = build_views(conversation, both.context.rendering(conversation)).views
+        prompt, completion = ours(both.context, view)
+        render = both.library.apply_chat_template
+        assert prompt == render(messages[:-1], add_generation_prompt=True, **settings)
+        whole = render(messages, **settings)
+        if whole[: len(prompt)] == prompt:  # else the history is rewritten behind the answer
+            assert whole[len(prompt) :][: len(completion)] == completion
+            continued += 1
+    assert continued >= len(FORMS)
