@@ -32,7 +32,7 @@ def read_tools(record: dict[str, Any]) -> tuple[Any, ...] | None:
     """
     found: dict[str, list[dict[str, Any]]] = {}
     for name in TOOL_FIELDS:
-        if tools := _tools(record, name):
+        if name in record and (tools := _tools(record, name)):
             found[name] = tools
     (first, tools), *others = [*found.items()] or [("", [])]
     for name, other in others:

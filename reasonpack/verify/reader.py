@@ -16,6 +16,7 @@ from reasonpack.errors import RecordError
 from reasonpack.records.strict_json import decode
 from reasonpack.verify import names
 from reasonpack.verify.chat import Chat, Json, Message, NotChecked, Reading, Refused
+from reasonpack.verify.tools import read_tools
 
 __all__ = ["read_chat"]
 
@@ -49,12 +50,13 @@ def read_chat(record: Json, reading: Reading) -> Chat:
     """
     try:
         drafts = list(_drafts(_present(record), reading))
-        tools, variables = _tools(record), _variables(record)
+        tools, variables = read_tools(record), _variables(record)
     except RecordError as error:
         raise Refused(str(error)) from error
     messages = [_finished(each) for each in drafts]
     if system := record.get("system"):
-        messages.insert(0, Message("system", _text(system, "system")))
+        text = _content(system, answer=False).text if isinstance(system, list) else system
+        messages.insert(0, Message("system", _text(text, "system")))
     if reading.last_turn:
         users = [number for number, each in enumerate(messages) if each.role == "user"]
         first = users[-1] if users else 0
@@ -316,20 +318,6 @@ def _call(raw: Any, reading: Reading) -> Json:
         raise Refused("a call: expected a function with name and arguments")
     call = {key: value for key, value in call.items() if value is not None}
     return {"type": "function", **call, "function": {**function, "arguments": arguments}}
-
-
-def _tools(record: Json) -> list[Json]:
-    for name in ("tools", "functions"):
-        value = record.get(name)
-        if isinstance(value, str):
-            value = decode(value.encode(), name) if value.strip() else None
-        if value and not isinstance(value, list):
-            raise Refused(f"{name}: expected a list")
-        if value and name == "functions":
-            return [{"type": "function", "function": one} for one in value]
-        if value:
-            return list(value)
-    return []
 
 
 def _variables(record: Json) -> Json:
