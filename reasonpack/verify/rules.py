@@ -64,7 +64,7 @@ class Rules:
         opener, closer = re.escape(self.opener.strip()), re.escape(self.closer.strip())
         space = self.closer[len(self.closer.rstrip()) :]
         as_much = "".join(f"(?:{re.escape(each)}" for each in space) + ")?" * len(space)
-        return re.compile(rf"(?:{opener}\s*)?{closer}{as_much}" if closer else r"(?!)")
+        return re.compile(rf"\s*(?:{opener}\s*)?{closer}{as_much}" if closer else r"(?!)")
 
     @property
     def last_block(self) -> re.Pattern[str]:

@@ -113,10 +113,11 @@ class _One:
         if rules.missing_reasoning == "skip-loss":
             return None
         if block is None:
-            raise NotChecked("an answer without reasoning that leaves its think block open")
-        end = _start_of(message, completion, block.end())
-        if rules.train_empty:
-            return TextView(message.source, self.prompt, completion, (end, end))
+            completion, end = rules.closer + completion, len(rules.closer)
+        else:
+            end = _start_of(message, completion, block.end())
+        if rules.train_empty:  # whose tags are reasoning or response: there is neither in them
+            return TextView(message.source, self.prompt, completion, (0, end))
         return TextView(message.source, self.prompt + completion[:end], completion[end:], (0, 0))
 
     # --- prompts -----------------------------------------------------------------------

@@ -154,6 +154,22 @@ def test_an_empty_block_is_context_unless_it_is_to_be_trained() -> None:
         assert (view.prompt + view.completion).endswith("<|bot|><think></think>\nFour.<|end|>")
 
 
+def test_an_empty_block_that_no_rendering_shows_is_closed() -> None:
+    rule = rules(OPENS, STOPS, "<think>\n", "\n</think>\n\n", missing_reasoning="empty-think")
+    (view,) = views(rule, ASK, said("Four.")).views
+    assert view.prompt.endswith("<|bot|><think>\n\n</think>\n\n")
+    assert view.completion == "Four.<|end|>"
+
+
+def test_an_empty_block_that_the_rendering_goes_on_with() -> None:
+    shown = "<think>\n{{ m.reasoning }}\n</think>\n{{ m.content }}<|end|>"
+    source = f"{USER}<|bot|>{shown}{END}<|bot|><think>\n{{% endif %}}"
+    rule = rules(source, STOPS, "<think>\n", "\n</think>\n", missing_reasoning="empty-think")
+    (view,) = views(rule, ASK, said("Four.")).views
+    assert view.prompt.endswith("<|bot|><think>\n\n</think>\n")
+    assert view.completion == "Four.<|end|>"
+
+
 def test_a_prompt_that_closes_reasoning_is_no_prompt_for_it() -> None:
     source = f"{USER}<|bot|>{{{{ m.content }}}}<|end|>{END}<|bot|><think></think>{{% endif %}}"
     rule = rules(source, STOPS, "<think>", "</think>")
