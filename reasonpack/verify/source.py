@@ -272,6 +272,8 @@ def _without_nulls(value: Any) -> Any:
 
 def rebuild(source: Source, record: dict[str, Any], *, row: bool = False) -> Rebuilt:
     """Build the views of a decoded record and encode them, or say why that cannot be."""
+    if not source.manifest.templates:
+        return Rebuilt(unknown="an older manifest, without the template's switch and delimiters")
     try:
         chat = read_chat(record, replace(source.reading, row=row))
         built = build_views(chat, source.rules[bool(chat.tools)])

@@ -41,6 +41,13 @@ def test_a_tokenizer_that_is_gone_can_be_named(packed: Packed) -> None:
     assert packed.compare(tokenizer=str(TOKENIZER)).total == 0
 
 
+def test_an_older_manifest_says_too_little(packed: Packed) -> None:
+    rejson("manifest.json", lambda manifest: manifest.pop("templates"))(packed)
+    findings = packed.compare()
+    assert findings.total == 0
+    assert [number for number, _ in findings.unchecked.values()] == [6]
+
+
 def test_another_number_of_inputs_is_refused(packed: Packed) -> None:
     assert Packed(packed.directory, packed.inputs[:1]).compare().counts == {"RP303": 1}
 

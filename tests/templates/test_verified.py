@@ -1,0 +1,71 @@
+"""`verify`, which shares nothing that packing learned, rebuilds what it makes of each template.
+
+Both read the same chats with the template of each family, and agree in every token.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import assets
+import pytest
+from matrix import DATE, PLAIN, compiled
+from published import TEMPLATES, eos
+from tokenizers import AddedToken, Tokenizer
+
+from reasonpack.errors import ReasonpackError
+from reasonpack.run.context import Options
+from reasonpack.run.pack import pack_files
+from reasonpack.verify.check import verify_dataset
+
+FIXTURES = Path(__file__).parents[2] / "fixtures"
+SOME = TEMPLATES[::12]
+DISAGREE = {
+    "llama.cpp/NVIDIA-Nemotron-Nano-v2": "packing trains <think> behind a prompt that opens it",
+}
+"""Where the two do not agree yet, and in what."""
+
+pytestmark = pytest.mark.network
+
+
+def tokenizer_for(name: str, folder: Path) -> Path:
+    """Give the fixture's tokenizer the tokens and files of a template's model."""
+    _, tokens = compiled(name)
+    tokenizer = Tokenizer.from_file(str(FIXTURES / "tokenizer" / "tokenizer.json"))
+    tokenizer.add_special_tokens(
+        [
+            AddedToken(token, special=not PLAIN.fullmatch(token), normalized=False)
+            for token in tokens
+        ]
+    )
+    folder.mkdir()
+    tokenizer.save(str(folder / "tokenizer.json"))
+    source, listed = assets.template(name), eos(name)
+    own = "</s>" if "eos_token" in source or not listed else listed[0]
+    config = {"eos_token": own, "bos_token": "<s>", "model_max_length": 100_000}
+    (folder / "tokenizer_config.json").write_text(json.dumps(config))
+    ids = [id_ for token in listed if (id_ := tokenizer.token_to_id(token)) is not None]
+    (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": ids}))
+    (folder / "chat_template.jinja").write_text(source, encoding="utf-8")
+    return folder
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(one, marks=() if one in SOME else pytest.mark.slow) for one in TEMPLATES]
+)
+def test_two_that_share_nothing_agree(
+    tmp_path: Path, request: pytest.FixtureRequest, name: str
+) -> None:
+    if name in DISAGREE:
+        request.applymarker(pytest.mark.xfail(reason=DISAGREE[name], strict=False))
+    chats = str(FIXTURES / "chats.jsonl")
+    tokenizer = tokenizer_for(name, tmp_path / "tokenizer")
+    options = Options(tokenizer=str(tokenizer), on_error="skip", date=DATE.isoformat())
+    try:
+        pack_files([chats], tmp_path / "packed", options)
+    except ReasonpackError as error:
+        pytest.skip(f"packing refuses it: {error}")
+    findings = verify_dataset(tmp_path / "packed", [chats])
+    assert findings.total == 0, [str(finding) for finding in findings.listed]
+    assert findings.unchecked == {}
