@@ -166,8 +166,8 @@ def _names(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> tu
     callback=_names,
     multiple=True,
     metavar="NAME,...",
-    help="Fields of records and messages to leave out, which would be refused as they may hold "
-    "what the model is to learn; a nested one is dotted, as in extra.cot.",
+    help="Fields that nobody reads, and that are not to be refused though they may hold what the "
+    "model is to learn; a nested one is dotted, as in extra.cot.",
 )
 @click.option(
     "--field",

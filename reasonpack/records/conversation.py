@@ -26,10 +26,10 @@ from reasonpack.records.beside import with_answer
 from reasonpack.records.draft import MEDIA_FIELDS, is_absent, joined, media
 from reasonpack.records.message import NAMES, ROLES, Message, ReadMessages, ToolCall, read_messages
 from reasonpack.records.reading import DEFAULT, Reading
-from reasonpack.records.renaming import chosen
+from reasonpack.records.renaming import renamed
 from reasonpack.records.strict_json import quoted, typed, wrong_type
 from reasonpack.records.tools import TOOL_FIELDS, json_field, read_tools
-from reasonpack.records.unknown import Field, UnknownFieldError
+from reasonpack.records.unknown import Field, UnknownFieldError, not_ignored
 from reasonpack.records.unread import unread_in_record
 
 __all__ = [
@@ -160,7 +160,7 @@ def renamed_fields(pairs: Iterable[str]) -> dict[str, str]:
     >>> renamed_fields(["cot=reasoning_content"])
     {'cot': 'reasoning_content'}
     """
-    renamed: dict[str, str] = {}
+    found: dict[str, str] = {}
     for pair in pairs:
         name, _, wanted = pair.rpartition("=")
         if not name or wanted not in _READ | NAMES.message:
@@ -169,8 +169,8 @@ def renamed_fields(pairs: Iterable[str]) -> dict[str, str]:
                 f"--field {pair}: expected NAME=KNOWN with one of the names that are read: "
                 f"{known}. Fix: choose one, or leave the field out with --ignore-fields."
             )
-        renamed[name] = wanted
-    return renamed
+        found[name] = wanted
+    return found
 
 
 def _read(
@@ -186,8 +186,8 @@ def _read(
 def _conversation(record: object, where: str, reading: Reading, *, null_keys: bool) -> Conversation:
     if not isinstance(record, dict):
         raise wrong_type("", type(record).__name__, "an object")
-    if reading.ignored or reading.renamed:
-        record = chosen(record, reading, "", known=frozenset(_FIELDS))
+    if reading.renamed:
+        record = renamed(record, reading.renamed, "", known=frozenset(_FIELDS))
     for name in MEDIA_FIELDS:
         if not is_absent(record.get(name)):
             raise media(name, f"{name} of the record")
@@ -221,7 +221,8 @@ def _read_all(
         RecordError: messages that cannot be read.
     """
     record, used = with_answer(record, container, roles=ROLES)
-    unread = [*unread_in_record(record, read=_READ | used, container=container)]
+    found = unread_in_record(record, read=_READ | used, container=container)
+    unread = not_ignored(found, reading.ignored)
     refused = [each for each in unread if each.refused]
     try:
         read = _messages(record, container, reading, null_keys=null_keys)

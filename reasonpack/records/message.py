@@ -27,11 +27,11 @@ from reasonpack.records.draft import REASONING, is_absent
 from reasonpack.records.flags import read_flag
 from reasonpack.records.reading import DEFAULT, Reading
 from reasonpack.records.reasoning import foreign_form, split_inline
-from reasonpack.records.renaming import chosen
+from reasonpack.records.renaming import renamed
 from reasonpack.records.roles import ROLES, known_role
 from reasonpack.records.strict_json import typed
 from reasonpack.records.tool_calls import Call, Function, ToolCall, read_calls
-from reasonpack.records.unknown import Field, UnknownFieldError
+from reasonpack.records.unknown import Field, UnknownFieldError, not_ignored
 from reasonpack.records.unread import Names, unread_in_messages
 
 __all__ = ["NAMES", "ROLES", "Message", "ReadMessages", "ToolCall", "read_messages"]
@@ -142,9 +142,9 @@ def read_messages(
     >>> read_messages([{"from": "gpt", "value": "<think>easy</think>4"}], "chat").messages
     [Message(role='assistant', content='4', reasoning='easy', tool_calls=(), train=True, extra={})]
     """
-    if (reading.ignored or reading.renamed) and isinstance(messages, list):
+    if reading.renamed and isinstance(messages, list):
         messages = [
-            chosen(each, reading, f"{path}[{i}]", known=NAMES.message)
+            renamed(each, reading.renamed, f"{path}[{i}]", known=NAMES.message)
             if isinstance(each, dict)
             else each
             for i, each in enumerate(messages)
@@ -153,7 +153,8 @@ def read_messages(
     try:
         raws, fields = _typed(plain.messages, path)
         found = unread_in_messages(raws, path, names=NAMES, asked=reading.asked)
-        unread = [plain.in_record(each, path) for each in found]
+        mapped = (plain.in_record(each, path) for each in found)
+        unread = not_ignored(mapped, reading.ignored)
         if not any(each.refused for each in unread):
             mode = _Mode(train, null_keys, reading)
             sure = mode._replace(null_keys=False)

@@ -18,7 +18,7 @@ class Reading:
 
     Attributes:
         asked: keys that the chat template asks messages for.
-        ignored: names of fields to leave out; a nested one is dotted.
+        ignored: names of fields that nobody reads, not to be refused for; a nested one is dotted.
         renamed: names of fields, each with the known name to read it under.
         stray_closing_tag: what a `</think>` is that closes no reasoning for certain.
         null_arguments: what a null is in tool arguments that a Parquet column holds as a struct.

@@ -1,7 +1,6 @@
-"""A record → the same without the fields that the user ignores, and with others renamed.
+"""A record, or a message → the same with some fields under the names that are read.
 
---ignore-fields score       {"score": 3, "messages": […]}         {"messages": […]}
---field cot=reasoning       {"role": "assistant", "cot": "easy"}  {…, "reasoning": "easy"}
+--field cot=reasoning    {"role": "assistant", "cot": "easy"}  →  {…, "reasoning": "easy"}
 """
 
 from __future__ import annotations
@@ -11,42 +10,37 @@ from collections.abc import Set as AbstractSet
 from typing import Any
 
 from reasonpack.errors import RecordError
-from reasonpack.records.reading import Reading
 from reasonpack.records.strict_json import step
 
-__all__ = ["chosen"]
+__all__ = ["renamed"]
 
 
-def chosen(
-    fields: Mapping[str, Any], reading: Reading, path: str, *, known: AbstractSet[str]
+def renamed(
+    fields: Mapping[str, Any], names: Mapping[str, str], path: str, *, known: AbstractSet[str]
 ) -> dict[str, Any]:
-    """Return a record, or a message, without what is ignored and with what is renamed.
+    """Return a record, or a message, with its fields renamed.
 
     Args:
         fields: of the record or the message; left as it is.
-        reading: says what.
+        names: of fields, dotted where they are nested, each with the name to read it under.
         path: of the object in the record.
         known: the names that it may be renamed to; others are of other objects.
 
     Raises:
         RecordError: reason `conflict`, where the known name is taken.
 
-    >>> reading = Reading(ignored=frozenset({"a.b"}), renamed={"cot": "reasoning"})
-    >>> chosen({"a": {"b": 1, "c": 2}, "cot": "x"}, reading, "", known={"reasoning"})
-    {'a': {'c': 2}, 'reasoning': 'x'}
+    >>> renamed({"a": {"b": 1, "c": 2}, "cot": "x"}, {"cot": "reasoning"}, "", known={"reasoning"})
+    {'a': {'b': 1, 'c': 2}, 'reasoning': 'x'}
     """
     left: dict[str, Any] = dict(fields)
-    for name in reading.ignored:
-        left = _without(left, name.split("."))
-    for name, wanted in reading.renamed.items():
+    for name, wanted in names.items():
         value = _found(left, name.split(".")) if wanted in known else None
         if value in (None, "", [], {}):
             continue
         left = _without(left, name.split("."))
         if left.get(wanted, value) not in (None, "", [], {}, value):
             what = f"it cannot be read as {wanted}, which is there too and differs"
-            fix = f"Keep one of the two: --ignore-fields {wanted} leaves the other out."
-            raise RecordError("conflict", step(path, name), what, fix=fix)
+            raise RecordError("conflict", step(path, name), what, fix="Keep one of the two.")
         left[wanted] = value
     return left
 
@@ -58,9 +52,7 @@ def _found(value: Any, names: list[str]) -> Any:
 
 
 def _without(value: Any, names: list[str]) -> Any:
-    """Copy a value without the field of this dotted name, also in each item of a list."""
-    if isinstance(value, list):
-        return [_without(each, names) for each in value]
+    """Copy a value without the field of this dotted name."""
     if not isinstance(value, dict) or names[0] not in value:
         return value
     first, *more = names

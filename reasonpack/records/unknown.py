@@ -15,13 +15,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from typing import Any
 
 from reasonpack.errors import RecordError
 from reasonpack.records.strict_json import quoted, step
 
-__all__ = ["Field", "Known", "UnknownFieldError", "nearest", "together", "unread"]
+__all__ = ["Field", "Known", "UnknownFieldError", "nearest", "not_ignored", "together", "unread"]
 
 MOST = 100
 """Names that an error lists; data that nobody knows may have any number of them."""
@@ -140,6 +141,19 @@ class Known:
         """Return what is known of the fields of an object in a field that is not read."""
         likely = {name: kind for name, kind in self.likely.items() if SIGNAL.search(name)}
         return Known(frozenset(), self.harmless, likely, strict)
+
+
+def not_ignored(fields: Iterable[Field], ignored: AbstractSet[str]) -> list[Field]:
+    """Return the fields that are not ignored, by their own names or that of what they are in.
+
+    >>> fields = [Field("a.b", "", True), Field("ab", "", True)]
+    >>> [field.name for field in not_ignored(fields, {"a"})]
+    ['ab']
+    """
+    if not ignored:
+        return list(fields)
+    above = tuple(f"{name}." for name in ignored)
+    return [f for f in fields if f.name not in ignored and not f.name.startswith(above)]
 
 
 Texts = Callable[[], Iterable[str]]

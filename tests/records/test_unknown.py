@@ -186,6 +186,18 @@ def test_fields_of_several_records_are_counted_by_name() -> None:
     )
 
 
+def test_ignoring_a_name_leaves_what_is_read_under_it_elsewhere() -> None:
+    parts = [
+        {"type": "thinking", "thinking": "Hm."},
+        {"type": "text", "text": "4", "thinking": "x"},
+    ]
+    record = of_record(tools=[TOOL], messages=[
+        ASK, {"role": "assistant", "content": parts, "tools": False}])  # fmt: skip
+    conversation = read(record, Reading(ignored=frozenset({"tools", "content.thinking"})))
+    assert conversation.tools == (TOOL,)
+    assert conversation.messages[1].reasoning == "Hm."
+
+
 def test_renaming() -> None:
     reading = Reading(renamed=renamed_fields(["a.b=reasoning", "defs=tools", "cot=reasoning"]))
     answer = {"role": "assistant", "content": "4", "metadata": {"x": 1}, "a": {"b": "easy"}}
