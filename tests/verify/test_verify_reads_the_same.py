@@ -9,6 +9,7 @@ import json
 from typing import Any
 
 from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from records.test_record_schema import RECORDS
 
 from reasonpack.errors import RecordError
@@ -16,9 +17,51 @@ from reasonpack.records.conversation import parse_line
 from reasonpack.verify.chat import NotChecked, Reading
 from reasonpack.verify.reader import read_chat
 
+ASK = {"role": "user", "content": "Ask."}
+CALL = '{"name": "f", "arguments": {"a": null}}'
+TEXT, THINKING = {"type": "text", "text": "Hm."}, {"type": "thinking", "thinking": "Think."}
+USE = {"type": "tool_use", "id": "u", "name": "f", "input": {"a": 1}}
+RESULT = {"type": "tool_result", "tool_use_id": "u", "content": [TEXT, TEXT]}
+CHUNKS = {"type": "thinking", "thinking": [TEXT, TEXT], "closed": False}
 
-@settings(max_examples=500, suppress_health_check=[HealthCheck.too_slow])
-@given(RECORDS)
+
+def answer(*parts: Any, **fields: Any) -> dict[str, Any]:
+    return {"role": "assistant", "content": list(parts) or "Answer.", **fields}
+
+
+PIECES: list[dict[str, Any]] = [
+    ASK,
+    answer(),
+    answer(content="<think>\nThink.\n</think>"),
+    answer(content="", reasoning="Think.", loss=0),
+    answer(content="Think.\n</think>"),
+    answer(tool_calls=[{"name": "f", "arguments": "{}"}]),
+    answer(content="", tool_calls=[{"function": {"name": "f", "arguments": {}}}], loss=0),
+    {"role": "tool_call", "content": CALL},
+    {"from": "function_call", "value": f"<think>Think.</think>[{CALL}, {CALL}]"},
+    {"role": "tool_response", "content": "Result."},
+    answer(THINKING, TEXT, USE),
+    answer(THINKING, TEXT, TEXT),
+    answer(CHUNKS),
+    {"role": "user", "content": [RESULT, RESULT, TEXT]},
+    {"role": "user", "content": [RESULT]},
+    answer(thinking_blocks=[{"type": "thinking", "thinking": "Think."}]),
+    answer(reasoning_details=[{"type": "reasoning.text", "text": t} for t in ("Think", ".")]),
+    answer(provider_specific_fields={"reasoning_content": "Think."}, step_loss_mask=0),
+    {"type": "reasoning", "content": [{"type": "reasoning_text", "text": t} for t in "ab"]},
+    {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "A"}]},
+    {"type": "function_call", "name": "f", "arguments": "{}", "call_id": "c"},
+    {"type": "function_call_output", "call_id": "c", "output": "Result."},
+]
+CHATS = st.builds(
+    lambda pieces, more: {"messages": [ASK, *pieces, ASK, answer()], **more},
+    st.lists(st.sampled_from(PIECES), max_size=6),
+    st.sampled_from([{}, {"system": "Be brief."}, {"system": [TEXT, TEXT]}]),
+)
+
+
+@settings(max_examples=1000, suppress_health_check=[HealthCheck.too_slow])
+@given(RECORDS | CHATS)
 def test_what_is_packed_is_read_the_same(record: dict[str, Any]) -> None:
     line = json.dumps(record).encode()
     try:
