@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gzip
 import itertools
 import math
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,8 +22,8 @@ from reasonpack.errors import StorageError
 from reasonpack.records import unit as unit_module
 from reasonpack.records.formats import foreign
 from reasonpack.run import plan as plan_module
-from reasonpack.run.plan import Record, Unit, plan, read_records
-from reasonpack.storage import Place, expand_inputs
+from reasonpack.run.plan import Record, Unit, is_settled, plan, read_records, vouches
+from reasonpack.storage import Place, Stamp, expand_inputs
 
 BOM = b"\xef\xbb\xbf"
 PARTS = [
@@ -282,6 +284,27 @@ def test_a_file_that_is_gone(tmp_path: Path) -> None:
         planned(path, unit_bytes=10)
 
 
+@pytest.mark.parametrize(
+    ("change", "same"),
+    [({}, True), ({"bytes": 2}, False), ({"modified_ns": 3}, False), ({"changed_ns": 4}, False),
+     ({"inode": 5}, False), ({"version": "b"}, False)],
+)  # fmt: skip
+def test_a_stamp_vouches_for_what_has_the_same_in_all(change: dict[str, Any], same: bool) -> None:
+    then = Stamp(1, 2, 3, 4, "a")
+    assert vouches(then, dataclasses.replace(then, **change)) is same
+    assert not vouches(None, then)
+
+
+def test_only_a_stamp_that_has_settled_is_kept() -> None:
+    now, hour = time.time_ns(), 3600 * 10**9
+    assert is_settled(Stamp(1, now - hour, now - hour, 4))
+    assert not is_settled(Stamp(1, now, now - hour, 4))
+    assert not is_settled(Stamp(1, now - hour, now, 4))
+    assert not is_settled(Stamp(1, now + hour, now - hour, 4))
+    assert not is_settled(Stamp(1, now - hour))  # an object without a version
+    assert is_settled(Stamp(1, now, version="a"))
+
+
 # --- compressed files ----------------------------------------------------------------------------
 
 
@@ -325,6 +348,15 @@ def test_a_compressed_file_with_something_behind_it_is_refused(
     with pytest.raises(StorageError) as caught:
         records(planned(path, unit_bytes=1), path)
     assert str(caught.value).startswith(f"{path}: ")
+
+
+def test_zeros_behind_the_last_member_of_gzip_are_padding(tmp_path: Path) -> None:
+    """As tapes and block devices leave them."""
+    path = tmp_path / "chats.gz"
+    for zeros in (1, 512, 100_000):
+        path.write_bytes(gzip.compress(b"{}\n") + gzip.compress(b"[]\n") + b"\0" * zeros)
+        found = records(planned(path, unit_bytes=1), path)
+        assert [record.line for record in found] == [b"{}", b"[]"]
 
 
 def test_a_damaged_gzip_file_says_so(tmp_path: Path) -> None:

@@ -130,7 +130,7 @@ class _Borders:
                 self.depth -= 1
                 if not self.depth:
                     yield at, mark
-            elif mark == b"," and self.depth == 1:
+            elif mark == b",":  # which is looked for between elements only
                 yield at, mark
 
 

@@ -16,9 +16,10 @@ from typing import Any
 import pytest
 from crashing import ENVIRONMENT
 from proxy import Answer, Fault, Reset, at_request, is_request, proxy
-from runs import FIXTURES, SKIPPING, run
+from runs import FIXTURES, SKIPPING, chats, run
 
-from reasonpack.errors import StorageError
+from reasonpack.errors import StorageError, UsageError
+from reasonpack.run import plan
 from reasonpack.run.pack import Watch, merge_parts, pack_files, pack_part, read_manifest
 from reasonpack.storage import publish
 
@@ -86,6 +87,32 @@ def test_input_and_output_on_s3(client: Any, port: int, undisturbed: dict[str, b
     assert merge_parts(url("parts", port)).shards == manifest.shards
     overwritten = pack_files(inputs, out, SKIPPING, overwrite=True, run=run())
     assert overwritten == manifest
+
+
+def test_only_an_object_of_another_version_is_read_again(
+    client: Any, port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its size, and perhaps its time, are the same."""
+    read: list[str] = []
+    planned = plan._planned
+
+    def reading(place: Any, name: str, *more: Any) -> Any:
+        read.append(name.rpartition("/")[2])
+        return planned(place, name, *more)
+
+    monkeypatch.setattr(plan, "_planned", reading)
+    content = chats(5, bad=False)
+    for name in ("a.jsonl", "b.jsonl"):
+        client.put_object(Bucket=BUCKET, Key=f"versions/{name}", Body=content)
+    inputs, out = [url("versions", port)], url("of-versions", port)
+    for _ in range(2):
+        pack_files(inputs, out, SKIPPING, run=run())
+        assert read == ["a.jsonl", "b.jsonl"]
+    changed = content.replace(b"chat 1", b"chat X")
+    client.put_object(Bucket=BUCKET, Key="versions/b.jsonl", Body=changed)
+    with pytest.raises(UsageError, match=r"b\.jsonl has changed"):
+        pack_files(inputs, out, SKIPPING, run=run())
+    assert read == ["a.jsonl", "b.jsonl", "b.jsonl"]
 
 
 def test_a_tokenizer_on_s3(client: Any, port: int, source: Path, tmp_path: Path) -> None:
