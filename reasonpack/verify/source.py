@@ -280,7 +280,9 @@ def rebuild(source: Source, record: dict[str, Any], *, row: bool = False) -> Reb
     except NotChecked as unknown:
         return Rebuilt(unknown=str(unknown))
     except Refused as error:
-        return Rebuilt(reason="record", error=str(error))
+        cause = error.__cause__  # JSON text within the record
+        reason = cause.reason if isinstance(cause, RecordError) else "record"
+        return Rebuilt(reason=reason, error=str(error))
     limit, longest = source.manifest.max_position, source.tokenizer.max_token_chars
     characters = max(len(view.prompt) + len(view.completion) for view in built.views)
     bounds = [max(LONGEST_TEXT, CHARACTERS_OF_A_TOKEN * (limit or 0))]

@@ -132,6 +132,14 @@ def test_rejects_have_the_reason_that_they_give(tmp_path: Path) -> None:
     assert packed.compare().total == 0
 
 
+def test_json_text_in_a_record_has_the_reason_of_json(tmp_path: Path) -> None:
+    record = {**json.loads(chats()["small-talk"]), "tools": "{"}
+    packed = pack(tmp_path, {"a.jsonl": [json.dumps(record).encode(), chats()["root-two"]]})
+    assert packed.json("manifest.json")["counts"]["rejects"] == {"json": 1}
+    findings = packed.compare()
+    assert (findings.total, findings.checked["rejects confirmed"]) == (0, 1)
+
+
 def test_a_reject_that_could_be_packed(packed: Packed) -> None:
     line = chats()["ab-test"]
     resource(0, lambda lines: lines.__setitem__(0, line))(packed)
