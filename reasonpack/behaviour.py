@@ -41,6 +41,7 @@ from reasonpack.probe import (
     asked_keys,
     call,
     find_forms,
+    passes_through,
     prompt_end,
     result,
     user,
@@ -169,7 +170,7 @@ def learn(
     if not stated.keys() & {"header", "prompt_opener"}:
         check_prompt(probe, thinking)
     opener, closer, seen = find_delimiters(probe, thinking, header, prompt_opener)
-    if prompt_opener.strip() and probe.forms.passes_through and not opens(probe, thinking):
+    if prompt_opener.strip() and passes_through(probe) and not opens(probe, thinking):
         # The content goes on from the prompt, which opens something else than reasoning.
         probe = dataclasses.replace(probe, forms=dataclasses.replace(probe.forms, inline=""))
         opener, closer, seen = "", "", False
@@ -302,7 +303,7 @@ def override(behaviour: Behaviour, changes: Mapping[str, Any]) -> Behaviour:
     changed = dict(_checked(behaviour, changes, ""))
     if changes.keys() & {"opener", "closer"} and "forms" not in changes:
         # Reasoning has a place of its own then, also where it stands in the content.
-        forms = dataclasses.replace(behaviour.forms, passes_through=False)
+        forms = dataclasses.replace(behaviour.forms, inline_as_written=False)
         behaviour = dataclasses.replace(behaviour, forms=forms)
     if behaviour.forms.inline and changes.keys() & {"opener", "closer"} and "forms" not in changes:
         opener = changed.get("opener", behaviour.opener)

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from reasonpack.behaviour import Behaviour
-from reasonpack.probe import common_length
+from reasonpack.probe import as_written, common_length
 from reasonpack.records.conversation import Message, ToolCall
 
 __all__ = ["Completion", "closed_block", "find_completion"]
@@ -58,27 +58,39 @@ def find_completion(
         and nothing but it.
     """
     opened = _opened(prompt, behaviour)
-    as_written = message.verbatim is not None and behaviour.forms.passes_through
-    if as_written:
-        find, shown = _verbatim, replace(message, content=message.verbatim, reasoning=None)
-    else:
-        find, shown = _continued, message
+    find = _in_parts if as_written(message, behaviour.forms) is None else _as_written
     for last in _last_messages(prompt, full, opened, behaviour):
         text = _cut_stop(last, message, behaviour)
-        found = find(opened, text, shown, behaviour) if text else None
-        if text and found is None and not as_written:
-            found = _composed(opened, text, message, behaviour)
+        found = find(opened, text, message, behaviour) if text else None
         if found is not None:
             return found if message.finished else _unfinished(found, message, behaviour)
     return None
 
 
-def _verbatim(opened: str, text: str, message: Message, behaviour: Behaviour) -> Completion | None:
-    """Take an answer with think tags as it is written, less the tag that the prompt wrote."""
-    start = _find_response(text, message, behaviour)
+def _in_parts(opened: str, text: str, message: Message, behaviour: Behaviour) -> Completion | None:
+    """Take a message whose reasoning and content were handed over apart."""
+    found = _continued(opened, text, message, behaviour)
+    return found or _composed(opened, text, message, behaviour)
+
+
+def _as_written(
+    opened: str, text: str, message: Message, behaviour: Behaviour
+) -> Completion | None:
+    """Take a message whose reasoning was handed over within its content.
+
+    The template shows it so, or in a form of its own, or drops the reasoning; what it does not
+    show is as the record has it. The tag that the prompt wrote is not written again.
+    """
+    written, tag = as_written(message, behaviour.forms) or "", opened.strip()
+    start = _find_response(text, replace(message, content=written, reasoning=None), behaviour)
     if start is None:
-        return None
-    body, tag = text[start:], opened.strip()
+        own_form = _continued(opened, text, message, behaviour)
+        dropped = _find_response(text, replace(message, reasoning=None), behaviour)
+        if own_form or dropped is None or not (behaviour.closer or tag == _OPENING_TAG):
+            return own_form
+        lead = written[: len(written) - len(message.content or "")]
+        start, text = 0, lead + text[dropped:].lstrip()
+    body = text[start:]
     if text.startswith(opened):
         body = text[len(opened) :]
     elif tag == _OPENING_TAG:  # which the record has otherwise, or not at all

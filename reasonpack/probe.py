@@ -29,6 +29,7 @@ __all__ = [
     "Forms",
     "Probe",
     "answer",
+    "as_written",
     "asked_keys",
     "before",
     "call",
@@ -36,6 +37,7 @@ __all__ = [
     "common_start",
     "dump_message",
     "find_forms",
+    "passes_through",
     "prompt_end",
     "result",
     "user",
@@ -65,8 +67,8 @@ class Forms:
         parts: it reads reasoning from a part of the content of type `thinking`.
         empty_content: what stands for no content beside tool calls: `""` or None.
         arguments_as_text: it wants tool arguments as JSON text, not as an object.
-        passes_through: it reads no field for reasoning, and shows the content of an answer as
-            it is, think tags and all.
+        inline_as_written: an answer with think tags in its content is handed over as the record
+            has it: the template shows it so, or looks for the tags itself.
         name_in_ids: it shows the name of a tool only within the id of a call.
     """
 
@@ -75,7 +77,7 @@ class Forms:
     parts: bool = False
     empty_content: str | None = ""
     arguments_as_text: bool = False
-    passes_through: bool = False
+    inline_as_written: bool = False
     name_in_ids: bool = False
 
 
@@ -87,8 +89,9 @@ def dump_message(message: Message, forms: Forms) -> dict[str, Any]:
     """
     dumped: dict[str, Any] = {"role": message.role, **message.extra}
     dumped["content"] = message.content or (forms.empty_content if message.tool_calls else "")
-    if message.verbatim is not None and forms.passes_through:
-        dumped["content"] = message.verbatim
+    written = as_written(message, forms)
+    if written is not None:
+        dumped["content"] = written
     elif message.reasoning and forms.parts:
         dumped["content"] = [{"type": "thinking", "thinking": message.reasoning}]
         if message.content:
@@ -103,6 +106,20 @@ def dump_message(message: Message, forms: Forms) -> dict[str, Any]:
     if message.tool_calls:
         dumped["tool_calls"] = [_dump_call(call, forms) for call in message.tool_calls]
     return dumped
+
+
+def as_written(message: Message, forms: Forms) -> str | None:
+    """Return the content with its reasoning as the record has it, if it is handed over so.
+
+    A tag that the template itself writes is left out.
+    """
+    reasoned = bool((message.reasoning or "").strip())
+    if message.verbatim is None or not reasoned or not forms.inline_as_written:
+        return None
+    if not forms.inline.startswith("{}"):
+        return message.verbatim
+    text = message.verbatim.lstrip()
+    return text.removeprefix("<think>").removeprefix("\n") if text.startswith("<think>") else text
 
 
 def _is_tag_in_text(content: str) -> bool:
@@ -284,13 +301,17 @@ def find_forms(probe: Probe) -> Forms:
 def _find_reasoning(probe: Probe) -> Forms:
     fields = tuple(name for name in REASONING_FIELDS if name in probe.template.words)
     if not fields:
-        inline = INLINE if "</think>" in probe.template.source else _as_the_prompt_opens(probe)
+        looks = "</think>" in probe.template.source
+        inline = INLINE if looks else _as_the_prompt_opens(probe)
         shown = (Forms(inline=text) for text in inline if _shows(probe, Forms(inline=text)))
-        return replace(next(shown, Forms()), passes_through=_passes_through(probe))
+        return replace(next(shown, Forms()), inline_as_written=looks or passes_through(probe))
     parts = Forms(parts=True)
     if "thinking" in fields and not _shows(probe, Forms(fields)) and _shows(probe, parts):
         return parts
-    return Forms(fields)
+    # It has to drop tags from the history as it drops the field, else they are not its own.
+    history = [user(), Message("assistant", _tagged()), user(NEXT)]
+    own = passes_through(probe) and REASON not in probe.render(history, {})
+    return Forms(fields, inline_as_written=own and "</think>" in probe.template.source)
 
 
 def _as_the_prompt_opens(probe: Probe) -> tuple[str, ...]:
@@ -301,10 +322,13 @@ def _as_the_prompt_opens(probe: Probe) -> tuple[str, ...]:
     return ("<think>{}</think>",) if prompt.endswith("<think>") else INLINE[:1]
 
 
-def _passes_through(probe: Probe) -> bool:
+def passes_through(probe: Probe) -> bool:
     """Whether the template shows an answer with think tags as it is written."""
-    written = f"<think> {REASON} \n</think> \n {ANSWER}"
-    return written in probe.render([user(), Message("assistant", written)], {})
+    return _tagged() in probe.render([user(), Message("assistant", _tagged())], {})
+
+
+def _tagged() -> str:
+    return f"<think> {REASON} \n</think> \n {ANSWER}"
 
 
 def asked_keys(probe: Probe, settings: Sequence[Mapping[str, Any]]) -> frozenset[str]:

@@ -19,6 +19,7 @@ from reasonpack.probe import (
     before,
     call,
     common_start,
+    passes_through,
     prompt_end,
     user,
 )
@@ -118,7 +119,7 @@ def check_prompt(probe: Probe, thinking: Variables) -> None:
     answers = (answer(reasoning=True), call(None, REASON))
     starts = [before(probe, thinking, probe.render([user(), a], thinking), REASON) for a in answers]
     starts.append(before(probe, thinking, bare, ANSWER))
-    if probe.forms.passes_through and any(end.startswith(start) for start in starts if start):
+    if passes_through(probe) and any(end.startswith(start) for start in starts if start):
         return  # the content of an answer may begin with the rest
     if not any(start.startswith(end) for start in starts) and not opens(probe, thinking):
         raise TemplateError(

@@ -110,7 +110,7 @@ EXPECTED: dict[str, dict[str, Any]] = {
         "kept_after_user": True,
     },
     "plain": {
-        "forms": Forms(passes_through=True),
+        "forms": Forms(inline_as_written=True),
         "strips": ("nothing", "nothing"),
         "asked": ("content", "role", "tool_calls"),
         "opener": "",

@@ -340,3 +340,43 @@ def test_a_closing_tag_that_is_text_is_not_taken_for_reasoning() -> None:
     assert written(rendering(chatml(parses)), ASK, Message("assistant", text))[1] == (
         f"{text}<|im_end|>"
     )
+
+
+# As DeepSeek-R1's: the prompt opens reasoning, and what stands before the closing tag is dropped.
+DROPS = chatml("{{ m.content.split('</think>')[-1] }}", opens="<think>\\n")
+
+
+@pytest.mark.parametrize("text", INLINE)
+def test_what_a_template_drops_is_as_the_record_has_it(text: str) -> None:
+    said = Message("assistant", INLINE[text], "A", verbatim=text)
+    first, second = build(rendering(DROPS), ASK, said, ASK, said)
+    whole = text.removeprefix("<think>\n").removeprefix("<think>")
+    assert first.completion == second.completion == f"{whole}<|im_end|>"
+    left = text.rpartition("</think>")[2]  # with its line breaks
+    assert f"assistant\n{left}<|im_end|>" in second.prompt
+    assert first.spans[-1].kind == Kind.R_OUT
+    assert (first.prompt + first.completion)[first.spans[-2].stop :] == "B<|im_end|>"
+
+
+def test_a_tag_that_the_template_writes_is_not_handed_over() -> None:
+    """It opens the block of the last answer itself, as Nemotron-Nano-v2 does."""
+    body = (
+        "{% if m.role == 'assistant' %}{{ '<think>\n' if loop.last }}"
+        "{{ m.content if loop.last else m.content.split('</think>')[-1] }}"
+        "{% else %}{{ m.content }}{% endif %}"
+    )
+    said = Message("assistant", "B", "A", verbatim="<think>\nA\n</think>\n\nB")
+    prompt, completion = written(rendering(chatml(body, opens="<think>\\n")), ASK, said)
+    assert (prompt, completion) == ("<think>\n", "A\n</think>\n\nB<|im_end|>")
+
+
+def test_a_field_and_tags_of_the_same_form_stay_tags() -> None:
+    """As LFM2.5: it shows either, and drops either from the history."""
+    body = (
+        "{% set c = m.content if loop.last else m.content.split('</think>')[-1] %}"
+        "{{ '<think>\n' ~ m.thinking ~ '\n</think>\n' if m.thinking and loop.last }}{{ c }}"
+    )
+    said = Message("assistant", "B", "A", verbatim="<think>A</think>B")
+    assert written(rendering(chatml(body)), ASK, said)[1] == "<think>A</think>B<|im_end|>"
+    said = Message("assistant", "B", "A")
+    assert written(rendering(chatml(body)), ASK, said)[1] == "<think>\nA\n</think>\nB<|im_end|>"

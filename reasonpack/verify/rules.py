@@ -102,7 +102,8 @@ def load_rules(
             template.name, template.source, variables=tokenizer.special_tokens, date=date
         )
         opener = learned.prompt_opener + learned.opener
-        forms = learn_forms(plain, {**thinking, **given}, opener)
+        own = bool(stated.keys() & {"opener", "closer"}) and "forms" not in stated
+        forms = learn_forms(plain, {**thinking, **given}, opener, stated=own)
         ending = ending_token(plain, {**thinking, **given}, stops)
         rules.append(
             Rules(

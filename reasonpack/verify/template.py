@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -26,9 +27,10 @@ from reasonpack.sandbox import bounds
 from reasonpack.verify.chat import Message, NotChecked
 from reasonpack.verify.names import REASONING
 
-__all__ = ["ANSWER", "Forms", "Template", "learn_forms"]
+__all__ = ["ANSWER", "TAG", "Forms", "Template", "learn_forms"]
 
 Json = dict[str, Any]
+TAG = "<think>"
 THOUGHT, ANSWER = "zqthoughtqz", "zqanswerqz"
 """Stand for reasoning and answer where a template is asked what it reads."""
 FAILURES = (jinja2.TemplateError, TypeError, ValueError, LookupError, RecursionError)
@@ -54,6 +56,7 @@ class Forms:
         parts: it reads reasoning from a part of the content.
         inline: it shows reasoning that stands in the content between tags, too.
         opens: it writes the first of these tags itself.
+        as_written: it is given such a content as the record has it.
         arguments_as_text: it takes a call's arguments as JSON text.
         empty: the content of a message that has none.
     """
@@ -62,14 +65,17 @@ class Forms:
     parts: bool = False
     inline: bool = False
     opens: bool = False
+    as_written: bool = False
     arguments_as_text: bool = False
     empty: str | None = ""
 
     def given(self, message: Message, opener: str, closer: str) -> Json:
         """Write a message as the template takes it."""
         made: Json = {"role": message.role, **message.more, "content": message.content}
-        if message.verbatim is not None and self.inline and not self.opens:
+        if self.takes(message):
             made["content"] = message.verbatim
+            if self.opens and str(message.verbatim).lstrip().startswith(TAG):
+                made["content"] = re.sub(rf"^\s*{TAG}\n?", "", str(message.verbatim))
         elif message.reasoning and self.field:
             made[self.field] = message.reasoning
         elif message.reasoning and self.parts:
@@ -85,6 +91,10 @@ class Forms:
             made["content"] = made["content"] or self.empty
         return made
 
+    def takes(self, message: Message) -> bool:
+        """Whether a message is given with its reasoning in the content, as the record has it."""
+        return self.as_written and message.verbatim is not None and message.thinks
+
     def _call(self, call: Json) -> Json:
         arguments = call["function"]["arguments"]
         if self.arguments_as_text and not isinstance(arguments, str):
@@ -98,10 +108,12 @@ class Template:
 
     Attributes:
         name: for messages to people.
+        source: its text.
         variables: the tokenizer's special tokens, and what the run set for every record.
     """
 
     name: str
+    source: str
     variables: Mapping[str, Any]
     _compiled: jinja2.Template = field(repr=False)
     _lenient: jinja2.Template = field(repr=False)
@@ -116,7 +128,7 @@ class Template:
             strict, lenient = (
                 _environment(kind, date).from_string(source) for kind in environments
             )
-        return cls(name, variables, strict, lenient)
+        return cls(name, source, variables, strict, lenient)
 
     def render(
         self,
@@ -173,13 +185,16 @@ def _tojson(value: Any, ensure_ascii: bool = False, **options: Any) -> str:
 # --- forms -----------------------------------------------------------------------------
 
 
-def learn_forms(template: Template, switched: Mapping[str, Any], opener: str) -> Forms:
+def learn_forms(
+    template: Template, switched: Mapping[str, Any], opener: str, *, stated: bool = False
+) -> Forms:
     """Try out what a template reads.
 
     Args:
         template: the template.
         switched: the variables that switch thinking on.
         opener: what the model writes before reasoning, or the prompt for it.
+        stated: the user stated what opens or closes reasoning: it has a place of its own.
     """
 
     def shown(answer: Json, *after: Json) -> str:
@@ -207,7 +222,15 @@ def learn_forms(template: Template, switched: Mapping[str, Any], opener: str) ->
     if field_:
         inline = inline and tagged == shown({"content": ANSWER, field_: THOUGHT})
     opens = tagged.partition(THOUGHT)[0].replace("\n", "").endswith("<think><think>")
-    return Forms(field_, parts, inline, opens, *_call_forms(shown))
+    as_it_is = f"<think> {THOUGHT} \n</think> \n {ANSWER}"
+    passes, looks = as_it_is in shown({"content": as_it_is}), "</think>" in template.source
+    as_written = passes or looks
+    if field_:
+        history = shown({"content": as_it_is}, {"role": "user", "content": "On."})
+        as_written = passes and looks and THOUGHT not in history
+    if stated or parts:
+        as_written = inline = False
+    return Forms(field_, parts, inline, opens, as_written, *_call_forms(shown))
 
 
 def _call_forms(shown: Callable[..., str]) -> tuple[bool, str | None]:

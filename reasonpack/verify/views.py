@@ -17,6 +17,7 @@ from typing import Any
 
 from reasonpack.verify.chat import Chat, Message, NotChecked, Refused
 from reasonpack.verify.rules import Rules
+from reasonpack.verify.template import TAG
 
 __all__ = ["TextView", "TextViews", "build_views"]
 
@@ -148,6 +149,8 @@ class _One:
         end, tail = self._end(max(start, 0))
         if start >= 0 and self._is_one(whole[start:end]):
             return self._checked(whole[start:end] + tail)
+        if rules.forms.takes(message):
+            return self._checked(self._written(self._answer(end, tail), opened))
         if message.thinks and (at := _place(whole[:end], message.reasoning)) >= 0:
             lead = "" if opened else rules.opener
             if whole[:at].rstrip().endswith(rules.opener.strip()) and self._is_one(whole[at:end]):
@@ -161,8 +164,22 @@ class _One:
             bare = replace(message, reasoning="", verbatim=None)
             self.whole = self._render(self.number, rules.forms.given(bare, "", ""))
             end, tail = self._end(0)
-        answer = self.whole[self._answer_start(end) : end] + tail
+        answer = self._answer(end, tail)
         return self._checked((lead + rules.closer if message.thinks else "") + answer)
+
+    def _answer(self, end: int, tail: str) -> str:
+        return self.whole[self._answer_start(end) : end] + tail
+
+    def _written(self, answer: str, opened: bool) -> str:
+        """Return the answer with its reasoning as the record has it, less what the prompt wrote."""
+        message = self.message
+        if not _has(answer, message.reasoning):
+            text = message.verbatim or ""
+            answer = text[: len(text) - len(message.content)] + answer.lstrip()
+        begun = self.prompt[self.prompt.rfind(TAG) :] if opened else ""
+        if not opened or answer.startswith(begun):
+            return answer[len(begun) :]
+        return answer.lstrip().removeprefix(TAG)
 
     def _is_one(self, text: str) -> bool:
         """Whether a text can be what the model wrote at once: with the reasoning, and one stop."""

@@ -24,7 +24,15 @@ PASSED_THROUGH = [
     "llama.cpp/LFM2.5-Instruct",
     "llama.cpp/ibm-granite-granite-3.3-2B-Instruct",
     "vllm/tool_chat_template_hunyuan_a13b",
+    "llama.cpp/LFM2.5-8B-A1B",
 ]
+PARSED = [
+    "llama.cpp/llama-cpp-deepseek-r1",
+    "llama.cpp/deepseek-ai-DeepSeek-V3.1",
+    "llama.cpp/Qwen-QwQ-32B",
+    "llama.cpp/NVIDIA-Nemotron-Nano-v2",
+]
+"""Templates that read no field, and look for the tags themselves."""
 FORMS = [
     "<think>A</think>B",
     "<think>\nA\n</think>\n\nB",
@@ -56,3 +64,25 @@ def test_content_stays_as_the_record_has_it(name: str, tmp_path: Path) -> None:
             assert whole[len(prompt) :][: len(completion)] == completion
             continued += 1
     assert continued >= len(FORMS)
+
+
+@pytest.mark.parametrize("name", PARSED)
+def test_a_template_that_looks_for_tags_is_given_them(name: str, tmp_path: Path) -> None:
+    """What it leaves of an earlier answer is its own, the line breaks behind the tag among it."""
+    made_tokenizer(name, tmp_path)
+    both = sides(name, tmp_path)
+    for form in FORMS[:4]:
+        messages = chat(form, turns=2)
+        conversation = parse_record({"messages": messages}, "record")
+        *_, view = build_views(conversation, both.context.rendering(conversation)).views
+        prompt, completion = ours(both.context, view)
+        settings = {"return_dict": False, **switches(name)[True]}
+        wanted = both.library.apply_chat_template(
+            messages[:-1], add_generation_prompt=True, **settings
+        )
+        assert prompt == wanted
+        written = both.context.tokenizer.decode(completion)
+        tag = "<think>" if "<think>" in written else ""
+        assert "".join(written.split()).startswith(
+            "".join(form.split()).removeprefix(tag or "<think>")
+        )

@@ -21,10 +21,13 @@ from reasonpack.verify.check import verify_dataset
 
 FIXTURES = Path(__file__).parents[2] / "fixtures"
 SOME = TEMPLATES[::12]
-DISAGREE = {
-    "llama.cpp/NVIDIA-Nemotron-Nano-v2": "packing trains <think> behind a prompt that opens it",
-}
-"""Where the two do not agree yet, and in what."""
+INLINE = [
+    "<think>A</think>B",
+    "<think>\nA\n</think>\n\nB",
+    "<think> A </think> B",
+    "A\n</think>\n\nB",
+]
+"""Reasoning within the content."""
 
 pytestmark = pytest.mark.network
 
@@ -51,21 +54,24 @@ def tokenizer_for(name: str, folder: Path) -> Path:
     return folder
 
 
+def inline(content: str) -> str:
+    """Write a line with a conversation of two turns."""
+    turn = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": content}]
+    return json.dumps({"messages": turn * 2}) + "\n"
+
+
 @pytest.mark.parametrize(
     "name", [pytest.param(one, marks=() if one in SOME else pytest.mark.slow) for one in TEMPLATES]
 )
-def test_two_that_share_nothing_agree(
-    tmp_path: Path, request: pytest.FixtureRequest, name: str
-) -> None:
-    if name in DISAGREE:
-        request.applymarker(pytest.mark.xfail(reason=DISAGREE[name], strict=False))
-    chats = str(FIXTURES / "chats.jsonl")
+def test_two_that_share_nothing_agree(tmp_path: Path, name: str) -> None:
+    chats = [str(FIXTURES / "chats.jsonl"), str(tmp_path / "inline.jsonl")]
+    (tmp_path / "inline.jsonl").write_text("".join(map(inline, INLINE)))
     tokenizer = tokenizer_for(name, tmp_path / "tokenizer")
     options = Options(tokenizer=str(tokenizer), on_error="skip", date=DATE.isoformat())
     try:
-        pack_files([chats], tmp_path / "packed", options)
+        pack_files(chats, tmp_path / "packed", options)
     except ReasonpackError as error:
         pytest.skip(f"packing refuses it: {error}")
-    findings = verify_dataset(tmp_path / "packed", [chats])
+    findings = verify_dataset(tmp_path / "packed", chats)
     assert findings.total == 0, [str(finding) for finding in findings.listed]
     assert findings.unchecked == {}
