@@ -106,11 +106,17 @@ def _unfinished(found: Completion, message: Message, behaviour: Behaviour) -> Co
     """Leave out the stop, and what would close it, of a message that was cut off."""
     if message.tool_calls:
         return None
-    last = message.content if (message.content or "").strip() else message.reasoning
-    core = (last or "").strip()
-    before = behaviour.answer[1] + behaviour.answer_stop.token if last is message.content else ""
-    end = found.text.rfind(core, 0, len(found.text) - len(before.strip())) + len(core)
-    tail = (last or "")[len((last or "").rstrip()) :]  # which the model wrote, if it is shown
+    if (message.content or "").strip():
+        last, closed = message.content or "", found.text
+        closers = [behaviour.answer_stop.token, behaviour.answer[1]]
+    else:
+        last, closed = message.reasoning or "", found.text[: found.response]
+        known = closed.rstrip().endswith(behaviour.closer.strip() or "\0")
+        closers = [behaviour.closer if known else _CLOSING_TAG]
+    for closer in closers:
+        closed = closed.rstrip().removesuffix(closer.strip())
+    end = len(closed.rstrip())
+    tail = last[len(last.rstrip()) :]  # which the model wrote, if it is shown
     end += len(tail) if found.text.startswith(tail, end) else 0
     return Completion(found.text[:end], min(found.response, end), found.block)
 

@@ -226,13 +226,12 @@ def is_cut_off(message: Json) -> bool:
 
 def _end_of_text(message: Json, full: str, start: int, stop: int) -> int:
     """Find where the last text of a message that was cut off is over, with its white space."""
-    content = message.get("content") or ""
+    content, body = message.get("content") or "", full[start:stop].rstrip()
+    if not content.strip():
+        for closer in ("</think>", "<|/thought|>"):
+            body = body.removesuffix(closer)
     text = content if content.strip() else message["reasoning_content"]
-    found = full.rfind(text.strip(), start, stop)
-    if found < 0:  # nothing of it is shown
-        return start
-    end = found + len(text.strip())
-    space = text[len(text.rstrip()) :]
+    end, space = start + len(body.rstrip()), text[len(text.rstrip()) :]
     return end + len(space) if full.startswith(space, end) else end
 
 

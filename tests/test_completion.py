@@ -166,6 +166,10 @@ SHOWS = chatml(
         (Message("assistant", "I was cut"), "I was cut"),
         (Message("assistant", "", "I was cut off in the mid"), "<think>\nI was cut off in the mid"),
         (Message("assistant", "", "mid \n"), "<think>\nmid \n"),
+        # Texts that stand in what closes them, too.
+        (Message("assistant", "", "think"), "<think>\nthink"),
+        (Message("assistant", "", "<|im_"), "<think>\n<|im_"),
+        (Message("assistant", "end", "A"), "<think>\nA\n</think>\n\nend"),
     ],
 )
 def test_a_message_that_was_cut_off_has_no_stop(message: Message, completion: str) -> None:

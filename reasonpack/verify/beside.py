@@ -66,12 +66,16 @@ def check_beside(dataset: Dataset, findings: Findings) -> None:
     _check_rejects(dataset, findings)
 
 
+def _known(dataset: Dataset) -> set[str]:
+    """Name the files of a dataset, those that may be missing among them."""
+    receipts = [receipt_path(number) for number in range(len(dataset.manifest.shards))]
+    rejects = [name.replace(".json", ".rejects.jsonl") for name in receipts]
+    return {*TOP, *(shard.path for shard in dataset.manifest.shards), *receipts, *rejects}
+
+
 def _check_names(dataset: Dataset, findings: Findings) -> None:
     """Look for files that the manifest does not know, and temporary ones."""
-    directory, shards = dataset.directory, dataset.manifest.shards
-    numbers = range(len(shards))
-    known = {*TOP, *(shard.path for shard in shards), *map(receipt_path, numbers)}
-    known |= {receipt_path(number).replace(".json", ".rejects.jsonl") for number in numbers}
+    directory, known = dataset.directory, _known(dataset)
     names = {folder: child_names(join(directory, folder)) for folder in ("data", "receipts")}
     everything = file_names(directory) + [f"{each}/{n}" for each in names for n in names[each]]
     for name in everything:
@@ -90,18 +94,26 @@ def _check_names(dataset: Dataset, findings: Findings) -> None:
 
 
 def _check_links(dataset: Dataset, findings: Findings) -> None:
-    """Look for links to what lies outside the directory: a copy of it would lack that."""
+    """Look for links to what lies outside the directory: a copy of it would lack that.
+
+    Files of the dataset may be such links, as in the cache of a hub: their bytes are checked.
+    """
     if is_url(dataset.directory):
         return
-    home = os.path.realpath(dataset.directory)
+    home, known, own = os.path.realpath(dataset.directory), _known(dataset), 0
     for folder, folders, files in os.walk(home):
         for name in (*folders, *files):
             path = os.path.join(folder, name)  # noqa: PTH118 (as os.walk gives them)
-            if os.path.islink(path):  # noqa: PTH114
-                target = os.path.realpath(path)
-                if os.path.commonpath([home, target]) != home:
-                    what = "a link that leads out of the dataset, expected the file itself"
-                    findings.add(Finding("RP020", os.path.relpath(path, home), what))
+            target = os.path.realpath(path)
+            if not os.path.islink(path) or os.path.commonpath([home, target]) == home:  # noqa: PTH114
+                continue
+            relative = os.path.relpath(path, home)
+            own += relative in known
+            if relative not in known:
+                what = "a link that leads out of the dataset, expected the file itself"
+                findings.add(Finding("RP020", relative, what))
+    if own:
+        findings.warnings.append(f"{own:,} files are links: copy what they lead to as well.")
 
 
 def _check_card(dataset: Dataset, findings: Findings) -> None:

@@ -353,7 +353,8 @@ def test_a_name_that_is_not_utf8(command: Command, tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     chats = Path(os.fsdecode(bytes(tmp_path / "in") + b"/caf\xe9.jsonl"))
     chats.write_bytes(record())
-    tokenizer, template = chats.with_suffix(""), chats.with_suffix(".jinja")
+    beside = tmp_path / chats.name
+    tokenizer, template = beside.with_suffix(""), beside.with_suffix(".jinja")
     shutil.copytree(TOKENIZER, tokenizer)
     template.write_text(PLAIN, "utf-8")
     good = tmp_path / "good.jsonl"
@@ -369,7 +370,7 @@ def test_a_name_that_is_not_utf8(command: Command, tmp_path: Path) -> None:
 
 def test_a_line_without_end(command: Command, tmp_path: Path) -> None:
     with (tmp_path / "x.jsonl").open("wb") as file:
-        file.truncate(258 << 20)
+        file.write(b'{"a": "' + b"a" * (258 << 20))
     tail = ["--tokenizer", TOKENIZER, "-o", tmp_path / "out", "--on-error", "skip"]
     ended = command("pack", tmp_path / "x.jsonl", *tail)
     assert ended.status == 1
