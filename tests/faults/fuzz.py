@@ -35,7 +35,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # for the modules of the tes
 
 import runs
 
-from reasonpack.errors import NothingPackedError, ReasonpackError, RecordError
+from reasonpack.errors import NothingPackedError, ReasonpackError, RecordError, StorageError
 from reasonpack.records.unknown import UnknownFieldError
 from reasonpack.run.context import Options
 from reasonpack.run.pack import pack_files
@@ -253,6 +253,10 @@ def settled(source: Path, options: Options, folder: Path) -> Options | None:
             names = {*options.ignore_fields, *(each.name for each in error.fields)}
             options = Options(**{**_fields(options), "ignore_fields": tuple(sorted(names))})
         except NothingPackedError:
+            return None
+        except StorageError as error:  # what begins as another kind of file is refused whole
+            if "expected JSON Lines" not in str(error):
+                raise
             return None
         else:
             return options

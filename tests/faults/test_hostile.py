@@ -374,7 +374,7 @@ def test_a_line_without_end(command: Command, tmp_path: Path) -> None:
     tail = ["--tokenizer", TOKENIZER, "-o", tmp_path / "out", "--on-error", "skip"]
     ended = command("pack", tmp_path / "x.jsonl", *tail)
     assert ended.status == 1
-    assert "x.jsonl:1: a line of more than 256 MiB, expected JSON Lines" in ended.err
+    assert "x.jsonl:1: a line of more than 256 MiB, expected one conversation a line" in ended.err
 
 
 # --- datasets ------------------------------------------------------------------------------------
