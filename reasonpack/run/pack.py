@@ -320,6 +320,9 @@ def _receipts(
                     run.watch.on_note(f"{receipt.unit}: {receipt.backend_fault}; the ids are right")
                 run.watch.on_receipt(receipt)
     except UnknownFieldError as error:
+        if len(units) == len(plan.units):  # no run with this plan gets any further
+            for name in file_names(receipts_ := join(job.output, "receipts")):
+                remove(join(receipts_, name))
         raise _all_unknown(plan, job, run) or error from None
     return [done[unit.number] for unit in units]
 
