@@ -41,8 +41,8 @@ from reasonpack.probe import (
     asked_keys,
     call,
     find_forms,
-    passes_through,
     prompt_end,
+    reads_content_alone,
     result,
     user,
 )
@@ -170,7 +170,7 @@ def learn(
     if not stated.keys() & {"header", "prompt_opener"}:
         check_prompt(probe, thinking)
     opener, closer, seen = find_delimiters(probe, thinking, header, prompt_opener)
-    if prompt_opener.strip() and passes_through(probe) and not opens(probe, thinking):
+    if prompt_opener.strip() and reads_content_alone(probe) and not opens(probe, thinking):
         # The content goes on from the prompt, which opens something else than reasoning.
         probe = dataclasses.replace(probe, forms=dataclasses.replace(probe.forms, inline=""))
         opener, closer, seen = "", "", False

@@ -37,8 +37,8 @@ __all__ = [
     "common_start",
     "dump_message",
     "find_forms",
-    "passes_through",
     "prompt_end",
+    "reads_content_alone",
     "result",
     "user",
 ]
@@ -325,6 +325,12 @@ def _as_the_prompt_opens(probe: Probe) -> tuple[str, ...]:
 def passes_through(probe: Probe) -> bool:
     """Whether the template shows an answer with think tags as it is written."""
     return _tagged() in probe.render([user(), Message("assistant", _tagged())], {})
+
+
+def reads_content_alone(probe: Probe) -> bool:
+    """Whether an answer is its content, as it is written: no field of reasoning is read."""
+    forms = probe.forms
+    return not forms.reasoning_fields and not forms.parts and passes_through(probe)
 
 
 def _tagged() -> str:

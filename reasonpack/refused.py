@@ -48,7 +48,8 @@ def _why(  # noqa: PLR0911 (one kind each)
 ) -> tuple[str, str, str]:
     """Return what was found, what was expected, and a fix; no fix where there is only the usual."""
     content, reasoning = (message.content or "").strip(), (message.reasoning or "").strip()
-    missing = [call for call in message.tool_calls if call.name not in full]
+    own = full[common_length(full, 0, prompt) :]  # where tools are described no more
+    missing = [call for call in message.tool_calls if call.name not in own]
     nameless = [call for call in message.tool_calls if call.name not in (call.id or "")]
     if message.tool_calls and not message.finished:
         return "ends a message with calls", "one that is whole: this one was cut off", ""
@@ -59,7 +60,7 @@ def _why(  # noqa: PLR0911 (one kind each)
         what = f"shows the id of a call, {nameless[0].id!r}, and not the tool's name"
         name = nameless[0].name
         return what, "an id that holds the name", f"write an id such as 'functions.{name}:0'"
-    if len(message.tool_calls) > 1 and (missing or not _shows_all(message, full)):
+    if len(message.tool_calls) > 1 and (missing or not _shows_all(message, own)):
         names = ", ".join(call.name for call in message.tool_calls)
         what = f"does not show all calls of this message ({names})"
         return what, "one call a message, as this model writes them", ""
@@ -95,9 +96,9 @@ def _why(  # noqa: PLR0911 (one kind each)
     return what, "the whole message and nothing else", ""
 
 
-def _shows_all(message: Message, full: str) -> bool:
+def _shows_all(message: Message, text: str) -> bool:
     names = [call.name for call in message.tool_calls]
-    return all(full.count(name) >= names.count(name) for name in names)
+    return all(text.count(name) >= names.count(name) for name in names)
 
 
 def _difference(prompt: str, full: str) -> str:

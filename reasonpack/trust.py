@@ -19,8 +19,8 @@ from reasonpack.probe import (
     before,
     call,
     common_start,
-    passes_through,
     prompt_end,
+    reads_content_alone,
     user,
 )
 from reasonpack.records.conversation import Message
@@ -119,7 +119,7 @@ def check_prompt(probe: Probe, thinking: Variables) -> None:
     answers = (answer(reasoning=True), call(None, REASON))
     starts = [before(probe, thinking, probe.render([user(), a], thinking), REASON) for a in answers]
     starts.append(before(probe, thinking, bare, ANSWER))
-    if passes_through(probe) and any(end.startswith(start) for start in starts if start):
+    if reads_content_alone(probe) and any(end.startswith(start) for start in starts if start):
         return  # the content of an answer may begin with the rest
     if not any(start.startswith(end) for start in starts) and not opens(probe, thinking):
         raise TemplateError(

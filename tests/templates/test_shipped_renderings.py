@@ -406,7 +406,7 @@ HARMONY_DEPARTURES = (
 )
 REFUSED = {
     "call with reasoning and text": "Cannot pass both content and thinking",
-    "two calls at once": "does not show the message whole",  # it shows the first call only
+    "two calls at once": "does not show all calls of this message",  # but the first
 }
 # Stories that harmony renders otherwise, and the story whose rendering the view equals.
 TOLD_OTHERWISE: dict[str, tuple[str, tuple[Message, ...]]] = {
@@ -581,7 +581,7 @@ def _refused(name: str, case: str) -> str | None:
     if "Kimi" in name and CASES[case].messages[-1].reasoning:
         return "no place for reasoning"
     if "gemma" in name and _shape(case) in GEMMA_REFUSES:
-        return "does not show the message whole"
+        return "does not show this message as it is|does not show the text beside a call"
     return None
 
 
