@@ -14,6 +14,7 @@ from typing import Any
 from reasonpack.probe import (
     ANSWER,
     CALL,
+    CALLED,
     NEXT,
     REASON,
     RESULT,
@@ -40,6 +41,7 @@ __all__ = [
     "find_header",
     "find_strips",
     "first_tag",
+    "writes_none",
 ]
 
 Variables = Mapping[str, Any]
@@ -204,3 +206,11 @@ def around_text_and_calls(probe: Probe, variables: Variables, lead: Lead) -> tup
 def _with_two_ids(probe: Probe, variables: Variables, content: str | None) -> Iterator[str]:
     for id_ in ("call00000", "xyzw99999"):
         yield probe.render([user(), call(content, ids=[id_])], variables)
+
+
+def writes_none(probe: Probe, variables: Variables) -> bool:
+    """Whether a null among the arguments of a call is written as the word None."""
+    (only,) = call().tool_calls
+    null = replace(only, arguments={"key": None, "other": CALLED})
+    message = replace(call(), tool_calls=(null,))
+    return "None" in probe.render([user(), message], variables).rpartition(USER)[2]

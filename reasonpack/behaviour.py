@@ -28,14 +28,14 @@ from reasonpack.anatomy import (
     find_header,
     find_strips,
     first_tag,
+    writes_none,
 )
 from reasonpack.errors import TemplateError
+from reasonpack.forms import Forms
 from reasonpack.probe import (
-    CALLED,
     NEXT,
     REASON,
     USER,
-    Forms,
     Probe,
     answer,
     asked_keys,
@@ -204,7 +204,7 @@ def learn(
         ends=_ends(probe, not_thinking),
         **_what_is_kept(probe, thinking),
         ends_generation=_ends_generation(stop, call_stop, eos),
-        writes_none=_writes_none(probe, not_thinking),
+        writes_none=writes_none(probe, not_thinking),
         asked=tuple(sorted(asked_keys(probe, [thinking, not_thinking]))),
     )
     return override(learned, stated)
@@ -260,14 +260,6 @@ def _ends(probe: Probe, variables: Variables) -> dict[str, str]:
 def _ends_generation(answer_stop: Stop, call_stop: Stop, eos: Sequence[str]) -> tuple[str, ...]:
     texts = (answer_stop.token.strip(), call_stop.token.strip(), *eos)
     return tuple(dict.fromkeys(filter(None, texts)))
-
-
-def _writes_none(probe: Probe, variables: Variables) -> bool:
-    """Whether a null among the arguments of a call is written as the word None."""
-    (only,) = call().tool_calls
-    null = dataclasses.replace(only, arguments={"key": None, "other": CALLED})
-    message = dataclasses.replace(call(), tool_calls=(null,))
-    return "None" in probe.render([user(), message], variables).rpartition(USER)[2]
 
 
 # --- history --------------------------------------------------------------------------

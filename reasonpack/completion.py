@@ -10,14 +10,14 @@ and what was learned to stand between them, in order, with nothing else but whit
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any
 
 from reasonpack.behaviour import Behaviour
-from reasonpack.probe import as_written, common_length
-from reasonpack.records.conversation import Message, ToolCall
+from reasonpack.forms import as_written
+from reasonpack.probe import common_length
+from reasonpack.records.message import Message
+from reasonpack.tool_calls import are_calls
 
 __all__ = ["Completion", "closed_block", "find_completion"]
 
@@ -262,10 +262,9 @@ def _is_response(text: str, at: int, message: Message, behaviour: Behaviour) -> 
     starts = [with_text] if content else [_skip(text, at, behaviour.call)]
     if message.content and not content and after:  # white space alone may be shown as a text is
         starts.append(with_text)
-    calls = message.tool_calls
-    return any(
-        at >= 0 and _are_calls(text[at : len(text) - len(stop)], calls, behaviour) for at in starts
-    )
+    stops = (behaviour.answer_stop.token, behaviour.call_stop.token)
+    ends = len(text) - len(stop)
+    return any(at >= 0 and are_calls(text[at:ends], message.tool_calls, stops) for at in starts)
 
 
 def _skip(text: str, at: int, wanted: str) -> int:
@@ -287,73 +286,3 @@ def _skip(text: str, at: int, wanted: str) -> int:
 def _behind(text: str, at: int, closer: str) -> int:
     """Return where the white space that belongs to a closer which ends at `at` is over."""
     return at + common_length(text, at, closer[len(closer.rstrip()) :])
-
-
-# --- tool calls -----------------------------------------------------------------------
-
-
-def _are_calls(text: str, calls: Sequence[ToolCall], behaviour: Behaviour) -> bool:
-    """Whether the calls, with all of their arguments and nothing of another message, are there."""
-    at = 0
-    written: set[str] = set()
-    stops = {behaviour.answer_stop.token, behaviour.call_stop.token}
-    stopped = any(stop in text for stop in stops)
-    for call in calls:
-        at = text.find(call.name, at)
-        if at < 0:
-            return False
-        at += len(call.name)
-        for forms in _argument_forms(call):
-            shown = (form for form in forms if text.find(form, at) >= 0)
-            first = next(shown, None)
-            if first is None:
-                return False
-            if stopped:
-                written |= {first, *shown}
-    for form in sorted(written, key=len, reverse=True):
-        text = text.replace(form, "")
-    return not stopped or not any(stop in text for stop in stops)
-
-
-def _argument_forms(call: ToolCall) -> Iterator[Iterator[str]]:
-    """Yield the forms in which a template may show each of a call's arguments."""
-    values = call.arguments
-    if isinstance(values, str):
-        yield iter((values, _escaped(values)))
-        return
-    for leaf in _leaves(values):
-        yield _text_forms(leaf) if isinstance(leaf, str) else _plain_forms(leaf)
-
-
-def _plain_forms(value: Any) -> Iterator[str]:
-    yield str(value)
-    yield json.dumps(value)
-    yield json.dumps(value, ensure_ascii=False)
-    yield repr(value)
-
-
-def _text_forms(text: str) -> Iterator[str]:
-    """Yield those that most templates show first: they are made one at a time."""
-    yield _escaped(text)
-    yield text
-    yield text.strip()
-    for quoted in (json.dumps(text)[1:-1], repr(text)[1:-1]):
-        yield quoted
-        yield _escaped(quoted)
-    yield _escaped(_escaped(text))
-
-
-def _escaped(text: str) -> str:
-    return json.dumps(text, ensure_ascii=False)[1:-1]
-
-
-def _leaves(value: Any) -> Iterator[Any]:
-    if isinstance(value, dict):
-        for key, each in value.items():
-            yield key
-            yield from _leaves(each)
-    elif isinstance(value, list):
-        for each in value:
-            yield from _leaves(each)
-    elif value is not None:  # templates may leave it out
-        yield value

@@ -25,8 +25,8 @@ from typing import Any, Literal
 from reasonpack.behaviour import Behaviour
 from reasonpack.completion import find_completion
 from reasonpack.errors import RecordError
+from reasonpack.forms import dump_message
 from reasonpack.memo import Memo
-from reasonpack.probe import dump_message
 from reasonpack.records.conversation import Conversation, Message
 from reasonpack.refused import Shown, check_context, misfit, refuse_stop_inside, without_reasoning
 from reasonpack.sandbox import ready_for_bounds

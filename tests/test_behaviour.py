@@ -12,7 +12,7 @@ import pytest
 from reasonpack import sandbox
 from reasonpack.behaviour import Behaviour, Stop, learn, override
 from reasonpack.errors import TemplateError
-from reasonpack.probe import Forms
+from reasonpack.forms import Forms
 from reasonpack.stops import BEGINS
 from reasonpack.template import ChatTemplate
 

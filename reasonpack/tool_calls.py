@@ -1,0 +1,83 @@
+"""The calls of a message as a template shows them: whether all are there, with their arguments."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from reasonpack.records.message import ToolCall
+
+__all__ = ["are_calls"]
+
+
+def are_calls(text: str, calls: Sequence[ToolCall], stops: Sequence[str]) -> bool:
+    """Whether the calls, with all of their arguments and nothing of another message, are there.
+
+    Args:
+        text: of the calls, as it is rendered.
+        calls: of the message.
+        stops: tokens that end a message; one outside of the arguments ends this one too early.
+    """
+    at = 0
+    written: set[str] = set()
+    stopped = any(stop in text for stop in stops)
+    for call in calls:
+        at = text.find(call.name, at)
+        if at < 0:
+            return False
+        at += len(call.name)
+        for forms in _argument_forms(call):
+            shown = (form for form in forms if text.find(form, at) >= 0)
+            first = next(shown, None)
+            if first is None:
+                return False
+            if stopped:
+                written |= {first, *shown}
+    for form in sorted(written, key=len, reverse=True):
+        text = text.replace(form, "")
+    return not stopped or not any(stop in text for stop in stops)
+
+
+def _argument_forms(call: ToolCall) -> Iterator[Iterator[str]]:
+    """Yield the forms in which a template may show each of a call's arguments."""
+    values = call.arguments
+    if isinstance(values, str):
+        yield iter((values, _escaped(values)))
+        return
+    for leaf in _leaves(values):
+        yield _text_forms(leaf) if isinstance(leaf, str) else _plain_forms(leaf)
+
+
+def _plain_forms(value: Any) -> Iterator[str]:
+    yield str(value)
+    yield json.dumps(value)
+    yield json.dumps(value, ensure_ascii=False)
+    yield repr(value)
+
+
+def _text_forms(text: str) -> Iterator[str]:
+    """Yield those that most templates show first: they are made one at a time."""
+    yield _escaped(text)
+    yield text
+    yield text.strip()
+    for quoted in (json.dumps(text)[1:-1], repr(text)[1:-1]):
+        yield quoted
+        yield _escaped(quoted)
+    yield _escaped(_escaped(text))
+
+
+def _escaped(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)[1:-1]
+
+
+def _leaves(value: Any) -> Iterator[Any]:
+    if isinstance(value, dict):
+        for key, each in value.items():
+            yield key
+            yield from _leaves(each)
+    elif isinstance(value, list):
+        for each in value:
+            yield from _leaves(each)
+    elif value is not None:  # templates may leave it out
+        yield value
