@@ -166,6 +166,7 @@ def test_a_byte_order_mark_at_the_start_of_a_file_is_no_fault(pack: Pack, tmp_pa
     assert pack(chats)[0] == 0
 
 
+@pytest.mark.faults
 def test_a_line_of_100_mb_is_refused_before_it_is_tokenized(pack: Pack, tmp_path: Path) -> None:
     chats = tmp_path / "chats.jsonl"
     chats.write_bytes(

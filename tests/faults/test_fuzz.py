@@ -30,6 +30,8 @@ from reasonpack.run.plan import Record
 from reasonpack.run.unit import Counts, lay_out_records, parse
 from reasonpack.shard import rows_to_table, schema
 
+pytestmark = pytest.mark.faults
+
 
 def fuzzed(*arguments: str) -> str:
     """Run fuzz.py, which bounds its own memory; return what it says."""

@@ -17,6 +17,8 @@ from runs import FIXTURES, ROOT, SKIPPING, UNIT_BYTES, run, tree
 from reasonpack.run.frozen import read_plan
 from reasonpack.run.pack import Watch, pack_files
 
+pytestmark = pytest.mark.faults
+
 Pack = Callable[..., int]
 Tree = dict[str, bytes]
 
