@@ -7,6 +7,7 @@ rejected       4 role: an unknown role, or a field that messages of this role ca
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
@@ -78,7 +79,7 @@ def examples(places: Iterable[Place], reasons: Iterable[str]) -> dict[str, str]:
 
 def _lines(place: Place) -> Iterator[bytes]:
     with open_bytes(place, "plain") as file:
-        yield from file
+        yield from io.BufferedReader(file)  # Arrow's own has no lines
 
 
 def part_of_rejects(output: Place, index: int, count: int) -> list[Place]:

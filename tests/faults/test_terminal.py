@@ -241,7 +241,7 @@ PHASES = [
     ("reasonpack.run.frozen.plan", "Interrupted before packing began."),
     ("reasonpack.run.pool.wait", "Interrupted: 0 of "),
     ("reasonpack.run.unit.write_shard", "Interrupted: 0 of "),
-    ("reasonpack.run.pack.finish", "Interrupted: 8 of 8 "),
+    ("reasonpack.run.outcome.finish", "Interrupted: 8 of 8 "),
 ]
 MORE_PHASES = [
     ("reasonpack.run.pack.load_context", "Interrupted before packing began."),
