@@ -203,7 +203,7 @@ def learn(
         call_stop=call_stop,
         ends=_ends(probe, not_thinking),
         **_what_is_kept(probe, thinking),
-        ends_generation=_ends_generation(stop, call_stop, eos),
+        ends_generation=_ends_generation(probe, stop, call_stop, _ends(probe, not_thinking)),
         writes_none=writes_none(probe, not_thinking),
         asked=tuple(sorted(asked_keys(probe, [thinking, not_thinking]))),
     )
@@ -257,8 +257,13 @@ def _ends(probe: Probe, variables: Variables) -> dict[str, str]:
     return {role: text.rpartition(USER)[2] for role, text in texts.items() if USER in text}
 
 
-def _ends_generation(answer_stop: Stop, call_stop: Stop, eos: Sequence[str]) -> tuple[str, ...]:
-    texts = (answer_stop.token.strip(), call_stop.token.strip(), *eos)
+def _ends_generation(
+    probe: Probe, answer_stop: Stop, call_stop: Stop, ends: Mapping[str, str]
+) -> tuple[str, ...]:
+    """List the tokens that end a message: where one stands inside, it is another message's."""
+    end = ends.get("user", "")
+    ending = [token for token in probe.stops if token in end]
+    texts = (answer_stop.token.strip(), call_stop.token.strip(), *probe.eos, *ending)
     return tuple(dict.fromkeys(filter(None, texts)))
 
 

@@ -89,7 +89,11 @@ def _as_written(
         if own_form or dropped is None or not (behaviour.closer or tag == _OPENING_TAG):
             return own_form
         lead = written[: len(written) - len(message.content or "")]
-        start, text = 0, lead + text[dropped:].lstrip()
+        content, behind = message.content or "", text[dropped:]
+        at = behind.find(content.strip())
+        space = content[: len(content) - len(content.lstrip())]
+        kept = space if behind[:at].endswith(space) else ""  # unless the template strips it
+        start, text = 0, lead + kept + behind[at:]
     body = text[start:]
     if text.startswith(opened):
         body = text[len(opened) :]

@@ -85,6 +85,11 @@ def find_answer_stop(
     story = probe.render([user(), plain, user(NEXT)], variables)
     gap = story.rpartition(ANSWER)[2].rpartition(NEXT)[0]
     if stated is not None:
+        if not any(token in stated for token in probe.added_tokens):
+            raise TemplateError(
+                f"--template-behaviour: answer_stop.token: {stated!r} is no added token of the "
+                "tokenizer, expected one. Fix: write the token as the tokenizer has it."
+            )
         _, found, behind = tail.partition(stated)
         stop = Stop(stated, bool(found), behind, STATED)
     else:

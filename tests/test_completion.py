@@ -195,6 +195,15 @@ def test_a_call_that_was_cut_off_is_refused() -> None:
 # --- what no model writes -------------------------------------------------------------------------
 
 
+def test_the_end_of_other_messages_cannot_stand_inside_either() -> None:
+    """As in gpt-oss, whose last answer ends in a token of its own."""
+    last = "'<|endoftext|>' if loop.last and m.role == 'assistant' else '<|im_end|>'"
+    own = chatml().replace("'<|im_end|>\n'", last)
+    chosen = rendering(own)
+    assert chosen.behaviour.answer_stop.token == "<|endoftext|>"
+    assert refusal(chosen, ASK, Message("assistant", "x<|im_end|>y")).reason == "stop-token"
+
+
 @pytest.mark.parametrize("token", ["<|im_end|>", "<|endoftext|>"])
 @pytest.mark.parametrize("field", ["content", "reasoning", "arguments"])
 def test_a_token_that_ends_a_generation_cannot_stand_inside(token: str, field: str) -> None:
@@ -360,6 +369,14 @@ def test_what_a_template_drops_is_as_the_record_has_it(text: str) -> None:
     assert f"assistant\n{left}<|im_end|>" in second.prompt
     assert first.spans[-1].kind == Kind.R_OUT
     assert (first.prompt + first.completion)[first.spans[-2].stop :] == "B<|im_end|>"
+
+
+def test_white_space_before_an_answer_is_the_records_where_reasoning_is_dropped() -> None:
+    said = Message("assistant", " B", "A", verbatim="A</think> B")
+    view = build(rendering(DROPS), ASK, said)[0]
+    assert view.completion == "A</think> B<|im_end|>"
+    strips = DROPS.replace("split('</think>')[-1]", "split('</think>')[-1].strip()")
+    assert build(rendering(strips), ASK, said)[0].completion == "A</think>B<|im_end|>"
 
 
 def test_a_tag_that_the_template_writes_is_not_handed_over() -> None:

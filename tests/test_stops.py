@@ -96,6 +96,11 @@ def test_two_tokens_that_nothing_tells_apart_are_refused_and_can_be_stated() -> 
     assert found == Stop("<|close|>", after="<|sep|>", source=STATED)
 
 
+def test_a_stated_stop_has_to_be_a_token() -> None:
+    with pytest.raises(TemplateError, match="'nonsense' is no added token of the tokenizer"):
+        learned(chat("'<|end|>'"), stated={"answer_stop": {"token": "nonsense"}})
+
+
 def test_no_token_that_can_stop_is_refused_and_can_be_stated() -> None:
     source = (
         chat("'<|close|>'", user="'\n'").replace("<|user|>", "User: ").replace("<|bot|>", "A: ")

@@ -14,7 +14,7 @@ from reasonpack.records.draft import REASONING
 
 __all__ = ["ENDS", "with_answer"]
 
-ENDS = ("finish_reason", "stop_reason")
+ENDS = ("finish_reason", "stop_reason", "done_reason", "native_finish_reason")
 """Names of the field that says how an answer ended."""
 
 

@@ -116,8 +116,8 @@ def _over_lines(head: bytes, lines: list[bytes], *, whole: bool) -> tuple[str, s
         return what, "use JSON Lines: `" + _WRAPPED % _braced(shlex.quote(key)) + "`"
     # The first two lines of one that is broken, or longer than what is looked at.
     opened = lines[0].strip(BLANK) == b"{" and lines[1:2] and lines[1].lstrip(BLANK)[:1] == b'"'
-    if first is not None or (value is None and not opened):
-        return None
+    if len(lines) == 1 or first is not None or (value is None and not opened):
+        return None  # what is wrong with a single line is said of it
     if value is not None and not more and whole:
         what = "one JSON object over several lines"
         return what, "use JSON Lines: `python -m json.tool --compact {0} {1}`"

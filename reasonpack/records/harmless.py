@@ -31,11 +31,12 @@ _SHOWN = """
 _OF_A_RECORD = """
     answer avatar_url avatarUrl capability_target config constraints conversation_hash
     correctness correctness_count correctness_llama correctness_math_verify custom_instruction
-    dataset difficulty exit_status expected_answer finish_reasons generations ground_truth input
-    instance_id instruction is_reasoning_complete kv_transfer_params license max_tokens n_turns
-    num_turns output patch problem problem_type prompt prompt_id question question_type resolved
-    seed skip_prompt_formatting solution split subcategory subset system_prompt task temperature
-    text title top_k top_p traj_id turns used_in_training
+    dataset difficulty
+    exit_status expected_answer finish_reasons generations ground_truth input instance_id
+    is_reasoning_complete kv_transfer_params license max_tokens n_turns num_turns output patch
+    problem problem_type prompt prompt_id question question_type resolved seed
+    skip_prompt_formatting solution split subcategory subset task temperature text title top_k
+    top_p traj_id turns used_in_training
 """
 
 HARMLESS = frozenset(f"{_WHOSE} {_WHEN} {_JUDGED} {_SHOWN}".split())

@@ -94,7 +94,20 @@ _KNOWN = frozenset(_Fields.__struct_encode_fields__)
 _CONTINUED = ("prefix", "partial")
 _ENDINGS = frozenset((*ENDS, *_CONTINUED))
 _UNFINISHED = frozenset(
-    ("length", "max_tokens", "max_output_tokens", "incomplete", "content_filter", "abort")
+    [
+        "length",
+        "max_tokens",
+        "max_output_tokens",
+        "model_length",
+        "incomplete",
+        "content_filter",
+        "abort",
+        "cancelled",
+        "error",
+        "in_progress",
+        "pause_turn",
+        "timeout",
+    ]
 )
 """Values of `finish_reason` of an answer after which the model wrote no stop."""
 NAMES = Names(
@@ -226,7 +239,7 @@ def _message(raw: dict[str, Any], fields: _Fields, path: str, mode: _Mode) -> Me
         return Message(role, content, extra=extra)
     nulls = mode.null_keys and mode.reading.null_arguments == "refuse"
     calls = read_calls(fields.tool_calls, fields.function_call, path, null_is_missing=nulls)
-    written, finished = content, _ENDINGS.isdisjoint(raw) or _is_finished(raw)
+    written, finished = content, not extra or _is_finished(raw)
     if content:
         content, reasoning = split_inline(
             content, at, reasoning=reasoning, finished=finished, reading=mode.reading
@@ -257,9 +270,9 @@ def _no_content(path: str) -> RecordError:
 
 def _is_finished(raw: Mapping[str, Any]) -> bool:
     """Tell whether the model wrote a stop, as far as a message says."""
-    if any(raw.get(name) is True for name in _CONTINUED):
+    if any(raw.get(name) in (True, "true") for name in _CONTINUED):
         return False
-    ends = (raw.get(name) for name in ENDS)
+    ends = (raw.get(name) for name in (*ENDS, "status"))
     return not any(isinstance(end, str) and end.lower() in _UNFINISHED for end in ends)
 
 

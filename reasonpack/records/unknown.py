@@ -28,7 +28,9 @@ MOST = 100
 """Names that an error lists; data that nobody knows may have any number of them."""
 LONG = 40
 """Characters of a text that could not be signal."""
-SIGNAL = re.compile(r"reason|think|thought|tool|mask|(?<!s)train|(?<![bfg])loss", re.IGNORECASE)
+SIGNAL = re.compile(
+    r"reason|think|thought|tool|function|mask|(?<!s)train|(?<![bfg])loss", re.IGNORECASE
+)
 """Parts of the names of fields that hold reasoning, tools, or what is to be trained."""
 _WRAPPERS = (
     "additional_kwargs extra extra_fields model_extra provider_specific_fields response_metadata"
@@ -221,6 +223,8 @@ def _leaves(value: object) -> Iterator[str]:
 
 def _meant(key: str) -> str:
     """Return the known name that a word in another one points to."""
+    if re.search(r"(finish|stop|done|end)\w*reason", key, re.IGNORECASE):
+        return "finish_reason"
     word = SIGNAL.search(key)
     if word is None:
         return "reasoning_content" if key in ("cot", "rationale", "scratchpad") else ""
@@ -230,7 +234,7 @@ def _meant(key: str) -> str:
 _MEANT = {
     **dict.fromkeys(("reason", "think", "thought"), "reasoning_content"),
     **dict.fromkeys(("train", "loss"), "train"),
-    "tool": "tools",
+    **dict.fromkeys(("tool", "function"), "tools"),
 }
 
 

@@ -34,6 +34,7 @@ HARMLESS = {
     "created",
     "created_at",
     "date",
+    "done_reason",
     "finish_reason",
     "hashed_ip",
     "header",
@@ -48,6 +49,7 @@ HARMLESS = {
     "model",
     "model_name",
     "name",
+    "native_finish_reason",
     "object",
     "parent_id",
     "partial",
@@ -71,6 +73,10 @@ HARMLESS = {
     "weight_id",
 }
 """Fields of an answer that hold nothing to learn."""
-CUT = {"length", "max_tokens", "max_output_tokens", "incomplete", "content_filter", "abort"}
+ENDS = ("finish_reason", "stop_reason", "done_reason", "native_finish_reason")
+CUT = {
+    *("length", "max_tokens", "max_output_tokens", "model_length", "incomplete", "content_filter"),
+    *("abort", "cancelled", "error", "in_progress", "pause_turn", "timeout"),
+}
 """Ends of an answer that the model did not write."""
 TAG = re.compile(r"\s*<think>(.*?)</think>(.*)", re.DOTALL)

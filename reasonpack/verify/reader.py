@@ -97,7 +97,7 @@ def _is_answer(raw: Json) -> bool:
 
 
 def _ends(raw: Json) -> Json:
-    return {name: raw[name] for name in ("finish_reason", "stop_reason") if raw.get(name)}
+    return {name: raw[name] for name in names.ENDS if raw.get(name)}
 
 
 def _present(raw: Json) -> Json:
@@ -139,8 +139,9 @@ def _read(raw: Json, reading: Reading) -> Iterator[_Draft]:
         raise Refused("tool_use beside tool_calls")
     made = tuple(_call(each, reading) for each in calls)
     message = _split(Message(role, content.text, reasoning, calls=made, more=more), reading)
-    cut = any(end in names.CUT for end in _ends(raw).values() if isinstance(end, str))
-    cut = cut or any(raw.get(name) is True for name in ("prefix", "partial"))
+    said = (*_ends(raw).values(), raw.get("status"))
+    cut = any(end.lower() in names.CUT for end in said if isinstance(end, str))
+    cut = cut or any(raw.get(name) in (True, "true") for name in ("prefix", "partial"))
     yield _Draft(replace(message, cut=content.cut or cut), flag)
 
 

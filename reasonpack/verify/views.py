@@ -175,7 +175,10 @@ class _One:
         message = self.message
         if not _has(answer, message.reasoning):
             text = message.verbatim or ""
-            answer = text[: len(text) - len(message.content)] + answer.lstrip()
+            bare = answer.lstrip()
+            space = message.content[: len(message.content) - len(message.content.lstrip())]
+            shown = answer[: len(answer) - len(bare)].endswith(space)
+            answer = text[: len(text) - len(message.content)] + (space if shown else "") + bare
         begun = self.prompt[self.prompt.rfind(TAG) :] if opened else ""
         if not opened or answer.startswith(begun):
             return answer[len(begun) :]
@@ -267,6 +270,9 @@ class _One:
             if not start:
                 raise NotChecked("an answer without text that does not go on from its prompt")
             return start
+        for token in (*self.rules.stops.listed, self.rules.ending):
+            if token and token not in parts[0]:  # else a short text is found in it
+                whole = whole.replace(token, "\0" * len(token))
         place = _place(whole, parts[0], start)
         if place < 0:
             raise NotChecked(f"{'a call' if message.calls else 'text'} that is not shown")

@@ -109,7 +109,7 @@ MESSAGE_FIELDS = {
     "provider_specific_fields": some_of({**SIDE_FIELDS, "reasoning_content": st.just("a")}),
     "tool_calls": st.lists(TOOL_CALL, max_size=2),
     "function_call": FUNCTION,
-    **dict.fromkeys(["finish_reason", "stop_reason"], st.sampled_from(["stop", "length"])),
+    **dict.fromkeys([*ENDS], st.sampled_from(["stop", "length"])),
     **dict.fromkeys(["prefix", "partial"], st.booleans()),
 }
 MESSAGE = st.builds(
@@ -147,7 +147,7 @@ RECORD_FIELDS = {
     "chat_template_kwargs": st.just({"a": 1}),
     "enable_thinking": st.booleans(),
     **dict.fromkeys(draft.REASONING, st.just("a")),
-    **dict.fromkeys(["finish_reason", "stop_reason"], st.sampled_from(["stop", "length"])),
+    **dict.fromkeys([*ENDS], st.sampled_from(["stop", "length"])),
     "answer": st.just("4"),
 }
 RECORDS = st.builds(
