@@ -193,7 +193,10 @@ def _unread(
     if key in known.harmless:
         return
     near = nearest(key, known.likely)
-    signal = known.strict or bool((near or SIGNAL.search(key)) and _could_be_signal(value))
+    # A known name in another object: a flag that says no, or reasoning, however short.
+    misplaced = "." in name and key in known.likely and (isinstance(value, str) or not value)
+    likely = bool((near or SIGNAL.search(key)) and _could_be_signal(value))
+    signal = known.strict or misplaced or likely
     if signal and _was_read(value, texts):
         return
     yield Field(name, path, signal, _suitable(near or _meant(key), value, known) if signal else "")

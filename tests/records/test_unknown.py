@@ -9,7 +9,12 @@ from typing import Any
 import pytest
 
 from reasonpack.errors import RecordError, UsageError
-from reasonpack.records.conversation import Conversation, parse_line, renamed_fields
+from reasonpack.records.conversation import (
+    Conversation,
+    parse_line,
+    parse_record,
+    renamed_fields,
+)
 from reasonpack.records.reading import DEFAULT, Reading
 from reasonpack.records.unknown import Field, UnknownFieldError, nearest, together
 
@@ -233,3 +238,23 @@ def test_an_error_lists_so_many_names() -> None:
     error = UnknownFieldError([Field(f"f{n}", "a", True) for n in range(103)])
     assert "'f99' (1 time) and 3 more" in str(error)
     assert "f100" not in str(error)
+
+
+@pytest.mark.parametrize(
+    ("field", "refused"),
+    [
+        ({"metadata": {"train": False}}, True),
+        ({"metadata": {"loss_mask": 0}}, True),
+        ({"metadata": {"reasoning_content": "R"}}, True),
+        ({"usage": {"reasoning_tokens": 0, "reasoning": 7}}, False),
+        ({"metadata": {"train": True, "model": "m"}}, False),
+    ],
+)
+def test_a_known_name_within_a_harmless_field_is_seen(field: dict[str, Any], refused: bool) -> None:
+    answer = {"role": "assistant", "content": "B", **field}
+    record = {"messages": [{"role": "user", "content": "A"}, answer]}
+    if not refused:
+        parse_record(record, "here:1")
+        return
+    with pytest.raises(UnknownFieldError):
+        parse_record(record, "here:1")
