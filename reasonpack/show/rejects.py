@@ -78,8 +78,9 @@ def examples(places: Iterable[Place], reasons: Iterable[str]) -> dict[str, str]:
 
 
 def _lines(place: Place) -> Iterator[bytes]:
-    with open_bytes(place, "plain") as file:
-        yield from io.BufferedReader(file)  # Arrow's own has no lines
+    # Arrow's own file has no lines.
+    with open_bytes(place, "plain") as file, io.BufferedReader(file) as lines:
+        yield from lines
 
 
 def part_of_rejects(output: Place, index: int, count: int) -> list[Place]:
