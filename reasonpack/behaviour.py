@@ -93,7 +93,8 @@ class Behaviour:
         kept_after_user: it shows reasoning once the user has spoken again.
         kept_in_loop: it shows reasoning between tool calls.
         kept_after_loop: it shows that reasoning still once the answer is there.
-        ends_generation: tokens that no message can hold: the stops, and the listed eos.
+        ends_generation: tokens that no message can hold: the stops, the listed eos, and what ends
+            messages of the user.
         writes_none: it writes a null among the arguments of a call as the word None.
         asked: the keys that it asks messages for.
     """
@@ -185,6 +186,7 @@ def learn(
     # A call behind a stop token is another message: the model has stopped before it.
     call_stop = find_call_stop(probe, not_thinking, stop)
     call_stop = Stop("") if stop.token in before_call else call_stop
+    ends = _ends(probe, not_thinking)
     learned = Behaviour(
         forms=probe.forms,
         thinking=thinking,
@@ -201,9 +203,9 @@ def learn(
         text_call=("", "") if stop.token in text_call[1] else text_call,
         answer_stop=stop,
         call_stop=call_stop,
-        ends=_ends(probe, not_thinking),
+        ends=ends,
         **_what_is_kept(probe, thinking),
-        ends_generation=_ends_generation(probe, stop, call_stop, _ends(probe, not_thinking)),
+        ends_generation=_ends_generation(probe, stop, call_stop, ends.get("user", "")),
         writes_none=writes_none(probe, not_thinking),
         asked=tuple(sorted(asked_keys(probe, [thinking, not_thinking]))),
     )
@@ -258,11 +260,10 @@ def _ends(probe: Probe, variables: Variables) -> dict[str, str]:
 
 
 def _ends_generation(
-    probe: Probe, answer_stop: Stop, call_stop: Stop, ends: Mapping[str, str]
+    probe: Probe, answer_stop: Stop, call_stop: Stop, end_of_user: str
 ) -> tuple[str, ...]:
     """List the tokens that end a message: where one stands inside, it is another message's."""
-    end = ends.get("user", "")
-    ending = [token for token in probe.stops if token in end]
+    ending = [token for token in probe.stops if token in end_of_user]
     texts = (answer_stop.token.strip(), call_stop.token.strip(), *probe.eos, *ending)
     return tuple(dict.fromkeys(filter(None, texts)))
 

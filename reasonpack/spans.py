@@ -27,7 +27,6 @@ __all__ = [
     "common_beginning",
     "completion_spans",
     "find_messages",
-    "prompt_spans",
 ]
 
 
@@ -93,11 +92,6 @@ class Found:
 
     spans: tuple[Span, ...] = ()
     ends: tuple[tuple[int, int], ...] = ()
-
-
-def prompt_spans(prompt: str, messages: Sequence[Message], behaviour: Behaviour) -> list[Span]:
-    """Find each message of the history in a prompt, in order."""
-    return list(find_messages(prompt, messages, behaviour).spans)
 
 
 def find_messages(
