@@ -249,3 +249,14 @@ def test_a_field_that_nobody_reads_is_named_as_an_option_takes_it() -> None:
 def test_media_beside_the_messages_are_refused(name: str) -> None:
     error = refused(ASK, ANSWER, **{name: ["a.png"]})
     assert (error.reason, error.path) == ("media", name)
+
+
+def test_calls_may_stand_in_parts_of_text() -> None:
+    code = '{"name": "f", "arguments": {}}'
+    for role in ("tool_call", "function_call"):
+        story = [{"role": "user", "content": "Q"}, {"role": role, "content": code}]
+        parts = [{"type": "text", "text": code[:9]}, {"type": "text", "text": code[9:]}]
+        apart = [story[0], {"role": role, "content": parts}]
+        wanted = parse_record({"messages": story}, "x:1").messages
+        assert parse_record({"messages": apart}, "x:1").messages == wanted
+        assert wanted[1].tool_calls
