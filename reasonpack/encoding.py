@@ -20,7 +20,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from reasonpack.layout import EncodedView, Run, common_prefix
+from reasonpack.rows.forest import EncodedView, Run, common_prefix
 from reasonpack.views import View
 
 __all__ = ["Border", "CutView", "Cutter", "Pieces"]

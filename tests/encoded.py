@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from reasonpack.layout import EncodedView, Run
+from reasonpack.rows.forest import EncodedView, Run
 
 
 def encoded_view(

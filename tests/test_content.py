@@ -14,7 +14,7 @@ import pyarrow as pa
 import pytest
 from runs import FIXTURES, ROOT, SKIPPING, chats, run
 
-from reasonpack.run.content import content_hash
+from reasonpack.rows.content_hash import content_hash
 from reasonpack.run.pack import pack_files
 
 

@@ -16,7 +16,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from reasonpack.encoding import Pieces
-from reasonpack.layout import EncodedView
+from reasonpack.rows.forest import EncodedView
 from reasonpack.spans import Kind, Span
 from reasonpack.views import View
 

@@ -23,12 +23,12 @@ from encoded import encoded_view
 from hypothesis import given
 from hypothesis import strategies as st
 
-import reasonpack.shard
+import reasonpack.rows.shard
 from reasonpack import Manifest, Options, pack_files, read_manifest
 from reasonpack.cli import cli, run
-from reasonpack.layout import EncodedView, Sample, lay_out
+from reasonpack.rows.forest import EncodedView, Sample, lay_out
+from reasonpack.rows.shard import ShardFormat, row_groups, schema, write_shard
 from reasonpack.run.unit import Counts, Shard, as_json
-from reasonpack.shard import ShardFormat, row_groups, schema, write_shard
 from reasonpack.show.row import find_view, read_row, view_text
 from reasonpack.spans import Kind
 
@@ -321,7 +321,7 @@ def test_rows_count_over_shards_and_row_groups(
     tokenizer: tokenizers.Tokenizer,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(reasonpack.shard, "ROWS_PER_GROUP", 2)
+    monkeypatch.setattr(reasonpack.rows.shard, "ROWS_PER_GROUP", 2)
     ids = "abcdefgh"
     chats = [[one_turn(tokenizer, id_)] for id_ in ids]
     directory = write(chats[:5], [], chats[5:], format_=format_)
@@ -486,7 +486,7 @@ def test_reads_only_what_it_needs(
     write: Any, inspect: Any, tokenizer: tokenizers.Tokenizer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With the tokens of the first row group overwritten, ids and other groups still read."""
-    monkeypatch.setattr(reasonpack.shard, "ROWS_PER_GROUP", 1)
+    monkeypatch.setattr(reasonpack.rows.shard, "ROWS_PER_GROUP", 1)
     directory = write([[one_turn(tokenizer, "a")], [two_turns(tokenizer)]])
     shard = directory / "data/train-00000-of-00001.parquet"
     chunk = pq.read_metadata(shard).row_group(0).column(0)
@@ -530,7 +530,7 @@ def test_shards_of_another_version(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(reasonpack.shard, "FORMAT_VERSION", "2.0")
+        patch.setattr(reasonpack.rows.shard, "FORMAT_VERSION", "2.0")
         directory = write([[one_turn(tokenizer, "a")]], format_=format_)
     status, _, err = inspect(directory, *args)
     assert (status, "format version '2.0', expected 1.x" in err) == (1, True)

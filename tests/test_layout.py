@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from oracle import FAULTS, check_row, expected_pairs, paper_visibility, planted, visible
 
 from reasonpack.errors import RecordError
-from reasonpack.layout import EncodedView, LaidOut, Sample, lay_out
+from reasonpack.rows.forest import EncodedView, LaidOut, Sample, lay_out
 
 
 def encoded(

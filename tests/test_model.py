@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from reasonpack.errors import TokenizerError, UsageError
-from reasonpack.model import Architecture, read_architecture
+from reasonpack.rows.model_layers import Architecture, read_architecture
 from reasonpack.run.context import Options, load_context
 
 TOKENIZER = Path(__file__).parent.parent / "fixtures" / "tokenizer"

@@ -23,11 +23,11 @@ from tokenizers import Tokenizer
 
 from reasonpack.encoding import Cutter, Pieces
 from reasonpack.errors import RecordError
-from reasonpack.layout import LaidOut, Layout, lay_out
-from reasonpack.packing import pack
 from reasonpack.records.conversation import Conversation, Message, ToolCall, parse_record
+from reasonpack.rows.forest import LaidOut, Layout, lay_out
+from reasonpack.rows.packing import pack
+from reasonpack.rows.shard import rows_to_table, schema
 from reasonpack.run.context import Options, load_context
-from reasonpack.shard import rows_to_table, schema
 from reasonpack.views import build_views
 
 ROOT = Path(__file__).parent.parent

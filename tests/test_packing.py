@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reasonpack.packing import pack
+from reasonpack.rows.packing import pack
 
 Rows = list[list[int]]
 

@@ -24,14 +24,14 @@ from hypothesis import strategies as st
 from runs import FIXTURES, OPTIONS, SKIPPING, chats, run, tree
 
 from reasonpack.errors import FormatError, StorageError, UsageError
+from reasonpack.rows.content_hash import content_hash
+from reasonpack.rows.shard import read_shard
 from reasonpack.run import frozen, lock, output
 from reasonpack.run import pack as pack_module
 from reasonpack.run import plan as plan_module
-from reasonpack.run.content import content_hash
 from reasonpack.run.lock import locked
 from reasonpack.run.pack import Run, Watch, merge_parts, pack_files, pack_part
 from reasonpack.run.unit import Receipt, as_json, sealed
-from reasonpack.shard import read_shard
 
 
 @pytest.fixture(scope="module")

@@ -27,9 +27,9 @@ from click.testing import CliRunner
 from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
 
 from reasonpack.cli import cli
+from reasonpack.rows.shard import COLUMNS, FORMAT_VERSION, METADATA_PREFIX, read_shard
 from reasonpack.run.pack import Manifest
 from reasonpack.run.unit import Receipt
-from reasonpack.shard import COLUMNS, FORMAT_VERSION, METADATA_PREFIX, read_shard
 from reasonpack.spans import Kind
 
 ROOT = Path(__file__).parents[1]

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from reasonpack import sandbox
 from reasonpack.encoding import Cutter, Pieces
-from reasonpack.layout import LaidOut, lay_out
+from reasonpack.rows.forest import LaidOut, lay_out
 from reasonpack.spans import Kind, Span, common_beginning
 from reasonpack.views import View
 

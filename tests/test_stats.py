@@ -16,10 +16,10 @@ from runs import OPTIONS, chats, run
 
 from reasonpack.cli import cli
 from reasonpack.errors import FormatError
+from reasonpack.rows.shard import read_shard
 from reasonpack.run.manifest import finish
 from reasonpack.run.pack import pack_files
 from reasonpack.run.unit import as_json
-from reasonpack.shard import read_shard
 from reasonpack.show.stats import gather
 
 

@@ -19,8 +19,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from reasonpack.errors import StorageError, UsageError
-from reasonpack.layout import EncodedView, Run, Sample, lay_out
-from reasonpack.shard import ShardFormat, rows_to_table, schema, write_shard
+from reasonpack.rows.forest import EncodedView, Run, Sample, lay_out
+from reasonpack.rows.shard import ShardFormat, rows_to_table, schema, write_shard
 from reasonpack.storage import (
     Container,
     container,

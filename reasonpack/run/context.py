@@ -10,11 +10,11 @@ from typing import Any, Literal
 
 from reasonpack.behaviour import Behaviour, learn
 from reasonpack.errors import UsageError
-from reasonpack.layout import Layout
-from reasonpack.model import read_architecture
 from reasonpack.records.conversation import Conversation, renamed_fields
 from reasonpack.records.reading import NullArguments, Reading, StrayClosingTag
-from reasonpack.shard import ShardFormat
+from reasonpack.rows.forest import Layout
+from reasonpack.rows.model_layers import read_architecture
+from reasonpack.rows.shard import ShardFormat
 from reasonpack.stops import Stop
 from reasonpack.storage import fetched
 from reasonpack.template import ChatTemplate, load_template

@@ -19,9 +19,9 @@ from typing import Any
 import msgspec
 
 from reasonpack.errors import FormatError
+from reasonpack.rows.shard import FORMAT_VERSION
 from reasonpack.run.context import Context, Learned, Options
 from reasonpack.run.plan import InputFile, Unit, plan
-from reasonpack.shard import FORMAT_VERSION
 from reasonpack.storage import Place, join, public_name, publish_text, read_bytes
 
 __all__ = ["PLAN", "Plan", "differences", "freeze", "read_plan", "write_plan"]

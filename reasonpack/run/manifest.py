@@ -14,11 +14,11 @@ from dataclasses import dataclass, field
 import msgspec
 
 from reasonpack.errors import FormatError
-from reasonpack.run.content import combined_hash
+from reasonpack.rows.content_hash import combined_hash
+from reasonpack.rows.shard import check_format_version
 from reasonpack.run.context import Learned, Options
 from reasonpack.run.frozen import Plan
 from reasonpack.run.unit import Counts, Receipt, RejectFile, Shard, as_json
-from reasonpack.shard import check_format_version
 from reasonpack.storage import (
     Place,
     digest,

@@ -27,17 +27,17 @@ from numpy.typing import NDArray
 from reasonpack.backends import AUTO, Choice, Encoder
 from reasonpack.encoding import Cutter, CutView, Pieces
 from reasonpack.errors import RecordError, TemplateError
-from reasonpack.layout import IGNORE, LaidOut, Sample, lay_out
-from reasonpack.packing import pack
 from reasonpack.records.conversation import Conversation, parse_line, parse_record
 from reasonpack.records.reading import Reading
 from reasonpack.records.unknown import UnknownFieldError
-from reasonpack.run.content import Content
+from reasonpack.rows.content_hash import Content
+from reasonpack.rows.forest import IGNORE, LaidOut, Sample, lay_out
+from reasonpack.rows.packing import pack
+from reasonpack.rows.shard import row_groups, rows_to_table, schema, write_shard
 from reasonpack.run.context import Context, Options, load_context
 from reasonpack.run.plan import Record, Unit, changed, read_records
 from reasonpack.run.profile import stage
 from reasonpack.sandbox import ready_for_bounds
-from reasonpack.shard import row_groups, rows_to_table, schema, write_shard
 from reasonpack.spans import Kind
 from reasonpack.storage import Place, Stamp, join, publish, stamp
 from reasonpack.views import Untrained, each_view
@@ -124,7 +124,7 @@ class Shard:
         tokens: in all rows.
         bytes: of the file.
         sha256: of the file.
-        content_hash: of the values in it; see `reasonpack.run.content`.
+        content_hash: of the values in it; see `reasonpack.rows.content_hash`.
     """
 
     path: ShardPath

@@ -24,10 +24,10 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from reasonpack.errors import FormatError, UsageError
-from reasonpack.layout import IGNORE
 from reasonpack.records.strict_json import quoted
+from reasonpack.rows.forest import IGNORE
+from reasonpack.rows.shard import check_version
 from reasonpack.run.pack import Manifest
-from reasonpack.shard import check_version
 from reasonpack.spans import Kind
 from reasonpack.storage import check_regular
 

@@ -19,9 +19,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from reasonpack.errors import FormatError
-from reasonpack.layout import IGNORE
+from reasonpack.rows.forest import IGNORE
+from reasonpack.rows.shard import read_shard
 from reasonpack.run.manifest import Manifest, read_manifest
-from reasonpack.shard import read_shard
 from reasonpack.show.cost import BLOCK, Costs, cost_lines, count
 from reasonpack.spans import Kind
 from reasonpack.storage import Place, fetched, join, public_name

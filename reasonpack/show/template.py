@@ -17,8 +17,8 @@ from typing import Any
 from reasonpack.behaviour import Behaviour
 from reasonpack.encoding import Pieces
 from reasonpack.errors import RecordError
-from reasonpack.layout import IGNORE, lay_out
 from reasonpack.records.conversation import Conversation, Message, ToolCall
+from reasonpack.rows.forest import IGNORE, lay_out
 from reasonpack.run.context import Context
 from reasonpack.show.text import marked, printable
 from reasonpack.spans import Kind

@@ -28,8 +28,8 @@ import torch
 from numpy.typing import NDArray
 
 from reasonpack.errors import UsageError
-from reasonpack.layout import IGNORE
 from reasonpack.masks import Window, dense, flashmask, flex, stack, varlen
+from reasonpack.rows.forest import IGNORE
 
 __all__ = ["Collator", "FlexMask", "MaskForm", "Windows", "build_flex_masks"]
 

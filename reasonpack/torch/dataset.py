@@ -29,8 +29,8 @@ from numpy.typing import NDArray
 from torch.utils.data import IterableDataset, get_worker_info
 
 from reasonpack.errors import FormatError, UsageError
+from reasonpack.rows.shard import check_version
 from reasonpack.run.pack import read_manifest
-from reasonpack.shard import check_version
 from reasonpack.storage import check_regular
 
 __all__ = ["Group", "Row", "RowDataset", "RowStream"]

@@ -21,8 +21,8 @@ from typing import Any
 import torch
 
 from reasonpack.errors import UsageError
-from reasonpack.layout import Layout
-from reasonpack.model import Architecture
+from reasonpack.rows.forest import Layout
+from reasonpack.rows.model_layers import Architecture
 from reasonpack.torch.collator import Collator, MaskForm, Windows
 
 __all__ = ["check_model", "collator_for", "model_max_position", "model_windows"]

@@ -11,7 +11,7 @@ import msgspec
 import yaml
 
 from reasonpack.errors import StorageError
-from reasonpack.run.content import combined_hash
+from reasonpack.rows.content_hash import combined_hash
 from reasonpack.storage import child_names, digest, file_names, is_url, join, read_bytes
 from reasonpack.verify.findings import Finding, Findings
 from reasonpack.verify.manifest import (

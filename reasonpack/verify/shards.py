@@ -19,7 +19,7 @@ import pyarrow.ipc
 import pyarrow.parquet as pq
 
 from reasonpack.errors import StorageError
-from reasonpack.run.content import content_hash
+from reasonpack.rows.content_hash import content_hash
 from reasonpack.storage import Place, digest, open_arrow, stamp
 from reasonpack.verify.findings import Finding, Findings
 from reasonpack.verify.manifest import (

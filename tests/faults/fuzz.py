@@ -37,9 +37,9 @@ import runs
 
 from reasonpack.errors import NothingPackedError, ReasonpackError, RecordError, StorageError
 from reasonpack.records.unknown import UnknownFieldError
+from reasonpack.rows.shard import read_shard
 from reasonpack.run.context import Options
 from reasonpack.run.pack import pack_files
-from reasonpack.shard import read_shard
 from reasonpack.verify.check import verify_dataset
 
 MEMORY = 6 << 30

@@ -25,10 +25,10 @@ from strategies import conversations
 import reasonpack.run.unit
 from reasonpack.errors import RecordError
 from reasonpack.records.unknown import UnknownFieldError
+from reasonpack.rows.shard import rows_to_table, schema
 from reasonpack.run.context import Options, load_context
 from reasonpack.run.plan import Record
 from reasonpack.run.unit import Counts, lay_out_records, parse
-from reasonpack.shard import rows_to_table, schema
 
 pytestmark = pytest.mark.faults
 

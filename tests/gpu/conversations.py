@@ -20,8 +20,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from reasonpack.layout import EncodedView, Run, lay_out
-from reasonpack.packing import pack
+from reasonpack.rows.forest import EncodedView, Run, lay_out
+from reasonpack.rows.packing import pack
 
 LayoutName = Literal["onepass", "npass", "trunk-first"]
 THINK, ANSWER, MESSAGE, FIRST_WORD = 1, 2, 3, 4

@@ -36,8 +36,8 @@ from conversations import PROFILES, LayoutName, Sample, Words, row_length, rows,
 from count_blocks import Cost, cost
 from qwen3 import Attend, Model, Shape
 
-from reasonpack.layout import EncodedView
 from reasonpack.masks import dense, flex, varlen
+from reasonpack.rows.forest import EncodedView
 
 LAYOUTS: dict[str, LayoutName] = {
     "onepass": "onepass",

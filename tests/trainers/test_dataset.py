@@ -20,10 +20,10 @@ torch = pytest.importorskip("torch")
 import tiny  # noqa: E402
 from torch.utils.data import DataLoader  # noqa: E402
 
-from reasonpack import shard  # noqa: E402
 from reasonpack.errors import FormatError, UsageError  # noqa: E402
-from reasonpack.layout import lay_out  # noqa: E402
-from reasonpack.shard import ShardFormat, row_groups, schema, write_shard  # noqa: E402
+from reasonpack.rows import shard  # noqa: E402
+from reasonpack.rows.forest import lay_out  # noqa: E402
+from reasonpack.rows.shard import ShardFormat, row_groups, schema, write_shard  # noqa: E402
 from reasonpack.torch import Collator, RowDataset, RowStream  # noqa: E402
 
 pytestmark = pytest.mark.torch

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pytest
 from conversations import PROFILES, LayoutName, Profile, Sample, Words, join, rows, samples, views
 
-from reasonpack.layout import EncodedView, Run
+from reasonpack.rows.forest import EncodedView, Run
 from reasonpack.show.cost import Work, count
 
 SMALL = Profile(message=5, reasoning=6, response=7, steps=3, tool_result=4, system=3)

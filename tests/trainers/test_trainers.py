@@ -24,7 +24,7 @@ import tiny  # noqa: E402
 
 import reasonpack  # noqa: E402
 from reasonpack.errors import UsageError  # noqa: E402
-from reasonpack.layout import Layout  # noqa: E402
+from reasonpack.rows.forest import Layout  # noqa: E402
 from reasonpack.torch import (  # noqa: E402
     RowDataset,
     build_flex_masks,

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 import pytest
 from packed_twice import Json, Packed
 
-from reasonpack.run.content import combined_hash, content_hash
+from reasonpack.rows.content_hash import combined_hash, content_hash
 
 Damage = Callable[[Packed], object]
 Change = Callable[[Json], object]

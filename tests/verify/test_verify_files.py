@@ -40,7 +40,7 @@ from damages import (
 )
 from packed_twice import FIXTURES, Packed, pack_two
 
-from reasonpack.run.content import combined_hash
+from reasonpack.rows.content_hash import combined_hash
 from reasonpack.verify.findings import CODES
 
 

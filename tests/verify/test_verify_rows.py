@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from packed_twice import Json, Packed
 
 from reasonpack.errors import RecordError
-from reasonpack.layout import EncodedView, Sample, lay_out
+from reasonpack.rows.forest import EncodedView, Sample, lay_out
 from reasonpack.verify.findings import Findings
 from reasonpack.verify.manifest import Manifest, read_dataset
 from reasonpack.verify.paths import fingerprint, row_paths, together, view_paths

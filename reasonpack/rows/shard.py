@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from reasonpack.errors import FormatError
-from reasonpack.layout import Sample
+from reasonpack.rows.forest import Sample
 from reasonpack.storage import check_regular
 
 __all__ = [
@@ -116,7 +116,7 @@ def rows_to_table(
 
     Args:
         samples: what was laid out.
-        rows: for each row the samples in it; see `reasonpack.packing.pack`.
+        rows: for each row the samples in it; see `reasonpack.rows.packing.pack`.
         schema_: of the shard.
 
     Returns:
