@@ -13,10 +13,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from reasonpack.behaviour import Behaviour
-from reasonpack.forms import as_written
-from reasonpack.probe import common_length
 from reasonpack.records.message import Message
+from reasonpack.templates.behaviour import Behaviour
+from reasonpack.templates.forms import as_written
+from reasonpack.templates.learn.marked_chats import common_length
 from reasonpack.tool_calls import are_calls
 
 __all__ = ["Completion", "closed_block", "find_completion"]

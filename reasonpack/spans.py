@@ -16,9 +16,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
-from reasonpack.behaviour import Behaviour
-from reasonpack.probe import common_length
 from reasonpack.records.conversation import Message
+from reasonpack.templates.behaviour import Behaviour
+from reasonpack.templates.learn.marked_chats import common_length
 
 __all__ = [
     "Found",

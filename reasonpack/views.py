@@ -22,14 +22,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from reasonpack.behaviour import Behaviour
 from reasonpack.completion import find_completion
 from reasonpack.errors import RecordError
-from reasonpack.forms import dump_message
 from reasonpack.memo import Memo
 from reasonpack.records.conversation import Conversation, Message
 from reasonpack.refused import Shown, check_context, misfit, refuse_stop_inside, without_reasoning
-from reasonpack.sandbox import ready_for_bounds
 from reasonpack.spans import (
     Found,
     Span,
@@ -37,7 +34,10 @@ from reasonpack.spans import (
     completion_spans,
     find_messages,
 )
-from reasonpack.template import ChatTemplate
+from reasonpack.templates.behaviour import Behaviour
+from reasonpack.templates.forms import dump_message
+from reasonpack.templates.sandbox import ready_for_bounds
+from reasonpack.templates.template import ChatTemplate
 
 __all__ = [
     "MissingReasoning",

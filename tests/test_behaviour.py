@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from reasonpack import sandbox
-from reasonpack.behaviour import Behaviour, Stop, learn, override
 from reasonpack.errors import TemplateError
-from reasonpack.forms import Forms
-from reasonpack.stops import BEGINS
-from reasonpack.template import ChatTemplate
+from reasonpack.templates import sandbox
+from reasonpack.templates.behaviour import Behaviour, Stop, learn, override
+from reasonpack.templates.forms import Forms
+from reasonpack.templates.learn.stop_token import BEGINS
+from reasonpack.templates.template import ChatTemplate
 
 TEMPLATES = Path(__file__).parent.parent / "fixtures" / "templates"
 TOKENS = [

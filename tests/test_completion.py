@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from reasonpack.behaviour import learn
 from reasonpack.errors import RecordError
 from reasonpack.records.conversation import Conversation, Message, ToolCall
 from reasonpack.spans import Kind
-from reasonpack.template import ChatTemplate
+from reasonpack.templates.behaviour import learn
+from reasonpack.templates.template import ChatTemplate
 from reasonpack.views import Rendering, Untrained, View, build_views
 
 TOKENS = [

@@ -17,9 +17,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from reasonpack import sandbox
 from reasonpack.inlined import HARMLESS_LOOP, HARMLESS_TEXT
-from reasonpack.template import ChatTemplate
+from reasonpack.templates import sandbox
+from reasonpack.templates.template import ChatTemplate
 
 TEMPLATES = sorted((Path(__file__).parents[1] / "fixtures").rglob("*.jinja"))
 DATE = datetime.date(2026, 1, 1)

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from reasonpack.errors import RecordError
 from reasonpack.loops import LOOP, _Reads
 from reasonpack.memo import Memo, _alike, _over
-from reasonpack.template import ChatTemplate
+from reasonpack.templates.template import ChatTemplate
 
 Json = dict[str, Any]
 

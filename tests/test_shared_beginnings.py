@@ -19,10 +19,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reasonpack import sandbox
 from reasonpack.encoding import Cutter, Pieces
 from reasonpack.rows.forest import LaidOut, lay_out
 from reasonpack.spans import Kind, Span, common_beginning
+from reasonpack.templates import sandbox
 from reasonpack.views import View
 
 # --- What the sandbox reads quickly ----------------------------------------------------------

@@ -8,10 +8,10 @@ from typing import Any
 import assets
 import pytest
 
-from reasonpack.behaviour import Behaviour, learn
 from reasonpack.errors import TemplateError
-from reasonpack.stops import BEGINS, ENDS_ALL, FOLLOWS, LISTED, STATED, Stop
-from reasonpack.template import ChatTemplate
+from reasonpack.templates.behaviour import Behaviour, learn
+from reasonpack.templates.learn.stop_token import BEGINS, ENDS_ALL, FOLLOWS, LISTED, STATED, Stop
+from reasonpack.templates.template import ChatTemplate
 from reasonpack.tokenizer import load_tokenizer
 
 TOKENS = ["<|user|>", "<|bot|>", "<|end|>", "<|close|>", "<|eos|>", "<|sep|>", "<|open|>"]

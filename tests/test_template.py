@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from reasonpack import sandbox
 from reasonpack.errors import RecordError, TemplateError, UsageError
-from reasonpack.template import ChatTemplate, load_template, read_templates
+from reasonpack.templates import sandbox
+from reasonpack.templates.template import ChatTemplate, load_template, read_templates
 
 HELLO = [{"role": "user", "content": "Hi"}]
 

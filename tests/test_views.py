@@ -15,11 +15,11 @@ import strategies
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from reasonpack.behaviour import Stop, learn, override
 from reasonpack.errors import RecordError
 from reasonpack.records.conversation import Conversation, Message, ToolCall
 from reasonpack.spans import Kind
-from reasonpack.template import ChatTemplate
+from reasonpack.templates.behaviour import Stop, learn, override
+from reasonpack.templates.template import ChatTemplate
 from reasonpack.views import Rendering, Untrained, View, build_views
 
 TEMPLATES = Path(__file__).parent.parent / "fixtures" / "templates"

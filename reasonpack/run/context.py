@@ -8,16 +8,16 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Literal
 
-from reasonpack.behaviour import Behaviour, learn
 from reasonpack.errors import UsageError
 from reasonpack.records.conversation import Conversation, renamed_fields
 from reasonpack.records.reading import NullArguments, Reading, StrayClosingTag
 from reasonpack.rows.forest import Layout
 from reasonpack.rows.model_layers import read_architecture
 from reasonpack.rows.shard import ShardFormat
-from reasonpack.stops import Stop
 from reasonpack.storage import fetched
-from reasonpack.template import ChatTemplate, load_template
+from reasonpack.templates.behaviour import Behaviour, learn
+from reasonpack.templates.learn.stop_token import Stop
+from reasonpack.templates.template import ChatTemplate, load_template
 from reasonpack.tokenizer import Tokenizer, load_tokenizer
 from reasonpack.views import MissingReasoning, OnMessageError, Rendering, TrainOn
 

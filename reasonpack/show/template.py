@@ -14,7 +14,6 @@ from collections.abc import Iterator, Mapping
 from itertools import groupby
 from typing import Any
 
-from reasonpack.behaviour import Behaviour
 from reasonpack.encoding import Pieces
 from reasonpack.errors import RecordError
 from reasonpack.records.conversation import Conversation, Message, ToolCall
@@ -22,7 +21,8 @@ from reasonpack.rows.forest import IGNORE, lay_out
 from reasonpack.run.context import Context
 from reasonpack.show.text import marked, printable
 from reasonpack.spans import Kind
-from reasonpack.stops import Stop
+from reasonpack.templates.behaviour import Behaviour
+from reasonpack.templates.learn.stop_token import Stop
 from reasonpack.views import Rendering, build_views
 
 __all__ = ["behaviour_json", "behaviour_lines", "example_lines", "shapes", "what_packing_does"]

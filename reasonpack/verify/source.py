@@ -20,7 +20,7 @@ from reasonpack.errors import RecordError, TokenizerError
 from reasonpack.records.strict_json import decode
 from reasonpack.run.plan import Record, Unit, plan, read_records
 from reasonpack.storage import Place, expand_inputs, public_name
-from reasonpack.template import ChatTemplate
+from reasonpack.templates.template import ChatTemplate
 from reasonpack.tokenizer import Tokenizer, load_tokenizer
 from reasonpack.verify.chat import NotChecked, Reading, Refused
 from reasonpack.verify.findings import Finding, Findings

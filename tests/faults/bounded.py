@@ -15,8 +15,8 @@ import resource
 import sys
 import traceback
 
-from reasonpack import sandbox
 from reasonpack.cli import cli, run
+from reasonpack.templates import sandbox
 
 MEMORY = 4 << 30
 

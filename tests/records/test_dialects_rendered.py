@@ -9,8 +9,8 @@ import assets
 import pytest
 from records_of import ASK, read
 
-from reasonpack.behaviour import learn
-from reasonpack.template import ChatTemplate
+from reasonpack.templates.behaviour import learn
+from reasonpack.templates.template import ChatTemplate
 from reasonpack.views import Rendering, View, build_views
 
 pytestmark = pytest.mark.network

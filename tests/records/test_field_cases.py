@@ -15,11 +15,11 @@ import pyarrow.parquet as pq
 import pytest
 from fixing import Pack
 
-from reasonpack.behaviour import learn
 from reasonpack.errors import RecordError
 from reasonpack.records.conversation import Conversation, parse_line, parse_record
 from reasonpack.records.reading import DEFAULT, Reading
-from reasonpack.template import ChatTemplate
+from reasonpack.templates.behaviour import learn
+from reasonpack.templates.template import ChatTemplate
 from reasonpack.views import Rendering, build_views
 
 CASES = Path(__file__).parents[2] / ".." / "shared" / "cases"

@@ -22,10 +22,10 @@ from pathlib import Path
 import assets
 from published import eos
 
-from reasonpack.behaviour import Behaviour, Stop, learn
 from reasonpack.errors import RecordError, TemplateError
 from reasonpack.records.conversation import Conversation, Message, ToolCall
-from reasonpack.template import ChatTemplate
+from reasonpack.templates.behaviour import Behaviour, Stop, learn
+from reasonpack.templates.template import ChatTemplate
 from reasonpack.views import Rendering, build_views
 
 GOLDEN = Path(__file__).parent / "golden"

@@ -15,9 +15,9 @@ import pytest
 from matrix import DATE, GOLDEN, PLAIN, SHAPES, compiled, golden, golden_path, learned
 from published import CALL_STOPS, LISTED_OTHERWISE, STOPS, TEMPLATES, eos
 
-from reasonpack.behaviour import Behaviour, learn
 from reasonpack.errors import TemplateError
-from reasonpack.template import ChatTemplate
+from reasonpack.templates.behaviour import Behaviour, learn
+from reasonpack.templates.template import ChatTemplate
 from reasonpack.tokenizer import Tokenizer, load_tokenizer
 
 pytestmark = pytest.mark.network

@@ -11,7 +11,7 @@ from published import TEMPLATES
 
 from reasonpack.errors import ReasonpackError
 from reasonpack.memo import Memo
-from reasonpack.template import ChatTemplate
+from reasonpack.templates.template import ChatTemplate
 
 pytestmark = pytest.mark.network
 

@@ -30,10 +30,10 @@ import assets
 import pytest
 from matrix import DATE, SHAPES, TOOL, answer, ask, call, compiled, result
 
-from reasonpack.behaviour import Behaviour, learn
 from reasonpack.errors import RecordError
 from reasonpack.records.conversation import Conversation, Message, ToolCall
-from reasonpack.template import ChatTemplate
+from reasonpack.templates.behaviour import Behaviour, learn
+from reasonpack.templates.template import ChatTemplate
 from reasonpack.views import Rendering, build_views
 
 pytestmark = pytest.mark.network

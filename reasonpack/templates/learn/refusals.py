@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from reasonpack.errors import TemplateError
-from reasonpack.probe import (
+from reasonpack.records.conversation import Message
+from reasonpack.templates.learn.marked_chats import (
     ANSWER,
     REASON,
     USER,
@@ -23,8 +24,7 @@ from reasonpack.probe import (
     reads_content_alone,
     user,
 )
-from reasonpack.records.conversation import Message
-from reasonpack.switch import opens
+from reasonpack.templates.learn.thinking_switch import opens
 
 __all__ = ["check_order", "check_prompt", "check_repeatable"]
 

@@ -22,7 +22,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from reasonpack.errors import TemplateError
-from reasonpack.probe import (
+from reasonpack.records.conversation import Message
+from reasonpack.templates.learn.marked_chats import (
     ANSWER,
     CALL,
     CALLED,
@@ -36,7 +37,6 @@ from reasonpack.probe import (
     result,
     user,
 )
-from reasonpack.records.conversation import Message
 
 __all__ = ["Stop", "find_answer_stop", "find_call_stop"]
 

@@ -14,7 +14,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
 from typing import Any
 
-from reasonpack.probe import ANSWER, REASON, USER, Probe, answer, call, prompt_end, user
+from reasonpack.templates.learn.marked_chats import (
+    ANSWER,
+    REASON,
+    USER,
+    Probe,
+    answer,
+    call,
+    prompt_end,
+    user,
+)
 
 __all__ = ["find_switch", "opens", "think_tag"]
 

@@ -14,9 +14,9 @@ from itertools import product
 from typing import Any
 
 from reasonpack.errors import RecordError
-from reasonpack.forms import Forms, dump_message
 from reasonpack.records.conversation import Message, ToolCall
-from reasonpack.template import ChatTemplate
+from reasonpack.templates.forms import Forms, dump_message
+from reasonpack.templates.template import ChatTemplate
 
 __all__ = [
     "ANSWER",

@@ -11,7 +11,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from reasonpack.probe import (
+from reasonpack.records.message import Message
+from reasonpack.templates.learn.marked_chats import (
     ANSWER,
     CALL,
     CALLED,
@@ -29,8 +30,7 @@ from reasonpack.probe import (
     result,
     user,
 )
-from reasonpack.records.message import Message
-from reasonpack.switch import think_tag
+from reasonpack.templates.learn.thinking_switch import think_tag
 
 __all__ = [
     "Lead",

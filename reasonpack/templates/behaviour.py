@@ -19,20 +19,10 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Any
 
-from reasonpack.anatomy import (
-    Lead,
-    around_calls,
-    around_text_and_calls,
-    before_content,
-    find_delimiters,
-    find_header,
-    find_strips,
-    first_tag,
-    writes_none,
-)
 from reasonpack.errors import TemplateError
-from reasonpack.forms import Forms
-from reasonpack.probe import (
+from reasonpack.records.conversation import Message
+from reasonpack.templates.forms import Forms
+from reasonpack.templates.learn.marked_chats import (
     NEXT,
     REASON,
     USER,
@@ -46,12 +36,22 @@ from reasonpack.probe import (
     result,
     user,
 )
-from reasonpack.records.conversation import Message
-from reasonpack.sandbox import bounds_together
-from reasonpack.stops import Stop, find_answer_stop, find_call_stop
-from reasonpack.switch import find_switch, opens
-from reasonpack.template import ChatTemplate
-from reasonpack.trust import check_order, check_prompt, check_repeatable
+from reasonpack.templates.learn.message_parts import (
+    Lead,
+    around_calls,
+    around_text_and_calls,
+    before_content,
+    find_delimiters,
+    find_header,
+    find_strips,
+    first_tag,
+    writes_none,
+)
+from reasonpack.templates.learn.refusals import check_order, check_prompt, check_repeatable
+from reasonpack.templates.learn.stop_token import Stop, find_answer_stop, find_call_stop
+from reasonpack.templates.learn.thinking_switch import find_switch, opens
+from reasonpack.templates.sandbox import bounds_together
+from reasonpack.templates.template import ChatTemplate
 
 __all__ = ["Behaviour", "Stop", "learn", "override"]
 

@@ -28,13 +28,13 @@ import jinja2.exceptions
 import jinja2.meta
 import jinja2.nodes
 
-from reasonpack import sandbox
 from reasonpack.errors import RecordError, TemplateError, UsageError
 from reasonpack.loops import Site, remembering
 from reasonpack.memo import Memo, prepare
 from reasonpack.records.strict_json import quoted
-from reasonpack.sandbox import bounds, environment, out_of_bounds
 from reasonpack.storage import check_regular
+from reasonpack.templates import sandbox
+from reasonpack.templates.sandbox import bounds, environment, out_of_bounds
 
 __all__ = ["ChatTemplate", "load_template", "read_templates"]
 

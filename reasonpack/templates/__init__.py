@@ -1,0 +1,1 @@
+"""A chat template: found, rendered within bounds, and what it does to reasoning."""

@@ -1,0 +1,1 @@
+"""What a chat template does, learned from how it renders marked conversations."""
