@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reasonpack.rows.forest import EncodedView, Run, common_prefix
-from reasonpack.views import View
+from reasonpack.views.view.view import View
 
 __all__ = ["Border", "CutView", "Cutter", "Pieces"]
 
@@ -76,7 +76,7 @@ class Pieces:
         cut: gives the pieces of a text.
         reach: see above.
 
-    >>> from reasonpack.spans import Kind, Span
+    >>> from reasonpack.views.spans import Kind, Span
     >>> view = View(1, "a|b|", "c|", (Span(4, Kind.CONTEXT, 0), Span(6, Kind.R_OUT, 1)))
     >>> pieces = Pieces(lambda text: [part + "|" for part in text.split("|")[:-1]])
     >>> cut = pieces.add(view)

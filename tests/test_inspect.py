@@ -30,7 +30,7 @@ from reasonpack.rows.forest import EncodedView, Sample, lay_out
 from reasonpack.rows.shard import ShardFormat, row_groups, schema, write_shard
 from reasonpack.run.unit import Counts, Shard, as_json
 from reasonpack.show.row import find_view, read_row, view_text
-from reasonpack.spans import Kind
+from reasonpack.views.spans import Kind
 
 FIXTURES = Path(__file__).parent.parent / "fixtures"
 SPECIAL = ("<u>", "<a>", "<e>", "<think>", "</think>")

@@ -19,6 +19,7 @@ import pytest
 import strategies
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from reasonpack.views.view.view import build_views
 from tokenizers import Tokenizer
 
 from reasonpack.encoding import Cutter, Pieces
@@ -28,7 +29,6 @@ from reasonpack.rows.forest import LaidOut, Layout, lay_out
 from reasonpack.rows.packing import pack
 from reasonpack.rows.shard import rows_to_table, schema
 from reasonpack.run.context import Options, load_context
-from reasonpack.views import build_views
 
 ROOT = Path(__file__).parent.parent
 FIXTURES = ROOT / "fixtures"

@@ -30,7 +30,7 @@ from reasonpack.cli import cli
 from reasonpack.rows.shard import COLUMNS, FORMAT_VERSION, METADATA_PREFIX, read_shard
 from reasonpack.run.pack import Manifest
 from reasonpack.run.unit import Receipt
-from reasonpack.spans import Kind
+from reasonpack.views.spans import Kind
 
 ROOT = Path(__file__).parents[1]
 SCHEMAS, FIXTURES = ROOT / "schemas", ROOT / "fixtures"

@@ -37,10 +37,10 @@ from reasonpack.rows.shard import row_groups, rows_to_table, schema, write_shard
 from reasonpack.run.context import Context, Options, load_context
 from reasonpack.run.plan import Record, Unit, changed, read_records
 from reasonpack.run.profile import stage
-from reasonpack.spans import Kind
 from reasonpack.storage import Place, Stamp, join, publish, stamp
 from reasonpack.templates.sandbox import ready_for_bounds
-from reasonpack.views import Untrained, each_view
+from reasonpack.views.spans import Kind
+from reasonpack.views.view.view import Untrained, each_view
 
 __all__ = [
     "Counts",

@@ -28,8 +28,8 @@ from reasonpack.records.strict_json import quoted
 from reasonpack.rows.forest import IGNORE
 from reasonpack.rows.shard import check_version
 from reasonpack.run.pack import Manifest
-from reasonpack.spans import Kind
 from reasonpack.storage import check_regular
+from reasonpack.views.spans import Kind
 
 __all__ = [
     "LONGEST_ID",

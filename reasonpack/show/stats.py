@@ -23,8 +23,8 @@ from reasonpack.rows.forest import IGNORE
 from reasonpack.rows.shard import read_shard
 from reasonpack.run.manifest import Manifest, read_manifest
 from reasonpack.show.cost import BLOCK, Costs, cost_lines, count
-from reasonpack.spans import Kind
 from reasonpack.storage import Place, fetched, join, public_name
+from reasonpack.views.spans import Kind
 
 __all__ = ["Distribution", "Stats", "gather", "stats_json", "stats_lines"]
 

@@ -20,10 +20,10 @@ from reasonpack.records.conversation import Conversation, Message, ToolCall
 from reasonpack.rows.forest import IGNORE, lay_out
 from reasonpack.run.context import Context
 from reasonpack.show.text import marked, printable
-from reasonpack.spans import Kind
 from reasonpack.templates.behaviour import Behaviour
 from reasonpack.templates.learn.stop_token import Stop
-from reasonpack.views import Rendering, build_views
+from reasonpack.views.spans import Kind
+from reasonpack.views.view.view import Rendering, build_views
 
 __all__ = ["behaviour_json", "behaviour_lines", "example_lines", "shapes", "what_packing_does"]
 

@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from packed_twice import TOKENIZER, Json
+from reasonpack.views.view.view import Untrained, View
 
 from reasonpack.encoding import Pieces
 from reasonpack.records.conversation import Conversation
@@ -28,7 +29,6 @@ from reasonpack.run import unit
 from reasonpack.run.context import Options
 from reasonpack.run.pack import pack_files
 from reasonpack.verify.check import verify_dataset
-from reasonpack.views import Untrained, View
 
 TEMPLATES = TOKENIZER.parent / "templates"
 PASSING = (

@@ -17,7 +17,7 @@ from reasonpack.records.message import Message
 from reasonpack.templates.behaviour import Behaviour
 from reasonpack.templates.forms import as_written
 from reasonpack.templates.learn.marked_chats import common_length
-from reasonpack.tool_calls import are_calls
+from reasonpack.views.tool_calls import are_calls
 
 __all__ = ["Completion", "closed_block", "find_completion"]
 

@@ -10,12 +10,12 @@ import re
 from bisect import bisect_right
 from collections.abc import Sequence
 
-from reasonpack.completion import closed_block
 from reasonpack.errors import RecordError
 from reasonpack.records.message import Message
 from reasonpack.templates.behaviour import Behaviour
 from reasonpack.templates.learn.marked_chats import common_length
 from reasonpack.templates.template import ChatTemplate
+from reasonpack.views.completion import closed_block
 
 __all__ = ["Shown", "check_context", "misfit", "refuse_stop_inside", "without_reasoning"]
 

@@ -22,22 +22,22 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from reasonpack.completion import find_completion
 from reasonpack.errors import RecordError
 from reasonpack.memo import Memo
 from reasonpack.records.conversation import Conversation, Message
-from reasonpack.refused import Shown, check_context, misfit, refuse_stop_inside, without_reasoning
-from reasonpack.spans import (
-    Found,
-    Span,
-    common_beginning,
-    completion_spans,
-    find_messages,
-)
 from reasonpack.templates.behaviour import Behaviour
 from reasonpack.templates.forms import dump_message
 from reasonpack.templates.sandbox import ready_for_bounds
 from reasonpack.templates.template import ChatTemplate
+from reasonpack.views.completion import find_completion
+from reasonpack.views.refused import (
+    Shown,
+    check_context,
+    misfit,
+    refuse_stop_inside,
+    without_reasoning,
+)
+from reasonpack.views.spans import Found, Span, common_beginning, completion_spans, find_messages
 
 __all__ = [
     "MissingReasoning",

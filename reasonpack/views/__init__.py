@@ -1,0 +1,1 @@
+"""Conversation → views: what the model saw and wrote, one per trained message."""
