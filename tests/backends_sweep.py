@@ -22,9 +22,9 @@ from typing import TypeVar
 import numpy as np
 from assets import TOKENIZERS, tokenizer_dir
 
-from reasonpack import backends
-from reasonpack.settled import is_settled
-from reasonpack.tokenizer import Tokenizer, load_tokenizer
+from reasonpack.tokens import fast_backends as backends
+from reasonpack.tokens.settled import is_settled
+from reasonpack.tokens.tokenizer import Tokenizer, load_tokenizer
 
 Item = TypeVar("Item")
 Flat = tuple[np.ndarray, np.ndarray]

@@ -15,14 +15,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reasonpack import backends
-from reasonpack.backends import Choice, Encoder
 from reasonpack.errors import TokenizerError, UsageError
-from reasonpack.hard_texts import hard_texts
 from reasonpack.run.context import Options
 from reasonpack.run.pack import Run, Watch, pack_files
 from reasonpack.run.unit import load_encoder
-from reasonpack.tokenizer import Tokenizer, load_tokenizer
+from reasonpack.tokens import fast_backends as backends
+from reasonpack.tokens.fast_backends import Choice, Encoder
+from reasonpack.tokens.hard_texts import hard_texts
+from reasonpack.tokens.tokenizer import Tokenizer, load_tokenizer
 
 FIXTURE = Path(__file__).parents[1] / "fixtures" / "tokenizer"
 TEXTS = [f"text number {number}, and\nsome more" for number in range(300)] + [""]

@@ -16,8 +16,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from reasonpack.views.view.view import View
 
-from reasonpack.encoding import Pieces
 from reasonpack.rows.forest import EncodedView
+from reasonpack.tokens.view_tokens import Pieces
 from reasonpack.views.spans import Kind, Span
 
 VOCABULARY = ["a", "b", "c", "|", "ab", "bc", "aa", "abc", "bca", "aab", "cccc"]

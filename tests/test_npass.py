@@ -22,13 +22,13 @@ from hypothesis import strategies as st
 from reasonpack.views.view.view import build_views
 from tokenizers import Tokenizer
 
-from reasonpack.encoding import Cutter, Pieces
 from reasonpack.errors import RecordError
 from reasonpack.records.conversation import Conversation, Message, ToolCall, parse_record
 from reasonpack.rows.forest import LaidOut, Layout, lay_out
 from reasonpack.rows.packing import pack
 from reasonpack.rows.shard import rows_to_table, schema
 from reasonpack.run.context import Options, load_context
+from reasonpack.tokens.view_tokens import Cutter, Pieces
 
 ROOT = Path(__file__).parent.parent
 FIXTURES = ROOT / "fixtures"

@@ -11,8 +11,8 @@ from assets import TOKENIZERS, tokenizer_dir
 from backends_sweep import Found, sweep
 from test_backends import same
 
-from reasonpack.backends import Backend, Choice, Encoder
-from reasonpack.tokenizer import load_tokenizer
+from reasonpack.tokens.fast_backends import Backend, Choice, Encoder
+from reasonpack.tokens.tokenizer import load_tokenizer
 
 pytestmark = pytest.mark.network
 

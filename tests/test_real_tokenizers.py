@@ -14,7 +14,7 @@ import pytest
 import tokenizers
 from test_tokenizer import FILLER, fragments
 
-from reasonpack.tokenizer import Tokenizer, load_tokenizer
+from reasonpack.tokens.tokenizer import Tokenizer, load_tokenizer
 
 pytestmark = pytest.mark.network
 

@@ -13,10 +13,11 @@ import tokenizers
 from test_backends import FIXTURE, TEXTS, install, same
 from tokenizers import normalizers
 
-from reasonpack import backends, settled
-from reasonpack.backends import Choice, Encoder
-from reasonpack.settled import is_settled
-from reasonpack.tokenizer import load_tokenizer
+from reasonpack.tokens import fast_backends as backends
+from reasonpack.tokens import settled
+from reasonpack.tokens.fast_backends import Choice, Encoder
+from reasonpack.tokens.settled import is_settled
+from reasonpack.tokens.tokenizer import load_tokenizer
 
 EVERY = "".join(filter(is_settled, map(chr, range(0x110000))))
 CLASSES = {

@@ -12,7 +12,7 @@ from reasonpack.errors import TemplateError
 from reasonpack.templates.behaviour import Behaviour, learn
 from reasonpack.templates.learn.stop_token import BEGINS, ENDS_ALL, FOLLOWS, LISTED, STATED, Stop
 from reasonpack.templates.template import ChatTemplate
-from reasonpack.tokenizer import load_tokenizer
+from reasonpack.tokens.tokenizer import load_tokenizer
 
 TOKENS = ["<|user|>", "<|bot|>", "<|end|>", "<|close|>", "<|eos|>", "<|sep|>", "<|open|>"]
 DATE = datetime.date(2026, 1, 2)

@@ -26,11 +26,11 @@ from hypothesis import HealthCheck, Phase, find, given, settings
 from hypothesis import strategies as st
 from tokenizers import AddedToken, decoders, models, normalizers, pre_tokenizers, processors
 
-from reasonpack import cutting
-from reasonpack import tokenizer as module
-from reasonpack.cutting import CutRule, longest_first
 from reasonpack.errors import TokenizerError, UsageError
-from reasonpack.tokenizer import Tokenizer, load_tokenizer
+from reasonpack.tokens import cut as cutting
+from reasonpack.tokens import tokenizer as module
+from reasonpack.tokens.cut import CutRule, longest_first
+from reasonpack.tokens.tokenizer import Tokenizer, load_tokenizer
 
 WORDS = r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 # Merges that reach across whatever may stand beside an added token.

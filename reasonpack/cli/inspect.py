@@ -104,7 +104,7 @@ def _load_decode(
         TokenizerError: it cannot be had, or is another one.
     """
     from reasonpack.show.text import printable  # noqa: PLC0415
-    from reasonpack.tokenizer import load_tokenizer  # noqa: PLC0415
+    from reasonpack.tokens.tokenizer import load_tokenizer  # noqa: PLC0415
 
     options, expected = manifest.options, manifest.tokenizer_sha256
     try:

@@ -289,7 +289,6 @@ def command(
     A run that was stopped goes on when the same command is given again.
     """
     began = time.perf_counter()
-    from reasonpack.backends import Choice  # noqa: PLC0415 (after --help)
     from reasonpack.run.context import Options  # noqa: PLC0415 (after --help)
     from reasonpack.run.estimate import estimate  # noqa: PLC0415
     from reasonpack.run.manifest import REJECTS  # noqa: PLC0415
@@ -306,6 +305,7 @@ def command(
     from reasonpack.show.summary import summary  # noqa: PLC0415
     from reasonpack.show.text import columns  # noqa: PLC0415
     from reasonpack.storage import join  # noqa: PLC0415
+    from reasonpack.tokens.fast_backends import Choice  # noqa: PLC0415 (after --help)
 
     part = _part(shard_index, shard_count, overwrite=not resume)
     options = Options(

@@ -20,7 +20,6 @@ from functools import partial
 from pathlib import Path
 from typing import Literal, TypeVar
 
-from reasonpack.backends import AUTO, Choice, installed
 from reasonpack.errors import FormatError, ReasonpackError, UsageError
 from reasonpack.records.unknown import UnknownFieldError, together
 from reasonpack.run.context import Options, load_context
@@ -55,6 +54,7 @@ from reasonpack.storage import (
     stamp,
     unwritable,
 )
+from reasonpack.tokens.fast_backends import AUTO, Choice, installed
 
 __all__ = [
     "Input",

@@ -24,8 +24,6 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from reasonpack.backends import AUTO, Choice, Encoder
-from reasonpack.encoding import Cutter, CutView, Pieces
 from reasonpack.errors import RecordError, TemplateError
 from reasonpack.records.conversation import Conversation, parse_line, parse_record
 from reasonpack.records.reading import Reading
@@ -39,6 +37,8 @@ from reasonpack.run.plan import Record, Unit, changed, read_records
 from reasonpack.run.profile import stage
 from reasonpack.storage import Place, Stamp, join, publish, stamp
 from reasonpack.templates.sandbox import ready_for_bounds
+from reasonpack.tokens.fast_backends import AUTO, Choice, Encoder
+from reasonpack.tokens.view_tokens import Cutter, CutView, Pieces
 from reasonpack.views.spans import Kind
 from reasonpack.views.view.view import Untrained, each_view
 

@@ -14,7 +14,6 @@ from collections.abc import Iterator, Mapping
 from itertools import groupby
 from typing import Any
 
-from reasonpack.encoding import Pieces
 from reasonpack.errors import RecordError
 from reasonpack.records.conversation import Conversation, Message, ToolCall
 from reasonpack.rows.forest import IGNORE, lay_out
@@ -22,6 +21,7 @@ from reasonpack.run.context import Context
 from reasonpack.show.text import marked, printable
 from reasonpack.templates.behaviour import Behaviour
 from reasonpack.templates.learn.stop_token import Stop
+from reasonpack.tokens.view_tokens import Pieces
 from reasonpack.views.spans import Kind
 from reasonpack.views.view.view import Rendering, build_views
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from reasonpack.errors import TokenizerError
-from reasonpack.tokenizer import Tokenizer
+from reasonpack.tokens.tokenizer import Tokenizer
 from reasonpack.verify.findings import Finding
 from reasonpack.verify.rows import Row
 from reasonpack.verify.shards import CheckedRow

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from reasonpack.templates.template import ChatTemplate, load_template
-from reasonpack.tokenizer import Tokenizer
+from reasonpack.tokens.tokenizer import Tokenizer
 from reasonpack.verify.manifest import Learned, Manifest, Stop
 from reasonpack.verify.stop import Stops, ending_token, read_stops
 from reasonpack.verify.template import Forms, Template, learn_forms

@@ -21,7 +21,7 @@ from reasonpack.records.strict_json import decode
 from reasonpack.run.plan import Record, Unit, plan, read_records
 from reasonpack.storage import Place, expand_inputs, public_name
 from reasonpack.templates.template import ChatTemplate
-from reasonpack.tokenizer import Tokenizer, load_tokenizer
+from reasonpack.tokens.tokenizer import Tokenizer, load_tokenizer
 from reasonpack.verify.chat import NotChecked, Reading, Refused
 from reasonpack.verify.findings import Finding, Findings
 from reasonpack.verify.manifest import Manifest

@@ -16,7 +16,7 @@ from typing import Any
 
 import tokenizers
 
-from reasonpack.tokenizer import Tokenizer
+from reasonpack.tokens.tokenizer import Tokenizer
 from reasonpack.verify.chat import NotChecked
 from reasonpack.verify.template import ANSWER, Template
 

@@ -18,7 +18,7 @@ from published import CALL_STOPS, LISTED_OTHERWISE, STOPS, TEMPLATES, eos
 from reasonpack.errors import TemplateError
 from reasonpack.templates.behaviour import Behaviour, learn
 from reasonpack.templates.template import ChatTemplate
-from reasonpack.tokenizer import Tokenizer, load_tokenizer
+from reasonpack.tokens.tokenizer import Tokenizer, load_tokenizer
 
 pytestmark = pytest.mark.network
 

@@ -33,10 +33,10 @@ from matrix import DATE, PLAIN, compiled, golden_path
 from published import TEMPLATES, eos
 from reasonpack.views.view.view import View, build_views
 
-from reasonpack.encoding import Pieces
 from reasonpack.errors import RecordError
 from reasonpack.records.conversation import Conversation, parse_record
 from reasonpack.run.context import Context, Options, load_context
+from reasonpack.tokens.view_tokens import Pieces
 
 pytestmark = [pytest.mark.network, pytest.mark.torch]
 

@@ -11,7 +11,7 @@ import pytest
 from packed_twice import TOKENIZER, Json
 from tokenizers import AddedToken, Tokenizer
 
-from reasonpack.tokenizer import load_tokenizer
+from reasonpack.tokens.tokenizer import load_tokenizer
 from reasonpack.verify.chat import NotChecked, Reading, Refused
 from reasonpack.verify.reader import read_chat
 from reasonpack.verify.rules import Rules

@@ -7,7 +7,7 @@ Nothing a fast backend says is believed because of its name. It is used for a to
 once it agrees with the reference on the hard texts, which hold what such programs get
 wrong. It is then checked on some pieces of every unit. After the first difference it is
 not used again, and the unit is encoded anew. Pieces with a character that programs treat
-by the version of Unicode they know never reach it: see `reasonpack.settled`.
+by the version of Unicode they know never reach it: see `reasonpack.tokens.settled`.
 
 So ids never depend on the backend, and neither do the bytes of a dataset.
 """
@@ -28,9 +28,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reasonpack.errors import ReasonpackError, UsageError
-from reasonpack.hard_texts import hard_texts
-from reasonpack.settled import is_settled
-from reasonpack.tokenizer import Tokenizer
+from reasonpack.tokens.hard_texts import hard_texts
+from reasonpack.tokens.settled import is_settled
+from reasonpack.tokens.tokenizer import Tokenizer
 
 __all__ = ["AUTO", "BACKENDS", "Backend", "Choice", "Encoder", "installed"]
 
@@ -86,7 +86,7 @@ class Encoder:
             if it was.
 
     >>> import tokenizers
-    >>> from reasonpack.cutting import CutRule
+    >>> from reasonpack.tokens.cut import CutRule
     >>> words = tokenizers.Tokenizer(tokenizers.models.WordLevel({"a": 0, "?": 1}, "?"))
     >>> rule = CutRule((), frozenset(), False, "")
     >>> tokenizer = Tokenizer("", None, "", {}, {}, (), frozenset(), (), None, 2, None, rule, words)

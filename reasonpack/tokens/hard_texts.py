@@ -13,7 +13,7 @@ import random
 import unicodedata
 from collections.abc import Sequence
 
-from reasonpack.settled import is_settled
+from reasonpack.tokens.settled import is_settled
 
 __all__ = ["hard_texts"]
 

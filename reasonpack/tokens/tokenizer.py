@@ -27,15 +27,8 @@ import numpy as np
 import tokenizers
 from numpy.typing import NDArray
 
-from reasonpack.cutting import (
-    CutRule,
-    cut_text,
-    learn_rule,
-    max_token_chars,
-    one_line,
-    refusing,
-)
 from reasonpack.errors import TokenizerError, UsageError
+from reasonpack.tokens.cut import CutRule, cut_text, learn_rule, max_token_chars, one_line, refusing
 
 __all__ = ["Tokenizer", "load_tokenizer"]
 
