@@ -293,7 +293,7 @@ def command(
     from reasonpack.run.estimate import estimate  # noqa: PLC0415
     from reasonpack.run.manifest import REJECTS  # noqa: PLC0415
     from reasonpack.run.pack import Run, Watch, pack_files, pack_part  # noqa: PLC0415
-    from reasonpack.run.profile import measured, profile_lines  # noqa: PLC0415
+    from reasonpack.run.stages import measured, profile_lines  # noqa: PLC0415
     from reasonpack.run.unit import as_json  # noqa: PLC0415
     from reasonpack.show.progress import Progress, estimate_lines  # noqa: PLC0415
     from reasonpack.show.rejects import (  # noqa: PLC0415

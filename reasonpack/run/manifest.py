@@ -17,7 +17,7 @@ from reasonpack.errors import FormatError
 from reasonpack.rows.content_hash import combined_hash
 from reasonpack.rows.shard import check_format_version
 from reasonpack.run.context import Learned, Options
-from reasonpack.run.frozen import Plan
+from reasonpack.run.plan_file import Plan
 from reasonpack.run.unit import Counts, Receipt, RejectFile, Shard, as_json
 from reasonpack.storage import (
     Place,

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 
 from reasonpack.errors import NothingPackedError
-from reasonpack.run.frozen import Plan
 from reasonpack.run.manifest import REJECTS, Manifest, finish, summed, write_rejects
 from reasonpack.run.plan import InputFile
+from reasonpack.run.plan_file import Plan
 from reasonpack.run.unit import Counts, Receipt
 from reasonpack.storage import Place, join, public_name
 

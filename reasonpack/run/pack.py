@@ -23,7 +23,6 @@ from typing import Literal, TypeVar
 from reasonpack.errors import FormatError, ReasonpackError, UsageError
 from reasonpack.records.unknown import UnknownFieldError, together
 from reasonpack.run.context import Options, load_context
-from reasonpack.run.frozen import PLAN, Plan, differences, freeze, read_plan, write_plan
 from reasonpack.run.lock import locked
 from reasonpack.run.manifest import (
     MANIFEST,
@@ -34,11 +33,19 @@ from reasonpack.run.manifest import (
     summed,
 )
 from reasonpack.run.outcome import end, same_files
-from reasonpack.run.output import SPOOL, STDIN_COPY, claimed, clear, make_directories, sweep
+from reasonpack.run.output_directory import (
+    SPOOL,
+    STDIN_COPY,
+    claimed,
+    clear,
+    make_directories,
+    sweep,
+)
 from reasonpack.run.plan import UNIT_BYTES, Unit
+from reasonpack.run.plan_file import PLAN, Plan, differences, freeze, read_plan, write_plan
 from reasonpack.run.pool import Worker, early_workers, run_here, run_pool, usable_cores
-from reasonpack.run.profile import stage
 from reasonpack.run.receipts import check_units
+from reasonpack.run.stages import stage
 from reasonpack.run.unit import Counts, Job, Receipt, prepare, process, shard_path
 from reasonpack.run.unknown import unknown_fields
 from reasonpack.storage import (

@@ -13,8 +13,8 @@ from concurrent.futures import ThreadPoolExecutor
 import msgspec
 
 from reasonpack.errors import StorageError
-from reasonpack.run.frozen import Plan
 from reasonpack.run.plan import Unit
+from reasonpack.run.plan_file import Plan
 from reasonpack.run.unit import (
     Receipt,
     RejectFile,

@@ -34,7 +34,7 @@ from reasonpack.rows.packing import pack
 from reasonpack.rows.shard import row_groups, rows_to_table, schema, write_shard
 from reasonpack.run.context import Context, Options, load_context
 from reasonpack.run.plan import Record, Unit, changed, read_records
-from reasonpack.run.profile import stage
+from reasonpack.run.stages import stage
 from reasonpack.storage import Place, Stamp, join, publish, stamp
 from reasonpack.templates.sandbox import ready_for_bounds
 from reasonpack.tokens.fast_backends import AUTO, Choice, Encoder

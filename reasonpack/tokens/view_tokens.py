@@ -19,9 +19,9 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from reasonpack.views.view.view import View
 
 from reasonpack.rows.forest import EncodedView, Run, common_prefix
+from reasonpack.views.view.view import View
 
 __all__ = ["Border", "CutView", "Cutter", "Pieces"]
 

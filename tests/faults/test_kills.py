@@ -14,8 +14,8 @@ import pytest
 from crashing import ENVIRONMENT, HERE, Countdown, steps
 from runs import FIXTURES, ROOT, SKIPPING, UNIT_BYTES, run, tree
 
-from reasonpack.run.frozen import read_plan
 from reasonpack.run.pack import Watch, pack_files
+from reasonpack.run.plan_file import read_plan
 
 pytestmark = pytest.mark.faults
 
@@ -109,7 +109,7 @@ def test_a_fault_planted_in_the_check_of_receipts_is_caught(
 FIRST_LOOK = """
 import sys
 from pathlib import Path
-from reasonpack.run.frozen import read_plan
+from reasonpack.run.plan_file import read_plan
 from reasonpack.run.plan import Unit
 from reasonpack.run.receipts import check_units
 from reasonpack.run.unit import Counts, Receipt, RejectFile, Shard
@@ -176,7 +176,7 @@ PARENT = """
 import multiprocessing, os, signal, sys
 from pathlib import Path
 import runs
-from reasonpack.run.frozen import read_plan
+from reasonpack.run.plan_file import read_plan
 from reasonpack.run.pack import Watch, pack_files
 
 def die(receipt):

@@ -238,7 +238,7 @@ if __name__ == "__main__":
     main()
 """
 PHASES = [
-    ("reasonpack.run.frozen.plan", "Interrupted before packing began."),
+    ("reasonpack.run.plan_file.plan", "Interrupted before packing began."),
     ("reasonpack.run.pool.wait", "Interrupted: 0 of "),
     ("reasonpack.run.unit.write_shard", "Interrupted: 0 of "),
     ("reasonpack.run.outcome.finish", "Interrupted: 8 of 8 "),

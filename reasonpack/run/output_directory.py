@@ -13,10 +13,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from reasonpack.errors import UsageError
-from reasonpack.run.frozen import PLAN
 from reasonpack.run.lock import LOCK, locked
 from reasonpack.run.manifest import CARD, HEADING, MANIFEST, REJECTS
 from reasonpack.run.plan import Unit
+from reasonpack.run.plan_file import PLAN
 from reasonpack.storage import (
     TEMPORARY,
     Place,
