@@ -7,13 +7,13 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from reasonpack.views.view.view import Rendering, Untrained, View, build_views
 
 from reasonpack.errors import RecordError
 from reasonpack.records.conversation import Conversation, Message, ToolCall
 from reasonpack.templates.behaviour import learn
 from reasonpack.templates.template import ChatTemplate
 from reasonpack.views.spans import Kind
+from reasonpack.views.view import Rendering, Untrained, View, build_views
 
 TOKENS = [
     *("<|im_start|>", "<|im_end|>", "<think>", "</think>", "<|call|>", "<|args|>", "<|/call|>"),

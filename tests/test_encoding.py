@@ -14,11 +14,11 @@ import pytest
 from encoded import per_token
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from reasonpack.views.view.view import View
 
 from reasonpack.rows.forest import EncodedView
 from reasonpack.tokens.view_tokens import Pieces
 from reasonpack.views.spans import Kind, Span
+from reasonpack.views.view import View
 
 VOCABULARY = ["a", "b", "c", "|", "ab", "bc", "aa", "abc", "bca", "aab", "cccc"]
 NUMBERS = {token: number for number, token in enumerate(VOCABULARY)}

@@ -19,7 +19,6 @@ import pytest
 import strategies
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from reasonpack.views.view.view import build_views
 from tokenizers import Tokenizer
 
 from reasonpack.errors import RecordError
@@ -29,6 +28,7 @@ from reasonpack.rows.packing import pack
 from reasonpack.rows.shard import rows_to_table, schema
 from reasonpack.run.context import Options, load_context
 from reasonpack.tokens.view_tokens import Cutter, Pieces
+from reasonpack.views.view import build_views
 
 ROOT = Path(__file__).parent.parent
 FIXTURES = ROOT / "fixtures"

@@ -26,7 +26,7 @@ from runs import FIXTURES, OPTIONS, SKIPPING, chats, run, tree
 from reasonpack.errors import FormatError, StorageError, UsageError
 from reasonpack.rows.content_hash import content_hash
 from reasonpack.rows.shard import read_shard
-from reasonpack.run import frozen, lock, output
+from reasonpack.run import lock, output_directory, plan_file
 from reasonpack.run import pack as pack_module
 from reasonpack.run import plan as plan_module
 from reasonpack.run.lock import locked
@@ -306,7 +306,7 @@ def test_only_a_file_that_differs_in_stamp_is_read_again(
         (folder / name).write_bytes(chats(6, seed=seed, bad=False))
     pack_files([str(folder)], out, OPTIONS, run=run())
     assert read == ["a.jsonl", "b.jsonl", "c.jsonl"]
-    numbers = [unit.number for unit in frozen.read_plan(out).units]  # type: ignore[union-attr]
+    numbers = [unit.number for unit in plan_file.read_plan(out).units]  # type: ignore[union-attr]
     assert numbers == list(range(len(numbers)))
     read.clear()
     pack_files([str(folder)], out, OPTIONS, run=run())
@@ -407,7 +407,7 @@ def test_another_version_is_refused(
     copy: Path, whole: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if whole:
-        monkeypatch.setattr(frozen, "version", lambda _: "99.0")
+        monkeypatch.setattr(plan_file, "version", lambda _: "99.0")
     else:  # which may not even write its plan in the same way
         plan = json.loads((copy / "plan.json").read_bytes())
         (copy / "plan.json").write_text(json.dumps({**plan, "units": 3, "library_version": "99.0"}))
@@ -426,11 +426,11 @@ def test_a_damaged_plan_is_found(
     folder = done / "damaged"
     folder.mkdir(exist_ok=True)
     (folder / "plan.json").write_bytes(data)
-    whole = frozen.read_plan(done / "out")
+    whole = plan_file.read_plan(done / "out")
     assert whole
     found = None
     with contextlib.suppress(FormatError):
-        found = frozen.read_plan(folder)
+        found = plan_file.read_plan(folder)
     # Only what the hash leaves out may differ: where things are, and when they were written.
     assert found is None or (found.sha256, found.units) == (whole.sha256, whole.units)
 
@@ -483,8 +483,8 @@ def test_overwrite_that_was_killed_goes_on(copy: Path, done: Path) -> None:
 
 def test_overwrite_removes_the_plan_last(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     removed: list[str] = []
-    monkeypatch.setattr(output, "remove", lambda place: removed.append(Path(place).name))
-    output.clear(copy)
+    monkeypatch.setattr(output_directory, "remove", lambda place: removed.append(Path(place).name))
+    output_directory.clear(copy)
     assert removed[0] == "manifest.json"
     assert removed[-1] == "plan.json"
     assert sorted(removed) == sorted(

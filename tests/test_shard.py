@@ -228,7 +228,7 @@ def test_metadata(format_: ShardFormat, path: Path) -> None:
     write(rows_to_table(made, [[0]], shard.schema(given_)), path=path, format_=format_)
     assert read_schema(path).metadata == {
         b"reasonpack.format_version": FORMAT_VERSION.encode(),
-        b"reasonpack.rows.forest": b"onepass",
+        b"reasonpack.layout": b"onepass",
         b"reasonpack.tokenizer_sha256": b"ab",
         b"reasonpack.template_sha256": b"cd",
     }

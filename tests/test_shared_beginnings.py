@@ -18,12 +18,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reasonpack.views.view.view import View
 
 from reasonpack.rows.forest import LaidOut, lay_out
 from reasonpack.templates import sandbox
 from reasonpack.tokens.view_tokens import Cutter, Pieces
 from reasonpack.views.spans import Kind, Span, common_beginning
+from reasonpack.views.view import View
 
 # --- What the sandbox reads quickly ----------------------------------------------------------
 

@@ -14,13 +14,13 @@ import pytest
 import strategies
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from reasonpack.views.view.view import Rendering, Untrained, View, build_views
 
 from reasonpack.errors import RecordError
 from reasonpack.records.conversation import Conversation, Message, ToolCall
 from reasonpack.templates.behaviour import Stop, learn, override
 from reasonpack.templates.template import ChatTemplate
 from reasonpack.views.spans import Kind
+from reasonpack.views.view import Rendering, Untrained, View, build_views
 
 TEMPLATES = Path(__file__).parent.parent / "fixtures" / "templates"
 TOKENS = [

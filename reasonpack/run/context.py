@@ -19,7 +19,7 @@ from reasonpack.templates.behaviour import Behaviour, learn
 from reasonpack.templates.learn.stop_token import Stop
 from reasonpack.templates.template import ChatTemplate, load_template
 from reasonpack.tokens.tokenizer import Tokenizer, load_tokenizer
-from reasonpack.views.view.view import MissingReasoning, OnMessageError, Rendering, TrainOn
+from reasonpack.views.view import MissingReasoning, OnMessageError, Rendering, TrainOn
 
 __all__ = ["Compression", "Context", "Learned", "Options", "load_context"]
 

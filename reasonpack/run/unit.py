@@ -40,7 +40,7 @@ from reasonpack.templates.sandbox import ready_for_bounds
 from reasonpack.tokens.fast_backends import AUTO, Choice, Encoder
 from reasonpack.tokens.view_tokens import Cutter, CutView, Pieces
 from reasonpack.views.spans import Kind
-from reasonpack.views.view.view import Untrained, each_view
+from reasonpack.views.view import Untrained, each_view
 
 __all__ = [
     "Counts",

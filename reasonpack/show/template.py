@@ -23,7 +23,7 @@ from reasonpack.templates.behaviour import Behaviour
 from reasonpack.templates.learn.stop_token import Stop
 from reasonpack.tokens.view_tokens import Pieces
 from reasonpack.views.spans import Kind
-from reasonpack.views.view.view import Rendering, build_views
+from reasonpack.views.view import Rendering, build_views
 
 __all__ = ["behaviour_json", "behaviour_lines", "example_lines", "shapes", "what_packing_does"]
 

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reasonpack.rows.forest import EncodedView, Run, common_prefix
-from reasonpack.views.view.view import View
+from reasonpack.views.view import View
 
 __all__ = ["Border", "CutView", "Cutter", "Pieces"]
 

@@ -7,11 +7,11 @@ from typing import Any
 
 import assets
 import pytest
-from reasonpack.views.view.view import Rendering, View, build_views
 from records_of import ASK, read
 
 from reasonpack.templates.behaviour import learn
 from reasonpack.templates.template import ChatTemplate
+from reasonpack.views.view import Rendering, View, build_views
 
 pytestmark = pytest.mark.network
 

@@ -14,13 +14,13 @@ import assets
 import pyarrow.parquet as pq
 import pytest
 from fixing import Pack
-from reasonpack.views.view.view import Rendering, build_views
 
 from reasonpack.errors import RecordError
 from reasonpack.records.conversation import Conversation, parse_line, parse_record
 from reasonpack.records.reading import DEFAULT, Reading
 from reasonpack.templates.behaviour import learn
 from reasonpack.templates.template import ChatTemplate
+from reasonpack.views.view import Rendering, build_views
 
 CASES = Path(__file__).parents[2] / ".." / "shared" / "cases"
 here = pytest.mark.skipif(not CASES.is_dir(), reason="the shared cases are not here")

@@ -21,12 +21,12 @@ from pathlib import Path
 
 import assets
 from published import eos
-from reasonpack.views.view.view import Rendering, build_views
 
 from reasonpack.errors import RecordError, TemplateError
 from reasonpack.records.conversation import Conversation, Message, ToolCall
 from reasonpack.templates.behaviour import Behaviour, Stop, learn
 from reasonpack.templates.template import ChatTemplate
+from reasonpack.views.view import Rendering, build_views
 
 GOLDEN = Path(__file__).parent / "golden"
 FIRST = "Ask 1."

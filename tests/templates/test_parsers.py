@@ -23,11 +23,11 @@ from typing import Any, NamedTuple
 import assets
 import pytest
 from matrix import SHAPES, TOOL, answer, ask, call, learned
-from reasonpack.views.view.view import Rendering, build_views
 from test_shipped_renderings import SERVER, harmony, harmony_encoding
 
 from reasonpack.errors import RecordError
 from reasonpack.records.conversation import Conversation, Message, ToolCall, parse_record
+from reasonpack.views.view import Rendering, build_views
 
 pytestmark = pytest.mark.network
 

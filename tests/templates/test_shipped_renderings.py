@@ -29,12 +29,12 @@ from typing import Any
 import assets
 import pytest
 from matrix import DATE, SHAPES, TOOL, answer, ask, call, compiled, result
-from reasonpack.views.view.view import Rendering, build_views
 
 from reasonpack.errors import RecordError
 from reasonpack.records.conversation import Conversation, Message, ToolCall
 from reasonpack.templates.behaviour import Behaviour, learn
 from reasonpack.templates.template import ChatTemplate
+from reasonpack.views.view import Rendering, build_views
 
 pytestmark = pytest.mark.network
 

@@ -20,7 +20,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from packed_twice import TOKENIZER, Json
-from reasonpack.views.view.view import Untrained, View
 
 from reasonpack.records.conversation import Conversation
 from reasonpack.records.message import Message
@@ -29,6 +28,7 @@ from reasonpack.run.context import Options
 from reasonpack.run.pack import pack_files
 from reasonpack.tokens.view_tokens import Pieces
 from reasonpack.verify.check import verify_dataset
+from reasonpack.views.view import Untrained, View
 
 TEMPLATES = TOKENIZER.parent / "templates"
 PASSING = (
