@@ -3,7 +3,8 @@
     segment_start          0     2     4              length 6
     segment_visible_until  6     4     6
     ->
-    visible_until          6 6 | 4 4 | 6 6 | 7 8      padded to 8
+    visible_until          6 6 | 4 4 | 6 6 | 7 8      padded to 8, as a line of a batch
+                           6 6 | 4 4 | 6 6 | 8 8      padded to 8, as the end of a flat batch
 
 Cost: O(S + T) a row.
 """
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 
 from reasonpack.errors import FormatError, UsageError
 
-__all__ = ["Window", "stack", "visible_until"]
+__all__ = ["Window", "flat", "stack", "visible_until"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +100,36 @@ def stack(rows: Sequence[Mapping[str, Any]], padded_length: int | None = None) -
         raise UsageError("batch: no rows, expected at least one. Fix: skip empty batches.")
     total = max(int(row["length"]) for row in rows) if padded_length is None else padded_length
     return np.stack([visible_until(row, total, where=f"row {i}") for i, row in enumerate(rows)])
+
+
+def flat(rows: Sequence[Mapping[str, Any]], padded_length: int | None = None) -> NDArray[np.int32]:
+    """Lay rows end to end as one: `i32[1, T]`, T = `padded_length` or the rows' own tokens.
+
+    Padding is one more plain causal sequence, T for all its tokens, of which no row sees anything.
+
+    Raises:
+        FormatError: as `stack`.
+        UsageError: no rows, or more tokens than `padded_length`.
+
+    >>> plain = {"length": 2, "segment_start": [0], "segment_visible_until": [2]}
+    >>> branch = {"length": 3, "segment_start": [0, 1, 2], "segment_visible_until": [3, 2, 3]}
+    >>> flat([plain, branch], 7).tolist()
+    [[2, 2, 5, 4, 5, 7, 7]]
+    """
+    if not rows:
+        raise UsageError("batch: no rows, expected at least one. Fix: skip empty batches.")
+    parts: list[NDArray[np.int32]] = []
+    tokens = 0
+    for number, row in enumerate(rows):
+        parts.append(visible_until(row, where=f"row {number}") + np.int32(tokens))
+        tokens += parts[-1].size
+    total = tokens if padded_length is None else padded_length
+    if total < tokens:
+        raise UsageError(
+            f"batch: {tokens} tokens, expected at most padded_length={total}. "
+            "Fix: take fewer rows a batch; a row must not be cut."
+        )
+    return np.concatenate([*parts, np.full(total - tokens, total, np.int32)])[None]
 
 
 def _check_segments(

@@ -4,9 +4,10 @@
     one-pass row  7 | 3 3 | 7 7 7 7     ->   refused
 
 Rows of the npass layout are packed plain sequences, so any varlen kernel takes them. A
-one-pass row has branches, which `cu_seqlens` cannot say: the kernel would let the next
-turn read the old reasoning, and nothing would look wrong. A one-pass row without a
-branch (a template that keeps everything) is plain causal and passes.
+one-pass row has branches, which one `cu_seqlens` for queries and keys cannot say: the kernel
+would let the next turn read the old reasoning, and nothing would look wrong. `branches` makes
+two, which can. A one-pass row without a branch (a template that keeps everything) is plain
+causal and passes.
 
 Cost: O(B·T). Source: `flash_attn_varlen_func` in Dao-AILab/flash-attention.
 """
@@ -24,9 +25,9 @@ __all__ = ["cu_seqlens"]
 def cu_seqlens(visible_until: NDArray[np.int32]) -> NDArray[np.int32]:
     """List where each sequence of the B·T tokens laid end to end begins: `i32[N + 1]`.
 
-    `int(np.diff(out).max())` is the `max_seqlen` that kernels ask for beside it. A
-    padding token is a sequence of its own: right, but wasteful, so lay rows end to end
-    without padding.
+    `int(np.diff(out).max())` is the `max_seqlen` that kernels ask for beside it. A padding
+    token that sees itself only is a sequence of its own: right, but wasteful, so lay rows end
+    to end (`flat`).
 
     Args:
         visible_until: `i32[B, T]`, exclusive.
@@ -47,7 +48,7 @@ def cu_seqlens(visible_until: NDArray[np.int32]) -> NDArray[np.int32]:
         raise UsageError(
             f"row {row}: token {token} is visible until {int(visible_until[row, token])} past a "
             f"branch that ends at {int(ends[branches[0]]) - row * total}, expected plain causal "
-            "samples. Fix: pack with --layout npass, or use a kernel that takes a mask "
-            "(flex, flashmask, magi, blocks, dense)."
+            "samples. Fix: gather the keys of each branch (masks.branches), pack with --layout "
+            "npass, or use a kernel that takes a mask (flex, flashmask, magi, blocks, dense)."
         )
     return bounds.astype(np.int32)

@@ -7,6 +7,7 @@ from itertools import pairwise
 import numpy as np
 
 from reasonpack.masks import magi
+from reasonpack.masks.branches import Branches
 
 
 def tiles(mask: np.ndarray, block_size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
@@ -55,4 +56,20 @@ def sequences(bounds: np.ndarray) -> np.ndarray:
     out = np.zeros((bounds[-1], bounds[-1]), bool)
     for first, end in pairwise(bounds):
         out[first:end, first:end] = np.tril(np.ones((end - first,) * 2, bool))
+    return out
+
+
+def bottom_right(
+    found: Branches, *, window: int | None = None, top_left: bool = False
+) -> np.ndarray:
+    """The mask over tokens of a varlen kernel that is given gathered keys and `causal=True`."""
+    size = int(found.cu_seqlens_q[-1])
+    out = np.zeros((size, size), bool)
+    for (q0, q1), (k0, k1) in zip(
+        pairwise(found.cu_seqlens_q), pairwise(found.cu_seqlens_k), strict=True
+    ):
+        i, j = np.indices((q1 - q0, k1 - k0))
+        behind = i + (0 if top_left else (k1 - k0) - (q1 - q0)) - j
+        seen = (behind >= 0) & (behind < (window or size))
+        out[q0 + i[seen], found.k_index[k0 + j[seen]]] = True
     return out

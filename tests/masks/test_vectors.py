@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from forests import join, trie, visible
-from kernels import covered, end_to_end, tiles
+from kernels import bottom_right, covered, end_to_end, tiles
 
 from reasonpack.errors import FormatError, UsageError
 from reasonpack.masks import (
@@ -17,12 +18,14 @@ from reasonpack.masks import (
     blocks,
     dense,
     flashmask,
+    flat,
     flex,
     magi,
     stack,
     varlen,
     visible_until,
 )
+from reasonpack.masks.branches import Branches, branches
 
 FILES = sorted((Path(__file__).parents[2] / "schemas" / "vectors").glob("*.json"))
 COLUMNS = {
@@ -37,7 +40,16 @@ COLUMNS = {
     "sample_start",
     "sample_id",
 }
-FIELDS = {"description", "tokens", "views", "row", "padded_length", "visible", "cu_seqlens"}
+FIELDS = {
+    "description",
+    "tokens",
+    "views",
+    "row",
+    "padded_length",
+    "visible",
+    "cu_seqlens",
+    "branches",
+}
 
 each_vector = pytest.mark.parametrize("vector", FILES, ids=lambda path: path.stem, indirect=True)
 
@@ -176,12 +188,29 @@ def test_flex_agrees(vector: dict[str, Any]) -> None:
 
 @each_vector
 def test_varlen_agrees(vector: dict[str, Any]) -> None:
-    until = stack([vector["row"]], vector["padded_length"])
+    until = flat([vector["row"]], vector["padded_length"])
     if vector["cu_seqlens"] is None:
         with pytest.raises(UsageError, match="--layout npass"):
             varlen.cu_seqlens(until)
     else:
         assert varlen.cu_seqlens(until).tolist() == vector["cu_seqlens"]
+
+
+@each_vector
+def test_branches_agree(vector: dict[str, Any]) -> None:
+    given, length = vector["branches"], vector["row"]["length"]
+    found = asdict(branches(flat([vector["row"]], vector["padded_length"])))
+    assert {
+        name: value.tolist() if isinstance(value, np.ndarray) else value
+        for name, value in found.items()
+    } == given
+    arrays = {name: np.array(value) for name, value in given.items() if isinstance(value, list)}
+    seen = bottom_right(Branches(**{**given, **arrays}))
+    expected = matrix(vector["visible"])
+    np.testing.assert_array_equal(seen[:length], expected[:length])
+    size = len(expected) - length  # padding is one plain sequence
+    np.testing.assert_array_equal(seen[length:, length:], np.tril(np.ones((size, size), bool)))
+    assert not seen[length:, :length].any()
 
 
 def two_turns(**planted: list[int]) -> tuple[dict[str, Any], np.ndarray]:
