@@ -86,7 +86,8 @@ def _join(parts: list[Part], path: str) -> tuple[str | None, str | None]:
         else:
             kind = "no type" if part.type is None else f"type {quoted(part.type)}"
             what = f"a part of {kind}, expected text, thinking, tool_use or tool_result"
-            raise RecordError("content", at, what, fix="Only text can be packed: remove the part.")
+            fix = 'Write "type": "text" if it is text, else remove the part.'
+            raise RecordError("content", at, what, fix=fix)
         if text is None:
             raise RecordError("missing", at, f"no text in a {part.type} part", fix='Write "text".')
     return "".join(texts) if texts else None, "".join(thoughts) if thoughts else None

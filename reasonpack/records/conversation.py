@@ -185,7 +185,8 @@ def _read(
 
 def _conversation(record: object, where: str, reading: Reading, *, null_keys: bool) -> Conversation:
     if not isinstance(record, dict):
-        raise wrong_type("", type(record).__name__, "an object")
+        fix = 'Write {"messages": […]}, or another record of schemas/record.schema.json.'
+        raise wrong_type("", type(record).__name__, "an object", fix=fix)
     if reading.renamed:
         record = renamed(record, reading.renamed, "", known=frozenset(_FIELDS))
     for name in MEDIA_FIELDS:

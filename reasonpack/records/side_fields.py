@@ -97,7 +97,7 @@ def read_side_fields(draft: Draft) -> Draft:
         path = draft.place(_WRAPPER)
         found |= {f"{path}.{name}": text for name, text in _plain(wrapped).items()}
         found |= _texts(wrapped, path)
-        rest = without(wrapped, (*_BLOCKS, *REASONING))
+        rest = without(wrapped, (*_BLOCKS, *_plain(wrapped)))
         wrapped = {name: value for name, value in rest.items() if not is_absent(value)}
     if not is_absent(wrapped):
         left[_WRAPPER] = wrapped

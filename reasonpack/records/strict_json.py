@@ -72,6 +72,20 @@ _NAMES = {
     "NoneType": "null",
 }
 
+_TYPE_FIXES = (
+    ("a string", "true", "Write {} without quotes."),
+    ("a string", "", "Write {}, not text."),
+    ("a list", "an object", "Write an object, without [ ] around it."),
+    ("a list", "a string", "Write its text."),
+    ("an object", "a string", "Write its text."),
+    ("an object", "a list", "Write a list, with [ ] around it."),
+    ("bytes", "a string", "Store it as text."),
+    ("", "an object", "Write an object."),
+    ("", "a string", "Write it in quotes."),
+    ("", "", "Write {}."),
+)
+"""What helps where a type was found, any where it is empty, and a word is in what was expected."""
+
 _BOM = "\ufeff"
 
 DEPTH = 100
@@ -107,26 +121,30 @@ def typed(value: object, kind: Any, path: str) -> Any:
     Raises:
         RecordError: reason `type`, with the path of the value below `path`.
 
-    >>> typed(["a", 3], list[str], "tags")
+    >>> typed(["a", 3], list[str], "a")
     Traceback (most recent call last):
     ...
-    reasonpack.errors.RecordError: tags[1]: got an integer, expected a string.
+    reasonpack.errors.RecordError: a[1]: got an integer, expected a string. Fix: Write it in quotes.
     """
     try:
         return msgspec.convert(value, kind)
     except msgspec.ValidationError as error:
         said = _EXPECTED.match(str(error))
         if not said:
-            raise RecordError("type", path, quoted(str(error))) from None
+            what = quoted(str(error))
+            raise RecordError("type", path, what, fix="Write it in quotes.") from None
         wanted, got, below = said.groups()
         words = [_NAMES.get(w, w) for w in wanted.split(" | ") if w != "null"]
         raise wrong_type(path + (below or ""), got, " or ".join(words)) from None
 
 
-def wrong_type(path: str, got: str | None, wanted: str) -> RecordError:
+def wrong_type(path: str, got: str | None, wanted: str, *, fix: str = "") -> RecordError:
     """Make the error for a value at `path` of the type `got`, by its name in Python or msgspec."""
-    found = f"got {_NAMES.get(got, got)}, " if got else ""
-    return RecordError("type", path, f"{found}expected {wanted}")
+    name = _NAMES.get(got or "", got or "")
+    found = f"got {name}, " if name else ""
+    helps = (how for kind, word, how in _TYPE_FIXES if kind in (name, "") and word in wanted)
+    fix = fix or next(helps).format(wanted)
+    return RecordError("type", path, f"{found}expected {wanted}", fix=fix)
 
 
 def quoted(text: str, *, limit: int = 60) -> str:
@@ -326,8 +344,12 @@ def _syntax(text: str, error: Exception) -> RecordError:
     try:
         json.loads(text, parse_int=str, parse_float=str)
     except json.JSONDecodeError as bad:
+        comma = len(text[: bad.pos].rstrip()) - 1
+        if text[comma] == "," and text[bad.pos : bad.pos + 1] in ("]", "}"):
+            return _at(text, comma, "nothing follows a comma", fix="Remove the comma.")
         return _at(text, bad.pos, _said(bad.msg))
-    return _oddity(text) or RecordError("json", "", f"not JSON: {quoted(str(error))}")
+    what = f"not JSON: {quoted(str(error))}"
+    return _oddity(text) or RecordError("json", "", what, fix=_VALID)
 
 
 def _said(message: str) -> str:

@@ -15,6 +15,7 @@ import msgspec
 from reasonpack.errors import RecordError
 from reasonpack.records import strict_json
 from reasonpack.records.arguments import has_null_key
+from reasonpack.records.draft import is_absent
 from reasonpack.records.strict_json import quoted
 
 __all__ = ["Call", "Function", "ToolCall", "read_calls"]
@@ -42,6 +43,9 @@ class Function(msgspec.Struct):
 
     name: str | None = None
     arguments: dict[str, Any] | str | None = None
+    args: Any = None
+    input: Any = None
+    parameters: Any = None
 
 
 class Call(Function):
@@ -76,7 +80,8 @@ def read_calls(
 def _call(call: Call, path: str, null_is_missing: bool) -> ToolCall:
     if call.type not in (None, "function"):
         what = f"a call of type {quoted(call.type)}, expected function"
-        raise RecordError("tools", path, what, fix="Only function calls can be packed.")
+        fix = 'Write "type": "function", or leave the call out: only functions can be called.'
+        raise RecordError("tools", path, what, fix=fix)
     if call.function is None:
         return _function(call, path, call.id or None, null_is_missing)
     if call.name is not None or call.arguments is not None:
@@ -89,10 +94,14 @@ def _function(
     function: Function, path: str, call_id: str | None, null_is_missing: bool
 ) -> ToolCall:
     if not function.name:
-        raise RecordError("missing", path, "a call without a name", fix="Name the tool.")
+        raise RecordError("missing", path, _NAMELESS, fix="Name the tool.")
     written = function.arguments
+    for name in ("args", "input", "parameters"):
+        if not is_absent(getattr(function, name)):
+            what = f"the arguments of a call under the name {name}, expected arguments"
+            raise RecordError("tools", f"{path}.{name}", what, fix="Rename it to arguments.")
     if written is None:
-        what = "a call without arguments"
+        what = "a call without arguments, expected them"
         raise RecordError("missing", path, what, fix="Write {} where there are none.")
     if not isinstance(written, str):
         if null_is_missing and has_null_key(written):
@@ -101,6 +110,7 @@ def _function(
     return ToolCall(function.name, _object_in(written, f"{path}.arguments"), written, call_id)
 
 
+_NAMELESS = "a call without a name, expected one"
 _NULL = (
     "a null in arguments that the column holds as a struct, where null also stands for keys that "
     "another row has, expected arguments as they were written"

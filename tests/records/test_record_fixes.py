@@ -6,15 +6,21 @@ several that are each enough.
 
 from __future__ import annotations
 
+import copy
+import io
 import json
 import re
 from collections.abc import Callable
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from fixing import Pack, Row, also, check, write
-from records.test_refused_records import ANSWER, ASK, CALL, REFUSED
+from records.test_refused_records import ANSWER, ASK, CALL, REFUSED, REFUSED_ROWS
 from runs import FIXTURES
+
+from reasonpack.records.conversation import parse_record
 
 Edit = Callable[[Any], Any]
 
@@ -89,6 +95,30 @@ RECORDS: dict[str, tuple[Edit, ...]] = {
     "two roles": (cut(ONE + "from"),),
     "two contents": (cut(ONE + "content"), cut(ONE + "value")),
     "two reasonings": (cut(ONE + "reasoning", ONE + "thought"), put(ONE + "content", "4")),
+    "messages in a list in a list": (put("messages", [ASK, ANSWER]),),
+    "messages that are an object": (put("messages", [ASK, ANSWER]),),
+    "a part that is text": (put("messages[0].content[0]", {"type": "text", "text": "2+2?"}),),
+    "reasoning that is an object": (put(ONE + "reasoning_content", "easy"),),
+    "reasoning that is a list": (put(ONE + "reasoning_content", "easy"),),
+    "blocks that are an object": (
+        put(ONE + "reasoning_details", [{"type": "reasoning.text", "text": "easy"}]),
+    ),
+    "tool calls that are text": (put(ONE + "tool_calls", [CALL]),),
+    "a function call that is text": (put(ONE + "function_call", CALL),),
+    "arguments that are a number": (put(ONE + "tool_calls[0].arguments", {"a": 3}),),
+    "arguments that are no object": (put(ONE + "tool_calls[0].arguments", {}),),
+    "arguments under another name": (
+        both(cut(ONE + "tool_calls[0].args"), put(ONE + "tool_calls[0].arguments", {"a": 1})),
+    ),
+    "arguments of a function under another name": (
+        put(ONE + "tool_calls[0].function", {"name": "f", "arguments": "{}"}),
+    ),
+    "a flag that is a number in quotes": (put(ONE + "train", 1),),
+    "a flag that is an object": (put(ONE + "train", True),),
+    "a switch that is text": (
+        both(put("enable_thinking", True), put(ONE + "reasoning_content", "easy")),
+    ),
+    "a number as an id": (put("id", "1.5"),),
     "content that is an object": (put(ONE + "content", "4"),),
     "content that is a number": (both(put("messages[0].value", "4"), add(ANSWER)),),
     "an answer with nothing in it": (put(ONE + "content", ""),),
@@ -164,8 +194,57 @@ OPTIONS: dict[str, tuple[str, ...]] = {
         "--field reasoning_contnet=reasoning_content",
         "--ignore-fields reasoning_contnet",
     ),
+    "reasoning that is a list, in a wrapper": (
+        "--ignore-fields provider_specific_fields.reasoning_content",
+    ),
 }
 """Options that the fix of a record names, each enough."""
+
+
+ARGUMENTS = ONE + "tool_calls[0].arguments"
+ROWS: dict[str, tuple[Edit | str, ...]] = {
+    "null in a struct of arguments": (
+        put(ARGUMENTS, '{"a": 1}'),
+        "--null-arguments drop",
+        "--null-arguments keep",
+    ),
+    "text that is no text": (put(ONE + "content", "a\ufffd"),),
+    "NaN": (put(ARGUMENTS, {"a b": None}), put(ARGUMENTS, {"c": 1})),
+    "bytes": (put(ONE + "content", "4"),),
+    "a key that is a number": (lambda record: {"messages": [ASK, ANSWER, {**ASK, "1": 2}]},),
+    "no object": (lambda record: {"messages": [ASK, ANSWER]},),
+}
+"""The fixes of rows that a Parquet file, or a caller, may hold."""
+
+
+def parquet(row: Any) -> bytes | None:
+    """Write a row as a Parquet file; None where none can hold it."""
+    sink = io.BytesIO()
+    try:
+        pq.write_table(pa.Table.from_pylist([row]), sink)
+    except (pa.ArrowException, AttributeError, UnicodeError):
+        return None
+    return sink.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("name", "edit"), [(name, edit) for name, edits in ROWS.items() for edit in edits]
+)
+def test_what_the_fix_of_a_row_says_helps(name: str, edit: Edit | str, pack_here: Pack) -> None:
+    row, *_ = REFUSED_ROWS[name]
+    if isinstance(edit, str):
+        assert edit in REFUSED_ROWS[name][3]
+        mended, options = row, edit.split()
+    else:
+        mended, options = edit(copy.deepcopy(row)), ["--null-arguments", "keep"] * (name == "NaN")
+    bad = parquet(row)
+    if bad is None:
+        assert parse_record(mended, "here", null_keys=True).messages
+        return
+    good = parquet(mended)
+    assert good is not None
+    mend = write("a.parquet", good, *options)
+    check(Row({"a.parquet": bad}, ["a.parquet"], re.escape(REFUSED_ROWS[name][3]), mend), pack_here)
 
 
 @pytest.mark.parametrize(
@@ -199,3 +278,4 @@ def test_an_option_that_a_fix_names_helps(name: str, option: str, pack_here: Pac
 def test_every_record_that_is_refused_is_mended_here() -> None:
     """A list is refused as a file."""
     assert set(REFUSED) - set(RECORDS) - set(OPTIONS) == {"a list"}
+    assert set(REFUSED_ROWS) == set(ROWS)

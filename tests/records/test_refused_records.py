@@ -36,8 +36,9 @@ EMPTY = 'Write "" where the text is empty.'
 KEEP = "Keep one of the two."
 MEDIA = "Only text can be packed: leave the record out, or pass --on-error skip to collect such."
 MEND = "Remove the field, or mend the role."
+RECORD = 'Write {"messages": […]}, or another record of schemas/record.schema.json.'
 ROLE_FIX = f"Write one of {', '.join(ROLES)}."
-TEXT_ONLY = "Only text can be packed: remove the part."
+TEXT_ONLY = 'Write "type": "text" if it is text, else remove the part.'
 TWICE = "Remove or rename one of the two."
 WHOLE = "Write one whole JSON value, e.g. with a JSON library."
 
@@ -107,7 +108,7 @@ REFUSED: dict[str, tuple[object, str, str, str]] = {
         [ASK],
         "type",
         "got a list, expected an object",
-        "",
+        RECORD,
     ),
     "no messages": (
         {"text": "hi", "\x1b[2J": 1},
@@ -131,25 +132,25 @@ REFUSED: dict[str, tuple[object, str, str, str]] = {
         {"messages": "2+2?"},
         "type",
         "messages: got a string, expected a list",
-        "",
+        "Write a list, not text.",
     ),
     "a message that is text": (
         chat(ASK, "4"),  # type: ignore[arg-type]
         "type",
         "messages[1]: got a string, expected an object",
-        "",
+        "Write an object, not text.",
     ),
     "a prompt that is an object": (
         {"prompt": {}, "completion": "4"},
         "type",
         "prompt: got an object, expected a string or a list",
-        "",
+        "Write its text.",
     ),
     "a role that is a number": (
         chat({"role": 3, "content": "hi"}),
         "type",
         "messages[0].role: got an integer, expected a string",
-        "",
+        "Write it in quotes.",
     ),
     "no role": (
         chat({"content": "hi"}),
@@ -188,13 +189,13 @@ REFUSED: dict[str, tuple[object, str, str, str]] = {
         answer(content={"text": "4"}),
         "type",
         "messages[1].content: got an object, expected a string or a list",
-        "",
+        "Write its text.",
     ),
     "content that is a number": (
         chat({"from": "human", "value": 4}),
         "type",
         "messages[0].value: got an integer, expected a string or a list",
-        "",
+        "Write it in quotes.",
     ),
     "user content null": (
         chat({"role": "user", "content": None}, ANSWER),
@@ -287,25 +288,25 @@ REFUSED: dict[str, tuple[object, str, str, str]] = {
         answer(tool_calls=[{"type": "custom", **CALL}]),
         "tools",
         "messages[1].tool_calls[0]: a call of type 'custom', expected function",
-        "Only function calls can be packed.",
+        'Write "type": "function", or leave the call out: only functions can be called.',
     ),
     "a call without a name": (
         answer(tool_calls=[{"function": {"arguments": {}}}]),
         "missing",
-        "messages[1].tool_calls[0].function: a call without a name",
+        "messages[1].tool_calls[0].function: a call without a name, expected one",
         "Name the tool.",
     ),
     "a call without arguments": (
         answer(tool_calls=[{"name": "f"}]),
         "missing",
-        "messages[1].tool_calls[0]: a call without arguments",
+        "messages[1].tool_calls[0]: a call without arguments, expected them",
         "Write {} where there are none.",
     ),
     "arguments that are a list": (
         answer(tool_calls=[CALL, {"name": "f", "arguments": []}]),
         "type",
         "messages[1].tool_calls[1].arguments: got a list, expected a string or an object",
-        "",
+        "Write an object, without [ ] around it.",
     ),
     "a call twice in one": (
         answer(tool_calls=[{"function": CALL, "name": "g"}]),
@@ -346,14 +347,14 @@ REFUSED: dict[str, tuple[object, str, str, str]] = {
     "a call without a name in a function call": (
         {"conversations": [ASK, {"from": "function_call", "value": json.dumps([CALL, {}])}]},
         "missing",
-        "conversations[1].value[1]: a call without a name",
+        "conversations[1].value[1]: a call without a name, expected one",
         "Name the tool.",
     ),
     "a function call that is a list of text": (
         {"conversations": [ASK, {"from": "function_call", "value": '["f"]'}]},
         "type",
         "conversations[1].value[0]: got a string, expected an object",
-        "",
+        "Write an object, not text.",
     ),
     "a function call that has tool calls": (
         chat(ASK, {"role": "function_call", "content": "{}", "tool_calls": [CALL]}),
@@ -368,7 +369,7 @@ REFUSED: dict[str, tuple[object, str, str, str]] = {
         answer(content="4", train="yes"),
         "type",
         "messages[1].train: got a string, expected true, false, 0 or 1",
-        "",
+        "Write true, false, 0 or 1 without quotes.",
     ),
     "a weight": (
         answer(content="4", weight=0.5),
@@ -386,7 +387,7 @@ REFUSED: dict[str, tuple[object, str, str, str]] = {
         chat(ASK, ANSWER, id=[]),
         "type",
         "id: got a list, expected an integer or a string",
-        "",
+        "Write its text.",
     ),
     "another system text": (
         chat({"role": "system", "content": "a"}, ASK, ANSWER, system="b"),
@@ -398,13 +399,13 @@ REFUSED: dict[str, tuple[object, str, str, str]] = {
         chat(ASK, ANSWER, tools="{}"),
         "type",
         "tools: got an object, expected a list of tools",
-        "",
+        "Write a list, with [ ] around it.",
     ),
     "a tool that is text": (
         chat(ASK, ANSWER, tools=[{}, "f"]),
         "type",
         "tools[1]: got a string, expected an object",
-        "",
+        "Write an object, not text.",
     ),
     "tools that are no JSON": (
         chat(ASK, ANSWER, tools="[{]"),
@@ -428,13 +429,127 @@ REFUSED: dict[str, tuple[object, str, str, str]] = {
         chat(ASK, ANSWER, chat_template_kwargs="[1]"),
         "type",
         "chat_template_kwargs: got a list, expected an object",
-        "",
+        "Write an object, without [ ] around it.",
     ),
     "thinking on and off": (
         chat(ASK, ANSWER, chat_template_kwargs={"enable_thinking": 1}, enable_thinking=True),
         "conflict",
         "enable_thinking: differs from chat_template_kwargs.enable_thinking, expected the same",
         KEEP,
+    ),
+    "messages in a list in a list": (
+        {"messages": [[ASK, ANSWER]]},
+        "type",
+        "messages[0]: got a list, expected an object",
+        "Write an object, without [ ] around it.",
+    ),
+    "messages that are an object": (
+        {"messages": {"0": ASK}},
+        "type",
+        "messages: got an object, expected a list",
+        "Write a list, with [ ] around it.",
+    ),
+    "a part that is text": (
+        chat({"role": "user", "content": ["2+2?"]}, ANSWER),
+        "type",
+        "messages[0].content[0]: got a string, expected an object",
+        "Write an object, not text.",
+    ),
+    "reasoning that is an object": (
+        answer(content="4", reasoning_content={"text": "easy"}),
+        "type",
+        "messages[1].reasoning_content: got an object, expected a string",
+        "Write its text.",
+    ),
+    "reasoning that is a list": (
+        answer(content="4", reasoning_content=["easy"]),
+        "type",
+        "messages[1].reasoning_content: got a list, expected a string",
+        "Write its text.",
+    ),
+    "reasoning that is a list, in a wrapper": (
+        answer(content="4", provider_specific_fields={"reasoning_content": ["easy"]}),
+        "unknown-field",
+        (
+            f"messages[1].provider_specific_fields.reasoning_content: {UNREAD}: "
+            "'provider_specific_fields.reasoning_content' (1 time)"
+        ),
+        "pass --ignore-fields provider_specific_fields.reasoning_content to leave it out.",
+    ),
+    "blocks that are an object": (
+        answer(content="4", reasoning_details={"type": "reasoning.text", "text": "easy"}),
+        "type",
+        "messages[1].reasoning_details: got an object, expected a list",
+        "Write a list, with [ ] around it.",
+    ),
+    "tool calls that are text": (
+        answer(tool_calls=json.dumps([CALL])),
+        "type",
+        "messages[1].tool_calls: got a string, expected a list",
+        "Write a list, not text.",
+    ),
+    "a function call that is text": (
+        answer(function_call=json.dumps(CALL)),
+        "type",
+        "messages[1].function_call: got a string, expected an object",
+        "Write an object, not text.",
+    ),
+    "arguments that are a number": (
+        answer(tool_calls=[{"name": "f", "arguments": 3}]),
+        "type",
+        "messages[1].tool_calls[0].arguments: got an integer, expected a string or an object",
+        "Write an object.",
+    ),
+    "arguments that are no object": (
+        answer(tool_calls=[{"name": "f", "arguments": "3"}]),
+        "tools",
+        (
+            "messages[1].tool_calls[0].arguments: '3' is no JSON object, expected the arguments of "
+            "a call"
+        ),
+        "Write {} where there are none.",
+    ),
+    "arguments under another name": (
+        answer(tool_calls=[{"name": "f", "args": {"a": 1}}]),
+        "tools",
+        (
+            "messages[1].tool_calls[0].args: the arguments of a call under the name args, expected "
+            "arguments"
+        ),
+        "Rename it to arguments.",
+    ),
+    "arguments of a function under another name": (
+        answer(tool_calls=[{"type": "function", "function": {"name": "f", "parameters": "{}"}}]),
+        "tools",
+        (
+            "messages[1].tool_calls[0].function.parameters: the arguments of a call under the name "
+            "parameters, expected arguments"
+        ),
+        "Rename it to arguments.",
+    ),
+    "a flag that is a number in quotes": (
+        answer(content="4", train="0"),
+        "type",
+        "messages[1].train: got a string, expected true, false, 0 or 1",
+        "Write true, false, 0 or 1 without quotes.",
+    ),
+    "a flag that is an object": (
+        answer(content="4", train={"answer": True}),
+        "type",
+        "messages[1].train: got an object, expected true, false, 0 or 1",
+        "Write true, false, 0 or 1.",
+    ),
+    "a switch that is text": (
+        chat(ASK, ANSWER, enable_thinking="true"),
+        "type",
+        "enable_thinking: got a string, expected true or false",
+        "Write true or false without quotes.",
+    ),
+    "a number as an id": (
+        chat(ASK, ANSWER, id=1.5),
+        "type",
+        "id: got a number, expected an integer or a string",
+        "Write it in quotes.",
     ),
     "no message": (
         {"conversations": []},
@@ -505,19 +620,19 @@ REFUSED_ROWS: dict[str, tuple[object, str, str, str]] = {
         answer(content=b"4"),
         "type",
         "messages[1].content: got bytes, expected a string or a list",
-        "",
+        "Store it as text.",
     ),
     "a key that is a number": (
         chat({1: 2}),  # type: ignore[dict-item]
         "type",
         "messages[0]: expected a string",
-        "",
+        "Write it in quotes.",
     ),
     "no object": (
         None,
         "type",
         "got null, expected an object",
-        "",
+        RECORD,
     ),
 }
 
@@ -556,6 +671,7 @@ def test_every_reason_is_documented_and_tested() -> None:
 # What a schema cannot see, or could only say at length.
 UNSEEN_REASONS = {"closing-tag", "conflict", "duplicate-key", "json", "no-prompt", "unknown-field"}
 UNSEEN = {
+    "arguments that are no object",
     "a call without a name in a function call",
     "a function call that is a list of text",
     "a function call without calls",
