@@ -16,7 +16,7 @@ from reasonpack.templates.forms import Forms
 from reasonpack.templates.learn.stop_token import BEGINS
 from reasonpack.templates.template import ChatTemplate
 
-TEMPLATES = Path(__file__).parent.parent / "fixtures" / "templates"
+TEMPLATES = Path(__file__).parents[2] / "fixtures" / "templates"
 TOKENS = [
     *("<|im_start|>", "<|im_end|>", "<|endoftext|>", "<|turn|>", "<|body|>", "<|eot|>", "<|bos|>"),
     *("<think>", "</think>", "<tool_call>", "</tool_call>", "<|thought|>", "<|/thought|>"),

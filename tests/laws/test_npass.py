@@ -30,7 +30,7 @@ from reasonpack.run.context import Options, load_context
 from reasonpack.tokens.view_tokens import Cutter, Pieces
 from reasonpack.views.view import build_views
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 FIXTURES = ROOT / "fixtures"
 SHARED = ROOT.parent / "shared" / "data"
 FAMILIES = list(oracle.FAMILIES)

@@ -26,7 +26,7 @@ from reasonpack.run.pack import pack_files
 from reasonpack.show.text import printable
 from reasonpack.verify.check import verify_dataset
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 TOKENIZER = str(ROOT / "fixtures" / "tokenizer")
 GOOD = {"id": "good", "messages": [{"role": "user", "content": "2+2?"},
                                    {"role": "assistant", "content": "4"}]}  # fmt: skip

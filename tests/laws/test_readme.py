@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import readme
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "README.md").read_text("utf-8")
 
 

@@ -22,7 +22,7 @@ from reasonpack.templates.template import ChatTemplate
 from reasonpack.views.spans import Kind
 from reasonpack.views.view import Rendering, Untrained, View, build_views
 
-TEMPLATES = Path(__file__).parent.parent / "fixtures" / "templates"
+TEMPLATES = Path(__file__).parents[2] / "fixtures" / "templates"
 TOKENS = [
     *("<|im_start|>", "<|im_end|>", "<|endoftext|>", "<|turn|>", "<|body|>", "<|eot|>", "<|bos|>"),
     *("<think>", "</think>", "<tool_call>", "</tool_call>", "<|thought|>", "<|/thought|>"),

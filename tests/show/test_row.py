@@ -32,7 +32,7 @@ from reasonpack.run.unit import Counts, Shard, as_json
 from reasonpack.show.row import find_view, read_row, view_text
 from reasonpack.views.spans import Kind
 
-FIXTURES = Path(__file__).parent.parent / "fixtures"
+FIXTURES = Path(__file__).parents[2] / "fixtures"
 SPECIAL = ("<u>", "<a>", "<e>", "<think>", "</think>")
 H, T, R_IN, R_OUT = Kind
 Part = tuple[Kind, int, str]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from assets import TOKENIZERS, tokenizer_dir
 from backends_sweep import Found, sweep
-from test_backends import same
+from test_fast_backends import same
 
 from reasonpack.tokens.fast_backends import Backend, Choice, Encoder
 from reasonpack.tokens.tokenizer import load_tokenizer
@@ -25,7 +25,7 @@ def test_real_backends_prove_themselves(name: Backend, model: str) -> None:
         pytest.skip(f"{name} is not installed")
     tokenizer = load_tokenizer(tokenizer_dir(model))
     encoder = Encoder(tokenizer, Choice(name, check_rate=1))
-    folder = Path(__file__).parents[1]
+    folder = Path(__file__).parents[2]
     texts = [path.read_text("utf-8") for path in sorted(folder.glob("reasonpack/**/*.py"))]
     pieces = [piece for text in texts for piece in tokenizer.cut(text)]
     assert same(encoder.encode(pieces), tokenizer, pieces)

@@ -13,7 +13,7 @@ from reasonpack.errors import TokenizerError, UsageError
 from reasonpack.rows.model_layers import Architecture, read_architecture
 from reasonpack.run.context import Options, load_context
 
-TOKENIZER = Path(__file__).parent.parent / "fixtures" / "tokenizer"
+TOKENIZER = Path(__file__).parents[2] / "fixtures" / "tokenizer"
 
 RECURRENT: dict[str, dict[str, Any]] = {
     "Qwen3-Next": {

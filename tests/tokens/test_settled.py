@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 import pytest
 import tokenizers
-from test_backends import FIXTURE, TEXTS, install, same
+from test_fast_backends import FIXTURE, TEXTS, install, same
 from tokenizers import normalizers
 
 from reasonpack.tokens import fast_backends as backends

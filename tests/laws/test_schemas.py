@@ -32,7 +32,7 @@ from reasonpack.run.pack import Manifest
 from reasonpack.run.unit import Receipt
 from reasonpack.views.spans import Kind
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 SCHEMAS, FIXTURES = ROOT / "schemas", ROOT / "fixtures"
 FORMAT = (SCHEMAS / "FORMAT.md").read_text(encoding="utf-8")
 

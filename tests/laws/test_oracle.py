@@ -39,7 +39,7 @@ from oracle import (
 from strategies import EDGES, THINK_LIKE, Reasoning, conversations
 from tokenizers import Tokenizer
 
-FIXTURES = Path(__file__).parent.parent / "fixtures"
+FIXTURES = Path(__file__).parents[2] / "fixtures"
 
 
 @functools.cache

@@ -24,7 +24,7 @@ from reasonpack.tokens.fast_backends import Choice, Encoder
 from reasonpack.tokens.hard_texts import hard_texts
 from reasonpack.tokens.tokenizer import Tokenizer, load_tokenizer
 
-FIXTURE = Path(__file__).parents[1] / "fixtures" / "tokenizer"
+FIXTURE = Path(__file__).parents[2] / "fixtures" / "tokenizer"
 TEXTS = [f"text number {number}, and\nsome more" for number in range(300)] + [""]
 Flat = tuple[np.ndarray, np.ndarray]
 Spoil = Callable[[Sequence[str], list[list[int]]], object]
