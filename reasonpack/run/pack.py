@@ -47,7 +47,7 @@ from reasonpack.run.pool import Worker, early_workers, run_here, run_pool, usabl
 from reasonpack.run.receipts import check_units
 from reasonpack.run.stages import stage
 from reasonpack.run.unit import Counts, Job, Receipt, prepare, process, shard_path
-from reasonpack.run.unknown import unknown_fields
+from reasonpack.run.unknown_fields import unknown_fields
 from reasonpack.storage import (
     Place,
     check_name,
