@@ -184,7 +184,7 @@ def _add_record(join: Join, record: Record, source: Source, findings: Findings) 
     id_: str | None = None
     rebuilt: Rebuilt | None = None
     try:
-        value = decoded(record)
+        value = decoded(record, source.reading)
         own = value.get("id")
         id_ = record.where if own in (None, "") else str(own)
         if join.chosen is None or (rejected is None and id_ in join.chosen):

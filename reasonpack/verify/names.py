@@ -1,8 +1,6 @@
-"""Names that records give to roles, fields and ends of answers."""
+"""Names that records give to roles, fields and ends of answers, and the tags in their texts."""
 
 from __future__ import annotations
-
-import re
 
 REASONING = ("reasoning_content", "reasoning", "thinking", "thought", "reasoning_text")
 """Names of a message's reasoning."""
@@ -17,66 +15,64 @@ ROLES = {
     }.items()
     for name in names.split()
 }
+CALL_ROLES = ("tool_call", "function_call")
+ENDS = ("finish_reason", "stop_reason", "done_reason", "native_finish_reason")
 CONTAINERS = ("messages", "conversations", "conversation")
 BLOCKS = ("reasoning_details", "thinking_blocks", "reasoning_items", "reasoningContentBlocks")
 LOSS = ("loss", "loss_mask", "step_loss_mask", "loss_weight")
 FLAGS = ("train", "trainable", "training", "weight", *LOSS)
+TOOLS = ("tools", "functions", "tool_defs", "available_tools")
 MEDIA = ("image", "images", "audio", "audios", "video", "videos")
+OF_A_MESSAGE = {"role", "from", "content", "value", "tool_calls", "function_call"}
+OF_A_MESSAGE |= {*REASONING, *FLAGS, *ENDS, "prefix", "partial"}
+"""Names under which the fields of a message may be read by `--field`."""
+OF_A_RECORD = {*CONTAINERS, *MEDIA, "prompt", "completion", "id", "system"}
+OF_A_RECORD |= {*TOOLS, "chat_template_kwargs", "enable_thinking"}
+"""Those of a record."""
 READ = {"role", "from", "content", "value", "tool_calls", "function_call", "channel", "type"}
 READ |= {*REASONING, *BLOCKS, *FLAGS, *MEDIA, "provider_specific_fields", "train_detail"}
-HARMLESS = {
-    "action",
-    "tool_call_ids",
-    "agent",
-    "annotations",
-    "author",
-    "country",
-    "created",
-    "created_at",
-    "date",
-    "done_reason",
-    "finish_reason",
-    "hashed_ip",
-    "header",
-    "id",
-    "index",
-    "lang",
-    "language",
-    "logprobs",
-    "message_id",
-    "message_type",
-    "metadata",
-    "model",
-    "model_name",
-    "name",
-    "native_finish_reason",
-    "object",
-    "parent_id",
-    "partial",
-    "prefix",
-    "provider",
-    "redacted",
-    "refusal",
-    "sender",
-    "source",
-    "state",
-    "status",
-    "stop_reason",
-    "time",
-    "timestamp",
-    "timestamps",
-    "tool_call_id",
-    "toxic",
-    "turn",
-    "updated_at",
-    "usage",
-    "weight_id",
-}
+WRAPPERS = {"additional_kwargs", "extra", "extra_fields", "model_extra", "response_metadata"}
+WRAPPERS |= {"provider_specific_fields"}
+"""Fields that hold further fields of an answer."""
+_HARMLESS = """
+    agent agent_name assistant_name author call_id channel_id conversation_id engine generator hash
+    id idx index kind message_id message_type model model_id model_name model_slug msg_id name
+    object openai_id order origin parent parent_id platform position provider request_id
+    response_id sender source step tool_call_id tool_call_ids tool_name turn turn_id
+    turn_identifier type url user user_id username uuid version
+
+    cost country create_time created created_at created_date created_time date datetime duration
+    elapsed end_time hashed_ip header lang language latency length locale n_tokens num_tokens
+    start_time state time timestamp timestamps token_count token_counts token_usage tokens
+    update_time updated_at usage
+
+    category deleted detoxify_moderation domain edited emotion feedback flagged info is_demo
+    is_edited label labels likes meta metadata moderation openai_moderation quality rank rating
+    ratings redacted reward rewards score scores synthetic tags topic toxic toxicity views votes
+
+    action annotations avatar cache cache_control citations closed content_type description emoji
+    emojis extra_content format is_error logprobs markdown parallel_tool_calls parsed_arguments
+    response_format service_tier signature status strict system_fingerprint thought_signature
+    token_logprobs
+
+    done_reason end_turn finish_details finish_reason native_finish_reason partial prefix
+    stop_reason
+"""
+HARMLESS = frozenset(_HARMLESS.split())
 """Fields of an answer that hold nothing to learn."""
-ENDS = ("finish_reason", "stop_reason", "done_reason", "native_finish_reason")
 CUT = {
     *("length", "max_tokens", "max_output_tokens", "model_length", "incomplete", "content_filter"),
     *("abort", "cancelled", "error", "in_progress", "pause_turn", "timeout"),
 }
 """Ends of an answer that the model did not write."""
-TAG = re.compile(r"\s*<think>(.*?)</think>(.*)", re.DOTALL)
+TAG, END = "<think>", "</think>"
+
+
+def inside(text: str) -> str:
+    r"""Return the reasoning in a text that ends before its closing tag.
+
+    >>> inside(" <think>\nA\n"), inside("A ")
+    ('A', 'A ')
+    """
+    bare = text.lstrip()
+    return (bare.removeprefix(TAG) if bare.startswith(TAG) else text).strip("\n")

@@ -115,7 +115,7 @@ def _left_out(views: Sequence[TokenView], each: Different) -> list[TokenView]:
 
 
 def _rebuilt(source: Source, record: Record) -> Rebuilt:
-    return rebuild(source, decoded(record), row=record.row is not None)
+    return rebuild(source, decoded(record, source.reading), row=record.row is not None)
 
 
 def _bare_difference(each: Different, dataset: Dataset) -> Finding:

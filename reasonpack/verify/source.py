@@ -23,9 +23,11 @@ from reasonpack.storage import Place, expand_inputs, public_name
 from reasonpack.templates.template import ChatTemplate
 from reasonpack.tokens.tokenizer import Tokenizer, load_tokenizer
 from reasonpack.verify.chat import NotChecked, Reading, Refused
+from reasonpack.verify.fields import renamed
 from reasonpack.verify.findings import Finding, Findings
 from reasonpack.verify.manifest import Manifest
 from reasonpack.verify.match import Thoughts
+from reasonpack.verify.names import OF_A_RECORD
 from reasonpack.verify.paths import U64, Paths, Print, distinct, fingerprint, view_paths
 from reasonpack.verify.reader import read_chat
 from reasonpack.verify.rules import Rules, load_rules
@@ -247,23 +249,26 @@ def records(source: Source) -> Iterator[Record]:
         yield from read_records(unit, source.places[unit.input])
 
 
-def decoded(record: Record) -> dict[str, Any]:
+def decoded(record: Record, reading: Reading) -> dict[str, Any]:
     """Decode a record's JSON; a row of Parquet loses the keys that are null.
 
     Raises:
-        RecordError: it is no JSON object.
+        RecordError: it is no JSON object, or a field cannot have the name that the run gave it.
     """
     value = _without_nulls(record.row) if record.row is not None else decode(record.line)
     if not isinstance(value, dict):
         raise RecordError("type", "", "expected an object")
-    return value
+    try:
+        return renamed(value, reading.renamed, OF_A_RECORD)
+    except Refused as error:
+        raise RecordError("conflict", "", str(error)) from error
 
 
 def _without_nulls(value: Any) -> Any:
     """Leave out keys whose value is null, which Parquet gives to every row; not in arguments."""
     if isinstance(value, dict):
         return {
-            key: below if key == "arguments" else _without_nulls(below)
+            key: below if key in ("arguments", "input") else _without_nulls(below)
             for key, below in value.items()
             if below is not None
         }

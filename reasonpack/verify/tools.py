@@ -1,15 +1,16 @@
-"""The tools of a record, by `record.schema.json` alone → what a chat template is given."""
+"""The tools and calls of a record, by `record.schema.json` alone → what a template is given."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from reasonpack.records.strict_json import decode
-from reasonpack.verify.chat import Json, NotChecked, Refused
+from reasonpack.verify import names
+from reasonpack.verify.chat import Json, NotChecked, Reading, Refused
+from reasonpack.verify.fields import check_fields
+from reasonpack.verify.names import END, TAG, inside
 
-__all__ = ["read_tools"]
-
-NAMES = ("tools", "functions", "tool_defs", "available_tools")
+__all__ = ["calls_in_text", "read_call", "read_tools"]
 
 
 def read_tools(record: Json) -> list[Json]:
@@ -19,7 +20,7 @@ def read_tools(record: Json) -> list[Json]:
         NotChecked: two lists that differ, or an object that is no tool.
         Refused: no list.
     """
-    lists = [[_tool(one, name) for one in _list(record.get(name), name)] for name in NAMES]
+    lists = [[_tool(one, name) for one in _list(record.get(name), name)] for name in names.TOOLS]
     given = [tools for tools in lists if tools]
     if any(tools != given[0] for tools in given):
         raise NotChecked("lists of tools that differ")
@@ -52,3 +53,52 @@ def _tool(tool: Any, name: str) -> Json:
     if name != "functions" and not isinstance(tool.get("name"), str):
         raise NotChecked(f"{name}: an object without a name")
     return {"type": "function", "function": tool}
+
+
+def calls_in_text(text: str, reasoning: str) -> tuple[str, tuple[Json, ...]]:
+    """Read the calls that a content has as JSON, and the reasoning that may stand before it.
+
+    Raises:
+        RecordError: it is no JSON.
+        Refused: no calls, or reasoning twice.
+    """
+    before, _, after = text.partition(END)
+    if after and before.lstrip()[:1] not in ("{", "["):
+        if reasoning or (TAG in before and not before.lstrip().startswith(TAG)):
+            raise Refused("a call behind two reasonings, or behind text")
+        reasoning, text = inside(before), after
+    found = decode(text.strip().encode())
+    calls = found if isinstance(found, list) else [found]
+    return reasoning, tuple(read_call(one, Reading()) for one in calls)
+
+
+def read_call(raw: Any, reading: Reading) -> Json:
+    """Read a call, with its function in it or beside its id.
+
+    Raises:
+        NotChecked: it has fields that are not known.
+        Refused: it lacks name or arguments, or these have nulls that may not be theirs.
+    """
+    call = dict(raw) if isinstance(raw, dict) else {}
+    function: Json = dict(call.pop("function", None) or {})
+    function |= {key: call.pop(key) for key in ("name", "arguments") if call.get(key) is not None}
+    arguments = function.pop("arguments", None)
+    check_fields({key: one for key, one in call.items() if key != "id"}, reading, "tool_calls.")
+    others = {key: one for key, one in function.items() if key != "name"}
+    check_fields(others, reading, "tool_calls.function.")
+    if isinstance(arguments, str):
+        arguments = decode(arguments.encode(), "arguments")
+    elif reading.row and (bare := _without_nulls(arguments)) != arguments:
+        if reading.null_arguments == "refuse":
+            raise Refused("a null in a struct of arguments")
+        arguments = bare if reading.null_arguments == "drop" else arguments
+    if not isinstance(function.get("name"), str) or not isinstance(arguments, dict):
+        raise Refused("a call: expected a function with name and arguments")
+    call = {key: value for key, value in call.items() if value is not None}
+    return {"type": "function", **call, "function": {**function, "arguments": arguments}}
+
+
+def _without_nulls(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_nulls(one) for key, one in value.items() if one is not None}
+    return [_without_nulls(one) for one in value] if isinstance(value, list) else value

@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 from packed_twice import FIXTURES, Json
 
+from reasonpack.records.harmless import HARMLESS
+from reasonpack.records.message import _ENDINGS
 from reasonpack.verify import names
 from reasonpack.verify.chat import Chat, Message, NotChecked, Reading, Refused
 from reasonpack.verify.reader import read_chat
@@ -86,6 +88,9 @@ def test_a_thought_that_repeats_the_answer_is_none() -> None:
     assert answer(said("A and B.", thought="A and B.")).reasoning == ""
     assert answer(said("A and B.", thought="A and\n")).reasoning == ""
     assert answer(said("B.", thought="A")).reasoning == "A"
+    assert answer(said("A is B.", thinking="A is")).reasoning == "A is", "by chance"
+    assert answer(said(f"{'A' * 41} is B.", thinking="A" * 41)).reasoning == ""
+    assert answer(said("Abc", thought="Ab")).reasoning == "Ab"
 
 
 def test_a_closing_tag_in_an_answer() -> None:
@@ -99,6 +104,23 @@ def test_a_closing_tag_in_an_answer() -> None:
     assert answer(said("A</think>B"), prompt_opens=True).reasoning == "A"
 
 
+def test_several_closing_tags_end_reasoning_at_the_last() -> None:
+    for text in ("<think>A</think>B</think>C", "A</think>B</think>C"):
+        split = answer(said(text), stray_tag="reasoning")
+        assert (split.reasoning, split.content) == ("A</think>B", "C")
+        with pytest.raises(Refused):
+            answer(said(text))
+    assert answer(said("<think>A</think>B</think>C"), stray_tag="text").content == "B</think>C"
+    for message in (said("B</think>C", reasoning="A"), said("A<think>B</think>C")):
+        with pytest.raises(Refused):
+            answer(message, stray_tag="reasoning")
+
+
+def test_reasoning_that_was_cut_off_before_its_tag() -> None:
+    read = answer(said("<think>\nA", finish_reason="length"))
+    assert (read.reasoning, read.content, read.verbatim) == ("A", "", "<think>\nA")
+
+
 @pytest.mark.parametrize(
     "message",
     [
@@ -106,6 +128,8 @@ def test_a_closing_tag_in_an_answer() -> None:
         said("Four and", stop_reason="max_tokens"),
         said("Four and", prefix=True),
         said("", reasoning_content="Two and"),
+        said(" \n", reasoning_content="Two and"),
+        said("<think>Two and", finish_reason="length"),
         blocks({"type": "thinking", "thinking": "A", "closed": False}),
     ],
 )
@@ -181,6 +205,14 @@ def test_a_whole_record() -> None:
     assert chat.messages[4].reasoning == "A"
 
 
+def test_a_system_message_that_is_there_already() -> None:
+    system = {"role": "system", "content": "A"}
+    chat = read_chat({"system": "A", "messages": [system, ASK, said("B")]}, Reading())
+    assert [(each.role, each.source) for each in chat.messages] == [
+        *(("system", 0), ("user", 1), ("assistant", 2)),
+    ]
+
+
 def test_the_last_turn_alone() -> None:
     chat: Chat = read_chat(
         {"messages": [ASK, said("1"), ASK, said("2"), said("3")]}, Reading(last_turn=True)
@@ -192,6 +224,48 @@ def test_fields_that_the_run_left_out_or_renamed() -> None:
     assert answer(said("B", cot="A"), renamed={"cot": "reasoning_content"}).reasoning == "A"
     assert answer(said("B", cot="A"), ignored=frozenset({"cot"})).reasoning == ""
     assert answer(said("B", plan="A"), template="{{ message.plan }}").more == {"plan": "A"}
+    assert answer(said("B", extra={"cot": "A"}), renamed={"extra.cot": "thought"}).reasoning == "A"
+    with pytest.raises(Refused):
+        answer(said("B", cot="A", thought="C"), renamed={"cot": "thought"})
+
+
+@pytest.mark.parametrize(
+    ("name", "fields"),
+    [
+        ("extra.cot", {"extra": {"cot": "A"}}),
+        ("extra", {"extra": {"cot": "A"}}),
+        ("metadata.reasoning", {"metadata": {"reasoning": "A"}}),
+        ("content.cot", {"content": [{"type": "text", "text": "B", "cot": "A"}]}),
+        ("tool_calls.cot", {"tool_calls": [{**CALL, "cot": "A"}]}),
+        ("tool_calls.function.cot", {"tool_calls": [{"function": {**FUNCTION, "cot": "A"}}]}),
+    ],
+)
+def test_fields_within_others_may_be_left_out(name: str, fields: Json) -> None:
+    with pytest.raises(NotChecked):
+        answer({**said("B"), **fields})
+    assert answer({**said("B"), **fields}, ignored=frozenset({name})).content == "B"
+
+
+def test_a_field_that_is_left_out_is_read_where_it_has_a_meaning() -> None:
+    ignored = frozenset({"reasoning", "plan"})
+    read = answer(said("B", reasoning="A", plan="P"), ignored=ignored, template="{{ m.plan }}")
+    assert (read.reasoning, read.more) == ("A", {"plan": "P"})
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"finish_details": {"type": "stop"}, "end_turn": True},
+        {"provider_specific_fields": {"citations": ["x"]}},
+        {"metadata": {"loss": 0.25, "model_slug": "x"}},
+    ],
+)
+def test_fields_that_hold_nothing_to_learn(fields: Json) -> None:
+    assert not answer(said("B", **fields)).cut
+
+
+def test_harmless_fields_are_those_of_packing() -> None:
+    assert HARMLESS - names.READ <= names.HARMLESS <= HARMLESS | names.READ | _ENDINGS
 
 
 def test_nulls_of_a_struct() -> None:
@@ -214,8 +288,12 @@ def test_nulls_of_a_struct() -> None:
     [
         {"messages": [ASK, said("B", mood=["merry"])]},
         {"messages": [ASK, said("B", provider_specific_fields={"mood": "merry"})]},
-        {"messages": [ASK, said("A is B.", reasoning="A is")]},
-        {"messages": [ASK, {"type": "reasoning", "content": [{"type": "text", "text": "A"}]}]},
+        {"messages": [ASK, said("B", additional_kwargs={"cot": "A"})]},
+        {"messages": [ASK, said("B", metadata={"reasoning": "A"})]},
+        {"messages": [ASK, said("B", extra={"info": {"loss_mask": 0}})]},
+        {"messages": [ASK, said([{"type": "text", "text": "B", "mood": "merry"}])]},
+        {"messages": [ASK, said("", tool_calls=[{**CALL, "thoughts": "A"}])]},
+        {"messages": [ASK, said("", tool_calls=[{"function": {**FUNCTION, "thoughts": "A"}}])]},
     ],
 )
 def test_what_is_not_known_is_not_checked(record: Json) -> None:
@@ -235,6 +313,12 @@ def test_what_is_not_known_is_not_checked(record: Json) -> None:
         {"messages": [ASK, said("B", reasoning="A", thinking="C")]},
         {"messages": [ASK, said("B", channel="analysis")]},
         {"messages": [ASK, said("B", images=["x"])]},
+        {"messages": [ASK, said("<think>A")]},
+        {"messages": [ASK, said("<think>A</think>B", reasoning="A")]},
+        {"messages": [ASK, said("B", reasoning="<think>A")]},
+        {"messages": [ASK, {"role": "user", "from": "gpt", "content": "B"}]},
+        {"messages": [ASK, {"role": "assistant", "content": "B", "value": "C"}]},
+        {"system": "A", "messages": [{"role": "system", "content": "B"}, ASK, said("B")]},
         {"messages": [ASK, said([{"type": "image_url"}])]},
         {"messages": [ASK, said("B", reasoning_details=[{"type": "reasoning.encrypted"}])]},
         {"messages": [ASK, said("B", thinking_blocks=[{"type": "thinking", "signature": "x"}])]},

@@ -73,7 +73,10 @@ def test_what_is_packed_is_read_the_same(record: dict[str, Any]) -> None:
     except NotChecked:
         return
     assert [
-        (m.role, m.content, m.reasoning, [c["function"]["name"] for c in m.calls], m.trained)
+        (
+            *(m.role, m.content, m.reasoning, [c["function"]["name"] for c in m.calls]),
+            *(m.trained, m.cut, m.verbatim),
+        )
         for m in checked.messages
     ] == [
         (
@@ -82,6 +85,8 @@ def test_what_is_packed_is_read_the_same(record: dict[str, Any]) -> None:
             m.reasoning or "",
             [call.name for call in m.tool_calls],
             m.train and m.role == "assistant",
+            not m.finished,
+            m.verbatim,
         )
         for m in read.messages
     ]

@@ -1,0 +1,112 @@
+"""Fields of a record and of its messages: under which names they are read, and which are not known.
+
+--field cot=reasoning      {"cot": "A"}                         →  {"reasoning": "A"}
+                           {"mood": ["merry"]}, of an answer    →  NotChecked
+--ignore-fields extra.x    {"extra": {"x": 1}}                  →  left to the template
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
+from typing import Any
+
+from reasonpack.verify import names
+from reasonpack.verify.chat import Json, NotChecked, Reading, Refused
+
+__all__ = ["EMPTY", "check_fields", "ends", "present", "read_flag", "renamed", "was_cut"]
+
+EMPTY: tuple[Any, ...] = (None, "", [], {})
+"""Values that count as absent."""
+MEANT: tuple[tuple[str, Any], ...] = (
+    *(("content", ""), ("value", ""), ("arguments", {})),
+    *(("prompt", ""), ("completion", ""), ("completion", [])),
+)
+"""Empty values that count, with their fields."""
+
+
+def present(raw: Json) -> Json:
+    """Leave out keys that count as absent; an empty text, or no arguments, can be meant."""
+    return {key: one for key, one in raw.items() if one not in EMPTY or (key, one) in MEANT}
+
+
+def renamed(raw: Json, wanted: Mapping[str, str], known: AbstractSet[str]) -> Json:
+    """Read fields, those with a dot in an object within, under the known names of this object.
+
+    Raises:
+        Refused: the known name is taken by something else.
+
+    >>> renamed({"a": {"b": 1}, "c": 2}, {"a.b": "id", "c": "train"}, {"id"})
+    {'a': {}, 'c': 2, 'id': 1}
+    """
+    mine = {name: to for name, to in wanted.items() if to in known}
+    raw = copy.deepcopy(raw) if mine else raw
+    for name, to in mine.items():
+        *outer, last = name.split(".")
+        holder: Any = raw
+        for key in outer:
+            holder = holder.get(key) if isinstance(holder, dict) else None
+        if not isinstance(holder, dict) or holder.get(last) in EMPTY:
+            continue
+        value = holder.pop(last)
+        if raw.get(to) not in (*EMPTY, value):
+            raise Refused(f"{name} to be read as {to}, which is there and differs")
+        raw[to] = value
+    return raw
+
+
+def check_fields(fields: Json, reading: Reading, inside: str = "") -> None:
+    """See that fields of an answer hold nothing to learn, or are the template's.
+
+    Args:
+        fields: those that are not read.
+        reading: what the run was told.
+        inside: the name of what holds them, with a dot behind it; empty for the answer itself.
+
+    Raises:
+        NotChecked: one of them may hold something.
+    """
+    for key, value in fields.items():
+        if value in EMPTY:
+            continue
+        name = inside + key
+        ignored = any(name == one or name.startswith(f"{one}.") for one in reading.ignored)
+        if ignored or re.search(rf"[.'\"]{re.escape(key)}\b", reading.template):
+            continue
+        if key in names.WRAPPERS and isinstance(value, dict):
+            check_fields(value, reading, f"{name}.")
+        elif key not in names.HARMLESS:
+            raise NotChecked(f"the field {name!r} of an assistant message")
+        elif isinstance(value, dict):
+            signal = value.keys() & {*names.REASONING, *names.BLOCKS, *names.FLAGS, "tool_calls"}
+            found = {one: value[one] for one in signal if not isinstance(value[one], int | float)}
+            found |= {one: 0 for one in signal & {*names.FLAGS} if value[one] in (0, False)}
+            for one in sorted(present(found)):
+                if f"{name}.{one}" not in reading.ignored:
+                    raise NotChecked(f"the field {f'{name}.{one}'!r} of an assistant message")
+
+
+def read_flag(raw: Json) -> bool | None:
+    """Return whether a message says that it is trained; None where it says nothing.
+
+    Raises:
+        Refused: it says both, or something else.
+    """
+    said = {bool(raw[name]) for name in names.FLAGS if name in raw}
+    if len(said) > 1 or any(raw[name] not in (0, 1) for name in names.FLAGS if name in raw):
+        raise Refused("flags that differ, or are neither true nor false")
+    return said.pop() if said else None
+
+
+def ends(raw: Json) -> Json:
+    """Return what a message, or a record, says of how its answer ended."""
+    return {name: raw[name] for name in names.ENDS if raw.get(name)}
+
+
+def was_cut(raw: Json) -> bool:
+    """Whether a message says that the model wrote no stop: it was cut off, or goes on."""
+    said = [raw.get(name) for name in (*names.ENDS, "status")]
+    cut = any(end.lower() in names.CUT for end in said if isinstance(end, str))
+    return cut or any(raw.get(name) in (True, "true") for name in ("prefix", "partial"))

@@ -1,0 +1,145 @@
+"""Items of OpenAI's Responses in a list of messages → messages.
+
+    reasoning  message  function_call  function_call    one answer: any of these, in this order
+    function_call_output                                 what a tool returned
+
+An answer's items follow one another, and a message among them is the assistant's. A message
+keeps its place where no such item is beside it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from typing import Any
+
+from reasonpack.verify import names
+from reasonpack.verify.chat import Json, Refused
+from reasonpack.verify.fields import present, read_flag
+
+__all__ = ["as_messages", "block_text"]
+
+ONE_ANSWER = re.compile("r?m?c*")
+LEFT_OUT = {"type", "id", "status", "summary", "content", "encrypted_content"}
+LEFT_OUT_OF_A_CALL = {"type", "id", "status", "name", "arguments", "call_id"}
+
+
+def as_messages(raw: Sequence[Json], *, trained: bool) -> Iterator[tuple[int, Json]]:
+    """Yield messages, each with the index of what it was made of, the first of several.
+
+    Args:
+        raw: messages and items, without keys that count as absent.
+        trained: whether an answer without a flag is trained.
+
+    Raises:
+        Refused: items of an answer in another order, of another type, or without their text.
+    """
+    for by_model, group in groupby(enumerate(raw), lambda each: _letter(each[1]) != ""):
+        run = list(group)
+        letters = "".join(_letter(each) for _, each in run)
+        if not by_model or set(letters) == {"m"}:
+            yield from ((number, _single(each)) for number, each in run)
+            continue
+        if not ONE_ANSWER.fullmatch(letters):
+            raise Refused("items of an answer, expected reasoning, then a message, then calls")
+        flags = {trained if (flag := read_flag(each)) is None else flag for _, each in run}
+        if len(flags) > 1:
+            raise Refused("training flags that differ within one answer")
+        yield run[0][0], _answer([each for _, each in run])
+
+
+def _letter(raw: Json) -> str:
+    """Tell reasoning (r), a message (m) and a call (c) of the model from all else."""
+    role = raw.get("role", raw.get("from"))
+    if role is None:
+        return {"reasoning": "r", "function_call": "c"}.get(str(raw.get("type")), "")
+    calls = "tool_calls" in raw or role in names.CALL_ROLES
+    return "m" if names.ROLES.get(str(role)) == "assistant" and not calls else ""
+
+
+def _single(raw: Json) -> Json:
+    kind = raw.get("type")
+    if kind == "message":
+        return _bare(raw)
+    if kind is None or "role" in raw or "from" in raw:
+        return raw
+    if kind != "function_call_output":
+        raise Refused(f"an item of type {kind!r}")
+    rest = {key: one for key, one in raw.items() if key not in ("type", "id", "status", "output")}
+    known = {"tool_call_id": rest.pop("call_id")} if "call_id" in rest else {}
+    return {"role": "tool", "content": raw.get("output", ""), **known, **rest}
+
+
+def _answer(run: Sequence[Json]) -> Json:
+    """Make one message of the items of an answer."""
+    made: Json = {"role": "assistant"}
+    for raw in run:
+        letter = _letter(raw)
+        if letter == "m":
+            if "reasoning_content" in made and raw.keys() & {*names.REASONING}:
+                raise Refused("a reasoning item, and a message with reasoning of its own")
+            made |= _bare(raw)
+            continue
+        left_out = LEFT_OUT if letter == "r" else LEFT_OUT_OF_A_CALL
+        made = {key: one for key, one in raw.items() if key not in left_out} | made
+        if str(raw.get("status")) in names.CUT:
+            made["status"] = raw["status"]
+        if letter == "r":
+            made["reasoning_content"] = _item_text(raw)
+            continue
+        call = {"id": raw.get("call_id", raw.get("id")), "name": raw.get("name")}
+        call["arguments"] = raw.get("arguments")
+        made["tool_calls"] = [*made.get("tool_calls", []), present(call)]
+    return made
+
+
+def _bare(raw: Json) -> Json:
+    """Take from a message what only an item has; that it was cut off is kept."""
+    cut = str(raw.get("status")) in names.CUT
+    return {key: one for key, one in raw.items() if key != "type" and (key != "status" or cut)}
+
+
+def _item_text(item: Json) -> str:
+    """Return the text of a reasoning item.
+
+    Raises:
+        Refused: it has none: what is encrypted, or a summary, is not the reasoning.
+    """
+    parts: Any = item.get("content")
+    texts = []
+    for part in parts if isinstance(parts, list) else [{}]:
+        known = isinstance(part, dict) and part.get("type") in ("reasoning_text", "text")
+        if not known or not isinstance(part.get("text"), str):
+            raise Refused("a reasoning item without the text of its reasoning")
+        texts.append(part["text"])
+    if text := "".join(texts):
+        return text
+    raise Refused("a reasoning item without the text of its reasoning")
+
+
+def block_text(name: str, blocks: Any) -> str:
+    """Join the texts of a provider's blocks of reasoning, in a field of this name.
+
+    Raises:
+        Refused: blocks of another form, or without their text.
+    """
+    texts: list[Any] = []
+    for block in blocks if isinstance(blocks, list) else [None]:
+        if not isinstance(block, dict):
+            raise Refused("blocks of reasoning: expected a list of objects")
+        kind = block.get("type")
+        if name == "reasoning_items":
+            texts.append(_item_text(block))
+        elif name == "reasoningContentBlocks" and isinstance(block.get("reasoningText"), dict):
+            texts.append(block["reasoningText"].get("text"))
+        elif (name, kind) == ("reasoning_details", "reasoning.text"):
+            texts.append(block.get("text"))
+        elif (name, kind) == ("thinking_blocks", "thinking"):
+            texts.append(block.get("thinking"))
+        elif (name, kind) != ("reasoning_details", "reasoning.summary"):
+            raise Refused(f"a block of reasoning of type {kind!r}")
+    text = "".join(str(each) for each in texts if each)
+    if not text and any(block.get("signature") or block.get("summary") for block in blocks):
+        raise Refused("blocks of reasoning without its text")
+    return text
