@@ -87,7 +87,7 @@ def _single(draft: Draft) -> Draft:
     if kind is None:
         return draft
     if kind == "message":
-        return Draft(draft.source, draft.path, without(message, ("type", "status")))
+        return Draft(draft.source, draft.path, _bare(message))
     if kind != "function_call_output":
         what = (
             f"an item of type {quoted(kind)}, expected message, reasoning, function_call or "
@@ -133,10 +133,10 @@ def _check_order(draft: Draft, kind: str, before: Sequence[str]) -> None:
 def _add(answer: Draft, draft: Draft, kind: str) -> None:
     item, at = draft.message, draft.path
     if kind == "message":
-        answer.message |= without(item, ("type", "status", "tool_calls"))
+        answer.message |= without(_bare(item), ("tool_calls",))
         answer.places |= {name: f"{at}.{name}" for name in item}
         return
-    answer.message = {**without(item, ITEM_FIELDS[kind]), **answer.message}
+    answer.message = {**_ended(item), **without(item, ITEM_FIELDS[kind]), **answer.message}
     if kind == "reasoning":
         answer.message["reasoning_content"] = reasoning_of_item(item, at)
         return
@@ -146,6 +146,16 @@ def _add(answer: Draft, draft: Draft, kind: str) -> None:
     function = {"name": item.get("name"), "arguments": item.get("arguments")}
     call_id = item.get("id") if is_absent(item.get("call_id")) else item["call_id"]
     calls.append({"id": call_id, "type": "function", "function": function})
+
+
+def _bare(item: Mapping[str, Any]) -> dict[str, Any]:
+    return without(item, ("type", "status")) | _ended(item)
+
+
+def _ended(item: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the status of an item that the model did not complete, which says how it ended."""
+    status = item.get("status")
+    return {} if status in (None, "completed") else {"status": status}
 
 
 def reasoning_of_item(item: Mapping[str, Any], path: str) -> str:

@@ -292,9 +292,11 @@ class _One:
         """Find where reasoning ends in a completion: between the closer and the white space on."""
         if not self.message.thinks:
             return 0, 0
-        place = _place(completion, self.message.reasoning)
+        reasoning = self.message.reasoning
+        place = _place(completion, reasoning)
         closer = self.rules.closer.strip()
-        at = completion.find(closer, max(place, 0)) if closer else -1
+        behind = max(place, 0) + len(_fitting(completion, reasoning))
+        at = completion.find(closer, behind) if closer else -1
         if place < 0 or at < 0:
             return 0, len(completion)
         least = at + len(closer)

@@ -101,9 +101,10 @@ def _as_written(
         body = body.lstrip().removeprefix(tag)
     elif tag:
         return None
-    response = body.find(_CLOSING_TAG) + len(_CLOSING_TAG)
-    response += len(body) - response - len(body[response:].lstrip("\n"))
-    return Completion(body, response, block=True)
+    _, closed, behind = body.partition(_CLOSING_TAG)
+    if not closed:  # it was cut off before
+        return Completion(body, body.rfind(behaviour.stop(message).token), block=True)
+    return Completion(body, len(body) - len(behind.lstrip("\n")), block=True)
 
 
 def _unfinished(found: Completion, message: Message, behaviour: Behaviour) -> Completion | None:

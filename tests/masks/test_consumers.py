@@ -189,7 +189,9 @@ def test_varlen_takes_plain_rows_and_refuses_branches(batch: list[Forest], paddi
         assert bounds.dtype == np.int32
         np.testing.assert_array_equal(sequences(bounds), end_to_end(dense.visible(until)))
     else:
-        with pytest.raises(UsageError, match=r"expected plain causal samples\. Fix: gather the keys"):
+        with pytest.raises(
+            UsageError, match=r"expected plain causal samples\. Fix: gather the keys"
+        ):
             varlen.cu_seqlens(until)
 
 

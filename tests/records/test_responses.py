@@ -75,6 +75,19 @@ def test_answers(items: list[Any], expected: list[Any]) -> None:
     assert [(m.content, m.reasoning, len(m.tool_calls)) for m in answers] == expected
 
 
+@pytest.mark.parametrize(
+    "items",
+    [
+        [said("Answer", status="incomplete")],
+        [thought("Think."), said("Answer", status="incomplete")],
+        [thought("Think.", status="in_progress"), said("Answer", status="completed")],
+        [thought("Think."), called("a", status="incomplete")],
+    ],
+)
+def test_an_item_that_was_cut_off_is_trained_without_a_stop(items: list[Any]) -> None:
+    assert [m.finished for m in read(ASK, *items).messages] == [True, False]
+
+
 REFUSED: dict[str, tuple[list[Any], str, str]] = {
     "encrypted": (
         [thought("", encrypted_content="gAAA"), said("Answer.")],

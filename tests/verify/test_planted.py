@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,10 @@ PASSING = (
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 """Shows the content as it is, think tags and all."""
+ITEMS = [
+    {"type": "reasoning", "content": [{"type": "reasoning_text", "text": "Two and two."}]},
+    {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "Four."}]},
+]
 THINKING = {"role": "assistant", "content": "Four.", "reasoning_content": " Two and two. \n"}
 CALL = {"type": "function", "function": {"name": "look_up", "arguments": {"key": "a"}}}
 
@@ -62,6 +66,7 @@ class Planted:
     ids: Callable[[str, Any], Any] = lambda _text, ids: ids
     template: str | None = None
     parquet: bool = False
+    options: dict[str, Any] = field(default_factory=dict)
 
 
 def each(**change: Any) -> Callable[[Sequence[Message]], list[Message]]:
@@ -125,6 +130,36 @@ FAULTS = {
         record(said("Four.", thinking_blocks=[{"type": "thinking", "thinking": "Two and two."}])),
         messages=each(reasoning=None),
     ),
+    "reasoning of an item dropped": Planted(
+        {**record(), "messages": [{"role": "user", "content": "And?"}, *ITEMS]},
+        messages=each(reasoning=None),
+    ),
+    "an item that was cut off trained to stop": Planted(
+        {
+            **record(),
+            "messages": [
+                {"role": "user", "content": "And?"},
+                ITEMS[0],
+                {**ITEMS[1], "status": "incomplete"},
+            ],
+        },
+        messages=each(finished=True),
+    ),
+    "a renamed field dropped": Planted(
+        record(said("Four.", extra={"cot": "Two and two."})),
+        messages=each(reasoning=None),
+        options={"field": ("extra.cot=thought",)},
+    ),
+    "a field read that is only not to be refused": Planted(
+        record(said("Four.", extra={"cot": "Two and two."})),
+        messages=each(reasoning="Two and two."),
+        options={"ignore_fields": ("extra.cot",)},
+    ),
+    "several closing tags split at the first": Planted(
+        record(said("<think>Two</think>and two.</think>Four.")),
+        messages=each(reasoning="Two", content="and two.</think>Four."),
+        options={"stray_closing_tag": "reasoning"},
+    ),
     "a loss flag ignored": Planted(
         record({**THINKING, "step_loss_mask": 0}, THINKING), messages=each(train=True)
     ),
@@ -166,6 +201,14 @@ FAULTS = {
     "cut reasoning trained to close": Planted(
         record(said("", reasoning_content="Two and")), messages=each(finished=True)
     ),
+    "cut inline reasoning trained to close": Planted(
+        record(said("<think>Two and", finish_reason="length")), messages=each(finished=True)
+    ),
+    "cut inline reasoning trained to close where it is shown as it is": Planted(
+        record(said("<think>Two and", finish_reason="length")),
+        messages=each(finished=True),
+        template=PASSING,
+    ),
     "reasoning stripped": Planted(
         record(THINKING),
         messages=each(reasoning=lambda message: message.reasoning.strip()),
@@ -197,7 +240,8 @@ def test_a_planted_fault_is_found(
         pq.write_table(pa.Table.from_pylist(records), source)
     else:
         source.write_text("".join(json.dumps(one) + "\n" for one in records))
-    options = Options(tokenizer=str(TOKENIZER), on_error="skip", chat_template=planted.template)
+    asked = {"on_error": "skip", "chat_template": planted.template, **planted.options}
+    options = Options(tokenizer=str(TOKENIZER), **asked)
     pack_files([str(source)], tmp_path / "right", options)
     right = verify_dataset(tmp_path / "right", [str(source)])
     assert (right.total, right.unchecked) == (0, {}), [str(one) for one in right.listed]
