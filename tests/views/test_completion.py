@@ -182,6 +182,8 @@ def test_a_message_that_was_cut_off_has_no_stop(message: Message, completion: st
 def test_a_message_within_content_that_passes_through_is_cut_off_too() -> None:
     message = Message("assistant", "B", "A", verbatim="<think>A</think>B", finished=False)
     assert written(rendering(chatml()), ASK, message)[1] == "<think>A</think>B"
+    message = Message("assistant", "", "Two and", verbatim="<think>Two and", finished=False)
+    assert written(rendering(chatml()), ASK, message)[1] == "<think>Two and"
 
 
 def test_a_call_that_was_cut_off_is_refused() -> None:
