@@ -25,7 +25,8 @@ def pack_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> P
 
     def call(arguments: Arguments) -> tuple[int, str]:
         output = () if "--output" in arguments else ("--output", "out")
-        tokenizer = ("--tokenizer", str(FIXTURES / "tokenizer"))
+        named = "--tokenizer" in arguments
+        tokenizer = () if named else ("--tokenizer", str(FIXTURES / "tokenizer"))
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(chats(2, bad=False))))
         monkeypatch.setattr(sys, "argv", ["reasonpack", "pack", *arguments, *output, *tokenizer])
         status = run(cli)

@@ -263,7 +263,10 @@ def attempt(process: Callable[..., Result], *units: Unit) -> Result:
             whole = False
         if whole:
             raise
-        raise ReasonpackError(f"{type(error).__name__}: {error}") from error
+        raise ReasonpackError(
+            f"worker: {type(error).__name__}: {error}, expected none. "
+            "Fix: pass --num-proc 1 to see where it comes from."
+        ) from error
 
 
 def _killed(unit: Unit, worker: Worker) -> ReasonpackError:

@@ -257,11 +257,11 @@ def decoded(record: Record, reading: Reading) -> dict[str, Any]:
     """
     value = _without_nulls(record.row) if record.row is not None else decode(record.line)
     if not isinstance(value, dict):
-        raise RecordError("type", "", "expected an object")
+        raise RecordError("type", "", "expected an object", fix="Write one.")
     try:
         return renamed(value, reading.renamed, OF_A_RECORD)
     except Refused as error:
-        raise RecordError("conflict", "", str(error)) from error
+        raise RecordError("conflict", "", str(error), fix="Keep one of the two.") from error
 
 
 def _without_nulls(value: Any) -> Any:

@@ -30,7 +30,7 @@ __all__ = ["check_order", "check_prompt", "check_repeatable"]
 
 Variables = Mapping[str, Any]
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]{6,}")
-_FIX = "Fix: use the template that the model was published with."
+_FIX = "Fix: use the template and the tokenizer that the model was published with."
 
 
 def check_repeatable(probe: Probe) -> None:
