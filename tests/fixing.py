@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Container, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
+from runs import ROOT
+
+from reasonpack.errors import ReasonpackError, RecordError
 
 Arguments = list[str]
 Pack = Callable[[Arguments], tuple[int, str]]
@@ -74,3 +80,48 @@ def check(row: Row, pack_here: Pack) -> None:
     assert "Traceback" not in error
     status, after = pack_here(row.mend(row.arguments, error))
     assert status == 0, f"{error}\nand then\n{after}"
+
+
+Seen = set[tuple[str, int]]
+"""Files and lines."""
+
+
+@contextmanager
+def noted() -> Iterator[Seen]:
+    """Note where errors are made."""
+    found: Seen = set()
+
+    def noting(plain: Callable[..., None]) -> Callable[..., None]:
+        def init(self: ReasonpackError, *given: Any, **named: Any) -> None:
+            frame = sys._getframe(1)
+            found.add((frame.f_code.co_filename, frame.f_lineno))
+            plain(self, *given, **named)
+
+        return init
+
+    with pytest.MonkeyPatch.context() as patch:
+        for kind in (ReasonpackError, RecordError):
+            patch.setattr(kind, "__init__", noting(kind.__init__))
+        yield found
+
+
+def unseen(
+    folder: str, kinds: Container[str], seen: Seen, *, but: Container[str] = ()
+) -> Iterator[str]:
+    """Yield where a folder of the package makes errors of these kinds, and none was made.
+
+    Args:
+        folder: of the package.
+        kinds: names of errors.
+        seen: where some were made.
+        but: names of functions to leave out.
+    """
+    for path in sorted((ROOT / "reasonpack" / folder).rglob("*.py")):
+        for function in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if not isinstance(function, ast.FunctionDef) or function.name in but:
+                continue
+            for node in ast.walk(function):
+                if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+                    lines = range(node.lineno, (node.end_lineno or node.lineno) + 1)
+                    if node.func.id in kinds and not any((str(path), n) in seen for n in lines):
+                        yield f"{path.name}:{node.lineno} in {function.name}"

@@ -5,18 +5,15 @@ To add one: its damage, words of the error, and its fix, done.
 
 from __future__ import annotations
 
-import ast
 import json
-import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
-from fixing import Arguments, Mend, Pack, Row, also, check, instead, write
-from runs import FIXTURES, ROOT
+from fixing import Arguments, Mend, Pack, Row, Seen, also, check, instead, noted, unseen, write
+from runs import FIXTURES
 
-from reasonpack.errors import ReasonpackError
 from reasonpack.run.context import load_context
 from reasonpack.run.unit import load_encoder
 from reasonpack.templates import sandbox
@@ -57,9 +54,7 @@ def template(source: str | bytes, words: str, mend: Mend | None = None, *more: s
     """Give the row of a template; the usual fix is that of the model."""
     data = source.encode() if isinstance(source, str) else source
     files = {**CHATS, **{f"model/{name}": data for name, data in MODEL.items()}, "t.jinja": data}
-    return Row(
-        files, [*PACK, "--chat-template", "t.jinja", *more], words, mend or instead(*PACK)
-    )
+    return Row(files, [*PACK, "--chat-template", "t.jinja", *more], words, mend or instead(*PACK))
 
 
 def behaviour(value: Any, words: str, right: Any) -> Row:
@@ -124,7 +119,8 @@ ROWS: Mapping[str, Row] = {
     "a configuration that is no JSON": model(ANEW, tokenizer_config__json=b"{"),
     "a configuration that is a list": model(ANEW, tokenizer_config__json=b"[]"),
     "a token that is a number": model(
-        "eos_token: is a int.*Fix: Write the token's text", tokenizer_config__json=config(eos_token=7)
+        "eos_token: is a int.*Fix: Write the token's text",
+        tokenizer_config__json=config(eos_token=7),
     ),
     "half a character as a token": model(
         "expected Unicode text. Fix: Remove the lone surrogate",
@@ -137,6 +133,10 @@ ROWS: Mapping[str, Row] = {
     ),
     "a model's configuration that is a list": model(
         "config.json: is no object.*Fix: copy the file again", config__json=b"[]"
+    ),
+    "layers that carry state along a row": model(
+        "config.json: .*expected attention layers only.*Fix: pass --layout npass",
+        status=2, config__json=b'{"model_type": "mamba"}', mend=also("--layout", "npass"),
     ),
     # --- a template ---
     "no template": model(
@@ -229,22 +229,17 @@ NOT_HERE = {
     "check_repeatable": "no template is known that differs the second time",
 }
 """Functions whose refusals other tests see."""
-seen: set[tuple[str, str, int]] = set()
-"""Where refusals were raised: file, function and line."""
 walked: set[str] = set()
 
 
+@pytest.fixture(scope="module", autouse=True)
+def seen() -> Iterator[Seen]:
+    with noted() as found:
+        yield found
+
+
 @pytest.fixture(autouse=True)
-def _note_where(monkeypatch: pytest.MonkeyPatch) -> None:
-    plain = ReasonpackError.__init__
-
-    def init(self: ReasonpackError, *given: Any, **named: Any) -> None:
-        frame = sys._getframe(1)
-        code = frame.f_code
-        seen.add((code.co_filename, code.co_name, frame.f_lineno))
-        plain(self, *given, **named)
-
-    monkeypatch.setattr(ReasonpackError, "__init__", init)
+def _forget() -> None:
     load_context.cache_clear()  # each of these models is called "model"
     load_encoder.cache_clear()
 
@@ -272,27 +267,8 @@ def test_a_template_beyond_its_bounds(
     walked.add(bound)
 
 
-def raised_in(folder: str) -> Iterator[tuple[str, str, int, int]]:
-    """Yield where errors of templates and tokenizers are made: file, function, lines."""
-    for path in sorted((ROOT / "reasonpack" / folder).rglob("*.py")):
-        for function in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if not isinstance(function, ast.FunctionDef):
-                continue
-            for node in ast.walk(function):
-                if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
-                    if node.func.id in {"TemplateError", "TokenizerError"}:
-                        end = node.end_lineno or node.lineno
-                        yield str(path), function.name, node.lineno, end
-
-
-def test_every_refusal_is_walked() -> None:
+def test_every_refusal_is_walked(seen: Seen) -> None:
     if walked != {*ROWS, *BOUNDS}:
         pytest.skip("not all of the tests above ran")
-    missed = [
-        f"{path}:{first}"
-        for folder in FOLDERS
-        for path, function, first, last in raised_in(folder)
-        if function not in NOT_HERE
-        and not any(path == file and first <= line <= last for file, _, line in seen)
-    ]
-    assert not missed
+    kinds = {"TemplateError", "TokenizerError"}
+    assert not [each for folder in FOLDERS for each in unseen(folder, kinds, seen, but=NOT_HERE)]

@@ -147,7 +147,7 @@ def _with_calls(draft: Draft) -> Draft:
     if not isinstance(text, str):
         if any(not is_absent(message.get(field)) for field in REASONING):
             what = f"reasoning without a call in a {role} message, expected its calls as JSON"
-            raise RecordError("tools", at, what, fix='Write the role "assistant".')
+            raise RecordError("tools", draft.path, what, fix='Write the role "assistant".')
         return Draft(draft.source, draft.path, made, draft.places)
     reasoning, code = _reasoning_before(text)
     calls = strict_json.decode(code.encode(), at)

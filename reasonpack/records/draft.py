@@ -104,7 +104,7 @@ def joined(parts: object, path: str, types: Collection[str]) -> str:
     texts: list[str] = []
     for i, part in enumerate(typed(parts, list[dict[str, Any]], path)):
         if part.get("type") not in types:
-            what = f"a part of another type than {' or '.join(types)}"
+            what = f"a part of another type than {' or '.join(types)}, expected text"
             raise RecordError("content", f"{path}[{i}]", what, fix="Write its text.")
         texts.append(typed(part.get("text"), str, f"{path}[{i}].text"))
     return "".join(texts)

@@ -131,7 +131,7 @@ def typed(value: object, kind: Any, path: str) -> Any:
     except msgspec.ValidationError as error:
         said = _EXPECTED.match(str(error))
         if not said:
-            what = quoted(str(error))
+            what = f"{quoted(str(error))}, expected a smaller value"
             raise RecordError("type", path, what, fix="Write it in quotes.") from None
         wanted, got, below = said.groups()
         words = [_NAMES.get(w, w) for w in wanted.split(" | ") if w != "null"]

@@ -172,6 +172,18 @@ INPUTS: dict[str, Row] = {
         {"a.jsonl": GOOD}, ["a.jsonl", "--shard-index", "0"], "--shard-count go together",
         also("--shard-count", "1"), 2,
     ),
+    "a template that is not there": Row(
+        {"a.jsonl": GOOD}, ["a.jsonl", "--chat-template", "no.jinja"],
+        "no such file.*check the spelling", instead("a.jsonl"), 2,
+    ),
+    "a field under a name that nobody reads": Row(
+        {"a.jsonl": GOOD}, ["a.jsonl", "--field", "cot=reason"],
+        "expected NAME=KNOWN.*choose one, or", instead("a.jsonl", "--field", "cot=reasoning"), 2,
+    ),
+    "a check of nothing": Row(
+        {"a.jsonl": GOOD}, ["a.jsonl", "--backend-check", "0"],
+        "expected more than 0.*0.005 checks", instead("a.jsonl", "--backend-check", "0.005"), 2,
+    ),
     "an output that is a file": Row(
         {"a.jsonl": GOOD, "out": b""}, ["a.jsonl"], "out: is a file.*choose another --output",
         also("--output", "other"), 2,

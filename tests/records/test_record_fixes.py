@@ -6,6 +6,7 @@ several that are each enough.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import io
 import json
@@ -16,11 +17,13 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from fixing import Pack, Row, also, check, write
+from fixing import Pack, Row, also, check, noted, unseen, write
+from records.test_dialect_fixes import FIXES
 from records.test_refused_records import ANSWER, ASK, CALL, REFUSED, REFUSED_ROWS
 from runs import FIXTURES
 
-from reasonpack.records.conversation import parse_record
+from reasonpack.errors import RecordError
+from reasonpack.records.conversation import parse_line, parse_record
 
 Edit = Callable[[Any], Any]
 
@@ -119,6 +122,11 @@ RECORDS: dict[str, tuple[Edit, ...]] = {
         both(put("enable_thinking", True), put(ONE + "reasoning_content", "easy")),
     ),
     "a number as an id": (put("id", "1.5"),),
+    "parts of a call": (put("messages[1]", {"role": "assistant", "tool_calls": [CALL]}),),
+    "reasoning without its call": (put(ONE + "role", "assistant"),),
+    "a part of the system text that is no text": (put("system", [{"type": "text", "text": "a"}]),),
+    "reasoning twice": (cut(ONE + "reasoning"), put(ONE + "content", "4")),
+    "a tool without a name": (put("tool_defs", [{"type": "function", "function": {"name": "f"}}]),),
     "content that is an object": (put(ONE + "content", "4"),),
     "content that is a number": (both(put("messages[0].value", "4"), add(ANSWER)),),
     "an answer with nothing in it": (put(ONE + "content", ""),),
@@ -263,6 +271,17 @@ def test_what_the_fix_of_a_record_says_helps(name: str, edit: Edit, pack_here: P
     check(Row({"a.jsonl": bad}, ["a.jsonl"], words, write("a.jsonl", mended)), pack_here)
 
 
+NOT_HERE = {
+    "parse_line": "a line beyond all limits",
+    "renamed": "depends on an option",
+    "typed": "what no value is known for",
+    "_syntax": "what no text is known for",
+}
+"""Functions whose refusals other tests see."""
+LINES = (b"{", b"", b"\xef\xbb\xbf{}", b'{"id": "\\ud800"}', b'{"id": NaN}', 101 * b"[", b"\xff")
+"""What is no JSON; test_fixes.py mends the like."""
+
+
 @pytest.mark.parametrize(
     ("name", "option"), [(name, option) for name, each in OPTIONS.items() for option in each]
 )
@@ -279,3 +298,16 @@ def test_every_record_that_is_refused_is_mended_here() -> None:
     """A list is refused as a file."""
     assert set(REFUSED) - set(RECORDS) - set(OPTIONS) == {"a list"}
     assert set(REFUSED_ROWS) == set(ROWS)
+
+
+def test_every_refusal_of_the_reader_is_among_them() -> None:
+    lines = [record for record, *_ in REFUSED.values()]
+    dialects = [{"messages": [ASK, *bad]} for bad, *_ in FIXES.values()]
+    with noted() as seen:
+        for line in [*(json.dumps(each).encode() for each in (*lines, *dialects)), *LINES]:
+            with contextlib.suppress(RecordError):
+                parse_line(line, "here")
+        for row, *_ in REFUSED_ROWS.values():
+            with contextlib.suppress(RecordError):
+                parse_record(row, "here", null_keys=True)
+    assert not [*unseen("records", {"RecordError"}, seen, but=NOT_HERE)]

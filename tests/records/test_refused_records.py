@@ -551,6 +551,42 @@ REFUSED: dict[str, tuple[object, str, str, str]] = {
         "id: got a number, expected an integer or a string",
         "Write it in quotes.",
     ),
+    "parts of a call": (
+        chat(ASK, {"role": "tool_call", "content": [{"type": "text", "text": 3}]}),
+        "tools",
+        (
+            "messages[1].content: parts other than text in a tool_call message, expected its calls "
+            "as JSON"
+        ),
+        'Write the role "assistant" and tool_calls.',
+    ),
+    "reasoning without its call": (
+        chat(ASK, {"role": "tool_call", "content": None, "reasoning_content": "easy"}),
+        "tools",
+        (
+            "messages[1]: reasoning without a call in a tool_call message, expected its "
+            "calls as JSON"
+        ),
+        'Write the role "assistant".',
+    ),
+    "a part of the system text that is no text": (
+        chat(ASK, ANSWER, system=[{"type": "document", "text": "a"}]),
+        "content",
+        "system[0]: a part of another type than text or input_text, expected text",
+        "Write its text.",
+    ),
+    "reasoning twice": (
+        answer(content="<think>easy</think>4", reasoning="easy"),
+        "conflict",
+        ("messages[1].content: reasoning in a field and again in the content, expected it once"),
+        KEEP,
+    ),
+    "a tool without a name": (
+        chat(ASK, ANSWER, tool_defs=[{"description": "a"}]),
+        "tools",
+        "tool_defs[0]: an object without a name, expected a tool",
+        "Write the tools as chat templates take them.",
+    ),
     "no message": (
         {"conversations": []},
         "empty",
@@ -671,6 +707,8 @@ def test_every_reason_is_documented_and_tested() -> None:
 # What a schema cannot see, or could only say at length.
 UNSEEN_REASONS = {"closing-tag", "conflict", "duplicate-key", "json", "no-prompt", "unknown-field"}
 UNSEEN = {
+    "a tool without a name",
+    "reasoning without its call",
     "arguments that are no object",
     "a call without a name in a function call",
     "a function call that is a list of text",
