@@ -24,8 +24,9 @@ from reasonpack.errors import (
 )
 
 if TYPE_CHECKING:
-    from reasonpack.run.context import Options
-    from reasonpack.run.pack import Manifest, pack_files, read_manifest
+    from reasonpack.datasets.manifest import Manifest, read_manifest
+    from reasonpack.datasets.options import Options
+    from reasonpack.run.pack import pack_files
 
 __all__ = [
     "FormatError",
@@ -42,10 +43,10 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Manifest": "reasonpack.run.pack",
-    "Options": "reasonpack.run.context",
+    "Manifest": "reasonpack.datasets.manifest",
+    "Options": "reasonpack.datasets.options",
     "pack_files": "reasonpack.run.pack",
-    "read_manifest": "reasonpack.run.pack",
+    "read_manifest": "reasonpack.datasets.manifest",
 }
 
 

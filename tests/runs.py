@@ -6,7 +6,7 @@ import json
 import random
 from pathlib import Path
 
-from reasonpack.run.context import Options
+from reasonpack.datasets.options import Options
 from reasonpack.run.pack import Run
 
 ROOT = Path(__file__).parent.parent

@@ -12,7 +12,7 @@ import click
 from reasonpack.errors import ReasonpackError, TokenizerError
 
 if TYPE_CHECKING:
-    from reasonpack.run.pack import Manifest
+    from reasonpack.datasets.manifest import Manifest
     from reasonpack.show.row import Decode
 
 __all__ = ["command"]
@@ -55,7 +55,7 @@ def command(
     DIR is a dataset that pack wrote. On a terminal text is coloured by kind, and what is
     trained is bold and underlined; elsewhere it stands between « and ».
     """
-    from reasonpack.run.pack import read_manifest  # noqa: PLC0415 (after --help)
+    from reasonpack.datasets.manifest import read_manifest  # noqa: PLC0415 (after --help)
     from reasonpack.show import row as rows  # noqa: PLC0415
     from reasonpack.show import text  # noqa: PLC0415
 

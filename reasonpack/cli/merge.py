@@ -18,9 +18,9 @@ def command(ctx: click.Context, /, *, directory: str, as_json_: bool) -> None:
     nothing is written and the message names it.
     """
     from reasonpack.cli import printable  # noqa: PLC0415 (after --help)
-    from reasonpack.run.manifest import REJECTS  # noqa: PLC0415
+    from reasonpack.datasets.manifest import REJECTS  # noqa: PLC0415
+    from reasonpack.datasets.receipt import as_json  # noqa: PLC0415
     from reasonpack.run.pack import merge_parts  # noqa: PLC0415
-    from reasonpack.run.unit import as_json  # noqa: PLC0415
     from reasonpack.show.rejects import examples, rejects_told  # noqa: PLC0415
     from reasonpack.show.summary import summary  # noqa: PLC0415
     from reasonpack.storage import join  # noqa: PLC0415

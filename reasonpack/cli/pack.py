@@ -289,12 +289,12 @@ def command(
     A run that was stopped goes on when the same command is given again.
     """
     began = time.perf_counter()
-    from reasonpack.run.context import Options  # noqa: PLC0415 (after --help)
+    from reasonpack.datasets.manifest import REJECTS  # noqa: PLC0415
+    from reasonpack.datasets.options import Options  # noqa: PLC0415 (after --help)
+    from reasonpack.datasets.receipt import as_json  # noqa: PLC0415
     from reasonpack.run.estimate import estimate  # noqa: PLC0415
-    from reasonpack.run.manifest import REJECTS  # noqa: PLC0415
     from reasonpack.run.pack import Run, Watch, pack_files, pack_part  # noqa: PLC0415
     from reasonpack.run.stages import measured, profile_lines  # noqa: PLC0415
-    from reasonpack.run.unit import as_json  # noqa: PLC0415
     from reasonpack.show.progress import Progress, estimate_lines  # noqa: PLC0415
     from reasonpack.show.rejects import (  # noqa: PLC0415
         examples,

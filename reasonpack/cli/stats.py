@@ -21,7 +21,7 @@ def command(*, directory: str, as_json_: bool) -> None:
     DIR is a dataset that pack wrote. All shards are read; one that does not hold what the
     manifest says is an error.
     """
-    from reasonpack.run.unit import as_json  # noqa: PLC0415 (after --help)
+    from reasonpack.datasets.receipt import as_json  # noqa: PLC0415 (after --help)
     from reasonpack.show.stats import gather, stats_json, stats_lines  # noqa: PLC0415
     from reasonpack.show.summary import summary  # noqa: PLC0415
 

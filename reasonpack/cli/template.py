@@ -43,7 +43,8 @@ __all__ = ["command"]
 @click.option("--json", "as_json", is_flag=True, help="Write one JSON object.")
 def command(*, as_json: bool, **rest: Any) -> None:
     """Show what a chat template does to reasoning, and what packing makes of it."""
-    from reasonpack.run.context import Options, load_context  # noqa: PLC0415 (after --help)
+    from reasonpack.datasets.options import Options  # noqa: PLC0415 (after --help)
+    from reasonpack.run.context import load_context  # noqa: PLC0415
     from reasonpack.show import template as show  # noqa: PLC0415
     from reasonpack.show.text import encodable, wants_colour  # noqa: PLC0415
 

@@ -6,24 +6,22 @@ import datetime
 import json
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Any
 
+from reasonpack.datasets.manifest import Learned
+from reasonpack.datasets.options import Options
 from reasonpack.errors import UsageError
 from reasonpack.records.conversation import Conversation, renamed_fields
-from reasonpack.records.reading import NullArguments, Reading, StrayClosingTag
-from reasonpack.rows.forest import Layout
+from reasonpack.records.reading import Reading
 from reasonpack.rows.model_layers import read_architecture
-from reasonpack.rows.shard import ShardFormat
 from reasonpack.storage import fetched
 from reasonpack.templates.behaviour import Behaviour, learn
-from reasonpack.templates.learn.stop_token import Stop
 from reasonpack.templates.template import ChatTemplate, load_template
 from reasonpack.tokens.tokenizer import Tokenizer, load_tokenizer
-from reasonpack.views.view import MissingReasoning, OnMessageError, Rendering, TrainOn
+from reasonpack.views.view import Rendering
 
-__all__ = ["Compression", "Context", "Learned", "Options", "load_context"]
+__all__ = ["Context", "load_context"]
 
-Compression = Literal["zstd", "lz4", "none"]
 
 TOKENIZER_FILES = (
     "tokenizer.json",
@@ -35,73 +33,6 @@ TOKENIZER_FILES = (
     "generation_config.json",
 )
 """What is taken from a directory that a URL names."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Options:
-    """What a run was asked for; with the plan it determines every byte of the output.
-
-    `chat_template_kwargs` and `template_behaviour` are JSON objects, as text; `field` renames
-    fields, each as `NAME=KNOWN`.
-    """
-
-    tokenizer: str
-    revision: str | None = None
-    chat_template: str | None = None
-    chat_template_kwargs: str = "{}"
-    template_behaviour: str = "{}"
-    date: str | None = None
-    layout: Layout = "onepass"
-    force_onepass: bool = False
-    train_on: TrainOn = "all"
-    missing_reasoning: MissingReasoning = "skip-loss"
-    train_empty_think: bool = False
-    on_message_error: OnMessageError = "reject"
-    packing: bool = False
-    max_length: int | None = None
-    max_position: int | None = None
-    overlong: Literal["error", "skip"] = "error"
-    on_error: Literal["stop", "skip"] = "stop"
-    format: ShardFormat = "parquet"
-    compression: Compression | None = None
-    ignore_fields: tuple[str, ...] = ()
-    field: tuple[str, ...] = ()
-    stray_closing_tag: StrayClosingTag = "refuse"
-    null_arguments: NullArguments = "refuse"
-
-    @property
-    def codec(self) -> str | None:
-        """Compression of shards: zstd for Parquet, none for Arrow, unless another was asked for."""
-        if self.compression is None:
-            return "zstd" if self.format == "parquet" else None
-        return None if self.compression == "none" else self.compression
-
-
-@dataclass(frozen=True, slots=True)
-class Learned:
-    """What was learned of a template, as the plan and the manifest write it down.
-
-    Attributes:
-        template: its name.
-        template_sha256: of its source.
-        thinking: variables that are set for a message with reasoning; a JSON object, as text.
-        not_thinking: variables that are set for one without, likewise.
-        prompt_opener: what the generation prompt writes to open reasoning.
-        opener: what the model writes before its reasoning.
-        closer: what it writes behind it; empty if the template has no place for reasoning.
-        answer_stop: how an answer ends.
-        call_stop: how a message with tool calls ends.
-    """
-
-    template: str
-    template_sha256: str
-    thinking: str
-    not_thinking: str
-    prompt_opener: str
-    opener: str
-    closer: str
-    answer_stop: Stop
-    call_stop: Stop
 
 
 def _learned(rendering: Rendering) -> Learned:

@@ -6,13 +6,15 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from reasonpack.datasets.options import Options
+from reasonpack.datasets.receipt import Counts
 from reasonpack.errors import UsageError
-from reasonpack.run.context import Options, load_context
+from reasonpack.run.context import load_context
 from reasonpack.run.pack import STDIN, Run, named_inputs
 from reasonpack.run.plan import InputFile, plan
 from reasonpack.run.pool import usable_cores
 from reasonpack.run.sample import Stratum, strata
-from reasonpack.run.unit import Counts, lay_out_records, load_encoder
+from reasonpack.run.unit import lay_out_records, load_encoder
 from reasonpack.tokens.fast_backends import Encoder
 
 __all__ = ["Estimate", "estimate"]

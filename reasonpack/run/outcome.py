@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
+from reasonpack.datasets.manifest import REJECTS, Manifest
+from reasonpack.datasets.receipt import Counts, Receipt
 from reasonpack.errors import NothingPackedError
-from reasonpack.run.manifest import REJECTS, Manifest, finish, summed, write_rejects
+from reasonpack.run.finish import finish, summed, write_rejects
 from reasonpack.run.plan import InputFile
 from reasonpack.run.plan_file import Plan
-from reasonpack.run.unit import Counts, Receipt
 from reasonpack.storage import Place, join, public_name
 
 __all__ = ["end", "same_files"]

@@ -12,9 +12,10 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from reasonpack.datasets.manifest import MANIFEST, REJECTS
 from reasonpack.errors import UsageError
+from reasonpack.run.finish import CARD, HEADING
 from reasonpack.run.lock import LOCK, locked
-from reasonpack.run.manifest import CARD, HEADING, MANIFEST, REJECTS
 from reasonpack.run.plan import Unit
 from reasonpack.run.plan_file import PLAN
 from reasonpack.storage import (

@@ -20,18 +20,14 @@ from functools import partial
 from pathlib import Path
 from typing import Literal, TypeVar
 
+from reasonpack.datasets.manifest import MANIFEST, Manifest
+from reasonpack.datasets.options import Options
+from reasonpack.datasets.receipt import Counts, Receipt, shard_path
 from reasonpack.errors import FormatError, ReasonpackError, UsageError
 from reasonpack.records.unknown import UnknownFieldError, together
-from reasonpack.run.context import Options, load_context
+from reasonpack.run.context import load_context
+from reasonpack.run.finish import refuse_strangers, summed
 from reasonpack.run.lock import locked
-from reasonpack.run.manifest import (
-    MANIFEST,
-    Input,
-    Manifest,
-    read_manifest,
-    refuse_strangers,
-    summed,
-)
 from reasonpack.run.outcome import end, same_files
 from reasonpack.run.output_directory import (
     SPOOL,
@@ -46,7 +42,7 @@ from reasonpack.run.plan_file import PLAN, Plan, differences, freeze, read_plan,
 from reasonpack.run.pool import Worker, early_workers, run_here, run_pool, usable_cores
 from reasonpack.run.receipts import check_units
 from reasonpack.run.stages import stage
-from reasonpack.run.unit import Counts, Job, Receipt, prepare, process, shard_path
+from reasonpack.run.unit import Job, prepare, process
 from reasonpack.run.unknown_fields import unknown_fields
 from reasonpack.storage import (
     Place,
@@ -64,15 +60,12 @@ from reasonpack.storage import (
 from reasonpack.tokens.fast_backends import AUTO, Choice, installed
 
 __all__ = [
-    "Input",
-    "Manifest",
     "Run",
     "Watch",
     "merge_parts",
     "named_inputs",
     "pack_files",
     "pack_part",
-    "read_manifest",
 ]
 
 STDIN = "-"

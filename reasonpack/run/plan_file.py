@@ -18,9 +18,11 @@ from typing import Any
 
 import msgspec
 
+from reasonpack.datasets.manifest import Learned
+from reasonpack.datasets.options import Options
 from reasonpack.errors import FormatError
 from reasonpack.rows.shard import FORMAT_VERSION
-from reasonpack.run.context import Context, Learned, Options
+from reasonpack.run.context import Context
 from reasonpack.run.plan import InputFile, Unit, plan
 from reasonpack.storage import Place, join, public_name, publish_text, read_bytes
 

@@ -20,8 +20,8 @@ from typing import Any, TypeVar
 
 import pyarrow as pa
 
+from reasonpack.datasets.options import Options
 from reasonpack.errors import ReasonpackError, UsageError
-from reasonpack.run.context import Options
 from reasonpack.run.plan import Record, Unit
 from reasonpack.run.pool import DEATHS, attempt
 from reasonpack.run.unit import pack_records

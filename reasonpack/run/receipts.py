@@ -12,10 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
 
-from reasonpack.errors import StorageError
-from reasonpack.run.plan import Unit
-from reasonpack.run.plan_file import Plan
-from reasonpack.run.unit import (
+from reasonpack.datasets.receipt import (
     Receipt,
     RejectFile,
     Shard,
@@ -25,6 +22,9 @@ from reasonpack.run.unit import (
     sealed,
     shard_path,
 )
+from reasonpack.errors import StorageError
+from reasonpack.run.plan import Unit
+from reasonpack.run.plan_file import Plan
 from reasonpack.storage import Place, digest, join, read_bytes, stamp
 
 __all__ = ["Finding", "check_units"]

@@ -18,9 +18,9 @@ import click
 from reasonpack.cli import printable
 
 if TYPE_CHECKING:
+    from reasonpack.datasets.receipt import Receipt
     from reasonpack.run.estimate import Estimate
     from reasonpack.run.plan import Unit
-    from reasonpack.run.unit import Receipt
 
 __all__ = ["Progress", "estimate_lines"]
 

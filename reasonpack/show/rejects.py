@@ -14,9 +14,9 @@ from itertools import chain
 
 import click
 
+from reasonpack.datasets.manifest import REJECTS
 from reasonpack.errors import NothingPackedError
 from reasonpack.records.conversation import REASONS
-from reasonpack.run.manifest import REJECTS
 from reasonpack.show.text import columns, printable
 from reasonpack.storage import Place, file_names, join, open_bytes
 

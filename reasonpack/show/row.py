@@ -23,13 +23,13 @@ import pyarrow.ipc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from reasonpack.datasets.manifest import Manifest
 from reasonpack.errors import FormatError, UsageError
 from reasonpack.records.strict_json import quoted
 from reasonpack.rows.forest import IGNORE
+from reasonpack.rows.kind import Kind
 from reasonpack.rows.shard import check_version
-from reasonpack.run.pack import Manifest
 from reasonpack.storage import check_regular
-from reasonpack.views.spans import Kind
 
 __all__ = [
     "LONGEST_ID",

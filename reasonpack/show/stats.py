@@ -18,13 +18,13 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from reasonpack.datasets.manifest import Manifest, read_manifest
 from reasonpack.errors import FormatError
 from reasonpack.rows.forest import IGNORE
+from reasonpack.rows.kind import Kind
 from reasonpack.rows.shard import read_shard
-from reasonpack.run.manifest import Manifest, read_manifest
 from reasonpack.show.cost import BLOCK, Costs, cost_lines, count
 from reasonpack.storage import Place, fetched, join, public_name
-from reasonpack.views.spans import Kind
 
 __all__ = ["Distribution", "Stats", "gather", "stats_json", "stats_lines"]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 
+from reasonpack.datasets.manifest import Manifest
 from reasonpack.records.notes import note_lines
-from reasonpack.run.pack import Manifest
 from reasonpack.show.rejects import reject_lines
 from reasonpack.show.text import columns, printable
 

@@ -17,12 +17,12 @@ from typing import Any
 from reasonpack.errors import RecordError
 from reasonpack.records.conversation import Conversation, Message, ToolCall
 from reasonpack.rows.forest import IGNORE, lay_out
+from reasonpack.rows.kind import Kind
 from reasonpack.run.context import Context
 from reasonpack.show.text import marked, printable
 from reasonpack.templates.behaviour import Behaviour
 from reasonpack.templates.learn.stop_token import Stop
 from reasonpack.tokens.view_tokens import Pieces
-from reasonpack.views.spans import Kind
 from reasonpack.views.view import Rendering, build_views
 
 __all__ = ["behaviour_json", "behaviour_lines", "example_lines", "shapes", "what_packing_does"]

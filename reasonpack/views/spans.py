@@ -14,34 +14,13 @@ import math
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import IntEnum
 
 from reasonpack.records.conversation import Message
+from reasonpack.rows.kind import Kind
 from reasonpack.templates.behaviour import Behaviour
 from reasonpack.templates.learn.marked_chats import common_length
 
-__all__ = [
-    "Found",
-    "Kind",
-    "Span",
-    "common_beginning",
-    "completion_spans",
-    "find_messages",
-]
-
-
-class Kind(IntEnum):
-    """What a segment holds; the numbers are those of the format."""
-
-    CONTEXT = 0
-    REASONING = 1
-    R_IN = 2
-    R_OUT = 3
-
-    @property
-    def label(self) -> str:
-        """The paper's name: `h`, `t`, `r_in` or `r_out`."""
-        return ("h", "t", "r_in", "r_out")[self]
+__all__ = ["Found", "Span", "common_beginning", "completion_spans", "find_messages"]
 
 
 @dataclass(frozen=True, slots=True)

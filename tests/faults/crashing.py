@@ -31,11 +31,12 @@ from typing import Any
 import runs
 
 from reasonpack import storage
+from reasonpack.datasets.receipt import Receipt
 from reasonpack.errors import StorageError
 from reasonpack.run import pack as pack_module
 from reasonpack.run.context import load_context
 from reasonpack.run.plan import Unit
-from reasonpack.run.unit import Job, Receipt, process
+from reasonpack.run.unit import Job, process
 
 HERE = Path(__file__).parent
 ENVIRONMENT = {

@@ -23,12 +23,14 @@ from runs import SKIPPING
 from strategies import conversations
 
 import reasonpack.run.unit
+from reasonpack.datasets.options import Options
+from reasonpack.datasets.receipt import Counts
 from reasonpack.errors import RecordError
 from reasonpack.records.unknown import UnknownFieldError
 from reasonpack.rows.shard import rows_to_table, schema
-from reasonpack.run.context import Options, load_context
+from reasonpack.run.context import load_context
 from reasonpack.run.plan import Record
-from reasonpack.run.unit import Counts, lay_out_records, parse
+from reasonpack.run.unit import lay_out_records, parse
 
 pytestmark = pytest.mark.faults
 

@@ -26,7 +26,7 @@ import pytest
 from crashing import ENVIRONMENT, HERE
 from runs import FIXTURES
 
-from reasonpack.run.unit import Receipt, as_json, sealed
+from reasonpack.datasets.receipt import Receipt, as_json, sealed
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs Linux")
 

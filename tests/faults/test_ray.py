@@ -17,12 +17,13 @@ import pytest
 from crashing import ENVIRONMENT, crashing_process, steps
 from runs import OPTIONS, SKIPPING, chats, run, tree
 
+from reasonpack.datasets.receipt import Receipt
 from reasonpack.errors import ReasonpackError, RecordError, UsageError
 from reasonpack.records.conversation import parse_line
 from reasonpack.run.pack import pack_files
 from reasonpack.run.plan import Record, Unit
 from reasonpack.run.ray import pack_table, run_ray
-from reasonpack.run.unit import Job, Receipt, pack_records, process
+from reasonpack.run.unit import Job, pack_records, process
 
 pytestmark = [pytest.mark.faults, pytest.mark.filterwarnings("default")]
 ray: Any = pytest.importorskip("ray")

@@ -18,9 +18,10 @@ from crashing import ENVIRONMENT
 from proxy import Answer, Fault, Reset, at_request, is_request, proxy
 from runs import FIXTURES, SKIPPING, chats, run
 
+from reasonpack.datasets.manifest import read_manifest
 from reasonpack.errors import StorageError, UsageError
 from reasonpack.run import plan
-from reasonpack.run.pack import Watch, merge_parts, pack_files, pack_part, read_manifest
+from reasonpack.run.pack import Watch, merge_parts, pack_files, pack_part
 from reasonpack.storage import publish
 
 pytestmark = pytest.mark.faults

@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 
 from reasonpack.cli import cli, run
-from reasonpack.run.context import Options
+from reasonpack.datasets.options import Options
 from reasonpack.run.pack import pack_files
 from reasonpack.show.text import printable
 from reasonpack.verify.check import verify_dataset

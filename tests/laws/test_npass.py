@@ -21,12 +21,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
+from reasonpack.datasets.options import Options
 from reasonpack.errors import RecordError
 from reasonpack.records.conversation import Conversation, Message, ToolCall, parse_record
 from reasonpack.rows.forest import LaidOut, Layout, lay_out
 from reasonpack.rows.packing import pack
 from reasonpack.rows.shard import rows_to_table, schema
-from reasonpack.run.context import Options, load_context
+from reasonpack.run.context import load_context
 from reasonpack.tokens.view_tokens import Cutter, Pieces
 from reasonpack.views.view import build_views
 

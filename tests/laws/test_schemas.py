@@ -27,10 +27,10 @@ from click.testing import CliRunner
 from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
 
 from reasonpack.cli import cli
+from reasonpack.datasets.manifest import Manifest
+from reasonpack.datasets.receipt import Receipt
+from reasonpack.rows.kind import Kind
 from reasonpack.rows.shard import COLUMNS, FORMAT_VERSION, METADATA_PREFIX, read_shard
-from reasonpack.run.pack import Manifest
-from reasonpack.run.unit import Receipt
-from reasonpack.views.spans import Kind
 
 ROOT = Path(__file__).parents[2]
 SCHEMAS, FIXTURES = ROOT / "schemas", ROOT / "fixtures"

@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
+from reasonpack.datasets.options import Options
 from reasonpack.errors import TokenizerError, UsageError
 from reasonpack.rows.model_layers import Architecture, read_architecture
-from reasonpack.run.context import Options, load_context
+from reasonpack.run.context import load_context
 
 TOKENIZER = Path(__file__).parents[2] / "fixtures" / "tokenizer"
 

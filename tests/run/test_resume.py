@@ -23,6 +23,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from runs import FIXTURES, OPTIONS, SKIPPING, chats, run, tree
 
+from reasonpack.datasets.manifest import read_manifest
+from reasonpack.datasets.receipt import Receipt, as_json, sealed
 from reasonpack.errors import FormatError, StorageError, UsageError
 from reasonpack.rows.content_hash import content_hash
 from reasonpack.rows.shard import read_shard
@@ -31,7 +33,6 @@ from reasonpack.run import pack as pack_module
 from reasonpack.run import plan as plan_module
 from reasonpack.run.lock import locked
 from reasonpack.run.pack import Run, Watch, merge_parts, pack_files, pack_part
-from reasonpack.run.unit import Receipt, as_json, sealed
 
 
 @pytest.fixture(scope="module")
@@ -518,7 +519,7 @@ def test_a_shard_of_a_plan_that_was_given_up_is_no_stranger(copy: Path) -> None:
     for path in (*copy.glob("receipts/*"), copy / "manifest.json"):
         path.unlink()
     pack_files(["chats.jsonl"], copy, SKIPPING, run=run(unit_bytes=8_000))
-    manifest = pack_module.read_manifest(copy)
+    manifest = read_manifest(copy)
     assert {f"data/{path.name}" for path in copy.glob("data/*")} == {
         shard.path for shard in manifest.shards
     }
@@ -730,7 +731,7 @@ def test_the_content_hash_of_slices_and_of_nothing() -> None:
 
 
 def test_the_manifest_holds_the_hash_of_what_is_read_back(copy: Path) -> None:
-    manifest = pack_module.read_manifest(copy)
+    manifest = read_manifest(copy)
     for shard in manifest.shards:
         assert content_hash(read_shard(copy / shard.path)) == shard.content_hash
         path = copy / "again.parquet"

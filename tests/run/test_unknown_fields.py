@@ -11,8 +11,8 @@ from click.testing import CliRunner, Result
 from runs import FIXTURES, chats, run, tree
 
 from reasonpack.cli import cli
+from reasonpack.datasets.options import Options
 from reasonpack.records.unknown import UnknownFieldError
-from reasonpack.run.context import Options
 from reasonpack.run.pack import pack_files, pack_part
 from reasonpack.show.summary import summary
 

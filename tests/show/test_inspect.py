@@ -26,11 +26,11 @@ from hypothesis import strategies as st
 import reasonpack.rows.shard
 from reasonpack import Manifest, Options, pack_files, read_manifest
 from reasonpack.cli import cli, run
+from reasonpack.datasets.receipt import Counts, Shard, as_json
 from reasonpack.rows.forest import EncodedView, Sample, lay_out
+from reasonpack.rows.kind import Kind
 from reasonpack.rows.shard import ShardFormat, row_groups, schema, write_shard
-from reasonpack.run.unit import Counts, Shard, as_json
 from reasonpack.show.row import find_view, read_row, view_text
-from reasonpack.views.spans import Kind
 
 FIXTURES = Path(__file__).parents[2] / "fixtures"
 SPECIAL = ("<u>", "<a>", "<e>", "<think>", "</think>")

@@ -15,11 +15,11 @@ from click.testing import CliRunner
 from runs import OPTIONS, chats, run
 
 from reasonpack.cli import cli
+from reasonpack.datasets.receipt import as_json
 from reasonpack.errors import FormatError
 from reasonpack.rows.shard import read_shard
-from reasonpack.run.manifest import finish
+from reasonpack.run.finish import finish
 from reasonpack.run.pack import pack_files
-from reasonpack.run.unit import as_json
 from reasonpack.show.stats import gather
 
 

@@ -32,9 +32,10 @@ from awkward import AWKWARD
 from matrix import DATE, PLAIN, compiled, golden_path
 from published import TEMPLATES, eos
 
+from reasonpack.datasets.options import Options
 from reasonpack.errors import RecordError
 from reasonpack.records.conversation import Conversation, parse_record
-from reasonpack.run.context import Context, Options, load_context
+from reasonpack.run.context import Context, load_context
 from reasonpack.tokens.view_tokens import Pieces
 from reasonpack.views.view import View, build_views
 

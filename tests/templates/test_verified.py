@@ -14,8 +14,8 @@ from matrix import DATE, PLAIN, compiled
 from published import TEMPLATES, eos
 from tokenizers import AddedToken, Tokenizer
 
+from reasonpack.datasets.options import Options
 from reasonpack.errors import ReasonpackError
-from reasonpack.run.context import Options
 from reasonpack.run.pack import pack_files
 from reasonpack.verify.check import verify_dataset
 

@@ -15,8 +15,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from reasonpack.datasets.options import Options
 from reasonpack.errors import TokenizerError, UsageError
-from reasonpack.run.context import Options
 from reasonpack.run.pack import Run, Watch, pack_files
 from reasonpack.run.unit import load_encoder
 from reasonpack.tokens import fast_backends as backends

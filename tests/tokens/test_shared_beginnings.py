@@ -20,9 +20,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reasonpack.rows.forest import LaidOut, lay_out
+from reasonpack.rows.kind import Kind
 from reasonpack.templates import sandbox
 from reasonpack.tokens.view_tokens import Cutter, Pieces
-from reasonpack.views.spans import Kind, Span, common_beginning
+from reasonpack.views.spans import Span, common_beginning
 from reasonpack.views.view import View
 
 # --- What the sandbox reads quickly ----------------------------------------------------------

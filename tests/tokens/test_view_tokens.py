@@ -16,8 +16,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from reasonpack.rows.forest import EncodedView
+from reasonpack.rows.kind import Kind
 from reasonpack.tokens.view_tokens import Pieces
-from reasonpack.views.spans import Kind, Span
+from reasonpack.views.spans import Span
 from reasonpack.views.view import View
 
 VOCABULARY = ["a", "b", "c", "|", "ab", "bc", "aa", "abc", "bca", "aab", "cccc"]

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from reasonpack.run.context import Options
+from reasonpack.datasets.options import Options
 from reasonpack.run.pack import pack_files
 from reasonpack.verify.check import verify_dataset
 from reasonpack.verify.findings import Findings

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from reasonpack.run.context import Options
+from reasonpack.datasets.options import Options
 from reasonpack.run.pack import pack_files
 from reasonpack.storage import open_arrow
 from reasonpack.verify.check import verify_dataset

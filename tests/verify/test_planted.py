@@ -21,10 +21,10 @@ import pyarrow.parquet as pq
 import pytest
 from packed_twice import TOKENIZER, Json
 
+from reasonpack.datasets.options import Options
 from reasonpack.records.conversation import Conversation
 from reasonpack.records.message import Message
 from reasonpack.run import unit
-from reasonpack.run.context import Options
 from reasonpack.run.pack import pack_files
 from reasonpack.tokens.view_tokens import Pieces
 from reasonpack.verify.check import verify_dataset

@@ -14,8 +14,8 @@ import pytest
 from damages import reject, rejson, reply, rerecord, resource
 from packed_twice import BROKEN, FIRST, SECOND, TOKENIZER, Json, Packed, chats, pack, pack_two
 
+from reasonpack.datasets.options import Options
 from reasonpack.errors import TokenizerError
-from reasonpack.run.context import Options
 from reasonpack.run.pack import pack_files
 
 # --- what the source is --------------------------------------------------------------------------

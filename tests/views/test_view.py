@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 
 from reasonpack.errors import RecordError
 from reasonpack.records.conversation import Conversation, Message, ToolCall
+from reasonpack.rows.kind import Kind
 from reasonpack.templates.behaviour import Stop, learn, override
 from reasonpack.templates.template import ChatTemplate
-from reasonpack.views.spans import Kind
 from reasonpack.views.view import Rendering, Untrained, View, build_views
 
 TEMPLATES = Path(__file__).parents[2] / "fixtures" / "templates"

@@ -9,16 +9,12 @@ import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, field
 
-import msgspec
-
+from reasonpack.datasets.manifest import MANIFEST, REJECTS, Input, Manifest
+from reasonpack.datasets.receipt import Counts, Receipt, RejectFile, as_json
 from reasonpack.errors import FormatError
 from reasonpack.rows.content_hash import combined_hash
-from reasonpack.rows.shard import check_format_version
-from reasonpack.run.context import Learned, Options
 from reasonpack.run.plan_file import Plan
-from reasonpack.run.unit import Counts, Receipt, RejectFile, Shard, as_json
 from reasonpack.storage import (
     Place,
     digest,
@@ -32,51 +28,11 @@ from reasonpack.storage import (
     stamp,
 )
 
-__all__ = [
-    "MANIFEST",
-    "REJECTS",
-    "Input",
-    "Manifest",
-    "finish",
-    "read_manifest",
-    "refuse_strangers",
-    "summed",
-    "write_rejects",
-]
+__all__ = ["finish", "refuse_strangers", "summed", "write_rejects"]
 
-MANIFEST = "manifest.json"
-REJECTS = "rejects.jsonl"
 CARD = "README.md"
 HEADING = "# Reasoning chats, packed by reasonpack"
 BLOCK = 1 << 20
-
-
-@dataclass(frozen=True, slots=True)
-class Input:
-    """One input file, as the user named it."""
-
-    path: str
-    bytes: int
-    sha256: str
-
-
-@dataclass(frozen=True, slots=True)
-class Manifest:
-    """What a finished dataset is; `schemas/manifest.schema.json` describes it."""
-
-    format_version: str
-    library_version: str
-    layout: str
-    options: Options
-    max_position: int | None
-    tokenizer_sha256: str
-    template_sha256: str
-    plan_sha256: str
-    content_hash: str
-    inputs: list[Input]
-    shards: list[Shard]
-    counts: Counts
-    templates: list[Learned] = field(default_factory=list)
 
 
 def finish(output: Place, plan: Plan, receipts: Sequence[Receipt]) -> Manifest:
@@ -198,28 +154,3 @@ def _stops(manifest: Manifest) -> str:
         if stop.token
     }
     return f"{', '.join(sorted(stops))}."
-
-
-def read_manifest(directory: Place) -> Manifest:
-    """Read the manifest of a finished dataset.
-
-    Raises:
-        FormatError: there is none, it is damaged, or of an unknown major version.
-        StorageError: it cannot be read.
-    """
-    place = join(directory, MANIFEST)
-    name = public_name(place)
-    content = read_bytes(place)
-    if content is None:
-        raise FormatError(
-            f"{name}: no such file, expected a finished dataset. "
-            "Fix: check the path, or run pack to its end."
-        )
-    try:
-        head = msgspec.json.decode(content)
-        check_format_version(head.get("format_version"), name)
-        return msgspec.json.decode(content, type=Manifest)
-    except (msgspec.MsgspecError, AttributeError, UnicodeDecodeError, RecursionError) as error:
-        raise FormatError(
-            f"{name}: {error}, expected a manifest. Fix: pack again with --overwrite."
-        ) from error

@@ -1,0 +1,1 @@
+"""What a finished dataset says of itself, and how to open it."""

@@ -1,0 +1,102 @@
+"""The manifest: what a finished dataset says of itself.
+
+A directory without a manifest is an unfinished run, and every reader refuses it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import msgspec
+
+from reasonpack.datasets.options import Options
+from reasonpack.datasets.receipt import Counts, Shard
+from reasonpack.errors import FormatError
+from reasonpack.rows.shard import check_format_version
+from reasonpack.storage import Place, join, public_name, read_bytes
+from reasonpack.templates.learn.stop_token import Stop
+
+__all__ = ["MANIFEST", "REJECTS", "Input", "Learned", "Manifest", "read_manifest"]
+
+MANIFEST = "manifest.json"
+REJECTS = "rejects.jsonl"
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """One input file, as the user named it."""
+
+    path: str
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Learned:
+    """What was learned of a template, as the plan and the manifest write it down.
+
+    Attributes:
+        template: its name.
+        template_sha256: of its source.
+        thinking: variables that are set for a message with reasoning; a JSON object, as text.
+        not_thinking: variables that are set for one without, likewise.
+        prompt_opener: what the generation prompt writes to open reasoning.
+        opener: what the model writes before its reasoning.
+        closer: what it writes behind it; empty if the template has no place for reasoning.
+        answer_stop: how an answer ends.
+        call_stop: how a message with tool calls ends.
+    """
+
+    template: str
+    template_sha256: str
+    thinking: str
+    not_thinking: str
+    prompt_opener: str
+    opener: str
+    closer: str
+    answer_stop: Stop
+    call_stop: Stop
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What a finished dataset is; `schemas/manifest.schema.json` describes it."""
+
+    format_version: str
+    library_version: str
+    layout: str
+    options: Options
+    max_position: int | None
+    tokenizer_sha256: str
+    template_sha256: str
+    plan_sha256: str
+    content_hash: str
+    inputs: list[Input]
+    shards: list[Shard]
+    counts: Counts
+    templates: list[Learned] = field(default_factory=list)
+
+
+def read_manifest(directory: Place) -> Manifest:
+    """Read the manifest of a finished dataset.
+
+    Raises:
+        FormatError: there is none, it is damaged, or of an unknown major version.
+        StorageError: it cannot be read.
+    """
+    place = join(directory, MANIFEST)
+    name = public_name(place)
+    content = read_bytes(place)
+    if content is None:
+        raise FormatError(
+            f"{name}: no such file, expected a finished dataset. "
+            "Fix: check the path, or run pack to its end."
+        )
+    try:
+        head = msgspec.json.decode(content)
+        check_format_version(head.get("format_version"), name)
+        return msgspec.json.decode(content, type=Manifest)
+    except (msgspec.MsgspecError, AttributeError, UnicodeDecodeError, RecursionError) as error:
+        raise FormatError(
+            f"{name}: {error}, expected a manifest. Fix: pack again with --overwrite."
+        ) from error

@@ -1,0 +1,55 @@
+"""What a run is asked for, as the manifest of its dataset has it too."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from reasonpack.records.reading import NullArguments, StrayClosingTag
+from reasonpack.rows.forest import Layout
+from reasonpack.rows.shard import ShardFormat
+from reasonpack.views.view import MissingReasoning, OnMessageError, TrainOn
+
+__all__ = ["Compression", "Options"]
+
+Compression = Literal["zstd", "lz4", "none"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What a run was asked for; with the plan it determines every byte of the output.
+
+    `chat_template_kwargs` and `template_behaviour` are JSON objects, as text; `field` renames
+    fields, each as `NAME=KNOWN`.
+    """
+
+    tokenizer: str
+    revision: str | None = None
+    chat_template: str | None = None
+    chat_template_kwargs: str = "{}"
+    template_behaviour: str = "{}"
+    date: str | None = None
+    layout: Layout = "onepass"
+    force_onepass: bool = False
+    train_on: TrainOn = "all"
+    missing_reasoning: MissingReasoning = "skip-loss"
+    train_empty_think: bool = False
+    on_message_error: OnMessageError = "reject"
+    packing: bool = False
+    max_length: int | None = None
+    max_position: int | None = None
+    overlong: Literal["error", "skip"] = "error"
+    on_error: Literal["stop", "skip"] = "stop"
+    format: ShardFormat = "parquet"
+    compression: Compression | None = None
+    ignore_fields: tuple[str, ...] = ()
+    field: tuple[str, ...] = ()
+    stray_closing_tag: StrayClosingTag = "refuse"
+    null_arguments: NullArguments = "refuse"
+
+    @property
+    def codec(self) -> str | None:
+        """Compression of shards: zstd for Parquet, none for Arrow, unless another was asked for."""
+        if self.compression is None:
+            return "zstd" if self.format == "parquet" else None
+        return None if self.compression == "none" else self.compression

@@ -1,0 +1,160 @@
+"""What became of a work unit, as its receipt in the dataset says it: shard, rejects, counts."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Annotated, Any
+
+import msgspec
+
+from reasonpack.records.unit import Unit
+from reasonpack.storage import Place, join
+
+__all__ = [
+    "Counts",
+    "Receipt",
+    "RejectFile",
+    "Shard",
+    "as_json",
+    "receipt_place",
+    "reject_path",
+    "sealed",
+    "shard_path",
+]
+
+MOST_NOTES = 100
+"""Kinds of notes that are counted each by itself."""
+ShardPath = Annotated[
+    str, msgspec.Meta(pattern=r"^data/train-[0-9]{5,}-of-[0-9]{5,}\.(parquet|arrow)$")
+]
+"""Where a manifest may send a reader; anywhere else would be a way out of the dataset."""
+
+
+@dataclass(slots=True)
+class Counts:
+    """What a shard or a dataset holds; adds up."""
+
+    conversations: int = 0
+    packed: int = 0
+    rejected: int = 0
+    samples: int = 0
+    views: int = 0
+    missing_reasoning: int = 0
+    rows: int = 0
+    tokens: int = 0
+    trained_tokens: int = 0
+    npass_tokens: int = 0
+    naive_tokens: int = 0
+    tokens_by_kind: dict[str, int] = field(default_factory=dict)
+    rejects: dict[str, int] = field(default_factory=dict)
+    notes: dict[str, int] = field(default_factory=dict)
+
+    def add(self, other: Counts) -> None:
+        """Add what another shard holds."""
+        self.note(other.notes)
+        for name in self.__slots__:
+            if name == "notes":
+                continue
+            mine, theirs = getattr(self, name), getattr(other, name)
+            if isinstance(mine, dict):
+                total = Counter(mine)
+                total.update(theirs)
+                setattr(self, name, dict(sorted(total.items())))
+            else:
+                setattr(self, name, mine + theirs)
+
+    def note(self, notes: Mapping[str, int]) -> None:
+        """Add what was noticed; names of fields come from the data, so that there may be many."""
+        for note, number in notes.items():
+            name = note if note in self.notes or len(self.notes) < MOST_NOTES else "more"
+            self.notes[name] = self.notes.get(name, 0) + number
+        self.notes = dict(sorted(self.notes.items()))
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """A published file of rows.
+
+    Attributes:
+        path: relative to the dataset.
+        rows: in it.
+        tokens: in all rows.
+        bytes: of the file.
+        sha256: of the file.
+        content_hash: of the values in it; see `reasonpack.rows.content_hash`.
+    """
+
+    path: ShardPath
+    rows: int
+    tokens: int
+    bytes: int
+    sha256: str
+    content_hash: str
+
+
+@dataclass(frozen=True, slots=True)
+class RejectFile:
+    """What of a unit was not packed; one line a record, `path` relative to the dataset."""
+
+    path: str
+    lines: int
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What became of one work unit.
+
+    Attributes:
+        unit: what was packed.
+        plan_sha256: hash of the plan that the unit is of.
+        shard: what it became.
+        rejects: what could not be packed; None if all could.
+        counts: what is in the shard.
+        backend: what encoded the texts, with its version; no byte of the shard depends on it.
+        backend_fault: why another did not that was to; None if none failed.
+        sha256: of this receipt without its hash.
+    """
+
+    unit: Unit
+    plan_sha256: str
+    shard: Shard
+    rejects: RejectFile | None
+    counts: Counts
+    backend: str = ""
+    backend_fault: str | None = None
+    sha256: str = ""
+
+
+def shard_path(number: int, *, units: int, suffix: str) -> str:
+    """Name the shard of a unit.
+
+    >>> shard_path(3, units=12, suffix="parquet")
+    'data/train-00003-of-00012.parquet'
+    """
+    return f"data/train-{number:05d}-of-{units:05d}.{suffix}"
+
+
+def receipt_place(output: Place, number: int) -> Place:
+    """Name the receipt of a unit."""
+    return join(output, "receipts", f"{number:05d}.json")
+
+
+def reject_path(number: int) -> str:
+    """Name what of a unit was not packed."""
+    return f"receipts/{number:05d}.rejects.jsonl"
+
+
+def sealed(receipt: Receipt) -> Receipt:
+    """Return a receipt with its own hash in it."""
+    content = msgspec.json.encode(replace(receipt, sha256=""))
+    return replace(receipt, sha256=hashlib.sha256(content).hexdigest())
+
+
+def as_json(value: Any) -> str:
+    """Write any of the dataclasses here as indented JSON."""
+    return msgspec.json.format(msgspec.json.encode(value)).decode() + "\n"
