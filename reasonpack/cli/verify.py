@@ -160,6 +160,8 @@ def _extent(findings: Findings) -> Iterator[str]:
     if "kept as context" in checked:
         yield f"kept as context, as packing decided: {checked['kept as context']:,} messages"
     yield f"stop tokens: {', '.join(stops) or 'none'}"
+    compared = sum(checked.get(name, 0) for name in list(STOPS)[:4])
+    yield f"compared with the stop tokens that manifest and card name: {compared:,}"
     yield f"taken from the manifest: {', '.join(findings.taken) or 'nothing'}"
     yield "shared with pack: decoding JSON, the tokenizer and the text of the template"
     yield "not checked: the kinds of context"

@@ -91,6 +91,9 @@ def check_against(
         _add_record(join, record, source, findings)
     _match(join, dataset, findings)
     report(join, dataset, source, findings)
+    for what, (number, first) in join.contradictions.items():
+        said = f"{what}; of {number:,} messages, the first is in {first}"
+        findings.add(Finding("RP313", "manifest.json", said))
 
 
 def _match(join: Join, dataset: Dataset, findings: Findings) -> None:
@@ -200,6 +203,9 @@ def _add_record(join: Join, record: Record, source: Source, findings: Findings) 
     else:
         join.touched[id_] = None
         join.read.setdefault(id_, []).append(_read(record, rebuilt, findings))
+        for what in rebuilt.contradictions if rebuilt is not None else ():
+            number, first = join.contradictions.get(what, (0, record.where))
+            join.contradictions[what] = (number + 1, first)
 
 
 def _read(record: Record, rebuilt: Rebuilt | None, findings: Findings) -> Read:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 from collections import Counter
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -21,11 +23,14 @@ from reasonpack.verify.manifest import (
     place_of,
     read_rejects,
     receipt_path,
+    unreadable,
 )
 
 __all__ = ["check_beside"]
 
 SHARD_SUFFIXES = (".parquet", ".arrow")
+STOP = re.compile(r"""(answers|tool calls) end with `("(?:[^"\\]|\\.)*")`""", re.IGNORECASE)
+"""What the dataset card says of a stop token."""
 TOP = {"manifest.json", "README.md", "plan.json", "rejects.jsonl"}
 
 
@@ -128,15 +133,33 @@ def _check_card(dataset: Dataset, findings: Findings) -> None:
         folders = {each: file_names(join(dataset.directory, each)) for each in ("data", "receipts")}
         held = [f"{each}/{own}" for each in folders for own in folders[each]]
         named = {each for each in held for pattern in patterns if fnmatchcase(each, pattern)}
-    except (UnicodeDecodeError, yaml.YAMLError, LookupError, TypeError) as error:
-        what = f"no data_files ({type(error).__name__}), expected a dataset card"
-        findings.add(Finding("RP021", name, what))
+    except (UnicodeDecodeError, yaml.YAMLError, LookupError, TypeError):
+        found = "no such file" if content is None else "no YAML head that names them"
+        what = f"{found}, expected the data_files of configs between two lines of ---. "
+        fix = "Fix: copy it again from where it was packed."
+        findings.add(Finding("RP021", name, what + fix))
         return
+    _check_stops(content or b"", dataset, findings)
     shards = {shard.path for shard in dataset.manifest.shards}
     for path in sorted((shards & {*held}) - named):
         findings.add(Finding("RP021", name, f"data_files leave out {path}, expected it"))
     for path in sorted(each for each in named - shards if each.startswith("receipts/")):
         findings.add(Finding("RP021", name, f"data_files take in {path}, expected shards alone"))
+
+
+def _check_stops(card: bytes, dataset: Dataset, findings: Findings) -> None:
+    """Check that the stop tokens which a card names are those of the manifest."""
+    named = {(what.lower(), token) for what, token in STOP.findall(card.decode())}
+    known = {
+        (what, json.dumps(stop.token, ensure_ascii=False))
+        for learned in dataset.manifest.templates
+        for what, stop in (("answers", learned.answer_stop), ("tool calls", learned.call_stop))
+        if stop.token
+    }
+    for what, token in sorted(named - known) if dataset.manifest.templates else ():
+        expected = " or ".join(sorted(one for which, one in known if which == what)) or "none"
+        said = f"{what} end with {token}, expected {expected} as in the manifest"
+        findings.add(Finding("RP023", "README.md", said))
 
 
 def _check_plan(dataset: Dataset, findings: Findings) -> None:
@@ -146,7 +169,7 @@ def _check_plan(dataset: Dataset, findings: Findings) -> None:
     try:
         plan = msgspec.json.decode(content or b"", type=_Plan)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        findings.add(Finding("RP022", name, f"{error}, expected the plan of the dataset"))
+        findings.add(Finding("RP022", name, unreadable(content, error, "the dataset's plan")))
         return
     inputs = [(each.path, each.bytes, each.sha256) for each in manifest.inputs]
     for what, found, expected in (
@@ -202,7 +225,7 @@ def _check_rejects(dataset: Dataset, findings: Findings) -> None:
             reasons[reject.reason] += 1
     except ValueError as error:
         where, _, what = str(error).partition(": ")
-        findings.add(Finding("RP015", where, f"{what}, expected a rejected record"))
+        findings.add(Finding("RP015", where, what))
         return
     counted = Counter(dataset.manifest.counts.rejects)
     for reason in sorted({*reasons, *counted}):

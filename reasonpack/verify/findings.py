@@ -35,6 +35,7 @@ CODES: Mapping[str, str] = {
     "RP020": "a link leads out of the dataset",
     "RP021": "the dataset card's data_files are not the shards",
     "RP022": "plan.json is missing, or not that of the manifest",
+    "RP023": "the dataset card names other stop tokens than the manifest",
     # the Arrow schema
     "RP101": "columns are missing, unknown, in another order or of another type",
     "RP102": "a column or its elements may be null",
@@ -70,6 +71,7 @@ CODES: Mapping[str, str] = {
     "RP310": "the trained tokens of a conversation are not those of its views",
     "RP311": "the manifest's counts are not those of the source",
     "RP312": "the kinds or messages of trained tokens are not those of the views",
+    "RP313": "the manifest names another stop token than the model's files or the template",
 }
 """Every violation that is looked for."""
 

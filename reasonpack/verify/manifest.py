@@ -40,6 +40,7 @@ __all__ = [
     "read_dataset",
     "read_rejects",
     "receipt_path",
+    "unreadable",
 ]
 
 MAJOR, MINOR = 1, 0
@@ -253,7 +254,7 @@ def _read_manifest(directory: Place, findings: Findings) -> Manifest | None:
     try:
         head = msgspec.json.decode(content)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        findings.add(Finding("RP001", name, f"{error}, expected JSON"))
+        findings.add(Finding("RP001", name, unreadable(content, error, "JSON")))
         return None
     version = head.get("format_version") if isinstance(head, dict) else None
     if parse_version(version)[0] != MAJOR:
@@ -265,6 +266,18 @@ def _read_manifest(directory: Place, findings: Findings) -> Manifest | None:
     except msgspec.ValidationError as error:
         findings.add(Finding("RP003", name, f"{error}, expected a manifest"))
         return None
+
+
+def unreadable(content: bytes | None, error: Exception, expected: str) -> str:
+    """Say why a file, or a line of one, could not be read, and what helps."""
+    found = str(error)
+    if content is None:
+        found = "no such file"
+    elif not content.strip():
+        found = "an empty file"
+    elif "truncated" in found:
+        found = f"{len(content):,} bytes that end within their JSON"
+    return f"{found}, expected {expected}. Fix: copy it again from where it was packed."
 
 
 def parse_version(version: object) -> tuple[int, int]:
@@ -283,15 +296,14 @@ def _read_receipt(
     name, shard = receipt_path(number), manifest.shards[number]
     content = read_bytes(place_of(directory, name))
     try:
-        if content is None:
-            raise ValueError("no such file")
-        receipt = msgspec.json.decode(content, type=Receipt)
-        unsealed = {**msgspec.json.decode(content), "sha256": ""}
+        receipt = msgspec.json.decode(content or b"", type=Receipt)
+        unsealed = {**msgspec.json.decode(content or b""), "sha256": ""}
         sha256 = hashlib.sha256(msgspec.json.encode(unsealed)).hexdigest()
         if sha256 != receipt.sha256:
             raise ValueError(f"has the hash {receipt.sha256} in it and is of {sha256}")
     except (ValueError, msgspec.DecodeError, RecursionError) as error:
-        findings.add(Finding("RP011", name, f"{error}, expected the receipt of {shard.path}"))
+        what = unreadable(content, error, f"the receipt of {shard.path}")
+        findings.add(Finding("RP011", name, what))
         return None
     pairs = {
         field.name: (getattr(receipt.shard, field.name), getattr(shard, field.name))
@@ -323,4 +335,5 @@ def read_rejects(directory: Place) -> Iterator[Reject]:
             try:
                 yield msgspec.json.decode(line, type=Reject)
             except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-                raise ValueError(f"rejects.jsonl:{number}: {error}") from error
+                what = unreadable(line, error, "a rejected record")
+                raise ValueError(f"rejects.jsonl:{number}: {what}") from error

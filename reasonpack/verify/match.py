@@ -68,6 +68,7 @@ class Join:
     """What has no match yet: samples and records by id, rejects by place.
 
     `chosen` are the ids to compare, None for all; `touched` those met since the last match.
+    `contradictions` of the manifest stand with how often they were met, and where first.
     """
 
     chosen: set[str] | None
@@ -75,6 +76,7 @@ class Join:
     packed: dict[str, list[Packed]] = field(default_factory=dict)
     read: dict[str, list[Read]] = field(default_factory=dict)
     touched: dict[str, None] = field(default_factory=dict)
+    contradictions: dict[str, tuple[int, str]] = field(default_factory=dict)
 
     def compares(self, id_: str) -> bool:
         """Whether conversations of this id are to be compared."""

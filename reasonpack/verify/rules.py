@@ -38,7 +38,8 @@ class Rules:
         opener: what the model writes before reasoning; from the manifest.
         closer: what it writes behind it; from the manifest.
         stated: stop tokens of an answer and of a call, where the user stated them.
-        fallback: stop tokens of the manifest, where neither files nor rendering have one.
+        claimed: stop tokens of an answer and of a call by the manifest: compared with those that
+            files or rendering have, and taken where they have none.
         missing_reasoning: what was done with an answer without reasoning in a prompt that opens it.
         train_empty: train empty blocks.
         keep_as_context: a message whose view cannot be had was kept as context.
@@ -53,7 +54,7 @@ class Rules:
     opener: str
     closer: str
     stated: tuple[str, str]
-    fallback: tuple[str, str]
+    claimed: tuple[Stop, Stop]
     missing_reasoning: str
     train_empty: bool
     keep_as_context: bool
@@ -116,7 +117,7 @@ def load_rules(
                 opener=opener,
                 closer=learned.closer,
                 stated=(_stated(stated, "answer_stop"), _stated(stated, "call_stop")),
-                fallback=(learned.answer_stop.token, learned.call_stop.token),
+                claimed=(learned.answer_stop, learned.call_stop),
                 missing_reasoning=options.missing_reasoning,
                 train_empty=options.train_empty_think,
                 keep_as_context=options.on_message_error == "context",

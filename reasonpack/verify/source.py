@@ -99,6 +99,7 @@ class Rebuilt:
         reason: why it must have been refused; `error` says it in words.
         unknown: why it could not be checked; then nothing is known of its views.
         stops: where the stop tokens of its views come from, counted.
+        contradictions: stop tokens of which the manifest says something else, in words.
     """
 
     views: tuple[TokenView, ...] = ()
@@ -107,6 +108,7 @@ class Rebuilt:
     error: str = ""
     unknown: str = ""
     stops: dict[str, int] = field(default_factory=dict)
+    contradictions: Sequence[str] = ()
 
     def fingerprint(self) -> Print:
         """Stand for the leaves of the views and for what they train, each once."""
@@ -297,7 +299,7 @@ def rebuild(source: Source, record: dict[str, Any], *, row: bool = False) -> Reb
         # Overlong whatever its tokens are; such a text can take for ever to encode.
         return Rebuilt(reason="overlong", error=f"a view of {characters:,} characters")
     views = tuple(_encode(view, source.tokenizer) for view in built.views)
-    return Rebuilt(views, built.untrained, stops=built.stops)
+    return Rebuilt(views, built.untrained, stops=built.stops, contradictions=built.contradictions)
 
 
 def _encode(view: TextView, tokenizer: Tokenizer) -> TokenView:

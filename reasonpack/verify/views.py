@@ -22,6 +22,15 @@ from reasonpack.verify.template import TAG
 __all__ = ["TextView", "TextViews", "build_views"]
 
 Json = dict[str, Any]
+CUT_OFF = "none: cut off"
+FOUND_IN = {
+    "files": "named by the model's files",
+    "files, next role": "named by the model's files, begins the next message",
+    "rendering": "the one special token that the template writes there",
+    "stated": "stated by the user",
+    "manifest": "by the manifest",
+}
+"""Where a stop token comes from, in words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,12 +52,14 @@ class TextViews:
         untrained: messages without the reasoning that their prompt opens.
         context: messages whose views cannot be had, where the run kept such as context.
         stops: how often a stop token came from where.
+        contradictions: stop tokens of which the manifest says something else, in words.
     """
 
     views: list[TextView] = field(default_factory=list)
     untrained: int = 0
     context: int = 0
     stops: dict[str, int] = field(default_factory=dict)
+    contradictions: list[str] = field(default_factory=list)
 
 
 def build_views(chat: Chat, rules: Rules) -> TextViews:
@@ -76,6 +87,8 @@ def build_views(chat: Chat, rules: Rules) -> TextViews:
             continue
         made.views.append(view)
         made.stops[one.stop_from] = made.stops.get(one.stop_from, 0) + 1
+        if what := one.contradiction():
+            made.contradictions.append(what)
     if not made.views:
         raise Refused("no message of it is trained")
     return made
@@ -120,6 +133,17 @@ class _One:
         if rules.train_empty:  # whose tags are reasoning or response: there is neither in them
             return TextView(message.source, self.prompt, completion, (0, end))
         return TextView(message.source, self.prompt + completion[:end], completion[end:], (0, 0))
+
+    def contradiction(self) -> str:
+        """Say where the manifest has another stop token than was found here; empty if nowhere."""
+        calls = bool(self.message.calls)
+        claimed = self.rules.claimed[calls]
+        if self.stop_from == CUT_OFF or claimed.token.endswith(self.stop):
+            return ""
+        return (
+            f"{'tool calls' if calls else 'answers'} end with {claimed.token!r} ({claimed.source}),"
+            f" expected {self.stop!r} ({FOUND_IN[self.stop_from]})"
+        )
 
     # --- prompts -----------------------------------------------------------------------
 
@@ -211,7 +235,7 @@ class _One:
         message, whole = self.message, self.whole
         at = self._text_end(start)
         if message.cut:
-            self.stop_from = "none: cut off"
+            self.stop_from = CUT_OFF
             return at, ""
         stated = self.rules.stated[bool(message.calls)]
         if stated:
@@ -236,7 +260,7 @@ class _One:
         if ending and (place := whole.find(ending, at)) >= 0:
             self.stop_from = "rendering"
             return place, ending, ""
-        token = self.rules.fallback[calls]
+        token = self.rules.claimed[calls].token
         if not token.strip():
             raise NotChecked("no stop token, in the model's files, the rendering or the manifest")
         self.stop_from = "manifest"

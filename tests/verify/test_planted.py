@@ -26,6 +26,7 @@ from reasonpack.records.conversation import Conversation
 from reasonpack.records.message import Message
 from reasonpack.run import unit
 from reasonpack.run.pack import pack_files
+from reasonpack.templates import behaviour
 from reasonpack.tokens.view_tokens import Pieces
 from reasonpack.verify.check import verify_dataset
 from reasonpack.views.view import Untrained, View
@@ -252,6 +253,34 @@ def test_a_planted_fault_is_found(
     wrong = verify_dataset(tmp_path / "wrong", [str(source)])
     assert {finding.sample for finding in wrong.listed} == {"one"}, wrong.counts
     assert wrong.total == 1
+
+
+def test_a_stop_that_was_learned_wrong_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last of two tokens behind an answer, of which the model's files name the first."""
+    source = tmp_path / "a.jsonl"
+    source.write_text(json.dumps(record(said("Four."), said("Five."))) + "\n")
+    template = PASSING.replace("<|im_end|>", "<|im_end|><|endoftext|>")
+    options = Options(tokenizer=str(TOKENIZER), chat_template=template)
+    pack_files([str(source)], tmp_path / "right", options)
+    assert verify_dataset(tmp_path / "right", [str(source)]).total == 0
+
+    find = behaviour.find_answer_stop
+
+    def learned(*args: Any) -> Any:
+        stop, behind = find(*args)
+        return replace(stop, token="<|endoftext|>", after="\n"), behind + stop.token
+
+    monkeypatch.setattr(behaviour, "find_answer_stop", learned)
+    other = replace(options, chat_template=template + "{# learned again #}")
+    pack_files([str(source)], tmp_path / "wrong", other)
+    assert verify_dataset(tmp_path / "wrong").total == 0, "by itself it is sound"
+    wrong = verify_dataset(tmp_path / "wrong", [str(source)])
+    assert wrong.counts == {"RP309": 1, "RP313": 1}
+    said_of_it = wrong.listed[-1].what
+    assert "answers end with '<|endoftext|>'" in said_of_it
+    assert "expected '<|im_end|>' (named by the model's files); of 2 messages" in said_of_it
 
 
 def plant(monkeypatch: pytest.MonkeyPatch, planted: Planted) -> None:

@@ -20,6 +20,7 @@ from damages import (
     own,
     recount,
     reject,
+    rejson,
     remove,
     reply,
     rerecord,
@@ -37,6 +38,20 @@ from reasonpack.verify.findings import CODES
 def relabel(row: Json, *, column: str, value: int) -> None:
     """Change kind or message of the first segment of reasoning."""
     row[column][row["segment_kind"].index(1)] = value
+
+
+def restop(packed: Packed) -> None:
+    """Name another stop token of answers in the manifest and on the card."""
+
+    def change(manifest: Json) -> None:
+        for learned in manifest["templates"]:
+            learned["answer_stop"]["token"] = "<|endoftext|>"
+
+    rejson("manifest.json", change)(packed)
+    card = packed.directory / "README.md"
+    card.write_text(
+        card.read_text().replace('nswers end with `"<|im_end|>', 'nswers end with `"<|endoftext|>')
+    )
 
 
 SOURCE_DAMAGES: dict[str, list[Damage]] = {
@@ -75,6 +90,7 @@ SOURCE_DAMAGES: dict[str, list[Damage]] = {
         recount(lambda counts: add(counts, "naive_tokens", -1)),
         recount(lambda counts: add(counts, "missing_reasoning")),
     ],
+    "RP313": [restop],
     "RP312": [
         edit(partial(relabel, column="segment_kind", value=3), recount=True),
         edit(partial(relabel, column="segment_kind", value=0), recount=True),

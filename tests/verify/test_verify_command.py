@@ -24,7 +24,7 @@ def test_the_command_says_what_was_proved(good: Packed, command: Command) -> Non
     assert (status, out, err.count("\n")) == (0, "", 1)
     assert ": sound: " in err
     status, out, err = command(good.directory, "--against", *good.inputs)
-    assert (status, out, err.count("\n")) == (0, "", 6)
+    assert (status, out, err.count("\n")) == (0, "", 7)
     assert "rebuilt: 6 conversations" in err
     assert "taken from the manifest: the thinking switch, the delimiters of reasoning" in err
     assert "7 records of the input, of which 6 packed and 1 rejected" in err

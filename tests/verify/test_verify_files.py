@@ -150,6 +150,7 @@ DAMAGES: dict[str, list[Damage]] = {
         card("path: data/*.parquet", "path:\n    - data/*.parquet\n    - receipts/*.json"),
         card("path: data/*.parquet", "path: data/*.arrow"),
     ],
+    "RP023": [card('nswers end with `"<|im_end|>"', 'nswers end with `"<|endoftext|>"')],
     "RP022": [
         remove("plan.json"),
         put("plan.json", "{"),
@@ -248,7 +249,10 @@ def test_one_damage_one_code(packed: Packed, code: str, damage: Damage) -> None:
     damage(packed)
     findings = packed.verify()
     assert set(findings.counts) == {code}, [str(finding) for finding in findings.listed]
-    assert all(finding.file and finding.what for finding in findings.listed)
+    for finding in findings.listed:
+        assert finding.file
+        assert "Error)" not in finding.what
+        assert "data was truncated" not in finding.what
 
 
 def test_a_null_is_found(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from tokenizers import AddedToken, Tokenizer
 
 from reasonpack.tokens.tokenizer import load_tokenizer
 from reasonpack.verify.chat import NotChecked, Reading, Refused
+from reasonpack.verify.manifest import Stop
 from reasonpack.verify.reader import read_chat
 from reasonpack.verify.rules import Rules
 from reasonpack.verify.stop import Stops, ending_token, read_stops
@@ -40,7 +41,7 @@ def rules(source: str, stops: Stops, opener: str = "", closer: str = "", **more:
         "opener": opener,
         "closer": closer,
         "stated": ("", ""),
-        "fallback": ("", ""),
+        "claimed": (Stop("", "x"), Stop("", "x")),
         "missing_reasoning": "skip-loss",
         "train_empty": False,
         "keep_as_context": False,
@@ -79,7 +80,9 @@ def test_the_stop_that_no_file_lists() -> None:
     made = views(rules(source, Stops((), ("<|end|>", "<|bot|>"))), ASK, said("Four."))
     assert (made.views[0].completion, made.stops) == ("Four.<|end|>", {"rendering": 1})
     nothing = Stops((), ())
-    made = views(rules(source, nothing, fallback=("<|end|>", "")), ASK, said("Four."))
+    made = views(
+        rules(source, nothing, claimed=(Stop("<|end|>", "x"), Stop("", "x"))), ASK, said("Four.")
+    )
     assert (made.views[0].completion, made.stops) == ("Four.<|end|>", {"manifest": 1})
     with pytest.raises(NotChecked, match="no stop token"):
         views(rules(source, nothing), ASK, said("Four."))
@@ -87,7 +90,9 @@ def test_the_stop_that_no_file_lists() -> None:
 
 def test_several_tokens_behind_an_answer_are_no_stop_by_themselves() -> None:
     source = f"{USER}<|bot|>{{{{ m.content }}}}<|text|><|end|>{END}<|bot|>{{% endif %}}"
-    rule = rules(source, Stops((), ("<|text|>", "<|end|>")), fallback=("<|end|>", ""))
+    rule = rules(
+        source, Stops((), ("<|text|>", "<|end|>")), claimed=(Stop("<|end|>", "x"), Stop("", "x"))
+    )
     assert (rule.ending, views(rule, ASK, said("Four.")).stops) == ("", {"manifest": 1})
 
 
