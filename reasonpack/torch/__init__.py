@@ -5,7 +5,9 @@
                         check_model, collator_for: what this model can be given
 
 `dataset` reads rows, `collator` pads them and makes the mask, `models` says which model takes
-which mask, and refuses those that would train on the wrong thing in silence.
+which mask, and refuses those that would train on the wrong thing in silence. `flex_masks` and
+`branch_attention` put a hook on the model, for FlexAttention and for FlashAttention. README.md
+beside this file says which to take.
 """
 
 from __future__ import annotations
@@ -20,8 +22,10 @@ except ModuleNotFoundError as error:
         "Fix: pip install 'reasonpack[torch]'; reasonpack.masks needs NumPy alone."
     ) from error
 
-from reasonpack.torch.collator import Collator, FlexMask, MaskForm, build_flex_masks
+from reasonpack.torch.branch_attention import BranchAttention, attend_by_branches
+from reasonpack.torch.collator import Collator, MaskForm
 from reasonpack.torch.dataset import RowDataset, RowStream
+from reasonpack.torch.flex_masks import FlexMask, build_flex_masks
 from reasonpack.torch.models import (
     check_model,
     collator_for,
@@ -30,11 +34,13 @@ from reasonpack.torch.models import (
 )
 
 __all__ = [
+    "BranchAttention",
     "Collator",
     "FlexMask",
     "MaskForm",
     "RowDataset",
     "RowStream",
+    "attend_by_branches",
     "build_flex_masks",
     "check_model",
     "collator_for",

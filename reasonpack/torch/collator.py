@@ -10,6 +10,8 @@
         "flashmask"  startend_row_indices i32[2, 1, 8, 1]
         "visible_until"  i32[2, 8], of which the step makes what any other kernel takes
                          (`masks.magi`, `masks.blocks`)
+        "branches"   one row i64[1, 8], and `branches`    FlashAttention, keys gathered
+                         (`attend_by_branches`)
         "varlen"     one row i64[1, 8], cu_seq_lens_q …   FlashAttention; plain causal rows only
         "none"       is_causal kernels; rows of one plain causal sample only
 
@@ -19,137 +21,30 @@ With a window the masks count in positions. A model that mixes layers takes a di
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Optional, Union, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from reasonpack.errors import UsageError
-from reasonpack.masks import Window, dense, flashmask, flex, stack, varlen
+from reasonpack.errors import FormatError, UsageError
+from reasonpack.masks import Window, dense, flashmask, flat, stack, varlen
 from reasonpack.rows.forest import IGNORE
+from reasonpack.torch.branch_index import NAME, branch_index, path_places
+from reasonpack.torch.flex_masks import FlexMask, Windows, per_layer_type
 
-__all__ = ["Collator", "FlexMask", "MaskForm", "Windows", "build_flex_masks"]
+__all__ = ["Collator", "MaskForm"]
 
-MaskForm = Literal["sdpa", "eager", "flex", "flashmask", "visible_until", "varlen", "none"]
-Windows = Union[int, Mapping[str, Optional[int]], None]  # noqa: UP007, UP045 (an alias runs on 3.10)
+MaskForm = Literal[
+    "sdpa", "eager", "flex", "flashmask", "visible_until", "branches", "varlen", "none"
+]
 Batch = dict[str, Any]
 COLUMNS = frozenset(
     {"input_ids", "position_ids", "labels", "length", "segment_start", "segment_visible_until"}
 )
 """What a row must have to become part of a batch."""
-MASKS_BESIDE = frozenset({"startend_row_indices", "visible_until"})
-"""Names under which a batch brings its mask where it has no `attention_mask`."""
-
-
-@dataclass(frozen=True, slots=True)
-class FlexMask:
-    """What a `BlockMask` is made of, until it is on the right device.
-
-    A `BlockMask` keeps the tensors that its `mask_mod` captures where they were made, so it is
-    built in the training step. Data loaders move and pin this object as they do tensors; a
-    model that is given it as it is fails at once, where a missing mask would train in silence.
-
-    Attributes:
-        visible_until: `i32[B, T]`.
-        position_ids: `i64[B, T]`.
-        window: as in `Collator`.
-        tokens: in the batch without padding.
-    """
-
-    visible_until: torch.Tensor
-    position_ids: torch.Tensor
-    window: Windows
-    tokens: int
-
-    def build(self, block_size: tuple[int, int] = (128, 128)) -> Any:
-        """Build the `BlockMask`, or the dict of them where the window is a mapping."""
-
-        def block_mask(size: int | None) -> Any:
-            window = None if size is None else Window(self.position_ids, size)
-            return flex.block_mask(self.visible_until, block_size=block_size, window=window)
-
-        return _per_layer_type(self.window, block_mask)
-
-    def to(self, *args: Any, **kwargs: Any) -> FlexMask:
-        """Move to a device, as `Tensor.to`."""
-        return self._moved(lambda tensor: tensor.to(*args, **kwargs))
-
-    def pin_memory(self, *args: Any) -> FlexMask:
-        """Pin, as `Tensor.pin_memory`."""
-        return self._moved(lambda tensor: tensor.pin_memory(*args))
-
-    def sum(self) -> torch.Tensor:
-        """Count the tokens: trainers log the sum of a mask as that."""
-        return torch.tensor(self.tokens, device=self.visible_until.device)
-
-    def __getattr__(self, name: str) -> Any:
-        """Say what to do where a model takes this for a tensor."""
-        raise AttributeError(
-            f"FlexMask has no {name!r}, as it is no tensor yet. "
-            "Fix: call build_flex_masks(model) before training, or build() in the step."
-        )
-
-    def _moved(self, move: Callable[[torch.Tensor], torch.Tensor]) -> FlexMask:
-        return FlexMask(move(self.visible_until), move(self.position_ids), self.window, self.tokens)
-
-
-def build_flex_masks(model: torch.nn.Module) -> Any:
-    """Let a model build the `FlexMask` that it is given, and refuse rows whose mask was lost.
-
-    No change to the trainer is needed. A batch that comes without a mask, or with one of padding
-    alone, as where a trainer drops or rebuilds it, raises `UsageError` if that is wrong for its
-    rows: without a mask a model takes every jump in the positions for the start of a sample, so a
-    branch is wrong; with one of padding it looks at no position, so a second sample is wrong too.
-    If the positions were lost as well, nothing can be said of the rows: a batch to train on is
-    then refused, one for a model in `eval()`, as in `generate`, is let through.
-
-    Returns:
-        The handle of the hook; `handle.remove()` takes it off.
-    """
-
-    def build(
-        model: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        mask = kwargs.get("attention_mask")
-        if isinstance(mask, FlexMask):
-            kwargs = {**kwargs, "attention_mask": mask.build()}
-        elif not MASKS_BESIDE & kwargs.keys() and _is_of_padding(mask):
-            _check_plain(kwargs.get("position_ids"), mask, training=model.training)
-        return args, kwargs
-
-    return model.register_forward_pre_hook(build, with_kwargs=True)
-
-
-def _is_of_padding(mask: Any) -> bool:
-    return mask is None or (isinstance(mask, torch.Tensor) and mask.ndim == 2)
-
-
-def _check_plain(position_ids: Any, mask: Any, *, training: bool) -> None:
-    """Refuse rows that need a mask: positions that jump, but not to 0, are those of a branch."""
-    if position_ids is None and training:
-        raise UsageError(
-            "batch: no position_ids, expected those of the collator: which rows these are, nobody "
-            "can tell. Fix: give the trainer the collator of collator_for(model, …), and let it "
-            "keep all columns (remove_unused_columns=False)."
-        )
-    if position_ids is None or position_ids.ndim != 2:
-        return
-    jumps = position_ids[:, 1:] != position_ids[:, :-1] + 1
-    if mask is None:
-        jumps &= position_ids[:, 1:] != 0
-    else:  # whatever padding has for positions
-        jumps &= (mask[:, 1:] != 0) & (mask[:, :-1] != 0)
-    if bool(jumps.any()):
-        found = "None" if mask is None else f"of shape {tuple(mask.shape)}"
-        rows = "branch" if mask is None else "branch or hold several samples"
-        raise UsageError(
-            f"batch: attention_mask {found} with rows that {rows}, expected the one of the "
-            "collator. Fix: let the trainer keep it (remove_unused_columns=False, no padding-free "
-            "or packing option of its own), or pack with --layout npass, without --packing."
-        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,6 +66,7 @@ class Collator:
             losses that do not shift, as under sequence parallelism.
         loss_weights: add `loss_weights` `f32[B, T]`, 0 in padding; unshifted, as `labels`.
         max_position: refuse rows with a position from here on; None for no limit.
+        vocabulary: refuse rows with a token id from here on; None for no limit.
 
     >>> row = {"length": 2, "input_ids": [5, 6], "position_ids": [0, 1], "labels": [-100, 6],
     ...        "segment_start": [0], "segment_visible_until": [2]}
@@ -187,6 +83,7 @@ class Collator:
     shift_labels: bool = False
     loss_weights: bool = False
     max_position: int | None = None
+    vocabulary: int | None = None
 
     def __post_init__(self) -> None:
         if self.mask not in get_args(MaskForm):
@@ -206,16 +103,16 @@ class Collator:
 
         Raises:
             UsageError: the rows have branches and `mask` cannot say so, or columns are missing, or
-                they have loss weights and `loss_weights` is off, or the reverse, or a position is
-                too large.
-            FormatError: the segments of a row are damaged.
+                they have loss weights and `loss_weights` is off, or the reverse, or a position or a
+                token id is too large.
+            FormatError: the segments of a row are damaged, or with "branches" its positions.
         """
         _check_columns(rows)
         self._check_weights(rows)
-        self._check_positions(rows)
+        self._check_limits(rows)
         lengths = [int(row["length"]) for row in rows]
-        if self.mask == "varlen":
-            return self._flat(rows, lengths)
+        if self.mask in ("branches", "varlen"):
+            return self._flat(rows, sum(lengths))
         total = self._padded(max(lengths, default=0))
         until = stack(rows, total)
         batch = self._columns(rows, total)
@@ -243,22 +140,23 @@ class Collator:
             additive: torch.Tensor = dense.additive(seen, self.dtype)
             return additive
 
-        return {"attention_mask": _per_layer_type(self.window, written_out)}
+        return {"attention_mask": per_layer_type(self.window, written_out)}
 
-    def _flat(self, rows: Sequence[Mapping[str, Any]], lengths: Sequence[int]) -> Batch:
+    def _flat(self, rows: Sequence[Mapping[str, Any]], tokens: int) -> Batch:
         """Lay the rows end to end as one; padding is one more sequence, which nobody trains."""
-        bounds = [0]
-        for row in rows:
-            bounds += (varlen.cu_seqlens(stack([row]))[1:] + bounds[-1]).tolist()
-        total = self._padded(bounds[-1])
-        if total > bounds[-1]:
-            bounds.append(total)
+        total = self._padded(tokens)
+        until = flat(rows, total)
         joined = {
             name: np.concatenate([np.asarray(row[name]) for row in rows]) for name in self._fills()
         }
         batch = self._columns([joined], total)
-        batch["position_ids"][0, sum(lengths) :] = torch.arange(total - sum(lengths))
-        cu_seqlens = torch.tensor(bounds, dtype=torch.int32)
+        batch["position_ids"][0, tokens:] = torch.arange(total - tokens)
+        if self.mask == "branches":
+            index = branch_index(until)
+            _check_paths(index, batch["position_ids"])
+            return {**batch, NAME: index}
+        bounds = varlen.cu_seqlens(until)
+        cu_seqlens = torch.from_numpy(bounds)
         longest = int(np.diff(bounds).max())
         return {
             **batch,
@@ -300,31 +198,36 @@ class Collator:
                     "and the loss uses them."
                 )
 
-    def _check_positions(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        if self.max_position is None:
-            return
+    def _check_limits(self, rows: Sequence[Mapping[str, Any]]) -> None:
         for number, row in enumerate(rows):
-            if (highest := int(np.max(row["position_ids"]))) >= self.max_position:
+            highest = int(np.max(row["position_ids"]))
+            if self.max_position is not None and highest >= self.max_position:
                 raise UsageError(
                     f"row {number}: position {highest:,}, expected below {self.max_position:,}, "
                     "where the model's positions end or its dynamic RoPE begins to change with "
                     f"the batch. Fix: pack with --max-position {self.max_position}, or give the "
                     "model a static RoPE scaling."
                 )
+            largest = int(np.max(row["input_ids"]))
+            if self.vocabulary is not None and largest >= self.vocabulary:
+                raise UsageError(
+                    f"row {number}: token id {largest:,}, expected below {self.vocabulary:,}, the "
+                    "model's vocab_size: the rows are of another tokenizer. Fix: pack with the "
+                    "tokenizer of this model, or resize its embeddings."
+                )
 
 
-class _LayerMasks(dict[str, Any]):
-    """A mask for each type of layer, of which TRL asks for the sum, as it does of a tensor."""
-
-    def sum(self) -> torch.Tensor:
-        total: torch.Tensor = next(iter(self.values())).sum()
-        return total
-
-
-def _per_layer_type(window: Windows, make: Callable[[int | None], Any]) -> Any:
-    if isinstance(window, Mapping):
-        return _LayerMasks({name: make(size) for name, size in window.items()})
-    return make(window)
+def _check_paths(index: Mapping[str, Any], position_ids: torch.Tensor) -> None:
+    """Refuse rows whose key j of a path does not stand at position j, as windows count on."""
+    places = path_places(index["cu_seqlens_k"])
+    wrong = torch.nonzero(position_ids[0, index["k_index"]] != places).flatten()
+    if wrong.numel():
+        token = int(index["k_index"][wrong[0]])
+        raise FormatError(
+            f"batch: token {token} has position {int(position_ids[0, token])}, expected "
+            f"{int(places[wrong[0]])}, how many tokens it sees besides itself. "
+            "Fix: read the row whole, or pack it again."
+        )
 
 
 def _check_columns(rows: Sequence[Mapping[str, Any]]) -> None:

@@ -4,9 +4,9 @@
     sdpa                  "sdpa"            "sdpa"
     eager                 "eager"           "eager"
     flex_attention        "flex"            "flex"
-    flash_attention_2 …   refused           "varlen"
+    flash_attention_2 …   "branches"        "varlen"       after attend_by_branches(model)
 
-FlashAttention and models that are given no mask take every jump in `position_ids` for a new
+Models that are given no mask take every jump in `position_ids` for a new
 sequence, sliding-window layers count in row indices, and recurrent layers read the row from left
 to right: with one-pass rows each trains on the wrong context, and nothing looks wrong. So it is
 refused here. Nothing of `transformers` is imported: a configuration is read by its attributes.
@@ -23,7 +23,9 @@ import torch
 from reasonpack.errors import UsageError
 from reasonpack.rows.forest import Layout
 from reasonpack.rows.model_layers import Architecture
-from reasonpack.torch.collator import Collator, MaskForm, Windows
+from reasonpack.torch.branch_attention import is_attended_by_branches
+from reasonpack.torch.collator import Collator, MaskForm
+from reasonpack.torch.flex_masks import Windows
 
 __all__ = ["check_model", "collator_for", "model_max_position", "model_windows"]
 
@@ -49,14 +51,17 @@ def collator_for(
     """
     config = _text_config(model)
     implementation = str(getattr(config, "_attn_implementation", None))
-    flash = "flash" in implementation and layout == "npass"
-    form: MaskForm = "varlen" if flash else FORMS.get(implementation, "sdpa")
+    flash = _is_flash(implementation)
+    form: MaskForm = FORMS.get(implementation, "sdpa")
+    if flash:
+        form = "varlen" if layout == "npass" else "branches"
     collator = Collator(
         mask=form,
         window=None if flash else model_windows(config),
         dtype=getattr(model, "dtype", None) or torch.float32,
         pad_to_multiple_of=pad_to_multiple_of,
         max_position=model_max_position(config),
+        vocabulary=getattr(config, "vocab_size", None),
     )
     check_model(model, layout=layout, packed=packed, collator=collator)
     return collator
@@ -87,13 +92,22 @@ def check_model(
         _check_positions(model, name)
     implementation = str(getattr(config, "_attn_implementation", None))
     if layout == "onepass" and implementation not in FORMS:
-        raise UsageError(
-            f"{name}: attn_implementation {implementation!r} with one-pass rows, expected one that "
-            f"takes a mask ({', '.join(FORMS)}). Fix: load the model with "
-            'attn_implementation="flex_attention", or pack with --layout npass.'
-        )
+        if not _is_flash(implementation):
+            raise UsageError(
+                f"{name}: attn_implementation {implementation!r} with one-pass rows, expected "
+                f"FlashAttention, or one that takes a mask ({', '.join(FORMS)}). Fix: load the "
+                'model with attn_implementation="flash_attention_2" or "flex_attention", or pack '
+                "with --layout npass."
+            )
+        if not is_attended_by_branches(model):
+            raise UsageError(
+                f"{name}: attn_implementation {implementation!r} with one-pass rows, expected "
+                "attend_by_branches(model) before: its kernel would let the next turn read the old "
+                "reasoning. Fix: call it, or load the model with "
+                'attn_implementation="flex_attention", or pack with --layout npass.'
+            )
     if collator is not None:
-        _check_collator(collator, config, name, layout)
+        _check_collator(collator, model, name, layout)
 
 
 def model_windows(config: Any) -> Windows:
@@ -140,6 +154,10 @@ def model_max_position(config: Any) -> int | None:
         elif original and longest:
             longest = max(longest, int(original * (rope.get("factor") or 1)))
     return min([*limits, *([int(longest)] if longest else [])], default=None)
+
+
+def _is_flash(implementation: str) -> bool:
+    return "flash" in implementation and "|" not in implementation
 
 
 def _ropes(config: Any) -> list[dict[str, Any]]:
@@ -196,11 +214,14 @@ def _check_positions(model: Any, name: str) -> None:
         )
 
 
-def _check_collator(collator: Collator, config: Any, name: str, layout: Layout) -> None:
+def _check_collator(collator: Collator, model: Any, name: str, layout: Layout) -> None:
+    config = _text_config(model)
     implementation = str(getattr(config, "_attn_implementation", None))
     taken: set[str] = {FORMS[implementation]} if implementation in FORMS else set()
     if implementation == "sdpa":
         taken.add("eager")  # SDPA adds a float mask
+    if is_attended_by_branches(model):
+        taken.add("branches")
     if layout == "npass":
         taken |= {"varlen", "none"}
     if collator.mask not in taken:
@@ -208,7 +229,7 @@ def _check_collator(collator: Collator, config: Any, name: str, layout: Layout) 
             f"{name}: attn_implementation {implementation!r} with mask {collator.mask!r}, "
             f"expected {' or '.join(sorted(taken))}. Fix: use collator_for(model, …)."
         )
-    expected = None if collator.mask in ("varlen", "none") else model_windows(config)
+    expected = None if collator.mask in ("branches", "varlen", "none") else model_windows(config)
     given = dict(collator.window) if isinstance(collator.window, Mapping) else collator.window
     if given != expected:
         raise UsageError(

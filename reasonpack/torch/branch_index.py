@@ -1,0 +1,133 @@
+"""`visible_until` becomes the `branches` of a batch: one dict, which is there whole or not at all.
+
+    k_index, cu_seqlens_q, cu_seqlens_k     which keys the queries of each branch get
+    max_seqlen_q, max_seqlen_k              at least the longest; a power of two
+    sum_order, sum_offsets                  in which order gradients of the copies are added up
+
+Were one of them lost, or cut by a trainer that splits the tensors of a batch, a kernel would read
+out of bounds; `BranchIndex.of` refuses such a dict by its keys and shapes, without a
+synchronisation.
+
+Cost: as `masks.branches`, in the data loader.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from reasonpack.errors import UsageError
+from reasonpack.masks.branches import branches, sum_order
+
+__all__ = ["NAME", "BranchIndex", "branch_index", "path_places"]
+
+NAME = "branches"
+"""The key of a batch under which the index travels."""
+SHORTEST = 128
+"""Lengths for a kernel are powers of two from here on, so that few of them differ."""
+
+
+def branch_index(visible_until: NDArray[np.int32]) -> dict[str, Any]:
+    """Make the index of a flat batch `i32[1, T]`; see the head of this module.
+
+    >>> index = branch_index(np.array([[5, 2, 5, 5, 5]], np.int32))
+    >>> index["k_index"].tolist(), index["sum_offsets"].tolist(), index["max_seqlen_k"]
+    ([0, 1, 0, 2, 3, 4], [0, 2, 3, 4, 5, 6], 128)
+    """
+    found = branches(visible_until)
+    order, offsets = sum_order(found.k_index, visible_until.size)
+    arrays = {"sum_order": order, "sum_offsets": offsets}
+    return {
+        name: torch.from_numpy(value) if isinstance(value, np.ndarray) else _rounded(value)
+        for name, value in {**asdict(found), **arrays}.items()
+    }
+
+
+@dataclass(frozen=True)
+class BranchIndex:
+    """The index of a batch of T tokens, checked; what the attention of each layer is given.
+
+    Attributes:
+        k_index: `i64[K]`, the tokens of each path, path by path.
+        cu_seqlens_q: `i32[N + 1]`, bounds of the branches.
+        cu_seqlens_k: `i32[N + 1]`, bounds of the paths.
+        max_seqlen_q: at least the tokens of the longest branch.
+        max_seqlen_k: at least the tokens of the longest path.
+        sum_order: `i64[K]`, places in `k_index`, token by token.
+        sum_offsets: `i64[T + 1]`, bounds of each token in `sum_order`.
+    """
+
+    k_index: torch.Tensor
+    cu_seqlens_q: torch.Tensor
+    cu_seqlens_k: torch.Tensor
+    max_seqlen_q: int
+    max_seqlen_k: int
+    sum_order: torch.Tensor
+    sum_offsets: torch.Tensor
+
+    @classmethod
+    def of(cls, given: Any, position_ids: torch.Tensor | None) -> BranchIndex:
+        """Take the `branches` of a batch, or refuse what a trainer made of it.
+
+        Raises:
+            UsageError: keys are missing, the positions of the batch are, or tensors were cut.
+        """
+        names = cls.__dataclass_fields__.keys()
+        keys = set(given) if isinstance(given, Mapping) else set()
+        if missing := sorted(names - keys):
+            raise UsageError(
+                f"batch: {NAME} without {', '.join(missing)}, expected the dict of the collator "
+                "whole. Fix: let the trainer hand it on as it is."
+            )
+        if position_ids is None:
+            raise UsageError(
+                f"batch: {NAME} and no position_ids, expected those of the collator: positions "
+                "would be row indices. Fix: let the trainer keep all columns "
+                "(remove_unused_columns=False)."
+            )
+        index = cls(**{name: given[name] for name in names})
+        copies = index.k_index.shape[0]
+        sizes = (len(index.sum_order), len(index.sum_offsets), len(index.cu_seqlens_k))
+        expected = (copies, position_ids.shape[-1] + 1, len(index.cu_seqlens_q))
+        if sizes != expected or position_ids.shape[0] != 1 or copies < position_ids.shape[-1]:
+            raise UsageError(
+                f"batch: {NAME} with {copies} keys in {sizes} for positions of shape "
+                f"{tuple(position_ids.shape)}, expected the index of one row of these tokens: the "
+                "trainer splits the tensors of a batch. Fix: set dispatch_batches=False and "
+                "split_batches=False (accelerator_config; an IterableDataset has dispatch_batches "
+                "by default), and take DistributedDataParallel or FSDP, not DataParallel."
+            )
+        return index
+
+    def check_positions(self, position_ids: torch.Tensor) -> None:
+        """Refuse positions that are not those of the rows; waits for the device.
+
+        Raises:
+            UsageError: the key at place j of a path does not stand at position j.
+        """
+        if not torch.equal(position_ids[0, self.k_index], path_places(self.cu_seqlens_k)):
+            raise UsageError(
+                "batch: position_ids that do not count the tokens of each path, expected those "
+                "of the collator. Fix: let the trainer keep them (no padding-free or packing "
+                "option of its own)."
+            )
+
+
+def path_places(cu_seqlens_k: torch.Tensor) -> torch.Tensor:
+    """Count the keys of each path from 0: `i64[K]`, the position that each has to stand at.
+
+    >>> path_places(torch.tensor([0, 2, 5])).tolist()
+    [0, 1, 0, 1, 2]
+    """
+    bounds = cu_seqlens_k.long()
+    counted = torch.arange(int(bounds[-1]), device=bounds.device)
+    return counted - bounds[:-1].repeat_interleave(bounds.diff())
+
+
+def _rounded(length: int) -> int:
+    return max(SHORTEST, 1 << (length - 1).bit_length())

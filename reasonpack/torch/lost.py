@@ -1,0 +1,61 @@
+"""A batch that reaches a model without its mask is refused, unless its rows need none.
+
+    no mask, positions 0 1 2 0 1      plain samples: passes
+    no mask, positions 0 1 2 1 2      a branch: refused
+    no mask, no positions             refused in training, let through in `generate`
+
+Without a mask a model takes every jump in the positions for the start of a sample, so a branch is
+wrong; with a mask of padding alone it looks at no position, so a second sample is wrong too.
+Cost: one look at the positions of a batch that has no mask.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from reasonpack.errors import UsageError
+
+__all__ = ["check_plain", "is_of_padding"]
+
+
+def is_of_padding(mask: Any) -> bool:
+    """Tell whether an `attention_mask` says at most which tokens are padding."""
+    return mask is None or (isinstance(mask, torch.Tensor) and mask.ndim == 2)
+
+
+def check_plain(position_ids: Any, mask: Any, *, lost: str, training: bool) -> None:
+    """Refuse rows that need more than a mask of padding.
+
+    Args:
+        position_ids: `i64[B, T]` of the batch, or None.
+        mask: None or that of padding, `[B, T]`.
+        lost: the column that the batch does not have.
+        training: whether the model is in training.
+
+    Raises:
+        UsageError: positions jump to what is no start of a sample, or there are none to train on.
+    """
+    if position_ids is None and training:
+        raise UsageError(
+            "batch: no position_ids, expected those of the collator: which rows these are, nobody "
+            "can tell. Fix: give the trainer the collator of collator_for(model, …), and let it "
+            "keep all columns (remove_unused_columns=False)."
+        )
+    if position_ids is None or position_ids.ndim != 2:
+        return
+    jumps = position_ids[:, 1:] != position_ids[:, :-1] + 1
+    if mask is None:
+        jumps &= position_ids[:, 1:] != 0
+    else:  # whatever padding has for positions
+        jumps &= (mask[:, 1:] != 0) & (mask[:, :-1] != 0)
+    if bool(jumps.any()):
+        is_padding = lost == "attention_mask" and mask is not None
+        found = f"of shape {tuple(mask.shape)}" if is_padding else "None"
+        rows = "branch" if mask is None else "branch or hold several samples"
+        raise UsageError(
+            f"batch: {lost} {found} with rows that {rows}, expected the one of the "
+            "collator. Fix: let the trainer keep it (remove_unused_columns=False, no padding-free "
+            "or packing option of its own), or pack with --layout npass, without --packing."
+        )
