@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from reasonpack.errors import RecordError, UsageError
+from reasonpack.errors import RecordError
 from reasonpack.records import strict_json
 from reasonpack.records.arguments import contradictions
 from reasonpack.records.beside import with_answer
@@ -27,19 +27,20 @@ from reasonpack.records.draft import MEDIA_FIELDS, is_absent, joined, media
 from reasonpack.records.message import NAMES, ROLES, Message, ReadMessages, ToolCall, read_messages
 from reasonpack.records.reading import DEFAULT, Reading
 from reasonpack.records.renaming import renamed
-from reasonpack.records.strict_json import quoted, typed, wrong_type
+from reasonpack.records.strict_json import quoted
 from reasonpack.records.tools import TOOL_FIELDS, json_field, read_tools
-from reasonpack.records.unknown import Field, UnknownFieldError, not_ignored
+from reasonpack.records.unknown import Field, UnknownFieldError, sorted_out
 from reasonpack.records.unread import unread_in_record
+from reasonpack.records.value_types import typed, wrong_type
 
 __all__ = [
+    "READ",
     "REASONS",
     "Conversation",
     "Message",
     "ToolCall",
     "parse_line",
     "parse_record",
-    "renamed_fields",
 ]
 
 REASONS: Mapping[str, str] = {
@@ -72,7 +73,8 @@ _FIELDS = (
     *(*_LISTS, "prompt", "completion"),
     *("id", "system", *TOOL_FIELDS, "chat_template_kwargs", "enable_thinking", *MEDIA_FIELDS),
 )
-_READ = frozenset(_FIELDS)
+READ = frozenset(_FIELDS)
+"""Names of the fields that are read of a record."""
 _CALL_ARGUMENTS = re.compile(
     r"(messages|conversations?|prompt|completion)\[\d+\]"
     r"(\.tool_calls\[\d+\](\.function)?|\.function_call)?"
@@ -151,28 +153,6 @@ def parse_record(
     return _read(decode, where, reading, null_keys=null_keys)
 
 
-def renamed_fields(pairs: Iterable[str]) -> dict[str, str]:
-    """Read what fields of messages and records are to be renamed, each as `NAME=KNOWN`.
-
-    Raises:
-        UsageError: one that is no such pair, or is renamed to a name that is not read.
-
-    >>> renamed_fields(["cot=reasoning_content"])
-    {'cot': 'reasoning_content'}
-    """
-    found: dict[str, str] = {}
-    for pair in pairs:
-        name, _, wanted = pair.rpartition("=")
-        if not name or wanted not in _READ | NAMES.message:
-            known = ", ".join(sorted(_READ | NAMES.message))
-            raise UsageError(
-                f"--field {pair}: expected NAME=KNOWN with one of the names that are read: "
-                f"{known}. Fix: choose one, or leave the field out with --ignore-fields."
-            )
-        found[name] = wanted
-    return found
-
-
 def _read(
     decode: Callable[[], object], where: str, reading: Reading, *, null_keys: bool = False
 ) -> Conversation:
@@ -187,8 +167,9 @@ def _conversation(record: object, where: str, reading: Reading, *, null_keys: bo
     if not isinstance(record, dict):
         fix = 'Write {"messages": […]}, or another record of schemas/record.schema.json.'
         raise wrong_type("", type(record).__name__, "an object", fix=fix)
+    notes: tuple[str, ...] = ()
     if reading.renamed:
-        record = renamed(record, reading.renamed, "", known=frozenset(_FIELDS))
+        record, notes = renamed(record, reading.renamed, "", known=READ)
     for name in MEDIA_FIELDS:
         if not is_absent(record.get(name)):
             raise media(name, f"{name} of the record")
@@ -208,7 +189,7 @@ def _conversation(record: object, where: str, reading: Reading, *, null_keys: bo
         tools=tools,
         template_kwargs=_template_kwargs(record),
         sources=sources,
-        notes=_notes(messages, tools, read.unread),
+        notes=_notes(messages, tools, (*notes, *read.notes)),
     )
 
 
@@ -222,9 +203,8 @@ def _read_all(
         RecordError: messages that cannot be read.
     """
     record, used = with_answer(record, container, roles=ROLES)
-    found = unread_in_record(record, read=_READ | used, container=container)
-    unread = not_ignored(found, reading.ignored)
-    refused = [each for each in unread if each.refused]
+    found = unread_in_record(record, read=READ | used, container=container, names=NAMES)
+    refused, notes = sorted_out(found, reading.ignored)
     try:
         read = _messages(record, container, reading, null_keys=null_keys)
     except UnknownFieldError as error:
@@ -234,16 +214,14 @@ def _read_all(
             raise
     if refused:
         raise UnknownFieldError(refused)
-    return read._replace(unread=(*unread, *read.unread))
+    return read._replace(notes=(*notes, *read.notes))
 
 
 def _notes(
-    messages: Sequence[Message], tools: Sequence[Any] | None, unread: Sequence[Field]
+    messages: Sequence[Message], tools: Sequence[Any] | None, notes: Iterable[str]
 ) -> dict[str, int]:
     found = Counter(note for message in messages for note in message.noticed)
-    names = (each.name for each in unread)
-    plain = (n if n.isprintable() and len(n) <= 60 else quoted(n) for n in names)
-    found.update(f"unread {name}" for name in plain)
+    found.update(notes)
     if tools:
         calls = [(c.name, c.arguments) for message in messages for c in message.tool_calls]
         found.update(f"argument-type {each}" for each in contradictions(calls, tools))
@@ -292,15 +270,15 @@ def _messages(
     if missed:
         raise UnknownFieldError(missed)
     asked, said = read
-    messages, unread = [*asked.messages, *said.messages], (*asked.unread, *said.unread)
+    messages, notes = [*asked.messages, *said.messages], (*asked.notes, *said.notes)
     if not asked.sources and not said.sources:
-        return ReadMessages(messages, (), unread)
+        return ReadMessages(messages, (), notes)
     first = len(prompt) if isinstance(prompt, list) else 1
     sources = (
         *(asked.sources or range(len(asked.messages))),
         *(first + index for index in said.sources or range(len(said.messages))),
     )
-    return ReadMessages(messages, sources, unread)
+    return ReadMessages(messages, sources, notes)
 
 
 def _text_or_messages(

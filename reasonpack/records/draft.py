@@ -12,7 +12,7 @@ from typing import Any
 
 from reasonpack.errors import RecordError
 from reasonpack.records.roles import CALL_ROLES, ROLES
-from reasonpack.records.strict_json import typed
+from reasonpack.records.value_types import typed
 
 __all__ = [
     "FLAGS",

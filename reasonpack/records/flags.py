@@ -10,7 +10,7 @@ from operator import attrgetter
 from reasonpack.errors import RecordError
 from reasonpack.records.content import same
 from reasonpack.records.draft import FLAGS, is_absent
-from reasonpack.records.strict_json import wrong_type
+from reasonpack.records.value_types import wrong_type
 
 __all__ = ["read_flag"]
 

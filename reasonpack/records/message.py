@@ -29,10 +29,11 @@ from reasonpack.records.reading import DEFAULT, Reading
 from reasonpack.records.reasoning import foreign_form, split_inline
 from reasonpack.records.renaming import renamed
 from reasonpack.records.roles import ROLES, known_role
-from reasonpack.records.strict_json import typed
+from reasonpack.records.side_fields import SIDE_FIELDS
 from reasonpack.records.tool_calls import Call, Function, ToolCall, read_calls
-from reasonpack.records.unknown import Field, UnknownFieldError, not_ignored
+from reasonpack.records.unknown import UnknownFieldError, sorted_out
 from reasonpack.records.unread import Names, unread_in_messages
+from reasonpack.records.value_types import typed
 
 __all__ = ["NAMES", "ROLES", "Message", "ReadMessages", "ToolCall", "read_messages"]
 
@@ -115,6 +116,7 @@ NAMES = Names(
     call=frozenset(Call.__struct_fields__),
     function=frozenset(Function.__struct_fields__),
     roles=ROLES,
+    beside=SIDE_FIELDS,
 )
 """What is read of messages."""
 _reasonings: Callable[[_Fields], tuple[str | None, ...]] = attrgetter(*REASONING)
@@ -127,12 +129,12 @@ class ReadMessages(NamedTuple):
         messages: in order.
         sources: the index in the record's list that each was read from; empty where message i
             is the list's message i.
-        unread: fields that nobody reads, and that hold nothing to learn.
+        notes: of fields that nobody reads, or that an option names.
     """
 
     messages: list[Message]
     sources: tuple[int, ...] = ()
-    unread: tuple[Field, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def read_messages(
@@ -155,31 +157,40 @@ def read_messages(
     >>> read_messages([{"from": "gpt", "value": "<think>easy</think>4"}], "chat").messages
     [Message(role='assistant', content='4', reasoning='easy', tool_calls=(), train=True, extra={})]
     """
+    notes: tuple[str, ...] = ()
     if reading.renamed and isinstance(messages, list):
-        messages = [
-            renamed(each, reading.renamed, f"{path}[{i}]", known=NAMES.message)
-            if isinstance(each, dict)
-            else each
-            for i, each in enumerate(messages)
-        ]
+        messages, notes = _renamed(messages, path, reading.renamed)
     plain = normalised(messages, path, train=train)
     try:
         raws, fields = _typed(plain.messages, path)
         found = unread_in_messages(raws, path, names=NAMES, asked=reading.asked)
         mapped = (plain.in_record(each, path) for each in found)
-        unread = not_ignored(mapped, reading.ignored)
-        if not any(each.refused for each in unread):
+        refused, more = sorted_out(mapped, reading.ignored)
+        if not refused:
             mode = _Mode(train, null_keys, reading)
             sure = mode._replace(null_keys=False)
             read = [
                 _message(raw, known, f"{path}[{i}]", sure if i in plain.as_text else mode)
                 for i, (raw, known) in enumerate(zip(raws, fields, strict=True))
             ]
-            return ReadMessages(read, plain.sources, tuple(unread))
+            return ReadMessages(read, plain.sources, (*notes, *more))
     except RecordError as error:
         error.path = plain.source_path(error.path)
         raise
-    raise UnknownFieldError([each for each in unread if each.refused])
+    raise UnknownFieldError(refused)
+
+
+def _renamed(
+    messages: list[Any], path: str, names: Mapping[str, str]
+) -> tuple[list[Any], tuple[str, ...]]:
+    """Rename fields of messages; return notes too."""
+    read = [
+        renamed(each, names, f"{path}[{i}]", known=NAMES.message)
+        if isinstance(each, dict)
+        else (each, ())
+        for i, each in enumerate(messages)
+    ]
+    return [message for message, _ in read], tuple(note for _, notes in read for note in notes)
 
 
 def _typed(messages: Any, path: str) -> tuple[list[Any], list[_Fields]]:

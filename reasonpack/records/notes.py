@@ -19,6 +19,8 @@ NOTES: Mapping[str, str] = {
     "move it to reasoning_content to train it as reasoning",
     "variable": "variables in chat_template_kwargs that the template does not read",
     "unread": "fields that are not read",
+    "left-out": "fields that --ignore-fields leaves out",
+    "renamed": "fields that --field reads under another name",
     "kept": "messages that cannot be had exactly, kept as untrained context",
     "more": "further notes",
 }

@@ -17,8 +17,8 @@ __all__ = ["renamed"]
 
 def renamed(
     fields: Mapping[str, Any], names: Mapping[str, str], path: str, *, known: AbstractSet[str]
-) -> dict[str, Any]:
-    """Return a record, or a message, with its fields renamed.
+) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Return a record, or a message, with its fields renamed, and a note for each of these.
 
     Args:
         fields: of the record or the message; left as it is.
@@ -30,9 +30,10 @@ def renamed(
         RecordError: reason `conflict`, where the known name is taken.
 
     >>> renamed({"a": {"b": 1, "c": 2}, "cot": "x"}, {"cot": "reasoning"}, "", known={"reasoning"})
-    {'a': {'b': 1, 'c': 2}, 'reasoning': 'x'}
+    ({'a': {'b': 1, 'c': 2}, 'reasoning': 'x'}, ('renamed cot',))
     """
     left: dict[str, Any] = dict(fields)
+    notes: list[str] = []
     for name, wanted in names.items():
         value = _found(left, name.split(".")) if wanted in known else None
         if value in (None, "", [], {}):
@@ -42,7 +43,8 @@ def renamed(
             what = f"it cannot be read as {wanted}, which is there too and differs"
             raise RecordError("conflict", step(path, name), what, fix="Keep one of the two.")
         left[wanted] = value
-    return left
+        notes.append(f"renamed {name}")
+    return left, tuple(notes)
 
 
 def _found(value: Any, names: list[str]) -> Any:

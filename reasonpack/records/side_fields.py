@@ -27,7 +27,8 @@ from reasonpack.records.draft import (
     without,
 )
 from reasonpack.records.responses import reasoning_of_item
-from reasonpack.records.strict_json import quoted, typed
+from reasonpack.records.strict_json import quoted
+from reasonpack.records.value_types import typed
 
 __all__ = ["SIDE_FIELDS", "read_side_fields"]
 

@@ -13,7 +13,7 @@ from typing import Any
 from reasonpack.errors import RecordError
 from reasonpack.records import strict_json
 from reasonpack.records.draft import is_absent, without
-from reasonpack.records.strict_json import wrong_type
+from reasonpack.records.value_types import wrong_type
 
 __all__ = ["TOOL_FIELDS", "json_field", "read_tools"]
 

@@ -22,7 +22,7 @@ from typing import Any
 from reasonpack.errors import RecordError
 from reasonpack.records.strict_json import quoted, step
 
-__all__ = ["Field", "Known", "UnknownFieldError", "nearest", "not_ignored", "together", "unread"]
+__all__ = ["Field", "Known", "UnknownFieldError", "nearest", "sorted_out", "together", "unread"]
 
 MOST = 100
 """Names that an error lists; data that nobody knows may have any number of them."""
@@ -145,17 +145,25 @@ class Known:
         return Known(frozenset(), self.harmless, likely, strict)
 
 
-def not_ignored(fields: Iterable[Field], ignored: AbstractSet[str]) -> list[Field]:
-    """Return the fields that are not ignored, by their own names or that of what they are in.
+def sorted_out(fields: Iterable[Field], ignored: AbstractSet[str]) -> tuple[list[Field], list[str]]:
+    """Return the fields that are refused, and notes of those that are not.
 
-    >>> fields = [Field("a.b", "", True), Field("ab", "", True)]
-    >>> [field.name for field in not_ignored(fields, {"a"})]
-    ['ab']
+    Args:
+        fields: that nobody reads.
+        ignored: names of fields to leave out, with all that is in them.
+
+    >>> sorted_out([Field("a.b", "", True), Field("ab", "", False)], {"a"})
+    ([], ['left-out a', 'unread ab'])
     """
-    if not ignored:
-        return list(fields)
-    above = tuple(f"{name}." for name in ignored)
-    return [f for f in fields if f.name not in ignored and not f.name.startswith(above)]
+    refused: list[Field] = []
+    notes: list[str] = []
+    for each in fields:
+        said = [f"left-out {name}" for name in ignored if f"{each.name}.".startswith(f"{name}.")]
+        if each.refused and not said:
+            refused.append(each)
+        plain = each.name.isprintable() and len(each.name) <= LONG + 20
+        notes += said or [f"unread {each.name if plain else quoted(each.name)}"]
+    return refused, notes
 
 
 Texts = Callable[[], Iterable[str]]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from typing import Any
@@ -15,12 +15,19 @@ from reasonpack.records.unknown import Field, Known, unread
 __all__ = ["Names", "unread_in_messages", "unread_in_record"]
 
 _FLAG = (bool, int)
-_OF_A_MESSAGE: Mapping[str, type | tuple[type, ...]] = {
+_OF_AN_ANSWER: Mapping[str, type | tuple[type, ...]] = {
     **dict.fromkeys(("role", "from", *REASONING), str),
     **dict.fromkeys(("content", "value"), (str, list)),
     **dict.fromkeys(FLAGS, _FLAG),
     "tool_calls": list,
     "function_call": dict,
+}
+_MISSED: Mapping[str, type | tuple[type, ...]] = dict.fromkeys(REASONING, ())
+"""Names that are missed where they cannot be read."""
+_OF_A_MESSAGE: Mapping[str, type | tuple[type, ...]] = {
+    **_OF_AN_ANSWER,
+    **_MISSED,
+    **dict.fromkeys((*FLAGS, "tool_calls", "function_call"), ()),
 }
 _OF_A_RECORD: Mapping[str, type | tuple[type, ...]] = {
     **dict.fromkeys(("messages", "conversations", "conversation"), list),
@@ -29,7 +36,7 @@ _OF_A_RECORD: Mapping[str, type | tuple[type, ...]] = {
     "system": str,
     "chat_template_kwargs": (str, dict),
     "enable_thinking": bool,
-    **dict.fromkeys(REASONING, ()),  # missed, but cannot be read there
+    **_MISSED,
 }
 _REASONING_PART = frozenset(("type", "text", "thinking", "reasoning"))
 _PARTS: Mapping[object, frozenset[str]] = {
@@ -42,9 +49,18 @@ _PARTS: Mapping[object, frozenset[str]] = {
 
 @dataclass(frozen=True, slots=True)
 class Names:
-    """The fields that are read of a message and its calls, and what roles mean."""
+    """What is read of messages.
+
+    Attributes:
+        message: names of fields of a message.
+        beside: names of further ones, which are read before the others.
+        call: names of fields of a call.
+        function: names of fields of its function.
+        roles: what roles mean.
+    """
 
     message: frozenset[str]
+    beside: frozenset[str]
     call: frozenset[str]
     function: frozenset[str]
     roles: Mapping[str, str]
@@ -54,7 +70,7 @@ class Names:
 def _of_messages(read: frozenset[str], asked: frozenset[str]) -> tuple[Known, Known]:
     """Return what is known of the fields of answers, and of other messages."""
     all_ = read | asked
-    return Known(all_, HARMLESS, _OF_A_MESSAGE, strict=True), Known(all_, HARMLESS, _OF_A_MESSAGE)
+    return Known(all_, HARMLESS, _OF_AN_ANSWER, strict=True), Known(all_, HARMLESS, _OF_A_MESSAGE)
 
 
 def unread_in_messages(
@@ -74,7 +90,8 @@ def unread_in_messages(
         role = message.get("role") or message.get("from")
         known = answer if names.roles.get(role) == "assistant" else other
         if not message.keys() <= known.read:
-            yield from unread(message, known, at, texts=partial(_texts, message, names))
+            found = unread(message, known, at, texts=partial(_texts, message, names))
+            yield from _told_apart(found, "message", _OF_A_RECORD)
         if known is other:
             continue
         for name, place, inner, read in _inside(message, at, names):
@@ -104,7 +121,7 @@ def _inside(
 
 
 def unread_in_record(
-    record: Mapping[str, Any], *, read: frozenset[str], container: str
+    record: Mapping[str, Any], *, read: frozenset[str], container: str, names: Names
 ) -> Iterator[Field]:
     """Yield the fields of a record that nobody reads.
 
@@ -112,15 +129,30 @@ def unread_in_record(
         record: as it is.
         read: the names of fields that are read.
         container: the one that holds the answers.
+        names: what is read of messages.
     """
     known = Known(read, HARMLESS_OF_A_RECORD, _OF_A_RECORD)
 
     def texts() -> Iterator[str]:
         return _strings([record.get(name) for name in ("prompt", container)])
 
-    for each in unread(record, known, "", texts=texts):
-        lost = container == "completion" and each.name in REASONING
-        yield replace(each, refused=True) if lost else each
+    found = [
+        replace(each, refused=True)
+        if container == "completion" and each.name in REASONING
+        else each
+        for each in unread(record, known, "", texts=texts)
+    ]
+    yield from _told_apart(found, "record", names.message | names.beside)
+
+
+def _told_apart(
+    fields: Iterable[Field], place: str, read_elsewhere: Container[str]
+) -> Iterator[Field]:
+    """Put the place before names of fields that are read where they stand in another object."""
+    for each in fields:
+        if each.name.partition(".")[0] in read_elsewhere:
+            each = replace(each, name=f"{place}.{each.name}", near="")  # noqa: PLW2901
+        yield each
 
 
 def _texts(message: Mapping[str, Any], names: Names) -> Iterator[str]:

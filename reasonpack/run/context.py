@@ -11,7 +11,8 @@ from typing import Any
 from reasonpack.datasets.manifest import Learned
 from reasonpack.datasets.options import Options
 from reasonpack.errors import UsageError
-from reasonpack.records.conversation import Conversation, renamed_fields
+from reasonpack.records.conversation import Conversation
+from reasonpack.records.options import ignored_fields, renamed_fields
 from reasonpack.records.reading import Reading
 from reasonpack.rows.model_layers import read_architecture
 from reasonpack.storage import fetched
@@ -121,12 +122,12 @@ def _reading(options: Options, *renderings: Rendering) -> Reading:
     """Return how records are read for templates.
 
     Raises:
-        UsageError: a field is renamed to one that is not read.
+        UsageError: a field is renamed to one that is not read, or one that is read is left out.
     """
     behaviours = [each.behaviour for each in renderings]
     return Reading(
         asked=frozenset().union(*(each.asked for each in behaviours)),
-        ignored=frozenset(options.ignore_fields),
+        ignored=ignored_fields(options.ignore_fields),
         renamed=renamed_fields(options.field),
         stray_closing_tag=options.stray_closing_tag,
         null_arguments=options.null_arguments,

@@ -6,11 +6,13 @@ receipts of all units ──→ something packed: manifest
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from reasonpack.datasets.manifest import REJECTS, Manifest
+from reasonpack.datasets.options import Options
 from reasonpack.datasets.receipt import Counts, Receipt
 from reasonpack.errors import NothingPackedError
+from reasonpack.records.unknown import nearest
 from reasonpack.run.finish import finish, summed, write_rejects
 from reasonpack.run.plan import InputFile
 from reasonpack.run.plan_file import Plan
@@ -31,7 +33,7 @@ def end(
         output: the dataset.
         plan: of the run.
         receipts: of all of its units, in order.
-        on_note: is told which inputs hold no record.
+        on_note: is told which inputs hold no record, and which options made no difference.
 
     Raises:
         NothingPackedError: no record was packed; there is no manifest then.
@@ -41,9 +43,23 @@ def end(
     if counts.packed:
         if empty := _named(_without_records(plan, receipts)):
             on_note(f"{empty}: no record in it")
+        for note in _without_effect(plan.options, counts.notes):
+            on_note(note)
         return finish(output, plan, receipts)
     write_rejects(output, [receipt.rejects for receipt in receipts if receipt.rejects])
     raise _nothing(output, plan, counts)
+
+
+def _without_effect(options: Options, notes: Mapping[str, int]) -> Iterator[str]:
+    """Yield a note for each field that an option names, and that no packed record has."""
+    unread = [note.removeprefix("unread ") for note in notes if note.startswith("unread ")]
+    given = [("--ignore-fields", f"left-out {name}") for name in options.ignore_fields]
+    given += [("--field", f"renamed {pair.rpartition('=')[0]}") for pair in options.field]
+    for option, note in given if "more" not in notes else ():
+        if note not in notes:
+            name = note.partition(" ")[2]
+            like = f"; there is {near}" if (near := nearest(name, unread)) else ""
+            yield f"{option} {name}: made no difference to any record that was packed{like}"
 
 
 def _nothing(output: Place, plan: Plan, counts: Counts) -> NothingPackedError:

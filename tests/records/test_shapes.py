@@ -18,7 +18,7 @@ from reasonpack.records.unknown import SIGNAL
 
 SHAPES = sorted((Path(__file__).parent / "shapes").glob("*.jsonl"))
 NOTICED = {
-    "nemotron": {"unread reasoning": 2},
+    "nemotron": {"unread record.reasoning": 2},
     "openthoughts": {"form <|begin_of_thought|>": 1},
     "swe_agent": {"repeated-reasoning": 2},
 }

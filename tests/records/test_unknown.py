@@ -9,12 +9,8 @@ from typing import Any
 import pytest
 
 from reasonpack.errors import RecordError, UsageError
-from reasonpack.records.conversation import (
-    Conversation,
-    parse_line,
-    parse_record,
-    renamed_fields,
-)
+from reasonpack.records.conversation import Conversation, parse_line, parse_record
+from reasonpack.records.options import ignored_fields, renamed_fields
 from reasonpack.records.reading import DEFAULT, Reading
 from reasonpack.records.unknown import Field, UnknownFieldError, nearest, together
 
@@ -82,12 +78,12 @@ REFUSED: list[tuple[Json, dict[str, str]]] = [
     (of_record(metadata={"tools": [TOOL]}), {"metadata.tools": "tools"}),
     (of_record(loss_masks=[1, 0]), {"loss_masks": ""}),
     (of_record(thoughts=LONG), {"thoughts": ""}),
-    (of_record(reasoning=LONG), {"reasoning": ""}),
+    (of_record(reasoning=LONG), {"record.reasoning": ""}),
     (of_record(mesages=["a"]), {"mesages": "messages"}),
     (of_user(contnet=LONG), {"contnet": "content"}),
     (of_user(reasoning_steps=["a"]), {"reasoning_steps": ""}),
     ({"prompt": [ASK], "completion": [{"role": "assistant", "content": "4"}], "thought": "a"},
-     {"thought": ""}),
+     {"record.thought": ""}),
 ]  # fmt: skip
 
 
@@ -104,7 +100,9 @@ def test_what_may_be_signal_is_refused(record: Json, names: dict[str, str]) -> N
 
 @pytest.mark.parametrize(("record", "names"), REFUSED, ids=",".join)
 def test_ignoring_a_field_that_is_refused_helps(record: Json, names: dict[str, str]) -> None:
-    assert read(record, Reading(ignored=frozenset(names))).notes == {}
+    assert read(record, Reading(ignored=frozenset(names))).notes == {
+        f"left-out {name}": 1 for name in names
+    }
 
 
 @pytest.mark.parametrize(("record", "_"), REFUSED, ids=",".join)
@@ -132,7 +130,7 @@ READ: list[tuple[Json, dict[str, int]]] = [
     (of_call(function={"description": "d", "strict": True}), {}),
     (of_answer(content=[{"type": "text", "text": "4", "cache_control": {"type": "x"}}]), {}),
     (of_record(score=3, reasoning="on", thinking_budget=100), {
-        "unread reasoning": 1, "unread thinking_budget": 1}),
+        "unread record.reasoning": 1, "unread thinking_budget": 1}),
     (of_record(constraints=["one word"], glossary=["word"]), {"unread glossary": 1}),
     (of_record(metadata={"prompt": LONG, "content": LONG}), {}),
     (of_record(extra_info={"split": "train", "q": LONG}), {"unread extra_info": 1}),
@@ -198,7 +196,9 @@ def test_ignoring_a_name_leaves_what_is_read_under_it_elsewhere() -> None:
     ]
     record = of_record(tools=[TOOL], messages=[
         ASK, {"role": "assistant", "content": parts, "tools": False}])  # fmt: skip
-    conversation = read(record, Reading(ignored=frozenset({"tools", "content.thinking"})))
+    conversation = read(
+        record, Reading(ignored=ignored_fields(["message.tools", "content.thinking"]))
+    )
     assert conversation.tools == (TOOL,)
     assert conversation.messages[1].reasoning == "Hm."
 
@@ -210,6 +210,35 @@ def test_renaming() -> None:
     conversation = read(record, reading)
     assert conversation.tools == (TOOL,)
     assert conversation.messages[1].reasoning == "easy"
+
+
+@pytest.mark.parametrize("name", ["reasoning", "tools", "content", "reasoning_details", "weight"])
+def test_ignoring_what_is_read_is_refused(name: str) -> None:
+    with pytest.raises(UsageError, match=rf"{name}: is read, .* Fix: .* message.{name} or record"):
+        ignored_fields([name])
+
+
+@pytest.mark.parametrize(
+    ("record", "name"),
+    [
+        (of_record(reasoning=LONG), "record.reasoning"),
+        (of_record(reasoning_details=[{"text": LONG}]), "record.reasoning_details"),
+        (of_answer(tools=[TOOL]), "message.tools"),
+        (of_answer(system="Be brief."), "message.system"),
+    ],
+)
+def test_what_is_read_elsewhere_is_named_with_its_place(record: Json, name: str) -> None:
+    with pytest.raises(UnknownFieldError) as caught:
+        read(record)
+    assert caught.value.fix == f"pass --ignore-fields {name} to leave it out."
+    assert read(record, Reading(ignored=ignored_fields([name]))).notes == {f"left-out {name}": 1}
+
+
+def test_reasoning_of_a_user_is_not_to_be_read_as_such() -> None:
+    message = {**ASK, "reasoning_contnet": LONG}
+    with pytest.raises(UnknownFieldError) as caught:
+        read(of_record(messages=[message, {"role": "assistant", "content": "4"}]))
+    assert caught.value.fix == "pass --ignore-fields reasoning_contnet to leave it out."
 
 
 def test_renaming_to_what_is_there_is_refused() -> None:

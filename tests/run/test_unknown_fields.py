@@ -36,7 +36,11 @@ def source(tmp_path: Path) -> Path:
         tmp_path / "a.jsonl",
         answer_3={"cot": "Because.", "name": "bot"},
         answer_20={"cot": "As before.", "step_loss": 0.5},
-        record_35={"tool": [{"type": "function", "function": {"name": "f"}}], "score": 3},
+        record_35={
+            "tool": [{"type": "function", "function": {"name": "f"}}],
+            "score": 3,
+            "mood": "fine",
+        },
         answer_39={"cot": "Again."},
     )
     lines = path.read_text().splitlines()
@@ -80,6 +84,23 @@ def test_the_command_ends_in_1_and_the_option_that_it_names_ends_that(
     again = pack(source, tmp_path / "out", "--on-error", "skip", "--ignore-fields", option)
     assert again.exit_code == 3, again.stderr
     assert "fields that are not read: score 1" not in again.stderr  # score is harmless
+
+
+def test_options_without_effect_are_said(source: Path, tmp_path: Path) -> None:
+    names = "--ignore-fields=tool,step_loss,scratch,mod"
+    done = pack(source, tmp_path / "out", "--on-error=skip", names, "--field=cot=thought",
+                "--field=thougths=thought")  # fmt: skip
+    assert done.exit_code == 3, done.stderr
+    without = "made no difference to any record that was packed"
+    said = [line for line in done.stderr.splitlines() if without in line]
+    assert said == [
+        f"--ignore-fields mod: {without}; there is mood",
+        f"--ignore-fields scratch: {without}",
+        f"--ignore-fields step_loss: {without}",  # it was rejected for its cot
+        f"--field cot: {without}",
+        f"--field thougths: {without}",
+    ]
+    assert "fields that --ignore-fields leaves out: tool 1" in done.stderr
 
 
 def test_a_config_file_names_fields_too(source: Path, tmp_path: Path) -> None:

@@ -1,0 +1,53 @@
+"""Options of a run that name fields → how records are read.
+
+--field cot=reasoning                  {"cot": "reasoning"}
+--ignore-fields reasoning              refused: it is read
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from reasonpack.errors import UsageError
+from reasonpack.records.conversation import READ
+from reasonpack.records.message import NAMES
+
+__all__ = ["ignored_fields", "renamed_fields"]
+
+
+def renamed_fields(pairs: Iterable[str]) -> dict[str, str]:
+    """Read what fields of messages and records are to be renamed, each as `NAME=KNOWN`.
+
+    Raises:
+        UsageError: one that is no such pair, or is renamed to a name that is not read.
+
+    >>> renamed_fields(["cot=reasoning_content"])
+    {'cot': 'reasoning_content'}
+    """
+    found: dict[str, str] = {}
+    for pair in pairs:
+        name, _, wanted = pair.rpartition("=")
+        if not name or wanted not in READ | NAMES.message:
+            known = ", ".join(sorted(READ | NAMES.message))
+            raise UsageError(
+                f"--field {pair}: expected NAME=KNOWN with one of the names that are read: "
+                f"{known}. Fix: choose one, or leave the field out with --ignore-fields."
+            )
+        found[name] = wanted
+    return found
+
+
+def ignored_fields(names: Iterable[str]) -> frozenset[str]:
+    """Read what fields are to be left out.
+
+    Raises:
+        UsageError: one that is read.
+    """
+    for name in (ignored := frozenset(names)):
+        if name in READ | NAMES.message | NAMES.beside:
+            raise UsageError(
+                f"--ignore-fields {name}: is read, expected a field that is not. Fix: to pack "
+                f"without it, remove it from the records; where nobody reads it, write "
+                f"message.{name} or record.{name}."
+            )
+    return ignored

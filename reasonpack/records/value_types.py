@@ -1,0 +1,77 @@
+"""A decoded value → the same as the type that a field has, or what to write instead.
+
+["a", 3] as a list of text  →  got an integer, expected a string. Fix: Write it in quotes.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import msgspec
+
+from reasonpack.errors import RecordError
+from reasonpack.records.strict_json import quoted
+
+__all__ = ["typed", "wrong_type"]
+
+_EXPECTED = re.compile(
+    r"Expected `([^`]+)`(?:, got `([^`]+)`)?(?: - at (?:`key` in )?`\$([^`]*)`)?$"
+)
+_NAMES = {
+    "str": "a string",
+    "int": "an integer",
+    "float": "a number",
+    "bool": "true or false",
+    "array": "a list",
+    "list": "a list",
+    "object": "an object",
+    "dict": "an object",
+    "NoneType": "null",
+}
+
+_TYPE_FIXES = (
+    ("a string", "true", "Write {} without quotes."),
+    ("a string", "", "Write {}, not text."),
+    ("a list", "an object", "Write an object, without [ ] around it."),
+    ("a list", "a string", "Write its text."),
+    ("an object", "a string", "Write its text."),
+    ("an object", "a list", "Write a list, with [ ] around it."),
+    ("bytes", "a string", "Store it as text."),
+    ("", "an object", "Write an object."),
+    ("", "a string", "Write it in quotes."),
+    ("", "", "Write {}."),
+)
+"""What helps where a type was found, any where it is empty, and a word is in what was expected."""
+
+
+def typed(value: object, kind: Any, path: str) -> Any:
+    """Convert plain objects to `kind`, as msgspec does, without repairing any.
+
+    Raises:
+        RecordError: reason `type`, with the path of the value below `path`.
+
+    >>> typed(["a", 3], list[str], "a")
+    Traceback (most recent call last):
+    ...
+    reasonpack.errors.RecordError: a[1]: got an integer, expected a string. Fix: Write it in quotes.
+    """
+    try:
+        return msgspec.convert(value, kind)
+    except msgspec.ValidationError as error:
+        said = _EXPECTED.match(str(error))
+        if not said:
+            what = f"{quoted(str(error))}, expected a smaller value"
+            raise RecordError("type", path, what, fix="Write it in quotes.") from None
+        wanted, got, below = said.groups()
+        words = [_NAMES.get(w, w) for w in wanted.split(" | ") if w != "null"]
+        raise wrong_type(path + (below or ""), got, " or ".join(words)) from None
+
+
+def wrong_type(path: str, got: str | None, wanted: str, *, fix: str = "") -> RecordError:
+    """Make the error for a value at `path` of the type `got`, by its name in Python or msgspec."""
+    name = _NAMES.get(got or "", got or "")
+    found = f"got {name}, " if name else ""
+    helps = (how for kind, word, how in _TYPE_FIXES if kind in (name, "") and word in wanted)
+    fix = fix or next(helps).format(wanted)
+    return RecordError("type", path, f"{found}expected {wanted}", fix=fix)
