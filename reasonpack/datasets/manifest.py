@@ -12,7 +12,7 @@ import msgspec
 from reasonpack.datasets.options import Options
 from reasonpack.datasets.receipt import Counts, Shard
 from reasonpack.errors import FormatError
-from reasonpack.rows.shard import check_format_version
+from reasonpack.rows.schema import check_format_version
 from reasonpack.storage import Place, join, public_name, read_bytes
 from reasonpack.templates.learn.stop_token import Stop
 

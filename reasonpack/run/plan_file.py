@@ -21,7 +21,7 @@ import msgspec
 from reasonpack.datasets.manifest import Learned
 from reasonpack.datasets.options import Options
 from reasonpack.errors import FormatError
-from reasonpack.rows.shard import FORMAT_VERSION
+from reasonpack.rows.schema import FORMAT_VERSION
 from reasonpack.run.context import Context
 from reasonpack.run.plan import InputFile, Unit, plan
 from reasonpack.storage import Place, join, public_name, publish_text, read_bytes

@@ -42,12 +42,14 @@ from reasonpack.rows.content_hash import Content
 from reasonpack.rows.forest import IGNORE, LaidOut, Sample, lay_out
 from reasonpack.rows.kind import Kind
 from reasonpack.rows.packing import pack
-from reasonpack.rows.shard import row_groups, rows_to_table, schema, write_shard
+from reasonpack.rows.schema import schema
+from reasonpack.rows.shard import write_shard
+from reasonpack.rows.table import row_groups, rows_to_table
 from reasonpack.run.context import Context, load_context
 from reasonpack.run.plan import Record, Unit, changed, read_records
 from reasonpack.run.stages import stage
 from reasonpack.storage import Place, Stamp, join, publish, stamp
-from reasonpack.templates.sandbox import ready_for_bounds
+from reasonpack.templates.limits import ready_for_bounds
 from reasonpack.tokens.fast_backends import AUTO, Choice, Encoder
 from reasonpack.tokens.view_tokens import Cutter, CutView, Pieces
 from reasonpack.views.view import Untrained, each_view

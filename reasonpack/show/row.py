@@ -28,7 +28,7 @@ from reasonpack.errors import FormatError, UsageError
 from reasonpack.records.strict_json import quoted
 from reasonpack.rows.forest import IGNORE
 from reasonpack.rows.kind import Kind
-from reasonpack.rows.shard import check_version
+from reasonpack.rows.schema import check_version
 from reasonpack.storage import check_regular
 
 __all__ = [

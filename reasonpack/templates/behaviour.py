@@ -50,7 +50,7 @@ from reasonpack.templates.learn.message_parts import (
 from reasonpack.templates.learn.refusals import check_order, check_prompt, check_repeatable
 from reasonpack.templates.learn.stop_token import Stop, find_answer_stop, find_call_stop
 from reasonpack.templates.learn.thinking_switch import find_switch, opens
-from reasonpack.templates.sandbox import bounds_together
+from reasonpack.templates.limits import bounds_together
 from reasonpack.templates.template import ChatTemplate
 
 __all__ = ["Behaviour", "Stop", "learn", "override"]

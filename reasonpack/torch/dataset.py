@@ -30,7 +30,7 @@ from torch.utils.data import IterableDataset, get_worker_info
 
 from reasonpack.datasets.manifest import read_manifest
 from reasonpack.errors import FormatError, UsageError
-from reasonpack.rows.shard import check_version
+from reasonpack.rows.schema import check_version
 from reasonpack.storage import check_regular
 
 __all__ = ["Group", "Row", "RowDataset", "RowStream"]

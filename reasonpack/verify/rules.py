@@ -13,7 +13,8 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from reasonpack.templates.template import ChatTemplate, load_template
+from reasonpack.templates.find import load_template
+from reasonpack.templates.template import ChatTemplate
 from reasonpack.tokens.tokenizer import Tokenizer
 from reasonpack.verify.manifest import Learned, Manifest, Stop
 from reasonpack.verify.stop import Stops, ending_token, read_stops

@@ -23,7 +23,7 @@ import jinja2.parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment, SandboxedEnvironment
 
 from reasonpack.errors import TemplateError
-from reasonpack.templates.sandbox import bounds
+from reasonpack.templates.limits import bounds
 from reasonpack.verify.chat import Message, NotChecked
 from reasonpack.verify.names import REASONING
 

@@ -27,7 +27,7 @@ from reasonpack.memo import Memo
 from reasonpack.records.conversation import Conversation, Message
 from reasonpack.templates.behaviour import Behaviour
 from reasonpack.templates.forms import dump_message
-from reasonpack.templates.sandbox import ready_for_bounds
+from reasonpack.templates.limits import ready_for_bounds
 from reasonpack.templates.template import ChatTemplate
 from reasonpack.views.completion import find_completion
 from reasonpack.views.refused import (

@@ -16,7 +16,7 @@ import sys
 import traceback
 
 from reasonpack.cli import cli, run
-from reasonpack.templates import sandbox
+from reasonpack.templates import limits
 
 MEMORY = 4 << 30
 
@@ -40,7 +40,7 @@ def _text(stream: io.TextIOWrapper) -> str:
 
 
 if __name__ == "__main__":
-    sandbox.SECONDS, sandbox.SECONDS_TOGETHER, sandbox.HEADROOM = 1.0, 3.0, 1 << 29
+    limits.SECONDS, limits.SECONDS_TOGETHER, limits.HEADROOM = 1.0, 3.0, 1 << 29
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     answers = sys.stdout
     for line in sys.stdin:

@@ -27,7 +27,8 @@ from reasonpack.datasets.options import Options
 from reasonpack.datasets.receipt import Counts
 from reasonpack.errors import RecordError
 from reasonpack.records.unknown import UnknownFieldError
-from reasonpack.rows.shard import rows_to_table, schema
+from reasonpack.rows.schema import schema
+from reasonpack.rows.table import rows_to_table
 from reasonpack.run.context import load_context
 from reasonpack.run.plan import Record
 from reasonpack.run.unit import lay_out_records, parse

@@ -16,7 +16,7 @@ from runs import FIXTURES
 
 from reasonpack.run.context import load_context
 from reasonpack.run.unit import load_encoder
-from reasonpack.templates import sandbox
+from reasonpack.templates import limits
 
 MODEL = {path.name: path.read_bytes() for path in (FIXTURES / "tokenizer").iterdir()}
 TOKENIZER = json.loads(MODEL["tokenizer.json"])
@@ -255,11 +255,11 @@ def test_a_template_beyond_its_bounds(
     bound: str, pack_here: Pack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     name, value, source = BOUNDS[bound]
-    usual = getattr(sandbox, name)
-    monkeypatch.setattr(sandbox, name, value)
+    usual = getattr(limits, name)
+    monkeypatch.setattr(limits, name, value)
 
     def another(given: Arguments, error: str) -> Arguments:
-        monkeypatch.setattr(sandbox, name, usual)
+        monkeypatch.setattr(limits, name, usual)
         return PACK
 
     row = template(source, "Fix: do not use this template, or mend the loop in it", another)

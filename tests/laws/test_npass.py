@@ -26,7 +26,8 @@ from reasonpack.errors import RecordError
 from reasonpack.records.conversation import Conversation, Message, ToolCall, parse_record
 from reasonpack.rows.forest import LaidOut, Layout, lay_out
 from reasonpack.rows.packing import pack
-from reasonpack.rows.shard import rows_to_table, schema
+from reasonpack.rows.schema import schema
+from reasonpack.rows.table import rows_to_table
 from reasonpack.run.context import load_context
 from reasonpack.tokens.view_tokens import Cutter, Pieces
 from reasonpack.views.view import build_views

@@ -30,7 +30,8 @@ from reasonpack.cli import cli
 from reasonpack.datasets.manifest import Manifest
 from reasonpack.datasets.receipt import Receipt
 from reasonpack.rows.kind import Kind
-from reasonpack.rows.shard import COLUMNS, FORMAT_VERSION, METADATA_PREFIX, read_shard
+from reasonpack.rows.schema import COLUMNS, FORMAT_VERSION, METADATA_PREFIX
+from reasonpack.rows.shard import read_shard
 
 ROOT = Path(__file__).parents[2]
 SCHEMAS, FIXTURES = ROOT / "schemas", ROOT / "fixtures"

@@ -16,16 +16,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reasonpack.errors import FormatError
+from reasonpack.rows import schema as schemas
 from reasonpack.rows import shard
+from reasonpack.rows import table as table_module
 from reasonpack.rows.forest import Sample, Segments
-from reasonpack.rows.shard import (
-    COLUMNS,
-    FORMAT_VERSION,
-    ShardFormat,
-    read_shard,
-    row_groups,
-    rows_to_table,
-)
+from reasonpack.rows.schema import COLUMNS, FORMAT_VERSION
+from reasonpack.rows.shard import ShardFormat, read_shard
+from reasonpack.rows.table import row_groups, rows_to_table
 
 FORMATS: tuple[ShardFormat, ...] = get_args(ShardFormat)
 Row = dict[str, Any]
@@ -103,19 +100,19 @@ def plain_sample(length: int, *, number: int = 0) -> Sample:
 def plain_groups(lengths: Sequence[int]) -> list[pa.Table]:
     """A row for each length, in groups."""
     made = [plain_sample(length, number=number) for number, length in enumerate(lengths)]
-    return list(row_groups(made, [[index] for index in range(len(made))], shard.schema()))
+    return list(row_groups(made, [[index] for index in range(len(made))], schemas.schema()))
 
 
 def plain_table(lengths: Sequence[int]) -> pa.Table:
     """A row for each length."""
     groups = plain_groups(lengths)
-    return pa.concat_tables(groups).combine_chunks() if groups else shard.schema().empty_table()
+    return pa.concat_tables(groups).combine_chunks() if groups else schemas.schema().empty_table()
 
 
 def write(
     *groups: pa.Table, path: Path, format_: ShardFormat, compression: str | None = None
 ) -> bytes:
-    schema = groups[0].schema if groups else shard.schema()
+    schema = groups[0].schema if groups else schemas.schema()
     with path.open("wb") as file:
         shard.write_shard(groups, file, schema, format_=format_, compression=compression)
     return path.read_bytes()
@@ -134,8 +131,8 @@ def path(format_: ShardFormat, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def small_groups(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shard, "ROWS_PER_GROUP", 3)
-    monkeypatch.setattr(shard, "TOKENS_PER_GROUP", 10)
+    monkeypatch.setattr(table_module, "ROWS_PER_GROUP", 3)
+    monkeypatch.setattr(table_module, "TOKENS_PER_GROUP", 10)
 
 
 # --- rows ----------------------------------------------------------------------------------------
@@ -145,7 +142,7 @@ def small_groups(monkeypatch: pytest.MonkeyPatch) -> None:
 @given(packings())
 def test_rows_are_those_put_together_by_hand(case: tuple[list[Sample], list[list[int]]]) -> None:
     made, rows = case
-    table = rows_to_table(made, rows, shard.schema())
+    table = rows_to_table(made, rows, schemas.schema())
     table.validate(full=True)
     assert table.to_pylist() == [by_hand(made, members) for members in rows]
 
@@ -154,11 +151,11 @@ def test_rows_are_those_put_together_by_hand(case: tuple[list[Sample], list[list
 def test_packing_only_adds_offsets(case: tuple[list[Sample], list[list[int]]]) -> None:
     """Each sample's part of its row, less its start, is the row of that sample alone."""
     made, rows = case
-    packed = rows_to_table(made, rows, shard.schema()).to_pylist()
+    packed = rows_to_table(made, rows, schemas.schema()).to_pylist()
     for row, members in zip(packed, rows, strict=True):
         tokens = [*row["sample_start"], row["length"]]
         for place, index in enumerate(members):
-            (alone,) = rows_to_table(made, [[index]], shard.schema()).to_pylist()
+            (alone,) = rows_to_table(made, [[index]], schemas.schema()).to_pylist()
             begin, end = tokens[place : place + 2]
             segments = [at for at, start in enumerate(row["segment_start"]) if begin <= start < end]
             for name in ("input_ids", "position_ids", "labels"):
@@ -170,7 +167,7 @@ def test_packing_only_adds_offsets(case: tuple[list[Sample], list[list[int]]]) -
 
 
 def test_columns_and_nullability() -> None:
-    made = shard.schema({"layout": "onepass"})
+    made = schemas.schema({"layout": "onepass"})
     assert made.names == [name for name, _ in COLUMNS]
     assert not any(field.nullable for field in made)
     lists = [field.type for field in made if pa.types.is_list(field.type)]
@@ -181,7 +178,7 @@ def test_columns_and_nullability() -> None:
 
 def test_no_rows() -> None:
     table = plain_table([])
-    assert (table.num_rows, table.schema) == (0, shard.schema())
+    assert (table.num_rows, table.schema) == (0, schemas.schema())
 
 
 # --- files ---------------------------------------------------------------------------------------
@@ -196,7 +193,7 @@ def test_what_is_written_is_read(
     compression: str | None,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
-    table = rows_to_table(*case, shard.schema({"layout": "onepass", "more": "ü"}))
+    table = rows_to_table(*case, schemas.schema({"layout": "onepass", "more": "ü"}))
     path = tmp_path_factory.getbasetemp() / f"shard.{chosen}"
     write(table, path=path, format_=chosen, compression=compression)
     schema = read_schema(path)
@@ -225,7 +222,7 @@ def test_both_formats_hold_the_same_table(tmp_path: Path) -> None:
 def test_metadata(format_: ShardFormat, path: Path) -> None:
     given_ = {"layout": "onepass", "tokenizer_sha256": "ab", "template_sha256": "cd"}
     made = [plain_sample(2)]
-    write(rows_to_table(made, [[0]], shard.schema(given_)), path=path, format_=format_)
+    write(rows_to_table(made, [[0]], schemas.schema(given_)), path=path, format_=format_)
     assert read_schema(path).metadata == {
         b"reasonpack.format_version": FORMAT_VERSION.encode(),
         b"reasonpack.layout": b"onepass",
@@ -246,7 +243,7 @@ def test_the_same_rows_give_the_same_bytes(
 def test_an_empty_shard_is_whole(format_: ShardFormat, path: Path) -> None:
     write(plain_table([]), path=path, format_=format_)
     assert list(read_shard(path)) == []
-    assert read_schema(path) == shard.schema()
+    assert read_schema(path) == schemas.schema()
 
 
 # --- groups --------------------------------------------------------------------------------------
@@ -285,7 +282,7 @@ def test_groups_are_cut_by_rows_and_by_tokens(
 
 
 def test_the_limits_are_those_that_the_format_names() -> None:
-    assert (shard.ROWS_PER_GROUP, shard.TOKENS_PER_GROUP) == (1_000, 4 << 20)
+    assert (table_module.ROWS_PER_GROUP, table_module.TOKENS_PER_GROUP) == (1_000, 4 << 20)
 
 
 PROSE_ENCODINGS = {

@@ -29,7 +29,9 @@ from reasonpack.cli import cli, run
 from reasonpack.datasets.receipt import Counts, Shard, as_json
 from reasonpack.rows.forest import EncodedView, Sample, lay_out
 from reasonpack.rows.kind import Kind
-from reasonpack.rows.shard import ShardFormat, row_groups, schema, write_shard
+from reasonpack.rows.schema import schema
+from reasonpack.rows.shard import ShardFormat, write_shard
+from reasonpack.rows.table import row_groups
 from reasonpack.show.row import find_view, read_row, view_text
 
 FIXTURES = Path(__file__).parents[2] / "fixtures"

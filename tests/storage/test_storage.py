@@ -20,7 +20,9 @@ import pytest
 
 from reasonpack.errors import StorageError, UsageError
 from reasonpack.rows.forest import EncodedView, Run, Sample, lay_out
-from reasonpack.rows.shard import ShardFormat, rows_to_table, schema, write_shard
+from reasonpack.rows.schema import schema
+from reasonpack.rows.shard import ShardFormat, write_shard
+from reasonpack.rows.table import rows_to_table
 from reasonpack.storage import (
     Container,
     container,

@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 
 from reasonpack.errors import RecordError, TemplateError, UsageError
-from reasonpack.templates import sandbox
-from reasonpack.templates.template import ChatTemplate, load_template, read_templates
+from reasonpack.templates import limits
+from reasonpack.templates.find import load_template, read_templates
+from reasonpack.templates.template import ChatTemplate
 
 HELLO = [{"role": "user", "content": "Hi"}]
 
@@ -261,7 +262,7 @@ ENDLESS = (
 
 def test_endless_template_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
     template = compiled(ENDLESS)
-    monkeypatch.setattr(sandbox, "SECONDS", 0.1)
+    monkeypatch.setattr(limits, "SECONDS", 0.1)
     with pytest.raises(TemplateError, match=r"probe: took more than 0\.1 s"):
         template.render(HELLO)
     assert rendered("{{ messages[0].content }}") == "Hi"  # the timer is off again
@@ -270,20 +271,20 @@ def test_endless_template_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_timer_of_a_block_before_bounds_this_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """It rings once for nothing, outside of any block or inside one that has time left."""
     template = compiled("{{ messages[0].content }}")
-    monkeypatch.setattr(sandbox, "SECONDS", 0.5)
-    with sandbox.ready_for_bounds():
+    monkeypatch.setattr(limits, "SECONDS", 0.5)
+    with limits.ready_for_bounds():
         assert template.render(HELLO) == "Hi"
         time.sleep(0.6)  # it rings here
-        with sandbox.bounds("first"):
+        with limits.bounds("first"):
             time.sleep(0.3)
-        with sandbox.bounds("second"):
+        with limits.bounds("second"):
             time.sleep(0.3)  # and here, too early for this one
         time.sleep(0.6)
-        with sandbox.bounds("first"):
+        with limits.bounds("first"):
             time.sleep(0.3)
         with (
             pytest.raises(TemplateError, match=r"endless: took more than 0\.5 s"),
-            sandbox.bounds("endless"),
+            limits.bounds("endless"),
         ):
             time.sleep(9)  # too early once, and then in time
     assert signal.getitimer(signal.ITIMER_REAL) == (0, 0)
@@ -295,7 +296,7 @@ def test_greedy_template_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
         "{% set ns = namespace(text='0123456789' * 100000) %}"
         "{% for _ in range(40) %}{% set ns.text = ns.text ~ ns.text %}{% endfor %}"
     )
-    monkeypatch.setattr(sandbox, "HEADROOM", 256 << 20)
+    monkeypatch.setattr(limits, "HEADROOM", 256 << 20)
     with pytest.raises(TemplateError, match=r"took 0\.25 GiB more, expected a rendering"):
         rendered(doubling)
     monkeypatch.undo()

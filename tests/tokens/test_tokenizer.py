@@ -28,6 +28,7 @@ from tokenizers import AddedToken, decoders, models, normalizers, pre_tokenizers
 
 from reasonpack.errors import TokenizerError, UsageError
 from reasonpack.tokens import cut as cutting
+from reasonpack.tokens import files
 from reasonpack.tokens import tokenizer as module
 from reasonpack.tokens.cut import CutRule, longest_first
 from reasonpack.tokens.tokenizer import Tokenizer, load_tokenizer
@@ -907,7 +908,7 @@ def test_dropout_is_refused(tmp_path: Path) -> None:
 
 def test_file_beyond_the_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = saved(tmp_path, byte_bpe())
-    monkeypatch.setattr(module, "_MAX_TOKENIZER_BYTES", 100)
+    monkeypatch.setattr(files, "_MAX_TOKENIZER_BYTES", 100)
     with pytest.raises(TokenizerError, match=r"has \d+ bytes, expected at most 100\. Fix: "):
         load_tokenizer(path)
 

@@ -21,9 +21,12 @@ import tiny  # noqa: E402
 from torch.utils.data import DataLoader  # noqa: E402
 
 from reasonpack.errors import FormatError, UsageError  # noqa: E402
-from reasonpack.rows import shard  # noqa: E402
+from reasonpack.rows import schema as schemas  # noqa: E402
+from reasonpack.rows import table  # noqa: E402
 from reasonpack.rows.forest import lay_out  # noqa: E402
-from reasonpack.rows.shard import ShardFormat, row_groups, schema, write_shard  # noqa: E402
+from reasonpack.rows.schema import schema  # noqa: E402
+from reasonpack.rows.shard import ShardFormat, write_shard  # noqa: E402
+from reasonpack.rows.table import row_groups  # noqa: E402
 from reasonpack.torch import Collator, RowDataset, RowStream  # noqa: E402
 
 pytestmark = pytest.mark.torch
@@ -54,7 +57,7 @@ def directory(
     monkeypatch: pytest.MonkeyPatch,
 ) -> Path:
     """A finished dataset of three shards in groups of at most 7 rows; row i has the id `i`."""
-    monkeypatch.setattr(shard, "ROWS_PER_GROUP", 7)
+    monkeypatch.setattr(table, "ROWS_PER_GROUP", 7)
     return write_dataset(tmp_path / "packed", manifest, request.param)
 
 
@@ -168,7 +171,7 @@ def test_an_unknown_format_version_is_refused(directory: Path, manifest: dict[st
 def test_a_shard_of_an_unknown_format_version_is_refused(
     tmp_path: Path, manifest: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shard, "FORMAT_VERSION", "2.0")
+    monkeypatch.setattr(schemas, "FORMAT_VERSION", "2.0")
     directory = write_dataset(tmp_path / "packed", manifest, "parquet")
     monkeypatch.undo()
     with pytest.raises(FormatError, match=r"2\.0"):

@@ -24,7 +24,8 @@ import pyarrow as pa  # noqa: E402
 from tokenizers import Tokenizer  # noqa: E402
 
 from reasonpack.rows.forest import EncodedView, Layout, Run, lay_out  # noqa: E402
-from reasonpack.rows.shard import rows_to_table, schema  # noqa: E402
+from reasonpack.rows.schema import schema  # noqa: E402
+from reasonpack.rows.table import rows_to_table  # noqa: E402
 
 FIXTURES = TESTS.parent / "fixtures"
 REAL = sorted((TESTS.parents[1] / "shared" / "data").glob("*.jsonl"))

@@ -1,0 +1,97 @@
+"""The columns of a training row, and the version of the format: what a shard's schema is.
+
+`schemas/FORMAT.md` says what every column means and why.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pyarrow as pa
+
+from reasonpack.errors import FormatError
+
+__all__ = [
+    "COLUMNS",
+    "FORMAT_VERSION",
+    "METADATA_PREFIX",
+    "check_format_version",
+    "check_version",
+    "schema",
+]
+
+FORMAT_VERSION = "1.0"
+"""Major and minor version of the format; a reader refuses a major one it does not know."""
+METADATA_PREFIX = "reasonpack."
+
+
+def _list(type_: pa.DataType) -> pa.DataType:
+    return pa.list_(pa.field("element", type_, nullable=False))
+
+
+COLUMNS: tuple[tuple[str, pa.DataType], ...] = (
+    ("input_ids", _list(pa.int32())),
+    ("position_ids", _list(pa.int32())),
+    ("labels", _list(pa.int32())),
+    ("length", pa.int32()),
+    ("segment_start", _list(pa.int32())),
+    ("segment_visible_until", _list(pa.int32())),
+    ("segment_kind", _list(pa.uint8())),
+    ("segment_message", _list(pa.int32())),
+    ("sample_start", _list(pa.int32())),
+    ("sample_id", _list(pa.string())),
+)
+
+
+def schema(metadata: Mapping[str, str] | None = None) -> pa.Schema:
+    """Return the schema of a shard; nothing in it may be null.
+
+    Args:
+        metadata: what is known of the dataset (layout, hashes), without prefix.
+    """
+    full = {"format_version": FORMAT_VERSION, **(metadata or {})}
+    return pa.schema(
+        [pa.field(name, type_, nullable=False) for name, type_ in COLUMNS],
+        metadata={METADATA_PREFIX + key: value for key, value in full.items()},
+    )
+
+
+def check_version(schema_: pa.Schema, where: str) -> None:
+    """Refuse a shard of an unknown major format version, or without the columns of this one.
+
+    Raises:
+        FormatError: no version, or another major one; a column is missing or of another type.
+    """
+    metadata = schema_.metadata or {}
+    version = metadata.get((METADATA_PREFIX + "format_version").encode(), b"").decode()
+    check_format_version(version, where)
+    for name, type_ in COLUMNS:
+        index = schema_.get_field_index(name)
+        found = schema_.field(index).type if index >= 0 else None
+        if found != type_ and not (pa.types.is_list(type_) and _is_list_of(found, type_)):
+            raise FormatError(
+                f"{where}: {name} is {found or 'missing'}, expected {type_}. "
+                "Fix: pack again with --overwrite."
+            )
+
+
+def _is_list_of(found: pa.DataType | None, type_: pa.DataType) -> bool:
+    """Tell whether a type is that of a list, whatever its elements are called."""
+    return found is not None and pa.types.is_list(found) and found.value_type == type_.value_type
+
+
+def check_format_version(version: object, where: str) -> None:
+    """Refuse an unknown major format version.
+
+    >>> check_format_version("1.7", "shard")
+    >>> check_format_version("2.0", "shard")
+    Traceback (most recent call last):
+    reasonpack.errors.FormatError: shard: format version '2.0', expected 1.x. Fix: use another \
+version of reasonpack.
+    """
+    major = FORMAT_VERSION.partition(".")[0]
+    if not isinstance(version, str) or version.partition(".")[0] != major:
+        raise FormatError(
+            f"{where}: format version {version!r}, expected {major}.x. "
+            "Fix: use another version of reasonpack."
+        )

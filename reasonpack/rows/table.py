@@ -1,0 +1,127 @@
+"""Samples → rows, as Arrow tables.
+
+samples  [s0, s1, s2]      rows  [[0, 2], [1]]
+                                   │
+input_ids     s0 s2 │ s1           one Arrow row a training row, ragged
+segment_start  0… +|s0| │ 0…       segments and samples count from the row's start
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from reasonpack.rows.forest import Sample
+from reasonpack.rows.schema import COLUMNS
+
+__all__ = ["row_groups", "rows_to_table"]
+
+ROWS_PER_GROUP = 1_000
+TOKENS_PER_GROUP = 1 << 22
+
+
+def row_groups(
+    samples: Sequence[Sample], rows: Sequence[Sequence[int]], schema_: pa.Schema
+) -> Iterator[pa.Table]:
+    """Put samples together to rows, a group at a time: 1,000 rows or about four million tokens.
+
+    A reader can then shuffle and stream, and nobody holds all rows beside the samples. The
+    arguments are those of `rows_to_table`.
+    """
+    first = tokens = 0
+    for number, row in enumerate(rows):
+        length = sum(samples[index].length for index in row)
+        full = number - first == ROWS_PER_GROUP or tokens + length > TOKENS_PER_GROUP
+        if full and number > first:
+            yield rows_to_table(samples, rows[first:number], schema_)
+            first, tokens = number, 0
+        tokens += length
+    if first < len(rows):
+        yield rows_to_table(samples, rows[first:], schema_)
+
+
+def rows_to_table(
+    samples: Sequence[Sample], rows: Sequence[Sequence[int]], schema_: pa.Schema
+) -> pa.Table:
+    """Put samples together to rows.
+
+    Args:
+        samples: what was laid out.
+        rows: for each row the samples in it; see `reasonpack.rows.packing.pack`.
+        schema_: of the shard.
+
+    Returns:
+        One Arrow row for each of `rows`; the columns are described in FORMAT.md.
+    """
+    order = [samples[index] for row in rows for index in row]
+    per_row = np.array([len(row) for row in rows], np.int64)
+    lengths = np.array([sample.length for sample in order], np.int64)
+    starts = np.cumsum(lengths) - lengths
+    row_tokens = _sums(lengths, per_row)
+    within = starts - np.repeat(np.cumsum(row_tokens) - row_tokens, per_row)
+
+    segments = [sample.segments for sample in order]
+    counts = np.array([len(segment.start) for segment in segments], np.int64)
+    row_segments = _sums(counts, per_row)
+    shift = np.repeat(within, counts)
+
+    def join(arrays: Sequence[NDArray[Any]], dtype: type) -> NDArray[Any]:
+        return np.concatenate([np.zeros(0, dtype), *arrays])
+
+    start = join([segment.start for segment in segments], np.int32) + shift
+    visible = join([segment.visible_until for segment in segments], np.int32) + shift
+    flat: dict[str, tuple[NDArray[Any] | pa.Array, NDArray[np.int64]]] = {
+        "input_ids": (join([s.input_ids for s in order], np.int32), row_tokens),
+        "position_ids": (join([s.position_ids for s in order], np.int32), row_tokens),
+        "labels": (join([s.labels for s in order], np.int32), row_tokens),
+        "segment_start": (start.astype(np.int32), row_segments),
+        "segment_visible_until": (visible.astype(np.int32), row_segments),
+        "segment_kind": (join([s.kind for s in segments], np.uint8), row_segments),
+        "segment_message": (join([s.message for s in segments], np.int32), row_segments),
+        "sample_start": (within.astype(np.int32), per_row),
+        "sample_id": (_texts([s.id for s in order]), per_row),
+    }
+    columns = [
+        _flat(row_tokens.astype(np.int32)) if name == "length" else _ragged(*flat[name], type_)
+        for name, type_ in COLUMNS
+    ]
+    return pa.Table.from_arrays(columns, schema=schema_)
+
+
+def _sums(values: NDArray[np.int64], counts: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Sum runs of `values`, `counts[i]` of them at a time.
+
+    >>> _sums(np.array([1, 2, 3]), np.array([2, 1])).tolist()
+    [3, 3]
+    """
+    total = np.concatenate(([0], np.cumsum(values)))
+    stops = np.cumsum(counts)
+    return np.asarray(total[stops] - total[stops - counts], np.int64)
+
+
+def _ragged(
+    values: NDArray[Any] | pa.Array, counts: NDArray[np.int64], type_: pa.DataType
+) -> pa.Array:
+    offsets = np.concatenate(([0], np.cumsum(counts)))
+    if offsets[-1] > np.iinfo(np.int32).max:
+        raise pa.ArrowInvalid(f"{offsets[-1]} values in a column, more than 32-bit offsets reach")
+    flat = _flat(values) if isinstance(values, np.ndarray) else values
+    return pa.ListArray.from_arrays(_flat(offsets.astype(np.int32)), flat, type=type_)
+
+
+def _flat(values: NDArray[Any]) -> pa.Array:
+    """Wrap an array without a copy, and without `pa.array`, which imports pandas: 0.2 s."""
+    type_ = pa.from_numpy_dtype(values.dtype)
+    buffer = pa.py_buffer(np.ascontiguousarray(values))
+    return pa.Array.from_buffers(type_, len(values), [None, buffer])
+
+
+def _texts(texts: Sequence[str]) -> pa.Array:
+    data = [text.encode() for text in texts]
+    offsets = np.cumsum([0, *map(len, data)]).astype(np.int32)
+    buffers = [None, pa.py_buffer(offsets), pa.py_buffer(b"".join(data))]
+    return pa.Array.from_buffers(pa.string(), len(data), buffers)

@@ -1,0 +1,133 @@
+"""A tokenizer's directory and the user's choice → the chat template, compiled."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from reasonpack.errors import TemplateError, UsageError
+from reasonpack.records.strict_json import quoted
+from reasonpack.storage import check_regular
+from reasonpack.templates.template import SOURCE_LIMIT, ChatTemplate
+
+__all__ = ["load_template", "read_templates"]
+
+
+def load_template(
+    choice: str | None,
+    *,
+    directory: Path | None,
+    config: Mapping[str, Any],
+    special_tokens: Mapping[str, Any] | None = None,
+    date: datetime.date | None = None,
+) -> tuple[ChatTemplate, ChatTemplate]:
+    """Find and compile the chat template, and the one for conversations with tools.
+
+    The two are the same object unless the tokenizer names a `tool_use` template
+    beside its `default` one and `choice` is None, as in transformers.
+
+    Args:
+        choice: a file, the name of one of the tokenizer's templates, or a template's
+            text; None takes the tokenizer's default.
+        directory: the tokenizer's directory, if it has one.
+        config: the tokenizer's `tokenizer_config.json`.
+        special_tokens: variables such as `bos_token`.
+        date: what `strftime_now` is to show.
+
+    Raises:
+        UsageError: there is no such template.
+        TemplateError: it does not compile.
+    """
+
+    def compile_(name: str, source: str) -> ChatTemplate:
+        return ChatTemplate.compile(source, name=name, special_tokens=special_tokens, date=date)
+
+    if choice is not None and ("{{" in choice or "{%" in choice):
+        only = compile_("--chat-template", choice)
+        return only, only
+    named = read_templates(directory, config)
+    if choice is None:
+        if "default" not in named:
+            known = f"; it has {', '.join(sorted(named))}" if named else ""
+            raise UsageError(
+                f"{directory or 'tokenizer'}: no chat template{known}, expected one. "
+                "Fix: pass --chat-template FILE, NAME or TEXT."
+            )
+        default = compile_("chat template", named["default"])
+        tools = named.get("tool_use")
+        return default, compile_("chat template tool_use", tools) if tools else default
+    if choice in named:
+        only = compile_(f"chat template {choice}", named[choice])
+        return only, only
+    path = Path(choice)
+    try:
+        there = path.is_file()
+    except OSError:  # text that is too long for a name
+        there = False
+    if not there:
+        known = f" or one of the tokenizer's: {', '.join(sorted(named))}" if named else ""
+        raise UsageError(
+            f"--chat-template {quoted(choice, limit=200)}: no such file, expected a file, a "
+            f"template's text{known}. Fix: check the spelling."
+        )
+    only = compile_(path.name, _read_text(path))
+    return only, only
+
+
+def read_templates(directory: Path | None, config: Mapping[str, Any]) -> dict[str, str]:
+    """Read every chat template that a tokenizer's directory names, by name.
+
+    `chat_template.jinja` outranks `chat_template` in `tokenizer_config.json`, as in
+    transformers; `additional_chat_templates/NAME.jinja` are further ones.
+
+    >>> read_templates(None, {"chat_template": [{"name": "default", "template": "x"}]})
+    {'default': 'x'}
+    """
+    named: dict[str, str] = {}
+    inline = config.get("chat_template")
+    if isinstance(inline, str):
+        named["default"] = inline
+    elif isinstance(inline, list):
+        for entry in inline:
+            if not (isinstance(entry, dict) and {"name", "template"} <= entry.keys()):
+                raise TemplateError(
+                    "tokenizer_config.json: chat_template: an entry without name and template, "
+                    "expected both. Fix: pass --chat-template."
+                )
+            named[str(entry["name"])] = str(entry["template"])
+    if directory is None:
+        return named
+    legacy = directory / "chat_template.json"
+    if os.path.lexists(legacy):  # so that a link to nothing is not taken for no file
+        try:
+            content = json.loads(_read_text(legacy))["chat_template"]
+        except (ValueError, LookupError, TypeError, RecursionError) as error:
+            raise TemplateError(
+                f"{legacy}: no text under chat_template, expected one. Fix: pass --chat-template."
+            ) from error
+        named["default"] = str(content)
+    main = directory / "chat_template.jinja"
+    if os.path.lexists(main):
+        named["default"] = _read_text(main)
+    for path in sorted((directory / "additional_chat_templates").glob("*.jinja")):
+        named[path.stem] = _read_text(path)
+    return named
+
+
+def _read_text(path: Path) -> str:
+    try:
+        check_regular(path)
+        if path.stat().st_size > 4 * SOURCE_LIMIT:
+            raise TemplateError(
+                f"{path}: {path.stat().st_size:,} bytes, expected at most {4 * SOURCE_LIMIT:,}. "
+                "Fix: pass a chat template."
+            )
+        return path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise TemplateError(
+            f"{path}: {error}, expected a readable UTF-8 file. Fix: check the file."
+        ) from error

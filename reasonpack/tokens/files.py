@@ -1,0 +1,282 @@
+"""A tokenizer's directory, file or hub id → the files in it, read and checked."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import tokenizers
+
+from reasonpack.errors import TokenizerError, UsageError
+from reasonpack.tokens.cut import one_line
+
+__all__ = [
+    "TokenizerFile",
+    "eos_tokens",
+    "find_file",
+    "model_max_length",
+    "read_json",
+    "read_tokenizer",
+    "refuse_surrogate",
+    "special_tokens_of",
+]
+
+_MAX_TOKENIZER_BYTES = 1 << 30
+_MAX_CONFIG_BYTES = 1 << 26
+_MOST_GROWTH = 1000
+_ABSURD_LENGTH = 10**12  # transformers writes 10**30 where it knows no limit
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
+_HUB_FILES = [
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "chat_template.jinja",
+    "additional_chat_templates/*",
+    "chat_template.json",
+    "config.json",
+    "generation_config.json",
+]
+_NAMED_TOKENS = [
+    "bos_token",
+    "eos_token",
+    "unk_token",
+    "sep_token",
+    "pad_token",
+    "cls_token",
+    "mask_token",
+]
+
+
+def find_file(source: str | Path, revision: str | None) -> Path:
+    """Give the path of the `tokenizer.json` that a source names."""
+    path = Path(source)
+    expected = "expected a tokenizer.json, a directory that holds one, or a hub id"
+    try:
+        is_directory, exists = path.is_dir(), path.exists()
+    except OSError as error:
+        raise TokenizerError(
+            f"{path}: cannot be read ({error.strerror}), {expected}. Fix: Check the path."
+        ) from error
+    if exists and revision is not None:
+        raise UsageError(
+            f"{path}: is on disk and has no revision {revision!r}, expected a hub id with it. "
+            "Fix: Leave the revision out."
+        )
+    if not exists:
+        if isinstance(source, Path) or not _HUB_ID.fullmatch(source) or path.suffix == ".json":
+            raise TokenizerError(f"{path}: does not exist, {expected}. Fix: Check the path.")
+        path, is_directory = _download(source, revision), True
+    if not is_directory:
+        return path
+    if not (path / "tokenizer.json").exists():
+        raise TokenizerError(
+            f"{source}: holds no tokenizer.json, expected the file of a fast tokenizer. Fix: Write "
+            "one with transformers: AutoTokenizer.from_pretrained(…).save_pretrained(…)."
+        )
+    return path / "tokenizer.json"
+
+
+def _download(hub_id: str, revision: str | None) -> Path:
+    """Fetch the tokenizer's files with the hub's own client, or take them from its cache."""
+    try:
+        import huggingface_hub  # noqa: PLC0415  an optional dependency
+    except ImportError as error:
+        raise TokenizerError(
+            f"{hub_id}: is not on disk and the hub's client is not installed, expected a path or a "
+            "hub id. Fix: Check the path, or run: pip install 'reasonpack[hub]'."
+        ) from error
+    try:
+        folder = huggingface_hub.snapshot_download(
+            hub_id, revision=revision, allow_patterns=_HUB_FILES
+        )
+    except Exception as error:
+        raise TokenizerError(
+            f"{hub_id}: is not on disk and the hub's client could not fetch it "
+            f"({one_line(error)}), expected a path or a hub id. Fix: Check the name, the "
+            "revision, the connection and the hub's login, or give a directory."
+        ) from error
+    return Path(folder)
+
+
+def _read(path: Path, *, limit: int) -> bytes:
+    try:
+        if not path.is_file():
+            what = "is no regular file, expected one. Fix: Give the file itself"
+        elif (size := path.stat().st_size) > limit:
+            what = f"has {size} bytes, expected at most {limit}. Fix: Check the path"
+        else:
+            return path.read_bytes()
+    except OSError as error:
+        raise TokenizerError(
+            f"{path}: cannot be read ({error.strerror}), expected a file that can. "
+            "Fix: Check its permissions."
+        ) from error
+    raise TokenizerError(f"{path}: {what}.")
+
+
+class _AddedToken(msgspec.Struct):
+    content: str
+
+
+class TokenizerFile(msgspec.Struct):
+    """What is read of a `tokenizer.json` beside `tokenizers`."""
+
+    model: dict[str, msgspec.Raw]
+    added_tokens: list[_AddedToken] = []
+    normalizer: Any = None
+
+
+def read_tokenizer(path: Path) -> tuple[bytes, TokenizerFile]:
+    """Read a `tokenizer.json`: its bytes, and of them what `tokenizers` does not tell.
+
+    Raises:
+        TokenizerError: it cannot be read, is no such file, or would take all memory.
+    """
+    data = _read(path, limit=_MAX_TOKENIZER_BYTES)
+    file = _decode(data, path)
+    _check_normalizer(file.normalizer, path)
+    return data, file
+
+
+def _decode(data: bytes, path: Path) -> TokenizerFile:
+    """Take a file apart, and see that it is a `tokenizer.json`."""
+    if data.startswith(b"version https://git-lfs"):
+        raise TokenizerError(
+            f"{path}: is a Git LFS pointer, expected the file itself. Fix: Run git lfs pull."
+        )
+    try:
+        return msgspec.json.decode(data, type=TokenizerFile)
+    except msgspec.ValidationError as error:
+        what = f"is no tokenizer.json ({error}), expected the format of `tokenizers`"
+        raise TokenizerError(f"{path}: {what}. Fix: Check the path.") from error
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        what = f"is not JSON ({error}), expected a tokenizer.json"
+        raise TokenizerError(f"{path}: {what}. Fix: Fetch or write the file anew.") from error
+
+
+def _check_normalizer(normalizer: Any, path: Path) -> None:
+    """Refuse what would make much text out of little: `tokenizers` would take all memory."""
+    times, todo = 1, [normalizer]
+    for part in todo:  # grows while it is read
+        if not isinstance(part, dict):
+            continue
+        todo += part["normalizers"] if isinstance(part.get("normalizers"), list) else []
+        written = [part[name] for name in ("content", "prepend") if isinstance(part.get(name), str)]
+        times *= max(1, *map(len, written)) if written else 1
+        charsmap = part.get("precompiled_charsmap")
+        if times > _MOST_GROWTH:
+            what = f"makes a text {times:,} times as long, expected at most {_MOST_GROWTH:,} times"
+        elif isinstance(charsmap, str) and _says_too_much(charsmap):
+            what = "precompiled_charsmap ends before the part that it says it has, expected a whole"
+        else:
+            continue
+        raise TokenizerError(
+            f"{path}: normalizer: {what}. Fix: Use the file that the model was published with."
+        )
+
+
+def _says_too_much(charsmap: str) -> bool:
+    """Tell whether a map in base64 is shorter than its first four bytes say of its first part."""
+    try:
+        data = base64.b64decode(charsmap)
+    except ValueError:
+        return False  # which `tokenizers` says itself
+    return int.from_bytes(data[:4], "little") > len(data) - 4
+
+
+def refuse_surrogate(piece: str, where: str) -> None:
+    """Raise TokenizerError for half of a surrogate pair, which is no text."""
+    try:
+        piece.encode()
+    except UnicodeEncodeError as error:
+        raise TokenizerError(
+            f"{where}: {piece[error.start]!a} at character {error.start} of a text, expected "
+            "Unicode text. Fix: Remove the lone surrogate."
+        ) from error
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object; a file that is not there is an empty one."""
+    if not os.path.lexists(path):  # a link to nothing is one that is broken
+        return {}
+    try:
+        value = json.loads(_read(path, limit=_MAX_CONFIG_BYTES).decode("utf-8"))
+    except (ValueError, RecursionError) as error:
+        what = f"is not JSON ({error}), expected a JSON object"
+        raise TokenizerError(f"{path}: {what}. Fix: Fetch or write the file anew.") from error
+    if not isinstance(value, dict):
+        what = f"is a {type(value).__name__}, expected a JSON object"
+        raise TokenizerError(f"{path}: {what}. Fix: Fetch or write the file anew.")
+    return value
+
+
+def special_tokens_of(config: dict[str, Any], directory: Path) -> dict[str, str | list[str]]:
+    """Collect the special tokens by name; the first file that has a name decides.
+
+    As in transformers: a config that lists `added_tokens_decoder` was written after
+    the map went out of use, and wins; an older one gives way to it.
+    """
+    token_map = read_json(directory / "special_tokens_map.json")
+    sources = [("tokenizer_config.json", config), ("special_tokens_map.json", token_map)]
+    found: dict[str, Any] = {}
+    for file, source in sources if "added_tokens_decoder" in config else sources[::-1]:
+        entries = {name: source[name] for name in _NAMED_TOKENS if name in source}
+        extra = source.get("extra_special_tokens")
+        if isinstance(extra, dict):
+            entries = {**extra, **entries}
+        unnamed = source.get("additional_special_tokens", extra)
+        if isinstance(unnamed, list):
+            entries["additional_special_tokens"] = unnamed
+        for name, value in entries.items():
+            refuse_surrogate(name, str(directory / file))
+            if name not in found:
+                found[name] = _token_texts(value, f"{directory / file}: {name}")
+    return {name: token for name, token in found.items() if token is not None}
+
+
+def _token_texts(value: object, where: str) -> str | list[str] | None:
+    if not isinstance(value, list):
+        return _token_text(value, where)
+    texts = [_token_text(token, f"{where}[{i}]") for i, token in enumerate(value)]
+    return [text for text in texts if text is not None]
+
+
+def _token_text(value: object, where: str) -> str | None:
+    """Give the text of a token written as a string or an object; None for null."""
+    text = value.get("content") if isinstance(value, dict) else value
+    if isinstance(text, str):
+        refuse_surrogate(text, where)
+    if text is None or isinstance(text, str):
+        return text
+    raise TokenizerError(
+        f'{where}: is a {type(text).__name__}, expected a string, an object with "content" or '
+        "null. Fix: Write the token's text."
+    )
+
+
+def eos_tokens(
+    special_tokens: dict[str, str | list[str]], reference: tokenizers.Tokenizer, directory: Path
+) -> tuple[str, ...]:
+    """List the texts of the tokens that end a generation, each once."""
+    path = directory / "generation_config.json"
+    listed = read_json(path).get("eos_token_id")
+    ids = listed if isinstance(listed, list) else [] if listed is None else [listed]
+    if not all(type(token) is int and token >= 0 for token in ids):
+        raise TokenizerError(
+            f"{path}: eos_token_id: {listed!r}, expected a token's id or a list of them. "
+            "Fix: Write the id."
+        )
+    named = special_tokens.get("eos_token")
+    texts = [named, *(reference.id_to_token(token) for token in ids)]
+    return tuple(dict.fromkeys(text for text in texts if isinstance(text, str) and text))
+
+
+def model_max_length(config: dict[str, Any]) -> int | None:
+    """Return the tokens that the config says a model takes; None where it says nothing."""
+    length = config.get("model_max_length")
+    return length if type(length) is int and 0 < length < _ABSURD_LENGTH else None
