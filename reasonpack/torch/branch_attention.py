@@ -18,7 +18,6 @@ from __future__ import annotations
 import functools
 import weakref
 from collections.abc import Callable
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -192,12 +191,21 @@ def _attention(
             f"{len(index.sum_offsets) - 1} tokens, expected a key for each, none of a cache. "
             "Fix: train with use_cache=False."
         )
+    key, value = _lowered(key), _lowered(value)
     keys, values = gathered(key, index), gathered(value, index)
     with regathered([(key, keys), (value, values)], index):
         out = stock(module, query, keys, values, None, **kwargs, **_sizes(index))
     if not torch.compiler.is_compiling():
         count()
     return out
+
+
+def _lowered(states: torch.Tensor) -> torch.Tensor:
+    """Take the precision that FlashAttention will ask for, before copies are made."""
+    kind = states.device.type
+    if states.dtype == torch.float32 and torch.is_autocast_enabled(kind):
+        return states.to(torch.get_autocast_dtype(kind))
+    return states
 
 
 def _sizes(index: BranchIndex) -> dict[str, Any]:
@@ -298,7 +306,8 @@ def _check_aligned(config: Any, name: str, *, device: torch.device, dtype: torch
         key: value.to(device) if isinstance(value, torch.Tensor) else value
         for key, value in branch_index(np.array([[3, 2, 3]], np.int32)).items()
     }
-    layer = SimpleNamespace(config=config, is_causal=True, training=False, layer_idx=0)
+    layer: Any = torch.nn.Linear(1, 1, dtype=dtype)  # what is asked of a layer's attention
+    layer.config, layer.is_causal, layer.layer_idx = config, True, 0
     size = int(getattr(config, "head_dim", None) or 64)
     values = torch.tensor([1.0, 2.0, 4.0], device=device, dtype=dtype)
     states = values[None, None, :, None].expand(1, 1, 3, size)

@@ -282,6 +282,25 @@ def test_a_kernel_keeps_no_gathered_copy(attended: Any, monkeypatch: pytest.Monk
     assert alive()[1] == 4
 
 
+def test_no_copy_is_kept_under_autocast_either(
+    attended: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dtypes = []
+    honest = gather.gathered
+
+    def watched(states: Any, index: Any) -> Any:
+        dtypes.append(states.dtype)
+        return honest(states, index)
+
+    model = attended("qwen3", dtype="float32")  # its norms give keys in float32
+    rows = tiny.rows_of(conversations(), PACKED, layout="onepass")
+    branch_loss(model, rows)
+    monkeypatch.setattr("reasonpack.torch.branch_attention.gathered", watched)
+    with torch.autocast("cpu", torch.bfloat16):
+        branch_loss(model, rows).backward()
+    assert dtypes == [torch.bfloat16] * 4
+
+
 @pytest.mark.filterwarnings("ignore")  # of dynamo: not ours
 def test_compiled_models_give_the_same_gradients_without_new_graphs(attended: Any) -> None:
     from torch._dynamo.testing import CompileCounterWithBackend
