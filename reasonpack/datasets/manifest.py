@@ -14,7 +14,7 @@ from reasonpack.datasets.receipt import Counts, Shard
 from reasonpack.errors import FormatError
 from reasonpack.rows.schema import check_format_version
 from reasonpack.storage import Place, join, public_name, read_bytes
-from reasonpack.templates.learn.stop_token import Stop
+from reasonpack.templates.behaviour import Stop
 
 __all__ = ["MANIFEST", "REJECTS", "Input", "Learned", "Manifest", "read_manifest"]
 

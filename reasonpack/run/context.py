@@ -16,8 +16,9 @@ from reasonpack.records.options import ignored_fields, renamed_fields
 from reasonpack.records.reading import Reading
 from reasonpack.rows.model_layers import read_architecture
 from reasonpack.storage import fetched
-from reasonpack.templates.behaviour import Behaviour, learn
+from reasonpack.templates.behaviour import Behaviour
 from reasonpack.templates.find import load_template
+from reasonpack.templates.learn.learn import learn
 from reasonpack.templates.template import ChatTemplate
 from reasonpack.tokens.tokenizer import Tokenizer, load_tokenizer
 from reasonpack.views.view import Rendering

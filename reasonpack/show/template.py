@@ -20,8 +20,7 @@ from reasonpack.rows.forest import IGNORE, lay_out
 from reasonpack.rows.kind import Kind
 from reasonpack.run.context import Context
 from reasonpack.show.text import marked, printable
-from reasonpack.templates.behaviour import Behaviour
-from reasonpack.templates.learn.stop_token import Stop
+from reasonpack.templates.behaviour import Behaviour, Stop
 from reasonpack.tokens.view_tokens import Pieces
 from reasonpack.views.view import Rendering, build_views
 

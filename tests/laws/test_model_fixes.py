@@ -205,7 +205,7 @@ ROWS: Mapping[str, Row] = {
         {"answer_stopp": {}}, "answer_stopp: unknown.*Fix: check the spelling", {"answer_stop": {}}
     ),
     "a field of another type": behaviour(
-        {"opener": 3}, "expected a text. Fix: write it as", {"opener": "<think>\n"}
+        {"opener": 3}, "expected str. Fix: write it as", {"opener": "<think>\n"}
     ),
 }  # fmt: skip
 

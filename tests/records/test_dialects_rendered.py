@@ -9,7 +9,7 @@ import assets
 import pytest
 from records_of import ASK, read
 
-from reasonpack.templates.behaviour import learn
+from reasonpack.templates.learn.learn import learn
 from reasonpack.templates.template import ChatTemplate
 from reasonpack.views.view import Rendering, View, build_views
 

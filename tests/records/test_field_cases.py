@@ -18,7 +18,7 @@ from fixing import Pack
 from reasonpack.errors import RecordError
 from reasonpack.records.conversation import Conversation, parse_line, parse_record
 from reasonpack.records.reading import DEFAULT, Reading
-from reasonpack.templates.behaviour import learn
+from reasonpack.templates.learn.learn import learn
 from reasonpack.templates.template import ChatTemplate
 from reasonpack.views.view import Rendering, build_views
 

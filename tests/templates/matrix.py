@@ -24,7 +24,8 @@ from published import eos
 
 from reasonpack.errors import RecordError, TemplateError
 from reasonpack.records.conversation import Conversation, Message, ToolCall
-from reasonpack.templates.behaviour import Behaviour, Stop, learn
+from reasonpack.templates.behaviour import Behaviour, Stop
+from reasonpack.templates.learn.learn import learn
 from reasonpack.templates.template import ChatTemplate
 from reasonpack.views.view import Rendering, build_views
 

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from reasonpack.errors import TemplateError
-from reasonpack.templates import sandbox
-from reasonpack.templates.behaviour import Behaviour, Stop, learn, override
+from reasonpack.templates import limits
+from reasonpack.templates.behaviour import Behaviour, Stop, override
 from reasonpack.templates.forms import Forms
+from reasonpack.templates.learn.learn import learn
 from reasonpack.templates.learn.stop_token import BEGINS
 from reasonpack.templates.template import ChatTemplate
 
@@ -335,7 +336,7 @@ def test_the_plain_template_behind_the_plants_is_fine() -> None:
 
 def test_endless_template_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     loop = "{% for a in range(9999) %}{% for b in range(9999) %}{% endfor %}{% endfor %}"
-    monkeypatch.setattr(sandbox, "SECONDS", 0.1)
+    monkeypatch.setattr(limits, "SECONDS", 0.1)
     with pytest.raises(TemplateError, match=r"took more than 0\.1 s"):
         learned(chatml(CONTENT, before=loop))
 
@@ -381,18 +382,18 @@ def test_inline_reasoning_is_written_with_the_given_delimiters() -> None:
     ("changes", "message"),
     [
         ({"oepner": "x"}, "oepner: unknown, expected one of answer, answer_stop, asked, call"),
-        ({"opener": None}, "opener: None, expected a text"),
-        ({"opener": ["x"]}, "opener: ['x'], expected a text"),
-        ({"kept_in_loop": 1}, "kept_in_loop: 1, expected true or false"),
-        ({"answer": "x"}, "answer: 'x', expected two texts"),
-        ({"answer": ["x"]}, "answer: ['x'], expected two texts"),
-        ({"thinking": True}, "thinking: True, expected an object"),
-        ({"ends": {"user": 1}}, "ends: {'user': 1}, expected an object of texts"),
-        ({"answer_stop": "x"}, "answer_stop: 'x', expected an object"),
+        ({"opener": None}, "opener: null, expected str"),
+        ({"opener": ["x"]}, "opener: array, expected str"),
+        ({"kept_in_loop": 1}, "kept_in_loop: int, expected bool"),
+        ({"answer": "x"}, "answer: str, expected array"),
+        ({"answer": ["x"]}, "answer: 1, expected array of length 2"),
+        ({"thinking": True}, "thinking: bool, expected object"),
+        ({"ends": {"user": 1}}, "ends[...]: int, expected str"),
+        ({"answer_stop": "x"}, "answer_stop: str, expected object"),
         ({"answer_stop": {"tokn": "x"}}, "answer_stop.tokn: unknown, expected one of after, shown"),
-        ({"answer_stop": {"shown": "x"}}, "answer_stop.shown: 'x', expected true or false"),
-        ({"forms": {"reasoning_fields": "x"}}, "forms.reasoning_fields: 'x', expected texts"),
-        ({"forms": {"empty_content": 1}}, "forms.empty_content: 1, expected a text or null"),
+        ({"answer_stop": {"shown": "x"}}, "answer_stop.shown: str, expected bool"),
+        ({"forms": {"reasoning_fields": "x"}}, "forms.reasoning_fields: str, expected array"),
+        ({"forms": {"empty_content": 1}}, "forms.empty_content: int, expected str | null"),
     ],
 )
 def test_override_of_another_type_is_refused(changes: Any, message: str) -> None:

@@ -16,7 +16,8 @@ from matrix import DATE, GOLDEN, PLAIN, SHAPES, compiled, golden, golden_path, l
 from published import CALL_STOPS, LISTED_OTHERWISE, STOPS, TEMPLATES, eos
 
 from reasonpack.errors import TemplateError
-from reasonpack.templates.behaviour import Behaviour, learn
+from reasonpack.templates.behaviour import Behaviour
+from reasonpack.templates.learn.learn import learn
 from reasonpack.templates.template import ChatTemplate
 from reasonpack.tokens.tokenizer import Tokenizer, load_tokenizer
 

@@ -32,7 +32,8 @@ from matrix import DATE, SHAPES, TOOL, answer, ask, call, compiled, result
 
 from reasonpack.errors import RecordError
 from reasonpack.records.conversation import Conversation, Message, ToolCall
-from reasonpack.templates.behaviour import Behaviour, learn
+from reasonpack.templates.behaviour import Behaviour
+from reasonpack.templates.learn.learn import learn
 from reasonpack.templates.template import ChatTemplate
 from reasonpack.views.view import Rendering, build_views
 

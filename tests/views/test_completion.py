@@ -11,7 +11,7 @@ import pytest
 from reasonpack.errors import RecordError
 from reasonpack.records.conversation import Conversation, Message, ToolCall
 from reasonpack.rows.kind import Kind
-from reasonpack.templates.behaviour import learn
+from reasonpack.templates.learn.learn import learn
 from reasonpack.templates.template import ChatTemplate
 from reasonpack.views.view import Rendering, Untrained, View, build_views
 

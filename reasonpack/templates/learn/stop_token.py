@@ -23,6 +23,7 @@ from typing import Any
 
 from reasonpack.errors import TemplateError
 from reasonpack.records.conversation import Message
+from reasonpack.templates.behaviour import Stop
 from reasonpack.templates.learn.marked_chats import (
     ANSWER,
     CALL,
@@ -38,7 +39,7 @@ from reasonpack.templates.learn.marked_chats import (
     user,
 )
 
-__all__ = ["Stop", "find_answer_stop", "find_call_stop"]
+__all__ = ["find_answer_stop", "find_call_stop"]
 
 Variables = Mapping[str, Any]
 STATED = "stated"
@@ -46,25 +47,6 @@ FOLLOWS = "follows the message"
 LISTED = "a listed eos that follows the message"
 ENDS_ALL = "ends messages of the user too"
 BEGINS = "begins the next message"
-
-
-@dataclass(frozen=True, slots=True)
-class Stop:
-    """How a message of the assistant ends.
-
-    Attributes:
-        token: the stop token, which the model writes; empty if there is none to rely on,
-            and such messages are refused.
-        shown: whether the template writes it after the last message too. Where it
-            does not, the stop token is what begins the next message.
-        after: what the template adds behind it, which the model does not write.
-        source: the rule by which it was found.
-    """
-
-    token: str
-    shown: bool = True
-    after: str = ""
-    source: str = FOLLOWS
 
 
 def find_answer_stop(

@@ -9,8 +9,9 @@ import assets
 import pytest
 
 from reasonpack.errors import TemplateError
-from reasonpack.templates.behaviour import Behaviour, learn
-from reasonpack.templates.learn.stop_token import BEGINS, ENDS_ALL, FOLLOWS, LISTED, STATED, Stop
+from reasonpack.templates.behaviour import Behaviour, Stop
+from reasonpack.templates.learn.learn import learn
+from reasonpack.templates.learn.stop_token import BEGINS, ENDS_ALL, FOLLOWS, LISTED, STATED
 from reasonpack.templates.template import ChatTemplate
 from reasonpack.tokens.tokenizer import load_tokenizer
 

@@ -1,0 +1,230 @@
+"""Small marked conversations, rendered → what a chat template does to reasoning.
+
+No name of a model is written down here: everything is read off the template's own
+output. Views are checked again one by one when they are built, so a template that
+behaves otherwise in some conversation is refused there.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from typing import Any, NamedTuple
+
+from reasonpack.records.message import Message
+from reasonpack.templates.behaviour import Behaviour, Stop, Variables, override
+from reasonpack.templates.forms import Forms
+from reasonpack.templates.learn.marked_chats import (
+    NEXT,
+    REASON,
+    USER,
+    Probe,
+    answer,
+    asked_keys,
+    call,
+    find_forms,
+    prompt_end,
+    reads_content_alone,
+    result,
+    user,
+)
+from reasonpack.templates.learn.message_parts import (
+    Lead,
+    around_calls,
+    around_text_and_calls,
+    before_content,
+    find_delimiters,
+    find_header,
+    find_strips,
+    first_tag,
+    writes_none,
+)
+from reasonpack.templates.learn.refusals import check_order, check_prompt, check_repeatable
+from reasonpack.templates.learn.stop_token import find_answer_stop, find_call_stop
+from reasonpack.templates.learn.thinking_switch import find_switch, opens
+from reasonpack.templates.limits import bounds_together
+from reasonpack.templates.template import ChatTemplate
+
+__all__ = ["learn"]
+
+_TAG = re.compile(r"</?\w*:?think[\w:]*>")
+
+
+@bounds_together()
+def learn(
+    template: ChatTemplate,
+    added_tokens: Sequence[str],
+    variables: Variables | None = None,
+    *,
+    special: AbstractSet[str] | None = None,
+    eos: Sequence[str] = (),
+    stated: Mapping[str, Any] | None = None,
+) -> Behaviour:
+    """Learn what `template` does to reasoning.
+
+    Args:
+        template: the chat template.
+        added_tokens: texts of the tokenizer's added tokens.
+        variables: what the user sets for every conversation.
+        special: those of the added tokens that are special; None where that is not known.
+        eos: tokens that the model's files list as the end of a generation.
+        stated: what the user knows better; see `override`.
+
+    Raises:
+        TemplateError: it cannot render a question and an answer, no token that can stop the
+            model follows an answer, it does what no view can be built from, or it is slow.
+            What the user states is not looked for, so it is not missed.
+    """
+    stated = dict(stated or {})
+    able = [token for token in added_tokens if special is None or token in special or token in eos]
+    probe = _probe(template, added_tokens, able, eos, dict(variables or {}))
+    check_repeatable(probe)
+    check_order(probe)
+    thinking, not_thinking = find_switch(probe)
+    probe, begin = _find_beginning(probe, thinking, not_thinking, stated)
+    stop, after_answer = find_answer_stop(probe, not_thinking, _stated_token(stated))
+    ends = _ends(probe, not_thinking)
+    calls = _find_calls(probe, not_thinking, begin, stop)
+    kept = _what_is_kept(probe, thinking)
+    learned = Behaviour(
+        forms=probe.forms,
+        thinking=thinking,
+        not_thinking=not_thinking,
+        header=begin.header,
+        prompt_opener=begin.prompt_opener,
+        prompt_closed=prompt_end(probe, not_thinking).removeprefix(begin.header),
+        opener=begin.opener,
+        closer=begin.closer,
+        shows_reasoning=begin.seen,
+        strips=find_strips(probe, thinking, begin.closer) if begin.seen else ("nothing", "nothing"),
+        answer=(begin.before_answer, after_answer),
+        **calls,
+        answer_stop=stop,
+        ends=ends,
+        kept_after_user=kept["after_user"],
+        kept_in_loop=kept["in_loop"],
+        kept_after_loop=kept["after_loop"],
+        ends_generation=_ends_generation(probe, stop, calls["call_stop"], ends.get("user", "")),
+        writes_none=writes_none(probe, not_thinking),
+        asked=tuple(sorted(asked_keys(probe, [thinking, not_thinking]))),
+    )
+    return override(learned, stated)
+
+
+class _Beginning(NamedTuple):
+    """What an answer begins with: `header prompt_opener opener REASONING closer before_answer`."""
+
+    header: str
+    prompt_opener: str
+    opener: str
+    closer: str
+    seen: bool
+    before_answer: str
+
+
+def _find_beginning(
+    probe: Probe, thinking: Variables, not_thinking: Variables, stated: Mapping[str, Any]
+) -> tuple[Probe, _Beginning]:
+    """Find what an answer begins with; the probe returned knows where content goes on."""
+    header = stated.get("header", find_header(probe, thinking, not_thinking))
+    prompt_opener = prompt_end(probe, thinking).removeprefix(header)
+    if not stated.keys() & {"header", "prompt_opener"}:
+        check_prompt(probe, thinking)
+    opener, closer, seen = find_delimiters(probe, thinking, header, prompt_opener)
+    if prompt_opener.strip() and reads_content_alone(probe) and not opens(probe, thinking):
+        # The content goes on from the prompt, which opens something else than reasoning.
+        probe = dataclasses.replace(probe, forms=dataclasses.replace(probe.forms, inline=""))
+        opener, closer, seen = "", "", False
+    tag = first_tag(closer, probe.added_tokens)
+    before_answer = before_content(probe, not_thinking, Lead(header, prompt_opener, tag))
+    closer = _without_end(closer, before_answer)
+    return probe, _Beginning(header, prompt_opener, opener, closer, seen, before_answer)
+
+
+def _find_calls(
+    probe: Probe, variables: Variables, begin: _Beginning, stop: Stop
+) -> dict[str, Any]:
+    """Find what stands before calls and behind them.
+
+    A call behind a stop token is another message: the model has stopped before it.
+    """
+    lead = Lead(begin.header, begin.prompt_opener, begin.closer.strip())
+    call = around_calls(probe, variables, lead)
+    text_call = around_text_and_calls(probe, variables, lead)
+    call_stop = find_call_stop(probe, variables, stop)
+    return {
+        "call": call,
+        "text_call": ("", "") if stop.token in text_call[1] else text_call,
+        "call_stop": Stop("") if stop.token in call else call_stop,
+    }
+
+
+def _stated_token(stated: Mapping[str, Any]) -> str | None:
+    """Return the token that the user states as the end of an answer."""
+    stop = stated.get("answer_stop")
+    token = stop.get("token") if isinstance(stop, dict) else None
+    return token if isinstance(token, str) else None
+
+
+def _without_end(text: str, end: str) -> str:
+    r"""Remove `end`, which stands there without `text` too, but for white space.
+
+    >>> _without_end("<end><start>final", "final")
+    '<end><start>'
+    """
+    core = end.strip()
+    if not core or not text.rstrip().endswith(core):
+        return text
+    return text.removesuffix(end) if text.endswith(end) else text.rstrip()[: -len(core)]
+
+
+def _probe(
+    template: ChatTemplate,
+    added_tokens: Sequence[str],
+    stops: Sequence[str],
+    eos: Sequence[str],
+    fixed: Variables,
+) -> Probe:
+    # Nor is a border put inside a think tag that is no token of this tokenizer.
+    whole = dict.fromkeys((*filter(str.strip, added_tokens), *_TAG.findall(template.source)))
+    probe = Probe(template, fixed, Forms(), tuple(whole), tuple(filter(str.strip, stops)), eos)
+    with_tools = dataclasses.replace(probe, needs_tools=True)
+    if not probe.render([user()], {}) and with_tools.render([user()], {}):
+        probe = with_tools
+    return dataclasses.replace(probe, forms=find_forms(probe))
+
+
+def _ends(probe: Probe, variables: Variables) -> dict[str, str]:
+    """Learn what ends a message of each role but the assistant's."""
+    stories = {
+        "system": [Message("system", USER)],
+        "developer": [Message("developer", USER)],
+        "user": [user()],
+        "tool": [user(""), call(), result(USER)],
+    }
+    texts = {role: probe.render(story, variables) for role, story in stories.items()}
+    return {role: text.rpartition(USER)[2] for role, text in texts.items() if USER in text}
+
+
+def _ends_generation(
+    probe: Probe, answer_stop: Stop, call_stop: Stop, end_of_user: str
+) -> tuple[str, ...]:
+    """List the tokens that end a message: where one stands inside, it is another message's."""
+    ending = [token for token in probe.stops if token in end_of_user]
+    texts = (answer_stop.token.strip(), call_stop.token.strip(), *probe.eos, *ending)
+    return tuple(dict.fromkeys(filter(None, texts)))
+
+
+def _what_is_kept(probe: Probe, variables: Variables) -> dict[str, bool]:
+    loop = [user(), call(None, REASON), result()]
+
+    def shows(*story: Message) -> bool:
+        return REASON in probe.render(story, variables)
+
+    return {
+        "after_user": shows(user(), answer(reasoning=True), user(NEXT)),
+        "in_loop": shows(*loop),
+        "after_loop": shows(*loop, answer(reasoning=False)),
+    }
