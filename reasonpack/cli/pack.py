@@ -181,7 +181,8 @@ def _names(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> tu
     default="refuse",
     show_default=True,
     help="What a </think> is that may be part of an answer or end reasoning: refuse the record, "
-    "or read all such tags as text, or as the end of reasoning.",
+    "or read all such tags as text, or as the end of reasoning. In a field of reasoning it can be "
+    "text only.",
 )
 @click.option(
     "--null-arguments",

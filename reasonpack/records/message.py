@@ -26,7 +26,7 @@ from reasonpack.records.dialects import normalised
 from reasonpack.records.draft import REASONING, is_absent
 from reasonpack.records.flags import read_flag
 from reasonpack.records.reading import DEFAULT, Reading
-from reasonpack.records.reasoning import foreign_form, split_inline
+from reasonpack.records.reasoning import foreign_form, refuse_closer, split_inline
 from reasonpack.records.renaming import renamed
 from reasonpack.records.roles import ROLES, known_role
 from reasonpack.records.side_fields import SIDE_FIELDS
@@ -248,6 +248,8 @@ def _message(raw: dict[str, Any], fields: _Fields, path: str, mode: _Mode) -> Me
         if content is None:
             raise _no_content(path)
         return Message(role, content, extra=extra)
+    if reasoning:
+        refuse_closer(reasoning, path, mode.reading)
     nulls = mode.null_keys and mode.reading.null_arguments == "refuse"
     calls = read_calls(fields.tool_calls, fields.function_call, path, null_is_missing=nulls)
     written, finished = content, not extra or _is_finished(raw)

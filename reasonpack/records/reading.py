@@ -22,7 +22,8 @@ class Reading:
         renamed: names of fields, each with the known name to read it under.
         stray_closing_tag: what a `</think>` is that closes no reasoning for certain.
         null_arguments: what a null is in tool arguments that a Parquet column holds as a struct.
-        has_place: the template has a place for reasoning.
+        closers: what templates write behind reasoning, without white space around it; empty where
+            none has a place for reasoning.
         prompt_opens: the generation prompt ends in what opens reasoning.
         opener: what the template writes before reasoning.
     """
@@ -32,7 +33,7 @@ class Reading:
     renamed: Mapping[str, str] = field(default_factory=dict)
     stray_closing_tag: StrayClosingTag = "refuse"
     null_arguments: NullArguments = "refuse"
-    has_place: bool = True
+    closers: tuple[str, ...] = ("</think>",)
     prompt_opens: bool = False
     opener: str = ""
 

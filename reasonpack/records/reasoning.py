@@ -14,7 +14,7 @@ from reasonpack.errors import RecordError
 from reasonpack.records.reading import Reading
 from reasonpack.records.strict_json import quoted
 
-__all__ = ["FORMS", "Answer", "foreign_form", "repeats", "split_inline"]
+__all__ = ["FORMS", "Answer", "foreign_form", "refuse_closer", "repeats", "split_inline"]
 
 _OPEN, _CLOSE = "<think>", "</think>"
 FORMS = (
@@ -68,9 +68,23 @@ def split_inline(
     alone = count == 1 and not reasoning
     if alone and (begins or (_OPEN not in content and _ends_reasoning(content, end, reading))):
         return _split_at(content, end)
-    if not reading.has_place or reading.stray_closing_tag == "text":
+    if not reading.closers or reading.stray_closing_tag == "text":
         return as_text
     return _stray(content, path, as_text, reading)
+
+
+def refuse_closer(reasoning: str, path: str, reading: Reading) -> None:
+    """Refuse reasoning of a field that holds what would end it, unless it is said to be text.
+
+    Raises:
+        RecordError: it does.
+    """
+    for closer in reading.closers if reading.stray_closing_tag != "text" else ():
+        if closer and closer in reasoning:
+            what = f"a field of reasoning that holds {closer!r}, which ends the reasoning where "
+            what += "the model's output is read, expected it behind the reasoning only"
+            fix = "Pass --stray-closing-tag text, or take the tag out of the reasoning."
+            raise RecordError("closing-tag", path, what, fix=fix)
 
 
 def _ends_reasoning(content: str, end: int, reading: Reading) -> bool:

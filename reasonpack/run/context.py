@@ -133,7 +133,7 @@ def _reading(options: Options, *renderings: Rendering) -> Reading:
         renamed=renamed_fields(options.field),
         stray_closing_tag=options.stray_closing_tag,
         null_arguments=options.null_arguments,
-        has_place=any(each.closer for each in behaviours),
+        closers=tuple(dict.fromkeys(each.closer.strip() for each in behaviours if each.closer)),
         prompt_opens=all(each.closer and each.prompt_opener for each in behaviours),
         opener="".join(each.prompt_opener + each.opener for each in behaviours),
     )

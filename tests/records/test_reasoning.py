@@ -13,7 +13,7 @@ from reasonpack.records.reading import DEFAULT, Reading
 
 ASK = {"role": "user", "content": "2+2?"}
 TEXT, REASONING = Reading(stray_closing_tag="text"), Reading(stray_closing_tag="reasoning")
-OPENED, NO_PLACE = Reading(prompt_opens=True), Reading(has_place=False)
+OPENED, NO_PLACE = Reading(prompt_opens=True), Reading(closers=())
 
 
 def answer(reading: Reading = DEFAULT, **fields: Any) -> Message:
@@ -55,6 +55,25 @@ def parts(content: str, reading: Reading = DEFAULT, **fields: Any) -> tuple[str 
 )
 def test_closing_tags(content: str, reading: Reading, expected: tuple[str, str | None]) -> None:
     assert parts(content, reading) == expected
+
+
+@pytest.mark.parametrize("reading", [DEFAULT, OPENED, REASONING, Reading(closers=("[/THINK]",))])
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"content": "B", "reasoning_content": "A {} A"},
+        {"content": [{"type": "thinking", "thinking": "A {}"}, {"type": "text", "text": "B"}]},
+        {"content": "B", "thinking_blocks": [{"type": "thinking", "thinking": "{}A"}]},
+        {"reasoning": "A\n{}\n\nB"},
+    ],
+)
+def test_a_closing_tag_in_a_field_of_reasoning(reading: Reading, fields: dict[str, Any]) -> None:
+    fields = json.loads(json.dumps(fields).replace("{}", reading.closers[0]))
+    with pytest.raises(RecordError, match="a field of reasoning that holds") as caught:
+        answer(reading, **fields)
+    assert caught.value.reason == "closing-tag"
+    assert reading.closers[0] in (answer(TEXT, **fields).reasoning or "")
+    assert reading.closers[0] in (answer(NO_PLACE, **fields).reasoning or "")
 
 
 @pytest.mark.parametrize("reading", [DEFAULT, OPENED])

@@ -187,6 +187,7 @@ RECORDS: dict[str, tuple[Edit, ...]] = {
     "no assistant message": (add(ANSWER),),
     "an assistant message first": (add(ASK, 0), put("messages[0].train", False)),
     "a closing tag beside reasoning": (put(ONE + "content", "A"),),
+    "a closing tag in a field of reasoning": (put(ONE + "reasoning", "I close it."),),
     "tags inside an answer": (put(ONE + "content", "See a."),),
     "reasoning with its tags in a field": (put(ONE + "reasoning", "easy"),),
 }
@@ -197,6 +198,7 @@ OPTIONS: dict[str, tuple[str, ...]] = {
     ),
     "a second closing tag": ("--stray-closing-tag text", "--stray-closing-tag reasoning"),
     "a closing tag beside reasoning": ("--stray-closing-tag text",),
+    "a closing tag in a field of reasoning": ("--stray-closing-tag text",),
     "tags inside an answer": ("--stray-closing-tag text",),
     "a field of an answer that nobody reads": (
         "--field reasoning_contnet=reasoning_content",

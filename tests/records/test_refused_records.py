@@ -77,6 +77,15 @@ REFUSED: dict[str, tuple[object, str, str, str]] = {
         ),
         KEEP_TAG,
     ),
+    "a closing tag in a field of reasoning": (
+        answer(content="4", reasoning="I close it with </think> and answer."),
+        "closing-tag",
+        (
+            "messages[1]: a field of reasoning that holds '</think>', which ends the reasoning "
+            "where the model's output is read, expected it behind the reasoning only"
+        ),
+        "Pass --stray-closing-tag text, or take the tag out of the reasoning.",
+    ),
     "tags inside an answer": (
         answer(content="See <think>a</think>."),
         "closing-tag",
