@@ -3,20 +3,45 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from reasonpack.show.model_shape import ModelShape
 
 __all__ = ["command"]
 
 
 @click.command("stats")
 @click.argument("directory", metavar="DIR")
+@click.option(
+    "--model-config",
+    metavar="PATH",
+    type=click.Path(exists=True, path_type=Path),
+    help="The config.json of the model to train, or its directory.",
+)
+@click.option(
+    "--hidden-size", type=click.IntRange(1), help="Of the model to train. [default: 1024]"
+)
+@click.option("--layers", type=click.IntRange(1), help="Of the model to train.")
+@click.option("--heads", type=click.IntRange(1), help="Of queries, 128 wide each.")
 @click.option("--json", "as_json_", is_flag=True, help="Write one JSON object.")
-def command(*, directory: str, as_json_: bool) -> None:
+def command(
+    *,
+    directory: str,
+    model_config: Path | None,
+    hidden_size: int | None,
+    layers: int | None,
+    heads: int | None,
+    as_json_: bool,
+) -> None:
     """Count what a dataset holds, and draw how lengths, turns and reasoning are distributed.
 
     Says which layout costs least with which kernel: tokens, visible pairs of tokens and 128×128
-    blocks of attention, of the rows and of the npass samples of the same conversations.
+    blocks of attention, of the rows and of the npass samples of the same conversations. Name the
+    model to train for its own figures.
 
     DIR is a dataset that pack wrote. All shards are read; one that does not hold what the
     manifest says is an error.
@@ -25,10 +50,35 @@ def command(*, directory: str, as_json_: bool) -> None:
     from reasonpack.show.stats import gather, stats_json, stats_lines  # noqa: PLC0415
     from reasonpack.show.summary import summary  # noqa: PLC0415
 
+    shape = _shape(model_config, hidden_size, layers, heads)
     stats = gather(directory)
     if as_json_:
-        click.echo(as_json(stats_json(stats)), nl=False)
+        click.echo(as_json(stats_json(stats, shape)), nl=False)
         return
     encoding = sys.stdout.encoding or "ascii"
-    for line in (summary(stats.manifest), *stats_lines(stats)):
+    for line in (summary(stats.manifest), *stats_lines(stats, shape)):
         click.echo(line.encode(encoding, "replace").decode(encoding))
+
+
+def _shape(
+    path: Path | None, hidden_size: int | None, layers: int | None, heads: int | None
+) -> ModelShape | None:
+    """Read the model that is to be trained; None where nothing is said of it."""
+    from reasonpack.rows.model_layers import read_config  # noqa: PLC0415
+    from reasonpack.show.model_shape import ModelShape  # noqa: PLC0415
+
+    given = {
+        "hidden_size": hidden_size,
+        "num_hidden_layers": layers,
+        "num_attention_heads": heads,
+        "head_dim": 128 if heads else None,
+    }
+    if path is None and not any(given.values()):
+        return None
+    if path is None:
+        return ModelShape.of({**given, "hidden_size": hidden_size or 1024})
+    if any(given.values()):
+        raise click.UsageError(
+            "--model-config says it all, so leave out --hidden-size, --layers and --heads."
+        )
+    return ModelShape.of(read_config(path / "config.json" if path.is_dir() else path))

@@ -17,7 +17,7 @@ from typing import Any
 from reasonpack.errors import TokenizerError
 from reasonpack.storage import check_regular
 
-__all__ = ["Architecture", "read_architecture"]
+__all__ = ["Architecture", "read_architecture", "read_config"]
 
 CONFIG_LIMIT = 1 << 24
 ATTENTION = frozenset(
@@ -99,6 +99,15 @@ def read_architecture(directory: Path | None) -> Architecture | None:
     path = directory / "config.json" if directory else None
     if path is None or not os.path.lexists(path):
         return None
+    return Architecture.of(read_config(path))
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """Read a model's `config.json`.
+
+    Raises:
+        TokenizerError: it is not a JSON object, or too large.
+    """
     try:
         check_regular(path)
         if path.stat().st_size > CONFIG_LIMIT:
@@ -110,4 +119,4 @@ def read_architecture(directory: Path | None) -> Architecture | None:
         raise TokenizerError(
             f"{path}: {error}, expected a model's configuration. Fix: copy the file again."
         ) from error
-    return Architecture.of(config)
+    return config

@@ -1,6 +1,7 @@
 """Rows → what each layout and kernel computes for them, counted from the segments alone.
 
                           tokens        pairs of tokens            blocks of 128 × 128
+    branches, varlen      T             visible                    of each branch, from its start
     block-sparse kernel   T             visible                    in which a pair is visible
     dense kernel          T             T²                         ceil(T / 128)²
       causal              T             T(T + 1) / 2               a lower triangle of them
@@ -8,24 +9,20 @@
 
 T tokens of a row, L of a leaf, which is a sample of the npass layout. Linear layers pay for
 tokens, attention for blocks. A row is judged from its segments, in O(S + T / 128), and a
-dataset batch by batch; no mask is made.
+dataset batch by batch; no mask is made. `advice` says what follows.
 """
 
 from __future__ import annotations
 
-import textwrap
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-__all__ = ["BLOCK", "Costs", "Work", "cost_lines", "count"]
+__all__ = ["BLOCK", "Costs", "Work", "count"]
 
 BLOCK = 128
-WIDTH = 1024
-"""Hidden size of the small model for which layouts are compared; wider ones favour onepass."""
 I64 = NDArray[np.int64]
 
 
@@ -55,12 +52,14 @@ class Costs:
     """What the rows cost as they are, and what the leaves of their forests would.
 
     Attributes:
+        branches: the rows, with a varlen kernel that is given each branch and its path.
         block_sparse: the rows, with a kernel that visits only blocks where a pair is visible.
         causal: the rows, with a kernel that computes all pairs up to the diagonal.
         dense: the rows, with a kernel that computes all pairs.
         npass: the leaves, packed or not, with a kernel that starts its tiles at each of them.
     """
 
+    branches: Work = field(default_factory=Work)
     block_sparse: Work = field(default_factory=Work)
     causal: Work = field(default_factory=Work)
     dense: Work = field(default_factory=Work)
@@ -69,6 +68,7 @@ class Costs:
     def __add__(self, other: Costs) -> Costs:
         """Add up two batches."""
         return Costs(
+            self.branches + other.branches,
             self.block_sparse + other.block_sparse,
             self.causal + other.causal,
             self.dense + other.dense,
@@ -92,8 +92,10 @@ def count(batch: pa.RecordBatch) -> Costs:
     tokens = int(length.sum())
     positions = batch.column("position_ids").flatten().to_numpy()
     row_start = np.repeat(np.cumsum(length) - length, segments)
-    leaf = positions[(row_start + end - 1)[until == end]].astype(np.int64) + 1
+    leaf_end = (row_start + end)[until == end]
+    leaf = positions[leaf_end - 1].astype(np.int64) + 1
     return Costs(
+        branches=Work(tokens, visible, _by_branches(np.diff(leaf_end, prepend=0), leaf)),
         block_sparse=Work(tokens, visible, _visited(start, until, segments, tiles)),
         causal=Work(tokens, _triangle(length), _triangle(tiles)),
         dense=Work(tokens, int((length**2).sum()), int((tiles**2).sum())),
@@ -103,6 +105,16 @@ def count(batch: pa.RecordBatch) -> Costs:
 
 def _triangle(sizes: I64) -> int:
     return int((sizes * (sizes + 1) // 2).sum())
+
+
+def _by_branches(branch: I64, path: I64) -> int:
+    """Blocks of a varlen kernel with `branch` queries for the last of `path` keys, bottom right.
+
+    Block i of M queries ends at query 128·i, or at the branch's end, and sees the keys up to there.
+    """
+    before = -(-(path - branch) // BLOCK)
+    whole = -(-branch // BLOCK) - 1
+    return int((whole * before + whole * (whole + 1) // 2 - (-path // BLOCK)).sum())
 
 
 def _visited(start: I64, until: I64, segments: NDArray[np.int32], tiles: I64) -> int:
@@ -122,62 +134,3 @@ def _visited(start: I64, until: I64, segments: NDArray[np.int32], tiles: I64) ->
     highest = np.where(shared, np.maximum(highest, until[follows]), highest)
     in_row = edge // BLOCK - np.repeat(first, tiles)
     return int((-(-highest // BLOCK) - in_row).sum())
-
-
-# --- to read --------------------------------------------------------------------------------------
-
-
-def cost_lines(costs: Costs, layout: str) -> Iterator[str]:
-    """Write the counts as a table, and what follows from them."""
-    npass, dense = ("npass, varlen kernel", costs.npass), (f"{layout}, dense mask", costs.dense)
-    lines = (
-        [npass, dense]
-        if layout == "npass"
-        else [("onepass, block-sparse kernel", costs.block_sparse), dense, npass]
-    )
-    yield f"{'what a layer computes':<30} {'tokens':>15} {'pairs':>19} {'128×128 blocks':>16}"
-    for name, work in lines:
-        yield f"  {name:<28} {work.tokens:>15,} {work.pairs:>19,} {work.blocks:>16,}"
-    if costs.npass.tokens:
-        yield from textwrap.wrap(_advice(costs, layout), 85)
-
-
-def _advice(costs: Costs, layout: str) -> str:
-    """Say which layout to take with which kernel."""
-    visible = costs.block_sparse.pairs
-    dense = (
-        f"a dense mask (SDPA, eager) computes {costs.dense.pairs / visible:.1f} times the visible "
-        f"pairs, a causal kernel {costs.causal.pairs / visible:.1f} times"
-    )
-    if layout == "npass":
-        return (
-            f"A kernel that is given the borders of the samples computes just these; {dense}. What "
-            "onepass would save says pack with --layout onepass --dry-run."
-        )
-    without = (
-        f"take npass: {dense}"
-        if costs.dense.pairs > costs.npass.pairs
-        else f"{dense}, which is less than npass does, but takes a T × T mask"
-    )
-    return f"{_with_blocks(costs.block_sparse, costs.npass)} Without one {without}."
-
-
-def _with_blocks(rows: Work, npass: Work) -> str:
-    """Say what a block-sparse kernel makes of a onepass dataset."""
-    kernel = "a block-sparse kernel (FlexAttention, FlashMask, MagiAttention, FA4)"
-    if npass.tokens == rows.tokens:
-        return f"No conversation has a branch: with {kernel} either layout will do."
-    tokens = f"{npass.tokens / rows.tokens:.2f} times fewer tokens"
-    # A layer of width d computes 24 d² a token in its weights and 4 d a pair in attention.
-    per_token = 6 * WIDTH / BLOCK**2  # what a token costs, in blocks
-    slower = (per_token * (npass.tokens - rows.tokens) + npass.blocks) / rows.blocks
-    if slower < 1:
-        return f"With {kernel} too npass costs less, in a model of hidden size {WIDTH:,}."
-    more = rows.blocks > npass.blocks
-    ratio = rows.blocks / npass.blocks if more else npass.blocks / rows.blocks
-    blocks = f"{ratio:.2f} times {'more' if more else 'fewer'} blocks"
-    return (
-        f"With {kernel} take onepass: {tokens} {'but' if more else 'and'} {blocks} than npass. At "
-        f"hidden size {WIDTH:,} it pays if a block takes that kernel less than {slower:.1f} times "
-        "what it takes a varlen kernel."
-    )

@@ -23,7 +23,9 @@ from reasonpack.errors import FormatError
 from reasonpack.rows.forest import IGNORE
 from reasonpack.rows.kind import Kind
 from reasonpack.rows.shard import read_shard
-from reasonpack.show.cost import BLOCK, Costs, cost_lines, count
+from reasonpack.show.advice import cost_lines
+from reasonpack.show.cost import BLOCK, Costs, count
+from reasonpack.show.model_shape import ModelShape
 from reasonpack.storage import Place, fetched, join, public_name
 
 __all__ = ["Distribution", "Stats", "gather", "stats_json", "stats_lines"]
@@ -66,6 +68,7 @@ class _Found:
     samples_in_row: list[NDArray[np.int64]] = field(default_factory=list)
     sample_lengths: list[NDArray[np.int64]] = field(default_factory=list)
     turns: list[NDArray[np.int64]] = field(default_factory=list)
+    branches: list[NDArray[np.int64]] = field(default_factory=list)
     reasoning: list[NDArray[np.float64]] = field(default_factory=list)
     trained_tokens: int = 0
     costs: Costs = field(default_factory=Costs)
@@ -130,6 +133,11 @@ def _read_batch(batch: pa.RecordBatch, found: _Found) -> None:
     found.samples_in_row.append(batch.column("sample_start").value_lengths().to_numpy())
     found.sample_lengths.append(sample_lengths)
     found.turns.append(np.bincount(pairs[0], minlength=len(samples)))
+    until = batch.column("segment_visible_until").flatten().to_numpy() + np.repeat(
+        row_start, batch.column("segment_start").value_lengths().to_numpy()
+    )
+    leaves = until == segments + segment_lengths
+    found.branches.append(np.bincount(sample_of[leaves], minlength=len(samples)))
     found.reasoning.append(reasoning / np.maximum(sample_lengths, 1))
     found.trained_tokens += int(trained.sum())
     found.costs += count(batch)
@@ -166,6 +174,7 @@ def _distributions(found: _Found) -> dict[str, Distribution]:
         "row_length": _whole("tokens in a row", joined(found.row_lengths)),
         "samples_in_row": _whole("samples in a row", joined(found.samples_in_row)),
         "sample_length": _whole("tokens in a sample", joined(found.sample_lengths)),
+        "branches": _whole("branches in a sample", joined(found.branches)),
         "turns": _whole("trained messages in a sample", joined(found.turns)),
         "reasoning_share": _shares("share of reasoning in a sample", joined(found.reasoning)),
     }
@@ -190,11 +199,15 @@ def _shares(name: str, values: NDArray[np.float64]) -> Distribution:
     return Distribution(name, values, edges, np.histogram(values, edges)[0])
 
 
-def stats_json(stats: Stats) -> dict[str, Any]:
+def stats_json(stats: Stats, shape: ModelShape | None = None) -> dict[str, Any]:
     """Give everything as plain values: the manifest's counts, the costs, each distribution."""
+    shape = shape or ModelShape()
+    works = {"branches": stats.costs.branches, "npass": stats.costs.npass}
+    operations = {name: shape.operations(work) for name, work in works.items()}
     return {
         "manifest": stats.manifest,
         "costs": {"block_size": BLOCK, **asdict(stats.costs)},
+        "model": {**asdict(shape), "operations": operations},
         "distributions": {
             key: {
                 "description": each.name,
@@ -229,10 +242,15 @@ def _summary(values: NDArray[Any]) -> dict[str, Any]:
     }
 
 
-def stats_lines(stats: Stats) -> Iterator[str]:
-    """Draw the costs and each distribution; one whose values are all equal is one line."""
+def stats_lines(stats: Stats, shape: ModelShape | None = None) -> Iterator[str]:
+    """Draw the costs and each distribution; one whose values are all equal is one line.
+
+    Args:
+        stats: of a dataset.
+        shape: of the model that is to be trained; by default a layer of a small one.
+    """
     yield ""
-    yield from cost_lines(stats.costs, stats.manifest.layout)
+    yield from cost_lines(stats.costs, stats.manifest.layout, shape)
     for each in stats.distributions.values():
         yield ""
         yield f"{each.name}  {_headline(each)}"

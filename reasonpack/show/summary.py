@@ -7,6 +7,7 @@ from types import MappingProxyType
 
 from reasonpack.datasets.manifest import Manifest
 from reasonpack.records.notes import note_lines
+from reasonpack.show.advice import PAYS
 from reasonpack.show.rejects import reject_lines
 from reasonpack.show.text import columns, printable
 
@@ -41,6 +42,8 @@ def _lines(manifest: Manifest, first: Mapping[str, str]) -> Iterator[tuple[str, 
         times = counts.npass_tokens / counts.tokens
         naive = f"{counts.naive_tokens:,} with one sample for every message"
         yield "N-pass", f"{counts.npass_tokens:,} tokens, {times:.2f} times as many ({naive})"
+        if options.layout == "onepass":
+            yield "onepass", _worth(times)
     if counts.missing_reasoning:
         answers = _count(counts.missing_reasoning, "answer")
         yield "untrained", f"{answers} without the reasoning that the prompt opens"
@@ -49,6 +52,16 @@ def _lines(manifest: Manifest, first: Mapping[str, str]) -> Iterator[tuple[str, 
     yield from reject_lines(counts.rejects, first)
     if counts.rejected:
         yield "", "see rejects.jsonl in the output directory"
+
+
+def _worth(times: float) -> str:
+    """Say whether onepass pays, from how many times the tokens npass has."""
+    if times == 1:
+        return "saves nothing: no conversation has a branch, and npass rows are the same"
+    saved = f"saves {1 - 1 / times:.1%} of the tokens"
+    if times < PAYS:
+        return f"{saved}, so little that --layout npass will do"
+    return f"{saved}; reasonpack stats says what that is worth for your model"
 
 
 def _by_kind(tokens: dict[str, int]) -> str:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from unittest.mock import patch
 
 import numpy as np
 import pyarrow as pa
-import pytest
 from forests import Forest, batches, chats, grow, positions, row, visible
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from reasonpack.show import cost
-from reasonpack.show.cost import Costs, Work, cost_lines, count
+from reasonpack.show.cost import Costs, Work, count
 
 
 def batch_of(forests: Sequence[Forest]) -> pa.RecordBatch:
@@ -45,13 +45,22 @@ def by_hand(forests: Sequence[Forest], block: int) -> Costs:
     def square(size: int) -> np.ndarray:
         return np.ones((size, size), bool)
 
-    leaves = []
+    leaves, tiles = [], 0
     for forest in forests:
+        begins = [t for t, parent in enumerate(forest.parents) if t == 0 or parent != t - 1]
+        for begin, end in itertools.pairwise([*begins, len(forest)]):
+            path = positions(forest)[end - 1] + 1
+            tiles += sum(
+                -(-(path - (end - min(first + block, end))) // block)
+                for first in range(begin, end, block)
+            )
         inner = set(forest.parents)
         depth = positions(forest)
         leaves += [depth[token] + 1 for token in range(len(forest)) if token not in inner]
+    visible_work = work([visible(forest) for forest in forests])
     return Costs(
-        block_sparse=work([visible(forest) for forest in forests]),
+        branches=Work(visible_work.tokens, visible_work.pairs, tiles),
+        block_sparse=visible_work,
         causal=work([np.tril(square(len(forest))) for forest in forests]),
         dense=work([square(len(forest)) for forest in forests]),
         npass=work([np.tril(square(leaf)) for leaf in leaves]),
@@ -77,7 +86,6 @@ def test_counts_at_the_real_block_size_and_batches_add_up() -> None:
 
 def test_an_empty_batch_costs_nothing() -> None:
     assert count(batch_of([])) == Costs()
-    assert len(list(cost_lines(Costs(), "onepass"))) == 4
 
 
 def test_a_segment_that_spans_a_block_is_not_forgotten() -> None:
@@ -90,38 +98,10 @@ def test_a_segment_that_spans_a_block_is_not_forgotten() -> None:
             assert count(batch_of([spanning])) != honest
 
 
-@pytest.mark.parametrize(
-    ("rows", "npass", "said"),
-    [
-        (Work(100, 10, 5), Work(150, 12, 6), "take onepass: 1.50 times fewer tokens and 1.20"),
-        (Work(100, 10, 5), Work(100, 10, 5), "No conversation has a branch"),
-        # 24 d² · 50 + 4 d · 128² · 6 = 4 d · 128² · 8 · 3.1 at d = 1,024
-        (Work(100, 10, 8), Work(150, 12, 6), "1.50 times fewer tokens but 1.33 times more blocks"),
-        (Work(100, 10, 8), Work(150, 12, 6), "takes that kernel less than 3.1 times what it takes"),
-        (Work(100, 10, 80), Work(150, 12, 60), "FA4) too npass costs less"),
-    ],
-)
-def test_the_advice_follows_the_counts(rows: Work, npass: Work, said: str) -> None:
-    costs = Costs(block_sparse=rows, causal=Work(100, 20, 9), dense=Work(100, 40, 18), npass=npass)
-    text = " ".join(cost_lines(costs, "onepass"))
-    assert said in text
-    assert "a dense mask (SDPA, eager) computes 4.0 times the visible pairs" in text
-    assert "a causal kernel 2.0 times" in text
-    assert all(len(line) < 90 for line in cost_lines(costs, "onepass"))
-
-
-def test_a_dense_mask_may_compute_less_than_npass() -> None:
-    rows = Work(100, 10, 5)
-    costs = Costs(rows, Work(100, 20, 9), Work(100, 40, 18), npass=Work(900, 50, 6))
-    text = " ".join(cost_lines(costs, "onepass"))
-    assert (
-        "4.0 times the visible pairs, a causal kernel 2.0 times, which is less than npass" in text
-    )
-
-
-def test_an_npass_dataset_is_told_what_can_be_said() -> None:
-    costs = count(batch_of([Forest(grow([0] * 300)), Forest(grow([0] * 200))]))
-    assert costs.npass == costs.block_sparse == costs.causal
-    text = " ".join(cost_lines(costs, "npass"))
-    assert "onepass, " not in text
-    assert "--layout onepass --dry-run" in text
+def test_the_short_branches_of_a_chat_start_tiles_of_their_own() -> None:
+    # h t r | r h t r, in blocks of 2: the branch has ceil(3/2) blocks of queries, the next two
+    costs = count(batch_of([Forest(grow([0, 0, 0, 2, 0, 0, 0]))]))
+    assert costs.branches == Work(7, costs.block_sparse.pairs, 2)
+    with patch.object(cost, "BLOCK", 2):
+        # queries 0-1 of 3 see 1 block, query 2 sees 2; of 4 with 1 key before: 2 and 3
+        assert count(batch_of([Forest(grow([0, 0, 0, 2, 0, 0, 0]))])).branches.blocks == 8

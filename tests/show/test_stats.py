@@ -40,7 +40,8 @@ def dataset(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 def by_hand(directory: Path) -> dict[str, list[float]]:
     """Read row by row, token by token."""
     found: dict[str, list[float]] = {
-        name: [] for name in ("row_length", "samples_in_row", "sample_length", "turns", "share")
+        name: []
+        for name in ("row_length", "samples_in_row", "sample_length", "turns", "branches", "share")
     }
     for path in sorted((directory / "data").iterdir()):
         for batch in read_shard(path):
@@ -48,12 +49,13 @@ def by_hand(directory: Path) -> dict[str, list[float]]:
                 length = row["length"]
                 found["row_length"].append(length)
                 found["samples_in_row"].append(len(row["sample_id"]))
-                kind, message = [0] * length, [0] * length
+                kind, message, until = [0] * length, [0] * length, [0] * length
                 stops = [*row["segment_start"][1:], length]
                 for at, (start, stop) in enumerate(zip(row["segment_start"], stops, strict=True)):
                     for token in range(start, stop):
                         kind[token] = row["segment_kind"][at]
                         message[token] = row["segment_message"][at]
+                        until[token] = row["segment_visible_until"][at]
                 stops = [*row["sample_start"][1:], length]
                 for start, stop in zip(row["sample_start"], stops, strict=True):
                     tokens = range(start, stop)
@@ -61,6 +63,7 @@ def by_hand(directory: Path) -> dict[str, list[float]]:
                     found["turns"].append(
                         len({message[t] for t in tokens if row["labels"][t] >= 0})
                     )
+                    found["branches"].append(sum(until[t] == t + 1 for t in tokens))
                     found["share"].append(sum(kind[t] == 1 for t in tokens) / (stop - start))
     return found
 
@@ -93,8 +96,33 @@ def test_the_command(dataset: Path) -> None:
     assert costs["block_size"] == 128
     assert costs["block_sparse"]["tokens"] == costs["dense"]["tokens"] == counts["tokens"]
     assert costs["npass"]["tokens"] == counts["npass_tokens"]
-    for work in costs["block_sparse"], costs["dense"], costs["npass"]:
-        assert f" {work['tokens']:>15,} {work['pairs']:>19,} {work['blocks']:>16,}" in drawn.stdout
+    assert costs["branches"]["pairs"] == costs["block_sparse"]["pairs"]
+    for work in costs["block_sparse"], costs["dense"], costs["npass"], costs["branches"]:
+        assert f" {work['tokens']:>13,} {work['pairs']:>17,} {work['blocks']:>16,}" in drawn.stdout
+    operations = told["model"]["operations"]
+    assert operations["branches"] <= operations["npass"]
+
+
+def test_the_model_to_train_is_named(dataset: Path, tmp_path: Path) -> None:
+    def told(*arguments: str) -> dict[str, Any]:
+        result = CliRunner().invoke(cli, ["stats", str(dataset), "--json", *arguments])
+        assert result.exit_code == 0, result.output
+        return json.loads(result.stdout)["model"]
+
+    config = {"hidden_size": 2048, "num_hidden_layers": 4, "num_attention_heads": 32}
+    (tmp_path / "config.json").write_text(json.dumps({**config, "head_dim": 128}))
+    named = told("--model-config", str(tmp_path))
+    assert named == told("--model-config", str(tmp_path / "config.json"))
+    assert named == told("--hidden-size", "2048", "--layers", "4", "--heads", "32")
+    assert named["layers"] == 4
+    assert told()["hidden_size"] == told("--layers", "2")["hidden_size"] == 1024
+    drawn = CliRunner().invoke(cli, ["stats", str(dataset), "--layers", "4"]).stdout
+    assert "An epoch takes about" in " ".join(drawn.split())
+    both = CliRunner().invoke(
+        cli, ["stats", str(dataset), "--layers", "2", "--model-config", str(tmp_path)]
+    )
+    assert both.exit_code == 2
+    assert "leave out --hidden-size" in both.output
 
 
 @pytest.mark.parametrize("name", ["rows", "trained_tokens", "samples", "npass_tokens"])

@@ -1,0 +1,91 @@
+"""What the layouts cost for a dataset → a table, and which one to train with which kernel.
+
+    what a layer computes                    tokens        pairs   128×128 blocks
+      onepass, branches (varlen kernel)      31,494   17,615,903            1,506
+      npass, varlen kernel                   42,757   21,067,364            1,662
+    Take onepass by branches …
+
+One measure decides: operations of npass over those of onepass by branches, which run in the same
+kernel. Below `PAYS` nothing recommends onepass.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator
+
+from reasonpack.show.cost import BLOCK, Costs
+from reasonpack.show.model_shape import ModelShape
+
+__all__ = ["PAYS", "cost_lines"]
+
+PAYS = 1.05
+"""How many times fewer operations make up for another layout; gathering keys takes 1 to 2 %."""
+BLOCK_MASK = "a block mask (FlexAttention, FlashMask, MagiAttention)"
+
+
+def cost_lines(costs: Costs, layout: str, shape: ModelShape | None = None) -> Iterator[str]:
+    """Write the counts as a table, and what follows from them for a model of this shape."""
+    npass, dense = ("npass, varlen kernel", costs.npass), (f"{layout}, dense mask", costs.dense)
+    branches = ("onepass, branches (varlen kernel)", costs.branches)
+    masked = ("onepass, block mask", costs.block_sparse)
+    lines = [npass, dense] if layout == "npass" else [branches, masked, dense, npass]
+    yield f"{'what a layer computes':<35} {'tokens':>13} {'pairs':>17} {'128×128 blocks':>16}"
+    for name, work in lines:
+        yield f"  {name:<33} {work.tokens:>13,} {work.pairs:>17,} {work.blocks:>16,}"
+    if costs.npass.tokens:
+        yield from textwrap.wrap(" ".join(_advice(costs, layout, shape or ModelShape())), 85)
+
+
+def _advice(costs: Costs, layout: str, shape: ModelShape) -> Iterator[str]:
+    if layout == "npass":
+        yield "A kernel that is given the borders of the samples computes just these."
+        yield "What onepass would save says pack with --layout onepass --dry-run."
+    elif costs.npass.tokens == costs.branches.tokens:
+        yield "No conversation has a branch: onepass and npass are the same, and either will do."
+    else:
+        yield from _onepass(costs, shape)
+    yield _dense(costs)
+    if shape.layers:
+        of = costs.npass if layout == "npass" else costs.branches
+        names = "npass" if layout == "npass" else "onepass by branches"
+        epoch = f"An epoch takes about {shape.operations(of):.1e} operations as {names}"
+        yield epoch + (
+            "." if layout == "npass" else f", {shape.operations(costs.npass):.1e} as npass."
+        )
+
+
+def _onepass(costs: Costs, shape: ModelShape) -> Iterator[str]:
+    """Say whether onepass pays, by branches and with a block mask."""
+    times = shape.operations(costs.npass) / shape.operations(costs.branches)
+    size = f"in a model of hidden size {shape.hidden_size:,}"
+    if times < PAYS:
+        yield (
+            f"Take npass: onepass by branches takes {1 / times:.2f} times its operations {size}, "
+            "and the gathering of keys on top."
+        )
+        return
+    tokens = costs.npass.tokens / costs.branches.tokens
+    yield (
+        "Take onepass by branches (FlashAttention 2, 3, 4): "
+        f"{tokens:.2f} times fewer tokens and {times:.2f} times fewer operations than npass {size}."
+    )
+    masked = costs.block_sparse
+    saved = shape.token * (costs.npass.tokens - masked.tokens) / (shape.pair * BLOCK**2)
+    slower = (saved + costs.npass.blocks) / masked.blocks
+    if slower < PAYS:
+        yield f"With {BLOCK_MASK} it does not pay."
+    else:
+        yield (
+            f"With {BLOCK_MASK} it pays if a block takes that kernel less than {slower:.2f} times "
+            "what it takes a varlen kernel."
+        )
+
+
+def _dense(costs: Costs) -> str:
+    visible = costs.branches.pairs
+    times = f"computes {costs.dense.pairs / visible:.1f} times the visible pairs"
+    dense = f"A dense mask (SDPA, eager) {times}"
+    if costs.dense.pairs > costs.npass.pairs:
+        return f"{dense}: for short rows and tests."
+    return f"{dense}, which is less than npass does, but takes a T × T mask."

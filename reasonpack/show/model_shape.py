@@ -1,0 +1,100 @@
+"""A model's `config.json`, or a few numbers → floating-point operations of a layout.
+
+    tokens · (weights of a layer · 2) · layers     linear layers
+    blocks · 128² · 4 · heads · head size · layers attention: q·k and its share of v
+
+Multiply-adds count as two. Sliding windows are not counted: their layers compute fewer pairs, in
+every layout.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from reasonpack.errors import UsageError
+from reasonpack.show.cost import BLOCK, Work
+
+__all__ = ["ModelShape"]
+
+EPOCH = 3
+"""Forward and backward, in forwards."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelShape:
+    """What the forward pass of a model costs.
+
+    Attributes:
+        hidden_size: width of the model.
+        layers: None where only one layer is looked at.
+        token: operations of a token in the weights, of all layers and the head.
+        pair: operations of a pair of tokens in attention, of all layers.
+    """
+
+    hidden_size: int = 1024
+    layers: int | None = None
+    token: float = 24 * 1024**2
+    pair: float = 4 * 1024
+
+    @classmethod
+    def of(cls, config: Mapping[str, Any]) -> ModelShape:
+        """Read it off a config, or off its `text_config`.
+
+        Fields that are not given are those of the usual layer: heads as wide as the model in all,
+        as many for keys, an MLP of three matrices 8/3 times as wide, no head.
+
+        Raises:
+            UsageError: it has no `hidden_size`, or numbers that are none.
+
+        >>> ModelShape.of({"hidden_size": 1024}) == ModelShape()
+        True
+        >>> ModelShape.of({"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4,
+        ...                "num_key_value_heads": 2, "intermediate_size": 96, "vocab_size": 100})
+        ModelShape(hidden_size=64, layers=2, token=135680.0, pair=512.0)
+        """
+        nested = config.get("text_config")
+        if "hidden_size" not in config and isinstance(nested, Mapping):
+            return cls.of(nested)
+        width = _number(config, "hidden_size", 0)
+        if not width:
+            raise UsageError(
+                "model: no hidden_size, expected a model's configuration. "
+                "Fix: name its config.json, or pass --hidden-size."
+            )
+        layers = _number(config, "num_hidden_layers", 0)
+        heads = _number(config, "num_attention_heads", 1)
+        queries = heads * _number(config, "head_dim", width // heads)
+        keys = queries * _number(config, "num_key_value_heads", heads) / heads
+        weights = 2 * width * (queries + keys) + 3 * width * _inner(config, width)
+        head = 2 * width * _number(config, "vocab_size", 0)
+        depth = layers or 1
+        return cls(width, layers or None, 2 * weights * depth + head, 4.0 * queries * depth)
+
+    def operations(self, work: Work) -> float:
+        """Count for an epoch of these rows, forward and backward."""
+        return EPOCH * (self.token * work.tokens + self.pair * BLOCK**2 * work.blocks)
+
+
+def _inner(config: Mapping[str, Any], width: int) -> float:
+    """Width of the MLP that a token passes, of all its experts together."""
+    plain = _number(config, "intermediate_size", 0)
+    chosen = _number(config, "num_experts_per_tok", 0)
+    if not chosen:
+        return plain or 8 * width / 3
+    expert = _number(config, "moe_intermediate_size", plain)
+    shared = _number(config, "shared_expert_intermediate_size", 0)
+    return (chosen + _number(config, "n_shared_experts", 0)) * expert + shared
+
+
+def _number(config: Mapping[str, Any], name: str, missing: int) -> int:
+    value = config.get(name)
+    if value is None:
+        return missing
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise UsageError(
+            f"model: {name} is {value!r}, expected a whole number. "
+            "Fix: name the config.json of a model."
+        )
+    return value
