@@ -61,7 +61,7 @@ def _worth(times: float) -> str:
     saved = f"saves {1 - 1 / times:.1%} of the tokens"
     if times < PAYS:
         return f"{saved}, so little that --layout npass will do"
-    return f"{saved}; reasonpack stats says what that is worth for your model"
+    return f"{saved}; stats says what that is worth for your model"
 
 
 def _by_kind(tokens: dict[str, int]) -> str:
