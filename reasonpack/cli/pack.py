@@ -324,7 +324,7 @@ def command(
             backend=Choice(tokenizer_backend, backend_check),
         )
         if dry_run:
-            click.echo(estimate_lines(estimate(inputs, options, run=run)))
+            click.echo(estimate_lines(estimate(inputs, options, run=run, output=output)))
             return
         with rejects_told(output), _resumable(progress):
             manifest = None

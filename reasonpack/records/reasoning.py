@@ -19,7 +19,8 @@ __all__ = ["FORMS", "Answer", "foreign_form", "refuse_closer", "repeats", "split
 _OPEN, _CLOSE = "<think>", "</think>"
 FORMS = (
     *("<thinking>", "<thought>", "<reasoning>", "<seed:think>", "<|begin_of_thought|>"),
-    *("[THINK]", "◁think▷", "<|channel|>analysis"),
+    *("<THINK>", "<Think>", "<think ", "<antThinking>", "<analysis>", "<scratchpad>"),
+    *("[THINK]", "◁think▷", "<|channel|>analysis", "assistantanalysis"),
 )
 """How models and datasets mark reasoning in text, beside `<think>`."""
 BY_CHANCE = 40
@@ -144,5 +145,5 @@ def foreign_form(content: str, reading: Reading) -> str | None:
     """
     for form in FORMS:
         if form in content and form not in reading.opener:
-            return form
+            return form.strip()
     return None

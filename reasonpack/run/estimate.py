@@ -15,6 +15,7 @@ from reasonpack.run.plan import InputFile, plan
 from reasonpack.run.pool import usable_cores
 from reasonpack.run.sample import Stratum, strata
 from reasonpack.run.unit import lay_out_records, load_encoder
+from reasonpack.storage import Place
 from reasonpack.tokens.fast_backends import Encoder
 
 __all__ = ["Estimate", "estimate"]
@@ -53,13 +54,16 @@ class Estimate:
     rejected_share: float = 0.0
 
 
-def estimate(inputs: Sequence[str], options: Options, *, run: Run) -> Estimate:
+def estimate(
+    inputs: Sequence[str], options: Options, *, run: Run, output: Place | None = None
+) -> Estimate:
     """Plan a run and pack a sample of its input.
 
     Args:
         inputs: as for `pack_files`, without standard input.
         options: of the run.
         run: how it would be done.
+        output: the directory of the run, which may lie in one of the inputs.
 
     Raises:
         UsageError: standard input, which would be used up.
@@ -68,7 +72,7 @@ def estimate(inputs: Sequence[str], options: Options, *, run: Run) -> Estimate:
     if STDIN in inputs:
         raise UsageError("-: cannot be read twice, expected files. Fix: name a file instead.")
     load_context(options)
-    files = named_inputs(inputs, on_note=run.watch.on_note)
+    files = named_inputs(inputs, without=output, on_note=run.watch.on_note)
     planned, units = plan(files, unit_bytes=run.unit_bytes)
     numbers = [sum(unit.input == at for unit in units) for at in range(len(planned))]
     input_bytes = sum(unit.input_bytes for unit in units)

@@ -237,8 +237,7 @@ def _opened(
         context = load_context(options)
     for note in context.notes:
         run.watch.on_note(note)
-    without = None if is_url(output) else output
-    named = named_inputs(inputs, without=without, on_note=run.watch.on_note)
+    named = named_inputs(inputs, without=output, on_note=run.watch.on_note)
     name = f"-{part[0]:05d}-of-{part[1]:05d}" if part else ""
     with (
         claimed(output, part=name, overwrite=overwrite),
@@ -410,6 +409,8 @@ def named_inputs(
     """
     if list(inputs).count(STDIN) > 1:
         raise UsageError("-: standard input twice, expected it once. Fix: name it once.")
+    if without is not None and is_url(without):
+        without = None
     named: list[tuple[Place, str]] = []
     for text in inputs:
         if text == STDIN:

@@ -125,7 +125,7 @@ def refuse_stop_inside(message: Message, index: int, behaviour: Behaviour) -> No
     Raises:
         RecordError: it does.
     """
-    calls = [str(call.arguments_text or call.arguments) for call in message.tool_calls]
+    calls = [f"{each.name} {each.arguments_text or each.arguments}" for each in message.tool_calls]
     texts = {
         "content": message.content,
         "reasoning": message.reasoning,

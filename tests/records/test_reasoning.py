@@ -204,6 +204,12 @@ def test_a_call_after_reasoning_is_finished() -> None:
         ("<reasoning>A</reasoning>B", "<think>", "<reasoning>"),
         ("<|channel|>analysis<|message|>A<|end|>", "<think>", "<|channel|>analysis"),
         ("<|channel|>analysis<|message|>A<|end|>", "<|channel|>analysis<|message|>", None),
+        ("<THINK>A</THINK>B", "<think>", "<THINK>"),
+        ("<think type='x'>A", "", "<think"),
+        ("<antThinking>A</antThinking>B", "<think>", "<antThinking>"),
+        ("<analysis>A</analysis>B", "<think>", "<analysis>"),
+        ("<scratchpad>A</scratchpad>B", "<think>", "<scratchpad>"),
+        ("assistantanalysisA assistantfinalB", "<think>", "assistantanalysis"),
         ("I am thinking.", "<think>", None),
     ],
 )

@@ -75,6 +75,13 @@ def test_a_guess_is_near_the_truth_whatever_stands_first(
     assert guess.rejected_share == pytest.approx(share, abs=0.05)
 
 
+def test_an_output_directory_inside_an_input_directory_is_no_input(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_bytes(chats(30))
+    pack_files([str(tmp_path / "a.jsonl")], tmp_path / "out", SKIPPING)
+    guess = estimate([str(tmp_path)], SKIPPING, run=Run(), output=tmp_path / "out")
+    assert [input_.name for input_, _ in guess.inputs] == [str(tmp_path / "a.jsonl")]
+
+
 def test_a_small_input_is_read_whole(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_bytes(chats(30))
     (tmp_path / "b.jsonl").write_bytes(chats(3, seed=1))

@@ -95,6 +95,12 @@ REFUSALS = {
         "'<|im_end|>' stands in the content",
         lambda message: said("assistant", "x < |im_end|> y"),
     ),
+    "a stop inside the name of a call": Refusal(
+        SHOWS,
+        Message("assistant", "B", None, (replace(CALL, name="f<|im_end|>"),)),
+        "'<|im_end|>' stands in the tool_calls",
+        lambda message: replace(message, tool_calls=(CALL,)),
+    ),
     "reasoning behind a closed block": Refusal(
         SWITCHED,
         Message("assistant", "B", "R"),
