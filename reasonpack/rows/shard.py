@@ -10,23 +10,16 @@ schemas/FORMAT.md says what every column means and why.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from pathlib import Path
+from collections.abc import Iterable
 from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.ipc
 import pyarrow.parquet as pq
 
-from reasonpack.errors import FormatError
-from reasonpack.rows.schema import check_version
-from reasonpack.storage import check_regular
-
-__all__ = ["ShardFormat", "read_shard", "write_shard"]
+__all__ = ["ShardFormat", "write_shard"]
 
 ShardFormat = Literal["parquet", "arrow"]
-END_OF_STREAM = b"\xff\xff\xff\xff\0\0\0\0"
-"""What an Arrow IPC stream ends in."""
 
 
 ENCODINGS = {
@@ -98,39 +91,3 @@ def write_shard(
     ) as writer:
         for group in groups:
             writer.write_table(group, row_group_size=max(1, group.num_rows))
-
-
-def read_shard(path: Path) -> Iterator[pa.RecordBatch]:
-    """Read a shard batch by batch, a row group at a time.
-
-    Raises:
-        FormatError: not a shard of a format version known here, or damaged.
-    """
-    try:
-        check_regular(path)
-        for batch in _stream(path) if path.suffix == ".arrow" else _row_groups(path):
-            # A damaged offset would take whoever looks at the batch out of its memory.
-            batch.validate(full=True)
-            yield batch
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise FormatError(
-            f"{path}: {error}, expected a whole shard. Fix: pack again with --overwrite."
-        ) from error
-
-
-def _stream(path: Path) -> Iterator[pa.RecordBatch]:
-    with pa.memory_map(str(path)) as source:
-        # Arrow takes a stream that was cut between two batches for a whole one.
-        size = source.size()
-        if size < len(END_OF_STREAM) or source.read_at(8, size - 8) != END_OF_STREAM:
-            raise pa.ArrowInvalid("the stream has no end mark")
-        with pa.ipc.open_stream(source) as stream:
-            check_version(stream.schema, str(path))
-            yield from stream
-
-
-def _row_groups(path: Path) -> Iterator[pa.RecordBatch]:
-    with pq.ParquetFile(path) as file:
-        check_version(file.schema_arrow, str(path))
-        for group in range(file.num_row_groups):
-            yield from file.iter_batches(row_groups=[group])

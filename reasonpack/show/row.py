@@ -10,8 +10,7 @@ all shards, in the order of the manifest, from 0.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,16 +19,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.ipc
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from reasonpack.datasets.manifest import Manifest
+from reasonpack.datasets.shards import OpenShard, open_shard
 from reasonpack.errors import FormatError, UsageError
 from reasonpack.records.strict_json import quoted
 from reasonpack.rows.forest import IGNORE
 from reasonpack.rows.kind import Kind
 from reasonpack.rows.schema import check_version
-from reasonpack.storage import check_regular
 
 __all__ = [
     "LONGEST_ID",
@@ -137,14 +135,17 @@ def find_rows(directory: Path, manifest: Manifest, id_: str) -> list[int]:
     """
     found: set[int] = set()
     known: list[str] = []
-    before = 0
+    before = 0  # rows
     for shard in manifest.shards:
-        ids = _read_ids(directory / shard.path)
-        names = pc.list_flatten(ids)
-        rows = pc.list_parent_indices(ids).filter(pc.equal(names, id_))
-        found.update(before + row for row in rows.to_pylist())
-        known += names.unique()[: 5 - len(known)].to_pylist()
-        before += shard.rows
+        with open_shard(directory / shard.path) as opened:
+            check_version(opened.schema, opened.name)
+            for group in opened.groups(["sample_id"]):
+                ids = group.column(0)
+                names = pc.list_flatten(ids)
+                rows = pc.list_parent_indices(ids).filter(pc.equal(names, id_))
+                found.update(before + row for row in rows.to_pylist())
+                known += names.unique()[: 5 - len(known)].to_pylist()
+                before += group.num_rows
     if not found:
         there = f"one of {manifest.counts.packed:,}, such as {listed(map(_quoted, known))}"
         raise UsageError(
@@ -164,72 +165,32 @@ def read_row(directory: Path, manifest: Manifest, number: int) -> RowData:
     within = number
     for shard in manifest.shards:
         if within < shard.rows:
-            path = directory / shard.path
-            with _reading(path):
-                return _take_apart(_read_row(path, within), shard=shard.path, number=number)
+            with open_shard(directory / shard.path) as opened:
+                check_version(opened.schema, opened.name)
+                return _take_apart(_read_row(opened, within), shard=shard.path, number=number)
         within -= shard.rows
     rows = manifest.counts.rows
     there = f"0 to {rows - 1}" if rows else NO_ROWS
     raise UsageError(f"--row: there is no row {number}, expected {there}. Fix: name one of those.")
 
 
-@contextmanager
-def _reading(path: Path) -> Iterator[None]:
-    try:
-        check_regular(path)
-        yield
-    except (pa.ArrowException, OSError, LookupError, ValueError) as error:
-        raise FormatError(
-            f"{path}: {error}, expected a whole shard. Fix: pack again with --overwrite."
-        ) from error
+def _read_row(shard: OpenShard, within: int) -> pa.RecordBatch:
+    """Read row `within` of a shard, as a batch of one row."""
+    for number, rows in enumerate(shard.sizes()):
+        if within < rows:
+            return shard.read(number).slice(within, 1)
+        within -= rows
+    raise FormatError(
+        f"{shard.name}: fewer rows, expected those of the manifest. "
+        "Fix: pack again with --overwrite."
+    )
 
 
-def _read_ids(path: Path) -> pa.ListArray:
-    """Read the ids in each row of a shard."""
-    with _reading(path):
-        if path.suffix == ".arrow":
-            with pa.memory_map(str(path)) as source:
-                schema = pa.ipc.read_schema(source)
-                check_version(schema, str(path))
-                source.seek(0)
-                column = pa.ipc.IpcReadOptions(included_fields=[schema.names.index("sample_id")])
-                with pa.ipc.open_stream(source, options=column) as stream:
-                    table = stream.read_all()
-        else:
-            with pq.ParquetFile(path) as file:
-                check_version(file.schema_arrow, str(path))
-                table = file.read(columns=["sample_id"])
-        table.validate(full=True)
-        return table.column("sample_id").combine_chunks()
-
-
-def _read_row(path: Path, within: int) -> pa.Table:
-    """Read row `within` of a shard as a table of one row."""
-    if path.suffix == ".arrow":
-        with pa.memory_map(str(path)) as source, pa.ipc.open_stream(source) as stream:
-            check_version(stream.schema, str(path))
-            for batch in stream:
-                if within < batch.num_rows:
-                    # A damaged offset would take whoever looks at the row out of its memory.
-                    batch.validate(full=True)
-                    return pa.Table.from_batches([batch.slice(within, 1)])
-                within -= batch.num_rows
-    else:
-        with pq.ParquetFile(path) as file:
-            check_version(file.schema_arrow, str(path))
-            for group in range(file.num_row_groups):
-                rows = file.metadata.row_group(group).num_rows
-                if within < rows:
-                    return file.read_row_group(group).slice(within, 1)
-                within -= rows
-    raise ValueError("fewer rows than the manifest says")
-
-
-def _take_apart(table: pa.Table, *, shard: str, number: int) -> RowData:
-    """Make a table of one row into NumPy arrays and small dataclasses."""
+def _take_apart(row: pa.RecordBatch, *, shard: str, number: int) -> RowData:
+    """Make a batch of one row into NumPy arrays and small dataclasses."""
 
     def ints(name: str) -> I32:
-        return np.array(table.column(name)[0].values, np.int32)
+        return np.array(row.column(name)[0].values, np.int32)
 
     input_ids, position_ids, labels = map(ints, ("input_ids", "position_ids", "labels"))
     sample_start, start = ints("sample_start"), ints("segment_start")
@@ -247,7 +208,7 @@ def _take_apart(table: pa.Table, *, shard: str, number: int) -> RowData:
     kinds = [Kind(kind).label for kind in ints("segment_kind")]
     numbers = zip(*(column.tolist() for column in columns), strict=True)
     lengths = np.diff(sample_start, append=len(input_ids)).tolist()
-    ids = table.column("sample_id")[0].as_py()
+    ids = row.column("sample_id")[0].as_py()
     return RowData(
         shard=shard,
         number=number,

@@ -23,15 +23,14 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.ipc
-import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
 from torch.utils.data import IterableDataset, get_worker_info
 
 from reasonpack.datasets.manifest import read_manifest
+from reasonpack.datasets.shards import open_shard
 from reasonpack.errors import FormatError, UsageError
 from reasonpack.rows.schema import check_version
-from reasonpack.storage import check_regular
 
 __all__ = ["Group", "Row", "RowDataset", "RowStream"]
 
@@ -123,7 +122,8 @@ class RowDataset:
     def _load(self, number: int) -> pa.RecordBatch:
         if number not in self._loaded:
             group = self.groups[number]
-            batch = _read(group)
+            with open_shard(group.path) as shard:
+                batch = shard.read(group.number)
             if not self._mapped:  # a mapped batch takes no memory
                 while len(self._loaded) >= PARQUET_GROUPS_KEPT:
                     self._loaded.pop(next(iter(self._loaded)))
@@ -282,49 +282,15 @@ class RowStream(IterableDataset[Row]):  # type: ignore[misc,unused-ignore]
 
 def _groups(path: Path, rows: int) -> list[Group]:
     """List the groups of a shard that should hold `rows` rows."""
-    try:
-        check_regular(path)
-        if path.suffix == ".arrow":
-            with pa.memory_map(str(path)) as source, pa.ipc.open_stream(source) as stream:
-                check_version(stream.schema, str(path))
-                sizes = [batch.num_rows for batch in stream]
-        else:
-            with pq.ParquetFile(path) as file:
-                check_version(file.schema_arrow, str(path))
-                footer = file.metadata
-                sizes = [footer.row_group(i).num_rows for i in range(footer.num_row_groups)]
-    except (pa.ArrowException, OSError, ValueError) as error:
-        raise _damaged(path, error) from error
+    with open_shard(path) as shard:
+        check_version(shard.schema, shard.name)
+        sizes = shard.sizes()
     if sum(sizes) != rows:
         raise FormatError(
             f"{path}: {sum(sizes)} rows, expected the {rows} of the manifest. "
             "Fix: pack again with --overwrite."
         )
     return [Group(path, number, size) for number, size in enumerate(sizes) if size]
-
-
-def _read(group: Group) -> pa.RecordBatch:
-    try:
-        if group.path.suffix == ".arrow":
-            with pa.ipc.open_stream(pa.memory_map(str(group.path))) as stream:
-                for number, batch in enumerate(stream):
-                    if number == group.number:
-                        # A damaged offset would take whoever reads a row out of its memory.
-                        batch.validate(full=True)
-                        return batch
-            raise pa.ArrowInvalid(f"no record batch {group.number}")
-        with pq.ParquetFile(group.path) as file:
-            table = file.read_row_group(group.number, use_threads=False)
-            (batch,) = table.combine_chunks().to_batches()
-            return batch
-    except (pa.ArrowException, OSError, ValueError) as error:
-        raise _damaged(group.path, error) from error
-
-
-def _damaged(path: Path, error: Exception) -> FormatError:
-    return FormatError(
-        f"{path}: {error}, expected a whole shard. Fix: pack again with --overwrite."
-    )
 
 
 def _value(column: pa.Array, at: int) -> Any:

@@ -36,9 +36,9 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # for the modules of the tes
 import runs
 
 from reasonpack.datasets.options import Options
+from reasonpack.datasets.shards import read_shard
 from reasonpack.errors import NothingPackedError, ReasonpackError, RecordError, StorageError
 from reasonpack.records.unknown import UnknownFieldError
-from reasonpack.rows.shard import read_shard
 from reasonpack.run.pack import pack_files
 from reasonpack.verify.check import verify_dataset
 

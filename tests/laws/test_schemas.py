@@ -29,9 +29,9 @@ from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
 from reasonpack.cli import cli
 from reasonpack.datasets.manifest import Manifest
 from reasonpack.datasets.receipt import Receipt
+from reasonpack.datasets.shards import read_shard
 from reasonpack.rows.kind import Kind
 from reasonpack.rows.schema import COLUMNS, FORMAT_VERSION, METADATA_PREFIX
-from reasonpack.rows.shard import read_shard
 
 ROOT = Path(__file__).parents[2]
 SCHEMAS, FIXTURES = ROOT / "schemas", ROOT / "fixtures"

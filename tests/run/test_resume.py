@@ -25,9 +25,9 @@ from runs import FIXTURES, OPTIONS, SKIPPING, chats, run, tree
 
 from reasonpack.datasets.manifest import read_manifest
 from reasonpack.datasets.receipt import Receipt, as_json, sealed
+from reasonpack.datasets.shards import read_shard
 from reasonpack.errors import FormatError, StorageError, UsageError
 from reasonpack.rows.content_hash import content_hash
-from reasonpack.rows.shard import read_shard
 from reasonpack.run import lock, output_directory, plan_file
 from reasonpack.run import pack as pack_module
 from reasonpack.run import plan as plan_module

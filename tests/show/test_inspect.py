@@ -23,7 +23,8 @@ from encoded import encoded_view
 from hypothesis import given
 from hypothesis import strategies as st
 
-import reasonpack.rows.shard
+import reasonpack.rows.schema
+import reasonpack.rows.table
 from reasonpack import Manifest, Options, pack_files, read_manifest
 from reasonpack.cli import cli, run
 from reasonpack.datasets.receipt import Counts, Shard, as_json
@@ -323,7 +324,7 @@ def test_rows_count_over_shards_and_row_groups(
     tokenizer: tokenizers.Tokenizer,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(reasonpack.rows.shard, "ROWS_PER_GROUP", 2)
+    monkeypatch.setattr(reasonpack.rows.table, "ROWS_PER_GROUP", 2)
     ids = "abcdefgh"
     chats = [[one_turn(tokenizer, id_)] for id_ in ids]
     directory = write(chats[:5], [], chats[5:], format_=format_)
@@ -488,7 +489,7 @@ def test_reads_only_what_it_needs(
     write: Any, inspect: Any, tokenizer: tokenizers.Tokenizer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With the tokens of the first row group overwritten, ids and other groups still read."""
-    monkeypatch.setattr(reasonpack.rows.shard, "ROWS_PER_GROUP", 1)
+    monkeypatch.setattr(reasonpack.rows.table, "ROWS_PER_GROUP", 1)
     directory = write([[one_turn(tokenizer, "a")], [two_turns(tokenizer)]])
     shard = directory / "data/train-00000-of-00001.parquet"
     chunk = pq.read_metadata(shard).row_group(0).column(0)
@@ -532,7 +533,7 @@ def test_shards_of_another_version(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(reasonpack.rows.shard, "FORMAT_VERSION", "2.0")
+        patch.setattr(reasonpack.rows.schema, "FORMAT_VERSION", "2.0")
         directory = write([[one_turn(tokenizer, "a")]], format_=format_)
     status, _, err = inspect(directory, *args)
     assert (status, "format version '2.0', expected 1.x" in err) == (1, True)
@@ -546,7 +547,7 @@ def test_fewer_rows_than_the_manifest_says(
     more = replace(manifest, shards=[replace(manifest.shards[0], rows=2)])
     (directory / "manifest.json").write_text(as_json(more))
     status, _, err = inspect(directory, "--row", 1)
-    assert (status, "fewer rows than the manifest says" in err) == (1, True)
+    assert (status, "fewer rows, expected those of the manifest" in err) == (1, True)
 
 
 @pytest.fixture

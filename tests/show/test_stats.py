@@ -16,8 +16,8 @@ from runs import OPTIONS, chats, run
 
 from reasonpack.cli import cli
 from reasonpack.datasets.receipt import as_json
+from reasonpack.datasets.shards import read_shard
 from reasonpack.errors import FormatError
-from reasonpack.rows.shard import read_shard
 from reasonpack.run.finish import finish
 from reasonpack.run.pack import pack_files
 from reasonpack.show.stats import gather

@@ -16,6 +16,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from reasonpack.datasets.shards import OpenShard
+
 torch = pytest.importorskip("torch")
 import tiny  # noqa: E402
 from torch.utils.data import DataLoader  # noqa: E402
@@ -268,11 +270,12 @@ def test_ranks_share_the_rows_evenly(directory: Path, world_size: int) -> None:
 
 
 def test_a_rank_reads_its_own_groups_only(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from reasonpack.torch import dataset
 
     read: list[Any] = []
-    original = dataset._read
-    monkeypatch.setattr(dataset, "_read", lambda group: read.append(group) or original(group))
+    original = OpenShard.read
+    monkeypatch.setattr(
+        OpenShard, "read", lambda shard, number: read.append(number) or original(shard, number)
+    )
     for rank in range(4):
         numbers(RowStream(RowDataset(directory), rank=rank, world_size=4))
     assert len(read) <= 9 + 3 + 1  # each group once, once more at each border

@@ -1,0 +1,163 @@
+"""A shard, opened: its schema, and its rows a group at a time.
+
+    with open_shard(place) as shard:
+        shard.schema                         what its columns are
+        for batch in shard.groups(): …       all rows
+        shard.read(3, ["sample_id"])         one group, of which some columns
+
+A group is a row group of a Parquet file or a record batch of an Arrow stream. No more than one is
+in memory.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.ipc
+import pyarrow.parquet as pq
+
+from reasonpack.errors import FormatError
+from reasonpack.rows.schema import check_version
+from reasonpack.storage import Place, check_regular, open_arrow, public_name
+
+__all__ = ["OpenShard", "open_shard", "read_shard"]
+
+END_OF_STREAM = b"\xff\xff\xff\xff\0\0\0\0"
+"""What an Arrow IPC stream ends in."""
+
+
+@dataclass(frozen=True, slots=True)
+class OpenShard:
+    """An open shard; every group is validated, for a damaged offset would lead out of its memory.
+
+    Attributes:
+        name: of the file, for messages.
+        schema: of its rows.
+    """
+
+    name: str
+    schema: pa.Schema
+    _file: Any
+    """A `pq.ParquetFile`, or the Arrow file that a stream is read from."""
+
+    def sizes(self) -> list[int]:
+        """Return how many rows each group has.
+
+        Raises:
+            FormatError: the shard is damaged.
+        """
+        if isinstance(self._file, pq.ParquetFile):
+            footer = self._file.metadata
+            return [footer.row_group(number).num_rows for number in range(footer.num_row_groups)]
+        with _whole(self.name), self._stream(["length"]) as stream:
+            return [group.num_rows for group in stream]
+
+    def groups(self, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
+        """Yield all groups, of which only some columns if these are named.
+
+        Raises:
+            FormatError: the shard is damaged.
+        """
+        with _whole(self.name):
+            if isinstance(self._file, pq.ParquetFile):
+                for number in range(self._file.num_row_groups):
+                    yield from _validated(self._row_group(number, columns))
+                return
+            with self._stream(columns) as stream:
+                yield from _validated(stream)
+
+    def read(self, number: int, columns: Sequence[str] | None = None) -> pa.RecordBatch:
+        """Read one group; of a stream those before it are read too.
+
+        Raises:
+            FormatError: the shard is damaged, or has no such group.
+        """
+        with _whole(self.name):
+            if isinstance(self._file, pq.ParquetFile):
+                (group,) = _validated(self._row_group(number, columns))
+                return group
+            with self._stream(columns) as stream:
+                (group,) = _validated(itertools.islice(stream, number, number + 1))
+            return group
+
+    def _row_group(self, number: int, columns: Sequence[str] | None) -> list[pa.RecordBatch]:
+        table = self._file.read_row_group(number, columns, use_threads=False)
+        batches: list[pa.RecordBatch] = table.combine_chunks().to_batches()
+        return batches
+
+    def _stream(self, columns: Sequence[str] | None) -> pa.RecordBatchStreamReader:
+        included = [self.schema.names.index(name) for name in columns or self.schema.names]
+        self._file.seek(0)
+        options = pa.ipc.IpcReadOptions(included_fields=included)
+        return pa.ipc.open_stream(self._file, options=options)
+
+
+@contextlib.contextmanager
+def open_shard(place: Place) -> Iterator[OpenShard]:
+    """Open a shard for reading; its columns and its version are not looked at.
+
+    Raises:
+        FormatError: it is damaged.
+        StorageError: it cannot be read.
+    """
+    name = public_name(place)
+    with contextlib.ExitStack() as opened:
+        with _whole(name):
+            source = opened.enter_context(_opened(place))
+            if name.endswith(".arrow"):
+                shard = OpenShard(name, _schema_of_stream(source), source)
+            else:
+                file = opened.enter_context(pq.ParquetFile(source))
+                shard = OpenShard(name, file.schema_arrow, file)
+        yield shard
+
+
+def read_shard(place: Place) -> Iterator[pa.RecordBatch]:
+    """Yield the groups of a shard of a version known here.
+
+    Raises:
+        FormatError: not a shard of a format version known here, or damaged.
+        StorageError: it cannot be read.
+    """
+    with open_shard(place) as shard:
+        check_version(shard.schema, shard.name)
+        yield from shard.groups()
+
+
+def _opened(place: Place) -> Any:
+    if not isinstance(place, Path):
+        return open_arrow(place)
+    check_regular(place)
+    return pa.memory_map(str(place)) if place.suffix == ".arrow" else pa.OSFile(str(place))
+
+
+def _schema_of_stream(source: pa.NativeFile) -> pa.Schema:
+    # Arrow takes a stream that was cut between two batches for a whole one.
+    size = source.size()
+    if size < len(END_OF_STREAM) or source.read_at(8, size - 8) != END_OF_STREAM:
+        raise pa.ArrowInvalid("the stream has no end mark")
+    source.seek(0)
+    return pa.ipc.read_schema(source)
+
+
+def _validated(groups: Any) -> Iterator[pa.RecordBatch]:
+    for group in groups:
+        group.validate(full=True)
+        yield group
+
+
+@contextlib.contextmanager
+def _whole(name: str) -> Iterator[None]:
+    """Say of what reading a damaged shard raises that the shard is damaged."""
+    try:
+        yield
+    except (pa.ArrowException, OSError, LookupError, ValueError) as error:
+        raise FormatError(
+            f"{name}: {error}, expected a whole shard. Fix: pack again with --overwrite."
+        ) from error
