@@ -1,13 +1,7 @@
 """Synthetic conversations of given lengths, laid out in each of the ways that are compared.
 
-    Profile, turns ── views ──▶ lay_out ─┬─ "onepass"      h t r_out r_in h …
-                                         ├─ "npass"        one plain sample a leaf
-                                         └─ "trunk-first"  h r_in h … | h' t r_out | h' t r_out
-
-`trunk-first` writes what later turns read first and the branches behind it. A trained branch
-must directly follow its parent, so it begins with a copy h' of the parent token, which is not
-trained and stands at the parent's position; the branch reads the copy instead of the parent.
-That is a forest in pre-order too: every mask and every trainer takes it as it is.
+Profile, turns ── views ──▶ lay_out ─┬─ "onepass"   h t r_out r_in h …
+                                     └─ "npass"     one plain sample a leaf
 """
 
 from __future__ import annotations
@@ -23,7 +17,7 @@ from numpy.typing import NDArray
 from reasonpack.rows.forest import EncodedView, Run, lay_out
 from reasonpack.rows.packing import pack
 
-LayoutName = Literal["onepass", "npass", "trunk-first"]
+LayoutName = Literal["onepass", "npass"]
 THINK, ANSWER, MESSAGE, FIRST_WORD = 1, 2, 3, 4
 
 
@@ -110,8 +104,8 @@ def _view(prompt: list[int], completion: list[int]) -> EncodedView:
 
 def samples(found: Sequence[EncodedView], layout: LayoutName) -> list[Sample]:
     """Lay out one conversation."""
-    laid_out = lay_out("", found, layout="npass" if layout == "npass" else "onepass").samples
-    made = [
+    laid_out = lay_out("", found, layout=layout).samples
+    return [
         Sample(
             each.input_ids,
             each.position_ids,
@@ -122,64 +116,6 @@ def samples(found: Sequence[EncodedView], layout: LayoutName) -> list[Sample]:
         )
         for each in laid_out
     ]
-    return [trunk_first(sample) for sample in made] if layout == "trunk-first" else made
-
-
-def trunk_first(sample: Sample) -> Sample:
-    """Write the children of every node in reverse, trained ones after a copy of their parent."""
-    order: list[int] = []  # index of each written token in `sample`
-    copies: set[int] = set()  # places in `order`
-    until: list[int] = []
-
-    def write(tokens: Sequence[int]) -> range:
-        places = range(len(order), len(order) + len(tokens))
-        order.extend(tokens)
-        until.extend([0] * len(tokens))
-        return places
-
-    def close(places: Sequence[int]) -> None:
-        for place in places:
-            until[place] = len(order)
-
-    def node(start: int) -> None:
-        end = int(sample.visible_until[start])
-        stop = start
-        while stop < end and sample.visible_until[stop] == end:
-            stop += 1
-        places = write(range(start, stop))
-        parent = places[-1]
-        for number, child in enumerate(reversed(_children(sample, stop, end))):
-            copied = number > 0 and sample.labels[child] != -100
-            if copied:
-                if number == 1:  # the parent is read by the first child only, copies by the others
-                    close([parent])
-                (copy,) = write([stop - 1])
-                copies.add(copy)
-            node(child)
-            if copied:
-                close([copy])
-        close(places[:-1] if until[parent] else places)
-
-    for root in _children(sample, 0, len(sample)):
-        node(root)
-    index = np.array(order)
-    labels = sample.labels[index]
-    labels[sorted(copies)] = -100
-    return Sample(
-        sample.input_ids[index],
-        sample.position_ids[index],
-        labels,
-        np.array(until, np.int32),
-    )
-
-
-def _children(sample: Sample, start: int, end: int) -> list[int]:
-    """First tokens of the subtrees that tile `[start, end)`."""
-    found = []
-    while start < end:
-        found.append(start)
-        start = int(sample.visible_until[start])
-    return found
 
 
 def join(parts: Sequence[Sample]) -> Sample:
@@ -206,10 +142,5 @@ def rows(
 
 def row_length(conversations: Sequence[Sequence[EncodedView]], least: int) -> int:
     """The row length, a multiple of 128, at least `least`, that holds every sample."""
-    longest = max(
-        len(sample)
-        for found in conversations
-        for layout in ("onepass", "trunk-first")
-        for sample in samples(found, layout)  # type: ignore[arg-type]
-    )
+    longest = max(len(sample) for found in conversations for sample in samples(found, "onepass"))
     return max(least, -(-longest // 128) * 128)

@@ -5,10 +5,10 @@
 
 For each profile and number of turns the same conversations, packed into rows of one length:
 tokens and blocks of npass over those of one-pass. The two ratios bound the speed-up: time is a
-mix of both. `npass` blocks are those of a varlen kernel, which cuts each sample into tiles from
-its own start; with FlexAttention and a document mask they are a few more. `dense` is what a
-causal kernel computes over an unpacked one-pass row without a block mask: its pairs over the
-visible pairs.
+mix of both. Blocks of npass, and of one-pass by `branches`, are those of a varlen kernel, which
+cuts each sample or branch into tiles from its own start; with a block mask (`masked`) they follow
+the row. `dense` is what a causal kernel computes over an unpacked one-pass row without a block
+mask: its pairs over the visible pairs.
 `speed-up` mixes tokens and blocks by FLOPs for a model of the given width (hidden size), as if a
 block took every kernel the same time. A kernel that takes a mask is slower than varlen: `slower`
 says how many times as long a block may take it before npass is cheaper.
@@ -23,12 +23,14 @@ import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from conversations import PROFILES, Profile, Sample, Words, row_length, rows, views
 from numpy.typing import NDArray
 
 from reasonpack.masks import blocks
+from reasonpack.masks.branches import branches
 
 BLOCK = 128
 
@@ -47,10 +49,14 @@ class Cost:
         return 24 * width**2 * self.tokens + 4 * width * BLOCK**2 * self.blocks
 
 
-def cost(packed: Sequence[Sample], *, varlen: bool = False) -> Cost:
+Kernel = Literal["masked", "branches", "varlen"]
+
+
+def cost(packed: Sequence[Sample], kernel: Kernel) -> Cost:
+    count = {"masked": _blocks, "branches": _branch_tiles, "varlen": _tiles}[kernel]
     return Cost(
         tokens=sum(len(row) for row in packed),
-        blocks=sum(_tiles(row) if varlen else _blocks(row) for row in packed),
+        blocks=sum(map(count, packed)),
         pairs=sum(int(_pairs(row)) for row in packed),
         causal_pairs=sum(int((n * (n + 1) // 2).sum()) for n in map(_lengths, packed)),
     )
@@ -65,6 +71,18 @@ def _tiles(row: Sample) -> int:
     """Lower triangles of tiles, one for each plain sample of the row."""
     tiles = -(-_lengths(row) // BLOCK)
     return int((tiles * (tiles + 1) // 2).sum())
+
+
+def _branch_tiles(row: Sample) -> int:
+    """Tiles of each branch: blocks of its own queries, from the first key of its path."""
+    found = branches(row.visible_until[None])
+    return sum(
+        -(-(keys - queries + min(first + BLOCK, queries)) // BLOCK)
+        for queries, keys in zip(
+            np.diff(found.cu_seqlens_q).tolist(), np.diff(found.cu_seqlens_k).tolist(), strict=True
+        )
+        for first in range(0, queries, BLOCK)
+    )
 
 
 def _lengths(row: Sample) -> NDArray[np.int64]:
@@ -86,14 +104,11 @@ class Line:
     tokens: int
     token_ratio: float
     block_ratio: float
-    flex_block_ratio: float
-    trunk_token_ratio: float
-    trunk_block_ratio: float
-    trunk_saves_blocks: float
-    dense: float
     speed_up: float
-    trunk_speed_up: float
+    masked_block_ratio: float
+    masked_speed_up: float
     slower: float
+    dense: float
     dense_over_npass: float
 
 
@@ -106,10 +121,9 @@ def measure(
     each = sum(map(len, rows(conversations, "onepass", 1 << 24)))
     conversations += [views(profile, turns, words) for _ in range(max(3, tokens // each))]
     size = row_length(conversations, least_row)
-    onepass = cost(rows(conversations, "onepass", size))
-    trunk = cost(rows(conversations, "trunk-first", size))
-    leaves = rows(conversations, "npass", size)
-    npass, npass_flex = cost(leaves, varlen=True), cost(leaves)
+    packed = rows(conversations, "onepass", size)
+    onepass, masked = cost(packed, "branches"), cost(packed, "masked")
+    npass = cost(rows(conversations, "npass", size), "varlen")
     return Line(
         profile=name,
         turns=turns,
@@ -117,14 +131,11 @@ def measure(
         tokens=onepass.tokens,
         token_ratio=npass.tokens / onepass.tokens,
         block_ratio=npass.blocks / onepass.blocks,
-        flex_block_ratio=npass_flex.blocks / onepass.blocks,
-        trunk_token_ratio=npass.tokens / trunk.tokens,
-        trunk_block_ratio=npass.blocks / trunk.blocks,
-        trunk_saves_blocks=1 - trunk.blocks / onepass.blocks,
-        dense=onepass.causal_pairs / onepass.pairs,
         speed_up=npass.flops(width) / onepass.flops(width),
-        trunk_speed_up=npass.flops(width) / trunk.flops(width),
-        slower=_slower(onepass, npass, width),
+        masked_block_ratio=npass.blocks / masked.blocks,
+        masked_speed_up=npass.flops(width) / masked.flops(width),
+        slower=_slower(masked, npass, width),
+        dense=onepass.causal_pairs / onepass.pairs,
         dense_over_npass=2 * onepass.causal_pairs / npass.pairs,
     )
 
@@ -137,21 +148,19 @@ def _slower(onepass: Cost, npass: Cost, width: int) -> float:
 
 
 HEAD = (
-    "profile         turns    row | npass / one-pass                 | npass / trunk-first       |"
-    " trunk saves  dense\n"
-    "                             | tokens  blocks  speed-up  slower | tokens  blocks  speed-up  |"
-    " blocks       pairs"
+    "profile         turns    row | npass / one-pass by branches | by a block mask          |"
+    "  dense\n"
+    "                             |  tokens    blocks   speed-up | blocks  speed-up  slower |"
+    "  pairs"
 )
 
 
 def text(line: Line) -> str:
     return (
         f"{line.profile:<15} {line.turns:>5} {line.row_tokens:>6} |"
-        f" {line.token_ratio:>6.2f}  {line.block_ratio:>6.2f}  {line.speed_up:>8.2f}"
-        f"  {line.slower:>6.1f} |"
-        f" {line.trunk_token_ratio:>6.2f}  {line.trunk_block_ratio:>6.2f}"
-        f"  {line.trunk_speed_up:>8.2f}  |"
-        f" {line.trunk_saves_blocks:>10.1%}  {line.dense:>5.1f}x"
+        f" {line.token_ratio:>7.2f}  {line.block_ratio:>8.2f}  {line.speed_up:>9.2f} |"
+        f" {line.masked_block_ratio:>6.2f}  {line.masked_speed_up:>8.2f}  {line.slower:>6.1f} |"
+        f" {line.dense:>5.1f}x"
     )
 
 
@@ -170,8 +179,8 @@ def markdown(line: Line) -> str:
     """A line of the table in README.md."""
     return (
         f"| {line.profile} | {line.turns} | {line.token_ratio:.2f} | {line.block_ratio:.2f} |"
-        f" {line.speed_up:.2f} | {line.slower:.1f} | {line.trunk_block_ratio:.2f} |"
-        f" {line.trunk_speed_up:.2f} | {line.dense:.1f} | {line.dense_over_npass:.1f} |"
+        f" {line.speed_up:.2f} | {line.masked_block_ratio:.2f} | {line.masked_speed_up:.2f} |"
+        f" {line.slower:.1f} | {line.dense:.1f} | {line.dense_over_npass:.1f} |"
     )
 
 
@@ -195,14 +204,14 @@ def plot(lines: Sequence[Line]) -> str:
     ]
     for number, (profile, colour) in enumerate(COLOURS.items()):
         own = [line for line in lines if line.profile == profile]
-        for dash, ratios in (("", "speed_up"), ("3 3", "trunk_speed_up")):
+        for dash, ratios in (("", "speed_up"), ("3 3", "masked_speed_up")):
             points = " ".join(place(line.turns, getattr(line, ratios)) for line in own)
             parts.append(
                 f'<polyline points="{points}" fill="none" stroke="{colour}"'
                 f' stroke-width="2" stroke-dasharray="{dash}"/>'
             )
         parts.append(f'<text x="380" y="{40 + 18 * number}" fill="{colour}">{profile}</text>')
-    parts.append('<text x="380" y="130">dashed: trunk first</text>')
+    parts.append('<text x="380" y="130">dashed: block mask</text>')
     parts.append(f'<text x="{left}" y="{bottom + 32}">turns</text>')
     return (
         '<svg xmlns="http://www.w3.org/2000/svg" width="500" height="260"'

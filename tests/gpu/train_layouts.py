@@ -10,12 +10,13 @@ compiles. Beside the measured speed-up stand the ratios of tokens and of 128 × 
 both together allow by floating-point operations; at least 0.9 of that is the goal. `report.json`
 holds everything, `report.svg` a bar for each measurement.
 
-    onepass        FlexAttention, BlockMask of the forest
-    trunk-first    the same rows in another order; see conversations.py
-    npass-flex     FlexAttention, document mask
-    npass-varlen   FlashAttention varlen (torch.nn.attention.varlen)
+    onepass-varlen   FlashAttention varlen (torch.nn.attention.varlen), keys of each branch gathered
+    onepass-flex     FlexAttention, BlockMask of the forest
+    npass-flex       FlexAttention, document mask
+    npass-varlen     FlashAttention varlen
 
-On a CPU attention is SDPA with a dense mask throughout: FlexAttention has no backward there.
+On a CPU attention is SDPA with a dense mask, as FlexAttention has no backward there, and that of
+branches is the reference of `reasonpack.torch`.
 """
 
 from __future__ import annotations
@@ -33,18 +34,23 @@ from typing import Any
 import numpy as np
 import torch
 from conversations import PROFILES, LayoutName, Sample, Words, row_length, rows, views
-from count_blocks import Cost, cost
+from count_blocks import Cost, Kernel, cost
+from numpy.typing import NDArray
 from qwen3 import Attend, Model, Shape
 
 from reasonpack.masks import dense, flex, varlen
 from reasonpack.rows.forest import EncodedView
+from reasonpack.torch.branch_index import BranchIndex, branch_index
+from reasonpack.torch.branch_reference import varlen_attention
+from reasonpack.torch.gather import gathered, regathered
 
 LAYOUTS: dict[str, LayoutName] = {
-    "onepass": "onepass",
-    "trunk-first": "trunk-first",
+    "onepass-varlen": "onepass",
+    "onepass-flex": "onepass",
     "npass-flex": "npass",
     "npass-varlen": "npass",
 }
+KERNELS: dict[str, Kernel] = {"onepass-varlen": "branches", "npass-varlen": "varlen"}
 TINY = Shape(width=32, layers=2, heads=4, groups=2, head_dim=8, inner=64, vocabulary=256)
 Group = Sequence[Sequence[EncodedView]]
 
@@ -77,6 +83,8 @@ def _compiled_flex() -> Any:
 
 def attention(layout: str, row: Sample, total: int, device: torch.device) -> Attend:
     """Prepare the mask of one row, padded to `total`, and return what the layers call."""
+    if layout == "onepass-varlen":
+        return by_branches(padded_flat(row, total), device)
     until = np.arange(1, total + 1, dtype=np.int32)
     until[: len(row)] = row.visible_until
     if device.type == "cpu":
@@ -87,25 +95,52 @@ def attention(layout: str, row: Sample, total: int, device: torch.device) -> Att
         block_mask = flex.block_mask(torch.from_numpy(until)[None].to(device))
         flex_attention = _compiled_flex()
         return lambda q, k, v: flex_attention(q, k, v, block_mask=block_mask, enable_gqa=True)
-    from torch.nn.attention.varlen import varlen_attn
-
-    until[len(row) :] = total  # padding is one more sequence
-    bounds = varlen.cu_seqlens(until[None])
+    bounds = varlen.cu_seqlens(padded_flat(row, total))
     longest = int(np.diff(bounds).max())
     cu = torch.from_numpy(bounds).to(device)
+    return lambda q, k, v: varlen_kernel(q, k, v, (cu, cu, longest, longest))
 
-    grouped = "enable_gqa" in inspect.signature(varlen_attn).parameters
+
+def padded_flat(row: Sample, total: int) -> NDArray[np.int32]:
+    """`visible_until` `i32[1, T]` whose padding is one more sequence."""
+    until = np.full((1, total), total, np.int32)
+    until[0, : len(row)] = row.visible_until
+    return until
+
+
+def by_branches(until: NDArray[np.int32], device: torch.device) -> Attend:
+    """Gather the keys of each branch's path, and call the kernel of npass-varlen."""
+    index = BranchIndex(
+        **{
+            name: value.to(device) if torch.is_tensor(value) else value
+            for name, value in branch_index(until).items()
+        }
+    )
+    sizes = (index.cu_seqlens_q, index.cu_seqlens_k, index.max_seqlen_q, index.max_seqlen_k)
 
     def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
-        tokens = [x[0].transpose(0, 1) for x in (q, k, v)]
-        options = {**CAUSAL, "enable_gqa": True} if grouped else CAUSAL
-        if not grouped:  # an older torch, which wants a key head for each query head
-            copies = q.shape[1] // k.shape[1]
-            tokens[1:] = [x.repeat_interleave(copies, dim=1) for x in tokens[1:]]
-        seen = varlen_attn(*tokens, cu, cu, longest, longest, **options)
-        return seen.transpose(0, 1)[None]
+        keys, values = gathered(k, index), gathered(v, index)
+        with regathered([(k, keys), (v, values)], index):
+            if device.type == "cuda":
+                return varlen_kernel(q, keys, values, sizes)
+            tokens = [x[0].transpose(0, 1) for x in (q, keys, values)]
+            return varlen_attention(*tokens, *sizes[:2]).transpose(0, 1)[None]
 
     return attend
+
+
+def varlen_kernel(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, sizes: Any) -> torch.Tensor:
+    """`torch.nn.attention.varlen`, causal; q `[1, H, T, D]`, k and v `[1, G, K, D]`."""
+    from torch.nn.attention.varlen import varlen_attn
+
+    tokens = [x[0].transpose(0, 1) for x in (q, k, v)]
+    grouped = "enable_gqa" in inspect.signature(varlen_attn).parameters
+    options = {**CAUSAL, "enable_gqa": True} if grouped else CAUSAL
+    if not grouped:  # an older torch, which wants a key head for each query head
+        copies = q.shape[1] // k.shape[1]
+        tokens[1:] = [x.repeat_interleave(copies, dim=1) for x in tokens[1:]]
+    seen: torch.Tensor = varlen_attn(*tokens, *sizes, **options)
+    return seen.transpose(0, 1)[None]
 
 
 CAUSAL: dict[str, Any] = (
@@ -170,7 +205,7 @@ def compare(profile: str, turns: int, given: argparse.Namespace) -> list[Result]
     results = []
     for layout in given.layouts:
         found: Cost = cost(
-            rows(conversations, LAYOUTS[layout], total), varlen=layout == "npass-varlen"
+            rows(conversations, LAYOUTS[layout], total), KERNELS.get(layout, "masked")
         )
         losses, seconds, gib = epoch(
             groups, layout, total, shape=shape, device=torch.device(given.device)
@@ -196,7 +231,7 @@ def lines(results: Sequence[Result]) -> list[str]:
     npass = [each for each in results if each.layout.startswith("npass")]
     base = min(npass, key=lambda each: each.seconds) if npass else results[0]
     return [
-        f"{each.profile:<15} {each.turns:>5}  {each.layout:<13} {each.tokens:>9,}"
+        f"{each.profile:<15} {each.turns:>5}  {each.layout:<14} {each.tokens:>9,}"
         f" {each.seconds * 1e3:>9.1f} ms {each.gib:>6.1f} GiB  loss {each.loss:.4f}"
         f"   tokens {base.tokens / each.tokens:>5.2f}x  blocks {base.blocks / each.blocks:>5.2f}x"
         f"  allowed {base.flops / each.flops:>5.2f}x  measured {base.seconds / each.seconds:>5.2f}x"
@@ -205,8 +240,8 @@ def lines(results: Sequence[Result]) -> list[str]:
 
 
 COLOURS = {
-    "onepass": "#2b6cb0",
-    "trunk-first": "#38a169",
+    "onepass-varlen": "#2b6cb0",
+    "onepass-flex": "#38a169",
     "npass-flex": "#a0aec0",
     "npass-varlen": "#718096",
 }

@@ -17,7 +17,6 @@ import pyarrow as pa
 import pytest
 from conversations import PROFILES, LayoutName, Profile, Sample, Words, join, rows, samples, views
 
-from reasonpack.rows.forest import EncodedView, Run
 from reasonpack.show.cost import Work, count
 
 SMALL = Profile(message=5, reasoning=6, response=7, steps=3, tool_result=4, system=3)
@@ -47,33 +46,18 @@ def test_every_layout_trains_what_the_views_say(layout: LayoutName, turns: int) 
         assert oracle.check_row(columns(join(samples(found, layout)))) == expected
 
 
-def test_trunk_first_without_the_copy_is_caught() -> None:
-    found = views(SMALL, 3, Words(0, 64))
-    row = columns(samples(found, "trunk-first")[0])
-    row["position_ids"] = [p + (p > 0) for p in row["position_ids"]]
+def test_a_row_whose_positions_are_off_is_caught() -> None:
+    row = columns(samples(views(SMALL, 3, Words(0, 64)), "onepass")[0])
+    row["position_ids"] = [p + (p > 9) for p in row["position_ids"]]
     with pytest.raises(AssertionError):
         oracle.check_row(row)
-
-
-def test_a_trained_parent_is_copied_untrained() -> None:
-    def view(prompt: list[int], completion: list[int]) -> EncodedView:
-        tokens = np.array(prompt + completion, np.int32)
-        return EncodedView(tokens, len(prompt), [Run(len(tokens), 0, 0)])
-
-    found = [view([1, 2], [3, 4]), view([1, 2, 3, 9], [5])]  # the response is rewritten after 3
-    (sample,) = samples(found, "trunk-first")
-    assert sample.input_ids.tolist() == [1, 2, 3, 9, 5, 3, 4]
-    assert sample.labels.tolist() == [-100, -100, 3, -100, 5, -100, 4]
-    assert sample.position_ids.tolist() == [0, 1, 2, 3, 4, 2, 3]
-    assert sample.visible_until.tolist() == [7, 7, 5, 5, 5, 7, 7]
-    oracle.check_row(columns(sample))
 
 
 def test_blocks_and_pairs_are_those_of_the_dense_mask() -> None:
     found = [views(SMALL, 9, Words(seed, 64)) for seed in range(4)]
     for layout in get_args(LayoutName):
         packed = rows(found, layout, 2048)
-        counted = count_blocks.cost(packed)
+        counted = count_blocks.cost(packed, "masked")
         blocks = pairs = 0
         for row in packed:
             seen = oracle.visible(columns(row))
@@ -93,8 +77,10 @@ def test_the_stats_command_counts_what_the_script_counts() -> None:
     table = [{"length": len(row), **columns(row)} for row in packed]
     names = ("length", "position_ids", "segment_start", "segment_visible_until")
     (batch,) = pa.table({name: [row[name] for row in table] for name in names}).to_batches()
-    counted, expected = count(batch), count_blocks.cost(packed)
-    plain = count_blocks.cost(leaves, varlen=True)
+    counted, expected = count(batch), count_blocks.cost(packed, "masked")
+    plain = count_blocks.cost(leaves, "varlen")
+    branches = count_blocks.cost(packed, "branches")
+    assert counted.branches == Work(branches.tokens, branches.pairs, branches.blocks)
     assert counted.block_sparse == Work(expected.tokens, expected.pairs, expected.blocks)
     assert counted.npass == Work(plain.tokens, plain.pairs, plain.blocks)
 
@@ -103,7 +89,7 @@ def test_the_table_has_a_line_for_each_case(capsys: pytest.CaptureFixture[str]) 
     arguments = ["--profiles", "chat", "--turns", "2", "8", "--tokens", "5000"]
     few, many = count_blocks.main([*arguments, "--row-tokens", "4096"])
     assert many.token_ratio > few.token_ratio > 1
-    assert many.trunk_saves_blocks > 0
+    assert many.speed_up > many.masked_speed_up > 1
     assert capsys.readouterr().out.count("chat") == 2
     assert set(PROFILES) > {"chat", "agentic", "long-reasoning"}
 
@@ -116,14 +102,14 @@ def test_the_page_shows_what_the_script_counts(case: str) -> None:
     profile, turns = case.split()
     (line,) = count_blocks.main(["--profiles", profile, "--turns", turns])
     assert count_blocks.markdown(line) in TABLE
-    assert line.block_ratio < 1 < line.speed_up
+    assert line.masked_block_ratio < 1 < line.masked_speed_up < line.speed_up
 
 
 @pytest.mark.parametrize("width", [512, 1024])
 def test_a_kernel_as_slow_as_the_page_names_costs_what_npass_does(width: int) -> None:
     found = [views(PROFILES["long-reasoning"], 2, Words(seed, 64)) for seed in range(2)]
-    onepass = count_blocks.cost(rows(found, "onepass", 16_384))
-    npass = count_blocks.cost(rows(found, "npass", 16_384), varlen=True)
+    onepass = count_blocks.cost(rows(found, "onepass", 16_384), "masked")
+    npass = count_blocks.cost(rows(found, "npass", 16_384), "varlen")
     slower = count_blocks._slower(onepass, npass, width)
     as_slow = dataclasses.replace(onepass, blocks=onepass.blocks * slower)
     assert as_slow.flops(width) == pytest.approx(npass.flops(width))
@@ -171,8 +157,9 @@ def test_the_training_script_runs_and_its_layouts_agree(
 
 
 @pytest.mark.torch
+@pytest.mark.parametrize("wrong", ["onepass-flex", "onepass-varlen"])
 def test_a_layout_that_trains_something_else_is_seen(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    wrong: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("torch")
     import train_layouts
@@ -186,7 +173,7 @@ def test_a_layout_that_trains_something_else_is_seen(
         train_layouts,
         "attention",
         lambda layout, row, *rest: honest(
-            layout, next_turn_reads_reasoning(row) if layout == "onepass" else row, *rest
+            layout, next_turn_reads_reasoning(row) if layout == wrong else row, *rest
         ),
     )
     monkeypatch.setitem(PROFILES, "small", SMALL)
