@@ -3,6 +3,7 @@
 {"prompt": "2+2?", "completion": "4", "reasoning": "easy"}         reasoning of the completion
 {"messages": [ask], "reasoning": "easy", "answer": "4"}            a further message
 {"messages": [ask, answer], "finish_reason": "length"}             how the answer ended
+{"messages": [ask, answer], "finish_reasons": ["length"]}          how all generations did
 """
 
 from __future__ import annotations
@@ -12,10 +13,37 @@ from typing import Any
 
 from reasonpack.records.draft import REASONING
 
-__all__ = ["ENDS", "with_answer"]
+__all__ = ["ENDS", "ends_of", "with_answer"]
 
 ENDS = ("finish_reason", "stop_reason", "done_reason", "native_finish_reason")
 """Names of the field that says how an answer ended."""
+
+
+def ends_of(fields: Mapping[str, Any]) -> dict[str, str]:
+    """Return what a message, or a record, says of how its answer ended, itself or as metadata.
+
+    >>> ends_of({"metadata": {"finish_details": {"type": "max_tokens"}}, "finish_reason": None})
+    {'finish_details': 'max_tokens'}
+    """
+    found: dict[str, Any] = {}
+    for holder in (fields.get("metadata"), fields):
+        if isinstance(holder, Mapping):
+            details = holder.get("finish_details")
+            kind = details.get("type") if isinstance(details, Mapping) else details
+            found |= {"finish_details": kind} if _is_text(kind) else {}
+            found |= {name: holder[name] for name in ENDS if _is_text(holder.get(name))}
+    return found
+
+
+def _end_of_one(record: Mapping[str, Any], answer: object) -> dict[str, str]:
+    """Return how the answer ended, where a record says it of several generations."""
+    reasons, texts = record.get("finish_reasons"), record.get("generations")
+    if not isinstance(reasons, list):
+        return {}
+    if isinstance(texts, list) and len(texts) == len(reasons) and answer in texts:
+        reasons = [reasons[texts.index(answer)]]
+    alike = reasons and all(each == reasons[0] for each in reasons) and _is_text(reasons[0])
+    return {"finish_reason": reasons[0]} if alike else {}
 
 
 def with_answer(
@@ -36,9 +64,11 @@ def with_answer(
     {'completion': [{'role': 'assistant', 'content': '4', 'reasoning': 'easy'}],
      'reasoning': 'easy'}
     """
-    ends = {name: record[name] for name in ENDS if _is_text(record.get(name))}
-    reasoning = {name: record[name] for name in REASONING if _is_text(record.get(name))}
     value = record[container]
+    last = value[-1] if isinstance(value, list) and value else {"content": value}
+    written = last.get("content") or last.get("value") if isinstance(last, dict) else None
+    ends = _end_of_one(record, written) | ends_of(record)
+    reasoning = {name: record[name] for name in REASONING if _is_text(record.get(name))}
     if not (ends or reasoning):
         return record, frozenset()
     if isinstance(value, str) and container == "completion":

@@ -23,7 +23,7 @@ from reasonpack.errors import RecordError
 from reasonpack.records import strict_json
 from reasonpack.records.arguments import contradictions
 from reasonpack.records.beside import with_answer
-from reasonpack.records.draft import MEDIA_FIELDS, is_absent, joined, media
+from reasonpack.records.draft import MEDIA_FIELDS, REASONING, is_absent, joined, media
 from reasonpack.records.message import NAMES, ROLES, Message, ReadMessages, ToolCall, read_messages
 from reasonpack.records.reading import DEFAULT, Reading
 from reasonpack.records.renaming import renamed
@@ -169,7 +169,7 @@ def _conversation(record: object, where: str, reading: Reading, *, null_keys: bo
         raise wrong_type("", type(record).__name__, "an object", fix=fix)
     notes: tuple[str, ...] = ()
     if reading.renamed:
-        record, notes = renamed(record, reading.renamed, "", known=READ)
+        record, notes = renamed(record, reading.renamed, "", known=READ | frozenset(REASONING))
     for name in MEDIA_FIELDS:
         if not is_absent(record.get(name)):
             raise media(name, f"{name} of the record")

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from reasonpack.errors import RecordError
-from reasonpack.records.beside import ENDS
+from reasonpack.records.beside import ENDS, ends_of
 from reasonpack.records.content import Part, read_content, same
 from reasonpack.records.dialects import normalised
 from reasonpack.records.draft import REASONING, is_absent
@@ -106,6 +106,7 @@ _UNFINISHED = frozenset(
         "cancelled",
         "error",
         "in_progress",
+        "interrupted",
         "pause_turn",
         "timeout",
     ]
@@ -252,7 +253,7 @@ def _message(raw: dict[str, Any], fields: _Fields, path: str, mode: _Mode) -> Me
         refuse_closer(reasoning, path, mode.reading)
     nulls = mode.null_keys and mode.reading.null_arguments == "refuse"
     calls = read_calls(fields.tool_calls, fields.function_call, path, null_is_missing=nulls)
-    written, finished = content, not extra or _is_finished(raw)
+    written, finished = content, not extra or _is_finished(raw, calls)
     if content:
         content, reasoning = split_inline(
             content, at, reasoning=reasoning, finished=finished, reading=mode.reading
@@ -281,11 +282,13 @@ def _no_content(path: str) -> RecordError:
     return RecordError("content", f"{path}.content", what, fix='Write "" where the text is empty.')
 
 
-def _is_finished(raw: Mapping[str, Any]) -> bool:
+def _is_finished(raw: Mapping[str, Any], calls: Sequence[ToolCall]) -> bool:
     """Tell whether the model wrote a stop, as far as a message says."""
     if any(raw.get(name) in (True, "true") for name in _CONTINUED):
         return False
-    ends = (raw.get(name) for name in (*ENDS, "status"))
+    if raw.get("end_turn") is False and not calls:
+        return False
+    ends = (*ends_of(raw).values(), raw.get("status"))
     return not any(isinstance(end, str) and end.lower() in _UNFINISHED for end in ends)
 
 

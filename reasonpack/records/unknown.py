@@ -22,7 +22,16 @@ from typing import Any
 from reasonpack.errors import RecordError
 from reasonpack.records.strict_json import quoted, step
 
-__all__ = ["Field", "Known", "UnknownFieldError", "nearest", "sorted_out", "together", "unread"]
+__all__ = [
+    "Field",
+    "Known",
+    "UnknownFieldError",
+    "meant",
+    "nearest",
+    "sorted_out",
+    "together",
+    "unread",
+]
 
 MOST = 100
 """Names that an error lists; data that nobody knows may have any number of them."""
@@ -207,7 +216,7 @@ def _unread(
     signal = known.strict or misplaced or likely
     if signal and _was_read(value, texts):
         return
-    yield Field(name, path, signal, _suitable(near or _meant(key), value, known) if signal else "")
+    yield Field(name, path, signal, _suitable(near or meant(key), value, known) if signal else "")
 
 
 def _could_be_signal(value: object) -> bool:
@@ -232,7 +241,7 @@ def _leaves(value: object) -> Iterator[str]:
             yield from _leaves(each)
 
 
-def _meant(key: str) -> str:
+def meant(key: str) -> str:
     """Return the known name that a word in another one points to."""
     if re.search(r"(finish|stop|done|end)\w*reason", key, re.IGNORECASE):
         return "finish_reason"

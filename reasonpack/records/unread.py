@@ -10,7 +10,7 @@ from typing import Any
 from reasonpack.records.draft import FLAGS, REASONING
 from reasonpack.records.harmless import HARMLESS, HARMLESS_OF_A_RECORD
 from reasonpack.records.tools import TOOL_FIELDS
-from reasonpack.records.unknown import Field, Known, unread
+from reasonpack.records.unknown import Field, Known, meant, unread
 
 __all__ = ["Names", "unread_in_messages", "unread_in_record"]
 
@@ -136,13 +136,23 @@ def unread_in_record(
     def texts() -> Iterator[str]:
         return _strings([record.get(name) for name in ("prompt", container)])
 
-    found = [
-        replace(each, refused=True)
-        if container == "completion" and each.name in REASONING
-        else each
-        for each in unread(record, known, "", texts=texts)
-    ]
+    found = (
+        _of_answers(each, record, container) for each in unread(record, known, "", texts=texts)
+    )
     yield from _told_apart(found, "record", names.message | names.beside)
+
+
+def _of_answers(unread_: Field, record: Mapping[str, Any], container: str) -> Field:
+    """Refuse a field that says not to train the record, or has the reasoning of a completion."""
+    value = record.get(unread_.name)
+    if unread_.name in FLAGS and value in (0, "0", "false", "False"):
+        return replace(unread_, refused=True)
+    if container != "completion" or not isinstance(value, str):
+        return unread_
+    if unread_.name not in REASONING and meant(unread_.name) != "reasoning_content":
+        return unread_
+    near = "reasoning_content" if isinstance(record[container], str) else ""
+    return replace(unread_, refused=True, near=near)
 
 
 def _told_apart(

@@ -102,11 +102,25 @@ def read_flag(raw: Json) -> bool | None:
 
 def ends(raw: Json) -> Json:
     """Return what a message, or a record, says of how its answer ended."""
-    return {name: raw[name] for name in names.ENDS if raw.get(name)}
+    said: Json = {}
+    if isinstance(generations := raw.get("finish_reasons"), list):
+        last = raw.get("completion") or [{}, *(raw.get("messages") or ())][-1]
+        text = last.get("content") if isinstance(last, dict) else last
+        at = [n for n, one in enumerate(raw.get("generations") or ()) if one == text]
+        ways = {generations[n] for n in at[:1] if n < len(generations)} or {*generations}
+        said = {"finish_reason": ways.pop()} if len(ways) == 1 else {}
+    for place in (raw.get("metadata") or {}, raw):
+        details = place.get("finish_details") or {}
+        kind = details.get("type") if isinstance(details, dict) else details
+        said |= {"finish_details": kind} if kind else {}
+        said |= {name: place[name] for name in names.ENDS if place.get(name)}
+    return said
 
 
 def was_cut(raw: Json) -> bool:
     """Whether a message says that the model wrote no stop: it was cut off, or goes on."""
-    said = [raw.get(name) for name in (*names.ENDS, "status")]
+    if raw.get("end_turn") is False and not (raw.get("tool_calls") or raw.get("function_call")):
+        return True
+    said = [*ends(raw).values(), raw.get("status")]
     cut = any(end.lower() in names.CUT for end in said if isinstance(end, str))
     return cut or any(raw.get(name) in (True, "true") for name in ("prefix", "partial"))

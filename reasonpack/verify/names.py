@@ -27,7 +27,7 @@ OF_A_MESSAGE = {"role", "from", "content", "value", "tool_calls", "function_call
 OF_A_MESSAGE |= {*REASONING, *FLAGS, *ENDS, "prefix", "partial"}
 """Names under which the fields of a message may be read by `--field`."""
 OF_A_RECORD = {*CONTAINERS, *MEDIA, "prompt", "completion", "id", "system"}
-OF_A_RECORD |= {*TOOLS, "chat_template_kwargs", "enable_thinking"}
+OF_A_RECORD |= {*TOOLS, *REASONING, "chat_template_kwargs", "enable_thinking"}
 """Those of a record."""
 READ = {"role", "from", "content", "value", "tool_calls", "function_call", "channel", "type"}
 READ |= {*REASONING, *BLOCKS, *FLAGS, *MEDIA, "provider_specific_fields", "train_detail"}
@@ -62,7 +62,7 @@ HARMLESS = frozenset(_HARMLESS.split())
 """Fields of an answer that hold nothing to learn."""
 CUT = {
     *("length", "max_tokens", "max_output_tokens", "model_length", "incomplete", "content_filter"),
-    *("abort", "cancelled", "error", "in_progress", "pause_turn", "timeout"),
+    *("abort", "cancelled", "error", "in_progress", "interrupted", "pause_turn", "timeout"),
 }
 """Ends of an answer that the model did not write."""
 TAG, END = "<think>", "</think>"

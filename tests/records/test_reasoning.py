@@ -168,6 +168,12 @@ def test_other_reasoning_stays_where_thought_repeats_the_answer() -> None:
         ({"content": "4", "prefix": "true"}, ("unfinished",)),
         ({"content": "4", "prefix": True}, ("unfinished",)),
         ({"content": "4", "partial": True}, ("unfinished",)),
+        ({"content": "4", "finish_details": {"type": "interrupted"}}, ("unfinished",)),
+        ({"content": "4", "finish_details": {"type": "stop"}}, ()),
+        ({"content": "4", "metadata": {"finish_reason": "length"}}, ("unfinished",)),
+        ({"content": "4", "metadata": {"finish_details": {"type": "max_tokens"}}}, ("unfinished",)),
+        ({"content": "4", "end_turn": False}, ("unfinished",)),
+        ({"content": "4", "end_turn": True}, ()),
         ({"content": "", "reasoning": "Hm"}, ("reasoning-alone",)),
         ({"content": " \n", "reasoning": "Hm"}, ("reasoning-alone",)),
         ({"reasoning": "Hm", "finish_reason": "length"}, ("reasoning-alone",)),
@@ -188,6 +194,29 @@ def test_reasoning_that_was_cut_off_is_read_without_its_end() -> None:
 def test_a_call_after_reasoning_is_finished() -> None:
     call = {"function": {"name": "f", "arguments": {}}}
     assert answer(content="", reasoning="Hm", tool_calls=[call]).finished
+    assert answer(content="", tool_calls=[call], end_turn=False).finished
+
+
+@pytest.mark.parametrize(
+    ("fields", "finished"),
+    [
+        ({"finish_reason": "length"}, False),
+        ({"metadata": {"finish_reason": "length"}}, False),
+        ({"finish_details": {"type": "max_tokens"}}, False),
+        ({"finish_reasons": ["length"]}, False),
+        ({"finish_reasons": ["length", "length"]}, False),
+        ({"finish_reasons": ["stop", "stop"]}, True),
+        ({"finish_reasons": ["stop", "length"]}, True),  # nobody can tell which it is
+        ({"finish_reasons": ["stop", "length"], "generations": ["5", "4"]}, False),
+        ({"finish_reasons": ["length", "stop"], "generations": ["5", "4"]}, True),
+        ({"finish_reasons": None}, True),
+    ],
+)
+def test_a_record_says_how_its_answer_ended(fields: dict[str, Any], finished: bool) -> None:
+    chat = {"messages": [ASK, {"role": "assistant", "content": "4"}]}
+    for record in (chat, {"prompt": "2+2?", "completion": "4"}):
+        read = parse_line(json.dumps({**record, **fields}).encode(), "x")
+        assert read.messages[1].finished is finished
 
 
 # ------------------------------------------------------------ other forms

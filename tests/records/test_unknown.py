@@ -84,6 +84,11 @@ REFUSED: list[tuple[Json, dict[str, str]]] = [
     (of_user(reasoning_steps=["a"]), {"reasoning_steps": ""}),
     ({"prompt": [ASK], "completion": [{"role": "assistant", "content": "4"}], "thought": "a"},
      {"record.thought": ""}),
+    ({"prompt": "2+2?", "completion": "4", "cot": "Add."}, {"cot": "reasoning_content"}),
+    ({"prompt": "2+2?", "completion": "4", "thoughts": "Add."}, {"thoughts": "reasoning_content"}),
+    ({"prompt": "2+2?", "completion": "4", "train": False}, {"record.train": ""}),
+    (of_record(train=0), {"record.train": ""}),
+    (of_record(loss="false"), {"record.loss": ""}),
 ]  # fmt: skip
 
 
@@ -131,6 +136,8 @@ READ: list[tuple[Json, dict[str, int]]] = [
     (of_answer(content=[{"type": "text", "text": "4", "cache_control": {"type": "x"}}]), {}),
     (of_record(score=3, reasoning="on", thinking_budget=100), {
         "unread record.reasoning": 1, "unread thinking_budget": 1}),
+    (of_record(train=True, loss=0.5), {"unread record.train": 1, "unread record.loss": 1}),
+    (of_record(cot="Add."), {"unread cot": 1}),
     (of_record(constraints=["one word"], glossary=["word"]), {"unread glossary": 1}),
     (of_record(metadata={"prompt": LONG, "content": LONG}), {}),
     (of_record(extra_info={"split": "train", "q": LONG}), {"unread extra_info": 1}),

@@ -37,6 +37,9 @@ PIECES: list[dict[str, Any]] = [
     answer(content="Think.\n</think>"),
     answer(tool_calls=[{"name": "f", "arguments": "{}"}]),
     answer(content="", tool_calls=[{"function": {"name": "f", "arguments": {}}}], loss=0),
+    answer(finish_details={"type": "max_tokens"}),
+    answer(metadata={"finish_reason": "length", "finish_details": {"type": "stop"}}),
+    answer(end_turn=False),
     {"role": "tool_call", "content": CALL},
     {"from": "function_call", "value": f"<think>Think.</think>[{CALL}, {CALL}]"},
     {"role": "tool_response", "content": "Result."},
@@ -56,7 +59,13 @@ PIECES: list[dict[str, Any]] = [
 CHATS = st.builds(
     lambda pieces, more: {"messages": [ASK, *pieces, ASK, answer()], **more},
     st.lists(st.sampled_from(PIECES), max_size=6),
-    st.sampled_from([{}, {"system": "Be brief."}, {"system": [TEXT, TEXT]}]),
+    st.sampled_from(
+        [
+            *({}, {"system": "Be brief."}, {"system": [TEXT, TEXT]}),
+            *({"finish_reasons": ["length"]}, {"finish_details": {"type": "interrupted"}}),
+            {"finish_reasons": ["stop", "length"], "generations": ["A", "Answer."]},
+        ]
+    ),
 )
 
 
