@@ -119,8 +119,6 @@ def ends(raw: Json) -> Json:
 
 def was_cut(raw: Json) -> bool:
     """Whether a message says that the model wrote no stop: it was cut off, or goes on."""
-    if raw.get("end_turn") is False and not (raw.get("tool_calls") or raw.get("function_call")):
-        return True
     said = [*ends(raw).values(), raw.get("status")]
     cut = any(end.lower() in names.CUT for end in said if isinstance(end, str))
     return cut or any(raw.get(name) in (True, "true") for name in ("prefix", "partial"))

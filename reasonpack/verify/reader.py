@@ -293,7 +293,8 @@ def _finished(draft: _Draft, reading: Reading) -> Message:
         return draft.message
     message = _split(draft.message, reading)
     silent = message.reasoning and not message.content.strip() and not message.calls
-    cut = message.cut or bool(silent)
+    open_ended = message.more.get("end_turn") is False and not message.calls
+    cut = message.cut or open_ended or bool(silent)
     return replace(message, trained=draft.flag is not False, cut=cut)
 
 
