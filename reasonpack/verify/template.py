@@ -25,12 +25,11 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment, SandboxedEnvironment
 from reasonpack.errors import TemplateError
 from reasonpack.templates.limits import bounds
 from reasonpack.verify.chat import Message, NotChecked
-from reasonpack.verify.names import REASONING
+from reasonpack.verify.names import END, REASONING, TAG
 
-__all__ = ["ANSWER", "TAG", "Forms", "Template", "learn_forms"]
+__all__ = ["ANSWER", "Forms", "Template", "learn_forms"]
 
 Json = dict[str, Any]
-TAG = "<think>"
 THOUGHT, ANSWER = "zqthoughtqz", "zqanswerqz"
 """Stand for reasoning and answer where a template is asked what it reads."""
 FAILURES = (jinja2.TemplateError, TypeError, ValueError, LookupError, RecursionError)
@@ -76,8 +75,8 @@ class Forms:
             made["content"] = message.verbatim
             if self.opens and str(message.verbatim).lstrip().startswith(TAG):
                 made["content"] = re.sub(rf"^\s*{TAG}\n?", "", str(message.verbatim))
-        elif message.reasoning and self.field:
-            made[self.field] = message.reasoning
+        elif self.field and (message.reasoning or END in message.content):
+            made[self.field] = message.reasoning  # an empty one keeps a tag in the content
         elif message.reasoning and self.parts:
             made["content"] = [
                 {"type": "thinking", "thinking": message.reasoning},

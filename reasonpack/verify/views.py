@@ -16,8 +16,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from reasonpack.verify.chat import Chat, Message, NotChecked, Refused
+from reasonpack.verify.names import TAG
 from reasonpack.verify.rules import Rules
-from reasonpack.verify.template import TAG
 
 __all__ = ["TextView", "TextViews", "build_views"]
 
