@@ -84,7 +84,6 @@ def _drafts(record: Json, reading: Reading) -> Iterator[_Draft]:
     if len(found) + whole != 1:
         raise Refused("expected one conversation")
     said = {name: record[name] for name in names.REASONING if name in record}
-    drafts: list[_Draft] = []
     before = 0
     for name in ("prompt", "completion") if whole else found:
         raw = record[name]
@@ -98,13 +97,14 @@ def _drafts(record: Json, reading: Reading) -> Iterator[_Draft]:
         if raw and name != "prompt" and _is_answer(raw[-1]) and not ends(raw[-1]):
             raw = [*raw[:-1], {**raw[-1], **ends(record)}]
         raw = [present(renamed(each, reading.renamed, names.OF_A_MESSAGE)) for each in raw]
+        read: list[_Draft] = []
         for number, each in as_messages(raw, trained=name != "prompt"):
             for draft in _read(each, reading):
                 flag = False if draft.flag is None and name == "prompt" else draft.flag
                 message = replace(draft.message, source=before + number)
-                drafts.append(_Draft(message, flag, draft.kind))
+                read.append(_Draft(message, flag, draft.kind))
+        yield from _joined(read)
         before += len(raw)
-    return _joined(drafts)
 
 
 def _is_answer(raw: Json) -> bool:

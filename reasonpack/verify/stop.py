@@ -18,10 +18,20 @@ import tokenizers
 
 from reasonpack.tokens.tokenizer import Tokenizer
 from reasonpack.verify.chat import NotChecked
+from reasonpack.verify.manifest import Stop
 from reasonpack.verify.template import ANSWER, Template
 
-__all__ = ["Stops", "ending_token", "read_stops"]
+__all__ = ["CUT_OFF", "Stops", "contradiction", "ending_token", "read_stops"]
 
+CUT_OFF = "none: cut off"
+FOUND_IN = {
+    "files": "named by the model's files",
+    "files, next role": "named by the model's files, begins the next message",
+    "rendering": "the one special token that the template writes there",
+    "stated": "stated by the user",
+    "manifest": "by the manifest",
+}
+"""Where a stop token comes from, in words."""
 LONGEST_CONFIG = 16 << 20
 
 
@@ -84,6 +94,21 @@ def ending_token(template: Template, variables: Mapping[str, Any], stops: Stops)
         return ""
     chain = stops.directly_after(text, text.rfind(ANSWER) + len(ANSWER)) if ANSWER in text else []
     return chain[0][0] if len(chain) == 1 else ""
+
+
+def contradiction(claimed: Stop, found: str, where: str, *, calls: bool) -> str:
+    """Say how the stop token of the manifest differs from the one that was found; else nothing.
+
+    Args:
+        claimed: by the manifest; white space or a header may stand before the token.
+        found: the token.
+        where: it was found: one of `FOUND_IN`.
+        calls: it ends a message with calls.
+    """
+    if where == CUT_OFF or claimed.token.endswith(found):
+        return ""
+    what = f"{'tool calls' if calls else 'answers'} end with {claimed.token!r} ({claimed.source})"
+    return f"{what}, expected {found!r} ({FOUND_IN[where]})"
 
 
 def _text_of(reference: tokenizers.Tokenizer, id_: Any) -> str | None:

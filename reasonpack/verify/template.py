@@ -30,6 +30,7 @@ from reasonpack.verify.names import END, REASONING, TAG
 __all__ = ["ANSWER", "Forms", "Template", "learn_forms"]
 
 Json = dict[str, Any]
+WHITE = " \t\r\n"
 THOUGHT, ANSWER = "zqthoughtqz", "zqanswerqz"
 """Stand for reasoning and answer where a template is asked what it reads."""
 FAILURES = (jinja2.TemplateError, TypeError, ValueError, LookupError, RecursionError)
@@ -58,6 +59,7 @@ class Forms:
         as_written: it is given such a content as the record has it.
         arguments_as_text: it takes a call's arguments as JSON text.
         empty: the content of a message that has none.
+        strips: the characters that it takes from the start and from the end of reasoning.
     """
 
     field: str = ""
@@ -67,6 +69,7 @@ class Forms:
     as_written: bool = False
     arguments_as_text: bool = False
     empty: str | None = ""
+    strips: tuple[str, str] = ("", "")
 
     def given(self, message: Message, opener: str, closer: str) -> Json:
         """Write a message as the template takes it."""
@@ -82,7 +85,7 @@ class Forms:
                 {"type": "thinking", "thinking": message.reasoning},
                 {"type": "text", "text": message.content},
             ]
-        elif message.reasoning and self.inline:
+        elif message.reasoning and self.inline and closer.strip():
             before = "" if self.opens else opener
             made["content"] = f"{before}{message.reasoning}{closer}{message.content}"
         if message.calls:
@@ -229,7 +232,18 @@ def learn_forms(
         as_written = passes and looks and THOUGHT not in history
     if stated or parts:
         as_written = inline = False
-    return Forms(field_, parts, inline, opens, as_written, *_call_forms(shown))
+    strips = _strips(lambda thought: shown({"content": ANSWER, field_: thought}))
+    return Forms(field_, parts, inline, opens, as_written, *_call_forms(shown), strips)
+
+
+def _strips(shown: Callable[[str], str]) -> tuple[str, str]:
+    """Find which characters a template takes from the start and from the end of reasoning."""
+    before, known, after = shown(THOUGHT).partition(THOUGHT)
+    if not known:
+        return "", ""
+    start, _, end = shown(f"\n {THOUGHT} \n").partition(THOUGHT)
+    at_start = {before: WHITE, f"{before} ": "\n"}.get(start, "")
+    return at_start, {after: WHITE, f" {after}": "\n"}.get(end, "")
 
 
 def _call_forms(shown: Callable[..., str]) -> tuple[bool, str | None]:

@@ -10,27 +10,21 @@ put together from the delimiters, the record's reasoning and the answer as `whol
 
 from __future__ import annotations
 
-import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from reasonpack.verify.chat import Chat, Message, NotChecked, Refused
+from reasonpack.verify.chat import Chat, NotChecked, Refused
 from reasonpack.verify.names import TAG
 from reasonpack.verify.rules import Rules
+from reasonpack.verify.stop import CUT_OFF, contradiction
+from reasonpack.verify.texts import fitting, holds, in_calls, last_place, start_of
 
 __all__ = ["TextView", "TextViews", "build_views"]
 
 Json = dict[str, Any]
-CUT_OFF = "none: cut off"
-FOUND_IN = {
-    "files": "named by the model's files",
-    "files, next role": "named by the model's files, begins the next message",
-    "rendering": "the one special token that the template writes there",
-    "stated": "stated by the user",
-    "manifest": "by the manifest",
-}
-"""Where a stop token comes from, in words."""
+NO_BLOCK = re.compile("")
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +81,8 @@ def build_views(chat: Chat, rules: Rules) -> TextViews:
             continue
         made.views.append(view)
         made.stops[one.stop_from] = made.stops.get(one.stop_from, 0) + 1
-        if what := one.contradiction():
+        claimed = rules.claimed[bool(message.calls)]
+        if what := contradiction(claimed, one.stop, one.stop_from, calls=bool(message.calls)):
             made.contradictions.append(what)
     if not made.views:
         raise Refused("no message of it is trained")
@@ -105,21 +100,28 @@ class _One:
         self.stop, self.stop_from = "\0", "files"
         self.prompt = self._render(number, prompt=True)
         self.whole = self._render(number + 1)
+        opener = rules.opener.strip()
+        self.opened = bool(opener) and self.prompt.rstrip().endswith(opener)
 
-    def _render(self, upto: int, *more: Json, prompt: bool = False) -> str:
+    def _render(
+        self,
+        upto: int,
+        *more: Json,
+        prompt: bool = False,
+        variables: Mapping[str, Any] | None = None,
+    ) -> str:
         messages = [*self.given[:upto], *more]
-        template = self.rules.template
-        return template.render(messages, self.chat.tools, self.variables, prompt=prompt)
+        variables, template = variables or self.variables, self.rules.template
+        return template.render(messages, self.chat.tools, variables, prompt=prompt)
 
     def build(self) -> TextView | None:
         """Build it; None for an answer that is left untrained, for it lacks reasoning."""
         message, rules = self.message, self.rules
-        opened = self._opened()
         if message.thinks and self._closed():
             raise NotChecked("a prompt that closes the reasoning which the message has")
-        completion = self._completion(opened)
+        completion = self._completion()
         block = None if message.thinks else rules.empty_block.match(completion)
-        if block is None and (message.thinks or not opened):
+        if block is None and (message.thinks or not self.opened):
             return TextView(message.source, self.prompt, completion, self._thought(completion))
         # The template makes the model reason, and the message has no reasoning.
         if rules.missing_reasoning == "error":
@@ -129,33 +131,31 @@ class _One:
         if block is None:
             completion, end = rules.closer + completion, len(rules.closer)
         else:
-            end = _start_of(message, completion, block.end())
+            end = self._closed_for(completion) or start_of(message, completion, block.end())
         if rules.train_empty:  # whose tags are reasoning or response: there is neither in them
             return TextView(message.source, self.prompt, completion, (0, end))
         return TextView(message.source, self.prompt + completion[:end], completion[end:], (0, 0))
 
-    def contradiction(self) -> str:
-        """Say where the manifest has another stop token than was found here; empty if nowhere."""
-        calls = bool(self.message.calls)
-        claimed = self.rules.claimed[calls]
-        if self.stop_from == CUT_OFF or claimed.token.endswith(self.stop):
-            return ""
-        return (
-            f"{'tool calls' if calls else 'answers'} end with {claimed.token!r} ({claimed.source}),"
-            f" expected {self.stop!r} ({FOUND_IN[self.stop_from]})"
-        )
-
     # --- prompts -----------------------------------------------------------------------
-
-    def _opened(self) -> bool:
-        """Whether the prompt ends in an opened think block."""
-        opener = self.rules.opener.strip()
-        return bool(opener) and self.prompt.rstrip().endswith(opener)
 
     def _closed(self) -> bool:
         """Whether what begins the answer closes a think block."""
         closer = self.rules.closer.strip()
         return bool(closer) and self._begin().rstrip().endswith(closer)
+
+    def _closed_for(self, completion: str) -> int:
+        """Find where in a completion the prompt of an answer without thinking ends; 0 if nowhere.
+
+        There the template closes an empty block, and the model writes what is behind it.
+        """
+        variables = {**self.rules.thinking[1], **self.rules.given}
+        try:
+            closed = self._render(self.number, prompt=True, variables=variables)
+        except NotChecked:
+            return 0
+        ends = self.rules.closer.strip() and closed.rstrip().endswith(self.rules.closer.strip())
+        fits = ends and (self.prompt + completion).startswith(closed)
+        return max(0, len(closed) - len(self.prompt)) if fits else 0
 
     def _begin(self) -> str:
         """Return what the prompt has beyond the messages before: it begins the answer."""
@@ -167,63 +167,78 @@ class _One:
 
     # --- completions -------------------------------------------------------------------
 
-    def _completion(self, opened: bool) -> str:
+    def _completion(self) -> str:
         message, rules, whole = self.message, self.rules, self.whole
+        alone = message.cut and message.thinks and not (message.content.strip() or message.calls)
+        if alone and not holds(whole, message.reasoning):
+            self.stop_from = CUT_OFF
+            return self._lead()
         start = len(self.prompt) if whole.startswith(self.prompt) else -1
         end, tail = self._end(max(start, 0))
         if start >= 0 and self._is_one(whole[start:end]):
             return self._checked(whole[start:end] + tail)
         if rules.forms.takes(message):
-            return self._checked(self._written(self._answer(end, tail), opened))
-        if message.thinks and (at := _place(whole[:end], message.reasoning)) >= 0:
-            lead = "" if opened else rules.opener
+            return self._checked(self._written(self._answer(end, tail)))
+        if message.thinks and (at := last_place(whole[:end], message.reasoning)) >= 0:
+            lead = "" if self.opened else rules.opener
             if whole[:at].rstrip().endswith(rules.opener.strip()) and self._is_one(whole[at:end]):
                 return self._checked(lead + whole[at:end] + tail)
-        if message.thinks and not (rules.opener and rules.closer):
-            raise NotChecked("reasoning that the template does not show, and no delimiters known")
-        lead = ("" if opened else rules.opener) + message.reasoning
-        if message.cut and not message.content.strip() and not message.calls:
-            return lead
+        if alone:
+            return self._lead()
         if message.thinks:
             bare = replace(message, reasoning="", verbatim=None)
             self.whole = self._render(self.number, rules.forms.given(bare, "", ""))
             end, tail = self._end(0)
         answer = self._answer(end, tail)
-        return self._checked((lead + rules.closer if message.thinks else "") + answer)
+        return self._checked((self._lead() + rules.closer if message.thinks else "") + answer)
+
+    def _lead(self) -> str:
+        """Return the reasoning behind its opener, stripped as the template does."""
+        if not (self.rules.opener and self.rules.closer):
+            raise NotChecked("reasoning that the template does not show, and no delimiters known")
+        start, end = self.rules.forms.strips
+        opener = "" if self.opened else self.rules.opener
+        return opener + self.message.reasoning.lstrip(start).rstrip(end)
 
     def _answer(self, end: int, tail: str) -> str:
         return self.whole[self._answer_start(end) : end] + tail
 
-    def _written(self, answer: str, opened: bool) -> str:
+    def _written(self, answer: str) -> str:
         """Return the answer with its reasoning as the record has it, less what the prompt wrote."""
         message = self.message
-        if not _has(answer, message.reasoning):
+        if not holds(answer, message.reasoning):
             text = message.verbatim or ""
             bare = answer.lstrip()
             space = message.content[: len(message.content) - len(message.content.lstrip())]
             shown = answer[: len(answer) - len(bare)].endswith(space)
             answer = text[: len(text) - len(message.content)] + (space if shown else "") + bare
-        begun = self.prompt[self.prompt.rfind(TAG) :] if opened else ""
-        if not opened or answer.startswith(begun):
+        begun = self.prompt[self.prompt.rfind(TAG) :] if self.opened else ""
+        if not self.opened or answer.startswith(begun):
             return answer[len(begun) :]
         return answer.lstrip().removeprefix(TAG)
 
     def _is_one(self, text: str) -> bool:
         """Whether a text can be what the model wrote at once: with the reasoning, and one stop."""
         message = self.message
-        shown = not message.thinks or _has(text, message.reasoning)
+        content = last_place(text, message.content) if message.content.strip() else len(text)
+        shown = not message.thinks or holds(text[: max(0, content)], message.reasoning)
         return shown and self.stop not in text[: len(text) - len(self.stop)]
 
     def _answer_start(self, end: int) -> int:
-        """Find where the answer itself begins in the rendering, behind its header."""
-        block, begin = self.rules.empty_block, self._begin() or self.prompt
+        """Find where the answer itself begins in the rendering, behind its header.
+
+        An empty block belongs to it, unless the prompt begins one or the answer has reasoning.
+        """
+        begun = self.message.thinks or self.opened or self._closed()
+        block = self.rules.empty_block if begun else NO_BLOCK
+        begin = self._begin() or self.prompt
         bare = self.rules.last_block.sub("", begin)
         for head in (self.prompt, self.prompt.removesuffix(begin) + bare):
             if self.whole.startswith(head):
                 found = block.match(self.whole, len(head))
                 return found.end() if found else len(head)
         content, begin = self.message.content, bare
-        shown = _place(self.whole[:end], content) if content.strip() else end
+        shown = last_place(self.whole[:end], content) if content.strip() else end
         at = self.whole.rfind(begin, 0, shown) if begin and shown >= 0 else -1
         if at < 0:
             raise NotChecked("a rendering that rewrites what came before an answer")
@@ -245,7 +260,7 @@ class _One:
         else:
             place, token, gap = self._stop(at)
         self.stop = token
-        if token in message.content or token in message.reasoning or _in_calls(token, message):
+        if token in message.content or token in message.reasoning or in_calls(token, message):
             raise Refused(f"messages[{self.number}]: the stop token {token!r} in what it says")
         return (place, gap) if gap else (place + len(token), "")
 
@@ -297,16 +312,16 @@ class _One:
         for token in (*self.rules.stops.listed, self.rules.ending):
             if token and token not in parts[0]:  # else a short text is found in it
                 whole = whole.replace(token, "\0" * len(token))
-        place = _place(whole, parts[0], start)
+        place = last_place(whole, parts[0], start)
         if place < 0:
             raise NotChecked(f"{'a call' if message.calls else 'text'} that is not shown")
-        return place + len(_fitting(whole, parts[0], start))
+        return place + len(fitting(whole, parts[0], start))
 
     def _checked(self, completion: str) -> str:
         message = self.message
-        if message.content.strip() and not _has(completion, message.content):
+        if message.content.strip() and not holds(completion, message.content):
             raise NotChecked("content that the completion does not show")
-        behind = max(0, _place(completion, message.reasoning)) if message.thinks else 0
+        behind = max(0, last_place(completion, message.reasoning)) if message.thinks else 0
         for call in message.calls:
             if completion.find(call["function"]["name"], behind + len(message.reasoning)) < 0:
                 raise NotChecked("a call that the completion does not show")
@@ -317,39 +332,11 @@ class _One:
         if not self.message.thinks:
             return 0, 0
         reasoning = self.message.reasoning
-        place = _place(completion, reasoning)
+        place = last_place(completion, reasoning)
         closer = self.rules.closer.strip()
-        behind = max(place, 0) + len(_fitting(completion, reasoning))
+        behind = max(place, 0) + len(fitting(completion, reasoning))
         at = completion.find(closer, behind) if closer else -1
         if place < 0 or at < 0:
             return 0, len(completion)
         least = at + len(closer)
         return least, least + len(completion[least:]) - len(completion[least:].lstrip())
-
-
-def _start_of(message: Message, completion: str, most: int) -> int:
-    """Find where content begins behind an empty block that ends at most there.
-
-    White space after the block is the block's, unless the content begins with it.
-    """
-    space = len(message.content) - len(message.content.lstrip())
-    if space and completion[most - space :].startswith(message.content):
-        return most - space
-    return most
-
-
-def _fitting(text: str, part: str, start: int = 0) -> str:
-    """Return the part, or what is left of it where it was stripped, as the text has it."""
-    return next((each for each in (part, part.strip()) if text.find(each, start) >= 0), part)
-
-
-def _place(text: str, part: str, start: int = 0) -> int:
-    return text.rfind(_fitting(text, part, start), start)
-
-
-def _has(text: str, part: str) -> bool:
-    return _fitting(text, part) in text
-
-
-def _in_calls(token: str, message: Message) -> bool:
-    return any(token in json.dumps(call, ensure_ascii=False) for call in message.calls)

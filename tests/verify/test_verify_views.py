@@ -17,7 +17,7 @@ from reasonpack.verify.manifest import Stop
 from reasonpack.verify.reader import read_chat
 from reasonpack.verify.rules import Rules
 from reasonpack.verify.stop import Stops, ending_token, read_stops
-from reasonpack.verify.template import Forms, Template, learn_forms
+from reasonpack.verify.template import WHITE, Forms, Template, learn_forms
 from reasonpack.verify.views import TextViews, build_views
 
 USER = "{% for m in messages %}{% if m.role != 'assistant' %}<|user|>{{ m.content }}{% else %}"
@@ -132,6 +132,54 @@ def test_a_completion_that_the_template_drops_reasoning_from_is_composed() -> No
     )
     with pytest.raises(NotChecked, match="no delimiters"):
         views(rules(DROPS, STOPS), ASK, said("Four.", reasoning_content="Two."))
+
+
+@pytest.mark.parametrize(
+    ("filters", "strips", "shown"),
+    [
+        ("", ("", ""), "\n Two \n"),
+        (".strip('\\n')", ("\n", "\n"), " Two "),
+        (" | trim", (WHITE, WHITE), "Two"),
+    ],
+)
+def test_reasoning_is_stripped_as_the_template_does(
+    filters: str, strips: tuple[str, str], shown: str
+) -> None:
+    """Only behind a user's message this template shows reasoning; elsewhere it is composed."""
+    think = f"<think>{{{{ m.thinking{filters} }}}}</think>" + "{{ m.content }}"
+    source = f"{USER}<|bot|>{{% if messages|length == 2 %}}{think}{{% else %}}{{{{ m.content }}}}"
+    source += f"{{% endif %}}<|end|>{END}<|bot|>{{% endif %}}"
+    rule = rules(source, STOPS, "<think>", "</think>")
+    assert rule.forms.strips == strips
+    made = views(rule, ASK, ASK, said("4", thinking="\n Two \n"))
+    assert made.views[0].completion == f"<think>{shown}</think>4<|end|>"
+
+
+def test_reasoning_alone_that_is_not_shown_is_composed() -> None:
+    rule = rules(DROPS, STOPS, "<think>\n", "\n</think>\n\n")
+    made = views(rule, ASK, said("", reasoning_content="Two and"))
+    assert (made.views[0].completion, made.stops) == ("<think>\nTwo and", {"none: cut off": 1})
+
+
+def test_reasoning_that_the_answer_holds_is_not_shown_by_it() -> None:
+    rule = rules(DROPS, STOPS, "<think>", "</think>")
+    made = views(rule, ASK, said("Four.", reasoning_content="Fo"))
+    assert made.views[0].completion == "<think>Fo</think>Four.<|end|>"
+
+
+def test_the_empty_block_of_two_answers_is_that_of_a_prompt_without_thinking() -> None:
+    source = (
+        f"{USER}<|bot|>{{{{ '\n<think></think>' if loop.last }}}}\n{{{{ m.content }}}}<|end|>{END}"
+        "<|bot|>{{ '\n<think></think>' if not think }}{% endif %}"
+    )
+    switch = ({"think": True}, {"think": False})
+    empty = {"missing_reasoning": "empty-think", "thinking": switch, "closer": "</think>\n"}
+    rule = rules(source, STOPS, "\n<think>", **empty)
+    messages = [ASK, said("4"), said("5")]
+    record = {"messages": messages, "chat_template_kwargs": {"think": True}}
+    made = build_views(read_chat(record, Reading()), rule)
+    assert [view.completion for view in made.views] == ["\n4<|end|>", "\n5<|end|>"]
+    assert all(view.prompt.endswith("<|bot|>\n<think></think>") for view in made.views)
 
 
 def test_an_answer_without_the_reasoning_that_its_prompt_opens() -> None:
