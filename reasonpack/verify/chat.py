@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from reasonpack.verify.names import END
+
 __all__ = ["Chat", "Json", "Message", "NotChecked", "Reading", "Refused"]
 
 Json = dict[str, Any]
@@ -29,7 +31,7 @@ class Reading:
         stray_tag: what a `</think>` is that may be text or end reasoning.
         null_arguments: what to do with a null of a struct of arguments.
         last_turn: train what follows the last user message alone.
-        has_place: the template has a place for reasoning.
+        closers: what the templates write behind reasoning; empty where none has a place for it.
         prompt_opens: it opens reasoning in the prompt.
         template: its source: a field that it mentions is read.
         row: the record is a row of Parquet.
@@ -40,7 +42,7 @@ class Reading:
     stray_tag: str = "refuse"
     null_arguments: str = "refuse"
     last_turn: bool = False
-    has_place: bool = True
+    closers: tuple[str, ...] = (END,)
     prompt_opens: bool = False
     template: str = ""
     row: bool = False

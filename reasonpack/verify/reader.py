@@ -238,7 +238,7 @@ def _split(message: Message, reading: Reading) -> Message:
     opened = not later and (first_on_its_line or reading.prompt_opens)
     if ends_in == 1 and not thinks and (begins or opened):
         return _split_at(message, text.find(END))
-    if not reading.has_place or reading.stray_tag == "text":
+    if not reading.closers or reading.stray_tag == "text":
         return _split_at(message, text.find(END)) if begins else message
     if reading.stray_tag == "reasoning" and (begins or not (thinks or later)):
         return _split_at(message, text.rfind(END))
@@ -291,6 +291,10 @@ def _finished(draft: _Draft, reading: Reading) -> Message:
     """Split an answer, and say whether it is trained and was cut off: so was reasoning alone."""
     if draft.message.role != "assistant":
         return draft.message
+    if reading.stray_tag != "text" and any(
+        one in draft.message.reasoning for one in reading.closers
+    ):
+        raise Refused("a field of reasoning with what ends reasoning in it")
     message = _split(draft.message, reading)
     silent = message.reasoning and not message.content.strip() and not message.calls
     open_ended = message.more.get("end_turn") is False and not message.calls

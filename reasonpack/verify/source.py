@@ -236,7 +236,7 @@ def _reading(manifest: Manifest, template: ChatTemplate) -> Reading:
         stray_tag=options.stray_closing_tag,
         null_arguments=options.null_arguments,
         last_turn=options.train_on == "last-turn",
-        has_place=any(each.closer for each in manifest.templates),
+        closers=tuple(each.closer.strip() for each in manifest.templates if each.closer.strip()),
         prompt_opens=all(each.prompt_opener for each in manifest.templates),
         template=template.source,
     )

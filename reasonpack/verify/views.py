@@ -170,10 +170,10 @@ class _One:
     def _completion(self) -> str:
         message, rules, whole = self.message, self.rules, self.whole
         alone = message.cut and message.thinks and not (message.content.strip() or message.calls)
-        if alone and not holds(whole, message.reasoning):
+        start = len(self.prompt) if whole.startswith(self.prompt) else -1
+        if alone and not holds(whole[max(start, 0) :], message.reasoning):
             self.stop_from = CUT_OFF
             return self._lead()
-        start = len(self.prompt) if whole.startswith(self.prompt) else -1
         end, tail = self._end(max(start, 0))
         if start >= 0 and self._is_one(whole[start:end]):
             return self._checked(whole[start:end] + tail)

@@ -26,7 +26,7 @@ from reasonpack.records.conversation import Conversation
 from reasonpack.records.message import Message
 from reasonpack.run import unit
 from reasonpack.run.pack import pack_files
-from reasonpack.templates import behaviour
+from reasonpack.templates.learn import learn
 from reasonpack.tokens.view_tokens import Pieces
 from reasonpack.verify.check import verify_dataset
 from reasonpack.views.view import Untrained, View
@@ -266,13 +266,13 @@ def test_a_stop_that_was_learned_wrong_is_found(
     pack_files([str(source)], tmp_path / "right", options)
     assert verify_dataset(tmp_path / "right", [str(source)]).total == 0
 
-    find = behaviour.find_answer_stop
+    find = learn.find_answer_stop
 
     def learned(*args: Any) -> Any:
         stop, behind = find(*args)
         return replace(stop, token="<|endoftext|>", after="\n"), behind + stop.token
 
-    monkeypatch.setattr(behaviour, "find_answer_stop", learned)
+    monkeypatch.setattr(learn, "find_answer_stop", learned)
     other = replace(options, chat_template=template + "{# learned again #}")
     pack_files([str(source)], tmp_path / "wrong", other)
     assert verify_dataset(tmp_path / "wrong").total == 0, "by itself it is sound"

@@ -97,7 +97,7 @@ def test_a_closing_tag_in_an_answer() -> None:
     text = "It writes </think> and then answers."
     with pytest.raises(Refused):
         answer(said(text))
-    assert answer(said(text), has_place=False).content == text
+    assert answer(said(text), closers=()).content == text
     assert answer(said(text), stray_tag="text").content == text
     split = answer(said(text), stray_tag="reasoning")
     assert (split.reasoning, split.content) == ("It writes ", " and then answers.")
@@ -114,6 +114,15 @@ def test_several_closing_tags_end_reasoning_at_the_last() -> None:
     for message in (said("B</think>C", reasoning="A"), said("A<think>B</think>C")):
         with pytest.raises(Refused):
             answer(message, stray_tag="reasoning")
+
+
+def test_a_closing_tag_in_a_field_of_reasoning() -> None:
+    message = said("C", reasoning="A</think>B")
+    for stray in ("refuse", "reasoning"):
+        with pytest.raises(Refused):
+            answer(message, stray_tag=stray)
+    assert answer(message, stray_tag="text").reasoning == "A</think>B"
+    assert answer(message, closers=("</thought>",)).reasoning == "A</think>B"
 
 
 def test_reasoning_that_was_cut_off_before_its_tag() -> None:
