@@ -72,7 +72,8 @@ def check_fields(fields: Json, reading: Reading, inside: str = "") -> None:
         if value in EMPTY:
             continue
         name = inside + key
-        ignored = any(name == one or name.startswith(f"{one}.") for one in reading.ignored)
+        outer = [".".join(name.split(".")[:depth]) for depth in range(1, name.count(".") + 2)]
+        ignored = not reading.ignored.isdisjoint([*outer, f"message.{name}"])
         if ignored or re.search(rf"[.'\"]{re.escape(key)}\b", reading.template):
             continue
         if key in names.WRAPPERS and isinstance(value, dict):

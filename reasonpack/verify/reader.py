@@ -291,9 +291,8 @@ def _finished(draft: _Draft, reading: Reading) -> Message:
     """Split an answer, and say whether it is trained and was cut off: so was reasoning alone."""
     if draft.message.role != "assistant":
         return draft.message
-    if reading.stray_tag != "text" and any(
-        one in draft.message.reasoning for one in reading.closers
-    ):
+    closers = () if reading.stray_tag == "text" else reading.closers
+    if any(closer in draft.message.reasoning for closer in closers):
         raise Refused("a field of reasoning with what ends reasoning in it")
     message = _split(draft.message, reading)
     silent = message.reasoning and not message.content.strip() and not message.calls

@@ -156,6 +156,10 @@ FAULTS = {
         messages=each(reasoning="Two and two."),
         options={"ignore_fields": ("extra.cot",)},
     ),
+    "reasoning with what ends it": Planted(
+        record(said("Four.", reasoning_content="Two</think>and two.")),
+        reading={"stray_closing_tag": "text"},
+    ),
     "several closing tags split at the first": Planted(
         record(said("<think>Two</think>and two.</think>Four.")),
         messages=each(reasoning="Two", content="and two.</think>Four."),

@@ -60,9 +60,9 @@ TOLD: dict[str, tuple[list[Json], Json]] = {
         ],
         {"ignore_fields": ("content.cot", "metadata", "mood", "tool_calls.thoughts")},
     ),
-    "a field left out that is read": (
-        [{"messages": [ASK, said("Four.", reasoning_content="Two and two.")]}],
-        {"ignore_fields": ("reasoning_content", "reasoning")},
+    "a field of a record on a message": (
+        [{"messages": [ASK, said("Four.", tools=["x"])]}],
+        {"ignore_fields": ("message.tools",)},
     ),
     "fields that hold nothing to learn": (
         [
