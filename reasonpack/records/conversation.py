@@ -121,6 +121,9 @@ def parse_line(line: bytes, where: str, *, reading: Reading = DEFAULT) -> Conver
     if len(line) > LARGEST:
         what = f"a line of {len(line):,} bytes, expected at most {LARGEST:,}"
         raise RecordError("size", "", what, fix="Leave it out.", where=where)
+    if not line.strip():  # of a list; lines that are empty are passed over
+        what = "nothing where an element of the list should be, expected a conversation"
+        raise RecordError("json", "", what, fix="Remove the comma.", where=where)
     return _read(lambda: strict_json.decode(line), where, reading)
 
 

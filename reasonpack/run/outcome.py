@@ -69,7 +69,7 @@ def _nothing(output: Place, plan: Plan, counts: Counts) -> NothingPackedError:
         fix = f"{rejects} says why of each, and what to do; then pack again with --overwrite"
     else:
         inputs = _named([input_.name for input_ in plan.inputs])
-        what = f"no record in {inputs}, expected one conversation a line"
+        what = f"no record in {inputs}, expected at least one conversation"
         fix = "check that these are the right files, then pack again with --overwrite"
     return NothingPackedError(f"{public_name(output)}: {what}. Fix: {fix}.", counts.rejects)
 

@@ -122,6 +122,20 @@ INPUTS: dict[str, Row] = {
         {"a.json": b"[" + GOOD.replace(b"\n", b",")}, ["a.json"],
         r"^a\.json\[2\]: the list is never closed.*object \{\"messages\": …\} a line", converted,
     ),
+    "a comma at the end of a list": Row(
+        {"a.json": b"[" + GOOD.replace(b"\n", b",") + b"]"}, ["a.json"],
+        r"^a\.json\[2\]: nothing where an element.*Remove the comma",
+        write("a.json", b"[" + GOOD[:-1].replace(b"\n", b",") + b"]"),
+    ),
+    "a comma at the end of an object": Row(
+        {"a.jsonl": GOOD.replace(b"]}", b"],}")}, ["a.jsonl"],
+        r"^a\.jsonl:1: not JSON at column \d+: nothing follows a comma.*Remove the comma",
+        write("a.jsonl", GOOD),
+    ),
+    "a list without elements": Row(
+        {"a.json": b"[]"}, ["a.json"], "no record in a.json, expected at least one conversation",
+        write("a.json", GOOD, "--overwrite"),
+    ),
     "a list of messages": file(
         "a.json", pretty([ASK, ANSWER]), "a list of messages.*", command, "jq"
     ),
@@ -233,6 +247,53 @@ INPUTS: dict[str, Row] = {
 @pytest.mark.parametrize("name", INPUTS)
 def test_what_the_fix_says_helps(name: str, pack_here: Pack) -> None:
     check(INPUTS[name], pack_here)
+
+
+def remove(name: str) -> Mend:
+    def mend(given: Arguments, error: str) -> Arguments:
+        Path(name).unlink()
+        return given
+
+    return mend
+
+
+ANOTHER = also("--output", "other")
+RUNS: dict[str, tuple[str, bytes, Row]] = {
+    f"{name} ({number})": (*damage, Row({}, arguments, words, mend, status))
+    for name, damage, arguments, words, status, mends in [
+        (
+            "another run", ("", b""), ["a.jsonl", "--max-length", "500"],
+            "holds another run.*repeat the command that began it, choose another --output, or pass",
+            2, [instead("a.jsonl"), ANOTHER, also("--overwrite")],
+        ),
+        (
+            "a file among the shards", ("out/data/b.parquet", b""), ["a.jsonl"],
+            "is no shard of this run.*remove it, then repeat", 1, [remove("out/data/b.parquet")],
+        ),
+        (
+            "a file among what is to be removed", ("out/data/b", b""), ["a.jsonl", "--overwrite"],
+            "did not write it.*move it away, or choose another --output",
+            2, [remove("out/data/b"), ANOTHER],
+        ),
+        (
+            "a plan that is cut off", ("out/plan.json", b"{"), ["a.jsonl"],
+            "expected the plan of a run of this version.*pack again with --overwrite",
+            1, [also("--overwrite")],
+        ),
+    ]
+    for number, mend in enumerate(mends)
+}  # fmt: skip
+"""What is done to a dataset, and how the next run over it is refused."""
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_what_the_fix_of_a_run_says_helps(name: str, pack_here: Pack) -> None:
+    damaged, content, row = RUNS[name]
+    Path("a.jsonl").write_bytes(GOOD)
+    assert pack_here(["a.jsonl"])[0] == 0
+    if damaged:
+        Path(damaged).write_bytes(content)
+    check(row, pack_here)
 
 
 def test_a_fix_that_does_not_help_is_found(pack_here: Pack) -> None:
