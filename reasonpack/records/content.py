@@ -89,7 +89,8 @@ def _join(parts: list[Part], path: str) -> tuple[str | None, str | None]:
             fix = 'Write "type": "text" if it is text, else remove the part.'
             raise RecordError("content", at, what, fix=fix)
         if text is None:
-            raise RecordError("missing", at, f"no text in a {part.type} part", fix='Write "text".')
+            what = f"no text in a {part.type} part, expected some"
+            raise RecordError("missing", at, what, fix='Write "text".')
     return "".join(texts) if texts else None, "".join(thoughts) if thoughts else None
 
 

@@ -244,7 +244,7 @@ def _container(record: dict[str, Any]) -> str:
         what = f"{' and '.join(found)}, expected one of them"
         raise RecordError("conflict", "", what, fix="Keep the one to train on.")
     if not found:
-        what = f"no messages among the fields {quoted(', '.join(map(str, record)))}"
+        what = f"no messages among the fields {quoted(', '.join(map(str, record)))}, expected some"
         fix = "Write messages, conversations, conversation, or prompt and completion."
         raise RecordError("missing", "", what, fix=fix)
     return found[0]
@@ -257,7 +257,7 @@ def _messages(
         return read_messages(record[container], container, null_keys=null_keys, reading=reading)
     prompt, completion = record.get("prompt"), record["completion"]
     if prompt is None:
-        what = "completion without prompt"
+        what = "completion without prompt, expected both"
         raise RecordError("missing", "", what, fix="Write the prompt beside it.")
     read: list[ReadMessages] = []
     missed: list[Field] = []

@@ -105,7 +105,7 @@ def _stray(content: str, path: str, as_text: Answer, reading: Reading) -> Answer
     possible = content.lstrip().startswith(_OPEN) or not (as_text.reasoning or _OPEN in content)
     if possible and reading.stray_closing_tag == "reasoning":
         return other
-    why = "a </think> that may be part of the answer or end reasoning"
+    why = "a </think> that may be part of the answer or end reasoning, expected only one of these"
     first = f"as text, the answer is {_shown(as_text)}"
     if possible:
         what = f"{why}: {first}; as the end of reasoning, it is {_shown(other)}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -43,7 +44,7 @@ TWICE = "Remove or rename one of the two."
 WHOLE = "Write one whole JSON value, e.g. with a JSON library."
 
 UNCLOSED = 'Close it, write "finish_reason": "length" if it was cut off, or remove the message.'
-STRAY = "a </think> that may be part of the answer or end reasoning"
+STRAY = "a </think> that may be part of the answer or end reasoning, expected only one of these"
 DECIDE = "Pass --stray-closing-tag text or --stray-closing-tag reasoning."
 KEEP_TAG = "Pass --stray-closing-tag text, or take the tag out of the answer."
 UNREAD = "a field that is not read and may hold what the model is to learn, expected none"
@@ -122,13 +123,13 @@ REFUSED: dict[str, tuple[object, str, str, str]] = {
     "no messages": (
         {"text": "hi", "\x1b[2J": 1},
         "missing",
-        "no messages among the fields 'text, \\x1b[2J'",
+        "no messages among the fields 'text, \\x1b[2J', expected some",
         "Write messages, conversations, conversation, or prompt and completion.",
     ),
     "completion without prompt": (
         {"completion": "4"},
         "missing",
-        "completion without prompt",
+        "completion without prompt, expected both",
         "Write the prompt beside it.",
     ),
     "two containers": (
@@ -254,7 +255,7 @@ REFUSED: dict[str, tuple[object, str, str, str]] = {
     "a part without text": (
         chat({"role": "user", "content": [{"type": "text"}]}, ANSWER),
         "missing",
-        "messages[0].content[0]: no text in a text part",
+        "messages[0].content[0]: no text in a text part, expected some",
         'Write "text".',
     ),
     "reasoning after text": (
@@ -620,7 +621,9 @@ REFUSED: dict[str, tuple[object, str, str, str]] = {
 def check(error: RecordError, *said: str) -> None:
     reason, what, fix = said
     assert error.reason == reason
-    assert str(error) == f"chats.jsonl:7: {what}." + f" Fix: {fix}" * bool(fix)
+    assert str(error) == f"chats.jsonl:7: {what}." + f" Fix: {fix}"
+    assert re.search("expected |expecting ", what)
+    assert fix
     assert str(error).isprintable()
 
 
