@@ -280,7 +280,16 @@ NOT_HERE = {
     "_syntax": "what no text is known for",
 }
 """Functions whose refusals other tests see."""
-LINES = (b"{", b"", b"\xef\xbb\xbf{}", b'{"id": "\\ud800"}', b'{"id": NaN}', 101 * b"[", b"\xff")
+LINES = (
+    b"{",
+    b"",
+    b"\xef\xbb\xbf{}",
+    b'{"id": "\\ud800"}',
+    b'{"id": NaN}',
+    101 * b"[",
+    b"\xff",
+    b'{"messages": [{"role": "tool_call", "content": " "}]}',
+)
 """What is no JSON; test_fixes.py mends the like."""
 
 
