@@ -23,18 +23,22 @@ except ModuleNotFoundError as error:
     ) from error
 
 from reasonpack.torch.branch_attention import BranchAttention, attend_by_branches
+from reasonpack.torch.branch_index import BranchIndex
 from reasonpack.torch.collator import Collator, MaskForm
 from reasonpack.torch.dataset import RowDataset, RowStream
 from reasonpack.torch.flex_masks import FlexMask, build_flex_masks
+from reasonpack.torch.gather import gathered, regathered
 from reasonpack.torch.models import (
     check_model,
     collator_for,
     model_max_position,
     model_windows,
+    prepare_model,
 )
 
 __all__ = [
     "BranchAttention",
+    "BranchIndex",
     "Collator",
     "FlexMask",
     "MaskForm",
@@ -44,6 +48,9 @@ __all__ = [
     "build_flex_masks",
     "check_model",
     "collator_for",
+    "gathered",
     "model_max_position",
     "model_windows",
+    "prepare_model",
+    "regathered",
 ]

@@ -65,6 +65,8 @@ class Collator:
         shift_labels: add `shift_labels` `i64[B, T]`, the label that each token predicts, for
             losses that do not shift, as under sequence parallelism.
         loss_weights: add `loss_weights` `f32[B, T]`, 0 in padding; unshifted, as `labels`.
+        kinds: add `kinds` `i64[B, T]`, `segment_kind` of each token, 0 in padding: to log losses
+            apart. Take it out of the batch before the model.
         max_position: refuse rows with a position from here on; None for no limit.
         vocabulary: refuse rows with a token id from here on; None for no limit.
 
@@ -82,6 +84,7 @@ class Collator:
     pad_to_multiple_of: int = 1
     shift_labels: bool = False
     loss_weights: bool = False
+    kinds: bool = False
     max_position: int | None = None
     vocabulary: int | None = None
 
@@ -110,6 +113,8 @@ class Collator:
         _check_columns(rows)
         self._check_weights(rows)
         self._check_limits(rows)
+        if self.kinds:
+            rows = [{**row, "kinds": _kinds(row)} for row in rows]
         lengths = [int(row["length"]) for row in rows]
         if self.mask in ("branches", "varlen"):
             return self._flat(rows, sum(lengths))
@@ -183,7 +188,8 @@ class Collator:
     def _fills(self) -> dict[str, int]:
         """Name the columns of a batch, each with what pads it."""
         fills = {"input_ids": self.pad_token_id, "position_ids": 0, "labels": IGNORE}
-        return {**fills, "loss_weights": 0} if self.loss_weights else fills
+        added = {"loss_weights": self.loss_weights, "kinds": self.kinds}
+        return {**fills, **{name: 0 for name, wanted in added.items() if wanted}}
 
     def _padded(self, length: int) -> int:
         return -(-length // self.pad_to_multiple_of) * self.pad_to_multiple_of
@@ -215,6 +221,11 @@ class Collator:
                     "model's vocab_size: the rows are of another tokenizer. Fix: pack with the "
                     "tokenizer of this model, or resize its embeddings."
                 )
+
+
+def _kinds(row: Mapping[str, Any]) -> NDArray[np.int64]:
+    sizes = np.diff(row["segment_start"], append=row["length"])
+    return np.repeat(np.asarray(row["segment_kind"], np.int64), sizes)
 
 
 def _check_paths(index: Mapping[str, Any], position_ids: torch.Tensor) -> None:

@@ -23,11 +23,11 @@ import torch
 from reasonpack.errors import UsageError
 from reasonpack.rows.forest import Layout
 from reasonpack.rows.model_layers import Architecture
-from reasonpack.torch.branch_attention import is_attended_by_branches
+from reasonpack.torch.branch_attention import attend_by_branches, is_attended_by_branches
 from reasonpack.torch.collator import Collator, MaskForm
-from reasonpack.torch.flex_masks import Windows
+from reasonpack.torch.flex_masks import Windows, build_flex_masks
 
-__all__ = ["check_model", "collator_for", "model_max_position", "model_windows"]
+__all__ = ["check_model", "collator_for", "model_max_position", "model_windows", "prepare_model"]
 
 FORMS: dict[str, MaskForm] = {"sdpa": "sdpa", "eager": "eager", "flex_attention": "flex"}
 FULL, SLIDING = "full_attention", "sliding_attention"
@@ -65,6 +65,22 @@ def collator_for(
     )
     check_model(model, layout=layout, packed=packed, collator=collator)
     return collator
+
+
+def prepare_model(model: torch.nn.Module) -> Any:
+    """Put the hook on a model that its attention needs; before the trainer is made.
+
+    `attend_by_branches` with FlashAttention, else `build_flex_masks`, which also refuses a batch
+    whose mask was lost with SDPA and eager.
+
+    Returns:
+        What `remove()` takes it back with.
+
+    Raises:
+        UsageError: as `attend_by_branches`.
+    """
+    implementation = str(getattr(_text_config(model), "_attn_implementation", None))
+    return attend_by_branches(model) if _is_flash(implementation) else build_flex_masks(model)
 
 
 def check_model(

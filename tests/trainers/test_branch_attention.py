@@ -209,7 +209,7 @@ def test_planted_faults_change_the_gradients(
     model = attended("mistral", kernel=flash.varlen(**KERNELS.get(fault, {})))
     monkeypatch.setattr(BranchIndex, "check_positions", lambda *_: None)
     monkeypatch.setattr(
-        "reasonpack.torch.branch_attention._check_aligned", lambda *_args, **_given: None
+        "reasonpack.torch.branch_attention.check_aligned", lambda *_args, **_given: None
     )
     assert planted_gradient(model, fault) > WRONG
 
@@ -267,7 +267,7 @@ def test_a_kernel_keeps_no_gathered_copy(attended: Any, monkeypatch: pytest.Monk
     rows = tiny.rows_of(conversations(), PACKED, layout="onepass")
     expected = dense_loss(model, rows)
     branch_loss(model, rows)  # the first batch also checks the kernel
-    monkeypatch.setattr("reasonpack.torch.branch_attention.gathered", watched)
+    monkeypatch.setattr("reasonpack.torch.stock_attention.gathered", watched)
 
     def alive() -> tuple[Any, int]:
         kept.clear()
@@ -295,7 +295,7 @@ def test_no_copy_is_kept_under_autocast_either(
     model = attended("qwen3", dtype="float32")  # its norms give keys in float32
     rows = tiny.rows_of(conversations(), PACKED, layout="onepass")
     branch_loss(model, rows)
-    monkeypatch.setattr("reasonpack.torch.branch_attention.gathered", watched)
+    monkeypatch.setattr("reasonpack.torch.stock_attention.gathered", watched)
     with torch.autocast("cpu", torch.bfloat16):
         branch_loss(model, rows).backward()
     assert dtypes == [torch.bfloat16] * 4
@@ -305,7 +305,7 @@ def test_no_copy_is_kept_under_autocast_either(
 def test_compiled_models_give_the_same_gradients_without_new_graphs(attended: Any) -> None:
     from torch._dynamo.testing import CompileCounterWithBackend
 
-    model = attended("llama", kernel=torch.compiler.disable(flash.varlen()))
+    model = attended("llama", kernel=torch.compiler.disable(flash.varlen()), num_hidden_layers=1)
     rows = tiny.rows_of(conversations(), layout="onepass")
     expected = tiny.gradients(model, branch_loss(model, rows))
     torch._dynamo.reset()
@@ -315,6 +315,6 @@ def test_compiled_models_give_the_same_gradients_without_new_graphs(attended: An
     assert tiny.distance(found, expected) < EQUAL
     tiny.gradients(model, branch_loss(compiled, rows[:2]))  # from here on sizes are dynamic
     graphs = counter.frame_count
-    for some in (rows[1:], rows[:1], rows[2:], rows):
+    for some in (rows[1:], rows[:1]):
         tiny.gradients(model, branch_loss(compiled, some))
     assert counter.frame_count == graphs

@@ -149,6 +149,16 @@ def test_a_model_that_does_not_hand_it_on_is_refused(
     refused(model, batch(), r"1 of 2 layers took the branches")
 
 
+def test_a_layer_that_forgets_its_window_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    flash.install(monkeypatch)
+    model = flash.with_flash(tiny.model("gemma3_text"))
+    handle = attend_by_branches(model)
+    model(**batch())
+    model.model.layers[0].self_attn.sliding_window = None
+    refused(model, batch(), "0 of 2 layers handed on a sliding window, expected 1")
+    handle.remove()
+
+
 def test_another_model_of_the_process_is_refused(model: Any) -> None:
     other = flash.with_flash(tiny.model("qwen3"))
     refused(other, batch(), "branches for a model without attend_by_branches")
@@ -193,7 +203,7 @@ def test_a_kernel_that_aligns_top_left_is_refused_and_taken_back(
     from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
     stock = ALL_ATTENTION_FUNCTIONS["sdpa"]
-    planted = "reasonpack.torch.branch_attention.varlen_attention"
+    planted = "reasonpack.torch.stock_attention.varlen_attention"
     monkeypatch.setattr(planted, lambda _q, _k, v, *_, **__: v[:3] * 0 + v[:1])
     with pytest.raises(UsageError, match=r"sdpa: a row of 3 tokens gives \[1.0, 1.0, 1.0\]"):
         attend_by_branches(tiny.model("qwen3"))

@@ -118,7 +118,7 @@ def tokenizer() -> Any:
 
 def test_examples_are_short() -> None:
     for path in (Path(__file__).parent / "examples").glob("*.py"):
-        assert len(path.read_text(encoding="utf-8").splitlines()) < 50, path.name
+        assert len(path.read_text(encoding="utf-8").splitlines()) < 60, path.name
 
 
 def test_hugging_face_trainer(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 TESTS = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(TESTS), str(TESTS / "masks"), str(TESTS / "gpu")]
+sys.path[:0] = [str(TESTS / each) for each in (".", "masks", "gpu", "trainers/examples")]
 
 import numpy as np  # noqa: E402
 import oracle  # noqa: E402

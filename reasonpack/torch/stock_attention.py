@@ -1,0 +1,188 @@
+"""What stands over a stock attention of `transformers`: gather the keys of each path, and call it.
+
+    attention of a name ──register──▶ with branches: keys gathered, then the stock function
+                                      without: the stock function
+
+Under `sdpa` stands a reference, as SDPA takes no bounds of sequences. The registration is the
+process's; it is taken back when the last model that asked for it is done.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+
+from reasonpack.errors import UsageError
+from reasonpack.torch.branch_index import NAME, BranchIndex, branch_index
+from reasonpack.torch.branch_reference import varlen_attention
+from reasonpack.torch.gather import gathered, regathered
+
+__all__ = ["Note", "check_aligned", "is_registered", "register", "unregister"]
+
+Attention = Callable[..., tuple[torch.Tensor, Any]]
+Note = Callable[[int | None], None]
+"""Is told the window of each layer that took the index."""
+
+_stock: dict[str, tuple[Attention, int]] = {}
+"""What stood under each name before, and for how many models it was replaced."""
+
+
+def register(name: str) -> None:
+    """Put the attention over the one of this name, once for all models."""
+    from transformers import AttentionInterface  # noqa: PLC0415 - not needed for other masks
+
+    stock, models = _stock.get(name, (None, 0))
+    if stock is None:
+        stock = _registered(name)
+        below = functools.partial(_reference, stock) if name == "sdpa" else stock
+        AttentionInterface.register(name, functools.partial(_attention, below))
+    _stock[name] = (stock, models + 1)
+
+
+def _registered(name: str) -> Attention:
+    from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS  # noqa: PLC0415
+
+    found: Attention = ALL_ATTENTION_FUNCTIONS[name]
+    return found
+
+
+def unregister(name: str) -> None:
+    """Take it back, if no other model needs it."""
+    from transformers import AttentionInterface  # noqa: PLC0415
+
+    stock, models = _stock.pop(name)
+    if models > 1:
+        _stock[name] = (stock, models - 1)
+    else:
+        AttentionInterface.register(name, stock)
+
+
+def is_registered(name: str) -> bool:
+    """Tell whether it stands over the attention of this name."""
+    return name in _stock
+
+
+def check_aligned(config: Any, name: str, *, device: torch.device, dtype: torch.dtype) -> None:
+    """Let the kernel attend in the row h t r, of which r follows h: 2 keys, of a branch of 1 token.
+
+    All scores are 0, so a token gets the mean of the values that it sees. Aligned top left, r
+    sees h alone.
+
+    Raises:
+        UsageError: the kernel shows a token what it must not see, or hides something.
+    """
+    if device.type != "cpu" and dtype not in (torch.float16, torch.bfloat16):
+        dtype = torch.bfloat16  # a kernel of FlashAttention takes no other
+    given: dict[str, Any] = {
+        key: value.to(device) if isinstance(value, torch.Tensor) else value
+        for key, value in branch_index(np.array([[3, 2, 3]], np.int32)).items()
+    }
+    layer: Any = torch.nn.Linear(1, 1, dtype=dtype)  # what is asked of a layer's attention
+    layer.config, layer.is_causal, layer.layer_idx = config, True, 0
+    size = int(getattr(config, "head_dim", None) or 64)
+    values = torch.tensor([1.0, 2.0, 4.0], device=device, dtype=dtype)
+    states = values[None, None, :, None].expand(1, 1, 3, size)
+    with torch.no_grad():
+        out, _ = _registered(name)(
+            layer,
+            torch.zeros_like(states),
+            torch.zeros_like(states),
+            states,
+            None,
+            scaling=1.0,
+            **{NAME: (BranchIndex(**given), lambda _window: None)},
+        )
+    seen = [round(mean, 3) for mean in out[0, :, 0, 0].float().tolist()]
+    if seen != [1.0, 1.5, 2.5]:
+        raise UsageError(
+            f"{name}: a row of 3 tokens gives {seen}, expected [1.0, 1.5, 2.5]: the kernel is not "
+            "aligned bottom right where queries are fewer than keys. Fix: take FlashAttention "
+            "2.1 or later, or an implementation with a mask (flex_attention)."
+        )
+
+
+def _attention(
+    stock: Attention,
+    module: Any,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: Any,
+    **kwargs: Any,
+) -> tuple[torch.Tensor, Any]:
+    """Call the stock attention with the keys of each branch's path, or as it is."""
+    given = kwargs.pop(NAME, None)
+    if given is None:
+        return stock(module, query, key, value, attention_mask, **kwargs)
+    if not isinstance(given, tuple):
+        raise UsageError(
+            f"batch: {NAME} for a model without attend_by_branches, expected its hook to take "
+            "them. Fix: call attend_by_branches(model) for each model that is trained."
+        )
+    index, note = given
+    if key.shape[2] != len(index.sum_offsets) - 1 or key.shape[0] != 1:
+        raise UsageError(
+            f"attention: keys of shape {tuple(key.shape)} for a row of "
+            f"{len(index.sum_offsets) - 1} tokens, expected a key for each, none of a cache. "
+            "Fix: train with use_cache=False."
+        )
+    key, value = _lowered(key), _lowered(value)
+    keys, values = gathered(key, index), gathered(value, index)
+    with regathered([(key, keys), (value, values)], index):
+        out = stock(module, query, keys, values, None, **kwargs, **_sizes(index))
+    if not torch.compiler.is_compiling():
+        note(kwargs.get("sliding_window"))
+    return out
+
+
+def _lowered(states: torch.Tensor) -> torch.Tensor:
+    """Take the precision that FlashAttention will ask for, before copies are made."""
+    kind = states.device.type
+    if states.dtype == torch.float32 and torch.is_autocast_enabled(kind):
+        return states.to(torch.get_autocast_dtype(kind))
+    return states
+
+
+def _sizes(index: BranchIndex) -> dict[str, Any]:
+    return {
+        "cu_seq_lens_q": index.cu_seqlens_q,
+        "cu_seq_lens_k": index.cu_seqlens_k,
+        "max_length_q": index.max_seqlen_q,
+        "max_length_k": index.max_seqlen_k,
+    }
+
+
+def _reference(
+    stock: Attention,
+    module: Any,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: Any,
+    **kwargs: Any,
+) -> tuple[torch.Tensor, None]:
+    """Stand under `sdpa`: its own function without branches, the definition with them."""
+    if "cu_seq_lens_q" not in kwargs or attention_mask is not None:
+        return stock(module, query, key, value, attention_mask, **kwargs)
+    if kwargs.get("dropout"):
+        raise UsageError(
+            f"attention: dropout {kwargs['dropout']}, expected 0 with the reference of sdpa. "
+            "Fix: set attention_dropout=0, or take FlashAttention."
+        )
+    q, k, v = (states[0].transpose(0, 1) for states in (query, key, value))
+    out = varlen_attention(
+        q,
+        k,
+        v,
+        kwargs["cu_seq_lens_q"],
+        kwargs["cu_seq_lens_k"],
+        scale=kwargs.get("scaling"),
+        window=kwargs.get("sliding_window"),
+        softcap=kwargs.get("softcap"),
+        sinks=kwargs.get("s_aux"),
+    )
+    return out[None], None
