@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
+import itertools
+import sys
+import types
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -15,7 +20,12 @@ import tiny  # noqa: E402
 
 # isort: split
 import flash  # noqa: E402
+from kernels import covered, end_to_end  # noqa: E402
 from test_trainers import STEPS, packed, tokenizer  # noqa: E402
+
+from reasonpack.masks import dense, flat, magi, stack  # noqa: E402
+from reasonpack.torch import Collator, RowDataset, RowStream  # noqa: E402
+from reasonpack.torch.branch_reference import varlen_attention  # noqa: E402
 
 pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("ignore")]  # of trainers: not ours
 
@@ -69,3 +79,190 @@ def test_recipes_log_by_kind_evaluate_and_resume(model: Any, recipe: Any, tmp_pa
         resumed, directory, tmp_path / "out", resume=str(tmp_path / "out/checkpoint-2"), **LOGGED
     )
     assert tiny.distance(weights(resumed), weights(model)) < 1e-6
+
+
+# --- plain PyTorch, and trainers that are not here ------------------------------------------------
+
+
+def rows() -> list[tiny.Row]:
+    return tiny.rows_of([tiny.random_views(seed, turns=3) for seed in range(2)], layout="onepass")
+
+
+def flat_kernel(q: Any, k: Any, v: Any, *sizes: Any, window_size: Any = (-1, 0), **_: Any) -> Any:
+    """`torch.nn.attention.varlen.varlen_attn`, which has no kernel for a CPU."""
+    window = None if window_size[0] < 0 else window_size[0] + 1
+    return varlen_attention(q, k, v, *sizes[:2], window=window)
+
+
+def test_plain_pytorch_with_varlen_attention(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import plain_varlen
+    import qwen3
+    from torch.nn.attention import varlen
+
+    monkeypatch.setattr(varlen, "varlen_attn", flat_kernel)
+    shape = qwen3.Shape(32, 2, heads=4, groups=2, head_dim=8, inner=64, vocabulary=tiny.VOCABULARY)
+    directory = packed(tmp_path)
+
+    def model() -> Any:
+        torch.manual_seed(0)
+        return qwen3.Model(shape).double()
+
+    def dense_loss(batch: Any) -> float:
+        """The same batch with the dense mask of each of its rows."""
+        mask = batch["attention_mask"]
+        sdpa = torch.nn.functional.scaled_dot_product_attention
+        attend = lambda q, k, v: sdpa(q, k, v, attn_mask=mask, enable_gqa=True)  # noqa: E731
+        logits = model()(batch["input_ids"], batch["position_ids"], attend)
+        labels = batch["labels"]
+        return float(
+            torch.nn.functional.cross_entropy(
+                logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten(), ignore_index=-100
+            )
+        )
+
+    batches = list(plain_varlen.batches(directory, epoch=0, batch_size=2))
+    assert sum(batch["input_ids"].shape[1] for batch in batches) > 1000
+    by_branches = model()
+    still = torch.optim.SGD(by_branches.parameters(), lr=0.0)
+    found = plain_varlen.step(by_branches, still, batches[0], "cpu")
+    first = list(itertools.islice(RowStream(RowDataset(directory), seed=0), 2))
+    expected = dense_loss(Collator(mask="sdpa")(first))
+    assert found / (batches[0]["labels"] != -100).sum() == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.fixture
+def stand_in(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Put a module in the place of one that is not installed."""
+
+    def put(name: str, **attributes: Any) -> None:
+        parts = name.split(".")
+        for depth in range(1, len(parts) + 1):
+            module = types.ModuleType(".".join(parts[:depth]))
+            monkeypatch.setitem(sys.modules, ".".join(parts[:depth]), module)
+            if depth > 1:
+                setattr(sys.modules[".".join(parts[: depth - 1])], parts[depth - 1], module)
+        module.__dict__.update(attributes)
+
+    return put
+
+
+def imported(name: str, monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.delitem(sys.modules, name, raising=False)
+    return importlib.import_module(name)
+
+
+def test_axolotl_is_given_rows_model_and_collator(
+    model: Any, tmp_path: Path, stand_in: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stand_in("axolotl.common.datasets", TrainDatasetMeta=lambda **given: given)
+    common = sys.modules["axolotl"]
+    stand_in("axolotl.integrations.base", BasePlugin=object)
+    sys.modules["axolotl"].common = common.common  # type: ignore[attr-defined]
+    plugin = imported("axolotl_plugin", monkeypatch).PackedChats()
+    directory = packed(tmp_path, format="arrow")
+    cfg = types.SimpleNamespace(
+        datasets=[{"path": directory}], test_datasets=None, max_steps=0, num_epochs=2, batch_size=4
+    )
+    data = plugin.load_datasets(cfg)
+    assert (len(data["train_dataset"]), data["total_num_steps"]) == (6, 3)
+    plugin.post_model_load(cfg, model)
+    args = transformers.TrainingArguments(output_dir=str(tmp_path / "out"), **STEPS)
+    trainer = transformers.Trainer(model=model, args=args, train_dataset=data["train_dataset"])
+    plugin.post_trainer_create(cfg, trainer)
+    assert trainer.data_collator.mask == "branches"
+    assert trainer.train().training_loss > 0
+
+
+def one_layer(seed: int = 0) -> tuple[Any, Any, Any, Any, Any]:
+    """Queries, keys, values `[T, heads, 8]` of a flat batch, its index and what attention gives."""
+    batch = Collator(mask="branches")(rows())
+    until = flat(rows())
+    total = until.shape[1]
+    torch.manual_seed(seed)
+    q, k, v = (torch.randn(total, heads, 8, dtype=torch.float64) for heads in (4, 2, 2))
+    seen = torch.from_numpy(dense.visible(until))
+    tokens = [x.transpose(0, 1)[None] for x in (q, k, v)]
+    out = torch.nn.functional.scaled_dot_product_attention(*tokens, attn_mask=seen, enable_gqa=True)
+    return (q, k, v), batch, until, out[0].transpose(0, 1), total
+
+
+def test_torchtitan_attends_by_branches(stand_in: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    class VarlenMetadata(NamedTuple):
+        cu_seq_q: Any
+        cu_seq_k: Any
+        max_q: int
+        max_k: int
+
+    class VarlenAttention(torch.nn.Module):
+        def forward(self, q: Any, k: Any, v: Any, *, attention_masks: Any, **given: Any) -> Any:
+            assert isinstance(attention_masks, VarlenMetadata)
+            return flat_kernel(q, k, v, *attention_masks, **given)
+
+    class Trainer:
+        def post_dataloading_process(self, input_dict: Any, labels: Any) -> Any:
+            return input_dict["input"], labels, {"attention_masks": "of documents"}
+
+    stand_in(
+        "torchtitan.models.common.attention",
+        VarlenAttention=VarlenAttention,
+        VarlenMetadata=VarlenMetadata,
+    )
+    example = imported("torchtitan_varlen", monkeypatch)
+    tokens, batch, until, expected, _ = one_layer()
+
+    class Both(example.Branches, Trainer):
+        pass
+
+    given = {"input": batch["input_ids"], "visible_until": torch.from_numpy(until)}
+    _, _, extra = Both().post_dataloading_process(given, batch["labels"])
+    model = torch.nn.Sequential(VarlenAttention())
+    example.attend_by_branches(model)
+    assert torch.allclose(model[0](*tokens, **extra), expected, atol=1e-12)
+
+
+def test_verl_attends_by_branches_after_its_all_to_all(
+    stand_in: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stock(q: Any, k: Any, v: Any, mask: Any, length: int, **given: Any) -> Any:
+        assert mask is None or given.get("cu_seq_lens_q") is None
+        assert given["position_ids"] is None
+        q, k, v = (each[0] for each in (q, k, v))
+        return flat_kernel(q, k, v, given["cu_seq_lens_q"], given["cu_seq_lens_k"])[None]
+
+    stand_in("verl.models.transformers.monkey_patch", _flash_attention_forward=stock)
+    example = imported("verl_sft", monkeypatch)
+    example.install()
+    patched = sys.modules["verl.models.transformers.monkey_patch"]._flash_attention_forward
+    (q, k, v), batch, _, expected, total = one_layer()
+    with example.step(batch["branches"], "cpu"):
+        given = {"position_ids": batch["position_ids"]}
+        out = patched(q[None], k[None], v[None], None, total, **given)
+    assert torch.allclose(out[0], expected, atol=1e-12)
+
+
+def test_nemo_is_given_each_visible_cell_once(
+    stand_in: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class AttnMaskSpec(NamedTuple):
+        q_ranges: Any
+        k_ranges: Any
+        mask_types: Any
+        total_seqlen: int
+
+    stand_in(
+        "nemo_automodel.components.distributed.context_parallel.magi", AttnMaskSpec=AttnMaskSpec
+    )
+    example = imported("nemo_magi", monkeypatch)
+    until = stack(rows(), max(row["length"] for row in rows()) + 3)
+    spec = example.spec_of(until)
+    types_of = {"full": magi.FULL, "causal": magi.CAUSAL}
+    found = magi.Slices(
+        np.array(spec.q_ranges),
+        np.array(spec.k_ranges),
+        np.array([types_of[each] for each in spec.mask_types]),
+    )
+    np.testing.assert_array_equal(
+        covered(found, spec.total_seqlen), end_to_end(dense.visible(until))
+    )

@@ -1,0 +1,41 @@
+"""axolotl: a plugin that trains onepass rows with FlashAttention by their branches.
+
+    plugins: [axolotl_plugin.PackedChats]
+    datasets: [{path: packed}]          # what pack wrote, with --format arrow
+    attn_implementation: flash_attention_2
+    sample_packing: false               # done
+    remove_unused_columns: false
+
+Read in its code (`integrations/base.py`), and run here with stand-ins for it, not with axolotl.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from axolotl.common.datasets import TrainDatasetMeta
+from axolotl.integrations.base import BasePlugin
+
+from reasonpack.torch import RowDataset, collator_for, prepare_model
+
+
+class PackedChats(BasePlugin):
+    def load_datasets(self, cfg: Any, preprocess: bool = False) -> Any:
+        self.rows = RowDataset(cfg.datasets[0]["path"])
+        held_out = cfg.test_datasets
+        steps = cfg.max_steps or math.ceil(len(self.rows) * cfg.num_epochs / cfg.batch_size)
+        return TrainDatasetMeta(
+            train_dataset=self.rows,
+            eval_dataset=RowDataset(held_out[0]["path"]) if held_out else None,
+            total_num_steps=steps,
+        )
+
+    def post_model_load(self, cfg: Any, model: Any) -> None:
+        prepare_model(model)
+
+    def post_trainer_create(self, cfg: Any, trainer: Any) -> None:
+        trainer.data_collator = collator_for(
+            trainer.model, layout=self.rows.layout, packed=self.rows.packed, pad_to_multiple_of=128
+        )
+        trainer.args.remove_unused_columns = False  # the collator needs the segment columns
