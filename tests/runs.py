@@ -7,7 +7,7 @@ import random
 from pathlib import Path
 
 from reasonpack.datasets.options import Options
-from reasonpack.run.pack import Run
+from reasonpack.run.engine import Run
 
 ROOT = Path(__file__).parent.parent
 FIXTURES = ROOT / "fixtures"

@@ -9,6 +9,8 @@ from typing import Any
 
 import click
 
+from reasonpack.wording import printable
+
 __all__ = ["cli", "main"]
 
 COMMANDS = {
@@ -90,12 +92,3 @@ def run(entry: Callable[..., Any]) -> int:
             raise
         click.echo(f"Error: {printable(said)}", err=True)
         return 1
-
-
-def printable(text: str) -> str:
-    r"""Escape what could steer a terminal; text from data goes through here.
-
-    >>> printable("a\x1b[31m\nb")
-    'a\\x1b[31m\\nb'
-    """
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

@@ -58,13 +58,14 @@ def command(
     from reasonpack.datasets.manifest import read_manifest  # noqa: PLC0415 (after --help)
     from reasonpack.show import row as rows  # noqa: PLC0415
     from reasonpack.show import text  # noqa: PLC0415
+    from reasonpack.wording import listed  # noqa: PLC0415
 
     manifest = read_manifest(directory)
     numbers = [number or 0]
     if id_ is not None and number is None:
         numbers = rows.find_rows(directory, manifest, id_)
     if message is None and len(numbers) > 1:
-        others = rows.listed(numbers[1:])
+        others = listed(numbers[1:])
         click.echo(f"Row {numbers[0]} of {len(numbers)} with this id; see also {others}.", err=True)
         numbers = numbers[:1]
     parts = [
@@ -103,8 +104,8 @@ def _load_decode(
     Raises:
         TokenizerError: it cannot be had, or is another one.
     """
-    from reasonpack.show.text import printable  # noqa: PLC0415
     from reasonpack.tokens.tokenizer import load_tokenizer  # noqa: PLC0415
+    from reasonpack.wording import printable  # noqa: PLC0415
 
     options, expected = manifest.options, manifest.tokenizer_sha256
     try:

@@ -17,13 +17,13 @@ def command(ctx: click.Context, /, *, directory: str, as_json_: bool) -> None:
     Every shard is read and compared with its receipt. If a unit is missing or was altered,
     nothing is written and the message names it.
     """
-    from reasonpack.cli import printable  # noqa: PLC0415 (after --help)
     from reasonpack.datasets.manifest import REJECTS  # noqa: PLC0415
     from reasonpack.datasets.receipt import as_json  # noqa: PLC0415
     from reasonpack.run.pack import merge_parts  # noqa: PLC0415
     from reasonpack.show.rejects import examples, rejects_told  # noqa: PLC0415
     from reasonpack.show.summary import summary  # noqa: PLC0415
     from reasonpack.storage import join  # noqa: PLC0415
+    from reasonpack.wording import printable  # noqa: PLC0415 (after --help)
 
     with rejects_told(directory):
         manifest = merge_parts(directory, lambda note: click.echo(printable(note), err=True))

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import json
+import re
+from datetime import date as Date  # noqa: N812 (the option is called date)
 from pathlib import Path
 from typing import Any
 
 import click
 
-__all__ = ["config_file", "json_object", "json_object_in_file"]
+__all__ = [
+    "config_file",
+    "iso_date",
+    "json_object",
+    "json_object_in_file",
+    "names_with_commas",
+    "part_of_run",
+    "size_in_bytes",
+]
 
 
 def json_object(_: click.Context, parameter: click.Parameter, text: str) -> str:
@@ -90,3 +100,42 @@ def _as_given(value: Any) -> Any:
     if isinstance(value, list):
         return [str(each) for each in value]
     return value if isinstance(value, bool) or value is None else str(value)
+
+
+SIZES = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
+
+
+def size_in_bytes(_: click.Context, parameter: click.Parameter, text: str) -> int:
+    """Read a number of bytes, such as 32M."""
+    match = re.fullmatch(r"(\d+)([KMG]?)(?:i?B)?", text.strip(), re.IGNORECASE)
+    size = int(match[1]) * SIZES[match[2].upper()] if match else 0
+    if not size:
+        raise click.BadParameter(f"got {text!r}, expected a size such as 32M", param=parameter)
+    return size
+
+
+def names_with_commas(
+    _: click.Context, __: click.Parameter, values: tuple[str, ...]
+) -> tuple[str, ...]:
+    """Read names with commas between them, in an order that does not matter."""
+    names = {name.strip() for value in values for name in value.split(",")}
+    return tuple(sorted(names - {""}))
+
+
+def iso_date(text: str | None) -> str | None:
+    """Check a day, such as 2026-01-31."""
+    try:
+        return Date.fromisoformat(text).isoformat() if text else None
+    except ValueError as error:
+        raise click.BadParameter(f"{error}", param_hint="--date") from error
+
+
+def part_of_run(index: int | None, count: int | None, *, overwrite: bool) -> tuple[int, int] | None:
+    """Return which part of how many is to be packed; None for all."""
+    if index is None and count is None:
+        return None
+    if index is None or count is None:
+        raise click.UsageError("--shard-index and --shard-count go together.")
+    if overwrite:
+        raise click.UsageError("--overwrite would remove other parts; remove DIR beforehand.")
+    return index, count

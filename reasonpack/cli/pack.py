@@ -3,42 +3,26 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import re
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator
-from datetime import date as Date  # noqa: N812 (the option is called date)
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from reasonpack.cli.options import config_file, json_object, json_object_in_file
+from reasonpack.cli.interrupt import resumable
+from reasonpack.cli.options import (
+    config_file,
+    iso_date,
+    json_object,
+    json_object_in_file,
+    names_with_commas,
+    part_of_run,
+    size_in_bytes,
+)
 
 if TYPE_CHECKING:  # loaded after --help
-    from reasonpack.show.progress import Progress
+    pass
 
 __all__ = ["command"]
-
-INSISTING = 1.0
-"""Seconds after a Ctrl-C from which on another one means it."""
-SIZES = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
-
-
-def _size(_: click.Context, parameter: click.Parameter, text: str) -> int:
-    """Read a number of bytes, such as 32M."""
-    match = re.fullmatch(r"(\d+)([KMG]?)(?:i?B)?", text.strip(), re.IGNORECASE)
-    size = int(match[1]) * SIZES[match[2].upper()] if match else 0
-    if not size:
-        raise click.BadParameter(f"got {text!r}, expected a size such as 32M", param=parameter)
-    return size
-
-
-def _names(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
-    """Read names with commas between them, in an order that does not matter."""
-    names = {name.strip() for value in values for name in value.split(",")}
-    return tuple(sorted(names - {""}))
 
 
 @click.command("pack")
@@ -163,7 +147,7 @@ def _names(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> tu
 )
 @click.option(
     "--ignore-fields",
-    callback=_names,
+    callback=names_with_commas,
     multiple=True,
     metavar="NAME,...",
     help="Fields that nobody reads, and that are not to be refused though they may hold what the "
@@ -215,7 +199,7 @@ def _names(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> tu
 @click.option(
     "--unit-size",
     "unit_bytes",
-    callback=_size,
+    callback=size_in_bytes,
     default="32M",
     show_default=True,
     metavar="BYTES",
@@ -290,13 +274,14 @@ def command(
     A run that was stopped goes on when the same command is given again.
     """
     began = time.perf_counter()
+    from reasonpack.cli.progress import Progress, estimate_lines  # noqa: PLC0415
     from reasonpack.datasets.manifest import REJECTS  # noqa: PLC0415
     from reasonpack.datasets.options import Options  # noqa: PLC0415 (after --help)
     from reasonpack.datasets.receipt import as_json  # noqa: PLC0415
+    from reasonpack.run.engine import Run, Watch  # noqa: PLC0415
     from reasonpack.run.estimate import estimate  # noqa: PLC0415
-    from reasonpack.run.pack import Run, Watch, pack_files, pack_part  # noqa: PLC0415
+    from reasonpack.run.pack import pack_files, pack_part  # noqa: PLC0415
     from reasonpack.run.stages import measured, profile_lines  # noqa: PLC0415
-    from reasonpack.show.progress import Progress, estimate_lines  # noqa: PLC0415
     from reasonpack.show.rejects import (  # noqa: PLC0415
         examples,
         part_of_rejects,
@@ -308,10 +293,10 @@ def command(
     from reasonpack.storage import join  # noqa: PLC0415
     from reasonpack.tokens.fast_backends import Choice  # noqa: PLC0415 (after --help)
 
-    part = _part(shard_index, shard_count, overwrite=not resume)
+    part = part_of_run(shard_index, shard_count, overwrite=not resume)
     options = Options(
         format=format_,
-        date=_date(date),
+        date=iso_date(date),
         **rest,
     )
     with contextlib.closing(Progress()) as progress:
@@ -326,7 +311,7 @@ def command(
         if dry_run:
             click.echo(estimate_lines(estimate(inputs, options, run=run, output=output)))
             return
-        with rejects_told(output), _resumable(progress):
+        with rejects_told(output), resumable(progress):
             manifest = None
             if part:
                 index, count = part
@@ -349,75 +334,3 @@ def command(
             f"part {shard_index} of {shard_count} is done; when all are: merge DIR", err=True
         )
     ctx.exit(3 if counts.rejected else 0)
-
-
-@contextlib.contextmanager
-def _resumable(progress: Progress) -> Iterator[None]:
-    """Turn Ctrl-C into a line that says how to go on, at once: Ray takes seconds to stop."""
-    told: list[str] = []
-
-    def tell() -> None:
-        if not told:
-            progress.close()
-            click.echo(progress.interrupted(), err=True)
-            told.append("")
-
-    with _one_interrupt(tell):
-        try:
-            yield
-        except KeyboardInterrupt:
-            tell()
-            raise click.exceptions.Exit(130) from None
-        except Exception:
-            # What goes wrong once it was told, as a cluster that is gone already, comes of it.
-            if not told:
-                raise
-            raise click.exceptions.Exit(130) from None
-
-
-@contextlib.contextmanager
-def _one_interrupt(tell: Callable[[], None]) -> Iterator[None]:
-    """Let the first Ctrl-C tell and raise, so that all is tidied up; the next few do nothing.
-
-    One that comes much later ends the process where it stands. Where none has come, all is
-    as before; where one has, this lasts until the process is gone.
-    """
-    first: list[float] = []
-
-    def interrupt(*_: object) -> None:
-        if not first:
-            first.append(time.monotonic())
-            with contextlib.suppress(OSError, RuntimeError):  # in the middle of another line
-                tell()
-            raise KeyboardInterrupt
-        if time.monotonic() - first[0] > INSISTING:
-            os._exit(130)
-
-    before = signal.getsignal(signal.SIGINT)
-    alone = threading.current_thread() is threading.main_thread()
-    if before is not signal.default_int_handler or not alone:  # as under nohup, or in a program
-        yield
-        return
-    signal.signal(signal.SIGINT, interrupt)
-    try:
-        yield
-    finally:
-        if not first:
-            signal.signal(signal.SIGINT, before)
-
-
-def _part(index: int | None, count: int | None, *, overwrite: bool) -> tuple[int, int] | None:
-    if index is None and count is None:
-        return None
-    if index is None or count is None:
-        raise click.UsageError("--shard-index and --shard-count go together.")
-    if overwrite:
-        raise click.UsageError("--overwrite would remove other parts; remove DIR beforehand.")
-    return index, count
-
-
-def _date(text: str | None) -> str | None:
-    try:
-        return Date.fromisoformat(text).isoformat() if text else None
-    except ValueError as error:
-        raise click.BadParameter(f"{error}", param_hint="--date") from error

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from reasonpack.verify.findings import CODES
+from reasonpack.wording import printable
 
 if TYPE_CHECKING:  # loaded after --help
     from reasonpack.verify.findings import Findings
@@ -95,15 +96,15 @@ def command(
             directory, inputs, sample=sample, tokenizer=tokenizer, on_shard=on_shard
         )
     for warning in findings.warnings:
-        click.echo(f"Warning: {_printable(warning)}", err=True)
+        click.echo(f"Warning: {printable(warning)}", err=True)
     if as_json:
         click.echo(json.dumps(_as_json(findings)))
     else:
         for finding in findings.listed[:SHOWN]:
-            click.echo(_printable(str(finding)))
-    click.echo(f"{_printable(directory)}: {_printable(_summary(findings))}", err=True)
+            click.echo(printable(str(finding)))
+    click.echo(f"{printable(directory)}: {printable(_summary(findings))}", err=True)
     for line in _extent(findings):
-        click.echo(_printable(line), err=True)
+        click.echo(printable(line), err=True)
     ctx.exit(1 if findings.total or (findings.unchecked and not allow_unchecked) else 0)
 
 
@@ -167,12 +168,6 @@ def _extent(findings: Findings) -> Iterator[str]:
     yield "not checked: the kinds of context"
     for reason, (records, first) in sorted(findings.unchecked.items()):
         yield f"not checked: {records:,} records: {reason}; the first is {first}"
-
-
-def _printable(text: str) -> str:
-    from reasonpack.cli import printable  # noqa: PLC0415 (which imports this module)
-
-    return printable(text)
 
 
 def _progress() -> Any:

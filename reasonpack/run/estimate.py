@@ -9,9 +9,10 @@ from dataclasses import dataclass, replace
 from reasonpack.datasets.options import Options
 from reasonpack.datasets.receipt import Counts
 from reasonpack.errors import UsageError
+from reasonpack.records.plan import InputFile, plan
 from reasonpack.run.context import load_context
-from reasonpack.run.pack import STDIN, Run, named_inputs
-from reasonpack.run.plan import InputFile, plan
+from reasonpack.run.engine import Run
+from reasonpack.run.named_inputs import STDIN, named_inputs
 from reasonpack.run.pool import usable_cores
 from reasonpack.run.sample import Stratum, strata
 from reasonpack.run.unit import lay_out_records, load_encoder

@@ -12,16 +12,14 @@ from reasonpack.datasets.manifest import REJECTS, Manifest
 from reasonpack.datasets.options import Options
 from reasonpack.datasets.receipt import Counts, Receipt
 from reasonpack.errors import NothingPackedError
+from reasonpack.records.plan import InputFile
 from reasonpack.records.unknown import nearest
 from reasonpack.run.finish import finish, summed, write_rejects
-from reasonpack.run.plan import InputFile
 from reasonpack.run.plan_file import Plan
 from reasonpack.storage import Place, join, public_name
+from reasonpack.wording import listed
 
 __all__ = ["end", "same_files"]
-
-NAMED = 5
-"""How many files a note names."""
 
 
 def end(
@@ -41,7 +39,7 @@ def end(
     """
     counts = summed(receipts)
     if counts.packed:
-        if empty := _named(_without_records(plan, receipts)):
+        if empty := listed(_without_records(plan, receipts)):
             on_note(f"{empty}: no record in it")
         for note in _without_effect(plan.options, counts.notes):
             on_note(note)
@@ -68,7 +66,7 @@ def _nothing(output: Place, plan: Plan, counts: Counts) -> NothingPackedError:
         what = f"all {counts.rejected:,} records were rejected, expected some to be packed"
         fix = f"{rejects} says why of each, and what to do; then pack again with --overwrite"
     else:
-        inputs = _named([input_.name for input_ in plan.inputs])
+        inputs = listed([input_.name for input_ in plan.inputs])
         what = f"no record in {inputs}, expected at least one conversation"
         fix = "check that these are the right files, then pack again with --overwrite"
     return NothingPackedError(f"{public_name(output)}: {what}. Fix: {fix}.", counts.rejects)
@@ -89,9 +87,4 @@ def same_files(inputs: Sequence[InputFile]) -> Iterator[str]:
             by_content.setdefault(input_.sha256, []).append(input_.name)
     for names in by_content.values():
         if len(names) > 1:
-            yield f"{_named(names)}: the same bytes, packed {len(names)} times"
-
-
-def _named(names: Sequence[str]) -> str:
-    more = f" and {len(names) - NAMED:,} more" if len(names) > NAMED else ""
-    return ", ".join(names[:NAMED]) + more
+            yield f"{listed(names)}: the same bytes, packed {len(names)} times"

@@ -14,9 +14,9 @@ from pathlib import Path
 
 from reasonpack.datasets.manifest import MANIFEST, REJECTS
 from reasonpack.errors import UsageError
+from reasonpack.records.unit import Unit
 from reasonpack.run.finish import CARD, HEADING
 from reasonpack.run.lock import LOCK, locked
-from reasonpack.run.plan import Unit
 from reasonpack.run.plan_file import PLAN
 from reasonpack.storage import (
     TEMPORARY,

@@ -10,108 +10,48 @@ kept, the others are done again.
 from __future__ import annotations
 
 import contextlib
-import shutil
-import sys
-import tempfile
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
-from typing import Literal, TypeVar
 
 from reasonpack.datasets.manifest import MANIFEST, Manifest
 from reasonpack.datasets.options import Options
 from reasonpack.datasets.receipt import Counts, Receipt, shard_path
-from reasonpack.errors import FormatError, ReasonpackError, UsageError
+from reasonpack.errors import FormatError, UsageError
+from reasonpack.records.unit import Unit
 from reasonpack.records.unknown import UnknownFieldError, together
 from reasonpack.run.context import load_context
+from reasonpack.run.engine import Run, backend_advice, on_engine, started_early
 from reasonpack.run.finish import refuse_strangers, summed
 from reasonpack.run.lock import locked
+from reasonpack.run.named_inputs import named_inputs, spooled
 from reasonpack.run.outcome import end, same_files
 from reasonpack.run.output_directory import (
-    SPOOL,
-    STDIN_COPY,
     claimed,
     clear,
     make_directories,
     sweep,
 )
-from reasonpack.run.plan import UNIT_BYTES, Unit
-from reasonpack.run.plan_file import PLAN, Plan, differences, freeze, read_plan, write_plan
-from reasonpack.run.pool import Worker, early_workers, run_here, run_pool, usable_cores
+from reasonpack.run.plan_file import Plan, differences, freeze, read_plan, write_plan
+from reasonpack.run.pool import Worker
 from reasonpack.run.receipts import check_units
 from reasonpack.run.stages import stage
-from reasonpack.run.unit import Job, prepare, process
+from reasonpack.run.unit import Job, process
 from reasonpack.run.unknown_fields import unknown_fields
 from reasonpack.storage import (
     Place,
     check_name,
-    container,
-    expand_inputs,
     file_names,
-    is_url,
     join,
     public_name,
     remove,
     stamp,
-    unwritable,
 )
-from reasonpack.tokens.fast_backends import AUTO, Choice, installed
 
-__all__ = [
-    "Run",
-    "Watch",
-    "merge_parts",
-    "named_inputs",
-    "pack_files",
-    "pack_part",
-]
+__all__ = ["merge_parts", "pack_files", "pack_part"]
 
-STDIN = "-"
-WORTH_ADVICE = 20_000_000
-WORTH_STARTING = 8_000_000
-"""Bytes of input from which processes are started before it is known how many units there are."""
-Engine = Literal["local", "ray"]
-Result = TypeVar("Result")
-
-
-def _ignore(*_: object) -> None:
-    pass
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Watch:
-    """Who is told what while a run goes on.
-
-    Attributes:
-        on_plan: the units, and the receipts of those that are done already.
-        on_receipt: a unit is done.
-        on_note: something is not as it should be; one line, which may quote names of files.
-    """
-
-    on_plan: Callable[[Sequence[Unit], Sequence[Receipt]], None] = _ignore
-    on_receipt: Callable[[Receipt], None] = _ignore
-    on_note: Callable[[str], None] = _ignore
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Run:
-    """How a run is done; the bytes of its output depend on `unit_bytes` only.
-
-    Attributes:
-        unit_bytes: input bytes that become one shard, about.
-        num_proc: worker processes; None for one a core, or none for a single unit.
-        engine: processes of this machine, or tasks of a Ray cluster.
-        watch: who is told.
-        backend: what encodes texts; the ids are the same whichever it is.
-    """
-
-    unit_bytes: int = UNIT_BYTES
-    num_proc: int | None = 1
-    engine: Engine = "local"
-    watch: Watch = Watch()
-    backend: Choice = AUTO
+ALONE = Run()
+"""In this process, watched by nobody."""
 
 
 def pack_files(
@@ -120,7 +60,7 @@ def pack_files(
     options: Options,
     *,
     overwrite: bool = False,
-    run: Run = Run(),
+    run: Run = ALONE,
 ) -> Manifest:
     """Pack chat files into a dataset directory, or go on where such a run was stopped.
 
@@ -137,7 +77,7 @@ def pack_files(
         ReasonpackError: what stopped the run; `output` then has no manifest.
     """
     with (
-        _started(inputs, output, options, run=run, overwrite=overwrite) as workers,
+        started_early(inputs, output, options, run=run, overwrite=overwrite) as workers,
         _opened(inputs, output, options, run=run, overwrite=overwrite) as (plan, job),
     ):
         receipts = _receipts(plan, job, plan.units, run=run, started=workers)
@@ -151,7 +91,7 @@ def pack_part(
     *,
     index: int,
     count: int,
-    run: Run = Run(),
+    run: Run = ALONE,
 ) -> Counts:
     """Pack one of `count` parts of the units; when all are done, `merge_parts` ends the run.
 
@@ -177,13 +117,13 @@ def pack_part(
         )
     part = (index, count)
     with (
-        _started(inputs, output, options, run=run) as workers,
+        started_early(inputs, output, options, run=run) as workers,
         _opened(inputs, output, options, run=run, part=part) as (plan, job),
     ):
         return summed(_receipts(plan, job, _mine(plan, part), run=run, started=workers))
 
 
-def merge_parts(output: Place, on_note: Callable[[str], object] = _ignore) -> Manifest:
+def merge_parts(output: Place, on_note: Callable[[str], object] = lambda _: None) -> Manifest:
     """Check the receipts of all parts and write the manifest.
 
     Args:
@@ -241,7 +181,7 @@ def _opened(
     name = f"-{part[0]:05d}-of-{part[1]:05d}" if part else ""
     with (
         claimed(output, part=name, overwrite=overwrite),
-        _spooled(named, output) as files,
+        spooled(named, output) as files,
     ):
         stamps = tuple(stamp(place) for place, _ in files)
         known = read_plan(output)
@@ -307,11 +247,13 @@ def _receipts(
     run.watch.on_plan(units, list(done.values()))
     if todo:
         remove(join(job.output, MANIFEST))
-    if advice := _advice(todo, run.backend):
+    if advice := backend_advice(todo, run.backend):
         run.watch.on_note(advice)
     told: set[str] = set()
     try:
-        with contextlib.closing(_engine(todo, partial(process, job=job), run, started)) as receipts:
+        with contextlib.closing(
+            on_engine(todo, partial(process, job=job), run, started)
+        ) as receipts:
             for receipt in receipts:
                 done[receipt.unit.number] = receipt
                 if receipt.backend_fault and receipt.backend_fault not in told:
@@ -329,112 +271,8 @@ def _receipts(
 def _all_unknown(plan: Plan, job: Job, run: Run) -> UnknownFieldError | None:
     """Read all of the input for fields that nobody reads, as one was found."""
     run.watch.on_note("a field that nobody reads: reading on to find all such fields")
-    with contextlib.closing(_engine(plan.units, partial(unknown_fields, job=job), run, ())) as all_:
+    with contextlib.closing(
+        on_engine(plan.units, partial(unknown_fields, job=job), run, ())
+    ) as all_:
         found = {number: error for number, error in all_ if error}
     return together(found[number] for number in sorted(found)) if found else None
-
-
-def _advice(todo: Sequence[Unit], backend: Choice) -> str | None:
-    """Say what a fast backend would gain where none is there, and there is much to do."""
-    input_bytes = sum(unit.input_bytes for unit in todo)
-    if backend.name != "auto" or input_bytes < WORTH_ADVICE or installed():
-        return None
-    return (
-        "tokenizers does the encoding, which takes most of the time; a checked fast backend "
-        "would take about a tenth of that: pip install 'reasonpack[fast]'"
-    )
-
-
-@contextmanager
-def _started(
-    inputs: Sequence[str],
-    output: Place,
-    options: Options,
-    *,
-    run: Run,
-    overwrite: bool = False,
-) -> Iterator[Sequence[Worker]]:
-    """Start the processes of a long run, so that they load what they need beside this one."""
-    workers = run.num_proc or usable_cores()
-    anew = overwrite or is_url(output) or not Path(output, PLAN).exists()
-    if run.engine != "local" or workers == 1 or not anew or not _is_long(inputs, run):
-        yield ()
-        return
-    with early_workers(workers, partial(prepare, options, run.backend, run.unit_bytes)) as started:
-        yield started
-
-
-def _is_long(inputs: Sequence[str], run: Run) -> bool:
-    """Guess from the size of local files that there is work for several processes."""
-    if STDIN in inputs or any(map(is_url, inputs)):
-        return False
-    try:
-        files = [Path(place) for place in expand_inputs(inputs)]
-        size = sum(file.stat().st_size for file in files)
-        # One file of another kind may be one unit, which needs no process.
-        several = len(files) > 1 or all(container(file) in {"plain", "array"} for file in files)
-    except (OSError, ReasonpackError):  # what is wrong is said when the plan is made
-        return False
-    return several and size > max(WORTH_STARTING, run.unit_bytes)
-
-
-def _engine(
-    todo: Sequence[Unit], do: Callable[[Unit], Result], run: Run, started: Sequence[Worker]
-) -> Generator[Result, None, None]:
-    workers = run.num_proc or usable_cores()
-    if run.engine == "ray":
-        from reasonpack.run.ray import run_ray  # noqa: PLC0415  an optional dependency
-
-        return run_ray(todo, do, workers=run.num_proc)
-    if workers == 1 or (run.num_proc is None and len(todo) < 2):
-        return run_here(todo, do)
-    return run_pool(todo, do, workers=workers, started=started)
-
-
-def named_inputs(
-    inputs: Sequence[str],
-    *,
-    without: Place | None = None,
-    on_note: Callable[[str], object] = _ignore,
-) -> list[tuple[Place, str]]:
-    """Name the input files, each with its place; standard input is `-` still.
-
-    Args:
-        inputs: as for `pack_files`.
-        without: an output directory, which may lie in one of them.
-        on_note: is told which files of directories are not read.
-
-    Raises:
-        UsageError: there is no such input.
-    """
-    if list(inputs).count(STDIN) > 1:
-        raise UsageError("-: standard input twice, expected it once. Fix: name it once.")
-    if without is not None and is_url(without):
-        without = None
-    named: list[tuple[Place, str]] = []
-    for text in inputs:
-        if text == STDIN:
-            named.append((STDIN, "stdin"))
-        else:
-            files = expand_inputs([text], without=without, on_note=on_note)
-            named += [(place, public_name(place)) for place in files]
-    return named
-
-
-@contextmanager
-def _spooled(
-    named: Sequence[tuple[Place, str]], output: Place
-) -> Iterator[list[tuple[Place, str]]]:
-    """Yield the input files, with a temporary file in place of standard input."""
-    if all(place != STDIN for place, _ in named):
-        yield list(named)
-        return
-    directory = None if is_url(output) else output
-    with tempfile.TemporaryDirectory(prefix=SPOOL, dir=directory) as spool:
-        copy = Path(spool) / STDIN_COPY
-        try:
-            with copy.open("wb") as file:
-                shutil.copyfileobj(sys.stdin.buffer, file, 1 << 20)
-        except OSError as error:
-            raise unwritable(copy, error) from error
-        yield [(copy if place == STDIN else place, name) for place, name in named]

@@ -21,9 +21,10 @@ import msgspec
 from reasonpack.datasets.manifest import Learned
 from reasonpack.datasets.options import Options
 from reasonpack.errors import FormatError
+from reasonpack.records.plan import InputFile, plan
+from reasonpack.records.unit import Unit
 from reasonpack.rows.schema import FORMAT_VERSION
 from reasonpack.run.context import Context
-from reasonpack.run.plan import InputFile, Unit, plan
 from reasonpack.storage import Place, join, public_name, publish_text, read_bytes
 
 __all__ = ["PLAN", "Plan", "differences", "freeze", "read_plan", "write_plan"]

@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from reasonpack.errors import ReasonpackError
-from reasonpack.run.plan import Unit
+from reasonpack.records.unit import Unit
 
 __all__ = ["Worker", "attempt", "early_workers", "run_here", "run_pool", "usable_cores"]
 

@@ -22,7 +22,7 @@ import pyarrow as pa
 
 from reasonpack.datasets.options import Options
 from reasonpack.errors import ReasonpackError, UsageError
-from reasonpack.run.plan import Record, Unit
+from reasonpack.records.unit import Record, Unit
 from reasonpack.run.pool import DEATHS, attempt
 from reasonpack.run.unit import pack_records
 

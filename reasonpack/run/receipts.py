@@ -23,7 +23,7 @@ from reasonpack.datasets.receipt import (
     shard_path,
 )
 from reasonpack.errors import StorageError
-from reasonpack.run.plan import Unit
+from reasonpack.records.unit import Unit
 from reasonpack.run.plan_file import Plan
 from reasonpack.storage import Place, digest, join, read_bytes, stamp
 

@@ -36,7 +36,9 @@ from reasonpack.datasets.receipt import (
 )
 from reasonpack.errors import RecordError, TemplateError
 from reasonpack.records.conversation import Conversation, parse_line, parse_record
+from reasonpack.records.plan import changed
 from reasonpack.records.reading import Reading
+from reasonpack.records.unit import Record, Unit, read_records
 from reasonpack.records.unknown import UnknownFieldError
 from reasonpack.rows.content_hash import Content
 from reasonpack.rows.forest import IGNORE, LaidOut, Sample, lay_out
@@ -46,7 +48,6 @@ from reasonpack.rows.schema import schema
 from reasonpack.rows.shard import write_shard
 from reasonpack.rows.table import row_groups, rows_to_table
 from reasonpack.run.context import Context, load_context
-from reasonpack.run.plan import Record, Unit, changed, read_records
 from reasonpack.run.stages import stage
 from reasonpack.storage import Place, Stamp, join, publish, stamp
 from reasonpack.templates.limits import ready_for_bounds

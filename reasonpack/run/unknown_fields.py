@@ -6,9 +6,9 @@ Read, and not rendered, once the first such field was found: the user is told of
 from __future__ import annotations
 
 from reasonpack.errors import RecordError
+from reasonpack.records.unit import Unit, read_records
 from reasonpack.records.unknown import UnknownFieldError, together
 from reasonpack.run.context import load_context
-from reasonpack.run.plan import Unit, read_records
 from reasonpack.run.unit import Job, parse
 
 __all__ = ["unknown_fields"]

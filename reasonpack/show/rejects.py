@@ -17,8 +17,9 @@ import click
 from reasonpack.datasets.manifest import REJECTS
 from reasonpack.errors import NothingPackedError
 from reasonpack.records.conversation import REASONS
-from reasonpack.show.text import columns, printable
+from reasonpack.show.text import columns
 from reasonpack.storage import Place, file_names, join, open_bytes
+from reasonpack.wording import printable
 
 __all__ = ["WORDS", "examples", "part_of_rejects", "reject_lines", "rejects_told"]
 

@@ -10,7 +10,7 @@ all shards, in the order of the manifest, from 0.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from reasonpack.records.strict_json import quoted
 from reasonpack.rows.forest import IGNORE
 from reasonpack.rows.kind import Kind
 from reasonpack.rows.schema import check_version
+from reasonpack.wording import listed
 
 __all__ = [
     "LONGEST_ID",
@@ -289,17 +290,6 @@ def _quoted(id_: str) -> str:
 
 def _tokens(segment: Segment) -> NDArray[np.int64]:
     return np.arange(segment.start, segment.start + segment.length)
-
-
-def listed(items: Iterable[object]) -> str:
-    """List at most five of some things.
-
-    >>> listed(range(7))
-    '0, 1, 2, 3, 4 and 2 more'
-    """
-    texts = [str(item) for item in items]
-    more = f" and {len(texts) - 5:,} more" if len(texts) > 5 else ""
-    return ", ".join(texts[:5]) + more
 
 
 def view_text(view: View, decode: Decode) -> tuple[str, str]:

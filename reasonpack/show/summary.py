@@ -9,7 +9,8 @@ from reasonpack.datasets.manifest import Manifest
 from reasonpack.records.notes import note_lines
 from reasonpack.show.advice import PAYS
 from reasonpack.show.rejects import reject_lines
-from reasonpack.show.text import columns, printable
+from reasonpack.show.text import columns
+from reasonpack.wording import count, printable
 
 __all__ = ["summary"]
 
@@ -29,7 +30,7 @@ def _lines(manifest: Manifest, first: Mapping[str, str]) -> Iterator[tuple[str, 
     size = sum(shard.bytes for shard in manifest.shards)
     yield "conversations", f"{counts.packed:,} packed of {counts.conversations:,}"
     yield "views", f"{counts.views:,} trained assistant messages"
-    yield "rows", f"{counts.rows:,} in {_count(len(manifest.shards), 'shard')}, {size:,} bytes"
+    yield "rows", f"{counts.rows:,} in {count(len(manifest.shards), 'shard')}, {size:,} bytes"
     yield "tokens", f"{counts.tokens:,}{_by_kind(counts.tokens_by_kind)}"
     yield (
         "trained",
@@ -45,7 +46,7 @@ def _lines(manifest: Manifest, first: Mapping[str, str]) -> Iterator[tuple[str, 
         if options.layout == "onepass":
             yield "onepass", _worth(times)
     if counts.missing_reasoning:
-        answers = _count(counts.missing_reasoning, "answer")
+        answers = count(counts.missing_reasoning, "answer")
         yield "untrained", f"{answers} without the reasoning that the prompt opens"
     for line in note_lines(counts.notes):
         yield "noticed", printable(line)
@@ -71,7 +72,3 @@ def _by_kind(tokens: dict[str, int]) -> str:
 
 def _share(part: int, whole: int) -> str:
     return f" ({part / whole:.1%})" if whole else ""
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}" + ("" if number == 1 else "s")

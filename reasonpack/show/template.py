@@ -19,10 +19,11 @@ from reasonpack.records.conversation import Conversation, Message, ToolCall
 from reasonpack.rows.forest import IGNORE, lay_out
 from reasonpack.rows.kind import Kind
 from reasonpack.run.context import Context
-from reasonpack.show.text import marked, printable
+from reasonpack.show.text import marked
 from reasonpack.templates.behaviour import Behaviour, Stop
 from reasonpack.tokens.view_tokens import Pieces
 from reasonpack.views.view import Rendering, build_views
+from reasonpack.wording import printable
 
 __all__ = ["behaviour_json", "behaviour_lines", "example_lines", "shapes", "what_packing_does"]
 

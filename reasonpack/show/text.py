@@ -20,15 +20,9 @@ import click
 
 from reasonpack.rows.forest import IGNORE
 from reasonpack.show.row import LONGEST_ID, Decode, RowData, Segment, View
+from reasonpack.wording import count, printable
 
-__all__ = [
-    "encodable",
-    "marked",
-    "printable",
-    "row_lines",
-    "view_line",
-    "wants_colour",
-]
+__all__ = ["encodable", "marked", "row_lines", "view_line", "wants_colour"]
 
 COLOURS = {"h": "blue", "t": "magenta", "r_in": "cyan", "r_out": "green"}
 HEADER = ("", "kind", "message", "start", "length", "positions", "visible until", "trained", "text")
@@ -43,23 +37,6 @@ Runs = Sequence[tuple[str, bool]]
 def columns(lines: Iterable[tuple[str, str]]) -> str:
     """Write names and what is said of each below one another."""
     return "\n".join(f"{name:<15}{text}" for name, text in lines)
-
-
-def printable(text: str, *, keep: str = "") -> str:
-    r"""Escape what could steer a terminal; text from data goes through here.
-
-    Args:
-        text: from data, from the name of a file, from a message.
-        keep: characters that stay as they are, e.g. a newline.
-
-    >>> printable("a\x1b[31m\nb\u202e")
-    'a\\x1b[31m\\nb\\u202e'
-    >>> printable("a\r\n", keep="\n")
-    'a\\r\n'
-    """
-    return "".join(
-        c if c.isprintable() or c in keep else c.encode("unicode_escape").decode() for c in text
-    )
 
 
 def encodable(text: str) -> str:
@@ -97,8 +74,8 @@ def row_lines(
     """Show samples of a row to a person, by their numbers in it."""
     trained = sum(segment.trained for segment in row.segments)
     yield (
-        f"{printable(row.shard)}, row {row.number}: {_count(len(row.input_ids), 'token')}, "
-        f"{trained:,} trained, {_count(len(row.samples), 'sample')}"
+        f"{printable(row.shard)}, row {row.number}: {count(len(row.input_ids), 'token')}, "
+        f"{trained:,} trained, {count(len(row.samples), 'sample')}"
     )
     for number in samples:
         sample, segments = row.samples[number], row.segments_of(number)
@@ -106,7 +83,7 @@ def row_lines(
         trained = sum(segment.trained for segment in segments)
         yield ""
         yield (
-            f"sample {_id(sample.id)}: {_count(sample.length, 'token')} from "
+            f"sample {_id(sample.id)}: {count(sample.length, 'token')} from "
             f"{sample.start:,}, {trained:,} trained"
         )
         yield from _table(segments, texts, colour=colour)
@@ -174,14 +151,10 @@ def view_line(view: View, prompt: str) -> str:
     positions = view.row.position_ids[view.tokens]
     return (
         f"sample {_id(view.sample.id)}, message {view.message}: "
-        f"{_count(len(positions), 'token')} at positions {positions[0]}–{positions[-1]}, "
+        f"{count(len(positions), 'token')} at positions {positions[0]}–{positions[-1]}, "
         f"trained from token {view.prompt_length} (character {len(prompt)}) to the end"
     )
 
 
 def _id(text: str) -> str:
     return printable(text[:LONGEST_ID]) + "…" * (len(text) > LONGEST_ID)
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}" + ("" if number == 1 else "s")

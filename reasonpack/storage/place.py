@@ -22,6 +22,7 @@ import pyarrow as pa
 import pyarrow.fs
 
 from reasonpack.errors import StorageError
+from reasonpack.wording import one_line
 
 Place = Path | str
 """Where a file or a directory is: a path, or a URL as text."""
@@ -141,11 +142,6 @@ def shows_half(place: Place) -> bool:
         return system.type_name not in WHOLE_UPLOADS
     names = handler.fs.protocol
     return not WHOLE_UPLOADS.intersection([names] if isinstance(names, str) else names)
-
-
-def one_line(error: BaseException) -> str:
-    """Return what an error says in one line of at most 300 characters."""
-    return " ".join(str(error).split())[:300] or type(error).__name__
 
 
 def file_names(directory: Place) -> list[str]:

@@ -31,6 +31,7 @@ from reasonpack.memo import Memo, prepare
 from reasonpack.templates import sandbox
 from reasonpack.templates.limits import bounds, out_of_memory
 from reasonpack.templates.sandbox import environment
+from reasonpack.wording import one_line
 
 __all__ = ["ChatTemplate"]
 
@@ -195,7 +196,7 @@ class ChatTemplate:
             raise RecordError(
                 "template",
                 "messages",
-                f"the chat template ({self.name}) refuses them: {_one_line(error)}",
+                f"the chat template ({self.name}) refuses them: {one_line(error)}",
                 fix="change the conversation so that the model's template accepts it",
             ) from error
         except MemoryError as error:
@@ -205,7 +206,7 @@ class ChatTemplate:
                 "template",
                 "messages",
                 f"the chat template ({self.name}) fails on them: "
-                f"{type(error).__name__}: {_one_line(error)}",
+                f"{type(error).__name__}: {one_line(error)}",
                 fix="change the conversation so that the model's template can render it",
             ) from error
 
@@ -288,8 +289,3 @@ def _constants(expression: jinja2.nodes.Expr) -> list[str | int]:
     values = value if isinstance(value, list | tuple) else [value]
     # True and False are tried anyway.
     return [each for each in values if isinstance(each, str | int) and not isinstance(each, bool)]
-
-
-def _one_line(error: BaseException) -> str:
-    text = " ".join(str(error).split())
-    return text if len(text) <= 300 else text[:300] + "…"

@@ -67,16 +67,9 @@ import msgspec
 import tokenizers
 
 from reasonpack.errors import TokenizerError
+from reasonpack.wording import one_line
 
-__all__ = [
-    "CutRule",
-    "cut_text",
-    "learn_rule",
-    "longest_first",
-    "max_token_chars",
-    "one_line",
-    "refusing",
-]
+__all__ = ["CutRule", "cut_text", "learn_rule", "longest_first", "max_token_chars", "refusing"]
 
 _MAX_ADDED_CHARS = 500_000  # of all added tokens together; Gemma 3 has 76,000
 
@@ -126,16 +119,11 @@ def refusing(where: str | Path, what: str, expected: str) -> Iterator[None]:
         # A panic reaches Python as a BaseException whose class cannot be imported.
         if isinstance(error, Exception) or type(error).__name__ == "PanicException":
             raise TokenizerError(
-                f"{where}: `tokenizers` {what} ({one_line(error)}), expected {expected}. "
+                f"{where}: `tokenizers` {what} ({type(error).__name__}: {one_line(error)}), "
+                f"expected {expected}. "
                 "Fix: See that the tokenizer is whole, and made for texts such as these."
             ) from error
         raise
-
-
-def one_line(error: BaseException) -> str:
-    """Say what an error of another library says, in one line of at most 300 characters."""
-    text = " ".join(str(error).split())[:300]
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 def longest_first(tokens: Iterable[str]) -> re.Pattern[str]:

@@ -31,6 +31,7 @@ from reasonpack.errors import ReasonpackError, UsageError
 from reasonpack.tokens.hard_texts import hard_texts
 from reasonpack.tokens.settled import is_settled
 from reasonpack.tokens.tokenizer import Tokenizer
+from reasonpack.wording import one_line
 
 __all__ = ["AUTO", "BACKENDS", "Backend", "Choice", "Encoder", "installed"]
 
@@ -142,7 +143,9 @@ class Encoder:
             except _STOPS:
                 raise
             except BaseException as error:  # noqa: BLE001 (foreign code, which may panic)
-                self._failed.append(f"{_label(name)} cannot be used: {_one_line(error)}")
+                self._failed.append(
+                    f"{_label(name)} cannot be used: {type(error).__name__}: {one_line(error)}"
+                )
             self._proved = False
         return self._loaded is not None
 
@@ -193,7 +196,7 @@ class Encoder:
         except _STOPS:
             raise
         except BaseException as error:  # noqa: BLE001 (foreign code, which may panic)
-            fault = f"failed on {what}: {_one_line(error)}"
+            fault = f"failed on {what}: {type(error).__name__}: {one_line(error)}"
         if fault is None:
             return ids
         self._failed.append(f"{_label(name)} {fault}")
@@ -211,10 +214,6 @@ _STOPS = (KeyboardInterrupt, SystemExit, GeneratorExit, ReasonpackError)
 
 def _label(name: str) -> str:
     return f"{name} {version(name)}"
-
-
-def _one_line(error: BaseException) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
 
 
 def _shown(piece: str) -> str:

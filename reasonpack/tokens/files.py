@@ -13,7 +13,7 @@ import msgspec
 import tokenizers
 
 from reasonpack.errors import TokenizerError, UsageError
-from reasonpack.tokens.cut import one_line
+from reasonpack.wording import one_line
 
 __all__ = [
     "TokenizerFile",
@@ -97,8 +97,9 @@ def _download(hub_id: str, revision: str | None) -> Path:
     except Exception as error:
         raise TokenizerError(
             f"{hub_id}: is not on disk and the hub's client could not fetch it "
-            f"({one_line(error)}), expected a path or a hub id. Fix: Check the name, the "
-            "revision, the connection and the hub's login, or give a directory."
+            f"({type(error).__name__}: {one_line(error)}), expected a path or a hub id. "
+            "Fix: Check the name, the revision, the connection and the hub's login, or give a "
+            "directory."
         ) from error
     return Path(folder)
 

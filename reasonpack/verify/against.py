@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from reasonpack.errors import RecordError
-from reasonpack.run.plan import Record
+from reasonpack.records.unit import Record
 from reasonpack.verify.findings import Finding, Findings
 from reasonpack.verify.manifest import Dataset, place_of, read_rejects
 from reasonpack.verify.match import (

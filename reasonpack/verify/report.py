@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Sequence
 
 from reasonpack.records.strict_json import quoted
-from reasonpack.run.plan import Record
+from reasonpack.records.unit import Record
 from reasonpack.verify.difference import Sample, explain
 from reasonpack.verify.findings import KEPT, Finding, Findings
 from reasonpack.verify.manifest import Dataset, place_of

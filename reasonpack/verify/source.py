@@ -17,8 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reasonpack.errors import RecordError, TokenizerError
+from reasonpack.records.plan import plan
 from reasonpack.records.strict_json import decode
-from reasonpack.run.plan import Record, Unit, plan, read_records
+from reasonpack.records.unit import Record, Unit, read_records
 from reasonpack.storage import Place, expand_inputs, public_name
 from reasonpack.templates.template import ChatTemplate
 from reasonpack.tokens.tokenizer import Tokenizer, load_tokenizer

@@ -33,9 +33,9 @@ import runs
 from reasonpack import storage
 from reasonpack.datasets.receipt import Receipt
 from reasonpack.errors import StorageError
+from reasonpack.records.unit import Unit
 from reasonpack.run import pack as pack_module
 from reasonpack.run.context import load_context
-from reasonpack.run.plan import Unit
 from reasonpack.run.unit import Job, process
 
 HERE = Path(__file__).parent

@@ -26,11 +26,11 @@ import reasonpack.run.unit
 from reasonpack.datasets.options import Options
 from reasonpack.datasets.receipt import Counts
 from reasonpack.errors import RecordError
+from reasonpack.records.unit import Record
 from reasonpack.records.unknown import UnknownFieldError
 from reasonpack.rows.schema import schema
 from reasonpack.rows.table import rows_to_table
 from reasonpack.run.context import load_context
-from reasonpack.run.plan import Record
 from reasonpack.run.unit import lay_out_records, parse
 
 pytestmark = pytest.mark.faults

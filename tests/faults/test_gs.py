@@ -14,7 +14,8 @@ from proxy import at_request, proxy
 from runs import SKIPPING, run
 
 from reasonpack.errors import UsageError
-from reasonpack.run.pack import Watch, pack_files
+from reasonpack.run.engine import Watch
+from reasonpack.run.pack import pack_files
 from reasonpack.storage import file_names, publish, read_bytes, remove, stamp
 
 pytestmark = pytest.mark.faults

@@ -14,7 +14,8 @@ import pytest
 from crashing import ENVIRONMENT, HERE, Countdown, steps
 from runs import FIXTURES, ROOT, SKIPPING, UNIT_BYTES, run, tree
 
-from reasonpack.run.pack import Watch, pack_files
+from reasonpack.run.engine import Watch
+from reasonpack.run.pack import pack_files
 from reasonpack.run.plan_file import read_plan
 
 pytestmark = pytest.mark.faults
@@ -110,7 +111,7 @@ FIRST_LOOK = """
 import sys
 from pathlib import Path
 from reasonpack.run.plan_file import read_plan
-from reasonpack.run.plan import Unit
+from reasonpack.records.plan import Unit
 from reasonpack.run.receipts import check_units
 from reasonpack.run.unit import Counts, Receipt, RejectFile, Shard
 

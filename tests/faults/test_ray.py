@@ -20,8 +20,8 @@ from runs import OPTIONS, SKIPPING, chats, run, tree
 from reasonpack.datasets.receipt import Receipt
 from reasonpack.errors import ReasonpackError, RecordError, UsageError
 from reasonpack.records.conversation import parse_line
+from reasonpack.records.unit import Record, Unit
 from reasonpack.run.pack import pack_files
-from reasonpack.run.plan import Record, Unit
 from reasonpack.run.ray import pack_table, run_ray
 from reasonpack.run.unit import Job, pack_records, process
 

@@ -20,8 +20,9 @@ from runs import FIXTURES, SKIPPING, chats, run
 
 from reasonpack.datasets.manifest import read_manifest
 from reasonpack.errors import StorageError, UsageError
-from reasonpack.run import plan
-from reasonpack.run.pack import Watch, merge_parts, pack_files, pack_part
+from reasonpack.records import plan
+from reasonpack.run.engine import Watch
+from reasonpack.run.pack import merge_parts, pack_files, pack_part
 from reasonpack.storage import publish
 
 pytestmark = pytest.mark.faults

@@ -26,7 +26,7 @@ EVERY_STEP = {"TQDM_MININTERVAL": "0", "TERM": "xterm-256color"}
 PAUSING = """
 import signal
 from reasonpack.cli import main
-from reasonpack.show import progress
+from reasonpack.cli import progress
 
 class Progress(progress.Progress):
     def advance(self, receipt):

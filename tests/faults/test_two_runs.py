@@ -19,7 +19,8 @@ from crashing import ENVIRONMENT
 from runs import FIXTURES, ROOT, SKIPPING, UNIT_BYTES, run, tree
 
 from reasonpack.run import lock
-from reasonpack.run.pack import Run, Watch, pack_files
+from reasonpack.run.engine import Run, Watch
+from reasonpack.run.pack import pack_files
 
 HOLDING = """
 import sys

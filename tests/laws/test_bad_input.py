@@ -23,8 +23,8 @@ import pytest
 from reasonpack.cli import cli, run
 from reasonpack.datasets.options import Options
 from reasonpack.run.pack import pack_files
-from reasonpack.show.text import printable
 from reasonpack.verify.check import verify_dataset
+from reasonpack.wording import printable
 
 ROOT = Path(__file__).parents[2]
 TOKENIZER = str(ROOT / "fixtures" / "tokenizer")

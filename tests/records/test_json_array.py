@@ -15,9 +15,9 @@ from runs import OPTIONS, SKIPPING, chats, run, tree
 
 from reasonpack.errors import StorageError
 from reasonpack.records.json_array import NotAList, elements
+from reasonpack.records.plan import plan
 from reasonpack.records.unit import read_records
 from reasonpack.run.pack import pack_files
-from reasonpack.run.plan import plan
 from reasonpack.verify.check import verify_dataset
 
 BOM = b"\xef\xbb\xbf"

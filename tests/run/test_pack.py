@@ -21,11 +21,11 @@ from runs import FIXTURES, OPTIONS, ROOT, SKIPPING, UNIT_BYTES, chats, run, tree
 
 from reasonpack.cli import cli
 from reasonpack.errors import ReasonpackError, RecordError, StorageError, UsageError
-from reasonpack.run import pack as pack_module
+from reasonpack.records.unit import Unit
+from reasonpack.run import engine
 from reasonpack.run import unit as unit_module
 from reasonpack.run.estimate import estimate
 from reasonpack.run.pack import merge_parts, pack_files, pack_part
-from reasonpack.run.plan import Unit
 from reasonpack.run.pool import early_workers, run_here, run_pool
 
 
@@ -58,7 +58,7 @@ def test_workers_do_not_change_a_byte(
     workers: int, source: Path, tmp_path: Path, expected: dict[str, bytes]
 ) -> None:
     seen: list[int] = []
-    watch = pack_module.Watch(on_receipt=lambda receipt: seen.append(receipt.unit.number))
+    watch = engine.Watch(on_receipt=lambda receipt: seen.append(receipt.unit.number))
     settings = run(num_proc=workers, watch=watch)
     manifest = pack_files([str(source)], tmp_path / "out", SKIPPING, run=settings)
     assert sorted(seen) == list(range(len(manifest.shards)))
@@ -122,7 +122,7 @@ def test_a_single_unit_starts_no_process(tmp_path: Path, monkeypatch: pytest.Mon
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError
 
-    monkeypatch.setattr(pack_module, "run_pool", refuse)
+    monkeypatch.setattr(engine, "run_pool", refuse)
     (tmp_path / "one.jsonl").write_bytes(chats(3))
     pack_files([str(tmp_path / "one.jsonl")], tmp_path / "out", OPTIONS, run=run(num_proc=None))
     (tmp_path / "many.jsonl").write_bytes(chats(bad=False))
@@ -216,7 +216,7 @@ def test_processes_that_cannot_start_are_no_unit_s_fault(tmp_path: Path) -> None
     script = tmp_path / "script.py"
     script.write_text(
         "from reasonpack.run.pool import run_pool\n"
-        "from reasonpack.run.plan import Unit\n"
+        "from reasonpack.records.plan import Unit\n"
         "print(list(run_pool([Unit(0, 0, 'a', 'plain', 0, 1, 1, 1)], str, workers=1)))\n"
     )
     done = subprocess.run(
@@ -306,10 +306,10 @@ def test_an_early_start_does_not_change_a_byte(
         with early_workers(count, prepare) as started:
             yield started
 
-    monkeypatch.setattr(pack_module, "early_workers", counted)
+    monkeypatch.setattr(engine, "early_workers", counted)
     pack_files([str(source)], tmp_path / "short", SKIPPING, run=run(num_proc=2))
     assert counts == []
-    monkeypatch.setattr(pack_module, "WORTH_STARTING", 1)
+    monkeypatch.setattr(engine, "WORTH_STARTING", 1)
     for workers in (1, 2, 2):  # the last time there is nothing to do
         pack_files([str(source)], tmp_path / "out", SKIPPING, run=run(num_proc=workers))
     packed = source.with_suffix(".jsonl.gz")
@@ -352,7 +352,7 @@ def test_input_that_is_written_to_meanwhile_is_refused(
 INTERRUPTED = """
 import os, signal, sys
 from reasonpack.cli import main
-from reasonpack.show import progress
+from reasonpack.cli import progress
 
 class Progress(progress.Progress):
     def advance(self, receipt):

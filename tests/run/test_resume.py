@@ -27,12 +27,13 @@ from reasonpack.datasets.manifest import read_manifest
 from reasonpack.datasets.receipt import Receipt, as_json, sealed
 from reasonpack.datasets.shards import read_shard
 from reasonpack.errors import FormatError, StorageError, UsageError
+from reasonpack.records import plan as plan_module
 from reasonpack.rows.content_hash import content_hash
 from reasonpack.run import lock, output_directory, plan_file
 from reasonpack.run import pack as pack_module
-from reasonpack.run import plan as plan_module
+from reasonpack.run.engine import Run, Watch
 from reasonpack.run.lock import locked
-from reasonpack.run.pack import Run, Watch, merge_parts, pack_files, pack_part
+from reasonpack.run.pack import merge_parts, pack_files, pack_part
 
 
 @pytest.fixture(scope="module")

@@ -13,10 +13,11 @@ import pyarrow.parquet as pq
 import pytest
 from runs import SKIPPING, chats
 
+from reasonpack.records.plan import plan
 from reasonpack.run import sample as sample_module
+from reasonpack.run.engine import Run
 from reasonpack.run.estimate import estimate
-from reasonpack.run.pack import Run, pack_files
-from reasonpack.run.plan import plan
+from reasonpack.run.pack import pack_files
 from reasonpack.run.sample import strata
 
 

@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 
 from reasonpack.datasets.options import Options
 from reasonpack.errors import TokenizerError, UsageError
-from reasonpack.run.pack import Run, Watch, pack_files
+from reasonpack.run.engine import Run, Watch
+from reasonpack.run.pack import pack_files
 from reasonpack.run.unit import load_encoder
 from reasonpack.tokens import fast_backends as backends
 from reasonpack.tokens.fast_backends import Choice, Encoder

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from packed_twice import TOKENIZER, Json
 
-from reasonpack.run.context import Options
+from reasonpack.datasets.options import Options
 from reasonpack.run.pack import pack_files
 from reasonpack.verify.check import verify_dataset
 

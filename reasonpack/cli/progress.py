@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from reasonpack.cli import printable
+from reasonpack.wording import count, printable
 
 if TYPE_CHECKING:
     from reasonpack.datasets.receipt import Receipt
+    from reasonpack.records.unit import Unit
     from reasonpack.run.estimate import Estimate
-    from reasonpack.run.plan import Unit
 
 __all__ = ["Progress", "estimate_lines"]
 
@@ -92,7 +92,7 @@ class Progress:
 
 
 def _units(number: int) -> str:
-    return f"{number:,} unit" + ("" if number == 1 else "s")
+    return count(number, "unit")
 
 
 def estimate_lines(found: Estimate) -> str:

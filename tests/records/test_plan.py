@@ -19,10 +19,11 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from reasonpack.errors import StorageError
+from reasonpack.records import plan as plan_module
 from reasonpack.records import unit as unit_module
 from reasonpack.records.formats import foreign
-from reasonpack.run import plan as plan_module
-from reasonpack.run.plan import Record, Unit, is_settled, plan, read_records, vouches
+from reasonpack.records.plan import is_settled, plan, vouches
+from reasonpack.records.unit import Record, Unit, read_records
 from reasonpack.storage import Place, Stamp, expand_inputs
 
 BOM = b"\xef\xbb\xbf"

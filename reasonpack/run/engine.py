@@ -1,0 +1,128 @@
+"""How a run is done: its callbacks, its processes or cluster, and what is started early."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Literal, TypeVar
+
+from reasonpack.datasets.options import Options
+from reasonpack.datasets.receipt import Receipt
+from reasonpack.errors import ReasonpackError
+from reasonpack.records.plan import UNIT_BYTES
+from reasonpack.records.unit import Unit
+from reasonpack.run.named_inputs import STDIN
+from reasonpack.run.plan_file import PLAN
+from reasonpack.run.pool import Worker, early_workers, run_here, run_pool, usable_cores
+from reasonpack.run.unit import prepare
+from reasonpack.storage.inputs import expand_inputs
+from reasonpack.storage.place import Place, is_url
+from reasonpack.storage.read import container
+from reasonpack.tokens.fast_backends import AUTO, Choice, installed
+
+__all__ = ["Run", "Watch", "backend_advice", "on_engine", "started_early"]
+
+WORTH_ADVICE = 20_000_000
+WORTH_STARTING = 8_000_000
+"""Bytes of input from which processes are started before it is known how many units there are."""
+Engine = Literal["local", "ray"]
+Result = TypeVar("Result")
+
+
+def _ignore(*_: object) -> None:
+    pass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Watch:
+    """Who is told what while a run goes on.
+
+    Attributes:
+        on_plan: the units, and the receipts of those that are done already.
+        on_receipt: a unit is done.
+        on_note: something is not as it should be; one line, which may quote names of files.
+    """
+
+    on_plan: Callable[[Sequence[Unit], Sequence[Receipt]], None] = _ignore
+    on_receipt: Callable[[Receipt], None] = _ignore
+    on_note: Callable[[str], None] = _ignore
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """How a run is done; the bytes of its output depend on `unit_bytes` only.
+
+    Attributes:
+        unit_bytes: input bytes that become one shard, about.
+        num_proc: worker processes; None for one a core, or none for a single unit.
+        engine: processes of this machine, or tasks of a Ray cluster.
+        watch: who is told.
+        backend: what encodes texts; the ids are the same whichever it is.
+    """
+
+    unit_bytes: int = UNIT_BYTES
+    num_proc: int | None = 1
+    engine: Engine = "local"
+    watch: Watch = Watch()
+    backend: Choice = AUTO
+
+
+@contextmanager
+def started_early(
+    inputs: Sequence[str],
+    output: Place,
+    options: Options,
+    *,
+    run: Run,
+    overwrite: bool = False,
+) -> Iterator[Sequence[Worker]]:
+    """Start the processes of a long run, so that they load what they need beside this one."""
+    workers = run.num_proc or usable_cores()
+    anew = overwrite or is_url(output) or not Path(output, PLAN).exists()
+    if run.engine != "local" or workers == 1 or not anew or not _is_long(inputs, run):
+        yield ()
+        return
+    with early_workers(workers, partial(prepare, options, run.backend, run.unit_bytes)) as started:
+        yield started
+
+
+def _is_long(inputs: Sequence[str], run: Run) -> bool:
+    """Guess from the size of local files that there is work for several processes."""
+    if STDIN in inputs or any(map(is_url, inputs)):
+        return False
+    try:
+        files = [Path(place) for place in expand_inputs(inputs)]
+        size = sum(file.stat().st_size for file in files)
+        # One file of another kind may be one unit, which needs no process.
+        several = len(files) > 1 or all(container(file) in {"plain", "array"} for file in files)
+    except (OSError, ReasonpackError):  # what is wrong is said when the plan is made
+        return False
+    return several and size > max(WORTH_STARTING, run.unit_bytes)
+
+
+def on_engine(
+    todo: Sequence[Unit], do: Callable[[Unit], Result], run: Run, started: Sequence[Worker]
+) -> Generator[Result, None, None]:
+    """Do something with each unit, in this process, in several, or on a cluster."""
+    workers = run.num_proc or usable_cores()
+    if run.engine == "ray":
+        from reasonpack.run.ray import run_ray  # noqa: PLC0415  an optional dependency
+
+        return run_ray(todo, do, workers=run.num_proc)
+    if workers == 1 or (run.num_proc is None and len(todo) < 2):
+        return run_here(todo, do)
+    return run_pool(todo, do, workers=workers, started=started)
+
+
+def backend_advice(todo: Sequence[Unit], backend: Choice) -> str | None:
+    """Say what a fast backend would gain where none is there, and there is much to do."""
+    input_bytes = sum(unit.input_bytes for unit in todo)
+    if backend.name != "auto" or input_bytes < WORTH_ADVICE or installed():
+        return None
+    return (
+        "tokenizers does the encoding, which takes most of the time; a checked fast backend "
+        "would take about a tenth of that: pip install 'reasonpack[fast]'"
+    )
