@@ -96,15 +96,16 @@ def ending_token(template: Template, variables: Mapping[str, Any], stops: Stops)
     return chain[0][0] if len(chain) == 1 else ""
 
 
-def contradiction(claimed: Stop, found: str, where: str, *, calls: bool) -> str:
+def contradiction(stops: tuple[Stop, Stop], found: str, where: str, *, calls: bool) -> str:
     """Say how the stop token of the manifest differs from the one that was found; else nothing.
 
     Args:
-        claimed: by the manifest; white space or a header may stand before the token.
+        stops: of answers and of calls by the manifest, perhaps with a header before the token.
         found: the token.
         where: it was found: one of `FOUND_IN`.
         calls: it ends a message with calls.
     """
+    claimed = stops[calls]
     if where == CUT_OFF or claimed.token.endswith(found):
         return ""
     what = f"{'tool calls' if calls else 'answers'} end with {claimed.token!r} ({claimed.source})"

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from reasonpack.verify.chat import Chat, NotChecked, Refused
-from reasonpack.verify.names import TAG
+from reasonpack.verify.names import END, TAG
 from reasonpack.verify.rules import Rules
 from reasonpack.verify.stop import CUT_OFF, contradiction
 from reasonpack.verify.texts import fitting, holds, in_calls, last_place, start_of
@@ -63,7 +63,7 @@ def build_views(chat: Chat, rules: Rules) -> TextViews:
         NotChecked: a view cannot be had by these rules.
         Refused: pack must have refused it.
     """
-    made = TextViews()
+    made, unknown = TextViews(), False
     given = [rules.forms.given(each, rules.opener, rules.closer) for each in chat.messages]
     for number, message in enumerate(chat.messages):
         if not message.trained:
@@ -71,9 +71,10 @@ def build_views(chat: Chat, rules: Rules) -> TextViews:
         try:
             one = _One(chat, given, number, rules)
             view = one.build()
-        except (NotChecked, Refused):
+        except (NotChecked, Refused) as error:
             if not rules.keep_as_context:
                 raise
+            unknown = unknown or isinstance(error, NotChecked)
             made.context += 1
             continue
         if view is None:
@@ -81,9 +82,10 @@ def build_views(chat: Chat, rules: Rules) -> TextViews:
             continue
         made.views.append(view)
         made.stops[one.stop_from] = made.stops.get(one.stop_from, 0) + 1
-        claimed = rules.claimed[bool(message.calls)]
-        if what := contradiction(claimed, one.stop, one.stop_from, calls=bool(message.calls)):
+        if what := contradiction(rules.claimed, one.stop, one.stop_from, calls=bool(message.calls)):
             made.contradictions.append(what)
+    if unknown and not made.views:
+        raise NotChecked("no message whose view can be had")
     if not made.views:
         raise Refused("no message of it is trained")
     return made
@@ -193,7 +195,9 @@ class _One:
         return self._checked((self._lead() + rules.closer if message.thinks else "") + answer)
 
     def _lead(self) -> str:
-        """Return the reasoning behind its opener, stripped as the template does."""
+        """Return the reasoning behind its opener, as the record has it or as the template does."""
+        if self.rules.forms.takes(self.message):
+            return self._less_begun(str(self.message.verbatim).partition(END)[0].rstrip("\n"))
         if not (self.rules.opener and self.rules.closer):
             raise NotChecked("reasoning that the template does not show, and no delimiters known")
         start, end = self.rules.forms.strips
@@ -212,6 +216,10 @@ class _One:
             space = message.content[: len(message.content) - len(message.content.lstrip())]
             shown = answer[: len(answer) - len(bare)].endswith(space)
             answer = text[: len(text) - len(message.content)] + (space if shown else "") + bare
+        return self._less_begun(answer)
+
+    def _less_begun(self, answer: str) -> str:
+        """Leave out of an answer as the record has it what the prompt wrote already."""
         begun = self.prompt[self.prompt.rfind(TAG) :] if self.opened else ""
         if not self.opened or answer.startswith(begun):
             return answer[len(begun) :]
@@ -291,9 +299,9 @@ class _One:
             following |= {"tool_call_id": named["id"]} if "id" in named else {}
         try:
             more = self._render(self.number + 1, following)
+            at = self._text_end(0, more)
         except NotChecked:
             return None
-        at = self._text_end(0, more)
         found = self.rules.stops.after(more, at)
         if found is None or (not self.message.calls and more[at : found[1]].strip()):
             return None

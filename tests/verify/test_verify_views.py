@@ -161,6 +161,29 @@ def test_reasoning_alone_that_is_not_shown_is_composed() -> None:
     assert (made.views[0].completion, made.stops) == ("<think>\nTwo and", {"none: cut off": 1})
 
 
+def test_reasoning_alone_in_the_content_is_as_the_record_has_it() -> None:
+    rule = rules(
+        DROPS.replace("<|bot|>{% endif %}", "<|bot|><think>{% endif %}"),
+        STOPS,
+        "<think>",
+        "</think>",
+    )
+    made = views(rule, ASK, said("<think>\nTwo \n</think>"))
+    assert made.views[0].completion == "\nTwo "
+
+
+def test_no_view_of_a_message_that_may_be_context_is_not_checked() -> None:
+    rule = rules(DROPS, STOPS, keep_as_context=True)
+    with pytest.raises(NotChecked, match="whose view"):
+        views(rule, ASK, said("Four.", thinking="Two."))
+
+
+def test_the_header_of_a_next_message_that_drops_the_answer_is_no_stop() -> None:
+    source = f"{USER}<|bot|>{{{{ m.content if loop.last }}}}<|end|>{END}<|bot|>{{% endif %}}"
+    made = views(rules(source, Stops(("</s>",), ("<|end|>",))), ASK, said("Four."))
+    assert (made.views[0].completion, made.stops) == ("Four.<|end|>", {"rendering": 1})
+
+
 def test_reasoning_that_the_answer_holds_is_not_shown_by_it() -> None:
     rule = rules(DROPS, STOPS, "<think>", "</think>")
     made = views(rule, ASK, said("Four.", reasoning_content="Fo"))
