@@ -93,7 +93,7 @@ def read_blocks(draft: Draft) -> list[Draft]:
                 )
                 raise RecordError("content", at, what, fix=fix)
     if not parts and not calls and results:
-        rest = without(message, ("role", "from", "content", "value"))
+        rest = without(message, ("role", "from", name))
         return [replace(result, message=rest | result.message) for result in results]
     changed: dict[str, Any] = {name: parts}
     if calls:

@@ -16,7 +16,16 @@ from typing import Any
 from reasonpack.verify import names
 from reasonpack.verify.chat import Json, NotChecked, Reading, Refused
 
-__all__ = ["EMPTY", "check_fields", "ends", "present", "read_flag", "renamed", "was_cut"]
+__all__ = [
+    "EMPTY",
+    "check_fields",
+    "end_of_one",
+    "ends",
+    "present",
+    "read_flag",
+    "renamed",
+    "was_cut",
+]
 
 EMPTY: tuple[Any, ...] = (None, "", [], {})
 """Values that count as absent."""
@@ -104,18 +113,26 @@ def read_flag(raw: Json) -> bool | None:
 def ends(raw: Json) -> Json:
     """Return what a message, or a record, says of how its answer ended."""
     said: Json = {}
-    if isinstance(generations := raw.get("finish_reasons"), list):
-        last = raw.get("completion") or [{}, *(raw.get("messages") or ())][-1]
-        text = last.get("content") if isinstance(last, dict) else last
-        at = [n for n, one in enumerate(raw.get("generations") or ()) if one == text]
-        ways = {generations[n] for n in at[:1] if n < len(generations)} or {*generations}
-        said = {"finish_reason": ways.pop()} if len(ways) == 1 else {}
     for place in (raw.get("metadata") or {}, raw):
+        if not isinstance(place, dict):
+            continue
         details = place.get("finish_details") or {}
         kind = details.get("type") if isinstance(details, dict) else details
         said |= {"finish_details": kind} if kind else {}
         said |= {name: place[name] for name in names.ENDS if place.get(name)}
     return said
+
+
+def end_of_one(record: Json, answer: Json) -> Json:
+    """Return what a record says of how all its generations ended, or the one that is the answer."""
+    reasons, texts = record.get("finish_reasons"), record.get("generations")
+    if not isinstance(reasons, list):
+        return {}
+    text = answer.get("content") or answer.get("value")
+    if isinstance(texts, list) and len(texts) == len(reasons) and text in texts:
+        reasons = [reasons[texts.index(text)]]
+    same = all(isinstance(each, str) and each == reasons[0] for each in reasons)
+    return {"finish_reason": reasons[0]} if reasons and same else {}
 
 
 def was_cut(raw: Json) -> bool:

@@ -16,7 +16,16 @@ from reasonpack.errors import RecordError
 from reasonpack.records.strict_json import decode
 from reasonpack.verify import names
 from reasonpack.verify.chat import Chat, Json, Message, NotChecked, Reading, Refused
-from reasonpack.verify.fields import EMPTY, check_fields, ends, present, read_flag, renamed, was_cut
+from reasonpack.verify.fields import (
+    EMPTY,
+    check_fields,
+    end_of_one,
+    ends,
+    present,
+    read_flag,
+    renamed,
+    was_cut,
+)
 from reasonpack.verify.items import as_messages, block_text
 from reasonpack.verify.names import END, TAG, inside
 from reasonpack.verify.tools import calls_in_text, read_call, read_tools
@@ -83,7 +92,8 @@ def _drafts(record: Json, reading: Reading) -> Iterator[_Draft]:
     whole = "prompt" in record and "completion" in record
     if len(found) + whole != 1:
         raise Refused("expected one conversation")
-    said = {name: record[name] for name in names.REASONING if name in record}
+    texts = {name: one for name, one in record.items() if isinstance(one, str)}
+    said = {name: texts[name] for name in names.REASONING if name in texts}
     before = 0
     for name in ("prompt", "completion") if whole else found:
         raw = record[name]
@@ -92,10 +102,10 @@ def _drafts(record: Json, reading: Reading) -> Iterator[_Draft]:
             raw = [{"role": "user", "content": raw} if name == "prompt" else answer]
         if not isinstance(raw, list) or not all(isinstance(each, dict) for each in raw):
             raise Refused("messages: expected a list of objects")
-        if not whole and said and "answer" in record and not any(map(_is_answer, raw)):
+        if not whole and said and "answer" in texts and not any(map(_is_answer, raw)):
             raw = [*raw, {"role": "assistant", "content": record["answer"], **said}]
         if raw and name != "prompt" and _is_answer(raw[-1]) and not ends(raw[-1]):
-            raw = [*raw[:-1], {**raw[-1], **ends(record)}]
+            raw = [*raw[:-1], {**raw[-1], **end_of_one(record, raw[-1]), **ends(record)}]
         raw = [present(renamed(each, reading.renamed, names.OF_A_MESSAGE)) for each in raw]
         read: list[_Draft] = []
         for number, each in as_messages(raw, trained=name != "prompt"):
@@ -140,7 +150,9 @@ def _read(raw: Json, reading: Reading) -> Iterator[_Draft]:
         yield _Draft(Message(role, "", reasoning, None, made, more), flag, str(name))
         return
     calls = [*content.calls, *raw.get("tool_calls", [])]
-    calls += [raw["function_call"]] if "function_call" in raw else []
+    single = raw.get("function_call")
+    nothing = isinstance(single, dict) and all(one is None for one in single.values())
+    calls += [] if single is None or nothing else [single]
     if content.calls and len(calls) > len(content.calls):
         raise Refused("tool_use beside tool_calls")
     made = tuple(read_call(each, reading) for each in calls)

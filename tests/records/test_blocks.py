@@ -110,6 +110,10 @@ REFUSED: dict[str, tuple[list[Any], str, str]] = {
         [ASK, assistant(USE, tool_calls=[{"name": "f", "arguments": {}}])],
         *("conflict", "messages[1]"),
     ),
+    "a result beside a text under the other name": (
+        [ASK, assistant(USE), {**user(RESULT), "value": "More."}, ANSWER],
+        *("conflict", "messages[2].content[0]"),
+    ),
     "a call of the user": ([ASK, user(USE), ANSWER], "role", "messages[1]"),
     "a call without name": (
         [ASK, assistant(TEXT, {**USE, "name": None})],
