@@ -1,38 +1,82 @@
-"""Views in tokens, said token by token.
+"""Views in tokens, said token by token, and what becomes of the views of one conversation.
 
-encoded_view([7, 8, 9], prompt_length=2, kinds=[0, 0, 3], messages=[0, 1, 1])
-    ──→ EncodedView with the runs (1, 0, 0), (2, 0, 1), (3, 3, 1)
+encoded_view([7, 8], [9], kinds=[0, 0, 3], messages=[0, 1, 1])  ── lay_out ──▶  samples, counts
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
-from typing import Any
+from itertools import accumulate
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from reasonpack.rows.forest import EncodedView, Run
+from reasonpack.rows import forest
+from reasonpack.rows.forest import Layout, Run, TokenViews
+from reasonpack.rows.sample import Sample, write
+
+
+class EncodedView(NamedTuple):
+    """A view, with the kind and the message of each of its tokens."""
+
+    prompt: list[int]
+    completion: list[int]
+    kinds: list[int]
+    messages: list[int]
+
+    @property
+    def tokens(self) -> list[int]:
+        return self.prompt + self.completion
 
 
 def encoded_view(
-    tokens: Sequence[int], *, prompt_length: int, kinds: Sequence[Any], messages: Sequence[int]
+    prompt: Sequence[int],
+    completion: Sequence[int],
+    *,
+    kinds: Sequence[Any] | None = None,
+    messages: Sequence[int] | None = None,
 ) -> EncodedView:
-    """Make a view from the kind and the message of each of its tokens."""
-    each = list(zip(map(int, kinds), map(int, messages), strict=True))
-    changes = [at for at, (one, other) in enumerate(pairwise(each), 1) if one != other]
-    runs = [Run(stop, *each[stop - 1]) for stop in [*changes, len(each)] if stop]
+    """Make a view; it is all of kind 0 and message 0 where nothing else is said."""
+    length = len(prompt) + len(completion)
+    each = [list(map(int, values or [0] * length)) for values in (kinds, messages)]
+    assert {len(values) for values in each} == {length}
+    return EncodedView(list(prompt), list(completion), *each)
+
+
+def token_views(
+    conversations: Sequence[Sequence[EncodedView]], shared: Sequence[int] | None = None
+) -> TokenViews:
+    """Put views together that share so many tokens with the view before them, or none."""
+    views = [view for conversation in conversations for view in conversation]
+    shared = shared or [0] * len(views)
+    runs: list[Run] = []
+    tokens: list[int] = []
+    for view, left_out in zip(views, shared, strict=True):
+        flags = [False] * len(view.prompt) + [True] * len(view.completion)
+        each = [*zip(view.kinds, view.messages, flags, strict=True)][left_out:]
+        runs += [(stop, *what) for stop, what in enumerate(each, len(runs) + 1)]
+        tokens += view.tokens[left_out:]
     array = np.array(tokens, np.int32)
-    assert len(array) == len(each)
     array.setflags(write=False)  # laying out must not write into its input
-    return EncodedView(array, prompt_length, runs)
+    ends = [len(view.tokens) for view in views]
+    bounds = [0, *accumulate(map(len, conversations))]
+    return forest.token_views(array, runs, shared=shared, end=ends, bounds=bounds)
 
 
-def per_token(view: EncodedView) -> list[tuple[int, int, int]]:
-    """Spread the runs of a view that shares nothing: token, kind and message of each."""
-    spread, at = [], 0
-    for stop, kind, message in view.runs:
-        assert at < stop, "an empty run"
-        spread += [(kind, message)] * (stop - at)
-        at = stop
-    return [(token, *what) for token, what in zip(view.tokens.tolist(), spread, strict=True)]
+class LaidOut(NamedTuple):
+    """A conversation with its samples, and how it was laid out."""
+
+    samples: list[Sample]
+    counts: forest.LaidOut
+
+
+def lay_out_tokens(id_: str, views: TokenViews, *, layout: Layout = "onepass") -> LaidOut:
+    """Lay out and write the only conversation."""
+    planted = forest.plant(views)
+    counts = forest.lay_out(planted, layout=layout)
+    return LaidOut(write(planted, [(id_, counts)]), counts)
+
+
+def lay_out(id_: str, views: Sequence[EncodedView], *, layout: Layout = "onepass") -> LaidOut:
+    """Lay out and write one conversation."""
+    return lay_out_tokens(id_, token_views([views]), layout=layout)

@@ -1,4 +1,4 @@
-"""The views of one conversation → its samples: a token forest, written out.
+"""Views in tokens → samples: a token forest, written out.
 
     view 1   h1 t1 r_out1                     h1 ─┬─ t1 ── r_out1
     view 2   h1 r_in1 h2 t2 r_out2                └─ r_in1 ── h2 ── t2 ── r_out2
@@ -6,23 +6,29 @@
     onepass  h1 t1 r_out1 r_in1 h2 t2 r_out2                one sample: the forest in pre-order
     npass    h1 t1 r_out1   and   h1 r_in1 h2 t2 r_out2     one plain causal sample a leaf
 
-Views are inserted into a trie of tokens in order, and the trie is written out depth
-first, children in order of insertion. A token's position is its depth, and it is
-visible from itself up to the end of its subtree. Where views share tokens these are
-written once; where a template rewrites its history the paths part.
+`plant` inserts the views of each conversation, in order, into a trie of tokens; `lay_out` orders
+the trie of one conversation; `write` makes the arrays of many conversations at once.
 
-The trie is compressed: a node holds a stretch of tokens, and comparing two is one NumPy
-operation; what they are part of, and which are trained, is kept for stretches too and never
-for a token. A view goes on from where it parts from the one before, as far as that is known,
-so that the cost is linear in the tokens that are written.
+The trie is kept as branches: view v has tokens of its own from depth `at[v]` on, where it leaves
+the branch of the view `parent[v]`. So a view costs one comparison of arrays and some integers,
+whatever its length, and the whole is linear in the tokens that the views do not share.
+
+Trainers predict token k from what stands at k − 1, whatever the mask, so every trained token has
+to stand right behind its parent in the trie. Of the children of a token P the first trained one is
+written directly behind P, then the untrained ones. Each further trained child comes behind the
+subtree of P, led by an untrained copy of P, which is a child of the parent of P:
+
+    P ─┬─ a      (trained)
+       ├─ b      (trained)      onepass  … P a c P' b        P' the copy
+       └─ c
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
-from typing import Literal, NamedTuple
+from itertools import pairwise
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,316 +36,261 @@ from numpy.typing import NDArray
 from reasonpack.errors import RecordError
 
 __all__ = [
-    "IGNORE",
-    "EncodedView",
+    "Forest",
     "LaidOut",
     "Layout",
     "Run",
-    "Sample",
-    "Segments",
+    "Stretch",
+    "TokenViews",
     "common_prefix",
     "lay_out",
+    "plant",
+    "token_views",
 ]
 
 Layout = Literal["onepass", "npass"]
 
 I32 = NDArray[np.int32]
-IGNORE = -100
-"""Label of a token that is not trained, as everywhere in the field."""
+ROOT = -1
+"""Stands for the view of which the first tokens of a conversation are children."""
 
 
-class Run(NamedTuple):
-    """Tokens of a view that are of one kind and one message, from where the run before it ends.
-
-    Attributes:
-        stop: one past the last token, counted from the start of the view.
-        kind: what they are part of.
-        message: the message they belong to, −1 for none.
-    """
-
-    stop: int
-    kind: int
-    message: int
+Run = tuple[int, int, int, bool]
+"""Tokens that are alike: one past the last, kind, message (−1 for none), whether trained."""
 
 
 @dataclass(frozen=True, slots=True)
-class EncodedView:
-    """A view in tokens: `shared` of them not said again, and L behind those.
+class TokenViews:
+    """V views of C conversations, of each the tokens that it does not share with `base`.
+
+    The token at depth d ≥ `shared[v]` of view v is `tokens[origin[v] + d]`.
 
     Attributes:
-        tokens: i32[L], prompt and then completion.
-        prompt_length: how many tokens are the prompt, the shared ones included.
-        runs: tile `tokens`; none is empty.
-        shared: how many tokens of the prompt are those that the prompt of the view before
-            begins with, and are left out here.
+        tokens: i32[N], those of each view, one view after another.
+        trained: bool[N].
+        run_start: i64[R], where kind, message or view changes in `tokens`.
+        run_kind: u8[R], what the tokens from there on are part of.
+        run_message: i32[R], the message they belong to, −1 for none.
+        base: for each view an earlier one of its conversation that begins with the same
+            `shared` tokens; −1 where it shares none. `shared[base] <= shared`.
+        shared: for each view how many of its tokens are left out; none of them is trained.
+        origin: see above.
+        end: how many tokens each view has, the shared ones included.
+        first_trained: depth of the first trained token of each view; `end` where there is none.
+        bounds: C + 1 of them; conversation c has the views from `bounds[c]` to `bounds[c + 1]`.
     """
 
     tokens: I32
-    prompt_length: int
-    runs: Sequence[Run]
-    shared: int = 0
-
-    @property
-    def length(self) -> int:
-        """Tokens in the view."""
-        return self.shared + len(self.tokens)
-
-
-@dataclass(frozen=True, slots=True)
-class Segments:
-    """S runs of tokens of one kind, one message and one visibility; they tile T tokens.
-
-    Attributes:
-        start: i32[S], first token.
-        visible_until: i32[S], one past the last token that may attend to it.
-        kind: u8[S].
-        message: i32[S].
-    """
-
-    start: I32
-    visible_until: I32
-    kind: NDArray[np.uint8]
-    message: I32
+    trained: NDArray[np.bool_]
+    run_start: NDArray[np.int64]
+    run_kind: NDArray[np.uint8]
+    run_message: I32
+    base: Sequence[int]
+    shared: Sequence[int]
+    origin: Sequence[int]
+    end: Sequence[int]
+    first_trained: Sequence[int]
+    bounds: Sequence[int]
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
-    """What is trained together: T tokens in S segments.
+class Forest:
+    """The tries of C conversations of V views: each prefix once, any number of trained children.
 
     Attributes:
-        id: the conversation's id.
-        input_ids: i32[T].
-        position_ids: i32[T], the position each token has at inference.
-        labels: i32[T], the token itself where it is trained, else −100; unshifted.
-        segments: tile the sample.
+        views: what was planted.
+        parent: for each view the one whose branch its own branch leaves; −1 where it is a root.
+        at: for each view the depth where its own branch begins, which is how many of its tokens
+            are in other branches; its length where all are.
+        below: for each conversation, the branches that leave (a view, at a depth), by their first
+            token, in the order of the views.
+        trained: bool[N], which of `views.tokens` are trained by any view.
     """
 
-    id: str
-    input_ids: I32
-    position_ids: I32
-    labels: I32
-    segments: Segments
+    views: TokenViews
+    parent: list[int]
+    at: list[int]
+    below: list[dict[tuple[int, int], dict[int, int]]]
+    trained: NDArray[np.bool_]
 
-    @property
-    def length(self) -> int:
-        """Tokens in the sample."""
-        return len(self.input_ids)
+    def children(self, number: int, view: int, depth: int) -> list[int]:
+        """List the views in whose branches the children of a token are, in order of insertion.
+
+        Args:
+            number: of the conversation.
+            view: in whose branch the token is.
+            depth: of the children, one more than that of the token.
+        """
+        own = [view] if view != ROOT and depth < self.views.end[view] else []
+        return [*own, *self.below[number].get((view, depth), {}).values()]
+
+    def cuts(self, number: int) -> dict[int, list[int]]:
+        """For each view of a conversation, list where its branch has children, the deepest first.
+
+        The end of the branch is one of them.
+        """
+        end = self.views.end
+        first, stop = self.views.bounds[number : number + 2]
+        cuts = {view: [end[view]] for view in range(first, stop)}
+        for view, depth in sorted(self.below[number], reverse=True):
+            if view != ROOT and depth < end[view]:
+                cuts[view].append(depth)
+        return cuts
+
+
+@dataclass(slots=True)
+class Stretch:
+    """Tokens of one branch that are written together.
+
+    Attributes:
+        view: in whose branch they are.
+        begin: depth of the first.
+        end: one past the depth of the last.
+        trains: whether those that are trained are trained here.
+        until: one past the last token of the sample that may attend to them.
+    """
+
+    view: int
+    begin: int
+    end: int
+    trains: bool = True
+    until: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class LaidOut:
-    """A conversation, laid out.
+    """How a conversation is written.
 
     Attributes:
-        samples: one, or in the npass layout one a leaf of the forest.
+        samples: one, or in the npass layout one a leaf of the trie.
         views: how many views they hold.
         longest_view: tokens of the longest one.
+        longest_sample: tokens of the longest sample.
         npass_tokens: tokens of all leaves, which is what N-pass has to write.
         naive_tokens: tokens of all views, one a trained message.
     """
 
-    samples: tuple[Sample, ...]
+    samples: list[list[Stretch]]
     views: int
     longest_view: int
+    longest_sample: int
     npass_tokens: int
     naive_tokens: int
 
 
-@dataclass(slots=True)
-class _Node:
-    """A stretch of tokens that every view through it shares.
-
-    Attributes:
-        begin: how many tokens are above it.
-        tokens: i32, its own.
-        runs: tile them; their stops count from the root.
-        trained: which of them are, as (start, stop) from the root; may overlap.
-        children: what follows.
-    """
-
-    begin: int
-    tokens: I32
-    runs: list[Run]
-    trained: list[tuple[int, int]]
-    children: list[_Node]
-
-    @property
-    def end(self) -> int:
-        """How many tokens there are up to its last."""
-        return self.begin + len(self.tokens)
-
-    def split(self, at: int) -> None:
-        """Cut the stretch where `at` tokens end; the second part becomes the only child."""
-        own = at - self.begin
-        runs = [run for run in self.runs if run.stop > at]
-        trained = [(max(start, at), stop) for start, stop in self.trained if stop > at]
-        rest = _Node(at, self.tokens[own:], runs, trained, self.children)
-        kept = len(self.runs) - len(runs)
-        border = [] if kept and self.runs[kept - 1].stop == at else [runs[0]._replace(stop=at)]
-        self.tokens, self.runs = self.tokens[:own], [*self.runs[:kept], *border]
-        self.trained = [(start, min(stop, at)) for start, stop in self.trained if start < at]
-        self.children = [rest]
-
-    def train(self, start: int, stop: int) -> None:
-        """Note that those of its tokens are trained that lie between the two."""
-        start, stop = max(start, self.begin), min(stop, self.end)
-        if start < stop:
-            self.trained.append((start, stop))
+# --- views → tries ---------------------------------------------------------------------
 
 
-def lay_out(id_: str, views: Sequence[EncodedView], *, layout: Layout = "onepass") -> LaidOut:
-    """Lay out the views of a conversation.
+def token_views(
+    tokens: I32,
+    runs: Sequence[Run],
+    *,
+    shared: Sequence[int],
+    end: Sequence[int],
+    bounds: Sequence[int],
+) -> TokenViews:
+    """Put views together, each without the tokens that it shares with the one before it.
 
     Args:
-        id_: of the conversation.
-        views: in the order of its messages; at least one.
-        layout: `onepass` writes every token once, `npass` one plain causal sample for
-            each leaf, with each trained token trained in one of them.
-
-    Raises:
-        RecordError: a view has no prompt, or two trained branches start at one token,
-            which no onepass row can hold under the usual loss.
-
-    >>> import numpy as np
-    >>> def view(prompt, completion):
-    ...     tokens = np.array(prompt + completion, np.int32)
-    ...     return EncodedView(tokens, len(prompt), [Run(len(tokens), 0, 0)])
-    >>> views = [view([1, 2], [3, 4]), view([1, 2, 4, 5], [6])]
-    >>> (sample,) = lay_out("two turns", views).samples
-    >>> sample.input_ids.tolist()
-    [1, 2, 3, 4, 4, 5, 6]
-    >>> sample.position_ids.tolist()
-    [0, 1, 2, 3, 2, 3, 4]
-    >>> sample.labels.tolist()
-    [-100, -100, 3, 4, -100, -100, 6]
-    >>> sample.segments.start.tolist(), sample.segments.visible_until.tolist()
-    ([0, 2, 4], [7, 4, 7])
-    >>> [sample.input_ids.tolist() for sample in lay_out("", views, layout="npass").samples]
-    [[1, 2, 3, 4], [1, 2, 4, 5, 6]]
+        tokens: i32[N], those of each view, one view after another.
+        runs: tile `tokens`, each from where the one before stops; none goes over the end of a
+            view. One that does not stop behind all before it is empty.
+        shared: how many tokens each view has in common with the one before, from the start, that
+            are left out. None of them is trained.
+        end: how many tokens each view has, the shared ones included.
+        bounds: C + 1 of them; conversation c has the views from `bounds[c]` to `bounds[c + 1]`.
     """
-    roots: list[_Node] = []
-    path: list[_Node] = []
-    for view in views:
-        if view.prompt_length == 0:
-            raise RecordError(
-                "view",
-                "messages",
-                "a view without any prompt token, expected something that the model answers",
-                fix="put a user message before the answer",
-            )
-        _insert(roots, path, view)
-    paths = list(_leaf_paths(roots))
-    if layout == "npass":
-        samples = tuple(_leaf_sample(id_, path, trains) for path, trains in paths)
-    else:
-        samples = (_forest_sample(id_, roots),)
-    return LaidOut(
-        samples=samples,
-        views=len(views),
-        longest_view=max(view.length for view in views),
-        npass_tokens=sum(path[-1].end for path, _ in paths),
-        naive_tokens=sum(view.length for view in views),
+    stop, kind, message, trained = np.array(runs, np.int64).reshape(-1, 4).T
+    stop = np.maximum.accumulate(stop)
+    start = np.concatenate(([0], stop[:-1]))
+    full = stop > start
+    start, stop, kind, message, trained = (x[full] for x in (start, stop, kind, message, trained))
+    sizes = np.array(end) - shared
+    stops = np.cumsum(sizes)
+    changes = np.isin(start, stops - sizes)
+    changes[1:] |= (np.diff(kind) != 0) | (np.diff(message) != 0)
+
+    firsts = np.append(start[trained > 0], len(tokens))
+    firsts = firsts[np.searchsorted(firsts, stops - sizes)]
+    base: list[int] = []
+    for first, last in pairwise(bounds):
+        for view in range(first, last):
+            other = view - 1 if view > first else ROOT
+            while other != ROOT and shared[other] > shared[view]:
+                other = base[other]
+            base.append(other)
+    return TokenViews(
+        tokens=tokens,
+        trained=np.repeat(trained > 0, stop - start),
+        run_start=start[changes],
+        run_kind=kind[changes].astype(np.uint8),
+        run_message=message[changes].astype(np.int32),
+        base=base,
+        shared=shared,
+        origin=(stops - end).tolist(),
+        end=end,
+        first_trained=(np.minimum(firsts, stops) - stops + end).tolist(),
+        bounds=bounds,
     )
 
 
-def _forest_sample(id_: str, roots: Sequence[_Node]) -> Sample:
-    nodes: list[_Node] = []
-    levels: list[int] = []
-    for node, level in _preorder(roots):
-        if node.trained and (not levels or level <= levels[-1]):
-            _check_parent(node)
-        nodes.append(node)
-        levels.append(level)
-    starts = [0, *accumulate(len(node.tokens) for node in nodes)]
-    # A position is the place in the row, less the tokens of the branches that were left before.
-    behind = np.array([node.begin for node in nodes], np.int32) - np.array(starts[:-1], np.int32)
-    lengths = [len(node.tokens) for node in nodes]
-    positions = np.arange(starts[-1], dtype=np.int32) + np.repeat(behind, lengths)
-    ends = _subtree_ends(levels, starts)
-    return _sample(id_, nodes, starts, ends, positions, [True] * len(nodes))
+def plant(views: TokenViews) -> Forest:
+    """Insert the views of each conversation, in order, into a trie of its own."""
+    forest = Forest(views, [], [], [], views.trained.copy())
+    for first, stop in pairwise(views.bounds):
+        below: dict[tuple[int, int], dict[int, int]] = {}
+        forest.below.append(below)
+        for view in range(first, stop):
+            parent, at = _leaves(forest, below, view)
+            forest.parent.append(parent)
+            forest.at.append(at)
+            if at < views.end[view]:
+                token = views.tokens.item(views.origin[view] + at)
+                below.setdefault((parent, at), {})[token] = view
+            if views.first_trained[view] < at:
+                _train_above(forest, view)
+    return forest
 
 
-def _leaf_sample(id_: str, path: Sequence[_Node], trains: Sequence[bool]) -> Sample:
-    """Write the way from the root to one leaf; `trains` says which nodes are trained here."""
-    length = path[-1].end
-    starts = [*(node.begin for node in path), length]
-    positions = np.arange(length, dtype=np.int32)
-    return _sample(id_, path, starts, [length] * len(path), positions, trains)
+def _leaves(
+    forest: Forest, below: dict[tuple[int, int], dict[int, int]], view: int
+) -> tuple[int, int]:
+    """Find the branch that a view leaves, and the depth where it does."""
+    views, parent, at = forest.views, forest.parent, forest.at
+    tokens, origin, end = views.tokens, views.origin, views.end
+    mine, stop = origin[view], end[view]
+
+    def followed(other: int, depth: int) -> int:
+        """Return the depth up to which two views are the same, if they are up to `depth`."""
+        start, length = origin[other] + depth, min(stop, end[other]) - depth
+        own = tokens[mine + depth : mine + depth + length]
+        return depth + common_prefix(own, tokens[start : start + length])
+
+    branch, depth = views.base[view], views.shared[view]
+    if branch != ROOT:
+        depth = followed(branch, depth)
+    while branch != ROOT and at[branch] >= depth:
+        branch = parent[branch]
+    while depth < stop:
+        token = tokens.item(mine + depth)
+        if branch == ROOT or depth >= end[branch] or tokens.item(origin[branch] + depth) != token:
+            other = below.get((branch, depth), {}).get(token)
+            if other is None:
+                break
+            branch = other
+        depth = followed(branch, depth)
+    return branch, depth
 
 
-def _sample(
-    id_: str,
-    nodes: Sequence[_Node],
-    starts: Sequence[int],
-    ends: Sequence[int],
-    positions: I32,
-    trains: Sequence[bool],
-) -> Sample:
-    """Write nodes one after another, as they begin at `starts` and are visible until `ends`."""
-    tokens = np.concatenate([node.tokens for node in nodes])
-    labels = np.full(len(tokens), IGNORE, np.int32)
-    for node, start, here in zip(nodes, starts, trains, strict=False):
-        for first, stop in node.trained if here else ():
-            own = slice(start + first - node.begin, start + stop - node.begin)
-            labels[own] = tokens[own]
-    return Sample(
-        id=id_,
-        input_ids=tokens,
-        position_ids=positions,
-        labels=labels,
-        segments=_segments(nodes, starts, ends),
-    )
-
-
-def _leaf_paths(roots: Sequence[_Node]) -> Iterator[tuple[list[_Node], list[bool]]]:
-    """Yield the way to each leaf, and which nodes on it are met for the first time."""
-    stack: list[tuple[list[_Node], list[bool]]] = [([root], [True]) for root in reversed(roots)]
-    while stack:
-        path, first = stack.pop()
-        children = path[-1].children
-        if not children:
-            yield path, first
-        for number, child in reversed(list(enumerate(children))):
-            before = first if number == 0 else [False] * len(first)
-            stack.append(([*path, child], [*before, True]))
-
-
-def _insert(roots: list[_Node], path: list[_Node], view: EncodedView) -> None:
-    """Insert a view.
-
-    Args:
-        roots: of the trie.
-        path: the nodes of the view before; gets those of this one.
-        view: what to insert.
-    """
-    while path and path[-1].begin >= view.shared:
-        path.pop()
-    # Of the tokens above `at` it is known that they are those of the view.
-    at = _walk(path[-1], view.shared, view) if path else 0
-    while at < view.length:
-        siblings = path[-1].children if path else roots
-        first = view.tokens[at - view.shared]
-        node = next((node for node in siblings if node.tokens[0] == first), None)
-        if node is None:
-            runs = [run for run in view.runs if run.stop > at]
-            node = _Node(at, view.tokens[at - view.shared :], runs, [], [])
-            siblings.append(node)
-        path.append(node)
-        at = _walk(node, at, view)
-
-
-def _walk(node: _Node, at: int, view: EncodedView) -> int:
-    """Follow a view through a node from `at`; split it where they part.
-
-    Returns:
-        How many tokens of the view are in the nodes so far.
-    """
-    same = common_prefix(node.tokens[at - node.begin :], view.tokens[at - view.shared :])
-    start, at = at, at + same
-    node.train(max(start, view.prompt_length), at)
-    if at < view.length and at < node.end:
-        node.split(at)
-    return at
+def _train_above(forest: Forest, view: int) -> None:
+    """Mark what a view trains in the branches that its own one hangs from."""
+    views, branch, stop = forest.views, forest.parent[view], forest.at[view]
+    while stop > views.first_trained[view]:
+        begin = max(views.first_trained[view], forest.at[branch])
+        here, there = views.origin[view], views.origin[branch]
+        trained = views.trained[here + begin : here + stop]
+        forest.trained[there + begin : there + stop] |= trained
+        branch, stop = forest.parent[branch], begin
 
 
 def common_prefix(a: I32, b: I32) -> int:
@@ -354,59 +305,102 @@ def common_prefix(a: I32, b: I32) -> int:
     return first if length and differs[first] else length
 
 
-def _preorder(roots: Sequence[_Node]) -> Iterator[tuple[_Node, int]]:
-    """Yield each node with its level in nodes, parents first."""
-    stack = [(node, 0) for node in reversed(roots)]
-    while stack:
-        node, level = stack.pop()
-        yield node, level
-        stack.extend((child, level + 1) for child in reversed(node.children))
+# --- a trie → how it is written --------------------------------------------------------
 
 
-def _subtree_ends(levels: Sequence[int], starts: Sequence[int]) -> list[int]:
-    """Return where each node's subtree ends: at the next node that is not below it.
+def lay_out(forest: Forest, number: int = 0, *, layout: Layout = "onepass") -> LaidOut:
+    """Lay out one conversation.
 
-    >>> _subtree_ends([0, 1, 1, 0], [0, 2, 5, 6, 9])
-    [6, 5, 6, 9]
+    Args:
+        forest: its trie is in.
+        number: of the conversation.
+        layout: `onepass` writes every prefix once, `npass` one plain causal sample for
+            each leaf, with each trained token trained in one of them.
+
+    Raises:
+        RecordError: a view has no prompt.
     """
-    ends = [starts[-1]] * len(levels)
-    open_: list[int] = []
-    for node, level in enumerate(levels):
-        while open_ and levels[open_[-1]] >= level:
-            ends[open_.pop()] = starts[node]
-        open_.append(node)
-    return ends
-
-
-def _segments(nodes: Sequence[_Node], starts: Sequence[int], ends: Sequence[int]) -> Segments:
-    """Cut every node where kind or message changes."""
-    cuts: list[tuple[int, int, int, int]] = []
-    for node, start, end in zip(nodes, starts, ends, strict=False):
-        at, before = start, None
-        for stop, *what in node.runs:
-            if what != before:
-                cuts.append((at, end, what[0], what[1]))
-            at, before = start + stop - node.begin, what
-    start, until, kind, message = np.array(cuts, np.int32).T
-    return Segments(
-        np.ascontiguousarray(start),
-        np.ascontiguousarray(until),
-        kind.astype(np.uint8),
-        np.ascontiguousarray(message),
+    views, below = forest.views, forest.below[number]
+    own = range(*views.bounds[number : number + 2])
+    if any(views.first_trained[view] == 0 for view in own):
+        raise RecordError(
+            "view",
+            "messages",
+            "a view without any prompt token, expected something that the model answers",
+            fix="put a user message before the answer",
+        )
+    samples = list(_causal(forest, number)) if layout == "npass" else [_preorder(forest, number)]
+    ends = [views.end[view] for view in own]
+    return LaidOut(
+        samples=samples,
+        views=len(own),
+        longest_view=max(ends),
+        longest_sample=max(sum(each.end - each.begin for each in sample) for sample in samples),
+        npass_tokens=sum(
+            end
+            for view, end in zip(own, ends, strict=True)
+            if forest.at[view] < end and (view, end) not in below
+        ),
+        naive_tokens=sum(ends),
     )
 
 
-def _check_parent(node: _Node) -> None:
-    """Assert that a trained token stands right after its parent in the tree.
+def _preorder(forest: Forest, number: int) -> list[Stretch]:
+    """Write a trie depth first, with copies where a token has several trained children."""
+    origin, cuts = forest.views.origin, forest.cuts(number)
+    written: list[Stretch] = []
+    length = 0
+    # To do, the last first: write the stretch of a branch that begins at a depth; with a child,
+    # copy the token there and write the child behind it; end what is below a stretch.
+    tasks: list[tuple[int, int, int] | Stretch] = []
+    tasks += [(view, 0, ROOT) for view in reversed(forest.children(number, ROOT, 0))]
 
-    Trainers predict token k from what stands at k − 1, whatever the mask. So the first token of
-    a node must not be trained unless the node before it is its parent, which is asked here of one
-    that has no parent, or follows a sibling.
-    """
-    if any(start == node.begin for start, _ in node.trained):
-        raise RecordError(
-            "layout",
-            "messages",
-            "two answers follow the same prompt, expected one row to hold all of them",
-            fix='set "train": false on one of the messages',
-        )
+    def put(stretch: Stretch) -> None:
+        nonlocal length
+        length += stretch.end - stretch.begin
+        written.append(stretch)
+        tasks.append(stretch)
+
+    while tasks:
+        task = tasks.pop()
+        if isinstance(task, Stretch):
+            task.until = length
+            continue
+        view, begin, child = task
+        if child != ROOT:
+            put(Stretch(view, begin, begin + 1, trains=False))
+            tasks.append((child, begin + 1, ROOT))
+            continue
+        end = cuts[view].pop()
+        trained: list[int] = []
+        others: list[int] = []
+        for child in forest.children(number, view, end):
+            (trained if forest.trained[origin[child] + end] else others).append(child)
+        if len(trained) > 1:
+            if begin < end - 1:
+                put(Stretch(view, begin, end - 1))
+            begin = end - 1
+            tasks += [(view, begin, child) for child in reversed(trained[1:])]
+        put(Stretch(view, begin, end))
+        tasks += [(child, end, ROOT) for child in reversed([*trained[:1], *others])]
+    return written
+
+
+def _causal(forest: Forest, number: int) -> Iterator[list[Stretch]]:
+    """Yield the way to each leaf of a trie; what an earlier leaf has too is trained there."""
+    cuts = forest.cuts(number)
+    path: list[tuple[int, int, int]] = []
+    seen = 0  # how many of them the leaf before has too
+    tasks = [(view, 0) for view in reversed(forest.children(number, ROOT, 0))]
+    while tasks:
+        view, begin = tasks.pop()
+        while path and path[-1][2] > begin:
+            path.pop()
+        seen = min(seen, len(path))
+        end = cuts[view].pop()
+        path.append((view, begin, end))
+        below = forest.children(number, view, end)
+        if not below:
+            yield [Stretch(*each, place >= seen, end) for place, each in enumerate(path)]
+            seen = len(path)
+        tasks += [(child, end) for child in reversed(below)]

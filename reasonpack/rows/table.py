@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from reasonpack.rows.forest import Sample
+from reasonpack.rows.sample import Sample
 from reasonpack.rows.schema import COLUMNS
 
 __all__ = ["row_groups", "rows_to_table"]

@@ -41,9 +41,10 @@ from reasonpack.records.reading import Reading
 from reasonpack.records.unit import Record, Unit, read_records
 from reasonpack.records.unknown import UnknownFieldError
 from reasonpack.rows.content_hash import Content
-from reasonpack.rows.forest import IGNORE, LaidOut, Sample, lay_out
+from reasonpack.rows.forest import LaidOut, lay_out, plant
 from reasonpack.rows.kind import Kind
 from reasonpack.rows.packing import pack
+from reasonpack.rows.sample import IGNORE, Sample, write
 from reasonpack.rows.schema import schema
 from reasonpack.rows.shard import write_shard
 from reasonpack.rows.table import row_groups, rows_to_table
@@ -58,6 +59,8 @@ from reasonpack.views.view import Untrained, each_view
 __all__ = ["Job", "lay_out_records", "pack_records", "parse", "prepare", "process"]
 
 
+WRITTEN_AT_ONCE = 64
+"""Conversations that are laid out together."""
 LONGEST_TEXT, CHARACTERS_OF_A_TOKEN = 1 << 24, 16
 """A view of more characters is refused, or of more for each token of --max-position: a tokenizer
 takes a hundred bytes for each."""
@@ -191,10 +194,8 @@ def lay_out_records(
     context = load_context(options)
     samples: list[Sample] = []
     encode = encoder.encode if encoder else context.tokenizer.encode_batch
-    for laid_out in _conversations(records, options, context, rejects, counts, encode=encode):
-        with stage("lay out"):
-            _count(laid_out, counts)
-            samples += laid_out.samples
+    for written in _conversations(records, options, context, rejects, counts, encode=encode):
+        samples += written
     with stage("rows"):
         if options.packing and options.max_length is not None:
             rows = pack([sample.length for sample in samples], options.max_length)
@@ -238,8 +239,8 @@ def _conversations(
     counts: Counts,
     *,
     encode: Callable[[Sequence[str]], Sequence[NDArray[np.int32]]],
-) -> Iterator[LaidOut]:
-    """Lay out every record that can be; say of each of the others why not."""
+) -> Iterator[list[Sample]]:
+    """Write the samples of every record that has some; say of each of the others why not."""
     tokenizer = context.tokenizer
     reach = max(map(len, tokenizer.added_tokens), default=None) if tokenizer.cuts else None
     pieces = Pieces(tokenizer.cut, reach=reach)
@@ -270,18 +271,26 @@ def _conversations(
             waiting.append((record, conversation, cut_views, untrained))
     with stage("encode"):
         pieces.encode(encode)
-    for record, conversation, cut_views, untrained in waiting:
-        try:
-            with stage("lay out"):
-                encoded = pieces.look_up_all(cut_views)
-                laid_out = lay_out(conversation.id, encoded, layout=options.layout)
-            _check_length(laid_out, options, context)
-        except RecordError as error:
-            reject(record, error)
-        else:
-            counts.missing_reasoning += untrained.pop("missing-reasoning", 0)
-            counts.note(_notes(conversation, untrained, context))
-            yield laid_out
+    for first in range(0, len(waiting), WRITTEN_AT_ONCE):
+        batch = waiting[first : first + WRITTEN_AT_ONCE]
+        with stage("lay out"):
+            forest = plant(pieces.look_up([cut_views for _, _, cut_views, _ in batch]))
+        written: list[tuple[str, LaidOut]] = []
+        for number, (record, conversation, _, untrained) in enumerate(batch):
+            try:
+                with stage("lay out"):
+                    laid_out = lay_out(forest, number, layout=options.layout)
+                _check_length(laid_out, options, context)
+            except RecordError as error:
+                reject(record, error)
+            else:
+                counts.missing_reasoning += untrained.pop("missing-reasoning", 0)
+                counts.note(_notes(conversation, untrained, context))
+                written.append((conversation.id, laid_out))
+        with stage("lay out"):
+            samples = write(forest, written)
+            _count([laid_out for _, laid_out in written], samples, counts)
+        yield samples
 
 
 def _staged(name: str, items: Iterable[_Item]) -> Iterator[_Item]:
@@ -380,23 +389,24 @@ def _check_length(laid_out: LaidOut, options: Options, context: Context) -> None
     if context.max_position is not None and laid_out.longest_view > context.max_position:
         what = f"a view of {laid_out.longest_view:,} tokens"
         raise _overlong(what, "--max-position", context.max_position)
-    longest = max(sample.length for sample in laid_out.samples)
-    if options.max_length is not None and longest > options.max_length:
-        raise _overlong(f"a sample of {longest:,} tokens", "--max-length", options.max_length)
+    if options.max_length is not None and laid_out.longest_sample > options.max_length:
+        what = f"a sample of {laid_out.longest_sample:,} tokens"
+        raise _overlong(what, "--max-length", options.max_length)
 
 
-def _count(laid_out: LaidOut, counts: Counts) -> None:
-    for sample in laid_out.samples:
-        starts = sample.segments.start
-        lengths = np.append(starts[1:], sample.length) - starts
-        by_kind = np.bincount(sample.segments.kind, weights=lengths, minlength=len(Kind))
-        for kind, tokens in zip(Kind, by_kind.tolist(), strict=True):
-            before = counts.tokens_by_kind.get(kind.label, 0)
-            counts.tokens_by_kind[kind.label] = before + int(tokens)
+def _count(laid_out: Sequence[LaidOut], samples: Sequence[Sample], counts: Counts) -> None:
+    if not samples:
+        return
+    by_kind = np.zeros(len(Kind), np.int64)
+    for sample in samples:
+        sizes = np.diff(sample.segments.start, append=sample.length)
+        by_kind += np.bincount(sample.segments.kind, sizes, len(Kind)).astype(np.int64)
         counts.tokens += sample.length
         counts.trained_tokens += int(np.count_nonzero(sample.labels != IGNORE))
-    counts.packed += 1
-    counts.samples += len(laid_out.samples)
-    counts.views += laid_out.views
-    counts.npass_tokens += laid_out.npass_tokens
-    counts.naive_tokens += laid_out.naive_tokens
+    for kind, tokens in zip(Kind, by_kind.tolist(), strict=True):
+        counts.tokens_by_kind[kind.label] = counts.tokens_by_kind.get(kind.label, 0) + tokens
+    counts.packed += len(laid_out)
+    counts.samples += len(samples)
+    counts.views += sum(each.views for each in laid_out)
+    counts.npass_tokens += sum(each.npass_tokens for each in laid_out)
+    counts.naive_tokens += sum(each.naive_tokens for each in laid_out)

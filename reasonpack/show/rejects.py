@@ -29,7 +29,6 @@ WORDS: Mapping[str, str] = {
     "template": "messages that the chat template refuses, or fails on",
     "view": "an answer that cannot be had exactly as the model wrote it",
     "stop-token": "a text that holds the token with which the model stops",
-    "layout": "answers that one row cannot hold",
     "missing-reasoning": "an answer without reasoning where the template makes the model reason",
     "nothing-to-train": "no assistant message that is to be trained",
 }

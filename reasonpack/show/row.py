@@ -25,8 +25,8 @@ from reasonpack.datasets.manifest import Manifest
 from reasonpack.datasets.shards import OpenShard, open_shard
 from reasonpack.errors import FormatError, UsageError
 from reasonpack.records.strict_json import quoted
-from reasonpack.rows.forest import IGNORE
 from reasonpack.rows.kind import Kind
+from reasonpack.rows.sample import IGNORE
 from reasonpack.rows.schema import check_version
 from reasonpack.wording import listed
 

@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from reasonpack.datasets.manifest import Manifest, read_manifest
 from reasonpack.datasets.shards import read_shard
 from reasonpack.errors import FormatError
-from reasonpack.rows.forest import IGNORE
 from reasonpack.rows.kind import Kind
+from reasonpack.rows.sample import IGNORE
 from reasonpack.show.advice import cost_lines
 from reasonpack.show.cost import BLOCK, Costs, count
 from reasonpack.show.model_shape import ModelShape

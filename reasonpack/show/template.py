@@ -16,12 +16,13 @@ from typing import Any
 
 from reasonpack.errors import RecordError
 from reasonpack.records.conversation import Conversation, Message, ToolCall
-from reasonpack.rows.forest import IGNORE, lay_out
+from reasonpack.rows.forest import lay_out, plant
 from reasonpack.rows.kind import Kind
+from reasonpack.rows.sample import IGNORE, write
 from reasonpack.run.context import Context
 from reasonpack.show.text import marked
 from reasonpack.templates.behaviour import Behaviour, Stop
-from reasonpack.tokens.view_tokens import Pieces
+from reasonpack.tokens.view_tokens import Cutter, Pieces
 from reasonpack.views.view import Rendering, build_views
 from reasonpack.wording import printable
 
@@ -150,9 +151,11 @@ def example_lines(context: Context, *, colour: bool) -> Iterator[str]:
     try:
         views = build_views(Conversation("example", "example", story), context.without_tools)
         pieces = Pieces(context.tokenizer.cut)
-        cut = [pieces.add(view) for view in views.views]
+        cutter = Cutter(pieces)
+        cut = [cutter.add(view) for view in views.views]
         pieces.encode(context.tokenizer.encode_batch)
-        (sample,) = lay_out("example", [pieces.look_up(view) for view in cut]).samples
+        forest = plant(pieces.look_up([cut]))
+        (sample,) = write(forest, [("example", lay_out(forest))])
     except RecordError as error:
         yield f"refused: {printable(str(error))}"
         return

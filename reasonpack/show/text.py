@@ -18,7 +18,7 @@ from itertools import groupby
 
 import click
 
-from reasonpack.rows.forest import IGNORE
+from reasonpack.rows.sample import IGNORE
 from reasonpack.show.row import LONGEST_ID, Decode, RowData, Segment, View
 from reasonpack.wording import count, printable
 

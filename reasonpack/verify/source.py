@@ -324,27 +324,18 @@ def why_rejected(rebuilt: Rebuilt, manifest: Manifest) -> str:
     views, onepass = rebuilt.views, manifest.layout == "onepass"
     if any(view.prompt_length == 0 for view in views):
         return "view"
-    if onepass and _two_answers(views):
-        return "layout"
     longest = sample = max(len(view.ids) for view in views)
     if onepass:
         sample = len(distinct(np.concatenate([view.paths.seen for view in views])))
+        sample += _copies(views)
     limits = ((manifest.max_position, longest), (manifest.options.max_length, sample))
     too_long = any(limit is not None and length > limit for limit, length in limits)
     return "overlong" if too_long else ""
 
 
-def _two_answers(views: Sequence[TokenView]) -> bool:
-    """Whether a trained token is not the first that follows its prefix, in the views' order.
-
-    Then something else stands between it and the token that is to predict it.
-    """
+def _copies(views: Sequence[TokenView]) -> int:
+    """Count how often a onepass sample repeats a token, for a further trained token behind it."""
     seen = np.concatenate([view.paths.seen for view in views])
     before = np.concatenate([np.pad(view.paths.seen[:-1], ((1, 0), (0, 0))) for view in views])
     trained = np.concatenate([view.paths.trained for view in views])
-    order = np.lexsort((before[:, 1], before[:, 0]))
-    seen, before, trained = seen[order], before[order], trained[order]
-    new = np.ones(len(before), bool)
-    new[1:] = (before[1:] != before[:-1]).any(axis=1)
-    first = seen[new][np.cumsum(new) - 1]
-    return bool((trained & (seen != first).any(axis=1)).any())
+    return len(distinct(seen[trained])) - len(distinct(before[trained]))

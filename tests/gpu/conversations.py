@@ -7,14 +7,19 @@ Profile, turns ── views ──▶ lay_out ─┬─ "onepass"   h t r_out r_
 from __future__ import annotations
 
 import itertools
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from reasonpack.rows.forest import EncodedView, Run, lay_out
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the script's folder alone is there
+
+from encoded import EncodedView, encoded_view, lay_out
+
 from reasonpack.rows.packing import pack
 
 LayoutName = Literal["onepass", "npass"]
@@ -89,17 +94,12 @@ def views(profile: Profile, turns: int, words: Words) -> list[EncodedView]:
         for step in range(profile.steps):
             reasoning = words.text(THINK, profile.reasoning)
             response = words.text(ANSWER, profile.response)
-            found.append(_view(loop, reasoning + response))
+            found.append(encoded_view(loop, reasoning + response))
             result = words.text(MESSAGE, profile.tool_result) if step + 1 < profile.steps else []
             loop = loop + reasoning + response + result
             kept = kept + response + result
         history = kept
     return found
-
-
-def _view(prompt: list[int], completion: list[int]) -> EncodedView:
-    tokens = np.array(prompt + completion, np.int32)
-    return EncodedView(tokens, len(prompt), [Run(len(tokens), 0, 0)])
 
 
 def samples(found: Sequence[EncodedView], layout: LayoutName) -> list[Sample]:

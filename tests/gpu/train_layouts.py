@@ -35,11 +35,11 @@ import numpy as np
 import torch
 from conversations import PROFILES, LayoutName, Sample, Words, row_length, rows, views
 from count_blocks import Cost, Kernel, cost
+from encoded import EncodedView
 from numpy.typing import NDArray
 from qwen3 import Attend, Model, Shape
 
 from reasonpack.masks import dense, flex, varlen
-from reasonpack.rows.forest import EncodedView
 from reasonpack.torch.branch_index import BranchIndex, branch_index
 from reasonpack.torch.branch_reference import varlen_attention
 from reasonpack.torch.gather import gathered, regathered

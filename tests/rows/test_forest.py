@@ -1,7 +1,7 @@
-"""The compressed trie equals one node a token, and every token sees its path and no more.
+"""The branches of arrays equal a trie of one node a token, and a token sees its path and no more.
 
     views ── lay_out() ───▶ samples ─┐
-    views ── reference() ─▶ nodes ───┴─ the same tokens, positions, labels, visibility
+    views ── reference() ─▶ places ──┴─ the same tokens, positions, labels, visibility
 
 The reference has a node for each token, and dictionaries for the branches.
 """
@@ -11,35 +11,19 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import pytest
-from encoded import encoded_view
-from encoded import per_token as said
-from hypothesis import assume, example, given, settings
+from encoded import EncodedView, LaidOut, encoded_view, lay_out, token_views
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from oracle import FAULTS, check_row, expected_pairs, paper_visibility, planted, visible
 
 from reasonpack.errors import RecordError
-from reasonpack.rows.forest import EncodedView, LaidOut, Sample, lay_out
-
-
-def encoded(
-    prompt: Sequence[int],
-    completion: Sequence[int],
-    *,
-    kinds: Sequence[int] | None = None,
-    messages: Sequence[int] | None = None,
-) -> EncodedView:
-    tokens = [*prompt, *completion]
-    return encoded_view(
-        tokens,
-        prompt_length=len(prompt),
-        kinds=kinds or [0] * len(tokens),
-        messages=messages or [0] * len(tokens),
-    )
+from reasonpack.rows import forest
+from reasonpack.rows.sample import Sample, write
 
 
 def onepass(views: Sequence[EncodedView]) -> Sample:
@@ -49,10 +33,7 @@ def onepass(views: Sequence[EncodedView]) -> Sample:
 
 def pairs(views: Sequence[EncodedView]) -> Counter[tuple[bytes, int]]:
     """What the views train, each prefix with its next token once."""
-    return expected_pairs(
-        (0, view.tokens[: view.prompt_length].tolist(), view.tokens[view.prompt_length :].tolist())
-        for view in views
-    )
+    return expected_pairs((0, view.prompt, view.completion) for view in views)
 
 
 def columns(sample: Sample) -> dict[str, list[int]]:
@@ -83,27 +64,55 @@ class Node:
     below: dict[int, Node] = field(default_factory=dict)
 
 
-def reference(views: Sequence[EncodedView]) -> list[Node]:
-    """Insert the views token by token, and list the nodes depth first."""
+def trie(views: Sequence[EncodedView]) -> list[Node]:
+    """Insert the views token by token, and return the roots."""
     top: dict[int, Node] = {}
     for view in views:
         level, parent = top, None
-        for place, (token, kind, message) in enumerate(said(view)):
+        each = zip(view.tokens, view.kinds, view.messages, strict=True)
+        for place, (token, kind, message) in enumerate(each):
             if token not in level:
                 path = (*(parent.path if parent else ()), token)
                 level[token] = Node(token, path, kind, message, parent)
             parent = level[token]
-            parent.trained |= place >= view.prompt_length
+            parent.trained |= place >= len(view.prompt)
             level = parent.below
-    return list(listed(top))
+    return list(top.values())
 
 
-def listed(level: dict[int, Node]) -> list[Node]:
-    return [each for node in level.values() for each in (node, *listed(node.below))]
+def plain(level: Sequence[Node]) -> list[Node]:
+    """List the nodes depth first, children in order of insertion."""
+    return [each for node in level for each in (node, *plain(list(node.below.values())))]
 
 
-def size(node: Node) -> int:
-    return 1 + sum(size(child) for child in node.below.values())
+@dataclass
+class Place:
+    """A token as it is written: a node or an untrained copy of it, and what comes below."""
+
+    node: Node
+    copied: bool
+    below: list[Place]
+
+
+def written(level: Sequence[Node]) -> list[Place]:
+    """Order the children of one token, and give copies to those that have none to follow."""
+    places: list[Place] = []
+    for node in level:
+        children = node.below.values()
+        first, *further = [child for child in children if child.trained] or [None]
+        behind = [first] if first else []
+        behind += [child for child in children if not child.trained]
+        places.append(Place(node, False, written(behind)))
+        places += [Place(node, True, written([child])) for child in further if child]
+    return places
+
+
+def listed(places: Sequence[Place]) -> list[Place]:
+    return [each for place in places for each in (place, *listed(place.below))]
+
+
+def reference(views: Sequence[EncodedView]) -> list[Place]:
+    return listed(written(trie(views)))
 
 
 def trained_after_parent(nodes: Sequence[Node]) -> bool:
@@ -129,16 +138,18 @@ def per_token(sample: Sample) -> list[tuple[int, int, int]]:
 
 def check_equal(laid_out: LaidOut, views: Sequence[EncodedView]) -> None:
     """Raise AssertionError unless the sample is the reference's."""
-    nodes = reference(views)
+    places = reference(views)
     (sample,) = laid_out.samples
     assert sample.id == "x"
-    assert sample.input_ids.tolist() == [node.token for node in nodes]
-    assert sample.position_ids.tolist() == [len(node.path) - 1 for node in nodes]
-    assert sample.labels.tolist() == [node.token if node.trained else -100 for node in nodes]
-    assert per_token(sample) == [
-        (node.kind, node.message, place + size(node)) for place, node in enumerate(nodes)
+    assert sample.input_ids.tolist() == [place.node.token for place in places]
+    assert sample.position_ids.tolist() == [len(place.node.path) - 1 for place in places]
+    assert sample.labels.tolist() == [
+        place.node.token if place.node.trained and not place.copied else -100 for place in places
     ]
-    assert sample.length == len(nodes)
+    assert per_token(sample) == [
+        (place.node.kind, place.node.message, at + 1 + len(listed(place.below)))
+        for at, place in enumerate(places)
+    ]
     check_tiles(sample)
     check_counts(laid_out, views)
 
@@ -150,11 +161,12 @@ def check_tiles(sample: Sample) -> None:
 
 
 def check_counts(laid_out: LaidOut, views: Sequence[EncodedView]) -> None:
-    nodes = reference(views)
-    assert laid_out.npass_tokens == sum(len(node.path) for node in nodes if not node.below)
-    assert laid_out.naive_tokens == sum(len(view.tokens) for view in views)
-    assert laid_out.longest_view == max(len(node.path) for node in nodes)
-    assert laid_out.views == len(views)
+    nodes, counts = plain(trie(views)), laid_out.counts
+    assert counts.npass_tokens == sum(len(node.path) for node in nodes if not node.below)
+    assert counts.naive_tokens == sum(len(view.tokens) for view in views)
+    assert counts.longest_view == max(len(node.path) for node in nodes)
+    assert counts.longest_sample == max(sample.length for sample in laid_out.samples)
+    assert counts.views == len(views)
 
 
 # --- made views ----------------------------------------------------------------------------------
@@ -169,13 +181,13 @@ def view_lists(draw: st.DrawFn) -> list[EncodedView]:
         begun: list[int] = []
         if views and draw(st.integers(0, 5)) > 0:
             number = draw(st.integers(0, len(views) - 1))
-            earlier: list[int] = views[number].tokens.tolist()
+            earlier: list[int] = views[number].tokens
             begun = earlier[: draw(st.integers(0, len(earlier)))]
         prompt = begun + draw(st.lists(token, min_size=0 if begun else 1, max_size=4))
         completion = draw(st.lists(token, max_size=5))
         total = len(prompt) + len(completion)
         views.append(
-            encoded(
+            encoded_view(
                 prompt,
                 completion,
                 kinds=draw(st.lists(st.integers(0, 3), min_size=total, max_size=total)),
@@ -187,34 +199,36 @@ def view_lists(draw: st.DrawFn) -> list[EncodedView]:
 
 @settings(max_examples=500)
 @given(view_lists())
-@example([encoded([1], [1]), encoded([1, 1], [])])
-@example([encoded([1, 2], [0]), encoded([1, 2, 0, 0], [1]), encoded([1, 0], [2])])
+@example([encoded_view([1], [1]), encoded_view([1, 1], [])])
+@example([encoded_view([1, 2], [0]), encoded_view([1, 2, 0, 0], [1]), encoded_view([1, 0], [2])])
 def test_equals_a_trie_of_single_tokens(views: list[EncodedView]) -> None:
-    """Where a trained token is parted from its parent there is no sample; else the reference's."""
-    if not trained_after_parent(reference(views)):
-        with pytest.raises(RecordError, match="two answers follow the same prompt") as caught:
-            lay_out("x", views)
-        assert caught.value.reason == "layout"
-        return
     check_equal(lay_out("x", views), views)
 
 
 @settings(max_examples=300)
 @given(view_lists())
+def test_copies_are_written_only_where_a_trained_token_has_no_parent_before_it(
+    views: list[EncodedView],
+) -> None:
+    nodes = plain(trie(views))
+    if trained_after_parent(nodes):
+        assert onepass(views).input_ids.tolist() == [node.token for node in nodes]
+    else:
+        assert [place.node for place in reference(views)] != nodes
+
+
+@settings(max_examples=300)
+@given(view_lists())
 def test_every_token_sees_its_path_from_the_root(views: list[EncodedView]) -> None:
-    nodes = reference(views)
-    assume(trained_after_parent(nodes))
     row = columns(onepass(views))
-    assert len(row["input_ids"]) == len(nodes)
-    for seen, node in zip(visible(row), nodes, strict=True):
+    for seen, place in zip(visible(row), reference(views), strict=True):
         keys = sorted(np.flatnonzero(seen).tolist(), key=lambda key: row["position_ids"][key])
-        assert tuple(row["input_ids"][key] for key in keys) == node.path
+        assert tuple(row["input_ids"][key] for key in keys) == place.node.path
 
 
 @settings(max_examples=300)
 @given(view_lists())
 def test_trains_what_the_views_train_each_once(views: list[EncodedView]) -> None:
-    assume(trained_after_parent(reference(views)))
     assert check_row(columns(onepass(views))) == pairs(views)
 
 
@@ -222,18 +236,44 @@ def test_trains_what_the_views_train_each_once(views: list[EncodedView]) -> None
 def test_a_view_twice_changes_the_counts_alone(
     views: list[EncodedView], data: st.DataObject
 ) -> None:
-    assume(trained_after_parent(reference(views)))
     again = views[data.draw(st.integers(0, len(views) - 1))]
     once, twice = lay_out("x", views), lay_out("x", [*views, again])
     for before, after in zip(once.samples, twice.samples, strict=True):
         assert (columns(before), per_token(before)) == (columns(after), per_token(after))
-    assert once.npass_tokens == twice.npass_tokens
-    assert twice.naive_tokens == once.naive_tokens + len(again.tokens)
-    assert twice.views == once.views + 1
+    assert once.counts.npass_tokens == twice.counts.npass_tokens
+    assert twice.counts.naive_tokens == once.counts.naive_tokens + len(again.tokens)
+    assert twice.counts.views == once.counts.views + 1
+
+
+@settings(max_examples=300)
+@given(
+    st.lists(view_lists(), min_size=1, max_size=3), st.sampled_from(["onepass", "npass"]), st.data()
+)
+def test_many_conversations_of_views_that_share_their_beginnings(
+    made: list[list[EncodedView]], layout: forest.Layout, data: st.DataObject
+) -> None:
+    """A batch is what each of its conversations is alone, whatever of a view is left out."""
+    shared: list[int] = []
+    for views in made:
+        for before, view in itertools.pairwise([encoded_view([], []), *views]):
+            same = itertools.takewhile(
+                lambda pair: pair[0] == pair[1], zip(before.prompt, view.prompt, strict=False)
+            )
+            shared.append(data.draw(st.integers(0, len(list(same)))))
+    planted = forest.plant(token_views(made, shared))
+    together = [forest.lay_out(planted, number, layout=layout) for number in range(len(made))]
+    found = write(planted, [(str(number), each) for number, each in enumerate(together)])
+    alone = [lay_out(str(number), views, layout=layout) for number, views in enumerate(made)]
+    expected = [sample for each in alone for sample in each.samples]
+    for one, other in zip(found, expected, strict=True):
+        assert one.id == other.id
+        assert (columns(one), per_token(one)) == (columns(other), per_token(other))
+    for counts, each in zip(together, alone, strict=True):
+        assert replace(counts, samples=[]) == replace(each.counts, samples=[])
 
 
 def test_dtypes() -> None:
-    sample = onepass([encoded([1, 2], [3]), encoded([1, 4], [5])])
+    sample = onepass([encoded_view([1, 2], [3]), encoded_view([1, 4], [5])])
     table = sample.segments
     assert [
         array.dtype for array in (sample.input_ids, sample.position_ids, sample.labels, table.start)
@@ -249,7 +289,7 @@ def test_dtypes() -> None:
 @given(view_lists())
 def test_npass_writes_each_leaf_and_trains_each_token_once(views: list[EncodedView]) -> None:
     laid_out = lay_out("x", views, layout="npass")
-    leaves = [node for node in reference(views) if not node.below]
+    leaves = [node for node in plain(trie(views)) if not node.below]
     assert [tuple(sample.input_ids.tolist()) for sample in laid_out.samples] == [
         leaf.path for leaf in leaves
     ]
@@ -266,7 +306,7 @@ def test_npass_writes_each_leaf_and_trains_each_token_once(views: list[EncodedVi
         ]
         assert sample.id == "x"
     assert found == pairs(views)
-    assert sum(sample.length for sample in laid_out.samples) == laid_out.npass_tokens
+    assert sum(sample.length for sample in laid_out.samples) == laid_out.counts.npass_tokens
     check_counts(laid_out, views)
 
 
@@ -285,7 +325,7 @@ def test_npass_of_stripped_reasoning() -> None:
 
 
 def test_npass_trains_what_two_leaves_share_in_the_first() -> None:
-    views = [encoded([1], [2]), encoded([1, 2, 3], [4]), encoded([1, 2, 5], [6])]
+    views = [encoded_view([1], [2]), encoded_view([1, 2, 3], [4]), encoded_view([1, 2, 5], [6])]
     first, second = lay_out("x", views, layout="npass").samples
     assert (first.labels.tolist(), second.labels.tolist()) == (
         [-100, 2, -100, 4],
@@ -295,7 +335,7 @@ def test_npass_trains_what_two_leaves_share_in_the_first() -> None:
 
 def test_npass_holds_two_answers_to_one_prompt() -> None:
     first, second = lay_out(
-        "x", [encoded([1], [2, 3]), encoded([1], [2, 4])], layout="npass"
+        "x", [encoded_view([1], [2, 3]), encoded_view([1], [2, 4])], layout="npass"
     ).samples
     assert (first.labels.tolist(), second.labels.tolist()) == ([-100, 2, 3], [-100, -100, 4])
 
@@ -303,15 +343,15 @@ def test_npass_holds_two_answers_to_one_prompt() -> None:
 # --- by hand -------------------------------------------------------------------------------------
 
 STRIPPED = [  # h1 = 10 11, t1 = 20 21, r1 = 30 31, h2 = 12 13, t2 = 22, r2 = 32
-    encoded([10, 11], [20, 21, 30, 31], kinds=[0, 0, 1, 1, 3, 3], messages=[0, 0, 1, 1, 1, 1]),
-    encoded(
+    encoded_view([10, 11], [20, 21, 30, 31], kinds=[0, 0, 1, 1, 3, 3], messages=[0, 0, 1, 1, 1, 1]),
+    encoded_view(
         [10, 11, 30, 31, 12, 13],
         [22, 32],
         kinds=[0, 0, 2, 2, 0, 0, 1, 3],
         messages=[0, 0, 1, 1, 2, 2, 3, 3],
     ),
 ]
-KEPT = [encoded([10], [20, 30]), encoded([10, 20, 30, 11], [21, 31])]
+KEPT = [encoded_view([10], [20, 30]), encoded_view([10, 20, 30, 11], [21, 31])]
 
 
 def test_stripped_reasoning_becomes_a_branch() -> None:
@@ -325,7 +365,7 @@ def test_stripped_reasoning_becomes_a_branch() -> None:
     assert table.visible_until.tolist() == [12, 6, 6, 12, 12, 12, 12]
     assert table.kind.tolist() == [0, 1, 3, 2, 0, 1, 3]
     assert table.message.tolist() == [0, 1, 1, 1, 2, 3, 3]
-    assert (laid_out.npass_tokens, laid_out.naive_tokens, laid_out.longest_view) == (14, 14, 8)
+    assert replace(laid_out.counts, samples=[]) == forest.LaidOut([], 2, 8, 12, 14, 14)
 
 
 def test_kept_reasoning_is_a_plain_causal_sequence() -> None:
@@ -336,38 +376,79 @@ def test_kept_reasoning_is_a_plain_causal_sequence() -> None:
     assert sample.labels.tolist() == [-100, 20, 30, -100, 21, 31]
     assert set(sample.segments.visible_until.tolist()) == {6}
     # A view that a later one only goes on from is no leaf.
-    assert (laid_out.npass_tokens, laid_out.naive_tokens) == (6, 9)
+    assert replace(laid_out.counts, samples=[]) == forest.LaidOut([], 2, 6, 6, 6, 9)
 
 
 def test_views_that_share_nothing_are_trees_of_their_own() -> None:
-    sample = onepass([encoded([1], [2]), encoded([3], [4])])
+    sample = onepass([encoded_view([1], [2]), encoded_view([3], [4])])
     assert sample.position_ids.tolist() == [0, 1, 0, 1]
     assert sample.segments.visible_until.tolist() == [2, 4]
 
 
 def test_a_view_inside_another_cuts_no_segment() -> None:
-    sample = onepass([encoded([1], [2, 3, 4]), encoded([1, 2], [3])])
+    sample = onepass([encoded_view([1], [2, 3, 4]), encoded_view([1, 2], [3])])
     assert sample.segments.start.tolist() == [0]
-
-
-def test_two_answers_to_one_prompt_are_refused() -> None:
-    with pytest.raises(RecordError) as caught:
-        lay_out("x", [encoded([1, 2], [3]), encoded([1, 2], [4])])
-    assert caught.value.reason == "layout"
-    assert "train" in caught.value.fix
 
 
 def test_a_view_without_prompt_is_refused() -> None:
     with pytest.raises(RecordError) as caught:
-        lay_out("x", [encoded([1], [2]), encoded([], [3])])
+        lay_out("x", [encoded_view([1], [2]), encoded_view([], [3])])
     assert caught.value.reason == "view"
 
 
-def test_context_before_its_branch_is_refused() -> None:
-    """The paper's order `h t r_in r_out` puts a trained token behind one that is not its parent."""
-    with pytest.raises(RecordError) as caught:
-        lay_out("x", STRIPPED[::-1])
-    assert caught.value.reason == "layout"
+# --- siblings, by hand ---------------------------------------------------------------------------
+
+
+def test_two_answers_to_one_prompt() -> None:
+    sample = onepass([encoded_view([1, 2], [3, 5]), encoded_view([1, 2], [4])])
+    assert sample.input_ids.tolist() == [1, 2, 3, 5, 2, 4]
+    assert sample.position_ids.tolist() == [0, 1, 2, 3, 1, 2]
+    assert sample.labels.tolist() == [-100, -100, 3, 5, -100, 4]
+    assert [until for _, _, until in per_token(sample)] == [6, 4, 4, 4, 6, 6]
+
+
+def test_two_answers_with_a_common_beginning_copy_its_last_token() -> None:
+    sample = onepass([encoded_view([1], [2, 3]), encoded_view([1], [2, 4]), encoded_view([1], [2])])
+    assert sample.input_ids.tolist() == [1, 2, 3, 2, 4]
+    assert sample.labels.tolist() == [-100, 2, 3, -100, 4]
+    assert [until for _, _, until in per_token(sample)] == [5, 3, 3, 5, 5]
+
+
+def test_a_copy_at_depth_0_is_a_second_root() -> None:
+    kinds = {"kinds": [2, 3], "messages": [0, 1]}
+    sample = onepass([encoded_view([1], [3], **kinds), encoded_view([1], [4], **kinds)])
+    assert sample.input_ids.tolist() == [1, 3, 1, 4]
+    assert sample.position_ids.tolist() == [0, 1, 0, 1]
+    assert per_token(sample) == [(2, 0, 2), (3, 1, 2), (2, 0, 4), (3, 1, 4)]
+
+
+def test_context_comes_behind_the_branch_that_is_trained() -> None:
+    """What was inserted first is written second: the paper's order has no mask."""
+    sample = onepass(STRIPPED[::-1])
+    assert sample.input_ids.tolist() == [10, 11, 20, 21, 30, 31, 30, 31, 12, 13, 22, 32]
+    assert check_row(columns(sample)) == pairs(STRIPPED)
+
+
+def test_an_answer_under_a_parent_that_a_later_prompt_extends() -> None:
+    """2 is written for 3, and again for 4, below which the conversation goes on."""
+    views = [encoded_view([1, 2], [3]), encoded_view([1, 2], [4]), encoded_view([1, 2, 4, 5], [6])]
+    sample = onepass([*views, encoded_view([1, 2, 7], [8])])
+    assert sample.input_ids.tolist() == [1, 2, 3, 7, 8, 2, 4, 5, 6]
+    assert sample.labels.tolist() == [-100, -100, 3, -100, 8, -100, 4, -100, 6]
+    assert [until for _, _, until in per_token(sample)] == [9, 5, 3, 5, 5, 9, 9, 9, 9]
+
+
+def test_an_answer_that_was_context_before_it_was_trained() -> None:
+    sample = onepass([encoded_view([1, 2, 3], [4]), encoded_view([1], [2])])
+    assert sample.labels.tolist() == [-100, 2, -100, 4]
+
+
+def test_many_answers_to_one_prompt() -> None:
+    """A group of rollouts; each costs its own tokens and one copy."""
+    views = [encoded_view([1, 2], [number, 9]) for number in range(3, 2003)]
+    laid_out = lay_out("x", views)
+    assert laid_out.counts.longest_sample == 1 + 2000 * 3
+    assert laid_out.samples[0].segments.visible_until[0] == 6001
 
 
 # --- the paper's setting, arXiv 2504.18246 -------------------------------------------------------
@@ -391,7 +472,7 @@ def test_agrees_with_the_paper(turns: list[tuple[int, int, int, int]]) -> None:
     history: list[int] = []
     for turn in range(1, len(turns) + 1):
         prompt = history + stream("h", turn)
-        views.append(encoded(prompt, stream("t", turn) + stream("r_out", turn)))
+        views.append(encoded_view(prompt, stream("t", turn) + stream("r_out", turn)))
         history = prompt + stream("r_in", turn)
     row = columns(onepass(views))
 
@@ -408,14 +489,17 @@ def test_agrees_with_the_paper(turns: list[tuple[int, int, int, int]]) -> None:
 # --- planted faults ------------------------------------------------------------------------------
 
 
+SIBLINGS = [*STRIPPED, encoded_view([10, 11, 30, 31, 12, 13], [23])]
+
+
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_wrong_row_is_caught(fault: str) -> None:
-    right = columns(onepass(STRIPPED))
-    assert check_row(right) == pairs(STRIPPED)
+    right = columns(onepass(SIBLINGS))
+    assert check_row(right) == pairs(SIBLINGS)
     wrong: Any = planted(right, fault)
     assert wrong is not None
     try:
         found = check_row(wrong)
     except AssertionError:
         return
-    assert found != pairs(STRIPPED)
+    assert found != pairs(SIBLINGS)

@@ -20,7 +20,7 @@ from reasonpack.errors import FormatError
 from reasonpack.rows import schema as schemas
 from reasonpack.rows import shard
 from reasonpack.rows import table as table_module
-from reasonpack.rows.forest import Sample, Segments
+from reasonpack.rows.sample import Sample, Segments
 from reasonpack.rows.schema import COLUMNS, FORMAT_VERSION
 from reasonpack.rows.shard import ShardFormat
 from reasonpack.rows.table import row_groups, rows_to_table

@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import tokenizers
-from encoded import encoded_view
+from encoded import EncodedView, encoded_view, lay_out
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -28,8 +28,8 @@ import reasonpack.rows.table
 from reasonpack import Manifest, Options, pack_files, read_manifest
 from reasonpack.cli import cli, run
 from reasonpack.datasets.receipt import Counts, Shard, as_json
-from reasonpack.rows.forest import EncodedView, Sample, lay_out
 from reasonpack.rows.kind import Kind
+from reasonpack.rows.sample import Sample
 from reasonpack.rows.schema import schema
 from reasonpack.rows.shard import ShardFormat, write_shard
 from reasonpack.rows.table import row_groups
@@ -138,7 +138,7 @@ def _view(
     flat = [(token, kind, message) for kind, message, ids in parts for token in ids]
     tokens, kinds, messages = zip(*flat, strict=True)
     length = sum(len(ids) for _, _, ids in parts[: len(prompt)])
-    return encoded_view(tokens, prompt_length=length, kinds=kinds, messages=messages)
+    return encoded_view(tokens[:length], tokens[length:], kinds=kinds, messages=messages)
 
 
 def _sample(id_: str, *views: EncodedView) -> Sample:
@@ -277,9 +277,10 @@ def conversations(draw: st.DrawFn) -> list[EncodedView]:
         ids = np.concatenate([prompt, completion])
         labels = np.where(np.arange(len(ids)) < len(prompt), -1, message)
         kinds = np.where(labels < 0, H, R_OUT).astype(np.uint8)
-        length = len(prompt)
         views.append(
-            encoded_view(ids.tolist(), prompt_length=length, kinds=kinds, messages=labels.tolist())
+            encoded_view(
+                prompt.tolist(), completion.tolist(), kinds=kinds.tolist(), messages=labels.tolist()
+            )
         )
         history = draw(
             st.sampled_from([ids, np.concatenate([prompt, completion[1:]]), np.array([9])])
@@ -302,9 +303,9 @@ def test_views_are_those_that_were_laid_out(
     for number, views in enumerate(packed):
         for message, view in enumerate(views):
             found = find_view([(row, number)], message)
-            assert row.input_ids[found.tokens].tolist() == view.tokens.tolist()
+            assert row.input_ids[found.tokens].tolist() == view.tokens
             assert row.position_ids[found.tokens].tolist() == list(range(len(view.tokens)))
-            assert found.prompt_length == view.prompt_length
+            assert found.prompt_length == len(view.prompt)
 
 
 def test_half_characters(write: Any, inspect: Any, tokenizer: tokenizers.Tokenizer) -> None:
@@ -683,7 +684,8 @@ def test_view_text_with_decoders_that_need_the_whole(
     write: Any, tokenizer: tokenizers.Tokenizer
 ) -> None:
     view = _view(tokenizer, [(H, 1, " é")], [(R_OUT, 1, " No")])
-    split = replace(view, prompt_length=2)  # between the bytes of é
+    # between the bytes of é
+    split = view._replace(prompt=view.tokens[:2], completion=view.tokens[2:])
     directory = write([[_sample("a", view)], [_sample("b", split)]])
     manifest = read_manifest(directory)
 

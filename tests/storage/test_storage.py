@@ -17,9 +17,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from encoded import encoded_view, lay_out
 
 from reasonpack.errors import StorageError, UsageError
-from reasonpack.rows.forest import EncodedView, Run, Sample, lay_out
+from reasonpack.rows.sample import Sample
 from reasonpack.rows.schema import schema
 from reasonpack.rows.shard import ShardFormat, write_shard
 from reasonpack.rows.table import rows_to_table
@@ -140,8 +141,7 @@ class Filling:
 
 def one_sample(length: int, number: int) -> Sample:
     tokens = np.random.default_rng(number).integers(0, 1 << 17, length, np.int32)
-    view = EncodedView(tokens, length, [Run(length, 0, 0)])
-    return lay_out(str(number), [view]).samples[0]
+    return lay_out(str(number), [encoded_view(tokens.tolist(), [])]).samples[0]
 
 
 def publish_filling(target: Path, table: pa.Table, *, format_: ShardFormat, left: int) -> None:

@@ -36,7 +36,7 @@ from reasonpack.datasets.options import Options
 from reasonpack.errors import RecordError
 from reasonpack.records.conversation import Conversation, parse_record
 from reasonpack.run.context import Context, load_context
-from reasonpack.tokens.view_tokens import Pieces
+from reasonpack.tokens.view_tokens import Cutter, Pieces
 from reasonpack.views.view import View, build_views
 
 pytestmark = [pytest.mark.network, pytest.mark.torch]
@@ -185,11 +185,11 @@ def made_tokenizer(name: str, folder: Path) -> None:
 def ours(context: Context, view: View) -> tuple[list[int], list[int]]:
     """Give the prompt and the completion of a view in tokens."""
     pieces = Pieces(context.tokenizer.cut)
-    cut = pieces.add(view)
+    cut = Cutter(pieces).add(view)
     pieces.encode(context.tokenizer.encode_batch)
-    encoded = pieces.look_up(cut)
-    tokens = encoded.tokens.tolist()
-    return tokens[: encoded.prompt_length], tokens[encoded.prompt_length :]
+    encoded = pieces.look_up([[cut]])
+    tokens, (prompt,) = encoded.tokens.tolist(), encoded.first_trained
+    return tokens[:prompt], tokens[prompt:]
 
 
 def switches(name: str) -> dict[bool, Json]:

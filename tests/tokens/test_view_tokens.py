@@ -8,16 +8,15 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pytest
-from encoded import per_token
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from reasonpack.rows.forest import EncodedView
 from reasonpack.rows.kind import Kind
-from reasonpack.tokens.view_tokens import Pieces
+from reasonpack.tokens.view_tokens import Cutter, CutView, Pieces
 from reasonpack.views.spans import Span
 from reasonpack.views.view import View
 
@@ -51,11 +50,34 @@ def encode_batch(texts: Sequence[str]) -> list[np.ndarray]:
     return [np.array([number for number, _ in tokens(text)], np.int32) for text in texts]
 
 
-def encode(views: Sequence[View]) -> list[EncodedView]:
+class Found(NamedTuple):
+    """A view in tokens, which shares nothing with another: number, kind and message of each."""
+
+    tokens: list[int]
+    kinds: list[int]
+    messages: list[int]
+    prompt_length: int
+
+
+def found_views(pieces: Pieces, waiting: Sequence[CutView]) -> list[Found]:
+    views = pieces.look_up([[view] for view in waiting])
+    sizes = np.diff(views.run_start, append=len(views.tokens))
+    kinds, messages = np.repeat(views.run_kind, sizes), np.repeat(views.run_message, sizes)
+    assert (sizes > 0).all(), "an empty run"
+    found = []
+    for origin, end, first in zip(views.origin, views.end, views.first_trained, strict=True):
+        own = slice(origin, origin + end)
+        assert views.trained[own].tolist() == [False] * first + [True] * (end - first)
+        columns = (column[own].tolist() for column in (views.tokens, kinds, messages))
+        found.append(Found(*columns, first))
+    return found
+
+
+def encode(views: Sequence[View]) -> list[Found]:
     pieces = Pieces(cut)
-    waiting = [pieces.add(view) for view in views]
+    waiting = [Cutter(pieces).add(view) for view in views]
     pieces.encode(encode_batch)
-    return [pieces.look_up(each) for each in waiting]
+    return found_views(pieces, waiting)
 
 
 def slowly(view: View) -> list[tuple[int, int, int]]:
@@ -68,14 +90,6 @@ def slowly(view: View) -> list[tuple[int, int, int]]:
             found.append((number, int(span.kind), span.message))
         at += len(piece)
     return found
-
-
-def kinds(view: EncodedView) -> list[int]:
-    return [kind for _, kind, _ in per_token(view)]
-
-
-def messages(view: EncodedView) -> list[int]:
-    return [message for _, _, message in per_token(view)]
 
 
 texts = st.text(alphabet="abc|_", max_size=12)
@@ -97,10 +111,9 @@ def views(draw: st.DrawFn) -> View:
 @example([View(0, "", "", (Span(0, Kind.CONTEXT, 0),))])
 def test_equals_the_slow_way(made: list[View]) -> None:
     for view, found in zip(made, encode(made), strict=True):
-        assert per_token(found) == slowly(view)
+        assert [*zip(*found[:3], strict=True)] == slowly(view)
         prompt = [number for piece in cut(view.prompt) for number, _ in tokens(piece)]
         assert found.prompt_length == len(prompt)
-        assert found.tokens.dtype == np.int32
 
 
 def encode_by_parity(batch: Sequence[str]) -> list[np.ndarray]:
@@ -118,11 +131,11 @@ def encode_by_parity(batch: Sequence[str]) -> list[np.ndarray]:
 @given(views())
 def test_kinds_tile_the_tokens_whatever_the_tokenizer_does(view: View) -> None:
     pieces = Pieces(cut)
-    waiting = pieces.add(view)
+    waiting = Cutter(pieces).add(view)
     pieces.encode(encode_by_parity)
-    found = pieces.look_up(waiting)
+    (found,) = found_views(pieces, [waiting])
     known = [(int(span.kind), span.message) for span in view.spans]
-    order = [known.index(pair) for pair in zip(kinds(found), messages(found), strict=True)]
+    order = [known.index(pair) for pair in zip(found.kinds, found.messages, strict=True)]
     assert len(set(known)) < len(known) or order == sorted(order)
 
 
@@ -130,12 +143,13 @@ def test_borders_never_go_back() -> None:
     # The tokens of the text before each border agree on 0, 2, 0, 3 of those of the whole.
     spans = tuple(Span(stop, Kind.CONTEXT, stop) for stop in (1, 4, 5, 6))
     pieces = Pieces(cut)
-    waiting = pieces.add(View(0, "aaaaaa", "", spans))
+    waiting = Cutter(pieces).add(View(0, "aaaaaa", "", spans))
     pieces.encode(encode_by_parity)
-    assert messages(pieces.look_up(waiting)) == [4, 4, 6]
+    (found,) = found_views(pieces, [waiting])
+    assert found.messages == [4, 4, 6]
 
 
-def one(prompt: str, completion: str, *spans: tuple[int, Kind, int]) -> EncodedView:
+def one(prompt: str, completion: str, *spans: tuple[int, Kind, int]) -> Found:
     (found,) = encode([View(0, prompt, completion, tuple(Span(*span) for span in spans))])
     return found
 
@@ -143,29 +157,29 @@ def one(prompt: str, completion: str, *spans: tuple[int, Kind, int]) -> EncodedV
 def test_a_token_over_a_border_counts_to_what_follows() -> None:
     # a·abc over the border after "aa": "aab" is one token.
     found = one("aabc", "", (2, Kind.CONTEXT, 0), (4, Kind.REASONING, 1))
-    assert found.tokens.tolist() == [NUMBERS["aab"], NUMBERS["c"]]
-    assert kinds(found) == [Kind.REASONING, Kind.REASONING]
+    assert found.tokens == [NUMBERS["aab"], NUMBERS["c"]]
+    assert found.kinds == [Kind.REASONING, Kind.REASONING]
 
 
 def test_a_border_between_tokens_inside_a_piece() -> None:
     found = one("ca", "", (1, Kind.CONTEXT, 0), (2, Kind.R_IN, 1))
-    assert kinds(found) == [Kind.CONTEXT, Kind.R_IN]
+    assert found.kinds == [Kind.CONTEXT, Kind.R_IN]
 
 
 def test_a_token_over_two_borders_counts_to_the_last() -> None:
     found = one("abc", "", (1, Kind.CONTEXT, 0), (2, Kind.R_IN, 1), (3, Kind.REASONING, 2))
-    assert (found.tokens.tolist(), messages(found)) == ([NUMBERS["abc"]], [2])
+    assert (found.tokens, found.messages) == ([NUMBERS["abc"]], [2])
 
 
 def test_prompt_and_completion_never_merge() -> None:
     found = one("a", "b", (1, Kind.CONTEXT, 0), (2, Kind.R_OUT, 1))
-    assert found.tokens.tolist() == [NUMBERS["a"], NUMBERS["b"]]
-    assert (found.prompt_length, messages(found)) == (1, [0, 1])
+    assert found.tokens == [NUMBERS["a"], NUMBERS["b"]]
+    assert (found.prompt_length, found.messages) == (1, [0, 1])
 
 
 def test_an_empty_span_has_no_token() -> None:
     found = one("a|b", "", (1, Kind.CONTEXT, 0), (1, Kind.R_IN, 7), (3, Kind.CONTEXT, 1))
-    assert messages(found) == [0, 1, 1]
+    assert found.messages == [0, 1, 1]
 
 
 class Counting:
@@ -182,35 +196,37 @@ class Counting:
 def test_each_text_is_encoded_once() -> None:
     pieces, counting = Pieces(cut), Counting()
     spans = (Span(2, Kind.CONTEXT, 0), Span(5, Kind.R_OUT, 1))
-    first = pieces.add(View(1, "ab|", "ab", spans))
-    pieces.add(View(1, "ab|", "ab", spans))
+    first = Cutter(pieces).add(View(1, "ab|", "ab", spans))
+    Cutter(pieces).add(View(1, "ab|", "ab", spans))
     pieces.encode(counting)
     assert sorted(counting.seen) == ["ab", "|"]
-    later = pieces.add(View(1, "c|", "ab|", (Span(1, Kind.CONTEXT, 0), Span(5, Kind.R_OUT, 1))))
+    later = Cutter(pieces).add(
+        View(1, "c|", "ab|", (Span(1, Kind.CONTEXT, 0), Span(5, Kind.R_OUT, 1)))
+    )
     pieces.encode(counting)
     assert sorted(counting.seen) == ["ab", "c", "|"]
     ab, c, bar = NUMBERS["ab"], NUMBERS["c"], NUMBERS["|"]
-    assert pieces.look_up(first).tokens.tolist() == [ab, bar, ab]
-    assert pieces.look_up(later).tokens.tolist() == [c, bar, ab, bar]
+    assert found_views(pieces, [first])[0].tokens == [ab, bar, ab]
+    assert found_views(pieces, [later])[0].tokens == [c, bar, ab, bar]
 
 
 def test_the_text_before_a_border_is_encoded_too() -> None:
     pieces, counting = Pieces(cut), Counting()
-    pieces.add(View(1, "abc", "", (Span(2, Kind.CONTEXT, 0), Span(3, Kind.CONTEXT, 1))))
+    Cutter(pieces).add(View(1, "abc", "", (Span(2, Kind.CONTEXT, 0), Span(3, Kind.CONTEXT, 1))))
     pieces.encode(counting)
     assert sorted(counting.seen) == ["ab", "abc"]
 
 
 def test_looking_up_what_is_not_encoded_fails() -> None:
     pieces = Pieces(cut)
-    waiting = pieces.add(View(1, "a", "b", (Span(2, Kind.CONTEXT, 0),)))
+    waiting = Cutter(pieces).add(View(1, "a", "b", (Span(2, Kind.CONTEXT, 0),)))
     with pytest.raises(AssertionError, match="encode"):
-        pieces.look_up(waiting)
+        pieces.look_up([[waiting]])
 
 
 def test_a_batch_of_another_size_is_no_result() -> None:
     pieces = Pieces(cut)
-    pieces.add(View(1, "a", "b", (Span(2, Kind.CONTEXT, 0),)))
+    Cutter(pieces).add(View(1, "a", "b", (Span(2, Kind.CONTEXT, 0),)))
     with pytest.raises(ValueError, match="ids of 1 pieces, expected those of 2"):
         pieces.encode(lambda batch: encode_batch(batch)[1:])
 

@@ -39,10 +39,7 @@ def columns(sample: Sample) -> dict[str, Any]:
 def test_every_layout_trains_what_the_views_say(layout: LayoutName, turns: int) -> None:
     for seed in range(5):
         found = views(SMALL, turns, Words(seed, 64))
-        expected = oracle.expected_pairs(
-            (0, v.tokens[: v.prompt_length].tolist(), v.tokens[v.prompt_length :].tolist())
-            for v in found
-        )
+        expected = oracle.expected_pairs((0, v.prompt, v.completion) for v in found)
         assert oracle.check_row(columns(join(samples(found, layout)))) == expected
 
 

@@ -21,9 +21,10 @@ sys.path[:0] = [str(TESTS / each) for each in (".", "masks", "gpu", "trainers/ex
 import numpy as np  # noqa: E402
 import oracle  # noqa: E402
 import pyarrow as pa  # noqa: E402
+from encoded import EncodedView, encoded_view, lay_out  # noqa: E402
 from tokenizers import Tokenizer  # noqa: E402
 
-from reasonpack.rows.forest import EncodedView, Layout, Run, lay_out  # noqa: E402
+from reasonpack.rows.forest import Layout  # noqa: E402
 from reasonpack.rows.schema import schema  # noqa: E402
 from reasonpack.rows.table import rows_to_table  # noqa: E402
 
@@ -122,12 +123,7 @@ def as_rows(table: pa.Table) -> list[Row]:
 
 
 def encoded(view: oracle.View) -> EncodedView:
-    tokens = np.array([*view.prompt_ids, *view.completion_ids], np.int32)
-    return EncodedView(
-        tokens=tokens,
-        prompt_length=len(view.prompt_ids),
-        runs=[Run(len(tokens), 0, 0)],
-    )
+    return encoded_view(view.prompt_ids, view.completion_ids)
 
 
 PAPERS_ORDER = ("h", "t", "r_in", "r_out")

@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import oracle
 import pytest
-from encoded import encoded_view
+from encoded import EncodedView, encoded_view, lay_out
 from hypothesis import example, given
 from hypothesis import strategies as st
 from packed_twice import Json, Packed
 
 from reasonpack.errors import RecordError
-from reasonpack.rows.forest import EncodedView, Sample, lay_out
+from reasonpack.rows.sample import Sample
 from reasonpack.verify.findings import Findings
 from reasonpack.verify.manifest import Manifest, read_dataset
 from reasonpack.verify.paths import fingerprint, row_paths, together, view_paths
@@ -30,8 +30,8 @@ conversations = st.lists(st.tuples(texts, texts), min_size=1, max_size=4)
 
 def encoded(prompt: list[int], completion: list[int]) -> EncodedView:
     return encoded_view(
-        prompt + completion,
-        prompt_length=len(prompt),
+        prompt,
+        completion,
         kinds=[0] * len(prompt) + [3] * len(completion),
         messages=[1] * len(prompt + completion),
     )
@@ -162,21 +162,16 @@ def test_a_conversation_is_refused_for_the_same_reason_and_fits_what_it_becomes(
 ) -> None:
     rebuilt = Rebuilt(tuple(token_view(*view) for view in views))
     manifest = manifest_with(good, layout=layout, max_length=limit, max_position=position)
-    reason = ""
-    try:
-        laid_out = lay_out("", [encoded(*view) for view in views], layout=layout)
-        if laid_out.longest_view > position or max(s.length for s in laid_out.samples) > limit:
-            reason = "overlong"
-    except RecordError as error:
-        reason = error.reason
-    assert why_rejected(rebuilt, manifest) == reason
-    if reason != "layout":
-        prints = []
-        for sample in laid_out.samples:
-            paths = check_row(as_row(table_of([sample])))[1]
-            assert paths is not None
-            prints.append(fingerprint(paths.seen[paths.leaf], paths.predicted[paths.trained]))
-        assert together(*prints) == rebuilt.fingerprint()
+    laid_out = lay_out("", [encoded(*view) for view in views], layout=layout)
+    counts = laid_out.counts
+    overlong = counts.longest_view > position or counts.longest_sample > limit
+    assert why_rejected(rebuilt, manifest) == ("overlong" if overlong else "")
+    prints = []
+    for sample in laid_out.samples:
+        paths = check_row(as_row(table_of([sample])))[1]
+        assert paths is not None
+        prints.append(fingerprint(paths.seen[paths.leaf], paths.predicted[paths.trained]))
+    assert together(*prints) == rebuilt.fingerprint()
 
 
 def manifest_with(good: Packed, *, layout: Any, max_length: int, max_position: int) -> Manifest:
