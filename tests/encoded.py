@@ -11,8 +11,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from reasonpack.rows import encoded_views as encoded
 from reasonpack.rows import forest
-from reasonpack.rows.forest import Layout, Run, TokenViews
+from reasonpack.rows.encoded_views import EncodedViews, Run
+from reasonpack.rows.forest import Layout
 from reasonpack.rows.sample import Sample, write
 
 
@@ -43,9 +45,9 @@ def encoded_view(
     return EncodedView(list(prompt), list(completion), *each)
 
 
-def token_views(
+def encoded_views(
     conversations: Sequence[Sequence[EncodedView]], shared: Sequence[int] | None = None
-) -> TokenViews:
+) -> EncodedViews:
     """Put views together that share so many tokens with the view before them, or none."""
     views = [view for conversation in conversations for view in conversation]
     shared = shared or [0] * len(views)
@@ -60,7 +62,7 @@ def token_views(
     array.setflags(write=False)  # laying out must not write into its input
     ends = [len(view.tokens) for view in views]
     bounds = [0, *accumulate(map(len, conversations))]
-    return forest.token_views(array, runs, shared=shared, end=ends, bounds=bounds)
+    return encoded.encoded_views(array, runs, shared=shared, end=ends, bounds=bounds)
 
 
 class LaidOut(NamedTuple):
@@ -70,7 +72,7 @@ class LaidOut(NamedTuple):
     counts: forest.LaidOut
 
 
-def lay_out_tokens(id_: str, views: TokenViews, *, layout: Layout = "onepass") -> LaidOut:
+def lay_out_tokens(id_: str, views: EncodedViews, *, layout: Layout = "onepass") -> LaidOut:
     """Lay out and write the only conversation."""
     planted = forest.plant(views)
     counts = forest.lay_out(planted, layout=layout)
@@ -79,4 +81,4 @@ def lay_out_tokens(id_: str, views: TokenViews, *, layout: Layout = "onepass") -
 
 def lay_out(id_: str, views: Sequence[EncodedView], *, layout: Layout = "onepass") -> LaidOut:
     """Lay out and write one conversation."""
-    return lay_out_tokens(id_, token_views([views]), layout=layout)
+    return lay_out_tokens(id_, encoded_views([views]), layout=layout)

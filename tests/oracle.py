@@ -309,7 +309,8 @@ def check_samples(columns: Columns) -> list[Counter[Pair]]:
     """Check a row token by token and count what each packed sample trains.
 
     `columns` are the plain lists of one row: input_ids, position_ids, labels, segment_start,
-    segment_visible_until, sample_start. Raises AssertionError if the tables do not tile the row, a
+    segment_visible_until, sample_start. A token may stand twice, untrained the second time, to be
+    followed by another trained token. Raises AssertionError if the tables do not tile the row, a
     token does not see exactly the positions 0, 1, 2, … up to its own, samples see each other, or a
     trained token does not directly follow the prefix that it is to be predicted from.
     """
@@ -389,6 +390,8 @@ FAULTS = (
     "until-long",
     "row-positions",
 )
+COPY_FAULTS = ("copy-trained", "copy-of-another")
+"""Those that have a place only where a token has several trained children."""
 
 
 def planted(columns: Columns, fault: str) -> dict[str, list[int]] | None:
@@ -401,6 +404,8 @@ def planted(columns: Columns, fault: str) -> dict[str, list[int]] | None:
       trained branch whose sibling then comes before it
     - until-short, until-long: one `visible_until` off by one
     - row-positions: positions as row index
+    - copy-trained, copy-of-another: a token that stands a second time, for a further trained child,
+      is trained there too, or is another token
     """
     row = {name: list(values) for name, values in columns.items() if name in _COLUMNS}
     length = len(row["input_ids"])
@@ -423,6 +428,12 @@ def planted(columns: Columns, fault: str) -> dict[str, list[int]] | None:
             row["segment_visible_until"][inside[0]] += 1
     elif fault == "row-positions":
         row["position_ids"] = list(range(length))
+    elif fault == "copy-trained":
+        for place in _copies(row)[:1]:
+            row["labels"][place] = row["input_ids"][place]
+    elif fault == "copy-of-another":
+        for place in _copies(row)[:1]:
+            row["input_ids"][place] += 1
     else:
         raise ValueError(f"unknown fault {fault!r}")
     return None if all(row[name] == list(columns[name]) for name in row) else row
@@ -436,6 +447,12 @@ _COLUMNS = (
     "segment_visible_until",
     "sample_start",
 )
+
+
+def _copies(row: Columns) -> list[int]:
+    """List the tokens that stand in the row a second time, behind the same tokens."""
+    seen = [tuple(np.asarray(row["input_ids"])[keys].tolist()) for keys in visible(row)]
+    return [place for place, path in enumerate(seen) if place and path in seen[:place]]
 
 
 def _siblings(row: Columns) -> list[tuple[int, int, int]]:

@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from reasonpack.rows.forest import Forest, LaidOut, TokenViews
+from reasonpack.rows.encoded_views import EncodedViews
+from reasonpack.rows.forest import Forest, LaidOut
 
 __all__ = ["IGNORE", "Sample", "Segments", "write"]
 
@@ -115,7 +116,7 @@ def _slices(bounds: Sequence[int]) -> Iterator[slice]:
 
 
 def _segments(
-    views: TokenViews,
+    views: EncodedViews,
     *,
     starts: NDArray[np.int64],
     lengths: NDArray[np.int64],

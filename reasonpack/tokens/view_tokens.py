@@ -1,6 +1,6 @@
 """Views in text → views in tokens, each distinct piece of text encoded once.
 
-    View ── cut at added tokens ──→ pieces ── one batch for many views ──→ TokenViews
+    View ── cut at added tokens ──→ pieces ── one batch for many views ──→ EncodedViews
 
 A conversation of N turns shows its beginning N times, so a view is cut only where it parts
 from the one before, and what both begin with is not looked at again: the cost is linear in
@@ -20,7 +20,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from reasonpack.rows.forest import Run, TokenViews, common_prefix, token_views
+from reasonpack.rows.encoded_views import EncodedViews, Run, common_prefix, encoded_views
 from reasonpack.views.view import View
 
 __all__ = ["Border", "CutView", "Cutter", "Pieces"]
@@ -106,7 +106,7 @@ class Pieces:
             raise ValueError(f"ids of {len(encoded)} pieces, expected those of {len(new)}")
         self._ids.extend(ids.astype(np.int32, copy=False).tobytes() for ids in encoded)
 
-    def look_up(self, conversations: Sequence[Sequence[CutView]]) -> TokenViews:
+    def look_up(self, conversations: Sequence[Sequence[CutView]]) -> EncodedViews:
         """Put the tokens of the views of some conversations together, in their order."""
         assert len(self._ids) == len(self._numbers), "encode() comes before look_up()"
         tokens: list[bytes] = []
@@ -132,7 +132,7 @@ class Pieces:
                 written = origin + end[-1]
         bounds = [0, *accumulate(map(len, conversations))]
         array = np.frombuffer(b"".join(tokens), np.int32)
-        return token_views(array, runs, shared=shared, end=end, bounds=bounds)
+        return encoded_views(array, runs, shared=shared, end=end, bounds=bounds)
 
     def _tokens_before(self, part: int, piece: int) -> int:
         """Count the tokens of a piece that are those of its beginning, encoded alone."""

@@ -17,6 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracle import (
+    COPY_FAULTS,
     FAMILIES,
     FAULTS,
     UNTRAINED,
@@ -644,16 +645,52 @@ def forest(found: list[View]) -> dict[str, list[int]]:
         if below is None:  # every token below `token` is written
             row["segment_visible_until"][token] = len(row["input_ids"])
             continue
+        children = [(key, child) for key, child in below.items() if key != "trained"]
+        trained = [(key, child) for key, child in children if child["trained"]]
+        children = trained[:1] + [each for each in children if each not in trained]
         if depth >= 0:
+            # Behind all that is below it, a copy of the token for each further trained child.
+            stack += [
+                (token, depth, {"trained": False, key: child}) for key, child in trained[:0:-1]
+            ]
             stack.append((len(row["input_ids"]), depth, None))
             row["segment_start"].append(len(row["input_ids"]))
             row["segment_visible_until"].append(0)
             row["input_ids"].append(token)
             row["position_ids"].append(depth)
             row["labels"].append(token if below["trained"] else UNTRAINED)
-        children = [(key, child) for key, child in below.items() if key != "trained"]
         stack += [(key, depth + 1, child) for key, child in reversed(children)]
     return row
+
+
+SIBLINGS = [
+    View(1, [1, 2], [3, 4]),
+    View(1, [1, 2], [3, 5]),
+    View(1, [1, 2], [6]),
+    View(3, [1, 2, 6, 7], [8]),
+    View(3, [1, 2, 4], [9]),
+]
+COPIED: dict[str, list[int]] = {
+    "input_ids": [1, 2, 3, 4, 3, 5, 4, 9, 2, 6, 7, 8],
+    "position_ids": [0, 1, 2, 3, 2, 3, 2, 3, 1, 2, 3, 4],
+    "labels": [-100, -100, 3, 4, -100, 5, -100, 9, -100, 6, -100, 8],
+    "segment_start": list(range(12)),
+    "segment_visible_until": [12, 8, 4, 4, 6, 6, 8, 8, 12, 12, 12, 12],
+    "sample_start": [0],
+}
+
+
+def test_siblings_by_hand() -> None:
+    """2 is followed by 3, 4 and 6, of which 3 and 6 are trained; 3 by 4 and 5, both trained."""
+    assert forest(SIBLINGS) == COPIED
+    assert check_row(COPIED) == expected_pairs(SIBLINGS)
+
+
+@pytest.mark.parametrize("fault", [*FAULTS, *COPY_FAULTS])
+def test_planted_faults_are_caught_beside_siblings(fault: str) -> None:
+    broken = planted(COPIED, fault)
+    assert broken is not None
+    assert caught(broken, expected_pairs(SIBLINGS))
 
 
 def test_forest_by_hand() -> None:

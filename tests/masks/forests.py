@@ -114,7 +114,10 @@ def chats(samples: Sequence[int], *, seed: int, unit: int = 12) -> Forest:
 
 
 def trie(views: Sequence[View]) -> tuple[list[int], list[int], list[int], Forest]:
-    """Insert the views of one sample in order: token ids, labels, positions, and the forest."""
+    """Insert the views of one sample in order: token ids, labels, positions, and the forest.
+
+    Tokens with several trained children are copied, as the layout onepass asks for.
+    """
     ids: list[int] = []
     parents: list[int | None] = []
     trained: list[bool] = []
@@ -128,20 +131,41 @@ def trie(views: Sequence[View]) -> tuple[list[int], list[int], list[int], Forest
                 trained.append(False)
             at = known[0] if known else len(ids) - 1
             trained[at] |= place >= len(prompt)
-    order = _pre_order(parents)
-    new = {old: place for place, old in enumerate(order)}
-    moved = [parents[old] for old in order]
-    forest = Forest(tuple(None if parent is None else new[parent] for parent in moved))
-    labels = [ids[old] if trained[old] else -100 for old in order]
-    return [ids[old] for old in order], labels, positions(forest), forest
+    order, places = _written(parents, trained)
+    labels = [ids[old] if labelled else -100 for old, labelled in order]
+    forest = Forest(tuple(places))
+    return [ids[old] for old, _ in order], labels, positions(forest), forest
 
 
-def _pre_order(parents: Sequence[int | None]) -> list[int]:
-    def below(node: int | None) -> list[int]:
-        children = [n for n, parent in enumerate(parents) if parent == node]
-        return [n for child in children for n in [child, *below(child)]]
+def _written(
+    parents: Sequence[int | None], trained: Sequence[bool]
+) -> tuple[list[tuple[int, bool]], list[int | None]]:
+    """Order nodes: of each its number and whether it is trained, and the place of its parent.
 
-    return below(None)
+    The first trained child of a node comes first. Each other one comes behind all that is below
+    the node, after an untrained copy of it.
+    """
+    order: list[tuple[int, bool]] = []
+    places: list[int | None] = []
+
+    def write(node: int, parent: int | None, children: Sequence[int], *, labelled: bool) -> None:
+        order.append((node, labelled))
+        places.append(parent)
+        place = len(order) - 1
+        for child in children:
+            write_all(child, place)
+
+    def write_all(node: int, parent: int | None) -> None:
+        children = [n for n, above in enumerate(parents) if above == node]
+        further = [n for n in children if trained[n]][1:]
+        behind = sorted(set(children) - set(further), key=lambda n: not trained[n])
+        write(node, parent, behind, labelled=trained[node])
+        for child in further:
+            write(node, parent, [child], labelled=False)
+
+    for root in [n for n, above in enumerate(parents) if above is None]:
+        write_all(root, None)
+    return order, places
 
 
 def join(parts: Sequence[Forest]) -> Forest:

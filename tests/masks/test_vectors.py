@@ -69,6 +69,11 @@ def test_there_are_vectors() -> None:
         "npass",
         "packed_two_samples",
         "padded",
+        "siblings_common_beginning",
+        "siblings_context_first",
+        "siblings_copied_root",
+        "siblings_later_prompt",
+        "siblings_two_answers",
         "single_turn",
         "tool_loop",
         "two_turns_stripped",
@@ -119,13 +124,23 @@ def test_trained_tokens_see_exactly_their_view(vector: dict[str, Any]) -> None:
         assert positions[keys].tolist() == list(range(len(keys)))
         assert keys[-2] == q - 1, "a trained token directly follows its parent"
         trained.append(tuple(ids[keys].tolist()))
-    expected = [
-        (*view["prompt"], *view["completion"][: place + 1])
-        for views in vector["views"]
+    expected = {
+        (number, *view["prompt"], *view["completion"][: place + 1])
+        for number, views in enumerate(vector["views"])
         for view in views
         for place in range(len(view["completion"]))
-    ]
-    assert sorted(trained) == sorted(expected)
+    }
+    assert sorted(trained) == sorted(tuple(tokens) for _, *tokens in expected)
+
+
+def copied(line: dict[str, Any]) -> list[bool]:
+    """Of each token, whether it is behind another that is the same in all but its label."""
+    sizes = np.diff(line["segment_start"], append=line["length"])
+    sample = np.searchsorted(line["sample_start"], np.arange(line["length"]), "right")
+    spread = [np.repeat(line[name], sizes) for name in ("segment_kind", "segment_message")]
+    columns = np.array([sample, line["input_ids"], line["position_ids"], *spread])
+    paths = [columns[:, seen].tolist() for seen in dense.visible(visible_until(line))]
+    return [path in paths[:place] for place, path in enumerate(paths)]
 
 
 @each_vector
@@ -135,7 +150,9 @@ def test_kinds_agree_with_labels(vector: dict[str, Any]) -> None:
     trained = np.array(line["labels"]) != -100
     kind = np.repeat(line["segment_kind"], sizes)
     message = np.repeat(line["segment_message"], sizes)
-    np.testing.assert_array_equal(trained, np.isin(kind, [1, 3]))
+    copies = np.array(copied(line))
+    np.testing.assert_array_equal(trained | copies, np.isin(kind, [1, 3]) | copies)
+    assert not (trained & copies).any()
     assert (kind[message == -1] == 0).all()
     roles = [name[0] for name in vector["tokens"].split()]
     letters = {0: "uvoA", 1: "ts", 2: "rcE", 3: "rcE"}

@@ -16,10 +16,18 @@ from typing import Any
 
 import numpy as np
 import pytest
-from encoded import EncodedView, LaidOut, encoded_view, lay_out, token_views
+from encoded import EncodedView, LaidOut, encoded_view, encoded_views, lay_out
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from oracle import FAULTS, check_row, expected_pairs, paper_visibility, planted, visible
+from oracle import (
+    COPY_FAULTS,
+    FAULTS,
+    check_row,
+    expected_pairs,
+    paper_visibility,
+    planted,
+    visible,
+)
 
 from reasonpack.errors import RecordError
 from reasonpack.rows import forest
@@ -260,7 +268,7 @@ def test_many_conversations_of_views_that_share_their_beginnings(
                 lambda pair: pair[0] == pair[1], zip(before.prompt, view.prompt, strict=False)
             )
             shared.append(data.draw(st.integers(0, len(list(same)))))
-    planted = forest.plant(token_views(made, shared))
+    planted = forest.plant(encoded_views(made, shared))
     together = [forest.lay_out(planted, number, layout=layout) for number in range(len(made))]
     found = write(planted, [(str(number), each) for number, each in enumerate(together)])
     alone = [lay_out(str(number), views, layout=layout) for number, views in enumerate(made)]
@@ -492,7 +500,7 @@ def test_agrees_with_the_paper(turns: list[tuple[int, int, int, int]]) -> None:
 SIBLINGS = [*STRIPPED, encoded_view([10, 11, 30, 31, 12, 13], [23])]
 
 
-@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("fault", [*FAULTS, *COPY_FAULTS])
 def test_a_wrong_row_is_caught(fault: str) -> None:
     right = columns(onepass(SIBLINGS))
     assert check_row(right) == pairs(SIBLINGS)
