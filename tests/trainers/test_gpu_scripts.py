@@ -183,3 +183,20 @@ def test_a_layout_that_trains_something_else_is_seen(
 def test_training_agrees_on_a_cpu(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = "--steps 2 --group 1 --profiles chat --turns 2 3"
     assert len(trained(capsys, tmp_path / "report", arguments)) == 8
+
+
+@pytest.mark.torch
+def test_the_kernel_is_checked_before_it_is_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("torch")
+    import check_kernel
+    import train_layouts
+
+    monkeypatch.setitem(PROFILES, "small", SMALL)
+    arguments = ["--device", "cpu", "--profiles", "small"]
+    report = check_kernel.main(arguments)
+    assert report["right"]
+    assert report["seen"] == [1.0, 1.5, 2.5]
+    honest = train_layouts.gathered
+    shifted = lambda states, index: honest(states.roll(1, dims=2), index)  # noqa: E731
+    monkeypatch.setattr(train_layouts, "gathered", shifted)
+    assert not check_kernel.main(arguments)["right"]
