@@ -34,7 +34,24 @@ __all__ = [
 
 
 class ReasonpackError(Exception):
-    """Base of every error that reasonpack raises on purpose."""
+    """Base of every error that reasonpack raises on purpose.
+
+    Attributes:
+        where: a file, an option, a part of a batch, ….
+        what: was found there.
+        expected: instead.
+        fix: what the user can do.
+
+    >>> print(StorageError("chats.jsonl", "no such file", "a file of chats", "check the path"))
+    chats.jsonl: no such file, expected a file of chats. Fix: check the path.
+    """
+
+    def __init__(self, where: object, what: object, expected: str, fix: str) -> None:
+        self.where, self.what, self.expected, self.fix = str(where), str(what), expected, fix
+        super().__init__(self.where, self.what, expected, fix)
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.what}, expected {self.expected}. Fix: {self.fix}."
 
 
 class UsageError(ReasonpackError):
@@ -64,12 +81,12 @@ class StorageError(ReasonpackError):
 class NothingPackedError(ReasonpackError):
     """A run that ended without a packed record; `rejects` counts the others by reason."""
 
-    def __init__(self, message: str, rejects: dict[str, int]) -> None:
-        super().__init__(message, rejects)
+    def __init__(
+        self, where: object, what: str, expected: str, fix: str, rejects: dict[str, int]
+    ) -> None:
+        super().__init__(where, what, expected, fix)
+        self.args = (*self.args, rejects)
         self.rejects = rejects
-
-    def __str__(self) -> str:
-        return str(self.args[0])
 
 
 @dataclass(eq=False)

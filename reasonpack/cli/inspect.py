@@ -115,8 +115,11 @@ def _load_decode(
             tokenizer = load_tokenizer(options.tokenizer, revision=options.revision)
         if tokenizer.sha256 != expected:
             raise TokenizerError(
-                f"{tokenizer.source}: is not the tokenizer of this dataset (its tokenizer.json has "
-                f"SHA-256 {tokenizer.sha256}), expected {expected}. Fix: pass that one."
+                tokenizer.source,
+                "is not the tokenizer of this dataset (its tokenizer.json has SHA-256 "
+                f"{tokenizer.sha256})",
+                expected,
+                "pass that one",
             )
     except ReasonpackError as error:
         if source is not None:
@@ -126,6 +129,9 @@ def _load_decode(
             return None
         where = directory / "manifest.json"
         raise TokenizerError(
-            f"{where}: options.tokenizer: {error} Or say where it is: --tokenizer PATH|HUB_ID."
+            f"{where}: options.tokenizer: {error.where}",
+            error.what,
+            error.expected,
+            f"{error.fix}, or say where it is: --tokenizer PATH|HUB_ID",
         ) from error
     return tokenizer.decode

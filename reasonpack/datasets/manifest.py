@@ -89,14 +89,11 @@ def read_manifest(directory: Place) -> Manifest:
     content = read_bytes(place)
     if content is None:
         raise FormatError(
-            f"{name}: no such file, expected a finished dataset. "
-            "Fix: check the path, or run pack to its end."
+            name, "no such file", "a finished dataset", "check the path, or run pack to its end"
         )
     try:
         head = msgspec.json.decode(content)
         check_format_version(head.get("format_version"), name)
         return msgspec.json.decode(content, type=Manifest)
     except (msgspec.MsgspecError, AttributeError, UnicodeDecodeError, RecursionError) as error:
-        raise FormatError(
-            f"{name}: {error}, expected a manifest. Fix: pack again with --overwrite."
-        ) from error
+        raise FormatError(name, error, "a manifest", "pack again with --overwrite") from error

@@ -158,6 +158,4 @@ def _whole(name: str) -> Iterator[None]:
     try:
         yield
     except (pa.ArrowException, OSError, LookupError, ValueError) as error:
-        raise FormatError(
-            f"{name}: {error}, expected a whole shard. Fix: pack again with --overwrite."
-        ) from error
+        raise FormatError(name, error, "a whole shard", "pack again with --overwrite") from error

@@ -42,8 +42,7 @@ class Window:
     def __post_init__(self) -> None:
         if self.size < 1:
             raise UsageError(
-                f"window: size {self.size}, expected at least 1. "
-                "Fix: pass the model's sliding_window."
+                "window", f"size {self.size}", "at least 1", "pass the model's sliding_window"
             )
 
 
@@ -76,8 +75,10 @@ def visible_until(
     total = length if padded_length is None else padded_length
     if total < length:
         raise UsageError(
-            f"{where}: {length} tokens, expected at most padded_length={total}. "
-            "Fix: pad to the longest row of the batch; a row must not be cut."
+            where,
+            f"{length} tokens",
+            f"at most padded_length={total}",
+            "pad to the longest row of the batch; a row must not be cut",
         )
     out = np.arange(1, total + 1, dtype=np.int32)
     out[:length] = np.repeat(until, np.diff(start, append=length))
@@ -97,7 +98,7 @@ def stack(rows: Sequence[Mapping[str, Any]], padded_length: int | None = None) -
     [[1, 2, 3], [3, 3, 3]]
     """
     if not rows:
-        raise UsageError("batch: no rows, expected at least one. Fix: skip empty batches.")
+        raise UsageError("batch", "no rows", "at least one", "skip empty batches")
     total = max(int(row["length"]) for row in rows) if padded_length is None else padded_length
     return np.stack([visible_until(row, total, where=f"row {i}") for i, row in enumerate(rows)])
 
@@ -117,7 +118,7 @@ def flat(rows: Sequence[Mapping[str, Any]], padded_length: int | None = None) ->
     [[2, 2, 5, 4, 5, 7, 7]]
     """
     if not rows:
-        raise UsageError("batch: no rows, expected at least one. Fix: skip empty batches.")
+        raise UsageError("batch", "no rows", "at least one", "skip empty batches")
     parts: list[NDArray[np.int32]] = []
     tokens = 0
     for number, row in enumerate(rows):
@@ -126,8 +127,10 @@ def flat(rows: Sequence[Mapping[str, Any]], padded_length: int | None = None) ->
     total = tokens if padded_length is None else padded_length
     if total < tokens:
         raise UsageError(
-            f"batch: {tokens} tokens, expected at most padded_length={total}. "
-            "Fix: take fewer rows a batch; a row must not be cut."
+            "batch",
+            f"{tokens} tokens",
+            f"at most padded_length={total}",
+            "take fewer rows a batch; a row must not be cut",
         )
     return np.concatenate([*parts, np.full(total - tokens, total, np.int32)])[None]
 
@@ -147,9 +150,10 @@ def _check_segments(
     )
     if not tiles:
         raise FormatError(
-            f"{where}: segment_start {_head(start)} with {len(until)} segment_visible_until, "
-            f"expected both of one size, rising from 0 to below length={length}. "
-            "Fix: read the row whole, or pack it again."
+            where,
+            f"segment_start {_head(start)} with {len(until)} segment_visible_until",
+            f"both of one size, rising from 0 to below length={length}",
+            "read the row whole, or pack it again",
         )
     enclosing = [length]
     for index, (first, end) in enumerate(zip(start.tolist(), until.tolist(), strict=True)):
@@ -158,9 +162,10 @@ def _check_segments(
         next_start = int(start[index + 1]) if index + 1 < len(start) else length
         if not next_start <= end <= enclosing[-1]:
             raise FormatError(
-                f"{where}: segment_visible_until[{index}] is {end}, expected "
-                f"{next_start} (the segment's end) to {enclosing[-1]} (its parent's subtree). "
-                "Fix: read the row whole, or pack it again."
+                where,
+                f"segment_visible_until[{index}] is {end}",
+                f"{next_start} (the segment's end) to {enclosing[-1]} (its parent's subtree)",
+                "read the row whole, or pack it again",
             )
         enclosing.append(end)
 

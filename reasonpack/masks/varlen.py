@@ -46,9 +46,12 @@ def cu_seqlens(visible_until: NDArray[np.int32]) -> NDArray[np.int32]:
     if branches.size:
         row, token = divmod(int(branches[0]), total)
         raise UsageError(
-            f"row {row}: token {token} is visible until {int(visible_until[row, token])} past a "
-            f"branch that ends at {int(ends[branches[0]]) - row * total}, expected plain causal "
-            "samples. Fix: gather the keys of each branch (masks.branches), pack with --layout "
-            "npass, or use a kernel that takes a mask (flex, flashmask, magi, blocks, dense)."
+            f"row {row}",
+            f"token {token} is visible until {int(visible_until[row, token])} past a "
+            f"branch that ends at {int(ends[branches[0]]) - row * total}",
+            "plain causal samples",
+            "gather the keys of each branch (masks.branches), pack with --layout "
+            "npass, or use a kernel that takes a mask (flex, flashmask, magi, blocks,"
+            " dense)",
         )
     return bounds.astype(np.int32)

@@ -20,7 +20,7 @@ __all__ = ["HEAD", "foreign"]
 
 HEAD = 1 << 20
 """Bytes of a file that are looked at."""
-EXPECTED = "expected JSON Lines, one conversation a line, or one JSON list of conversations"
+EXPECTED = "JSON Lines, one conversation a line, or one JSON list of conversations"
 WRITE = "write it as JSON Lines"
 CHAT_LISTS = {"messages", "conversations", "conversation", "prompt", "completion", "tools"}
 """Lists that belong to one record; another list of objects holds the records."""
@@ -87,7 +87,7 @@ def foreign(head: bytes, name: str, *, whole: bool) -> StorageError | None:
 
 
 def _refusal(what: str, fix: str, *, name: str) -> StorageError:
-    return StorageError(f"{name}: is {what}, {EXPECTED}. Fix: {_filled(fix, name)}.")
+    return StorageError(name, f"is {what}", EXPECTED, _filled(fix, name))
 
 
 def _filled(fix: str, name: str) -> str:

@@ -30,8 +30,10 @@ def renamed_fields(pairs: Iterable[str]) -> dict[str, str]:
         if not name or wanted not in READ | NAMES.message:
             known = ", ".join(sorted(READ | NAMES.message))
             raise UsageError(
-                f"--field {pair}: expected NAME=KNOWN with one of the names that are read: "
-                f"{known}. Fix: choose one, or leave the field out with --ignore-fields."
+                "--field",
+                pair,
+                f"NAME=KNOWN with one of the names that are read: {known}",
+                "choose one, or leave the field out with --ignore-fields",
             )
         found[name] = wanted
     return found
@@ -46,8 +48,10 @@ def ignored_fields(names: Iterable[str]) -> frozenset[str]:
     for name in (ignored := frozenset(names)):
         if name in READ | NAMES.message | NAMES.beside:
             raise UsageError(
-                f"--ignore-fields {name}: is read, expected a field that is not. Fix: to pack "
-                f"without it, remove it from the records; where nobody reads it, write "
-                f"message.{name} or record.{name}."
+                f"--ignore-fields {name}",
+                "is read",
+                "a field that is not",
+                "to pack without it, remove it from the records; where nobody reads it, "
+                f"write message.{name} or record.{name}",
             )
     return ignored

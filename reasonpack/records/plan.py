@@ -130,8 +130,10 @@ def _planned(
 def changed(place: Place) -> StorageError:
     """Say that an input is not what it was."""
     return StorageError(
-        f"{public_name(place)}: it was written to while it was being packed, expected it to "
-        "stay as it was. Fix: pack again when it is complete."
+        public_name(place),
+        "it was written to while it was being packed",
+        "it to stay as it was",
+        "pack again when it is complete",
     )
 
 

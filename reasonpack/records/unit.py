@@ -147,8 +147,10 @@ def _read_lines(unit: Unit, blocks: Iterable[bytes]) -> Iterator[Record]:
             break
         if len(line) > LONGEST_RECORD:
             raise StorageError(
-                f"{unit.name}:{number}: a line of more than {LONGEST_RECORD >> 20} MiB, expected "
-                "one conversation a line. Fix: write each conversation as a line of its own."
+                f"{unit.name}:{number}",
+                f"a line of more than {LONGEST_RECORD >> 20} MiB",
+                "one conversation a line",
+                "write each conversation as a line of its own",
             )
         at += len(line)
         if number == 1 and line.startswith(BOM):
@@ -194,8 +196,10 @@ def _read_elements(unit: Unit, blocks: Iterable[bytes]) -> Iterator[Record]:
 def no_list(name: str, error: NotAList, *, first: int = 0) -> StorageError:
     """Say what is wrong with a list as a whole."""
     return StorageError(
-        f"{name}[{first + error.index}]: {error}, expected one JSON list of conversations. Fix: "
-        'write the file with a JSON library, or as JSON Lines, one object {"messages": …} a line.'
+        f"{name}[{first + error.index}]",
+        error,
+        "one JSON list of conversations",
+        'write the file with a JSON library, or as JSON Lines, one object {"messages": …} a line',
     )
 
 
@@ -246,7 +250,4 @@ def damaged_parquet(place: Place, error: Exception) -> StorageError:
     cause = error.__cause__ if isinstance(error, StorageError) else error
     if isinstance(cause, OSError) and cause.errno:
         return unreadable(place, cause)
-    return StorageError(
-        f"{public_name(place)}: {cause}, expected a whole Parquet file. "
-        "Fix: copy or write it again."
-    )
+    return StorageError(public_name(place), cause, "a whole Parquet file", "copy or write it again")

@@ -117,6 +117,6 @@ def read_config(path: Path) -> dict[str, Any]:
             raise TypeError("is no object")
     except (OSError, ValueError, TypeError, RecursionError) as error:
         raise TokenizerError(
-            f"{path}: {error}, expected a model's configuration. Fix: copy the file again."
+            path, error, "a model's configuration", "copy the file again"
         ) from error
     return config

@@ -70,8 +70,7 @@ def check_version(schema_: pa.Schema, where: str) -> None:
         found = schema_.field(index).type if index >= 0 else None
         if found != type_ and not (pa.types.is_list(type_) and _is_list_of(found, type_)):
             raise FormatError(
-                f"{where}: {name} is {found or 'missing'}, expected {type_}. "
-                "Fix: pack again with --overwrite."
+                where, f"{name} is {found or 'missing'}", type_, "pack again with --overwrite"
             )
 
 
@@ -92,6 +91,5 @@ version of reasonpack.
     major = FORMAT_VERSION.partition(".")[0]
     if not isinstance(version, str) or version.partition(".")[0] != major:
         raise FormatError(
-            f"{where}: format version {version!r}, expected {major}.x. "
-            "Fix: use another version of reasonpack."
+            where, f"format version {version!r}", f"{major}.x", "use another version of reasonpack"
         )

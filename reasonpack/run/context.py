@@ -94,7 +94,7 @@ def load_context(options: Options) -> Context:
         UsageError: options that contradict each other.
     """
     if options.packing and options.max_length is None:
-        raise UsageError("--packing: no row length, expected one. Fix: pass --max-length TOKENS.")
+        raise UsageError("--packing", "no row length", "one", "pass --max-length TOKENS")
     with (
         fetched(options.tokenizer, TOKENIZER_FILES) as source,
         fetched(options.chat_template or "") as choice,
@@ -168,10 +168,11 @@ def _check_model(tokenizer: Tokenizer, options: Options) -> tuple[str, ...]:
         return ()
     if architecture.recurrent and not options.force_onepass:
         raise UsageError(
-            f"{tokenizer.directory}/config.json: {architecture.recurrent}, expected attention "
-            "layers only: others carry state along the row, so that the branches of a onepass row "
-            "leak into each other. Fix: pass --layout npass, or --force-onepass if you train "
-            "another model."
+            f"{tokenizer.directory}/config.json",
+            architecture.recurrent,
+            "attention layers only: others carry state along the row, so that the "
+            "branches of a onepass row leak into each other",
+            "pass --layout npass, or --force-onepass if you train another model",
         )
     if architecture.sliding_window is None:
         return ()

@@ -71,7 +71,7 @@ def estimate(
         ReasonpackError: what would stop the run at once.
     """
     if STDIN in inputs:
-        raise UsageError("-: cannot be read twice, expected files. Fix: name a file instead.")
+        raise UsageError("-", "cannot be read twice", "files", "name a file instead")
     load_context(options)
     files = named_inputs(inputs, without=output, on_note=run.watch.on_note)
     planned, units = plan(files, unit_bytes=run.unit_bytes)

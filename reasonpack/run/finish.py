@@ -64,8 +64,10 @@ def refuse_strangers(output: Place, shards: AbstractSet[str]) -> None:
     paths = {f"data/{name}" for name in file_names(join(output, "data")) if name[0] != "."}
     if strangers := sorted(paths - shards):
         raise FormatError(
-            f"{public_name(output)}: {strangers[0]} is no shard of this run, expected only its "
-            f"{len(shards):,} shards in data. Fix: remove it, then repeat the command."
+            public_name(output),
+            f"{strangers[0]} is no shard of this run",
+            f"only its {len(shards):,} shards in data",
+            "remove it, then repeat the command",
         )
 
 

@@ -191,6 +191,8 @@ def _refused(place: Place) -> UsageError:
         else "another process"
     )
     return UsageError(
-        f"{public_name(place)}: held by {who}, expected no other run in this directory. "
-        "Fix: wait for it or stop it; if it is dead for certain, remove this file."
+        public_name(place),
+        f"held by {who}",
+        "no other run in this directory",
+        "wait for it or stop it; if it is dead for certain, remove this file",
     )

@@ -36,7 +36,7 @@ def named_inputs(
         UsageError: there is no such input.
     """
     if list(inputs).count(STDIN) > 1:
-        raise UsageError("-: standard input twice, expected it once. Fix: name it once.")
+        raise UsageError("-", "standard input twice", "it once", "name it once")
     if without is not None and is_url(without):
         without = None
     named: list[tuple[Place, str]] = []

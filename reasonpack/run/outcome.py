@@ -63,13 +63,13 @@ def _without_effect(options: Options, notes: Mapping[str, int]) -> Iterator[str]
 def _nothing(output: Place, plan: Plan, counts: Counts) -> NothingPackedError:
     if counts.rejected:
         rejects = public_name(join(output, REJECTS))
-        what = f"all {counts.rejected:,} records were rejected, expected some to be packed"
+        what, expected = f"all {counts.rejected:,} records were rejected", "some to be packed"
         fix = f"{rejects} says why of each, and what to do; then pack again with --overwrite"
     else:
         inputs = listed([input_.name for input_ in plan.inputs])
-        what = f"no record in {inputs}, expected at least one conversation"
+        what, expected = f"no record in {inputs}", "at least one conversation"
         fix = "check that these are the right files, then pack again with --overwrite"
-    return NothingPackedError(f"{public_name(output)}: {what}. Fix: {fix}.", counts.rejects)
+    return NothingPackedError(public_name(output), what, expected, fix, counts.rejects)
 
 
 def _without_records(plan: Plan, receipts: Sequence[Receipt]) -> list[str]:

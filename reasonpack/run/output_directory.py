@@ -79,16 +79,15 @@ def claimed(output: Place, *, part: str = "", overwrite: bool = False) -> Iterat
 
 def _refuse_foreign(output: Place, *, overwrite: bool) -> None:
     if not is_url(output) and Path(output).exists() and not Path(output).is_dir():
-        raise UsageError(
-            f"{output}: is a file, expected a directory. Fix: choose another --output."
-        )
+        raise UsageError(output, "is a file", "a directory", "choose another --output")
     names = {name for name in child_names(output) if not _is_passing(name)}
     if not names or (_wrote_a_run(output) if overwrite else PLAN in names):
         return
     raise UsageError(
-        f"{public_name(output)}: exists and is not empty, expected a new directory or one with a "
-        f"run of reasonpack's ({PLAN}). Fix: choose another --output"
-        + (", or remove it yourself." if overwrite else ".")
+        public_name(output),
+        "exists and is not empty",
+        f"a new directory or one with a run of reasonpack's ({PLAN})",
+        "choose another --output" + (", or remove it yourself" if overwrite else ""),
     )
 
 
@@ -116,9 +115,10 @@ def clear(output: Place) -> None:
     """
     for stranger in _strangers(output):
         raise UsageError(
-            f"{public_name(join(output, *stranger.split('/')))}: reasonpack did not write it, "
-            "expected only a run's own files where they are to be removed. "
-            "Fix: move it away, or choose another --output."
+            public_name(join(output, *stranger.split("/"))),
+            "reasonpack did not write it",
+            "only a run's own files where they are to be removed",
+            "move it away, or choose another --output",
         )
     remove(join(output, MANIFEST))
     for directory in DIRECTORIES:

@@ -112,8 +112,7 @@ def pack_part(
     """
     if not 0 <= index < count:
         raise UsageError(
-            f"--shard-index {index}: expected 0 to {count - 1}, one less than --shard-count. "
-            "Fix: count from 0."
+            "--shard-index", index, f"0 to {count - 1}, one less than --shard-count", "count from 0"
         )
     part = (index, count)
     with (
@@ -138,8 +137,10 @@ def merge_parts(output: Place, on_note: Callable[[str], object] = lambda _: None
     plan = read_plan(output)
     if plan is None:
         raise FormatError(
-            f"{public_name(output)}: no plan.json, expected the directory of a run. "
-            "Fix: check the path, or pack first."
+            public_name(output),
+            "no plan.json",
+            "the directory of a run",
+            "check the path, or pack first",
         )
     with locked(output):
         sweep(output)
@@ -152,9 +153,10 @@ def merge_parts(output: Place, on_note: Callable[[str], object] = lambda _: None
         if missing:
             more = f" and {len(missing) - 8:,} more" if len(missing) > 8 else ""
             raise FormatError(
-                f"{public_name(output)}: units {', '.join(missing[:8])}{more}, expected all "
-                f"{len(plan.units):,} units. Fix: pack again those parts; the part of a unit is "
-                "its number modulo --shard-count."
+                public_name(output),
+                f"units {', '.join(missing[:8])}{more}",
+                f"all {len(plan.units):,} units",
+                "pack again those parts; the part of a unit is its number modulo --shard-count",
             )
         receipts = [finding for finding in findings if isinstance(finding, Receipt)]
         return end(output, plan, receipts, on_note)
@@ -215,8 +217,10 @@ def _opened(
 
 def _another(output: Place, differing: Sequence[str]) -> UsageError:
     return UsageError(
-        f"{public_name(output)}: holds another run ({'; '.join(differing)}), expected the same. "
-        "Fix: repeat the command that began it, choose another --output, or pass --overwrite."
+        public_name(output),
+        f"holds another run ({'; '.join(differing)})",
+        "the same",
+        "repeat the command that began it, choose another --output, or pass --overwrite",
     )
 
 

@@ -202,6 +202,8 @@ def read_plan(output: Place) -> Plan | None:
     if writer not in {None, version("reasonpack")}:
         reason = f"it was written by reasonpack {writer}, this is {version('reasonpack')}"
     raise FormatError(
-        f"{public_name(place)}: {reason}, expected the plan of a run of this version. "
-        "Fix: use the version that began the run, or pack again with --overwrite."
+        public_name(place),
+        reason,
+        "the plan of a run of this version",
+        "use the version that began the run, or pack again with --overwrite",
     )

@@ -264,22 +264,27 @@ def attempt(process: Callable[..., Result], *units: Unit) -> Result:
         if whole:
             raise
         raise ReasonpackError(
-            f"worker: {type(error).__name__}: {error}, expected none. "
-            "Fix: pass --num-proc 1 to see where it comes from."
+            "worker",
+            f"{type(error).__name__}: {error}",
+            "none",
+            "pass --num-proc 1 to see where it comes from",
         ) from error
 
 
 def _killed(unit: Unit, worker: Worker) -> ReasonpackError:
     return ReasonpackError(
-        f"{unit}: its worker died {DEATHS} times, the last time with exit code "
-        f"{worker.process.exitcode}, expected it to be packed. Fix: if memory ran out (-9), use "
-        "fewer workers (--num-proc); the same command keeps what is done and tries again."
+        unit,
+        f"its worker died {DEATHS} times, the last time with exit code {worker.process.exitcode}",
+        "it to be packed",
+        "if memory ran out (-9), use fewer workers (--num-proc); the same command keeps what is "
+        "done and tries again",
     )
 
 
 def _no_start(worker: Worker) -> ReasonpackError:
     return ReasonpackError(
-        f"worker: processes die when they start, with exit code {worker.process.exitcode}, "
-        "expected them to. Fix: in a script, call this under `if __name__ == '__main__':`, "
-        "or use one process."
+        "worker",
+        f"processes die when they start, with exit code {worker.process.exitcode}",
+        "them to work",
+        "in a script, call this under `if __name__ == '__main__':`, or use one process",
     )

@@ -25,6 +25,7 @@ from reasonpack.errors import ReasonpackError, UsageError
 from reasonpack.records.unit import Record, Unit
 from reasonpack.run.pool import DEATHS, attempt
 from reasonpack.run.unit import pack_records
+from reasonpack.wording import one_line
 
 __all__ = ["pack_table", "run_ray"]
 
@@ -71,8 +72,7 @@ def _ray() -> Any:
         import ray  # noqa: PLC0415  an optional dependency
     except ImportError as error:
         raise UsageError(
-            "--engine ray: Ray is not installed, expected it to be. "
-            "Fix: pip install 'reasonpack[ray]'."
+            "--engine ray", "Ray is not installed", "it to be", "pip install 'reasonpack[ray]'"
         ) from error
     return ray
 
@@ -152,10 +152,11 @@ def _results(
 
 
 def _gone(unit: Unit, error: BaseException) -> ReasonpackError:
-    reason = " ".join(str(error).split())[:300]
     return ReasonpackError(
-        f"{unit}: its worker died again ({reason}), expected it to be packed. Fix: give the "
-        "workers more memory; the same command keeps what is done and tries again."
+        unit,
+        f"its worker died again ({one_line(error)})",
+        "it to be packed",
+        "give the workers more memory; the same command keeps what is done and tries again",
     )
 
 
@@ -185,8 +186,10 @@ def pack_table(table: pa.Table, options: Options) -> pa.Table:
     """
     if options.on_error == "skip" or options.overlong == "skip":
         raise UsageError(
-            "pack_table: skips records, expected to stop at them, since a batch has no place for "
-            "rejects. Fix: filter the dataset, or use pack_files."
+            "pack_table",
+            "skips records",
+            "to stop at them, since a batch has no place for rejects",
+            "filter the dataset, or use pack_files",
         )
     rows = (Record(f"batch:{number}", b"", row) for number, row in enumerate(table.to_pylist(), 1))
     return pack_records(rows, options)

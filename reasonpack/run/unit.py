@@ -266,7 +266,9 @@ def _conversations(
         except RecordError as error:
             reject(record, error)
         except TemplateError as error:
-            raise TemplateError(f"{record.where}: {error}") from error
+            raise TemplateError(
+                f"{record.where}: {error.where}", error.what, error.expected, error.fix
+            ) from error
         else:
             waiting.append((record, conversation, cut_views, untrained))
     with stage("encode"):

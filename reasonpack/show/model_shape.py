@@ -60,8 +60,10 @@ class ModelShape:
         width = _number(config, "hidden_size", 0)
         if not width:
             raise UsageError(
-                "model: no hidden_size, expected a model's configuration. "
-                "Fix: name its config.json, or pass --hidden-size."
+                "model",
+                "no hidden_size",
+                "a model's configuration",
+                "name its config.json, or pass --hidden-size",
             )
         layers = _number(config, "num_hidden_layers", 0)
         heads = _number(config, "num_attention_heads", 1)
@@ -94,7 +96,6 @@ def _number(config: Mapping[str, Any], name: str, missing: int) -> int:
         return missing
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
         raise UsageError(
-            f"model: {name} is {value!r}, expected a whole number. "
-            "Fix: name the config.json of a model."
+            "model", f"{name} is {value!r}", "a whole number", "name the config.json of a model"
         )
     return value

@@ -150,8 +150,10 @@ def find_rows(directory: Path, manifest: Manifest, id_: str) -> list[int]:
     if not found:
         there = f"one of {manifest.counts.packed:,}, such as {listed(map(_quoted, known))}"
         raise UsageError(
-            f"--id: no sample has the id {_quoted(id_)}, expected {there if known else NO_ROWS}. "
-            "Fix: check it, or name a row with --row."
+            "--id",
+            f"no sample has the id {_quoted(id_)}",
+            there if known else NO_ROWS,
+            "check it, or name a row with --row",
         )
     return sorted(found)
 
@@ -172,7 +174,7 @@ def read_row(directory: Path, manifest: Manifest, number: int) -> RowData:
         within -= shard.rows
     rows = manifest.counts.rows
     there = f"0 to {rows - 1}" if rows else NO_ROWS
-    raise UsageError(f"--row: there is no row {number}, expected {there}. Fix: name one of those.")
+    raise UsageError("--row", f"there is no row {number}", there, "name one of those")
 
 
 def _read_row(shard: OpenShard, within: int) -> pa.RecordBatch:
@@ -182,8 +184,7 @@ def _read_row(shard: OpenShard, within: int) -> pa.RecordBatch:
             return shard.read(number).slice(within, 1)
         within -= rows
     raise FormatError(
-        f"{shard.name}: fewer rows, expected those of the manifest. "
-        "Fix: pack again with --overwrite."
+        shard.name, "fewer rows", "those of the manifest", "pack again with --overwrite"
     )
 
 
@@ -234,8 +235,10 @@ def choose_samples(row: RowData, id_: str | None) -> list[int]:
     if not numbers:
         there = listed(_quoted(sample.id) for sample in row.samples)
         raise UsageError(
-            f"--id: no sample of row {row.number} has the id {_quoted(id_ or '')}, expected "
-            f"{there}. Fix: name one of these, or leave out --row."
+            "--id",
+            f"no sample of row {row.number} has the id {_quoted(id_ or '')}",
+            there,
+            "name one of these, or leave out --row",
         )
     return numbers
 
@@ -257,14 +260,18 @@ def find_view(parts: Sequence[tuple[RowData, int]], message: int) -> View:
     if not found:
         there = (f"{listed(_trained(*part))} of {_named(*part)}" for part in parts)
         raise UsageError(
-            f"--view: message {message} is not trained there, expected {listed(there)}. "
-            "Fix: name one of these messages; they are counted from 0."
+            "--view",
+            f"message {message} is not trained there",
+            listed(there),
+            "name one of these messages; they are counted from 0",
         )
     if len(found) > 1:
         there = (_named(*part) for part in found)
         raise UsageError(
-            f"--view: message {message} is trained in {len(found)} samples, expected one. "
-            f"Fix: choose with --id and --row: {listed(there)}."
+            "--view",
+            f"message {message} is trained in {len(found)} samples",
+            "one",
+            f"choose with --id and --row: {listed(there)}",
         )
     ((row, number),) = found
     segments = row.segments_of(number)

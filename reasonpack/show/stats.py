@@ -93,8 +93,10 @@ def gather(directory: Place) -> Stats:
                     _read_batch(batch, found)
                 except (LookupError, ValueError) as error:
                     raise FormatError(
-                        f"{public_name(place)}: {error}, expected sound rows. Fix: repeat the pack "
-                        "command, which finds and replaces what was altered."
+                        public_name(place),
+                        error,
+                        "sound rows",
+                        "repeat the pack command, which finds and replaces what was altered",
                     ) from error
                 rows += batch.num_rows
                 tokens += int(found.row_lengths[-1].sum())
@@ -161,8 +163,10 @@ def _check_sums(where: str, manifest: Manifest, found: _Found) -> None:
 def _agree(where: str, what: str, found: int, said: int) -> None:
     if found != said:
         raise FormatError(
-            f"{where}: {found:,} {what}, expected {said:,} as the manifest says. "
-            "Fix: repeat the pack command, which finds and replaces what was altered."
+            where,
+            f"{found:,} {what}",
+            f"{said:,} as the manifest says",
+            "repeat the pack command, which finds and replaces what was altered",
         )
 
 

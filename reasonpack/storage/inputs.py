@@ -51,14 +51,15 @@ def expand_inputs(
         found = _objects(str(place)) if is_url(place) else _files(Path(place), without)
         if found is None:
             raise UsageError(
-                f"{public_name(place)}: no such file, expected a file of chats. "
-                "Fix: check the spelling."
+                public_name(place), "no such file", "a file of chats", "check the spelling"
             )
         chats = [file for file in found if file == place or _is_chat_file(file)]
         if not chats:
             raise UsageError(
-                f"{public_name(place)}: no chat file in this directory, expected "
-                f"{', '.join(SUFFIXES)}, or {LIST_SUFFIXES[0]} with a list. Fix: name the files."
+                public_name(place),
+                "no chat file in this directory",
+                f"{', '.join(SUFFIXES)}, or {LIST_SUFFIXES[0]} with a list",
+                "name the files",
             )
         files += chats
         if note := _passed_over(place, [file for file in found if file not in set(chats)]):
@@ -105,8 +106,10 @@ def check_name(place: Place) -> None:
         str(place).encode()
     except UnicodeEncodeError:
         raise UsageError(
-            f"{public_name(place)}: its name is not UTF-8, expected one that can be written in the "
-            "manifest. Fix: rename it."
+            public_name(place),
+            "its name is not UTF-8",
+            "one that can be written in the manifest",
+            "rename it",
         ) from None
 
 
@@ -120,9 +123,7 @@ def _files(path: Path, without: Place | None) -> list[Place] | None:
     modes = dict(zip(chats, map(_mode, chats), strict=True))
     if None in modes.values():
         broken = next(file for file, mode in modes.items() if mode is None)
-        raise UsageError(
-            f"{broken}: is a link to nothing, expected a file of chats. Fix: mend or remove it."
-        )
+        raise UsageError(broken, "is a link to nothing", "a file of chats", "mend or remove it")
     return [file for file in files if stat.S_ISREG(modes.get(file) or stat.S_IFREG)]
 
 
@@ -149,8 +150,10 @@ def _mode(path: Path) -> int | None:
         raise unreadable(path, error) from error
     if not stat.S_ISDIR(mode) and not stat.S_ISREG(mode):
         raise UsageError(
-            f"{path}: is a pipe or a device, expected a file, which can be read twice. "
-            "Fix: send it to standard input and name -."
+            path,
+            "is a pipe or a device",
+            "a file, which can be read twice",
+            "send it to standard input and name -",
         )
     return mode
 

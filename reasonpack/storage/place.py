@@ -29,9 +29,9 @@ Place = Path | str
 WHOLE_UPLOADS = {"s3", "s3a", "gs", "gcs", "abfs", "az", "adl", "hf"}
 """Object stores, as pyarrow and fsspec call them: there an upload is seen when it is complete."""
 LIMITS = {
-    errno.EMFILE: "raise the limit of open files, e.g. `ulimit -n 1024`.",
-    errno.ENFILE: "raise the system's limit of open files.",
-    errno.ENOMEM: "raise the limit of memory (ulimit -v), or use fewer processes (--num-proc 1).",
+    errno.EMFILE: "raise the limit of open files, e.g. `ulimit -n 1024`",
+    errno.ENFILE: "raise the system's limit of open files",
+    errno.ENOMEM: "raise the limit of memory (ulimit -v), or use fewer processes (--num-proc 1)",
 }
 """What helps where it is not the file that is wrong."""
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
@@ -112,9 +112,10 @@ def _known_file_system(url: str) -> tuple[Any, str]:
         return _from_pyarrow(url)
     except (pa.ArrowException, OSError, ImportError, ValueError) as error:
         raise StorageError(
-            f"{public_name(url)}: {one_line(error)}, expected a URL of a file system that "
-            "pyarrow or fsspec knows. Fix: check it; for s3://, gs:// and hf:// run: "
-            "pip install 'reasonpack[s3,hub]'."
+            public_name(url),
+            one_line(error),
+            "a URL of a file system that pyarrow or fsspec knows",
+            "check it; for s3://, gs:// and hf:// run: pip install 'reasonpack[s3,hub]'",
         ) from error
 
 
@@ -293,18 +294,18 @@ def unreadable(place: Place, error: OSError) -> StorageError:
     reason = error.strerror or one_line(error)
     damaged = isinstance(error, gzip.BadGzipFile)
     if damaged or re.search("compress|inflate|truncated", reason, re.IGNORECASE):
-        fix = "the file is cut off or damaged; copy it again."
+        fix = "the file is cut off or damaged; copy it again"
     elif error.errno in LIMITS:
         fix = LIMITS[error.errno]
     else:
-        fix = "check the file and its permissions."
-    return StorageError(f"{public_name(place)}: {reason}, expected a readable file. Fix: {fix}")
+        fix = "check the file and its permissions"
+    return StorageError(public_name(place), reason, "a readable file", fix)
 
 
 def unwritable(place: Place, error: OSError) -> StorageError:
     """Say that a place cannot be written."""
     full = error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-    fix = "free some space." if full else "check the directory and its permissions."
+    fix = "free some space" if full else "check the directory and its permissions"
     fix = LIMITS.get(error.errno or 0, fix)
     reason = error.strerror or one_line(error)
-    return StorageError(f"{public_name(place)}: {reason}, expected to write it. Fix: {fix}")
+    return StorageError(public_name(place), reason, "to write it", fix)

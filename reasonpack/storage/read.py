@@ -171,8 +171,10 @@ def read_bytes(place: Place) -> bytes | None:
         raise
     if size > SMALL:
         raise StorageError(
-            f"{public_name(place)}: {size:,} bytes, expected at most {SMALL:,}. "
-            "Fix: check that it is what its name says."
+            public_name(place),
+            f"{size:,} bytes",
+            f"at most {SMALL:,}",
+            "check that it is what its name says",
         )
     return content
 
@@ -213,8 +215,7 @@ def fetched(place: str, names: Sequence[str] = ()) -> Iterator[str]:
         present = [name for name in names if stamp(join(place, name))]
         if not present:
             raise StorageError(
-                f"{public_name(place)}: nothing there, expected a file or a directory. "
-                "Fix: check the URL."
+                public_name(place), "nothing there", "a file or a directory", "check the URL"
             )
         for name in present:
             _copied(join(place, name), Path(folder), name)

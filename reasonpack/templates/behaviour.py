@@ -151,8 +151,10 @@ def override(behaviour: Behaviour, changes: Mapping[str, Any]) -> Behaviour:
         what, _, path = str(error).replace("`", "").partition(" - at $.")
         expected, _, found = what.removeprefix("Expected ").partition(", got ")
         raise TemplateError(
-            f"--template-behaviour: {path}: {found}, expected {expected}. "
-            "Fix: write it as `reasonpack template --json` does."
+            "--template-behaviour",
+            f"{path}: {found}",
+            expected,
+            "write it as `reasonpack template --json` does",
         ) from error
 
 
@@ -160,8 +162,10 @@ def _merged(old: dict[str, Any], changes: Mapping[str, Any], path: str) -> dict[
     """Return the fields of a dataclass with the changes made."""
     if unknown := sorted(changes.keys() - old.keys()):
         raise TemplateError(
-            f"--template-behaviour: {path}{unknown[0]}: unknown, expected one of "
-            f"{', '.join(sorted(old))}. Fix: check the spelling."
+            "--template-behaviour",
+            f"{path}{unknown[0]}: unknown",
+            f"one of {', '.join(sorted(old))}",
+            "check the spelling",
         )
     nested = {
         name: _merged(old[name], new, f"{path}{name}.")

@@ -54,8 +54,10 @@ def load_template(
         if "default" not in named:
             known = f"; it has {', '.join(sorted(named))}" if named else ""
             raise UsageError(
-                f"{directory or 'tokenizer'}: no chat template{known}, expected one. "
-                "Fix: pass --chat-template FILE, NAME or TEXT."
+                directory or "tokenizer",
+                f"no chat template{known}",
+                "one",
+                "pass --chat-template FILE, NAME or TEXT",
             )
         default = compile_("chat template", named["default"])
         tools = named.get("tool_use")
@@ -71,8 +73,10 @@ def load_template(
     if not there:
         known = f" or one of the tokenizer's: {', '.join(sorted(named))}" if named else ""
         raise UsageError(
-            f"--chat-template {quoted(choice, limit=200)}: no such file, expected a file, a "
-            f"template's text{known}. Fix: check the spelling."
+            f"--chat-template {quoted(choice, limit=200)}",
+            "no such file",
+            f"a file, a template's text{known}",
+            "check the spelling",
         )
     only = compile_(path.name, _read_text(path))
     return only, only
@@ -95,8 +99,10 @@ def read_templates(directory: Path | None, config: Mapping[str, Any]) -> dict[st
         for entry in inline:
             if not (isinstance(entry, dict) and {"name", "template"} <= entry.keys()):
                 raise TemplateError(
-                    "tokenizer_config.json: chat_template: an entry without name and template, "
-                    "expected both. Fix: pass --chat-template."
+                    "tokenizer_config.json",
+                    "chat_template: an entry without name and template",
+                    "both",
+                    "pass --chat-template",
                 )
             named[str(entry["name"])] = str(entry["template"])
     if directory is None:
@@ -107,7 +113,7 @@ def read_templates(directory: Path | None, config: Mapping[str, Any]) -> dict[st
             content = json.loads(_read_text(legacy))["chat_template"]
         except (ValueError, LookupError, TypeError, RecursionError) as error:
             raise TemplateError(
-                f"{legacy}: no text under chat_template, expected one. Fix: pass --chat-template."
+                legacy, "no text under chat_template", "one", "pass --chat-template"
             ) from error
         named["default"] = str(content)
     main = directory / "chat_template.jinja"
@@ -123,11 +129,11 @@ def _read_text(path: Path) -> str:
         check_regular(path)
         if path.stat().st_size > 4 * SOURCE_LIMIT:
             raise TemplateError(
-                f"{path}: {path.stat().st_size:,} bytes, expected at most {4 * SOURCE_LIMIT:,}. "
-                "Fix: pass a chat template."
+                path,
+                f"{path.stat().st_size:,} bytes",
+                f"at most {4 * SOURCE_LIMIT:,}",
+                "pass a chat template",
             )
         return path.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise TemplateError(
-            f"{path}: {error}, expected a readable UTF-8 file. Fix: check the file."
-        ) from error
+        raise TemplateError(path, error, "a readable UTF-8 file", "check the file") from error

@@ -33,8 +33,10 @@ class _OutOfTime(BaseException):
 
 def _out_of_bounds(name: str, what: str) -> TemplateError:
     return TemplateError(
-        f"{name}: took {what}, expected a rendering within {SECONDS:g} s and "
-        f"{HEADROOM / 2**30:g} GiB. Fix: do not use this template, or mend the loop in it."
+        name,
+        f"took {what}",
+        f"a rendering within {SECONDS:g} s and {HEADROOM / 2**30:g} GiB",
+        "do not use this template, or mend the loop in it",
     )
 
 
@@ -85,7 +87,7 @@ class _Bounds:
             _set_up.left -= time.monotonic() - self._began
         if isinstance(error, _OutOfTime):
             if self._seconds < SECONDS:
-                raise TemplateError(_out_of_time_together(self._name)) from None
+                raise _out_of_time_together(self._name) from None
             raise _out_of_bounds(self._name, f"more than {SECONDS:g} s") from None
 
 
@@ -94,10 +96,12 @@ def _set_timer(due: float, seconds: float) -> None:
     signal.setitimer(signal.ITIMER_REAL, seconds)
 
 
-def _out_of_time_together(name: str) -> str:
-    return (
-        f"{name}: took more than {SECONDS_TOGETHER:g} s for a few small conversations, expected "
-        "some milliseconds each. Fix: do not use this template, or mend the loop in it."
+def _out_of_time_together(name: str) -> TemplateError:
+    return TemplateError(
+        name,
+        f"took more than {SECONDS_TOGETHER:g} s for a few small conversations",
+        "some milliseconds each",
+        "do not use this template, or mend the loop in it",
     )
 
 

@@ -47,16 +47,20 @@ def environment(name: str, date: datetime.date | None) -> Environment:
     def strftime_now(pattern: str) -> str:
         if date is None:
             raise TemplateError(
-                f"{name}: reads the clock (strftime_now), expected a rendering that is the same "
-                "on every day. Fix: pass --date YYYY-MM-DD, or set the template's own variable "
-                "for the date with --chat-template-kwargs."
+                name,
+                "reads the clock (strftime_now)",
+                "a rendering that is the same on every day",
+                "pass --date YYYY-MM-DD, or set the template's own variable for the date "
+                "with --chat-template-kwargs",
             )
         return date.strftime(pattern)
 
     def by_chance(*_args: object, **_kwargs: object) -> NoReturn:
         raise TemplateError(
-            f"{name}: draws at random, expected the same rendering every time. "
-            "Fix: use the template that the model was published with."
+            name,
+            "draws at random",
+            "the same rendering every time",
+            "use the template that the model was published with",
         )
 
     made = Environment(

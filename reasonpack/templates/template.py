@@ -91,8 +91,10 @@ class ChatTemplate:
         """
         if len(source) > SOURCE_LIMIT:
             raise TemplateError(
-                f"{name}: the template has {len(source):,} characters, "
-                f"expected at most {SOURCE_LIMIT:,}. Fix: pass a chat template."
+                name,
+                f"the template has {len(source):,} characters",
+                f"at most {SOURCE_LIMIT:,}",
+                "pass a chat template",
             )
         env = environment(name, date)
         try:
@@ -111,13 +113,17 @@ class ChatTemplate:
                     prepare(with_memo)
         except jinja2.TemplateSyntaxError as error:
             raise TemplateError(
-                f"{name}: line {error.lineno}: {error.message}, expected a Jinja chat template. "
-                "Fix: correct the template."
+                name,
+                f"line {error.lineno}: {error.message}",
+                "a Jinja chat template",
+                "correct the template",
             ) from error
         except (RecursionError, MemoryError, SyntaxError, ValueError, OverflowError) as error:
             raise TemplateError(
-                f"{name}: {type(error).__name__} while compiling, expected a chat template. "
-                "Fix: use the template that the model was published with."
+                name,
+                f"{type(error).__name__} while compiling",
+                "a chat template",
+                "use the template that the model was published with",
             ) from error
         sha256 = hashlib.sha256(source.encode("utf-8", "surrogatepass")).hexdigest()
         return cls(
@@ -189,8 +195,10 @@ class ChatTemplate:
                 return memo.render(self._remembering, variables)
         except jinja2.exceptions.SecurityError as error:
             raise TemplateError(
-                f"{self.name}: {error}, expected a template that only reads its messages. "
-                "Fix: do not use this template, or remove what it reaches for."
+                self.name,
+                error,
+                "a template that only reads its messages",
+                "do not use this template, or remove what it reaches for",
             ) from error
         except jinja2.TemplateError as error:
             raise RecordError(

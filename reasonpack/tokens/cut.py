@@ -119,9 +119,10 @@ def refusing(where: str | Path, what: str, expected: str) -> Iterator[None]:
         # A panic reaches Python as a BaseException whose class cannot be imported.
         if isinstance(error, Exception) or type(error).__name__ == "PanicException":
             raise TokenizerError(
-                f"{where}: `tokenizers` {what} ({type(error).__name__}: {one_line(error)}), "
-                f"expected {expected}. "
-                "Fix: See that the tokenizer is whole, and made for texts such as these."
+                where,
+                f"`tokenizers` {what} ({type(error).__name__}: {one_line(error)})",
+                expected,
+                "See that the tokenizer is whole, and made for texts such as these",
             ) from error
         raise
 

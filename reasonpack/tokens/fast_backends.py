@@ -63,13 +63,17 @@ class Choice:
     def __post_init__(self) -> None:
         if not 0 < self.check_rate <= 1:
             raise UsageError(
-                f"--backend-check {self.check_rate:g}: expected more than 0 and at most 1. "
-                "Fix: 0.005 checks one piece in 200."
+                "--backend-check",
+                f"{self.check_rate:g}",
+                "more than 0 and at most 1",
+                "0.005 checks one piece in 200",
             )
         if self.name not in {"auto", REFERENCE} and self.name not in installed():
             raise UsageError(
-                f"--tokenizer-backend {self.name}: not installed, expected it to be. "
-                "Fix: pip install 'reasonpack[fast]', or choose tokenizers."
+                f"--tokenizer-backend {self.name}",
+                "not installed",
+                "it to be",
+                "pip install 'reasonpack[fast]', or choose tokenizers",
             )
 
 

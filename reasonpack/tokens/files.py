@@ -29,6 +29,7 @@ __all__ = [
 _MAX_TOKENIZER_BYTES = 1 << 30
 _MAX_CONFIG_BYTES = 1 << 26
 _MOST_GROWTH = 1000
+_ANEW = "Fetch or write the file anew"
 _ABSURD_LENGTH = 10**12  # transformers writes 10**30 where it knows no limit
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 _HUB_FILES = [
@@ -55,28 +56,32 @@ _NAMED_TOKENS = [
 def find_file(source: str | Path, revision: str | None) -> Path:
     """Give the path of the `tokenizer.json` that a source names."""
     path = Path(source)
-    expected = "expected a tokenizer.json, a directory that holds one, or a hub id"
+    expected = "a tokenizer.json, a directory that holds one, or a hub id"
     try:
         is_directory, exists = path.is_dir(), path.exists()
     except OSError as error:
         raise TokenizerError(
-            f"{path}: cannot be read ({error.strerror}), {expected}. Fix: Check the path."
+            path, f"cannot be read ({error.strerror})", expected, "Check the path"
         ) from error
     if exists and revision is not None:
         raise UsageError(
-            f"{path}: is on disk and has no revision {revision!r}, expected a hub id with it. "
-            "Fix: Leave the revision out."
+            path,
+            f"is on disk and has no revision {revision!r}",
+            "a hub id with it",
+            "Leave the revision out",
         )
     if not exists:
         if isinstance(source, Path) or not _HUB_ID.fullmatch(source) or path.suffix == ".json":
-            raise TokenizerError(f"{path}: does not exist, {expected}. Fix: Check the path.")
+            raise TokenizerError(path, "does not exist", expected, "Check the path")
         path, is_directory = _download(source, revision), True
     if not is_directory:
         return path
     if not (path / "tokenizer.json").exists():
         raise TokenizerError(
-            f"{source}: holds no tokenizer.json, expected the file of a fast tokenizer. Fix: Write "
-            "one with transformers: AutoTokenizer.from_pretrained(…).save_pretrained(…)."
+            source,
+            "holds no tokenizer.json",
+            "the file of a fast tokenizer",
+            "Write one with transformers: AutoTokenizer.from_pretrained(…).save_pretrained(…)",
         )
     return path / "tokenizer.json"
 
@@ -87,8 +92,10 @@ def _download(hub_id: str, revision: str | None) -> Path:
         import huggingface_hub  # noqa: PLC0415  an optional dependency
     except ImportError as error:
         raise TokenizerError(
-            f"{hub_id}: is not on disk and the hub's client is not installed, expected a path or a "
-            "hub id. Fix: Check the path, or run: pip install 'reasonpack[hub]'."
+            hub_id,
+            "is not on disk and the hub's client is not installed",
+            "a path or a hub id",
+            "Check the path, or run: pip install 'reasonpack[hub]'",
         ) from error
     try:
         folder = huggingface_hub.snapshot_download(
@@ -96,10 +103,11 @@ def _download(hub_id: str, revision: str | None) -> Path:
         )
     except Exception as error:
         raise TokenizerError(
-            f"{hub_id}: is not on disk and the hub's client could not fetch it "
-            f"({type(error).__name__}: {one_line(error)}), expected a path or a hub id. "
-            "Fix: Check the name, the revision, the connection and the hub's login, or give a "
-            "directory."
+            hub_id,
+            "is not on disk and the hub's client could not fetch it ("
+            f"{type(error).__name__}: {one_line(error)})",
+            "a path or a hub id",
+            "Check the name, the revision, the connection and the hub's login, or give a directory",
         ) from error
     return Path(folder)
 
@@ -107,17 +115,16 @@ def _download(hub_id: str, revision: str | None) -> Path:
 def _read(path: Path, *, limit: int) -> bytes:
     try:
         if not path.is_file():
-            what = "is no regular file, expected one. Fix: Give the file itself"
+            fault = ("is no regular file", "one", "Give the file itself")
         elif (size := path.stat().st_size) > limit:
-            what = f"has {size} bytes, expected at most {limit}. Fix: Check the path"
+            fault = (f"has {size} bytes", f"at most {limit}", "Check the path")
         else:
             return path.read_bytes()
     except OSError as error:
         raise TokenizerError(
-            f"{path}: cannot be read ({error.strerror}), expected a file that can. "
-            "Fix: Check its permissions."
+            path, f"cannot be read ({error.strerror})", "a file that can", "Check its permissions"
         ) from error
-    raise TokenizerError(f"{path}: {what}.")
+    raise TokenizerError(path, *fault)
 
 
 class _AddedToken(msgspec.Struct):
@@ -147,17 +154,15 @@ def read_tokenizer(path: Path) -> tuple[bytes, TokenizerFile]:
 def _decode(data: bytes, path: Path) -> TokenizerFile:
     """Take a file apart, and see that it is a `tokenizer.json`."""
     if data.startswith(b"version https://git-lfs"):
-        raise TokenizerError(
-            f"{path}: is a Git LFS pointer, expected the file itself. Fix: Run git lfs pull."
-        )
+        raise TokenizerError(path, "is a Git LFS pointer", "the file itself", "Run git lfs pull")
     try:
         return msgspec.json.decode(data, type=TokenizerFile)
     except msgspec.ValidationError as error:
-        what = f"is no tokenizer.json ({error}), expected the format of `tokenizers`"
-        raise TokenizerError(f"{path}: {what}. Fix: Check the path.") from error
+        what = f"is no tokenizer.json ({error})"
+        raise TokenizerError(path, what, "the format of `tokenizers`", "Check the path") from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        what = f"is not JSON ({error}), expected a tokenizer.json"
-        raise TokenizerError(f"{path}: {what}. Fix: Fetch or write the file anew.") from error
+        what = f"is not JSON ({error})"
+        raise TokenizerError(path, what, "a tokenizer.json", _ANEW) from error
 
 
 def _check_normalizer(normalizer: Any, path: Path) -> None:
@@ -171,13 +176,17 @@ def _check_normalizer(normalizer: Any, path: Path) -> None:
         times *= max(1, *map(len, written)) if written else 1
         charsmap = part.get("precompiled_charsmap")
         if times > _MOST_GROWTH:
-            what = f"makes a text {times:,} times as long, expected at most {_MOST_GROWTH:,} times"
+            what, expected = f"makes a text {times:,} times as long", f"{_MOST_GROWTH:,} at most"
         elif isinstance(charsmap, str) and _says_too_much(charsmap):
-            what = "precompiled_charsmap ends before the part that it says it has, expected a whole"
+            what = "precompiled_charsmap ends before the part that it says it has"
+            expected = "a whole one"
         else:
             continue
         raise TokenizerError(
-            f"{path}: normalizer: {what}. Fix: Use the file that the model was published with."
+            f"{path}: normalizer",
+            what,
+            expected,
+            "Use the file that the model was published with",
         )
 
 
@@ -196,8 +205,10 @@ def refuse_surrogate(piece: str, where: str) -> None:
         piece.encode()
     except UnicodeEncodeError as error:
         raise TokenizerError(
-            f"{where}: {piece[error.start]!a} at character {error.start} of a text, expected "
-            "Unicode text. Fix: Remove the lone surrogate."
+            where,
+            f"{piece[error.start]!a} at character {error.start} of a text",
+            "Unicode text",
+            "Remove the lone surrogate",
         ) from error
 
 
@@ -208,11 +219,9 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(_read(path, limit=_MAX_CONFIG_BYTES).decode("utf-8"))
     except (ValueError, RecursionError) as error:
-        what = f"is not JSON ({error}), expected a JSON object"
-        raise TokenizerError(f"{path}: {what}. Fix: Fetch or write the file anew.") from error
+        raise TokenizerError(path, f"is not JSON ({error})", "a JSON object", _ANEW) from error
     if not isinstance(value, dict):
-        what = f"is a {type(value).__name__}, expected a JSON object"
-        raise TokenizerError(f"{path}: {what}. Fix: Fetch or write the file anew.")
+        raise TokenizerError(path, f"is a {type(value).__name__}", "a JSON object", _ANEW)
     return value
 
 
@@ -255,8 +264,10 @@ def _token_text(value: object, where: str) -> str | None:
     if text is None or isinstance(text, str):
         return text
     raise TokenizerError(
-        f'{where}: is a {type(text).__name__}, expected a string, an object with "content" or '
-        "null. Fix: Write the token's text."
+        where,
+        f"is a {type(text).__name__}",
+        'a string, an object with "content" or null',
+        "Write the token's text",
     )
 
 
@@ -269,8 +280,7 @@ def eos_tokens(
     ids = listed if isinstance(listed, list) else [] if listed is None else [listed]
     if not all(type(token) is int and token >= 0 for token in ids):
         raise TokenizerError(
-            f"{path}: eos_token_id: {listed!r}, expected a token's id or a list of them. "
-            "Fix: Write the id."
+            path, f"eos_token_id: {listed!r}", "a token's id or a list of them", "Write the id"
         )
     named = special_tokens.get("eos_token")
     texts = [named, *(reference.id_to_token(token) for token in ids)]

@@ -139,8 +139,10 @@ class Tokenizer:
         text = self.reference.id_to_token(int(token)) if 0 <= token < 1 << 32 else None
         if text is None:
             raise TokenizerError(
-                f"{self.source}: no token has the id {token}, expected one of the "
-                f"{self.vocab_size} ids. Fix: Use the tokenizer that wrote the ids."
+                self.source,
+                f"no token has the id {token}",
+                f"one of the {self.vocab_size} ids",
+                "Use the tokenizer that wrote the ids",
             )
         return str(text)
 
@@ -171,8 +173,7 @@ a directory that holds one, or a hub id. Fix: Check the path.
         reference.no_padding()
     if dropout := getattr(reference.model, "dropout", None):
         raise TokenizerError(
-            f"{path}: model.dropout is {dropout:g}, so that ids are random, expected null. "
-            "Fix: Set it to null."
+            path, f"model.dropout is {dropout:g}, so that ids are random", "null", "Set it to null"
         )
     config = read_json(path.parent / "tokenizer_config.json")
     added = reference.get_added_tokens_decoder().values()

@@ -18,8 +18,10 @@ try:
     import torch  # noqa: F401 (asked for here, so that its absence is said in our words)
 except ModuleNotFoundError as error:
     raise MissingExtraError(
-        f"reasonpack.torch: {error}, expected PyTorch 2.6 or later. "
-        "Fix: pip install 'reasonpack[torch]'; reasonpack.masks needs NumPy alone."
+        "reasonpack.torch",
+        error,
+        "PyTorch 2.6 or later",
+        "pip install 'reasonpack[torch]'; reasonpack.masks needs NumPy alone",
     ) from error
 
 from reasonpack.torch.branch_attention import BranchAttention, attend_by_branches

@@ -63,8 +63,10 @@ class BranchAttention:
     def __init__(self, model: torch.nn.Module) -> None:
         if is_attended_by_branches(model):
             raise UsageError(
-                "attend_by_branches: the model has it already, expected one call a model. "
-                "Fix: remove() the first."
+                "attend_by_branches",
+                "the model has it already",
+                "one call a model",
+                "remove() the first",
             )
         self._model = model
         self._config = _text_config(model)
@@ -101,8 +103,10 @@ class BranchAttention:
         mask, positions = kwargs.get("attention_mask"), kwargs.get("position_ids")
         if getattr(model, "_is_replica", False):
             raise UsageError(
-                "DataParallel: it splits the tensors of a batch, expected one process a GPU. "
-                "Fix: start with torchrun or accelerate launch, or show one GPU to the process."
+                "DataParallel",
+                "it splits the tensors of a batch",
+                "one process a GPU",
+                "start with torchrun or accelerate launch, or show one GPU to the process",
             )
         given = kwargs.get(NAME)
         if given is None:
@@ -112,8 +116,10 @@ class BranchAttention:
         index = BranchIndex.of(given, positions)
         if mask is not None:
             raise UsageError(
-                f"batch: {NAME} and an attention_mask, expected one of the two. "
-                "Fix: let the trainer add no mask; the index says all."
+                "batch",
+                f"{NAME} and an attention_mask",
+                "one of the two",
+                "let the trainer add no mask; the index says all",
             )
         if positions is not None and not torch.compiler.is_compiling():
             self._check_batch(index, positions)
@@ -122,9 +128,10 @@ class BranchAttention:
     def _check_batch(self, index: BranchIndex, positions: torch.Tensor) -> None:
         if getattr(self._config, "_attn_implementation", None) != self._name:
             raise UsageError(
-                f"attn_implementation: {self._config._attn_implementation!r}, expected "
-                f"{self._name!r} as when attend_by_branches was called. Fix: call it after the "
-                "implementation is set."
+                "attn_implementation",
+                f"{self._config._attn_implementation!r}",
+                f"{self._name!r} as when attend_by_branches was called",
+                "call it after the implementation is set",
             )
         if positions.device not in self._aligned:
             self._check_aligned(positions.device)
@@ -145,16 +152,18 @@ class BranchAttention:
         layers = int(getattr(self._config, "num_hidden_layers", 1))
         if len(self._windows) < layers:
             raise UsageError(
-                f"{type(model).__name__}: {len(self._windows)} of {layers} layers took the {NAME}, "
-                "expected all: its attention does not go through the interface of transformers. "
-                "Fix: take an implementation with a mask, or pack with --layout npass."
+                type(model).__name__,
+                f"{len(self._windows)} of {layers} layers took the {NAME}",
+                "all: its attention does not go through the interface of transformers",
+                "take an implementation with a mask, or pack with --layout npass",
             )
         windowed = sum(window is not None for window in self._windows[:layers])
         if windowed != (expected := _windowed_layers(self._config, layers)):
             raise UsageError(
-                f"{type(model).__name__}: {windowed} of {layers} layers handed on a sliding "
-                f"window, expected {expected} as its configuration says: the others would see all "
-                "that is behind them. Fix: take an implementation with a mask (flex_attention)."
+                type(model).__name__,
+                f"{windowed} of {layers} layers handed on a sliding window",
+                f"{expected} as its configuration says: the others would see all behind them",
+                "take an implementation with a mask (flex_attention)",
             )
 
     def _check_aligned(self, device: torch.device) -> None:
@@ -166,9 +175,11 @@ def _checked_name(config: Any) -> str:
     name = str(getattr(config, "_attn_implementation", None))
     if name != "sdpa" and ("flash" not in name or "|" in name):
         raise UsageError(
-            f"attn_implementation: {name!r}, expected a FlashAttention (flash_attention_2, _3, _4, "
-            "a kernel of the hub), or sdpa for its reference. Fix: load the model with "
-            'attn_implementation="flash_attention_2".'
+            "attn_implementation",
+            f"{name!r}",
+            "a FlashAttention (flash_attention_2, _3, _4, a kernel of the hub), or "
+            "sdpa for its reference",
+            'load the model with attn_implementation="flash_attention_2"',
         )
     return name
 

@@ -81,14 +81,17 @@ class BranchIndex:
         keys = set(given) if isinstance(given, Mapping) else set()
         if missing := sorted(names - keys):
             raise UsageError(
-                f"batch: {NAME} without {', '.join(missing)}, expected the dict of the collator "
-                "whole. Fix: let the trainer hand it on as it is."
+                "batch",
+                f"{NAME} without {', '.join(missing)}",
+                "the dict of the collator whole",
+                "let the trainer hand it on as it is",
             )
         if position_ids is None:
             raise UsageError(
-                f"batch: {NAME} and no position_ids, expected those of the collator: positions "
-                "would be row indices. Fix: let the trainer keep all columns "
-                "(remove_unused_columns=False)."
+                "batch",
+                f"{NAME} and no position_ids",
+                "those of the collator: positions would be row indices",
+                "let the trainer keep all columns (remove_unused_columns=False)",
             )
         index = cls(**{name: given[name] for name in names})
         copies = index.k_index.shape[0]
@@ -96,11 +99,13 @@ class BranchIndex:
         expected = (copies, position_ids.shape[-1] + 1, len(index.cu_seqlens_q))
         if sizes != expected or position_ids.shape[0] != 1 or copies < position_ids.shape[-1]:
             raise UsageError(
-                f"batch: {NAME} with {copies} keys in {sizes} for positions of shape "
-                f"{tuple(position_ids.shape)}, expected the index of one row of these tokens: the "
-                "trainer splits the tensors of a batch. Fix: set dispatch_batches=False and "
-                "split_batches=False (accelerator_config; an IterableDataset has dispatch_batches "
-                "by default), and take DistributedDataParallel or FSDP, not DataParallel."
+                "batch",
+                f"{NAME} with {copies} keys in {sizes} for positions of shape "
+                f"{tuple(position_ids.shape)}",
+                "the index of one row of these tokens: the trainer splits the tensors of a batch",
+                "set dispatch_batches=False and split_batches=False (accelerator_config; "
+                "an IterableDataset has dispatch_batches by default), and take "
+                "DistributedDataParallel or FSDP, not DataParallel",
             )
         return index
 
@@ -112,9 +117,10 @@ class BranchIndex:
         """
         if not torch.equal(position_ids[0, self.k_index], path_places(self.cu_seqlens_k)):
             raise UsageError(
-                "batch: position_ids that do not count the tokens of each path, expected those "
-                "of the collator. Fix: let the trainer keep them (no padding-free or packing "
-                "option of its own)."
+                "batch",
+                "position_ids that do not count the tokens of each path",
+                "those of the collator",
+                "let the trainer keep them (no padding-free or packing option of its own)",
             )
 
 

@@ -91,14 +91,18 @@ class Collator:
     def __post_init__(self) -> None:
         if self.mask not in get_args(MaskForm):
             raise UsageError(
-                f"mask: {self.mask!r}, expected one of {', '.join(get_args(MaskForm))}. "
-                "Fix: take the one of the model's attention implementation."
+                "mask",
+                f"{self.mask!r}",
+                f"one of {', '.join(get_args(MaskForm))}",
+                "take the one of the model's attention implementation",
             )
         if self.window is not None and self.mask not in ("sdpa", "eager", "flex"):
             raise UsageError(
-                f'mask: "{self.mask}" with a window, expected "sdpa", "eager" or "flex". '
-                "Fix: leave the window to the kernel where rows are plain causal, and take "
-                "another mask where they are not."
+                "mask",
+                f'"{self.mask}" with a window',
+                '"sdpa", "eager" or "flex"',
+                "leave the window to the kernel where rows are plain causal, and take "
+                "another mask where they are not",
             )
 
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> Batch:
@@ -199,9 +203,11 @@ class Collator:
             if ("loss_weights" in row) != self.loss_weights:
                 found = "no loss_weights" if self.loss_weights else "loss_weights"
                 raise UsageError(
-                    f"row {number}: {found}, expected loss_weights={self.loss_weights}. "
-                    "Fix: pass Collator(loss_weights=True) if and only if the dataset has weights "
-                    "and the loss uses them."
+                    f"row {number}",
+                    found,
+                    f"loss_weights={self.loss_weights}",
+                    "pass Collator(loss_weights=True) if and only if the dataset has weights "
+                    "and the loss uses them",
                 )
 
     def _check_limits(self, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -209,17 +215,21 @@ class Collator:
             highest = int(np.max(row["position_ids"]))
             if self.max_position is not None and highest >= self.max_position:
                 raise UsageError(
-                    f"row {number}: position {highest:,}, expected below {self.max_position:,}, "
-                    "where the model's positions end or its dynamic RoPE begins to change with "
-                    f"the batch. Fix: pack with --max-position {self.max_position}, or give the "
-                    "model a static RoPE scaling."
+                    f"row {number}",
+                    f"position {highest:,}",
+                    f"below {self.max_position:,}, where the model's positions end or its "
+                    "dynamic RoPE begins to change with the batch",
+                    f"pack with --max-position {self.max_position}, or give the model a static"
+                    " RoPE scaling",
                 )
             largest = int(np.max(row["input_ids"]))
             if self.vocabulary is not None and largest >= self.vocabulary:
                 raise UsageError(
-                    f"row {number}: token id {largest:,}, expected below {self.vocabulary:,}, the "
-                    "model's vocab_size: the rows are of another tokenizer. Fix: pack with the "
-                    "tokenizer of this model, or resize its embeddings."
+                    f"row {number}",
+                    f"token id {largest:,}",
+                    f"below {self.vocabulary:,}, the model's vocab_size: the rows are of another "
+                    "tokenizer",
+                    "pack with the tokenizer of this model, or resize its embeddings",
                 )
 
 
@@ -235,9 +245,10 @@ def _check_paths(index: Mapping[str, Any], position_ids: torch.Tensor) -> None:
     if wrong.numel():
         token = int(index["k_index"][wrong[0]])
         raise FormatError(
-            f"batch: token {token} has position {int(position_ids[0, token])}, expected "
-            f"{int(places[wrong[0]])}, how many tokens it sees besides itself. "
-            "Fix: read the row whole, or pack it again."
+            "batch",
+            f"token {token} has position {int(position_ids[0, token])}",
+            f"{int(places[wrong[0]])}, how many tokens it sees besides itself",
+            "read the row whole, or pack it again",
         )
 
 
@@ -245,15 +256,19 @@ def _check_columns(rows: Sequence[Mapping[str, Any]]) -> None:
     for number, row in enumerate(rows):
         if missing := sorted(COLUMNS - row.keys()):
             raise UsageError(
-                f"row {number}: no {', '.join(missing)}, expected the columns of a packed dataset. "
-                "Fix: let the trainer keep them (remove_unused_columns=False), and take the rows "
-                "of RowDataset, RowStream or datasets.load_dataset as they are."
+                f"row {number}",
+                f"no {', '.join(missing)}",
+                "the columns of a packed dataset",
+                "let the trainer keep them (remove_unused_columns=False), and take the "
+                "rows of RowDataset, RowStream or datasets.load_dataset as they are",
             )
         lengths = {name: len(row[name]) for name in ("input_ids", "position_ids", "labels")}
         if set(lengths.values()) != {int(row["length"])}:
             raise UsageError(
-                f"row {number}: {lengths} tokens, expected length={row['length']} of each. "
-                "Fix: let the trainer cut no row (max_length=None, skip_prepare_dataset)."
+                f"row {number}",
+                f"{lengths} tokens",
+                f"length={row['length']} of each",
+                "let the trainer cut no row (max_length=None, skip_prepare_dataset)",
             )
 
 
@@ -261,7 +276,8 @@ def _check_single(until: NDArray[np.int32], lengths: Sequence[int]) -> None:
     for number, (line, length) in enumerate(zip(until, lengths, strict=True)):
         if np.any(line[:length] != length):
             raise UsageError(
-                f'row {number}: branches or several samples, and mask "none", expected one plain '
-                "causal sample a row. Fix: take a mask; or pack with --layout npass and without "
-                "--packing."
+                f"row {number}",
+                'branches or several samples, and mask "none"',
+                "one plain causal sample a row",
+                "take a mask; or pack with --layout npass and without --packing",
             )

@@ -81,8 +81,7 @@ class RowDataset:
         """
         if "://" in str(directory):
             raise UsageError(
-                f"{directory}: a remote dataset, expected a local directory. "
-                "Fix: copy it here first."
+                directory, "a remote dataset", "a local directory", "copy it here first"
             )
         self.directory = Path(directory)
         manifest = read_manifest(self.directory)
@@ -94,8 +93,10 @@ class RowDataset:
         self.starts = np.cumsum([0] + [group.rows for group in self.groups], dtype=np.int64)
         if not self.groups:
             raise UsageError(
-                f"{directory}: no rows, expected at least one to train on. "
-                "Fix: see rejects.jsonl in it, or pack other input."
+                directory,
+                "no rows",
+                "at least one to train on",
+                "see rejects.jsonl in it, or pack other input",
             )
         hashes = "".join(shard.sha256 for shard in manifest.shards)
         self.fingerprint = hashlib.sha256(hashes.encode()).hexdigest()
@@ -176,8 +177,10 @@ class RowStream(IterableDataset[Row]):  # type: ignore[misc,unused-ignore]
         )
         if not 0 <= self.rank < self.world_size:
             raise UsageError(
-                f"rank {self.rank} of {self.world_size}, expected 0 to {self.world_size - 1}. "
-                "Fix: pass rank and world_size together."
+                "rank",
+                f"{self.rank} of {self.world_size}",
+                f"0 to {self.world_size - 1}",
+                "pass rank and world_size together",
             )
         # In shared memory, so that persistent workers hear of a new epoch.
         self._epoch = torch.zeros((), dtype=torch.int64)
@@ -238,8 +241,11 @@ class RowStream(IterableDataset[Row]):  # type: ignore[misc,unused-ignore]
     def _check_same(self, what: str, saved: object, here: object) -> None:
         if saved != here:
             raise UsageError(
-                f"state: {what} {saved}, expected {here}. Fix: resume with the same dataset, "
-                "seed, world size and number of workers, or start the epoch anew."
+                "state",
+                f"{what} {saved}",
+                f"{here}",
+                "resume with the same dataset, seed, world size and number of workers, or"
+                " start the epoch anew",
             )
 
     def _share(self) -> list[int]:
@@ -287,8 +293,7 @@ def _groups(path: Path, rows: int) -> list[Group]:
         sizes = shard.sizes()
     if sum(sizes) != rows:
         raise FormatError(
-            f"{path}: {sum(sizes)} rows, expected the {rows} of the manifest. "
-            "Fix: pack again with --overwrite."
+            path, f"{sum(sizes)} rows", f"the {rows} of the manifest", "pack again with --overwrite"
         )
     return [Group(path, number, size) for number, size in enumerate(sizes) if size]
 

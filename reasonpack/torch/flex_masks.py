@@ -100,8 +100,10 @@ def build_flex_masks(model: torch.nn.Module) -> Any:
             kwargs = {**kwargs, "attention_mask": mask.build()}
         elif NAME in kwargs and not is_attended_by_branches(model):
             raise UsageError(
-                f"batch: {NAME} for a model that does not take them, expected another mask. "
-                "Fix: call attend_by_branches(model)."
+                "batch",
+                f"{NAME} for a model that does not take them",
+                "another mask",
+                "call attend_by_branches(model)",
             )
         elif not MASKS_BESIDE & kwargs.keys() and is_of_padding(mask):
             check_plain(

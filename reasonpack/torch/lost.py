@@ -39,9 +39,11 @@ def check_plain(position_ids: Any, mask: Any, *, lost: str, training: bool) -> N
     """
     if position_ids is None and training:
         raise UsageError(
-            "batch: no position_ids, expected those of the collator: which rows these are, nobody "
-            "can tell. Fix: give the trainer the collator of collator_for(model, …), and let it "
-            "keep all columns (remove_unused_columns=False)."
+            "batch",
+            "no position_ids",
+            "those of the collator: which rows these are, nobody can tell",
+            "give the trainer the collator of collator_for(model, …), and let it keep"
+            " all columns (remove_unused_columns=False)",
         )
     if position_ids is None or position_ids.ndim != 2:
         return
@@ -55,7 +57,10 @@ def check_plain(position_ids: Any, mask: Any, *, lost: str, training: bool) -> N
         found = f"of shape {tuple(mask.shape)}" if is_padding else "None"
         rows = "branch" if mask is None else "branch or hold several samples"
         raise UsageError(
-            f"batch: {lost} {found} with rows that {rows}, expected the one of the "
-            "collator. Fix: let the trainer keep it (remove_unused_columns=False, no padding-free "
-            "or packing option of its own), or pack with --layout npass, without --packing."
+            "batch",
+            f"{lost} {found} with rows that {rows}",
+            "the one of the collator",
+            "let the trainer keep it (remove_unused_columns=False, no padding-free or"
+            " packing option of its own), or pack with --layout npass, without "
+            "--packing",
         )

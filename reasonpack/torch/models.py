@@ -110,17 +110,20 @@ def check_model(
     if layout == "onepass" and implementation not in FORMS:
         if not _is_flash(implementation):
             raise UsageError(
-                f"{name}: attn_implementation {implementation!r} with one-pass rows, expected "
-                f"FlashAttention, or one that takes a mask ({', '.join(FORMS)}). Fix: load the "
-                'model with attn_implementation="flash_attention_2" or "flex_attention", or pack '
-                "with --layout npass."
+                name,
+                f"attn_implementation {implementation!r} with one-pass rows",
+                f"FlashAttention, or one that takes a mask ({', '.join(FORMS)})",
+                'load the model with attn_implementation="flash_attention_2" or '
+                '"flex_attention", or pack with --layout npass',
             )
         if not is_attended_by_branches(model):
             raise UsageError(
-                f"{name}: attn_implementation {implementation!r} with one-pass rows, expected "
-                "attend_by_branches(model) before: its kernel would let the next turn read the old "
-                "reasoning. Fix: call it, or load the model with "
-                'attn_implementation="flex_attention", or pack with --layout npass.'
+                name,
+                f"attn_implementation {implementation!r} with one-pass rows",
+                "attend_by_branches(model) before: its kernel would let the next turn "
+                "read the old reasoning",
+                'call it, or load the model with attn_implementation="flex_attention", or'
+                " pack with --layout npass",
             )
     if collator is not None:
         _check_collator(collator, model, name, layout)
@@ -215,8 +218,10 @@ def _check_layers(config: Any, name: str, layout: Layout) -> None:
         )
         fix = "--layout npass, without --packing" if layout == "onepass" else "without --packing"
         raise UsageError(
-            f"{name}: layers other than full and sliding attention ({', '.join(odd)}), expected "
-            f"none with {rows}: {leak}. Fix: pack {fix}."
+            name,
+            f"layers other than full and sliding attention ({', '.join(odd)})",
+            f"none with {rows}: {leak}",
+            f"pack {fix}",
         )
 
 
@@ -225,8 +230,10 @@ def _check_positions(model: Any, name: str) -> None:
     forward = getattr(adapted() if adapted else model, "forward", None)
     if forward is not None and "position_ids" not in inspect.signature(forward).parameters:
         raise UsageError(
-            f"{name}: forward() takes no position_ids, expected it to: positions would be row "
-            "indices. Fix: pack with --layout npass, without --packing."
+            name,
+            "forward() takes no position_ids",
+            "it to: positions would be row indices",
+            "pack with --layout npass, without --packing",
         )
 
 
@@ -242,21 +249,26 @@ def _check_collator(collator: Collator, model: Any, name: str, layout: Layout) -
         taken |= {"varlen", "none"}
     if collator.mask not in taken:
         raise UsageError(
-            f"{name}: attn_implementation {implementation!r} with mask {collator.mask!r}, "
-            f"expected {' or '.join(sorted(taken))}. Fix: use collator_for(model, …)."
+            name,
+            f"attn_implementation {implementation!r} with mask {collator.mask!r}",
+            " or ".join(sorted(taken)),
+            "use collator_for(model, …)",
         )
     expected = None if collator.mask in ("branches", "varlen", "none") else model_windows(config)
     given = dict(collator.window) if isinstance(collator.window, Mapping) else collator.window
     if given != expected:
         raise UsageError(
-            f"{name}: collator with window {given}, expected {expected}, the model's. "
-            "Fix: use collator_for(model, …)."
+            name,
+            f"collator with window {given}",
+            f"{expected}, the model's",
+            "use collator_for(model, …)",
         )
     if any(map(_is_dynamic, _ropes(config))):
         limit = model_max_position(config)
         if limit and (collator.max_position is None or collator.max_position > limit):
             raise UsageError(
-                f"{name}: collator with max_position {collator.max_position}, expected {limit} at "
-                "most: beyond, dynamic RoPE depends on the other rows of a batch. "
-                "Fix: use collator_for(model, …)."
+                name,
+                f"collator with max_position {collator.max_position}",
+                f"{limit} at most: beyond, dynamic RoPE depends on the other rows of a batch",
+                "use collator_for(model, …)",
             )

@@ -99,9 +99,11 @@ def check_aligned(config: Any, name: str, *, device: torch.device, dtype: torch.
     seen = [round(mean, 3) for mean in out[0, :, 0, 0].float().tolist()]
     if seen != [1.0, 1.5, 2.5]:
         raise UsageError(
-            f"{name}: a row of 3 tokens gives {seen}, expected [1.0, 1.5, 2.5]: the kernel is not "
-            "aligned bottom right where queries are fewer than keys. Fix: take FlashAttention "
-            "2.1 or later, or an implementation with a mask (flex_attention)."
+            name,
+            f"a row of 3 tokens gives {seen}",
+            "[1.0, 1.5, 2.5]: the kernel is not aligned bottom right where queries "
+            "are fewer than keys",
+            "take FlashAttention 2.1 or later, or an implementation with a mask (flex_attention)",
         )
 
 
@@ -120,15 +122,18 @@ def _attention(
         return stock(module, query, key, value, attention_mask, **kwargs)
     if not isinstance(given, tuple):
         raise UsageError(
-            f"batch: {NAME} for a model without attend_by_branches, expected its hook to take "
-            "them. Fix: call attend_by_branches(model) for each model that is trained."
+            "batch",
+            f"{NAME} for a model without attend_by_branches",
+            "its hook to take them",
+            "call attend_by_branches(model) for each model that is trained",
         )
     index, note = given
     if key.shape[2] != len(index.sum_offsets) - 1 or key.shape[0] != 1:
         raise UsageError(
-            f"attention: keys of shape {tuple(key.shape)} for a row of "
-            f"{len(index.sum_offsets) - 1} tokens, expected a key for each, none of a cache. "
-            "Fix: train with use_cache=False."
+            "attention",
+            f"keys of shape {tuple(key.shape)} for a row of {len(index.sum_offsets) - 1} tokens",
+            "a key for each, none of a cache",
+            "train with use_cache=False",
         )
     key, value = _lowered(key), _lowered(value)
     keys, values = gathered(key, index), gathered(value, index)
@@ -170,8 +175,10 @@ def _reference(
         return stock(module, query, key, value, attention_mask, **kwargs)
     if kwargs.get("dropout"):
         raise UsageError(
-            f"attention: dropout {kwargs['dropout']}, expected 0 with the reference of sdpa. "
-            "Fix: set attention_dropout=0, or take FlashAttention."
+            "attention",
+            f"dropout {kwargs['dropout']}",
+            "0 with the reference of sdpa",
+            "set attention_dropout=0, or take FlashAttention",
         )
     q, k, v = (states[0].transpose(0, 1) for states in (query, key, value))
     out = varlen_attention(

@@ -225,7 +225,12 @@ def _load_tokenizer(manifest: Manifest, tokenizer: str | None) -> Tokenizer:
     try:
         return load_tokenizer(options.tokenizer, revision=options.revision)
     except TokenizerError as error:
-        raise TokenizerError(f"{error} If it has moved, pass --tokenizer.") from error
+        raise TokenizerError(
+            error.where,
+            error.what,
+            error.expected,
+            f"{error.fix}; if it has moved, pass --tokenizer",
+        ) from error
 
 
 def _reading(manifest: Manifest, template: ChatTemplate) -> Reading:

@@ -153,7 +153,7 @@ def fail_second(unit: Unit, *, pipe: str) -> int:
     """Unit 3 fails at once, and only then unit 1, which began before it."""
     if unit.number == 3:
         Path(pipe).write_bytes(b"x")
-        raise StorageError("unit 3")
+        raise StorageError("unit 3", "broken", "whole", "none")
     if unit.number == 1:
         Path(pipe).read_bytes()
         raise RecordError(reason="late", path="messages", what="unit 1", fix="none", where="a:1")
@@ -282,7 +282,7 @@ def test_processes_started_early_do_the_work_and_end(tmp_path: Path) -> None:
 
 
 def fail_to_prepare() -> None:
-    raise StorageError("nobody hears this")
+    raise StorageError("nobody", "hears", "this", "one")
 
 
 def die_preparing() -> None:

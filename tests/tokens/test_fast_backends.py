@@ -217,7 +217,9 @@ def test_a_backend_that_was_prepared_is_loaded_once(
     assert threads != [threading.get_ident()]
 
 
-@pytest.mark.parametrize("error", [ImportError("no awkward"), UsageError("stop")])
+@pytest.mark.parametrize(
+    "error", [ImportError("no awkward"), UsageError("stop", "now", "more", "none")]
+)
 def test_what_goes_wrong_while_it_is_prepared_is_said(
     error: Exception, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -341,7 +341,7 @@ def test_the_rank_is_that_of_torch_distributed(
 
 
 def test_a_rank_outside_the_world_is_refused(directory: Path) -> None:
-    with pytest.raises(UsageError, match="rank 2 of 2"):
+    with pytest.raises(UsageError, match="rank: 2 of 2"):
         RowStream(RowDataset(directory), rank=2, world_size=2)
 
 

@@ -30,7 +30,7 @@ __all__ = ["check_order", "check_prompt", "check_repeatable"]
 
 Variables = Mapping[str, Any]
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]{6,}")
-_FIX = "Fix: use the template and the tokenizer that the model was published with."
+_FIX = "use the template and the tokenizer that the model was published with"
 
 
 def check_repeatable(probe: Probe) -> None:
@@ -43,13 +43,17 @@ def check_repeatable(probe: Probe) -> None:
     text = probe.render(story, {})
     if _ADDRESS.search(text):
         raise TemplateError(
-            f"{probe.template.name}: shows an address in memory, which differs from run to run, "
-            f"expected only what was said. {_FIX}"
+            probe.template.name,
+            "shows an address in memory, which differs from run to run",
+            "only what was said",
+            _FIX,
         )
     if text != probe.render(story, {}):
         raise TemplateError(
-            f"{probe.template.name}: renders the same messages otherwise the second time, "
-            f"expected the same text. {_FIX}"
+            probe.template.name,
+            "renders the same messages otherwise the second time",
+            "the same text",
+            _FIX,
         )
 
 
@@ -69,27 +73,34 @@ def check_order(probe: Probe) -> None:
         text = probe.render(story[:length], {}, prompt=True)
         if not text:
             raise TemplateError(
-                f"{name}: refuses a plain conversation of {length} messages, expected a chat "
-                f"template{_refusal(probe, story[:length])}. Fix: name another one with "
-                "--chat-template."
+                name,
+                f"refuses a plain conversation of {length} messages",
+                f"a chat template{_refusal(probe, story[:length])}",
+                "name another one with --chat-template",
             )
         places = [text.find(mark) for mark in marks[:length]]
         if min(places) < 0:
             lost = places.index(-1)
             raise TemplateError(
-                f"{name}: leaves out message {lost + 1} of {length} ({story[lost].role}), expected "
-                f"all that was said. {_FIX}"
+                name,
+                f"leaves out message {lost + 1} of {length} ({story[lost].role})",
+                "all that was said",
+                _FIX,
             )
         if places != sorted(places):
             raise TemplateError(
-                f"{name}: does not show {length} messages in their order, expected all that was "
-                f"said, as it was said. {_FIX}"
+                name,
+                f"does not show {length} messages in their order",
+                "all that was said, as it was said",
+                _FIX,
             )
         # Up to the user's last message nothing may change once more is said.
         if not text.startswith(earlier):
             raise TemplateError(
-                f"{name}: renders the first {length - 2} messages otherwise once there are "
-                f"{length}, expected a history that stays. {_FIX}"
+                name,
+                f"renders the first {length - 2} messages otherwise once there are {length}",
+                "a history that stays",
+                _FIX,
             )
         earlier = text[: places[-1] + len(marks[length - 1])]
 
@@ -112,8 +123,10 @@ def check_prompt(probe: Probe, thinking: Variables) -> None:
     backwards = [token[::-1] for token in probe.added_tokens]
     if asked == unasked and common_start(ends, backwards).strip():
         raise TemplateError(
-            f"{probe.template.name}: writes the generation prompt where none is asked for, "
-            f"expected a rendering that ends with the answer. {_FIX}"
+            probe.template.name,
+            "writes the generation prompt where none is asked for",
+            "a rendering that ends with the answer",
+            _FIX,
         )
     end = prompt_end(probe, thinking)
     answers = (answer(reasoning=True), call(None, REASON))
@@ -123,6 +136,8 @@ def check_prompt(probe: Probe, thinking: Variables) -> None:
         return  # the content of an answer may begin with the rest
     if not any(start.startswith(end) for start in starts) and not opens(probe, thinking):
         raise TemplateError(
-            f"{probe.template.name}: the generation prompt ends in {end!r}, expected what the "
-            f"template writes before an answer, {max(starts, key=len)!r}. {_FIX}"
+            probe.template.name,
+            f"the generation prompt ends in {end!r}",
+            f"what the template writes before an answer, {max(starts, key=len)!r}",
+            _FIX,
         )

@@ -69,8 +69,10 @@ def find_answer_stop(
     if stated is not None:
         if not any(token in stated for token in probe.added_tokens):
             raise TemplateError(
-                f"--template-behaviour: answer_stop.token: {stated!r} is no added token of the "
-                "tokenizer, expected one. Fix: write the token as the tokenizer has it."
+                "--template-behaviour",
+                f"answer_stop.token: {stated!r} is no added token of the tokenizer",
+                "one",
+                "write the token as the tokenizer has it",
             )
         _, found, behind = tail.partition(stated)
         stop = Stop(stated, bool(found), behind, STATED)
@@ -78,15 +80,17 @@ def find_answer_stop(
         stop = _find_stop(tail, gap, _Ends.of(probe, variables))
     if not stop.token:
         raise TemplateError(
-            f"{probe.template.name}: {tail or gap!r} follows an answer, expected a special token "
-            f"of the tokenizer that ends it. {_HOW_TO_STATE}"
+            probe.template.name,
+            f"{tail or gap!r} follows an answer",
+            "a special token of the tokenizer that ends it",
+            _HOW_TO_STATE,
         )
     return stop, tail.rpartition(stop.token + stop.after)[0] if stop.shown else tail
 
 
 _HOW_TO_STATE = (
-    "Fix: check that template and tokenizer belong to the same model, or name the stop token with "
-    '--template-behaviour FILE, where FILE holds {"answer_stop": {"token": "…"}}.'
+    "check that template and tokenizer belong to the same model, or name the stop token with "
+    '--template-behaviour FILE, where FILE holds {"answer_stop": {"token": "…"}}'
 )
 
 
@@ -202,8 +206,11 @@ def _choose(found: Sequence[tuple[int, str]], ends: _Ends) -> tuple[int, str, st
         return (*of_user[-1], ENDS_ALL)
     tokens = " and ".join(repr(token) for _, token in found)
     raise TemplateError(
-        f"{ends.name}: {tokens} follow an answer, expected one token, or one that the tokenizer's "
-        f"eos_token or eos_token_id in generation_config.json names. {_HOW_TO_STATE}"
+        ends.name,
+        f"{tokens} follow an answer",
+        "one token, or one that the tokenizer's eos_token or eos_token_id in "
+        "generation_config.json names",
+        _HOW_TO_STATE,
     )
 
 

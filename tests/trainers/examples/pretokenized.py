@@ -24,8 +24,10 @@ def pretokenized(directory: Path, *, lengths: bool = False, **options: Any) -> D
     rows = RowDataset(directory)
     if rows.layout != "npass" or rows.packed:
         raise UsageError(
-            f"{directory}: layout {rows.layout}, packed {rows.packed}, expected npass, unpacked. "
-            "Fix: pack with --layout npass and without --packing."
+            directory,
+            f"layout {rows.layout}, packed {rows.packed}",
+            "npass, unpacked",
+            "pack with --layout npass and without --packing",
         )
 
     def examples() -> Iterator[dict[str, Any]]:

@@ -27,7 +27,10 @@ class PackedChats(IterableDataset):
             for row in self.stream:
                 if row["length"] > self.collate.pad_to_multiple_of:
                     raise UsageError(
-                        f"{row['length']} tokens. Fix: pack with --max-length seq_len."
+                        "row",
+                        f"{row['length']} tokens",
+                        f"at most {self.collate.pad_to_multiple_of}",
+                        "pack with --max-length seq_len",
                     )
                 batch = self.collate([row])
                 names = {"input": batch["input_ids"], "positions": batch["position_ids"]}
