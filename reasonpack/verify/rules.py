@@ -68,6 +68,12 @@ class Rules:
         as_much = "".join(f"(?:{re.escape(each)}" for each in space) + ")?" * len(space)
         return re.compile(rf"\s*(?:{opener}\s*)?{closer}{as_much}" if closer else r"(?!)")
 
+    def rest_of_block(self, prompt: str) -> str:
+        """Return what closes the empty block that a prompt opens."""
+        block, opener = self.opener.lstrip() + self.closer, self.opener.strip()
+        opened = prompt[prompt.rfind(opener) :]
+        return block[len(opened) :] if block.startswith(opened) else self.closer
+
     @property
     def last_block(self) -> re.Pattern[str]:
         """A think block at the end, opened or closed."""

@@ -105,16 +105,10 @@ class _One:
         opener = rules.opener.strip()
         self.opened = bool(opener) and self.prompt.rstrip().endswith(opener)
 
-    def _render(
-        self,
-        upto: int,
-        *more: Json,
-        prompt: bool = False,
-        variables: Mapping[str, Any] | None = None,
-    ) -> str:
+    def _render(self, upto: int, *more: Json, prompt: bool = False) -> str:
         messages = [*self.given[:upto], *more]
-        variables, template = variables or self.variables, self.rules.template
-        return template.render(messages, self.chat.tools, variables, prompt=prompt)
+        template = self.rules.template
+        return template.render(messages, self.chat.tools, self.variables, prompt=prompt)
 
     def build(self) -> TextView | None:
         """Build it; None for an answer that is left untrained, for it lacks reasoning."""
@@ -131,7 +125,8 @@ class _One:
         if rules.missing_reasoning == "skip-loss":
             return None
         if block is None:
-            completion, end = rules.closer + completion, len(rules.closer)
+            rest = rules.rest_of_block(self.prompt)
+            completion, end = rest + completion, len(rest)
         else:
             end = self._closed_for(completion) or start_of(message, completion, block.end())
         if rules.train_empty:  # whose tags are reasoning or response: there is neither in them
@@ -152,7 +147,8 @@ class _One:
         """
         variables = {**self.rules.thinking[1], **self.rules.given}
         try:
-            closed = self._render(self.number, prompt=True, variables=variables)
+            before, tools = self.given[: self.number], self.chat.tools
+            closed = self.rules.template.render(before, tools, variables, prompt=True)
         except NotChecked:
             return 0
         ends = self.rules.closer.strip() and closed.rstrip().endswith(self.rules.closer.strip())

@@ -167,7 +167,8 @@ def closed_block(prompt: str, behaviour: Behaviour) -> str:
 def _is_open(opened: str, behaviour: Behaviour) -> bool:
     """Whether what the generation prompt adds to the header leaves reasoning open."""
     whole = behaviour.prompt_opener + behaviour.opener
-    return bool(behaviour.closer and opened) and opened in {behaviour.prompt_opener, whole}
+    known = opened in {behaviour.prompt_opener, whole} or opened.strip() == whole.strip()
+    return bool(behaviour.closer and opened) and known
 
 
 def _cut_stop(text: str, message: Message, behaviour: Behaviour) -> str:
@@ -218,7 +219,9 @@ def _composed(opened: str, last: str, message: Message, behaviour: Behaviour) ->
         whole = behaviour.prompt_opener + behaviour.opener
         lead = whole.removeprefix(opened) + behaviour.strip(reasoning) + behaviour.closer
     elif is_open:
-        lead = behaviour.closer
+        block = behaviour.prompt_opener + behaviour.opener + behaviour.closer
+        own = opened == behaviour.prompt_closed and block.startswith(opened)
+        lead = block[len(opened) :] if own else behaviour.closer
     body = last[start:]
     if lead[-1:].isspace() and start == 0:  # the closer has the white space that is due here
         first = behaviour.answer[0]

@@ -186,6 +186,19 @@ def test_a_message_within_content_that_passes_through_is_cut_off_too() -> None:
     assert written(rendering(chatml()), ASK, message)[1] == "<think>Two and"
 
 
+def test_a_prompt_without_thinking_that_leaves_the_block_open_leaves_it_to_the_model() -> None:
+    """As in Baichuan-M2; without a question the template shows no block."""
+    asked = "messages | selectattr('role', 'equalto', 'user') | list"
+    block = "{{ '<think>\n' ~ (m.thinking or '') ~ '\n</think>\n\n' if loop.last and ASKED }}"
+    block = block.replace("ASKED", f"m.role == 'assistant' and {asked}")
+    source = chatml(block + "{{ m.content }}", "<think>\n' ~ ('' if thinking else '\n') ~ '")
+    story = (Message("system", "S"), Message("assistant", "B"))
+    for question in ((), (ASK,)):
+        kept = {"missing_reasoning": "empty-think", "train_empty_think": True}
+        prompt, completion = written(rendering(source, **kept), *question, *story)
+        assert (prompt, completion) == ("<think>\n\n", "</think>\n\nB<|im_end|>")
+
+
 def test_a_call_that_was_cut_off_is_refused() -> None:
     call = ToolCall("look_up", {"key": "it"}, None, "c1")
     message = Message("assistant", "", "A", (call,), finished=False)
