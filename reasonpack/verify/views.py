@@ -325,10 +325,12 @@ class _One:
         message = self.message
         if message.content.strip() and not holds(completion, message.content):
             raise NotChecked("content that the completion does not show")
-        behind = max(0, last_place(completion, message.reasoning)) if message.thinks else 0
-        for call in message.calls:
-            if completion.find(call["function"]["name"], behind + len(message.reasoning)) < 0:
+        at = max(0, last_place(completion, message.reasoning)) if message.thinks else 0
+        at += len(fitting(completion, message.reasoning)) if message.thinks else 0
+        for name in (call["function"]["name"] for call in message.calls):
+            if (at := completion.find(name, at)) < 0:
                 raise NotChecked("a call that the completion does not show")
+            at += len(name)
         return completion
 
     def _thought(self, completion: str) -> tuple[int, int]:

@@ -33,7 +33,7 @@ def are_calls(text: str, calls: Sequence[ToolCall], stops: Sequence[str]) -> boo
             if first is None:
                 return False
             if stopped:
-                written |= {first, *shown}
+                written |= {f for f in (first, *shown) if any(stop in f for stop in stops)}
     for form in sorted(written, key=len, reverse=True):
         text = text.replace(form, "")
     return not stopped or not any(stop in text for stop in stops)

@@ -258,6 +258,14 @@ def test_content_that_is_not_shown_is_not_checked() -> None:
         views(rules(f"{USER}<|bot|><|end|>{END}<|bot|>{{% endif %}}", STOPS), ASK, said("Four."))
 
 
+def test_a_call_that_is_not_shown_is_not_checked() -> None:
+    source = f"{USER}<|bot|>{{{{ m.tool_calls[0].function.name }}}}<|end|>{END}<|bot|>{{% endif %}}"
+    call = {"name": "f", "arguments": {}}
+    assert views(rules(source, STOPS), ASK, said("", tool_calls=[call])).views
+    with pytest.raises(NotChecked, match="a call"):
+        views(rules(source, STOPS), ASK, said("", tool_calls=[call, call]))
+
+
 def test_a_cut_answer_has_no_stop() -> None:
     source = f"{USER}<|bot|>{{{{ m.content }}}}<|end|>{END}<|bot|>{{% endif %}}"
     made = views(rules(source, STOPS), ASK, said("Four and", finish_reason="length"))

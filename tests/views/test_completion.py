@@ -13,6 +13,7 @@ from reasonpack.records.conversation import Conversation, Message, ToolCall
 from reasonpack.rows.kind import Kind
 from reasonpack.templates.learn.learn import learn
 from reasonpack.templates.template import ChatTemplate
+from reasonpack.views.tool_calls import are_calls
 from reasonpack.views.view import Rendering, Untrained, View, build_views
 
 TOKENS = [
@@ -197,6 +198,15 @@ def test_a_prompt_without_thinking_that_leaves_the_block_open_leaves_it_to_the_m
         kept = {"missing_reasoning": "empty-think", "train_empty_think": True}
         prompt, completion = written(rendering(source, **kept), *question, *story)
         assert (prompt, completion) == ("<think>\n\n", "</think>\n\nB<|im_end|>")
+
+
+def test_a_stop_between_calls_is_seen_though_their_arguments_stand_in_it() -> None:
+    calls = [ToolCall("f", {"a": 1}), ToolCall("f", {"a": 1})]
+    assert are_calls("f{a: 1} f{a: 1}", calls, ["<call>"])
+    assert not are_calls("f{a: 1}<call>user f{a: 1}", calls, ["<call>"])
+    assert are_calls(
+        "f{a: the <call> token}", [ToolCall("f", {"a": "the <call> token"})], ["<call>"]
+    )
 
 
 def test_a_call_that_was_cut_off_is_refused() -> None:
