@@ -7,15 +7,15 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from reasonpack.datasets.options import Options
-from reasonpack.datasets.receipt import Counts
 from reasonpack.errors import UsageError
 from reasonpack.records.plan import InputFile, plan
-from reasonpack.run.context import load_context
+from reasonpack.run.context import Context, load_context
+from reasonpack.run.conversations import lay_out_records
 from reasonpack.run.engine import Run
 from reasonpack.run.named_inputs import STDIN, named_inputs
 from reasonpack.run.pool import usable_cores
 from reasonpack.run.sample import Stratum, strata
-from reasonpack.run.unit import lay_out_records, load_encoder
+from reasonpack.run.unit import load_encoder
 from reasonpack.storage import Place
 from reasonpack.tokens.fast_backends import Encoder
 
@@ -72,7 +72,7 @@ def estimate(
     """
     if STDIN in inputs:
         raise UsageError("-", "cannot be read twice", "files", "name a file instead")
-    load_context(options)
+    context = load_context(options)
     files = named_inputs(inputs, without=output, on_note=run.watch.on_note)
     planned, units = plan(files, unit_bytes=run.unit_bytes)
     numbers = [sum(unit.input == at for unit in units) for at in range(len(planned))]
@@ -88,18 +88,19 @@ def estimate(
         compressed=any(unit.container in {"gzip", "zstd"} for unit in units),
     )
     encoder = load_encoder(options, run.backend)
-    return _measured(found, strata(units, [place for place, _ in files]), options, encoder)
+    sample = strata(units, [place for place, _ in files])
+    return _measured(found, sample, options, context, encoder)
 
 
 def _measured(
-    found: Estimate, sample: Iterable[Stratum], options: Options, encoder: Encoder
+    found: Estimate, sample: Iterable[Stratum], options: Options, context: Context, encoder: Encoder
 ) -> Estimate:
     """Pack a sample, and count each part of it as often as there is such input."""
     total: dict[str, float] = dict.fromkeys(("conversations", "packed", "tokens", "seconds"), 0.0)
     for stratum in sample:
-        counts, began = Counts(), time.perf_counter()
+        began = time.perf_counter()
         skipping = replace(options, on_error="skip")
-        lay_out_records(stratum.records, skipping, [], counts, encoder=encoder)
+        counts = lay_out_records(stratum.records, skipping, context, encoder.encode).counts
         total["seconds"] += (time.perf_counter() - began) * stratum.times
         total["tokens"] += counts.tokens * stratum.times
         for name in ("conversations", "packed"):

@@ -9,8 +9,12 @@ conversation or a unit, never a token.
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
 
-__all__ = ["measured", "profile_lines", "stage"]
+__all__ = ["measured", "profile_lines", "stage", "staged"]
+
+_Item = TypeVar("_Item")
 
 _seconds: dict[str, float] = {}
 
@@ -52,3 +56,15 @@ def profile_lines(seconds: dict[str, float], total: float) -> str:
     return "\n".join(
         f"{name:<14} {taken:6.2f} s {taken / whole * 100:4.0f} %" for name, taken in rows.items()
     )
+
+
+def staged(name: str, items: Iterable[_Item]) -> Iterator[_Item]:
+    """Count the time that it takes to come by the items."""
+    iterator = iter(items)
+    while True:
+        with stage(name):
+            try:
+                item = next(iterator)
+            except StopIteration:
+                return
+        yield item

@@ -9,7 +9,8 @@ from reasonpack.errors import RecordError
 from reasonpack.records.unit import Unit, read_records
 from reasonpack.records.unknown import UnknownFieldError, together
 from reasonpack.run.context import load_context
-from reasonpack.run.unit import Job, parse
+from reasonpack.run.conversations import parse
+from reasonpack.run.unit import Job
 
 __all__ = ["unknown_fields"]
 

@@ -22,7 +22,6 @@ from hypothesis import strategies as st
 from runs import SKIPPING
 from strategies import conversations
 
-import reasonpack.run.unit
 from reasonpack.datasets.options import Options
 from reasonpack.datasets.receipt import Counts
 from reasonpack.errors import RecordError
@@ -30,8 +29,10 @@ from reasonpack.records.unit import Record
 from reasonpack.records.unknown import UnknownFieldError
 from reasonpack.rows.schema import schema
 from reasonpack.rows.table import rows_to_table
+from reasonpack.run import conversations as conversations_module
+from reasonpack.run import unit
 from reasonpack.run.context import load_context
-from reasonpack.run.unit import lay_out_records, parse
+from reasonpack.run.conversations import lay_out_records, parse
 
 pytestmark = pytest.mark.faults
 
@@ -65,10 +66,10 @@ def test_rounds_are_not_of_one_kind() -> None:
     data = b"\n".join(fuzz.draw_file(draw) for _ in range(60))
     lines = fuzz.expected_lines(data)
     assert data.count(b"\n") > len(lines) + 10
-    rejects: list[dict[str, str]] = []
-    counts = Counts()
     records = [Record(f"x:{number}", line) for number, line in lines.items()]
-    lay_out_records(records, ignoring(records), rejects, counts)
+    options = ignoring(records)
+    laid = lay_out_records(records, options, load_context(options))
+    counts, rejects = laid.counts, laid.rejects
     assert counts.packed > 200
     assert len(counts.rejects) > 9
     assert counts.rejects["json"] + counts.rejects["encoding"] < counts.rejected
@@ -89,11 +90,11 @@ def ignoring(records: list[Record]) -> Options:
 
 
 def packed(
-    records: list[Record], rejects: list[dict[str, str]], counts: Counts, options: Options
-) -> list[dict[str, Any]]:
-    samples, rows = lay_out_records(records, options, rejects, counts)
-    found: list[dict[str, Any]] = rows_to_table(samples, rows, schema()).to_pylist()
-    return found
+    records: list[Record], options: Options
+) -> tuple[list[dict[str, Any]], list[dict[str, str]], Counts]:
+    laid = lay_out_records(records, options, load_context(options))
+    rows: list[dict[str, Any]] = rows_to_table(laid.samples, laid.rows, schema()).to_pylist()
+    return rows, laid.rejects, laid.counts
 
 
 @settings(deadline=None, max_examples=40)
@@ -107,12 +108,12 @@ def test_a_record_is_packed_or_rejected_whatever_is_packed_with_it(
     draw = random.Random(seed)
     changed = [fuzz.change_value(draw, record) for record in records]
     lines = [Record(f"x:{at}", json.dumps(each).encode()) for at, each in enumerate(changed)]
-    together, rejects, options = Counts(), [], ignoring(lines)
-    rows = packed(lines, rejects, together, options)
+    options = ignoring(lines)
+    rows, rejects, together = packed(lines, options)
     alone, apart, said = Counts(), [], []
     for line in lines:
-        one, why = Counts(), []
-        apart += packed([line], why, one, options)
+        row, why, one = packed([line], options)
+        apart += row
         assert (one.packed, one.rejected) in {(1, 0), (0, 1)}
         assert [each["record"].encode() for each in why] == [line.line] * one.rejected
         alone.add(one)
@@ -132,10 +133,10 @@ def shorten(reject: dict[str, str]) -> dict[str, str]:
     return {**reject, "record": reject.get("record", "")[:-1]}
 
 
-FAULTS: dict[str, tuple[str, Callable[[Any], Any]]] = {
-    "a line is lost": ("read_records", forget),
-    "a reject is not whole": ("_reject", shorten),
-    "rejects are in another order": ("_line_number", lambda number: -number),
+FAULTS: dict[str, tuple[Any, str, Callable[[Any], Any]]] = {
+    "a line is lost": (unit, "read_records", forget),
+    "a reject is not whole": (conversations_module, "_reject_line", shorten),
+    "rejects are in another order": (unit, "_line_number", lambda number: -number),
 }
 
 
@@ -143,9 +144,9 @@ FAULTS: dict[str, tuple[str, Callable[[Any], Any]]] = {
 def test_a_planted_fault_is_found(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    where, change = FAULTS[name]
-    sound = getattr(reasonpack.run.unit, where)
-    monkeypatch.setattr(reasonpack.run.unit, where, lambda *given: change(sound(*given)))
+    module, where, change = FAULTS[name]
+    sound = getattr(module, where)
+    monkeypatch.setattr(module, where, lambda *given: change(sound(*given)))
     with pytest.raises(AssertionError):
         lines_rounds(20, tmp_path)
 

@@ -84,7 +84,7 @@ def test_a_part_packs_its_units_only(source: Path, tmp_path: Path) -> None:
     assert numbers
     assert {number % 4 for number in numbers} == {1}
     assert 0 < counts.packed < 36
-    with pytest.raises(UsageError, match="--shard-index 4: expected 0 to 3"):
+    with pytest.raises(UsageError, match="--shard-index: 4, expected 0 to 3"):
         pack_part([str(source)], tmp_path / "out", SKIPPING, index=4, count=4, run=run())
 
 

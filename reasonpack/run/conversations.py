@@ -1,0 +1,262 @@
+"""Records → samples, and what of them cannot be packed.
+
+    records ─→ conversations ─→ views ─→ pieces of text ─→ ids ─→ samples ─→ rows
+       └──────── what cannot be packed ────────→ rejects
+
+All texts of a unit are encoded in one batch: no piece of text is encoded twice.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reasonpack.datasets.options import Options
+from reasonpack.datasets.receipt import Counts
+from reasonpack.errors import RecordError, TemplateError
+from reasonpack.records.conversation import Conversation, parse_line, parse_record
+from reasonpack.records.reading import Reading
+from reasonpack.records.unit import Record
+from reasonpack.records.unknown import UnknownFieldError
+from reasonpack.rows.forest import LaidOut, lay_out, plant
+from reasonpack.rows.kind import Kind
+from reasonpack.rows.packing import pack
+from reasonpack.rows.sample import IGNORE, Sample, write
+from reasonpack.run.context import Context
+from reasonpack.run.stages import stage, staged
+from reasonpack.templates.limits import ready_for_bounds
+from reasonpack.tokens.view_tokens import Cutter, CutView, Pieces
+from reasonpack.views.view import Untrained, each_view
+
+__all__ = ["Laid", "lay_out_records", "parse"]
+
+WRITTEN_AT_ONCE = 64
+"""Conversations that are laid out together."""
+LONGEST_TEXT, CHARACTERS_OF_A_TOKEN = 1 << 24, 16
+"""A view of more characters is refused, or of more for each token of --max-position: a tokenizer
+takes a hundred bytes for each."""
+Encode = Callable[[Sequence[str]], Sequence[NDArray[np.int32]]]
+
+
+@dataclass(slots=True)
+class Laid:
+    """What records became.
+
+    Attributes:
+        samples: of the conversations that were packed, in their order.
+        rows: for each row the indices of its samples.
+        rejects: the lines of rejects.jsonl, in the order in which they were found.
+        counts: of all of it.
+    """
+
+    samples: list[Sample] = field(default_factory=list)
+    rows: list[list[int]] = field(default_factory=list)
+    rejects: list[dict[str, str]] = field(default_factory=list)
+    counts: Counts = field(default_factory=Counts)
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    """A conversation whose views wait for their ids, and why messages of it are not trained."""
+
+    record: Record
+    conversation: Conversation
+    views: list[CutView]
+    untrained: Counter[str]
+
+
+def lay_out_records(
+    records: Iterable[Record], options: Options, context: Context, encode: Encode | None = None
+) -> Laid:
+    """Turn records into samples.
+
+    Args:
+        records: what to pack.
+        options: of the run.
+        context: what these name, loaded.
+        encode: gives the ids, by a fast backend or not; None for the tokenizer itself.
+
+    Raises:
+        RecordError: a record that cannot be packed, unless `options.on_error` skips it.
+    """
+    tokenizer, laid = context.tokenizer, Laid()
+    reach = max(map(len, tokenizer.added_tokens), default=None) if tokenizer.cuts else None
+    pieces = Pieces(tokenizer.cut, reach=reach)
+    waiting: list[_Waiting] = []
+    for record in staged("read", records):
+        laid.counts.conversations += 1
+        try:
+            waiting.append(_read(record, options, context, pieces))
+        except RecordError as error:
+            _reject(record, error, options, laid)
+        except TemplateError as error:
+            raise TemplateError(
+                f"{record.where}: {error.where}", error.what, error.expected, error.fix
+            ) from error
+    with stage("encode"):
+        pieces.encode(encode or tokenizer.encode_batch)
+    for first in range(0, len(waiting), WRITTEN_AT_ONCE):
+        _write(waiting[first : first + WRITTEN_AT_ONCE], pieces, options, context, laid)
+    with stage("rows"):
+        if options.packing and options.max_length is not None:
+            laid.rows = pack([sample.length for sample in laid.samples], options.max_length)
+        else:
+            laid.rows = [[index] for index in range(len(laid.samples))]
+    laid.counts.rows = len(laid.rows)
+    return laid
+
+
+def _read(record: Record, options: Options, context: Context, pieces: Pieces) -> _Waiting:
+    with stage("parse"):
+        conversation = parse(record, context.reading)
+    return _Waiting(record, conversation, *_cut_views(conversation, options, context, pieces))
+
+
+def _write(
+    batch: Sequence[_Waiting], pieces: Pieces, options: Options, context: Context, laid: Laid
+) -> None:
+    """Lay out some conversations together, and write the samples of those that may be packed."""
+    with stage("lay out"):
+        forest = plant(pieces.look_up([each.views for each in batch]))
+    written: list[tuple[str, LaidOut]] = []
+    for number, each in enumerate(batch):
+        try:
+            with stage("lay out"):
+                laid_out = lay_out(forest, number, layout=options.layout)
+            _check_length(laid_out, options, context)
+        except RecordError as error:
+            _reject(each.record, error, options, laid)
+        else:
+            laid.counts.missing_reasoning += each.untrained.pop("missing-reasoning", 0)
+            laid.counts.note(_notes(each.conversation, each.untrained, context))
+            written.append((each.conversation.id, laid_out))
+    with stage("lay out"):
+        samples = write(forest, written)
+        _count([laid_out for _, laid_out in written], samples, laid.counts)
+    laid.samples += samples
+
+
+def _reject(record: Record, error: RecordError, options: Options, laid: Laid) -> None:
+    """Keep a record that is not packed with the reason, unless it stops the run."""
+    error.where = error.where or record.where
+    if isinstance(error, UnknownFieldError):
+        raise error
+    skipped = error.reason == "overlong" and options.overlong == "skip"
+    if options.on_error == "stop" and not skipped:
+        raise error
+    laid.rejects.append(_reject_line(record, error))
+    laid.counts.rejected += 1
+    laid.counts.rejects[error.reason] = laid.counts.rejects.get(error.reason, 0) + 1
+
+
+def _cut_views(
+    conversation: Conversation, options: Options, context: Context, pieces: Pieces
+) -> tuple[list[CutView], Counter[str]]:
+    """Build the views of a conversation and cut each at once, so that no two are kept.
+
+    Returns:
+        The views, and how many messages are left untrained, by reason.
+    """
+    cutter, cut_views, longest = Cutter(pieces), [], 0
+    untrained: Counter[str] = Counter()
+    overlong: RecordError | None = None
+    views = each_view(conversation, context.rendering(conversation), train_on=options.train_on)
+    with ready_for_bounds():
+        for view in staged("render", views):
+            if isinstance(view, Untrained):
+                untrained[view.reason] += 1
+                continue
+            longest = max(longest, len(view.prompt) + len(view.completion))
+            overlong = _too_long(longest, context)
+            if overlong is None:
+                with stage("cut"):
+                    cut_views.append(cutter.add(view))
+    if overlong is not None:  # and nothing else is wrong with it
+        raise overlong
+    return cut_views, untrained
+
+
+def parse(record: Record, reading: Reading) -> Conversation:
+    """Read a record.
+
+    Raises:
+        RecordError: it is no conversation, or one with fields that nobody reads.
+    """
+    if record.row is not None:
+        return parse_record(record.row, record.where, null_keys=True, reading=reading)
+    return parse_line(record.line, record.where, reading=reading)
+
+
+def _notes(conversation: Conversation, kept: Mapping[str, int], context: Context) -> dict[str, int]:
+    """Return what was noticed of a conversation, what only its template tells among it."""
+    rendering = context.rendering(conversation)
+    unknown = conversation.template_kwargs.keys() - rendering.template.variables
+    notes = {**conversation.notes, **{f"variable {name}": 1 for name in sorted(unknown)}}
+    if not rendering.behaviour.writes_none:
+        notes.pop("null-argument", None)
+    return {**notes, **{f"kept {reason}": number for reason, number in sorted(kept.items())}}
+
+
+def _reject_line(record: Record, error: RecordError) -> dict[str, str]:
+    line = {"where": record.where, "reason": error.reason, "error": str(error)}
+    if record.row is not None:
+        return {**line, "record": json.dumps(record.row, ensure_ascii=False, default=str)}
+    try:
+        return {**line, "record": record.line.decode()}
+    except UnicodeDecodeError:
+        return {**line, "record_base64": base64.b64encode(record.line).decode()}
+
+
+def _overlong(what: str, option: str, limit: int) -> RecordError:
+    return RecordError(
+        "overlong",
+        "messages",
+        f"{what}, expected at most {limit:,} ({option})",
+        fix=f"raise {option} if the model allows it, or leave such conversations out "
+        "with --overlong skip",
+    )
+
+
+def _too_long(characters: int, context: Context) -> RecordError | None:
+    """Refuse a view too long in characters, before it is cut and the tokenizer made to read it."""
+    limit, longest = context.max_position, context.tokenizer.max_token_chars
+    if limit is not None and longest is not None and characters > limit * longest:
+        at_least = characters // longest
+        return _overlong(f"a view of at least {at_least:,} tokens", "--max-position", limit)
+    most = max(LONGEST_TEXT, CHARACTERS_OF_A_TOKEN * (limit or 0))
+    if characters > most:
+        return _overlong(f"a view of {characters:,} characters", "--max-position", most)
+    return None
+
+
+def _check_length(laid_out: LaidOut, options: Options, context: Context) -> None:
+    if context.max_position is not None and laid_out.longest_view > context.max_position:
+        what = f"a view of {laid_out.longest_view:,} tokens"
+        raise _overlong(what, "--max-position", context.max_position)
+    if options.max_length is not None and laid_out.longest_sample > options.max_length:
+        what = f"a sample of {laid_out.longest_sample:,} tokens"
+        raise _overlong(what, "--max-length", options.max_length)
+
+
+def _count(laid_out: Sequence[LaidOut], samples: Sequence[Sample], counts: Counts) -> None:
+    if not samples:
+        return
+    by_kind = np.zeros(len(Kind), np.int64)
+    for sample in samples:
+        sizes = np.diff(sample.segments.start, append=sample.length)
+        by_kind += np.bincount(sample.segments.kind, sizes, len(Kind)).astype(np.int64)
+        counts.tokens += sample.length
+        counts.trained_tokens += int(np.count_nonzero(sample.labels != IGNORE))
+    for kind, tokens in zip(Kind, by_kind.tolist(), strict=True):
+        counts.tokens_by_kind[kind.label] = counts.tokens_by_kind.get(kind.label, 0) + tokens
+    counts.packed += len(laid_out)
+    counts.samples += len(samples)
+    counts.views += sum(each.views for each in laid_out)
+    counts.npass_tokens += sum(each.npass_tokens for each in laid_out)
+    counts.naive_tokens += sum(each.naive_tokens for each in laid_out)
