@@ -152,6 +152,8 @@ def test_a_trained_path_is_what_the_token_before_sees() -> None:
 
 
 @given(views=conversations, limit=st.integers(2, 12), position=st.integers(2, 8))
+@example(views=[([1], [2]), ([1], [3])], limit=3, position=8)  # 1 2 1' 3, one copy too long
+@example(views=[([1], [2]), ([1], [3])], limit=4, position=8)
 @pytest.mark.parametrize("layout", ["onepass", "npass"])
 def test_a_conversation_is_refused_for_the_same_reason_and_fits_what_it_becomes(
     good: Packed,
