@@ -13,10 +13,11 @@ from __future__ import annotations
 import datetime
 import json
 from collections.abc import Callable, Iterable, Mapping
-from types import MappingProxyType
+from types import BuiltinMethodType, MappingProxyType
 from typing import Any, NoReturn
 
 import jinja2
+import jinja2.compiler
 import jinja2.exceptions
 import jinja2.ext
 import jinja2.filters
@@ -26,16 +27,8 @@ import jinja2.sandbox
 from jinja2.utils import Namespace
 
 from reasonpack.errors import TemplateError
-from reasonpack.inlined import (
-    DICT_ATTRIBUTES,
-    HARMLESS_LOOP,
-    HARMLESS_TEXT,
-    InlinedCode,
-    attributes,
-)
-from reasonpack.memo import Loop
 
-__all__ = ["Environment", "environment"]
+__all__ = ["Environment", "attributes", "environment"]
 
 
 def environment(name: str, date: datetime.date | None) -> Environment:
@@ -77,6 +70,20 @@ def environment(name: str, date: datetime.date | None) -> Environment:
     return made
 
 
+class _Code(jinja2.compiler.CodeGenerator):
+    """Writes out, for a dict that has the item, what `Environment.getattr` does."""
+
+    @jinja2.compiler.optimizeconst
+    def visit_Getattr(self, node: jinja2.nodes.Getattr, frame: Any) -> None:  # noqa: N802
+        name, value = repr(node.attr), self.temporary_identifier()
+        if node.attr in _DICT_ATTRIBUTES:
+            super().visit_Getattr(node, frame)
+            return
+        self.write(f"({value}[{name}] if type({value} := ")
+        self.visit(node.node, frame)
+        self.write(f") is dict and {name} in {value} else environment.getattr({value}, {name}))")
+
+
 class Environment(jinja2.sandbox.SandboxedEnvironment):
     """Refuses the two operators that make much out of little in one step.
 
@@ -84,14 +91,12 @@ class Environment(jinja2.sandbox.SandboxedEnvironment):
     template names the method: then the caller's are copied.
 
     Attributes:
-        loops: what the variable `loop` is.
         may_change: whether it does.
         json_texts: by identity, values that do not change, each with its JSON once it was asked
             for. They are kept here so that no other value can come to have their identity.
     """
 
-    code_generator_class = InlinedCode
-    loops = (jinja2.runtime.LoopContext, Loop)
+    code_generator_class = _Code
     may_change = False
     json_texts: Mapping[int, list[Any]] = MappingProxyType({})
     intercepted_binops = frozenset({"*", "**"})
@@ -114,6 +119,14 @@ class Environment(jinja2.sandbox.SandboxedEnvironment):
             raise jinja2.exceptions.SecurityError(f"a result of {operator!r} that is too large")
         return super().call_binop(context, operator, left, right)
 
+    def call(self, context: Any, function: Any, /, *args: Any, **kwargs: Any) -> Any:
+        """Call a function; for a method of text that does not format it nothing is to be asked."""
+        is_text = type(function) is BuiltinMethodType and type(function.__self__) is str
+        if is_text and function.__name__ in _HARMLESS[str]:
+            own = {name: kwargs[name] for name in kwargs.keys() - _OF_JINJA} if kwargs else {}
+            return function(*args, **own)
+        return super().call(context, function, *args, **kwargs)
+
     def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
         """Refuse a method that changes a list where nobody could see it in the template."""
         allowed = self.may_change or not jinja2.sandbox.modifies_known_mutable(obj, attr)
@@ -127,7 +140,7 @@ class Environment(jinja2.sandbox.SandboxedEnvironment):
         """
         kind = type(obj)
         if kind is dict:
-            if attribute not in DICT_ATTRIBUTES:
+            if attribute not in _DICT_ATTRIBUTES:
                 try:
                     return obj[attribute]
                 except KeyError:
@@ -142,11 +155,26 @@ class Environment(jinja2.sandbox.SandboxedEnvironment):
         return super().getattr(obj, attribute)
 
 
+_DICT_ATTRIBUTES = frozenset(dir(dict))
+_OF_JINJA = {"_block_vars", "_loop_vars"}
+"""What the code of a template adds to the arguments of a call, for functions of the context."""
 _HARMLESS: dict[type, frozenset[str]] = {
-    jinja2.runtime.LoopContext: HARMLESS_LOOP,
-    Loop: HARMLESS_LOOP,
-    str: HARMLESS_TEXT,
+    jinja2.runtime.LoopContext: frozenset(
+        {"first", "index", "index0", "last", "length", "nextitem", "previtem"}
+    ),
+    str: frozenset({"endswith", "lstrip", "rstrip", "split", "startswith", "strip"}),
 }
+
+
+def attributes(space: Namespace) -> dict[str, Any]:
+    """Return the dict in which a namespace has its attributes.
+
+    >>> attributes(Namespace(a=1))
+    {'a': 1}
+    """
+    # Reading them one by one ends in a method written in Python.
+    found: dict[str, Any] = object.__getattribute__(space, "_Namespace__attrs")
+    return found
 
 
 class _Generation(jinja2.ext.Extension):

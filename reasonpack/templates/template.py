@@ -26,10 +26,10 @@ import jinja2.meta
 import jinja2.nodes
 
 from reasonpack.errors import RecordError, TemplateError
-from reasonpack.loops import Site, remembering
-from reasonpack.memo import Memo, prepare
 from reasonpack.templates import sandbox
 from reasonpack.templates.limits import bounds, out_of_memory
+from reasonpack.templates.loop_facts import Site, find_sites
+from reasonpack.templates.loops import Memo
 from reasonpack.templates.sandbox import environment
 from reasonpack.wording import one_line
 
@@ -107,10 +107,9 @@ class ChatTemplate:
                 removed = tuple(dict.fromkeys(_removed(tree)))
                 env.may_change = bool(words & _MUTATING)
                 plain = with_memo = _compiled(env, tree)
-                sites = () if env.may_change else remembering(tree)
+                sites = () if env.may_change else find_sites(tree, env)
                 if sites:
                     with_memo = _compiled(env, tree)
-                    prepare(with_memo)
         except jinja2.TemplateSyntaxError as error:
             raise TemplateError(
                 name,

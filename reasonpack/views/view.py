@@ -23,11 +23,11 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from reasonpack.errors import RecordError
-from reasonpack.memo import Memo
 from reasonpack.records.conversation import Conversation, Message
 from reasonpack.templates.behaviour import Behaviour
 from reasonpack.templates.forms import dump_message
 from reasonpack.templates.limits import ready_for_bounds
+from reasonpack.templates.loops import Memo
 from reasonpack.templates.template import ChatTemplate
 from reasonpack.views.completion import find_completion
 from reasonpack.views.refused import (
@@ -121,7 +121,7 @@ class Rendering:
         train_empty_think: train such an empty block too.
         on_message_error: what to do with a message that cannot be had exactly: reject the
             conversation, or keep the message as untrained context if the template shows it.
-        remember: render each message once in the same circumstances; see `reasonpack.memo`.
+        remember: render each message once in the same circumstances; see `templates.loops`.
     """
 
     template: ChatTemplate

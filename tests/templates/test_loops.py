@@ -7,9 +7,9 @@ end of the list; what a namespace held before; what a macro reads.
 
 from __future__ import annotations
 
+import inspect
 import random
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -17,8 +17,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reasonpack.errors import RecordError
-from reasonpack.loops import LOOP, _Reads
-from reasonpack.memo import Memo, _alike, _over
+from reasonpack.templates import loop_facts, loops
+from reasonpack.templates.loop_facts import EACH, _Body
+from reasonpack.templates.loops import Memo
 from reasonpack.templates.template import ChatTemplate
 
 Json = dict[str, Any]
@@ -142,7 +143,9 @@ def templates(draw: st.DrawFn) -> str:
     return HEAD + "".join(written) + TAIL
 
 
-def beginnings(template: ChatTemplate, chat: Sequence[Json], memo: Memo | None) -> list[str]:
+def beginnings(
+    template: ChatTemplate, chat: Sequence[Json], memo: Memo | None, *first: int
+) -> list[str]:
     """Render longer and longer beginnings of a chat, as views do, and then shorter ones."""
 
     def rendered(stop: int, prompt: bool) -> str:
@@ -158,14 +161,16 @@ def beginnings(template: ChatTemplate, chat: Sequence[Json], memo: Memo | None) 
         except RecordError as error:
             return f"{type(error).__name__}: {error}"
 
-    stops = [*range(1, len(chat) + 1), *range(len(chat), 0, -2)]
+    stops = [*first, *range(1, len(chat) + 1), *range(len(chat), 0, -2)]
     return [rendered(stop, prompt) for stop in stops for prompt in (True, False)]
 
 
 def differs(source: str, chat: Sequence[Json]) -> bool:
     template = ChatTemplate.compile(source, name="random")
     memo = Memo(template.sites, chat, TOOLS)
-    return beginnings(template, chat, memo) != beginnings(template, chat, None)
+    return beginnings(template, chat, memo, len(chat)) != beginnings(
+        template, chat, None, len(chat)
+    )
 
 
 @given(source=templates(), chat=messages)
@@ -216,7 +221,7 @@ TRAPS = {
     ),
     "an item named caller": "{% for caller in messages %}{{ caller.role }}{% endfor %}",
     "a macro that is named as the memo is": (
-        f"{{% macro {LOOP}() %}}{{% endmacro %}}{M}{{{{ m.role }}}}{E}"
+        f"{{% macro {EACH}() %}}{{% endmacro %}}{M}{{{{ m.role }}}}{E}"
     ),
     "one namespace with two names": (
         "{% set namespace = cycler(namespace(a=1)).next %}{% set one = namespace() %}"
@@ -372,7 +377,7 @@ def test_a_variable_may_be_named_as_the_memo() -> None:
     template = ChatTemplate.compile(f"{M}{{{{ m.role }}}}{E}", name="named")
     chat = [{"role": "user", "content": ""}]
     memo = Memo(template.sites, chat)
-    assert template.render(chat, kwargs={LOOP: 1}, memo=memo) == "user"
+    assert template.render(chat, kwargs={EACH: 1}, memo=memo) == "user"
 
 
 @pytest.mark.parametrize(
@@ -398,91 +403,119 @@ def any_differs(parts: Sequence[str], over: str) -> bool:
 
 
 FORWARD, BACKWARD = "messages", "messages[::-1]"
-TAIL_FLAG = (
+REST = (
     "{% set t = namespace(x=0) %}{% for o in messages[loop.index:] %}{% if o.role == 'user' %}"
-    "{% set t.x = 1 %}{% elif o.role == 'tool' %}{% set t.x = 2 %}{% endif %}{% endfor %}{{ t.x }}"
+    "{% set t.x = 1 %}{% endif %}{% endfor %}{{ t.x }}"
 )
+STANDS_BEFORE = "{{ messages[loop.index0 - 1].role }}"
+BEHIND_REQUEST = "{% if loop.index0 > last_request.place %}A{% endif %}"
 FAULTS: dict[str, tuple[str, Any, str, list[str]]] = {
     "the last item is taken over": (
-        "_Reads._ends_matter",
-        lambda *_: None,
+        "facts._ENDS",
+        dict.fromkeys(loop_facts._ENDS, "i <= 0"),
         FORWARD,
         ["{% if loop.last %}L{% endif %}"],
     ),
     "nothing is beside an item": (
-        "_at",
-        lambda *_: None,
+        "facts._Body.looked_up",
+        lambda *_: [],
         FORWARD,
-        ["{{ messages[loop.index0 - 1].role }}"],
+        [STANDS_BEFORE],
+    ),
+    "what stands before the first does not count": (
+        "facts._Body.looked_up",
+        lambda self, name, place, looked_up=_Body.looked_up: looked_up(self, name, place)[1:],
+        FORWARD,
+        [STANDS_BEFORE],
     ),
     "what is set is not seen": (
-        "_State.after_run",
-        lambda _: (),
+        "loops._changes",
+        lambda *_: [],
         FORWARD,
         ["{% set ns.count = ns.count + 1 %}"],
     ),
     "what is set to what it was is not seen": (
-        "_State.before_run",
-        lambda _: None,
+        "loops._changes",
+        lambda slots, before, changes=loops._changes: changes(
+            [(space, attribute, True) for space, attribute, _ in slots], before
+        ),
         BACKWARD,
         ["{% if m.role == 'user' %}{% set ns.found = true %}{% endif %}"],
     ),
+    "what is not set stays set aside": (
+        "loops._changes",
+        lambda slots, _: [
+            (index, space[attribute])
+            for index, (space, attribute, _) in enumerate(slots)
+            if attribute in space
+        ],
+        FORWARD,
+        ["{% if m.role == 'user' %}{% set ns.last = loop.index0 %}{% endif %}"],
+    ),
     "namespaces do not count": (
-        "Memo._known_in",
-        lambda self, outer, *_: self._known.setdefault(outer, {}),
+        "loops.Memo._state",
+        lambda *_: (),
         BACKWARD,
         ["{% set ns.count = ns.count + 1 %}{{ ns.count }}"],
     ),
-    "variables do not count": (
-        "Memo._outer",
-        lambda _, number, *__: (number,),
-        FORWARD,
-        ["{{ flag }}"],
-    ),
+    "variables do not count": ("loops.Memo._value", lambda *_: (), FORWARD, ["{{ flag }}"]),
+    "true is one": ("loops.Memo._value", lambda _, value: (value,), FORWARD, ["{{ one }}"]),
     "what is compared with does not count": (
-        "_same",
-        lambda site, before, run: (min(len(before.items), len(run.items)), None),
+        "loops._Run.same_until",
+        lambda self, other, shift, start, stop: stop,
         FORWARD,
         ["{% if loop.index0 > size - 3 %}A{% endif %}"],
     ),
-    "what stands before the first does not count": (
-        "_Reads.site",
-        lambda self, make=_Reads.site: replace(make(self), low=0),
-        FORWARD,
-        ["{{ messages[loop.index0 - 1].role }}"],
-    ),
-    "the first thing noted behind counts": (
-        "_over",
-        lambda own, later, over=_over: over(later, own),
-        FORWARD,
-        [TAIL_FLAG],
-    ),
-    "what is noted behind is taken over": (
-        "Memo._tail",
-        lambda self, number, tail, run, before, tail_of=Memo._tail: (
-            (before.tails[tail] if before else [])
-            + tail_of(self, number, tail, run, None)[len(before.tails[tail]) if before else 0 :]
+    "one end of a stretch counts": (
+        "loops._Run.same_until",
+        lambda self, other, shift, start, stop: (
+            stop if self.facts(start) == other.facts(start + shift) else start
         ),
         FORWARD,
-        [TAIL_FLAG],
+        [BEHIND_REQUEST],
     ),
-    "a number behind an item does not count": (
-        "_alike",
-        lambda site, before, now, alike=_alike: (
-            None if before == now else (alike(site, before, now) or 0) + 2
+    "both ends count, but not that they are the same": (
+        "loops._Run.same_until",
+        lambda self, other, shift, start, stop: (
+            stop
+            if all(self.facts(at) == other.facts(at + shift) for at in (start, stop - 1))
+            else start
         ),
         FORWARD,
-        ["{% if loop.index0 > last_request.place %}A{% endif %}"],
+        ["{% if loop.index0 + loop.index0 > size %}A{% endif %}"],
     ),
-    "how far behind a number is compared does not count": (
-        "_alike",
-        lambda site, before, now: (
-            None if before == now else max(0, min(map(min, before, now), default=0))
+    "numbers do not count": (
+        "loops._Run.same_until",
+        lambda self, other, shift, start, stop: stop if start else start,
+        FORWARD,
+        ["{{ loop.revindex }}"],
+    ),
+    "a comparison with what is equal is one with what is less": (
+        "facts._SIGNS",
+        {**loop_facts._SIGNS, "eq": ["<="]},
+        FORWARD,
+        ["{% if loop.index0 == last_request.place %}A{% endif %}"],
+    ),
+    "other items are the same": (
+        "loops._begin_alike",
+        lambda *_: True,
+        BACKWARD,
+        ["{{ m.content }}"],
+    ),
+    "what stands behind does not count": (
+        "facts._Body.is_any_behind",
+        lambda *_: [],
+        FORWARD,
+        [REST],
+    ),
+    "the first that stands behind counts": (
+        "loops.Memo._last_place",
+        lambda self, condition, ids, last_place=Memo._last_place: next(
+            (at for at in range(len(ids)) if last_place(self, condition, ids[: at + 1]) == at), -1
         ),
         FORWARD,
-        ["{% if loop.index0 + 2 > last_request.place %}A{% endif %}"],
+        [REST],
     ),
-    "true is one": ("Memo._value", lambda _, value: (value,), FORWARD, ["{{ one }}"]),
 }
 
 
@@ -490,8 +523,8 @@ FAULTS: dict[str, tuple[str, Any, str, list[str]]] = {
 def test_a_fault_shows(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
     name, planted, over, parts = FAULTS[fault]
     assert not any_differs(parts, over)
-    module = "loops" if name.startswith("_Reads") else "memo"
-    monkeypatch.setattr(f"reasonpack.{module}.{name}", planted)
+    module = "loop_facts" if name.startswith("facts.") else "loops"
+    monkeypatch.setattr(f"reasonpack.templates.{module}.{name.partition('.')[2]}", planted)
     assert any_differs(parts, over)
 
 
@@ -574,5 +607,6 @@ def test_a_template_that_changes_lists_is_left_alone() -> None:
 def test_no_name_of_a_template_gets_into_code() -> None:
     source = '{% for m in messages %}{{ ns["x); y("] }}{{ loop.index0 + 1 }}{% endfor %}'
     (site,) = ChatTemplate.compile(source, name="names").sites
-    assert set(site.key.__code__.co_names) <= {"len", "min"}
-    assert LOOP not in source
+    made = [site.facts.__code__, *filter(inspect.iscode, site.facts.__code__.co_consts)]
+    assert {name for code in made for name in code.co_names} <= {"len"}
+    assert EACH not in source

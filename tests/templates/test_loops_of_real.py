@@ -10,7 +10,7 @@ from matrix import compiled
 from published import TEMPLATES
 
 from reasonpack.errors import ReasonpackError
-from reasonpack.memo import Memo
+from reasonpack.templates.loops import Memo
 from reasonpack.templates.template import ChatTemplate
 
 pytestmark = pytest.mark.network
