@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from reasonpack.choices import Layout
 from reasonpack.rows import encoded_views as encoded
 from reasonpack.rows import forest
 from reasonpack.rows.encoded_views import EncodedViews, Run
-from reasonpack.rows.forest import Layout
 from reasonpack.rows.sample import Sample, write
 
 

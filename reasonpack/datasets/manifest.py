@@ -6,15 +6,17 @@ A directory without a manifest is an unfinished run, and every reader refuses it
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Annotated
 
 import msgspec
 
+from reasonpack.choices import Layout
 from reasonpack.datasets.options import Options
-from reasonpack.datasets.receipt import Counts, Shard
+from reasonpack.datasets.receipt import Counts, Natural, Sha256, Shard
 from reasonpack.errors import FormatError
 from reasonpack.rows.schema import check_format_version
 from reasonpack.storage import Place, join, public_name, read_bytes
-from reasonpack.templates.behaviour import Stop
+from reasonpack.templates.stop import Stop
 
 __all__ = ["MANIFEST", "REJECTS", "Input", "Learned", "Manifest", "read_manifest"]
 
@@ -27,8 +29,8 @@ class Input:
     """One input file, as the user named it."""
 
     path: str
-    bytes: int
-    sha256: str
+    bytes: Natural
+    sha256: Sha256
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +50,7 @@ class Learned:
     """
 
     template: str
-    template_sha256: str
+    template_sha256: Sha256
     thinking: str
     not_thinking: str
     prompt_opener: str
@@ -64,14 +66,14 @@ class Manifest:
 
     format_version: str
     library_version: str
-    layout: str
+    layout: Layout
     options: Options
     max_position: int | None
-    tokenizer_sha256: str
-    template_sha256: str
-    plan_sha256: str
-    content_hash: str
-    inputs: list[Input]
+    tokenizer_sha256: Sha256
+    template_sha256: Sha256
+    plan_sha256: Sha256
+    content_hash: Sha256
+    inputs: Annotated[list[Input], msgspec.Meta(min_length=1)]
     shards: list[Shard]
     counts: Counts
     templates: list[Learned] = field(default_factory=list)

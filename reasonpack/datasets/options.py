@@ -5,14 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from reasonpack.records.reading import NullArguments, StrayClosingTag
-from reasonpack.rows.forest import Layout
-from reasonpack.rows.shard import ShardFormat
-from reasonpack.views.view import MissingReasoning, OnMessageError, TrainOn
+from reasonpack.choices import (
+    Compression,
+    Layout,
+    MissingReasoning,
+    NullArguments,
+    OnMessageError,
+    ShardFormat,
+    StrayClosingTag,
+    TrainOn,
+)
 
-__all__ = ["Compression", "Options"]
-
-Compression = Literal["zstd", "lz4", "none"]
+__all__ = ["Options"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Annotated, Any
 
 import msgspec
 
 from reasonpack.records.unit import Unit
+from reasonpack.rows.kind import KindLabel
 from reasonpack.storage import Place, join
 
 __all__ = [
@@ -27,6 +28,9 @@ __all__ = [
 
 MOST_NOTES = 100
 """Kinds of notes that are counted each by itself."""
+Natural = Annotated[int, msgspec.Meta(ge=0)]
+Sha256 = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
+RejectPath = Annotated[str, msgspec.Meta(pattern=r"^receipts/\d{5,}\.rejects\.jsonl$")]
 ShardPath = Annotated[
     str, msgspec.Meta(pattern=r"^data/train-[0-9]{5,}-of-[0-9]{5,}\.(parquet|arrow)$")
 ]
@@ -37,20 +41,20 @@ ShardPath = Annotated[
 class Counts:
     """What a shard or a dataset holds; adds up."""
 
-    conversations: int = 0
-    packed: int = 0
-    rejected: int = 0
-    samples: int = 0
-    views: int = 0
-    missing_reasoning: int = 0
-    rows: int = 0
-    tokens: int = 0
-    trained_tokens: int = 0
-    npass_tokens: int = 0
-    naive_tokens: int = 0
-    tokens_by_kind: dict[str, int] = field(default_factory=dict)
-    rejects: dict[str, int] = field(default_factory=dict)
-    notes: dict[str, int] = field(default_factory=dict)
+    conversations: Natural = 0
+    packed: Natural = 0
+    rejected: Natural = 0
+    samples: Natural = 0
+    views: Natural = 0
+    missing_reasoning: Natural = 0
+    rows: Natural = 0
+    tokens: Natural = 0
+    trained_tokens: Natural = 0
+    npass_tokens: Natural = 0
+    naive_tokens: Natural = 0
+    tokens_by_kind: dict[KindLabel, Natural] = field(default_factory=dict)
+    rejects: dict[str, Natural] = field(default_factory=dict)
+    notes: dict[str, Natural] = field(default_factory=dict)
 
     def add(self, other: Counts) -> None:
         """Add what another shard holds."""
@@ -65,6 +69,16 @@ class Counts:
                 setattr(self, name, dict(sorted(total.items())))
             else:
                 setattr(self, name, mine + theirs)
+
+    def flat(self) -> Counter[str]:
+        """Write the counts in one table, where `tokens_by_kind.h` is one of the names; no notes."""
+        table: Counter[str] = Counter()
+        for name in (each.name for each in fields(self) if each.name != "notes"):
+            value = getattr(self, name)
+            entries = value if isinstance(value, dict) else {"": value}
+            for key, number in entries.items():
+                table[f"{name}.{key}" if key else name] = number
+        return table
 
     def note(self, notes: Mapping[str, int]) -> None:
         """Add what was noticed; names of fields come from the data, so that there may be many."""
@@ -88,21 +102,21 @@ class Shard:
     """
 
     path: ShardPath
-    rows: int
-    tokens: int
-    bytes: int
-    sha256: str
-    content_hash: str
+    rows: Natural
+    tokens: Natural
+    bytes: Natural
+    sha256: Sha256
+    content_hash: Sha256
 
 
 @dataclass(frozen=True, slots=True)
 class RejectFile:
     """What of a unit was not packed; one line a record, `path` relative to the dataset."""
 
-    path: str
-    lines: int
-    bytes: int
-    sha256: str
+    path: RejectPath
+    lines: Natural
+    bytes: Natural
+    sha256: Sha256
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +135,7 @@ class Receipt:
     """
 
     unit: Unit
-    plan_sha256: str
+    plan_sha256: Sha256
     shard: Shard
     rejects: RejectFile | None
     counts: Counts

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
 
-__all__ = ["DEFAULT", "NullArguments", "Reading", "StrayClosingTag"]
+from reasonpack.choices import NullArguments, StrayClosingTag
 
-StrayClosingTag = Literal["refuse", "text", "reasoning"]
-NullArguments = Literal["refuse", "drop", "keep"]
+__all__ = ["DEFAULT", "Reading"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -28,24 +28,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from reasonpack.choices import Layout
 from reasonpack.errors import RecordError
 from reasonpack.rows.encoded_views import ROOT, EncodedViews, common_prefix
 
-__all__ = [
-    "Forest",
-    "LaidOut",
-    "Layout",
-    "Stretch",
-    "lay_out",
-    "plant",
-]
+__all__ = ["Forest", "LaidOut", "Stretch", "lay_out", "plant"]
 
-Layout = Literal["onepass", "npass"]
 
 I32 = NDArray[np.int32]
 

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from enum import IntEnum
+from typing import Literal
 
-__all__ = ["Kind"]
+__all__ = ["Kind", "KindLabel"]
+
+KindLabel = Literal["h", "t", "r_in", "r_out"]
+"""The paper's names."""
 
 
 class Kind(IntEnum):
@@ -16,6 +20,7 @@ class Kind(IntEnum):
     R_OUT = 3
 
     @property
-    def label(self) -> str:
+    def label(self) -> KindLabel:
         """The paper's name: `h`, `t`, `r_in` or `r_out`."""
-        return ("h", "t", "r_in", "r_out")[self]
+        labels: tuple[KindLabel, ...] = ("h", "t", "r_in", "r_out")
+        return labels[self]

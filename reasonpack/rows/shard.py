@@ -11,15 +11,15 @@ schemas/FORMAT.md says what every column means and why.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, Literal
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.ipc
 import pyarrow.parquet as pq
 
-__all__ = ["ShardFormat", "write_shard"]
+from reasonpack.choices import ShardFormat
 
-ShardFormat = Literal["parquet", "arrow"]
+__all__ = ["write_shard"]
 
 
 ENCODINGS = {

@@ -7,6 +7,7 @@ from types import MappingProxyType
 
 from reasonpack.datasets.manifest import Manifest
 from reasonpack.records.notes import note_lines
+from reasonpack.rows.kind import KindLabel
 from reasonpack.show.advice import PAYS
 from reasonpack.show.rejects import reject_lines
 from reasonpack.show.text import columns
@@ -65,7 +66,7 @@ def _worth(times: float) -> str:
     return f"{saved}; stats says what that is worth for your model"
 
 
-def _by_kind(tokens: dict[str, int]) -> str:
+def _by_kind(tokens: dict[KindLabel, int]) -> str:
     parts = ", ".join(f"{kind} {number:,}" for kind, number in tokens.items() if number)
     return f" ({parts})" if parts else ""
 

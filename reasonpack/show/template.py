@@ -21,7 +21,8 @@ from reasonpack.rows.kind import Kind
 from reasonpack.rows.sample import IGNORE, write
 from reasonpack.run.context import Context
 from reasonpack.show.text import marked
-from reasonpack.templates.behaviour import Behaviour, Stop
+from reasonpack.templates.behaviour import Behaviour
+from reasonpack.templates.stop import Stop
 from reasonpack.tokens.view_tokens import Cutter, Pieces
 from reasonpack.views.view import Rendering, build_views
 from reasonpack.wording import printable

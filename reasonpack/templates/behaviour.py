@@ -21,30 +21,12 @@ import msgspec
 from reasonpack.errors import TemplateError
 from reasonpack.records.conversation import Message
 from reasonpack.templates.forms import Forms
+from reasonpack.templates.stop import Stop
 
-__all__ = ["Behaviour", "Stop"]
+__all__ = ["Behaviour"]
 
 Variables = Mapping[str, Any]
 _STRIPPED: Mapping[str, str | None] = {"nothing": "", "newlines": "\n", "white space": None}
-
-
-@dataclass(frozen=True, slots=True)
-class Stop:
-    """How a message of the assistant ends.
-
-    Attributes:
-        token: the stop token, which the model writes; empty if there is none to rely on,
-            and such messages are refused.
-        shown: whether the template writes it after the last message too. Where it
-            does not, the stop token is what begins the next message.
-        after: what the template adds behind it, which the model does not write.
-        source: the rule by which it was found.
-    """
-
-    token: str
-    shown: bool = True
-    after: str = ""
-    source: str = "follows the message"
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,8 +20,8 @@ from typing import Any
 
 import torch
 
+from reasonpack.choices import Layout
 from reasonpack.errors import UsageError
-from reasonpack.rows.forest import Layout
 from reasonpack.rows.model_layers import Architecture
 from reasonpack.torch.branch_attention import attend_by_branches, is_attended_by_branches
 from reasonpack.torch.collator import Collator, MaskForm

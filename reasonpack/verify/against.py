@@ -20,7 +20,8 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from reasonpack.errors import RecordError
+from reasonpack.datasets.shards import open_shard
+from reasonpack.errors import FormatError, RecordError, StorageError
 from reasonpack.records.unit import Record
 from reasonpack.verify.findings import Finding, Findings
 from reasonpack.verify.manifest import Dataset, place_of, read_rejects
@@ -36,7 +37,7 @@ from reasonpack.verify.match import (
 from reasonpack.verify.paths import fingerprint
 from reasonpack.verify.report import report
 from reasonpack.verify.rows import Row
-from reasonpack.verify.shards import DAMAGE, CheckedRow, checked_rows, read_groups
+from reasonpack.verify.shards import CheckedRow, checked_rows
 from reasonpack.verify.source import (
     Rebuilt,
     Source,
@@ -123,9 +124,10 @@ def _choose(dataset: Dataset, count: int | None) -> set[str] | None:
 def _ids(dataset: Dataset) -> Iterator[str]:
     for shard in dataset.manifest.shards:
         try:
-            for group in read_groups(place_of(dataset.directory, shard.path), ["sample_id"]):
-                yield from group.column("sample_id").flatten().to_pylist()
-        except (*DAMAGE, KeyError):
+            with open_shard(place_of(dataset.directory, shard.path)) as opened:
+                for group in opened.groups(["sample_id"]):
+                    yield from group.column("sample_id").flatten().to_pylist()
+        except (FormatError, StorageError, LookupError, ValueError):
             continue  # said when the shard is checked
 
 

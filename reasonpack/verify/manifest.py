@@ -11,30 +11,21 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from functools import partial
-from typing import Annotated, Literal
 
 import msgspec
 
+from reasonpack.datasets.manifest import Manifest
+from reasonpack.datasets.receipt import Receipt
 from reasonpack.storage import Place, join, open_file, read_bytes, stamp
 from reasonpack.verify.findings import Finding, Findings
 
 __all__ = [
     "MINOR",
-    "Counts",
     "Dataset",
-    "Input",
-    "Learned",
-    "Manifest",
-    "Options",
-    "Receipt",
     "Reject",
-    "RejectFile",
-    "Shard",
-    "Stop",
     "parse_version",
     "place_of",
     "read_dataset",
@@ -48,147 +39,6 @@ MAJOR, MINOR = 1, 0
 SHARD_SUFFIXES = (".parquet", ".arrow")
 LONGEST = 2 << 30
 """Bytes that a line of rejects.jsonl may have."""
-
-Natural = Annotated[int, msgspec.Meta(ge=0)]
-Sha256 = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
-Layout = Literal["onepass", "npass"]
-ShardPath = Annotated[str, msgspec.Meta(pattern=r"^data/train-\d{5,}-of-\d{5,}\.(parquet|arrow)$")]
-RejectPath = Annotated[str, msgspec.Meta(pattern=r"^receipts/\d{5,}\.rejects\.jsonl$")]
-
-
-@dataclass(frozen=True, slots=True)
-class Input:
-    """An input file, as it was called when it was packed."""
-
-    path: str
-    bytes: Natural
-    sha256: Sha256
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """What was asked for, as far as views and samples depend on it."""
-
-    tokenizer: str
-    revision: str | None
-    chat_template: str | None
-    chat_template_kwargs: str
-    template_behaviour: str
-    date: str | None
-    layout: Layout
-    train_on: Literal["all", "last-turn"]
-    missing_reasoning: Literal["skip-loss", "empty-think", "error"]
-    train_empty_think: bool
-    max_length: int | None
-    ignore_fields: tuple[str, ...] = ()
-    field: tuple[str, ...] = ()
-    stray_closing_tag: Literal["refuse", "text", "reasoning"] = "refuse"
-    null_arguments: Literal["refuse", "drop", "keep"] = "refuse"
-    on_message_error: Literal["reject", "context"] = "reject"
-
-
-@dataclass(frozen=True, slots=True)
-class Shard:
-    """A shard, as the manifest and its receipt name it."""
-
-    path: ShardPath
-    rows: Natural
-    tokens: Natural
-    bytes: Natural
-    sha256: Sha256
-    content_hash: Sha256
-
-
-@dataclass(frozen=True, slots=True)
-class Counts:
-    """What a shard or the dataset holds."""
-
-    conversations: Natural
-    packed: Natural
-    rejected: Natural
-    samples: Natural
-    views: Natural
-    missing_reasoning: Natural
-    rows: Natural
-    tokens: Natural
-    trained_tokens: Natural
-    npass_tokens: Natural
-    naive_tokens: Natural
-    tokens_by_kind: dict[Literal["h", "t", "r_in", "r_out"], Natural]
-    rejects: dict[str, Natural]
-
-    def flat(self) -> Counter[str]:
-        """Write the counts in one table, where `tokens_by_kind.h` is one of the names."""
-        table: Counter[str] = Counter()
-        for name in (each.name for each in fields(self)):
-            value = getattr(self, name)
-            entries = value if isinstance(value, dict) else {"": value}
-            for key, number in entries.items():
-                table[f"{name}.{key}" if key else name] = number
-        return table
-
-
-@dataclass(frozen=True, slots=True)
-class Stop:
-    """A stop token, and where it comes from."""
-
-    token: str
-    source: str
-
-
-@dataclass(frozen=True, slots=True)
-class Learned:
-    """What packing learned of a chat template."""
-
-    template: str
-    template_sha256: Sha256
-    thinking: str
-    not_thinking: str
-    prompt_opener: str
-    opener: str
-    closer: str
-    answer_stop: Stop
-    call_stop: Stop
-
-
-@dataclass(frozen=True, slots=True)
-class Manifest:
-    """The manifest, as far as what it says can be checked."""
-
-    format_version: str
-    library_version: str
-    layout: Layout
-    options: Options
-    max_position: int | None
-    tokenizer_sha256: Sha256
-    template_sha256: Sha256
-    plan_sha256: Sha256
-    content_hash: Sha256
-    inputs: Annotated[list[Input], msgspec.Meta(min_length=1)]
-    shards: list[Shard]
-    counts: Counts
-    templates: list[Learned] = field(default_factory=list)
-
-
-@dataclass(frozen=True, slots=True)
-class RejectFile:
-    """The rejects of one stretch of input."""
-
-    path: RejectPath
-    lines: Natural
-    bytes: Natural
-    sha256: Sha256
-
-
-@dataclass(frozen=True, slots=True)
-class Receipt:
-    """What became of one stretch of input."""
-
-    plan_sha256: Sha256
-    shard: Shard
-    rejects: RejectFile | None
-    counts: Counts
-    sha256: Sha256
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 
+from reasonpack.datasets.shards import open_shard
 from reasonpack.records.strict_json import quoted
 from reasonpack.records.unit import Record
 from reasonpack.verify.difference import Sample, explain
@@ -13,7 +14,7 @@ from reasonpack.verify.manifest import Dataset, place_of
 from reasonpack.verify.match import NO_VIEWS, Different, Join
 from reasonpack.verify.paths import together
 from reasonpack.verify.rows import check_row
-from reasonpack.verify.shards import CheckedRow, read_groups, read_rows
+from reasonpack.verify.shards import CheckedRow, read_rows
 from reasonpack.verify.source import Rebuilt, Source, TokenView, decoded, rebuild, records
 
 __all__ = ["report"]
@@ -140,10 +141,11 @@ def _read_again(
     before = 0
     for index, shard in enumerate(dataset.manifest.shards):
         if any(each == index for each, _ in wanted):
-            groups = read_groups(place_of(dataset.directory, shard.path))
-            rows = itertools.chain.from_iterable(map(read_rows, groups))
-            for number, row in enumerate(rows, before):
-                if (index, number) in wanted:
-                    found[index, number] = CheckedRow(shard.path, number, row, check_row(row)[1])
+            with open_shard(place_of(dataset.directory, shard.path)) as opened:
+                rows = itertools.chain.from_iterable(map(read_rows, opened.groups()))
+                for number, row in enumerate(rows, before):
+                    if (index, number) in wanted:
+                        paths = check_row(row)[1]
+                        found[index, number] = CheckedRow(shard.path, number, row, paths)
         before += shard.rows
     return found

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from reasonpack.rows.kind import Kind
 from reasonpack.verify.paths import Paths, distinct, row_paths
 
 __all__ = ["IGNORE", "Fault", "Row", "check_row"]
@@ -22,7 +23,6 @@ __all__ = ["IGNORE", "Fault", "Row", "check_row"]
 I32 = NDArray[np.int32]
 IGNORE = -100
 """Label of a token that is not trained."""
-KINDS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,8 +161,8 @@ def _value_faults(row: Row) -> Iterator[Fault]:
     if (bad := _first(row.trained[row.sample_start])) is not None:
         start = int(row.sample_start[bad])
         yield Fault("RP210", f"label {labels[start]}, expected {IGNORE}", start)
-    if (bad := _first(row.segment_kind >= KINDS)) is not None:
-        what = f"segment {bad} is of kind {row.segment_kind[bad]}, expected 0 to {KINDS - 1}"
+    if (bad := _first(row.segment_kind >= len(Kind))) is not None:
+        what = f"segment {bad} is of kind {row.segment_kind[bad]}, expected 0 to {len(Kind) - 1}"
         yield Fault("RP214", what, int(starts[bad]))
     if (bad := _first(row.segment_message < -1)) is not None:
         what = f"segment {bad} is of message {row.segment_message[bad]}, expected -1 or more"

@@ -13,10 +13,11 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+from reasonpack.datasets.manifest import Learned, Manifest
 from reasonpack.templates.find import load_template
+from reasonpack.templates.stop import Stop
 from reasonpack.templates.template import ChatTemplate
 from reasonpack.tokens.tokenizer import Tokenizer
-from reasonpack.verify.manifest import Learned, Manifest, Stop
 from reasonpack.verify.stop import Stops, ending_token, read_stops
 from reasonpack.verify.template import Forms, Template, learn_forms
 

@@ -9,32 +9,26 @@ Memory is bounded by a row group.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.ipc
-import pyarrow.parquet as pq
 
-from reasonpack.errors import StorageError
+from reasonpack.datasets.manifest import Manifest
+from reasonpack.datasets.receipt import Shard
+from reasonpack.datasets.shards import open_shard
+from reasonpack.errors import FormatError, StorageError
 from reasonpack.rows.content_hash import content_hash
-from reasonpack.storage import Place, digest, open_arrow, stamp
+from reasonpack.rows.kind import Kind
+from reasonpack.storage import Place, digest, stamp
 from reasonpack.verify.findings import Finding, Findings
-from reasonpack.verify.manifest import (
-    MINOR,
-    Dataset,
-    Manifest,
-    Shard,
-    parse_version,
-    place_of,
-    receipt_path,
-)
+from reasonpack.verify.manifest import MINOR, Dataset, parse_version, place_of, receipt_path
 from reasonpack.verify.paths import Paths
 from reasonpack.verify.rows import Fault, Row, check_row
 
-__all__ = ["DAMAGE", "CheckedRow", "checked_rows", "read_groups", "read_rows"]
+__all__ = ["CheckedRow", "checked_rows", "read_rows"]
 
 LIST_COLUMNS = {
     "input_ids": pa.int32(),
@@ -51,9 +45,6 @@ COLUMNS = list(LIST_COLUMNS)
 COLUMNS.insert(3, "length")
 METADATA = ("format_version", "layout", "tokenizer_sha256", "template_sha256")
 GROUP_ROWS, GROUP_TOKENS = 1_000, 1 << 22
-KINDS = ("h", "t", "r_in", "r_out")
-DAMAGE = (pa.ArrowException, OSError, UnicodeDecodeError, StorageError)
-"""What reading a damaged shard may raise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,10 +72,10 @@ def checked_rows(dataset: Dataset, number: int, findings: Findings) -> Iterator[
             findings.add(Finding("RP004", shard.path, "no such file, expected the shard"))
             return
         _check_file(shard, place, findings)
-        with _opened(place) as (schema, groups):
-            if not _check_schema(dataset.manifest, shard, schema, findings):
+        with open_shard(place) as opened:
+            if not _check_schema(dataset.manifest, shard, opened.schema, findings):
                 return
-            for group in groups:
+            for group in opened.groups():
                 if not _check_group(shard, group, findings):
                     return
                 for row in read_rows(group):
@@ -94,8 +85,8 @@ def checked_rows(dataset: Dataset, number: int, findings: Findings) -> Iterator[
                         findings.add(_located(fault, checked))
                     held.update(_held(row, paths))
                     yield checked
-    except DAMAGE as error:
-        findings.add(Finding("RP008", shard.path, f"{_one_line(error)}, expected a whole shard"))
+    except (FormatError, StorageError) as error:
+        findings.add(Finding("RP008", shard.path, f"{error.what}, expected a whole shard"))
         return
     for name in ("rows", "samples", "tokens", "trained_tokens"):
         findings.count(name, held[name])
@@ -134,7 +125,8 @@ def _check_counts(dataset: Dataset, number: int, held: Counter[str], findings: F
 
 
 def _check_content(shard: Shard, place: Place, findings: Findings) -> None:
-    found = content_hash(read_groups(place))
+    with open_shard(place) as opened:
+        found = content_hash(opened.groups())
     if found != shard.content_hash:
         what = f"content hash {found}, expected {shard.content_hash}"
         findings.add(Finding("RP017", shard.path, what))
@@ -146,7 +138,7 @@ def _held(row: Row, paths: Paths | None) -> Counter[str]:
     if paths is None:
         return held
     lengths = row.segment_stop - row.segment_start
-    for kind, name in enumerate(KINDS):
+    for kind, name in enumerate(kind.label for kind in Kind):
         if tokens := int(lengths[row.segment_kind == kind].sum()):
             held[f"tokens_by_kind.{name}"] = tokens
     held["samples"] = len(row.sample_id)
@@ -163,13 +155,6 @@ def _located(fault: Fault, checked: CheckedRow) -> Finding:
     elif len(row.sample_id) == 1:
         sample = row.sample_id[0]
     return Finding(fault.code, checked.shard, fault.what, checked.number, sample, message, token)
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300]
-
-
-# --- schema ----------------------------------------------------------------------------
 
 
 def _check_schema(manifest: Manifest, shard: Shard, schema: pa.Schema, findings: Findings) -> bool:
@@ -208,9 +193,6 @@ def _columns_fault(schema: pa.Schema, *, known_only: bool) -> str:
     return ""
 
 
-# --- groups and rows -------------------------------------------------------------------
-
-
 def _check_group(shard: Shard, group: pa.RecordBatch, findings: Findings) -> bool:
     """Check size and nulls of a row group; False if its rows cannot be read."""
     tokens = len(group.column("input_ids").flatten())
@@ -243,37 +225,3 @@ def read_rows(group: pa.RecordBatch) -> Iterator[Row]:
         }
         columns["sample_id"] = columns["sample_id"].to_pylist()
         yield Row(length=length, **columns)
-
-
-def read_groups(place: Place, columns: list[str] | None = None) -> Iterator[pa.RecordBatch]:
-    """Read a shard, a row group at a time, and only some columns where the file allows it."""
-    with _opened(place, columns) as (_, groups):
-        yield from groups
-
-
-@contextmanager
-def _opened(
-    place: Place, columns: list[str] | None = None
-) -> Iterator[tuple[pa.Schema, Iterator[pa.RecordBatch]]]:
-    """Open a shard: its schema, and its row groups or record batches, each checked by Arrow."""
-    with open_arrow(place) as source:
-        if str(place).partition("?")[0].endswith(".arrow"):
-            with pa.ipc.open_stream(source) as stream:
-                yield stream.schema, _validated(stream)
-            return
-        with pq.ParquetFile(source) as file:
-            groups = (
-                batch
-                for number in range(file.num_row_groups)
-                for batch in file.read_row_group(number, columns, use_threads=False)
-                .combine_chunks()
-                .to_batches()
-            )
-            yield file.schema_arrow, _validated(groups)
-
-
-def _validated(groups: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    for group in groups:
-        # A damaged offset would take whoever looks at the batch out of its memory.
-        group.validate(full=True)
-        yield group

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from reasonpack.datasets.manifest import Manifest
 from reasonpack.errors import RecordError, TokenizerError
 from reasonpack.records.plan import plan
 from reasonpack.records.strict_json import decode
@@ -26,7 +27,6 @@ from reasonpack.tokens.tokenizer import Tokenizer, load_tokenizer
 from reasonpack.verify.chat import NotChecked, Reading, Refused
 from reasonpack.verify.fields import renamed
 from reasonpack.verify.findings import Finding, Findings
-from reasonpack.verify.manifest import Manifest
 from reasonpack.verify.match import Thoughts
 from reasonpack.verify.names import OF_A_RECORD
 from reasonpack.verify.paths import U64, Paths, Print, distinct, fingerprint, view_paths

@@ -16,9 +16,9 @@ from typing import Any
 
 import tokenizers
 
+from reasonpack.templates.stop import Stop
 from reasonpack.tokens.tokenizer import Tokenizer
 from reasonpack.verify.chat import NotChecked
-from reasonpack.verify.manifest import Stop
 from reasonpack.verify.template import ANSWER, Template
 
 __all__ = ["CUT_OFF", "Stops", "contradiction", "ending_token", "read_stops"]

@@ -20,8 +20,9 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
+from reasonpack.choices import MissingReasoning, OnMessageError, TrainOn
 from reasonpack.errors import RecordError
 from reasonpack.records.conversation import Conversation, Message
 from reasonpack.templates.behaviour import Behaviour
@@ -39,21 +40,7 @@ from reasonpack.views.refused import (
 )
 from reasonpack.views.spans import Found, Span, common_beginning, completion_spans, find_messages
 
-__all__ = [
-    "MissingReasoning",
-    "OnMessageError",
-    "Rendering",
-    "TrainOn",
-    "Untrained",
-    "View",
-    "Views",
-    "build_views",
-    "each_view",
-]
-
-TrainOn = Literal["all", "last-turn"]
-MissingReasoning = Literal["skip-loss", "empty-think", "error"]
-OnMessageError = Literal["reject", "context"]
+__all__ = ["Rendering", "Untrained", "View", "Views", "build_views", "each_view"]
 
 
 WORTH_A_MEMO = 12

@@ -22,10 +22,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
+from reasonpack.choices import Layout
 from reasonpack.datasets.options import Options
 from reasonpack.errors import RecordError
 from reasonpack.records.conversation import Conversation, Message, ToolCall, parse_record
-from reasonpack.rows.forest import Layout
 from reasonpack.rows.packing import pack
 from reasonpack.rows.schema import schema
 from reasonpack.rows.table import rows_to_table

@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from reasonpack.choices import ShardFormat
 from reasonpack.datasets.shards import read_shard
 from reasonpack.errors import FormatError
 from reasonpack.rows import schema as schemas
@@ -22,7 +23,6 @@ from reasonpack.rows import shard
 from reasonpack.rows import table as table_module
 from reasonpack.rows.sample import Sample, Segments
 from reasonpack.rows.schema import COLUMNS, FORMAT_VERSION
-from reasonpack.rows.shard import ShardFormat
 from reasonpack.rows.table import row_groups, rows_to_table
 
 FORMATS: tuple[ShardFormat, ...] = get_args(ShardFormat)

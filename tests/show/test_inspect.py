@@ -26,12 +26,13 @@ from hypothesis import strategies as st
 import reasonpack.rows.schema
 import reasonpack.rows.table
 from reasonpack import Manifest, Options, pack_files, read_manifest
+from reasonpack.choices import ShardFormat
 from reasonpack.cli import cli, run
 from reasonpack.datasets.receipt import Counts, Shard, as_json
 from reasonpack.rows.kind import Kind
 from reasonpack.rows.sample import Sample
 from reasonpack.rows.schema import schema
-from reasonpack.rows.shard import ShardFormat, write_shard
+from reasonpack.rows.shard import write_shard
 from reasonpack.rows.table import row_groups
 from reasonpack.show.row import find_view, read_row, view_text
 

@@ -19,10 +19,11 @@ import pyarrow.parquet as pq
 import pytest
 from encoded import encoded_view, lay_out
 
+from reasonpack.choices import ShardFormat
 from reasonpack.errors import StorageError, UsageError
 from reasonpack.rows.sample import Sample
 from reasonpack.rows.schema import schema
-from reasonpack.rows.shard import ShardFormat, write_shard
+from reasonpack.rows.shard import write_shard
 from reasonpack.rows.table import rows_to_table
 from reasonpack.storage import (
     Container,

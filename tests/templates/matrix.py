@@ -24,8 +24,9 @@ from published import eos
 
 from reasonpack.errors import RecordError, TemplateError
 from reasonpack.records.conversation import Conversation, Message, ToolCall
-from reasonpack.templates.behaviour import Behaviour, Stop
+from reasonpack.templates.behaviour import Behaviour
 from reasonpack.templates.learn.learn import learn
+from reasonpack.templates.stop import Stop
 from reasonpack.templates.template import ChatTemplate
 from reasonpack.views.view import Rendering, build_views
 

@@ -11,10 +11,11 @@ import pytest
 
 from reasonpack.errors import TemplateError
 from reasonpack.templates import limits
-from reasonpack.templates.behaviour import Behaviour, Stop, override
+from reasonpack.templates.behaviour import Behaviour, override
 from reasonpack.templates.forms import Forms
 from reasonpack.templates.learn.learn import learn
 from reasonpack.templates.learn.stop_token import BEGINS
+from reasonpack.templates.stop import Stop
 from reasonpack.templates.template import ChatTemplate
 
 TEMPLATES = Path(__file__).parents[2] / "fixtures" / "templates"

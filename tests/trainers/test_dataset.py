@@ -23,11 +23,12 @@ import tiny  # noqa: E402
 from encoded import lay_out  # noqa: E402
 from torch.utils.data import DataLoader  # noqa: E402
 
+from reasonpack.choices import ShardFormat  # noqa: E402
 from reasonpack.errors import FormatError, UsageError  # noqa: E402
 from reasonpack.rows import schema as schemas  # noqa: E402
 from reasonpack.rows import table  # noqa: E402
 from reasonpack.rows.schema import schema  # noqa: E402
-from reasonpack.rows.shard import ShardFormat, write_shard  # noqa: E402
+from reasonpack.rows.shard import write_shard  # noqa: E402
 from reasonpack.rows.table import row_groups  # noqa: E402
 from reasonpack.torch import Collator, RowDataset, RowStream  # noqa: E402
 

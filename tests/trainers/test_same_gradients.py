@@ -24,9 +24,9 @@ import tiny  # noqa: E402
 # isort: split
 import oracle  # noqa: E402
 
+from reasonpack.choices import Layout  # noqa: E402
 from reasonpack.errors import UsageError  # noqa: E402
 from reasonpack.masks import Window, dense, stack  # noqa: E402
-from reasonpack.rows.forest import Layout  # noqa: E402
 from reasonpack.torch import Collator, build_flex_masks, collator_for, model_windows  # noqa: E402
 
 pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("ignore:.*is deprecated")]

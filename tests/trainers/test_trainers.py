@@ -23,8 +23,8 @@ pytest.importorskip("accelerate")
 import tiny  # noqa: E402
 
 import reasonpack  # noqa: E402
+from reasonpack.choices import Layout  # noqa: E402
 from reasonpack.errors import UsageError  # noqa: E402
-from reasonpack.rows.forest import Layout  # noqa: E402
 from reasonpack.torch import (  # noqa: E402
     RowDataset,
     build_flex_masks,

@@ -24,7 +24,7 @@ import pyarrow as pa  # noqa: E402
 from encoded import EncodedView, encoded_view, lay_out  # noqa: E402
 from tokenizers import Tokenizer  # noqa: E402
 
-from reasonpack.rows.forest import Layout  # noqa: E402
+from reasonpack.choices import Layout  # noqa: E402
 from reasonpack.rows.schema import schema  # noqa: E402
 from reasonpack.rows.table import rows_to_table  # noqa: E402
 

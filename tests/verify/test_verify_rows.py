@@ -13,10 +13,11 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from packed_twice import Json, Packed
 
+from reasonpack.datasets.manifest import Manifest
 from reasonpack.errors import RecordError
 from reasonpack.rows.sample import Sample
 from reasonpack.verify.findings import Findings
-from reasonpack.verify.manifest import Manifest, read_dataset
+from reasonpack.verify.manifest import read_dataset
 from reasonpack.verify.paths import fingerprint, row_paths, together, view_paths
 from reasonpack.verify.rows import Row, check_row
 from reasonpack.verify.source import Rebuilt, TokenView, why_rejected

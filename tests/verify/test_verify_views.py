@@ -11,9 +11,9 @@ import pytest
 from packed_twice import TOKENIZER, Json
 from tokenizers import AddedToken, Tokenizer
 
+from reasonpack.templates.stop import Stop
 from reasonpack.tokens.tokenizer import load_tokenizer
 from reasonpack.verify.chat import NotChecked, Reading, Refused
-from reasonpack.verify.manifest import Stop
 from reasonpack.verify.reader import read_chat
 from reasonpack.verify.rules import Rules
 from reasonpack.verify.stop import Stops, ending_token, read_stops

@@ -18,8 +18,9 @@ from hypothesis import strategies as st
 from reasonpack.errors import RecordError
 from reasonpack.records.conversation import Conversation, Message, ToolCall
 from reasonpack.rows.kind import Kind
-from reasonpack.templates.behaviour import Stop, override
+from reasonpack.templates.behaviour import override
 from reasonpack.templates.learn.learn import learn
+from reasonpack.templates.stop import Stop
 from reasonpack.templates.template import ChatTemplate
 from reasonpack.views.view import Rendering, Untrained, View, build_views
 

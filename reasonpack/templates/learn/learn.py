@@ -14,7 +14,7 @@ from collections.abc import Set as AbstractSet
 from typing import Any, NamedTuple
 
 from reasonpack.records.message import Message
-from reasonpack.templates.behaviour import Behaviour, Stop, Variables, override
+from reasonpack.templates.behaviour import Behaviour, Variables, override
 from reasonpack.templates.forms import Forms
 from reasonpack.templates.learn.marked_chats import (
     NEXT,
@@ -45,6 +45,7 @@ from reasonpack.templates.learn.refusals import check_order, check_prompt, check
 from reasonpack.templates.learn.stop_token import find_answer_stop, find_call_stop
 from reasonpack.templates.learn.thinking_switch import find_switch, opens
 from reasonpack.templates.limits import bounds_together
+from reasonpack.templates.stop import Stop
 from reasonpack.templates.template import ChatTemplate
 
 __all__ = ["learn"]

@@ -23,7 +23,6 @@ from typing import Any
 
 from reasonpack.errors import TemplateError
 from reasonpack.records.conversation import Message
-from reasonpack.templates.behaviour import Stop
 from reasonpack.templates.learn.marked_chats import (
     ANSWER,
     CALL,
@@ -38,6 +37,7 @@ from reasonpack.templates.learn.marked_chats import (
     result,
     user,
 )
+from reasonpack.templates.stop import Stop
 
 __all__ = ["find_answer_stop", "find_call_stop"]
 

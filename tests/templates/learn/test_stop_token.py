@@ -9,9 +9,10 @@ import assets
 import pytest
 
 from reasonpack.errors import TemplateError
-from reasonpack.templates.behaviour import Behaviour, Stop
+from reasonpack.templates.behaviour import Behaviour
 from reasonpack.templates.learn.learn import learn
 from reasonpack.templates.learn.stop_token import BEGINS, ENDS_ALL, FOLLOWS, LISTED, STATED
+from reasonpack.templates.stop import Stop
 from reasonpack.templates.template import ChatTemplate
 from reasonpack.tokens.tokenizer import load_tokenizer
 

@@ -1,0 +1,25 @@
+"""The values of options that are chosen from a few."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+__all__ = [
+    "Compression",
+    "Layout",
+    "MissingReasoning",
+    "NullArguments",
+    "OnMessageError",
+    "ShardFormat",
+    "StrayClosingTag",
+    "TrainOn",
+]
+
+Layout = Literal["onepass", "npass"]
+TrainOn = Literal["all", "last-turn"]
+MissingReasoning = Literal["skip-loss", "empty-think", "error"]
+OnMessageError = Literal["reject", "context"]
+StrayClosingTag = Literal["refuse", "text", "reasoning"]
+NullArguments = Literal["refuse", "drop", "keep"]
+ShardFormat = Literal["parquet", "arrow"]
+Compression = Literal["zstd", "lz4", "none"]
