@@ -111,9 +111,9 @@ FIRST_LOOK = """
 import sys
 from pathlib import Path
 from reasonpack.run.plan_file import read_plan
-from reasonpack.records.plan import Unit
+from reasonpack.records.unit import Unit
 from reasonpack.run.receipts import check_units
-from reasonpack.run.unit import Counts, Receipt, RejectFile, Shard
+from reasonpack.datasets.receipt import Counts, Receipt, RejectFile, Shard
 
 sys.setswitchinterval(1e-6)
 out = Path(sys.argv[1])
@@ -178,7 +178,8 @@ import multiprocessing, os, signal, sys
 from pathlib import Path
 import runs
 from reasonpack.run.plan_file import read_plan
-from reasonpack.run.pack import Watch, pack_files
+from reasonpack.run.engine import Watch
+from reasonpack.run.pack import pack_files
 
 def die(receipt):
     print(*[child.pid for child in multiprocessing.active_children()], flush=True)

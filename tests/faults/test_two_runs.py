@@ -25,7 +25,8 @@ from reasonpack.run.pack import pack_files
 HOLDING = """
 import sys
 import runs
-from reasonpack.run.pack import Watch, pack_files
+from reasonpack.run.engine import Watch
+from reasonpack.run.pack import pack_files
 
 def wait(*_):
     print("at work", flush=True)

@@ -145,7 +145,7 @@ def test_a_unit_has_not_many_more_lines_than_it_may(
     path.write_bytes(data)
     with pytest.MonkeyPatch.context() as patch:
         set_block(patch, size=block)
-        patch.setattr("reasonpack.run.plan.UNIT_LINES", lines)
+        patch.setattr("reasonpack.records.plan.UNIT_LINES", lines)
         units = planned(path, unit_bytes=1000)
     check_tiles(units, data, unit_bytes=1000, block=block)
     counts = [data[unit.start : unit.stop].count(b"\n") for unit in units]

@@ -24,7 +24,7 @@ from packed_twice import TOKENIZER, Json
 from reasonpack.datasets.options import Options
 from reasonpack.records.conversation import Conversation
 from reasonpack.records.message import Message
-from reasonpack.run import unit
+from reasonpack.run import conversations
 from reasonpack.run.pack import pack_files
 from reasonpack.templates.learn import learn
 from reasonpack.tokens.view_tokens import Pieces
@@ -305,7 +305,7 @@ def plant(monkeypatch: pytest.MonkeyPatch, planted: Planted) -> None:
 
         return parsed
 
-    each_view = unit.each_view
+    each_view = conversations.each_view
 
     def views(*args: Any, **more: Any) -> Iterator[View | Untrained]:
         for view in each_view(*args, **more):
@@ -320,9 +320,9 @@ def plant(monkeypatch: pytest.MonkeyPatch, planted: Planted) -> None:
 
         encode(pieces, batch)
 
-    monkeypatch.setattr(unit, "parse_line", reading(unit.parse_line))
-    monkeypatch.setattr(unit, "parse_record", reading(unit.parse_record))
-    monkeypatch.setattr(unit, "each_view", views)
+    monkeypatch.setattr(conversations, "parse_line", reading(conversations.parse_line))
+    monkeypatch.setattr(conversations, "parse_record", reading(conversations.parse_record))
+    monkeypatch.setattr(conversations, "each_view", views)
     monkeypatch.setattr(Pieces, "encode", encoded)
 
 
