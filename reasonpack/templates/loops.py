@@ -47,9 +47,9 @@ class _Run(NamedTuple):
     Attributes:
         lists: what it ran over, and then what else it looks into.
         facts: of the place of each item, the comparisons and the numbers that the body reads.
-        states: what it reads of what it sets, before each item.
-        texts: what it wrote.
-        sets: what it set.
+        texts: what it wrote of each item.
+        states: what it reads of what it sets, before each item; empty if it sets nothing.
+        sets: what it set of each; as `states`.
     """
 
     lists: list[list[int]]
@@ -147,6 +147,10 @@ class Memo:
         site = self._sites[number]
         try:
             ids = self._ids(items)
+            last = self._last.get((number, ()))
+            if last and not site.reads and not site.written and last.lists == [ids]:
+                self._out += last.texts  # as that of tools
+                return ()
             reads = [self._read(context, *read) for read in site.reads]
             slots = [(_held(context, name), attr, is_read) for name, attr, is_read in site.written]
             values, lists, facts = site.facts(ids, *reads)
@@ -171,7 +175,7 @@ class Memo:
         while at < size:
             stop = at
             for shift, end in alike:
-                if 0 <= at - shift < end and last.states[at - shift] == state:
+                if 0 <= at - shift < end and (not slots or last.states[at - shift] == state):
                     stop = last.same_until(run, shift, at - shift, end) + shift
                     again = slice(at - shift, stop - shift)
                     if stop > at:
@@ -179,9 +183,9 @@ class Memo:
             if stop > at:
                 out += last.texts[again]
                 run.texts.extend(last.texts[again])
+                changes = list(itertools.chain.from_iterable(last.sets[again]))
                 run.states.extend(last.states[again])
                 run.sets.extend(last.sets[again])
-                changes = list(itertools.chain.from_iterable(last.sets[again]))
                 for index, value in changes:
                     slots[index][0][slots[index][1]] = value
             else:
@@ -194,8 +198,9 @@ class Memo:
                 except _PlainError:
                     break
                 run.texts.append(out[start] if len(out) == start + 1 else "".join(out[start:]))
-                run.states.append(state)
-                run.sets.append(changes)
+                if slots:
+                    run.states.append(state)
+                    run.sets.append(changes)
             at, state = stop, self._state(slots) if changes else state
         else:
             self._last[outer] = run

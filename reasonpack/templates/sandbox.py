@@ -123,8 +123,9 @@ class Environment(jinja2.sandbox.SandboxedEnvironment):
         """Call a function; for a method of text that does not format it nothing is to be asked."""
         is_text = type(function) is BuiltinMethodType and type(function.__self__) is str
         if is_text and function.__name__ in _HARMLESS[str]:
-            own = {name: kwargs[name] for name in kwargs.keys() - _OF_JINJA} if kwargs else {}
-            return function(*args, **own)
+            kwargs.pop("_block_vars", None)  # which Jinja's code adds for functions of the context
+            kwargs.pop("_loop_vars", None)
+            return function(*args, **kwargs)
         return super().call(context, function, *args, **kwargs)
 
     def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
@@ -156,8 +157,6 @@ class Environment(jinja2.sandbox.SandboxedEnvironment):
 
 
 _DICT_ATTRIBUTES = frozenset(dir(dict))
-_OF_JINJA = {"_block_vars", "_loop_vars"}
-"""What the code of a template adds to the arguments of a call, for functions of the context."""
 _HARMLESS: dict[type, frozenset[str]] = {
     jinja2.runtime.LoopContext: frozenset(
         {"first", "index", "index0", "last", "length", "nextitem", "previtem"}
