@@ -59,6 +59,6 @@ def command(*, as_json: bool, **rest: Any) -> None:
     lines += [show.what_packing_does(rendering.behaviour, layout=options.layout), ""]
     lines += [f"{name.ljust(30)}  {verdict}" for name, verdict in show.shapes(rendering)]
     lines += ["", "Two turns, as they are laid out (↵ is a line break):"]
-    lines += show.example_lines(context, colour=colour)
+    lines += show.example_lines(rendering, context.tokenizer, colour=colour)
     for line in lines:
         click.echo(encodable(line), color=colour)

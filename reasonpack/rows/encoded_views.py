@@ -79,7 +79,7 @@ def encoded_views(
     stop = np.maximum.accumulate(stop)
     start = np.concatenate(([0], stop[:-1]))
     full = stop > start
-    start, stop, kind, message, trained = (x[full] for x in (start, stop, kind, message, trained))
+    start, stop, kind, message, trained = np.array((start, stop, kind, message, trained))[:, full]
     sizes = np.array(end) - shared
     stops = np.cumsum(sizes)
     changes = np.isin(start, stops - sizes)
@@ -87,20 +87,13 @@ def encoded_views(
 
     firsts = np.append(start[trained > 0], len(tokens))
     firsts = firsts[np.searchsorted(firsts, stops - sizes)]
-    base: list[int] = []
-    for first, last in pairwise(bounds):
-        for view in range(first, last):
-            other = view - 1 if view > first else ROOT
-            while other != ROOT and shared[other] > shared[view]:
-                other = base[other]
-            base.append(other)
     return EncodedViews(
         tokens=tokens,
         trained=np.repeat(trained > 0, stop - start),
         run_start=start[changes],
         run_kind=kind[changes].astype(np.uint8),
         run_message=message[changes].astype(np.int32),
-        base=base,
+        base=_bases(shared, bounds),
         shared=shared,
         origin=(stops - end).tolist(),
         end=end,
@@ -119,3 +112,15 @@ def common_prefix(a: I32, b: I32) -> int:
     differs = a[:length] != b[:length]
     first = int(differs.argmax()) if length else 0
     return first if length and differs[first] else length
+
+
+def _bases(shared: Sequence[int], bounds: Sequence[int]) -> list[int]:
+    """Return for each view the last one before it that has all that it shares; ROOT for none."""
+    base: list[int] = []
+    for first, last in pairwise(bounds):
+        for view in range(first, last):
+            other = view - 1 if view > first else ROOT
+            while other != ROOT and shared[other] > shared[view]:
+                other = base[other]
+            base.append(other)
+    return base

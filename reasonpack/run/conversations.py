@@ -225,11 +225,7 @@ def _overlong(what: str, option: str, limit: int) -> RecordError:
 
 def _too_long(characters: int, context: Context) -> RecordError | None:
     """Refuse a view too long in characters, before it is cut and the tokenizer made to read it."""
-    limit, longest = context.max_position, context.tokenizer.max_token_chars
-    if limit is not None and longest is not None and characters > limit * longest:
-        at_least = characters // longest
-        return _overlong(f"a view of at least {at_least:,} tokens", "--max-position", limit)
-    most = max(LONGEST_TEXT, CHARACTERS_OF_A_TOKEN * (limit or 0))
+    most = max(LONGEST_TEXT, CHARACTERS_OF_A_TOKEN * (context.max_position or 0))
     if characters > most:
         return _overlong(f"a view of {characters:,} characters", "--max-position", most)
     return None

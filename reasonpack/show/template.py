@@ -19,10 +19,10 @@ from reasonpack.records.conversation import Conversation, Message, ToolCall
 from reasonpack.rows.forest import lay_out, plant
 from reasonpack.rows.kind import Kind
 from reasonpack.rows.sample import IGNORE, write
-from reasonpack.run.context import Context
 from reasonpack.show.text import marked
 from reasonpack.templates.behaviour import Behaviour
 from reasonpack.templates.stop import Stop
+from reasonpack.tokens.tokenizer import Tokenizer
 from reasonpack.tokens.view_tokens import Cutter, Pieces
 from reasonpack.views.view import Rendering, build_views
 from reasonpack.wording import printable
@@ -138,7 +138,7 @@ def _verdict(story: tuple[Message, ...], rendering: Rendering) -> str:
     return "packed"
 
 
-def example_lines(context: Context, *, colour: bool) -> Iterator[str]:
+def example_lines(rendering: Rendering, tokenizer: Tokenizer, *, colour: bool) -> Iterator[str]:
     """Lay out a conversation of two turns and show each part by kind."""
     story: tuple[Message, ...] = (
         Message("user", "2+2?"),
@@ -146,15 +146,15 @@ def example_lines(context: Context, *, colour: bool) -> Iterator[str]:
         Message("user", "3+3?"),
         Message("assistant", "6", "Easy too."),
     )
-    reasons = context.without_tools.behaviour.closer.strip()
+    reasons = rendering.behaviour.closer.strip()
     if not reasons:
         story = tuple(dataclasses.replace(message, reasoning=None) for message in story)
     try:
-        views = build_views(Conversation("example", "example", story), context.without_tools)
-        pieces = Pieces(context.tokenizer.cut)
+        views = build_views(Conversation("example", "example", story), rendering)
+        pieces = Pieces(tokenizer.cut)
         cutter = Cutter(pieces)
         cut = [cutter.add(view) for view in views.views]
-        pieces.encode(context.tokenizer.encode_batch)
+        pieces.encode(tokenizer.encode_batch)
         forest = plant(pieces.look_up([cut]))
         (sample,) = write(forest, [("example", lay_out(forest))])
     except RecordError as error:
@@ -168,7 +168,7 @@ def example_lines(context: Context, *, colour: bool) -> Iterator[str]:
         for trained, run in groupby(
             range(start, stop), lambda token: sample.labels[token] != IGNORE
         ):
-            text = context.tokenizer.decode(sample.input_ids[list(run)])
+            text = tokenizer.decode(sample.input_ids[list(run)])
             shown += marked(text, kind, trained=trained, colour=colour)
         yield f"  {kind.ljust(5)} {shown.replace(chr(10), '↵')}"
 

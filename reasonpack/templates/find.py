@@ -59,27 +59,31 @@ def load_template(
                 "one",
                 "pass --chat-template FILE, NAME or TEXT",
             )
-        default = compile_("chat template", named["default"])
-        tools = named.get("tool_use")
+        tools, default = named.get("tool_use"), compile_("chat template", named["default"])
         return default, compile_("chat template tool_use", tools) if tools else default
     if choice in named:
         only = compile_(f"chat template {choice}", named[choice])
         return only, only
+    path = _file(choice, named)
+    only = compile_(path.name, _read_text(path))
+    return only, only
+
+
+def _file(choice: str, named: Mapping[str, str]) -> Path:
     path = Path(choice)
     try:
         there = path.is_file()
     except OSError:  # text that is too long for a name
         there = False
-    if not there:
-        known = f" or one of the tokenizer's: {', '.join(sorted(named))}" if named else ""
-        raise UsageError(
-            f"--chat-template {quoted(choice, limit=200)}",
-            "no such file",
-            f"a file, a template's text{known}",
-            "check the spelling",
-        )
-    only = compile_(path.name, _read_text(path))
-    return only, only
+    if there:
+        return path
+    known = f" or one of the tokenizer's: {', '.join(sorted(named))}" if named else ""
+    raise UsageError(
+        f"--chat-template {quoted(choice, limit=200)}",
+        "no such file",
+        f"a file, a template's text{known}",
+        "check the spelling",
+    )
 
 
 def read_templates(directory: Path | None, config: Mapping[str, Any]) -> dict[str, str]:

@@ -23,7 +23,8 @@ import tokenizers
 from numpy.typing import NDArray
 
 from reasonpack.errors import TokenizerError
-from reasonpack.tokens.cut import CutRule, cut_text, learn_rule, max_token_chars, refusing
+from reasonpack.tokens.cut import CutRule, cut_text
+from reasonpack.tokens.cut_rule import learn_rule, refusing
 from reasonpack.tokens.files import (
     eos_tokens,
     find_file,
@@ -55,8 +56,6 @@ class Tokenizer:
             `eos_token_id` in `generation_config.json` names.
         model_max_length: in tokens; None where the config gives none worth the name.
         vocab_size: number of tokens, the added ones included.
-        max_token_chars: bound on the text that one token stands for:
-            `len(text) <= max_token_chars * len(ids)` for every text. None if unknown.
         rule: where texts are cut, and why.
         reference: the tokenizer underneath, truncation and padding switched off.
 
@@ -83,7 +82,6 @@ class Tokenizer:
     eos: tuple[str, ...]
     model_max_length: int | None
     vocab_size: int
-    max_token_chars: int | None
     rule: CutRule = field(repr=False)
     reference: tokenizers.Tokenizer = field(repr=False)
 
@@ -189,7 +187,6 @@ a directory that holds one, or a hub id. Fix: Check the path.
         eos=eos_tokens(special_tokens, reference, path.parent),
         model_max_length=model_max_length(config),
         vocab_size=reference.get_vocab_size(with_added_tokens=True),
-        max_token_chars=max_token_chars(reference, file.model),
         rule=learn_rule(reference, [token.content for token in file.added_tokens]),
         reference=reference,
     )

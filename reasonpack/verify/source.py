@@ -296,12 +296,9 @@ def rebuild(source: Source, record: dict[str, Any], *, row: bool = False) -> Reb
         cause = error.__cause__  # JSON text within the record
         reason = cause.reason if isinstance(cause, RecordError) else "record"
         return Rebuilt(reason=reason, error=str(error))
-    limit, longest = source.manifest.max_position, source.tokenizer.max_token_chars
     characters = max(len(view.prompt) + len(view.completion) for view in built.views)
-    bounds = [max(LONGEST_TEXT, CHARACTERS_OF_A_TOKEN * (limit or 0))]
-    if limit is not None and longest is not None:
-        bounds.append(limit * longest)
-    if characters > min(bounds):
+    most = max(LONGEST_TEXT, CHARACTERS_OF_A_TOKEN * (source.manifest.max_position or 0))
+    if characters > most:
         # Overlong whatever its tokens are; such a text can take for ever to encode.
         return Rebuilt(reason="overlong", error=f"a view of {characters:,} characters")
     views = tuple(_encode(view, source.tokenizer) for view in built.views)

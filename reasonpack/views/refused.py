@@ -23,6 +23,9 @@ _KEEP = (
     'set "train": false on the message to keep it as context, or pass --on-message-error context '
     "to do so with all such messages"
 )
+_STATE_STOP = (
+    'name it with --template-behaviour FILE, where FILE holds {"call_stop": {"token": "…"}}'
+)
 
 
 def misfit(
@@ -76,14 +79,7 @@ def _why(  # noqa: PLR0911 (one kind each)
         return f"does not show this message's call of {missing[0].name!r}", "it shown", ""
     if message.tool_calls and not behaviour.call_stop.token:
         what = "ends a message with tool calls in no way that can be relied on"
-        return (
-            what,
-            "a special token that the model stops at",
-            (
-                "name it with --template-behaviour FILE, where FILE holds "
-                '{"call_stop": {"token": "…"}}, or ' + _KEEP
-            ),
-        )
+        return what, "a special token that the model stops at", f"{_STATE_STOP}, or {_KEEP}"
     if reasoning and (block := closed_block(prompt, behaviour)):
         what = f"ends the prompt in {block!r}, and reasoning follows"
         fix = f"take out what switches thinking off (/no_think, enable_thinking), or {_KEEP}"

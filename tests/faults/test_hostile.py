@@ -570,7 +570,7 @@ IDS = [
 @pytest.mark.parametrize("id_", IDS, ids=range(len(IDS)))
 def test_ids_are_only_ever_data(id_: str, command: Command, tmp_path: Path) -> None:
     """They come back whole in JSON, and escaped and short on a terminal; see also `command`."""
-    lines = record(id_) + record(id_, messages=[]) + record(id_, weight=0)
+    lines = record(id_) + record(id_, messages=[]) + record(id_, tools="x")
     (tmp_path / "chats.jsonl").write_bytes(lines)
     out, pack = tmp_path / "out", ["pack", tmp_path / "chats.jsonl", "--tokenizer", TOKENIZER]
     stopped = command(*pack, "-o", tmp_path / "stopped")

@@ -15,7 +15,6 @@ import re
 import sys
 import tempfile
 import types
-import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -27,10 +26,10 @@ from hypothesis import strategies as st
 from tokenizers import AddedToken, decoders, models, normalizers, pre_tokenizers, processors
 
 from reasonpack.errors import TokenizerError, UsageError
-from reasonpack.tokens import cut as cutting
-from reasonpack.tokens import files
+from reasonpack.tokens import cut, cut_rule, files
 from reasonpack.tokens import tokenizer as module
-from reasonpack.tokens.cut import CutRule, longest_first
+from reasonpack.tokens.cut import CutRule
+from reasonpack.tokens.cut_rule import longest_first
 from reasonpack.tokens.tokenizer import Tokenizer, load_tokenizer
 
 WORDS = r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -395,9 +394,9 @@ def test_planted_fault_is_found(fault: str) -> None:
 
 def test_load_checks_its_own_argument(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     metaspace("first", unigram).save(str(tmp_path / "tokenizer.json"))
-    argued = cutting._argued_rule
+    argued = cut_rule._argued_rule
     monkeypatch.setattr(
-        cutting, "_argued_rule", lambda *given: dataclasses.replace(argued(*given), leads=False)
+        cut_rule, "_argued_rule", lambda *given: dataclasses.replace(argued(*given), leads=False)
     )
     tokenizer = load_tokenizer(tmp_path)
     assert not tokenizer.cuts
@@ -503,7 +502,7 @@ def test_another_place_to_cut_is_found(
     name: str, fault: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tokenizer = load_split_by(name)
-    monkeypatch.setattr(cutting, "_LINE", re.compile(fault))
+    monkeypatch.setattr(cut, "_LINE", re.compile(fault))
     options = settings(max_examples=5000, database=None, derandomize=True, phases=[Phase.generate])
     assert find(
         lines,
@@ -614,7 +613,7 @@ def test_post_processor_that_repeats_the_text(tmp_path: Path, single: str) -> No
 
 
 def test_component_that_is_not_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cutting, "_LOCAL_NORMALIZERS", "NFD NFKC")
+    monkeypatch.setattr(cut_rule, "_LOCAL_NORMALIZERS", "NFD NFKC")
     assert load_tokenizer(saved(tmp_path, nfc())).cut_reason == (
         "whole: normalizer NFC is not known to be local"
     )
@@ -636,7 +635,7 @@ def test_added_tokens_beyond_measure(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: int, count: int
 ) -> None:
     """Too many characters, and tokens that begin one another too deeply for a pattern."""
-    monkeypatch.setattr(cutting, "_MAX_ADDED_CHARS", limit)
+    monkeypatch.setattr(cut_rule, "_MAX_ADDED_CHARS", limit)
     tokenizer = byte_bpe()
     add(tokenizer, *("a" * length for length in range(1, count)))
     loaded = load_tokenizer(saved(tmp_path, tokenizer))
@@ -699,126 +698,6 @@ def test_token_text_is_that_of_the_vocabulary() -> None:
 def test_id_that_no_token_has(token: int) -> None:
     with pytest.raises(TokenizerError, match=f"no token has the id {token}, expected one of the 2"):
         load("nfc")[0].decode([token])
-
-
-# --- How much text a token stands for --------------------------------------------------
-
-BOUNDS = {
-    "nfc": 2 * 12,
-    "truncated": 2 * 12,
-    "overlapping": 6,
-    "flags": None,
-    "two stages": 8,
-    "only normalized": 8,
-    "metaspace always": None,
-    "metaspace first": None,
-    "metaspace never": 4 * 6,
-    "metaspace first, two stages": 6,
-    "legacy llama": 6,
-    "bert": None,
-}
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_bound_is_there_where_text_cannot_vanish(kind: str) -> None:
-    bound = load(kind)[0].max_token_chars
-    assert (bound is None) == (BOUNDS[kind] is None)
-    assert bound is None or bound <= BOUNDS[kind]
-
-
-@pytest.mark.parametrize("kind", [kind for kind, bound in BOUNDS.items() if bound])
-@settings(max_examples=100)
-@given(data=st.data())
-def test_no_token_stands_for_more(kind: str, data: st.DataObject) -> None:
-    tokenizer, reference = load(kind)
-    text = data.draw(texts(kind))
-    assert len(text) <= tokenizer.max_token_chars * len(whole(reference, text))
-
-
-def composing(word: str, normalizer: normalizers.Normalizer) -> tokenizers.Tokenizer:
-    """Byte-level BPE whose only merges make a word a token."""
-    split = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    ((token, _),) = split.pre_tokenize_str(word)
-    tokenizer = byte_bpe([token[:i] for i in range(2, len(token) + 1)])
-    tokenizer.normalizer, tokenizer.pre_tokenizer = normalizer, split
-    return tokenizer
-
-
-@pytest.mark.parametrize(
-    ("written", "token", "normalizer", "bound"),
-    [
-        ("ǘ", "ǘ", normalizers.NFC(), 4),  # 3 characters become 2 bytes
-        ("ᾂ", "ᾂ", normalizers.NFC(), 6),
-        ("ᾂ", "a", normalizers.Sequence([normalizers.NFC(), normalizers.Replace("ᾂ", "a")]), 4),
-    ],
-)
-def test_composed_character_stands_for_its_parts(
-    tmp_path: Path, written: str, token: str, normalizer: normalizers.Normalizer, bound: int
-) -> None:
-    tokenizer = load_tokenizer(saved(tmp_path, composing(token, normalizer)))
-    text = unicodedata.normalize("NFD", written)
-    assert len(joined(tokenizer, text)) == 1
-    assert len(text) <= tokenizer.max_token_chars == bound
-
-
-def test_normalized_added_token_is_as_long_as_its_normal_form(tmp_path: Path) -> None:
-    tokenizer = composing("ǘ", normalizers.NFKD())
-    add(tokenizer, "ﷺ", normalized=True)
-    text = unicodedata.normalize("NFKD", "ﷺ")
-    loaded = load_tokenizer(saved(tmp_path, tokenizer))
-    assert (len(text), len(joined(loaded, text))) == (18, 1)
-    assert loaded.max_token_chars == 18
-
-
-def test_no_composed_character_has_more_parts_than_the_bound_says() -> None:
-    for code in range(sys.maxunicode + 1):
-        if not 0xD800 <= code < 0xE000:
-            parts = len(unicodedata.normalize("NFD", chr(code)))
-            assert parts <= min(4, 2 * len(chr(code).encode())) or parts == 1
-
-
-def byte_level(
-    *steps: normalizers.Normalizer, split: str = "isolated", **options: object
-) -> tokenizers.Tokenizer:
-    tokenizer = byte_bpe(**options)
-    tokenizer.normalizer = normalizers.Sequence(list(steps))
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Split("1", split), pre_tokenizers.ByteLevel()]
-    )
-    return tokenizer
-
-
-def without_a_byte() -> tokenizers.Tokenizer:
-    file = json.loads(byte_level().to_str())
-    del file["model"]["vocab"]["!"]
-    return tokenizers.Tokenizer.from_str(json.dumps(file))
-
-
-def test_bound_is_known(tmp_path: Path) -> None:
-    """What each case below changes by one step."""
-    assert load_tokenizer(saved(tmp_path, byte_level())).max_token_chars == 3
-
-
-@pytest.mark.parametrize(
-    "make",
-    [
-        word_level,
-        unigram,
-        byte_bpe,
-        without_a_byte,
-        lambda: sentence_bpe(byte_fallback=False),
-        lambda: byte_level(split="removed"),
-        lambda: byte_level(end_of_word_suffix="</w>"),
-        lambda: byte_level(merged=(), continuing_subword_prefix="Ġ"),
-        lambda: byte_level(normalizers.Replace(" ", "")),
-        lambda: byte_level(normalizers.Replace("ab", "a")),
-        lambda: byte_level(normalizers.Replace(tokenizers.Regex(" +"), " ")),
-        lambda: byte_level(normalizers.Strip()),
-        lambda: byte_level(normalizers.NFC(), normalizers.Replace("é", "e"), normalizers.NFC()),
-    ],
-)
-def test_bound_is_unknown(tmp_path: Path, make: Callable[[], tokenizers.Tokenizer]) -> None:
-    assert load_tokenizer(saved(tmp_path, make())).max_token_chars is None
 
 
 # --- Loading ---------------------------------------------------------------------------

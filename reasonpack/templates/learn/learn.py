@@ -11,6 +11,7 @@ import dataclasses
 import re
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from reasonpack.records.message import Message
@@ -61,7 +62,7 @@ def learn(
     *,
     special: AbstractSet[str] | None = None,
     eos: Sequence[str] = (),
-    stated: Mapping[str, Any] | None = None,
+    stated: Mapping[str, Any] = MappingProxyType({}),
 ) -> Behaviour:
     """Learn what `template` does to reasoning.
 
@@ -71,24 +72,18 @@ def learn(
         variables: what the user sets for every conversation.
         special: those of the added tokens that are special; None where that is not known.
         eos: tokens that the model's files list as the end of a generation.
-        stated: what the user knows better; see `override`.
+        stated: what the user knows better, and is not looked for.
 
     Raises:
-        TemplateError: it cannot render a question and an answer, no token that can stop the
-            model follows an answer, it does what no view can be built from, or it is slow.
-            What the user states is not looked for, so it is not missed.
+        TemplateError: it cannot render a question and an answer, no token that can stop the model
+            follows an answer, no view can be built from it, or it is slow.
     """
-    stated = dict(stated or {})
-    able = [token for token in added_tokens if special is None or token in special or token in eos]
+    able = [each for each in added_tokens if special is None or each in special or each in eos]
     probe = _probe(template, added_tokens, able, eos, dict(variables or {}))
-    check_repeatable(probe)
-    check_order(probe)
     thinking, not_thinking = find_switch(probe)
     probe, begin = _find_beginning(probe, thinking, not_thinking, stated)
-    stop, after_answer = find_answer_stop(probe, not_thinking, _stated_token(stated))
-    ends = _ends(probe, not_thinking)
+    stop, after = find_answer_stop(probe, not_thinking, _stated_token(stated))
     calls = _find_calls(probe, not_thinking, begin, stop)
-    kept = _what_is_kept(probe, thinking)
     learned = Behaviour(
         forms=probe.forms,
         thinking=thinking,
@@ -100,13 +95,11 @@ def learn(
         closer=begin.closer,
         shows_reasoning=begin.seen,
         strips=find_strips(probe, thinking, begin.closer) if begin.seen else ("nothing", "nothing"),
-        answer=(begin.before_answer, after_answer),
+        answer=(begin.before_answer, after),
         **calls,
         answer_stop=stop,
-        ends=ends,
-        kept_after_user=kept["after_user"],
-        kept_in_loop=kept["in_loop"],
-        kept_after_loop=kept["after_loop"],
+        ends=(ends := _ends(probe, not_thinking)),
+        **_what_is_kept(probe, thinking),
         ends_generation=_ends_generation(probe, stop, calls["call_stop"], ends.get("user", "")),
         writes_none=writes_none(probe, not_thinking),
         asked=tuple(sorted(asked_keys(probe, [thinking, not_thinking]))),
@@ -194,7 +187,10 @@ def _probe(
     with_tools = dataclasses.replace(probe, needs_tools=True)
     if not probe.render([user()], {}) and with_tools.render([user()], {}):
         probe = with_tools
-    return dataclasses.replace(probe, forms=find_forms(probe))
+    probe = dataclasses.replace(probe, forms=find_forms(probe))
+    check_repeatable(probe)
+    check_order(probe)
+    return probe
 
 
 def _ends(probe: Probe, variables: Variables) -> dict[str, str]:
@@ -218,14 +214,14 @@ def _ends_generation(
     return tuple(dict.fromkeys(filter(None, texts)))
 
 
-def _what_is_kept(probe: Probe, variables: Variables) -> dict[str, bool]:
+def _what_is_kept(probe: Probe, variables: Variables) -> dict[str, Any]:
     loop = [user(), call(None, REASON), result()]
 
     def shows(*story: Message) -> bool:
         return REASON in probe.render(story, variables)
 
     return {
-        "after_user": shows(user(), answer(reasoning=True), user(NEXT)),
-        "in_loop": shows(*loop),
-        "after_loop": shows(*loop, answer(reasoning=False)),
+        "kept_after_user": shows(user(), answer(reasoning=True), user(NEXT)),
+        "kept_in_loop": shows(*loop),
+        "kept_after_loop": shows(*loop, answer(reasoning=False)),
     }

@@ -1,0 +1,334 @@
+r"""A tokenizer's pipeline → where a text may be cut, so that its pieces are encoded apart.
+
+    "<s>Hi<e>\n<s>"  ──→  "<s>" "Hi" "<e>" "\n" "<s>"
+
+Why a cut is exact. `tokenizers` encodes a text in stages:
+
+    1  added tokens that are not normalized are found, leftmost-longest, in the
+       raw text; each match is one id, and a hard border for all that follows
+    2  each stretch between them is normalized, and the normalized added tokens
+       are found in it in the same way
+    3  each stretch that is left is pre-tokenized and given to the model
+
+So a stretch between two matches of stage 1 never sees its neighbours. Encoding
+it alone gives the same ids if stage 1 finds in it what it found before, and if
+no component asks where in the text the stretch lies:
+
+  - The matches are the same. The regular expression here holds *every* added
+    token of stage 1 and finds them leftmost-longest too. A match starts at the
+    first place where any token starts, so none starts in the stretch before it;
+    cutting text off behind a match, or before one, adds no match and lengthens
+    none.
+  - A token with `lstrip`, `rstrip` or `single_word` also looks at the whitespace
+    and the word characters beside it. It is never cut at, and once there is one,
+    cuts are made only at tokens that begin and end with ASCII punctuation, which
+    looks the same to it as an end of the text.
+  - Normalizers, pre-tokenizers and models work on one stretch at a time; those
+    that are known to are listed here, and any other forbids cutting. One asks for
+    the place: Metaspace with `prepend_scheme` "first" prepends at offset 0 of the
+    text only. There a token stays in one piece with the text behind it, so that
+    no later stretch comes to lie at offset 0.
+  - Stage 2 is cut at as well when nothing is normalized and no added token has a
+    flag: then its stretches are plain text, and the same argument holds in each.
+
+A stretch may be cut once more, after the line that it begins with. Templates put a header
+in front of a message, and what they put there changes when the message becomes history:
+
+    "\n\n" "Paris is …"          while it is the answer, behind its reasoning
+    "assistant\n" "Paris is …"     later, without
+
+So that the message is encoded once for both. A pre-tokenizer that splits by one of the
+known patterns always ends a word between a line break and a letter, digit or sign:
+
+  - No alternative matches a line break with one of these behind it; and from there on
+    the words depend on what follows alone, since no alternative looks back.
+  - Before the break nothing changes either. The white space up to it is one word
+    whatever follows (`\s*[\r\n]+` comes before the alternatives that look ahead).
+  - The normalizer is none or NFC, which never joins anything to a line break.
+
+Whoever is not convinced is not asked to be: hard strings made of the tokenizer's
+own added tokens are encoded both ways at load, and one difference forbids
+cutting.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import re
+import string
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import tokenizers
+
+from reasonpack.errors import TokenizerError
+from reasonpack.tokens.cut import CutRule, cut_text
+from reasonpack.wording import one_line
+
+__all__ = ["learn_rule", "longest_first", "refusing"]
+
+_MAX_ADDED_CHARS = 500_000  # of all added tokens together; Gemma 3 has 76,000
+
+# Components that work on one stretch of text at a time, in tokenizers 0.21 to 0.23.
+_LOCAL_NORMALIZERS = """
+    BertNormalizer ByteLevel Lowercase NFC NFD NFKC NFKD Nmt Precompiled Prepend Replace Strip
+    StripAccents
+"""
+_LOCAL_PRE_TOKENIZERS = """
+    BertPreTokenizer ByteLevel CharDelimiterSplit Digits FixedLength Metaspace Punctuation Split
+    UnicodeScripts Whitespace WhitespaceSplit
+"""
+_LOCAL_POST_PROCESSORS = "BertProcessing ByteLevel RobertaProcessing TemplateProcessing"
+_LOCAL_MODELS = "BPE Unigram WordLevel WordPiece"
+
+_NEUTRAL = frozenset(string.punctuation) - {"_"}  # neither whitespace nor a word character
+
+
+@contextlib.contextmanager
+def refusing(where: str | Path, what: str, expected: str) -> Iterator[None]:
+    """Turn any failure inside `tokenizers`, a Rust panic included, into a TokenizerError."""
+    try:
+        yield
+    except BaseException as error:
+        # A panic reaches Python as a BaseException whose class cannot be imported.
+        if isinstance(error, Exception) or type(error).__name__ == "PanicException":
+            raise TokenizerError(
+                where,
+                f"`tokenizers` {what} ({type(error).__name__}: {one_line(error)})",
+                expected,
+                "See that the tokenizer is whole, and made for texts such as these",
+            ) from error
+        raise
+
+
+def longest_first(tokens: Iterable[str]) -> re.Pattern[str]:
+    """Compile a pattern that finds these tokens leftmost-longest, in one group.
+
+    The tokens become a trie, in which the alternatives at a place differ in their
+    first character and a longer token is tried before its own prefix:
+
+        <t>, <tool>, <tools>  →  (<t(?:>|ool(?:>|s>)))
+
+    That is what makes thousands of tokens cost no more than one.
+
+    >>> longest_first(["<t>", "<t>x", "<tool>"]).split("a<t>xx<t><tool")
+    ['a', '<t>x', 'x', '<t>', '<tool']
+    """
+    root: dict[str, Any] = {}
+    for token in tokens:
+        node = root
+        for character in token:
+            node = node.setdefault(character, {})
+        node[""] = {}
+    return re.compile(f"({_trie_pattern(root)})")
+
+
+def _trie_pattern(node: dict[str, Any]) -> str:
+    leaves, branches = [], []
+    for character, child in node.items():
+        if character and child.keys() == {""}:
+            leaves.append(re.escape(character))
+        elif character:
+            branches.append(re.escape(character) + _trie_pattern(child))
+    if leaves:
+        branches.append(f"[{''.join(leaves)}]" if len(leaves) > 1 else leaves[0])
+    if "" in node:
+        return f"(?:{'|'.join(branches)})?" if branches else ""
+    return branches[0] if len(branches) == 1 else f"(?:{'|'.join(branches)})"
+
+
+def learn_rule(reference: tokenizers.Tokenizer, listed: list[str]) -> CutRule:
+    """Decide where this tokenizer may be cut, by argument first and then by experiment.
+
+    `listed` are the added tokens as the file writes them.
+    """
+    added = list(reference.get_added_tokens_decoder().values())
+    try:
+        obstacle = _obstacle(reference, [token.content for token in added], listed)
+        rule = _whole(obstacle) if obstacle else _argued_rule(reference, added)
+    except (RecursionError, OverflowError, re.error):
+        return _whole("its added tokens are too long for a pattern")
+    texts = _hard_texts(listed) if rule.stages else ()
+    for text in texts:
+        try:
+            with refusing("", "fails", "ids"):
+                same = _ids(reference, cut_text(text, rule)) == _ids(reference, [text])
+        except TokenizerError as error:
+            return _whole(f"the check of cutting failed: {error.__cause__}")
+        if not same:
+            return _whole(f"cut and whole differ on {text!r}")
+    return rule
+
+
+def _whole(reason: str) -> CutRule:
+    return CutRule(stages=(), opaque=frozenset(), leads=False, reason=f"whole: {reason}")
+
+
+def _obstacle(reference: tokenizers.Tokenizer, added: list[str], listed: list[str]) -> str | None:
+    """Name what stands against the argument for cutting; None if nothing does."""
+    if (model := type(reference.model).__name__) not in _LOCAL_MODELS.split():
+        return f"model {model} is not known to be local"
+    for kind, component, local in (
+        ("normalizer", reference.normalizer, _LOCAL_NORMALIZERS),
+        ("pre-tokenizer", reference.pre_tokenizer, _LOCAL_PRE_TOKENIZERS),
+        ("post-processor", reference.post_processor, _LOCAL_POST_PROCESSORS),
+    ):
+        for part in _parts(component):
+            if part["type"] not in local.split():
+                return f"{kind} {part['type']} is not known to be local"
+            if part["type"] == "TemplateProcessing" and not _adds_only(part["single"]):
+                return "post-processor TemplateProcessing does more than add tokens"
+    if sorted(added) != sorted(filter(None, listed)):
+        return "an added token is listed twice, or shares its id with another"
+    if sum(map(len, added)) > _MAX_ADDED_CHARS:
+        return f"its added tokens have more than {_MAX_ADDED_CHARS} characters"
+    return None
+
+
+def _parts(component: Any) -> list[dict[str, Any]]:
+    """Flatten a component, as `tokenizers` understood it, with its defaults filled in.
+
+    >>> _parts(tokenizers.normalizers.Sequence([tokenizers.normalizers.NFC()]))
+    [{'type': 'NFC'}]
+    """
+
+    def flatten(state: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        lists = [value for value in state.values() if isinstance(value, list)]
+        if state["type"] != "Sequence" or len(lists) != 1:
+            yield state
+        else:
+            for child in lists[0]:
+                yield from flatten(child)
+
+    return [] if component is None else list(flatten(json.loads(component.__getstate__())))
+
+
+def _adds_only(template: list[dict[str, Any]]) -> bool:
+    """Say whether a template has the text once: then, without special tokens, it does nothing."""
+    sequences = [piece["Sequence"]["id"] for piece in template if "Sequence" in piece]
+    return sequences == ["A"]
+
+
+def _argued_rule(reference: tokenizers.Tokenizer, added: list[Any]) -> CutRule:
+    """Build the rule that the module's argument allows, where nothing stands against it."""
+    raw = [token for token in added if not token.normalized]
+    normalized = [token for token in added if token.normalized]
+    flagged = {t.content for t in added if t.lstrip or t.rstrip or t.single_word}
+    opaque = {t.content for t in raw if t.content in flagged}
+    if opaque:
+        opaque |= {t.content for t in raw if not {t.content[0], t.content[-1]} <= _NEUTRAL}
+    stages = [raw] if raw else []
+    if normalized and not flagged and not _parts(reference.normalizer):
+        stages.append(normalized)
+    count = sum(map(len, stages)) - len(opaque)
+    if count == 0:
+        return _whole("no added token is safe to cut at")
+    leads = any(
+        part["type"] == "Metaspace" and part.get("prepend_scheme") not in {"always", "never"}
+        for part in _parts(reference.pre_tokenizer)
+    )
+    lines = not opaque and not leads and count == len(added) and _ends_lines(reference)
+    return CutRule(
+        stages=tuple(longest_first(token.content for token in stage) for stage in stages),
+        opaque=frozenset(opaque),
+        leads=leads,
+        reason=f"cut at {count} of {len(added)} added tokens"
+        + (", each kept with the text behind it" if leads else "")
+        + (", and after lines" if lines else ""),
+        lines=lines,
+    )
+
+
+_KNOWN_ALTERNATIVES = frozenset(
+    {
+        r"(?i:'s|'t|'re|'ve|'m|'ll|'d)",
+        r"[^\r\n\p{L}\p{N}]?\p{L}+",
+        r"[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+",
+        r"[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+",
+        r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?",
+        r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?",
+        r"""[!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+""",
+        r"[一-龥぀-ゟ゠-ヿ]+",
+        r"\p{N}",
+        r"\p{N}{1,3}",
+        r" ?[^\s\p{L}\p{N}]+[\r\n]*",
+        r" ?[^\s\p{L}\p{N}]+[\r\n/]*",
+        r" ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*",
+        r" ?[\p{P}\p{S}]+[\r\n]*",
+    }
+)
+_SPACE_ALTERNATIVES = [r"\s*[\r\n]+", r"\s+(?!\S)", r"\s+"]
+
+
+def _ends_lines(reference: tokenizers.Tokenizer) -> bool:
+    """Say whether words always end between a line break and a letter, digit or sign."""
+    parts = _parts(reference.pre_tokenizer)
+    splits, last = parts[:-1], parts[-1] if parts else {}
+    if (
+        [part["type"] for part in _parts(reference.normalizer)] not in ([], ["NFC"])
+        or type(reference.model).__name__ != "BPE"
+        or last.get("type") != "ByteLevel"
+        or last["add_prefix_space"]
+        or last["use_regex"]
+        or not splits
+    ):
+        return False
+    alternatives = []
+    for part in splits:
+        pattern = part["type"] == "Split" and part["pattern"].get("Regex")
+        if not pattern or part["behavior"] != "Isolated" or part["invert"]:
+            return False
+        alternatives.append(_alternatives(pattern))
+    *words, spaces = alternatives[-1][:-3], alternatives[-1][-3:]
+    return spaces == _SPACE_ALTERNATIVES and _KNOWN_ALTERNATIVES.issuperset(
+        itertools.chain(*alternatives[:-1], *words)
+    )
+
+
+def _alternatives(pattern: str) -> list[str]:
+    r"""Take a pattern apart at the bars that are in no group and no class.
+
+    >>> _alternatives(r"(?i:'s|'t)|[|]+|\|x")
+    ["(?i:'s|'t)", '[|]+', '\\|x']
+    """
+    parts, depth, in_class = [""], 0, False
+    for symbol in re.findall(r"\\.|.", pattern.replace("\r", r"\r").replace("\n", r"\n")):
+        in_class = symbol == "[" or (in_class and symbol != "]")
+        depth += 0 if in_class else {"(": 1, ")": -1}.get(symbol, 0)
+        if symbol == "|" and not depth and not in_class:
+            parts.append("")
+        else:
+            parts[-1] += symbol
+    return parts
+
+
+_LEADS = ["", "user", "a b", "1", "?!", "  ", "a ", "\u3000", "e\u0301", "\r", "\t\n", "x/"]
+_LINES = ["A", "it's", "7", "10000", "#", "*a", "-", "'s", '"', "~", "{", "汉字", "<a>", "!/", "/"]
+
+
+def _hard_texts(contents: list[str]) -> Iterator[str]:
+    """Make a few texts in which a wrong cut would show: what can change beside a token."""
+    step = max(1, len(contents) // 12)
+    sample = sorted(contents, key=len)[::step]
+    yield "".join(f"{lead}\n{line}" for lead, line in itertools.product(_LEADS, _LINES))
+    for token in sample[:3]:
+        for lead, line in itertools.product(_LEADS, _LINES):
+            yield f"{token}{lead}\n{line} a{token}{lead}\n\n{line}\n{line}"
+    beside = ["a", " ", "", "e", "\u0301", "\n\n", "  b", "<", "1", "한", " \u200d", "A'"]
+    for i, token in enumerate(sample):
+        other = sample[i - 1]
+        edges = beside[i % len(beside) :] + beside[: i % len(beside)]
+        yield token.join(edges)
+        yield f" {token}{other}{token[:-1]}{other} {token} {other[1:]}\n{token}x{token}"
+
+
+def _ids(reference: tokenizers.Tokenizer, pieces: list[str]) -> list[int]:
+    return [
+        token for piece in pieces for token in reference.encode(piece, add_special_tokens=False).ids
+    ]
+
+
+# --- How much text a token can stand for -----------------------------------------------

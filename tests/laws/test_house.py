@@ -1,0 +1,113 @@
+"""The shape of the package: small files, short functions, and imports that go one way."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+from runs import ROOT
+
+PACKAGE = ROOT / "reasonpack"
+FILES = sorted(PACKAGE.rglob("*.py"))
+OPTIONS = {"command"}
+"""Functions that declare the options of a command."""
+
+
+def imported(path: Path) -> Iterator[str]:
+    """Name the modules of the package that a file imports, those for annotations too."""
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("reasonpack."):
+            yield str(node.module).partition(".")[2]
+            yield from (f"{node.module}.{each.name}".partition(".")[2] for each in node.names)
+
+
+def entry(path: Path) -> str:
+    """Return the entry of the package, a folder or a module, that a file is in."""
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+ENTRIES = {entry(path) for path in FILES} - {"__init__", "__main__"}
+BELOW = {
+    name: {
+        found.partition(".")[0] for path in FILES if entry(path) == name for found in imported(path)
+    }
+    & ENTRIES - {name}
+    for name in ENTRIES
+}
+MODULES = {
+    ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__"): path
+    for path in FILES
+}
+
+
+def circle(below: dict[str, set[str]]) -> list[str]:
+    """Return names of which each imports the next, and the last the first; none if none do."""
+    done: set[str] = set()
+
+    def follow(name: str, path: list[str]) -> list[str]:
+        if name in path:
+            return path[path.index(name) :]
+        for each in () if name in done else sorted(below[name]):
+            if found := follow(each, [*path, name]):
+                return found
+        done.add(name)
+        return []
+
+    return next(filter(None, (follow(name, []) for name in sorted(below))), [])
+
+
+def test_one_sees_at_a_glance_what_there_is() -> None:
+    assert len(ENTRIES) <= 16, sorted(ENTRIES)
+
+
+def test_no_entry_imports_in_a_circle() -> None:
+    assert not circle(BELOW)
+
+
+def test_no_module_imports_in_a_circle() -> None:
+    at_once = {
+        name: {
+            found
+            for node in ast.parse(path.read_text("utf-8")).body
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("reasonpack.")
+            for found in [str(node.module).partition(".")[2]]
+            if found in MODULES
+        }
+        - {name}
+        for name, path in MODULES.items()
+    }
+    assert not circle(at_once)
+
+
+def test_the_longest_chain_of_imports_is_short() -> None:
+    @cache
+    def height(name: str) -> int:
+        return 1 + max(map(height, BELOW[name]), default=0)
+
+    assert max(map(height, ENTRIES)) <= 10
+
+
+def test_a_consumer_does_not_stand_on_the_runner() -> None:
+    assert not [name for name in ("masks", "show", "torch", "verify") if "run" in BELOW[name]]
+
+
+def test_no_file_is_long() -> None:
+    lines = {path: len(path.read_text("utf-8").splitlines()) for path in FILES}
+    assert not {str(path): number for path, number in lines.items() if number > 350}
+
+
+def test_no_function_is_long() -> None:
+    found = {
+        f"{path.name}:{node.name}": node.end_lineno - node.lineno + 1
+        for path in FILES
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.FunctionDef) and node.end_lineno and node.name not in OPTIONS
+    }
+    assert not {name: lines for name, lines in found.items() if lines > 50}
+
+
+def test_a_planted_circle_is_found() -> None:
+    assert circle({"a": {"b"}, "b": {"c"}, "c": {"b"}}) == ["b", "c"]
+    assert not circle({"a": {"b", "c"}, "b": {"c"}, "c": set()})
