@@ -1,7 +1,7 @@
 """npass rows as trainers without custom masks take them: input_ids, attention_mask, labels.
 
 What to set in axolotl, LLaMA-Factory and ms-swift, and what cannot be had there, stands in
-README.md beside this file. Pack with `--layout npass` and without `--packing`.
+reasonpack/torch/README.md. Pack with `--layout npass` and without `--packing`.
 """
 
 from __future__ import annotations
