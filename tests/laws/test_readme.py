@@ -185,6 +185,12 @@ def test_the_map_has_every_entry() -> None:
     assert sorted(map_rows()) == sorted(files | folders)
 
 
+def test_what_reads_datasets_does_not_stand_on_the_runner() -> None:
+    for folder in ("masks", "torch", "verify"):
+        for path in (PACKAGE / folder).glob("*.py"):
+            assert "reasonpack.run" not in text_of(path), path
+
+
 def map_rows() -> list[str]:
     return re.findall(r"^\| `([\w./]+)` \|", text_of(PACKAGE / "README.md"), re.MULTILINE)
 
