@@ -4,8 +4,8 @@
     options = reasonpack.Options(tokenizer="fixtures/tokenizer")
     manifest = reasonpack.pack_files(["fixtures/chats.jsonl"], Path("packed"), options)
 
-Modules follow the way of the data: `conversation` → `views` → `layout` → `packing` →
-`shard`. Names of the public API are loaded when they are first used.
+Folders follow the way of the data; README.md beside this file has the map. Names of the
+public API are loaded when they are first used.
 """
 
 from __future__ import annotations

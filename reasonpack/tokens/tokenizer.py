@@ -6,7 +6,7 @@ The reference is `tokenizers`, encoding the whole text without added special
 tokens. Joined, the ids of the pieces are the ids of the whole text: that is the
 law of this module. It lets a caller encode a piece once, however often it
 occurs.
-`cutting` says where a text may be cut, and why.
+`cut_rule` says where a text may be cut, and why.
 """
 
 from __future__ import annotations

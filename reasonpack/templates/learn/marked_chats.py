@@ -1,4 +1,4 @@
-r"""Small marked conversations, rendered: what `behaviour` reads a template off.
+r"""Small marked conversations, rendered: what `learn` reads a template off.
 
     user zquserqz, assistant zqanswerqz  ──→  <|im_start|>user\nzquserqz<|im_end|>\n…
 
