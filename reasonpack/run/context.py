@@ -21,7 +21,7 @@ from reasonpack.templates.find import load_template
 from reasonpack.templates.learn.learn import learn
 from reasonpack.templates.template import ChatTemplate
 from reasonpack.tokens.tokenizer import Tokenizer, load_tokenizer
-from reasonpack.views.view import Rendering
+from reasonpack.views.rendering import Rendering
 
 __all__ = ["Context", "load_context"]
 

@@ -24,7 +24,8 @@ from reasonpack.templates.behaviour import Behaviour
 from reasonpack.templates.stop import Stop
 from reasonpack.tokens.tokenizer import Tokenizer
 from reasonpack.tokens.view_tokens import Cutter, Pieces
-from reasonpack.views.view import Rendering, build_views
+from reasonpack.views.rendering import Rendering
+from reasonpack.views.view import build_views
 from reasonpack.wording import printable
 
 __all__ = ["behaviour_json", "behaviour_lines", "example_lines", "shapes", "what_packing_does"]

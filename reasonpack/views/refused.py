@@ -136,7 +136,7 @@ def refuse_stop_inside(message: Message, index: int, behaviour: Behaviour) -> No
                 raise RecordError("stop-token", f"messages[{index}]", what, fix=fix)
 
 
-Shown = list[tuple[int, int]]
+Shown = Sequence[tuple[int, int]]
 """For each message, where it and all before it are over, and where the last of a user is."""
 
 
@@ -157,7 +157,7 @@ def check_context(
         RecordError: a message is not shown whole.
     """
     kept = bisect_right(before, (same, math.inf))
-    ends = before[:kept]
+    ends = list(before[:kept])
     over, at = ends[-1] if ends else (0, 0)
     for index, message in enumerate(messages[kept:], kept):
         if message.role not in {"assistant", "tool"}:

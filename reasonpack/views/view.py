@@ -18,18 +18,15 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import NamedTuple
 
-from reasonpack.choices import MissingReasoning, OnMessageError, TrainOn
+from reasonpack.choices import TrainOn
 from reasonpack.errors import RecordError
 from reasonpack.records.conversation import Conversation, Message
-from reasonpack.templates.behaviour import Behaviour
-from reasonpack.templates.forms import dump_message
 from reasonpack.templates.limits import ready_for_bounds
-from reasonpack.templates.loops import Memo
-from reasonpack.templates.template import ChatTemplate
 from reasonpack.views.completion import find_completion
 from reasonpack.views.refused import (
     Shown,
@@ -38,13 +35,10 @@ from reasonpack.views.refused import (
     refuse_stop_inside,
     without_reasoning,
 )
+from reasonpack.views.rendering import Rendering, each_rendering, is_reasoned
 from reasonpack.views.spans import Found, Span, common_beginning, completion_spans, find_messages
 
-__all__ = ["Rendering", "Untrained", "View", "Views", "build_views", "each_view"]
-
-
-WORTH_A_MEMO = 12
-"""Views from which a memo is used: what it saves grows with the square of their number."""
+__all__ = ["Untrained", "View", "Views", "build_views", "each_view"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,32 +86,6 @@ class Views:
 
     views: tuple[View, ...]
     untrained: tuple[Untrained, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Rendering:
-    """How conversations become text.
-
-    Attributes:
-        template: the chat template.
-        behaviour: what was learned about it.
-        variables: what the user set for every conversation.
-        missing_reasoning: what to do with a message without reasoning where the
-            template makes the model reason: leave it untrained, train it after an
-            empty block, or refuse it.
-        train_empty_think: train such an empty block too.
-        on_message_error: what to do with a message that cannot be had exactly: reject the
-            conversation, or keep the message as untrained context if the template shows it.
-        remember: render each message once in the same circumstances; see `templates.loops`.
-    """
-
-    template: ChatTemplate
-    behaviour: Behaviour
-    variables: Mapping[str, Any]
-    missing_reasoning: MissingReasoning = "skip-loss"
-    train_empty_think: bool = False
-    on_message_error: OnMessageError = "reject"
-    remember: bool = True
 
 
 def build_views(
@@ -176,35 +144,25 @@ def _source_path(path: str, sources: Sequence[int]) -> str:
 def _each_view(
     conversation: Conversation, rendering: Rendering, train_on: TrainOn
 ) -> Iterator[View | Untrained]:
-    messages, forms = conversation.messages, rendering.behaviour.forms
-    asked = [
-        (index, _variables(conversation, index, rendering))
-        for index in _trained(messages, train_on)
-    ]
-    dumped = [dump_message(message, forms) for message in messages]
-    memos: list[tuple[Mapping[str, Any], Memo]] = []
-    found, before = Found(), ""
-    shown: Shown = []
+    messages, behaviour = conversation.messages, rendering.behaviour
+    asked = _trained(messages, train_on)
+    before = _Prompt()
     untrained: Counter[str] = Counter()
-    calls = [message.get("tool_calls") for message in dumped]
-    with rendering.template.unchanged([conversation.tools, calls]):
-        for index, variables in asked:
-            memo = None
-            if rendering.remember and len(asked) >= WORTH_A_MEMO:
-                memo = _memo(memos, variables, dumped, conversation.tools, rendering)
-            prompt, full = _render(conversation, rendering, dumped, index, variables, memo)
+    with closing(each_rendering(conversation, rendering, asked)) as renderings:
+        for index, prompt, full in renderings:
             text = _text_or_reason(messages[index], prompt, full, index, rendering)
             if isinstance(text, str):
                 untrained[text] += 1
                 yield Untrained(index, text)
                 continue
-            history = messages[:index]
-            same = common_beginning(before, text.prompt)
-            found = find_messages(text.prompt, history, rendering.behaviour, found, same)
-            shown = check_context(text.prompt, history, rendering.template, shown, same)
-            spans = _spans(text, found, index, rendering)
-            before = text.prompt
-            yield View(index, text.prompt, text.completion, spans, same)
+            history, same = messages[:index], common_beginning(before.text, text.prompt)
+            found = find_messages(text.prompt, history, behaviour, before.found, same)
+            shown = check_context(text.prompt, history, rendering.template, before.shown, same)
+            before = _Prompt(text.prompt, found, shown)
+            own = completion_spans(
+                text.prompt, text.completion, index, behaviour, response=text.reasoning
+            )
+            yield View(index, text.prompt, text.completion, (*found.spans, *own), same)
     if untrained.total() == len(asked):
         left = "".join(f"; {count} stay context ({why})" for why, count in untrained.items())
         raise RecordError(
@@ -245,63 +203,15 @@ def _trained(messages: Sequence[Message], train_on: TrainOn) -> list[int]:
     ]
 
 
-def _variables(conversation: Conversation, index: int, rendering: Rendering) -> Mapping[str, Any]:
-    """Return the template's variables for one view."""
-    switch = rendering.behaviour.not_thinking
-    if _is_reasoned(conversation.messages[index]):
-        switch = rendering.behaviour.thinking
-    return {**switch, **rendering.variables, **conversation.template_kwargs}
+class _Prompt(NamedTuple):
+    """The prompt of a view, and where the messages before are found and shown in it."""
+
+    text: str = ""
+    found: Found = Found()
+    shown: Shown = ()
 
 
-def _memo(
-    memos: list[tuple[Mapping[str, Any], Memo]],
-    variables: Mapping[str, Any],
-    dumped: Sequence[Mapping[str, Any]],
-    tools: Sequence[Any] | None,
-    rendering: Rendering,
-) -> Memo | None:
-    """Return the memo of the renderings with these variables."""
-    sites = rendering.template.sites
-    if not sites:
-        return None
-    for known, memo in memos:
-        if repr(known) == repr(variables):  # true is not 1
-            return memo
-    memos.append((variables, Memo(sites, dumped, tools or ())))
-    return memos[-1][1]
-
-
-def _is_reasoned(message: Message) -> bool:
-    return bool((message.reasoning or "").strip())
-
-
-def _render(
-    conversation: Conversation,
-    rendering: Rendering,
-    dumped: Sequence[Mapping[str, Any]],
-    index: int,
-    variables: Mapping[str, Any],
-    memo: Memo | None,
-) -> tuple[str, str]:
-    """Render what comes before an answer, with the generation prompt, and what ends with it.
-
-    Both from the start: what a template makes of the beginning may depend on all of it.
-    """
-    template, tools = rendering.template, conversation.tools
-    try:
-        prompt = template.render(
-            dumped[:index], tools=tools, kwargs=variables, add_generation_prompt=True, memo=memo
-        )
-        return prompt, template.render(
-            dumped[: index + 1], tools=tools, kwargs=variables, memo=memo
-        )
-    except RecordError as error:
-        error.path = f"messages[0:{index + 1}]"
-        raise
-
-
-@dataclass(frozen=True, slots=True)
-class _Text:
+class _Text(NamedTuple):
     """A view without its spans; the reasoning is `completion[:reasoning]`."""
 
     prompt: str
@@ -313,7 +223,7 @@ def _text(
     message: Message, prompt: str, full: str, index: int, rendering: Rendering
 ) -> _Text | None:
     """Find the prompt and completion of one view; None where it is to be left untrained."""
-    reasoned, behaviour, name = _is_reasoned(message), rendering.behaviour, rendering.template.name
+    reasoned, behaviour, name = is_reasoned(message), rendering.behaviour, rendering.template.name
     refuse_stop_inside(message, index, behaviour)
     found = find_completion(prompt, full, message, behaviour)
     if found is None:
@@ -327,9 +237,3 @@ def _text(
         if not rendering.train_empty_think:
             prompt, completion = prompt + completion[:response], completion[response:]
     return _Text(prompt, completion, response if reasoned else 0)
-
-
-def _spans(text: _Text, found: Found, index: int, rendering: Rendering) -> tuple[Span, ...]:
-    prompt, completion, behaviour = text.prompt, text.completion, rendering.behaviour
-    own = completion_spans(prompt, completion, index, behaviour, response=text.reasoning)
-    return (*found.spans, *own)

@@ -11,7 +11,8 @@ from records_of import ASK, read
 
 from reasonpack.templates.learn.learn import learn
 from reasonpack.templates.template import ChatTemplate
-from reasonpack.views.view import Rendering, View, build_views
+from reasonpack.views.rendering import Rendering
+from reasonpack.views.view import View, build_views
 
 pytestmark = pytest.mark.network
 

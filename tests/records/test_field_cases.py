@@ -20,7 +20,8 @@ from reasonpack.records.conversation import Conversation, parse_line, parse_reco
 from reasonpack.records.reading import DEFAULT, Reading
 from reasonpack.templates.learn.learn import learn
 from reasonpack.templates.template import ChatTemplate
-from reasonpack.views.view import Rendering, build_views
+from reasonpack.views.rendering import Rendering
+from reasonpack.views.view import build_views
 
 CASES = Path(__file__).parents[2] / ".." / "shared" / "cases"
 here = pytest.mark.skipif(not CASES.is_dir(), reason="the shared cases are not here")

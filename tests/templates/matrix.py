@@ -28,7 +28,8 @@ from reasonpack.templates.behaviour import Behaviour
 from reasonpack.templates.learn.learn import learn
 from reasonpack.templates.stop import Stop
 from reasonpack.templates.template import ChatTemplate
-from reasonpack.views.view import Rendering, build_views
+from reasonpack.views.rendering import Rendering
+from reasonpack.views.view import build_views
 
 GOLDEN = Path(__file__).parent / "golden"
 FIRST = "Ask 1."

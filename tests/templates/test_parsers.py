@@ -27,7 +27,8 @@ from test_shipped_renderings import SERVER, harmony, harmony_encoding
 
 from reasonpack.errors import RecordError
 from reasonpack.records.conversation import Conversation, Message, ToolCall, parse_record
-from reasonpack.views.view import Rendering, build_views
+from reasonpack.views.rendering import Rendering
+from reasonpack.views.view import build_views
 
 pytestmark = pytest.mark.network
 

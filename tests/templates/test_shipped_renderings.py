@@ -35,7 +35,8 @@ from reasonpack.records.conversation import Conversation, Message, ToolCall
 from reasonpack.templates.behaviour import Behaviour
 from reasonpack.templates.learn.learn import learn
 from reasonpack.templates.template import ChatTemplate
-from reasonpack.views.view import Rendering, build_views
+from reasonpack.views.rendering import Rendering
+from reasonpack.views.view import build_views
 
 pytestmark = pytest.mark.network
 

@@ -13,8 +13,9 @@ from reasonpack.records.conversation import Conversation, Message, ToolCall
 from reasonpack.rows.kind import Kind
 from reasonpack.templates.learn.learn import learn
 from reasonpack.templates.template import ChatTemplate
+from reasonpack.views.rendering import Rendering
 from reasonpack.views.tool_calls import are_calls
-from reasonpack.views.view import Rendering, Untrained, View, build_views
+from reasonpack.views.view import Untrained, View, build_views
 
 TOKENS = [
     *("<|im_start|>", "<|im_end|>", "<think>", "</think>", "<|call|>", "<|args|>", "<|/call|>"),

@@ -11,7 +11,8 @@ from test_completion import ASK, BY_ID, SHOWS, SWITCHED, chatml, rendering
 
 from reasonpack.errors import RecordError
 from reasonpack.records.conversation import Conversation, Message, ToolCall
-from reasonpack.views.view import Rendering, build_views
+from reasonpack.views.rendering import Rendering
+from reasonpack.views.view import build_views
 
 Story = tuple[Message, ...]
 CALL = ToolCall("look_up", {"key": "it"}, None, "c1")

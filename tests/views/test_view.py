@@ -22,7 +22,8 @@ from reasonpack.templates.behaviour import override
 from reasonpack.templates.learn.learn import learn
 from reasonpack.templates.stop import Stop
 from reasonpack.templates.template import ChatTemplate
-from reasonpack.views.view import Rendering, Untrained, View, build_views
+from reasonpack.views.rendering import Rendering
+from reasonpack.views.view import Untrained, View, build_views
 
 TEMPLATES = Path(__file__).parents[2] / "fixtures" / "templates"
 TOKENS = [

@@ -75,41 +75,45 @@ def learn(
         stated: what the user knows better, and is not looked for.
 
     Raises:
-        TemplateError: it cannot render a question and an answer, no token that can stop the model
-            follows an answer, no view can be built from it, or it is slow.
+        TemplateError: no view can be built from it, nothing stops the model, or it is slow.
     """
-    able = [each for each in added_tokens if special is None or each in special or each in eos]
-    probe = _probe(template, added_tokens, able, eos, dict(variables or {}))
+    probe = _probe(template, added_tokens, special, eos, dict(variables or {}))
     thinking, not_thinking = find_switch(probe)
-    probe, begin = _find_beginning(probe, thinking, not_thinking, stated)
-    stop, after = find_answer_stop(probe, not_thinking, _stated_token(stated))
-    calls = _find_calls(probe, not_thinking, begin, stop)
+    begin = _find_beginning(probe.given(thinking), probe.given(not_thinking), stated)
+    probe = dataclasses.replace(probe, forms=begin.forms)
+    reasoned, plain = map(probe.given, (thinking, not_thinking))
+    stop, after = find_answer_stop(plain, _stated_token(stated))
+    calls = _find_calls(plain, begin, stop)
     learned = Behaviour(
-        forms=probe.forms,
+        forms=begin.forms,
         thinking=thinking,
         not_thinking=not_thinking,
         header=begin.header,
         prompt_opener=begin.prompt_opener,
-        prompt_closed=prompt_end(probe, not_thinking).removeprefix(begin.header),
+        prompt_closed=prompt_end(plain).removeprefix(begin.header),
         opener=begin.opener,
         closer=begin.closer,
         shows_reasoning=begin.seen,
-        strips=find_strips(probe, thinking, begin.closer) if begin.seen else ("nothing", "nothing"),
+        strips=find_strips(reasoned, begin.closer) if begin.seen else ("nothing", "nothing"),
         answer=(begin.before_answer, after),
         **calls,
         answer_stop=stop,
-        ends=(ends := _ends(probe, not_thinking)),
-        **_what_is_kept(probe, thinking),
+        ends=(ends := _ends(plain)),
+        **_what_is_kept(reasoned),
         ends_generation=_ends_generation(probe, stop, calls["call_stop"], ends.get("user", "")),
-        writes_none=writes_none(probe, not_thinking),
-        asked=tuple(sorted(asked_keys(probe, [thinking, not_thinking]))),
+        writes_none=writes_none(plain),
+        asked=tuple(sorted(asked_keys(reasoned, plain))),
     )
     return override(learned, stated)
 
 
 class _Beginning(NamedTuple):
-    """What an answer begins with: `header prompt_opener opener REASONING closer before_answer`."""
+    """What an answer begins with: `header prompt_opener opener REASONING closer before_answer`.
 
+    `forms` say whether its content goes on from the prompt.
+    """
+
+    forms: Forms
     header: str
     prompt_opener: str
     opener: str
@@ -118,36 +122,38 @@ class _Beginning(NamedTuple):
     before_answer: str
 
 
-def _find_beginning(
-    probe: Probe, thinking: Variables, not_thinking: Variables, stated: Mapping[str, Any]
-) -> tuple[Probe, _Beginning]:
-    """Find what an answer begins with; the probe returned knows where content goes on."""
-    header = stated.get("header", find_header(probe, thinking, not_thinking))
-    prompt_opener = prompt_end(probe, thinking).removeprefix(header)
+def _find_beginning(reasoned: Probe, plain: Probe, stated: Mapping[str, Any]) -> _Beginning:
+    """Find what an answer begins with.
+
+    Args:
+        reasoned: the template with its variables for a message with reasoning.
+        plain: the template with those for a message without.
+        stated: what the user knows better.
+    """
+    header = stated.get("header", find_header(reasoned, plain))
+    prompt_opener = prompt_end(reasoned).removeprefix(header)
     if not stated.keys() & {"header", "prompt_opener"}:
-        check_prompt(probe, thinking)
-    opener, closer, seen = find_delimiters(probe, thinking, header, prompt_opener)
-    if prompt_opener.strip() and reads_content_alone(probe) and not opens(probe, thinking):
+        check_prompt(reasoned)
+    opener, closer, seen = find_delimiters(reasoned, header, prompt_opener)
+    if prompt_opener.strip() and reads_content_alone(plain) and not opens(reasoned):
         # The content goes on from the prompt, which opens something else than reasoning.
-        probe = dataclasses.replace(probe, forms=dataclasses.replace(probe.forms, inline=""))
+        plain = dataclasses.replace(plain, forms=dataclasses.replace(plain.forms, inline=""))
         opener, closer, seen = "", "", False
-    tag = first_tag(closer, probe.added_tokens)
-    before_answer = before_content(probe, not_thinking, Lead(header, prompt_opener, tag))
+    lead = Lead(header, prompt_opener, first_tag(closer, plain.added_tokens))
+    before_answer = before_content(plain, lead)
     closer = _without_end(closer, before_answer)
-    return probe, _Beginning(header, prompt_opener, opener, closer, seen, before_answer)
+    return _Beginning(plain.forms, header, prompt_opener, opener, closer, seen, before_answer)
 
 
-def _find_calls(
-    probe: Probe, variables: Variables, begin: _Beginning, stop: Stop
-) -> dict[str, Any]:
+def _find_calls(probe: Probe, begin: _Beginning, stop: Stop) -> dict[str, Any]:
     """Find what stands before calls and behind them.
 
     A call behind a stop token is another message: the model has stopped before it.
     """
     lead = Lead(begin.header, begin.prompt_opener, begin.closer.strip())
-    call = around_calls(probe, variables, lead)
-    text_call = around_text_and_calls(probe, variables, lead)
-    call_stop = find_call_stop(probe, variables, stop)
+    call = around_calls(probe, lead)
+    text_call = around_text_and_calls(probe, lead)
+    call_stop = find_call_stop(probe, stop)
     return {
         "call": call,
         "text_call": ("", "") if stop.token in text_call[1] else text_call,
@@ -177,15 +183,16 @@ def _without_end(text: str, end: str) -> str:
 def _probe(
     template: ChatTemplate,
     added_tokens: Sequence[str],
-    stops: Sequence[str],
+    special: AbstractSet[str] | None,
     eos: Sequence[str],
     fixed: Variables,
 ) -> Probe:
+    stops = [each for each in added_tokens if special is None or each in special or each in eos]
     # Nor is a border put inside a think tag that is no token of this tokenizer.
     whole = dict.fromkeys((*filter(str.strip, added_tokens), *_TAG.findall(template.source)))
     probe = Probe(template, fixed, Forms(), tuple(whole), tuple(filter(str.strip, stops)), eos)
     with_tools = dataclasses.replace(probe, needs_tools=True)
-    if not probe.render([user()], {}) and with_tools.render([user()], {}):
+    if not probe.render([user()]) and with_tools.render([user()]):
         probe = with_tools
     probe = dataclasses.replace(probe, forms=find_forms(probe))
     check_repeatable(probe)
@@ -193,7 +200,7 @@ def _probe(
     return probe
 
 
-def _ends(probe: Probe, variables: Variables) -> dict[str, str]:
+def _ends(probe: Probe) -> dict[str, str]:
     """Learn what ends a message of each role but the assistant's."""
     stories = {
         "system": [Message("system", USER)],
@@ -201,7 +208,7 @@ def _ends(probe: Probe, variables: Variables) -> dict[str, str]:
         "user": [user()],
         "tool": [user(""), call(), result(USER)],
     }
-    texts = {role: probe.render(story, variables) for role, story in stories.items()}
+    texts = {role: probe.render(story) for role, story in stories.items()}
     return {role: text.rpartition(USER)[2] for role, text in texts.items() if USER in text}
 
 
@@ -214,11 +221,11 @@ def _ends_generation(
     return tuple(dict.fromkeys(filter(None, texts)))
 
 
-def _what_is_kept(probe: Probe, variables: Variables) -> dict[str, Any]:
+def _what_is_kept(probe: Probe) -> dict[str, Any]:
     loop = [user(), call(None, REASON), result()]
 
     def shows(*story: Message) -> bool:
-        return REASON in probe.render(story, variables)
+        return REASON in probe.render(story)
 
     return {
         "kept_after_user": shows(user(), answer(reasoning=True), user(NEXT)),

@@ -55,17 +55,18 @@ _TOOLS = [{"type": "function", "function": _FUNCTION}]
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """A template, the variables that the user fixed, and the forms that it reads.
+    """A template, and what it is rendered with.
 
     Attributes:
         template: the chat template.
-        fixed: variables that the user set.
+        fixed: variables that the user set; they win over `variables`.
         forms: what the template reads.
         added_tokens: texts of the tokenizer's added tokens, white space left out; no border is
             put inside one.
         stops: those of them that can stop the model.
         eos: those that the model's files list as such.
         needs_tools: tools are given even where nothing calls them.
+        variables: to render with, such as those for a message with reasoning.
     """
 
     template: ChatTemplate
@@ -75,36 +76,33 @@ class Probe:
     stops: Sequence[str] = ()
     eos: Sequence[str] = ()
     needs_tools: bool = False
+    variables: Mapping[str, Any] = field(default_factory=dict)
 
-    def render(
-        self,
-        messages: Sequence[Message],
-        variables: Mapping[str, Any],
-        *,
-        prompt: bool = False,
-    ) -> str:
+    def given(self, variables: Mapping[str, Any]) -> Probe:
+        """Return the same probe with other variables to render with."""
+        return replace(self, variables=variables)
+
+    def render(self, messages: Sequence[Message], *, prompt: bool = False) -> str:
         """Render, with a tool where there are calls; '' where the template refuses."""
         try:
-            return self._render(messages, variables, prompt=prompt)
+            return self._render(messages, prompt=prompt)
         except RecordError:
             return ""
 
     def refusal(self, messages: Sequence[Message]) -> str:
         """Return why the template refuses to answer `messages`; '' if it does not."""
         try:
-            self._render(messages, {}, prompt=True)
+            self._render(messages, prompt=True)
         except RecordError as error:
             return error.what
         return ""
 
-    def _render(
-        self, messages: Sequence[Message], variables: Mapping[str, Any], *, prompt: bool
-    ) -> str:
+    def _render(self, messages: Sequence[Message], *, prompt: bool) -> str:
         calls = any(message.tool_calls for message in messages)
         return self.template.render(
             self.dump(messages),
             add_generation_prompt=prompt,
-            kwargs={**variables, **self.fixed},
+            kwargs={**self.variables, **self.fixed},
             tools=_TOOLS if calls or self.needs_tools else None,
         )
 
@@ -147,21 +145,21 @@ def result(text: str = RESULT) -> Message:
     return Message("tool", text, extra={"tool_call_id": _ID, "name": CALL})
 
 
-def before(probe: Probe, variables: Mapping[str, Any], text: str, mark: str) -> str:
+def before(probe: Probe, text: str, mark: str) -> str:
     """Return what stands between the end of the user's message and `mark`; '' if none does."""
     between, found, _ = text.rpartition(USER)[2].partition(mark)
     if not found:
         return ""
     starts = []
     for tools in (False, True):  # some describe the tools in the user's message
-        end = replace(probe, needs_tools=tools).render([user()], variables).rpartition(USER)[2]
+        end = replace(probe, needs_tools=tools).render([user()]).rpartition(USER)[2]
         starts.append(common_start([between, end], probe.added_tokens))
     return between[len(max(starts, key=len)) :]
 
 
-def prompt_end(probe: Probe, variables: Mapping[str, Any]) -> str:
+def prompt_end(probe: Probe) -> str:
     """Return what the generation prompt adds to a user's message."""
-    return before(probe, variables, probe.render([user()], variables, prompt=True) + NEXT, NEXT)
+    return before(probe, probe.render([user()], prompt=True) + NEXT, NEXT)
 
 
 def common_length(text: str, start: int, other: str) -> int:
@@ -206,7 +204,7 @@ def find_forms(probe: Probe) -> Forms:
             forms = replace(
                 reads, empty_content=empty, arguments_as_text=as_text, name_in_ids=in_ids
             )
-            text = replace(probe, forms=forms).render([user(), call()], {})
+            text = replace(probe, forms=forms).render([user(), call()])
             told = text.rpartition(USER)[2]
             if CALL in told and CALLED in told and "None" not in told:
                 shown.append((len(text), forms))
@@ -227,13 +225,13 @@ def _find_reasoning(probe: Probe) -> Forms:
         return parts
     # It has to drop tags from the history as it drops the field, else they are not its own.
     history = [user(), Message("assistant", _tagged()), user(NEXT)]
-    own = passes_through(probe) and REASON not in probe.render(history, {})
+    own = passes_through(probe) and REASON not in probe.render(history)
     return Forms(fields, inline_as_written=own and "</think>" in probe.template.source)
 
 
 def _as_the_prompt_opens(probe: Probe) -> tuple[str, ...]:
     """Return how reasoning is written where nothing but the generation prompt says it."""
-    prompt = probe.render([user()], {}, prompt=True)
+    prompt = probe.render([user()], prompt=True)
     if not prompt.rstrip().endswith("<think>"):
         return ()
     return ("<think>{}</think>",) if prompt.endswith("<think>") else INLINE[:1]
@@ -241,7 +239,7 @@ def _as_the_prompt_opens(probe: Probe) -> tuple[str, ...]:
 
 def passes_through(probe: Probe) -> bool:
     """Whether the template shows an answer with think tags as it is written."""
-    return _tagged() in probe.render([user(), Message("assistant", _tagged())], {})
+    return _tagged() in probe.given({}).render([user(), Message("assistant", _tagged())])
 
 
 def reads_content_alone(probe: Probe) -> bool:
@@ -254,7 +252,7 @@ def _tagged() -> str:
     return f"<think> {REASON} \n</think> \n {ANSWER}"
 
 
-def asked_keys(probe: Probe, settings: Sequence[Mapping[str, Any]]) -> frozenset[str]:
+def asked_keys(*probes: Probe) -> frozenset[str]:
     """Return the keys that a template asks messages for, whatever roles they have."""
     asked: set[str] = set()
 
@@ -276,12 +274,12 @@ def asked_keys(probe: Probe, settings: Sequence[Mapping[str, Any]]) -> frozenset
     called = (call(ANSWER, REASON), result(), answer(reasoning=True))
     stories = [[user(), *called, user(NEXT)], [user(), answer(reasoning=True)], [user(), called[0]]]
     stories.append([Message("system", USER), user(NEXT)])
-    for story, variables, prompt in product(stories, settings, (True, False)):
+    for story, probe, prompt in product(stories, probes, (True, False)):
         with contextlib.suppress(RecordError):
             probe.template.render(
                 [Asked(message) for message in probe.dump(story)],
                 add_generation_prompt=prompt,
-                kwargs={**variables, **probe.fixed},
+                kwargs={**probe.variables, **probe.fixed},
                 tools=_TOOLS,
             )
     return frozenset(asked)
@@ -289,13 +287,13 @@ def asked_keys(probe: Probe, settings: Sequence[Mapping[str, Any]]) -> frozenset
 
 def _shows(probe: Probe, forms: Forms) -> bool:
     """Whether the template shows reasoning as such, and does not open it twice."""
-    tried = replace(probe, forms=forms)
     stories = [answer(reasoning=True)]
     if forms.reasoning_fields:  # beside calls a content may be shown as it is, think tags and all
         stories.append(call(None, REASON))
     for variables in ({}, {"thinking": True, "enable_thinking": True}):
+        tried = replace(probe, forms=forms, variables=variables)
         for message in stories:
-            told = tried.render([user(), message], variables).rpartition(USER)[2]
+            told = tried.render([user(), message]).rpartition(USER)[2]
             start, found, _ = told.partition(REASON)
             if found and start.count("<think>") <= 1 and "{'type'" not in start:
                 return True

@@ -7,9 +7,8 @@ r"""The parts of an assistant's message, read off what a template renders of mar
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from reasonpack.records.message import Message
 from reasonpack.templates.learn.marked_chats import (
@@ -44,66 +43,63 @@ __all__ = [
     "writes_none",
 ]
 
-Variables = Mapping[str, Any]
 _TAG = re.compile(r"<[^<>\s]+>|\[/?[A-Z_]+\]")
 
 
 # --- header, opener, closer -----------------------------------------------------------
 
 
-def find_header(probe: Probe, thinking: Variables, not_thinking: Variables) -> str:
+def find_header(thinking: Probe, plain: Probe) -> str:
     """Return what is common to all that stands between a user's message and an answer."""
-    history = probe.render([user(), answer(reasoning=False), user(NEXT)], not_thinking)
+    history = plain.render([user(), answer(reasoning=False), user(NEXT)])
     # The end of the user's message in this one is followed by another user's.
     history = history.rpartition(NEXT)[0]
-    last = probe.render([user(), answer(reasoning=True)], thinking)
+    last = thinking.render([user(), answer(reasoning=True)])
     mark = REASON if REASON in last else ANSWER
     texts = [
-        prompt_end(probe, thinking),
-        prompt_end(probe, not_thinking),
-        before(probe, not_thinking, history, ANSWER),
-        before(probe, thinking, last, mark),
+        prompt_end(thinking),
+        prompt_end(plain),
+        before(plain, history, ANSWER),
+        before(thinking, last, mark),
     ]
-    header = common_start(texts, probe.added_tokens)
-    opening, _ = think_tag(probe)
+    header = common_start(texts, plain.added_tokens)
+    opening, _ = think_tag(plain)
     return header.partition(opening)[0] if opening else header
 
 
-def find_delimiters(
-    probe: Probe, variables: Variables, header: str, prompt_opener: str
-) -> tuple[str, str, bool]:
+def find_delimiters(probe: Probe, header: str, prompt_opener: str) -> tuple[str, str, bool]:
     """Return what stands before and behind reasoning, and whether it was seen.
 
     It is not where the template drops the reasoning even of the last message.
     """
-    bare = before(probe, variables, probe.render([user(), call()], variables), CALL)
+    bare = before(probe, probe.render([user(), call()]), CALL)
     for message, mark in (
         (answer(reasoning=True), ANSWER),
         (call(ANSWER, REASON), ANSWER),
         (call(None, REASON), CALL),
     ):
-        text = probe.render([user(), message], variables)
+        text = probe.render([user(), message])
         closer, found, _ = text.rpartition(USER)[2].partition(REASON)[2].partition(mark)
         if mark == CALL:
             closer = _without_common_end(closer, bare, probe.added_tokens)
         elif CALL in closer:
             continue  # the content is behind the calls
-        opener = before(probe, variables, text, REASON).removeprefix(header)
+        opener = before(probe, text, REASON).removeprefix(header)
         # What is closed before it begins is no reasoning.
         if found and first_tag(closer, probe.added_tokens) not in opener:
             return opener.removeprefix(prompt_opener), closer, True
     return "", _conventional_closer(probe, prompt_opener), False
 
 
-def find_strips(probe: Probe, variables: Variables, closer: str) -> tuple[str, str]:
+def find_strips(probe: Probe, closer: str) -> tuple[str, str]:
     """Return what is stripped from the start and the end of reasoning that is shown."""
     pad, core = "\n \n", first_tag(closer, probe.added_tokens)
     message = Message("assistant", ANSWER, pad + REASON + pad)
     for story in (message, replace(message, content=None, tool_calls=call().tool_calls)):
-        text = probe.render([user(), story], variables).rpartition(USER)[2]
+        text = probe.render([user(), story]).rpartition(USER)[2]
         before_it, shown, behind = text.partition(REASON)
         if shown:
-            plain = probe.render([user(), replace(story, reasoning=REASON)], variables)
+            plain = probe.render([user(), replace(story, reasoning=REASON)])
             plain_before, _, plain_behind = plain.rpartition(USER)[2].partition(REASON)
             start = before_it[common_length(before_it, 0, plain_before) :]
             end = behind.partition(core)[0].removesuffix(plain_behind.partition(core)[0])
@@ -173,44 +169,41 @@ class Lead:
         return text.removeprefix(self.opener) if self.tag else text
 
 
-def before_content(probe: Probe, variables: Variables, lead: Lead) -> str:
+def before_content(probe: Probe, lead: Lead) -> str:
     """Return what stands before the content of an answer without reasoning."""
-    text = probe.render([user(), answer(reasoning=False)], variables)
-    return lead.cut(before(probe, variables, text, ANSWER))
+    text = probe.render([user(), answer(reasoning=False)])
+    return lead.cut(before(probe, text, ANSWER))
 
 
-def around_calls(probe: Probe, variables: Variables, lead: Lead) -> str:
+def around_calls(probe: Probe, lead: Lead) -> str:
     """Return what stands before the name, or the id, of a tool called without further words."""
-    starts = [
-        lead.cut(before(probe, variables, text, CALL))
-        for text in _with_two_ids(probe, variables, None)
-    ]
+    starts = [lead.cut(before(probe, text, CALL)) for text in _with_two_ids(probe, None)]
     # Some number the calls of a conversation.
-    later = probe.render([user(), call(), result(), call()], variables).rpartition(RESULT)[2]
+    later = probe.render([user(), call(), result(), call()]).rpartition(RESULT)[2]
     behind, found, _ = later.partition(CALL)
     if found and lead.header and lead.header in behind:
         starts.append(lead.cut(lead.header + behind.partition(lead.header)[2]))
     return common_start(starts, probe.added_tokens)
 
 
-def around_text_and_calls(probe: Probe, variables: Variables, lead: Lead) -> tuple[str, str]:
+def around_text_and_calls(probe: Probe, lead: Lead) -> tuple[str, str]:
     """Return what stands before the content beside tool calls, and between the two."""
-    texts = list(_with_two_ids(probe, variables, ANSWER))
+    texts = list(_with_two_ids(probe, ANSWER))
     gaps = [text.rpartition(USER)[2].partition(ANSWER)[2].partition(CALL) for text in texts]
     if not all(found for _, found, _ in gaps):
         return "", ""  # the content is not shown, or behind the calls
-    start = lead.cut(before(probe, variables, texts[0], ANSWER))
+    start = lead.cut(before(probe, texts[0], ANSWER))
     return start, common_start([gap for gap, _, _ in gaps], probe.added_tokens)
 
 
-def _with_two_ids(probe: Probe, variables: Variables, content: str | None) -> Iterator[str]:
+def _with_two_ids(probe: Probe, content: str | None) -> Iterator[str]:
     for id_ in ("call00000", "xyzw99999"):
-        yield probe.render([user(), call(content, ids=[id_])], variables)
+        yield probe.render([user(), call(content, ids=[id_])])
 
 
-def writes_none(probe: Probe, variables: Variables) -> bool:
+def writes_none(probe: Probe) -> bool:
     """Whether a null among the arguments of a call is written as the word None."""
     (only,) = call().tool_calls
     null = replace(only, arguments={"key": None, "other": CALLED})
     message = replace(call(), tool_calls=(null,))
-    return "None" in probe.render([user(), message], variables).rpartition(USER)[2]
+    return "None" in probe.render([user(), message]).rpartition(USER)[2]

@@ -6,8 +6,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from typing import Any
 
 from reasonpack.errors import TemplateError
 from reasonpack.records.conversation import Message
@@ -28,7 +26,6 @@ from reasonpack.templates.learn.thinking_switch import opens
 
 __all__ = ["check_order", "check_prompt", "check_repeatable"]
 
-Variables = Mapping[str, Any]
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]{6,}")
 _FIX = "use the template and the tokenizer that the model was published with"
 
@@ -40,7 +37,7 @@ def check_repeatable(probe: Probe) -> None:
         TemplateError: it does.
     """
     story = [user(), answer(reasoning=True)]
-    text = probe.render(story, {})
+    text = probe.render(story)
     if _ADDRESS.search(text):
         raise TemplateError(
             probe.template.name,
@@ -48,7 +45,7 @@ def check_repeatable(probe: Probe) -> None:
             "only what was said",
             _FIX,
         )
-    if text != probe.render(story, {}):
+    if text != probe.render(story):
         raise TemplateError(
             probe.template.name,
             "renders the same messages otherwise the second time",
@@ -70,7 +67,7 @@ def check_order(probe: Probe) -> None:
     ]
     earlier = ""
     for length in range(1, len(story), 2):
-        text = probe.render(story[:length], {}, prompt=True)
+        text = probe.render(story[:length], prompt=True)
         if not text:
             raise TemplateError(
                 name,
@@ -110,15 +107,15 @@ def _refusal(probe: Probe, story: list[Message]) -> str:
     return f" ({error})" if error else ""
 
 
-def check_prompt(probe: Probe, thinking: Variables) -> None:
+def check_prompt(probe: Probe) -> None:
     """Refuse a generation prompt that begins no message of the assistant's.
 
     Raises:
         TemplateError: it begins none, or is written where none was asked for.
     """
-    bare = probe.render([user(), answer(reasoning=False)], thinking)
-    asked = probe.render([user()], thinking, prompt=True)
-    unasked = probe.render([user()], thinking)
+    bare = probe.render([user(), answer(reasoning=False)])
+    asked = probe.render([user()], prompt=True)
+    unasked = probe.render([user()])
     ends = [asked.rpartition(USER)[2][::-1], bare.rpartition(ANSWER)[2][::-1]]
     backwards = [token[::-1] for token in probe.added_tokens]
     if asked == unasked and common_start(ends, backwards).strip():
@@ -128,13 +125,13 @@ def check_prompt(probe: Probe, thinking: Variables) -> None:
             "a rendering that ends with the answer",
             _FIX,
         )
-    end = prompt_end(probe, thinking)
+    end = prompt_end(probe)
     answers = (answer(reasoning=True), call(None, REASON))
-    starts = [before(probe, thinking, probe.render([user(), a], thinking), REASON) for a in answers]
-    starts.append(before(probe, thinking, bare, ANSWER))
+    starts = [before(probe, probe.render([user(), a]), REASON) for a in answers]
+    starts.append(before(probe, bare, ANSWER))
     if reads_content_alone(probe) and any(end.startswith(start) for start in starts if start):
         return  # the content of an answer may begin with the rest
-    if not any(start.startswith(end) for start in starts) and not opens(probe, thinking):
+    if not any(start.startswith(end) for start in starts) and not opens(probe):
         raise TemplateError(
             probe.template.name,
             f"the generation prompt ends in {end!r}",

@@ -17,9 +17,8 @@ white space never does. The rules, in this order:
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from reasonpack.errors import TemplateError
 from reasonpack.records.conversation import Message
@@ -41,7 +40,6 @@ from reasonpack.templates.stop import Stop
 
 __all__ = ["find_answer_stop", "find_call_stop"]
 
-Variables = Mapping[str, Any]
 STATED = "stated"
 FOLLOWS = "follows the message"
 LISTED = "a listed eos that follows the message"
@@ -49,22 +47,19 @@ ENDS_ALL = "ends messages of the user too"
 BEGINS = "begins the next message"
 
 
-def find_answer_stop(
-    probe: Probe, variables: Variables, stated: str | None = None
-) -> tuple[Stop, str]:
+def find_answer_stop(probe: Probe, stated: str | None = None) -> tuple[Stop, str]:
     """Return how an answer ends, and what the model writes between its content and that.
 
     Args:
-        probe: the template.
-        variables: for an answer without reasoning.
+        probe: the template, with its variables for an answer without reasoning.
         stated: the token that the user names.
 
     Raises:
         TemplateError: no token ends it, or two might.
     """
     plain = answer(reasoning=False)
-    tail = probe.render([user(), plain], variables).rpartition(ANSWER)[2]
-    story = probe.render([user(), plain, user(NEXT)], variables)
+    tail = probe.render([user(), plain]).rpartition(ANSWER)[2]
+    story = probe.render([user(), plain, user(NEXT)])
     gap = story.rpartition(ANSWER)[2].rpartition(NEXT)[0]
     if stated is not None:
         if not any(token in stated for token in probe.added_tokens):
@@ -77,7 +72,7 @@ def find_answer_stop(
         _, found, behind = tail.partition(stated)
         stop = Stop(stated, bool(found), behind, STATED)
     else:
-        stop = _find_stop(tail, gap, _Ends.of(probe, variables))
+        stop = _find_stop(tail, gap, _Ends.of(probe))
     if not stop.token:
         raise TemplateError(
             probe.template.name,
@@ -94,10 +89,10 @@ _HOW_TO_STATE = (
 )
 
 
-def find_call_stop(probe: Probe, variables: Variables, answer_stop: Stop) -> Stop:
+def find_call_stop(probe: Probe, answer_stop: Stop) -> Stop:
     """Return how a message that calls tools ends: the same for one call and for two."""
     one, two = (
-        _end_of_calls(probe, variables, call(ids=ids), answer_stop)
+        _end_of_calls(probe, call(ids=ids), answer_stop)
         for ids in (["call00000"], ["call00000", "call00001"])
     )
     if one is not None and two is not None and one.token != two.token:
@@ -105,21 +100,19 @@ def find_call_stop(probe: Probe, variables: Variables, answer_stop: Stop) -> Sto
     return one or Stop("")
 
 
-def _end_of_calls(
-    probe: Probe, variables: Variables, message: Message, answer_stop: Stop
-) -> Stop | None:
+def _end_of_calls(probe: Probe, message: Message, answer_stop: Stop) -> Stop | None:
     """Return how `message` ends; None where not all of its calls are shown."""
-    text = probe.render([user(), message], variables).rpartition(USER)[2]
+    text = probe.render([user(), message]).rpartition(USER)[2]
     calls = len(message.tool_calls)
     if text.count(CALLED) < calls or text.count(CALL) < calls:
         return None
     tail = text.rpartition(CALLED)[2]
     results = [result() for _ in message.tool_calls]
-    gap = probe.render([user(), message, *results], variables).partition(RESULT)[0]
+    gap = probe.render([user(), message, *results]).partition(RESULT)[0]
     gap = gap.rpartition(CALLED)[2]
     if answer_stop.token in tail:
         return Stop(answer_stop.token, after=tail.partition(answer_stop.token)[2])
-    ends = _Ends.of(probe, variables, closes_calls=True)
+    ends = _Ends.of(probe, closes_calls=True)
     if answer_stop.shown:
         return _find_stop(tail, gap, ends)
     begins = gap.removeprefix(tail)
@@ -147,8 +140,8 @@ class _Ends:
     closes_calls: bool = False
 
     @classmethod
-    def of(cls, probe: Probe, variables: Variables, *, closes_calls: bool = False) -> _Ends:
-        before, _, after = probe.render([user()], variables).partition(USER)
+    def of(cls, probe: Probe, *, closes_calls: bool = False) -> _Ends:
+        before, _, after = probe.render([user()]).partition(USER)
         begins = _tokens_in(before, probe.stops)
         bos = probe.template.special_tokens.get("bos_token")
         first = next((token for _, token in begins if token != bos), "")

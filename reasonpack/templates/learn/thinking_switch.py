@@ -48,10 +48,10 @@ def find_switch(probe: Probe) -> tuple[dict[str, Any], dict[str, Any]]:
         found = _find_pair(probe, pairs)
         if found is not None:
             return found
-    fitting = (item for item in ({}, *settings) if _fit(probe, item, reasoning=True))
+    fitting = (item for item in ({}, *settings) if _fit(probe.given(item), reasoning=True))
     thinking = next(fitting, {})
-    closer = (_fit(probe, thinking, reasoning=True) or ("", ""))[1].strip()
-    plain = (item for item in (thinking, {}, *settings) if _plain(probe, item, closer))
+    closer = (_fit(probe.given(thinking), reasoning=True) or ("", ""))[1].strip()
+    plain = (item for item in (thinking, {}, *settings) if _plain(probe.given(item), closer))
     return thinking, next(plain, thinking)
 
 
@@ -62,14 +62,15 @@ def _same_variable(one: Variables, other: Variables) -> bool:
 def _find_pair(probe: Probe, pairs: Sequence[Pair]) -> Pair | None:
     """Return the first of `pairs` that makes the template reason, and not."""
     for thinking, not_thinking in pairs:
-        reasoned = _fit(probe, thinking, reasoning=True)
-        if reasoned is not None and _plain(probe, not_thinking, reasoned[1].strip()):
+        reasoned = _fit(probe.given(thinking), reasoning=True)
+        if reasoned is not None and _plain(probe.given(not_thinking), reasoned[1].strip()):
             return thinking, not_thinking
     # Templates that do not show the last reasoning: one prompt opens it, or the other
     # closes at once what the first leaves to the model.
     for thinking, not_thinking in pairs:
-        open_, closed = prompt_end(probe, thinking), prompt_end(probe, not_thinking)
-        if opens(probe, thinking) and not opens(probe, not_thinking):
+        on, off = probe.given(thinking), probe.given(not_thinking)
+        open_, closed = prompt_end(on), prompt_end(off)
+        if opens(on) and not opens(off):
             return thinking, not_thinking
         if closed.startswith(open_) and closed != open_:
             return thinking, not_thinking
@@ -90,8 +91,8 @@ def _settings(probe: Probe) -> Iterator[dict[str, Any]]:
     known.update(probe.template.special_tokens)
     for name in sorted(probe.template.variables - known):
         values = probe.template.choices.get(name) or (True, False)
-        prompts = [probe.render([user()], {name: value}, prompt=True) for value in values]
-        default = probe.render([user()], {}, prompt=True)
+        prompts = [probe.given({name: value}).render([user()], prompt=True) for value in values]
+        default = probe.render([user()], prompt=True)
         ends = {text.rpartition(USER)[2] for text in (*prompts, default) if text}
         if len(ends) > 1 or (name in SWITCHES and len(set(prompts)) > 1):
             for value, text in zip(values, prompts, strict=True):
@@ -99,14 +100,14 @@ def _settings(probe: Probe) -> Iterator[dict[str, Any]]:
                     yield {name: value}
 
 
-def _fit(probe: Probe, variables: Variables, *, reasoning: bool) -> tuple[str, str] | None:
+def _fit(probe: Probe, *, reasoning: bool) -> tuple[str, str] | None:
     """Return what the completion has before and between reasoning and response.
 
     None where the prompt is no prefix of the rendering with the answer, or where the
     answer is not shown whole.
     """
-    prompt = probe.render([user()], variables, prompt=True)
-    full = probe.render([user(), answer(reasoning=reasoning)], variables)
+    prompt = probe.render([user()], prompt=True)
+    full = probe.render([user(), answer(reasoning=reasoning)])
     if not prompt or not full.startswith(prompt):
         return None
     completion = full[len(prompt) :]
@@ -118,23 +119,23 @@ def _fit(probe: Probe, variables: Variables, *, reasoning: bool) -> tuple[str, s
     return (opener, closer) if shown and found else None
 
 
-def _plain(probe: Probe, variables: Variables, closer: str) -> bool:
+def _plain(probe: Probe, closer: str) -> bool:
     """Whether an answer without reasoning fits, and is not made to show an empty block."""
-    fit = _fit(probe, variables, reasoning=False)
+    fit = _fit(probe, reasoning=False)
     return fit is not None and not (closer and closer in fit[0])
 
 
-def opens(probe: Probe, variables: Variables) -> bool:
+def opens(probe: Probe) -> bool:
     """Whether the generation prompt ends in the tag that opens reasoning."""
     opener, _ = think_tag(probe)
-    prompt = probe.render([user()], variables, prompt=True)
+    prompt = probe.render([user()], prompt=True)
     return bool(opener) and prompt.rstrip().endswith(opener)
 
 
 def think_tag(probe: Probe) -> tuple[str, str]:
     """Return the think tag that the template closes, opened and closed; empty if it has none."""
     stories = [[user(), answer(reasoning=True)], [user(), call(None, REASON)]]
-    texts = [probe.render(story, {}).rpartition(USER)[2] for story in stories]
+    texts = [probe.given({}).render(story).rpartition(USER)[2] for story in stories]
     closed = (_CLOSING_TAG.search(text) for text in (*texts, probe.template.source))
     found = next((match for match in closed if match), None)
     return (f"<{found[1]}>", found[0]) if found else ("", "")
