@@ -91,7 +91,9 @@ __all__ = ["command"]
 @click.option(
     "--force-onepass",
     is_flag=True,
-    help="Write the onepass layout even if config.json names a model with recurrent layers.",
+    help="Write the onepass layout even if config.json names a model with recurrent layers: for "
+    "another model, or layers that fork their state at branches (an example for Qwen3.5 is "
+    "among those of the trainers).",
 )
 @click.option(
     "--missing-reasoning",

@@ -172,7 +172,8 @@ def _check_model(tokenizer: Tokenizer, options: Options) -> tuple[str, ...]:
             architecture.recurrent,
             "attention layers only: others carry state along the row, so that the "
             "branches of a onepass row leak into each other",
-            "pass --layout npass, or --force-onepass if you train another model",
+            "pass --layout npass, or --force-onepass if you train another model or fork the state "
+            "at branches, as tests/trainers/examples/qwen3_5_forked.py does",
         )
     if architecture.sliding_window is None:
         return ()
