@@ -1,4 +1,4 @@
-"""Tests import their helpers (oracle, strategies, assets, readme) from this directory."""
+"""What all tests share. The folders that tests import from are named in pyproject.toml."""
 
 from __future__ import annotations
 

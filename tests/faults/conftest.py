@@ -9,9 +9,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[1]))  # for its modules, in the workers too
-
 from crashing import ENVIRONMENT, HERE
 from runs import SKIPPING, chats, run, tree
 

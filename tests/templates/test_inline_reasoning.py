@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_transformers import _on_the_day, made_tokenizer, ours, sides, switches
 
 from reasonpack.records.conversation import parse_record
 from reasonpack.views.view import build_views
+from tests.templates.test_transformers import _on_the_day, made_tokenizer, ours, sides, switches
 
 __all__ = ["_on_the_day"]
 

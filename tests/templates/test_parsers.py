@@ -23,12 +23,12 @@ from typing import Any, NamedTuple
 import assets
 import pytest
 from matrix import SHAPES, TOOL, answer, ask, call, learned
-from test_shipped_renderings import SERVER, harmony, harmony_encoding
 
 from reasonpack.errors import RecordError
 from reasonpack.records.conversation import Conversation, Message, ToolCall, parse_record
 from reasonpack.views.rendering import Rendering
 from reasonpack.views.view import build_views
+from tests.templates.test_shipped_renderings import SERVER, harmony, harmony_encoding
 
 pytestmark = pytest.mark.network
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from assets import TOKENIZERS, tokenizer_dir
 from backends_sweep import Found, sweep
-from test_fast_backends import same
 
 from reasonpack.tokens.fast_backends import Backend, Choice, Encoder
 from reasonpack.tokens.tokenizer import load_tokenizer
+from tests.tokens.test_fast_backends import same
 
 pytestmark = pytest.mark.network
 

@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 
 import pytest
 import tokenizers
-from test_fast_backends import FIXTURE, TEXTS, install, same
 from tokenizers import normalizers
 
 from reasonpack.tokens import fast_backends as backends
@@ -18,6 +17,7 @@ from reasonpack.tokens import settled
 from reasonpack.tokens.fast_backends import Choice, Encoder
 from reasonpack.tokens.settled import is_settled
 from reasonpack.tokens.tokenizer import load_tokenizer
+from tests.tokens.test_fast_backends import FIXTURE, TEXTS, install, same
 
 EVERY = "".join(filter(is_settled, map(chr, range(0x110000))))
 CLASSES = {

@@ -20,7 +20,6 @@ import tiny  # noqa: E402
 
 # isort: split
 import flash  # noqa: E402
-from test_trainers import CONVERSATIONS, SAME, STEPS, packed, tokenizer, updates  # noqa: E402
 
 from reasonpack.errors import UsageError  # noqa: E402
 from reasonpack.torch import (  # noqa: E402
@@ -30,6 +29,7 @@ from reasonpack.torch import (  # noqa: E402
     collator_for,
 )
 from reasonpack.torch.branch_index import BranchIndex  # noqa: E402
+from tests.trainers.test_trainers import CONVERSATIONS, SAME, STEPS, packed, tokenizer, updates  # noqa: E402
 
 pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("ignore")]  # of trainers: not ours
 

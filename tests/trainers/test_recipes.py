@@ -21,11 +21,11 @@ import tiny  # noqa: E402
 # isort: split
 import flash  # noqa: E402
 from kernels import covered, end_to_end  # noqa: E402
-from test_trainers import STEPS, packed, tokenizer  # noqa: E402
 
 from reasonpack.masks import dense, flat, magi, stack  # noqa: E402
 from reasonpack.torch import Collator, RowDataset, RowStream  # noqa: E402
 from reasonpack.torch.branch_reference import varlen_attention  # noqa: E402
+from tests.trainers.test_trainers import STEPS, packed, tokenizer  # noqa: E402
 
 pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("ignore")]  # of trainers: not ours
 

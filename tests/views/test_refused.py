@@ -7,12 +7,12 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 import pytest
-from test_completion import ASK, BY_ID, SHOWS, SWITCHED, chatml, rendering
 
 from reasonpack.errors import RecordError
 from reasonpack.records.conversation import Conversation, Message, ToolCall
 from reasonpack.views.rendering import Rendering
 from reasonpack.views.view import build_views
+from tests.views.test_completion import ASK, BY_ID, SHOWS, SWITCHED, chatml, rendering
 
 Story = tuple[Message, ...]
 CALL = ToolCall("look_up", {"key": "it"}, None, "c1")
