@@ -18,12 +18,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from fixing import Pack, Row, also, check, noted, unseen, write
-from records.test_dialect_fixes import FIXES
-from records.test_refused_records import ANSWER, ASK, CALL, REFUSED, REFUSED_ROWS
 from runs import FIXTURES
 
 from reasonpack.errors import RecordError
 from reasonpack.records.conversation import parse_line, parse_record
+from tests.records.test_dialect_fixes import FIXES
+from tests.records.test_refused_records import ANSWER, ASK, CALL, REFUSED, REFUSED_ROWS
 
 Edit = Callable[[Any], Any]
 

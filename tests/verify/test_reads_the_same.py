@@ -10,12 +10,12 @@ from typing import Any
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from records.test_record_schema import RECORDS
 
 from reasonpack.errors import RecordError
 from reasonpack.records.conversation import parse_line
 from reasonpack.verify.chat import NotChecked, Reading
 from reasonpack.verify.reader import read_chat
+from tests.records.test_record_schema import RECORDS
 
 ASK = {"role": "user", "content": "Ask."}
 CALL = '{"name": "f", "arguments": {"a": null}}'

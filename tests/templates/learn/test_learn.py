@@ -18,7 +18,7 @@ from reasonpack.templates.learn.stop_token import BEGINS
 from reasonpack.templates.stop import Stop
 from reasonpack.templates.template import ChatTemplate
 
-TEMPLATES = Path(__file__).parents[2] / "fixtures" / "templates"
+TEMPLATES = Path(__file__).parents[3] / "fixtures" / "templates"
 TOKENS = [
     *("<|im_start|>", "<|im_end|>", "<|endoftext|>", "<|turn|>", "<|body|>", "<|eot|>", "<|bos|>"),
     *("<think>", "</think>", "<tool_call>", "</tool_call>", "<|thought|>", "<|/thought|>"),

@@ -287,7 +287,7 @@ def test_offsets_out_of_bounds_are_found(tmp_path: Path) -> None:
 
 def test_every_code_has_a_damage() -> None:
     elsewhere = {"RP301", "RP302", "RP303"}  # the source is not the dataset's at all
-    against = {code for code in CODES if code > "RP303"}  # test_verify_against has those
+    against = {code for code in CODES if code > "RP303"}  # test_against has those
     assert sorted(CODES) == sorted({*DAMAGES, *against, *elsewhere})
 
 
