@@ -56,6 +56,7 @@ def command(
     trained is bold and underlined; elsewhere it stands between « and ».
     """
     from reasonpack.datasets.manifest import read_manifest  # noqa: PLC0415 (after --help)
+    from reasonpack.show import message_view as views  # noqa: PLC0415
     from reasonpack.show import row as rows  # noqa: PLC0415
     from reasonpack.show import text  # noqa: PLC0415
     from reasonpack.wording import listed  # noqa: PLC0415
@@ -73,11 +74,11 @@ def command(
         for row in (rows.read_row(directory, manifest, number) for number in numbers)
         for sample in rows.choose_samples(row, id_)
     ]
-    view = None if message is None else rows.find_view(parts, message)
+    view = None if message is None else views.find_view(parts, message)
     decode = _load_decode(directory, manifest, tokenizer, optional=as_json)
     row, samples = parts[0][0], [sample for _, sample in parts]
     if as_json:
-        found = rows.view_json(view, decode) if view else rows.row_json(row, samples, decode)
+        found = views.view_json(view, decode) if view else rows.row_json(row, samples, decode)
         click.echo(json.dumps(found))
         return
     assert decode is not None
@@ -86,7 +87,7 @@ def command(
         for line in text.row_lines(row, samples, decode, colour=colour):
             click.echo(text.encodable(line), color=colour)
         return
-    prompt, completion = rows.view_text(view, decode)
+    prompt, completion = views.view_text(view, decode)
     click.echo(text.view_line(view, prompt), err=True)
     if sys.stdout.isatty():
         shown = text.marked(prompt, "h", trained=False, colour=colour)

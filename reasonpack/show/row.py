@@ -1,7 +1,4 @@
-"""One row of a dataset → the facts in it: samples, segments, and the view of a message.
-
-    row      h1 t1 r_out1 r_in1 h2 t2 r_out2         one token sequence of a shard
-    view     h1           r_in1 h2 t2 r_out2         what its last trained token sees
+"""One row of a dataset → the facts in it: samples and segments.
 
 All of it is computed from the columns alone; the chats and the template are not needed.
 Offsets are in tokens from the start of the row, ends exclusive. Rows are numbered over
@@ -36,14 +33,11 @@ __all__ = [
     "RowData",
     "Sample",
     "Segment",
-    "View",
     "choose_samples",
     "find_rows",
-    "find_view",
+    "quoted_id",
     "read_row",
     "row_json",
-    "view_json",
-    "view_text",
 ]
 
 I32 = NDArray[np.int32]
@@ -103,28 +97,13 @@ class RowData:
     samples: list[Sample]
     segments: list[Segment]
 
+    def tokens(self, segment: Segment) -> NDArray[np.int64]:
+        """Give the offsets of the tokens of a segment."""
+        return np.arange(segment.start, segment.start + segment.length)
+
     def segments_of(self, sample: int) -> list[Segment]:
         """Give the segments of a sample, by its number in the row."""
         return [segment for segment in self.segments if segment.sample == sample]
-
-
-@dataclass(frozen=True, slots=True)
-class View:
-    """What the model saw and wrote for one message: L tokens of a row, in position order.
-
-    Attributes:
-        row: that holds it.
-        sample: that holds it.
-        message: index in the conversation.
-        tokens: i64[L], offsets of the view's tokens in the row.
-        prompt_length: how many of them are the prompt; all others are trained.
-    """
-
-    row: RowData
-    sample: Sample
-    message: int
-    tokens: NDArray[np.int64]
-    prompt_length: int
 
 
 def find_rows(directory: Path, manifest: Manifest, id_: str) -> list[int]:
@@ -148,10 +127,10 @@ def find_rows(directory: Path, manifest: Manifest, id_: str) -> list[int]:
                 known += names.unique()[: 5 - len(known)].to_pylist()
                 before += group.num_rows
     if not found:
-        there = f"one of {manifest.counts.packed:,}, such as {listed(map(_quoted, known))}"
+        there = f"one of {manifest.counts.packed:,}, such as {listed(map(quoted_id, known))}"
         raise UsageError(
             "--id",
-            f"no sample has the id {_quoted(id_)}",
+            f"no sample has the id {quoted_id(id_)}",
             there if known else NO_ROWS,
             "check it, or name a row with --row",
         )
@@ -225,6 +204,11 @@ def _take_apart(row: pa.RecordBatch, *, shard: str, number: int) -> RowData:
     )
 
 
+def quoted_id(id_: str) -> str:
+    """Write an id for a message; a long one is cut."""
+    return quoted(id_, limit=LONGEST_ID)
+
+
 def choose_samples(row: RowData, id_: str | None) -> list[int]:
     """Give the numbers of the samples with an id; of all samples without one.
 
@@ -233,101 +217,14 @@ def choose_samples(row: RowData, id_: str | None) -> list[int]:
     """
     numbers = [n for n, sample in enumerate(row.samples) if id_ in {None, sample.id}]
     if not numbers:
-        there = listed(_quoted(sample.id) for sample in row.samples)
+        there = listed(quoted_id(sample.id) for sample in row.samples)
         raise UsageError(
             "--id",
-            f"no sample of row {row.number} has the id {_quoted(id_ or '')}",
+            f"no sample of row {row.number} has the id {quoted_id(id_ or '')}",
             there,
             "name one of these, or leave out --row",
         )
     return numbers
-
-
-def find_view(parts: Sequence[tuple[RowData, int]], message: int) -> View:
-    """Find what the model sees when it writes a message, and what it is trained on.
-
-    The last trained token q of the message sees exactly the message's view: of its
-    sample all k with `k <= q < visible_until[k]`.
-
-    Args:
-        parts: the samples to look at, each as a row and its number in the row.
-        message: index in the conversation.
-
-    Raises:
-        UsageError: none of them trains this message, or several do.
-    """
-    found = [(row, number) for row, number in parts if message in _trained(row, number)]
-    if not found:
-        there = (f"{listed(_trained(*part))} of {_named(*part)}" for part in parts)
-        raise UsageError(
-            "--view",
-            f"message {message} is not trained there",
-            listed(there),
-            "name one of these messages; they are counted from 0",
-        )
-    if len(found) > 1:
-        there = (_named(*part) for part in found)
-        raise UsageError(
-            "--view",
-            f"message {message} is trained in {len(found)} samples",
-            "one",
-            f"choose with --id and --row: {listed(there)}",
-        )
-    ((row, number),) = found
-    segments = row.segments_of(number)
-    own = np.concatenate([_tokens(s) for s in segments if s.message == message])
-    own = own[row.labels[own] != IGNORE]
-    seen = np.concatenate([_tokens(s) for s in segments if own[-1] < s.visible_until])
-    tokens = seen[seen <= own[-1]]
-    return View(row, row.samples[number], message, tokens, int(np.searchsorted(tokens, own[0])))
-
-
-def _trained(row: RowData, sample: int) -> list[int]:
-    """Give the messages that a sample trains."""
-    return sorted({segment.message for segment in row.segments_of(sample) if segment.trained})
-
-
-def _named(row: RowData, sample: int) -> str:
-    return f"{_quoted(row.samples[sample].id)} in row {row.number}"
-
-
-def _quoted(id_: str) -> str:
-    return quoted(id_, limit=LONGEST_ID)
-
-
-def _tokens(segment: Segment) -> NDArray[np.int64]:
-    return np.arange(segment.start, segment.start + segment.length)
-
-
-def view_text(view: View, decode: Decode) -> tuple[str, str]:
-    """Give prompt and completion; together they are the text of the view.
-
-    A decoder may drop a space at the start of what it is given, so the completion is
-    cut from the whole, unless that has another character where the two meet.
-    """
-    ids = view.row.input_ids[view.tokens]
-    prompt, whole = decode(ids[: view.prompt_length]), decode(ids)
-    if whole.startswith(prompt):
-        return prompt, whole[len(prompt) :]
-    return prompt, decode(ids[view.prompt_length :])
-
-
-def view_json(view: View, decode: Decode | None) -> dict[str, Any]:
-    """Describe a view for a program; its text only if there is a `decode`."""
-    row, ids = view.row, view.row.input_ids[view.tokens].tolist()
-    described: dict[str, Any] = {
-        "shard": row.shard,
-        "row": row.number,
-        "sample": view.sample.id,
-        "message": view.message,
-        "length": len(ids),
-        "prompt_ids": ids[: view.prompt_length],
-        "completion_ids": ids[view.prompt_length :],
-        "position_ids": row.position_ids[view.tokens].tolist(),
-    }
-    if decode:
-        described["prompt"], described["completion"] = view_text(view, decode)
-    return described
 
 
 def row_json(row: RowData, samples: Sequence[int], decode: Decode | None) -> dict[str, Any]:
@@ -338,7 +235,7 @@ def row_json(row: RowData, samples: Sequence[int], decode: Decode | None) -> dic
             described = asdict(segment)
             del described["sample"]
             if decode:
-                described["text"] = decode(row.input_ids[_tokens(segment)])
+                described["text"] = decode(row.input_ids[row.tokens(segment)])
             segments.append(described)
     return {
         "shard": row.shard,

@@ -19,7 +19,8 @@ from itertools import groupby
 import click
 
 from reasonpack.rows.sample import IGNORE
-from reasonpack.show.row import LONGEST_ID, Decode, RowData, Segment, View
+from reasonpack.show.message_view import View
+from reasonpack.show.row import LONGEST_ID, Decode, RowData, Segment
 from reasonpack.wording import count, printable
 
 __all__ = ["encodable", "marked", "row_lines", "view_line", "wants_colour"]

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import MISSING, fields, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, get_origin, get_type_hints
+from typing import Any, get_args, get_origin, get_type_hints
 
 import click
 import numpy as np
@@ -26,15 +26,17 @@ from hypothesis import strategies as st
 import reasonpack.rows.schema
 import reasonpack.rows.table
 from reasonpack import Manifest, Options, pack_files, read_manifest
-from reasonpack.choices import ShardFormat
+from reasonpack.choices import Layout, ShardFormat
 from reasonpack.cli import cli, run
+from reasonpack.datasets.manifest import Input
 from reasonpack.datasets.receipt import Counts, Shard, as_json
 from reasonpack.rows.kind import Kind
 from reasonpack.rows.sample import Sample
 from reasonpack.rows.schema import schema
 from reasonpack.rows.shard import write_shard
 from reasonpack.rows.table import row_groups
-from reasonpack.show.row import find_view, read_row, view_text
+from reasonpack.show.message_view import find_view, view_text
+from reasonpack.show.row import RowData, read_row
 
 FIXTURES = Path(__file__).parents[2] / "fixtures"
 SPECIAL = ("<u>", "<a>", "<e>", "<think>", "</think>")
@@ -101,6 +103,10 @@ def inspect(capfdbinary: pytest.CaptureFixture[bytes]) -> Callable[..., tuple[in
     return call
 
 
+NO_HASH = "0" * 64
+HASHES = {"sha256", "tokenizer_sha256", "template_sha256", "plan_sha256", "content_hash"}
+
+
 def _filled(cls: Any, **known: Any) -> Any:
     """Make a dataclass of which only some fields matter here."""
     empty = {str: "", int: 0, list: []}
@@ -108,18 +114,21 @@ def _filled(cls: Any, **known: Any) -> Any:
     for field in fields(cls):
         if field.default is MISSING and field.default_factory is MISSING:
             hint = hints[field.name]
-            known.setdefault(field.name, empty.get(get_origin(hint) or hint))
+            value = NO_HASH if field.name in HASHES else empty.get(get_origin(hint) or hint)
+            known.setdefault(field.name, value)
     return cls(**known)
 
 
 def _manifest(
-    shards: list[Shard], *, tokenizer: str = "", tokenizer_sha256: str = "", packed: int = 0
+    shards: list[Shard], *, tokenizer: str = "", tokenizer_sha256: str = NO_HASH, packed: int = 0
 ) -> Manifest:
     return _filled(
         Manifest,
         format_version="1.0",
+        layout="onepass",
         options=Options(tokenizer=tokenizer),
         tokenizer_sha256=tokenizer_sha256,
+        inputs=[_filled(Input)],
         shards=shards,
         counts=Counts(rows=sum(shard.rows for shard in shards), packed=packed),
     )
@@ -290,23 +299,75 @@ def conversations(draw: st.DrawFn) -> list[EncodedView]:
     return views
 
 
+END = 8
+
+
+@st.composite
+def siblings(draw: st.DrawFn) -> list[EncodedView]:
+    """Views of several answers to each prompt, which may begin alike; the next turn follows one.
+
+    It may be kept without its beginning, and the next answer may stand right behind it.
+    """
+    views: list[EncodedView] = []
+    prompt = [9, *draw(tokens)]
+    prompt_kinds, prompt_messages = [H] * len(prompt), [-1] * len(prompt)
+    for _ in range(draw(st.integers(1, 3))):
+        beginnings = draw(st.lists(tokens, min_size=1, max_size=4, unique_by=tuple))
+        for beginning in beginnings:
+            answer = [*beginning, END]
+            messages = [*prompt_messages, *[len(views)] * len(answer)]
+            kinds = [*prompt_kinds, T, *[R_OUT] * (len(answer) - 1)]
+            views.append(encoded_view(prompt, answer, kinds=kinds, messages=messages))
+        context = draw(st.sampled_from([[], [10]]))
+        number = draw(st.integers(0, len(beginnings) - 1))
+        followed = [*beginnings[number], END]
+        kept = draw(st.sampled_from([followed, followed[1:]]))
+        prompt = [*prompt, *kept, *context]
+        prompt_kinds += [R_IN] * len(kept) + [H] * len(context)
+        answered = len(views) - len(beginnings) + number
+        prompt_messages += [answered] * len(kept) + [-1] * len(context)
+    return views
+
+
+def _one_row(directory: Path, samples: Sequence[Sample]) -> RowData:
+    """Write a row and read it again."""
+    with (directory / "shard.parquet").open("wb") as file:
+        groups = row_groups(samples, [range(len(samples))], schema())
+        write_shard(groups, file, schema(), format_="parquet", compression=None)
+    return read_row(directory, _manifest([_filled(Shard, path="shard.parquet", rows=1)]), 0)
+
+
+def _assert_views_are_found(
+    row: RowData, views: Sequence[EncodedView], samples: Sequence[int]
+) -> None:
+    for message, view in enumerate(views):
+        found = find_view([(row, number) for number in samples], message)
+        assert row.input_ids[found.tokens].tolist() == view.tokens
+        assert row.position_ids[found.tokens].tolist() == list(range(len(view.tokens)))
+        assert found.prompt_length == len(view.prompt)
+
+
 @given(st.lists(conversations(), min_size=1, max_size=3))
 def test_views_are_those_that_were_laid_out(
     tmp_path_factory: pytest.TempPathFactory, packed: list[list[EncodedView]]
 ) -> None:
-    directory = tmp_path_factory.mktemp("packed")
     samples = [_sample(str(number), *views) for number, views in enumerate(packed)]
-    with (directory / "shard.parquet").open("wb") as file:
-        groups = row_groups(samples, [range(len(samples))], schema())
-        write_shard(groups, file, schema(), format_="parquet", compression=None)
-    manifest = _manifest([_filled(Shard, path="shard.parquet", rows=1)])
-    row = read_row(directory, manifest, 0)
+    row = _one_row(tmp_path_factory.mktemp("packed"), samples)
     for number, views in enumerate(packed):
-        for message, view in enumerate(views):
-            found = find_view([(row, number)], message)
-            assert row.input_ids[found.tokens].tolist() == view.tokens
-            assert row.position_ids[found.tokens].tolist() == list(range(len(view.tokens)))
-            assert found.prompt_length == len(view.prompt)
+        _assert_views_are_found(row, views, [number])
+
+
+@pytest.mark.parametrize("layout", get_args(Layout))
+@given(packed=st.lists(siblings(), min_size=1, max_size=2))
+def test_answers_that_begin_alike_have_the_same_prompt(
+    tmp_path_factory: pytest.TempPathFactory, packed: list[list[EncodedView]], layout: Layout
+) -> None:
+    laid_out = [lay_out(str(n), views, layout=layout).samples for n, views in enumerate(packed)]
+    samples = [sample for each in laid_out for sample in each]
+    row = _one_row(tmp_path_factory.mktemp("packed"), samples)
+    for number, views in enumerate(packed):
+        own = [place for place, sample in enumerate(samples) if sample.id == str(number)]
+        _assert_views_are_found(row, views, own)
 
 
 def test_half_characters(write: Any, inspect: Any, tokenizer: tokenizers.Tokenizer) -> None:
@@ -454,7 +515,7 @@ def test_missing_tokenizer(
     status, out, err = inspect(directory)
     assert (status, out) == (1, "")
     assert f"{directory}/manifest.json: options.tokenizer: {tmp_path}/tokenizer.json: " in err
-    assert err.endswith(" Or say where it is: --tokenizer PATH|HUB_ID.\n")
+    assert err.endswith(", or say where it is: --tokenizer PATH|HUB_ID.\n")
     assert inspect(directory, "--tokenizer", moved) == (0, PLAIN, "")
 
     status, out, err = inspect(directory, "--json")
