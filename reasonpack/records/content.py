@@ -12,7 +12,7 @@ import msgspec
 
 from reasonpack.errors import RecordError
 from reasonpack.records.draft import REASONING
-from reasonpack.records.reasoning import repeats
+from reasonpack.records.reasoning import is_part, repeats
 from reasonpack.records.strict_json import quoted
 
 __all__ = ["Part", "read_content", "same"]
@@ -48,7 +48,8 @@ def read_content(
         is_answer: whether it is of the assistant; no other can repeat itself.
 
     Raises:
-        RecordError: parts that cannot be read, or reasoning that differs.
+        RecordError: parts that cannot be read, reasoning that differs, or a `thought` that
+            stands in the content, and not as its beginning.
     """
     thoughts = None
     if isinstance(content, list):
@@ -61,6 +62,10 @@ def read_content(
         again = is_answer and each and content and repeats(each, content, name=name)
         noticed = ("repeated-reasoning",) if again else noticed
         kept.append(None if again else each or None)
+        if name == "thought" and kept[-1] and is_answer and is_part(each, content):
+            what = "a thought that stands in the content too, expected it once"
+            fix = "Take it out of the content, or remove the field."
+            raise RecordError("conflict", f"{path}.{name}", what, fix=fix)
     reasoning = same(path, (*REASONING, "thinking parts"), (*kept, thoughts or None))
     if reasoning and reasoning.lstrip().startswith("<think>"):
         what = "reasoning that <think> begins, expected the text between the tags"

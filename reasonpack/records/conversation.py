@@ -29,7 +29,7 @@ from reasonpack.records.reading import DEFAULT, Reading
 from reasonpack.records.renaming import renamed
 from reasonpack.records.strict_json import quoted
 from reasonpack.records.tools import TOOL_FIELDS, json_field, read_tools
-from reasonpack.records.unknown import Field, UnknownFieldError, sorted_out
+from reasonpack.records.unknown import Field, UnknownFieldError, misspelt, sorted_out
 from reasonpack.records.unread import unread_in_record
 from reasonpack.records.value_types import typed, wrong_type
 
@@ -245,7 +245,9 @@ def _container(record: dict[str, Any]) -> str:
         raise RecordError("conflict", "", what, fix="Keep the one to train on.")
     if not found:
         what = f"no messages among the fields {quoted(', '.join(map(str, record)))}, expected some"
+        like = misspelt(record, (*_LISTS, "completion"))
         fix = "Write messages, conversations, conversation, or prompt and completion."
+        fix = f"Pass --field {like[0]}={like[1]}." if like else fix
         raise RecordError("missing", "", what, fix=fix)
     return found[0]
 

@@ -31,7 +31,7 @@ from reasonpack.records.renaming import renamed
 from reasonpack.records.roles import ROLES, known_role
 from reasonpack.records.side_fields import SIDE_FIELDS
 from reasonpack.records.tool_calls import Call, Function, ToolCall, read_calls
-from reasonpack.records.unknown import UnknownFieldError, sorted_out
+from reasonpack.records.unknown import UnknownFieldError, misspelt, sorted_out
 from reasonpack.records.unread import Names, unread_in_messages
 from reasonpack.records.value_types import typed
 
@@ -231,6 +231,9 @@ class _Mode(NamedTuple):
 
 def _message(raw: dict[str, Any], fields: _Fields, path: str, mode: _Mode) -> Message:
     said = same(path, ("role", "from"), (fields.role or None, fields.from_ or None))
+    if said is None and (like := misspelt(raw, ("role", "from"))):
+        what = f"no role, but {like[0]!r}, expected one"
+        raise RecordError("missing", path, what, fix=f"Pass --field {like[0]}={like[1]}.")
     role = known_role(said, path, key="from" if fields.from_ else "role")
     at = f"{path}.{'value' if fields.content is None else 'content'}"
     content, reasoning, noticed = read_content(
@@ -247,7 +250,7 @@ def _message(raw: dict[str, Any], fields: _Fields, path: str, mode: _Mode) -> Me
     if role != "assistant":
         _refuse_answer_fields(fields, path, role=role, reasoning=reasoning, flag=flag)
         if content is None:
-            raise _no_content(path)
+            raise _no_content(path, raw)
         return Message(role, content, extra=extra)
     if reasoning:
         refuse_closer(reasoning, path, mode.reading)
@@ -259,7 +262,7 @@ def _message(raw: dict[str, Any], fields: _Fields, path: str, mode: _Mode) -> Me
             content, at, reasoning=reasoning, finished=finished, reading=mode.reading
         )
     if content is None and not reasoning and not calls:
-        raise _no_content(path)
+        raise _no_content(path, raw)
     cut = bool(reasoning) and not calls and not (content or "").strip()
     noticed += _noticed(content, calls, mode.reading)
     if cut or not finished:
@@ -277,9 +280,11 @@ def _message(raw: dict[str, Any], fields: _Fields, path: str, mode: _Mode) -> Me
     )
 
 
-def _no_content(path: str) -> RecordError:
-    what = "no content, expected text"
-    return RecordError("content", f"{path}.content", what, fix='Write "" where the text is empty.')
+def _no_content(path: str, raw: Mapping[str, Any]) -> RecordError:
+    like = misspelt(raw, ("content", "value"))
+    what = f"no content{f', but {like[0]!r}' if like else ''}, expected text"
+    fix = f"Pass --field {like[0]}={like[1]}." if like else 'Write "" where the text is empty.'
+    return RecordError("content", f"{path}.content", what, fix=fix)
 
 
 def _is_finished(raw: Mapping[str, Any], calls: Sequence[ToolCall]) -> bool:

@@ -14,7 +14,7 @@ from reasonpack.errors import RecordError
 from reasonpack.records.reading import Reading
 from reasonpack.records.strict_json import quoted
 
-__all__ = ["FORMS", "Answer", "foreign_form", "refuse_closer", "repeats", "split_inline"]
+__all__ = ["FORMS", "Answer", "foreign_form", "is_part", "refuse_closer", "repeats", "split_inline"]
 
 _OPEN, _CLOSE = "<think>", "</think>"
 FORMS = (
@@ -135,6 +135,17 @@ def repeats(reasoning: str, content: str, *, name: str) -> bool:
         return False
     rest = content.strip().removeprefix(text)
     return content.strip().startswith(text) and not (rest[:1].isalnum() and text[-1].isalnum())
+
+
+def is_part(reasoning: str | None, content: str | None) -> bool:
+    r"""Tell whether all lines of a reasoning of some length stand in the answer.
+
+    >>> thought = "I list all files of src.\nThen I open a.py."
+    >>> is_part(thought, "I list all files of src.\n```ls```\nThen I open a.py.")
+    True
+    """
+    lines = [line.strip() for line in (reasoning or "").splitlines() if line.strip()]
+    return len("".join(lines)) > BY_CHANCE and all(line in (content or "") for line in lines)
 
 
 def foreign_form(content: str, reading: Reading) -> str | None:

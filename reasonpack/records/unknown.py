@@ -27,6 +27,7 @@ __all__ = [
     "Known",
     "UnknownFieldError",
     "meant",
+    "misspelt",
     "nearest",
     "sorted_out",
     "together",
@@ -216,7 +217,8 @@ def _unread(
     signal = known.strict or misplaced or likely
     if signal and _was_read(value, texts):
         return
-    yield Field(name, path, signal, _suitable(near or meant(key), value, known) if signal else "")
+    like = _suitable(key, near or meant(key), value, known) if signal else ""
+    yield Field(name, path, signal, like)
 
 
 def _could_be_signal(value: object) -> bool:
@@ -246,23 +248,32 @@ def meant(key: str) -> str:
     if re.search(r"(finish|stop|done|end)\w*reason", key, re.IGNORECASE):
         return "finish_reason"
     word = SIGNAL.search(key)
-    if word is None:
-        return "reasoning_content" if key in ("cot", "rationale", "scratchpad") else ""
-    return _MEANT.get(word[0].lower(), "")
+    return _MEANT.get(key if word is None else word[0].lower(), "")
 
 
 _MEANT = {
+    **dict.fromkeys(("cot", "rationale", "scratchpad"), "reasoning_content"),
+    **dict.fromkeys(("text", "message", "body", "response", "output"), "content"),
     **dict.fromkeys(("reason", "think", "thought"), "reasoning_content"),
     **dict.fromkeys(("train", "loss"), "train"),
     **dict.fromkeys(("tool", "function"), "tools"),
 }
 
 
-def _suitable(name: str, value: object, known: Known) -> str:
+def _suitable(key: str, name: str, value: object, known: Known) -> str:
     """Return the name if a value of its type is there, so that it can be read under it."""
     kind = known.likely.get(name)
     suits = isinstance(value, kind) if kind else False
-    return name if suits and (name != "train" or value in (0, 1)) else ""
+    if isinstance(value, bool | int):  # a flag, which must not say the opposite
+        suits = suits and value in (0, 1) and not _NEGATED.search(key)
+    return name if suits else ""
+
+
+_NEGATED = re.compile(
+    r"^(no|un|do_?n|skip|ignor|exclu|without|disabl)|masked|_(not?|off|ignored|skipped|excluded)_?",
+    re.IGNORECASE,
+)
+"""Names of flags that say not to train."""
 
 
 def nearest(name: str, likely: Iterable[str]) -> str:
@@ -275,6 +286,18 @@ def nearest(name: str, likely: Iterable[str]) -> str:
     distance, best = min(((_distance(name.lower(), each), each) for each in likely),
                          default=(3, ""))  # fmt: skip
     return best if distance <= allowed else ""
+
+
+def misspelt(fields: Mapping[str, Any], names: Iterable[str]) -> tuple[str, str] | None:
+    """Return the field of an object that is a misspelling of one of `names`, and that name.
+
+    >>> misspelt({"role": "user", "contnet": "Hi"}, ["content", "value"])
+    ('contnet', 'content')
+    """
+    likely = frozenset(names)
+    others = (name for name in fields if name not in likely and re.fullmatch(r"[\w-]+", name))
+    found = ((name, nearest(name, likely)) for name in others)
+    return next((pair for pair in found if pair[1]), None)
 
 
 def _distance(one: str, other: str) -> int:

@@ -38,6 +38,11 @@ _OF_A_RECORD: Mapping[str, type | tuple[type, ...]] = {
     "enable_thinking": bool,
     **_MISSED,
 }
+_SAME = (
+    *(REASONING, FLAGS, TOOL_FIELDS, ("content", "value"), ("role", "from")),
+    ("messages", "conversations", "conversation"),
+)
+"""Names under which a record, or a message, has the same."""
 _REASONING_PART = frozenset(("type", "text", "thinking", "reasoning"))
 _PARTS: Mapping[object, frozenset[str]] = {
     "text": frozenset(("type", "text")),
@@ -91,7 +96,7 @@ def unread_in_messages(
         known = answer if names.roles.get(role) == "assistant" else other
         if not message.keys() <= known.read:
             found = unread(message, known, at, texts=partial(_texts, message, names))
-            yield from _told_apart(found, "message", _OF_A_RECORD)
+            yield from _told_apart(_free(found, message), "message", _OF_A_RECORD)
         if known is other:
             continue
         for name, place, inner, read in _inside(message, at, names):
@@ -139,7 +144,7 @@ def unread_in_record(
     found = (
         _of_answers(each, record, container) for each in unread(record, known, "", texts=texts)
     )
-    yield from _told_apart(found, "record", names.message | names.beside)
+    yield from _told_apart(_free(found, record), "record", names.message | names.beside)
 
 
 def _of_answers(unread_: Field, record: Mapping[str, Any], container: str) -> Field:
@@ -153,6 +158,15 @@ def _of_answers(unread_: Field, record: Mapping[str, Any], container: str) -> Fi
         return unread_
     near = "reasoning_content" if isinstance(record[container], str) else ""
     return replace(unread_, refused=True, near=near)
+
+
+def _free(fields: Iterable[Field], object_: Mapping[str, Any]) -> Iterator[Field]:
+    """Leave out known names under which the object, or a field before, has something already."""
+    taken = {name for name, value in object_.items() if value not in (None, "", [], {})}
+    for each in fields:
+        same = next((names for names in _SAME if each.near in names), (each.near,))
+        yield each if taken.isdisjoint(same) else replace(each, near="")
+        taken.add(each.near)
 
 
 def _told_apart(

@@ -218,6 +218,11 @@ def _reasoning(raw: Json, content: _Content, reading: Reading) -> str:
             text = _text(holder.get(name, ""), name)
             if not _repeats(text.strip(), content.text.strip(), 0 if name == "thought" else 40):
                 texts |= {text} - {""}
+                lines = text.split("\n") if name == "thought" else []
+                if len("".join(map(str.strip, lines))) > 40 and all(
+                    line.strip() in content.text for line in lines
+                ):
+                    raise Refused("a thought that stands in the answer too")
         texts |= {block_text(name, holder[name]) for name in names.BLOCKS if name in holder} - {""}
     if len(texts) > 1:
         raise Refused("reasoning that differs between two fields")

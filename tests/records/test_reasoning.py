@@ -142,6 +142,15 @@ def test_reasoning_that_repeats_the_answer(
     assert read.noticed == (("repeated-reasoning",) if repeats else ())
 
 
+@pytest.mark.parametrize(
+    "content", [f"DISCUSSION\n{LONG}\n```\nls\n```", LONG.replace(", ", ",\n```ls```\n")]
+)
+def test_a_thought_that_stands_within_the_answer_is_refused(content: str) -> None:
+    with pytest.raises(RecordError, match=r"messages\[1\]\.thought: a thought that stands in"):
+        answer(content=content, thought=LONG.replace(", ", ",\n"))
+    assert answer(content=content, reasoning=LONG).reasoning == LONG
+
+
 def test_other_reasoning_stays_where_thought_repeats_the_answer() -> None:
     read = answer(content="I list.", thought="I list.", reasoning_content="Hm.")
     assert (read.content, read.reasoning) == ("I list.", "Hm.")

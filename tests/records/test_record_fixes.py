@@ -94,6 +94,7 @@ RECORDS: dict[str, tuple[Edit, ...]] = {
     "a prompt that is an object": (put("prompt", "2+2?"), put("prompt", [ASK])),
     "a role that is a number": (both(put("messages[0].role", "user"), add(ANSWER)),),
     "no role": (both(put("messages[0].role", "user"), add(ANSWER)),),
+    "a thought within the answer": (cut(ONE + "thought"), put(ONE + "content", "So:")),
     "an unknown role": (put(ONE + "role", "assistant"), put(ONE + "role", "gpt")),
     "two roles": (cut(ONE + "from"),),
     "two contents": (cut(ONE + "content"), cut(ONE + "value")),
@@ -204,6 +205,7 @@ OPTIONS: dict[str, tuple[str, ...]] = {
         "--field reasoning_contnet=reasoning_content",
         "--ignore-fields reasoning_contnet",
     ),
+    "a misspelt role": ("--field rol=role",),
     "reasoning that is a list, in a wrapper": (
         "--ignore-fields provider_specific_fields.reasoning_content",
     ),

@@ -168,6 +168,18 @@ REFUSED: dict[str, tuple[object, str, str, str]] = {
         "messages[0]: no role, expected one",
         ROLE_FIX,
     ),
+    "a misspelt role": (
+        chat({"rol": "user", "content": "hi"}, {"role": "assistant", "content": "4"}),
+        "missing",
+        "messages[0]: no role, but 'rol', expected one",
+        "Pass --field rol=role.",
+    ),
+    "a thought within the answer": (
+        answer(content=f"So: {'4' * 41}", thought="4" * 41),
+        "conflict",
+        "messages[1].thought: a thought that stands in the content too, expected it once",
+        "Take it out of the content, or remove the field.",
+    ),
     "an unknown role": (
         chat(ASK, {"role": "Assistant\x1b", "content": "4"}),
         "role",

@@ -79,8 +79,8 @@ REFUSED: list[tuple[Json, dict[str, str]]] = [
     (of_record(loss_masks=[1, 0]), {"loss_masks": ""}),
     (of_record(thoughts=LONG), {"thoughts": ""}),
     (of_record(reasoning=LONG), {"record.reasoning": ""}),
-    (of_record(mesages=["a"]), {"mesages": "messages"}),
-    (of_user(contnet=LONG), {"contnet": "content"}),
+    (of_record(mesages=["a"]), {"mesages": ""}),
+    (of_user(contnet=LONG), {"contnet": ""}),
     (of_user(reasoning_steps=["a"]), {"reasoning_steps": ""}),
     ({"prompt": [ASK], "completion": [{"role": "assistant", "content": "4"}], "thought": "a"},
      {"record.thought": ""}),
@@ -119,9 +119,50 @@ def test_every_name_that_the_fix_gives_can_be_read(record: Json, _: object) -> N
         assert f"--field {name}={known}" in caught.value.fix
         others = frozenset(caught.value.fields[n].name for n in range(len(caught.value.fields)))
         parsed = renamed_fields([f"{name}={known}"])
-        if known in ("messages", "content"):  # there already
-            continue
         read(record, Reading(renamed=parsed, ignored=others - {name}))
+
+
+# A field that is refused, beside others of its answer; and whether the fix offers to read it.
+OFFERED: list[tuple[Json, str, bool]] = [
+    ({"cot": "a"}, "cot", True),
+    ({"cot": "a", "reasoning": "b"}, "cot", False),
+    ({"reasoning_contnet": "a", "thought": "b"}, "reasoning_contnet", False),
+    ({"cot": "a", "rationale": "b"}, "rationale", False),
+    ({"comment": "a"}, "comment", False),
+    ({"compute_loss": 0}, "compute_loss", True),
+    ({"compute_loss": 0, "trainable": 1}, "compute_loss", False),
+    ({"no_loss": True}, "no_loss", False),
+    ({"skip_train": 1}, "skip_train", False),
+    ({"loss_masked": True}, "loss_masked", False),
+    ({"exclude_from_training": True}, "exclude_from_training", False),
+    ({"content": None, "text": "a"}, "text", True),
+]
+
+
+@pytest.mark.parametrize(("fields", "name", "offered"), OFFERED)
+def test_the_fix_offers_only_names_that_are_free_and_mean_the_same(
+    fields: Json, name: str, offered: bool
+) -> None:
+    with pytest.raises(UnknownFieldError) as caught:
+        read(of_answer(**fields))
+    assert (f"--field {name}=" in caught.value.fix) is offered
+
+
+@pytest.mark.parametrize(
+    ("record", "fix"),
+    [
+        (of_user(content=None, contnet="2+2?"), "contnet=content"),
+        ({"messages": [{"rol": "user", "content": "2+2?"}, *of_answer()["messages"]]}, "rol=role"),
+        ({"mesages": of_answer()["messages"]}, "mesages=messages"),
+    ],
+)
+def test_what_is_missing_under_a_misspelt_name_is_read_as_the_fix_says(
+    record: Json, fix: str
+) -> None:
+    with pytest.raises(RecordError) as caught:
+        read(record)
+    assert f"--field {fix}." in caught.value.fix
+    assert read(record, Reading(renamed=renamed_fields([fix]))).messages[0].content == "2+2?"
 
 
 # A record, and what is noted of it.

@@ -93,6 +93,12 @@ def test_a_thought_that_repeats_the_answer_is_none() -> None:
     assert answer(said("Abc", thought="Ab")).reasoning == "Ab"
 
 
+def test_a_thought_within_the_answer_is_refused() -> None:
+    with pytest.raises(Refused):
+        answer(said(f"So: {'A' * 41}", thought="A" * 41))
+    assert answer(said("So: A", thought="A")).reasoning == "A"
+
+
 def test_a_closing_tag_in_an_answer() -> None:
     text = "It writes </think> and then answers."
     with pytest.raises(Refused):
