@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 
 from reasonpack.verify.chat import Message
 
-__all__ = ["fitting", "holds", "in_calls", "last_place", "start_of"]
+__all__ = ["fitting", "holds", "in_calls", "last_place", "named", "start_of"]
 
 
 def fitting(text: str, part: str, start: int = 0) -> str:
@@ -31,6 +32,12 @@ def holds(text: str, part: str) -> bool:
 def in_calls(token: str, message: Message) -> bool:
     """Tell whether a token stands in a call of a message."""
     return any(token in json.dumps(call, ensure_ascii=False) for call in message.calls)
+
+
+def named(text: str, tool: str, start: int = 0) -> int:
+    """Return where the name of a tool ends in a text from `start` on, in no longer one; or −1."""
+    found = re.compile(rf"(?<![-\w]){re.escape(tool)}(?![-\w])").search(text, start)
+    return found.end() if found else -1
 
 
 def start_of(message: Message, completion: str, most: int) -> int:

@@ -19,7 +19,7 @@ from reasonpack.verify.chat import Chat, NotChecked, Refused
 from reasonpack.verify.names import END, TAG
 from reasonpack.verify.rules import Rules
 from reasonpack.verify.stop import CUT_OFF, contradiction
-from reasonpack.verify.texts import fitting, holds, in_calls, last_place, start_of
+from reasonpack.verify.texts import fitting, holds, in_calls, last_place, named, start_of
 
 __all__ = ["TextView", "TextViews", "build_views"]
 
@@ -328,9 +328,8 @@ class _One:
         at = max(0, last_place(completion, message.reasoning)) if message.thinks else 0
         at += len(fitting(completion, message.reasoning)) if message.thinks else 0
         for name in (call["function"]["name"] for call in message.calls):
-            if (at := completion.find(name, at)) < 0:
+            if (at := named(completion, name, at)) < 0:
                 raise NotChecked("a call that the completion does not show")
-            at += len(name)
         return completion
 
     def _thought(self, completion: str) -> tuple[int, int]:

@@ -16,6 +16,7 @@ from reasonpack.templates.behaviour import Behaviour
 from reasonpack.templates.learn.marked_chats import common_length
 from reasonpack.templates.template import ChatTemplate
 from reasonpack.views.completion import closed_block
+from reasonpack.views.tool_calls import find_name
 
 __all__ = ["Shown", "check_context", "misfit", "refuse_stop_inside", "without_reasoning"]
 
@@ -53,7 +54,7 @@ def _why(  # noqa: PLR0911 (one kind each)
     content, reasoning = (message.content or "").strip(), (message.reasoning or "").strip()
     own = full[common_length(full, 0, prompt) :]  # where tools are described no more
     missing = [call for call in message.tool_calls if call.name not in own]
-    nameless = [call for call in message.tool_calls if call.name not in (call.id or "")]
+    nameless = [call for call in message.tool_calls if find_name(call.id or "", call.name) < 0]
     if message.tool_calls and not message.finished:
         return "ends a message with calls", "one that is whole: this one was cut off", ""
     if reasoning and not behaviour.closer:

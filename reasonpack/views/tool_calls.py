@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from reasonpack.records.message import ToolCall
 
-__all__ = ["are_calls"]
+__all__ = ["are_calls", "find_name"]
+
+
+def find_name(text: str, name: str, at: int = 0) -> int:
+    """Return where the name of a tool stands as a whole in a text from `at` on; −1 if nowhere.
+
+    >>> find_name("functions.look_up:0", "look_up"), find_name("functions.look_up_all:0", "look_up")
+    (10, -1)
+    """
+    found = re.compile(rf"(?<![\w-]){re.escape(name)}(?![\w-])").search(text, at)
+    return found.start() if found else -1
 
 
 def are_calls(text: str, calls: Sequence[ToolCall], stops: Sequence[str]) -> bool:
@@ -23,7 +34,7 @@ def are_calls(text: str, calls: Sequence[ToolCall], stops: Sequence[str]) -> boo
     written: set[str] = set()
     stopped = any(stop in text for stop in stops)
     for call in calls:
-        at = text.find(call.name, at)
+        at = find_name(text, call.name, at)
         if at < 0:
             return False
         at += len(call.name)
