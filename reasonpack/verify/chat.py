@@ -8,7 +8,7 @@ from typing import Any
 
 from reasonpack.verify.names import END
 
-__all__ = ["Chat", "Json", "Message", "NotChecked", "Reading", "Refused"]
+__all__ = ["Arguments", "Chat", "Json", "Message", "NotChecked", "Reading", "Refused"]
 
 Json = dict[str, Any]
 
@@ -19,6 +19,14 @@ class NotChecked(Exception):  # noqa: N818 (no error: a limit of this check)
 
 class Refused(Exception):  # noqa: N818 (what pack must refuse as well)
     """What must not be packed, in words."""
+
+
+class Arguments(dict[str, Any]):
+    """Arguments that the record has as JSON text, with that text."""
+
+    def __init__(self, read: Json, text: str) -> None:
+        super().__init__(read)
+        self.text = text
 
 
 @dataclass(frozen=True, slots=True)

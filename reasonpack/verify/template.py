@@ -24,7 +24,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment, SandboxedEnvironment
 
 from reasonpack.errors import TemplateError
 from reasonpack.templates.limits import bounds
-from reasonpack.verify.chat import Message, NotChecked
+from reasonpack.verify.chat import Arguments, Message, NotChecked
 from reasonpack.verify.names import END, REASONING, TAG
 
 __all__ = ["ANSWER", "Forms", "Template", "learn_forms"]
@@ -100,7 +100,8 @@ class Forms:
     def _call(self, call: Json) -> Json:
         arguments = call["function"]["arguments"]
         if self.arguments_as_text and not isinstance(arguments, str):
-            arguments = json.dumps(arguments, ensure_ascii=False)
+            written = arguments.text if isinstance(arguments, Arguments) else ""
+            arguments = written or json.dumps(arguments, ensure_ascii=False)
         return {**call, "function": {**call["function"], "arguments": arguments}}
 
 

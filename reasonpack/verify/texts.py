@@ -7,7 +7,16 @@ import re
 
 from reasonpack.verify.chat import Message
 
-__all__ = ["fitting", "holds", "in_calls", "last_place", "named", "start_of"]
+__all__ = [
+    "fitting",
+    "holds",
+    "last_place",
+    "named",
+    "says",
+    "shown_end",
+    "start_of",
+    "thought_end",
+]
 
 
 def fitting(text: str, part: str, start: int = 0) -> str:
@@ -29,9 +38,22 @@ def holds(text: str, part: str) -> bool:
     return fitting(text, part) in text
 
 
-def in_calls(token: str, message: Message) -> bool:
-    """Tell whether a token stands in a call of a message."""
-    return any(token in json.dumps(call, ensure_ascii=False) for call in message.calls)
+def shown_end(text: str, part: str, place: int) -> int:
+    r"""Return where a part ends that stands at `place`, with the white space at its end if shown.
+
+    >>> shown_end("A \n", " A \n", 0), shown_end("A</b>", " A \n", 0)
+    (3, 1)
+    """
+    end = place + len(part if text.startswith(part, place) else part.strip())
+    white = part[len(part.rstrip()) :]
+    shown = not text.startswith(part, place) and text.startswith(white, end)
+    return end + len(white) if shown else end
+
+
+def says(message: Message, token: str) -> bool:
+    """Tell whether a token stands in the texts of a message or in a call of it."""
+    calls = (json.dumps(call, ensure_ascii=False) for call in message.calls)
+    return any(token in text for text in (message.content, message.reasoning, *calls))
 
 
 def named(text: str, tool: str, start: int = 0) -> int:
@@ -49,3 +71,16 @@ def start_of(message: Message, completion: str, most: int) -> int:
     if space and completion[most - space :].startswith(message.content):
         return most - space
     return most
+
+
+def thought_end(message: Message, completion: str, closer: str) -> tuple[int, int]:
+    """Find where reasoning ends in a completion: between the closer and the white space on."""
+    if not message.thinks:
+        return 0, 0
+    place = last_place(completion, message.reasoning)
+    behind = max(place, 0) + len(fitting(completion, message.reasoning))
+    at = completion.find(closer.strip(), behind) if closer.strip() else -1
+    if place < 0 or at < 0:
+        return 0, len(completion)
+    least = at + len(closer.strip())
+    return least, least + len(completion[least:]) - len(completion[least:].lstrip())

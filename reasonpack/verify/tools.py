@@ -6,7 +6,7 @@ from typing import Any
 
 from reasonpack.records.strict_json import decode
 from reasonpack.verify import names
-from reasonpack.verify.chat import Json, NotChecked, Reading, Refused
+from reasonpack.verify.chat import Arguments, Json, NotChecked, Reading, Refused
 from reasonpack.verify.fields import check_fields
 from reasonpack.verify.names import END, TAG, inside
 
@@ -87,7 +87,8 @@ def read_call(raw: Any, reading: Reading) -> Json:
     others = {key: one for key, one in function.items() if key != "name"}
     check_fields(others, reading, "tool_calls.function.")
     if isinstance(arguments, str):
-        arguments = decode(arguments.encode(), "arguments")
+        read = decode(arguments.encode(), "arguments")
+        arguments = Arguments(read, arguments) if isinstance(read, dict) else read
     elif reading.row and (bare := _without_nulls(arguments)) != arguments:
         if reading.null_arguments == "refuse":
             raise Refused("a null in a struct of arguments")

@@ -78,10 +78,13 @@ def _as_written(
 ) -> Completion | None:
     """Take a message whose reasoning was handed over within its content.
 
-    The template shows it so, or in a form of its own, or drops the reasoning; what it does not
-    show is as the record has it. The tag that the prompt wrote is not written again.
+    The template shows it so, behind an empty block or not, or in a form of its own, or drops the
+    reasoning; what it does not show is as the record has it. The tag that the prompt wrote is not
+    written again.
     """
     written, tag = as_written(message, behaviour.forms) or "", opened.strip()
+    if tag.endswith(_CLOSING_TAG):
+        return None  # what closes the reasoning cannot be followed by some
     start = _find_response(text, replace(message, content=written, reasoning=None), behaviour)
     if start is None:
         own_form = _continued(opened, text, message, behaviour)
@@ -95,7 +98,7 @@ def _as_written(
         kept = space if behind[:at].endswith(space) else ""  # unless the template strips it
         start, text = 0, lead + kept + behind[at:]
     body = text[start:]
-    if text.startswith(opened):
+    if text.startswith(opened) and _CLOSING_TAG not in text[len(opened) : start]:
         body = text[len(opened) :]
     elif tag == _OPENING_TAG:  # which the record has otherwise, or not at all
         body = body.lstrip().removeprefix(tag)
@@ -220,12 +223,12 @@ def _composed(opened: str, last: str, message: Message, behaviour: Behaviour) ->
         lead = whole.removeprefix(opened) + behaviour.strip(reasoning) + behaviour.closer
     elif is_open:
         block = behaviour.prompt_opener + behaviour.opener + behaviour.closer
-        own = opened == behaviour.prompt_closed and block.startswith(opened)
-        lead = block[len(opened) :] if own else behaviour.closer
+        lead = block[len(opened) :] if block.startswith(opened) else behaviour.closer
     body = last[start:]
-    if lead[-1:].isspace() and start == 0:  # the closer has the white space that is due here
-        first = behaviour.answer[0]
-        body = body.removeprefix(first[: len(first) - len(first.lstrip())])
+    if lead[-1:].isspace():  # the closer has the white space that is due here
+        first, closer = behaviour.answer[0], behaviour.closer
+        due = closer[len(closer.rstrip()) :] if start else first[: len(first) - len(first.lstrip())]
+        body = body if start and last[:start].endswith(due) else body.removeprefix(due)
     return _continued(opened, opened + lead + body, message, behaviour)
 
 
@@ -250,7 +253,7 @@ def _response_starts(text: str, reasoning: str, behaviour: Behaviour) -> Iterato
         if closer and at >= 0:
             yield _behind(text, at, closer)
         return
-    if closed and text.startswith(closed):
+    if closed and text.startswith(closed) and not _is_open(closed, behaviour):
         yield len(closed)
     for at in (_skip(text, opened, closer), _skip(text, 0, closer)):
         if closer and at >= 0:

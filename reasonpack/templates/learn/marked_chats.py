@@ -47,6 +47,8 @@ USER, REASON, ANSWER, CALL, CALLED, RESULT, NEXT, _TOOL = (
 REASONING_FIELDS = ("reasoning_content", "reasoning", "thinking", "thought")
 INLINE = ("<think>\n{}\n</think>\n\n", "{}\n</think>\n\n")
 """How reasoning is written into the content; the latter where the template opens the block."""
+THINKING: tuple[dict[str, Any], ...] = ({}, {"thinking": True, "enable_thinking": True})
+"""Variables with which a template may show reasoning."""
 _ID = "call00000"
 _PARAMETERS = {"type": "object", "properties": {"key": {"type": "string", "description": "key"}}}
 _FUNCTION = {"name": _TOOL, "description": "probe", "parameters": _PARAMETERS}
@@ -215,18 +217,25 @@ def find_forms(probe: Probe) -> Forms:
 
 def _find_reasoning(probe: Probe) -> Forms:
     fields = tuple(name for name in REASONING_FIELDS if name in probe.template.words)
-    if not fields:
+    parts = Forms(parts=True)
+    if "thinking" in fields and not _shows(probe, Forms(fields)) and _shows(probe, parts):
+        return parts
+    if not fields or not _reads(probe, fields):
         looks = "</think>" in probe.template.source
         inline = INLINE if looks else _as_the_prompt_opens(probe)
         shown = (Forms(inline=text) for text in inline if _shows(probe, Forms(inline=text)))
         return replace(next(shown, Forms()), inline_as_written=looks or passes_through(probe))
-    parts = Forms(parts=True)
-    if "thinking" in fields and not _shows(probe, Forms(fields)) and _shows(probe, parts):
-        return parts
     # It has to drop tags from the history as it drops the field, else they are not its own.
     history = [user(), Message("assistant", _tagged()), user(NEXT)]
     own = passes_through(probe) and REASON not in probe.render(history)
     return Forms(fields, inline_as_written=own and "</think>" in probe.template.source)
+
+
+def _reads(probe: Probe, fields: tuple[str, ...]) -> bool:
+    """Whether the template shows a field anywhere, of an answer or beside calls."""
+    stories = ([user(), answer(reasoning=True)], [user(), call(None, REASON)])
+    probes = [replace(probe, forms=Forms(fields), variables=each) for each in THINKING]
+    return any(REASON in tried.render(story) for tried, story in product(probes, stories))
 
 
 def _as_the_prompt_opens(probe: Probe) -> tuple[str, ...]:
@@ -290,7 +299,7 @@ def _shows(probe: Probe, forms: Forms) -> bool:
     stories = [answer(reasoning=True)]
     if forms.reasoning_fields:  # beside calls a content may be shown as it is, think tags and all
         stories.append(call(None, REASON))
-    for variables in ({}, {"thinking": True, "enable_thinking": True}):
+    for variables in THINKING:
         tried = replace(probe, forms=forms, variables=variables)
         for message in stories:
             told = tried.render([user(), message]).rpartition(USER)[2]

@@ -1,0 +1,40 @@
+"""Which fields of a message a template reads, found out by what it shows of a marked one."""
+
+from __future__ import annotations
+
+import pytest
+
+from reasonpack.templates.learn.marked_chats import Probe, find_forms
+from reasonpack.templates.template import ChatTemplate
+
+START = "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}"
+END = "<|end|>{% endfor %}"
+READ = {
+    "in every answer": "{{ m.reasoning or '' }}",
+    "beside calls": "{% if m.tool_calls %}{{ m.reasoning or '' }}{% endif %}",
+    "in the last message": "{% if loop.last %}{{ m.reasoning or '' }}{% endif %}",
+    "with thinking switched on": "{% if enable_thinking %}{{ m.reasoning or '' }}{% endif %}",
+}
+NOT_READ = {
+    "a variable that no switch sets": "{% if add_thoughts %}{{ m.thought or '' }}{% endif %}",
+    "a word of the text": "Give a thought to it.",
+    "asked for, and not shown": "{% if m.thought %}{% endif %}",
+}
+
+
+def fields(shown: str) -> tuple[str, ...]:
+    template = ChatTemplate.compile(START + shown + END, name="probe")
+    return find_forms(Probe(template)).reasoning_fields
+
+
+@pytest.mark.parametrize("where", READ)
+def test_a_field_that_is_shown_is_read(where: str) -> None:
+    assert fields(READ[where]) == ("reasoning",)
+
+
+@pytest.mark.parametrize("where", NOT_READ)
+def test_a_field_that_is_never_shown_is_no_place_for_reasoning(where: str) -> None:
+    """Reasoning within the content stays there, in the history too."""
+    assert fields(NOT_READ[where]) == ()
+    template = ChatTemplate.compile(START + NOT_READ[where] + END, name="probe")
+    assert find_forms(Probe(template)).inline_as_written
