@@ -12,9 +12,9 @@ from pathlib import Path
 import assets
 import pytest
 import tokenizers
+from kinds import FILLER, fragments
 
 from reasonpack.tokens.tokenizer import Tokenizer, load_tokenizer
-from tests.tokens.test_tokenizer import FILLER, fragments
 
 pytestmark = pytest.mark.network
 
