@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import functools
 import gzip
 import json
-import os
-import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,34 +16,10 @@ from runs import FIXTURES, OPTIONS, ROOT, SKIPPING, UNIT_BYTES, chats, run, tree
 
 from reasonpack.cli import cli
 from reasonpack.errors import ReasonpackError, RecordError, StorageError, UsageError
-from reasonpack.records.unit import Unit
 from reasonpack.run import engine
 from reasonpack.run import unit as unit_module
 from reasonpack.run.estimate import estimate
 from reasonpack.run.pack import merge_parts, pack_files, pack_part
-from reasonpack.run.pool import early_workers, run_here, run_pool
-
-
-@pytest.fixture
-def source(tmp_path: Path) -> Path:
-    path = tmp_path / "chats.jsonl"
-    path.write_bytes(chats())
-    return path
-
-
-@pytest.fixture
-def expected(source: Path, tmp_path: Path) -> dict[str, bytes]:
-    """What one process writes for `source`."""
-    pack_files([str(source)], tmp_path / "expected", SKIPPING, run=run())
-    found = tree(tmp_path / "expected")
-    assert len([name for name in found if name.startswith("data/")]) > 5
-    assert len(found["rejects.jsonl"].splitlines()) == 4
-    return found
-
-
-def units(count: int) -> list[Unit]:
-    return [Unit(n, 0, "chats", "plain", n * 10, n * 10 + 10, n + 1, 10) for n in range(count)]
-
 
 # --- the same bytes ------------------------------------------------------------------------------
 
@@ -147,189 +118,6 @@ def test_the_first_bad_record_stops_a_run_and_what_is_done_stays(tmp_path: Path)
         assert not (tmp_path / "out/manifest.json").exists()
     (message,) = messages
     assert message.startswith(f"{tmp_path / 'chats.jsonl'}:18: messages")
-
-
-def fail_second(unit: Unit, *, pipe: str) -> int:
-    """Unit 3 fails at once, and only then unit 1, which began before it."""
-    if unit.number == 3:
-        Path(pipe).write_bytes(b"x")
-        raise StorageError("unit 3", "broken", "whole", "none")
-    if unit.number == 1:
-        Path(pipe).read_bytes()
-        raise RecordError(reason="late", path="messages", what="unit 1", fix="none", where="a:1")
-    return unit.number
-
-
-def test_the_error_of_the_first_unit_is_raised_whatever_the_timing(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "pipe")
-    process = functools.partial(fail_second, pipe=str(tmp_path / "pipe"))
-    found = []
-    with pytest.raises(RecordError) as caught:
-        found += run_pool(units(50), process, workers=2)
-    assert str(caught.value) == "a:1: messages: unit 1. Fix: none"
-    assert caught.value.reason == "late"
-
-
-class StubbornError(Exception):
-    """Cannot be made anew from its arguments, so that it cannot be sent."""
-
-    def __init__(self, one: int, two: int) -> None:
-        super().__init__("what it says")
-
-
-def fail_stubbornly(unit: Unit) -> int:
-    raise StubbornError(1, 2)
-
-
-def test_an_error_that_cannot_be_sent_is_told(tmp_path: Path) -> None:
-    with pytest.raises(ReasonpackError, match="StubbornError: what it says"):
-        list(run_pool(units(2), fail_stubbornly, workers=1))
-
-
-def die(unit: Unit, *, number: int, directory: str, times: int) -> int:
-    """Kill this process at one unit, so many times."""
-    if unit.number == number:
-        marks = len(list(Path(directory).glob("died-*")))
-        if marks < times:
-            Path(directory, f"died-{marks}").touch()
-            os.kill(os.getpid(), signal.SIGKILL)
-    return unit.number
-
-
-def test_a_worker_that_dies_is_replaced_and_its_unit_done_again(tmp_path: Path) -> None:
-    process = functools.partial(die, number=2, directory=str(tmp_path), times=1)
-    assert sorted(run_pool(units(6), process, workers=2)) == list(range(6))
-    assert (tmp_path / "died-0").exists()
-
-
-def test_a_unit_that_kills_two_workers_is_reported_by_name(tmp_path: Path) -> None:
-    process = functools.partial(die, number=2, directory=str(tmp_path), times=9)
-    found: list[int] = []
-    with pytest.raises(ReasonpackError, match=r"chats, bytes 20 to 30 \(unit 2\): .* died 2 times"):
-        found.extend(run_pool(units(6), process, workers=2))
-    assert {0, 1} <= set(found)
-    assert len(list(tmp_path.glob("died-*"))) == 2
-
-
-def test_processes_that_cannot_start_are_no_unit_s_fault(tmp_path: Path) -> None:
-    """A script without a guard starts itself again in every worker."""
-    script = tmp_path / "script.py"
-    script.write_text(
-        "from reasonpack.run.pool import run_pool\n"
-        "from reasonpack.records.plan import Unit\n"
-        "print(list(run_pool([Unit(0, 0, 'a', 'plain', 0, 1, 1, 1)], str, workers=1)))\n"
-    )
-    done = subprocess.run(
-        [sys.executable, script], capture_output=True, text=True, check=False, cwd=ROOT
-    )
-    assert done.returncode == 1
-    assert "under `if __name__ == '__main__':`" in done.stderr.splitlines()[-1]
-
-
-def interrupt(unit: Unit) -> int:
-    os.kill(os.getpid(), signal.SIGINT)
-    return unit.number
-
-
-def test_workers_leave_ctrl_c_to_their_parent() -> None:
-    found: list[int] = []
-    with contextlib.suppress(KeyboardInterrupt):  # which would end the tests, not fail this one
-        found += run_pool(units(3), interrupt, workers=2)
-    assert sorted(found) == [0, 1, 2]
-
-
-def environment(unit: Unit) -> dict[str, str]:
-    return dict(os.environ)
-
-
-def test_workers_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("RAYON_NUM_THREADS", raising=False)
-    monkeypatch.delenv("TOKENIZERS_PARALLELISM", raising=False)
-    monkeypatch.setattr("reasonpack.run.pool.usable_cores", lambda: 6)
-    for found in run_pool(units(2), environment, workers=2):
-        assert (found["RAYON_NUM_THREADS"], found["TOKENIZERS_PARALLELISM"]) == ("3", "true")
-    monkeypatch.setenv("RAYON_NUM_THREADS", "5")
-    (found,) = run_pool(units(1), environment, workers=1)
-    assert found["RAYON_NUM_THREADS"] == "5"
-
-
-# --- processes that are started before there is a plan --------------------------------------------
-
-
-def note_process(directory: str) -> None:
-    Path(directory, str(os.getpid())).touch()
-
-
-def which_process(unit: Unit) -> int:
-    return os.getpid()
-
-
-def is_alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    return True
-
-
-def test_processes_started_early_do_the_work_and_end(tmp_path: Path) -> None:
-    with early_workers(3, functools.partial(note_process, str(tmp_path))) as started:
-        processes = {worker.process.pid for worker in started}
-        used = set(run_pool(units(20), which_process, workers=2, started=started))
-        assert used <= processes
-        assert {str(process) for process in used} <= {path.name for path in tmp_path.iterdir()}
-    assert not any(is_alive(process) for process in processes if process)
-
-
-def fail_to_prepare() -> None:
-    raise StorageError("nobody", "hears", "this", "one")
-
-
-def die_preparing() -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
-@pytest.mark.parametrize("prepare", [fail_to_prepare, die_preparing])
-def test_what_goes_wrong_early_stops_nothing(prepare: Callable[[], None]) -> None:
-    with early_workers(2, prepare) as started:
-        assert len(set(run_pool(units(6), which_process, workers=2, started=started))) <= 4
-
-
-def test_an_early_start_does_not_change_a_byte(
-    source: Path, tmp_path: Path, expected: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    counts = []
-
-    @contextlib.contextmanager
-    def counted(count: int, prepare: Callable[[], object]) -> Iterator[Any]:
-        counts.append(count)
-        with early_workers(count, prepare) as started:
-            yield started
-
-    monkeypatch.setattr(engine, "early_workers", counted)
-    pack_files([str(source)], tmp_path / "short", SKIPPING, run=run(num_proc=2))
-    assert counts == []
-    monkeypatch.setattr(engine, "WORTH_STARTING", 1)
-    for workers in (1, 2, 2):  # the last time there is nothing to do
-        pack_files([str(source)], tmp_path / "out", SKIPPING, run=run(num_proc=workers))
-    packed = source.with_suffix(".jsonl.gz")
-    packed.write_bytes(gzip.compress(source.read_bytes()))
-    pack_files([str(packed)], tmp_path / "one", SKIPPING, run=run(num_proc=2))
-    assert counts == []
-    pack_files([str(source)], tmp_path / "out", SKIPPING, overwrite=True, run=run(num_proc=2))
-    for index in (0, 1):
-        settings = run(num_proc=2)
-        pack_part([str(source)], tmp_path / "parts", SKIPPING, index=index, count=2, run=settings)
-    merge_parts(tmp_path / "parts")
-    assert counts == [2, 2]
-    assert tree(tmp_path / "out") == tree(tmp_path / "parts") == expected
-    bad = dataclasses.replace(SKIPPING, tokenizer=str(tmp_path / "none"))
-    with pytest.raises(ReasonpackError, match="none: does not exist"):
-        pack_files([str(source)], tmp_path / "bad", bad, run=run(num_proc=2))
-
-
-def test_this_process_does_units_in_order() -> None:
-    assert list(run_here(units(3), lambda unit: unit.number)) == [0, 1, 2]
 
 
 def test_input_that_is_written_to_meanwhile_is_refused(
