@@ -61,11 +61,7 @@ __all__ = ["command"]
     help="The day that a template which shows today's date is to show.",
 )
 @click.option(
-    "-o",
-    "--output",
-    required=True,
-    metavar="DIR|URL",
-    help="Dataset directory to write.",
+    "-o", "--output", required=True, metavar="DIR|URL", help="Dataset directory to write."
 )
 @click.option(
     "--resume/--overwrite",
@@ -296,11 +292,7 @@ def command(
     from reasonpack.tokens.fast_backends import Choice  # noqa: PLC0415 (after --help)
 
     part = part_of_run(shard_index, shard_count, overwrite=not resume)
-    options = Options(
-        format=format_,
-        date=iso_date(date),
-        **rest,
-    )
+    options = Options(format=format_, date=iso_date(date), **rest)
     with contextlib.closing(Progress()) as progress:
         watch = Watch(on_plan=progress.begin, on_receipt=progress.advance, on_note=progress.note)
         run = Run(

@@ -53,9 +53,7 @@ SHOWN = 20
     help="Where the tokenizer is, if not where it was when DIR was packed.",
 )
 @click.option(
-    "--allow-unchecked",
-    is_flag=True,
-    help="Exit 0 although some records could not be checked.",
+    "--allow-unchecked", is_flag=True, help="Exit 0 although some records could not be checked."
 )
 @click.option("--json", "as_json", is_flag=True, help="Write one JSON object.")
 @click.pass_context

@@ -33,15 +33,7 @@ from reasonpack.records.unknown import Field, UnknownFieldError, misspelt, sorte
 from reasonpack.records.unread import unread_in_record
 from reasonpack.records.value_types import typed, wrong_type
 
-__all__ = [
-    "READ",
-    "REASONS",
-    "Conversation",
-    "Message",
-    "ToolCall",
-    "parse_line",
-    "parse_record",
-]
+__all__ = ["READ", "REASONS", "Conversation", "Message", "ToolCall", "parse_line", "parse_record"]
 
 REASONS: Mapping[str, str] = {
     "json": "not JSON, or nothing that can be read exactly",

@@ -123,10 +123,6 @@ def _all_ordinary(messages: list[Any]) -> bool:
 # ------------------------------------------------------------ messages of calls
 
 
-def _is_text_part(part: object) -> bool:
-    return isinstance(part, dict) and part.get("type") == "text" and type(part.get("text")) is str
-
-
 def _with_calls(draft: Draft) -> Draft:
     """Read the calls of a message that has them as JSON in its content."""
     message = draft.message
@@ -140,7 +136,10 @@ def _with_calls(draft: Draft) -> Draft:
         raise RecordError("conflict", at, what, fix='Write the role "assistant".')
     made = {key: "assistant" if value in CALL_ROLES else value for key, value in message.items()}
     if isinstance(text, list) and text:
-        if not all(_is_text_part(part) for part in text):
+        if not all(
+            isinstance(p, dict) and p.get("type") == "text" and type(p.get("text")) is str
+            for p in text
+        ):
             what = f"parts other than text in a {role} message, expected its calls as JSON"
             raise RecordError("tools", at, what, fix='Write the role "assistant" and tool_calls.')
         text = "".join(part["text"] for part in text)

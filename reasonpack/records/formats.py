@@ -83,10 +83,9 @@ def foreign(head: bytes, name: str, *, whole: bool) -> StorageError | None:
         found = "binary data", WRITE
     elif found is None and _decoded(lines[0]) is None:
         found = _text(lines, name)
-    return None if found is None else _refusal(*found, name=name)
-
-
-def _refusal(what: str, fix: str, *, name: str) -> StorageError:
+    if found is None:
+        return None
+    what, fix = found
     return StorageError(name, f"is {what}", EXPECTED, _filled(fix, name))
 
 

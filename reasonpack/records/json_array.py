@@ -82,7 +82,8 @@ def elements(blocks: Iterable[bytes], *, start: int = 0, longest: int) -> Iterat
             if not borders.depth:
                 if mark != b"]":
                     raise NotAList(f"the list ends in {mark.decode()!r}", index)
-                _see_the_end(block[stop:], blocks, index)
+                if any(rest.strip(BLANK) for rest in itertools.chain([block[stop:]], blocks)):
+                    raise NotAList("something follows the list", index)
                 return
         held += block[done:]
         at += len(block)
@@ -137,9 +138,3 @@ class _Borders:
 def _see_the_length(text: bytes | bytearray, longest: int, index: int) -> None:
     if len(text) > longest:
         raise NotAList(f"more than {longest:,} bytes in one element", index)
-
-
-def _see_the_end(rest: bytes, blocks: Iterable[bytes], index: int) -> None:
-    for block in itertools.chain([rest], blocks):
-        if block.strip(BLANK):
-            raise NotAList("something follows the list", index)

@@ -35,7 +35,9 @@ def renamed(
     left: dict[str, Any] = dict(fields)
     notes: list[str] = []
     for name, wanted in names.items():
-        value = _found(left, name.split(".")) if wanted in known else None
+        value: Any = left if wanted in known else None
+        for key in name.split("."):
+            value = value.get(key) if isinstance(value, dict) else None
         if value in (None, "", [], {}):
             continue
         left = _without(left, name.split("."))
@@ -45,12 +47,6 @@ def renamed(
         left[wanted] = value
         notes.append(f"renamed {name}")
     return left, tuple(notes)
-
-
-def _found(value: Any, names: list[str]) -> Any:
-    for name in names:
-        value = value.get(name) if isinstance(value, dict) else None
-    return value
 
 
 def _without(value: Any, names: list[str]) -> Any:

@@ -323,10 +323,10 @@ def _oddity(text: str) -> RecordError | None:
             return RecordError("encoding", "", what, fix=_CHARACTER)
         elif kind == "constant" and not inside:
             return _at(text, at, f"{token[0]} is no JSON number", fix=_NO_NAN)
-        elif kind == "number" and not inside and _too_large(token[0]):
+        elif (
+            kind == "number"
+            and not inside
+            and (len(token[0]) > 4300 or math.isinf(float(token[0])))
+        ):
             return _at(text, at, "a number out of range", fix="Write it as text.")
     return None
-
-
-def _too_large(number: str) -> bool:
-    return len(number) > 4300 or math.isinf(float(number))

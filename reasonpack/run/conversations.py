@@ -92,7 +92,10 @@ def lay_out_records(
     for record in staged("read", records):
         laid.counts.conversations += 1
         try:
-            waiting.append(_read(record, options, context, pieces))
+            with stage("parse"):
+                conversation = parse(record, context.reading)
+            views = _cut_views(conversation, options, context, pieces)
+            waiting.append(_Waiting(record, conversation, *views))
         except RecordError as error:
             _reject(record, error, options, laid)
         except TemplateError as error:
@@ -110,12 +113,6 @@ def lay_out_records(
             laid.rows = [[index] for index in range(len(laid.samples))]
     laid.counts.rows = len(laid.rows)
     return laid
-
-
-def _read(record: Record, options: Options, context: Context, pieces: Pieces) -> _Waiting:
-    with stage("parse"):
-        conversation = parse(record, context.reading)
-    return _Waiting(record, conversation, *_cut_views(conversation, options, context, pieces))
 
 
 def _write(

@@ -72,12 +72,7 @@ class Run:
 
 @contextmanager
 def started_early(
-    inputs: Sequence[str],
-    output: Place,
-    options: Options,
-    *,
-    run: Run,
-    overwrite: bool = False,
+    inputs: Sequence[str], output: Place, options: Options, *, run: Run, overwrite: bool = False
 ) -> Iterator[Sequence[Worker]]:
     """Start the processes of a long run, so that they load what they need beside this one."""
     workers = run.num_proc or usable_cores()

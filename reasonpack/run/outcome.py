@@ -39,7 +39,11 @@ def end(
     """
     counts = summed(receipts)
     if counts.packed:
-        if empty := listed(_without_records(plan, receipts)):
+        records = [0] * len(plan.inputs)
+        for receipt in receipts:
+            records[receipt.unit.input] += receipt.counts.conversations
+        named = zip(plan.inputs, records, strict=True)
+        if empty := listed(input_.name for input_, number in named if not number):
             on_note(f"{empty}: no record in it")
         for note in _without_effect(plan.options, counts.notes):
             on_note(note)
@@ -70,13 +74,6 @@ def _nothing(output: Place, plan: Plan, counts: Counts) -> NothingPackedError:
         what, expected = f"no record in {inputs}", "at least one conversation"
         fix = "check that these are the right files, then pack again with --overwrite"
     return NothingPackedError(public_name(output), what, expected, fix, counts.rejects)
-
-
-def _without_records(plan: Plan, receipts: Sequence[Receipt]) -> list[str]:
-    records = [0] * len(plan.inputs)
-    for receipt in receipts:
-        records[receipt.unit.input] += receipt.counts.conversations
-    return [input_.name for input_, count in zip(plan.inputs, records, strict=True) if not count]
 
 
 def same_files(inputs: Sequence[InputFile]) -> Iterator[str]:

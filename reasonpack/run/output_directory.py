@@ -80,7 +80,11 @@ def claimed(output: Place, *, part: str = "", overwrite: bool = False) -> Iterat
 def _refuse_foreign(output: Place, *, overwrite: bool) -> None:
     if not is_url(output) and Path(output).exists() and not Path(output).is_dir():
         raise UsageError(output, "is a file", "a directory", "choose another --output")
-    names = {name for name in child_names(output) if not _is_passing(name)}
+    names = {
+        name
+        for name in child_names(output)
+        if not (name.startswith((LOCK, SPOOL)) or _temporary_for(name, ""))
+    }
     if not names or (_wrote_a_run(output) if overwrite else PLAN in names):
         return
     raise UsageError(
@@ -95,10 +99,6 @@ def _wrote_a_run(output: Place) -> bool:
     """Tell whether what is called as our files is ours, be it damaged or of another version."""
     contents = (read_bytes(join(output, name)) or b"" for name in (PLAN, MANIFEST))
     return any(b'"library_version"' in content for content in contents)
-
-
-def _is_passing(name: str) -> bool:
-    return name.startswith((LOCK, SPOOL)) or _temporary_for(name, "") is not None
 
 
 def _temporary_for(name: str, directory: str) -> re.Match[str] | None:
@@ -176,16 +176,12 @@ def sweep(output: Place, units: Sequence[Unit] | None = None) -> None:
                 remove(join(place, name))
     if own is None and not is_url(output):
         for path in Path(output).glob(SPOOL + "*"):
-            _remove_spool(path)
+            with contextlib.suppress(OSError):  # a directory with anything else in it stays
+                (path / STDIN_COPY).unlink(missing_ok=True)
+                path.rmdir()
 
 
 def _number(name: str) -> int | None:
     """Return the number of the unit that a file is of."""
     found = re.match(r"(?:train-)?(\d+)", name)
     return int(found[1]) if found else None
-
-
-def _remove_spool(directory: Path) -> None:
-    with contextlib.suppress(OSError):  # a directory with anything else in it stays
-        (directory / STDIN_COPY).unlink(missing_ok=True)
-        directory.rmdir()

@@ -26,27 +26,14 @@ from reasonpack.run.finish import refuse_strangers, summed
 from reasonpack.run.lock import locked
 from reasonpack.run.named_inputs import named_inputs, spooled
 from reasonpack.run.outcome import end, same_files
-from reasonpack.run.output_directory import (
-    claimed,
-    clear,
-    make_directories,
-    sweep,
-)
+from reasonpack.run.output_directory import claimed, clear, make_directories, sweep
 from reasonpack.run.plan_file import Plan, differences, freeze, read_plan, write_plan
 from reasonpack.run.pool import Worker
 from reasonpack.run.receipts import check_units
 from reasonpack.run.stages import stage
 from reasonpack.run.unit import Job, process
 from reasonpack.run.unknown_fields import unknown_fields
-from reasonpack.storage import (
-    Place,
-    check_name,
-    file_names,
-    join,
-    public_name,
-    remove,
-    stamp,
-)
+from reasonpack.storage import Place, check_name, file_names, join, public_name, remove, stamp
 
 __all__ = ["merge_parts", "pack_files", "pack_part"]
 
@@ -181,10 +168,7 @@ def _opened(
         run.watch.on_note(note)
     named = named_inputs(inputs, without=output, on_note=run.watch.on_note)
     name = f"-{part[0]:05d}-of-{part[1]:05d}" if part else ""
-    with (
-        claimed(output, part=name, overwrite=overwrite),
-        spooled(named, output) as files,
-    ):
+    with claimed(output, part=name, overwrite=overwrite), spooled(named, output) as files:
         stamps = tuple(stamp(place) for place, _ in files)
         known = read_plan(output)
         with stage("plan"):
@@ -199,7 +183,9 @@ def _opened(
         if known is None:
             write_plan(output, plan)
         make_directories(output)
-        refuse_strangers(output, _shards(plan))
+        count, suffix = len(plan.units), options.format
+        shards = {shard_path(unit.number, units=count, suffix=suffix) for unit in plan.units}
+        refuse_strangers(output, shards)
         job = Job(
             options=options,
             output=output,
@@ -222,11 +208,6 @@ def _another(output: Place, differing: Sequence[str]) -> UsageError:
         "the same",
         "repeat the command that began it, choose another --output, or pass --overwrite",
     )
-
-
-def _shards(plan: Plan) -> set[str]:
-    count, suffix = len(plan.units), plan.options.format
-    return {shard_path(unit.number, units=count, suffix=suffix) for unit in plan.units}
 
 
 def _mine(plan: Plan, part: tuple[int, int]) -> list[Unit]:

@@ -55,7 +55,9 @@ def strata(units: Sequence[Unit], places: Sequence[Place]) -> Iterator[Stratum]:
     Raises:
         StorageError: an input cannot be read.
     """
-    if sum(unit.input_bytes for unit in units) <= SMALL and not any(map(_is_packed, units)):
+    if sum(unit.input_bytes for unit in units) <= SMALL and all(
+        unit.container in {"plain", "array"} for unit in units
+    ):
         for unit in units:
             yield Stratum(list(read_records(unit, places[unit.input])), 1.0, 1.0)
         return
@@ -63,10 +65,6 @@ def strata(units: Sequence[Unit], places: Sequence[Place]) -> Iterator[Stratum]:
     yield from _windows(plain, places)
     for kind in ("array", "parquet", "gzip", "zstd"):
         yield from _whole_units([unit for unit in units if unit.container == kind], places)
-
-
-def _is_packed(unit: Unit) -> bool:
-    return unit.container not in {"plain", "array"}
 
 
 def _spread(units: Sequence[Unit], count: int) -> Iterator[tuple[Unit, int]]:
@@ -87,7 +85,8 @@ def _windows(units: Sequence[Unit], places: Sequence[Place]) -> Iterator[Stratum
         for record in _lines_in(unit, places[unit.input], unit.start + offset)
     ]
     if not records:  # of lines much longer than a window
-        records = [record for unit in units[:1] for record in _first(unit, places[unit.input])]
+        first = (record for unit in units[:1] for record in read_records(unit, places[unit.input]))
+        records = list(itertools.islice(first, 1))
     if records:
         size = sum(map(_size, records))
         times = sum(unit.input_bytes for unit in units) / size
@@ -104,10 +103,6 @@ def _count_lines(units: Sequence[Unit], places: Sequence[Place]) -> int:
         with open_bytes(places[unit.input], "plain", start=unit.start) as file:
             lines += sum(block.count(b"\n") for block in blocks_of(file))
     return max(lines, 1)
-
-
-def _first(unit: Unit, place: Place) -> list[Record]:
-    return list(itertools.islice(read_records(unit, place), 1))
 
 
 def _lines_in(unit: Unit, place: Place, start: int) -> Iterator[Record]:

@@ -97,7 +97,8 @@ def shapes(rendering: Rendering) -> list[tuple[str, str]]:
     bare, reasoned = Message("assistant", "So."), Message("assistant", "So.", "Hmm.")
     reasons = bool(rendering.behaviour.closer.strip())
     usual, thought = (reasoned, "Hmm.") if reasons else (bare, None)
-    loop = (question, _call(thought), _result())
+    result = Message("tool", "Found.", extra={"tool_call_id": "call00000", "name": "look_up"})
+    loop = (question, _call(thought), result)
     stories: dict[str, tuple[Message, ...]] = {
         "an answer with reasoning": (question, reasoned),
         "an answer without": (question, bare),
@@ -115,11 +116,6 @@ def shapes(rendering: Rendering) -> list[tuple[str, str]]:
 def _call(reasoning: str | None) -> Message:
     call = ToolCall("look_up", {"query": "it"}, None, "call00000")
     return Message("assistant", None, reasoning, (call,))
-
-
-def _result() -> Message:
-    extra = {"tool_call_id": "call00000", "name": "look_up"}
-    return Message("tool", "Found.", extra=extra)
 
 
 def _conversation(story: tuple[Message, ...]) -> Conversation:

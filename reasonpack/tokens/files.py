@@ -183,10 +183,7 @@ def _check_normalizer(normalizer: Any, path: Path) -> None:
         else:
             continue
         raise TokenizerError(
-            f"{path}: normalizer",
-            what,
-            expected,
-            "Use the file that the model was published with",
+            f"{path}: normalizer", what, expected, "Use the file that the model was published with"
         )
 
 

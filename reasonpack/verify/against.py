@@ -25,28 +25,12 @@ from reasonpack.errors import FormatError, RecordError, StorageError
 from reasonpack.records.unit import Record
 from reasonpack.verify.findings import Finding, Findings
 from reasonpack.verify.manifest import Dataset, place_of, read_rejects
-from reasonpack.verify.match import (
-    NO_VIEWS,
-    Join,
-    Packed,
-    Read,
-    Reject,
-    Thoughts,
-    match,
-)
+from reasonpack.verify.match import NO_VIEWS, Join, Packed, Read, Reject, Thoughts, match
 from reasonpack.verify.paths import fingerprint
 from reasonpack.verify.report import report
 from reasonpack.verify.rows import Row
 from reasonpack.verify.shards import CheckedRow, checked_rows
-from reasonpack.verify.source import (
-    Rebuilt,
-    Source,
-    decoded,
-    rebuild,
-    records,
-    taken,
-    why_rejected,
-)
+from reasonpack.verify.source import Rebuilt, Source, decoded, rebuild, records, taken, why_rejected
 
 __all__ = ["check_against"]
 
@@ -239,11 +223,7 @@ def _take_reject(join: Join, record: Record) -> Reject | None:
 
 
 def _check_reason(
-    rejected: Reject,
-    record: Record,
-    rebuilt: Rebuilt | None,
-    source: Source,
-    findings: Findings,
+    rejected: Reject, record: Record, rebuilt: Rebuilt | None, source: Source, findings: Findings
 ) -> None:
     """Compare a reject with what this check makes of its record.
 

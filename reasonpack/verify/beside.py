@@ -166,22 +166,18 @@ def _check_plan(dataset: Dataset, findings: Findings) -> None:
         findings.add(Finding("RP022", name, unreadable(content, error, "the dataset's plan")))
         return
     inputs = [(each.path, each.bytes, each.sha256) for each in manifest.inputs]
+    known = dict(enumerate(each.name for each in plan.inputs))
+    names = [known.get(unit.input, "") for unit in plan.units]
     for what, found, expected in (
         ("sha256", plan.sha256, manifest.plan_sha256),
         ("options", plan.options, manifest.options),
         ("inputs", [(each.name, each.bytes, each.sha256) for each in plan.inputs], inputs),
         ("number of units", len(plan.units), len(manifest.shards)),
-        ("names of units", [unit.name for unit in plan.units], _named(plan)),
+        ("names of units", [unit.name for unit in plan.units], names),
     ):
         if found != expected:
             said = f"{what} {found!r}, expected {expected!r} as in the manifest"
             findings.add(Finding("RP022", name, said[:400]))
-
-
-def _named(plan: _Plan) -> list[str]:
-    """Return the names that units should have: those of the inputs that they are of."""
-    known = dict(enumerate(each.name for each in plan.inputs))
-    return [known.get(unit.input, "") for unit in plan.units]
 
 
 def _check_sums(dataset: Dataset, findings: Findings) -> None:

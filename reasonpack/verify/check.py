@@ -17,17 +17,13 @@ from reasonpack.verify.shards import checked_rows
 __all__ = ["verify_dataset"]
 
 
-def _ignore(_shards: int) -> None:
-    pass
-
-
 def verify_dataset(
     directory: Place,
     against: Sequence[str] = (),
     *,
     sample: int | None = None,
     tokenizer: str | None = None,
-    on_shard: Callable[[int], object] = _ignore,
+    on_shard: Callable[[int], object] = lambda _: None,
 ) -> Findings:
     """Check a finished dataset: its files, its rows and, given its source, every view.
 

@@ -180,15 +180,10 @@ def _text_or_reason(
     try:
         return _text(message, prompt, full, index, rendering) or "missing-reasoning"
     except RecordError as error:
-        if rendering.on_message_error == "reject" or not _is_shown(message, full):
+        shown = ((message.content or "").strip(), *(call.name for call in message.tool_calls))
+        if rendering.on_message_error == "reject" or any(text not in full for text in shown):
             raise
         return error.reason
-
-
-def _is_shown(message: Message, full: str) -> bool:
-    """Whether a rendering shows the content of a message, and its calls."""
-    names = [call.name for call in message.tool_calls]
-    return all(text in full for text in ((message.content or "").strip(), *names))
 
 
 def _trained(messages: Sequence[Message], train_on: TrainOn) -> list[int]:

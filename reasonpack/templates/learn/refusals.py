@@ -69,10 +69,11 @@ def check_order(probe: Probe) -> None:
     for length in range(1, len(story), 2):
         text = probe.render(story[:length], prompt=True)
         if not text:
+            why = probe.refusal(story[:length])
             raise TemplateError(
                 name,
                 f"refuses a plain conversation of {length} messages",
-                f"a chat template{_refusal(probe, story[:length])}",
+                "a chat template" + (f" ({why})" if why else ""),
                 "name another one with --chat-template",
             )
         places = [text.find(mark) for mark in marks[:length]]
@@ -100,11 +101,6 @@ def check_order(probe: Probe) -> None:
                 _FIX,
             )
         earlier = text[: places[-1] + len(marks[length - 1])]
-
-
-def _refusal(probe: Probe, story: list[Message]) -> str:
-    error = probe.refusal(story)
-    return f" ({error})" if error else ""
 
 
 def check_prompt(probe: Probe) -> None:

@@ -43,9 +43,10 @@ def find_switch(probe: Probe) -> tuple[dict[str, Any], dict[str, Any]]:
     for one in settings:
         unset += [({}, one), (one, {})]
     numbers = [(on, off) for on, off in unset if any(map(_is_number, off.values()))]
-    both = [pair for pair in product(settings, settings) if _same_variable(*pair)]
-    for pairs in ([*numbers, *both], unset):
-        found = _find_pair(probe, pairs)
+    pairs = product(settings, settings)
+    both = [(on, off) for on, off in pairs if on != off and on.keys() == off.keys()]
+    for tried in ([*numbers, *both], unset):
+        found = _find_pair(probe, tried)
         if found is not None:
             return found
     fitting = (item for item in ({}, *settings) if _fit(probe.given(item), reasoning=True))
@@ -53,10 +54,6 @@ def find_switch(probe: Probe) -> tuple[dict[str, Any], dict[str, Any]]:
     closer = (_fit(probe.given(thinking), reasoning=True) or ("", ""))[1].strip()
     plain = (item for item in (thinking, {}, *settings) if _plain(probe.given(item), closer))
     return thinking, next(plain, thinking)
-
-
-def _same_variable(one: Variables, other: Variables) -> bool:
-    return one != other and one.keys() == other.keys()
 
 
 def _find_pair(probe: Probe, pairs: Sequence[Pair]) -> Pair | None:
