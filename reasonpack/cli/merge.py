@@ -22,7 +22,7 @@ def command(ctx: click.Context, /, *, directory: str, as_json_: bool) -> None:
     from reasonpack.run.pack import merge_parts  # noqa: PLC0415
     from reasonpack.show.rejects import examples, rejects_told  # noqa: PLC0415
     from reasonpack.show.summary import summary  # noqa: PLC0415
-    from reasonpack.storage import join  # noqa: PLC0415
+    from reasonpack.storage.place import join  # noqa: PLC0415
     from reasonpack.wording import printable  # noqa: PLC0415 (after --help)
 
     with rejects_told(directory):

@@ -288,7 +288,7 @@ def command(
     )
     from reasonpack.show.summary import summary  # noqa: PLC0415
     from reasonpack.show.text import columns  # noqa: PLC0415
-    from reasonpack.storage import join  # noqa: PLC0415
+    from reasonpack.storage.place import join  # noqa: PLC0415
     from reasonpack.tokens.fast_backends import Choice  # noqa: PLC0415 (after --help)
 
     part = part_of_run(shard_index, shard_count, overwrite=not resume)

@@ -15,7 +15,8 @@ from reasonpack.datasets.options import Options
 from reasonpack.datasets.receipt import Counts, Natural, Sha256, Shard
 from reasonpack.errors import FormatError
 from reasonpack.rows.schema import check_format_version
-from reasonpack.storage import Place, join, public_name, read_bytes
+from reasonpack.storage.place import Place, join, public_name
+from reasonpack.storage.read import read_bytes
 from reasonpack.templates.stop import Stop
 
 __all__ = ["MANIFEST", "REJECTS", "Input", "Learned", "Manifest", "read_manifest"]

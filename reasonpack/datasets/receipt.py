@@ -12,7 +12,7 @@ import msgspec
 
 from reasonpack.records.unit import Unit
 from reasonpack.rows.kind import KindLabel
-from reasonpack.storage import Place, join
+from reasonpack.storage.place import Place, join
 
 __all__ = [
     "Counts",

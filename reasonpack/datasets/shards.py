@@ -24,7 +24,8 @@ import pyarrow.parquet as pq
 
 from reasonpack.errors import FormatError
 from reasonpack.rows.schema import check_version
-from reasonpack.storage import Place, check_regular, open_arrow, public_name
+from reasonpack.storage.place import Place, check_regular, public_name
+from reasonpack.storage.read import open_arrow
 
 __all__ = ["OpenShard", "open_shard", "read_shard"]
 

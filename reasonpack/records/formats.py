@@ -14,7 +14,7 @@ from typing import Any
 
 from reasonpack.errors import StorageError
 from reasonpack.records.json_array import NotAList, elements
-from reasonpack.storage import BLANK, BOM, is_list
+from reasonpack.storage.read import BLANK, BOM, is_list
 
 __all__ = ["HEAD", "foreign"]
 

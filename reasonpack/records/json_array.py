@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from reasonpack.storage import BLANK
+from reasonpack.storage.read import BLANK
 
 __all__ = ["Element", "NotAList", "elements"]
 

@@ -35,17 +35,8 @@ from reasonpack.records.unit import (
     no_list,
     read_records,
 )
-from reasonpack.storage import (
-    Container,
-    Place,
-    Stamp,
-    digest,
-    full_stamp,
-    open_arrow,
-    open_bytes,
-    public_name,
-    unreadable,
-)
+from reasonpack.storage.place import Place, Stamp, full_stamp, public_name, unreadable
+from reasonpack.storage.read import Container, digest, open_arrow, open_bytes
 
 __all__ = ["UNIT_BYTES", "InputFile", "Record", "Unit", "plan", "read_records"]
 

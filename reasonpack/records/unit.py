@@ -20,17 +20,8 @@ import pyarrow.parquet as pq
 from reasonpack.errors import StorageError
 from reasonpack.records.formats import HEAD, foreign
 from reasonpack.records.json_array import NotAList, elements
-from reasonpack.storage import (
-    BOM,
-    Container,
-    Place,
-    container,
-    is_list,
-    open_arrow,
-    open_bytes,
-    public_name,
-    unreadable,
-)
+from reasonpack.storage.place import Place, public_name, unreadable
+from reasonpack.storage.read import BOM, Container, container, is_list, open_arrow, open_bytes
 
 __all__ = [
     "BLOCK",

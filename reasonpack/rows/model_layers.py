@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from reasonpack.errors import TokenizerError
-from reasonpack.storage import check_regular
+from reasonpack.storage.place import check_regular
 
 __all__ = ["Architecture", "read_architecture", "read_config"]
 

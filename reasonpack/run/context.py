@@ -15,7 +15,7 @@ from reasonpack.records.conversation import Conversation
 from reasonpack.records.options import ignored_fields, renamed_fields
 from reasonpack.records.reading import Reading
 from reasonpack.rows.model_layers import read_architecture
-from reasonpack.storage import fetched
+from reasonpack.storage.read import fetched
 from reasonpack.templates.behaviour import Behaviour
 from reasonpack.templates.find import load_template
 from reasonpack.templates.learn.learn import learn

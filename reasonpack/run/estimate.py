@@ -16,7 +16,7 @@ from reasonpack.run.named_inputs import STDIN, named_inputs
 from reasonpack.run.pool import usable_cores
 from reasonpack.run.sample import Stratum, strata
 from reasonpack.run.unit import load_encoder
-from reasonpack.storage import Place
+from reasonpack.storage.place import Place
 from reasonpack.tokens.fast_backends import Encoder
 
 __all__ = ["Estimate", "estimate"]

@@ -21,17 +21,17 @@ from pathlib import Path
 import msgspec
 
 from reasonpack.errors import StorageError, UsageError
-from reasonpack.storage import (
+from reasonpack.storage.place import (
     Place,
     file_names,
     is_url,
     join,
     public_name,
-    publish_text,
-    read_bytes,
     remove,
     unwritable,
 )
+from reasonpack.storage.publish import publish_text
+from reasonpack.storage.read import read_bytes
 
 try:
     import fcntl

@@ -18,20 +18,20 @@ from reasonpack.records.unit import Unit
 from reasonpack.run.finish import CARD, HEADING
 from reasonpack.run.lock import LOCK, locked
 from reasonpack.run.plan_file import PLAN
-from reasonpack.storage import (
-    TEMPORARY,
+from reasonpack.storage.place import (
     Place,
     child_names,
     file_names,
     is_url,
     join,
     public_name,
-    read_bytes,
     remove,
     remove_tree,
     shows_half,
     unwritable,
 )
+from reasonpack.storage.publish import TEMPORARY
+from reasonpack.storage.read import read_bytes
 
 __all__ = ["SPOOL", "STDIN_COPY", "claimed", "clear", "make_directories", "sweep"]
 

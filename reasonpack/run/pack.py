@@ -22,18 +22,17 @@ from reasonpack.records.unit import Unit
 from reasonpack.records.unknown import UnknownFieldError, together
 from reasonpack.run.context import load_context
 from reasonpack.run.engine import Run, backend_advice, on_engine, started_early
-from reasonpack.run.finish import refuse_strangers, summed
+from reasonpack.run.finish import end, refuse_strangers, same_files, summed
 from reasonpack.run.lock import locked
 from reasonpack.run.named_inputs import named_inputs, spooled
-from reasonpack.run.outcome import end, same_files
 from reasonpack.run.output_directory import claimed, clear, make_directories, sweep
 from reasonpack.run.plan_file import Plan, differences, freeze, read_plan, write_plan
 from reasonpack.run.pool import Worker
 from reasonpack.run.receipts import check_units
 from reasonpack.run.stages import stage
-from reasonpack.run.unit import Job, process
-from reasonpack.run.unknown_fields import unknown_fields
-from reasonpack.storage import Place, check_name, file_names, join, public_name, remove, stamp
+from reasonpack.run.unit import Job, process, unknown_fields
+from reasonpack.storage.inputs import check_name
+from reasonpack.storage.place import Place, file_names, join, public_name, remove, stamp
 
 __all__ = ["merge_parts", "pack_files", "pack_part"]
 

@@ -25,7 +25,9 @@ from reasonpack.records.plan import InputFile, plan
 from reasonpack.records.unit import Unit
 from reasonpack.rows.schema import FORMAT_VERSION
 from reasonpack.run.context import Context
-from reasonpack.storage import Place, join, public_name, publish_text, read_bytes
+from reasonpack.storage.place import Place, join, public_name
+from reasonpack.storage.publish import publish_text
+from reasonpack.storage.read import read_bytes
 
 __all__ = ["PLAN", "Plan", "differences", "freeze", "read_plan", "write_plan"]
 

@@ -25,7 +25,8 @@ from reasonpack.datasets.receipt import (
 from reasonpack.errors import StorageError
 from reasonpack.records.unit import Unit
 from reasonpack.run.plan_file import Plan
-from reasonpack.storage import Place, digest, join, read_bytes, stamp
+from reasonpack.storage.place import Place, join, stamp
+from reasonpack.storage.read import digest, read_bytes
 
 __all__ = ["Finding", "check_units"]
 

@@ -16,7 +16,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from reasonpack.records.unit import Record, Unit, blocks_of, read_records
-from reasonpack.storage import Place, open_bytes
+from reasonpack.storage.place import Place
+from reasonpack.storage.read import open_bytes
 
 __all__ = ["Stratum", "strata"]
 

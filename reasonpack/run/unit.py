@@ -28,19 +28,22 @@ from reasonpack.datasets.receipt import (
     sealed,
     shard_path,
 )
+from reasonpack.errors import RecordError
 from reasonpack.records.plan import changed
 from reasonpack.records.unit import Record, Unit, read_records
+from reasonpack.records.unknown import UnknownFieldError, together
 from reasonpack.rows.content_hash import Content
 from reasonpack.rows.schema import schema
 from reasonpack.rows.shard import write_shard
 from reasonpack.rows.table import row_groups, rows_to_table
 from reasonpack.run.context import Context, load_context
-from reasonpack.run.conversations import lay_out_records
+from reasonpack.run.conversations import lay_out_records, parse
 from reasonpack.run.stages import stage, staged
-from reasonpack.storage import Place, Stamp, join, publish, stamp
+from reasonpack.storage.place import Place, Stamp, join, stamp
+from reasonpack.storage.publish import publish
 from reasonpack.tokens.fast_backends import AUTO, Choice, Encoder
 
-__all__ = ["Job", "pack_records", "prepare", "process"]
+__all__ = ["Job", "pack_records", "prepare", "process", "unknown_fields"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,3 +168,24 @@ def _schema(options: Options, context: Context) -> pa.Schema:
         "template_sha256": context.without_tools.template.sha256,
     }
     return schema(metadata)
+
+
+def unknown_fields(unit: Unit, job: Job) -> tuple[int, UnknownFieldError | None]:
+    """Find all such fields of a unit; records that cannot be read otherwise are passed over.
+
+    Returns:
+        The number of the unit, and the error that names the fields; None if it has none.
+
+    Raises:
+        StorageError: input that cannot be read.
+    """
+    reading = load_context(job.options).reading
+    found: list[UnknownFieldError] = []
+    for record in read_records(unit, job.places[unit.input]):
+        try:
+            parse(record, reading)
+        except UnknownFieldError as error:
+            found = [together([*found, error])]
+        except RecordError:
+            continue
+    return unit.number, found[0] if found else None

@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 from reasonpack.errors import UsageError
 from reasonpack.rows.kind import Kind
 from reasonpack.rows.sample import IGNORE
-from reasonpack.show.row import Decode, RowData, Sample, Segment, quoted_id
+from reasonpack.show.row import Decode, RowData, RowSample, Segment, quoted_id
 from reasonpack.wording import listed
 
-__all__ = ["View", "find_view", "view_json", "view_text"]
+__all__ = ["MessageView", "find_view", "view_json", "view_text"]
 
 WRITTEN = {Kind.REASONING.label, Kind.R_OUT.label}
 Part = tuple[RowData, int]
@@ -30,7 +30,7 @@ Part = tuple[RowData, int]
 
 
 @dataclass(frozen=True, slots=True)
-class View:
+class MessageView:
     """What the model saw and wrote for one message: L tokens of a row, in position order.
 
     Attributes:
@@ -43,13 +43,13 @@ class View:
     """
 
     row: RowData
-    sample: Sample
+    sample: RowSample
     message: int
     tokens: NDArray[np.int64]
     prompt_length: int
 
 
-def find_view(parts: Sequence[Part], message: int) -> View:
+def find_view(parts: Sequence[Part], message: int) -> MessageView:
     """Find what the model sees when it writes a message, and what it is trained on.
 
     The last trained token q of the message sees exactly the message's view: of its
@@ -87,7 +87,7 @@ def find_view(parts: Sequence[Part], message: int) -> View:
     begin = _begin(
         path, message, [part for part in parts if part[0].samples[part[1]].id == sample.id]
     )
-    return View(row, sample, message, tokens[tokens <= last], begin)
+    return MessageView(row, sample, message, tokens[tokens <= last], begin)
 
 
 def _trained(row: RowData, sample: int) -> dict[int, NDArray[np.int64]]:
@@ -129,7 +129,7 @@ def _named(row: RowData, sample: int) -> str:
     return f"{quoted_id(row.samples[sample].id)} in row {row.number}"
 
 
-def view_text(view: View, decode: Decode) -> tuple[str, str]:
+def view_text(view: MessageView, decode: Decode) -> tuple[str, str]:
     """Give prompt and completion; together they are the text of the view.
 
     A decoder may drop a space at the start of what it is given, so the completion is
@@ -142,7 +142,7 @@ def view_text(view: View, decode: Decode) -> tuple[str, str]:
     return prompt, decode(ids[view.prompt_length :])
 
 
-def view_json(view: View, decode: Decode | None) -> dict[str, Any]:
+def view_json(view: MessageView, decode: Decode | None) -> dict[str, Any]:
     """Describe a view for a program; its text only if there is a `decode`."""
     row, ids = view.row, view.row.input_ids[view.tokens].tolist()
     described: dict[str, Any] = {

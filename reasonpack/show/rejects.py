@@ -18,7 +18,8 @@ from reasonpack.datasets.manifest import REJECTS
 from reasonpack.errors import NothingPackedError
 from reasonpack.records.conversation import REASONS
 from reasonpack.show.text import columns
-from reasonpack.storage import Place, file_names, join, open_bytes
+from reasonpack.storage.place import Place, file_names, join
+from reasonpack.storage.read import open_bytes
 from reasonpack.wording import printable
 
 __all__ = ["WORDS", "examples", "part_of_rejects", "reject_lines", "rejects_told"]

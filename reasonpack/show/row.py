@@ -31,7 +31,7 @@ __all__ = [
     "LONGEST_ID",
     "Decode",
     "RowData",
-    "Sample",
+    "RowSample",
     "Segment",
     "choose_samples",
     "find_rows",
@@ -49,7 +49,7 @@ NO_ROWS = "a dataset with rows in it; this one has none"
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
+class RowSample:
     """A conversation in a row, or a part of one."""
 
     id: str
@@ -94,7 +94,7 @@ class RowData:
     input_ids: I32
     position_ids: I32
     labels: I32
-    samples: list[Sample]
+    samples: list[RowSample]
     segments: list[Segment]
 
     def tokens(self, segment: Segment) -> NDArray[np.int64]:
@@ -196,7 +196,7 @@ def _take_apart(row: pa.RecordBatch, *, shard: str, number: int) -> RowData:
         input_ids=input_ids,
         position_ids=position_ids,
         labels=labels,
-        samples=list(map(Sample, ids, sample_start.tolist(), lengths)),
+        samples=list(map(RowSample, ids, sample_start.tolist(), lengths)),
         segments=[
             Segment(sample, kind, *rest)
             for kind, (sample, *rest) in zip(kinds, numbers, strict=True)

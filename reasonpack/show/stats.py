@@ -26,7 +26,8 @@ from reasonpack.rows.sample import IGNORE
 from reasonpack.show.advice import cost_lines
 from reasonpack.show.cost import BLOCK, Costs, count
 from reasonpack.show.model_shape import ModelShape
-from reasonpack.storage import Place, fetched, join, public_name
+from reasonpack.storage.place import Place, join, public_name
+from reasonpack.storage.read import fetched
 
 __all__ = ["Distribution", "Stats", "gather", "stats_json", "stats_lines"]
 

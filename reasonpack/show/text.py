@@ -19,7 +19,7 @@ from itertools import groupby
 import click
 
 from reasonpack.rows.sample import IGNORE
-from reasonpack.show.message_view import View
+from reasonpack.show.message_view import MessageView
 from reasonpack.show.row import LONGEST_ID, Decode, RowData, Segment
 from reasonpack.wording import count, printable
 
@@ -147,7 +147,7 @@ def _name(segment: Segment) -> str:
     return name + (f", {segment.trained} of {segment.length} trained" if segment.trained else "")
 
 
-def view_line(view: View, prompt: str) -> str:
+def view_line(view: MessageView, prompt: str) -> str:
     """Say what a view consists of, given the text of its prompt."""
     positions = view.row.position_ids[view.tokens]
     return (

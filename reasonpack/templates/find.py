@@ -11,7 +11,7 @@ from typing import Any
 
 from reasonpack.errors import TemplateError, UsageError
 from reasonpack.records.strict_json import quoted
-from reasonpack.storage import check_regular
+from reasonpack.storage.place import check_regular
 from reasonpack.templates.template import SOURCE_LIMIT, ChatTemplate
 
 __all__ = ["load_template", "read_templates"]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from reasonpack.storage import Place
+from reasonpack.storage.place import Place
 from reasonpack.verify.beside import check_beside
 from reasonpack.verify.findings import Findings
 from reasonpack.verify.manifest import read_dataset

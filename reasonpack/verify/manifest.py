@@ -19,7 +19,8 @@ import msgspec
 
 from reasonpack.datasets.manifest import Manifest
 from reasonpack.datasets.receipt import Receipt
-from reasonpack.storage import Place, join, open_file, read_bytes, stamp
+from reasonpack.storage.place import Place, join, stamp
+from reasonpack.storage.read import open_file, read_bytes
 from reasonpack.verify.findings import Finding, Findings
 
 __all__ = [

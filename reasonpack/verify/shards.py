@@ -22,7 +22,8 @@ from reasonpack.datasets.shards import open_shard
 from reasonpack.errors import FormatError, StorageError
 from reasonpack.rows.content_hash import content_hash
 from reasonpack.rows.kind import Kind
-from reasonpack.storage import Place, digest, stamp
+from reasonpack.storage.place import Place, stamp
+from reasonpack.storage.read import digest
 from reasonpack.verify.findings import Finding, Findings
 from reasonpack.verify.manifest import MINOR, Dataset, parse_version, place_of, receipt_path
 from reasonpack.verify.paths import Paths

@@ -21,7 +21,8 @@ from reasonpack.errors import RecordError, TokenizerError
 from reasonpack.records.plan import plan
 from reasonpack.records.strict_json import decode
 from reasonpack.records.unit import Record, Unit, read_records
-from reasonpack.storage import Place, expand_inputs, public_name
+from reasonpack.storage.inputs import expand_inputs
+from reasonpack.storage.place import Place, public_name
 from reasonpack.templates.template import ChatTemplate
 from reasonpack.tokens.tokenizer import Tokenizer, load_tokenizer
 from reasonpack.verify.chat import NotChecked, Reading, Refused

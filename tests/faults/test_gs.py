@@ -16,7 +16,9 @@ from runs import SKIPPING, run
 from reasonpack.errors import UsageError
 from reasonpack.run.engine import Watch
 from reasonpack.run.pack import pack_files
-from reasonpack.storage import file_names, publish, read_bytes, remove, stamp
+from reasonpack.storage.place import file_names, remove, stamp
+from reasonpack.storage.publish import publish
+from reasonpack.storage.read import read_bytes
 
 pytestmark = pytest.mark.faults
 pytest.importorskip("gcp_storage_emulator")
@@ -80,7 +82,7 @@ def test_input_and_output_on_gs(source: Path, port: int, undisturbed: dict[str, 
 PUBLISH = """
 import signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)
-from reasonpack.storage import publish
+from reasonpack.storage.publish import publish
 try:
     with publish(sys.argv[1]) as file:
         file.write(b"x" * 3_000_000)

@@ -74,7 +74,8 @@ RUNS = f"""
 import runs
 from reasonpack.errors import UsageError
 from reasonpack.run.pack import pack_files
-from reasonpack.storage import publish, remove
+from reasonpack.storage.place import remove
+from reasonpack.storage.publish import publish
 
 def pack(**more):
     return pack_files(["{URL}/in"], "{URL}/out", runs.SKIPPING, run=runs.run(), **more)

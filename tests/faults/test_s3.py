@@ -23,7 +23,7 @@ from reasonpack.errors import StorageError, UsageError
 from reasonpack.records import plan
 from reasonpack.run.engine import Watch
 from reasonpack.run.pack import merge_parts, pack_files, pack_part
-from reasonpack.storage import publish
+from reasonpack.storage.publish import publish
 
 pytestmark = pytest.mark.faults
 boto3: Any = pytest.importorskip("boto3")
@@ -261,7 +261,7 @@ def test_a_client_that_is_killed_in_an_upload(
 PUBLISH = """
 import signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)
-from reasonpack.storage import publish
+from reasonpack.storage.publish import publish
 try:
     with publish(sys.argv[1]) as file:
         file.write(b"x" * int(sys.argv[2]))

@@ -241,7 +241,7 @@ PHASES = [
     ("reasonpack.run.plan_file.plan", "Interrupted before packing began."),
     ("reasonpack.run.pool.wait", "Interrupted: 0 of "),
     ("reasonpack.run.unit.write_shard", "Interrupted: 0 of "),
-    ("reasonpack.run.outcome.finish", "Interrupted: 8 of 8 "),
+    ("reasonpack.run.finish.finish", "Interrupted: 8 of 8 "),
 ]
 MORE_PHASES = [
     ("reasonpack.run.pack.load_context", "Interrupted before packing began."),

@@ -24,7 +24,8 @@ from reasonpack.records import unit as unit_module
 from reasonpack.records.formats import foreign
 from reasonpack.records.plan import is_settled, plan, vouches
 from reasonpack.records.unit import Record, Unit, read_records
-from reasonpack.storage import Place, Stamp, expand_inputs
+from reasonpack.storage.inputs import expand_inputs
+from reasonpack.storage.place import Place, Stamp
 
 BOM = b"\xef\xbb\xbf"
 PARTS = [

@@ -25,14 +25,9 @@ from reasonpack.rows.sample import Sample
 from reasonpack.rows.schema import schema
 from reasonpack.rows.shard import write_shard
 from reasonpack.rows.table import rows_to_table
-from reasonpack.storage import (
-    Container,
-    container,
-    expand_inputs,
-    open_bytes,
-    publish,
-    publish_text,
-)
+from reasonpack.storage.inputs import expand_inputs
+from reasonpack.storage.publish import publish, publish_text
+from reasonpack.storage.read import Container, container, open_bytes
 
 PUBLISH = importlib.import_module("reasonpack.storage.publish")
 TEMPORARY = ".name.parquet.1-ab.tmp"

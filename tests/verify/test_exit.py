@@ -20,7 +20,7 @@ import pytest
 
 from reasonpack.datasets.options import Options
 from reasonpack.run.pack import pack_files
-from reasonpack.storage import open_arrow
+from reasonpack.storage.read import open_arrow
 from reasonpack.verify.check import verify_dataset
 
 FIXTURES = Path(__file__).parents[2] / "fixtures"
