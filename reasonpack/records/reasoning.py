@@ -65,10 +65,10 @@ def split_inline(
         what = "reasoning in a field and again in the content, expected it once"
         raise RecordError("conflict", path, what, fix="Keep one of the two.")
     end = content.find(_CLOSE)
-    as_text = _split_at(content, end) if begins else Answer(content, reasoning)
+    as_text = _split_at(content, end, reading) if begins else Answer(content, reasoning)
     alone = count == 1 and not reasoning
     if alone and (begins or (_OPEN not in content and _ends_reasoning(content, end, reading))):
-        return _split_at(content, end)
+        return _split_at(content, end, reading)
     if not reading.closers or reading.stray_closing_tag == "text":
         return as_text
     return _stray(content, path, as_text, reading)
@@ -93,15 +93,17 @@ def _ends_reasoning(content: str, end: int, reading: Reading) -> bool:
     return reading.prompt_opens or not before.strip()
 
 
-def _split_at(content: str, end: int) -> Answer:
-    """Split at the closing tag that stands at `end`."""
+def _split_at(content: str, end: int, reading: Reading) -> Answer:
+    """Split at the closing tag at `end`; an empty block stays where there is no place for one."""
     inside = content[:end].lstrip().removeprefix(_OPEN) if _OPEN in content else content[:end]
+    if not reading.closers and not inside.strip():
+        return Answer(content, None)
     return Answer(content[end + len(_CLOSE) :].lstrip("\n"), inside.strip("\n") or None)
 
 
 def _stray(content: str, path: str, as_text: Answer, reading: Reading) -> Answer:
     """Read a tag as the end of reasoning, or refuse it with both readings."""
-    other = _split_at(content, content.rfind(_CLOSE))
+    other = _split_at(content, content.rfind(_CLOSE), reading)
     possible = content.lstrip().startswith(_OPEN) or not (as_text.reasoning or _OPEN in content)
     if possible and reading.stray_closing_tag == "reasoning":
         return other

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
+from fixing import Pack
 
 from reasonpack.errors import RecordError
 from reasonpack.records.conversation import Message, parse_line
@@ -114,6 +116,37 @@ def test_content_is_kept_as_it_was_where_reasoning_was_split_off(
 
 
 # ------------------------------------------------------------ the same text twice
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "<think></think>B",
+        "<think>\n\n</think>\n\nB",
+        "</think> is the tag.",
+        "</think>",
+        "\n</think>\nB",
+    ],
+)
+def test_an_empty_block_is_text_where_there_is_no_place_for_one(content: str) -> None:
+    passed = answer(Reading(closers=()), content=content)
+    assert (passed.content, passed.reasoning, passed.verbatim) == (content, None, None)
+    assert answer(content=content).content == content.rpartition("</think>")[2].lstrip("\n")
+
+
+@pytest.mark.parametrize(
+    ("shown", "status"), [("m.content", 0), ("m.content.split('</think>')[-1]", 1)]
+)
+def test_a_template_that_looks_for_the_tag_has_a_place_for_reasoning(
+    shown: str, status: int, pack_here: Pack
+) -> None:
+    message = "'<|im_start|>' ~ m.role ~ '\\n' ~ text ~ '<|im_end|>\\n'"
+    each = f"{{% for m in messages %}}{{% set text = {shown} %}}{{{{ {message} }}}}{{% endfor %}}"
+    begun = "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
+    record = {"messages": [ASK, {"role": "assistant", "content": "It is </think>, a tag."}]}
+    Path("a.jsonl").write_text(json.dumps(record), encoding="utf-8")
+    packed, error = pack_here(["a.jsonl", "--chat-template", each + begun])
+    assert (packed, "--stray-closing-tag" in error) == (status, bool(status)), error
 
 
 LONG = "I list the files first, since the name of the test is not known yet."

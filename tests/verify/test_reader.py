@@ -104,6 +104,9 @@ def test_a_closing_tag_in_an_answer() -> None:
     with pytest.raises(Refused):
         answer(said(text))
     assert answer(said(text), closers=()).content == text
+    for empty in ("<think> </think>B", "</think> is the tag."):
+        assert answer(said(empty), closers=()).content == empty
+        assert answer(said(empty)).content == empty.partition("</think>")[2]
     assert answer(said(text), stray_tag="text").content == text
     split = answer(said(text), stray_tag="reasoning")
     assert (split.reasoning, split.content) == ("It writes ", " and then answers.")
