@@ -17,26 +17,32 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from conversations import PROFILES, Words, rows, views
-from train_layouts import by_branches
+from conversations import PROFILES, Profile, Words, rows, views
+from numpy.typing import NDArray
+from qwen3 import Attend
+from train_layouts import VarlenKernel, by_branches
 
 from reasonpack.masks import dense
 
 HEADS, GROUPS, SIZE = 8, 4, 64
+Prepare = Callable[[NDArray[np.int32], torch.device], Attend]
+"""`visible_until` `i32[1, T]` -> attention over that row."""
 WORST = 2.0
 
 
-def means_seen(device: torch.device, dtype: torch.dtype) -> list[float]:
+def means_seen(
+    device: torch.device, dtype: torch.dtype, kernel: VarlenKernel | None = None
+) -> list[float]:
     """What the three tokens of h t r get; [1.0, 1.5, 2.5] if the kernel is right."""
     values = torch.tensor([1.0, 2.0, 4.0], device=device, dtype=dtype)
     v = values[None, None, :, None].expand(1, 1, 3, SIZE).contiguous()
     zero = torch.zeros_like(v)
-    attend = by_branches(np.array([[3, 2, 3]], np.int32), device)
+    attend = by_branches(np.array([[3, 2, 3]], np.int32), device, kernel)
     return [round(value, 3) for value in attend(zero, zero, v)[0, 0, :, 0].float().tolist()]
 
 
@@ -48,10 +54,12 @@ def results(attend: Any, states: Sequence[torch.Tensor], grad: torch.Tensor) -> 
     return [each.detach().double().cpu() for each in found]
 
 
-def errors(profile: str, turns: int, device: torch.device, dtype: torch.dtype) -> dict[str, float]:
-    """Errors of branches over those of a dense mask, both against float64."""
+def errors(
+    profile: Profile, turns: int, device: torch.device, dtype: torch.dtype, *, prepare: Prepare
+) -> dict[str, float]:
+    """Errors of what is prepared over those of a dense mask, both against float64."""
     words = Words(seed=turns, vocabulary=1024)
-    (row,) = rows([views(PROFILES[profile], turns, words)], "onepass", 1 << 20)
+    (row,) = rows([views(profile, turns, words)], "onepass", 1 << 20)
     until = row.visible_until[None]
     mask = torch.from_numpy(dense.visible(row.visible_until))
     torch.manual_seed(0)
@@ -64,7 +72,7 @@ def errors(profile: str, turns: int, device: torch.device, dtype: torch.dtype) -
         return sdpa(q, k, v, attn_mask=mask.to(q.device), enable_gqa=True)
 
     exact = results(masked, [each.double().cpu() for each in states], grad.double().cpu())
-    found = results(by_branches(until, device), states, grad)
+    found = results(prepare(until, device), states, grad)
     other = results(masked, states, grad)
     floor = float(torch.finfo(dtype).eps) / 100  # below it is nothing to compare
     return {
@@ -87,7 +95,8 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
         "torch": torch.__version__,
         "seen": means_seen(device, dtype),
         "errors": {
-            profile: errors(profile, given.turns, device, dtype) for profile in given.profiles
+            profile: errors(PROFILES[profile], given.turns, device, dtype, prepare=by_branches)
+            for profile in given.profiles
         },
     }
     worst = max(error for each in report["errors"].values() for error in each.values())

@@ -40,6 +40,12 @@ class Profile:
     tool_result: int = 0
     system: int = 64
 
+    def tokens(self, turns: int) -> int:
+        """Estimate the tokens of a onepass row of one conversation."""
+        kept = self.steps * self.response + (self.steps - 1) * self.tool_result
+        written = kept + self.steps * self.reasoning  # kept is read again without reasoning
+        return self.system + turns * (self.message + written + kept)
+
 
 PROFILES: dict[str, Profile] = {
     "chat": Profile(message=60, reasoning=100, response=250),

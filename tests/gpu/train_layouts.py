@@ -26,7 +26,7 @@ import functools
 import inspect
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -53,6 +53,8 @@ LAYOUTS: dict[str, LayoutName] = {
 KERNELS: dict[str, Kernel] = {"onepass-varlen": "branches", "npass-varlen": "varlen"}
 TINY = Shape(width=32, layers=2, heads=4, groups=2, head_dim=8, inner=64, vocabulary=256)
 Group = Sequence[Sequence[EncodedView]]
+VarlenKernel = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, Any], torch.Tensor]
+"""q `[1, H, T, D]`, k and v `[1, G, K, D]`, cu_seqlens and longest of q and k -> as q."""
 
 
 @dataclass(frozen=True)
@@ -76,9 +78,13 @@ class Result:
 
 @functools.cache
 def _compiled_flex() -> Any:
+    import torch._dynamo
     from torch.nn.attention.flex_attention import flex_attention
 
-    return torch.compile(flex_attention, dynamic=False)
+    known = hasattr(torch._dynamo.config, "recompile_limit")
+    name = "recompile_limit" if known else "cache_size_limit"
+    setattr(torch._dynamo.config, name, 256)  # 8 shapes by default
+    return torch.compile(flex_attention, dynamic=False, fullgraph=True)  # beyond: an error
 
 
 def attention(layout: str, row: Sample, total: int, device: torch.device) -> Attend:
@@ -108,8 +114,11 @@ def padded_flat(row: Sample, total: int) -> NDArray[np.int32]:
     return until
 
 
-def by_branches(until: NDArray[np.int32], device: torch.device) -> Attend:
-    """Gather the keys of each branch's path, and call the kernel of npass-varlen."""
+def by_branches(
+    until: NDArray[np.int32], device: torch.device, kernel: VarlenKernel | None = None
+) -> Attend:
+    """Gather the keys of each branch's path, and call a kernel, by default that of npass-varlen."""
+    attend_flat = kernel or varlen_kernel
     index = BranchIndex(
         **{
             name: value.to(device) if torch.is_tensor(value) else value
@@ -122,7 +131,7 @@ def by_branches(until: NDArray[np.int32], device: torch.device) -> Attend:
         keys, values = gathered(k, index), gathered(v, index)
         with regathered([(k, keys), (v, values)], index):
             if device.type == "cuda":
-                return varlen_kernel(q, keys, values, sizes)
+                return attend_flat(q, keys, values, sizes)
             tokens = [x[0].transpose(0, 1) for x in (q, keys, values)]
             return varlen_attention(*tokens, *sizes[:2]).transpose(0, 1)[None]
 
@@ -149,18 +158,22 @@ CAUSAL: dict[str, Any] = (
 
 
 def step(
-    model: Model, packed: Sequence[Sample], layout: str, total: int, device: torch.device
+    model: Model, packed: Sequence[Sample], layout: str, total: int | None, device: torch.device
 ) -> float:
-    """Accumulate the gradient of a group of conversations; return the mean loss."""
+    """Accumulate the gradient of a group of conversations; return the mean loss.
+
+    Rows are padded to `total`, or to 128 tokens each.
+    """
     trained = sum(int((row.labels != -100).sum()) for row in packed)
     loss_sum = 0.0
     for row in packed:
+        length = total or -(-len(row) // 128) * 128
         columns = [
-            torch.from_numpy(np.pad(values, (0, total - len(row)), constant_values=fill))
+            torch.from_numpy(np.pad(values, (0, length - len(row)), constant_values=fill))
             for values, fill in ((row.input_ids, 0), (row.position_ids, 0), (row.labels, -100))
         ]
         ids, positions, labels = (column.long()[None].to(device) for column in columns)
-        attend = attention(layout, row, total, device)
+        attend = attention(layout, row, length, device)
         logits = model(ids, positions, attend)
         loss = torch.nn.functional.cross_entropy(
             logits[0, :-1].float(), labels[0, 1:], reduction="sum"
@@ -170,15 +183,46 @@ def step(
     return loss_sum / trained
 
 
+@dataclass(frozen=True)
+class Case:
+    """What every layout trains: groups of conversations, one a step.
+
+    Attributes:
+        profile: its name.
+        turns: of each conversation.
+        groups: a step each.
+        row_tokens: of which rows have at most so many.
+        pad: whether all rows are padded to that, so that nothing is compiled again.
+        shape: of the model.
+        device: to train on.
+    """
+
+    profile: str
+    turns: int
+    groups: Sequence[Group]
+    row_tokens: int
+    pad: bool
+    shape: Shape
+    device: torch.device
+
+    def packed(self, layout: str) -> list[list[Sample]]:
+        """Lay each group out, once if it is the same group in every step."""
+        made = {
+            id(group): rows(group, LAYOUTS[layout], self.row_tokens)
+            for group in {id(group): group for group in self.groups}.values()
+        }
+        return [made[id(group)] for group in self.groups]
+
+
 def epoch(
-    groups: Sequence[Group], layout: str, total: int, *, shape: Shape, device: torch.device
+    case: Case, layout: str, packed: Sequence[Sequence[Sample]]
 ) -> tuple[list[float], list[float], float]:
     """Train on all groups; return the loss and the seconds of each step, and the peak in GiB."""
+    device, total = case.device, case.row_tokens if case.pad else None
     torch.manual_seed(0)
     cuda = device.type == "cuda"
-    model = Model(shape).to(device, torch.bfloat16 if cuda else torch.float32)
+    model = Model(case.shape).to(device, torch.bfloat16 if cuda else torch.float32)
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-4)
-    packed = [rows(group, LAYOUTS[layout], total) for group in groups]
     if cuda:
         torch.cuda.reset_peak_memory_stats()
     losses, seconds = [], []
@@ -193,6 +237,25 @@ def epoch(
     return losses, seconds, torch.cuda.max_memory_allocated() / 2**30 if cuda else 0.0
 
 
+def run(case: Case, layout: str) -> Result:
+    """Train in one layout, and say what it cost."""
+    packed = case.packed(layout)
+    counted = [row for group in packed for row in group]
+    found: Cost = cost(counted, KERNELS.get(layout, "masked"))
+    losses, seconds, gib = epoch(case, layout, packed)
+    return Result(
+        profile=case.profile,
+        turns=case.turns,
+        layout=layout,
+        width=case.shape.width,
+        tokens=found.tokens,
+        blocks=found.blocks,
+        seconds=float(np.mean(seconds[1:] or seconds)),
+        gib=gib,
+        loss=losses[-1],
+    )
+
+
 def compare(profile: str, turns: int, given: argparse.Namespace) -> list[Result]:
     """Run every layout on the same conversations."""
     shape = TINY if given.tiny else Shape()
@@ -200,30 +263,16 @@ def compare(profile: str, turns: int, given: argparse.Namespace) -> list[Result]
     conversations = [
         views(PROFILES[profile], turns, words) for _ in range(given.group * given.steps)
     ]
-    total = row_length(conversations, 128 if given.tiny else given.row_tokens)
-    groups = [conversations[at :: given.steps] for at in range(given.steps)]
-    results = []
-    for layout in given.layouts:
-        found: Cost = cost(
-            rows(conversations, LAYOUTS[layout], total), KERNELS.get(layout, "masked")
-        )
-        losses, seconds, gib = epoch(
-            groups, layout, total, shape=shape, device=torch.device(given.device)
-        )
-        results.append(
-            Result(
-                profile=profile,
-                turns=turns,
-                layout=layout,
-                width=shape.width,
-                tokens=found.tokens,
-                blocks=found.blocks,
-                seconds=float(np.mean(seconds[1:] or seconds)),
-                gib=gib,
-                loss=losses[-1],
-            )
-        )
-    return results
+    case = Case(
+        profile=profile,
+        turns=turns,
+        groups=[conversations[at :: given.steps] for at in range(given.steps)],
+        row_tokens=row_length(conversations, 128 if given.tiny else given.row_tokens),
+        pad=True,
+        shape=shape,
+        device=torch.device(given.device),
+    )
+    return [run(case, layout) for layout in given.layouts]
 
 
 def lines(results: Sequence[Result]) -> list[str]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_args
 
@@ -183,6 +185,87 @@ def test_a_layout_that_trains_something_else_is_seen(
 def test_training_agrees_on_a_cpu(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = "--steps 2 --group 1 --profiles chat --turns 2 3"
     assert len(trained(capsys, tmp_path / "report", arguments)) == 8
+
+
+MEASURED = "--device cpu --tiny --steps 2 --profiles chat --turns"
+
+
+@pytest.fixture
+def measure(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[str], Any]:
+    """Run the script without FlashAttention; return what it wrote."""
+    pytest.importorskip("torch")
+    import measure
+
+    for name in measure.MODULES.values():
+        monkeypatch.setitem(sys.modules, name, None)
+
+    def run(arguments: str) -> Any:
+        output = tmp_path / "report"
+        found = measure.main([*arguments.split(), "--output", str(output)])
+        assert json.loads(output.with_suffix(".json").read_text("utf-8")) == found
+        return found
+
+    return run
+
+
+@pytest.mark.torch
+def test_one_command_measures_everything_in_order(
+    measure: Callable[[str], Any], tmp_path: Path
+) -> None:
+    found = measure(f"{MEASURED} 2 4 900 --longest 2000")
+    sections = ["device", "torch", "kernels", "seen", "errors", "right", "steps", "left_out"]
+    assert list(found) == sections
+    assert all("not importable" in each for each in found["kernels"].values())
+    assert found["seen"] == {"torch varlen": [1.0, 1.5, 2.5]}
+    assert found["right"]
+    layouts = ["npass-varlen", "onepass-varlen", "onepass-flex"]
+    assert [(each["turns"], each["layout"]) for each in found["steps"]] == [
+        (turns, layout) for turns in (2, 4) for layout in layouts
+    ]
+    for turns in (2, 4):
+        losses = [each["loss"] for each in found["steps"] if each["turns"] == turns]
+        assert max(losses) == pytest.approx(min(losses), rel=1e-4)
+    assert list(found["left_out"]) == ["chat, 900 turns"]
+    assert (tmp_path / "report.svg").read_text("utf-8").count("<rect") == 6
+
+
+@pytest.mark.torch
+def test_what_fails_is_named_and_the_rest_measured(
+    measure: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import train_layouts
+
+    honest = train_layouts.attention
+
+    def failing(layout: str, *rest: Any) -> Any:
+        if layout == "onepass-varlen":
+            raise RuntimeError("no kernel for this card")
+        return honest(layout, *rest)
+
+    monkeypatch.setattr(train_layouts, "attention", failing)
+    found = measure(f"{MEASURED} 2")
+    assert found["failed"] == {
+        "chat, 2 turns, onepass-varlen": "RuntimeError: no kernel for this card"
+    }
+    assert [each["layout"] for each in found["steps"]] == ["npass-varlen", "onepass-flex"]
+
+
+@pytest.mark.torch
+def test_a_wrong_kernel_is_named_and_no_time_begins_nothing(
+    measure: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import train_layouts
+
+    honest = train_layouts.varlen_attention
+
+    def top_left(q: Any, k: Any, v: Any, bounds: Any, _: Any) -> Any:
+        return honest(q, k, v, bounds, bounds)
+
+    monkeypatch.setattr(train_layouts, "varlen_attention", top_left)
+    found = measure(f"{MEASURED} 2 --seconds 0")
+    assert not found["right"]
+    assert "steps" not in found
+    assert found["left_out"] == {"chat, 2 turns": "no time left"}
 
 
 @pytest.mark.torch
