@@ -67,9 +67,6 @@ def test_an_older_pyarrow_gives_the_same_hash(tmp_path: Path) -> None:
     assert there["shards"][0]["sha256"] != here.shards[0].sha256
 
 
-# --- the content hash ----------------------------------------------------------------------------
-
-
 def by_hand(rows: list[dict[str, Any]]) -> str:
     """Hash rows value by value."""
     types = {"length": "<i4", "input_ids": "<i4", "segment_kind": "|u1", "sample_id": None}

@@ -1,9 +1,8 @@
-"""A published file is there whole or not at all, and an input is a file or an error."""
+"""A published file is there whole or not at all."""
 
 from __future__ import annotations
 
 import errno
-import gzip
 import hashlib
 import importlib
 import os
@@ -15,19 +14,16 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from encoded import encoded_view, lay_out
 
 from reasonpack.choices import ShardFormat
-from reasonpack.errors import StorageError, UsageError
+from reasonpack.errors import StorageError
 from reasonpack.rows.sample import Sample
 from reasonpack.rows.schema import schema
 from reasonpack.rows.shard import write_shard
 from reasonpack.rows.table import rows_to_table
-from reasonpack.storage.inputs import expand_inputs
 from reasonpack.storage.publish import publish, publish_text
-from reasonpack.storage.read import Container, container, open_bytes
 
 PUBLISH = importlib.import_module("reasonpack.storage.publish")
 TEMPORARY = ".name.parquet.1-ab.tmp"
@@ -41,9 +37,6 @@ def target(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def names(directory: Path) -> list[str]:
     return sorted(path.name for path in directory.iterdir())
-
-
-# --- publish -------------------------------------------------------------------------------------
 
 
 def test_publish_writes_counts_and_hashes(target: Path) -> None:
@@ -239,81 +232,3 @@ def test_the_disk_that_is_full_is_named(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(Path, "unlink", lambda *_, **__: None)
     with pytest.raises(StorageError, match=r"^/dev/full: No space left on device, .* free some"):
         publish_text("memory://out/name", "x")
-
-
-# --- inputs --------------------------------------------------------------------------------------
-
-
-def test_a_directory_gives_its_chat_files_sorted(tmp_path: Path) -> None:
-    for name in ("b.jsonl", "a.parquet", "c/d.jsonl.gz", "c/a.ndjson", "z.jsonl.zst"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).touch()
-    for name in ("notes.txt", "b.json", "c/.a.jsonl.tmp", "jsonl"):
-        (tmp_path / name).touch()
-    (tmp_path / "directory.jsonl").mkdir()
-    found = [Path(path).relative_to(tmp_path).as_posix() for path in expand_inputs([str(tmp_path)])]
-    assert found == ["a.parquet", "b.jsonl", "c/a.ndjson", "c/d.jsonl.gz", "z.jsonl.zst"]
-
-
-def test_arguments_keep_their_order_and_files_any_name(tmp_path: Path) -> None:
-    for name in ("z.txt", "a.jsonl"):
-        (tmp_path / name).touch()
-    given = [str(tmp_path / "z.txt"), str(tmp_path / "a.jsonl")]
-    assert [str(path) for path in expand_inputs(given)] == given
-
-
-def test_inputs_that_are_not_there(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="no such file"):
-        expand_inputs([str(tmp_path / "missing.jsonl")])
-    (tmp_path / "notes.txt").touch()
-    with pytest.raises(UsageError, match="no chat file in this directory"):
-        expand_inputs([str(tmp_path)])
-
-
-@pytest.mark.parametrize(
-    ("content", "kind"),
-    [
-        (b"", "plain"),
-        (b"\x1f", "plain"),
-        (b'{"messages": []}\n', "plain"),
-        (b"\xef\xbb\xbf{}\n", "plain"),
-        (gzip.compress(b"{}\n", mtime=0), "gzip"),
-        (pa.Codec("zstd").compress(b"{}\n", asbytes=True), "zstd"),
-    ],
-)
-def test_the_container_is_told_by_content(tmp_path: Path, content: bytes, kind: Container) -> None:
-    path = tmp_path / "whatever.parquet"
-    path.write_bytes(content)
-    assert container(path) == kind
-
-
-def test_parquet_is_told_by_content(tmp_path: Path) -> None:
-    pq.write_table(pa.table({"messages": [1]}), tmp_path / "whatever.jsonl")
-    assert container(tmp_path / "whatever.jsonl") == "parquet"
-
-
-def test_an_input_that_cannot_be_read(tmp_path: Path) -> None:
-    with pytest.raises(StorageError, match="Is a directory"):
-        container(tmp_path)
-    for kind in ("plain", "gzip"):
-        with pytest.raises(StorageError) as caught, open_bytes(tmp_path / "missing", kind):
-            pass
-        assert str(caught.value).startswith(f"{tmp_path / 'missing'}: ")
-
-
-def test_an_input_without_permission(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: object) -> None:
-        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-
-    (tmp_path / "secret.jsonl").touch()
-    monkeypatch.setattr(Path, "open", refuse)
-    for read in (container, lambda path: open_bytes(path, "plain").__enter__()):
-        with pytest.raises(StorageError, match=r"Permission denied.*check the file and its perm"):
-            read(tmp_path / "secret.jsonl")
-
-
-def test_a_named_pipe_is_refused(tmp_path: Path) -> None:
-    """It can be read once only, and an input is read three times; with no writer it would hang."""
-    os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(UsageError, match="pipe"):
-        expand_inputs([str(tmp_path / "pipe")])

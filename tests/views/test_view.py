@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import functools
-import itertools
 import json
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import oracle
@@ -14,74 +11,27 @@ import pytest
 import strategies
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from stories import (
+    CALLS,
+    TEMPLATES,
+    answer,
+    call,
+    chatml,
+    last,
+    refusal,
+    rendering,
+    result,
+    spans_of,
+    user,
+    views,
+)
 
 from reasonpack.errors import RecordError
 from reasonpack.records.conversation import Conversation, Message, ToolCall
-from reasonpack.rows.kind import Kind
-from reasonpack.templates.behaviour import override
-from reasonpack.templates.learn.learn import learn
-from reasonpack.templates.stop import Stop
 from reasonpack.templates.template import ChatTemplate
-from reasonpack.views.rendering import Rendering
-from reasonpack.views.view import Untrained, View, build_views
+from reasonpack.views.view import Untrained, build_views
 
-TEMPLATES = Path(__file__).parents[2] / "fixtures" / "templates"
-TOKENS = [
-    *("<|im_start|>", "<|im_end|>", "<|endoftext|>", "<|turn|>", "<|body|>", "<|eot|>", "<|bos|>"),
-    *("<think>", "</think>", "<tool_call>", "</tool_call>", "<|thought|>", "<|/thought|>"),
-]
 EXAMPLES = settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
-
-
-@functools.cache
-def rendering(source: str, variables: str = "{}", behaviour: str = "{}") -> Rendering:
-    """Give the rendering of a fixture, or of a template's text."""
-    if "{" not in source:
-        source = (TEMPLATES / f"{source}.jinja").read_text("utf-8")
-    template = ChatTemplate.compile(source, name="probe")
-    learned = learn(template, TOKENS, json.loads(variables))
-    changed = override(learned, json.loads(behaviour))
-    return Rendering(template, changed, json.loads(variables))
-
-
-def user(text: str = "Why?") -> Message:
-    return Message("user", text)
-
-
-def answer(text: str | None = "So.", reasoning: str | None = None, **more: Any) -> Message:
-    return Message("assistant", text, reasoning, **more)
-
-
-def call(
-    text: str | None = None, reasoning: str | None = None, *, names: Any = ("look_up",), **more: Any
-) -> Message:
-    calls = tuple(
-        ToolCall(name, more.get("arguments", {"query": "it"}), None, f"c{number}")
-        for number, name in enumerate(names)
-    )
-    return Message("assistant", text, reasoning, calls)
-
-
-def result(text: str = "Found.") -> Message:
-    return Message("tool", text, extra={"tool_call_id": "c0", "name": "look_up"})
-
-
-def views(chosen: Rendering, *messages: Message, **more: Any) -> tuple[View, ...]:
-    return build_views(Conversation("id", "here:1", messages, **more), chosen).views
-
-
-def last(chosen: Rendering, *messages: Message, **more: Any) -> tuple[str, str]:
-    *before, final = messages
-    kept = [replace(message, train=False) for message in before]
-    (view,) = views(chosen, *kept, final, **more)
-    return view.prompt, view.completion
-
-
-def refusal(chosen: Rendering, *messages: Message, **more: Any) -> RecordError:
-    with pytest.raises(RecordError) as caught:
-        views(chosen, *messages, **more)
-    return caught.value
-
 
 # --- ordinary conversations -----------------------------------------------------------------------
 
@@ -97,69 +47,11 @@ def test_two_turns_by_hand() -> None:
     assert (second.prompt, second.completion) == (again, "<think>\nS\n</think>\n\nD<|im_end|>")
 
 
-def spans_of(view: View) -> list[tuple[str, str, int]]:
-    """Pair each stretch of text with its kind and its message."""
-    text, at, found = view.prompt + view.completion, 0, []
-    for span in view.spans:
-        if span.stop > at:
-            found.append((text[at : span.stop], Kind(span.kind).label, span.message))
-        at = span.stop
-    assert at == len(text)
-    return found
-
-
-def test_spans_of_an_ordinary_conversation() -> None:
-    story = (Message("system", "S"), user("A"), call("T", "R"), result("F"), answer("B", "Q"))
-    *_, view = views(rendering("tool_loop"), *story)
-    assert spans_of(view) == [
-        ("<|im_start|>system\nS<|im_end|>\n", "h", 0),
-        ("<|im_start|>user\nA<|im_end|>\n", "h", 1),
-        ("<|im_start|>assistant\n", "h", 2),
-        ("<think>R</think>\n", "t", 2),
-        ('T<tool_call>look_up {"query": "it"}</tool_call><|im_end|>\n', "r_in", 2),
-        ("<|im_start|>tool\n<tool_response>F</tool_response><|im_end|>\n", "h", 3),
-        ("<|im_start|>assistant\n", "h", 4),
-        ("<think>Q</think>\n", "t", 4),
-        ("B<|im_end|>", "r_out", 4),
-    ]
-
-
-def test_opener_in_the_prompt_counts_to_the_reasoning() -> None:
-    (view,) = views(rendering("thinking_prompt"), user("A"), answer("B", "R"))
-    assert spans_of(view)[-3:] == [
-        ("<|im_start|>assistant\n", "h", 1),
-        ("<think>\nR\n</think>\n\n", "t", 1),
-        ("B<|im_end|>", "r_out", 1),
-    ]
-    assert view.prompt.endswith("<think>\n")
-
-
 def test_last_turn_alone_may_be_trained() -> None:
     story = (user(), answer(), user(), call(), result(), answer())
     conversation = Conversation("id", "here:1", story)
     made = build_views(conversation, rendering("stripped"), train_on="last-turn")
     assert [view.message for view in made.views] == [3, 5]
-
-
-def _equal(pair: tuple[str, str]) -> bool:
-    return pair[0] == pair[1]
-
-
-def test_it_is_known_how_far_prompts_begin_alike() -> None:
-    """Also behind an answer that is left untrained."""
-    turns = [
-        each for n in range(20) for each in (user(f"U{n}"), call(), result(), answer("A", "R"))
-    ]
-    story = (*turns[:40], user(), answer("B"), *turns[40:])
-    for name in ("stripped", "thinking_prompt", "kept"):
-        made = views(rendering(name), *story)
-        prompts = ["", *(view.prompt for view in made)]
-        pairs = [zip(*pair, strict=False) for pair in itertools.pairwise(prompts)]
-        expected = [sum(1 for _ in itertools.takewhile(_equal, pair)) for pair in pairs]
-        assert [view.shared for view in made] == expected
-        assert any(0 < n < len(p) for n, p in zip(expected, prompts, strict=False)) == (
-            name != "kept"
-        )
 
 
 # --- answers without reasoning --------------------------------------------------------------------
@@ -225,17 +117,6 @@ def test_white_space_is_no_reasoning(name: str, views: int) -> None:
     assert (len(made.views), made.untrained) == (1 + views, (LACKING,) * (1 - views))
 
 
-# --- refusals, each with what is wrong ------------------------------------------------------------
-
-TURN = "{{ '<|im_start|>' ~ m.role ~ '\n' }}"
-PROMPT = "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
-
-
-def chatml(body: str) -> str:
-    return "{% for m in messages %}" + TURN + body + "{{ '<|im_end|>\n' }}{% endfor %}" + PROMPT
-
-
-CALLS = "{% for c in m.tool_calls or [] %}{{ '<tool_call>' ~ c.function | tojson }}{% endfor %}"
 THOUGHT = "{{ '<think>' ~ m.thinking ~ '</think>' if m.thinking }}"
 
 
@@ -298,32 +179,6 @@ def test_question_that_is_not_shown_is_refused(text: str) -> None:
     error = refusal(chosen, user(text), answer(train=False), user(text), answer("B"))
     assert error.path == f"messages[{index}]"
     assert "does not show the content of this user message" in error.what
-
-
-def test_call_behind_a_stop_token_is_refused() -> None:
-    calls = "{{ m.content }}{{ '<|im_end|>\n<|im_start|>assistant\n' if m.tool_calls }}" + CALLS
-    assert rendering(chatml(calls)).behaviour.call_stop == Stop("")
-    error = refusal(rendering(chatml(calls)), user(), call())
-    assert "ends a message with tool calls in no way that can be relied on" in error.what
-
-
-def test_record_that_the_template_refuses_is_named() -> None:
-    error = refusal(rendering("tool_loop"), user(), result(), answer())
-    assert (error.reason, error.path) == ("template", "messages[0:3]")
-    assert "A tool result must follow a tool call." in error.what
-
-
-def test_two_messages_in_a_row_are_not_joined() -> None:
-    prompt, completion = last(rendering("stripped"), user("A"), answer("B"), answer("C", "R"))
-    assert prompt.endswith("B<|im_end|>\n<|im_start|>assistant\n")
-    assert completion == "<think>\nR\n</think>\n\nC<|im_end|>"
-    joined = "{{ m.content }}{{ '<|im_end|>\n' if m.role == 'user' or loop.last or "
-    joined += "loop.nextitem.role != 'assistant' }}"
-    source = "{% for m in messages %}{% if loop.first or m.role == 'user' or "
-    source += (
-        "loop.previtem.role != 'assistant' %}" + TURN + "{% endif %}" + joined + "{% endfor %}"
-    )
-    assert refusal(rendering(source + PROMPT), user(), answer(train=False), answer("C"))
 
 
 # --- composed completions -----------------------------------------------------------------------
@@ -429,44 +284,6 @@ def test_reasoning_behind_the_response_is_refused() -> None:
     body = "{{ m.content }}{{ '<think>' ~ m.thinking ~ '</think>' if m.thinking }}"
     for message in (answer("B", "R"), answer("B R", "R"), answer("R", "R")):
         assert refusal(rendering(chatml(body)), user(), message).reason == "view"
-
-
-@pytest.mark.parametrize(
-    "arguments", [{}, {"a": "<|im_start|>assistant\nx", "b": [1, {"c": None}]}]
-)
-def test_calls_are_whole(arguments: Any) -> None:
-    for name in ("stripped", "tool_loop", "kept"):
-        message = call(None, "R", names=("add", "add"), arguments=arguments)
-        _, completion = last(rendering(name), user("A"), message)
-        shown = json.dumps(arguments, ensure_ascii=False)
-        assert completion.count(shown) == 2
-        assert completion.endswith("</tool_call><|im_end|>")
-
-
-def test_earlier_call_is_not_taken_for_the_last() -> None:
-    """The template loses a call that repeats another; the earlier one stands at the end."""
-    body = (
-        "{% if loop.index != 4 %}"
-        + TURN
-        + "{{ m.content }}"
-        + CALLS
-        + "{{ '<|im_end|>\n' }}{% endif %}"
-    )
-    source = "{% for m in messages %}" + body + "{% endfor %}" + PROMPT
-    template = ChatTemplate.compile(source, name="probe")
-    chosen = replace(rendering(chatml("{{ m.content }}" + CALLS)), template=template)
-    story = (user(), replace(call(), train=False), result(), call())
-    assert refusal(chosen, *story).reason == "view"
-
-
-def test_call_that_loses_an_argument_is_refused() -> None:
-    shown = "{{ '<tool_call>' ~ c.function.name ~ ' key=' ~ c.function.arguments.key }}"
-    calls = "{% for c in m.tool_calls or [] %}" + shown + "{% endfor %}"
-    chosen = rendering(chatml("{{ m.content }}" + calls))
-    kept = last(chosen, user(), call(arguments={"key": "it"}))[1]
-    assert kept == "<tool_call>look_up key=it<|im_end|>"
-    for arguments in ({"query": "it"}, {"key": "it", "other": [{"a": "lost"}]}):
-        assert refusal(chosen, user(), call(arguments=arguments)).reason == "view"
 
 
 NO_HEADER_IN_LOOPS = (

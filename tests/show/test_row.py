@@ -1,20 +1,13 @@
-"""`reasonpack inspect`: what it prints, what it reads, and what it refuses."""
+"""`reasonpack inspect`: the row and the view that were asked for, what is read, what is refused."""
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
-import pty
-import select
-import sys
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import MISSING, fields, replace
-from functools import partial
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any, get_args
 
-import click
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -22,15 +15,28 @@ import tokenizers
 from encoded import EncodedView, encoded_view, lay_out
 from hypothesis import given
 from hypothesis import strategies as st
+from two_turns import (
+    PLAIN,
+    R_IN,
+    R_OUT,
+    H,
+    T,
+    _filled,
+    _manifest,
+    _sample,
+    _sha256,
+    _two_views,
+    _view,
+    one_turn,
+    tokens,
+    two_turns,
+)
 
 import reasonpack.rows.schema
 import reasonpack.rows.table
-from reasonpack import Manifest, Options, pack_files, read_manifest
+from reasonpack import Options, pack_files, read_manifest
 from reasonpack.choices import Layout, ShardFormat
-from reasonpack.cli import cli, run
-from reasonpack.datasets.manifest import Input
-from reasonpack.datasets.receipt import Counts, Shard, as_json
-from reasonpack.rows.kind import Kind
+from reasonpack.datasets.receipt import Shard, as_json
 from reasonpack.rows.sample import Sample
 from reasonpack.rows.schema import schema
 from reasonpack.rows.shard import write_shard
@@ -39,206 +45,6 @@ from reasonpack.show.message_view import find_view, view_text
 from reasonpack.show.row import RowData, read_row
 
 FIXTURES = Path(__file__).parents[2] / "fixtures"
-SPECIAL = ("<u>", "<a>", "<e>", "<think>", "</think>")
-H, T, R_IN, R_OUT = Kind
-Part = tuple[Kind, int, str]
-
-
-@pytest.fixture(scope="session")
-def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> tokenizers.Tokenizer:
-    """A token a byte, and a few added ones; saved beside the dataset that it makes."""
-    alphabet = sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet())
-    model = tokenizers.models.BPE(vocab={c: i for i, c in enumerate(alphabet)}, merges=[])
-    bytewise = tokenizers.Tokenizer(model)
-    bytewise.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(
-        add_prefix_space=False, use_regex=False
-    )
-    bytewise.decoder = tokenizers.decoders.ByteLevel()
-    bytewise.add_special_tokens(list(SPECIAL))
-    return bytewise
-
-
-@pytest.fixture
-def write(tmp_path: Path, tokenizer: tokenizers.Tokenizer) -> Callable[..., Path]:
-    """Write samples as a dataset: shards of rows of samples."""
-
-    def write_dataset(
-        *shards: Sequence[Sequence[Sample]], format_: ShardFormat = "parquet"
-    ) -> Path:
-        directory = tmp_path / "packed"
-        (directory / "data").mkdir(parents=True)
-        tokenizer.save(str(tmp_path / "tokenizer.json"))
-        written = []
-        for number, rows in enumerate(shards):
-            samples = [sample for row in rows for sample in row]
-            indices = iter(range(len(samples)))
-            members = [[next(indices) for _ in row] for row in rows]
-            groups = row_groups(samples, members, schema())
-            path = f"data/train-{number:05d}-of-{len(shards):05d}.{format_}"
-            with (directory / path).open("wb") as file:
-                write_shard(groups, file, schema(), format_=format_, compression="zstd")
-            written.append(_filled(Shard, path=path, rows=len(rows)))
-        manifest = _manifest(
-            written,
-            tokenizer=str(tmp_path / "tokenizer.json"),
-            tokenizer_sha256=_sha256(tmp_path / "tokenizer.json"),
-            packed=sum(len(row) for rows in shards for row in rows),
-        )
-        (directory / "manifest.json").write_text(as_json(manifest))
-        return directory
-
-    return write_dataset
-
-
-@pytest.fixture
-def inspect(capfdbinary: pytest.CaptureFixture[bytes]) -> Callable[..., tuple[int, str, str]]:
-    """Run the command; give exit status, standard output and standard error."""
-
-    def call(*args: object) -> tuple[int, str, str]:
-        status = run(partial(cli, ["inspect", *map(str, args)]))
-        sys.stdout.flush()
-        out, err = capfdbinary.readouterr()
-        return status, out.decode(), err.decode()
-
-    return call
-
-
-NO_HASH = "0" * 64
-HASHES = {"sha256", "tokenizer_sha256", "template_sha256", "plan_sha256", "content_hash"}
-
-
-def _filled(cls: Any, **known: Any) -> Any:
-    """Make a dataclass of which only some fields matter here."""
-    empty = {str: "", int: 0, list: []}
-    hints = get_type_hints(cls)
-    for field in fields(cls):
-        if field.default is MISSING and field.default_factory is MISSING:
-            hint = hints[field.name]
-            value = NO_HASH if field.name in HASHES else empty.get(get_origin(hint) or hint)
-            known.setdefault(field.name, value)
-    return cls(**known)
-
-
-def _manifest(
-    shards: list[Shard], *, tokenizer: str = "", tokenizer_sha256: str = NO_HASH, packed: int = 0
-) -> Manifest:
-    return _filled(
-        Manifest,
-        format_version="1.0",
-        layout="onepass",
-        options=Options(tokenizer=tokenizer),
-        tokenizer_sha256=tokenizer_sha256,
-        inputs=[_filled(Input)],
-        shards=shards,
-        counts=Counts(rows=sum(shard.rows for shard in shards), packed=packed),
-    )
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def _view(
-    tokenizer: tokenizers.Tokenizer, prompt: Sequence[Part], completion: Sequence[Part]
-) -> EncodedView:
-    parts = [
-        (kind, message, tokenizer.encode(text).ids)
-        for kind, message, text in [*prompt, *completion]
-    ]
-    flat = [(token, kind, message) for kind, message, ids in parts for token in ids]
-    tokens, kinds, messages = zip(*flat, strict=True)
-    length = sum(len(ids) for _, _, ids in parts[: len(prompt)])
-    return encoded_view(tokens[:length], tokens[length:], kinds=kinds, messages=messages)
-
-
-def _sample(id_: str, *views: EncodedView) -> Sample:
-    (sample,) = lay_out(id_, views).samples
-    return sample
-
-
-def _two_views(tokenizer: tokenizers.Tokenizer) -> list[EncodedView]:
-    """h0 h1 t1 r_out1 r_in1 h2 h3 r_out3, with what could steer a terminal in h2."""
-    start: list[Part] = [(H, -1, "<u>"), (H, 0, "Hi<e>\n"), (H, 1, "<a>")]
-    later: list[Part] = [(R_IN, 1, "Hé<e>\n"), (H, 2, "<u>a\x1b[1m\tb\u202e<e>\n"), (H, 3, "<a>")]
-    return [
-        _view(tokenizer, start, [(T, 1, "<think>\n?</think>"), (R_OUT, 1, "Hé<e>")]),
-        _view(tokenizer, start + later, [(R_OUT, 3, "Ok.<e>")]),
-    ]
-
-
-def two_turns(tokenizer: tokenizers.Tokenizer, id_: str = "chat-1") -> Sample:
-    return _sample(id_, *_two_views(tokenizer))
-
-
-def one_turn(tokenizer: tokenizers.Tokenizer, id_: str) -> Sample:
-    return _sample(id_, _view(tokenizer, [(H, 0, f"<u>{id_}<e>")], [(R_OUT, 1, "No<e>")]))
-
-
-PLAIN = """\
-data/train-00000-of-00001.parquet, row 0: 37 tokens, 12 trained, 1 sample
-
-sample chat-1: 37 tokens from 0, 12 trained
-   kind   message  start  length  positions  visible until  trained  text
-0  h            –      0       1        0–0             37        0  <u>
-1  h            0      1       4        1–4             37        0  Hi<e>\\n
-2  h            1      5       1        5–5             37        0  <a>
-3  t            1      6       4        6–9             14        4  <think>\\n?</think>
-4  r_out        1     10       4      10–13             14        4  Hé<e>
-5  r_in         1     14       5       6–10             37        0  Hé<e>\\n
-6  h            2     19      13      11–23             37        0  <u>a\\x1b[1m\\tb\\u202e<e>\\n
-7  h            3     32       1      24–24             37        0  <a>
-8  r_out        3     33       4      25–28             37        4  Ok.<e>
-
-[0 h]
-| <u>
-[1 h message 0]
-| Hi<e>
-|
-[2 h message 1]
-| <a>
-[3 t message 1, trained]
-| «<think>
-| ?</think>»
-[4 r_out message 1, trained]
-| «Hé<e>»
-[5 r_in message 1]
-| Hé<e>
-|
-[6 h message 2]
-| <u>a\\x1b[1m\tb\\u202e<e>
-|
-[7 h message 3]
-| <a>
-[8 r_out message 3, trained]
-| «Ok.<e>»
-"""
-
-
-def test_plain_text(write: Any, inspect: Any, tokenizer: tokenizers.Tokenizer) -> None:
-    assert inspect(write([[two_turns(tokenizer)]])) == (0, PLAIN, "")
-
-
-def test_json(write: Any, inspect: Any, tokenizer: tokenizers.Tokenizer) -> None:
-    status, out, err = inspect(write([[two_turns(tokenizer)]]), "--json")
-    found = json.loads(out)
-    assert (status, err) == (0, "")
-    assert list(found) == ["shard", "row", "length", "samples", "segments"]
-    assert found["shard"] == "data/train-00000-of-00001.parquet"
-    assert (found["row"], found["length"]) == (0, 37)
-    assert found["samples"] == [{"id": "chat-1", "start": 0, "length": 37}]
-    assert len(found["segments"]) == 9
-    assert found["segments"][5] == {
-        "kind": "r_in",
-        "message": 1,
-        "start": 14,
-        "length": 5,
-        "position_first": 6,
-        "position_last": 10,
-        "visible_until": 37,
-        "trained": 0,
-        "text": "Hé<e>\n",
-    }
-
 
 FIRST_VIEW = (
     "sample chat-1, message 1: 14 tokens at positions 0–13, "
@@ -272,9 +78,6 @@ def test_view_json(write: Any, inspect: Any, tokenizer: tokenizers.Tokenizer) ->
         "prompt": SECOND_PROMPT,
         "completion": "Ok.<e>",
     }
-
-
-tokens = st.lists(st.integers(0, 3), min_size=1, max_size=4)
 
 
 @st.composite
@@ -368,15 +171,6 @@ def test_answers_that_begin_alike_have_the_same_prompt(
     for number, views in enumerate(packed):
         own = [place for place, sample in enumerate(samples) if sample.id == str(number)]
         _assert_views_are_found(row, views, own)
-
-
-def test_half_characters(write: Any, inspect: Any, tokenizer: tokenizers.Tokenizer) -> None:
-    whole = _sample("é", _view(tokenizer, [(H, 0, "<u>")], [(R_OUT, 1, "éé")]))
-    labels = whole.labels.copy()
-    labels[2:4] = -100  # the second byte of one and the first of the other
-    sample = replace(whole, labels=labels)
-    _, out, _ = inspect(write([[sample]]))
-    assert out.endswith("[1 r_out message 1, 2 of 4 trained]\n| «\ufffd»\ufffd\ufffd«\ufffd»\n")
 
 
 @pytest.mark.parametrize("format_", ["parquet", "arrow"])
@@ -600,134 +394,6 @@ def test_shards_of_another_version(
         directory = write([[one_turn(tokenizer, "a")]], format_=format_)
     status, _, err = inspect(directory, *args)
     assert (status, "format version '2.0', expected 1.x" in err) == (1, True)
-
-
-def test_fewer_rows_than_the_manifest_says(
-    write: Any, inspect: Any, tokenizer: tokenizers.Tokenizer
-) -> None:
-    directory = write([[one_turn(tokenizer, "a")]])
-    manifest = read_manifest(directory)
-    more = replace(manifest, shards=[replace(manifest.shards[0], rows=2)])
-    (directory / "manifest.json").write_text(as_json(more))
-    status, _, err = inspect(directory, "--row", 1)
-    assert (status, "fewer rows, expected those of the manifest" in err) == (1, True)
-
-
-@pytest.fixture
-def terminal(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., str]]:
-    """Run the command with a terminal as standard output; give what the terminal got."""
-    keeper, end = pty.openpty()
-    with os.fdopen(end, "w", encoding="utf-8") as stdout:
-
-        def call(*args: object) -> str:
-            monkeypatch.setattr(sys, "stdout", stdout)
-            assert run(partial(cli, ["inspect", *map(str, args)])) == 0
-            stdout.flush()
-            got = b""
-            while select.select([keeper], [], [], 0)[0]:
-                got += os.read(keeper, 1 << 16)
-            return got.decode().replace("\r\n", "\n")
-
-        yield call
-        monkeypatch.undo()
-    os.close(keeper)
-
-
-def _coloured(text: str, *, codes: str) -> str:
-    return f"{codes}{text}\x1b[0m"
-
-
-blue, cyan = partial(_coloured, codes="\x1b[34m"), partial(_coloured, codes="\x1b[36m")
-magenta, green = (partial(_coloured, codes=f"\x1b[{c}m\x1b[1m\x1b[4m") for c in (35, 32))
-
-
-def test_colour(
-    write: Any,
-    terminal: Any,
-    tokenizer: tokenizers.Tokenizer,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setenv("TERM", "xterm")
-    monkeypatch.setenv("NO_COLOR", "")  # as if it were not set
-    shown = terminal(write([[two_turns(tokenizer)]]))
-    table, _, text = shown.rpartition("\n\n")
-    assert click.unstyle(table) == PLAIN.rpartition("\n\n")[0]
-    kinds = dict(zip(["h    ", "t    ", "r_in ", "r_out"], [34, 35, 36, 32], strict=True))
-    assert all(f"  \x1b[{code}m{kind}\x1b[0m  " in table for kind, code in kinds.items())
-    assert text == (
-        blue("<u>") + blue("Hi<e>") + "\n" + blue("<a>")
-        + magenta("<think>") + "\n" + magenta("?</think>") + green("Hé<e>")
-        + cyan("Hé<e>") + "\n" + blue("<u>a\\x1b[1m\tb\\u202e<e>") + "\n" + blue("<a>")
-        + green("Ok.<e>") + "\n"
-    )  # fmt: skip
-    assert terminal(tmp_path / "packed", "--view", 1) == (
-        blue("<u>Hi<e>")
-        + "\n"
-        + blue("<a>")
-        + green("<think>")
-        + "\n"
-        + green("?</think>Hé<e>")
-        + "\n"
-    )
-
-
-@pytest.mark.parametrize(("name", "value"), [("NO_COLOR", "1"), ("TERM", "dumb")])
-def test_terminal_without_colour(
-    name: str,
-    value: str,
-    write: Any,
-    terminal: Any,
-    tokenizer: tokenizers.Tokenizer,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.delenv("NO_COLOR", raising=False)
-    monkeypatch.setenv("TERM", "xterm")
-    monkeypatch.setenv(name, value)
-    directory = write([[two_turns(tokenizer)]])
-    assert terminal(directory) == PLAIN
-    assert terminal(directory, "--view", 3) == (
-        "<u>Hi<e>\n<a>Hé<e>\n<u>a\\x1b[1m\tb\\u202e<e>\n<a>«Ok.<e>»\n"
-    )
-
-
-def test_narrow_encoding(
-    write: Any, tokenizer: tokenizers.Tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    directory = write([[two_turns(tokenizer)]])
-    with monkeypatch.context() as patch, (tmp_path / "out").open("w", encoding="ascii") as file:
-        patch.setattr(sys, "stdout", file)
-        assert run(partial(cli, ["inspect", str(directory)])) == 0
-    shown = (tmp_path / "out").read_text(encoding="ascii")
-    assert shown == PLAIN.encode("ascii", "backslashreplace").decode()
-
-
-@pytest.mark.parametrize(
-    ("text", "preview"),
-    [("x" * 29, "x" * 29), ("x" * 30, "x" * 28 + "…"), ("\n" * 15, r"\n" * 14 + "…")],
-)
-def test_table_shows_32_characters_of_a_text(
-    text: str, preview: str, write: Any, inspect: Any, tokenizer: tokenizers.Tokenizer
-) -> None:
-    view = _view(tokenizer, [(H, 0, "<u>" + text)], [(R_OUT, 1, "No<e>")])
-    _, out, _ = inspect(write([[_sample("a", view)]]))
-    assert out.splitlines()[4].endswith(f"  0  <u>{preview}")
-
-
-def test_names_cannot_steer_the_terminal(
-    write: Any, inspect: Any, tokenizer: tokenizers.Tokenizer
-) -> None:
-    directory = write([[one_turn(tokenizer, "a\x07")]])
-    for args in ([], ["--view", 1], ["--json"], ["--json", "--view", 1]):
-        _, out, err = inspect(directory, *args)
-        assert "\x07" not in (err if args == ["--view", 1] else out + err)
-    manifest = read_manifest(directory)
-    options = replace(manifest.options, tokenizer="no\x07/tokenizer.json")
-    (directory / "manifest.json").write_text(as_json(replace(manifest, options=options)))
-    for args in ([], ["--json"]):
-        _, out, err = inspect(directory, *args)
-        assert r"no\x07/tokenizer.json: does not exist" in err
-        assert "\x07" not in out + err
 
 
 def test_revision_belongs_to_the_manifest_s_tokenizer(

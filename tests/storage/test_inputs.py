@@ -1,0 +1,36 @@
+"""Arguments name files, directories and URLs: which files are read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from reasonpack.errors import UsageError
+from reasonpack.storage.inputs import expand_inputs
+
+
+def test_a_directory_gives_its_chat_files_sorted(tmp_path: Path) -> None:
+    for name in ("b.jsonl", "a.parquet", "c/d.jsonl.gz", "c/a.ndjson", "z.jsonl.zst"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    for name in ("notes.txt", "b.json", "c/.a.jsonl.tmp", "jsonl"):
+        (tmp_path / name).touch()
+    (tmp_path / "directory.jsonl").mkdir()
+    found = [Path(path).relative_to(tmp_path).as_posix() for path in expand_inputs([str(tmp_path)])]
+    assert found == ["a.parquet", "b.jsonl", "c/a.ndjson", "c/d.jsonl.gz", "z.jsonl.zst"]
+
+
+def test_arguments_keep_their_order_and_files_any_name(tmp_path: Path) -> None:
+    for name in ("z.txt", "a.jsonl"):
+        (tmp_path / name).touch()
+    given = [str(tmp_path / "z.txt"), str(tmp_path / "a.jsonl")]
+    assert [str(path) for path in expand_inputs(given)] == given
+
+
+def test_inputs_that_are_not_there(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no such file"):
+        expand_inputs([str(tmp_path / "missing.jsonl")])
+    (tmp_path / "notes.txt").touch()
+    with pytest.raises(UsageError, match="no chat file in this directory"):
+        expand_inputs([str(tmp_path)])
