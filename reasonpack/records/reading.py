@@ -22,6 +22,8 @@ class Reading:
         null_arguments: what a null is in tool arguments that a Parquet column holds as a struct.
         closers: what templates write behind reasoning, without white space around it; empty where
             none has a place for reasoning.
+        empty_block_is_text: an empty block of reasoning is a part of the answer: no template has a
+            place for reasoning, or looks for its tags.
         prompt_opens: the generation prompt ends in what opens reasoning.
         opener: what the template writes before reasoning.
     """
@@ -32,6 +34,7 @@ class Reading:
     stray_closing_tag: StrayClosingTag = "refuse"
     null_arguments: NullArguments = "refuse"
     closers: tuple[str, ...] = ("</think>",)
+    empty_block_is_text: bool = False
     prompt_opens: bool = False
     opener: str = ""
 

@@ -94,9 +94,9 @@ def _ends_reasoning(content: str, end: int, reading: Reading) -> bool:
 
 
 def _split_at(content: str, end: int, reading: Reading) -> Answer:
-    """Split at the closing tag at `end`; an empty block stays where there is no place for one."""
+    """Split at the closing tag at `end`, or not at all where an empty block is text."""
     inside = content[:end].lstrip().removeprefix(_OPEN) if _OPEN in content else content[:end]
-    if not reading.closers and not inside.strip():
+    if reading.empty_block_is_text and not inside.strip():
         return Answer(content, None)
     return Answer(content[end + len(_CLOSE) :].lstrip("\n"), inside.strip("\n") or None)
 

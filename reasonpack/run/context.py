@@ -127,16 +127,16 @@ def _reading(options: Options, *renderings: Rendering) -> Reading:
         UsageError: a field is renamed to one that is not read, or one that is read is left out.
     """
     behaviours = [each.behaviour for each in renderings]
-    closers = dict.fromkeys(each.closer.strip() for each in behaviours if each.closer)
-    if any("</think>" in each.template.source for each in renderings):
-        closers = closers or {"</think>": None}  # it looks for the tag itself
+    closers = tuple(dict.fromkeys(each.closer.strip() for each in behaviours if each.closer))
     return Reading(
         asked=frozenset().union(*(each.asked for each in behaviours)),
         ignored=ignored_fields(options.ignore_fields),
         renamed=renamed_fields(options.field),
         stray_closing_tag=options.stray_closing_tag,
         null_arguments=options.null_arguments,
-        closers=tuple(closers),
+        closers=closers,
+        empty_block_is_text=not closers
+        and not any("</think>" in each.template.source for each in renderings),
         prompt_opens=all(each.closer and each.prompt_opener for each in behaviours),
         opener="".join(each.prompt_opener + each.opener for each in behaviours),
     )

@@ -251,8 +251,9 @@ def _split(message: Message, reading: Reading) -> Message:
         return message
     if begins and thinks:
         raise Refused("reasoning in a field and in the text")
-    if not (reading.closers or thinks or inside(text.partition(END)[0]).strip()):
-        return message  # an empty block is text where there is no place for it
+    is_text = not reading.closers and END not in reading.template and not thinks
+    if is_text and not inside(text.partition(END)[0]).strip():
+        return message  # an empty block, for which the template has no place, nor looks
     first_on_its_line = not text.partition(END)[0].rpartition("\n")[2].strip()
     opened = not later and (first_on_its_line or reading.prompt_opens)
     if ends_in == 1 and not thinks and (begins or opened):

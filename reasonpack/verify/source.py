@@ -243,8 +243,7 @@ def _reading(manifest: Manifest, template: ChatTemplate) -> Reading:
         stray_tag=options.stray_closing_tag,
         null_arguments=options.null_arguments,
         last_turn=options.train_on == "last-turn",
-        closers=tuple(each.closer.strip() for each in manifest.templates if each.closer.strip())
-        or ("</think>",) * ("</think>" in template.source),  # it looks for the tag itself
+        closers=tuple(each.closer.strip() for each in manifest.templates if each.closer.strip()),
         prompt_opens=all(each.prompt_opener for each in manifest.templates),
         template=template.source,
     )

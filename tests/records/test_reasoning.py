@@ -6,12 +6,16 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 from fixing import Pack
+from runs import FIXTURES
+from tokenizers import Tokenizer
 
 from reasonpack.errors import RecordError
 from reasonpack.records.conversation import Message, parse_line
 from reasonpack.records.reading import DEFAULT, Reading
+from reasonpack.verify.check import verify_dataset
 
 ASK = {"role": "user", "content": "2+2?"}
 TEXT, REASONING = Reading(stray_closing_tag="text"), Reading(stray_closing_tag="reasoning")
@@ -129,24 +133,30 @@ def test_content_is_kept_as_it_was_where_reasoning_was_split_off(
     ],
 )
 def test_an_empty_block_is_text_where_there_is_no_place_for_one(content: str) -> None:
-    passed = answer(Reading(closers=()), content=content)
+    passed = answer(Reading(closers=(), empty_block_is_text=True), content=content)
     assert (passed.content, passed.reasoning, passed.verbatim) == (content, None, None)
     assert answer(content=content).content == content.rpartition("</think>")[2].lstrip("\n")
 
 
 @pytest.mark.parametrize(
-    ("shown", "status"), [("m.content", 0), ("m.content.split('</think>')[-1]", 1)]
+    ("shown", "written"),
+    [("m.content", "<think></think>B"), ("m.content.split('</think>')[-1]", "B")],
 )
-def test_a_template_that_looks_for_the_tag_has_a_place_for_reasoning(
-    shown: str, status: int, pack_here: Pack
+def test_an_empty_block_is_trained_as_the_template_shows_it(
+    shown: str, written: str, pack_here: Pack
 ) -> None:
     message = "'<|im_start|>' ~ m.role ~ '\\n' ~ text ~ '<|im_end|>\\n'"
     each = f"{{% for m in messages %}}{{% set text = {shown} %}}{{{{ {message} }}}}{{% endfor %}}"
     begun = "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
-    record = {"messages": [ASK, {"role": "assistant", "content": "It is </think>, a tag."}]}
+    record = {"messages": [ASK, {"role": "assistant", "content": "<think></think>B"}]}
     Path("a.jsonl").write_text(json.dumps(record), encoding="utf-8")
-    packed, error = pack_here(["a.jsonl", "--chat-template", each + begun])
-    assert (packed, "--stray-closing-tag" in error) == (status, bool(status)), error
+    status, error = pack_here(["a.jsonl", "--chat-template", each + begun])
+    assert status == 0, error
+    assert verify_dataset(Path("out"), ["a.jsonl"]).total == 0
+    (labels,) = pq.read_table("out/data", columns=["labels"])["labels"].to_pylist()
+    tokenizer = Tokenizer.from_file(str(FIXTURES / "tokenizer" / "tokenizer.json"))
+    trained = tokenizer.decode([i for i in labels if i >= 0], skip_special_tokens=False)
+    assert trained == f"{written}<|im_end|>"
 
 
 LONG = "I list the files first, since the name of the test is not known yet."
