@@ -36,18 +36,9 @@ class Input:
 
 @dataclass(frozen=True, slots=True)
 class Learned:
-    """What was learned of a template, as the plan and the manifest write it down.
+    """What was learned of a template: fields of `Behaviour`, as plan and manifest have them.
 
-    Attributes:
-        template: its name.
-        template_sha256: of its source.
-        thinking: variables that are set for a message with reasoning; a JSON object, as text.
-        not_thinking: variables that are set for one without, likewise.
-        prompt_opener: what the generation prompt writes to open reasoning.
-        opener: what the model writes before its reasoning.
-        closer: what it writes behind it; empty if the template has no place for reasoning.
-        answer_stop: how an answer ends.
-        call_stop: how a message with tool calls ends.
+    `template` is its name, `template_sha256` of its source; variables are JSON objects, as text.
     """
 
     template: str

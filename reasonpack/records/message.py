@@ -53,7 +53,7 @@ class Message:
         verbatim: the content as the record has it, where reasoning was split off its beginning;
             else None.
         finished: False where the model wrote no stop: it was cut off, or is to be continued.
-        noticed: what was noticed and not refused; keys of `conversation.NOTES`.
+        noticed: what was noticed and not refused; kinds of `show.summary.NOTES`.
     """
 
     role: str
@@ -94,23 +94,11 @@ class _Fields(msgspec.Struct):
 _KNOWN = frozenset(_Fields.__struct_encode_fields__)
 _CONTINUED = ("prefix", "partial")
 _ENDINGS = frozenset((*ENDS, *_CONTINUED))
-_UNFINISHED = frozenset(
-    [
-        "length",
-        "max_tokens",
-        "max_output_tokens",
-        "model_length",
-        "incomplete",
-        "content_filter",
-        "abort",
-        "cancelled",
-        "error",
-        "in_progress",
-        "interrupted",
-        "pause_turn",
-        "timeout",
-    ]
-)
+_UNFINISHED = {
+    *("length", "max_tokens", "max_output_tokens", "model_length", "incomplete"),
+    *("content_filter", "abort", "cancelled", "error", "in_progress", "interrupted"),
+    *("pause_turn", "timeout"),
+}
 """Values of `finish_reason` of an answer after which the model wrote no stop."""
 NAMES = Names(
     message=_KNOWN | _ENDINGS,

@@ -20,22 +20,11 @@ from reasonpack.templates.behaviour import Behaviour
 from reasonpack.templates.find import load_template
 from reasonpack.templates.learn.learn import learn
 from reasonpack.templates.template import ChatTemplate
+from reasonpack.tokens.files import TOKENIZER_FILES
 from reasonpack.tokens.tokenizer import Tokenizer, load_tokenizer
 from reasonpack.views.rendering import Rendering
 
 __all__ = ["Context", "load_context"]
-
-
-TOKENIZER_FILES = (
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "chat_template.jinja",
-    "chat_template.json",
-    "config.json",
-    "generation_config.json",
-)
-"""What is taken from a directory that a URL names."""
 
 
 def _learned(rendering: Rendering) -> Learned:

@@ -38,7 +38,7 @@ def _ignore(*_: object) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Watch:
-    """Who is told what while a run goes on.
+    """Callbacks of a run.
 
     Attributes:
         on_plan: the units, and the receipts of those that are done already.

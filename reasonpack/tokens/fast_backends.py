@@ -33,14 +33,13 @@ from reasonpack.tokens.settled import is_settled
 from reasonpack.tokens.tokenizer import Tokenizer
 from reasonpack.wording import one_line
 
-__all__ = ["AUTO", "BACKENDS", "Backend", "Choice", "Encoder", "installed"]
+__all__ = ["AUTO", "Backend", "Choice", "Encoder", "installed"]
 
 I32 = NDArray[np.int32]
 EncodeFlat = Callable[[Sequence[str]], tuple[NDArray[Any], NDArray[Any]]]
 """Pieces → the ids of all of them, one after another, and where each begins: n + 1 offsets."""
 Backend = Literal["auto", "tokenizers", "gigatoken", "fastokens"]
 
-BACKENDS: tuple[Backend, ...] = ("auto", "tokenizers", "fastokens", "gigatoken")
 REFERENCE = "tokenizers"
 WORTH_IT = 4_000_000
 """Characters in a unit from which loading a fast backend, about 1 s, pays for itself."""

@@ -16,6 +16,7 @@ from reasonpack.errors import TokenizerError, UsageError
 from reasonpack.wording import one_line
 
 __all__ = [
+    "TOKENIZER_FILES",
     "TokenizerFile",
     "eos_tokens",
     "find_file",
@@ -32,25 +33,13 @@ _MOST_GROWTH = 1000
 _ANEW = "Fetch or write the file anew"
 _ABSURD_LENGTH = 10**12  # transformers writes 10**30 where it knows no limit
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
-_HUB_FILES = [
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "chat_template.jinja",
-    "additional_chat_templates/*",
-    "chat_template.json",
-    "config.json",
-    "generation_config.json",
-]
-_NAMED_TOKENS = [
-    "bos_token",
-    "eos_token",
-    "unk_token",
-    "sep_token",
-    "pad_token",
-    "cls_token",
-    "mask_token",
-]
+TOKENIZER_FILES = (
+    *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"),
+    *("chat_template.jinja", "chat_template.json", "config.json", "generation_config.json"),
+)
+"""What is taken from a directory that a URL or a hub id names."""
+_HUB_FILES = [*TOKENIZER_FILES, "additional_chat_templates/*"]
+_NAMED_TOKENS = [f"{name}_token" for name in ["bos", "eos", "unk", "sep", "pad", "cls", "mask"]]
 
 
 def find_file(source: str | Path, revision: str | None) -> Path:

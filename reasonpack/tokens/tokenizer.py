@@ -90,15 +90,10 @@ class Tokenizer:
         """Say whether texts are cut at all."""
         return bool(self.rule.stages)
 
-    @property
-    def cut_reason(self) -> str:
-        """Say why texts are cut, or why they are not."""
-        return self.rule.reason
-
     def cut(self, text: str) -> list[str]:
         """Cut a text into pieces whose ids, joined, are the ids of the text.
 
-        The pieces, joined, are the text; none is empty. See `cut_reason`.
+        The pieces, joined, are the text; none is empty. `rule` says where it is cut.
         """
         return cut_text(text, self.rule)
 

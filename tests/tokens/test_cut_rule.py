@@ -285,7 +285,7 @@ def test_lines_are_left_whole(
 
 def test_no_added_tokens(tmp_path: Path) -> None:
     tokenizer = load_tokenizer(saved(tmp_path, byte_bpe()))
-    assert tokenizer.cut_reason == "whole: no added token is safe to cut at"
+    assert tokenizer.rule.reason == "whole: no added token is safe to cut at"
     assert tokenizer.cut("ab") == ["ab"]
     assert tokenizer.cut("") == []
 
@@ -294,7 +294,7 @@ def test_added_token_listed_twice(tmp_path: Path) -> None:
     added = json.loads(nfc().to_str())["added_tokens"]
     twice = [*added, added[0] | {"lstrip": True}]
     tokenizer = load_tokenizer(saved(tmp_path, nfc(), added_tokens=twice))
-    assert "listed twice" in tokenizer.cut_reason
+    assert "listed twice" in tokenizer.rule.reason
     assert not tokenizer.cuts
 
 
@@ -306,13 +306,13 @@ def test_post_processor_that_repeats_the_text(tmp_path: Path, single: str) -> No
         single=single, pair="$A $B", special_tokens=[("<s>", 1)]
     )
     loaded = load_tokenizer(saved(tmp_path, tokenizer))
-    assert "does more than add tokens" in loaded.cut_reason
+    assert "does more than add tokens" in loaded.rule.reason
     assert joined(loaded, "a<s>b") == whole(tokenizer, "a<s>b")
 
 
 def test_component_that_is_not_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cut_rule, "_LOCAL_NORMALIZERS", "NFD NFKC")
-    assert load_tokenizer(saved(tmp_path, nfc())).cut_reason == (
+    assert load_tokenizer(saved(tmp_path, nfc())).rule.reason == (
         "whole: normalizer NFC is not known to be local"
     )
 
@@ -337,7 +337,7 @@ def test_added_tokens_beyond_measure(
     tokenizer = byte_bpe()
     add(tokenizer, *("a" * length for length in range(1, count)))
     loaded = load_tokenizer(saved(tmp_path, tokenizer))
-    assert loaded.cut_reason.startswith("whole: its added tokens")
+    assert loaded.rule.reason.startswith("whole: its added tokens")
     assert loaded.cut("aab") == ["aab"]
 
 
@@ -345,7 +345,7 @@ def test_tokenizer_that_fails_on_plain_text(tmp_path: Path) -> None:
     tokenizer = tokenizers.Tokenizer(models.WordLevel({"a": 0}))
     add(tokenizer, "<s>")
     loaded = load_tokenizer(saved(tmp_path, tokenizer))
-    assert loaded.cut_reason.startswith("whole: the check of cutting failed: WordLevel error")
+    assert loaded.rule.reason.startswith("whole: the check of cutting failed: WordLevel error")
     with pytest.raises(TokenizerError, match=r"cannot encode.*WordLevel error"):
         loaded.encode_batch(["b"])
 

@@ -24,7 +24,7 @@ def test_load_checks_its_own_argument(tmp_path: Path, monkeypatch: pytest.Monkey
     )
     tokenizer = load_tokenizer(tmp_path)
     assert not tokenizer.cuts
-    assert tokenizer.cut_reason.startswith("whole: cut and whole differ on")
+    assert tokenizer.rule.reason.startswith("whole: cut and whole differ on")
     assert tokenizer.cut("<s>a<s>b") == ["<s>a<s>b"]
 
 

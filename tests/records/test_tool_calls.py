@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from reasonpack.records.arguments import contradictions
 from reasonpack.records.conversation import parse_line
+from reasonpack.records.tool_calls import contradictions
 
 TYPES = {
     "string": "a",
