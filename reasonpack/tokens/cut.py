@@ -33,6 +33,7 @@ class CutRule:
 def cut_text(text: str, rule: CutRule) -> list[str]:
     """Cut a text at the added tokens that a rule allows.
 
+    >>> from reasonpack.tokens.cut_rule import longest_first
     >>> tokens = longest_first(["<s>", "<mask>"])
     >>> cut_text("<s>a <mask> b<s>", CutRule((tokens,), frozenset({"<mask>"}), False, ""))
     ['<s>', 'a <mask> b', '<s>']

@@ -93,7 +93,7 @@ class Encoder:
     >>> from reasonpack.tokens.cut import CutRule
     >>> words = tokenizers.Tokenizer(tokenizers.models.WordLevel({"a": 0, "?": 1}, "?"))
     >>> rule = CutRule((), frozenset(), False, "")
-    >>> tokenizer = Tokenizer("", None, "", {}, {}, (), frozenset(), (), None, 2, None, rule, words)
+    >>> tokenizer = Tokenizer("", None, "", {}, {}, (), frozenset(), (), None, 2, rule, words)
     >>> Encoder(tokenizer, Choice("tokenizers")).encode(["a", "b"])
     [array([0], dtype=int32), array([1], dtype=int32)]
     """
