@@ -24,6 +24,8 @@ class Forms:
             template reads: with `{}` for the reasoning, e.g. `"<think>{}</think>"`.
         parts: it reads reasoning from a part of the content of type `thinking`.
         empty_content: what stands for no content beside tool calls: `""` or None.
+        empty_as_written: in the history, a content `""` beside calls is handed over as that: the
+            template writes an empty message of it.
         arguments_as_text: it wants tool arguments as JSON text, not as an object.
         inline_as_written: an answer with think tags in its content is handed over as the record
             has it: the template shows it so, or looks for the tags itself.
@@ -34,6 +36,7 @@ class Forms:
     inline: str = ""
     parts: bool = False
     empty_content: str | None = ""
+    empty_as_written: bool = False
     arguments_as_text: bool = False
     inline_as_written: bool = False
     name_in_ids: bool = False
@@ -46,7 +49,10 @@ def dump_message(message: Message, forms: Forms) -> dict[str, Any]:
     {'role': 'assistant', 'content': 'Hi', 'thinking': 'Greet.'}
     """
     dumped: dict[str, Any] = {"role": message.role, **message.extra}
-    dumped["content"] = message.content or (forms.empty_content if message.tool_calls else "")
+    dumped["content"] = message.content or ""
+    kept = forms.empty_as_written and message.content is not None
+    if message.tool_calls and not message.content and not kept:
+        dumped["content"] = forms.empty_content
     written = as_written(message, forms)
     if written is not None:
         dumped["content"] = written

@@ -70,6 +70,7 @@ class Message:
         trained: whether it is to be trained.
         source: which of the record's messages it is, or begins with.
         cut: the model wrote no stop: it was cut off.
+        null: it has no content, not even an empty text.
     """
 
     role: str
@@ -81,6 +82,7 @@ class Message:
     trained: bool = False
     source: int = 0
     cut: bool = False
+    null: bool = False
 
     @property
     def thinks(self) -> bool:

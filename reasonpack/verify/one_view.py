@@ -151,7 +151,7 @@ class OneView:
         start = len(self.prompt) if whole.startswith(self.prompt) else -1
         if alone and not holds(whole[max(start, 0) :], message.reasoning):
             self.stop_from = CUT_OFF
-            return self._lead_alone()
+            return self._lead()
         end, tail = self._end(max(start, 0))
         if start >= 0 and self._is_one(whole[start:end]):
             return self._checked(whole[start:end] + tail)
@@ -165,7 +165,7 @@ class OneView:
                 lead = "" if self.opened else space
                 return self._checked(self._less_begun(lead + whole[begin:end] + tail))
         if alone:
-            return self._lead_alone()
+            return self._lead()
         if message.thinks:
             bare = replace(message, reasoning="", verbatim=None)
             self.whole = self._render(self.number, rules.forms.given(bare, "", ""))
@@ -182,14 +182,6 @@ class OneView:
         start, end = self.rules.forms.strips
         opener = "" if self.opened else self.rules.opener
         return opener + self.message.reasoning.lstrip(start).rstrip(end)
-
-    def _lead_alone(self) -> str:
-        """Return reasoning that was cut off, with the white space at its end if it is shown."""
-        lead, reasoning = self._lead(), self.message.reasoning
-        if self.rules.forms.takes(self.message):
-            return lead
-        closed = lead + self.rules.closer
-        return closed[: shown_end(closed, reasoning, len(lead.rstrip()) - len(reasoning.strip()))]
 
     def _answer(self, end: int, tail: str) -> str:
         return self.whole[self._answer_start(end) : end] + tail

@@ -47,6 +47,7 @@ class _Content:
     """What the content of a message holds."""
 
     text: str = ""
+    written: bool = False
     thoughts: list[str] = field(default_factory=list)
     calls: list[Json] = field(default_factory=list)
     results: list[Json] = field(default_factory=list)
@@ -131,7 +132,7 @@ def _read(raw: Json, reading: Reading) -> Iterator[_Draft]:
     if role is None or any(name in raw for name in (*names.MEDIA, "train_detail")):
         raise Refused(f"role {name!r}, media or train_detail, expected a message of a known role")
     more = {name: value for name, value in raw.items() if name not in names.READ}
-    content = _content(raw.get("content", raw.get("value", "")), answer=role == "assistant")
+    content = _content(raw.get("content", raw.get("value", [])), answer=role == "assistant")
     flag = read_flag(raw)
     if role != "assistant":
         alone = bool(content.results) and not content.text
@@ -147,7 +148,7 @@ def _read(raw: Json, reading: Reading) -> Iterator[_Draft]:
     reasoning = _reasoning(raw, content, reading)
     if name in names.CALL_ROLES:
         reasoning, made = calls_in_text(content.text, reasoning)
-        yield _Draft(Message(role, "", reasoning, None, made, more), flag, str(name))
+        yield _Draft(Message(role, "", reasoning, None, made, more, null=True), flag, str(name))
         return
     calls = [*content.calls, *raw.get("tool_calls", [])]
     single = raw.get("function_call")
@@ -157,7 +158,8 @@ def _read(raw: Json, reading: Reading) -> Iterator[_Draft]:
         raise Refused("tool_use beside tool_calls")
     made = tuple(read_call(each, reading) for each in calls)
     cut = content.cut or was_cut(raw)
-    yield _Draft(Message(role, content.text, reasoning, None, made, more, cut=cut), flag)
+    null = not content.written
+    yield _Draft(Message(role, content.text, reasoning, None, made, more, cut=cut, null=null), flag)
 
 
 def _result(block: Json, more: Json) -> Message:
@@ -171,7 +173,7 @@ def _result(block: Json, more: Json) -> Message:
 def _content(content: Any, *, answer: bool) -> _Content:
     """Take the parts of a content apart."""
     if isinstance(content, str):
-        return _Content(content)
+        return _Content(content, written=True)
     if not isinstance(content, list) or not all(isinstance(each, dict) for each in content):
         raise Refused("content: expected text or parts")
     found = _Content()
@@ -179,7 +181,7 @@ def _content(content: Any, *, answer: bool) -> _Content:
         kind, text, read = part.get("type"), "", {"type", "text"}
         if kind in ("text", "input_text", "output_text"):
             text = _text(part.get("text", ""), "text")
-            found.text += text
+            found.text, found.written = found.text + text, True
         elif kind in ("thinking", "reasoning", "reasoning_text") and answer and not found.text:
             read = {"type", "thinking", "reasoning", "text"}
             texts = {
@@ -279,7 +281,8 @@ def _joined(drafts: Iterable[_Draft]) -> Iterator[_Draft]:
                 raise Refused("training flags that differ within one answer")
             one, two = held.message, draft.message
             more, cut = {**one.more, **two.more}, one.cut or two.cut
-            made = replace(one, content=one.content + two.content, more=more, cut=cut)
+            null, content = one.null and two.null, one.content + two.content
+            made = replace(one, content=content, more=more, cut=cut, null=null)
             held = replace(draft, message=replace(made, calls=one.calls + two.calls))
             continue
         if held is not None:

@@ -108,6 +108,9 @@ def _report_differences(
                 findings.count("views", -len(left))
                 findings.count("naive_tokens", -sum(len(view.ids) for view in left))
                 continue
+            if doubt := next((one.doubt for one in rebuilt if one.doubt), ""):
+                findings.leave(doubt, each.read[0].where)
+                continue
             finding = _explain(samples, views, source.tokenizer)
         findings.add(finding)
 

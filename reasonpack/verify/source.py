@@ -100,6 +100,7 @@ class Rebuilt:
         untrained: how many messages lack the reasoning that their prompt opens.
         reason: why it must have been refused; `error` says it in words.
         unknown: why it could not be checked; then nothing is known of its views.
+        doubt: why a message was left out that the run may have trained, in words.
         stops: where the stop tokens of its views come from, counted.
         contradictions: stop tokens of which the manifest says something else, in words.
     """
@@ -109,6 +110,7 @@ class Rebuilt:
     reason: str = ""
     error: str = ""
     unknown: str = ""
+    doubt: str = ""
     stops: dict[str, int] = field(default_factory=dict)
     contradictions: Sequence[str] = ()
 
@@ -303,7 +305,8 @@ def rebuild(source: Source, record: dict[str, Any], *, row: bool = False) -> Reb
         # Overlong whatever its tokens are; such a text can take for ever to encode.
         return Rebuilt(reason="overlong", error=f"a view of {characters:,} characters")
     views = tuple(_encode(view, source.tokenizer) for view in built.views)
-    return Rebuilt(views, built.untrained, stops=built.stops, contradictions=built.contradictions)
+    made = Rebuilt(views, built.untrained, doubt=built.doubt, stops=built.stops)
+    return replace(made, contradictions=built.contradictions)
 
 
 def _encode(view: TextView, tokenizer: Tokenizer) -> TokenView:

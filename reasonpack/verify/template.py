@@ -8,6 +8,7 @@ reasoning, which form of the calls and which form of an empty content the templa
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import json
 import re
@@ -33,6 +34,14 @@ Json = dict[str, Any]
 WHITE = " \t\r\n"
 THOUGHT, ANSWER = "zqthoughtqz", "zqanswerqz"
 """Stand for reasoning and answer where a template is asked what it reads."""
+SAMPLE_TOOL: Json = {
+    "type": "function",
+    "function": {
+        "name": "look_up",
+        "description": "Look up.",
+        "parameters": {"type": "object", "properties": {"key": {"type": "string"}}},
+    },
+}
 FAILURES = (jinja2.TemplateError, TypeError, ValueError, LookupError, RecursionError)
 """What a template raises at messages that it was not written for."""
 
@@ -59,6 +68,7 @@ class Forms:
         as_written: it is given such a content as the record has it.
         arguments_as_text: it takes a call's arguments as JSON text.
         empty: the content of a message that has none.
+        null: beside a call it takes null for no content.
         strips: the characters that it takes from the start and from the end of reasoning.
     """
 
@@ -69,6 +79,7 @@ class Forms:
     as_written: bool = False
     arguments_as_text: bool = False
     empty: str | None = ""
+    null: bool = False
     strips: tuple[str, str] = ("", "")
 
     def given(self, message: Message, opener: str, closer: str) -> Json:
@@ -90,7 +101,9 @@ class Forms:
             made["content"] = f"{before}{message.reasoning}{closer}{message.content}"
         if message.calls:
             made["tool_calls"] = [self._call(call) for call in message.calls]
-            made["content"] = made["content"] or self.empty
+            made["content"] = made["content"] or (
+                None if message.null and self.null else self.empty
+            )
         return made
 
     def takes(self, message: Message) -> bool:
@@ -202,10 +215,10 @@ def learn_forms(
 
     def shown(answer: Json, *after: Json) -> str:
         chat = [{"role": "user", "content": "Go."}, {"role": "assistant", **answer}, *after]
-        try:
-            return template.render(chat, [], switched)
-        except NotChecked:
-            return ""
+        for tools in ([], [SAMPLE_TOOL]):  # some render nothing without tools
+            with contextlib.suppress(NotChecked):
+                return template.render(chat, tools, switched)
+        return ""
 
     field_ = next(
         (
@@ -247,15 +260,15 @@ def _strips(shown: Callable[[str], str]) -> tuple[str, str]:
     return at_start, {after: WHITE, f" {after}": "\n"}.get(end, "")
 
 
-def _call_forms(shown: Callable[..., str]) -> tuple[bool, str | None]:
+def _call_forms(shown: Callable[..., str]) -> tuple[bool, str | None, bool]:
     for as_text in (False, True):
-        for empty in ("", None):
-            value: Any = {"key": ANSWER}
-            call = _sample_call(json.dumps(value) if as_text else value)
-            text = shown({"content": empty, "tool_calls": [call]})
-            if ANSWER in text and "{'key'" not in text:
-                return as_text, empty
-    return False, ""
+        value: Any = {"key": ANSWER}
+        calls = [_sample_call(json.dumps(value) if as_text else value)]
+        texts = {empty: shown({"content": empty, "tool_calls": calls}) for empty in ("", None)}
+        able = [each for each, text in texts.items() if ANSWER in text and "{'key'" not in text]
+        if able:
+            return as_text, able[0], None in able and "None" not in texts[None]
+    return False, "", False
 
 
 def _sample_call(arguments: Any) -> Json:

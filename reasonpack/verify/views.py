@@ -26,6 +26,7 @@ class TextViews:
         untrained: messages without the reasoning that their prompt opens.
         context: messages whose views cannot be had, where the run kept such as context.
         stops: how often a stop token came from where.
+        doubt: why a message was taken for context that is not known to be one, in words.
         contradictions: stop tokens of which the manifest says something else, in words.
     """
 
@@ -33,6 +34,7 @@ class TextViews:
     untrained: int = 0
     context: int = 0
     stops: dict[str, int] = field(default_factory=dict)
+    doubt: str = ""
     contradictions: list[str] = field(default_factory=list)
 
 
@@ -43,7 +45,7 @@ def build_views(chat: Chat, rules: Rules) -> TextViews:
         NotChecked: a view cannot be had by these rules.
         Refused: pack must have refused it.
     """
-    made, unknown = TextViews(), False
+    made = TextViews()
     given = [rules.forms.given(each, rules.opener, rules.closer) for each in chat.messages]
     for number, message in enumerate(chat.messages):
         if not message.trained:
@@ -54,7 +56,8 @@ def build_views(chat: Chat, rules: Rules) -> TextViews:
         except (NotChecked, Refused) as error:
             if not rules.keep_as_context:
                 raise
-            unknown = unknown or isinstance(error, NotChecked)
+            if isinstance(error, NotChecked):
+                made.doubt = made.doubt or str(error)
             made.context += 1
             continue
         if view is None:
@@ -64,8 +67,8 @@ def build_views(chat: Chat, rules: Rules) -> TextViews:
         made.stops[one.stop_from] = made.stops.get(one.stop_from, 0) + 1
         if what := contradiction(rules.claimed, one.stop, one.stop_from, calls=bool(message.calls)):
             made.contradictions.append(what)
-    if unknown and not made.views:
-        raise NotChecked("no message whose view can be had")
+    if made.doubt and not made.views:
+        raise NotChecked(made.doubt)
     if not made.views:
         raise Refused("no message of it is trained")
     return made

@@ -10,7 +10,7 @@ memo saves what that repeats (`templates.loops`).
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from reasonpack.choices import MissingReasoning, OnMessageError
@@ -61,8 +61,9 @@ def each_rendering(
     Raises:
         RecordError: the template refuses the messages.
     """
-    template, tools, memo = rendering.template, conversation.tools, None
-    dumped = [dump_message(each, rendering.behaviour.forms) for each in conversation.messages]
+    template, tools, forms = rendering.template, conversation.tools, rendering.behaviour.forms
+    dumped = [dump_message(each, forms) for each in conversation.messages]
+    memo: Memo | None = None
     memos: dict[str, Memo] = {}
     remembers = rendering.remember and bool(template.sites) and len(answers) >= WORTH_A_MEMO
     with template.unchanged([tools, [message.get("tool_calls") for message in dumped]]):
@@ -76,7 +77,11 @@ def each_rendering(
                 prompt = template.render(
                     before, tools=tools, kwargs=variables, add_generation_prompt=True, memo=memo
                 )
-                full = template.render(whole, tools=tools, kwargs=variables, memo=memo)
+                own = memo
+                if forms.empty_as_written and conversation.messages[index].content == "":
+                    bare = replace(conversation.messages[index], content=None)
+                    whole, own = [*before, dump_message(bare, forms)], None
+                full = template.render(whole, tools=tools, kwargs=variables, memo=own)
             except RecordError as error:
                 error.path = f"messages[0:{index + 1}]"
                 raise

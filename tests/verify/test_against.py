@@ -32,7 +32,9 @@ from damages import (
 )
 from packed_twice import FIRST, FIXTURES, SECOND, Json, Packed, chats, pack
 
+from reasonpack.verify.chat import NotChecked
 from reasonpack.verify.findings import CODES
+from reasonpack.verify.one_view import OneView, TextView
 
 
 def relabel(row: Json, *, column: str, value: int) -> None:
@@ -236,3 +238,21 @@ def test_a_sample_still_looks_for_every_record(packed: Packed) -> None:
     resource(1, lambda lines: lines.append(chats()["ab-test"]))(packed)
     resource(0, lambda lines: lines.pop())(packed)
     assert packed.compare(sample=1).counts == {"RP304": 1, "RP305": 1}
+
+
+def test_a_message_that_may_be_context_leaves_its_record_unchecked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = pack(tmp_path, {"a.jsonl": [chats()[id_] for id_ in FIRST]}, on_message_error="context")
+    assert made.compare().total == 0
+    build = OneView.view
+
+    def unknown(one: OneView) -> TextView | None:
+        if one.number == 3:
+            raise NotChecked("what is not known")
+        return build(one)
+
+    monkeypatch.setattr(OneView, "view", unknown)
+    findings = made.compare()
+    assert findings.total == 0
+    assert list(findings.unchecked) == ["what is not known"]

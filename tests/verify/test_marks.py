@@ -6,10 +6,11 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from test_views import ASK, END, STOPS, USER, rules, said, views
+from test_views import ASK, END, STOPS, USER, rules, said, template, views
 
 from reasonpack.verify.chat import Message, Refused
 from reasonpack.verify.marks import marked
+from reasonpack.verify.template import learn_forms
 
 THINKS = f"{USER}<|bot|><think>\n{{{{ m.reasoning | trim }}}}\n</think>\n\n{{{{ m.content }}}}"
 CALLS = "{% for c in m.tool_calls or [] %}<call>{{ c.function.name }}{% endfor %}<|end|>"
@@ -70,6 +71,16 @@ def test_white_space_at_the_start_is_the_prompts_where_the_template_strips(
 
 
 @pytest.mark.parametrize("start", ["", REWRITES])
+@pytest.mark.parametrize("opens", ["<think>\n", ""])
+def test_white_space_at_the_start_is_the_models_where_the_template_shows_it(
+    opens: str, start: str
+) -> None:
+    source = start + THINKS.replace(" | trim", "") + CALLS
+    (made,) = written(source, opens, ASK, said("Four.", reasoning="\n Two"))
+    assert "".join(made[:2]) == f"{OPENER}\n Two{CLOSER}Four.<|end|>"
+
+
+@pytest.mark.parametrize("start", ["", REWRITES])
 @pytest.mark.parametrize("white", ["\n", " \n"])
 def test_reasoning_that_was_cut_off_ends_in_its_own_white_space_if_it_is_shown(
     start: str, white: str
@@ -115,3 +126,19 @@ def test_a_long_text_that_stands_once_needs_no_mark() -> None:
     whole = f"<think>{message.reasoning}</think>{message.content}"
     assert marked(message, whole) is None
     assert marked(message, whole + message.content) is not None
+
+
+def test_an_empty_text_beside_a_call_is_not_null() -> None:
+    source = (
+        f"{USER}<|bot|>{{% for c in m.tool_calls or [] %}}alarm"
+        "{{ c.function.arguments | tojson }}{% endfor %}"
+        "{% if m.content is not none %}+{{ m.content }}{% endif %}<|end|>"
+    )
+    for content, more in (("", "+"), ([], ""), (None, "")):
+        call = said(content, tool_calls=CALL)
+        assert written(source, "", ASK, call)[0][1] == f"alarm{{}}{more}<|end|>"
+
+
+def test_a_template_that_wants_tools_is_asked_with_one() -> None:
+    source = "{% if not tools %}{{ raise_exception('no tools') }}{% endif %}" + LEAVES
+    assert learn_forms(template(source + END + "{% endif %}"), {}, "").as_written

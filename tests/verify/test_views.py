@@ -174,8 +174,12 @@ def test_reasoning_alone_in_the_content_is_as_the_record_has_it() -> None:
 
 def test_no_view_of_a_message_that_may_be_context_is_not_checked() -> None:
     rule = rules(DROPS, STOPS, keep_as_context=True)
-    with pytest.raises(NotChecked, match="whose view"):
-        views(rule, ASK, said("Four.", thinking="Two."))
+    thinks = said("Four.", thinking="Two.")
+    with pytest.raises(NotChecked, match="no delimiters"):
+        views(rule, ASK, thinks)
+    made = views(rule, ASK, said("One."), ASK, thinks)
+    assert [view.completion for view in made.views] == ["One.<|end|>"]
+    assert "no delimiters" in made.doubt
 
 
 def test_the_header_of_a_next_message_that_drops_the_answer_is_no_stop() -> None:

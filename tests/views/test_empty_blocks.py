@@ -1,4 +1,4 @@
-"""Blocks of reasoning with nothing in them: closed, not written twice, and nothing behind them."""
+"""Blocks of reasoning and contents with nothing in them."""
 
 from __future__ import annotations
 
@@ -85,3 +85,23 @@ def test_the_records_tags_stand_where_the_template_writes_an_empty_block() -> No
     message = Message("assistant", "So.", "A", call, verbatim="<think>A</think>So.")
     prompt, completion = written(chosen, message)
     assert prompt + completion == '<think>A</think>So.<|call|>look_up {"key": "v"}<|im_end|>'
+
+
+def test_an_empty_text_beside_a_call_is_in_the_history_what_the_template_makes_of_it() -> None:
+    """An empty message of its own, which the model that called did not write; null is none."""
+    answer = (
+        "{% for c in m.tool_calls or [] %}<|call|>{{ c.function.name }} "
+        "{{ c.function.arguments | tojson }}{% endfor %}"
+        "{% if m.tool_calls and m.content is not none %}"
+        "{{ '<|im_end|>\n<|im_start|>assistant\n' ~ m.content }}{% endif %}"
+        "{{ m.content if not m.tool_calls else '' }}"
+    )
+    chosen = rendering(answer, "")
+    assert chosen.behaviour.forms.empty_as_written
+    call = (ToolCall("look_up", {"key": "v"}, None, "c1"),)
+    called = '<|call|>look_up {"key": "v"}<|im_end|>'
+    for content, more in (("", "\n<|im_start|>assistant\n<|im_end|>"), (None, "")):
+        story = (ASK, Message("assistant", content, None, call), ASK, Message("assistant", "So."))
+        one, two = build_views(Conversation("id", "here:1", story), chosen).views
+        assert one.completion == called
+        assert two.prompt.startswith(f"{one.prompt}{called}{more}\n<|im_start|>user\nWhy?")

@@ -211,7 +211,9 @@ def find_forms(probe: Probe) -> Forms:
             if CALL in told and CALLED in told and "None" not in told:
                 shown.append((len(text), forms))
         if shown:  # where both work, one may write an empty message beside the call
-            return min(shown, key=lambda each: each[0])[1]
+            found = min(shown, key=lambda each: each[0])[1]
+            written = found.empty_content is None and len(shown) > 1
+            return replace(found, empty_as_written=written)
     return reads
 
 
