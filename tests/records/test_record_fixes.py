@@ -1,6 +1,6 @@
 """Every refusal of a record says what to do, and doing it makes the refusal go away.
 
-The records are those of test_refused_records.py. To add one: its name, and its fix as an edit, or
+The records are those of refused.py. To add one: its name, and its fix as an edit, or
 several that are each enough.
 """
 
@@ -18,12 +18,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from fixing import Pack, Row, also, check, noted, unseen, write
+from refused import ANSWER, ASK, CALL, REFUSED, REFUSED_ROWS
 from runs import FIXTURES
 
 from reasonpack.errors import RecordError
 from reasonpack.records.conversation import parse_line, parse_record
 from tests.records.test_dialect_fixes import FIXES
-from tests.records.test_refused_records import ANSWER, ASK, CALL, REFUSED, REFUSED_ROWS
 
 Edit = Callable[[Any], Any]
 

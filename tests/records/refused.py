@@ -1,0 +1,670 @@
+"""Records that cannot be packed, each with the reason, the message and the fix."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from reasonpack.records.message import ROLES
+
+ASK = {"role": "user", "content": "2+2?"}
+ANSWER = {"role": "assistant", "content": "4"}
+
+
+def chat(*messages: Mapping[str, Any], **fields: Any) -> dict[str, Any]:
+    return {"messages": list(messages), **fields}
+
+
+def answer(**fields: Any) -> dict[str, Any]:
+    """A chat whose second message is an assistant message with these fields."""
+    return chat(ASK, {"role": "assistant", **fields})
+
+
+CALL = {"name": "f", "arguments": {}}
+EMPTY = 'Write "" where the text is empty.'
+KEEP = "Keep one of the two."
+MEDIA = "Only text can be packed: leave the record out, or pass --on-error skip to collect such."
+MEND = "Remove the field, or mend the role."
+RECORD = 'Write {"messages": […]}, or another record of schemas/record.schema.json.'
+ROLE_FIX = f"Write one of {', '.join(ROLES)}."
+TEXT_ONLY = 'Write "type": "text" if it is text, else remove the part.'
+TWICE = "Remove or rename one of the two."
+WHOLE = "Write one whole JSON value, e.g. with a JSON library."
+
+UNCLOSED = 'Close it, write "finish_reason": "length" if it was cut off, or remove the message.'
+STRAY = "a </think> that may be part of the answer or end reasoning, expected only one of these"
+DECIDE = "Pass --stray-closing-tag text or --stray-closing-tag reasoning."
+KEEP_TAG = "Pass --stray-closing-tag text, or take the tag out of the answer."
+UNREAD = "a field that is not read and may hold what the model is to learn, expected none"
+
+# What is wrong: the record, then the reason, the message and the fix.
+REFUSED: dict[str, tuple[object, str, str, str]] = {
+    "a closing tag that is not first on its line": (
+        answer(content="It writes </think> and then answers."),
+        "closing-tag",
+        (
+            f"messages[1].content: {STRAY}: as text, the answer is 'It writes </think> and then "
+            "an'…; as the end of reasoning, it is ' and then answers.' after 'It writes '"
+        ),
+        DECIDE,
+    ),
+    "a second closing tag": (
+        answer(content="<think>a</think>b\n</think>c"),
+        "closing-tag",
+        (
+            f"messages[1].content: {STRAY}: as text, the answer is 'b\\n</think>c' after 'a'; as "
+            "the end of reasoning, it is 'c' after 'a</think>b'"
+        ),
+        DECIDE,
+    ),
+    "a closing tag beside reasoning": (
+        answer(content="A\n</think>\nB", reasoning="Hm."),
+        "closing-tag",
+        (
+            f"messages[1].content: {STRAY}, though a field holds reasoning: as text, the answer is "
+            "'A\\n</think>\\nB' after 'Hm.'"
+        ),
+        KEEP_TAG,
+    ),
+    "a closing tag in a field of reasoning": (
+        answer(content="4", reasoning="I close it with </think> and answer."),
+        "closing-tag",
+        (
+            "messages[1]: a field of reasoning that holds '</think>', which ends the reasoning "
+            "where the model's output is read, expected it behind the reasoning only"
+        ),
+        "Pass --stray-closing-tag text, or take the tag out of the reasoning.",
+    ),
+    "tags inside an answer": (
+        answer(content="See <think>a</think>."),
+        "closing-tag",
+        (
+            f"messages[1].content: {STRAY}, though <think> stands inside: as text, the answer is "
+            "'See <think>a</think>.'"
+        ),
+        KEEP_TAG,
+    ),
+    "reasoning with its tags in a field": (
+        answer(content="4", reasoning="<think>\neasy\n</think>"),
+        "content",
+        "messages[1]: reasoning that <think> begins, expected the text between the tags",
+        "Leave the tags out of the field.",
+    ),
+    "a field of an answer that nobody reads": (
+        answer(content="4", reasoning_contnet="easy"),
+        "unknown-field",
+        (
+            f"messages[1].reasoning_contnet: {UNREAD}: 'reasoning_contnet' (1 time, like "
+            "reasoning_content)"
+        ),
+        (
+            "pass --field reasoning_contnet=reasoning_content to read it, or --ignore-fields "
+            "reasoning_contnet to leave it out."
+        ),
+    ),
+    "a list": (
+        [ASK],
+        "type",
+        "got a list, expected an object",
+        RECORD,
+    ),
+    "no messages": (
+        {"text": "hi", "\x1b[2J": 1},
+        "missing",
+        "no messages among the fields 'text, \\x1b[2J', expected some",
+        "Write messages, conversations, conversation, or prompt and completion.",
+    ),
+    "completion without prompt": (
+        {"completion": "4"},
+        "missing",
+        "completion without prompt, expected both",
+        "Write the prompt beside it.",
+    ),
+    "two containers": (
+        chat(ASK, ANSWER, conversations=[ASK, ANSWER]),
+        "conflict",
+        "messages and conversations, expected one of them",
+        "Keep the one to train on.",
+    ),
+    "messages that are text": (
+        {"messages": "2+2?"},
+        "type",
+        "messages: got a string, expected a list",
+        "Write a list, not text.",
+    ),
+    "a message that is text": (
+        chat(ASK, "4"),  # type: ignore[arg-type]
+        "type",
+        "messages[1]: got a string, expected an object",
+        "Write an object, not text.",
+    ),
+    "a prompt that is an object": (
+        {"prompt": {}, "completion": "4"},
+        "type",
+        "prompt: got an object, expected a string or a list",
+        "Write its text.",
+    ),
+    "a role that is a number": (
+        chat({"role": 3, "content": "hi"}),
+        "type",
+        "messages[0].role: got an integer, expected a string",
+        "Write it in quotes.",
+    ),
+    "no role": (
+        chat({"content": "hi"}),
+        "missing",
+        "messages[0]: no role, expected one",
+        ROLE_FIX,
+    ),
+    "a misspelt role": (
+        chat({"rol": "user", "content": "hi"}, {"role": "assistant", "content": "4"}),
+        "missing",
+        "messages[0]: no role, but 'rol', expected one",
+        "Pass --field rol=role.",
+    ),
+    "a thought within the answer": (
+        answer(content=f"So: {'4' * 41}", thought="4" * 41),
+        "conflict",
+        "messages[1].thought: a thought that stands in the content too, expected it once",
+        "Take it out of the content, or remove the field.",
+    ),
+    "an unknown role": (
+        chat(ASK, {"role": "Assistant\x1b", "content": "4"}),
+        "role",
+        "messages[1].role: unknown role 'Assistant\\x1b', expected a known one",
+        ROLE_FIX,
+    ),
+    "two roles": (
+        chat(ASK, {"role": "assistant", "from": "human", "content": "4"}),
+        "conflict",
+        "messages[1]: role and from differ, expected one of them or the same in each",
+        "Keep one of role, from.",
+    ),
+    "two contents": (
+        answer(content="4", value="5"),
+        "conflict",
+        "messages[1]: content and value differ, expected one of them or the same in each",
+        "Keep one of content, value.",
+    ),
+    "two reasonings": (
+        answer(content=[{"type": "thinking", "thinking": "a"}], reasoning="b", thought="b"),
+        "conflict",
+        (
+            "messages[1]: reasoning and thought and thinking parts differ, expected one of them "
+            "or the same in each"
+        ),
+        "Keep one of reasoning, thought, thinking parts.",
+    ),
+    "content that is an object": (
+        answer(content={"text": "4"}),
+        "type",
+        "messages[1].content: got an object, expected a string or a list",
+        "Write its text.",
+    ),
+    "content that is a number": (
+        chat({"from": "human", "value": 4}),
+        "type",
+        "messages[0].value: got an integer, expected a string or a list",
+        "Write it in quotes.",
+    ),
+    "user content null": (
+        chat({"role": "user", "content": None}, ANSWER),
+        "content",
+        "messages[0].content: no content, expected text",
+        EMPTY,
+    ),
+    "tool content missing": (
+        chat(ASK, {"role": "tool"}, ANSWER),
+        "content",
+        "messages[1].content: no content, expected text",
+        EMPTY,
+    ),
+    "an answer with nothing in it": (
+        answer(content=None, reasoning_content="", tool_calls=[]),
+        "content",
+        "messages[1].content: no content, expected text",
+        EMPTY,
+    ),
+    "an image": (
+        chat({"role": "user", "content": [{"type": "image_url", "image_url": {}}]}, ANSWER),
+        "media",
+        "messages[0].content[0]: a part of type image_url, expected text",
+        MEDIA,
+    ),
+    "encrypted reasoning": (
+        answer(content="4", reasoning_details=[{"type": "reasoning.encrypted", "data": "gAAA"}]),
+        "hidden-reasoning",
+        (
+            "messages[1].reasoning_details[0]: encrypted reasoning: the text of the reasoning is "
+            "not there, expected it"
+        ),
+        (
+            'Write its text; or remove it and set "train": false on the message, since the answer '
+            "followed reasoning that is not here."
+        ),
+    ),
+    "a part without type": (
+        chat({"role": "user", "content": [{"text": "hi"}]}, ANSWER),
+        "content",
+        (
+            "messages[0].content[0]: a part of no type, expected text, thinking, tool_use or "
+            "tool_result"
+        ),
+        TEXT_ONLY,
+    ),
+    "a part without text": (
+        chat({"role": "user", "content": [{"type": "text"}]}, ANSWER),
+        "missing",
+        "messages[0].content[0]: no text in a text part, expected some",
+        'Write "text".',
+    ),
+    "reasoning after text": (
+        answer(content=[{"type": "text", "text": "4"}, {"type": "thinking", "thinking": "a"}]),
+        "content",
+        "messages[1].content[1]: a thinking part after text, expected it before",
+        "Make two messages of it.",
+    ),
+    "a think tag that is never closed": (
+        answer(content="\n<think>2 and 2 are"),
+        "content",
+        "messages[1].content: <think> is never closed, expected </think> after the reasoning",
+        UNCLOSED,
+    ),
+    "a think tag that is never closed, in a completion": (
+        {"prompt": "2+2?", "completion": "<think>2 and 2 are"},
+        "content",
+        "completion: <think> is never closed, expected </think> after the reasoning",
+        UNCLOSED,
+    ),
+    "reasoning of a user": (
+        chat({"role": "user", "content": "hi", "reasoning": "a"}, ANSWER),
+        "role",
+        "messages[0]: reasoning on a user message, expected it on assistant messages only",
+        MEND,
+    ),
+    "tool calls of a user": (
+        chat({"role": "user", "content": "hi", "tool_calls": [CALL]}, ANSWER),
+        "role",
+        "messages[0]: tool calls on a user message, expected it on assistant messages only",
+        MEND,
+    ),
+    "a user to train": (
+        chat({"role": "user", "content": "hi", "train": True}, ANSWER),
+        "role",
+        "messages[0]: a training flag on a user message, expected it on assistant messages only",
+        MEND,
+    ),
+    "a call of another type": (
+        answer(tool_calls=[{"type": "custom", **CALL}]),
+        "tools",
+        "messages[1].tool_calls[0]: a call of type 'custom', expected function",
+        'Write "type": "function", or leave the call out: only functions can be called.',
+    ),
+    "a call without a name": (
+        answer(tool_calls=[{"function": {"arguments": {}}}]),
+        "missing",
+        "messages[1].tool_calls[0].function: a call without a name, expected one",
+        "Name the tool.",
+    ),
+    "a call without arguments": (
+        answer(tool_calls=[{"name": "f"}]),
+        "missing",
+        "messages[1].tool_calls[0]: a call without arguments, expected them",
+        "Write {} where there are none.",
+    ),
+    "arguments that are a list": (
+        answer(tool_calls=[CALL, {"name": "f", "arguments": []}]),
+        "type",
+        "messages[1].tool_calls[1].arguments: got a list, expected a string or an object",
+        "Write an object, without [ ] around it.",
+    ),
+    "a call twice in one": (
+        answer(tool_calls=[{"function": CALL, "name": "g"}]),
+        "conflict",
+        (
+            "messages[1].tool_calls[0]: both a function and a name or arguments beside it, "
+            "expected one of the two"
+        ),
+        "Remove name and arguments.",
+    ),
+    "tool calls and a function call": (
+        answer(tool_calls=[CALL], function_call=CALL),
+        "conflict",
+        "messages[1]: tool_calls and function_call, expected one of them",
+        "Remove function_call.",
+    ),
+    "a key twice in arguments": (
+        answer(tool_calls=[{"function": {"name": "f", "arguments": '{"x": [{"a": 1, "a": 2}]}'}}]),
+        "duplicate-key",
+        (
+            "messages[1].tool_calls[0].function.arguments.x[0].a: the key 'a' twice in one "
+            "object, expected once"
+        ),
+        TWICE,
+    ),
+    "a function call that is no JSON": (
+        {"conversations": [ASK, {"from": "function_call", "value": "f(1)"}]},
+        "json",
+        "conversations[1].value: not JSON at column 1: expecting value, near 'f(1)'",
+        WHOLE,
+    ),
+    "a function call without calls": (
+        {"conversations": [ASK, {"from": "function_call", "value": "[]"}]},
+        "tools",
+        "conversations[1].value: an empty list, expected a call",
+        "Remove the message.",
+    ),
+    "a call without a name in a function call": (
+        {"conversations": [ASK, {"from": "function_call", "value": json.dumps([CALL, {}])}]},
+        "missing",
+        "conversations[1].value[1]: a call without a name, expected one",
+        "Name the tool.",
+    ),
+    "a function call that is a list of text": (
+        {"conversations": [ASK, {"from": "function_call", "value": '["f"]'}]},
+        "type",
+        "conversations[1].value[0]: got a string, expected an object",
+        "Write an object, not text.",
+    ),
+    "a function call that has tool calls": (
+        chat(ASK, {"role": "function_call", "content": "{}", "tool_calls": [CALL]}),
+        "conflict",
+        (
+            "messages[1].content: tool calls in a function_call message, expected them as JSON in"
+            " its content"
+        ),
+        'Write the role "assistant".',
+    ),
+    "a flag that is text": (
+        answer(content="4", train="yes"),
+        "type",
+        "messages[1].train: got a string, expected true, false, 0 or 1",
+        "Write true, false, 0 or 1 without quotes.",
+    ),
+    "a weight": (
+        answer(content="4", weight=0.5),
+        "weight",
+        "messages[1].weight: got a number other than 0 and 1, expected one of the two",
+        "Weighting is not supported yet: write 1 to train the message, 0 not to.",
+    ),
+    "flags that contradict": (
+        answer(content="4", train=True, weight=0, loss_weight=None),
+        "conflict",
+        "messages[1]: train and weight differ, expected one of them or the same in each",
+        "Keep one of train, weight.",
+    ),
+    "an id that is a list": (
+        chat(ASK, ANSWER, id=[]),
+        "type",
+        "id: got a list, expected an integer or a string",
+        "Write its text.",
+    ),
+    "another system text": (
+        chat({"role": "system", "content": "a"}, ASK, ANSWER, system="b"),
+        "conflict",
+        "system: differs from the first message, which is a system message too, expected the same",
+        KEEP,
+    ),
+    "tools that are an object": (
+        chat(ASK, ANSWER, tools="{}"),
+        "type",
+        "tools: got an object, expected a list of tools",
+        "Write a list, with [ ] around it.",
+    ),
+    "a tool that is text": (
+        chat(ASK, ANSWER, tools=[{}, "f"]),
+        "type",
+        "tools[1]: got a string, expected an object",
+        "Write an object, not text.",
+    ),
+    "tools that are no JSON": (
+        chat(ASK, ANSWER, tools="[{]"),
+        "json",
+        "tools: not JSON at column 3: expecting property name enclosed in double quotes, near ']'",
+        WHOLE,
+    ),
+    "a key twice in tools": (
+        chat(ASK, ANSWER, tools='[{"type": 1, "type": 2}]'),
+        "duplicate-key",
+        "tools[0].type: the key 'type' twice in one object, expected once",
+        TWICE,
+    ),
+    "tools and other functions": (
+        chat(ASK, ANSWER, tools=[{"name": "f"}], functions=[{"name": "f"}]),
+        "conflict",
+        "functions: tools and functions differ, expected one of them or the same in both",
+        "Remove functions.",
+    ),
+    "template variables that are a list": (
+        chat(ASK, ANSWER, chat_template_kwargs="[1]"),
+        "type",
+        "chat_template_kwargs: got a list, expected an object",
+        "Write an object, without [ ] around it.",
+    ),
+    "thinking on and off": (
+        chat(ASK, ANSWER, chat_template_kwargs={"enable_thinking": 1}, enable_thinking=True),
+        "conflict",
+        "enable_thinking: differs from chat_template_kwargs.enable_thinking, expected the same",
+        KEEP,
+    ),
+    "messages in a list in a list": (
+        {"messages": [[ASK, ANSWER]]},
+        "type",
+        "messages[0]: got a list, expected an object",
+        "Write an object, without [ ] around it.",
+    ),
+    "messages that are an object": (
+        {"messages": {"0": ASK}},
+        "type",
+        "messages: got an object, expected a list",
+        "Write a list, with [ ] around it.",
+    ),
+    "a part that is text": (
+        chat({"role": "user", "content": ["2+2?"]}, ANSWER),
+        "type",
+        "messages[0].content[0]: got a string, expected an object",
+        "Write an object, not text.",
+    ),
+    "reasoning that is an object": (
+        answer(content="4", reasoning_content={"text": "easy"}),
+        "type",
+        "messages[1].reasoning_content: got an object, expected a string",
+        "Write its text.",
+    ),
+    "reasoning that is a list": (
+        answer(content="4", reasoning_content=["easy"]),
+        "type",
+        "messages[1].reasoning_content: got a list, expected a string",
+        "Write its text.",
+    ),
+    "reasoning that is a list, in a wrapper": (
+        answer(content="4", provider_specific_fields={"reasoning_content": ["easy"]}),
+        "unknown-field",
+        (
+            f"messages[1].provider_specific_fields.reasoning_content: {UNREAD}: "
+            "'provider_specific_fields.reasoning_content' (1 time)"
+        ),
+        "pass --ignore-fields provider_specific_fields.reasoning_content to leave it out.",
+    ),
+    "blocks that are an object": (
+        answer(content="4", reasoning_details={"type": "reasoning.text", "text": "easy"}),
+        "type",
+        "messages[1].reasoning_details: got an object, expected a list",
+        "Write a list, with [ ] around it.",
+    ),
+    "tool calls that are text": (
+        answer(tool_calls=json.dumps([CALL])),
+        "type",
+        "messages[1].tool_calls: got a string, expected a list",
+        "Write a list, not text.",
+    ),
+    "a function call that is text": (
+        answer(function_call=json.dumps(CALL)),
+        "type",
+        "messages[1].function_call: got a string, expected an object",
+        "Write an object, not text.",
+    ),
+    "arguments that are a number": (
+        answer(tool_calls=[{"name": "f", "arguments": 3}]),
+        "type",
+        "messages[1].tool_calls[0].arguments: got an integer, expected a string or an object",
+        "Write an object.",
+    ),
+    "arguments that are no object": (
+        answer(tool_calls=[{"name": "f", "arguments": "3"}]),
+        "tools",
+        (
+            "messages[1].tool_calls[0].arguments: '3' is no JSON object, expected the arguments of "
+            "a call"
+        ),
+        "Write {} where there are none.",
+    ),
+    "arguments under another name": (
+        answer(tool_calls=[{"name": "f", "args": {"a": 1}}]),
+        "tools",
+        (
+            "messages[1].tool_calls[0].args: the arguments of a call under the name args, expected "
+            "arguments"
+        ),
+        "Rename it to arguments.",
+    ),
+    "arguments of a function under another name": (
+        answer(tool_calls=[{"type": "function", "function": {"name": "f", "parameters": "{}"}}]),
+        "tools",
+        (
+            "messages[1].tool_calls[0].function.parameters: the arguments of a call under the name "
+            "parameters, expected arguments"
+        ),
+        "Rename it to arguments.",
+    ),
+    "a flag that is a number in quotes": (
+        answer(content="4", train="0"),
+        "type",
+        "messages[1].train: got a string, expected true, false, 0 or 1",
+        "Write true, false, 0 or 1 without quotes.",
+    ),
+    "a flag that is an object": (
+        answer(content="4", train={"answer": True}),
+        "type",
+        "messages[1].train: got an object, expected true, false, 0 or 1",
+        "Write true, false, 0 or 1.",
+    ),
+    "a switch that is text": (
+        chat(ASK, ANSWER, enable_thinking="true"),
+        "type",
+        "enable_thinking: got a string, expected true or false",
+        "Write true or false without quotes.",
+    ),
+    "a number as an id": (
+        chat(ASK, ANSWER, id=1.5),
+        "type",
+        "id: got a number, expected an integer or a string",
+        "Write it in quotes.",
+    ),
+    "parts of a call": (
+        chat(ASK, {"role": "tool_call", "content": [{"type": "text", "text": 3}]}),
+        "tools",
+        (
+            "messages[1].content: parts other than text in a tool_call message, expected its calls "
+            "as JSON"
+        ),
+        'Write the role "assistant" and tool_calls.',
+    ),
+    "reasoning without its call": (
+        chat(ASK, {"role": "tool_call", "content": None, "reasoning_content": "easy"}),
+        "tools",
+        (
+            "messages[1]: reasoning without a call in a tool_call message, expected its "
+            "calls as JSON"
+        ),
+        'Write the role "assistant".',
+    ),
+    "a part of the system text that is no text": (
+        chat(ASK, ANSWER, system=[{"type": "document", "text": "a"}]),
+        "content",
+        "system[0]: a part of another type than text or input_text, expected text",
+        "Write its text.",
+    ),
+    "reasoning twice": (
+        answer(content="<think>easy</think>4", reasoning="easy"),
+        "conflict",
+        ("messages[1].content: reasoning in a field and again in the content, expected it once"),
+        KEEP,
+    ),
+    "a tool without a name": (
+        chat(ASK, ANSWER, tool_defs=[{"description": "a"}]),
+        "tools",
+        "tool_defs[0]: an object without a name, expected a tool",
+        "Write the tools as chat templates take them.",
+    ),
+    "no message": (
+        {"conversations": []},
+        "empty",
+        "conversations: no messages, expected a user and an assistant message",
+        "Remove the record, or add messages.",
+    ),
+    "no assistant message": (
+        chat(ASK, ASK),
+        "no-assistant",
+        "messages: no assistant message, expected at least one to train on",
+        "Remove the record, or add one.",
+    ),
+    "an assistant message first": (
+        chat(ANSWER, ASK, ANSWER),
+        "no-prompt",
+        "messages[0]: an assistant message, expected a message before it that the model answers",
+        'Put a user message before it, or set "train": false on it.',
+    ),
+}
+
+
+CHARACTER = "Write the character itself, or \\ufffd in its place."
+NO_NAN = "Write null, or leave the field out."
+
+# The same for what only a decoded row can hold.
+REFUSED_ROWS: dict[str, tuple[object, str, str, str]] = {
+    "null in a struct of arguments": (
+        answer(tool_calls=[{"name": "f", "arguments": {"a": 1, "b": {"c": None}}}]),
+        "null-arguments",
+        (
+            "messages[1].tool_calls[0].arguments: a null in arguments that the column holds as a "
+            "struct, where null also stands for keys that another row has, expected arguments as "
+            "they were written"
+        ),
+        (
+            "Store arguments as JSON text, or pass --null-arguments drop to leave such keys out, "
+            "or --null-arguments keep if each null was written."
+        ),
+    ),
+    "text that is no text": (
+        chat(ASK, {"role": "assistant", "content": "a\ud800"}),
+        "encoding",
+        "messages[1].content: lone surrogate \\ud800 at character 2, expected a pair",
+        CHARACTER,
+    ),
+    "NaN": (
+        answer(tool_calls=[{"name": "f", "arguments": {"a b": float("nan")}}]),
+        "json",
+        "messages[1].tool_calls[0].arguments['a b']: got nan, expected a finite number",
+        NO_NAN,
+    ),
+    "bytes": (
+        answer(content=b"4"),
+        "type",
+        "messages[1].content: got bytes, expected a string or a list",
+        "Store it as text.",
+    ),
+    "a key that is a number": (
+        chat({1: 2}),  # type: ignore[dict-item]
+        "type",
+        "messages[0]: expected a string",
+        "Write it in quotes.",
+    ),
+    "no object": (
+        None,
+        "type",
+        "got null, expected an object",
+        RECORD,
+    ),
+}
