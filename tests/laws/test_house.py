@@ -1,8 +1,9 @@
-"""The shape of the package: small files, short functions, and imports that go one way."""
+"""The shape of the package: small files, short functions, imports one way, tests by name."""
 
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 from runs import ROOT
 
 PACKAGE = ROOT / "reasonpack"
+TESTS = ROOT / "tests"
 FILES = sorted(PACKAGE.rglob("*.py"))
 OPTIONS = {"command"}
 """Functions that declare the options of a command."""
@@ -111,3 +113,64 @@ def test_no_function_is_long() -> None:
 def test_a_planted_circle_is_found() -> None:
     assert circle({"a": {"b"}, "b": {"c"}, "c": {"b"}}) == ["b", "c"]
     assert not circle({"a": {"b", "c"}, "b": {"c"}, "c": set()})
+
+
+TESTED_TOGETHER = {
+    "cli/test_pack": "cli.options",
+    "faults/test_limits": "cli.limits",
+    "faults/test_ray": "run.ray",
+    "faults/test_s3": "storage.place",
+    "faults/test_terminal": "cli.interrupt cli.progress",
+    "laws/test_errors": "errors",
+    "laws/test_bad_input": "wording",
+    "laws/test_npass": "run.context run.conversations",
+    "laws/test_readme": "cli.template show.template",
+    "laws/test_schemas": "datasets.manifest datasets.receipt rows.kind",
+    "masks/test_consumers": "masks.blocks masks.flashmask masks.magi masks.varlen",
+    "masks/test_dense": "masks.rows",
+    "records/test_conversation": "records.content records.flags records.message"
+    " records.value_types",
+    "records/test_dialects": "records.draft records.roles",
+    "records/test_plan": "records.formats",
+    "records/test_record_schema": "records.beside",
+    "records/test_unknown": "records.options records.reading records.renaming records.unread",
+    "rows/test_forest": "rows.encoded_views rows.sample",
+    "rows/test_shard": "choices datasets.shards",
+    "run/test_finish": "show.rejects show.summary",
+    "run/test_pack": "cli.merge run.engine run.named_inputs",
+    "run/test_sample": "run.estimate",
+    "show/test_advice": "show.model_shape",
+    "show/test_row": "cli.inspect show.message_view",
+    "show/test_stats": "cli.stats",
+    "templates/learn/test_learn": "templates.forms templates.learn.message_parts templates.stop",
+    "templates/test_loops": "templates.loop_facts",
+    "tokens/test_fast_backends": "tokens.hard_texts",
+    "trainers/test_branch_attention": "torch.branch_index torch.gather torch.stock_attention",
+    "trainers/test_branch_guard": "torch.lost",
+    "trainers/test_collator": "torch.flex_masks",
+    "trainers/test_recipes": "torch.branch_reference",
+    "verify/test_against": "verify.match",
+    "verify/test_check": "verify.beside verify.findings verify.manifest verify.shards",
+    "verify/test_command": "cli.verify",
+    "verify/test_options": "datasets.options",
+    "verify/test_reader": "verify.chat verify.fields verify.names",
+    "verify/test_rows": "verify.paths",
+    "verify/test_views": "verify.one_view verify.rules verify.stop verify.template verify.texts",
+}
+"""Tests of modules that have no test file of their own name.
+
+These modules are types, tables or steps that are seen only through another module or a command.
+"""
+
+
+def test_the_tests_of_a_module_are_found_by_its_name() -> None:
+    """Those of `torch` are in `trainers`: a folder `torch` would hide that torch is missing."""
+    own = {
+        name: re.sub(r"^torch/", "trainers/", re.sub(r"(\w+)$", r"test_\1", name.replace(".", "/")))
+        for name, path in MODULES.items()
+        if not path.name.startswith("__")
+    }
+    tests = {path.relative_to(TESTS).with_suffix("").as_posix() for path in TESTS.rglob("test_*")}
+    listed = {name for names in TESTED_TOGETHER.values() for name in names.split()}
+    assert {name for name, test in own.items() if test not in tests} == listed
+    assert TESTED_TOGETHER.keys() <= tests
