@@ -26,7 +26,7 @@ from reasonpack.verify.findings import Finding, Findings
 __all__ = [
     "MINOR",
     "Dataset",
-    "Reject",
+    "RejectLine",
     "parse_version",
     "place_of",
     "read_dataset",
@@ -43,7 +43,7 @@ LONGEST = 2 << 30
 
 
 @dataclass(frozen=True, slots=True)
-class Reject:
+class RejectLine:
     """A line of rejects.jsonl; one of `record` and `record_base64` is there."""
 
     where: str
@@ -171,7 +171,7 @@ def _read_receipt(
 # --- rejects ---------------------------------------------------------------------------
 
 
-def read_rejects(directory: Place) -> Iterator[Reject]:
+def read_rejects(directory: Place) -> Iterator[RejectLine]:
     """Read rejects.jsonl; none if it is not there.
 
     Raises:
@@ -184,7 +184,7 @@ def read_rejects(directory: Place) -> Iterator[Reject]:
     with open_file(place) as file, io.BufferedReader(file) as lines:
         for number, line in enumerate(iter(partial(lines.readline, LONGEST), b""), 1):
             try:
-                yield msgspec.json.decode(line, type=Reject)
+                yield msgspec.json.decode(line, type=RejectLine)
             except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
                 what = unreadable(line, error, "a rejected record")
                 raise ValueError(f"rejects.jsonl:{number}: {what}") from error
