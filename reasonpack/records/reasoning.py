@@ -19,8 +19,9 @@ __all__ = ["FORMS", "Answer", "foreign_form", "is_part", "refuse_closer", "repea
 _OPEN, _CLOSE = "<think>", "</think>"
 FORMS = (
     *("<thinking>", "<thought>", "<reasoning>", "<seed:think>", "<|begin_of_thought|>"),
-    *("<THINK>", "<Think>", "<think ", "<antThinking>", "<analysis>", "<scratchpad>"),
-    *("[THINK]", "◁think▷", "<|channel|>analysis", "assistantanalysis"),
+    *("<Thinking>", "<Thought>", "<thoughts>", "<|thinking|>", "<THINK>", "<Think>", "<think "),
+    *("<antThinking>", "<analysis>", "<scratchpad>", "[THINK]", "◁think▷"),
+    *("<|channel|>analysis", "assistantanalysis", "assistantfinal"),
 )
 """How models and datasets mark reasoning in text, beside `<think>`."""
 BY_CHANCE = 40

@@ -199,6 +199,22 @@ def test_other_reasoning_stays_where_thought_repeats_the_answer() -> None:
     assert (read.content, read.reasoning) == ("I list.", "Hm.")
 
 
+@pytest.mark.parametrize(
+    ("text", "form"),
+    [
+        ("<thinking>Hm.</thinking>4", "<thinking>"),
+        ("<Thought>Hm.</Thought>4", "<Thought>"),
+        ("<|thinking|>Hm.<|/thinking|>4", "<|thinking|>"),
+        ("[THINK]Hm.[/THINK]4", "[THINK]"),
+        ("analysisHm.assistantfinal4", "assistantfinal"),
+    ],
+)
+def test_a_form_of_reasoning_that_the_template_does_not_know_is_noticed(
+    text: str, form: str
+) -> None:
+    assert answer(content=text).noticed == (f"form {form}",)
+
+
 # ------------------------------------------------------------ answers without a stop
 
 
