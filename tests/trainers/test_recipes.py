@@ -22,6 +22,7 @@ import tiny  # noqa: E402
 import flash  # noqa: E402
 from kernels import covered, end_to_end  # noqa: E402
 
+from reasonpack.errors import UsageError  # noqa: E402
 from reasonpack.masks import dense, flat, magi, stack  # noqa: E402
 from reasonpack.torch import Collator, RowDataset, RowStream  # noqa: E402
 from reasonpack.torch.branch_reference import varlen_attention  # noqa: E402
@@ -173,6 +174,51 @@ def test_axolotl_is_given_rows_model_and_collator(
     plugin.post_trainer_create(cfg, trainer)
     assert trainer.data_collator.mask == "branches"
     assert trainer.train().training_loss > 0
+
+
+@pytest.fixture
+def swift(stand_in: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The example over a stand-in for `SwiftSft`: it asks for data, makes a trainer, trains."""
+
+    class SwiftSft:
+        def __init__(self, args: Any) -> None:
+            self.args, self.model = args
+
+        def main(self) -> Any:
+            rows, held_out = self._prepare_dataset()  # type: ignore[attr-defined]
+            assert held_out is None
+            trainer = transformers.Trainer(
+                model=self.model, args=self.args.training_args, train_dataset=rows
+            )
+            return self.train(trainer)
+
+        def train(self, trainer: Any) -> Any:
+            trainer.train()
+            return trainer
+
+    stand_in("swift.pipelines.train.sft", SwiftSft=SwiftSft)
+    return imported("ms_swift_onepass", monkeypatch).PackedChats
+
+
+def test_ms_swift_trains_onepass_rows_by_branches(model: Any, swift: Any, tmp_path: Path) -> None:
+    import hf_trainer
+
+    directory = packed(tmp_path, format="arrow")
+    arguments = transformers.TrainingArguments(output_dir=str(tmp_path / "out"), **LOGGED)
+    args = types.SimpleNamespace(
+        dataset=[directory], val_dataset=[], packing=False, training_args=arguments
+    )
+    trainer = swift((args, model)).main()
+    assert trainer.data_collator.mask == "branches"
+    expected = hf_trainer.train(fresh(model), directory, tmp_path / "plain", **LOGGED)
+    losses = [
+        [step["loss"] for step in each.state.log_history if "loss" in step]
+        for each in (trainer, expected)
+    ]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+    args.packing = True
+    with pytest.raises(UsageError, match="--packing: True, expected False with onepass rows"):
+        swift((args, model)).main()
 
 
 def one_layer(seed: int = 0) -> tuple[Any, Any, Any, Any, Any]:
