@@ -156,7 +156,9 @@ class OneView:
         if start >= 0 and self._is_one(whole[start:end]):
             return self._checked(whole[start:end] + tail)
         if rules.forms.takes(message):
-            return self._checked(self._written(self._answer(end, tail)))
+            written = self._written(self._answer(end, tail))
+            if self.stop not in written[: len(written) - len(self.stop)]:
+                return self._checked(written)
         if message.thinks and (at := last_place(whole[:end], message.reasoning.strip())) >= 0:
             opener = rules.opener.strip()
             begin = len(whole[:at].rstrip()) - len(opener) if opener else at

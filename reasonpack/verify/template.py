@@ -246,7 +246,14 @@ def learn_forms(
         as_written = passes and looks and THOUGHT not in history
     if stated or parts:
         as_written = inline = False
-    strips = _strips(lambda thought: shown({"content": ANSWER, field_: thought}))
+    before = "" if opens else "<think>\n"
+    strips = _strips(
+        lambda thought: shown(
+            {"content": ANSWER, field_: thought}
+            if field_
+            else {"content": f"{before}{thought}\n</think>\n\n{ANSWER}"}
+        )
+    )
     return Forms(field_, parts, inline, opens, as_written, *_call_forms(shown), strips)
 
 

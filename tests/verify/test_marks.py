@@ -10,7 +10,7 @@ from test_views import ASK, END, STOPS, USER, rules, said, template, views
 
 from reasonpack.verify.chat import Message, Refused
 from reasonpack.verify.marks import marked
-from reasonpack.verify.template import learn_forms
+from reasonpack.verify.template import WHITE, learn_forms
 
 THINKS = f"{USER}<|bot|><think>\n{{{{ m.reasoning | trim }}}}\n</think>\n\n{{{{ m.content }}}}"
 CALLS = "{% for c in m.tool_calls or [] %}<call>{{ c.function.name }}{% endfor %}<|end|>"
@@ -142,3 +142,22 @@ def test_an_empty_text_beside_a_call_is_not_null() -> None:
 def test_a_template_that_wants_tools_is_asked_with_one() -> None:
     source = "{% if not tools %}{{ raise_exception('no tools') }}{% endif %}" + LEAVES
     assert learn_forms(template(source + END + "{% endif %}"), {}, "").as_written
+
+
+def test_what_strips_reasoning_within_the_content_is_found() -> None:
+    source = f"{USER}<|bot|><think>{{{{ m.content | trim }}}}<|end|>{{# </think> #}}"
+    forms = learn_forms(template(f"{source}{END}<|bot|><think>{{% endif %}}"), {}, "<think>")
+    assert forms.opens
+    assert forms.strips == (WHITE, "")
+
+
+def test_reasoning_that_the_template_ends_before_a_call_goes_on_to_it() -> None:
+    """It writes two messages, with a stop between them, of what the model wrote in one."""
+    last = "m.tool_calls and loop.last and m.content | trim"
+    source = (
+        f"{USER}<|bot|>{{% if {last} %}}{{{{ m.content | trim }}}}<|end|>\n<|bot|>{{% else %}}"
+        f"{{{{ m.content.split('</think>')[-1] | trim }}}}{{% endif %}}{CALLS}"
+    )
+    message = said("<think>\na\n</think>\n\n", tool_calls=CALL)
+    (made,) = written(source, "<think>\n", ASK, message)
+    assert made[:2] == ("<think>\n", f"a{CLOSER}<call>alarm<|end|>")
