@@ -249,7 +249,7 @@ MORE_PHASES = [
     ("reasonpack.run.pack.check_units", "Interrupted before packing began."),
     ("reasonpack.run.pool._start", "Interrupted: 0 of "),
     ("reasonpack.run.conversations.each_view", "Interrupted: 0 of "),
-    ("reasonpack.datasets.receipt.as_json", "Interrupted: 0 of "),
+    ("reasonpack.run.unit.as_json", "Interrupted: 0 of "),
 ]
 
 
