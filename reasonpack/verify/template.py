@@ -220,16 +220,11 @@ def learn_forms(
                 return template.render(chat, tools, switched)
         return ""
 
-    field_ = next(
-        (
-            name
-            for name in REASONING
-            if THOUGHT in shown({"content": ANSWER, name: THOUGHT})
-            or THOUGHT
-            in shown({"content": ANSWER, name: THOUGHT, "tool_calls": [_sample_call({})]})
-        ),
-        "",
-    )
+    def reads(name: str) -> bool:
+        beside: tuple[Json, ...] = ({}, {"tool_calls": [_sample_call({})]})
+        return any(THOUGHT in shown({"content": ANSWER, name: THOUGHT, **more}) for more in beside)
+
+    field_ = next(filter(reads, REASONING), "")
     thought = [{"type": "thinking", "thinking": THOUGHT}, {"type": "text", "text": ANSWER}]
     before = shown({"content": thought}).partition(THOUGHT)[0].rstrip()
     parts = bool(opener.strip()) and before.endswith(opener.strip())
