@@ -94,8 +94,13 @@ def _why(  # noqa: PLR0911 (one kind each)
 
 
 def _shows_all(message: Message, text: str) -> bool:
-    names = [call.name for call in message.tool_calls]
-    return all(text.count(name) >= names.count(name) for name in names)
+    at = 0
+    for call in message.tool_calls:
+        at = find_name(text, call.name, at)
+        if at < 0:
+            return False
+        at += len(call.name)
+    return True
 
 
 def _difference(prompt: str, full: str) -> str:

@@ -69,6 +69,13 @@ REFUSALS = {
         context,
         shown=False,
     ),
+    "two calls of tools with names that are in all texts": Refusal(
+        ONE_CALL,
+        Message("assistant", None, None, (replace(CALL, name="a"), replace(CALL, name="a"))),
+        "does not show all calls of this message (a, a)",
+        context,
+        shown=False,
+    ),
     "text beside a call": Refusal(
         NO_TEXT,
         Message("assistant", "B", None, (CALL,)),
