@@ -1,4 +1,4 @@
-"""A message on its way from its own dialect to the shape of OpenAI's chats.
+"""A message on its way to the shape of OpenAI's chats, and names under which fields are read.
 
 `dialects` makes one of each message of a record, `responses` and `blocks` change its shape, and
 `dialects` joins those that are one answer.

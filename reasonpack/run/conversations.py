@@ -1,4 +1,4 @@
-"""Records → samples, and what of them cannot be packed.
+"""Records → samples, and what of them cannot be packed: unreadable, overlong or without a view.
 
     records ─→ conversations ─→ views ─→ pieces of text ─→ ids ─→ samples ─→ rows
        └──────── what cannot be packed ────────→ rejects
