@@ -85,7 +85,11 @@ def _join(parts: list[Part], path: str) -> tuple[str | None, str | None]:
         elif part.type in ("thinking", "reasoning"):
             if any(texts):
                 what = f"a {part.type} part after text, expected it before"
-                raise RecordError("content", at, what, fix="Make two messages of it.")
+                fix = (
+                    "Split the message in two here if the model stopped in between; else leave "
+                    "the record out (--on-error skip)."
+                )
+                raise RecordError("content", at, what, fix=fix)
             text = same(at, _PART, (part.text, part.thinking, part.reasoning))
             thoughts.append(text or "")
         else:

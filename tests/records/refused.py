@@ -32,6 +32,10 @@ TEXT_ONLY = 'Write "type": "text" if it is text, else remove the part.'
 TWICE = "Remove or rename one of the two."
 WHOLE = "Write one whole JSON value, e.g. with a JSON library."
 
+SPLIT = (
+    "Split the message in two here if the model stopped in between; else leave the record out "
+    "(--on-error skip)."
+)
 UNCLOSED = 'Close it, write "finish_reason": "length" if it was cut off, or remove the message.'
 STRAY = "a </think> that may be part of the answer or end reasoning, expected only one of these"
 DECIDE = "Pass --stray-closing-tag text or --stray-closing-tag reasoning."
@@ -263,7 +267,7 @@ REFUSED: dict[str, tuple[object, str, str, str]] = {
         answer(content=[{"type": "text", "text": "4"}, {"type": "thinking", "thinking": "a"}]),
         "content",
         "messages[1].content[1]: a thinking part after text, expected it before",
-        "Make two messages of it.",
+        SPLIT,
     ),
     "a think tag that is never closed": (
         answer(content="\n<think>2 and 2 are"),
