@@ -116,6 +116,7 @@ def open_shard(place: Place) -> Iterator[OpenShard]:
             else:
                 file = opened.enter_context(pq.ParquetFile(source))
                 shard = OpenShard(name, file.schema_arrow, file)
+            _ = shard.schema.names  # read here, so that a damaged one is a damaged shard
         yield shard
 
 

@@ -30,13 +30,13 @@ from typing import Any
 
 import runs
 
-from reasonpack import storage
 from reasonpack.datasets.receipt import Receipt
 from reasonpack.errors import StorageError
 from reasonpack.records.unit import Unit
 from reasonpack.run import pack as pack_module
 from reasonpack.run.context import load_context
 from reasonpack.run.unit import Job, process
+from reasonpack.storage import publish as storage
 
 HERE = Path(__file__).parent
 ENVIRONMENT = {
