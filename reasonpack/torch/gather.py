@@ -34,7 +34,7 @@ def gathered(states: torch.Tensor, index: BranchIndex) -> torch.Tensor:
     return copies[None].transpose(1, 2)
 
 
-class _Gather(torch.autograd.Function):
+class _Gather(torch.autograd.Function):  # type: ignore[misc,unused-ignore]
     """`rows[k_index]`, whose backward is a sum of segments."""
 
     @staticmethod
@@ -86,7 +86,9 @@ def regathered(
         source, shape = kept
         return gathered(source, index).transpose(1, 2).reshape(shape)
 
-    return torch.autograd.graph.saved_tensors_hooks(pack, unpack)
+    hooks: contextlib.AbstractContextManager[Any]
+    hooks = torch.autograd.graph.saved_tensors_hooks(pack, unpack)
+    return hooks
 
 
 def _has_hooks() -> bool:

@@ -155,6 +155,7 @@ if __name__ == "__main__":
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.faults
 def test_ctrl_c_says_how_to_go_on(
     workers: str, source: Path, tmp_path: Path, expected: dict[str, bytes]
 ) -> None:

@@ -23,6 +23,8 @@ from reasonpack.run import engine
 from reasonpack.run.pack import merge_parts, pack_files, pack_part
 from reasonpack.run.pool import early_workers, run_here, run_pool
 
+pytestmark = pytest.mark.faults
+
 
 def units(count: int) -> list[Unit]:
     return [Unit(n, 0, "chats", "plain", n * 10, n * 10 + 10, n + 1, 10) for n in range(count)]

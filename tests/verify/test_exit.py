@@ -23,6 +23,8 @@ from reasonpack.run.pack import pack_files
 from reasonpack.storage.read import open_arrow
 from reasonpack.verify.check import verify_dataset
 
+pytestmark = pytest.mark.faults
+
 FIXTURES = Path(__file__).parents[2] / "fixtures"
 
 
