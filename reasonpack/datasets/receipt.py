@@ -20,7 +20,8 @@ __all__ = [
     "RejectFile",
     "Shard",
     "as_json",
-    "receipt_place",
+    "place_of",
+    "receipt_path",
     "reject_path",
     "sealed",
     "shard_path",
@@ -153,9 +154,14 @@ def shard_path(number: int, *, units: int, suffix: str) -> str:
     return f"data/train-{number:05d}-of-{units:05d}.{suffix}"
 
 
-def receipt_place(output: Place, number: int) -> Place:
-    """Name the receipt of a unit."""
-    return join(output, "receipts", f"{number:05d}.json")
+def receipt_path(number: int) -> str:
+    """Name the receipt of a unit, which is that of its shard."""
+    return f"receipts/{number:05d}.json"
+
+
+def place_of(directory: Place, path: str) -> Place:
+    """Return where a file of a dataset is, by its path in the manifest."""
+    return join(directory, *path.split("/"))
 
 
 def reject_path(number: int) -> str:

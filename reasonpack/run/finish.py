@@ -13,7 +13,7 @@ from collections.abc import Set as AbstractSet
 
 from reasonpack.datasets.manifest import MANIFEST, REJECTS, Input, Manifest
 from reasonpack.datasets.options import Options
-from reasonpack.datasets.receipt import Counts, Receipt, RejectFile, as_json
+from reasonpack.datasets.receipt import Counts, Receipt, RejectFile, as_json, place_of
 from reasonpack.errors import FormatError, NothingPackedError
 from reasonpack.records.plan import InputFile
 from reasonpack.records.unknown import nearest
@@ -118,7 +118,7 @@ def write_rejects(output: Place, parts: Sequence[RejectFile]) -> None:
 
 def _blocks(output: Place, parts: Sequence[RejectFile]) -> Iterator[bytes]:
     for part in parts:
-        with open_file(join(output, *part.path.split("/"))) as file:
+        with open_file(place_of(output, part.path)) as file:
             while block := file.read(BLOCK):
                 yield block
 

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from reasonpack.datasets.manifest import MANIFEST, REJECTS
+from reasonpack.datasets.receipt import place_of
 from reasonpack.errors import UsageError
 from reasonpack.records.unit import Unit
 from reasonpack.run.finish import CARD, HEADING
@@ -115,7 +116,7 @@ def clear(output: Place) -> None:
     """
     for stranger in _strangers(output):
         raise UsageError(
-            public_name(join(output, *stranger.split("/"))),
+            public_name(place_of(output, stranger)),
             "reasonpack did not write it",
             "only a run's own files where they are to be removed",
             "move it away, or choose another --output",

@@ -17,7 +17,8 @@ from reasonpack.datasets.receipt import (
     RejectFile,
     Shard,
     as_json,
-    receipt_place,
+    place_of,
+    receipt_path,
     reject_path,
     sealed,
     shard_path,
@@ -25,7 +26,7 @@ from reasonpack.datasets.receipt import (
 from reasonpack.errors import StorageError
 from reasonpack.records.unit import Unit
 from reasonpack.run.plan_file import Plan
-from reasonpack.storage.place import Place, join, stamp
+from reasonpack.storage.place import Place, stamp
 from reasonpack.storage.read import digest, read_bytes
 
 __all__ = ["Finding", "check_units"]
@@ -51,7 +52,7 @@ def check_units(output: Place, plan: Plan, units: Sequence[Unit]) -> list[Findin
 
 
 def _check(output: Place, plan: Plan, unit: Unit) -> Finding:
-    content = read_bytes(receipt_place(output, unit.number))
+    content = read_bytes(place_of(output, receipt_path(unit.number)))
     if content is None:
         return None
     try:
@@ -73,7 +74,7 @@ def _check(output: Place, plan: Plan, unit: Unit) -> Finding:
 
 
 def _file_problem(output: Place, file: Shard | RejectFile) -> str:
-    place = join(output, *file.path.split("/"))
+    place = place_of(output, file.path)
     try:
         there = stamp(place)
         if there is None:

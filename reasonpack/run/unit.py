@@ -23,7 +23,8 @@ from reasonpack.datasets.receipt import (
     RejectFile,
     Shard,
     as_json,
-    receipt_place,
+    place_of,
+    receipt_path,
     reject_path,
     sealed,
     shard_path,
@@ -39,7 +40,7 @@ from reasonpack.rows.table import row_groups, rows_to_table
 from reasonpack.run.context import Context, load_context
 from reasonpack.run.conversations import lay_out_records, parse
 from reasonpack.run.stages import stage, staged
-from reasonpack.storage.place import Place, Stamp, join, stamp
+from reasonpack.storage.place import Place, Stamp, stamp
 from reasonpack.storage.publish import publish
 from reasonpack.tokens.fast_backends import AUTO, Choice, Encoder
 
@@ -91,7 +92,7 @@ def process(unit: Unit, job: Job) -> Receipt:
         raise changed(place)
     path = shard_path(unit.number, units=job.units, suffix=options.format)
     content, schema_ = Content(), _schema(options, context)
-    with stage("write"), publish(join(job.output, *path.split("/"))) as file:
+    with stage("write"), publish(place_of(job.output, path)) as file:
         groups = _hashed(row_groups(laid.samples, laid.rows, schema_), content)
         write_shard(groups, file, schema_, format_=options.format, compression=options.codec)
     shard = Shard(
@@ -106,7 +107,7 @@ def process(unit: Unit, job: Job) -> Receipt:
     receipt = sealed(
         Receipt(unit, job.plan_sha256, shard, rejected, laid.counts, encoder.used, encoder.fault)
     )
-    with publish(receipt_place(job.output, unit.number)) as receipt_file:
+    with publish(place_of(job.output, receipt_path(unit.number))) as receipt_file:
         receipt_file.write(as_json(receipt).encode())
     return receipt
 
@@ -147,7 +148,7 @@ def pack_records(records: Iterable[Record], options: Options) -> pa.Table:
 
 def _publish_rejects(unit: Unit, output: Place, rejects: list[dict[str, str]]) -> RejectFile:
     path = reject_path(unit.number)
-    with publish(join(output, *path.split("/"))) as file:
+    with publish(place_of(output, path)) as file:
         # What is too long is known only once it is encoded, after what is broken behind it.
         for reject in sorted(rejects, key=_line_number):
             # Half of a surrogate pair stays the escape that it was in the input.

@@ -19,6 +19,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from reasonpack.datasets.manifest import Manifest, read_manifest
+from reasonpack.datasets.receipt import place_of
 from reasonpack.datasets.shards import read_shard
 from reasonpack.errors import FormatError
 from reasonpack.rows.kind import Kind
@@ -26,7 +27,7 @@ from reasonpack.rows.sample import IGNORE
 from reasonpack.show.advice import cost_lines
 from reasonpack.show.cost import BLOCK, Costs, count
 from reasonpack.show.model_shape import ModelShape
-from reasonpack.storage.place import Place, join, public_name
+from reasonpack.storage.place import Place, public_name
 from reasonpack.storage.read import fetched
 
 __all__ = ["Distribution", "Stats", "gather", "stats_json", "stats_lines"]
@@ -87,7 +88,7 @@ def gather(directory: Place) -> Stats:
     found = _Found()
     for shard in manifest.shards:
         rows = tokens = 0
-        place = join(directory, *shard.path.split("/"))
+        place = place_of(directory, shard.path)
         with fetched(str(place)) as path:
             for batch in read_shard(Path(path)):
                 try:

@@ -20,11 +20,12 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
+from reasonpack.datasets.receipt import place_of
 from reasonpack.datasets.shards import open_shard
 from reasonpack.errors import FormatError, RecordError, StorageError
 from reasonpack.records.unit import Record
 from reasonpack.verify.findings import Finding, Findings
-from reasonpack.verify.manifest import Dataset, place_of, read_rejects
+from reasonpack.verify.manifest import Dataset, read_rejects
 from reasonpack.verify.match import NO_VIEWS, Join, Packed, Read, Reject, Thoughts, match
 from reasonpack.verify.paths import fingerprint
 from reasonpack.verify.report import report

@@ -13,13 +13,13 @@ import msgspec
 import yaml
 
 from reasonpack.datasets.options import Options
-from reasonpack.datasets.receipt import Receipt
+from reasonpack.datasets.receipt import Receipt, place_of, receipt_path
 from reasonpack.errors import StorageError
 from reasonpack.rows.content_hash import combined_hash
 from reasonpack.storage.place import child_names, file_names, is_url, join
 from reasonpack.storage.read import digest, read_bytes
 from reasonpack.verify.findings import Finding, Findings
-from reasonpack.verify.manifest import Dataset, place_of, read_rejects, receipt_path, unreadable
+from reasonpack.verify.manifest import Dataset, read_rejects, unreadable
 
 __all__ = ["check_beside"]
 

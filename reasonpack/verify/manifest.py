@@ -1,10 +1,10 @@
-"""A dataset directory → its manifest, receipts and rejects, as they are declared here.
+"""A dataset directory → its manifest, receipts and rejects, read and compared.
 
     manifest.json ────────┐
     receipts/*.json ──────┼─→ Dataset
     rejects.jsonl, data/ ─┘
 
-What is read here is declared here, apart from the classes that wrote it.
+Manifest and receipts have the types of `datasets`; what is wrong with them becomes findings.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from functools import partial
 import msgspec
 
 from reasonpack.datasets.manifest import Manifest
-from reasonpack.datasets.receipt import Receipt
+from reasonpack.datasets.receipt import Receipt, place_of, receipt_path
 from reasonpack.storage.place import Place, join, stamp
 from reasonpack.storage.read import open_file, read_bytes
 from reasonpack.verify.findings import Finding, Findings
@@ -28,16 +28,13 @@ __all__ = [
     "Dataset",
     "RejectLine",
     "parse_version",
-    "place_of",
     "read_dataset",
     "read_rejects",
-    "receipt_path",
     "unreadable",
 ]
 
 MAJOR, MINOR = 1, 0
 """The newest version of the format that is known here."""
-SHARD_SUFFIXES = (".parquet", ".arrow")
 LONGEST = 2 << 30
 """Bytes that a line of rejects.jsonl may have."""
 
@@ -65,16 +62,6 @@ class Dataset:
     directory: Place
     manifest: Manifest
     receipts: list[Receipt | None]
-
-
-def receipt_path(number: int) -> str:
-    """Return where the receipt of a shard lies in the dataset."""
-    return f"receipts/{number:05d}.json"
-
-
-def place_of(directory: Place, path: str) -> Place:
-    """Return where a file of a dataset is."""
-    return join(directory, *path.split("/"))
 
 
 def read_dataset(directory: Place, findings: Findings) -> Dataset | None:

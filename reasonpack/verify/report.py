@@ -13,13 +13,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from reasonpack.datasets.receipt import place_of
 from reasonpack.datasets.shards import open_shard
 from reasonpack.errors import TokenizerError
 from reasonpack.records.strict_json import quoted
 from reasonpack.records.unit import Record
 from reasonpack.tokens.tokenizer import Tokenizer
 from reasonpack.verify.findings import KEPT, Finding, Findings
-from reasonpack.verify.manifest import Dataset, place_of
+from reasonpack.verify.manifest import Dataset
 from reasonpack.verify.match import NO_VIEWS, Different, Join
 from reasonpack.verify.paths import together
 from reasonpack.verify.rows import Row, check_row

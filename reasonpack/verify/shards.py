@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.ipc
 
 from reasonpack.datasets.manifest import Manifest
-from reasonpack.datasets.receipt import Shard
+from reasonpack.datasets.receipt import Shard, place_of, receipt_path
 from reasonpack.datasets.shards import open_shard
 from reasonpack.errors import FormatError, StorageError
 from reasonpack.rows.content_hash import content_hash
@@ -25,7 +25,7 @@ from reasonpack.rows.kind import Kind
 from reasonpack.storage.place import Place, stamp
 from reasonpack.storage.read import digest
 from reasonpack.verify.findings import Finding, Findings
-from reasonpack.verify.manifest import MINOR, Dataset, parse_version, place_of, receipt_path
+from reasonpack.verify.manifest import MINOR, Dataset, parse_version
 from reasonpack.verify.paths import Paths
 from reasonpack.verify.rows import Fault, Row, check_row
 
