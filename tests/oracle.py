@@ -468,8 +468,16 @@ def _siblings(row: Columns) -> list[tuple[int, int, int]]:
 
 
 def _alike(row: Columns, start: int, middle: int, end: int) -> bool:
+    """Tell whether two branches can change places: the same tokens, or the same table."""
     left, right = slice(start, middle), slice(middle, end)
-    return all(row[name][left] == row[name][right] for name in ("input_ids", "labels"))
+    same = all(row[name][left] == row[name][right] for name in ("input_ids", "labels"))
+    return same or _table(row, start, middle) == _table(row, middle, end)
+
+
+def _table(row: Columns, start: int, end: int) -> list[tuple[int, int]]:
+    """List the segments of a branch as (start, visible_until), counted from its first token."""
+    table = zip(row["segment_start"], row["segment_visible_until"], strict=True)
+    return [(begin - start, seen - start) for begin, seen in table if start <= begin < end]
 
 
 def _swap(row: dict[str, list[int]], start: int, middle: int, end: int) -> None:
