@@ -4,17 +4,6 @@ from __future__ import annotations
 
 from typing import Literal
 
-__all__ = [
-    "Compression",
-    "Layout",
-    "MissingReasoning",
-    "NullArguments",
-    "OnMessageError",
-    "ShardFormat",
-    "StrayClosingTag",
-    "TrainOn",
-]
-
 Layout = Literal["onepass", "npass"]
 TrainOn = Literal["all", "last-turn"]
 MissingReasoning = Literal["skip-loss", "empty-think", "error"]

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-__all__ = ["count", "listed", "one_line", "printable"]
-
 
 def printable(text: str, *, keep: str = "") -> str:
     r"""Escape what could steer a terminal; text from data goes through here.

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from reasonpack.datasets.manifest import Manifest
     from reasonpack.show.row import Decode
 
-__all__ = ["command"]
-
 
 @click.command("inspect")
 @click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))

@@ -13,8 +13,6 @@ import click
 
 from reasonpack.cli.progress import Progress
 
-__all__ = ["resumable"]
-
 INSISTING = 1.0
 """Seconds after a Ctrl-C from which on another one means it."""
 

@@ -9,13 +9,6 @@ import errno
 import os
 import sys
 
-__all__ = [
-    "denied",
-    "give_up_standard_output_if_broken",
-    "mend_standard_streams",
-    "short_of_memory",
-]
-
 FILES = "raise the limit of open files, e.g. `ulimit -n 1024`"
 MEMORY = "raise the limit of memory (ulimit -v), or use fewer processes (--num-proc 1)"
 FIXES = {errno.EMFILE: FILES, errno.ENFILE: FILES, errno.ENOMEM: MEMORY, errno.EAGAIN: MEMORY}

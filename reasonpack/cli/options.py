@@ -10,16 +10,6 @@ from typing import Any
 
 import click
 
-__all__ = [
-    "config_file",
-    "iso_date",
-    "json_object",
-    "json_object_in_file",
-    "names_with_commas",
-    "part_of_run",
-    "size_in_bytes",
-]
-
 
 def json_object(_: click.Context, parameter: click.Parameter, text: str) -> str:
     """Check a JSON object, and write it in one way."""

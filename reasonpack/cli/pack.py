@@ -22,8 +22,6 @@ from reasonpack.cli.options import (
 if TYPE_CHECKING:  # loaded after --help
     pass
 
-__all__ = ["command"]
-
 
 @click.command("pack")
 @click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")

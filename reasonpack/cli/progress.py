@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from reasonpack.records.unit import Unit
     from reasonpack.run.estimate import Estimate
 
-__all__ = ["Progress", "estimate_lines"]
-
 
 class Progress:
     """Follows a run; `close` takes the bar away."""

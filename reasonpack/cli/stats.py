@@ -11,8 +11,6 @@ import click
 if TYPE_CHECKING:
     from reasonpack.show.model_shape import ModelShape
 
-__all__ = ["command"]
-
 
 @click.command("stats")
 @click.argument("directory", metavar="DIR")

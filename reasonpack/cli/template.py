@@ -9,8 +9,6 @@ import click
 
 from reasonpack.cli.options import json_object, json_object_in_file
 
-__all__ = ["command"]
-
 
 @click.command("template")
 @click.option(

@@ -17,8 +17,6 @@ from reasonpack.wording import printable
 if TYPE_CHECKING:  # loaded after --help
     from reasonpack.verify.findings import Findings
 
-__all__ = ["command"]
-
 STOPS = {
     "stops: files": "from the model's files",
     "stops: files, next role": "from the model's files, as the header of the next message",

@@ -19,8 +19,6 @@ from reasonpack.storage.place import Place, join, public_name
 from reasonpack.storage.read import read_bytes
 from reasonpack.templates.stop import Stop
 
-__all__ = ["MANIFEST", "REJECTS", "Input", "Learned", "Manifest", "read_manifest"]
-
 MANIFEST = "manifest.json"
 REJECTS = "rejects.jsonl"
 

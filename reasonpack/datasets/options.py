@@ -16,8 +16,6 @@ from reasonpack.choices import (
     TrainOn,
 )
 
-__all__ = ["Options"]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:

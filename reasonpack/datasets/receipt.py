@@ -14,19 +14,6 @@ from reasonpack.records.unit import Unit
 from reasonpack.rows.kind import KindLabel
 from reasonpack.storage.place import Place, join
 
-__all__ = [
-    "Counts",
-    "Receipt",
-    "RejectFile",
-    "Shard",
-    "as_json",
-    "place_of",
-    "receipt_path",
-    "reject_path",
-    "sealed",
-    "shard_path",
-]
-
 MOST_NOTES = 100
 """Kinds of notes that are counted each by itself."""
 Natural = Annotated[int, msgspec.Meta(ge=0)]

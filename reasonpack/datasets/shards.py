@@ -27,8 +27,6 @@ from reasonpack.rows.schema import check_version
 from reasonpack.storage.place import Place, check_regular, public_name
 from reasonpack.storage.read import open_arrow
 
-__all__ = ["OpenShard", "open_shard", "read_shard"]
-
 END_OF_STREAM = b"\xff\xff\xff\xff\0\0\0\0"
 """What an Arrow IPC stream ends in."""
 

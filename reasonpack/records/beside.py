@@ -13,8 +13,6 @@ from typing import Any
 
 from reasonpack.records.draft import REASONING
 
-__all__ = ["ENDS", "ends_of", "with_answer"]
-
 ENDS = ("finish_reason", "stop_reason", "done_reason", "native_finish_reason")
 """Names of the field that says how an answer ended."""
 

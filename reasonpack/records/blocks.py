@@ -20,8 +20,6 @@ from reasonpack.errors import RecordError
 from reasonpack.records.draft import Draft, hidden, is_absent, joined, media, without
 from reasonpack.records.roles import known_role
 
-__all__ = ["has_blocks", "read_blocks"]
-
 _TEXT = ("text", "input_text", "output_text")
 _REASONING = ("thinking", "reasoning", "reasoning_text")
 _PLAIN = ("text", "thinking", "reasoning")

@@ -15,8 +15,6 @@ from reasonpack.records.draft import REASONING
 from reasonpack.records.reasoning import is_part, repeats
 from reasonpack.records.strict_json import quoted
 
-__all__ = ["Part", "read_content", "same"]
-
 _PART = ("text", "thinking", "reasoning")
 _NO_REASONING = (None,) * len(REASONING)
 

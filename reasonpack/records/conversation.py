@@ -23,17 +23,16 @@ from reasonpack.errors import RecordError
 from reasonpack.records import strict_json
 from reasonpack.records.beside import with_answer
 from reasonpack.records.draft import MEDIA_FIELDS, REASONING, is_absent, joined, media
-from reasonpack.records.message import NAMES, ROLES, Message, ReadMessages, ToolCall, read_messages
+from reasonpack.records.message import NAMES, Message, ReadMessages, read_messages
 from reasonpack.records.reading import DEFAULT, Reading
 from reasonpack.records.renaming import renamed
+from reasonpack.records.roles import ROLES
 from reasonpack.records.strict_json import quoted
 from reasonpack.records.tool_calls import contradictions
 from reasonpack.records.tools import TOOL_FIELDS, json_field, read_tools
 from reasonpack.records.unknown import Field, UnknownFieldError, misspelt, sorted_out
 from reasonpack.records.unread import unread_in_record
 from reasonpack.records.value_types import typed, wrong_type
-
-__all__ = ["READ", "REASONS", "Conversation", "Message", "ToolCall", "parse_line", "parse_record"]
 
 REASONS: Mapping[str, str] = {
     "json": "not JSON, or nothing that can be read exactly",

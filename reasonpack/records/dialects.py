@@ -26,8 +26,6 @@ from reasonpack.records.roles import CALL_ROLES
 from reasonpack.records.side_fields import SIDE_FIELDS, read_side_fields
 from reasonpack.records.unknown import Field
 
-__all__ = ["Normalised", "normalised"]
-
 _OPEN, _CLOSE = "<think>", "</think>"
 _SPECIAL = SIDE_FIELDS | {"type"}
 

@@ -14,20 +14,6 @@ from reasonpack.errors import RecordError
 from reasonpack.records.roles import CALL_ROLES, ROLES
 from reasonpack.records.value_types import typed
 
-__all__ = [
-    "FLAGS",
-    "MEDIA_FIELDS",
-    "REASONING",
-    "Draft",
-    "agree",
-    "hidden",
-    "is_absent",
-    "is_answer",
-    "joined",
-    "media",
-    "without",
-]
-
 FLAGS = (
     *("train", "trainable", "loss", "weight", "loss_weight"),
     *("loss_mask", "step_loss_mask", "training"),

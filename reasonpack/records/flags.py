@@ -12,8 +12,6 @@ from reasonpack.records.content import same
 from reasonpack.records.draft import FLAGS, is_absent
 from reasonpack.records.value_types import wrong_type
 
-__all__ = ["read_flag"]
-
 _flags, _NONE = attrgetter(*FLAGS), (None,) * len(FLAGS)
 
 

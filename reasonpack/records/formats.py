@@ -16,8 +16,6 @@ from reasonpack.errors import StorageError
 from reasonpack.records.json_array import NotAList, elements
 from reasonpack.storage.read import BLANK, BOM, is_list
 
-__all__ = ["HEAD", "foreign"]
-
 HEAD = 1 << 20
 """Bytes of a file that are looked at."""
 EXPECTED = "JSON Lines, one conversation a line, or one JSON list of conversations"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = ["HARMLESS", "HARMLESS_OF_A_RECORD"]
-
 _WHOSE = """
     agent agent_name assistant_name author call_id channel_id conversation_id engine generator hash
     id idx index kind message_id message_type model model_id model_name model_slug msg_id name

@@ -16,8 +16,6 @@ from dataclasses import dataclass
 
 from reasonpack.storage.read import BLANK
 
-__all__ = ["Element", "NotAList", "elements"]
-
 # A whole text, or the quote of one that goes on in the next block; or another mark. No pattern
 # can match one stretch in two ways, so that a search that fails takes linear time.
 _TEXT = re.compile(rb'[^"\\]*(?:\\.[^"\\]*)*', re.DOTALL)

@@ -35,8 +35,6 @@ from reasonpack.records.unknown import UnknownFieldError, misspelt, sorted_out
 from reasonpack.records.unread import Names, unread_in_messages
 from reasonpack.records.value_types import typed
 
-__all__ = ["NAMES", "ROLES", "Message", "ReadMessages", "ToolCall", "read_messages"]
-
 
 @dataclass(frozen=True, slots=True)
 class Message:

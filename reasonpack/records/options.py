@@ -12,8 +12,6 @@ from reasonpack.errors import UsageError
 from reasonpack.records.conversation import READ
 from reasonpack.records.message import NAMES
 
-__all__ = ["ignored_fields", "renamed_fields"]
-
 
 def renamed_fields(pairs: Iterable[str]) -> dict[str, str]:
     """Read what fields of messages and records are to be renamed, each as `NAME=KNOWN`.

@@ -27,18 +27,14 @@ from reasonpack.records.json_array import NotAList, elements
 from reasonpack.records.unit import (
     BLOCK,
     LONGEST_RECORD,
-    Record,
     Unit,
     blocks_of,
     content_kind,
     damaged_parquet,
     no_list,
-    read_records,
 )
 from reasonpack.storage.place import Place, Stamp, full_stamp, public_name, unreadable
 from reasonpack.storage.read import Container, digest, open_arrow, open_bytes
-
-__all__ = ["UNIT_BYTES", "InputFile", "Record", "Unit", "plan", "read_records"]
 
 UNIT_BYTES = 32 << 20
 """Input bytes of a work unit, at most about; memory of a worker is some twenty times that."""

@@ -7,8 +7,6 @@ from dataclasses import dataclass, field
 
 from reasonpack.choices import NullArguments, StrayClosingTag
 
-__all__ = ["DEFAULT", "Reading"]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:

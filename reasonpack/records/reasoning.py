@@ -14,8 +14,6 @@ from reasonpack.errors import RecordError
 from reasonpack.records.reading import Reading
 from reasonpack.records.strict_json import quoted
 
-__all__ = ["FORMS", "Answer", "foreign_form", "is_part", "refuse_closer", "repeats", "split_inline"]
-
 _OPEN, _CLOSE = "<think>", "</think>"
 FORMS = (
     *("<thinking>", "<thought>", "<reasoning>", "<seed:think>", "<|begin_of_thought|>"),

@@ -12,8 +12,6 @@ from typing import Any
 from reasonpack.errors import RecordError
 from reasonpack.records.strict_json import step
 
-__all__ = ["renamed"]
-
 
 def renamed(
     fields: Mapping[str, Any], names: Mapping[str, str], path: str, *, known: AbstractSet[str]

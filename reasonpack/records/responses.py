@@ -28,8 +28,6 @@ from reasonpack.records.draft import (
 )
 from reasonpack.records.strict_json import quoted
 
-__all__ = ["BY_MODEL", "ITEM_FIELDS", "items_as_messages", "reasoning_of_item"]
-
 ITEM_FIELDS = {
     "reasoning": ("type", "id", "status", "summary", "content", "encrypted_content"),
     "function_call": ("type", "id", "status", "name", "arguments", "call_id"),

@@ -7,8 +7,6 @@ from collections.abc import Mapping
 from reasonpack.errors import RecordError
 from reasonpack.records.strict_json import quoted
 
-__all__ = ["CALL_ROLES", "ROLES", "known_role"]
-
 ROLES: Mapping[str, str] = {
     "system": "system",
     "developer": "developer",

@@ -30,8 +30,6 @@ from reasonpack.records.responses import reasoning_of_item
 from reasonpack.records.strict_json import quoted
 from reasonpack.records.value_types import typed
 
-__all__ = ["SIDE_FIELDS", "read_side_fields"]
-
 
 def _detail(block: Mapping[str, Any], path: str) -> Any:
     kind = block.get("type")

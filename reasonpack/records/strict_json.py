@@ -26,17 +26,6 @@ import msgspec
 
 from reasonpack.errors import RecordError
 
-__all__ = [
-    "check_keys",
-    "count_keys",
-    "decode",
-    "is_too_deep",
-    "plain",
-    "quoted",
-    "step",
-    "too_deep",
-]
-
 _decode: Callable[[bytes], Any] = msgspec.json.Decoder().decode
 
 # The quote that closes a key, then the colon. Matches too many, never too few:

@@ -22,8 +22,6 @@ from reasonpack.records import strict_json
 from reasonpack.records.draft import is_absent
 from reasonpack.records.strict_json import quoted
 
-__all__ = ["Call", "Function", "ToolCall", "contradictions", "has_null_key", "read_calls"]
-
 
 @dataclass(frozen=True, slots=True)
 class ToolCall:

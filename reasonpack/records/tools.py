@@ -15,8 +15,6 @@ from reasonpack.records import strict_json
 from reasonpack.records.draft import is_absent, without
 from reasonpack.records.value_types import wrong_type
 
-__all__ = ["TOOL_FIELDS", "json_field", "read_tools"]
-
 TOOL_FIELDS = ("tools", "functions", "tool_defs", "available_tools")
 """Names of the field that holds the tools."""
 

@@ -23,18 +23,6 @@ from reasonpack.records.json_array import NotAList, elements
 from reasonpack.storage.place import Place, public_name, unreadable
 from reasonpack.storage.read import BOM, Container, container, is_list, open_arrow, open_bytes
 
-__all__ = [
-    "BLOCK",
-    "LONGEST_RECORD",
-    "Record",
-    "Unit",
-    "blocks_of",
-    "content_kind",
-    "damaged_parquet",
-    "no_list",
-    "read_records",
-]
-
 BLOCK = 1 << 20
 LONGEST_RECORD = 256 << 20
 """Bytes that a line or an element may have; a file that is no JSON Lines may be one line."""

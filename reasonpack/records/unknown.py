@@ -22,18 +22,6 @@ from typing import Any
 from reasonpack.errors import RecordError
 from reasonpack.records.strict_json import quoted, step
 
-__all__ = [
-    "Field",
-    "Known",
-    "UnknownFieldError",
-    "meant",
-    "misspelt",
-    "nearest",
-    "sorted_out",
-    "together",
-    "unread",
-]
-
 MOST = 100
 """Names that an error lists; data that nobody knows may have any number of them."""
 LONG = 40

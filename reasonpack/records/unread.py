@@ -12,8 +12,6 @@ from reasonpack.records.harmless import HARMLESS, HARMLESS_OF_A_RECORD
 from reasonpack.records.tools import TOOL_FIELDS
 from reasonpack.records.unknown import Field, Known, meant, unread
 
-__all__ = ["Names", "unread_in_messages", "unread_in_record"]
-
 _FLAG = (bool, int)
 _OF_AN_ANSWER: Mapping[str, type | tuple[type, ...]] = {
     **dict.fromkeys(("role", "from", *REASONING), str),

@@ -13,8 +13,6 @@ import msgspec
 from reasonpack.errors import RecordError
 from reasonpack.records.strict_json import quoted
 
-__all__ = ["typed", "wrong_type"]
-
 _EXPECTED = re.compile(
     r"Expected `([^`]+)`(?:, got `([^`]+)`)?(?: - at (?:`key` in )?`\$([^`]*)`)?$"
 )

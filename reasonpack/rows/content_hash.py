@@ -20,8 +20,6 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-__all__ = ["Content", "combined_hash", "content_hash"]
-
 
 def content_hash(batches: Iterable[pa.RecordBatch]) -> str:
     """Return the SHA-256 of the values in the rows of a shard, in hexadecimal.

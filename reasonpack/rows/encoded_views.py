@@ -13,8 +13,6 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["ROOT", "EncodedViews", "Run", "common_prefix", "encoded_views"]
-
 I32 = NDArray[np.int32]
 ROOT = -1
 """Stands for the view of which the first tokens of a conversation are children."""

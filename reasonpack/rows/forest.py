@@ -36,9 +36,6 @@ from reasonpack.choices import Layout
 from reasonpack.errors import RecordError
 from reasonpack.rows.encoded_views import ROOT, EncodedViews, common_prefix
 
-__all__ = ["Forest", "LaidOut", "Stretch", "lay_out", "plant"]
-
-
 I32 = NDArray[np.int32]
 
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import Literal
 
-__all__ = ["Kind", "KindLabel"]
-
 KindLabel = Literal["h", "t", "r_in", "r_out"]
 """The paper's names."""
 

@@ -17,8 +17,6 @@ from typing import Any
 from reasonpack.errors import TokenizerError
 from reasonpack.storage.place import check_regular
 
-__all__ = ["Architecture", "read_architecture", "read_config"]
-
 CONFIG_LIMIT = 1 << 24
 ATTENTION = frozenset(
     {"attention", "chunked_attention", "full_attention", "global", "hybrid_attention", "local"}

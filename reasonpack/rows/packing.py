@@ -13,8 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-__all__ = ["pack"]
-
 
 def pack(lengths: Sequence[int], max_length: int) -> list[list[int]]:
     """Pack samples into rows of at most `max_length` tokens.

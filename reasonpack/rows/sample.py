@@ -19,8 +19,6 @@ from numpy.typing import NDArray
 from reasonpack.rows.encoded_views import EncodedViews
 from reasonpack.rows.forest import Forest, LaidOut
 
-__all__ = ["IGNORE", "Sample", "Segments", "write"]
-
 I32 = NDArray[np.int32]
 IGNORE = -100
 """Label of a token that is not trained, as everywhere in the field."""

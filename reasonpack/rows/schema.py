@@ -11,15 +11,6 @@ import pyarrow as pa
 
 from reasonpack.errors import FormatError
 
-__all__ = [
-    "COLUMNS",
-    "FORMAT_VERSION",
-    "METADATA_PREFIX",
-    "check_format_version",
-    "check_version",
-    "schema",
-]
-
 FORMAT_VERSION = "1.0"
 """Major and minor version of the format; a reader refuses a major one it does not know."""
 METADATA_PREFIX = "reasonpack."

@@ -19,9 +19,6 @@ import pyarrow.parquet as pq
 
 from reasonpack.choices import ShardFormat
 
-__all__ = ["write_shard"]
-
-
 ENCODINGS = {
     "input_ids.list.element": "BYTE_STREAM_SPLIT",
     "labels.list.element": "BYTE_STREAM_SPLIT",

@@ -18,8 +18,6 @@ from numpy.typing import NDArray
 from reasonpack.rows.sample import Sample
 from reasonpack.rows.schema import COLUMNS
 
-__all__ = ["row_groups", "rows_to_table"]
-
 ROWS_PER_GROUP = 1_000
 TOKENS_PER_GROUP = 1 << 22
 

@@ -24,8 +24,6 @@ from reasonpack.tokens.files import TOKENIZER_FILES
 from reasonpack.tokens.tokenizer import Tokenizer, load_tokenizer
 from reasonpack.views.rendering import Rendering
 
-__all__ = ["Context", "load_context"]
-
 
 def _learned(rendering: Rendering) -> Learned:
     behaviour = rendering.behaviour

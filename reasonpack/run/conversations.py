@@ -34,8 +34,6 @@ from reasonpack.templates.limits import ready_for_bounds
 from reasonpack.tokens.view_tokens import Cutter, CutView, Pieces
 from reasonpack.views.view import Untrained, each_view
 
-__all__ = ["Laid", "lay_out_records", "parse"]
-
 WRITTEN_AT_ONCE = 64
 """Conversations that are laid out together."""
 LONGEST_TEXT, CHARACTERS_OF_A_TOKEN = 1 << 24, 16

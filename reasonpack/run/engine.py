@@ -23,8 +23,6 @@ from reasonpack.storage.place import Place, is_url
 from reasonpack.storage.read import container
 from reasonpack.tokens.fast_backends import AUTO, Choice, installed
 
-__all__ = ["Run", "Watch", "backend_advice", "on_engine", "started_early"]
-
 WORTH_ADVICE = 20_000_000
 WORTH_STARTING = 8_000_000
 """Bytes of input from which processes are started before it is known how many units there are."""

@@ -19,8 +19,6 @@ from reasonpack.run.unit import load_encoder
 from reasonpack.storage.place import Place
 from reasonpack.tokens.fast_backends import Encoder
 
-__all__ = ["Estimate", "estimate"]
-
 MEMORY_AT_REST = 400 << 20
 MEMORY_PER_BYTE = 20
 """Memory of a worker, and what a byte of a plain unit adds to it; measured, rounded up."""

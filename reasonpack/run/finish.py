@@ -24,8 +24,6 @@ from reasonpack.storage.publish import publish
 from reasonpack.storage.read import digest, open_file, read_bytes
 from reasonpack.wording import listed
 
-__all__ = ["end", "finish", "refuse_strangers", "same_files", "summed", "write_rejects"]
-
 CARD = "README.md"
 HEADING = "# Reasoning chats, packed by reasonpack"
 BLOCK = 1 << 20

@@ -38,8 +38,6 @@ try:
 except ImportError:  # pragma: no cover (Windows)
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["LOCK", "locked"]
-
 LOCK = ".lock"
 NO_LINKS = getattr(os, "O_NOFOLLOW", 0)
 """A link in the place of a lock would have the file that it leads to emptied."""

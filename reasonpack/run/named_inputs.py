@@ -14,8 +14,6 @@ from reasonpack.run.output_directory import SPOOL, STDIN_COPY
 from reasonpack.storage.inputs import expand_inputs
 from reasonpack.storage.place import Place, is_url, public_name, unwritable
 
-__all__ = ["STDIN", "named_inputs", "spooled"]
-
 STDIN = "-"
 
 

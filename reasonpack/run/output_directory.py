@@ -34,8 +34,6 @@ from reasonpack.storage.place import (
 from reasonpack.storage.publish import TEMPORARY
 from reasonpack.storage.read import read_bytes
 
-__all__ = ["SPOOL", "STDIN_COPY", "claimed", "clear", "make_directories", "sweep"]
-
 SPOOL = ".spool-"
 STDIN_COPY = "stdin"
 """A directory for what standard input gave, and the file in it."""

@@ -34,8 +34,6 @@ from reasonpack.run.unit import Job, process, unknown_fields
 from reasonpack.storage.inputs import check_name
 from reasonpack.storage.place import Place, file_names, join, public_name, remove, stamp
 
-__all__ = ["merge_parts", "pack_files", "pack_part"]
-
 ALONE = Run()
 """In this process, watched by nobody."""
 

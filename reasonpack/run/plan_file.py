@@ -29,8 +29,6 @@ from reasonpack.storage.place import Place, join, public_name
 from reasonpack.storage.publish import publish_text
 from reasonpack.storage.read import read_bytes
 
-__all__ = ["PLAN", "Plan", "differences", "freeze", "read_plan", "write_plan"]
-
 PLAN = "plan.json"
 BY_CONTENT = {"tokenizer", "revision", "chat_template"}
 """Options that only say where something is; `Plan.hashes` say what it is."""

@@ -30,8 +30,6 @@ from typing import Generic, TypeVar
 from reasonpack.errors import ReasonpackError
 from reasonpack.records.unit import Unit
 
-__all__ = ["Worker", "attempt", "early_workers", "run_here", "run_pool", "usable_cores"]
-
 Result = TypeVar("Result")
 DEATHS = 2
 """How often a unit may kill its worker; the last time it is given up."""

@@ -29,8 +29,6 @@ from reasonpack.run.plan_file import Plan
 from reasonpack.storage.place import Place, stamp
 from reasonpack.storage.read import digest, read_bytes
 
-__all__ = ["Finding", "check_units"]
-
 Finding = Receipt | str | None
 """A receipt that holds; or what is wrong with one; or None, where there is none."""
 _decode = msgspec.json.Decoder(Receipt).decode

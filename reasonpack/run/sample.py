@@ -19,8 +19,6 @@ from reasonpack.records.unit import Record, Unit, blocks_of, read_records
 from reasonpack.storage.place import Place
 from reasonpack.storage.read import open_bytes
 
-__all__ = ["Stratum", "strata"]
-
 SMALL = 2 << 20
 """Bytes of input of which all is read."""
 WINDOWS = 192

@@ -12,8 +12,6 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
-__all__ = ["measured", "profile_lines", "stage", "staged"]
-
 _Item = TypeVar("_Item")
 
 _seconds: dict[str, float] = {}

@@ -44,8 +44,6 @@ from reasonpack.storage.place import Place, Stamp, stamp
 from reasonpack.storage.publish import publish
 from reasonpack.tokens.fast_backends import AUTO, Choice, Encoder
 
-__all__ = ["Job", "pack_records", "prepare", "process", "unknown_fields"]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:

@@ -17,8 +17,6 @@ from collections.abc import Iterator
 from reasonpack.show.cost import BLOCK, Costs
 from reasonpack.show.model_shape import ModelShape
 
-__all__ = ["PAYS", "cost_lines"]
-
 PAYS = 1.05
 """How many times fewer operations make up for another layout; gathering keys takes 1 to 3 %."""
 BLOCK_MASK = "a block mask (FlexAttention, FlashMask, MagiAttention)"

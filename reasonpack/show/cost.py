@@ -20,8 +20,6 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-__all__ = ["BLOCK", "Costs", "Work", "count"]
-
 BLOCK = 128
 I64 = NDArray[np.int64]
 

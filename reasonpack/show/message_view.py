@@ -22,8 +22,6 @@ from reasonpack.rows.sample import IGNORE
 from reasonpack.show.row import Decode, RowData, RowSample, Segment, quoted_id
 from reasonpack.wording import listed
 
-__all__ = ["MessageView", "find_view", "view_json", "view_text"]
-
 WRITTEN = {Kind.REASONING.label, Kind.R_OUT.label}
 Part = tuple[RowData, int]
 """A row, and the number of a sample in it."""

@@ -16,8 +16,6 @@ from typing import Any
 from reasonpack.errors import UsageError
 from reasonpack.show.cost import BLOCK, Work
 
-__all__ = ["ModelShape"]
-
 EPOCH = 3
 """Forward and backward, in forwards."""
 

@@ -22,8 +22,6 @@ from reasonpack.storage.place import Place, file_names, join
 from reasonpack.storage.read import open_bytes
 from reasonpack.wording import printable
 
-__all__ = ["WORDS", "examples", "part_of_rejects", "reject_lines", "rejects_told"]
-
 WORDS: Mapping[str, str] = {
     **REASONS,
     "overlong": "a conversation longer than the limits allow",

@@ -27,19 +27,6 @@ from reasonpack.rows.sample import IGNORE
 from reasonpack.rows.schema import check_version
 from reasonpack.wording import listed
 
-__all__ = [
-    "LONGEST_ID",
-    "Decode",
-    "RowData",
-    "RowSample",
-    "Segment",
-    "choose_samples",
-    "find_rows",
-    "quoted_id",
-    "read_row",
-    "row_json",
-]
-
 I32 = NDArray[np.int32]
 Decode = Callable[[I32], str]
 """Turns ids into text, special tokens included."""

@@ -30,8 +30,6 @@ from reasonpack.show.model_shape import ModelShape
 from reasonpack.storage.place import Place, public_name
 from reasonpack.storage.read import fetched
 
-__all__ = ["Distribution", "Stats", "gather", "stats_json", "stats_lines"]
-
 BAR = 40
 PERCENTILES = (5, 25, 50, 75, 95, 99)
 

@@ -12,8 +12,6 @@ from reasonpack.show.rejects import reject_lines
 from reasonpack.show.text import columns
 from reasonpack.wording import count, printable
 
-__all__ = ["NOTES", "summary"]
-
 
 def summary(manifest: Manifest, first: Mapping[str, str] = MappingProxyType({})) -> str:
     """Say what was packed, what it saved, and what was rejected.

@@ -15,7 +15,9 @@ from itertools import groupby
 from typing import Any
 
 from reasonpack.errors import RecordError
-from reasonpack.records.conversation import Conversation, Message, ToolCall
+from reasonpack.records.conversation import Conversation
+from reasonpack.records.message import Message
+from reasonpack.records.tool_calls import ToolCall
 from reasonpack.rows.forest import lay_out, plant
 from reasonpack.rows.kind import Kind
 from reasonpack.rows.sample import IGNORE, write
@@ -27,8 +29,6 @@ from reasonpack.tokens.view_tokens import Cutter, Pieces
 from reasonpack.views.rendering import Rendering
 from reasonpack.views.view import build_views
 from reasonpack.wording import printable
-
-__all__ = ["behaviour_json", "behaviour_lines", "example_lines", "shapes", "what_packing_does"]
 
 _TOOL = {
     "type": "function",

@@ -23,8 +23,6 @@ from reasonpack.show.message_view import MessageView
 from reasonpack.show.row import LONGEST_ID, Decode, RowData, Segment
 from reasonpack.wording import count, printable
 
-__all__ = ["encodable", "marked", "row_lines", "view_line", "wants_colour"]
-
 COLOURS = {"h": "blue", "t": "magenta", "r_in": "cyan", "r_out": "green"}
 HEADER = ("", "kind", "message", "start", "length", "positions", "visible until", "trained", "text")
 LEFT_ALIGNED = {"kind", "text"}

@@ -19,11 +19,9 @@ from typing import Any
 import msgspec
 
 from reasonpack.errors import TemplateError
-from reasonpack.records.conversation import Message
+from reasonpack.records.message import Message
 from reasonpack.templates.forms import Forms
 from reasonpack.templates.stop import Stop
-
-__all__ = ["Behaviour"]
 
 Variables = Mapping[str, Any]
 _STRIPPED: Mapping[str, str | None] = {"nothing": "", "newlines": "\n", "white space": None}

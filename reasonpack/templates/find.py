@@ -14,8 +14,6 @@ from reasonpack.records.strict_json import quoted
 from reasonpack.storage.place import check_regular
 from reasonpack.templates.template import SOURCE_LIMIT, ChatTemplate
 
-__all__ = ["load_template", "read_templates"]
-
 
 def load_template(
     choice: str | None,

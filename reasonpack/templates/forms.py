@@ -9,9 +9,8 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from reasonpack.records.message import Message, ToolCall
-
-__all__ = ["Forms", "as_written", "dump_message"]
+from reasonpack.records.message import Message
+from reasonpack.records.tool_calls import ToolCall
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,8 +14,6 @@ from collections.abc import Iterator
 
 from reasonpack.errors import TemplateError
 
-__all__ = ["bounds", "bounds_together", "out_of_memory", "ready_for_bounds"]
-
 SECONDS = 10.0
 """Longest that one compilation or rendering may take, in seconds."""
 SECONDS_TOGETHER = 30.0

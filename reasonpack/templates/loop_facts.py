@@ -21,8 +21,6 @@ from typing import Any, NamedTuple, TypeAlias
 import jinja2
 import jinja2.nodes as n
 
-__all__ = ["EACH", "Facts", "Site", "find_sites"]
-
 EACH = "_reasonpack_each"
 """The variable of the template that stands for `Memo.each`."""
 Facts: TypeAlias = Callable[[int], tuple[tuple[int, ...], tuple[int, ...]]]

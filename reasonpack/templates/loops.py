@@ -26,8 +26,6 @@ from jinja2.utils import Namespace, missing
 from reasonpack.templates.loop_facts import EACH, Facts, Site
 from reasonpack.templates.sandbox import attributes
 
-__all__ = ["Memo"]
-
 _KEPT = 4
 """Runs that a memo keeps of a site: with other variables, such as the generation prompt."""
 _MISSING = object()

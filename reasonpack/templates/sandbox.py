@@ -28,8 +28,6 @@ from jinja2.utils import Namespace
 
 from reasonpack.errors import TemplateError
 
-__all__ = ["Environment", "attributes", "environment"]
-
 
 def environment(name: str, date: datetime.date | None) -> Environment:
     """Make the environment of the template `name`, where `strftime_now` shows `date`."""

@@ -33,8 +33,6 @@ from reasonpack.templates.loops import Memo
 from reasonpack.templates.sandbox import environment
 from reasonpack.wording import one_line
 
-__all__ = ["ChatTemplate"]
-
 SOURCE_LIMIT = 4 << 20
 """Longest template source, in characters; real ones have up to 30,000."""
 

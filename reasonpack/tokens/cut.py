@@ -6,8 +6,6 @@ import itertools
 import re
 from dataclasses import dataclass
 
-__all__ = ["CutRule", "cut_text"]
-
 
 @dataclass(frozen=True, slots=True)
 class CutRule:

@@ -68,8 +68,6 @@ from reasonpack.errors import TokenizerError
 from reasonpack.tokens.cut import CutRule, cut_text
 from reasonpack.wording import one_line
 
-__all__ = ["learn_rule", "longest_first", "refusing"]
-
 _MAX_ADDED_CHARS = 500_000  # of all added tokens together; Gemma 3 has 76,000
 
 # Components that work on one stretch of text at a time, in tokenizers 0.21 to 0.23.

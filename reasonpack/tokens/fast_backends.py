@@ -33,8 +33,6 @@ from reasonpack.tokens.settled import is_settled
 from reasonpack.tokens.tokenizer import Tokenizer
 from reasonpack.wording import one_line
 
-__all__ = ["AUTO", "Backend", "Choice", "Encoder", "installed"]
-
 I32 = NDArray[np.int32]
 EncodeFlat = Callable[[Sequence[str]], tuple[NDArray[Any], NDArray[Any]]]
 """Pieces → the ids of all of them, one after another, and where each begins: n + 1 offsets."""

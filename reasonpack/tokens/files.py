@@ -15,18 +15,6 @@ import tokenizers
 from reasonpack.errors import TokenizerError, UsageError
 from reasonpack.wording import one_line
 
-__all__ = [
-    "TOKENIZER_FILES",
-    "TokenizerFile",
-    "eos_tokens",
-    "find_file",
-    "model_max_length",
-    "read_json",
-    "read_tokenizer",
-    "refuse_surrogate",
-    "special_tokens_of",
-]
-
 _MAX_TOKENIZER_BYTES = 1 << 30
 _MAX_CONFIG_BYTES = 1 << 26
 _MOST_GROWTH = 1000

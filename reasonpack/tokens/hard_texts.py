@@ -15,8 +15,6 @@ from collections.abc import Sequence
 
 from reasonpack.tokens.settled import is_settled
 
-__all__ = ["hard_texts"]
-
 _SPACES = ["", " ", "  ", "   ", "\n", "\n\n", "\n\n\n", " \n", "\n ", "\t", "\r\n", "\r", "    "]
 _SPACES += ["\u00a0", "\u3000", "\u2003", "\u200b", "\u2028", "\x0b", "\x0c", "\x85", " " * 17]
 _WORDS = """

@@ -27,8 +27,6 @@ import re
 import unicodedata
 from collections.abc import Iterator
 
-__all__ = ["is_settled"]
-
 _MATHEMATICAL_LETTERS = range(0x1D400, 0x1D800)
 
 # Unicode 3.2 comes with every Python. These were assigned later, up to the versions named above;

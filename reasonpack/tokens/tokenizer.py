@@ -35,8 +35,6 @@ from reasonpack.tokens.files import (
     special_tokens_of,
 )
 
-__all__ = ["Tokenizer", "load_tokenizer"]
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Tokenizer:

@@ -23,8 +23,6 @@ from numpy.typing import NDArray
 from reasonpack.rows.encoded_views import EncodedViews, Run, common_prefix, encoded_views
 from reasonpack.views.view import View
 
-__all__ = ["Border", "CutView", "Cutter", "Pieces"]
-
 I32 = NDArray[np.int32]
 NO_PART = -1
 

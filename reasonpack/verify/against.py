@@ -33,8 +33,6 @@ from reasonpack.verify.rows import Row
 from reasonpack.verify.shards import CheckedRow, checked_rows
 from reasonpack.verify.source import Rebuilt, Source, decoded, rebuild, records, taken, why_rejected
 
-__all__ = ["check_against"]
-
 TESTED = ("json", "encoding", "duplicate-key", "overlong")
 """Reasons of rejects that are wrong where a record can be decoded, and its views fit."""
 THOUGHT, RESPONSE = 1, 3

@@ -21,8 +21,6 @@ from reasonpack.storage.read import digest, read_bytes
 from reasonpack.verify.findings import Finding, Findings
 from reasonpack.verify.manifest import Dataset, read_rejects, unreadable
 
-__all__ = ["check_beside"]
-
 SHARD_SUFFIXES = (".parquet", ".arrow")
 STOP = re.compile(r"""(answers|tool calls) end with `("(?:[^"\\]|\\.)*")`""", re.IGNORECASE)
 """What the dataset card says of a stop token."""

@@ -8,8 +8,6 @@ from typing import Any
 
 from reasonpack.verify.names import END
 
-__all__ = ["Arguments", "Chat", "Json", "Message", "NotChecked", "Reading", "Refused"]
-
 Json = dict[str, Any]
 
 

@@ -14,8 +14,6 @@ from reasonpack.verify.findings import Findings
 from reasonpack.verify.manifest import read_dataset
 from reasonpack.verify.shards import checked_rows
 
-__all__ = ["verify_dataset"]
-
 
 def verify_dataset(
     directory: Place,

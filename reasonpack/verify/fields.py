@@ -16,17 +16,6 @@ from typing import Any
 from reasonpack.verify import names
 from reasonpack.verify.chat import Json, NotChecked, Reading, Refused
 
-__all__ = [
-    "EMPTY",
-    "check_fields",
-    "end_of_one",
-    "ends",
-    "present",
-    "read_flag",
-    "renamed",
-    "was_cut",
-]
-
 EMPTY: tuple[Any, ...] = (None, "", [], {})
 """Values that count as absent."""
 MEANT: tuple[tuple[str, Any], ...] = (

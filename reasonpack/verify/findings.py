@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-__all__ = ["CODES", "KEPT", "Finding", "Findings"]
-
 CODES: Mapping[str, str] = {
     # the files
     "RP001": "there is no manifest, or it is not JSON",

@@ -18,8 +18,6 @@ from reasonpack.verify import names
 from reasonpack.verify.chat import Json, Refused
 from reasonpack.verify.fields import present, read_flag
 
-__all__ = ["as_messages", "block_text"]
-
 ONE_ANSWER = re.compile("r?m?c*")
 LEFT_OUT = {"type", "id", "status", "summary", "content", "encrypted_content"}
 LEFT_OUT_OF_A_CALL = {"type", "id", "status", "name", "arguments", "call_id"}

@@ -23,16 +23,6 @@ from reasonpack.storage.place import Place, join, stamp
 from reasonpack.storage.read import open_file, read_bytes
 from reasonpack.verify.findings import Finding, Findings
 
-__all__ = [
-    "MINOR",
-    "Dataset",
-    "RejectLine",
-    "parse_version",
-    "read_dataset",
-    "read_rejects",
-    "unreadable",
-]
-
 MAJOR, MINOR = 1, 0
 """The newest version of the format that is known here."""
 LONGEST = 2 << 30

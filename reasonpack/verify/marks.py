@@ -11,8 +11,6 @@ from dataclasses import dataclass, replace
 from reasonpack.verify.chat import Message
 from reasonpack.verify.names import END
 
-__all__ = ["Marked", "marked"]
-
 SHORT = 16
 """Characters up to which a text may stand in a template by chance."""
 

@@ -14,8 +14,6 @@ from typing import TypeVar
 
 from reasonpack.verify.paths import Print, together
 
-__all__ = ["NO_VIEWS", "Different", "Join", "Packed", "Read", "Reject", "Thoughts", "match"]
-
 NO_VIEWS: Print = (0, 0, 0, 0)
 """Stands for a record whose views cannot be built."""
 Thoughts = dict[int, tuple[int, int, int]]

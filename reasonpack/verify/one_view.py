@@ -31,8 +31,6 @@ from reasonpack.verify.texts import (
     thought_end,
 )
 
-__all__ = ["OneView", "TextView"]
-
 Json = dict[str, Any]
 NO_BLOCK = re.compile("")
 

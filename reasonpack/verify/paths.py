@@ -19,17 +19,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = [
-    "U64",
-    "Paths",
-    "Print",
-    "distinct",
-    "fingerprint",
-    "row_paths",
-    "together",
-    "view_paths",
-]
-
 Integers = NDArray[np.integer[Any]]
 U64 = NDArray[np.uint64]
 Print = tuple[int, int, int, int]

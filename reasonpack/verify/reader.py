@@ -30,8 +30,6 @@ from reasonpack.verify.items import as_messages, block_text
 from reasonpack.verify.names import END, TAG, inside
 from reasonpack.verify.tools import calls_in_text, read_call, read_tools
 
-__all__ = ["read_chat"]
-
 
 @dataclass(frozen=True, slots=True)
 class _Draft:

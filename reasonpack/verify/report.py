@@ -27,8 +27,6 @@ from reasonpack.verify.rows import Row, check_row
 from reasonpack.verify.shards import CheckedRow, read_rows
 from reasonpack.verify.source import Rebuilt, Source, TokenView, decoded, rebuild, records
 
-__all__ = ["report"]
-
 UNREAD = ("RP004", "RP008", "RP101", "RP103")
 """Violations that leave rows of a shard unread."""
 

@@ -18,8 +18,6 @@ from numpy.typing import NDArray
 from reasonpack.rows.kind import Kind
 from reasonpack.verify.paths import Paths, distinct, row_paths
 
-__all__ = ["IGNORE", "Fault", "Row", "check_row"]
-
 I32 = NDArray[np.int32]
 IGNORE = -100
 """Label of a token that is not trained."""

@@ -21,8 +21,6 @@ from reasonpack.tokens.tokenizer import Tokenizer
 from reasonpack.verify.stop import Stops, ending_token, read_stops
 from reasonpack.verify.template import Forms, Template, learn_forms
 
-__all__ = ["Rules", "load_rules"]
-
 Json = dict[str, Any]
 
 

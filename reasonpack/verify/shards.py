@@ -29,8 +29,6 @@ from reasonpack.verify.manifest import MINOR, Dataset, parse_version
 from reasonpack.verify.paths import Paths
 from reasonpack.verify.rows import Fault, Row, check_row
 
-__all__ = ["CheckedRow", "checked_rows", "read_rows"]
-
 LIST_COLUMNS = {
     "input_ids": pa.int32(),
     "position_ids": pa.int32(),

@@ -30,23 +30,11 @@ from reasonpack.verify.fields import renamed
 from reasonpack.verify.findings import Finding, Findings
 from reasonpack.verify.match import Thoughts
 from reasonpack.verify.names import OF_A_RECORD
+from reasonpack.verify.one_view import TextView
 from reasonpack.verify.paths import U64, Paths, Print, distinct, fingerprint, view_paths
 from reasonpack.verify.reader import read_chat
 from reasonpack.verify.rules import Rules, load_rules
-from reasonpack.verify.views import TextView, build_views
-
-__all__ = [
-    "Rebuilt",
-    "Source",
-    "TokenView",
-    "decoded",
-    "load_source",
-    "rebuild",
-    "records",
-    "taken",
-    "why_rejected",
-]
-
+from reasonpack.verify.views import build_views
 
 LONGEST_TEXT, CHARACTERS_OF_A_TOKEN = 1 << 24, 16
 """Characters that a view may have whatever the limits, or for each token of `max_position`."""

@@ -21,8 +21,6 @@ from reasonpack.tokens.tokenizer import Tokenizer
 from reasonpack.verify.chat import NotChecked
 from reasonpack.verify.template import ANSWER, Template
 
-__all__ = ["CUT_OFF", "Stops", "contradiction", "ending_token", "read_stops"]
-
 CUT_OFF = "none: cut off"
 FOUND_IN = {
     "files": "named by the model's files",

@@ -28,8 +28,6 @@ from reasonpack.templates.limits import bounds
 from reasonpack.verify.chat import Arguments, Message, NotChecked
 from reasonpack.verify.names import END, REASONING, TAG
 
-__all__ = ["ANSWER", "Forms", "Template", "learn_forms"]
-
 Json = dict[str, Any]
 WHITE = " \t\r\n"
 THOUGHT, ANSWER = "zqthoughtqz", "zqanswerqz"

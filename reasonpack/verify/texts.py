@@ -7,17 +7,6 @@ import re
 
 from reasonpack.verify.chat import Message
 
-__all__ = [
-    "fitting",
-    "holds",
-    "last_place",
-    "named",
-    "says",
-    "shown_end",
-    "start_of",
-    "thought_end",
-]
-
 
 def fitting(text: str, part: str, start: int = 0) -> str:
     """Return the part, or what is left of it where it was stripped, as the text has it."""

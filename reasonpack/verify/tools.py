@@ -10,8 +10,6 @@ from reasonpack.verify.chat import Arguments, Json, NotChecked, Reading, Refused
 from reasonpack.verify.fields import check_fields
 from reasonpack.verify.names import END, TAG, inside
 
-__all__ = ["calls_in_text", "read_call", "read_tools"]
-
 
 def read_tools(record: Json) -> list[Json]:
     """Read the tools under any of their names.

@@ -12,8 +12,6 @@ from reasonpack.verify.one_view import OneView, TextView
 from reasonpack.verify.rules import Rules
 from reasonpack.verify.stop import contradiction
 
-__all__ = ["TextView", "TextViews", "build_views"]
-
 Json = dict[str, Any]
 
 

@@ -19,8 +19,6 @@ from reasonpack.templates.forms import as_written
 from reasonpack.templates.learn.marked_chats import common_length
 from reasonpack.views.tool_calls import are_calls
 
-__all__ = ["Completion", "closed_block", "find_completion"]
-
 _OPENING_TAG, _CLOSING_TAG = "<think>", "</think>"
 """By which reasoning was split off the content."""
 

@@ -18,8 +18,6 @@ from reasonpack.templates.template import ChatTemplate
 from reasonpack.views.completion import closed_block
 from reasonpack.views.tool_calls import find_name
 
-__all__ = ["Shown", "check_context", "misfit", "refuse_stop_inside", "without_reasoning"]
-
 _KEEP = (
     'set "train": false on the message to keep it as context, or pass --on-message-error context '
     "to do so with all such messages"

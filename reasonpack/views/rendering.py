@@ -15,13 +15,12 @@ from typing import Any
 
 from reasonpack.choices import MissingReasoning, OnMessageError
 from reasonpack.errors import RecordError
-from reasonpack.records.conversation import Conversation, Message
+from reasonpack.records.conversation import Conversation
+from reasonpack.records.message import Message
 from reasonpack.templates.behaviour import Behaviour
 from reasonpack.templates.forms import dump_message
 from reasonpack.templates.loops import Memo
 from reasonpack.templates.template import ChatTemplate
-
-__all__ = ["Rendering", "each_rendering", "is_reasoned"]
 
 WORTH_A_MEMO = 12
 """Views from which a memo is used: what it saves grows with the square of their number."""

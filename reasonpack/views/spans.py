@@ -15,12 +15,10 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from reasonpack.records.conversation import Message
+from reasonpack.records.message import Message
 from reasonpack.rows.kind import Kind
 from reasonpack.templates.behaviour import Behaviour
 from reasonpack.templates.learn.marked_chats import common_length
-
-__all__ = ["Found", "Span", "common_beginning", "completion_spans", "find_messages"]
 
 
 @dataclass(frozen=True, slots=True)

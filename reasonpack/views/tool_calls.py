@@ -7,9 +7,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from reasonpack.records.message import ToolCall
-
-__all__ = ["are_calls", "find_name"]
+from reasonpack.records.tool_calls import ToolCall
 
 
 def find_name(text: str, name: str, at: int = 0) -> int:

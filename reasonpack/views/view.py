@@ -25,7 +25,8 @@ from typing import NamedTuple
 
 from reasonpack.choices import TrainOn
 from reasonpack.errors import RecordError
-from reasonpack.records.conversation import Conversation, Message
+from reasonpack.records.conversation import Conversation
+from reasonpack.records.message import Message
 from reasonpack.templates.limits import ready_for_bounds
 from reasonpack.views.completion import find_completion
 from reasonpack.views.refused import (
@@ -37,8 +38,6 @@ from reasonpack.views.refused import (
 )
 from reasonpack.views.rendering import Rendering, each_rendering, is_reasoned
 from reasonpack.views.spans import Found, Span, common_beginning, completion_spans, find_messages
-
-__all__ = ["Untrained", "View", "Views", "build_views", "each_view"]
 
 
 @dataclass(frozen=True, slots=True)

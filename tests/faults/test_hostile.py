@@ -28,7 +28,10 @@ from runs import FIXTURES
 
 from reasonpack.datasets.receipt import Receipt, as_json, sealed
 
-pytestmark = pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs Linux")
+pytestmark = [
+    pytest.mark.faults,
+    pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs Linux"),
+]
 
 SECONDS = 60
 TOKENIZER = FIXTURES / "tokenizer"

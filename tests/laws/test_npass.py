@@ -25,7 +25,8 @@ from tokenizers import Tokenizer
 from reasonpack.choices import Layout
 from reasonpack.datasets.options import Options
 from reasonpack.errors import RecordError
-from reasonpack.records.conversation import Conversation, Message, ToolCall, parse_record
+from reasonpack.records.conversation import Conversation, Message, parse_record
+from reasonpack.records.tool_calls import ToolCall
 from reasonpack.rows.packing import pack
 from reasonpack.rows.schema import schema
 from reasonpack.rows.table import rows_to_table

@@ -35,6 +35,8 @@ from oracle import (
 )
 from strategies import EDGES, THINK_LIKE, Reasoning, conversations
 
+pytestmark = pytest.mark.long
+
 
 def chat_views(name: str, chat: dict[str, Any], **more: Any) -> list[View]:
     family = FAMILIES[name]

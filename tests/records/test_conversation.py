@@ -15,14 +15,9 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from reasonpack.errors import RecordError
-from reasonpack.records.conversation import (
-    Conversation,
-    Message,
-    ToolCall,
-    parse_line,
-    parse_record,
-)
+from reasonpack.records.conversation import Conversation, Message, parse_line, parse_record
 from reasonpack.records.reading import Reading
+from reasonpack.records.tool_calls import ToolCall
 
 ROOT = Path(__file__).parents[2]
 SCHEMA = json.loads((ROOT / "schemas" / "record.schema.json").read_text(encoding="utf-8"))

@@ -10,10 +10,11 @@ import pytest
 from records_of import ASK, ROOT, read, refused, shown
 
 from reasonpack.errors import RecordError
-from reasonpack.records.conversation import ToolCall, parse_line, parse_record
+from reasonpack.records.conversation import parse_line, parse_record
 from reasonpack.records.dialects import normalised
 from reasonpack.records.draft import MEDIA_FIELDS
 from reasonpack.records.reading import Reading
+from reasonpack.records.tool_calls import ToolCall
 from reasonpack.records.unknown import UnknownFieldError
 
 DATA = sorted((ROOT / ".." / "shared" / "data").glob("*.jsonl"))

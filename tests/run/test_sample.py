@@ -20,6 +20,8 @@ from reasonpack.run.estimate import estimate
 from reasonpack.run.pack import pack_files
 from reasonpack.run.sample import strata
 
+pytestmark = pytest.mark.long
+
 
 def long_chats(count: int) -> bytes:
     """Chats with far more text in a token, and far more of both in a record."""

@@ -23,7 +23,8 @@ import assets
 from published import eos
 
 from reasonpack.errors import RecordError, TemplateError
-from reasonpack.records.conversation import Conversation, Message, ToolCall
+from reasonpack.records.conversation import Conversation, Message
+from reasonpack.records.tool_calls import ToolCall
 from reasonpack.templates.behaviour import Behaviour
 from reasonpack.templates.learn.learn import learn
 from reasonpack.templates.stop import Stop

@@ -22,6 +22,8 @@ from reasonpack.templates.loop_facts import EACH, _Body
 from reasonpack.templates.loops import Memo
 from reasonpack.templates.template import ChatTemplate
 
+pytestmark = pytest.mark.long
+
 Json = dict[str, Any]
 
 HEAD = """

@@ -25,7 +25,8 @@ import pytest
 from matrix import SHAPES, TOOL, answer, ask, call, learned
 
 from reasonpack.errors import RecordError
-from reasonpack.records.conversation import Conversation, Message, ToolCall, parse_record
+from reasonpack.records.conversation import Conversation, Message, parse_record
+from reasonpack.records.tool_calls import ToolCall
 from reasonpack.views.rendering import Rendering
 from reasonpack.views.view import build_views
 from tests.templates.test_shipped_renderings import SERVER, harmony, harmony_encoding

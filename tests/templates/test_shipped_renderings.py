@@ -31,7 +31,8 @@ import pytest
 from matrix import DATE, SHAPES, TOOL, answer, ask, call, compiled, result
 
 from reasonpack.errors import RecordError
-from reasonpack.records.conversation import Conversation, Message, ToolCall
+from reasonpack.records.conversation import Conversation, Message
+from reasonpack.records.tool_calls import ToolCall
 from reasonpack.templates.behaviour import Behaviour
 from reasonpack.templates.learn.learn import learn
 from reasonpack.templates.template import ChatTemplate

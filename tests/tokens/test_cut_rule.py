@@ -33,7 +33,7 @@ from reasonpack.tokens import cut, cut_rule
 from reasonpack.tokens.cut_rule import longest_first
 from reasonpack.tokens.tokenizer import Tokenizer, load_tokenizer
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [pytest.mark.long, pytest.mark.usefixtures("one_thread")]
 
 # --- Planted faults --------------------------------------------------------------------
 

@@ -19,6 +19,8 @@ from reasonpack.tokens.settled import is_settled
 from reasonpack.tokens.tokenizer import load_tokenizer
 from tests.tokens.test_fast_backends import FIXTURE, TEXTS, install, same
 
+pytestmark = pytest.mark.long
+
 EVERY = "".join(filter(is_settled, map(chr, range(0x110000))))
 CLASSES = {
     "folds": "\u017f\u212a",

@@ -31,6 +31,8 @@ from reasonpack.tokens.view_tokens import Pieces
 from reasonpack.verify.check import verify_dataset
 from reasonpack.views.view import Untrained, View
 
+pytestmark = pytest.mark.long
+
 TEMPLATES = TOKENIZER.parent / "templates"
 PASSING = (
     "{% for m in messages %}<|im_start|>{{ m.role + '\n' + m.content }}<|im_end|>\n{% endfor %}"

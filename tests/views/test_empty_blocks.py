@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from reasonpack.errors import RecordError
-from reasonpack.records.conversation import Conversation, Message, ToolCall
+from reasonpack.records.conversation import Conversation, Message
+from reasonpack.records.tool_calls import ToolCall
 from reasonpack.templates.learn.learn import learn
 from reasonpack.templates.template import ChatTemplate
 from reasonpack.views.view import Rendering, build_views

@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 import pytest
 
 from reasonpack.errors import RecordError
-from reasonpack.records.conversation import Conversation, Message, ToolCall
+from reasonpack.records.conversation import Conversation, Message
+from reasonpack.records.tool_calls import ToolCall
 from reasonpack.views.rendering import Rendering
 from reasonpack.views.view import build_views
 from tests.views.test_completion import ASK, BY_ID, SHOWS, SWITCHED, chatml, rendering

@@ -27,7 +27,8 @@ from stories import (
 )
 
 from reasonpack.errors import RecordError
-from reasonpack.records.conversation import Conversation, Message, ToolCall
+from reasonpack.records.conversation import Conversation, Message
+from reasonpack.records.tool_calls import ToolCall
 from reasonpack.templates.template import ChatTemplate
 from reasonpack.views.view import Untrained, build_views
 

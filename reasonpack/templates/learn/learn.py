@@ -49,8 +49,6 @@ from reasonpack.templates.limits import bounds_together
 from reasonpack.templates.stop import Stop
 from reasonpack.templates.template import ChatTemplate
 
-__all__ = ["learn"]
-
 _TAG = re.compile(r"</?\w*:?think[\w:]*>")
 
 

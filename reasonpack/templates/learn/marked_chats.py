@@ -14,31 +14,10 @@ from itertools import product
 from typing import Any
 
 from reasonpack.errors import RecordError
-from reasonpack.records.conversation import Message, ToolCall
+from reasonpack.records.message import Message
+from reasonpack.records.tool_calls import ToolCall
 from reasonpack.templates.forms import Forms, dump_message
 from reasonpack.templates.template import ChatTemplate
-
-__all__ = [
-    "ANSWER",
-    "CALL",
-    "CALLED",
-    "NEXT",
-    "REASON",
-    "RESULT",
-    "USER",
-    "Probe",
-    "answer",
-    "asked_keys",
-    "before",
-    "call",
-    "common_length",
-    "common_start",
-    "find_forms",
-    "prompt_end",
-    "reads_content_alone",
-    "result",
-    "user",
-]
 
 USER, REASON, ANSWER, CALL, CALLED, RESULT, NEXT, _TOOL = (
     f"zq{name}qz"

@@ -31,18 +31,6 @@ from reasonpack.templates.learn.marked_chats import (
 )
 from reasonpack.templates.learn.thinking_switch import think_tag
 
-__all__ = [
-    "Lead",
-    "around_calls",
-    "around_text_and_calls",
-    "before_content",
-    "find_delimiters",
-    "find_header",
-    "find_strips",
-    "first_tag",
-    "writes_none",
-]
-
 _TAG = re.compile(r"<[^<>\s]+>|\[/?[A-Z_]+\]")
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 
 from reasonpack.errors import TemplateError
-from reasonpack.records.conversation import Message
+from reasonpack.records.message import Message
 from reasonpack.templates.learn.marked_chats import (
     ANSWER,
     REASON,
@@ -23,8 +23,6 @@ from reasonpack.templates.learn.marked_chats import (
     user,
 )
 from reasonpack.templates.learn.thinking_switch import opens
-
-__all__ = ["check_order", "check_prompt", "check_repeatable"]
 
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]{6,}")
 _FIX = "use the template and the tokenizer that the model was published with"

@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from reasonpack.errors import TemplateError
-from reasonpack.records.conversation import Message
+from reasonpack.records.message import Message
 from reasonpack.templates.learn.marked_chats import (
     ANSWER,
     CALL,
@@ -37,8 +37,6 @@ from reasonpack.templates.learn.marked_chats import (
     user,
 )
 from reasonpack.templates.stop import Stop
-
-__all__ = ["find_answer_stop", "find_call_stop"]
 
 STATED = "stated"
 FOLLOWS = "follows the message"

@@ -25,8 +25,6 @@ from reasonpack.templates.learn.marked_chats import (
     user,
 )
 
-__all__ = ["find_switch", "opens", "think_tag"]
-
 Variables = Mapping[str, Any]
 Pair = tuple[dict[str, Any], dict[str, Any]]
 SWITCHES = frozenset({"enable_thinking", "thinking"})
