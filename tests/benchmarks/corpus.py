@@ -125,6 +125,8 @@ def _of_this_machine(
         text = path.read_text("utf-8", errors="ignore")
         if len(text) > 400_000:
             continue  # tables, not code
+        if "<|" in text or "</" in text:
+            continue  # it may hold special tokens, of which a chat must be clear
         seen += len(text)
         for match in _DOCSTRING.finditer(text):
             paragraphs = re.split(r"\n\s*\n", match[1])
