@@ -52,7 +52,7 @@ def cli() -> None:
 
 def main() -> None:
     """Run the command line; errors of ours end in one line and an exit status."""
-    from reasonpack.cli.limits import (  # noqa: PLC0415
+    from reasonpack.cli.denied import (  # noqa: PLC0415
         give_up_standard_output_if_broken,
         mend_standard_streams,
         short_of_memory,
@@ -69,7 +69,7 @@ def main() -> None:
 
 def run(entry: Callable[..., Any]) -> int:
     """Call a click command and return the exit status."""
-    from reasonpack.cli.limits import denied  # noqa: PLC0415
+    from reasonpack.cli.denied import denied  # noqa: PLC0415
     from reasonpack.errors import ReasonpackError, UsageError  # noqa: PLC0415
 
     try:

@@ -117,7 +117,6 @@ def test_a_planted_circle_is_found() -> None:
 
 TESTED_TOGETHER = {
     "cli/test_pack": "cli.options",
-    "faults/test_limits": "cli.limits",
     "faults/test_ray": "run.ray",
     "faults/test_s3": "storage.place",
     "faults/test_terminal": "cli.interrupt cli.progress",
@@ -126,7 +125,6 @@ TESTED_TOGETHER = {
     "laws/test_npass": "run.context run.conversations",
     "laws/test_readme": "cli.template show.template",
     "laws/test_schemas": "datasets.manifest datasets.receipt rows.kind",
-    "masks/test_consumers": "masks.blocks masks.flashmask masks.magi masks.varlen",
     "masks/test_dense": "masks.rows",
     "records/test_conversation": "records.content records.flags records.message"
     " records.value_types",

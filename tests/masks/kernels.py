@@ -5,9 +5,21 @@ from __future__ import annotations
 from itertools import pairwise
 
 import numpy as np
+from forests import Forest, positions, row
 
-from reasonpack.masks import magi
+from reasonpack.masks import magi, stack
 from reasonpack.masks.branches import Branches
+
+
+def until_of(batch: list[Forest], padding: int = 0) -> np.ndarray:
+    return stack([row(forest) for forest in batch], max(map(len, batch)) + padding)
+
+
+def positions_of(batch: list[Forest], total: int) -> np.ndarray:
+    out = np.zeros((len(batch), total), np.int32)
+    for line, forest in zip(out, batch, strict=True):
+        line[: len(forest)] = positions(forest)
+    return out
 
 
 def tiles(mask: np.ndarray, block_size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:

@@ -1,4 +1,4 @@
-"""Every consumer's mask, read as its kernel reads it, equals the dense reference."""
+"""Lists of blocks, read as a kernel reads them, equal the dense mask."""
 
 from __future__ import annotations
 
@@ -7,44 +7,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from forests import Forest, batches, chats, grow, positions, row
+from forests import Forest, batches, chats, grow, row
 from hypothesis import example, given
 from hypothesis import strategies as st
-from kernels import covered, end_to_end, listed, sequences, tiles
+from kernels import listed, positions_of, tiles, until_of
 
-from reasonpack.errors import UsageError
-from reasonpack.masks import Window, blocks, dense, flashmask, magi, stack, varlen
+from reasonpack.masks import Window, blocks, dense, stack
 
 BLOCK_SIZES = st.tuples(st.integers(1, 9), st.integers(1, 9))
-
-
-def until_of(batch: list[Forest], padding: int = 0) -> np.ndarray:
-    return stack([row(forest) for forest in batch], max(map(len, batch)) + padding)
-
-
-def positions_of(batch: list[Forest], total: int) -> np.ndarray:
-    out = np.zeros((len(batch), total), np.int32)
-    for line, forest in zip(out, batch, strict=True):
-        line[: len(forest)] = positions(forest)
-    return out
-
-
-# --- FlashMask ----------------------------------------------------------------------------
-
-
-@given(batches(), st.integers(0, 5))
-def test_flashmask_hides_rows_from_the_bound_down(batch: list[Forest], padding: int) -> None:
-    until = until_of(batch, padding)
-    bound = flashmask.startend_row_indices(until)
-    assert bound.dtype == np.int32
-    assert bound.shape == (len(batch), 1, until.shape[1], 1)
-    mask = np.tril(np.ones((until.shape[1],) * 2, bool))[None].repeat(len(batch), axis=0)
-    for b, k in np.ndindex(until.shape):
-        mask[b, bound[b, 0, k, 0] :, k] = False
-    np.testing.assert_array_equal(mask, dense.visible(until))
-
-
-# --- Block lists --------------------------------------------------------------------------
 
 
 @given(batches(), st.integers(0, 5), BLOCK_SIZES)
@@ -145,59 +115,3 @@ def test_planted_faults_in_classify_are_seen(fault: str, monkeypatch: pytest.Mon
     monkeypatch.setattr(blocks, "classify", planted)
     found = blocks.grid(until, block_size=(4, 4))
     assert any((got != want).any() for got, want in zip(found, expected, strict=True))
-
-
-# --- MagiAttention ------------------------------------------------------------------------
-
-
-@given(batches(), st.integers(0, 5))
-def test_magi_covers_each_visible_cell_once(batch: list[Forest], padding: int) -> None:
-    until = until_of(batch, padding)
-    found = magi.slices(until)
-    assert {a.dtype for a in (found.q_ranges, found.k_ranges, found.attn_type_map)} == {
-        np.dtype(np.int32)
-    }
-    np.testing.assert_array_equal(covered(found, until.size), end_to_end(dense.visible(until)))
-
-
-@pytest.mark.parametrize("turns", [1, 2, 5, 32])
-def test_magi_takes_2n_minus_1_slices_for_n_turns(turns: int) -> None:
-    until = until_of([chats([turns], seed=turns)])
-    assert len(magi.slices(until).attn_type_map) == 2 * turns - 1
-
-
-def test_magi_takes_one_slice_for_all_padding() -> None:
-    chat = chats([4], seed=0)
-    plain, padded = magi.slices(until_of([chat])), magi.slices(until_of([chat], padding=100))
-    assert len(padded.attn_type_map) == len(plain.attn_type_map) + 1
-
-
-# --- varlen -------------------------------------------------------------------------------
-
-
-def is_plain(forest: Forest) -> bool:
-    return all(parent in (token - 1, None) for token, parent in enumerate(forest.parents))
-
-
-@given(batches(), st.integers(0, 5))
-@example([Forest((None, 0, None, 2, 3))], 2)
-@example([Forest((None, 0, 0))], 0)
-def test_varlen_takes_plain_rows_and_refuses_branches(batch: list[Forest], padding: int) -> None:
-    until = until_of(batch, padding)
-    if all(map(is_plain, batch)):
-        bounds = varlen.cu_seqlens(until)
-        assert bounds.dtype == np.int32
-        np.testing.assert_array_equal(sequences(bounds), end_to_end(dense.visible(until)))
-    else:
-        with pytest.raises(
-            UsageError, match=r"expected plain causal samples\. Fix: gather the keys"
-        ):
-            varlen.cu_seqlens(until)
-
-
-def test_varlen_names_the_first_branch() -> None:
-    plain, branched = Forest((None, 0, 1, 2)), Forest((None, 0, 1, 0))
-    with pytest.raises(
-        UsageError, match=r"^row 1: token 0 is visible until 4 past a branch that ends at 3,"
-    ):
-        varlen.cu_seqlens(until_of([plain, branched]))
