@@ -25,9 +25,10 @@ subtree of P, led by an untrained copy of P, which is a child of the parent of P
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,15 +49,20 @@ class Forest:
         parent: for each view the one whose branch its own branch leaves; −1 where it is a root.
         at: for each view the depth where its own branch begins, which is how many of its tokens
             are in other branches; its length where all are.
+        end: for each view the depth where its own branch ends: its length, or where the last view
+            goes that is in this forest and needs the branch.
         below: for each conversation, the branches that leave (a view, at a depth), by their first
             token, in the order of the views.
+        members: for each conversation, the views that are in this forest.
         trained: bool[N], which of `views.tokens` are trained by any view.
     """
 
     views: EncodedViews
     parent: list[int]
     at: list[int]
+    end: list[int]
     below: list[dict[tuple[int, int], dict[int, int]]]
+    members: list[Sequence[int]]
     trained: NDArray[np.bool_]
 
     def children(self, number: int, view: int, depth: int) -> list[int]:
@@ -67,7 +73,7 @@ class Forest:
             view: in whose branch the token is.
             depth: of the children, one more than that of the token.
         """
-        own = [view] if view != ROOT and depth < self.views.end[view] else []
+        own = [view] if view != ROOT and depth < self.end[view] else []
         return [*own, *self.below[number].get((view, depth), {}).values()]
 
     def cuts(self, number: int) -> dict[int, list[int]]:
@@ -75,7 +81,7 @@ class Forest:
 
         The end of the branch is one of them.
         """
-        end = self.views.end
+        end = self.end
         first, stop = self.views.bounds[number : number + 2]
         cuts = {view: [end[view]] for view in range(first, stop)}
         for view, depth in sorted(self.below[number], reverse=True):
@@ -114,6 +120,8 @@ class LaidOut:
         longest_sample: tokens of the longest sample.
         npass_tokens: tokens of all leaves, which is what N-pass has to write.
         naive_tokens: tokens of all views, one a trained message.
+        extra_samples: how many samples more there are than a forest that is not split has.
+        extra_tokens: how many tokens more.
     """
 
     samples: list[list[Stretch]]
@@ -122,6 +130,8 @@ class LaidOut:
     longest_sample: int
     npass_tokens: int
     naive_tokens: int
+    extra_samples: int = 0
+    extra_tokens: int = 0
 
 
 # --- views → tries ---------------------------------------------------------------------
@@ -129,10 +139,11 @@ class LaidOut:
 
 def plant(views: EncodedViews) -> Forest:
     """Insert the views of each conversation, in order, into a trie of its own."""
-    forest = Forest(views, [], [], [], views.trained.copy())
+    forest = Forest(views, [], [], [*views.end], [], [], views.trained.copy())
     for first, stop in pairwise(views.bounds):
         below: dict[tuple[int, int], dict[int, int]] = {}
         forest.below.append(below)
+        forest.members.append(range(first, stop))
         for view in range(first, stop):
             parent, at = _leaves(forest, below, view)
             forest.parent.append(parent)
@@ -141,7 +152,7 @@ def plant(views: EncodedViews) -> Forest:
                 token = views.tokens.item(views.origin[view] + at)
                 below.setdefault((parent, at), {})[token] = view
             if views.first_trained[view] < at:
-                _train_above(forest, view)
+                train_above(forest, view)
     return forest
 
 
@@ -175,7 +186,7 @@ def _leaves(
     return branch, depth
 
 
-def _train_above(forest: Forest, view: int) -> None:
+def train_above(forest: Forest, view: int) -> None:
     """Mark what a view trains in the branches that its own one hangs from."""
     views, branch, stop = forest.views, forest.parent[view], forest.at[view]
     while stop > views.first_trained[view]:
@@ -202,7 +213,8 @@ def lay_out(forest: Forest, number: int = 0, *, layout: Layout = "onepass") -> L
         RecordError: a view has no prompt.
     """
     views, below = forest.views, forest.below[number]
-    own = range(*views.bounds[number : number + 2])
+    own = forest.members[number]
+    first, stop = views.bounds[number : number + 2]
     if any(views.first_trained[view] == 0 for view in own):
         raise RecordError(
             "view",
@@ -210,25 +222,36 @@ def lay_out(forest: Forest, number: int = 0, *, layout: Layout = "onepass") -> L
             "a view without any prompt token, expected something that the model answers",
             fix="put a user message before the answer",
         )
-    samples = list(_causal(forest, number)) if layout == "npass" else [_preorder(forest, number)]
-    ends = [views.end[view] for view in own]
+    samples = list(_causal(forest, number)) if layout == "npass" else [preorder(forest, number)]
+    lengths = [views.end[view] for view in own]
     return LaidOut(
         samples=samples,
         views=len(own),
-        longest_view=max(ends),
+        longest_view=max(lengths),
         longest_sample=max(sum(each.end - each.begin for each in sample) for sample in samples),
         npass_tokens=sum(
             end
-            for view, end in zip(own, ends, strict=True)
+            for view, end in enumerate(forest.end[first:stop], first)
             if forest.at[view] < end and (view, end) not in below
         ),
-        naive_tokens=sum(ends),
+        naive_tokens=sum(lengths),
     )
 
 
-def _preorder(forest: Forest, number: int) -> list[Stretch]:
-    """Write a trie depth first, with copies where a token has several trained children."""
+def preorder(
+    forest: Forest, number: int, repeated: Mapping[int, int] = MappingProxyType({})
+) -> list[Stretch]:
+    """Write a trie depth first, with copies where a token has several trained children.
+
+    Args:
+        forest: the trie is in.
+        number: of the conversation.
+        repeated: for some branches the depth up to which another sample trains their tokens.
+    """
     origin, cuts = forest.views.origin, forest.cuts(number)
+    for view, depth in repeated.items():
+        if depth not in cuts[view]:
+            cuts[view] = sorted([*cuts[view], depth], reverse=True)
     written: list[Stretch] = []
     length = 0
     # To do, the last first: write the stretch of a branch that begins at a depth; with a child,
@@ -252,17 +275,18 @@ def _preorder(forest: Forest, number: int) -> list[Stretch]:
             put(Stretch(view, begin, begin + 1, trains=False))
             tasks.append((child, begin + 1, ROOT))
             continue
-        end = cuts[view].pop()
+        end, new = cuts[view].pop(), begin >= repeated.get(view, 0)
         trained: list[int] = []
         others: list[int] = []
         for child in forest.children(number, view, end):
-            (trained if forest.trained[origin[child] + end] else others).append(child)
+            trains = end >= repeated.get(child, 0) and forest.trained[origin[child] + end]
+            (trained if trains else others).append(child)
         if len(trained) > 1:
             if begin < end - 1:
-                put(Stretch(view, begin, end - 1))
+                put(Stretch(view, begin, end - 1, new))
             begin = end - 1
             tasks += [(view, begin, child) for child in reversed(trained[1:])]
-        put(Stretch(view, begin, end))
+        put(Stretch(view, begin, end, new))
         tasks += [(child, end, ROOT) for child in reversed([*trained[:1], *others])]
     return written
 

@@ -1,0 +1,219 @@
+"""A forest that is too long for a row → several samples, and views that fit in none.
+
+    views 1 … 4 of a conversation, in the order in which they are written
+
+    one sample      1 2 3 4       h1 t1 r_out1 r_in1 h2 t2 r_out2 r_in2 h3 …
+    divided         1 2           h1 t1 r_out1 r_in1 h2 t2 r_out2
+                    3 4           h1 r_in1 h2 r_in2 h3 …       what 2 holds too is untrained here
+
+`leave_out` takes views out of a forest, `divide` its views into runs of neighbours, each of which
+becomes a sample. A token that several runs hold is trained in the first. Of all divisions whose
+samples fit in a row the one with the fewest tokens is taken, of those the one with the fewest
+samples.
+
+In pre-order, what a view shares with any before it is what it shares with the one directly before.
+So a view costs a run the tokens that it does not share with its neighbour, and one more where the
+first of these is trained behind a sibling that the run trains too (`forest.preorder`). The best
+division takes O(V²) for V views, in arrays.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reasonpack.rows.encoded_views import ROOT
+from reasonpack.rows.forest import Forest, LaidOut, Stretch, preorder, train_above
+
+I64 = NDArray[np.int64]
+
+
+# --- views that are left out -----------------------------------------------------------
+
+
+def leave_out(forest: Forest, number: int, views: Sequence[int]) -> None:
+    """Take views out of the forest of a conversation: the others lose nothing, and are as before.
+
+    Args:
+        forest: is changed.
+        number: of the conversation.
+        views: which; not all of them.
+    """
+    left = set(views)
+    kept = [view for view in forest.members[number] if view not in left]
+    part = _part(forest, number, kept)
+    own = slice(*forest.views.bounds[number : number + 2])
+    forest.end[own], forest.below[number] = part.end[own], part.below[number]
+    forest.members[number] = kept
+    encoded = forest.views
+    for view in range(*encoded.bounds[number : number + 2]):
+        tokens = slice(
+            encoded.origin[view] + encoded.shared[view], encoded.origin[view] + encoded.end[view]
+        )
+        forest.trained[tokens] = view not in left and encoded.trained[tokens]
+    for view in kept:
+        if encoded.first_trained[view] < forest.at[view]:
+            train_above(forest, view)
+
+
+def _part(forest: Forest, number: int, views: Sequence[int]) -> Forest:
+    """Return the forest of some views of a conversation; what is trained is that of all."""
+    first, stop = forest.views.bounds[number : number + 2]
+    end = [*forest.end]
+    end[first:stop] = forest.at[first:stop]
+    for view in views:
+        _cover(forest, end, view)
+    below = {
+        place: kept
+        for place, branches in forest.below[number].items()
+        if (
+            kept := {token: each for token, each in branches.items() if end[each] > forest.at[each]}
+        )
+    }
+    all_below, members = [*forest.below], [*forest.members]
+    all_below[number], members[number] = below, views
+    return replace(forest, end=end, below=all_below, members=members)
+
+
+def _cover(forest: Forest, end: list[int], view: int) -> list[tuple[int, int, int]]:
+    """Extend branches, each up to its `end`, so that they hold a view.
+
+    Returns:
+        What they did not hold, from the view up: branch, depth of the first token, one past the
+        last. It is the end of the view in one piece.
+    """
+    new: list[tuple[int, int, int]] = []
+    branch, depth = view, forest.views.end[view]
+    while branch != ROOT:
+        held, at = end[branch], forest.at[branch]
+        if at < depth:
+            if held < depth:
+                end[branch] = depth
+                new.append((branch, held, depth))
+            if held > at:
+                break
+        branch, depth = forest.parent[branch], min(at, depth)
+    return new
+
+
+# --- a forest → several samples --------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Order:
+    """V views in the order in which the forest is written.
+
+    Attributes:
+        views: their numbers.
+        length: i64[V], tokens of each.
+        shared: i64[V], how many of them the one before it has too.
+        sibling: i64[V], the place of the view that brings the trained sibling before the first
+            token that the view does not share, if that token is trained; −1 for none.
+    """
+
+    views: list[int]
+    length: I64
+    shared: I64
+    sibling: I64
+
+
+def divide(forest: Forest, number: int, whole: LaidOut, max_length: int) -> LaidOut:
+    """Divide what is too long into samples of at most `max_length` tokens.
+
+    Args:
+        forest: the trie is in.
+        number: of the conversation.
+        whole: how it is written as one sample.
+        max_length: tokens that a sample may have; no view has more.
+    """
+    (all_,) = whole.samples
+    order = _order(forest, number, all_)
+    samples = []
+    for first, stop in pairwise(_division(order, max_length)):
+        part = _part(forest, number, order.views[first:stop])
+        repeated = _path(forest, order.views[first], int(order.shared[first]))
+        samples.append(preorder(part, number, repeated))
+    sizes = [sum(each.end - each.begin for each in sample) for sample in samples]
+    return replace(
+        whole,
+        samples=samples,
+        longest_sample=max(sizes),
+        extra_samples=len(samples) - 1,
+        extra_tokens=sum(sizes) - whole.longest_sample,
+    )
+
+
+def _order(forest: Forest, number: int, written: Sequence[Stretch]) -> _Order:
+    """Find the order of the views, from how all of them are written."""
+    views = sorted(forest.members[number], key=_place(forest, written))
+    cuts, reach = forest.cuts(number), [*forest.at]
+    shared, siblings = [], []
+    latest: dict[tuple[int, int], int] = {}  # who brought the last trained child of a token
+    for place, view in enumerate(views):
+        new = _cover(forest, reach, view)
+        shared.append(new[-1][1] if new else forest.views.end[view])
+        sibling = -1
+        for branch, begin, end in new:
+            for depth in (begin, *(each for each in cuts[branch] if begin < each < end)):
+                if forest.trained[forest.views.origin[branch] + depth]:
+                    at = forest.at[branch]
+                    parent = (branch, depth) if depth > at else (forest.parent[branch], at)
+                    sibling = latest.get(parent, sibling)
+                    latest[parent] = place
+        siblings.append(sibling)
+    length = [forest.views.end[view] for view in views]
+    return _Order(views, np.array(length), np.array(shared), np.array(siblings))
+
+
+def _place(forest: Forest, written: Sequence[Stretch]) -> Callable[[int], tuple[int, int]]:
+    """Return where the last token of a view is written: in which stretch, at which depth."""
+    ends: dict[int, list[int]] = {}
+    places: dict[int, list[int]] = {}
+    for place, each in enumerate(written):
+        if each.trains:  # and is no copy
+            ends.setdefault(each.view, []).append(each.end)
+            places.setdefault(each.view, []).append(place)
+
+    def place_of(view: int) -> tuple[int, int]:
+        depth = forest.views.end[view]
+        branch = view if forest.at[view] < depth else forest.parent[view]
+        return places[branch][bisect_left(ends[branch], depth)], depth
+
+    return place_of
+
+
+def _division(order: _Order, max_length: int) -> list[int]:
+    """Return the bounds of the runs, the first and the last included, that cost least."""
+    count = len(order.views)
+    best = np.full(count + 1, np.iinfo(np.int64).max)  # in tokens times `count + 1`, and samples
+    best[0] = 0
+    begun = np.zeros(count + 1, np.int64)
+    for first in range(count):
+        rest = slice(first + 1, None)
+        more = order.length[rest] - order.shared[rest] + (order.sibling[rest] >= first)
+        sizes = order.length[first] + np.concatenate(([0], np.cumsum(more)))
+        sizes = sizes[: np.searchsorted(sizes, max_length, "right")]
+        costs = best[first] + sizes * (count + 1) + 1
+        stops = slice(first + 1, first + 1 + len(sizes))
+        better = costs < best[stops]
+        best[stops][better] = costs[better]
+        begun[stops][better] = first
+    bounds = [count]
+    while bounds[-1]:
+        bounds.append(int(begun[bounds[-1]]))
+    return bounds[::-1]
+
+
+def _path(forest: Forest, view: int, depth: int) -> dict[int, int]:
+    """Return which branches the first tokens of a view are in, and up to which depth."""
+    path, branch = {}, view
+    while branch != ROOT:
+        if forest.at[branch] < depth:
+            path[branch] = depth
+        branch, depth = forest.parent[branch], min(depth, forest.at[branch])
+    return path
