@@ -76,10 +76,12 @@ class Forest:
         own = [view] if view != ROOT and depth < self.end[view] else []
         return [*own, *self.below[number].get((view, depth), {}).values()]
 
-    def cuts(self, number: int) -> dict[int, list[int]]:
+    def cuts(
+        self, number: int, also: Mapping[int, int] = MappingProxyType({})
+    ) -> dict[int, list[int]]:
         """For each view of a conversation, list where its branch has children, the deepest first.
 
-        The end of the branch is one of them.
+        The end of the branch is one of them, and for some branches another depth.
         """
         end = self.end
         first, stop = self.views.bounds[number : number + 2]
@@ -87,6 +89,9 @@ class Forest:
         for view, depth in sorted(self.below[number], reverse=True):
             if view != ROOT and depth < end[view]:
                 cuts[view].append(depth)
+        for view, depth in also.items():
+            if depth not in cuts[view]:
+                cuts[view] = sorted([*cuts[view], depth], reverse=True)
         return cuts
 
 
@@ -248,10 +253,7 @@ def preorder(
         number: of the conversation.
         repeated: for some branches the depth up to which another sample trains their tokens.
     """
-    origin, cuts = forest.views.origin, forest.cuts(number)
-    for view, depth in repeated.items():
-        if depth not in cuts[view]:
-            cuts[view] = sorted([*cuts[view], depth], reverse=True)
+    origin, cuts = forest.views.origin, forest.cuts(number, repeated)
     written: list[Stretch] = []
     length = 0
     # To do, the last first: write the stretch of a branch that begins at a depth; with a child,
