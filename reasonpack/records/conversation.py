@@ -56,8 +56,6 @@ REASONS: Mapping[str, str] = {
     "unknown-field": "a field that nobody reads, and that may hold what the model is to learn",
 }
 """The reason codes of the `RecordError`s raised here, with what each means."""
-LARGEST = 1 << 27
-"""Bytes of the longest line that is read; to render it takes some ten times that."""
 
 _LISTS = ("messages", "conversations", "conversation")
 _FIELDS = (
@@ -109,13 +107,7 @@ def parse_line(line: bytes, where: str, *, reading: Reading = DEFAULT) -> Conver
     >>> parse_line(line, "chats.jsonl:1").messages[1]
     Message(role='assistant', content='4', reasoning='easy', tool_calls=(), train=True, extra={})
     """
-    if len(line) > LARGEST:
-        what = f"a line of {len(line):,} bytes, expected at most {LARGEST:,}"
-        raise RecordError("size", "", what, fix="Leave it out.", where=where)
-    if not line.strip():  # of a list; lines that are empty are passed over
-        what = "nothing where an element of the list should be, expected a conversation"
-        raise RecordError("json", "", what, fix="Remove the comma.", where=where)
-    return _read(lambda: strict_json.decode(line), where, reading)
+    return _read(lambda: strict_json.decode_line(line), where, reading)
 
 
 def parse_record(
@@ -151,13 +143,20 @@ def _read(
     decode: Callable[[], object], where: str, reading: Reading, *, null_keys: bool = False
 ) -> Conversation:
     try:
-        return _conversation(decode(), where, reading, null_keys=null_keys)
+        return conversation_of(decode(), where, reading, null_keys=null_keys)
     except RecordError as error:
         error.where = where
         raise
 
 
-def _conversation(record: object, where: str, reading: Reading, *, null_keys: bool) -> Conversation:
+def conversation_of(
+    record: object, where: str, reading: Reading, *, null_keys: bool
+) -> Conversation:
+    """Read a record that was decoded strictly.
+
+    Raises:
+        RecordError: with one of `REASONS` and the path in the record, without `where`.
+    """
     if not isinstance(record, dict):
         fix = 'Write {"messages": […]}, or another record of schemas/record.schema.json.'
         raise wrong_type("", type(record).__name__, "an object", fix=fix)

@@ -46,6 +46,8 @@ _TOKEN = re.compile(
 
 _BOM = "\ufeff"
 
+LARGEST = 1 << 27
+"""Bytes of the longest line that is read; to render it takes some ten times that."""
 DEPTH = 100
 """How deep lists and objects may nest. Python's own limit depends on who calls."""
 _TEXT = re.compile(r'"(?:[^"\\]|\\.)*"?', re.DOTALL)
@@ -71,6 +73,21 @@ def decode(line: bytes, path: str = "") -> Any:
         raise why from None
     check_keys(line, value, path)
     return value
+
+
+def decode_line(line: bytes) -> Any:
+    """Decode a line of a file, or an element of a list.
+
+    Raises:
+        RecordError: reason `size`, or one of those of `decode`.
+    """
+    if len(line) > LARGEST:
+        what = f"a line of {len(line):,} bytes, expected at most {LARGEST:,}"
+        raise RecordError("size", "", what, fix="Leave it out.")
+    if not line.strip():  # of a list; lines that are empty are passed over
+        what = "nothing where an element of the list should be, expected a conversation"
+        raise RecordError("json", "", what, fix="Remove the comma.")
+    return decode(line)
 
 
 def quoted(text: str, *, limit: int = 60) -> str:

@@ -137,7 +137,7 @@ def unread_in_record(
     known = Known(read, HARMLESS_OF_A_RECORD, _OF_A_RECORD)
 
     def texts() -> Iterator[str]:
-        return _strings([record.get(name) for name in ("prompt", container)])
+        return strings([record.get(name) for name in ("prompt", container)])
 
     found = (
         _of_answers(each, record, container) for each in unread(record, known, "", texts=texts)
@@ -183,12 +183,13 @@ def _texts(message: Mapping[str, Any], names: Names) -> Iterator[str]:
         if name in names.message and isinstance(value, str):
             yield value
     for _, _, inner, read in _inside(message, "", names):
-        yield from _strings([value for name, value in inner.items() if name in read - {"function"}])
+        yield from strings([value for name, value in inner.items() if name in read - {"function"}])
 
 
-def _strings(value: Any) -> Iterator[str]:
+def strings(value: Any) -> Iterator[str]:
+    """Yield each text in a value."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, list | dict):
         for each in value.values() if isinstance(value, dict) else value:
-            yield from _strings(each)
+            yield from strings(each)

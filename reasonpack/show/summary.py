@@ -85,6 +85,18 @@ NOTES: Mapping[str, str] = {
     "left-out": "fields that --ignore-fields leaves out",
     "renamed": "fields that --field reads under another name",
     "kept": "messages that cannot be had exactly, kept as untrained context",
+    "answer-in-messages": "calls whose answer is the last of their messages",
+    "answer-in-prompt": "calls whose prompt held their own answer, which was left out of it",
+    "copied-context": "calls that are copied context, and are not trained",
+    "empty-generation": "calls whose answer is empty, and is not trained",
+    "failed-call": "calls that failed, without an answer",
+    "history-flag": "messages of prompts that are flagged as trained, and are context",
+    "stop-sequence": "answers that may end at a text the service was told to stop at; no stop is "
+    "trained",
+    "no-answer-text": "calls with ids whose messages have no answer, and are not compared",
+    "text-not-compared": "calls with ids whose prompt is a text, which is not compared",
+    "text-not-read": "calls with ids whose messages cannot be read, and are not compared",
+    "missing": "parts of prompts that the log does not hold",
     "more": "further notes",
 }
 """The kinds of notes, each with what is counted. A note is a kind, or a kind and a name."""

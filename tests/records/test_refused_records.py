@@ -11,7 +11,7 @@ from jsonschema import Draft202012Validator
 from refused import ANSWER, ASK, REFUSED, REFUSED_ROWS, chat
 
 from reasonpack.errors import RecordError
-from reasonpack.records import conversation
+from reasonpack.records import strict_json
 from reasonpack.records.conversation import REASONS, parse_line, parse_record
 
 SCHEMA = Path(__file__).parents[2] / "schemas" / "record.schema.json"
@@ -52,7 +52,7 @@ def test_row_nested_in_itself() -> None:
 
 def test_a_line_that_takes_too_much_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     line = json.dumps(chat(ASK, ANSWER)).encode()
-    monkeypatch.setattr(conversation, "LARGEST", len(line))
+    monkeypatch.setattr(strict_json, "LARGEST", len(line))
     parse_line(line, "chats.jsonl:7")
     with pytest.raises(RecordError) as caught:
         parse_line(line + b" ", "chats.jsonl:7")

@@ -1,0 +1,191 @@
+"""The messages of a call → a `Conversation` whose last message is the answer.
+
+    prompt [system, user, assistant, tool], answer {"content": "4"}
+                              ↓
+    Conversation of 5 messages, of which only the last one is to be trained
+
+A prompt that already holds the answer holds it once: many logs are written after the answer was
+added to the messages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from reasonpack.errors import RecordError
+from reasonpack.records.call_draft import CallDraft
+from reasonpack.records.conversation import Conversation, conversation_of
+from reasonpack.records.draft import REASONING, is_absent, is_answer
+from reasonpack.records.message import Message
+from reasonpack.records.reading import Reading
+from reasonpack.records.roles import ROLES
+from reasonpack.records.side_fields import SIDE_FIELDS
+from reasonpack.records.unknown import UnknownFieldError, sorted_out
+
+_PREFILLED = (
+    "an answer that goes on with the assistant message at the end of the prompt, expected one of "
+    "its own"
+)
+_PREFILLED_FIX = "Log the ids of prompt and completion, or leave the call out."
+
+
+@dataclass(frozen=True, slots=True)
+class CallMessages:
+    """What a call says in messages.
+
+    Attributes:
+        conversation: prompt and answer; None where the log does not have both.
+        is_empty: whether the answer has no text, reasoning or calls.
+        notes: what was noticed.
+    """
+
+    conversation: Conversation | None
+    is_empty: bool = False
+    notes: tuple[str, ...] = ()
+
+
+def read_messages_of(
+    draft: CallDraft, where: str, reading: Reading, *, has_ids: bool, null_keys: bool
+) -> CallMessages:
+    """Read the messages of a call, and find the fields that nobody reads.
+
+    Where the call has ids, messages that cannot be read are left out with a note: the ids are
+    what the model saw and wrote.
+
+    Raises:
+        UnknownFieldError: fields that may hold what the model is to learn.
+        RecordError: messages that cannot be read, with a path in the draft.
+    """
+    refused, left = sorted_out(draft.unread, reading.ignored)
+    found = None
+    try:
+        found = _read(draft, where, reading, has_ids=has_ids, null_keys=null_keys)
+    except UnknownFieldError as error:
+        refused += [replace(each, path=draft.place(each.path)) for each in error.fields]
+    except RecordError as error:
+        if not refused and not has_ids:
+            raise
+        found = CallMessages(None, notes=(f"text-not-read {error.reason}",))
+    if refused:
+        raise UnknownFieldError(refused)
+    assert found
+    return replace(found, notes=(*left, *found.notes))
+
+
+def _read(
+    draft: CallDraft, where: str, reading: Reading, *, has_ids: bool, null_keys: bool
+) -> CallMessages:
+    prompt, answer, notes = draft.prompt, draft.answer, []
+    places = draft.places
+    if answer is None and isinstance(prompt, list) and prompt and _is_answer(prompt[-1]):
+        places["completion[0]"] = f"{draft.place('prompt')}[{len(prompt) - 1}]"
+        prompt, answer = prompt[:-1], prompt[-1:]
+        notes.append("answer-in-messages")
+    if prompt is None or answer is None:
+        if not has_ids and "failed-call" not in draft.notes:
+            raise _nothing(prompt, answer)
+        return CallMessages(None, notes=("no-answer-text",) if prompt and has_ids else ())
+    if has_ids and isinstance(prompt, str):
+        return CallMessages(None, notes=("text-not-compared",))
+    answer, is_empty = _with_content(answer)
+    record = {**draft.context, "prompt": prompt, "completion": answer}
+    read = conversation_of(record, where, reading, null_keys=null_keys)
+    read = _own_answer(read, draft, prompt, notes)
+    return CallMessages(read, is_empty, tuple(notes) + tuple(_counted(read.notes)))
+
+
+def _is_answer(message: object) -> bool:
+    return isinstance(message, dict) and is_answer(message)
+
+
+def _counted(notes: Mapping[str, int]) -> list[str]:
+    return [note for note, count in notes.items() for _ in range(count)]
+
+
+def _nothing(prompt: object, answer: object) -> RecordError:
+    there = "an answer" if answer is not None else "a prompt" if prompt is not None else ""
+    lacking = "the messages that it answers" if answer is not None else "an answer"
+    what = f"{there} without {lacking}, expected both" if there else ""
+    what = what or "neither messages with an answer nor token ids, expected one of them"
+    fix = (
+        "Write messages and response, or prompt_token_ids and completion_token_ids; see "
+        "schemas/call.schema.json."
+    )
+    return RecordError("missing", "", what, fix=fix)
+
+
+def _with_content(answer: list[Any]) -> tuple[list[Any], bool]:
+    """Give an empty answer a content; tell whether it is empty."""
+    if not answer:
+        return [{"role": "assistant", "content": ""}], True
+    (first, *others) = answer
+    if others or not isinstance(first, dict) or not _is_answer({"role": "assistant", **first}):
+        return answer, False
+    if "type" in first or any(not is_absent(first.get(name)) for name in _SAID):
+        return answer, False
+    return [{**first, "content": ""}], True
+
+
+_SAID = (*("content", "value", "tool_calls", "function_call", *REASONING, *SIDE_FIELDS, "refusal"),)
+"""Fields of an answer of which none is there where it is empty."""
+
+
+def _own_answer(
+    read: Conversation, draft: CallDraft, prompt: Any, notes: list[str]
+) -> Conversation:
+    """Leave only the answer to be trained, and take it out of the prompt."""
+    messages = list(read.messages)
+    sources = list(read.sources or range(len(messages)))
+    first = len(prompt) if isinstance(prompt, list) else 1
+    first += _is_inserted(draft.context.get("system"), prompt)
+    answers = sum(source >= first for source in sources)
+    if answers != 1 or messages[-1].role != "assistant":
+        what = f"an answer of {answers} messages, expected one of the assistant"
+        fix = "Write each answer as a call of its own, with all that the model saw before it."
+        raise RecordError("content", "completion", what, fix=fix)
+    last = messages[-1]
+    before = messages[-2] if len(messages) > 1 else None
+    if before is not None and _is_same(before, last):
+        del messages[-2], sources[-2]
+        notes.append("answer-in-prompt")
+        before = messages[-2] if len(messages) > 1 else None
+        if before is not None and _is_same(before, last):
+            what = "a prompt that ends in the answer twice, expected it once at most"
+            raise RecordError("conflict", "prompt", what, fix="Log what the model was sent.")
+    elif before and before.role == "assistant" and (draft.continues or not before.finished):
+        at = f"prompt[{sources[-2] - _is_inserted(draft.context.get('system'), prompt)}]"
+        raise RecordError("content", at, _PREFILLED, fix=_PREFILLED_FIX)
+    if before is None:
+        what = "an answer to nothing, expected messages before it"
+        raise RecordError("no-prompt", "prompt", what, fix="Log what the model was sent.")
+    for i, message in enumerate(messages[:-1]):
+        if message.role == "assistant" and message.train:
+            messages[i] = replace(message, train=False)
+            notes.append("history-flag")
+    return replace(
+        read,
+        messages=tuple(messages),
+        sources=() if sources == [*range(len(messages))] else tuple(sources),
+    )
+
+
+def _is_inserted(system: object, prompt: object) -> bool:
+    """Tell whether a system text was put before the messages of a prompt."""
+    if is_absent(system) or not isinstance(prompt, list) or not prompt:
+        return not is_absent(system)
+    said = prompt[0].get("role") or prompt[0].get("from")
+    return ROLES.get(said) != "system"
+
+
+def _is_same(one: Message, answer: Message) -> bool:
+    """Tell whether a message of the prompt is the answer, perhaps without its reasoning."""
+    return (
+        one.role == "assistant"
+        and one.content == answer.content
+        and one.reasoning in (None, answer.reasoning)
+        and [(c.name, c.arguments) for c in one.tool_calls]
+        == [(c.name, c.arguments) for c in answer.tool_calls]
+        and bool(one.content or one.tool_calls or one.reasoning)
+    )

@@ -1,0 +1,210 @@
+"""What a log says of the tokens of a call → arrays of one length.
+
+    prompt_token_ids      [5, 6]          prompt_ids      int32 [5, 6]
+    completion_token_ids  [7, 8, 2]       completion_ids  int32 [7, 8, 2]
+    loss_mask             [0, 0, 1, 0, 1] loss_mask       bool  [1, 0, 1]   its prompt is cut off
+    advantage             0.5             advantages      float32 [0.5, 0.5, 0.5]
+    logprobs              {"content": [{"logprob": -0.1}, …]}
+
+Nothing is repaired: a list of another length, a number that is none, an id that no vocabulary
+has, are refused.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reasonpack.errors import RecordError
+from reasonpack.records.value_types import wrong_type
+
+LARGEST_ID = 2**31 - 1
+"""The largest token id that a dataset can hold."""
+_NO_IDS = "Log the ids of the prompt and the completion, or leave the field out."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallTokens:
+    """The tokens of a call, as logged; all None where the log has no ids.
+
+    `advantages` of a call without ids has one element, which holds for all of the completion.
+    """
+
+    prompt_ids: NDArray[np.int32] | None = None
+    completion_ids: NDArray[np.int32] | None = None
+    logprobs: NDArray[np.float32] | None = None
+    advantages: NDArray[np.float32] | None = None
+    loss_mask: NDArray[np.bool_] | None = None
+
+
+def read_tokens(found: Mapping[str, Any]) -> CallTokens:
+    """Read what is there of `prompt_ids`, `completion_ids`, `logprobs`, `loss_mask`, `advantages`.
+
+    A `loss_mask` may be of the completion, or of prompt and completion; then that of the prompt
+    has to be 0. One number as `advantages` or `loss_mask` holds for all of the completion.
+
+    Raises:
+        RecordError: a value that cannot be read exactly, by the name of its field here.
+
+    >>> read_tokens({"prompt_ids": [5], "completion_ids": [7, 2], "advantages": 1}).advantages
+    array([1., 1.], dtype=float32)
+    """
+    if ("prompt_ids" in found) != ("completion_ids" in found):
+        here, there = "prompt_ids", "completion_ids"
+        if there in found:
+            here, there = there, here
+        what = f"ids without those of the {there.partition('_')[0]}, expected both"
+        fix = f"Log the {there.partition('_')[0]}'s ids too, or leave this field out."
+        raise RecordError("missing", here, what, fix=fix)
+    if "prompt_ids" not in found:
+        return _without_ids(found)
+    prompt = _ids(found["prompt_ids"], "prompt_ids")
+    completion = _ids(found["completion_ids"], "completion_ids")
+    size = completion.size
+    mask = None
+    if "loss_mask" in found:
+        mask = _mask(found["loss_mask"], prompt.size, size)
+    logprobs = advantages = None
+    if "logprobs" in found:
+        logprobs = _logprobs(found["logprobs"], size, mask)
+    if "advantages" in found:
+        advantages = _numbers(found["advantages"], "advantages", size)
+    return CallTokens(
+        prompt_ids=prompt,
+        completion_ids=completion,
+        logprobs=logprobs,
+        advantages=advantages,
+        loss_mask=mask,
+    )
+
+
+def _without_ids(found: Mapping[str, Any]) -> CallTokens:
+    for name in ("loss_mask", "advantages"):
+        if isinstance(found.get(name), list):
+            what = "a value for each token without ids, expected ids of the tokens"
+            raise RecordError("missing", name, what, fix=_NO_IDS)
+    advantages = mask = None
+    if "advantages" in found:
+        advantages = _numbers(found["advantages"], "advantages", 1)
+    if "loss_mask" in found:
+        mask = _mask(found["loss_mask"], 0, 1)
+    return CallTokens(advantages=advantages, loss_mask=mask)
+
+
+def _ids(value: object, path: str) -> NDArray[np.int32]:
+    if not isinstance(value, list):
+        raise wrong_type(path, type(value).__name__, "a list of token ids")
+    if set(map(type, value)) - {int}:
+        at = next(i for i, each in enumerate(value) if type(each) is not int)
+        raise wrong_type(f"{path}[{at}]", type(value[at]).__name__, "a token id, an integer")
+    if value and not (min(value) >= 0 and max(value) <= LARGEST_ID):
+        at = next(i for i, each in enumerate(value) if not 0 <= each <= LARGEST_ID)
+        what = f"got {str(value[at])[:30]}, expected a token id from 0 to {LARGEST_ID}"
+        fix = "Log the ids that the model saw and wrote, without padding or marks of its place."
+        raise RecordError("type", f"{path}[{at}]", what, fix=fix)
+    return np.array(value, np.int32)
+
+
+def _numbers(value: object, path: str, size: int) -> NDArray[np.float32]:
+    """Read a number for each completion token, or one for all of them."""
+    if not isinstance(value, list):
+        return np.full(size, _number(value, path), np.float32)
+    _check_size(len(value), size, path)
+    if set(map(type, value)) <= {int, float}:
+        try:
+            read = np.array(value, np.float64)
+        except OverflowError:
+            read = np.array([math.inf])
+        with np.errstate(over="ignore"):
+            narrow = read.astype(np.float32)
+        if np.isfinite(narrow).all():
+            return narrow
+    return np.array([_number(each, f"{path}[{i}]") for i, each in enumerate(value)], np.float32)
+
+
+def _number(value: object, path: str) -> float:
+    if type(value) not in (int, float):
+        raise wrong_type(path, type(value).__name__, "a number")
+    if not abs(value) <= float(np.finfo(np.float32).max):  # type: ignore[arg-type]
+        what = f"got {str(value)[:30]}, expected a finite number that 32 bits can hold"
+        raise RecordError("type", path, what, fix="Write 0, or leave the call out.")
+    return float(value)  # type: ignore[arg-type]
+
+
+def _check_size(length: int, size: int, path: str) -> None:
+    if length != size:
+        what = f"a list of {length:,}, expected a value for each of the {size:,} completion tokens"
+        fix = "Log it for the tokens of the completion, no more and no fewer."
+        raise RecordError("conflict", path, what, fix=fix)
+
+
+def _mask(value: object, prompt: int, size: int) -> NDArray[np.bool_]:
+    if not isinstance(value, list):
+        return _flags([value] * size, "loss_mask", whole=True)
+    flags = _flags(value, "loss_mask", whole=False)
+    if len(value) == size:
+        return flags
+    if len(value) != prompt + size:
+        what = (
+            f"a list of {len(value):,}, expected a flag for each of the {size:,} completion tokens"
+            f", or for each of the {prompt + size:,} tokens of prompt and completion"
+        )
+        raise RecordError("conflict", "loss_mask", what, fix="Log it for the completion's tokens.")
+    if flags[:prompt].any():
+        at = int(flags[:prompt].argmax())
+        what = "a token of the prompt that is to be trained, expected those of the completion only"
+        fix = "Write 0 here; what the model wrote before is the completion of another call."
+        raise RecordError("conflict", f"loss_mask[{at}]", what, fix=fix)
+    return flags[prompt:]
+
+
+def _flags(values: list[Any], path: str, *, whole: bool) -> NDArray[np.bool_]:
+    for i, value in enumerate(values if set(map(type, values)) - {int, bool} else ()):
+        if type(value) not in (int, bool) and value not in (0.0, 1.0):
+            at = path if whole else f"{path}[{i}]"
+            raise wrong_type(at, type(value).__name__, "0 or 1")
+    read = np.array(values, np.float64)
+    if bad := np.flatnonzero((read != 0) & (read != 1)).tolist():
+        at = path if whole else f"{path}[{bad[0]}]"
+        what = f"got {str(values[bad[0]])[:30]}, expected 0 or 1"
+        fix = "Write 1 for a token to train and 0 for the others; weight is of a whole call."
+        raise RecordError("weight", at, what, fix=fix)
+    return np.equal(read, 1)
+
+
+def _logprobs(value: object, size: int, mask: NDArray[np.bool_] | None) -> NDArray[np.float32]:
+    """Read log probabilities; a null stands where the mask says that the model wrote nothing."""
+    path, listed = _logprob_list(value)
+    _check_size(len(listed), size, path)
+    if mask is not None:
+        pairs = zip(listed, mask.tolist(), strict=True)
+        listed = [0.0 if each is None and not trained else each for each, trained in pairs]
+    read = _numbers(listed, path, size)
+    if (read > SLACK).any():
+        at = int((read > SLACK).argmax())
+        what = f"got {listed[at]}, expected the logarithm of a probability, 0 at most"
+        fix = "Log natural logarithms, or leave the field out."
+        raise RecordError("type", f"{path}[{at}]", what, fix=fix)
+    return read
+
+
+SLACK = 1e-2
+"""How far above 0 rounding may put the logarithm of a probability."""
+
+
+def _logprob_list(value: object) -> tuple[str, list[Any]]:
+    """Find the list in a service's object of log probabilities; return its path too."""
+    path = "logprobs"
+    if isinstance(value, dict):
+        name = "content" if value.get("content") is not None else "token_logprobs"
+        path, value = f"{path}.{name}", value.get(name)
+    if not isinstance(value, list):
+        raise wrong_type(path, type(value).__name__, "a list of numbers")
+    if value and all(isinstance(each, dict) for each in value):
+        return path, [each.get("logprob") for each in value]
+    return path, value

@@ -1,0 +1,233 @@
+"""A record of a log → the calls of a model in it: what was asked, what was answered.
+
+    {"messages": [ask], "response": {"choices": [{"message": answer}]}}
+                                 ↓
+    Call("calls.jsonl:1", conversation: ask, answer; only the answer is to be trained)
+
+    {"prompt_token_ids": [5, 6], "completion_token_ids": [7, 2], "logprobs": [-0.1, -0.2]}
+                                 ↓
+    Call("calls.jsonl:2", prompt_ids [5, 6], completion_ids [7, 2], logprobs …)
+
+`schemas/call.schema.json` says what a record may look like, `readers/` has a file for each log
+format. A call with ids needs no chat template; where it has messages too, both are kept.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reasonpack.errors import RecordError
+from reasonpack.records import strict_json
+from reasonpack.records.call_draft import CallDraft, Role
+from reasonpack.records.call_messages import read_messages_of
+from reasonpack.records.call_tokens import read_tokens
+from reasonpack.records.conversation import Conversation
+from reasonpack.records.readers import generic
+from reasonpack.records.reading import DEFAULT, Reading
+from reasonpack.records.unit import Record
+from reasonpack.records.unknown import UnknownFieldError
+from reasonpack.records.value_types import wrong_type
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """One request to a model and what it answered.
+
+    Attributes:
+        id: its own, else `where`; with `#k` where one record, or one id, holds several.
+        where: `file:line`, for messages to people.
+        conversation: the messages as sent and the answer as the last one, which alone has
+            `train`; None where the log has no messages, or has them beside ids as text only.
+        prompt_ids: i32[P], as logged; None where the log has no ids.
+        completion_ids: i32[C], as logged; None where `prompt_ids` is.
+        logprobs: f32[C] of the completion; None where the log has none, or no ids.
+        advantages: f32[C]; f32[1], which holds for the whole completion, where there are no
+            ids; None where the log has none.
+        loss_mask: bool[C], the tokens that are to be trained; None for all.
+        reward: of the call; None where the log has none.
+        weight: of its completion in the loss, 0 or more.
+        role: whether it is the better or the worse answer of a pair.
+        trained: False where it is context only: copied, failed, empty, or flagged so.
+        notes: what was noticed and not refused, with how often; the keys are for programs.
+    """
+
+    id: str
+    where: str
+    conversation: Conversation | None = None
+    prompt_ids: NDArray[np.int32] | None = None
+    completion_ids: NDArray[np.int32] | None = None
+    logprobs: NDArray[np.float32] | None = None
+    advantages: NDArray[np.float32] | None = None
+    loss_mask: NDArray[np.bool_] | None = None
+    reward: float | None = None
+    weight: float = 1.0
+    role: Role = "none"
+    trained: bool = True
+    notes: Mapping[str, int] = field(default_factory=dict)
+
+
+def read_calls(record: Record, reading: Reading = DEFAULT) -> list[Call]:
+    r"""Read the calls of a record, in its order; at least one.
+
+    Raises:
+        RecordError: with one of `conversation.REASONS`, the path in the record, and `where`.
+
+    >>> line = b'{"messages": [{"role": "user", "content": "2+2?"}], "response": "4"}'
+    >>> (call,) = read_calls(Record("calls.jsonl:1", line))
+    >>> call.id, [message.content for message in call.conversation.messages]
+    ('calls.jsonl:1', ['2+2?', '4'])
+    """
+    null_keys = record.row is not None
+    try:
+        fields = _decoded(record, reading)
+        found = generic.drafts(fields, reading)
+        return [
+            _call(draft, record.where, number if len(found) > 1 else None, reading, null_keys)
+            for number, draft in enumerate(found)
+        ]
+    except RecordError as error:
+        error.where = record.where
+        raise
+
+
+def _decoded(record: Record, reading: Reading) -> dict[str, Any]:
+    fields: Any = record.row
+    if fields is None:
+        fields = strict_json.decode_line(record.line)
+    else:
+        strict_json.count_keys(fields)  # refuses what is nested too deeply to be copied
+        keep = _NOTHING if reading.null_arguments == "drop" else _ARGUMENTS
+        fields = strict_json.plain(fields, "", null_keys=True, keep=keep)
+    if not isinstance(fields, dict):
+        fix = 'Write {"messages": […], "response": …}, or another of schemas/call.schema.json.'
+        raise wrong_type("", type(fields).__name__, "an object", fix=fix)
+    return fields
+
+
+_ARGUMENTS = re.compile(
+    r".*(\.tool_calls\[\d+\](\.function)?|\.function_call)\.arguments|.*\.content\[\d+\]\.input"
+)
+_NOTHING = re.compile("(?!)")
+
+
+def _call(
+    draft: CallDraft, where: str, number: int | None, reading: Reading, null_keys: bool
+) -> Call:
+    """Make the call of a draft; `number` counts those of one record, None where it is alone."""
+    try:
+        tokens = read_tokens(draft.tokens)
+        said = read_messages_of(
+            draft, where, reading, has_ids=tokens.prompt_ids is not None, null_keys=null_keys
+        )
+        weight, reward = _weight(draft), _reward(draft)
+        wanted = _is_wanted(draft)
+    except UnknownFieldError:
+        raise
+    except RecordError as error:
+        error.path = draft.place(error.path)
+        raise
+    notes = Counter((*draft.notes, *said.notes))
+    if draft.copied:
+        notes["copied-context"] += 1
+    empty = said.is_empty or (tokens.completion_ids is not None and not tokens.completion_ids.size)
+    notes["empty-generation"] += empty
+    masked = tokens.loss_mask is not None and not tokens.loss_mask.any() and not empty
+    has_answer = said.conversation is not None or tokens.prompt_ids is not None
+    unique = "" if number is None else f"#{number}"
+    return Call(
+        id=draft.id or where + unique,
+        where=where,
+        conversation=said.conversation,
+        prompt_ids=tokens.prompt_ids,
+        completion_ids=tokens.completion_ids,
+        logprobs=tokens.logprobs,
+        advantages=tokens.advantages,
+        loss_mask=None if tokens.prompt_ids is None else tokens.loss_mask,
+        reward=reward,
+        weight=weight,
+        role=draft.role,
+        trained=wanted and weight > 0 and has_answer and not (draft.copied or empty or masked),
+        notes=+notes,
+    )
+
+
+def _weight(draft: CallDraft) -> float:
+    value = draft.values.get("weight", 1)
+    if type(value) not in (int, float):
+        raise wrong_type("weight", type(value).__name__, "a number")
+    if not 0 <= value < math.inf:
+        what = f"got {str(value)[:30]}, expected a number that is 0 or more"
+        fix = "Write advantage for what a call is to be pushed away from, or 0 to leave it out."
+        raise RecordError("weight", "weight", what, fix=fix)
+    return float(value)
+
+
+def _reward(draft: CallDraft) -> float | None:
+    value = draft.values.get("reward")
+    if value is None:
+        return None
+    if isinstance(value, dict):
+        names = ", ".join(f"reward.{name}" for name in value)
+        fix = f"Pass --field NAME=reward with one of its numbers, of {strict_json.quoted(names)}."
+        raise wrong_type("reward", "dict", "a number", fix=fix)
+    if type(value) not in (int, float):
+        raise wrong_type("reward", type(value).__name__, "a number")
+    if not abs(value) <= float(np.finfo(np.float32).max):
+        what = f"got {str(value)[:30]}, expected a finite number that 32 bits can hold"
+        raise RecordError("type", "reward", what, fix="Write null, or leave the call out.")
+    return float(value)
+
+
+def _is_wanted(draft: CallDraft) -> bool:
+    """Tell whether the flags of a call say that it is to be trained."""
+    said: dict[str, bool] = {}
+    for name, value in draft.flags.items():
+        if not isinstance(value, bool | int | float) or value not in (0, 1):
+            raise wrong_type(name, type(value).__name__, "true, false, 0 or 1")
+        said[name] = value == 1
+    if len(set(said.values())) > 1:
+        what = f"{' and '.join(said)} differ, expected the same in each"
+        raise RecordError("conflict", next(iter(said)), what, fix="Keep one of them.")
+    return all(said.values())
+
+
+def group_of(record: Mapping[str, Any], name: str) -> str | None:
+    """Return what a field says of the group that a record belongs to; None where it is not there.
+
+    Args:
+        record: decoded.
+        name: of the field, dotted where it is nested; a key with dots in it is found too.
+
+    Raises:
+        RecordError: reason `type`, where it is neither text nor a whole number.
+
+    >>> group_of({"metadata": {"session.id": 7}}, "metadata.session.id")
+    '7'
+    """
+    value = _value_of(record, name)
+    if value in (None, ""):
+        return None
+    if not isinstance(value, str | int) or isinstance(value, bool):
+        raise wrong_type(name, type(value).__name__, "a string or an integer")
+    return str(value)
+
+
+def _value_of(record: object, name: str) -> Any:
+    if not isinstance(record, Mapping):
+        return None
+    if record.get(name) is not None:
+        return record[name]
+    parts = name.split(".")
+    for cut in range(1, len(parts)):
+        inner = record.get(".".join(parts[:cut]))
+        if (value := _value_of(inner, ".".join(parts[cut:]))) is not None:
+            return value
+    return None

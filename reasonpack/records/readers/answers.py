@@ -1,0 +1,211 @@
+"""What a service answered, in any of the usual shapes → the answers that are in it.
+
+"4"                                                    one, a text
+{"role": "assistant", "content": "4"}                  one, a message
+{"choices": [{"message": {…}}, {"message": {…}}]}      two, of OpenAI's chat completions
+{"output": [{"type": "reasoning", …}, …]}              one, of OpenAI's Responses
+{"type": "message", "content": [{"type": "text", …}]}  one, of Anthropic's Messages
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from reasonpack.errors import RecordError
+from reasonpack.records.beside import ENDS
+from reasonpack.records.call_draft import CALL_FLAGS
+from reasonpack.records.draft import is_absent
+from reasonpack.records.readers.levels import TOKEN_FIELDS, Level, level
+from reasonpack.records.reading import Reading
+from reasonpack.records.strict_json import step
+from reasonpack.records.value_types import typed, wrong_type
+
+_RESPONSE = TOKEN_FIELDS | {"id", "choices", "output", "status", "incomplete_details", "error"}
+_CHOICE = TOKEN_FIELDS | {"message", "text", "index", *ENDS}
+_CANDIDATE = TOKEN_FIELDS | {*CALL_FLAGS, *ENDS, "message", "text", "response", "completion", "id"}
+_HELD = ("message", "response", "completion", "text")
+"""Names under which a candidate holds its answer."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """One answer.
+
+    Attributes:
+        items: its messages or items; None where there is none, but perhaps its ids.
+        place: path of the answer in the record; of the list where it is one.
+        is_list: whether it is one.
+        id: its own; empty where it has none.
+        levels: the objects that it was found in, from the outside in.
+        failed: the service says that there is no answer.
+        is_raw: it continues a text, not messages.
+        continues: where the prompt ends in a message of the assistant, it goes on with that.
+    """
+
+    items: list[Any] | None
+    place: str
+    is_list: bool = False
+    id: str = ""
+    levels: tuple[Level, ...] = ()
+    failed: bool = False
+    is_raw: bool = False
+    continues: bool = False
+
+
+def answers_of(value: Any, path: str, name: str, reading: Reading) -> list[Answer]:
+    """Return the answers in a response at `path`, which options call `name`.
+
+    Raises:
+        RecordError: it has no known shape.
+    """
+    if isinstance(value, str):
+        return [Answer(items=[{"role": "assistant", "content": value}], place=path)]
+    if isinstance(value, list):
+        return [Answer(items=value, place=path, is_list=True)]
+    if not isinstance(value, dict):
+        raise wrong_type(path, type(value).__name__, "a string, a message or a response object")
+    return _in_object(value, path, name, reading)
+
+
+def _in_object(value: dict[str, Any], path: str, name: str, reading: Reading) -> list[Answer]:
+    if isinstance(value.get("body"), dict) and "choices" not in value:
+        return answers_of(value["body"], step(path, "body"), f"{name}.body", reading)
+    if isinstance(value.get("choices"), list):
+        return [*_choices(value, path, name, reading)]
+    if isinstance(value.get("output"), list):
+        return [_responses(value, path, name, reading)]
+    if not is_absent(value.get("role")) or value.get("type") == "message":
+        return [single(value, path)]
+    if not is_absent(value.get("error")):
+        return [Answer(items=None, place=path, failed=True)]
+    if value.keys() & TOKEN_FIELDS:
+        own = level(value, path, name, TOKEN_FIELDS | {"id"}, reading)
+        return [Answer(items=None, place=path, levels=(own,))]
+    what = "an object without choices, output, role or token ids, expected the answer of a model"
+    fix = 'Write a message, {"role": "assistant", "content": …}, or the response of a service.'
+    raise RecordError("missing", path, what, fix=fix)
+
+
+def single(message: Mapping[str, Any], path: str) -> Answer:
+    """Return the answer in a message, without what only a response has."""
+    made = {key: value for key, value in message.items() if key not in _ENVELOPE}
+    made.setdefault("role", "assistant")
+    if made.get("stop_reason") == "stop_sequence":
+        made["partial"] = True  # the service cut it off where the model wrote no stop
+    own_id = message.get("id")
+    return Answer(
+        items=[made],
+        place=path,
+        id=own_id if isinstance(own_id, str) else "",
+        continues=message.get("type") == "message",
+    )
+
+
+_ENVELOPE = ("type", "model", "usage", "stop_sequence", "container", "context_management")
+"""Fields of Anthropic's response that are none of a message."""
+
+
+def _choices(response: dict[str, Any], path: str, name: str, reading: Reading) -> Iterator[Answer]:
+    choices = typed(response["choices"], list[dict[str, Any]], step(path, "choices"))
+    outer = level(response, path, name, _RESPONSE, reading)
+    own_id = response.get("id")
+    own_id = own_id if isinstance(own_id, str) else ""
+    if not choices:
+        yield Answer(items=None, place=path, id=own_id, levels=(outer,), failed=True)
+    for i, choice in enumerate(choices):
+        at = f"{step(path, 'choices')}[{i}]"
+        if isinstance(choice.get("delta"), dict) and is_absent(choice.get("message")):
+            what = "a piece of a streamed answer, expected the whole message"
+            fix = "Join the pieces before they are logged."
+            raise RecordError("content", f"{at}.delta", what, fix=fix)
+        inner = level(choice, at, f"{name}.choices".lstrip("."), _CHOICE, reading)
+        message, text = choice.get("message"), choice.get("text")
+        held = "message" if message is not None else "text"
+        said: Any = message
+        if message is None and isinstance(text, str):
+            said = {"role": "assistant", "content": text}
+        if not isinstance(said, dict) and said is not None:
+            raise wrong_type(f"{at}.message", type(said).__name__, "an object")
+        yield Answer(
+            items=None if said is None else [_with_ends({"role": "assistant", **said}, choice)],
+            place=f"{at}.{held}",
+            id=own_id,
+            levels=(outer, inner),
+            failed=said is None and not choice.keys() & TOKEN_FIELDS,
+            is_raw=message is None,
+        )
+
+
+def _with_ends(message: dict[str, Any], holder: Mapping[str, Any]) -> dict[str, Any]:
+    """Put into a message how it ended, as the object around it says.
+
+    Where `finish_reason` stands beside it, `stop_reason` is the text at which vLLM stopped.
+    """
+    ends = {name: holder[name] for name in ENDS if isinstance(holder.get(name), str)}
+    if "finish_reason" in ends and "stop_reason" in ends:
+        del ends["stop_reason"]
+        message = {**message, "partial": True}
+    return {**ends, **message}
+
+
+def _responses(response: dict[str, Any], path: str, name: str, reading: Reading) -> Answer:
+    own = level(response, path, name, _RESPONSE, reading)
+    own_id = response.get("id")
+    items = list(response["output"])
+    status = response.get("status")
+    if items and isinstance(items[-1], dict) and status not in (None, "completed"):
+        items[-1] = {**items[-1], "status": items[-1].get("status") or status}
+        if items[-1]["status"] == "completed":
+            items[-1]["status"] = status
+    return Answer(
+        items=items or None,
+        place=step(path, "output"),
+        is_list=True,
+        id=own_id if isinstance(own_id, str) else "",
+        levels=(own,),
+        failed=not items,
+    )
+
+
+def candidates_of(value: Any, path: str, name: str, reading: Reading) -> list[Answer]:
+    """Return the answers in a list of candidates.
+
+    Raises:
+        RecordError: it is no list, or one has no known shape.
+    """
+    if not isinstance(value, list):
+        raise wrong_type(path, type(value).__name__, "a list of answers")
+    return [
+        answer
+        for i, each in enumerate(value)
+        for answer in candidate(each, f"{path}[{i}]", name, reading)
+    ]
+
+
+def candidate(value: Any, path: str, name: str, reading: Reading) -> list[Answer]:
+    """Return the answers in a candidate: a text, a message, a response, or an object around one.
+
+    Raises:
+        RecordError: it has no known shape.
+    """
+    held = [key for key in _HELD if isinstance(value, dict) and value.get(key) is not None]
+    if not held or not is_absent(value.get("role")):
+        return answers_of(value, path, name, reading)
+    own = level(value, path, name, _CANDIDATE, reading)
+    inner = answers_of(value[held[0]], f"{path}.{held[0]}", f"{name}.{held[0]}", reading)
+    return [_inside(answer, own) for answer in inner]
+
+
+def _inside(answer: Answer, outer: Level) -> Answer:
+    items = answer.items
+    if items and not answer.is_list:
+        items = [_with_ends(items[0], outer.fields)]
+    own_id = outer.fields.get("id")
+    return replace(
+        answer,
+        items=items,
+        id=own_id if isinstance(own_id, str) and own_id else answer.id,
+        levels=(outer, *answer.levels),
+    )

@@ -1,0 +1,303 @@
+"""A call record, generic, or a request and its response → drafts of calls.
+
+    {"messages": […], "tools": […], "response": "4"}
+    {"request": {"messages": […]}, "response": {"choices": [{"message": {…}}, …]}}
+    {"prompt_token_ids": […], "completion_token_ids": […], "logprobs": […], "advantage": 0.5}
+    {"group": "g", "tools": […], "calls": [{"messages": […], "response": …}, …]}
+    {"messages": […], "chosen": "4", "rejected": "5"}
+
+What a service was sent stands in the record or in its `request`, what it answered in one of
+`ANSWERS`; several answers to one prompt are several calls.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from reasonpack.errors import RecordError
+from reasonpack.records.beside import ENDS
+from reasonpack.records.call_draft import (
+    CALL_FLAGS,
+    CONTEXT_FIELDS,
+    TOKEN_NAMES,
+    VALUE_NAMES,
+    CallDraft,
+    Role,
+)
+from reasonpack.records.draft import REASONING, is_absent
+from reasonpack.records.readers.answers import Answer, answers_of, candidate, candidates_of
+from reasonpack.records.readers.levels import (
+    TOKEN_FIELDS,
+    Level,
+    found_in,
+    level,
+    unread_of,
+)
+from reasonpack.records.readers.request import (
+    OF_A_REQUEST,
+    PROMPTS,
+    add_context,
+    add_prompt,
+    refuse_changes,
+)
+from reasonpack.records.reading import Reading
+from reasonpack.records.strict_json import step
+from reasonpack.records.tools import TOOL_FIELDS, json_field
+from reasonpack.records.unread import strings
+from reasonpack.records.value_types import typed, wrong_type
+
+PAIR: tuple[Role, ...] = ("chosen", "rejected")
+ANSWERS = ("response", "completion", "choices", "candidates", "output", *PAIR)
+"""Names of the fields that hold answers."""
+IDS = ("id", "call_id", "model_call_id")
+"""Names of the field that has the call's own id."""
+LISTS = ("calls", "steps")
+"""Names of the field that holds all calls of a group."""
+_OF_A_CALL = frozenset(
+    (
+        *(*ANSWERS, *PROMPTS, *IDS, *CALL_FLAGS, *CONTEXT_FIELDS, *TOKEN_FIELDS, *ENDS),
+        *("request", "is_copied_context", "tokens", "response_length"),
+        *("instructions", "extra_body", "reasoning_effort"),
+    )
+)
+_INHERITED = (
+    *((name,) for name in CONTEXT_FIELDS if name not in TOOL_FIELDS),
+    *(TOOL_FIELDS, *VALUE_NAMES.values(), TOKEN_NAMES["advantages"], CALL_FLAGS),
+)
+"""Fields that the calls of a group have from it, each with its other names."""
+_OF_A_GROUP = frozenset((*LISTS, *IDS, *(name for names in _INHERITED for name in names)))
+
+
+def drafts(record: Mapping[str, Any], reading: Reading) -> list[CallDraft]:
+    """Return the calls of a record.
+
+    Raises:
+        RecordError: it has none, or one whose parts contradict each other.
+    """
+    name = next((name for name in LISTS if holds_calls(record.get(name))), "")
+    if not name:
+        return [*_calls(record, "", "", reading)]
+    group = level(record, "", "", _OF_A_GROUP, reading)
+    others = Level({k: v for k, v in group.fields.items() if k != name}, "", "", _OF_A_GROUP)
+    unread = [*unread_of([others], lambda: iter(()))]
+    found: list[CallDraft] = []
+    for i, call in enumerate(record[name]):
+        outer = _inherited(group, call)
+        found += _calls(call, f"{name}[{i}]", name, reading, outer=outer)
+    if found:
+        found[0].unread += unread
+        found[0].notes += group.notes
+    return found
+
+
+def holds_calls(value: object) -> bool:
+    """Tell whether a value is a list of generic calls, and not of steps of another format."""
+    return isinstance(value, list) and bool(value) and all(map(is_call, value))
+
+
+def is_call(record: object) -> bool:
+    """Tell whether an object is a generic call: it has an answer beside what was asked, or ids."""
+    if not isinstance(record, dict):
+        return False
+    has_ids = any(
+        isinstance(record.get(name), list)
+        for kind in ("prompt_ids", "completion_ids")
+        for name in TOKEN_NAMES[kind]
+    )
+    answers = [name for name in ANSWERS if not is_absent(record.get(name))]
+    asked = [name for name in (*PROMPTS, "request") if not is_absent(record.get(name))]
+    return has_ids or bool(answers and asked)
+
+
+def _inherited(group: Level, call: Mapping[str, Any]) -> Level:
+    """Return what a call has from its group: what it does not say itself."""
+    request = call.get("request")
+    own = call.keys() | (request.keys() if isinstance(request, dict) else set())
+    names = [name for kind in _INHERITED if own.isdisjoint(kind) for name in kind]
+    fields = {name: group.fields[name] for name in names if name in group.fields}
+    return replace(group, fields=fields, notes=())
+
+
+def _calls(
+    record: Mapping[str, Any], path: str, name: str, reading: Reading, *, outer: Level | None = None
+) -> Iterator[CallDraft]:
+    is_text = any(isinstance(record.get(key), str) for key in ("response", "completion"))
+    read = _OF_A_CALL | frozenset(REASONING if is_text else ())
+    own = level(record, path, name, read, reading)
+    asked = [each for each in (outer, own, _request(own, reading)) if each]
+    answers: Sequence[tuple[Answer | None, Role]] = _answers(own, reading) or [(None, "none")]
+    own_id = next((own.fields[key] for key in IDS if not is_absent(own.fields.get(key))), "")
+    own_id = str(typed(own_id, str | int, step(path, "id")))
+    if len(answers) > 1:
+        _refuse_shared(own)
+    for i, (answer, role) in enumerate(answers):
+        one_id = own_id or (answer.id if answer else "")
+        if one_id and len(answers) > 1:
+            one_id = f"{one_id}#{i}"
+        levels = [*asked, *(answer.levels if answer else ())]
+        found = CallDraft(id=one_id, role=role)
+        _add_values(found, levels)
+        add_prompt(found, asked)
+        add_context(found, asked)
+        if answer:
+            _add_answer(found, answer)
+        if "completion_ids" not in found.tokens:
+            _refuse_unseen(found, asked, answer)
+        found.unread = [*unread_of(levels, partial(strings, [found.prompt, found.answer]))]
+        found.notes += [note for each in levels for note in each.notes]
+        yield found
+
+
+def _request(own: Level, reading: Reading) -> Level | None:
+    """Return the request of a call, where it stands apart."""
+    path, name = step(own.path, "request"), f"{own.name}.request".lstrip(".")
+    request = json_field(dict(own.fields), "request")
+    if is_absent(request):
+        return None
+    if not isinstance(request, dict):
+        raise wrong_type(path, type(request).__name__, "an object")
+    if isinstance(request.get("body"), dict):  # of a batch, or as a proxy logs it
+        request, path, name = request["body"], f"{path}.body", f"{name}.body"
+    return level(request, path, name, OF_A_REQUEST, reading)
+
+
+# -------------------------------------------------------------------- answers
+
+
+def _answers(own: Level, reading: Reading) -> list[tuple[Answer, Role]]:
+    """Return the answers of a call, each with its role."""
+    fields = own.fields
+    found = [name for name in ANSWERS if not is_absent(fields.get(name))]
+    if "output" in found and not isinstance(fields["output"], list):
+        found.remove("output")
+    pair = [name for name in PAIR if name in found]
+    if len(found) > 1 and found != pair:
+        what = f"{' and '.join(found)}, expected one of them"
+        raise RecordError("conflict", own.path, what, fix="Keep the one to train on.")
+    if pair:
+        return [_of_pair(name, own, reading) for name in pair]
+    if not found:
+        return []
+    (name,) = found
+    value, path, full = fields[name], step(own.path, name), f"{own.name}.{name}".lstrip(".")
+    if name == "candidates":
+        answers = candidates_of(value, path, full, reading)
+    elif name in ("choices", "output"):
+        answers = answers_of({name: value}, own.path, own.name, reading)
+    elif isinstance(value, str):
+        beside = {key: fields[key] for key in (*REASONING, *ENDS) if not is_absent(fields.get(key))}
+        items: list[Any] = [{"role": "assistant", "content": value, **beside}]
+        answers = [Answer(items=items, place=path)]
+    else:
+        answers = answers_of(value, path, full, reading)
+    return [(answer, "none") for answer in answers]
+
+
+def _of_pair(name: Role, own: Level, reading: Reading) -> tuple[Answer, Role]:
+    """Return the chosen or the rejected answer; a list repeats the prompt before it."""
+    value, path, full = own.fields[name], step(own.path, name), f"{own.name}.{name}".lstrip(".")
+    if isinstance(value, list) and len(value) > 1:
+        if value[:-1] != own.fields.get("messages", own.fields.get("prompt")):
+            what = "messages before the answer that differ from the prompt, expected the same"
+            fix = "Write the messages that both answers have in common as messages."
+            raise RecordError("conflict", path, what, fix=fix)
+        value, path = value[-1], f"{path}[{len(value) - 1}]"
+    elif isinstance(value, list):
+        value, path = value[0], f"{path}[0]"
+    (answer,) = candidate(value, path, full, reading)
+    return answer, name
+
+
+def _refuse_shared(own: Level) -> None:
+    """Refuse what is of one answer beside several.
+
+    Raises:
+        RecordError: reason `conflict`.
+    """
+    names = [*TOKEN_NAMES["completion_ids"], *TOKEN_NAMES["logprobs"], *TOKEN_NAMES["loss_mask"]]
+    names += [*TOKEN_NAMES["advantages"], *VALUE_NAMES["reward"], "tokens"]
+    for name in names:
+        if not is_absent(own.fields.get(name)):
+            what = "a value of one answer beside several answers, expected it in each of them"
+            fix = f"Write candidates, a list of objects with message and {name}."
+            raise RecordError("conflict", step(own.path, name), what, fix=fix)
+
+
+def _add_answer(draft: CallDraft, answer: Answer) -> None:
+    draft.answer = answer.items
+    draft.places["completion" if answer.is_list else "completion[0]"] = answer.place
+    draft.continues = answer.continues
+    if answer.failed:
+        draft.notes.append("failed-call")
+
+
+def _refuse_unseen(draft: CallDraft, asked: Sequence[Level], answer: Answer | None) -> None:
+    """Refuse a call without ids whose prompt cannot be written as the model saw it.
+
+    Raises:
+        RecordError: a text with the chat template's own tokens; see `refuse_changes` too.
+    """
+    refuse_changes(asked)
+    raw_prompt = draft.place("prompt").endswith("request.prompt") and isinstance(draft.prompt, str)
+    if answer and (answer.is_raw or raw_prompt):
+        what = (
+            "the text that a completion endpoint was sent, with the tokens of the chat template "
+            "in it, expected messages or token ids"
+        )
+        fix = "Log the messages, or the ids of prompt and completion (return_token_ids in vLLM)."
+        raise RecordError("content", draft.place("prompt"), what, fix=fix)
+    stops = any(not is_absent(each.fields.get("stop")) for each in asked if "stop" in each.read)
+    last = draft.answer[-1] if draft.answer else None
+    if stops and isinstance(last, dict) and last.get("finish_reason") == "stop":
+        # The service does not say whether it stopped at such a text or where the model did.
+        draft.answer = [*(draft.answer or ())[:-1], {**last, "partial": True}]
+        draft.notes.append("stop-sequence")
+
+
+# --------------------------------------------------------------------- values
+
+
+def _add_values(draft: CallDraft, levels: Sequence[Level]) -> None:
+    """Find what the record, a response or a choice says of tokens, and of the whole call."""
+    for kind, names in TOKEN_NAMES.items():
+        if found := found_in(levels, names):
+            draft.places[kind], draft.tokens[kind] = found
+    for kind, names in VALUE_NAMES.items():
+        if found := found_in(levels, names):
+            draft.places[kind], draft.values[kind] = found
+    for name in CALL_FLAGS:
+        if found := found_in(levels, (name,)):
+            draft.places[name], draft.flags[name] = found
+    if copied := found_in(levels, ("is_copied_context",)):
+        draft.copied = typed(copied[1], bool, copied[0])
+    _add_sequence(draft, levels)
+
+
+def _add_sequence(draft: CallDraft, levels: Sequence[Level]) -> None:
+    """Part the ids of prompt and completion where they are one list, with the completion's length.
+
+    Raises:
+        RecordError: there is no such length, or the ids stand in another field too.
+    """
+    tokens = found_in(levels, ("tokens",))
+    if not tokens or not isinstance(tokens[1], list):
+        return
+    path, ids = tokens
+    length = found_in(levels, ("response_length",))
+    if not length:
+        what = "ids of prompt and completion without response_length, expected it"
+        fix = "Write how many of the last ids are the completion's as response_length."
+        raise RecordError("missing", path, what, fix=fix)
+    size = typed(length[1], int, length[0])
+    if type(size) is not int or not 0 <= size <= len(ids):
+        what = f"got {size}, expected at most the {len(ids):,} tokens that there are"
+        raise RecordError("conflict", length[0], what, fix="Log the length of the completion.")
+    if taken := [kind for kind in ("prompt_ids", "completion_ids") if kind in draft.tokens]:
+        what = f"ids beside those of {draft.places[taken[0]]}, expected them once"
+        raise RecordError("conflict", path, what, fix="Keep one of the two.")
+    cut = len(ids) - size
+    draft.tokens |= {"prompt_ids": ids[:cut], "completion_ids": ids[cut:]}
+    draft.places |= {"prompt_ids": path, "completion_ids": f"{path}[-{size}:]"}

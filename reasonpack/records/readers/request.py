@@ -1,0 +1,149 @@
+"""What a service was asked → prompt and context of a draft.
+
+    {"messages": […], "tools": […], "reasoning_effort": "high"}       OpenAI's chat completions
+    {"input": […], "instructions": "Be brief.", "tools": […]}         OpenAI's Responses
+    {"messages": […], "system": […], "tools": [{"input_schema": …}]}  Anthropic's Messages
+
+Options that only steer sampling are passed over. One that changes what the model sees, and that
+no chat template is given here, is refused: without the ids of its prompt such a call cannot be
+written as the model saw it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from reasonpack.errors import RecordError
+from reasonpack.records.call_draft import CONTEXT_FIELDS, CallDraft
+from reasonpack.records.draft import is_absent
+from reasonpack.records.readers.levels import Level, found_in
+from reasonpack.records.strict_json import step
+
+PROMPTS = ("messages", "prompt", "input")
+"""Names of the fields that hold what the model was asked."""
+_HISTORY = "the conversation that it names is not in the log, expected all that the model saw"
+_HISTORY_FIX = "Log the whole input of each request, or the ids of prompt and completion."
+_CHANGES: Mapping[str, tuple[tuple[object, ...], str, str]] = {
+    "previous_response_id": ((), _HISTORY, _HISTORY_FIX),
+    "conversation": ((), _HISTORY, _HISTORY_FIX),
+    "chat_template": (
+        (),
+        "a chat template of the request's own, expected the one that the run is given",
+        "Pack such calls by themselves with --chat-template, and leave the field out.",
+    ),
+    "documents": (
+        (),
+        "documents for the chat template, expected all that the model saw in messages",
+        "Write them as chat_template_kwargs.documents.",
+    ),
+    "continue_final_message": (
+        (False,),
+        "an answer that goes on with the last message of the prompt, expected one of its own",
+        "Log the ids of prompt and completion, or leave the call out.",
+    ),
+    "add_generation_prompt": (
+        (True,),
+        "a prompt without its generation prompt, expected one with it",
+        "Log the ids of prompt and completion, or leave the call out.",
+    ),
+}
+"""Options that change what the model sees: values that do not, what is wrong, and the fix."""
+EFFORT = ("reasoning_effort", "reasoning")
+OF_A_REQUEST = frozenset(
+    (
+        *(*PROMPTS, *CONTEXT_FIELDS, *_CHANGES, *EFFORT, "instructions", "extra_body"),
+        *("thinking", "include_reasoning", "stop", "text", "functions", "function_call"),
+    )
+)
+"""Names of the fields that are read of a request, or that only steer sampling."""
+
+
+def add_prompt(draft: CallDraft, levels: Sequence[Level]) -> None:
+    """Find what the model was asked in the record, or its request.
+
+    Raises:
+        RecordError: reason `conflict`, where there is more than one thing that it was asked.
+    """
+    found: tuple[str, Any] | None = None
+    for each in levels:
+        for name in PROMPTS:
+            value = each.fields.get(name) if name in each.read else None
+            if is_absent(value) or isinstance(value, dict):
+                continue
+            path = step(each.path, name)
+            if found and found[1] != value:
+                what = f"differs from {found[0]}, expected one thing that the model was asked"
+                raise RecordError("conflict", path, what, fix="Keep the one that was sent.")
+            found = found or (path, value)
+    if found is None:
+        return
+    path, value = found
+    if isinstance(value, list) and set(map(type, value)) == {int}:
+        draft.tokens["prompt_ids"], draft.places["prompt_ids"] = value, path
+        return
+    draft.prompt, draft.places["prompt"] = value, path
+
+
+def add_context(draft: CallDraft, levels: Sequence[Level]) -> None:
+    """Find the tools, the system text and the template's variables.
+
+    Raises:
+        RecordError: two that differ.
+    """
+    for name in CONTEXT_FIELDS:
+        if found := found_in(levels, (name,)):
+            draft.places[name], draft.context[name] = found
+    if instructions := found_in(levels, ("instructions",)):
+        if draft.context.get("system", instructions[1]) != instructions[1]:
+            what = f"differs from {draft.places['system']}, expected one system text"
+            raise RecordError("conflict", instructions[0], what, fix="Keep one of the two.")
+        draft.places["system"], draft.context["system"] = instructions
+    for each in levels:
+        _add_extra(draft, each)
+
+
+def _add_extra(draft: CallDraft, level: Level) -> None:
+    """Take the template's variables that a request has elsewhere."""
+    extra = level.fields.get("extra_body") if "extra_body" in level.read else None
+    if isinstance(extra, dict) and not is_absent(extra.get("chat_template_kwargs")):
+        _add_variables(
+            draft,
+            extra["chat_template_kwargs"],
+            f"{step(level.path, 'extra_body')}.chat_template_kwargs",
+        )
+    for name in EFFORT:
+        value = level.fields.get(name) if name in level.read else None
+        path = step(level.path, name)
+        if isinstance(value, dict):
+            path, value = f"{path}.effort", value.get("effort")
+        if name == "reasoning" and not isinstance(level.fields.get(name), dict):
+            continue  # a text: the reasoning of an answer
+        if isinstance(value, str) and value:
+            _add_variables(draft, {"reasoning_effort": value}, path)
+
+
+def _add_variables(draft: CallDraft, variables: object, path: str) -> None:
+    held = draft.context.get("chat_template_kwargs") or {}
+    if not isinstance(held, dict) or not isinstance(variables, dict):
+        differs = held != variables
+    else:
+        differs = any(held.get(name, value) != value for name, value in variables.items())
+        draft.context["chat_template_kwargs"] = {**variables, **held}
+        draft.places.setdefault("chat_template_kwargs", path)
+    if differs:
+        what = f"differs from {draft.place('chat_template_kwargs')}, expected the same"
+        raise RecordError("conflict", path, what, fix="Keep one of the two.")
+
+
+def refuse_changes(levels: Sequence[Level]) -> None:
+    """Refuse options of a request that change what the model sees.
+
+    Raises:
+        RecordError: there is one.
+    """
+    for each in levels:
+        for name, (harmless, what, fix) in _CHANGES.items():
+            value = each.fields.get(name) if name in each.read else None
+            if not is_absent(value) and value not in harmless:
+                raise RecordError("content", step(each.path, name), what, fix=fix)
