@@ -263,9 +263,9 @@ def command(
 ) -> None:
     """Pack chats into rows that train exactly as N passes would.
 
-    INPUT is a file of chats (JSON Lines or one JSON list, plain or as .gz or .zst, or Parquet), a
-    directory of such files, or - for standard input. Files and directories may be URLs: s3://,
-    gs://, hf://, or whatever fsspec knows.
+    INPUT is a file of chats (JSON Lines or one JSON list, plain or as .gz or .zst, Parquet or
+    Arrow), a directory of such files, or - for standard input. Files and directories may be URLs:
+    s3://, gs://, hf://, or whatever fsspec knows.
 
     A run that was stopped goes on when the same command is given again.
     """

@@ -167,6 +167,10 @@ def conversation_of(
         if not is_absent(record.get(name)):
             raise media(name, f"{name} of the record")
     container = _container(record)
+    text = record[container] if container in _LISTS else None
+    if isinstance(text, str) and text.lstrip().startswith("["):
+        # As its own text, the list has no nulls but those that somebody wrote.
+        record, null_keys = {**record, container: json_field(record, container)}, False
     read = _read_all(record, container, reading, null_keys=null_keys)
     messages = _with_system(record, read.messages)
     sources = read.sources

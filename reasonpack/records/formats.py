@@ -23,10 +23,6 @@ WRITE = "write it as JSON Lines"
 CHAT_LISTS = {"messages", "conversations", "conversation", "prompt", "completion", "tools"}
 """Lists that belong to one record; another list of objects holds the records."""
 
-_ARROW = (
-    'python -c "import sys, pyarrow as pa, pyarrow.parquet as pq; '
-    'pq.write_table(pa.ipc.open_%s(sys.argv[1]).read_all(), sys.argv[2])" {0} {1}.parquet'
-)
 _BINARY: dict[bytes, tuple[str, str]] = {
     b"PK\x03\x04": ("a zip archive or an Excel file", "unpack it, or export the sheet as CSV"),
     b"\xd0\xcf\x11\xe0": ("an Excel file", "export the sheet as CSV"),
@@ -34,8 +30,6 @@ _BINARY: dict[bytes, tuple[str, str]] = {
     b"\xfd7zXZ": ("compressed with xz", "`xz -dc {0} > {1}`"),
     b"7z\xbc\xaf": ("a 7z archive", "unpack it"),
     b"\x04\x22\x4d\x18": ("compressed with lz4", "`lz4 -dc {0} > {1}`"),
-    b"ARROW1": ("an Arrow file", f"`{_ARROW % 'file'}`"),
-    b"\xff\xff\xff\xff": ("an Arrow stream", f"`{_ARROW % 'stream'}`"),
     b"SQLite format 3": ("an SQLite database", WRITE),
     b"%PDF": ("a PDF file", WRITE),
     b"\xff\xfe": ("UTF-16 text", "`iconv -f UTF-16 -t UTF-8 {0} > {1}`"),

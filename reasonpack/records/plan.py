@@ -4,7 +4,7 @@
                     unit 0     unit 1       unit 2                in as few as --unit-size allows
     chats.json      [ {…}, {…}, │ {…}, {…} ]                     one list: cut between elements
     more.jsonl.gz   unit 3 (compressed: one unit)
-    rows.parquet    unit 4 (row groups 0–3), unit 5 (row groups 4–7)
+    rows.parquet    unit 4 (row groups 0–3), unit 5 (row groups 4–7); Arrow: batches of rows
 
 The plan depends on what is in the files and on the size of a unit, never on the number of
 workers. One unit becomes one shard.
@@ -28,9 +28,10 @@ from reasonpack.records.unit import (
     BLOCK,
     LONGEST_RECORD,
     Unit,
+    arrow_batches,
     blocks_of,
     content_kind,
-    damaged_parquet,
+    damaged,
     no_list,
 )
 from reasonpack.storage.place import Place, Stamp, full_stamp, public_name, unreadable
@@ -104,8 +105,8 @@ def _planned(
     else:
         bytes_, sha256 = digest(place)
         stretches = [(0, -1, 1, bytes_)]
-        if kind == "parquet":
-            stretches = _group_stretches(place, unit_bytes)
+        if kind in {"parquet", "arrow"}:
+            stretches = _group_stretches(place, kind, unit_bytes)
     if before != full_stamp(place) or before.bytes != bytes_:
         raise changed(place)
     units = [
@@ -205,24 +206,35 @@ def _elements(blocks: Iterable[bytes], name: str) -> Iterator[tuple[int, int, in
         raise no_list(name, error) from error
 
 
-def _group_stretches(place: Place, unit_bytes: int) -> list[tuple[int, int, int, int]]:
+def _groups(place: Place, kind: Container) -> Iterator[tuple[int, int]]:
+    """Yield the bytes and the rows of each group of a Parquet file, of each batch of an Arrow."""
     try:
         with open_arrow(place) as file:
+            if kind == "arrow":
+                yield from ((batch.nbytes, batch.num_rows) for batch in arrow_batches(file))
+                return
             metadata = pq.read_metadata(file)
+            groups = map(metadata.row_group, range(metadata.num_row_groups))
+            yield from ((group.total_byte_size, group.num_rows) for group in groups)
     except (pa.ArrowException, StorageError, ValueError) as error:
-        raise damaged_parquet(place, error) from error
-    sizes = [metadata.row_group(group).total_byte_size for group in range(metadata.num_row_groups)]
-    ends = _ends(sum(sizes), unit_bytes)
+        raise damaged(place, kind, error) from error
+
+
+def _group_stretches(
+    place: Place, kind: Container, unit_bytes: int
+) -> list[tuple[int, int, int, int]]:
+    groups = list(_groups(place, kind))
+    ends = _ends(sum(size for size, _ in groups), unit_bytes)
     stretches: list[tuple[int, int, int, int]] = []
     start = at = begin = rows = 0
     first_row = 1
-    for group, size in enumerate(sizes):
+    for group, (size, count) in enumerate(groups):
         at += size
-        rows += metadata.row_group(group).num_rows
+        rows += count
         if ends[0] <= at < ends[-1]:
             stretches.append((start, group + 1, first_row, at - begin))
             start, begin, first_row = group + 1, at, rows + 1
             ends = [end for end in ends if end > at]
-    if start < len(sizes) or not stretches:
-        stretches.append((start, len(sizes), first_row, at - begin))
+    if start < len(groups) or not stretches:
+        stretches.append((start, len(groups), first_row, at - begin))
     return stretches

@@ -2,7 +2,7 @@
 
     lines of a plain or compressed file       chats.jsonl:7
     elements of one JSON list in such a file  chats.json[6]
-    rows of a Parquet file                    chats.parquet:7
+    rows of a Parquet or Arrow file           chats.parquet:7
 
 Memory is one record and one block, or one batch of rows.
 """
@@ -24,6 +24,7 @@ from reasonpack.storage.place import Place, public_name, unreadable
 from reasonpack.storage.read import BOM, Container, container, is_list, open_arrow, open_bytes
 
 BLOCK = 1 << 20
+_END_OF_STREAM = b"\xff\xff\xff\xff\0\0\0\0"
 LONGEST_RECORD = 256 << 20
 """Bytes that a line or an element may have; a file that is no JSON Lines may be one line."""
 
@@ -37,7 +38,8 @@ class Unit:
         input: which of the plan's inputs, counted from 0.
         name: what the file is called in messages and ids.
         container: how the file is packed.
-        start: first byte (plain, or a list), first row group (Parquet), else 0.
+        start: first byte (plain, or a list), first row group (Parquet), first batch of rows
+            (Arrow), else 0.
         stop: one past the last; −1 for a compressed file, which is read to its end.
         first_line: number of the first line or row in it, counted from 1; of the first element
             of a list, from 0.
@@ -56,14 +58,15 @@ class Unit:
     def __str__(self) -> str:
         """Say which part of which file it is."""
         bytes_ = f", bytes {self.start:,} to {self.stop:,}"
-        groups = f", row groups {self.start} to {self.stop}"
-        part = {"plain": bytes_, "array": bytes_, "parquet": groups}.get(self.container, "")
+        range_ = f"{self.start} to {self.stop}"
+        rows = {"parquet": f", row groups {range_}", "arrow": f", batches {range_}"}
+        part = {"plain": bytes_, "array": bytes_, **rows}.get(self.container, "")
         return f"{self.name}{part} (unit {self.number})"
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One line, element of a list, or row of a Parquet file, not yet understood.
+    """One line, element of a list, or row of a Parquet or Arrow file, not yet understood.
 
     Attributes:
         where: `file:line`, or `file[index]` in a list.
@@ -97,7 +100,7 @@ def read_records(unit: Unit, place: Place) -> Iterator[Record]:
     Raises:
         StorageError: the file cannot be read to the end of the unit.
     """
-    if unit.container == "parquet":
+    if unit.container in {"parquet", "arrow"}:
         yield from _read_rows(unit, place)
         return
     is_array = unit.container == "array"
@@ -185,15 +188,49 @@ def no_list(name: str, error: NotAList, *, first: int = 0) -> StorageError:
 def _read_rows(unit: Unit, place: Place) -> Iterator[Record]:
     number = unit.first_line
     try:
-        with open_arrow(place) as source, pq.ParquetFile(source) as file:
-            groups = list(range(unit.start, unit.stop))
-            batches = file.iter_batches(256, groups, use_threads=False) if groups else ()
-            for batch in batches:
+        with open_arrow(place) as source:
+            read = arrow_batches if unit.container == "arrow" else _parquet_batches
+            for batch in read(source, unit.start, unit.stop):
                 for row in _plain_times(batch).to_pylist():
                     yield Record(f"{unit.name}:{number}", b"", row)
                     number += 1
     except (pa.ArrowException, StorageError, ValueError, OverflowError) as error:
-        raise damaged_parquet(place, error) from error
+        raise damaged(place, unit.container, error) from error
+
+
+def _parquet_batches(source: pa.NativeFile, start: int, stop: int) -> Iterator[pa.RecordBatch]:
+    with pq.ParquetFile(source) as file:
+        if groups := list(range(start, stop)):
+            yield from file.iter_batches(256, groups, use_threads=False)
+
+
+def arrow_batches(
+    source: pa.NativeFile, start: int = 0, stop: int | None = None
+) -> Iterator[pa.RecordBatch]:
+    """Read batches of rows of an Arrow IPC file or stream, from one to another.
+
+    Raises:
+        ValueError: a stream that is read to its end has no mark there, or is followed by more.
+    """
+    if source.read(6) == b"ARROW1":
+        with pa.ipc.open_file(source) as file:
+            batches = map(file.get_batch, range(file.num_record_batches)[start:stop])
+            yield from map(_validated, batches)
+        return
+    source.seek(0)
+    with pa.ipc.open_stream(source) as stream:
+        yield from map(_validated, itertools.islice(stream, start, stop))
+    if stop is None:
+        end, size = source.tell(), source.size()
+        source.seek(max(0, size - len(_END_OF_STREAM)))
+        if end != size or source.read(len(_END_OF_STREAM)) != _END_OF_STREAM:
+            raise ValueError("the stream does not end where the file does")
+
+
+def _validated(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """Refuse a batch whose offsets lead out of its memory."""
+    batch.validate(full=True)
+    return batch
 
 
 def _plain_times(batch: pa.RecordBatch) -> pa.RecordBatch:
@@ -224,9 +261,10 @@ def _plain_type(type_: pa.DataType) -> pa.DataType:
     return type_
 
 
-def damaged_parquet(place: Place, error: Exception) -> StorageError:
-    """Say that a Parquet file cannot be read."""
+def damaged(place: Place, kind: Container, error: Exception) -> StorageError:
+    """Say that a Parquet or an Arrow file cannot be read."""
     cause = error.__cause__ if isinstance(error, StorageError) else error
     if isinstance(cause, OSError) and cause.errno:
         return unreadable(place, cause)
-    return StorageError(public_name(place), cause, "a whole Parquet file", "copy or write it again")
+    what = f"a whole {kind.capitalize()} file"
+    return StorageError(public_name(place), cause, what, "copy or write it again")

@@ -62,7 +62,7 @@ def strata(units: Sequence[Unit], places: Sequence[Place]) -> Iterator[Stratum]:
         return
     plain = [unit for unit in units if unit.container == "plain"]
     yield from _windows(plain, places)
-    for kind in ("array", "parquet", "gzip", "zstd"):
+    for kind in ("array", "parquet", "arrow", "gzip", "zstd"):
         yield from _whole_units([unit for unit in units if unit.container == kind], places)
 
 

@@ -20,7 +20,10 @@ from reasonpack.storage.place import (
 )
 from reasonpack.storage.read import HEAD, container, is_list, open_bytes
 
-SUFFIXES = (".jsonl", ".ndjson", ".parquet", ".jsonl.gz", ".jsonl.zst", ".ndjson.gz", ".ndjson.zst")
+SUFFIXES = (
+    *(".jsonl", ".ndjson", ".jsonl.gz", ".jsonl.zst", ".ndjson.gz", ".ndjson.zst"),
+    *(".parquet", ".arrow"),
+)
 """What is taken from a directory that is given as input."""
 LIST_SUFFIXES = (".json", ".json.gz", ".json.zst")
 """What is taken too where it is a list; much else is called so."""

@@ -30,7 +30,7 @@ from reasonpack.storage.place import (
     unreadable,
 )
 
-Container = Literal["plain", "array", "gzip", "zstd", "parquet"]
+Container = Literal["plain", "array", "gzip", "zstd", "parquet", "arrow"]
 """How a file is packed; `array` is a plain file that is one JSON list."""
 BLOCK = 8 << 20
 HEAD = 1 << 16
@@ -43,6 +43,8 @@ _MAGIC: dict[bytes, Container] = {
     b"\x1f\x8b": "gzip",
     b"\x28\xb5\x2f\xfd": "zstd",
     b"PAR1": "parquet",
+    b"ARROW1": "arrow",
+    b"\xff\xff\xff\xff": "arrow",  # a stream
 }
 
 

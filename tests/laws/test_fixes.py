@@ -16,7 +16,6 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pytest
 from fixing import Arguments, Mend, Pack, Row, also, check, command, instead, write
 from runs import chats
@@ -37,14 +36,6 @@ def table(delimiter: str) -> bytes:
         messages = json.dumps(each["messages"]).replace('"', '""')
         lines.append(delimiter.join([each["id"], f'"{messages}"']))
     return "\r\n".join(lines).encode()
-
-
-def arrow(kind: Any) -> bytes:
-    sink = io.BytesIO()
-    rows = pa.Table.from_pylist(OBJECTS)
-    with kind(sink, rows.schema) as writer:
-        writer.write_table(rows)
-    return sink.getvalue()
 
 
 def tar(name: str) -> bytes:
@@ -113,8 +104,6 @@ INPUTS: dict[str, Row] = {
     "bzip2": file("chats.jsonl.bz2", bz2.compress(GOOD), "compressed with bzip2", command, "bzip2"),
     "xz": file("chats.jsonl.xz", lzma.compress(GOOD), "compressed with xz", command, "xz"),
     "tar": file("chats.tar", tar("a.jsonl"), "a tar archive", command, "tar"),
-    "an Arrow file": file("a.arrow", arrow(pa.ipc.new_file), "an Arrow file", command),
-    "an Arrow stream": file("a.arrow", arrow(pa.ipc.new_stream), "an Arrow stream", command),
     "UTF-16": file("chats.jsonl", GOOD.decode().encode("utf-16"), "UTF-16 text", command, "iconv"),
     "Git LFS": file("a.jsonl", b"version https://git-lfs.github.com/v1", ".*LFS.*", converted),
     "binary": file("a.jsonl", b"\x80\x04\x95\0\0\0", "binary data", converted),

@@ -55,6 +55,26 @@ def test_messages_after_the_last_answer_are_kept() -> None:
     assert parse(chat(ASK, ANSWER, ASK)).messages[2] == Message("user", "2+2?")
 
 
+@pytest.mark.parametrize("name", ["messages", "conversations", "conversation"])
+def test_a_list_may_be_its_json_text(name: str) -> None:
+    """A table often has such; its nulls are not those that Parquet fills in."""
+    call = {"function": {"name": "f", "arguments": {"a": None}}}
+    messages = [ASK, {"role": "assistant", "content": "4", "tool_calls": [call]}, ASK, ANSWER]
+    row = {name: json.dumps(messages), "id": "a"}
+    assert (
+        parse(row)
+        == parse_record(row, "chats.jsonl:7", null_keys=True)
+        == parse({**row, name: messages})
+    )
+    refused = {name: json.dumps(messages)[:-1]}
+    with pytest.raises(RecordError, match=f"^chats.jsonl:7: {name}: "):
+        parse(refused)
+
+
+def test_a_text_that_begins_like_a_list_may_be_an_answer() -> None:
+    assert parse({"prompt": "[1]", "completion": "[2]"}).messages[1].content == "[2]"
+
+
 # ------------------------------------------------------------------- dialects
 
 PLAIN = (Message("user", "2+2?"), Message("assistant", "4", "easy"))

@@ -138,7 +138,9 @@ TOOL_LIST = st.sampled_from(
     [[{"name": "f"}], '[{"name": "f"}]', [{"name": "f", "input_schema": {}}], ["f"]]
 )
 RECORD_FIELDS = {
-    **dict.fromkeys(["messages", "conversations", "conversation"], MESSAGES),
+    **dict.fromkeys(
+        ["messages", "conversations", "conversation"], MESSAGES | MESSAGES.map(json.dumps)
+    ),
     **dict.fromkeys(["prompt", "completion"], MESSAGES | st.just("hi")),
     **dict.fromkeys(TOOL_FIELDS, TOOL_LIST),
     **dict.fromkeys(draft.MEDIA_FIELDS, st.just(["a.png"])),
@@ -151,8 +153,9 @@ RECORD_FIELDS = {
     "answer": st.just("4"),
 }
 RECORDS = st.builds(
-    lambda messages, more: {"messages": [ASK, ANSWER, *messages], **more},
+    lambda messages, write, more: {"messages": write([ASK, ANSWER, *messages]), **more},
     MESSAGES,
+    st.sampled_from([list, json.dumps]),
     some_of({k: v for k, v in RECORD_FIELDS.items() if k != "messages"}),
 ) | some_of(RECORD_FIELDS)
 

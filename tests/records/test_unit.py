@@ -6,6 +6,7 @@ import gzip
 import itertools
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -160,6 +161,62 @@ def test_garbled_parquet_is_refused_or_read(tmp_path: Path) -> None:
     """No error but StorageError comes out."""
     path = tmp_path / "chats.parquet"
     write_rows(path, [{"id": number, "prompt": "x" * number} for number in range(60)], group=20)
+    whole, random = path.read_bytes(), np.random.default_rng(3)
+    refused: list[str] = []
+    for _ in range(300):
+        garbled = bytearray(whole)
+        garbled[random.integers(4, len(whole))] ^= 1 << int(random.integers(8))
+        path.write_bytes(garbled)
+        try:
+            records(planned(path, unit_bytes=1), path)
+        except StorageError as error:
+            refused.append(str(error))
+    assert len(refused) > 50
+    assert all(text.startswith(f"{path}: ") for text in refused)
+
+
+ARROW = [(pa.ipc.new_file, None), (pa.ipc.new_stream, None), (pa.ipc.new_stream, "zstd")]
+
+
+def write_arrow(path: Path, rows: list[dict[str, object]], form: tuple[Any, str | None]) -> None:
+    """Write rows in batches of five."""
+    table = pa.Table.from_pylist(rows)
+    writer, codec = form
+    options = pa.ipc.IpcWriteOptions(compression=codec)
+    with pa.OSFile(str(path), "wb") as file, writer(file, table.schema, options=options) as out:
+        out.write_table(table, max_chunksize=5)
+
+
+@pytest.mark.parametrize("form", ARROW)
+def test_an_arrow_file_is_read_in_batches(tmp_path: Path, form: tuple[Any, str | None]) -> None:
+    path = tmp_path / "chats.arrow"
+    rows: list[dict[str, object]] = [{"id": number, "prompt": "x" * 50} for number in range(23)]
+    write_arrow(path, rows, form)
+    for unit_bytes, stops in ((1, [1, 2, 3, 4, 5]), (10**6, [5])):
+        units = planned(path, unit_bytes=unit_bytes)
+        found = records(units, path)
+        assert [record.row for record in found] == rows
+        assert [record.where for record in found] == [f"chats:{n}" for n in range(1, 24)]
+        assert [unit.stop for unit in units] == stops
+
+
+@pytest.mark.parametrize("form", ARROW)
+def test_a_damaged_arrow_file_is_refused(tmp_path: Path, form: tuple[Any, str | None]) -> None:
+    """Also a stream that ends behind one of its batches, and two streams in one file."""
+    path = tmp_path / "chats.arrow"
+    write_arrow(path, [{"id": number, "prompt": "x"} for number in range(20)], form)
+    whole = path.read_bytes()
+    two = [] if whole.startswith(b"ARROW1") else [whole + whole]
+    for content in (*(whole[:end] for end in range(6, len(whole), 3)), whole[:-8], *two):
+        path.write_bytes(content)
+        with pytest.raises(StorageError, match="expected a whole Arrow file") as caught:
+            records(planned(path, unit_bytes=1), path)
+        assert str(caught.value).startswith(f"{path}: ")
+
+
+def test_garbled_arrow_is_refused_or_read(tmp_path: Path) -> None:
+    path = tmp_path / "chats.arrow"
+    write_arrow(path, [{"id": number, "prompt": "x" * number} for number in range(60)], ARROW[1])
     whole, random = path.read_bytes(), np.random.default_rng(3)
     refused: list[str] = []
     for _ in range(300):
