@@ -164,17 +164,15 @@ def _mask(value: object, prompt: int, size: int) -> NDArray[np.bool_]:
 
 
 def _flags(values: list[Any], path: str, *, whole: bool) -> NDArray[np.bool_]:
-    for i, value in enumerate(values if set(map(type, values)) - {int, bool} else ()):
-        if type(value) not in (int, bool) and value not in (0.0, 1.0):
-            at = path if whole else f"{path}[{i}]"
+    for i, value in enumerate(values if set(map(type, values)) - {bool} else ()):
+        at = path if whole else f"{path}[{i}]"
+        if not isinstance(value, bool | int | float):
             raise wrong_type(at, type(value).__name__, "0 or 1")
-    read = np.array(values, np.float64)
-    if bad := np.flatnonzero((read != 0) & (read != 1)).tolist():
-        at = path if whole else f"{path}[{bad[0]}]"
-        what = f"got {str(values[bad[0]])[:30]}, expected 0 or 1"
-        fix = "Write 1 for a token to train and 0 for the others; weight is of a whole call."
-        raise RecordError("weight", at, what, fix=fix)
-    return np.equal(read, 1)
+        if value not in (0, 1):
+            what = f"got {str(value)[:30]}, expected 0 or 1"
+            fix = "Write 1 for a token to train and 0 for the others; weight is of a whole call."
+            raise RecordError("weight", at, what, fix=fix)
+    return np.array(values, np.bool_)
 
 
 def _logprobs(value: object, size: int, mask: NDArray[np.bool_] | None) -> NDArray[np.float32]:

@@ -61,7 +61,7 @@ def unread_in_call(
     for key in sorted(numbers):
         full = f"{name}.{key}" if name else str(key)
         near = nearest(key, _TOKENS)
-        yield Field(full, step(path, str(key)), refused=True, near="" if near in read else near)
+        yield Field(full, step(path, str(key)), refused=True, near="" if fields.get(near) else near)
 
 
 def _are_numbers(value: object) -> bool:

@@ -135,8 +135,8 @@ def _call(
         error.path = draft.place(error.path)
         raise
     notes = Counter((*draft.notes, *said.notes))
-    if draft.copied:
-        notes["copied-context"] += 1
+    notes["copied-context"] += draft.copied
+    notes["unread logprobs"] += "logprobs" in draft.tokens and tokens.prompt_ids is None
     empty = said.is_empty or (tokens.completion_ids is not None and not tokens.completion_ids.size)
     notes["empty-generation"] += empty
     masked = tokens.loss_mask is not None and not tokens.loss_mask.any() and not empty

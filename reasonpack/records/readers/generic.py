@@ -126,7 +126,7 @@ def _calls(
 ) -> Iterator[CallDraft]:
     is_text = any(isinstance(record.get(key), str) for key in ("response", "completion"))
     read = _OF_A_CALL | frozenset(REASONING if is_text else ())
-    own = level(record, path, name, read, reading)
+    own = _with_prompt_of_pair(level(record, path, name, read, reading))
     asked = [each for each in (outer, own, _request(own, reading)) if each]
     answers: Sequence[tuple[Answer | None, Role]] = _answers(own, reading) or [(None, "none")]
     own_id = next((own.fields[key] for key in IDS if not is_absent(own.fields.get(key))), "")
@@ -180,6 +180,8 @@ def _answers(own: Level, reading: Reading) -> list[tuple[Answer, Role]]:
     if pair:
         return [_of_pair(name, own, reading) for name in pair]
     if not found:
+        found = [name for name in ("response", "completion") if fields.get(name) == ""]
+    if not found:
         return []
     (name,) = found
     value, path, full = fields[name], step(own.path, name), f"{own.name}.{name}".lstrip(".")
@@ -196,6 +198,17 @@ def _answers(own: Level, reading: Reading) -> list[tuple[Answer, Role]]:
     return [(answer, "none") for answer in answers]
 
 
+def _with_prompt_of_pair(own: Level) -> Level:
+    """Give a pair whose lists of messages begin alike, and that has no prompt, their beginning."""
+    one, other = (own.fields.get(name) for name in PAIR)
+    if not (isinstance(one, list) and isinstance(other, list)) or len(one) < 2:
+        return own
+    asked = any(not is_absent(own.fields.get(name)) for name in (*PROMPTS, "request"))
+    if asked or one[:-1] != other[:-1]:
+        return own
+    return replace(own, fields={**own.fields, "messages": one[:-1]})
+
+
 def _of_pair(name: Role, own: Level, reading: Reading) -> tuple[Answer, Role]:
     """Return the chosen or the rejected answer; a list repeats the prompt before it."""
     value, path, full = own.fields[name], step(own.path, name), f"{own.name}.{name}".lstrip(".")
@@ -207,8 +220,11 @@ def _of_pair(name: Role, own: Level, reading: Reading) -> tuple[Answer, Role]:
         value, path = value[-1], f"{path}[{len(value) - 1}]"
     elif isinstance(value, list):
         value, path = value[0], f"{path}[0]"
-    (answer,) = candidate(value, path, full, reading)
-    return answer, name
+    answers = candidate(value, path, full, reading)
+    if len(answers) != 1:
+        what = f"{len(answers)} answers, expected one"
+        raise RecordError("conflict", path, what, fix="Keep the one that was judged.")
+    return answers[0], name
 
 
 def _refuse_shared(own: Level) -> None:
@@ -228,7 +244,9 @@ def _refuse_shared(own: Level) -> None:
 
 def _add_answer(draft: CallDraft, answer: Answer) -> None:
     draft.answer = answer.items
-    draft.places["completion" if answer.is_list else "completion[0]"] = answer.place
+    draft.places["completion"] = answer.place
+    if not answer.is_list:
+        draft.places["completion[0]"] = answer.place
     draft.continues = answer.continues
     if answer.failed:
         draft.notes.append("failed-call")

@@ -1,0 +1,382 @@
+"""Records of calls that cannot be read, each with the reason, and the message and fix in part."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from refused import ANSWER, ASK
+
+IDS = {"prompt_token_ids": [5, 6], "completion_token_ids": [7, 8, 2]}
+CHAT = {"messages": [ASK], "response": ANSWER}
+
+
+def ids(**fields: Any) -> dict[str, Any]:
+    return {**IDS, **fields}
+
+
+def request(**fields: Any) -> dict[str, Any]:
+    return {
+        "request": {"messages": [ASK], **fields},
+        "response": {"choices": [{"message": ANSWER}]},
+    }
+
+
+REFUSED: dict[str, tuple[Any, str, str, str]] = {
+    "two names of the same that differ": (
+        ids(prompt_ids=[5, 7]),
+        "conflict",
+        "prompt_ids: differs from prompt_token_ids, which means the same, expected the same value",
+        "Keep one of the two.",
+    ),
+    "two names that differ in type alone": (
+        ids(prompt_token_ids=[1, 0], prompt_ids=[True, False]),
+        "conflict",
+        "prompt_ids: differs from prompt_token_ids",
+        "Keep one of the two.",
+    ),
+    "a flag as a token id": (
+        ids(completion_token_ids=[7, True]),
+        "type",
+        "completion_token_ids[1]: got true or false, expected a token id, an integer",
+        "Write a token id",
+    ),
+    "a fraction as a token id": (
+        ids(completion_token_ids=[7, 8.0]),
+        "type",
+        "completion_token_ids[1]: got a number, expected a token id",
+        "Write a token id",
+    ),
+    "text as a token id": (
+        ids(prompt_token_ids=["5"]),
+        "type",
+        "prompt_token_ids[0]: got a string, expected a token id",
+        "Write a token id",
+    ),
+    "an id below 0": (
+        ids(prompt_token_ids=[5, -100]),
+        "type",
+        "prompt_token_ids[1]: got -100, expected a token id from 0 to 2147483647",
+        "without padding",
+    ),
+    "an id out of 32 bits": (
+        ids(completion_token_ids=[2**31]),
+        "type",
+        "completion_token_ids[0]: got 2147483648, expected a token id",
+        "without padding",
+    ),
+    "an id out of 64 bits": (
+        ids(completion_token_ids=[2**63]),
+        "type",
+        "completion_token_ids[0]: got 9223372036854775808, expected a token id",
+        "without padding",
+    ),
+    "ids that are text": (
+        ids(completion_token_ids="7 8 2"),
+        "type",
+        "completion_token_ids: got a string, expected a list of token ids",
+        "Write a list",
+    ),
+    "a prompt without a completion": (
+        {"prompt_token_ids": [5], "messages": [ASK], "response": ANSWER},
+        "missing",
+        "prompt_token_ids: ids without those of the completion, expected both",
+        "Log the completion's ids too",
+    ),
+    "a completion without a prompt": (
+        {"completion_ids": [5], "messages": [ASK], "response": ANSWER},
+        "missing",
+        "completion_ids: ids without those of the prompt, expected both",
+        "Log the prompt's ids too",
+    ),
+    "log probabilities of another number of tokens": (
+        ids(rollout_log_probs=[-1, -2]),
+        "conflict",
+        "rollout_log_probs: a list of 2, expected a value for each of the 3 completion tokens",
+        "no more and no fewer",
+    ),
+    "log probabilities of the prompt too": (
+        ids(logprobs=[-1] * 5),
+        "conflict",
+        "logprobs: a list of 5, expected a value for each of the 3 completion tokens",
+        "no more and no fewer",
+    ),
+    "a null among log probabilities": (
+        ids(logprobs=[None, -1, -2]),
+        "type",
+        "logprobs[0]: got null, expected a number",
+        "Write a number",
+    ),
+    "probabilities": (
+        ids(logprobs=[-0.1, 0.9, -0.1]),
+        "type",
+        "logprobs[1]: got 0.9, expected the logarithm of a probability, 0 at most",
+        "Log natural logarithms",
+    ),
+    "a number that 32 bits cannot hold": (
+        ids(advantages=[1, 2, 1e39]),
+        "type",
+        "advantages[2]: got 1e+39, expected a finite number that 32 bits can hold",
+        "leave the call out",
+    ),
+    "an advantage that is text": (
+        ids(advantage="1"),
+        "type",
+        "advantage: got a string, expected a number",
+        "Write a number, not text.",
+    ),
+    "a flag as an advantage": (
+        ids(advantage=True),
+        "type",
+        "advantage: got true or false, expected a number",
+        "Write a number",
+    ),
+    "advantages of another number of tokens": (
+        ids(advantages=[1.0]),
+        "conflict",
+        "advantages: a list of 1, expected a value for each of the 3 completion tokens",
+        "no more and no fewer",
+    ),
+    "a mask of another number of tokens": (
+        ids(loss_mask=[1, 1, 1, 1]),
+        "conflict",
+        (
+            "loss_mask: a list of 4, expected a flag for each of the 3 completion tokens, or for "
+            "each of the 5 tokens of prompt and completion"
+        ),
+        "the completion's tokens",
+    ),
+    "a mask that trains the prompt": (
+        ids(response_mask=[0, 1, 1, 1, 1]),
+        "conflict",
+        "response_mask[1]: a token of the prompt that is to be trained",
+        "Write 0 here",
+    ),
+    "a mask of weights": (
+        ids(loss_mask=[0, 0.5, 1]),
+        "weight",
+        "loss_mask[1]: got 0.5, expected 0 or 1",
+        "weight is of a whole call",
+    ),
+    "a mask without ids": (
+        {**CHAT, "loss_mask": [0, 1]},
+        "missing",
+        "loss_mask: a value for each token without ids, expected ids",
+        "Log the ids",
+    ),
+    "advantages without ids": (
+        {**CHAT, "advantages": [0, 1]},
+        "missing",
+        "advantages: a value for each token without ids, expected ids",
+        "Log the ids",
+    ),
+    "a weight below 0": (
+        ids(weight=-1),
+        "weight",
+        "weight: got -1, expected a number that is 0 or more",
+        "Write advantage",
+    ),
+    "a reward of several parts": (
+        ids(reward={"format": 1, "answer": 0}),
+        "type",
+        "reward: got an object, expected a number",
+        "Pass --field NAME=reward with one of its numbers, of 'reward.format, reward.answer'.",
+    ),
+    "a list of numbers that nobody reads": (
+        ids(step_weights=[0.5, 1]),
+        "unknown-field",
+        "step_weights: a field that is not read and may hold what the model is to learn",
+        "--ignore-fields step_weights to leave it out",
+    ),
+    "misspelt ids": (
+        {**CHAT, "promt_token_ids": [1, 2]},
+        "unknown-field",
+        "'promt_token_ids' (1 time, like prompt_token_ids)",
+        "pass --field promt_token_ids=prompt_token_ids to read it",
+    ),
+    "a list of numbers in a response": (
+        {"messages": [ASK], "response": {"choices": [{"message": ANSWER, "mask": [1]}]}},
+        "unknown-field",
+        "response.choices[0].mask: a field that is not read",
+        "--ignore-fields response.choices.mask",
+    ),
+    "a field of the answer and one of the record": (
+        {**CHAT, "response": {**ANSWER, "cot": "Easy."}, "masks": [[1]]},
+        "unknown-field",
+        (
+            "fields that are not read and may hold what the model is to learn, expected none: "
+            "'masks' (1 time), 'cot' (1 time, like reasoning_content)"
+        ),
+        "--ignore-fields masks,cot to leave them out",
+    ),
+    "a sequence without its length": (
+        {"tokens": [1, 2, 3]},
+        "missing",
+        "tokens: ids of prompt and completion without response_length, expected it",
+        "as response_length",
+    ),
+    "a length beyond its sequence": (
+        {"tokens": [1, 2, 3], "response_length": 4},
+        "conflict",
+        "response_length: got 4, expected at most the 3 tokens",
+        "the length of the completion",
+    ),
+    "a sequence beside ids": (
+        ids(tokens=[1, 2, 3], response_length=1),
+        "conflict",
+        "tokens: ids beside those of prompt_token_ids, expected them once",
+        "Keep one of the two.",
+    ),
+    "an answer in the prompt twice": (
+        {"messages": [ASK, ANSWER, ANSWER], "response": ANSWER},
+        "conflict",
+        "messages: a prompt that ends in the answer twice, expected it once at most",
+        "Log what the model was sent.",
+    ),
+    "an answer that goes on with the prompt": (
+        {"messages": [ASK, {**ANSWER, "content": "Four", "prefix": True}], "response": " it is"},
+        "content",
+        "messages[1]: an answer that goes on with the assistant message at the end of the prompt",
+        "Log the ids",
+    ),
+    "two answers": (
+        {**CHAT, "completion": "5"},
+        "conflict",
+        "response and completion, expected one of them",
+        "Keep the one to train on.",
+    ),
+    "two prompts": (
+        {**CHAT, "prompt": "3+3?"},
+        "conflict",
+        "prompt: differs from messages, expected one thing that the model was asked",
+        "Keep the one that was sent.",
+    ),
+    "messages in place of an answer": (
+        {"messages": [ASK], "response": [ANSWER, ASK, ANSWER]},
+        "content",
+        "response: an answer of 3 messages, expected one of the assistant",
+        "Write each answer as a call of its own",
+    ),
+    "an answer of the user": (
+        {"messages": [ASK], "response": ASK},
+        "no-assistant",
+        "response: no assistant message",
+        "Remove the record",
+    ),
+    "no answer": (
+        {"messages": [ASK]},
+        "missing",
+        "a prompt without an answer, expected both",
+        "Write messages and response",
+    ),
+    "no prompt": (
+        {"response": ANSWER},
+        "missing",
+        "an answer without the messages that it answers, expected both",
+        "Write messages and response",
+    ),
+    "nothing": (
+        {"text": "4"},
+        "missing",
+        "neither messages with an answer nor token ids, expected one of them",
+        "schemas/call.schema.json",
+    ),
+    "a list": ([1], "type", "got a list, expected an object", "schemas/call.schema.json"),
+    "a piece of a stream": (
+        {"messages": [ASK], "response": {"choices": [{"delta": {"content": "4"}}]}},
+        "content",
+        "response.choices[0].delta: a piece of a streamed answer, expected the whole message",
+        "Join the pieces",
+    ),
+    "a response of another kind": (
+        {"messages": [ASK], "response": {"data": [1]}},
+        "missing",
+        "response: an object without choices, output, role or token ids, expected the answer",
+        "the response of a service",
+    ),
+    "text for a completion endpoint": (
+        {"request": {"prompt": "<|user|>2+2?"}, "response": {"choices": [{"text": "4"}]}},
+        "content",
+        "request.prompt: the text that a completion endpoint was sent",
+        "return_token_ids",
+    ),
+    "a chat template of its own": (
+        request(chat_template="{{ messages }}"),
+        "content",
+        "request.chat_template: a chat template of the request's own",
+        "--chat-template",
+    ),
+    "a message that is continued": (
+        request(continue_final_message=True),
+        "content",
+        "request.continue_final_message: an answer that goes on with the last message",
+        "Log the ids",
+    ),
+    "a history that is elsewhere": (
+        {
+            "request": {"input": "And 3+3?", "previous_response_id": "resp_1"},
+            "response": {"output": [{"type": "message", **ANSWER}]},
+        },
+        "content",
+        "request.previous_response_id: the conversation that it names is not in the log",
+        "Log the whole input",
+    ),
+    "an error in a message of a request": (
+        request(messages=[ASK, {"role": "critic", "content": "No."}]),
+        "role",
+        "request.messages[1].role: unknown role 'critic'",
+        "Write one of",
+    ),
+    "an error in an answer of a response": (
+        {"messages": [ASK], "response": {"choices": [{"message": {**ANSWER, "content": 4}}]}},
+        "type",
+        "response.choices[0].message.content: got an integer",
+        "Write it in quotes",
+    ),
+    "one reward for two answers": (
+        {"messages": [ASK], "chosen": "4", "rejected": "5", "reward": 1},
+        "conflict",
+        "reward: a value of one answer beside several answers, expected it in each of them",
+        "Write candidates",
+    ),
+    "a chosen answer to another prompt": (
+        {"messages": [ASK], "chosen": [{**ASK, "content": "3+3?"}, ANSWER], "rejected": "5"},
+        "conflict",
+        "chosen: messages before the answer that differ from the prompt",
+        "Write the messages that both answers have in common",
+    ),
+    "two chosen answers": (
+        {
+            "messages": [ASK],
+            "chosen": {"choices": [{"message": ANSWER}, {"message": ANSWER}]},
+            "rejected": "5",
+        },
+        "conflict",
+        "chosen: 2 answers, expected one",
+        "Keep the one that was judged.",
+    ),
+    "a pair of other prompts": (
+        {"chosen": [ASK, ANSWER], "rejected": [{**ASK, "content": "3+3?"}, ANSWER]},
+        "conflict",
+        "chosen: messages before the answer that differ from the prompt",
+        "Write the messages that both answers have in common",
+    ),
+    "flags that differ": (
+        {**CHAT, "train": True, "loss": 0},
+        "conflict",
+        "train: train and loss differ, expected the same in each",
+        "Keep one of them.",
+    ),
+    "a flag that is text": (
+        {**CHAT, "train": "no"},
+        "type",
+        "train: got a string, expected true, false, 0 or 1",
+        "without quotes",
+    ),
+    "a reasoning that is hidden": (
+        {"messages": [ASK], "response": {**ANSWER, "reasoning_details": [
+            {"type": "reasoning.encrypted", "data": "x"}]}},
+        "hidden-reasoning",
+        "response.reasoning_details[0]: encrypted reasoning",
+        "Write its text",
+    ),
+}  # fmt: skip
