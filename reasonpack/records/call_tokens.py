@@ -63,8 +63,8 @@ def read_tokens(found: Mapping[str, Any]) -> CallTokens:
         raise RecordError("missing", here, what, fix=fix)
     if "prompt_ids" not in found:
         return _without_ids(found)
-    prompt = _ids(found["prompt_ids"], "prompt_ids")
-    completion = _ids(found["completion_ids"], "completion_ids")
+    prompt = read_ids(found["prompt_ids"], "prompt_ids")
+    completion = read_ids(found["completion_ids"], "completion_ids")
     size = completion.size
     mask = None
     if "loss_mask" in found:
@@ -96,7 +96,14 @@ def _without_ids(found: Mapping[str, Any]) -> CallTokens:
     return CallTokens(advantages=advantages, loss_mask=mask)
 
 
-def _ids(value: object, path: str) -> NDArray[np.int32]:
+def read_ids(value: object, path: str) -> NDArray[np.int32]:
+    """Read a list of token ids; an array has been read already.
+
+    Raises:
+        RecordError: reason `type`.
+    """
+    if isinstance(value, np.ndarray):
+        return value
     if not isinstance(value, list):
         raise wrong_type(path, type(value).__name__, "a list of token ids")
     if set(map(type, value)) - {int}:

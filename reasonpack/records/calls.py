@@ -27,10 +27,10 @@ from numpy.typing import NDArray
 from reasonpack.errors import RecordError
 from reasonpack.records import strict_json
 from reasonpack.records.call_draft import CallDraft, Role
+from reasonpack.records.call_formats import drafts_of
 from reasonpack.records.call_messages import read_messages_of
 from reasonpack.records.call_tokens import read_tokens
 from reasonpack.records.conversation import Conversation
-from reasonpack.records.readers import generic
 from reasonpack.records.reading import DEFAULT, Reading
 from reasonpack.records.unit import Record
 from reasonpack.records.unknown import UnknownFieldError
@@ -88,7 +88,7 @@ def read_calls(record: Record, reading: Reading = DEFAULT) -> list[Call]:
     null_keys = record.row is not None
     try:
         fields = _decoded(record, reading)
-        found = generic.drafts(fields, reading)
+        found = drafts_of(fields, reading)
         return [
             _call(draft, record.where, number if len(found) > 1 else None, reading, null_keys)
             for number, draft in enumerate(found)

@@ -22,7 +22,12 @@ from reasonpack.records.reading import Reading
 from reasonpack.records.strict_json import step
 from reasonpack.records.value_types import typed, wrong_type
 
-_RESPONSE = TOKEN_FIELDS | {"id", "choices", "output", "status", "incomplete_details", "error"}
+ECHOES = ("tools", "instructions", "reasoning", "text")
+"""Fields of a response that repeat what the service was sent."""
+_RESPONSE = TOKEN_FIELDS | {
+    *("id", "choices", "output", "status", "incomplete_details", "error"),
+    *ECHOES,
+}
 _CHOICE = TOKEN_FIELDS | {"message", "text", "index", *ENDS}
 _CANDIDATE = TOKEN_FIELDS | {*CALL_FLAGS, *ENDS, "message", "text", "response", "completion", "id"}
 _HELD = ("message", "response", "completion", "text")

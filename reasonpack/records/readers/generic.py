@@ -13,6 +13,7 @@ What a service was sent stands in the record or in its `request`, what it answer
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -40,6 +41,7 @@ from reasonpack.records.readers.request import (
     OF_A_REQUEST,
     PROMPTS,
     add_context,
+    add_echoes,
     add_prompt,
     refuse_changes,
 )
@@ -79,14 +81,14 @@ def drafts(record: Mapping[str, Any], reading: Reading) -> list[CallDraft]:
     """
     name = next((name for name in LISTS if holds_calls(record.get(name))), "")
     if not name:
-        return [*_calls(record, "", "", reading)]
+        return [*calls_of(record, "", "", reading)]
     group = level(record, "", "", _OF_A_GROUP, reading)
     others = Level({k: v for k, v in group.fields.items() if k != name}, "", "", _OF_A_GROUP)
     unread = [*unread_of([others], lambda: iter(()))]
     found: list[CallDraft] = []
     for i, call in enumerate(record[name]):
         outer = _inherited(group, call)
-        found += _calls(call, f"{name}[{i}]", name, reading, outer=outer)
+        found += calls_of(call, f"{name}[{i}]", name, reading, outer=outer)
     if found:
         found[0].unread += unread
         found[0].notes += group.notes
@@ -121,13 +123,35 @@ def _inherited(group: Level, call: Mapping[str, Any]) -> Level:
     return replace(group, fields=fields, notes=())
 
 
-def _calls(
-    record: Mapping[str, Any], path: str, name: str, reading: Reading, *, outer: Level | None = None
+def calls_of(
+    record: Mapping[str, Any],
+    path: str,
+    name: str,
+    reading: Reading,
+    *,
+    outer: Level | None = None,
+    request: str = "request",
+    passed: AbstractSet[str] = frozenset(),
 ) -> Iterator[CallDraft]:
+    """Yield the calls of one object, one for each answer in it.
+
+    Args:
+        record: the object.
+        path: where it stands in the record.
+        name: as an option names it; empty for the record.
+        reading: how records are read.
+        outer: its group.
+        request: name of its field with what the service was sent.
+        passed: names of fields that its log format has beside those, and that hold nothing to
+            learn.
+
+    Raises:
+        RecordError: its parts contradict each other.
+    """
     is_text = any(isinstance(record.get(key), str) for key in ("response", "completion"))
-    read = _OF_A_CALL | frozenset(REASONING if is_text else ())
+    read = _OF_A_CALL | {request} | passed | frozenset(REASONING if is_text else ())
     own = _with_prompt_of_pair(level(record, path, name, read, reading))
-    asked = [each for each in (outer, own, _request(own, reading)) if each]
+    asked = [each for each in (outer, own, _request(own, request, reading)) if each]
     answers: Sequence[tuple[Answer | None, Role]] = _answers(own, reading) or [(None, "none")]
     own_id = next((own.fields[key] for key in IDS if not is_absent(own.fields.get(key))), "")
     own_id = str(typed(own_id, str | int, step(path, "id")))
@@ -151,10 +175,10 @@ def _calls(
         yield found
 
 
-def _request(own: Level, reading: Reading) -> Level | None:
+def _request(own: Level, key: str, reading: Reading) -> Level | None:
     """Return the request of a call, where it stands apart."""
-    path, name = step(own.path, "request"), f"{own.name}.request".lstrip(".")
-    request = json_field(dict(own.fields), "request")
+    path, name = step(own.path, key), f"{own.name}.{key}".lstrip(".")
+    request = json_field(dict(own.fields), key)
     if is_absent(request):
         return None
     if not isinstance(request, dict):
@@ -248,6 +272,8 @@ def _add_answer(draft: CallDraft, answer: Answer) -> None:
     if not answer.is_list:
         draft.places["completion[0]"] = answer.place
     draft.continues = answer.continues
+    for each in answer.levels:
+        add_echoes(draft, each)
     if answer.failed:
         draft.notes.append("failed-call")
 

@@ -19,6 +19,7 @@ from reasonpack.records.call_draft import CONTEXT_FIELDS, CallDraft
 from reasonpack.records.draft import is_absent
 from reasonpack.records.readers.levels import Level, found_in
 from reasonpack.records.strict_json import step
+from reasonpack.records.tools import TOOL_FIELDS
 
 PROMPTS = ("messages", "prompt", "input")
 """Names of the fields that hold what the model was asked."""
@@ -69,9 +70,11 @@ def add_prompt(draft: CallDraft, levels: Sequence[Level]) -> None:
     for each in levels:
         for name in PROMPTS:
             value = each.fields.get(name) if name in each.read else None
+            path = step(each.path, name)
+            if isinstance(value, dict) and isinstance(value.get("token_ids"), list):
+                path, value = f"{path}.token_ids", value["token_ids"]
             if is_absent(value) or isinstance(value, dict):
                 continue
-            path = step(each.path, name)
             if found and found[1] != value:
                 what = f"differs from {found[0]}, expected one thing that the model was asked"
                 raise RecordError("conflict", path, what, fix="Keep the one that was sent.")
@@ -101,6 +104,15 @@ def add_context(draft: CallDraft, levels: Sequence[Level]) -> None:
         draft.places["system"], draft.context["system"] = instructions
     for each in levels:
         _add_extra(draft, each)
+
+
+def add_echoes(draft: CallDraft, response: Level) -> None:
+    """Take the tools and the system text that only the response says the service was sent."""
+    for name, kind in (("tools", "tools"), ("instructions", "system")):
+        has = set(draft.context) & ({*TOOL_FIELDS} if kind == "tools" else {kind})
+        value = response.fields.get(name) if name in response.read else None
+        if not has and not is_absent(value):
+            draft.context[kind], draft.places[kind] = value, step(response.path, name)
 
 
 def _add_extra(draft: CallDraft, level: Level) -> None:

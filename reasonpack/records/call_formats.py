@@ -1,0 +1,100 @@
+"""A record → the format it is written in, by its shape.
+
+    chat         messages or conversations whose last message is an answer; prompt and completion
+    calls        an answer beside what was asked, ids, or a list of such calls
+    litellm      call_type, model_parameters and messages
+    nemo-gym     rollout_id with generation_token_ids, or responses_create_params
+    verifiers    nodes with a message each, or traces of these
+
+The readers of the last ones know their own records; what they do not know is a chat or a call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from reasonpack.errors import RecordError
+from reasonpack.records.call_draft import TOKEN_NAMES, CallDraft
+from reasonpack.records.draft import is_absent, is_answer
+from reasonpack.records.readers import generic, litellm, nemo_gym, verifiers
+from reasonpack.records.reading import Reading
+
+CHAT, CALLS = "chat", "calls"
+GROUP_FIELDS = (
+    *("group", "group_id", "trace_id", "rollout_id", "session_id", "sessionId", "trajectory_id"),
+    *("conversation_id", "metadata.trace_id", "metadata.session_id", "metadata.rollout_id"),
+)
+"""Names of the field that says which calls belong together, in the order they are looked for."""
+
+
+class Reader(NamedTuple):
+    """What reads the records of a format.
+
+    Attributes:
+        is_mine: tells whether a record is of this format.
+        drafts: returns its calls.
+    """
+
+    is_mine: Callable[[Mapping[str, Any]], bool]
+    drafts: Callable[[Mapping[str, Any], Reading], list[CallDraft]]
+
+
+READERS: Mapping[str, Reader] = {
+    "litellm": Reader(litellm.is_mine, litellm.drafts),
+    "nemo-gym": Reader(nemo_gym.is_mine, nemo_gym.drafts),
+    "verifiers": Reader(verifiers.is_mine, verifiers.drafts),
+}
+"""The formats of logs that hold calls in another shape than the generic one."""
+
+
+def format_of(record: Mapping[str, Any]) -> str:
+    """Return the format of a decoded record: `chat`, `calls`, or one of `READERS`.
+
+    A record of no known shape is a chat, which is refused as such.
+
+    Raises:
+        RecordError: reason `conflict`, where it has the shape of several.
+
+    >>> format_of({"prompt_token_ids": [5], "completion_token_ids": [7]})
+    'calls'
+    """
+    found = [name for name, reader in READERS.items() if reader.is_mine(record)]
+    if len(found) > 1:
+        what = f"the shape of {' and of '.join(found)}, expected that of one format"
+        fix = "Keep the fields of one of them."
+        raise RecordError("conflict", "", what, fix=fix)
+    if found:
+        return found[0]
+    if any(generic.holds_calls(record.get(name)) for name in generic.LISTS) or _has_ids(record):
+        return CALLS
+    return CALLS if generic.is_call(record) and not _is_chat(record) else CHAT
+
+
+def drafts_of(record: Mapping[str, Any], reading: Reading) -> list[CallDraft]:
+    """Return the calls of a record that is read as calls, whatever its shape.
+
+    Raises:
+        RecordError: it cannot be read.
+    """
+    name = format_of(record)
+    return (READERS[name].drafts if name in READERS else generic.drafts)(record, reading)
+
+
+def _has_ids(record: Mapping[str, Any]) -> bool:
+    return all(
+        any(isinstance(record.get(name), list) for name in TOKEN_NAMES[kind])
+        for kind in ("prompt_ids", "completion_ids")
+    )
+
+
+def _is_chat(record: Mapping[str, Any]) -> bool:
+    """Tell whether a record that may be a call has the shape of a chat, too."""
+    if not (is_absent(record.get("prompt")) or is_absent(record.get("completion"))):
+        return True
+    for name in ("messages", "conversations", "conversation"):
+        messages = record.get(name)
+        if isinstance(messages, list) and messages:
+            last = messages[-1]
+            return isinstance(last, dict) and is_answer(last)
+    return False

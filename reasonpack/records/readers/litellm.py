@@ -1,0 +1,51 @@
+"""The logging payload of LiteLLM, one for each call of a proxy → drafts of calls.
+
+    {"id": …, "trace_id": …, "call_type": "acompletion", "model_parameters": {"tools": […], …},
+     "messages": […], "response": {"choices": [{"message": {…}}]}, "status": "success"}
+
+What the service was sent beside the messages stands in `model_parameters`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from reasonpack.errors import RecordError
+from reasonpack.records.call_draft import CallDraft
+from reasonpack.records.draft import is_absent
+from reasonpack.records.readers.generic import calls_of
+from reasonpack.records.reading import Reading
+
+_FIELDS = """
+    cache_hit call_type completionStartTime cost_breakdown custom_llm_provider end_user
+    endTime error_information error_str guardrail_information hidden_params litellm_call_id
+    litellm_trace_id metadata model_group model_map_information request_tags
+    requester_custom_headers requester_ip_address response_cost
+    response_cost_failure_debug_info response_time saved_cache_cost standard_built_in_tools_params
+    startTime status status_fields total_tokens user_agent
+"""
+_PASSED = frozenset(_FIELDS.split())
+"""Fields of the payload that say how a call was served, and nothing of what it said."""
+_REDACTED = "redacted-by-litellm"
+
+
+def is_mine(record: Mapping[str, Any]) -> bool:
+    """Tell whether a record is such a payload."""
+    return {"call_type", "model_parameters", "messages"} <= record.keys()
+
+
+def drafts(record: Mapping[str, Any], reading: Reading) -> list[CallDraft]:
+    """Return the calls of a payload.
+
+    Raises:
+        RecordError: a payload of which the proxy was told to leave out the messages, or one
+            whose parts contradict each other.
+    """
+    if _REDACTED in str(record["messages"])[:200]:
+        what = "messages that the proxy was told to leave out, expected what the model was sent"
+        fix = "Log with turn_off_message_logging: false, or leave the record out."
+        raise RecordError("missing", "messages", what, fix=fix)
+    if record.get("status") == "failure" and is_absent(record.get("response")):
+        record = {**record, "response": {"error": record.get("error_str") or "failure"}}
+    return [*calls_of(record, "", "", reading, request="model_parameters", passed=_PASSED)]

@@ -1,0 +1,139 @@
+"""What NeMo Gym writes → drafts of calls.
+
+    {"rollout_id": …, "model_call_id": …, "prompt_token_ids": […], "generation_token_ids": […],
+     "generation_log_probs": […], "output_items": […]}                     a captured call
+
+    {"responses_create_params": {"input": […], "tools": […]}, "reward": 1.0,
+     "response": {"output": [reasoning, function_call, function_call_output, message]}}
+                                                      a rollout: here of two calls
+
+In a rollout each call is what the model wrote in one go: up to a result of a tool, a message of
+another role, or, where several of its items carry ids, up to each of these.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from itertools import groupby
+from typing import Any
+
+from reasonpack.errors import RecordError
+from reasonpack.records.call_draft import CallDraft
+from reasonpack.records.draft import is_answer, without
+from reasonpack.records.readers.answers import ECHOES
+from reasonpack.records.readers.generic import calls_of
+from reasonpack.records.readers.levels import found_in, level, unread_of
+from reasonpack.records.readers.request import OF_A_REQUEST, add_context, add_echoes, add_prompt
+from reasonpack.records.reading import Reading
+from reasonpack.records.responses import BY_MODEL
+from reasonpack.records.value_types import typed, wrong_type
+
+_VERSION = 1
+"""The latest version of a captured call that is read."""
+_IDS = {
+    "prompt_token_ids": "prompt_ids",
+    "generation_token_ids": "completion_ids",
+    "generation_log_probs": "logprobs",
+}
+_ROUTES = "routed_experts"
+_ENTRY = frozenset(("schema_version", "rollout_id", "output_items", "token_item_index", _ROUTES))
+_ROLLOUT = frozenset(
+    (
+        *("responses_create_params", "response", "reward", "id"),
+        *("_ng_task_index", "_ng_rollout_index", "ng_model_call_capture"),
+    )
+)
+
+
+def is_mine(record: Mapping[str, Any]) -> bool:
+    """Tell whether a record is a captured call, or a rollout."""
+    is_entry = {"rollout_id", "generation_token_ids"} <= record.keys()
+    return is_entry or isinstance(record.get("responses_create_params"), dict)
+
+
+def drafts(record: Mapping[str, Any], reading: Reading) -> list[CallDraft]:
+    """Return the calls of a record.
+
+    Raises:
+        RecordError: a version that is not known, or parts that contradict each other.
+    """
+    if "responses_create_params" in record:
+        return [*_rollout(record, reading)]
+    version = record.get("schema_version", _VERSION)
+    if type(version) is not int or not 1 <= version <= _VERSION:
+        what = f"got {str(version)[:30]}, expected a record of version {_VERSION}"
+        fix = "Read it with a reasonpack that knows it, or write it in that version."
+        raise RecordError("type", "schema_version", what, fix=fix)
+    found = [*calls_of(record, "", "", reading, passed=_ENTRY)]
+    for each in found:
+        # What the model was asked is there in ids alone.
+        each.notes += ["text-not-compared"] if record.get("output_items") else []
+        each.notes += [f"unread {_ROUTES}"] if record.get(_ROUTES) is not None else []
+    return found
+
+
+def _rollout(record: Mapping[str, Any], reading: Reading) -> Iterator[CallDraft]:
+    own = level(record, "", "", _ROLLOUT, reading)
+    asked = level(
+        record["responses_create_params"],
+        "responses_create_params",
+        "responses_create_params",
+        OF_A_REQUEST,
+        reading,
+    )
+    response = record.get("response")
+    if not isinstance(response, dict) or not isinstance(response.get("output"), list):
+        raise wrong_type("response", type(response).__name__, "an object with a list as output")
+    said = level(response, "response", "response", ("id", "output", "status", *ECHOES), reading)
+    begun = CallDraft(unread=[*unread_of((own, asked, said), lambda: iter(()))])
+    add_prompt(begun, (asked,))
+    add_context(begun, (asked,))
+    add_echoes(begun, said)
+    if reward := found_in((own,), ("reward",)):
+        begun.places["reward"], begun.values["reward"] = reward
+    begun.notes = [*own.notes, *asked.notes, *said.notes]
+    before = begun.prompt
+    before = [{"role": "user", "content": before}] if isinstance(before, str) else before or []
+    own_id = typed(next((i for i in (record.get("id"), said.fields.get("id")) if i), ""), str, "id")
+    items = typed(response["output"], list[dict[str, Any]], "response.output")
+    for k, (start, stop) in enumerate(_runs(items)):
+        draft = CallDraft(
+            id=f"{own_id}#{k}" if own_id else "",
+            prompt=[*before, *(without(item, (*_IDS, _ROUTES)) for item in items[:start])],
+            answer=[without(item, (*_IDS, _ROUTES)) for item in items[start:stop]],
+            context=begun.context,
+            values=begun.values,
+            places={**begun.places, "completion": "response.output"},
+            unread=begun.unread if k == 0 else [],
+            notes=begun.notes if k == 0 else [],
+        )
+        places = {f"prompt[{len(before) + i}]": f"response.output[{i}]" for i in range(start)}
+        places |= {f"completion[{i}]": f"response.output[{start + i}]" for i in range(stop - start)}
+        draft.places |= places
+        for i in filter(lambda i: _has_ids(items[i]), range(start, stop)):
+            for name, kind in _IDS.items():
+                if items[i].get(name) is not None:
+                    draft.tokens[kind] = items[i][name]
+                    draft.places[kind] = f"response.output[{i}].{name}"
+        yield draft
+
+
+def _runs(items: list[dict[str, Any]]) -> Iterator[tuple[int, int]]:
+    """Yield where each call begins and ends among the items of a rollout."""
+    at = 0
+    for by_model, group in groupby(items, key=_is_by_model):
+        run = [*group]
+        start, stop = at, at + len(run)
+        at = stop
+        if not by_model:
+            continue
+        *cuts, _ = [start + i + 1 for i, item in enumerate(run) if _has_ids(item)] or [stop]
+        yield from zip([start, *cuts], [*cuts, stop], strict=True)
+
+
+def _has_ids(item: Mapping[str, Any]) -> bool:
+    return item.get("generation_token_ids") is not None
+
+
+def _is_by_model(item: Mapping[str, Any]) -> bool:
+    return item.get("type") in BY_MODEL or is_answer(item)

@@ -1,0 +1,199 @@
+"""The traces of verifiers → drafts of calls: one for each node that a model wrote.
+
+    {"id": …, "traces": [{"id": "t", "tools": […], "rewards": {…}, "nodes": [
+        {"parent": null, "message": ask,    "token_ids": [5, 6], "mask": [false, false]},
+        {"parent": 0,    "message": answer, "token_ids": [9, 7, 2], "mask": [false, true, true],
+         "sampled": true, "logprobs": [-0.1, -0.2]}]}]}
+                                    ↓
+    call t:1    prompt [ask], ids [5, 6, 9]    answer, ids [7, 2]
+
+A node has the tokens that it adds: those before it, up to the root, and its own ones before the
+first that was sampled are the prompt. A trace may stand in an episode or by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reasonpack.errors import RecordError
+from reasonpack.records.call_draft import CallDraft
+from reasonpack.records.call_tokens import read_ids
+from reasonpack.records.draft import is_absent
+from reasonpack.records.readers.levels import Level, level, unread_of
+from reasonpack.records.reading import Reading
+from reasonpack.records.strict_json import step
+from reasonpack.records.value_types import typed, wrong_type
+
+_EPISODE_FIELDS = "env errors group id ok run task traces"
+_TRACE_FIELDS = """
+    agent calls errors extra_usage id info is_completed metrics nodes ok request_rewrites
+    response_rewrites rewards state stop_condition task timing tools verifiers version
+"""
+_NODE_FIELDS = """
+    advantages is_content logprobs loss_weights mask message parent sampled timestamp token_ids
+"""
+_EPISODE, _TRACE, _NODE = (
+    frozenset(names.split()) for names in (_EPISODE_FIELDS, _TRACE_FIELDS, _NODE_FIELDS)
+)
+
+
+def is_mine(record: Mapping[str, Any]) -> bool:
+    """Tell whether a record is an episode or a trace."""
+    traces = record.get("traces")
+    found = traces if isinstance(traces, list) and traces else [record]
+    return all(isinstance(each, dict) and _has_nodes(each.get("nodes")) for each in found)
+
+
+def _has_nodes(nodes: object) -> bool:
+    return isinstance(nodes, list) and all(
+        isinstance(node, dict) and isinstance(node.get("message"), dict) for node in nodes
+    )
+
+
+def drafts(record: Mapping[str, Any], reading: Reading) -> list[CallDraft]:
+    """Return the calls of an episode, or of a trace.
+
+    Raises:
+        RecordError: a node without its parent, or whose lists have not one length.
+    """
+    if not isinstance(record.get("traces"), list):
+        return [*_trace(record, "", reading)]
+    own = level(record, "", "", _EPISODE, reading)
+    found = [
+        draft
+        for i, trace in enumerate(record["traces"])
+        for draft in _trace(trace, f"traces[{i}]", reading)
+    ]
+    for draft in found[:1]:
+        draft.unread += unread_of([own], lambda: iter(()))
+        draft.notes += own.notes
+    return found
+
+
+def _trace(trace: Mapping[str, Any], path: str, reading: Reading) -> Iterator[CallDraft]:
+    name = "traces" if path else ""
+    own = level(trace, path, name, _TRACE, reading)
+    at, below = step(path, "nodes"), f"{name}.nodes".lstrip(".")
+    nodes = [
+        level(node, f"{at}[{i}]", below, _NODE, reading)
+        for i, node in enumerate(typed(trace["nodes"], list[dict[str, Any]], at))
+    ]
+    unread = [*unread_of([own, *nodes], lambda: iter(()))]
+    notes = [note for each in (own, *nodes) for note in each.notes]
+    ids = [read_ids(node.fields.get("token_ids") or [], f"{node.path}.token_ids") for node in nodes]
+    agent = trace.get("agent")
+    trainable = not (isinstance(agent, dict) and agent.get("trainable") is False)
+    for i, node in enumerate(nodes):
+        if not node.fields.get("sampled"):
+            continue
+        way = _way(nodes, i)
+        draft = CallDraft(
+            id=f"{trace['id']}:{i}" if isinstance(trace.get("id"), str) else "",
+            prompt=[nodes[n].fields["message"] for n in way[:-1]],
+            answer=[_finished(node.fields["message"], trace, i)],
+            context={} if is_absent(trace.get("tools")) else {"tool_defs": trace["tools"]},
+            flags={} if trainable else {"train": False},
+            places={"prompt": at, "completion": node.path, "tool_defs": step(path, "tools")},
+        )
+        places = {f"prompt[{k}]": f"{at}[{n}].message" for k, n in enumerate(way[:-1])}
+        draft.places |= {**places, "completion[0]": f"{node.path}.message"}
+        reward = _reward(trace)
+        if reward is not None:
+            draft.values["reward"], draft.places["reward"] = reward, step(path, "rewards")
+        if any(ids[n].size for n in way):
+            _add_tokens(draft, node, [ids[n] for n in way])
+        draft.unread, unread = unread, []
+        draft.notes, notes = notes, []
+        yield draft
+
+
+def _way(nodes: list[Level], last: int) -> list[int]:
+    """Return the nodes from the root to one.
+
+    Raises:
+        RecordError: a parent that does not stand before its child.
+    """
+    way = [last]
+    while (parent := nodes[way[-1]].fields.get("parent")) is not None:
+        if type(parent) is not int or not 0 <= parent < way[-1]:
+            what = f"got {str(parent)[:30]}, expected the index of a node before this one"
+            fix = "Write null for a root, or the index of the message before this one."
+            raise RecordError("conflict", f"{nodes[way[-1]].path}.parent", what, fix=fix)
+        way.append(parent)
+    return way[::-1]
+
+
+def _add_tokens(draft: CallDraft, node: Level, ids: list[NDArray[np.int32]]) -> None:
+    """Part the tokens of a path into prompt and completion, by the mask of its last node."""
+    own, fields, path = ids[-1], node.fields, node.path
+    mask = typed(fields.get("mask") or [], list[bool], f"{path}.mask")
+    if len(mask) != own.size:
+        what = f"a list of {len(mask):,}, expected a flag for each of the {own.size:,} token_ids"
+        raise RecordError("conflict", f"{path}.mask", what, fix="Log both of the same tokens.")
+    sampled = np.flatnonzero(np.array(mask, np.bool_))
+    first, stop = (int(sampled[0]), int(sampled[-1]) + 1) if sampled.size else (own.size, own.size)
+    whole = np.concatenate(ids)
+    start = whole.size - own.size
+    draft.tokens["prompt_ids"] = whole[: start + first]
+    draft.tokens["completion_ids"] = whole[start + first : start + stop]
+    draft.places |= dict.fromkeys(("prompt_ids", "completion_ids"), f"{path}.token_ids")
+    if sampled.size < stop - first:
+        draft.tokens["loss_mask"] = mask[first:stop]
+        draft.places["loss_mask"] = f"{path}.mask"
+    for kind in ("logprobs", "advantages"):
+        values = fields.get(kind)
+        if values is None or (values == [] and sampled.size):
+            continue
+        values = typed(values, list[Any], f"{path}.{kind}")
+        if len(values) != sampled.size:
+            what = f"a list of {len(values):,}, expected one for each of the {sampled.size:,} "
+            what += "tokens that mask says were sampled"
+            raise RecordError("conflict", f"{path}.{kind}", what, fix="Log both of one call.")
+        spread: list[Any] = [0.0] * (stop - first)
+        for at, value in zip(sampled.tolist(), values, strict=True):
+            spread[at - first] = value
+        draft.tokens[kind], draft.places[kind] = spread, f"{path}.{kind}"
+    _refuse_weights(node, sampled)
+
+
+def _refuse_weights(node: Level, sampled: NDArray[np.intp]) -> None:
+    streams = node.fields.get("loss_weights") or {}
+    for name, weights in typed(
+        streams, dict[str, list[float]], f"{node.path}.loss_weights"
+    ).items():
+        if any(at >= len(weights) or weights[at] != 1 for at in sampled.tolist()):
+            what = f"weights {name!r} of single tokens, expected 1 for all that were sampled"
+            fix = f"Pass --ignore-fields {node.name}.loss_weights to train all with weight 1."
+            raise RecordError("weight", f"{node.path}.loss_weights", what, fix=fix)
+
+
+def _finished(message: dict[str, Any], trace: Mapping[str, Any], node: int) -> dict[str, Any]:
+    """Say in a message how it ended, which the list of calls knows."""
+    calls = trace.get("calls")
+    for call in calls if isinstance(calls, list) else ():
+        if isinstance(call, dict) and call.get("node") == node and call.get("finish_reason"):
+            return {"finish_reason": call["finish_reason"], **message}
+    return message
+
+
+def _reward(trace: Mapping[str, Any]) -> float | None:
+    """Return the sum of a trace's rewards; None where one was not given."""
+    rewards = trace.get("rewards")
+    if not isinstance(rewards, dict) or not rewards:
+        return None
+    total = 0.0
+    for name, reward in rewards.items():
+        parts = (reward, 1.0)
+        if isinstance(reward, dict):
+            parts = reward.get("score"), reward.get("weight", 1.0)
+        if reward is None:
+            return None
+        if any(type(part) not in (int, float) for part in parts):
+            kind = type(next(part for part in parts if type(part) not in (int, float)))
+            raise wrong_type(f"rewards.{name}", kind.__name__, "a number")
+        total += parts[0] * parts[1]
+    return total
