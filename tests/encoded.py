@@ -5,7 +5,7 @@ encoded_view([7, 8], [9], kinds=[0, 0, 3], messages=[0, 1, 1])  ── lay_out �
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import accumulate
 from typing import Any, NamedTuple
 
@@ -46,23 +46,50 @@ def encoded_view(
 
 
 def encoded_views(
-    conversations: Sequence[Sequence[EncodedView]], shared: Sequence[int] | None = None
+    conversations: Sequence[Sequence[EncodedView]],
+    shared: Sequence[int] | None = None,
+    *,
+    calls: Sequence[int] | None = None,
+    extra: Mapping[str, Sequence[float]] | None = None,
 ) -> EncodedViews:
-    """Put views together that share so many tokens with the view before them, or none."""
+    """Put views together that share so many tokens with the view before them, or none.
+
+    Args:
+        conversations: their views.
+        shared: how many tokens each has in common with the one before.
+        calls: the call that each view is.
+        extra: values for the completions of the views, by optional column; one for each view.
+    """
     views = [view for conversation in conversations for view in conversation]
     shared = shared or [0] * len(views)
     runs: list[Run] = []
     tokens: list[int] = []
-    for view, left_out in zip(views, shared, strict=True):
+    run_call: list[int] = []
+    values: dict[str, list[float]] = {name: [] for name in extra or {}}
+    for number, (view, left_out) in enumerate(zip(views, shared, strict=True)):
         flags = [False] * len(view.prompt) + [True] * len(view.completion)
         each = [*zip(view.kinds, view.messages, flags, strict=True)][left_out:]
         runs += [(stop, *what) for stop, what in enumerate(each, len(runs) + 1)]
         tokens += view.tokens[left_out:]
+        call = calls[number] if calls else -1
+        run_call += ([-1] * len(view.prompt) + [call] * len(view.completion))[left_out:]
+        for name, each_view in (extra or {}).items():
+            values[name] += ([9.0] * len(view.prompt) + [each_view[number]] * len(view.completion))[
+                left_out:
+            ]
     array = np.array(tokens, np.int32)
     array.setflags(write=False)  # laying out must not write into its input
     ends = [len(view.tokens) for view in views]
     bounds = [0, *accumulate(map(len, conversations))]
-    return encoded.encoded_views(array, runs, shared=shared, end=ends, bounds=bounds)
+    return encoded.encoded_views(
+        array,
+        runs,
+        shared=shared,
+        end=ends,
+        bounds=bounds,
+        extra={name: np.array(each) for name, each in values.items()},
+        run_call=run_call if calls else (),
+    )
 
 
 class LaidOut(NamedTuple):

@@ -84,12 +84,12 @@ def command(
         raise click.UsageError("--sample, --tokenizer and --allow-unchecked need --against.")
     with _progress() as bar:
 
-        def on_shard(shards: int) -> None:
-            bar.total = shards
+        def on_unit(units: int) -> None:
+            bar.total = units
             bar.update()
 
         findings = verify_dataset(
-            directory, inputs, sample=sample, tokenizer=tokenizer, on_shard=on_shard
+            directory, inputs, sample=sample, tokenizer=tokenizer, on_unit=on_unit
         )
     for warning in findings.warnings:
         click.echo(f"Warning: {printable(warning)}", err=True)

@@ -52,7 +52,10 @@ class Learned:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What a finished dataset is; `schemas/manifest.schema.json` describes it."""
+    """What a finished dataset is; `schemas/manifest.schema.json` describes it.
+
+    `columns` are the optional ones.
+    """
 
     format_version: str
     library_version: str
@@ -67,6 +70,7 @@ class Manifest:
     shards: list[Shard]
     counts: Counts
     templates: list[Learned] = field(default_factory=list)
+    columns: list[str] = field(default_factory=list)
 
 
 def read_manifest(directory: Place) -> Manifest:

@@ -15,6 +15,7 @@ from reasonpack.choices import (
     StrayClosingTag,
     TrainOn,
 )
+from reasonpack.datasets.receipt import TRAIN
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +49,16 @@ class Options:
     field: tuple[str, ...] = ()
     stray_closing_tag: StrayClosingTag = "refuse"
     null_arguments: NullArguments = "refuse"
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Optional columns that are asked for."""
+        return ()
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """Names of the splits that rows may be of."""
+        return (TRAIN,)
 
     @property
     def codec(self) -> str | None:

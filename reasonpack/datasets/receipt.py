@@ -14,13 +14,15 @@ from reasonpack.records.unit import Unit
 from reasonpack.rows.kind import KindLabel
 from reasonpack.storage.place import Place, join
 
+TRAIN = "train"
+"""The split that every unit has a shard of."""
 MOST_NOTES = 100
 """Kinds of notes that are counted each by itself."""
 Natural = Annotated[int, msgspec.Meta(ge=0)]
 Sha256 = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
 RejectPath = Annotated[str, msgspec.Meta(pattern=r"^receipts/\d{5,}\.rejects\.jsonl$")]
 ShardPath = Annotated[
-    str, msgspec.Meta(pattern=r"^data/train-[0-9]{5,}-of-[0-9]{5,}\.(parquet|arrow)$")
+    str, msgspec.Meta(pattern=r"^data/[a-z0-9_]+-[0-9]{5,}-of-[0-9]{5,}\.(parquet|arrow)$")
 ]
 """Where a manifest may send a reader; anywhere else would be a way out of the dataset."""
 
@@ -96,6 +98,16 @@ class Shard:
     sha256: Sha256
     content_hash: Sha256
 
+    @property
+    def split(self) -> str:
+        """The split that the rows are of."""
+        return self.path.removeprefix("data/").partition("-")[0]
+
+    @property
+    def unit(self) -> int:
+        """The number of the unit that it is of."""
+        return int(self.path.split("-")[1])
+
 
 @dataclass(frozen=True, slots=True)
 class RejectFile:
@@ -114,17 +126,17 @@ class Receipt:
     Attributes:
         unit: what was packed.
         plan_sha256: hash of the plan that the unit is of.
-        shard: what it became.
+        shards: what it became, one for each split that it has rows for, that for training first.
         rejects: what could not be packed; None if all could.
-        counts: what is in the shard.
-        backend: what encoded the texts, with its version; no byte of the shard depends on it.
+        counts: what is in the shards.
+        backend: what encoded the texts, with its version; no byte of a shard depends on it.
         backend_fault: why another did not that was to; None if none failed.
         sha256: of this receipt without its hash.
     """
 
     unit: Unit
     plan_sha256: Sha256
-    shard: Shard
+    shards: Annotated[list[Shard], msgspec.Meta(min_length=1)]
     rejects: RejectFile | None
     counts: Counts
     backend: str = ""
@@ -132,17 +144,17 @@ class Receipt:
     sha256: str = ""
 
 
-def shard_path(number: int, *, units: int, suffix: str) -> str:
+def shard_path(number: int, *, units: int, suffix: str, split: str = TRAIN) -> str:
     """Name the shard of a unit.
 
     >>> shard_path(3, units=12, suffix="parquet")
     'data/train-00003-of-00012.parquet'
     """
-    return f"data/train-{number:05d}-of-{units:05d}.{suffix}"
+    return f"data/{split}-{number:05d}-of-{units:05d}.{suffix}"
 
 
 def receipt_path(number: int) -> str:
-    """Name the receipt of a unit, which is that of its shard."""
+    """Name the receipt of a unit."""
     return f"receipts/{number:05d}.json"
 
 

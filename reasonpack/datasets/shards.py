@@ -23,7 +23,7 @@ import pyarrow.ipc
 import pyarrow.parquet as pq
 
 from reasonpack.errors import FormatError
-from reasonpack.rows.schema import check_version
+from reasonpack.rows.schema import check_readable
 from reasonpack.storage.place import Place, check_regular, public_name
 from reasonpack.storage.read import open_arrow
 
@@ -98,11 +98,15 @@ class OpenShard:
 
 
 @contextlib.contextmanager
-def open_shard(place: Place) -> Iterator[OpenShard]:
-    """Open a shard for reading; its columns and its version are not looked at.
+def open_shard(place: Place, *, unchecked: bool = False) -> Iterator[OpenShard]:
+    """Open a shard for reading.
+
+    Args:
+        place: where it is.
+        unchecked: do not look at its version, its columns, and what it requires of a reader.
 
     Raises:
-        FormatError: it is damaged.
+        FormatError: it is damaged, or `check_readable` refuses it.
         StorageError: it cannot be read.
     """
     name = public_name(place)
@@ -115,6 +119,8 @@ def open_shard(place: Place) -> Iterator[OpenShard]:
                 file = opened.enter_context(pq.ParquetFile(source))
                 shard = OpenShard(name, file.schema_arrow, file)
             _ = shard.schema.names  # read here, so that a damaged one is a damaged shard
+        if not unchecked:
+            check_readable(shard.schema, name)
         yield shard
 
 
@@ -126,7 +132,6 @@ def read_shard(place: Place) -> Iterator[pa.RecordBatch]:
         StorageError: it cannot be read.
     """
     with open_shard(place) as shard:
-        check_version(shard.schema, shard.name)
         yield from shard.groups()
 
 

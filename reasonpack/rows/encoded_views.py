@@ -6,9 +6,11 @@ view 2   h1 r_in1 h2 t2 r_out2     shared   0            │ 1
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import pairwise
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,8 +30,8 @@ class EncodedViews:
 
     Attributes:
         tokens: i32[N], those of each view, one view after another.
-        trained: bool[N].
-        run_start: i64[R], where kind, message or view changes in `tokens`.
+        trained: bool[N], which of them the model is to learn, be it as a rejected answer.
+        run_start: i64[R], where kind, message, call or view changes in `tokens`.
         run_kind: u8[R], what the tokens from there on are part of.
         run_message: i32[R], the message they belong to, −1 for none.
         base: for each view an earlier one of its conversation that begins with the same
@@ -39,6 +41,10 @@ class EncodedViews:
         end: how many tokens each view has, the shared ones included.
         first_trained: depth of the first trained token of each view; `end` where there is none.
         bounds: C + 1 of them; conversation c has the views from `bounds[c]` to `bounds[c + 1]`.
+        extra: [N] by the names of optional columns with a value for each token (`schema.FILLS`);
+            what is not trained has any value.
+        run_call: i32[R], the call of the conversation whose completion the tokens are, −1 for none;
+            None where nothing is a call.
     """
 
     tokens: I32
@@ -52,6 +58,8 @@ class EncodedViews:
     end: Sequence[int]
     first_trained: Sequence[int]
     bounds: Sequence[int]
+    extra: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    run_call: I32 | None = None
 
 
 def encoded_views(
@@ -61,6 +69,8 @@ def encoded_views(
     shared: Sequence[int],
     end: Sequence[int],
     bounds: Sequence[int],
+    extra: Mapping[str, NDArray[Any]] = MappingProxyType({}),
+    run_call: Sequence[int] = (),
 ) -> EncodedViews:
     """Put views together, each without the tokens that it shares with the one before it.
 
@@ -68,20 +78,22 @@ def encoded_views(
         tokens: i32[N], those of each view, one view after another.
         runs: tile `tokens`, each from where the one before stops; none goes over the end of a
             view. One that does not stop behind all before it is empty.
-        shared: how many tokens each view has in common with the one before, from the start, that
-            are left out. None of them is trained.
+        shared: how many tokens of each view are left out, which the one before begins with too.
+            None of them is trained.
         end: how many tokens each view has, the shared ones included.
         bounds: C + 1 of them; conversation c has the views from `bounds[c]` to `bounds[c + 1]`.
+        extra: as in `EncodedViews`.
+        run_call: for each of `runs`, whose completion it is; empty where nothing is a call.
     """
-    stop, kind, message, trained = np.array(runs, np.int64).reshape(-1, 4).T
+    stop, *kinds = np.array(runs, np.int64).reshape(-1, 4).T
     stop = np.maximum.accumulate(stop)
     start = np.concatenate(([0], stop[:-1]))
-    full = stop > start
-    start, stop, kind, message, trained = np.array((start, stop, kind, message, trained))[:, full]
+    each = np.array((start, stop, *kinds, np.array(run_call or [-1] * len(runs))))
+    start, stop, kind, message, trained, call = each[:, stop > start]
     sizes = np.array(end) - shared
     stops = np.cumsum(sizes)
     changes = np.isin(start, stops - sizes)
-    changes[1:] |= (np.diff(kind) != 0) | (np.diff(message) != 0)
+    changes[1:] |= (np.diff(kind) != 0) | (np.diff(message) != 0) | (np.diff(call) != 0)
 
     firsts = np.append(start[trained > 0], len(tokens))
     firsts = firsts[np.searchsorted(firsts, stops - sizes)]
@@ -97,6 +109,8 @@ def encoded_views(
         end=end,
         first_trained=(np.minimum(firsts, stops) - stops + end).tolist(),
         bounds=bounds,
+        extra=extra,
+        run_call=call[changes].astype(np.int32) if run_call else None,
     )
 
 

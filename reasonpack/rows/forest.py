@@ -55,6 +55,10 @@ class Forest:
             token, in the order of the views.
         members: for each conversation, the views that are in this forest.
         trained: bool[N], which of `views.tokens` are trained by any view.
+        weights: f64[N], what all views that train one of `views.tokens` weigh together; None where
+            nothing is weighed.
+        call: i32[N], the first call that trains one of `views.tokens`, or else the one whose
+            completion it is, −1 for none; None where nothing is a call.
     """
 
     views: EncodedViews
@@ -64,6 +68,8 @@ class Forest:
     below: list[dict[tuple[int, int], dict[int, int]]]
     members: list[Sequence[int]]
     trained: NDArray[np.bool_]
+    weights: NDArray[np.float64] | None = None
+    call: I32 | None = None
 
     def children(self, number: int, view: int, depth: int) -> list[int]:
         """List the views in whose branches the children of a token are, in order of insertion.
@@ -144,7 +150,11 @@ class LaidOut:
 
 def plant(views: EncodedViews) -> Forest:
     """Insert the views of each conversation, in order, into a trie of its own."""
-    forest = Forest(views, [], [], [*views.end], [], [], views.trained.copy())
+    weights = None if "loss_weights" not in views.extra else np.zeros(len(views.tokens))
+    call = None if views.run_call is None else np.full(len(views.tokens), -1, np.int32)
+    trained = np.zeros(len(views.tokens), bool)
+    forest = Forest(views, [], [], [*views.end], [], [], trained, weights, call)
+    train_own(forest, slice(None))
     for first, stop in pairwise(views.bounds):
         below: dict[tuple[int, int], dict[int, int]] = {}
         forest.below.append(below)
@@ -191,14 +201,32 @@ def _leaves(
     return branch, depth
 
 
+def train_own(forest: Forest, tokens: slice, *, trains: bool = True) -> None:
+    """Mark what the views train of the tokens that are their own, and nothing else; or nothing."""
+    views = forest.views
+    forest.trained[tokens] = views.trained[tokens] & trains
+    if forest.weights is not None:
+        weights = views.extra["loss_weights"][tokens]
+        forest.weights[tokens] = np.where(forest.trained[tokens], weights, 0.0)
+    if forest.call is not None and views.run_call is not None:
+        sizes = np.diff(views.run_start, append=len(views.tokens))
+        forest.call[tokens] = np.repeat(views.run_call, sizes)[tokens] if trains else -1
+
+
 def train_above(forest: Forest, view: int) -> None:
-    """Mark what a view trains in the branches that its own one hangs from."""
+    """Mark what a view trains in the branches that its own one hangs from, and add its weights."""
     views, branch, stop = forest.views, forest.parent[view], forest.at[view]
     while stop > views.first_trained[view]:
         begin = max(views.first_trained[view], forest.at[branch])
         here, there = views.origin[view], views.origin[branch]
         trained = views.trained[here + begin : here + stop]
+        if forest.call is not None:
+            new = np.flatnonzero(trained & ~forest.trained[there + begin : there + stop]) + begin
+            forest.call[there + new] = forest.call[here + new]
         forest.trained[there + begin : there + stop] |= trained
+        if forest.weights is not None:
+            weights = views.extra["loss_weights"][here + begin : here + stop]
+            forest.weights[there + begin : there + stop] += np.where(trained, weights, 0.0)
         branch, stop = forest.parent[branch], begin
 
 

@@ -8,16 +8,16 @@ microsecond, whatever its length.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import accumulate, pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from reasonpack.rows.encoded_views import EncodedViews
-from reasonpack.rows.forest import Forest, LaidOut
+from reasonpack.rows.forest import Forest, LaidOut, Stretch
+from reasonpack.rows.schema import FILLS
 
 I32 = NDArray[np.int32]
 IGNORE = -100
@@ -26,19 +26,44 @@ IGNORE = -100
 
 @dataclass(frozen=True, slots=True)
 class Segments:
-    """S runs of tokens of one kind, one message and one visibility; they tile T tokens.
+    """S runs of tokens of one kind, one message, one call and one visibility; they tile T tokens.
 
     Attributes:
         start: i32[S], first token.
         visible_until: i32[S], one past the last token that may attend to it.
         kind: u8[S].
         message: i32[S].
+        call: i32[S], the call of the sample whose completion it is, −1 for context; None where
+            nothing is a call.
     """
 
     start: I32
     visible_until: I32
     kind: NDArray[np.uint8]
     message: I32
+    call: I32 | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Calls:
+    """C calls of a sample, or of a conversation.
+
+    Attributes:
+        id: of each.
+        role: u8[C], 0 for none, 1 chosen, 2 rejected.
+        reward: f32[C], NaN for none.
+    """
+
+    id: Sequence[str]
+    role: NDArray[np.uint8]
+    reward: NDArray[np.float32]
+
+    def part(self, chosen: NDArray[Any]) -> Calls:
+        """Return some of the calls, by their numbers."""
+        return Calls([self.id[each] for each in chosen], self.role[chosen], self.reward[chosen])
+
+
+NO_CALLS = Calls((), np.zeros(0, np.uint8), np.zeros(0, np.float32))
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +76,8 @@ class Sample:
         position_ids: i32[T], the position each token has at inference.
         labels: i32[T], the token itself where it is trained, else −100; unshifted.
         segments: tile the sample.
+        extra: [T] by the names of optional columns with a value for each token.
+        calls: to which `segments.call` leads; None for a conversation.
     """
 
     id: str
@@ -58,6 +85,8 @@ class Sample:
     position_ids: I32
     labels: I32
     segments: Segments
+    extra: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    calls: Calls | None = None
 
     @property
     def length(self) -> int:
@@ -65,11 +94,31 @@ class Sample:
         return len(self.input_ids)
 
 
-def write(forest: Forest, laid_out: Sequence[tuple[str, LaidOut]]) -> list[Sample]:
+def write(
+    forest: Forest,
+    laid_out: Sequence[tuple[str, LaidOut]],
+    calls: Sequence[Calls | None] | None = None,
+) -> list[Sample]:
     """Write the samples of conversations, given by their ids and how they are laid out.
 
     The arrays of the samples are parts of arrays for all of them.
+
+    Args:
+        forest: has their tries.
+        laid_out: the conversations.
+        calls: those of each conversation, to which `forest.views.run_call` leads.
     """
+    made = _write(forest, laid_out)
+    if calls is None:
+        return made
+    written: list[Sample] = []
+    for (_, one), own in zip(laid_out, calls, strict=True):
+        first = len(written)
+        written += _with_calls(made[first : first + len(one.samples)], own)
+    return written
+
+
+def _write(forest: Forest, laid_out: Sequence[tuple[str, LaidOut]]) -> list[Sample]:
     samples = [(id_, sample) for id_, each in laid_out for sample in each.samples]
     stretches = [stretch for _, sample in samples for stretch in sample]
     if not stretches:
@@ -82,31 +131,74 @@ def write(forest: Forest, laid_out: Sequence[tuple[str, LaidOut]]) -> list[Sampl
     bounds = [stops[each] for each in last]
     firsts = np.repeat(bounds[:-1], np.diff(last))
 
-    labels = np.where(forest.trained, views.tokens, np.int32(IGNORE))
-    untrained = np.full(max(lengths), IGNORE, np.int32)
     depths = np.arange(max(each.end for each in stretches), dtype=np.int32)
     sources = [slice(start, start + length) for start, length in zip(starts, lengths, strict=True)]
     input_ids = np.concatenate([views.tokens[source] for source in sources])
     position_ids = np.concatenate([depths[each.begin : each.end] for each in stretches])
-    trained = np.concatenate(
-        [
-            labels[source] if each.trains else untrained[: each.end - each.begin]
-            for each, source in zip(stretches, sources, strict=True)
-        ]
-    )
+    labels, extra = _trained(forest, stretches, sources)
     table, counts = _segments(
-        views,
+        forest,
         starts=np.array(starts),
         lengths=np.array(lengths),
         places=np.array(stops[:-1]) - firsts,
         until=np.array([each.until for each in stretches], np.int32),
+        trains=np.array([each.trains for each in stretches]),
     )
     rows = np.concatenate(([0], np.cumsum(counts)))[last].tolist()
     made = []
     for (id_, _), own, segments in zip(samples, _slices(bounds), _slices(rows), strict=True):
         parts = Segments(*(column[segments] for column in table))
-        made.append(Sample(id_, input_ids[own], position_ids[own], trained[own], parts))
+        values = {name: column[own] for name, column in extra.items()}
+        made.append(Sample(id_, input_ids[own], position_ids[own], labels[own], parts, values))
     return made
+
+
+def _trained(
+    forest: Forest, stretches: Sequence[Stretch], sources: Sequence[slice]
+) -> tuple[I32, dict[str, NDArray[Any]]]:
+    """Write the labels of stretches, and the optional columns with a value for each token."""
+    views = forest.views
+    given = {name: np.asarray(values) for name, values in views.extra.items()}
+    if forest.weights is not None:
+        given["loss_weights"] = forest.weights.astype(np.float32)
+    labelled = forest.trained & (given.get("preference_labels", IGNORE) == IGNORE)
+    columns = {"labels": np.where(labelled, views.tokens, np.int32(IGNORE))}
+    for name, values in given.items():
+        own = labelled if name == "loss_weights" else forest.trained
+        columns[name] = np.where(own, values, values.dtype.type(FILLS[name]))
+    longest = max(source.stop - source.start for source in sources)
+    written = {}
+    for name, values in columns.items():
+        fill = np.full(longest, FILLS.get(name, IGNORE), values.dtype)
+        parts = zip(stretches, sources, strict=True)
+        written[name] = np.concatenate(
+            [
+                values[source] if each.trains else fill[: source.stop - source.start]
+                for each, source in parts
+            ]
+        )
+    return written.pop("labels"), written
+
+
+def _with_calls(samples: Sequence[Sample], calls: Calls | None) -> Sequence[Sample]:
+    """Give the samples of a conversation the calls that each trains, of all its calls.
+
+    One that trains nothing by itself, as all of it is trained by others, goes with the first.
+    """
+    if calls is None:
+        return samples
+    of = [sample.segments.call for sample in samples]
+    held = [np.unique(call[call >= 0]) for call in of if call is not None]
+    assert len(held) == len(samples), "calls without run_call"
+    silent = np.setdiff1d(np.arange(len(calls.id)), np.concatenate(held))
+    held[0] = np.union1d(held[0], silent)
+    written = []
+    for sample, call, own in zip(samples, of, held, strict=True):
+        assert call is not None
+        numbers = np.where(call < 0, -1, np.searchsorted(own, call)).astype(np.int32)
+        segments = replace(sample.segments, call=numbers)
+        written.append(replace(sample, segments=segments, calls=calls.part(own)))
+    return written
 
 
 def _slices(bounds: Sequence[int]) -> Iterator[slice]:
@@ -114,29 +206,42 @@ def _slices(bounds: Sequence[int]) -> Iterator[slice]:
 
 
 def _segments(
-    views: EncodedViews,
+    forest: Forest,
     *,
     starts: NDArray[np.int64],
     lengths: NDArray[np.int64],
     places: NDArray[np.int64],
     until: I32,
+    trains: NDArray[np.bool_],
 ) -> tuple[tuple[Any, ...], NDArray[np.int64]]:
-    """Cut stretches of `views.tokens` where kind or message changes.
+    """Cut stretches of tokens where kind, message or call changes.
 
     Args:
-        views: have the tokens.
+        forest: has the tokens.
         starts: of the stretches, in the tokens.
         lengths: of the stretches.
         places: where each is written, from the start of its sample.
         until: one past the last token that may attend to each.
+        trains: whether each is trained where it is written, and so the completion of a call.
 
     Returns:
         The columns of the segments, and how many each stretch has.
     """
-    first = np.searchsorted(views.run_start, starts, "right") - 1
-    counts = np.searchsorted(views.run_start, starts + lengths) - first
+    views, cuts = forest.views, forest.views.run_start
+    if forest.call is not None:
+        cuts = np.union1d(cuts, np.flatnonzero(np.diff(forest.call)) + 1)
+    first = np.searchsorted(cuts, starts, "right") - 1
+    counts = np.searchsorted(cuts, starts + lengths) - first
     of = np.repeat(np.arange(len(starts)), counts)
-    run = np.arange(len(of)) + (first - np.cumsum(counts) + counts)[of]
-    start = places[of] + np.maximum(views.run_start[run] - starts[of], 0)
-    columns = (start.astype(np.int32), until[of], views.run_kind[run], views.run_message[run])
+    cut = cuts[np.arange(len(of)) + (first - np.cumsum(counts) + counts)[of]]
+    start = places[of] + np.maximum(cut - starts[of], 0)
+    run = np.searchsorted(views.run_start, cut, "right") - 1
+    columns: tuple[Any, ...] = (
+        start.astype(np.int32),
+        until[of],
+        views.run_kind[run],
+        views.run_message[run],
+    )
+    if forest.call is not None:
+        columns = (*columns, np.where(trains[of], forest.call[cut], np.int32(-1)))
     return columns, counts

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import pyarrow as pa
 
@@ -34,29 +34,85 @@ COLUMNS: tuple[tuple[str, pa.DataType], ...] = (
 )
 
 
-def schema(metadata: Mapping[str, str] | None = None) -> pa.Schema:
+OPTIONAL: tuple[tuple[str, pa.DataType], ...] = (
+    ("loss_weights", _list(pa.float32())),
+    ("logprobs", _list(pa.float32())),
+    ("advantages", _list(pa.float32())),
+    ("preference_labels", _list(pa.int32())),
+    ("segment_call", _list(pa.int32())),
+    ("call_id", _list(pa.string())),
+    ("call_sample", _list(pa.int32())),
+    ("call_role", _list(pa.uint8())),
+    ("call_reward", _list(pa.float32())),
+)
+"""Columns of which a dataset has those of its plan, in this order."""
+FILLS: Mapping[str, float] = {
+    "loss_weights": 0.0,
+    "logprobs": 0.0,
+    "advantages": 0.0,
+    "preference_labels": -100,
+}
+"""Optional columns with a value for each token, and what stands there for one that has none."""
+OF_CALLS = ("segment_call", "call_id", "call_sample")
+"""Columns that a dataset of calls has, all of them."""
+APPLIED = ("loss_weights", "logprobs", "advantages", "call_role")
+"""Columns without which a trainer would train something else: `reasonpack.requires`."""
+
+
+def planned(names: Iterable[str]) -> tuple[str, ...]:
+    """Put the names of optional columns in the order of a shard, with those that they need.
+
+    >>> planned(["call_role", "loss_weights"])
+    ('loss_weights', 'segment_call', 'call_id', 'call_sample', 'call_role')
+    """
+    wanted = set(names)
+    if "preference_labels" in wanted:
+        wanted.add("call_role")
+    if wanted & {"call_role", "call_reward", *OF_CALLS}:
+        wanted.update(OF_CALLS)
+    assert wanted <= {name for name, _ in OPTIONAL}, f"unknown columns {sorted(wanted)}"
+    return tuple(name for name, _ in OPTIONAL if name in wanted)
+
+
+def schema(metadata: Mapping[str, str] | None = None, columns: Iterable[str] = ()) -> pa.Schema:
     """Return the schema of a shard; nothing in it may be null.
 
     Args:
         metadata: what is known of the dataset (layout, hashes), without prefix.
+        columns: optional ones, as from `planned`.
     """
+    chosen = set(columns)
     full = {"format_version": FORMAT_VERSION, **(metadata or {})}
+    if requires := ",".join(name for name in APPLIED if name in chosen):
+        full["requires"] = requires
+    wanted = [*COLUMNS, *(each for each in OPTIONAL if each[0] in chosen)]
     return pa.schema(
-        [pa.field(name, type_, nullable=False) for name, type_ in COLUMNS],
+        [pa.field(name, type_, nullable=False) for name, type_ in wanted],
         metadata={METADATA_PREFIX + key: value for key, value in full.items()},
     )
 
 
-def check_version(schema_: pa.Schema, where: str) -> None:
-    """Refuse a shard of an unknown major format version, or without the columns of this one.
+def check_readable(schema_: pa.Schema, where: str) -> None:
+    """Refuse a shard that this version cannot read, or of which it could not apply a column.
 
     Raises:
-        FormatError: no version, or another major one; a column is missing or of another type.
+        FormatError: no version, or another major one; a column is missing or of another type; the
+            shard requires a column that is not known here.
     """
     metadata = schema_.metadata or {}
     version = metadata.get((METADATA_PREFIX + "format_version").encode(), b"").decode()
     check_format_version(version, where)
-    for name, type_ in COLUMNS:
+    requires = metadata.get((METADATA_PREFIX + "requires").encode(), b"").decode().split(",")
+    for name in filter(None, requires):
+        if name not in APPLIED:
+            raise FormatError(
+                where,
+                f"requires {name!r} to be applied",
+                f"some of {', '.join(APPLIED)}",
+                "use a newer version of reasonpack",
+            )
+    wanted = (each for each in OPTIONAL if each[0] in {*schema_.names, *requires})
+    for name, type_ in (*COLUMNS, *wanted):
         index = schema_.get_field_index(name)
         found = schema_.field(index).type if index >= 0 else None
         if found != type_ and not (pa.types.is_list(type_) and _is_list_of(found, type_)):

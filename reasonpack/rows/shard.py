@@ -30,6 +30,15 @@ ENCODINGS = {
     "segment_message.list.element": "DELTA_BINARY_PACKED",
     "sample_start.list.element": "DELTA_BINARY_PACKED",
     "sample_id.list.element": "DELTA_BYTE_ARRAY",
+    "loss_weights.list.element": "BYTE_STREAM_SPLIT",
+    "logprobs.list.element": "BYTE_STREAM_SPLIT",
+    "advantages.list.element": "BYTE_STREAM_SPLIT",
+    "preference_labels.list.element": "BYTE_STREAM_SPLIT",
+    "segment_call.list.element": "DELTA_BINARY_PACKED",
+    "call_id.list.element": "DELTA_BYTE_ARRAY",
+    "call_sample.list.element": "DELTA_BINARY_PACKED",
+    "call_role.list.element": "PLAIN",
+    "call_reward.list.element": "BYTE_STREAM_SPLIT",
 }
 """Parquet encodings, pinned so that the bytes do not depend on a heuristic.
 

@@ -28,7 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reasonpack.rows.encoded_views import ROOT
-from reasonpack.rows.forest import Forest, LaidOut, Stretch, preorder, train_above
+from reasonpack.rows.forest import Forest, LaidOut, Stretch, preorder, train_above, train_own
 
 I64 = NDArray[np.int64]
 
@@ -55,7 +55,7 @@ def leave_out(forest: Forest, number: int, views: Sequence[int]) -> None:
         tokens = slice(
             encoded.origin[view] + encoded.shared[view], encoded.origin[view] + encoded.end[view]
         )
-        forest.trained[tokens] = view not in left and encoded.trained[tokens]
+        train_own(forest, tokens, trains=view not in left)
     for view in kept:
         if encoded.first_trained[view] < forest.at[view]:
             train_above(forest, view)

@@ -15,11 +15,13 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from reasonpack.rows.sample import Sample
-from reasonpack.rows.schema import COLUMNS
+from reasonpack.rows.sample import IGNORE, NO_CALLS, Sample
+from reasonpack.rows.schema import COLUMNS, FILLS, OPTIONAL
 
 ROWS_PER_GROUP = 1_000
 TOKENS_PER_GROUP = 1 << 22
+Column = tuple[NDArray[Any] | pa.Array, NDArray[np.int64]]
+"""Values of all rows, and how many each row has."""
 
 
 def row_groups(
@@ -72,7 +74,7 @@ def rows_to_table(
 
     start = join([segment.start for segment in segments], np.int32) + shift
     visible = join([segment.visible_until for segment in segments], np.int32) + shift
-    flat: dict[str, tuple[NDArray[Any] | pa.Array, NDArray[np.int64]]] = {
+    flat: dict[str, Column] = {
         "input_ids": (join([s.input_ids for s in order], np.int32), row_tokens),
         "position_ids": (join([s.position_ids for s in order], np.int32), row_tokens),
         "labels": (join([s.labels for s in order], np.int32), row_tokens),
@@ -83,11 +85,68 @@ def rows_to_table(
         "sample_start": (within.astype(np.int32), per_row),
         "sample_id": (_texts([s.id for s in order]), per_row),
     }
+    flat |= _optional(order, schema_, per_row, row_tokens, row_segments)
     columns = [
         _flat(row_tokens.astype(np.int32)) if name == "length" else _ragged(*flat[name], type_)
-        for name, type_ in COLUMNS
+        for name, type_ in (*COLUMNS, *OPTIONAL)
+        if name in schema_.names
     ]
     return pa.Table.from_arrays(columns, schema=schema_)
+
+
+def _optional(
+    order: Sequence[Sample],
+    schema_: pa.Schema,
+    per_row: NDArray[np.int64],
+    row_tokens: NDArray[np.int64],
+    row_segments: NDArray[np.int64],
+) -> dict[str, Column]:
+    """Put together the optional columns that a shard has."""
+    held = {name for sample in order for name in sample.extra}
+    assert held <= {*schema_.names}, f"{sorted(held)} are not among the columns of the shard"
+    found: dict[str, Column] = {}
+    for name in FILLS:
+        if name in schema_.names:
+            dtype = np.int32 if name == "preference_labels" else np.float32
+            values = [_extra(sample, name, dtype) for sample in order]
+            found[name] = (np.concatenate([np.zeros(0, dtype), *values]), row_tokens)
+    return found | _calls(order, per_row, row_segments) if "call_id" in schema_.names else found
+
+
+def _extra(sample: Sample, name: str, dtype: type) -> NDArray[Any]:
+    """Return the values of a sample in a column; a token without a weight has the weight 1."""
+    if name in sample.extra:
+        return np.asarray(sample.extra[name], dtype)
+    if name == "loss_weights":
+        return np.asarray(sample.labels != IGNORE, dtype)
+    return np.full(sample.length, FILLS[name], dtype)
+
+
+def _calls(
+    order: Sequence[Sample], per_row: NDArray[np.int64], row_segments: NDArray[np.int64]
+) -> dict[str, Column]:
+    """Put the calls of samples together; in a row they and their samples count from its start."""
+    calls = [sample.calls or NO_CALLS for sample in order]
+    counts = np.array([len(each.id) for each in calls], np.int64)
+    row_calls = _sums(counts, per_row)
+    before = np.cumsum(counts) - counts - np.repeat(np.cumsum(row_calls) - row_calls, per_row)
+    number = np.arange(len(order)) - np.repeat(np.cumsum(per_row) - per_row, per_row)
+    segments = [
+        np.full(len(sample.segments.start), -1, np.int32)
+        if sample.segments.call is None
+        else np.where(sample.segments.call < 0, -1, sample.segments.call + shift)
+        for sample, shift in zip(order, before, strict=True)
+    ]
+    return {
+        "segment_call": (np.concatenate([NO_CALLS.role, *segments]).astype(np.int32), row_segments),
+        "call_id": (_texts([id_ for each in calls for id_ in each.id]), row_calls),
+        "call_sample": (np.repeat(number, counts).astype(np.int32), row_calls),
+        "call_role": (np.concatenate([NO_CALLS.role, *(each.role for each in calls)]), row_calls),
+        "call_reward": (
+            np.concatenate([NO_CALLS.reward, *(each.reward for each in calls)]),
+            row_calls,
+        ),
+    }
 
 
 def _sums(values: NDArray[np.int64], counts: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -66,7 +66,7 @@ def refuse_strangers(output: Place, shards: AbstractSet[str]) -> None:
 
 
 def _manifest(plan: Plan, receipts: Sequence[Receipt]) -> Manifest:
-    shards = [receipt.shard for receipt in receipts]
+    shards = [shard for receipt in receipts for shard in receipt.shards]
     return Manifest(
         format_version=plan.format_version,
         library_version=plan.library_version,
@@ -81,6 +81,7 @@ def _manifest(plan: Plan, receipts: Sequence[Receipt]) -> Manifest:
         shards=shards,
         counts=summed(receipts),
         templates=plan.templates,
+        columns=plan.columns,
     )
 
 
@@ -127,8 +128,7 @@ def _card(manifest: Manifest) -> str:
 configs:
 - config_name: default
   data_files:
-  - split: train
-    path: data/*.{manifest.options.format}
+{_data_files(manifest)}
 ---
 {HEADING} {manifest.library_version}
 
@@ -139,6 +139,14 @@ configs:
 that ignores them trains the wrong thing. {_stops(manifest)}
 `manifest.json` says how this was made.
 """
+
+
+def _data_files(manifest: Manifest) -> str:
+    """Name the files of each split, in the order of the shards."""
+    return "\n".join(
+        f"  - split: {split}\n    path: data/{split}-*.{manifest.options.format}"
+        for split in dict.fromkeys(shard.split for shard in manifest.shards)
+    )
 
 
 def _stops(manifest: Manifest) -> str:

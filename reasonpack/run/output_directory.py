@@ -42,7 +42,7 @@ FILES = (MANIFEST, CARD, REJECTS, PLAN)
 DIRECTORIES = ("data", "receipts")
 OURS = {
     "": "|".join(re.escape(name) for name in FILES) + rf"|{re.escape(LOCK)}(-\d+-of-\d+)?",
-    "data": r"train-\d+-of-\d+\.(parquet|arrow)",
+    "data": r"[a-z0-9_]+-\d+-of-\d+\.(parquet|arrow)",
     "receipts": r"\d+(\.rejects\.jsonl|\.json)",
 }
 """Names that a run gives to files, by directory; nothing else is ever removed."""
@@ -182,5 +182,5 @@ def sweep(output: Place, units: Sequence[Unit] | None = None) -> None:
 
 def _number(name: str) -> int | None:
     """Return the number of the unit that a file is of."""
-    found = re.match(r"(?:train-)?(\d+)", name)
+    found = re.match(r"(?:[a-z0-9_]+-)?(\d+)", name)
     return int(found[1]) if found else None

@@ -16,7 +16,7 @@ from functools import partial
 
 from reasonpack.datasets.manifest import MANIFEST, Manifest
 from reasonpack.datasets.options import Options
-from reasonpack.datasets.receipt import Counts, Receipt, shard_path
+from reasonpack.datasets.receipt import Counts, Receipt
 from reasonpack.errors import FormatError, UsageError
 from reasonpack.records.unit import Unit
 from reasonpack.records.unknown import UnknownFieldError, together
@@ -180,9 +180,7 @@ def _opened(
         if known is None:
             write_plan(output, plan)
         make_directories(output)
-        count, suffix = len(plan.units), options.format
-        shards = {shard_path(unit.number, units=count, suffix=suffix) for unit in plan.units}
-        refuse_strangers(output, shards)
+        refuse_strangers(output, {path for unit in plan.units for path in plan.shard_paths(unit)})
         job = Job(
             options=options,
             output=output,
@@ -190,6 +188,7 @@ def _opened(
             stamps=stamps,
             units=len(plan.units),
             plan_sha256=plan.sha256,
+            columns=tuple(plan.columns),
             backend=run.backend,
         )
         try:

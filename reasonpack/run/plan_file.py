@@ -20,10 +20,11 @@ import msgspec
 
 from reasonpack.datasets.manifest import Learned
 from reasonpack.datasets.options import Options
+from reasonpack.datasets.receipt import shard_path
 from reasonpack.errors import FormatError
 from reasonpack.records.plan import InputFile, plan
 from reasonpack.records.unit import Unit
-from reasonpack.rows.schema import FORMAT_VERSION
+from reasonpack.rows.schema import FORMAT_VERSION, planned
 from reasonpack.run.context import Context
 from reasonpack.storage.place import Place, join, public_name
 from reasonpack.storage.publish import publish_text
@@ -46,6 +47,7 @@ class Plan:
         max_position: longest view allowed, wherever the limit came from.
         hashes: SHA-256 of tokenizer, template and the like, by what they are.
         templates: what was learned of the chat template, and of the one for tools if there is one.
+        columns: optional ones that every shard has, whatever is in its rows.
         inputs: the files, in order.
         units: what they were cut into.
         sha256: of all of this, but for where things are and when they were written.
@@ -58,9 +60,18 @@ class Plan:
     max_position: int | None
     hashes: dict[str, str]
     templates: list[Learned]
+    columns: list[str]
     inputs: list[InputFile]
     units: list[Unit]
     sha256: str
+
+    def shard_paths(self, unit: Unit) -> list[str]:
+        """Name the shards that a unit may have, that of the split for training first."""
+        count, suffix = len(self.units), self.options.format
+        return [
+            shard_path(unit.number, units=count, suffix=suffix, split=split)
+            for split in self.options.splits
+        ]
 
 
 def freeze(
@@ -104,11 +115,20 @@ def freeze(
             "special tokens": _sha256(context.tokenizer.special_tokens),
         },
         templates=context.templates,
+        columns=list(planned_columns(options)),
         inputs=inputs,
         units=units,
         sha256="",
     )
     return replace(unsealed, sha256=_seal(unsealed))
+
+
+def planned_columns(options: Options) -> tuple[str, ...]:
+    """Name the optional columns of a run, in the order of a shard.
+
+    What a unit happens to hold must not change them: they are what options ask for.
+    """
+    return planned(options.columns)
 
 
 def _by_name(known: Plan) -> dict[str, tuple[InputFile, list[Unit]]]:
@@ -159,6 +179,9 @@ def _option_differences(there: Plan, here: Plan) -> Iterator[str]:
     for what in sorted(there.hashes.keys() | here.hashes.keys()):
         if there.hashes.get(what) != here.hashes.get(what):
             yield f"another {what}"
+    if there.columns != here.columns:
+        old, new = (", ".join(each.columns) or "none" for each in (there, here))
+        yield f"optional columns {old} there, {new} here"
     if there.templates != here.templates:
         yield "something else was learned of the chat template"
 

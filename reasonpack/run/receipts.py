@@ -1,7 +1,7 @@
 """What a killed run left behind → what of it can be kept.
 
-receipts/00003.json ──→ its own hash, the plan's, the unit ──→ shard: bytes, SHA-256 ──→ kept
-                                                               any of them wrong ──→ why
+receipts/00003.json ──→ its own hash, the plan's, the unit ──→ shards: bytes, SHA-256 ──→ kept
+                                                                any of them wrong ──→ why
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ from reasonpack.datasets.receipt import (
     receipt_path,
     reject_path,
     sealed,
-    shard_path,
 )
 from reasonpack.errors import StorageError
 from reasonpack.records.unit import Unit
@@ -59,14 +58,17 @@ def _check(output: Place, plan: Plan, unit: Unit) -> Finding:
         return "its receipt is damaged"
     if sealed(receipt) != receipt or content != as_json(receipt).encode():
         return "its receipt was altered"
-    shard = shard_path(unit.number, units=len(plan.units), suffix=plan.options.format)
     rejects = reject_path(unit.number)
-    named = (receipt.shard.path, receipt.rejects.path if receipt.rejects else rejects)
-    if (receipt.plan_sha256, receipt.unit, named) != (plan.sha256, unit, (shard, rejects)):
+    named = [*(each.path for each in receipt.shards), rejects]
+    known = [*(path for path in plan.shard_paths(unit) if path in named), rejects]
+    if receipt.rejects is not None:
+        named[-1] = receipt.rejects.path
+    if (receipt.plan_sha256, receipt.unit, named) != (plan.sha256, unit, known):
         return "its receipt is of another plan"
-    for what, file in ("shard", receipt.shard), ("file of rejects", receipt.rejects):
-        problem = _file_problem(output, file) if file else ""
-        if problem:
+    files: list[tuple[str, Shard | RejectFile]] = [("shard", each) for each in receipt.shards]
+    files += [("file of rejects", receipt.rejects)] if receipt.rejects else []
+    for what, file in files:
+        if problem := _file_problem(output, file):
             return f"its {what} {problem}"
     return receipt
 

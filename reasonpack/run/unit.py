@@ -1,4 +1,4 @@
-"""A work unit → one published shard and its receipt.
+"""A work unit → its published shards, one a split, and its receipt.
 
     records ─→ conversations ─→ views ─→ (one batch to the tokenizer) ─→ samples ─→ rows ─→ shard
        └────────── what cannot be packed ──────────→ rejects
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -19,6 +19,7 @@ import pyarrow as pa
 
 from reasonpack.datasets.options import Options
 from reasonpack.datasets.receipt import (
+    TRAIN,
     Receipt,
     RejectFile,
     Shard,
@@ -34,11 +35,13 @@ from reasonpack.records.plan import changed
 from reasonpack.records.unit import Record, Unit, read_records
 from reasonpack.records.unknown import UnknownFieldError, together
 from reasonpack.rows.content_hash import Content
+from reasonpack.rows.sample import Sample
 from reasonpack.rows.schema import schema
 from reasonpack.rows.shard import write_shard
 from reasonpack.rows.table import row_groups, rows_to_table
 from reasonpack.run.context import Context, load_context
 from reasonpack.run.conversations import lay_out_records, parse
+from reasonpack.run.plan_file import planned_columns
 from reasonpack.run.stages import stage, staged
 from reasonpack.storage.place import Place, Stamp, stamp
 from reasonpack.storage.publish import publish
@@ -56,6 +59,7 @@ class Job:
         stamps: of these, from before the plan was made.
         units: how many there are, for the names of shards.
         plan_sha256: hash of the plan.
+        columns: optional ones of every shard.
         backend: what encodes; no byte of a shard depends on it.
     """
 
@@ -65,11 +69,12 @@ class Job:
     stamps: tuple[Stamp | None, ...]
     units: int
     plan_sha256: str
+    columns: tuple[str, ...] = ()
     backend: Choice = AUTO
 
 
 def process(unit: Unit, job: Job) -> Receipt:
-    """Pack one unit and publish its shard, its rejects and its receipt.
+    """Pack one unit and publish its shards, its rejects and its receipt.
 
     Args:
         unit: what to pack.
@@ -88,26 +93,40 @@ def process(unit: Unit, job: Job) -> Receipt:
     laid = lay_out_records(read_records(unit, place), options, context, encoder.encode)
     if stamp(place) != job.stamps[unit.input]:
         raise changed(place)
-    path = shard_path(unit.number, units=job.units, suffix=options.format)
-    content, schema_ = Content(), _schema(options, context)
-    with stage("write"), publish(place_of(job.output, path)) as file:
-        groups = _hashed(row_groups(laid.samples, laid.rows, schema_), content)
-        write_shard(groups, file, schema_, format_=options.format, compression=options.codec)
-    shard = Shard(
-        path=path,
-        rows=laid.counts.rows,
-        tokens=laid.counts.tokens,
-        bytes=file.bytes,
-        sha256=file.sha256,
-        content_hash=content.hexdigest(),
-    )
+    schema_ = _schema(options, context, job.columns)
+    shards = [_publish_shard(TRAIN, laid.rows, laid.samples, unit=unit, job=job, schema_=schema_)]
     rejected = _publish_rejects(unit, job.output, laid.rejects) if laid.rejects else None
     receipt = sealed(
-        Receipt(unit, job.plan_sha256, shard, rejected, laid.counts, encoder.used, encoder.fault)
+        Receipt(unit, job.plan_sha256, shards, rejected, laid.counts, encoder.used, encoder.fault)
     )
     with publish(place_of(job.output, receipt_path(unit.number))) as receipt_file:
         receipt_file.write(as_json(receipt).encode())
     return receipt
+
+
+def _publish_shard(
+    split: str,
+    rows: Sequence[Sequence[int]],
+    samples: Sequence[Sample],
+    *,
+    unit: Unit,
+    job: Job,
+    schema_: pa.Schema,
+) -> Shard:
+    """Publish the rows of one split."""
+    options, content = job.options, Content()
+    path = shard_path(unit.number, units=job.units, suffix=options.format, split=split)
+    with stage("write"), publish(place_of(job.output, path)) as file:
+        groups = _hashed(row_groups(samples, rows, schema_), content)
+        write_shard(groups, file, schema_, format_=options.format, compression=options.codec)
+    return Shard(
+        path=path,
+        rows=len(rows),
+        tokens=sum(samples[index].length for row in rows for index in row),
+        bytes=file.bytes,
+        sha256=file.sha256,
+        content_hash=content.hexdigest(),
+    )
 
 
 def prepare(options: Options, backend: Choice, unit_bytes: int) -> None:
@@ -141,7 +160,8 @@ def pack_records(records: Iterable[Record], options: Options) -> pa.Table:
     """
     context = load_context(options)
     laid = lay_out_records(records, options, context)
-    return rows_to_table(laid.samples, laid.rows, _schema(options, context))
+    columns = planned_columns(options)
+    return rows_to_table(laid.samples, laid.rows, _schema(options, context, columns))
 
 
 def _publish_rejects(unit: Unit, output: Place, rejects: list[dict[str, str]]) -> RejectFile:
@@ -160,13 +180,13 @@ def _line_number(reject: dict[str, str]) -> int:
     return int(re.split(r"[:\[]", reject["where"].rstrip("]"))[-1])
 
 
-def _schema(options: Options, context: Context) -> pa.Schema:
+def _schema(options: Options, context: Context, columns: Sequence[str]) -> pa.Schema:
     metadata = {
         "layout": options.layout,
         "tokenizer_sha256": context.tokenizer.sha256,
         "template_sha256": context.without_tools.template.sha256,
     }
-    return schema(metadata)
+    return schema(metadata, columns)
 
 
 def unknown_fields(unit: Unit, job: Job) -> tuple[int, UnknownFieldError | None]:

@@ -24,7 +24,6 @@ from reasonpack.errors import FormatError, UsageError
 from reasonpack.records.strict_json import quoted
 from reasonpack.rows.kind import Kind
 from reasonpack.rows.sample import IGNORE
-from reasonpack.rows.schema import check_version
 from reasonpack.wording import listed
 
 I32 = NDArray[np.int32]
@@ -105,7 +104,6 @@ def find_rows(directory: Path, manifest: Manifest, id_: str) -> list[int]:
     before = 0  # rows
     for shard in manifest.shards:
         with open_shard(directory / shard.path) as opened:
-            check_version(opened.schema, opened.name)
             for group in opened.groups(["sample_id"]):
                 ids = group.column(0)
                 names = pc.list_flatten(ids)
@@ -135,7 +133,6 @@ def read_row(directory: Path, manifest: Manifest, number: int) -> RowData:
     for shard in manifest.shards:
         if within < shard.rows:
             with open_shard(directory / shard.path) as opened:
-                check_version(opened.schema, opened.name)
                 return _take_apart(_read_row(opened, within), shard=shard.path, number=number)
         within -= shard.rows
     rows = manifest.counts.rows

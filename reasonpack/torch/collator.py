@@ -21,7 +21,7 @@ With a window the masks count in positions. A model that mixes layers takes a di
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -32,6 +32,7 @@ from numpy.typing import NDArray
 from reasonpack.errors import FormatError, UsageError
 from reasonpack.masks import Window, dense, flashmask, flat, stack, varlen
 from reasonpack.rows.sample import IGNORE
+from reasonpack.rows.schema import APPLIED
 from reasonpack.torch.branch_index import NAME, branch_index, path_places
 from reasonpack.torch.flex_masks import FlexMask, Windows, per_layer_type
 
@@ -41,6 +42,7 @@ MaskForm = Literal[
     "sdpa", "eager", "flex", "flashmask", "visible_until", "branches", "varlen", "none"
 ]
 Batch = dict[str, Any]
+FLOATS = ("loss_weights", "logprobs", "advantages")
 COLUMNS = frozenset(
     {"input_ids", "position_ids", "labels", "length", "segment_start", "segment_visible_until"}
 )
@@ -65,6 +67,11 @@ class Collator:
         shift_labels: add `shift_labels` `i64[B, T]`, the label that each token predicts, for
             losses that do not shift, as under sequence parallelism.
         loss_weights: add `loss_weights` `f32[B, T]`, 0 in padding; unshifted, as `labels`.
+        logprobs: add `logprobs`, likewise: what the model gave the tokens that it wrote.
+        advantages: add `advantages`, likewise.
+        call_role: add `call_role` `i64[B, T]`, 1 in a chosen answer, 2 in a rejected one, else 0;
+            `calls` `i64[B, T]`, the call of the batch that each token is of, −1 for none; and
+            `preference_labels`, where the rows have them.
         kinds: add `kinds` `i64[B, T]`, `segment_kind` of each token, 0 in padding: to log losses
             apart. Take it out of the batch before the model.
         max_position: refuse rows with a position from here on; None for no limit.
@@ -84,6 +91,9 @@ class Collator:
     pad_to_multiple_of: int = 1
     shift_labels: bool = False
     loss_weights: bool = False
+    logprobs: bool = False
+    advantages: bool = False
+    call_role: bool = False
     kinds: bool = False
     max_position: int | None = None
     vocabulary: int | None = None
@@ -110,13 +120,15 @@ class Collator:
 
         Raises:
             UsageError: the rows have branches and `mask` cannot say so, or columns are missing, or
-                they have loss weights and `loss_weights` is off, or the reverse, or a position or a
-                token id is too large.
+                they have a column that has to be applied and its argument here is off, or the
+                reverse, or a position or a token id is too large.
             FormatError: the segments of a row are damaged, or with "branches" its positions.
         """
         _check_columns(rows)
-        self._check_weights(rows)
+        self._check_applied(rows)
         self._check_limits(rows)
+        if self.call_role:
+            rows = list(_with_calls(rows))
         if self.kinds:
             rows = [{**row, "kinds": _kinds(row)} for row in rows]
         lengths = [int(row["length"]) for row in rows]
@@ -156,7 +168,9 @@ class Collator:
         total = self._padded(tokens)
         until = flat(rows, total)
         joined = {
-            name: np.concatenate([np.asarray(row[name]) for row in rows]) for name in self._fills()
+            name: np.concatenate([np.asarray(row[name]) for row in rows])
+            for name in self._fills()
+            if name in rows[0]
         }
         batch = self._columns([joined], total)
         batch["position_ids"][0, tokens:] = torch.arange(total - tokens)
@@ -177,8 +191,11 @@ class Collator:
 
     def _columns(self, rows: Sequence[Mapping[str, Any]], total: int) -> Batch:
         batch: Batch = {}
+        held = rows[0].keys() if rows else ()
         for name, fill in self._fills().items():
-            dtype = np.float32 if name == "loss_weights" else np.int64
+            if name not in held:
+                continue
+            dtype = np.float32 if name in FLOATS else np.int64
             padded = np.full((len(rows), total), fill, dtype)
             for line, row in zip(padded, rows, strict=True):
                 line[: len(row[name])] = row[name]
@@ -192,23 +209,25 @@ class Collator:
     def _fills(self) -> dict[str, int]:
         """Name the columns of a batch, each with what pads it."""
         fills = {"input_ids": self.pad_token_id, "position_ids": 0, "labels": IGNORE}
-        added = {"loss_weights": self.loss_weights, "kinds": self.kinds}
-        return {**fills, **{name: 0 for name, wanted in added.items() if wanted}}
+        added = {name: getattr(self, name) for name in (*FLOATS, "kinds", "call_role")}
+        fills |= {name: 0 for name, wanted in added.items() if wanted}
+        return {**fills, "calls": -1, "preference_labels": IGNORE} if self.call_role else fills
 
     def _padded(self, length: int) -> int:
         return -(-length // self.pad_to_multiple_of) * self.pad_to_multiple_of
 
-    def _check_weights(self, rows: Sequence[Mapping[str, Any]]) -> None:
+    def _check_applied(self, rows: Sequence[Mapping[str, Any]]) -> None:
         for number, row in enumerate(rows):
-            if ("loss_weights" in row) != self.loss_weights:
-                found = "no loss_weights" if self.loss_weights else "loss_weights"
-                raise UsageError(
-                    f"row {number}",
-                    found,
-                    f"loss_weights={self.loss_weights}",
-                    "pass Collator(loss_weights=True) if and only if the dataset has weights "
-                    "and the loss uses them",
-                )
+            for name in APPLIED:
+                told = getattr(self, name)
+                if (name in row) != told:
+                    raise UsageError(
+                        f"row {number}",
+                        f"no {name}" if told else name,
+                        f"{name}={told}",
+                        f"pass Collator({name}=True) if and only if the dataset has the column "
+                        "and the loss uses it",
+                    )
 
     def _check_limits(self, rows: Sequence[Mapping[str, Any]]) -> None:
         for number, row in enumerate(rows):
@@ -231,6 +250,17 @@ class Collator:
                     "tokenizer",
                     "pack with the tokenizer of this model, or resize its embeddings",
                 )
+
+
+def _with_calls(rows: Sequence[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
+    """Yield rows with the call of each token, counted over all rows, and its role."""
+    before = 0
+    for row in rows:
+        sizes = np.diff(row["segment_start"], append=row["length"])
+        call = np.repeat(np.asarray(row["segment_call"], np.int64), sizes)
+        role = np.append(np.asarray(row["call_role"], np.int64), 0)[call]
+        yield {**row, "call_role": role, "calls": np.where(call < 0, -1, call + before)}
+        before += len(row["call_role"])
 
 
 def _kinds(row: Mapping[str, Any]) -> NDArray[np.int64]:

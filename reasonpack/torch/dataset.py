@@ -28,9 +28,9 @@ from numpy.typing import NDArray
 from torch.utils.data import IterableDataset, get_worker_info
 
 from reasonpack.datasets.manifest import read_manifest
+from reasonpack.datasets.receipt import TRAIN
 from reasonpack.datasets.shards import open_shard
 from reasonpack.errors import FormatError, UsageError
-from reasonpack.rows.schema import check_version
 
 __all__ = ["Group", "Row", "RowDataset", "RowStream"]
 
@@ -66,18 +66,19 @@ class RowDataset:
         directory: what was opened.
         layout: `onepass` or `npass`.
         packed: whether a row may hold several samples.
+        split: which split it is of.
         groups: in the order of the shards.
         starts: `i64[len(groups) + 1]`, first row of each group, and then the number of rows.
         fingerprint: hash of all shards; rows in the same order have the same.
     """
 
-    def __init__(self, directory: Path | str) -> None:
-        """Open a directory.
+    def __init__(self, directory: Path | str, split: str = TRAIN) -> None:
+        """Open a split of a directory.
 
         Raises:
             FormatError: it is unfinished, of an unknown format version, or a shard is missing,
-                damaged or not the one of the manifest.
-            UsageError: it is not a local directory, or it has no rows.
+                damaged, not the one of the manifest, or requires what is not known here.
+            UsageError: it is not a local directory, or it has no such split, or no rows.
         """
         if "://" in str(directory):
             raise UsageError(
@@ -88,8 +89,13 @@ class RowDataset:
         self.layout = manifest.layout
         self.packed = manifest.options.packing
         self._mapped = manifest.options.format == "arrow" and manifest.options.codec is None
-        shards = [(self.directory / shard.path, shard.rows) for shard in manifest.shards]
-        self.groups = [group for path, rows in shards for group in _groups(path, rows)]
+        self.split = split
+        shards = [shard for shard in manifest.shards if shard.split == split]
+        if manifest.shards and not shards:
+            splits = ", ".join(sorted({shard.split for shard in manifest.shards}))
+            raise UsageError(directory, f"no split {split!r}", splits, "name one of those")
+        opened = [(self.directory / shard.path, shard.rows) for shard in shards]
+        self.groups = [group for path, rows in opened for group in _groups(path, rows)]
         self.starts = np.cumsum([0] + [group.rows for group in self.groups], dtype=np.int64)
         if not self.groups:
             raise UsageError(
@@ -98,7 +104,7 @@ class RowDataset:
                 "at least one to train on",
                 "see rejects.jsonl in it, or pack other input",
             )
-        hashes = "".join(shard.sha256 for shard in manifest.shards)
+        hashes = "".join(shard.sha256 for shard in shards)
         self.fingerprint = hashlib.sha256(hashes.encode()).hexdigest()
         self._loaded: dict[int, pa.RecordBatch] = {}
 
@@ -289,7 +295,6 @@ class RowStream(IterableDataset[Row]):  # type: ignore[misc,unused-ignore]
 def _groups(path: Path, rows: int) -> list[Group]:
     """List the groups of a shard that should hold `rows` rows."""
     with open_shard(path) as shard:
-        check_version(shard.schema, shard.name)
         sizes = shard.sizes()
     if sum(sizes) != rows:
         raise FormatError(

@@ -29,7 +29,7 @@ from reasonpack.verify.manifest import Dataset, read_rejects
 from reasonpack.verify.match import NO_VIEWS, Join, Packed, Read, Reject, Thoughts, match
 from reasonpack.verify.paths import fingerprint
 from reasonpack.verify.report import report
-from reasonpack.verify.rows import Row
+from reasonpack.verify.row import Row
 from reasonpack.verify.shards import CheckedRow, checked_rows
 from reasonpack.verify.source import Rebuilt, Source, decoded, rebuild, records, taken, why_rejected
 
@@ -45,7 +45,7 @@ def check_against(
     findings: Findings,
     *,
     sample: int | None = None,
-    on_shard: Callable[[], object] = lambda: None,
+    on_unit: Callable[[], object] = lambda: None,
 ) -> None:
     """Check a dataset and prove that it is what its source gives.
 
@@ -55,7 +55,7 @@ def check_against(
         findings: gets what is wrong.
         sample: how many conversations to compare, spread over the dataset; None for all.
             Records are read and matched by id in any case.
-        on_shard: called when a shard is done.
+        on_unit: called when the shards of a unit are done.
 
     Raises:
         StorageError: an input cannot be read.
@@ -66,11 +66,11 @@ def check_against(
     lines = records(source)
     for number, receipt in enumerate(dataset.receipts):
         for checked in checked_rows(dataset, number, findings):
-            _add_samples(join, number, checked)
+            _add_samples(join, checked)
         for record in itertools.islice(lines, receipt.counts.conversations if receipt else 0):
             _add_record(join, record, source, findings)
         _match(join, dataset, findings)
-        on_shard()
+        on_unit()
     for record in lines:
         _add_record(join, record, source, findings)
     _match(join, dataset, findings)
@@ -82,8 +82,7 @@ def check_against(
 
 def _match(join: Join, dataset: Dataset, findings: Findings) -> None:
     for id_, sample, what in match(join, dataset.manifest.layout):
-        shard = dataset.manifest.shards[sample.shard].path
-        findings.add(Finding("RP312", shard, what, sample.row, id_))
+        findings.add(Finding("RP312", sample.shard, what, sample.row, id_))
 
 
 def _choose(dataset: Dataset, count: int | None) -> set[str] | None:
@@ -107,7 +106,8 @@ def _choose(dataset: Dataset, count: int | None) -> set[str] | None:
 def _ids(dataset: Dataset) -> Iterator[str]:
     for shard in dataset.manifest.shards:
         try:
-            with open_shard(place_of(dataset.directory, shard.path)) as opened:
+            place = place_of(dataset.directory, shard.path)
+            with open_shard(place, unchecked=True) as opened:
                 for group in opened.groups(["sample_id"]):
                     yield from group.column("sample_id").flatten().to_pylist()
         except (FormatError, StorageError, LookupError, ValueError):
@@ -135,7 +135,7 @@ def _digest(line: bytes) -> bytes:
 # --- what waits for its match ----------------------------------------------------------
 
 
-def _add_samples(join: Join, shard: int, checked: CheckedRow) -> None:
+def _add_samples(join: Join, checked: CheckedRow) -> None:
     row, paths, stops = checked.row, checked.paths, checked.row.sample_stop
     for number, id_ in enumerate(row.sample_id):
         print_, thoughts = None, {}
@@ -146,7 +146,7 @@ def _add_samples(join: Join, shard: int, checked: CheckedRow) -> None:
             thoughts = _thoughts(row, here)
         join.touched[id_] = None
         join.packed.setdefault(id_, []).append(
-            Packed(shard, checked.number, number, print_, thoughts)
+            Packed(checked.shard, checked.number, number, print_, thoughts)
         )
 
 

@@ -6,7 +6,7 @@ import json
 import os
 import re
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
 import msgspec
@@ -48,6 +48,7 @@ class _Plan:
     inputs: list[_PlannedInput]
     units: list[_Unit]
     sha256: str
+    columns: list[str] = field(default_factory=list)
 
 
 def check_beside(dataset: Dataset, findings: Findings) -> None:
@@ -66,7 +67,7 @@ def check_beside(dataset: Dataset, findings: Findings) -> None:
 
 def _known(dataset: Dataset) -> set[str]:
     """Name the files of a dataset, those that may be missing among them."""
-    receipts = [receipt_path(number) for number in range(len(dataset.manifest.shards))]
+    receipts = [receipt_path(unit) for unit in dataset.units]
     rejects = [name.replace(".json", ".rejects.jsonl") for name in receipts]
     return {*TOP, *(shard.path for shard in dataset.manifest.shards), *receipts, *rejects}
 
@@ -121,11 +122,17 @@ def _check_card(dataset: Dataset, findings: Findings) -> None:
     try:
         head = (content or b"").decode().split("---\n")[1]
         configs = yaml.safe_load(head)["configs"]
-        paths = [each["path"] for config in configs for each in config["data_files"]]
-        patterns = [one for each in paths for one in ([each] if isinstance(each, str) else each)]
+        entries = [each for config in configs for each in config["data_files"]]
+        patterns = [
+            (each["split"], one)
+            for each in entries
+            for one in ([each["path"]] if isinstance(each["path"], str) else each["path"])
+        ]
         folders = {each: file_names(join(dataset.directory, each)) for each in ("data", "receipts")}
         held = [f"{each}/{own}" for each in folders for own in folders[each]]
-        named = {each for each in held for pattern in patterns if fnmatchcase(each, pattern)}
+        named = {
+            (s, each) for each in held for s, pattern in patterns if fnmatchcase(each, pattern)
+        }
     except (UnicodeDecodeError, yaml.YAMLError, LookupError, TypeError):
         found = "no such file" if content is None else "no YAML head that names them"
         what = f"{found}, expected the data_files of configs between two lines of ---. "
@@ -133,11 +140,14 @@ def _check_card(dataset: Dataset, findings: Findings) -> None:
         findings.add(Finding("RP021", name, what + fix))
         return
     _check_stops(content or b"", dataset, findings)
-    shards = {shard.path for shard in dataset.manifest.shards}
-    for path in sorted((shards & {*held}) - named):
-        findings.add(Finding("RP021", name, f"data_files leave out {path}, expected it"))
-    for path in sorted(each for each in named - shards if each.startswith("receipts/")):
-        findings.add(Finding("RP021", name, f"data_files take in {path}, expected shards alone"))
+    shards = {(shard.split, shard.path) for shard in dataset.manifest.shards}
+    for split, path in sorted(each for each in shards - named if each[1] in held):
+        said = f"data_files of split {split} leave out {path}, expected it"
+        findings.add(Finding("RP021", name, said))
+    for split, path in sorted(named - shards):
+        said = f"data_files of split {split} take in {path}, expected its shards alone"
+        if path.startswith("receipts/") or path in {each for _, each in shards}:
+            findings.add(Finding("RP021", name, said))
 
 
 def _check_stops(card: bytes, dataset: Dataset, findings: Findings) -> None:
@@ -171,7 +181,8 @@ def _check_plan(dataset: Dataset, findings: Findings) -> None:
         ("sha256", plan.sha256, manifest.plan_sha256),
         ("options", plan.options, manifest.options),
         ("inputs", [(each.name, each.bytes, each.sha256) for each in plan.inputs], inputs),
-        ("number of units", len(plan.units), len(manifest.shards)),
+        ("columns", plan.columns, manifest.columns),
+        ("number of units", len(plan.units), len(dataset.units)),
         ("names of units", [unit.name for unit in plan.units], names),
     ):
         if found != expected:
@@ -183,7 +194,7 @@ def _check_sums(dataset: Dataset, findings: Findings) -> None:
     manifest, sums = dataset.manifest, Counter[str]()
     found = manifest.counts.flat()
     receipts = [receipt for receipt in dataset.receipts if receipt is not None]
-    if len(receipts) == len(manifest.shards):
+    if len(receipts) == len(dataset.units):
         for receipt in receipts:
             sums.update(receipt.counts.flat())
         names = {*sums, *found}

@@ -21,7 +21,7 @@ def verify_dataset(
     *,
     sample: int | None = None,
     tokenizer: str | None = None,
-    on_shard: Callable[[int], object] = lambda _: None,
+    on_unit: Callable[[int], object] = lambda _: None,
 ) -> Findings:
     """Check a finished dataset: its files, its rows and, given its source, every view.
 
@@ -30,7 +30,7 @@ def verify_dataset(
         against: files and directories that it was packed from; none to check it by itself.
         sample: compare that many conversations with the source, and not all.
         tokenizer: where the tokenizer is, if not where it was when the dataset was packed.
-        on_shard: called with the number of shards, each time that one is done.
+        on_unit: called with the number of units, each time that the shards of one are done.
 
     Raises:
         ReasonpackError: the source, the tokenizer or the template cannot be read.
@@ -40,7 +40,7 @@ def verify_dataset(
     if dataset is None:
         return findings
     check_beside(dataset, findings)
-    shards, source = len(dataset.manifest.shards), None
+    units, source = len(dataset.units), None
     if against:
         from reasonpack.verify.source import load_source  # noqa: PLC0415 (loads a tokenizer)
 
@@ -48,10 +48,10 @@ def verify_dataset(
     if source is not None:
         from reasonpack.verify.against import check_against  # noqa: PLC0415
 
-        check_against(dataset, source, findings, sample=sample, on_shard=lambda: on_shard(shards))
+        check_against(dataset, source, findings, sample=sample, on_unit=lambda: on_unit(units))
         return findings
-    for number in range(shards):
+    for number in range(units):
         for _ in checked_rows(dataset, number, findings):
             pass
-        on_shard(shards)
+        on_unit(units)
     return findings

@@ -40,6 +40,7 @@ CODES: Mapping[str, str] = {
     "RP103": "there is a null",
     "RP104": "the schema's metadata is not the manifest's",
     "RP105": "a row group is larger than a reader may expect",
+    "RP106": "the schema's metadata requires a column that is not known here",
     # the rows
     "RP201": "token columns are not all of the row's length, or empty (rule 1)",
     "RP202": "segments do not tile the row (rule 2)",
@@ -56,6 +57,12 @@ CODES: Mapping[str, str] = {
     "RP213": "a token id is negative",
     "RP214": "a segment is of an unknown kind",
     "RP215": "a segment's message is less than -1",
+    "RP216": "an optional column has another length than what it stands beside",
+    "RP217": "a weight is not positive where a token is trained, or not 0 where it is not",
+    "RP218": "a log probability or an advantage cannot be one, or is not 0 at what is no target",
+    "RP219": "a preference label is not that of a rejected answer",
+    "RP220": "a call is of no sample of the row, out of order, of an unknown role or reward",
+    "RP221": "a segment is of no call, or of one that it cannot be of",
     # the source
     "RP301": "the tokenizer is not the dataset's",
     "RP302": "the chat template is not the dataset's",

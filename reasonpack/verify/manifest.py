@@ -11,14 +11,16 @@ from __future__ import annotations
 
 import hashlib
 import io
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from functools import partial
+from typing import Any
 
 import msgspec
 
 from reasonpack.datasets.manifest import Manifest
-from reasonpack.datasets.receipt import Receipt, place_of, receipt_path
+from reasonpack.datasets.receipt import Receipt, Shard, place_of, receipt_path
 from reasonpack.storage.place import Place, join, stamp
 from reasonpack.storage.read import open_file, read_bytes
 from reasonpack.verify.findings import Finding, Findings
@@ -47,11 +49,25 @@ class RejectLine:
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
-    """A dataset whose manifest could be read; a receipt that could not be is None."""
+    """A dataset whose manifest could be read.
+
+    Attributes:
+        directory: where it is.
+        manifest: what it says of itself.
+        units: the numbers of the units that it has shards of.
+        receipts: those of the units; None for one that could not be read.
+    """
 
     directory: Place
     manifest: Manifest
+    units: list[int]
     receipts: list[Receipt | None]
+
+    def shards_of(self, unit: int) -> list[tuple[int, Shard]]:
+        """List the shards of a unit, each with the number of rows in those before it."""
+        rows = itertools.accumulate((each.rows for each in self.manifest.shards), initial=0)
+        both = zip(rows, self.manifest.shards, strict=False)
+        return [(before, each) for before, each in both if each.unit == unit]
 
 
 def read_dataset(directory: Place, findings: Findings) -> Dataset | None:
@@ -63,11 +79,9 @@ def read_dataset(directory: Place, findings: Findings) -> Dataset | None:
     manifest = _read_manifest(directory, findings)
     if manifest is None:
         return None
-    receipts = [
-        _read_receipt(directory, number, manifest, findings)
-        for number in range(len(manifest.shards))
-    ]
-    return Dataset(directory, manifest, receipts)
+    dataset = Dataset(directory, manifest, sorted({each.unit for each in manifest.shards}), [])
+    dataset.receipts.extend(_read_receipt(dataset, unit, findings) for unit in dataset.units)
+    return dataset
 
 
 # --- manifest and receipts -------------------------------------------------------------
@@ -118,30 +132,41 @@ def parse_version(version: object) -> tuple[int, int]:
     return (int(major), int(minor)) if dot and f"{major}{minor}".isdecimal() else (-1, -1)
 
 
-def _read_receipt(
-    directory: Place, number: int, manifest: Manifest, findings: Findings
-) -> Receipt | None:
-    name, shard = receipt_path(number), manifest.shards[number]
-    content = read_bytes(place_of(directory, name))
+def _read_receipt(dataset: Dataset, unit: int, findings: Findings) -> Receipt | None:
+    name, manifest = receipt_path(unit), dataset.manifest
+    shards = [shard for _, shard in dataset.shards_of(unit)]
+    content = read_bytes(place_of(dataset.directory, name))
     try:
-        receipt = msgspec.json.decode(content or b"", type=Receipt)
-        unsealed = {**msgspec.json.decode(content or b""), "sha256": ""}
+        found = msgspec.json.decode(content or b"")
+        receipt = msgspec.convert(_of_one_shard(found), Receipt)
+        unsealed = {**found, "sha256": ""}
         sha256 = hashlib.sha256(msgspec.json.encode(unsealed)).hexdigest()
         if sha256 != receipt.sha256:
             raise ValueError(f"has the hash {receipt.sha256} in it and is of {sha256}")
     except (ValueError, msgspec.DecodeError, RecursionError) as error:
-        what = unreadable(content, error, f"the receipt of {shard.path}")
+        what = unreadable(content, error, f"the receipt of {shards[0].path}")
         findings.add(Finding("RP011", name, what))
         return None
-    pairs = {
-        field.name: (getattr(receipt.shard, field.name), getattr(shard, field.name))
-        for field in fields(shard)
+    pairs: dict[str, tuple[object, object]] = {
+        "plan_sha256": (receipt.plan_sha256, manifest.plan_sha256),
+        "number of shards": (len(receipt.shards), len(shards)),
     }
-    pairs["plan_sha256"] = (receipt.plan_sha256, manifest.plan_sha256)
+    for own, shard in zip(receipt.shards, shards, strict=False):
+        for field in fields(shard):
+            both = (getattr(own, field.name), getattr(shard, field.name))
+            if both[0] != both[1]:
+                pairs[field.name] = both
     for field_name, (found, expected) in pairs.items():
         if found != expected:
             what = f"{field_name} {found!r}, expected {expected!r} as in the manifest"
             findings.add(Finding("RP012", name, what))
+    return receipt
+
+
+def _of_one_shard(receipt: Any) -> Any:
+    """Read a receipt as it was before a unit could have several shards."""
+    if isinstance(receipt, dict) and "shard" in receipt and "shards" not in receipt:
+        return {**{k: v for k, v in receipt.items() if k != "shard"}, "shards": [receipt["shard"]]}
     return receipt
 
 

@@ -24,7 +24,7 @@ Thoughts = dict[int, tuple[int, int, int]]
 class Packed:
     """A sample of the dataset; no print where it is not to be compared."""
 
-    shard: int
+    shard: str
     row: int
     number: int
     print: Print | None

@@ -23,7 +23,8 @@ from reasonpack.verify.findings import KEPT, Finding, Findings
 from reasonpack.verify.manifest import Dataset
 from reasonpack.verify.match import NO_VIEWS, Different, Join
 from reasonpack.verify.paths import together
-from reasonpack.verify.rows import Row, check_row
+from reasonpack.verify.row import Row
+from reasonpack.verify.rows import check_row
 from reasonpack.verify.shards import CheckedRow, read_rows
 from reasonpack.verify.source import Rebuilt, Source, TokenView, decoded, rebuild, records
 
@@ -45,9 +46,8 @@ def report(join: Join, dataset: Dataset, source: Source, findings: Findings) -> 
         return
     for id_, packed in join.packed.items():
         for sample in packed:
-            shard = dataset.manifest.shards[sample.shard].path
             what = "no record in the input that it is of, expected one"
-            findings.add(Finding("RP305", shard, what, sample.row, id_))
+            findings.add(Finding("RP305", sample.shard, what, sample.row, id_))
     for id_, read in join.read.items():
         for record in read:
             named = quoted(id_, limit=200)
@@ -97,7 +97,7 @@ def _report_differences(
     again = {record.where: record for record in records(source) if record.where in wanted}
     rows = _read_again(dataset, {(one.shard, one.row) for each in shown for one in each.packed})
     for number, each in enumerate(differing):
-        finding = _bare_difference(each, dataset)
+        finding = _bare_difference(each)
         if finding.code != "RP308" and number < len(shown):
             samples = [_Sample(rows[one.shard, one.row], one.number) for one in each.packed]
             rebuilt = [_rebuilt(source, again[record.where]) for record in each.read]
@@ -130,9 +130,9 @@ def _rebuilt(source: Source, record: Record) -> Rebuilt:
     return rebuild(source, decoded(record, source.reading), row=record.row is not None)
 
 
-def _bare_difference(each: Different, dataset: Dataset) -> Finding:
+def _bare_difference(each: Different) -> Finding:
     """Say that samples and records differ, without having them at hand."""
-    shard, row = dataset.manifest.shards[each.packed[0].shard].path, each.packed[0].row
+    shard, row = each.packed[0].shard, each.packed[0].row
     for record in each.read:
         if record.print == NO_VIEWS:
             what = f"packed, but the views of {record.where} cannot be built: {record.error}"
@@ -145,19 +145,20 @@ def _bare_difference(each: Different, dataset: Dataset) -> Finding:
 
 
 def _read_again(
-    dataset: Dataset, wanted: set[tuple[int, int]]
-) -> dict[tuple[int, int], CheckedRow]:
+    dataset: Dataset, wanted: set[tuple[str, int]]
+) -> dict[tuple[str, int], CheckedRow]:
     """Read rows again, given by shard and by number over all shards."""
-    found: dict[tuple[int, int], CheckedRow] = {}
+    found: dict[tuple[str, int], CheckedRow] = {}
     before = 0
-    for index, shard in enumerate(dataset.manifest.shards):
-        if any(each == index for each, _ in wanted):
-            with open_shard(place_of(dataset.directory, shard.path)) as opened:
+    for shard in dataset.manifest.shards:
+        if any(each == shard.path for each, _ in wanted):
+            place = place_of(dataset.directory, shard.path)
+            with open_shard(place, unchecked=True) as opened:
                 rows = itertools.chain.from_iterable(map(read_rows, opened.groups()))
                 for number, row in enumerate(rows, before):
-                    if (index, number) in wanted:
+                    if (shard.path, number) in wanted:
                         paths = check_row(row)[1]
-                        found[index, number] = CheckedRow(shard.path, number, row, paths)
+                        found[shard.path, number] = CheckedRow(shard.path, number, row, paths)
         before += shard.rows
     return found
 

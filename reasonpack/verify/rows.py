@@ -10,66 +10,13 @@ A rule that rests on a broken one is not looked at.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from reasonpack.rows.kind import Kind
+from reasonpack.verify.optional_columns import length_faults, value_faults
 from reasonpack.verify.paths import Paths, distinct, row_paths
-
-I32 = NDArray[np.int32]
-IGNORE = -100
-"""Label of a token that is not trained."""
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """The columns of one row as they stand in a shard, of whatever lengths."""
-
-    input_ids: I32
-    position_ids: I32
-    labels: I32
-    length: int
-    segment_start: I32
-    segment_visible_until: I32
-    segment_kind: NDArray[np.uint8]
-    segment_message: I32
-    sample_start: I32
-    sample_id: list[str]
-
-    @property
-    def segment_stop(self) -> NDArray[np.int64]:
-        """i64[S], where each segment ends."""
-        return np.append(self.segment_start[1:], self.length).astype(np.int64)
-
-    @property
-    def sample_stop(self) -> NDArray[np.int64]:
-        """Where each sample ends."""
-        return np.append(self.sample_start[1:], self.length).astype(np.int64)
-
-    @property
-    def trained(self) -> NDArray[np.bool_]:
-        """bool[T], which tokens are trained."""
-        return np.not_equal(self.labels, IGNORE)
-
-    def sample_of(self, token: int) -> int:
-        """Return the number of the sample that a token belongs to."""
-        return int(np.searchsorted(self.sample_start, token, "right")) - 1
-
-    def message_of(self, token: int) -> int:
-        """Return the message that a token belongs to."""
-        segment = int(np.searchsorted(self.segment_start, token, "right")) - 1
-        return int(self.segment_message[segment])
-
-
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """A rule that a row breaks; `token` is the first at which it does."""
-
-    code: str
-    what: str
-    token: int | None = None
+from reasonpack.verify.row import I32, IGNORE, Fault, Row, first
 
 
 def check_row(row: Row) -> tuple[list[Fault], Paths | None]:
@@ -79,10 +26,10 @@ def check_row(row: Row) -> tuple[list[Fault], Paths | None]:
         The faults, and the paths of the row's tokens; None where there is a fault, for
         what they would be compared with is wrong already.
     """
-    faults = list(_shape_faults(row))
+    faults = [*_shape_faults(row), *length_faults(row)]
     if faults:
         return faults, None
-    faults += _value_faults(row)
+    faults += [*_value_faults(row), *value_faults(row)]
     broken = list(_forest_faults(row)) or list(_position_faults(row))
     if broken:
         return faults + broken, None
@@ -124,7 +71,7 @@ def _shape_faults(row: Row) -> Iterator[Fault]:
     elif what := _tiling_fault(row.sample_start, row.length):
         yield Fault("RP204", f"sample_start {what}")
     elif not segments_fault:
-        bad = _first(~np.isin(row.sample_start, row.segment_start))
+        bad = first(~np.isin(row.sample_start, row.segment_start))
         if bad is not None:
             start = int(row.sample_start[bad])
             yield Fault("RP205", f"sample_start {start}, expected a segment's start", start)
@@ -139,7 +86,7 @@ def _tiling_fault(starts: I32, length: int) -> str:
     if not len(starts) or starts[0] != 0:
         return f"begins with {starts[0] if len(starts) else 'nothing'}, expected 0"
     bounds = np.append(starts.astype(np.int64), length)
-    bad = _first(np.diff(bounds) <= 0)
+    bad = first(np.diff(bounds) <= 0)
     if bad is None:
         return ""
     if bad == len(starts) - 1:
@@ -152,17 +99,17 @@ def _tiling_fault(starts: I32, length: int) -> str:
 
 def _value_faults(row: Row) -> Iterator[Fault]:
     ids, labels, starts = row.input_ids, row.labels, row.segment_start
-    if (bad := _first(ids < 0)) is not None:
+    if (bad := first(ids < 0)) is not None:
         yield Fault("RP213", f"id {ids[bad]}, expected 0 or more", bad)
-    if (bad := _first(row.trained & (labels != ids))) is not None:
+    if (bad := first(row.trained & (labels != ids))) is not None:
         yield Fault("RP209", f"label {labels[bad]}, expected {IGNORE} or {ids[bad]}", bad)
-    if (bad := _first(row.trained[row.sample_start])) is not None:
+    if (bad := first(row.target[row.sample_start])) is not None:
         start = int(row.sample_start[bad])
         yield Fault("RP210", f"label {labels[start]}, expected {IGNORE}", start)
-    if (bad := _first(row.segment_kind >= len(Kind))) is not None:
+    if (bad := first(row.segment_kind >= len(Kind))) is not None:
         what = f"segment {bad} is of kind {row.segment_kind[bad]}, expected 0 to {len(Kind) - 1}"
         yield Fault("RP214", what, int(starts[bad]))
-    if (bad := _first(row.segment_message < -1)) is not None:
+    if (bad := first(row.segment_message < -1)) is not None:
         what = f"segment {bad} is of message {row.segment_message[bad]}, expected -1 or more"
         yield Fault("RP215", what, int(starts[bad]))
 
@@ -174,7 +121,7 @@ def _forest_faults(row: Row) -> Iterator[Fault]:
     starts, stops, until = row.segment_start, row.segment_stop, row.segment_visible_until
     sample = np.searchsorted(row.sample_start, starts, "right") - 1
     ends = row.sample_stop[sample]
-    if (bad := _first((until < stops) | (until > ends))) is not None:
+    if (bad := first((until < stops) | (until > ends))) is not None:
         what = f"visible until {until[bad]}, expected {stops[bad]} to {ends[bad]}"
         yield Fault("RP206", what, int(starts[bad]))
         return
@@ -193,7 +140,7 @@ def _position_faults(row: Row) -> Iterator[Fault]:
     gone = np.zeros(row.length + 1, np.int64)
     np.add.at(gone, row.segment_visible_until, row.segment_stop - row.segment_start)
     seen = np.arange(row.length) - np.cumsum(gone)[: row.length]
-    if (bad := _first(row.position_ids != seen)) is not None:
+    if (bad := first(row.position_ids != seen)) is not None:
         what = f"position {row.position_ids[bad]}, expected {seen[bad]}, the number of tokens seen"
         yield Fault("RP208", what, bad)
 
@@ -206,32 +153,24 @@ def _parent_faults(row: Row) -> Iterator[Fault]:
     branches = np.zeros(row.length, bool)
     branches[1:] = np.diff(row.position_ids) != 1
     branches[row.sample_start] = False  # rule 7 has those
-    if (bad := _first(row.trained & branches)) is not None:
+    if (bad := first(row.target & branches)) is not None:
         before, here = row.position_ids[bad - 1 : bad + 1].tolist()
         what = f"trained at position {here} after a token at {before}, expected {before + 1}"
         yield Fault("RP211", what, bad)
 
 
 def _repeated_faults(row: Row, paths: Paths) -> Iterator[Fault]:
+    """Find a prefix and token that a sample trains twice, or that one call of it does."""
+    number = row.call_of_tokens
     for start, stop in zip(row.sample_start, row.sample_stop, strict=True):
-        tokens = np.flatnonzero(paths.trained[start:stop]) + start
+        tokens = np.flatnonzero(row.target[start:stop]) + start
         trained = paths.predicted[tokens]
         if len(distinct(trained)) == len(trained):
             continue
-        first: dict[bytes, int] = {}
+        known: dict[tuple[bytes, int], int] = {}
         for token, path in zip(tokens.tolist(), trained, strict=True):
-            earlier = first.setdefault(path.tobytes(), token)
+            earlier = known.setdefault((path.tobytes(), int(number[token])), token)
             if earlier != token:
                 what = f"trained after the same prefix as token {earlier}, expected once"
                 yield Fault("RP212", what, token)
                 return
-
-
-def _first(bad: NDArray[np.bool_]) -> int | None:
-    """Return where the first True is.
-
-    >>> _first(np.array([False, True, True])), _first(np.array([False]))
-    (1, None)
-    """
-    at = int(bad.argmax()) if len(bad) else 0
-    return at if len(bad) and bad[at] else None

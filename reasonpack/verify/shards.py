@@ -1,7 +1,7 @@
-"""A shard → its bytes, schema and counts, checked, and its rows, each of them checked.
+"""The shards of a unit → bytes, schema and counts, checked, and rows, each of them checked.
 
-    Dataset ─ shard by shard ─→ bytes, SHA-256 ─→ schema ─→ row groups ─→ CheckedRow …
-                                                                └─ counts ─→ receipt, manifest
+    Dataset ─ unit by unit ─→ bytes, SHA-256 ─→ schema ─→ row groups ─→ CheckedRow …
+                                                              └─ counts ─→ receipt, manifest
 
 Memory is bounded by a row group.
 """
@@ -9,7 +9,7 @@ Memory is bounded by a row group.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,7 +27,8 @@ from reasonpack.storage.read import digest
 from reasonpack.verify.findings import Finding, Findings
 from reasonpack.verify.manifest import MINOR, Dataset, parse_version
 from reasonpack.verify.paths import Paths
-from reasonpack.verify.rows import Fault, Row, check_row
+from reasonpack.verify.row import Fault, Row
+from reasonpack.verify.rows import check_row
 
 LIST_COLUMNS = {
     "input_ids": pa.int32(),
@@ -42,6 +43,25 @@ LIST_COLUMNS = {
 }
 COLUMNS = list(LIST_COLUMNS)
 COLUMNS.insert(3, "length")
+OPTIONAL = {
+    "loss_weights": pa.float32(),
+    "logprobs": pa.float32(),
+    "advantages": pa.float32(),
+    "preference_labels": pa.int32(),
+    "segment_call": pa.int32(),
+    "call_id": pa.string(),
+    "call_sample": pa.int32(),
+    "call_role": pa.uint8(),
+    "call_reward": pa.float32(),
+}
+"""Columns that a manifest may name, in this order."""
+NEEDED = {
+    "preference_labels": {"call_role"},
+    **{name: {"segment_call", "call_id", "call_sample"} for name in OPTIONAL if "call" in name},
+}
+"""Optional columns that are there only with others."""
+TO_BE_APPLIED = ("loss_weights", "logprobs", "advantages", "call_role")
+TEXTS = ("sample_id", "call_id")
 METADATA = ("format_version", "layout", "tokenizer_sha256", "template_sha256")
 GROUP_ROWS, GROUP_TOKENS = 1_000, 1 << 22
 
@@ -60,18 +80,29 @@ class CheckedRow:
 
 
 def checked_rows(dataset: Dataset, number: int, findings: Findings) -> Iterator[CheckedRow]:
-    """Check one shard and yield its rows; at the end its counts are compared too."""
-    shard = dataset.manifest.shards[number]
+    """Check the shards of one unit and yield their rows; at the end its counts are compared too."""
+    violations, total = findings.total, Counter[str]()
+    for before, shard in dataset.shards_of(dataset.units[number]):
+        held = Counter({"rows": 0, "tokens": 0})
+        yield from _checked_shard(dataset, shard, before, held, findings)
+        total.update(held)
+    if findings.total == violations:
+        _check_counts(dataset, number, total, findings)
+
+
+def _checked_shard(
+    dataset: Dataset, shard: Shard, before: int, held: Counter[str], findings: Findings
+) -> Iterator[CheckedRow]:
+    """Check a shard and yield its rows, which are counted in `held`."""
     place = place_of(dataset.directory, shard.path)
     findings.count("shards")
-    before = sum(each.rows for each in dataset.manifest.shards[:number])
-    violations, held = findings.total, Counter({"rows": 0, "tokens": 0})
+    violations = findings.total
     try:
         if stamp(place) is None:
             findings.add(Finding("RP004", shard.path, "no such file, expected the shard"))
             return
         _check_file(shard, place, findings)
-        with open_shard(place) as opened:
+        with open_shard(place, unchecked=True) as opened:
             if not _check_schema(dataset.manifest, shard, opened.schema, findings):
                 return
             for group in opened.groups():
@@ -94,7 +125,6 @@ def checked_rows(dataset: Dataset, number: int, findings: Findings) -> Iterator[
             what = f"{held[name]:,} {name}, expected {expected:,} as in the manifest"
             findings.add(Finding(code, shard.path, what))
     if findings.total == violations:
-        _check_counts(dataset, number, held, findings)
         _check_content(shard, place, findings)
 
 
@@ -107,7 +137,7 @@ def _check_file(shard: Shard, place: Place, findings: Findings) -> None:
 
 
 def _check_counts(dataset: Dataset, number: int, held: Counter[str], findings: Findings) -> None:
-    """Compare a receipt's counts with what a sound shard was found to hold."""
+    """Compare a receipt's counts with what its sound shards were found to hold."""
     receipt = dataset.receipts[number]
     if receipt is None:
         return
@@ -119,12 +149,12 @@ def _check_counts(dataset: Dataset, number: int, held: Counter[str], findings: F
         names.add("packed")
     for name in sorted(names):
         if counted[name] != held[name]:
-            what = f"counts.{name} {counted[name]:,}, expected {held[name]:,} as in the shard"
-            findings.add(Finding("RP013", receipt_path(number), what))
+            what = f"counts.{name} {counted[name]:,}, expected {held[name]:,} as in its shards"
+            findings.add(Finding("RP013", receipt_path(dataset.units[number]), what))
 
 
 def _check_content(shard: Shard, place: Place, findings: Findings) -> None:
-    with open_shard(place) as opened:
+    with open_shard(place, unchecked=True) as opened:
         found = content_hash(opened.groups())
     if found != shard.content_hash:
         what = f"content hash {found}, expected {shard.content_hash}"
@@ -165,26 +195,45 @@ def _check_schema(manifest: Manifest, shard: Shard, schema: pa.Schema, findings:
         if found != (expected := getattr(manifest, name)):
             what = f"reasonpack.{name} {found!r}, expected {expected!r} as in the manifest"
             findings.add(Finding("RP104", shard.path, what))
+    requires = (metadata.get(b"reasonpack.requires") or b"").decode(errors="replace")
+    if unknown := sorted({*filter(None, requires.split(","))} - {*TO_BE_APPLIED}):
+        what = f"requires {', '.join(unknown)}, expected some of {', '.join(TO_BE_APPLIED)}"
+        findings.add(Finding("RP106", shard.path, what))
+        return False
+    expected = ",".join(name for name in TO_BE_APPLIED if name in manifest.columns)
+    if requires != expected:
+        what = f"reasonpack.requires {requires!r}, expected {expected!r} by the columns"
+        findings.add(Finding("RP104", shard.path, what))
     newer = parse_version(manifest.format_version)[1] > MINOR
-    if what := _columns_fault(schema, known_only=newer):
+    if what := _columns_fault(schema, manifest.columns, known_only=newer):
         findings.add(Finding("RP101", shard.path, what))
         return False
-    for name in COLUMNS:
+    for name in _known(schema):
         field = schema.field(name)
-        inner = field.type.value_field if name in LIST_COLUMNS else field
+        inner = field if name == "length" else field.type.value_field
         if field.nullable or inner.nullable:
             what = f"{name} may be null, expected a column and elements that may not"
             findings.add(Finding("RP102", shard.path, what))
     return True
 
 
-def _columns_fault(schema: pa.Schema, *, known_only: bool) -> str:
+def _known(schema: pa.Schema) -> list[str]:
+    return [name for name in schema.names if name in COLUMNS or name in OPTIONAL]
+
+
+def _columns_fault(schema: pa.Schema, optional: Sequence[str], *, known_only: bool) -> str:
     """Say what is wrong with the columns; a newer minor version may have more of them."""
-    names = [name for name in schema.names if name in COLUMNS or not known_only]
-    if names != COLUMNS:
-        return f"columns {', '.join(schema.names)}, expected {', '.join(COLUMNS)}"
-    for name in COLUMNS:
-        found, element = schema.field(name).type, LIST_COLUMNS.get(name)
+    names = _known(schema) if known_only else schema.names
+    chosen = [name for name in OPTIONAL if name in optional]
+    expected = COLUMNS + chosen
+    if names != expected or (not known_only and chosen != optional):
+        named = ", ".join([*COLUMNS, *optional])
+        return f"columns {', '.join(schema.names)}, expected {named}"
+    for name in chosen:
+        if lacking := sorted(NEEDED.get(name, set()) - {*chosen}):
+            return f"{name} without {', '.join(lacking)}, expected them together"
+    for name in expected:
+        found, element = schema.field(name).type, (LIST_COLUMNS | OPTIONAL).get(name)
         if element is None and found != pa.int32():
             return f"{name} is {found}, expected int32"
         if element is not None and (not pa.types.is_list(found) or found.value_type != element):
@@ -201,9 +250,9 @@ def _check_group(shard: Shard, group: pa.RecordBatch, findings: Findings) -> boo
             f"expected at most {GROUP_ROWS:,} and {GROUP_TOKENS:,}"
         )
         findings.add(Finding("RP105", shard.path, what))
-    for name in COLUMNS:
+    for name in _known(group.schema):
         column = group.column(name)
-        if column.null_count or (name in LIST_COLUMNS and column.flatten().null_count):
+        if column.null_count or (name != "length" and column.flatten().null_count):
             findings.add(Finding("RP103", shard.path, f"a null in {name}, expected none"))
             return False
     return True
@@ -211,16 +260,15 @@ def _check_group(shard: Shard, group: pa.RecordBatch, findings: Findings) -> boo
 
 def read_rows(group: pa.RecordBatch) -> Iterator[Row]:
     """Read the rows of a batch that has all columns and no nulls."""
-    lists = {name: group.column(name) for name in LIST_COLUMNS}
+    lists = {name: group.column(name) for name in _known(group.schema) if name != "length"}
     offsets = {name: column.offsets.to_pylist() for name, column in lists.items()}
     values = {
-        name: column.values if name == "sample_id" else column.values.to_numpy()
+        name: column.values if name in TEXTS else column.values.to_numpy()
         for name, column in lists.items()
     }
     for number, length in enumerate(group.column("length").to_pylist()):
         columns = {
-            name: values[name][offsets[name][number] : offsets[name][number + 1]]
-            for name in LIST_COLUMNS
+            name: values[name][offsets[name][number] : offsets[name][number + 1]] for name in lists
         }
-        columns["sample_id"] = columns["sample_id"].to_pylist()
+        columns |= {name: columns[name].to_pylist() for name in TEXTS if name in columns}
         yield Row(length=length, **columns)

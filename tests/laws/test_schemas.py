@@ -31,7 +31,7 @@ from reasonpack.datasets.manifest import Manifest
 from reasonpack.datasets.receipt import Receipt
 from reasonpack.datasets.shards import read_shard
 from reasonpack.rows.kind import Kind
-from reasonpack.rows.schema import COLUMNS, FORMAT_VERSION, METADATA_PREFIX
+from reasonpack.rows.schema import APPLIED, COLUMNS, FORMAT_VERSION, METADATA_PREFIX, OPTIONAL
 
 ROOT = Path(__file__).parents[2]
 SCHEMAS, FIXTURES = ROOT / "schemas", ROOT / "fixtures"
@@ -48,7 +48,7 @@ def schema(name: str) -> Json:
 
 # --- schemas and dataclasses ---------------------------------------------------------------------
 
-ADDED_LATER = {"templates"}
+ADDED_LATER = {"templates", "columns"}
 """Fields that datasets of an earlier version lack."""
 SIMPLE = {str: "string", int: "integer", bool: "boolean", float: "number"}
 
@@ -155,21 +155,31 @@ def test_a_manifest_schema_that_drifted_is_caught(plant: Callable[[Json], None])
 def test_columns_are_described() -> None:
     found = schema("row")
     assert [(name, each["x-arrow-type"]) for name, each in found["properties"].items()] == [
-        (name, str(type_)) for name, type_ in COLUMNS
+        (name, str(type_)) for name, type_ in (*COLUMNS, *OPTIONAL)
     ]
     assert found["required"] == [name for name, _ in COLUMNS]
     assert found["additionalProperties"] is False
-    for name, type_ in COLUMNS:
+    for name, type_ in (*COLUMNS, *OPTIONAL):
         each, is_list = found["properties"][name], pa.types.is_list(type_)
         assert each["type"] == ("array" if is_list else "integer")
+    columns = schema("manifest")["properties"]["columns"]
+    assert columns["items"]["enum"] == [name for name, _ in OPTIONAL]
+
+
+TYPES = {"float": "float32"}
+"""What Arrow calls otherwise in a list."""
 
 
 def test_columns_in_the_prose() -> None:
     table = re.findall(r"^\| `(\w+)` \| ([^|]+) \|", FORMAT, re.MULTILINE)
     assert [(name, html.unescape(type_)) for name, type_ in table] == [
-        (name, f"list<{type_.value_type}>" if pa.types.is_list(type_) else str(type_))
-        for name, type_ in COLUMNS
+        (name, f"list<{TYPES.get(str(type_.value_type), type_.value_type)}>")
+        if pa.types.is_list(type_)
+        else (name, str(type_))
+        for name, type_ in (*COLUMNS, *OPTIONAL)
     ]
+    applied = ", ".join(f"`{name}`" for name in APPLIED[:-1]) + f" and `{APPLIED[-1]}`"
+    assert f"A trainer MUST apply {applied}, or refuse the rows." in FORMAT
 
 
 def test_kinds_in_schemas_and_prose() -> None:
@@ -391,7 +401,7 @@ def test_receipts_hold_to_their_schema_and_add_up(dataset: Path) -> None:
         Draft202012Validator(schema("receipt")).validate(receipt)
         assert receipt["unit"]["number"] == number
         assert paths[number].name == f"{number:05d}.json"
-    assert [receipt["shard"] for receipt in receipts] == manifest["shards"]
+    assert [each for receipt in receipts for each in receipt["shards"]] == manifest["shards"]
     assert added(receipt["counts"] for receipt in receipts) == added([manifest["counts"]])
 
 

@@ -40,6 +40,7 @@ COLUMNS = {
     "sample_start",
     "sample_id",
 }
+OF_CALLS = {"loss_weights", "segment_call", "call_id", "call_sample"}
 FIELDS = {
     "description",
     "tokens",
@@ -65,6 +66,7 @@ def matrix(lines: list[str]) -> np.ndarray:
 
 def test_there_are_vectors() -> None:
     assert [path.stem for path in FILES] == [
+        "calls_weighted",
         "kept_history",
         "npass",
         "packed_two_samples",
@@ -82,9 +84,9 @@ def test_there_are_vectors() -> None:
 
 @each_vector
 def test_vector_is_whole(vector: dict[str, Any]) -> None:
-    assert FIELDS <= set(vector) <= FIELDS | {"sliding_window"}
+    assert FIELDS <= set(vector) <= FIELDS | {"sliding_window", "calls"}
     line = vector["row"]
-    assert set(line) == COLUMNS
+    assert set(line) == COLUMNS | (OF_CALLS if "calls" in vector else set())
     names, ids = vector["tokens"].split(), line["input_ids"]
     assert len(names) == len(ids) == line["length"] <= vector["padded_length"]
     assert len(dict(zip(names, ids, strict=True))) == len(set(zip(names, ids, strict=True)))
@@ -111,6 +113,37 @@ def test_row_and_mask_follow_from_the_views(vector: dict[str, Any]) -> None:
     np.testing.assert_array_equal(
         matrix(vector["visible"]), visible(forest, vector["padded_length"])
     )
+
+
+@each_vector
+def test_weights_and_calls_follow_from_the_calls(vector: dict[str, Any]) -> None:
+    line, samples = vector["row"], vector.get("calls", [])
+    given = [
+        (sample, call["id"], call["weight"], view)
+        for sample, (calls, views) in enumerate(zip(samples, vector["views"], strict=bool(samples)))
+        for call, view in zip(calls, views, strict=True)
+    ]
+    assert line.get("call_id", []) == [id_ for _, id_, _, _ in given]
+    assert line.get("call_sample", []) == [sample for sample, _, _, _ in given]
+    if not samples:
+        return
+    sizes = np.diff(line["segment_start"], append=line["length"])
+    call = np.repeat(line["segment_call"], sizes)
+    ids, positions = np.array(line["input_ids"]), np.array(line["position_ids"])
+    for token, seen in enumerate(matrix(vector["visible"])):
+        keys = np.flatnonzero(seen)
+        path = ids[keys[np.argsort(positions[keys])]].tolist()
+        sample = sum(start <= token for start in line["sample_start"]) - 1
+        own = [
+            (number, weight)
+            for number, (of, _, weight, view) in enumerate(given)
+            if of == sample
+            and len(path) > len(view["prompt"])
+            and [*view["prompt"], *view["completion"]][: len(path)] == path
+        ]
+        is_trained = line["labels"][token] != -100
+        assert line["loss_weights"][token] == (sum(w for _, w in own) if is_trained else 0)
+        assert call[token] == (own[0][0] if is_trained else -1)
 
 
 @each_vector

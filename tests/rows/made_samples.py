@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
@@ -15,10 +16,41 @@ from hypothesis import strategies as st
 from reasonpack.choices import ShardFormat
 from reasonpack.rows import schema as schemas
 from reasonpack.rows import shard
-from reasonpack.rows.sample import Sample, Segments
+from reasonpack.rows.sample import Calls, Sample, Segments
 from reasonpack.rows.table import row_groups
 
 FORMATS: tuple[ShardFormat, ...] = get_args(ShardFormat)
+
+
+@st.composite
+def with_columns(draw: st.DrawFn, sample: Sample) -> Sample:
+    """Give a sample calls and values for its tokens, or some of them."""
+    floats = st.floats(width=32, allow_nan=False)
+
+    def many(values: st.SearchStrategy[float], length: int, dtype: type) -> np.ndarray:
+        return np.array(draw(st.lists(values, min_size=length, max_size=length)), dtype)
+
+    ids = draw(st.lists(st.text(max_size=3), max_size=3))
+    count = len(sample.segments.start)
+    calls = Calls(
+        ids,
+        many(st.integers(0, 2), len(ids), np.uint8),
+        many(floats, len(ids), np.float32),
+    )
+    call = many(st.integers(-1, len(ids) - 1), count, np.int32)
+    names = draw(st.sets(st.sampled_from(sorted(schemas.FILLS))))
+    dtypes = dict.fromkeys(schemas.FILLS, np.float32) | {"preference_labels": np.int32}
+    extra = {
+        name: many(
+            floats if dtypes[name] is np.float32 else st.integers(-100, 2**31 - 1),
+            sample.length,
+            dtypes[name],
+        )
+        for name in names
+    }
+    if draw(st.booleans()):
+        sample = replace(sample, segments=replace(sample.segments, call=call), calls=calls)
+    return replace(sample, extra=extra)
 
 
 @st.composite
@@ -48,8 +80,9 @@ def samples(draw: st.DrawFn) -> Sample:
 
 
 @st.composite
-def packings(draw: st.DrawFn) -> tuple[list[Sample], list[list[int]]]:
-    made = draw(st.lists(samples(), max_size=6))
+def packings(draw: st.DrawFn, *, optional: bool = False) -> tuple[list[Sample], list[list[int]]]:
+    one = samples().flatmap(with_columns) if optional else samples()
+    made = draw(st.lists(one, max_size=6))
     rows: list[list[int]] = []
     for index in draw(st.permutations(range(len(made)))):
         if not rows or draw(st.booleans()):

@@ -37,7 +37,7 @@ from oracle import COPY_FAULTS, FAULTS, check_row, paper_visibility, planted, vi
 
 from reasonpack.errors import RecordError
 from reasonpack.rows import forest
-from reasonpack.rows.sample import Sample, write
+from reasonpack.rows.sample import Calls, Sample, write
 
 
 def onepass(views: Sequence[EncodedView]) -> Sample:
@@ -375,3 +375,71 @@ def test_a_wrong_row_is_caught(fault: str) -> None:
     except AssertionError:
         return
     assert found != pairs(SIBLINGS)
+
+
+# --- optional columns ----------------------------------------------------------------------------
+
+WEIGHTS = st.sampled_from([0.25, 0.5, 1.0, 2.0])
+
+
+@settings(max_examples=200)
+@given(data=st.data(), layout=st.sampled_from(["onepass", "npass"]))
+def test_weights_of_equal_pairs_add_up_and_calls_are_the_first(
+    data: st.DataObject, layout: Any
+) -> None:
+    """Calls of one group, a call a view: the weighed pairs are those of the calls one by one."""
+    token = st.integers(0, 2)
+    views = data.draw(
+        st.lists(
+            st.tuples(st.lists(token, min_size=1, max_size=4), st.lists(token, max_size=4)),
+            min_size=1,
+            max_size=5,
+        )
+    )
+    weights = data.draw(st.lists(WEIGHTS, min_size=len(views), max_size=len(views)))
+    encoded = [encoded_view(*view) for view in views]
+    expected: Counter[tuple[int, ...]] = Counter()
+    owner: dict[tuple[int, ...], int] = {}
+    for number, ((prompt, completion), weight) in enumerate(zip(views, weights, strict=True)):
+        for end in range(len(completion)):
+            path = (*prompt, *completion[: end + 1])
+            expected[path] += weight  # type: ignore[assignment]
+            owner.setdefault(path, number)
+    planted_ = forest.plant(
+        encoded_views([encoded], calls=range(len(views)), extra={"loss_weights": weights})
+    )
+    counts = forest.lay_out(planted_, layout=layout)
+    ids = [f"call {number}" for number in range(len(views))]
+    calls = Calls(ids, np.zeros(len(ids), np.uint8), np.arange(len(ids), dtype=np.float32))
+    samples = write(planted_, [("x", counts)], [calls])
+    found: Counter[tuple[int, ...]] = Counter()
+    listed: list[str] = []
+    for sample in samples:
+        assert sample.calls is not None
+        assert sample.segments.call is not None
+        listed += sample.calls.id
+        assert [ids.index(id_) for id_ in sample.calls.id] == sample.calls.reward.tolist()
+        sizes = np.diff(sample.segments.start, append=sample.length)
+        call = np.repeat(sample.segments.call, sizes)
+        until = np.repeat(sample.segments.visible_until, sizes)
+        for at in range(sample.length):
+            path = tuple(sample.input_ids[: at + 1][until[: at + 1] > at].tolist())
+            is_trained = sample.labels[at] != -100
+            assert (sample.extra["loss_weights"][at] > 0) == is_trained
+            if is_trained:
+                found[path] += sample.extra["loss_weights"][at].item()
+                assert ids.index(sample.calls.id[call[at]]) == owner[path]
+    assert found == expected
+    assert sorted(listed) == sorted(ids) if layout == "onepass" else set(listed) == set(ids)
+
+
+def test_what_is_rejected_has_no_label() -> None:
+    views = [encoded_view([1], [2, 3]), encoded_view([1], [4, 3])]
+    given_ = encoded_views([views], calls=[0, 1], extra={"logprobs": [-0.5, -2.0]})
+    targets = np.array([-100, -100, -100, -100, 4, 3], np.int32)
+    planted_ = forest.plant(replace(given_, extra={**given_.extra, "preference_labels": targets}))
+    (sample,) = write(planted_, [("x", forest.lay_out(planted_))])
+    assert sample.input_ids.tolist() == [1, 2, 3, 1, 4, 3]
+    assert sample.labels.tolist() == [-100, 2, 3, -100, -100, -100]
+    assert sample.extra["preference_labels"].tolist() == [-100] * 4 + [4, 3]
+    assert sample.extra["logprobs"].tolist() == [0, -0.5, -0.5, 0, -2, -2]

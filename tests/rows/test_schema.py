@@ -24,6 +24,15 @@ def test_columns_and_nullability() -> None:
     assert plain_table([2, 3]).schema == made
 
 
+def test_optional_columns_stand_behind_the_others_and_are_required_where_it_matters() -> None:
+    made = schemas.schema({}, schemas.planned(["preference_labels", "loss_weights"]))
+    names = ["loss_weights", "preference_labels", *schemas.OF_CALLS, "call_role"]
+    assert made.names == [name for name, _ in COLUMNS] + names
+    assert not any(field.nullable or field.type.value_field.nullable for field in list(made)[10:])
+    assert made.metadata[b"reasonpack.requires"] == b"loss_weights,call_role"
+    assert b"reasonpack.requires" not in schemas.schema({}, ["segment_call"]).metadata
+
+
 def test_metadata(format_: ShardFormat, path: Path) -> None:
     given_ = {"layout": "onepass", "tokenizer_sha256": "ab", "template_sha256": "cd"}
     made = [plain_sample(2)]

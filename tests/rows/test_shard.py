@@ -13,10 +13,18 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from made_samples import FORMATS, packings, plain_groups, plain_table, read_schema, write
+from made_samples import (
+    FORMATS,
+    packings,
+    plain_groups,
+    plain_sample,
+    plain_table,
+    read_schema,
+    write,
+)
 
 from reasonpack.choices import ShardFormat
-from reasonpack.datasets.shards import read_shard
+from reasonpack.datasets.shards import open_shard, read_shard
 from reasonpack.errors import FormatError
 from reasonpack.rows import schema as schemas
 from reasonpack.rows import shard
@@ -80,7 +88,10 @@ PROSE_ENCODINGS = {
 
 def test_parquet_encodings_are_the_pinned_ones(tmp_path: Path) -> None:
     path = tmp_path / "shard.parquet"
-    write(plain_table([5, 3]), path=path, format_="parquet", compression="zstd")
+    whole = schemas.schema(columns=[name for name, _ in schemas.OPTIONAL])
+    made = [plain_sample(5), plain_sample(3)]
+    table = rows_to_table(made, [[0], [1]], whole)
+    write(table, path=path, format_="parquet", compression="zstd")
     with pq.ParquetFile(path) as file:
         group = file.metadata.row_group(0)
     chunks = [group.column(index) for index in range(group.num_columns)]
@@ -94,6 +105,35 @@ def test_parquet_encodings_are_the_pinned_ones(tmp_path: Path) -> None:
 
 
 # --- versions ------------------------------------------------------------------------------------
+
+
+def requiring(requires: str) -> pa.Table:
+    table = plain_table([2])
+    return table.replace_schema_metadata({**table.schema.metadata, "reasonpack.requires": requires})
+
+
+@pytest.mark.parametrize("requires", ["step_weights", "step_weights,loss_weights"])
+def test_what_is_required_and_not_known_is_refused(
+    format_: ShardFormat, path: Path, requires: str
+) -> None:
+    write(requiring(requires), path=path, format_=format_)
+    with pytest.raises(FormatError, match="requires 'step_weights' to be applied, expected some"):
+        next(read_shard(path))
+    with open_shard(path, unchecked=True) as opened:
+        assert len(opened.schema.names) == 10
+
+
+def test_a_required_column_that_is_missing_is_refused(path: Path, format_: ShardFormat) -> None:
+    write(requiring("loss_weights"), path=path, format_=format_)
+    with pytest.raises(FormatError, match="loss_weights is missing"):
+        next(read_shard(path))
+
+
+def test_an_optional_column_of_another_type_is_refused(path: Path, format_: ShardFormat) -> None:
+    table = plain_table([2])
+    write(table.append_column("advantages", table.column("labels")), path=path, format_=format_)
+    with pytest.raises(FormatError, match="advantages is list<"):
+        next(read_shard(path))
 
 
 def with_version(version: str | None) -> pa.Table:

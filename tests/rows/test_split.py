@@ -276,3 +276,43 @@ def test_a_wrong_division_is_caught(fault: Any, monkeypatch: pytest.MonkeyPatch)
     assert all(is_best(*case) for case in CASES)
     monkeypatch.setattr(split, "_division", fault)
     assert not all(is_best(*case) for case in CASES)
+
+
+@settings(max_examples=200)
+@given(view_lists(), st.integers(0, 9), st.data())
+def test_views_that_stay_keep_their_weights_and_calls(
+    views: list[EncodedView], room: int, data: st.DataObject
+) -> None:
+    """Weights of equal pairs add up, of views that stay; the first of them owns a pair."""
+    weights = data.draw(
+        st.lists(st.sampled_from([0.5, 1.0, 2.0]), min_size=len(views), max_size=len(views))
+    )
+    left = data.draw(st.sets(st.integers(0, len(views) - 1), max_size=len(views) - 1))
+    calls = range(len(views))
+    forest = plant(encoded_views([views], calls=calls, extra={"loss_weights": weights}))
+    if left:
+        leave_out(forest, 0, sorted(left))
+    whole = lay_out(forest)
+    longest = max(len(views[view].tokens) for view in calls if view not in left)
+    most = longest + room
+    made = divide(forest, 0, whole, most) if whole.longest_sample > most else whole
+    wanted: Counter[Path] = Counter()
+    owner: dict[Path, int] = {}
+    for number in calls if not left else sorted({*calls} - left):
+        view = views[number]
+        for stop in range(len(view.prompt) + 1, len(view.tokens) + 1):
+            path = tuple(view.tokens[:stop])
+            wanted[path] += weights[number]  # type: ignore[assignment]
+            owner.setdefault(path, number)
+    found: Counter[Path] = Counter()
+    for sample in write(forest, [("x", made)]):
+        sizes = np.diff(sample.segments.start, append=sample.length)
+        assert sample.segments.call is not None
+        call = np.repeat(sample.segments.call, sizes)
+        for at, path in enumerate(seen_paths(columns(sample))):
+            weight = sample.extra["loss_weights"][at].item()
+            assert (weight > 0) == (sample.labels[at] != -100)
+            if weight:
+                found[path] += weight  # type: ignore[assignment]
+                assert call[at] == owner[path]
+    assert found == wanted

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.ipc
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
-from made_samples import packings, plain_groups, plain_table, write
+from made_samples import packings, plain_groups, plain_sample, plain_table, write
 
 from reasonpack.choices import ShardFormat
 from reasonpack.datasets.shards import read_shard
@@ -54,6 +56,45 @@ def test_rows_are_those_put_together_by_hand(case: tuple[list[Sample], list[list
     table = rows_to_table(made, rows, schemas.schema())
     table.validate(full=True)
     assert table.to_pylist() == [by_hand(made, members) for members in rows]
+
+
+ALL = schemas.schema(columns=[name for name, _ in schemas.OPTIONAL])
+
+
+@settings(max_examples=200)
+@given(packings(optional=True))
+def test_optional_columns_are_those_put_together_by_hand(
+    case: tuple[list[Sample], list[list[int]]],
+) -> None:
+    made, rows = case
+    table = rows_to_table(made, rows, ALL)
+    table.validate(full=True)
+    expected = []
+    for members in rows:
+        row = by_hand(made, members) | {name: [] for name, _ in schemas.OPTIONAL}
+        for number, index in enumerate(members):
+            sample, before = made[index], len(row["call_id"])
+            for name, fill in schemas.FILLS.items():
+                other = [fill] * sample.length
+                if name == "loss_weights":
+                    other = [float(label != -100) for label in sample.labels]
+                row[name] += list(sample.extra.get(name, other))
+            calls = [-1] * len(sample.segments.start)
+            if sample.calls is not None and sample.segments.call is not None:
+                calls = [before + at if at >= 0 else -1 for at in sample.segments.call.tolist()]
+                row["call_id"] += sample.calls.id
+                row["call_sample"] += [number] * len(sample.calls.id)
+                row["call_role"] += sample.calls.role.tolist()
+                row["call_reward"] += sample.calls.reward.tolist()
+            row["segment_call"] += calls
+        expected.append(row)
+    assert table.to_pylist() == expected
+
+
+def test_a_value_that_has_no_column_is_never_lost() -> None:
+    sample = replace(plain_sample(2), extra={"logprobs": np.zeros(2, np.float32)})
+    with pytest.raises(AssertionError, match="logprobs"):
+        rows_to_table([sample], [[0]], schemas.schema(columns=["loss_weights"]))
 
 
 @given(packings())

@@ -15,9 +15,11 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from runs import SKIPPING, run, tree
 
+from reasonpack.datasets.options import Options
 from reasonpack.datasets.receipt import Receipt, as_json, sealed
 from reasonpack.run import pack as pack_module
 from reasonpack.run.pack import pack_files
+from reasonpack.run.receipts import check_units
 
 
 def test_a_finished_run_is_checked_and_left_as_it_is(copy: Path) -> None:
@@ -139,3 +141,27 @@ def test_a_receipt_of_another_unit_is_not_kept(copy: Path, done: Path) -> None:
     assert watching.packed == [3, 5]
     assert all("its receipt is of another" in note for note in watching.notes)
     assert tree(copy) == tree(done / "out")
+
+
+def test_a_unit_may_have_a_shard_for_each_split(
+    copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All of them are checked, and names of other splits are of another plan."""
+    path = copy / "receipts" / "00002.json"
+    receipt = msgspec.json.decode(path.read_bytes(), type=Receipt)
+    (train,) = receipt.shards
+    name = train.path.replace("train", "validation")
+    shutil.copy(copy / train.path, copy / name)
+    both = [train, dataclasses.replace(train, path=name)]
+    path.write_text(as_json(sealed(dataclasses.replace(receipt, shards=both))), "utf-8")
+    plan, whole = pack_module.read_plan(copy), receipt
+    assert plan
+    unit = plan.units[2]
+    assert check_units(copy, plan, [unit]) == ["its receipt is of another plan"]
+    monkeypatch.setattr(Options, "splits", ("train", "validation"))
+    (kept,) = check_units(copy, plan, [unit])
+    assert isinstance(kept, Receipt)
+    assert kept.shards == both != whole.shards
+    assert [(shard.split, shard.unit) for shard in both] == [("train", 2), ("validation", 2)]
+    (copy / name).write_bytes(b"")
+    assert check_units(copy, plan, [unit]) == [f"its shard has 0 bytes instead of {train.bytes:,}"]

@@ -171,6 +171,37 @@ def test_loss_weights_come_along_when_asked_for_and_never_unnoticed() -> None:
         Collator(mask="sdpa", loss_weights=True)([full_row(CHAIN)])
 
 
+@pytest.mark.parametrize("name", ["loss_weights", "logprobs", "advantages", "call_role"])
+def test_columns_that_have_to_be_applied_are_refused_by_name(name: str) -> None:
+    row = {**full_row(CHAIN), name: np.ones(5, np.float32)}
+    with pytest.raises(UsageError, match=rf"row 0: {name}, expected {name}=False.*{name}=True"):
+        Collator(mask="sdpa")([row])
+    with pytest.raises(UsageError, match=f"row 0: no {name}, expected {name}=True"):
+        Collator(mask="sdpa", **{name: True})([full_row(CHAIN)])  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("mask", ["sdpa", "varlen"])
+def test_calls_come_along_when_asked_for(mask: MaskForm) -> None:
+    """Of two rows, the calls of the second count behind those of the first."""
+    row = {
+        **full_row(CHAIN),
+        "segment_start": np.array([0, 2, 4]),
+        "segment_visible_until": np.array([5, 5, 5]),
+        "segment_call": np.array([-1, 0, 1]),
+        "call_role": np.array([1, 2], np.uint8),
+        "preference_labels": np.array([-100] * 4 + [7]),
+    }
+    made = Collator(mask=mask, call_role=True, pad_to_multiple_of=6)([row, row])
+    pads = ([], [-1]) if mask == "sdpa" else ([], [-1] * 2)
+    first, second = [-1, -1, 0, 0, 1], [-1, -1, 2, 2, 3]
+    lines = [[*first, -1], [*second, -1]] if mask == "sdpa" else [[*first, *second, *pads[1]]]
+    assert made["calls"].tolist() == lines
+    roles = {-1: 0, 0: 1, 1: 2, 2: 1, 3: 2}
+    assert made["call_role"].tolist() == [[roles[call] for call in line] for line in lines]
+    labels = {-1: -100, 0: -100, 1: 7, 2: -100, 3: 7}
+    assert made["preference_labels"].tolist() == [[labels[c] for c in line] for line in lines]
+
+
 def test_unknown_masks_and_windows_nobody_applies_are_refused() -> None:
     with pytest.raises(UsageError, match="expected one of sdpa"):
         Collator(mask="flash_attention_2")  # type: ignore[arg-type]

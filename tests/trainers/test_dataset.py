@@ -107,6 +107,22 @@ def identity(rows: list[dict[str, Any]]) -> list[int]:
     return [number(row) for row in rows]
 
 
+def test_a_dataset_is_of_one_split(directory: Path) -> None:
+    """Rows for validation are never trained by who says nothing."""
+    path = directory / "manifest.json"
+    text = path.read_text()
+    (first, *_) = [shard["path"] for shard in json.loads(text)["shards"]]
+    name = first.replace("train", "validation")
+    (directory / first).rename(directory / name)
+    path.write_text(text.replace(first, name))
+    train, other = RowDataset(directory), RowDataset(directory, "validation")
+    assert (len(train), len(other)) == (sum(SHARDS[1:]), SHARDS[0])
+    assert identity([other[0], train[0]]) == [0, SHARDS[0]]
+    assert train.fingerprint != other.fingerprint
+    with pytest.raises(UsageError, match="no split 'test', expected train, validation"):
+        RowDataset(directory, "test")
+
+
 # --- rows ----------------------------------------------------------------------------------------
 
 

@@ -57,7 +57,7 @@ def seal(packed: Packed, *, recount: bool = False) -> None:
             counts.update(rows=shard["rows"], tokens=shard["tokens"])
             counts.update(measured(rows) if recount else {})
             counts.update(conversations=counts["packed"] + counts["rejected"])
-        packed.write(f"receipts/{number:05d}.json", {**receipt, "shard": shard})
+        packed.write(f"receipts/{number:05d}.json", {**receipt, "shards": [shard]})
         total.update({name: n for name, n in counts.items() if not isinstance(n, dict)})
         total.update(counts["tokens_by_kind"])
     kinds = manifest["counts"]["tokens_by_kind"]
@@ -138,7 +138,7 @@ def reshard(change: Change) -> Damage:
 
     def damage(packed: Packed) -> None:
         rejson("manifest.json", lambda manifest: change(manifest["shards"][0]))(packed)
-        rejson("receipts/00000.json", lambda receipt: change(receipt["shard"]))(packed)
+        rejson("receipts/00000.json", lambda receipt: change(receipt["shards"][0]))(packed)
 
     return damage
 
@@ -262,7 +262,7 @@ def nullable(table: pa.Table) -> pa.Table:
 def relabelled(table: pa.Table, **metadata: str | None) -> pa.Table:
     changed = dict(table.schema.metadata)
     for name, value in metadata.items():
-        changed.pop(f"reasonpack.{name}".encode())
+        changed.pop(f"reasonpack.{name}".encode(), None)
         if value is not None:
             changed[f"reasonpack.{name}".encode()] = value.encode()
     return table.replace_schema_metadata(changed)

@@ -39,6 +39,7 @@ from damages import (
     write,
 )
 from packed_twice import FIXTURES, Packed, pack_two
+from test_optional_columns import DAMAGES as OF_COLUMNS
 
 from reasonpack.rows.content_hash import combined_hash
 from reasonpack.verify.findings import CODES
@@ -93,7 +94,8 @@ DAMAGES: dict[str, list[Damage]] = {
         )(packed),
     ],
     "RP012": [
-        rejson("receipts/00001.json", lambda receipt: add(receipt["shard"], "bytes")),
+        rejson("receipts/00001.json", lambda receipt: add(receipt["shards"][0], "bytes")),
+        rejson("receipts/00001.json", lambda receipt: receipt.update(shards=receipt["shards"] * 2)),
         rejson("receipts/00001.json", lambda receipt: receipt.update(plan_sha256="0" * 64)),
     ],
     "RP013": [
@@ -146,9 +148,10 @@ DAMAGES: dict[str, list[Damage]] = {
     "RP021": [
         remove("README.md"),
         put("README.md", "# Mine\n"),
-        card("path: data/*.parquet", "path: data/*-00000-of-*.parquet"),
-        card("path: data/*.parquet", "path:\n    - data/*.parquet\n    - receipts/*.json"),
-        card("path: data/*.parquet", "path: data/*.arrow"),
+        card("path: data/train-*", "path: data/*-00000-of-*"),
+        card("path: data/train-*.parquet", "path:\n    - data/*.parquet\n    - receipts/*.json"),
+        card("path: data/train-*.parquet", "path: data/*.arrow"),
+        card("split: train", "split: test"),
     ],
     "RP023": [card('nswers end with `"<|im_end|>"', 'nswers end with `"<|endoftext|>"')],
     "RP022": [
@@ -158,6 +161,7 @@ DAMAGES: dict[str, list[Damage]] = {
         rejson("plan.json", lambda plan: plan["options"].update(train_on="last-turn")),
         rejson("plan.json", lambda plan: add(plan["inputs"][1], "bytes")),
         rejson("plan.json", lambda plan: plan["units"].pop()),
+        rejson("plan.json", lambda plan: plan.update(columns=["loss_weights"])),
         rejson("plan.json", lambda plan: plan["units"][1].update(name="other.jsonl")),
     ],
     "RP101": [
@@ -174,7 +178,9 @@ DAMAGES: dict[str, list[Damage]] = {
         recast(lambda table: relabelled(table, layout=None)),
         recast(lambda table: relabelled(table, format_version="1.1")),
         recast(lambda table: relabelled(table, template_sha256="0" * 64)),
+        recast(lambda table: relabelled(table, requires="loss_weights")),
     ],
+    "RP106": [recast(lambda table: relabelled(table, requires="loss_weights,step_weights"))],
     "RP105": [
         recast(
             lambda table: pa.Table.from_pylist(
@@ -288,14 +294,14 @@ def test_offsets_out_of_bounds_are_found(tmp_path: Path) -> None:
 def test_every_code_has_a_damage() -> None:
     elsewhere = {"RP301", "RP302", "RP303"}  # the source is not the dataset's at all
     against = {code for code in CODES if code > "RP303"}  # test_against has those
-    assert sorted(CODES) == sorted({*DAMAGES, *against, *elsewhere})
+    assert sorted(CODES) == sorted({*DAMAGES, *OF_COLUMNS, *against, *elsewhere})
 
 
 def test_a_newer_minor_version_may_have_more(packed: Packed) -> None:
     rejson("manifest.json", lambda manifest: manifest.update(format_version="1.7", new=1))(packed)
     for path in packed.shards:
         table = relabelled(read(path), format_version="1.7")
-        write(path, table.append_column("loss_weights", table.column("length")))
+        write(path, table.append_column("step_weights", table.column("length")))
     seal(packed)
     assert packed.verify().total == 0
 

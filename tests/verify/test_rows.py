@@ -19,7 +19,9 @@ from reasonpack.rows.sample import Sample
 from reasonpack.verify.findings import Findings
 from reasonpack.verify.manifest import read_dataset
 from reasonpack.verify.paths import fingerprint, row_paths, together, view_paths
-from reasonpack.verify.rows import Row, check_row
+from reasonpack.verify.row import Row
+from reasonpack.verify.rows import check_row
+from reasonpack.verify.shards import COLUMNS
 from reasonpack.verify.source import Rebuilt, TokenView, why_rejected
 
 # --- rows, against the oracle --------------------------------------------------------------------
@@ -40,7 +42,7 @@ def encoded(prompt: list[int], completion: list[int]) -> EncodedView:
 
 def table_of(samples: list[Sample]) -> Json:
     """Put samples into a row."""
-    row: Json = {name: [] for name in Row.__slots__}
+    row: Json = {name: [] for name in COLUMNS}
     start = 0
     for sample in samples:
         segments = sample.segments
@@ -67,9 +69,10 @@ def as_row(table: Json) -> Row:
     arrays = {
         name: np.array(value, kinds.get(name, np.int32))
         for name, value in table.items()
-        if name not in ("length", "sample_id")
+        if name not in ("length", "sample_id", "call_id")
     }
-    return Row(**arrays, length=table["length"], sample_id=table["sample_id"])
+    texts = {name: table[name] for name in ("length", "sample_id", "call_id") if name in table}
+    return Row(**arrays, **texts)
 
 
 def sound(table: Json) -> bool:

@@ -1,0 +1,120 @@
+"""One row → what is wrong with its optional columns: weights, values of calls, and the calls.
+
+segment_call  −1   0   0  −1   1        whose completion a segment is
+call_id            ↑           ↑        one entry a call, those of a sample together
+loss_weights   0   ½   ½   0   1        above 0 where a token is trained, else 0
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from reasonpack.verify.row import IGNORE, Fault, Row, first
+
+OF_TOKENS = ("loss_weights", "logprobs", "advantages", "preference_labels")
+OF_CALLS = ("call_id", "call_sample", "call_role", "call_reward")
+REJECTED = 2
+"""The role of a rejected answer; 1 is that of a chosen one, 0 none."""
+
+
+def length_faults(row: Row) -> Iterator[Fault]:
+    """Find columns that are longer or shorter than what they stand beside."""
+    expected = dict.fromkeys(OF_TOKENS, row.length) | {"segment_call": len(row.segment_start)}
+    expected |= dict.fromkeys(OF_CALLS, len(row.call_id or ()))
+    for name, length in expected.items():
+        column = getattr(row, name)
+        if column is not None and len(column) != length:
+            yield Fault("RP216", f"{name} has {len(column)} elements, expected {length}")
+
+
+def value_faults(row: Row) -> Iterator[Fault]:
+    """Find values that no token or call can have, where all lengths are right."""
+    yield from _token_faults(row)
+    calls_fault = next(_call_faults(row), None)
+    if calls_fault is not None:
+        yield calls_fault
+        return
+    yield from _segment_faults(row)
+    yield from _preference_faults(row)
+
+
+def _token_faults(row: Row) -> Iterator[Fault]:
+    weights, trained, target = row.loss_weights, row.trained, row.target
+    if weights is not None:
+        good = np.isfinite(weights) & np.where(trained, weights > 0, weights == 0)
+        if (bad := first(~good)) is not None:
+            expected = "a number above 0" if trained[bad] else "0, as it is not trained"
+            yield Fault("RP217", f"weight {weights[bad]}, expected {expected}", bad)
+    for name, values in (("logprob", row.logprobs), ("advantage", row.advantages)):
+        if values is None:
+            continue
+        good = np.isfinite(values) & (target | (values == 0))
+        if name == "logprob":
+            good &= values <= 0
+        if (bad := first(~good)) is not None:
+            most = " of at most 0" if name == "logprob" else ""
+            expected = f"a finite number{most}" if target[bad] else "0, as it is no target"
+            yield Fault("RP218", f"{name} {values[bad]}, expected {expected}", bad)
+
+
+def _call_faults(row: Row) -> Iterator[Fault]:
+    samples, roles, rewards = row.call_sample, row.call_role, row.call_reward
+    if samples is None or row.call_id is None:
+        return
+    count = len(row.sample_start)
+    if (bad := first((samples < 0) | (samples >= count))) is not None:
+        what = f"call {bad} is of sample {samples[bad]}, expected 0 to {count - 1}"
+        yield Fault("RP220", what)
+    if (bad := first(np.diff(samples) < 0)) is not None:
+        what = f"call {bad + 1} is of sample {samples[bad + 1]} after one of {samples[bad]}"
+        yield Fault("RP220", f"{what}, expected the calls of a sample behind those before it")
+    named = list(zip(samples.tolist(), row.call_id, strict=True))
+    if len(set(named)) < len(named):
+        sample, id_ = next(each for each in named if named.count(each) > 1)
+        yield Fault("RP220", f"two calls {id_!r} of sample {sample}, expected ids that differ")
+    if roles is not None and (bad := first(roles > REJECTED)) is not None:
+        yield Fault("RP220", f"call {bad} has role {roles[bad]}, expected 0 to {REJECTED}")
+    if rewards is not None and (bad := first(np.isinf(rewards))) is not None:
+        what = f"call {bad} has reward {rewards[bad]}, expected a finite number, or NaN for none"
+        yield Fault("RP220", what)
+
+
+def _segment_faults(row: Row) -> Iterator[Fault]:
+    calls, samples, starts = row.segment_call, row.call_sample, row.segment_start
+    if calls is None or samples is None:
+        return
+    count = len(samples)
+    if (bad := first((calls < -1) | (calls >= count))) is not None:
+        what = f"segment {bad} is of call {calls[bad]}, expected -1 to {count - 1}"
+        yield Fault("RP221", what, int(starts[bad]))
+        return
+    own = np.searchsorted(row.sample_start, starts, "right") - 1
+    of = np.append(samples, -1)[calls]
+    if (bad := first((calls >= 0) & (of != own))) is not None:
+        what = f"segment {bad} of sample {own[bad]} is of call {calls[bad]}, of sample {of[bad]}"
+        yield Fault("RP221", f"{what}, expected one sample", int(starts[bad]))
+    with_calls = np.isin(np.arange(len(row.sample_start)), samples)
+    sample = np.repeat(own, row.segment_stop - starts)
+    if (bad := first(row.target & with_calls[sample] & (row.call_of_tokens < 0))) is not None:
+        yield Fault("RP221", "trained and of no call, expected the call that wrote it", bad)
+
+
+def _preference_faults(row: Row) -> Iterator[Fault]:
+    labels, roles = row.preference_labels, row.call_role
+    if roles is None:
+        return
+    rejected = np.append(roles, 0)[row.call_of_tokens.clip(-1, len(roles))] == REJECTED
+    if (bad := first(row.trained & rejected)) is not None:
+        what = f"label {row.labels[bad]} in a rejected answer, expected {IGNORE}"
+        yield Fault("RP219", what, bad)
+    if labels is None:
+        return
+    given = labels != IGNORE
+    if (bad := first(given & (labels != row.input_ids))) is not None:
+        what = f"preference label {labels[bad]}, expected {IGNORE} or {row.input_ids[bad]}"
+        yield Fault("RP219", what, bad)
+    elif (bad := first(given & ~rejected)) is not None:
+        what = f"preference label {labels[bad]} outside of a rejected answer, expected {IGNORE}"
+        yield Fault("RP219", what, bad)

@@ -1,0 +1,98 @@
+"""One row as it stands in a shard, and a rule of the format that it breaks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+I32 = NDArray[np.int32]
+F32 = NDArray[np.float32]
+IGNORE = -100
+"""Label of a token that is not trained."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """The columns of one row as they stand in a shard, of whatever lengths.
+
+    Optional ones that the dataset does not have are None.
+    """
+
+    input_ids: I32
+    position_ids: I32
+    labels: I32
+    length: int
+    segment_start: I32
+    segment_visible_until: I32
+    segment_kind: NDArray[np.uint8]
+    segment_message: I32
+    sample_start: I32
+    sample_id: list[str]
+    loss_weights: F32 | None = None
+    logprobs: F32 | None = None
+    advantages: F32 | None = None
+    preference_labels: I32 | None = None
+    segment_call: I32 | None = None
+    call_id: list[str] | None = None
+    call_sample: I32 | None = None
+    call_role: NDArray[np.uint8] | None = None
+    call_reward: F32 | None = None
+
+    @property
+    def segment_stop(self) -> NDArray[np.int64]:
+        """i64[S], where each segment ends."""
+        return np.append(self.segment_start[1:], self.length).astype(np.int64)
+
+    @property
+    def sample_stop(self) -> NDArray[np.int64]:
+        """Where each sample ends."""
+        return np.append(self.sample_start[1:], self.length).astype(np.int64)
+
+    @property
+    def trained(self) -> NDArray[np.bool_]:
+        """bool[T], which tokens are trained."""
+        return np.not_equal(self.labels, IGNORE)
+
+    @property
+    def target(self) -> NDArray[np.bool_]:
+        """bool[T], which tokens are trained, or what a preference loss trains as rejected."""
+        if self.preference_labels is None:
+            return self.trained
+        return self.trained | np.not_equal(self.preference_labels, IGNORE)
+
+    @property
+    def call_of_tokens(self) -> NDArray[np.int64]:
+        """i64[T], the call of each token's segment; −1 for none."""
+        if self.segment_call is None:
+            return np.full(self.length, -1)
+        return np.repeat(self.segment_call, self.segment_stop - self.segment_start).astype(np.int64)
+
+    def sample_of(self, token: int) -> int:
+        """Return the number of the sample that a token belongs to."""
+        return int(np.searchsorted(self.sample_start, token, "right")) - 1
+
+    def message_of(self, token: int) -> int:
+        """Return the message that a token belongs to."""
+        segment = int(np.searchsorted(self.segment_start, token, "right")) - 1
+        return int(self.segment_message[segment])
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """A rule that a row breaks; `token` is the first at which it does."""
+
+    code: str
+    what: str
+    token: int | None = None
+
+
+def first(bad: NDArray[np.bool_]) -> int | None:
+    """Return where the first True is.
+
+    >>> first(np.array([False, True, True])), first(np.array([False]))
+    (1, None)
+    """
+    at = int(bad.argmax()) if len(bad) else 0
+    return at if len(bad) and bad[at] else None
