@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from reasonpack.errors import ReasonpackError, TokenizerError
+from reasonpack.errors import TokenizerError
 
 if TYPE_CHECKING:
     from reasonpack.datasets.manifest import Manifest
@@ -98,39 +98,18 @@ def command(
 def _load_decode(
     directory: Path, manifest: Manifest, source: str | None, *, optional: bool
 ) -> Decode | None:
-    """Load the tokenizer that a dataset was packed with; None if it is optional and missing.
+    """Load the tokenizer of a dataset; None if it is optional and cannot be had.
 
     Raises:
         TokenizerError: it cannot be had, or is another one.
     """
-    from reasonpack.tokens.tokenizer import load_tokenizer  # noqa: PLC0415
+    from reasonpack.show.dataset_tokenizer import load_own_tokenizer  # noqa: PLC0415
     from reasonpack.wording import printable  # noqa: PLC0415
 
-    options, expected = manifest.options, manifest.tokenizer_sha256
     try:
-        if source is not None:
-            tokenizer = load_tokenizer(source)
-        else:
-            tokenizer = load_tokenizer(options.tokenizer, revision=options.revision)
-        if tokenizer.sha256 != expected:
-            raise TokenizerError(
-                tokenizer.source,
-                "is not the tokenizer of this dataset (its tokenizer.json has SHA-256 "
-                f"{tokenizer.sha256})",
-                expected,
-                "pass that one",
-            )
-    except ReasonpackError as error:
-        if source is not None:
+        return load_own_tokenizer(directory, manifest, source).decode
+    except TokenizerError as error:
+        if source is not None or not optional:
             raise
-        if optional:
-            click.echo(f"No text: {printable(str(error))}", err=True)
-            return None
-        where = directory / "manifest.json"
-        raise TokenizerError(
-            f"{where}: options.tokenizer: {error.where}",
-            error.what,
-            error.expected,
-            f"{error.fix}, or say where it is: --tokenizer PATH|HUB_ID",
-        ) from error
-    return tokenizer.decode
+        click.echo(f"No text: {printable(str(error))}", err=True)
+        return None

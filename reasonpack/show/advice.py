@@ -14,7 +14,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterator
 
-from reasonpack.show.cost import BLOCK, Costs
+from reasonpack.show.cost import BLOCK, Costs, Work
 from reasonpack.show.model_shape import ModelShape
 
 PAYS = 1.05
@@ -24,18 +24,25 @@ BLOCK_MASK = "a block mask (FlexAttention, FlashMask, MagiAttention)"
 
 def cost_lines(costs: Costs, layout: str, shape: ModelShape | None = None) -> Iterator[str]:
     """Write the counts as a table, and what follows from them for a model of this shape."""
+    yield f"{'what a layer computes':<35} {'tokens':>13} {'pairs':>17} {'128×128 blocks':>16}"
+    for name, work in works(costs, layout):
+        yield f"  {name:<33} {work.tokens:>13,} {work.pairs:>17,} {work.blocks:>16,}"
+    yield from textwrap.wrap(" ".join(advice(costs, layout, shape)), 85)
+
+
+def works(costs: Costs, layout: str) -> list[tuple[str, Work]]:
+    """Name what each layout and kernel computes, for rows of a layout."""
     npass, dense = ("npass, varlen kernel", costs.npass), (f"{layout}, dense mask", costs.dense)
     branches = ("onepass, branches (varlen kernel)", costs.branches)
     masked = ("onepass, block mask", costs.block_sparse)
-    lines = [npass, dense] if layout == "npass" else [branches, masked, dense, npass]
-    yield f"{'what a layer computes':<35} {'tokens':>13} {'pairs':>17} {'128×128 blocks':>16}"
-    for name, work in lines:
-        yield f"  {name:<33} {work.tokens:>13,} {work.pairs:>17,} {work.blocks:>16,}"
-    if costs.npass.tokens:
-        yield from textwrap.wrap(" ".join(_advice(costs, layout, shape or ModelShape())), 85)
+    return [npass, dense] if layout == "npass" else [branches, masked, dense, npass]
 
 
-def _advice(costs: Costs, layout: str, shape: ModelShape) -> Iterator[str]:
+def advice(costs: Costs, layout: str, shape: ModelShape | None = None) -> Iterator[str]:
+    """Yield sentences: what follows from the counts for a model of this shape."""
+    shape = shape or ModelShape()
+    if not costs.npass.tokens:
+        return
     if layout == "npass":
         yield "A kernel that is given the borders of the samples computes just these."
         yield "What onepass would save says pack with --layout onepass --dry-run."

@@ -9,7 +9,7 @@ so the beginning of another one has to be looked for there.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +25,8 @@ from reasonpack.wording import listed
 WRITTEN = {Kind.REASONING.label, Kind.R_OUT.label}
 Part = tuple[RowData, int]
 """A row, and the number of a sample in it."""
+Span = tuple[int, int]
+"""The first and the last of some positions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,14 +80,26 @@ def find_view(parts: Sequence[Part], message: int) -> MessageView:
             f"choose with --id and --row: {listed(there)}",
         )
     ((row, number),) = found
-    last = _trained(row, number)[message][-1]
-    path = [s for s in row.segments_of(number) if s.start <= last < s.visible_until]
+    id_ = row.samples[number].id
+    spans = _spans(part for part in parts if part[0].samples[part[1]].id == id_)
+    return _view(row, number, message, _trained(row, number)[message], spans)
+
+
+def views_of(row: RowData, sample: int) -> Iterator[MessageView]:
+    """Yield the views of all messages that a sample of a row trains."""
+    spans = _spans([(row, sample)])
+    for message, tokens in _trained(row, sample).items():
+        yield _view(row, sample, message, tokens, spans)
+
+
+def _view(
+    row: RowData, sample: int, message: int, trained: NDArray[np.int64], spans: Mapping[int, Span]
+) -> MessageView:
+    last = trained[-1]
+    path = [s for s in row.segments_of(sample) if s.start <= last < s.visible_until]
     tokens = np.concatenate([row.tokens(segment) for segment in path])
-    sample = row.samples[number]
-    begin = _begin(
-        path, message, [part for part in parts if part[0].samples[part[1]].id == sample.id]
-    )
-    return MessageView(row, sample, message, tokens[tokens <= last], begin)
+    begin = _begin(path, message, spans)
+    return MessageView(row, row.samples[sample], message, tokens[tokens <= last], begin)
 
 
 def _trained(row: RowData, sample: int) -> dict[int, NDArray[np.int64]]:
@@ -98,7 +112,19 @@ def _trained(row: RowData, sample: int) -> dict[int, NDArray[np.int64]]:
     return {message: np.concatenate(found[message]) for message in sorted(found)}
 
 
-def _begin(path: Sequence[Segment], message: int, parts: Sequence[Part]) -> int:
+def _spans(parts: Iterable[Part]) -> dict[int, Span]:
+    """Give the first and the last position at which each message is trained."""
+    spans: dict[int, Span] = {}
+    for row, number in parts:
+        for message, tokens in _trained(row, number).items():
+            positions = row.position_ids[tokens]
+            first, last = int(positions.min()), int(positions.max())
+            before = spans.get(message, (first, last))
+            spans[message] = min(first, before[0]), max(last, before[1])
+    return spans
+
+
+def _begin(path: Sequence[Segment], message: int, spans: Mapping[int, Span]) -> int:
     """Find the position where an answer begins.
 
     That is the first trained as its own, unless what stands before was written as part of another
@@ -107,19 +133,15 @@ def _begin(path: Sequence[Segment], message: int, parts: Sequence[Part]) -> int:
     Args:
         path: the segments of the view, in the order of positions.
         message: that is answered.
-        parts: all samples of the conversation that are known.
+        spans: of all samples of the conversation that are known.
     """
-    spans: dict[int, list[int]] = {}
-    for row, number in parts:
-        for other, tokens in _trained(row, number).items():
-            spans.setdefault(other, []).extend(row.position_ids[tokens].tolist())
-    begin = min(spans[message])
+    begin = spans[message][0]
     for segment in reversed(path):
-        span = spans.get(segment.message, [])
+        first, last = spans.get(segment.message, (begin, begin))
         if segment.position_first < begin <= segment.position_last + 1:
-            goes_on = span and min(span) < begin <= max(span)
-            if segment.message != message and segment.kind in WRITTEN and goes_on:
-                begin = min(span)
+            written = segment.message != message and segment.kind in WRITTEN
+            if written and first < begin <= last:
+                begin = first
     return begin
 
 

@@ -10,6 +10,7 @@ import contextlib
 import io
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from itertools import chain
 
 import click
@@ -34,18 +35,34 @@ WORDS: Mapping[str, str] = {
 """What the reason codes of rejects mean."""
 
 
-def reject_lines(rejects: Mapping[str, int], first: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    """Yield the lines of a table of rejects, as name and text, the most frequent reason first.
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """Records rejected for one reason: how many, what it means, and one of their errors or none."""
+
+    reason: str
+    count: int
+    words: str
+    example: str
+
+
+def rejected(rejects: Mapping[str, int], first: Mapping[str, str]) -> Iterator[Rejected]:
+    """Yield what was rejected by reason, the most frequent first.
 
     Args:
         rejects: how many, by reason.
         first: one error of each reason, with its place; none are shown of those without.
     """
     for reason, count in sorted(rejects.items(), key=lambda item: (-item[1], item[0])):
-        words = WORDS.get(reason)
-        yield "rejected", f"{count:,} {reason}" + (f": {words}" if words else "")
-        if reason in first:
-            yield "", printable(first[reason])
+        yield Rejected(reason, count, WORDS.get(reason, ""), printable(first.get(reason, "")))
+
+
+def reject_lines(rejects: Mapping[str, int], first: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """Yield the lines of a table of rejects, as name and text; see `rejected`."""
+    for each in rejected(rejects, first):
+        words = f": {each.words}" if each.words else ""
+        yield "rejected", f"{each.count:,} {each.reason}{words}"
+        if each.example:
+            yield "", each.example
 
 
 @contextlib.contextmanager

@@ -7,9 +7,8 @@ all shards, in the order of the manifest, from 0.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -19,11 +18,14 @@ import pyarrow.ipc
 from numpy.typing import NDArray
 
 from reasonpack.datasets.manifest import Manifest
+from reasonpack.datasets.receipt import place_of
 from reasonpack.datasets.shards import OpenShard, open_shard
 from reasonpack.errors import FormatError, UsageError
 from reasonpack.records.strict_json import quoted
 from reasonpack.rows.kind import Kind
 from reasonpack.rows.sample import IGNORE
+from reasonpack.rows.schema import COLUMNS
+from reasonpack.storage.place import Place
 from reasonpack.wording import listed
 
 I32 = NDArray[np.int32]
@@ -73,6 +75,7 @@ class RowData:
         labels: i32[T], −100 where a token is not trained.
         samples: tile the row.
         segments: tile the samples.
+        columns: what else the shard has for each token, by name: numbers, [T].
     """
 
     shard: str
@@ -82,6 +85,7 @@ class RowData:
     labels: I32
     samples: list[RowSample]
     segments: list[Segment]
+    columns: dict[str, NDArray[Any]] = field(default_factory=dict)
 
     def tokens(self, segment: Segment) -> NDArray[np.int64]:
         """Give the offsets of the tokens of a segment."""
@@ -92,7 +96,7 @@ class RowData:
         return [segment for segment in self.segments if segment.sample == sample]
 
 
-def find_rows(directory: Path, manifest: Manifest, id_: str) -> list[int]:
+def find_rows(directory: Place, manifest: Manifest, id_: str) -> list[int]:
     """Find the rows that hold a sample with this id, reading no other column.
 
     Raises:
@@ -103,7 +107,7 @@ def find_rows(directory: Path, manifest: Manifest, id_: str) -> list[int]:
     known: list[str] = []
     before = 0  # rows
     for shard in manifest.shards:
-        with open_shard(directory / shard.path) as opened:
+        with open_shard(place_of(directory, shard.path)) as opened:
             for group in opened.groups(["sample_id"]):
                 ids = group.column(0)
                 names = pc.list_flatten(ids)
@@ -122,33 +126,49 @@ def find_rows(directory: Path, manifest: Manifest, id_: str) -> list[int]:
     return sorted(found)
 
 
-def read_row(directory: Path, manifest: Manifest, number: int) -> RowData:
-    """Read one row, and no more of its shard than the row group or batch that it is in.
+def read_row(directory: Place, manifest: Manifest, number: int) -> RowData:
+    """Read one row; see `read_rows`."""
+    return read_rows(directory, manifest, [number])[0]
+
+
+def read_rows(directory: Place, manifest: Manifest, numbers: Sequence[int]) -> list[RowData]:
+    """Read rows by number, each row group or batch that they are in once, and no other.
 
     Raises:
-        FormatError: the shard is damaged.
+        FormatError: a shard is damaged.
         UsageError: there is no such row.
     """
-    within = number
+    found: dict[int, RowData] = {}
+    first = 0
     for shard in manifest.shards:
-        if within < shard.rows:
-            with open_shard(directory / shard.path) as opened:
-                return _take_apart(_read_row(opened, within), shard=shard.path, number=number)
-        within -= shard.rows
-    rows = manifest.counts.rows
-    there = f"0 to {rows - 1}" if rows else NO_ROWS
-    raise UsageError("--row", f"there is no row {number}", there, "name one of those")
+        within = sorted(
+            {number - first for number in numbers if first <= number < first + shard.rows}
+        )
+        if within:
+            with open_shard(place_of(directory, shard.path)) as opened:
+                for at, row in zip(within, _rows_of(opened, within), strict=True):
+                    found[first + at] = _take_apart(row, shard=shard.path, number=first + at)
+        first += shard.rows
+    if missing := [number for number in numbers if number not in found]:
+        there = f"0 to {first - 1}" if first else NO_ROWS
+        raise UsageError("--row", f"there is no row {missing[0]}", there, "name one of those")
+    return [found[number] for number in numbers]
 
 
-def _read_row(shard: OpenShard, within: int) -> pa.RecordBatch:
-    """Read row `within` of a shard, as a batch of one row."""
+def _rows_of(shard: OpenShard, within: Sequence[int]) -> Iterator[pa.RecordBatch]:
+    """Yield rows of a shard by their numbers in it, in order, each as a batch of one row."""
+    first, waiting = 0, list(within)
     for number, rows in enumerate(shard.sizes()):
-        if within < rows:
-            return shard.read(number).slice(within, 1)
-        within -= rows
-    raise FormatError(
-        shard.name, "fewer rows", "those of the manifest", "pack again with --overwrite"
-    )
+        here = [at for at in waiting if at < first + rows]
+        waiting = waiting[len(here) :]
+        if here:
+            group = shard.read(number)
+            yield from (group.slice(at - first, 1) for at in here)
+        first += rows
+    if waiting:
+        raise FormatError(
+            shard.name, "fewer rows", "those of the manifest", "pack again with --overwrite"
+        )
 
 
 def _take_apart(row: pa.RecordBatch, *, shard: str, number: int) -> RowData:
@@ -185,7 +205,21 @@ def _take_apart(row: pa.RecordBatch, *, shard: str, number: int) -> RowData:
             Segment(sample, kind, *rest)
             for kind, (sample, *rest) in zip(kinds, numbers, strict=True)
         ],
+        columns=_further_columns(row, len(input_ids)),
     )
+
+
+def _further_columns(row: pa.RecordBatch, length: int) -> dict[str, NDArray[Any]]:
+    """Give the columns with a number for each token that are not those of every shard."""
+    known = {name for name, _ in COLUMNS}
+    found = {}
+    for name, column in zip(row.schema.names, row.columns, strict=True):
+        if name not in known and pa.types.is_list(column.type):
+            values = column[0].values
+            numbers = pa.types.is_floating(values.type) or pa.types.is_integer(values.type)
+            if numbers and len(values) == length:
+                found[name] = values.to_numpy(zero_copy_only=False)
+    return found
 
 
 def quoted_id(id_: str) -> str:

@@ -68,6 +68,8 @@ class _Found:
     samples_in_row: list[NDArray[np.int64]] = field(default_factory=list)
     sample_lengths: list[NDArray[np.int64]] = field(default_factory=list)
     turns: list[NDArray[np.int64]] = field(default_factory=list)
+    thought: list[NDArray[np.int64]] = field(default_factory=list)
+    answered: list[NDArray[np.int64]] = field(default_factory=list)
     branches: list[NDArray[np.int64]] = field(default_factory=list)
     reasoning: list[NDArray[np.float64]] = field(default_factory=list)
     trained_tokens: int = 0
@@ -103,7 +105,7 @@ def gather(directory: Place) -> Stats:
         _agree(public_name(place), "rows", rows, shard.rows)
         _agree(public_name(place), "tokens", tokens, shard.tokens)
     _check_sums(public_name(directory), manifest, found)
-    return Stats(manifest, found.costs, _distributions(found))
+    return Stats(manifest, found.costs, _distributions(found, manifest))
 
 
 def _read_batch(batch: pa.RecordBatch, found: _Found) -> None:
@@ -127,14 +129,21 @@ def _read_batch(batch: pa.RecordBatch, found: _Found) -> None:
     trained = batch.column("labels").flatten().to_numpy() != IGNORE
     in_segment = np.diff(np.append(np.cumsum(trained) - trained, trained.sum())[[*segments, total]])
 
-    pairs = np.unique(np.stack([sample_of, messages])[:, in_segment > 0], axis=1)
+    pairs, pair_of = np.unique(np.stack([sample_of, messages]), axis=1, return_inverse=True)
+    per_pair = [
+        np.bincount(pair_of.ravel(), in_segment * which, minlength=pairs.shape[1]).astype(np.int64)
+        for which in (kinds == Kind.REASONING, kinds != Kind.REASONING)
+    ]
+    trained_pairs = sum(per_pair) > 0
     reasoning = np.bincount(
         sample_of, segment_lengths * (kinds == Kind.REASONING), minlength=len(samples)
     )
     found.row_lengths.append(lengths)
     found.samples_in_row.append(batch.column("sample_start").value_lengths().to_numpy())
     found.sample_lengths.append(sample_lengths)
-    found.turns.append(np.bincount(pairs[0], minlength=len(samples)))
+    found.turns.append(np.bincount(pairs[0, trained_pairs], minlength=len(samples)))
+    found.thought.append(per_pair[0][trained_pairs])
+    found.answered.append(per_pair[1][trained_pairs])
     until = batch.column("segment_visible_until").flatten().to_numpy() + np.repeat(
         row_start, batch.column("segment_start").value_lengths().to_numpy()
     )
@@ -170,16 +179,22 @@ def _agree(where: str, what: str, found: int, said: int) -> None:
         )
 
 
-def _distributions(found: _Found) -> dict[str, Distribution]:
+def _distributions(found: _Found, manifest: Manifest) -> dict[str, Distribution]:
     def joined(arrays: Sequence[NDArray[Any]]) -> NDArray[Any]:
         return np.concatenate([np.zeros(0, np.int64), *arrays])
 
+    most = manifest.options.max_length if manifest.options.packing else None
+    lengths = joined(found.row_lengths)
+    fill = {"row_fill": _shares("share of a row that is filled", lengths / most)} if most else {}
     return {
-        "row_length": _whole("tokens in a row", joined(found.row_lengths)),
+        "row_length": _whole("tokens in a row", lengths),
+        **fill,
         "samples_in_row": _whole("samples in a row", joined(found.samples_in_row)),
         "sample_length": _whole("tokens in a sample", joined(found.sample_lengths)),
         "branches": _whole("branches in a sample", joined(found.branches)),
         "turns": _whole("trained messages in a sample", joined(found.turns)),
+        "reasoning_length": _whole("trained reasoning of a message", joined(found.thought)),
+        "response_length": _whole("trained response of a message", joined(found.answered)),
         "reasoning_share": _shares("share of reasoning in a sample", joined(found.reasoning)),
     }
 

@@ -20,10 +20,13 @@ def summary(manifest: Manifest, first: Mapping[str, str] = MappingProxyType({}))
         manifest: of the dataset.
         first: the first error of each reason for which records were rejected.
     """
-    return columns(_lines(manifest, first))
+    rejects = reject_lines(manifest.counts.rejects, first)
+    more = [("", "see rejects.jsonl in the output directory")] if manifest.counts.rejected else []
+    return columns([*summary_lines(manifest), *rejects, *more])
 
 
-def _lines(manifest: Manifest, first: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+def summary_lines(manifest: Manifest) -> Iterator[tuple[str, str]]:
+    """Yield what was packed and what it saved, as name and text."""
     counts, options = manifest.counts, manifest.options
     size = sum(shard.bytes for shard in manifest.shards)
     yield "conversations", f"{counts.packed:,} packed of {counts.conversations:,}"
@@ -48,9 +51,6 @@ def _lines(manifest: Manifest, first: Mapping[str, str]) -> Iterator[tuple[str, 
         yield "untrained", f"{answers} without the reasoning that the prompt opens"
     for line in note_lines(counts.notes):
         yield "noticed", printable(line)
-    yield from reject_lines(counts.rejects, first)
-    if counts.rejected:
-        yield "", "see rejects.jsonl in the output directory"
 
 
 def _worth(times: float) -> str:

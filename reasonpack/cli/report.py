@@ -1,0 +1,126 @@
+"""`reasonpack report`: a dataset as one HTML page."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from reasonpack.errors import TokenizerError
+
+if TYPE_CHECKING:
+    from reasonpack.datasets.manifest import Manifest
+    from reasonpack.show.report.row_data import Piece
+
+
+@click.command("report")
+@click.argument("directory", metavar="DIR")
+@click.option(
+    "-o",
+    "--output",
+    metavar="FILE",
+    default="report.html",
+    show_default=True,
+    help="Where to write the page; - is standard output.",
+)
+@click.option(
+    "--rows",
+    "most",
+    type=click.IntRange(0, 200),
+    default=20,
+    show_default=True,
+    help="How many rows to draw by hash.",
+)
+@click.option("--seed", default=0, show_default=True, help="Draw other rows.")
+@click.option(
+    "--row",
+    "numbers",
+    type=click.IntRange(min=0),
+    metavar="N",
+    multiple=True,
+    help="Take this row instead, counted from 0 over all shards; may be repeated.",
+)
+@click.option(
+    "--id",
+    "ids",
+    metavar="ID",
+    multiple=True,
+    help="Take the rows with this sample instead; may be repeated.",
+)
+@click.option(
+    "--tokenizer",
+    metavar="PATH|HUB_ID",
+    help="Where the dataset's tokenizer is, if not where it was when it was packed.",
+)
+def command(
+    *,
+    directory: str,
+    output: str,
+    most: int,
+    seed: int,
+    numbers: tuple[int, ...],
+    ids: tuple[str, ...],
+    tokenizer: str | None,
+) -> None:
+    """Write a dataset as one HTML page, to look at and to send to others.
+
+    The page has the figures of stats, what was rejected, and rows as tokens: which are trained,
+    what each of them sees, the tree and the mask, and what the model saw at each message. It needs
+    no network. DIR is a dataset that pack wrote; all of its shards are read.
+    """
+    from reasonpack.datasets.manifest import REJECTS  # noqa: PLC0415 (after --help)
+    from reasonpack.show.chosen_rows import draw_rows  # noqa: PLC0415
+    from reasonpack.show.rejects import examples  # noqa: PLC0415
+    from reasonpack.show.report.report import page  # noqa: PLC0415
+    from reasonpack.show.row import find_rows, read_rows  # noqa: PLC0415
+    from reasonpack.show.stats import gather  # noqa: PLC0415
+    from reasonpack.storage.place import join, public_name  # noqa: PLC0415
+    from reasonpack.storage.publish import publish_text  # noqa: PLC0415
+    from reasonpack.wording import count  # noqa: PLC0415
+
+    stats = gather(directory)
+    manifest = stats.manifest
+    chosen = {*numbers, *(row for id_ in ids for row in find_rows(directory, manifest, id_))}
+    drawn = draw_rows(manifest.counts.rows, most, seed=f"{manifest.content_hash} {seed}")
+    rows = read_rows(directory, manifest, sorted(chosen) or drawn)
+    rejects = [join(directory, REJECTS)] if manifest.counts.rejected else []
+    piece, source = _tokenizer(directory, manifest, tokenizer)
+    text = page(
+        public_name(directory).rstrip("/").rpartition("/")[2] or directory,
+        manifest,
+        rows,
+        stats=stats,
+        first=examples(rejects, manifest.counts.rejects),
+        piece=piece,
+        source=source,
+    )
+    if output == "-":
+        sys.stdout.write(text)
+        return
+    publish_text(output, text)
+    size = f"{len(text) / 1e6:.1f} MB"
+    click.echo(f"{output}: {count(len(rows), 'row')} of {manifest.counts.rows:,}, {size}", err=True)
+
+
+def _tokenizer(directory: str, manifest: Manifest, source: str | None) -> tuple[Piece | None, str]:
+    """Load the dataset's tokenizer; return what gives the bytes of a token, and where it is from.
+
+    Without one the page shows ids, and says why.
+
+    Raises:
+        TokenizerError: the one that was named cannot be had, or is another one.
+    """
+    from reasonpack.show.dataset_tokenizer import load_own_tokenizer  # noqa: PLC0415
+    from reasonpack.tokens.token_bytes import bytes_of_tokens  # noqa: PLC0415
+    from reasonpack.wording import printable  # noqa: PLC0415
+
+    try:
+        found = load_own_tokenizer(directory, manifest, source)
+    except TokenizerError as error:
+        if source is not None:
+            raise
+        said = f"Ids and no text: {printable(str(error))}"
+        click.echo(said, err=True)
+        return None, said
+    return bytes_of_tokens(found), f"Texts by the tokenizer from {found.source}"

@@ -1,0 +1,41 @@
+"""A dataset's manifest → the tokenizer that it was packed with, checked by its hash."""
+
+from __future__ import annotations
+
+from reasonpack.datasets.manifest import MANIFEST, Manifest
+from reasonpack.errors import ReasonpackError, TokenizerError
+from reasonpack.storage.place import Place, join, public_name
+from reasonpack.tokens.tokenizer import Tokenizer, load_tokenizer
+
+
+def load_own_tokenizer(directory: Place, manifest: Manifest, source: str | None) -> Tokenizer:
+    """Load the tokenizer of a dataset from where it was, or from `source`.
+
+    Raises:
+        TokenizerError: it cannot be had, or is another one.
+    """
+    options, expected = manifest.options, manifest.tokenizer_sha256
+    try:
+        if source is not None:
+            tokenizer = load_tokenizer(source)
+        else:
+            tokenizer = load_tokenizer(options.tokenizer, revision=options.revision)
+        if tokenizer.sha256 != expected:
+            raise TokenizerError(
+                tokenizer.source,
+                "is not the tokenizer of this dataset (its tokenizer.json has SHA-256 "
+                f"{tokenizer.sha256})",
+                expected,
+                "pass that one",
+            )
+    except ReasonpackError as error:
+        if source is not None:
+            raise
+        where = public_name(join(directory, MANIFEST))
+        raise TokenizerError(
+            f"{where}: options.tokenizer: {error.where}",
+            error.what,
+            error.expected,
+            f"{error.fix}, or say where it is: --tokenizer PATH|HUB_ID",
+        ) from error
+    return tokenizer

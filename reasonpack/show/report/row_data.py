@@ -1,0 +1,121 @@
+"""Rows → what the page has of them: runs and intervals, and each distinct token once.
+
+    ids             numbers of entries of `tokens`, one a token
+    positions       where each run of positions that go up by one starts: [tokens, positions]
+    trained         tokens at which "is trained" changes, the first one from not to trained
+    labels          tokens that are trained as another id than their own: [tokens, ids]
+    segments        start, until (visible_until), kind, message
+    samples         id, start
+    views           of each trained message: sample, message, its last token, tokens of its prompt
+    columns         by name, runs of equal values: [tokens, values]
+    left_out        tokens of the row behind those that are here
+
+All offsets count tokens from the start of the row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reasonpack.errors import TokenizerError
+from reasonpack.rows.kind import Kind
+from reasonpack.rows.sample import IGNORE
+from reasonpack.show.message_view import views_of
+from reasonpack.show.row import LONGEST_ID, RowData
+
+Piece = Callable[[int], bytes]
+"""Gives the bytes of a token."""
+_NUMBERS: dict[str, int] = {kind.label: kind.value for kind in Kind}
+
+
+def rows_data(
+    rows: Sequence[RowData], piece: Piece | None, most: int | None = None
+) -> dict[str, Any]:
+    """Describe rows for the page: `tokens`, the most frequent one first, and `rows`.
+
+    Args:
+        rows: to show.
+        piece: gives the bytes of a token; None where no tokenizer is at hand.
+        most: tokens of a row that are shown; all by default.
+    """
+    shown = [row.input_ids[:most] for row in rows]
+    ids, counts = np.unique(np.concatenate([np.zeros(0, np.int32), *shown]), return_counts=True)
+    order = np.argsort(-counts, kind="stable")
+    place = np.empty_like(order)
+    place[order] = np.arange(len(order))
+    known = [int(token) for token in ids[order]]
+    texts = [_text(piece, each) for each in known] if piece else None
+    return {
+        "tokens": {"ids": known, "texts": texts},
+        "rows": [
+            {"ids": place[np.searchsorted(ids, tokens)].tolist(), **_row(row, len(tokens))}
+            for row, tokens in zip(rows, shown, strict=True)
+        ],
+    }
+
+
+def _text(piece: Piece, token: int) -> str | None:
+    """Give the text of a token; a byte that is no whole character is a lone surrogate there."""
+    try:
+        return piece(token).decode("utf-8", "surrogateescape")
+    except TokenizerError:
+        return None  # a damaged row; the page shows the id
+
+
+def _row(row: RowData, length: int) -> dict[str, Any]:
+    """Describe the first `length` tokens of a row."""
+    segments = [each for each in row.segments if each.start < length]
+    samples = [each for each in row.samples if each.start < length]
+    labels, ids, positions = (
+        values[:length] for values in (row.labels, row.input_ids, row.position_ids)
+    )
+    trained = labels != IGNORE
+    other = np.flatnonzero(trained & (labels != ids))
+    return {
+        "row": row.number,
+        "shard": row.shard,
+        "length": len(row.input_ids),
+        "left_out": len(row.input_ids) - length,
+        "positions": _runs(positions, positions[1:] != positions[:-1] + 1),
+        "trained": np.flatnonzero(np.diff(trained, prepend=False)).tolist(),
+        "labels": [other.tolist(), labels[other].tolist()],
+        "segments": {
+            "start": [each.start for each in segments],
+            "until": [min(each.visible_until, length) for each in segments],
+            "kind": [_NUMBERS[each.kind] for each in segments],
+            "message": [each.message for each in segments],
+        },
+        "samples": {
+            "id": [each.id[:LONGEST_ID] for each in samples],
+            "start": [each.start for each in samples],
+        },
+        "views": [
+            {
+                "sample": number,
+                "message": view.message,
+                "last": int(view.tokens[-1]),
+                "prompt": view.prompt_length,
+            }
+            for number in range(len(samples))
+            for view in views_of(row, number)
+            if view.tokens[-1] < length
+        ],
+        "columns": {
+            name: _runs(values[:length], values[1:length] != values[: length - 1])
+            for name, values in row.columns.items()
+        },
+    }
+
+
+def _runs(values: NDArray[Any], breaks: NDArray[np.bool_]) -> list[list[Any]]:
+    """Give the tokens at which a run starts, and the values there; no number is null."""
+    starts = np.flatnonzero(np.append(len(values) > 0, breaks))
+    found = values[starts]
+    if found.dtype.kind != "f":
+        return [starts.tolist(), found.tolist()]
+    shortest = [float(text) for text in found.astype(str).tolist()]
+    return [starts.tolist(), [each if np.isfinite(each) else None for each in shortest]]

@@ -1,0 +1,72 @@
+r"""A token id → the bytes that it stands for, on its own.
+
+    byte-level BPE    `Ġthe`  →  b" the"      `âĤ`  →  b"\xe2\x82", a part of a character
+    sentencepiece     `▁the`  →  b" the"      `<0xE2>`  →  b"\xe2"
+    others            as the vocabulary writes it
+
+A decoder joins tokens and replaces what is no whole character; here nothing is replaced, so that
+the bytes of a byte-level tokenizer's ids, joined, are those of the text.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from reasonpack.tokens.tokenizer import Tokenizer
+
+
+def bytes_of_tokens(tokenizer: Tokenizer) -> Callable[[int], bytes]:
+    """Return a function that gives the bytes of a token.
+
+    It raises TokenizerError for an id that is not in the vocabulary.
+    """
+    decoder = tokenizer.reference.decoder
+    steps = list(_steps(json.loads(decoder.__getstate__()))) if decoder else []
+    kinds = {step["type"] for step in steps}
+    added = frozenset(tokenizer.added_tokens)
+    spaces = [space for step in steps if (space := _space(step))]
+
+    def of(token: int) -> bytes:
+        text = tokenizer.token_text(token)
+        if "ByteLevel" in kinds:
+            known = text not in added and all(c in _BYTE_OF for c in text)
+            return bytes(map(_BYTE_OF.__getitem__, text)) if known else text.encode()
+        if "ByteFallback" in kinds and (match := re.fullmatch("<0x([0-9A-F]{2})>", text)):
+            return bytes.fromhex(match[1])
+        for written, meant in spaces:
+            text = text.replace(written, meant)
+        return text.encode()
+
+    return of
+
+
+def _steps(decoder: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield a decoder, or the decoders of a sequence."""
+    yield decoder
+    for each in decoder.get("decoders", ()):
+        yield from _steps(each)
+
+
+def _space(step: dict[str, Any]) -> tuple[str, str] | None:
+    """Return what a step of a decoder writes in the place of what."""
+    if step["type"] == "Metaspace":
+        return step["replacement"], " "
+    written = step.get("pattern", {}).get("String") if step["type"] == "Replace" else None
+    return (written, step["content"]) if written else None
+
+
+def _alphabet() -> dict[str, int]:
+    """Give the byte of each character that byte-level BPE writes for it.
+
+    Bytes that are printable in Latin-1 are written as themselves, the others from U+0100 on.
+    """
+    plain = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = [byte for byte in range(256) if byte not in set(plain)]
+    table = {chr(byte): byte for byte in plain}
+    return table | {chr(0x100 + number): byte for number, byte in enumerate(others)}
+
+
+_BYTE_OF = _alphabet()
