@@ -24,7 +24,7 @@ from reasonpack.errors import FormatError, UsageError
 from reasonpack.records.strict_json import quoted
 from reasonpack.rows.kind import Kind
 from reasonpack.rows.sample import IGNORE
-from reasonpack.rows.schema import COLUMNS
+from reasonpack.rows.schema import COLUMNS, FILLS, OPTIONAL
 from reasonpack.storage.place import Place
 from reasonpack.wording import listed
 
@@ -211,10 +211,10 @@ def _take_apart(row: pa.RecordBatch, *, shard: str, number: int) -> RowData:
 
 def _further_columns(row: pa.RecordBatch, length: int) -> dict[str, NDArray[Any]]:
     """Give the columns with a number for each token that are not those of every shard."""
-    known = {name for name, _ in COLUMNS}
+    others = {name for name, _ in (*COLUMNS, *OPTIONAL)} - FILLS.keys()
     found = {}
     for name, column in zip(row.schema.names, row.columns, strict=True):
-        if name not in known and pa.types.is_list(column.type):
+        if name not in others and pa.types.is_list(column.type):
             values = column[0].values
             numbers = pa.types.is_floating(values.type) or pa.types.is_integer(values.type)
             if numbers and len(values) == length:
