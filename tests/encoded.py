@@ -16,6 +16,7 @@ from reasonpack.rows import encoded_views as encoded
 from reasonpack.rows import forest
 from reasonpack.rows.encoded_views import EncodedViews, Run
 from reasonpack.rows.sample import Sample, write
+from reasonpack.rows.split import divide
 
 
 class EncodedView(NamedTuple):
@@ -99,13 +100,23 @@ class LaidOut(NamedTuple):
     counts: forest.LaidOut
 
 
-def lay_out_tokens(id_: str, views: EncodedViews, *, layout: Layout = "onepass") -> LaidOut:
-    """Lay out and write the only conversation."""
+def lay_out_tokens(
+    id_: str, views: EncodedViews, *, layout: Layout = "onepass", max_length: int | None = None
+) -> LaidOut:
+    """Lay out and write the only conversation, divided if it is longer than a row."""
     planted = forest.plant(views)
     counts = forest.lay_out(planted, layout=layout)
+    if max_length is not None and counts.longest_sample > max_length:
+        counts = divide(planted, 0, counts, max_length)
     return LaidOut(write(planted, [(id_, counts)]), counts)
 
 
-def lay_out(id_: str, views: Sequence[EncodedView], *, layout: Layout = "onepass") -> LaidOut:
-    """Lay out and write one conversation."""
-    return lay_out_tokens(id_, encoded_views([views]), layout=layout)
+def lay_out(
+    id_: str,
+    views: Sequence[EncodedView],
+    *,
+    layout: Layout = "onepass",
+    max_length: int | None = None,
+) -> LaidOut:
+    """Lay out and write one conversation, divided if it is longer than a row."""
+    return lay_out_tokens(id_, encoded_views([views]), layout=layout, max_length=max_length)

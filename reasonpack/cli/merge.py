@@ -25,8 +25,8 @@ def command(ctx: click.Context, /, *, directory: str, as_json_: bool) -> None:
 
     with rejects_told(directory):
         manifest = merge_parts(directory, lambda note: click.echo(printable(note), err=True))
-    first = examples([join(directory, REJECTS)], manifest.counts.rejects)
+    first = examples([join(directory, REJECTS)], manifest.counts.reasons)
     click.echo(summary(manifest, first), err=True)
     if as_json_:
         click.echo(as_json(manifest), nl=False)
-    ctx.exit(3 if manifest.counts.rejected else 0)
+    ctx.exit(3 if manifest.counts.incomplete else 0)

@@ -129,10 +129,12 @@ if TYPE_CHECKING:  # loaded after --help
 )
 @click.option(
     "--overlong",
-    type=click.Choice(["error", "skip"]),
-    default="error",
+    type=click.Choice(["split", "skip", "error"]),
+    default="split",
     show_default=True,
-    help="What to do with a conversation that is too long; it is never cut.",
+    help="What to do with a conversation that is too long: divide it into samples that fit, which "
+    "repeat what they need of its history, untrained, and leave single messages untrained whose "
+    "own views are too long; reject it; or stop. Nothing is cut.",
 )
 @click.option(
     "--on-error",
@@ -314,15 +316,15 @@ def command(
     if profile:
         click.echo(profile_lines(measured(), time.perf_counter() - began), err=True)
     places = part_of_rejects(output, *part) if part else [join(output, REJECTS)]
-    first = examples(places, counts.rejects)
+    first = examples(places, counts.reasons)
     if manifest:
         click.echo(summary(manifest, first), err=True)
         if as_json_:
             click.echo(as_json(manifest), nl=False)
     else:
-        for line in columns(reject_lines(counts.rejects, first)).splitlines():
+        for line in columns(reject_lines(counts, first)).splitlines():
             click.echo(line, err=True)
         click.echo(
             f"part {shard_index} of {shard_count} is done; when all are: merge DIR", err=True
         )
-    ctx.exit(3 if counts.rejected else 0)
+    ctx.exit(3 if counts.incomplete else 0)

@@ -84,14 +84,14 @@ def command(
     chosen = {*numbers, *(row for id_ in ids for row in find_rows(directory, manifest, id_))}
     drawn = draw_rows(manifest.counts.rows, most, seed=f"{manifest.content_hash} {seed}")
     rows = read_rows(directory, manifest, sorted(chosen) or drawn)
-    rejects = [join(directory, REJECTS)] if manifest.counts.rejected else []
+    rejects = [join(directory, REJECTS)] if manifest.counts.incomplete else []
     piece, source = _tokenizer(directory, manifest, tokenizer)
     text = page(
         public_name(directory).rstrip("/").rpartition("/")[2] or directory,
         manifest,
         rows,
         stats=stats,
-        first=examples(rejects, manifest.counts.rejects),
+        first=examples(rejects, manifest.counts.reasons),
         piece=piece,
         source=source,
     )

@@ -154,6 +154,8 @@ def _extent(findings: Findings) -> Iterator[str]:
         + ("" if findings.total else ": what they train is trained once, after the same prefixes, ")
         + ("" if findings.total else "as the same kinds, and nothing else")
     )
+    if "left out" in checked:
+        yield f"left out, and too long indeed: {checked['left out']:,} messages"
     if "kept as context" in checked:
         yield f"kept as context, as packing decided: {checked['kept as context']:,} messages"
     yield f"stop tokens: {', '.join(stops) or 'none'}"

@@ -11,6 +11,7 @@ from reasonpack.choices import (
     MissingReasoning,
     NullArguments,
     OnMessageError,
+    Overlong,
     ShardFormat,
     StrayClosingTag,
     TrainOn,
@@ -41,7 +42,7 @@ class Options:
     packing: bool = False
     max_length: int | None = None
     max_position: int | None = None
-    overlong: Literal["error", "skip"] = "error"
+    overlong: Overlong = "split"
     on_error: Literal["stop", "skip"] = "stop"
     format: ShardFormat = "parquet"
     compression: Compression | None = None

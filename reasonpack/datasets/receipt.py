@@ -29,7 +29,11 @@ ShardPath = Annotated[
 
 @dataclass(slots=True)
 class Counts:
-    """What a shard or a dataset holds; adds up."""
+    """What a shard or a dataset holds; adds up.
+
+    `split` conversations were divided, into `extra_samples` more samples than conversations, which
+    repeat `extra_tokens`; `left_out` messages, by reason, have views that are too long.
+    """
 
     conversations: Natural = 0
     packed: Natural = 0
@@ -42,8 +46,12 @@ class Counts:
     trained_tokens: Natural = 0
     npass_tokens: Natural = 0
     naive_tokens: Natural = 0
+    split: Natural = 0
+    extra_samples: Natural = 0
+    extra_tokens: Natural = 0
     tokens_by_kind: dict[KindLabel, Natural] = field(default_factory=dict)
     rejects: dict[str, Natural] = field(default_factory=dict)
+    left_out: dict[str, Natural] = field(default_factory=dict)
     notes: dict[str, Natural] = field(default_factory=dict)
 
     def add(self, other: Counts) -> None:
@@ -69,6 +77,16 @@ class Counts:
             for key, number in entries.items():
                 table[f"{name}.{key}" if key else name] = number
         return table
+
+    @property
+    def incomplete(self) -> bool:
+        """Whether something of the input was not packed; the run then ends with status 3."""
+        return self.rejected > 0 or bool(self.left_out)
+
+    @property
+    def reasons(self) -> set[str]:
+        """Why something of the input was not packed."""
+        return {*self.rejects, *self.left_out}
 
     def note(self, notes: Mapping[str, int]) -> None:
         """Add what was noticed; names of fields come from the data, so that there may be many."""
@@ -111,7 +129,7 @@ class Shard:
 
 @dataclass(frozen=True, slots=True)
 class RejectFile:
-    """What of a unit was not packed; one line a record, `path` relative to the dataset."""
+    """What of a unit was not packed; one line a record or message, `path` within the dataset."""
 
     path: RejectPath
     lines: Natural

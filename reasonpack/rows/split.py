@@ -27,7 +27,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from reasonpack.rows.encoded_views import ROOT
+from reasonpack.rows.encoded_views import ROOT, EncodedViews
 from reasonpack.rows.forest import Forest, LaidOut, Stretch, preorder, train_above, train_own
 
 I64 = NDArray[np.int64]
@@ -36,29 +36,63 @@ I64 = NDArray[np.int64]
 # --- views that are left out -----------------------------------------------------------
 
 
-def leave_out(forest: Forest, number: int, views: Sequence[int]) -> None:
-    """Take views out of the forest of a conversation: the others lose nothing, and are as before.
+def leave_out(forest: Forest, number: int, left: Sequence[int]) -> Forest:
+    """Return the forest without some views of a conversation, and the others as if alone in it.
 
     Args:
-        forest: is changed.
+        forest: the views are in.
         number: of the conversation.
-        views: which; not all of them.
+        left: the views to leave out; not all that it has.
     """
-    left = set(views)
-    kept = [view for view in forest.members[number] if view not in left]
-    part = _part(forest, number, kept)
-    own = slice(*forest.views.bounds[number : number + 2])
-    forest.end[own], forest.below[number] = part.end[own], part.below[number]
-    forest.members[number] = kept
-    encoded = forest.views
+    out, encoded = set(left), forest.views
+    kept = [view for view in forest.members[number] if view not in out]
+    part = replace(
+        _part(forest, number, kept),
+        trained=forest.trained.copy(),
+        weights=None if forest.weights is None else forest.weights.copy(),
+        call=None if forest.call is None else forest.call.copy(),
+    )
     for view in range(*encoded.bounds[number : number + 2]):
-        tokens = slice(
-            encoded.origin[view] + encoded.shared[view], encoded.origin[view] + encoded.end[view]
-        )
-        train_own(forest, tokens, trains=view not in left)
+        start, end = encoded.origin[view], encoded.end[view]
+        tokens = slice(start + encoded.shared[view], start + end)
+        train_own(part, tokens, trains=view not in out)
     for view in kept:
         if encoded.first_trained[view] < forest.at[view]:
-            train_above(forest, view)
+            train_above(part, view)
+    return replace(part, views=_described(part, number, left))
+
+
+def _described(part: Forest, number: int, left: Sequence[int]) -> EncodedViews:
+    """Describe what others train of an answer that is left out as theirs: its kind and message."""
+    views = part.views
+    shared = [view for view in left if part.end[view] > views.first_trained[view]]
+    if not shared:
+        return views
+    lengths = np.diff(views.run_start, append=len(views.tokens))
+    kind, message = np.repeat(views.run_kind, lengths), np.repeat(views.run_message, lengths)
+    new_kind, new_message = kind.copy(), message.copy()
+    for other in reversed(part.members[number]):  # what several train is the first one's
+        path = _path(part, other, views.end[other])
+        for view in shared:
+            begin = max(views.first_trained[view], views.first_trained[other])
+            if begin < (stop := path.get(view, 0)):
+                here, there = views.origin[view], views.origin[other]
+                to, from_ = (slice(start + begin, start + stop) for start in (here, there))
+                new_kind[to], new_message[to] = kind[from_], message[from_]
+    changes = np.zeros(len(views.tokens) + 1, bool)
+    changes[views.run_start] = True
+    changes[1:-1] |= (np.diff(new_kind) != 0) | (np.diff(new_message) != 0)
+    run_start = np.flatnonzero(changes[:-1])
+    run_call = views.run_call
+    if run_call is not None:
+        run_call = np.repeat(run_call, lengths)[run_start]
+    return replace(
+        views,
+        run_start=run_start,
+        run_kind=new_kind[run_start],
+        run_message=new_message[run_start],
+        run_call=run_call,
+    )
 
 
 def _part(forest: Forest, number: int, views: Sequence[int]) -> Forest:

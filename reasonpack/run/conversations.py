@@ -13,6 +13,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,11 +25,12 @@ from reasonpack.records.conversation import Conversation, parse_line, parse_reco
 from reasonpack.records.reading import Reading
 from reasonpack.records.unit import Record
 from reasonpack.records.unknown import UnknownFieldError
-from reasonpack.rows.forest import LaidOut, lay_out, plant
+from reasonpack.rows.forest import LaidOut, plant
 from reasonpack.rows.kind import Kind
 from reasonpack.rows.packing import pack
 from reasonpack.rows.sample import IGNORE, Sample, write
 from reasonpack.run.context import Context
+from reasonpack.run.length import LeftOut, lay_out_within, nothing_fits, too_long_text
 from reasonpack.run.stages import stage, staged
 from reasonpack.templates.limits import ready_for_bounds
 from reasonpack.tokens.view_tokens import Cutter, CutView, Pieces
@@ -36,9 +38,6 @@ from reasonpack.views.view import Untrained, each_view
 
 WRITTEN_AT_ONCE = 64
 """Conversations that are laid out together."""
-LONGEST_TEXT, CHARACTERS_OF_A_TOKEN = 1 << 24, 16
-"""A view of more characters is refused, or of more for each token of --max-position: a tokenizer
-takes a hundred bytes for each."""
 Encode = Callable[[Sequence[str]], Sequence[NDArray[np.int32]]]
 
 
@@ -51,22 +50,35 @@ class Laid:
         rows: for each row the indices of its samples.
         rejects: the lines of rejects.jsonl, in the order in which they were found.
         counts: of all of it.
+        first_error: what was rejected, or left out, first; None if all was packed.
     """
 
     samples: list[Sample] = field(default_factory=list)
     rows: list[list[int]] = field(default_factory=list)
-    rejects: list[dict[str, str]] = field(default_factory=list)
+    rejects: list[dict[str, Any]] = field(default_factory=list)
     counts: Counts = field(default_factory=Counts)
+    first_error: RecordError | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Waiting:
-    """A conversation whose views wait for their ids, and why messages of it are not trained."""
+    """A conversation whose views wait for their ids, and why messages of it are not trained.
+
+    Attributes:
+        record: that it was read from.
+        conversation: as it was read.
+        views: cut.
+        messages: that these are of, by their index in the record.
+        untrained: how many messages stay context, by reason.
+        left_out: messages whose views are too long.
+    """
 
     record: Record
     conversation: Conversation
-    views: list[CutView]
-    untrained: Counter[str]
+    views: list[CutView] = field(default_factory=list)
+    messages: list[int] = field(default_factory=list)
+    untrained: Counter[str] = field(default_factory=Counter)
+    left_out: list[LeftOut] = field(default_factory=list)
 
 
 def lay_out_records(
@@ -92,8 +104,7 @@ def lay_out_records(
         try:
             with stage("parse"):
                 conversation = parse(record, context.reading)
-            views = _cut_views(conversation, options, context, pieces)
-            waiting.append(_Waiting(record, conversation, *views))
+            waiting.append(_cut_views(record, conversation, options, context, pieces))
         except RecordError as error:
             _reject(record, error, options, laid)
         except TemplateError as error:
@@ -123,11 +134,13 @@ def _write(
     for number, each in enumerate(batch):
         try:
             with stage("lay out"):
-                laid_out = lay_out(forest, number, layout=options.layout)
-            _check_length(laid_out, options, context)
+                forest, laid_out, left_out = lay_out_within(
+                    forest, number, each.messages, options, context
+                )
         except RecordError as error:
             _reject(each.record, error, options, laid)
         else:
+            _leave_out(each.record, [*each.left_out, *left_out], laid)
             laid.counts.missing_reasoning += each.untrained.pop("missing-reasoning", 0)
             laid.counts.note(_notes(each.conversation, each.untrained, context))
             written.append((each.conversation.id, laid_out))
@@ -142,39 +155,52 @@ def _reject(record: Record, error: RecordError, options: Options, laid: Laid) ->
     error.where = error.where or record.where
     if isinstance(error, UnknownFieldError):
         raise error
-    skipped = error.reason == "overlong" and options.overlong == "skip"
+    skipped = error.reason == "overlong" and options.overlong != "error"
     if options.on_error == "stop" and not skipped:
         raise error
+    laid.first_error = laid.first_error or error
     laid.rejects.append(_reject_line(record, error))
     laid.counts.rejected += 1
     laid.counts.rejects[error.reason] = laid.counts.rejects.get(error.reason, 0) + 1
 
 
-def _cut_views(
-    conversation: Conversation, options: Options, context: Context, pieces: Pieces
-) -> tuple[list[CutView], Counter[str]]:
-    """Build the views of a conversation and cut each at once, so that no two are kept.
+def _leave_out(record: Record, left_out: Sequence[LeftOut], laid: Laid) -> None:
+    """Keep messages that are not trained because their views are too long, with the reason."""
+    for each in sorted(left_out, key=lambda each: each.message):
+        error = each.error(record.where)
+        laid.first_error = laid.first_error or error
+        line = {"kind": "message", "where": record.where, "message": each.message}
+        laid.rejects.append(
+            {**line, each.unit: each.length, "reason": each.reason, "error": str(error)}
+        )
+        laid.counts.left_out[each.reason] = laid.counts.left_out.get(each.reason, 0) + 1
 
-    Returns:
-        The views, and how many messages are left untrained, by reason.
-    """
-    cutter, cut_views, longest = Cutter(pieces), [], 0
-    untrained: Counter[str] = Counter()
-    overlong: RecordError | None = None
+
+def _cut_views(
+    record: Record,
+    conversation: Conversation,
+    options: Options,
+    context: Context,
+    pieces: Pieces,
+) -> _Waiting:
+    """Build the views of a conversation and cut each at once, so that no two are kept."""
+    cutter, made = Cutter(pieces), _Waiting(record, conversation)
     views = each_view(conversation, context.rendering(conversation), train_on=options.train_on)
     with ready_for_bounds():
         for view in staged("render", views):
             if isinstance(view, Untrained):
-                untrained[view.reason] += 1
+                made.untrained[view.reason] += 1
                 continue
-            longest = max(longest, len(view.prompt) + len(view.completion))
-            overlong = _too_long(longest, context)
-            if overlong is None:
-                with stage("cut"):
-                    cut_views.append(cutter.add(view))
-    if overlong is not None:  # and nothing else is wrong with it
-        raise overlong
-    return cut_views, untrained
+            characters = len(view.prompt) + len(view.completion)
+            if too_long := too_long_text(view.message, characters, context):
+                made.left_out.append(too_long)
+                continue
+            with stage("cut"):
+                made.views.append(cutter.add(view))
+            made.messages.append(view.message)
+    if made.left_out and (options.overlong != "split" or not made.views):
+        raise nothing_fits(made.left_out, options)  # and nothing else is wrong with it
+    return made
 
 
 def parse(record: Record, reading: Reading) -> Conversation:
@@ -208,33 +234,6 @@ def _reject_line(record: Record, error: RecordError) -> dict[str, str]:
         return {**line, "record_base64": base64.b64encode(record.line).decode()}
 
 
-def _overlong(what: str, option: str, limit: int) -> RecordError:
-    return RecordError(
-        "overlong",
-        "messages",
-        f"{what}, expected at most {limit:,} ({option})",
-        fix=f"raise {option} if the model allows it, or leave such conversations out "
-        "with --overlong skip",
-    )
-
-
-def _too_long(characters: int, context: Context) -> RecordError | None:
-    """Refuse a view too long in characters, before it is cut and the tokenizer made to read it."""
-    most = max(LONGEST_TEXT, CHARACTERS_OF_A_TOKEN * (context.max_position or 0))
-    if characters > most:
-        return _overlong(f"a view of {characters:,} characters", "--max-position", most)
-    return None
-
-
-def _check_length(laid_out: LaidOut, options: Options, context: Context) -> None:
-    if context.max_position is not None and laid_out.longest_view > context.max_position:
-        what = f"a view of {laid_out.longest_view:,} tokens"
-        raise _overlong(what, "--max-position", context.max_position)
-    if options.max_length is not None and laid_out.longest_sample > options.max_length:
-        what = f"a sample of {laid_out.longest_sample:,} tokens"
-        raise _overlong(what, "--max-length", options.max_length)
-
-
 def _count(laid_out: Sequence[LaidOut], samples: Sequence[Sample], counts: Counts) -> None:
     if not samples:
         return
@@ -247,6 +246,9 @@ def _count(laid_out: Sequence[LaidOut], samples: Sequence[Sample], counts: Count
     for kind, tokens in zip(Kind, by_kind.tolist(), strict=True):
         counts.tokens_by_kind[kind.label] = counts.tokens_by_kind.get(kind.label, 0) + tokens
     counts.packed += len(laid_out)
+    counts.split += sum(each.extra_samples > 0 for each in laid_out)
+    counts.extra_samples += sum(each.extra_samples for each in laid_out)
+    counts.extra_tokens += sum(each.extra_tokens for each in laid_out)
     counts.samples += len(samples)
     counts.views += sum(each.views for each in laid_out)
     counts.npass_tokens += sum(each.npass_tokens for each in laid_out)

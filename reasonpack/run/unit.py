@@ -14,6 +14,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import pyarrow as pa
 
@@ -156,15 +157,18 @@ def pack_records(records: Iterable[Record], options: Options) -> pa.Table:
         A table with the columns that `schemas/FORMAT.md` describes.
 
     Raises:
-        RecordError: a record that cannot be packed, unless `options.on_error` skips it.
+        RecordError: a record that cannot be packed, or a message that is too long, unless
+            `options.on_error` skips it.
     """
     context = load_context(options)
     laid = lay_out_records(records, options, context)
+    if laid.first_error and options.on_error == "stop":
+        raise laid.first_error
     columns = planned_columns(options)
     return rows_to_table(laid.samples, laid.rows, _schema(options, context, columns))
 
 
-def _publish_rejects(unit: Unit, output: Place, rejects: list[dict[str, str]]) -> RejectFile:
+def _publish_rejects(unit: Unit, output: Place, rejects: list[dict[str, Any]]) -> RejectFile:
     path = reject_path(unit.number)
     with publish(place_of(output, path)) as file:
         # What is too long is known only once it is encoded, after what is broken behind it.
@@ -175,7 +179,7 @@ def _publish_rejects(unit: Unit, output: Place, rejects: list[dict[str, str]]) -
     return RejectFile(path, len(rejects), file.bytes, file.sha256)
 
 
-def _line_number(reject: dict[str, str]) -> int:
+def _line_number(reject: dict[str, Any]) -> int:
     """Return the number that ends `file:line` or `file[index]`."""
     return int(re.split(r"[:\[]", reject["where"].rstrip("]"))[-1])
 

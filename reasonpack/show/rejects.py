@@ -1,4 +1,4 @@
-"""Counted rejects, and the files that hold them → the lines that say why records were not packed.
+"""Counted rejects, and the files that hold them → the lines that say what was not packed, and why.
 
 rejected       4 role: an unknown role, or a field that messages of this role cannot have
                chats.jsonl:10: messages[0].role: got 'nobody', expected one of … Fix: …
@@ -12,10 +12,12 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain
+from types import MappingProxyType
 
 import click
 
 from reasonpack.datasets.manifest import REJECTS
+from reasonpack.datasets.receipt import Counts
 from reasonpack.errors import NothingPackedError
 from reasonpack.records.conversation import REASONS
 from reasonpack.show.text import columns
@@ -31,36 +33,46 @@ WORDS: Mapping[str, str] = {
     "stop-token": "a text that holds the token with which the model stops",
     "missing-reasoning": "an answer without reasoning where the template makes the model reason",
     "nothing-to-train": "no assistant message that is to be trained",
+    "over-max-length": "a message whose view is longer than a row",
+    "over-max-position": "a message whose view is longer than the model can attend over",
 }
-"""What the reason codes of rejects mean."""
+"""What the reason codes of rejects, and of messages left out, mean."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """Records rejected for one reason: how many, what it means, and one of their errors or none."""
+    """What was not packed for one reason: how much, what that means, and one error or none.
+
+    `kind` is `rejected` for records and `left out` for messages of records that were packed.
+    """
 
     reason: str
     count: int
     words: str
     example: str
+    kind: str = "rejected"
 
 
-def rejected(rejects: Mapping[str, int], first: Mapping[str, str]) -> Iterator[Rejected]:
-    """Yield what was rejected by reason, the most frequent first.
+def rejected(counts: Counts, first: Mapping[str, str]) -> Iterator[Rejected]:
+    """Yield what was not packed by reason, records first, of these the most frequent first.
 
     Args:
-        rejects: how many, by reason.
+        counts: say how many, by reason, and how many messages were left out.
         first: one error of each reason, with its place; none are shown of those without.
     """
-    for reason, count in sorted(rejects.items(), key=lambda item: (-item[1], item[0])):
-        yield Rejected(reason, count, WORDS.get(reason, ""), printable(first.get(reason, "")))
+    for kind, reasons in (("rejected", counts.rejects), ("left out", counts.left_out)):
+        for reason, count in sorted(reasons.items(), key=lambda item: (-item[1], item[0])):
+            example = printable(first.get(reason, ""))
+            yield Rejected(reason, count, WORDS.get(reason, ""), example, kind)
 
 
-def reject_lines(rejects: Mapping[str, int], first: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+def reject_lines(
+    counts: Counts, first: Mapping[str, str] = MappingProxyType({})
+) -> Iterator[tuple[str, str]]:
     """Yield the lines of a table of rejects, as name and text; see `rejected`."""
-    for each in rejected(rejects, first):
+    for each in rejected(counts, first):
         words = f": {each.words}" if each.words else ""
-        yield "rejected", f"{each.count:,} {each.reason}{words}"
+        yield each.kind, f"{each.count:,} {each.reason}{words}"
         if each.example:
             yield "", each.example
 
@@ -72,8 +84,9 @@ def rejects_told(output: Place) -> Iterator[None]:
         yield
     except NothingPackedError as error:
         if error.rejects:
-            first = examples([join(output, REJECTS)], error.rejects)
-            click.echo(columns(reject_lines(error.rejects, first)), err=True)
+            counts = Counts(rejects=error.rejects)
+            first = examples([join(output, REJECTS)], counts.reasons)
+            click.echo(columns(reject_lines(counts, first)), err=True)
         raise
 
 

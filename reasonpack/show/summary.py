@@ -20,14 +20,16 @@ def summary(manifest: Manifest, first: Mapping[str, str] = MappingProxyType({}))
         manifest: of the dataset.
         first: the first error of each reason for which records were rejected.
     """
-    rejects = reject_lines(manifest.counts.rejects, first)
-    more = [("", "see rejects.jsonl in the output directory")] if manifest.counts.rejected else []
+    rejects = reject_lines(manifest.counts, first)
+    more = [("", "see rejects.jsonl in the output directory")] if manifest.counts.incomplete else []
     return columns([*summary_lines(manifest), *rejects, *more])
 
 
 def summary_lines(manifest: Manifest) -> Iterator[tuple[str, str]]:
     """Yield what was packed and what it saved, as name and text."""
     counts, options = manifest.counts, manifest.options
+    if said := _too_long(manifest):
+        yield "too long", said
     size = sum(shard.bytes for shard in manifest.shards)
     yield "conversations", f"{counts.packed:,} packed of {counts.conversations:,}"
     yield "views", f"{counts.views:,} trained assistant messages"
@@ -51,6 +53,22 @@ def summary_lines(manifest: Manifest) -> Iterator[tuple[str, str]]:
         yield "untrained", f"{answers} without the reasoning that the prompt opens"
     for line in note_lines(counts.notes):
         yield "noticed", printable(line)
+
+
+def _too_long(manifest: Manifest) -> str:
+    """Say what was done with what is longer than the limits; empty if nothing was."""
+    counts, said = manifest.counts, []
+    if counts.split:
+        samples = count(counts.split + counts.extra_samples, "sample")
+        history = f"which repeat {count(counts.extra_tokens, 'token')} of history"
+        said.append(f"{count(counts.split, 'conversation')} divided into {samples}, {history}")
+    if left := sum(counts.left_out.values()):
+        said.append(f"{count(left, 'message')} left untrained")
+    if rejected := counts.rejects.get("overlong"):
+        said.append(f"{count(rejected, 'conversation')} rejected")
+    limits = {"--max-length": manifest.options.max_length, "--max-position": manifest.max_position}
+    given = ", ".join(f"{name} {limit:,}" for name, limit in limits.items() if limit)
+    return f"{'; '.join(said)} ({given or 'no limit'})" if said else ""
 
 
 def _worth(times: float) -> str:

@@ -25,13 +25,15 @@ from reasonpack.datasets.shards import open_shard
 from reasonpack.errors import FormatError, RecordError, StorageError
 from reasonpack.records.unit import Record
 from reasonpack.verify.findings import Finding, Findings
-from reasonpack.verify.manifest import Dataset, read_rejects
+from reasonpack.verify.length import LeftOut
+from reasonpack.verify.manifest import Dataset, RejectLine, read_rejects
 from reasonpack.verify.match import NO_VIEWS, Join, Packed, Read, Reject, Thoughts, match
 from reasonpack.verify.paths import fingerprint
+from reasonpack.verify.rebuilt import Rebuilt, whole_size, why_rejected
 from reasonpack.verify.report import report
 from reasonpack.verify.row import Row
 from reasonpack.verify.shards import CheckedRow, checked_rows
-from reasonpack.verify.source import Rebuilt, Source, decoded, rebuild, records, taken, why_rejected
+from reasonpack.verify.source import Source, decoded, rebuild, records, taken
 
 TESTED = ("json", "encoding", "duplicate-key", "overlong")
 """Reasons of rejects that are wrong where a record can be decoded, and its views fit."""
@@ -62,26 +64,28 @@ def check_against(
         TemplateError: the template cannot be trusted.
     """
     findings.taken = taken(source)
-    join = Join(_choose(dataset, sample), _rejects(dataset))
+    rejects, left_out = _rejects(dataset)
+    divided = dataset.manifest.layout == "npass" or dataset.manifest.counts.extra_samples > 0
+    join = Join(_choose(dataset, sample), rejects, left_out, divided=divided)
     lines = records(source)
     for number, receipt in enumerate(dataset.receipts):
         for checked in checked_rows(dataset, number, findings):
             _add_samples(join, checked)
         for record in itertools.islice(lines, receipt.counts.conversations if receipt else 0):
             _add_record(join, record, source, findings)
-        _match(join, dataset, findings)
+        _match(join, findings)
         on_unit()
     for record in lines:
         _add_record(join, record, source, findings)
-    _match(join, dataset, findings)
+    _match(join, findings)
     report(join, dataset, source, findings)
     for what, (number, first) in join.contradictions.items():
         said = f"{what}; of {number:,} messages, the first is in {first}"
         findings.add(Finding("RP313", "manifest.json", said))
 
 
-def _match(join: Join, dataset: Dataset, findings: Findings) -> None:
-    for id_, sample, what in match(join, dataset.manifest.layout):
+def _match(join: Join, findings: Findings) -> None:
+    for id_, sample, what in match(join):
         findings.add(Finding("RP312", sample.shard, what, sample.row, id_))
 
 
@@ -114,18 +118,26 @@ def _ids(dataset: Dataset) -> Iterator[str]:
             continue  # said when the shard is checked
 
 
-def _rejects(dataset: Dataset) -> dict[str, list[Reject]]:
+def _rejects(dataset: Dataset) -> tuple[dict[str, list[Reject]], dict[str, list[LeftOut]]]:
+    """Read the records that were rejected, and the messages that were left out, by place."""
     by_place: dict[str, list[Reject]] = {}
+    left_out: dict[str, list[LeftOut]] = {}
     try:
         for reject in read_rejects(dataset.directory):
-            line = base64.b64decode(reject.record_base64 or "")
-            if reject.record is not None:
-                line = reject.record.encode("utf-8", "backslashreplace")
-            entry = Reject(reject.reason, _digest(line))
-            by_place.setdefault(reject.where, []).append(entry)
+            if reject.kind == "message":
+                left_out.setdefault(reject.where, []).append(reject.left_out)
+            else:
+                by_place.setdefault(reject.where, []).append(_reject(reject))
     except ValueError:
         pass  # said when the dataset was read
-    return by_place
+    return by_place, left_out
+
+
+def _reject(reject: RejectLine) -> Reject:
+    line = base64.b64decode(reject.record_base64 or "")
+    if reject.record is not None:
+        line = reject.record.encode("utf-8", "backslashreplace")
+    return Reject(reject.reason, _digest(line))
 
 
 def _digest(line: bytes) -> bytes:
@@ -138,16 +150,16 @@ def _digest(line: bytes) -> bytes:
 def _add_samples(join: Join, checked: CheckedRow) -> None:
     row, paths, stops = checked.row, checked.paths, checked.row.sample_stop
     for number, id_ in enumerate(row.sample_id):
-        print_, thoughts = None, {}
+        sample = Packed(checked.shard, checked.number, number, None)
         if paths is not None and join.compares(id_):
             here = slice(row.sample_start[number], stops[number])
             leaves = paths.seen[here][paths.leaf[here]]
             print_ = fingerprint(leaves, paths.predicted[here][paths.trained[here]])
-            thoughts = _thoughts(row, here)
+            trains_ends = bool(paths.trained[here][paths.leaf[here]].all())
+            also = (_thoughts(row, here), leaves, trains_ends)
+            sample = Packed(checked.shard, checked.number, number, print_, *also)
         join.touched[id_] = None
-        join.packed.setdefault(id_, []).append(
-            Packed(checked.shard, checked.number, number, print_, thoughts)
-        )
+        join.packed.setdefault(id_, []).append(sample)
 
 
 def _thoughts(row: Row, here: slice) -> Thoughts:
@@ -187,13 +199,32 @@ def _add_record(join: Join, record: Record, source: Source, findings: Findings) 
         findings.add(Finding("RP304", record.where, what))
     else:
         join.touched[id_] = None
-        join.read.setdefault(id_, []).append(_read(record, rebuilt, findings))
+        join.read.setdefault(id_, []).append(_read(record, rebuilt, source, findings))
+        _check_left_out(join, record, rebuilt, findings)
         for what in rebuilt.contradictions if rebuilt is not None else ():
             number, first = join.contradictions.get(what, (0, record.where))
             join.contradictions[what] = (number + 1, first)
 
 
-def _read(record: Record, rebuilt: Rebuilt | None, findings: Findings) -> Read:
+def _check_left_out(
+    join: Join, record: Record, rebuilt: Rebuilt | None, findings: Findings
+) -> None:
+    """Compare the messages of a record that were left out with those that are too long."""
+    if rebuilt is None or rebuilt.unknown or rebuilt.reason:
+        join.left_out.pop(record.where, None)
+        return
+    lines = join.left_out.get(record.where, [])
+    for expected in rebuilt.left_out:
+        findings.count("left out")
+        found = next((line for line in lines if line.message == expected.message), None)
+        if found is not None:
+            lines.remove(found)
+        if found != expected:
+            what = f"{found or 'no line in rejects.jsonl'}, expected {expected}"
+            findings.add(Finding("RP314", record.where, what, message=expected.message))
+
+
+def _read(record: Record, rebuilt: Rebuilt | None, source: Source, findings: Findings) -> Read:
     findings.count("packed")
     if rebuilt is None:
         return Read(record.where, None)
@@ -206,9 +237,14 @@ def _read(record: Record, rebuilt: Rebuilt | None, findings: Findings) -> Read:
     findings.count("views", len(rebuilt.views))
     findings.count("naive_tokens", sum(len(view.ids) for view in rebuilt.views))
     findings.count("missing_reasoning", rebuilt.untrained)
+    if (most := source.manifest.options.max_length) and source.manifest.counts.extra_samples:
+        whole = whole_size(rebuilt.views)
+        findings.count("split", whole > most)
+        findings.count("whole tokens", whole)
+        findings.count("npass_tokens", rebuilt.npass_tokens)
     for where, number in rebuilt.stops.items():
         findings.count(f"stops: {where}", number)
-    return Read(record.where, rebuilt.fingerprint(), thoughts=rebuilt.thoughts())
+    return rebuilt.read(record.where)
 
 
 def _take_reject(join: Join, record: Record) -> Reject | None:

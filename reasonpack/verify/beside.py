@@ -219,22 +219,32 @@ def _check_rejects(dataset: Dataset, findings: Findings) -> None:
     for number, receipt in enumerate(dataset.receipts):
         if receipt is not None:
             _check_reject_file(dataset, number, receipt, findings)
-    reasons: Counter[str] = Counter()
+    lines: Counter[tuple[str, str]] = Counter()
     try:
         for reject in read_rejects(dataset.directory):
-            reasons[reject.reason] += 1
+            lines[reject.kind, reject.reason] += 1
     except ValueError as error:
         where, _, what = str(error).partition(": ")
         findings.add(Finding("RP015", where, what))
         return
-    counted = Counter(dataset.manifest.counts.rejects)
-    for reason in sorted({*reasons, *counted}):
-        if reasons[reason] != counted[reason]:
-            what = f"{reasons[reason]:,} lines of reason {reason!r}, expected {counted[reason]:,}"
+    counts = dataset.manifest.counts
+    counted = Counter({("record", reason): number for reason, number in counts.rejects.items()})
+    counted.update({("message", reason): number for reason, number in counts.left_out.items()})
+    for each in sorted({*lines, *counted}):
+        if lines[each] != counted[each]:
+            kind, reason = each
+            what = f"{lines[each]:,} lines of kind {kind} and reason {reason!r}"
+            what += f", expected {counted[each]:,}"
             findings.add(Finding("RP016", "rejects.jsonl", what))
-    if len(reasons) and dataset.manifest.counts.rejected != sum(reasons.values()):
-        what = f"{sum(reasons.values()):,} lines, expected {dataset.manifest.counts.rejected:,}"
+    records = sum(number for (kind, _), number in lines.items() if kind == "record")
+    if records and counts.rejected != records:
+        what = f"{records:,} lines, expected {counts.rejected:,}"
         findings.add(Finding("RP016", "rejects.jsonl", what))
+
+
+def _rejected(receipt: Receipt) -> int:
+    """Count the records that were rejected, and the messages that were left out."""
+    return receipt.counts.rejected + sum(receipt.counts.left_out.values())
 
 
 def _check_reject_file(dataset: Dataset, number: int, receipt: Receipt, findings: Findings) -> None:
@@ -249,7 +259,7 @@ def _check_reject_file(dataset: Dataset, number: int, receipt: Receipt, findings
     for what, found, expected in (
         ("bytes", size, named.bytes),
         ("SHA-256", sha256, named.sha256),
-        ("lines", receipt.counts.rejected, named.lines),
+        ("lines", _rejected(receipt), named.lines),
     ):
         if found != expected:
             said = f"{what} {found}, expected {expected} as in {receipt_path(number)}"

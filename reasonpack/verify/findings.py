@@ -63,6 +63,7 @@ CODES: Mapping[str, str] = {
     "RP219": "a preference label is not that of a rejected answer",
     "RP220": "a call is of no sample of the row, out of order, of an unknown role or reward",
     "RP221": "a segment is of no call, or of one that it cannot be of",
+    "RP222": "a row, or a position in it, is beyond the limits of the dataset",
     # the source
     "RP301": "the tokenizer is not the dataset's",
     "RP302": "the chat template is not the dataset's",
@@ -77,6 +78,7 @@ CODES: Mapping[str, str] = {
     "RP311": "the manifest's counts are not those of the source",
     "RP312": "the kinds or messages of trained tokens are not those of the views",
     "RP313": "the manifest names another stop token than the model's files or the template",
+    "RP314": "a message was left out as too long that is not, or for another reason or length",
 }
 """Every violation that is looked for."""
 

@@ -15,7 +15,7 @@ import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -24,6 +24,7 @@ from reasonpack.datasets.receipt import Receipt, Shard, place_of, receipt_path
 from reasonpack.storage.place import Place, join, stamp
 from reasonpack.storage.read import open_file, read_bytes
 from reasonpack.verify.findings import Finding, Findings
+from reasonpack.verify.length import LeftOut
 
 MAJOR, MINOR = 1, 0
 """The newest version of the format that is known here."""
@@ -33,18 +34,38 @@ LONGEST = 2 << 30
 
 @dataclass(frozen=True, slots=True)
 class RejectLine:
-    """A line of rejects.jsonl; one of `record` and `record_base64` is there."""
+    """A line of rejects.jsonl: a record, of which one of `record` and `record_base64` is there.
+
+    Or a message that is left out, by its index, of which one of `tokens` and `characters` is there.
+    """
 
     where: str
     reason: str
     error: str
+    kind: Literal["record", "message"] = "record"
     record: str | None = None
     record_base64: str | None = None
+    message: int | None = None
+    tokens: int | None = None
+    characters: int | None = None
 
     def __post_init__(self) -> None:
-        """Refuse a line with no record, or with two."""
-        if (self.record is None) == (self.record_base64 is None):
+        """Refuse a line with no record, or with two, or with a message of no length, or of two."""
+        if self.kind == "record" and (self.record is None) == (self.record_base64 is None):
             raise ValueError("expected one of record and record_base64")
+        if self.kind == "message" and self.message is None:
+            raise ValueError("expected a message")
+        if self.kind == "message" and (self.tokens is None) == (self.characters is None):
+            raise ValueError("expected one of tokens and characters")
+
+    @property
+    def left_out(self) -> LeftOut:
+        """The message that a line is of."""
+        assert self.message is not None
+        if self.tokens is not None:
+            return LeftOut(self.message, self.reason, self.tokens)
+        assert self.characters is not None
+        return LeftOut(self.message, self.reason, self.characters, "characters")
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,33 +12,46 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from reasonpack.verify.paths import Print, together
+import numpy as np
+
+from reasonpack.verify.length import LeftOut
+from reasonpack.verify.paths import U64, Print, together
 
 NO_VIEWS: Print = (0, 0, 0, 0)
 """Stands for a record whose views cannot be built."""
+NONE = np.zeros((0, 2), np.uint64)
 Thoughts = dict[int, tuple[int, int, int]]
 """By message: how many trained tokens are reasoning, at least and at most, and all of them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Packed:
-    """A sample of the dataset; no print where it is not to be compared."""
+    """A sample of the dataset; no print where it is not to be compared.
+
+    `ends` are the paths of its leaves; `trains_ends` says whether each of these is trained in it.
+    """
 
     shard: str
     row: int
     number: int
     print: Print | None
     thoughts: Thoughts = field(default_factory=dict)
+    ends: U64 = field(default_factory=NONE.copy)
+    trains_ends: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """A record of the input; no print where it is not to be compared."""
+    """A record of the input; no print where it is not to be compared.
+
+    `ends` are the paths that end its views: those that no other view goes on from, and the rest.
+    """
 
     where: str
     print: Print | None
     error: str = ""
     thoughts: Thoughts = field(default_factory=dict)
+    ends: tuple[U64, U64] = (NONE, NONE)
 
 
 _One = TypeVar("_One", Packed, Read)
@@ -63,25 +76,28 @@ class Reject:
 
 @dataclass(slots=True)
 class Join:
-    """What has no match yet: samples and records by id, rejects by place.
+    """What has no match yet: samples and records by id, rejects and messages left out by place.
 
     `chosen` are the ids to compare, None for all; `touched` those met since the last match.
-    `contradictions` of the manifest stand with how often they were met, and where first.
+    `contradictions` of the manifest stand with how often they were met, and where first. `divided`
+    says whether a record may have several samples.
     """
 
     chosen: set[str] | None
     rejects: dict[str, list[Reject]]
+    left_out: dict[str, list[LeftOut]]
     packed: dict[str, list[Packed]] = field(default_factory=dict)
     read: dict[str, list[Read]] = field(default_factory=dict)
     touched: dict[str, None] = field(default_factory=dict)
     contradictions: dict[str, tuple[int, str]] = field(default_factory=dict)
+    divided: bool = False
 
     def compares(self, id_: str) -> bool:
         """Whether conversations of this id are to be compared."""
         return self.chosen is None or id_ in self.chosen
 
 
-def match(join: Join, layout: str) -> list[tuple[str, Packed, str]]:
+def match(join: Join) -> list[tuple[str, Packed, str]]:
     """Let go of what is equal, of the ids met since the last call.
 
     Returns:
@@ -92,7 +108,7 @@ def match(join: Join, layout: str) -> list[tuple[str, Packed, str]]:
     for id_ in join.touched:
         if id_ in join.packed and id_ in join.read:
             both = join.packed.pop(id_), join.read.pop(id_)
-            packed, read = _unequal(*both, layout)
+            packed, read = _unequal(*both, divided=join.divided)
             if not packed and not read and (what := _thoughts_fault(*both)):
                 mislabelled.append((id_, both[0][0], what))
             if packed:
@@ -134,12 +150,12 @@ def _sum(each: Sequence[Thoughts]) -> Thoughts:
 
 
 def _unequal(
-    packed: list[Packed], read: list[Read], layout: str
+    packed: list[Packed], read: list[Read], *, divided: bool
 ) -> tuple[list[Packed], list[Read]]:
     """Return the samples and records of one id that are not each other's.
 
-    A sample that is not to be compared goes with any record, and the other way round. In the
-    npass layout a record has several samples, which are equal to it together.
+    A sample that is not to be compared goes with any record, and the other way round. A record
+    that has several samples is equal to them together.
     """
     equal = Counter(each.print for each in packed) & Counter(each.print for each in read)
     samples, left = _without(packed, equal), _without(read, equal)
@@ -147,15 +163,34 @@ def _unequal(
     unsound = [each for each in samples if each.print is None]
     known = [each for each in left if each.print is not None]
     unknown = [each for each in left if each.print is None]
-    if layout == "onepass":
+    if not divided:
         samples = sound[len(unknown) :] + unsound[len(known) :]
         return samples, known[len(unsound) :] + unknown[len(sound) :]
-    prints = [each.print for each in sound if each.print is not None]
-    wanted = [each.print for each in known if each.print is not None]
     if unsound or unknown:
         return [], []
-    alike = prints and wanted and NO_VIEWS not in wanted and together(*prints) == together(*wanted)
-    return ([], []) if alike else (sound, left)
+    return ([], []) if equal_together(sound, known) else (sound, left)
+
+
+def equal_together(packed: Sequence[Packed], read: Sequence[Read]) -> bool:
+    """Whether samples train together what records do, and hold nothing else.
+
+    Each trained path is there once. Each leaf of a sample is trained there, and ends a view; where
+    no other view goes on from that one, it is there once.
+    """
+    prints = [each.print for each in packed if each.print is not None]
+    wanted = [each.print for each in read if each.print is not None]
+    if not prints or not wanted or NO_VIEWS in wanted:
+        return False
+    inner = {path.tobytes() for each in read for path in each.ends[1]}
+    leaves, expected = (
+        [path for each in ends for path in each if path.tobytes() not in inner]
+        for ends in ([each.ends for each in packed], [each.ends[0] for each in read])
+    )
+    return (
+        together(*prints)[2:] == together(*wanted)[2:]
+        and Counter(map(bytes, leaves)) == Counter(map(bytes, expected))
+        and all(each.trains_ends for each in packed)
+    )
 
 
 def _without(ones: Sequence[_One], prints: Counter[Print | None]) -> list[_One]:

@@ -21,12 +21,13 @@ from reasonpack.records.unit import Record
 from reasonpack.tokens.tokenizer import Tokenizer
 from reasonpack.verify.findings import KEPT, Finding, Findings
 from reasonpack.verify.manifest import Dataset
-from reasonpack.verify.match import NO_VIEWS, Different, Join
+from reasonpack.verify.match import NO_VIEWS, Different, Join, equal_together
 from reasonpack.verify.paths import together
+from reasonpack.verify.rebuilt import Rebuilt, TokenView
 from reasonpack.verify.row import Row
 from reasonpack.verify.rows import check_row
 from reasonpack.verify.shards import CheckedRow, read_rows
-from reasonpack.verify.source import Rebuilt, Source, TokenView, decoded, rebuild, records
+from reasonpack.verify.source import Source, decoded, rebuild, records
 
 UNREAD = ("RP004", "RP008", "RP101", "RP103")
 """Violations that leave rows of a shard unread."""
@@ -39,7 +40,7 @@ def report(join: Join, dataset: Dataset, source: Source, findings: Findings) -> 
         StorageError: an input cannot be read again.
     """
     before = findings.total
-    differ = _differing(join, dataset.manifest.layout)
+    differ = _differing(join)
     _report_differences(differ, dataset, source, findings)
     if any(code in findings.counts for code in UNREAD):
         findings.warnings.append("A shard could not be read, so its records were not looked for.")
@@ -57,28 +58,37 @@ def report(join: Join, dataset: Dataset, source: Source, findings: Findings) -> 
         for _ in rejects:
             what = "in rejects.jsonl, expected the same record in the input"
             findings.add(Finding("RP306", where, what))
+    for where, lines in join.left_out.items():
+        for line in lines:
+            what = f"{line}, expected it trained"
+            findings.add(Finding("RP314", where, what, message=line.message))
     if findings.total == before:
         _check_counts(join, dataset, findings)
 
 
 def _check_counts(join: Join, dataset: Dataset, findings: Findings) -> None:
     """Compare with the source what only it can tell."""
-    names = ["packed"]
+    expected_counts = Counter(findings.checked)
+    names, manifest = ["packed"], dataset.manifest
     if join.chosen is None and not findings.unchecked:
         names += ["views", "naive_tokens", "missing_reasoning"]
+        if manifest.counts.extra_samples and manifest.options.on_message_error == "reject":
+            names += ["npass_tokens", "split", "extra_tokens"]
+            more = expected_counts["tokens"] - expected_counts["whole tokens"]
+            expected_counts["extra_tokens"] = more
     for name in names:
-        found, expected = getattr(dataset.manifest.counts, name), findings.checked.get(name, 0)
+        found, expected = getattr(manifest.counts, name), expected_counts[name]
         if found != expected:
             what = f"counts.{name} {found:,}, expected {expected:,} as in the source"
             findings.add(Finding("RP311", "manifest.json", what))
 
 
-def _differing(join: Join, layout: str) -> list[Different]:
-    """Take out samples and records of one id that differ: in pairs, or in npass all together."""
+def _differing(join: Join) -> list[Different]:
+    """Take out samples and records of one id that differ: in pairs, or all together."""
     differing: list[Different] = []
     for id_ in [id_ for id_ in join.packed if id_ in join.read]:
         packed, read = join.packed.pop(id_), join.read.pop(id_)
-        if layout == "npass":
+        if join.divided:
             differing.append(Different(id_, packed, read))
             continue
         pairs = min(len(packed), len(read))
@@ -102,7 +112,7 @@ def _report_differences(
             samples = [_Sample(rows[one.shard, one.row], one.number) for one in each.packed]
             rebuilt = [_rebuilt(source, again[record.where]) for record in each.read]
             views = [view for one in rebuilt for view in one.views]
-            if as_context and (left := _left_out(views, each)):
+            if as_context and (left := _kept_as_context(views, each)):
                 findings.count("kept as context", len(left))
                 findings.count("views", -len(left))
                 findings.count("naive_tokens", -sum(len(view.ids) for view in left))
@@ -114,15 +124,14 @@ def _report_differences(
         findings.add(finding)
 
 
-def _left_out(views: Sequence[TokenView], each: Different) -> list[TokenView]:
+def _kept_as_context(views: Sequence[TokenView], each: Different) -> list[TokenView]:
     """List the views that the samples leave out, if they are of the others; none if they are not.
 
     Which messages were kept as context is what packing decided: it is taken as it is.
     """
-    have = together(*(one.print for one in each.packed if one.print is not None))
     trained = {message for one in each.packed for message in one.thoughts}
     kept = tuple(view for view in views if view.message in trained)
-    alike = kept and Rebuilt(kept).fingerprint() == have
+    alike = kept and equal_together(each.packed, [Rebuilt(kept).read("")])
     return [view for view in views if view.message not in trained] if alike else []
 
 

@@ -111,7 +111,7 @@ def _checked_shard(
                 for row in read_rows(group):
                     faults, paths = check_row(row)
                     checked = CheckedRow(shard.path, before + held["rows"], row, paths)
-                    for fault in faults:
+                    for fault in (*faults, *_limit_faults(dataset.manifest, row)):
                         findings.add(_located(fault, checked))
                     held.update(_held(row, paths))
                     yield checked
@@ -145,8 +145,10 @@ def _check_counts(dataset: Dataset, number: int, held: Counter[str], findings: F
     names = {"samples", "rows", "tokens", "trained_tokens", "npass_tokens"}
     names |= {name for name in {*counted, *held} if name.startswith("tokens_by_kind.")}
     if dataset.manifest.layout == "onepass":
-        held["packed"] = held["samples"]
+        held["packed"] = held["samples"] - receipt.counts.extra_samples
         names.add("packed")
+    if receipt.counts.extra_samples and counted["npass_tokens"] < held["npass_tokens"]:
+        names.remove("npass_tokens")  # a leaf of one sample may go on in another
     for name in sorted(names):
         if counted[name] != held[name]:
             what = f"counts.{name} {counted[name]:,}, expected {held[name]:,} as in its shards"
@@ -174,6 +176,15 @@ def _held(row: Row, paths: Paths | None) -> Counter[str]:
     held["trained_tokens"] = int(np.count_nonzero(paths.trained))
     held["npass_tokens"] = int((row.position_ids[paths.leaf].astype(np.int64) + 1).sum())
     return held
+
+
+def _limit_faults(manifest: Manifest, row: Row) -> Iterator[Fault]:
+    """Find a row that is longer than the dataset's rows may be, and a position beyond its views."""
+    most, last = manifest.options.max_length, manifest.max_position
+    if most is not None and len(row.input_ids) > most:
+        yield Fault("RP222", f"{len(row.input_ids):,} tokens, expected at most {most:,}")
+    if last is not None and (place := int(row.position_ids.max(initial=0))) >= last:
+        yield Fault("RP222", f"position {place:,}, expected less than {last:,}")
 
 
 def _located(fault: Fault, checked: CheckedRow) -> Finding:

@@ -10,11 +10,10 @@ template. Reading messages, the stop token, views and their tokens are this chec
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from reasonpack.datasets.manifest import Manifest
 from reasonpack.errors import RecordError, TokenizerError
@@ -28,16 +27,14 @@ from reasonpack.tokens.tokenizer import Tokenizer, load_tokenizer
 from reasonpack.verify.chat import NotChecked, Reading, Refused
 from reasonpack.verify.fields import renamed
 from reasonpack.verify.findings import Finding, Findings
-from reasonpack.verify.match import Thoughts
+from reasonpack.verify.length import LeftOut, too_long, too_long_text
 from reasonpack.verify.names import OF_A_RECORD
 from reasonpack.verify.one_view import TextView
-from reasonpack.verify.paths import U64, Paths, Print, distinct, fingerprint, view_paths
+from reasonpack.verify.paths import view_paths
 from reasonpack.verify.reader import read_chat
+from reasonpack.verify.rebuilt import Rebuilt, TokenView
 from reasonpack.verify.rules import Rules, load_rules
-from reasonpack.verify.views import build_views
-
-LONGEST_TEXT, CHARACTERS_OF_A_TOKEN = 1 << 24, 16
-"""Characters that a view may have whatever the limits, or for each token of `max_position`."""
+from reasonpack.verify.views import TextViews, build_views
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,86 +50,6 @@ class Source:
     tokenizer: Tokenizer
     reading: Reading
     rules: tuple[Rules, Rules]
-
-
-@dataclass(frozen=True, slots=True)
-class TokenView:
-    """A view of L tokens.
-
-    Attributes:
-        message: index of the message that it is the view of.
-        ids: i32[L], prompt and then completion.
-        prompt_length: how many of them are the prompt.
-        paths: of the tokens.
-        thought: how many tokens of the completion are reasoning: at least, at most.
-    """
-
-    message: int
-    ids: NDArray[np.int32]
-    prompt_length: int
-    paths: Paths
-    thought: tuple[int, int] = (0, 0)
-
-    @property
-    def trained(self) -> U64:
-        """The paths of the completion."""
-        return self.paths.seen[self.prompt_length :]
-
-
-@dataclass(frozen=True, slots=True)
-class Rebuilt:
-    """The views of a conversation, or the reason for which there are none.
-
-    Attributes:
-        views: one for each trained message.
-        untrained: how many messages lack the reasoning that their prompt opens.
-        reason: why it must have been refused; `error` says it in words.
-        unknown: why it could not be checked; then nothing is known of its views.
-        doubt: why a message was left out that the run may have trained, in words.
-        stops: where the stop tokens of its views come from, counted.
-        contradictions: stop tokens of which the manifest says something else, in words.
-    """
-
-    views: tuple[TokenView, ...] = ()
-    untrained: int = 0
-    reason: str = ""
-    error: str = ""
-    unknown: str = ""
-    doubt: str = ""
-    stops: dict[str, int] = field(default_factory=dict)
-    contradictions: Sequence[str] = ()
-
-    def fingerprint(self) -> Print:
-        """Stand for the leaves of the views and for what they train, each once."""
-        trained = np.concatenate([view.trained for view in self.views])
-        return fingerprint(_leaves(self.views), distinct(trained))
-
-    def thoughts(self) -> Thoughts:
-        """Count trained tokens by message, each once: reasoning at least and at most, and all."""
-        counted: Thoughts = {}
-        known: set[bytes] = set()
-        shared = len(distinct(np.concatenate([view.trained for view in self.views])))
-        all_apart = shared == sum(len(view.trained) for view in self.views)
-        for view in self.views:
-            new = np.ones(len(view.trained), bool)
-            if not all_apart:
-                paths = [path.tobytes() for path in view.trained]
-                new = np.array([path not in known for path in paths], bool)
-                known.update(paths)
-            least, most = (int(new[:end].sum()) for end in view.thought)
-            counted[view.message] = (least, most, int(new.sum()))
-        return {message: numbers for message, numbers in counted.items() if numbers[2]}
-
-
-def _leaves(views: Sequence[TokenView]) -> U64:
-    """Return the paths that end a view and that no other view goes on from."""
-    ends = np.stack([view.paths.seen[-1] for view in views])
-    lengths = np.array([len(view.ids) for view in views])
-    inner = np.zeros(len(views), bool)
-    for view in views:
-        shorter = lengths < len(view.ids)
-        inner[shorter] |= (view.paths.seen[lengths[shorter] - 1] == ends[shorter]).all(axis=1)
-    return distinct(ends[~inner])
 
 
 # --- what the manifest names -----------------------------------------------------------
@@ -287,14 +204,37 @@ def rebuild(source: Source, record: dict[str, Any], *, row: bool = False) -> Reb
         cause = error.__cause__  # JSON text within the record
         reason = cause.reason if isinstance(cause, RecordError) else "record"
         return Rebuilt(reason=reason, error=str(error))
-    characters = max(len(view.prompt) + len(view.completion) for view in built.views)
-    most = max(LONGEST_TEXT, CHARACTERS_OF_A_TOKEN * (source.manifest.max_position or 0))
-    if characters > most:
-        # Overlong whatever its tokens are; such a text can take for ever to encode.
-        return Rebuilt(reason="overlong", error=f"a view of {characters:,} characters")
-    views = tuple(_encode(view, source.tokenizer) for view in built.views)
-    made = Rebuilt(views, built.untrained, doubt=built.doubt, stops=built.stops)
-    return replace(made, contradictions=built.contradictions)
+    return _within_limits(built, source)
+
+
+def _within_limits(built: TextViews, source: Source) -> Rebuilt:
+    """Encode views; where such as are too long are left out, leave them out."""
+    manifest, texts = source.manifest, []
+    left: list[LeftOut] = []
+    for view in built.views:
+        characters = len(view.prompt) + len(view.completion)
+        if out := too_long_text(view.message, characters, manifest):
+            left.append(out)
+        else:
+            texts.append(view)
+    if left and (manifest.options.overlong != "split" or not texts):
+        # Whatever its tokens are; such a text can take for ever to encode.
+        return Rebuilt(reason="overlong", error=f"a view of {left[0].length:,} characters")
+    views = [_encode(view, source.tokenizer) for view in texts]
+    if manifest.options.overlong == "split":
+        out_by_view = [too_long(view.message, len(view.ids), manifest) for view in views]
+        left += [out for out in out_by_view if out]
+        views = [view for view, out in zip(views, out_by_view, strict=True) if not out]
+    if not views:
+        return Rebuilt(reason="overlong", error=f"no view fits, the first has {left[0].length:,}")
+    return Rebuilt(
+        tuple(views),
+        built.untrained,
+        doubt=built.doubt,
+        stops=built.stops,
+        contradictions=built.contradictions,
+        left_out=tuple(left),
+    )
 
 
 def _encode(view: TextView, tokenizer: Tokenizer) -> TokenView:
@@ -306,30 +246,3 @@ def _encode(view: TextView, tokenizer: Tokenizer) -> TokenView:
     ids = np.array(prompt + completion.ids, np.int32)
     paths = view_paths(ids, len(prompt))
     return TokenView(view.message, ids, len(prompt), paths, (whole, touched))
-
-
-# --- rejects ---------------------------------------------------------------------------
-
-
-def why_rejected(rebuilt: Rebuilt, manifest: Manifest) -> str:
-    """Return the reason for which a conversation cannot be packed; empty if it can."""
-    if rebuilt.reason:
-        return rebuilt.reason
-    views, onepass = rebuilt.views, manifest.layout == "onepass"
-    if any(view.prompt_length == 0 for view in views):
-        return "view"
-    longest = sample = max(len(view.ids) for view in views)
-    if onepass:
-        sample = len(distinct(np.concatenate([view.paths.seen for view in views])))
-        sample += _copies(views)
-    limits = ((manifest.max_position, longest), (manifest.options.max_length, sample))
-    too_long = any(limit is not None and length > limit for limit, length in limits)
-    return "overlong" if too_long else ""
-
-
-def _copies(views: Sequence[TokenView]) -> int:
-    """Count how often a onepass sample repeats a token, for a further trained token behind it."""
-    seen = np.concatenate([view.paths.seen for view in views])
-    before = np.concatenate([np.pad(view.paths.seen[:-1], ((1, 0), (0, 0))) for view in views])
-    trained = np.concatenate([view.paths.trained for view in views])
-    return len(distinct(seen[trained])) - len(distinct(before[trained]))

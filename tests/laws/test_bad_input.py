@@ -284,8 +284,8 @@ def test_a_long_line_is_refused_though_no_limit_is_known(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A tokenizer would take some gigabytes for it."""
-    monkeypatch.setattr("reasonpack.run.conversations.LONGEST_TEXT", 1_000)
-    monkeypatch.setattr("reasonpack.verify.source.LONGEST_TEXT", 1_000)
+    monkeypatch.setattr("reasonpack.run.length.LONGEST_TEXT", 1_000)
+    monkeypatch.setattr("reasonpack.verify.length.LONGEST_TEXT", 1_000)
     tokenizer = tmp_path / "tokenizer"
     shutil.copytree(TOKENIZER, tokenizer)
     config = json.loads((tokenizer / "tokenizer_config.json").read_text("utf-8"))

@@ -196,11 +196,13 @@ INPUTS: dict[str, Row] = {
         also("--output", "other"), 2,
     ),
     "a conversation that is too long": Row(
-        {"a.jsonl": GOOD}, ["a.jsonl", "--max-length", "9"], "at most 9.*raise --max-length",
+        {"a.jsonl": GOOD}, ["a.jsonl", "--max-length", "9", "--overlong", "error"],
+        "at most 9.*raise --max-length",
         also("--max-length", "9999"),
     ),
     "a view that is too long": Row(
-        {"a.jsonl": GOOD}, ["a.jsonl", "--max-position", "9"], "at most 9.*raise --max-position",
+        {"a.jsonl": GOOD}, ["a.jsonl", "--max-position", "9", "--overlong", "error"],
+        "at most 9.*raise --max-position",
         also("--max-position", "9999"),
     ),
     "no record": Row(

@@ -159,7 +159,7 @@ TESTED_TOGETHER = {
     "verify/test_command": "cli.verify",
     "verify/test_options": "datasets.options",
     "verify/test_reader": "verify.chat verify.fields verify.names",
-    "verify/test_rows": "verify.paths verify.row",
+    "verify/test_rows": "verify.paths verify.rebuilt verify.row",
     "verify/test_views": "verify.one_view verify.rules verify.stop verify.template verify.texts",
 }
 """Tests of modules that have no test file of their own name.

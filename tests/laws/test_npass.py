@@ -11,6 +11,7 @@ import functools
 import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +28,12 @@ from reasonpack.datasets.options import Options
 from reasonpack.errors import RecordError
 from reasonpack.records.conversation import Conversation, Message, parse_record
 from reasonpack.records.tool_calls import ToolCall
+from reasonpack.records.unit import Record
 from reasonpack.rows.packing import pack
 from reasonpack.rows.schema import schema
 from reasonpack.rows.table import rows_to_table
 from reasonpack.run.context import load_context
+from reasonpack.run.conversations import lay_out_records
 from reasonpack.tokens.view_tokens import Cutter, Pieces
 from reasonpack.views.view import build_views
 
@@ -113,6 +116,11 @@ def trained(made: Sequence[LaidOut], *, max_length: int | None = None) -> Counte
 
 def expected(record: Json, family: str, *, train_on: str = "all") -> Counter[Any]:
     """Count what N-pass trains; raises PrefixError where the oracle cannot say."""
+    return oracle.expected_pairs(expected_views(record, family, train_on=train_on))
+
+
+def expected_views(record: Json, family: str, *, train_on: str = "all") -> list[oracle.View]:
+    """List the views of a record; raises PrefixError where the oracle cannot say."""
     facts = oracle.FAMILIES[family]
     messages = record["messages"]
     if not facts.takes_bare_answers:  # they stay context: the model never answers like this
@@ -121,7 +129,7 @@ def expected(record: Json, family: str, *, train_on: str = "all") -> Counter[Any
             else {**each, "train": False}
             for each in messages
         ]  # fmt: skip
-    views = oracle.views(
+    return oracle.views(
         messages,
         template(family).read_text("utf-8"),
         tokenizer(),
@@ -130,7 +138,6 @@ def expected(record: Json, family: str, *, train_on: str = "all") -> Counter[Any
         train_on=train_on,
         reasoning_field=facts.reasoning_field,
     )
-    return oracle.expected_pairs(views)
 
 
 def conversations(family: str, *, wild: bool) -> st.SearchStrategy[Json]:
@@ -196,6 +203,37 @@ def test_packing_changes_nothing(family: str, data: st.DataObject) -> None:
     longest = max((sample.length for each in made for sample in each.samples), default=1)
     wanted = sum((wanted for _, wanted in pairs), Counter())
     assert trained(made, max_length=longest * 2) == wanted
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("layout", ["onepass", "npass"])
+@pytest.mark.parametrize("family", FAMILIES)
+@EXAMPLES
+@given(data=st.data())
+def test_what_fits_is_trained_as_npass_trains_it(
+    family: str, layout: Layout, data: st.DataObject
+) -> None:
+    record = in_full(data.draw(conversations(family, wild=False)))
+    views = expected_views(record, family)
+    if not views:
+        return
+    lengths = {view.message: len(view.prompt_ids) + len(view.completion_ids) for view in views}
+    limits = st.integers(min(lengths.values()), max(lengths.values()) + 20)
+    row, position = data.draw(limits), data.draw(st.none() | limits)
+    chosen = options(family, layout=layout, max_length=row)
+    context = replace(load_context(options(family)), max_position=position)
+    given_record = Record("test:1", json.dumps({"id": "test", **record}).encode())
+    made = lay_out_records([given_record], chosen, context)
+    most = min(row, position or row)
+    fitting = [view for view in views if lengths[view.message] <= most]
+    table = rows_to_table(made.samples, made.rows, schema()).to_pylist()
+    found = sum((oracle.check_row(each) for each in table), Counter())
+    assert found == oracle.expected_pairs(fitting)
+    assert all(each["length"] <= row for each in table)
+    left = {(line["message"], line["tokens"]) for line in made.rejects if "kind" in line}
+    long = {(message, length) for message, length in lengths.items() if length > most}
+    assert left == (long if fitting else set())
+    assert made.counts.rejects == ({} if fitting else {"overlong": 1})
 
 
 # --- planted faults -------------------------------------------------------------------

@@ -48,7 +48,7 @@ def schema(name: str) -> Json:
 
 # --- schemas and dataclasses ---------------------------------------------------------------------
 
-ADDED_LATER = {"templates", "columns"}
+ADDED_LATER = {"templates", "columns", "split", "extra_samples", "extra_tokens", "left_out"}
 """Fields that datasets of an earlier version lack."""
 SIMPLE = {str: "string", int: "integer", bool: "boolean", float: "number"}
 
@@ -464,6 +464,8 @@ def test_shards_hold_the_metadata_of_the_manifest(dataset: Path) -> None:
 def test_rejects_are_whole(dataset: Path) -> None:
     lines = (dataset / "rejects.jsonl").read_bytes().splitlines()
     rejects = [json.loads(line) for line in lines]
+    for reject in rejects:
+        Draft202012Validator(schema("reject")).validate(reject)
     assert [reject["where"].rpartition(":")[2] for reject in rejects] == ["1", "2"]
     for reject, line in zip(rejects, BROKEN, strict=True):
         assert reject["error"].startswith(reject["where"])

@@ -19,7 +19,7 @@ import pytest
 from encoded import EncodedView, encoded_view, encoded_views
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
-from made_views import STRIPPED, check_tiles, columns, pairs, reference, view_lists
+from made_views import STRIPPED, check_tiles, columns, pairs, per_token, reference, view_lists
 from oracle import check_row, visible
 
 from reasonpack.choices import Layout
@@ -168,7 +168,7 @@ def test_views_that_are_left_out_leave_the_others_as_they_are(
     kept = [view for number, view in enumerate(views) if number not in left]
     assume(kept)
     forest = plant(encoded_views([[encoded_view([7], [8])], views]))
-    leave_out(forest, 1, [number + 1 for number in left])
+    forest = leave_out(forest, 1, [number + 1 for number in left])
     found = lay_out(forest, 1, layout=layout)
     trained, held = Counter[tuple[bytes, int]](), Counter[Path]()
     for sample in write(forest, [("x", found)]):
@@ -193,7 +193,7 @@ def test_what_remains_is_divided_like_any_other(
     kept = [view for number, view in enumerate(views) if number != left]
     max_length = max(len(view.tokens) for view in kept) + room
     forest = plant(encoded_views([views]))
-    leave_out(forest, 0, [left])
+    forest = leave_out(forest, 0, [left])
     made = lay_out(forest)
     if made.longest_sample > max_length:
         made = divide(forest, 0, made, max_length)
@@ -210,6 +210,21 @@ def test_by_hand() -> None:
     assert second.input_ids.tolist() == [10, 11, 30, 31, 12, 13, 22, 32]
     assert second.labels.tolist() == [-100] * 6 + [22, 32]
     assert (made.extra_samples, made.extra_tokens) == (1, 2)
+
+
+def test_what_an_answer_shares_with_one_that_is_left_out_is_its_own() -> None:
+    kinds = [[0, 1, 1, 3], [0, 1, 3]]
+    views = [
+        encoded_view([1], [2, 3, 4], kinds=kinds[0], messages=[0, 1, 1, 1]),
+        encoded_view([1], [2, 5], kinds=kinds[1], messages=[0, 7, 7]),
+        encoded_view([1], [2, 3], kinds=kinds[1], messages=[0, 8, 8]),
+    ]
+    forest = leave_out(plant(encoded_views([views])), 0, [0])
+    (sample,) = write(forest, [("x", lay_out(forest))])
+    assert sample.input_ids.tolist() == [1, 2, 3, 2, 5]
+    assert sample.labels.tolist() == [-100, 2, 3, -100, 5]
+    found = [spread[:2] for spread in per_token(sample)]
+    assert found == [(0, 0), (1, 7), (3, 8), (1, 7), (3, 7)]
 
 
 def test_a_leaf_of_one_sample_goes_on_in_another() -> None:

@@ -73,6 +73,46 @@ def test_packed_rows_give_the_gradients_of_npass(family: str, layout: Layout) ->
     assert_same(model, collator(rows), conversations)
 
 
+def with_retries(seed: int) -> list[oracle.View]:
+    """A conversation in which each answer was sampled twice; both begin alike."""
+    views = tiny.random_views(seed, turns=4)
+    return [
+        each
+        for view in views
+        for each in (view, view._replace(completion_ids=[*view.completion_ids[:3], 7, seed]))
+    ]
+
+
+@pytest.mark.parametrize("family", tiny.FAMILIES)
+def test_divided_conversations_give_the_gradients_of_undivided_ones(family: str) -> None:
+    conversations = [tiny.random_views(0, turns=6), with_retries(1), with_retries(2)]
+    longest = max(
+        len(view.prompt_ids) + len(view.completion_ids) for each in conversations for view in each
+    )
+    model = tiny.model(family)
+    collator = collator_for(model, layout="onepass")
+    rows = tiny.divided_rows(conversations, max_length=longest)
+    assert len(rows) > len(conversations) + 2
+    assert max(row["length"] for row in rows) <= longest
+    assert_same(model, collator(rows), conversations)
+    whole = tiny.rows_of(conversations, layout="onepass")
+    losses = [tiny.batch_loss(model, collator(each)) for each in (whole, rows)]
+    expected, found = (tiny.gradients(model, loss) for loss in losses)
+    assert tiny.distance(found, expected) < SAME
+
+
+def test_repeated_history_that_is_trained_again_is_caught() -> None:
+    conversations = [with_retries(1)]
+    model = tiny.model("qwen3")
+    longest = max(len(view.prompt_ids) + len(view.completion_ids) for view in conversations[0])
+    rows = tiny.divided_rows(conversations, max_length=longest)
+    row = rows[1]
+    at = int(np.flatnonzero(row["labels"] < 0)[1])
+    row["labels"][at] = row["input_ids"][at]
+    _, gradient = differences(model, collator_for(model, layout="onepass")(rows), conversations)
+    assert gradient > WRONG
+
+
 def test_fixture_conversations_with_tool_loops() -> None:
     conversations = short("stripped")
     model = tiny.model("gemma3_text")

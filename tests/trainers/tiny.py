@@ -111,6 +111,17 @@ def rows_of(
     return as_rows(rows_to_table(samples, members, schema()))
 
 
+def divided_rows(conversations: Sequence[Views], *, max_length: int) -> list[Row]:
+    """Lay conversations out in rows of at most `max_length` tokens, one for each sample."""
+    samples = [
+        sample
+        for index, views in enumerate(conversations)
+        for sample in lay_out(str(index), list(map(encoded, views)), max_length=max_length).samples
+    ]
+    members = [[place] for place in range(len(samples))]
+    return as_rows(rows_to_table(samples, members, schema()))
+
+
 def as_rows(table: pa.Table) -> list[Row]:
     """Rows as a reader gives them: arrays of NumPy."""
     return [

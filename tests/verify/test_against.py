@@ -102,7 +102,9 @@ SOURCE_DAMAGES: dict[str, list[Damage]] = {
 
 
 def test_every_code_of_the_source_has_a_damage() -> None:
-    assert sorted(SOURCE_DAMAGES) == sorted(code for code in CODES if code > "RP303")
+    elsewhere = {"RP314"}  # test_length has those
+    codes = {code for code in CODES if code > "RP303"} - elsewhere
+    assert sorted(SOURCE_DAMAGES) == sorted(codes)
 
 
 @pytest.mark.parametrize("layout", ["onepass", "npass"])

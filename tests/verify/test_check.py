@@ -233,6 +233,7 @@ DAMAGES: dict[str, list[Damage]] = {
     "RP213": [edit(lambda row: row["input_ids"].__setitem__(context(row), -1))],
     "RP214": [edit(lambda row: row["segment_kind"].__setitem__(0, 4))],
     "RP215": [edit(lambda row: row["segment_message"].__setitem__(0, -2))],
+    "RP222": [rejson("manifest.json", lambda manifest: manifest.update(max_position=20))],
 }
 
 

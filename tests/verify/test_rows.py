@@ -19,10 +19,10 @@ from reasonpack.rows.sample import Sample
 from reasonpack.verify.findings import Findings
 from reasonpack.verify.manifest import read_dataset
 from reasonpack.verify.paths import fingerprint, row_paths, together, view_paths
+from reasonpack.verify.rebuilt import Rebuilt, TokenView, why_rejected
 from reasonpack.verify.row import Row
 from reasonpack.verify.rows import check_row
 from reasonpack.verify.shards import COLUMNS
-from reasonpack.verify.source import Rebuilt, TokenView, why_rejected
 
 # --- rows, against the oracle --------------------------------------------------------------------
 
@@ -183,7 +183,9 @@ def test_a_conversation_is_refused_for_the_same_reason_and_fits_what_it_becomes(
 def manifest_with(good: Packed, *, layout: Any, max_length: int, max_position: int) -> Manifest:
     dataset = read_dataset(good.directory, Findings())
     assert dataset is not None
-    options = replace(dataset.manifest.options, layout=layout, max_length=max_length)
+    options = replace(
+        dataset.manifest.options, layout=layout, max_length=max_length, overlong="skip"
+    )
     return replace(dataset.manifest, layout=layout, options=options, max_position=max_position)
 
 

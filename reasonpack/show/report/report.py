@@ -84,7 +84,7 @@ def _summary(manifest: Manifest, stats: Stats | None, first: Mapping[str, str]) 
         "lines": list(summary_lines(manifest)),
         "rejects": [
             [each.reason, each.count, each.words, each.example]
-            for each in rejected(manifest.counts.rejects, first)
+            for each in rejected(manifest.counts, first)
         ],
     }
     if stats:

@@ -1,0 +1,147 @@
+"""What is too long → divided, left out, or refused, as `--overlong` says.
+
+    --max-length      longest row      a longer forest is divided into samples (rows/split.py)
+    --max-position    longest view     what the model can attend over
+
+A view longer than either is in no sample; its message is context of others all the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from reasonpack.datasets.options import Options
+from reasonpack.errors import RecordError
+from reasonpack.rows.forest import Forest, LaidOut, lay_out
+from reasonpack.rows.split import divide, leave_out
+from reasonpack.run.context import Context
+
+LONGEST_TEXT, CHARACTERS_OF_A_TOKEN = 1 << 24, 16
+"""A view of more characters is not encoded, or of more for each token of --max-position: a
+tokenizer takes a hundred bytes for each."""
+Unit = Literal["tokens", "characters"]
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """A message that is not trained because its view is too long.
+
+    Attributes:
+        message: its index in the record.
+        length: of its view.
+        unit: of `length`; characters where so many are not encoded.
+        option: the limit that it is longer than; both, and it is `--max-length`.
+        limit: its value.
+    """
+
+    message: int
+    length: int
+    unit: Unit
+    option: Literal["--max-length", "--max-position"]
+    limit: int
+
+    @property
+    def reason(self) -> str:
+        """Code that is counted.
+
+        >>> LeftOut(3, 9, "tokens", "--max-length", 8).reason
+        'over-max-length'
+        """
+        return self.option.replace("--", "over-")
+
+    def error(self, where: str) -> RecordError:
+        """Say that the message is left untrained, and what helps."""
+        what = f"a view of {self.length:,} {self.unit}, expected at most {self.limit:,}"
+        return RecordError(
+            self.reason,
+            f"messages[{self.message}]",
+            f"{what} ({self.option}); left untrained",
+            fix=f"raise {self.option} if the model allows it",
+            where=where,
+        )
+
+
+def too_long_text(message: int, characters: int, context: Context) -> LeftOut | None:
+    """Tell whether a view has so many characters that it is not to be encoded."""
+    most = max(LONGEST_TEXT, CHARACTERS_OF_A_TOKEN * (context.max_position or 0))
+    if characters <= most:
+        return None
+    return LeftOut(message, characters, "characters", "--max-position", most)
+
+
+def lay_out_within(
+    forest: Forest, number: int, messages: Sequence[int], options: Options, context: Context
+) -> tuple[Forest, LaidOut, list[LeftOut]]:
+    """Lay out a conversation within the limits.
+
+    Args:
+        forest: its trie is in.
+        number: of the conversation.
+        messages: that its views are of.
+        options: of the run.
+        context: what these name.
+
+    Returns:
+        The forest without views that are too long, how it is written, and those views.
+
+    Raises:
+        RecordError: nothing of it fits; or not all does, and `options.overlong` divides nothing.
+    """
+    if options.overlong != "split":
+        laid_out = lay_out(forest, number, layout=options.layout)
+        _check_length(laid_out, options, context)
+        return forest, laid_out, []
+    left = {
+        view: too_long
+        for view, message in zip(forest.members[number], messages, strict=True)
+        if (too_long := _too_long(message, forest.views.end[view], options, context))
+    }
+    if len(left) == len(messages):
+        raise nothing_fits(left.values(), options)
+    if left:
+        forest = leave_out(forest, number, list(left))
+    laid_out = lay_out(forest, number, layout=options.layout)
+    if options.max_length is not None and laid_out.longest_sample > options.max_length:
+        laid_out = divide(forest, number, laid_out, options.max_length)
+    return forest, laid_out, list(left.values())
+
+
+def _too_long(message: int, tokens: int, options: Options, context: Context) -> LeftOut | None:
+    """Tell whether a view is longer than a row, or than the model can attend over."""
+    if options.max_length is not None and tokens > options.max_length:
+        return LeftOut(message, tokens, "tokens", "--max-length", options.max_length)
+    if context.max_position is not None and tokens > context.max_position:
+        return LeftOut(message, tokens, "tokens", "--max-position", context.max_position)
+    return None
+
+
+def _check_length(laid_out: LaidOut, options: Options, context: Context) -> None:
+    if context.max_position is not None and laid_out.longest_view > context.max_position:
+        what = f"a view of {laid_out.longest_view:,} tokens"
+        raise _overlong(what, "--max-position", context.max_position, options)
+    if options.max_length is not None and laid_out.longest_sample > options.max_length:
+        what = f"a sample of {laid_out.longest_sample:,} tokens"
+        raise _overlong(what, "--max-length", options.max_length, options)
+
+
+def nothing_fits(views: Iterable[LeftOut], options: Options) -> RecordError:
+    """Refuse a conversation of which all views are too long; name the one that is least so."""
+    least = min(views, key=lambda each: each.length)
+    what = f"a view of {least.length:,} {least.unit}"
+    return _overlong(what, least.option, least.limit, options)
+
+
+def _overlong(what: str, option: str, limit: int, options: Options) -> RecordError:
+    more = (
+        ""
+        if options.overlong == "split"
+        else ", or leave such conversations out with --overlong skip"
+    )
+    return RecordError(
+        "overlong",
+        "messages",
+        f"{what}, expected at most {limit:,} ({option})",
+        fix=f"raise {option} if the model allows it{more}",
+    )

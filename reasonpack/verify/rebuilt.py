@@ -1,0 +1,139 @@
+"""A conversation, read and encoded again: its views in tokens, and what was found of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reasonpack.datasets.manifest import Manifest
+from reasonpack.verify.length import LeftOut
+from reasonpack.verify.match import Read, Thoughts
+from reasonpack.verify.paths import U64, Paths, Print, distinct, fingerprint
+
+
+@dataclass(frozen=True, slots=True)
+class TokenView:
+    """A view of L tokens.
+
+    Attributes:
+        message: index of the message that it is the view of.
+        ids: i32[L], prompt and then completion.
+        prompt_length: how many of them are the prompt.
+        paths: of the tokens.
+        thought: how many tokens of the completion are reasoning: at least, at most.
+    """
+
+    message: int
+    ids: NDArray[np.int32]
+    prompt_length: int
+    paths: Paths
+    thought: tuple[int, int] = (0, 0)
+
+    @property
+    def trained(self) -> U64:
+        """The paths of the completion."""
+        return self.paths.seen[self.prompt_length :]
+
+
+@dataclass(frozen=True, slots=True)
+class Rebuilt:
+    """The views of a conversation, or the reason for which there are none.
+
+    Attributes:
+        views: one for each trained message.
+        untrained: how many messages lack the reasoning that their prompt opens.
+        reason: why it must have been refused; `error` says it in words.
+        unknown: why it could not be checked; then nothing is known of its views.
+        doubt: why a message was left out that the run may have trained, in words.
+        stops: where the stop tokens of its views come from, counted.
+        contradictions: stop tokens of which the manifest says something else, in words.
+        left_out: messages whose views are too long; the others are in `views`.
+    """
+
+    views: tuple[TokenView, ...] = ()
+    untrained: int = 0
+    reason: str = ""
+    error: str = ""
+    unknown: str = ""
+    doubt: str = ""
+    stops: dict[str, int] = field(default_factory=dict)
+    contradictions: Sequence[str] = ()
+    left_out: tuple[LeftOut, ...] = ()
+
+    def read(self, where: str) -> Read:
+        """Return what samples are compared with, for the record at a place."""
+        return Read(where, self.fingerprint(), thoughts=self.thoughts(), ends=self.ends())
+
+    def fingerprint(self) -> Print:
+        """Stand for the leaves of the views and for what they train, each once."""
+        trained = np.concatenate([view.trained for view in self.views])
+        return fingerprint(self.ends()[0], distinct(trained))
+
+    def ends(self) -> tuple[U64, U64]:
+        """Return the paths that end a view: those that no other view goes on from, and the rest."""
+        views = self.views
+        ends = np.stack([view.paths.seen[-1] for view in views])
+        lengths = np.array([len(view.ids) for view in views])
+        inner = np.zeros(len(views), bool)
+        for view in views:
+            shorter = lengths < len(view.ids)
+            inner[shorter] |= (view.paths.seen[lengths[shorter] - 1] == ends[shorter]).all(axis=1)
+        return distinct(ends[~inner]), distinct(ends[inner])
+
+    @property
+    def npass_tokens(self) -> int:
+        """Tokens of the views that no other view goes on from."""
+        lengths = {view.paths.seen[-1].tobytes(): len(view.ids) for view in self.views}
+        return sum(lengths[leaf.tobytes()] for leaf in self.ends()[0])
+
+    def thoughts(self) -> Thoughts:
+        """Count trained tokens by message, each once: reasoning at least and at most, and all."""
+        counted: Thoughts = {}
+        known: set[bytes] = set()
+        shared = len(distinct(np.concatenate([view.trained for view in self.views])))
+        all_apart = shared == sum(len(view.trained) for view in self.views)
+        for view in self.views:
+            new = np.ones(len(view.trained), bool)
+            if not all_apart:
+                paths = [path.tobytes() for path in view.trained]
+                new = np.array([path not in known for path in paths], bool)
+                known.update(paths)
+            least, most = (int(new[:end].sum()) for end in view.thought)
+            counted[view.message] = (least, most, int(new.sum()))
+        return {message: numbers for message, numbers in counted.items() if numbers[2]}
+
+
+# --- what must have become of it -------------------------------------------------------
+
+
+def why_rejected(rebuilt: Rebuilt, manifest: Manifest) -> str:
+    """Return the reason for which a conversation cannot be packed; empty if it can."""
+    if rebuilt.reason:
+        return rebuilt.reason
+    views = rebuilt.views
+    if any(view.prompt_length == 0 for view in views):
+        return "view"
+    if manifest.options.overlong == "split":
+        return ""
+    longest = sample = max(len(view.ids) for view in views)
+    if manifest.layout == "onepass":
+        sample = whole_size(views)
+    limits = ((manifest.max_position, longest), (manifest.options.max_length, sample))
+    too_long = any(limit is not None and length > limit for limit, length in limits)
+    return "overlong" if too_long else ""
+
+
+def whole_size(views: Sequence[TokenView]) -> int:
+    """Count the tokens of a onepass sample of all of these views."""
+    return len(distinct(np.concatenate([view.paths.seen for view in views]))) + _copies(views)
+
+
+def _copies(views: Sequence[TokenView]) -> int:
+    """Count how often a onepass sample repeats a token, for a further trained token behind it."""
+    seen = np.concatenate([view.paths.seen for view in views])
+    before = np.concatenate([np.pad(view.paths.seen[:-1], ((1, 0), (0, 0))) for view in views])
+    trained = np.concatenate([view.paths.trained for view in views])
+    return len(distinct(seen[trained])) - len(distinct(before[trained]))

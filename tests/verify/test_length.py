@@ -1,0 +1,305 @@
+"""A dataset with divided conversations and messages left out: sound, and found out where it is not.
+
+chats ── pack, --max-length 700, --max-position 600 ──▶ rows of one sample each, rejects.jsonl
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import oracle
+import pyarrow as pa
+import pytest
+from damages import Damage, add, numbered, own, read, recount, rejson, seal, write
+from packed_twice import BROKEN, FIRST, FIXTURES, SECOND, Json, Packed, chats, copied, pack
+
+from reasonpack.verify.check import verify_dataset
+
+LIMITS = {"max_length": 700, "max_position": 600}
+WORDS = "The boat crosses the river once more and then it comes back. "
+
+
+def unreasoned() -> bytes:
+    """A conversation whose first answer is trained, and is history word for word."""
+    messages: list[Json] = []
+    for turn in range(4):
+        messages.append({"role": "user", "content": f"{turn}? {WORDS}"})
+        thought = {"reasoning_content": WORDS * 12} if turn else {}
+        messages.append({"role": "assistant", "content": WORDS, **thought})
+    return json.dumps({"id": "unreasoned", "messages": messages}).encode()
+
+
+def pack_divided(folder: Path, **asked: Any) -> Packed:
+    known = chats()
+    files = {
+        "a.jsonl": [BROKEN, unreasoned(), *(known[id_] for id_ in FIRST)],
+        "b.jsonl": [known[id_] for id_ in SECOND],
+    }
+    template = str(FIXTURES / "templates" / "tool_loop.jinja")
+    return pack(folder, files, **{**LIMITS, "chat_template": template, **asked})
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Packed:
+    return pack_divided(tmp_path_factory.mktemp("divided"), packing=False)
+
+
+@pytest.fixture
+def packed(whole: Packed, tmp_path: Path) -> Packed:
+    return copied(whole, tmp_path)
+
+
+def counts_of(packed: Packed) -> Json:
+    counts: Json = packed.json("manifest.json")["counts"]
+    return counts
+
+
+def samples_of(packed: Packed) -> Counter[str]:
+    rows = [row for path in packed.shards for row in read(path).to_pylist()]
+    return Counter(id_ for row in rows for id_ in row["sample_id"])
+
+
+# --- sound ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("layout", ["onepass", "npass"])
+@pytest.mark.parametrize("packing", [True, False])
+def test_what_is_divided_and_left_out_is_sound(tmp_path: Path, layout: str, packing: bool) -> None:
+    made = pack_divided(tmp_path, layout=layout, packing=packing)
+    counts, findings = counts_of(made), made.compare()
+    assert (findings.total, findings.unchecked) == (0, {})
+    assert set(counts["left_out"]) == {"over-max-length", "over-max-position"}
+    assert findings.checked["left out"] == sum(counts["left_out"].values()) > 2
+    assert findings.checked["views"] == counts["views"] > 10
+    divided = [counts[name] for name in ("split", "extra_samples", "extra_tokens")]
+    assert all(divided) if layout == "onepass" else not any(divided)
+    assert made.verify().total == 0
+    assert made.compare(sample=2).total == 0
+
+
+def test_samples_of_a_conversation_are_gathered_over_shards(packed: Packed) -> None:
+    """As a dataset would have them that was shuffled; the receipts count what each shard holds."""
+    tables = [read(path) for path in packed.shards]
+    rows = [table.to_pylist() for table in tables]
+    (id_, number), *_ = [each for each in samples_of(packed).items() if each[1] > 1]
+    shard = next(at for at, each in enumerate(rows) if any(id_ in row["sample_id"] for row in each))
+    at = next(at for at, row in enumerate(rows[shard]) if id_ in row["sample_id"])
+    rows[1 - shard].append(rows[shard].pop(at))
+    for path, table, each in zip(packed.shards, tables, rows, strict=True):
+        write(path, pa.Table.from_pylist(each, schema=table.schema))
+    seal(packed, recount=True)
+    for number, change in ((shard, -1), (1 - shard, 1)):
+        rejson(
+            f"receipts/{number:05d}.json",
+            lambda receipt, change=change: receipt["counts"].update(
+                packed=receipt["counts"]["packed"] - (change > 0),
+                conversations=receipt["counts"]["conversations"] - (change > 0),
+                extra_samples=receipt["counts"]["extra_samples"] + change,
+            ),
+        )(packed)
+    rejson("manifest.json", lambda manifest: manifest["counts"].update(packed=7, conversations=8))(
+        packed
+    )
+    assert packed.compare().total == 0
+
+
+def test_ids_that_occur_several_times(tmp_path: Path) -> None:
+    known = [json.loads(chats()[id_]) for id_ in ("root-two", "small-talk", "umbrella")]
+    same = [json.dumps({**record, "id": "same"}).encode() for record in [*known, *known]]
+    made = pack(tmp_path, {"a.jsonl": same, "b.jsonl": same[:2]}, **LIMITS)
+    assert counts_of(made)["split"] > 1
+    assert made.compare().total == 0
+
+
+def test_a_dataset_without_such_counts_is_read(tmp_path: Path) -> None:
+    """Datasets of before have them neither in the manifest nor in receipts."""
+    made = pack(tmp_path, {"c.jsonl": [BROKEN, chats()["umbrella"]]})
+    names = ("split", "extra_samples", "extra_tokens", "left_out")
+
+    def forget(table: Json) -> None:
+        for name in names:
+            table["counts"].pop(name)
+
+    rejson("manifest.json", forget)(made)
+    rejson("receipts/00000.json", forget)(made)
+    assert made.compare().total == 0
+
+
+# --- damages -------------------------------------------------------------------------------------
+
+
+def lines(change: Callable[[list[Json]], object]) -> Damage:
+    """Change the messages left out, and what receipts and manifest say of them."""
+
+    def damage(packed: Packed) -> None:
+        text = (packed.directory / "rejects.jsonl").read_text()
+        found = [json.loads(line) for line in text.splitlines()]
+        change(found)
+        (packed.directory / "rejects.jsonl").write_text("".join(map(as_line, found)))
+        total: Counter[str] = Counter()
+        for number, path in enumerate(packed.inputs):
+            mine = [each for each in found if path.name in each["where"]]
+            content = "".join(map(as_line, mine)).encode()
+            left_out = Counter(each["reason"] for each in mine if "kind" in each)
+            total += left_out
+            name = f"receipts/{number:05d}.json"
+            receipt = packed.json(name)
+            (packed.directory / receipt["rejects"]["path"]).write_bytes(content)
+            receipt["rejects"].update(
+                lines=len(mine), bytes=len(content), sha256=hashlib.sha256(content).hexdigest()
+            )
+            receipt["counts"]["left_out"] = dict(left_out)
+            packed.write(name, receipt)
+        rejson("manifest.json", lambda all_: all_["counts"].update(left_out=dict(total)))(packed)
+
+    return damage
+
+
+def as_line(value: Json) -> str:
+    return json.dumps(value) + "\n"
+
+
+def message(found: list[Json], at: int = 0) -> Json:
+    return [each for each in found if "kind" in each][at]
+
+
+def rows(change: Callable[[list[Json]], object]) -> Damage:
+    """Change the rows of the shard that holds a divided conversation, which come first."""
+
+    def damage(packed: Packed) -> None:
+        divided = {id_ for id_, number in samples_of(packed).items() if number > 1}
+        for path in packed.shards:
+            table = read(path)
+            found = table.to_pylist()
+            mine = [row for row in found if {*row["sample_id"]} & divided]
+            if mine:
+                rest = [row for row in found if row not in mine]
+                change(mine)
+                write(path, pa.Table.from_pylist([*mine, *rest], schema=table.schema))
+                break
+        seal(packed, recount=True)
+        balance(packed)
+
+    return damage
+
+
+def balance(packed: Packed) -> None:
+    """Let each receipt count as many extra samples as its shard has."""
+    extra = 0
+    for number, path in enumerate(packed.shards):
+        ids = [id_ for row in read(path).to_pylist() for id_ in row["sample_id"]]
+        mine = len(ids) - len(set(ids))
+        extra += mine
+        rejson(
+            f"receipts/{number:05d}.json",
+            lambda receipt, mine=mine: receipt["counts"].update(extra_samples=mine),
+        )(packed)
+    rejson("manifest.json", lambda all_: all_["counts"].update(extra_samples=extra))(packed)
+
+
+def paths(row: Json) -> list[tuple[int, ...]]:
+    """What each token sees, as ids."""
+    return [
+        tuple(row["input_ids"][key] for key in range(len(seen)) if seen[key])
+        for seen in oracle.visible(row)
+    ]
+
+
+def train_again(found: list[Json]) -> None:
+    """Train in a sample what another sample of its conversation trains."""
+    known = {
+        (*row["sample_id"], path)
+        for row in found
+        for path, label in zip(paths(row), row["labels"], strict=True)
+        if label >= 0
+    }
+    row, at = next(
+        (row, at)
+        for row in found
+        for at, path in enumerate(paths(row))
+        if row["labels"][at] < 0 and (*row["sample_id"], path) in known
+    )
+    own("labels", lambda _: at)(row)
+
+
+def repeat_untrained(found: list[Json]) -> None:
+    """Write a sample once more, as if it were history."""
+    found.append({**found[0], "labels": [-100] * found[0]["length"]})
+
+
+def alter_history(found: list[Json]) -> None:
+    """Change a token of what the second sample repeats."""
+    second = [row for row in found if row["sample_id"] == found[0]["sample_id"]][1]
+    add(second["input_ids"], 3)
+
+
+DAMAGES: dict[str, list[Damage]] = {
+    "RP314": [
+        lines(lambda found: message(found).update(tokens=601)),
+        lines(lambda found: message(found).update(reason="over-max-length")),
+        lines(lambda found: found.remove(message(found))),
+        lines(lambda found: found.append({**message(found), "message": 1})),
+        lines(lambda found: found.append({**message(found), "where": "b.jsonl:3"})),
+    ],
+    "RP310": [rows(train_again)],
+    "RP309": [
+        rows(alter_history),
+        rows(lambda found: found.pop(0)),
+        rows(lambda found: found.pop(1)),
+        rows(repeat_untrained),
+    ],
+    "RP311": [
+        recount(lambda counts: add(counts, "split")),
+        recount(lambda counts: add(counts, "extra_tokens")),
+    ],
+}
+
+
+@pytest.mark.parametrize(("code", "damage"), numbered(DAMAGES))
+def test_one_damage_one_code(packed: Packed, code: str, damage: Damage) -> None:
+    damage(packed)
+    alone = packed.verify()
+    assert alone.total == 0, [str(finding) for finding in alone.listed]
+    found = packed.compare()
+    assert found.counts == {code: 1}, [str(finding) for finding in found.listed]
+
+
+def test_a_row_that_is_too_long_is_found_without_the_source(packed: Packed) -> None:
+    rejson("manifest.json", lambda manifest: manifest["options"].update(max_length=500))(packed)
+    rejson("plan.json", lambda plan: plan["options"].update(max_length=500))(packed)
+    assert set(packed.verify().counts) == {"RP222"}
+
+
+def test_lines_that_the_counts_do_not_know(packed: Packed) -> None:
+    path = packed.directory / "rejects.jsonl"
+    text = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(each for each in text if "kind" not in each))
+    assert packed.verify().counts == {"RP016": 2}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda line: line.pop("message"),
+        lambda line: line.pop("tokens"),
+        lambda line: line.update(characters=5),
+        lambda line: line.update(kind="other"),
+    ],
+)
+def test_a_line_of_a_message_is_whole(packed: Packed, change: Any) -> None:
+    lines(lambda found: change(message(found)))(packed)
+    assert "RP015" in packed.verify().counts
+
+
+def test_a_message_that_verify_alone_thinks_too_long(
+    packed: Packed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The check counts by itself: it would notice if packing had another rule."""
+    monkeypatch.setattr("reasonpack.verify.source.too_long", lambda *_: None)
+    found = verify_dataset(packed.directory, [str(path) for path in packed.inputs])
+    assert found.counts["RP314"] == sum(counts_of(packed)["left_out"].values())
