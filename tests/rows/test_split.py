@@ -306,7 +306,7 @@ def test_views_that_stay_keep_their_weights_and_calls(
     calls = range(len(views))
     forest = plant(encoded_views([views], calls=calls, extra={"loss_weights": weights}))
     if left:
-        leave_out(forest, 0, sorted(left))
+        forest = leave_out(forest, 0, sorted(left))
     whole = lay_out(forest)
     longest = max(len(views[view].tokens) for view in calls if view not in left)
     most = longest + room
