@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections import Counter
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -147,6 +148,19 @@ def test_a_manifest_that_lies_is_found(name: str, dataset: Path) -> None:
     (dataset / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(FormatError, match="as the manifest says"):
         gather(dataset)
+    (dataset / "manifest.json").write_text(true)
+
+
+def test_leaves_of_parts_may_be_more_than_those_of_whole_conversations(dataset: Path) -> None:
+    manifest = json.loads((dataset / "manifest.json").read_bytes())
+    true = json.dumps(manifest)
+    for change, extra, sound in ((-1, 0, False), (-1, 1, True), (1, 1, False)):
+        changed = json.loads(true)
+        changed["counts"]["npass_tokens"] += change
+        changed["counts"]["extra_samples"] += extra
+        (dataset / "manifest.json").write_text(json.dumps(changed))
+        with nullcontext() if sound else pytest.raises(FormatError, match="tokens of N-pass"):
+            gather(dataset)
     (dataset / "manifest.json").write_text(true)
 
 
