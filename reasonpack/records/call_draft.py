@@ -46,6 +46,7 @@ class CallDraft:
 
     Attributes:
         id: the call's own; empty where it has none.
+        where: `file:line` of the answer; empty for that of the record.
         prompt: a text, messages or items; None where the log has no messages.
         answer: the messages or items of the answer; None where the log has none.
         context: some of `CONTEXT_FIELDS`.
@@ -62,6 +63,7 @@ class CallDraft:
     """
 
     id: str = ""
+    where: str = ""
     prompt: Any = None
     answer: list[Any] | None = None
     context: dict[str, Any] = field(default_factory=dict)

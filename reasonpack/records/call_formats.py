@@ -5,19 +5,33 @@
     litellm      call_type, model_parameters and messages
     nemo-gym     rollout_id with generation_token_ids, or responses_create_params
     verifiers    nodes with a message each, or traces of these
+    atif         steps, with a schema_version ATIF-v…
+    claude-code  lines with sessionId and parentUuid         ┐ a session: all lines of a file
+    codex        lines with type and payload                 │ together are calls
+    pi           lines with type session, or type message    ┘
 
 The readers of the last ones know their own records; what they do not know is a chat or a call.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from reasonpack.errors import RecordError
 from reasonpack.records.call_draft import TOKEN_NAMES, CallDraft
 from reasonpack.records.draft import is_absent, is_answer
-from reasonpack.records.readers import generic, litellm, nemo_gym, verifiers
+from reasonpack.records.readers import (
+    atif,
+    claude_code,
+    codex,
+    generic,
+    litellm,
+    nemo_gym,
+    pi,
+    verifiers,
+)
+from reasonpack.records.readers.session import Line
 from reasonpack.records.reading import Reading
 
 CHAT, CALLS = "chat", "calls"
@@ -42,14 +56,39 @@ class Reader(NamedTuple):
 
 READERS: Mapping[str, Reader] = {
     "litellm": Reader(litellm.is_mine, litellm.drafts),
+    "atif": Reader(atif.is_mine, atif.drafts),
     "nemo-gym": Reader(nemo_gym.is_mine, nemo_gym.drafts),
     "verifiers": Reader(verifiers.is_mine, verifiers.drafts),
 }
 """The formats of logs that hold calls in another shape than the generic one."""
 
 
+class Session(NamedTuple):
+    """What reads the session files of a format.
+
+    Attributes:
+        is_mine: tells whether a record is a line of such a file.
+        drafts: yields the calls of all lines of a file, and why others cannot be had.
+    """
+
+    is_mine: Callable[[Mapping[str, Any]], bool]
+    drafts: Callable[[Sequence[Line]], Iterable[CallDraft | RecordError]]
+
+
+SESSIONS: Mapping[str, Session] = {
+    "claude-code": Session(claude_code.is_mine, claude_code.drafts),
+    "codex": Session(codex.is_mine, codex.drafts),
+    "pi": Session(pi.is_mine, pi.drafts),
+}
+"""The formats in which the lines of a file are calls only together: the file is the group."""
+_TESTS: Mapping[str, Callable[[Mapping[str, Any]], bool]] = {
+    **{name: reader.is_mine for name, reader in READERS.items()},
+    **{name: session.is_mine for name, session in SESSIONS.items()},
+}
+
+
 def format_of(record: Mapping[str, Any]) -> str:
-    """Return the format of a decoded record: `chat`, `calls`, or one of `READERS`.
+    """Return the format of a record: `chat`, `calls`, or one of `READERS` or `SESSIONS`.
 
     A record of no known shape is a chat, which is refused as such.
 
@@ -59,7 +98,7 @@ def format_of(record: Mapping[str, Any]) -> str:
     >>> format_of({"prompt_token_ids": [5], "completion_token_ids": [7]})
     'calls'
     """
-    found = [name for name, reader in READERS.items() if reader.is_mine(record)]
+    found = [name for name, is_mine in _TESTS.items() if is_mine(record)]
     if len(found) > 1:
         what = f"the shape of {' and of '.join(found)}, expected that of one format"
         fix = "Keep the fields of one of them."
@@ -78,6 +117,10 @@ def drafts_of(record: Mapping[str, Any], reading: Reading) -> list[CallDraft]:
         RecordError: it cannot be read.
     """
     name = format_of(record)
+    if name in SESSIONS:
+        what = f"a line of a session file of {name}, expected a call by itself"
+        fix = "Give the session file as an input of its own."
+        raise RecordError("content", "", what, fix=fix)
     return (READERS[name].drafts if name in READERS else generic.drafts)(record, reading)
 
 

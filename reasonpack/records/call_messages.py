@@ -10,7 +10,7 @@ added to the messages.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,9 +19,11 @@ from reasonpack.records.call_draft import CallDraft
 from reasonpack.records.conversation import Conversation, conversation_of
 from reasonpack.records.draft import REASONING, is_absent, is_answer
 from reasonpack.records.message import Message
+from reasonpack.records.prompt_memo import PromptMemo
 from reasonpack.records.reading import Reading
 from reasonpack.records.roles import ROLES
 from reasonpack.records.side_fields import SIDE_FIELDS
+from reasonpack.records.tool_calls import contradictions
 from reasonpack.records.unknown import UnknownFieldError, sorted_out
 
 _PREFILLED = (
@@ -47,7 +49,13 @@ class CallMessages:
 
 
 def read_messages_of(
-    draft: CallDraft, where: str, reading: Reading, *, has_ids: bool, null_keys: bool
+    draft: CallDraft,
+    where: str,
+    reading: Reading,
+    memo: PromptMemo,
+    *,
+    has_ids: bool,
+    null_keys: bool,
 ) -> CallMessages:
     """Read the messages of a call, and find the fields that nobody reads.
 
@@ -61,7 +69,7 @@ def read_messages_of(
     refused, left = sorted_out(draft.unread, reading.ignored)
     found = None
     try:
-        found = _read(draft, where, reading, has_ids=has_ids, null_keys=null_keys)
+        found = _read(draft, where, reading, memo, has_ids=has_ids, null_keys=null_keys)
     except UnknownFieldError as error:
         refused += [replace(each, path=draft.place(each.path)) for each in error.fields]
     except RecordError as error:
@@ -75,7 +83,13 @@ def read_messages_of(
 
 
 def _read(
-    draft: CallDraft, where: str, reading: Reading, *, has_ids: bool, null_keys: bool
+    draft: CallDraft,
+    where: str,
+    reading: Reading,
+    memo: PromptMemo,
+    *,
+    has_ids: bool,
+    null_keys: bool,
 ) -> CallMessages:
     prompt, answer, notes = draft.prompt, draft.answer, []
     places = draft.places
@@ -91,17 +105,26 @@ def _read(
         return CallMessages(None, notes=("text-not-compared",))
     answer, is_empty = _with_content(answer)
     record = {**draft.context, "prompt": prompt, "completion": answer}
-    read = conversation_of(record, where, reading, null_keys=null_keys)
+    read = conversation_of(record, where, reading, null_keys=null_keys, read_list=memo.read)
     read = _own_answer(read, draft, prompt, notes)
-    return CallMessages(read, is_empty, tuple(notes) + tuple(_counted(read.notes)))
+    return CallMessages(read, is_empty, (*notes, *_of_the_answer(read)))
 
 
 def _is_answer(message: object) -> bool:
     return isinstance(message, dict) and is_answer(message)
 
 
-def _counted(notes: Mapping[str, int]) -> list[str]:
-    return [note for note, count in notes.items() for _ in range(count)]
+def _of_the_answer(read: Conversation) -> Iterator[str]:
+    """Yield what was noticed of the answer; of the history, which other calls have too, fields."""
+    last = read.messages[-1]
+    yield from last.noticed
+    calls = [(call.name, call.arguments) for call in last.tool_calls]
+    yield from (f"argument-type {each}" for each in contradictions(calls, read.tools or ()))
+    yield from (note for note in read.notes if note.partition(" ")[0] in _OF_FIELDS)
+
+
+_OF_FIELDS = ("unread", "left-out", "renamed")
+"""Kinds of notes of fields."""
 
 
 def _nothing(prompt: object, answer: object) -> RecordError:

@@ -17,7 +17,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,10 +27,12 @@ from numpy.typing import NDArray
 from reasonpack.errors import RecordError
 from reasonpack.records import strict_json
 from reasonpack.records.call_draft import CallDraft, Role
-from reasonpack.records.call_formats import drafts_of
+from reasonpack.records.call_formats import SESSIONS, drafts_of, format_of
 from reasonpack.records.call_messages import read_messages_of
 from reasonpack.records.call_tokens import read_tokens
 from reasonpack.records.conversation import Conversation
+from reasonpack.records.prompt_memo import PromptMemo
+from reasonpack.records.readers.session import Line
 from reasonpack.records.reading import DEFAULT, Reading
 from reasonpack.records.unit import Record
 from reasonpack.records.unknown import UnknownFieldError
@@ -74,8 +76,12 @@ class Call:
     notes: Mapping[str, int] = field(default_factory=dict)
 
 
-def read_calls(record: Record, reading: Reading = DEFAULT) -> list[Call]:
+def read_calls(
+    record: Record, reading: Reading = DEFAULT, memo: PromptMemo | None = None
+) -> list[Call]:
     r"""Read the calls of a record, in its order; at least one.
+
+    A `memo` of the calls before makes those that begin with the same messages cheap.
 
     Raises:
         RecordError: with one of `conversation.REASONS`, the path in the record, and `where`.
@@ -89,13 +95,54 @@ def read_calls(record: Record, reading: Reading = DEFAULT) -> list[Call]:
     try:
         fields = _decoded(record, reading)
         found = drafts_of(fields, reading)
+        memo = memo or PromptMemo()
         return [
-            _call(draft, record.where, number if len(found) > 1 else None, reading, null_keys)
+            _call(draft, record.where, number if len(found) > 1 else None, reading, memo, null_keys)
             for number, draft in enumerate(found)
         ]
     except RecordError as error:
         error.where = record.where
         raise
+
+
+def read_session(
+    records: Sequence[Record], reading: Reading = DEFAULT
+) -> tuple[list[Call], list[RecordError]]:
+    """Read the calls of a session file, from all its records in their order.
+
+    Returns:
+        The calls, each with the line of its answer as `where`, and why others cannot be had: a
+        session goes on behind one.
+
+    Raises:
+        RecordError: a line that is no JSON object, or lines of no known format.
+    """
+    lines: list[Line] = []
+    names: set[str] = set()
+    for record in records:
+        try:
+            lines.append(Line(record.where, _decoded(record, reading)))
+            names |= {format_of(lines[-1].fields)} & SESSIONS.keys()
+        except RecordError as error:
+            error.where = record.where
+            raise
+    if len(names) != 1:
+        what = f"lines of {' and '.join(sorted(names)) or 'no known format'}, expected a session"
+        fix = f"Give a session file of {', '.join(SESSIONS)} as an input of its own."
+        raise RecordError("content", "", what, fix=fix, where=records[0].where if records else "")
+    calls: list[Call] = []
+    refused: list[RecordError] = []
+    memo, null_keys = PromptMemo(), records[0].row is not None
+    for found in SESSIONS[names.pop()].drafts(lines):
+        if isinstance(found, RecordError):
+            refused.append(found)
+            continue
+        try:
+            calls.append(_call(found, found.where, None, reading, memo, null_keys))
+        except RecordError as error:
+            error.where = found.where
+            refused.append(error)
+    return calls, refused
 
 
 def _decoded(record: Record, reading: Reading) -> dict[str, Any]:
@@ -119,13 +166,23 @@ _NOTHING = re.compile("(?!)")
 
 
 def _call(
-    draft: CallDraft, where: str, number: int | None, reading: Reading, null_keys: bool
+    draft: CallDraft,
+    where: str,
+    number: int | None,
+    reading: Reading,
+    memo: PromptMemo,
+    null_keys: bool,
 ) -> Call:
     """Make the call of a draft; `number` counts those of one record, None where it is alone."""
     try:
         tokens = read_tokens(draft.tokens)
         said = read_messages_of(
-            draft, where, reading, has_ids=tokens.prompt_ids is not None, null_keys=null_keys
+            draft,
+            where,
+            reading,
+            memo,
+            has_ids=tokens.prompt_ids is not None,
+            null_keys=null_keys,
         )
         weight, reward = _weight(draft), _reward(draft)
         wanted = _is_wanted(draft)

@@ -150,9 +150,14 @@ def _read(
 
 
 def conversation_of(
-    record: object, where: str, reading: Reading, *, null_keys: bool
+    record: object,
+    where: str,
+    reading: Reading,
+    *,
+    null_keys: bool,
+    read_list: Callable[..., ReadMessages] = read_messages,
 ) -> Conversation:
-    """Read a record that was decoded strictly.
+    """Read a record that was decoded strictly, its lists of messages by `read_list`.
 
     Raises:
         RecordError: with one of `REASONS` and the path in the record, without `where`.
@@ -171,7 +176,9 @@ def conversation_of(
     if isinstance(text, str) and text.lstrip().startswith("["):
         # As its own text, the list has no nulls but those that somebody wrote.
         record, null_keys = {**record, container: json_field(record, container)}, False
-    read = _read_all(record, container, reading, null_keys=null_keys)
+    read = _read_all(
+        record, container, reading, partial(read_list, null_keys=null_keys, reading=reading)
+    )
     messages = _with_system(record, read.messages)
     sources = read.sources
     if sources and len(messages) > len(read.messages):
@@ -191,7 +198,7 @@ def conversation_of(
 
 
 def _read_all(
-    record: dict[str, Any], container: str, reading: Reading, *, null_keys: bool
+    record: dict[str, Any], container: str, reading: Reading, read_list: Callable[..., ReadMessages]
 ) -> ReadMessages:
     """Read the messages, and find the fields that nobody reads, all those of the record at once.
 
@@ -203,7 +210,7 @@ def _read_all(
     found = unread_in_record(record, read=READ | used, container=container, names=NAMES)
     refused, notes = sorted_out(found, reading.ignored)
     try:
-        read = _messages(record, container, reading, null_keys=null_keys)
+        read = _messages(record, container, read_list)
     except UnknownFieldError as error:
         raise UnknownFieldError([*refused, *error.fields]) from None
     except RecordError:
@@ -247,10 +254,10 @@ def _container(record: dict[str, Any]) -> str:
 
 
 def _messages(
-    record: dict[str, Any], container: str, reading: Reading, *, null_keys: bool
+    record: dict[str, Any], container: str, read_list: Callable[..., ReadMessages]
 ) -> ReadMessages:
     if container != "completion":
-        return read_messages(record[container], container, null_keys=null_keys, reading=reading)
+        return read_list(record[container], container)
     prompt, completion = record.get("prompt"), record["completion"]
     if prompt is None:
         what = "completion without prompt, expected both"
@@ -259,11 +266,9 @@ def _messages(
     missed: list[Field] = []
     for value, path, role in (prompt, "prompt", "user"), (completion, "completion", "assistant"):
         # Messages of a prompt are context, unless they say something else themselves.
-        read_list = partial(
-            read_messages, train=path == container, null_keys=null_keys, reading=reading
-        )
+        read_part = partial(read_list, train=path == container)
         try:
-            read.append(_text_or_messages(value, path, role=role, read_list=read_list))
+            read.append(_text_or_messages(value, path, role=role, read_list=read_part))
         except UnknownFieldError as error:
             missed += error.fields
     if missed:

@@ -114,6 +114,9 @@ NOTES: Mapping[str, str] = {
     "no-answer-text": "calls with ids whose messages have no answer, and are not compared",
     "text-not-compared": "calls with ids whose prompt is a text, which is not compared",
     "text-not-read": "calls with ids whose messages cannot be read, and are not compared",
+    "several-calls": "steps that stand for several calls, and are not trained",
+    "no-model-call": "steps that no model wrote, and are not trained",
+    "rewritten-context": "steps behind a rewritten context, which are not trained",
     "missing": "parts of prompts that the log does not hold",
     "more": "further notes",
 }

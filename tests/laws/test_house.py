@@ -127,8 +127,10 @@ TESTED_TOGETHER = {
     "laws/test_readme": "cli.template show.template",
     "laws/test_schemas": "datasets.manifest datasets.receipt rows.kind",
     "masks/test_dense": "masks.rows",
-    "records/test_call_formats": "records.readers.litellm records.readers.nemo_gym"
-    " records.readers.verifiers",
+    "records/test_call_formats": "records.readers.atif records.readers.litellm"
+    " records.readers.nemo_gym records.readers.verifiers",
+    "records/test_sessions": "records.readers.claude_code records.readers.codex records.readers.pi"
+    " records.readers.session",
     "records/test_calls": "records.call_draft records.call_messages records.call_tokens"
     " records.call_unread records.readers.answers records.readers.generic"
     " records.readers.levels records.readers.request",

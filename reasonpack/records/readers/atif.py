@@ -1,0 +1,193 @@
+"""Trajectories in Harbor's format, ATIF → drafts of calls: one for each step of the agent.
+
+    {"schema_version": "ATIF-v1.8", "session_id": "s", "agent": {"tool_definitions": […], …},
+     "steps": [{"step_id": 1, "source": "user", "message": "How many boats?"},
+               {"step_id": 2, "source": "agent", "message": "", "tool_calls": […],
+                "observation": {"results": [{"source_call_id": "c", "content": "12"}]},
+                "metrics": {"prompt_token_ids": […], "completion_token_ids": […]}}]}
+
+A step's prompt is all steps before it. Steps that were copied from another trajectory are context.
+A step that stands for several calls, or that follows a rewritten context, is not trained: what the
+model saw there is not in the log.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from reasonpack.errors import RecordError
+from reasonpack.records.call_draft import CallDraft
+from reasonpack.records.draft import is_absent
+from reasonpack.records.readers.levels import Level, found_in, level, unread_of
+from reasonpack.records.reading import Reading
+from reasonpack.records.strict_json import quoted, step
+from reasonpack.records.value_types import typed
+
+VERSIONS = tuple(f"ATIF-v1.{minor}" for minor in range(9))
+"""The versions of the format that are read."""
+_TRAJECTORY_FIELDS = """
+    agent continued_trajectory_ref extra final_metrics notes schema_version session_id steps
+    subagent_trajectories trajectory_id
+"""
+_STEP_FIELDS = """
+    extra is_copied_context llm_call_count message metrics model_name observation
+    reasoning_content reasoning_effort source step_id timestamp tool_calls
+"""
+_TRAJECTORY, _STEP = (frozenset(x.split()) for x in (_TRAJECTORY_FIELDS, _STEP_FIELDS))
+_METRICS = ("prompt_token_ids", "completion_token_ids", "logprobs")
+_KINDS = {"prompt_token_ids": "prompt_ids", "completion_token_ids": "completion_ids"}
+
+
+def is_mine(record: Mapping[str, Any]) -> bool:
+    """Tell whether a record is a trajectory."""
+    return str(record.get("schema_version")).startswith("ATIF-v") and "steps" in record
+
+
+def drafts(record: Mapping[str, Any], reading: Reading) -> list[CallDraft]:
+    """Return the calls of a trajectory, and of those of sub-agents in it.
+
+    Raises:
+        RecordError: a version that is not known, or a step that cannot be read.
+    """
+    return [*_trajectory(record, "", reading)]
+
+
+def _trajectory(record: Mapping[str, Any], path: str, reading: Reading) -> Iterator[CallDraft]:
+    version = record.get("schema_version", VERSIONS[-1])
+    if version not in VERSIONS:
+        what = f"got {quoted(str(version))}, expected one of {VERSIONS[0]} to {VERSIONS[-1]}"
+        fix = "Read it with a reasonpack that knows it, or write it in such a version."
+        raise RecordError("type", step(path, "schema_version"), what, fix=fix)
+    name = "subagent_trajectories" if path else ""
+    own = level(record, path, name, _TRAJECTORY, reading)
+    at = step(path, "steps")
+    steps = [
+        level(each, f"{at}[{i}]", f"{name}.steps".lstrip("."), _STEP, reading)
+        for i, each in enumerate(typed(record.get("steps"), list[dict[str, Any]], at))
+    ]
+    unread = [*unread_of([own, *steps], lambda: iter(()))]
+    notes = [note for each in (own, *steps) for note in each.notes]
+    for draft in _steps(record, steps, path):
+        draft.unread, unread = unread, []
+        draft.notes, notes = [*draft.notes, *notes], []
+        yield draft
+    nested = record.get("subagent_trajectories") or []
+    for i, each in enumerate(typed(nested, list[dict[str, Any]], "subagent_trajectories")):
+        yield from _trajectory(each, f"{step(path, 'subagent_trajectories')}[{i}]", reading)
+
+
+def _steps(record: Mapping[str, Any], steps: list[Level], path: str) -> Iterator[CallDraft]:
+    agent = record.get("agent") if isinstance(record.get("agent"), dict) else {}
+    tools = (agent or {}).get("tool_definitions")
+    own_id = record.get("trajectory_id") or record.get("session_id") or ""
+    before: list[dict[str, Any]] = []
+    places: list[str] = []
+    lacking = [] if is_absent(tools) is False else ["missing tools"]
+    if not steps or steps[0].fields.get("source") != "system":
+        lacking.append("missing system")
+    rewritten = False
+    for each in steps:
+        message = _message(each)
+        if message["role"] == "assistant":
+            draft = CallDraft(
+                id=f"{own_id}:{each.fields.get('step_id')}" if own_id else "",
+                prompt=[*before],
+                answer=[message],
+                context=_context(tools, each.fields.get("reasoning_effort")),
+                places={
+                    "tools": step(path, "agent.tool_definitions"),
+                    "prompt": step(path, "steps"),
+                    **{f"prompt[{i}]": place for i, place in enumerate(places)},
+                    **dict.fromkeys(("completion", "completion[0]"), each.path),
+                    "completion[0].content": f"{each.path}.message",
+                },
+                notes=[*lacking],
+            )
+            _judge(draft, each, rewritten=rewritten)
+            yield draft
+        extra = each.fields.get("extra")
+        rewritten |= isinstance(extra, dict) and not is_absent(extra.get("context_management"))
+        before.append(message)
+        places.append(each.path)
+        for result, place in _results(each):
+            before.append(result)
+            places.append(place)
+
+
+def _context(tools: object, effort: object) -> dict[str, Any]:
+    variables = {"reasoning_effort": effort} if isinstance(effort, str) and effort else None
+    found = {"tools": tools, "chat_template_kwargs": variables}
+    return {name: value for name, value in found.items() if not is_absent(value)}
+
+
+def _judge(draft: CallDraft, step_: Level, *, rewritten: bool) -> None:
+    """Find the ids of a step, and whether it is one call that can be trained."""
+    draft.copied = bool(found_in((step_,), ("is_copied_context",))) and bool(
+        typed(step_.fields["is_copied_context"], bool, f"{step_.path}.is_copied_context")
+    )
+    metrics = step_.fields.get("metrics")
+    if isinstance(metrics, dict):
+        found = {name: metrics[name] for name in _METRICS if metrics.get(name) is not None}
+        if not {*_KINDS} <= found.keys():
+            draft.notes += [f"unread metrics.{name}" for name in found]
+            found = {}
+        for name, value in found.items():
+            kind = _KINDS.get(name, name)
+            draft.tokens[kind], draft.places[kind] = value, f"{step_.path}.metrics.{name}"
+    count = step_.fields.get("llm_call_count")
+    if count not in (None, 1):
+        draft.flags["train"] = False
+        draft.notes.append("several-calls" if count else "no-model-call")
+        draft.tokens.clear()
+    elif rewritten and not draft.tokens:
+        draft.flags["train"] = False
+        draft.notes.append("rewritten-context")
+
+
+_ROLES = {"system": "system", "user": "user", "agent": "assistant"}
+
+
+def _message(step_: Level) -> dict[str, Any]:
+    fields = step_.fields
+    source = fields.get("source")
+    if source not in _ROLES:
+        what = f"got {quoted(str(source))}, expected system, user or agent"
+        raise RecordError("role", f"{step_.path}.source", what, fix="Write one of these.")
+    message: dict[str, Any] = {"role": _ROLES[source], "content": fields.get("message")}
+    if source != "agent":
+        return message
+    if not is_absent(fields.get("reasoning_content")):
+        message["reasoning_content"] = fields["reasoning_content"]
+    calls = typed(fields.get("tool_calls") or [], list[dict[str, Any]], f"{step_.path}.tool_calls")
+    if calls:
+        message["content"] = message["content"] or None
+        message["tool_calls"] = [
+            {
+                "id": call.get("tool_call_id"),
+                "type": "function",
+                "function": {
+                    "name": call.get("function_name"),
+                    "arguments": call.get("arguments"),
+                },
+            }
+            for call in calls
+        ]
+    return message
+
+
+def _results(step_: Level) -> Iterator[tuple[dict[str, Any], str]]:
+    """Yield the messages with what a step observed, each with its path.
+
+    What no call brought is said by the user: so harnesses show their terminal.
+    """
+    observation = step_.fields.get("observation")
+    if not isinstance(observation, dict):
+        return
+    at = f"{step_.path}.observation.results"
+    for i, result in enumerate(typed(observation.get("results") or [], list[dict[str, Any]], at)):
+        content = result.get("content")
+        message: dict[str, Any] = {"role": "user", "content": "" if content is None else content}
+        if result.get("source_call_id") is not None:
+            message |= {"role": "tool", "tool_call_id": result["source_call_id"]}
+        yield message, f"{at}[{i}]"

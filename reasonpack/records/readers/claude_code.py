@@ -1,0 +1,196 @@
+"""A session file of Claude Code → drafts of calls.
+
+    {"type": "user",      "uuid": "a", "parentUuid": null, "message": {"role": "user", …}}
+    {"type": "assistant", "uuid": "b", "parentUuid": "a",  "message": {"id": "msg_1", …}}  ┐ one
+    {"type": "assistant", "uuid": "c", "parentUuid": "b",  "message": {"id": "msg_1", …}}  ┘ call
+    {"type": "user",      "uuid": "d", "parentUuid": "c",  "message": {"content": [result]}}
+
+An answer stands in several lines, a block of its content each, under one `message.id`. What the
+model saw before it is the way from the root to its first line, with all lines of the answers on
+that way and the results of their calls, which may hang beside it; behind a compaction it is the
+summary, and the messages that were preserved, of which a copy is not trained. The file does not
+hold the system prompt, the tools, and what attachments became.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from reasonpack.errors import RecordError
+from reasonpack.records.call_draft import CallDraft
+from reasonpack.records.readers.answers import single
+from reasonpack.records.readers.session import Line, Said, draft_of
+
+_LACKING = ("missing system", "missing tools")
+_ASIDE = frozenset(
+    (
+        *("summary", "file-history-snapshot", "queue-operation", "progress", "permission-mode"),
+        *("last-prompt", "ai-title", "custom-title", "agent-name", "pr-link", "mode", "system"),
+    )
+)
+"""Types of lines that the model never sees."""
+
+
+def is_mine(record: Mapping[str, Any]) -> bool:
+    """Tell whether a record is a line of such a file."""
+    return "sessionId" in record and ("parentUuid" in record or record.get("type") in _ASIDE)
+
+
+def drafts(lines: Sequence[Line]) -> Iterator[CallDraft | RecordError]:
+    """Yield the calls of a session, and why others cannot be had."""
+    session = _Session(lines)
+    for key, own in session.answers.items():
+        first = session.lines[own[0]]
+        try:
+            history, notes = session.history(own[0])
+        except RecordError as error:
+            error.where = first.where
+            yield error
+            continue
+        yield draft_of(
+            history,
+            [session.answer(key)],
+            where=first.where,
+            own_id=key,
+            notes=[*_LACKING, *notes, *session.unread],
+            copied=own[0] in session.copies,
+        )
+        session.unread = []
+
+
+class _Session:
+    """The lines of a session by their ids.
+
+    Attributes:
+        lines: each once, in the order of the file.
+        at: the index of a line, by its uuid.
+        answers: the indices of an answer's lines, by the id of its message.
+        key_of: that id, by the index of a line.
+        results: the indices of lines with the result of a call, by the call's id.
+        preserved: the uuids of the messages that a compaction kept, by that of its summary.
+        copies: the indices of lines that repeat such a message behind the compaction.
+        unread: notes of lines of a type that is not known.
+    """
+
+    def __init__(self, lines: Sequence[Line]) -> None:
+        self.lines: list[Line] = []
+        self.at: dict[str, int] = {}
+        self.answers: dict[str, list[int]] = {}
+        self.key_of: dict[int, str] = {}
+        self._joined: dict[str, Said] = {}
+        self.results: dict[str, list[int]] = {}
+        self.preserved: dict[str, list[str]] = {}
+        self.copies: set[int] = set()
+        self.unread: list[str] = []
+        for line in lines:
+            uuid, kind = line.fields.get("uuid"), str(line.fields.get("type"))
+            if not isinstance(uuid, str):
+                self.unread += [] if kind in _ASIDE else [f"unread {kind}"]
+            elif uuid not in self.at:
+                self.at[uuid] = len(self.lines)
+                self.lines.append(line)
+                self._note(len(self.lines) - 1, line)
+
+    def _note(self, index: int, line: Line) -> None:
+        metadata = line.fields.get("compactMetadata")
+        kept = metadata.get("preservedMessages") if isinstance(metadata, dict) else None
+        if isinstance(kept, dict) and isinstance(kept.get("uuids"), list):
+            self.preserved[str(kept.get("anchorUuid"))] = [str(each) for each in kept["uuids"]]
+        if any(line.fields["uuid"] in uuids for uuids in self.preserved.values()):
+            self.copies.add(index)
+        message = _message(line)
+        if message is None:
+            return
+        if message.get("role") == "assistant":
+            key = message.get("id")
+            key = key if isinstance(key, str) and key else str(line.fields["uuid"])
+            self.answers.setdefault(key, []).append(index)
+            self.key_of[index] = key
+        for block in _blocks(message):
+            if block.get("type") == "tool_result":
+                self.results.setdefault(str(block.get("tool_use_id")), []).append(index)
+
+    def answer(self, key: str) -> Said:
+        """Join the lines of an answer, once."""
+        if key in self._joined:
+            return self._joined[key]
+        messages = [self.lines[i].fields["message"] for i in self.answers[key]]
+        content = [block for message in messages for block in _blocks(message)]
+        ends = [m["stop_reason"] for m in messages if m.get("stop_reason")]
+        joined = {**messages[0], "content": content, "stop_reason": ends[-1] if ends else None}
+        place = f"{self.lines[self.answers[key][0]].where}.message"
+        made = (single(joined, place).items or [{}])[0]
+        made.pop("id", None)
+        self._joined[key] = Said(made, place)
+        return self._joined[key]
+
+    def history(self, last: int) -> tuple[list[Said], list[str]]:
+        """Return what the model saw before the answer that begins in a line, and notes.
+
+        Raises:
+            RecordError: a parent that is not in the file.
+        """
+        found: list[Said] = []
+        notes: list[str] = []
+        done: set[int] = set()
+        for index in self._way(last):
+            line, message = self.lines[index], _message(self.lines[index])
+            if line.fields.get("type") == "attachment":
+                notes.append("missing attachment")
+            if message is None or index in done:
+                continue
+            if message.get("role") != "assistant":
+                done.add(index)
+                found.append(_said(line))
+                continue
+            key = self.key_of[index]
+            said = self.answer(key)
+            found.append(said)
+            done.update(self.answers[key])
+            calls = [str(b.get("id")) for b in said.message["content"] if b["type"] == "tool_use"]
+            results = {i for call in calls for i in self.results.get(call, ()) if i < last}
+            for i in sorted(results - done):
+                done.add(i)
+                found.append(_said(self.lines[i]))
+        return found, notes
+
+    def _way(self, last: int) -> list[int]:
+        """Return the lines from the root to the one before a line."""
+        way: list[int] = []
+        at = last
+        while (parent := self.lines[at].fields.get("parentUuid")) is not None:
+            before = self.at.get(parent) if isinstance(parent, str) else None
+            if before is None or before >= at:
+                what = f"the parent of {self.lines[at].where} does not stand before it, expected it"
+                fix = "Give the whole file, or leave these calls out (--on-error skip)."
+                raise RecordError("missing", "parentUuid", what, fix=fix)
+            at = before
+            way.append(at)
+        whole: list[int] = []
+        for index in reversed(way):
+            kept = self.preserved.get(self.lines[index].fields["uuid"], ())
+            whole += [index, *(self.at[uuid] for uuid in kept if uuid in self.at)]
+        return [*dict.fromkeys(index for index in whole if index != last)]
+
+
+def _message(line: Line) -> dict[str, Any] | None:
+    """Return the message of a line that the model wrote or was sent; None if there is none."""
+    fields = line.fields
+    message = fields.get("message")
+    if fields.get("type") not in ("user", "assistant") or not isinstance(message, dict):
+        return None
+    shown_only = fields.get("isVisibleInTranscriptOnly") and not fields.get("isCompactSummary")
+    is_made_up = fields.get("isApiErrorMessage") or message.get("model") == "<synthetic>"
+    return None if shown_only or is_made_up else message
+
+
+def _blocks(message: Mapping[str, Any]) -> list[dict[str, Any]]:
+    content = message.get("content")
+    if isinstance(content, str):
+        return [{"type": "text", "text": content}] if content else []
+    return [b for b in content if isinstance(b, dict)] if isinstance(content, list) else []
+
+
+def _said(line: Line) -> Said:
+    return Said(dict(line.fields["message"]), f"{line.where}.message")

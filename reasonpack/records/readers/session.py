@@ -1,0 +1,74 @@
+"""What the readers of session files share: a line, and the history before an answer.
+
+A session file is one group. Its lines are no calls by themselves: a call is an answer, with what
+the session held before it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from reasonpack.records.call_draft import CallDraft
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A line of a session.
+
+    Attributes:
+        where: `file:line`.
+        fields: decoded.
+    """
+
+    where: str
+    fields: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """A message, or an item, of a session.
+
+    Attributes:
+        message: in a shape that records may have.
+        place: where it was read from.
+    """
+
+    message: dict[str, Any]
+    place: str
+
+
+def draft_of(
+    history: Sequence[Said],
+    answer: Sequence[Said],
+    *,
+    where: str,
+    own_id: str = "",
+    context: Mapping[str, Any] | None = None,
+    notes: Iterable[str] = (),
+    copied: bool = False,
+) -> CallDraft:
+    """Make the draft of an answer in a session.
+
+    Args:
+        history: what the model saw.
+        answer: what it wrote in one go.
+        where: the line that the answer is in.
+        own_id: the answer's; empty where it has none.
+        context: some of the fields that a chat template gets beside the messages.
+        notes: what the session does not hold, and what was noticed.
+        copied: whether it is context that was copied from elsewhere.
+    """
+    places = {f"prompt[{i}]": said.place for i, said in enumerate(history)}
+    places |= {f"completion[{i}]": said.place for i, said in enumerate(answer)}
+    return CallDraft(
+        id=own_id,
+        where=where,
+        prompt=[said.message for said in history],
+        answer=[said.message for said in answer],
+        context=dict(context or {}),
+        copied=copied,
+        places={**places, "completion": answer[0].place},
+        notes=[*notes],
+    )
