@@ -10,11 +10,14 @@ may be ids, a mask or weights, so it is refused under any name.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from reasonpack.records.call_draft import CALL_FLAGS, TOKEN_NAMES, VALUE_NAMES
+from reasonpack.records.conversation import READ
 from reasonpack.records.draft import REASONING
 from reasonpack.records.harmless import HARMLESS_OF_A_CALL
+from reasonpack.records.message import NAMES
 from reasonpack.records.strict_json import step
 from reasonpack.records.tools import TOOL_FIELDS
 from reasonpack.records.unknown import Field, Known, Texts, nearest, unread
@@ -23,6 +26,8 @@ _NUMBERS = {int, float, bool, type(None)}
 _TOKENS: Mapping[str, type | tuple[type, ...]] = {
     name: list for names in TOKEN_NAMES.values() for name in names
 }
+_OF_CHATS = READ | NAMES.message | NAMES.beside
+"""Names that options know as those of a chat, or of a message."""
 _LIKELY: Mapping[str, type | tuple[type, ...]] = {
     **_TOKENS,
     **dict.fromkeys((name for names in VALUE_NAMES.values() for name in names), (int, float)),
@@ -57,11 +62,17 @@ def unread_in_call(
     known = Known(frozenset(read), HARMLESS_OF_A_CALL, _LIKELY)
     numbers = {key for key, value in fields.items() if key not in read and _are_numbers(value)}
     rest = {key: value for key, value in fields.items() if key not in numbers}
-    yield from unread(rest, known, path, texts=texts, name=name)
+    for found in unread(rest, known, path, texts=texts, name=name):
+        yield replace(found, name=_told_apart(found.name))
     for key in sorted(numbers):
-        full = f"{name}.{key}" if name else str(key)
+        full = _told_apart(f"{name}.{key}" if name else str(key))
         near = nearest(key, _TOKENS)
         yield Field(full, step(path, str(key)), refused=True, near="" if fields.get(near) else near)
+
+
+def _told_apart(name: str) -> str:
+    """Put `record` before a name that options know as one of a chat, or of a message."""
+    return f"record.{name}" if name.partition(".")[0] in _OF_CHATS else name
 
 
 def _are_numbers(value: object) -> bool:

@@ -11,6 +11,9 @@ from collections.abc import Iterable
 from reasonpack.errors import UsageError
 from reasonpack.records.conversation import READ
 from reasonpack.records.message import NAMES
+from reasonpack.records.readers.generic import OF_A_CALL
+
+_KNOWN = READ | NAMES.message | OF_A_CALL
 
 
 def renamed_fields(pairs: Iterable[str]) -> dict[str, str]:
@@ -25,8 +28,8 @@ def renamed_fields(pairs: Iterable[str]) -> dict[str, str]:
     found: dict[str, str] = {}
     for pair in pairs:
         name, _, wanted = pair.rpartition("=")
-        if not name or wanted not in READ | NAMES.message:
-            known = ", ".join(sorted(READ | NAMES.message))
+        if not name or wanted not in _KNOWN:
+            known = ", ".join(sorted(_KNOWN))
             raise UsageError(
                 "--field",
                 pair,

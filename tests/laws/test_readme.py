@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import doctest
 import importlib
+import itertools
 import json
 import re
 from functools import cache
@@ -17,6 +18,9 @@ import readme
 from reasonpack import masks
 from reasonpack.cli import COMMANDS
 from reasonpack.records import draft
+from reasonpack.records.call_draft import TOKEN_NAMES, VALUE_NAMES
+from reasonpack.records.call_formats import CALLS, CHAT, READERS, SESSIONS
+from reasonpack.records.readers.generic import OF_A_CALL
 from reasonpack.records.roles import ROLES
 from reasonpack.show.rejects import WORDS
 from reasonpack.templates.behaviour import Behaviour
@@ -228,6 +232,23 @@ def test_the_names_of_records_are_those_of_the_code() -> None:
     assert set(draft.REASONING) <= set(quoted(rows["reasoning"]))
     roles = {*quoted(rows["role"]), *quoted(rows["tool calls"])}
     assert set(ROLES) <= roles
+
+
+def test_the_names_of_calls_are_those_of_the_code() -> None:
+    section = "## Calls and rollouts"
+    rows = {what: set(quoted(cell)) for what, cell in table(PACKAGE / "records/README.md", section)}
+    for what, kind in {
+        "ids of the completion": "completion_ids",
+        "log probabilities": "logprobs",
+        "trained tokens": "loss_mask",
+    }.items():
+        assert rows[what] == {*TOKEN_NAMES[kind]}
+    assert rows["ids of the prompt"] >= {*TOKEN_NAMES["prompt_ids"]}
+    assert rows["credit"] == {*TOKEN_NAMES["advantages"], *itertools.chain(*VALUE_NAMES.values())}
+    assert set().union(*rows.values()) - {"ID#0", "ID#1"} <= OF_A_CALL | {"calls", "steps"}
+    formats = table(PACKAGE / "records" / "README.md", "These logs are read as they are")
+    named = [quoted(cell)[0] for cell, *_ in formats]
+    assert sorted(named) == sorted([CHAT, CALLS, *READERS, *SESSIONS])
 
 
 def test_the_reasons_are_those_of_the_code() -> None:

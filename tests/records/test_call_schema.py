@@ -140,7 +140,7 @@ def test_schema_names_what_is_read() -> None:
     assert values == TOKEN_FIELDS
     assert ends == {*ENDS}
     assert fields == found["call"] | values | ends
-    assert fields == generic._OF_A_CALL
+    assert fields == generic.OF_A_CALL
     assert found["response"] | values == answers._RESPONSE
     assert found["choice"] | values | ends == answers._CHOICE
     described = SCHEMA["$defs"]["calls"]["description"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from refused_calls import IDS, REFUSED
 from reasonpack.errors import RecordError
 from reasonpack.records.call_draft import TOKEN_NAMES
 from reasonpack.records.calls import Call, group_of, read_calls
+from reasonpack.records.options import ignored_fields, renamed_fields
 from reasonpack.records.reading import DEFAULT, Reading
 from reasonpack.records.unit import Record
 
@@ -128,6 +130,28 @@ def test_refused(record: Any, reason: str, what: str, fix: str) -> None:
     with pytest.raises(RecordError) as caught:
         read_calls(Record("x:1", b"", record))
     assert str(caught.value) == str(error)
+
+
+@pytest.mark.parametrize(
+    "record",
+    [record for record, reason, *_ in REFUSED.values() if reason == "unknown-field"]
+    + [{**IDS, "reasoning": ["a", 1]}, {**IDS, "train_detail": [1]}, {**IDS, "content": [1, 2]}],
+)
+def test_what_the_refusal_of_a_field_says_leads_out(record: Any) -> None:
+    fix = refused(record).fix
+    (left,) = re.findall(r"--ignore-fields (\S+)", fix)
+    ignored = ignored_fields(left.split(","))
+    assert read(record, Reading(ignored=ignored))
+    renamed = renamed_fields(re.findall(r"--field (\S+)", fix))
+    with_names = Reading(renamed=renamed, ignored=ignored - renamed.keys())
+    if renamed and "promt_token_ids" not in renamed:
+        assert read(record, with_names)
+
+
+def test_a_field_that_is_read_can_be_left_out() -> None:
+    ignored = ignored_fields(["record.loss_mask", "advantages"])
+    said = one({**IDS, "loss_mask": [1], "advantages": [1]}, Reading(ignored=ignored))
+    assert set(said["notes"]) == {"left-out loss_mask", "left-out advantages"}
 
 
 @pytest.mark.parametrize("name", TOKEN_NAMES["prompt_ids"])

@@ -58,13 +58,14 @@ IDS = ("id", "call_id", "model_call_id")
 """Names of the field that has the call's own id."""
 LISTS = ("calls", "steps")
 """Names of the field that holds all calls of a group."""
-_OF_A_CALL = frozenset(
+OF_A_CALL = frozenset(
     (
         *(*ANSWERS, *PROMPTS, *IDS, *CALL_FLAGS, *CONTEXT_FIELDS, *TOKEN_FIELDS, *ENDS),
         *("request", "is_copied_context", "tokens", "response_length"),
         *("instructions", "extra_body", "reasoning_effort"),
     )
 )
+"""Names of the fields that are read of a call."""
 _INHERITED = (
     *((name,) for name in CONTEXT_FIELDS if name not in TOOL_FIELDS),
     *(TOOL_FIELDS, *VALUE_NAMES.values(), TOKEN_NAMES["advantages"], CALL_FLAGS),
@@ -149,7 +150,7 @@ def calls_of(
         RecordError: its parts contradict each other.
     """
     is_text = any(isinstance(record.get(key), str) for key in ("response", "completion"))
-    read = _OF_A_CALL | {request} | passed | frozenset(REASONING if is_text else ())
+    read = OF_A_CALL | {request} | passed | frozenset(REASONING if is_text else ())
     own = _with_prompt_of_pair(level(record, path, name, read, reading))
     asked = [each for each in (outer, own, _request(own, request, reading)) if each]
     answers: Sequence[tuple[Answer | None, Role]] = _answers(own, reading) or [(None, "none")]

@@ -59,7 +59,8 @@ def level(
         own = {k.removeprefix(below): v for k, v in reading.renamed.items() if k.startswith(below)}
         fields, notes = renamed(fields, own, path, known=read)
         notes = tuple(note.replace(" ", f" {below}", 1) for note in notes)
-    left = {key for key in fields if f"{below}{key}" in reading.ignored and key in read}
+    place = below or "record."
+    left = {key for key in fields if {below + key, place + key} & reading.ignored and key in read}
     if left:
         fields = {key: value for key, value in fields.items() if key not in left}
         notes += tuple(f"left-out {below}{key}" for key in sorted(left))
