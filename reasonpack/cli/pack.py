@@ -137,6 +137,14 @@ if TYPE_CHECKING:  # loaded after --help
     "own views are too long; reject it; or stop. Nothing is cut.",
 )
 @click.option(
+    "--split",
+    multiple=True,
+    metavar="NAME=SHARE",
+    help="Set a share of the conversations apart, as in validation=0.02, in shards of that name. "
+    "What a conversation says decides: equal ones are never of two splits, and data that is added "
+    "moves none.",
+)
+@click.option(
     "--on-error",
     type=click.Choice(["stop", "skip"]),
     default="stop",

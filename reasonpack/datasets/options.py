@@ -24,7 +24,7 @@ class Options:
     """What a run was asked for; with the plan it determines every byte of the output.
 
     `chat_template_kwargs` and `template_behaviour` are JSON objects, as text; `field` renames
-    fields, each as `NAME=KNOWN`.
+    fields, each as `NAME=KNOWN`; `split` sets conversations apart, each as `NAME=SHARE`.
     """
 
     tokenizer: str
@@ -50,6 +50,7 @@ class Options:
     field: tuple[str, ...] = ()
     stray_closing_tag: StrayClosingTag = "refuse"
     null_arguments: NullArguments = "refuse"
+    split: tuple[str, ...] = ()
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -59,7 +60,7 @@ class Options:
     @property
     def splits(self) -> tuple[str, ...]:
         """Names of the splits that rows may be of."""
-        return (TRAIN,)
+        return (TRAIN, *(each.partition("=")[0] for each in self.split))
 
     @property
     def codec(self) -> str | None:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import datetime
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 from reasonpack.datasets.manifest import Learned
 from reasonpack.datasets.options import Options
+from reasonpack.datasets.receipt import TRAIN
 from reasonpack.errors import UsageError
 from reasonpack.records.conversation import Conversation
 from reasonpack.records.options import ignored_fields, renamed_fields
 from reasonpack.records.reading import Reading
 from reasonpack.rows.model_layers import read_architecture
+from reasonpack.run.splits import key, read_shares, split_of
 from reasonpack.storage.read import fetched
 from reasonpack.templates.behaviour import Behaviour
 from reasonpack.templates.find import load_template
@@ -51,6 +54,7 @@ class Context:
         max_position: tokens of the longest view allowed; None for no limit.
         notes: what the user should know about the model.
         reading: how records are read.
+        shares: of the conversations that are set apart, by split.
     """
 
     tokenizer: Tokenizer
@@ -59,6 +63,7 @@ class Context:
     max_position: int | None
     notes: tuple[str, ...]
     reading: Reading
+    shares: Mapping[str, float]
 
     @property
     def templates(self) -> list[Learned]:
@@ -69,6 +74,10 @@ class Context:
     def rendering(self, conversation: Conversation) -> Rendering:
         """Return how this conversation becomes text."""
         return self.with_tools if conversation.tools else self.without_tools
+
+    def split(self, conversation: Conversation) -> str:
+        """Return the split that a conversation is of."""
+        return split_of(key(conversation), self.shares) if self.shares else TRAIN
 
 
 @lru_cache(maxsize=1)
@@ -82,6 +91,7 @@ def load_context(options: Options) -> Context:
     """
     if options.packing and options.max_length is None:
         raise UsageError("--packing", "no row length", "one", "pass --max-length TOKENS")
+    shares = read_shares(options.split)
     with (
         fetched(options.tokenizer, TOKENIZER_FILES) as source,
         fetched(options.chat_template or "") as choice,
@@ -102,9 +112,8 @@ def load_context(options: Options) -> Context:
         *_note_eos(tokenizer, without.behaviour),
         *_note_variables(without, with_tools),
     )
-    return Context(
-        tokenizer, without, with_tools, limit, notes, _reading(options, without, with_tools)
-    )
+    reading = _reading(options, without, with_tools)
+    return Context(tokenizer, without, with_tools, limit, notes, reading, shares)
 
 
 def _reading(options: Options, *renderings: Rendering) -> Reading:

@@ -47,14 +47,16 @@ class Laid:
 
     Attributes:
         samples: of the conversations that were packed, in their order.
-        rows: for each row the indices of its samples.
+        splits: that each of them is of.
+        rows: for each row of a split the indices of its samples.
         rejects: the lines of rejects.jsonl, in the order in which they were found.
         counts: of all of it.
         first_error: what was rejected, or left out, first; None if all was packed.
     """
 
     samples: list[Sample] = field(default_factory=list)
-    rows: list[list[int]] = field(default_factory=list)
+    splits: list[str] = field(default_factory=list)
+    rows: dict[str, list[list[int]]] = field(default_factory=dict)
     rejects: list[dict[str, Any]] = field(default_factory=list)
     counts: Counts = field(default_factory=Counts)
     first_error: RecordError | None = None
@@ -116,12 +118,18 @@ def lay_out_records(
     for first in range(0, len(waiting), WRITTEN_AT_ONCE):
         _write(waiting[first : first + WRITTEN_AT_ONCE], pieces, options, context, laid)
     with stage("rows"):
-        if options.packing and options.max_length is not None:
-            laid.rows = pack([sample.length for sample in laid.samples], options.max_length)
-        else:
-            laid.rows = [[index] for index in range(len(laid.samples))]
-    laid.counts.rows = len(laid.rows)
+        for split in options.splits:
+            own = [index for index, each in enumerate(laid.splits) if each == split]
+            laid.rows[split] = [[own[index] for index in row] for row in _rows(laid, own, options)]
+    laid.counts.rows = sum(map(len, laid.rows.values()))
     return laid
+
+
+def _rows(laid: Laid, own: Sequence[int], options: Options) -> list[list[int]]:
+    """Join samples to rows; return the places of each row's samples among them."""
+    if options.packing and options.max_length is not None:
+        return pack([laid.samples[index].length for index in own], options.max_length)
+    return [[place] for place in range(len(own))]
 
 
 def _write(
@@ -144,6 +152,8 @@ def _write(
             laid.counts.missing_reasoning += each.untrained.pop("missing-reasoning", 0)
             laid.counts.note(_notes(each.conversation, each.untrained, context))
             written.append((each.conversation.id, laid_out))
+            split = context.split(each.conversation)
+            laid.splits += [split] * len(laid_out.samples)
     with stage("lay out"):
         samples = write(forest, written)
         _count([laid_out for _, laid_out in written], samples, laid.counts)

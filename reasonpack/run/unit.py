@@ -31,7 +31,7 @@ from reasonpack.datasets.receipt import (
     sealed,
     shard_path,
 )
-from reasonpack.errors import RecordError
+from reasonpack.errors import RecordError, UsageError
 from reasonpack.records.plan import changed
 from reasonpack.records.unit import Record, Unit, read_records
 from reasonpack.records.unknown import UnknownFieldError, together
@@ -95,7 +95,11 @@ def process(unit: Unit, job: Job) -> Receipt:
     if stamp(place) != job.stamps[unit.input]:
         raise changed(place)
     schema_ = _schema(options, context, job.columns)
-    shards = [_publish_shard(TRAIN, laid.rows, laid.samples, unit=unit, job=job, schema_=schema_)]
+    shards = [
+        _publish_shard(split, rows, laid.samples, unit=unit, job=job, schema_=schema_)
+        for split, rows in laid.rows.items()
+        if rows or split == TRAIN
+    ]
     rejected = _publish_rejects(unit, job.output, laid.rejects) if laid.rejects else None
     receipt = sealed(
         Receipt(unit, job.plan_sha256, shards, rejected, laid.counts, encoder.used, encoder.fault)
@@ -160,12 +164,15 @@ def pack_records(records: Iterable[Record], options: Options) -> pa.Table:
         RecordError: a record that cannot be packed, or a message that is too long, unless
             `options.on_error` skips it.
     """
+    if options.split:
+        expected = "none, for a table has no splits"
+        raise UsageError("--split", " ".join(options.split), expected, "split the table itself")
     context = load_context(options)
     laid = lay_out_records(records, options, context)
     if laid.first_error and options.on_error == "stop":
         raise laid.first_error
     columns = planned_columns(options)
-    return rows_to_table(laid.samples, laid.rows, _schema(options, context, columns))
+    return rows_to_table(laid.samples, laid.rows[TRAIN], _schema(options, context, columns))
 
 
 def _publish_rejects(unit: Unit, output: Place, rejects: list[dict[str, Any]]) -> RejectFile:

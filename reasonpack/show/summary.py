@@ -34,6 +34,11 @@ def summary_lines(manifest: Manifest) -> Iterator[tuple[str, str]]:
     yield "conversations", f"{counts.packed:,} packed of {counts.conversations:,}"
     yield "views", f"{counts.views:,} trained assistant messages"
     yield "rows", f"{counts.rows:,} in {count(len(manifest.shards), 'shard')}, {size:,} bytes"
+    if options.split:
+        yield (
+            "splits",
+            ", ".join(f"{split} {count(rows, 'row')}" for split, rows in _splits(manifest)),
+        )
     yield "tokens", f"{counts.tokens:,}{_by_kind(counts.tokens_by_kind)}"
     yield (
         "trained",
@@ -53,6 +58,11 @@ def summary_lines(manifest: Manifest) -> Iterator[tuple[str, str]]:
         yield "untrained", f"{answers} without the reasoning that the prompt opens"
     for line in note_lines(counts.notes):
         yield "noticed", printable(line)
+
+
+def _splits(manifest: Manifest) -> Iterator[tuple[str, int]]:
+    for split in manifest.options.splits:
+        yield split, sum(shard.rows for shard in manifest.shards if shard.split == split)
 
 
 def _too_long(manifest: Manifest) -> str:

@@ -85,8 +85,8 @@ def check_against(
 
 
 def _match(join: Join, findings: Findings) -> None:
-    for id_, sample, what in match(join):
-        findings.add(Finding("RP312", sample.shard, what, sample.row, id_))
+    for code, id_, sample, what in match(join):
+        findings.add(Finding(code, sample.shard, what, sample.row, id_))
 
 
 def _choose(dataset: Dataset, count: int | None) -> set[str] | None:

@@ -79,6 +79,7 @@ CODES: Mapping[str, str] = {
     "RP312": "the kinds or messages of trained tokens are not those of the views",
     "RP313": "the manifest names another stop token than the model's files or the template",
     "RP314": "a message was left out as too long that is not, or for another reason or length",
+    "RP315": "a conversation is in another split than it belongs in",
 }
 """Every violation that is looked for."""
 

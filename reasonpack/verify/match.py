@@ -45,6 +45,7 @@ class Read:
     """A record of the input; no print where it is not to be compared.
 
     `ends` are the paths that end its views: those that no other view goes on from, and the rest.
+    `split` is the one that it belongs in; empty where that is not known.
     """
 
     where: str
@@ -52,6 +53,7 @@ class Read:
     error: str = ""
     thoughts: Thoughts = field(default_factory=dict)
     ends: tuple[U64, U64] = (NONE, NONE)
+    split: str = ""
 
 
 _One = TypeVar("_One", Packed, Read)
@@ -97,20 +99,21 @@ class Join:
         return self.chosen is None or id_ in self.chosen
 
 
-def match(join: Join) -> list[tuple[str, Packed, str]]:
+def match(join: Join) -> list[tuple[str, str, Packed, str]]:
     """Let go of what is equal, of the ids met since the last call.
 
     Returns:
-        What is equal in its tokens, but not in their kinds and messages: the id, its first sample,
-        and what is wrong.
+        What is equal in its tokens, but not in their kinds and messages, or in its split: the code
+        for that, the id, its first sample, and what is wrong.
     """
     mislabelled = []
     for id_ in join.touched:
         if id_ in join.packed and id_ in join.read:
             both = join.packed.pop(id_), join.read.pop(id_)
             packed, read = _unequal(*both, divided=join.divided)
-            if not packed and not read and (what := _thoughts_fault(*both)):
-                mislabelled.append((id_, both[0][0], what))
+            if not packed and not read:
+                faults = (("RP312", _thoughts_fault(*both)), ("RP315", _split_fault(*both)))
+                mislabelled += [(code, id_, both[0][0], what) for code, what in faults if what]
             if packed:
                 join.packed[id_] = packed
             if read:
@@ -134,6 +137,15 @@ def _thoughts_fault(packed: Sequence[Packed], read: Sequence[Read]) -> str:
                 f"expected {least} among {want[2]:,}"
             )
     return ""
+
+
+def _split_fault(packed: Sequence[Packed], read: Sequence[Read]) -> str:
+    """Say in which splits samples are that belong in others; empty for none."""
+    found = {each.shard.removeprefix("data/").partition("-")[0] for each in packed}
+    expected = {each.split for each in read}
+    if found == expected or "" in expected:
+        return ""
+    return f"in {', '.join(sorted(found))}, expected in {', '.join(sorted(expected))}"
 
 
 def _sum(each: Sequence[Thoughts]) -> Thoughts:

@@ -51,6 +51,7 @@ class Rebuilt:
         stops: where the stop tokens of its views come from, counted.
         contradictions: stop tokens of which the manifest says something else, in words.
         left_out: messages whose views are too long; the others are in `views`.
+        split: that it belongs in.
     """
 
     views: tuple[TokenView, ...] = ()
@@ -62,10 +63,12 @@ class Rebuilt:
     stops: dict[str, int] = field(default_factory=dict)
     contradictions: Sequence[str] = ()
     left_out: tuple[LeftOut, ...] = ()
+    split: str = ""
 
     def read(self, where: str) -> Read:
         """Return what samples are compared with, for the record at a place."""
-        return Read(where, self.fingerprint(), thoughts=self.thoughts(), ends=self.ends())
+        thoughts, ends = self.thoughts(), self.ends()
+        return Read(where, self.fingerprint(), thoughts=thoughts, ends=ends, split=self.split)
 
     def fingerprint(self) -> Print:
         """Stand for the leaves of the views and for what they train, each once."""

@@ -34,6 +34,7 @@ from reasonpack.verify.paths import view_paths
 from reasonpack.verify.reader import read_chat
 from reasonpack.verify.rebuilt import Rebuilt, TokenView
 from reasonpack.verify.rules import Rules, load_rules
+from reasonpack.verify.splits import split_of
 from reasonpack.verify.views import TextViews, build_views
 
 
@@ -204,7 +205,8 @@ def rebuild(source: Source, record: dict[str, Any], *, row: bool = False) -> Reb
         cause = error.__cause__  # JSON text within the record
         reason = cause.reason if isinstance(cause, RecordError) else "record"
         return Rebuilt(reason=reason, error=str(error))
-    return _within_limits(built, source)
+    split = split_of(chat, source.manifest.options.split)
+    return replace(_within_limits(built, source), split=split)
 
 
 def _within_limits(built: TextViews, source: Source) -> Rebuilt:

@@ -1,18 +1,30 @@
-"""A unit may have a shard for each split: all of them are checked, and none is read for another."""
+"""A unit may have a shard for each split: all are checked, and each row is where it belongs."""
 
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 from damages import Damage, read, rejson, remove, write
 from packed_twice import Packed, copied, pack_two
+from runs import OPTIONS, ROOT, chats, run
 
 from reasonpack.datasets.manifest import read_manifest
+from reasonpack.records.conversation import parse_line
+from reasonpack.records.strict_json import decode
 from reasonpack.rows.content_hash import combined_hash, content_hash
+from reasonpack.run import splits as packing
+from reasonpack.run.context import Context
+from reasonpack.run.pack import pack_files
+from reasonpack.verify import splits
+from reasonpack.verify.chat import Reading
+from reasonpack.verify.check import verify_dataset
+from reasonpack.verify.reader import read_chat
 
+GIVEN = ("validation=0.3", "test=0.2")
 TRAIN, VALIDATION = (f"data/{split}-00000-of-00002.parquet" for split in ("train", "validation"))
 
 
@@ -59,12 +71,48 @@ def test_both_shards_of_a_unit_are_checked(split: Packed, unsplit: Packed) -> No
     findings = split.verify()
     assert (findings.total, findings.warnings) == (0, [])
     assert findings.checked == {**unsplit.verify().checked, "shards": 3}
-    assert split.compare().total == 0
+    assert split.compare().counts == {"RP315": 1}, "the run set nothing apart"
     assert [shard.split for shard in read_manifest(split.directory).shards] == [
         "train",
         "validation",
         "train",
     ]
+
+
+def compared(path: Path) -> dict[str, int]:
+    source = path / "a.jsonl"
+    source.write_bytes(chats(bad=False))
+    options = replace(OPTIONS, split=GIVEN)
+    pack_files([str(source)], path / "out", options, run=run())
+    return dict(verify_dataset(path / "out", [str(source)]).counts)
+
+
+def test_conversations_where_they_belong(tmp_path: Path) -> None:
+    assert compared(tmp_path) == {}
+
+
+@pytest.mark.parametrize("all_in", ["train", "test"])
+def test_conversations_in_another_split(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, all_in: str
+) -> None:
+    monkeypatch.setattr(Context, "split", lambda *_: all_in)
+    found = compared(tmp_path)
+    assert found.keys() == {"RP315"}
+    assert 10 < found["RP315"] < 40
+
+
+@pytest.mark.parametrize("line", (ROOT / "fixtures/chats.jsonl").read_bytes().splitlines())
+def test_the_same_split_as_in_packing(line: bytes) -> None:
+    shares = packing.read_shares(GIVEN)
+    conversation, chat = parse_line(line, "x"), read_chat(decode(line), Reading())
+    for suffix in "abcdefgh":  # of the last message, for further keys
+        last = chat.messages[-1]
+        more = f"{last.content} {suffix}"
+        chat = replace(chat, messages=(*chat.messages[:-1], replace(last, content=more)))
+        own = replace(conversation.messages[-1], content=more)
+        conversation = replace(conversation, messages=(*conversation.messages[:-1], own))
+        expected = packing.split_of(packing.key(conversation), shares)
+        assert splits.split_of(chat, GIVEN) == expected
 
 
 def unnamed(packed: Packed) -> None:

@@ -1,0 +1,76 @@
+"""Which split a conversation is of: a share of all, chosen by what it says.
+
+    --split validation=0.02      SHA-256 of messages and tools → 0 ──┬──────────────── 1
+                                                          validation └─ train
+
+So equal conversations are of one split, wherever they stand, and data that is added moves nobody.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+
+from reasonpack.datasets.receipt import TRAIN
+from reasonpack.errors import UsageError
+from reasonpack.records.conversation import Conversation
+
+_NAME = re.compile(r"[a-z0-9_]+")
+
+
+def read_shares(given: Sequence[str]) -> dict[str, float]:
+    """Read splits, each as `NAME=SHARE`; the rest of the conversations is for training.
+
+    Raises:
+        UsageError: one is no such thing.
+
+    >>> read_shares(["validation=0.02", "test=0.01"])
+    {'validation': 0.02, 'test': 0.01}
+    """
+    found: dict[str, float] = {}
+    for text in given:
+        name, _, number = text.partition("=")
+        try:
+            share = float(number)
+        except ValueError:
+            share = 0.0
+        if not _NAME.fullmatch(name) or name == TRAIN or name in found or not 0 < share < 1:
+            raise _wrong(text, "a new name of a-z, 0-9 and _, not train, and a share below 1")
+        found[name] = share
+    if sum(found.values()) >= 1:
+        raise _wrong(" ".join(given), "shares that leave something to train on")
+    return found
+
+
+def _wrong(found: str, expected: str) -> UsageError:
+    return UsageError("--split", found, expected, "write --split validation=0.02")
+
+
+def key(conversation: Conversation) -> bytes:
+    """Return what the split of a conversation goes by, as `schemas/FORMAT.md` describes it."""
+    messages = [
+        [
+            message.role,
+            message.content or "",
+            message.reasoning or "",
+            [[call.name, call.arguments] for call in message.tool_calls],
+        ]
+        for message in conversation.messages
+    ]
+    return json.dumps([messages, conversation.tools or []], sort_keys=True).encode()
+
+
+def split_of(key_: bytes, shares: Mapping[str, float]) -> str:
+    """Return the split of what has this key.
+
+    >>> split_of(b"one", {"validation": 0.5}), split_of(b"three", {"validation": 0.5})
+    ('validation', 'train')
+    """
+    place = int.from_bytes(hashlib.sha256(key_).digest()[:8], "big") / 2**64
+    for name, share in shares.items():
+        if place < share:
+            return name
+        place -= share
+    return TRAIN
