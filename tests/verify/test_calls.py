@@ -1,0 +1,114 @@
+"""Records of calls: the check reads them as packing does, or says that it cannot."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+
+from reasonpack.errors import RecordError
+from reasonpack.records import calls as packing
+from reasonpack.records.unit import Record
+from reasonpack.verify.calls import Call, read_calls
+from reasonpack.verify.chat import NotChecked, Reading, Refused
+from tests.records.test_call_schema import RECORDS
+
+ASK = {"role": "user", "content": "2+2?"}
+ANSWER = {"role": "assistant", "content": "4", "reasoning_content": "Easy."}
+
+
+def texts(call: Call) -> list[Any]:
+    return (
+        [] if call.chat is None else [(m.role, m.content, m.reasoning) for m in call.chat.messages]
+    )
+
+
+def outcome(call: Call) -> list[Any]:
+    advantages = call.advantages
+    if advantages is not None and not isinstance(advantages, list):
+        advantages = [advantages] * (1 if call.completion is None else len(call.completion))
+    mask = call.mask if call.completion is not None else None
+    return [
+        *(call.id, texts(call), call.prompt, call.completion, mask, call.logprobs),
+        *(advantages, call.reward, call.weight, call.role, call.trained),
+    ]
+
+
+def packed(call: packing.Call) -> list[Any]:
+    messages = call.conversation.messages if call.conversation else ()
+    values = (
+        *(call.prompt_ids, call.completion_ids, call.loss_mask, call.logprobs, call.advantages),
+    )
+    prompt, completion, mask, logprobs, advantages = (
+        None if value is None else value.tolist() for value in values
+    )
+    return [
+        call.id,
+        [(m.role, m.content or "", m.reasoning or "") for m in messages],
+        *(prompt, completion, mask, logprobs, advantages),
+        *(call.reward, call.weight, call.role, call.trained),
+    ]
+
+
+@pytest.mark.long
+@settings(max_examples=1000, suppress_health_check=[HealthCheck.too_slow])
+@given(RECORDS)
+def test_what_is_packed_is_read_the_same(record: Any) -> None:
+    line = json.dumps(record).encode()
+    try:
+        read = packing.read_calls(Record("x:1", line))
+    except RecordError:
+        return
+    try:
+        checked = read_calls(json.loads(line), Reading(), "x:1")
+    except NotChecked:
+        return
+    assert [*map(outcome, checked)] == [*map(packed, read)]
+
+
+READ: dict[str, Any] = {
+    "messages": {"messages": [ASK], "response": ANSWER},
+    "a text": {"prompt": "2+2?", "response": "4", "reasoning": "Easy."},
+    "ids": {"prompt_ids": [5], "output_ids": [7, 2], "loss_mask": [0, 1, 1], "advantage": 0.5},
+    "a sequence": {"tokens": [5, 7, 2], "response_length": 2, "rollout_log_probs": [-1, -2]},
+    "both": {"messages": [ASK], "response": ANSWER, "prompt_ids": [5], "token_ids": [7]},
+    "choices": {
+        "request": {"messages": [ASK]},
+        "response": {"id": "r", "prompt_token_ids": [5], "choices": [
+            {"message": ANSWER, "token_ids": [7], "logprobs": {"content": [{"logprob": -1}]}},
+            {"message": {"content": "5"}, "token_ids": [8], "finish_reason": "length"}]},
+    },
+    "a pair": {"id": 7, "messages": [ASK], "chosen": ANSWER, "rejected": "5"},
+    "a group": {"tools": [{"name": "f"}], "reward": 1, "calls": [
+        {"messages": [ASK], "response": ANSWER},
+        {"id": "b", "messages": [ASK, ANSWER], "response": ANSWER, "weight": 0.5}]},
+    "an empty answer": {"messages": [ASK], "response": {"role": "assistant", "content": ""}},
+    "an answer in its prompt": {"messages": [ASK, {**ANSWER, "reasoning_content": None}],
+                                "response": ANSWER},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("record", READ.values(), ids=READ)
+def test_the_usual_shapes_are_checked(record: Any) -> None:
+    read = packing.read_calls(Record("x:1", json.dumps(record).encode()))
+    assert [*map(outcome, read_calls(record, Reading(), "x:1"))] == [*map(packed, read)]
+
+
+@pytest.mark.parametrize(
+    ("record", "kind"),
+    [
+        ({"messages": [ASK], "response": {"output": []}}, NotChecked),
+        ({"request": "{}", "response": "4"}, NotChecked),
+        ({"messages": [ASK]}, Refused),
+        ({"messages": [ASK], "response": "4", "completion": "5"}, Refused),
+        ({"prompt_ids": [1], "prompt_token_ids": [2], "completion_ids": []}, Refused),
+        ({"prompt_ids": [1], "completion_ids": [2], "loss_mask": [1, 1]}, Refused),
+        ({"prompt_ids": [1], "completion_ids": [2], "loss_mask": [1, 1, 1]}, Refused),
+        ({"prompt_ids": [1], "messages": [ASK], "response": "4"}, Refused),
+    ],
+)
+def test_other_shapes_are_not_checked_or_refused(record: Any, kind: type[Exception]) -> None:
+    with pytest.raises(kind):
+        read_calls(record, Reading(), "x:1")
