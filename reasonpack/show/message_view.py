@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,6 +40,7 @@ class MessageView:
         tokens: i64[L], offsets of the view's tokens in the row.
         prompt_length: how many of them are the prompt; all others are trained, here or as the
             beginning of another answer.
+        call: that answered, by its number in the row; −1 in a conversation.
     """
 
     row: RowData
@@ -47,6 +48,7 @@ class MessageView:
     message: int
     tokens: NDArray[np.int64]
     prompt_length: int
+    call: int = -1
 
 
 def find_view(parts: Sequence[Part], message: int) -> MessageView:
@@ -62,9 +64,14 @@ def find_view(parts: Sequence[Part], message: int) -> MessageView:
     Raises:
         UsageError: none of them trains this message, or several do.
     """
-    found = [(row, number) for row, number in parts if message in _trained(row, number)]
+    found = [
+        (*part, answer) for part in parts for answer in _answers(*part) if answer.message == message
+    ]
     if not found:
-        there = (f"{listed(_trained(*part))} of {_named(*part)}" for part in parts)
+        there = (
+            f"{listed(sorted({each.message for each in _answers(*part)}))} of {_named(*part)}"
+            for part in parts
+        )
         raise UsageError(
             "--view",
             f"message {message} is not trained there",
@@ -72,59 +79,72 @@ def find_view(parts: Sequence[Part], message: int) -> MessageView:
             "name one of these messages; they are counted from 0",
         )
     if len(found) > 1:
-        there = (_named(*part) for part in found)
+        there = (_named(row, number) for row, number, _ in found)
         raise UsageError(
             "--view",
             f"message {message} is trained in {len(found)} samples",
             "one",
             f"choose with --id and --row: {listed(there)}",
         )
-    ((row, number),) = found
+    ((row, number, answer),) = found
     id_ = row.samples[number].id
-    spans = _spans(part for part in parts if part[0].samples[part[1]].id == id_)
-    return _view(row, number, message, _trained(row, number)[message], spans)
+    return _view(
+        row, number, answer, _spans(part for part in parts if part[0].samples[part[1]].id == id_)
+    )
 
 
 def views_of(row: RowData, sample: int) -> Iterator[MessageView]:
-    """Yield the views of all messages that a sample of a row trains."""
+    """Yield the views of all answers that a sample of a row trains."""
     spans = _spans([(row, sample)])
-    for message, tokens in _trained(row, sample).items():
-        yield _view(row, sample, message, tokens, spans)
+    for answer in _answers(row, sample):
+        yield _view(row, sample, answer, spans)
 
 
 def _view(
-    row: RowData, sample: int, message: int, trained: NDArray[np.int64], spans: Mapping[int, Span]
+    row: RowData, sample: int, answer: _Answer, spans: Mapping[tuple[int, int], Span]
 ) -> MessageView:
-    last = trained[-1]
+    last = answer.tokens[-1]
     path = [s for s in row.segments_of(sample) if s.start <= last < s.visible_until]
     tokens = np.concatenate([row.tokens(segment) for segment in path])
-    begin = _begin(path, message, spans)
-    return MessageView(row, row.samples[sample], message, tokens[tokens <= last], begin)
+    begin = _begin(path, answer, spans)
+    return MessageView(
+        row, row.samples[sample], answer.message, tokens[tokens <= last], begin, answer.call
+    )
 
 
-def _trained(row: RowData, sample: int) -> dict[int, NDArray[np.int64]]:
-    """Give the messages that a sample trains, each with the tokens that are."""
-    found: dict[int, list[NDArray[np.int64]]] = {}
+class _Answer(NamedTuple):
+    """What of an answer is trained: the offsets of tokens in the row."""
+
+    message: int
+    call: int
+    tokens: NDArray[np.int64]
+
+
+def _answers(row: RowData, sample: int) -> list[_Answer]:
+    """Give the answers that a sample trains, by message and call."""
+    found: dict[tuple[int, int], list[NDArray[np.int64]]] = {}
+    targets = row.targets
     for segment in row.segments_of(sample):
-        if segment.trained:
-            tokens = row.tokens(segment)
-            found.setdefault(segment.message, []).append(tokens[row.labels[tokens] != IGNORE])
-    return {message: np.concatenate(found[message]) for message in sorted(found)}
+        tokens = row.tokens(segment)
+        trained = tokens[targets[tokens] != IGNORE]
+        if len(trained):
+            found.setdefault((segment.message, segment.call), []).append(trained)
+    return [_Answer(*which, np.concatenate(found[which])) for which in sorted(found)]
 
 
-def _spans(parts: Iterable[Part]) -> dict[int, Span]:
-    """Give the first and the last position at which each message is trained."""
-    spans: dict[int, Span] = {}
+def _spans(parts: Iterable[Part]) -> dict[tuple[int, int], Span]:
+    """Give the first and the last position at which each message, or call, is trained."""
+    spans: dict[tuple[int, int], Span] = {}
     for row, number in parts:
-        for message, tokens in _trained(row, number).items():
+        for message, call, tokens in _answers(row, number):
             positions = row.position_ids[tokens]
             first, last = int(positions.min()), int(positions.max())
-            before = spans.get(message, (first, last))
-            spans[message] = min(first, before[0]), max(last, before[1])
+            before = spans.get((message, call), (first, last))
+            spans[message, call] = min(first, before[0]), max(last, before[1])
     return spans
 
 
-def _begin(path: Sequence[Segment], message: int, spans: Mapping[int, Span]) -> int:
+def _begin(path: Sequence[Segment], answer: _Answer, spans: Mapping[tuple[int, int], Span]) -> int:
     """Find the position where an answer begins.
 
     That is the first trained as its own, unless what stands before was written as part of another
@@ -132,16 +152,23 @@ def _begin(path: Sequence[Segment], message: int, spans: Mapping[int, Span]) -> 
 
     Args:
         path: the segments of the view, in the order of positions.
-        message: that is answered.
+        answer: whose view it is.
         spans: of all samples of the conversation that are known.
     """
-    begin = spans[message][0]
+    own = answer.message, answer.call
+    begin = spans[own][0]
     for segment in reversed(path):
-        first, last = spans.get(segment.message, (begin, begin))
-        if segment.position_first < begin <= segment.position_last + 1:
-            written = segment.message != message and segment.kind in WRITTEN
-            if written and first < begin <= last:
-                begin = first
+        reaches = segment.position_first < begin <= segment.position_last + 1
+        others = [
+            first
+            for (message, call), (first, last) in spans.items()
+            if message == segment.message
+            and segment.call in {call, -1}  # a copy of a token is of no call
+            and (message, call) != own
+            and first < begin <= last
+        ]
+        if reaches and segment.kind in WRITTEN and others:
+            begin = min(others)
     return begin
 
 

@@ -7,6 +7,7 @@ all shards, in the order of the manifest, from 0.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -49,7 +50,7 @@ class RowSample:
 class Segment:
     """A run of tokens of one kind, message and visibility, and how many of them are trained.
 
-    `sample` is the number of a sample in the row.
+    `sample` is the number of a sample in the row, `call` of a call in it, −1 where it is of none.
     """
 
     sample: int
@@ -61,6 +62,17 @@ class Segment:
     position_last: int
     visible_until: int
     trained: int
+    call: int = -1
+
+
+@dataclass(frozen=True, slots=True)
+class RowCall:
+    """A call in a row: role 0 for none, 1 chosen, 2 rejected; None for no reward."""
+
+    id: str
+    sample: int
+    role: int
+    reward: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +88,7 @@ class RowData:
         samples: tile the row.
         segments: tile the samples.
         columns: what else the shard has for each token, by name: numbers, [T].
+        calls: whose completions the segments are; none of conversations.
     """
 
     shard: str
@@ -86,6 +99,13 @@ class RowData:
     samples: list[RowSample]
     segments: list[Segment]
     columns: dict[str, NDArray[Any]] = field(default_factory=dict)
+    calls: list[RowCall] = field(default_factory=list)
+
+    @property
+    def targets(self) -> I32:
+        """Give the labels, and of rejected answers what they wrote: i32[T]."""
+        rejected = self.columns.get("preference_labels", self.labels)
+        return np.where(self.labels != IGNORE, self.labels, rejected)
 
     def tokens(self, segment: Segment) -> NDArray[np.int64]:
         """Give the offsets of the tokens of a segment."""
@@ -189,6 +209,7 @@ def _take_apart(row: pa.RecordBatch, *, shard: str, number: int) -> RowData:
         position_ids[start + length - 1],
         ints("segment_visible_until"),
         np.add.reduceat(labels != IGNORE, start, dtype=np.int32),
+        ints("segment_call") if "segment_call" in row.schema.names else np.full(len(start), -1),
     )
     kinds = [Kind(kind).label for kind in ints("segment_kind")]
     numbers = zip(*(column.tolist() for column in columns), strict=True)
@@ -206,7 +227,23 @@ def _take_apart(row: pa.RecordBatch, *, shard: str, number: int) -> RowData:
             for kind, (sample, *rest) in zip(kinds, numbers, strict=True)
         ],
         columns=_further_columns(row, len(input_ids)),
+        calls=_calls(row),
     )
+
+
+def _calls(row: pa.RecordBatch) -> list[RowCall]:
+    names = set(row.schema.names)
+    if "call_id" not in names:
+        return []
+    ids, samples = (row.column(name)[0].as_py() for name in ("call_id", "call_sample"))
+    roles = row.column("call_role")[0].as_py() if "call_role" in names else [0] * len(ids)
+    rewards = (
+        row.column("call_reward")[0].as_py() if "call_reward" in names else [math.nan] * len(ids)
+    )
+    return [
+        RowCall(id_, sample, role, None if math.isnan(reward) else reward)
+        for id_, sample, role, reward in zip(ids, samples, roles, rewards, strict=True)
+    ]
 
 
 def _further_columns(row: pa.RecordBatch, length: int) -> dict[str, NDArray[Any]]:
@@ -252,6 +289,8 @@ def row_json(row: RowData, samples: Sequence[int], decode: Decode | None) -> dic
         if segment.sample in samples:
             described = asdict(segment)
             del described["sample"]
+            if segment.call < 0:
+                del described["call"]
             if decode:
                 described["text"] = decode(row.input_ids[row.tokens(segment)])
             segments.append(described)

@@ -21,6 +21,8 @@ FOUND = shutil.which("chromium") or shutil.which("google-chrome")
 FLAGS = (
     *("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--remote-debugging-pipe"),
     *("--disable-background-networking", "--disable-sync", "--disable-dev-shm-usage"),
+    *("--disable-renderer-backgrounding", "--disable-background-timer-throttling"),
+    *("--disable-backgrounding-occluded-windows", "--disable-hang-monitor"),
     *("--disable-extensions", "--disable-component-update", "--hide-scrollbars", "--mute-audio"),
 )
 PATIENCE = 60
@@ -36,11 +38,13 @@ class Page:
         self._numbers = itertools.count(1)
         self._session: str | None = None
         self.events: list[dict[str, Any]] = []
+        self._ended = False
         target = self.call("Target.createTarget", url="about:blank")["targetId"]
         attached = self.call("Target.attachToTarget", targetId=target, flatten=True)
         self._session = attached["sessionId"]
         for domain in ("Page", "Runtime", "Log", "Network"):
             self.call(f"{domain}.enable")
+        self.call("Page.bringToFront")
 
     def call(self, method: str, **params: Any) -> dict[str, Any]:
         number = next(self._numbers)
@@ -58,9 +62,11 @@ class Page:
     def _next(self) -> dict[str, Any]:
         end = time.monotonic() + PATIENCE
         while b"\0" not in self._buffer:
-            assert select.select([self._receive], [], [], max(0, end - time.monotonic()))[0], "mute"
-            found = os.read(self._receive, 1 << 20)
-            assert found, "the browser has ended"
+            left = 0 if self._ended else max(0, end - time.monotonic())
+            ready, _, _ = select.select([self._receive], [], [], left)
+            found = os.read(self._receive, 1 << 20) if ready else b""
+            self._ended = not found
+            assert found, "the browser does not answer"
             self._buffer += found
         message, _, self._buffer = self._buffer.partition(b"\0")
         return json.loads(message)

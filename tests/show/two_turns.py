@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any, get_origin, get_type_hints
 
+import pyarrow as pa
 import tokenizers
 from encoded import EncodedView, encoded_view, lay_out
 from hypothesis import strategies as st
+from runs import ROOT
 
 from reasonpack import Manifest, Options
 from reasonpack.datasets.manifest import Input
 from reasonpack.datasets.receipt import Counts, Shard
 from reasonpack.rows.kind import Kind
 from reasonpack.rows.sample import Sample
+from reasonpack.rows.schema import schema
+from reasonpack.rows.shard import write_shard
+from reasonpack.show.row import RowData, read_row
 
 SPECIAL = ("<u>", "<a>", "<e>", "<think>", "</think>")
 H, T, R_IN, R_OUT = Kind
@@ -83,6 +89,17 @@ def _two_views(tokenizer: tokenizers.Tokenizer) -> list[EncodedView]:
         _view(tokenizer, start, [(T, 1, "<think>\n?</think>"), (R_OUT, 1, "Hé<e>")]),
         _view(tokenizer, start + later, [(R_OUT, 3, "Ok.<e>")]),
     ]
+
+
+def row_of_vector(name: str, folder: Path) -> RowData:
+    """Read the row of a vector of the format from a shard, as a dataset has it."""
+    row = json.loads((ROOT / "schemas" / "vectors" / f"{name}.json").read_bytes())["row"]
+    table = pa.Table.from_pylist([row], schema=schema({}, columns=row.keys()))
+    (folder / "data").mkdir()
+    shard = _filled(Shard, path="data/train-00000-of-00001.parquet", rows=1)
+    with (folder / shard.path).open("wb") as file:
+        write_shard([table], file, table.schema, format_="parquet", compression="zstd")
+    return read_row(folder, _manifest([shard]), 0)
 
 
 def two_turns(tokenizer: tokenizers.Tokenizer, id_: str = "chat-1") -> Sample:

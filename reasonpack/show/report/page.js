@@ -4,7 +4,7 @@ const WORDS = { h: "context", t: "reasoning", r_in: "response as later turns see
 const NAMES = { loss_weights: "weight", logprobs: "logprob", advantages: "advantage" };
 const MOST_VIEWS = 60; // entries of the list of views, on either side of the one that is shown
 
-const WHOLE_LINE = new Set(["text", "kind", "sample"]); // facts about a token that need the width
+const WHOLE_LINE = new Set(["text", "kind", "call", "sample"]); // facts about a token that need the width
 
 const $ = (id) => document.getElementById(id);
 
@@ -87,7 +87,9 @@ function describe(token) {
     token, sees: counted(sees, "token"),
     "seen until": row.until[segment],
   };
-  for (const [name, values] of Object.entries(row.columns)) facts[NAMES[name] ?? name] = Number.isNaN(values[token]) ? "none" : values[token];
+  for (const [name, values] of Object.entries(row.columns)) facts[NAMES[name] ?? name.replace("preference_labels", "rejected")] = Number.isNaN(values[token]) ? "none" : `${values[token]}`;
+  const call = row.data.calls[row.call[segment]];
+  if (call) facts.call = `${call.id}${["", ", chosen", ", rejected"][call.role]}${call.reward === null ? "" : `, reward ${call.reward}`}`;
   facts.sample = row.samples.id[row.sampleOf(token)];
   list.replaceChildren(...Object.entries(facts).flatMap(([name, fact]) => [
     make("dt", { textContent: name, className: WHOLE_LINE.has(name) ? "opens" : "" }), make("dd", { textContent: typeof fact === "number" ? number(fact) : escaped(fact), className: WHOLE_LINE.has(name) ? "whole" : "" })]));
@@ -137,8 +139,9 @@ function showView(view) {
   text.show(row, order, view < 0 ? -1 : views[view].prompt, painter());
   const from = Math.max(0, view - MOST_VIEWS), few = views.slice(from, from + 2 * MOST_VIEWS);
   const several = row.samples.start.length > 1;
-  $("view").replaceChildren(make("option", { value: -1, label: "the whole row" }), ...few.map(({ message, sample }, i) =>
-    make("option", { value: from + i, label: `as the model saw message ${message}${several ? `, sample ${sample}` : ""}` })));
+  const name = ({ message, sample, call }) => `as the model saw ${call < 0 ? `message ${message}` : `call ${escaped(row.data.calls[call].id)}`}${several ? `, sample ${sample}` : ""}`;
+  $("view").replaceChildren(make("option", { value: -1, label: "the whole row" }), ...few.map((each, i) =>
+    make("option", { value: from + i, label: name(each) })));
   $("view").value = view;
   $("view-before").disabled = view < 0;
   $("view-after").disabled = view === views.length - 1;
@@ -160,19 +163,33 @@ function signals() {
     },
     position: scale(row.position),
   };
-  for (const [name, values] of Object.entries(row.columns)) found[NAMES[name] ?? name] = scale(values);
+  if (row.data.calls.length)
+    found.call = {
+      paint: (span, token) => {
+        const call = row.call[row.segmentOf(token)];
+        if (call >= 0) span.classList.add(`hue-${call % 6}`);
+      },
+    };
+  for (const [name, values] of Object.entries(row.columns))
+    if (name !== "preference_labels") found[NAMES[name] ?? name] = scale(values, row.target);
   return found;
 }
 
-/** Paint by a number: from the lowest to the highest, or away from 0 where there are both signs. */
-function scale(values) {
+/**
+ * Paint by a number: from the lowest to the highest, or away from 0 where there are both signs.
+ * A column says something only of tokens that are trained, or answers that are rejected.
+ */
+function scale(values, which) {
   let low = Infinity, high = -Infinity;
-  for (const value of values) if (!Number.isNaN(value)) [low, high] = [Math.min(low, value), Math.max(high, value)];
+  values.forEach((value, token) => {
+    if (Number.isNaN(value) || (which && !which[token])) return;
+    [low, high] = [Math.min(low, value), Math.max(high, value)];
+  });
   const both = low < 0 && high > 0, most = both ? Math.max(-low, high) : high - low || 1;
   return {
     low, high, both,
     paint: (span, token) => {
-      if (Number.isNaN(values[token])) return;
+      if (Number.isNaN(values[token]) || (which && !which[token])) return;
       span.classList.add(both && values[token] < 0 ? "less" : "more");
       span.style.setProperty("--share", both ? Math.abs(values[token]) / most : (values[token] - low) / most);
     },
@@ -200,11 +217,12 @@ function explain() {
   const trained = make("span", { className: "key trained", textContent: "trained" });
   const keys = signal === "kind" ? KINDS.map((kind) => key(`in-${kind}`, `${kind} ${WORDS[kind]}`))
     : signal === "trained" ? [key("on", "trained: its label is its id"), key("", "not trained: its label is −100")]
-    : signal === "message" ? [...Array(6).keys()].map((i) => key(`hue-${i}`, `${i}, ${i + 6} …`))
+    : signal === "message" || signal === "call" ? [...Array(6).keys()].map((i) => key(`hue-${i}`, `${i}, ${i + 6} …`))
     : low > high ? [key("", "no value")]
     : both ? [shade("less", 1, number(low)), key("", "0"), shade("more", 1, number(high))]
     : [shade("more", 0, number(low)), shade("more", 1, number(high))];
-  $("legend").replaceChildren(...keys, signal === "trained" ? "" : trained);
+  const rejected = state.row.columns.preference_labels ? [key("rejected", "rejected answer")] : [];
+  $("legend").replaceChildren(...keys, ...(signal === "trained" ? [] : [trained]), ...rejected);
 }
 
 function remember() {
@@ -273,8 +291,9 @@ function start() {
 function toggleView() {
   const { row, cursor } = state, token = cursor;
   if (state.view >= 0) return showView(-1);
-  const message = row.message[row.segmentOf(token)], sample = row.sampleOf(token);
-  const view = row.data.views.findIndex((each) => each.message === message && each.sample === sample);
+  const segment = row.segmentOf(token), sample = row.sampleOf(token);
+  const [message, call] = [row.message[segment], row.call[segment]];
+  const view = row.data.views.findIndex((each) => each.sample === sample && (call < 0 ? each.message === message : each.call === call));
   if (view >= 0) showView(view);
 }
 

@@ -18,7 +18,7 @@ function unrolled([starts, values], length, step, into) {
 
 class Row {
   constructor(data) {
-    const { start, until, kind, message } = data.segments;
+    const { start, until, kind, message, call } = data.segments;
     this.data = data;
     this.length = data.ids.length;
     this.ids = Int32Array.from(data.ids);
@@ -26,6 +26,7 @@ class Row {
     this.until = Int32Array.from(until);
     this.kind = kind;
     this.message = message;
+    this.call = call;
     this.segments = start.length;
     this.samples = data.samples;
     this.position = unrolled(data.positions, this.length, 1, new Int32Array(this.length));
@@ -36,6 +37,7 @@ class Row {
     this.columns = {};
     for (const [name, runs] of Object.entries(data.columns))
       this.columns[name] = unrolled(runs, this.length, 0, new Float64Array(this.length));
+    this.target = this.trained.map((on, token) => on || this.columns.preference_labels?.[token] >= 0);
     this.plantTree();
   }
 

@@ -6,7 +6,8 @@
     labels          tokens that are trained as another id than their own: [tokens, ids]
     segments        start, until (visible_until), kind, message
     samples         id, start
-    views           of each trained message: sample, message, its last token, tokens of its prompt
+    views           of each trained answer: sample, message, call, last token, tokens of the prompt
+    calls           id, sample, role, reward; none of conversations
     columns         by name, runs of equal values: [tokens, values]
     left_out        tokens of the row behind those that are here
 
@@ -16,6 +17,7 @@ All offsets count tokens from the start of the row.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -88,6 +90,7 @@ def _row(row: RowData, length: int) -> dict[str, Any]:
             "until": [min(each.visible_until, length) for each in segments],
             "kind": [_NUMBERS[each.kind] for each in segments],
             "message": [each.message for each in segments],
+            "call": [each.call for each in segments],
         },
         "samples": {
             "id": [each.id[:LONGEST_ID] for each in samples],
@@ -97,6 +100,7 @@ def _row(row: RowData, length: int) -> dict[str, Any]:
             {
                 "sample": number,
                 "message": view.message,
+                "call": view.call,
                 "last": int(view.tokens[-1]),
                 "prompt": view.prompt_length,
             }
@@ -104,6 +108,7 @@ def _row(row: RowData, length: int) -> dict[str, Any]:
             for view in views_of(row, number)
             if view.tokens[-1] < length
         ],
+        "calls": [asdict(replace(each, id=each.id[:LONGEST_ID])) for each in row.calls],
         "columns": {
             name: _runs(values[:length], values[1:length] != values[: length - 1])
             for name, values in row.columns.items()

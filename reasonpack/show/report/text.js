@@ -123,6 +123,7 @@ class Text {
     if (lead) span.dataset.lead = lead;
     if (trail) span.dataset.trail = trail;
     if (this.row.trained[token]) span.classList.add("trained");
+    if (this.row.columns.preference_labels?.[token] >= 0) span.classList.add("rejected");
     this.paint(span, token);
     return span;
   }

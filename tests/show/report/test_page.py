@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,14 @@ import pytest
 from chromium import Page
 from click.testing import CliRunner
 from runs import FIXTURES, OPTIONS, SKIPPING, WORDS
+from two_turns import _manifest, row_of_vector
 
 from reasonpack.cli import cli
 from reasonpack.datasets.manifest import read_manifest
 from reasonpack.datasets.options import Options
 from reasonpack.masks.dense import visible
 from reasonpack.run.pack import pack_files
+from reasonpack.show.report.report import page
 from reasonpack.show.row import RowData, read_row
 from reasonpack.tokens.tokenizer import load_tokenizer
 
@@ -41,8 +44,8 @@ EVIL = (
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Page]:
-    with chromium.chromium() as page:
-        yield page
+    with chromium.chromium() as tab:
+        yield tab
 
 
 def written(folder: Path, source: Path, options: Options) -> tuple[Path, Path]:
@@ -108,9 +111,9 @@ def mask_of(row: RowData) -> Any:
     return visible(until)
 
 
-def facts(page: Page) -> dict[str, str]:
+def facts(tab: Page) -> dict[str, str]:
     """Read what the page says of the token that is looked at."""
-    return page.run("facts()")
+    return tab.run("facts()")
 
 
 def test_what_is_highlighted_is_the_mask(quiet: Page, chats: tuple[Path, Path]) -> None:
@@ -338,3 +341,35 @@ def test_figures_stand_in_the_page(quiet: Page, chats: tuple[Path, Path]) -> Non
         if titles:
             numbers = [int(title.rpartition(": ")[2].replace(",", "")) for title in titles]
             assert numbers == [bin_["count"] for bin_ in each["histogram"]]
+
+
+def test_calls_and_their_numbers_are_signals(quiet: Page, tmp_path: Path) -> None:
+    row = row_of_vector("calls_weighted", tmp_path)
+    logprobs = np.linspace(-3, 0, len(row.labels), dtype=np.float32)
+    target = np.full(len(row.labels), -100, np.int32)
+    target[11:], row.labels[11:] = row.labels[11:], -100
+    columns = {**row.columns, "logprobs": logprobs, "preference_labels": target}
+    more = replace(row, columns=columns, calls=[replace(row.calls[0], reward=0.5), *row.calls[1:]])
+    (tmp_path / "page.html").write_text(page("calls", _manifest([]), [more]), "utf-8")
+    quiet.open(PROBE, tmp_path / "page.html")
+    names = quiet.run("all('#signals input').map((each) => each.value)")
+    assert names == ["trained", "kind", "message", "position", "call", "weight", "logprob"]
+    painted = set()
+    for name in names:
+        quiet.run(f"document.querySelector('#signals input[value={name}]').click()")
+        painted.add(quiet.run("grounds()"))
+        assert quiet.run("pale()") == []
+    assert len(painted) == len(names)
+    quiet.run("choose(3)")
+    found = facts(quiet)
+    assert (found["text"], found["id"], found["weight"]) == ("unknown", "32", "0.75")
+    assert found["call"] == "a1, reward 0.5"
+    assert float(found["logprob"]) == pytest.approx(float(logprobs[3]))
+    assert quiet.run("all('.tok.rejected').map((tok) => tok.token)") == [11, 12, 13]
+    options = quiet.run("all('#view option').map((each) => each.label)")
+    assert options[1:] == [
+        *(f"as the model saw call {name}, sample 0" for name in ("a1", "a2")),
+        "as the model saw call b1, sample 1",
+    ]
+    quiet.run("showView(1)")
+    assert quiet.run("[...text.order]") == [0, 1, 2, 6, 7, 8]

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 import tokenizers
-from two_turns import two_turns
+from two_turns import row_of_vector, two_turns
 
 from reasonpack.datasets.manifest import read_manifest
 from reasonpack.masks.dense import visible
 from reasonpack.rows.sample import IGNORE
-from reasonpack.show.message_view import find_view
+from reasonpack.show.message_view import find_view, views_of
 from reasonpack.show.report.row_data import rows_data
 from reasonpack.show.row import RowData, read_row
 
@@ -24,6 +24,12 @@ from reasonpack.show.row import RowData, read_row
 def row(write: Any, tokenizer: tokenizers.Tokenizer) -> RowData:
     directory = write([[two_turns(tokenizer), two_turns(tokenizer, "chat-2")]])
     return read_row(directory, read_manifest(directory), 0)
+
+
+@pytest.fixture
+def calls(tmp_path: Path) -> RowData:
+    """A row of three calls of which the second begins like the first."""
+    return row_of_vector("calls_weighted", tmp_path)
 
 
 def unrolled(runs: list[list[Any]], length: int, step: int) -> list[Any]:
@@ -116,3 +122,22 @@ def test_parts_of_characters_are_lone_surrogates(
     assert "Hé<e>" in joined.encode("utf-8", "surrogateescape").decode()
     unknown = dataclasses.replace(row, input_ids=row.input_ids + 100_000)
     assert set(rows_data([unknown], piece)["tokens"]["texts"]) == {None}
+
+
+def test_calls_have_views_of_their_own(calls: RowData) -> None:
+    data = rows_data([calls], None)["rows"][0]
+    assert [each["id"] for each in data["calls"]] == ["a1", "a2", "b1"]
+    found = {each["call"]: (each["sample"], each["last"], each["prompt"]) for each in data["views"]}
+    assert found == {0: (0, 5, 2), 1: (0, 8, 2), 2: (1, 13, 2)}
+    assert {each["message"] for each in data["views"]} == {1}
+    starts, weights = data["columns"]["loss_weights"]
+    assert dict(zip(starts, weights, strict=True))[2] == 0.75
+
+
+def test_rejected_answers_have_views(calls: RowData) -> None:
+    target, chosen = np.full(len(calls.labels), IGNORE, np.int32), calls.labels.copy()
+    target[11:], chosen[11:] = calls.labels[11:], IGNORE
+    rejected = dataclasses.replace(
+        calls, labels=chosen, columns={**calls.columns, "preference_labels": target}
+    )
+    assert [each.call for each in views_of(rejected, 1)] == [2]
