@@ -75,6 +75,15 @@ if TYPE_CHECKING:  # loaded after --help
     help="Which assistant messages to train.",
 )
 @click.option(
+    "--loss-weights",
+    type=click.Choice(["auto", "none", "data", "message", "turn", "conversation"]),
+    default="auto",
+    show_default=True,
+    help="Write the column loss_weights: each token weighs what the data say, or each message, "
+    "turn or conversation weighs the same, times that. auto writes it where an input has a weight "
+    "other than 0 and 1; none refuses such records.",
+)
+@click.option(
     "--layout",
     type=click.Choice(["onepass", "npass"]),
     default="onepass",

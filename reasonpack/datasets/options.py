@@ -8,6 +8,7 @@ from typing import Literal
 from reasonpack.choices import (
     Compression,
     Layout,
+    LossWeights,
     MissingReasoning,
     NullArguments,
     OnMessageError,
@@ -51,11 +52,15 @@ class Options:
     stray_closing_tag: StrayClosingTag = "refuse"
     null_arguments: NullArguments = "refuse"
     split: tuple[str, ...] = ()
+    loss_weights: LossWeights = "auto"
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """Optional columns that are asked for."""
-        return ()
+        """Optional columns that are asked for, whatever the inputs hold."""
+        renamed = any(pair.endswith(("=weight", "=loss_weight")) for pair in self.field)
+        if self.loss_weights == "none" or (self.loss_weights == "auto" and not renamed):
+            return ()
+        return ("loss_weights",)
 
     @property
     def splits(self) -> tuple[str, ...]:

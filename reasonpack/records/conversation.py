@@ -23,6 +23,7 @@ from reasonpack.errors import RecordError
 from reasonpack.records import strict_json
 from reasonpack.records.beside import with_answer
 from reasonpack.records.draft import MEDIA_FIELDS, REASONING, is_absent, joined, media
+from reasonpack.records.flags import read_record_weight, weight_fields
 from reasonpack.records.message import NAMES, Message, ReadMessages, read_messages
 from reasonpack.records.reading import DEFAULT, Reading
 from reasonpack.records.renaming import renamed
@@ -46,7 +47,7 @@ REASONS: Mapping[str, str] = {
     "hidden-reasoning": "reasoning without its text: encrypted, redacted, or a summary",
     "media": "an image, audio, video or file; only text can be packed",
     "tools": "a tool call, or a list of tools, in no known form",
-    "weight": "a weight other than 0 and 1, or a flag for parts of a message",
+    "weight": "a weight that cannot be written, or a flag for parts of a message",
     "empty": "a conversation without messages",
     "no-assistant": "no assistant message, so nothing to train",
     "no-prompt": "a trained assistant message with nothing before it",
@@ -86,6 +87,7 @@ class Conversation:
             message i is the record's message i. Messages of `prompt` come before those of
             `completion`, and a text in `system` that was put before all of them counts as one.
         notes: what was noticed and not refused, with how often; the keys are for programs.
+        weight: of the whole record.
     """
 
     id: str
@@ -95,6 +97,7 @@ class Conversation:
     template_kwargs: Mapping[str, Any] = field(default_factory=dict)
     sources: tuple[int, ...] = ()
     notes: Mapping[str, int] = field(default_factory=dict)
+    weight: float = 1.0
 
 
 def parse_line(line: bytes, where: str, *, reading: Reading = DEFAULT) -> Conversation:
@@ -184,8 +187,7 @@ def conversation_of(
     if sources and len(messages) > len(read.messages):
         sources = (0, *(index + 1 for index in sources))
     _check(messages, container)
-    own_id = typed(record.get("id"), str | int | None, "id")
-    tools = read_tools(record)
+    own_id, tools = typed(record.get("id"), str | int | None, "id"), read_tools(record)
     return Conversation(
         id=where if own_id in (None, "") else str(own_id),
         where=where,
@@ -194,6 +196,7 @@ def conversation_of(
         template_kwargs=_template_kwargs(record),
         sources=sources,
         notes=_notes(messages, tools, (*notes, *read.notes)),
+        weight=read_record_weight(record, weighs=reading.weighs),
     )
 
 
@@ -207,7 +210,8 @@ def _read_all(
         RecordError: messages that cannot be read.
     """
     record, used = with_answer(record, container, roles=ROLES)
-    found = unread_in_record(record, read=READ | used, container=container, names=NAMES)
+    read_too = used | weight_fields(record)
+    found = unread_in_record(record, read=READ | read_too, container=container, names=NAMES)
     refused, notes = sorted_out(found, reading.ignored)
     try:
         read = _messages(record, container, read_list)

@@ -1,33 +1,47 @@
-"""The flags of a message → whether it is trained.
+"""The flags of a message → whether it is trained, and what it weighs.
 
-{"weight": 0}, {"train": false}, {"step_loss_mask": 0}  →  False
+{"weight": 0}, {"train": false}, {"step_loss_mask": 0}  →  False, 1
+{"weight": 0.5}                                         →  True, 0.5
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from operator import attrgetter
+from typing import Any
 
 from reasonpack.errors import RecordError
 from reasonpack.records.content import same
 from reasonpack.records.draft import FLAGS, is_absent
 from reasonpack.records.value_types import wrong_type
 
+WEIGHTS = ("weight", "loss_weight")
+"""Names of the flags, of a message and of a record, that may be a number other than 0 and 1."""
+LEAST, MOST = 1e-6, 1e6
+"""Weights that can be told apart in 32 bits, whatever they are shared out among."""
 _flags, _NONE = attrgetter(*FLAGS), (None,) * len(FLAGS)
 
 
-def read_flag(fields: object, path: str) -> bool | None:
-    """Return whether a message is trained; None where it does not say.
+def is_weight(value: object) -> bool:
+    """Tell whether a value is a weight, and no flag."""
+    return isinstance(value, int | float) and value not in (0, 1)
+
+
+def read_flag(fields: object, path: str, *, weighs: bool = False) -> tuple[bool | None, float]:
+    """Return whether a message is trained, None where it does not say, and its weight.
 
     Args:
         fields: an object with the `FLAGS` as attributes.
         path: of the message.
+        weighs: whether the run has a column for weights.
 
     Raises:
-        RecordError: flags that differ, or that are neither true nor false, 0 nor 1.
+        RecordError: flags that differ, or that are neither true nor false, 0 nor 1; a weight that
+            the run has no column for, or that is out of bounds.
     """
     values = _flags(fields)
     if values == _NONE:
-        return None
+        return None, 1.0
     values = tuple(None if is_absent(value) else value for value in values)
     for name, value in zip(FLAGS, values, strict=True):
         if value is None:
@@ -38,9 +52,52 @@ def read_flag(fields: object, path: str) -> bool | None:
             raise RecordError("weight", f"{path}.{name}", what, fix=f"{fix} Write 0 or 1.")
         if not isinstance(value, bool | int | float):
             raise wrong_type(f"{path}.{name}", type(value).__name__, "true, false, 0 or 1")
-        if value not in (0, 1):
-            what = "got a number other than 0 and 1, expected one of the two"
-            fix = "Weighting is not supported yet: write 1 to train the message, 0 not to."
-            raise RecordError("weight", f"{path}.{name}", what, fix=fix)
+        if is_weight(value):
+            _check(value, f"{path}.{name}", weighs=weighs, known=name in WEIGHTS)
+    held = [value for value in values if value is not None and is_weight(value)]
+    if held:
+        both = tuple(value for name, value in zip(FLAGS, values, strict=True) if name in WEIGHTS)
+        same(path, WEIGHTS, both)
+        values = tuple(1 if value is not None and is_weight(value) else value for value in values)
     flag = same(path, FLAGS, values)
-    return None if flag is None else flag == 1
+    return (None if flag is None else flag == 1), float(held[0]) if held else 1.0
+
+
+def weight_fields(record: Mapping[str, Any]) -> frozenset[str]:
+    """Name the fields of a record that hold a weight of the whole of it."""
+    return frozenset(name for name in WEIGHTS if is_weight(record.get(name)))
+
+
+def read_record_weight(record: Mapping[str, Any], *, weighs: bool) -> float:
+    """Return the weight of a whole record, 1 where it has none that is a number.
+
+    Raises:
+        RecordError: two that differ, 0, or one as in `read_flag`.
+    """
+    given = [record.get(name) for name in WEIGHTS]
+    numbers = tuple(
+        value if isinstance(value, int | float) and not isinstance(value, bool) else None
+        for value in given
+    )
+    weight = same("", WEIGHTS, numbers)
+    if weight in (None, 1):
+        return 1.0
+    name = WEIGHTS[numbers.index(weight)]
+    if weight == 0:
+        fix = "Leave the record out, or write 1."
+        raise RecordError("weight", name, "got 0, expected more for a whole record", fix=fix)
+    _check(weight, name, weighs=weighs, known=True)
+    return float(weight)
+
+
+def _check(value: float, path: str, *, weighs: bool, known: bool) -> None:
+    if not known:
+        what = "got a number other than 0 and 1, expected one of the two"
+        raise RecordError("weight", path, what, fix="Write 1 to train the message, 0 not to.")
+    if not weighs:
+        what = f"got the weight {value}, expected 0 or 1: no column of weights is planned"
+        fix = "Pass --loss-weights data, or write 1 to train it, 0 not to."
+        raise RecordError("weight", path, what, fix=fix)
+    if not LEAST <= value <= MOST:
+        what = f"got {value}, expected 0, or {LEAST:f} to {MOST:,.0f}"
+        raise RecordError("weight", path, what, fix="Write a weight between them.")

@@ -52,6 +52,7 @@ class Message:
             else None.
         finished: False where the model wrote no stop: it was cut off, or is to be continued.
         noticed: what was noticed and not refused; kinds of `show.summary.NOTES`.
+        weight: what it weighs, where it is trained.
     """
 
     role: str
@@ -63,6 +64,7 @@ class Message:
     verbatim: str | None = field(default=None, repr=False)
     finished: bool = field(default=True, repr=False)
     noticed: tuple[str, ...] = field(default=(), repr=False, compare=False)
+    weight: float = field(default=1.0, repr=False)
 
 
 class _Fields(msgspec.Struct):
@@ -229,7 +231,7 @@ def _message(raw: dict[str, Any], fields: _Fields, path: str, mode: _Mode) -> Me
         at=at,
         is_answer=role == "assistant",
     )
-    flag = read_flag(fields, path)
+    flag, weight = read_flag(fields, path, weighs=mode.reading.weighs)
     extra = {}
     if not raw.keys() <= _KNOWN:
         extra = {k: v for k, v in raw.items() if k not in _KNOWN and v is not None}
@@ -263,6 +265,7 @@ def _message(raw: dict[str, Any], fields: _Fields, path: str, mode: _Mode) -> Me
         verbatim=written if written and content != written else None,
         finished=finished and not cut,
         noticed=noticed,
+        weight=weight,
     )
 
 

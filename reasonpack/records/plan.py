@@ -34,6 +34,7 @@ from reasonpack.records.unit import (
     damaged,
     no_list,
 )
+from reasonpack.records.weighted import Search, is_weighted
 from reasonpack.storage.place import Place, Stamp, full_stamp, public_name, unreadable
 from reasonpack.storage.read import Container, digest, open_arrow, open_bytes
 
@@ -55,12 +56,15 @@ class InputFile:
         sha256: of all of its bytes.
         stamp: what its file system said of it; None where that does not vouch for the content,
             which then has to be read again.
+        weighted: whether a record in it has a weight other than 0 and 1; None where that was not
+            looked for.
     """
 
     name: str
     bytes: int
     sha256: str
     stamp: Stamp | None = None
+    weighted: bool | None = None
 
 
 def plan(
@@ -68,6 +72,7 @@ def plan(
     *,
     unit_bytes: int = UNIT_BYTES,
     known: Mapping[str, tuple[InputFile, Sequence[Unit]]] | None = None,
+    weighted: bool = False,
 ) -> tuple[list[InputFile], list[Unit]]:
     """Cut input files, given as place and name, into work units.
 
@@ -75,7 +80,7 @@ def plan(
     that several workers end together.
 
     Every file is read once, to know its content, and a plain one to find where it may be cut.
-    One that has the stamp that it has in `known` is not.
+    One that has the stamp that it has in `known` is not. If `weighted`, weights are looked for.
 
     Raises:
         StorageError: a file cannot be read, is no file of records, or changes while it is read.
@@ -87,8 +92,9 @@ def plan(
         if before is None:
             raise unreadable(place, FileNotFoundError(ENOENT, os.strerror(ENOENT)))
         input_, own = (known or {}).get(name, (None, ()))
-        if input_ is None or not vouches(input_.stamp, before):
-            input_, own = _planned(place, name, before, unit_bytes)
+        unknown = input_ is None or (weighted and input_.weighted is None)
+        if input_ is None or unknown or not vouches(input_.stamp, before):
+            input_, own = _planned(place, name, before, unit_bytes, weighted=weighted)
         for unit in own:
             units.append(replace(unit, number=len(units), input=len(inputs)))
         inputs.append(input_)
@@ -96,23 +102,25 @@ def plan(
 
 
 def _planned(
-    place: Place, name: str, before: Stamp, unit_bytes: int
+    place: Place, name: str, before: Stamp, unit_bytes: int, *, weighted: bool
 ) -> tuple[InputFile, list[Unit]]:
     """Read one file, and cut it into units whose numbers and input are not known yet."""
-    kind = content_kind(place, name)
+    kind, search = content_kind(place, name), Search()
     if kind in {"plain", "array"}:
-        bytes_, sha256, stretches = _byte_stretches(place, name, kind, before.bytes, unit_bytes)
+        size = before.bytes
+        bytes_, sha256, stretches = _byte_stretches(place, name, kind, size, unit_bytes, search)
     else:
         bytes_, sha256 = digest(place)
         stretches = [(0, -1, 1, bytes_)]
         if kind in {"parquet", "arrow"}:
             stretches = _group_stretches(place, kind, unit_bytes)
-    if before != full_stamp(place) or before.bytes != bytes_:
-        raise changed(place)
     units = [
         Unit(0, 0, name, kind, start, stop, first, size) for start, stop, first, size in stretches
     ]
-    return InputFile(name, bytes_, sha256, before if is_settled(before) else None), units
+    found = is_weighted(place, kind, units, suspected=search.found) if weighted else None
+    if before != full_stamp(place) or before.bytes != bytes_:
+        raise changed(place)
+    return InputFile(name, bytes_, sha256, before if is_settled(before) else None, found), units
 
 
 def changed(place: Place) -> StorageError:
@@ -153,7 +161,7 @@ def _ends(size: int, unit_bytes: int) -> list[int]:
 
 
 def _byte_stretches(
-    place: Place, name: str, kind: Container, size: int, unit_bytes: int
+    place: Place, name: str, kind: Container, size: int, unit_bytes: int, search: Search
 ) -> tuple[int, str, list[tuple[int, int, int, int]]]:
     """Cut a file of lines, or a list, where a record ends; return its size and hash too."""
     stretches: list[tuple[int, int, int, int]] = []
@@ -161,7 +169,7 @@ def _byte_stretches(
     first = int(kind == "plain")  # lines are counted from 1, elements from 0
     ends = _ends(size, unit_bytes)
     with open_bytes(place, "plain") as file:
-        read = _Hashed(blocks_of(file, size=min(BLOCK, unit_bytes)))
+        read = _Hashed(blocks_of(file, size=min(BLOCK, unit_bytes)), search)
         for at, border, record in _line_ends(read) if kind == "plain" else _elements(read, name):
             enough = at >= ends[0] or record - first >= UNIT_LINES
             if enough and at < ends[-1]:
@@ -175,14 +183,15 @@ def _byte_stretches(
 
 
 class _Hashed:
-    """Blocks of a file, counted and hashed as they are taken."""
+    """Blocks of a file, counted, hashed and searched as they are taken."""
 
-    def __init__(self, blocks: Iterator[bytes]) -> None:
-        self.blocks, self.bytes, self.hash = blocks, 0, hashlib.sha256()
+    def __init__(self, blocks: Iterator[bytes], search: Search) -> None:
+        self.blocks, self.bytes, self.hash, self.search = blocks, 0, hashlib.sha256(), search
 
     def __iter__(self) -> Iterator[bytes]:
         for block in self.blocks:
             self.hash.update(block)
+            self.search.add(block)
             self.bytes += len(block)
             yield block
 

@@ -24,6 +24,7 @@ class Reading:
             place for reasoning, or looks for its tags.
         prompt_opens: the generation prompt ends in what opens reasoning.
         opener: what the template writes before reasoning.
+        weighs: the run has a column for weights.
     """
 
     asked: frozenset[str] = frozenset()
@@ -35,6 +36,7 @@ class Reading:
     empty_block_is_text: bool = False
     prompt_opens: bool = False
     opener: str = ""
+    weighs: bool = False
 
 
 DEFAULT = Reading()

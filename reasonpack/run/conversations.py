@@ -12,7 +12,7 @@ import base64
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -32,6 +32,7 @@ from reasonpack.rows.sample import IGNORE, Sample, write
 from reasonpack.run.context import Context
 from reasonpack.run.length import LeftOut, lay_out_within, nothing_fits, too_long_text
 from reasonpack.run.stages import stage, staged
+from reasonpack.run.weights import weighed
 from reasonpack.templates.limits import ready_for_bounds
 from reasonpack.tokens.view_tokens import Cutter, CutView, Pieces
 from reasonpack.views.view import Untrained, each_view
@@ -84,7 +85,12 @@ class _Waiting:
 
 
 def lay_out_records(
-    records: Iterable[Record], options: Options, context: Context, encode: Encode | None = None
+    records: Iterable[Record],
+    options: Options,
+    context: Context,
+    encode: Encode | None = None,
+    *,
+    columns: Sequence[str] = (),
 ) -> Laid:
     """Turn records into samples.
 
@@ -93,6 +99,7 @@ def lay_out_records(
         options: of the run.
         context: what these name, loaded.
         encode: gives the ids, by a fast backend or not; None for the tokenizer itself.
+        columns: optional ones that are planned.
 
     Raises:
         RecordError: a record that cannot be packed, unless `options.on_error` skips it.
@@ -100,12 +107,14 @@ def lay_out_records(
     tokenizer, laid = context.tokenizer, Laid()
     reach = max(map(len, tokenizer.added_tokens), default=None) if tokenizer.cuts else None
     pieces = Pieces(tokenizer.cut, reach=reach)
+    weighs = "loss_weights" in columns
+    reading = replace(context.reading, weighs=weighs)
     waiting: list[_Waiting] = []
     for record in staged("read", records):
         laid.counts.conversations += 1
         try:
             with stage("parse"):
-                conversation = parse(record, context.reading)
+                conversation = parse(record, reading)
             waiting.append(_cut_views(record, conversation, options, context, pieces))
         except RecordError as error:
             _reject(record, error, options, laid)
@@ -116,7 +125,8 @@ def lay_out_records(
     with stage("encode"):
         pieces.encode(encode or tokenizer.encode_batch)
     for first in range(0, len(waiting), WRITTEN_AT_ONCE):
-        _write(waiting[first : first + WRITTEN_AT_ONCE], pieces, options, context, laid)
+        batch = waiting[first : first + WRITTEN_AT_ONCE]
+        _write(batch, pieces, options, context, laid, weighs=weighs)
     with stage("rows"):
         for split in options.splits:
             own = [index for index, each in enumerate(laid.splits) if each == split]
@@ -133,11 +143,21 @@ def _rows(laid: Laid, own: Sequence[int], options: Options) -> list[list[int]]:
 
 
 def _write(
-    batch: Sequence[_Waiting], pieces: Pieces, options: Options, context: Context, laid: Laid
+    batch: Sequence[_Waiting],
+    pieces: Pieces,
+    options: Options,
+    context: Context,
+    laid: Laid,
+    *,
+    weighs: bool,
 ) -> None:
     """Lay out some conversations together, and write the samples of those that may be packed."""
     with stage("lay out"):
-        forest = plant(pieces.look_up([each.views for each in batch]))
+        views = pieces.look_up([each.views for each in batch])
+        if weighs:
+            of = [(each.conversation, each.messages) for each in batch]
+            views = weighed(views, of, options.loss_weights)
+        forest = plant(views)
     written: list[tuple[str, LaidOut]] = []
     for number, each in enumerate(batch):
         try:

@@ -13,6 +13,7 @@ from reasonpack.run.context import Context, load_context
 from reasonpack.run.conversations import lay_out_records
 from reasonpack.run.engine import Run
 from reasonpack.run.named_inputs import STDIN, named_inputs
+from reasonpack.run.plan_file import planned_columns
 from reasonpack.run.pool import usable_cores
 from reasonpack.run.sample import Stratum, strata
 from reasonpack.run.unit import load_encoder
@@ -72,7 +73,8 @@ def estimate(
         raise UsageError("-", "cannot be read twice", "files", "name a file instead")
     context = load_context(options)
     files = named_inputs(inputs, without=output, on_note=run.watch.on_note)
-    planned, units = plan(files, unit_bytes=run.unit_bytes)
+    weighted = options.loss_weights == "auto"
+    planned, units = plan(files, unit_bytes=run.unit_bytes, weighted=weighted)
     numbers = [sum(unit.input == at for unit in units) for at in range(len(planned))]
     input_bytes = sum(unit.input_bytes for unit in units)
     workers = min(run.num_proc or usable_cores(), max(1, len(units)))
@@ -87,18 +89,25 @@ def estimate(
     )
     encoder = load_encoder(options, run.backend)
     sample = strata(units, [place for place, _ in files])
-    return _measured(found, sample, options, context, encoder)
+    columns = planned_columns(options, planned)
+    return _measured(found, sample, options, context, encoder, columns)
 
 
 def _measured(
-    found: Estimate, sample: Iterable[Stratum], options: Options, context: Context, encoder: Encoder
+    found: Estimate,
+    sample: Iterable[Stratum],
+    options: Options,
+    context: Context,
+    encoder: Encoder,
+    columns: Sequence[str],
 ) -> Estimate:
     """Pack a sample, and count each part of it as often as there is such input."""
     total: dict[str, float] = dict.fromkeys(("conversations", "packed", "tokens", "seconds"), 0.0)
     for stratum in sample:
         began = time.perf_counter()
         skipping = replace(options, on_error="skip")
-        counts = lay_out_records(stratum.records, skipping, context, encoder.encode).counts
+        laid = lay_out_records(stratum.records, skipping, context, encoder.encode, columns=columns)
+        counts = laid.counts
         total["seconds"] += (time.perf_counter() - began) * stratum.times
         total["tokens"] += counts.tokens * stratum.times
         for name in ("conversations", "packed"):

@@ -95,7 +95,8 @@ def freeze(
         StorageError: a file cannot be read.
     """
     read_before = _by_name(known) if known and known.unit_bytes == unit_bytes else {}
-    inputs, units = plan(files, unit_bytes=unit_bytes, known=read_before)
+    weighted = options.loss_weights == "auto"
+    inputs, units = plan(files, unit_bytes=unit_bytes, known=read_before, weighted=weighted)
     template = options.chat_template
     public = replace(
         options,
@@ -115,7 +116,7 @@ def freeze(
             "special tokens": _sha256(context.tokenizer.special_tokens),
         },
         templates=context.templates,
-        columns=list(planned_columns(options)),
+        columns=list(planned_columns(options, inputs)),
         inputs=inputs,
         units=units,
         sha256="",
@@ -123,12 +124,14 @@ def freeze(
     return replace(unsealed, sha256=_seal(unsealed))
 
 
-def planned_columns(options: Options) -> tuple[str, ...]:
+def planned_columns(options: Options, inputs: Sequence[InputFile] = ()) -> tuple[str, ...]:
     """Name the optional columns of a run, in the order of a shard.
 
-    What a unit happens to hold must not change them: they are what options ask for.
+    What a unit happens to hold must not change them: they are what options ask for, and what was
+    found while the inputs were read for their hashes.
     """
-    return planned(options.columns)
+    found = ["loss_weights"] if any(input_.weighted for input_ in inputs) else []
+    return planned([*options.columns, *(found if options.loss_weights == "auto" else ())])
 
 
 def _by_name(known: Plan) -> dict[str, tuple[InputFile, list[Unit]]]:

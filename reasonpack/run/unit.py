@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -91,7 +91,8 @@ def process(unit: Unit, job: Job) -> Receipt:
     context = load_context(options)
     encoder = load_encoder(options, job.backend)
     encoder.prepare(unit.input_bytes)
-    laid = lay_out_records(read_records(unit, place), options, context, encoder.encode)
+    records = read_records(unit, place)
+    laid = lay_out_records(records, options, context, encoder.encode, columns=job.columns)
     if stamp(place) != job.stamps[unit.input]:
         raise changed(place)
     schema_ = _schema(options, context, job.columns)
@@ -168,10 +169,10 @@ def pack_records(records: Iterable[Record], options: Options) -> pa.Table:
         expected = "none, for a table has no splits"
         raise UsageError("--split", " ".join(options.split), expected, "split the table itself")
     context = load_context(options)
-    laid = lay_out_records(records, options, context)
+    columns = planned_columns(options)
+    laid = lay_out_records(records, options, context, columns=columns)
     if laid.first_error and options.on_error == "stop":
         raise laid.first_error
-    columns = planned_columns(options)
     return rows_to_table(laid.samples, laid.rows[TRAIN], _schema(options, context, columns))
 
 
@@ -209,7 +210,7 @@ def unknown_fields(unit: Unit, job: Job) -> tuple[int, UnknownFieldError | None]
     Raises:
         StorageError: input that cannot be read.
     """
-    reading = load_context(job.options).reading
+    reading = replace(load_context(job.options).reading, weighs=True)
     found: list[UnknownFieldError] = []
     for record in read_records(unit, job.places[unit.input]):
         try:

@@ -6,8 +6,8 @@
 
 `dataset` reads rows, `collator` pads them and makes the mask, `models` says which model takes
 which mask, and refuses those that would train on the wrong thing in silence. `flex_masks` and
-`branch_attention` put a hook on the model, for FlexAttention and for FlashAttention. README.md
-beside this file says which to take.
+`branch_attention` put a hook on the model, for FlexAttention and for FlashAttention;
+`weighted_loss` applies weights. README.md beside this file says which to take.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ from reasonpack.torch.models import (
     model_windows,
     prepare_model,
 )
+from reasonpack.torch.weighted_loss import WeightedLoss, weighted_loss
 
 __all__ = [
     "BranchAttention",
@@ -46,6 +47,7 @@ __all__ = [
     "MaskForm",
     "RowDataset",
     "RowStream",
+    "WeightedLoss",
     "attend_by_branches",
     "build_flex_masks",
     "check_model",
@@ -55,4 +57,5 @@ __all__ = [
     "model_windows",
     "prepare_model",
     "regathered",
+    "weighted_loss",
 ]

@@ -154,8 +154,10 @@ def _add_samples(join: Join, checked: CheckedRow) -> None:
         if paths is not None and join.compares(id_):
             here = slice(row.sample_start[number], stops[number])
             leaves = paths.seen[here][paths.leaf[here]]
-            print_ = fingerprint(leaves, paths.predicted[here][paths.trained[here]])
-            trains_ends = bool(paths.trained[here][paths.leaf[here]].all())
+            trained, weights = paths.trained[here], row.loss_weights
+            own = None if weights is None else weights[here][trained]
+            print_ = fingerprint(leaves, paths.predicted[here][trained], own)
+            trains_ends = bool(trained[paths.leaf[here]].all())
             also = (_thoughts(row, here), leaves, trains_ends)
             sample = Packed(checked.shard, checked.number, number, print_, *also)
         join.touched[id_] = None

@@ -37,6 +37,7 @@ class Reading:
         stray_tag: what a `</think>` is that may be text or end reasoning.
         null_arguments: what to do with a null of a struct of arguments.
         last_turn: train what follows the last user message alone.
+        weighs: the dataset has a column for weights other than 0 and 1.
         closers: what the templates write behind reasoning; empty where none has a place for it.
         prompt_opens: it opens reasoning in the prompt.
         template: its source: a field that it mentions is read.
@@ -48,6 +49,7 @@ class Reading:
     stray_tag: str = "refuse"
     null_arguments: str = "refuse"
     last_turn: bool = False
+    weighs: bool = False
     closers: tuple[str, ...] = (END,)
     prompt_opens: bool = False
     template: str = ""
@@ -69,6 +71,7 @@ class Message:
         source: which of the record's messages it is, or begins with.
         cut: the model wrote no stop: it was cut off.
         null: it has no content, not even an empty text.
+        weight: what it weighs.
     """
 
     role: str
@@ -81,6 +84,7 @@ class Message:
     source: int = 0
     cut: bool = False
     null: bool = False
+    weight: float = 1.0
 
     @property
     def thinks(self) -> bool:
@@ -90,8 +94,9 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Chat:
-    """A conversation with its tools and the variables that it sets."""
+    """A conversation with its tools, the variables that it sets, and what it weighs as a whole."""
 
     messages: tuple[Message, ...]
     tools: list[Json]
     variables: Json
+    weight: float = 1.0

@@ -87,16 +87,46 @@ def check_fields(fields: Json, reading: Reading, inside: str = "") -> None:
                     raise NotChecked(f"the field {f'{name}.{one}'!r} of an assistant message")
 
 
-def read_flag(raw: Json) -> bool | None:
-    """Return whether a message says that it is trained; None where it says nothing.
+def read_flag(raw: Json, reading: Reading) -> tuple[bool | None, float]:
+    """Return whether a message says that it is trained, None where it says nothing, and its weight.
 
     Raises:
         Refused: it says both, or something else.
     """
-    said = {bool(raw[name]) for name in names.FLAGS if name in raw}
-    if len(said) > 1 or any(raw[name] not in (0, 1) for name in names.FLAGS if name in raw):
+    given = {name: raw[name] for name in names.FLAGS if name in raw}
+    if any(not isinstance(one, int | float) for one in given.values()):
+        raise Refused("a flag that is no number")
+    weight = _weight({name: given[name] for name in names.WEIGHTS if name in given}, reading)
+    said = {bool(one) for one in given.values()}
+    odd = [name for name, one in given.items() if one not in (0, 1)]
+    if len(said) > 1 or not {*odd} <= {*names.WEIGHTS}:
         raise Refused("flags that differ, or are neither true nor false")
-    return said.pop() if said else None
+    return (said.pop() if said else None), weight or 1.0
+
+
+def weight_of_record(record: Json, reading: Reading) -> float:
+    """Return what a whole record weighs: a number, and no flag.
+
+    Raises:
+        Refused: it weighs nothing, or what the run could not write.
+    """
+    given = {name: record.get(name) for name in names.WEIGHTS}
+    weight = _weight(
+        {name: one for name, one in given.items() if type(one) in (int, float)}, reading
+    )
+    if not weight:
+        raise Refused("a record of weight 0")
+    return weight
+
+
+def _weight(given: Json, reading: Reading) -> float:
+    weights = {*given.values()}
+    if len(weights) > 1:
+        raise Refused("weights that differ")
+    weight = float(weights.pop()) if weights else 1.0
+    if weight not in (0, 1) and not (reading.weighs and 1e-6 <= weight <= 1e6):
+        raise Refused(f"the weight {weight}")
+    return weight
 
 
 def ends(raw: Json) -> Json:

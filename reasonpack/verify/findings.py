@@ -64,6 +64,7 @@ CODES: Mapping[str, str] = {
     "RP220": "a call is of no sample of the row, out of order, of an unknown role or reward",
     "RP221": "a segment is of no call, or of one that it cannot be of",
     "RP222": "a row, or a position in it, is beyond the limits of the dataset",
+    "RP223": "a token weighs more than those before it in its message of a conversation",
     # the source
     "RP301": "the tokenizer is not the dataset's",
     "RP302": "the chat template is not the dataset's",
@@ -80,6 +81,7 @@ CODES: Mapping[str, str] = {
     "RP313": "the manifest names another stop token than the model's files or the template",
     "RP314": "a message was left out as too long that is not, or for another reason or length",
     "RP315": "a conversation is in another split than it belongs in",
+    "RP316": "the weights of a conversation are not those of its records and the options",
 }
 """Every violation that is looked for."""
 

@@ -15,7 +15,7 @@ from itertools import groupby
 from typing import Any
 
 from reasonpack.verify import names
-from reasonpack.verify.chat import Json, Refused
+from reasonpack.verify.chat import Json, Reading, Refused
 from reasonpack.verify.fields import present, read_flag
 
 ONE_ANSWER = re.compile("r?m?c*")
@@ -23,11 +23,14 @@ LEFT_OUT = {"type", "id", "status", "summary", "content", "encrypted_content"}
 LEFT_OUT_OF_A_CALL = {"type", "id", "status", "name", "arguments", "call_id"}
 
 
-def as_messages(raw: Sequence[Json], *, trained: bool) -> Iterator[tuple[int, Json]]:
+def as_messages(
+    raw: Sequence[Json], reading: Reading, *, trained: bool
+) -> Iterator[tuple[int, Json]]:
     """Yield messages, each with the index of what it was made of, the first of several.
 
     Args:
         raw: messages and items, without keys that count as absent.
+        reading: what the run was told.
         trained: whether an answer without a flag is trained.
 
     Raises:
@@ -41,9 +44,9 @@ def as_messages(raw: Sequence[Json], *, trained: bool) -> Iterator[tuple[int, Js
             continue
         if not ONE_ANSWER.fullmatch(letters):
             raise Refused("items of an answer, expected reasoning, then a message, then calls")
-        flags = {trained if (flag := read_flag(each)) is None else flag for _, each in run}
-        if len(flags) > 1:
-            raise Refused("training flags that differ within one answer")
+        said = [read_flag(each, reading) for _, each in run]
+        if len({(trained if flag is None else flag, weight) for flag, weight in said}) > 1:
+            raise Refused("training flags or weights that differ within one answer")
         yield run[0][0], _answer([each for _, each in run])
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from reasonpack.verify.length import LeftOut
 from reasonpack.verify.paths import U64, Print, together
 
-NO_VIEWS: Print = (0, 0, 0, 0)
+NO_VIEWS: Print = (0, 0, 0, 0, 0, 0)
 """Stands for a record whose views cannot be built."""
 NONE = np.zeros((0, 2), np.uint64)
 Thoughts = dict[int, tuple[int, int, int]]

@@ -37,12 +37,17 @@ NO_BLOCK = re.compile("")
 
 @dataclass(frozen=True, slots=True)
 class TextView:
-    """A view in text; `thought` is where in the completion reasoning ends: at least, at most."""
+    """A view in text; `thought` is where in the completion reasoning ends: at least, at most.
+
+    `given` and `group` are those of `TokenView`.
+    """
 
     message: int
     prompt: str
     completion: str
     thought: tuple[int, int]
+    given: float = 1.0
+    group: int | None = None
 
 
 class OneView:

@@ -15,6 +15,8 @@ from reasonpack.verify.row import IGNORE, Fault, Row, first
 
 OF_TOKENS = ("loss_weights", "logprobs", "advantages", "preference_labels")
 OF_CALLS = ("call_id", "call_sample", "call_role", "call_reward")
+WRITTEN = (1, 3)
+"""The kinds of what a model wrote: reasoning and response."""
 REJECTED = 2
 """The role of a rejected answer; 1 is that of a chosen one, 0 none."""
 
@@ -38,6 +40,29 @@ def value_faults(row: Row) -> Iterator[Fault]:
         return
     yield from _segment_faults(row)
     yield from _preference_faults(row)
+
+
+def weight_faults(row: Row) -> Iterator[Fault]:
+    """Find a token of a message of a conversation that weighs more than those before it.
+
+    It may weigh less: where the beginning of an answer is that of others too, their weights add up.
+    """
+    if row.loss_weights is None:
+        return
+    sizes = row.segment_stop - row.segment_start
+    message, kind = (np.repeat(each, sizes) for each in (row.segment_message, row.segment_kind))
+    written = np.isin(kind, WRITTEN) & np.greater_equal(message, 0)
+    judged = row.trained & written & (row.call_of_tokens < 0)
+    for start, stop in zip(row.sample_start, row.sample_stop, strict=True):
+        tokens = np.flatnonzero(judged[start:stop]) + start
+        tokens = tokens[np.argsort(message[tokens], kind="stable")]
+        same = np.diff(message[tokens]) == 0
+        if (bad := first(same & (np.diff(row.loss_weights[tokens]) > 0))) is not None:
+            before, token = tokens[bad : bad + 2].tolist()
+            found, expected = row.loss_weights[token], row.loss_weights[before]
+            what = f"weight {found}, expected at most {expected} as before it in its message"
+            yield Fault("RP223", what, token)
+            return
 
 
 def _token_faults(row: Row) -> Iterator[Fault]:

@@ -21,8 +21,9 @@ from numpy.typing import NDArray
 
 Integers = NDArray[np.integer[Any]]
 U64 = NDArray[np.uint64]
-Print = tuple[int, int, int, int]
-"""Stands for the leaves of a conversation (two numbers) and for its trained paths (two)."""
+Print = tuple[int, int, int, int, int, int]
+"""Stands for the leaves of a conversation (two numbers), for its trained paths (two), and for these
+with their weights (two)."""
 _SEED = secrets.randbits(128)
 _MASK = (1 << 64) - 1
 
@@ -108,9 +109,29 @@ def distinct(paths: U64) -> U64:
     return ordered[new]
 
 
-def fingerprint(leaves: U64, trained: U64) -> Print:
-    """Stand for all leaves and all trained paths, each as often as it is there, in any order."""
-    return (*_sum(leaves), *_sum(trained))
+def fingerprint(leaves: U64, trained: U64, weights: NDArray[np.float32] | None = None) -> Print:
+    """Stand for all leaves and all trained paths, each as often as it is there, in any order.
+
+    >>> leaves, trained = np.array([[1, 2]], np.uint64), np.array([[3, 4]], np.uint64)
+    >>> prints = [fingerprint(leaves, trained, np.float32([one])) for one in (0.5, 0.5, 0.75)]
+    >>> prints[0] == prints[1], prints[0][:4] == prints[2][:4], prints[0][4:] == prints[2][4:]
+    (True, True, False)
+    """
+    if weights is None:
+        return (*_sum(leaves), *_sum(trained), 0, 0)
+    bits = np.ascontiguousarray(weights).view(np.uint32).astype(np.uint64)
+    return (*_sum(leaves), *_sum(trained), *_sum(trained + bits[:, None] * _keys(1 << 12)[0]))
+
+
+def added_up(trained: U64, weights: NDArray[np.float64]) -> tuple[U64, NDArray[np.float32]]:
+    """Sort paths and leave out what is there already; weights of equal ones add up, in order.
+
+    >>> paths = np.array([[2, 1], [1, 5], [2, 1]], np.uint64)
+    >>> [each.tolist() for each in added_up(paths, np.array([0.5, 1.0, 0.25]))]
+    [[[1, 5], [2, 1]], [1.0, 0.75]]
+    """
+    known, place = np.unique(trained, axis=0, return_inverse=True)
+    return known, np.bincount(place.ravel(), weights).astype(np.float32)
 
 
 def _sum(paths: U64) -> tuple[int, int]:
@@ -131,5 +152,6 @@ def together(*prints: Print) -> Print:
     >>> together(fingerprint(a, b), fingerprint(b, a)) == fingerprint(both, both)
     True
     """
-    one, two, three, four = (sum(numbers) & _MASK for numbers in zip(*prints, strict=True))
-    return one, two, three, four
+    one, two, *more = (sum(numbers) & _MASK for numbers in zip(*prints, strict=True))
+    three, four, five, six = more
+    return one, two, three, four, five, six

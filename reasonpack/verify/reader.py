@@ -25,6 +25,7 @@ from reasonpack.verify.fields import (
     read_flag,
     renamed,
     was_cut,
+    weight_of_record,
 )
 from reasonpack.verify.items import as_messages, block_text
 from reasonpack.verify.names import END, TAG, inside
@@ -70,7 +71,7 @@ def read_chat(record: Json, reading: Reading) -> Chat:
         users = [number for number, each in enumerate(messages) if each.role == "user"]
         first = users[-1] if users else 0
         messages[:first] = [replace(each, trained=False) for each in messages[:first]]
-    return Chat(tuple(messages), tools, variables)
+    return Chat(tuple(messages), tools, variables, weight_of_record(record, reading))
 
 
 def _with_system(system: Any, messages: list[Message]) -> list[Message]:
@@ -109,7 +110,7 @@ def _drafts(record: Json, reading: Reading) -> Iterator[_Draft]:
             raw = [*raw[:-1], {**raw[-1], **end_of_one(record, raw[-1]), **ends(record)}]
         raw = [present(renamed(each, reading.renamed, names.OF_A_MESSAGE)) for each in raw]
         read: list[_Draft] = []
-        for number, each in as_messages(raw, trained=name != "prompt"):
+        for number, each in as_messages(raw, reading, trained=name != "prompt"):
             for draft in _read(each, reading):
                 flag = False if draft.flag is None and name == "prompt" else draft.flag
                 message = replace(draft.message, source=before + number)
@@ -133,7 +134,7 @@ def _read(raw: Json, reading: Reading) -> Iterator[_Draft]:
         raise Refused(f"role {name!r}, media or train_detail, expected a message of a known role")
     more = {name: value for name, value in raw.items() if name not in names.READ}
     content = _content(raw.get("content", raw.get("value", [])), answer=role == "assistant")
-    flag = read_flag(raw)
+    flag, weight = read_flag(raw, reading)
     if role != "assistant":
         alone = bool(content.results) and not content.text
         yield from (_Draft(_result(each, more if alone else {})) for each in content.results)
@@ -148,7 +149,8 @@ def _read(raw: Json, reading: Reading) -> Iterator[_Draft]:
     reasoning = _reasoning(raw, content, reading)
     if name in names.CALL_ROLES:
         reasoning, made = calls_in_text(content.text, reasoning)
-        yield _Draft(Message(role, "", reasoning, None, made, more, null=True), flag, str(name))
+        message = Message(role, "", reasoning, None, made, more, null=True, weight=weight)
+        yield _Draft(message, flag, str(name))
         return
     calls = [*content.calls, *raw.get("tool_calls", [])]
     single = raw.get("function_call")
@@ -159,7 +161,8 @@ def _read(raw: Json, reading: Reading) -> Iterator[_Draft]:
     made = tuple(read_call(each, reading) for each in calls)
     cut = content.cut or was_cut(raw)
     null = not content.written
-    yield _Draft(Message(role, content.text, reasoning, None, made, more, cut=cut, null=null), flag)
+    message = Message(role, content.text, reasoning, None, made, more, cut=cut, null=null)
+    yield _Draft(replace(message, weight=weight), flag)
 
 
 def _result(block: Json, more: Json) -> Message:
@@ -280,6 +283,8 @@ def _joined(drafts: Iterable[_Draft]) -> Iterator[_Draft]:
             if held.flag is not draft.flag and (held.flag is False) != (draft.flag is False):
                 raise Refused("training flags that differ within one answer")
             one, two = held.message, draft.message
+            if one.weight != two.weight:
+                raise Refused("weights that differ within one answer")
             more, cut = {**one.more, **two.more}, one.cut or two.cut
             null, content = one.null and two.null, one.content + two.content
             made = replace(one, content=content, more=more, cut=cut, null=null)

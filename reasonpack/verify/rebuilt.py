@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from reasonpack.datasets.manifest import Manifest
 from reasonpack.verify.length import LeftOut
 from reasonpack.verify.match import Read, Thoughts
-from reasonpack.verify.paths import U64, Paths, Print, distinct, fingerprint
+from reasonpack.verify.paths import U64, Paths, Print, added_up, distinct, fingerprint
+from reasonpack.verify.weights import shares
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +25,8 @@ class TokenView:
         prompt_length: how many of them are the prompt.
         paths: of the tokens.
         thought: how many tokens of the completion are reasoning: at least, at most.
+        given: what the data says that its tokens weigh.
+        group: what its tokens share their weight with, equal for all views of it; None for nothing.
     """
 
     message: int
@@ -31,6 +34,8 @@ class TokenView:
     prompt_length: int
     paths: Paths
     thought: tuple[int, int] = (0, 0)
+    given: float = 1.0
+    group: int | None = None
 
     @property
     def trained(self) -> U64:
@@ -52,6 +57,9 @@ class Rebuilt:
         contradictions: stop tokens of which the manifest says something else, in words.
         left_out: messages whose views are too long; the others are in `views`.
         split: that it belongs in.
+        weighs: its tokens have weights.
+        shared: how many tokens of views that were left out count where weights are shared, by
+            `group`.
     """
 
     views: tuple[TokenView, ...] = ()
@@ -64,6 +72,8 @@ class Rebuilt:
     contradictions: Sequence[str] = ()
     left_out: tuple[LeftOut, ...] = ()
     split: str = ""
+    weighs: bool = False
+    shared: Mapping[int | None, int] = field(default_factory=dict)
 
     def read(self, where: str) -> Read:
         """Return what samples are compared with, for the record at a place."""
@@ -72,8 +82,16 @@ class Rebuilt:
 
     def fingerprint(self) -> Print:
         """Stand for the leaves of the views and for what they train, each once."""
+        if self.weighs:
+            return fingerprint(self.ends()[0], *self.weighed())
         trained = np.concatenate([view.trained for view in self.views])
         return fingerprint(self.ends()[0], distinct(trained))
+
+    def weighed(self) -> tuple[U64, NDArray[np.float32]]:
+        """Return what the views train, each once, with what all of them weigh it."""
+        given = [(view.given, view.group, len(view.trained)) for view in self.views]
+        weights = shares(given, self.shared)
+        return added_up(np.concatenate([view.trained for view in self.views]), weights)
 
     def ends(self) -> tuple[U64, U64]:
         """Return the paths that end a view: those that no other view goes on from, and the rest."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -112,7 +112,7 @@ def _report_differences(
             samples = [_Sample(rows[one.shard, one.row], one.number) for one in each.packed]
             rebuilt = [_rebuilt(source, again[record.where]) for record in each.read]
             views = [view for one in rebuilt for view in one.views]
-            if as_context and (left := _kept_as_context(views, each)):
+            if as_context and (left := _kept_as_context(views, rebuilt, each)):
                 findings.count("kept as context", len(left))
                 findings.count("views", -len(left))
                 findings.count("naive_tokens", -sum(len(view.ids) for view in left))
@@ -120,18 +120,23 @@ def _report_differences(
             if doubt := next((one.doubt for one in rebuilt if one.doubt), ""):
                 findings.leave(doubt, each.read[0].where)
                 continue
-            finding = _explain(samples, views, source.tokenizer)
+            if finding.code == "RP316":
+                finding = _other_weight(samples, rebuilt) or finding
+            else:
+                finding = _explain(samples, views, source.tokenizer)
         findings.add(finding)
 
 
-def _kept_as_context(views: Sequence[TokenView], each: Different) -> list[TokenView]:
+def _kept_as_context(
+    views: Sequence[TokenView], rebuilt: Sequence[Rebuilt], each: Different
+) -> list[TokenView]:
     """List the views that the samples leave out, if they are of the others; none if they are not.
 
     Which messages were kept as context is what packing decided: it is taken as it is.
     """
     trained = {message for one in each.packed for message in one.thoughts}
     kept = tuple(view for view in views if view.message in trained)
-    alike = kept and equal_together(each.packed, [Rebuilt(kept).read("")])
+    alike = kept and equal_together(each.packed, [replace(rebuilt[0], views=kept).read("")])
     return [view for view in views if view.message not in trained] if alike else []
 
 
@@ -149,6 +154,7 @@ def _bare_difference(each: Different) -> Finding:
     have = together(*(one.print for one in each.packed if one.print is not None))
     want = together(*(one.print for one in each.read if one.print is not None))
     code = "RP310" if have[:2] == want[:2] else "RP309"
+    code = "RP316" if have[2:4] == want[2:4] and have[4:] != want[4:] else code
     what = f"differs from {', '.join(record.where for record in each.read)}"
     return Finding(code, shard, what, row, each.id)
 
@@ -292,6 +298,22 @@ def _untrained(
         if path in want and not times[path]:
             shown = _token(tokenizer, int(sample.row.input_ids[token]))
             return sample.finding("RP310", token, f"{shown} is not trained, expected it trained")
+    return None
+
+
+def _other_weight(samples: Sequence[_Sample], rebuilt: Sequence[Rebuilt]) -> Finding | None:
+    """Find a token that weighs something else than its records say."""
+    want: Counter[bytes] = Counter()
+    for one in rebuilt:
+        paths, known = one.weighed()
+        want.update(dict(zip((path.tobytes() for path in paths), known.tolist(), strict=True)))
+    for sample in samples:
+        weights = sample.row.loss_weights
+        assert weights is not None
+        for token, path in sample.tokens():
+            found, expected = float(weights[token]), float(want[path])
+            if sample.row.trained[token] and found != expected:
+                return sample.finding("RP316", token, f"weight {found}, expected {expected}")
     return None
 
 

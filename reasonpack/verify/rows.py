@@ -14,7 +14,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from reasonpack.rows.kind import Kind
-from reasonpack.verify.optional_columns import length_faults, value_faults
+from reasonpack.verify.optional_columns import length_faults, value_faults, weight_faults
 from reasonpack.verify.paths import Paths, distinct, row_paths
 from reasonpack.verify.row import I32, IGNORE, Fault, Row, first
 
@@ -40,7 +40,7 @@ def check_row(row: Row) -> tuple[list[Fault], Paths | None]:
         trained=row.trained,
     )
     faults += _parent_faults(row)
-    faults += _repeated_faults(row, paths)
+    faults += [*_repeated_faults(row, paths), *weight_faults(row)]
     return faults, None if faults else paths
 
 

@@ -9,6 +9,7 @@ template. Reading messages, the stop token, views and their tokens are this chec
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -36,6 +37,7 @@ from reasonpack.verify.rebuilt import Rebuilt, TokenView
 from reasonpack.verify.rules import Rules, load_rules
 from reasonpack.verify.splits import split_of
 from reasonpack.verify.views import TextViews, build_views
+from reasonpack.verify.weights import view_weights
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +108,7 @@ def taken(source: Source) -> list[str]:
         "ignored or renamed fields": bool(options.ignore_fields or options.field),
         "stray_closing_tag": options.stray_closing_tag != "refuse",
         "null_arguments": options.null_arguments != "refuse",
+        "loss_weights": options.loss_weights not in ("auto", "none"),
     }
     return [name for name, is_so in named.items() if is_so]
 
@@ -151,6 +154,7 @@ def _reading(manifest: Manifest, template: ChatTemplate) -> Reading:
         stray_tag=options.stray_closing_tag,
         null_arguments=options.null_arguments,
         last_turn=options.train_on == "last-turn",
+        weighs="loss_weights" in manifest.columns,
         closers=tuple(each.closer.strip() for each in manifest.templates if each.closer.strip()),
         prompt_opens=all(each.prompt_opener for each in manifest.templates),
         template=template.source,
@@ -205,6 +209,11 @@ def rebuild(source: Source, record: dict[str, Any], *, row: bool = False) -> Reb
         cause = error.__cause__  # JSON text within the record
         reason = cause.reason if isinstance(cause, RecordError) else "record"
         return Rebuilt(reason=reason, error=str(error))
+    weights = view_weights(chat, built.numbers, source.manifest.options.loss_weights)
+    built.views = [
+        replace(view, given=given, group=group)
+        for view, (given, group) in zip(built.views, weights, strict=True)
+    ]
     split = split_of(chat, source.manifest.options.split)
     return replace(_within_limits(built, source), split=split)
 
@@ -213,6 +222,7 @@ def _within_limits(built: TextViews, source: Source) -> Rebuilt:
     """Encode views; where such as are too long are left out, leave them out."""
     manifest, texts = source.manifest, []
     left: list[LeftOut] = []
+    shared: Counter[int | None] = Counter()
     for view in built.views:
         characters = len(view.prompt) + len(view.completion)
         if out := too_long_text(view.message, characters, manifest):
@@ -226,6 +236,8 @@ def _within_limits(built: TextViews, source: Source) -> Rebuilt:
     if manifest.options.overlong == "split":
         out_by_view = [too_long(view.message, len(view.ids), manifest) for view in views]
         left += [out for out in out_by_view if out]
+        for one, out in zip(views, out_by_view, strict=True):
+            shared[one.group] += len(one.trained) if out else 0
         views = [view for view, out in zip(views, out_by_view, strict=True) if not out]
     if not views:
         return Rebuilt(reason="overlong", error=f"no view fits, the first has {left[0].length:,}")
@@ -236,6 +248,8 @@ def _within_limits(built: TextViews, source: Source) -> Rebuilt:
         stops=built.stops,
         contradictions=built.contradictions,
         left_out=tuple(left),
+        weighs=source.reading.weighs,
+        shared=shared,
     )
 
 
@@ -247,4 +261,5 @@ def _encode(view: TextView, tokenizer: Tokenizer) -> TokenView:
     touched = sum(begin < most for begin, _ in completion.offsets)
     ids = np.array(prompt + completion.ids, np.int32)
     paths = view_paths(ids, len(prompt))
-    return TokenView(view.message, ids, len(prompt), paths, (whole, touched))
+    thought = (whole, touched)
+    return TokenView(view.message, ids, len(prompt), paths, thought, view.given, view.group)

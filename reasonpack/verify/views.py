@@ -21,6 +21,7 @@ class TextViews:
 
     Attributes:
         views: of the messages that are trained.
+        numbers: which of the chat's messages these are.
         untrained: messages without the reasoning that their prompt opens.
         context: messages whose views cannot be had, where the run kept such as context.
         stops: how often a stop token came from where.
@@ -29,6 +30,7 @@ class TextViews:
     """
 
     views: list[TextView] = field(default_factory=list)
+    numbers: list[int] = field(default_factory=list)
     untrained: int = 0
     context: int = 0
     stops: dict[str, int] = field(default_factory=dict)
@@ -62,6 +64,7 @@ def build_views(chat: Chat, rules: Rules) -> TextViews:
             made.untrained += 1
             continue
         made.views.append(view)
+        made.numbers.append(number)
         made.stops[one.stop_from] = made.stops.get(one.stop_from, 0) + 1
         if what := contradiction(rules.claimed, one.stop, one.stop_from, calls=bool(message.calls)):
             made.contradictions.append(what)

@@ -49,6 +49,7 @@ def schema(name: str) -> Json:
 # --- schemas and dataclasses ---------------------------------------------------------------------
 
 ADDED_LATER = {"templates", "columns", "split", "extra_samples", "extra_tokens", "left_out"}
+ADDED_LATER |= {"loss_weights"}
 """Fields that datasets of an earlier version lack."""
 SIMPLE = {str: "string", int: "integer", bool: "boolean", float: "number"}
 

@@ -389,8 +389,14 @@ REFUSED: dict[str, tuple[object, str, str, str]] = {
     "a weight": (
         answer(content="4", weight=0.5),
         "weight",
-        "messages[1].weight: got a number other than 0 and 1, expected one of the two",
-        "Weighting is not supported yet: write 1 to train the message, 0 not to.",
+        "messages[1].weight: got the weight 0.5, expected 0 or 1: no column of weights is planned",
+        "Pass --loss-weights data, or write 1 to train it, 0 not to.",
+    ),
+    "a number in a flag": (
+        answer(content="4", loss_mask=0.5),
+        "weight",
+        "messages[1].loss_mask: got a number other than 0 and 1, expected one of the two",
+        "Write 1 to train the message, 0 not to.",
     ),
     "flags that contradict": (
         answer(content="4", train=True, weight=0, loss_weight=None),

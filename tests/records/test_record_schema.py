@@ -16,6 +16,8 @@ from reasonpack.records import conversation, draft, responses, side_fields
 from reasonpack.records import message as dialects
 from reasonpack.records.beside import ENDS
 from reasonpack.records.conversation import REASONS, Conversation, parse_line, parse_record
+from reasonpack.records.flags import WEIGHTS
+from reasonpack.records.reading import Reading
 from reasonpack.records.tool_calls import Function
 from reasonpack.records.tools import TOOL_FIELDS
 
@@ -68,7 +70,7 @@ PART = (
     )
 )
 CONTENT = st.sampled_from(["4", "a</think>4", json.dumps(CALL)]) | st.lists(PART, max_size=2)
-FLAG = st.sampled_from([True, False, 0, 1])
+FLAG = st.sampled_from([True, False, 0, 1, 0.5])
 REASONING_ITEM = some_of(
     {"content": st.just([{"type": "reasoning_text", "text": "a"}])}
     | dict.fromkeys(["summary", "encrypted_content", "id"], st.just("a"))
@@ -151,6 +153,7 @@ RECORD_FIELDS = {
     **dict.fromkeys(draft.REASONING, st.just("a")),
     **dict.fromkeys([*ENDS], st.sampled_from(["stop", "length"])),
     "answer": st.just("4"),
+    **dict.fromkeys(WEIGHTS, st.sampled_from([0, 1, 0.5, -1, 1e9])),
 }
 RECORDS = st.builds(
     lambda messages, write, more: {"messages": write([ASK, ANSWER, *messages]), **more},
@@ -158,6 +161,9 @@ RECORDS = st.builds(
     st.sampled_from([list, json.dumps]),
     some_of({k: v for k, v in RECORD_FIELDS.items() if k != "messages"}),
 ) | some_of(RECORD_FIELDS)
+
+
+WEIGHED = Reading(weighs=True)
 
 
 def outcome(read: Callable[[], Conversation]) -> Conversation | tuple[str, str]:
@@ -170,8 +176,8 @@ def outcome(read: Callable[[], Conversation]) -> Conversation | tuple[str, str]:
 @given(RECORDS)
 def test_any_record_is_read_or_refused_and_the_schema_refuses_no_more(record: Any) -> None:
     line = json.dumps(record).encode()
-    read = outcome(lambda: parse_line(line, "x"))
-    assert read == outcome(lambda: parse_record(record, "x"))
+    read = outcome(lambda: parse_line(line, "x", reading=WEIGHED))
+    assert read == outcome(lambda: parse_record(record, "x", reading=WEIGHED))
     if isinstance(read, Conversation):
         VALIDATOR.validate(record)
         return
@@ -187,7 +193,7 @@ def test_schema_is_a_schema() -> None:
 
 def test_schema_names_what_is_read() -> None:
     message, function = SCHEMA["$defs"]["message"], SCHEMA["$defs"]["function"]
-    beside = {*draft.REASONING, *ENDS, "answer"}
+    beside = {*draft.REASONING, *ENDS, *WEIGHTS, "answer"}
     assert set(SCHEMA["properties"]) == {*conversation._FIELDS, *beside} == set(RECORD_FIELDS)
     read = dialects.NAMES.message | side_fields.SIDE_FIELDS
     assert set(message["properties"]) == read == set(MESSAGE_FIELDS)

@@ -69,6 +69,7 @@ def test_every_reason_is_documented_and_tested() -> None:
 UNSEEN_REASONS = {"closing-tag", "conflict", "duplicate-key", "json", "no-prompt", "unknown-field"}
 UNSEEN = {
     "a tool without a name",
+    "a weight",
     "reasoning without its call",
     "arguments that are no object",
     "a call without a name in a function call",

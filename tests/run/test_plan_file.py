@@ -34,9 +34,9 @@ def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     names: list[str] = []
     planned = plan_module._planned
 
-    def reading(place: Any, name: str, *more: Any) -> Any:
+    def reading(place: Any, name: str, *more: Any, **also: Any) -> Any:
         names.append(Path(name).name)
-        return planned(place, name, *more)
+        return planned(place, name, *more, **also)
 
     monkeypatch.setattr(plan_module, "_planned", reading)
     monkeypatch.setattr(plan_module, "SETTLED_NS", -(10**9))

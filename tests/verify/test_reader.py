@@ -45,7 +45,7 @@ def test_roles_are_those_of_the_schema() -> None:
 def test_fields_are_those_of_the_schema() -> None:
     fields = set(SCHEMA["$defs"]["message"]["properties"])
     flags = {name for name in fields if "enum" in SCHEMA["$defs"]["message"]["properties"][name]}
-    assert set(names.FLAGS) == flags
+    assert set(names.FLAGS) == flags | {*names.WEIGHTS}
     assert fields <= names.READ | names.HARMLESS
 
 

@@ -1,0 +1,69 @@
+"""What the views of conversations weigh: as their records say, shared out as the run says.
+
+    --loss-weights turn        view 1, 3 tokens     view 2, 5 tokens    of one turn
+                               0.125 each           0.125 each          1 together, times the data's
+
+Formulas and sums stand in schemas/FORMAT.md. All is counted over the whole conversation, before
+views are left out or samples divided.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reasonpack.choices import LossWeights
+from reasonpack.records.conversation import Conversation
+from reasonpack.rows.encoded_views import EncodedViews
+
+
+def weighed(
+    views: EncodedViews,
+    conversations: Sequence[tuple[Conversation, Sequence[int]]],
+    scheme: LossWeights,
+) -> EncodedViews:
+    """Give the tokens of views their weights.
+
+    Args:
+        views: of some conversations.
+        conversations: each, and of which of the record's messages its views are.
+        scheme: what weighs the same.
+    """
+    sizes = np.array(views.end, np.int64) - views.shared
+    stops = np.cumsum(sizes)
+    trained = np.append(0, np.cumsum(views.trained))
+    counts = trained[stops] - trained[stops - sizes]
+    given: list[float] = []
+    groups: list[int] = []
+    for number, (conversation, messages) in enumerate(conversations):
+        weights, turns = _by_message(conversation)
+        given += (conversation.weight * weights[message] for message in messages)
+        within = {"message": {message: message for message in messages}, "turn": turns}.get(scheme)
+        groups += ((number << 32) + (within[each] if within else 0) for each in messages)
+    shares = np.array(given, np.float64)
+    if scheme not in ("auto", "data"):
+        shares = shares / np.maximum(_sums(counts, groups), 1)
+    return replace(views, extra={**views.extra, "loss_weights": np.repeat(shares, sizes)})
+
+
+def _by_message(conversation: Conversation) -> tuple[dict[int, float], dict[int, int]]:
+    """Return the weight and the turn of each answer, by its index in the record."""
+    weights: dict[int, float] = {}
+    turns: dict[int, int] = {}
+    turn = 0
+    for number, message in enumerate(conversation.messages):
+        turn += message.role == "user"
+        if message.role == "assistant":
+            source = conversation.sources[number] if conversation.sources else number
+            weights.setdefault(source, message.weight)
+            turns.setdefault(source, turn)
+    return weights, turns
+
+
+def _sums(counts: NDArray[np.int64], groups: Sequence[int]) -> NDArray[np.int64]:
+    """Return for each view the tokens that it trains together with those of its group."""
+    _, group = np.unique(np.array(groups, np.int64), return_inverse=True)
+    return np.bincount(group, counts).astype(np.int64)[group]

@@ -1,0 +1,72 @@
+"""The loss of rows with weights: each token's times its weight, over the weights of the step.
+
+class WeightedTrainer(WeightedLoss, Trainer): ...        or SFTTrainer
+
+sum of loss_weights[k] * loss[k]   over trained tokens
+────────────────────────────────
+sum of loss_weights[k]             over all batches of the step, on all processes
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch.nn.functional import cross_entropy
+
+from reasonpack.rows.sample import IGNORE
+
+__all__ = ["WeightedLoss", "weighted_loss"]
+
+
+def weighted_loss(
+    logits: torch.Tensor, labels: torch.Tensor, loss_weights: torch.Tensor
+) -> torch.Tensor:
+    """Sum the losses of tokens, each times its weight.
+
+    Args:
+        logits: [B, T, V].
+        labels: i64[B, T], unshifted.
+        loss_weights: f32[B, T], unshifted too.
+
+    >>> logits, labels = torch.zeros(1, 3, 8), torch.tensor([[-100, 5, 2]])
+    >>> weights = torch.tensor([[0.0, 0.5, 1.5]])
+    >>> round(weighted_loss(logits, labels, weights).item() / torch.tensor(8.0).log().item(), 6)
+    2.0
+    """
+    targets = labels[:, 1:].flatten()
+    losses = cross_entropy(
+        logits[:, :-1].flatten(0, 1), targets, ignore_index=IGNORE, reduction="none"
+    )
+    return (losses * loss_weights[:, 1:].flatten().to(losses.dtype)).sum()
+
+
+class WeightedLoss:
+    """Let a trainer of transformers or TRL apply `loss_weights`: name it before the trainer.
+
+    Its collator has to hand the weights on, `Collator(loss_weights=True)`.
+    """
+
+    accelerator: Any
+    loss_is_scaled_for_ga = True
+    """What is divided by is of all batches of a step already."""
+
+    def get_batch_samples(self, *args: Any, **kwargs: Any) -> tuple[list[Any], Any]:
+        """Return the batches of a step, and what all of them weigh, on all processes."""
+        batches, _ = super().get_batch_samples(*args, **kwargs)  # type: ignore[misc]
+        own = [batch["loss_weights"].sum().to(self.accelerator.device) for batch in batches]
+        return batches, self.accelerator.gather(torch.stack(own).sum()).sum() if own else None
+
+    def compute_loss(
+        self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        """Return the loss of one batch, as a share of its step's."""
+        labels, weights = inputs["labels"], inputs["loss_weights"]
+        applied = ("labels", "loss_weights")
+        outputs = model(**{name: value for name, value in inputs.items() if name not in applied})
+        loss = weighted_loss(outputs.logits, labels, weights)
+        if num_items_in_batch is None:
+            loss = loss / weights.sum()
+        else:  # gradients are averaged over the processes
+            loss = loss / num_items_in_batch * self.accelerator.num_processes
+        return (loss, outputs) if return_outputs else loss
