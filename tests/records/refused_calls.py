@@ -106,6 +106,18 @@ REFUSED: dict[str, tuple[Any, str, str, str]] = {
         "logprobs[0]: got null, expected a number",
         "Write a number",
     ),
+    "log probabilities of other tokens than the mask": (
+        ids(logprobs=[-1, -2], loss_mask=[1, 0, 1]),
+        "conflict",
+        "logprobs: a list of 2, expected a value for each of the 3 completion tokens",
+        "no more and no fewer",
+    ),
+    "a null where a token is trained": (
+        ids(logprobs=[None, None, -2], loss_mask=[0, 1, 1]),
+        "type",
+        "logprobs[1]: got null, expected a number",
+        "Write a number",
+    ),
     "probabilities": (
         ids(logprobs=[-0.1, 0.9, -0.1]),
         "type",

@@ -237,6 +237,24 @@ def test_a_prompt_that_holds_its_own_answer_holds_it_once(prompt: Any, note: str
     assert said == {"id": "x:1", "messages": SAID, "notes": {note: 1}}
 
 
+def test_the_same_answer_for_another_reason_is_another_answer() -> None:
+    said = one({"messages": [ASK, {**ANSWER, "reasoning_content": "Hm."}], "response": ANSWER})
+    assert said["messages"] == [SAID[0], ("assistant", "4", "Hm."), SAID[1]]
+
+
+def test_a_response_that_only_calls_is_not_empty() -> None:
+    item = {"type": "function_call", "name": "f", "arguments": "{}", "call_id": "c"}
+    (call,) = read({"input": "2+2?", "response": {"output": [item]}})
+    assert call.trained
+    assert call.conversation
+    assert [c.name for c in call.conversation.messages[-1].tool_calls] == ["f"]
+
+
+def test_log_probabilities_without_ids_are_counted() -> None:
+    said = one({"messages": [ASK], "response": ANSWER, "logprobs": {"content": []}})
+    assert said["notes"] == {"unread logprobs": 1}
+
+
 def test_an_answer_may_be_the_last_of_the_messages() -> None:
     said = one({"messages": [ASK, ANSWER], "group": "g"})
     assert said == {"id": "x:1", "messages": SAID, "notes": {"answer-in-messages": 1}}

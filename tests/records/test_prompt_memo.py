@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from test_record_schema import ANSWER, ASK, CALL, ITEM, MESSAGE
@@ -47,6 +48,42 @@ def test_a_prompt_is_read_as_by_itself(prompts: list[list[Any]], data: st.DataOb
         kept = data.draw(st.integers(0, len(before)))
         before = [*before[:kept], *copy.deepcopy(prompt)]
         assert outcome(memo.read, before) == outcome(read_messages, before)
+
+
+ORDERED = [ASK, {"role": "assistant", "tool_calls": [{"name": "f", "arguments": {"a": 1, "b": 2}}]}]
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ([ASK, THOUGHT], [ASK, THOUGHT, CALLED]),
+        ([ASK, THOUGHT, CALLED], [ASK, THOUGHT, ASK]),
+        ([ASK, ANSWER], [ASK, ANSWER, {"role": "tool_call", "content": '{"name": "f"}'}]),
+        (
+            [*ORDERED, ASK],
+            [
+                ASK,
+                {"role": "assistant", "tool_calls": [{"name": "f", "arguments": {"b": 2, "a": 1}}]},
+                ASK,
+            ],
+        ),
+        (
+            [*ORDERED, ASK],
+            [
+                ASK,
+                {
+                    "role": "assistant",
+                    "tool_calls": [{"name": "f", "arguments": {"a": True, "b": 2}}],
+                },
+                ASK,
+            ],
+        ),
+    ],
+)
+def test_prompts_that_are_nearly_the_same(one: list[Any], other: list[Any]) -> None:
+    memo = PromptMemo()
+    outcome(memo.read, one)
+    assert outcome(memo.read, other) == outcome(read_messages, other)
 
 
 def test_what_two_prompts_begin_with_is_read_once() -> None:

@@ -132,6 +132,15 @@ def test_claude_code() -> None:
     assert (error.reason, error.where) == ("hidden-reasoning", "x:16")
 
 
+def test_claude_code_with_a_result_that_comes_later() -> None:
+    found = lines("claude_code")[:10]
+    late = {**found.pop(7), "parentUuid": "u8"}
+    found[7]["parentUuid"] = "u5"
+    found[8]["parentUuid"] = "u7"
+    calls, _ = read([*found, late])
+    assert turns(calls)[1] == [ASKED, CALLED, RESULT, ("assistant", "Fifteen boats.")]
+
+
 def test_claude_code_behind_a_compaction() -> None:
     found = lines("claude_code")
     found[15]["message"]["content"] = [{"type": "thinking", "thinking": "Look north."}]

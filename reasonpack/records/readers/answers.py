@@ -149,10 +149,8 @@ def _with_ends(message: dict[str, Any], holder: Mapping[str, Any]) -> dict[str, 
     Where `finish_reason` stands beside it, `stop_reason` is the text at which vLLM stopped.
     """
     ends = {name: holder[name] for name in ENDS if isinstance(holder.get(name), str)}
-    if "finish_reason" in ends and "stop_reason" in ends:
-        del ends["stop_reason"]
-        message = {**message, "partial": True}
-    return {**ends, **message}
+    stopped = {"partial": True} if {"finish_reason", "stop_reason"} <= ends.keys() else {}
+    return {**ends, **message, **stopped}
 
 
 def _responses(response: dict[str, Any], path: str, name: str, reading: Reading) -> Answer:
