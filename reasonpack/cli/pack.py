@@ -256,6 +256,12 @@ if TYPE_CHECKING:  # loaded after --help
 @click.option(
     "--profile", is_flag=True, help="Work in one process, and say which stage took how long."
 )
+@click.option(
+    "--samples/--no-samples",
+    default=True,
+    show_default=True,
+    help="Write samples.html into DIR: up to 20 rows to look at, if the run is whole and local.",
+)
 @click.option("--dry-run", is_flag=True, help="Say what would be done and about how long; stop.")
 @click.option("--json", "as_json_", is_flag=True, help="Write the manifest to standard output.")
 @click.pass_context
@@ -278,6 +284,7 @@ def command(
     tokenizer_backend: Any,
     backend_check: float,
     profile: bool,
+    samples: bool,
     **rest: Any,
 ) -> None:
     """Pack chats into rows that train exactly as N passes would.
@@ -318,6 +325,7 @@ def command(
             engine="local" if profile else engine,
             watch=watch,
             backend=Choice(tokenizer_backend, backend_check),
+            samples=samples,
         )
         if dry_run:
             click.echo(estimate_lines(estimate(inputs, options, run=run, output=output)))

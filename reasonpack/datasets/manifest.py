@@ -21,6 +21,7 @@ from reasonpack.templates.stop import Stop
 
 MANIFEST = "manifest.json"
 REJECTS = "rejects.jsonl"
+SAMPLES = "samples.html"
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,6 +59,7 @@ class Run:
         engine: processes of this machine, or tasks of a Ray cluster.
         watch: who is told.
         backend: what encodes texts; the ids are the same whichever it is.
+        samples: whether a whole run on this machine writes `samples.html`.
     """
 
     unit_bytes: int = UNIT_BYTES
@@ -66,6 +67,7 @@ class Run:
     engine: Engine = "local"
     watch: Watch = Watch()
     backend: Choice = AUTO
+    samples: bool = False
 
 
 @contextmanager

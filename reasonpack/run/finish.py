@@ -24,18 +24,22 @@ from reasonpack.storage.publish import publish
 from reasonpack.storage.read import digest, open_file, read_bytes
 from reasonpack.wording import listed
 
+Show = Callable[[Manifest], object]
 CARD = "README.md"
 HEADING = "# Reasoning chats, packed by reasonpack"
 BLOCK = 1 << 20
 
 
-def finish(output: Place, plan: Plan, receipts: Sequence[Receipt]) -> Manifest:
+def finish(
+    output: Place, plan: Plan, receipts: Sequence[Receipt], show: Show | None = None
+) -> Manifest:
     """Write what stands beside the shards; what is there already, and right, is left alone.
 
     Args:
         output: the dataset.
         plan: of the run.
         receipts: of all of its units, in order.
+        show: writes a page of its rows.
 
     Raises:
         FormatError: there is a file among the shards that is none of them.
@@ -45,6 +49,8 @@ def finish(output: Place, plan: Plan, receipts: Sequence[Receipt]) -> Manifest:
     refuse_strangers(output, {shard.path for shard in manifest.shards})
     write_rejects(output, [receipt.rejects for receipt in receipts if receipt.rejects])
     _write(join(output, CARD), _card(manifest))
+    if show:
+        show(manifest)
     _write(join(output, MANIFEST), as_json(manifest))
     return manifest
 
@@ -161,7 +167,11 @@ def _stops(manifest: Manifest) -> str:
 
 
 def end(
-    output: Place, plan: Plan, receipts: Sequence[Receipt], on_note: Callable[[str], object]
+    output: Place,
+    plan: Plan,
+    receipts: Sequence[Receipt],
+    on_note: Callable[[str], object],
+    show: Show | None = None,
 ) -> Manifest:
     """Write what stands beside the shards, or say that there is nothing in them.
 
@@ -170,6 +180,7 @@ def end(
         plan: of the run.
         receipts: of all of its units, in order.
         on_note: is told which inputs hold no record, and which options made no difference.
+        show: writes a page of its rows.
 
     Raises:
         NothingPackedError: no record was packed; there is no manifest then.
@@ -185,7 +196,7 @@ def end(
             on_note(f"{empty}: no record in it")
         for note in _without_effect(plan.options, counts.notes):
             on_note(note)
-        return finish(output, plan, receipts)
+        return finish(output, plan, receipts, show)
     write_rejects(output, [receipt.rejects for receipt in receipts if receipt.rejects])
     raise _nothing(output, plan, counts)
 

@@ -1,7 +1,7 @@
 """The output directory of a run: its own or nobody's, locked, and swept of what was half-written.
 
 plan.json  data/  receipts/       while it runs
-README.md  rejects.jsonl          at the end
+README.md  rejects.jsonl  samples.html   at the end
 manifest.json                     last
 """
 
@@ -12,13 +12,14 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from reasonpack.datasets.manifest import MANIFEST, REJECTS
+from reasonpack.datasets.manifest import MANIFEST, REJECTS, SAMPLES
 from reasonpack.datasets.receipt import place_of
 from reasonpack.errors import UsageError
 from reasonpack.records.unit import Unit
 from reasonpack.run.finish import CARD, HEADING
 from reasonpack.run.lock import LOCK, locked
 from reasonpack.run.plan_file import PLAN
+from reasonpack.show.report.report import MARK
 from reasonpack.storage.place import (
     Place,
     child_names,
@@ -37,7 +38,7 @@ from reasonpack.storage.read import read_bytes
 SPOOL = ".spool-"
 STDIN_COPY = "stdin"
 """A directory for what standard input gave, and the file in it."""
-FILES = (MANIFEST, CARD, REJECTS, PLAN)
+FILES = (MANIFEST, CARD, REJECTS, SAMPLES, PLAN)
 """What a run writes beside its directories, in the order in which it is removed."""
 DIRECTORIES = ("data", "receipts")
 OURS = {
@@ -133,9 +134,10 @@ def clear(output: Place) -> None:
 
 def _strangers(output: Place) -> Iterator[str]:
     """Yield what is not ours where `clear` removes files; a link leads to somebody else's."""
-    card = read_bytes(join(output, CARD))
-    if card is not None and HEADING.encode() not in card:
-        yield CARD
+    for name, mark in ((CARD, HEADING), (SAMPLES, MARK)):
+        content = read_bytes(join(output, name))
+        if content is not None and mark.encode() not in content:
+            yield name
     for directory in DIRECTORIES:
         if not is_url(output) and Path(output, directory).is_symlink():
             yield directory

@@ -29,10 +29,20 @@ from reasonpack.run.output_directory import claimed, clear, make_directories, sw
 from reasonpack.run.plan_file import Plan, differences, freeze, read_plan, write_plan
 from reasonpack.run.pool import Worker
 from reasonpack.run.receipts import check_units
+from reasonpack.run.samples_page import write_samples
 from reasonpack.run.stages import stage
 from reasonpack.run.unit import Job, process, unknown_fields
 from reasonpack.storage.inputs import check_name
-from reasonpack.storage.place import Place, file_names, join, public_name, remove, stamp
+from reasonpack.storage.place import (
+    Place,
+    file_names,
+    is_url,
+    join,
+    public_name,
+    remove,
+    stamp,
+)
+from reasonpack.tokens.tokenizer import Tokenizer
 
 ALONE = Run()
 """In this process, watched by nobody."""
@@ -62,10 +72,12 @@ def pack_files(
     """
     with (
         started_early(inputs, output, options, run=run, overwrite=overwrite) as workers,
-        _opened(inputs, output, options, run=run, overwrite=overwrite) as (plan, job),
+        _opened(inputs, output, options, run=run, overwrite=overwrite) as (plan, job, tokenizer),
     ):
         receipts = _receipts(plan, job, plan.units, run=run, started=workers)
-        return end(output, plan, receipts, run.watch.on_note)
+        local = run.samples and not is_url(output)
+        show = partial(write_samples, output, tokenizer) if local else None
+        return end(output, plan, receipts, run.watch.on_note, show)
 
 
 def pack_part(
@@ -101,7 +113,7 @@ def pack_part(
     part = (index, count)
     with (
         started_early(inputs, output, options, run=run) as workers,
-        _opened(inputs, output, options, run=run, part=part) as (plan, job),
+        _opened(inputs, output, options, run=run, part=part) as (plan, job, _),
     ):
         return summed(_receipts(plan, job, _mine(plan, part), run=run, started=workers))
 
@@ -155,7 +167,7 @@ def _opened(
     run: Run,
     overwrite: bool = False,
     part: tuple[int, int] | None = None,
-) -> Iterator[tuple[Plan, Job]]:
+) -> Iterator[tuple[Plan, Job, Tokenizer]]:
     """Hold an output directory with a plan in it that is the one of this run."""
     check_name(options.tokenizer)
     check_name(options.chat_template or "")
@@ -192,7 +204,7 @@ def _opened(
             backend=run.backend,
         )
         try:
-            yield known or plan, job
+            yield known or plan, job, context.tokenizer
         finally:
             sweep(output, _mine(plan, part) if part else None)
 

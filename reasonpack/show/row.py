@@ -195,7 +195,8 @@ def _take_apart(row: pa.RecordBatch, *, shard: str, number: int) -> RowData:
     """Make a batch of one row into NumPy arrays and small dataclasses."""
 
     def ints(name: str) -> I32:
-        return np.array(row.column(name)[0].values, np.int32)
+        # `to_numpy` would import pandas, which takes longer than all the rest.
+        return np.from_dlpack(row.column(name)[0].values).astype(np.int32)
 
     input_ids, position_ids, labels = map(ints, ("input_ids", "position_ids", "labels"))
     sample_start, start = ints("sample_start"), ints("segment_start")
@@ -255,7 +256,7 @@ def _further_columns(row: pa.RecordBatch, length: int) -> dict[str, NDArray[Any]
             values = column[0].values
             numbers = pa.types.is_floating(values.type) or pa.types.is_integer(values.type)
             if numbers and len(values) == length:
-                found[name] = values.to_numpy(zero_copy_only=False)
+                found[name] = np.from_dlpack(values)
     return found
 
 

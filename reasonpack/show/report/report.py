@@ -29,6 +29,8 @@ from reasonpack.show.stats import Stats, stats_json
 from reasonpack.show.summary import summary_lines
 
 SCRIPTS = ("row.js", "drawn.js", "text.js", "tree.js", "mask.js", "summary.js", "page.js")
+MARK = '<meta name="generator" content="reasonpack">'
+"""What every page has, and no other file."""
 MESSAGES = ("inputs", "shards", "templates")
 """What of a manifest may be long and is not shown."""
 
@@ -72,7 +74,7 @@ def page(
     style, script = _file("page.css"), "".join(map(_file, SCRIPTS))
     policy = f"default-src 'none'; style-src {_hash(style)}; script-src {_hash(script)}"
     return Template(_file("page.html")).substitute(
-        title=html.escape(name), policy=policy, style=style, data=data, script=script
+        title=html.escape(name), mark=MARK, policy=policy, style=style, data=data, script=script
     )
 
 
@@ -83,7 +85,7 @@ def _summary(manifest: Manifest, stats: Stats | None, first: Mapping[str, str]) 
         "manifest": {key: value for key, value in known.items() if key not in MESSAGES},
         "lines": list(summary_lines(manifest)),
         "rejects": [
-            [each.reason, each.count, each.words, each.example]
+            [each.reason, each.count, each.words, each.example, each.kind]
             for each in rejected(manifest.counts, first)
         ],
     }

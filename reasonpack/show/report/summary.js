@@ -14,7 +14,7 @@ function showSummary(section, { manifest, lines, rejects, costs, advice, distrib
   if (distributions)
     section.append(make("h2", { textContent: "Distributions" }),
       make("div", { className: "charts" }, ...Object.values(distributions).map(chart)));
-  if (rejects.length) section.append(...rejected(rejects, counts));
+  if (rejects.length) section.append(...rejected(rejects));
 }
 
 /** The tokens of the rows by kind, over those that N-pass needs. */
@@ -68,10 +68,9 @@ function chart({ description, count, min, max, mean, percentiles, histogram }) {
   return figure;
 }
 
-function rejected(rejects, counts) {
-  return [make("h2", { textContent: "Rejected" }),
-    make("p", { textContent: `${counted(counts.rejected, "record")} of ${number(counts.conversations)}` }),
-    make("dl", { className: "rejects" }, ...rejects.flatMap(([reason, count, words, example]) => [
-      make("dt", {}, make("b", { textContent: number(count) }), ` ${reason}`),
+function rejected(rejects) {
+  return [make("h2", { textContent: "Not packed" }),
+    make("dl", { className: "rejects" }, ...rejects.flatMap(([reason, count, words, example, kind]) => [
+      make("dt", {}, `${kind} `, make("b", { textContent: number(count) }), ` ${reason}`),
       make("dd", {}, words, example ? make("code", { textContent: example }) : "")]))];
 }

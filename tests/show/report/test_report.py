@@ -78,7 +78,8 @@ def test_figures_are_those_of_stats(packed: Path, page: str) -> None:
     assert about["advice"] in drawn
     for name, text in about["lines"]:
         assert f"{name} {text}" in drawn
-    for reason, count, words, example in about["rejects"]:
+    for reason, count, words, example, kind in about["rejects"]:
+        assert kind == "rejected"
         assert told["manifest"]["counts"]["rejects"][reason] == count
         assert f"{count:,} {reason}: {words}" in drawn
         assert example

@@ -1,0 +1,57 @@
+"""A run's shards → `samples.html` beside them: some of its rows, to be looked at.
+
+    at most 20 rows, drawn by hash      the same ones whatever the number of workers
+    at most 4,000 tokens of each        the page says how many were left out
+    at most 2 MiB                       else fewer rows
+
+It is for a look before training; `reasonpack report` writes a page of everything.
+"""
+
+from __future__ import annotations
+
+from reasonpack.datasets.manifest import SAMPLES, Manifest
+from reasonpack.run.stages import stage
+from reasonpack.show.chosen_rows import draw_rows
+from reasonpack.show.report.report import MARK, page
+from reasonpack.show.row import read_rows
+from reasonpack.storage.place import Place, join
+from reasonpack.storage.publish import publish_text
+from reasonpack.storage.read import read_bytes
+from reasonpack.tokens.token_bytes import bytes_of_tokens
+from reasonpack.tokens.tokenizer import Tokenizer
+
+MOST_ROWS = 20
+MOST_TOKENS = 4_000
+MOST_BYTES = 2 << 20
+
+
+def write_samples(output: Place, tokenizer: Tokenizer, manifest: Manifest) -> None:
+    """Write the page, unless it is there already; a file of somebody else's stays.
+
+    Args:
+        output: the dataset, whose shards are written.
+        tokenizer: that encoded it.
+        manifest: that it will have.
+
+    Raises:
+        StorageError: it cannot be written.
+    """
+    with stage("samples"):
+        place = join(output, SAMPLES)
+        text = samples_page(output, tokenizer, manifest)
+        there = read_bytes(place)
+        if there is None or (there != text.encode() and MARK.encode() in there):
+            publish_text(place, text)
+
+
+def samples_page(output: Place, tokenizer: Tokenizer, manifest: Manifest) -> str:
+    """Draw rows and show them, fewer where they do not fit."""
+    drawn = draw_rows(manifest.counts.rows, MOST_ROWS, seed=manifest.content_hash)
+    rows = read_rows(output, manifest, drawn)
+    piece = bytes_of_tokens(tokenizer)
+    source = f"Texts by the tokenizer from {manifest.options.tokenizer}"
+    while True:
+        text = page("Samples", manifest, rows, piece=piece, source=source, most=MOST_TOKENS)
+        if len(text) <= MOST_BYTES or not rows:
+            return text
+        rows = rows[: len(rows) // 2]
