@@ -16,8 +16,8 @@ from reasonpack.cli.options import (
     json_object_in_file,
     names_with_commas,
     part_of_run,
-    size_in_bytes,
 )
+from reasonpack.cli.run_options import run_options
 
 if TYPE_CHECKING:  # loaded after --help
     pass
@@ -204,66 +204,7 @@ if TYPE_CHECKING:  # loaded after --help
     type=click.Choice(["zstd", "lz4", "none"]),
     help="Default: zstd for Parquet, none for Arrow, which can then be memory-mapped.",
 )
-@click.option(
-    "--num-proc",
-    type=click.IntRange(min=1),
-    metavar="N",
-    help="Worker processes. Default: one a core, or none if the input is a single unit. "
-    "The output does not depend on it.",
-)
-@click.option(
-    "--unit-size",
-    "unit_bytes",
-    callback=size_in_bytes,
-    default="32M",
-    show_default=True,
-    metavar="BYTES",
-    help="Input that becomes one shard, at most about: a file is cut evenly into as few units as "
-    "that allows. Each worker holds one unit at a time, in about 400 MiB + 20 x BYTES of memory, "
-    "however large the input is. A compressed file is one unit, whose memory goes by what it holds "
-    "decompressed; so is a row group of Parquet.",
-)
-@click.option(
-    "--engine",
-    type=click.Choice(["local", "ray"]),
-    default="local",
-    show_default=True,
-    help="Where workers run: on this machine, or on the Ray cluster that RAY_ADDRESS names.",
-)
-@click.option(
-    "--shard-index",
-    type=click.IntRange(min=0),
-    metavar="I",
-    help="Pack only part I, from 0, of --shard-count parts; then call merge.",
-)
-@click.option("--shard-count", type=click.IntRange(min=1), metavar="N", help="How many parts.")
-@click.option(
-    "--tokenizer-backend",
-    type=click.Choice(["auto", "tokenizers", "gigatoken", "fastokens"]),
-    default="auto",
-    show_default=True,
-    help="What encodes texts. The ids are those of tokenizers whichever it is: another is used "
-    "only after it has proved itself, and is checked all along.",
-)
-@click.option(
-    "--backend-check",
-    type=float,
-    default=0.005,
-    show_default=True,
-    metavar="RATE",
-    help="Share of the texts of each unit that tokenizers encodes too, to check the backend.",
-)
-@click.option(
-    "--profile", is_flag=True, help="Work in one process, and say which stage took how long."
-)
-@click.option(
-    "--samples/--no-samples",
-    default=True,
-    show_default=True,
-    help="Write samples.html into DIR: up to 20 rows to look at, if the run is whole and local.",
-)
-@click.option("--dry-run", is_flag=True, help="Say what would be done and about how long; stop.")
-@click.option("--json", "as_json_", is_flag=True, help="Write the manifest to standard output.")
+@run_options
 @click.pass_context
 def command(
     ctx: click.Context,
