@@ -12,7 +12,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -21,7 +21,15 @@ from reasonpack.errors import StorageError
 from reasonpack.records.formats import HEAD, foreign
 from reasonpack.records.json_array import NotAList, elements
 from reasonpack.storage.place import Place, public_name, unreadable
-from reasonpack.storage.read import BOM, Container, container, is_list, open_arrow, open_bytes
+from reasonpack.storage.read import (
+    BLANK,
+    BOM,
+    Container,
+    container,
+    is_list,
+    open_arrow,
+    open_bytes,
+)
 
 BLOCK = 1 << 20
 _END_OF_STREAM = b"\xff\xff\xff\xff\0\0\0\0"
@@ -31,15 +39,15 @@ LONGEST_RECORD = 256 << 20
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """A stretch of one input file.
+    """A stretch of one input file, or some groups of records, from any of them.
 
     Attributes:
         number: position in the plan, and of its shard.
-        input: which of the plan's inputs, counted from 0.
+        input: which of the plan's inputs, counted from 0; the first of those that groups are in.
         name: what the file is called in messages and ids.
-        container: how the file is packed.
+        container: how the file is packed; `groups` for groups of records.
         start: first byte (plain, or a list), first row group (Parquet), first batch of rows
-            (Arrow), else 0.
+            (Arrow), first entry of the index (groups), else 0.
         stop: one past the last; −1 for a compressed file, which is read to its end.
         first_line: number of the first line or row in it, counted from 1; of the first element
             of a list, from 0.
@@ -49,7 +57,7 @@ class Unit:
     number: int
     input: int
     name: str
-    container: Container
+    container: Container | Literal["groups"]
     start: int
     stop: int
     first_line: int
@@ -59,8 +67,14 @@ class Unit:
         """Say which part of which file it is."""
         bytes_ = f", bytes {self.start:,} to {self.stop:,}"
         range_ = f"{self.start} to {self.stop}"
-        rows = {"parquet": f", row groups {range_}", "arrow": f", batches {range_}"}
-        part = {"plain": bytes_, "array": bytes_, **rows}.get(self.container, "")
+        parts = {
+            "plain": bytes_,
+            "array": bytes_,
+            "parquet": f", row groups {range_}",
+            "arrow": f", batches {range_}",
+            "groups": f", groups of {self.stop - self.start:,} records from {self.first_line} on",
+        }
+        part = parts.get(self.container, "")
         return f"{self.name}{part} (unit {self.number})"
 
 
@@ -100,20 +114,44 @@ def read_records(unit: Unit, place: Place) -> Iterator[Record]:
     Raises:
         StorageError: the file cannot be read to the end of the unit.
     """
-    if unit.container in {"parquet", "arrow"}:
-        yield from _read_rows(unit, place)
+    kind = unit.container
+    assert kind != "groups", "reasonpack.records.groups reads those"
+    if kind in {"parquet", "arrow"}:
+        yield from _read_rows(unit, kind, place)
         return
-    is_array = unit.container == "array"
-    with open_bytes(place, "plain" if is_array else unit.container, start=unit.start) as file:
+    plain: Container = "plain" if kind == "array" else kind
+    with open_bytes(place, plain, start=unit.start) as file:
         blocks = blocks_of(file)
-        if unit.container in {"gzip", "zstd"}:
+        if kind in {"gzip", "zstd"}:
             head = b"".join(itertools.islice(blocks, max(1, HEAD // BLOCK)))
             if refusal := foreign(head, unit.name, whole=len(head) < HEAD):
                 raise refusal
             is_array = is_list(head)
-            unit = replace(unit, first_line=int(not is_array))
+            unpacked: Container = "array" if is_array else "plain"
+            unit = replace(unit, container=unpacked, first_line=int(not is_array))
             blocks = itertools.chain([head], blocks)
-        yield from _read_elements(unit, blocks) if is_array else _read_lines(unit, blocks)
+        for _, record in located_records(unit, blocks):
+            yield record
+
+
+class Located(NamedTuple):
+    """Where a record is: its number in the file, and its first byte and one past the last.
+
+    A line has its end, and an element what ends it.
+    """
+
+    number: int
+    start: int
+    stop: int
+
+
+def located_records(unit: Unit, blocks: Iterable[bytes]) -> Iterator[tuple[Located, Record]]:
+    """Find the records of a unit of lines or of a list in its bytes.
+
+    Raises:
+        StorageError: these are no lines of records, or no list of them.
+    """
+    return _elements(unit, blocks) if unit.container == "array" else _records(unit, blocks)
 
 
 def blocks_of(file: Any, *, size: int = 0) -> Iterator[bytes]:
@@ -122,7 +160,7 @@ def blocks_of(file: Any, *, size: int = 0) -> Iterator[bytes]:
         yield block
 
 
-def _read_lines(unit: Unit, blocks: Iterable[bytes]) -> Iterator[Record]:
+def _records(unit: Unit, blocks: Iterable[bytes]) -> Iterator[tuple[Located, Record]]:
     at = unit.start
     for number, line in enumerate(_lines(blocks), unit.first_line):
         if 0 <= unit.stop <= at:
@@ -134,11 +172,18 @@ def _read_lines(unit: Unit, blocks: Iterable[bytes]) -> Iterator[Record]:
                 "one conversation a line",
                 "write each conversation as a line of its own",
             )
-        at += len(line)
-        if number == 1 and line.startswith(BOM):
-            line = line[len(BOM) :]  # noqa: PLW2901 (the mark is no part of the line)
-        if line.strip():
-            yield Record(f"{unit.name}:{number}", line.rstrip(b"\r\n"))
+        where = Located(number, at, at + len(line))
+        at = where.stop
+        record = line_record(unit.name, number, line)
+        if record.line.strip():
+            yield where, record
+
+
+def line_record(name: str, number: int, line: bytes) -> Record:
+    """Make a record of a line as it stands in a file."""
+    if number == 1 and line.startswith(BOM):
+        line = line[len(BOM) :]  # the mark is no part of the line
+    return Record(f"{name}:{number}", line.rstrip(b"\r\n"))
 
 
 def _lines(blocks: Iterable[bytes]) -> Iterator[bytes]:
@@ -164,15 +209,21 @@ def _lines(blocks: Iterable[bytes]) -> Iterator[bytes]:
         yield b"".join(rest)
 
 
-def _read_elements(unit: Unit, blocks: Iterable[bytes]) -> Iterator[Record]:
+def _elements(unit: Unit, blocks: Iterable[bytes]) -> Iterator[tuple[Located, Record]]:
     try:
         found = elements(blocks, start=unit.start, longest=LONGEST_RECORD)
         for number, element in enumerate(found, unit.first_line):
             if 0 <= unit.stop <= element.start:
                 break
-            yield Record(f"{unit.name}[{number}]", element.text)
+            where = Located(number, element.start, element.stop)
+            yield where, Record(f"{unit.name}[{number}]", element.text)
     except NotAList as error:
         raise no_list(unit.name, error, first=unit.first_line) from error
+
+
+def element_record(name: str, number: int, written: bytes) -> Record:
+    """Make a record of an element as it stands in a list, with what ends it."""
+    return Record(f"{name}[{number}]", written[:-1].strip(BLANK))
 
 
 def no_list(name: str, error: NotAList, *, first: int = 0) -> StorageError:
@@ -185,17 +236,17 @@ def no_list(name: str, error: NotAList, *, first: int = 0) -> StorageError:
     )
 
 
-def _read_rows(unit: Unit, place: Place) -> Iterator[Record]:
+def _read_rows(unit: Unit, kind: Container, place: Place) -> Iterator[Record]:
     number = unit.first_line
     try:
         with open_arrow(place) as source:
-            read = arrow_batches if unit.container == "arrow" else _parquet_batches
+            read = arrow_batches if kind == "arrow" else _parquet_batches
             for batch in read(source, unit.start, unit.stop):
                 for row in _plain_times(batch).to_pylist():
                     yield Record(f"{unit.name}:{number}", b"", row)
                     number += 1
     except (pa.ArrowException, StorageError, ValueError, OverflowError) as error:
-        raise damaged(place, unit.container, error) from error
+        raise damaged(place, kind, error) from error
 
 
 def _parquet_batches(source: pa.NativeFile, start: int, stop: int) -> Iterator[pa.RecordBatch]:
