@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+InputFormat = Literal["auto", "chat", "calls"]
 Layout = Literal["onepass", "npass"]
 TrainOn = Literal["all", "last-turn"]
 MissingReasoning = Literal["skip-loss", "empty-think", "error"]

@@ -362,6 +362,81 @@ def check_row(columns: Columns) -> Counter[Pair]:
     return sum(check_samples(columns), Counter())
 
 
+# --- calls ---------------------------------------------------------------------------------------
+
+
+class Call(NamedTuple):
+    """A call as it was logged: what it saw, what it wrote, and which of that is trained."""
+
+    id: str
+    prompt_ids: list[int]
+    completion_ids: list[int]
+    mask: list[bool] | None = None
+    weight: float = 1.0
+
+    def pairs(self) -> list[Pair]:
+        """List each trained token with its prefix."""
+        ids = [*self.prompt_ids, *self.completion_ids]
+        mask = self.mask or [True] * len(self.completion_ids)
+        places = [len(self.prompt_ids) + at for at, trained in enumerate(mask) if trained]
+        return [(digest(ids[:place]), ids[place]) for place in places]
+
+
+def expected_weights(calls: Iterable[Call]) -> Counter[Pair]:
+    """Add up what the calls, one by one, weigh each (prefix, token) with."""
+    weights: Counter[Pair] = Counter()
+    for call in calls:
+        for pair in call.pairs():
+            weights[pair] += call.weight  # type: ignore[assignment]
+    return weights
+
+
+def expected_per_call(calls: Iterable[Call]) -> Counter[tuple[str, Pair]]:
+    """Count what each call trains."""
+    return Counter((call.id, pair) for call in calls for pair in call.pairs())
+
+
+class Target(NamedTuple):
+    """A token that a loss is taken of, found in a row: its place, its pair, and its call."""
+
+    place: int
+    pair: Pair
+    call: str
+
+
+def targets(columns: Columns, *, labels: str = "labels") -> list[Target]:
+    """Find the targets of a row with calls, by looking at every token from every token."""
+    check_row(columns)
+    ids = np.asarray(columns["input_ids"])
+    positions = np.asarray(columns["position_ids"])
+    sees = visible(columns)
+    segment_of = np.searchsorted(columns["segment_start"], np.arange(len(ids)), "right") - 1
+    found = []
+    for place in np.flatnonzero(np.asarray(columns[labels]) != UNTRAINED).tolist():
+        keys = np.flatnonzero(sees[place])
+        keys = keys[keys != place]
+        prefix = ids[keys[np.argsort(positions[keys])]]
+        call = columns["segment_call"][segment_of[place]]
+        assert call >= 0, f"token {place} is trained and of no call"
+        pair = digest(prefix), int(ids[place])
+        found.append(Target(place, pair, str(columns["call_id"][call])))
+    return found
+
+
+def weights(rows: Iterable[Columns]) -> Counter[Pair]:
+    """Add up the weights with which rows train each (prefix, token)."""
+    found: Counter[Pair] = Counter()
+    for columns in rows:
+        for target in targets(columns):
+            found[target.pair] += columns["loss_weights"][target.place]
+    return found
+
+
+def per_call(rows: Iterable[Columns]) -> Counter[tuple[str, Pair]]:
+    """Count what rows train of each call."""
+    return Counter((each.call, each.pair) for columns in rows for each in targets(columns))
+
+
 def _check_tables(columns: Columns) -> None:
     length = len(columns["input_ids"])
     for name in ("position_ids", "labels"):

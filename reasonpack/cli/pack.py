@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from reasonpack.cli.call_options import call_options
 from reasonpack.cli.interrupt import resumable
 from reasonpack.cli.options import (
     config_file,
@@ -67,6 +68,7 @@ if TYPE_CHECKING:  # loaded after --help
     help="Go on with an unfinished run in DIR if it is the same, which is the default, or "
     "remove what a run wrote there; files of your own in data or receipts stop it.",
 )
+@call_options
 @click.option(
     "--train-on",
     type=click.Choice(["all", "last-turn"]),

@@ -7,6 +7,7 @@ from typing import Literal
 
 from reasonpack.choices import (
     Compression,
+    InputFormat,
     Layout,
     LossWeights,
     MissingReasoning,
@@ -25,7 +26,8 @@ class Options:
     """What a run was asked for; with the plan it determines every byte of the output.
 
     `chat_template_kwargs` and `template_behaviour` are JSON objects, as text; `field` renames
-    fields, each as `NAME=KNOWN`; `split` sets conversations apart, each as `NAME=SHARE`.
+    fields, each as `NAME=KNOWN`; `split` sets conversations apart, each as `NAME=SHARE`;
+    `call_columns` are optional ones of calls, `auto` for those that they need.
     """
 
     tokenizer: str
@@ -53,6 +55,10 @@ class Options:
     null_arguments: NullArguments = "refuse"
     split: tuple[str, ...] = ()
     loss_weights: LossWeights = "auto"
+    input_format: InputFormat = "auto"
+    group_by: str = "auto"
+    max_group_bytes: int = 1 << 30
+    call_columns: tuple[str, ...] = ("auto",)
 
     @property
     def columns(self) -> tuple[str, ...]:

@@ -6,9 +6,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
@@ -17,20 +15,6 @@ from reasonpack.errors import UsageError
 AUTO = "auto"
 NONE = ""
 """Stands for no field: each record is a group of its own."""
-KNOWN = (
-    "trace_id",
-    "session_id",
-    "rollout_id",
-    "group",
-    "group_id",
-    "conversation_id",
-    "thread_id",
-    "episode_id",
-    "trajectory_id",
-    "metadata.trace_id",
-    "metadata.session_id",
-)
-"""Names that `auto` looks for."""
 
 
 class GroupFields:
@@ -45,20 +29,18 @@ class GroupFields:
     """
 
     def __init__(self, names: Sequence[str]) -> None:
-        below: dict[str, list[str]] = defaultdict(list)
-        for name in names:
-            head, _, rest = name.partition(".")
-            below[head].append(rest)
-        self._below = {
-            head: GroupFields(list(filter(None, rests))) if any(rests) else None
-            for head, rests in below.items()
-        }
-        self._own = {head for head, rests in below.items() if "" in rests}
-        places = {head: f"field{number}" for number, head in enumerate(below)}
+        self._names = tuple(names)
+        below: dict[str, list[str]] = {}
+        for name in names:  # a key may have dots in it itself
+            parts = name.split(".")
+            for cut in range(1, len(parts)):
+                below.setdefault(".".join(parts[:cut]), []).append(".".join(parts[cut:]))
+        self._below = {head: GroupFields(rests) for head, rests in below.items()}
+        places = {key: f"field{n}" for n, key in enumerate(dict.fromkeys([*names, *below]))}
         found = msgspec.defstruct(
             "Record",
             [(place, msgspec.Raw, msgspec.Raw(b"")) for place in places.values()],
-            rename={place: head for head, place in places.items()},
+            rename={place: key for key, place in places.items()},
         )
         self._places = places
         self._decode = msgspec.json.Decoder(found).decode
@@ -73,31 +55,19 @@ class GroupFields:
             record = self._decode(line)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             return {}  # whoever reads the record says what is wrong with it
-        return dict(self._found({h: getattr(record, p) for h, p in self._places.items()}))
-
-    def _found(self, raw: Mapping[str, msgspec.Raw]) -> Iterator[tuple[str, str]]:
-        for head, value in raw.items():
-            nested = self._below[head]
-            if head in self._own and bytes(value):
-                text = _text(msgspec.json.decode(value), head)
-                if text:
-                    yield head, text
-            elif nested is not None and bytes(value):
-                yield from ((f"{head}.{k}", v) for k, v in nested.of_line(value).items())
-
-    def of_row(self, row: Mapping[str, Any]) -> dict[str, str]:
-        """Return the text of each of the fields that a decoded row has.
-
-        Raises:
-            UsageError: a field holds what names no group.
-        """
+        raw = {key: getattr(record, place) for key, place in self._places.items()}
         found: dict[str, str] = {}
-        for head, nested in self._below.items():
-            value = row.get(head)
-            if head in self._own and (text := _text(value, head)):
-                found[head] = text
-            elif nested is not None and isinstance(value, Mapping):
-                found |= {f"{head}.{k}": v for k, v in nested.of_row(value).items()}
+        for name in self._names:
+            if text := _text(msgspec.json.decode(raw[name]) if bytes(raw[name]) else None, name):
+                found[name] = text
+        for head, inner in self._below.items():
+            if bytes(raw[head]):
+                nested = inner.of_line(raw[head])
+                found |= {
+                    key: text
+                    for rest, text in nested.items()
+                    if (key := f"{head}.{rest}") not in found
+                }
         return found
 
 

@@ -15,7 +15,7 @@ import hashlib
 import os
 import struct
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from errno import ENOENT
 
@@ -23,7 +23,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reasonpack.errors import StorageError, UsageError
-from reasonpack.records.group_field import AUTO, KNOWN, GroupFields, one_field
+from reasonpack.records.call_formats import GROUP_FIELDS
+from reasonpack.records.group_field import AUTO, GroupFields, one_field
 from reasonpack.records.plan import UNIT_LINES, InputFile, changed, is_settled
 from reasonpack.records.unit import Record, Unit, blocks_of, content_kind, located_records
 from reasonpack.storage.place import Place, full_stamp, unreadable
@@ -84,6 +85,7 @@ def plan_groups(
     field: str = AUTO,
     unit_bytes: int,
     max_group_bytes: int = MAX_GROUP_BYTES,
+    see: Callable[[bytes], object] = lambda _: None,
 ) -> Grouped:
     """Read all records, put those of a group together, and cut the groups into units.
 
@@ -92,12 +94,13 @@ def plan_groups(
         field: says which records belong together; `auto` for a known one.
         unit_bytes: size of a unit, about; no group is divided.
         max_group_bytes: of the largest group.
+        see: is given each record as it stands in the file.
 
     Raises:
         StorageError: a file cannot be read, or changes while it is read.
         UsageError: there is no one field for all, or a group is too large.
     """
-    scan = _Scan(list(KNOWN) if field == AUTO else [field])
+    scan = _Scan(list(GROUP_FIELDS) if field == AUTO else [field], see)
     inputs = [scan.read(number, place, name) for number, (place, name) in enumerate(files)]
     chosen = one_field(scan.counts) if field == AUTO else field
     entries, bounds = sort_by_group(np.frombuffer(scan.entries, ENTRY))
@@ -120,8 +123,8 @@ def plan_groups(
 class _Scan:
     """Reads files once, for their hashes and for the groups of their records."""
 
-    def __init__(self, names: Sequence[str]) -> None:
-        self._fields = GroupFields(names)
+    def __init__(self, names: Sequence[str], see: Callable[[bytes], object]) -> None:
+        self._fields, self._see = GroupFields(names), see
         self.entries = bytearray()
         self.counts: Counter[str] = Counter(dict.fromkeys(names, 0))
         self.alone = 0
@@ -135,7 +138,10 @@ class _Scan:
         kind = content_kind(place, name)
         if kind not in {"plain", "array"}:
             raise StorageError(
-                name, f"calls in a file of {kind}", "JSON Lines or a JSON list", "unpack it first"
+                name,
+                f"calls in a file of {kind}",
+                "a plain file of JSON Lines or a JSON list, in which groups can be looked up",
+                "write it as JSON Lines",
             )
         self.containers.append(kind)
         hash_, size = hashlib.sha256(), 0
@@ -160,6 +166,7 @@ class _Scan:
         return InputFile(name, size, hash_.hexdigest(), settled)
 
     def _add(self, file: int, line: int, start: int, stop: int, record: Record) -> None:
+        self._see(record.line)
         try:
             found = self._fields.of_line(record.line)
         except UsageError as error:

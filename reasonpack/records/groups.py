@@ -90,6 +90,16 @@ def read_groups(entries: Entries, sources: Sequence[Source], field: str) -> Iter
             deque(own, maxlen=0)  # those that nobody took
 
 
+def read_again(entries: Entries, sources: Sequence[Source], position: int) -> Record:
+    """Read one record of a part of an index.
+
+    Raises:
+        StorageError: a file cannot be read.
+    """
+    with ExitStack() as opened:
+        return next(_read_records(entries[position : position + 1], sources, opened))
+
+
 def _read_records(
     entries: Entries, sources: Sequence[Source], opened: ExitStack
 ) -> Iterator[Record]:

@@ -37,6 +37,10 @@ LONGEST_RECORD = 256 << 20
 """Bytes that a line or an element may have; a file that is no JSON Lines may be one line."""
 
 
+UnitContainer = Literal["plain", "array", "gzip", "zstd", "parquet", "arrow", "groups"]
+"""How the file of a unit is packed; `groups` where its records are from any of the files."""
+
+
 @dataclass(frozen=True, slots=True)
 class Unit:
     """A stretch of one input file, or some groups of records, from any of them.
@@ -45,7 +49,7 @@ class Unit:
         number: position in the plan, and of its shard.
         input: which of the plan's inputs, counted from 0; the first of those that groups are in.
         name: what the file is called in messages and ids.
-        container: how the file is packed; `groups` for groups of records.
+        container: how the file is packed.
         start: first byte (plain, or a list), first row group (Parquet), first batch of rows
             (Arrow), first entry of the index (groups), else 0.
         stop: one past the last; −1 for a compressed file, which is read to its end.
@@ -57,7 +61,7 @@ class Unit:
     number: int
     input: int
     name: str
-    container: Container | Literal["groups"]
+    container: UnitContainer
     start: int
     stop: int
     first_line: int

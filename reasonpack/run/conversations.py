@@ -117,7 +117,7 @@ def lay_out_records(
                 conversation = parse(record, reading)
             waiting.append(_cut_views(record, conversation, options, context, pieces))
         except RecordError as error:
-            _reject(record, error, options, laid)
+            reject(record, error, options, laid)
         except TemplateError as error:
             raise TemplateError(
                 f"{record.where}: {error.where}", error.what, error.expected, error.fix
@@ -127,12 +127,17 @@ def lay_out_records(
     for first in range(0, len(waiting), WRITTEN_AT_ONCE):
         batch = waiting[first : first + WRITTEN_AT_ONCE]
         _write(batch, pieces, options, context, laid, weighs=weighs)
+    put_into_rows(laid, options)
+    return laid
+
+
+def put_into_rows(laid: Laid, options: Options) -> None:
+    """Put samples into rows, several in each if they are to be packed."""
     with stage("rows"):
         for split in options.splits:
             own = [index for index, each in enumerate(laid.splits) if each == split]
             laid.rows[split] = [[own[index] for index in row] for row in _rows(laid, own, options)]
     laid.counts.rows = sum(map(len, laid.rows.values()))
-    return laid
 
 
 def _rows(laid: Laid, own: Sequence[int], options: Options) -> list[list[int]]:
@@ -166,9 +171,9 @@ def _write(
                     forest, number, each.messages, options, context
                 )
         except RecordError as error:
-            _reject(each.record, error, options, laid)
+            reject(each.record, error, options, laid)
         else:
-            _leave_out(each.record, [*each.left_out, *left_out], laid)
+            leave_out(each.record, [*each.left_out, *left_out], laid)
             laid.counts.missing_reasoning += each.untrained.pop("missing-reasoning", 0)
             laid.counts.note(_notes(each.conversation, each.untrained, context))
             written.append((each.conversation.id, laid_out))
@@ -176,11 +181,11 @@ def _write(
             laid.splits += [split] * len(laid_out.samples)
     with stage("lay out"):
         samples = write(forest, written)
-        _count([laid_out for _, laid_out in written], samples, laid.counts)
+        count([laid_out for _, laid_out in written], samples, laid.counts)
     laid.samples += samples
 
 
-def _reject(record: Record, error: RecordError, options: Options, laid: Laid) -> None:
+def reject(record: Record, error: RecordError, options: Options, laid: Laid) -> None:
     """Keep a record that is not packed with the reason, unless it stops the run."""
     error.where = error.where or record.where
     if isinstance(error, UnknownFieldError):
@@ -194,7 +199,7 @@ def _reject(record: Record, error: RecordError, options: Options, laid: Laid) ->
     laid.counts.rejects[error.reason] = laid.counts.rejects.get(error.reason, 0) + 1
 
 
-def _leave_out(record: Record, left_out: Sequence[LeftOut], laid: Laid) -> None:
+def leave_out(record: Record, left_out: Sequence[LeftOut], laid: Laid) -> None:
     """Keep messages that are not trained because their views are too long, with the reason."""
     for each in sorted(left_out, key=lambda each: each.message):
         error = each.error(record.where)
@@ -264,7 +269,8 @@ def _reject_line(record: Record, error: RecordError) -> dict[str, str]:
         return {**line, "record_base64": base64.b64encode(record.line).decode()}
 
 
-def _count(laid_out: Sequence[LaidOut], samples: Sequence[Sample], counts: Counts) -> None:
+def count(laid_out: Sequence[LaidOut], samples: Sequence[Sample], counts: Counts) -> None:
+    """Count conversations that are written, and their samples."""
     if not samples:
         return
     by_kind = np.zeros(len(Kind), np.int64)

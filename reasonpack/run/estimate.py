@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from reasonpack.datasets.options import Options
 from reasonpack.errors import UsageError
 from reasonpack.records.plan import InputFile, plan
+from reasonpack.run.call_plan import holds_calls_only
 from reasonpack.run.context import Context, load_context
 from reasonpack.run.conversations import lay_out_records
 from reasonpack.run.engine import Run
@@ -66,13 +67,17 @@ def estimate(
         output: the directory of the run, which may lie in one of the inputs.
 
     Raises:
-        UsageError: standard input, which would be used up.
+        UsageError: standard input, which would be used up, or calls.
         ReasonpackError: what would stop the run at once.
     """
     if STDIN in inputs:
         raise UsageError("-", "cannot be read twice", "files", "name a file instead")
     context = load_context(options)
     files = named_inputs(inputs, without=output, on_note=run.watch.on_note)
+    if holds_calls_only(files, options):
+        raise UsageError(
+            "--dry-run", "calls", "chats", "pack a part of the calls, whose time can be measured"
+        )
     weighted = options.loss_weights == "auto"
     planned, units = plan(files, unit_bytes=run.unit_bytes, weighted=weighted)
     numbers = [sum(unit.input == at for unit in units) for at in range(len(planned))]

@@ -94,9 +94,9 @@ def lay_out_within(
         _check_length(laid_out, options, context)
         return forest, laid_out, []
     left = {
-        view: too_long
+        view: found
         for view, message in zip(forest.members[number], messages, strict=True)
-        if (too_long := _too_long(message, forest.views.end[view], options, context))
+        if (found := too_long(message, forest.views.end[view], options, context))
     }
     if len(left) == len(messages):
         raise nothing_fits(left.values(), options)
@@ -108,7 +108,7 @@ def lay_out_within(
     return forest, laid_out, list(left.values())
 
 
-def _too_long(message: int, tokens: int, options: Options, context: Context) -> LeftOut | None:
+def too_long(message: int, tokens: int, options: Options, context: Context) -> LeftOut | None:
     """Tell whether a view is longer than a row, or than the model can attend over."""
     if options.max_length is not None and tokens > options.max_length:
         return LeftOut(message, tokens, "tokens", "--max-length", options.max_length)

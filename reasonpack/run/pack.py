@@ -20,7 +20,14 @@ from reasonpack.datasets.receipt import Counts, Receipt
 from reasonpack.errors import FormatError, UsageError
 from reasonpack.records.unit import Unit
 from reasonpack.records.unknown import UnknownFieldError, together
-from reasonpack.run.context import load_context
+from reasonpack.run.call_plan import (
+    PlannedCalls,
+    grouping_note,
+    holds_calls_only,
+    plan_calls,
+    write_index,
+)
+from reasonpack.run.context import Context, load_context
 from reasonpack.run.engine import Run, backend_advice, on_engine, started_early
 from reasonpack.run.finish import end, refuse_strangers, same_files, summed
 from reasonpack.run.lock import locked
@@ -180,15 +187,14 @@ def _opened(
     with claimed(output, part=name, overwrite=overwrite), spooled(named, output) as files:
         stamps = tuple(stamp(place) for place, _ in files)
         known = read_plan(output)
-        with stage("plan"):
-            plan = freeze(files, options, context=context, unit_bytes=run.unit_bytes, known=known)
-        for note in same_files(plan.inputs):
-            run.watch.on_note(note)
+        plan, calls = _planned(files, options, context, run=run, known=known)
         if known is not None and (differing := differences(known, plan)):
             if part or file_names(join(output, "receipts")):
                 raise _another(output, differing)
             clear(output)  # stopped before its first unit was done: nothing is lost
             known = None
+        if calls is not None:
+            write_index(output, calls)
         if known is None:
             write_plan(output, plan)
         make_directories(output)
@@ -201,12 +207,35 @@ def _opened(
             units=len(plan.units),
             plan_sha256=plan.sha256,
             columns=tuple(plan.columns),
+            grouping=plan.grouping,
+            names=tuple(name for _, name in files),
             backend=run.backend,
         )
         try:
             yield known or plan, job, context.tokenizer
         finally:
             sweep(output, _mine(plan, part) if part else None)
+
+
+def _planned(
+    files: Sequence[tuple[Place, str]],
+    options: Options,
+    context: Context,
+    *,
+    run: Run,
+    known: Plan | None,
+) -> tuple[Plan, PlannedCalls | None]:
+    """Make the plan of a run, and find the groups of calls if there are such."""
+    with stage("plan"):
+        calls = None
+        if holds_calls_only(files, options):
+            calls = plan_calls(files, options, unit_bytes=run.unit_bytes)
+            run.watch.on_note(grouping_note(calls.grouped.grouping))
+        size = run.unit_bytes
+        plan = freeze(files, options, context=context, unit_bytes=size, known=known, calls=calls)
+    for note in same_files(plan.inputs):
+        run.watch.on_note(note)
+    return plan, calls
 
 
 def _another(output: Place, differing: Sequence[str]) -> UsageError:

@@ -22,9 +22,11 @@ from reasonpack.datasets.manifest import Learned
 from reasonpack.datasets.options import Options
 from reasonpack.datasets.receipt import shard_path
 from reasonpack.errors import FormatError
+from reasonpack.records.group_index import Grouping
 from reasonpack.records.plan import InputFile, plan
 from reasonpack.records.unit import Unit
 from reasonpack.rows.schema import FORMAT_VERSION, planned
+from reasonpack.run.call_plan import PlannedCalls
 from reasonpack.run.context import Context
 from reasonpack.storage.place import Place, join, public_name
 from reasonpack.storage.publish import publish_text
@@ -48,6 +50,7 @@ class Plan:
         hashes: SHA-256 of tokenizer, template and the like, by what they are.
         templates: what was learned of the chat template, and of the one for tools if there is one.
         columns: optional ones that every shard has, whatever is in its rows.
+        grouping: how calls are put together; None for chats.
         inputs: the files, in order.
         units: what they were cut into.
         sha256: of all of this, but for where things are and when they were written.
@@ -61,6 +64,7 @@ class Plan:
     hashes: dict[str, str]
     templates: list[Learned]
     columns: list[str]
+    grouping: Grouping | None
     inputs: list[InputFile]
     units: list[Unit]
     sha256: str
@@ -81,6 +85,7 @@ def freeze(
     context: Context,
     unit_bytes: int,
     known: Plan | None = None,
+    calls: PlannedCalls | None = None,
 ) -> Plan:
     """Make the plan of a run.
 
@@ -90,23 +95,20 @@ def freeze(
         context: what they name.
         unit_bytes: size of a unit, about.
         known: an earlier plan; files that are as they were are not read again.
+        calls: groups of calls in the files; None for chats.
 
     Raises:
         StorageError: a file cannot be read.
     """
-    read_before = _by_name(known) if known and known.unit_bytes == unit_bytes else {}
-    weighted = options.loss_weights == "auto"
-    inputs, units = plan(files, unit_bytes=unit_bytes, known=read_before, weighted=weighted)
-    template = options.chat_template
-    public = replace(
-        options,
-        tokenizer=public_name(options.tokenizer),
-        chat_template=None if template is None else public_name(template),
-    )
+    if calls is not None:
+        inputs, units = calls.grouped.inputs, calls.grouped.units
+    else:
+        known_by_name, weighted = _by_name(known, unit_bytes), options.loss_weights == "auto"
+        inputs, units = plan(files, unit_bytes=unit_bytes, known=known_by_name, weighted=weighted)
     unsealed = Plan(
         format_version=FORMAT_VERSION,
         library_version=version("reasonpack"),
-        options=public,
+        options=_public(options),
         unit_bytes=unit_bytes,
         max_position=context.max_position,
         hashes={
@@ -116,7 +118,8 @@ def freeze(
             "special tokens": _sha256(context.tokenizer.special_tokens),
         },
         templates=context.templates,
-        columns=list(planned_columns(options, inputs)),
+        columns=list(calls.columns if calls else planned_columns(options, inputs)),
+        grouping=calls.grouped.grouping if calls else None,
         inputs=inputs,
         units=units,
         sha256="",
@@ -134,7 +137,20 @@ def planned_columns(options: Options, inputs: Sequence[InputFile] = ()) -> tuple
     return planned([*options.columns, *(found if options.loss_weights == "auto" else ())])
 
 
-def _by_name(known: Plan) -> dict[str, tuple[InputFile, list[Unit]]]:
+def _public(options: Options) -> Options:
+    """Leave user, password and query out of the URLs of options."""
+    template = options.chat_template
+    return replace(
+        options,
+        tokenizer=public_name(options.tokenizer),
+        chat_template=None if template is None else public_name(template),
+    )
+
+
+def _by_name(known: Plan | None, unit_bytes: int) -> dict[str, tuple[InputFile, list[Unit]]]:
+    """Return the inputs of a plan of chats, each with its units, by name."""
+    if known is None or known.unit_bytes != unit_bytes or known.grouping is not None:
+        return {}
     return {
         input_.name: (input_, [unit for unit in known.units if unit.input == number])
         for number, input_ in enumerate(known.inputs)
@@ -185,6 +201,8 @@ def _option_differences(there: Plan, here: Plan) -> Iterator[str]:
     if there.columns != here.columns:
         old, new = (", ".join(each.columns) or "none" for each in (there, here))
         yield f"optional columns {old} there, {new} here"
+    if there.grouping != here.grouping:
+        yield "the records are grouped otherwise"
     if there.templates != here.templates:
         yield "something else was learned of the chat template"
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
@@ -32,7 +32,11 @@ from reasonpack.datasets.receipt import (
     shard_path,
 )
 from reasonpack.errors import RecordError, UsageError
+from reasonpack.records.calls import read_calls
+from reasonpack.records.group_index import Entries, Grouping
+from reasonpack.records.groups import Source, read_again, read_entries, read_groups
 from reasonpack.records.plan import changed
+from reasonpack.records.reading import Reading
 from reasonpack.records.unit import Record, Unit, read_records
 from reasonpack.records.unknown import UnknownFieldError, together
 from reasonpack.rows.content_hash import Content
@@ -40,11 +44,13 @@ from reasonpack.rows.sample import Sample
 from reasonpack.rows.schema import schema
 from reasonpack.rows.shard import write_shard
 from reasonpack.rows.table import row_groups, rows_to_table
+from reasonpack.run.call_plan import INDEX
+from reasonpack.run.calls import lay_out_calls
 from reasonpack.run.context import Context, load_context
-from reasonpack.run.conversations import lay_out_records, parse
+from reasonpack.run.conversations import Laid, lay_out_records, parse
 from reasonpack.run.plan_file import planned_columns
 from reasonpack.run.stages import stage, staged
-from reasonpack.storage.place import Place, Stamp, stamp
+from reasonpack.storage.place import Place, Stamp, join, stamp
 from reasonpack.storage.publish import publish
 from reasonpack.tokens.fast_backends import AUTO, Choice, Encoder
 
@@ -61,6 +67,8 @@ class Job:
         units: how many there are, for the names of shards.
         plan_sha256: hash of the plan.
         columns: optional ones of every shard.
+        grouping: how calls are put together; None for chats.
+        names: what the inputs are called.
         backend: what encodes; no byte of a shard depends on it.
     """
 
@@ -71,6 +79,8 @@ class Job:
     units: int
     plan_sha256: str
     columns: tuple[str, ...] = ()
+    grouping: Grouping | None = None
+    names: tuple[str, ...] = ()
     backend: Choice = AUTO
 
 
@@ -87,14 +97,17 @@ def process(unit: Unit, job: Job) -> Receipt:
             made; output that cannot be written.
     """
     options = job.options
-    place = job.places[unit.input]
     context = load_context(options)
     encoder = load_encoder(options, job.backend)
     encoder.prepare(unit.input_bytes)
-    records = read_records(unit, place)
-    laid = lay_out_records(records, options, context, encoder.encode, columns=job.columns)
-    if stamp(place) != job.stamps[unit.input]:
-        raise changed(place)
+    if job.grouping is not None:
+        laid, read = _lay_out_groups(unit, job, job.grouping, context, encoder)
+    else:
+        records, read = read_records(unit, job.places[unit.input]), {unit.input}
+        laid = lay_out_records(records, options, context, encoder.encode, columns=job.columns)
+    for number in sorted(read):
+        if stamp(job.places[number]) != job.stamps[number]:
+            raise changed(job.places[number])
     schema_ = _schema(options, context, job.columns)
     shards = [
         _publish_shard(split, rows, laid.samples, unit=unit, job=job, schema_=schema_)
@@ -108,6 +121,28 @@ def process(unit: Unit, job: Job) -> Receipt:
     with publish(place_of(job.output, receipt_path(unit.number))) as receipt_file:
         receipt_file.write(as_json(receipt).encode())
     return receipt
+
+
+def _lay_out_groups(
+    unit: Unit, job: Job, grouping: Grouping, context: Context, encoder: Encoder
+) -> tuple[Laid, set[int]]:
+    """Lay out the groups of a unit; return the numbers of the inputs that they are in, too."""
+    entries, sources = _groups_of(unit, job, grouping)
+    laid = lay_out_calls(
+        read_groups(entries, sources, grouping.field),
+        job.options,
+        context,
+        columns=job.columns,
+        again=lambda position: read_again(entries, sources, position),
+        encode=encoder.encode,
+    )
+    return laid, set(entries["file"].tolist())
+
+
+def _groups_of(unit: Unit, job: Job, grouping: Grouping) -> tuple[Entries, list[Source]]:
+    entries = read_entries(join(job.output, INDEX), unit.start, unit.stop)
+    parts = zip(job.places, job.names, grouping.containers, strict=True)
+    return entries, [Source(*each) for each in parts]
 
 
 def _publish_shard(
@@ -180,7 +215,7 @@ def _publish_rejects(unit: Unit, output: Place, rejects: list[dict[str, Any]]) -
     path = reject_path(unit.number)
     with publish(place_of(output, path)) as file:
         # What is too long is known only once it is encoded, after what is broken behind it.
-        for reject in sorted(rejects, key=_line_number):
+        for reject in rejects if unit.container == "groups" else sorted(rejects, key=_line_number):
             # Half of a surrogate pair stays the escape that it was in the input.
             line = json.dumps(reject, ensure_ascii=False) + "\n"
             file.write(line.encode("utf-8", "backslashreplace"))
@@ -212,9 +247,17 @@ def unknown_fields(unit: Unit, job: Job) -> tuple[int, UnknownFieldError | None]
     """
     reading = replace(load_context(job.options).reading, weighs=True)
     found: list[UnknownFieldError] = []
-    for record in read_records(unit, job.places[unit.input]):
+    read: Callable[[Record, Reading], object] = parse
+    records: Iterator[Record]
+    if job.grouping is not None:
+        entries, sources = _groups_of(unit, job, job.grouping)
+        groups = read_groups(entries, sources, job.grouping.field)
+        records, read = (each for group in groups for each in group.records), read_calls
+    else:
+        records = read_records(unit, job.places[unit.input])
+    for record in records:
         try:
-            parse(record, reading)
+            read(record, reading)
         except UnknownFieldError as error:
             found = [together([*found, error])]
         except RecordError:

@@ -33,6 +33,8 @@ WORDS: Mapping[str, str] = {
     "stop-token": "a text that holds the token with which the model stops",
     "missing-reasoning": "an answer without reasoning where the template makes the model reason",
     "nothing-to-train": "no assistant message that is to be trained",
+    "column": "a value without a column in the dataset, or a column without a value",
+    "vocabulary": "a token id that the tokenizer does not have",
     "over-max-length": "a message whose view is longer than a row",
     "over-max-position": "a message whose view is longer than the model can attend over",
 }

@@ -31,8 +31,12 @@ def summary_lines(manifest: Manifest) -> Iterator[tuple[str, str]]:
     if said := _too_long(manifest):
         yield "too long", said
     size = sum(shard.bytes for shard in manifest.shards)
-    yield "conversations", f"{counts.packed:,} packed of {counts.conversations:,}"
-    yield "views", f"{counts.views:,} trained assistant messages"
+    if of_calls := "call_id" in manifest.columns:
+        yield "groups", f"{counts.packed:,} packed"
+        yield "calls", f"{counts.views:,} trained"
+    else:
+        yield "conversations", f"{counts.packed:,} packed of {counts.conversations:,}"
+        yield "views", f"{counts.views:,} trained assistant messages"
     yield "rows", f"{counts.rows:,} in {count(len(manifest.shards), 'shard')}, {size:,} bytes"
     if options.split:
         yield (
@@ -49,7 +53,8 @@ def summary_lines(manifest: Manifest) -> Iterator[tuple[str, str]]:
         yield "row fill", f"{fill:.1%} of {options.max_length:,} tokens"
     if counts.tokens:
         times = counts.npass_tokens / counts.tokens
-        naive = f"{counts.naive_tokens:,} with one sample for every message"
+        each = "call" if of_calls else "message"
+        naive = f"{counts.naive_tokens:,} with one sample for every {each}"
         yield "N-pass", f"{counts.npass_tokens:,} tokens, {times:.2f} times as many ({naive})"
         if options.layout == "onepass":
             yield "onepass", _worth(times)
@@ -128,6 +133,16 @@ NOTES: Mapping[str, str] = {
     "no-model-call": "steps that no model wrote, and are not trained",
     "rewritten-context": "steps behind a rewritten context, which are not trained",
     "missing": "parts of prompts that the log does not hold",
+    "untrained-call": "calls that are not trained",
+    "repeated-call": "calls that are logged twice, and count once",
+    "joined-continued": "calls that go on where an earlier one ends",
+    "joined-known-prompt": "calls whose prompt an earlier one holds, such as retries",
+    "joined-otherwise": "calls whose prompt shows the last answer otherwise than it was written",
+    "joined-rewritten": "calls whose history was rewritten, at",
+    "joined-beginning": "calls that have nothing in common with those before them",
+    "rendered-equal": "calls whose ids are those of their messages as the template renders them",
+    "rendered-otherwise": "calls whose ids differ from what the template renders, in the",
+    "not-rendered": "calls with ids whose messages cannot be rendered, and are not compared",
     "more": "further notes",
 }
 """The kinds of notes, each with what is counted. A note is a kind, or a kind and a name."""

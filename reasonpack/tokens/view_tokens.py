@@ -132,6 +132,21 @@ class Pieces:
         array = np.frombuffer(b"".join(tokens), np.int32)
         return encoded_views(array, runs, shared=shared, end=end, bounds=bounds)
 
+    def look_up_one(
+        self, pieces: Sequence[int], borders: Sequence[Border]
+    ) -> tuple[I32, list[Run]]:
+        """Return the tokens of a view, from all of its pieces, and the runs that borders end."""
+        own = [self._ids[number] for number in pieces]
+        stops = list(accumulate((len(ids) >> 2 for ids in own), initial=0))
+        runs = [
+            (
+                stops[piece] + (self._tokens_before(part, pieces[piece]) if part != NO_PART else 0),
+                *(kind, message, trained),
+            )
+            for piece, part, kind, message, trained in borders
+        ]
+        return np.frombuffer(b"".join(own), np.int32), runs
+
     def _tokens_before(self, part: int, piece: int) -> int:
         """Count the tokens of a piece that are those of its beginning, encoded alone."""
         before, whole = self._ids[part], self._ids[piece]

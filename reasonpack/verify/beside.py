@@ -24,7 +24,10 @@ from reasonpack.verify.manifest import Dataset, read_rejects, unreadable
 SHARD_SUFFIXES = (".parquet", ".arrow")
 STOP = re.compile(r"""(answers|tool calls) end with `("(?:[^"\\]|\\.)*")`""", re.IGNORECASE)
 """What the dataset card says of a stop token."""
-TOP = {"manifest.json", "README.md", "plan.json", "rejects.jsonl", "samples.html"}
+TOP = {
+    *("manifest.json", "README.md", "plan.json", "groups.index"),
+    *("rejects.jsonl", "samples.html"),
+}
 
 
 @dataclass(frozen=True, slots=True)

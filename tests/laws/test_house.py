@@ -117,12 +117,13 @@ def test_a_planted_circle_is_found() -> None:
 
 
 TESTED_TOGETHER = {
-    "cli/test_pack": "cli.options cli.run_options",
+    "cli/test_pack": "cli.call_options cli.options cli.run_options",
     "faults/test_ray": "run.ray",
     "faults/test_s3": "storage.place",
     "faults/test_terminal": "cli.interrupt cli.progress",
     "laws/test_errors": "errors",
     "laws/test_bad_input": "wording",
+    "laws/test_calls": "run.call_views",
     "laws/test_npass": "run.context run.conversations",
     "laws/test_readme": "cli.template show.template",
     "laws/test_schemas": "datasets.manifest datasets.receipt rows.kind",
@@ -143,6 +144,7 @@ TESTED_TOGETHER = {
     "records/test_unknown": "records.options records.reading records.renaming records.unread",
     "rows/test_forest": "rows.encoded_views rows.sample",
     "rows/test_shard": "choices datasets.shards",
+    "run/test_calls": "run.call_columns run.call_plan run.call_values",
     "run/test_finish": "show.rejects show.summary",
     "run/test_pack": "cli.merge run.engine run.named_inputs",
     "run/test_sample": "run.estimate",

@@ -139,6 +139,13 @@ def test_nested_fields(tmp_path: Path) -> None:
     assert unit == [("3", ["calls.jsonl:1", "calls.jsonl:5"]), ("", ["calls.jsonl:3"])]
 
 
+def test_a_key_may_have_dots_in_it(tmp_path: Path) -> None:
+    records: list[Json] = [{"session.id": 3}, {"session": {"id": "3"}}, {"session": {"id": 4}}]
+    path = written(tmp_path / "calls.jsonl", records)
+    (unit,) = read(planned([path], field="session.id"), [path])
+    assert [(id_, len(where)) for id_, where in unit] == [("3", 2), ("4", 1)]
+
+
 def test_no_field_puts_nothing_together(tmp_path: Path) -> None:
     path = written(tmp_path / "calls.jsonl", [{"text": "a"}, {"text": "a"}])
     grouped = planned([path])

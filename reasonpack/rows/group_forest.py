@@ -1,0 +1,323 @@
+"""The calls of a group, one at a time → a token forest that keeps what no other call has.
+
+    call 1   h1 A a1            h1 A ─┬─ a1 ── h2 A ── a2
+    call 2   h1 A a1 h2 A a2          └─ b1
+    call 3   h1 A b1
+
+A call is joined to the tree by the longest prefix that any earlier call has, token by token,
+wherever that ends: nothing needs to extend the last prompt. What is compared costs nothing to
+keep, so that memory is that of the distinct tokens of the group.
+
+What two calls train equally is one branch, with the weights of both; what is trained of a token
+is that of the first call that trains it. Where calls are `apart`, since they carry values that
+cannot be added up, no token is trained by two of them: each has a branch of its own from the first
+token on that another one trains, which then begins with the same token as its sibling.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reasonpack.rows.encoded_views import ROOT, EncodedViews, common_prefix
+from reasonpack.rows.forest import Forest
+from reasonpack.rows.schema import FILLS
+
+I32 = NDArray[np.int32]
+GLANCE = 64
+"""Tokens that are compared before all others are."""
+Joint = Literal["beginning", "known-prompt", "continued", "otherwise", "rewritten"]
+"""How a call joins those before it: it has no token in common with them; they have all of its
+prompt; its prompt goes on where one of them ends; it leaves one within its answer, which its prompt
+shows in another way; or it leaves them within their histories."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallView:
+    """A call in tokens.
+
+    Attributes:
+        call: its number in the group.
+        tokens: i32[n], prompt and completion.
+        prompt: how many of them are the prompt's; at least one.
+        header: where in the prompt the message begins that the completion goes on with.
+        trained: bool[n − prompt], which tokens of the completion are trained; at least one.
+        runs: what the tokens are part of, as (one past the last, kind, message); they tile the
+            tokens behind those that the call is sure to share with one before it.
+        weight: of the call, more than 0.
+        values: [n − prompt] by the names of optional columns.
+    """
+
+    call: int
+    tokens: I32
+    prompt: int
+    header: int
+    trained: NDArray[np.bool_]
+    runs: Sequence[tuple[int, int, int]]
+    weight: float = 1.0
+    values: Mapping[str, NDArray[Any]]
+
+    @property
+    def first_trained(self) -> int:
+        """Depth of the first trained token."""
+        return self.prompt + int(self.trained.argmax())
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """How a call was joined to those before it: in which way, and after how many tokens."""
+
+    joint: Joint
+    depth: int
+
+
+@dataclass(slots=True)
+class _Branch:
+    """A view with its own tokens, from the depth `shared` on; those from `at` on are its branch.
+
+    The others are trained in a branch above.
+    """
+
+    parent: int
+    at: int
+    end: int
+    shared: int
+    first_trained: int
+    tokens: I32
+    own: NDArray[np.bool_]
+    """Trained by the view itself."""
+    answer: NDArray[np.bool_]
+    """Part of an answer, or of what the template writes before it."""
+    columns: dict[str, NDArray[Any]]
+    """For each token: kind, message and call; whether and with which weight it is trained; values
+    of optional columns."""
+
+
+class GroupForest:
+    """The tree of a group, to which calls are added in their order.
+
+    Args:
+        apart: no token is trained by two calls.
+        values: names of the optional columns that views have values for.
+    """
+
+    def __init__(self, *, apart: bool, values: Iterable[str] = ()) -> None:
+        self.apart = apart
+        self._values = tuple(values)
+        self._branches: list[_Branch] = []
+        self._below: dict[tuple[int, int], dict[int, int]] = {}
+        self._twins: dict[int, list[tuple[int, int]]] = {}  # that begin as a sibling does
+        self._answers: set[tuple[int, int]] = set()
+        self._ends: set[tuple[int, int]] = set()
+
+    def __len__(self) -> int:
+        """Return how many calls were added."""
+        return len(self._branches)
+
+    def add(self, view: CallView) -> Joined:
+        """Join the next call to those before it."""
+        branch, depth = self._longest(view)
+        joint = self._joint(view, branch, depth)
+        number = len(self._branches)
+        self._branches.append(_own_part(view, branch, depth))
+        if depth < len(view.tokens):
+            self._hang(number, branch, depth)
+        self._train_above(view, number)
+        self._note_answer(view, number)
+        self._ends.add((self._owner(number, len(view.tokens)), len(view.tokens)))
+        return Joined(joint, depth)
+
+    def finish(self) -> Forest:
+        """Return the forest of all that was added."""
+        branches = self._branches
+        views = self._encoded_views()
+        columns = {name: _joined(branches, name) for name in ("trained", "weight", "call")}
+        return Forest(
+            views=views,
+            parent=[each.parent for each in branches],
+            at=[each.at for each in branches],
+            end=[each.end for each in branches],
+            below=[self._below],
+            members=[range(len(branches))],
+            trained=columns["trained"],
+            weights=columns["weight"],
+            call=columns["call"],
+        )
+
+    def _encoded_views(self) -> EncodedViews:
+        branches = self._branches
+        sizes = np.array([len(each.tokens) for each in branches])
+        starts = np.cumsum(sizes) - sizes
+        kind, message, call = (_joined(branches, name) for name in ("kind", "message", "call"))
+        changes = np.isin(np.arange(len(kind)), starts)
+        for column in kind, message, call:
+            changes[1:] |= column[1:] != column[:-1]
+        shared = [each.shared for each in branches]
+        return EncodedViews(
+            tokens=np.concatenate([each.tokens for each in branches]),
+            trained=np.concatenate([each.own for each in branches]),
+            run_start=np.flatnonzero(changes),
+            run_kind=kind[changes],
+            run_message=message[changes],
+            base=[self._owner(view, depth) for view, depth in enumerate(shared)],
+            shared=shared,
+            origin=(starts - shared).tolist(),
+            end=[each.end for each in branches],
+            first_trained=[each.first_trained for each in branches],
+            bounds=[0, len(branches)],
+            extra={name: _joined(branches, name) for name in self._values},
+            run_call=call[changes],
+        )
+
+    # --- where a call leaves the tree ----------------------------------------------------
+
+    def _longest(self, view: CallView) -> tuple[int, int]:
+        """Find the longest prefix of a view in the tree; return the branch and depth it ends at.
+
+        Several branches may begin with the same token, so all of these are followed.
+        """
+        best = (ROOT, 0)
+        todo = [(other, 0) for other in self._next(view, ROOT, 0)]
+        while todo:
+            branch, begin = todo.pop()
+            depth = self._followed(view, branch, begin)
+            if depth > best[1]:
+                best = (branch, depth)
+            further = [
+                (twin, at)
+                for at, twin in self._twins.get(branch, ())
+                if begin <= at <= depth and self._may_enter(view, twin, at)
+            ]
+            further += [(other, depth) for other in self._next(view, branch, depth)]
+            todo += reversed(further)
+        return best
+
+    def _next(self, view: CallView, branch: int, depth: int) -> Iterator[int]:
+        """Yield the branch that leaves another at a depth with the view's token, if one does."""
+        if depth < len(view.tokens):
+            other = self._below.get((branch, depth), {}).get(view.tokens.item(depth))
+            if other is not None and self._may_enter(view, other, depth):
+                yield other
+
+    def _may_enter(self, view: CallView, other: int, depth: int) -> bool:
+        """Tell whether a view goes on with the first token of a branch that begins at a depth."""
+        if depth >= len(view.tokens):
+            return False
+        branch = self._branches[other]
+        at = depth - branch.shared
+        if branch.tokens[at] != view.tokens[depth]:
+            return False
+        trained = depth >= view.prompt and view.trained[depth - view.prompt]
+        return not (self.apart and trained and branch.columns["trained"][at])
+
+    def _followed(self, view: CallView, other: int, depth: int) -> int:
+        """Return the depth up to which a view follows a branch, of which it has the first token."""
+        branch = self._branches[other]
+        stop = min(len(view.tokens), branch.end)
+        theirs = branch.tokens[depth - branch.shared : stop - branch.shared]
+        ours = view.tokens[depth:stop]
+        same = common_prefix(ours[:GLANCE], theirs[:GLANCE])
+        if same == GLANCE:
+            same = common_prefix(ours, theirs)
+        stop = depth + same
+        first = max(depth, view.prompt)
+        if self.apart and stop > first:
+            mine = view.trained[first - view.prompt : stop - view.prompt]
+            taken = mine & branch.columns["trained"][first - branch.shared : stop - branch.shared]
+            if taken.any():
+                return first + int(taken.argmax())
+        return stop
+
+    def _hang(self, number: int, branch: int, depth: int) -> None:
+        """Note a new branch below the token where it leaves another."""
+        token = self._branches[number].tokens.item(depth - self._branches[number].shared)
+        children = self._below.setdefault((branch, depth), {})
+        key = token
+        if branch != ROOT and depth < (parent := self._branches[branch]).end:
+            key = -1 - number if parent.tokens[depth - parent.shared] == token else token
+        if key in children or key < 0:
+            key = -1 - number  # no token, for the token is taken
+            self._twins.setdefault(branch, []).append((depth, number))
+        children[key] = number
+
+    def _owner(self, number: int, depth: int) -> int:
+        """Return in whose branch the token before a depth of a view is."""
+        while number != ROOT and self._branches[number].at >= depth:
+            number = self._branches[number].parent
+        return number
+
+    def _joint(self, view: CallView, branch: int, depth: int) -> Joint:
+        if depth == 0:
+            return "beginning"
+        if view.prompt <= depth:
+            return "known-prompt"
+        if (branch, depth) in self._ends:
+            return "continued"
+        above = self._branches[branch]
+        of_answer = above.answer[depth - 1 - above.shared] or (branch, depth) in self._answers
+        return "otherwise" if of_answer else "rewritten"
+
+    def _note_answer(self, view: CallView, number: int) -> None:
+        """Note where the answer of a call begins, and which tokens of the tree are part of it."""
+        self._answers.add((self._owner(number, view.header), view.header))
+        branch, stop = number, len(view.tokens)
+        while branch != ROOT and stop > view.header:
+            each = self._branches[branch]
+            if stop > each.at:
+                each.answer[max(view.header, each.at) - each.shared : stop - each.shared] = True
+            branch, stop = each.parent, min(stop, each.at)
+
+    # --- what is trained above a call's own branch ----------------------------------------
+
+    def _train_above(self, view: CallView, number: int) -> None:
+        """Train the tokens of a view that are in branches above its own."""
+        own = self._branches[number]
+        branch, stop = own.parent, own.at
+        while stop > own.first_trained:
+            above = self._branches[branch]
+            begin = max(own.first_trained, above.at)
+            here = slice(begin - own.shared, stop - own.shared)
+            there = slice(begin - above.shared, stop - above.shared)
+            trained = own.own[here]
+            columns, weight = above.columns, above.columns["weight"]
+            new = trained & ~columns["trained"][there]
+            for name, column in columns.items():
+                if name not in {"trained", "weight"}:
+                    column[there][new] = own.columns[name][here][new]
+            weight[there] += np.where(trained, view.weight, 0.0)
+            columns["trained"][there] |= trained
+            branch, stop = above.parent, begin
+
+
+def _joined(branches: Sequence[_Branch], name: str) -> NDArray[Any]:
+    return np.concatenate([each.columns[name] for each in branches])
+
+
+def _own_part(view: CallView, parent: int, at: int) -> _Branch:
+    """Cut off what a view shares with others, but for what it trains."""
+    first, end = view.first_trained, len(view.tokens)
+    shared = min(at, first)
+    stops = np.maximum([stop for stop, _, _ in view.runs], shared)
+    counts = np.diff(stops, prepend=shared)
+    own = np.zeros(end - shared, bool)
+    own[max(0, view.prompt - shared) :] = view.trained[max(0, shared - view.prompt) :]
+    call = np.full(end - shared, -1, np.int32)
+    call[max(0, view.prompt - shared) :] = view.call
+    columns: dict[str, NDArray[Any]] = {
+        "kind": np.repeat(np.array([kind for _, kind, _ in view.runs], np.uint8), counts),
+        "message": np.repeat(np.array([each for _, _, each in view.runs], np.int32), counts),
+        "call": call,
+        "trained": own.copy(),
+        "weight": np.where(own, view.weight, 0.0),
+    }
+    for name, values in view.values.items():
+        column = np.full(end - shared, FILLS[name], values.dtype)
+        column[max(0, view.prompt - shared) :] = values[max(0, shared - view.prompt) :]
+        columns[name] = column
+    tokens = view.tokens[shared:].copy()
+    answer = np.zeros(end - shared, bool)
+    return _Branch(parent, at, end, shared, first, tokens, own, answer, columns)

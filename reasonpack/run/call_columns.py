@@ -1,0 +1,68 @@
+"""A line with a call → the optional columns that it needs, by the names of its keys.
+
+    {"prompt_token_ids": […], "completion_token_ids": […], "logprobs": […], "reward": 1}
+                                                            logprobs          call_reward
+
+Keys are looked for as bytes, since a plan reads all records and decodes none. A quote within a
+text is escaped, so that the text of a message does not look like a key.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+
+from reasonpack.records.call_draft import TOKEN_NAMES, VALUE_NAMES
+from reasonpack.rows.schema import OF_CALLS
+
+ALWAYS = ("loss_weights", *OF_CALLS)
+"""Columns that every dataset of calls has."""
+COLUMNS = ("logprobs", "advantages", "call_reward", "call_role", "preference_labels")
+"""Columns that a dataset of calls may have."""
+_NUMBERS = rb"\s*:\s*[-.\d\[{]"
+_KNOWN: Mapping[str, tuple[str, ...]] = {**TOKEN_NAMES, **VALUE_NAMES}
+
+
+class KeyColumns:
+    """Looks for the keys of optional columns in records.
+
+    Args:
+        renamed: names of fields, each with the known name that it is read under.
+
+    Attributes:
+        found: columns of which a key was seen.
+
+    >>> keys = KeyColumns()
+    >>> keys.see(b'{"prompt_ids": [1], "completion_ids": [2], "logprobs": [-0.5], "reward": null}')
+    >>> sorted(keys.found)
+    ['logprobs']
+    """
+
+    def __init__(self, renamed: Mapping[str, str] | None = None) -> None:
+        own = [(name.rpartition(".")[2], known) for name, known in (renamed or {}).items()]
+
+        def keys(kind: str) -> list[str]:
+            known = _KNOWN[kind]
+            return [*known, *(name for name, as_known in own if as_known in known)]
+
+        self.found: set[str] = set()
+        self._ids = _pattern(keys("prompt_ids"), rb"\s*:\s*\[")
+        self._patterns = {
+            "logprobs": _pattern(keys("logprobs"), _NUMBERS),
+            "advantages": _pattern(keys("advantages"), _NUMBERS),
+            "call_reward": _pattern(keys("reward"), _NUMBERS),
+            "preference_labels": _pattern(["chosen", "rejected"], rb"\s*:\s*[\"\[{]"),
+        }
+
+    def see(self, line: bytes) -> None:
+        """Look at the next record."""
+        for name, pattern in self._patterns.items():
+            if name in self.found or not pattern.search(line):
+                continue
+            if name != "logprobs" or self._ids.search(line):  # of which tokens they are
+                self.found.add(name)
+
+
+def _pattern(names: Sequence[str], behind: bytes) -> re.Pattern[bytes]:
+    listed = b"|".join(re.escape(name).encode() for name in names)
+    return re.compile(rb'"(?:%b)"%b' % (listed, behind))

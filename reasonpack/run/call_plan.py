@@ -1,0 +1,142 @@
+"""Inputs with calls → their groups, units and optional columns; and whether inputs hold calls.
+
+--input-format auto     the first record of each input: all calls, or all chats
+groups.index            beside plan.json: where the records of each group are
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+from reasonpack.datasets.options import Options
+from reasonpack.errors import RecordError, StorageError, UsageError
+from reasonpack.records import strict_json
+from reasonpack.records.call_formats import CHAT, format_of
+from reasonpack.records.group_field import NONE
+from reasonpack.records.group_index import Grouped, Grouping, plan_groups
+from reasonpack.records.options import renamed_fields
+from reasonpack.records.unit import Record, Unit, content_kind, read_records
+from reasonpack.rows.schema import planned
+from reasonpack.run.call_columns import ALWAYS, COLUMNS, KeyColumns
+from reasonpack.storage.place import Place, join, stamp
+from reasonpack.storage.publish import publish
+from reasonpack.storage.read import digest
+from reasonpack.wording import count, listed
+
+INDEX = "groups.index"
+LOOKED_AT = 100
+"""Records of an input of which the first that can be decoded says what they are."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedCalls:
+    """Calls that are to be packed: their groups, and the optional columns of the rows."""
+
+    grouped: Grouped
+    columns: tuple[str, ...]
+
+
+def holds_calls_only(files: Sequence[tuple[Place, str]], options: Options) -> bool:
+    """Tell whether inputs are read as calls.
+
+    Raises:
+        UsageError: some are calls and others are chats.
+        StorageError: a file cannot be read.
+    """
+    if options.input_format != "auto":
+        return options.input_format == "calls"
+    kinds = {name: kind for place, name in files if (kind := _kind(place, name)) is not None}
+    if len(set(kinds.values())) > 1:
+        calls = [name for name, is_calls in kinds.items() if is_calls]
+        chats = [name for name, is_calls in kinds.items() if not is_calls]
+        raise UsageError(
+            "--input-format auto",
+            f"calls in {listed(calls)}, and chats in {listed(chats)}",
+            "one of the two",
+            "pack them apart, or pass --input-format calls or chat",
+        )
+    return True in kinds.values()
+
+
+def _kind(place: Place, name: str) -> bool | None:
+    """Tell whether the first record of a file is a call; None where no record says it."""
+    try:
+        container = content_kind(place, name)
+        stop = 1 if container in {"parquet", "arrow"} else -1
+        unit = Unit(0, 0, name, container, 0, stop, int(container != "array"), 0)
+        for record in islice(read_records(unit, place), LOOKED_AT):
+            fields = _fields(record)
+            if fields is not None:
+                return format_of(fields) != CHAT
+    except StorageError:
+        pass  # the plan says it, too
+    return None
+
+
+def _fields(record: Record) -> dict[str, Any] | None:
+    """Decode a record; None where it is none, of which its unit says what is wrong."""
+    try:
+        fields = strict_json.decode_line(record.line) if record.row is None else record.row
+    except RecordError:
+        return None
+    return fields if isinstance(fields, dict) else None
+
+
+def plan_calls(
+    files: Sequence[tuple[Place, str]], options: Options, *, unit_bytes: int
+) -> PlannedCalls:
+    """Group the calls of some inputs, and find which optional columns they need.
+
+    Raises:
+        StorageError: a file cannot be read.
+        UsageError: there is no one field that groups them, a group is too large, or the options
+            ask for what is not done with calls.
+    """
+    if options.loss_weights not in {"auto", "data"}:
+        raise UsageError(
+            f"--loss-weights {options.loss_weights}",
+            "calls, which have weights of their own",
+            "auto or data",
+            "give each call a weight",
+        )
+    if options.split:
+        raise UsageError("--split", "calls", "chats", "set groups apart before they are packed")
+    keys = KeyColumns(renamed_fields(options.field))
+    grouped = plan_groups(
+        files,
+        field=NONE if options.group_by == "none" else options.group_by,
+        unit_bytes=unit_bytes,
+        max_group_bytes=options.max_group_bytes,
+        see=keys.see,
+    )
+    asked = set(options.call_columns) - {"none"}
+    if asked == {"auto"}:
+        asked = keys.found
+    if unknown := sorted(asked - {*COLUMNS}):
+        raise UsageError(
+            "--call-columns", listed(unknown), f"some of {', '.join(COLUMNS)}", "name only these"
+        )
+    return PlannedCalls(grouped, planned([*ALWAYS, *asked]))
+
+
+def write_index(output: Place, planned_: PlannedCalls) -> None:
+    """Write the index of groups to the output directory of a run, unless it is there."""
+    place = join(output, INDEX)
+    if stamp(place) and digest(place)[1] == planned_.grouped.grouping.sha256:
+        return
+    with publish(place) as file:
+        file.write(planned_.grouped.entries.tobytes())
+
+
+def grouping_note(grouping: Grouping) -> str:
+    """Say how calls are put together."""
+    records, groups = count(grouping.records, "record"), count(grouping.groups, "group")
+    if grouping.field == NONE:
+        return (
+            f"each of {records} is a group of its own: --group-by names the field that groups them"
+        )
+    alone = f"; {grouping.alone:,} without it, each a group of its own" if grouping.alone else ""
+    return f"{records} in {groups} by {grouping.field}{alone}"

@@ -1,0 +1,154 @@
+"""A call and its pieces → its view in tokens, with what stands in the optional columns.
+
+    prompt_ids 5 6, completion_ids 7 2      tokens 5 6 7 2
+    logprobs −0.1 −0.2, weight 0.5          logprobs 0 0 −0.1 −0.2, weight 0.5 of tokens 7 and 2
+
+With ids, they are trained as they were logged; messages beside them are compared.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reasonpack.errors import RecordError
+from reasonpack.records.calls import Call
+from reasonpack.rows.group_forest import CallView
+from reasonpack.rows.kind import Kind
+from reasonpack.rows.sample import IGNORE, Calls
+from reasonpack.run.call_views import CutCall
+from reasonpack.tokens.tokenizer import Tokenizer
+from reasonpack.tokens.view_tokens import Pieces
+
+VALUES = ("logprobs", "advantages")
+"""Values of tokens; where a dataset has their column, each trained call has them."""
+OPTION = "--call-columns"
+ROLES = {"none": 0, "chosen": 1, "rejected": 2}
+
+
+def carries_values(call: Call) -> bool:
+    """Tell whether a call has values that cannot be added to those of another."""
+    values = (call.logprobs, call.advantages, call.reward)
+    return call.role != "none" or any(each is not None for each in values)
+
+
+def check_columns(call: Call, columns: AbstractSet[str]) -> None:
+    """Refuse a call with a value that has no column, or without one that its column needs.
+
+    Raises:
+        RecordError: it is one of these.
+    """
+    needs = {name: getattr(call, name) is not None for name in VALUES}
+    needs |= {"call_reward": call.reward is not None, "call_role": call.role != "none"}
+    needs["preference_labels"] = call.role == "rejected"
+    for name, is_there in needs.items():
+        if is_there and name not in columns:
+            raise RecordError(
+                "column",
+                name.removeprefix("call_"),
+                f"a value for the column {name}, which the run does not have, expected none",
+                fix=f"Pass {OPTION} with {name} in it, or leave the value out.",
+            )
+        if name in VALUES and not is_there and name in columns:
+            raise RecordError(
+                "column",
+                "",
+                f"a trained call without {name}, expected them, as the dataset has the column",
+                fix=f"Log them for each call, or pass {OPTION} without {name}.",
+            )
+
+
+def check_ids(call: Call, tokenizer: Tokenizer) -> None:
+    """Refuse ids that the model cannot have seen, and a call without a prompt.
+
+    Raises:
+        RecordError: it is one of these.
+    """
+    assert call.prompt_ids is not None
+    assert call.completion_ids is not None
+    for name, ids in (("prompt_ids", call.prompt_ids), ("completion_ids", call.completion_ids)):
+        at = int(ids.argmax()) if ids.size else 0
+        if ids.size and tokenizer.reference.id_to_token(int(ids[at])) is None:
+            what = f"id {ids[at]}, expected one of the {tokenizer.vocab_size:,} of the tokenizer"
+            fix = "Pass the tokenizer of the model that was called."
+            raise RecordError("vocabulary", f"{name}[{at}]", what, fix=fix)
+    if not call.prompt_ids.size:
+        what = "no token, expected a prompt that the model answers"
+        raise RecordError("no-prompt", "prompt_ids", what, fix="Log the prompt's ids too.")
+
+
+def call_view(
+    call: Call, cut: CutCall | None, pieces: Pieces, columns: AbstractSet[str], number: int = 0
+) -> CallView:
+    """Return the view of a call in tokens.
+
+    Args:
+        call: of which it is.
+        cut: its texts; None where it has ids.
+        pieces: have the ids of these.
+        columns: optional ones of the dataset.
+        number: of the call in its group.
+    """
+    if call.prompt_ids is not None and call.completion_ids is not None:
+        header = prompt = len(call.prompt_ids)
+        tokens = np.concatenate([call.prompt_ids, call.completion_ids])
+        runs = [(prompt, int(Kind.CONTEXT), -1), (len(tokens), int(Kind.R_OUT), -1)]
+    else:
+        assert cut is not None
+        tokens, found = pieces.look_up_one(cut.pieces, cut.borders)
+        prompt = max(stop for stop, _, _, trained in found if not trained)
+        runs = [(stop, kind, message) for stop, kind, message, _ in found]
+        header = max((stop for stop, _, each in runs if each != runs[-1][2]), default=0)
+    trained = np.ones(len(tokens) - prompt, bool) if call.loss_mask is None else call.loss_mask
+    values: dict[str, NDArray[np.float32] | NDArray[np.int32]] = {
+        name: np.broadcast_to(getattr(call, name), trained.shape)
+        for name in VALUES
+        if name in columns
+    }
+    if "preference_labels" in columns:
+        wanted = trained & (call.role == "rejected")
+        values["preference_labels"] = np.where(wanted, tokens[prompt:], np.int32(IGNORE))
+    return CallView(
+        call=number,
+        tokens=tokens,
+        prompt=prompt,
+        header=min(header, prompt),
+        trained=trained,
+        runs=runs,
+        weight=call.weight,
+        values=values,
+    )
+
+
+def content_of(call: Call, view: CallView) -> bytes:
+    """Return a hash of all that a call says, but its id."""
+    hash_ = hashlib.sha256()
+    for array in (view.tokens, view.trained, call.logprobs, call.advantages):
+        hash_.update(b"none" if array is None else np.ascontiguousarray(array).tobytes())
+        hash_.update(b"|")
+    hash_.update(repr((view.prompt, call.weight, call.reward, call.role)).encode())
+    return hash_.digest()
+
+
+def compared(call: Call, cut: CutCall, pieces: Pieces) -> str:
+    """Say how the ids of a call agree with what its messages are rendered to."""
+    assert call.prompt_ids is not None
+    assert call.completion_ids is not None
+    tokens, runs = pieces.look_up_one(cut.pieces, cut.borders)
+    prompt = max(stop for stop, _, _, trained in runs if not trained)
+    if not np.array_equal(tokens[:prompt], call.prompt_ids):
+        return "rendered-otherwise prompt"
+    if not np.array_equal(tokens[prompt:], call.completion_ids):
+        return "rendered-otherwise completion"
+    return "rendered-equal"
+
+
+def columns_of_calls(calls: Sequence[Call]) -> Calls:
+    """Return what the columns of calls say of each."""
+    rewards = [np.nan if call.reward is None else call.reward for call in calls]
+    roles = np.array([ROLES[call.role] for call in calls], np.uint8)
+    return Calls([call.id for call in calls], roles, np.array(rewards, np.float32))

@@ -1,0 +1,93 @@
+"""A call with messages → the pieces of its view, what it shares with an earlier one looked up.
+
+    call 1   h1                     cutter 1   h1 │ h2 …
+    call 2   h1 a1 h2                          └ 1 ┘ 2
+    call 3   h1'                    cutter 2   h1'            a sub-agent's, logged between
+    call 4   h1 a1 h2 a2 h3         cutter 1
+
+The calls of one agent extend each other, so that each is cut only where it parts from the one
+before. Several agents may log in turn: each prompt goes to the cutter that has the most of it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from reasonpack.records.conversation import Conversation
+from reasonpack.run.context import Context
+from reasonpack.tokens.view_tokens import Border, Cutter, Pieces
+from reasonpack.views.spans import common_beginning
+from reasonpack.views.view import Untrained, View, each_view
+
+MOST_CUTTERS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class CutCall:
+    """The view of a call, cut: the numbers of all of its pieces, and ends of spans among them."""
+
+    pieces: tuple[int, ...]
+    borders: tuple[Border, ...]
+
+
+@dataclass(slots=True)
+class _Chain:
+    """Prompts that extend each other, the last of them, and the numbers of its pieces."""
+
+    cutter: Cutter
+    prompt: str = ""
+    pieces: list[int] = field(default_factory=list)
+    used: int = 0
+
+
+class CallCutter:
+    """Cuts the views of the calls of a group, in their order."""
+
+    def __init__(self, pieces: Pieces) -> None:
+        self._pieces = pieces
+        self._chains: list[_Chain] = []
+        self._count = 0
+
+    def add(self, view: View) -> tuple[CutCall, int]:
+        """Cut the view of the next call; return how many characters of it were new, too."""
+        chain, same = self._chain(view.prompt)
+        cut = chain.cutter.add(replace(view, shared=same))
+        self._count += 1
+        chain.prompt, chain.used = view.prompt, self._count
+        chain.pieces[cut.shared :] = cut.pieces
+        new = len(view.prompt) + len(view.completion) - same
+        return CutCall(tuple(chain.pieces), cut.borders), new
+
+    def _chain(self, prompt: str) -> tuple[_Chain, int]:
+        """Return the chain that a prompt goes on with, and how many characters they share."""
+        found: list[tuple[int, _Chain]] = []
+        for chain in self._chains:
+            same = common_beginning(chain.prompt, prompt)
+            found.append((same, chain))
+            if same == len(chain.prompt):
+                break
+        same, best = max(found, key=lambda each: each[0], default=(0, None))
+        if best is not None and 2 * same >= min(len(best.prompt), len(prompt)):
+            return best, same
+        if len(self._chains) < MOST_CUTTERS:
+            self._chains.append(_Chain(Cutter(self._pieces)))
+            return self._chains[-1], 0
+        oldest = min(self._chains, key=lambda chain: chain.used)
+        return oldest, common_beginning(oldest.prompt, prompt)
+
+
+def view_of_call(conversation: Conversation, context: Context) -> View | Untrained:
+    """Render the view of a call, whose answer is the last message.
+
+    Raises:
+        RecordError: it cannot be had exactly from the template.
+    """
+    last = len(conversation.messages) - 1
+    messages = tuple(
+        replace(message, train=index == last)
+        if message.role == "assistant" and message.train != (index == last)
+        else message
+        for index, message in enumerate(conversation.messages)
+    )
+    views = each_view(replace(conversation, messages=messages), context.rendering(conversation))
+    return next(views)  # of the only message that is trained

@@ -1,0 +1,347 @@
+"""Groups of calls → samples, one a group, and what of them cannot be packed.
+
+    records ─→ calls ─→ views, or ids as logged ─→ the forest of a group ─→ sample ─→ rows
+       └─────────── what cannot be packed ───────────→ rejects
+
+A record that cannot be packed is left out of its group: what the other calls train does not depend
+on it. Memory is the distinct text of the groups that wait for their ids together.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import groupby
+
+from reasonpack.datasets.options import Options
+from reasonpack.datasets.receipt import TRAIN
+from reasonpack.errors import RecordError, TemplateError
+from reasonpack.records.calls import Call, read_calls
+from reasonpack.records.groups import Group
+from reasonpack.records.prompt_memo import PromptMemo
+from reasonpack.records.strict_json import quoted
+from reasonpack.records.unit import Record
+from reasonpack.rows.group_forest import CallView, GroupForest, Joined
+from reasonpack.rows.sample import write
+from reasonpack.run.call_values import (
+    VALUES,
+    call_view,
+    carries_values,
+    check_columns,
+    check_ids,
+    columns_of_calls,
+    compared,
+    content_of,
+)
+from reasonpack.run.call_views import CallCutter, CutCall, view_of_call
+from reasonpack.run.context import Context
+from reasonpack.run.conversations import (
+    Encode,
+    Laid,
+    count,
+    leave_out,
+    put_into_rows,
+    reject,
+)
+from reasonpack.run.length import (
+    LeftOut,
+    lay_out_within,
+    nothing_fits,
+    too_long,
+    too_long_text,
+)
+from reasonpack.run.stages import stage, staged
+from reasonpack.templates.limits import ready_for_bounds
+from reasonpack.tokens.view_tokens import Pieces
+from reasonpack.views.view import Untrained
+
+ENCODED_AT_ONCE = 1 << 25
+"""Characters of text after which groups do not wait for more."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    """A call that waits for the ids of its texts.
+
+    Attributes:
+        position: of its record among those of the unit.
+        number: of the call in its record.
+        message: index of its answer in the record; 0 where it has no messages.
+        call: without its messages.
+        cut: its view; None where it has ids and no messages.
+    """
+
+    position: int
+    number: int
+    message: int
+    call: Call
+    cut: CutCall | None
+
+
+@dataclass(slots=True)
+class _WaitingGroup:
+    """The calls of a group that are to be trained."""
+
+    id: str
+    calls: list[_Waiting] = field(default_factory=list)
+
+
+def lay_out_calls(
+    groups: Iterable[Group],
+    options: Options,
+    context: Context,
+    *,
+    columns: Sequence[str],
+    again: Callable[[int], Record],
+    encode: Encode | None = None,
+) -> Laid:
+    """Turn groups of records into samples.
+
+    Args:
+        groups: what to pack.
+        options: of the run.
+        context: what these name, loaded.
+        columns: the optional ones that the rows are to have.
+        again: reads a record a second time, by its position among those of the groups.
+        encode: gives the ids, by a fast backend or not; None for the tokenizer itself.
+
+    Raises:
+        RecordError: a record that cannot be packed, unless `options.on_error` skips it.
+    """
+    work = _Work(options, context, columns, again, encode or context.tokenizer.encode_batch)
+    with ready_for_bounds():
+        for group in staged("read", groups):
+            work.read(group)
+            if work.characters > ENCODED_AT_ONCE:
+                work.write()
+    work.write()
+    return work.done()
+
+
+class _Work:
+    """The groups of a unit that wait, and what the others became."""
+
+    def __init__(
+        self,
+        options: Options,
+        context: Context,
+        columns: Sequence[str],
+        again: Callable[[int], Record],
+        encode: Encode,
+    ) -> None:
+        self.options, self.context, self.columns = options, context, frozenset(columns)
+        self.again, self.encode = again, encode
+        self.laid, self.rejected = Laid(), list[int]()
+        self.begin()
+
+    def begin(self) -> None:
+        """Forget the texts of groups that are written."""
+        tokenizer = self.context.tokenizer
+        reach = max(map(len, tokenizer.added_tokens), default=None) if tokenizer.cuts else None
+        self.pieces = Pieces(tokenizer.cut, reach=reach)
+        self.groups: list[_WaitingGroup] = []
+        self.characters = 0
+
+    # --- records → calls, cut --------------------------------------------------------------
+
+    def read(self, group: Group) -> None:
+        """Read the calls of a group, and cut their views."""
+        waiting = _WaitingGroup(group.id)
+        cutter, memo = CallCutter(self.pieces), PromptMemo()
+        for position, record in enumerate(group.records, group.start):
+            try:
+                with stage("parse"):
+                    calls = read_calls(record, self.context.reading, memo)
+                notes: Counter[str] = Counter()
+                found = [
+                    self._cut(call, position, number, cutter, notes)
+                    for number, call in enumerate(calls)
+                ]
+            except RecordError as error:
+                self._reject(position, record, error)
+                continue
+            except TemplateError as error:
+                raise TemplateError(
+                    f"{record.where}: {error.where}", error.what, error.expected, error.fix
+                ) from error
+            self.laid.counts.missing_reasoning += notes.pop("missing-reasoning", 0)
+            self.laid.counts.note(notes)
+            waiting.id = waiting.id or (calls[0].id if len(calls) == 1 else record.where)
+            waiting.calls += filter(None, found)
+        if waiting.calls:
+            self.groups.append(waiting)
+
+    def _cut(
+        self, call: Call, position: int, number: int, cutter: CallCutter, notes: Counter[str]
+    ) -> _Waiting | None:
+        """Cut the view of a call; None where it trains nothing."""
+        notes.update(call.notes)
+        if not call.trained:
+            notes["untrained-call"] += 1
+            return None
+        check_columns(call, self.columns)
+        cut = None
+        if call.prompt_ids is not None:
+            check_ids(call, self.context.tokenizer)
+        if call.conversation is not None:
+            try:
+                cut = self._cut_messages(call, cutter, notes)
+            except RecordError:
+                if call.prompt_ids is None:
+                    raise
+                notes["not-rendered"] += 1
+            if cut is None and call.prompt_ids is None:
+                return None
+        message = _answer(call)
+        return _Waiting(position, number, message, replace(call, conversation=None), cut)
+
+    def _cut_messages(self, call: Call, cutter: CallCutter, notes: Counter[str]) -> CutCall | None:
+        assert call.conversation is not None
+        with stage("render"):
+            view = view_of_call(call.conversation, self.context)
+        if isinstance(view, Untrained):
+            missing = view.reason == "missing-reasoning"
+            notes[view.reason if missing else f"kept {view.reason}"] += 1
+            return None
+        characters = len(view.prompt) + len(view.completion)
+        if found := too_long_text(view.message, characters, self.context):
+            raise nothing_fits([found], self.options)
+        with stage("cut"):
+            cut, new = cutter.add(view)
+        self.characters += new
+        return cut
+
+    # --- calls → samples -------------------------------------------------------------------
+
+    def write(self) -> None:
+        """Encode the texts of the groups that wait, and write a sample for each."""
+        with stage("encode"):
+            self.pieces.encode(self.encode)
+        for group in self.groups:
+            with stage("lay out"):
+                self._write(group)
+        self.begin()
+
+    def _write(self, group: _WaitingGroup) -> None:
+        kept = self._kept(group)
+        if not kept:
+            return
+        forest = GroupForest(
+            apart=any(carries_values(each.call) for each in kept),
+            values=self.columns & {*VALUES, "preference_labels"},
+        )
+        notes: Counter[str] = Counter()
+        for each in kept:
+            view = self._view(each, len(forest))
+            notes[_joint_note(forest.add(view), view)] += 1
+            if each.cut is not None and each.call.prompt_ids is not None:
+                notes[compared(each.call, each.cut, self.pieces)] += 1
+        try:
+            planted, laid_out, _ = lay_out_within(
+                forest.finish(), 0, [0] * len(kept), self.options, self.context
+            )
+        except RecordError as error:
+            for position in sorted({each.position for each in kept}):
+                self._reject(position, self.again(position), replace(error))
+            return
+        samples = write(
+            planted, [(group.id, laid_out)], [columns_of_calls([each.call for each in kept])]
+        )
+        count([laid_out], samples, self.laid.counts)
+        self.laid.counts.note(notes)
+        self.laid.samples += samples
+        self.laid.splits += [TRAIN] * len(samples)
+
+    def _kept(self, group: _WaitingGroup) -> list[_Waiting]:
+        """Return the calls of a group but those that are logged twice, or cannot be packed."""
+        seen: dict[tuple[str, int], bytes] = {}
+        kept: list[_Waiting] = []
+        for position, of_record in groupby(group.calls, key=lambda each: each.position):
+            new: dict[tuple[str, int], tuple[_Waiting, bytes]] = {}
+            repeated = 0
+            try:
+                for each in self._short_enough(position, list(of_record)):
+                    key, content = self._key(each)
+                    there = new[key][1] if key in new else seen.get(key)
+                    if there not in (None, content):
+                        raise _conflict(each.call)
+                    repeated += there is not None
+                    new.setdefault(key, (each, content))
+            except RecordError as error:
+                self._reject(position, self.again(position), error)
+                continue
+            kept += [each for key, (each, _) in new.items() if key not in seen]
+            seen |= {key: content for key, (_, content) in new.items()}
+            if repeated:
+                self.laid.counts.note({"repeated-call": repeated})
+        return kept
+
+    def _short_enough(self, position: int, calls: Sequence[_Waiting]) -> Sequence[_Waiting]:
+        """Return the calls of a record but those that are too long, if any is short enough.
+
+        Raises:
+            RecordError: none is, or one is not and `options.overlong` leaves none out.
+        """
+        long: dict[int, LeftOut] = {}
+        for each in calls:
+            tokens = len(self._view(each).tokens)
+            if found := too_long(each.message, tokens, self.options, self.context):
+                long[each.number] = found
+        if long and (len(long) == len(calls) or self.options.overlong != "split"):
+            raise nothing_fits(long.values(), self.options)
+        if long:
+            before = len(self.laid.rejects)
+            leave_out(self.again(position), list(long.values()), self.laid)
+            self.rejected += [position] * (len(self.laid.rejects) - before)
+        return [each for each in calls if each.number not in long]
+
+    def _view(self, waiting: _Waiting, number: int = 0) -> CallView:
+        return call_view(waiting.call, waiting.cut, self.pieces, self.columns, number)
+
+    def _key(self, waiting: _Waiting) -> tuple[tuple[str, int], bytes]:
+        """Return by what a call is known, if it is logged twice, and a hash of what it says."""
+        call = waiting.call
+        content = content_of(call, self._view(waiting))
+        if call.id == call.where or call.id.startswith(f"{call.where}#"):
+            return (content.hex(), waiting.number), content
+        return (call.id, 0), content
+
+    def _reject(self, position: int, record: Record, error: RecordError) -> None:
+        reject(record, error, self.options, self.laid)
+        self.rejected.append(position)
+
+    def done(self) -> Laid:
+        """Put the samples into rows, and the rejects in the order of their records."""
+        laid = self.laid
+        order = sorted(range(len(laid.rejects)), key=lambda at: (self.rejected[at], at))
+        laid.rejects = [laid.rejects[at] for at in order]
+        laid.counts.conversations = laid.counts.packed + laid.counts.rejected
+        put_into_rows(laid, self.options)
+        return laid
+
+
+def _answer(call: Call) -> int:
+    """Return the index of a call's answer in its record; 0 where it has no messages."""
+    said = call.conversation
+    if said is None:
+        return 0
+    return said.sources[-1] if said.sources else len(said.messages) - 1
+
+
+def _joint_note(joined: Joined, view: CallView) -> str:
+    """Name how a call joined the others, and the message at which its history was rewritten."""
+    note = f"joined-{joined.joint}"
+    if joined.joint != "rewritten":
+        return note
+    message = next((each for stop, _, each in view.runs if stop > joined.depth), -1)
+    return f"{note} message {message}" if message >= 0 else f"{note} token ids"
+
+
+def _conflict(call: Call) -> RecordError:
+    return RecordError(
+        "conflict",
+        "id",
+        f"{quoted(call.id)} is the id of another call of the group, expected one of its own",
+        fix="Give each call an id of its own, or none.",
+    )

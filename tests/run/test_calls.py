@@ -1,0 +1,344 @@
+"""Calls through a whole run: the same bytes however it is done, and what is refused."""
+
+from __future__ import annotations
+
+import dataclasses
+import gzip
+import json
+import random
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+from runs import FIXTURES, WORDS, run, tree
+
+from reasonpack.datasets.manifest import Manifest
+from reasonpack.datasets.options import Options
+from reasonpack.errors import ReasonpackError, RecordError, StorageError, UsageError
+from reasonpack.run.engine import Watch
+from reasonpack.run.estimate import estimate
+from reasonpack.run.pack import merge_parts, pack_files, pack_part
+from reasonpack.verify.check import verify_dataset
+
+Json = dict[str, Any]
+OPTIONS = Options(tokenizer=str(FIXTURES / "tokenizer"))
+SKIPPING = dataclasses.replace(OPTIONS, on_error="skip")
+
+
+def said(role: str, text: str) -> Json:
+    return {"role": role, "content": text}
+
+
+def agents(count: int = 12, *, seed: int = 0, bad: bool = True) -> list[Json]:
+    """Make the calls of some agents, in any order; every tenth cannot be read if `bad`."""
+    draw = random.Random(seed)
+
+    def text(most: int) -> str:
+        return " ".join(draw.choices(WORDS, k=draw.randint(3, most)))
+
+    calls: list[Json] = []
+    for agent in range(count):
+        history: list[Json] = []
+        for turn in range(draw.randint(1, 4)):
+            history = [*history, said("user", text(20))]
+            answer = {**said("assistant", text(30)), "reasoning_content": text(30)}
+            call = {"id": f"{agent}.{turn}", "trace_id": f"agent {agent}", "messages": history}
+            calls.append({**call, "response": {"choices": [{"message": answer}]}})
+            history = [*history, answer]
+    draw.shuffle(calls)
+    if bad:
+        for call in calls[9::10]:
+            call["messages"] = [said("nobody", "x")]
+    return calls
+
+
+def with_ids(prompt: list[int], completion: list[int], **more: Any) -> Json:
+    return {"trace_id": "t", "prompt_ids": prompt, "completion_ids": completion, **more}
+
+
+def written(path: Path, records: Sequence[Json]) -> str:
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    return str(path)
+
+
+def packed(folder: Path, records: Sequence[Json], **changes: Any) -> tuple[Manifest, list[Json]]:
+    """Pack calls; return the rows too, after verify has found nothing wrong with them."""
+    options = dataclasses.replace(OPTIONS, **changes)
+    manifest = pack_files([written(folder / "calls.jsonl", records)], folder / "out", options)
+    findings = verify_dataset(folder / "out")
+    assert (findings.total, findings.warnings) == (0, [])
+    shards = [pq.read_table(folder / "out" / shard.path) for shard in manifest.shards]
+    return manifest, [row for shard in shards for row in shard.to_pylist()]
+
+
+@pytest.fixture(scope="module")
+def sources(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Calls of the same agents in two files."""
+    folder, calls = tmp_path_factory.mktemp("calls"), agents()
+    return [written(folder / "a.jsonl", calls[::2]), written(folder / "b.jsonl", calls[1::2])]
+
+
+@pytest.fixture(scope="module")
+def expected(sources: list[str], tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    out = tmp_path_factory.mktemp("expected") / "out"
+    manifest = pack_files(sources, out, SKIPPING, run=run())
+    assert len(manifest.shards) > 3
+    assert manifest.counts.rejected > 0
+    assert verify_dataset(out).total == 0
+    return tree(out)
+
+
+# --- the same bytes ------------------------------------------------------------------------------
+
+
+def test_workers_do_not_change_a_byte(
+    sources: list[str], tmp_path: Path, expected: dict[str, bytes]
+) -> None:
+    pack_files(sources, tmp_path / "out", SKIPPING, run=run(num_proc=2))
+    assert tree(tmp_path / "out") == expected
+
+
+def test_parts_do_not_change_a_byte(
+    sources: list[str], tmp_path: Path, expected: dict[str, bytes]
+) -> None:
+    for index in (1, 0):
+        pack_part(sources, tmp_path / "out", SKIPPING, index=index, count=2, run=run())
+    merge_parts(tmp_path / "out")
+    assert tree(tmp_path / "out") == expected
+
+
+@pytest.mark.parametrize("lost", ["receipts/00001.json", "groups.index", "manifest.json"])
+def test_a_run_goes_on(
+    lost: str, sources: list[str], tmp_path: Path, expected: dict[str, bytes]
+) -> None:
+    out, done = tmp_path / "out", list[int]()
+    pack_files(sources, out, SKIPPING, run=run())
+    (out / lost).write_bytes((out / lost).read_bytes()[:-30])
+    watch = Watch(on_receipt=lambda receipt: done.append(receipt.unit.number))
+    pack_files(sources, out, SKIPPING, run=run(watch=watch))
+    assert tree(out) == expected
+    assert done == ([1] if lost.startswith("receipts") else [])
+
+
+def test_another_grouping_is_another_run(sources: list[str], tmp_path: Path) -> None:
+    pack_files(sources, tmp_path / "out", SKIPPING, run=run())
+    alone = dataclasses.replace(SKIPPING, group_by="none")
+    with pytest.raises(UsageError, match="--group-by auto there, none here"):
+        pack_files(sources, tmp_path / "out", alone, run=run())
+
+
+def test_what_groups_the_calls_is_said(sources: list[str], tmp_path: Path) -> None:
+    notes: list[str] = []
+    watch = Watch(on_note=notes.append)
+    pack_files(sources, tmp_path / "out", SKIPPING, run=run(watch=watch))
+    assert notes[0].endswith(" records in 12 groups by trace_id")
+
+
+# --- what is packed ------------------------------------------------------------------------------
+
+
+def test_a_sample_is_a_group(tmp_path: Path) -> None:
+    manifest, rows = packed(tmp_path, agents(5, bad=False))
+    calls = agents(5, bad=False)
+    assert manifest.columns == ["loss_weights", "segment_call", "call_id", "call_sample"]
+    assert {row["sample_id"][0] for row in rows} == {f"agent {number}" for number in range(5)}
+    assert sorted(id_ for row in rows for id_ in row["call_id"]) == sorted(c["id"] for c in calls)
+    assert (manifest.counts.packed, manifest.counts.views) == (5, len(calls))
+
+
+def test_ids_are_trained_as_they_were_logged(tmp_path: Path) -> None:
+    calls = [
+        with_ids([5, 6], [7, 8], id="a", weight=0.5),
+        with_ids([5, 6, 7, 8, 9], [10], id="b"),
+        with_ids([5, 6], [7, 8], id="c", loss_mask=[0, 1]),
+    ]
+    manifest, (row,) = packed(tmp_path, calls)
+    assert row["input_ids"] == [5, 6, 7, 8, 9, 10]
+    assert row["labels"] == [-100, -100, 7, 8, -100, 10]
+    assert row["loss_weights"] == [0, 0, 0.5, 1.5, 0, 1]
+    assert row["call_id"] == ["a", "b", "c"]
+    assert row["segment_call"] == [-1, 0, -1, 1]
+    assert set(row["segment_message"]) == {-1}
+    assert manifest.counts.notes == {
+        "joined-beginning": 1,
+        "joined-continued": 1,
+        "joined-known-prompt": 1,
+    }
+
+
+def test_values_keep_answers_apart(tmp_path: Path) -> None:
+    calls = [
+        with_ids([5, 6], [7, 8], id="a", logprobs=[-0.5, -1], advantage=1, reward=2),
+        with_ids([5, 6], [7, 9], id="b", logprobs=[-0.5, -2], advantage=-1),
+    ]
+    manifest, (row,) = packed(tmp_path, calls)
+    assert {"logprobs", "advantages", "call_reward"} <= set(manifest.columns)
+    assert row["input_ids"] == [5, 6, 7, 8, 6, 7, 9]
+    assert row["logprobs"] == [0, 0, -0.5, -1, 0, -0.5, -2]
+    assert row["advantages"] == [0, 0, 1, 1, 0, -1, -1]
+    assert str(row["call_reward"]) == "[2.0, nan]"
+    assert row["loss_weights"] == [0, 0, 1, 1, 0, 1, 1]
+
+
+def test_a_rejected_answer_has_labels_of_its_own(tmp_path: Path) -> None:
+    pair: Json = {"trace_id": "t", "messages": [said("user", "2+2?")]}
+    pair |= {"chosen": [said("assistant", "4")], "rejected": [said("assistant", "5")]}
+    _, (row,) = packed(tmp_path, [pair])
+    assert row["call_role"] == [1, 2]
+    both = zip(row["labels"], row["preference_labels"], strict=True)
+    assert {(a != -100, b != -100) for a, b in both} == {
+        (True, False),
+        (False, True),
+        (False, False),
+    }
+    assert 0 not in {
+        w for w, a in zip(row["loss_weights"], row["labels"], strict=True) if a != -100
+    }
+
+
+def test_a_call_that_is_logged_twice_counts_once(tmp_path: Path) -> None:
+    calls = [
+        with_ids([5, 6], [7], id="a"),
+        with_ids([5, 6], [7], id="a"),
+        with_ids([5, 6], [7]),
+        with_ids([5, 6], [7]),
+        with_ids([5, 6], [7], weight=2),
+    ]
+    manifest, (row,) = packed(tmp_path, calls)
+    assert row["loss_weights"] == [0, 0, 4]
+    assert row["call_id"] == ["a", f"{tmp_path}/calls.jsonl:3", f"{tmp_path}/calls.jsonl:5"]
+    assert manifest.counts.notes["repeated-call"] == 2
+
+
+def test_equal_answers_of_one_record_are_two_calls(tmp_path: Path) -> None:
+    choices = [{"message": said("assistant", "4")}] * 2
+    call = {"messages": [said("user", "2+2?")], "response": {"choices": choices}}
+    manifest, (row,) = packed(tmp_path, [call])
+    assert max(row["loss_weights"]) == 2
+    assert manifest.counts.views == 2
+
+
+def test_an_empty_answer_is_no_parent_and_is_not_trained(tmp_path: Path) -> None:
+    calls = [with_ids([5, 6], []), with_ids([5, 6, 9], [7])]
+    manifest, (row,) = packed(tmp_path, calls)
+    assert row["input_ids"] == [5, 6, 9, 7]
+    assert manifest.counts.notes["empty-generation"] == 1
+    assert manifest.counts.notes["joined-beginning"] == 1
+
+
+def test_rewritten_history_is_counted_where_it_was(tmp_path: Path) -> None:
+    chat = [said("system", "Hi."), said("user", "2+2?"), said("assistant", "4"), said("user", "?")]
+    calls = [
+        {"trace_id": 1, "messages": messages, "response": "Well."}
+        for messages in (chat, [*chat[:1], said("user", "In short: 4."), chat[3]])
+    ]
+    manifest, _ = packed(tmp_path, calls)
+    assert manifest.counts.notes["joined-rewritten message 1"] == 1
+
+
+def test_ids_are_compared_with_their_messages(tmp_path: Path) -> None:
+    plain = {"trace_id": 1, "messages": [said("user", "2+2?")], "response": "4"}
+    _, (row,) = packed(tmp_path, [plain])
+    cut = row["labels"].index(next(label for label in row["labels"] if label != -100))
+    ids = row["input_ids"]
+    known = {**plain, "prompt_token_ids": ids[:cut], "completion_token_ids": ids[cut:]}
+    other = {**known, "completion_token_ids": [*ids[cut:], 9]}
+    (tmp_path / "again").mkdir()
+    manifest, _ = packed(tmp_path / "again", [known, other])
+    assert manifest.counts.notes["rendered-equal"] == 1
+    assert manifest.counts.notes["rendered-otherwise completion"] == 1
+
+
+# --- what is refused -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("calls", "message"),
+    [
+        (
+            [with_ids([5], [7], id=1), with_ids([5], [8], id=1)],
+            "calls.jsonl:2: id: '1' is the id of",
+        ),
+        ([with_ids([], [7])], "calls.jsonl:1: prompt_ids: no token, expected a prompt"),
+        ([with_ids([5], [10**9])], r"calls.jsonl:1: completion_ids\[0\]: id 1000000000, expected"),
+        (
+            [with_ids([5], [7], logprobs=[-1]), with_ids([5], [7])],
+            "calls.jsonl:2: a trained call without logprobs",
+        ),
+    ],
+)
+def test_a_call_that_cannot_be_packed(calls: list[Json], message: str, tmp_path: Path) -> None:
+    with pytest.raises(RecordError, match=message):
+        packed(tmp_path, calls)
+
+
+def test_a_value_needs_its_column(tmp_path: Path) -> None:
+    calls = [with_ids([5], [7], reward=1)]
+    with pytest.raises(RecordError, match="Pass --call-columns with call_reward in it"):
+        packed(tmp_path, calls, call_columns=("none",))
+    with pytest.raises(UsageError, match="--call-columns: scores, expected some of logprobs, "):
+        packed(tmp_path, calls, call_columns=("scores",))
+
+
+def test_a_call_that_is_too_long_is_left_out_of_its_group(tmp_path: Path) -> None:
+    calls = [with_ids([5], [7]), with_ids([5, 6], [7] * 9)]
+    with pytest.raises(RecordError, match=r"calls.jsonl:2: .*: a view of 11 tokens, expected"):
+        packed(tmp_path, calls, max_length=10, overlong="error")
+    manifest, (row,) = packed(tmp_path, calls, max_length=10)
+    assert row["input_ids"] == [5, 7]
+    assert manifest.counts.rejects == {"overlong": 1}
+
+
+def test_one_of_the_calls_of_a_record_may_be_too_long(tmp_path: Path) -> None:
+    record = {"calls": [with_ids([5, 6], [7] * 9), with_ids([5], [7])]}
+    manifest, (row,) = packed(tmp_path, [record], max_length=10)
+    assert row["input_ids"] == [5, 7]
+    assert (manifest.counts.rejected, manifest.counts.left_out) == (0, {"over-max-length": 1})
+
+
+def test_a_group_that_is_too_long_is_divided(tmp_path: Path) -> None:
+    calls = [with_ids([5, 6], [7 + turn] * 5, id=turn, weight=2) for turn in range(4)]
+    manifest, rows = packed(tmp_path, calls, max_length=16)
+    assert [row["call_id"] for row in rows] == [["0", "1"], ["2", "3"]]
+    trained = [label for row in rows for label in row["labels"] if label != -100]
+    assert trained == [token for call in calls for token in call["completion_ids"]]
+    assert {weight for row in rows for weight in row["loss_weights"]} == {0, 2}
+    assert manifest.counts.split == 1
+
+
+def test_a_group_that_is_too_long_is_left_out_with_all_its_records(tmp_path: Path) -> None:
+    calls = [with_ids([5], [7] * 5), with_ids([6], [7] * 5), {**with_ids([5], [7]), "trace_id": 2}]
+    manifest, (row,) = packed(tmp_path, calls, max_length=10, overlong="skip")
+    assert row["sample_id"] == ["2"]
+    assert manifest.counts.rejects == {"overlong": 2}
+    rejects = (tmp_path / "out" / "rejects.jsonl").read_text().splitlines()
+    assert [json.loads(line)["where"].rpartition(":")[2] for line in rejects] == ["1", "2"]
+
+
+def test_files_that_cannot_be_looked_up_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "calls.jsonl.gz"
+    path.write_bytes(gzip.compress(json.dumps(with_ids([5], [7])).encode()))
+    with pytest.raises(StorageError, match="calls in a file of gzip, expected a plain file"):
+        pack_files([str(path)], tmp_path / "out", OPTIONS)
+
+
+def test_chats_and_calls_are_not_mixed_unseen(tmp_path: Path) -> None:
+    chat = {"messages": [said("user", "2+2?"), said("assistant", "4")]}
+    paths = [written(tmp_path / "a.jsonl", [with_ids([5], [7])]), written(tmp_path / "b", [chat])]
+    with pytest.raises(UsageError, match=r"calls in .*a.jsonl, and chats in .*b, expected one"):
+        pack_files(paths, tmp_path / "out", OPTIONS)
+
+
+def test_an_estimate_is_of_chats(tmp_path: Path) -> None:
+    source = written(tmp_path / "calls.jsonl", [with_ids([5], [7])])
+    with pytest.raises(UsageError, match="--dry-run: calls, expected chats"):
+        estimate([source], OPTIONS, run=run())
+
+
+def test_verify_does_not_compare_calls_with_their_source(tmp_path: Path) -> None:
+    source = written(tmp_path / "calls.jsonl", [with_ids([5], [7])])
+    pack_files([source], tmp_path / "out", OPTIONS)
+    with pytest.raises(ReasonpackError, match="--against: a dataset of calls"):
+        verify_dataset(tmp_path / "out", [source])
