@@ -17,7 +17,7 @@ from typing import Any
 from reasonpack.errors import RecordError
 from reasonpack.records.call_draft import CallDraft
 from reasonpack.records.conversation import Conversation, conversation_of
-from reasonpack.records.draft import REASONING, is_absent, is_answer
+from reasonpack.records.draft import FLAGS, REASONING, is_absent, is_answer
 from reasonpack.records.message import Message
 from reasonpack.records.prompt_memo import PromptMemo
 from reasonpack.records.reading import Reading
@@ -40,11 +40,13 @@ class CallMessages:
     Attributes:
         conversation: prompt and answer; None where the log does not have both.
         is_empty: whether the answer has no text, reasoning or calls.
+        train: whether the answer's own flags say that it is to be trained, or nothing.
         notes: what was noticed.
     """
 
     conversation: Conversation | None
     is_empty: bool = False
+    train: bool = True
     notes: tuple[str, ...] = ()
 
 
@@ -79,6 +81,9 @@ def read_messages_of(
     if refused:
         raise UnknownFieldError(refused)
     assert found
+    if found.conversation is None and draft.answer:
+        said = draft.answer[-1] if isinstance(draft.answer[-1], dict) else {}
+        found = replace(found, train=all(said.get(name, 1) not in (0, False) for name in FLAGS))
     return replace(found, notes=(*left, *found.notes))
 
 
@@ -107,7 +112,8 @@ def _read(
     record = {**draft.context, "prompt": prompt, "completion": answer}
     read = conversation_of(record, where, reading, null_keys=null_keys, read_list=memo.read)
     read = _own_answer(read, draft, prompt, notes)
-    return CallMessages(read, is_empty, (*notes, *_of_the_answer(read)))
+    train = read.messages[-1].train
+    return CallMessages(read, is_empty, train, (*notes, *_of_the_answer(read)))
 
 
 def _is_answer(message: object) -> bool:

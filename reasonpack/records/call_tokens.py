@@ -109,12 +109,16 @@ def read_ids(value: object, path: str) -> NDArray[np.int32]:
     if set(map(type, value)) - {int}:
         at = next(i for i, each in enumerate(value) if type(each) is not int)
         raise wrong_type(f"{path}[{at}]", type(value[at]).__name__, "a token id, an integer")
-    if value and not (min(value) >= 0 and max(value) <= LARGEST_ID):
+    try:
+        read = np.array(value, np.int64)
+    except OverflowError:
+        read = None
+    if read is None or (read.size and not 0 <= read.min() <= read.max() <= LARGEST_ID):
         at = next(i for i, each in enumerate(value) if not 0 <= each <= LARGEST_ID)
         what = f"got {str(value[at])[:30]}, expected a token id from 0 to {LARGEST_ID}"
         fix = "Log the ids that the model saw and wrote, without padding or marks of its place."
         raise RecordError("type", f"{path}[{at}]", what, fix=fix)
-    return np.array(value, np.int32)
+    return read.astype(np.int32)
 
 
 def _numbers(value: object, path: str, size: int) -> NDArray[np.float32]:

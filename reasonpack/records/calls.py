@@ -185,7 +185,7 @@ def _call(
             null_keys=null_keys,
         )
         weight, reward = _weight(draft), _reward(draft)
-        wanted = _is_wanted(draft)
+        wanted = _is_wanted(draft) and said.train
     except UnknownFieldError:
         raise
     except RecordError as error:

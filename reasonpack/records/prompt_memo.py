@@ -104,7 +104,11 @@ def _alike(one: object, other: object) -> bool:
     if type(one) is not type(other):
         return False
     if isinstance(one, dict) and isinstance(other, dict):
-        return [*one] == [*other] and all(_alike(one[key], other[key]) for key in one)
-    if isinstance(one, list) and isinstance(other, list):
-        return all(map(_alike, one, other))
-    return True
+        if [*one] != [*other]:
+            return False
+        pairs = zip(one.values(), other.values(), strict=True)
+    elif isinstance(one, list) and isinstance(other, list):
+        pairs = zip(one, other, strict=True)
+    else:
+        return True
+    return all(type(a) is str or a is b or _alike(a, b) for a, b in pairs)

@@ -190,6 +190,9 @@ def _check_text(text: str, path: str) -> None:
         raise RecordError("encoding", path, what, fix=_CHARACTER) from None
 
 
+_NESTS = frozenset((dict, list))
+
+
 def count_keys(value: object, path: str = "") -> int:
     """Count the keys of all objects in a value, at `path` of a record.
 
@@ -207,7 +210,7 @@ def count_keys(value: object, path: str = "") -> int:
             if type(item) is dict:
                 keys += len(item)
                 below += item.values()
-            elif type(item) is list:
+            elif type(item) is list and not _NESTS.isdisjoint(map(type, item)):
                 below += item
         if not below:
             return keys

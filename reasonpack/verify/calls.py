@@ -15,7 +15,7 @@ from typing import Any
 
 from reasonpack.verify.chat import Chat, Json, NotChecked, Reading, Refused
 from reasonpack.verify.fields import EMPTY
-from reasonpack.verify.names import CALL_ROLES, ROLES
+from reasonpack.verify.names import CALL_ROLES, FLAGS, ROLES
 from reasonpack.verify.reader import read_chat
 
 _PROMPT_IDS = ("prompt_token_ids", "prompt_ids")
@@ -197,7 +197,7 @@ def _call(
         _said(places, ("reward",)),
         1.0 if weight is None else weight,
         role,
-        bool(wanted and not is_empty and (mask is None or any(mask))),
+        bool(wanted and not is_empty and (mask is None or any(mask)) and _is_trained(answer, chat)),
     )
 
 
@@ -278,6 +278,12 @@ def _same(one: Any, answer: Any) -> bool:
         and one.reasoning in ("", answer.reasoning)
         and [call["function"] for call in one.calls] == [call["function"] for call in answer.calls]
     )
+
+
+def _is_trained(answer: Any, chat: Chat | None) -> bool:
+    if chat is not None:
+        return chat.messages[-1].trained
+    return not isinstance(answer, dict) or all(answer.get(name, 1) != 0 for name in FLAGS)
 
 
 def _is_empty(chat: Chat | None) -> bool:

@@ -237,6 +237,14 @@ def test_a_prompt_that_holds_its_own_answer_holds_it_once(prompt: Any, note: str
     assert said == {"id": "x:1", "messages": SAID, "notes": {note: 1}}
 
 
+def test_a_flag_of_the_answer_is_that_of_the_call() -> None:
+    answer = {**ANSWER, "train": False}
+    assert not one({"messages": [ASK], "response": answer})["trained"]
+    assert not one({**IDS, "messages": [ASK], "response": answer})["trained"]
+    assert not one({**IDS, "prompt": "<|user|>2+2?", "response": answer})["trained"]
+    assert one({**IDS, "messages": [ASK], "response": {**ANSWER, "train": 1}}).get("trained", True)
+
+
 def test_the_same_answer_for_another_reason_is_another_answer() -> None:
     said = one({"messages": [ASK, {**ANSWER, "reasoning_content": "Hm."}], "response": ANSWER})
     assert said["messages"] == [SAID[0], ("assistant", "4", "Hm."), SAID[1]]
