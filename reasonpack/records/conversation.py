@@ -29,7 +29,7 @@ from reasonpack.records.reading import DEFAULT, Reading
 from reasonpack.records.renaming import renamed
 from reasonpack.records.roles import ROLES
 from reasonpack.records.strict_json import quoted
-from reasonpack.records.tool_calls import contradictions
+from reasonpack.records.tool_calls import ARGUMENTS, contradictions
 from reasonpack.records.tools import TOOL_FIELDS, json_field, read_tools
 from reasonpack.records.unknown import Field, UnknownFieldError, misspelt, sorted_out
 from reasonpack.records.unread import unread_in_record
@@ -68,7 +68,7 @@ READ = frozenset(_FIELDS)
 _CALL_ARGUMENTS = re.compile(
     r"(messages|conversations?|prompt|completion)\[\d+\]"
     r"(\.tool_calls\[\d+\](\.function)?|\.function_call)?"
-    r"(\.arguments|\.(content|value)\[\d+\]\.input)"
+    rf"(\.({'|'.join(ARGUMENTS)})|\.(content|value)\[\d+\]\.input)"
 )
 _NOTHING = re.compile("(?!)")
 

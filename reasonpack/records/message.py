@@ -100,6 +100,8 @@ _UNFINISHED = {
     *("pause_turn", "timeout"),
 }
 """Values of `finish_reason` of an answer after which the model wrote no stop."""
+NOTHING_WRITTEN = "nothing-written"
+"""Noticed of an answer that was cut off before the model wrote anything: it is not trained."""
 NAMES = Names(
     message=_KNOWN | _ENDINGS,
     call=frozenset(Call.__struct_fields__),
@@ -251,16 +253,17 @@ def _message(raw: dict[str, Any], fields: _Fields, path: str, mode: _Mode) -> Me
         )
     if content is None and not reasoning and not calls:
         raise _no_content(path, raw)
-    cut = bool(reasoning) and not calls and not (content or "").strip()
+    silent = not calls and not (content or "").strip()
+    cut, nothing = silent and bool(reasoning), silent and not reasoning and not finished
     noticed += _noticed(content, calls, mode.reading)
     if cut or not finished:
-        noticed += ("reasoning-alone",) if cut else ("unfinished",)
+        noticed += ("reasoning-alone" if cut else NOTHING_WRITTEN if nothing else "unfinished",)
     return Message(
         role=role,
         content=content,
         reasoning=reasoning,
         tool_calls=calls,
-        train=mode.train if flag is None else flag,
+        train=(mode.train if flag is None else flag) and not nothing,
         extra=extra,
         verbatim=written if written and content != written else None,
         finished=finished and not cut,

@@ -1,7 +1,7 @@
 r"""The calls of tools in an answer → `ToolCall`.
 
 {"type": "function", "function": {"name": "f", "arguments": "{\"a\": 1}"}}
-{"name": "f", "arguments": {"a": 1}}         ToolCall("f", {"a": 1})
+{"name": "f", "args": {"a": 1}}              ToolCall("f", {"a": 1})
 
 Arguments that a model cannot have meant so, or that come back as others, are told here too:
 
@@ -21,6 +21,7 @@ from reasonpack.errors import RecordError
 from reasonpack.records import strict_json
 from reasonpack.records.draft import is_absent
 from reasonpack.records.strict_json import quoted
+from reasonpack.records.value_types import typed
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,10 @@ class ToolCall:
     id: str | None = None
 
 
+ARGUMENTS = ("arguments", "args", "input", "parameters")
+"""Names of the field that has the arguments of a call."""
+
+
 class Function(msgspec.Struct):
     """The function of a call, as a record has it."""
 
@@ -48,6 +53,13 @@ class Function(msgspec.Struct):
     args: Any = None
     input: Any = None
     parameters: Any = None
+
+    def given(self) -> dict[str, Any]:
+        """Return the arguments by each name that they are given under; empty ones if all are."""
+        values = {name: getattr(self, name) for name in ARGUMENTS}
+        there = {name: value for name, value in values.items() if not is_absent(value)}
+        empty = ((name, value) for name, value in values.items() if value is not None)
+        return there or dict([*empty][:1])
 
 
 class Call(Function):
@@ -86,7 +98,8 @@ def _call(call: Call, path: str, null_is_missing: bool) -> ToolCall:
         raise RecordError("tools", path, what, fix=fix)
     if call.function is None:
         return _function(call, path, call.id or None, null_is_missing)
-    if call.name is not None or call.arguments is not None:
+    beside = call.given()
+    if call.name is not None or "arguments" in beside or not all(map(is_absent, beside.values())):
         what = "both a function and a name or arguments beside it, expected one of the two"
         raise RecordError("conflict", path, what, fix="Remove name and arguments.")
     return _function(call.function, f"{path}.function", call.id or None, null_is_missing)
@@ -97,19 +110,26 @@ def _function(
 ) -> ToolCall:
     if not function.name:
         raise RecordError("missing", path, _NAMELESS, fix="Name the tool.")
-    written = function.arguments
-    for name in ("args", "input", "parameters"):
-        if not is_absent(getattr(function, name)):
-            what = f"the arguments of a call under the name {name}, expected arguments"
-            raise RecordError("tools", f"{path}.{name}", what, fix="Rename it to arguments.")
-    if written is None:
+    given = function.given()
+    if not given:
         what = "a call without arguments, expected them"
         raise RecordError("missing", path, what, fix="Write {} where there are none.")
+    name, value = next(iter(given.items()))
+    if len(given) > 1 or (name == "parameters" and _is_schema(value)):
+        found = f"both {' and '.join(given)}" if len(given) > 1 else "parameters that describe them"
+        what = f"{found}, expected the arguments of a call once"
+        raise RecordError("tools", path, what, fix="Write them as arguments, and nothing else.")
+    written = typed(value, dict[str, Any] | str, f"{path}.{name}")
     if not isinstance(written, str):
         if null_is_missing and has_null_key(written):
-            raise RecordError("null-arguments", f"{path}.arguments", _NULL, fix=_NULL_FIX)
+            raise RecordError("null-arguments", f"{path}.{name}", _NULL, fix=_NULL_FIX)
         return ToolCall(function.name, written, None, call_id)
-    return ToolCall(function.name, _object_in(written, f"{path}.arguments"), written, call_id)
+    return ToolCall(function.name, _object_in(written, f"{path}.{name}"), written, call_id)
+
+
+def _is_schema(value: object) -> bool:
+    """Whether a value describes arguments, as the tool does."""
+    return isinstance(value, dict) and "type" in value and isinstance(value.get("properties"), dict)
 
 
 _NAMELESS = "a call without a name, expected one"

@@ -91,12 +91,15 @@ class UnknownFieldError(RecordError):
 
 
 def _by_name(fields: Iterable[Field]) -> list[Field]:
-    """Count the fields of each name; each stands where the first of it was found."""
+    """Count the fields of each name; each stands where the first of it was found.
+
+    The known name is that of all of them, if there is one.
+    """
     named: dict[str, Field] = {}
     for each in fields:
-        first = named.get(each.name)
-        more = first.count if first else 0
-        named[each.name] = replace(first or each, count=each.count + more)
+        first = named.get(each.name, replace(each, count=0))
+        near = each.near if each.near == first.near else ""
+        named[each.name] = replace(first, near=near, count=first.count + each.count)
     return list(named.values())
 
 

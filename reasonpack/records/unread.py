@@ -42,10 +42,10 @@ _SAME = (
 )
 """Names under which a record, or a message, has the same."""
 _REASONING_PART = frozenset(("type", "text", "thinking", "reasoning"))
+_REASON = ("thinking", "reasoning")
 _PARTS: Mapping[object, frozenset[str]] = {
     "text": frozenset(("type", "text")),
-    "thinking": _REASONING_PART,
-    "reasoning": _REASONING_PART,
+    **dict.fromkeys(_REASON, _REASONING_PART),
 }
 """What is read of each type of part of the content."""
 
@@ -161,10 +161,19 @@ def _of_answers(unread_: Field, record: Mapping[str, Any], container: str) -> Fi
 def _free(fields: Iterable[Field], object_: Mapping[str, Any]) -> Iterator[Field]:
     """Leave out known names under which the object, or a field before, has something already."""
     taken = {name for name, value in object_.items() if value not in (None, "", [], {})}
+    if any(map(_reasons, (object_.get(name) for name in ("content", "value", "completion")))):
+        taken.add("reasoning_content")
     for each in fields:
         same = next((names for names in _SAME if each.near in names), (each.near,))
         yield each if taken.isdisjoint(same) else replace(each, near="")
         taken.add(each.near)
+
+
+def _reasons(content: object) -> bool:
+    """Whether there is reasoning within a content."""
+    if isinstance(content, list):
+        return any(isinstance(each, dict) and each.get("type") in _REASON for each in content)
+    return isinstance(content, str) and ("</think>" in content or content[:7] == "<think>")
 
 
 def _told_apart(

@@ -107,6 +107,7 @@ def _share(part: int, whole: int) -> str:
 
 NOTES: Mapping[str, str] = {
     "reasoning-alone": "answers that end in their reasoning; neither its end nor a stop is trained",
+    "nothing-written": "answers that were cut off before anything was written, left untrained",
     "unfinished": "answers that were cut off or are to be continued; no stop is trained",
     "repeated-reasoning": "fields of reasoning that repeat the answer, and were left out",
     "null-argument": "messages that call a tool with null, which the template writes as None",

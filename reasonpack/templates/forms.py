@@ -72,12 +72,11 @@ def dump_message(message: Message, forms: Forms) -> dict[str, Any]:
 
 
 def as_written(message: Message, forms: Forms) -> str | None:
-    """Return the content with its reasoning as the record has it, if it is handed over so.
+    """Return the content with its block of reasoning as the record has it, if it is handed over so.
 
     A tag that the template itself writes is left out.
     """
-    reasoned = bool((message.reasoning or "").strip())
-    if message.verbatim is None or not reasoned or not forms.inline_as_written:
+    if message.verbatim is None or not forms.inline_as_written:
         return None
     if not forms.inline.startswith("{}"):
         return message.verbatim

@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
-import json
+import hashlib
 import os
-import re
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
+from typing import Any
 
 import msgspec
-import yaml
 
+from reasonpack.datasets.manifest import Learned
 from reasonpack.datasets.options import Options
 from reasonpack.datasets.receipt import Receipt, place_of, receipt_path
 from reasonpack.errors import StorageError
 from reasonpack.rows.content_hash import combined_hash
 from reasonpack.storage.place import child_names, file_names, is_url, join
-from reasonpack.storage.read import digest, read_bytes
+from reasonpack.storage.read import digest, open_file, read_bytes
+from reasonpack.verify.card import check_card
 from reasonpack.verify.findings import Finding, Findings
-from reasonpack.verify.manifest import Dataset, read_rejects, unreadable
+from reasonpack.verify.manifest import MINOR, Dataset, parse_version, read_rejects, unreadable
 
 SHARD_SUFFIXES = (".parquet", ".arrow")
-STOP = re.compile(r"""(answers|tool calls) end with `("(?:[^"\\]|\\.)*")`""", re.IGNORECASE)
-"""What the dataset card says of a stop token."""
+NOT_SEALED = {"tokenizer", "revision", "chat_template"}
+"""Options in a plan that say where something is; its hashes say what."""
+BLOCK = 1 << 20
 TOP = {
     *("manifest.json", "README.md", "plan.json", "groups.index"),
     *("rejects.jsonl", "samples.html"),
@@ -47,11 +49,15 @@ class _PlannedInput:
 class _Plan:
     """What was to be done, as far as the manifest says it too."""
 
+    library_version: str
     options: Options
+    max_position: int | None
+    hashes: dict[str, str]
     inputs: list[_PlannedInput]
     units: list[_Unit]
     sha256: str
     columns: list[str] = field(default_factory=list)
+    templates: list[Learned] = field(default_factory=list)
 
 
 def check_beside(dataset: Dataset, findings: Findings) -> None:
@@ -62,7 +68,7 @@ def check_beside(dataset: Dataset, findings: Findings) -> None:
     """
     _check_names(dataset, findings)
     _check_links(dataset, findings)
-    _check_card(dataset, findings)
+    check_card(dataset, findings)
     _check_plan(dataset, findings)
     _check_sums(dataset, findings)
     _check_rejects(dataset, findings)
@@ -98,90 +104,56 @@ def _check_names(dataset: Dataset, findings: Findings) -> None:
 def _check_links(dataset: Dataset, findings: Findings) -> None:
     """Look for links to what lies outside the directory: a copy of it would lack that.
 
-    Files of the dataset may be such links, as in the cache of a hub: their bytes are checked.
+    All files of the dataset may be such links, as in the cache of a hub: their bytes are checked.
     """
     if is_url(dataset.directory):
         return
-    home, known, own = os.path.realpath(dataset.directory), _known(dataset), 0
+    home, known = os.path.realpath(dataset.directory), _known(dataset)
+    out: list[str] = []
+    there = 0
     for folder, folders, files in os.walk(home):
         for name in (*folders, *files):
             path = os.path.join(folder, name)  # noqa: PTH118 (as os.walk gives them)
-            target = os.path.realpath(path)
-            if not os.path.islink(path) or os.path.commonpath([home, target]) == home:  # noqa: PTH114
-                continue
-            relative = os.path.relpath(path, home)
-            own += relative in known
-            if relative not in known:
-                what = "a link that leads out of the dataset, expected the file itself"
-                findings.add(Finding("RP020", relative, what))
-    if own:
-        findings.warnings.append(f"{own:,} files are links: copy what they lead to as well.")
-
-
-def _check_card(dataset: Dataset, findings: Findings) -> None:
-    """Check that what loads the card's `data_files` gets the shards, all and no others."""
-    name = "README.md"
-    content = read_bytes(join(dataset.directory, name))
-    try:
-        head = (content or b"").decode().split("---\n")[1]
-        configs = yaml.safe_load(head)["configs"]
-        entries = [each for config in configs for each in config["data_files"]]
-        patterns = [
-            (each["split"], one)
-            for each in entries
-            for one in ([each["path"]] if isinstance(each["path"], str) else each["path"])
-        ]
-        folders = {each: file_names(join(dataset.directory, each)) for each in ("data", "receipts")}
-        held = [f"{each}/{own}" for each in folders for own in folders[each]]
-        named = {
-            (s, each) for each in held for s, pattern in patterns if fnmatchcase(each, pattern)
-        }
-    except (UnicodeDecodeError, yaml.YAMLError, LookupError, TypeError):
-        found = "no such file" if content is None else "no YAML head that names them"
-        what = f"{found}, expected the data_files of configs between two lines of ---. "
-        fix = "Fix: copy it again from where it was packed."
-        findings.add(Finding("RP021", name, what + fix))
-        return
-    _check_stops(content or b"", dataset, findings)
-    shards = {(shard.split, shard.path) for shard in dataset.manifest.shards}
-    for split, path in sorted(each for each in shards - named if each[1] in held):
-        said = f"data_files of split {split} leave out {path}, expected it"
-        findings.add(Finding("RP021", name, said))
-    for split, path in sorted(named - shards):
-        said = f"data_files of split {split} take in {path}, expected its shards alone"
-        if path.startswith("receipts/") or path in {each for _, each in shards}:
-            findings.add(Finding("RP021", name, said))
-
-
-def _check_stops(card: bytes, dataset: Dataset, findings: Findings) -> None:
-    """Check that the stop tokens which a card names are those of the manifest."""
-    named = {(what.lower(), token) for what, token in STOP.findall(card.decode())}
-    known = {
-        (what, json.dumps(stop.token, ensure_ascii=False))
-        for learned in dataset.manifest.templates
-        for what, stop in (("answers", learned.answer_stop), ("tool calls", learned.call_stop))
-        if stop.token
-    }
-    for what, token in sorted(named - known) if dataset.manifest.templates else ():
-        expected = " or ".join(sorted(one for which, one in known if which == what)) or "none"
-        said = f"{what} end with {token}, expected {expected} as in the manifest"
-        findings.add(Finding("RP023", "README.md", said))
+            relative, target = os.path.relpath(path, home), os.path.realpath(path)
+            there += relative in known
+            if os.path.islink(path) and os.path.commonpath([home, target]) != home:  # noqa: PTH114
+                out.append(relative)
+    own = known.intersection(out)
+    if own and len(own) == there:
+        findings.warnings.append(f"all {there:,} files are links: copy what they lead to as well.")
+        out = [each for each in out if each not in own]
+    for relative in out:
+        what = "a link that leads out of the dataset, expected the file itself"
+        findings.add(Finding("RP020", relative, what))
 
 
 def _check_plan(dataset: Dataset, findings: Findings) -> None:
-    """Check that plan.json is the plan that the manifest names, with its inputs and shards."""
+    """Check that plan.json is the plan that the manifest and the receipts are of."""
     name, manifest = "plan.json", dataset.manifest
     content = read_bytes(join(dataset.directory, name))
     try:
         plan = msgspec.json.decode(content or b"", type=_Plan)
+        sealed = msgspec.json.decode(content or b"")
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         findings.add(Finding("RP022", name, unreadable(content, error, "the dataset's plan")))
         return
     inputs = [(each.path, each.bytes, each.sha256) for each in manifest.inputs]
     known = dict(enumerate(each.name for each in plan.inputs))
     names = [known.get(unit.input, "") for unit in plan.units]
+    units = [
+        unit if receipt is None else msgspec.to_builtins(receipt.unit)
+        for unit, receipt in zip(sealed["units"], dataset.receipts, strict=False)
+    ]
+    newer = parse_version(manifest.format_version)[1] > MINOR  # it may have more to hash
+    hashes = [plan.hashes.get(each) for each in ("tokenizer", "template")]
     for what, found, expected in (
         ("sha256", plan.sha256, manifest.plan_sha256),
+        ("content of hash", plan.sha256 if newer else _seal(sealed), plan.sha256),
+        ("library_version", plan.library_version, manifest.library_version),
+        ("max_position", plan.max_position, manifest.max_position),
+        ("hashes", hashes, [manifest.tokenizer_sha256, manifest.template_sha256]),
+        ("templates", plan.templates, manifest.templates),
+        ("units of receipts", units, sealed["units"][: len(units)]),
         ("options", plan.options, manifest.options),
         ("inputs", [(each.name, each.bytes, each.sha256) for each in plan.inputs], inputs),
         ("columns", plan.columns, manifest.columns),
@@ -191,6 +163,20 @@ def _check_plan(dataset: Dataset, findings: Findings) -> None:
         if found != expected:
             said = f"{what} {found!r}, expected {expected!r} as in the manifest"
             findings.add(Finding("RP022", name, said[:400]))
+
+
+def _seal(plan: dict[str, Any]) -> str:
+    """Hash the content of a plan, but for where things are and when they were written."""
+    options = {key: one for key, one in plan["options"].items() if key not in NOT_SEALED}
+    inputs = [{key: one for key, one in each.items() if key != "stamp"} for each in plan["inputs"]]
+    content = {**plan, "options": options, "inputs": inputs}
+    if "templates" in plan:
+        content["templates"] = [
+            {key: one for key, one in each.items() if key != "template"}
+            for each in plan["templates"]
+        ]
+    del content["sha256"]
+    return hashlib.sha256(msgspec.json.encode(content, order="sorted")).hexdigest()
 
 
 def _check_sums(dataset: Dataset, findings: Findings) -> None:
@@ -209,6 +195,13 @@ def _check_sums(dataset: Dataset, findings: Findings) -> None:
         if found[name] != sums[name]:
             what = f"counts.{name} {found[name]:,}, expected {sums[name]:,} as in the shards"
             findings.add(Finding("RP014", "manifest.json", what))
+    notes, noted = Counter(manifest.counts.notes), Counter[str]()
+    for receipt in receipts:
+        noted.update(receipt.counts.notes)
+    same = notes.total() == noted.total() if "more" in notes else notes == noted
+    if len(receipts) == len(dataset.units) and not same:
+        what = f"counts.notes {notes.total():,}, expected {noted.total():,} as in the receipts"
+        findings.add(Finding("RP014", "manifest.json", what))
     if found["conversations"] != found["packed"] + found["rejected"]:
         what = "counts.conversations is not the sum of packed and rejected, expected that"
         findings.add(Finding("RP014", "manifest.json", what))
@@ -242,6 +235,21 @@ def _check_rejects(dataset: Dataset, findings: Findings) -> None:
     records = sum(number for (kind, _), number in lines.items() if kind == "record")
     if records and counts.rejected != records:
         what = f"{records:,} lines, expected {counts.rejected:,}"
+        findings.add(Finding("RP016", "rejects.jsonl", what))
+    parts = [receipt.rejects.path for receipt in dataset.receipts if receipt and receipt.rejects]
+    if lines and lines == counted and "RP018" not in findings.counts:
+        _check_lines(dataset, parts, findings)
+
+
+def _check_lines(dataset: Dataset, parts: Sequence[str], findings: Findings) -> None:
+    """Check that rejects.jsonl is what the parts beside the receipts are together."""
+    whole = hashlib.sha256()
+    for part in parts:
+        with open_file(place_of(dataset.directory, part)) as file:
+            while block := file.read(BLOCK):
+                whole.update(block)
+    if digest(join(dataset.directory, "rejects.jsonl"))[1] != whole.hexdigest():
+        what = "other lines than those beside the receipts, expected the same"
         findings.add(Finding("RP016", "rejects.jsonl", what))
 
 

@@ -31,9 +31,9 @@ CODES: Mapping[str, str] = {
     "RP018": "the rejects beside a receipt are not those that it names",
     "RP019": "there is a file among the shards or receipts that is none of them",
     "RP020": "a link leads out of the dataset",
-    "RP021": "the dataset card's data_files are not the shards",
-    "RP022": "plan.json is missing, or not that of the manifest",
-    "RP023": "the dataset card names other stop tokens than the manifest",
+    "RP021": "the dataset card's configs are not those of the shards",
+    "RP022": "plan.json is missing, altered, or not that of the manifest",
+    "RP023": "the dataset card says otherwise than the manifest",
     # the Arrow schema
     "RP101": "columns are missing, unknown, in another order or of another type",
     "RP102": "a column or its elements may be null",

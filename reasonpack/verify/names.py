@@ -17,6 +17,7 @@ ROLES = {
 }
 CALL_ROLES = ("tool_call", "function_call")
 ENDS = ("finish_reason", "stop_reason", "done_reason", "native_finish_reason")
+ARGUMENTS = ("arguments", "args", "input", "parameters")
 CONTAINERS = ("messages", "conversations", "conversation")
 BLOCKS = ("reasoning_details", "thinking_blocks", "reasoning_items", "reasoningContentBlocks")
 LOSS = ("loss", "loss_mask", "step_loss_mask", "loss_weight")

@@ -68,9 +68,15 @@ class OneView:
         self.variables: Mapping[str, Any] = {**switch, **rules.given, **chat.variables}
         self.stop, self.stop_from = "\0", "files"
         self.prompt = self._render(number, prompt=True)
+        opener, prompt = rules.opener.strip(), self.prompt.rstrip()
+        self.opened = bool(opener) and prompt.endswith(opener)
+        self.begun = "" if rules.closer else self._begun()
+        if self.begun and not self.message.content.startswith(self.begun.rstrip()):
+            self.message = replace(self.message, content=self.begun + self.message.content)
+            self.given = [*given[:number], rules.written(self.message)]
         self.whole = self._render(number + 1)
-        opener = rules.opener.strip()
-        self.opened = bool(opener) and self.prompt.rstrip().endswith(opener)
+        if self.whole == prompt:  # of an empty answer, the white space before it was stripped
+            self.whole = self.prompt
 
     def _render(self, upto: int, *more: Json, prompt: bool = False) -> str:
         messages = [*self.given[:upto], *more]
@@ -89,7 +95,7 @@ class OneView:
 
     def _build(self) -> TextView | None:
         message, rules = self.message, self.rules
-        if message.thinks and self._closed():
+        if message.thinks and self.closed():
             raise NotChecked("a prompt that closes the reasoning which the message has")
         completion = self._completion()
         block = None if message.thinks else rules.empty_block.match(completion)
@@ -110,16 +116,25 @@ class OneView:
             completion, end = rest + completion, len(rest)
         else:
             end = self._closed_for(completion) or start_of(message, completion, block.end())
+            if rules.forms.takes(message):  # the record's own, with the line breaks behind it
+                end = completion.index(END) + len(END)
+                end += len(completion[end:]) - len(completion[end:].lstrip("\n"))
         if rules.train_empty:  # whose tags are reasoning or response: there is neither in them
             return TextView(message.source, self.prompt, completion, (0, end))
         return TextView(message.source, self.prompt + completion[:end], completion[end:], (0, 0))
 
     # --- prompts -----------------------------------------------------------------------
 
-    def _closed(self) -> bool:
+    def closed(self) -> bool:
         """Whether what begins the answer closes a think block."""
         closer = self.rules.closer.strip()
         return bool(closer) and self._begin().rstrip().endswith(closer)
+
+    def _begun(self) -> str:
+        """Return the tag that the prompt opens and the answer closes, with what follows the tag."""
+        opened = re.search(r"<([^<>/\s]+)>\s*\Z", self.prompt)
+        closed = opened and f"</{opened[1]}>" in self.message.content
+        return opened[0] if opened and closed else ""
 
     def _closed_for(self, completion: str) -> int:
         """Find where in a completion the prompt of an answer without thinking ends; 0 if nowhere.
@@ -158,10 +173,8 @@ class OneView:
         end, tail = self._end(max(start, 0))
         if start >= 0 and self._is_one(whole[start:end]):
             return self._checked(whole[start:end] + tail)
-        if rules.forms.takes(message):
-            written = self._written(self._answer(end, tail))
-            if self.stop not in written[: len(written) - len(self.stop)]:
-                return self._checked(written)
+        if rules.forms.takes(message) and (written := self._as_written(end, tail)):
+            return self._checked(written)
         if message.thinks and (at := last_place(whole[:end], message.reasoning.strip())) >= 0:
             opener = rules.opener.strip()
             begin = len(whole[:at].rstrip()) - len(opener) if opener else at
@@ -176,7 +189,12 @@ class OneView:
             self.whole = self._render(self.number, rules.forms.given(bare, "", ""))
             end, tail = self._end(0)
         answer = self._answer(end, tail)
-        return self._checked((self._lead() + rules.closer if message.thinks else "") + answer)
+        if message.thinks:
+            white = answer[: answer.find(fitting(answer, message.content))]
+            if rules.closer[-1:].isspace() and white.isspace():  # it is written once
+                answer = answer[len(white) :]
+            answer = self._lead() + rules.closer + answer
+        return self._checked(answer)
 
     def _lead(self) -> str:
         """Return the reasoning behind its opener, as the record has it or as the template does."""
@@ -191,10 +209,21 @@ class OneView:
     def _answer(self, end: int, tail: str) -> str:
         return self.whole[self._answer_start(end) : end] + tail
 
+    def _as_written(self, end: int, tail: str) -> str:
+        """Return the completion with its block as the record has it; empty if it is not one."""
+        message, rules = self.message, self.rules
+        written = self._written(self._answer(end, tail))
+        if self.stop in written[: -len(self.stop)] and message.calls and not message.content:
+            # The template makes a message of its own of the reasoning before the calls.
+            bare = replace(message, reasoning="", verbatim=None, null=True)
+            self.whole = self._render(self.number, rules.written(bare))
+            written = self._written(self._answer(*self._end(0)))
+        return "" if self.stop in written[: -len(self.stop)] else written
+
     def _written(self, answer: str) -> str:
         """Return the answer with its reasoning as the record has it, less what the prompt wrote."""
         message = self.message
-        if not holds(answer, message.reasoning):
+        if not (holds(answer, message.reasoning) if message.thinks else END in answer):
             text = message.verbatim or ""
             bare = answer.lstrip()
             space = message.content[: len(message.content) - len(message.content.lstrip())]
@@ -210,7 +239,8 @@ class OneView:
         begun = self.prompt[self.prompt.rfind(opener) :]
         if answer.startswith(begun):
             return answer[len(begun) :]
-        return answer.lstrip().removeprefix(opener)
+        bare = answer.lstrip()
+        return bare.removeprefix(opener) if bare.startswith(opener) else answer
 
     def _is_one(self, text: str) -> bool:
         """Whether a text can be what the model wrote at once: with the reasoning, and one stop."""
@@ -225,7 +255,7 @@ class OneView:
 
         An empty block belongs to it, unless the prompt begins one or the answer has reasoning.
         """
-        begun = self.message.thinks or self.opened or self._closed()
+        begun = self.message.thinks or self.opened or self.closed()
         block = self.rules.empty_block if begun else NO_BLOCK
         begin = self._begin() or self.prompt
         bare = self.rules.last_block.sub("", begin)
@@ -308,14 +338,14 @@ class OneView:
         for token in (*self.rules.stops.listed, self.rules.ending):
             if token and token not in parts[0]:  # else a short text is found in it
                 whole = whole.replace(token, "\0" * len(token))
-        place = last_place(whole, parts[0], start)
+        place = last_place(whole, parts[0], start - len(self.begun))
         if place < 0:
             raise NotChecked(f"{'a call' if message.calls else 'text'} that is not shown")
         return shown_end(whole, parts[0], place)
 
     def _checked(self, completion: str) -> str:
         message = self.message
-        if message.content.strip() and not holds(completion, message.content):
+        if message.content.strip() and not holds(self.begun + completion, message.content):
             raise NotChecked("content that the completion does not show")
         at = max(0, last_place(completion, message.reasoning)) if message.thinks else 0
         at += len(fitting(completion, message.reasoning)) if message.thinks else 0

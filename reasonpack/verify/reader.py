@@ -323,10 +323,11 @@ def _finished(draft: _Draft, reading: Reading) -> Message:
     if any(closer in draft.message.reasoning for closer in closers):
         raise Refused("a field of reasoning with what ends reasoning in it")
     message = _split(draft.message, reading)
-    silent = message.reasoning and not message.content.strip() and not message.calls
+    silent = not message.content.strip() and not message.calls
     open_ended = message.more.get("end_turn") is False and not message.calls
-    cut = message.cut or open_ended or bool(silent)
-    return replace(message, trained=draft.flag is not False, cut=cut)
+    cut = message.cut or open_ended or (silent and bool(message.reasoning))
+    nothing = cut and silent and not message.reasoning  # was written before it was cut off
+    return replace(message, trained=draft.flag is not False and not nothing, cut=cut)
 
 
 def _variables(record: Json) -> Json:

@@ -18,6 +18,7 @@ from reasonpack.templates.find import load_template
 from reasonpack.templates.stop import Stop
 from reasonpack.templates.template import ChatTemplate
 from reasonpack.tokens.tokenizer import Tokenizer
+from reasonpack.verify.chat import Message
 from reasonpack.verify.stop import Stops, ending_token, read_stops
 from reasonpack.verify.template import Forms, Template, learn_forms
 
@@ -58,6 +59,10 @@ class Rules:
     missing_reasoning: str
     train_empty: bool
     keep_as_context: bool
+
+    def written(self, message: Message) -> Json:
+        """Write a message as the template takes it."""
+        return self.forms.given(message, self.opener, self.closer)
 
     @property
     def empty_block(self) -> re.Pattern[str]:
@@ -108,7 +113,7 @@ def load_rules(
         plain = Template.compile(
             template.name, template.source, variables=tokenizer.special_tokens, date=date
         )
-        opener = learned.prompt_opener + learned.opener
+        opener = learned.prompt_opener + learned.opener if learned.closer else ""
         own = bool(stated.keys() & {"opener", "closer"}) and "forms" not in stated
         forms = learn_forms(plain, {**thinking, **given}, opener, stated=own)
         ending = ending_token(plain, {**thinking, **given}, stops)

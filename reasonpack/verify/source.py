@@ -29,7 +29,7 @@ from reasonpack.verify.chat import NotChecked, Reading, Refused
 from reasonpack.verify.fields import renamed
 from reasonpack.verify.findings import Finding, Findings
 from reasonpack.verify.length import LeftOut, too_long, too_long_text
-from reasonpack.verify.names import OF_A_RECORD
+from reasonpack.verify.names import ARGUMENTS, OF_A_RECORD, TOOLS
 from reasonpack.verify.one_view import TextView
 from reasonpack.verify.paths import view_paths
 from reasonpack.verify.reader import read_chat
@@ -176,7 +176,10 @@ def decoded(record: Record, reading: Reading) -> dict[str, Any]:
     Raises:
         RecordError: it is no JSON object, or a field cannot have the name that the run gave it.
     """
-    value = _without_nulls(record.row) if record.row is not None else decode(record.line)
+    value: Any = decode(record.line) if record.row is None else record.row
+    if record.row is not None and isinstance(value, dict):  # a tool's parameters are no arguments
+        kept = {key: () if key in TOOLS else ARGUMENTS for key in value if value[key] is not None}
+        value = {key: _without_nulls(value[key], names) for key, names in kept.items()}
     if not isinstance(value, dict):
         raise RecordError("type", "", "expected an object", fix="Write one.")
     try:
@@ -185,15 +188,15 @@ def decoded(record: Record, reading: Reading) -> dict[str, Any]:
         raise RecordError("conflict", "", str(error), fix="Keep one of the two.") from error
 
 
-def _without_nulls(value: Any) -> Any:
-    """Leave out keys whose value is null, which Parquet gives to every row; not in arguments."""
+def _without_nulls(value: Any, kept: Sequence[str]) -> Any:
+    """Leave out keys whose value is null, which Parquet gives to every row; not in kept fields."""
     if isinstance(value, dict):
         return {
-            key: below if key in ("arguments", "input") else _without_nulls(below)
+            key: below if key in kept else _without_nulls(below, kept)
             for key, below in value.items()
             if below is not None
         }
-    return [_without_nulls(each) for each in value] if isinstance(value, list) else value
+    return [_without_nulls(each, kept) for each in value] if isinstance(value, list) else value
 
 
 def rebuild(source: Source, record: dict[str, Any], *, row: bool = False) -> Rebuilt:

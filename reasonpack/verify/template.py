@@ -106,7 +106,7 @@ class Forms:
 
     def takes(self, message: Message) -> bool:
         """Whether a message is given with its reasoning in the content, as the record has it."""
-        return self.as_written and message.verbatim is not None and message.thinks
+        return self.as_written and message.verbatim is not None
 
     def _call(self, call: Json) -> Json:
         arguments = call["function"]["arguments"]

@@ -7,8 +7,10 @@ from typing import Any
 from reasonpack.records.strict_json import decode
 from reasonpack.verify import names
 from reasonpack.verify.chat import Arguments, Json, NotChecked, Reading, Refused
-from reasonpack.verify.fields import check_fields
+from reasonpack.verify.fields import EMPTY, check_fields
 from reasonpack.verify.names import END, TAG, inside
+
+NAMED = ("name", *names.ARGUMENTS)
 
 
 def read_tools(record: Json) -> list[Json]:
@@ -79,8 +81,13 @@ def read_call(raw: Any, reading: Reading) -> Json:
     """
     call = dict(raw) if isinstance(raw, dict) else {}
     function: Json = dict(call.pop("function", None) or {})
-    function |= {key: call.pop(key) for key in ("name", "arguments") if call.get(key) is not None}
-    arguments = function.pop("arguments", None)
+    function |= {key: call.pop(key) for key in NAMED if call.get(key) is not None}
+    found = {key: one for key in names.ARGUMENTS if (one := function.pop(key, None)) is not None}
+    given = [key for key, one in found.items() if one not in EMPTY] or [*found][:1]
+    arguments = found[given[0]] if len(given) == 1 else None
+    held = arguments if given == ["parameters"] and isinstance(arguments, dict) else {}
+    if "type" in held and isinstance(held.get("properties"), dict):
+        raise Refused("the description of arguments in their place")
     check_fields({key: one for key, one in call.items() if key != "id"}, reading, "tool_calls.")
     others = {key: one for key, one in function.items() if key != "name"}
     check_fields(others, reading, "tool_calls.function.")

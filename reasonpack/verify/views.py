@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from reasonpack.verify.chat import Chat, NotChecked, Refused
@@ -46,12 +46,16 @@ def build_views(chat: Chat, rules: Rules) -> TextViews:
         Refused: pack must have refused it.
     """
     made = TextViews()
-    given = [rules.forms.given(each, rules.opener, rules.closer) for each in chat.messages]
+    bare = [each if each.thinks else replace(each, verbatim=None) for each in chat.messages]
+    chats = [replace(chat, messages=tuple(bare))]
+    if rules.closer and bare != list(chat.messages):  # with empty blocks as the record has them
+        chats.insert(0, chat)
+    stories = [(one, [rules.written(each) for each in one.messages]) for one in chats]
     for number, message in enumerate(chat.messages):
         if not message.trained:
             continue
         try:
-            one = _prepared(chat, given, number, rules)
+            one = _prepared(stories, number, rules)
             view = one.view()
         except (NotChecked, Refused) as error:
             if not rules.keep_as_context:
@@ -75,13 +79,19 @@ def build_views(chat: Chat, rules: Rules) -> TextViews:
     return made
 
 
-def _prepared(chat: Chat, given: Sequence[Json], number: int, rules: Rules) -> OneView:
-    """Render a message, with marks for its texts if the rendering is the same but for them."""
-    plain = OneView(chat, given, number, rules)
-    marks = marked(plain.message, plain.whole)
+def _prepared(stories: Sequence[tuple[Chat, Sequence[Json]]], number: int, rules: Rules) -> OneView:
+    """Render a message, with marks for its texts if the rendering is the same but for them.
+
+    In a prompt that closes the reasoning, no empty block of the record stands beside its own.
+    """
+    for chat, given in stories:
+        plain = OneView(chat, given, number, rules)
+        if len(stories) == 1 or not plain.closed():
+            break
+    marks = None if plain.begun else marked(plain.message, plain.whole)
     if marks is None:
         return plain
-    own = rules.forms.given(marks.message, rules.opener, rules.closer)
+    own = rules.written(marks.message)
     try:
         one = OneView(chat, [*given[:number], own], number, rules, marks)
     except NotChecked:

@@ -56,6 +56,8 @@ def find_completion(
         and nothing but it.
     """
     opened = _opened(prompt, behaviour)
+    if not (message.reasoning or "").strip() and closes_reasoning(prompt, behaviour):
+        message = replace(message, verbatim=None)
     find = _in_parts if as_written(message, behaviour.forms) is None else _as_written
     for last in _last_messages(prompt, full, opened, behaviour):
         text = _cut_stop(last, message, behaviour)
@@ -87,11 +89,16 @@ def _as_written(
     if start is None:
         own_form = _continued(opened, text, message, behaviour)
         dropped = _find_response(text, replace(message, reasoning=None), behaviour)
-        if own_form or dropped is None or not (behaviour.closer or tag == _OPENING_TAG):
+        # What parts it from a call is known where the template shows texts beside calls.
+        known = behaviour.closer or not message.tool_calls or any(behaviour.text_call)
+        if own_form and not (message.reasoning or "").strip():  # the line breaks are the block's
+            rest = own_form.text[own_form.response :]
+            return replace(own_form, response=len(own_form.text) - len(rest.lstrip("\n")))
+        if own_form or dropped is None or not known:
             return own_form
         lead = written[: len(written) - len(message.content or "")]
         content, behind = message.content or "", text[dropped:]
-        at = behind.find(content.strip())
+        at = behind.find(content.strip() or behind.lstrip())  # of the content, or the first call
         space = content[: len(content) - len(content.lstrip())]
         kept = space if behind[:at].endswith(space) else ""  # unless the template strips it
         start, text = 0, lead + kept + behind[at:]
@@ -99,7 +106,8 @@ def _as_written(
     if text.startswith(opened) and _CLOSING_TAG not in text[len(opened) : start]:
         body = text[len(opened) :]
     elif tag == _OPENING_TAG:  # which the record has otherwise, or not at all
-        body = body.lstrip().removeprefix(tag)
+        bare = body.lstrip()
+        body = bare.removeprefix(tag) if bare.startswith(tag) else body
     elif tag:
         return None
     _, closed, behind = body.partition(_CLOSING_TAG)
@@ -165,6 +173,12 @@ def closed_block(prompt: str, behaviour: Behaviour) -> str:
     return "" if core.removeprefix(opener).removesuffix(closer).strip() else block
 
 
+def closes_reasoning(prompt: str, behaviour: Behaviour) -> bool:
+    """Whether the model has no reasoning to write: the prompt closes it, or there is none."""
+    closer = behaviour.closer.strip()
+    return not closer or _opened(prompt, behaviour).rstrip().endswith(closer)
+
+
 def _is_open(opened: str, behaviour: Behaviour) -> bool:
     """Whether what the generation prompt adds to the header leaves reasoning open."""
     whole = behaviour.prompt_opener + behaviour.opener
@@ -197,6 +211,15 @@ def _continued(opened: str, text: str, message: Message, behaviour: Behaviour) -
     return Completion(text[len(opened) :], response, response > 0 or _is_open(opened, behaviour))
 
 
+def _closes(content: str, tag: str) -> bool:
+    """Whether a content goes on from a tag that stands before it.
+
+    >>> _closes("A</judge>B", "<judge>"), _closes("<judge>A</judge>B", "<judge>")
+    (True, False)
+    """
+    return tag.startswith("<") and f"</{tag[1:]}" in content and tag not in content
+
+
 def _composed(opened: str, last: str, message: Message, behaviour: Behaviour) -> Completion | None:
     """Put a completion together from what was learned and the response as rendered."""
     reasoning = message.reasoning if (message.reasoning or "").strip() else ""
@@ -210,7 +233,7 @@ def _composed(opened: str, last: str, message: Message, behaviour: Behaviour) ->
         start = _find_response(last, bare, behaviour)
     if start is None:
         return None
-    if opened and not behaviour.closer:
+    if opened and not behaviour.closer and not _closes(message.content or "", opened.strip()):
         return None  # the answer has to go on from what the prompt opens
     lead, is_open = "", _is_open(opened, behaviour)
     if reasoning:

@@ -25,6 +25,10 @@ _KEEP = (
 _STATE_STOP = (
     'name it with --template-behaviour FILE, where FILE holds {"call_stop": {"token": "…"}}'
 )
+_STATE_TAGS = (
+    "remove the reasoning, or say with --template-behaviour FILE what opens and closes it; FILE "
+    'holds, if the model writes it so, {"opener": "<think>\\n", "closer": "\\n</think>\\n\\n"}'
+)
 
 
 def misfit(
@@ -55,9 +59,6 @@ def _why(  # noqa: PLR0911 (one kind each)
     nameless = [call for call in message.tool_calls if find_name(call.id or "", call.name) < 0]
     if message.tool_calls and not message.finished:
         return "ends a message with calls", "one that is whole: this one was cut off", ""
-    if reasoning and not behaviour.closer:
-        fix = "remove the reasoning, or say with --template-behaviour what opens and closes it"
-        return "has no place for reasoning, which this message has", "one that has", fix
     if behaviour.forms.name_in_ids and nameless:
         what = f"shows the id of a call, {nameless[0].id!r}, and not the tool's name"
         name = nameless[0].name
@@ -79,6 +80,8 @@ def _why(  # noqa: PLR0911 (one kind each)
     if message.tool_calls and not behaviour.call_stop.token:
         what = "ends a message with tool calls in no way that can be relied on"
         return what, "a special token that the model stops at", f"{_STATE_STOP}, or {_KEEP}"
+    if reasoning and not behaviour.closer and not behaviour.prompt_opener.strip():
+        return "has no place for reasoning, which this message has", "one that has", _STATE_TAGS
     if reasoning and (block := closed_block(prompt, behaviour)):
         what = f"ends the prompt in {block!r}, and reasoning follows"
         fix = f"take out what switches thinking off (/no_think, enable_thinking), or {_KEEP}"

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from reasonpack.choices import MissingReasoning, OnMessageError
@@ -18,9 +19,10 @@ from reasonpack.errors import RecordError
 from reasonpack.records.conversation import Conversation
 from reasonpack.records.message import Message
 from reasonpack.templates.behaviour import Behaviour
-from reasonpack.templates.forms import dump_message
+from reasonpack.templates.forms import Forms, as_written, dump_message
 from reasonpack.templates.loops import Memo
 from reasonpack.templates.template import ChatTemplate
+from reasonpack.views.completion import closes_reasoning
 
 WORTH_A_MEMO = 12
 """Views from which a memo is used: what it saves grows with the square of their number."""
@@ -60,31 +62,53 @@ def each_rendering(
     Raises:
         RecordError: the template refuses the messages.
     """
-    template, tools, forms = rendering.template, conversation.tools, rendering.behaviour.forms
-    dumped = [dump_message(each, forms) for each in conversation.messages]
-    memo: Memo | None = None
-    memos: dict[str, Memo] = {}
+    template, tools = rendering.template, conversation.tools
+    stories = _stories(conversation.messages, rendering.behaviour)
     remembers = rendering.remember and bool(template.sites) and len(answers) >= WORTH_A_MEMO
-    with template.unchanged([tools, [message.get("tool_calls") for message in dumped]]):
+    memos: dict[tuple[int, str], Memo] = {}
+    with template.unchanged([tools, [message.get("tool_calls") for message in stories[0]]]):
         for index in answers:
             variables = _variables(conversation, index, rendering)
-            if remembers:
-                key = repr(variables)  # true is not 1
-                memo = memos[key] = memos.get(key) or Memo(template.sites, dumped, tools or ())
-            before, whole = dumped[:index], dumped[: index + 1]
+            render = partial(template.render, tools=tools, kwargs=variables)
             try:
-                prompt = template.render(
-                    before, tools=tools, kwargs=variables, add_generation_prompt=True, memo=memo
-                )
-                own = memo
-                if forms.empty_as_written and conversation.messages[index].content == "":
-                    bare = replace(conversation.messages[index], content=None)
-                    whole, own = [*before, dump_message(bare, forms)], None
-                full = template.render(whole, tools=tools, kwargs=variables, memo=own)
+                for number, story in enumerate(stories):
+                    memo = None
+                    if remembers:
+                        key = number, repr(variables)  # true is not 1
+                        memo = memos.get(key) or Memo(template.sites, story, tools or ())
+                        memos[key] = memo
+                    prompt = render(story[:index], add_generation_prompt=True, memo=memo)
+                    if not closes_reasoning(prompt, rendering.behaviour):
+                        break
+                last = _without_empty_text(conversation.messages[index], rendering.behaviour.forms)
+                whole = story[: index + 1] if last is None else [*story[:index], last]
+                full = render(whole, memo=memo if last is None else None)
             except RecordError as error:
                 error.path = f"messages[0:{index + 1}]"
                 raise
             yield index, prompt, full
+
+
+def _without_empty_text(message: Message, forms: Forms) -> dict[str, Any] | None:
+    """Write the message in focus without its empty text, of which a template makes another one."""
+    if not forms.empty_as_written or message.content != "":
+        return None
+    bare = replace(message, content=None, verbatim=None)
+    # Reasoning within the content is put in front of the calls as the record has it.
+    written = as_written(message, forms) is not None
+    return dump_message(replace(bare, reasoning=None) if written else bare, forms)
+
+
+def _stories(messages: Sequence[Message], behaviour: Behaviour) -> tuple[list[dict[str, Any]], ...]:
+    """Write messages as the template reads them.
+
+    Returns:
+        The messages, and where their contents have blocks of reasoning with nothing in them the
+        same without these: for prompts that close the reasoning, or a template without any.
+    """
+    bare = [each if is_reasoned(each) else replace(each, verbatim=None) for each in messages]
+    stories = [list(messages), bare] if behaviour.closer and bare != list(messages) else [bare]
+    return tuple([dump_message(each, behaviour.forms) for each in story] for story in stories)
 
 
 def _variables(conversation: Conversation, index: int, rendering: Rendering) -> Mapping[str, Any]:

@@ -26,7 +26,7 @@ from typing import NamedTuple
 from reasonpack.choices import TrainOn
 from reasonpack.errors import RecordError
 from reasonpack.records.conversation import Conversation
-from reasonpack.records.message import Message
+from reasonpack.records.message import NOTHING_WRITTEN, Message
 from reasonpack.templates.limits import ready_for_bounds
 from reasonpack.views.completion import find_completion
 from reasonpack.views.refused import (
@@ -163,7 +163,8 @@ def _each_view(
             )
             yield View(index, text.prompt, text.completion, (*found.spans, *own), same)
     if untrained.total() == len(asked):
-        left = "".join(f"; {count} stay context ({why})" for why, count in untrained.items())
+        untrained[NOTHING_WRITTEN] += sum(NOTHING_WRITTEN in each.noticed for each in messages)
+        left = "".join(f"; {count} stay context ({why})" for why, count in (+untrained).items())
         raise RecordError(
             "nothing-to-train",
             "messages",

@@ -160,7 +160,7 @@ TESTED_TOGETHER = {
     "trainers/test_collator": "torch.flex_masks",
     "trainers/test_recipes": "torch.branch_reference",
     "verify/test_against": "verify.match",
-    "verify/test_check": "verify.beside verify.findings verify.manifest verify.shards",
+    "verify/test_check": "verify.findings verify.manifest verify.shards",
     "verify/test_command": "cli.verify",
     "verify/test_options": "datasets.options",
     "verify/test_reader": "verify.chat verify.fields verify.names",

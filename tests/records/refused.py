@@ -530,23 +530,20 @@ REFUSED: dict[str, tuple[object, str, str, str]] = {
         ),
         "Write {} where there are none.",
     ),
-    "arguments under another name": (
-        answer(tool_calls=[{"name": "f", "args": {"a": 1}}]),
+    "arguments under two names": (
+        answer(tool_calls=[{"name": "f", "args": {"a": 1}, "arguments": {"b": 1}}]),
         "tools",
-        (
-            "messages[1].tool_calls[0].args: the arguments of a call under the name args, expected "
-            "arguments"
-        ),
-        "Rename it to arguments.",
+        "messages[1].tool_calls[0]: both arguments and args, expected the arguments of a call once",
+        "Write them as arguments, and nothing else.",
     ),
-    "arguments of a function under another name": (
-        answer(tool_calls=[{"type": "function", "function": {"name": "f", "parameters": "{}"}}]),
+    "a tool in the place of its call": (
+        answer(tool_calls=[{"name": "f", "parameters": {"type": "object", "properties": {}}}]),
         "tools",
         (
-            "messages[1].tool_calls[0].function.parameters: the arguments of a call under the name "
-            "parameters, expected arguments"
+            "messages[1].tool_calls[0]: parameters that describe them, expected the arguments of a "
+            "call once"
         ),
-        "Rename it to arguments.",
+        "Write them as arguments, and nothing else.",
     ),
     "a flag that is a number in quotes": (
         answer(content="4", train="0"),

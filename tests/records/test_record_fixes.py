@@ -111,11 +111,9 @@ RECORDS: dict[str, tuple[Edit, ...]] = {
     "a function call that is text": (put(ONE + "function_call", CALL),),
     "arguments that are a number": (put(ONE + "tool_calls[0].arguments", {"a": 3}),),
     "arguments that are no object": (put(ONE + "tool_calls[0].arguments", {}),),
-    "arguments under another name": (
-        both(cut(ONE + "tool_calls[0].args"), put(ONE + "tool_calls[0].arguments", {"a": 1})),
-    ),
-    "arguments of a function under another name": (
-        put(ONE + "tool_calls[0].function", {"name": "f", "arguments": "{}"}),
+    "arguments under two names": (cut(ONE + "tool_calls[0].args"),),
+    "a tool in the place of its call": (
+        put(ONE + "tool_calls[0]", {"name": "f", "arguments": {"a": 1}}),
     ),
     "a flag that is a number in quotes": (put(ONE + "train", 1),),
     "a flag that is an object": (put(ONE + "train", True),),

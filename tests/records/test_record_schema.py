@@ -18,7 +18,7 @@ from reasonpack.records.beside import ENDS
 from reasonpack.records.conversation import REASONS, Conversation, parse_line, parse_record
 from reasonpack.records.flags import WEIGHTS
 from reasonpack.records.reading import Reading
-from reasonpack.records.tool_calls import Function
+from reasonpack.records.tool_calls import ARGUMENTS, Function
 from reasonpack.records.tools import TOOL_FIELDS
 
 PATH = Path(__file__).parents[2] / "schemas" / "record.schema.json"
@@ -42,14 +42,16 @@ def some_of(fields: Mapping[str, st.SearchStrategy[Any]]) -> st.SearchStrategy[d
 
 
 ROLE_NAMES = st.sampled_from([*dialects.ROLES, "assistant", "user", "User"])
-FUNCTION = some_of({"name": st.just("f"), "arguments": st.sampled_from(['{"a": 1}', {}])})
+GIVEN = dict.fromkeys(ARGUMENTS, st.sampled_from(['{"a": 1}', {}, {"a": 1}]))
+GIVEN["parameters"] |= st.just({"type": "object", "properties": {}})
+FUNCTION = some_of({"name": st.just("f"), **GIVEN})
 FUNCTION |= st.just(CALL)
 CALL_FIELDS = {
     "function": FUNCTION,
     "type": st.just("function"),
     "id": st.just("c1"),
     "name": st.just("f"),
-    "arguments": st.just({}),
+    **GIVEN,
 }
 TOOL_CALL = some_of(CALL_FIELDS) | FUNCTION
 TEXT_PART = st.sampled_from([{"type": name, "text": "a"} for name in ("text", "output_text")])

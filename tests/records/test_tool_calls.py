@@ -6,9 +6,11 @@ import json
 from typing import Any
 
 import pytest
+from msgspec import convert
 
-from reasonpack.records.conversation import parse_line
-from reasonpack.records.tool_calls import contradictions
+from reasonpack.errors import RecordError
+from reasonpack.records.conversation import parse_line, parse_record
+from reasonpack.records.tool_calls import ARGUMENTS, Call, contradictions, read_calls
 
 TYPES = {
     "string": "a",
@@ -74,3 +76,20 @@ def test_what_is_noticed_of_calls() -> None:
     }
     read = parse_line(json.dumps(record).encode(), "x")
     assert read.notes == {"null-argument": 1, "argument-type f.x": 2}
+
+
+@pytest.mark.parametrize("name", ARGUMENTS)
+def test_arguments_are_read_under_any_name(name: str) -> None:
+    for value in ({"x": 1}, '{"x": 1}'):
+        inside = {"function": {"name": "f", name: value}}
+        for call in (inside, {"name": "f", name: value}, {**inside, "arguments": None}):
+            (read,) = read_calls([convert(call, Call)], None, "", null_is_missing=False)
+            assert read.arguments == {"x": 1}
+
+
+@pytest.mark.parametrize("name", ARGUMENTS)
+def test_a_null_in_a_column_of_structs_is_refused_under_any_name(name: str) -> None:
+    call = {"function": {"name": "f", name: {"x": None, "y": 1}}}
+    messages = [{"role": "user", "content": "Go"}, {"role": "assistant", "tool_calls": [call]}]
+    with pytest.raises(RecordError, match=rf"function\.{name}: a null in arguments"):
+        parse_record({"messages": messages}, "x", null_keys=True)

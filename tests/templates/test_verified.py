@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import assets
 import pytest
@@ -28,6 +29,18 @@ INLINE = [
     "A\n</think>\n\nB",
 ]
 """Reasoning within the content."""
+
+EMPTY = "<think>\n\n</think>\n\n"
+CALL = {"id": "c00000001", "function": {"name": "f", "args": {"a": "b"}}}
+MORE: list[list[dict[str, Any]]] = [
+    [{"content": f"{EMPTY}B"}, {"content": "<think>A</think>C"}],
+    [{"content": "", "finish_reason": "length"}, {"content": ""}, {"content": "C"}],
+    [{"content": "<think>A</think>", "tool_calls": [CALL]}],
+    [{"content": EMPTY, "tool_calls": [CALL]}, {"content": f"{EMPTY}B"}],
+    [{"content": "A\n</judge>\nB"}],
+]
+"""Answers of conversations: blocks with nothing in them, nothing written, calls without a text."""
+TOOL = {"type": "function", "function": {"name": "f", "description": "F.", "parameters": {}}}
 
 pytestmark = pytest.mark.network
 
@@ -60,14 +73,31 @@ def inline(content: str) -> str:
     return json.dumps({"messages": turn * 2}) + "\n"
 
 
+def story(answers: list[dict[str, Any]], **variables: bool) -> str:
+    """Write a line with a conversation of these answers."""
+    messages: list[dict[str, Any]] = []
+    for answer in answers:
+        messages += [{"role": "user", "content": "Hi"}, {"role": "assistant", **answer}]
+        if "tool_calls" in answer:
+            messages.append({"role": "tool", "tool_call_id": CALL["id"], "content": "R"})
+    tools = [TOOL] if any("tool_calls" in answer for answer in answers) else []
+    record = {"messages": messages, "tools": tools, "chat_template_kwargs": variables}
+    return json.dumps(record) + "\n"
+
+
+@pytest.mark.parametrize("blank", [{}, {"missing_reasoning": "empty-think"}])
 @pytest.mark.parametrize(
     "name", [pytest.param(one, marks=() if one in SOME else pytest.mark.slow) for one in TEMPLATES]
 )
-def test_two_that_share_nothing_agree(tmp_path: Path, name: str) -> None:
+def test_two_that_share_nothing_agree(tmp_path: Path, name: str, blank: dict[str, Any]) -> None:
     chats = [str(FIXTURES / "chats.jsonl"), str(tmp_path / "inline.jsonl")]
-    (tmp_path / "inline.jsonl").write_text("".join(map(inline, INLINE)))
+    lines = [*map(inline, INLINE), *map(story, MORE)]
+    lines += [story(each, enable_thinking=True) for each in MORE]
+    (tmp_path / "inline.jsonl").write_text("".join(lines))
     tokenizer = tokenizer_for(name, tmp_path / "tokenizer")
-    options = Options(tokenizer=str(tokenizer), on_error="skip", date=DATE.isoformat())
+    if blank:  # the block is trained as well
+        blank = {**blank, "train_empty_think": True}
+    options = Options(tokenizer=str(tokenizer), on_error="skip", date=DATE.isoformat(), **blank)
     try:
         pack_files(chats, tmp_path / "packed", options)
     except ReasonpackError as error:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import oracle
 import pyarrow as pa
@@ -19,7 +20,10 @@ import pyarrow.parquet as pq
 import pytest
 from packed_twice import Json, Packed
 
+from reasonpack.datasets.manifest import read_manifest
 from reasonpack.rows.content_hash import combined_hash, content_hash
+from reasonpack.run.finish import _card
+from reasonpack.run.plan_file import Plan, _seal
 
 Damage = Callable[[Packed], object]
 Change = Callable[[Json], object]
@@ -65,6 +69,22 @@ def seal(packed: Packed, *, recount: bool = False) -> None:
     manifest["counts"].update({name: total[name] for name in total if name not in kinds})
     manifest["content_hash"] = combined_hash(shard["content_hash"] for shard in manifest["shards"])
     packed.write("manifest.json", manifest)
+    recard(packed)
+
+
+def reseal(packed: Packed) -> None:
+    """Give the plan, and what names it, the hash of its content."""
+    plan = msgspec.convert(packed.json("plan.json"), Plan)
+    known = {"plan_sha256": _seal(plan)}
+    packed.write("plan.json", packed.json("plan.json") | {"sha256": known["plan_sha256"]})
+    receipts = [f"receipts/{number:05d}.json" for number in range(len(packed.shards))]
+    for name in ("manifest.json", *receipts):
+        packed.write(name, packed.json(name) | known)
+
+
+def recard(packed: Packed) -> None:
+    """Make the card agree with the manifest."""
+    (packed.directory / "README.md").write_text(_card(read_manifest(str(packed.directory))))
 
 
 def measured(rows: list[Json]) -> Json:
@@ -129,6 +149,7 @@ def recount(change: Change) -> Damage:
     def damage(packed: Packed) -> None:
         for name in ("manifest.json", "receipts/00000.json"):
             rejson(name, lambda value: change(value["counts"]))(packed)
+        recard(packed)
 
     return damage
 
@@ -153,6 +174,17 @@ def put(name: str, text: str) -> Damage:
 
 def remove(name: str) -> Damage:
     return lambda packed: (packed.directory / name).unlink()
+
+
+def move_out(name: str) -> Damage:
+    """Move a file out of the dataset, and leave a link to it."""
+
+    def damage(packed: Packed) -> None:
+        target = packed.directory.parent / name.replace("/", "-")
+        path = (packed.directory / name).rename(target)
+        (packed.directory / name).symlink_to(path)
+
+    return damage
 
 
 def copy_to(name: str, to: str) -> Damage:

@@ -18,12 +18,14 @@ from damages import (
     forget,
     numbered,
     own,
+    recard,
     recount,
     reject,
     rejson,
     remove,
     reply,
     rerecord,
+    reseal,
     resource,
     swap,
     train_twice,
@@ -43,17 +45,16 @@ def relabel(row: Json, *, column: str, value: int) -> None:
 
 
 def restop(packed: Packed) -> None:
-    """Name another stop token of answers in the manifest and on the card."""
+    """Name another stop token of answers in the manifest, the plan and on the card."""
 
-    def change(manifest: Json) -> None:
-        for learned in manifest["templates"]:
+    def change(holder: Json) -> None:
+        for learned in holder["templates"]:
             learned["answer_stop"]["token"] = "<|endoftext|>"
 
-    rejson("manifest.json", change)(packed)
-    card = packed.directory / "README.md"
-    card.write_text(
-        card.read_text().replace('nswers end with `"<|im_end|>', 'nswers end with `"<|endoftext|>')
-    )
+    for name in ("manifest.json", "plan.json"):
+        rejson(name, change)(packed)
+    reseal(packed)
+    recard(packed)
 
 
 SOURCE_DAMAGES: dict[str, list[Damage]] = {

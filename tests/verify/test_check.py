@@ -21,6 +21,7 @@ from damages import (
     copy_to,
     cross,
     edit,
+    move_out,
     nullable,
     numbered,
     own,
@@ -31,6 +32,7 @@ from damages import (
     rejson,
     relabelled,
     remove,
+    reseal,
     reshard,
     seal,
     tiny,
@@ -144,6 +146,8 @@ DAMAGES: dict[str, list[Damage]] = {
     "RP020": [
         lambda packed: (packed.directory / "notes").symlink_to(FIXTURES / "README.md"),
         lambda packed: (packed.directory / "data" / ".more").symlink_to(FIXTURES),
+        move_out(SHARD),
+        move_out("manifest.json"),
     ],
     "RP021": [
         remove("README.md"),
@@ -152,8 +156,14 @@ DAMAGES: dict[str, list[Damage]] = {
         card("path: data/train-*.parquet", "path:\n    - data/*.parquet\n    - receipts/*.json"),
         card("path: data/train-*.parquet", "path: data/*.arrow"),
         card("split: train", "split: test"),
+        card("split: train", "split: training"),
+        card("config_name: default", "config_name: chats"),
     ],
-    "RP023": [card('nswers end with `"<|im_end|>"', 'nswers end with `"<|endoftext|>"')],
+    "RP023": [
+        card("6 conversations", "7 conversations"),
+        card("Layout `onepass`", "Layout `npass`"),
+        card('nswers end with `"<|im_end|>"', 'nswers end with `"<|endoftext|>"'),
+    ],
     "RP022": [
         remove("plan.json"),
         put("plan.json", "{"),
@@ -163,6 +173,8 @@ DAMAGES: dict[str, list[Damage]] = {
         rejson("plan.json", lambda plan: plan["units"].pop()),
         rejson("plan.json", lambda plan: plan.update(columns=["loss_weights"])),
         rejson("plan.json", lambda plan: plan["units"][1].update(name="other.jsonl")),
+        rejson("plan.json", lambda plan: add(plan, "unit_bytes")),
+        both(rejson("plan.json", lambda plan: add(plan["units"][1], "first_line")), reseal),
     ],
     "RP101": [
         recast(lambda table: table.select(table.column_names[::-1])),
@@ -233,7 +245,15 @@ DAMAGES: dict[str, list[Damage]] = {
     "RP213": [edit(lambda row: row["input_ids"].__setitem__(context(row), -1))],
     "RP214": [edit(lambda row: row["segment_kind"].__setitem__(0, 4))],
     "RP215": [edit(lambda row: row["segment_message"].__setitem__(0, -2))],
-    "RP222": [rejson("manifest.json", lambda manifest: manifest.update(max_position=20))],
+    "RP222": [
+        lambda packed: (
+            [
+                rejson(name, lambda value: value.update(max_position=20))(packed)
+                for name in ("manifest.json", "plan.json")
+            ]
+            and reseal(packed)
+        )
+    ],
 }
 
 

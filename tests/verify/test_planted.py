@@ -39,6 +39,13 @@ PASSING = (
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 """Shows the content as it is, think tags and all."""
+SWITCHED = (
+    "{% set own = '' if enable_thinking else '<think>\n\n</think>\n' %}"
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ own if m.role == 'assistant' }}"
+    "{{ m.content }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{{ own }}{% endif %}"
+)
+"""The same, behind an empty block of its own where thinking is off."""
 ITEMS = [
     {"type": "reasoning", "content": [{"type": "reasoning_text", "text": "Two and two."}]},
     {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "Four."}]},
@@ -225,6 +232,23 @@ FAULTS = {
         record(THINKING),
         messages=each(reasoning=lambda message: message.reasoning + "\n"),
         template=str(TEMPLATES / "kept.jinja"),
+    ),
+    "an empty block of the record left out": Planted(
+        record(said("<think>\n\n</think>\nFour."), chat_template_kwargs={"enable_thinking": True}),
+        messages=each(verbatim=None),
+        template=SWITCHED,
+        options={"missing_reasoning": "empty-think", "train_empty_think": True},
+    ),
+    "an answer that was cut off before it began trained": Planted(
+        record(said("", finish_reason="length"), said("Four.")), messages=each(train=True)
+    ),
+    "arguments under another name left out": Planted(
+        record(said("", tool_calls=[{"name": "look_up", "args": {"key": "a"}}])),
+        messages=each(
+            tool_calls=lambda message: tuple(
+                replace(call, arguments={}) for call in message.tool_calls
+            )
+        ),
     ),
     "an empty block trained": Planted(
         record(said("Four.")), view=lambda text: "<think>\n\n</think>\n\n" + text

@@ -37,7 +37,10 @@ PIECES: list[dict[str, Any]] = [
     answer(content="Think.\n</think>"),
     answer(tool_calls=[{"name": "f", "arguments": "{}"}]),
     answer(content="", tool_calls=[{"function": {"name": "f", "arguments": {}}}], loss=0),
+    answer(tool_calls=[{"function": {"name": "f", "parameters": {"a": 1}}, "arguments": None}]),
+    answer(tool_calls=[{"name": "f", "arguments": {}, "args": '{"a": 1}'}]),
     answer(finish_details={"type": "max_tokens"}),
+    answer(content="", finish_reason="length"),
     answer(metadata={"finish_reason": "length", "finish_details": {"type": "stop"}}),
     answer(end_turn=False),
     {"role": "tool_call", "content": CALL},
@@ -83,7 +86,8 @@ def test_what_is_packed_is_read_the_same(record: dict[str, Any]) -> None:
         return
     assert [
         (
-            *(m.role, m.content, m.reasoning, [c["function"]["name"] for c in m.calls]),
+            *(m.role, m.content, m.reasoning),
+            [(c["function"]["name"], c["function"]["arguments"]) for c in m.calls],
             *(m.trained, m.cut, m.verbatim),
         )
         for m in checked.messages
@@ -92,7 +96,7 @@ def test_what_is_packed_is_read_the_same(record: dict[str, Any]) -> None:
             m.role,
             m.content or "",
             m.reasoning or "",
-            [call.name for call in m.tool_calls],
+            [(call.name, call.arguments) for call in m.tool_calls],
             m.train and m.role == "assistant",
             not m.finished,
             m.verbatim,

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from reasonpack.errors import RecordError
-from reasonpack.records.conversation import Conversation, Message
+from reasonpack.records.conversation import Conversation, Message, parse_line
 from reasonpack.records.tool_calls import ToolCall
 from reasonpack.templates.learn.learn import learn
 from reasonpack.templates.template import ChatTemplate
@@ -21,6 +21,8 @@ BLANK = {"missing_reasoning": "empty-think"}
 def rendering(answer: str, opens: str, **changes: Any) -> Rendering:
     """Learn a template that writes answers, and what begins one, as Jinja source."""
     source = (
+        "{% macro calls(m) %}{% for c in m.tool_calls or [] %}<|call|>{{ c.function.name }} "
+        "{{ c.function.arguments | tojson }}{% endfor %}{% endmacro %}"
         "{% for m in messages %}{{ '<|im_start|>' ~ m.role ~ '\n' }}"
         f"{{% if m.role == 'assistant' %}}{answer}{{% else %}}{{{{ m.content }}}}{{% endif %}}"
         "{{ '<|im_end|>\n' }}{% endfor %}"
@@ -106,3 +108,86 @@ def test_an_empty_text_beside_a_call_is_in_the_history_what_the_template_makes_o
         one, two = build_views(Conversation("id", "here:1", story), chosen).views
         assert one.completion == called
         assert two.prompt.startswith(f"{one.prompt}{called}{more}\n<|im_start|>user\nWhy?")
+
+
+SWITCHED = (
+    "{{ m.content if enable_thinking else '<think>\n\n</think>\n' ~ m.content }}",
+    "{{ '' if enable_thinking else '<think>\n\n</think>\n' }}",
+)
+"""Passes content through, behind an empty block of its own where thinking is off."""
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        (BLANK, ("<think>\n\n</think>\n\n", "So.<|im_end|>")),
+        ({**BLANK, "train_empty_think": True}, ("", "<think>\n\n</think>\n\nSo.<|im_end|>")),
+    ],
+)
+def test_an_empty_block_of_the_record_is_the_models_where_thinking_is_on(
+    changes: Any, expected: tuple[str, str]
+) -> None:
+    message = Message("assistant", "So.", verbatim="<think>\n\n</think>\n\nSo.")
+    chosen = rendering(*SWITCHED, **changes)
+    assert written(chosen, message, enable_thinking=True) == expected
+    off = ("<think>\n\n</think>\n", "So.<|im_end|>")
+    assert written(chosen, message) == written(chosen, message, enable_thinking=False) == off
+    untrained = rendering(*SWITCHED)
+    with pytest.raises(RecordError, match="missing-reasoning"):
+        written(untrained, message, enable_thinking=True)
+
+
+def test_an_empty_block_of_the_record_stays_in_the_history_of_a_prompt_that_has_none() -> None:
+    message = Message("assistant", "So.", verbatim="<think>\n\n</think>\n\nSo.")
+    reasoned = Message("assistant", "B", "A", verbatim="<think>A</think>B")
+    story = (ASK, message, ASK, reasoned)
+    views = build_views(Conversation("id", "here:1", story), rendering(*SWITCHED, **BLANK)).views
+    assert "assistant\n<think>\n\n</think>\n\nSo.<|im_end|>" in views[1].prompt
+    assert views[0].prompt.endswith("assistant\n<think>\n\n</think>\n")
+
+
+def test_tags_that_the_template_drops_are_trained_as_the_record_has_them() -> None:
+    """It says what closes reasoning, and not what opens it: a field cannot be written."""
+    chosen = rendering("{{ m.content.split('</think>')[-1] }}{{ calls(m) }}", "")
+    for content in ("<think>\nA\n</think>\n\nSo.", "A\n</think>\n\nSo."):
+        message = Message("assistant", "So.", "A", verbatim=content)
+        assert written(chosen, message) == ("", f"{content}<|im_end|>")
+    with pytest.raises(RecordError, match='"closer": ') as caught:
+        written(chosen, Message("assistant", "So.", "A"))
+    assert "--template-behaviour FILE" in caught.value.fix
+
+
+@pytest.mark.parametrize("text", [True, False])
+def test_reasoning_alone_beside_a_call(text: bool) -> None:
+    """What parts the two is known where the template shows texts beside calls."""
+    shown = "{{ m.content.split('</think>')[-1] }}"
+    beside = f"{shown}{{{{ calls(m) }}}}" if text else f"{{{{ calls(m) or {shown[3:-3]} }}}}"
+    chosen = rendering(beside, "")
+    call = (ToolCall("look_up", {"key": "v"}, None, "c1"),)
+    message = Message("assistant", "", "A", call, verbatim="<think>A</think>\n")
+    called = '<|call|>look_up {"key": "v"}<|im_end|>'
+    if text:
+        assert written(chosen, message) == ("", f"<think>A</think>\n{called}")
+    else:
+        with pytest.raises(RecordError, match="no place for reasoning"):
+            written(chosen, message)
+
+
+def test_a_content_that_goes_on_from_the_tag_of_its_prompt() -> None:
+    chosen = rendering("{{ m.content }}", "{{ '<judge>\n' }}")
+    for content in ("<judge>\nEasy.\n</judge>\nSo.", "Easy.\n</judge>\nSo."):
+        made = written(chosen, Message("assistant", content))
+        assert made == ("<judge>\n", "Easy.\n</judge>\nSo.<|im_end|>")
+    with pytest.raises(RecordError, match="does not show this message as it is"):
+        written(chosen, Message("assistant", "So."))
+
+
+def test_nothing_is_trained_of_an_answer_that_was_cut_off_before_it_began() -> None:
+    line = (
+        b'{"messages": [{"role": "user", "content": "Why?"}, '
+        b'{"role": "assistant", "content": "", "finish_reason": "length"}]}'
+    )
+    read = parse_line(line, "here:1")
+    assert read.notes == {"nothing-written": 1}
+    with pytest.raises(RecordError, match=r"1 stay context \(nothing-written\)"):
+        build_views(read, rendering(*SWITCHED, **BLANK))
