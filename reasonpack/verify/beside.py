@@ -152,7 +152,7 @@ def _check_plan(dataset: Dataset, findings: Findings) -> None:
         ("library_version", plan.library_version, manifest.library_version),
         ("max_position", plan.max_position, manifest.max_position),
         ("hashes", hashes, [manifest.tokenizer_sha256, manifest.template_sha256]),
-        ("templates", plan.templates, manifest.templates),
+        ("templates", plan.templates if manifest.templates else [], manifest.templates),
         ("units of receipts", units, sealed["units"][: len(units)]),
         ("options", plan.options, manifest.options),
         ("inputs", [(each.name, each.bytes, each.sha256) for each in plan.inputs], inputs),

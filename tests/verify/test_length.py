@@ -15,7 +15,7 @@ from typing import Any
 import oracle
 import pyarrow as pa
 import pytest
-from damages import Damage, add, numbered, own, read, recount, rejson, seal, write
+from damages import Damage, add, numbered, own, read, recard, recount, rejson, reseal, seal, write
 from packed_twice import BROKEN, FIRST, FIXTURES, SECOND, Json, Packed, chats, copied, pack
 
 from reasonpack.verify.check import verify_dataset
@@ -105,6 +105,7 @@ def test_samples_of_a_conversation_are_gathered_over_shards(packed: Packed) -> N
     rejson("manifest.json", lambda manifest: manifest["counts"].update(packed=7, conversations=8))(
         packed
     )
+    recard(packed)
     assert packed.compare().total == 0
 
 
@@ -140,13 +141,12 @@ def lines(change: Callable[[list[Json]], object]) -> Damage:
         text = (packed.directory / "rejects.jsonl").read_text()
         found = [json.loads(line) for line in text.splitlines()]
         change(found)
-        (packed.directory / "rejects.jsonl").write_text("".join(map(as_line, found)))
-        total: Counter[str] = Counter()
+        total, whole = Counter[str](), b""
         for number, path in enumerate(packed.inputs):
             mine = [each for each in found if path.name in each["where"]]
             content = "".join(map(as_line, mine)).encode()
             left_out = Counter(each["reason"] for each in mine if "kind" in each)
-            total += left_out
+            total, whole = total + left_out, whole + content
             name = f"receipts/{number:05d}.json"
             receipt = packed.json(name)
             (packed.directory / receipt["rejects"]["path"]).write_bytes(content)
@@ -155,6 +155,7 @@ def lines(change: Callable[[list[Json]], object]) -> Damage:
             )
             receipt["counts"]["left_out"] = dict(left_out)
             packed.write(name, receipt)
+        (packed.directory / "rejects.jsonl").write_bytes(whole)
         rejson("manifest.json", lambda all_: all_["counts"].update(left_out=dict(total)))(packed)
 
     return damage
@@ -272,6 +273,7 @@ def test_one_damage_one_code(packed: Packed, code: str, damage: Damage) -> None:
 def test_a_row_that_is_too_long_is_found_without_the_source(packed: Packed) -> None:
     rejson("manifest.json", lambda manifest: manifest["options"].update(max_length=500))(packed)
     rejson("plan.json", lambda plan: plan["options"].update(max_length=500))(packed)
+    reseal(packed)
     assert set(packed.verify().counts) == {"RP222"}
 
 

@@ -17,6 +17,7 @@ from damages import (
     read,
     recast,
     rejson,
+    reseal,
     seal,
     tiny,
     trained,
@@ -74,6 +75,7 @@ def sound(good: Packed, tmp_path_factory: pytest.TempPathFactory) -> Packed:
         write(path, pa.Table.from_pylist(rows, schema=schema(metadata, COLUMNS)))
     for name in ("manifest.json", "plan.json"):
         rejson(name, lambda value: value.update(columns=COLUMNS))(packed)
+    reseal(packed)
     seal(packed, recount=True)
     return packed
 
