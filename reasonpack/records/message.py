@@ -234,9 +234,7 @@ def _message(raw: dict[str, Any], fields: _Fields, path: str, mode: _Mode) -> Me
         is_answer=role == "assistant",
     )
     flag, weight = read_flag(fields, path, weighs=mode.reading.weighs)
-    extra = {}
-    if not raw.keys() <= _KNOWN:
-        extra = {k: v for k, v in raw.items() if k not in _KNOWN and v is not None}
+    extra = {k: v for k, v in raw.items() if k not in _KNOWN and v is not None}
     if role != "assistant":
         _refuse_answer_fields(fields, path, role=role, reasoning=reasoning, flag=flag)
         if content is None:

@@ -21,6 +21,7 @@ from reasonpack.verify.names import END
 from reasonpack.verify.rules import Rules
 from reasonpack.verify.stop import CUT_OFF
 from reasonpack.verify.texts import (
+    begun,
     fitting,
     holds,
     last_place,
@@ -70,7 +71,7 @@ class OneView:
         self.prompt = self._render(number, prompt=True)
         opener, prompt = rules.opener.strip(), self.prompt.rstrip()
         self.opened = bool(opener) and prompt.endswith(opener)
-        self.begun = "" if rules.closer else self._begun()
+        self.begun = "" if rules.closer else begun(self.prompt, self.message.content)
         if self.begun and not self.message.content.startswith(self.begun.rstrip()):
             self.message = replace(self.message, content=self.begun + self.message.content)
             self.given = [*given[:number], rules.written(self.message)]
@@ -117,8 +118,7 @@ class OneView:
         else:
             end = self._closed_for(completion) or start_of(message, completion, block.end())
             if rules.forms.takes(message):  # the record's own, with the line breaks behind it
-                end = completion.index(END) + len(END)
-                end += len(completion[end:]) - len(completion[end:].lstrip("\n"))
+                end = len(completion) - len(completion.partition(END)[2].lstrip("\n"))
         if rules.train_empty:  # whose tags are reasoning or response: there is neither in them
             return TextView(message.source, self.prompt, completion, (0, end))
         return TextView(message.source, self.prompt + completion[:end], completion[end:], (0, 0))
@@ -129,12 +129,6 @@ class OneView:
         """Whether what begins the answer closes a think block."""
         closer = self.rules.closer.strip()
         return bool(closer) and self._begin().rstrip().endswith(closer)
-
-    def _begun(self) -> str:
-        """Return the tag that the prompt opens and the answer closes, with what follows the tag."""
-        opened = re.search(r"<([^<>/\s]+)>\s*\Z", self.prompt)
-        closed = opened and f"</{opened[1]}>" in self.message.content
-        return opened[0] if opened and closed else ""
 
     def _closed_for(self, completion: str) -> int:
         """Find where in a completion the prompt of an answer without thinking ends; 0 if nowhere.

@@ -51,6 +51,16 @@ def named(text: str, tool: str, start: int = 0) -> int:
     return found.end() if found else -1
 
 
+def begun(prompt: str, content: str) -> str:
+    r"""Return the tag that a prompt opens and a content closes, with what follows the tag.
+
+    >>> begun("…<judge>\n", "Easy.</judge>So."), begun("…<judge>\n", "So.")
+    ('<judge>\n', '')
+    """
+    opened = re.search(r"<([^<>/\s]+)>\s*\Z", prompt)
+    return opened[0] if opened and f"</{opened[1]}>" in content else ""
+
+
 def start_of(message: Message, completion: str, most: int) -> int:
     """Find where content begins behind an empty block that ends at most there.
 
