@@ -21,7 +21,7 @@ from reasonpack.datasets.receipt import Counts
 from reasonpack.errors import NothingPackedError
 from reasonpack.records.conversation import REASONS
 from reasonpack.show.text import columns
-from reasonpack.storage.place import Place, file_names, join
+from reasonpack.storage.place import Place, file_names, join, stamp
 from reasonpack.storage.read import open_bytes
 from reasonpack.wording import printable
 
@@ -106,6 +106,17 @@ def examples(places: Iterable[Place], reasons: Iterable[str]) -> dict[str, str]:
         if wanted <= found.keys():
             break
     return found
+
+
+def each_reject(place: Place) -> Iterator[tuple[str, str]]:
+    """Yield reason and error of each reject in a file; none where there is no file.
+
+    Raises:
+        StorageError: it cannot be read.
+    """
+    for line in _lines(place) if stamp(place) else ():
+        reject = json.loads(line)
+        yield reject["reason"], reject["error"]
 
 
 def _lines(place: Place) -> Iterator[bytes]:

@@ -84,6 +84,33 @@ CODES: Mapping[str, str] = {
     "RP316": "the weights of a conversation are not those of its records and the options",
 }
 """Every violation that is looked for."""
+FIXES: Mapping[str, str] = {
+    "RP0": "repeat the pack command, which finds and replaces what was altered; copy a dataset "
+    "again that was copied",
+    "RP002": "use the version of reasonpack that the manifest names",
+    "RP005": "remove the file, or move it out of data",
+    "RP019": "remove the file, or move it out of data and receipts",
+    "RP020": "put the file itself in the place of the link",
+    "RP1": "another program wrote the shard, or wrote it anew; repeat the pack command",
+    "RP106": "use a newer version of reasonpack",
+    "RP2": "do not train on these rows; if the shards are as pack wrote them (no RP007), it is a "
+    "fault in reasonpack: report the row (`reasonpack inspect DIR --row N --boundaries`)",
+    "RP3": "name the inputs that were packed, as they were then; if they are these, pack again "
+    "with --overwrite",
+    "RP301": "name the tokenizer that it was packed with: --tokenizer",
+    "RP302": "name the template that it was packed with: --chat-template",
+}
+"""What mends a violation, by its code or by what its code begins with."""
+
+
+def fix_of(code: str) -> str:
+    """Return what mends a violation; the longest entry that fits counts.
+
+    >>> fix_of("RP005")
+    'remove the file, or move it out of data'
+    """
+    return FIXES[max((each for each in FIXES if code.startswith(each)), key=len)]
+
 
 LONGEST_ID = 200
 KEPT = 100

@@ -1,0 +1,49 @@
+"""`reasonpack explain`: what a code of `verify` or a reason of a reject means, and its fix."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+
+@click.command("explain")
+@click.argument("codes", nargs=-1, metavar="[CODE]...")
+@click.option("--json", "as_json", is_flag=True, help="Write one JSON object.")
+def command(*, codes: tuple[str, ...], as_json: bool) -> None:
+    """Say what codes mean, and how to mend what they stand for.
+
+    CODE is one of verify's, such as RP206, or the reason of a reject, such as overlong; all of
+    them without one.
+    """
+    from reasonpack.errors import UsageError  # noqa: PLC0415 (after --help)
+    from reasonpack.records.unknown import nearest  # noqa: PLC0415
+    from reasonpack.show.rejects import WORDS  # noqa: PLC0415
+    from reasonpack.verify.findings import CODES, fix_of  # noqa: PLC0415
+
+    reject = "its error says what to do; `reasonpack inspect DIR --where rejects` lists them"
+    meanings = {
+        **{code: (what, fix_of(code)) for code, what in CODES.items()},
+        **{reason: (what, reject) for reason, what in WORDS.items()},
+    }
+    wanted = [code.upper() if code.upper() in CODES else code.lower() for code in codes]
+    for code in wanted:
+        if code not in meanings:
+            near = nearest(code, [*meanings]) or nearest(code.upper(), [*meanings])
+            raise UsageError(
+                "explain",
+                f"no code {code!r}",
+                f"{near}, or another" if near else "RP001 to RP316, or the reason of a reject",
+                "call explain without a code to see all",
+            )
+    chosen = {code: meanings[code] for code in wanted or meanings}
+    if as_json:
+        click.echo(
+            json.dumps({code: {"meaning": w, "fix": fix} for code, (w, fix) in chosen.items()})
+        )
+        return
+    width = max(map(len, chosen))
+    for code, (what, fix) in chosen.items():
+        click.echo(f"{code:<{width}}  {what}")
+        if codes:
+            click.echo(f"{'':<{width}}  Fix: {fix}.")

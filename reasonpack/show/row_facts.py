@@ -1,0 +1,113 @@
+"""A dataset → a few numbers for each row, and the rows that were asked for by them.
+
+    length>8000      rows of more tokens than that
+    t>0, kind=t      rows with reasoning
+    branches>=3      rows with so many branches
+
+Only the columns that say so are read, a group at a time.
+"""
+
+from __future__ import annotations
+
+import operator
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reasonpack.datasets.manifest import Manifest
+from reasonpack.datasets.receipt import place_of
+from reasonpack.datasets.shards import open_shard
+from reasonpack.errors import UsageError
+from reasonpack.rows.kind import Kind
+from reasonpack.storage.place import Place
+
+KINDS = tuple(kind.label for kind in Kind)
+NAMES = ("length", "samples", "segments", "branches", *KINDS)
+"""What is known of a row: tokens, samples, segments, branches, and tokens of each kind."""
+COMPARE: Mapping[str, Callable[[Any, Any], Any]] = {
+    "=": operator.eq,
+    "!=": operator.ne,
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+}
+_COLUMNS = ("length", "segment_start", "segment_visible_until", "segment_kind", "sample_start")
+Facts = dict[str, NDArray[np.int64]]
+
+
+def row_facts(directory: Place, manifest: Manifest) -> Facts:
+    """Count for each row of a dataset, in order: i64[rows] by name, as in `NAMES`.
+
+    Raises:
+        FormatError: a shard is damaged.
+        StorageError: it cannot be read.
+    """
+    found: list[Facts] = []
+    for shard in manifest.shards:
+        with open_shard(place_of(directory, shard.path)) as opened:
+            found += map(_facts, opened.groups(_COLUMNS))
+    empty = np.zeros(0, np.int64)
+    return {name: np.concatenate([empty, *(facts[name] for facts in found)]) for name in NAMES}
+
+
+def _facts(group: Any) -> Facts:
+    def flat(name: str) -> NDArray[np.int64]:
+        return np.from_dlpack(group.column(name).flatten()).astype(np.int64)
+
+    def counts(name: str) -> NDArray[np.int64]:
+        return np.from_dlpack(group.column(name).value_lengths()).astype(np.int64)
+
+    length = np.from_dlpack(group.column("length")).astype(np.int64)
+    segments = counts("segment_start")
+    start, until = flat("segment_start"), flat("segment_visible_until")
+    row = np.repeat(np.arange(len(length)), segments)
+    end = np.append(start[1:], 0)
+    end[np.cumsum(segments)[segments > 0] - 1] = length[segments > 0]
+
+    def per_row(weights: NDArray[Any]) -> NDArray[np.int64]:
+        return np.bincount(row, weights, minlength=len(length)).astype(np.int64)
+
+    kinds = flat("segment_kind")
+    return {
+        "length": length,
+        "samples": counts("sample_start"),
+        "segments": segments,
+        "branches": per_row(until == end),
+        **{kind.label: per_row((end - start) * (kinds == kind)) for kind in Kind},
+    }
+
+
+def matching(facts: Facts, conditions: Sequence[str]) -> NDArray[np.int64]:
+    """Return the numbers of the rows that meet all conditions, in order.
+
+    Raises:
+        UsageError: a condition is none.
+    """
+    chosen = np.ones(len(facts["length"]), bool)
+    for condition in conditions:
+        chosen &= _meets(facts, condition)
+    return np.flatnonzero(chosen)
+
+
+def _meets(facts: Facts, condition: str) -> NDArray[np.bool_]:
+    match = re.fullmatch(r"\s*(\w+)\s*(<=|>=|!=|=|<|>)\s*(\w+)\s*", condition)
+    name, compare, value = match.groups() if match else ("", "", "")
+    if name == "kind" and compare in {"=", "!="} and value in KINDS:
+        return np.asarray((facts[value] > 0) == (compare == "="), bool)
+    if name in NAMES and value.isdecimal():
+        return np.asarray(COMPARE[compare](facts[name], int(value)), bool)
+    raise UsageError(
+        "--where",
+        f"got {condition!r}",
+        f"a name ({', '.join(NAMES)}), one of {' '.join(COMPARE)} and a number; or kind=t",
+        "write, for instance, --where 'length>8000'",
+    )
+
+
+def ranked(facts: Facts, numbers: NDArray[np.int64], by: str) -> Iterator[int]:
+    """Yield the numbers of rows, those with most of something first."""
+    yield from numbers[np.argsort(-facts[by][numbers], kind="stable")].tolist()
