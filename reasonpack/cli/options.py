@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from datetime import date as Date  # noqa: N812 (the option is called date)
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -48,20 +49,24 @@ def config_file(context: click.Context, parameter: click.Parameter, path: str | 
             f"{path}: expected lines such as max-length: 8192", param=parameter
         )
     names = _names(context.command)
+    options = {each.name: each for each in context.command.params}
     several = {each.name for each in context.command.params if getattr(each, "multiple", False)}
     found: dict[str, Any] = {}
     for key, value in values.items():
         name, is_off = names.get(str(key).replace("_", "-"), ("", False))
         if not name or name in found:
             what = "is given twice" if name else f"is no option of {context.command.name}"
+            near = [] if name else get_close_matches(str(key).replace("_", "-"), names, 1)
             raise click.BadParameter(
-                f"{path}: {key}: {what}, expected some of {', '.join(sorted(names))}",
+                f"{path}: {key}: {what}, expected some of {', '.join(sorted(names))}"
+                + (f". Did you mean {near[0]}?" if near else ""),
                 param=parameter,
             )
         if is_off and not isinstance(value, bool):
             raise click.BadParameter(f"{path}: {key}: expected true or false", param=parameter)
         one = isinstance(value, str) and name in several
-        found[name] = not value if is_off else [value] if one else _as_given(value)
+        given = [value] if one else _as_given(value, options[name])
+        found[name] = not value if is_off else given
     context.default_map = found
 
 
@@ -83,8 +88,14 @@ def _names(command: click.Command) -> dict[str, tuple[str, bool]]:
     return names
 
 
-def _as_given(value: Any) -> Any:
-    """Write a value as the command line would give it."""
+def _as_given(value: Any, option: click.Parameter) -> Any:
+    """Write a value as the command line would give it.
+
+    True is an option that may stand without a value, and does; false is one that is not there.
+    """
+    alone = getattr(option, "flag_value", None)
+    if isinstance(value, bool) and isinstance(option.type, click.Choice) and isinstance(alone, str):
+        return alone if value else option.default
     if isinstance(value, dict):
         return json.dumps(value, default=str)
     if isinstance(value, list):
@@ -95,10 +106,31 @@ def _as_given(value: Any) -> Any:
 SIZES = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 
 
+def _size(text: str, suffix: str = "") -> int:
+    """Read a number that may end in K, M or G, and then in a suffix; 0 if it is none.
+
+    >>> _size("8k"), _size("32 M"), _size("2GiB", "(?:i?B)?"), _size("1.5k")
+    (8192, 33554432, 2147483648, 0)
+    """
+    match = re.fullmatch(rf"([\d_]+) ?([KMG]?){suffix}", text.strip(), re.IGNORECASE)
+    return int(match[1]) * SIZES[match[2].upper()] if match else 0
+
+
+def number(_: click.Context, parameter: click.Parameter, text: str | None) -> int | None:
+    """Read a number from 1 on, where 8k stands for 8,192."""
+    if text is None:
+        return None
+    found = _size(text)
+    if not found:
+        raise click.BadParameter(
+            f"got {text!r}, expected a number from 1 on, such as 8192 or 8k", param=parameter
+        )
+    return found
+
+
 def size_in_bytes(_: click.Context, parameter: click.Parameter, text: str) -> int:
     """Read a number of bytes, such as 32M."""
-    match = re.fullmatch(r"(\d+)([KMG]?)(?:i?B)?", text.strip(), re.IGNORECASE)
-    size = int(match[1]) * SIZES[match[2].upper()] if match else 0
+    size = _size(text, "(?:i?B)?")
     if not size:
         raise click.BadParameter(f"got {text!r}, expected a size such as 32M", param=parameter)
     return size

@@ -16,6 +16,7 @@ from reasonpack.cli.options import (
     json_object,
     json_object_in_file,
     names_with_commas,
+    number,
     part_of_run,
 )
 from reasonpack.cli.run_options import run_options
@@ -126,14 +127,28 @@ if TYPE_CHECKING:  # loaded after --help
     "finds out.",
 )
 @click.option(
-    "--packing/--no-packing",
-    default=False,
-    help="Put several conversations in a row; needs --max-length.",
+    "--packing",
+    type=click.Choice(["best-fit", "sequential", "none"]),
+    is_flag=False,
+    flag_value="best-fit",
+    default="none",
+    show_default=True,
+    help="Put several conversations in a row: where they fit best, which is meant by --packing "
+    "alone, or in the order of the input. Needs --max-length.",
 )
-@click.option("--max-length", type=click.IntRange(min=1), metavar="TOKENS", help="Longest row.")
+@click.option(
+    "--max-length", callback=number, metavar="TOKENS", help="Longest row, such as 8192 or 8k."
+)
+@click.option(
+    "--max-cost",
+    callback=number,
+    metavar="PAIRS",
+    help="Most pairs of tokens in a row of which one sees the other, so that rows take about as "
+    "long as each other. A conversation with more has a row to itself. Needs --packing.",
+)
 @click.option(
     "--max-position",
-    type=click.IntRange(min=1),
+    callback=number,
     metavar="TOKENS",
     help="Longest view, which is what the model must be able to attend over. "
     "Default: model_max_length of the tokenizer, else --max-length.",

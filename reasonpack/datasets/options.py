@@ -14,6 +14,7 @@ from reasonpack.choices import (
     NullArguments,
     OnMessageError,
     Overlong,
+    Packing,
     ShardFormat,
     StrayClosingTag,
     TrainOn,
@@ -27,7 +28,8 @@ class Options:
 
     `chat_template_kwargs` and `template_behaviour` are JSON objects, as text; `field` renames
     fields, each as `NAME=KNOWN`; `split` sets conversations apart, each as `NAME=SHARE`;
-    `call_columns` are optional ones of calls, `auto` for those that they need.
+    `call_columns` are optional ones of calls, `auto` for those that they need. `packing` may be
+    given as true, which is best-fit, or false, as datasets of before have it.
     """
 
     tokenizer: str
@@ -42,9 +44,10 @@ class Options:
     missing_reasoning: MissingReasoning = "skip-loss"
     train_empty_think: bool = False
     on_message_error: OnMessageError = "reject"
-    packing: bool = False
+    packing: Packing | bool = "none"
     max_length: int | None = None
     max_position: int | None = None
+    max_cost: int | None = None
     overlong: Overlong = "split"
     on_error: Literal["stop", "skip"] = "stop"
     format: ShardFormat = "parquet"
@@ -59,6 +62,16 @@ class Options:
     group_by: str = "auto"
     max_group_bytes: int = 1 << 30
     call_columns: tuple[str, ...] = ("auto",)
+
+    def __post_init__(self) -> None:
+        """Name what true and false stand for."""
+        if isinstance(self.packing, bool):
+            object.__setattr__(self, "packing", "best-fit" if self.packing else "none")
+
+    @property
+    def packed(self) -> bool:
+        """Whether a row may hold several samples."""
+        return self.packing != "none"
 
     @property
     def columns(self) -> tuple[str, ...]:

@@ -31,8 +31,9 @@ ShardPath = Annotated[
 class Counts:
     """What a shard or a dataset holds; adds up.
 
-    `split` conversations were divided, into `extra_samples` more samples than conversations, which
-    repeat `extra_tokens`; `left_out` messages, by reason, have views that are too long.
+    `divided` conversations have several samples, `extra_samples` more than one each, and these
+    repeat `extra_tokens`; `left_out` messages, by reason, have views that are too long. Of `pairs`
+    of tokens one sees the other, which is what attention costs.
     """
 
     conversations: Natural = 0
@@ -46,9 +47,10 @@ class Counts:
     trained_tokens: Natural = 0
     npass_tokens: Natural = 0
     naive_tokens: Natural = 0
-    split: Natural = 0
+    divided: Natural = 0
     extra_samples: Natural = 0
     extra_tokens: Natural = 0
+    pairs: Natural = 0
     tokens_by_kind: dict[KindLabel, Natural] = field(default_factory=dict)
     rejects: dict[str, Natural] = field(default_factory=dict)
     left_out: dict[str, Natural] = field(default_factory=dict)

@@ -1,25 +1,39 @@
-"""Lengths of samples → which samples share a row: best-fit decreasing, integers only.
+"""Lengths and costs of samples → which samples share a row, in integers only.
 
-    lengths [5, 3, 2, 4], row of 8   →   [[0, 1], [2, 3]]
+    lengths [5, 3, 2, 4], row of 8       best_fit     [[0, 1], [2, 3]]
+                                         in_sequence  [[0, 1], [2, 3]]
 
-Longest first, each sample goes into the fullest row that still has room for it, or
-opens a new one. Remaining room is an integer of at most `max_length`, so the rows are
-kept in buckets by their room, and a tree over the buckets finds the smallest room that
-is large enough: O(n log max_length) time, O(n + max_length) memory. The result depends
-on the lengths alone.
+`best_fit`: the largest first, each sample goes into the fullest row that still has room for it, or
+opens a new one. `in_sequence`: each goes into the row of the one before, or opens a new one.
+
+With `max_cost` a row has room for a sample only if the costs of its samples stay within that too. A
+sample that costs more by itself has a row to itself.
+
+Rows are kept by the room left in them, and a tree over the rooms finds the smallest that is large
+enough: O(n log max_length) time, O(n + max_length) memory. The result depends on lengths and costs
+alone.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_left, insort
 from collections.abc import Sequence
 
 
-def pack(lengths: Sequence[int], max_length: int) -> list[list[int]]:
-    """Pack samples into rows of at most `max_length` tokens.
+def best_fit(
+    lengths: Sequence[int],
+    max_length: int,
+    *,
+    costs: Sequence[int] = (),
+    max_cost: int | None = None,
+) -> list[list[int]]:
+    """Pack samples into rows of at most `max_length` tokens, and perhaps of at most `max_cost`.
 
     Args:
         lengths: tokens of each sample; none above `max_length`.
         max_length: tokens in a row.
+        costs: of each sample; looked at only with `max_cost`.
+        max_cost: of a row; None for no limit.
 
     Returns:
         Rows of indices into `lengths`. Each index occurs once; indices ascend within
@@ -29,70 +43,120 @@ def pack(lengths: Sequence[int], max_length: int) -> list[list[int]]:
     Raises:
         ValueError: a sample is longer than a row.
 
-    >>> pack([5, 3, 2, 4], 8)
+    >>> best_fit([5, 3, 2, 4], 8)
     [[0, 1], [2, 3]]
-    >>> pack([5, 3, 2, 4], 7)
+    >>> best_fit([5, 3, 2, 4], 7)
+    [[0, 2], [1, 3]]
+    >>> best_fit([5, 3, 2, 4], 8, costs=[15, 6, 3, 10], max_cost=18)
     [[0, 2], [1, 3]]
     """
-    if max(lengths, default=0) > max_length:
-        raise ValueError(f"a sample of {max(lengths)} tokens, expected at most {max_length}")
+    _check(lengths, max_length)
     max_length = min(max_length, sum(lengths))  # no row can hold more
+    costs, most = (costs, max_cost) if max_cost is not None else ([0] * len(lengths), 1)
+
+    def size(index: int) -> int:
+        """Return which part of a row a sample takes, in parts of max_length * most."""
+        return max(lengths[index] * most, costs[index] * max_length)
+
     rooms = _Rooms(max_length)
     rows: list[list[int]] = []
-    for index in sorted(range(len(lengths)), key=lambda index: (-lengths[index], index)):
-        length = lengths[index]
-        row, room = rooms.take(length)
+    for index in sorted(range(len(lengths)), key=lambda index: (-size(index), index)):
+        length, cost = lengths[index], costs[index]
+        row, room, left = rooms.take(length, cost)
         if row is None:
-            row, room = len(rows), max_length
+            row, room, left = len(rows), max_length, most
             rows.append([])
         rows[row].append(index)
-        rooms.put(row, room - length)
+        if left >= cost:
+            rooms.put(row, room - length, left - cost)
     for members in rows:
         members.sort()
     return sorted(rows)
 
 
+def in_sequence(
+    lengths: Sequence[int],
+    max_length: int,
+    *,
+    costs: Sequence[int] = (),
+    max_cost: int | None = None,
+) -> list[list[int]]:
+    """Pack samples into rows in the order of the input; see `best_fit`.
+
+    >>> in_sequence([5, 4, 2, 8, 1], 8)
+    [[0], [1, 2], [3], [4]]
+    """
+    _check(lengths, max_length)
+    costs, most = (costs, max_cost) if max_cost is not None else ([0] * len(lengths), 0)
+    rows: list[list[int]] = []
+    room, left = 0, most
+    for index, (length, cost) in enumerate(zip(lengths, costs, strict=True)):
+        if not rows or length > room or cost > left:
+            rows.append([])
+            room, left = max_length, most
+        rows[-1].append(index)
+        room, left = room - length, left - cost
+    return rows
+
+
+def _check(lengths: Sequence[int], max_length: int) -> None:
+    if max(lengths, default=0) > max_length:
+        raise ValueError(f"a sample of {max(lengths)} tokens, expected at most {max_length}")
+
+
 class _Rooms:
-    """Rows by the room left in them; finds the least room that is enough."""
+    """Rows by the room left in them; finds the least room that is enough, where cost is left too.
+
+    A complete binary tree: node i has children 2i and 2i+1, leaf `room` stands at index
+    leaves + room; each node has the most cost that is left in a row below it, −1 for none.
+    """
 
     def __init__(self, largest: int) -> None:
         self._leaves = 1 << largest.bit_length()
-        # A complete binary tree: node i has children 2i and 2i+1, leaf `room` stands
-        # at index leaves + room; each node counts the rows below it.
-        self._counts = [0] * (2 * self._leaves)
-        self._rows: dict[int, list[int]] = {}
+        self._most = [-1] * (2 * self._leaves)
+        self._rows: dict[int, list[tuple[int, int, int]]] = {}
+        self._turn = 0
 
-    def put(self, row: int, room: int) -> None:
-        self._rows.setdefault(room, []).append(row)
-        self._add(room, 1)
+    def put(self, row: int, room: int, left: int) -> None:
+        self._turn += 1
+        insort(self._rows.setdefault(room, []), (left, self._turn, row))
+        self._update(room)
 
-    def take(self, room: int) -> tuple[int | None, int]:
-        """Remove a row with the least room of at least `room`; return it and its room."""
+    def take(self, room: int, cost: int) -> tuple[int | None, int, int]:
+        """Remove a row with the least room of at least `room`, where `cost` is left.
+
+        Returns:
+            The row, its room and what is left of its cost; None for no row.
+        """
         node = self._leaves + room
-        if not self._counts[node]:
-            node = self._next(node)
+        if self._most[node] < cost:
+            node = self._next(node, cost)
         if not node:
-            return None, 0
+            return None, 0, 0
         found = node - self._leaves
-        row = self._rows[found].pop()
-        self._add(found, -1)
-        return row, found
+        rows = self._rows[found]
+        left = rows[bisect_left(rows, (cost,))][0]
+        _, _, row = rows.pop(bisect_left(rows, (left + 1,)) - 1)  # of equal ones the last used
+        self._update(found)
+        return row, found, left
 
-    def _next(self, node: int) -> int:
-        """Return the first leaf after `node` that holds a row, 0 if there is none."""
-        while node > 1 and (node & 1 or not self._counts[node + 1]):
+    def _next(self, node: int, cost: int) -> int:
+        """Return the first leaf after `node` with a row where `cost` is left, 0 if none has."""
+        while node > 1 and (node & 1 or self._most[node + 1] < cost):
             node >>= 1
         if node <= 1:
             return 0
         node += 1
         while node < self._leaves:
             node *= 2
-            if not self._counts[node]:
+            if self._most[node] < cost:
                 node += 1
         return node
 
-    def _add(self, room: int, change: int) -> None:
-        node = self._leaves + room
-        while node:
-            self._counts[node] += change
+    def _update(self, room: int) -> None:
+        rows, node = self._rows[room], self._leaves + room
+        most = rows[-1][0] if rows else -1
+        while node and self._most[node] != most:
+            self._most[node] = most
+            most = max(most, self._most[node ^ 1])
             node >>= 1

@@ -93,6 +93,11 @@ class Sample:
         """Tokens in the sample."""
         return len(self.input_ids)
 
+    @property
+    def pairs(self) -> int:
+        """Pairs of tokens of which one sees the other, or itself: what attention costs."""
+        return self.length + int(self.position_ids.sum(dtype=np.int64))
+
 
 def write(
     forest: Forest,

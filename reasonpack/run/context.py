@@ -89,8 +89,10 @@ def load_context(options: Options) -> Context:
         TemplateError: the template cannot be loaded or trusted.
         UsageError: options that contradict each other.
     """
-    if options.packing and options.max_length is None:
+    if options.packed and options.max_length is None:
         raise UsageError("--packing", "no row length", "one", "pass --max-length TOKENS")
+    if options.max_cost is not None and not options.packed:
+        raise UsageError("--max-cost", "rows of one sample", "--packing", "pass --packing best-fit")
     shares = read_shares(options.split)
     with (
         fetched(options.tokenizer, TOKENIZER_FILES) as source,

@@ -27,7 +27,7 @@ from reasonpack.records.unit import Record
 from reasonpack.records.unknown import UnknownFieldError
 from reasonpack.rows.forest import LaidOut, plant
 from reasonpack.rows.kind import Kind
-from reasonpack.rows.packing import pack
+from reasonpack.rows.packing import best_fit, in_sequence
 from reasonpack.rows.sample import IGNORE, Sample, write
 from reasonpack.run.context import Context
 from reasonpack.run.length import LeftOut, lay_out_within, nothing_fits, too_long_text
@@ -136,15 +136,9 @@ def put_into_rows(laid: Laid, options: Options) -> None:
     with stage("rows"):
         for split in options.splits:
             own = [index for index, each in enumerate(laid.splits) if each == split]
-            laid.rows[split] = [[own[index] for index in row] for row in _rows(laid, own, options)]
+            rows = _rows([laid.samples[index] for index in own], options)
+            laid.rows[split] = [[own[index] for index in row] for row in rows]
     laid.counts.rows = sum(map(len, laid.rows.values()))
-
-
-def _rows(laid: Laid, own: Sequence[int], options: Options) -> list[list[int]]:
-    """Join samples to rows; return the places of each row's samples among them."""
-    if options.packing and options.max_length is not None:
-        return pack([laid.samples[index].length for index in own], options.max_length)
-    return [[place] for place in range(len(own))]
 
 
 def _write(
@@ -269,6 +263,19 @@ def _reject_line(record: Record, error: RecordError) -> dict[str, str]:
         return {**line, "record_base64": base64.b64encode(record.line).decode()}
 
 
+def _rows(samples: Sequence[Sample], options: Options) -> list[list[int]]:
+    """Say which samples share a row, as indices."""
+    if not options.packed or options.max_length is None:
+        return [[index] for index in range(len(samples))]
+    pack = best_fit if options.packing == "best-fit" else in_sequence
+    return pack(
+        [sample.length for sample in samples],
+        options.max_length,
+        costs=[sample.pairs for sample in samples],
+        max_cost=options.max_cost,
+    )
+
+
 def count(laid_out: Sequence[LaidOut], samples: Sequence[Sample], counts: Counts) -> None:
     """Count conversations that are written, and their samples."""
     if not samples:
@@ -278,11 +285,12 @@ def count(laid_out: Sequence[LaidOut], samples: Sequence[Sample], counts: Counts
         sizes = np.diff(sample.segments.start, append=sample.length)
         by_kind += np.bincount(sample.segments.kind, sizes, len(Kind)).astype(np.int64)
         counts.tokens += sample.length
+        counts.pairs += sample.pairs
         counts.trained_tokens += int(np.count_nonzero(sample.labels != IGNORE))
     for kind, tokens in zip(Kind, by_kind.tolist(), strict=True):
         counts.tokens_by_kind[kind.label] = counts.tokens_by_kind.get(kind.label, 0) + tokens
     counts.packed += len(laid_out)
-    counts.split += sum(each.extra_samples > 0 for each in laid_out)
+    counts.divided += sum(each.extra_samples > 0 for each in laid_out)
     counts.extra_samples += sum(each.extra_samples for each in laid_out)
     counts.extra_tokens += sum(each.extra_tokens for each in laid_out)
     counts.samples += len(samples)

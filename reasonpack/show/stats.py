@@ -65,6 +65,7 @@ class _Found:
     """What is read from shards, batch by batch."""
 
     row_lengths: list[NDArray[np.int64]] = field(default_factory=list)
+    row_pairs: list[NDArray[np.int64]] = field(default_factory=list)
     samples_in_row: list[NDArray[np.int64]] = field(default_factory=list)
     sample_lengths: list[NDArray[np.int64]] = field(default_factory=list)
     turns: list[NDArray[np.int64]] = field(default_factory=list)
@@ -139,6 +140,8 @@ def _read_batch(batch: pa.RecordBatch, found: _Found) -> None:
         sample_of, segment_lengths * (kinds == Kind.REASONING), minlength=len(samples)
     )
     found.row_lengths.append(lengths)
+    seen = batch.column("position_ids").flatten().to_numpy().astype(np.int64) + 1
+    found.row_pairs.append(np.add.reduceat(seen, row_start) if total else lengths)
     found.samples_in_row.append(batch.column("sample_start").value_lengths().to_numpy())
     found.sample_lengths.append(sample_lengths)
     found.turns.append(np.bincount(pairs[0, trained_pairs], minlength=len(samples)))
@@ -186,12 +189,13 @@ def _distributions(found: _Found, manifest: Manifest) -> dict[str, Distribution]
     def joined(arrays: Sequence[NDArray[Any]]) -> NDArray[Any]:
         return np.concatenate([np.zeros(0, np.int64), *arrays])
 
-    most = manifest.options.max_length if manifest.options.packing else None
+    most = manifest.options.max_length if manifest.options.packed else None
     lengths = joined(found.row_lengths)
     fill = {"row_fill": _shares("share of a row that is filled", lengths / most)} if most else {}
     return {
         "row_length": _whole("tokens in a row", lengths),
         **fill,
+        "row_cost": _whole("pairs of tokens in a row, one sees the other", joined(found.row_pairs)),
         "samples_in_row": _whole("samples in a row", joined(found.samples_in_row)),
         "sample_length": _whole("tokens in a sample", joined(found.sample_lengths)),
         "branches": _whole("branches in a sample", joined(found.branches)),
@@ -252,12 +256,13 @@ def stats_json(stats: Stats, shape: ModelShape | None = None) -> dict[str, Any]:
 
 def _summary(values: NDArray[Any]) -> dict[str, Any]:
     if not len(values):
-        return {"min": None, "max": None, "mean": None, "percentiles": {}}
+        return {"min": None, "max": None, "mean": None, "spread": None, "percentiles": {}}
     at = np.percentile(values, PERCENTILES, method="lower").tolist()
     return {
         "min": values.min().item(),
         "max": values.max().item(),
         "mean": float(values.mean()),
+        "spread": _spread(values),
         "percentiles": {
             str(percent): value for percent, value in zip(PERCENTILES, at, strict=True)
         },
@@ -293,7 +298,17 @@ def _headline(each: Distribution) -> str:
         f"{value:.1%}" if shares else f"{value:,.0f}"
         for value in (values.min(), values.max(), values.mean(), np.median(values))
     )
-    return f"{len(values):,}: from {low} to {high}, mean {mean}, median {middle}"
+    spread = "" if shares else f", spread {_spread(values):.0%}"
+    return f"{len(values):,}: from {low} to {high}, mean {mean}, median {middle}{spread}"
+
+
+def _spread(values: NDArray[Any]) -> float:
+    """Return the standard deviation as a part of the mean.
+
+    >>> _spread(np.array([10, 10])), _spread(np.array([5, 15]))
+    (0.0, 0.5)
+    """
+    return float(values.std() / values.mean()) if values.any() else 0.0
 
 
 def _label(each: Distribution, at: int) -> str:

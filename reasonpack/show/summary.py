@@ -48,9 +48,12 @@ def summary_lines(manifest: Manifest) -> Iterator[tuple[str, str]]:
         "trained",
         f"{counts.trained_tokens:,} tokens{_share(counts.trained_tokens, counts.tokens)}",
     )
-    if options.packing and options.max_length and counts.rows:
+    if options.packed and options.max_length and counts.rows:
         fill = counts.tokens / (counts.rows * options.max_length)
         yield "row fill", f"{fill:.1%} of {options.max_length:,} tokens"
+        if options.max_cost:
+            fill = counts.pairs / (counts.rows * options.max_cost)
+            yield "row cost", f"{fill:.1%} of {options.max_cost:,} pairs of tokens"
     if counts.tokens:
         times = counts.npass_tokens / counts.tokens
         each = "call" if of_calls else "message"
@@ -73,10 +76,10 @@ def _splits(manifest: Manifest) -> Iterator[tuple[str, int]]:
 def _too_long(manifest: Manifest) -> str:
     """Say what was done with what is longer than the limits; empty if nothing was."""
     counts, said = manifest.counts, []
-    if counts.split:
-        samples = count(counts.split + counts.extra_samples, "sample")
+    if counts.divided:
+        samples = count(counts.divided + counts.extra_samples, "sample")
         history = f"which repeat {count(counts.extra_tokens, 'token')} of history"
-        said.append(f"{count(counts.split, 'conversation')} divided into {samples}, {history}")
+        said.append(f"{count(counts.divided, 'conversation')} divided into {samples}, {history}")
     if left := sum(counts.left_out.values()):
         said.append(f"{count(left, 'message')} left untrained")
     if rejected := counts.rejects.get("overlong"):

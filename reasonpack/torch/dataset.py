@@ -87,7 +87,7 @@ class RowDataset:
         self.directory = Path(directory)
         manifest = read_manifest(self.directory)
         self.layout = manifest.layout
-        self.packed = manifest.options.packing
+        self.packed = manifest.options.packed
         self._mapped = manifest.options.format == "arrow" and manifest.options.codec is None
         self.split = split
         shards = [shard for shard in manifest.shards if shard.split == split]

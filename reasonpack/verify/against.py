@@ -241,7 +241,7 @@ def _read(record: Record, rebuilt: Rebuilt | None, source: Source, findings: Fin
     findings.count("missing_reasoning", rebuilt.untrained)
     if (most := source.manifest.options.max_length) and source.manifest.counts.extra_samples:
         whole = whole_size(rebuilt.views)
-        findings.count("split", whole > most)
+        findings.count("divided", whole > most)
         findings.count("whole tokens", whole)
         findings.count("npass_tokens", rebuilt.npass_tokens)
     for where, number in rebuilt.stops.items():

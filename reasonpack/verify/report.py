@@ -73,7 +73,7 @@ def _check_counts(join: Join, dataset: Dataset, findings: Findings) -> None:
     if join.chosen is None and not findings.unchecked:
         names += ["views", "naive_tokens", "missing_reasoning"]
         if manifest.counts.extra_samples and manifest.options.on_message_error == "reject":
-            names += ["npass_tokens", "split", "extra_tokens"]
+            names += ["npass_tokens", "divided", "extra_tokens"]
             more = expected_counts["tokens"] - expected_counts["whole tokens"]
             expected_counts["extra_tokens"] = more
     for name in names:

@@ -143,6 +143,8 @@ def _check_counts(dataset: Dataset, number: int, held: Counter[str], findings: F
         return
     counted = receipt.counts.flat()
     names = {"samples", "rows", "tokens", "trained_tokens", "npass_tokens"}
+    if counted["pairs"]:  # datasets of before do not count them
+        names.add("pairs")
     names |= {name for name in {*counted, *held} if name.startswith("tokens_by_kind.")}
     if dataset.manifest.layout == "onepass":
         held["packed"] = held["samples"] - receipt.counts.extra_samples
@@ -174,6 +176,7 @@ def _held(row: Row, paths: Paths | None) -> Counter[str]:
             held[f"tokens_by_kind.{name}"] = tokens
     held["samples"] = len(row.sample_id)
     held["trained_tokens"] = int(np.count_nonzero(paths.trained))
+    held["pairs"] = int((row.position_ids.astype(np.int64) + 1).sum())
     held["npass_tokens"] = int((row.position_ids[paths.leaf].astype(np.int64) + 1).sum())
     return held
 
@@ -183,6 +186,9 @@ def _limit_faults(manifest: Manifest, row: Row) -> Iterator[Fault]:
     most, last = manifest.options.max_length, manifest.max_position
     if most is not None and len(row.input_ids) > most:
         yield Fault("RP222", f"{len(row.input_ids):,} tokens, expected at most {most:,}")
+    pairs, most = int((row.position_ids.astype(np.int64) + 1).sum()), manifest.options.max_cost
+    if most is not None and pairs > most and len(row.sample_id) > 1:
+        yield Fault("RP222", f"{pairs:,} pairs of tokens in several samples, expected {most:,}")
     if last is not None and (place := int(row.position_ids.max(initial=0))) >= last:
         yield Fault("RP222", f"position {place:,}, expected less than {last:,}")
 

@@ -68,7 +68,7 @@ def test_a_file_says_what_options_say(source: Path, tmp_path: Path) -> None:
 def test_the_command_line_wins(source: Path, tmp_path: Path) -> None:
     config = write(tmp_path, "layout: npass\non-error: skip\nformat: arrow\npacking: true\n")
     arguments = [source, "--tokenizer", TOKENIZER, "-o", tmp_path / "out", "--config", config]
-    assert call(*arguments, "--layout", "onepass", "--no-packing").exit_code == 0
+    assert call(*arguments, "--layout", "onepass", "--packing", "none").exit_code == 0
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
     assert manifest["layout"] == "onepass"
     assert manifest["options"]["on_error"] == "skip"

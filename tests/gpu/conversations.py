@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the script's fol
 
 from encoded import EncodedView, encoded_view, lay_out
 
-from reasonpack.rows.packing import pack
+from reasonpack.rows.packing import best_fit
 
 LayoutName = Literal["onepass", "npass"]
 THINK, ANSWER, MESSAGE, FIRST_WORD = 1, 2, 3, 4
@@ -142,7 +142,7 @@ def rows(
 ) -> list[Sample]:
     """Lay out and pack conversations into rows of at most `row_tokens` tokens."""
     made = list(itertools.chain(*(samples(found, layout) for found in conversations)))
-    members = pack([len(sample) for sample in made], row_tokens)
+    members = best_fit([len(sample) for sample in made], row_tokens)
     return [join([made[index] for index in row]) for row in members]
 
 

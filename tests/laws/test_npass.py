@@ -29,7 +29,7 @@ from reasonpack.errors import RecordError
 from reasonpack.records.conversation import Conversation, Message, parse_record
 from reasonpack.records.tool_calls import ToolCall
 from reasonpack.records.unit import Record
-from reasonpack.rows.packing import pack
+from reasonpack.rows.packing import best_fit
 from reasonpack.rows.schema import schema
 from reasonpack.rows.table import rows_to_table
 from reasonpack.run.context import load_context
@@ -103,7 +103,7 @@ def rows(made: Sequence[LaidOut], *, max_length: int | None = None) -> list[Json
     samples = [sample for each in made for sample in each.samples]
     order = [[index] for index in range(len(samples))]
     if max_length is not None:
-        order = pack([sample.length for sample in samples], max_length)
+        order = best_fit([sample.length for sample in samples], max_length)
     table: list[Json] = rows_to_table(samples, order, schema()).to_pylist()
     return table
 

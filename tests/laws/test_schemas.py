@@ -49,8 +49,9 @@ def schema(name: str) -> Json:
 # --- schemas and dataclasses ---------------------------------------------------------------------
 
 ADDED_LATER = {
-    *("templates", "columns", "split", "extra_samples", "extra_tokens", "left_out"),
-    *("loss_weights", "input_format", "group_by", "max_group_bytes", "call_columns"),
+    *("templates", "columns", "split", "max_cost", "loss_weights"),
+    *("divided", "extra_samples", "extra_tokens", "pairs", "left_out"),
+    *("input_format", "group_by", "max_group_bytes", "call_columns"),
 }
 """Fields that datasets of an earlier version lack."""
 SIMPLE = {str: "string", int: "integer", bool: "boolean", float: "number"}
@@ -60,9 +61,12 @@ def check_type(found: Json, expected: Any) -> None:
     """Raise AssertionError unless a schema says what the type of a field says."""
     origin, arguments = typing.get_origin(expected), typing.get_args(expected)
     if origin in {types.UnionType, typing.Union}:  # a Literal makes the latter
-        one, none = arguments
-        assert none is types.NoneType
-        check_type(without_null(found), one)
+        one, other = arguments
+        if other is types.NoneType:
+            check_type(without_null(found), one)
+        else:
+            for each, type_ in zip(found["anyOf"], arguments, strict=True):
+                check_type(each, type_)
     elif dataclasses.is_dataclass(expected):
         check_fields(found, expected)
     elif origin in {list, tuple}:

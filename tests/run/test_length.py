@@ -87,7 +87,7 @@ def test_the_default_divides_and_leaves_out(call: Call) -> None:
         "reason": "over-max-length",
     }
     counts = read_manifest(Path("out")).counts
-    assert (counts.split, counts.left_out, counts.views) == (2, {"over-max-length": 1}, 14)
+    assert (counts.divided, counts.left_out, counts.views) == (2, {"over-max-length": 1}, 14)
     assert verify_dataset(Path("out"), ["a.jsonl"]).total == 0
 
 
@@ -97,7 +97,7 @@ def test_the_limit_of_the_model_is_another_reason(call: Call) -> None:
     assert said.startswith("too long       1 message left untrained (--max-position 600)\n")
     assert [line["reason"] for line in rejects()] == ["over-max-position"]
     counts = read_manifest(Path("out")).counts
-    assert (counts.split, counts.samples) == (0, 3)
+    assert (counts.divided, counts.samples) == (0, 3)
     assert verify_dataset(Path("out"), ["a.jsonl"]).total == 0
 
 
@@ -140,7 +140,7 @@ def test_skip_rejects_the_whole_conversation(call: Call) -> None:
     assert call(ALL, "--max-length", "600", "--overlong", "skip")[0] == 3
     assert [line["reason"] for line in rejects()] == ["overlong"] * 2
     counts = read_manifest(Path("out")).counts
-    assert (counts.packed, counts.split, counts.left_out) == (1, 0, {})
+    assert (counts.packed, counts.divided, counts.left_out) == (1, 0, {})
     assert verify_dataset(Path("out"), ["a.jsonl"]).total == 0
 
 

@@ -104,6 +104,7 @@ def measured(rows: list[Json]) -> Json:
         "samples": len(ids),
         "trained_tokens": trained,
         "npass_tokens": leaves,
+        "pairs": sum(position + 1 for row in rows for position in row["position_ids"]),
         "tokens_by_kind": dict(kinds),
     }
 

@@ -76,7 +76,7 @@ def test_what_is_divided_and_left_out_is_sound(tmp_path: Path, layout: str, pack
     assert set(counts["left_out"]) == {"over-max-length", "over-max-position"}
     assert findings.checked["left out"] == sum(counts["left_out"].values()) > 2
     assert findings.checked["views"] == counts["views"] > 10
-    divided = [counts[name] for name in ("split", "extra_samples", "extra_tokens")]
+    divided = [counts[name] for name in ("divided", "extra_samples", "extra_tokens")]
     assert all(divided) if layout == "onepass" else not any(divided)
     assert made.verify().total == 0
     assert made.compare(sample=2).total == 0
@@ -113,14 +113,14 @@ def test_ids_that_occur_several_times(tmp_path: Path) -> None:
     known = [json.loads(chats()[id_]) for id_ in ("root-two", "small-talk", "umbrella")]
     same = [json.dumps({**record, "id": "same"}).encode() for record in [*known, *known]]
     made = pack(tmp_path, {"a.jsonl": same, "b.jsonl": same[:2]}, **LIMITS)
-    assert counts_of(made)["split"] > 1
+    assert counts_of(made)["divided"] > 1
     assert made.compare().total == 0
 
 
 def test_a_dataset_without_such_counts_is_read(tmp_path: Path) -> None:
     """Datasets of before have them neither in the manifest nor in receipts."""
     made = pack(tmp_path, {"c.jsonl": [BROKEN, chats()["umbrella"]]})
-    names = ("split", "extra_samples", "extra_tokens", "left_out")
+    names = ("divided", "extra_samples", "extra_tokens", "left_out")
 
     def forget(table: Json) -> None:
         for name in names:
@@ -180,6 +180,8 @@ def rows(change: Callable[[list[Json]], object]) -> Damage:
             mine = [row for row in found if {*row["sample_id"]} & divided]
             if mine:
                 rest = [row for row in found if row not in mine]
+                mine += [row for row in rest if leaves(row) == 1][:1]
+                rest = [row for row in found if row not in mine]
                 change(mine)
                 write(path, pa.Table.from_pylist([*mine, *rest], schema=table.schema))
                 break
@@ -187,6 +189,11 @@ def rows(change: Callable[[list[Json]], object]) -> Damage:
         balance(packed)
 
     return damage
+
+
+def leaves(row: Json) -> int:
+    ends = [*row["segment_start"][1:], row["length"]]
+    return sum(end == until for end, until in zip(ends, row["segment_visible_until"], strict=True))
 
 
 def balance(packed: Packed) -> None:
@@ -233,6 +240,32 @@ def repeat_untrained(found: list[Json]) -> None:
     found.append({**found[0], "labels": [-100] * found[0]["length"]})
 
 
+def shortened(row: Json, length: int) -> Json:
+    """Return the first tokens of a row of one sample."""
+    starts = [start for start in row["segment_start"] if start < length]
+    short = {name: row[name][:length] for name in ("input_ids", "position_ids", "labels")}
+    for name in ("segment_kind", "segment_message"):
+        short[name] = row[name][: len(starts)]
+    until = [min(each, length) for each in row["segment_visible_until"][: len(starts)]]
+    return {**row, **short, "length": length, "segment_start": starts,
+            "segment_visible_until": until}  # fmt: skip
+
+
+def divide_an_answer(found: list[Json]) -> None:
+    """Train the last token of an answer in a sample of its own, behind all that it sees."""
+    row = next(row for row in found if {*row["segment_visible_until"]} == {row["length"]})
+    last = row["length"] - 1
+    found[found.index(row)] = shortened(row, last)
+    found.append({**row, "labels": [-100] * last + [row["labels"][last]]})
+
+
+def repeat_a_view(found: list[Json]) -> None:
+    """Write a view that others go on from once more, and train nothing of it."""
+    row = next(row for row in found if row["sample_id"] == ["unreasoned"])
+    end = row["segment_start"][row["segment_kind"].index(3) + 1]
+    found.append({**shortened(row, end), "labels": [-100] * end})
+
+
 def alter_history(found: list[Json]) -> None:
     """Change a token of what the second sample repeats."""
     second = [row for row in found if row["sample_id"] == found[0]["sample_id"]][1]
@@ -253,9 +286,11 @@ DAMAGES: dict[str, list[Damage]] = {
         rows(lambda found: found.pop(0)),
         rows(lambda found: found.pop(1)),
         rows(repeat_untrained),
+        rows(repeat_a_view),
+        rows(divide_an_answer),
     ],
     "RP311": [
-        recount(lambda counts: add(counts, "split")),
+        recount(lambda counts: add(counts, "divided")),
         recount(lambda counts: add(counts, "extra_tokens")),
     ],
 }
