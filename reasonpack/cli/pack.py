@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -20,9 +20,6 @@ from reasonpack.cli.options import (
     part_of_run,
 )
 from reasonpack.cli.run_options import run_options
-
-if TYPE_CHECKING:  # loaded after --help
-    pass
 
 
 @click.command("pack")

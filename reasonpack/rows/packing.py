@@ -43,12 +43,8 @@ def best_fit(
     Raises:
         ValueError: a sample is longer than a row.
 
-    >>> best_fit([5, 3, 2, 4], 8)
-    [[0, 1], [2, 3]]
-    >>> best_fit([5, 3, 2, 4], 7)
-    [[0, 2], [1, 3]]
-    >>> best_fit([5, 3, 2, 4], 8, costs=[15, 6, 3, 10], max_cost=18)
-    [[0, 2], [1, 3]]
+    >>> best_fit([5, 3, 2, 4], 8), best_fit([5, 3, 2, 4], 8, costs=[9, 6, 3, 8], max_cost=14)
+    ([[0, 1], [2, 3]], [[0, 2], [1, 3]])
     """
     _check(lengths, max_length)
     max_length = min(max_length, sum(lengths))  # no row can hold more

@@ -12,6 +12,7 @@ from runs import FIXTURES, chats, tree
 
 from reasonpack.cli import run
 from reasonpack.cli.pack import command
+from reasonpack.verify.check import verify_dataset
 
 TOKENIZER = str(FIXTURES / "tokenizer")
 
@@ -75,10 +76,58 @@ def test_the_command_line_wins(source: Path, tmp_path: Path) -> None:
     assert manifest["shards"][0]["path"].endswith(".arrow")
 
 
+def options_of(directory: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((directory / "manifest.json").read_text())["options"]
+    return found
+
+
+def test_a_number_may_end_in_k(source: Path, tmp_path: Path) -> None:
+    limits = ["--max-length", "8k", "--max-position", "32K", "--max-cost", "1M", "--packing"]
+    assert call(source, "--tokenizer", TOKENIZER, "-o", tmp_path / "a", *limits).exit_code == 0
+    found = options_of(tmp_path / "a")
+    limits_found = (found["max_length"], found["max_position"], found["max_cost"])
+    assert limits_found == (8192, 32768, 1 << 20)
+    assert found["packing"] == "best-fit"
+    for wrong in ("8kb", "-1", "0", "1.5k", "k"):
+        made = call(source, "--tokenizer", TOKENIZER, "-o", tmp_path / "b", "--max-length", wrong)
+        assert made.exit_code == 2
+        assert "expected a number from 1 on, such as 8192 or 8k" in " ".join(made.output.split())
+
+
+@pytest.mark.parametrize(
+    ("given", "packing"),
+    [("true", "best-fit"), ("false", "none"), ("sequential", "sequential"), ("none", "none")],
+)
+def test_a_file_may_say_packing_true(
+    source: Path, tmp_path: Path, given: str, packing: str
+) -> None:
+    config = write(tmp_path, f"max-length: 4k\npacking: {given}\n")
+    arguments = [source, "--tokenizer", TOKENIZER, "-o", tmp_path / "out", "--config", config]
+    assert call(*arguments).exit_code == 0
+    assert options_of(tmp_path / "out")["packing"] == packing
+
+
+def test_costs_are_kept_even(source: Path, tmp_path: Path) -> None:
+    rows = []
+    for number, more in enumerate(([], ["--max-cost", "20k"], ["--packing", "sequential"])):
+        given = ["--max-length", "1000", "--packing", *more]
+        out = tmp_path / str(number)
+        made = call(source, "--tokenizer", TOKENIZER, "-o", out, *given)
+        assert made.exit_code == 0, made.output
+        rows.append(json.loads((out / "manifest.json").read_text())["counts"]["rows"])
+        assert ("row cost" in made.output) == ("--max-cost" in more)
+        assert verify_dataset(out, [str(source)]).total == 0
+    assert rows[1] > rows[0]
+    without = call(source, "--tokenizer", TOKENIZER, "-o", tmp_path / "b", "--max-cost", "20k")
+    assert without.exit_code == 2
+    assert "pass --packing best-fit" in " ".join(without.output.split())
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ("max-lenght: 5", "max-lenght: is no option of pack, expected some of backend-check, "),
+        ("max-lenght: 5", "Did you mean max-length?"),
         ("max-length: five", "Invalid value for '--max-length'"),
         ("train-on: [all]", "Invalid value for '--train-on'"),
         ("packing: 7", "Invalid value for '--packing'"),

@@ -43,7 +43,7 @@ def by_hand(directory: Path) -> dict[str, list[float]]:
     found: dict[str, list[float]] = {
         name: []
         for name in (
-            *("row_length", "samples_in_row", "sample_length", "turns", "branches"),
+            *("row_length", "row_cost", "samples_in_row", "sample_length", "turns", "branches"),
             *("reasoning_length", "response_length", "reasoning_share"),
         )
     }
@@ -54,6 +54,7 @@ def by_hand(directory: Path) -> dict[str, list[float]]:
             for row in batch.to_pylist():
                 length = row["length"]
                 found["row_length"].append(length)
+                found["row_cost"].append(sum(row["position_ids"]) + length)
                 found["samples_in_row"].append(len(row["sample_id"]))
                 kind, message, until = [0] * length, [0] * length, [0] * length
                 stops = [*row["segment_start"][1:], length]
@@ -77,7 +78,7 @@ def by_hand(directory: Path) -> dict[str, list[float]]:
                     found["reasoning_share"].append(
                         sum(kind[t] == 1 for t in tokens) / (stop - start)
                     )
-    if packing:
+    if packing != "none":
         found["row_fill"] = [length / most for length in found["row_length"]]
     return found
 
