@@ -80,8 +80,9 @@ def _why(  # noqa: PLR0911 (one kind each)
     if message.tool_calls and not behaviour.call_stop.token:
         what = "ends a message with tool calls in no way that can be relied on"
         return what, "a special token that the model stops at", f"{_STATE_STOP}, or {_KEEP}"
-    if reasoning and not behaviour.closer and not behaviour.prompt_opener.strip():
-        return "has no place for reasoning, which this message has", "one that has", _STATE_TAGS
+    if reasoning and not behaviour.closer:
+        fix = "" if behaviour.prompt_opener.strip() else _STATE_TAGS  # it opens something else
+        return "has no place for reasoning, which this message has", "one that has", fix
     if reasoning and (block := closed_block(prompt, behaviour)):
         what = f"ends the prompt in {block!r}, and reasoning follows"
         fix = f"take out what switches thinking off (/no_think, enable_thinking), or {_KEEP}"
