@@ -40,6 +40,7 @@ _ANSWERS = ("response", "completion", "choices", "candidates", "output", "chosen
 _CHANGES = ("chat_template", "documents", "previous_response_id", "conversation")
 _NAMES = ("id", "call_id", "model_call_id")
 _ASKED = ("messages", "prompt", "input")
+_OF_A_CALL = {*_PROMPT_IDS, *_IDS, *_ANSWERS}
 _OTHERS = ("stop", "reasoning_effort", "extra_body", "instructions")
 
 
@@ -82,7 +83,9 @@ def read_calls(record: Json, reading: Reading, where: str) -> list[Call]:
         Refused: it must not be packed.
     """
     calls = record.get("calls")
-    if isinstance(calls, list) and calls and all(isinstance(each, dict) for each in calls):
+    if isinstance(calls, list) and calls:
+        if not all(isinstance(each, dict) and {*each} & _OF_A_CALL for each in calls):
+            raise NotChecked("a list that may be none of calls")
         found = [call for each in calls for call in _calls(_inherited(record, each), reading)]
     else:
         found = [*_calls(record, reading)]
@@ -134,7 +137,7 @@ def _answers(record: Json) -> list[Found]:
     response = {"choices": value} if names == ["choices"] else value
     if isinstance(response, dict) and isinstance(response.get("choices"), list):
         outer = [] if names == ["choices"] else [response]
-        return [_choice(choice, outer) for choice in response["choices"]]
+        return [_choice(choice, outer) for choice in response["choices"] or [None]]
     return [(_message(response, record), "none", [])]
 
 
@@ -239,12 +242,14 @@ def _chat(
         raise NotChecked("a prompt that is no list of messages")
     if answer is None and isinstance(asked, list) and asked and _is_answer(asked[-1]):
         *asked, answer = asked
+    if any({*_OTHERS} & place.keys() for place in (record, request)) or "reasoning" in request:
+        raise NotChecked("stops, variables or instructions of a request")
+    if asked == [] and "system" in {*record, *request}:
+        raise NotChecked("a system text alone as the prompt")
     if asked in EMPTY or answer is None:
         if has_ids:
             return None
         raise Refused("no prompt, or no answer")
-    if any({*_OTHERS} & place.keys() for place in (record, request)) or "reasoning" in request:
-        raise NotChecked("stops, variables or instructions of a request")
     context = {name: _said((record, request), (name,)) for name in _CONTEXT}
     context = {name: value for name, value in context.items() if value is not None}
     whole = {**context, "prompt": asked, "completion": [answer]}

@@ -202,6 +202,7 @@ def test_an_advantage_without_ids_holds_for_the_whole_completion() -> None:
         {"prompt_token_ids": [5], "completion_token_ids": []},
         {"messages": [ASK], "response": {"choices": [{"message": {"content": None}}]}},
         {"messages": [ASK], "response": ""},
+        {"messages": [ASK], "response": "", "completion": ""},
         {"messages": [ASK], "response": {"role": "assistant", "content": "", "tool_calls": []}},
         {"messages": [ASK], "response": {"role": "assistant"}},
         {"messages": [ASK], "response": {"role": "assistant", "content": []}},

@@ -218,6 +218,16 @@ def test_trajectories() -> None:
     ]
 
 
+def test_an_operation_of_the_system_is_no_message_and_may_change_the_context() -> None:
+    record = lines("atif")[0]
+    operation = {"step_id": 9, "source": "system", "message": "Summarized the context."}
+    operation["observation"] = {"results": [{"content": "12 boats."}]}
+    record["steps"].insert(3, operation)
+    _, second, _ = read_calls(Record("x:1", json.dumps(record).encode()))
+    assert (second.trained, [*second.notes]) == (False, ["rewritten-context"])
+    assert ("system", "Summarized the context.") not in shown(second)["messages"]
+
+
 def test_trajectories_of_other_versions_are_refused() -> None:
     record = {**lines("atif")[0], "schema_version": "ATIF-v2.0"}
     with pytest.raises(

@@ -6,8 +6,9 @@
                 "observation": {"results": [{"source_call_id": "c", "content": "12"}]},
                 "metrics": {"prompt_token_ids": […], "completion_token_ids": […]}}]}
 
-A step's prompt is all steps before it. Steps that were copied from another trajectory are context.
-A step that stands for several calls, or that follows a rewritten context, is not trained: what the
+A step's prompt is all steps before it, but those of the system that are operations: they have an
+observation, and may have changed the context. Steps that were copied from another trajectory are
+context. A step that stands for several calls, or that follows a rewritten context, is not trained: what the
 model saw there is not in the log.
 """
 
@@ -89,6 +90,9 @@ def _steps(record: Mapping[str, Any], steps: list[Level], path: str) -> Iterator
     rewritten = False
     for each in steps:
         message = _message(each)
+        if message["role"] == "system" and not is_absent(each.fields.get("observation")):
+            rewritten = True
+            continue
         if message["role"] == "assistant":
             draft = CallDraft(
                 id=f"{own_id}:{each.fields.get('step_id')}" if own_id else "",

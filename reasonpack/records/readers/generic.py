@@ -205,7 +205,7 @@ def _answers(own: Level, reading: Reading) -> list[tuple[Answer, Role]]:
     if pair:
         return [_of_pair(name, own, reading) for name in pair]
     if not found:
-        found = [name for name in ("response", "completion") if fields.get(name) == ""]
+        found = [name for name in ("response", "completion") if fields.get(name) == ""][:1]
     if not found:
         return []
     (name,) = found
