@@ -8,8 +8,8 @@
 
 A step's prompt is all steps before it, but those of the system that are operations: they have an
 observation, and may have changed the context. Steps that were copied from another trajectory are
-context. A step that stands for several calls, or that follows a rewritten context, is not trained: what the
-model saw there is not in the log.
+context. A step that stands for several calls, or that follows a rewritten context, is not trained:
+what the model saw there is not in the log.
 """
 
 from __future__ import annotations
