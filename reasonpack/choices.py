@@ -6,7 +6,8 @@ from typing import Literal
 
 InputFormat = Literal["auto", "chat", "calls"]
 Layout = Literal["onepass", "npass"]
-TrainOn = Literal["all", "last-turn"]
+Scope = Literal["all", "last-turn", "last-message"]
+Part = Literal["reasoning", "response", "tool-calls"]
 MissingReasoning = Literal["skip-loss", "empty-think", "error"]
 OnMessageError = Literal["reject", "context"]
 Overlong = Literal["split", "skip", "error"]

@@ -154,19 +154,22 @@ FAMILIES: dict[str, Family] = {
 
 
 def trained_messages(messages: Sequence[Json], *, train_on: str = "all") -> list[int]:
-    """Index the assistant messages to train: all, or those after the last user message.
+    """Index the assistant messages to train: all, those after the last user message, or the last.
 
-    >>> chat = [{"role": role} for role in ("user", "assistant", "user", "assistant")]
-    >>> trained_messages(chat), trained_messages(chat, train_on="last-turn")
-    ([1, 3], [3])
+    >>> chat = [{"role": role} for role in ("user", "assistant", "user", "assistant", "assistant")]
+    >>> [trained_messages(chat, train_on=each) for each in ("all", "last-turn", "last-message")]
+    [[1, 3, 4], [3, 4], [4]]
+    >>> trained_messages([*chat[:1], {**chat[1], "train": True}, *chat[2:]], train_on="last-turn")
+    [1, 3, 4]
     """
-    assert train_on in ("all", "last-turn"), train_on
-    users = [index for index, message in enumerate(messages) if message["role"] == "user"]
-    first = users[-1] if users and train_on == "last-turn" else 0
+    assert train_on in ("all", "last-turn", "last-message"), train_on
+    role = "assistant" if train_on == "last-message" else "user"
+    places = [index for index, message in enumerate(messages) if message["role"] == role]
+    first = places[-1] if places and train_on != "all" else 0
     return [
         index
         for index, message in enumerate(messages)
-        if message["role"] == "assistant" and message.get("train", True) and index >= first
+        if message["role"] == "assistant" and message.get("train", index >= first)
     ]
 
 

@@ -34,6 +34,19 @@ def json_object_in_file(context: click.Context, parameter: click.Parameter, path
     return json_object(context, parameter, text)
 
 
+def train_on(_: click.Context, parameter: click.Parameter, text: str) -> str:
+    """Check what is to be trained, and write it in one way."""
+    from reasonpack.errors import UsageError  # noqa: PLC0415 (after --help)
+    from reasonpack.views.chosen import read_train_on, written  # noqa: PLC0415
+
+    try:
+        return written(read_train_on(text))
+    except UsageError as error:
+        raise click.BadParameter(
+            f"{error.what}, expected {error.expected}", param=parameter
+        ) from error
+
+
 def config_file(context: click.Context, parameter: click.Parameter, path: str | None) -> None:
     """Take the values of options that the command line does not give from a YAML file."""
     if path is None:

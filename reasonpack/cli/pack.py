@@ -18,6 +18,7 @@ from reasonpack.cli.options import (
     names_with_commas,
     number,
     part_of_run,
+    train_on,
 )
 from reasonpack.cli.run_options import run_options
 
@@ -69,10 +70,12 @@ from reasonpack.cli.run_options import run_options
 @call_options
 @click.option(
     "--train-on",
-    type=click.Choice(["all", "last-turn"]),
+    callback=train_on,
     default="all",
     show_default=True,
-    help="Which assistant messages to train.",
+    metavar="WHICH[,PART...]",
+    help="What of assistant messages to train: all, last-turn or last-message, where a message has "
+    "no flag of its own, and of these reasoning, response, tool-calls, or all three.",
 )
 @click.option(
     "--loss-weights",

@@ -17,7 +17,6 @@ from reasonpack.choices import (
     Packing,
     ShardFormat,
     StrayClosingTag,
-    TrainOn,
 )
 from reasonpack.datasets.receipt import TRAIN
 
@@ -40,7 +39,7 @@ class Options:
     date: str | None = None
     layout: Layout = "onepass"
     force_onepass: bool = False
-    train_on: TrainOn = "all"
+    train_on: str = "all"
     missing_reasoning: MissingReasoning = "skip-loss"
     train_empty_think: bool = False
     on_message_error: OnMessageError = "reject"

@@ -53,6 +53,7 @@ class Message:
         finished: False where the model wrote no stop: it was cut off, or is to be continued.
         noticed: what was noticed and not refused; kinds of `show.summary.NOTES`.
         weight: what it weighs, where it is trained.
+        flagged: it says itself that it is trained.
     """
 
     role: str
@@ -65,6 +66,7 @@ class Message:
     finished: bool = field(default=True, repr=False)
     noticed: tuple[str, ...] = field(default=(), repr=False, compare=False)
     weight: float = field(default=1.0, repr=False)
+    flagged: bool = field(default=False, repr=False)
 
 
 class _Fields(msgspec.Struct):
@@ -267,6 +269,7 @@ def _message(raw: dict[str, Any], fields: _Fields, path: str, mode: _Mode) -> Me
         finished=finished and not cut,
         noticed=noticed,
         weight=weight,
+        flagged=flag is True,
     )
 
 

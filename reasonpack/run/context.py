@@ -25,6 +25,7 @@ from reasonpack.templates.learn.learn import learn
 from reasonpack.templates.template import ChatTemplate
 from reasonpack.tokens.files import TOKENIZER_FILES
 from reasonpack.tokens.tokenizer import Tokenizer, load_tokenizer
+from reasonpack.views.chosen import read_train_on
 from reasonpack.views.rendering import Rendering
 
 
@@ -94,6 +95,7 @@ def load_context(options: Options) -> Context:
     if options.max_cost is not None and not options.packed:
         raise UsageError("--max-cost", "rows of one sample", "--packing", "pass --packing best-fit")
     shares = read_shares(options.split)
+    read_train_on(options.train_on)
     with (
         fetched(options.tokenizer, TOKENIZER_FILES) as source,
         fetched(options.chat_template or "") as choice,

@@ -36,7 +36,7 @@ class Border(NamedTuple):
             piece's start.
         kind: of the span.
         message: of the span.
-        trained: whether what ends here is part of the completion.
+        trained: whether what ends here is part of the completion, and to be trained.
     """
 
     piece: int
@@ -205,4 +205,5 @@ class Cutter:
                 number += 1
             part = pieces[number][: span.stop - at] if number < len(pieces) else ""
             part_number = self._pieces.number(part) if part else NO_PART
-            yield Border(shared + number, part_number, int(span.kind), span.message, trained)
+            is_trained = trained and span.trained
+            yield Border(shared + number, part_number, int(span.kind), span.message, is_trained)

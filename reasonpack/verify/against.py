@@ -28,6 +28,7 @@ from reasonpack.verify.findings import Finding, Findings
 from reasonpack.verify.length import LeftOut
 from reasonpack.verify.manifest import Dataset, RejectLine, read_rejects
 from reasonpack.verify.match import NO_VIEWS, Join, Packed, Read, Reject, Thoughts, match
+from reasonpack.verify.parts import PARTS, parts_of
 from reasonpack.verify.paths import fingerprint
 from reasonpack.verify.rebuilt import Rebuilt, whole_size, why_rejected
 from reasonpack.verify.report import report
@@ -66,7 +67,8 @@ def check_against(
     findings.taken = taken(source)
     rejects, left_out = _rejects(dataset)
     divided = dataset.manifest.layout == "npass" or dataset.manifest.counts.extra_samples > 0
-    join = Join(_choose(dataset, sample), rejects, left_out, divided=divided)
+    in_part = parts_of(dataset.manifest.options.train_on) != PARTS
+    join = Join(_choose(dataset, sample), rejects, left_out, divided=divided, in_part=in_part)
     lines = records(source)
     for number, receipt in enumerate(dataset.receipts):
         for checked in checked_rows(dataset, number, findings):
@@ -157,7 +159,7 @@ def _add_samples(join: Join, checked: CheckedRow) -> None:
             trained, weights = paths.trained[here], row.loss_weights
             own = None if weights is None else weights[here][trained]
             print_ = fingerprint(leaves, paths.predicted[here][trained], own)
-            trains_ends = bool(trained[paths.leaf[here]].all())
+            trains_ends = join.in_part or bool(trained[paths.leaf[here]].all())
             also = (_thoughts(row, here), leaves, trains_ends)
             sample = Packed(checked.shard, checked.number, number, print_, *also)
         join.touched[id_] = None

@@ -36,7 +36,8 @@ class Reading:
         renamed: fields by the known name under which they are read.
         stray_tag: what a `</think>` is that may be text or end reasoning.
         null_arguments: what to do with a null of a struct of arguments.
-        last_turn: train what follows the last user message alone.
+        which: of the answers that do not say it themselves, those that are trained: `all`, or
+            of the `last-turn`, or the `last-message`.
         weighs: the dataset has a column for weights other than 0 and 1.
         closers: what the templates write behind reasoning; empty where none has a place for it.
         prompt_opens: it opens reasoning in the prompt.
@@ -48,7 +49,7 @@ class Reading:
     renamed: Mapping[str, str] = field(default_factory=dict)
     stray_tag: str = "refuse"
     null_arguments: str = "refuse"
-    last_turn: bool = False
+    which: str = "all"
     weighs: bool = False
     closers: tuple[str, ...] = (END,)
     prompt_opens: bool = False
@@ -72,6 +73,7 @@ class Message:
         cut: the model wrote no stop: it was cut off.
         null: it has no content, not even an empty text.
         weight: what it weighs.
+        flagged: it says itself that it is trained.
     """
 
     role: str
@@ -85,6 +87,7 @@ class Message:
     cut: bool = False
     null: bool = False
     weight: float = 1.0
+    flagged: bool = False
 
     @property
     def thinks(self) -> bool:

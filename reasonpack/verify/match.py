@@ -82,7 +82,7 @@ class Join:
 
     `chosen` are the ids to compare, None for all; `touched` those met since the last match.
     `contradictions` of the manifest stand with how often they were met, and where first. `divided`
-    says whether a record may have several samples.
+    says whether a record may have several samples, `in_part` whether a view may end untrained.
     """
 
     chosen: set[str] | None
@@ -93,6 +93,7 @@ class Join:
     touched: dict[str, None] = field(default_factory=dict)
     contradictions: dict[str, tuple[int, str]] = field(default_factory=dict)
     divided: bool = False
+    in_part: bool = False
 
     def compares(self, id_: str) -> bool:
         """Whether conversations of this id are to be compared."""

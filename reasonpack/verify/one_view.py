@@ -40,7 +40,7 @@ NO_BLOCK = re.compile("")
 class TextView:
     """A view in text; `thought` is where in the completion reasoning ends: at least, at most.
 
-    `given` and `group` are those of `TokenView`.
+    `trained` are the stretches of it that are trained; `given`, `group` are those of `TokenView`.
     """
 
     message: int
@@ -49,6 +49,7 @@ class TextView:
     thought: tuple[int, int]
     given: float = 1.0
     group: int | None = None
+    trained: tuple[tuple[int, int], ...] = ()
 
 
 class OneView:

@@ -72,8 +72,10 @@ def row_paths(
     return Paths(seen, before + terms, trained, leaf)
 
 
-def view_paths(ids: Integers, prompt_length: int) -> Paths:
-    """Return the paths of a view of T tokens, of which all but the prompt are trained.
+def view_paths(
+    ids: Integers, prompt_length: int, trained: NDArray[np.bool_] | None = None
+) -> Paths:
+    """Return the paths of a view of T tokens, of which all or some behind the prompt are trained.
 
     >>> one, two = view_paths(np.array([4, 5, 6]), 1), view_paths(np.array([4, 5, 7]), 1)
     >>> (one.seen == two.seen).all(axis=1).tolist(), one.trained.tolist()
@@ -81,7 +83,10 @@ def view_paths(ids: Integers, prompt_length: int) -> Paths:
     """
     places = np.arange(len(ids))
     seen = np.cumsum(_terms(ids, places), axis=0)
-    return Paths(seen, seen, places >= prompt_length, places == len(ids) - 1)
+    behind = places >= prompt_length
+    if trained is not None:
+        behind[prompt_length:] = trained
+    return Paths(seen, seen, behind, places == len(ids) - 1)
 
 
 def _terms(ids: Integers, positions: Integers) -> U64:

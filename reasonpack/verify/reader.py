@@ -67,10 +67,10 @@ def read_chat(record: Json, reading: Reading) -> Chat:
     except RecordError as error:
         raise Refused(str(error)) from error
     messages = _with_system(record.get("system"), messages)
-    if reading.last_turn:
-        users = [number for number, each in enumerate(messages) if each.role == "user"]
-        first = users[-1] if users else 0
-        messages[:first] = [replace(each, trained=False) for each in messages[:first]]
+    if reading.which != "all":
+        role = "user" if reading.which == "last-turn" else "assistant"
+        first = max((n for n, each in enumerate(messages) if each.role == role), default=0)
+        messages[:first] = [replace(each, trained=each.flagged) for each in messages[:first]]
     return Chat(tuple(messages), tools, variables, weight_of_record(record, reading))
 
 
@@ -327,7 +327,8 @@ def _finished(draft: _Draft, reading: Reading) -> Message:
     open_ended = message.more.get("end_turn") is False and not message.calls
     cut = message.cut or open_ended or (silent and bool(message.reasoning))
     nothing = cut and silent and not message.reasoning  # was written before it was cut off
-    return replace(message, trained=draft.flag is not False and not nothing, cut=cut)
+    trained = draft.flag is not False and not nothing
+    return replace(message, trained=trained, flagged=trained and draft.flag is True, cut=cut)
 
 
 def _variables(record: Json) -> Json:

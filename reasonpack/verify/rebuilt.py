@@ -24,7 +24,7 @@ class TokenView:
         ids: i32[L], prompt and then completion.
         prompt_length: how many of them are the prompt.
         paths: of the tokens.
-        thought: how many tokens of the completion are reasoning: at least, at most.
+        thought: how many trained tokens are reasoning: at least, at most.
         given: what the data says that its tokens weigh.
         group: what its tokens share their weight with, equal for all views of it; None for nothing.
     """
@@ -39,8 +39,8 @@ class TokenView:
 
     @property
     def trained(self) -> U64:
-        """The paths of the completion."""
-        return self.paths.seen[self.prompt_length :]
+        """The paths of what is trained."""
+        return self.paths.seen[self.paths.trained]
 
 
 @dataclass(frozen=True, slots=True)

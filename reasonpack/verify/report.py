@@ -284,7 +284,7 @@ def _untrained(
     samples: Sequence[_Sample], views: Sequence[TokenView], tokenizer: Tokenizer
 ) -> Finding | None:
     """Find a token that is trained in a sample or in a view only, or in two samples."""
-    want = {path.tobytes() for view in views for path in view.paths.seen[view.prompt_length :]}
+    want = {path.tobytes() for view in views for path in view.trained}
     times: Counter[bytes] = Counter()
     tokens = [(sample, token, path) for sample in samples for token, path in sample.tokens()]
     for sample, token, path in tokens:

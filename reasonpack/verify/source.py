@@ -31,6 +31,7 @@ from reasonpack.verify.findings import Finding, Findings
 from reasonpack.verify.length import LeftOut, too_long, too_long_text
 from reasonpack.verify.names import ARGUMENTS, OF_A_RECORD, TOOLS
 from reasonpack.verify.one_view import TextView
+from reasonpack.verify.parts import parts_of
 from reasonpack.verify.paths import view_paths
 from reasonpack.verify.reader import read_chat
 from reasonpack.verify.rebuilt import Rebuilt, TokenView
@@ -38,6 +39,8 @@ from reasonpack.verify.rules import Rules, load_rules
 from reasonpack.verify.splits import split_of
 from reasonpack.verify.views import TextViews, build_views
 from reasonpack.verify.weights import view_weights
+
+LAST = ("last-turn", "last-message")
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +156,7 @@ def _reading(manifest: Manifest, template: ChatTemplate) -> Reading:
         renamed=dict(each.split("=", 1) for each in options.field),
         stray_tag=options.stray_closing_tag,
         null_arguments=options.null_arguments,
-        last_turn=options.train_on == "last-turn",
+        which=next((each for each in LAST if each in options.train_on.split(",")), "all"),
         weighs="loss_weights" in manifest.columns,
         closers=tuple(each.closer.strip() for each in manifest.templates if each.closer.strip()),
         prompt_opens=all(each.prompt_opener for each in manifest.templates),
@@ -205,7 +208,8 @@ def rebuild(source: Source, record: dict[str, Any], *, row: bool = False) -> Reb
         return Rebuilt(unknown="an older manifest, without the template's switch and delimiters")
     try:
         chat = read_chat(record, replace(source.reading, row=row))
-        built = build_views(chat, source.rules[bool(chat.tools)])
+        parts = parts_of(source.manifest.options.train_on)
+        built = build_views(chat, source.rules[bool(chat.tools)], parts)
     except NotChecked as unknown:
         return Rebuilt(unknown=str(unknown))
     except Refused as error:
@@ -259,10 +263,14 @@ def _within_limits(built: TextViews, source: Source) -> Rebuilt:
 def _encode(view: TextView, tokenizer: Tokenizer) -> TokenView:
     prompt = tokenizer.reference.encode(view.prompt, add_special_tokens=False).ids
     completion = tokenizer.reference.encode(view.completion, add_special_tokens=False)
+    last = np.array([max(begin, end - 1) for begin, end in completion.offsets])
+    trained = np.zeros(len(last), bool)
+    for begin, end in view.trained:
+        trained |= (begin <= last) & (last < end)
     least, most = view.thought
     whole = sum(end <= least for _, end in completion.offsets) if most else 0
     touched = sum(begin < most for begin, _ in completion.offsets)
     ids = np.array(prompt + completion.ids, np.int32)
-    paths = view_paths(ids, len(prompt))
-    thought = (whole, touched)
+    paths = view_paths(ids, len(prompt), trained)
+    thought = int(trained[:whole].sum()), int(trained[:touched].sum())
     return TokenView(view.message, ids, len(prompt), paths, thought, view.given, view.group)

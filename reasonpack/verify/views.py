@@ -9,6 +9,7 @@ from typing import Any
 from reasonpack.verify.chat import Chat, NotChecked, Refused
 from reasonpack.verify.marks import marked
 from reasonpack.verify.one_view import OneView, TextView
+from reasonpack.verify.parts import PARTS, has_part, stretches
 from reasonpack.verify.rules import Rules
 from reasonpack.verify.stop import contradiction
 
@@ -38,8 +39,8 @@ class TextViews:
     contradictions: list[str] = field(default_factory=list)
 
 
-def build_views(chat: Chat, rules: Rules) -> TextViews:
-    """Build the views of a chat.
+def build_views(chat: Chat, rules: Rules, parts: Sequence[str] = PARTS) -> TextViews:
+    """Build the views of a chat, of which some parts are trained.
 
     Raises:
         NotChecked: a view cannot be had by these rules.
@@ -52,7 +53,7 @@ def build_views(chat: Chat, rules: Rules) -> TextViews:
         chats.insert(0, chat)
     stories = [(one, [rules.written(each) for each in one.messages]) for one in chats]
     for number, message in enumerate(chat.messages):
-        if not message.trained:
+        if not message.trained or not has_part(message, parts):
             continue
         try:
             one = _prepared(stories, number, rules)
@@ -67,7 +68,10 @@ def build_views(chat: Chat, rules: Rules) -> TextViews:
         if view is None:
             made.untrained += 1
             continue
-        made.views.append(view)
+        trained = stretches(message, view.completion, rules.closer, parts)
+        if not trained:
+            continue  # the template shows nothing of the parts
+        made.views.append(replace(view, trained=trained))
         made.numbers.append(number)
         made.stops[one.stop_from] = made.stops.get(one.stop_from, 0) + 1
         if what := contradiction(rules.claimed, one.stop, one.stop_from, calls=bool(message.calls)):

@@ -49,5 +49,5 @@ def shares(
     tokens = Counter(more)
     for _, group, count in views:
         tokens[group] += count
-    each = [given if group is None else given / tokens[group] for given, group, _ in views]
+    each = [given if group is None else given / max(1, tokens[group]) for given, group, _ in views]
     return np.repeat(np.array(each), [count for *_, count in views])

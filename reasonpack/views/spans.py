@@ -29,32 +29,37 @@ class Span:
         stop: in characters from the start of the prompt.
         kind: what it holds.
         message: index in the conversation; −1 for text of the template's own.
+        trained: whether it is, if the model wrote it.
     """
 
     stop: int
     kind: Kind
     message: int
+    trained: bool = True
 
 
 def completion_spans(
-    prompt: str, completion: str, message: int, behaviour: Behaviour, *, response: int
+    prompt: str,
+    stretches: Sequence[tuple[int, bool]],
+    message: int,
+    behaviour: Behaviour,
 ) -> list[Span]:
     """Split the end of the prompt and the completion into header, reasoning and response.
 
     Args:
         prompt: of the view.
-        completion: of the view.
+        stretches: of the completion, where each ends and whether it is trained; the first is
+            the reasoning, and empty where there is none.
         message: index of the message it writes.
         behaviour: of the template.
-        response: where the response begins in the completion, in characters; 0 where
-            there is no reasoning.
     """
     start, opener = len(prompt), behaviour.prompt_opener
-    opened = len(opener) if response and prompt.endswith(opener) else 0
+    (reasoning, is_trained), *others = stretches
+    opened = len(opener) if reasoning and prompt.endswith(opener) else 0
     spans = [Span(start - opened, Kind.CONTEXT, message)]
-    if response:
-        spans.append(Span(start + response, Kind.REASONING, message))
-    return [*spans, Span(start + len(completion), Kind.R_OUT, message)]
+    if reasoning:
+        spans.append(Span(start + reasoning, Kind.REASONING, message, is_trained))
+    return [*spans, *(Span(start + end, Kind.R_OUT, message, said) for end, said in others)]
 
 
 @dataclass(frozen=True, slots=True)

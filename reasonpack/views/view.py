@@ -23,11 +23,11 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from reasonpack.choices import TrainOn
 from reasonpack.errors import RecordError
 from reasonpack.records.conversation import Conversation
 from reasonpack.records.message import NOTHING_WRITTEN, Message
 from reasonpack.templates.limits import ready_for_bounds
+from reasonpack.views.chosen import read_train_on
 from reasonpack.views.completion import find_completion
 from reasonpack.views.refused import (
     Shown,
@@ -88,7 +88,7 @@ class Views:
 
 
 def build_views(
-    conversation: Conversation, rendering: Rendering, *, train_on: TrainOn = "all"
+    conversation: Conversation, rendering: Rendering, *, train_on: str = "all"
 ) -> Views:
     """Build the view of every message that is to be trained.
 
@@ -103,7 +103,7 @@ def build_views(
 
 
 def each_view(
-    conversation: Conversation, rendering: Rendering, *, train_on: TrainOn = "all"
+    conversation: Conversation, rendering: Rendering, *, train_on: str = "all"
 ) -> Iterator[View | Untrained]:
     """Yield the view of every message that is to be trained, one at a time.
 
@@ -141,10 +141,11 @@ def _source_path(path: str, sources: Sequence[int]) -> str:
 
 
 def _each_view(
-    conversation: Conversation, rendering: Rendering, train_on: TrainOn
+    conversation: Conversation, rendering: Rendering, train_on: str
 ) -> Iterator[View | Untrained]:
     messages, behaviour = conversation.messages, rendering.behaviour
-    asked = _trained(messages, train_on)
+    chosen = read_train_on(train_on)
+    asked = chosen.messages(messages)
     before = _Prompt()
     untrained: Counter[str] = Counter()
     with closing(each_rendering(conversation, rendering, asked)) as renderings:
@@ -158,9 +159,11 @@ def _each_view(
             found = find_messages(text.prompt, history, behaviour, before.found, same)
             shown = check_context(text.prompt, history, rendering.template, before.shown, same)
             before = _Prompt(text.prompt, found, shown)
-            own = completion_spans(
-                text.prompt, text.completion, index, behaviour, response=text.reasoning
-            )
+            parts = chosen.stretches(text.completion, messages, index, text.reasoning)
+            if not any(is_trained for _, is_trained in parts):
+                untrained["nothing of the parts to train"] += 1
+                continue
+            own = completion_spans(text.prompt, parts, index, behaviour)
             yield View(index, text.prompt, text.completion, (*found.spans, *own), same)
     if untrained.total() == len(asked):
         untrained[NOTHING_WRITTEN] += sum(NOTHING_WRITTEN in each.noticed for each in messages)
@@ -184,18 +187,6 @@ def _text_or_reason(
         if rendering.on_message_error == "reject" or any(text not in full for text in shown):
             raise
         return error.reason
-
-
-def _trained(messages: Sequence[Message], train_on: TrainOn) -> list[int]:
-    first = 0
-    if train_on == "last-turn":
-        users = (index for index, message in enumerate(messages) if message.role == "user")
-        first = max(users, default=0)
-    return [
-        index
-        for index, message in enumerate(messages)
-        if index >= first and message.role == "assistant" and message.train
-    ]
 
 
 class _Prompt(NamedTuple):

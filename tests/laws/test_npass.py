@@ -161,7 +161,7 @@ def in_full(record: Json) -> Json:
 @given(data=st.data())
 def test_rows_train_what_npass_trains(family: str, layout: Layout, data: st.DataObject) -> None:
     record = in_full(data.draw(conversations(family, wild=False)))
-    train_on = data.draw(st.sampled_from(["all", "all", "last-turn"]))
+    train_on = data.draw(st.sampled_from(["all", "all", "last-turn", "last-message"]))
     wanted = expected(record, family, train_on=train_on)
     chosen = options(family, layout=layout, train_on=train_on)
     if not wanted:

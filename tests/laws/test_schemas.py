@@ -145,7 +145,7 @@ def nested_type(found: Json) -> None:
 
 
 def nested_enum(found: Json) -> None:
-    found["properties"]["options"]["properties"]["train_on"]["enum"].pop()
+    found["properties"]["options"]["properties"]["overlong"]["enum"].pop()
 
 
 @pytest.mark.parametrize(
