@@ -305,7 +305,7 @@ def test_a_group_that_is_too_long_is_divided(tmp_path: Path) -> None:
     trained = [label for row in rows for label in row["labels"] if label != -100]
     assert trained == [token for call in calls for token in call["completion_ids"]]
     assert {weight for row in rows for weight in row["loss_weights"]} == {0, 2}
-    assert manifest.counts.split == 1
+    assert manifest.counts.divided == 1
 
 
 def test_a_group_that_is_too_long_is_left_out_with_all_its_records(tmp_path: Path) -> None:
