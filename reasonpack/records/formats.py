@@ -12,7 +12,8 @@ import shlex
 from pathlib import PurePosixPath
 from typing import Any
 
-from reasonpack.errors import StorageError
+from reasonpack.errors import RecordError, StorageError
+from reasonpack.records.call_formats import CHAT, format_of
 from reasonpack.records.json_array import NotAList, elements
 from reasonpack.storage.read import BLANK, BOM, is_list
 
@@ -136,8 +137,8 @@ def _first_object(head: bytes) -> tuple[Any, bool]:
 
 
 def _list_of_records(value: Any) -> str | None:
-    """Return the only key of an object whose value is a list of objects, unless it is a chat."""
-    if not isinstance(value, dict):
+    """Return the only key of an object whose value is a list of records; None of a record."""
+    if not isinstance(value, dict) or _holds_its_calls(value):
         return None
     lists = [
         key
@@ -145,6 +146,14 @@ def _list_of_records(value: Any) -> str | None:
         if isinstance(each, list) and each and all(_is_record(one) for one in each)
     ]
     return lists[0] if len(lists) == 1 and not CHAT_LISTS & value.keys() else None
+
+
+def _holds_its_calls(value: dict[str, Any]) -> bool:
+    """Tell whether an object is one record, whose calls stand in a list of its own."""
+    try:
+        return format_of(value) != CHAT
+    except RecordError:
+        return False
 
 
 def _is_record(value: Any) -> bool:
