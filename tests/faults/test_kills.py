@@ -226,7 +226,7 @@ def kill_at_times(seed: int, source: Path, out: Path, expected: Tree, *, least: 
     draw, kills = random.Random(seed), 0
     options = ["--tokenizer", FIXTURES / "tokenizer", "--on-error", "skip", "-o", out]
     command = [sys.executable, "-m", "reasonpack", "pack", source, *options]
-    command += ["--unit-size", UNIT_BYTES]
+    command += ["--unit-size", UNIT_BYTES, "--no-samples"]
     while True:
         workers = ["--num-proc", draw.choice([1, 2, 3])]
         with subprocess.Popen(

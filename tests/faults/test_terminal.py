@@ -43,7 +43,7 @@ if __name__ == "__main__":
 
 def pack_command(source: Path, out: Path, workers: int = 1) -> list[str]:
     options = ["--tokenizer", FIXTURES / "tokenizer", "--on-error", "skip", "-o", out]
-    sizes = ["--unit-size", UNIT_BYTES, "--num-proc", workers]
+    sizes = ["--unit-size", UNIT_BYTES, "--num-proc", workers, "--no-samples"]
     return [str(part) for part in ["pack", source, *options, *sizes]]
 
 

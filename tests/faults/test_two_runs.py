@@ -57,7 +57,7 @@ def holder(
 
 def pack(source: Path, place: str, *more: str) -> subprocess.CompletedProcess[str]:
     options = ["--tokenizer", FIXTURES / "tokenizer", "--on-error", "skip", "-o", place]
-    command = ["pack", source, *options, "--unit-size", UNIT_BYTES, *more]
+    command = ["pack", source, *options, "--unit-size", UNIT_BYTES, "--no-samples", *more]
     return subprocess.run(
         [sys.executable, "-m", "reasonpack", *map(str, command)],
         capture_output=True,

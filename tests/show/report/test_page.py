@@ -125,10 +125,11 @@ def test_what_is_highlighted_is_the_mask(quiet: Page, chats: tuple[Path, Path]) 
         assert len(row.samples) > 1
         seen = mask_of(row)
         quiet.run(f"showRow({number})")
-        for q in draw.sample(range(len(row.input_ids)), 3):
+        ends = [each.visible_until for each in row.segments if each.visible_until < len(seen)]
+        for q in [ends[0], *draw.sample(range(len(row.input_ids)), 2)]:
             quiet.run(f"choose({q})")
             assert quiet.run("lit()") == np.flatnonzero(seen[q]).tolist()
-        for q in draw.sample(range(len(row.input_ids)), 100):
+        for q in [*ends, *draw.sample(range(len(row.input_ids)), 100)]:
             intervals = quiet.run(f"state.row.seen({q})")
             tokens = [token for start, end in intervals for token in range(start, end)]
             assert tokens == np.flatnonzero(seen[q]).tolist()
@@ -277,10 +278,12 @@ def test_hostile_text_is_text(quiet: Page, hostile: tuple[Path, Path]) -> None:
     quiet.settle()
     assert quiet.run("window.hit") is None
     assert quiet.run("document.querySelectorAll('img, svg').length") == 0
+    assert quiet.run("all('.tok *, option *, #token dd *').length") == 0, "a token is one text"
     ids = quiet.run("[...state.row.ids].map((entry) => tokens.ids[entry])")
     assert ids == row_of(dataset, 0).input_ids.tolist()
     drawn = quiet.run("drawn()")
     assert "</script><script>window.hit·=·1</script>" in drawn
+    assert "<think>" in drawn
     for sign in ("·", "↵", "→", "\\r", "\\x01", "\\x1b", "‹"):
         assert sign in drawn
     assert not [c for c in drawn if not c.isprintable() or c == " "]
