@@ -131,7 +131,7 @@ NOTES: Mapping[str, str] = {
     "stop-sequence": "answers that may end at a text the service was told to stop at; no stop is "
     "trained",
     "no-answer-text": "calls with ids whose messages have no answer, and are not compared",
-    "text-not-compared": "calls with ids whose prompt is a text, which is not compared",
+    "text-not-compared": "calls with ids whose prompt is a text, or ids alone; not compared",
     "text-not-read": "calls with ids whose messages cannot be read, and are not compared",
     "several-calls": "steps that stand for several calls, and are not trained",
     "no-model-call": "steps that no model wrote, and are not trained",

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
@@ -113,6 +114,7 @@ def outcome(record: Record) -> list[Call] | RecordError:
         return error
 
 
+@pytest.mark.long
 @given(RECORDS)
 def test_any_record_is_read_or_refused_and_the_schema_refuses_no_more(record: Any) -> None:
     read = outcome(Record("x", json.dumps(record).encode()))

@@ -40,6 +40,7 @@ def outcome(read: Any, messages: Any) -> Any:
     return repr(found.messages), found.sources, {*found.notes}
 
 
+@pytest.mark.long
 @given(PROMPTS, st.data())
 def test_a_prompt_is_read_as_by_itself(prompts: list[list[Any]], data: st.DataObject) -> None:
     memo = PromptMemo()
