@@ -243,6 +243,7 @@ def command(
     backend_check: float,
     profile: bool,
     samples: bool,
+    temp_dir: str | None,
     **rest: Any,
 ) -> None:
     """Pack chats into rows that train exactly as N passes would.
@@ -284,6 +285,7 @@ def command(
             watch=watch,
             backend=Choice(tokenizer_backend, backend_check),
             samples=samples,
+            temp_dir=temp_dir,
         )
         if dry_run:
             click.echo(estimate_lines(estimate(inputs, options, run=run, output=output)))

@@ -61,6 +61,12 @@ _OPTIONS = (
         help="Share of the texts of each unit that tokenizers encodes too, to check the backend.",
     ),
     click.option(
+        "--temp-dir",
+        metavar="DIR",
+        help="Where calls are unpacked that are in compressed files or in Parquet, so that groups "
+        "can be looked up. Default: the system's.",
+    ),
+    click.option(
         "--profile", is_flag=True, help="Work in one process, and say which stage took how long."
     ),
     click.option(

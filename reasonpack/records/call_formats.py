@@ -132,7 +132,12 @@ def _has_ids(record: Mapping[str, Any]) -> bool:
 
 
 def _is_chat(record: Mapping[str, Any]) -> bool:
-    """Tell whether a record that may be a call has the shape of a chat, too."""
+    """Tell whether a record that may be a call has the shape of a chat, too.
+
+    What a service answered beside the messages is the answer, whatever the last of them is.
+    """
+    if isinstance(record.get("response"), Mapping) or isinstance(record.get("choices"), list):
+        return False
     if not (is_absent(record.get("prompt")) or is_absent(record.get("completion"))):
         return True
     for name in ("messages", "conversations", "conversation"):

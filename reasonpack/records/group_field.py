@@ -13,6 +13,8 @@ import msgspec
 from reasonpack.errors import UsageError
 
 AUTO = "auto"
+FILE = ":file"
+"""Stands for the file: all records of one are a group."""
 NONE = ""
 """Stands for no field: each record is a group of its own."""
 

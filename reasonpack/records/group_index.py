@@ -12,23 +12,34 @@ An entry has 44 bytes, so that a million records are planned in about 100 MB.
 from __future__ import annotations
 
 import hashlib
+import json
 import os
+import re
 import struct
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from errno import ENOENT
+from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from reasonpack.errors import StorageError, UsageError
 from reasonpack.records.call_formats import GROUP_FIELDS
-from reasonpack.records.group_field import AUTO, GroupFields, one_field
-from reasonpack.records.plan import UNIT_LINES, InputFile, changed, is_settled
-from reasonpack.records.unit import Record, Unit, blocks_of, content_kind, located_records
-from reasonpack.storage.place import Place, full_stamp, unreadable
-from reasonpack.storage.read import Container, open_bytes
+from reasonpack.records.group_field import AUTO, FILE, GroupFields, one_field
+from reasonpack.records.plan import UNIT_LINES, InputFile, changed, is_settled, plan
+from reasonpack.records.unit import (
+    Record,
+    Unit,
+    blocks_of,
+    content_kind,
+    located_records,
+    read_records,
+)
+from reasonpack.storage.place import Place, full_stamp, unreadable, unwritable
+from reasonpack.storage.read import open_bytes
 
 ENTRY = np.dtype(
     [
@@ -41,6 +52,9 @@ ENTRY = np.dtype(
 )
 """A record: hash of its group, number of its file, of its line, first byte, bytes."""
 Entries = NDArray[np.void]
+GroupContainer = Literal["plain", "array", "rows"]
+"""How the records can be looked up: lines, elements of a list, or rows as lines of JSON."""
+_NUMBER = re.compile(r"\d+")
 _ENTRY = struct.Struct("<IQQI")
 """What stands behind the hash."""
 MAX_GROUP_BYTES = 1 << 30
@@ -53,7 +67,8 @@ class Grouping:
     """How the records of a plan are put together.
 
     Attributes:
-        field: which says what belongs together, dotted; empty where each record is a group.
+        field: which says what belongs together, dotted; empty where each record is a group,
+            `FILE` where each file is.
         records: in all inputs.
         groups: of them.
         alone: records without the field, each a group of its own.
@@ -65,15 +80,16 @@ class Grouping:
     records: int
     groups: int
     alone: int
-    containers: list[Container]
+    containers: list[GroupContainer]
     sha256: str
 
 
 @dataclass(frozen=True, slots=True)
 class Grouped:
-    """A plan of groups: inputs, their index, and units."""
+    """A plan of groups: inputs, where their records can be looked up, their index, and units."""
 
     inputs: list[InputFile]
+    places: list[Place]
     entries: Entries
     units: list[Unit]
     grouping: Grouping
@@ -86,21 +102,23 @@ def plan_groups(
     unit_bytes: int,
     max_group_bytes: int = MAX_GROUP_BYTES,
     see: Callable[[bytes], object] = lambda _: None,
+    folder: Path | None = None,
 ) -> Grouped:
     """Read all records, put those of a group together, and cut the groups into units.
 
     Args:
         files: inputs, as place and name.
-        field: says which records belong together; `auto` for a known one.
+        field: says which records belong together; `auto` for a known one, `FILE` for the file.
         unit_bytes: size of a unit, about; no group is divided.
         max_group_bytes: of the largest group.
         see: is given each record as it stands in the file.
+        folder: where the records of files are written in which none can be looked up.
 
     Raises:
         StorageError: a file cannot be read, or changes while it is read.
         UsageError: there is no one field for all, or a group is too large.
     """
-    scan = _Scan(list(GROUP_FIELDS) if field == AUTO else [field], see)
+    scan = _Scan(list(GROUP_FIELDS) if field == AUTO else [field], see, folder)
     inputs = [scan.read(number, place, name) for number, (place, name) in enumerate(files)]
     chosen = one_field(scan.counts) if field == AUTO else field
     entries, bounds = sort_by_group(np.frombuffer(scan.entries, ENTRY))
@@ -117,18 +135,23 @@ def plan_groups(
         containers=scan.containers,
         sha256=hashlib.sha256(entries.tobytes()).hexdigest(),
     )
-    return Grouped(inputs, entries, _units(entries, bounds, names, unit_bytes), grouping)
+    units = _units(entries, bounds, names, unit_bytes)
+    return Grouped(inputs, scan.places, entries, units, grouping)
 
 
 class _Scan:
     """Reads files once, for their hashes and for the groups of their records."""
 
-    def __init__(self, names: Sequence[str], see: Callable[[bytes], object]) -> None:
-        self._fields, self._see = GroupFields(names), see
+    def __init__(
+        self, names: Sequence[str], see: Callable[[bytes], object], folder: Path | None
+    ) -> None:
+        self._by_file = list(names) == [FILE]
+        self._fields, self._see, self._folder = GroupFields(names), see, folder
         self.entries = bytearray()
         self.counts: Counter[str] = Counter(dict.fromkeys(names, 0))
         self.alone = 0
-        self.containers: list[Container] = []
+        self.containers: list[GroupContainer] = []
+        self.places: list[Place] = []
 
     def read(self, number: int, place: Place, name: str) -> InputFile:
         """Read a file; its number is that among the inputs."""
@@ -137,13 +160,9 @@ class _Scan:
             raise unreadable(place, FileNotFoundError(ENOENT, os.strerror(ENOENT)))
         kind = content_kind(place, name)
         if kind not in {"plain", "array"}:
-            raise StorageError(
-                name,
-                f"calls in a file of {kind}",
-                "a plain file of JSON Lines or a JSON list, in which groups can be looked up",
-                "write it as JSON Lines",
-            )
-        self.containers.append(kind)
+            return self._spread(number, place, name)
+        self.containers.append("plain" if kind == "plain" else "array")
+        self.places.append(place)
         hash_, size = hashlib.sha256(), 0
 
         def hashed(blocks: Iterator[bytes]) -> Iterator[bytes]:
@@ -165,8 +184,41 @@ class _Scan:
         settled = before if is_settled(before) else None
         return InputFile(name, size, hash_.hexdigest(), settled)
 
+    def _spread(self, number: int, place: Place, name: str) -> InputFile:
+        """Read a file in which no record can be looked up; write its records to one where they can.
+
+        A line and an element are written as they are, a row as JSON.
+        """
+        if self._folder is None:
+            raise StorageError(name, "is no plain file", "a folder to unpack it to", "name one")
+        (input_,), units = plan([(place, name)], unit_bytes=1 << 62)
+        target, at = self._folder / str(number), 0
+        kind: GroupContainer = "plain"
+        try:
+            with target.open("wb") as file:
+                for record in (each for unit in units for each in read_records(unit, place)):
+                    if record.row is not None:
+                        kind = "rows"
+                        line = json.dumps(record.row, default=str).encode()
+                    else:
+                        kind = "array" if record.where.endswith("]") else "plain"
+                        line = record.line
+                    file.write(line + b"\n")  # an element loses what stands behind it
+                    stop = at + len(line) + 1
+                    number_in_file = int(_NUMBER.findall(record.where)[-1])
+                    self._add(number, number_in_file, at, stop, replace(record, line=line))
+                    at = stop
+        except OSError as error:
+            raise unwritable(target, error) from error
+        self.containers.append(kind)
+        self.places.append(target)
+        return input_
+
     def _add(self, file: int, line: int, start: int, stop: int, record: Record) -> None:
         self._see(record.line)
+        if self._by_file:
+            self.entries += _hash("file", str(file)) + _ENTRY.pack(file, line, start, stop - start)
+            return
         try:
             found = self._fields.of_line(record.line)
         except UsageError as error:

@@ -5,8 +5,9 @@ Memory is a few records that follow one another in a file.
 
 from __future__ import annotations
 
+import json
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import chain, islice, pairwise
@@ -15,11 +16,11 @@ from typing import Any
 import numpy as np
 
 from reasonpack.errors import StorageError
-from reasonpack.records.group_field import NONE, GroupFields
-from reasonpack.records.group_index import ENTRY, Entries
+from reasonpack.records.group_field import FILE, NONE, GroupFields
+from reasonpack.records.group_index import ENTRY, Entries, GroupContainer
 from reasonpack.records.unit import Record, element_record, line_record
 from reasonpack.storage.place import Place, public_name
-from reasonpack.storage.read import Container, open_file
+from reasonpack.storage.read import open_file
 
 AT_ONCE = 8 << 20
 """Bytes of records that follow one another in a file and are read together."""
@@ -31,7 +32,7 @@ class Source:
 
     place: Place
     name: str
-    container: Container
+    container: GroupContainer
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,13 +79,14 @@ def read_groups(entries: Entries, sources: Sequence[Source], field: str) -> Iter
     Raises:
         StorageError: a file cannot be read.
     """
-    fields = GroupFields([field]) if field != NONE else None
+    fields = GroupFields([field]) if field not in {FILE, NONE} else None
     with ExitStack() as opened:
         records = _read_records(entries, sources, opened)
         begins = np.flatnonzero(np.any(np.diff(entries["group"], axis=0) != 0, axis=1)) + 1
         for start, stop in pairwise([0, *begins.tolist(), len(entries)] if len(entries) else [0]):
             first = next(records)
-            named = fields.of_line(first.line) if fields else {}
+            own_file = sources[int(entries["file"][start])].name if field == FILE else ""
+            named = fields.of_line(_line(first)) if fields else {"": own_file}
             own = chain([first], islice(records, stop - start - 1))
             yield Group(next(iter(named.values()), ""), start, stop, own)
             deque(own, maxlen=0)  # those that nobody took
@@ -117,10 +119,26 @@ def _read_records(
             raise StorageError(
                 source.name, "it ends too early", "it to stay as it was", "pack again"
             )
-        make = element_record if source.container == "array" else line_record
+        make = _MAKERS[source.container]
         places = zip(*(part[name].tolist() for name in ("line", "offset", "length")), strict=True)
         for line, offset, length in places:
             yield make(source.name, line, content[offset - begin : offset - begin + length])
+
+
+def _row_record(name: str, number: int, line: bytes) -> Record:
+    return Record(f"{name}:{number}", b"", json.loads(line))
+
+
+_MAKERS: Mapping[GroupContainer, Callable[[str, int, bytes], Record]] = {
+    "plain": line_record,
+    "array": element_record,
+    "rows": _row_record,
+}
+
+
+def _line(record: Record) -> bytes:
+    """Return a record as a line of JSON."""
+    return record.line if record.row is None else json.dumps(record.row).encode()
 
 
 def _together(entries: Entries) -> Iterator[tuple[int, int]]:

@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 from reasonpack.datasets.options import Options
 from reasonpack.errors import RecordError, StorageError, UsageError
 from reasonpack.records import strict_json
-from reasonpack.records.call_formats import CHAT, format_of
-from reasonpack.records.group_field import NONE
+from reasonpack.records.call_formats import CHAT, SESSIONS, format_of
+from reasonpack.records.group_field import FILE, NONE
 from reasonpack.records.group_index import Grouped, Grouping, plan_groups
 from reasonpack.records.options import renamed_fields
 from reasonpack.records.unit import Record, Unit, content_kind, read_records
@@ -31,6 +32,10 @@ LOOKED_AT = 100
 """Records of an input of which the first that can be decoded says what they are."""
 
 
+Kind = Literal["chats", "calls", "sessions"]
+"""What inputs are; each file of sessions is a group."""
+
+
 @dataclass(frozen=True, slots=True)
 class PlannedCalls:
     """Calls that are to be packed: their groups, and the optional columns of the rows."""
@@ -39,30 +44,32 @@ class PlannedCalls:
     columns: tuple[str, ...]
 
 
-def holds_calls_only(files: Sequence[tuple[Place, str]], options: Options) -> bool:
-    """Tell whether inputs are read as calls.
+def kind_of_inputs(files: Sequence[tuple[Place, str]], options: Options) -> Kind:
+    """Tell what inputs are read as, by the first record of each.
 
     Raises:
-        UsageError: some are calls and others are chats.
+        UsageError: some are of one kind and some of another.
         StorageError: a file cannot be read.
     """
-    if options.input_format != "auto":
-        return options.input_format == "calls"
+    if options.input_format == "chat":
+        return "chats"
     kinds = {name: kind for place, name in files if (kind := _kind(place, name)) is not None}
-    if len(set(kinds.values())) > 1:
-        calls = [name for name, is_calls in kinds.items() if is_calls]
-        chats = [name for name, is_calls in kinds.items() if not is_calls]
+    if options.input_format == "calls":
+        kinds = {name: "calls" if kind == "chats" else kind for name, kind in kinds.items()}
+    found = dict.fromkeys(kinds.values())
+    if len(found) > 1:
+        named = (f"{each} in {listed([n for n in kinds if kinds[n] == each])}" for each in found)
         raise UsageError(
-            "--input-format auto",
-            f"calls in {listed(calls)}, and chats in {listed(chats)}",
-            "one of the two",
+            f"--input-format {options.input_format}",
+            " and ".join(named),
+            "one of these",
             "pack them apart, or pass --input-format calls or chat",
         )
-    return True in kinds.values()
+    return next(iter(found), "calls" if options.input_format == "calls" else "chats")
 
 
-def _kind(place: Place, name: str) -> bool | None:
-    """Tell whether the first record of a file is a call; None where no record says it."""
+def _kind(place: Place, name: str) -> Kind | None:
+    """Tell what the first record of a file is; None where no record says it."""
     try:
         container = content_kind(place, name)
         stop = 1 if container in {"parquet", "arrow"} else -1
@@ -70,7 +77,8 @@ def _kind(place: Place, name: str) -> bool | None:
         for record in islice(read_records(unit, place), LOOKED_AT):
             fields = _fields(record)
             if fields is not None:
-                return format_of(fields) != CHAT
+                found = format_of(fields)
+                return "sessions" if found in SESSIONS else "chats" if found == CHAT else "calls"
     except StorageError:
         pass  # the plan says it, too
     return None
@@ -86,31 +94,36 @@ def _fields(record: Record) -> dict[str, Any] | None:
 
 
 def plan_calls(
-    files: Sequence[tuple[Place, str]], options: Options, *, unit_bytes: int
+    files: Sequence[tuple[Place, str]],
+    options: Options,
+    *,
+    kind: Kind,
+    unit_bytes: int,
+    folder: Path,
 ) -> PlannedCalls:
     """Group the calls of some inputs, and find which optional columns they need.
+
+    Args:
+        files: inputs, as place and name.
+        options: of the run.
+        kind: what the inputs are.
+        unit_bytes: size of a unit, about.
+        folder: where the records of files are written in which none can be looked up.
 
     Raises:
         StorageError: a file cannot be read.
         UsageError: there is no one field that groups them, a group is too large, or the options
             ask for what is not done with calls.
     """
-    if options.loss_weights not in {"auto", "data"}:
-        raise UsageError(
-            f"--loss-weights {options.loss_weights}",
-            "calls, which have weights of their own",
-            "auto or data",
-            "give each call a weight",
-        )
-    if options.split:
-        raise UsageError("--split", "calls", "chats", "set groups apart before they are packed")
+    _check_options(options)
     keys = KeyColumns(renamed_fields(options.field))
     grouped = plan_groups(
         files,
-        field=NONE if options.group_by == "none" else options.group_by,
+        field=_field(options, kind),
         unit_bytes=unit_bytes,
         max_group_bytes=options.max_group_bytes,
         see=keys.see,
+        folder=folder,
     )
     asked = set(options.call_columns) - {"none"}
     if asked == {"auto"}:
@@ -120,6 +133,33 @@ def plan_calls(
             "--call-columns", listed(unknown), f"some of {', '.join(COLUMNS)}", "name only these"
         )
     return PlannedCalls(grouped, planned([*ALWAYS, *asked]))
+
+
+def _check_options(options: Options) -> None:
+    """Refuse what is not done with calls."""
+    if options.loss_weights not in {"auto", "data"}:
+        raise UsageError(
+            f"--loss-weights {options.loss_weights}",
+            "calls, which have weights of their own",
+            "auto or data",
+            "give each call a weight",
+        )
+    if options.split:
+        raise UsageError("--split", "calls", "chats", "set groups apart before they are packed")
+
+
+def _field(options: Options, kind: Kind) -> str:
+    """Return the field that groups the records, or what stands for one."""
+    if kind != "sessions":
+        return NONE if options.group_by == "none" else options.group_by
+    if options.group_by != "auto":
+        raise UsageError(
+            f"--group-by {options.group_by}",
+            "session files, of which each is a group",
+            "auto",
+            "leave the option out",
+        )
+    return FILE
 
 
 def write_index(output: Place, planned_: PlannedCalls) -> None:
@@ -138,5 +178,7 @@ def grouping_note(grouping: Grouping) -> str:
         return (
             f"each of {records} is a group of its own: --group-by names the field that groups them"
         )
+    if grouping.field == FILE:
+        return f"{records} in {count(grouping.groups, 'session')}, each a file"
     alone = f"; {grouping.alone:,} without it, each a group of its own" if grouping.alone else ""
     return f"{records} in {groups} by {grouping.field}{alone}"

@@ -17,12 +17,14 @@ from numpy.typing import NDArray
 
 from reasonpack.errors import RecordError
 from reasonpack.records.calls import Call
+from reasonpack.rows.encoded_views import Run
 from reasonpack.rows.group_forest import CallView
 from reasonpack.rows.kind import Kind
 from reasonpack.rows.sample import IGNORE, Calls
 from reasonpack.run.call_views import CutCall
 from reasonpack.tokens.tokenizer import Tokenizer
 from reasonpack.tokens.view_tokens import Pieces
+from reasonpack.views.chosen import PARTS, read_train_on
 
 VALUES = ("logprobs", "advantages")
 """Values of tokens; where a dataset has their column, each trained call has them."""
@@ -62,12 +64,18 @@ def check_columns(call: Call, columns: AbstractSet[str]) -> None:
             )
 
 
-def check_ids(call: Call, tokenizer: Tokenizer) -> None:
-    """Refuse ids that the model cannot have seen, and a call without a prompt.
+def check_ids(call: Call, tokenizer: Tokenizer, train_on: str) -> None:
+    """Refuse ids that the model cannot have seen, a call without a prompt, and parts of ids.
 
     Raises:
         RecordError: it is one of these.
     """
+    if read_train_on(train_on).parts != PARTS:
+        what = (
+            f"token ids, expected messages, in which the parts for --train-on {train_on} are known"
+        )
+        fix = "Log a loss_mask, or leave the ids out."
+        raise RecordError("column", "completion_ids", what, fix=fix)
     assert call.prompt_ids is not None
     assert call.completion_ids is not None
     for name, ids in (("prompt_ids", call.prompt_ids), ("completion_ids", call.completion_ids)):
@@ -97,13 +105,14 @@ def call_view(
         header = prompt = len(call.prompt_ids)
         tokens = np.concatenate([call.prompt_ids, call.completion_ids])
         runs = [(prompt, int(Kind.CONTEXT), -1), (len(tokens), int(Kind.R_OUT), -1)]
+        trained = np.ones(len(tokens) - prompt, bool) if call.loss_mask is None else call.loss_mask
     else:
         assert cut is not None
         tokens, found = pieces.look_up_one(cut.pieces, cut.borders)
-        prompt = max(stop for stop, _, _, trained in found if not trained)
+        prompt = pieces.size(cut.pieces[: cut.prompt])
         runs = [(stop, kind, message) for stop, kind, message, _ in found]
+        trained = _trained(found, prompt, len(tokens))
         header = max((stop for stop, _, each in runs if each != runs[-1][2]), default=0)
-    trained = np.ones(len(tokens) - prompt, bool) if call.loss_mask is None else call.loss_mask
     values: dict[str, NDArray[np.float32] | NDArray[np.int32]] = {
         name: np.broadcast_to(getattr(call, name), trained.shape)
         for name in VALUES
@@ -124,6 +133,13 @@ def call_view(
     )
 
 
+def _trained(runs: Sequence[Run], prompt: int, end: int) -> NDArray[np.bool_]:
+    """Return which tokens of a completion are trained."""
+    stops = np.maximum.accumulate([prompt, *(min(stop, end) for stop, *_ in runs)])
+    flags = np.array([is_trained for *_, is_trained in runs], bool)
+    return np.repeat(flags, np.diff(stops))
+
+
 def content_of(call: Call, view: CallView) -> bytes:
     """Return a hash of all that a call says, but its id."""
     hash_ = hashlib.sha256()
@@ -138,8 +154,8 @@ def compared(call: Call, cut: CutCall, pieces: Pieces) -> str:
     """Say how the ids of a call agree with what its messages are rendered to."""
     assert call.prompt_ids is not None
     assert call.completion_ids is not None
-    tokens, runs = pieces.look_up_one(cut.pieces, cut.borders)
-    prompt = max(stop for stop, _, _, trained in runs if not trained)
+    tokens, _ = pieces.look_up_one(cut.pieces, cut.borders)
+    prompt = pieces.size(cut.pieces[: cut.prompt])
     if not np.array_equal(tokens[:prompt], call.prompt_ids):
         return "rendered-otherwise prompt"
     if not np.array_equal(tokens[prompt:], call.completion_ids):

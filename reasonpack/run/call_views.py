@@ -13,7 +13,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
+from reasonpack.errors import RecordError
 from reasonpack.records.conversation import Conversation
+from reasonpack.records.message import NOTHING_WRITTEN
 from reasonpack.run.context import Context
 from reasonpack.tokens.view_tokens import Border, Cutter, Pieces
 from reasonpack.views.spans import common_beginning
@@ -24,9 +26,16 @@ MOST_CUTTERS = 8
 
 @dataclass(frozen=True, slots=True)
 class CutCall:
-    """The view of a call, cut: the numbers of all of its pieces, and ends of spans among them."""
+    """The view of a call, cut.
+
+    Attributes:
+        pieces: the numbers of all of its pieces.
+        prompt: how many of them are the prompt's.
+        borders: the ends of spans among them.
+    """
 
     pieces: tuple[int, ...]
+    prompt: int
     borders: tuple[Border, ...]
 
 
@@ -47,16 +56,19 @@ class CallCutter:
         self._pieces = pieces
         self._chains: list[_Chain] = []
         self._count = 0
+        self.characters = 0
+        """Of the views, without what each has in common with the one before it."""
 
-    def add(self, view: View) -> tuple[CutCall, int]:
-        """Cut the view of the next call; return how many characters of it were new, too."""
+    def add(self, view: View) -> CutCall:
+        """Cut the view of the next call."""
         chain, same = self._chain(view.prompt)
         cut = chain.cutter.add(replace(view, shared=same))
         self._count += 1
         chain.prompt, chain.used = view.prompt, self._count
         chain.pieces[cut.shared :] = cut.pieces
-        new = len(view.prompt) + len(view.completion) - same
-        return CutCall(tuple(chain.pieces), cut.borders), new
+        self.characters += len(view.prompt) + len(view.completion) - same
+        completion = len(self._pieces.cut(view.completion))
+        return CutCall(tuple(chain.pieces), len(chain.pieces) - completion, cut.borders)
 
     def _chain(self, prompt: str) -> tuple[_Chain, int]:
         """Return the chain that a prompt goes on with, and how many characters they share."""
@@ -76,18 +88,31 @@ class CallCutter:
         return oldest, common_beginning(oldest.prompt, prompt)
 
 
-def view_of_call(conversation: Conversation, context: Context) -> View | Untrained:
+def view_of_call(conversation: Conversation, context: Context, train_on: str) -> View | Untrained:
     """Render the view of a call, whose answer is the last message.
+
+    Args:
+        conversation: of the call.
+        context: has the templates.
+        train_on: as in `Options`.
 
     Raises:
         RecordError: it cannot be had exactly from the template.
     """
     last = len(conversation.messages) - 1
+    if NOTHING_WRITTEN in conversation.messages[last].noticed:
+        return Untrained(last, NOTHING_WRITTEN)
     messages = tuple(
         replace(message, train=index == last)
         if message.role == "assistant" and message.train != (index == last)
         else message
         for index, message in enumerate(conversation.messages)
     )
-    views = each_view(replace(conversation, messages=messages), context.rendering(conversation))
-    return next(views)  # of the only message that is trained
+    alone = replace(conversation, messages=messages)
+    views = each_view(alone, context.rendering(conversation), train_on=train_on)
+    try:
+        return next(views)  # of the only message that is trained
+    except RecordError as error:
+        if error.reason != "nothing-to-train":
+            raise
+        return Untrained(last, error.reason)

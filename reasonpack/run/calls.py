@@ -11,15 +11,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from itertools import groupby
 
 from reasonpack.datasets.options import Options
 from reasonpack.datasets.receipt import TRAIN
-from reasonpack.errors import RecordError, TemplateError
-from reasonpack.records.calls import Call, read_calls
+from reasonpack.errors import RecordError
+from reasonpack.records.calls import Call
 from reasonpack.records.groups import Group
-from reasonpack.records.prompt_memo import PromptMemo
 from reasonpack.records.strict_json import quoted
 from reasonpack.records.unit import Record
 from reasonpack.rows.group_forest import CallView, GroupForest, Joined
@@ -28,13 +27,10 @@ from reasonpack.run.call_values import (
     VALUES,
     call_view,
     carries_values,
-    check_columns,
-    check_ids,
     columns_of_calls,
     compared,
     content_of,
 )
-from reasonpack.run.call_views import CallCutter, CutCall, view_of_call
 from reasonpack.run.context import Context
 from reasonpack.run.conversations import (
     Encode,
@@ -49,42 +45,13 @@ from reasonpack.run.length import (
     lay_out_within,
     nothing_fits,
     too_long,
-    too_long_text,
 )
 from reasonpack.run.stages import stage, staged
-from reasonpack.templates.limits import ready_for_bounds
+from reasonpack.run.waiting_calls import CallReader, Waiting, WaitingGroup
 from reasonpack.tokens.view_tokens import Pieces
-from reasonpack.views.view import Untrained
 
 ENCODED_AT_ONCE = 1 << 25
 """Characters of text after which groups do not wait for more."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Waiting:
-    """A call that waits for the ids of its texts.
-
-    Attributes:
-        position: of its record among those of the unit.
-        number: of the call in its record.
-        message: index of its answer in the record; 0 where it has no messages.
-        call: without its messages.
-        cut: its view; None where it has ids and no messages.
-    """
-
-    position: int
-    number: int
-    message: int
-    call: Call
-    cut: CutCall | None
-
-
-@dataclass(slots=True)
-class _WaitingGroup:
-    """The calls of a group that are to be trained."""
-
-    id: str
-    calls: list[_Waiting] = field(default_factory=list)
 
 
 def lay_out_calls(
@@ -95,6 +62,7 @@ def lay_out_calls(
     columns: Sequence[str],
     again: Callable[[int], Record],
     encode: Encode | None = None,
+    are_sessions: bool = False,
 ) -> Laid:
     """Turn groups of records into samples.
 
@@ -105,16 +73,17 @@ def lay_out_calls(
         columns: the optional ones that the rows are to have.
         again: reads a record a second time, by its position among those of the groups.
         encode: gives the ids, by a fast backend or not; None for the tokenizer itself.
+        are_sessions: each group is a session file.
 
     Raises:
         RecordError: a record that cannot be packed, unless `options.on_error` skips it.
     """
-    work = _Work(options, context, columns, again, encode or context.tokenizer.encode_batch)
-    with ready_for_bounds():
-        for group in staged("read", groups):
-            work.read(group)
-            if work.characters > ENCODED_AT_ONCE:
-                work.write()
+    encode = encode or context.tokenizer.encode_batch
+    work = _Work(options, context, columns, again, encode, are_sessions)
+    for group in staged("read", groups):
+        work.read(group)
+        if work.characters > ENCODED_AT_ONCE:
+            work.write()
     work.write()
     return work.done()
 
@@ -129,10 +98,19 @@ class _Work:
         columns: Sequence[str],
         again: Callable[[int], Record],
         encode: Encode,
+        are_sessions: bool,
     ) -> None:
         self.options, self.context, self.columns = options, context, frozenset(columns)
         self.again, self.encode = again, encode
         self.laid, self.rejected = Laid(), list[int]()
+        self.reader = CallReader(
+            options=options,
+            context=context,
+            columns=self.columns,
+            are_sessions=are_sessions,
+            counts=self.laid.counts,
+            reject=self._reject,
+        )
         self.begin()
 
     def begin(self) -> None:
@@ -140,79 +118,15 @@ class _Work:
         tokenizer = self.context.tokenizer
         reach = max(map(len, tokenizer.added_tokens), default=None) if tokenizer.cuts else None
         self.pieces = Pieces(tokenizer.cut, reach=reach)
-        self.groups: list[_WaitingGroup] = []
+        self.groups: list[WaitingGroup] = []
         self.characters = 0
 
-    # --- records → calls, cut --------------------------------------------------------------
-
     def read(self, group: Group) -> None:
-        """Read the calls of a group, and cut their views."""
-        waiting = _WaitingGroup(group.id)
-        cutter, memo = CallCutter(self.pieces), PromptMemo()
-        for position, record in enumerate(group.records, group.start):
-            try:
-                with stage("parse"):
-                    calls = read_calls(record, self.context.reading, memo)
-                notes: Counter[str] = Counter()
-                found = [
-                    self._cut(call, position, number, cutter, notes)
-                    for number, call in enumerate(calls)
-                ]
-            except RecordError as error:
-                self._reject(position, record, error)
-                continue
-            except TemplateError as error:
-                raise TemplateError(
-                    f"{record.where}: {error.where}", error.what, error.expected, error.fix
-                ) from error
-            self.laid.counts.missing_reasoning += notes.pop("missing-reasoning", 0)
-            self.laid.counts.note(notes)
-            waiting.id = waiting.id or (calls[0].id if len(calls) == 1 else record.where)
-            waiting.calls += filter(None, found)
+        """Read a group, which then waits for its ids."""
+        waiting, characters = self.reader.read(group, self.pieces)
+        self.characters += characters
         if waiting.calls:
             self.groups.append(waiting)
-
-    def _cut(
-        self, call: Call, position: int, number: int, cutter: CallCutter, notes: Counter[str]
-    ) -> _Waiting | None:
-        """Cut the view of a call; None where it trains nothing."""
-        notes.update(call.notes)
-        if not call.trained:
-            notes["untrained-call"] += 1
-            return None
-        check_columns(call, self.columns)
-        cut = None
-        if call.prompt_ids is not None:
-            check_ids(call, self.context.tokenizer)
-        if call.conversation is not None:
-            try:
-                cut = self._cut_messages(call, cutter, notes)
-            except RecordError:
-                if call.prompt_ids is None:
-                    raise
-                notes["not-rendered"] += 1
-            if cut is None and call.prompt_ids is None:
-                return None
-        message = _answer(call)
-        return _Waiting(position, number, message, replace(call, conversation=None), cut)
-
-    def _cut_messages(self, call: Call, cutter: CallCutter, notes: Counter[str]) -> CutCall | None:
-        assert call.conversation is not None
-        with stage("render"):
-            view = view_of_call(call.conversation, self.context)
-        if isinstance(view, Untrained):
-            missing = view.reason == "missing-reasoning"
-            notes[view.reason if missing else f"kept {view.reason}"] += 1
-            return None
-        characters = len(view.prompt) + len(view.completion)
-        if found := too_long_text(view.message, characters, self.context):
-            raise nothing_fits([found], self.options)
-        with stage("cut"):
-            cut, new = cutter.add(view)
-        self.characters += new
-        return cut
-
-    # --- calls → samples -------------------------------------------------------------------
 
     def write(self) -> None:
         """Encode the texts of the groups that wait, and write a sample for each."""
@@ -223,7 +137,7 @@ class _Work:
                 self._write(group)
         self.begin()
 
-    def _write(self, group: _WaitingGroup) -> None:
+    def _write(self, group: WaitingGroup) -> None:
         kept = self._kept(group)
         if not kept:
             return
@@ -253,12 +167,12 @@ class _Work:
         self.laid.samples += samples
         self.laid.splits += [TRAIN] * len(samples)
 
-    def _kept(self, group: _WaitingGroup) -> list[_Waiting]:
+    def _kept(self, group: WaitingGroup) -> list[Waiting]:
         """Return the calls of a group but those that are logged twice, or cannot be packed."""
         seen: dict[tuple[str, int], bytes] = {}
-        kept: list[_Waiting] = []
+        kept: list[Waiting] = []
         for position, of_record in groupby(group.calls, key=lambda each: each.position):
-            new: dict[tuple[str, int], tuple[_Waiting, bytes]] = {}
+            new: dict[tuple[str, int], tuple[Waiting, bytes]] = {}
             repeated = 0
             try:
                 for each in self._short_enough(position, list(of_record)):
@@ -277,7 +191,7 @@ class _Work:
                 self.laid.counts.note({"repeated-call": repeated})
         return kept
 
-    def _short_enough(self, position: int, calls: Sequence[_Waiting]) -> Sequence[_Waiting]:
+    def _short_enough(self, position: int, calls: Sequence[Waiting]) -> Sequence[Waiting]:
         """Return the calls of a record but those that are too long, if any is short enough.
 
         Raises:
@@ -296,10 +210,10 @@ class _Work:
             self.rejected += [position] * (len(self.laid.rejects) - before)
         return [each for each in calls if each.number not in long]
 
-    def _view(self, waiting: _Waiting, number: int = 0) -> CallView:
+    def _view(self, waiting: Waiting, number: int = 0) -> CallView:
         return call_view(waiting.call, waiting.cut, self.pieces, self.columns, number)
 
-    def _key(self, waiting: _Waiting) -> tuple[tuple[str, int], bytes]:
+    def _key(self, waiting: Waiting) -> tuple[tuple[str, int], bytes]:
         """Return by what a call is known, if it is logged twice, and a hash of what it says."""
         call = waiting.call
         content = content_of(call, self._view(waiting))
@@ -319,14 +233,6 @@ class _Work:
         laid.counts.conversations = laid.counts.packed + laid.counts.rejected
         put_into_rows(laid, self.options)
         return laid
-
-
-def _answer(call: Call) -> int:
-    """Return the index of a call's answer in its record; 0 where it has no messages."""
-    said = call.conversation
-    if said is None:
-        return 0
-    return said.sources[-1] if said.sources else len(said.messages) - 1
 
 
 def _joint_note(joined: Joined, view: CallView) -> str:

@@ -60,6 +60,7 @@ class Run:
         watch: who is told.
         backend: what encodes texts; the ids are the same whichever it is.
         samples: whether a whole run on this machine writes `samples.html`.
+        temp_dir: where compressed files of calls are unpacked; None for the system's.
     """
 
     unit_bytes: int = UNIT_BYTES
@@ -68,6 +69,7 @@ class Run:
     watch: Watch = Watch()
     backend: Choice = AUTO
     samples: bool = False
+    temp_dir: str | None = None
 
 
 @contextmanager

@@ -10,9 +10,11 @@ kept, the others are done again.
 from __future__ import annotations
 
 import contextlib
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 
 from reasonpack.datasets.manifest import MANIFEST, Manifest
 from reasonpack.datasets.options import Options
@@ -23,7 +25,7 @@ from reasonpack.records.unknown import UnknownFieldError, together
 from reasonpack.run.call_plan import (
     PlannedCalls,
     grouping_note,
-    holds_calls_only,
+    kind_of_inputs,
     plan_calls,
     write_index,
 )
@@ -42,6 +44,7 @@ from reasonpack.run.unit import Job, process, unknown_fields
 from reasonpack.storage.inputs import check_name
 from reasonpack.storage.place import (
     Place,
+    Stamp,
     file_names,
     is_url,
     join,
@@ -184,10 +187,14 @@ def _opened(
         run.watch.on_note(note)
     named = named_inputs(inputs, without=output, on_note=run.watch.on_note)
     name = f"-{part[0]:05d}-of-{part[1]:05d}" if part else ""
-    with claimed(output, part=name, overwrite=overwrite), spooled(named, output) as files:
+    with (
+        claimed(output, part=name, overwrite=overwrite),
+        spooled(named, output) as files,
+        tempfile.TemporaryDirectory(prefix="reasonpack-", dir=run.temp_dir) as folder,
+    ):
         stamps = tuple(stamp(place) for place, _ in files)
         known = read_plan(output)
-        plan, calls = _planned(files, options, context, run=run, known=known)
+        plan, calls = _planned(files, options, context, run=run, known=known, folder=Path(folder))
         if known is not None and (differing := differences(known, plan)):
             if part or file_names(join(output, "receipts")):
                 raise _another(output, differing)
@@ -199,22 +206,37 @@ def _opened(
             write_plan(output, plan)
         make_directories(output)
         refuse_strangers(output, {path for unit in plan.units for path in plan.shard_paths(unit)})
-        job = Job(
-            options=options,
-            output=output,
-            places=tuple(place for place, _ in files),
-            stamps=stamps,
-            units=len(plan.units),
-            plan_sha256=plan.sha256,
-            columns=tuple(plan.columns),
-            grouping=plan.grouping,
-            names=tuple(name for _, name in files),
-            backend=run.backend,
-        )
+        job = _job(options, output, files, stamps, plan=plan, calls=calls, run=run)
         try:
             yield known or plan, job, context.tokenizer
         finally:
             sweep(output, _mine(plan, part) if part else None)
+
+
+def _job(
+    options: Options,
+    output: Place,
+    files: Sequence[tuple[Place, str]],
+    stamps: tuple[Stamp | None, ...],
+    *,
+    plan: Plan,
+    calls: PlannedCalls | None,
+    run: Run,
+) -> Job:
+    """Put together what all units of a run have in common."""
+    return Job(
+        options=options,
+        output=output,
+        places=tuple(place for place, _ in files),
+        stamps=stamps,
+        units=len(plan.units),
+        plan_sha256=plan.sha256,
+        columns=tuple(plan.columns),
+        grouping=plan.grouping,
+        names=tuple(name for _, name in files),
+        readable=tuple(calls.grouped.places) if calls else (),
+        backend=run.backend,
+    )
 
 
 def _planned(
@@ -224,14 +246,14 @@ def _planned(
     *,
     run: Run,
     known: Plan | None,
+    folder: Path,
 ) -> tuple[Plan, PlannedCalls | None]:
     """Make the plan of a run, and find the groups of calls if there are such."""
     with stage("plan"):
-        calls = None
-        if holds_calls_only(files, options):
-            calls = plan_calls(files, options, unit_bytes=run.unit_bytes)
+        calls, size = None, run.unit_bytes
+        if (kind := kind_of_inputs(files, options)) != "chats":
+            calls = plan_calls(files, options, kind=kind, unit_bytes=size, folder=folder)
             run.watch.on_note(grouping_note(calls.grouped.grouping))
-        size = run.unit_bytes
         plan = freeze(files, options, context=context, unit_bytes=size, known=known, calls=calls)
     for note in same_files(plan.inputs):
         run.watch.on_note(note)

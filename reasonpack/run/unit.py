@@ -32,7 +32,8 @@ from reasonpack.datasets.receipt import (
     shard_path,
 )
 from reasonpack.errors import RecordError, UsageError
-from reasonpack.records.calls import read_calls
+from reasonpack.records.calls import read_calls, read_session
+from reasonpack.records.group_field import FILE
 from reasonpack.records.group_index import Entries, Grouping
 from reasonpack.records.groups import Source, read_again, read_entries, read_groups
 from reasonpack.records.plan import changed
@@ -69,6 +70,7 @@ class Job:
         columns: optional ones of every shard.
         grouping: how calls are put together; None for chats.
         names: what the inputs are called.
+        readable: where the records of each can be looked up, of calls.
         backend: what encodes; no byte of a shard depends on it.
     """
 
@@ -81,6 +83,7 @@ class Job:
     columns: tuple[str, ...] = ()
     grouping: Grouping | None = None
     names: tuple[str, ...] = ()
+    readable: tuple[Place, ...] = ()
     backend: Choice = AUTO
 
 
@@ -134,6 +137,7 @@ def _lay_out_groups(
         context,
         columns=job.columns,
         again=lambda position: read_again(entries, sources, position),
+        are_sessions=grouping.field == FILE,
         encode=encoder.encode,
     )
     return laid, set(entries["file"].tolist())
@@ -141,7 +145,7 @@ def _lay_out_groups(
 
 def _groups_of(unit: Unit, job: Job, grouping: Grouping) -> tuple[Entries, list[Source]]:
     entries = read_entries(join(job.output, INDEX), unit.start, unit.stop)
-    parts = zip(job.places, job.names, grouping.containers, strict=True)
+    parts = zip(job.readable, job.names, grouping.containers, strict=True)
     return entries, [Source(*each) for each in parts]
 
 
@@ -247,19 +251,33 @@ def unknown_fields(unit: Unit, job: Job) -> tuple[int, UnknownFieldError | None]
     """
     reading = replace(load_context(job.options).reading, weighs=True)
     found: list[UnknownFieldError] = []
-    read: Callable[[Record, Reading], object] = parse
-    records: Iterator[Record]
-    if job.grouping is not None:
-        entries, sources = _groups_of(unit, job, job.grouping)
-        groups = read_groups(entries, sources, job.grouping.field)
-        records, read = (each for group in groups for each in group.records), read_calls
-    else:
-        records = read_records(unit, job.places[unit.input])
+    for error in _errors(unit, job, reading):
+        if isinstance(error, UnknownFieldError):
+            found = [together([*found, error])]
+    return unit.number, found[0] if found else None
+
+
+def _errors(unit: Unit, job: Job, reading: Reading) -> Iterator[RecordError]:
+    """Yield why records of a unit cannot be read."""
+    if job.grouping is None:
+        yield from _unread(read_records(unit, job.places[unit.input]), parse, reading)
+        return
+    entries, sources = _groups_of(unit, job, job.grouping)
+    for group in read_groups(entries, sources, job.grouping.field):
+        if job.grouping.field != FILE:
+            yield from _unread(group.records, read_calls, reading)
+            continue
+        try:
+            yield from read_session(list(group.records), reading)[1]
+        except RecordError as error:
+            yield error
+
+
+def _unread(
+    records: Iterable[Record], read: Callable[[Record, Reading], object], reading: Reading
+) -> Iterator[RecordError]:
     for record in records:
         try:
             read(record, reading)
-        except UnknownFieldError as error:
-            found = [together([*found, error])]
-        except RecordError:
-            continue
-    return unit.number, found[0] if found else None
+        except RecordError as error:
+            yield error

@@ -147,6 +147,10 @@ class Pieces:
         ]
         return np.frombuffer(b"".join(own), np.int32), runs
 
+    def size(self, pieces: Sequence[int]) -> int:
+        """Count the tokens of some pieces."""
+        return sum(len(self._ids[number]) >> 2 for number in pieces)
+
     def _tokens_before(self, part: int, piece: int) -> int:
         """Count the tokens of a piece that are those of its beginning, encoded alone."""
         before, whole = self._ids[part], self._ids[piece]

@@ -71,6 +71,13 @@ def test_each_format_is_known_by_its_shape(name: str) -> None:
         ({"instruction": "2+2?", "input": "", "output": "4"}, "chat"),
         ({"text": "4"}, "chat"),
         ({"messages": [{"role": "user"}], "response": "4"}, "calls"),
+        (
+            {
+                "messages": [{"role": "user"}, {"role": "assistant"}],
+                "response": {"choices": [{"message": {"role": "assistant", "content": "4"}}]},
+            },
+            "calls",
+        ),
         ({"prompt": "2+2?", "chosen": "4", "rejected": "5"}, "calls"),
         ({"prompt": "2+2?", "completion": "4", "prompt_ids": [1], "completion_ids": []}, "calls"),
         ({"calls": [{"messages": [{"role": "user"}], "response": "4"}]}, "calls"),

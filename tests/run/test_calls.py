@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import dataclasses
 import gzip
+import io
 import json
 import random
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from runs import FIXTURES, WORDS, run, tree
+from runs import FIXTURES, ROOT, WORDS, run, tree
+from tokenizers import Tokenizer
 
 from reasonpack.datasets.manifest import Manifest
 from reasonpack.datasets.options import Options
-from reasonpack.errors import ReasonpackError, RecordError, StorageError, UsageError
+from reasonpack.errors import ReasonpackError, RecordError, UsageError
 from reasonpack.run.engine import Watch
 from reasonpack.run.estimate import estimate
 from reasonpack.run.pack import merge_parts, pack_files, pack_part
@@ -69,8 +73,7 @@ def packed(folder: Path, records: Sequence[Json], **changes: Any) -> tuple[Manif
     manifest = pack_files([written(folder / "calls.jsonl", records)], folder / "out", options)
     findings = verify_dataset(folder / "out")
     assert (findings.total, findings.warnings) == (0, [])
-    shards = [pq.read_table(folder / "out" / shard.path) for shard in manifest.shards]
-    return manifest, [row for shard in shards for row in shard.to_pylist()]
+    return manifest, rows_of(folder / "out", manifest)
 
 
 @pytest.fixture(scope="module")
@@ -136,6 +139,73 @@ def test_what_groups_the_calls_is_said(sources: list[str], tmp_path: Path) -> No
     assert notes[0].endswith(" records in 12 groups by trace_id")
 
 
+@pytest.mark.parametrize("form", ["list", "gzip", "list.gzip", "parquet", "stdin"])
+def test_the_form_of_a_file_does_not_change_a_row(
+    form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Groups are looked up in what compressed files, rows and pipes are unpacked to."""
+    calls = agents(6, bad=False)
+    plain = written(tmp_path / "calls.jsonl", calls)
+    whole = Path(plain).read_bytes()
+    if "list" in form:
+        whole = json.dumps(calls, indent=1).encode()
+    path = tmp_path / form
+    path.write_bytes(gzip.compress(whole) if "gzip" in form else whole)
+    if form == "parquet":
+        pq.write_table(pa.Table.from_pylist(calls), path)
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(whole)))
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    settings = run(temp_dir=str(temporary), num_proc=2)
+    one = pack_files([plain], tmp_path / "one", OPTIONS, run=run(unit_bytes=1 << 20))
+    other = pack_files(
+        ["-" if form == "stdin" else str(path)], tmp_path / "other", OPTIONS, run=settings
+    )
+    again = (
+        pack_files(
+            ["-" if form == "stdin" else str(path)], tmp_path / "again", OPTIONS, run=settings
+        )
+        if form != "stdin"
+        else other
+    )
+    assert again.content_hash == other.content_hash
+    assert rows_of(tmp_path / "one", one) == rows_of(tmp_path / "other", other)
+    assert len(other.shards) > 1
+    assert list(temporary.iterdir()) == []
+
+
+def rows_of(directory: Path, manifest: Manifest) -> list[Json]:
+    shards = [pq.read_table(directory / shard.path) for shard in manifest.shards]
+    return [row for shard in shards for row in shard.to_pylist()]
+
+
+def test_a_session_file_is_a_group(tmp_path: Path) -> None:
+    source = ROOT / "tests" / "records" / "call_logs" / "pi.jsonl"
+    copy = tmp_path / "copy.jsonl"
+    copy.write_bytes(source.read_bytes())
+    notes: list[str] = []
+    watch = Watch(on_note=notes.append)
+    inputs = [str(source), str(copy)]
+    manifest = pack_files(inputs, tmp_path / "out", SKIPPING, run=run(watch=watch))
+    assert notes[0] == "24 records in 2 sessions, each a file"
+    rows = rows_of(tmp_path / "out", manifest)
+    assert [row["sample_id"] for row in rows] == [[name] for name in inputs]
+    assert verify_dataset(tmp_path / "out").total == 0
+    options = dataclasses.replace(SKIPPING, group_by="id")
+    with pytest.raises(UsageError, match="session files, of which each is a group"):
+        pack_files(inputs, tmp_path / "other", options)
+
+
+def test_what_cannot_be_had_of_a_session_is_left_out(tmp_path: Path) -> None:
+    source = ROOT / "tests" / "records" / "call_logs" / "claude_code.jsonl"
+    with pytest.raises(RecordError, match=r"claude_code.jsonl:16: "):
+        pack_files([str(source)], tmp_path / "out", OPTIONS)
+    manifest = pack_files([str(source)], tmp_path / "out", SKIPPING)
+    assert manifest.counts.rejected > 0
+    assert manifest.counts.packed == 1
+    assert verify_dataset(tmp_path / "out").total == 0
+
+
 # --- what is packed ------------------------------------------------------------------------------
 
 
@@ -166,6 +236,25 @@ def test_ids_are_trained_as_they_were_logged(tmp_path: Path) -> None:
         "joined-continued": 1,
         "joined-known-prompt": 1,
     }
+
+
+@pytest.mark.parametrize("part", ["reasoning", "response"])
+def test_parts_of_answers_are_trained(part: str, tmp_path: Path) -> None:
+    answer = {**said("assistant", "It is 4."), "reasoning_content": "Easy."}
+    call = {"messages": [said("user", "2+2?")], "response": {"choices": [{"message": answer}]}}
+    _, (row,) = packed(tmp_path, [call], train_on=part)
+    pairs = zip(row["labels"], row["loss_weights"], row["input_ids"], strict=True)
+    trained = [token for label, weight, token in pairs if label != -100 and weight == 1]
+    text = Tokenizer.from_file(str(FIXTURES / "tokenizer" / "tokenizer.json")).decode(
+        trained, skip_special_tokens=False
+    )
+    wanted = {"reasoning": "<think>\nEasy.\n</think>\n\n", "response": "It is 4.<|im_end|>"}
+    assert text == wanted[part]
+
+
+def test_ids_have_no_parts(tmp_path: Path) -> None:
+    with pytest.raises(RecordError, match="token ids, expected messages, in which the parts"):
+        packed(tmp_path, [with_ids([5], [7])], train_on="reasoning")
 
 
 def test_values_keep_answers_apart(tmp_path: Path) -> None:
@@ -317,17 +406,10 @@ def test_a_group_that_is_too_long_is_left_out_with_all_its_records(tmp_path: Pat
     assert [json.loads(line)["where"].rpartition(":")[2] for line in rejects] == ["1", "2"]
 
 
-def test_files_that_cannot_be_looked_up_are_refused(tmp_path: Path) -> None:
-    path = tmp_path / "calls.jsonl.gz"
-    path.write_bytes(gzip.compress(json.dumps(with_ids([5], [7])).encode()))
-    with pytest.raises(StorageError, match="calls in a file of gzip, expected a plain file"):
-        pack_files([str(path)], tmp_path / "out", OPTIONS)
-
-
 def test_chats_and_calls_are_not_mixed_unseen(tmp_path: Path) -> None:
     chat = {"messages": [said("user", "2+2?"), said("assistant", "4")]}
     paths = [written(tmp_path / "a.jsonl", [with_ids([5], [7])]), written(tmp_path / "b", [chat])]
-    with pytest.raises(UsageError, match=r"calls in .*a.jsonl, and chats in .*b, expected one"):
+    with pytest.raises(UsageError, match=r"calls in .*a.jsonl and chats in .*b, expected one"):
         pack_files(paths, tmp_path / "out", OPTIONS)
 
 
