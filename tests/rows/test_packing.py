@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Callable, Sequence
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -17,16 +18,29 @@ from reasonpack.rows.packing import best_fit, in_sequence
 Rows = list[list[int]]
 
 
-def scanned(lengths: Sequence[int], max_length: int) -> Rows:
-    """Scan all rows for the fullest with room; of equally full ones the one used last."""
+def scanned(
+    lengths: Sequence[int], max_length: int, costs: Sequence[int] = (), max_cost: int = 1
+) -> Rows:
+    """Scan all rows for the fullest with room; of equally full ones the one used last.
+
+    With costs: of equally full ones the one where the least is left.
+    """
     rows: Rows = []  # the row used last stands last
+    costs = costs or [0] * len(lengths)
 
     def room(row: list[int]) -> int:
         return max_length - sum(lengths[index] for index in row)
 
-    for index in sorted(range(len(lengths)), key=lambda index: -lengths[index]):
-        fits = [row for row in reversed(rows) if room(row) >= lengths[index]]
-        row = min(fits, key=room, default=[])
+    def left(row: list[int]) -> int:
+        return max_cost - sum(costs[index] for index in row)
+
+    def size(index: int) -> Fraction:
+        return max(Fraction(lengths[index], max_length), Fraction(costs[index], max_cost))
+
+    for index in sorted(range(len(lengths)), key=lambda index: -size(index)):
+        length, cost = lengths[index], costs[index]
+        fits = [row for row in reversed(rows) if room(row) >= length and left(row) >= cost]
+        row = min(fits, key=lambda row: (room(row), left(row)), default=[])
         rows = [other for other in rows if other is not row]
         row.append(index)
         rows.append(row)
@@ -153,6 +167,15 @@ def test_rows_hold_each_sample_once_within_both_limits(pack: Any, case: Any) -> 
     check(rows, lengths, max_length)
     check_costs(rows, costs, max_cost)
     assert rows == pack(tuple(lengths), max_length, costs=tuple(costs), max_cost=max_cost)
+
+
+@settings(max_examples=300)
+@given(case=priced())
+def test_costs_are_looked_at_as_a_scan_of_all_rows_does(case: Any) -> None:
+    lengths, max_length, costs, max_cost = case
+    max_length = max(1, min(max_length, sum(lengths)))
+    found = best_fit(lengths, max_length, costs=costs, max_cost=max_cost)
+    assert found == scanned(lengths, max_length, costs, max_cost)
 
 
 @pytest.mark.parametrize("pack", PACK)

@@ -305,11 +305,19 @@ def test_one_damage_one_code(packed: Packed, code: str, damage: Damage) -> None:
     assert found.counts == {code: 1}, [str(finding) for finding in found.listed]
 
 
-def test_a_row_that_is_too_long_is_found_without_the_source(packed: Packed) -> None:
-    rejson("manifest.json", lambda manifest: manifest["options"].update(max_length=500))(packed)
-    rejson("plan.json", lambda plan: plan["options"].update(max_length=500))(packed)
-    reseal(packed)
-    assert set(packed.verify().counts) == {"RP222"}
+@pytest.mark.parametrize("limit", [{"max_length": 500}, {"max_cost": 10}])
+def test_a_row_beyond_its_limits_is_found_without_the_source(
+    tmp_path: Path, limit: dict[str, int]
+) -> None:
+    made = pack_divided(tmp_path)
+    for name in ("manifest.json", "plan.json"):
+        rejson(name, lambda table: table["options"].update(limit))(made)
+    reseal(made)
+    rows = [row for path in made.shards for row in read(path).to_pylist()]
+    of_several = sum(len(row["sample_id"]) > 1 for row in rows)
+    found = made.verify().counts
+    assert set(found) == {"RP222"}
+    assert "max_length" in limit or found["RP222"] == of_several > 0
 
 
 def test_lines_that_the_counts_do_not_know(packed: Packed) -> None:
