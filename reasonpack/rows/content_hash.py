@@ -59,7 +59,7 @@ class Content:
                 text = np.frombuffer(column.buffers()[2] or b"", np.uint8)
                 self._add(f"{name} text", text[offsets[0] : offsets[-1]])
             else:
-                self._add(name, _numbers(column))
+                self._add(name, numbers_of(column))
 
     def _add(self, name: str, values: NDArray[Any]) -> None:
         little = np.ascontiguousarray(values, values.dtype.newbyteorder("<"))
@@ -80,8 +80,14 @@ def _offsets(column: pa.Array) -> NDArray[np.int32]:
     return whole[column.offset : column.offset + len(column) + 1]
 
 
-def _numbers(column: pa.Array) -> NDArray[Any]:
-    """View an array of numbers without nulls, by nothing of pyarrow's that imports pandas."""
+def numbers_of(column: pa.Array) -> NDArray[Any]:
+    """View an array of numbers without nulls, by nothing of pyarrow's that imports pandas.
+
+    Raises:
+        ValueError: there is a null.
+    """
+    if column.null_count:
+        raise ValueError("there is a null")
     floating = pa.types.is_floating(column.type)
     kind = "f" if floating else "u" if pa.types.is_unsigned_integer(column.type) else "i"
     dtype = np.dtype(f"{kind}{column.type.bit_width // 8}")

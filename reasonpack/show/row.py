@@ -7,6 +7,7 @@ all shards, in the order of the manifest, from 0.
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
@@ -23,11 +24,12 @@ from reasonpack.datasets.receipt import place_of
 from reasonpack.datasets.shards import OpenShard, open_shard
 from reasonpack.errors import FormatError, UsageError
 from reasonpack.records.strict_json import quoted
+from reasonpack.rows.content_hash import numbers_of
 from reasonpack.rows.kind import Kind
 from reasonpack.rows.sample import IGNORE
 from reasonpack.rows.schema import COLUMNS, FILLS, OPTIONAL
-from reasonpack.storage.place import Place
-from reasonpack.wording import listed
+from reasonpack.storage.place import Place, public_name
+from reasonpack.wording import listed, one_line
 
 I32 = NDArray[np.int32]
 Decode = Callable[[I32], str]
@@ -165,7 +167,8 @@ def read_rows(directory: Place, manifest: Manifest, numbers: Sequence[int]) -> l
             {number - first for number in numbers if first <= number < first + shard.rows}
         )
         if within:
-            with open_shard(place_of(directory, shard.path)) as opened:
+            place = place_of(directory, shard.path)
+            with open_shard(place) as opened, sound(place):
                 for at, row in zip(within, _rows_of(opened, within), strict=True):
                     found[first + at] = _take_apart(row, shard=shard.path, number=first + at)
         first += shard.rows
@@ -173,6 +176,20 @@ def read_rows(directory: Place, manifest: Manifest, numbers: Sequence[int]) -> l
         there = f"0 to {first - 1}" if first else NO_ROWS
         raise UsageError("--row", f"there is no row {missing[0]}", there, "name one of those")
     return [found[number] for number in numbers]
+
+
+@contextlib.contextmanager
+def sound(place: Place) -> Iterator[None]:
+    """Say of what taking rows apart raises that the rows are damaged."""
+    try:
+        yield
+    except (LookupError, ValueError, TypeError) as error:
+        raise FormatError(
+            public_name(place),
+            one_line(error),
+            "sound rows",
+            "repeat the pack command, which finds and replaces what was altered",
+        ) from error
 
 
 def _rows_of(shard: OpenShard, within: Sequence[int]) -> Iterator[pa.RecordBatch]:
@@ -195,8 +212,7 @@ def _take_apart(row: pa.RecordBatch, *, shard: str, number: int) -> RowData:
     """Make a batch of one row into NumPy arrays and small dataclasses."""
 
     def ints(name: str) -> I32:
-        # `to_numpy` would import pandas, which takes longer than all the rest.
-        return np.from_dlpack(row.column(name)[0].values).astype(np.int32)
+        return numbers_of(row.column(name)[0].values).astype(np.int32)
 
     input_ids, position_ids, labels = map(ints, ("input_ids", "position_ids", "labels"))
     sample_start, start = ints("sample_start"), ints("segment_start")
@@ -254,9 +270,9 @@ def _further_columns(row: pa.RecordBatch, length: int) -> dict[str, NDArray[Any]
     for name, column in zip(row.schema.names, row.columns, strict=True):
         if name not in others and pa.types.is_list(column.type):
             values = column[0].values
-            numbers = pa.types.is_floating(values.type) or pa.types.is_integer(values.type)
-            if numbers and len(values) == length:
-                found[name] = np.from_dlpack(values)
+            numeric = pa.types.is_floating(values.type) or pa.types.is_integer(values.type)
+            if numeric and len(values) == length:
+                found[name] = numbers_of(values)
     return found
 
 

@@ -21,7 +21,9 @@ from reasonpack.datasets.manifest import Manifest
 from reasonpack.datasets.receipt import place_of
 from reasonpack.datasets.shards import open_shard
 from reasonpack.errors import UsageError
+from reasonpack.rows.content_hash import numbers_of
 from reasonpack.rows.kind import Kind
+from reasonpack.show.row import sound
 from reasonpack.storage.place import Place
 
 KINDS = tuple(kind.label for kind in Kind)
@@ -48,7 +50,8 @@ def row_facts(directory: Place, manifest: Manifest) -> Facts:
     """
     found: list[Facts] = []
     for shard in manifest.shards:
-        with open_shard(place_of(directory, shard.path)) as opened:
+        place = place_of(directory, shard.path)
+        with open_shard(place) as opened, sound(place):
             found += map(_facts, opened.groups(_COLUMNS))
     empty = np.zeros(0, np.int64)
     return {name: np.concatenate([empty, *(facts[name] for facts in found)]) for name in NAMES}
@@ -56,12 +59,12 @@ def row_facts(directory: Place, manifest: Manifest) -> Facts:
 
 def _facts(group: Any) -> Facts:
     def flat(name: str) -> NDArray[np.int64]:
-        return np.from_dlpack(group.column(name).flatten()).astype(np.int64)
+        return numbers_of(group.column(name).flatten()).astype(np.int64)
 
     def counts(name: str) -> NDArray[np.int64]:
-        return np.from_dlpack(group.column(name).value_lengths()).astype(np.int64)
+        return numbers_of(group.column(name).value_lengths()).astype(np.int64)
 
-    length = np.from_dlpack(group.column("length")).astype(np.int64)
+    length = numbers_of(group.column("length")).astype(np.int64)
     segments = counts("segment_start")
     start, until = flat("segment_start"), flat("segment_visible_until")
     row = np.repeat(np.arange(len(length)), segments)
@@ -108,6 +111,6 @@ def _meets(facts: Facts, condition: str) -> NDArray[np.bool_]:
     )
 
 
-def ranked(facts: Facts, numbers: NDArray[np.int64], by: str) -> Iterator[int]:
+def ranked(facts: Facts, chosen: NDArray[np.int64], by: str) -> Iterator[int]:
     """Yield the numbers of rows, those with most of something first."""
-    yield from numbers[np.argsort(-facts[by][numbers], kind="stable")].tolist()
+    yield from chosen[np.argsort(-facts[by][chosen], kind="stable")].tolist()

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
-from runs import OPTIONS, chats, run
+from runs import OPTIONS, ROOT, chats, run
+from two_turns import _filled, _manifest
 
 from reasonpack.datasets.manifest import read_manifest
-from reasonpack.errors import UsageError
+from reasonpack.datasets.receipt import Shard
+from reasonpack.errors import FormatError, UsageError
+from reasonpack.rows.schema import schema
 from reasonpack.run.pack import pack_files
 from reasonpack.show.row import read_row
 from reasonpack.show.row_facts import NAMES, Facts, matching, ranked, row_facts
@@ -63,6 +71,43 @@ def test_conditions_all_hold(facts: Facts) -> None:
 def test_what_is_no_condition_is_refused(wrong: str, facts: Facts) -> None:
     with pytest.raises(UsageError, match="--where 'length>8000'"):
         matching(facts, [wrong])
+
+
+def nulls(row: dict[str, Any]) -> None:
+    row["labels"][1] = None
+
+
+def beyond(row: dict[str, Any]) -> None:
+    row["segment_start"][-1] = 10_000
+
+
+def unequal(row: dict[str, Any]) -> None:
+    row["segment_visible_until"].pop()
+
+
+def unknown(row: dict[str, Any]) -> None:
+    row["segment_kind"][0] = 9
+
+
+@pytest.mark.parametrize("damage", [nulls, beyond, unequal, unknown])
+def test_damaged_rows_are_refused_by_name(damage: Callable[..., None], tmp_path: Path) -> None:
+    vector = json.loads((ROOT / "schemas/vectors/two_turns_stripped.json").read_bytes())
+    damage(vector["row"])
+    loose = pa.schema([pa.field(each.name, each.type) for each in schema()])
+    types = [
+        pa.list_(each.type.value_type) if pa.types.is_list(each.type) else each.type
+        for each in loose
+    ]
+    fields = [pa.field(name, type_) for name, type_ in zip(loose.names, types, strict=True)]
+    table = pa.Table.from_pylist([vector["row"]], pa.schema(fields, metadata=schema().metadata))
+    (tmp_path / "data").mkdir()
+    shard = _filled(Shard, path="data/train-00000-of-00001.parquet", rows=1)
+    pq.write_table(table, tmp_path / shard.path)
+    with pytest.raises(FormatError, match=r"train-00000-of-00001\.parquet: "):
+        read_row(tmp_path, _manifest([shard]), 0)
+    if damage is unequal:
+        with pytest.raises(FormatError):
+            row_facts(tmp_path, _manifest([shard]))
 
 
 def test_those_with_most_come_first(facts: Facts) -> None:
