@@ -42,8 +42,9 @@ def stretches(
     """
     if tuple(parts) == PARTS:
         return ((0, len(completion)),)
-    if not closer.strip() and message.verbatim:  # the record's own tags
-        closer = END + message.verbatim.partition(END)[2].removesuffix(message.content)
+    as_written = END + (message.verbatim or "").partition(END)[2]
+    if message.verbatim and as_written in completion:  # the record's own tags
+        closer = as_written.removesuffix(message.content)
     thought, most = thought_end(message, completion, closer)
     for space in closer[len(closer.rstrip()) :]:
         if thought >= most or completion[thought] != space:

@@ -253,6 +253,50 @@ def test_the_trainer_takes_the_steps_of_the_weighed_mean(layout: Layout, tmp_pat
     assert tiny.distance(found, expected) < 1e-4
 
 
+@pytest.mark.long
+@pytest.mark.filterwarnings("ignore")  # of datasets and trl: not ours
+def test_trl_takes_the_same_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trl = pytest.importorskip("trl")
+    datasets = pytest.importorskip("datasets")
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    lines = (tiny.FIXTURES / "chats.jsonl").read_text(encoding="utf-8").splitlines()
+    (tmp_path / "chats.jsonl").write_text("\n".join(sorted(lines, key=len)[:4]) + "\n", "utf-8")
+    options = reasonpack.Options(tokenizer=str(tiny.FIXTURES / "tokenizer"), loss_weights="message")
+    reasonpack.pack_files([str(tmp_path / "chats.jsonl")], tmp_path / "packed", options)
+
+    def update(base: Any, arguments: Any, rows: Any, **more: Any) -> dict[str, Any]:
+        model = tiny.model("llama", dtype="float32")
+        start = {name: value.detach().clone() for name, value in model.named_parameters()}
+        type("Weighted", (WeightedLoss, base), {})(
+            model=model,
+            args=arguments,
+            train_dataset=rows,
+            data_collator=weighing(model, "onepass"),
+            **more,
+        ).train()
+        return {name: value.detach() - start[name] for name, value in model.named_parameters()}
+
+    plain = transformers.TrainingArguments(
+        output_dir=str(tmp_path / "a"), remove_unused_columns=False, **STEPS
+    )
+    expected = update(transformers.Trainer, plain, RowDataset(tmp_path / "packed"))
+    prepared = trl.SFTConfig(
+        output_dir=str(tmp_path / "b"),
+        dataset_kwargs={"skip_prepare_dataset": True},
+        remove_unused_columns=False,
+        max_length=None,
+        bf16=False,
+        gradient_checkpointing=False,
+        **STEPS,
+    )
+    tokenizer = transformers.PreTrainedTokenizerFast(
+        tokenizer_object=tiny.tokenizer(), eos_token="<|im_end|>", pad_token="<|endoftext|>"
+    )
+    rows = datasets.load_dataset(str(tmp_path / "packed"), split="train")
+    found = update(trl.SFTTrainer, prepared, rows, processing_class=tokenizer)
+    assert tiny.distance(found, expected) < 1e-3
+
+
 def test_rows_without_weights_are_refused() -> None:
     rows = tiny.rows_of([tiny.random_views(0, turns=2)], layout="onepass")
     model = tiny.model("qwen3")

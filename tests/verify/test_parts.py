@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 from packed_twice import FIXTURES, Packed, pack_two
 
+from reasonpack.verify.chat import Message
+from reasonpack.verify.parts import stretches
 from reasonpack.views import chosen
 
 TEMPLATES = sorted((FIXTURES / "templates").glob("*.jinja"))
@@ -34,6 +36,26 @@ def test_with_every_template(tmp_path: Path, train_on: str, template: Path) -> N
     packed = made(tmp_path, train_on=train_on, chat_template=str(template), **more)
     findings = packed.compare()
     assert (findings.total, findings.unchecked) == (0, {}), findings.listed
+
+
+@pytest.mark.parametrize(
+    ("verbatim", "closer", "reasoning"),
+    [
+        (None, "</think>\n", "<think>A</think>\n"),
+        (None, "</think>", "<think>A</think>"),
+        ("<think>A</think>\n\nB", "</think>", "<think>A</think>\n\n"),  # as the record has it
+        ("<think>A</think>\nB", "</think>", "<think>A</think>"),  # and as it does not
+        ("<think>A</think>\n\nB", "", "<think>A</think>\n\n"),
+    ],
+)
+def test_white_space_behind_reasoning_is_whose_the_template_or_the_record_says(
+    verbatim: str | None, closer: str, reasoning: str
+) -> None:
+    message = Message("assistant", "B", "A", verbatim)
+    text = "<think>A</think>\n\nB<|im_end|>"
+    ((begin, end),) = stretches(message, text, closer, ["reasoning"])
+    assert text[begin:end] == reasoning
+    assert stretches(message, text, closer, ["response"]) == ((end, len(text)),)
 
 
 @pytest.mark.parametrize(("train_on", "move"), [("reasoning", -4), ("response", 5)])
