@@ -58,9 +58,9 @@ if TYPE_CHECKING:
 @click.option(
     "--view",
     "message",
-    type=click.IntRange(min=0),
-    metavar="K",
-    help="Write the text that the model sees when it writes message K, and what it writes.",
+    metavar="K|CALL",
+    help="Write the text that the model sees when it writes message K, and what it writes; of "
+    "calls, what the call with this id saw and wrote.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Write one JSON object.")
 @click.option(
@@ -81,7 +81,7 @@ def command(
     tokens: bool,
     boundaries: bool,
     svg: str | None,
-    message: int | None,
+    message: str | None,
     as_json: bool,
     tokenizer: str | None,
 ) -> None:
@@ -102,8 +102,8 @@ def command(
         raise click.UsageError("--row or --id, --sample, and --where or --most exclude each other.")
     if drawn or where or most:
         numbers = _chosen(directory, manifest, drawn, seed, where, most)
-    elif id_ is not None and number is None:
-        numbers = rows.find_rows(directory, manifest, id_)
+    elif number is None and (id_ or message):
+        numbers = _rows_of(directory, manifest, id_, message)
     else:
         numbers = [number or 0]
     if message is None:
@@ -118,7 +118,7 @@ def command(
     if svg:
         _write_svg(svg, parts[0][0])
         return
-    view = None if message is None else views.find_view(parts, message)
+    view = None if message is None else views.find_view(parts, _named(message, manifest))
     found = _load_tokenizer(directory, manifest, tokenizer, optional=as_json)
     if as_json:
         decode = found.decode if found else None
@@ -188,6 +188,31 @@ def _show_row(
         lines = text.row_lines(row, samples, tokenizer.decode, colour=colour)
     for line in lines:
         click.echo(text.encodable(line), color=colour)
+
+
+def _rows_of(
+    directory: Path, manifest: Manifest, id_: str | None, message: str | None
+) -> list[int]:
+    """Find the rows of a sample, or of a call; the first row where only a message is named."""
+    from reasonpack.show.row import find_rows  # noqa: PLC0415
+
+    if id_ is not None:
+        return find_rows(directory, manifest, id_)
+    if message is not None and "call_id" in manifest.columns:
+        return find_rows(directory, manifest, message, of="call")
+    return [0]
+
+
+def _named(message: str, manifest: Manifest) -> int | str:
+    """Return the number of a message, or of calls the id of one."""
+    if "call_id" in manifest.columns:
+        return message
+    if not message.isdecimal():
+        raise click.BadParameter(
+            f"got {message!r}, expected the number of a message, counted from 0",
+            param_hint="--view",
+        )
+    return int(message)
 
 
 def _show_view(view: MessageView, decode: Decode) -> None:

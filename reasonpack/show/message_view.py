@@ -51,38 +51,44 @@ class MessageView:
     call: int = -1
 
 
-def find_view(parts: Sequence[Part], message: int) -> MessageView:
-    """Find what the model sees when it writes a message, and what it is trained on.
+def find_view(parts: Sequence[Part], message: int | str) -> MessageView:
+    """Find what the model sees when it writes a message, or what a call saw and wrote.
 
     The last trained token q of the message sees exactly the message's view: of its
     sample all k with `k <= q < visible_until[k]`.
 
     Args:
         parts: the samples to look at, each as a row and its number in the row.
-        message: index in the conversation.
+        message: index in the conversation, or the id of a call.
 
     Raises:
         UsageError: none of them trains this message, or several do.
     """
+    what = "message" if isinstance(message, int) else "call"
     found = [
-        (*part, answer) for part in parts for answer in _answers(*part) if answer.message == message
+        (*part, answer)
+        for part in parts
+        for answer in _answers(*part)
+        if message == (answer.message if what == "message" else _call_id(part[0], answer))
     ]
     if not found:
         there = (
-            f"{listed(sorted({each.message for each in _answers(*part)}))} of {_named(*part)}"
+            f"{listed(sorted({_which(part[0], each, what) for each in _answers(*part)}))} of "
+            f"{_named(*part)}"
             for part in parts
         )
+        fix = "they are counted from 0" if what == "message" else "others train all that it wrote"
         raise UsageError(
             "--view",
-            f"message {message} is not trained there",
+            f"{what} {message} is not trained there",
             listed(there),
-            "name one of these messages; they are counted from 0",
+            f"name one of these {what}s; {fix}",
         )
     if len(found) > 1:
         there = (_named(row, number) for row, number, _ in found)
         raise UsageError(
             "--view",
-            f"message {message} is trained in {len(found)} samples",
+            f"{what} {message} is trained in {len(found)} samples",
             "one",
             f"choose with --id and --row: {listed(there)}",
         )
@@ -91,6 +97,14 @@ def find_view(parts: Sequence[Part], message: int) -> MessageView:
     return _view(
         row, number, answer, _spans(part for part in parts if part[0].samples[part[1]].id == id_)
     )
+
+
+def _call_id(row: RowData, answer: _Answer) -> str:
+    return row.calls[answer.call].id if answer.call >= 0 else ""
+
+
+def _which(row: RowData, answer: _Answer, what: str) -> int | str:
+    return answer.message if what == "message" else quoted_id(_call_id(row, answer))
 
 
 def views_of(row: RowData, sample: int) -> Iterator[MessageView]:

@@ -11,7 +11,7 @@ import contextlib
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -118,8 +118,10 @@ class RowData:
         return [segment for segment in self.segments if segment.sample == sample]
 
 
-def find_rows(directory: Place, manifest: Manifest, id_: str) -> list[int]:
-    """Find the rows that hold a sample with this id, reading no other column.
+def find_rows(
+    directory: Place, manifest: Manifest, id_: str, *, of: Literal["sample", "call"] = "sample"
+) -> list[int]:
+    """Find the rows that hold a sample, or a call, with this id, reading no other column.
 
     Raises:
         FormatError: a shard is damaged.
@@ -130,7 +132,7 @@ def find_rows(directory: Place, manifest: Manifest, id_: str) -> list[int]:
     before = 0  # rows
     for shard in manifest.shards:
         with open_shard(place_of(directory, shard.path)) as opened:
-            for group in opened.groups(["sample_id"]):
+            for group in opened.groups([f"{of}_id"]):
                 ids = group.column(0)
                 names = pc.list_flatten(ids)
                 rows = pc.list_parent_indices(ids).filter(pc.equal(names, id_))
@@ -138,10 +140,11 @@ def find_rows(directory: Place, manifest: Manifest, id_: str) -> list[int]:
                 known += names.unique()[: 5 - len(known)].to_pylist()
                 before += group.num_rows
     if not found:
-        there = f"one of {manifest.counts.packed:,}, such as {listed(map(quoted_id, known))}"
+        number = manifest.counts.packed if of == "sample" else manifest.counts.views
+        there = f"one of {number:,}, such as {listed(map(quoted_id, known))}"
         raise UsageError(
-            "--id",
-            f"no sample has the id {quoted_id(id_)}",
+            "--id" if of == "sample" else "--view",
+            f"no {of} has the id {quoted_id(id_)}",
             there if known else NO_ROWS,
             "check it, or name a row with --row",
         )

@@ -15,9 +15,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from click.testing import CliRunner
 from runs import FIXTURES, ROOT, WORDS, run, tree
 from tokenizers import Tokenizer
 
+from reasonpack.cli import cli
 from reasonpack.datasets.manifest import Manifest
 from reasonpack.datasets.options import Options
 from reasonpack.errors import ReasonpackError, RecordError, UsageError
@@ -424,3 +426,16 @@ def test_verify_does_not_compare_calls_with_their_source(tmp_path: Path) -> None
     pack_files([source], tmp_path / "out", OPTIONS)
     with pytest.raises(ReasonpackError, match="--against: a dataset of calls"):
         verify_dataset(tmp_path / "out", [source])
+
+
+def test_inspect_shows_what_a_call_saw_and_wrote(tmp_path: Path) -> None:
+    packed(tmp_path, agents(5, bad=False))
+    calls = {call["id"]: call for call in agents(5, bad=False)}
+    for id_ in ("0.0", "4.0"):
+        done = CliRunner().invoke(cli, ["inspect", str(tmp_path / "out"), "--view", id_])
+        shown = done.stdout
+        assert shown.startswith("<|im_start|>user\n" + calls[id_]["messages"][0]["content"])
+        answer = calls[id_]["response"]["choices"][0]["message"]
+        assert shown.endswith(answer["content"] + "<|im_end|>")
+    done = CliRunner().invoke(cli, ["inspect", str(tmp_path / "out"), "--view", "nine"])
+    assert "--view: no call has the id 'nine'" in str(done.exception)
