@@ -244,6 +244,12 @@ REFUSED: dict[str, tuple[Any, str, str, str]] = {
         "messages: a prompt that ends in the answer twice, expected it once at most",
         "Log what the model was sent.",
     ),
+    "an answer to itself": (
+        {"messages": [ANSWER], "response": ANSWER},
+        "no-prompt",
+        "messages: an answer to nothing, expected messages before it",
+        "Log what the model was sent.",
+    ),
     "an answer that goes on with the prompt": (
         {"messages": [ASK, {**ANSWER, "content": "Four", "prefix": True}], "response": " it is"},
         "content",

@@ -20,6 +20,7 @@ import pytest
 from fixing import Pack, Row, also, check, noted, unseen, write
 from refused import ANSWER, ASK, CALL, REFUSED, REFUSED_ROWS
 from runs import FIXTURES
+from test_call_refusals import OF_CALLS
 
 from reasonpack.errors import RecordError
 from reasonpack.records.conversation import parse_line, parse_record
@@ -321,4 +322,5 @@ def test_every_refusal_of_the_reader_is_among_them() -> None:
         for row, *_ in REFUSED_ROWS.values():
             with contextlib.suppress(RecordError):
                 parse_record(row, "here", null_keys=True)
-    assert not [*unseen("records", {"RecordError"}, seen, but=NOT_HERE)]
+    left = unseen("records", {"RecordError"}, seen, but=NOT_HERE)
+    assert not [each for each in left if each.partition(":")[0] not in OF_CALLS]
