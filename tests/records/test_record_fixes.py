@@ -275,7 +275,7 @@ def test_what_the_fix_of_a_record_says_helps(name: str, edit: Edit, pack_here: P
 
 
 NOT_HERE = {
-    "parse_line": "a line beyond all limits",
+    "decode_line": "a line beyond all limits",
     "renamed": "depends on an option",
     "typed": "what no value is known for",
     "_syntax": "what no text is known for",
