@@ -95,7 +95,7 @@ CASES = {
     "two reasonings": Case(
         chat(user(), assistant(reasoning="a", thinking="b")), "conflict", ("reasoning", "thinking")
     ),
-    "a weight": Case(chat(user(), assistant(weight=0.5)), "weight", ("messages[1].weight",)),
+    "a weight": Case(chat(user(), assistant(weight=-0.5)), "weight", ("messages[1].weight",)),
     "nothing to train": Case(
         chat(user(), assistant(train=False)), "nothing-to-train", ("assistant",)
     ),
