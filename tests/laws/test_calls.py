@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import functools
 import json
+import random
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ import oracle
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from logged_calls import encoder, expected, groups
+from logged_calls import calls_of, encoder, expected, groups
 from tokenizers import Tokenizer
 
 from reasonpack.choices import Layout
@@ -29,11 +31,15 @@ from reasonpack.run.call_columns import ALWAYS
 from reasonpack.run.calls import lay_out_calls
 from reasonpack.run.context import load_context
 from reasonpack.run.conversations import Laid
+from reasonpack.run.pack import pack_files
+from reasonpack.verify.check import verify_dataset
 
-FIXTURES = Path(__file__).parents[2] / "fixtures"
+ROOT = Path(__file__).parents[2]
+FIXTURES = ROOT / "fixtures"
+SHARED = ROOT.parent / "shared" / "data"
 FAMILIES = list(oracle.FAMILIES)
 EXAMPLES = settings(max_examples=12, suppress_health_check=[HealthCheck.too_slow])
-MANY = settings(EXAMPLES, max_examples=150)
+MANY = settings(EXAMPLES, max_examples=60)
 
 Json = dict[str, Any]
 
@@ -105,3 +111,42 @@ def test_a_group_trains_what_its_calls_train(family: str, data: st.DataObject) -
 @given(data=st.data())
 def test_groups_in_all_families(family: str, layout: Layout, data: st.DataObject) -> None:
     check_group(data.draw(of_family(family)), family, layout)
+
+
+# --- real conversations, logged as calls ---------------------------------------------------------
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="no real conversations beside the checkout")
+@pytest.mark.parametrize("name", ["llamafactory_reason_tool_use.jsonl", "nemo_gym_rollouts.jsonl"])
+@pytest.mark.parametrize("family", ["kept", "stripped"])
+@pytest.mark.long
+def test_shuffled_calls_are_the_conversations_that_they_made(
+    name: str, family: str, tmp_path: Path
+) -> None:
+    """Token for token: those of all samples, of each kind, and trained, are as many."""
+    chats = [json.loads(line) for line in (SHARED / name).read_bytes().splitlines()]
+    calls = [
+        {**call, "trace_id": str(chat["id"])}
+        for number, chat in enumerate(chats)
+        for call in calls_of(chat, f"{number}.")
+        if call["messages"]
+    ]
+    random.Random(0).shuffle(calls)
+    logged = tmp_path / "calls.jsonl"
+    logged.write_text("".join(json.dumps(call) + "\n" for call in calls))
+    chosen = Options(
+        tokenizer=str(FIXTURES / "tokenizer"),
+        chat_template=str(FIXTURES / "templates" / f"{family}.jinja"),
+        stray_closing_tag="text",
+        max_position=1 << 20,
+    )
+    one = pack_files([str(SHARED / name)], tmp_path / "chats", chosen).counts
+    asked = replace(chosen, input_format="calls")
+    other = pack_files([str(logged)], tmp_path / "calls", asked).counts
+    assert (one.rejected, other.rejected) == (0, 0)
+    for count in ("packed", "views", "trained_tokens", "npass_tokens", "naive_tokens"):
+        assert getattr(one, count) == getattr(other, count), count
+    assert one.tokens == other.tokens or family == "stripped"
+    assert verify_dataset(tmp_path / "calls").total == 0
+    broken = sum(n for note, n in other.notes.items() if note.startswith("joined-rewritten"))
+    assert broken == 0 or family == "stripped"
