@@ -35,7 +35,14 @@ from reasonpack.run.finish import end, refuse_strangers, same_files, summed
 from reasonpack.run.lock import locked
 from reasonpack.run.named_inputs import named_inputs, spooled
 from reasonpack.run.output_directory import claimed, clear, make_directories, sweep
-from reasonpack.run.plan_file import Plan, differences, freeze, read_plan, write_plan
+from reasonpack.run.plan_file import (
+    Plan,
+    differences,
+    freeze,
+    known_calls,
+    read_plan,
+    write_plan,
+)
 from reasonpack.run.pool import Worker
 from reasonpack.run.receipts import check_units
 from reasonpack.run.samples_page import write_samples
@@ -194,7 +201,9 @@ def _opened(
     ):
         stamps = tuple(stamp(place) for place, _ in files)
         known = read_plan(output)
-        plan, calls = _planned(files, options, context, run=run, known=known, folder=Path(folder))
+        plan, calls = _planned(
+            files, options, context, run=run, known=known, output=output, folder=Path(folder)
+        )
         if known is not None and (differing := differences(known, plan)):
             if part or file_names(join(output, "receipts")):
                 raise _another(output, differing)
@@ -246,13 +255,16 @@ def _planned(
     *,
     run: Run,
     known: Plan | None,
+    output: Place,
     folder: Path,
 ) -> tuple[Plan, PlannedCalls | None]:
     """Make the plan of a run, and find the groups of calls if there are such."""
     with stage("plan"):
         calls, size = None, run.unit_bytes
         if (kind := kind_of_inputs(files, options)) != "chats":
-            calls = plan_calls(files, options, kind=kind, unit_bytes=size, folder=folder)
+            calls = known_calls(known, files, options, unit_bytes=size, output=output)
+            if calls is None:
+                calls = plan_calls(files, options, kind=kind, unit_bytes=size, folder=folder)
             run.watch.on_note(grouping_note(calls.grouped.grouping))
         plan = freeze(files, options, context=context, unit_bytes=size, known=known, calls=calls)
     for note in same_files(plan.inputs):

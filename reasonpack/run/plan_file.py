@@ -22,15 +22,16 @@ from reasonpack.datasets.manifest import Learned
 from reasonpack.datasets.options import Options
 from reasonpack.datasets.receipt import shard_path
 from reasonpack.errors import FormatError
-from reasonpack.records.group_index import Grouping
-from reasonpack.records.plan import InputFile, plan
-from reasonpack.records.unit import Unit
+from reasonpack.records.group_index import Grouped, Grouping
+from reasonpack.records.groups import read_entries
+from reasonpack.records.plan import InputFile, plan, vouches
+from reasonpack.records.unit import Unit, content_kind
 from reasonpack.rows.schema import FORMAT_VERSION, planned
-from reasonpack.run.call_plan import PlannedCalls
+from reasonpack.run.call_plan import INDEX, PlannedCalls
 from reasonpack.run.context import Context
-from reasonpack.storage.place import Place, join, public_name
+from reasonpack.storage.place import Place, full_stamp, join, public_name, stamp
 from reasonpack.storage.publish import publish_text
-from reasonpack.storage.read import read_bytes
+from reasonpack.storage.read import digest, read_bytes
 
 PLAN = "plan.json"
 BY_CONTENT = {"tokenizer", "revision", "chat_template"}
@@ -145,6 +146,43 @@ def _public(options: Options) -> Options:
         tokenizer=public_name(options.tokenizer),
         chat_template=None if template is None else public_name(template),
     )
+
+
+GROUPED_BY = ("input_format", "group_by", "max_group_bytes", "call_columns", "field")
+"""Options that say how calls are grouped, and which columns they need."""
+
+
+def known_calls(
+    known: Plan | None,
+    files: Sequence[tuple[Place, str]],
+    options: Options,
+    *,
+    unit_bytes: int,
+    output: Place,
+) -> PlannedCalls | None:
+    """Return the groups of an earlier plan whose files and index are as they were, unread.
+
+    Raises:
+        StorageError: the index cannot be read.
+    """
+    if known is None or known.grouping is None or known.unit_bytes != unit_bytes:
+        return None
+    alike = all(getattr(known.options, name) == getattr(options, name) for name in GROUPED_BY)
+    if not alike or [name for _, name in files] != [input_.name for input_ in known.inputs]:
+        return None
+    for (place, name), input_ in zip(files, known.inputs, strict=True):
+        now = full_stamp(place)
+        if now is None or not vouches(input_.stamp, now):
+            return None
+        if content_kind(place, name) not in {"plain", "array"}:
+            return None  # what it was unpacked to is gone
+    index = join(output, INDEX)
+    if stamp(index) is None or digest(index)[1] != known.grouping.sha256:
+        return None
+    entries = read_entries(index, 0, known.grouping.records)
+    places = [place for place, _ in files]
+    grouped = Grouped(known.inputs, places, entries, known.units, known.grouping)
+    return PlannedCalls(grouped, tuple(known.columns))
 
 
 def _by_name(known: Plan | None, unit_bytes: int) -> dict[str, tuple[InputFile, list[Unit]]]:

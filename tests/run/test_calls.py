@@ -23,6 +23,8 @@ from reasonpack.cli import cli
 from reasonpack.datasets.manifest import Manifest
 from reasonpack.datasets.options import Options
 from reasonpack.errors import ReasonpackError, RecordError, UsageError
+from reasonpack.records import group_index
+from reasonpack.run import call_plan
 from reasonpack.run.engine import Watch
 from reasonpack.run.estimate import estimate
 from reasonpack.run.pack import merge_parts, pack_files, pack_part
@@ -125,6 +127,32 @@ def test_a_run_goes_on(
     pack_files(sources, out, SKIPPING, run=run(watch=watch))
     assert tree(out) == expected
     assert done == ([1] if lost.startswith("receipts") else [])
+
+
+@pytest.mark.parametrize("lost", ["", "index", "input"])
+def test_files_that_are_as_they_were_are_not_read_again(
+    lost: str, sources: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The index vouches for the groups by its hash, the stamps for the files."""
+    out, inputs = tmp_path / "out", [str(tmp_path / Path(source).name) for source in sources]
+    for source, copy in zip(sources, inputs, strict=True):
+        Path(copy).write_bytes(Path(source).read_bytes())
+    monkeypatch.setattr(group_index, "is_settled", lambda _: True)
+    first = pack_files(inputs, out, SKIPPING, run=run())
+    planned: list[str] = []
+    real = call_plan.plan_groups
+
+    def plan_groups(*args: Any, **options: Any) -> Any:
+        planned.append("again")
+        return real(*args, **options)
+
+    monkeypatch.setattr(call_plan, "plan_groups", plan_groups)
+    if lost == "index":
+        (out / "groups.index").write_bytes(b"")
+    elif lost == "input":
+        Path(inputs[0]).touch()
+    assert pack_files(inputs, out, SKIPPING, run=run()) == first
+    assert planned == (["again"] if lost else [])
 
 
 def test_another_grouping_is_another_run(sources: list[str], tmp_path: Path) -> None:
