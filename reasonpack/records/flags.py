@@ -65,7 +65,11 @@ def read_flag(fields: object, path: str, *, weighs: bool = False) -> tuple[bool 
 
 def weight_fields(record: Mapping[str, Any]) -> frozenset[str]:
     """Name the fields of a record that hold a weight of the whole of it."""
-    return frozenset(name for name in WEIGHTS if is_weight(record.get(name)))
+    return frozenset(name for name in WEIGHTS if _is_number(record.get(name)))
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def read_record_weight(record: Mapping[str, Any], *, weighs: bool) -> float:
@@ -74,11 +78,7 @@ def read_record_weight(record: Mapping[str, Any], *, weighs: bool) -> float:
     Raises:
         RecordError: two that differ, 0, or one as in `read_flag`.
     """
-    given = [record.get(name) for name in WEIGHTS]
-    numbers = tuple(
-        value if isinstance(value, int | float) and not isinstance(value, bool) else None
-        for value in given
-    )
+    numbers = tuple(value if _is_number(value) else None for value in map(record.get, WEIGHTS))
     weight = same("", WEIGHTS, numbers)
     if weight in (None, 1):
         return 1.0

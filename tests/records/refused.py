@@ -404,6 +404,12 @@ REFUSED: dict[str, tuple[object, str, str, str]] = {
         "messages[1]: train and weight differ, expected one of them or the same in each",
         "Keep one of train, weight.",
     ),
+    "a record that weighs nothing": (
+        chat(ASK, ANSWER, weight=0),
+        "weight",
+        "weight: got 0, expected more for a whole record",
+        "Leave the record out, or write 1.",
+    ),
     "an id that is a list": (
         chat(ASK, ANSWER, id=[]),
         "type",

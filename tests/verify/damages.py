@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import itertools
 import json
@@ -57,7 +58,8 @@ def seal(packed: Packed, *, recount: bool = False) -> None:
             table = read(path)
             rows = table.to_pylist()
             shard.update(rows=len(rows), tokens=sum(len(row["input_ids"]) for row in rows))
-            shard.update(content_hash=content_hash(table.to_batches()))
+            with contextlib.suppress(ValueError):  # nulls have no hash
+                shard.update(content_hash=content_hash(table.to_batches()))
             counts.update(rows=shard["rows"], tokens=shard["tokens"])
             counts.update(measured(rows) if recount else {})
             counts.update(conversations=counts["packed"] + counts["rejected"])
