@@ -47,7 +47,8 @@ class CallView:
         header: where in the prompt the message begins that the completion goes on with.
         trained: bool[n − prompt], which tokens of the completion are trained; at least one.
         runs: what the tokens are part of, as (one past the last, kind, message); they tile the
-            tokens behind those that the call is sure to share with one before it.
+            tokens behind those that the call is sure to share with one before it; a run that
+            does not stop behind all before it is empty.
         weight: of the call, more than 0.
         values: [n − prompt] by the names of optional columns.
     """
@@ -301,7 +302,7 @@ def _own_part(view: CallView, parent: int, at: int) -> _Branch:
     """Cut off what a view shares with others, but for what it trains."""
     first, end = view.first_trained, len(view.tokens)
     shared = min(at, first)
-    stops = np.maximum([stop for stop, _, _ in view.runs], shared)
+    stops = np.maximum.accumulate([shared, *(stop for stop, _, _ in view.runs)])[1:]
     counts = np.diff(stops, prepend=shared)
     own = np.zeros(end - shared, bool)
     own[max(0, view.prompt - shared) :] = view.trained[max(0, shared - view.prompt) :]

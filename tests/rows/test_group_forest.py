@@ -198,6 +198,15 @@ def test_what_is_trained_within_context_is_said_of_its_call() -> None:
     assert rows[0]["segment_call"] == [-1, 1, -1, 0]
 
 
+def test_a_run_that_stops_before_another_is_empty() -> None:
+    forest = GroupForest(apart=False)
+    call = view(Call("a", [1, 2], [5, 6]), 0, apart=False)
+    forest.add(dataclasses.replace(call, runs=[(2, 0, 0), (3, 1, 1), (2, 2, 1), (4, 3, 1)]))
+    views = forest.finish().views
+    assert views.run_start.tolist() == [0, 2, 3]
+    assert views.run_kind.tolist() == [0, 1, 3]
+
+
 def test_what_a_template_writes_before_an_answer_is_part_of_it() -> None:
     """A prompt may end in an empty block that the history does not show."""
     forest = GroupForest(apart=False)
