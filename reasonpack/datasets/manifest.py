@@ -34,6 +34,14 @@ class Input:
 
 
 @dataclass(frozen=True, slots=True)
+class Origin:
+    """A dataset that was packed again, as the user named it, and the SHA-256 of its manifest."""
+
+    path: str
+    manifest_sha256: Sha256
+
+
+@dataclass(frozen=True, slots=True)
 class Learned:
     """What was learned of a template: fields of `Behaviour`, as plan and manifest have them.
 
@@ -55,7 +63,7 @@ class Learned:
 class Manifest:
     """What a finished dataset is; `schemas/manifest.schema.json` describes it.
 
-    `columns` are the optional ones.
+    `columns` are the optional ones, `sources` the datasets that it was packed again from.
     """
 
     format_version: str
@@ -72,6 +80,7 @@ class Manifest:
     counts: Counts
     templates: list[Learned] = field(default_factory=list)
     columns: list[str] = field(default_factory=list)
+    sources: list[Origin] = field(default_factory=list)
 
 
 def read_manifest(directory: Place) -> Manifest:

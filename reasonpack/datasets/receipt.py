@@ -10,9 +10,11 @@ from typing import Annotated, Any
 
 import msgspec
 
+from reasonpack.errors import FormatError
 from reasonpack.records.unit import Unit
 from reasonpack.rows.kind import KindLabel
-from reasonpack.storage.place import Place, join
+from reasonpack.storage.place import Place, join, public_name
+from reasonpack.storage.read import read_bytes
 
 TRAIN = "train"
 """The split that every unit has a shard of."""
@@ -192,6 +194,26 @@ def sealed(receipt: Receipt) -> Receipt:
     """Return a receipt with its own hash in it."""
     content = msgspec.json.encode(replace(receipt, sha256=""))
     return replace(receipt, sha256=hashlib.sha256(content).hexdigest())
+
+
+def read_receipt(directory: Place, number: int) -> Receipt:
+    """Read the receipt of a unit of a finished dataset, be it of before a unit had several shards.
+
+    Raises:
+        FormatError: there is none, or it is damaged.
+        StorageError: it cannot be read.
+    """
+    place = place_of(directory, receipt_path(number))
+    content = read_bytes(place)
+    try:
+        found = msgspec.json.decode(content or b"")
+        if isinstance(found, dict) and "shard" in found:
+            found["shards"] = [found.pop("shard")]
+        return msgspec.convert(found, Receipt)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        what = "no such file" if content is None else error
+        fix = "copy the dataset again from where it was packed"
+        raise FormatError(public_name(place), what, "a receipt", fix) from error
 
 
 def as_json(value: Any) -> str:

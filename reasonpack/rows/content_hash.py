@@ -55,9 +55,9 @@ class Content:
             if pa.types.is_string(column.type):
                 self._add(f"{name} lengths of text", _lengths(column))
                 # The bytes between the first offset and the last are those of all texts.
-                offsets = _offsets(column)
+                bounds = offsets(column)
                 text = np.frombuffer(column.buffers()[2] or b"", np.uint8)
-                self._add(f"{name} text", text[offsets[0] : offsets[-1]])
+                self._add(f"{name} text", text[bounds[0] : bounds[-1]])
             else:
                 self._add(name, numbers_of(column))
 
@@ -73,7 +73,8 @@ class Content:
         return whole.hexdigest()
 
 
-def _offsets(column: pa.Array) -> NDArray[np.int32]:
+def offsets(column: pa.Array) -> NDArray[np.int32]:
+    """View where the lists or texts of an array begin, and where the last ends."""
     if not len(column):
         return np.zeros(1, np.int32)
     whole = np.frombuffer(column.buffers()[1], np.int32)
@@ -98,7 +99,7 @@ def numbers_of(column: pa.Array) -> NDArray[Any]:
 
 
 def _lengths(column: pa.Array) -> NDArray[np.int64]:
-    return np.diff(_offsets(column)).astype(np.int64)
+    return np.diff(offsets(column)).astype(np.int64)
 
 
 def combined_hash(hashes: Iterable[str]) -> str:

@@ -35,7 +35,8 @@ from reasonpack.run.context import Context
 from reasonpack.run.conversations import (
     Encode,
     Laid,
-    count,
+    count_laid_out,
+    count_samples,
     leave_out,
     put_into_rows,
     reject,
@@ -153,7 +154,7 @@ class _Work:
                 notes[compared(each.call, each.cut, self.pieces)] += 1
         try:
             planted, laid_out, _ = lay_out_within(
-                forest.finish(), 0, [0] * len(kept), self.options, self.context
+                forest.finish(), 0, [0] * len(kept), self.options, self.context.max_position
             )
         except RecordError as error:
             for position in sorted({each.position for each in kept}):
@@ -162,7 +163,8 @@ class _Work:
         samples = write(
             planted, [(group.id, laid_out)], [columns_of_calls([each.call for each in kept])]
         )
-        count([laid_out], samples, self.laid.counts)
+        count_samples(samples, self.laid.counts)
+        count_laid_out([laid_out], self.laid.counts)
         self.laid.counts.note(notes)
         self.laid.samples += samples
         self.laid.splits += [TRAIN] * len(samples)
@@ -200,7 +202,7 @@ class _Work:
         long: dict[int, LeftOut] = {}
         for each in calls:
             tokens = len(self._view(each).tokens)
-            if found := too_long(each.message, tokens, self.options, self.context):
+            if found := too_long(each.message, tokens, self.options, self.context.max_position):
                 long[each.number] = found
         if long and (len(long) == len(calls) or self.options.overlong != "split"):
             raise nothing_fits(long.values(), self.options)

@@ -81,6 +81,18 @@ class Context:
         return split_of(key(conversation), self.shares) if self.shares else TRAIN
 
 
+def check_rows(options: Options) -> None:
+    """Refuse to join samples to rows of no length.
+
+    Raises:
+        UsageError: that is what options say.
+    """
+    if options.packed and options.max_length is None:
+        raise UsageError("--packing", "no row length", "one", "pass --max-length TOKENS")
+    if options.max_cost is not None and not options.packed:
+        raise UsageError("--max-cost", "rows of one sample", "--packing", "pass --packing best-fit")
+
+
 @lru_cache(maxsize=1)
 def load_context(options: Options) -> Context:
     """Load tokenizer and templates, and learn what the templates do; once in a process.
@@ -90,10 +102,7 @@ def load_context(options: Options) -> Context:
         TemplateError: the template cannot be loaded or trusted.
         UsageError: options that contradict each other.
     """
-    if options.packed and options.max_length is None:
-        raise UsageError("--packing", "no row length", "one", "pass --max-length TOKENS")
-    if options.max_cost is not None and not options.packed:
-        raise UsageError("--max-cost", "rows of one sample", "--packing", "pass --packing best-fit")
+    check_rows(options)
     shares = read_shares(options.split)
     read_train_on(options.train_on)
     with (

@@ -136,7 +136,7 @@ def put_into_rows(laid: Laid, options: Options) -> None:
     with stage("rows"):
         for split in options.splits:
             own = [index for index, each in enumerate(laid.splits) if each == split]
-            rows = _rows([laid.samples[index] for index in own], options)
+            rows = join_samples([laid.samples[index] for index in own], options)
             laid.rows[split] = [[own[index] for index in row] for row in rows]
     laid.counts.rows = sum(map(len, laid.rows.values()))
 
@@ -162,7 +162,7 @@ def _write(
         try:
             with stage("lay out"):
                 forest, laid_out, left_out = lay_out_within(
-                    forest, number, each.messages, options, context
+                    forest, number, each.messages, options, context.max_position
                 )
         except RecordError as error:
             reject(each.record, error, options, laid)
@@ -175,7 +175,8 @@ def _write(
             laid.splits += [split] * len(laid_out.samples)
     with stage("lay out"):
         samples = write(forest, written)
-        count([laid_out for _, laid_out in written], samples, laid.counts)
+        count_samples(samples, laid.counts)
+        count_laid_out([laid_out for _, laid_out in written], laid.counts)
     laid.samples += samples
 
 
@@ -196,12 +197,8 @@ def reject(record: Record, error: RecordError, options: Options, laid: Laid) -> 
 def leave_out(record: Record, left_out: Sequence[LeftOut], laid: Laid) -> None:
     """Keep messages that are not trained because their views are too long, with the reason."""
     for each in sorted(left_out, key=lambda each: each.message):
-        error = each.error(record.where)
-        laid.first_error = laid.first_error or error
-        line = {"kind": "message", "where": record.where, "message": each.message}
-        laid.rejects.append(
-            {**line, each.unit: each.length, "reason": each.reason, "error": str(error)}
-        )
+        laid.first_error = laid.first_error or each.error(record.where)
+        laid.rejects.append(each.line(record.where))
         laid.counts.left_out[each.reason] = laid.counts.left_out.get(each.reason, 0) + 1
 
 
@@ -263,7 +260,7 @@ def _reject_line(record: Record, error: RecordError) -> dict[str, str]:
         return {**line, "record_base64": base64.b64encode(record.line).decode()}
 
 
-def _rows(samples: Sequence[Sample], options: Options) -> list[list[int]]:
+def join_samples(samples: Sequence[Sample], options: Options) -> list[list[int]]:
     """Say which samples share a row, as indices."""
     if not options.packed or options.max_length is None:
         return [[index] for index in range(len(samples))]
@@ -276,8 +273,8 @@ def _rows(samples: Sequence[Sample], options: Options) -> list[list[int]]:
     )
 
 
-def count(laid_out: Sequence[LaidOut], samples: Sequence[Sample], counts: Counts) -> None:
-    """Count conversations that are written, and their samples."""
+def count_samples(samples: Sequence[Sample], counts: Counts) -> None:
+    """Add what samples hold."""
     if not samples:
         return
     by_kind = np.zeros(len(Kind), np.int64)
@@ -289,11 +286,15 @@ def count(laid_out: Sequence[LaidOut], samples: Sequence[Sample], counts: Counts
         counts.trained_tokens += int(np.count_nonzero(sample.labels != IGNORE))
     for kind, tokens in zip(Kind, by_kind.tolist(), strict=True):
         counts.tokens_by_kind[kind.label] = counts.tokens_by_kind.get(kind.label, 0) + tokens
+    counts.samples += len(samples)
+
+
+def count_laid_out(laid_out: Sequence[LaidOut], counts: Counts) -> None:
+    """Add what conversations were made of, and what dividing them cost."""
     counts.packed += len(laid_out)
     counts.divided += sum(each.extra_samples > 0 for each in laid_out)
     counts.extra_samples += sum(each.extra_samples for each in laid_out)
     counts.extra_tokens += sum(each.extra_tokens for each in laid_out)
-    counts.samples += len(samples)
     counts.views += sum(each.views for each in laid_out)
     counts.npass_tokens += sum(each.npass_tokens for each in laid_out)
     counts.naive_tokens += sum(each.naive_tokens for each in laid_out)

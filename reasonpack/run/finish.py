@@ -88,6 +88,7 @@ def _manifest(plan: Plan, receipts: Sequence[Receipt]) -> Manifest:
         counts=summed(receipts),
         templates=plan.templates,
         columns=plan.columns,
+        sources=plan.sources,
     )
 
 

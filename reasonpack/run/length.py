@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from reasonpack.datasets.options import Options
 from reasonpack.errors import RecordError
@@ -51,6 +51,11 @@ class LeftOut:
         """
         return self.option.replace("--", "over-")
 
+    def line(self, where: str) -> dict[str, Any]:
+        """Return the line of rejects.jsonl for a message of the record that is there."""
+        line = {"kind": "message", "where": where, "message": self.message, self.unit: self.length}
+        return {**line, "reason": self.reason, "error": str(self.error(where))}
+
     def error(self, where: str) -> RecordError:
         """Say that the message is left untrained, and what helps."""
         what = f"a view of {self.length:,} {self.unit}, expected at most {self.limit:,}"
@@ -72,7 +77,11 @@ def too_long_text(message: int, characters: int, context: Context) -> LeftOut | 
 
 
 def lay_out_within(
-    forest: Forest, number: int, messages: Sequence[int], options: Options, context: Context
+    forest: Forest,
+    number: int,
+    messages: Sequence[int],
+    options: Options,
+    max_position: int | None,
 ) -> tuple[Forest, LaidOut, list[LeftOut]]:
     """Lay out a conversation within the limits.
 
@@ -81,7 +90,7 @@ def lay_out_within(
         number: of the conversation.
         messages: that its views are of.
         options: of the run.
-        context: what these name.
+        max_position: tokens of the longest view allowed; None for no limit.
 
     Returns:
         The forest without views that are too long, how it is written, and those views.
@@ -91,12 +100,12 @@ def lay_out_within(
     """
     if options.overlong != "split":
         laid_out = lay_out(forest, number, layout=options.layout)
-        _check_length(laid_out, options, context)
+        _check_length(laid_out, options, max_position)
         return forest, laid_out, []
     left = {
-        view: found
+        view: out
         for view, message in zip(forest.members[number], messages, strict=True)
-        if (found := too_long(message, forest.views.end[view], options, context))
+        if (out := too_long(message, forest.views.end[view], options, max_position))
     }
     if len(left) == len(messages):
         raise nothing_fits(left.values(), options)
@@ -108,19 +117,21 @@ def lay_out_within(
     return forest, laid_out, list(left.values())
 
 
-def too_long(message: int, tokens: int, options: Options, context: Context) -> LeftOut | None:
+def too_long(
+    message: int, tokens: int, options: Options, max_position: int | None
+) -> LeftOut | None:
     """Tell whether a view is longer than a row, or than the model can attend over."""
     if options.max_length is not None and tokens > options.max_length:
         return LeftOut(message, tokens, "tokens", "--max-length", options.max_length)
-    if context.max_position is not None and tokens > context.max_position:
-        return LeftOut(message, tokens, "tokens", "--max-position", context.max_position)
+    if max_position is not None and tokens > max_position:
+        return LeftOut(message, tokens, "tokens", "--max-position", max_position)
     return None
 
 
-def _check_length(laid_out: LaidOut, options: Options, context: Context) -> None:
-    if context.max_position is not None and laid_out.longest_view > context.max_position:
+def _check_length(laid_out: LaidOut, options: Options, max_position: int | None) -> None:
+    if max_position is not None and laid_out.longest_view > max_position:
         what = f"a view of {laid_out.longest_view:,} tokens"
-        raise _overlong(what, "--max-position", context.max_position, options)
+        raise _overlong(what, "--max-position", max_position, options)
     if options.max_length is not None and laid_out.longest_sample > options.max_length:
         what = f"a sample of {laid_out.longest_sample:,} tokens"
         raise _overlong(what, "--max-length", options.max_length, options)

@@ -17,9 +17,9 @@ from reasonpack.datasets.receipt import place_of
 from reasonpack.errors import UsageError
 from reasonpack.records.unit import Unit
 from reasonpack.run.call_plan import INDEX
-from reasonpack.run.finish import CARD, HEADING
+from reasonpack.run.finish import CARD, HEADING, refuse_strangers
 from reasonpack.run.lock import LOCK, locked
-from reasonpack.run.plan_file import PLAN
+from reasonpack.run.plan_file import PLAN, Plan, differences, write_plan
 from reasonpack.show.report.report import MARK
 from reasonpack.storage.place import (
     Place,
@@ -145,6 +145,49 @@ def _strangers(output: Place) -> Iterator[str]:
         for name in child_names(join(output, directory)):
             if not re.fullmatch(OURS[directory], name) and not _temporary_for(name, directory):
                 yield f"{directory}/{name}"
+
+
+def agreed(output: Place, plan: Plan, known: Plan | None, *, in_parts: bool = False) -> Plan | None:
+    """Return the plan that is there if it is that of this run; None for none.
+
+    Args:
+        output: the directory, held.
+        plan: of this run.
+        known: the plan that is there; None for none.
+        in_parts: others may be at work with it.
+
+    Raises:
+        UsageError: it is another run's, which has begun.
+    """
+    if known is None or not (differing := differences(known, plan)):
+        return known
+    if in_parts or file_names(join(output, "receipts")):
+        raise UsageError(
+            public_name(output),
+            f"holds another run ({'; '.join(differing)})",
+            "the same",
+            "repeat the command that began it, choose another --output, or pass --overwrite",
+        )
+    clear(output)  # stopped before its first unit was done: nothing is lost
+    return None
+
+
+def begin(output: Place, plan: Plan, known: Plan | None) -> None:
+    """Make a directory ready for the units of a plan.
+
+    Args:
+        output: the directory, held.
+        plan: of this run.
+        known: the same if it is there already; see `agreed`.
+
+    Raises:
+        FormatError: there is a file among the shards that is none of them.
+        StorageError: it cannot be written.
+    """
+    if known is None:
+        write_plan(output, plan)
+    make_directories(output)
+    refuse_strangers(output, {path for unit in plan.units for path in plan.shard_paths(unit)})
 
 
 def make_directories(output: Place) -> None:

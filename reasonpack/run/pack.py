@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-from reasonpack.datasets.manifest import MANIFEST, Manifest
+from reasonpack.datasets.manifest import Manifest
 from reasonpack.datasets.options import Options
 from reasonpack.datasets.receipt import Counts, Receipt
 from reasonpack.errors import FormatError, UsageError
@@ -31,20 +31,18 @@ from reasonpack.run.call_plan import (
 )
 from reasonpack.run.context import Context, load_context
 from reasonpack.run.engine import Run, backend_advice, on_engine, started_early
-from reasonpack.run.finish import end, refuse_strangers, same_files, summed
+from reasonpack.run.finish import end, same_files, summed
 from reasonpack.run.lock import locked
 from reasonpack.run.named_inputs import named_inputs, spooled
-from reasonpack.run.output_directory import claimed, clear, make_directories, sweep
+from reasonpack.run.output_directory import agreed, begin, claimed, sweep
 from reasonpack.run.plan_file import (
     Plan,
-    differences,
     freeze,
     known_calls,
     read_plan,
-    write_plan,
 )
 from reasonpack.run.pool import Worker
-from reasonpack.run.receipts import check_units
+from reasonpack.run.receipts import check_units, done_before
 from reasonpack.run.samples_page import write_samples
 from reasonpack.run.stages import stage
 from reasonpack.run.unit import Job, process, unknown_fields
@@ -204,17 +202,10 @@ def _opened(
         plan, calls = _planned(
             files, options, context, run=run, known=known, output=output, folder=Path(folder)
         )
-        if known is not None and (differing := differences(known, plan)):
-            if part or file_names(join(output, "receipts")):
-                raise _another(output, differing)
-            clear(output)  # stopped before its first unit was done: nothing is lost
-            known = None
+        known = agreed(output, plan, known, in_parts=part is not None)
         if calls is not None:
             write_index(output, calls)
-        if known is None:
-            write_plan(output, plan)
-        make_directories(output)
-        refuse_strangers(output, {path for unit in plan.units for path in plan.shard_paths(unit)})
+        begin(output, plan, known)
         job = _job(options, output, files, stamps, plan=plan, calls=calls, run=run)
         try:
             yield known or plan, job, context.tokenizer
@@ -272,15 +263,6 @@ def _planned(
     return plan, calls
 
 
-def _another(output: Place, differing: Sequence[str]) -> UsageError:
-    return UsageError(
-        public_name(output),
-        f"holds another run ({'; '.join(differing)})",
-        "the same",
-        "repeat the command that began it, choose another --output, or pass --overwrite",
-    )
-
-
 def _mine(plan: Plan, part: tuple[int, int]) -> list[Unit]:
     index, count = part
     return [unit for unit in plan.units if unit.number % count == index]
@@ -290,19 +272,7 @@ def _receipts(
     plan: Plan, job: Job, units: Sequence[Unit], *, run: Run, started: Sequence[Worker]
 ) -> list[Receipt]:
     """Do the units that are not done yet; return the receipts of all, in order."""
-    findings = check_units(job.output, plan, units)
-    done: dict[int, Receipt] = {}
-    todo: list[Unit] = []
-    for unit, finding in zip(units, findings, strict=True):
-        if isinstance(finding, Receipt):
-            done[unit.number] = finding
-            continue
-        todo.append(unit)
-        if finding:
-            run.watch.on_note(f"{unit}: {finding}; it is packed again")
-    run.watch.on_plan(units, list(done.values()))
-    if todo:
-        remove(join(job.output, MANIFEST))
+    done, todo = done_before(job.output, plan, units, run.watch)
     if advice := backend_advice(todo, run.backend):
         run.watch.on_note(advice)
     told: set[str] = set()

@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from importlib.metadata import version
 from typing import Any
 
 import msgspec
 
-from reasonpack.datasets.manifest import Learned
+from reasonpack.datasets.manifest import Learned, Origin
 from reasonpack.datasets.options import Options
 from reasonpack.datasets.receipt import shard_path
 from reasonpack.errors import FormatError
@@ -55,6 +55,7 @@ class Plan:
         inputs: the files, in order.
         units: what they were cut into.
         sha256: of all of this, but for where things are and when they were written.
+        sources: datasets that are packed again; nothing is read from `inputs` then.
     """
 
     format_version: str
@@ -69,6 +70,7 @@ class Plan:
     inputs: list[InputFile]
     units: list[Unit]
     sha256: str
+    sources: list[Origin] = field(default_factory=list)
 
     def shard_paths(self, unit: Unit) -> list[str]:
         """Name the shards that a unit may have, that of the split for training first."""
@@ -125,7 +127,7 @@ def freeze(
         units=units,
         sha256="",
     )
-    return replace(unsealed, sha256=_seal(unsealed))
+    return sealed_plan(unsealed)
 
 
 def planned_columns(options: Options, inputs: Sequence[InputFile] = ()) -> tuple[str, ...]:
@@ -199,6 +201,11 @@ def _sha256(value: Any) -> str:
     return hashlib.sha256(msgspec.json.encode(value, order="sorted")).hexdigest()
 
 
+def sealed_plan(plan_: Plan) -> Plan:
+    """Return a plan with its own hash in it."""
+    return replace(plan_, sha256=_seal(plan_))
+
+
 def _seal(plan_: Plan) -> str:
     """Hash what two runs must have in common; `differences` looks at the same."""
     content = asdict(plan_)
@@ -225,10 +232,10 @@ def _option_differences(there: Plan, here: Plan) -> Iterator[str]:
         yield f"reasonpack {there.library_version} there, {here.library_version} here"
     if there.format_version != here.format_version:
         yield f"format version {there.format_version} there, {here.format_version} here"
-    for field in fields(Options):
-        old, new = getattr(there.options, field.name), getattr(here.options, field.name)
-        if old != new and field.name not in BY_CONTENT:
-            yield f"--{field.name.replace('_', '-')} {old} there, {new} here"
+    for name in (each.name for each in fields(Options)):
+        old, new = getattr(there.options, name), getattr(here.options, name)
+        if old != new and name not in BY_CONTENT:
+            yield f"--{name.replace('_', '-')} {old} there, {new} here"
     if there.unit_bytes != here.unit_bytes:
         yield f"--unit-size {there.unit_bytes} there, {here.unit_bytes} here"
     if there.max_position != here.max_position:
@@ -241,6 +248,8 @@ def _option_differences(there: Plan, here: Plan) -> Iterator[str]:
         yield f"optional columns {old} there, {new} here"
     if there.grouping != here.grouping:
         yield "the records are grouped otherwise"
+    if there.sources != here.sources:
+        yield "other datasets are packed again"
     if there.templates != here.templates:
         yield "something else was learned of the chat template"
 

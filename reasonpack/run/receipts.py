@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
 
+from reasonpack.datasets.manifest import MANIFEST
 from reasonpack.datasets.receipt import (
     Receipt,
     RejectFile,
@@ -24,8 +25,9 @@ from reasonpack.datasets.receipt import (
 )
 from reasonpack.errors import StorageError
 from reasonpack.records.unit import Unit
+from reasonpack.run.engine import Watch
 from reasonpack.run.plan_file import Plan
-from reasonpack.storage.place import Place, stamp
+from reasonpack.storage.place import Place, join, remove, stamp
 from reasonpack.storage.read import digest, read_bytes
 
 Finding = Receipt | str | None
@@ -46,6 +48,29 @@ def check_units(output: Place, plan: Plan, units: Sequence[Unit]) -> list[Findin
         return list(pool.map(lambda unit: _check(output, plan, unit), units))
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def done_before(
+    output: Place, plan: Plan, units: Sequence[Unit], watch: Watch
+) -> tuple[dict[int, Receipt], list[Unit]]:
+    """Return the receipts of units that are done, by their numbers, and the units that are not.
+
+    If any are not, the manifest goes.
+    """
+    findings = check_units(output, plan, units)
+    done: dict[int, Receipt] = {}
+    todo: list[Unit] = []
+    for unit, finding in zip(units, findings, strict=True):
+        if isinstance(finding, Receipt):
+            done[unit.number] = finding
+            continue
+        todo.append(unit)
+        if finding:
+            watch.on_note(f"{unit}: {finding}; it is packed again")
+    watch.on_plan(units, list(done.values()))
+    if todo:
+        remove(join(output, MANIFEST))
+    return done, todo
 
 
 def _check(output: Place, plan: Plan, unit: Unit) -> Finding:

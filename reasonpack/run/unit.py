@@ -113,11 +113,13 @@ def process(unit: Unit, job: Job) -> Receipt:
             raise changed(job.places[number])
     schema_ = _schema(options, context, job.columns)
     shards = [
-        _publish_shard(split, rows, laid.samples, unit=unit, job=job, schema_=schema_)
+        publish_shard(split, rows, laid.samples, unit=unit, job=job, schema_=schema_)
         for split, rows in laid.rows.items()
         if rows or split == TRAIN
     ]
-    rejected = _publish_rejects(unit, job.output, laid.rejects) if laid.rejects else None
+    # What is too long is known only once it is encoded, after what is broken behind it.
+    rejects = laid.rejects if job.grouping else sorted(laid.rejects, key=_line_number)
+    rejected = publish_rejects(unit, job.output, rejects)
     receipt = sealed(
         Receipt(unit, job.plan_sha256, shards, rejected, laid.counts, encoder.used, encoder.fault)
     )
@@ -149,7 +151,7 @@ def _groups_of(unit: Unit, job: Job, grouping: Grouping) -> tuple[Entries, list[
     return entries, [Source(*each) for each in parts]
 
 
-def _publish_shard(
+def publish_shard(
     split: str,
     rows: Sequence[Sequence[int]],
     samples: Sequence[Sample],
@@ -158,7 +160,7 @@ def _publish_shard(
     job: Job,
     schema_: pa.Schema,
 ) -> Shard:
-    """Publish the rows of one split."""
+    """Publish the rows of one split, each the indices of its samples."""
     options, content = job.options, Content()
     path = shard_path(unit.number, units=job.units, suffix=options.format, split=split)
     with stage("write"), publish(place_of(job.output, path)) as file:
@@ -215,11 +217,15 @@ def pack_records(records: Iterable[Record], options: Options) -> pa.Table:
     return rows_to_table(laid.samples, laid.rows[TRAIN], _schema(options, context, columns))
 
 
-def _publish_rejects(unit: Unit, output: Place, rejects: list[dict[str, Any]]) -> RejectFile:
+def publish_rejects(
+    unit: Unit, output: Place, rejects: Sequence[dict[str, Any]]
+) -> RejectFile | None:
+    """Publish the lines of a unit for rejects.jsonl, in their order; None without any."""
+    if not rejects:
+        return None
     path = reject_path(unit.number)
     with publish(place_of(output, path)) as file:
-        # What is too long is known only once it is encoded, after what is broken behind it.
-        for reject in rejects if unit.container == "groups" else sorted(rejects, key=_line_number):
+        for reject in rejects:
             # Half of a surrogate pair stays the escape that it was in the input.
             line = json.dumps(reject, ensure_ascii=False) + "\n"
             file.write(line.encode("utf-8", "backslashreplace"))

@@ -121,7 +121,7 @@ def _ids(dataset: Dataset) -> Iterator[str]:
 
 
 def _rejects(dataset: Dataset) -> tuple[dict[str, list[Reject]], dict[str, list[LeftOut]]]:
-    """Read the records that were rejected, and the messages that were left out, by place."""
+    """Read the records that were rejected, and the messages that were left out, by `where`."""
     by_place: dict[str, list[Reject]] = {}
     left_out: dict[str, list[LeftOut]] = {}
     try:
@@ -136,6 +136,8 @@ def _rejects(dataset: Dataset) -> tuple[dict[str, list[Reject]], dict[str, list[
 
 
 def _reject(reject: RejectLine) -> Reject:
+    if reject.kind == "conversation":
+        return Reject(reject.reason, None)
     line = base64.b64decode(reject.record_base64 or "")
     if reject.record is not None:
         line = reject.record.encode("utf-8", "backslashreplace")
@@ -195,6 +197,8 @@ def _add_record(join: Join, record: Record, source: Source, findings: Findings) 
             rebuilt = rebuild(source, value, row=record.row is not None)
     except RecordError as error:
         rebuilt = Rebuilt(reason=error.reason, error=str(error))
+    if rejected is None and (rebuilt is None or rebuilt.reason == "overlong"):
+        rejected = _take_reject(join, record, id_)
     if rejected is not None:
         _check_reason(rejected, record, rebuilt, source, findings)
     elif id_ is None:
@@ -204,25 +208,35 @@ def _add_record(join: Join, record: Record, source: Source, findings: Findings) 
     else:
         join.touched[id_] = None
         join.read.setdefault(id_, []).append(_read(record, rebuilt, source, findings))
-        _check_left_out(join, record, rebuilt, findings)
+        _check_left_out(join, record, id_, rebuilt, findings)
         for what in rebuilt.contradictions if rebuilt is not None else ():
             number, first = join.contradictions.get(what, (0, record.where))
             join.contradictions[what] = (number + 1, first)
 
 
 def _check_left_out(
-    join: Join, record: Record, rebuilt: Rebuilt | None, findings: Findings
+    join: Join, record: Record, id_: str, rebuilt: Rebuilt | None, findings: Findings
 ) -> None:
-    """Compare the messages of a record that were left out with those that are too long."""
+    """Compare the messages of a record that were left out with those that are too long.
+
+    They are known by the place of the record, or by its id in a dataset that was packed again.
+    """
     if rebuilt is None or rebuilt.unknown or rebuilt.reason:
-        join.left_out.pop(record.where, None)
+        for where in (record.where, id_):
+            join.left_out.pop(where, None)
         return
-    lines = join.left_out.get(record.where, [])
+    both = [join.left_out.get(where, []) for where in dict.fromkeys((record.where, id_))]
     for expected in rebuilt.left_out:
         findings.count("left out")
-        found = next((line for line in lines if line.message == expected.message), None)
+        of_message = [
+            (line != expected, number, line)
+            for number, lines in enumerate(both)
+            for line in lines
+            if line.message == expected.message
+        ]
+        _, number, found = min(of_message, default=(False, 0, None), key=lambda each: each[:2])
         if found is not None:
-            lines.remove(found)
+            both[number].remove(found)
         if found != expected:
             what = f"{found or 'no line in rejects.jsonl'}, expected {expected}"
             findings.add(Finding("RP314", record.where, what, message=expected.message))
@@ -251,11 +265,12 @@ def _read(record: Record, rebuilt: Rebuilt | None, source: Source, findings: Fin
     return rebuilt.read(record.where)
 
 
-def _take_reject(join: Join, record: Record) -> Reject | None:
-    """Take the reject that is of this record: the same place, and the same line."""
-    waiting = join.rejects.get(record.where, [])
+def _take_reject(join: Join, record: Record, id_: str | None = None) -> Reject | None:
+    """Take the reject of this record: of the same place and line, or of its id without any line."""
+    waiting = join.rejects.get(record.where if id_ is None else id_, [])
     for reject in waiting:
-        if record.row is not None or reject.digest == _digest(record.line):
+        same_line = record.row is not None or reject.digest == _digest(record.line)
+        if reject.digest is None or (id_ is None and same_line):
             waiting.remove(reject)
             return reject
     return None

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from reasonpack.datasets.manifest import Learned
+from reasonpack.datasets.manifest import Learned, Origin
 from reasonpack.datasets.options import Options
 from reasonpack.datasets.receipt import Receipt, place_of, receipt_path
 from reasonpack.errors import StorageError
@@ -58,6 +58,7 @@ class _Plan:
     sha256: str
     columns: list[str] = field(default_factory=list)
     templates: list[Learned] = field(default_factory=list)
+    sources: list[Origin] = field(default_factory=list)
 
 
 def check_beside(dataset: Dataset, findings: Findings) -> None:
@@ -157,6 +158,7 @@ def _check_plan(dataset: Dataset, findings: Findings) -> None:
         ("options", plan.options, manifest.options),
         ("inputs", [(each.name, each.bytes, each.sha256) for each in plan.inputs], inputs),
         ("columns", plan.columns, manifest.columns),
+        ("sources", plan.sources, manifest.sources),
         ("number of units", len(plan.units), len(dataset.units)),
         ("names of units", [unit.name for unit in plan.units], names),
     ):
@@ -218,7 +220,8 @@ def _check_rejects(dataset: Dataset, findings: Findings) -> None:
     lines: Counter[tuple[str, str]] = Counter()
     try:
         for reject in read_rejects(dataset.directory):
-            lines[reject.kind, reject.reason] += 1
+            kind = "message" if reject.kind == "message" else "record"
+            lines[kind, reject.reason] += 1
     except ValueError as error:
         where, _, what = str(error).partition(": ")
         findings.add(Finding("RP015", where, what))

@@ -37,12 +37,14 @@ class RejectLine:
     """A line of rejects.jsonl: a record, of which one of `record` and `record_base64` is there.
 
     Or a message that is left out, by its index, of which one of `tokens` and `characters` is there.
+    Or a conversation of a dataset that was packed again, where its record was not at hand; what was
+    left out then has the id of the conversation as `where`.
     """
 
     where: str
     reason: str
     error: str
-    kind: Literal["record", "message"] = "record"
+    kind: Literal["record", "message", "conversation"] = "record"
     record: str | None = None
     record_base64: str | None = None
     message: int | None = None

@@ -70,15 +70,15 @@ class Different:
 
 @dataclass(frozen=True, slots=True)
 class Reject:
-    """A line of rejects.jsonl: its reason, and a digest of its record."""
+    """A line of rejects.jsonl: its reason, and a digest of its record; None if it has none."""
 
     reason: str
-    digest: bytes
+    digest: bytes | None
 
 
 @dataclass(slots=True)
 class Join:
-    """What has no match yet: samples and records by id, rejects and messages left out by place.
+    """What has no match yet: samples and records by id, rejects and messages left out by `where`.
 
     `chosen` are the ids to compare, None for all; `touched` those met since the last match.
     `contradictions` of the manifest stand with how often they were met, and where first. `divided`

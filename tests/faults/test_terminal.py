@@ -245,8 +245,8 @@ PHASES = [
 ]
 MORE_PHASES = [
     ("reasonpack.run.pack.load_context", "Interrupted before packing began."),
-    ("reasonpack.run.pack.write_plan", "Interrupted before packing began."),
-    ("reasonpack.run.pack.check_units", "Interrupted before packing began."),
+    ("reasonpack.run.output_directory.write_plan", "Interrupted before packing began."),
+    ("reasonpack.run.receipts.check_units", "Interrupted before packing began."),
     ("reasonpack.run.pool._start", "Interrupted: 0 of "),
     ("reasonpack.run.conversations.each_view", "Interrupted: 0 of "),
     ("reasonpack.run.unit.as_json", "Interrupted: 0 of "),

@@ -147,6 +147,7 @@ TESTED_TOGETHER = {
     "run/test_calls": "run.call_columns run.call_plan run.call_values run.waiting_calls",
     "run/test_finish": "show.rejects show.summary",
     "run/test_pack": "cli.merge run.engine run.named_inputs",
+    "run/test_repack": "cli.repack run.lay_out_again run.repack_unit",
     "run/test_sample": "run.estimate",
     "show/test_advice": "show.model_shape",
     "show/report/test_report": "cli.report",

@@ -15,6 +15,7 @@ from runs import FIXTURES, ROOT
 
 from reasonpack.cli import cli
 from reasonpack.datasets.manifest import read_manifest
+from reasonpack.run.repack import repack
 from reasonpack.verify.check import verify_dataset
 
 DATASETS = ROOT / "tests" / "datasets"
@@ -57,6 +58,13 @@ def test_stats_counts_it() -> None:
     found = json.loads(command("stats", str(BEFORE), "--json"))
     assert found["distributions"]["row_length"]["count"] == 5
     assert found["manifest"]["columns"] == []
+
+
+def test_repack_packs_it_again(tmp_path: Path) -> None:
+    made = repack([BEFORE], tmp_path / "new", {"max_length": 1_900})
+    assert (len(made.sources), made.counts.pairs > 0) == (1, True)
+    findings = verify_dataset(tmp_path / "new", INPUTS, tokenizer=TOKENIZER)
+    assert (findings.total, findings.warnings) == (0, [])
 
 
 def test_its_manifest_holds_to_the_schema() -> None:

@@ -52,6 +52,7 @@ ADDED_LATER = {
     *("templates", "columns", "split", "max_cost", "loss_weights"),
     *("divided", "extra_samples", "extra_tokens", "pairs", "left_out"),
     *("input_format", "group_by", "max_group_bytes", "call_columns"),
+    "sources",
 }
 """Fields that datasets of an earlier version lack."""
 SIMPLE = {str: "string", int: "integer", bool: "boolean", float: "number"}

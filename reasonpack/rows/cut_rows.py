@@ -1,0 +1,93 @@
+"""Rows, as Arrow, → the samples that were put together in them: `rows_to_table`, backwards.
+
+input_ids     s0 s2 │ s1           one Arrow row a training row, ragged
+segment_start  0… +|s0| │ 0…       segments, calls and samples count from the row's start
+              │
+rows  [[s0, s2], [s1]]             and from the sample's own
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from reasonpack.rows.content_hash import numbers_of, offsets
+from reasonpack.rows.sample import Calls, Sample, Segments
+from reasonpack.rows.schema import FILLS
+
+
+def cut_rows(batch: pa.RecordBatch) -> list[list[Sample]]:
+    """Cut rows into their samples, whose arrays are parts of the columns.
+
+    Args:
+        batch: rows of a sound shard, of a schema as from `reasonpack.rows.schema.schema`.
+
+    Returns:
+        For each row its samples, in their order.
+    """
+    columns = {name: batch.column(name) for name in batch.schema.names}
+    lists = {name: column for name, column in columns.items() if pa.types.is_list(column.type)}
+    bounds = {name: offsets(column) - offsets(column)[:1] for name, column in lists.items()}
+    texts = {"sample_id", "call_id"}
+    flat = {
+        name: numbers_of(column.flatten()) for name, column in lists.items() if name not in texts
+    }
+    per_row = np.diff(bounds["sample_start"])
+    starts = flat["sample_start"] + np.repeat(bounds["input_ids"][:-1], per_row)
+    rows = np.diff(bounds["segment_start"])
+    segments = flat["segment_start"] + np.repeat(bounds["input_ids"][:-1], rows)
+    firsts = np.searchsorted(segments, starts)
+    tokens = _slices(starts, len(flat["input_ids"]))
+    parts = _slices(firsts, len(segments))
+    calls = _calls(columns, flat, bounds) if "call_id" in columns else None
+    samples = []
+    ids = columns["sample_id"].flatten().to_pylist()
+    for number, (own, part, start) in enumerate(
+        zip(tokens, parts, flat["sample_start"], strict=True)
+    ):
+        call, held = calls[number] if calls else (0, None)
+        numbered = flat["segment_call"][part] if calls else None
+        samples.append(
+            Sample(
+                id=ids[number],
+                input_ids=flat["input_ids"][own],
+                position_ids=flat["position_ids"][own],
+                labels=flat["labels"][own],
+                segments=Segments(
+                    start=flat["segment_start"][part] - start,
+                    visible_until=flat["segment_visible_until"][part] - start,
+                    kind=flat["segment_kind"][part],
+                    message=flat["segment_message"][part],
+                    call=None if numbered is None else np.where(numbered < 0, -1, numbered - call),
+                ),
+                extra={name: flat[name][own] for name in FILLS if name in flat},
+                calls=held,
+            )
+        )
+    return [samples[first:stop] for first, stop in pairwise(bounds["sample_start"].tolist())]
+
+
+def _slices(starts: NDArray[np.int64], stop: int) -> list[slice]:
+    return [slice(*each) for each in pairwise([*starts.tolist(), stop])]
+
+
+def _calls(
+    columns: dict[str, pa.Array], flat: dict[str, NDArray[Any]], bounds: dict[str, NDArray[Any]]
+) -> Sequence[tuple[int, Calls]]:
+    """Return for each sample the place of its first call in the row, and its calls."""
+    per_row, samples = np.diff(bounds["call_id"]), bounds["sample_start"]
+    of = flat["call_sample"] + np.repeat(samples[:-1], per_row)
+    first = np.searchsorted(of, np.arange(samples[-1] + 1))
+    row_first = np.repeat(bounds["call_id"][:-1], np.diff(samples))
+    ids, size = columns["call_id"].flatten().to_pylist(), len(of)
+    role = flat.get("call_role", np.zeros(size, np.uint8))
+    reward = flat.get("call_reward", np.full(size, np.nan, np.float32))
+    return [
+        (start - int(row), Calls(ids[start:stop], role[start:stop], reward[start:stop]))
+        for (start, stop), row in zip(pairwise(first.tolist()), row_first, strict=True)
+    ]

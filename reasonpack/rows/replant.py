@@ -1,0 +1,176 @@
+"""Samples of a conversation → its views, to be planted again.
+
+    h1 t1 r_out1 r_in1 h2 t2 r_out2    ──→    message 1   h1 t1 r_out1
+                                              message 3   h1 r_in1 h2 t2 r_out2
+
+A view ends where the completion of a trained message does; its tokens are those visible from there.
+So a row tells its views, but for one whose completion is all in that of another, and for calls,
+which are refused. `LostViewsError` says what cannot be told; who reads a dataset compares the
+number of the views and of their tokens with what its receipt counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import accumulate, pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reasonpack.rows.encoded_views import EncodedViews, Run, common_prefix, encoded_views
+from reasonpack.rows.kind import Kind
+from reasonpack.rows.sample import IGNORE, Sample
+
+
+class LostViewsError(Exception):
+    """Samples do not tell which views they are of; says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Tokens:
+    """A sample of T tokens: bool[T] `trained`, bool[T] `written` by the model, and the rest."""
+
+    sample: Sample
+    trained: NDArray[np.bool_]
+    written: NDArray[np.bool_]
+    until: NDArray[np.int32]
+    kind: NDArray[np.uint8]
+    message: NDArray[np.int32]
+
+    def last(self) -> Iterator[tuple[int, int]]:
+        """Yield each message that the sample trains, and where its completion ends there."""
+        trained = np.flatnonzero(self.trained)[::-1]
+        messages, places = np.unique(self.message[trained], return_index=True)
+        for message, token in zip(messages.tolist(), trained[places].tolist(), strict=True):
+            yield message, self._end(message, token)
+
+    def _end(self, message: int, token: int) -> int:
+        """Follow a completion over tokens that are not trained."""
+        position = self.sample.position_ids
+        while (
+            token + 1 < len(position)
+            and position[token + 1] == position[token] + 1
+            and self.message[token + 1] == message
+            and self.written[token + 1]
+        ):
+            token += 1
+        return token
+
+    def path(self, token: int) -> NDArray[np.int64]:
+        """Return the tokens that one sees, itself the last."""
+        path = np.flatnonzero(self.until[: token + 1] > token)
+        assert np.array_equal(self.sample.position_ids[path], np.arange(len(path)))
+        return path
+
+
+@dataclass(frozen=True, slots=True)
+class _View:
+    """A view: the message that it is of, and arrays of a value for each of its tokens."""
+
+    message: int
+    tokens: NDArray[np.int32]
+    trained: NDArray[np.bool_]
+    kind: NDArray[np.uint8]
+    messages: NDArray[np.int32]
+    extra: dict[str, NDArray[Any]]
+
+
+def ends_of(samples: Sequence[Sample]) -> dict[int, int]:
+    """Return of each message that samples of a conversation train how many tokens its view has.
+
+    Raises:
+        LostViewsError: this cannot be told.
+    """
+    ends: dict[int, int] = {}
+    for each in map(_tokens, samples):
+        for message, token in each.last():
+            length = each.sample.position_ids.item(token) + 1
+            ends[message] = max(ends.get(message, 0), length)
+    return ends
+
+
+def views_of(samples: Sequence[Sample]) -> tuple[EncodedViews, list[int]]:
+    """Find the views of a conversation, in the order of their messages.
+
+    Args:
+        samples: all of them, whichever the layout.
+
+    Returns:
+        The views, and the messages that they are of.
+
+    Raises:
+        LostViewsError: the samples do not tell them.
+    """
+    found: dict[int, list[tuple[_Tokens, int]]] = {}
+    for each in map(_tokens, samples):
+        for message, token in each.last():
+            found.setdefault(message, []).append((each, token))
+    views = [_view(message, found[message]) for message in sorted(found)]
+    return _encoded(views), [view.message for view in views]
+
+
+def _tokens(sample: Sample) -> _Tokens:
+    if sample.calls is not None and len(sample.calls.id):
+        raise LostViewsError("calls, which a row does not tell apart")
+    segments, trained = sample.segments, sample.labels != IGNORE
+    sizes = np.diff(segments.start, append=sample.length)
+    kind = np.repeat(segments.kind, sizes)
+    message = np.repeat(segments.message, sizes)
+    written = (kind == Kind.REASONING) | (kind == Kind.R_OUT)
+    if not written[trained].all() or (message[trained] < 0).any():
+        raise LostViewsError("trained tokens that are of no answer")
+    return _Tokens(
+        sample, trained, written, np.repeat(segments.visible_until, sizes), kind, message
+    )
+
+
+def _view(message: int, places: Sequence[tuple[_Tokens, int]]) -> _View:
+    """Return the view of a message, from where its completion ends in samples that train of it."""
+    paths = [(each, each.path(token)) for each, token in places]
+    deepest, path = max(paths, key=lambda each: len(each[1]))
+    tokens, own = deepest.sample.input_ids[path], deepest.message[path] == message
+    first = int((own & deepest.written[path]).argmax())
+    if first and deepest.written[path[first - 1]]:
+        raise LostViewsError(f"an answer, message {message}, that goes on from another")
+    trained = own & deepest.trained[path]
+    extra = {name: values[path].copy() for name, values in deepest.sample.extra.items()}
+    for other, part in paths:
+        if not np.array_equal(other.sample.input_ids[part], tokens[: len(part)]):
+            raise LostViewsError(f"two answers in one message, {message}")
+        new = np.flatnonzero(other.trained[part] & own[: len(part)])
+        trained[new] = True
+        for name, values in other.sample.extra.items():
+            extra[name][new] = values[part[new]]
+    return _View(message, tokens, trained, deepest.kind[path], deepest.message[path], extra)
+
+
+def _encoded(views: Sequence[_View]) -> EncodedViews:
+    """Put views together, each without what it shares with the one before and does not train."""
+    shared = [0]
+    for before, view in pairwise(views):
+        most = int(view.trained.argmax())
+        shared.append(common_prefix(before.tokens[:most], view.tokens[:most]))
+    runs: list[Run] = []
+    stops = accumulate(len(view.tokens) - left for view, left in zip(views, shared, strict=True))
+    for view, left, stop in zip(views, shared, stops, strict=True):
+        columns = np.array([view.kind, view.messages, view.trained], np.int64)[:, left:]
+        ends = np.append(np.flatnonzero(np.diff(columns).any(0)) + 1, columns.shape[1])
+        first = stop - columns.shape[1]
+        for end, (kind, message, trained) in zip(
+            ends, columns[:, ends - 1].T.tolist(), strict=True
+        ):
+            runs.append((first + int(end), kind, message, bool(trained)))
+    parts = list(zip(views, shared, strict=True))
+    return encoded_views(
+        np.concatenate([view.tokens[left:] for view, left in parts]),
+        runs,
+        shared=shared,
+        end=[len(view.tokens) for view in views],
+        bounds=[0, len(views)],
+        extra={
+            name: np.concatenate([view.extra[name][left:] for view, left in parts])
+            for name in views[0].extra
+        },
+    )

@@ -1,0 +1,206 @@
+"""Conversations of a finished unit → samples within other limits, laid out as `pack` would.
+
+What is as long as it was is left as it is. The rest is planted again from its views. Laying these
+out within the old limits has to give the samples that are there; else they do not tell all that the
+conversation was made of, and it is refused.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from reasonpack.datasets.options import Options
+from reasonpack.datasets.receipt import Counts, Receipt
+from reasonpack.errors import FormatError, RecordError, UsageError
+from reasonpack.rows.forest import Forest, LaidOut, plant
+from reasonpack.rows.replant import LostViewsError, ends_of, views_of
+from reasonpack.rows.sample import Sample, write
+from reasonpack.run.conversations import count_laid_out
+from reasonpack.run.length import LeftOut, lay_out_within, nothing_fits, too_long
+from reasonpack.storage.place import Place, public_name
+from reasonpack.wording import count
+
+Group = list[Sample]
+"""The samples of a conversation."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What `options` say of length, and the longest view allowed; None for no limit."""
+
+    options: Options
+    max_position: int | None
+
+    def too_long(self, message: int, tokens: int) -> LeftOut | None:
+        """Tell whether a view is too long."""
+        return too_long(message, tokens, self.options, self.max_position)
+
+    def lay_out(
+        self, forest: Forest, messages: Sequence[int]
+    ) -> tuple[Forest, LaidOut, list[LeftOut]]:
+        """Lay out the only conversation of a forest; see `lay_out_within`."""
+        return lay_out_within(forest, 0, messages, self.options, self.max_position)
+
+
+@dataclass(frozen=True, slots=True)
+class Old:
+    """A unit of a source: its dataset, its number there, and the limits of that dataset."""
+
+    directory: Place
+    number: int
+    limits: Limits
+
+    def __str__(self) -> str:
+        """Name it in messages."""
+        return f"unit {self.number} of {public_name(self.directory)}"
+
+
+class Again:
+    """A unit that is laid out again.
+
+    Attributes:
+        old: what it was.
+        receipt: of that.
+        rejects: lines of rejects.jsonl for what fits no longer.
+        before: what of the counts those conversations stood for that are laid out anew.
+        after: what they stand for now.
+    """
+
+    def __init__(self, old: Old, receipt: Receipt, limits: Limits) -> None:
+        self.old, self.receipt, self.limits = old, receipt, limits
+        self.rejects: list[dict[str, Any]] = []
+        self.before, self.after = Counts(), Counts()
+        self._unfit: list[LeftOut] = []
+        self._ids: Counter[str] = Counter()
+
+    def lay_out(self, groups: Mapping[str, Sequence[Group]]) -> dict[str, list[Sample]]:
+        """Return the samples of conversations, by split and in their order.
+
+        Raises:
+            FormatError: rows do not tell what is to be divided.
+            UsageError: a conversation would be left without a view, and cannot be rejected here.
+        """
+        every = [group for own in groups.values() for group in own]
+        anew = {id(group) for group in every if self._is_anew(group)}
+        if anew:
+            self._check_told(every)
+            self._ids.update(group[0].id for group in every)
+        made = {
+            split: [
+                sample
+                for group in own
+                for sample in (self._laid_out(group) if id(group) in anew else group)
+            ]
+            for split, own in groups.items()
+        }
+        if self._unfit:
+            raise self._nothing_fits()
+        return made
+
+    def _is_anew(self, group: Group) -> bool:
+        """Tell whether the limits ask for another layout."""
+        row, limit = self.limits.options.max_length, self.limits.max_position
+        old, before = self.old.limits.options, self.old.limits.max_position
+        if row is not None and any(sample.length > row for sample in group):
+            return True
+        if limit is not None and (before is None or limit < before):
+            return any(int(sample.position_ids.max()) >= limit for sample in group)
+        return len(group) > 1 and old.layout == "onepass" and old.max_length != row
+
+    def _check_told(self, groups: Sequence[Group]) -> None:
+        """Refuse a unit whose rows do not tell all that its conversations were made of."""
+        counts = self.receipt.counts
+        if len(groups) != counts.packed:
+            ids = f"{len(groups):,} ids between them"
+            raise self._untold(f"its {counts.packed:,} conversations have {ids}")
+        try:
+            ends = [end for group in groups for end in ends_of(group).values()]
+        except LostViewsError as error:
+            raise self._untold(str(error)) from error
+        if (len(ends), sum(ends)) != (counts.views, counts.naive_tokens):
+            raise self._untold(f"{len(ends):,} of {counts.views:,} views stand out in its rows")
+
+    def _untold(self, what: str) -> FormatError:
+        return FormatError(
+            self.old,
+            what,
+            "rows that tell the views of what is to be divided or joined",
+            "pack the inputs again with the new limits",
+        )
+
+    def _laid_out(self, group: Group) -> Sequence[Sample]:
+        """Lay out a conversation within the new limits; none if it fits no longer."""
+        id_ = group[0].id
+        try:
+            views, messages = views_of(group)
+        except LostViewsError as error:
+            raise self._untold(f"conversation {id_!r}: {error}") from error
+        forest = plant(views)
+        planted, was, _ = self.old.limits.lay_out(forest, messages)
+        if not _same(write(planted, [(id_, was)]), group):
+            raise self._untold(f"conversation {id_!r}, from which views were left out")
+        count_laid_out([was], self.before)
+        found = map(self.limits.too_long, messages, views.end)
+        left = [each for each in found if each is not None]
+        if self.limits.options.overlong == "split" and len(left) == len(messages):
+            self._reject(id_, left)
+            return []
+        try:
+            planted, now, out = self.limits.lay_out(forest, messages)
+        except RecordError as error:
+            raise self._undivided(id_, error) from error
+        count_laid_out([now], self.after)
+        self.rejects += (each.line(id_) for each in out)
+        return write(planted, [(id_, now)])
+
+    def _undivided(self, id_: str, error: RecordError) -> UsageError:
+        overlong = self.limits.options.overlong
+        return UsageError(
+            f"{self.old}, conversation {id_!r}",
+            error.what.partition(", expected")[0],
+            f"nothing to divide, as --overlong {overlong} has rejected others",
+            "pack the inputs again with the new limits",
+        )
+
+    def _reject(self, id_: str, left: Sequence[LeftOut]) -> None:
+        """Reject a conversation of which nothing fits, unless more than its record is missing."""
+        error = nothing_fits(left, self.limits.options)
+        error.where = id_
+        line = {"kind": "conversation", "where": id_, "reason": error.reason, "error": str(error)}
+        self.rejects.append(line)
+        self.after.rejected += 1
+        counts = self.receipt.counts
+        if counts.missing_reasoning or counts.left_out or self._ids[id_] > 1:
+            self._unfit.append(min(left, key=lambda each: each.length))
+
+    def _nothing_fits(self) -> UsageError:
+        """Refuse limits within which a conversation has no view, and what is counted goes wrong."""
+        worst, counts = max(self._unfit, key=lambda each: each.length), self.receipt.counts
+        why = "conversations of one id"
+        if counts.missing_reasoning or counts.left_out:
+            why = "answers that are untrained, which are known by their records only"
+        conversations = count(len(self._unfit), "conversation")
+        return UsageError(
+            worst.option,
+            f"{worst.limit}, and {conversations} of {self.old} with no view so short",
+            f"at least {worst.length} for a unit with {why}",
+            f"pass {worst.option} {worst.length}, or pack the inputs again with the new limits",
+        )
+
+
+def _same(made: Sequence[Sample], there: Group) -> bool:
+    """Tell whether samples are equal, in any order."""
+    return Counter(map(_content, made)) == Counter(map(_content, there))
+
+
+def _content(sample: Sample) -> tuple[bytes, ...]:
+    segments = sample.segments
+    columns = (sample.input_ids, sample.position_ids, sample.labels)
+    table = (segments.start, segments.visible_until, segments.kind, segments.message)
+    extra = (sample.extra[name] for name in sorted(sample.extra))
+    return tuple(np.ascontiguousarray(each).tobytes() for each in (*columns, *table, *extra))

@@ -1,0 +1,154 @@
+"""Finished datasets → one, without tokenizing: shortened, divided or joined anew, packed anew.
+
+    DIR…  ──→  plan.json, with the inputs, options and units of all  ──→  units  ──→  manifest
+
+A unit of a source becomes a unit of the new dataset. What stops a run does no more harm than to
+`pack`: the same call goes on with it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from importlib.metadata import version
+from typing import Any
+
+from reasonpack.datasets.manifest import Manifest
+from reasonpack.datasets.receipt import Receipt
+from reasonpack.errors import UsageError
+from reasonpack.records.plan import InputFile
+from reasonpack.records.unit import Unit
+from reasonpack.rows.schema import FORMAT_VERSION
+from reasonpack.run.engine import Run, on_engine
+from reasonpack.run.finish import end, same_files
+from reasonpack.run.lay_out_again import Limits, Old
+from reasonpack.run.output_directory import agreed, begin, claimed, sweep
+from reasonpack.run.pack import ALONE
+from reasonpack.run.plan_file import Plan, read_plan, sealed_plan
+from reasonpack.run.receipts import done_before
+from reasonpack.run.repack_unit import RepackJob, repack_unit
+from reasonpack.run.sources import Source, longest_view, options_for, read_sources
+from reasonpack.run.unit import Job
+from reasonpack.storage.place import Place, is_url, public_name
+
+
+def repack(
+    directories: Sequence[Place],
+    output: Place,
+    given: Mapping[str, Any],
+    *,
+    overwrite: bool = False,
+    run: Run = ALONE,
+) -> Manifest:
+    """Pack finished datasets again, as one, or go on where such a run was stopped.
+
+    Args:
+        directories: of the datasets; one that is named twice is there twice.
+        output: the directory to write, or its URL.
+        given: options that are to be others than they were; see `sources.GIVEN`.
+        overwrite: remove what a run left in `output` first.
+        run: how to do it; there are as many units as the datasets have.
+
+    Raises:
+        UsageError: datasets or options that do not go together, or `output` is no place for it.
+        FormatError: a dataset is not whole, or its rows do not tell what is to be divided.
+        StorageError: something cannot be read or written.
+    """
+    for directory in directories:
+        _refuse_itself(directory, output)
+    sources = read_sources(directories)
+    plan = _plan(sources, given)
+    with claimed(output, overwrite=overwrite):
+        known = read_plan(output)
+        for note in same_files(plan.inputs):
+            run.watch.on_note(note)
+        known = agreed(output, plan, known)
+        begin(output, plan, known)
+        plan = known or plan
+        try:
+            receipts = _receipts(output, plan, sources, run)
+            return end(output, plan, receipts, run.watch.on_note)
+        finally:
+            sweep(output)
+
+
+def _refuse_itself(directory: Place, output: Place) -> None:
+    same = str(directory).rstrip("/") == str(output).rstrip("/")
+    if not (is_url(directory) or is_url(output)):
+        same = os.path.realpath(directory) == os.path.realpath(output)
+    if same:
+        raise UsageError(
+            "--output",
+            f"{public_name(output)} is a dataset that is to be packed again",
+            "another directory",
+            "choose another --output",
+        )
+
+
+def _plan(sources: Sequence[Source], given: Mapping[str, Any]) -> Plan:
+    """Make the plan of a run from the inputs and the units of its sources."""
+    options, manifest = options_for(sources, given), sources[0].manifest
+    inputs: list[InputFile] = []
+    units: list[Unit] = []
+    for source in sources:
+        for receipt in source.units:
+            old = receipt.unit
+            units.append(replace(old, number=len(units), input=len(inputs) + old.input))
+        inputs += [InputFile(each.path, each.bytes, each.sha256) for each in source.manifest.inputs]
+    return sealed_plan(
+        Plan(
+            format_version=FORMAT_VERSION,
+            library_version=version("reasonpack"),
+            options=options,
+            unit_bytes=0,
+            max_position=longest_view(sources, options),
+            hashes={"tokenizer": manifest.tokenizer_sha256, "template": manifest.template_sha256},
+            templates=manifest.templates,
+            columns=manifest.columns,
+            grouping=None,
+            inputs=inputs,
+            units=units,
+            sha256="",
+            sources=[source.origin for source in sources],
+        )
+    )
+
+
+def _receipts(output: Place, plan: Plan, sources: Sequence[Source], run: Run) -> list[Receipt]:
+    """Do the units that are not done yet; return the receipts of all, in order."""
+    old = [
+        Old(
+            source.directory,
+            receipt.unit.number,
+            Limits(source.manifest.options, source.manifest.max_position),
+        )
+        for source in sources
+        for receipt in source.units
+    ]
+    job = RepackJob(
+        job=Job(
+            options=plan.options,
+            output=output,
+            places=(),
+            stamps=(),
+            units=len(plan.units),
+            plan_sha256=plan.sha256,
+            columns=tuple(plan.columns),
+        ),
+        old=tuple(old),
+        max_position=plan.max_position,
+        metadata={
+            "layout": plan.options.layout,
+            "tokenizer_sha256": plan.hashes["tokenizer"],
+            "template_sha256": plan.hashes["template"],
+        },
+    )
+    done, todo = done_before(output, plan, plan.units, run.watch)
+    with contextlib.closing(on_engine(todo, partial(repack_unit, job=job), run, ())) as receipts:
+        for receipt in receipts:
+            done[receipt.unit.number] = receipt
+            run.watch.on_receipt(receipt)
+    return [done[unit.number] for unit in plan.units]

@@ -1,0 +1,185 @@
+"""A unit of a finished dataset → the unit of a new one: its samples, cut, divided and packed anew.
+
+rows ─→ samples ─→ conversations ─→ laid out again where limits ask for it ─→ rows ─→ shard
+                        └── what fits no longer ──→ rejects
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+from reasonpack.datasets.receipt import (
+    TRAIN,
+    Counts,
+    Receipt,
+    Shard,
+    as_json,
+    place_of,
+    read_receipt,
+    receipt_path,
+    sealed,
+)
+from reasonpack.datasets.shards import read_shard
+from reasonpack.errors import FormatError
+from reasonpack.records.unit import Unit
+from reasonpack.rows.cut_rows import cut_rows
+from reasonpack.rows.sample import Sample
+from reasonpack.rows.schema import schema
+from reasonpack.run.conversations import count_samples, join_samples
+from reasonpack.run.lay_out_again import Again, Group, Limits, Old
+from reasonpack.run.unit import Job, publish_rejects, publish_shard
+from reasonpack.storage.place import public_name
+from reasonpack.storage.publish import publish
+from reasonpack.storage.read import digest, read_bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RepackJob:
+    """What all units of a run have in common.
+
+    Attributes:
+        job: as for `pack`; nothing is read from its places.
+        old: for each unit the one that it is made of.
+        max_position: tokens of the longest view allowed.
+        metadata: of every shard.
+    """
+
+    job: Job
+    old: tuple[Old, ...]
+    max_position: int | None
+    metadata: Mapping[str, str]
+
+
+def repack_unit(unit: Unit, job: RepackJob) -> Receipt:
+    """Pack one unit again and publish its shards, its rejects and its receipt.
+
+    Args:
+        unit: of the new dataset.
+        job: how, from where and to where.
+
+    Raises:
+        FormatError: a shard of the source is damaged, or does not tell what it was made of.
+        UsageError: a conversation would be left without any view.
+        StorageError: a file cannot be read or written.
+    """
+    old, options = job.old[unit.number], job.job.options
+    receipt = read_receipt(old.directory, old.number)
+    groups = {shard.split: _groups(_samples(old, shard), receipt, old) for shard in receipt.shards}
+    limits = Limits(options, job.max_position)
+    again = Again(old, receipt, limits)
+    made = again.lay_out(groups)
+    lines = _rejects(again, limits)
+    counts = _counts(again, made, lines)
+    schema_, shards = schema(job.metadata, job.job.columns), []
+    for split in options.splits:
+        samples = made.get(split, [])
+        rows = join_samples(samples, options)
+        counts.rows += len(rows)
+        if rows or split == TRAIN:
+            shard = publish_shard(split, rows, samples, unit=unit, job=job.job, schema_=schema_)
+            shards.append(shard)
+    rejects = publish_rejects(unit, job.job.output, lines)
+    plan_sha256, backend = job.job.plan_sha256, (receipt.backend, receipt.backend_fault)
+    new = sealed(Receipt(unit, plan_sha256, shards, rejects, counts, *backend))
+    with publish(place_of(job.job.output, receipt_path(unit.number))) as file:
+        file.write(as_json(new).encode())
+    return new
+
+
+# --- a source → conversations ----------------------------------------------------------
+
+
+def _samples(old: Old, shard: Shard) -> list[list[Sample]]:
+    """Read the rows of a shard, each as its samples."""
+    place = place_of(old.directory, shard.path)
+    if digest(place) != (shard.bytes, shard.sha256):
+        raise FormatError(
+            public_name(place),
+            "it is not the shard that the manifest names",
+            "a sound dataset",
+            "copy it again from where it was packed",
+        )
+    return [row for batch in read_shard(place) for row in cut_rows(batch)]
+
+
+def _groups(rows: Sequence[Sequence[Sample]], receipt: Receipt, old: Old) -> list[Group]:
+    """Put the samples of each conversation together, in the order of the input if that is known.
+
+    It is where each row holds one sample, or where ids are places in the input.
+    """
+    samples = [sample for row in rows for sample in row]
+    if old.limits.options.layout == "onepass" and not receipt.counts.extra_samples:
+        groups = [[sample] for sample in samples]
+    else:
+        by_id: dict[str, Group] = {}
+        for sample in samples:
+            by_id.setdefault(sample.id, []).append(sample)
+        groups = list(by_id.values())
+    places = [_place(group[0].id, receipt.unit) for group in groups]
+    if len(samples) > len(rows) and None not in places:
+        order = sorted(range(len(groups)), key=lambda each: places[each] or 0)
+        groups = [groups[each] for each in order]
+    return groups
+
+
+def _place(id_: str, unit: Unit) -> int | None:
+    """Return the number of the line or element that an id names; None if it names none.
+
+    Nor does it where a unit is of groups of calls, which are in an order of their own.
+    """
+    match = re.fullmatch(r"(.*)(?::(\d+)|\[(\d+)\])", id_, re.DOTALL)
+    if match is None or match[1] != unit.name or unit.container == "groups":
+        return None
+    return int(match[2] or match[3])
+
+
+# --- what is said of it ----------------------------------------------------------------
+
+
+def _rejects(again: Again, limits: Limits) -> list[dict[str, Any]]:
+    """Return what was left out before, with the limit that leaves it out now, and what is since."""
+    lines, receipt = again.rejects, again.receipt
+    if receipt.rejects is not None:
+        content = read_bytes(place_of(again.old.directory, receipt.rejects.path)) or b""
+        lines = [*(_line_now(json.loads(line), limits) for line in content.splitlines()), *lines]
+    places = [_place(line["where"], receipt.unit) for line in lines]
+    if None in places:
+        return lines
+    order = sorted(range(len(lines)), key=lambda at: (places[at], lines[at].get("message", -1)))
+    return [lines[at] for at in order]
+
+
+def _line_now(line: dict[str, Any], limits: Limits) -> dict[str, Any]:
+    """Give a message that was left out the limit for which it would be now."""
+    if line.get("kind") != "message" or "tokens" not in line:
+        return line
+    left = limits.too_long(line["message"], line["tokens"])
+    return left.line(line["where"]) if left else line
+
+
+def _counts(
+    again: Again, made: Mapping[str, Sequence[Sample]], rejects: Sequence[dict[str, Any]]
+) -> Counts:
+    """Count samples anew; of the rest the receipt tells, but for what was laid out anew."""
+    found = Counter((line.get("kind") == "message", line["reason"]) for line in rejects)
+    left_out = {reason: number for (is_message, reason), number in found.items() if is_message}
+    rejected = {reason: number for (is_message, reason), number in found.items() if not is_message}
+    counts = replace(
+        again.receipt.counts,
+        left_out=dict(sorted(left_out.items())),
+        rejects=dict(sorted(rejected.items())),
+        tokens_by_kind={},
+    )
+    for name in (each.name for each in fields(Counts) if isinstance(each.default, int)):
+        change = getattr(again.after, name) - getattr(again.before, name)
+        setattr(counts, name, getattr(counts, name) + change)
+    for name in ("samples", "rows", "tokens", "trained_tokens", "pairs"):
+        setattr(counts, name, 0)
+    for samples in made.values():
+        count_samples(samples, counts)
+    return counts

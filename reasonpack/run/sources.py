@@ -1,0 +1,220 @@
+"""Datasets that are packed again → what they have in common, and what is asked of all of them.
+
+old manifests ─→ same tokenizer, template, layout, columns ─→ options of the new one
+                          else: which differs                 limits as asked for, else the old
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+from reasonpack.datasets.manifest import MANIFEST, Manifest, Origin, read_manifest
+from reasonpack.datasets.options import Options
+from reasonpack.datasets.receipt import Receipt, read_receipt
+from reasonpack.errors import FormatError, UsageError
+from reasonpack.run.context import check_rows
+from reasonpack.storage.place import Place, join, public_name
+from reasonpack.storage.read import read_bytes
+
+GIVEN = ("max_length", "max_position", "packing", "max_cost", "format", "compression")
+"""Options that may be given anew; else those of the sources stay, if they are the same."""
+OF_NO_EFFECT = ("tokenizer", "revision", "chat_template", "overlong", "on_error")
+"""Options that may differ: the first only say where something is, the others what was refused."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A finished dataset that is packed again.
+
+    Attributes:
+        directory: where it is.
+        sha256: of its manifest.
+        manifest: as it is.
+        units: its receipts, in order.
+    """
+
+    directory: Place
+    sha256: str
+    manifest: Manifest
+    units: list[Receipt]
+
+    @property
+    def name(self) -> str:
+        """What it is called in messages."""
+        return public_name(self.directory)
+
+    @property
+    def origin(self) -> Origin:
+        """What the new manifest says of it."""
+        return Origin(self.name, self.sha256)
+
+
+def read_sources(directories: Sequence[Place]) -> list[Source]:
+    """Read datasets, and refuse those that cannot be one.
+
+    Raises:
+        FormatError: one is not finished, or its receipts are not those of its manifest.
+        UsageError: they differ in what makes tokens and columns.
+        StorageError: one cannot be read.
+    """
+    sources = [_read(directory) for directory in directories]
+    first = sources[0]
+    for other in sources[1:]:
+        for what, one, two in _compared(first.manifest, other.manifest):
+            if one == two:
+                continue
+            raise UsageError(
+                other.name,
+                f"{what} {two}, and {one} in {first.name}",
+                "datasets of one tokenizer, template, layout, columns and reading of messages",
+                "pack both the same way, or pack each again by itself",
+            )
+    return sources
+
+
+def _read(directory: Place) -> Source:
+    manifest = read_manifest(directory)
+    content = read_bytes(join(directory, MANIFEST)) or b""
+    numbers = sorted({shard.unit for shard in manifest.shards})
+    receipts = [read_receipt(directory, number) for number in numbers]
+    for receipt in receipts:
+        own = [shard for shard in manifest.shards if shard.unit == receipt.unit.number]
+        if (receipt.plan_sha256, receipt.shards) != (manifest.plan_sha256, own):
+            raise FormatError(
+                public_name(directory),
+                f"the receipt of unit {receipt.unit.number} is not that of its manifest",
+                "a sound dataset",
+                "copy it again from where it was packed",
+            )
+    return Source(directory, hashlib.sha256(content).hexdigest(), manifest, receipts)
+
+
+def _compared(one: Manifest, two: Manifest) -> Iterator[tuple[str, object, object]]:
+    """Yield what two datasets must have in common to become one: what, and both values."""
+    for name in ("tokenizer_sha256", "template_sha256", "layout", "columns"):
+        yield name, getattr(one, name), getattr(two, name)
+    for name in (field.name for field in fields(Options)):
+        if name not in (*GIVEN, *OF_NO_EFFECT):
+            option = "--" + name.replace("_", "-")
+            yield option, getattr(one.options, name), getattr(two.options, name)
+    yield "what was learned of the template,", _learned(one), _learned(two)
+
+
+def _learned(manifest: Manifest) -> list[object]:
+    return [replace(each, template="") for each in manifest.templates]
+
+
+# --- options ---------------------------------------------------------------------------
+
+
+def options_for(sources: Sequence[Source], given: Mapping[str, Any]) -> Options:
+    """Return the options that packing the inputs of all sources afresh would have.
+
+    Args:
+        sources: of one tokenizer, template, layout and columns.
+        given: those of `GIVEN` that are asked for.
+
+    Raises:
+        UsageError: sources differ in an option that is not given; a limit is to be relaxed that
+            left something out; rows have no length to be packed to.
+    """
+    values = {name: _value(name, sources, given) for name in GIVEN}
+    if values["format"] != sources[0].manifest.options.format and "compression" not in given:
+        values["compression"] = None
+    first = sources[0].manifest.options
+    on_error = {source.manifest.options.on_error for source in sources}
+    options = replace(
+        first,
+        **values,
+        overlong=_overlong(sources),
+        on_error="skip" if "skip" in on_error else "stop",
+    )
+    check_rows(options)
+    for source in sources:
+        _check_limits(source, options)
+    return options
+
+
+def _value(name: str, sources: Sequence[Source], given: Mapping[str, Any]) -> Any:
+    if name in given:
+        return given[name]
+    first = getattr(sources[0].manifest.options, name)
+    for other in sources[1:]:
+        if (value := getattr(other.manifest.options, name)) != first:
+            option = "--" + name.replace("_", "-")
+            found = f"{first} in {sources[0].name}, {value} in {other.name}"
+            raise UsageError(option, found, "the same in all", f"pass {option}")
+    return first
+
+
+def _overlong(sources: Sequence[Source]) -> Any:
+    """Divide what is too long, as is the default, unless it has been rejected as a whole."""
+    for source in sources:
+        if source.manifest.counts.rejects.get("overlong"):
+            chosen = source.manifest.options.overlong
+            for other in sources:
+                counts = other.manifest.counts
+                mine = other.manifest.options.overlong
+                if mine != chosen and (
+                    counts.extra_samples or not counts.reasons.isdisjoint(LIMITS)
+                ):
+                    raise UsageError(
+                        other.name,
+                        f"packed with --overlong {mine}, and {source.name} with {chosen}",
+                        "the same where that rejected or divided conversations",
+                        "pack one of them again from its inputs",
+                    )
+            return chosen
+    return "split"
+
+
+LIMITS = {
+    "over-max-length": ("max_length",),
+    "over-max-position": ("max_position",),
+    "overlong": ("max_length", "max_position"),
+}
+"""Which limits left something out, by the reason that is counted."""
+
+
+def _check_limits(source: Source, options: Options) -> None:
+    """Refuse to relax a limit that left something out of a source: it is not there any more."""
+    manifest = source.manifest
+    old = {"max_length": manifest.options.max_length, "max_position": manifest.max_position}
+    new = {"max_length": options.max_length, "max_position": longest_view([source], options)}
+    counted = {**manifest.counts.rejects, **manifest.counts.left_out}
+    for reason in sorted(counted.keys() & LIMITS.keys()):
+        for name in LIMITS[reason]:
+            before, after = old[name], new[name]
+            if before is not None and (after is None or after > before):
+                found = f"{after or 'no limit'}, and {counted[reason]:,} {reason} in {source.name}"
+                raise UsageError(
+                    "--" + name.replace("_", "-"),
+                    found,
+                    f"at most {before}, which left them out",
+                    "pack the inputs again with the longer limit",
+                )
+
+
+def longest_view(sources: Sequence[Source], options: Options) -> int | None:
+    """Return how long a view may be, by the rule of `pack`: as asked, as the model can, as a row.
+
+    Raises:
+        UsageError: the sources give several answers.
+    """
+    found = {source.name: _longest_view(source.manifest, options) for source in sources}
+    if len(set(found.values())) > 1:
+        said = ", ".join(f"{limit} in {name}" for name, limit in found.items())
+        raise UsageError("--max-position", said, "the same in all", "pass --max-position")
+    return next(iter(found.values()))
+
+
+def _longest_view(manifest: Manifest, options: Options) -> int | None:
+    if options.max_position is not None:
+        return options.max_position
+    by_row = manifest.options.max_position is None and (
+        manifest.max_position == manifest.options.max_length
+    )
+    return options.max_length if by_row else manifest.max_position
