@@ -67,9 +67,8 @@ class _Tokens:
 
 @dataclass(frozen=True, slots=True)
 class _View:
-    """A view: the message that it is of, and arrays of a value for each of its tokens."""
+    """Arrays of a value for each token of a view."""
 
-    message: int
     tokens: NDArray[np.int32]
     trained: NDArray[np.bool_]
     kind: NDArray[np.uint8]
@@ -83,12 +82,10 @@ def ends_of(samples: Sequence[Sample]) -> dict[int, int]:
     Raises:
         LostViewsError: this cannot be told.
     """
-    ends: dict[int, int] = {}
-    for each in map(_tokens, samples):
-        for message, token in each.last():
-            length = each.sample.position_ids.item(token) + 1
-            ends[message] = max(ends.get(message, 0), length)
-    return ends
+    return {
+        message: each.sample.position_ids.item(token) + 1
+        for message, (each, token) in _ends(samples).items()
+    }
 
 
 def views_of(samples: Sequence[Sample]) -> tuple[EncodedViews, list[int]]:
@@ -103,12 +100,20 @@ def views_of(samples: Sequence[Sample]) -> tuple[EncodedViews, list[int]]:
     Raises:
         LostViewsError: the samples do not tell them.
     """
-    found: dict[int, list[tuple[_Tokens, int]]] = {}
+    found = sorted(_ends(samples).items())
+    views = [_view(message, each, token) for message, (each, token) in found]
+    return _encoded(views), [message for message, _ in found]
+
+
+def _ends(samples: Sequence[Sample]) -> dict[int, tuple[_Tokens, int]]:
+    """Find where the view of each message ends: in which sample, at which token."""
+    found: dict[int, tuple[_Tokens, int]] = {}
     for each in map(_tokens, samples):
         for message, token in each.last():
-            found.setdefault(message, []).append((each, token))
-    views = [_view(message, found[message]) for message in sorted(found)]
-    return _encoded(views), [view.message for view in views]
+            if message in found:
+                raise LostViewsError(f"an answer, message {message}, that several samples train")
+            found[message] = each, token
+    return found
 
 
 def _tokens(sample: Sample) -> _Tokens:
@@ -126,24 +131,20 @@ def _tokens(sample: Sample) -> _Tokens:
     )
 
 
-def _view(message: int, places: Sequence[tuple[_Tokens, int]]) -> _View:
-    """Return the view of a message, from where its completion ends in samples that train of it."""
-    paths = [(each, each.path(token)) for each, token in places]
-    deepest, path = max(paths, key=lambda each: len(each[1]))
-    tokens, own = deepest.sample.input_ids[path], deepest.message[path] == message
-    first = int((own & deepest.written[path]).argmax())
-    if first and deepest.written[path[first - 1]]:
+def _view(message: int, held: _Tokens, token: int) -> _View:
+    """Return the view of a message, which ends at a token of a sample."""
+    path = held.path(token)
+    own = held.message[path] == message
+    first = int((own & held.written[path]).argmax())
+    if first and held.written[path[first - 1]]:
         raise LostViewsError(f"an answer, message {message}, that goes on from another")
-    trained = own & deepest.trained[path]
-    extra = {name: values[path].copy() for name, values in deepest.sample.extra.items()}
-    for other, part in paths:
-        if not np.array_equal(other.sample.input_ids[part], tokens[: len(part)]):
-            raise LostViewsError(f"two answers in one message, {message}")
-        new = np.flatnonzero(other.trained[part] & own[: len(part)])
-        trained[new] = True
-        for name, values in other.sample.extra.items():
-            extra[name][new] = values[part[new]]
-    return _View(message, tokens, trained, deepest.kind[path], deepest.message[path], extra)
+    return _View(
+        held.sample.input_ids[path],
+        own & held.trained[path],
+        held.kind[path],
+        held.message[path],
+        {name: values[path] for name, values in held.sample.extra.items()},
+    )
 
 
 def _encoded(views: Sequence[_View]) -> EncodedViews:

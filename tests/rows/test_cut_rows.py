@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from made_samples import packings
+from made_samples import packings, plain_sample
 
 from reasonpack.rows.cut_rows import cut_rows
-from reasonpack.rows.sample import Sample
+from reasonpack.rows.sample import Calls, Sample
 from reasonpack.rows.schema import OPTIONAL, schema
 from reasonpack.rows.table import rows_to_table
+
+
+def with_two_calls(number: int) -> Sample:
+    sample = plain_sample(3, number=number)
+    calls = Calls([f"{number}a", f"{number}b"], np.zeros(2, np.uint8), np.zeros(2, np.float32))
+    segments = replace(sample.segments, call=np.ones(1, np.int32))
+    return replace(sample, segments=segments, calls=calls)
+
 
 ALL = [name for name, _ in OPTIONAL]
 
@@ -42,6 +51,7 @@ def test_samples_are_those_that_went_in(case: tuple[list[Sample], list[list[int]
 
 @settings(max_examples=40)
 @given(packings(optional=True), st.integers(1, 3))
+@example(([with_two_calls(number) for number in range(3)], [[0, 1], [2]]), 1)
 def test_cut_and_put_together_again_rows_are_the_same(
     case: tuple[list[Sample], list[list[int]]], chunk: int
 ) -> None:

@@ -165,5 +165,5 @@ def test_what_cannot_be_told_is_said() -> None:
     call = Calls(["a"], np.zeros(1, np.uint8), np.zeros(1, np.float32))
     assert refused(one_sample([answer], call)) == "calls, which a row does not tell apart"
     other = encoded_view([1, 5], [3], kinds=[0, 0, 3], messages=[-1, -1, 1])
-    with pytest.raises(LostViewsError, match="two answers in one message, 1"):
+    with pytest.raises(LostViewsError, match="an answer, message 1, that several samples train"):
         views_of([one_sample([answer]), one_sample([other])])

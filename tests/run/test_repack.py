@@ -56,9 +56,11 @@ def left_out(dataset: Path) -> Counter[tuple[Any, ...]]:
     """What rejects.jsonl says, but for where, which may be a place or an id."""
     place = dataset / "rejects.jsonl"
     lines = place.read_bytes().splitlines() if place.exists() else []
-    return Counter(
-        (line["reason"], line.get("message"), line.get("tokens")) for line in map(json.loads, lines)
-    )
+    found: Counter[tuple[Any, ...]] = Counter()
+    for line in map(json.loads, lines):
+        said = line["error"][line["error"].index("messages[") :] if "message" in line else ""
+        found[(line["reason"], line.get("message"), line.get("tokens"), said)] += 1
+    return found
 
 
 def shards(dataset: Path) -> list[bytes]:
@@ -121,6 +123,13 @@ GIVEN: list[Json] = [
 def test_shortened_it_is_what_packing_afresh_gives(old: Options, given_: Json) -> None:
     counts = compare(old, given_).counts
     assert counts.left_out
+
+
+def test_what_was_left_out_before_has_the_limit_that_leaves_it_out_now() -> None:
+    write([each for each in CHATS if each.get("id") == "failing-test"])
+    counts = compare(replace(PLAIN, max_position=1_500), {"max_length": 1_200}).counts
+    assert "over-max-position" in read_manifest(Path("old")).counts.left_out
+    assert counts.left_out.keys() == {"over-max-length"}
 
 
 @pytest.mark.long
