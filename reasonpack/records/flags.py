@@ -14,17 +14,11 @@ from reasonpack.errors import RecordError
 from reasonpack.records.content import same
 from reasonpack.records.draft import FLAGS, is_absent
 from reasonpack.records.value_types import wrong_type
+from reasonpack.records.weighted import WEIGHTS, is_weight
 
-WEIGHTS = ("weight", "loss_weight")
-"""Names of the flags, of a message and of a record, that may be a number other than 0 and 1."""
 LEAST, MOST = 1e-6, 1e6
 """Weights that can be told apart in 32 bits, whatever they are shared out among."""
 _flags, _NONE = attrgetter(*FLAGS), (None,) * len(FLAGS)
-
-
-def is_weight(value: object) -> bool:
-    """Tell whether a value is a weight, and no flag."""
-    return isinstance(value, int | float) and value not in (0, 1)
 
 
 def read_flag(fields: object, path: str, *, weighs: bool = False) -> tuple[bool | None, float]:

@@ -17,16 +17,22 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from reasonpack.errors import RecordError, StorageError
-from reasonpack.records.flags import WEIGHTS, is_weight
 from reasonpack.records.strict_json import decode
 from reasonpack.records.unit import Unit, arrow_batches, blocks_of, damaged, read_records
 from reasonpack.storage.place import Place
 from reasonpack.storage.read import Container, open_arrow, open_bytes
 
+WEIGHTS = ("weight", "loss_weight")
+"""Names of the flags, of a message and of a record, that may be a number other than 0 and 1."""
 _WORD = b"weight"
 _KEY = re.compile(rb'weight\\*"\s*:(?!\s*(?:[01](?:\.0+)?|true|false|null)\s*[,}\]])')
 _SEAM = 256
 """Bytes at the end of a block that are looked at together with the next one."""
+
+
+def is_weight(value: object) -> bool:
+    """Tell whether a value is a weight, and no flag."""
+    return isinstance(value, int | float) and value not in (0, 1)
 
 
 class Search:

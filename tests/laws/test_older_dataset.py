@@ -18,7 +18,7 @@ from reasonpack.datasets.manifest import read_manifest
 from reasonpack.run.repack import repack
 from reasonpack.verify.check import verify_dataset
 
-DATASETS = ROOT / "tests" / "datasets"
+DATASETS = ROOT / "tests" / "older"
 BEFORE = DATASETS / "format_1_0_before"
 INPUTS = [str(DATASETS / "inputs" / name) for name in ("first.jsonl", "second.jsonl")]
 TOKENIZER = str(FIXTURES / "tokenizer")

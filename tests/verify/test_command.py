@@ -97,7 +97,15 @@ def test_help_lists_every_code(command: Command) -> None:
 
 SHARED = {
     *("records.formats", "records.json_array", "records.plan", "records.strict_json"),
-    *("records.unit", "records", "rows.content_hash", "rows.kind", "rows.schema", "rows"),
+    *(
+        "records.unit",
+        "records.weighted",
+        "records",
+        "rows.content_hash",
+        "rows.kind",
+        "rows.schema",
+        "rows",
+    ),
 }
 OF_PACK = ("records", "rows", "run", "views", "templates.learn", "templates.behaviour")
 OF_PACK += ("templates.forms",)
