@@ -93,7 +93,9 @@ def packed(
     records: list[Record], options: Options
 ) -> tuple[list[dict[str, Any]], list[dict[str, str]], Counts]:
     laid = lay_out_records(records, options, load_context(options))
-    rows: list[dict[str, Any]] = rows_to_table(laid.samples, laid.rows, schema()).to_pylist()
+    rows: list[dict[str, Any]] = rows_to_table(
+        laid.samples, laid.rows["train"], schema()
+    ).to_pylist()
     return rows, laid.rejects, laid.counts
 
 

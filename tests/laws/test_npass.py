@@ -172,6 +172,7 @@ def test_rows_train_what_npass_trains(family: str, layout: Layout, data: st.Data
     assert trained([laid_out(record, chosen)]) == wanted
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("family", FAMILIES)
 @EXAMPLES
 @given(data=st.data())

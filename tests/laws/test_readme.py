@@ -36,7 +36,11 @@ every_page = pytest.mark.parametrize(
 )
 with_sessions = pytest.mark.parametrize(
     "page",
-    [page for page in PAGES if readme.sessions(page)],
+    [
+        pytest.param(page, marks=() if page == readme.README else pytest.mark.long)
+        for page in PAGES
+        if readme.sessions(page)
+    ],
     ids=lambda page: page.relative_to(ROOT).as_posix(),
 )
 

@@ -33,6 +33,7 @@ def test_the_keys_of_a_query_are_its_visible_tokens(batch: list[Forest], padding
     np.testing.assert_array_equal(bottom_right(found), dense.visible(until[0]))
 
 
+@pytest.mark.long
 @given(batches(), st.integers(0, 5))
 def test_paths_are_found_by_walking_up(batch: list[Forest], padding: int) -> None:
     forest = join([*batch, *([Forest(grow([0] * padding))] if padding else [])])

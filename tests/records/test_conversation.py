@@ -490,6 +490,7 @@ def cut(messages: tuple[Message, ...]) -> tuple[Message, ...]:
     return (*prompt, messages[-1])
 
 
+@pytest.mark.long
 @given(conversations(), st.booleans())
 @example((Message("user", ""), Message("assistant", "")), False)
 def test_every_dialect_gives_the_same_messages(

@@ -32,6 +32,7 @@ def blocks(data: bytes, size: int) -> list[bytes]:
     return [data[at : at + size] for at in range(0, len(data), size)]
 
 
+@pytest.mark.long
 @settings(max_examples=400)
 @given(
     list_=st.lists(values, max_size=6),
@@ -113,6 +114,7 @@ def test_a_list_is_cut_into_units_that_tile_it(indent: int | None, tmp_path: Pat
     ]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_list_packs_like_the_lines_it_is_made_of(workers: int, tmp_path: Path) -> None:
     (tmp_path / "chats.jsonl").write_bytes(chats(bad=False))

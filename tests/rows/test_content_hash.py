@@ -118,6 +118,7 @@ ROWS = st.lists(
 )
 
 
+@pytest.mark.long
 @settings(max_examples=200)
 @given(rows=ROWS, other=ROWS, chunk=st.integers(1, 4))
 def test_the_content_hash_is_that_of_the_values(

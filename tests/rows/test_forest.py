@@ -88,6 +88,7 @@ def test_equals_a_trie_of_single_tokens(views: list[EncodedView]) -> None:
     check_equal(lay_out("x", views), views)
 
 
+@pytest.mark.long
 @settings(max_examples=300)
 @given(view_lists())
 def test_copies_are_written_only_where_a_trained_token_has_no_parent_before_it(
@@ -100,6 +101,7 @@ def test_copies_are_written_only_where_a_trained_token_has_no_parent_before_it(
         assert [place.node for place in reference(views)] != nodes
 
 
+@pytest.mark.long
 @settings(max_examples=300)
 @given(view_lists())
 def test_every_token_sees_its_path_from_the_root(views: list[EncodedView]) -> None:
@@ -109,6 +111,7 @@ def test_every_token_sees_its_path_from_the_root(views: list[EncodedView]) -> No
         assert tuple(row["input_ids"][key] for key in keys) == place.node.path
 
 
+@pytest.mark.long
 @settings(max_examples=300)
 @given(view_lists())
 def test_trains_what_the_views_train_each_once(views: list[EncodedView]) -> None:
@@ -128,6 +131,7 @@ def test_a_view_twice_changes_the_counts_alone(
     assert twice.counts.views == once.counts.views + 1
 
 
+@pytest.mark.long
 @settings(max_examples=300)
 @given(
     st.lists(view_lists(), min_size=1, max_size=3), st.sampled_from(["onepass", "npass"]), st.data()
@@ -168,6 +172,7 @@ def test_dtypes() -> None:
 # --- npass ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 @settings(max_examples=300)
 @given(view_lists())
 def test_npass_writes_each_leaf_and_trains_each_token_once(views: list[EncodedView]) -> None:

@@ -61,6 +61,7 @@ def test_rows_are_those_put_together_by_hand(case: tuple[list[Sample], list[list
 ALL = schemas.schema(columns=[name for name, _ in schemas.OPTIONAL])
 
 
+@pytest.mark.long
 @settings(max_examples=200)
 @given(packings(optional=True))
 def test_optional_columns_are_those_put_together_by_hand(

@@ -116,6 +116,7 @@ def test_parts_do_not_change_a_byte(
     assert tree(tmp_path / "out") == expected
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("lost", ["receipts/00001.json", "groups.index", "manifest.json"])
 def test_a_run_goes_on(
     lost: str, sources: list[str], tmp_path: Path, expected: dict[str, bytes]
@@ -129,6 +130,7 @@ def test_a_run_goes_on(
     assert done == ([1] if lost.startswith("receipts") else [])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("lost", ["", "index", "input"])
 def test_files_that_are_as_they_were_are_not_read_again(
     lost: str, sources: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -169,6 +171,7 @@ def test_what_groups_the_calls_is_said(sources: list[str], tmp_path: Path) -> No
     assert notes[0].endswith(" records in 12 groups by trace_id")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("form", ["list", "gzip", "list.gzip", "parquet", "stdin"])
 def test_the_form_of_a_file_does_not_change_a_row(
     form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -206,6 +206,7 @@ def test_a_dry_run_writes_nothing(source: Path, tmp_path: Path) -> None:
         estimate(["-"], OPTIONS, run=run())
 
 
+@pytest.mark.long
 def test_parts_from_the_command_line(source: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     common = (source, "-o", out, "--unit-size", "4K", "--on-error", "skip", "--shard-count", 2)

@@ -58,6 +58,7 @@ def append(data: bytearray, at: int) -> None:
 FILES = ["data/*", "receipts/?????.json", "receipts/*.rejects.jsonl"]
 
 
+@pytest.mark.long
 @settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 @given(
     pattern=st.sampled_from(FILES),

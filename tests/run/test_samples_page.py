@@ -31,6 +31,7 @@ def rows_in(page: Path) -> list[dict[str, Any]]:
     return [json.loads(each) for each in found]
 
 
+@pytest.mark.long
 def test_the_same_bytes_for_any_number_of_workers(source: str, tmp_path: Path) -> None:
     for number in (1, 2):
         settings = run(num_proc=number, samples=True)

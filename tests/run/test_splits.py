@@ -68,6 +68,7 @@ def test_equal_conversations_are_of_one_split(tmp_path: Path) -> None:
         assert {f"again {id_.split()[1]}" for id_ in found if id_.startswith("chat")} <= found
 
 
+@pytest.mark.long
 def test_the_bytes_do_not_depend_on_workers(tmp_path: Path) -> None:
     lines = chats(bad=False)
     one, two = packed(tmp_path / "a", lines), packed(tmp_path / "b", lines, num_proc=2)
@@ -75,6 +76,7 @@ def test_the_bytes_do_not_depend_on_workers(tmp_path: Path) -> None:
     assert shards == {path: content for path, content in tree(two).items() if path in shards}
 
 
+@pytest.mark.long
 @given(st.lists(st.binary(), unique=True, min_size=400, max_size=400))
 def test_shares_are_about_what_was_asked_for(keys: list[bytes]) -> None:
     found = [splits.split_of(key, {"validation": 0.3, "test": 0.2}) for key in keys]

@@ -55,6 +55,7 @@ def pack(source: Path, out: Path, *more: str) -> Result:
     return CliRunner().invoke(cli, [*map(str, command), "--unit-size", "4000", *more])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("on_error", ["stop", "skip"])
 @pytest.mark.parametrize("workers", [1, 2])
 def test_all_fields_of_the_input_are_named_at_once(
@@ -74,6 +75,7 @@ def test_all_fields_of_the_input_are_named_at_once(
     assert not (tmp_path / "out" / "manifest.json").exists()
 
 
+@pytest.mark.long
 def test_the_command_ends_in_1_and_the_option_that_it_names_ends_that(
     source: Path, tmp_path: Path
 ) -> None:

@@ -63,6 +63,7 @@ def sums(record: Json, options: Options) -> tuple[dict[int, float], Counter[int]
     return weights, tokens
 
 
+@pytest.mark.long
 @settings(max_examples=60)
 @given(chats(), st.sampled_from(["onepass", "npass"]))
 def test_sums_are_those_of_the_format(record: Json, layout: Layout) -> None:

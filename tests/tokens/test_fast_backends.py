@@ -277,6 +277,7 @@ def test_a_backend_that_is_missing_is_a_usage_error(monkeypatch: pytest.MonkeyPa
     assert Choice("auto").name == "auto"
 
 
+@pytest.mark.long
 @settings(max_examples=50)
 @given(st.lists(st.text(max_size=20), max_size=40), st.integers(1, 30))
 def test_slices_change_nothing(texts: list[str], characters: int) -> None:

@@ -122,6 +122,7 @@ def test_a_good_dataset_is_its_source(good: Packed, good_npass: Packed, layout: 
     assert findings.checked["naive_tokens"] == counts["naive_tokens"]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("code", "damage"), numbered(SOURCE_DAMAGES))
 def test_one_damage_one_code_against(packed: Packed, code: str, damage: Damage) -> None:
     damage(packed)
@@ -144,6 +145,7 @@ def test_a_reject_of_other_text_leaves_two_without_a_match(packed: Packed) -> No
     assert packed.compare().counts == {"RP304": 1, "RP306": 1}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("code", "damage"),
     [
@@ -185,6 +187,7 @@ def test_a_token_of_two_leaves_is_trained_in_one(tmp_path: Path) -> None:
     assert finding.what.endswith("is trained, expected it trained once")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("code", "damage"),
     [

@@ -296,6 +296,7 @@ DAMAGES: dict[str, list[Damage]] = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("code", "damage"), numbered(DAMAGES))
 def test_one_damage_one_code(packed: Packed, code: str, damage: Damage) -> None:
     damage(packed)

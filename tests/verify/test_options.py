@@ -108,6 +108,7 @@ PASSING = (
 )
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("name", "template"), CASES)
 def test_what_was_packed_is_checked(tmp_path: Path, name: str, template: str | None) -> None:
     records, told = TOLD[name]

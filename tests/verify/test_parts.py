@@ -20,6 +20,7 @@ def made(folder: Path, **asked: Any) -> Packed:
     return pack_two(folder, **asked)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("train_on", TRAIN_ON)
 @pytest.mark.parametrize("layout", ["onepass", "npass"])
 def test_what_is_trained_is_that_of_the_records(tmp_path: Path, train_on: str, layout: str) -> None:

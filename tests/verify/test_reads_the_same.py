@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -72,6 +73,7 @@ CHATS = st.builds(
 )
 
 
+@pytest.mark.long
 @settings(max_examples=1000, suppress_health_check=[HealthCheck.too_slow])
 @given(RECORDS | CHATS)
 def test_what_is_packed_is_read_the_same(record: dict[str, Any]) -> None:
