@@ -43,6 +43,7 @@ def write(tmp_path: Path, text: str) -> Path:
     return path
 
 
+@pytest.mark.long
 def test_a_file_says_what_options_say(source: Path, tmp_path: Path) -> None:
     options = ["--max-length", "4000", "--packing", "--overwrite", "--train-on", "last-turn"]
     kwargs = {"enable_thinking": True}

@@ -155,7 +155,7 @@ def in_full(record: Json) -> Json:
     return {**record, "messages": messages}
 
 
-@pytest.mark.parametrize("layout", ["onepass", "npass"])
+@pytest.mark.parametrize("layout", ["onepass", pytest.param("npass", marks=pytest.mark.long)])
 @pytest.mark.parametrize("family", FAMILIES)
 @EXAMPLES
 @given(data=st.data())
@@ -193,6 +193,7 @@ def test_wild_texts_are_exact_or_refused(family: str, data: st.DataObject) -> No
     assert found == wanted
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("family", ["stripped", "kept"])
 @settings(EXAMPLES, max_examples=15)
 @given(data=st.data())

@@ -388,6 +388,7 @@ def rows_of(dataset: Path) -> Iterator[Row]:
             yield from batch.to_pylist()
 
 
+@pytest.mark.long
 def test_every_row_holds_to_schema_and_rules(dataset: Path) -> None:
     validator = Draft202012Validator(schema("row"))
     rows = list(rows_of(dataset))

@@ -132,6 +132,7 @@ def test_a_list_packs_like_the_lines_it_is_made_of(workers: int, tmp_path: Path)
     assert len(list_.shards) > 1
 
 
+@pytest.mark.long
 def test_the_bytes_do_not_depend_on_workers_and_a_stopped_run_goes_on(tmp_path: Path) -> None:
     (tmp_path / "chats.json").write_bytes(as_list(chats()))
     inputs = [str(tmp_path / "chats.json")]

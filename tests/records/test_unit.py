@@ -157,6 +157,7 @@ def test_a_parquet_file_damaged_behind_its_footer_is_refused(tmp_path: Path) -> 
         records(units, path)
 
 
+@pytest.mark.long
 def test_garbled_parquet_is_refused_or_read(tmp_path: Path) -> None:
     """No error but StorageError comes out."""
     path = tmp_path / "chats.parquet"
@@ -200,6 +201,7 @@ def test_an_arrow_file_is_read_in_batches(tmp_path: Path, form: tuple[Any, str |
         assert [unit.stop for unit in units] == stops
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("form", ARROW)
 def test_a_damaged_arrow_file_is_refused(tmp_path: Path, form: tuple[Any, str | None]) -> None:
     """Also a stream that ends behind one of its batches, and two streams in one file."""
@@ -214,6 +216,7 @@ def test_a_damaged_arrow_file_is_refused(tmp_path: Path, form: tuple[Any, str | 
         assert str(caught.value).startswith(f"{path}: ")
 
 
+@pytest.mark.long
 def test_garbled_arrow_is_refused_or_read(tmp_path: Path) -> None:
     path = tmp_path / "chats.arrow"
     write_arrow(path, [{"id": number, "prompt": "x" * number} for number in range(60)], ARROW[1])

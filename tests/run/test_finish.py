@@ -110,6 +110,7 @@ def test_rejects_end_in_a_table(call: Call) -> None:
     check_table(error)
 
 
+@pytest.mark.long
 def test_parts_show_their_own_rejects_and_merge_shows_all(call: Call) -> None:
     write("chats.jsonl", chats() + b"{\n{\n")
     arguments = ("pack", "chats.jsonl", "--on-error", "skip", "--unit-size", "4000")

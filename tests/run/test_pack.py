@@ -104,6 +104,7 @@ def test_a_single_unit_starts_no_process(tmp_path: Path, monkeypatch: pytest.Mon
 # --- errors --------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_the_first_bad_record_stops_a_run_and_what_is_done_stays(tmp_path: Path) -> None:
     lines = chats(bad=False).splitlines(keepends=True)
     lines[17] = lines[33] = b'{"messages": 3}\n'
