@@ -143,8 +143,8 @@ from reasonpack.cli.run_options import run_options
     "--max-cost",
     callback=number,
     metavar="PAIRS",
-    help="Most pairs of tokens in a row of which one sees the other, so that rows take about as "
-    "long as each other. A conversation with more has a row to itself. Needs --packing.",
+    help="Most pairs of tokens in a row of which one sees the other: no row that several samples "
+    "share takes longer than that. A sample with more has a row to itself. Needs --packing.",
 )
 @click.option(
     "--max-position",

@@ -593,7 +593,7 @@ def test_ids_are_only_ever_data(id_: str, command: Command, tmp_path: Path) -> N
     names = {path.name for path in tmp_path.rglob("*")}
     assert names <= {
         *("chats.jsonl", "out", "stopped", "data", "receipts", "README.md", "manifest.json"),
-        *("plan.json", "rejects.jsonl", "train-00000-of-00001.parquet"),
+        *("plan.json", "rejects.jsonl", "samples.html", "train-00000-of-00001.parquet"),
         *("00000.json", "00000.rejects.jsonl"),
     }
 

@@ -98,9 +98,9 @@ def test_only_an_object_of_another_version_is_read_again(
     read: list[str] = []
     planned = plan._planned
 
-    def reading(place: Any, name: str, *more: Any) -> Any:
+    def reading(place: Any, name: str, *more: Any, **named: Any) -> Any:
         read.append(name.rpartition("/")[2])
-        return planned(place, name, *more)
+        return planned(place, name, *more, **named)
 
     monkeypatch.setattr(plan, "_planned", reading)
     content = chats(5, bad=False)

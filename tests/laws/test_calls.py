@@ -24,6 +24,7 @@ from tokenizers import Tokenizer
 from reasonpack.choices import Layout
 from reasonpack.datasets.options import Options
 from reasonpack.records.groups import Group
+from reasonpack.records.reasoning import repeats
 from reasonpack.records.unit import Record
 from reasonpack.rows.schema import planned, schema
 from reasonpack.rows.table import rows_to_table
@@ -77,6 +78,11 @@ def laid_out(
     return laid, rows_to_table(laid.samples, laid.rows["train"], schema({}, names)).to_pylist()
 
 
+def _repeats(message: Json) -> bool:
+    said, thought = message.get("content"), message.get("reasoning_content")
+    return bool(said and thought and repeats(thought, said, name="reasoning_content"))
+
+
 def check_group(calls: list[Json], family: str, layout: Layout) -> None:
     """Raise AssertionError unless a group trains what its calls do."""
     try:
@@ -84,8 +90,8 @@ def check_group(calls: list[Json], family: str, layout: Layout) -> None:
     except oracle.PrefixError:
         return  # the oracle cannot say; test_npass sees that such records are refused
     said = [message for call in calls for message in (*call["messages"], answer_of(call))]
-    if any(m.get("reasoning_content") and m["reasoning_content"] == m.get("content") for m in said):
-        return  # reasoning that repeats the answer is left out: test_reasoning
+    if any(_repeats(each) for each in said):
+        return  # such reasoning is left out: test_reasoning
     laid, rows = laid_out(calls, family, layout=layout)
     assert laid.counts.views == len(wanted)
     assert oracle.weights(rows) == oracle.expected_weights(wanted)

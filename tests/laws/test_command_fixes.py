@@ -124,6 +124,7 @@ def test_a_directory_that_another_run_holds(command: Command) -> None:
 
 @pytest.mark.torch
 def test_a_dataset_for_torch(command: Command) -> None:
+    pytest.importorskip("torch")
     from reasonpack.torch.dataset import RowDataset
 
     with pytest.raises(FormatError, match=r"expected a finished dataset.*run pack to its end"):

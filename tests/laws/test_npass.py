@@ -228,7 +228,7 @@ def test_what_fits_is_trained_as_npass_trains_it(
     made = lay_out_records([given_record], chosen, context)
     most = min(row, position or row)
     fitting = [view for view in views if lengths[view.message] <= most]
-    table = rows_to_table(made.samples, made.rows, schema()).to_pylist()
+    table = rows_to_table(made.samples, made.rows["train"], schema()).to_pylist()
     found = sum((oracle.check_row(each) for each in table), Counter())
     assert found == oracle.expected_pairs(fitting)
     assert all(each["length"] <= row for each in table)

@@ -163,7 +163,7 @@ def test_ctrl_c_says_how_to_go_on(
     (tmp_path / "script.py").write_text(INTERRUPTED)
     out, tokenizer = tmp_path / "out", FIXTURES / "tokenizer"
     command = ["pack", source, "--tokenizer", tokenizer, "-o", out, "--on-error", "skip"]
-    command += ["--unit-size", str(UNIT_BYTES), "--num-proc", workers]
+    command += ["--no-samples", "--unit-size", str(UNIT_BYTES), "--num-proc", workers]
     done = subprocess.run(
         [sys.executable, tmp_path / "script.py", *command],
         stderr=subprocess.PIPE,
