@@ -40,7 +40,7 @@ FIXTURES = ROOT / "fixtures"
 SHARED = ROOT.parent / "shared" / "data"
 FAMILIES = list(oracle.FAMILIES)
 EXAMPLES = settings(max_examples=12, suppress_health_check=[HealthCheck.too_slow])
-MANY = settings(EXAMPLES, max_examples=60)
+MANY = settings(EXAMPLES, max_examples=30)
 
 Json = dict[str, Any]
 

@@ -117,7 +117,9 @@ GIVEN: list[Json] = [
 ]
 
 
-@pytest.mark.parametrize("given_", GIVEN, ids=str)
+@pytest.mark.parametrize(
+    "given_", [GIVEN[0], *(pytest.param(each, marks=pytest.mark.slow) for each in GIVEN[1:])], ids=str
+)
 @pytest.mark.parametrize("old", OLD, ids=range(len(OLD)))
 @pytest.mark.long
 def test_shortened_it_is_what_packing_afresh_gives(old: Options, given_: Json) -> None:
