@@ -117,9 +117,10 @@ GIVEN: list[Json] = [
 ]
 
 
-@pytest.mark.parametrize(
-    "given_", [GIVEN[0], *(pytest.param(each, marks=pytest.mark.slow) for each in GIVEN[1:])], ids=str
-)
+FIRST = [GIVEN[0], *(pytest.param(each, marks=pytest.mark.slow) for each in GIVEN[1:])]
+
+
+@pytest.mark.parametrize("given_", FIRST, ids=str)
 @pytest.mark.parametrize("old", OLD, ids=range(len(OLD)))
 @pytest.mark.long
 def test_shortened_it_is_what_packing_afresh_gives(old: Options, given_: Json) -> None:
