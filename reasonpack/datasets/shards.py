@@ -25,10 +25,7 @@ import pyarrow.parquet as pq
 from reasonpack.errors import FormatError
 from reasonpack.rows.schema import check_readable
 from reasonpack.storage.place import Place, check_regular, public_name
-from reasonpack.storage.read import open_arrow
-
-END_OF_STREAM = b"\xff\xff\xff\xff\0\0\0\0"
-"""What an Arrow IPC stream ends in."""
+from reasonpack.storage.read import has_end, open_arrow, validated
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +63,10 @@ class OpenShard:
         with _whole(self.name):
             if isinstance(self._file, pq.ParquetFile):
                 for number in range(self._file.num_row_groups):
-                    yield from _validated(self._row_group(number, columns))
+                    yield from validated(self._row_group(number, columns))
                 return
             with self._stream(columns) as stream:
-                yield from _validated(stream)
+                yield from validated(stream)
 
     def read(self, number: int, columns: Sequence[str] | None = None) -> pa.RecordBatch:
         """Read one group; of a stream those before it are read too.
@@ -79,10 +76,10 @@ class OpenShard:
         """
         with _whole(self.name):
             if isinstance(self._file, pq.ParquetFile):
-                (group,) = _validated(self._row_group(number, columns))
+                (group,) = validated(self._row_group(number, columns))
                 return group
             with self._stream(columns) as stream:
-                (group,) = _validated(itertools.islice(stream, number, number + 1))
+                (group,) = validated(itertools.islice(stream, number, number + 1))
             return group
 
     def _row_group(self, number: int, columns: Sequence[str] | None) -> list[pa.RecordBatch]:
@@ -143,18 +140,10 @@ def _opened(place: Place) -> Any:
 
 
 def _schema_of_stream(source: pa.NativeFile) -> pa.Schema:
-    # Arrow takes a stream that was cut between two batches for a whole one.
-    size = source.size()
-    if size < len(END_OF_STREAM) or source.read_at(8, size - 8) != END_OF_STREAM:
+    if not has_end(source):
         raise pa.ArrowInvalid("the stream has no end mark")
     source.seek(0)
     return pa.ipc.read_schema(source)
-
-
-def _validated(groups: Any) -> Iterator[pa.RecordBatch]:
-    for group in groups:
-        group.validate(full=True)
-        yield group
 
 
 @contextlib.contextmanager

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from reasonpack.records.draft import source_of
 from reasonpack.records.tools import TOOL_FIELDS
 from reasonpack.records.unknown import Field
 
@@ -83,9 +84,4 @@ class CallDraft:
         >>> CallDraft(places={"prompt": "request.messages"}).place("prompt[3].content")
         'request.messages[3].content'
         """
-        end = len(path)
-        while end > 0:
-            if path[:end] in self.places:
-                return self.places[path[:end]] + path[end:]
-            end = max(path.rfind(".", 0, end), path.rfind("[", 0, end))
-        return path
+        return source_of(path, self.places)

@@ -20,7 +20,15 @@ from typing import Any
 from reasonpack.errors import RecordError
 from reasonpack.records import strict_json
 from reasonpack.records.blocks import has_blocks, read_blocks
-from reasonpack.records.draft import REASONING, Draft, agree, is_absent, is_answer, without
+from reasonpack.records.draft import (
+    REASONING,
+    Draft,
+    agree,
+    is_absent,
+    is_answer,
+    source_of,
+    without,
+)
 from reasonpack.records.responses import items_as_messages
 from reasonpack.records.roles import CALL_ROLES
 from reasonpack.records.side_fields import SIDE_FIELDS, read_side_fields
@@ -54,12 +62,7 @@ class Normalised:
         >>> Normalised([], (0, 1), {"chat[1]": "chat[0].content[2]"}).source_path("chat[1].name")
         'chat[0].content[2].name'
         """
-        end = len(path)
-        while end > 0:
-            if path[:end] in self.places:
-                return self.places[path[:end]] + path[end:]
-            end = max(path.rfind(".", 0, end), path.rfind("[", 0, end))
-        return path
+        return source_of(path, self.places)
 
     def in_record(self, unread: Field, at: str) -> Field:
         """Return a field that was found in the list at the path `at`, as the record has it."""

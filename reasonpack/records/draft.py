@@ -56,6 +56,20 @@ class Draft:
         return self.places.get(name) or f"{self.path}.{name}"
 
 
+def source_of(path: str, places: Mapping[str, str]) -> str:
+    """Return where in the record a field stands, which is below the nearest place that is known.
+
+    >>> source_of("chat[1].name", {"chat[1]": "chat[0].content[2]"})
+    'chat[0].content[2].name'
+    """
+    end = len(path)
+    while end > 0:
+        if path[:end] in places:
+            return places[path[:end]] + path[end:]
+        end = max(path.rfind(".", 0, end), path.rfind("[", 0, end))
+    return path
+
+
 def is_absent(value: object) -> bool:
     """Tell whether a field counts as absent.
 

@@ -26,13 +26,14 @@ from reasonpack.storage.read import (
     BOM,
     Container,
     container,
+    has_end,
     is_list,
     open_arrow,
     open_bytes,
+    validated,
 )
 
 BLOCK = 1 << 20
-_END_OF_STREAM = b"\xff\xff\xff\xff\0\0\0\0"
 LONGEST_RECORD = 256 << 20
 """Bytes that a line or an element may have; a file that is no JSON Lines may be one line."""
 
@@ -269,23 +270,14 @@ def arrow_batches(
     """
     if source.read(6) == b"ARROW1":
         with pa.ipc.open_file(source) as file:
-            batches = map(file.get_batch, range(file.num_record_batches)[start:stop])
-            yield from map(_validated, batches)
+            numbers = range(file.num_record_batches)[start:stop]
+            yield from validated(map(file.get_batch, numbers))
         return
     source.seek(0)
     with pa.ipc.open_stream(source) as stream:
-        yield from map(_validated, itertools.islice(stream, start, stop))
-    if stop is None:
-        end, size = source.tell(), source.size()
-        source.seek(max(0, size - len(_END_OF_STREAM)))
-        if end != size or source.read(len(_END_OF_STREAM)) != _END_OF_STREAM:
-            raise ValueError("the stream does not end where the file does")
-
-
-def _validated(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """Refuse a batch whose offsets lead out of its memory."""
-    batch.validate(full=True)
-    return batch
+        yield from validated(itertools.islice(stream, start, stop))
+    if stop is None and not (source.tell() == source.size() and has_end(source)):
+        raise ValueError("the stream does not end where the file does")
 
 
 def _plain_times(batch: pa.RecordBatch) -> pa.RecordBatch:

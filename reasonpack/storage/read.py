@@ -12,7 +12,7 @@ import os
 import shutil
 import tempfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -37,6 +37,7 @@ HEAD = 1 << 16
 """Bytes by which a list is known; blanks may stand before it."""
 BLANK = b" \t\r\n"
 BOM = b"\xef\xbb\xbf"
+_END_OF_STREAM = b"\xff\xff\xff\xff\0\0\0\0"
 SMALL = 1 << 30
 """Most that a file may hold which is read whole, in bytes."""
 _MAGIC: dict[bytes, Container] = {
@@ -111,6 +112,26 @@ def open_arrow(place: Place) -> Iterator[pa.NativeFile]:
             yield file
     except OSError as error:
         raise unreadable(place, error) from error
+
+
+def has_end(stream: pa.NativeFile) -> bool:
+    """Tell whether an Arrow stream has its mark of the end.
+
+    Arrow takes one that was cut between two batches for a whole one.
+    """
+    size = stream.size()
+    return bool(size >= len(_END_OF_STREAM) and stream.read_at(8, size - 8) == _END_OF_STREAM)
+
+
+def validated(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """Yield batches, and refuse one whose offsets lead out of its memory.
+
+    Raises:
+        pa.ArrowInvalid: there is such a one.
+    """
+    for batch in batches:
+        batch.validate(full=True)
+        yield batch
 
 
 @contextlib.contextmanager

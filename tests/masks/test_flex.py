@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from forests import Forest, batches, chats, grow, positions, row
+from forests import Forest, batches, chats, grow, row
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from kernels import positions_of, until_of
 
 from reasonpack.masks import Window, blocks, dense, flex, stack
 
@@ -25,17 +26,6 @@ LISTS = [
     for side in ("kv", "q")
     for part in ("num_blocks", "indices")
 ]
-
-
-def until_of(batch: list[Forest], padding: int = 0) -> np.ndarray:
-    return stack([row(forest) for forest in batch], max(map(len, batch)) + padding)
-
-
-def positions_of(batch: list[Forest], total: int) -> np.ndarray:
-    out = np.zeros((len(batch), total), np.int32)
-    for line, forest in zip(out, batch, strict=True):
-        line[: len(forest)] = positions(forest)
-    return out
 
 
 def reference(until: np.ndarray, block_size: tuple[int, int], window: Window | None = None) -> Any:
