@@ -110,7 +110,14 @@ def _read(
         return CallMessages(None, notes=("text-not-compared",))
     answer, is_empty = _with_content(answer)
     record = {**draft.context, "prompt": prompt, "completion": answer}
-    read = conversation_of(record, where, reading, null_keys=null_keys, read_list=memo.read)
+    read = conversation_of(
+        record,
+        where,
+        reading,
+        null_keys=null_keys,
+        read_list=memo.read,
+        notes_messages=False,  # of the history, which other calls have too
+    )
     read = _own_answer(read, draft, prompt, notes)
     train = read.messages[-1].train
     return CallMessages(read, is_empty, train, (*notes, *_of_the_answer(read)))
@@ -121,16 +128,12 @@ def _is_answer(message: object) -> bool:
 
 
 def _of_the_answer(read: Conversation) -> Iterator[str]:
-    """Yield what was noticed of the answer; of the history, which other calls have too, fields."""
+    """Yield what was noticed of the answer, and of fields."""
     last = read.messages[-1]
     yield from last.noticed
     calls = [(call.name, call.arguments) for call in last.tool_calls]
     yield from (f"argument-type {each}" for each in contradictions(calls, read.tools or ()))
-    yield from (note for note in read.notes if note.partition(" ")[0] in _OF_FIELDS)
-
-
-_OF_FIELDS = ("unread", "left-out", "renamed")
-"""Kinds of notes of fields."""
+    yield from read.notes
 
 
 def _nothing(prompt: object, answer: object) -> RecordError:

@@ -34,6 +34,7 @@ from reasonpack.records.conversation import Conversation
 from reasonpack.records.prompt_memo import PromptMemo
 from reasonpack.records.readers.session import Line
 from reasonpack.records.reading import DEFAULT, Reading
+from reasonpack.records.tool_calls import ARGUMENTS
 from reasonpack.records.unit import Record
 from reasonpack.records.unknown import UnknownFieldError
 from reasonpack.records.value_types import wrong_type
@@ -151,7 +152,7 @@ def _decoded(record: Record, reading: Reading) -> dict[str, Any]:
         fields = strict_json.decode_line(record.line)
     else:
         strict_json.count_keys(fields)  # refuses what is nested too deeply to be copied
-        keep = _NOTHING if reading.null_arguments == "drop" else _ARGUMENTS
+        keep = None if reading.null_arguments == "drop" else _CALL_ARGUMENTS
         fields = strict_json.plain(fields, "", null_keys=True, keep=keep)
     if not isinstance(fields, dict):
         fix = 'Write {"messages": […], "response": …}, or another of schemas/call.schema.json.'
@@ -159,10 +160,11 @@ def _decoded(record: Record, reading: Reading) -> dict[str, Any]:
     return fields
 
 
-_ARGUMENTS = re.compile(
-    r".*(\.tool_calls\[\d+\](\.function)?|\.function_call)\.arguments|.*\.content\[\d+\]\.input"
+_CALL_ARGUMENTS = re.compile(
+    r"(.*(\.tool_calls\[\d+\](\.function)?|\.function_call)"
+    r"|(.*\.)?(messages|conversations?|prompt|completion|input|output)\[\d+\])"
+    rf"\.({'|'.join(ARGUMENTS)})|.*\.(content|value)\[\d+\]\.input"
 )
-_NOTHING = re.compile("(?!)")
 
 
 def _call(
@@ -254,37 +256,3 @@ def _is_wanted(draft: CallDraft) -> bool:
         what = f"{' and '.join(said)} differ, expected the same in each"
         raise RecordError("conflict", next(iter(said)), what, fix="Keep one of them.")
     return all(said.values())
-
-
-def group_of(record: Mapping[str, Any], name: str) -> str | None:
-    """Return what a field says of the group that a record belongs to; None where it is not there.
-
-    Args:
-        record: decoded.
-        name: of the field, dotted where it is nested; a key with dots in it is found too.
-
-    Raises:
-        RecordError: reason `type`, where it is neither text nor a whole number.
-
-    >>> group_of({"metadata": {"session.id": 7}}, "metadata.session.id")
-    '7'
-    """
-    value = _value_of(record, name)
-    if value in (None, ""):
-        return None
-    if not isinstance(value, str | int) or isinstance(value, bool):
-        raise wrong_type(name, type(value).__name__, "a string or an integer")
-    return str(value)
-
-
-def _value_of(record: object, name: str) -> Any:
-    if not isinstance(record, Mapping):
-        return None
-    if record.get(name) is not None:
-        return record[name]
-    parts = name.split(".")
-    for cut in range(1, len(parts)):
-        inner = record.get(".".join(parts[:cut]))
-        if (value := _value_of(inner, ".".join(parts[cut:]))) is not None:
-            return value
-    return None

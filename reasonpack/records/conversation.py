@@ -70,7 +70,6 @@ _CALL_ARGUMENTS = re.compile(
     r"(\.tool_calls\[\d+\](\.function)?|\.function_call)?"
     rf"(\.({'|'.join(ARGUMENTS)})|\.(content|value)\[\d+\]\.input)"
 )
-_NOTHING = re.compile("(?!)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +131,7 @@ def parse_record(
     if not isinstance(record, dict):
         return _read(lambda: record, where, reading)
     fields = {name: record[name] for name in _FIELDS if name in record}
-    keep = _NOTHING if reading.null_arguments == "drop" else _CALL_ARGUMENTS
+    keep = None if reading.null_arguments == "drop" else _CALL_ARGUMENTS
 
     def decode() -> object:
         strict_json.count_keys(fields)  # refuses what is nested too deeply to be copied
@@ -159,8 +158,11 @@ def conversation_of(
     *,
     null_keys: bool,
     read_list: Callable[..., ReadMessages] = read_messages,
+    notes_messages: bool = True,
 ) -> Conversation:
     """Read a record that was decoded strictly, its lists of messages by `read_list`.
+
+    Unless `notes_messages`, only what is noticed of fields is among its notes.
 
     Raises:
         RecordError: with one of `REASONS` and the path in the record, without `where`.
@@ -195,7 +197,7 @@ def conversation_of(
         tools=tools,
         template_kwargs=_template_kwargs(record),
         sources=sources,
-        notes=_notes(messages, tools, (*notes, *read.notes)),
+        notes=_notes(messages if notes_messages else (), tools, (*notes, *read.notes)),
         weight=read_record_weight(record, weighs=reading.weighs),
     )
 

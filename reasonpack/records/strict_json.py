@@ -143,7 +143,7 @@ def _count_escaped(line: bytes) -> int:
     return count
 
 
-def plain(value: Any, path: str, *, null_keys: bool, keep: re.Pattern[str]) -> Any:
+def plain(value: Any, path: str, *, null_keys: bool, keep: re.Pattern[str] | None = None) -> Any:
     """Copy what a decoded row holds, refusing text and numbers that JSON cannot write.
 
     With `null_keys`, keys whose value is null are left out, but not inside an object whose
@@ -162,11 +162,13 @@ def plain(value: Any, path: str, *, null_keys: bool, keep: re.Pattern[str]) -> A
         if not math.isfinite(value):
             raise RecordError("json", path, f"got {value}, expected a finite number", fix=_NO_NAN)
     elif isinstance(value, list):
+        if _WHOLE.issuperset(map(type, value)):
+            return [*value]  # ids, of which there may be many
         return [
             plain(v, f"{path}[{i}]", null_keys=null_keys, keep=keep) for i, v in enumerate(value)
         ]
     elif isinstance(value, dict):
-        null_keys = null_keys and not keep.fullmatch(path)
+        null_keys = null_keys and not (keep and keep.fullmatch(path))
         return {
             k: plain(v, step(path, str(k)), null_keys=null_keys, keep=keep)
             for k, v in value.items()
@@ -191,6 +193,8 @@ def _check_text(text: str, path: str) -> None:
 
 
 _NESTS = frozenset((dict, list))
+_WHOLE = frozenset((int, bool, type(None)))
+"""Types of which no value is refused."""
 
 
 def count_keys(value: object, path: str = "") -> int:

@@ -13,7 +13,7 @@ from fixing import ROOT, noted, unseen
 from refused_calls import IDS, REFUSED
 
 from reasonpack.errors import RecordError
-from reasonpack.records.calls import group_of, read_calls, read_session
+from reasonpack.records.calls import read_calls, read_session
 from reasonpack.records.unit import Record
 
 RECORDS = ROOT / "reasonpack" / "records"
@@ -64,7 +64,6 @@ def test_every_refusal_is_seen() -> None:
         for record in [*(record for record, *_ in REFUSED.values()), *planted()]:
             line = json.dumps(record).encode()
             tried(lambda line=line: read_calls(Record("x", line)))
-        tried(lambda: group_of({"a": True}, "a"))
         found = sessions.lines("codex")
         back = {"type": "event_msg", "payload": {"type": "thread_rolled_back", "num_turns": 1}}
         for lines in (

@@ -12,7 +12,7 @@ from refused_calls import IDS, REFUSED
 
 from reasonpack.errors import RecordError
 from reasonpack.records.call_draft import TOKEN_NAMES
-from reasonpack.records.calls import Call, group_of, read_calls
+from reasonpack.records.calls import Call, read_calls
 from reasonpack.records.options import ignored_fields, renamed_fields
 from reasonpack.records.reading import DEFAULT, Reading
 from reasonpack.records.unit import Record
@@ -108,14 +108,6 @@ def test_tokens_as_logged() -> None:
     }
     assert call.prompt_ids is not None
     assert call.prompt_ids.dtype == np.int32
-
-
-def test_groups() -> None:
-    assert group_of({"a": {"b.c": 7}}, "a.b.c") == "7"
-    assert group_of({"a": {"b": ""}}, "a.b") is None
-    assert group_of({"a": 3}, "a.b") is None
-    with pytest.raises(RecordError, match=r"a\.b: got true or false, expected a string or an int"):
-        group_of({"a": {"b": True}}, "a.b")
 
 
 @pytest.mark.parametrize(("record", "reason", "what", "fix"), REFUSED.values(), ids=REFUSED)
@@ -483,6 +475,25 @@ def test_null_keys_of_a_row_are_no_fields() -> None:
     answer = {"role": "assistant", "content": None, "tool_calls": [nulls]}
     with pytest.raises(RecordError, match="--null-arguments"):
         read_calls(Record("x:1", b"", {"messages": [ASK], "response": answer}))
+
+
+@pytest.mark.parametrize("name", ["arguments", "args", "input", "parameters"])
+def test_nulls_of_a_row_are_kept_under_any_name_of_arguments(name: str) -> None:
+    """Whether they were written cannot be known: they are no fields that may be left out."""
+    call = {"name": "f", name: {"a": None}}
+    item = {"type": "function_call", "name": "f", "arguments": {"a": None}}
+    block = {"type": "tool_use", "name": "f", "input": {"a": None}}
+    role = {"role": "assistant"}
+    for row in (
+        {"messages": [ASK], "response": {**role, "content": None, "tool_calls": [call]}},
+        {"messages": [ASK], "response": {**role, "tool_calls": [{"function": call}]}},
+        {"messages": [ASK], "response": {"choices": [{"message": {**role, "tool_calls": [call]}}]}},
+        {"messages": [ASK], "response": {**role, "content": [block]}},
+        {"messages": [ASK], "response": {**role, "value": [block]}},
+        {"messages": [ASK, item, ASK], "response": {**role, "content": "4"}},
+    ):
+        with pytest.raises(RecordError, match="--null-arguments"):
+            read_calls(Record("x:1", b"", row))
 
 
 def test_nan_is_no_number_of_a_line() -> None:

@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reasonpack.errors import StorageError, UsageError
+from reasonpack.records.group_field import GroupFields
 from reasonpack.records.group_index import ENTRY, Grouped, plan_groups
 from reasonpack.records.groups import Source, read_entries, read_groups
 
@@ -189,3 +190,12 @@ def test_the_index_is_read_by_parts(tmp_path: Path) -> None:
     index.write_bytes(index.read_bytes()[: 3 * ENTRY.itemsize])
     with pytest.raises(StorageError, match="ends too early"):
         read_entries(index, 2, 4)
+
+
+def test_fields_that_are_nested() -> None:
+    assert GroupFields(["a.b.c"]).of_line(b'{"a": {"b.c": 7}}') == {"a.b.c": "7"}
+    fields = GroupFields(["a.b"])
+    assert fields.of_line(b'{"a": {"b": ""}}') == {}
+    assert fields.of_line(b'{"a": 3}') == {}
+    with pytest.raises(UsageError, match=r"b is bool in a record, expected a text or a whole num"):
+        fields.of_line(b'{"a": {"b": true}}')
