@@ -177,8 +177,8 @@ def conversation_of(
         if not is_absent(record.get(name)):
             raise media(name, f"{name} of the record")
     container = _container(record)
-    text = record[container] if container in _LISTS else None
-    if isinstance(text, str) and text.lstrip().startswith("["):
+    text = record[container]
+    if container in _LISTS and isinstance(text, str) and text.lstrip().startswith("["):
         # As its own text, the list has no nulls but those that somebody wrote.
         record, null_keys = {**record, container: json_field(record, container)}, False
     read = _read_all(
@@ -191,8 +191,8 @@ def conversation_of(
     _check(messages, container)
     own_id, tools = typed(record.get("id"), str | int | None, "id"), read_tools(record)
     return Conversation(
-        id=where if own_id in (None, "") else str(own_id),
-        where=where,
+        where if own_id in (None, "") else str(own_id),
+        where,
         messages=tuple(messages),
         tools=tools,
         template_kwargs=_template_kwargs(record),
@@ -212,8 +212,8 @@ def _read_all(
         RecordError: messages that cannot be read.
     """
     record, used = with_answer(record, container, roles=ROLES)
-    read_too = used | weight_fields(record)
-    found = unread_in_record(record, read=READ | read_too, container=container, names=NAMES)
+    known = READ | used | weight_fields(record)
+    found = unread_in_record(record, read=known, container=container, names=NAMES)
     refused, notes = sorted_out(found, reading.ignored)
     try:
         read = _messages(record, container, read_list)
@@ -284,11 +284,9 @@ def _messages(
     if not asked.sources and not said.sources:
         return ReadMessages(messages, (), notes)
     first = len(prompt) if isinstance(prompt, list) else 1
-    sources = (
-        *(asked.sources or range(len(asked.messages))),
-        *(first + index for index in said.sources or range(len(said.messages))),
-    )
-    return ReadMessages(messages, sources, notes)
+    sources = [*(asked.sources or range(len(asked.messages)))]
+    sources += [first + index for index in said.sources or range(len(said.messages))]
+    return ReadMessages(messages, tuple(sources), notes)
 
 
 def _text_or_messages(
