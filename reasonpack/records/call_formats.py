@@ -35,11 +35,11 @@ from reasonpack.records.readers.session import Line
 from reasonpack.records.reading import Reading
 
 CHAT, CALLS = "chat", "calls"
-GROUP_FIELDS = (
+GROUP_FIELDS: tuple[str, ...] = (
     *("group", "group_id", "trace_id", "rollout_id", "session_id", "sessionId", "trajectory_id"),
     *("conversation_id", "metadata.trace_id", "metadata.session_id", "metadata.rollout_id"),
 )
-"""Names of the field that says which calls belong together, in the order they are looked for."""
+"""Names of the field that says which calls belong together, where the format does not say it."""
 
 
 class Reader(NamedTuple):
@@ -48,17 +48,19 @@ class Reader(NamedTuple):
     Attributes:
         is_mine: tells whether a record is of this format.
         drafts: returns its calls.
+        group: the field that says which records belong together.
     """
 
     is_mine: Callable[[Mapping[str, Any]], bool]
     drafts: Callable[[Mapping[str, Any], Reading], list[CallDraft]]
+    group: str
 
 
 READERS: Mapping[str, Reader] = {
-    "litellm": Reader(litellm.is_mine, litellm.drafts),
-    "atif": Reader(atif.is_mine, atif.drafts),
-    "nemo-gym": Reader(nemo_gym.is_mine, nemo_gym.drafts),
-    "verifiers": Reader(verifiers.is_mine, verifiers.drafts),
+    "litellm": Reader(litellm.is_mine, litellm.drafts, "trace_id"),
+    "atif": Reader(atif.is_mine, atif.drafts, "session_id"),
+    "nemo-gym": Reader(nemo_gym.is_mine, nemo_gym.drafts, "rollout_id"),
+    "verifiers": Reader(verifiers.is_mine, verifiers.drafts, "group.id"),
 }
 """The formats of logs that hold calls in another shape than the generic one."""
 

@@ -194,16 +194,16 @@ def _logprobs(value: object, size: int, mask: NDArray[np.bool_] | None) -> NDArr
         pairs = zip(listed, mask.tolist(), strict=True)
         listed = [0.0 if each is None and not trained else each for each, trained in pairs]
     read = _numbers(listed, path, size)
-    if (read > SLACK).any():
-        at = int((read > SLACK).argmax())
-        what = f"got {listed[at]}, expected the logarithm of a probability, 0 at most"
+    if (read > MOST_LOGPROB).any():
+        at = int((read > MOST_LOGPROB).argmax())
+        what = f"got {listed[at]}, expected the logarithm of a probability, {MOST_LOGPROB} at most"
         fix = "Log natural logarithms, or leave the field out."
         raise RecordError("type", f"{path}[{at}]", what, fix=fix)
     return read
 
 
-SLACK = 1e-2
-"""How far above 0 rounding may put the logarithm of a probability."""
+MOST_LOGPROB = 0.01
+"""What rounding may make of the logarithm of 1, as the format says."""
 
 
 def _logprob_list(value: object) -> tuple[str, list[Any]]:

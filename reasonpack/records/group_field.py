@@ -27,7 +27,7 @@ class GroupFields:
 
     >>> fields = GroupFields(["trace_id", "metadata.run"])
     >>> fields.of_line(b'{"trace_id": "a7", "metadata": {"run": 3}, "messages": []}')
-    {'trace_id': 'a7', 'metadata.run': '3'}
+    {'trace_id': 'a7', 'metadata.run': 3}
     """
 
     def __init__(self, names: Sequence[str]) -> None:
@@ -47,36 +47,37 @@ class GroupFields:
         self._places = places
         self._decode = msgspec.json.Decoder(found).decode
 
-    def of_line(self, line: bytes | msgspec.Raw) -> dict[str, str]:
-        """Return the text of each of the fields that a record has; none if it is no object.
-
-        Raises:
-            UsageError: a field holds what names no group.
-        """
+    def of_line(self, line: bytes | msgspec.Raw) -> dict[str, object]:
+        """Return the value of each of the fields that a record has; none if it is no object."""
         try:
             record = self._decode(line)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             return {}  # whoever reads the record says what is wrong with it
         raw = {key: getattr(record, place) for key, place in self._places.items()}
-        found: dict[str, str] = {}
+        found: dict[str, object] = {}
         for name in self._names:
-            if text := _text(msgspec.json.decode(raw[name]) if bytes(raw[name]) else None, name):
-                found[name] = text
+            value = msgspec.json.decode(raw[name]) if bytes(raw[name]) else None
+            if value is not None and value != "":
+                found[name] = value
         for head, inner in self._below.items():
             if bytes(raw[head]):
                 nested = inner.of_line(raw[head])
                 found |= {
-                    key: text
-                    for rest, text in nested.items()
+                    key: value
+                    for rest, value in nested.items()
                     if (key := f"{head}.{rest}") not in found
                 }
         return found
 
 
-def _text(value: object, name: str) -> str:
-    """Write the name of a group; empty for none."""
-    if value is None or isinstance(value, str):
-        return value or ""
+def group_name(value: object, name: str) -> str:
+    """Write the value of a field as the name of a group.
+
+    Raises:
+        UsageError: it names none.
+    """
+    if isinstance(value, str):
+        return value
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
     raise UsageError(

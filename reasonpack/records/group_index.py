@@ -17,7 +17,7 @@ import os
 import re
 import struct
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from errno import ENOENT
 from pathlib import Path
@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from reasonpack.errors import StorageError, UsageError
 from reasonpack.records.call_formats import GROUP_FIELDS
-from reasonpack.records.group_field import AUTO, FILE, GroupFields, one_field
+from reasonpack.records.group_field import AUTO, FILE, NONE, GroupFields, group_name, one_field
 from reasonpack.records.plan import UNIT_LINES, InputFile, changed, is_settled, plan
 from reasonpack.records.unit import (
     Record,
@@ -99,6 +99,7 @@ def plan_groups(
     files: Sequence[tuple[Place, str]],
     *,
     field: str = AUTO,
+    own_fields: Mapping[str, str] | None = None,
     unit_bytes: int,
     max_group_bytes: int = MAX_GROUP_BYTES,
     see: Callable[[bytes], object] = lambda _: None,
@@ -109,6 +110,8 @@ def plan_groups(
     Args:
         files: inputs, as place and name.
         field: says which records belong together; `auto` for a known one, `FILE` for the file.
+        own_fields: by the name of a file whose format says what groups its records, that field,
+            which `auto` takes alone there.
         unit_bytes: size of a unit, about; no group is divided.
         max_group_bytes: of the largest group.
         see: is given each record as it stands in the file.
@@ -118,9 +121,14 @@ def plan_groups(
         StorageError: a file cannot be read, or changes while it is read.
         UsageError: there is no one field for all, or a group is too large.
     """
-    scan = _Scan(list(GROUP_FIELDS) if field == AUTO else [field], see, folder)
-    inputs = [scan.read(number, place, name) for number, (place, name) in enumerate(files)]
+    own = {name: (own_field,) for name, own_field in (own_fields or {}).items()}
+    scan, inputs = _Scan(see, folder), list[InputFile]()
+    for number, (place, name) in enumerate(files):
+        names = own.get(name, GROUP_FIELDS) if field == AUTO else (field,)
+        inputs.append(scan.read(number, place, name, names))
     chosen = one_field(scan.counts) if field == AUTO else field
+    if scan.unfit and (chosen == NONE or chosen in scan.unfit):
+        raise scan.unfit.get(chosen) or next(iter(scan.unfit.values()))
     entries, bounds = sort_by_group(np.frombuffer(scan.entries, ENTRY))
     names = [name for _, name in files]
     upto = np.append(0, np.cumsum(entries["length"], dtype=np.int64))[bounds]
@@ -142,19 +150,20 @@ def plan_groups(
 class _Scan:
     """Reads files once, for their hashes and for the groups of their records."""
 
-    def __init__(
-        self, names: Sequence[str], see: Callable[[bytes], object], folder: Path | None
-    ) -> None:
-        self._by_file = list(names) == [FILE]
-        self._fields, self._see, self._folder = GroupFields(names), see, folder
+    def __init__(self, see: Callable[[bytes], object], folder: Path | None) -> None:
+        self._see, self._folder = see, folder
+        self._fields: GroupFields | None = None
         self.entries = bytearray()
-        self.counts: Counter[str] = Counter(dict.fromkeys(names, 0))
+        self.counts: Counter[str] = Counter()
+        self.unfit: dict[str, UsageError] = {}
         self.alone = 0
         self.containers: list[GroupContainer] = []
         self.places: list[Place] = []
 
-    def read(self, number: int, place: Place, name: str) -> InputFile:
-        """Read a file; its number is that among the inputs."""
+    def read(self, number: int, place: Place, name: str, fields: Sequence[str]) -> InputFile:
+        """Read a file; its number is that among the inputs, its records are grouped by a field."""
+        self._fields = None if FILE in fields else GroupFields(fields)
+        self.counts.update(dict.fromkeys(fields, 0))
         before = full_stamp(place)
         if before is None:
             raise unreadable(place, FileNotFoundError(ENOENT, os.strerror(ENOENT)))
@@ -216,17 +225,19 @@ class _Scan:
 
     def _add(self, file: int, line: int, start: int, stop: int, record: Record) -> None:
         self._see(record.line)
-        if self._by_file:
+        if self._fields is None:
             self.entries += _hash("file", str(file)) + _ENTRY.pack(file, line, start, stop - start)
             return
-        try:
-            found = self._fields.of_line(record.line)
-        except UsageError as error:
-            error.where = f"{record.where}: {error.where}"
-            raise
-        self.counts.update(found.keys())
+        found: list[str] = []
+        for name, value in self._fields.of_line(record.line).items():
+            try:
+                found.append(group_name(value, name))
+                self.counts[name] += 1
+            except UsageError as error:
+                error.where = f"{record.where}: {error.where}"
+                self.unfit.setdefault(name, error)
         if found:
-            group = _hash("group", next(iter(found.values())))
+            group = _hash("group", found[0])
         else:
             self.alone += 1
             group = _hash("record", f"{file} {line}")

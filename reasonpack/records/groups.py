@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from reasonpack.errors import StorageError
-from reasonpack.records.group_field import FILE, NONE, GroupFields
+from reasonpack.records.group_field import FILE, NONE, GroupFields, group_name
 from reasonpack.records.group_index import ENTRY, Entries, GroupContainer
 from reasonpack.records.unit import Record, element_record, line_record
 from reasonpack.storage.place import Place, public_name
@@ -85,10 +85,11 @@ def read_groups(entries: Entries, sources: Sequence[Source], field: str) -> Iter
         begins = np.flatnonzero(np.any(np.diff(entries["group"], axis=0) != 0, axis=1)) + 1
         for start, stop in pairwise([0, *begins.tolist(), len(entries)] if len(entries) else [0]):
             first = next(records)
-            own_file = sources[int(entries["file"][start])].name if field == FILE else ""
-            named = fields.of_line(_line(first)) if fields else {"": own_file}
+            named = sources[int(entries["file"][start])].name if field == FILE else ""
+            for value in (fields.of_line(_line(first)) if fields else {}).values():
+                named = group_name(value, field)
             own = chain([first], islice(records, stop - start - 1))
-            yield Group(next(iter(named.values()), ""), start, stop, own)
+            yield Group(named, start, stop, own)
             deque(own, maxlen=0)  # those that nobody took
 
 

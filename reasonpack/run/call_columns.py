@@ -3,14 +3,14 @@
     {"prompt_token_ids": […], "completion_token_ids": […], "logprobs": […], "reward": 1}
                                                             logprobs          call_reward
 
-Keys are looked for as bytes, since a plan reads all records and decodes none. A quote within a
-text is escaped, so that the text of a message does not look like a key.
+Keys are looked for as bytes, wherever they stand in a record, since a plan reads all records and
+decodes none. A quote within a text is escaped, so that the text of a message looks like no key.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from reasonpack.records.call_draft import TOKEN_NAMES, VALUE_NAMES
 from reasonpack.rows.schema import OF_CALLS
@@ -19,7 +19,9 @@ ALWAYS = ("loss_weights", *OF_CALLS)
 """Columns that every dataset of calls has."""
 COLUMNS = ("logprobs", "advantages", "call_reward", "call_role", "preference_labels")
 """Columns that a dataset of calls may have."""
-_NUMBERS = rb"\s*:\s*[-.\d\[{]"
+_IDS = rb"\s*:\s*\[\s*\d"
+_LIST = rb"\s*:\s*[\[{]\s*[^\s\]}]"
+_NUMBERS = rb"(?:\s*:\s*[-.\d]|%b)" % _LIST
 _KNOWN: Mapping[str, tuple[str, ...]] = {**TOKEN_NAMES, **VALUE_NAMES}
 
 
@@ -28,6 +30,7 @@ class KeyColumns:
 
     Args:
         renamed: names of fields, each with the known name that it is read under.
+        ignored: names of fields that are not read.
 
     Attributes:
         found: columns of which a key was seen.
@@ -38,19 +41,23 @@ class KeyColumns:
     ['logprobs']
     """
 
-    def __init__(self, renamed: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, renamed: Mapping[str, str] | None = None, ignored: Iterable[str] = ()
+    ) -> None:
+        left_out = {name.rpartition(".")[2] for name in ignored}
         own = [(name.rpartition(".")[2], known) for name, known in (renamed or {}).items()]
 
-        def keys(kind: str) -> list[str]:
+        def keys(kind: str, *more: str) -> list[str]:
             known = _KNOWN[kind]
-            return [*known, *(name for name, as_known in own if as_known in known)]
+            names = [*known, *more, *(name for name, as_known in own if as_known in known)]
+            return [name for name in names if name not in left_out]
 
         self.found: set[str] = set()
-        self._ids = _pattern(keys("prompt_ids"), rb"\s*:\s*\[")
+        self._ids = _pattern(keys("completion_ids", "tokens"), _IDS)
         self._patterns = {
-            "logprobs": _pattern(keys("logprobs"), _NUMBERS),
+            "logprobs": _pattern(keys("logprobs"), _LIST),
             "advantages": _pattern(keys("advantages"), _NUMBERS),
-            "call_reward": _pattern(keys("reward"), _NUMBERS),
+            "call_reward": _pattern(keys("reward", "rewards"), _NUMBERS),
             "preference_labels": _pattern(["chosen", "rejected"], rb"\s*:\s*[\"\[{]"),
         }
 
@@ -64,5 +71,5 @@ class KeyColumns:
 
 
 def _pattern(names: Sequence[str], behind: bytes) -> re.Pattern[bytes]:
-    listed = b"|".join(re.escape(name).encode() for name in names)
+    listed = b"|".join(re.escape(name).encode() for name in names) or rb"(?!)"
     return re.compile(rb'"(?:%b)"%b' % (listed, behind))

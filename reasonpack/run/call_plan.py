@@ -6,7 +6,7 @@ groups.index            beside plan.json: where the records of each group are
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import Any, Literal
 from reasonpack.datasets.options import Options
 from reasonpack.errors import RecordError, StorageError, UsageError
 from reasonpack.records import strict_json
-from reasonpack.records.call_formats import CHAT, SESSIONS, format_of
+from reasonpack.records.call_formats import CHAT, READERS, SESSIONS, format_of
 from reasonpack.records.group_field import FILE, NONE
 from reasonpack.records.group_index import Grouped, Grouping, plan_groups
 from reasonpack.records.options import renamed_fields
@@ -44,16 +44,28 @@ class PlannedCalls:
     columns: tuple[str, ...]
 
 
-def kind_of_inputs(files: Sequence[tuple[Place, str]], options: Options) -> Kind:
-    """Tell what inputs are read as, by the first record of each.
+def formats_of_inputs(files: Sequence[tuple[Place, str]], options: Options) -> dict[str, str]:
+    """Find the format of inputs, by the first record of each; not of those where none says it.
+
+    Returns:
+        What `format_of` says, by the name of the file; nothing where all is read as chats.
+    """
+    if options.input_format == "chat":
+        return {}
+    found = ((name, _format(place, name)) for place, name in files)
+    return {name: format_ for name, format_ in found if format_ is not None}
+
+
+def kind_of_inputs(formats: Mapping[str, str], options: Options) -> Kind:
+    """Tell what inputs of some formats are read as.
 
     Raises:
         UsageError: some are of one kind and some of another.
-        StorageError: a file cannot be read.
     """
-    if options.input_format == "chat":
-        return "chats"
-    kinds = {name: kind for place, name in files if (kind := _kind(place, name)) is not None}
+    kinds: dict[str, Kind] = {
+        name: "sessions" if found in SESSIONS else "chats" if found == CHAT else "calls"
+        for name, found in formats.items()
+    }
     if options.input_format == "calls":
         kinds = {name: "calls" if kind == "chats" else kind for name, kind in kinds.items()}
     found = dict.fromkeys(kinds.values())
@@ -68,8 +80,8 @@ def kind_of_inputs(files: Sequence[tuple[Place, str]], options: Options) -> Kind
     return next(iter(found), "calls" if options.input_format == "calls" else "chats")
 
 
-def _kind(place: Place, name: str) -> Kind | None:
-    """Tell what the first record of a file is; None where no record says it."""
+def _format(place: Place, name: str) -> str | None:
+    """Tell the format of the first record of a file; None where no record says it."""
     try:
         container = content_kind(place, name)
         stop = 1 if container in {"parquet", "arrow"} else -1
@@ -77,8 +89,7 @@ def _kind(place: Place, name: str) -> Kind | None:
         for record in islice(read_records(unit, place), LOOKED_AT):
             fields = _fields(record)
             if fields is not None:
-                found = format_of(fields)
-                return "sessions" if found in SESSIONS else "chats" if found == CHAT else "calls"
+                return format_of(fields)
     except StorageError:
         pass  # the plan says it, too
     return None
@@ -96,8 +107,8 @@ def _fields(record: Record) -> dict[str, Any] | None:
 def plan_calls(
     files: Sequence[tuple[Place, str]],
     options: Options,
+    formats: Mapping[str, str],
     *,
-    kind: Kind,
     unit_bytes: int,
     folder: Path,
 ) -> PlannedCalls:
@@ -106,7 +117,7 @@ def plan_calls(
     Args:
         files: inputs, as place and name.
         options: of the run.
-        kind: what the inputs are.
+        formats: of the files, by name.
         unit_bytes: size of a unit, about.
         folder: where the records of files are written in which none can be looked up.
 
@@ -116,10 +127,13 @@ def plan_calls(
             ask for what is not done with calls.
     """
     _check_options(options)
-    keys = KeyColumns(renamed_fields(options.field))
+    keys = KeyColumns(renamed_fields(options.field), options.ignore_fields)
     grouped = plan_groups(
         files,
-        field=_field(options, kind),
+        field=_field(options, kind_of_inputs(formats, options)),
+        own_fields={
+            name: READERS[found].group for name, found in formats.items() if found in READERS
+        },
         unit_bytes=unit_bytes,
         max_group_bytes=options.max_group_bytes,
         see=keys.see,

@@ -53,14 +53,15 @@ def check_columns(call: Call, columns: AbstractSet[str]) -> None:
                 "column",
                 name.removeprefix("call_"),
                 f"a value for the column {name}, which the run does not have, expected none",
-                fix=f"Pass {OPTION} with {name} in it, or leave the value out.",
+                fix=f"Pass {OPTION} with {name} in it, or leave the value out (--ignore-fields).",
             )
         if name in VALUES and not is_there and name in columns:
             raise RecordError(
                 "column",
                 "",
                 f"a trained call without {name}, expected them, as the dataset has the column",
-                fix=f"Log them for each call, or pass {OPTION} without {name}.",
+                fix=f"Log them for each call, or leave them out of all: --ignore-fields {name}, "
+                "or the dotted name that they have.",
             )
 
 

@@ -149,7 +149,9 @@ class _Work:
         notes: Counter[str] = Counter()
         for each in kept:
             view = self._view(each, len(forest))
-            notes[_joint_note(forest.add(view), view)] += 1
+            joined = forest.add(view)
+            if len(forest) > 1:
+                notes[_joint_note(joined, view)] += 1
             if each.cut is not None and each.call.prompt_ids is not None:
                 notes[compared(each.call, each.cut, self.pieces)] += 1
         try:

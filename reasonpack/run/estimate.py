@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from reasonpack.datasets.options import Options
 from reasonpack.errors import UsageError
 from reasonpack.records.plan import InputFile, plan
-from reasonpack.run.call_plan import kind_of_inputs
+from reasonpack.run.call_plan import formats_of_inputs, kind_of_inputs
 from reasonpack.run.context import Context, load_context
 from reasonpack.run.conversations import lay_out_records
 from reasonpack.run.engine import Run
@@ -74,7 +74,7 @@ def estimate(
         raise UsageError("-", "cannot be read twice", "files", "name a file instead")
     context = load_context(options)
     files = named_inputs(inputs, without=output, on_note=run.watch.on_note)
-    if kind_of_inputs(files, options) != "chats":
+    if kind_of_inputs(formats_of_inputs(files, options), options) != "chats":
         raise UsageError(
             "--dry-run", "calls", "chats", "pack a part of the calls, whose time can be measured"
         )

@@ -24,6 +24,7 @@ from reasonpack.records.unit import Unit
 from reasonpack.records.unknown import UnknownFieldError, together
 from reasonpack.run.call_plan import (
     PlannedCalls,
+    formats_of_inputs,
     grouping_note,
     kind_of_inputs,
     plan_calls,
@@ -252,10 +253,11 @@ def _planned(
     """Make the plan of a run, and find the groups of calls if there are such."""
     with stage("plan"):
         calls, size = None, run.unit_bytes
-        if (kind := kind_of_inputs(files, options)) != "chats":
+        formats = formats_of_inputs(files, options)
+        if kind_of_inputs(formats, options) != "chats":
             calls = known_calls(known, files, options, unit_bytes=size, output=output)
             if calls is None:
-                calls = plan_calls(files, options, kind=kind, unit_bytes=size, folder=folder)
+                calls = plan_calls(files, options, formats, unit_bytes=size, folder=folder)
             run.watch.on_note(grouping_note(calls.grouped.grouping))
         plan = freeze(files, options, context=context, unit_bytes=size, known=known, calls=calls)
     for note in same_files(plan.inputs):

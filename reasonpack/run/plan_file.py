@@ -150,7 +150,9 @@ def _public(options: Options) -> Options:
     )
 
 
-GROUPED_BY = ("input_format", "group_by", "max_group_bytes", "call_columns", "field")
+GROUPED_BY = (
+    *("input_format", "group_by", "max_group_bytes", "call_columns", "field", "ignore_fields"),
+)
 """Options that say how calls are grouped, and which columns they need."""
 
 

@@ -13,6 +13,8 @@ import numpy as np
 
 from reasonpack.verify.row import IGNORE, Fault, Row, first
 
+MOST_LOGPROB = 0.01
+"""As the format says: what rounding may make of the logarithm of 1."""
 OF_TOKENS = ("loss_weights", "logprobs", "advantages", "preference_labels")
 OF_CALLS = ("call_id", "call_sample", "call_role", "call_reward")
 WRITTEN = (1, 3)
@@ -77,9 +79,9 @@ def _token_faults(row: Row) -> Iterator[Fault]:
             continue
         good = np.isfinite(values) & (target | (values == 0))
         if name == "logprob":
-            good &= values <= 0
+            good &= values <= MOST_LOGPROB
         if (bad := first(~good)) is not None:
-            most = " of at most 0" if name == "logprob" else ""
+            most = f" of at most {MOST_LOGPROB}" if name == "logprob" else ""
             expected = f"a finite number{most}" if target[bad] else "0, as it is no target"
             yield Fault("RP218", f"{name} {values[bad]}, expected {expected}", bad)
 

@@ -121,7 +121,7 @@ REFUSED: dict[str, tuple[Any, str, str, str]] = {
     "probabilities": (
         ids(logprobs=[-0.1, 0.9, -0.1]),
         "type",
-        "logprobs[1]: got 0.9, expected the logarithm of a probability, 0 at most",
+        "logprobs[1]: got 0.9, expected the logarithm of a probability, 0.01 at most",
         "Log natural logarithms",
     ),
     "a number that 32 bits cannot hold": (

@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reasonpack.errors import StorageError, UsageError
-from reasonpack.records.group_field import GroupFields
+from reasonpack.records.group_field import GroupFields, group_name
 from reasonpack.records.group_index import ENTRY, Grouped, plan_groups
 from reasonpack.records.groups import Source, read_entries, read_groups
 
@@ -166,6 +166,28 @@ def test_a_field_that_names_no_group_is_refused(tmp_path: Path) -> None:
         planned([path])
 
 
+def test_auto_passes_over_what_names_no_group(tmp_path: Path) -> None:
+    path = written(tmp_path / "calls.jsonl", [{"group": {"id": 1}, "trace_id": "a"}] * 2)
+    assert (planned([path]).grouping.field, planned([path]).grouping.groups) == ("trace_id", 1)
+    written(path, [{"group": {"id": 1}, "trace_id": "a"}, {"group": 2}])
+    with pytest.raises(UsageError, match="group in 1 and trace_id in 1, expected one"):
+        planned([path])
+
+
+def test_a_format_knows_its_field(tmp_path: Path) -> None:
+    """Other fields group nothing there; with files of no format it has to be one field for all."""
+    own = written(tmp_path / "own.jsonl", [{"group": {"id": 1}, "trace_id": "a"}] * 2)
+    other = written(tmp_path / "other.jsonl", [{"trace_id": "a"}])
+
+    def grouped(*paths: Path) -> Grouped:
+        files = [(path, path.name) for path in paths]
+        return plan_groups(files, own_fields={"own.jsonl": "group.id"}, unit_bytes=1 << 20)
+
+    assert (grouped(own).grouping.field, grouped(own).grouping.groups) == ("group.id", 1)
+    with pytest.raises(UsageError, match=r"group.id in 2 and trace_id in 1, expected one"):
+        grouped(own, other)
+
+
 def test_a_group_that_is_too_large_names_the_field(tmp_path: Path) -> None:
     path = written(tmp_path / "calls.jsonl", [{"group": 1}, {"group": 2}, {"group": 2}])
     with pytest.raises(UsageError, match=r"--group-by group: the group of calls.jsonl:3 has 26"):
@@ -193,9 +215,10 @@ def test_the_index_is_read_by_parts(tmp_path: Path) -> None:
 
 
 def test_fields_that_are_nested() -> None:
-    assert GroupFields(["a.b.c"]).of_line(b'{"a": {"b.c": 7}}') == {"a.b.c": "7"}
+    assert GroupFields(["a.b.c"]).of_line(b'{"a": {"b.c": 7}}') == {"a.b.c": 7}
     fields = GroupFields(["a.b"])
     assert fields.of_line(b'{"a": {"b": ""}}') == {}
     assert fields.of_line(b'{"a": 3}') == {}
-    with pytest.raises(UsageError, match=r"b is bool in a record, expected a text or a whole num"):
-        fields.of_line(b'{"a": {"b": true}}')
+    (value,) = fields.of_line(b'{"a": {"b": true}}').values()
+    with pytest.raises(UsageError, match=r"a.b is bool in a record, expected a text or a whole nu"):
+        group_name(value, "a.b")

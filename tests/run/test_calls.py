@@ -25,6 +25,7 @@ from reasonpack.datasets.options import Options
 from reasonpack.errors import ReasonpackError, RecordError, UsageError
 from reasonpack.records import group_index
 from reasonpack.run import call_plan
+from reasonpack.run.call_columns import KeyColumns
 from reasonpack.run.engine import Watch
 from reasonpack.run.estimate import estimate
 from reasonpack.run.pack import merge_parts, pack_files, pack_part
@@ -265,7 +266,6 @@ def test_ids_are_trained_as_they_were_logged(tmp_path: Path) -> None:
     assert row["segment_call"] == [-1, 0, -1, 1]
     assert set(row["segment_message"]) == {-1}
     assert manifest.counts.notes == {
-        "joined-beginning": 1,
         "joined-continued": 1,
         "joined-known-prompt": 1,
     }
@@ -347,7 +347,7 @@ def test_an_empty_answer_is_no_parent_and_is_not_trained(tmp_path: Path) -> None
     manifest, (row,) = packed(tmp_path, calls)
     assert row["input_ids"] == [5, 6, 9, 7]
     assert manifest.counts.notes["empty-generation"] == 1
-    assert manifest.counts.notes["joined-beginning"] == 1
+    assert not any(note.startswith("joined") for note in manifest.counts.notes)
 
 
 def test_rewritten_history_is_counted_where_it_was(tmp_path: Path) -> None:
@@ -394,6 +394,52 @@ def test_ids_are_compared_with_their_messages(tmp_path: Path) -> None:
 def test_a_call_that_cannot_be_packed(calls: list[Json], message: str, tmp_path: Path) -> None:
     with pytest.raises(RecordError, match=message):
         packed(tmp_path, calls)
+
+
+LOGS = ROOT / "tests" / "records" / "call_logs"
+
+
+@pytest.mark.parametrize(
+    ("name", "left_out", "groups"),
+    [
+        ("atif", ("steps.metrics.logprobs",), ["s1", str(LOGS / "atif.jsonl:2")]),
+        ("litellm", (), ["trace-1"]),
+        ("nemo_gym_entries", (), ["0-0"]),
+        ("verifiers", ("traces.nodes.advantages",), ["group-1"]),
+    ],
+)
+def test_a_format_is_grouped_without_an_option(
+    name: str, left_out: tuple[str, ...], groups: list[str], tmp_path: Path
+) -> None:
+    options = dataclasses.replace(SKIPPING, ignore_fields=left_out)
+    manifest = pack_files([str(LOGS / f"{name}.jsonl")], tmp_path / "out", options)
+    assert verify_dataset(tmp_path / "out").total == 0
+    assert [
+        id_ for row in rows_of(tmp_path / "out", manifest) for id_ in row["sample_id"]
+    ] == groups
+
+
+@pytest.mark.parametrize(
+    ("record", "columns"),
+    [
+        ({"nodes": [{"token_ids": [5], "logprobs": [-1]}]}, {"logprobs"}),
+        ({"nodes": [{"token_ids": [5], "logprobs": []}]}, set()),
+        ({"tokens": [5, 7], "response_length": 1, "rollout_log_probs": [-1]}, {"logprobs"}),
+        ({"prompt_ids": [5], "completion_ids": [7], "request": {"logprobs": 5}}, set()),
+        ({"messages": [], "choices": [{"logprobs": {"content": [{"logprob": -1}]}}]}, set()),
+        ({"rewards": {"right": 1.0}, "advantage": None}, {"call_reward"}),
+        ({"token_ids": [5], "own": {"logprobs": [-1]}, "advantages": [1.0]}, {"advantages"}),
+    ],
+)
+def test_columns_are_found_wherever_their_values_stand(record: Json, columns: set[str]) -> None:
+    keys = KeyColumns(ignored=["own.logprobs"] if "own" in record else [])
+    keys.see(json.dumps(record).encode())
+    assert keys.found == columns
+
+
+def test_a_log_probability_may_be_rounded_above_0(tmp_path: Path) -> None:
+    _, (row,) = packed(tmp_path, [with_ids([5], [7], logprobs=[0.01])])
+    assert row["logprobs"] == [0.0, pytest.approx(0.01)]
 
 
 def test_a_value_needs_its_column(tmp_path: Path) -> None:

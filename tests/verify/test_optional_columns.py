@@ -147,7 +147,7 @@ DAMAGES: dict[str, list[Damage]] = {
         put("loss_weights", rejected, 1.0),
     ],
     "RP218": [
-        put("logprobs", trained, 0.5),
+        put("logprobs", trained, 0.011),
         put("logprobs", trained, -INF),
         put("logprobs", context, -0.5),
         put("advantages", trained, NAN),

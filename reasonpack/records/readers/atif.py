@@ -69,7 +69,7 @@ def _trajectory(record: Mapping[str, Any], path: str, reading: Reading) -> Itera
     ]
     unread = [*unread_of([own, *steps], lambda: iter(()))]
     notes = [note for each in (own, *steps) for note in each.notes]
-    for draft in _steps(record, steps, path):
+    for draft in _steps(record, steps, path, reading):
         draft.unread, unread = unread, []
         draft.notes, notes = [*draft.notes, *notes], []
         yield draft
@@ -78,7 +78,9 @@ def _trajectory(record: Mapping[str, Any], path: str, reading: Reading) -> Itera
         yield from _trajectory(each, f"{step(path, 'subagent_trajectories')}[{i}]", reading)
 
 
-def _steps(record: Mapping[str, Any], steps: list[Level], path: str) -> Iterator[CallDraft]:
+def _steps(
+    record: Mapping[str, Any], steps: list[Level], path: str, reading: Reading
+) -> Iterator[CallDraft]:
     agent = record.get("agent") if isinstance(record.get("agent"), dict) else {}
     tools = (agent or {}).get("tool_definitions")
     own_id = record.get("trajectory_id") or record.get("session_id") or ""
@@ -108,7 +110,7 @@ def _steps(record: Mapping[str, Any], steps: list[Level], path: str) -> Iterator
                 },
                 notes=[*lacking],
             )
-            _judge(draft, each, rewritten=rewritten)
+            _judge(draft, each, reading, rewritten=rewritten)
             yield draft
         extra = each.fields.get("extra")
         rewritten |= isinstance(extra, dict) and not is_absent(extra.get("context_management"))
@@ -125,14 +127,16 @@ def _context(tools: object, effort: object) -> dict[str, Any]:
     return {name: value for name, value in found.items() if not is_absent(value)}
 
 
-def _judge(draft: CallDraft, step_: Level, *, rewritten: bool) -> None:
+def _judge(draft: CallDraft, step_: Level, reading: Reading, *, rewritten: bool) -> None:
     """Find the ids of a step, and whether it is one call that can be trained."""
     draft.copied = bool(found_in((step_,), ("is_copied_context",))) and bool(
         typed(step_.fields["is_copied_context"], bool, f"{step_.path}.is_copied_context")
     )
-    metrics = step_.fields.get("metrics")
-    if isinstance(metrics, dict):
-        found = {name: metrics[name] for name in _METRICS if metrics.get(name) is not None}
+    if isinstance(step_.fields.get("metrics"), dict):
+        path, name = f"{step_.path}.metrics", f"{step_.name}.metrics"
+        metrics = level(step_.fields["metrics"], path, name, _METRICS, reading)
+        draft.notes += metrics.notes
+        found = {n: metrics.fields[n] for n in _METRICS if metrics.fields.get(n) is not None}
         if not {*_KINDS} <= found.keys():
             draft.notes += [f"unread metrics.{name}" for name in found]
             found = {}
