@@ -124,8 +124,8 @@ def plan_groups(
     own = {name: (own_field,) for name, own_field in (own_fields or {}).items()}
     scan, inputs = _Scan(see, folder), list[InputFile]()
     for number, (place, name) in enumerate(files):
-        names = own.get(name, GROUP_FIELDS) if field == AUTO else (field,)
-        inputs.append(scan.read(number, place, name, names))
+        looked_for = own.get(name, GROUP_FIELDS) if field == AUTO else (field,)
+        inputs.append(scan.read(number, place, name, looked_for))
     chosen = one_field(scan.counts) if field == AUTO else field
     if scan.unfit and (chosen == NONE or chosen in scan.unfit):
         raise scan.unfit.get(chosen) or next(iter(scan.unfit.values()))
