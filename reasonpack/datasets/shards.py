@@ -4,6 +4,7 @@
         shard.schema                         what its columns are
         for batch in shard.groups(): …       all rows
         shard.read(3, ["sample_id"])         one group, of which some columns
+        shard.rows(3, [0, 7])                two rows of it, and not much else decoded
 
 A group is a row group of a Parquet file or a record batch of an Arrow stream. No more than one is
 in memory.
@@ -81,6 +82,26 @@ class OpenShard:
             with self._stream(columns) as stream:
                 (group,) = validated(itertools.islice(stream, number, number + 1))
             return group
+
+    def rows(self, number: int, places: Sequence[int]) -> Iterator[pa.RecordBatch]:
+        """Yield rows of one group by their places in it, which increase, each as a batch.
+
+        Raises:
+            FormatError: the shard is damaged, or has no such group.
+        """
+        if not isinstance(self._file, pq.ParquetFile):
+            group = self.read(number)
+            yield from (group.slice(at, 1) for at in places)
+            return
+        first, waiting = 0, list(places)
+        with _whole(self.name):
+            batches = self._file.iter_batches(8, row_groups=[number], use_threads=False)
+            for few in validated(batches):
+                while waiting and waiting[0] < first + few.num_rows:
+                    yield few.slice(waiting.pop(0) - first, 1)
+                if not waiting:
+                    return
+                first += few.num_rows
 
     def _row_group(self, number: int, columns: Sequence[str] | None) -> list[pa.RecordBatch]:
         table = self._file.read_row_group(number, columns, use_threads=False)

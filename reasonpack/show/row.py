@@ -199,11 +199,10 @@ def _rows_of(shard: OpenShard, within: Sequence[int]) -> Iterator[pa.RecordBatch
     """Yield rows of a shard by their numbers in it, in order, each as a batch of one row."""
     first, waiting = 0, list(within)
     for number, rows in enumerate(shard.sizes()):
-        here = [at for at in waiting if at < first + rows]
+        here = [at - first for at in waiting if at < first + rows]
         waiting = waiting[len(here) :]
         if here:
-            group = shard.read(number)
-            yield from (group.slice(at - first, 1) for at in here)
+            yield from shard.rows(number, here)
         first += rows
     if waiting:
         raise FormatError(

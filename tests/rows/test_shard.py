@@ -136,6 +136,17 @@ def test_an_optional_column_of_another_type_is_refused(path: Path, format_: Shar
         next(read_shard(path))
 
 
+def test_single_rows_of_a_group_are_those_of_the_whole_group(
+    path: Path, format_: ShardFormat
+) -> None:
+    table = plain_table(range(1, 31))
+    write(table, path=path, format_=format_)
+    with open_shard(path) as opened:
+        group, places = opened.read(0), [0, 7, 8, 20, 29]
+        rows = list(opened.rows(0, places))
+    assert rows == [group.slice(at, 1) for at in places]
+
+
 def with_version(version: str | None) -> pa.Table:
     metadata = None if version is None else {"reasonpack.format_version": version}
     return plain_table([2]).replace_schema_metadata(metadata)
