@@ -107,9 +107,8 @@ def estimate_lines(found: Estimate) -> str:
     if found.tokens is None:
         lines.append("tokens    not estimated: no record to take a sample of")
     else:
-        lines.append(
-            f"tokens    about {found.tokens:,.0f} in {found.conversations:,.0f} conversations"
-        )
+        what = "groups" if found.of_calls else "conversations"
+        lines.append(f"tokens    about {found.tokens:,.0f} in {found.conversations:,.0f} {what}")
         lines.append(f"time      about {found.seconds:,.0f} s")
         lines.append(f"rejected  {found.rejected_share:.1%} of the sample")
     return "\n".join(lines)

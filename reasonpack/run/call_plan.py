@@ -151,15 +151,13 @@ def plan_calls(
 
 def _check_options(options: Options) -> None:
     """Refuse what is not done with calls."""
-    if options.loss_weights not in {"auto", "data"}:
+    if options.loss_weights == "none":
         raise UsageError(
-            f"--loss-weights {options.loss_weights}",
-            "calls, which have weights of their own",
-            "auto or data",
-            "give each call a weight",
+            "--loss-weights none",
+            "calls, whose weights add up where they train the same",
+            "another",
+            "leave the option out",
         )
-    if options.split:
-        raise UsageError("--split", "calls", "chats", "set groups apart before they are packed")
 
 
 def _field(options: Options, kind: Kind) -> str:

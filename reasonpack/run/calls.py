@@ -15,7 +15,6 @@ from dataclasses import replace
 from itertools import groupby
 
 from reasonpack.datasets.options import Options
-from reasonpack.datasets.receipt import TRAIN
 from reasonpack.errors import RecordError
 from reasonpack.records.calls import Call
 from reasonpack.records.groups import Group
@@ -47,6 +46,7 @@ from reasonpack.run.length import (
     nothing_fits,
     too_long,
 )
+from reasonpack.run.splits import split_of
 from reasonpack.run.stages import stage, staged
 from reasonpack.run.waiting_calls import CallReader, Waiting, WaitingGroup
 from reasonpack.tokens.view_tokens import Pieces
@@ -147,8 +147,8 @@ class _Work:
             values=self.columns & {*VALUES, "preference_labels"},
         )
         notes: Counter[str] = Counter()
-        for each in kept:
-            view = self._view(each, len(forest))
+        for each, weight in zip(kept, self._weights(kept), strict=True):
+            view = replace(self._view(each, len(forest)), weight=weight)
             joined = forest.add(view)
             if len(forest) > 1:
                 notes[_joint_note(joined, view)] += 1
@@ -169,7 +169,8 @@ class _Work:
         count_laid_out([laid_out], self.laid.counts)
         self.laid.counts.note(notes)
         self.laid.samples += samples
-        self.laid.splits += [TRAIN] * len(samples)
+        split = split_of(group.id.encode(), self.context.shares)
+        self.laid.splits += [split] * len(samples)
 
     def _kept(self, group: WaitingGroup) -> list[Waiting]:
         """Return the calls of a group but those that are logged twice, or cannot be packed."""
@@ -213,6 +214,21 @@ class _Work:
             leave_out(self.again(position), list(long.values()), self.laid)
             self.rejected += [position] * (len(self.laid.rejects) - before)
         return [each for each in calls if each.number not in long]
+
+    def _weights(self, calls: Sequence[Waiting]) -> list[float]:
+        """Return what each trained token of a call weighs, as `schemas/FORMAT.md` describes it."""
+        weights = [each.call.weight for each in calls]
+        scheme = self.options.loss_weights
+        if scheme in {"auto", "data"}:
+            return weights
+        alike = [
+            {"message": number, "turn": each.turn}.get(scheme) for number, each in enumerate(calls)
+        ]
+        tokens: Counter[object] = Counter()
+        for each, key in zip(calls, alike, strict=True):
+            is_trained = each.call.role != "rejected"
+            tokens[key] += int(self._view(each).trained.sum()) if is_trained else 0
+        return [w / max(1, tokens[key]) for w, key in zip(weights, alike, strict=True)]
 
     def _view(self, waiting: Waiting, number: int = 0) -> CallView:
         return call_view(waiting.call, waiting.cut, self.pieces, self.columns, number)

@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
 
 from reasonpack.datasets.options import Options
+from reasonpack.datasets.receipt import Counts
 from reasonpack.errors import UsageError
+from reasonpack.records.group_field import FILE
+from reasonpack.records.group_index import Entries
+from reasonpack.records.groups import Source, read_again, read_groups
 from reasonpack.records.plan import InputFile, plan
-from reasonpack.run.call_plan import formats_of_inputs, kind_of_inputs
-from reasonpack.run.context import Context, load_context
+from reasonpack.records.unit import Record, Unit
+from reasonpack.run.call_plan import formats_of_inputs, kind_of_inputs, plan_calls
+from reasonpack.run.calls import lay_out_calls
+from reasonpack.run.context import load_context
 from reasonpack.run.conversations import lay_out_records
 from reasonpack.run.engine import Run
 from reasonpack.run.named_inputs import STDIN, named_inputs
 from reasonpack.run.plan_file import planned_columns
 from reasonpack.run.pool import usable_cores
-from reasonpack.run.sample import Stratum, strata
+from reasonpack.run.sample import group_strata, strata
 from reasonpack.run.unit import load_encoder
 from reasonpack.storage.place import Place
-from reasonpack.tokens.fast_backends import Encoder
 
 MEMORY_AT_REST = 400 << 20
 MEMORY_PER_BYTE = 20
@@ -37,6 +46,7 @@ class Estimate:
         workers: processes that would run.
         memory: of all of them, in bytes.
         compressed: whether a file is, so that memory may be several times as much.
+        of_calls: whether conversations are groups of calls.
         conversations: about; None where there was nothing to take a sample of.
         tokens: about.
         seconds: about, by all workers.
@@ -49,10 +59,22 @@ class Estimate:
     workers: int
     memory: int
     compressed: bool
+    of_calls: bool = False
     conversations: float | None = None
     tokens: float | None = None
     seconds: float | None = None
     rejected_share: float = 0.0
+
+
+class _Sampled(NamedTuple):
+    """A part of the sample: how many times as much text and as many records it stands for."""
+
+    times: float
+    more: float
+    pack: Callable[[], Counts]
+
+
+Files = Sequence[tuple[Place, str]]
 
 
 def estimate(
@@ -67,56 +89,93 @@ def estimate(
         output: the directory of the run, which may lie in one of the inputs.
 
     Raises:
-        UsageError: standard input, which would be used up, or calls.
+        UsageError: standard input, which would be used up.
         ReasonpackError: what would stop the run at once.
     """
     if STDIN in inputs:
         raise UsageError("-", "cannot be read twice", "files", "name a file instead")
-    context = load_context(options)
+    load_context(options)
     files = named_inputs(inputs, without=output, on_note=run.watch.on_note)
-    if kind_of_inputs(formats_of_inputs(files, options), options) != "chats":
-        raise UsageError(
-            "--dry-run", "calls", "chats", "pack a part of the calls, whose time can be measured"
-        )
-    weighted = options.loss_weights == "auto"
-    planned, units = plan(files, unit_bytes=run.unit_bytes, weighted=weighted)
+    formats = formats_of_inputs(files, options)
+    if kind_of_inputs(formats, options) == "chats":
+        weighted = options.loss_weights == "auto"
+        planned, units = plan(files, unit_bytes=run.unit_bytes, weighted=weighted)
+        sample = _chats(files, planned, units, options, run)
+        return _measured(_begun(planned, units, run), sample)
+    with tempfile.TemporaryDirectory(prefix="reasonpack-", dir=run.temp_dir) as folder:
+        return _estimate_calls(files, formats, options, run, Path(folder))
+
+
+def _begun(planned: Sequence[InputFile], units: Sequence[Unit], run: Run) -> Estimate:
+    """Estimate what is known without a sample."""
     numbers = [sum(unit.input == at for unit in units) for at in range(len(planned))]
-    input_bytes = sum(unit.input_bytes for unit in units)
     workers = min(run.num_proc or usable_cores(), max(1, len(units)))
     largest = max((unit.input_bytes for unit in units), default=0)
-    found = Estimate(
+    return Estimate(
         inputs=tuple(zip(planned, numbers, strict=True)),
         units=len(units),
-        input_bytes=input_bytes,
+        input_bytes=sum(unit.input_bytes for unit in units),
         workers=workers,
         memory=workers * (MEMORY_AT_REST + MEMORY_PER_BYTE * largest),
         compressed=any(unit.container in {"gzip", "zstd"} for unit in units),
     )
-    encoder = load_encoder(options, run.backend)
-    sample = strata(units, [place for place, _ in files])
-    columns = planned_columns(options, planned)
-    return _measured(found, sample, options, context, encoder, columns)
 
 
-def _measured(
-    found: Estimate,
-    sample: Iterable[Stratum],
-    options: Options,
-    context: Context,
-    encoder: Encoder,
-    columns: Sequence[str],
+def _chats(
+    files: Files, planned: Sequence[InputFile], units: Sequence[Unit], options: Options, run: Run
+) -> Iterator[_Sampled]:
+    """Take a sample of chats."""
+    context, encode = load_context(options), load_encoder(options, run.backend).encode
+    skipping, columns = replace(options, on_error="skip"), planned_columns(options, planned)
+
+    def counts(records: Sequence[Record]) -> Counts:
+        return lay_out_records(records, skipping, context, encode, columns=columns).counts
+
+    for stratum in strata(units, [place for place, _ in files]):
+        yield _Sampled(stratum.times, stratum.more, partial(counts, stratum.records))
+
+
+def _estimate_calls(
+    files: Files, formats: Mapping[str, str], options: Options, run: Run, folder: Path
 ) -> Estimate:
+    """Plan groups of calls, and pack some of them."""
+    context, encode = load_context(options), load_encoder(options, run.backend).encode
+    calls = plan_calls(files, options, formats, unit_bytes=run.unit_bytes, folder=folder)
+    skipping = replace(options, on_error="skip")
+    grouped, grouping = calls.grouped, calls.grouped.grouping
+    names = [name for _, name in files]
+    sources = [*map(Source, grouped.places, names, grouping.containers)]
+
+    def counts(entries: Entries) -> Counts:
+        return lay_out_calls(
+            read_groups(entries, sources, grouping.field),
+            skipping,
+            context,
+            columns=calls.columns,
+            again=lambda position: read_again(entries, sources, position),
+            encode=encode,
+            are_sessions=grouping.field == FILE,
+        ).counts
+
+    sample = (
+        _Sampled(times, times, partial(counts, entries))
+        for entries, times in group_strata(grouped.entries)
+    )
+    begun = replace(_begun(grouped.inputs, grouped.units, run), of_calls=True)
+    found = _measured(begun, sample)
+    return replace(found, conversations=grouping.groups * (1 - found.rejected_share))
+
+
+def _measured(found: Estimate, sample: Iterable[_Sampled]) -> Estimate:
     """Pack a sample, and count each part of it as often as there is such input."""
     total: dict[str, float] = dict.fromkeys(("conversations", "packed", "tokens", "seconds"), 0.0)
-    for stratum in sample:
+    for times, more, pack in sample:
         began = time.perf_counter()
-        skipping = replace(options, on_error="skip")
-        laid = lay_out_records(stratum.records, skipping, context, encoder.encode, columns=columns)
-        counts = laid.counts
-        total["seconds"] += (time.perf_counter() - began) * stratum.times
-        total["tokens"] += counts.tokens * stratum.times
+        counts = pack()
+        total["seconds"] += (time.perf_counter() - began) * times
+        total["tokens"] += counts.tokens * times
         for name in ("conversations", "packed"):
-            total[name] += getattr(counts, name) * stratum.more
+            total[name] += getattr(counts, name) * more
     if not total["conversations"]:
         return found
     return replace(

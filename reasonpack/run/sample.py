@@ -2,6 +2,7 @@
 
     lines       │··██··│··██··│··██··│     those that begin in a window of each of some equal
                                             stretches of bytes, so that all are as likely
+    calls       │  ██ │ █  │██   │ ██ │     the groups of calls in the middle of some such stretches
     lists, Parquet, gzip, zstd              of some units, spread evenly, some records: these are
                                             read whole, since nothing says where a record begins
 
@@ -12,9 +13,13 @@ from __future__ import annotations
 
 import itertools
 import random
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
+
+from reasonpack.records.group_index import Entries
 from reasonpack.records.unit import Record, Unit, blocks_of, read_records
 from reasonpack.storage.place import Place
 from reasonpack.storage.read import open_bytes
@@ -24,6 +29,8 @@ SMALL = 2 << 20
 WINDOWS = 192
 WINDOW_BYTES = 1 << 14
 """How many places of files of lines are read, and how much at each."""
+GROUP_BYTES = 16 << 20
+"""Bytes of groups of calls that are read, if they are of more than one."""
 UNITS = 16
 UNIT_RECORDS = 512
 """How many other units are read, and how many records are taken of them together."""
@@ -64,6 +71,25 @@ def strata(units: Sequence[Unit], places: Sequence[Place]) -> Iterator[Stratum]:
     yield from _windows(plain, places)
     for kind in ("array", "parquet", "arrow", "gzip", "zstd"):
         yield from _whole_units([unit for unit in units if unit.container == kind], places)
+
+
+def group_strata(entries: Entries) -> Iterator[tuple[Entries, float]]:
+    """Take a sample of groups of calls; yield the entries of each, and for how many it stands."""
+    if not len(entries):
+        return
+    begins = np.any(np.diff(entries["group"], axis=0) != 0, axis=1)
+    bounds = [0, *(np.flatnonzero(begins) + 1).tolist(), len(entries)]
+    upto = np.append(0, np.cumsum(entries["length"], dtype=np.int64))[bounds]
+    sizes, total = np.diff(upto), int(upto[-1])
+    times = dict.fromkeys(range(len(sizes)), 1.0)
+    count = WINDOWS
+    while count and sizes[[*times]].sum() > GROUP_BYTES:
+        middles = (np.arange(count) + 0.5) * total / count
+        drawn = Counter((np.searchsorted(upto, middles, "right") - 1).tolist())
+        times = {each: number * total / count / sizes.item(each) for each, number in drawn.items()}
+        count //= 2
+    for group, share in times.items():
+        yield entries[bounds[group] : bounds[group + 1]], share
 
 
 def _spread(units: Sequence[Unit], count: int) -> Iterator[tuple[Unit, int]]:

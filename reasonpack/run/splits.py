@@ -12,10 +12,12 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from reasonpack.datasets.receipt import TRAIN
 from reasonpack.errors import UsageError
 from reasonpack.records.conversation import Conversation
+from reasonpack.records.message import Message
 
 _NAME = re.compile(r"[a-z0-9_]+")
 
@@ -50,16 +52,20 @@ def _wrong(found: str, expected: str) -> UsageError:
 
 def key(conversation: Conversation) -> bytes:
     """Return what the split of a conversation goes by, as `schemas/FORMAT.md` describes it."""
-    messages = [
-        [
-            message.role,
-            message.content or "",
-            message.reasoning or "",
-            [[call.name, call.arguments] for call in message.tool_calls],
-        ]
-        for message in conversation.messages
-    ]
-    return json.dumps([messages, conversation.tools or []], sort_keys=True).encode()
+    said = [*map(_said, conversation.messages)]
+    return json.dumps([said, conversation.tools or []], sort_keys=True).encode()
+
+
+def turn_of_call(conversation: Conversation) -> bytes:
+    """Return a hash of the messages of a call up to the last one of the user's."""
+    ends = [n for n, each in enumerate(conversation.messages, 1) if each.role == "user"]
+    said = [*map(_said, conversation.messages[: max(ends, default=0)])]
+    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).digest()
+
+
+def _said(message: Message) -> list[Any]:
+    calls = [[call.name, call.arguments] for call in message.tool_calls]
+    return [message.role, message.content or "", message.reasoning or "", calls]
 
 
 def split_of(key_: bytes, shares: Mapping[str, float]) -> str:

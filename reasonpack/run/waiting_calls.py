@@ -24,6 +24,7 @@ from reasonpack.run.call_values import check_columns, check_ids
 from reasonpack.run.call_views import CallCutter, CutCall, view_of_call
 from reasonpack.run.context import Context
 from reasonpack.run.length import nothing_fits, too_long_text
+from reasonpack.run.splits import turn_of_call
 from reasonpack.run.stages import stage
 from reasonpack.templates.limits import ready_for_bounds
 from reasonpack.tokens.view_tokens import Pieces
@@ -40,6 +41,7 @@ class Waiting:
         message: index of its answer in the record; 0 where it has no messages.
         call: without its messages.
         cut: its view; None where it has ids and no messages.
+        turn: of the group, where weights go by turns.
     """
 
     position: int
@@ -47,6 +49,7 @@ class Waiting:
     message: int
     call: Call
     cut: CutCall | None
+    turn: bytes = b""
 
 
 @dataclass(slots=True)
@@ -157,8 +160,18 @@ class CallReader:
                 notes["not-rendered"] += 1
             if cut is None and call.prompt_ids is None:
                 return None
+        turn = self._turn(call)
         message = _answer(call)
-        return Waiting(position, number, message, replace(call, conversation=None), cut)
+        return Waiting(position, number, message, replace(call, conversation=None), cut, turn)
+
+    def _turn(self, call: Call) -> bytes:
+        if self.options.loss_weights != "turn":
+            return b""
+        if call.conversation is None:
+            what = "token ids alone, which do not say where a turn begins, expected messages too"
+            fix = "Log them, or pass --loss-weights message or conversation."
+            raise RecordError("column", "completion_ids", what, fix=fix)
+        return turn_of_call(call.conversation)
 
     def _cut_messages(self, call: Call, cutter: CallCutter, notes: Counter[str]) -> CutCall | None:
         assert call.conversation is not None

@@ -24,11 +24,12 @@ from reasonpack.datasets.manifest import Manifest
 from reasonpack.datasets.options import Options
 from reasonpack.errors import ReasonpackError, RecordError, UsageError
 from reasonpack.records import group_index
-from reasonpack.run import call_plan
+from reasonpack.run import call_plan, sample
 from reasonpack.run.call_columns import KeyColumns
 from reasonpack.run.engine import Watch
 from reasonpack.run.estimate import estimate
 from reasonpack.run.pack import merge_parts, pack_files, pack_part
+from reasonpack.run.splits import split_of
 from reasonpack.verify.check import verify_dataset
 
 Json = dict[str, Any]
@@ -285,8 +286,13 @@ def test_parts_of_answers_are_trained(part: str, tmp_path: Path) -> None:
     assert text == wanted[part]
 
 
+def test_ids_have_no_turns(tmp_path: Path) -> None:
+    with pytest.raises(RecordError, match="token ids alone, which do not say where a turn begins"):
+        packed(tmp_path, [with_ids([5], [7])], loss_weights="turn")
+
+
 def test_ids_have_no_parts(tmp_path: Path) -> None:
-    with pytest.raises(RecordError, match="token ids, expected messages, in which the parts"):
+    with pytest.raises(RecordError, match="token ids, which do not say what of an answer is reas"):
         packed(tmp_path, [with_ids([5], [7])], train_on="reasoning")
 
 
@@ -371,6 +377,41 @@ def test_ids_are_compared_with_their_messages(tmp_path: Path) -> None:
     manifest, _ = packed(tmp_path / "again", [known, other])
     assert manifest.counts.notes["rendered-equal"] == 1
     assert manifest.counts.notes["rendered-otherwise completion"] == 1
+
+
+@pytest.mark.parametrize("scheme", ["message", "turn", "conversation"])
+def test_weights_are_shared_out(scheme: Any, tmp_path: Path) -> None:
+    """Three answers, two of them equal, to the first question are one turn."""
+    asked, more = [said("user", "2+2?")], [said("assistant", "4"), said("user", "Sure?")]
+    calls: list[Json] = [
+        {"id": 0, "trace_id": 1, "messages": asked, "response": "4"},
+        {"id": 1, "trace_id": 1, "messages": asked, "response": "It is four."},
+        {"id": 2, "trace_id": 1, "messages": asked, "response": "4"},
+        {"id": 3, "trace_id": 1, "messages": [*asked, *more], "response": "Yes, of course."},
+    ]
+    _, (row,) = packed(tmp_path, calls, loss_weights=scheme)
+    sums = dict.fromkeys(row["call_id"], 0.0)
+    stops = [*row["segment_start"][1:], row["length"]]
+    for start, stop, call in zip(row["segment_start"], stops, row["segment_call"], strict=True):
+        if call >= 0:
+            sums[row["call_id"][call]] += sum(row["loss_weights"][start:stop])
+    expected = {"message": {"0": 2, "1": 1, "3": 1}, "turn": {"3": 1}, "conversation": {}}[scheme]
+    assert {id_: sums[id_] for id_ in expected} == pytest.approx(expected)
+    whole = {"message": 4, "turn": 2, "conversation": 1}[scheme]
+    assert sum(sums.values()) == pytest.approx(whole)
+
+
+def test_a_group_is_of_one_split(tmp_path: Path) -> None:
+    calls = agents(30, bad=False)
+    manifest, _ = packed(tmp_path, calls, split=("test=0.3",))
+    of = {
+        id_: shard.split
+        for shard in manifest.shards
+        for row in pq.read_table(tmp_path / "out" / shard.path).to_pylist()
+        for id_ in row["sample_id"]
+    }
+    assert of == {f"agent {n}": split_of(f"agent {n}".encode(), {"test": 0.3}) for n in range(30)}
+    assert set(of.values()) == {"train", "test"}
 
 
 # --- what is refused -----------------------------------------------------------------------------
@@ -492,10 +533,24 @@ def test_chats_and_calls_are_not_mixed_unseen(tmp_path: Path) -> None:
         pack_files(paths, tmp_path / "out", OPTIONS)
 
 
-def test_an_estimate_is_of_chats(tmp_path: Path) -> None:
-    source = written(tmp_path / "calls.jsonl", [with_ids([5], [7])])
-    with pytest.raises(UsageError, match="--dry-run: calls, expected chats"):
-        estimate([source], OPTIONS, run=run())
+def test_a_dry_run_of_few_calls_reads_all(tmp_path: Path) -> None:
+    source = written(tmp_path / "calls.jsonl", agents(bad=False))
+    found = estimate([source], OPTIONS, run=run())
+    counts = pack_files([source], tmp_path / "out", OPTIONS).counts
+    assert (found.tokens, found.conversations) == (counts.tokens, counts.packed)
+
+
+@pytest.mark.long
+def test_a_dry_run_takes_a_sample_of_groups(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = written(tmp_path / "calls.jsonl", agents(400, bad=False))
+    counts = pack_files([source], tmp_path / "out", OPTIONS).counts
+    monkeypatch.setattr(sample, "GROUP_BYTES", 1 << 18)
+    found = estimate([source], OPTIONS, run=run())
+    assert found.tokens != counts.tokens
+    assert found.tokens == pytest.approx(counts.tokens, rel=0.1)
+    assert found.conversations == counts.packed
 
 
 def test_verify_does_not_compare_calls_with_their_source(tmp_path: Path) -> None:
