@@ -19,6 +19,7 @@ from reasonpack.records.plan import InputFile
 from reasonpack.records.unknown import nearest
 from reasonpack.rows.content_hash import combined_hash
 from reasonpack.run.plan_file import Plan
+from reasonpack.show.summary import note_lines
 from reasonpack.storage.place import Place, file_names, join, public_name, remove, stamp
 from reasonpack.storage.publish import publish
 from reasonpack.storage.read import digest, open_file, read_bytes
@@ -180,7 +181,8 @@ def end(
         output: the dataset.
         plan: of the run.
         receipts: of all of its units, in order.
-        on_note: is told which inputs hold no record, and which options made no difference.
+        on_note: is told which inputs hold no record, and which options made no difference; where
+            nothing was packed, what was noticed.
         show: writes a page of its rows.
 
     Raises:
@@ -198,6 +200,8 @@ def end(
         for note in _without_effect(plan.options, counts.notes):
             on_note(note)
         return finish(output, plan, receipts, show)
+    for line in note_lines(counts.notes):
+        on_note(line)
     write_rejects(output, [receipt.rejects for receipt in receipts if receipt.rejects])
     raise _nothing(output, plan, counts)
 
@@ -215,10 +219,18 @@ def _without_effect(options: Options, notes: Mapping[str, int]) -> Iterator[str]
 
 
 def _nothing(output: Place, plan: Plan, counts: Counts) -> NothingPackedError:
+    untrained = counts.notes.get("untrained-call", 0)
     if counts.rejected:
         rejects = public_name(join(output, REJECTS))
         what, expected = f"all {counts.rejected:,} records were rejected", "some to be packed"
+        if untrained:
+            what = (
+                f"{counts.rejected:,} records were rejected, {untrained:,} calls not to be trained"
+            )
         fix = f"{rejects} says why of each, and what to do; then pack again with --overwrite"
+    elif untrained:
+        what, expected = f"no call to train among {untrained:,}", "at least one with an answer"
+        fix = "see above why; log the answers, then pack again with --overwrite"
     else:
         inputs = listed([input_.name for input_ in plan.inputs])
         what, expected = f"no record in {inputs}", "at least one conversation"

@@ -182,6 +182,19 @@ def test_all_rejected_is_an_error_and_the_rejects_are_kept(call: Call) -> None:
     assert call("pack", "chats.jsonl", "--overwrite")[0] == 0
 
 
+def test_calls_without_an_answer_are_named_where_nothing_is_packed(call: Call) -> None:
+    failed = b'{"request": {"messages": [{"role": "user", "content": "x"}]}, "response": %s}\n'
+    write("calls.jsonl", failed % b'{"error": {"message": "busy"}}')
+    status, error = call("pack", "calls.jsonl")
+    assert status == 1
+    assert "calls that failed, without an answer: 1\n" in error
+    assert "Error: out: no call to train among 1, expected " in error
+    write("calls.jsonl", failed % b'{"error": {"message": "busy"}}' + failed % b"null")
+    status, error = call("pack", "calls.jsonl", "--on-error", "skip", "--overwrite")
+    assert status == 1
+    assert "Error: out: 1 records were rejected, 1 calls not to be trained, expected " in error
+
+
 def test_an_empty_part_is_none_but_parts_that_are_all_empty_are_no_dataset(call: Call) -> None:
     write("chats.jsonl", b"\n")
     for part in ("0", "1"):
