@@ -77,7 +77,7 @@ def check(row: Row, pack_here: Pack) -> None:
     status, error = pack_here(row.arguments)
     assert status == row.status, error
     assert re.search(row.words, error), error
-    assert "Traceback" not in error
+    assert "Traceback" not in error, error
     status, after = pack_here(row.mend(row.arguments, error))
     assert status == 0, f"{error}\nand then\n{after}"
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import socket
 import threading
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -25,13 +26,16 @@ from reasonpack.errors import ReasonpackError, UsageError
 from reasonpack.records.unit import Record, Unit
 from reasonpack.run.pool import DEATHS, attempt
 from reasonpack.run.unit import pack_records
-from reasonpack.wording import one_line
+from reasonpack.wording import one_line, printable
 
 __all__ = ["pack_table", "run_ray"]
 
 Result = TypeVar("Result")
 LOST_NODES = 20
 """How often a unit may lose its node, which is hardly its fault, before it is given up."""
+
+REACHED_WITHIN = 30
+"""Seconds in which the cluster of RAY_ADDRESS has to take a connection."""
 
 PATIENCE = 0.2
 """Seconds until a Ctrl-C is heard."""
@@ -51,7 +55,7 @@ def run_ray(
         workers: cores to use where Ray is started here; a cluster has its own number.
 
     Raises:
-        UsageError: Ray is not installed.
+        UsageError: Ray is not installed, or no cluster answers at RAY_ADDRESS.
     """
     ray = _ray()
     began = not ray.is_initialized()
@@ -78,11 +82,27 @@ def _ray() -> Any:
 
 
 def _join(ray: Any, workers: int | None) -> None:
-    """Join the cluster of RAY_ADDRESS, or start one on this machine."""
-    if os.environ.get("RAY_ADDRESS"):
-        ray.init(log_to_driver=False)
-    else:
+    """Join the cluster of RAY_ADDRESS, or start one on this machine.
+
+    Raises:
+        UsageError: no cluster answers there.
+    """
+    address = os.environ.get("RAY_ADDRESS")
+    if not address:
         ray.init(address="local", num_cpus=workers, log_to_driver=False, include_dashboard=False)
+        return
+    host, colon, port = address.rpartition(":")
+    try:
+        if colon and port.isdigit() and "/" not in host:  # Ray itself would try for minutes
+            socket.create_connection((host.strip("[]"), int(port)), REACHED_WITHIN).close()
+        ray.init(log_to_driver=False)
+    except (OSError, ValueError, OverflowError) as error:
+        raise UsageError(
+            "RAY_ADDRESS",
+            f"no cluster answers at {printable(address)} ({one_line(error)})",
+            "the address of one that runs",
+            "start it (ray start --head), correct the address, or unset it to use this machine",
+        ) from error
 
 
 @contextlib.contextmanager
@@ -156,7 +176,8 @@ def _gone(unit: Unit, error: BaseException) -> ReasonpackError:
         unit,
         f"its worker died again ({one_line(error)})",
         "it to be packed",
-        "give the workers more memory; the same command keeps what is done and tries again",
+        "if memory ran out, let fewer run at once (--num-proc; in a cluster, fewer CPUs a node); "
+        "the same command keeps what is done and tries again",
     )
 
 
@@ -189,7 +210,7 @@ def pack_table(table: pa.Table, options: Options) -> pa.Table:
             "pack_table",
             "skips records",
             "to stop at them, since a batch has no place for rejects",
-            "filter the dataset, or use pack_files",
+            "leave on_error and overlong at their defaults, or use pack_files",
         )
     rows = (Record(f"batch:{number}", b"", row) for number, row in enumerate(table.to_pylist(), 1))
     return pack_records(rows, options)

@@ -32,6 +32,7 @@ LIMITS = {
     errno.EMFILE: "raise the limit of open files, e.g. `ulimit -n 1024`",
     errno.ENFILE: "raise the system's limit of open files",
     errno.ENOMEM: "raise the limit of memory (ulimit -v), or use fewer processes (--num-proc 1)",
+    errno.EFBIG: "raise the limit of a file's size (ulimit -f), or write to another file system",
 }
 """What helps where it is not the file that is wrong."""
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
@@ -304,7 +305,7 @@ def unreadable(place: Place, error: OSError) -> StorageError:
 
 def unwritable(place: Place, error: OSError) -> StorageError:
     """Say that a place cannot be written."""
-    full = error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+    full = error.errno in {errno.ENOSPC, errno.EDQUOT}
     fix = "free some space" if full else "check the directory and its permissions"
     fix = LIMITS.get(error.errno or 0, fix)
     reason = error.strerror or one_line(error)

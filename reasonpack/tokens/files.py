@@ -27,6 +27,16 @@ TOKENIZER_FILES = (
 )
 """What is taken from a directory that a URL or a hub id names."""
 _HUB_FILES = [*TOKENIZER_FILES, "additional_chat_templates/*"]
+_LOG_IN = "log in (hf auth login) or set HF_TOKEN"
+_HUB_FIXES = {
+    "GatedRepoError": f"Ask for access on the model's page, then {_LOG_IN}",
+    "RepositoryNotFoundError": f"Check the name; if the model is private, {_LOG_IN}",
+    "RevisionNotFoundError": "Check the revision, or leave it out",
+    "LocalEntryNotFoundError": "Check the connection (HF_ENDPOINT, HF_HUB_OFFLINE) and the hub's "
+    "login, or give a directory that holds the tokenizer",
+}
+"""What helps, by the errors of the hub's client, a kind before the kinds that it is one of."""
+_ANY_HUB_FIX = "Check the connection, or give a directory that holds the tokenizer"
 _NAMED_TOKENS = [f"{name}_token" for name in ["bos", "eos", "unk", "sep", "pad", "cls", "mask"]]
 
 
@@ -79,12 +89,13 @@ def _download(hub_id: str, revision: str | None) -> Path:
             hub_id, revision=revision, allow_patterns=_HUB_FILES
         )
     except Exception as error:
+        kinds = [kind.__name__ for kind in type(error).__mro__]
         raise TokenizerError(
             hub_id,
             "is not on disk and the hub's client could not fetch it ("
             f"{type(error).__name__}: {one_line(error)})",
             "a path or a hub id",
-            "Check the name, the revision, the connection and the hub's login, or give a directory",
+            next((_HUB_FIXES[kind] for kind in kinds if kind in _HUB_FIXES), _ANY_HUB_FIX),
         ) from error
     return Path(folder)
 

@@ -156,7 +156,7 @@ def pack_until(step: int, source: str, out: str, limit: int | None = None) -> No
             pack_module.pack_files([source], Path(out), runs.SKIPPING, run=runs.run())
         code = 0
     except StorageError as error:
-        told = "File too large, expected to write it. Fix: free some space."
+        told = "File too large, expected to write it. Fix: raise the limit of a file's size"
         code = 4 if told in str(error) else 5
     finally:
         os._exit(code)

@@ -1,7 +1,10 @@
-"""A small Hugging Face Hub of this machine: one dataset repository, in memory.
+"""A small Hugging Face Hub of this machine: one dataset repository, and models, in memory.
 
 tree       what is there            resolve              a file, or a range of it
 revision   the repository           preupload, commit    files are added and deleted, whole
+
+The files of a model are those of the folder that has its name; it has one revision, main. Those of
+`CLOSED` are shown to who logs in.
 """
 
 from __future__ import annotations
@@ -19,6 +22,8 @@ from urllib.parse import unquote, urlsplit
 
 REPOSITORY = "datasets/someone/chats"
 COMMIT = "0" * 40
+CLOSED = {"someone/private": (401, "RepoNotFound"), "someone/gated": (403, "GatedRepo")}
+"""Models that are not everybody's, and how the hub says so."""
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -59,8 +64,25 @@ class Handler(BaseHTTPRequestHandler):
             self.missing() if data is None else self.resolve(data)
         elif re.fullmatch(rf"/api/{REPOSITORY}(/revision/[^/]+)?", path):
             self.answer({"id": "someone/chats", "sha": COMMIT, "siblings": []})
+        elif found := re.fullmatch(r"/api/models/([^/]+/[^/]+)/(revision|tree)/([^/]+)", path):
+            self.model(*found.groups())
+        elif found := re.fullmatch(r"/([^/]+/[^/]+)/resolve/[^/]+/(.*)", path):
+            self.resolve(self.files[f"{found[1]}/{found[2]}"])
         else:
             self.missing()
+
+    def model(self, name: str, asked: str, revision: str) -> None:
+        files = [self.entry(path) for path in self.files if path.startswith(f"{name}/")]
+        closed = name in CLOSED and "Authorization" not in self.headers
+        if not files or closed:
+            status, code = CLOSED[name] if closed else (404, "RepoNotFound")
+            self.send(b"{}", status, **{"X-Error-Code": code})
+        elif revision not in {"main", COMMIT}:
+            self.send(b"{}", 404, **{"X-Error-Code": "RevisionNotFound"})
+        elif asked == "revision":
+            self.answer({"id": name, "sha": COMMIT, "siblings": []})
+        else:
+            self.answer([{**file, "path": file["path"][len(name) + 1 :]} for file in files])
 
     def entries(self, folder: str) -> list[dict[str, Any]]:
         """List what is in a folder, or all that is below it if that was asked for."""
