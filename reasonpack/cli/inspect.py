@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -123,7 +123,7 @@ def command(
     if as_json:
         decode = found.decode if found else None
         row, samples = parts[0][0], [sample for _, sample in parts]
-        said = views.view_json(view, decode) if view else rows.row_json(row, samples, decode)
+        said = views.view_json(view, decode) if view else _row_json(row, samples, decode)
         click.echo(json.dumps(said))
         return
     assert found is not None
@@ -136,6 +136,14 @@ def command(
             click.echo()
         samples = [sample for _, sample in here]
         _show_row(here[0][0], samples, found, tokens=tokens or boundaries, boundaries=boundaries)
+
+
+def _row_json(row: RowData, samples: list[int], decode: Decode | None) -> dict[str, Any]:
+    from reasonpack.show.call_tree import tree_json  # noqa: PLC0415
+    from reasonpack.show.row import row_json  # noqa: PLC0415
+
+    calls = [call for sample in samples for call in tree_json(row, sample)]
+    return {**row_json(row, samples, decode), **({"calls": calls} if calls else {})}
 
 
 def _chosen(

@@ -114,7 +114,7 @@ def call_view(
         prompt = pieces.size(cut.pieces[: cut.prompt])
         runs = [(stop, kind, message) for stop, kind, message, _ in found]
         trained = _trained(found, prompt, len(tokens))
-        header = max((stop for stop, _, each in runs if each != runs[-1][2]), default=0)
+        header = pieces.size(cut.pieces[: cut.header])
     values: dict[str, NDArray[np.float32] | NDArray[np.int32]] = {
         name: np.broadcast_to(getattr(call, name), trained.shape)
         for name in VALUES
@@ -127,7 +127,7 @@ def call_view(
         call=number,
         tokens=tokens,
         prompt=prompt,
-        header=min(header, prompt),
+        header=header,
         trained=trained,
         runs=runs,
         weight=call.weight,

@@ -31,11 +31,13 @@ class CutCall:
     Attributes:
         pieces: the numbers of all of its pieces.
         prompt: how many of them are the prompt's.
+        header: how many of these stand before the message that the answer goes on with.
         borders: the ends of spans among them.
     """
 
     pieces: tuple[int, ...]
     prompt: int
+    header: int
     borders: tuple[Border, ...]
 
 
@@ -67,8 +69,10 @@ class CallCutter:
         chain.prompt, chain.used = view.prompt, self._count
         chain.pieces[cut.shared :] = cut.pieces
         self.characters += len(view.prompt) + len(view.completion) - same
-        completion = len(self._pieces.cut(view.completion))
-        return CutCall(tuple(chain.pieces), len(chain.pieces) - completion, cut.borders)
+        prompt = len(chain.pieces) - len(self._pieces.cut(view.completion))
+        others = (span.stop for span in reversed(view.spans) if span.message != view.message)
+        header = min(prompt, chain.cutter.pieces_before(next(others, 0)))
+        return CutCall(tuple(chain.pieces), prompt, header, cut.borders)
 
     def _chain(self, prompt: str) -> tuple[_Chain, int]:
         """Return the chain that a prompt goes on with, and how many characters they share."""

@@ -20,6 +20,7 @@ from reasonpack.errors import UsageError
 from reasonpack.rows.kind import Kind
 from reasonpack.rows.sample import IGNORE
 from reasonpack.show.row import Decode, RowData, RowSample, Segment, quoted_id
+from reasonpack.show.segment_tree import SegmentTree
 from reasonpack.wording import listed
 
 WRITTEN = {Kind.REASONING.label, Kind.R_OUT.label}
@@ -68,12 +69,12 @@ def find_view(parts: Sequence[Part], message: int | str) -> MessageView:
     found = [
         (*part, answer)
         for part in parts
-        for answer in _answers(*part)
+        for answer in answers_of(*part)
         if message == (answer.message if what == "message" else _call_id(part[0], answer))
     ]
     if not found:
         there = (
-            f"{listed(sorted({_which(part[0], each, what) for each in _answers(*part)}))} of "
+            f"{listed(sorted({_which(part[0], each, what) for each in answers_of(*part)}))} of "
             f"{_named(*part)}"
             for part in parts
         )
@@ -94,39 +95,42 @@ def find_view(parts: Sequence[Part], message: int | str) -> MessageView:
         )
     ((row, number, answer),) = found
     id_ = row.samples[number].id
-    return _view(
-        row, number, answer, _spans(part for part in parts if part[0].samples[part[1]].id == id_)
-    )
+    spans = spans_of(part for part in parts if part[0].samples[part[1]].id == id_)
+    return _view(row, number, SegmentTree(row, number), answer, spans)
 
 
-def _call_id(row: RowData, answer: _Answer) -> str:
+def _call_id(row: RowData, answer: Answer) -> str:
     return row.calls[answer.call].id if answer.call >= 0 else ""
 
 
-def _which(row: RowData, answer: _Answer, what: str) -> int | str:
+def _which(row: RowData, answer: Answer, what: str) -> int | str:
     return answer.message if what == "message" else quoted_id(_call_id(row, answer))
 
 
 def views_of(row: RowData, sample: int) -> Iterator[MessageView]:
     """Yield the views of all answers that a sample of a row trains."""
-    spans = _spans([(row, sample)])
-    for answer in _answers(row, sample):
-        yield _view(row, sample, answer, spans)
+    spans, tree = spans_of([(row, sample)]), SegmentTree(row, sample)
+    for answer in answers_of(row, sample):
+        yield _view(row, sample, tree, answer, spans)
 
 
 def _view(
-    row: RowData, sample: int, answer: _Answer, spans: Mapping[tuple[int, int], Span]
+    row: RowData,
+    sample: int,
+    tree: SegmentTree,
+    answer: Answer,
+    spans: Mapping[tuple[int, int], Span],
 ) -> MessageView:
     last = answer.tokens[-1]
-    path = [s for s in row.segments_of(sample) if s.start <= last < s.visible_until]
-    tokens = np.concatenate([row.tokens(segment) for segment in path])
-    begin = _begin(path, answer, spans)
+    path = tree.path(int(last))
+    tokens = np.concatenate([row.tokens(tree.segments[at]) for at in path])
+    begin = begin_of(tree.told(path), answer, spans)
     return MessageView(
         row, row.samples[sample], answer.message, tokens[tokens <= last], begin, answer.call
     )
 
 
-class _Answer(NamedTuple):
+class Answer(NamedTuple):
     """What of an answer is trained: the offsets of tokens in the row."""
 
     message: int
@@ -134,7 +138,7 @@ class _Answer(NamedTuple):
     tokens: NDArray[np.int64]
 
 
-def _answers(row: RowData, sample: int) -> list[_Answer]:
+def answers_of(row: RowData, sample: int) -> list[Answer]:
     """Give the answers that a sample trains, by message and call."""
     found: dict[tuple[int, int], list[NDArray[np.int64]]] = {}
     targets = row.targets
@@ -143,14 +147,14 @@ def _answers(row: RowData, sample: int) -> list[_Answer]:
         trained = tokens[targets[tokens] != IGNORE]
         if len(trained):
             found.setdefault((segment.message, segment.call), []).append(trained)
-    return [_Answer(*which, np.concatenate(found[which])) for which in sorted(found)]
+    return [Answer(*which, np.concatenate(found[which])) for which in sorted(found)]
 
 
-def _spans(parts: Iterable[Part]) -> dict[tuple[int, int], Span]:
+def spans_of(parts: Iterable[Part]) -> dict[tuple[int, int], Span]:
     """Give the first and the last position at which each message, or call, is trained."""
     spans: dict[tuple[int, int], Span] = {}
     for row, number in parts:
-        for message, call, tokens in _answers(row, number):
+        for message, call, tokens in answers_of(row, number):
             positions = row.position_ids[tokens]
             first, last = int(positions.min()), int(positions.max())
             before = spans.get((message, call), (first, last))
@@ -158,14 +162,14 @@ def _spans(parts: Iterable[Part]) -> dict[tuple[int, int], Span]:
     return spans
 
 
-def _begin(path: Sequence[Segment], answer: _Answer, spans: Mapping[tuple[int, int], Span]) -> int:
+def begin_of(path: Sequence[Segment], answer: Answer, spans: Mapping[tuple[int, int], Span]) -> int:
     """Find the position where an answer begins.
 
     That is the first trained as its own, unless what stands before was written as part of another
     answer that goes on there: then both begin where that one does.
 
     Args:
-        path: the segments of the view, in the order of positions.
+        path: the segments of the view, in the order of positions; those that were copied.
         answer: whose view it is.
         spans: of all samples of the conversation that are known.
     """
@@ -177,7 +181,7 @@ def _begin(path: Sequence[Segment], answer: _Answer, spans: Mapping[tuple[int, i
             first
             for (message, call), (first, last) in spans.items()
             if message == segment.message
-            and segment.call in {call, -1}  # a copy of a token is of no call
+            and segment.call in {call, -1}  # what another part repeats is of no call
             and (message, call) != own
             and first < begin <= last
         ]

@@ -1,15 +1,11 @@
 """A dataset → what its manifest knows and what its shards hold, as tables or JSON.
 
-    tokens in a sample     n 2,000, from 120 to 4,961, mean 509, median 430
-          64 – 127         31  █▌
-         128 – 255        412  ████████████████████
-
 Every shard is read; where it does not hold what the manifest says, that is an error.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,29 +22,19 @@ from reasonpack.rows.kind import Kind
 from reasonpack.rows.sample import IGNORE
 from reasonpack.show.advice import cost_lines
 from reasonpack.show.cost import BLOCK, Costs, count
+from reasonpack.show.distributions import (
+    Distribution,
+    distribution_json,
+    distribution_lines,
+    shares,
+    whole,
+)
 from reasonpack.show.model_shape import ModelShape
 from reasonpack.storage.place import Place, public_name
 from reasonpack.storage.read import fetched
 
-BAR = 40
-PERCENTILES = (5, 25, 50, 75, 95, 99)
-
-
-@dataclass(frozen=True, slots=True)
-class Distribution:
-    """How a number is distributed.
-
-    Attributes:
-        name: what is counted, in words.
-        values: i64[N], or f64[N] for shares.
-        edges: [B + 1], of B bins; a bin is half-open.
-        counts: i64[B].
-    """
-
-    name: str
-    values: NDArray[Any]
-    edges: NDArray[Any]
-    counts: NDArray[np.int64]
+REWRITTEN = "joined-rewritten message "
+"""How such a note begins; the number of the message follows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +55,7 @@ class _Found:
     samples_in_row: list[NDArray[np.int64]] = field(default_factory=list)
     sample_lengths: list[NDArray[np.int64]] = field(default_factory=list)
     turns: list[NDArray[np.int64]] = field(default_factory=list)
+    calls: list[NDArray[np.int64]] = field(default_factory=list)
     thought: list[NDArray[np.int64]] = field(default_factory=list)
     answered: list[NDArray[np.int64]] = field(default_factory=list)
     branches: list[NDArray[np.int64]] = field(default_factory=list)
@@ -126,11 +113,13 @@ def _read_batch(batch: pa.RecordBatch, found: _Found) -> None:
     segment_lengths = np.diff(segments, append=total)
     sample_of = np.searchsorted(samples, segments, side="right") - 1
     kinds = batch.column("segment_kind").flatten().to_numpy()
-    messages = batch.column("segment_message").flatten().to_numpy().astype(np.int64)
+    answers = _answers(batch)
+    if "call_sample" in batch.schema.names:
+        found.calls.append(_calls_in_samples(batch))
     trained = batch.column("labels").flatten().to_numpy() != IGNORE
     in_segment = np.diff(np.append(np.cumsum(trained) - trained, trained.sum())[[*segments, total]])
 
-    pairs, pair_of = np.unique(np.stack([sample_of, messages]), axis=1, return_inverse=True)
+    pairs, pair_of = np.unique(np.stack([sample_of, answers]), axis=1, return_inverse=True)
     per_pair = [
         np.bincount(pair_of.ravel(), in_segment * which, minlength=pairs.shape[1]).astype(np.int64)
         for which in (kinds == Kind.REASONING, kinds != Kind.REASONING)
@@ -157,6 +146,26 @@ def _read_batch(batch: pa.RecordBatch, found: _Found) -> None:
     found.costs += count(batch)
     by_kind = np.bincount(kinds, segment_lengths, minlength=len(Kind))
     found.tokens_by_kind += by_kind.astype(np.int64)
+
+
+def _answers(batch: pa.RecordBatch) -> NDArray[np.int64]:
+    """Return for each segment a number of the answer that it is part of, of a message or a call."""
+    messages: NDArray[np.int64] = (
+        batch.column("segment_message").flatten().to_numpy().astype(np.int64)
+    )
+    if "segment_call" not in batch.schema.names:
+        return messages
+    calls = batch.column("segment_call").flatten().to_numpy().astype(np.int64)
+    return np.where(calls >= 0, calls + (1 << 32), messages).astype(np.int64)
+
+
+def _calls_in_samples(batch: pa.RecordBatch) -> NDArray[np.int64]:
+    """Return how many calls each sample of a batch has."""
+    samples = batch.column("sample_start").value_lengths().to_numpy()
+    calls = batch.column("call_sample").value_lengths().to_numpy()
+    before = np.repeat(np.cumsum(samples) - samples, calls)
+    sample_of = batch.column("call_sample").flatten().to_numpy() + before
+    return np.bincount(sample_of, minlength=int(samples.sum())).astype(np.int64)
 
 
 def _check_sums(where: str, manifest: Manifest, found: _Found) -> None:
@@ -191,38 +200,39 @@ def _distributions(found: _Found, manifest: Manifest) -> dict[str, Distribution]
 
     most = manifest.options.max_length if manifest.options.packed else None
     lengths = joined(found.row_lengths)
-    fill = {"row_fill": _shares("share of a row that is filled", lengths / most)} if most else {}
+    fill = {"row_fill": shares("share of a row that is filled", lengths / most)} if most else {}
+    if "call_id" in manifest.columns:
+        what, rewritten = "call", _rewritten_at(manifest.counts.notes)
+        of_calls = {
+            "calls": whole("calls in a sample", joined(found.calls)),
+            "rewritten_at": whole("first message that a rewritten history changes", rewritten),
+        }
+    else:
+        what, of_calls = "message", {}
     return {
-        "row_length": _whole("tokens in a row", lengths),
+        "row_length": whole("tokens in a row", lengths),
         **fill,
-        "row_cost": _whole("pairs of tokens in a row, one sees the other", joined(found.row_pairs)),
-        "samples_in_row": _whole("samples in a row", joined(found.samples_in_row)),
-        "sample_length": _whole("tokens in a sample", joined(found.sample_lengths)),
-        "branches": _whole("branches in a sample", joined(found.branches)),
-        "turns": _whole("trained messages in a sample", joined(found.turns)),
-        "reasoning_length": _whole("trained reasoning of a message", joined(found.thought)),
-        "response_length": _whole("trained response of a message", joined(found.answered)),
-        "reasoning_share": _shares("share of reasoning in a sample", joined(found.reasoning)),
+        "row_cost": whole("pairs of tokens in a row, one sees the other", joined(found.row_pairs)),
+        "samples_in_row": whole("samples in a row", joined(found.samples_in_row)),
+        "sample_length": whole("tokens in a sample", joined(found.sample_lengths)),
+        "branches": whole("branches in a sample", joined(found.branches)),
+        **of_calls,
+        "turns": whole(f"trained {what}s in a sample", joined(found.turns)),
+        "reasoning_length": whole(f"trained reasoning of a {what}", joined(found.thought)),
+        "response_length": whole(f"trained response of a {what}", joined(found.answered)),
+        "reasoning_share": shares("share of reasoning in a sample", joined(found.reasoning)),
     }
 
 
-def _whole(name: str, values: NDArray[np.int64]) -> Distribution:
-    """Bin whole numbers: each for itself while they are few, else by powers of two."""
-    if not len(values):
-        edges = np.zeros(1, np.int64)
-    elif int(values.max()) <= 16:
-        edges = np.arange(int(values.min()), int(values.max()) + 2)
-    else:
-        first = int(values.min()).bit_length()
-        powers = 1 << np.arange(max(first, 1) - 1, int(values.max()).bit_length() + 1)
-        edges = np.concatenate([[0], powers]) if first == 0 else powers
-    counts = np.histogram(values, edges)[0] if len(edges) > 1 else np.zeros(0, np.int64)
-    return Distribution(name, values, edges, counts)
-
-
-def _shares(name: str, values: NDArray[np.float64]) -> Distribution:
-    edges = np.linspace(0, 1, 11)
-    return Distribution(name, values, edges, np.histogram(values, edges)[0])
+def _rewritten_at(notes: Mapping[str, int]) -> NDArray[np.int64]:
+    """Return of each call whose history was rewritten the first message that differs."""
+    found = [
+        (int(note.removeprefix(REWRITTEN)), times)
+        for note, times in notes.items()
+        if note.startswith(REWRITTEN)
+    ]
+    messages, times = np.array(found, np.int64).reshape(-1, 2).T
+    return np.repeat(messages, times)
 
 
 def stats_json(stats: Stats, shape: ModelShape | None = None) -> dict[str, Any]:
@@ -235,42 +245,13 @@ def stats_json(stats: Stats, shape: ModelShape | None = None) -> dict[str, Any]:
         "costs": {"block_size": BLOCK, **asdict(stats.costs)},
         "model": {**asdict(shape), "operations": operations},
         "distributions": {
-            key: {
-                "description": each.name,
-                "count": len(each.values),
-                **_summary(each.values),
-                "histogram": [
-                    {"from": low, "below": high, "count": count}
-                    for low, high, count in zip(
-                        each.edges[:-1].tolist(),
-                        each.edges[1:].tolist(),
-                        each.counts.tolist(),
-                        strict=True,
-                    )
-                ],
-            }
-            for key, each in stats.distributions.items()
-        },
-    }
-
-
-def _summary(values: NDArray[Any]) -> dict[str, Any]:
-    if not len(values):
-        return {"min": None, "max": None, "mean": None, "spread": None, "percentiles": {}}
-    at = np.percentile(values, PERCENTILES, method="lower").tolist()
-    return {
-        "min": values.min().item(),
-        "max": values.max().item(),
-        "mean": float(values.mean()),
-        "spread": _spread(values),
-        "percentiles": {
-            str(percent): value for percent, value in zip(PERCENTILES, at, strict=True)
+            key: distribution_json(each) for key, each in stats.distributions.items()
         },
     }
 
 
 def stats_lines(stats: Stats, shape: ModelShape | None = None) -> Iterator[str]:
-    """Draw the costs and each distribution; one whose values are all equal is one line.
+    """Draw the costs and each distribution.
 
     Args:
         stats: of a dataset.
@@ -280,49 +261,4 @@ def stats_lines(stats: Stats, shape: ModelShape | None = None) -> Iterator[str]:
     yield from cost_lines(stats.costs, stats.manifest.layout, shape)
     for each in stats.distributions.values():
         yield ""
-        yield f"{each.name}  {_headline(each)}"
-        shown = [_label(each, at) for at in range(len(each.counts))]
-        width = max(map(len, shown), default=0)
-        most = max(1, int(each.counts.max(initial=0)))
-        if np.count_nonzero(each.counts) > 1:
-            for label, count in zip(shown, each.counts.tolist(), strict=True):
-                yield f"  {label:>{width}}  {count:>12,}  {_bar(count / most)}".rstrip()
-
-
-def _headline(each: Distribution) -> str:
-    if not len(each.values):
-        return "none"
-    values = each.values
-    shares = values.dtype.kind == "f"
-    low, high, mean, middle = (
-        f"{value:.1%}" if shares else f"{value:,.0f}"
-        for value in (values.min(), values.max(), values.mean(), np.median(values))
-    )
-    spread = "" if shares else f", spread {_spread(values):.0%}"
-    return f"{len(values):,}: from {low} to {high}, mean {mean}, median {middle}{spread}"
-
-
-def _spread(values: NDArray[Any]) -> float:
-    """Return the standard deviation as a part of the mean.
-
-    >>> _spread(np.array([10, 10])), _spread(np.array([5, 15]))
-    (0.0, 0.5)
-    """
-    return float(values.std() / values.mean()) if values.any() else 0.0
-
-
-def _label(each: Distribution, at: int) -> str:
-    low, high = each.edges[at], each.edges[at + 1]
-    if each.edges.dtype.kind == "f":
-        return f"{low:.0%} – {high:.0%}"
-    return f"{low:,}" if high - low == 1 else f"{low:,} – {high - 1:,}"
-
-
-def _bar(share: float) -> str:
-    """Draw a bar in eighths of a character.
-
-    >>> _bar(1.0) == "█" * 40, _bar(0.02), _bar(0.0)
-    (True, '▊', '')
-    """
-    eighths = max(round(share * BAR * 8), 1 if share else 0)
-    return "█" * (eighths // 8) + " ▏▎▍▌▋▊▉"[eighths % 8].strip()
+        yield from distribution_lines(each)

@@ -56,8 +56,11 @@ def summary_lines(manifest: Manifest) -> Iterator[tuple[str, str]]:
             yield "row cost", f"{fill:.1%} of {options.max_cost:,} pairs of tokens"
     if counts.tokens:
         times = counts.npass_tokens / counts.tokens
-        each = "call" if of_calls else "message"
-        naive = f"{counts.naive_tokens:,} with one sample for every {each}"
+        naive = f"{counts.naive_tokens:,} with one sample for every message"
+        if of_calls:
+            more = counts.naive_tokens / counts.tokens
+            yield "as calls", f"{counts.naive_tokens:,} tokens, {more:.2f} times as many"
+            naive = "without calls that others go on with"
         yield "N-pass", f"{counts.npass_tokens:,} tokens, {times:.2f} times as many ({naive})"
         if options.layout == "onepass":
             yield "onepass", _worth(times)
@@ -166,6 +169,8 @@ def note_lines(notes: Mapping[str, int]) -> Iterator[str]:
         named = {n: count for n, count in notes.items() if n.partition(" ")[0] == kind}
         if not named:
             continue
+        if len(named) > MOST:
+            named = dict(sorted(named.items(), key=lambda each: -each[1]))
         listed = [f"{n.partition(' ')[2]} {count:,}".lstrip() for n, count in named.items()]
         more = [f"and {len(listed) - MOST:,} more"] if len(listed) > MOST else []
         yield f"{words}: {', '.join(listed[:MOST] + more)}"

@@ -19,6 +19,7 @@ from itertools import groupby
 import click
 
 from reasonpack.rows.sample import IGNORE
+from reasonpack.show.call_tree import tree_lines
 from reasonpack.show.message_view import MessageView
 from reasonpack.show.row import LONGEST_ID, Decode, RowData, Segment
 from reasonpack.wording import count, printable
@@ -85,6 +86,7 @@ def row_lines(
             f"sample {_id(sample.id)}: {count(sample.length, 'token')} from "
             f"{sample.start:,}, {trained:,} trained"
         )
+        yield from tree_lines(row, number)
         yield from _table(segments, texts, colour=colour)
         yield ""
         shown = [

@@ -11,7 +11,7 @@ ones that lie before the border; a token that straddles it counts to what follow
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
@@ -180,6 +180,10 @@ class Cutter:
             tuple(map(self._pieces.number, pieces)),
             tuple(self._borders(view, pieces, at, shared, len(prompt))),
         )
+
+    def pieces_before(self, character: int) -> int:
+        """Count the pieces of the last prompt that begin before one of its characters."""
+        return bisect_left(self._starts, character)
 
     def _shared(self, same: int) -> int:
         """Count the pieces of the prompt before that one must begin with that shares characters.

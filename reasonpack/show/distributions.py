@@ -1,0 +1,131 @@
+"""Numbers → how they are distributed: binned, summed up, drawn.
+
+tokens in a sample     n 2,000, from 120 to 4,961, mean 509, median 430
+64 – 127         31  █▌
+128 – 255        412  ████████████████████
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+BAR = 40
+PERCENTILES = (5, 25, 50, 75, 95, 99)
+
+
+@dataclass(frozen=True, slots=True)
+class Distribution:
+    """How a number is distributed.
+
+    Attributes:
+        name: what is counted, in words.
+        values: i64[N], or f64[N] for shares.
+        edges: [B + 1], of B bins; a bin is half-open.
+        counts: i64[B].
+    """
+
+    name: str
+    values: NDArray[Any]
+    edges: NDArray[Any]
+    counts: NDArray[np.int64]
+
+
+def whole(name: str, values: NDArray[np.int64]) -> Distribution:
+    """Bin whole numbers: each for itself while they are few, else by powers of two."""
+    if not len(values):
+        edges = np.zeros(1, np.int64)
+    elif int(values.max()) <= 16:
+        edges = np.arange(int(values.min()), int(values.max()) + 2)
+    else:
+        first = int(values.min()).bit_length()
+        powers = 1 << np.arange(max(first, 1) - 1, int(values.max()).bit_length() + 1)
+        edges = np.concatenate([[0], powers]) if first == 0 else powers
+    counts = np.histogram(values, edges)[0] if len(edges) > 1 else np.zeros(0, np.int64)
+    return Distribution(name, values, edges, counts)
+
+
+def shares(name: str, values: NDArray[np.float64]) -> Distribution:
+    """Bin shares of one by tenths."""
+    edges = np.linspace(0, 1, 11)
+    return Distribution(name, values, edges, np.histogram(values, edges)[0])
+
+
+def distribution_json(each: Distribution) -> dict[str, Any]:
+    """Describe a distribution as plain values."""
+    bins = zip(each.edges[:-1].tolist(), each.edges[1:].tolist(), each.counts.tolist(), strict=True)
+    return {
+        "description": each.name,
+        "count": len(each.values),
+        **_summary(each.values),
+        "histogram": [{"from": low, "below": high, "count": count} for low, high, count in bins],
+    }
+
+
+def _summary(values: NDArray[Any]) -> dict[str, Any]:
+    if not len(values):
+        return {"min": None, "max": None, "mean": None, "spread": None, "percentiles": {}}
+    at = np.percentile(values, PERCENTILES, method="lower").tolist()
+    return {
+        "min": values.min().item(),
+        "max": values.max().item(),
+        "mean": float(values.mean()),
+        "spread": _spread(values),
+        "percentiles": {
+            str(percent): value for percent, value in zip(PERCENTILES, at, strict=True)
+        },
+    }
+
+
+def distribution_lines(each: Distribution) -> Iterator[str]:
+    """Draw a distribution; one whose values are all equal is one line."""
+    yield f"{each.name}  {_headline(each)}"
+    shown = [_label(each, at) for at in range(len(each.counts))]
+    width = max(map(len, shown), default=0)
+    most = max(1, int(each.counts.max(initial=0)))
+    if np.count_nonzero(each.counts) > 1:
+        for label, count in zip(shown, each.counts.tolist(), strict=True):
+            yield f"  {label:>{width}}  {count:>12,}  {_bar(count / most)}".rstrip()
+
+
+def _headline(each: Distribution) -> str:
+    if not len(each.values):
+        return "none"
+    values = each.values
+    shares = values.dtype.kind == "f"
+    low, high, mean, middle = (
+        f"{value:.1%}" if shares else f"{value:,.0f}"
+        for value in (values.min(), values.max(), values.mean(), np.median(values))
+    )
+    spread = "" if shares else f", spread {_spread(values):.0%}"
+    return f"{len(values):,}: from {low} to {high}, mean {mean}, median {middle}{spread}"
+
+
+def _spread(values: NDArray[Any]) -> float:
+    """Return the standard deviation as a part of the mean.
+
+    >>> _spread(np.array([10, 10])), _spread(np.array([5, 15]))
+    (0.0, 0.5)
+    """
+    return float(values.std() / values.mean()) if values.any() else 0.0
+
+
+def _label(each: Distribution, at: int) -> str:
+    low, high = each.edges[at], each.edges[at + 1]
+    if each.edges.dtype.kind == "f":
+        return f"{low:.0%} – {high:.0%}"
+    return f"{low:,}" if high - low == 1 else f"{low:,} – {high - 1:,}"
+
+
+def _bar(share: float) -> str:
+    """Draw a bar in eighths of a character.
+
+    >>> _bar(1.0) == "█" * 40, _bar(0.02), _bar(0.0)
+    (True, '▊', '')
+    """
+    eighths = max(round(share * BAR * 8), 1 if share else 0)
+    return "█" * (eighths // 8) + " ▏▎▍▌▋▊▉"[eighths % 8].strip()
