@@ -21,6 +21,7 @@ COMMANDS = {
     "verify": "Check a finished dataset, by itself and against its source.",
     "stats": "Count what a dataset holds and costs, and draw how it is distributed.",
     "inspect": "Show a row of a dataset: segments, text, what is trained.",
+    "check": "Check tokens of other tools against inference, or chats before they are packed.",
     "explain": "Say what a code of verify or a reason of a reject means.",
     "report": "Write a dataset as one HTML page.",
 }

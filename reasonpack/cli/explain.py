@@ -1,4 +1,4 @@
-"""`reasonpack explain`: what a code of `verify` or a reason of a reject means, and its fix."""
+"""`reasonpack explain`: what a code of verify, a reject or a fault means, and its fix."""
 
 from __future__ import annotations
 
@@ -13,18 +13,21 @@ import click
 def command(*, codes: tuple[str, ...], as_json: bool) -> None:
     """Say what codes mean, and how to mend what they stand for.
 
-    CODE is one of verify's, such as RP206, or the reason of a reject, such as overlong; all of
-    them without one.
+    CODE is one of verify's, such as RP206, the reason of a reject, such as overlong, or a fault
+    that check finds, such as stop-untrained; all of them without one.
     """
     from reasonpack.errors import UsageError  # noqa: PLC0415 (after --help)
     from reasonpack.records.unknown import nearest  # noqa: PLC0415
+    from reasonpack.run.check.written import FAULTS  # noqa: PLC0415
     from reasonpack.show.rejects import WORDS  # noqa: PLC0415
     from reasonpack.verify.findings import CODES, fix_of  # noqa: PLC0415
 
     reject = "its error says what to do; `reasonpack inspect DIR --where rejects` lists them"
+    fault = "mend the mask, or the template, that the trainer took, or let pack prepare the chats"
     meanings = {
         **{code: (what, fix_of(code)) for code, what in CODES.items()},
         **{reason: (what, reject) for reason, what in WORDS.items()},
+        **{code: (what, fault) for code, what in FAULTS.items()},
     }
     wanted = [code.upper() if code.upper() in CODES else code.lower() for code in codes]
     for code in wanted:
@@ -33,7 +36,7 @@ def command(*, codes: tuple[str, ...], as_json: bool) -> None:
             raise UsageError(
                 "explain",
                 f"no code {code!r}",
-                f"{near}, or another" if near else "RP001 to RP316, or the reason of a reject",
+                f"{near}, or another" if near else "RP001 to RP316, or a reason",
                 "call explain without a code to see all",
             )
     chosen = {code: meanings[code] for code in wanted or meanings}

@@ -88,7 +88,7 @@ def pack_files(
     """
     with (
         started_early(inputs, output, options, run=run, overwrite=overwrite) as workers,
-        _opened(inputs, output, options, run=run, overwrite=overwrite) as (plan, job, tokenizer),
+        opened(inputs, output, options, run=run, overwrite=overwrite) as (plan, job, tokenizer),
     ):
         receipts = _receipts(plan, job, plan.units, run=run, started=workers)
         local = run.samples and not is_url(output)
@@ -129,7 +129,7 @@ def pack_part(
     part = (index, count)
     with (
         started_early(inputs, output, options, run=run) as workers,
-        _opened(inputs, output, options, run=run, part=part) as (plan, job, _),
+        opened(inputs, output, options, run=run, part=part) as (plan, job, _),
     ):
         return summed(_receipts(plan, job, _mine(plan, part), run=run, started=workers))
 
@@ -175,7 +175,7 @@ def merge_parts(output: Place, on_note: Callable[[str], object] = lambda _: None
 
 
 @contextmanager
-def _opened(
+def opened(
     inputs: Sequence[str],
     output: Place,
     options: Options,
@@ -292,13 +292,13 @@ def _receipts(
         if len(units) == len(plan.units):  # no run with this plan gets any further
             for name in file_names(receipts_ := join(job.output, "receipts")):
                 remove(join(receipts_, name))
-        raise _all_unknown(plan, job, run) or error from None
+        run.watch.on_note("a field that nobody reads: reading on to find all such fields")
+        raise all_unknown(plan, job, run) or error from None
     return [done[unit.number] for unit in units]
 
 
-def _all_unknown(plan: Plan, job: Job, run: Run) -> UnknownFieldError | None:
+def all_unknown(plan: Plan, job: Job, run: Run) -> UnknownFieldError | None:
     """Read all of the input for fields that nobody reads, as one was found."""
-    run.watch.on_note("a field that nobody reads: reading on to find all such fields")
     with contextlib.closing(
         on_engine(plan.units, partial(unknown_fields, job=job), run, ())
     ) as all_:

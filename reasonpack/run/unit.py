@@ -100,17 +100,7 @@ def process(unit: Unit, job: Job) -> Receipt:
             made; output that cannot be written.
     """
     options = job.options
-    context = load_context(options)
-    encoder = load_encoder(options, job.backend)
-    encoder.prepare(unit.input_bytes)
-    if job.grouping is not None:
-        laid, read = _lay_out_groups(unit, job, job.grouping, context, encoder)
-    else:
-        records, read = read_records(unit, job.places[unit.input]), {unit.input}
-        laid = lay_out_records(records, options, context, encoder.encode, columns=job.columns)
-    for number in sorted(read):
-        if stamp(job.places[number]) != job.stamps[number]:
-            raise changed(job.places[number])
+    laid, context, encoder = lay_out_unit(unit, job)
     schema_ = _schema(options, context, job.columns)
     shards = [
         publish_shard(split, rows, laid.samples, unit=unit, job=job, schema_=schema_)
@@ -126,6 +116,23 @@ def process(unit: Unit, job: Job) -> Receipt:
     with publish(place_of(job.output, receipt_path(unit.number))) as receipt_file:
         receipt_file.write(as_json(receipt).encode())
     return receipt
+
+
+def lay_out_unit(unit: Unit, job: Job) -> tuple[Laid, Context, Encoder]:
+    """Lay out the records of a unit, and publish nothing; see `process`."""
+    options = job.options
+    context = load_context(options)
+    encoder = load_encoder(options, job.backend)
+    encoder.prepare(unit.input_bytes)
+    if job.grouping is not None:
+        laid, read = _lay_out_groups(unit, job, job.grouping, context, encoder)
+    else:
+        records, read = read_records(unit, job.places[unit.input]), {unit.input}
+        laid = lay_out_records(records, options, context, encoder.encode, columns=job.columns)
+    for number in sorted(read):
+        if stamp(job.places[number]) != job.stamps[number]:
+            raise changed(job.places[number])
+    return laid, context, encoder
 
 
 def _lay_out_groups(

@@ -9,6 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from reasonpack.cli import cli, run
+from reasonpack.run.check.written import FAULTS
 from reasonpack.show.rejects import WORDS
 from reasonpack.verify.findings import CODES, FIXES
 
@@ -30,7 +31,7 @@ def test_a_code_has_its_meaning_and_a_fix() -> None:
 
 def test_all_are_listed_without_one() -> None:
     listed = [line.split()[0] for line in explain().splitlines()]
-    assert listed == [*CODES, *WORDS]
+    assert listed == [*CODES, *WORDS, *FAULTS]
     told = json.loads(explain("--json"))
     assert all(each["meaning"] and each["fix"] for each in told.values())
     assert list(told) == listed

@@ -1,0 +1,103 @@
+"""Inputs of chats or calls → what of them cannot be packed, grouped; nothing is written.
+
+Every record is read, rendered, encoded and laid out, as `pack` does it; a record with fields that
+nobody reads is looked at again without them.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from reasonpack.datasets.options import Options
+from reasonpack.datasets.receipt import Counts
+from reasonpack.records.unit import Unit
+from reasonpack.records.unknown import UnknownFieldError
+from reasonpack.run.engine import Run, on_engine
+from reasonpack.run.pack import all_unknown, opened
+from reasonpack.run.plan_file import Plan
+from reasonpack.run.unit import Job, lay_out_unit
+from reasonpack.show.rejects import reject_lines, rejected
+
+
+@dataclass(slots=True)
+class Records:
+    """What became of the records of some inputs.
+
+    Attributes:
+        counts: of them.
+        first: one error of each reason, with its place.
+    """
+
+    counts: Counts = field(default_factory=Counts)
+    first: dict[str, str] = field(default_factory=dict)
+
+
+def check_records(inputs: Sequence[str], options: Options, run: Run) -> Records:
+    """Read all records of some inputs as `pack` would.
+
+    Raises:
+        ReasonpackError: an input cannot be read, or is no input at all.
+    """
+    options = replace(options, on_error="skip")
+    with (
+        tempfile.TemporaryDirectory(prefix="reasonpack-", dir=run.temp_dir) as folder,
+        opened(inputs, str(Path(folder, "check")), options, run=run) as (plan, job, _),
+    ):
+        try:
+            return _of_units(plan, job, run)
+        except UnknownFieldError as error:
+            unknown = all_unknown(plan, job, run) or error
+            names = tuple({each.name for each in unknown.fields})
+            without = replace(options, ignore_fields=(*options.ignore_fields, *names))
+            found = _of_units(plan, replace(job, options=without), run)
+    found.counts.rejects[unknown.reason] = sum(each.count for each in unknown.fields)
+    found.first[unknown.reason] = str(unknown)
+    return found
+
+
+def _of_units(plan: Plan, job: Job, run: Run) -> Records:
+    found = Records()
+    with closing(on_engine(plan.units, partial(_of_unit, job=job), run, ())) as all_:
+        for each in all_:
+            found.counts.add(each.counts)
+            found.first = {**each.first, **found.first}
+    return found
+
+
+def _of_unit(unit: Unit, job: Job) -> Records:
+    laid, _, _ = lay_out_unit(unit, job)
+    first = {each["reason"]: each["error"] for each in reversed(laid.rejects)}
+    return Records(laid.counts, first)
+
+
+def record_lines(found: Records) -> Iterator[tuple[str, str]]:
+    """Yield what was found, as name and text."""
+    counts = found.counts
+    yield "records", f"{counts.conversations:,} read, {counts.views:,} answers could be trained"
+    yield from reject_lines(counts, found.first)
+    if not counts.reasons:
+        yield "sound", "pack takes all of them"
+
+
+def records_json(found: Records) -> dict[str, Any]:
+    """Describe what was found for a program."""
+    return {
+        "ok": not found.counts.reasons,
+        "records": found.counts.conversations,
+        "answers": found.counts.views,
+        "faults": {
+            each.reason: {
+                "meaning": each.words,
+                "kind": each.kind,
+                "count": each.count,
+                "example": each.example,
+            }
+            for each in rejected(found.counts, found.first)
+        },
+    }

@@ -1,0 +1,177 @@
+"""Chats → what the model sees and writes at each of their answers, found by a document of tokens.
+
+A document is of the chat that has most of its texts: what stands between template texts is looked
+up among the contents of all messages.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from itertools import islice
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reasonpack.datasets.options import Options
+from reasonpack.errors import RecordError, UsageError
+from reasonpack.records.conversation import Conversation
+from reasonpack.records.plan import plan
+from reasonpack.records.unit import read_records
+from reasonpack.rows.encoded_views import common_prefix
+from reasonpack.run.call_plan import kind_of_inputs
+from reasonpack.run.check.written import Answer, Fault, Read, Reader, runs
+from reasonpack.run.context import Context
+from reasonpack.run.conversations import parse
+from reasonpack.run.named_inputs import STDIN, named_inputs
+from reasonpack.views.view import build_views
+
+TRIED = 4
+"""Chats that are compared with a document where several have as many of its texts."""
+EXPECTED = 40
+"""Characters of what was expected that are shown."""
+
+
+class SeenView(NamedTuple):
+    """A view in tokens: those of the prompt, and behind them what the model writes."""
+
+    ids: NDArray[np.int32]
+    prompt: int
+
+
+@dataclass(slots=True)
+class Source:
+    """Chats that documents were made of.
+
+    Attributes:
+        context: how they become tokens.
+        chats: that could be read.
+        texts: for each content of a message the numbers of the chats that have it.
+        unread: why the others could not be read.
+        found: of the chats of which there are documents how many answers each has.
+        trained: answers of these of which a token is trained as it is to be: chat and view.
+    """
+
+    context: Context
+    chats: list[Conversation] = field(default_factory=list)
+    texts: dict[int, list[int]] = field(default_factory=dict)
+    unread: list[str] = field(default_factory=list)
+    found: dict[int, int] = field(default_factory=dict)
+    trained: set[tuple[int, int]] = field(default_factory=set)
+
+
+def read_source(inputs: Sequence[str], options: Options, context: Context) -> Source:
+    """Read all chats of some inputs.
+
+    Raises:
+        UsageError: there is no such input, or it holds calls.
+        StorageError: one cannot be read.
+    """
+    if STDIN in inputs:
+        raise UsageError(STDIN, "chats to compare with", "files", "name a file instead")
+    files = named_inputs(inputs)
+    if kind_of_inputs(files, options) != "chats":
+        raise UsageError(str(inputs[0]), "calls", "chats", "name the chats the rows were made of")
+    source = Source(context)
+    for unit in plan(files)[1]:
+        for record in read_records(unit, files[unit.input][0]):
+            try:
+                chat = parse(record, context.reading)
+            except RecordError as error:
+                error.where = error.where or record.where
+                source.unread.append(str(error))
+                continue
+            for text in {(each.content or "").strip() for each in chat.messages} - {""}:
+                source.texts.setdefault(hash(text), []).append(len(source.chats))
+            source.chats.append(chat)
+    return source
+
+
+class Compared:
+    """Compares documents with the chats that they were made of."""
+
+    def __init__(self, source: Source, reader: Reader) -> None:
+        self.source, self.reader = source, reader
+        self.views = lru_cache(64)(self._views)
+
+    def _views(self, number: int) -> list[SeenView]:
+        """Build the views of a chat; none where the template refuses it."""
+        context, chat = self.source.context, self.source.chats[number]
+        try:
+            built = build_views(chat, context.rendering(chat)).views
+        except RecordError:
+            return []
+        texts = [text for view in built for text in (view.prompt, view.completion)]
+        ids = context.tokenizer.encode_batch(texts)
+        pairs = zip(ids[::2], ids[1::2], strict=True)
+        return [SeenView(np.concatenate(pair), len(pair[0])) for pair in pairs]
+
+    def find(self, read: Read) -> int | None:
+        """Return the number of the chat that a document is of; None where there is no such."""
+        parts = self.reader.special.split(read.text) if self.reader.special else [read.text]
+        found: Counter[int] = Counter()
+        for part in {part.decode("utf-8", "replace").strip() for part in parts} - {""}:
+            found.update(self.source.texts.get(hash(part), ()))
+        most, ids = max(found.values(), default=0), read.document.ids
+        tried = [each for each in sorted(found) if found[each] == most and self.views(each)]
+
+        def alike(number: int) -> int:
+            return max(common_prefix(ids, view.ids) for view in self.views(number))
+
+        return max(tried[:TRIED], key=alike, default=None)
+
+    def faults(self, read: Read, number: int) -> Iterator[Fault]:
+        """Yield what of a document differs from the views of its chat."""
+        ids, trained = read.document.ids, read.document.trained
+        right, views = np.zeros(len(ids), bool), self.views(number)
+        same = [common_prefix(ids, view.ids) for view in views]
+        for at, (view, common) in enumerate(zip(views, same, strict=True)):
+            right[view.prompt : common] = True
+            if trained[view.prompt : common].any():
+                self.source.trained.add((number, at))
+        self.source.found[number] = len(views)
+        wrong = trained & ~right
+        unnamed = wrong.copy()
+        ends = {len(view.ids) for view, at in zip(views, same, strict=True) if at == len(view.ids)}
+        for fault in self.reader.suspects(read):
+            # An answer that was cut off before it was logged ends without a stop.
+            ends_at = {"stop-untrained": fault.start, "cut": fault.stop, "stop-missing": fault.stop}
+            by_words = wrong[fault.start : fault.stop].any() or fault.code == "labels"
+            if ends_at[fault.code] not in ends if fault.code in ends_at else by_words:
+                unnamed[fault.start : fault.stop] = False
+                yield self._whole(fault, read, views) if fault.code == "cut" else fault
+        for answer in read.answers or [Answer(0, len(ids), 0, False, False, False)]:
+            # What follows in an answer follows from what is wrong first.
+            for first, last in islice(runs(unnamed[answer.start : answer.stop]), 1):
+                yield self._named(views, same, answer.start + first, answer.start + last)
+
+    def _whole(self, fault: Fault, read: Read, views: Sequence[SeenView]) -> Fault:
+        """Tell an answer that is whole, but for its stop token, from one that was cut."""
+        answer, stop = read.answers[-1], self.reader.stop or re.compile(b"$")
+        text = read.text[read.starts[answer.start] :].strip()
+        whole = (self._text(view.ids[view.prompt :]).encode() for view in views)
+        missing = any(stop.sub(b"", each).strip() == text for each in whole)
+        return replace(fault, code="stop-missing") if missing else fault
+
+    def _named(
+        self, views: Sequence[SeenView], same: Sequence[int], start: int, stop: int
+    ) -> Fault:
+        """Name what is wrong with trained tokens, by the view that goes along furthest to them."""
+
+        def alike(at: int) -> tuple[bool, int]:
+            return same[at] <= start and same[at] < len(views[at].ids), same[at]
+
+        at = max(range(len(views)), key=alike)
+        common, view = same[at], views[at]
+        behind = self._text(view.ids[common:])
+        block = self.reader.block and self.reader.block.match(behind.encode())
+        code = "text" if common >= view.prompt else "context"
+        lost = block and block[1].strip() and common <= start
+        return Fault("reasoning-lost" if lost else code, start, stop, behind[:EXPECTED])
+
+    def _text(self, ids: NDArray[np.int32]) -> str:
+        return self.source.context.tokenizer.decode(ids)

@@ -1,0 +1,233 @@
+r"""A document of tokens → where a model wrote in it, and what that alone proves.
+
+    <|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n<think>\nGreet.\n</think>\n\nHello<|im_end|>\n
+                                                          └──────────── written ─────────────────┘
+
+What the model writes is from behind the header of an answer to the stop token. All other text is
+the template's, or of others.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reasonpack.records.message import Message
+from reasonpack.run.check.prepared import Document
+from reasonpack.run.context import Context
+from reasonpack.templates.learn.marked_chats import (
+    ANSWER,
+    CALLED,
+    NEXT,
+    RESULT,
+    Probe,
+    call,
+    result,
+    user,
+)
+from reasonpack.tokens.token_bytes import bytes_of_tokens
+
+FAULTS = {
+    "template-text": "template text, or what others wrote, is trained",
+    "after-stop": "text behind the stop token is trained, which the model does not write",
+    "stop-untrained": "the stop token behind a trained answer is not trained",
+    "stop-missing": "a trained answer ends without a stop token",
+    "cut": "a row ends within a trained answer, without a stop token",
+    "old-reasoning": "reasoning of earlier turns stands before trained text; the template drops it",
+    "empty-think": "an empty block of reasoning is trained, which the template writes",
+    "reasoning-lost": "an answer is trained without the reasoning that it has in the source",
+    "context": "an answer is trained after a context that the model does not see",
+    "text": "text is trained that the model does not write there",
+    "labels": "tokens are trained as other tokens: labels are to be as input_ids are, not shifted",
+}
+"""What the codes of faults mean."""
+NEAR = 4
+"""Tokens at the end of an answer of which one that is trained says that the end is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """A fault: tokens of a document from `start` to `stop`, and what was expected if known."""
+
+    code: str
+    start: int
+    stop: int
+    expected: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the model wrote in a document: tokens from `start` to `stop`.
+
+    Attributes:
+        start: first token behind the header.
+        stop: one past the stop token, or past the last token.
+        block: one past the block of reasoning that it begins with; `start` if it has none.
+        ends: whether there is a stop token.
+        empty: whether there is nothing in that block.
+        user: whether a message of the user stands between the answer before and this one.
+    """
+
+    start: int
+    stop: int
+    block: int
+    ends: bool
+    empty: bool
+    user: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """A document as it was read: its bytes, where each token begins in them, and its answers."""
+
+    document: Document
+    text: bytes
+    starts: NDArray[np.int64]
+    answers: list[Answer]
+
+    def words(self, start: int, stop: int) -> str:
+        """Return the text of some tokens."""
+        return self.text[self.starts[start] : self.starts[stop]].decode("utf-8", "backslashreplace")
+
+
+class Reader:
+    """Reads documents that a chat template made."""
+
+    def __init__(self, context: Context) -> None:
+        rendering = context.without_tools
+        behaviour = self.behaviour = rendering.behaviour
+        self.piece: Callable[[int], bytes] = bytes_of_tokens(context.tokenizer)
+        probe = Probe(
+            rendering.template,
+            rendering.variables,
+            behaviour.forms,
+            context.tokenizer.added_tokens,
+            variables=behaviour.not_thinking,
+        )
+        stops = {behaviour.answer_stop.token.strip(), behaviour.call_stop.token.strip()} - {""}
+        header = behaviour.header or behaviour.ends.get("user", "")
+        self.user = _begins(
+            probe, [user(), Message("assistant", ANSWER), user(NEXT)], ANSWER, NEXT, stops
+        )
+        self.tool = _begins(probe, [user(), call(), result()], CALLED, RESULT, stops)
+        self.header, self.stop = header.encode(), _any(stops)
+        self.others = _any({*stops, header, self.user, self.tool}) or re.compile(b"$a")
+        tags = {behaviour.opener.strip(), behaviour.closer.strip()}
+        texts = {*context.tokenizer.special, *stops, header, self.user, self.tool, *tags}
+        self.special = _any(texts)
+        block = re.escape((behaviour.prompt_opener + behaviour.opener).strip().encode())
+        closer = re.escape(behaviour.closer.strip().encode())
+        self.block = (
+            re.compile(rb"\s*(?:%s)?(.*?)%s\s*" % (block, closer), re.DOTALL) if closer else None
+        )
+
+    def read(self, document: Document) -> Read:
+        """Find what the model wrote.
+
+        Raises:
+            TokenizerError: an id that the tokenizer does not have.
+        """
+        pieces = [self.piece(int(token)) for token in document.ids]
+        starts = np.concatenate(([0], np.cumsum([len(piece) for piece in pieces], dtype=np.int64)))
+        text = b"".join(pieces)
+        return Read(document, text, starts, list(self._answers(text, starts)))
+
+    def _answers(self, text: bytes, starts: NDArray[np.int64]) -> Iterator[Answer]:
+        header, opener = self.header, self.behaviour.prompt_opener.encode()
+        heads = [match.end() for match in re.finditer(re.escape(header), text)] if header else []
+        before = 0
+        for head in heads:
+            if head < before:  # what closes reasoning may hold a header
+                continue
+            begin = head + len(opener) if opener and text.startswith(opener, head) else head
+            match = self.block.match(text, head) if self.block else None
+            if match and self.others.search(match[1]):
+                match = None
+            block = match.end() if match else begin
+            others = self.others.search(text, block)
+            end = others.start() if others else len(text)
+            ends = bool(others and self.stop and self.stop.fullmatch(others[0]))
+            end += len(others[0]) if others and ends else 0
+            first, last, inner = np.searchsorted(starts, (begin, end, block)).tolist()
+            is_empty = bool(match and not match[1].strip())
+            yield Answer(first, last, inner, ends, is_empty, self._speaks(text[before:head]))
+            before = end
+
+    def _speaks(self, between: bytes) -> bool:
+        """Tell whether the user speaks in a stretch of text; results of tools may look alike."""
+        user, tool = self.user.encode(), self.tool.encode()
+        return bool(user) and any(
+            not (tool and between.startswith(tool, at))
+            for at in (match.start() for match in re.finditer(re.escape(user), between))
+        )
+
+    def suspects(self, read: Read) -> Iterator[Fault]:
+        """Yield what the tokens of a document alone prove."""
+        document, trained = read.document, read.document.trained
+        wrong = trained & (document.labels != document.ids)
+        if wrong.any() or not read.answers:  # of labels that are wrong all else follows
+            yield from (Fault("labels", start, stop) for start, stop in runs(wrong))
+            return
+        written = np.zeros(len(trained), bool)
+        for answer in read.answers:
+            written[answer.start : answer.stop] = True
+        for start, stop in runs(trained & ~written):
+            behind = start > 0 and written[start - 1]
+            blank = behind and not read.words(start, stop).strip()
+            yield Fault("after-stop" if blank else "template-text", start, stop)
+        old = loop = 0  # blocks with reasoning in earlier turns, and in this one
+        for answer in read.answers:
+            if answer.user:
+                old, loop = old + loop, 0
+            if trained[answer.start : answer.stop].any():
+                dropped = old * (not self.behaviour.kept_after_user)
+                if dropped + loop * (not self.behaviour.kept_in_loop):
+                    yield Fault("old-reasoning", *_ends(trained, answer))
+                if answer.empty and trained[answer.start]:
+                    yield Fault("empty-think", answer.start, answer.block)
+                yield from _stops(trained, answer)
+            loop += answer.block > answer.start and not answer.empty
+
+
+def _stops(trained: NDArray[np.bool_], answer: Answer) -> Iterator[Fault]:
+    last = answer.stop - 1
+    # A mask made by characters may leave out the last bytes of one, or the space behind it.
+    if not trained[max(answer.block, last - NEAR) : last + (not answer.ends)].any():
+        return
+    if not answer.ends:
+        yield Fault("cut" if answer.stop == len(trained) else "stop-missing", last, last + 1)
+    elif not trained[last]:
+        yield Fault("stop-untrained", last, last + 1)
+
+
+def _ends(trained: NDArray[np.bool_], answer: Answer) -> tuple[int, int]:
+    own = answer.start + np.flatnonzero(trained[answer.start : answer.stop])
+    return int(own[0]), int(own[-1]) + 1
+
+
+def runs(flags: NDArray[np.bool_]) -> Iterator[tuple[int, int]]:
+    """Yield the stretches of true.
+
+    >>> list(runs(np.array([True, False, True, True])))
+    [(0, 1), (2, 4)]
+    """
+    changes = np.flatnonzero(np.diff(flags, prepend=False, append=False)).tolist()
+    yield from zip(changes[::2], changes[1::2], strict=True)
+
+
+def _begins(probe: Probe, chat: list[Message], mark: str, next_: str, stops: set[str]) -> str:
+    """Return what begins the message with `next_`, behind the one with `mark` and its stop."""
+    between = probe.render(chat).rpartition(mark)[2].partition(next_)
+    text = between[0] if between[1] else ""
+    for stop in stops:
+        text = text.rpartition(stop)[2]
+    return text.strip()
+
+
+def _any(texts: set[str]) -> re.Pattern[bytes] | None:
+    longest = sorted((text.encode() for text in texts - {""}), key=len, reverse=True)
+    return re.compile(b"|".join(map(re.escape, longest))) if longest else None

@@ -1,0 +1,94 @@
+"""The shapes in which trainers save tokens, each by its columns; ours are sent to verify."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from reasonpack.errors import FormatError, UsageError
+from reasonpack.run.check.prepared import documents, sorted_inputs
+from tests.run.check.saved_sets import save_to_disk
+
+IDS = [5, 6, 7, 8]
+
+
+def read(place: Path) -> list[tuple[str, list[int], list[int]]]:
+    files, chats = sorted_inputs([str(place)])
+    assert not chats
+    found = [each for file in files for each in documents(file)]
+    return [
+        (each.where.partition(", ")[2], each.ids.tolist(), each.ids[each.trained].tolist())
+        for each in found
+    ]
+
+
+@pytest.mark.parametrize(
+    ("columns", "expected"),
+    [
+        # axolotl: padding is no part of a document
+        (
+            {"labels": [-100, 6, 7, -100], "attention_mask": [1, 1, 1, 0]},
+            [("row 0", [5, 6, 7], [6, 7])],
+        ),
+        # TRL, packed
+        (
+            {"labels": [-100, 6, 7, 8], "seq_lengths": [2, 2]},
+            [("row 0, document 0", [5, 6], [6]), ("row 0, document 1", [7, 8], [7, 8])],
+        ),
+        # TRL before labels: all masks have to agree
+        (
+            {"completion_mask": [0, 1, 1, 1], "assistant_masks": [0, 0, 1, 1]},
+            [("row 0", IDS, [7, 8])],
+        ),
+        # LLaMA-Factory's neat packing
+        (
+            {"labels": [-100, 6, -100, 8], "attention_mask": [1, 1, 2, 2]},
+            [("row 0, document 0", [5, 6], [6]), ("row 0, document 1", [7, 8], [8])],
+        ),
+        ({"labels": IDS, "position_ids": [0, 1, 2, 3]}, [("row 0", IDS, IDS)]),
+        (
+            {"labels": IDS, "position_ids": [0, 0, 1, 2]},
+            [("row 0, document 0", [5], [5]), ("row 0, document 1", [6, 7, 8], [6, 7, 8])],
+        ),
+        # verl, SkyRL
+        ({"loss_mask": [0, 1, 1, 0]}, [("row 0", IDS, [6, 7])]),
+        ({}, [("row 0", IDS, IDS)]),
+    ],
+)
+def test_columns(tmp_path: Path, columns: dict[str, Any], expected: list[Any]) -> None:
+    rows = {"input_ids": [IDS], **{name: [values] for name, values in columns.items()}}
+    assert read(save_to_disk(tmp_path / "set", rows)) == expected
+    pq.write_table(pa.table(rows), tmp_path / "rows.parquet")
+    assert read(tmp_path / "rows.parquet") == expected
+
+
+def test_splits_of_a_dataset_dict(tmp_path: Path) -> None:
+    for split in ("train", "validation"):
+        save_to_disk(tmp_path / split, {"input_ids": [IDS], "labels": [IDS]})
+    (tmp_path / "dataset_dict.json").write_text("{}")
+    assert len(read(tmp_path)) == 2
+
+
+def test_a_mask_of_the_answer_alone_is_refused(tmp_path: Path) -> None:
+    rows = {"input_ids": [IDS], "loss_mask": [[1, 1]]}
+    with pytest.raises(FormatError, match="loss_mask: not as long as input_ids"):
+        read(save_to_disk(tmp_path / "set", rows))
+
+
+def test_ours_are_sent_to_verify(tmp_path: Path) -> None:
+    (tmp_path / "manifest.json").write_text("{}")
+    rows = {"input_ids": [IDS], "segment_visible_until": [[4]]}
+    for ours in (tmp_path, save_to_disk(tmp_path / "data", rows)):
+        with pytest.raises(UsageError, match=r"rows that pack wrote.*call `reasonpack verify DIR`"):
+            sorted_inputs([str(ours)])
+
+
+def test_chats_are_no_tokens(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"messages": [["a"]]}), tmp_path / "chats.parquet")
+    (tmp_path / "chats.jsonl").write_text("{}\n")
+    given = [str(tmp_path / "chats.parquet"), str(tmp_path / "chats.jsonl"), "-"]
+    assert sorted_inputs(given) == ([], given)
