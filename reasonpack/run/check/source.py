@@ -23,7 +23,7 @@ from reasonpack.records.conversation import Conversation
 from reasonpack.records.plan import plan
 from reasonpack.records.unit import read_records
 from reasonpack.rows.encoded_views import common_prefix
-from reasonpack.run.call_plan import kind_of_inputs
+from reasonpack.run.call_plan import formats_of_inputs, kind_of_inputs
 from reasonpack.run.check.written import Answer, Fault, Read, Reader, runs
 from reasonpack.run.context import Context
 from reasonpack.run.conversations import parse
@@ -74,7 +74,7 @@ def read_source(inputs: Sequence[str], options: Options, context: Context) -> So
     if STDIN in inputs:
         raise UsageError(STDIN, "chats to compare with", "files", "name a file instead")
     files = named_inputs(inputs)
-    if kind_of_inputs(files, options) != "chats":
+    if kind_of_inputs(formats_of_inputs(files, options), options) != "chats":
         raise UsageError(str(inputs[0]), "calls", "chats", "name the chats the rows were made of")
     source = Source(context)
     for unit in plan(files)[1]:
