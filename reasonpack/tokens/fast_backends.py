@@ -43,6 +43,8 @@ WORTH_IT = 4_000_000
 """Characters in a unit from which loading a fast backend, about 1 s, pays for itself."""
 CHECKED_AT_LEAST = 16
 SLICE_CHARACTERS = 1 << 20
+RENEWED_AFTER = 1 << 29
+"""Characters after which gigatoken is loaded anew: the words that it keeps are at most theirs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,9 +258,14 @@ def _split(ids: NDArray[Any], offsets: NDArray[Any], count: int, vocabulary: int
 
 def _load_gigatoken(tokenizer: Tokenizer) -> EncodeFlat:
     gigatoken: Any = importlib.import_module("gigatoken")
-    loaded = gigatoken.Tokenizer.from_json(tokenizer.reference.to_str())
+    text = tokenizer.reference.to_str()
+    loaded, seen = gigatoken.Tokenizer.from_json(text), 0
 
     def encode_flat(pieces: Sequence[str]) -> tuple[NDArray[Any], NDArray[Any]]:
+        nonlocal loaded, seen
+        if seen > RENEWED_AFTER:
+            loaded, seen = gigatoken.Tokenizer.from_json(text), 0
+        seen += sum(map(len, pieces))
         # A batch would come as an awkward array, whose import takes longer than is won by it.
         arrays = list(map(loaded.encode, pieces))
         offsets = np.cumsum([0, *map(len, arrays)])

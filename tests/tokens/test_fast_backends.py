@@ -6,12 +6,15 @@ The fast backends here are made of the reference, each with one fault.
 from __future__ import annotations
 
 import json
+import sys
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import tokenizers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -323,3 +326,25 @@ def test_a_dataset_does_not_depend_on_the_backend(
     assert shards["tokenizers"] == shards["gigatoken"]
     assert len(notes) == (spoil is crash)
     load_encoder.cache_clear()
+
+
+def test_gigatoken_is_loaded_anew_before_it_keeps_too_many_words(
+    monkeypatch: pytest.MonkeyPatch, tokenizer: Tokenizer
+) -> None:
+    loaded = []
+
+    class Gigatoken:
+        def __init__(self, text: str) -> None:
+            self.tokenizer = tokenizers.Tokenizer.from_str(text)
+            loaded.append(self)
+
+        def encode(self, text: str) -> np.ndarray:
+            return np.array(self.tokenizer.encode(text, add_special_tokens=False).ids, np.uint32)
+
+    fake = SimpleNamespace(Tokenizer=SimpleNamespace(from_json=Gigatoken))
+    monkeypatch.setitem(sys.modules, "gigatoken", fake)
+    monkeypatch.setattr(backends, "RENEWED_AFTER", 5)
+    encode = backends._load_gigatoken(tokenizer)
+    ids = [encode(["Two", "words"])[0].tolist() for _ in range(3)]
+    assert len(loaded) == 3
+    assert ids == [ids[0]] * 3
