@@ -12,7 +12,7 @@ import sys
 FILES = "raise the limit of open files, e.g. `ulimit -n 1024`"
 MEMORY = "raise the limit of memory (ulimit -v), or use fewer processes (--num-proc 1)"
 FIXES = {errno.EMFILE: FILES, errno.ENFILE: FILES, errno.ENOMEM: MEMORY, errno.EAGAIN: MEMORY}
-LEAST_MEMORY = 512 << 20
+LEAST_MEMORY = 768 << 20
 """Address space, in bytes, that a process needs to load what it is made of."""
 UNMAPPED = ("failed to map segment", "cannot allocate memory", "cannot map")
 """What the loader of libraries says where memory is short."""

@@ -172,5 +172,7 @@ def _whole(name: str) -> Iterator[None]:
     """Say of what reading a damaged shard raises that the shard is damaged."""
     try:
         yield
+    except MemoryError:  # which Arrow's are too
+        raise
     except (pa.ArrowException, OSError, LookupError, ValueError) as error:
         raise FormatError(name, error, "a whole shard", "pack again with --overwrite") from error

@@ -225,6 +225,8 @@ def _groups(place: Place, kind: Container) -> Iterator[tuple[int, int]]:
             metadata = pq.read_metadata(file)
             groups = map(metadata.row_group, range(metadata.num_row_groups))
             yield from ((group.total_byte_size, group.num_rows) for group in groups)
+    except MemoryError:  # which Arrow's are too
+        raise
     except (pa.ArrowException, StorageError, ValueError) as error:
         raise damaged(place, kind, error) from error
 

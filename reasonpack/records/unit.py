@@ -250,6 +250,8 @@ def _read_rows(unit: Unit, kind: Container, place: Place) -> Iterator[Record]:
                 for row in _plain_times(batch).to_pylist():
                     yield Record(f"{unit.name}:{number}", b"", row)
                     number += 1
+    except MemoryError:  # which Arrow's are too
+        raise
     except (pa.ArrowException, StorageError, ValueError, OverflowError) as error:
         raise damaged(place, kind, error) from error
 

@@ -120,6 +120,8 @@ def _rows_are(place: Place, kind: Container) -> bool:
                 names = [field.name for field in file.schema_arrow if _may_hold(field)]
                 batches = file.iter_batches(1024, columns=names, use_threads=False)
                 return bool(names) and any(map(_batch_is, batches))
+    except MemoryError:  # which Arrow's are too
+        raise
     except (pa.ArrowException, StorageError, ValueError) as error:
         raise damaged(place, kind, error) from error
 

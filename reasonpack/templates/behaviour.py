@@ -114,9 +114,18 @@ def override(behaviour: Behaviour, changes: Mapping[str, Any]) -> Behaviour:
             them, e.g. `{"closer": "</think>", "answer_stop": {"token": "<|eot|>"}}`.
 
     Raises:
-        TemplateError: an unknown name, or a value of another type than it has.
+        TemplateError: an unknown name, a value of another type than it has, or an opener that
+            the generation prompt writes.
     """
     changed = _merged(msgspec.to_builtins(behaviour), changes, "")
+    begun = str(changed["prompt_opener"])
+    if begun.strip() and str(changes.get("opener", "")).lstrip().startswith(begun.strip()):
+        raise TemplateError(
+            "--template-behaviour",
+            f"opener: begins with {begun!r}, which the generation prompt writes already",
+            "what the model writes behind that",
+            "leave it out of the opener; what is left may be empty",
+        )
     forms = changed["forms"]
     if changes.keys() & {"opener", "closer"} and "forms" not in changes:
         # Reasoning has a place of its own then, also where it stands in the content.

@@ -70,14 +70,13 @@ class OneView:
         self.variables: Mapping[str, Any] = {**switch, **rules.given, **chat.variables}
         self.stop, self.stop_from = "\0", "files"
         self.prompt = self._render(number, prompt=True)
-        opener, prompt = rules.opener.strip(), self.prompt.rstrip()
-        self.opened = bool(opener) and prompt.endswith(opener)
+        self.opened, self.opener = rules.opener_behind(self.prompt)
         self.begun = "" if rules.closer else begun(self.prompt, self.message.content)
         if self.begun and not self.message.content.startswith(self.begun.rstrip()):
             self.message = replace(self.message, content=self.begun + self.message.content)
             self.given = [*given[:number], rules.written(self.message)]
         self.whole = self._render(number + 1)
-        if self.whole == prompt:  # of an empty answer, the white space before it was stripped
+        if self.whole == self.prompt.rstrip():  # before an empty answer, white space was stripped
             self.whole = self.prompt
 
     def _render(self, upto: int, *more: Json, prompt: bool = False) -> str:
@@ -198,8 +197,7 @@ class OneView:
         if not (self.rules.opener and self.rules.closer):
             raise NotChecked("reasoning that the template does not show, and no delimiters known")
         start, end = self.rules.forms.strips
-        opener = "" if self.opened else self.rules.opener
-        return opener + self.message.reasoning.lstrip(start).rstrip(end)
+        return self.opener + self.message.reasoning.lstrip(start).rstrip(end)
 
     def _answer(self, end: int, tail: str) -> str:
         return self.whole[self._answer_start(end) : end] + tail
@@ -230,7 +228,7 @@ class OneView:
         """Leave out of an answer as the record has it what the prompt wrote already."""
         if not self.opened:
             return answer
-        opener = self.rules.opener.strip()
+        opener = self.opened.strip()
         begun = self.prompt[self.prompt.rfind(opener) :]
         if answer.startswith(begun):
             return answer[len(begun) :]
@@ -253,7 +251,8 @@ class OneView:
         begun = self.message.thinks or self.opened or self.closed()
         block = self.rules.empty_block if begun else NO_BLOCK
         begin = self._begin() or self.prompt
-        bare = self.rules.last_block.sub("", begin)
+        bare = begin.rstrip().removesuffix(self.rules.opener_behind(begin)[0])
+        bare = self.rules.last_block.sub("", begin) if bare == begin.rstrip() else bare
         for head in (self.prompt, self.prompt.removesuffix(begin) + bare):
             if self.whole.startswith(head):
                 found = block.match(self.whole, len(head))

@@ -36,7 +36,7 @@ class Rules:
         ending: the one special token that follows an answer; empty where there are several.
         given: what the run set for every record: variables that win over the switch.
         thinking: variables for a message with reasoning, and for one without.
-        opener: what the model writes before reasoning; from the manifest.
+        opener: what stands before reasoning, by the prompt or the model; from the manifest.
         closer: what it writes behind it; from the manifest.
         stated: stop tokens of an answer and of a call, where the user stated them.
         claimed: stop tokens of an answer and of a call by the manifest: compared with those that
@@ -72,10 +72,20 @@ class Rules:
         as_much = "".join(f"(?:{re.escape(each)}" for each in space) + ")?" * len(space)
         return re.compile(rf"\s*(?:{opener}\s*)?{closer}{as_much}" if closer else r"(?!)")
 
+    def opener_behind(self, prompt: str) -> tuple[str, str]:
+        """Divide the opener: what a prompt ends with, and what the model writes behind it."""
+        bare = prompt.rstrip()
+        for end in range(len(self.opener), 0, -1):
+            begun = self.opener[:end].rstrip()
+            if begun and bare.endswith(begun):
+                rest = self.opener[len(begun) :].removeprefix(prompt[len(bare) :])
+                return begun, rest if rest.strip() else ""
+        return "", self.opener
+
     def rest_of_block(self, prompt: str) -> str:
         """Return what closes the empty block that a prompt opens."""
-        block, opener = self.opener.lstrip() + self.closer, self.opener.strip()
-        opened = prompt[prompt.rfind(opener) :]
+        block = self.opener.lstrip() + self.closer
+        opened = prompt[prompt.rfind(self.opener_behind(prompt)[0].lstrip()) :]
         return block[len(opened) :] if block.startswith(opened) else self.closer
 
     @property

@@ -267,8 +267,17 @@ def _call_forms(shown: Callable[..., str]) -> tuple[bool, str | None, bool]:
         texts = {empty: shown({"content": empty, "tool_calls": calls}) for empty in ("", None)}
         able = [each for each, text in texts.items() if ANSWER in text and "{'key'" not in text]
         if able:
-            return as_text, able[0], None in able and "None" not in texts[None]
+            null = None in able and "None" not in texts[None]
+            if null and not _in_history(shown, calls, None):
+                null = not _in_history(shown, calls, "")
+            return as_text, able[0], null
     return False, "", False
+
+
+def _in_history(shown: Callable[..., str], calls: list[Json], content: str | None) -> str:
+    """Show calls with such a content before a result; empty where the template cannot."""
+    result = {"role": "tool", "tool_call_id": calls[0]["id"], "name": "look_up", "content": "Done."}
+    return shown({"content": content, "tool_calls": calls}, result)
 
 
 def _sample_call(arguments: Any) -> Json:

@@ -7,10 +7,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from crashing import ENVIRONMENT
 from runs import FIXTURES, ROOT, SKIPPING, chats, tree
 
+from reasonpack.cli import cli, run
 from reasonpack.run.pack import pack_files
 
 pytestmark = [
@@ -116,11 +119,11 @@ def test_few_open_files(files: int, folder: Path) -> None:
         pytest.fail("they are enough")
 
 
-@pytest.mark.parametrize("mebibytes", [200, 300, 400, 500])
+@pytest.mark.parametrize("mebibytes", [200, 300, 500, 700])
 def test_little_memory(mebibytes: int, folder: Path) -> None:
     for command in (PACK, "stats out"):
         found = shell(f"ulimit -v {mebibytes << 10}; reasonpack {command}", folder)
-        check_error(found, f"memory: limited to {mebibytes} MiB, expected at least 512 MiB")
+        check_error(found, f"memory: limited to {mebibytes} MiB, expected at least 768 MiB")
 
 
 def test_memory_that_runs_out(folder: Path) -> None:
@@ -128,7 +131,26 @@ def test_memory_that_runs_out(folder: Path) -> None:
     record = {"messages": [{"role": "user", "content": "2 + 2? " * (1 << 23)}]}
     record["messages"].append({"role": "assistant", "content": "4", "reasoning": "a"})
     (folder / "long.jsonl").write_text(json.dumps(record))
-    line = f"rm -rf new; ulimit -v {(512 << 10) + 1000}; reasonpack {PACK}"
+    line = f"rm -rf new; ulimit -v {(768 << 10) + 1000}; reasonpack {PACK}"
     status, _, error = shell(line.replace("chats.jsonl", "long.jsonl"), folder)
     assert status in {1, 128 + 6}, error  # a library may abort, in a line of its own
     assert not (folder / "new" / "manifest.json").exists()
+
+
+@pytest.mark.parametrize("name", ["ParquetFile", "read_metadata"])
+def test_memory_that_arrow_lacks_is_no_damage(
+    name: str, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [json.loads(line) for line in chats(2, bad=False).splitlines()]
+    pq.write_table(pa.Table.from_pylist(rows), folder / "chats.parquet")
+
+    def fail(*given: object, **named: object) -> None:
+        raise pa.ArrowMemoryError("realloc of size 32768 failed")
+
+    monkeypatch.setattr(pq, name, fail)
+    monkeypatch.chdir(folder)
+    pack = ["pack", "chats.parquet", "--tokenizer", TOKENIZER, "-o", "other", "--overwrite"]
+    for arguments in (pack, ["inspect", "out"])[: 1 if name == "read_metadata" else 2]:
+        monkeypatch.setattr(sys, "argv", ["reasonpack", *arguments])
+        assert run(cli) == 1
+        assert "memory: none is left, expected more" in capsys.readouterr().err

@@ -22,10 +22,12 @@ MODEL = {path.name: path.read_bytes() for path in (FIXTURES / "tokenizer").iterd
 TOKENIZER = json.loads(MODEL["tokenizer.json"])
 CONFIG = json.loads(MODEL["tokenizer_config.json"])
 PACK = ["a.jsonl", "--tokenizer", "model"]
-CHAT = {"messages": [{"role": "user", "content": "A?"}, {"role": "assistant", "content": "B"}]}
+ASK, ANSWER = {"role": "user", "content": "A?"}, {"role": "assistant", "content": "B"}
+CHAT = {"messages": [ASK, ANSWER]}
 CHATS = {"a.jsonl": json.dumps(CHAT).encode()}
 BEGIN, MESSAGE = "{% for m in messages %}", "<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n"
 PROMPT = "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+OPENING = PROMPT.replace("assistant\n", "assistant\n<judge>\n")
 PLAIN = BEGIN + MESSAGE + "{% endfor %}" + PROMPT
 
 
@@ -200,6 +202,17 @@ ROWS: Mapping[str, Row] = {
     "a stop that is no token": behaviour(
         {"answer_stop": {"token": "<|end|>"}}, "no added token.*Fix: write the token as",
         {"answer_stop": {"token": "<|im_end|>"}},
+    ),
+    "an opener that the prompt writes": Row(
+        {
+            **{f"model/{name}": data for name, data in MODEL.items()},
+            "a.jsonl": as_json({"messages": [ASK, {**ANSWER, "reasoning_content": "C"}]}),
+            "t.jinja": PLAIN.replace(PROMPT, OPENING).encode(),
+            "b.json": as_json({"opener": "<judge>\n", "closer": "</judge>\n"}),
+        },
+        [*PACK, "--chat-template", "t.jinja", "--template-behaviour", "b.json"],
+        "the generation prompt writes already.*Fix: leave it out of the opener",
+        write("b.json", as_json({"opener": "", "closer": "</judge>\n"})),
     ),
     "a misspelt field": behaviour(
         {"answer_stopp": {}}, "answer_stopp: unknown.*Fix: check the spelling", {"answer_stop": {}}

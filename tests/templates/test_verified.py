@@ -105,3 +105,18 @@ def test_two_that_share_nothing_agree(tmp_path: Path, name: str, blank: dict[str
     findings = verify_dataset(tmp_path / "packed", chats)
     assert findings.total == 0, [str(finding) for finding in findings.listed]
     assert findings.unchecked == {}
+
+
+@pytest.mark.parametrize("opener", ["", "On.</judge>\n<think>\n"])
+def test_they_agree_on_delimiters_that_are_stated(tmp_path: Path, opener: str) -> None:
+    """With a template that passes content through, and whose prompt opens a tag."""
+    tokenizer = tokenizer_for("xinference/KAT-V1", tmp_path / "tokenizer")
+    chats = [str(FIXTURES / "chats.jsonl"), str(tmp_path / "more.jsonl")]
+    (tmp_path / "more.jsonl").write_text(story([{"content": "B", "reasoning": "A"}, *MORE[1]]))
+    stated = json.dumps({"opener": opener, "closer": "\n</judge>\n" if not opener else "</think>"})
+    options = Options(tokenizer=str(tokenizer), on_error="skip", template_behaviour=stated)
+    packed = pack_files(chats, tmp_path / "packed", options)
+    findings = verify_dataset(tmp_path / "packed", chats)
+    assert packed.counts.packed > 20
+    assert [str(each) for each in findings.listed] == []
+    assert findings.unchecked == {}

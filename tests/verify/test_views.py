@@ -313,3 +313,14 @@ def test_a_template_renders_as_transformers_documents_it() -> None:
 
 def test_forms_have_a_default() -> None:
     assert Forms().given(read_chat({"messages": [ASK]}, Reading()).messages[0], "", "") == ASK
+
+
+@pytest.mark.parametrize(("opener", "writes"), [("<judge>\n", ""), ("<judge>\n<on>\n", "<on>\n")])
+def test_a_prompt_that_writes_the_opener_or_the_beginning_of_it(opener: str, writes: str) -> None:
+    source = f"{USER}<|bot|>{{{{ m.content }}}}<|end|>{END}<|bot|><judge>\n{{% endif %}}"
+    rule = rules(source, Stops(("<|end|>",), ()), opener, "\n</judge>\n")
+    made = views(rule, ASK, said("Four.", reasoning="Two."), ASK, said("Bare."))
+    (view,) = made.views
+    assert view.prompt.endswith("<|bot|><judge>\n")
+    assert view.completion == f"{writes}Two.\n</judge>\nFour.<|end|>"
+    assert made.untrained == 1
