@@ -24,9 +24,9 @@ def json_object(_: click.Context, parameter: click.Parameter, text: str) -> str:
 
 
 def json_object_in_file(context: click.Context, parameter: click.Parameter, path: str) -> str:
-    """Read a JSON object from a file; none is given by an empty path."""
-    if not path:
-        return "{}"
+    """Read a JSON object from a file; none is given by an empty path, or it is the text itself."""
+    if not path or path.startswith("{"):
+        return json_object(context, parameter, path or "{}")
     try:
         text = Path(path).read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -61,6 +61,8 @@ def config_file(context: click.Context, parameter: click.Parameter, path: str | 
         raise click.BadParameter(
             f"{path}: expected lines such as max-length: 8192", param=parameter
         )
+    if "plan_sha256" in values:
+        values = _of_manifest(values)
     names = _names(context.command)
     options = {each.name: each for each in context.command.params}
     several = {each.name for each in context.command.params if getattr(each, "multiple", False)}
@@ -81,6 +83,18 @@ def config_file(context: click.Context, parameter: click.Parameter, path: str | 
         given = [value] if one else _as_given(value, options[name])
         found[name] = not value if is_off else given
     context.default_map = found
+
+
+def _of_manifest(manifest: dict[str, Any]) -> dict[str, Any]:
+    """Return the options of the run that wrote a manifest, which repeat it."""
+    parts = manifest.get("blend") or [{"path": each["path"]} for each in manifest["inputs"]]
+    inputs = [
+        {name: part[name] for name in ("path", "repeat", "conversations") if part.get(name)}
+        for part in parts
+    ]
+    options = {name: one for name, one in manifest["options"].items() if one not in (None, [], {})}
+    units = {"unit-size": manifest["unit_bytes"]} if manifest.get("unit_bytes") else {}
+    return {**options, **units, "inputs": inputs}
 
 
 def _names(command: click.Command) -> dict[str, tuple[str, bool]]:
@@ -112,7 +126,7 @@ def _as_given(value: Any, option: click.Parameter) -> Any:
     if isinstance(value, dict):
         return json.dumps(value, default=str)
     if isinstance(value, list):
-        return [str(each) for each in value]
+        return [json.dumps(each) if isinstance(each, dict) else str(each) for each in value]
     return value if isinstance(value, bool) or value is None else str(value)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from reasonpack.cli.call_options import call_options
+from reasonpack.cli.choice_options import choice_options
 from reasonpack.cli.interrupt import resumable
 from reasonpack.cli.options import (
     config_file,
@@ -37,8 +38,8 @@ from reasonpack.cli.run_options import run_options
     is_eager=True,
     expose_value=False,
     metavar="FILE",
-    help="YAML file with values for these options, such as `max-length: 8192`; what the command "
-    "line gives wins.",
+    help="YAML file with values for these options, such as `max-length: 8192`, or the "
+    "manifest.json of a dataset, to repeat its run; what the command line gives wins.",
 )
 @click.option("--revision", metavar="REV", help="Revision of a hub model.")
 @click.option(
@@ -162,14 +163,7 @@ from reasonpack.cli.run_options import run_options
     "repeat what they need of its history, untrained, and leave single messages untrained whose "
     "own views are too long; reject it; or stop. Nothing is cut.",
 )
-@click.option(
-    "--split",
-    multiple=True,
-    metavar="NAME=SHARE",
-    help="Set a share of the conversations apart, as in validation=0.02, in shards of that name. "
-    "What a conversation says decides: equal ones are never of two splits, and data that is added "
-    "moves none.",
-)
+@choice_options
 @click.option(
     "--on-error",
     type=click.Choice(["stop", "skip"]),
@@ -250,7 +244,8 @@ def command(
 
     INPUT is a file of chats (JSON Lines or one JSON list, plain or as .gz or .zst, Parquet or
     Arrow), a directory of such files, or - for standard input. Files and directories may be URLs:
-    s3://, gs://, hf://, or whatever fsspec knows.
+    s3://, gs://, hf://, or whatever fsspec knows. INPUT:2.5 packs each of its conversations twice
+    and half of them once more, INPUT:0.1 a tenth of them, INPUT#5000 5,000 of them.
 
     A run that was stopped goes on when the same command is given again.
     """

@@ -93,6 +93,10 @@ def _units(number: int) -> str:
     return count(number, "unit")
 
 
+def _free(free: int | None) -> str:
+    return "" if free is None else f", of {free / 1e6:,.1f} MB that are free"
+
+
 def estimate_lines(found: Estimate) -> str:
     """Write what a run would do, a line for each input and then the sums."""
     lines = [
@@ -110,5 +114,6 @@ def estimate_lines(found: Estimate) -> str:
         what = "groups" if found.of_calls else "conversations"
         lines.append(f"tokens    about {found.tokens:,.0f} in {found.conversations:,.0f} {what}")
         lines.append(f"time      about {found.seconds:,.0f} s")
+        lines.append(f"disk      about {(found.disk or 0) / 1e6:,.1f} MB{_free(found.free)}")
         lines.append(f"rejected  {found.rejected_share:.1%} of the sample")
     return "\n".join(lines)

@@ -33,6 +33,28 @@ class Input:
     sha256: Sha256
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """An argument that names inputs, and how much of them is packed.
+
+    Attributes:
+        path: of a file or directory, as the user named it.
+        files: how many inputs it names; they follow one another.
+        repeat: how many times its conversations are packed; of a fraction, a share of them.
+        conversations: how many conversations are packed of it, in place of `repeat`.
+    """
+
+    path: str
+    files: Natural = 1
+    repeat: float = 1.0
+    conversations: Natural | None = None
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether each conversation is packed once."""
+        return self.conversations is None and self.repeat == 1.0
+
+
 @dataclass(frozen=True, slots=True)
 class Origin:
     """A dataset that was packed again, as the user named it, and the SHA-256 of its manifest."""
@@ -63,7 +85,9 @@ class Learned:
 class Manifest:
     """What a finished dataset is; `schemas/manifest.schema.json` describes it.
 
-    `columns` are the optional ones, `sources` the datasets that it was packed again from.
+    `columns` are the optional ones, `sources` the datasets that it was packed again from. `blend`
+    has all arguments that named inputs if one of them says how much of it is packed. `unit_bytes`
+    is the size of a unit, about; 0 where units are those of `sources`.
     """
 
     format_version: str
@@ -81,6 +105,8 @@ class Manifest:
     templates: list[Learned] = field(default_factory=list)
     columns: list[str] = field(default_factory=list)
     sources: list[Origin] = field(default_factory=list)
+    blend: list[Part] = field(default_factory=list)
+    unit_bytes: Natural = 0
 
 
 def read_manifest(directory: Place) -> Manifest:

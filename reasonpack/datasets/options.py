@@ -7,6 +7,7 @@ from typing import Literal
 
 from reasonpack.choices import (
     Compression,
+    Dedup,
     InputFormat,
     Layout,
     LossWeights,
@@ -26,7 +27,8 @@ class Options:
     """What a run was asked for; with the plan it determines every byte of the output.
 
     `chat_template_kwargs` and `template_behaviour` are JSON objects, as text; `field` renames
-    fields, each as `NAME=KNOWN`; `split` sets conversations apart, each as `NAME=SHARE`;
+    fields, each as `NAME=KNOWN`; `split` sets conversations apart, each as `NAME=SHARE`; `sample`
+    is a number of conversations;
     `call_columns` are optional ones of calls, `auto` for those that they need. `packing` may be
     given as true, which is best-fit, or false, as datasets of before have it.
     """
@@ -56,6 +58,8 @@ class Options:
     stray_closing_tag: StrayClosingTag = "refuse"
     null_arguments: NullArguments = "refuse"
     split: tuple[str, ...] = ()
+    dedup: Dedup = "none"
+    sample: int | None = None
     loss_weights: LossWeights = "auto"
     input_format: InputFormat = "auto"
     group_by: str = "auto"

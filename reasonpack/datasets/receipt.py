@@ -35,7 +35,9 @@ class Counts:
 
     `divided` conversations have several samples, `extra_samples` more than one each, and these
     repeat `extra_tokens`; `left_out` messages, by reason, have views that are too long. Of `pairs`
-    of tokens one sees the other, which is what attention costs.
+    of tokens one sees the other, which is what attention costs. `copies` of the conversations are
+    of records that are packed more than once; `duplicates` are records that say what an earlier one
+    does, and `not_taken` those that no share of an input and no sample takes.
     """
 
     conversations: Natural = 0
@@ -53,6 +55,9 @@ class Counts:
     extra_samples: Natural = 0
     extra_tokens: Natural = 0
     pairs: Natural = 0
+    copies: Natural = 0
+    duplicates: Natural = 0
+    not_taken: Natural = 0
     tokens_by_kind: dict[KindLabel, Natural] = field(default_factory=dict)
     rejects: dict[str, Natural] = field(default_factory=dict)
     left_out: dict[str, Natural] = field(default_factory=dict)
@@ -81,6 +86,11 @@ class Counts:
             for key, number in entries.items():
                 table[f"{name}.{key}" if key else name] = number
         return table
+
+    @property
+    def records(self) -> int:
+        """How many records were read of the input."""
+        return self.conversations - self.copies + self.duplicates + self.not_taken
 
     @property
     def incomplete(self) -> bool:

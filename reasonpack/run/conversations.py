@@ -9,9 +9,10 @@ All texts of a unit are encoded in one batch: no piece of text is encoded twice.
 from __future__ import annotations
 
 import base64
+import itertools
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -30,6 +31,7 @@ from reasonpack.rows.kind import Kind
 from reasonpack.rows.packing import best_fit, in_sequence
 from reasonpack.rows.sample import IGNORE, Sample, write
 from reasonpack.run.context import Context
+from reasonpack.run.copies import DUPLICATE
 from reasonpack.run.length import LeftOut, lay_out_within, nothing_fits, too_long_text
 from reasonpack.run.stages import stage, staged
 from reasonpack.run.weights import weighed
@@ -74,6 +76,7 @@ class _Waiting:
         messages: that these are of, by their index in the record.
         untrained: how many messages stay context, by reason.
         left_out: messages whose views are too long.
+        times: how often it is packed.
     """
 
     record: Record
@@ -82,6 +85,7 @@ class _Waiting:
     messages: list[int] = field(default_factory=list)
     untrained: Counter[str] = field(default_factory=Counter)
     left_out: list[LeftOut] = field(default_factory=list)
+    times: int = 1
 
 
 def lay_out_records(
@@ -91,6 +95,7 @@ def lay_out_records(
     encode: Encode | None = None,
     *,
     columns: Sequence[str] = (),
+    times: Iterable[int] | None = None,
 ) -> Laid:
     """Turn records into samples.
 
@@ -100,6 +105,7 @@ def lay_out_records(
         context: what these name, loaded.
         encode: gives the ids, by a fast backend or not; None for the tokenizer itself.
         columns: optional ones that are planned.
+        times: how often each record is packed, or `DUPLICATE`; None for once.
 
     Raises:
         RecordError: a record that cannot be packed, unless `options.on_error` skips it.
@@ -110,12 +116,13 @@ def lay_out_records(
     weighs = "loss_weights" in columns
     reading = replace(context.reading, weighs=weighs)
     waiting: list[_Waiting] = []
-    for record in staged("read", records):
+    for record, often in _taken(staged("read", records), times, laid.counts):
         laid.counts.conversations += 1
         try:
             with stage("parse"):
                 conversation = parse(record, reading)
             waiting.append(_cut_views(record, conversation, options, context, pieces))
+            waiting[-1].times = often
         except RecordError as error:
             reject(record, error, options, laid)
         except TemplateError as error:
@@ -129,6 +136,18 @@ def lay_out_records(
         _write(batch, pieces, options, context, laid, weighs=weighs)
     put_into_rows(laid, options)
     return laid
+
+
+def _taken(
+    records: Iterable[Record], times: Iterable[int] | None, counts: Counts
+) -> Iterator[tuple[Record, int]]:
+    """Yield the records that are packed, each with how often; count the others."""
+    each_times = itertools.repeat(1) if times is None else map(int, times)
+    for record, often in zip(records, each_times, strict=False):
+        counts.duplicates += often == DUPLICATE
+        counts.not_taken += often == 0
+        if often not in (0, DUPLICATE):
+            yield record, often
 
 
 def put_into_rows(laid: Laid, options: Options) -> None:
@@ -168,16 +187,28 @@ def _write(
             reject(each.record, error, options, laid)
         else:
             leave_out(each.record, [*each.left_out, *left_out], laid)
-            laid.counts.missing_reasoning += each.untrained.pop("missing-reasoning", 0)
+            missing = each.untrained.pop("missing-reasoning", 0)
+            laid.counts.missing_reasoning += missing * each.times
+            laid.counts.conversations += each.times - 1
+            laid.counts.copies += each.times - 1
             laid.counts.note(_notes(each.conversation, each.untrained, context))
-            written.append((each.conversation.id, laid_out))
+            written += ((id_, laid_out) for id_ in _ids(each.conversation.id, each.times))
             split = context.split(each.conversation)
-            laid.splits += [split] * len(laid_out.samples)
+            laid.splits += [split] * len(laid_out.samples) * each.times
     with stage("lay out"):
         samples = write(forest, written)
         count_samples(samples, laid.counts)
         count_laid_out([laid_out for _, laid_out in written], laid.counts)
     laid.samples += samples
+
+
+def _ids(id_: str, times: int) -> list[str]:
+    """Name the copies of a conversation.
+
+    >>> _ids("a", 3)
+    ['a', 'a#2', 'a#3']
+    """
+    return [id_, *(f"{id_}#{copy}" for copy in range(2, times + 1))]
 
 
 def reject(record: Record, error: RecordError, options: Options, laid: Laid) -> None:

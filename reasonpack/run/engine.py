@@ -14,7 +14,7 @@ from reasonpack.datasets.receipt import Receipt
 from reasonpack.errors import ReasonpackError
 from reasonpack.records.plan import UNIT_BYTES
 from reasonpack.records.unit import Unit
-from reasonpack.run.named_inputs import STDIN
+from reasonpack.run.named_inputs import STDIN, read_part
 from reasonpack.run.plan_file import PLAN
 from reasonpack.run.pool import Worker, early_workers, run_here, run_pool, usable_cores
 from reasonpack.run.unit import prepare
@@ -91,7 +91,8 @@ def _is_long(inputs: Sequence[str], run: Run) -> bool:
     if STDIN in inputs or any(map(is_url, inputs)):
         return False
     try:
-        files = [Path(place) for place in expand_inputs(inputs)]
+        paths = [read_part(each).path for each in inputs]
+        files = [Path(place) for place in expand_inputs(paths)]
         size = sum(file.stat().st_size for file in files)
         # One file of another kind may be one unit, which needs no process.
         several = len(files) > 1 or all(container(file) in {"plain", "array"} for file in files)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -10,25 +11,30 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+import pyarrow as pa
+
 from reasonpack.datasets.options import Options
-from reasonpack.datasets.receipt import Counts
 from reasonpack.errors import UsageError
 from reasonpack.records.group_field import FILE
 from reasonpack.records.group_index import Entries
 from reasonpack.records.groups import Source, read_again, read_groups
 from reasonpack.records.plan import InputFile, plan
 from reasonpack.records.unit import Record, Unit
+from reasonpack.rows.shard import write_shard
+from reasonpack.rows.table import row_groups
 from reasonpack.run.call_plan import formats_of_inputs, kind_of_inputs, plan_calls
 from reasonpack.run.calls import lay_out_calls
 from reasonpack.run.context import load_context
-from reasonpack.run.conversations import lay_out_records
+from reasonpack.run.conversations import Laid, lay_out_records
+from reasonpack.run.copies import copies_a_record, refuse_copies
 from reasonpack.run.engine import Run
 from reasonpack.run.named_inputs import STDIN, named_inputs
+from reasonpack.run.plan_copies import plan_copies
 from reasonpack.run.plan_file import planned_columns
 from reasonpack.run.pool import usable_cores
 from reasonpack.run.sample import group_strata, strata
-from reasonpack.run.unit import load_encoder
-from reasonpack.storage.place import Place
+from reasonpack.run.unit import load_encoder, shard_schema
+from reasonpack.storage.place import Place, free_bytes
 
 MEMORY_AT_REST = 400 << 20
 MEMORY_PER_BYTE = 20
@@ -51,6 +57,8 @@ class Estimate:
         tokens: about.
         seconds: about, by all workers.
         rejected_share: of the conversations in the sample.
+        disk: bytes of the shards, about, and of what is written before them.
+        free: bytes that are free where they would be written; None where nobody says it.
     """
 
     inputs: tuple[tuple[InputFile, int], ...]
@@ -64,6 +72,8 @@ class Estimate:
     tokens: float | None = None
     seconds: float | None = None
     rejected_share: float = 0.0
+    disk: float | None = None
+    free: int | None = None
 
 
 class _Sampled(NamedTuple):
@@ -71,7 +81,7 @@ class _Sampled(NamedTuple):
 
     times: float
     more: float
-    pack: Callable[[], Counts]
+    pack: Callable[[], Laid]
 
 
 Files = Sequence[tuple[Place, str]]
@@ -94,16 +104,22 @@ def estimate(
     """
     if STDIN in inputs:
         raise UsageError("-", "cannot be read twice", "files", "name a file instead")
-    load_context(options)
-    files = named_inputs(inputs, without=output, on_note=run.watch.on_note)
+    context = load_context(options)
+    files, blend = named_inputs(inputs, without=output, on_note=run.watch.on_note)
     formats = formats_of_inputs(files, options)
     if kind_of_inputs(formats, options) == "chats":
         weighted = options.loss_weights == "auto"
         planned, units = plan(files, unit_bytes=run.unit_bytes, weighted=weighted)
-        sample = _chats(files, planned, units, options, run)
-        return _measured(_begun(planned, units, run), sample)
-    with tempfile.TemporaryDirectory(prefix="reasonpack-", dir=run.temp_dir) as folder:
-        return _estimate_calls(files, formats, options, run, Path(folder))
+        copies = plan_copies(units, [place for place, _ in files], blend, options, run)
+        often = copies_a_record(copies.index) if copies else 1.0
+        sample = _chats(files, planned, units, options, run, often)
+        schema_ = shard_schema(options, context, planned_columns(options, planned))
+        found = _measured(_begun(planned, units, run), sample, options, schema_)
+    else:
+        refuse_copies(options, blend)
+        with tempfile.TemporaryDirectory(prefix="reasonpack-", dir=run.temp_dir) as folder:
+            found = _estimate_calls(files, formats, options, run, Path(folder))
+    return found if output is None else replace(found, free=free_bytes(output))
 
 
 def _begun(planned: Sequence[InputFile], units: Sequence[Unit], run: Run) -> Estimate:
@@ -122,17 +138,22 @@ def _begun(planned: Sequence[InputFile], units: Sequence[Unit], run: Run) -> Est
 
 
 def _chats(
-    files: Files, planned: Sequence[InputFile], units: Sequence[Unit], options: Options, run: Run
+    files: Files,
+    planned: Sequence[InputFile],
+    units: Sequence[Unit],
+    options: Options,
+    run: Run,
+    often: float,
 ) -> Iterator[_Sampled]:
-    """Take a sample of chats."""
+    """Take a sample of chats, which are packed so many times each."""
     context, encode = load_context(options), load_encoder(options, run.backend).encode
     skipping, columns = replace(options, on_error="skip"), planned_columns(options, planned)
 
-    def counts(records: Sequence[Record]) -> Counts:
-        return lay_out_records(records, skipping, context, encode, columns=columns).counts
+    def laid(records: Sequence[Record]) -> Laid:
+        return lay_out_records(records, skipping, context, encode, columns=columns)
 
     for stratum in strata(units, [place for place, _ in files]):
-        yield _Sampled(stratum.times, stratum.more, partial(counts, stratum.records))
+        yield _Sampled(stratum.times * often, stratum.more * often, partial(laid, stratum.records))
 
 
 def _estimate_calls(
@@ -146,7 +167,7 @@ def _estimate_calls(
     names = [name for _, name in files]
     sources = [*map(Source, grouped.places, names, grouping.containers)]
 
-    def counts(entries: Entries) -> Counts:
+    def laid(entries: Entries) -> Laid:
         return lay_out_calls(
             read_groups(entries, sources, grouping.field),
             skipping,
@@ -155,23 +176,29 @@ def _estimate_calls(
             again=lambda position: read_again(entries, sources, position),
             encode=encode,
             are_sessions=grouping.field == FILE,
-        ).counts
+        )
 
     sample = (
-        _Sampled(times, times, partial(counts, entries))
+        _Sampled(times, times, partial(laid, entries))
         for entries, times in group_strata(grouped.entries)
     )
     begun = replace(_begun(grouped.inputs, grouped.units, run), of_calls=True)
-    found = _measured(begun, sample)
+    schema_ = shard_schema(options, context, calls.columns)
+    found = _measured(begun, sample, options, schema_)
     return replace(found, conversations=grouping.groups * (1 - found.rejected_share))
 
 
-def _measured(found: Estimate, sample: Iterable[_Sampled]) -> Estimate:
+def _measured(
+    found: Estimate, sample: Iterable[_Sampled], options: Options, schema_: pa.Schema
+) -> Estimate:
     """Pack a sample, and count each part of it as often as there is such input."""
-    total: dict[str, float] = dict.fromkeys(("conversations", "packed", "tokens", "seconds"), 0.0)
+    names = ("conversations", "packed", "tokens", "seconds", "bytes")
+    total: dict[str, float] = dict.fromkeys(names, 0.0)
     for times, more, pack in sample:
         began = time.perf_counter()
-        counts = pack()
+        laid = pack()
+        counts = laid.counts
+        total["bytes"] += _shard_bytes(laid, options, schema_) * times
         total["seconds"] += (time.perf_counter() - began) * times
         total["tokens"] += counts.tokens * times
         for name in ("conversations", "packed"):
@@ -183,5 +210,15 @@ def _measured(found: Estimate, sample: Iterable[_Sampled]) -> Estimate:
         conversations=total["packed"],
         tokens=total["tokens"],
         seconds=total["seconds"] / found.workers,
+        disk=total["bytes"],
         rejected_share=1 - total["packed"] / total["conversations"],
     )
+
+
+def _shard_bytes(laid: Laid, options: Options, schema_: pa.Schema) -> int:
+    """Return how large a shard of these rows is."""
+    rows = [row for own in laid.rows.values() for row in own]
+    written = io.BytesIO()
+    groups = row_groups(laid.samples, rows, schema_)
+    write_shard(groups, written, schema_, format_=options.format, compression=options.codec)
+    return written.tell()

@@ -90,6 +90,8 @@ def _manifest(plan: Plan, receipts: Sequence[Receipt]) -> Manifest:
         templates=plan.templates,
         columns=plan.columns,
         sources=plan.sources,
+        blend=plan.blend,
+        unit_bytes=plan.unit_bytes,
     )
 
 
@@ -193,7 +195,7 @@ def end(
     if counts.packed:
         records = [0] * len(plan.inputs)
         for receipt in receipts:
-            records[receipt.unit.input] += receipt.counts.conversations
+            records[receipt.unit.input] += receipt.counts.records
         named = zip(plan.inputs, records, strict=True)
         if empty := listed(input_.name for input_, number in named if not number):
             on_note(f"{empty}: no record in it")

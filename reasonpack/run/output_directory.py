@@ -16,7 +16,7 @@ from reasonpack.datasets.manifest import MANIFEST, REJECTS, SAMPLES
 from reasonpack.datasets.receipt import place_of
 from reasonpack.errors import UsageError
 from reasonpack.records.unit import Unit
-from reasonpack.run.call_plan import INDEX
+from reasonpack.run import call_plan, copies
 from reasonpack.run.finish import CARD, HEADING, refuse_strangers
 from reasonpack.run.lock import LOCK, locked
 from reasonpack.run.plan_file import PLAN, Plan, differences, write_plan
@@ -39,7 +39,7 @@ from reasonpack.storage.read import read_bytes
 SPOOL = ".spool-"
 STDIN_COPY = "stdin"
 """A directory for what standard input gave, and the file in it."""
-FILES = (MANIFEST, CARD, REJECTS, SAMPLES, INDEX, PLAN)
+FILES = (MANIFEST, CARD, REJECTS, SAMPLES, call_plan.INDEX, copies.INDEX, PLAN)
 """What a run writes beside its directories, in the order in which it is removed."""
 DIRECTORIES = ("data", "receipts")
 OURS = {

@@ -13,10 +13,11 @@ import contextlib
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from reasonpack.datasets.manifest import Manifest
+from reasonpack.datasets.manifest import Manifest, Part
 from reasonpack.datasets.options import Options
 from reasonpack.datasets.receipt import Counts, Receipt
 from reasonpack.errors import FormatError, UsageError
@@ -31,16 +32,20 @@ from reasonpack.run.call_plan import (
     write_index,
 )
 from reasonpack.run.context import Context, load_context
+from reasonpack.run.copies import refuse_copies
 from reasonpack.run.engine import Run, backend_advice, on_engine, started_early
 from reasonpack.run.finish import end, same_files, summed
 from reasonpack.run.lock import locked
 from reasonpack.run.named_inputs import named_inputs, spooled
 from reasonpack.run.output_directory import agreed, begin, claimed, sweep
+from reasonpack.run.plan_copies import PlannedCopies, known_copies, plan_copies
+from reasonpack.run.plan_copies import write_index as write_copies
 from reasonpack.run.plan_file import (
     Plan,
     freeze,
     known_calls,
     read_plan,
+    sealed_plan,
 )
 from reasonpack.run.pool import Worker
 from reasonpack.run.receipts import check_units, done_before
@@ -75,7 +80,7 @@ def pack_files(
     """Pack chat files into a dataset directory, or go on where such a run was stopped.
 
     Args:
-        inputs: files, directories and URLs; `-` is standard input.
+        inputs: files, directories and URLs, each perhaps with a share; `-` is standard input.
         output: the directory to write, or its URL.
         options: what to do.
         overwrite: remove what a run left in `output` first.
@@ -191,7 +196,7 @@ def opened(
         context = load_context(options)
     for note in context.notes:
         run.watch.on_note(note)
-    named = named_inputs(inputs, without=output, on_note=run.watch.on_note)
+    named, blend = named_inputs(inputs, without=output, on_note=run.watch.on_note)
     name = f"-{part[0]:05d}-of-{part[1]:05d}" if part else ""
     with (
         claimed(output, part=name, overwrite=overwrite),
@@ -200,12 +205,21 @@ def opened(
     ):
         stamps = tuple(stamp(place) for place, _ in files)
         known = read_plan(output)
-        plan, calls = _planned(
-            files, options, context, run=run, known=known, output=output, folder=Path(folder)
+        plan, calls, copies = _planned(
+            files,
+            options,
+            context,
+            run=run,
+            known=known,
+            output=output,
+            folder=Path(folder),
+            blend=blend,
         )
         known = agreed(output, plan, known, in_parts=part is not None)
         if calls is not None:
             write_index(output, calls)
+        if copies is not None:
+            write_copies(output, copies)
         begin(output, plan, known)
         job = _job(options, output, files, stamps, plan=plan, calls=calls, run=run)
         try:
@@ -236,6 +250,7 @@ def _job(
         grouping=plan.grouping,
         names=tuple(name for _, name in files),
         readable=tuple(calls.grouped.places) if calls else (),
+        copies=plan.copies,
         backend=run.backend,
     )
 
@@ -249,20 +264,35 @@ def _planned(
     known: Plan | None,
     output: Place,
     folder: Path,
-) -> tuple[Plan, PlannedCalls | None]:
-    """Make the plan of a run, and find the groups of calls if there are such."""
+    blend: Sequence[Part],
+) -> tuple[Plan, PlannedCalls | None, PlannedCopies | None]:
+    """Make the plan of a run; find the groups of calls, and records that are not packed once."""
     with stage("plan"):
         calls, size = None, run.unit_bytes
         formats = formats_of_inputs(files, options)
         if kind_of_inputs(formats, options) != "chats":
+            refuse_copies(options, blend)
             calls = known_calls(known, files, options, unit_bytes=size, output=output)
             if calls is None:
                 calls = plan_calls(files, options, formats, unit_bytes=size, folder=folder)
             run.watch.on_note(grouping_note(calls.grouped.grouping))
-        plan = freeze(files, options, context=context, unit_bytes=size, known=known, calls=calls)
-    for note in same_files(plan.inputs):
+        plan = freeze(
+            files,
+            options,
+            context=context,
+            unit_bytes=size,
+            known=known,
+            calls=calls,
+            blend=blend,
+        )
+        copies = known_copies(known, plan, output) or plan_copies(
+            plan.units, [place for place, _ in files], blend, options, run
+        )
+        if copies is not None:
+            plan = sealed_plan(replace(plan, copies=copies.copies))
+    for note in same_files(plan.inputs) if options.dedup == "none" else ():
         run.watch.on_note(note)
-    return plan, calls
+    return plan, calls, copies
 
 
 def _mine(plan: Plan, part: tuple[int, int]) -> list[Unit]:

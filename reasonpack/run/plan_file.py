@@ -18,7 +18,7 @@ from typing import Any
 
 import msgspec
 
-from reasonpack.datasets.manifest import Learned, Origin
+from reasonpack.datasets.manifest import Learned, Origin, Part
 from reasonpack.datasets.options import Options
 from reasonpack.datasets.receipt import shard_path
 from reasonpack.errors import FormatError
@@ -29,6 +29,7 @@ from reasonpack.records.unit import Unit, content_kind
 from reasonpack.rows.schema import FORMAT_VERSION, planned
 from reasonpack.run.call_plan import INDEX, PlannedCalls
 from reasonpack.run.context import Context
+from reasonpack.run.copies import Copies
 from reasonpack.storage.place import Place, full_stamp, join, public_name, stamp
 from reasonpack.storage.publish import publish_text
 from reasonpack.storage.read import digest, read_bytes
@@ -56,6 +57,8 @@ class Plan:
         units: what they were cut into.
         sha256: of all of this, but for where things are and when they were written.
         sources: datasets that are packed again; nothing is read from `inputs` then.
+        blend: how much of which inputs is packed; empty where it is all of them, once.
+        copies: how often each record is packed; None for once.
     """
 
     format_version: str
@@ -71,6 +74,8 @@ class Plan:
     units: list[Unit]
     sha256: str
     sources: list[Origin] = field(default_factory=list)
+    blend: list[Part] = field(default_factory=list)
+    copies: Copies | None = None
 
     def shard_paths(self, unit: Unit) -> list[str]:
         """Name the shards that a unit may have, that of the split for training first."""
@@ -89,6 +94,7 @@ def freeze(
     unit_bytes: int,
     known: Plan | None = None,
     calls: PlannedCalls | None = None,
+    blend: Sequence[Part] = (),
 ) -> Plan:
     """Make the plan of a run.
 
@@ -99,6 +105,7 @@ def freeze(
         unit_bytes: size of a unit, about.
         known: an earlier plan; files that are as they were are not read again.
         calls: groups of calls in the files; None for chats.
+        blend: how much of which files is packed; empty for all of it.
 
     Raises:
         StorageError: a file cannot be read.
@@ -126,6 +133,7 @@ def freeze(
         inputs=inputs,
         units=units,
         sha256="",
+        blend=list(blend),
     )
     return sealed_plan(unsealed)
 
@@ -248,12 +256,14 @@ def _option_differences(there: Plan, here: Plan) -> Iterator[str]:
     if there.columns != here.columns:
         old, new = (", ".join(each.columns) or "none" for each in (there, here))
         yield f"optional columns {old} there, {new} here"
-    if there.grouping != here.grouping:
-        yield "the records are grouped otherwise"
-    if there.sources != here.sources:
-        yield "other datasets are packed again"
-    if there.templates != here.templates:
-        yield "something else was learned of the chat template"
+    for name, what in (
+        ("grouping", "the records are grouped otherwise"),
+        ("blend", "other shares of the inputs"),
+        ("sources", "other datasets are packed again"),
+        ("templates", "something else was learned of the chat template"),
+    ):
+        if getattr(there, name) != getattr(here, name):
+            yield what
 
 
 def _input_differences(there: Sequence[InputFile], here: Sequence[InputFile]) -> Iterator[str]:

@@ -49,6 +49,7 @@ from reasonpack.run.call_plan import INDEX
 from reasonpack.run.calls import lay_out_calls
 from reasonpack.run.context import Context, load_context
 from reasonpack.run.conversations import Laid, lay_out_records, parse
+from reasonpack.run.copies import Copies, asked_for, read_times
 from reasonpack.run.plan_file import planned_columns
 from reasonpack.run.stages import stage, staged
 from reasonpack.storage.place import Place, Stamp, join, stamp
@@ -72,6 +73,7 @@ class Job:
         names: what the inputs are called.
         readable: where the records of each can be looked up, of calls.
         backend: what encodes; no byte of a shard depends on it.
+        copies: how often each record is packed; None for once.
     """
 
     options: Options
@@ -85,6 +87,7 @@ class Job:
     names: tuple[str, ...] = ()
     readable: tuple[Place, ...] = ()
     backend: Choice = AUTO
+    copies: Copies | None = None
 
 
 def process(unit: Unit, job: Job) -> Receipt:
@@ -101,7 +104,7 @@ def process(unit: Unit, job: Job) -> Receipt:
     """
     options = job.options
     laid, context, encoder = lay_out_unit(unit, job)
-    schema_ = _schema(options, context, job.columns)
+    schema_ = shard_schema(options, context, job.columns)
     shards = [
         publish_shard(split, rows, laid.samples, unit=unit, job=job, schema_=schema_)
         for split, rows in laid.rows.items()
@@ -128,7 +131,10 @@ def lay_out_unit(unit: Unit, job: Job) -> tuple[Laid, Context, Encoder]:
         laid, read = _lay_out_groups(unit, job, job.grouping, context, encoder)
     else:
         records, read = read_records(unit, job.places[unit.input]), {unit.input}
-        laid = lay_out_records(records, options, context, encoder.encode, columns=job.columns)
+        times = None if job.copies is None else read_times(job.output, job.copies, unit.number)
+        laid = lay_out_records(
+            records, options, context, encoder.encode, columns=job.columns, times=times
+        )
     for number in sorted(read):
         if stamp(job.places[number]) != job.stamps[number]:
             raise changed(job.places[number])
@@ -216,12 +222,15 @@ def pack_records(records: Iterable[Record], options: Options) -> pa.Table:
     if options.split:
         expected = "none, for a table has no splits"
         raise UsageError("--split", " ".join(options.split), expected, "split the table itself")
+    if asked_for(options, ()):
+        expected = "neither, for a table is a part of the input"
+        raise UsageError("--dedup, --sample", "one of them", expected, "choose records before")
     context = load_context(options)
     columns = planned_columns(options)
     laid = lay_out_records(records, options, context, columns=columns)
     if laid.first_error and options.on_error == "stop":
         raise laid.first_error
-    return rows_to_table(laid.samples, laid.rows[TRAIN], _schema(options, context, columns))
+    return rows_to_table(laid.samples, laid.rows[TRAIN], shard_schema(options, context, columns))
 
 
 def publish_rejects(
@@ -244,7 +253,8 @@ def _line_number(reject: dict[str, Any]) -> int:
     return int(re.split(r"[:\[]", reject["where"].rstrip("]"))[-1])
 
 
-def _schema(options: Options, context: Context, columns: Sequence[str]) -> pa.Schema:
+def shard_schema(options: Options, context: Context, columns: Sequence[str]) -> pa.Schema:
+    """Return the schema of the shards of a run, with its metadata."""
     metadata = {
         "layout": options.layout,
         "tokenizer_sha256": context.tokenizer.sha256,

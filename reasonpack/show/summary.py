@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 
 from reasonpack.datasets.manifest import Manifest
+from reasonpack.datasets.receipt import Counts
 from reasonpack.rows.kind import KindLabel
 from reasonpack.show.advice import PAYS
 from reasonpack.show.rejects import reject_lines
@@ -36,6 +37,7 @@ def summary_lines(manifest: Manifest) -> Iterator[tuple[str, str]]:
         yield "calls", f"{counts.views:,} trained"
     else:
         yield "conversations", f"{counts.packed:,} packed of {counts.conversations:,}"
+        yield from _chosen(counts, options.sample)
         yield "views", f"{counts.views:,} trained assistant messages"
     yield "rows", f"{counts.rows:,} in {count(len(manifest.shards), 'shard')}, {size:,} bytes"
     if options.split:
@@ -69,6 +71,18 @@ def summary_lines(manifest: Manifest) -> Iterator[tuple[str, str]]:
         yield "untrained", f"{answers} without the reasoning that the prompt opens"
     for line in note_lines(counts.notes):
         yield "noticed", printable(line)
+
+
+def _chosen(counts: Counts, sample: int | None) -> Iterator[tuple[str, str]]:
+    """Say which records of the input were not packed once."""
+    if counts.copies:
+        yield "copies", f"{counts.copies:,} of them, of records that are packed more than once"
+    if counts.duplicates:
+        records = count(counts.duplicates, "record")
+        yield "duplicates", f"{records} with the messages and tools of an earlier one, not packed"
+    if counts.not_taken:
+        why = f"--sample {sample:,}" if sample else "the shares of the inputs"
+        yield "not taken", f"{count(counts.not_taken, 'record')}, by {why}"
 
 
 def _splits(manifest: Manifest) -> Iterator[tuple[str, int]]:

@@ -72,6 +72,18 @@ def expand_inputs(
     return files
 
 
+def exists(place: Place) -> bool:
+    """Tell whether there is a file or a directory of this name.
+
+    Raises:
+        UsageError: it is a pipe or a device.
+        StorageError: the place does not answer.
+    """
+    if is_url(place):
+        return _objects(str(place)) is not None
+    return _mode(Path(place)) is not None
+
+
 def _passed_over(directory: Place, files: Sequence[Place]) -> str:
     """Say which files of a directory are not read; hidden ones are not meant to be."""
     top = len(public_name(directory).rstrip("/")) + 1

@@ -303,6 +303,18 @@ def unreadable(place: Place, error: OSError) -> StorageError:
     return StorageError(public_name(place), reason, "a readable file", fix)
 
 
+def free_bytes(place: Place) -> int | None:
+    """Return how much is free on the disk of a place, which need not exist; None if unknown."""
+    if is_url(place):
+        return None
+    folder = Path(place).absolute()
+    with contextlib.suppress(OSError):
+        return shutil.disk_usage(
+            next(each for each in (folder, *folder.parents) if each.exists())
+        ).free
+    return None
+
+
 def unwritable(place: Place, error: OSError) -> StorageError:
     """Say that a place cannot be written."""
     full = error.errno in {errno.ENOSPC, errno.EDQUOT}

@@ -24,6 +24,7 @@ from reasonpack.datasets.receipt import place_of
 from reasonpack.datasets.shards import open_shard
 from reasonpack.errors import FormatError, RecordError, StorageError
 from reasonpack.records.unit import Record
+from reasonpack.verify.copies import Taken, taken_records
 from reasonpack.verify.findings import Finding, Findings
 from reasonpack.verify.length import LeftOut
 from reasonpack.verify.manifest import Dataset, RejectLine, read_rejects
@@ -69,16 +70,16 @@ def check_against(
     divided = dataset.manifest.layout == "npass" or dataset.manifest.counts.extra_samples > 0
     in_part = parts_of(dataset.manifest.options.train_on) != PARTS
     join = Join(_choose(dataset, sample), rejects, left_out, divided=divided, in_part=in_part)
-    lines = records(source)
+    lines = zip(records(source), taken_records(source), strict=False)
     for number, receipt in enumerate(dataset.receipts):
         for checked in checked_rows(dataset, number, findings):
             _add_samples(join, checked)
-        for record in itertools.islice(lines, receipt.counts.conversations if receipt else 0):
-            _add_record(join, record, source, findings)
+        for record, taken_ in itertools.islice(lines, receipt.counts.records if receipt else 0):
+            _add_record(join, record, source, findings, taken_)
         _match(join, findings)
         on_unit()
-    for record in lines:
-        _add_record(join, record, source, findings)
+    for record, taken_ in lines:
+        _add_record(join, record, source, findings, taken_)
     _match(join, findings)
     report(join, dataset, source, findings)
     for what, (number, first) in join.contradictions.items():
@@ -184,8 +185,14 @@ def _thoughts(row: Row, here: slice) -> Thoughts:
     return counted
 
 
-def _add_record(join: Join, record: Record, source: Source, findings: Findings) -> None:
+def _add_record(
+    join: Join, record: Record, source: Source, findings: Findings, taken_: Taken | None
+) -> None:
     findings.count("records")
+    times = 1 if taken_ is None else taken_.times
+    if taken_ is not None and not times:
+        findings.count("duplicates" if taken_.repeated else "not_taken")
+        return
     rejected = _take_reject(join, record)
     id_: str | None = None
     rebuilt: Rebuilt | None = None
@@ -193,7 +200,9 @@ def _add_record(join: Join, record: Record, source: Source, findings: Findings) 
         value = decoded(record, source.reading)
         own = value.get("id")
         id_ = record.where if own in (None, "") else str(own)
-        if join.chosen is None or (rejected is None and id_ in join.chosen):
+        if join.chosen is None or (
+            rejected is None and any(map(join.compares, _ids_of(id_, times)))
+        ):
             rebuilt = rebuild(source, value, row=record.row is not None)
     except RecordError as error:
         rebuilt = Rebuilt(reason=error.reason, error=str(error))
@@ -206,12 +215,19 @@ def _add_record(join: Join, record: Record, source: Source, findings: Findings) 
         what = f"neither packed nor rejected, and no conversation: {rebuilt.error}"
         findings.add(Finding("RP304", record.where, what))
     else:
-        join.touched[id_] = None
-        join.read.setdefault(id_, []).append(_read(record, rebuilt, source, findings))
+        findings.count("copies", times - 1)
+        for each in _ids_of(id_, times):
+            join.touched[each] = None
+            join.read.setdefault(each, []).append(_read(record, rebuilt, source, findings))
         _check_left_out(join, record, id_, rebuilt, findings)
         for what in rebuilt.contradictions if rebuilt is not None else ():
             number, first = join.contradictions.get(what, (0, record.where))
             join.contradictions[what] = (number + 1, first)
+
+
+def _ids_of(id_: str, times: int) -> list[str]:
+    """Name the samples of a record that is packed several times."""
+    return [id_ if copy == 1 else f"{id_}#{copy}" for copy in range(1, times + 1)]
 
 
 def _check_left_out(

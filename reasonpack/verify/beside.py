@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from reasonpack.datasets.manifest import Learned, Origin
+from reasonpack.datasets.manifest import Learned, Origin, Part
 from reasonpack.datasets.options import Options
 from reasonpack.datasets.receipt import Receipt, place_of, receipt_path
 from reasonpack.errors import StorageError
@@ -27,7 +27,7 @@ NOT_SEALED = {"tokenizer", "revision", "chat_template"}
 """Options in a plan that say where something is; its hashes say what."""
 BLOCK = 1 << 20
 TOP = {
-    *("manifest.json", "README.md", "plan.json", "groups.index"),
+    *("manifest.json", "README.md", "plan.json", "groups.index", "copies.index"),
     *("rejects.jsonl", "samples.html"),
 }
 
@@ -59,6 +59,7 @@ class _Plan:
     columns: list[str] = field(default_factory=list)
     templates: list[Learned] = field(default_factory=list)
     sources: list[Origin] = field(default_factory=list)
+    blend: list[Part] = field(default_factory=list)
 
 
 def check_beside(dataset: Dataset, findings: Findings) -> None:
@@ -159,6 +160,7 @@ def _check_plan(dataset: Dataset, findings: Findings) -> None:
         ("inputs", [(each.name, each.bytes, each.sha256) for each in plan.inputs], inputs),
         ("columns", plan.columns, manifest.columns),
         ("sources", plan.sources, manifest.sources),
+        ("blend", plan.blend, manifest.blend),
         ("number of units", len(plan.units), len(dataset.units)),
         ("names of units", [unit.name for unit in plan.units], names),
     ):

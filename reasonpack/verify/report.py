@@ -69,7 +69,7 @@ def report(join: Join, dataset: Dataset, source: Source, findings: Findings) -> 
 def _check_counts(join: Join, dataset: Dataset, findings: Findings) -> None:
     """Compare with the source what only it can tell."""
     expected_counts = Counter(findings.checked)
-    names, manifest = ["packed"], dataset.manifest
+    names, manifest = ["packed", "copies", "duplicates", "not_taken"], dataset.manifest
     if join.chosen is None and not findings.unchecked:
         names += ["views", "naive_tokens", "missing_reasoning"]
         if manifest.counts.extra_samples and manifest.options.on_message_error == "reject":

@@ -121,11 +121,14 @@ def _name_inputs(
 ) -> list[tuple[Place, str]]:
     """Give each file the name that it had when it was packed: its own, else by order.
 
-    Ids and rejects are made of these names.
+    Ids and rejects are made of these names, and what is said first goes by their order.
     """
     names = [each.path for each in manifest.inputs]
+    by_name: dict[str, list[Place]] = {}
+    for place in places:
+        by_name.setdefault(public_name(place), []).append(place)
     if sorted(map(public_name, places)) == sorted(names):
-        return [(place, public_name(place)) for place in places]
+        return [(by_name[name].pop(0), name) for name in names]
     if len(places) != len(names):
         more = ", …" if len(names) > 5 else ""
         what = f"{len(places)} files, expected {len(names)}: {', '.join(names[:5])}{more}"

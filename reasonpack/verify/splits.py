@@ -11,11 +11,15 @@ from typing import Any
 from reasonpack.verify.chat import Chat, Message
 
 
+def what_is_said(chat: Chat) -> bytes:
+    """Write messages and tools of a chat in one way."""
+    said = [[each.role, each.content, each.reasoning, _calls(each)] for each in chat.messages]
+    return json.dumps([said, list(chat.tools)], sort_keys=True).encode()
+
+
 def split_of(chat: Chat, given: Sequence[str]) -> str:
     """Return the split that a chat belongs in, of those that the run was given as `NAME=SHARE`."""
-    said = [[each.role, each.content, each.reasoning, _calls(each)] for each in chat.messages]
-    text = json.dumps([said, list(chat.tools)], sort_keys=True)
-    drawn = Fraction(int(hashlib.sha256(text.encode()).hexdigest()[:16], 16), 1 << 64)
+    drawn = Fraction(int(hashlib.sha256(what_is_said(chat)).hexdigest()[:16], 16), 1 << 64)
     for name, _, share in (each.partition("=") for each in given):
         if drawn < Fraction(share):
             return name

@@ -153,3 +153,30 @@ def test_a_file_that_cannot_be_read(source: Path, tmp_path: Path) -> None:
     made = call(source, "--config", tmp_path / "none.yaml")
     assert made.exit_code == 2
     assert "none.yaml" in made.output
+
+
+@pytest.mark.long
+def test_a_manifest_repeats_its_run(source: Path, tmp_path: Path) -> None:
+    behaviour = tmp_path / "behaviour.json"
+    behaviour.write_text("{}")
+    given = ["--max-length", "4k", "--packing", "sequential", "--unit-size", "2K", "--sample", "5"]
+    given += ["--template-behaviour", behaviour, "--chat-template-kwargs", '{"a": 1}']
+    given += ["--split", "test=0.4", "--split", "other=0.2", "--train-on", "last-turn"]
+    first = call(f"{source}:1.5", source, "--tokenizer", TOKENIZER, "-o", tmp_path / "a", *given)
+    assert first.exit_code == 0, first.output
+    again = call("--config", tmp_path / "a" / "manifest.json", "-o", tmp_path / "b")
+    assert again.exit_code == 0, again.output
+    assert tree(tmp_path / "a") == tree(tmp_path / "b")
+
+
+def test_a_file_has_shares_of_inputs(source: Path, tmp_path: Path) -> None:
+    text = f"inputs: [{{path: {source}, repeat: 2}}, {{path: {source}, conversations: 3}}]\n"
+    config = write(tmp_path, text)
+    made = call("--config", config, "--tokenizer", TOKENIZER, "-o", tmp_path / "out", "--json")
+    assert made.exit_code == 0, made.output
+    assert json.loads(made.stdout)["counts"]["packed"] == 15
+    assert "copies         6 of them, " in made.stderr
+    config = write(tmp_path, text.replace("repeat", "times"))
+    wrong = call("--config", config, "--tokenizer", TOKENIZER, "-o", tmp_path / "x")
+    assert wrong.exit_code == 2
+    assert wrong.output.startswith("Error: INPUT: ")

@@ -52,7 +52,8 @@ ADDED_LATER = {
     *("templates", "columns", "split", "max_cost", "loss_weights"),
     *("divided", "extra_samples", "extra_tokens", "pairs", "left_out"),
     *("input_format", "group_by", "max_group_bytes", "call_columns"),
-    "sources",
+    *("sources", "blend", "unit_bytes", "dedup", "sample"),
+    *("copies", "duplicates", "not_taken"),
 }
 """Fields that datasets of an earlier version lack."""
 SIMPLE = {str: "string", int: "integer", bool: "boolean", float: "number"}
@@ -489,5 +490,5 @@ def test_a_dataset_holds_what_the_prose_names_and_no_more(dataset: Path) -> None
     _, _, tree = FORMAT.partition("```\npacked/\n")
     named = set(re.findall(r"^  ([\w.]+)", tree.partition("```")[0], re.MULTILINE))
     found = {path.relative_to(dataset).as_posix() for path in dataset.iterdir()}
-    assert found == named - {"groups.index"}  # which calls have
+    assert found == named - {"groups.index", "copies.index"}  # of calls, and of blends
     assert not [path for path in dataset.rglob("*") if path.name.startswith(".")]

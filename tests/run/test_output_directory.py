@@ -78,7 +78,7 @@ def test_overwrite_removes_the_plan_last(copy: Path, monkeypatch: pytest.MonkeyP
     assert removed[-1] == "plan.json"
     assert sorted(removed) == sorted(
         [path.name for path in copy.rglob("*") if path.is_file()]
-        + ["manifest.json", "samples.html", "groups.index"]
+        + ["manifest.json", "samples.html", "groups.index", "copies.index"]
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import gzip
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -200,6 +201,14 @@ def test_a_dry_run_writes_nothing(source: Path, tmp_path: Path) -> None:
     exact = pack_files([str(source)], tmp_path / "out", SKIPPING, run=run())
     assert (guess.units, guess.workers) == (len(exact.shards), 2)
     assert guess.tokens == pytest.approx(exact.counts.tokens)
+    found = invoke(source, "-o", tmp_path / "out", "--dry-run", "--dedup", "exact", "--sample", 10)
+    assert " in 9 conversations\n" in found.stdout
+    assert re.search(
+        r"^disk      about \d\.\d MB, of [\d,.]+ MB that are free$", found.stdout, re.M
+    )
+    guess = estimate([f"{source}:2.0"], SKIPPING, run=run())
+    assert guess.tokens == pytest.approx(2 * exact.counts.tokens, rel=0.1)
+    assert guess.disk == pytest.approx(2 * sum(shard.bytes for shard in exact.shards), rel=0.5)
     (tmp_path / "chats.jsonl.gz").write_bytes(gzip.compress(source.read_bytes()))
     found = invoke(tmp_path / "chats.jsonl.gz", "-o", tmp_path / "out", "--dry-run")
     assert "memory at least 0.4 GiB" in found.stdout

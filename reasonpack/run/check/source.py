@@ -73,7 +73,9 @@ def read_source(inputs: Sequence[str], options: Options, context: Context) -> So
     """
     if STDIN in inputs:
         raise UsageError(STDIN, "chats to compare with", "files", "name a file instead")
-    files = named_inputs(inputs)
+    files, blend = named_inputs(inputs)
+    if blend:
+        raise UsageError(str(inputs[0]), "a share of an input", "all of it", "name the file alone")
     if kind_of_inputs(formats_of_inputs(files, options), options) != "chats":
         raise UsageError(str(inputs[0]), "calls", "chats", "name the chats the rows were made of")
     source = Source(context)

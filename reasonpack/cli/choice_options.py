@@ -1,0 +1,43 @@
+"""The options of `pack` that choose conversations, and put them into splits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from reasonpack.cli.options import number
+
+_OPTIONS = (
+    click.option(
+        "--split",
+        multiple=True,
+        metavar="NAME=SHARE",
+        help="Set a share of the conversations apart, as in validation=0.02, in shards of that "
+        "name. What a conversation says decides: equal ones are never of two splits, and data that "
+        "is added moves none.",
+    ),
+    click.option(
+        "--dedup",
+        type=click.Choice(["none", "exact"]),
+        default="none",
+        show_default=True,
+        help="Pack only the first of the conversations that have the same messages and tools, "
+        "over all inputs.",
+    ),
+    click.option(
+        "--sample",
+        callback=number,
+        metavar="N",
+        help="Pack only N conversations, drawn from all of the input, always the same: to look at "
+        "before a full run.",
+    ),
+)
+
+
+def choice_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add these options to a command."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command

@@ -1,0 +1,166 @@
+"""How often each record is packed: duplicates not at all, the others as their inputs say.
+
+    hashes of all records ─→ first of equals ─→ shares of inputs ─→ sample ─→ copies.index
+    a b a c d                a b   c d          1 0   1 2           …          u16 for each record
+
+All of it goes by what conversations say, so that data that is added moves none of the rest.
+`schemas/FORMAT.md` has the rule. Memory is 18 bytes a record, and what a sample holds.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import heapq
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reasonpack.datasets.manifest import Part
+from reasonpack.datasets.options import Options
+from reasonpack.errors import StorageError, UsageError
+from reasonpack.storage.place import Place, join, public_name
+from reasonpack.storage.read import open_file
+
+INDEX = "copies.index"
+DUPLICATE = 0xFFFF
+"""Stands for a record that says what an earlier one does."""
+MOST = 1_000
+"""How often a conversation may be packed."""
+HASH_BYTES = 17
+Times = NDArray[np.uint16]
+
+
+@dataclass(frozen=True, slots=True)
+class Copies:
+    """What the plan says of them: the number of records of each unit, and the hash of the index."""
+
+    records: list[int]
+    sha256: str
+
+
+def asked_for(options: Options, blend: Sequence[Part]) -> bool:
+    """Tell whether a run packs records otherwise than each once."""
+    return options.dedup != "none" or options.sample is not None or bool(blend)
+
+
+def refuse_copies(options: Options, blend: Sequence[Part]) -> None:
+    """Refuse all of that for calls, which belong together.
+
+    Raises:
+        UsageError: it is asked for.
+    """
+    given = {"--dedup": options.dedup != "none", "--sample": options.sample, "INPUT": blend}
+    for name, is_given in given.items():
+        if is_given:
+            what = "calls" if name != "INPUT" else "a share of calls"
+            raise UsageError(name, what, "chats", "choose groups of calls before they are packed")
+
+
+def content_hash(key: bytes, *, readable: bool) -> bytes:
+    """Return what stands for a conversation, by its key, or for a record that cannot be read."""
+    return bytes([readable]) + hashlib.sha256(key).digest()[: HASH_BYTES - 1]
+
+
+def times_of(hashes: Sequence[bytes], parts: Sequence[tuple[Part, int]], options: Options) -> Times:
+    """Return how often each record is packed; one that cannot be read once, to be rejected.
+
+    Args:
+        hashes: of all records, in their order.
+        parts: how much of them is packed, each with its number of records.
+        options: of the run.
+
+    Raises:
+        UsageError: a conversation would be packed more than `MOST` times.
+    """
+    times = np.ones(len(hashes), np.uint16)
+    if options.dedup == "exact":
+        seen: set[bytes] = set()
+        for number, hash_ in enumerate(hashes):
+            if hash_ in seen and _is_readable(hash_):
+                times[number] = DUPLICATE
+            seen.add(hash_)
+    start = 0
+    for part, records in parts:
+        within = range(start, start + records)
+        own = [at for at in within if times[at] != DUPLICATE and _is_readable(hashes[at])]
+        start += records
+        if own and not part.is_whole:
+            whole, more = _shared_out([hashes[at] for at in own], part)
+            times[own] = whole
+            times[[own[at] for at in more]] += 1
+    if options.sample is not None:
+        _take_sample(times, hashes, options.sample)
+    return times
+
+
+def _is_readable(hash_: bytes) -> bool:
+    return hash_[0] == 1
+
+
+def _shared_out(hashes: Sequence[bytes], part: Part) -> tuple[int, list[int]]:
+    """Return how often each is packed, and which of them once more."""
+    drawn = (hashlib.sha256(b"share" + each).digest() for each in hashes)
+    if part.conversations is None:
+        whole, fraction = divmod(part.repeat, 1.0)
+        more = [at for at, each in enumerate(drawn) if _on_unit(each) < fraction]
+        times = int(whole)
+    else:
+        times, rest = divmod(part.conversations, len(hashes))
+        more = [at for _, at in heapq.nsmallest(rest, zip(drawn, range(len(hashes)), strict=True))]
+    if times >= MOST:
+        raise UsageError(
+            part.path,
+            f"{times:,} times each of its {len(hashes):,} conversations",
+            f"less than {MOST:,} times",
+            "ask for fewer",
+        )
+    return times, more
+
+
+def _on_unit(digest: bytes) -> float:
+    return int.from_bytes(digest[:8], "big") / 2**64
+
+
+def _take_sample(times: Times, hashes: Sequence[bytes], count: int) -> None:
+    """Keep so many of all copies, spread over the input; equal records are drawn apart."""
+    taken = heapq.nsmallest(count, _drawn(times, hashes))
+    kept = times == DUPLICATE
+    times[~kept] = 0
+    for _, at in taken:
+        times[at] += 1
+
+
+def _drawn(times: Times, hashes: Sequence[bytes]) -> Iterator[tuple[bytes, int]]:
+    before: Counter[bytes] = Counter()
+    for at, hash_ in enumerate(hashes):
+        if times[at] != DUPLICATE:
+            for copy in range(int(times[at])):
+                said = b"sample%s %d %d" % (hash_, before[hash_], copy)
+                yield hashlib.sha256(said).digest(), at
+        before[hash_] += 1
+
+
+def copies_a_record(index: bytes) -> float:
+    """Return how often a record is packed on average, by the index."""
+    times = np.frombuffer(index, "<u2")
+    return float(times[times != DUPLICATE].sum() / max(1, len(times)))
+
+
+def read_times(output: Place, copies: Copies, unit: int) -> Times:
+    """Read how often each record of a unit is packed.
+
+    Raises:
+        StorageError: the index cannot be read, or ends before.
+    """
+    place, start = join(output, INDEX), sum(copies.records[:unit])
+    size = copies.records[unit] * 2
+    with open_file(place, start=start * 2) as file:
+        content = bytes(file.read(size))
+    if len(content) != size:
+        raise StorageError(
+            public_name(place), "it ends too early", "the index of the run", "pack again"
+        )
+    return np.frombuffer(content, "<u2")

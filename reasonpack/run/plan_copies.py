@@ -1,0 +1,125 @@
+"""The inputs of a run, read once → how often each of their records is packed.
+
+units ─→ (any process) hash of each record ─→ `copies.times_of` ─→ copies.index
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from reasonpack.datasets.manifest import Part
+from reasonpack.datasets.options import Options
+from reasonpack.errors import RecordError
+from reasonpack.records.unit import Record, Unit, read_records
+from reasonpack.run.context import load_context
+from reasonpack.run.conversations import parse
+from reasonpack.run.copies import HASH_BYTES, INDEX, Copies, asked_for, content_hash, times_of
+from reasonpack.run.engine import Run, on_engine
+from reasonpack.run.plan_file import Plan
+from reasonpack.run.splits import key
+from reasonpack.storage.place import Place, join, stamp
+from reasonpack.storage.publish import publish
+from reasonpack.storage.read import digest, read_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedCopies:
+    """How often records are packed, and the index that says it of each."""
+
+    copies: Copies
+    index: bytes
+
+
+def plan_copies(
+    units: Sequence[Unit],
+    places: Sequence[Place],
+    blend: Sequence[Part],
+    options: Options,
+    run: Run,
+) -> PlannedCopies | None:
+    """Find how often each record is packed; None if each is once.
+
+    Args:
+        units: of all inputs.
+        places: where each of these is.
+        blend: how much of inputs is packed; empty for all of it.
+        options: of the run.
+        run: how it is done.
+
+    Raises:
+        StorageError: an input cannot be read.
+        UsageError: a conversation would be packed too often.
+    """
+    if not asked_for(options, blend):
+        return None
+    found: dict[int, bytes] = {}
+    do = partial(_hashes, places=tuple(places), options=options)
+    with contextlib.closing(on_engine(units, do, run, ())) as parts:
+        found.update(parts)
+    records = [len(found[unit.number]) // HASH_BYTES for unit in units]
+    whole = b"".join(found.pop(unit.number) for unit in units)
+    hashes = [whole[at : at + HASH_BYTES] for at in range(0, len(whole), HASH_BYTES)]
+    times = times_of(hashes, _with_records(blend, units, records), options)
+    index = times.astype("<u2").tobytes()
+    return PlannedCopies(Copies(records, hashlib.sha256(index).hexdigest()), index)
+
+
+def _with_records(
+    blend: Sequence[Part], units: Sequence[Unit], records: Sequence[int]
+) -> list[tuple[Part, int]]:
+    """Give each part of a blend the number of records of its files."""
+    found, first = [], 0
+    for part in blend:
+        own = range(first, first + part.files)
+        sizes = (size for unit, size in zip(units, records, strict=True) if unit.input in own)
+        found.append((part, sum(sizes)))
+        first = own.stop
+    return found
+
+
+def _hashes(unit: Unit, places: Sequence[Place], options: Options) -> tuple[int, bytes]:
+    """Return the number of a unit, and the hashes of its records."""
+    reading = load_context(options).reading
+    read = read_records(unit, places[unit.input])
+
+    def hashed(record: Record) -> bytes:
+        try:
+            return content_hash(key(parse(record, reading)), readable=True)
+        except RecordError:
+            return content_hash(_raw(record), readable=False)
+
+    return unit.number, b"".join(map(hashed, read))
+
+
+def _raw(record: Record) -> bytes:
+    """Return what a record that cannot be read goes by."""
+    if record.row is None:
+        return record.line
+    return json.dumps(record.row, default=str).encode()
+
+
+def known_copies(known: Plan | None, plan: Plan, output: Place) -> PlannedCopies | None:
+    """Return what an earlier plan of the same inputs and options found, if its index is there."""
+    if known is None or known.copies is None:
+        return None
+    names = ("library_version", "options", "hashes", "units", "blend")
+    alike = all(getattr(known, name) == getattr(plan, name) for name in names)
+    inputs = [[(each.name, each.sha256) for each in one.inputs] for one in (known, plan)]
+    content = read_bytes(join(output, INDEX)) if alike and inputs[0] == inputs[1] else None
+    if content is None or hashlib.sha256(content).hexdigest() != known.copies.sha256:
+        return None
+    return PlannedCopies(known.copies, content)
+
+
+def write_index(output: Place, planned: PlannedCopies) -> None:
+    """Write the index to the output directory of a run, unless it is there."""
+    place = join(output, INDEX)
+    if stamp(place) and digest(place)[1] == planned.copies.sha256:
+        return
+    with publish(place) as file:
+        file.write(planned.index)

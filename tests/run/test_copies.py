@@ -1,0 +1,183 @@
+"""Records that are packed not once: shares of inputs, duplicates, a sample."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from runs import SKIPPING, chats, run, tree
+
+from reasonpack.datasets.manifest import Part, read_manifest
+from reasonpack.datasets.options import Options
+from reasonpack.errors import UsageError
+from reasonpack.run.copies import DUPLICATE, content_hash, refuse_copies, times_of
+from reasonpack.run.pack import pack_files
+from reasonpack.verify.check import verify_dataset
+
+PLAIN = Options(tokenizer="x")
+SAMPLED = dataclasses.replace(PLAIN, sample=7)
+DISTINCT = dataclasses.replace(PLAIN, dedup="exact")
+HASHES = [content_hash(str(at).encode(), readable=True) for at in range(400)]
+BAD = content_hash(b"{", readable=False)
+
+
+def shared(hashes: Sequence[bytes], options: Options = PLAIN, **share: Any) -> list[int]:
+    part = Part(path="a", **share)
+    return times_of(hashes, [(part, len(hashes))], options).tolist()
+
+
+def test_a_fraction_is_about_that_share_and_moves_nobody() -> None:
+    once, twice = shared(HASHES, repeat=0.25), shared(HASHES, repeat=2.25)
+    assert 60 < sum(once) < 140
+    assert twice == [2 + each for each in once]
+    assert shared(HASHES[::-1], repeat=0.25) == once[::-1]
+    assert shared(HASHES[100:200], repeat=0.25) == once[100:200]
+    larger = shared(HASHES, repeat=0.5)
+    assert all(one <= other for one, other in zip(once, larger, strict=True))
+
+
+@given(st.integers(1, 60), st.integers(1, 200))
+def test_a_number_of_conversations_is_kept(records: int, wanted: int) -> None:
+    times = shared(HASHES[:records], conversations=wanted)
+    assert sum(times) == wanted
+    assert max(times) - min(times) <= 1
+
+
+def test_duplicates_are_left_out_over_all_inputs_before_shares_are_taken() -> None:
+    hashes = [*HASHES[:3], HASHES[1], *HASHES[3:6], HASHES[0]]
+    parts = [(Part(path="a"), 4), (Part(path="b", conversations=6), 4)]
+    assert times_of(hashes, parts, DISTINCT).tolist() == [
+        *(1, 1, 1),
+        DUPLICATE,
+        *(2, 2, 2),
+        DUPLICATE,
+    ]
+
+
+def test_what_cannot_be_read_is_rejected_whatever_is_asked_for() -> None:
+    hashes = [BAD, *HASHES[:9], BAD]
+    times = shared(hashes, DISTINCT, conversations=3)
+    assert (times[0], times[-1], sum(times[1:-1])) == (1, 1, 3)
+
+
+def test_a_sample_is_of_copies_and_draws_equal_records_apart() -> None:
+    assert sum(shared(HASHES, SAMPLED)) == 7
+    equal = shared([HASHES[0]] * 50, dataclasses.replace(PLAIN, sample=20), repeat=2)
+    assert sum(equal) == 20
+    assert {0, 1} <= set(equal) <= {0, 1, 2}
+    assert shared(HASHES[:5], SAMPLED) == [1] * 5
+    wide = dataclasses.replace(PLAIN, sample=100)
+    assert all(a <= b for a, b in zip(shared(HASHES, SAMPLED), shared(HASHES, wide), strict=True))
+
+
+def test_a_conversation_is_not_packed_without_end() -> None:
+    with pytest.raises(UsageError, match=r"^a: 2,500 times each of its 2 conversations"):
+        shared(HASHES[:2], conversations=5_000)
+
+
+@pytest.mark.parametrize(
+    ("options", "blend", "where"),
+    [(DISTINCT, (), "--dedup"), (SAMPLED, (), "--sample"), (PLAIN, (Part(path="a"),), "INPUT")],
+)
+def test_calls_are_not_chosen(options: Options, blend: Sequence[Part], where: str) -> None:
+    with pytest.raises(UsageError, match=rf"^{where}: .*calls, expected chats"):
+        refuse_copies(options, blend)
+
+
+# --- whole runs --------------------------------------------------------------------------
+
+
+def ids(directory: Path, split: str) -> Counter[str]:
+    tables = [pq.read_table(path) for path in sorted(directory.glob(f"data/{split}-*"))]
+    return Counter(id_ for t in tables for row in t["sample_id"].to_pylist() for id_ in row)
+
+
+@pytest.fixture
+def inputs(tmp_path: Path) -> list[str]:
+    again = [{**json.loads(line), "id": f"again {at}"} for at, line in enumerate(_lines(12))]
+    (tmp_path / "a.jsonl").write_bytes(chats(20))
+    (tmp_path / "b.jsonl").write_text("".join(json.dumps(each) + "\n" for each in again))
+    return [str(tmp_path / name) for name in ("a.jsonl", "b.jsonl")]
+
+
+def _lines(count: int) -> list[bytes]:
+    return chats(count, bad=False).splitlines()
+
+
+BLENDED = dataclasses.replace(
+    SKIPPING, dedup="exact", sample=40, split=("validation=0.3",), max_length=150
+)
+
+
+def test_a_blend_is_what_its_source_gives(tmp_path: Path, inputs: list[str]) -> None:
+    out, (one, two) = tmp_path / "out", inputs
+    counts = pack_files([f"{one}:1.5", f"{two}#30"], out, BLENDED, run=run()).counts
+    assert counts.records == 32
+    assert counts.duplicates == 11  # of the first twelve lines one cannot be read
+    assert counts.conversations == 40 == counts.packed + counts.rejected
+    assert counts.copies > 0 < counts.extra_samples
+    copies = [
+        {id_.partition("#")[0] for id_ in ids(out, split)} for split in ("train", "validation")
+    ]
+    assert all(copies)
+    assert not copies[0] & copies[1]
+    for against in (inputs, inputs[::-1]):
+        findings = verify_dataset(out, against)
+        assert (findings.listed, findings.unchecked) == ([], {})
+    other = verify_dataset(out, [two, two])
+    assert other.total
+
+
+@pytest.mark.long
+def test_it_has_the_same_bytes_with_workers_and_when_resumed(
+    tmp_path: Path, inputs: list[str]
+) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    arguments = [f"{inputs[0]}:2.5", inputs[1]]
+    pack_files(arguments, one, BLENDED, run=run())
+    pack_files(arguments, two, BLENDED, run=run(num_proc=2))
+    assert tree(one) == tree(two)
+    (two / "manifest.json").unlink()
+    (two / "receipts" / "00001.json").unlink()
+    (two / "copies.index").write_bytes(b"damaged")
+    pack_files(arguments, two, BLENDED, run=run())
+    assert tree(one) == tree(two)
+
+
+@pytest.mark.parametrize(
+    ("field", "change"),
+    [("dedup", "none"), ("sample", 21), ("blend", "other"), ("blend", "none")],
+)
+def test_verify_notices_another_rule(
+    field: str, change: Any, tmp_path: Path, inputs: list[str]
+) -> None:
+    """The manifest and the plan say something else than what was done, and hashes are mended."""
+    out = tmp_path / "out"
+    arguments = [f"{inputs[0]}:1.5", inputs[1]]
+    options = dataclasses.replace(BLENDED, sample=20, max_length=None)
+    pack_files(arguments, out, options, run=run())
+    manifest = json.loads((out / "manifest.json").read_bytes())
+    if field == "blend":
+        manifest["blend"] = [] if change == "none" else [*manifest["blend"]]
+        if change == "other":
+            manifest["blend"][0]["repeat"] = 0.5
+    else:
+        manifest["options"][field] = change
+    (out / "manifest.json").write_text(json.dumps(manifest))
+    codes = set(verify_dataset(out, inputs).counts)
+    assert codes & {"RP304", "RP305", "RP311"}
+
+
+def test_the_manifest_has_the_arguments(tmp_path: Path, inputs: list[str]) -> None:
+    pack_files([f"{tmp_path}#9"], tmp_path / "out", SKIPPING, run=run())
+    blend = read_manifest(tmp_path / "out").blend
+    assert blend == [Part(path=str(tmp_path), files=2, conversations=9)]
+    assert inputs

@@ -1,0 +1,68 @@
+"""Arguments that name inputs, and how much of them is packed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from again import chdir
+
+from reasonpack.datasets.manifest import Part
+from reasonpack.errors import UsageError
+from reasonpack.run.named_inputs import named_inputs, read_part
+
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        ("a.jsonl", Part(path="a.jsonl")),
+        ("a.jsonl:2", Part(path="a.jsonl", repeat=2.0)),
+        ("a.jsonl:0.25", Part(path="a.jsonl", repeat=0.25)),
+        ("a.jsonl#50", Part(path="a.jsonl", conversations=50)),
+        ("b#1:2", Part(path="b#1", repeat=2.0)),
+        ("a.jsonl:x", Part(path="a.jsonl:x")),
+        ("-", Part(path="-")),
+        (json.dumps({"path": "b:2", "repeat": 3}), Part(path="b:2", repeat=3.0)),
+        (json.dumps({"path": "b", "conversations": 3}), Part(path="b", conversations=3)),
+    ],
+)
+def test_a_share_stands_behind_the_name(text: str, part: Part, tmp_path: Path) -> None:
+    with chdir(tmp_path):
+        assert read_part(text) == part
+
+
+def test_the_full_name_of_a_file_is_no_share(tmp_path: Path) -> None:
+    with chdir(tmp_path):
+        for name in ("a.jsonl:2", "b#7", '{"path": "c"}'):
+            Path(name).write_text("")
+            assert read_part(name) == Part(path=name)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a:0",
+        "a#0",
+        '{"path": "a", "times": 2}',
+        '{"path": "a", "repeat": "x"}',
+        '{"path": "a", "repeat": 2, "conversations": 2}',
+        '{"path": "a", "conversations": 0}',
+        '{"repeat": 2}',
+        "{}",
+    ],
+)
+def test_what_is_no_share_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match=r"^INPUT: .*Fix: write a\.jsonl:2\.0, b\.jsonl#5000"):
+        read_part(text)
+
+
+def test_a_directory_is_one_share(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.jsonl").write_text("{}\n")
+    files, blend = named_inputs([f"{tmp_path}:0.5", str(tmp_path / "a.jsonl")])
+    assert [name for _, name in files] == [
+        str(tmp_path / each) for each in ("a.jsonl", "b.jsonl", "a.jsonl")
+    ]
+    assert [(part.files, part.repeat) for part in blend] == [(2, 0.5), (1, 1.0)]
+    assert named_inputs([str(tmp_path)])[1] == []
