@@ -66,15 +66,15 @@ def fresh(model: Any) -> Any:
 def test_recipes_log_by_kind_evaluate_and_resume(model: Any, recipe: Any, tmp_path: Path) -> None:
     directory = packed(tmp_path, format="arrow")
     given = {**LOGGED, "save_strategy": "steps", "save_steps": 2, "eval_strategy": "steps"}
-    given |= {"eval_steps": 3}
+    given |= {"eval_steps": 2, "logging_steps": 3}  # evaluated between two logs
     trainer = recipe(model, directory, tmp_path / "out", evaluation=directory, **given)
     history = trainer.state.log_history
-    steps = [each for each in history if "loss" in each]
-    assert len(steps) == 3
-    assert all(each["loss_t"] > 0 and each["loss_r_out"] > 0 for each in steps)
-    low, high = sorted([steps[0]["loss_t"], steps[0]["loss_r_out"]])
-    assert low <= steps[0]["loss"] <= high  # it is the mean of both
-    assert any("eval_loss" in each for each in history)
+    for loss, number in {"loss": 1, "eval_loss": 2}.items():
+        found = [each for each in history if loss in each]
+        assert len(found) == number
+        for each in found:  # the mean of both, of the same batches
+            low, high = sorted([each[f"{loss}_t"], each[f"{loss}_r_out"]])
+            assert 0 < low <= each[loss] <= high
     resumed = fresh(model)
     recipe(
         resumed, directory, tmp_path / "out", resume=str(tmp_path / "out/checkpoint-2"), **LOGGED
@@ -285,6 +285,9 @@ def test_verl_attends_by_branches_after_its_all_to_all(
     with example.step(batch["branches"], "cpu"):
         given = {"position_ids": batch["position_ids"]}
         out = patched(q[None], k[None], v[None], None, total, **given)
+        padded = [torch.nn.functional.pad(x, (0, 0, 0, 0, 0, 1))[None] for x in (q, k, v)]
+        with pytest.raises(UsageError, match=f"{total + 1} tokens, expected {total}, as collated"):
+            patched(*padded, None, total + 1, **given)
     assert torch.allclose(out[0], expected, atol=1e-12)
 
 

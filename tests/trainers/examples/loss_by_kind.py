@@ -1,6 +1,7 @@
 """Mix into a Hugging Face trainer: logs the loss of reasoning (`t`) and responses (`r_out`) apart.
 
-`class MyTrainer(LossByKind, Trainer)`, with `Collator(kinds=True)`. Each process logs its own.
+`class MyTrainer(LossByKind, Trainer)`, with `Collator(kinds=True)`: `loss_t`, `loss_r_out` beside
+`loss`, and `eval_loss_t`, `eval_loss_r_out` beside `eval_loss`. Each process logs its own.
 """
 
 from __future__ import annotations
@@ -9,11 +10,15 @@ from typing import Any
 
 import torch
 
-NAMES = {1: "loss_t", 3: "loss_r_out"}
+NAMES = {1: "t", 3: "r_out"}
 
 
 class LossByKind:
-    _sums: Any = None
+    @property
+    def sums(self) -> dict[bool, Any]:
+        """Losses and tokens of each kind since the last log; of training by True, else by False."""
+        found: dict[bool, Any] = vars(self).setdefault("_sums", {})
+        return found
 
     def compute_loss(
         self, model: Any, inputs: Any, return_outputs: bool = False, **given: Any
@@ -29,12 +34,13 @@ class LossByKind:
             kind = kinds[:, 1:][trained]
             found = [(each[kind == k].sum(), (kind == k).sum()) for k in NAMES]
             sums = torch.stack([torch.stack([s, n.to(s.dtype)]) for s, n in found])
-            self._sums = sums if self._sums is None else self._sums + sums
+            self.sums[model.training] = sums + self.sums.get(model.training, 0)
         return (loss, outputs) if return_outputs else loss
 
     def log(self, logs: dict[str, float], *args: Any, **given: Any) -> None:
-        if self._sums is not None:
-            for name, (total, tokens) in zip(NAMES.values(), self._sums.tolist(), strict=True):
-                logs |= {name: total / tokens} if tokens else {}
-            self._sums = None
+        for key in [key for key in logs if key.endswith("loss") and key != "train_loss"]:
+            sums = self.sums.pop(key == "loss", None)
+            by_kind = [] if sums is None else zip(NAMES.values(), sums.tolist(), strict=True)
+            for name, (total, tokens) in by_kind:
+                logs |= {f"{key}_{name}": total / tokens} if tokens else {}
         super().log(logs, *args, **given)  # type: ignore[misc]
