@@ -108,11 +108,14 @@ def estimate_lines(found: Estimate) -> str:
     lines.append(f"workers   {found.workers}, memory {about} {found.memory / 2**30:.1f} GiB")
     if found.compressed:
         lines.append("          a compressed file is one unit; how much it holds is not known yet")
-    if found.tokens is None:
+    if found.tokens is None or found.npass_tokens is None:
         lines.append("tokens    not estimated: no record to take a sample of")
     else:
         what = "groups" if found.of_calls else "conversations"
         lines.append(f"tokens    about {found.tokens:,.0f} in {found.conversations:,.0f} {what}")
+        if found.tokens:
+            times = f"{found.npass_tokens / found.tokens:.2f} times as many"
+            lines.append(f"N-pass    about {found.npass_tokens:,.0f} tokens, {times}")
         lines.append(f"time      about {found.seconds:,.0f} s")
         lines.append(f"disk      about {(found.disk or 0) / 1e6:,.1f} MB{_free(found.free)}")
         lines.append(f"rejected  {found.rejected_share:.1%} of the sample")

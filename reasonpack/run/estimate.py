@@ -55,6 +55,7 @@ class Estimate:
         of_calls: whether conversations are groups of calls.
         conversations: about; None where there was nothing to take a sample of.
         tokens: about.
+        npass_tokens: about; what npass would write for the same conversations.
         seconds: about, by all workers.
         rejected_share: of the conversations in the sample.
         disk: bytes of the shards, about, and of what is written before them.
@@ -70,6 +71,7 @@ class Estimate:
     of_calls: bool = False
     conversations: float | None = None
     tokens: float | None = None
+    npass_tokens: float | None = None
     seconds: float | None = None
     rejected_share: float = 0.0
     disk: float | None = None
@@ -192,7 +194,7 @@ def _measured(
     found: Estimate, sample: Iterable[_Sampled], options: Options, schema_: pa.Schema
 ) -> Estimate:
     """Pack a sample, and count each part of it as often as there is such input."""
-    names = ("conversations", "packed", "tokens", "seconds", "bytes")
+    names = ("conversations", "packed", "tokens", "npass_tokens", "seconds", "bytes")
     total: dict[str, float] = dict.fromkeys(names, 0.0)
     for times, more, pack in sample:
         began = time.perf_counter()
@@ -200,7 +202,8 @@ def _measured(
         counts = laid.counts
         total["bytes"] += _shard_bytes(laid, options, schema_) * times
         total["seconds"] += (time.perf_counter() - began) * times
-        total["tokens"] += counts.tokens * times
+        for name in ("tokens", "npass_tokens"):
+            total[name] += getattr(counts, name) * times
         for name in ("conversations", "packed"):
             total[name] += getattr(counts, name) * more
     if not total["conversations"]:
@@ -209,6 +212,7 @@ def _measured(
         found,
         conversations=total["packed"],
         tokens=total["tokens"],
+        npass_tokens=total["npass_tokens"],
         seconds=total["seconds"] / found.workers,
         disk=total["bytes"],
         rejected_share=1 - total["packed"] / total["conversations"],

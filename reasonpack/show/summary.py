@@ -107,12 +107,16 @@ def _too_long(manifest: Manifest) -> str:
 
 
 def _worth(times: float) -> str:
-    """Say whether onepass pays, from how many times the tokens npass has."""
+    """Say whether onepass pays, from how many times the tokens npass has.
+
+    Tokens are all that is known here. A few long conversations may save much attention and few
+    tokens, so the last word is that of `advice`.
+    """
     if times == 1:
         return "saves nothing: no conversation has a branch, and npass rows are the same"
     saved = f"saves {1 - 1 / times:.1%} of the tokens"
     if times < PAYS:
-        return f"{saved}, so little that --layout npass will do"
+        return f"{saved}, so little that --layout npass will do unless stats says otherwise"
     return f"{saved}; stats says what that is worth for your model"
 
 

@@ -201,6 +201,9 @@ def test_a_dry_run_writes_nothing(source: Path, tmp_path: Path) -> None:
     exact = pack_files([str(source)], tmp_path / "out", SKIPPING, run=run())
     assert (guess.units, guess.workers) == (len(exact.shards), 2)
     assert guess.tokens == pytest.approx(exact.counts.tokens)
+    assert guess.npass_tokens == pytest.approx(exact.counts.npass_tokens)
+    times = guess.npass_tokens / guess.tokens
+    assert f"N-pass    about {guess.npass_tokens:,.0f} tokens, {times:.2f} times" in found.stdout
     found = invoke(source, "-o", tmp_path / "out", "--dry-run", "--dedup", "exact", "--sample", 10)
     assert " in 9 conversations\n" in found.stdout
     assert re.search(

@@ -12,6 +12,7 @@ from reasonpack.errors import UsageError
 from reasonpack.show.advice import PAYS, cost_lines
 from reasonpack.show.cost import Costs, Work
 from reasonpack.show.model_shape import ModelShape
+from reasonpack.show.summary import _worth
 
 
 def costs_of(rows: Work, npass: Work, masked: Work | None = None) -> Costs:
@@ -80,6 +81,17 @@ def test_onepass_is_recommended_where_it_pays_and_nowhere_else(
     if "Take npass" in text or "either" in text:
         assert "it pays" not in text
         assert "fewer" not in text
+
+
+def test_the_summary_leaves_the_last_word_to_the_advice() -> None:
+    few_tokens_much_attention = costs_of(Work(1000, 10, 100), Work(1020, 12, 250))
+    assert "Take onepass" in advice(few_tokens_much_attention)
+    assert _worth(1020 / 1000).endswith(
+        "so little that --layout npass will do unless stats says otherwise"
+    )
+    assert _worth(1.36) == "saves 26.5% of the tokens; stats says what that is worth for your model"
+    assert "either will do" in advice(costs_of(Work(100, 10, 5), Work(100, 10, 5)))
+    assert _worth(1).startswith("saves nothing: no conversation has a branch")
 
 
 def test_an_npass_dataset_is_told_what_can_be_said() -> None:
