@@ -117,8 +117,9 @@ def test_a_batch_of_several_rows_is_refused(model: Any) -> None:
 
 
 def test_data_parallel_is_refused(model: Any) -> None:
-    model._is_replica = True  # as torch.nn.parallel.replicate marks what it makes
-    refused(model, batch(), "DataParallel")
+    replica = model._replicate_for_data_parallel()  # what DataParallel runs on each GPU
+    with pytest.raises(UsageError, match=r"DataParallel: it splits.*start with torchrun"):
+        replica(**batch(), use_cache=False)
 
 
 def test_plain_rows_need_no_index(model: Any) -> None:

@@ -163,17 +163,19 @@ def test_trl_is_refused_what_it_drops(lost: str, attended: Any, trl_trainer: Any
         trl_trainer(model, dropping(model, drop)).train()
 
 
+@pytest.mark.parametrize("split", [False, True])
 @pytest.mark.parametrize("stream", [True, False])
 def test_batches_that_are_dispatched_are_refused(
-    stream: bool, attended: Any, tmp_path: Path
+    stream: bool, split: bool, attended: Any, tmp_path: Path
 ) -> None:
     model = attended("qwen3", dtype="float32")
     rows = RowDataset(packed(tmp_path, format="arrow"))
     collator = collator_for(model, layout="onepass")
-    dispatched = {"dispatch_batches": None if stream else True}  # None: True for a stream
+    by_default = None if stream else True  # None: True for a stream
+    dispatched = {"dispatch_batches": by_default, "split_batches": split}
     data = RowStream(rows, seed=0) if stream else rows
     trainer = hf_trainer(model, data, collator, tmp_path / "a", accelerator_config=dispatched)
-    with pytest.raises(UsageError, match="dispatch_batches=False"):
+    with pytest.raises(UsageError, match="dispatch_batches=False and split_batches=False"):
         trainer.train()
     honest = {"dispatch_batches": False}
     hf_trainer(model, data, collator, tmp_path / "b", accelerator_config=honest).train()

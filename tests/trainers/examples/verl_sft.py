@@ -2,7 +2,8 @@
 
 `install()` once, before the model is built; `with step(batch["branches"]):` around the forward and
 the backward of a micro-batch, whose rows are laid end to end (`Collator(mask="branches")`) and
-sliced over the sequence-parallel ranks by verl. Read in its code, and run here with a stand-in.
+sliced over the sequence-parallel ranks by verl: pad to a multiple of them. Read in its code, and
+run here with a stand-in.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any
 import torch
 from verl.models.transformers import monkey_patch
 
+from reasonpack.errors import UsageError
 from reasonpack.torch import BranchIndex, gathered
 
 _index: list[BranchIndex] = []
@@ -39,6 +41,9 @@ def by_branches(stock: Callable[..., Any]) -> Callable[..., Any]:
         if not _index:
             return stock(q, k, v, mask, *args, **given)
         index = _index[-1]
+        if q.shape[1] != (total := len(index.sum_offsets) - 1):
+            fix = "pad_to_multiple_of a multiple of the sequence-parallel ranks"
+            raise UsageError("batch", f"{q.shape[1]} tokens", f"{total}, as collated", fix)
         k, v = (gathered(x.transpose(1, 2), index).transpose(1, 2) for x in (k, v))
         given["position_ids"] = None  # would be read for the starts of sequences
         sizes = {
