@@ -136,8 +136,11 @@ def _summary(findings: Findings) -> str:
     if "records" not in findings.checked:
         return rows
     confirmed = f" ({number('rejects confirmed')} confirmed)" if number("rejects") != "0" else ""
+    packed = f"of which {number('packed')} packed"
+    if findings.of_calls:
+        packed = f"in {number('packed')} groups packed"
     return (
-        f"{rows}; {number('records')} records of the input, of which {number('packed')} packed "
+        f"{rows}; {number('records')} records of the input, {packed} "
         f"and {number('rejects')} rejected{confirmed}"
     )
 
@@ -148,12 +151,13 @@ def _extent(findings: Findings) -> Iterator[str]:
     if "records" not in checked:
         return
     stops = [f"{checked[name]:,} {STOPS[name]}" for name in STOPS if name in checked]
-    yield (
-        f"rebuilt: {checked.get('conversations', 0):,} conversations with "
-        f"{checked.get('views', 0):,} views"
-        + ("" if findings.total else ": what they train is trained once, after the same prefixes, ")
-        + ("" if findings.total else "as the same kinds, and nothing else")
-    )
+    names = ("groups", "calls") if findings.of_calls else ("conversations", "views")
+    numbers = (checked.get(name, 0) for name in (names[0], "views"))
+    what = " with ".join(f"{n:,} {name}" for n, name in zip(numbers, names, strict=True))
+    once = "once, with the weights of all, or once for each that has values of its own"
+    once = f"what they train is trained {once if findings.of_calls else 'once'}, after the same "
+    once += "prefixes, as the same kinds, and nothing else"
+    yield f"rebuilt: {what}" + ("" if findings.total else f": {once}")
     if "left out" in checked:
         yield f"left out, and too long indeed: {checked['left out']:,} messages"
     if "kept as context" in checked:

@@ -12,51 +12,22 @@ An entry has 44 bytes, so that a million records are planned in about 100 MB.
 from __future__ import annotations
 
 import hashlib
-import json
-import os
-import re
-import struct
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from errno import ENOENT
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from reasonpack.errors import StorageError, UsageError
+from reasonpack.errors import UsageError
 from reasonpack.records.call_formats import GROUP_FIELDS
 from reasonpack.records.group_field import AUTO, FILE, NONE, GroupFields, group_name, one_field
-from reasonpack.records.plan import UNIT_LINES, InputFile, changed, is_settled, plan
-from reasonpack.records.unit import (
-    Record,
-    Unit,
-    blocks_of,
-    content_kind,
-    located_records,
-    read_records,
-)
-from reasonpack.storage.place import Place, full_stamp, unreadable, unwritable
-from reasonpack.storage.read import open_bytes
+from reasonpack.records.plan import UNIT_LINES, InputFile
+from reasonpack.records.record_places import ENTRY, Entries, GroupContainer, GroupOf, RecordPlaces
+from reasonpack.records.unit import Record, Unit
+from reasonpack.storage.place import Place
 
-ENTRY = np.dtype(
-    [
-        ("group", "<u8", (2,)),
-        ("file", "<u4"),
-        ("line", "<u8"),
-        ("offset", "<u8"),
-        ("length", "<u4"),
-    ]
-)
-"""A record: hash of its group, number of its file, of its line, first byte, bytes."""
-Entries = NDArray[np.void]
-GroupContainer = Literal["plain", "array", "rows"]
-"""How the records can be looked up: lines, elements of a list, or rows as lines of JSON."""
-_NUMBER = re.compile(r"\d+")
-_ENTRY = struct.Struct("<IQQI")
-"""What stands behind the hash."""
 MAX_GROUP_BYTES = 1 << 30
 MANY, MOST = 1_000, 0.5
 """From so many records on, a field that `auto` found may not put more than this share together."""
@@ -122,14 +93,14 @@ def plan_groups(
         UsageError: there is no one field for all, or a group is too large.
     """
     own = {name: (own_field,) for name, own_field in (own_fields or {}).items()}
-    scan, inputs = _Scan(see, folder), list[InputFile]()
-    for number, (place, name) in enumerate(files):
+    groups, found, inputs = _Groups(see), RecordPlaces(folder), list[InputFile]()
+    for place, name in files:
         looked_for = own.get(name, GROUP_FIELDS) if field == AUTO else (field,)
-        inputs.append(scan.read(number, place, name, looked_for))
-    chosen = one_field(scan.counts) if field == AUTO else field
-    if scan.unfit and (chosen == NONE or chosen in scan.unfit):
-        raise scan.unfit.get(chosen) or next(iter(scan.unfit.values()))
-    entries, bounds = sort_by_group(np.frombuffer(scan.entries, ENTRY))
+        inputs.append(found.read(place, name, groups.of_next_file(looked_for)))
+    chosen = one_field(groups.counts) if field == AUTO else field
+    if groups.unfit and (chosen == NONE or chosen in groups.unfit):
+        raise groups.unfit.get(chosen) or next(iter(groups.unfit.values()))
+    entries, bounds = sort_by_group(np.frombuffer(found.entries, ENTRY))
     names = [name for _, name in files]
     upto = np.append(0, np.cumsum(entries["length"], dtype=np.int64))[bounds]
     _refuse_large(entries, bounds, np.diff(upto), names, chosen, max_group_bytes)
@@ -139,95 +110,40 @@ def plan_groups(
         field=chosen,
         records=len(entries),
         groups=len(bounds) - 1,
-        alone=scan.alone,
-        containers=scan.containers,
+        alone=groups.alone,
+        containers=found.containers,
         sha256=hashlib.sha256(entries.tobytes()).hexdigest(),
     )
     units = _units(entries, bounds, names, unit_bytes)
-    return Grouped(inputs, scan.places, entries, units, grouping)
+    return Grouped(inputs, found.places, entries, units, grouping)
 
 
-class _Scan:
-    """Reads files once, for their hashes and for the groups of their records."""
+class _Groups:
+    """Tells of which group a record is, and counts the fields that were looked for.
 
-    def __init__(self, see: Callable[[bytes], object], folder: Path | None) -> None:
-        self._see, self._folder = see, folder
+    Args:
+        see: is given each record as it stands in the file.
+    """
+
+    def __init__(self, see: Callable[[bytes], object]) -> None:
+        self._see = see
+        self._file = -1
         self._fields: GroupFields | None = None
-        self.entries = bytearray()
         self.counts: Counter[str] = Counter()
         self.unfit: dict[str, UsageError] = {}
         self.alone = 0
-        self.containers: list[GroupContainer] = []
-        self.places: list[Place] = []
 
-    def read(self, number: int, place: Place, name: str, fields: Sequence[str]) -> InputFile:
-        """Read a file; its number is that among the inputs, its records are grouped by a field."""
+    def of_next_file(self, fields: Sequence[str]) -> GroupOf:
+        """Look for some fields in the next file."""
+        self._file += 1
         self._fields = None if FILE in fields else GroupFields(fields)
         self.counts.update(dict.fromkeys(fields, 0))
-        before = full_stamp(place)
-        if before is None:
-            raise unreadable(place, FileNotFoundError(ENOENT, os.strerror(ENOENT)))
-        kind = content_kind(place, name)
-        if kind not in {"plain", "array"}:
-            return self._spread(number, place, name)
-        self.containers.append("plain" if kind == "plain" else "array")
-        self.places.append(place)
-        hash_, size = hashlib.sha256(), 0
+        return self._group_of
 
-        def hashed(blocks: Iterator[bytes]) -> Iterator[bytes]:
-            nonlocal size
-            for block in blocks:
-                hash_.update(block)
-                size += len(block)
-                yield block
-
-        unit = Unit(0, number, name, kind, 0, before.bytes, int(kind == "plain"), before.bytes)
-        with open_bytes(place, "plain") as file:
-            blocks = hashed(blocks_of(file))
-            for where, record in located_records(unit, blocks):
-                self._add(number, where.number, where.start, where.stop, record)
-            for _ in blocks:  # what stands behind the last record
-                pass
-        if before != full_stamp(place) or before.bytes != size:
-            raise changed(place)
-        settled = before if is_settled(before) else None
-        return InputFile(name, size, hash_.hexdigest(), settled)
-
-    def _spread(self, number: int, place: Place, name: str) -> InputFile:
-        """Read a file in which no record can be looked up; write its records to one where they can.
-
-        A line and an element are written as they are, a row as JSON.
-        """
-        if self._folder is None:
-            raise StorageError(name, "is no plain file", "a folder to unpack it to", "name one")
-        (input_,), units = plan([(place, name)], unit_bytes=1 << 62)
-        target, at = self._folder / str(number), 0
-        kind: GroupContainer = "plain"
-        try:
-            with target.open("wb") as file:
-                for record in (each for unit in units for each in read_records(unit, place)):
-                    if record.row is not None:
-                        kind = "rows"
-                        line = json.dumps(record.row, default=str).encode()
-                    else:
-                        kind = "array" if record.where.endswith("]") else "plain"
-                        line = record.line
-                    file.write(line + b"\n")  # an element loses what stands behind it
-                    stop = at + len(line) + 1
-                    number_in_file = int(_NUMBER.findall(record.where)[-1])
-                    self._add(number, number_in_file, at, stop, replace(record, line=line))
-                    at = stop
-        except OSError as error:
-            raise unwritable(target, error) from error
-        self.containers.append(kind)
-        self.places.append(target)
-        return input_
-
-    def _add(self, file: int, line: int, start: int, stop: int, record: Record) -> None:
+    def _group_of(self, record: Record, number: int) -> bytes:
         self._see(record.line)
         if self._fields is None:
-            self.entries += _hash("file", str(file)) + _ENTRY.pack(file, line, start, stop - start)
-            return
+            return _hash("file", str(self._file))
         found: list[str] = []
         for name, value in self._fields.of_line(record.line).items():
             try:
@@ -237,11 +153,9 @@ class _Scan:
                 error.where = f"{record.where}: {error.where}"
                 self.unfit.setdefault(name, error)
         if found:
-            group = _hash("group", found[0])
-        else:
-            self.alone += 1
-            group = _hash("record", f"{file} {line}")
-        self.entries += group + _ENTRY.pack(file, line, start, stop - start)
+            return _hash("group", found[0])
+        self.alone += 1
+        return _hash("record", f"{self._file} {number}")
 
 
 def _hash(kind: str, text: str) -> bytes:

@@ -17,7 +17,7 @@ import numpy as np
 
 from reasonpack.errors import StorageError
 from reasonpack.records.group_field import FILE, NONE, GroupFields, group_name
-from reasonpack.records.group_index import ENTRY, Entries, GroupContainer
+from reasonpack.records.record_places import ENTRY, Entries, GroupContainer
 from reasonpack.records.unit import Record, element_record, line_record
 from reasonpack.storage.place import Place, public_name
 from reasonpack.storage.read import open_file
@@ -81,7 +81,7 @@ def read_groups(entries: Entries, sources: Sequence[Source], field: str) -> Iter
     """
     fields = GroupFields([field]) if field not in {FILE, NONE} else None
     with ExitStack() as opened:
-        records = _read_records(entries, sources, opened)
+        records = look_up(entries, sources, opened)
         begins = np.flatnonzero(np.any(np.diff(entries["group"], axis=0) != 0, axis=1)) + 1
         for start, stop in pairwise([0, *begins.tolist(), len(entries)] if len(entries) else [0]):
             first = next(records)
@@ -100,12 +100,20 @@ def read_again(entries: Entries, sources: Sequence[Source], position: int) -> Re
         StorageError: a file cannot be read.
     """
     with ExitStack() as opened:
-        return next(_read_records(entries[position : position + 1], sources, opened))
+        return next(look_up(entries[position : position + 1], sources, opened))
 
 
-def _read_records(
-    entries: Entries, sources: Sequence[Source], opened: ExitStack
-) -> Iterator[Record]:
+def look_up(entries: Entries, sources: Sequence[Source], opened: ExitStack) -> Iterator[Record]:
+    """Read the records of some entries, in their order.
+
+    Args:
+        entries: where they are.
+        sources: the inputs.
+        opened: what closes the files.
+
+    Raises:
+        StorageError: a file cannot be read.
+    """
     files: dict[int, Any] = {}
     for first, stop in _together(entries):
         part = entries[first:stop]

@@ -12,33 +12,35 @@ differs is read once more, to show where.
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import itertools
 import random
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from reasonpack.datasets.receipt import place_of
+from reasonpack.datasets.receipt import Receipt, place_of
 from reasonpack.datasets.shards import open_shard
 from reasonpack.errors import FormatError, RecordError, StorageError
 from reasonpack.records.unit import Record
+from reasonpack.verify.against_calls import Feed, feed_of_groups
+from reasonpack.verify.call_values import keys_of_row, of_row
 from reasonpack.verify.copies import Taken, taken_records
 from reasonpack.verify.findings import Finding, Findings
-from reasonpack.verify.length import LeftOut
-from reasonpack.verify.manifest import Dataset, RejectLine, read_rejects
-from reasonpack.verify.match import NO_VIEWS, Join, Packed, Read, Reject, Thoughts, match
+from reasonpack.verify.groups import find_groups, group_field
+from reasonpack.verify.manifest import Dataset
+from reasonpack.verify.match import NO_VIEWS, Join, Packed, Read, Thoughts, match
 from reasonpack.verify.parts import PARTS, parts_of
-from reasonpack.verify.paths import fingerprint
+from reasonpack.verify.paths import Paths, fingerprint
 from reasonpack.verify.rebuilt import Rebuilt, whole_size, why_rejected
+from reasonpack.verify.rejects import check_left_out, check_reason, read_all, take_reject
 from reasonpack.verify.report import report
 from reasonpack.verify.row import Row
 from reasonpack.verify.shards import CheckedRow, checked_rows
 from reasonpack.verify.source import Source, decoded, rebuild, records, taken
 
-TESTED = ("json", "encoding", "duplicate-key", "overlong")
-"""Reasons of rejects that are wrong where a record can be decoded, and its views fit."""
 THOUGHT, RESPONSE = 1, 3
 """The kinds of trained tokens."""
 
@@ -66,25 +68,51 @@ def check_against(
         TemplateError: the template cannot be trusted.
     """
     findings.taken = taken(source)
-    rejects, left_out = _rejects(dataset)
+    rejects, left_out = read_all(dataset)
     divided = dataset.manifest.layout == "npass" or dataset.manifest.counts.extra_samples > 0
     in_part = parts_of(dataset.manifest.options.train_on) != PARTS
     join = Join(_choose(dataset, sample), rejects, left_out, divided=divided, in_part=in_part)
-    lines = zip(records(source), taken_records(source), strict=False)
-    for number, receipt in enumerate(dataset.receipts):
-        for checked in checked_rows(dataset, number, findings):
-            _add_samples(join, checked)
-        for record, taken_ in itertools.islice(lines, receipt.counts.records if receipt else 0):
-            _add_record(join, record, source, findings, taken_)
+    with ExitStack() as opened:
+        feed = _feed(join, dataset, source, findings, opened)
+        for number, receipt in enumerate(dataset.receipts):
+            for checked in checked_rows(dataset, number, findings):
+                _add_samples(join, checked)
+            feed(_records_of(receipt))
+            _match(join, findings)
+            on_unit()
+        feed(None)
         _match(join, findings)
-        on_unit()
-    for record, taken_ in lines:
-        _add_record(join, record, source, findings, taken_)
-    _match(join, findings)
-    report(join, dataset, source, findings)
+        report(join, dataset, source, findings)
     for what, (number, first) in join.contradictions.items():
         said = f"{what}; of {number:,} messages, the first is in {first}"
         findings.add(Finding("RP313", "manifest.json", said))
+
+
+def _feed(
+    join: Join, dataset: Dataset, source: Source, findings: Findings, opened: ExitStack
+) -> Feed:
+    """Return what adds so many records more, or all, to what waits for its match."""
+    if "call_id" in dataset.manifest.columns:
+        join.of_calls = findings.of_calls = True
+        field = group_field(dataset.directory)
+        findings.taken.append("the field that groups the records")
+        folder = Path(opened.enter_context(TemporaryDirectory(prefix="reasonpack-")))
+        return feed_of_groups(join, source, find_groups(source.files, field, folder), findings)
+    lines = zip(records(source), taken_records(source), strict=False)
+
+    def feed(count: int | None) -> None:
+        for record, taken_ in itertools.islice(lines, count):
+            _add_record(join, record, source, findings, taken_)
+
+    return feed
+
+
+def _records_of(receipt: Receipt | None) -> int:
+    """Count the records that a unit is of."""
+    if receipt is None:
+        return 0
+    unit = receipt.unit
+    return unit.stop - unit.start if unit.container == "groups" else receipt.counts.records
 
 
 def _match(join: Join, findings: Findings) -> None:
@@ -121,34 +149,6 @@ def _ids(dataset: Dataset) -> Iterator[str]:
             continue  # said when the shard is checked
 
 
-def _rejects(dataset: Dataset) -> tuple[dict[str, list[Reject]], dict[str, list[LeftOut]]]:
-    """Read the records that were rejected, and the messages that were left out, by `where`."""
-    by_place: dict[str, list[Reject]] = {}
-    left_out: dict[str, list[LeftOut]] = {}
-    try:
-        for reject in read_rejects(dataset.directory):
-            if reject.kind == "message":
-                left_out.setdefault(reject.where, []).append(reject.left_out)
-            else:
-                by_place.setdefault(reject.where, []).append(_reject(reject))
-    except ValueError:
-        pass  # said when the dataset was read
-    return by_place, left_out
-
-
-def _reject(reject: RejectLine) -> Reject:
-    if reject.kind == "conversation":
-        return Reject(reject.reason, None)
-    line = base64.b64decode(reject.record_base64 or "")
-    if reject.record is not None:
-        line = reject.record.encode("utf-8", "backslashreplace")
-    return Reject(reject.reason, _digest(line))
-
-
-def _digest(line: bytes) -> bytes:
-    return hashlib.blake2b(line, digest_size=16).digest()
-
-
 # --- what waits for its match ----------------------------------------------------------
 
 
@@ -156,8 +156,10 @@ def _add_samples(join: Join, checked: CheckedRow) -> None:
     row, paths, stops = checked.row, checked.paths, checked.row.sample_stop
     for number, id_ in enumerate(row.sample_id):
         sample = Packed(checked.shard, checked.number, number, None)
-        if paths is not None and join.compares(id_):
-            here = slice(row.sample_start[number], stops[number])
+        here = slice(int(row.sample_start[number]), int(stops[number]))
+        if paths is not None and join.of_calls and join.compares(id_):
+            sample = _sample_of_calls(checked, paths, number, here)
+        elif paths is not None and join.compares(id_):
             leaves = paths.seen[here][paths.leaf[here]]
             trained, weights = paths.trained[here], row.loss_weights
             own = None if weights is None else weights[here][trained]
@@ -169,19 +171,34 @@ def _add_samples(join: Join, checked: CheckedRow) -> None:
         join.packed.setdefault(id_, []).append(sample)
 
 
+def _sample_of_calls(checked: CheckedRow, paths: Paths, number: int, here: slice) -> Packed:
+    """Read a sample of calls, with what stands at each of its targets."""
+    row = checked.row
+    targets = np.flatnonzero(row.target[here]) + here.start
+    leaves = paths.seen[here][paths.leaf[here]]
+    print_ = fingerprint(leaves, paths.predicted[targets], *of_row(row, targets))
+    samples = [] if row.call_sample is None else row.call_sample.tolist()
+    keys = frozenset(key for key, of in zip(keys_of_row(row), samples, strict=True) if of == number)
+    place = (checked.shard, checked.number, number)
+    return Packed(*place, print_, _thoughts(row, here), leaves, calls=keys)
+
+
 def _thoughts(row: Row, here: slice) -> Thoughts:
     """Count the trained tokens of a sample by message, and those of reasoning among them.
 
     A trained token of another kind than reasoning or response is counted as neither.
     """
     of = np.repeat(np.arange(len(row.segment_start)), row.segment_stop - row.segment_start)[here]
-    of = of[row.trained[here]]
+    of = of[row.target[here]]
+    ids = ["", *(row.call_id or ())]
+    calls = row.call_of_tokens[here][row.target[here]] + 1
     kinds, messages = row.segment_kind[of], row.segment_message[of]
-    counted = {}
-    for message in np.unique(messages).tolist():
-        mine = kinds[messages == message]
+    counted: Thoughts = {}
+    places = (calls << 32) + messages + 1
+    for place in np.unique(places).tolist():
+        mine = kinds[places == place]
         thought, said = int((mine == THOUGHT).sum()), int((mine == RESPONSE).sum())
-        counted[message] = (thought, thought, thought + said)
+        counted[ids[place >> 32], place % (1 << 32) - 1] = (thought, thought, thought + said)
     return counted
 
 
@@ -193,7 +210,7 @@ def _add_record(
     if taken_ is not None and not times:
         findings.count("duplicates" if taken_.repeated else "not_taken")
         return
-    rejected = _take_reject(join, record)
+    rejected = take_reject(join, record)
     id_: str | None = None
     rebuilt: Rebuilt | None = None
     try:
@@ -207,9 +224,10 @@ def _add_record(
     except RecordError as error:
         rebuilt = Rebuilt(reason=error.reason, error=str(error))
     if rejected is None and (rebuilt is None or rebuilt.reason == "overlong"):
-        rejected = _take_reject(join, record, id_)
+        rejected = take_reject(join, record, id_)
     if rejected is not None:
-        _check_reason(rejected, record, rebuilt, source, findings)
+        reason = "" if rebuilt is None else why_rejected(rebuilt, source.manifest)
+        check_reason(rejected, record, rebuilt, reason, findings)
     elif id_ is None:
         assert rebuilt is not None
         what = f"neither packed nor rejected, and no conversation: {rebuilt.error}"
@@ -219,7 +237,7 @@ def _add_record(
         for each in _ids_of(id_, times):
             join.touched[each] = None
             join.read.setdefault(each, []).append(_read(record, rebuilt, source, findings))
-        _check_left_out(join, record, id_, rebuilt, findings)
+        check_left_out(join, record, id_, rebuilt, findings)
         for what in rebuilt.contradictions if rebuilt is not None else ():
             number, first = join.contradictions.get(what, (0, record.where))
             join.contradictions[what] = (number + 1, first)
@@ -228,34 +246,6 @@ def _add_record(
 def _ids_of(id_: str, times: int) -> list[str]:
     """Name the samples of a record that is packed several times."""
     return [id_ if copy == 1 else f"{id_}#{copy}" for copy in range(1, times + 1)]
-
-
-def _check_left_out(
-    join: Join, record: Record, id_: str, rebuilt: Rebuilt | None, findings: Findings
-) -> None:
-    """Compare the messages of a record that were left out with those that are too long.
-
-    They are known by the place of the record, or by its id in a dataset that was packed again.
-    """
-    if rebuilt is None or rebuilt.unknown or rebuilt.reason:
-        for where in (record.where, id_):
-            join.left_out.pop(where, None)
-        return
-    both = [join.left_out.get(where, []) for where in dict.fromkeys((record.where, id_))]
-    for expected in rebuilt.left_out:
-        findings.count("left out")
-        of_message = [
-            (line != expected, number, line)
-            for number, lines in enumerate(both)
-            for line in lines
-            if line.message == expected.message
-        ]
-        _, number, found = min(of_message, default=(False, 0, None), key=lambda each: each[:2])
-        if found is not None:
-            both[number].remove(found)
-        if found != expected:
-            what = f"{found or 'no line in rejects.jsonl'}, expected {expected}"
-            findings.add(Finding("RP314", record.where, what, message=expected.message))
 
 
 def _read(record: Record, rebuilt: Rebuilt | None, source: Source, findings: Findings) -> Read:
@@ -279,36 +269,3 @@ def _read(record: Record, rebuilt: Rebuilt | None, source: Source, findings: Fin
     for where, number in rebuilt.stops.items():
         findings.count(f"stops: {where}", number)
     return rebuilt.read(record.where)
-
-
-def _take_reject(join: Join, record: Record, id_: str | None = None) -> Reject | None:
-    """Take the reject of this record: of the same place and line, or of its id without any line."""
-    waiting = join.rejects.get(record.where if id_ is None else id_, [])
-    for reject in waiting:
-        same_line = record.row is not None or reject.digest == _digest(record.line)
-        if reject.digest is None or (id_ is None and same_line):
-            waiting.remove(reject)
-            return reject
-    return None
-
-
-def _check_reason(
-    rejected: Reject, record: Record, rebuilt: Rebuilt | None, source: Source, findings: Findings
-) -> None:
-    """Compare a reject with what this check makes of its record.
-
-    It may refuse what could be had, for pack has more rules than this check knows. Only a reason
-    that can be tested by itself is held against it.
-    """
-    findings.count("rejects")
-    if rebuilt is None:
-        return
-    if rebuilt.unknown:
-        return
-    reason = why_rejected(rebuilt, source.manifest)
-    if reason == rejected.reason or (rebuilt.reason and rejected.reason not in TESTED):
-        findings.count("rejects confirmed")
-    elif rejected.reason in TESTED:
-        expected = f"expected {reason!r}" if reason else "expected it packed"
-        what = f"rejected for {rejected.reason!r}, {expected}"
-        findings.add(Finding("RP307", record.where, what))

@@ -38,9 +38,10 @@ _OF_A_GROUP = (
 _ENDS = ("finish_reason", "stop_reason", "done_reason", "native_finish_reason")
 _ANSWERS = ("response", "completion", "choices", "candidates", "output", "chosen", "rejected")
 _CHANGES = ("chat_template", "documents", "previous_response_id", "conversation")
-_NAMES = ("id", "call_id", "model_call_id")
+NAMES = ("id", "call_id", "model_call_id")
 _ASKED = ("messages", "prompt", "input")
 _OF_A_CALL = {*_PROMPT_IDS, *_IDS, *_ANSWERS}
+_LOGS = ("nodes", "traces", "steps", "responses_create_params")
 _OTHERS = ("stop", "reasoning_effort", "extra_body", "instructions")
 
 
@@ -82,6 +83,8 @@ def read_calls(record: Json, reading: Reading, where: str) -> list[Call]:
         NotChecked: it has a shape that is not known here.
         Refused: it must not be packed.
     """
+    if any(name in record for name in _LOGS):
+        raise NotChecked("the log of a harness, in a form of its own")
     calls = record.get("calls")
     if isinstance(calls, list) and calls:
         if not all(isinstance(each, dict) and {*each} & _OF_A_CALL for each in calls):
@@ -108,7 +111,7 @@ def _calls(record: Json, reading: Reading) -> Iterator[Call]:
         raise NotChecked("a request that is no plain object, or that changes the prompt")
     answers = _answers(record)
     for number, (answer, role, levels) in enumerate(answers):
-        ids = [record.get(name) for name in _NAMES]
+        ids = [record.get(name) for name in NAMES]
         ids += [level["id"] for level in levels[:1] if isinstance(level.get("id"), str)]
         own = next((each for each in ids if each not in EMPTY), "")
         id_ = f"{own}#{number}" if own and len(answers) > 1 else str(own)
@@ -249,6 +252,8 @@ def _chat(
     if asked in EMPTY or answer is None:
         if has_ids:
             return None
+        if "call_type" in record:
+            raise NotChecked("a call that failed, by the log of a gateway")
         raise Refused("no prompt, or no answer")
     context = {name: _said((record, request), (name,)) for name in _CONTEXT}
     context = {name: value for name, value in context.items() if value is not None}

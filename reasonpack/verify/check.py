@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from reasonpack.errors import UsageError
 from reasonpack.storage.place import Place
 from reasonpack.verify.beside import check_beside
 from reasonpack.verify.findings import Findings
@@ -34,7 +33,7 @@ def verify_dataset(
         on_unit: called with the number of units, each time that the shards of one are done.
 
     Raises:
-        UsageError: a dataset of calls, which cannot be compared with its source.
+        UsageError: a dataset of calls that was packed again, which is not compared with its source.
         ReasonpackError: the source, the tokenizer or the template cannot be read.
     """
     findings = Findings()
@@ -43,13 +42,6 @@ def verify_dataset(
         return findings
     check_beside(dataset, findings)
     units, source = len(dataset.units), None
-    if against and "call_id" in dataset.manifest.columns:
-        raise UsageError(
-            "--against",
-            "a dataset of calls, which is not compared with its source yet",
-            "one of chats",
-            "leave it out: files and rows are checked without it",
-        )
     if against:
         from reasonpack.verify.source import load_source  # noqa: PLC0415 (loads a tokenizer)
 

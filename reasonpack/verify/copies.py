@@ -48,7 +48,7 @@ def taken_records(source: Source) -> Iterator[Taken | None]:
     found = [
         _read(record, unit.input, source)
         for unit in source.units
-        for record in read_records(unit, source.places[unit.input])
+        for record in read_records(unit, source.files[unit.input][0])
     ]
     chats = [each for each in found if each.is_chat]
     if options.dedup == "exact":

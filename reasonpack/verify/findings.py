@@ -82,6 +82,7 @@ CODES: Mapping[str, str] = {
     "RP314": "a message was left out as too long that is not, or for another reason or length",
     "RP315": "a conversation is in another split than it belongs in",
     "RP316": "the weights of a conversation are not those of its records and the options",
+    "RP317": "what stands beside the trained tokens of calls is not what was logged",
 }
 """Every violation that is looked for."""
 FIXES: Mapping[str, str] = {
@@ -162,6 +163,7 @@ class Findings:
         checked: how many shards, rows, tokens … were looked at.
         unchecked: records that could not be checked, by reason: how many, and the first of them.
         taken: what was taken from the manifest, and so not checked by itself.
+        of_calls: the records of the source are calls.
     """
 
     counts: dict[str, int] = field(default_factory=dict)
@@ -170,6 +172,7 @@ class Findings:
     checked: dict[str, int] = field(default_factory=dict)
     unchecked: dict[str, tuple[int, str]] = field(default_factory=dict)
     taken: list[str] = field(default_factory=list)
+    of_calls: bool = False
 
     def leave(self, reason: str, where: str) -> None:
         """Count a record that cannot be checked."""

@@ -8,19 +8,25 @@ records ─→ id, fingerprint ──┘
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
+from reasonpack.records.strict_json import quoted
 from reasonpack.verify.length import LeftOut
 from reasonpack.verify.paths import U64, Print, together
+
+if TYPE_CHECKING:
+    from reasonpack.verify.group_views import CallTokens
 
 NO_VIEWS: Print = (0, 0, 0, 0, 0, 0)
 """Stands for a record whose views cannot be built."""
 NONE = np.zeros((0, 2), np.uint64)
-Thoughts = dict[int, tuple[int, int, int]]
+Place = tuple[str, int]
+"""A call by its id, empty in a conversation, and a message."""
+Thoughts = dict[Place, tuple[int, int, int]]
 """By message: how many trained tokens are reasoning, at least and at most, and all of them."""
 
 
@@ -29,6 +35,7 @@ class Packed:
     """A sample of the dataset; no print where it is not to be compared.
 
     `ends` are the paths of its leaves; `trains_ends` says whether each of these is trained in it.
+    `calls` are the keys of its calls.
     """
 
     shard: str
@@ -38,14 +45,17 @@ class Packed:
     thoughts: Thoughts = field(default_factory=dict)
     ends: U64 = field(default_factory=NONE.copy)
     trains_ends: bool = True
+    calls: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """A record of the input; no print where it is not to be compared.
+    """A record of the input, or a group of calls; no print where it is not to be compared.
 
     `ends` are the paths that end its views: those that no other view goes on from, and the rest.
-    `split` is the one that it belongs in; empty where that is not known.
+    `split` is the one that it belongs in; empty where that is not known. `calls` are the keys of
+    its calls; `leaves` tells of the paths that end these how often each is a leaf, at least and at
+    most; `again` rebuilds them.
     """
 
     where: str
@@ -54,6 +64,9 @@ class Read:
     thoughts: Thoughts = field(default_factory=dict)
     ends: tuple[U64, U64] = (NONE, NONE)
     split: str = ""
+    calls: frozenset[int] = frozenset()
+    leaves: Mapping[bytes, tuple[int, int]] = field(default_factory=dict)
+    again: Callable[[], Sequence[CallTokens]] | None = None
 
 
 _One = TypeVar("_One", Packed, Read)
@@ -82,7 +95,8 @@ class Join:
 
     `chosen` are the ids to compare, None for all; `touched` those met since the last match.
     `contradictions` of the manifest stand with how often they were met, and where first. `divided`
-    says whether a record may have several samples, `in_part` whether a view may end untrained.
+    says whether a record may have several samples, `in_part` whether a view may end untrained,
+    `of_calls` whether it is groups of calls that are matched.
     """
 
     chosen: set[str] | None
@@ -94,6 +108,7 @@ class Join:
     contradictions: dict[str, tuple[int, str]] = field(default_factory=dict)
     divided: bool = False
     in_part: bool = False
+    of_calls: bool = False
 
     def compares(self, id_: str) -> bool:
         """Whether conversations of this id are to be compared."""
@@ -111,7 +126,7 @@ def match(join: Join) -> list[tuple[str, str, Packed, str]]:
     for id_ in join.touched:
         if id_ in join.packed and id_ in join.read:
             both = join.packed.pop(id_), join.read.pop(id_)
-            packed, read = _unequal(*both, divided=join.divided)
+            packed, read = _unequal(*both, join)
             if not packed and not read:
                 faults = (("RP312", _thoughts_fault(*both)), ("RP315", _split_fault(*both)))
                 mislabelled += [(code, id_, both[0][0], what) for code, what in faults if what]
@@ -129,13 +144,14 @@ def _thoughts_fault(packed: Sequence[Packed], read: Sequence[Read]) -> str:
     if None in prints:
         return ""
     found, expected = (_sum([one.thoughts for one in ones]) for ones in (packed, read))
-    for message in sorted({*found, *expected}):
-        have, want = found.get(message, (0, 0, 0)), expected.get(message, (0, 0, 0))
+    for place in sorted({*found, *expected}):
+        have, want = found.get(place, (0, 0, 0)), expected.get(place, (0, 0, 0))
         if have[2] != want[2] or not want[0] <= have[0] <= want[1]:
             least = f"{want[0]:,}" if want[0] == want[1] else f"{want[0]:,} to {want[1]:,}"
+            call = f"call {quoted(place[0])}, " * bool(place[0])
             return (
-                f"message {message} has {have[0]:,} tokens of reasoning among {have[2]:,} trained, "
-                f"expected {least} among {want[2]:,}"
+                f"{call}message {place[1]} has {have[0]:,} tokens of reasoning among "
+                f"{have[2]:,} trained, expected {least} among {want[2]:,}"
             )
     return ""
 
@@ -152,9 +168,9 @@ def _split_fault(packed: Sequence[Packed], read: Sequence[Read]) -> str:
 def _sum(each: Sequence[Thoughts]) -> Thoughts:
     total: Thoughts = {}
     for thoughts in each:
-        for message, numbers in thoughts.items():
-            before = total.get(message, (0, 0, 0))
-            total[message] = (
+        for place, numbers in thoughts.items():
+            before = total.get(place, (0, 0, 0))
+            total[place] = (
                 before[0] + numbers[0],
                 before[1] + numbers[1],
                 before[2] + numbers[2],
@@ -162,21 +178,22 @@ def _sum(each: Sequence[Thoughts]) -> Thoughts:
     return total
 
 
-def _unequal(
-    packed: list[Packed], read: list[Read], *, divided: bool
-) -> tuple[list[Packed], list[Read]]:
+def _unequal(packed: list[Packed], read: list[Read], join: Join) -> tuple[list[Packed], list[Read]]:
     """Return the samples and records of one id that are not each other's.
 
     A sample that is not to be compared goes with any record, and the other way round. A record
     that has several samples is equal to them together.
     """
+    if join.of_calls:
+        unknown_ = None in [*(each.print for each in packed), *(each.print for each in read)]
+        return ([], []) if unknown_ or equal_calls(packed, read) else (packed, read)
     equal = Counter(each.print for each in packed) & Counter(each.print for each in read)
     samples, left = _without(packed, equal), _without(read, equal)
     sound = [each for each in samples if each.print is not None]
     unsound = [each for each in samples if each.print is None]
     known = [each for each in left if each.print is not None]
     unknown = [each for each in left if each.print is None]
-    if not divided:
+    if not join.divided:
         samples = sound[len(unknown) :] + unsound[len(known) :]
         return samples, known[len(unsound) :] + unknown[len(sound) :]
     if unsound or unknown:
@@ -204,6 +221,26 @@ def equal_together(packed: Sequence[Packed], read: Sequence[Read]) -> bool:
         and Counter(map(bytes, leaves)) == Counter(map(bytes, expected))
         and all(each.trains_ends for each in packed)
     )
+
+
+def equal_calls(packed: Sequence[Packed], read: Sequence[Read]) -> bool:
+    """Whether samples train together what groups of calls do, and hold nothing else.
+
+    Each trained path is there as often as it is to be, with its weight and values. Each leaf of a
+    sample ends a call. Each call is named.
+    """
+    prints = [each.print for each in packed if each.print is not None]
+    wanted = [each.print for each in read if each.print is not None]
+    if NO_VIEWS in wanted or together(*prints)[2:] != together(*wanted)[2:]:
+        return False
+    found = Counter(path.tobytes() for each in packed for path in each.ends)
+    least, most = Counter[bytes](), Counter[bytes]()
+    for path, times in (leaf for each in read for leaf in each.leaves.items()):
+        least[path] += times[0]
+        most[path] += times[1]
+    named = {key for each in packed for key in each.calls}
+    logged = {key for each in read for key in each.calls}
+    return least <= found <= most and named == logged
 
 
 def _without(ones: Sequence[_One], prints: Counter[Print | None]) -> list[_One]:

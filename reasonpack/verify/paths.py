@@ -114,8 +114,19 @@ def distinct(paths: U64) -> U64:
     return ordered[new]
 
 
-def fingerprint(leaves: U64, trained: U64, weights: NDArray[np.float32] | None = None) -> Print:
+def fingerprint(
+    leaves: U64,
+    trained: U64,
+    weights: NDArray[np.float32] | None = None,
+    more: U64 | None = None,
+) -> Print:
     """Stand for all leaves and all trained paths, each as often as it is there, in any order.
+
+    Args:
+        leaves: u64[L, 2].
+        trained: u64[N, 2].
+        weights: f32[N], of the trained tokens.
+        more: u64[N, k], what else stands at each of them; only with weights.
 
     >>> leaves, trained = np.array([[1, 2]], np.uint64), np.array([[3, 4]], np.uint64)
     >>> prints = [fingerprint(leaves, trained, np.float32([one])) for one in (0.5, 0.5, 0.75)]
@@ -124,8 +135,17 @@ def fingerprint(leaves: U64, trained: U64, weights: NDArray[np.float32] | None =
     """
     if weights is None:
         return (*_sum(leaves), *_sum(trained), 0, 0)
-    bits = np.ascontiguousarray(weights).view(np.uint32).astype(np.uint64)
-    return (*_sum(leaves), *_sum(trained), *_sum(trained + bits[:, None] * _keys(1 << 12)[0]))
+    marked = trained
+    for number, words in enumerate((bits_of(weights), *(() if more is None else more.T))):
+        marked = marked + words[:, None] * _keys(1 << 12)[number]
+    return (*_sum(leaves), *_sum(trained), *_sum(marked))
+
+
+def bits_of(values: NDArray[np.float32]) -> NDArray[np.uint64]:
+    """Return the bits of numbers, as integers; those of 0 for -0."""
+    positive: NDArray[np.float32] = np.asarray(values, np.float32) + np.float32(0)
+    bits: NDArray[np.uint64] = positive.view(np.uint32).astype(np.uint64)
+    return bits
 
 
 def added_up(trained: U64, weights: NDArray[np.float64]) -> tuple[U64, NDArray[np.float32]]:

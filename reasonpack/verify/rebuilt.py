@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reasonpack.datasets.manifest import Manifest
+from reasonpack.records.strict_json import quoted
 from reasonpack.verify.length import LeftOut
 from reasonpack.verify.match import Read, Thoughts
 from reasonpack.verify.paths import U64, Paths, Print, added_up, distinct, fingerprint
@@ -27,6 +28,7 @@ class TokenView:
         thought: how many trained tokens are reasoning: at least, at most.
         given: what the data says that its tokens weigh.
         group: what its tokens share their weight with, equal for all views of it; None for nothing.
+        call: the id of the call that it is of; empty in a conversation.
     """
 
     message: int
@@ -36,6 +38,12 @@ class TokenView:
     thought: tuple[int, int] = (0, 0)
     given: float = 1.0
     group: int | None = None
+    call: str = ""
+
+    @property
+    def named(self) -> str:
+        """Name it for people."""
+        return f"call {quoted(self.call)}" if self.call else f"message {self.message}"
 
     @property
     def trained(self) -> U64:
@@ -123,8 +131,8 @@ class Rebuilt:
                 new = np.array([path not in known for path in paths], bool)
                 known.update(paths)
             least, most = (int(new[:end].sum()) for end in view.thought)
-            counted[view.message] = (least, most, int(new.sum()))
-        return {message: numbers for message, numbers in counted.items() if numbers[2]}
+            counted["", view.message] = (least, most, int(new.sum()))
+        return {place: numbers for place, numbers in counted.items() if numbers[2]}
 
 
 # --- what must have become of it -------------------------------------------------------

@@ -1,30 +1,23 @@
-r"""What has no match → findings: what differs is read once more, to show the first token.
-
-view     … <|im_start|> assistant \n  Four
-sample   … <|im_start|> assistant \n  Five         found 'Five' (87), expected 'Four' (86)
-"""
+"""What has no match → findings: what differs is read once more, to show the first token."""
 
 from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-
-import numpy as np
+from collections.abc import Sequence
+from dataclasses import replace
 
 from reasonpack.datasets.receipt import place_of
 from reasonpack.datasets.shards import open_shard
-from reasonpack.errors import TokenizerError
 from reasonpack.records.strict_json import quoted
 from reasonpack.records.unit import Record
-from reasonpack.tokens.tokenizer import Tokenizer
+from reasonpack.verify.call_values import cannot_add_up
+from reasonpack.verify.explain import SampleAt, explain, other_call, other_weight
 from reasonpack.verify.findings import KEPT, Finding, Findings
 from reasonpack.verify.manifest import Dataset
-from reasonpack.verify.match import NO_VIEWS, Different, Join, equal_together
+from reasonpack.verify.match import NO_VIEWS, Different, Join, Packed, Read, equal_together
 from reasonpack.verify.paths import together
 from reasonpack.verify.rebuilt import Rebuilt, TokenView
-from reasonpack.verify.row import Row
 from reasonpack.verify.rows import check_row
 from reasonpack.verify.shards import CheckedRow, read_rows
 from reasonpack.verify.source import Source, decoded, rebuild, records
@@ -88,7 +81,7 @@ def _differing(join: Join) -> list[Different]:
     differing: list[Different] = []
     for id_ in [id_ for id_ in join.packed if id_ in join.read]:
         packed, read = join.packed.pop(id_), join.read.pop(id_)
-        if join.divided:
+        if join.divided or join.of_calls:
             differing.append(Different(id_, packed, read))
             continue
         pairs = min(len(packed), len(read))
@@ -103,13 +96,17 @@ def _report_differences(
     """Report samples and records that differ; the first are read again and explained."""
     as_context = dataset.manifest.options.on_message_error == "context"
     shown = differing if as_context else differing[: max(0, KEPT - len(findings.listed))]
-    wanted = {record.where for each in shown for record in each.read}
-    again = {record.where: record for record in records(source) if record.where in wanted}
+    wanted = {record.where for each in shown for record in each.read if not record.again}
+    lines = records(source) if wanted else ()
+    again = {record.where: record for record in lines if record.where in wanted}
     rows = _read_again(dataset, {(one.shard, one.row) for each in shown for one in each.packed})
     for number, each in enumerate(differing):
         finding = _bare_difference(each)
         if finding.code != "RP308" and number < len(shown):
-            samples = [_Sample(rows[one.shard, one.row], one.number) for one in each.packed]
+            samples = [SampleAt(rows[one.shard, one.row], one.number) for one in each.packed]
+            if any(record.again for record in each.read):
+                findings.add(_explain_calls(each, finding, samples, source))
+                continue
             rebuilt = [_rebuilt(source, again[record.where]) for record in each.read]
             views = [view for one in rebuilt for view in one.views]
             if as_context and (left := _kept_as_context(views, rebuilt, each)):
@@ -121,10 +118,24 @@ def _report_differences(
                 findings.leave(doubt, each.read[0].where)
                 continue
             if finding.code == "RP316":
-                finding = _other_weight(samples, rebuilt) or finding
+                finding = other_weight(samples, rebuilt) or finding
             else:
-                finding = _explain(samples, views, source.tokenizer)
+                finding = explain(samples, views, source.tokenizer)
         findings.add(finding)
+
+
+def _explain_calls(
+    each: Different, finding: Finding, samples: Sequence[SampleAt], source: Source
+) -> Finding:
+    """Show where samples of calls and groups differ, if these are not too large to be compared."""
+    calls = [call for read in each.read if read.again for call in read.again()]
+    if not calls:
+        return finding
+    if finding.code in ("RP316", "RP317"):
+        return other_call(samples, calls) or finding
+    views = [each.view for each in calls]
+    apart = any(cannot_add_up(each.call) for each in calls)
+    return explain(samples, views, source.tokenizer, apart=apart)
 
 
 def _kept_as_context(
@@ -134,7 +145,7 @@ def _kept_as_context(
 
     Which messages were kept as context is what packing decided: it is taken as it is.
     """
-    trained = {message for one in each.packed for message in one.thoughts}
+    trained = {message for one in each.packed for _, message in one.thoughts}
     kept = tuple(view for view in views if view.message in trained)
     alike = kept and equal_together(each.packed, [replace(rebuilt[0], views=kept).read("")])
     return [view for view in views if view.message not in trained] if alike else []
@@ -154,9 +165,15 @@ def _bare_difference(each: Different) -> Finding:
     have = together(*(one.print for one in each.packed if one.print is not None))
     want = together(*(one.print for one in each.read if one.print is not None))
     code = "RP310" if have[:2] == want[:2] else "RP309"
-    code = "RP316" if have[2:4] == want[2:4] and have[4:] != want[4:] else code
+    beside = have[4:] != want[4:] or _calls(each.packed) != _calls(each.read)
+    if have[2:4] == want[2:4] and beside:
+        code = "RP317" if any(record.again for record in each.read) else "RP316"
     what = f"differs from {', '.join(record.where for record in each.read)}"
     return Finding(code, shard, what, row, each.id)
+
+
+def _calls(each: Sequence[Packed | Read]) -> frozenset[int]:
+    return frozenset(key for one in each for key in one.calls)
 
 
 def _read_again(
@@ -176,166 +193,3 @@ def _read_again(
                         found[shard.path, number] = CheckedRow(shard.path, number, row, paths)
         before += shard.rows
     return found
-
-
-BEFORE = 8
-"""How many tokens of context are shown."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Sample:
-    """The `number`-th sample of a row."""
-
-    place: CheckedRow
-    number: int
-
-    @property
-    def row(self) -> Row:
-        """The row that it is in."""
-        return self.place.row
-
-    def tokens(self) -> Iterator[tuple[int, bytes]]:
-        """Yield its tokens, as offsets in the row, with their paths."""
-        assert self.place.paths is not None
-        start, stop = self.row.sample_start[self.number], self.row.sample_stop[self.number]
-        for token in range(int(start), int(stop)):
-            yield token, self.place.paths.seen[token].tobytes()
-
-    def finding(self, code: str, token: int, what: str) -> Finding:
-        """Say what is wrong at a token."""
-        id_, message = self.row.sample_id[self.number], self.row.message_of(token)
-        return Finding(code, self.place.shard, what, self.place.number, id_, message, token)
-
-
-def _explain(
-    samples: Sequence[_Sample], views: Sequence[TokenView], tokenizer: Tokenizer
-) -> Finding:
-    """Describe the first difference between the samples of a conversation and its views.
-
-    In this order: a token that no view has there, a token of a view that is not there,
-    tokens that are there twice, one that is trained in one and not in the other.
-    """
-    have: dict[bytes, tuple[_Sample, int]] = {}
-    for sample in samples:
-        for token, path in sample.tokens():
-            have.setdefault(path, (sample, token))
-    want = {path.tobytes() for view in views for path in view.paths.seen}
-    unknown = next((place for path, place in have.items() if path not in want), None)
-    if unknown is not None:
-        sample, token = unknown
-        return sample.finding("RP309", token, _unknown(sample, token, views, have, tokenizer))
-    for view in views:
-        for depth, path in enumerate(view.paths.seen):
-            if path.tobytes() not in have:
-                return _missing(samples, view, depth, have, tokenizer)
-    return _untrained(samples, views, tokenizer) or samples[-1].finding(
-        "RP309",
-        int(samples[-1].row.sample_start[samples[-1].number]),
-        "has the tokens of its views more than once, expected once",
-    )
-
-
-def _unknown(
-    sample: _Sample,
-    token: int,
-    views: Sequence[TokenView],
-    have: dict[bytes, tuple[_Sample, int]],
-    tokenizer: Tokenizer,
-) -> str:
-    """Say what stands at `token`, and what the views have after the same prefix."""
-    row, paths = sample.row, sample.place.paths
-    assert paths is not None
-    depth = int(row.position_ids[token])
-    # In pre-order a token's parent is the last one before it that is one less deep.
-    above = np.flatnonzero(row.position_ids[:token] == depth - 1)
-    prefix = paths.seen[above[-1]].tobytes() if depth else b""
-    after = [
-        view
-        for view in views
-        if not depth or (len(view.ids) >= depth and view.paths.seen[depth - 1].tobytes() == prefix)
-    ]
-    going_on = [view for view in after if len(view.ids) > depth]
-    absent = [view for view in going_on if view.paths.seen[depth].tobytes() not in have]
-    expected = [_view_token(tokenizer, view, depth) for view in absent or going_on]
-    found = _token(tokenizer, int(row.input_ids[token]))
-    return _sentence(tokenizer, after[0], depth, found, expected)
-
-
-def _missing(
-    samples: Sequence[_Sample],
-    view: TokenView,
-    depth: int,
-    have: dict[bytes, tuple[_Sample, int]],
-    tokenizer: Tokenizer,
-) -> Finding:
-    """Say what should follow the last token of a view that is there."""
-    sample, token = samples[0], int(samples[0].row.sample_start[samples[0].number])
-    found = "nothing"
-    if depth:
-        sample, token = have[view.paths.seen[depth - 1].tobytes()]
-    if token + 1 < len(sample.row.input_ids) and sample.row.position_ids[token + 1] == depth:
-        found = _token(tokenizer, int(sample.row.input_ids[token + 1]))
-    expected = [_view_token(tokenizer, view, depth)]
-    what = _sentence(tokenizer, view, depth, found, expected)
-    return sample.finding("RP309", token, what)
-
-
-def _untrained(
-    samples: Sequence[_Sample], views: Sequence[TokenView], tokenizer: Tokenizer
-) -> Finding | None:
-    """Find a token that is trained in a sample or in a view only, or in two samples."""
-    want = {path.tobytes() for view in views for path in view.trained}
-    times: Counter[bytes] = Counter()
-    tokens = [(sample, token, path) for sample in samples for token, path in sample.tokens()]
-    for sample, token, path in tokens:
-        if sample.row.trained[token]:
-            times[path] += 1
-            if path not in want or times[path] > 1:
-                shown = _token(tokenizer, int(sample.row.input_ids[token]))
-                how = "not trained" if path not in want else "trained once"
-                return sample.finding("RP310", token, f"{shown} is trained, expected it {how}")
-    for sample, token, path in tokens:
-        if path in want and not times[path]:
-            shown = _token(tokenizer, int(sample.row.input_ids[token]))
-            return sample.finding("RP310", token, f"{shown} is not trained, expected it trained")
-    return None
-
-
-def _other_weight(samples: Sequence[_Sample], rebuilt: Sequence[Rebuilt]) -> Finding | None:
-    """Find a token that weighs something else than its records say."""
-    want: Counter[bytes] = Counter()
-    for one in rebuilt:
-        paths, known = one.weighed()
-        want.update(dict(zip((path.tobytes() for path in paths), known.tolist(), strict=True)))
-    for sample in samples:
-        weights = sample.row.loss_weights
-        assert weights is not None
-        for token, path in sample.tokens():
-            found, expected = float(weights[token]), float(want[path])
-            if sample.row.trained[token] and found != expected:
-                return sample.finding("RP316", token, f"weight {found}, expected {expected}")
-    return None
-
-
-def _sentence(
-    tokenizer: Tokenizer, view: TokenView, depth: int, found: str, expected: Sequence[str]
-) -> str:
-    before = view.ids[max(0, depth - BEFORE) : depth].tolist()
-    context = f"after {_text(tokenizer, before)!r} " if before else ""
-    wanted = " or ".join(dict.fromkeys(expected)) or "nothing"
-    return f"{context}at position {depth}: {found}, expected {wanted}"
-
-
-def _view_token(tokenizer: Tokenizer, view: TokenView, depth: int) -> str:
-    return f"{_token(tokenizer, int(view.ids[depth]))} as in the view of message {view.message}"
-
-
-def _token(tokenizer: Tokenizer, id_: int) -> str:
-    return f"{_text(tokenizer, [id_])!r} ({id_})"
-
-
-def _text(tokenizer: Tokenizer, ids: Sequence[int]) -> str:
-    try:
-        return tokenizer.decode(ids)
-    except TokenizerError:
-        return "".join(f"<{id_}>" for id_ in ids)

@@ -47,10 +47,10 @@ LAST = ("last-turn", "last-message")
 class Source:
     """The input files, and what the manifest says was done with them.
 
-    `rules` are those of conversations without tools, and of those with tools.
+    `files` are places and names; `rules` those of conversations without tools, and with tools.
     """
 
-    places: list[Place]
+    files: list[tuple[Place, str]]
     units: list[Unit]
     manifest: Manifest
     tokenizer: Tokenizer
@@ -93,7 +93,7 @@ def load_source(
         if (each.name, each.sha256) not in known:
             findings.warnings.append(f"{each.name}: not the bytes that were packed.")
     reading = _reading(manifest, template)
-    return Source([place for place, _ in files], units, manifest, loaded, reading, rules)
+    return Source(files, units, manifest, loaded, reading, rules)
 
 
 def taken(source: Source) -> list[str]:
@@ -173,7 +173,7 @@ def _reading(manifest: Manifest, template: ChatTemplate) -> Reading:
 def records(source: Source) -> Iterator[Record]:
     """Read all records, in the order of the inputs."""
     for unit in source.units:
-        yield from read_records(unit, source.places[unit.input])
+        yield from read_records(unit, source.files[unit.input][0])
 
 
 def decoded(record: Record, reading: Reading) -> dict[str, Any]:
@@ -213,6 +213,8 @@ def rebuild(source: Source, record: dict[str, Any], *, row: bool = False) -> Reb
         chat = read_chat(record, replace(source.reading, row=row))
         parts = parts_of(source.manifest.options.train_on)
         built = build_views(chat, source.rules[bool(chat.tools)], parts)
+        if not built.views:
+            raise Refused("no message of it is trained")
     except NotChecked as unknown:
         return Rebuilt(unknown=str(unknown))
     except Refused as error:
@@ -242,7 +244,7 @@ def _within_limits(built: TextViews, source: Source) -> Rebuilt:
     if left and (manifest.options.overlong != "split" or not texts):
         # Whatever its tokens are; such a text can take for ever to encode.
         return Rebuilt(reason="overlong", error=f"a view of {left[0].length:,} characters")
-    views = [_encode(view, source.tokenizer) for view in texts]
+    views = [encode(view, source.tokenizer) for view in texts]
     if manifest.options.overlong == "split":
         out_by_view = [too_long(view.message, len(view.ids), manifest) for view in views]
         left += [out for out in out_by_view if out]
@@ -263,7 +265,8 @@ def _within_limits(built: TextViews, source: Source) -> Rebuilt:
     )
 
 
-def _encode(view: TextView, tokenizer: Tokenizer) -> TokenView:
+def encode(view: TextView, tokenizer: Tokenizer) -> TokenView:
+    """Encode a view: its prompt and its completion, each whole."""
     prompt = tokenizer.reference.encode(view.prompt, add_special_tokens=False).ids
     completion = tokenizer.reference.encode(view.completion, add_special_tokens=False)
     last = np.array([max(begin, end - 1) for begin, end in completion.offsets])

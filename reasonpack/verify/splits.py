@@ -19,7 +19,12 @@ def what_is_said(chat: Chat) -> bytes:
 
 def split_of(chat: Chat, given: Sequence[str]) -> str:
     """Return the split that a chat belongs in, of those that the run was given as `NAME=SHARE`."""
-    drawn = Fraction(int(hashlib.sha256(what_is_said(chat)).hexdigest()[:16], 16), 1 << 64)
+    return split_of_text(what_is_said(chat), given)
+
+
+def split_of_text(text: bytes, given: Sequence[str]) -> str:
+    """Return the split that a text is drawn for: that of a chat, or the name of a group."""
+    drawn = Fraction(int(hashlib.sha256(text).hexdigest()[:16], 16), 1 << 64)
     for name, _, share in (each.partition("=") for each in given):
         if drawn < Fraction(share):
             return name

@@ -78,8 +78,6 @@ def build_views(chat: Chat, rules: Rules, parts: Sequence[str] = PARTS) -> TextV
             made.contradictions.append(what)
     if made.doubt and not made.views:
         raise NotChecked(made.doubt)
-    if not made.views:
-        raise Refused("no message of it is trained")
     return made
 
 

@@ -1,0 +1,142 @@
+"""Files → where each of their records is, and of which group, as entries of 44 bytes.
+
+    calls.jsonl:7      group  file  line  offset  length
+
+What cannot be sought (compressed files, rows) is written to files in which it can be.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import struct
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from errno import ENOENT
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reasonpack.errors import StorageError
+from reasonpack.records.plan import InputFile, changed, is_settled, plan
+from reasonpack.records.unit import (
+    Record,
+    Unit,
+    blocks_of,
+    content_kind,
+    located_records,
+    read_records,
+)
+from reasonpack.storage.place import Place, full_stamp, unreadable, unwritable
+from reasonpack.storage.read import open_bytes
+
+ENTRY = np.dtype(
+    [
+        ("group", "<u8", (2,)),
+        ("file", "<u4"),
+        ("line", "<u8"),
+        ("offset", "<u8"),
+        ("length", "<u4"),
+    ]
+)
+"""A record: hash of its group, number of its file, of its line, first byte, bytes."""
+Entries = NDArray[np.void]
+GroupContainer = Literal["plain", "array", "rows"]
+"""How the records can be looked up: lines, elements of a list, or rows as lines of JSON."""
+_NUMBER = re.compile(r"\d+")
+_ENTRY = struct.Struct("<IQQI")
+"""What stands behind the hash."""
+
+GroupOf = Callable[[Record, int], bytes]
+"""Gives the hash of the group of a record that has a number in its file."""
+
+
+class RecordPlaces:
+    """Finds the records of files, one file after another.
+
+    Args:
+        folder: where the records of files are written in which none can be looked up.
+
+    Attributes:
+        entries: bytes of `ENTRY`, in the order of the records.
+        containers: how the records of each file can be looked up.
+        places: where.
+    """
+
+    def __init__(self, folder: Path | None) -> None:
+        self._folder = folder
+        self.entries = bytearray()
+        self.containers: list[GroupContainer] = []
+        self.places: list[Place] = []
+
+    def read(self, place: Place, name: str, group_of: GroupOf) -> InputFile:
+        """Find the records of the next file.
+
+        Raises:
+            StorageError: it cannot be read, or changes while it is.
+        """
+        before = full_stamp(place)
+        if before is None:
+            raise unreadable(place, FileNotFoundError(ENOENT, os.strerror(ENOENT)))
+        kind = content_kind(place, name)
+        if kind not in {"plain", "array"}:
+            return self._spread(place, name, group_of)
+        hash_, size = hashlib.sha256(), 0
+
+        def hashed(blocks: Iterator[bytes]) -> Iterator[bytes]:
+            nonlocal size
+            for block in blocks:
+                hash_.update(block)
+                size += len(block)
+                yield block
+
+        unit = Unit(0, 0, name, kind, 0, before.bytes, int(kind == "plain"), before.bytes)
+        with open_bytes(place, "plain") as file:
+            blocks = hashed(blocks_of(file))
+            for where, record in located_records(unit, blocks):
+                self._add(group_of(record, where.number), *where)
+            for _ in blocks:  # what stands behind the last record
+                pass
+        if before != full_stamp(place) or before.bytes != size:
+            raise changed(place)
+        self.containers.append("plain" if kind == "plain" else "array")
+        self.places.append(place)
+        settled = before if is_settled(before) else None
+        return InputFile(name, size, hash_.hexdigest(), settled)
+
+    def _spread(self, place: Place, name: str, group_of: GroupOf) -> InputFile:
+        """Read a file in which no record can be looked up; write its records to one where they can.
+
+        A line and an element are written as they are, a row as JSON.
+        """
+        if self._folder is None:
+            raise StorageError(name, "is no plain file", "a folder to unpack it to", "name one")
+        (input_,), units = plan([(place, name)], unit_bytes=1 << 62)
+        target, at = self._folder / str(len(self.places)), 0
+        kind: GroupContainer = "plain"
+        try:
+            with target.open("wb") as file:
+                for record in (each for unit in units for each in read_records(unit, place)):
+                    if record.row is not None:
+                        kind = "rows"
+                        line = json.dumps(record.row, default=str).encode()
+                    else:
+                        kind = "array" if record.where.endswith("]") else "plain"
+                        line = record.line
+                    file.write(line + b"\n")  # an element loses what stands behind it
+                    stop = at + len(line) + 1
+                    number = int(_NUMBER.findall(record.where)[-1])
+                    self._add(group_of(replace(record, line=line), number), number, at, stop)
+                    at = stop
+        except OSError as error:
+            raise unwritable(target, error) from error
+        self.containers.append(kind)
+        self.places.append(target)
+        return input_
+
+    def _add(self, group: bytes, number: int, start: int, stop: int) -> None:
+        self.entries += group + _ENTRY.pack(len(self.places), number, start, stop - start)

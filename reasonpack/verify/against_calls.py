@@ -1,0 +1,175 @@
+"""The groups of a source, one after another → what waits for its match, or is rejected.
+
+records of a group ─→ rejected, or their calls ─→ Kept ─→ Read, by the id of the group
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from reasonpack.errors import RecordError
+from reasonpack.records.strict_json import decode
+from reasonpack.records.unit import Record
+from reasonpack.verify.call_values import cannot_add_up
+from reasonpack.verify.calls import NAMES
+from reasonpack.verify.findings import Findings
+from reasonpack.verify.group_views import CallTokens, Kept, rebuild_calls
+from reasonpack.verify.groups import FILE, Group, Groups
+from reasonpack.verify.match import NO_VIEWS, Join, Read, Reject
+from reasonpack.verify.rebuilt import Rebuilt, whole_size
+from reasonpack.verify.rejects import check_left_out, check_reason, take_reject
+from reasonpack.verify.source import Source, decoded
+from reasonpack.verify.splits import split_of_text
+
+Feed = Callable[[int | None], None]
+"""Adds so many records more, or all of them, to what waits for its match."""
+EXPLAINED = 1 << 24
+"""Tokens that the calls of a group may have if a difference is to be shown."""
+
+
+def feed_of_groups(join: Join, source: Source, groups: Groups, findings: Findings) -> Feed:
+    """Return what adds the groups of a source, in their order."""
+    each, taken, upto = iter(groups), 0, 0
+
+    def feed(count: int | None) -> None:
+        nonlocal taken, upto
+        upto = groups.bounds[-1] if count is None else upto + count
+        while taken < upto and (group := next(each, None)) is not None:
+            _Adding(join, source, groups, findings, group).add()
+            taken = groups.bounds[group.number + 1]
+
+    return feed
+
+
+class _Adding:
+    """A group that is read, and what was found of its records."""
+
+    def __init__(
+        self, join: Join, source: Source, groups: Groups, findings: Findings, group: Group
+    ) -> None:
+        self.join, self.source, self.groups, self.findings = join, source, groups, findings
+        self.group, self.id = group, group.id
+        self.kept, self.where = Kept(), ""
+        self.unknown = False
+        self.failed: Read | None = None
+        self.left_out: set[str] = set()
+        self.long: list[tuple[Reject, Record, list[CallTokens]]] = []
+
+    def add(self) -> None:
+        """Read all records, and add what is to be matched."""
+        compares = not self.id or self.join.compares(self.id)
+        for record in self.group.records:
+            self.findings.count("records")
+            self.where = self.where or record.where
+            self._add(record, compares=compares)
+        self._check_long()
+        if self.unknown or not self.join.compares(self.id):
+            if self.id in self.join.packed:
+                self._wait(Read(self.where, None))
+        elif self.failed is not None:
+            self._wait(self.failed)
+        elif self.kept.calls:
+            self.findings.count("groups")
+            self.findings.count("views", len(self.kept.calls))
+            self.findings.count("naive_tokens", sum(len(each.ids) for each in self.kept.calls))
+            split = split_of_text(self.id, self.source.manifest.options.split)
+            again = partial(_again, self.source, self.groups, self.group.number, self.left_out)
+            divided = self.source.manifest.counts.extra_samples > 0
+            read = self.kept.read(self.where, split, divided=divided)
+            self._wait(replace(read, again=again))
+
+    def _wait(self, read: Read) -> None:
+        self.findings.count("packed")
+        self.join.touched[self.id] = None
+        self.join.read.setdefault(self.id, []).append(read)
+
+    def _add(self, record: Record, *, compares: bool) -> None:
+        rejected, found, calls = take_reject(self.join, record), None, list[CallTokens]()
+        if compares:
+            found, calls, id_ = _rebuilt(self.source, record, self.groups.field)
+            self.id = self.id or id_ or self._guessed(record)
+        if rejected is not None:
+            self.left_out.add(record.where)
+            reason = "" if found is None else found.reason
+            if rejected.reason != "overlong" or found is None or reason or found.unknown:
+                check_reason(rejected, record, found, reason, self.findings)
+            else:
+                self.long.append((rejected, record, calls))
+            return
+        check_left_out(self.join, record, self.id, found, self.findings)
+        if found is None:
+            return
+        if found.unknown:
+            self.unknown = True
+            self.findings.leave(found.unknown, record.where)
+        elif error := found.error or self.kept.add(calls, record.where):
+            self.failed = Read(record.where, NO_VIEWS, error)
+        else:
+            self._note(record, found)
+
+    def _note(self, record: Record, found: Rebuilt) -> None:
+        """Count what the join does not compare."""
+        self.findings.count("missing_reasoning", found.untrained)
+        for where, number in found.stops.items():
+            self.findings.count(f"stops: {where}", number)
+        for what in found.contradictions:
+            number, first = self.join.contradictions.get(what, (0, record.where))
+            self.join.contradictions[what] = (number + 1, first)
+
+    def _guessed(self, record: Record) -> str:
+        """Return the id that a record which is not read here was packed under, if it was."""
+        value = _decoded(record)
+        names = [value.get(name) for name in NAMES]
+        names += [each.get("id") for each in (value.get("response"),) if isinstance(each, dict)]
+        return next((str(name) for name in names if str(name) in self.join.packed), record.where)
+
+    def _check_long(self) -> None:
+        """Check that a group was too long as a whole, of which all records were left out so."""
+        options, everything = self.source.manifest.options, Kept()
+        for _, record, calls in self.long:
+            everything.add(calls, record.where)
+        apart = any(cannot_add_up(each.call) for each in everything.calls)
+        size = whole_size([each.view for each in everything.calls]) if everything.calls else 0
+        is_long = options.layout == "onepass" and size > (options.max_length or size)
+        is_long &= options.overlong != "split" and not self.kept.calls
+        for rejected, record, _ in self.long:
+            if is_long or not apart:  # those that stand apart are longer, by how much is not known
+                reason = "overlong" if is_long else ""
+                check_reason(rejected, record, Rebuilt(), reason, self.findings)
+            else:
+                self.findings.count("rejects")
+
+
+def _decoded(record: Record) -> dict[str, Any]:
+    try:
+        value = decode(record.line) if record.row is None else record.row
+    except RecordError:
+        value = None
+    return value if isinstance(value, dict) else {}
+
+
+def _rebuilt(source: Source, record: Record, field: str) -> tuple[Rebuilt, list[CallTokens], str]:
+    """Rebuild the calls of a record; return their id, too, if it has one call."""
+    if field == FILE:
+        return Rebuilt(unknown="session files of an agent"), [], ""
+    try:
+        value = decoded(record, source.reading)
+    except RecordError as error:
+        return Rebuilt(reason=error.reason, error=str(error)), [], ""
+    return rebuild_calls(source, value, record.where, row=record.row is not None)
+
+
+def _again(
+    source: Source, groups: Groups, number: int, left_out: AbstractSet[str]
+) -> Sequence[CallTokens]:
+    """Rebuild a group, but for records that were left out; nothing if it is too large."""
+    kept = Kept()
+    for record in groups.records(number):
+        if record.where not in left_out:
+            kept.add(_rebuilt(source, record, groups.field)[1], record.where)
+    size = sum(len(each.ids) for each in kept.calls)
+    return kept.calls if size <= EXPLAINED else ()

@@ -1,0 +1,95 @@
+"""What stands at the trained tokens of calls: in a row, and by what was logged.
+
+    row      loss_weights, logprobs, advantages, and the call ─┐
+                                                               ├─→ for each trained token: a weight,
+    calls    weight, logprobs, advantages, and the call itself ┘   and three integers
+
+A call is known by a number, for its id, its role and its reward.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reasonpack.verify.calls import Call
+from reasonpack.verify.chat import Refused
+from reasonpack.verify.paths import U64, bits_of
+from reasonpack.verify.row import F32, Row
+
+VALUES = ("logprobs", "advantages")
+ROLES = ("none", "chosen", "rejected")
+
+
+def check_columns(call: Call, columns: Sequence[str]) -> None:
+    """See that a trained call has the values of which there are columns, and no others.
+
+    Raises:
+        Refused: it has not.
+    """
+    values = {name: getattr(call, name) is not None for name in VALUES}
+    values["call_reward"] = call.reward is not None
+    values["call_role"] = call.role != "none"
+    values["preference_labels"] = call.role == "rejected"
+    for name, is_there in values.items():
+        if is_there and name not in columns:
+            raise Refused(f"a value for {name}, which the dataset does not have")
+        if name in VALUES and not is_there and name in columns:
+            raise Refused(f"a trained call without {name}, which the dataset has")
+
+
+def cannot_add_up(call: Call) -> bool:
+    """Tell whether a call has what cannot be added to that of another: both then stand apart."""
+    values = (call.logprobs, call.advantages, call.reward)
+    return call.role != "none" or any(each is not None for each in values)
+
+
+def call_key(id_: str, role: int, reward: float) -> int:
+    """Return the number that a call is known by."""
+    said = f"{role} {np.float32(reward).tobytes().hex()} {id_}"
+    return int.from_bytes(hashlib.blake2b(said.encode(), digest_size=8).digest(), "little")
+
+
+def key_of(call: Call) -> int:
+    """Return the number that a call which was logged is known by."""
+    return call_key(call.id, ROLES.index(call.role), np.nan if call.reward is None else call.reward)
+
+
+def keys_of_row(row: Row) -> list[int]:
+    """Return the numbers that the calls of a row are known by."""
+    ids = row.call_id or []
+    roles = np.zeros(len(ids), np.uint8) if row.call_role is None else row.call_role
+    rewards = np.full(len(ids), np.nan) if row.call_reward is None else row.call_reward
+    return [call_key(*each) for each in zip(ids, roles.tolist(), rewards.tolist(), strict=True)]
+
+
+def of_row(row: Row, tokens: NDArray[np.int64]) -> tuple[F32, U64]:
+    """Return weights f32[n] and values u64[n, 3] of some tokens, each of a call."""
+    keys = np.array([*keys_of_row(row), 0], np.uint64)
+    weights, *values = (
+        np.zeros(len(tokens), np.float32) if column is None else column[tokens]
+        for column in (row.loss_weights, row.logprobs, row.advantages)
+    )
+    words = [*map(bits_of, values), keys[row.call_of_tokens[tokens]]]
+    return weights, np.stack(words, axis=1)
+
+
+def of_call(call: Call, behind: NDArray[np.bool_]) -> tuple[float, U64]:
+    """Return what a trained token of a call weighs, and values u64[n, 3] of all of them.
+
+    Args:
+        call: as it was logged.
+        behind: bool[C], which tokens of its completion are trained.
+    """
+    values = [bits_of(values_of(call, name, behind)) for name in VALUES]
+    words = [*values, np.full(len(values[0]), key_of(call), np.uint64)]
+    return 0.0 if call.role == "rejected" else call.weight, np.stack(words, axis=1)
+
+
+def values_of(call: Call, name: str, behind: NDArray[np.bool_]) -> F32:
+    """Return log probabilities or advantages of the trained tokens of a call; 0 without any."""
+    said = getattr(call, name)
+    return np.broadcast_to(np.array(0 if said is None else said, np.float32), behind.shape)[behind]

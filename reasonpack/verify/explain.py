@@ -1,0 +1,246 @@
+r"""Samples and the views that they should hold → the first token at which they differ.
+
+view     … <|im_start|> assistant \n  Four
+sample   … <|im_start|> assistant \n  Five         found 'Five' (87), expected 'Four' (86)
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from reasonpack.errors import TokenizerError
+from reasonpack.records.strict_json import quoted
+from reasonpack.tokens.tokenizer import Tokenizer
+from reasonpack.verify.call_values import cannot_add_up, key_of, keys_of_row, of_call, of_row
+from reasonpack.verify.findings import Finding
+from reasonpack.verify.group_views import CallTokens
+from reasonpack.verify.rebuilt import Rebuilt, TokenView
+from reasonpack.verify.row import Row
+from reasonpack.verify.shards import CheckedRow
+
+BEFORE = 8
+"""How many tokens of context are shown."""
+
+
+@dataclass(frozen=True, slots=True)
+class SampleAt:
+    """The `number`-th sample of a row."""
+
+    place: CheckedRow
+    number: int
+
+    @property
+    def row(self) -> Row:
+        """The row that it is in."""
+        return self.place.row
+
+    def tokens(self) -> Iterator[tuple[int, bytes]]:
+        """Yield its tokens, as offsets in the row, with their paths."""
+        assert self.place.paths is not None
+        start, stop = self.row.sample_start[self.number], self.row.sample_stop[self.number]
+        for token in range(int(start), int(stop)):
+            yield token, self.place.paths.seen[token].tobytes()
+
+    def finding(self, code: str, token: int, what: str) -> Finding:
+        """Say what is wrong at a token."""
+        id_, message = self.row.sample_id[self.number], self.row.message_of(token)
+        return Finding(code, self.place.shard, what, self.place.number, id_, message, token)
+
+
+def explain(
+    samples: Sequence[SampleAt],
+    views: Sequence[TokenView],
+    tokenizer: Tokenizer,
+    *,
+    apart: bool = False,
+) -> Finding:
+    """Describe the first difference between the samples of a conversation and its views.
+
+    Each view trains tokens of its own where they are `apart`.
+
+    In this order: a token that no view has there, a token of a view that is not there,
+    tokens that are there twice, one that is trained in one and not in the other.
+    """
+    have: dict[bytes, tuple[SampleAt, int]] = {}
+    for sample in samples:
+        for token, path in sample.tokens():
+            have.setdefault(path, (sample, token))
+    want = {path.tobytes() for view in views for path in view.paths.seen}
+    unknown = next((place for path, place in have.items() if path not in want), None)
+    if unknown is not None:
+        sample, token = unknown
+        return sample.finding("RP309", token, _unknown(sample, token, views, have, tokenizer))
+    for view in views:
+        for depth, path in enumerate(view.paths.seen):
+            if path.tobytes() not in have:
+                return _missing(samples, view, depth, have, tokenizer)
+    trained = Counter(path.tobytes() for view in views for path in view.trained)
+    return _untrained(samples, trained if apart else Counter({*trained}), tokenizer) or samples[
+        -1
+    ].finding(
+        "RP309",
+        int(samples[-1].row.sample_start[samples[-1].number]),
+        "has the tokens of its views more than once, expected once",
+    )
+
+
+def _unknown(
+    sample: SampleAt,
+    token: int,
+    views: Sequence[TokenView],
+    have: dict[bytes, tuple[SampleAt, int]],
+    tokenizer: Tokenizer,
+) -> str:
+    """Say what stands at `token`, and what the views have after the same prefix."""
+    row, paths = sample.row, sample.place.paths
+    assert paths is not None
+    depth = int(row.position_ids[token])
+    # In pre-order a token's parent is the last one before it that is one less deep.
+    above = np.flatnonzero(row.position_ids[:token] == depth - 1)
+    prefix = paths.seen[above[-1]].tobytes() if depth else b""
+    after = [
+        view
+        for view in views
+        if not depth or (len(view.ids) >= depth and view.paths.seen[depth - 1].tobytes() == prefix)
+    ]
+    going_on = [view for view in after if len(view.ids) > depth]
+    absent = [view for view in going_on if view.paths.seen[depth].tobytes() not in have]
+    expected = [_view_token(tokenizer, view, depth) for view in absent or going_on]
+    found = _token(tokenizer, int(row.input_ids[token]))
+    return _sentence(tokenizer, after[0], depth, found, expected)
+
+
+def _missing(
+    samples: Sequence[SampleAt],
+    view: TokenView,
+    depth: int,
+    have: dict[bytes, tuple[SampleAt, int]],
+    tokenizer: Tokenizer,
+) -> Finding:
+    """Say what should follow the last token of a view that is there."""
+    sample, token = samples[0], int(samples[0].row.sample_start[samples[0].number])
+    found = "nothing"
+    if depth:
+        sample, token = have[view.paths.seen[depth - 1].tobytes()]
+    if token + 1 < len(sample.row.input_ids) and sample.row.position_ids[token + 1] == depth:
+        found = _token(tokenizer, int(sample.row.input_ids[token + 1]))
+    expected = [_view_token(tokenizer, view, depth)]
+    what = _sentence(tokenizer, view, depth, found, expected)
+    return sample.finding("RP309", token, what)
+
+
+def _untrained(
+    samples: Sequence[SampleAt], want: Counter[bytes], tokenizer: Tokenizer
+) -> Finding | None:
+    """Find a token that is trained in a sample or in a view only, or more often in one of them."""
+    times: Counter[bytes] = Counter()
+    tokens = [(sample, token, path) for sample in samples for token, path in sample.tokens()]
+    for sample, token, path in tokens:
+        if sample.row.target[token]:
+            times[path] += 1
+            if times[path] > want[path]:
+                shown = _token(tokenizer, int(sample.row.input_ids[token]))
+                how = "not trained" if not want[path] else f"trained {_often(want[path])}"
+                return sample.finding("RP310", token, f"{shown} is trained, expected it {how}")
+    for sample, token, path in tokens:
+        if times[path] < want[path]:
+            shown = _token(tokenizer, int(sample.row.input_ids[token]))
+            how = f"trained {_often(times[path])}" if times[path] else "not trained"
+            expected = "trained" if want[path] == 1 else f"trained {_often(want[path])}"
+            return sample.finding("RP310", token, f"{shown} is {how}, expected it {expected}")
+    return None
+
+
+def _often(times: int) -> str:
+    return "once" if times == 1 else f"{times} times"
+
+
+def other_weight(samples: Sequence[SampleAt], rebuilt: Sequence[Rebuilt]) -> Finding | None:
+    """Find a token that weighs something else than its records say."""
+    want: Counter[bytes] = Counter()
+    for one in rebuilt:
+        paths, known = one.weighed()
+        want.update(dict(zip((path.tobytes() for path in paths), known.tolist(), strict=True)))
+    for sample in samples:
+        weights = sample.row.loss_weights
+        assert weights is not None
+        for token, path in sample.tokens():
+            found, expected = float(weights[token]), float(want[path])
+            if sample.row.trained[token] and found != expected:
+                return sample.finding("RP316", token, f"weight {found}, expected {expected}")
+    return None
+
+
+def other_call(samples: Sequence[SampleAt], calls: Sequence[CallTokens]) -> Finding | None:
+    """Find a token of calls that has another weight, value or call than was logged."""
+    apart = any(cannot_add_up(each.call) for each in calls)
+    names = {key_of(each.call): each.call.id for each in calls}
+    want: dict[bytes, list[tuple[float, list[int]]]] = {}
+    for each in calls:
+        weight, words = of_call(each.call, each.trained)
+        for path, word in zip(map(bytes, each.view.trained), words.tolist(), strict=True):
+            known = want.setdefault(path, [])
+            if apart or not known:
+                known.append((weight, word))
+            else:
+                known[0] = known[0][0] + weight, known[0][1]
+    for sample in samples:
+        row, keys = sample.row, keys_of_row(sample.row)
+        names |= dict(zip(keys, row.call_id or (), strict=True))
+        tokens = [(token, path) for token, path in sample.tokens() if row.target[token]]
+        weights, words = of_row(row, np.array([token for token, _ in tokens], np.int64))
+        for (token, path), weight, word in zip(
+            tokens, weights.tolist(), words.tolist(), strict=True
+        ):
+            near = [(float(np.float32(each)), other) for each, other in want.get(path, ())]
+            if near and (weight, word) not in near:
+                of = next((each for each in near if each[1][-1] == word[-1]), near[0])
+                expected = _values(*of, names)
+                return _differing(sample, token, _values(weight, word, names), expected)
+        if lost := {*keys} - {key_of(each.call) for each in calls}:
+            what = f"call {quoted(names[lost.pop()])}, expected it as it was logged"
+            return sample.finding("RP317", int(row.sample_start[sample.number]), what)
+    return None
+
+
+def _differing(
+    sample: SampleAt, token: int, found: dict[str, object], expected: dict[str, object]
+) -> Finding:
+    name = next(name for name in found if found[name] != expected[name])
+    what = f"{name} {found[name]}, expected {expected[name]}"
+    return sample.finding("RP316" if name == "weight" else "RP317", token, what)
+
+
+def _values(weight: float, words: Sequence[int], names: Mapping[int, str]) -> dict[str, object]:
+    """Say what stands at a token, the call first."""
+    logprob, advantage = np.array(words[:2], np.uint32).view(np.float32).tolist()
+    call = quoted(names.get(words[2], ""), limit=200)
+    return {"call": call, "weight": weight, "logprob": logprob, "advantage": advantage}
+
+
+def _sentence(
+    tokenizer: Tokenizer, view: TokenView, depth: int, found: str, expected: Sequence[str]
+) -> str:
+    before = view.ids[max(0, depth - BEFORE) : depth].tolist()
+    context = f"after {_text(tokenizer, before)!r} " if before else ""
+    wanted = " or ".join(dict.fromkeys(expected)) or "nothing"
+    return f"{context}at position {depth}: {found}, expected {wanted}"
+
+
+def _view_token(tokenizer: Tokenizer, view: TokenView, depth: int) -> str:
+    return f"{_token(tokenizer, int(view.ids[depth]))} as in the view of {view.named}"
+
+
+def _token(tokenizer: Tokenizer, id_: int) -> str:
+    return f"{_text(tokenizer, [id_])!r} ({id_})"
+
+
+def _text(tokenizer: Tokenizer, ids: Sequence[int]) -> str:
+    try:
+        return tokenizer.decode(ids)
+    except TokenizerError:
+        return "".join(f"<{id_}>" for id_ in ids)

@@ -1,0 +1,152 @@
+"""Records of calls → the groups that they belong to, by this check's own reading of the field.
+
+    calls.jsonl:1  {"trace_id": "a", …} ┐
+    calls.jsonl:2  {"trace_id": "b", …} ├─→ Group a, Group b, in the order of their first records
+    calls.jsonl:3  {"trace_id": "a", …} ┘
+
+Where records are in their files, and reading them from there, is shared with what packs. Memory is
+44 bytes a record, and the records that are at hand.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import deque
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from itertools import chain, islice, pairwise
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from reasonpack.errors import RecordError, UsageError
+from reasonpack.records import groups
+from reasonpack.records.group_index import sort_by_group
+from reasonpack.records.record_places import ENTRY, Entries, RecordPlaces
+from reasonpack.records.strict_json import decode
+from reasonpack.records.unit import Record
+from reasonpack.storage.place import Place, join
+from reasonpack.storage.read import read_bytes
+
+FILE = ":file"
+"""Stands for the file: that of a session is a group."""
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Records that belong together; no id where one has no field that says it."""
+
+    number: int
+    id: str
+    records: Iterator[Record]
+
+
+@dataclass(frozen=True, slots=True)
+class Groups:
+    """The groups of some files.
+
+    Attributes:
+        field: that says which records belong together; empty for none, `FILE` for the file.
+        entries: where the records of each group are.
+        bounds: where each group begins in them, and at last, how many they are.
+        sources: the files.
+    """
+
+    field: str
+    entries: Entries
+    bounds: list[int]
+    sources: list[groups.Source]
+
+    def __iter__(self) -> Iterator[Group]:
+        """Yield the groups; the records of one are to be taken before the next."""
+        with ExitStack() as opened:
+            records = groups.look_up(self.entries, self.sources, opened)
+            for number, (begin, end) in enumerate(pairwise(self.bounds)):
+                first = next(records)
+                name = self.sources[int(self.entries["file"][begin])].name
+                id_ = name if self.field == FILE else group_of(_fields(first), self.field)
+                own = chain([first], islice(records, end - begin - 1))
+                yield Group(number, id_, own)
+                deque(own, maxlen=0)  # those that nobody took
+
+    def records(self, number: int) -> Iterator[Record]:
+        """Read the records of one group again."""
+        begin, end = self.bounds[number : number + 2]
+        with ExitStack() as opened:
+            yield from groups.look_up(self.entries[begin:end], self.sources, opened)
+
+
+def group_field(directory: Place) -> str:
+    """Return the field that grouped the records of a dataset of calls, by its plan.
+
+    Raises:
+        UsageError: the plan does not say it: the dataset was packed again.
+    """
+    content = read_bytes(join(directory, "plan.json")) or b"{}"
+    try:
+        return str(msgspec.json.decode(content)["grouping"]["field"])
+    except (msgspec.DecodeError, KeyError, TypeError) as error:
+        raise UsageError(
+            "--against",
+            "a dataset of calls whose plan does not say which field groups them",
+            "one that was packed from its inputs",
+            "check the datasets that it was packed again from",
+        ) from error
+
+
+def find_groups(files: list[tuple[Place, str]], field: str, folder: Path) -> Groups:
+    """Read all records, and find those of each group.
+
+    Args:
+        files: inputs, as place and name.
+        field: which says what belongs together.
+        folder: where the records of files are written in which none can be looked up.
+
+    Raises:
+        StorageError: a file cannot be read.
+    """
+    found = RecordPlaces(folder)
+    for at, (place, name) in enumerate(files):
+
+        def key(record: Record, number: int, *, at: int = at) -> bytes:
+            group = "" if field == FILE else group_of(_fields(record), field)
+            said = f"of group {group}" if group else f"of file {at}"
+            alone = not group and field != FILE
+            said += f", record {number}" * alone
+            return hashlib.blake2b(said.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+
+        found.read(place, name, key)
+    entries, bounds = sort_by_group(np.frombuffer(found.entries, ENTRY))
+    names = [name for _, name in files]
+    sources = map(groups.Source, found.places, names, found.containers)
+    return Groups(field, entries, bounds.tolist(), [*sources])
+
+
+def _fields(record: Record) -> Any:
+    """Decode a record; None where it cannot be, which is said when it is rebuilt."""
+    try:
+        return decode(record.line) if record.line else record.row
+    except RecordError:
+        return None
+
+
+def group_of(record: Any, field: str) -> str:
+    """Return what the field of a record says, which may be nested; nothing if it has none.
+
+    >>> record = {"metadata": {"run": 3}, "a.b": "x", "trace_id": ""}
+    >>> [group_of(record, field) for field in ("metadata.run", "a.b", "trace_id", "")]
+    ['3', 'x', '', '']
+    """
+    if not isinstance(record, dict) or not field:
+        return ""
+    if record.get(field) not in (None, ""):
+        return str(record[field])
+    parts = field.split(".")
+    for cut in range(1, len(parts)):
+        inner = group_of(record.get(".".join(parts[:cut])), ".".join(parts[cut:]))
+        if inner:
+            return inner
+    return ""

@@ -1,0 +1,170 @@
+"""Datasets of calls and what was logged: equal, or one thing changed in one of them and found."""
+
+from __future__ import annotations
+
+import dataclasses
+import gzip
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import logged_calls
+import numpy as np
+import oracle
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from packed_twice import TOKENIZER, Json
+from runs import ROOT, run
+
+from reasonpack.datasets.options import Options
+from reasonpack.errors import NothingPackedError
+from reasonpack.run.pack import pack_files
+from reasonpack.verify.check import verify_dataset
+from reasonpack.verify.findings import Findings
+
+LOGS = ROOT / "tests" / "records" / "call_logs"
+LAYOUTS = ["onepass", "npass"]
+
+
+def said(role: str, text: str, **more: Any) -> Json:
+    return {"role": role, "content": text, **more}
+
+
+def ids(group: str, name: str, prompt: list[int], completion: list[int], **more: Any) -> Json:
+    return {"trace_id": group, "id": name, "prompt_ids": prompt, "completion_ids": completion, **more}
+
+
+def answered(group: str, name: str, history: Sequence[Json], text: str, **more: Any) -> Json:
+    answer = said("assistant", text, reasoning_content="Hm, " + text)
+    return {"trace_id": group, "id": name, "messages": history, "response": answer, **more}
+
+
+ASKED = [said("user", "2+2?")]
+GOING_ON = [*ASKED, said("assistant", "4"), said("user", "And 3+3?")]
+PLAIN = [
+    answered("t", "first", ASKED, "4"),
+    ids("i", "a", [5, 6], [7, 8], weight=0.5),
+    answered("t", "next", GOING_ON, "6"),
+    ids("i", "b", [5, 6], [7, 8]),
+    ids("i", "e", [5, 6], []),
+    ids("i", "c", [5, 6, 7, 8, 9], [10]),
+    answered("t", "again", ASKED, "four", weight=2),
+    ids("i", "d", [5, 6, 7, 8, 9, 10, 11], [12, 13], loss_mask=[0, 1]),
+    ids("i", "a", [5, 6], [7, 8], weight=0.5),
+    answered("t", "retry", GOING_ON, "6"),
+    {"prompt_ids": [5], "completion_ids": [7]},
+]
+"""Retries, equal answers, histories that go on, one call logged twice, an empty generation."""
+VALUES: Json = {"logprobs": [-0.5, -1.5], "advantage": 1, "reward": 2}
+ROLLED_OUT = [
+    ids("r", "a", [5, 6], [7, 8], **VALUES),
+    ids("r", "b", [5, 6], [7, 9], **{**VALUES, "advantage": -1, "reward": None}),
+    ids("r", "c", [5, 6, 7, 9, 4], [7, 8], **{**VALUES, "advantage": [0.25, 0.5]}),
+    ids("r", "d", [5, 6], [7, 9], **{**VALUES, "logprobs": [-1, -2]}),
+]
+PAIRS = [
+    {"id": "p", "trace_id": "p", "messages": ASKED, "chosen": "4", "rejected": "5"},
+    {"id": "q", "trace_id": "p", "messages": GOING_ON, "chosen": "6", "rejected": "6!"},
+]
+KINDS = {"plain": PLAIN, "rolled out": ROLLED_OUT, "pairs": PAIRS}
+
+
+def written(path: Path, records: Sequence[Json]) -> Path:
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    return path
+
+
+def packed(folder: Path, records: Sequence[Json], **asked: Any) -> tuple[Path, Path]:
+    source = written(folder / "calls.jsonl", records)
+    options = Options(tokenizer=str(TOKENIZER), on_error="skip", **asked)
+    pack_files([str(source)], folder / "out", options, run=run(unit_bytes=500))
+    return folder / "out", source
+
+
+def compared(out: Path, *sources: Path, **asked: Any) -> Findings:
+    """Compare a dataset, which by itself has to be sound."""
+    assert verify_dataset(out).total == 0
+    return verify_dataset(out, [*map(str, sources)], **asked)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_dataset_of_calls_is_what_was_logged(kind: str, layout: str, tmp_path: Path) -> None:
+    findings = compared(*packed(tmp_path, KINDS[kind], layout=layout))
+    assert (findings.total, findings.unchecked) == (0, {}), findings.listed
+    assert findings.checked["records"] == len(KINDS[kind])
+    assert findings.checked["views"] == {"plain": 9}.get(kind, 4)
+
+
+@st.composite
+def logged(draw: st.DrawFn) -> list[Json]:
+    """Calls over three tokens, of one group or two, with values or without; most go on."""
+    calls: list[Json] = []
+    has_values, token = draw(st.booleans()), st.integers(5, 7)
+    for number in range(draw(st.integers(1, 7))):
+        begun: list[int] = []
+        if calls and draw(st.integers(0, 5)):
+            earlier = draw(st.sampled_from(calls))
+            whole = earlier["prompt_ids"] + earlier["completion_ids"]
+            begun = whole[: draw(st.sampled_from([len(whole), len(earlier["prompt_ids"])]))]
+        prompt = begun + draw(st.lists(token, min_size=0 if begun else 1, max_size=2))
+        completion = draw(st.lists(token, min_size=draw(st.sampled_from([0, 1, 1, 1])), max_size=4))
+        call = ids(draw(st.sampled_from("ab")), f"{number}", prompt, completion)
+        size = len(completion)
+        if draw(st.booleans()):
+            call["loss_mask"] = draw(st.lists(st.integers(0, 1), min_size=size, max_size=size))
+        if draw(st.booleans()):
+            del call["id"]
+        if has_values:
+            call["logprobs"] = draw(st.lists(st.floats(-3, 0, width=32), min_size=size, max_size=size))
+            call["advantage"] = draw(st.sampled_from([-1, 0.5, 1]))
+            call["reward"] = draw(st.sampled_from([None, 1]))
+        call["weight"] = draw(st.sampled_from([1, 1, 0.1, 3]))
+        calls.append(call)
+    return calls + ([draw(st.sampled_from(calls))] if draw(st.booleans()) else [])
+
+
+@pytest.mark.long
+@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+@given(logged(), st.sampled_from(LAYOUTS), st.sampled_from([None, 12]), st.booleans())
+def test_random_groups_are_what_was_logged(
+    tmp_path_factory: pytest.TempPathFactory,
+    calls: list[Json],
+    layout: str,
+    most: int | None,
+    divides: bool,
+) -> None:
+    asked = {"max_length": most, "overlong": "split" if divides else "skip"} if most else {}
+    try:
+        made = packed(tmp_path_factory.mktemp("calls"), calls, layout=layout, **asked)
+    except NothingPackedError:
+        return
+    findings = compared(*made)
+    assert (findings.total, findings.unchecked) == (0, {}), (findings.listed, calls, layout)
+
+
+@pytest.mark.long
+@settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow])
+@given(st.data())
+def test_random_agents_are_what_was_logged(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    family = data.draw(st.sampled_from(sorted(oracle.FAMILIES)))
+    facts = oracle.FAMILIES[family]
+    calls = data.draw(logged_calls.groups(reasoning=None if facts.shows_reasoning else "never", most=8))
+    template = str(ROOT / "fixtures" / "templates" / f"{family}.jinja")
+    try:
+        made = packed(
+            tmp_path_factory.mktemp("calls"),
+            [{**call, "trace_id": "t"} for call in calls],
+            chat_template=template,
+            input_format="calls",
+            layout=data.draw(st.sampled_from(LAYOUTS)),
+        )
+    except NothingPackedError:
+        return
+    findings = compared(*made)
+    assert findings.total == 0, (family, findings.listed, calls)
