@@ -14,7 +14,6 @@ from typing import Any
 from reasonpack.errors import RecordError
 from reasonpack.records.strict_json import decode
 from reasonpack.records.unit import Record
-from reasonpack.verify.call_values import cannot_add_up
 from reasonpack.verify.calls import NAMES
 from reasonpack.verify.findings import Findings
 from reasonpack.verify.group_views import CallTokens, Kept, rebuild_calls
@@ -28,7 +27,7 @@ from reasonpack.verify.splits import split_of_text
 Feed = Callable[[int | None], None]
 """Adds so many records more, or all of them, to what waits for its match."""
 EXPLAINED = 1 << 24
-"""Tokens that the calls of a group may have if a difference is to be shown."""
+"""Tokens that the calls of a group may have if they are all to be looked at together."""
 
 
 def feed_of_groups(join: Join, source: Source, groups: Groups, findings: Findings) -> Feed:
@@ -75,12 +74,25 @@ class _Adding:
         elif self.kept.calls:
             self.findings.count("groups")
             self.findings.count("views", len(self.kept.calls))
-            self.findings.count("naive_tokens", sum(len(each.ids) for each in self.kept.calls))
+            self.findings.count("naive_tokens", self.kept.tokens)
             split = split_of_text(self.id, self.source.manifest.options.split)
             again = partial(_again, self.source, self.groups, self.group.number, self.left_out)
             divided = self.source.manifest.counts.extra_samples > 0
             read = self.kept.read(self.where, split, divided=divided)
             self._wait(replace(read, again=again))
+            if divided:
+                self._size()
+
+    def _size(self) -> None:
+        """Count the tokens of the group, if these are few enough and do not stand apart."""
+        if self.kept.apart or self.kept.tokens > EXPLAINED:
+            self.findings.count("unsized")
+            return
+        rebuilt = Rebuilt(tuple(each.view for each in self.kept.calls))
+        whole = whole_size(rebuilt.views)
+        self.findings.count("divided", whole > (self.source.manifest.options.max_length or whole))
+        self.findings.count("whole tokens", whole)
+        self.findings.count("npass_tokens", rebuilt.npass_tokens)
 
     def _wait(self, read: Read) -> None:
         self.findings.count("packed")
@@ -132,12 +144,13 @@ class _Adding:
         options, everything = self.source.manifest.options, Kept()
         for _, record, calls in self.long:
             everything.add(calls, record.where)
-        apart = any(cannot_add_up(each.call) for each in everything.calls)
         size = whole_size([each.view for each in everything.calls]) if everything.calls else 0
         is_long = options.layout == "onepass" and size > (options.max_length or size)
         is_long &= options.overlong != "split" and not self.kept.calls
         for rejected, record, _ in self.long:
-            if is_long or not apart:  # those that stand apart are longer, by how much is not known
+            if (
+                is_long or not everything.apart
+            ):  # those that stand apart are longer, by how much is not known
                 reason = "overlong" if is_long else ""
                 check_reason(rejected, record, Rebuilt(), reason, self.findings)
             else:
@@ -171,5 +184,4 @@ def _again(
     for record in groups.records(number):
         if record.where not in left_out:
             kept.add(_rebuilt(source, record, groups.field)[1], record.where)
-    size = sum(len(each.ids) for each in kept.calls)
-    return kept.calls if size <= EXPLAINED else ()
+    return kept.calls if kept.tokens <= EXPLAINED else ()

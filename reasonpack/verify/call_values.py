@@ -15,6 +15,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from reasonpack.records.strict_json import quoted
 from reasonpack.verify.calls import Call
 from reasonpack.verify.chat import Refused
 from reasonpack.verify.paths import U64, bits_of
@@ -53,17 +54,41 @@ def call_key(id_: str, role: int, reward: float) -> int:
     return int.from_bytes(hashlib.blake2b(said.encode(), digest_size=8).digest(), "little")
 
 
+def _parts(call: Call) -> tuple[str, int, float]:
+    return call.id, ROLES.index(call.role), np.nan if call.reward is None else call.reward
+
+
+def _parts_in(row: Row) -> list[tuple[str, int, float]]:
+    ids = row.call_id or []
+    roles = np.zeros(len(ids), np.uint8) if row.call_role is None else row.call_role
+    rewards = np.full(len(ids), np.nan) if row.call_reward is None else row.call_reward
+    return list(zip(ids, roles.tolist(), rewards.tolist(), strict=True))
+
+
 def key_of(call: Call) -> int:
     """Return the number that a call which was logged is known by."""
-    return call_key(call.id, ROLES.index(call.role), np.nan if call.reward is None else call.reward)
+    return call_key(*_parts(call))
 
 
 def keys_of_row(row: Row) -> list[int]:
     """Return the numbers that the calls of a row are known by."""
-    ids = row.call_id or []
-    roles = np.zeros(len(ids), np.uint8) if row.call_role is None else row.call_role
-    rewards = np.full(len(ids), np.nan) if row.call_reward is None else row.call_reward
-    return [call_key(*each) for each in zip(ids, roles.tolist(), rewards.tolist(), strict=True)]
+    return [call_key(*each) for each in _parts_in(row)]
+
+
+def described(call: Call) -> str:
+    """Say what a call is known by."""
+    return _said(*_parts(call))
+
+
+def described_in(row: Row) -> list[str]:
+    """Say what the calls of a row are known by."""
+    return [_said(*each) for each in _parts_in(row)]
+
+
+def _said(id_: str, role: int, reward: float) -> str:
+    more = [ROLES[role]] if 0 < role < len(ROLES) else []
+    more += [] if np.isnan(reward) else [f"reward {np.float32(reward)}"]
+    return quoted(id_, limit=200) + f" ({', '.join(more)})" * bool(more)
 
 
 def of_row(row: Row, tokens: NDArray[np.int64]) -> tuple[F32, U64]:

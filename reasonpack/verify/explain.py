@@ -13,9 +13,16 @@ from dataclasses import dataclass
 import numpy as np
 
 from reasonpack.errors import TokenizerError
-from reasonpack.records.strict_json import quoted
 from reasonpack.tokens.tokenizer import Tokenizer
-from reasonpack.verify.call_values import cannot_add_up, key_of, keys_of_row, of_call, of_row
+from reasonpack.verify.call_values import (
+    cannot_add_up,
+    described,
+    described_in,
+    key_of,
+    keys_of_row,
+    of_call,
+    of_row,
+)
 from reasonpack.verify.findings import Finding
 from reasonpack.verify.group_views import CallTokens
 from reasonpack.verify.rebuilt import Rebuilt, TokenView
@@ -178,7 +185,7 @@ def other_weight(samples: Sequence[SampleAt], rebuilt: Sequence[Rebuilt]) -> Fin
 def other_call(samples: Sequence[SampleAt], calls: Sequence[CallTokens]) -> Finding | None:
     """Find a token of calls that has another weight, value or call than was logged."""
     apart = any(cannot_add_up(each.call) for each in calls)
-    names = {key_of(each.call): each.call.id for each in calls}
+    names = {key_of(each.call): described(each.call) for each in calls}
     want: dict[bytes, list[tuple[float, list[int]]]] = {}
     for each in calls:
         weight, words = of_call(each.call, each.trained)
@@ -190,7 +197,7 @@ def other_call(samples: Sequence[SampleAt], calls: Sequence[CallTokens]) -> Find
                 known[0] = known[0][0] + weight, known[0][1]
     for sample in samples:
         row, keys = sample.row, keys_of_row(sample.row)
-        names |= dict(zip(keys, row.call_id or (), strict=True))
+        names |= dict(zip(keys, described_in(row), strict=True))
         tokens = [(token, path) for token, path in sample.tokens() if row.target[token]]
         weights, words = of_row(row, np.array([token for token, _ in tokens], np.int64))
         for (token, path), weight, word in zip(
@@ -198,11 +205,12 @@ def other_call(samples: Sequence[SampleAt], calls: Sequence[CallTokens]) -> Find
         ):
             near = [(float(np.float32(each)), other) for each, other in want.get(path, ())]
             if near and (weight, word) not in near:
-                of = next((each for each in near if each[1][-1] == word[-1]), near[0])
-                expected = _values(*of, names)
-                return _differing(sample, token, _values(weight, word, names), expected)
+                have = _values(weight, word, names)
+                others = [_values(*one, names) for one in near]
+                expected = max(others, key=lambda one: len(one.items() & have.items()))
+                return _differing(sample, token, have, expected)
         if lost := {*keys} - {key_of(each.call) for each in calls}:
-            what = f"call {quoted(names[lost.pop()])}, expected it as it was logged"
+            what = f"call {names[min(lost)]}, expected none but those that were logged"
             return sample.finding("RP317", int(row.sample_start[sample.number]), what)
     return None
 
@@ -218,8 +226,7 @@ def _differing(
 def _values(weight: float, words: Sequence[int], names: Mapping[int, str]) -> dict[str, object]:
     """Say what stands at a token, the call first."""
     logprob, advantage = np.array(words[:2], np.uint32).view(np.float32).tolist()
-    call = quoted(names.get(words[2], ""), limit=200)
-    return {"call": call, "weight": weight, "logprob": logprob, "advantage": advantage}
+    return {"call": names[words[2]], "weight": weight, "logprob": logprob, "advantage": advantage}
 
 
 def _sentence(

@@ -171,6 +171,11 @@ class Kept:
         return ""
 
     @property
+    def tokens(self) -> int:
+        """Number of tokens of all calls."""
+        return sum(len(each.ids) for each in self.calls)
+
+    @property
     def apart(self) -> bool:
         """Whether no call trains a token of another."""
         return any(cannot_add_up(each.call) for each in self.calls)

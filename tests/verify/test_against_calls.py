@@ -5,14 +5,15 @@ from __future__ import annotations
 import dataclasses
 import gzip
 import json
-import shutil
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import logged_calls
-import numpy as np
 import oracle
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -34,7 +35,13 @@ def said(role: str, text: str, **more: Any) -> Json:
 
 
 def ids(group: str, name: str, prompt: list[int], completion: list[int], **more: Any) -> Json:
-    return {"trace_id": group, "id": name, "prompt_ids": prompt, "completion_ids": completion, **more}
+    return {
+        "trace_id": group,
+        "id": name,
+        "prompt_ids": prompt,
+        "completion_ids": completion,
+        **more,
+    }
 
 
 def answered(group: str, name: str, history: Sequence[Json], text: str, **more: Any) -> Json:
@@ -99,6 +106,123 @@ def test_a_dataset_of_calls_is_what_was_logged(kind: str, layout: str, tmp_path:
     assert findings.checked["views"] == {"plain": 9}.get(kind, 4)
 
 
+@pytest.mark.long
+@pytest.mark.parametrize("overlong", ["split", "skip"])
+def test_groups_that_are_too_long(overlong: str, tmp_path: Path) -> None:
+    """Some calls, and some groups, are longer than a row."""
+    calls = [ids("g", f"{n}", [5, 6], [7 + n] * 5) for n in range(4)]
+    calls += [ids("g", "long", [5, 6], [7] * 30), ids("other", "short", [5], [7])]
+    calls += [{"trace_id": "other", "calls": [ids("", "x", [6], [7] * 30), ids("", "y", [6], [7])]}]
+    out, source = packed(tmp_path, calls, max_length=16, overlong=overlong)
+    findings = compared(out, source)
+    assert (findings.total, findings.unchecked) == (0, {}), findings.listed
+    assert findings.checked["rejects confirmed"] == (1 if overlong == "split" else 6)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("form", ["gzip", "list", "parquet"])
+def test_any_file_is_compared(form: str, tmp_path: Path) -> None:
+    """Records that cannot be looked up are spread; nothing of that is left."""
+    path, calls = tmp_path / f"calls.{form}", [ids("g", f"{n % 3}", [5], [7 + n]) for n in range(6)]
+    calls = [{**each, "trace_id": f"{n % 2}"} for n, each in enumerate(calls)]
+    if form == "parquet":
+        pq.write_table(pa.Table.from_pylist(calls), path)
+    else:
+        whole = json.dumps(calls) if form == "list" else "\n".join(map(json.dumps, calls))
+        path.write_bytes(gzip.compress(whole.encode()) if form == "gzip" else whole.encode())
+    (tmp_path / "temporary").mkdir()
+    pack_files([str(path)], tmp_path / "out", Options(tokenizer=str(TOKENIZER)))
+    before = tempfile.tempdir
+    try:
+        tempfile.tempdir = str(tmp_path / "temporary")
+        findings = compared(tmp_path / "out", path)
+    finally:
+        tempfile.tempdir = before
+    assert (findings.total, findings.unchecked, findings.checked["groups"]) == (0, {}, 2)
+    assert list((tmp_path / "temporary").iterdir()) == []
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", sorted(path.name for path in LOGS.iterdir()))
+def test_what_is_not_known_is_said_and_no_fault(name: str, tmp_path: Path) -> None:
+    options = Options(tokenizer=str(TOKENIZER), on_error="skip", call_columns=("none",))
+    values = ("logprobs", "advantages", "advantage", "reward")
+    options = dataclasses.replace(options, ignore_fields=values)
+    try:
+        pack_files([str(LOGS / name)], tmp_path / "out", options)
+    except NothingPackedError:
+        pytest.skip("it needs columns")
+    findings = compared(tmp_path / "out", LOGS / name)
+    assert findings.total == 0, findings.listed
+    assert findings.checked["packed"] > 0
+
+
+# --- one thing changed in the source -------------------------------------------------------------
+
+
+def change(number: int, **fields: Any) -> Callable[[list[Json]], object]:
+    return lambda records: records[number].update(fields)
+
+
+CHANGES: dict[str, tuple[str, Callable[[list[Json]], object], str]] = {
+    "another answer": ("plain", change(0, response=said("assistant", "five")), "RP309"),
+    "another weight": ("plain", change(3, weight=0.75), "RP316"),
+    "another mask": ("plain", change(7, loss_mask=[1, 1]), "RP310"),
+    "another id": ("plain", change(5, id="z"), "RP317"),
+    "another group": ("plain", change(10, trace_id="i"), "RP309"),
+    "a line more": ("plain", lambda records: records.append(ids("z", "z", [5], [6])), "RP304"),
+    "a line less": ("plain", lambda records: records.pop(), "RP305"),
+    "a record that cannot be packed": ("plain", change(1, prompt_ids=[]), "RP308"),
+    "another reward": ("rolled out", change(0, reward=3), "RP317"),
+    "another role": ("pairs", lambda records: swap(records[0]), "RP317"),
+}
+
+
+def swap(pair: Json) -> None:
+    pair["chosen"], pair["rejected"] = pair["rejected"], pair["chosen"]
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_one_change_of_the_source_is_found(
+    name: str, tmp_path: Path, good: Callable[[str], tuple[Path, list[Json]]]
+) -> None:
+    kind, apply, code = CHANGES[name]
+    out, records = good(kind)
+    apply(records)
+    source = written(tmp_path / "calls.jsonl", records)
+    findings = verify_dataset(out, [str(source)])
+    assert code in findings.counts, findings.listed
+    assert "not the bytes that were packed" in findings.warnings[0]
+    assert findings.total <= 2
+
+
+@pytest.fixture(scope="module")
+def good(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[Path, list[Json]]]:
+    """Give datasets that are packed once, each with its records, to change."""
+    made = {kind: packed(tmp_path_factory.mktemp("good"), KINDS[kind])[0] for kind in KINDS}
+    return lambda kind: (made[kind], json.loads(json.dumps(KINDS[kind])))
+
+
+def test_the_command_says_what_was_rebuilt(
+    tmp_path: Path, command: Callable[..., tuple[int, str, str]]
+) -> None:
+    out, source = packed(tmp_path, PLAIN)
+    status, _, told = command(out, "--against", source)
+    assert status == 0
+    assert "; 11 records of the input, in 3 groups packed and 0 rejected" in told
+    assert "rebuilt: 3 groups with 9 calls: what they train is trained once, with the w" in told
+    assert "the field that groups the records" in told
+
+
+def test_some_groups_are_compared(tmp_path: Path) -> None:
+    findings = compared(*packed(tmp_path, PLAIN), sample=1)
+    assert (findings.total, findings.checked["packed"]) == (0, 3)
+    assert findings.checked["groups"] <= 2  # those without the field are read for their ids
+
+
+# --- anything ------------------------------------------------------------------------------------
+
+
 @st.composite
 def logged(draw: st.DrawFn) -> list[Json]:
     """Calls over three tokens, of one group or two, with values or without; most go on."""
@@ -119,7 +243,9 @@ def logged(draw: st.DrawFn) -> list[Json]:
         if draw(st.booleans()):
             del call["id"]
         if has_values:
-            call["logprobs"] = draw(st.lists(st.floats(-3, 0, width=32), min_size=size, max_size=size))
+            call["logprobs"] = draw(
+                st.lists(st.floats(-3, 0, width=32), min_size=size, max_size=size)
+            )
             call["advantage"] = draw(st.sampled_from([-1, 0.5, 1]))
             call["reward"] = draw(st.sampled_from([None, 1]))
         call["weight"] = draw(st.sampled_from([1, 1, 0.1, 3]))
@@ -154,7 +280,9 @@ def test_random_agents_are_what_was_logged(
 ) -> None:
     family = data.draw(st.sampled_from(sorted(oracle.FAMILIES)))
     facts = oracle.FAMILIES[family]
-    calls = data.draw(logged_calls.groups(reasoning=None if facts.shows_reasoning else "never", most=8))
+    calls = data.draw(
+        logged_calls.groups(reasoning=None if facts.shows_reasoning else "never", most=8)
+    )
     template = str(ROOT / "fixtures" / "templates" / f"{family}.jinja")
     try:
         made = packed(

@@ -1,0 +1,216 @@
+"""Faults that others had in the joining of calls, planted in what packs: `verify` finds each.
+
+    calls ── read ──▶ call_view ──▶ GroupForest ──▶ samples ──▶ dataset
+              ▲           ▲             ▲             ▲
+              └─────────── one fault at one of these ─┘
+
+Nothing of `reasonpack.verify` is touched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from test_against_calls import KINDS, packed
+
+from reasonpack.records import group_index
+from reasonpack.records.calls import Call
+from reasonpack.rows.group_forest import CallView, GroupForest
+from reasonpack.rows.sample import Sample
+from reasonpack.run import calls as packing
+from reasonpack.run import waiting_calls
+from reasonpack.verify.check import verify_dataset
+from reasonpack.views.view import View
+
+Plant = Callable[[pytest.MonkeyPatch], None]
+
+
+@dataclass(frozen=True)
+class Planted:
+    """A fault, the calls that show it, and by which codes of `verify --against` it is found."""
+
+    kind: str
+    plant: Plant
+    codes: set[str]
+
+
+# --- where it is planted -------------------------------------------------------------------------
+
+
+def in_calls(change: Callable[[Call], Call]) -> Plant:
+    """Change each call as it is read."""
+
+    def plant(patch: pytest.MonkeyPatch) -> None:
+        real = waiting_calls.read_calls
+        patch.setattr(
+            waiting_calls, "read_calls", lambda *args: [change(each) for each in real(*args)]
+        )
+
+    return plant
+
+
+def in_views(change: Callable[[CallView], CallView]) -> Plant:
+    """Change the view of each call in tokens."""
+
+    def plant(patch: pytest.MonkeyPatch) -> None:
+        real = packing.call_view
+        patch.setattr(packing, "call_view", lambda *args: change(real(*args)))
+
+    return plant
+
+
+def in_texts(change: Callable[[View], View]) -> Plant:
+    """Change the view of each call in text."""
+
+    def plant(patch: pytest.MonkeyPatch) -> None:
+        real = waiting_calls.view_of_call
+
+        def view(*args: Any) -> Any:
+            made = real(*args)
+            return change(made) if isinstance(made, View) else made
+
+        patch.setattr(waiting_calls, "view_of_call", view)
+
+    return plant
+
+
+def in_samples(change: Callable[[Sample], Sample]) -> Plant:
+    """Change each sample."""
+
+    def plant(patch: pytest.MonkeyPatch) -> None:
+        real = packing.write
+        patch.setattr(packing, "write", lambda *args: [change(each) for each in real(*args)])
+
+    return plant
+
+
+def in_place(owner: Any, name: str, new: Callable[..., Any]) -> Plant:
+    """Put a function in the place of another, which it is given."""
+
+    def plant(patch: pytest.MonkeyPatch) -> None:
+        real = getattr(owner, name)
+        patch.setattr(owner, name, lambda *args, **more: new(real, *args, **more))
+
+    return plant
+
+
+# --- the faults ----------------------------------------------------------------------------------
+
+
+def first_prefix(real: Any, forest: GroupForest, view: CallView) -> tuple[int, int]:
+    """Follow the first branch alone."""
+    first = next(forest._next(view, -1, 0), None)
+    return real(forest, view) if first is None else (first, forest._followed(view, first, 0))
+
+
+def not_added(real: Any, forest: GroupForest, view: CallView, number: int) -> None:
+    """Train what another call trains with the weight of the first of them."""
+    before = [each.columns["weight"].copy() for each in forest._branches]
+    real(forest, view, number)
+    for each, weights in zip(forest._branches, before, strict=True):
+        own = each.columns["weight"]
+        own[weights > 0] = weights[weights > 0]
+
+
+def trained_in_a_prompt(view: CallView) -> CallView:
+    """Train what the answer before was, within the prompt of the next."""
+    if view.prompt != 5:
+        return view
+    trained = np.concatenate([[True, True, False], view.trained])
+    return replace(view, prompt=2, header=2, trained=trained)
+
+
+def generated(call: Call) -> Call:
+    """Take an empty generation for one that stopped at once."""
+    if call.completion_ids is None or call.completion_ids.size:
+        return call
+    return replace(call, completion_ids=np.array([13], np.int32), trained=True)
+
+
+def by_row(sample: Sample) -> Sample:
+    """Subtract the mean advantage of a row."""
+    advantages = sample.extra["advantages"]
+    targets = sample.labels >= 0
+    normalised = np.where(targets, advantages - advantages[targets].mean(), 0)
+    return replace(sample, extra={**sample.extra, "advantages": normalised.astype(np.float32)})
+
+
+def swapped(sample: Sample) -> Sample:
+    calls = sample.calls
+    assert calls is not None
+    return replace(sample, calls=replace(calls, id=[*calls.id[::-1]]))
+
+
+def shifted(view: CallView) -> CallView:
+    """Shift log probabilities by a token, as labels are."""
+    return replace(view, values={**view.values, "logprobs": np.roll(view.values["logprobs"], 1)})
+
+
+def apart(is_so: bool) -> Plant:
+    def make(real: Any, **more: Any) -> GroupForest:
+        return real(**{**more, "apart": is_so})
+
+    return in_place(packing, "GroupForest", make)
+
+
+def unstopped(view: View) -> View:
+    end = len(view.prompt) + len(view.completion) - len("<|im_end|>")
+    spans = tuple(replace(span, stop=min(span.stop, end)) for span in view.spans)
+    return replace(view, completion=view.completion.removesuffix("<|im_end|>"), spans=spans)
+
+
+FAULTS = {
+    "joined at the first prefix": Planted(
+        "plain", in_place(GroupForest, "_longest", first_prefix), {"RP309", "RP310"}
+    ),
+    "weights not added up": Planted(
+        "plain", in_place(GroupForest, "_train_above", not_added), {"RP316"}
+    ),
+    "the weight of a call forgotten": Planted(
+        "plain", in_calls(lambda call: replace(call, weight=1.0)), {"RP316"}
+    ),
+    "a call lost": Planted(
+        "plain",
+        in_place(packing._Work, "_kept", lambda real, *args: real(*args)[:2]),
+        {"RP309"},
+    ),
+    "an empty generation taken for an answer": Planted("plain", in_calls(generated), {"RP309"}),
+    "an answer trained again where a prompt holds it": Planted(
+        "plain", in_views(trained_in_a_prompt), {"RP316"}
+    ),
+    "a mask forgotten": Planted(
+        "plain", in_calls(lambda call: replace(call, loss_mask=None)), {"RP310"}
+    ),
+    "equal answers as parents of their own": Planted("plain", apart(True), {"RP310"}),
+    "a stop that is not trained": Planted("plain", in_texts(unstopped), {"RP309"}),
+    "groups not told apart": Planted(
+        "plain", in_place(group_index, "group_name", lambda *_: "t"), {"RP304", "RP309"}
+    ),
+    "answers with values merged": Planted("rolled out", apart(False), {"RP310"}),
+    "log probabilities of other tokens": Planted("rolled out", in_views(shifted), {"RP317"}),
+    "advantages normalised by row": Planted("rolled out", in_samples(by_row), {"RP317"}),
+    "the ids of calls swapped": Planted("rolled out", in_samples(swapped), {"RP317"}),
+    "rewards forgotten": Planted(
+        "rolled out", in_calls(lambda call: replace(call, reward=None)), {"RP317"}
+    ),
+    "a rejected answer trained": Planted(
+        "pairs", in_calls(lambda call: replace(call, role="chosen")), {"RP317"}
+    ),
+}
+
+
+@pytest.mark.parametrize("layout", ["onepass", pytest.param("npass", marks=pytest.mark.long)])
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_planted_fault_is_found(
+    name: str, layout: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fault = FAULTS[name]
+    fault.plant(monkeypatch)
+    out, source = packed(tmp_path, KINDS[fault.kind], layout=layout)
+    findings = verify_dataset(out, [str(source)])
+    assert set(findings.counts) == fault.codes, [str(each) for each in findings.listed]
