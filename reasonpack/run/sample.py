@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from reasonpack.records.group_index import Entries
+from reasonpack.records.record_places import Entries
 from reasonpack.records.unit import Record, Unit, blocks_of, read_records
 from reasonpack.storage.place import Place
 from reasonpack.storage.read import open_bytes

@@ -78,6 +78,7 @@ class _Adding:
             split = split_of_text(self.id, self.source.manifest.options.split)
             again = partial(_again, self.source, self.groups, self.group.number, self.left_out)
             divided = self.source.manifest.counts.extra_samples > 0
+            self.kept.weigh(self.source.manifest.options.loss_weights)
             read = self.kept.read(self.where, split, divided=divided)
             self._wait(replace(read, again=again))
             if divided:
@@ -184,4 +185,5 @@ def _again(
     for record in groups.records(number):
         if record.where not in left_out:
             kept.add(_rebuilt(source, record, groups.field)[1], record.where)
+    kept.weigh(source.manifest.options.loss_weights)
     return kept.calls if kept.tokens <= EXPLAINED else ()

@@ -9,12 +9,12 @@ its response, a list of calls. Every other shape is one that is not checked (`No
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from reasonpack.verify.chat import Chat, Json, NotChecked, Reading, Refused
-from reasonpack.verify.fields import EMPTY
+from reasonpack.verify.fields import EMPTY, renamed
 from reasonpack.verify.names import CALL_ROLES, FLAGS, ROLES
 from reasonpack.verify.reader import read_chat
 
@@ -31,10 +31,12 @@ _MASK = ("loss_mask", "response_mask", "completion_mask")
 _FLAGS = ("train", "trainable", "training", "loss", "step_loss_mask")
 _TOOLS = ("tools", "functions", "tool_defs", "available_tools")
 _CONTEXT = ("system", *_TOOLS, "chat_template_kwargs", "enable_thinking")
+_VALUES = ("advantages", "advantage", "reward", "weight", "loss_weight")
 _OF_A_GROUP = (
     *(("system",), _TOOLS, ("chat_template_kwargs",), ("enable_thinking",), _FLAGS),
-    *(("advantages", "advantage"), ("reward",), ("weight", "loss_weight")),
+    *(_VALUES[:2], _VALUES[2:3], _VALUES[3:]),
 )
+_LEVELS = ("calls", "request", "response", "choices", "candidates")
 _ENDS = ("finish_reason", "stop_reason", "done_reason", "native_finish_reason")
 _ANSWERS = ("response", "completion", "choices", "candidates", "output", "chosen", "rejected")
 _CHANGES = ("chat_template", "documents", "previous_response_id", "conversation")
@@ -85,6 +87,7 @@ def read_calls(record: Json, reading: Reading, where: str) -> list[Call]:
     """
     if any(name in record for name in _LOGS):
         raise NotChecked("the log of a harness, in a form of its own")
+    record = _as_told(record, reading)
     calls = record.get("calls")
     if isinstance(calls, list) and calls:
         if not all(isinstance(each, dict) and {*each} & _OF_A_CALL for each in calls):
@@ -96,6 +99,29 @@ def read_calls(record: Json, reading: Reading, where: str) -> list[Call]:
         call if call.id else replace(call, id=f"{where}#{number}" if len(found) > 1 else where)
         for number, call in enumerate(found)
     ]
+
+
+def _as_told(record: Json, reading: Reading) -> Json:
+    """Leave out and rename fields of a call as the run was told."""
+    for name in reading.ignored:
+        first, *more = name.removeprefix("record.").split(".")
+        if not more or first in _LEVELS:
+            record = _without(record, [first, *more])
+    if any(name.split(".")[0] in _LEVELS for name in reading.renamed):
+        raise NotChecked("a renamed field within a request or a response")
+    return renamed(record, reading.renamed, {*_OF_A_CALL, *_LOGPROBS, *_MASK, *_VALUES})
+
+
+def _without(value: Any, names: Sequence[str]) -> Any:
+    """Copy a value without the fields of a dotted name, in all elements of lists."""
+    if isinstance(value, list):
+        return [_without(each, names) for each in value]
+    if not isinstance(value, dict) or names[0] not in value:
+        return value
+    first, *more = names
+    if not more:
+        return {key: one for key, one in value.items() if key != first}
+    return {**value, first: _without(value[first], more)}
 
 
 def _inherited(record: Json, call: Json) -> Json:

@@ -8,6 +8,7 @@ The ids of a group are in memory at once, the paths of one call at a time.
 from __future__ import annotations
 
 import hashlib
+import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -41,6 +42,7 @@ class CallTokens:
         ids: i32[L], prompt and then completion.
         trained: bool[C], which of the completion's tokens are trained.
         thought: how many trained tokens are reasoning: at least, at most.
+        turn: equal for calls of one turn.
     """
 
     call: Call
@@ -48,6 +50,7 @@ class CallTokens:
     ids: NDArray[np.int32]
     trained: NDArray[np.bool_]
     thought: tuple[int, int] = (0, 0)
+    turn: bytes = b""
 
     @property
     def view(self) -> TokenView:
@@ -96,9 +99,10 @@ def _in_tokens(found: Rebuilt, call: Call, source: Source) -> tuple[Rebuilt, lis
     """Encode a call; no tokens where its answer is none that is trained."""
     parts = parts_of(source.manifest.options.train_on)
     alone = replace(call, chat=None, prompt=None, completion=None, mask=None)
+    turn = _turn(call) if source.manifest.options.loss_weights == "turn" else b""
     if call.prompt is not None:
         ids, trained = _logged(call, parts, source)
-        return found, [CallTokens(alone, -1, ids, trained)]
+        return found, [CallTokens(alone, -1, ids, trained, turn=turn)]
     assert call.chat is not None
     built = build_views(call.chat, source.rules[bool(call.chat.tools)], parts)
     made = []
@@ -110,8 +114,19 @@ def _in_tokens(found: Rebuilt, call: Call, source: Source) -> tuple[Rebuilt, lis
         if not encoded.prompt_length:
             raise Refused("a view without any prompt token")
         trained = encoded.paths.trained[encoded.prompt_length :]
-        made.append(CallTokens(alone, view.message, encoded.ids, trained, encoded.thought))
+        made.append(CallTokens(alone, view.message, encoded.ids, trained, encoded.thought, turn))
     return _with(found, built), made
+
+
+def _turn(call: Call) -> bytes:
+    """Stand for the messages of a call up to the last one of the user's."""
+    if call.chat is None:
+        raise NotChecked("the turn of a call with ids")
+    said = call.chat.messages
+    last = max((n for n, each in enumerate(said, 1) if each.role == "user"), default=0)
+    functions = [[one["function"] for one in each.calls] for each in said[:last]]
+    texts = [[each.role, each.content, each.reasoning] for each in said[:last]]
+    return hashlib.sha256(json.dumps([texts, functions], sort_keys=True).encode()).digest()
 
 
 def _with(found: Rebuilt, built: TextViews) -> Rebuilt:
@@ -180,6 +195,20 @@ class Kept:
         """Whether no call trains a token of another."""
         return any(cannot_add_up(each.call) for each in self.calls)
 
+    def weigh(self, scheme: str) -> None:
+        """Let the calls of each message, turn or conversation weigh what one of them says."""
+        keys = [
+            {"message": number, "turn": each.turn, "conversation": 0}.get(scheme)
+            for number, each in enumerate(self.calls)
+        ]
+        tokens = Counter[object]()
+        for key, each in zip(keys, self.calls, strict=True):
+            tokens[key] += int(each.trained.sum()) if each.call.role != "rejected" else 0
+        self.calls = [
+            each if key is None else replace(each, call=_lighter(each.call, max(1, tokens[key])))
+            for key, each in zip(keys, self.calls, strict=True)
+        ]
+
     def read(self, where: str, split: str, *, divided: bool) -> Read:
         """Return what samples are compared with, for the group that begins at a place.
 
@@ -239,6 +268,10 @@ class Kept:
         most = most if divided else most - inner
         both = zip(least.tolist(), most.tolist(), strict=True)
         return dict(zip((path.tobytes() for path in ends), both, strict=True))
+
+
+def _lighter(call: Call, tokens: int) -> Call:
+    return replace(call, weight=call.weight / tokens)
 
 
 def _thoughts(counted: Sequence[tuple[Place, tuple[int, ...]]]) -> Thoughts:

@@ -22,7 +22,7 @@ from tokenizers import Tokenizer
 from reasonpack.cli import cli
 from reasonpack.datasets.manifest import Manifest
 from reasonpack.datasets.options import Options
-from reasonpack.errors import ReasonpackError, RecordError, UsageError
+from reasonpack.errors import RecordError, UsageError
 from reasonpack.records import record_places
 from reasonpack.run import call_plan, sample
 from reasonpack.run.call_columns import KeyColumns
@@ -551,13 +551,6 @@ def test_a_dry_run_takes_a_sample_of_groups(
     assert found.tokens != counts.tokens
     assert found.tokens == pytest.approx(counts.tokens, rel=0.1)
     assert found.conversations == counts.packed
-
-
-def test_verify_does_not_compare_calls_with_their_source(tmp_path: Path) -> None:
-    source = written(tmp_path / "calls.jsonl", [with_ids([5], [7])])
-    pack_files([source], tmp_path / "out", OPTIONS)
-    with pytest.raises(ReasonpackError, match="--against: a dataset of calls"):
-        verify_dataset(tmp_path / "out", [source])
 
 
 def test_inspect_shows_what_a_call_saw_and_wrote(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
+import contextlib
 import gzip
 import json
 import tempfile
@@ -22,6 +22,7 @@ from runs import ROOT, run
 
 from reasonpack.datasets.options import Options
 from reasonpack.errors import NothingPackedError
+from reasonpack.run import calls as packing
 from reasonpack.run.pack import pack_files
 from reasonpack.verify.check import verify_dataset
 from reasonpack.verify.findings import Findings
@@ -107,6 +108,29 @@ def test_a_dataset_of_calls_is_what_was_logged(kind: str, layout: str, tmp_path:
 
 
 @pytest.mark.long
+@pytest.mark.parametrize("scheme", ["message", "turn", "conversation"])
+@pytest.mark.parametrize("kind", ["plain", "pairs"])
+def test_weights_and_splits_of_groups(kind: str, scheme: str, tmp_path: Path) -> None:
+    calls = [call for call in KINDS[kind] if scheme != "turn" or "messages" in call]
+    out, source = packed(tmp_path, calls, loss_weights=scheme, split=("test=0.5",))
+    findings = compared(out, source)
+    assert (findings.total, findings.unchecked) == (0, {}), findings.listed
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("code", ["RP315", "RP316"])
+def test_a_group_in_another_split_and_other_weights_are_found(
+    code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if code == "RP315":
+        monkeypatch.setattr(packing, "split_of", lambda *_: "test")
+    else:
+        monkeypatch.setattr(packing._Work, "_weights", lambda _, calls: [0.5] * len(calls))
+    out, source = packed(tmp_path, PLAIN, loss_weights="message", split=("test=0.5",))
+    assert set(compared(out, source).counts) == {code}
+
+
+@pytest.mark.long
 @pytest.mark.parametrize("overlong", ["split", "skip"])
 def test_groups_that_are_too_long(overlong: str, tmp_path: Path) -> None:
     """Some calls, and some groups, are longer than a row."""
@@ -145,13 +169,16 @@ def test_any_file_is_compared(form: str, tmp_path: Path) -> None:
 @pytest.mark.long
 @pytest.mark.parametrize("name", sorted(path.name for path in LOGS.iterdir()))
 def test_what_is_not_known_is_said_and_no_fault(name: str, tmp_path: Path) -> None:
-    options = Options(tokenizer=str(TOKENIZER), on_error="skip", call_columns=("none",))
-    values = ("logprobs", "advantages", "advantage", "reward")
-    options = dataclasses.replace(options, ignore_fields=values)
-    try:
-        pack_files([str(LOGS / name)], tmp_path / "out", options)
-    except NothingPackedError:
-        pytest.skip("it needs columns")
+    for columns in ("auto", "none"):
+        options = Options(
+            tokenizer=str(TOKENIZER),
+            on_error="skip",
+            call_columns=(columns,),
+            ignore_fields=("traces.nodes.advantages",) if name.startswith("verifiers") else (),
+        )
+        with contextlib.suppress(NothingPackedError):
+            pack_files([str(LOGS / name)], tmp_path / "out", options, overwrite=True)
+            break
     findings = compared(tmp_path / "out", LOGS / name)
     assert findings.total == 0, findings.listed
     assert findings.checked["packed"] > 0

@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 
 from reasonpack.errors import RecordError
 from reasonpack.records import calls as packing
+from reasonpack.records.reading import Reading as PackReading
 from reasonpack.records.unit import Record
 from reasonpack.verify.calls import Call, read_calls
 from reasonpack.verify.chat import NotChecked, Reading, Refused
@@ -98,6 +99,19 @@ READ: dict[str, Any] = {
 def test_the_usual_shapes_are_checked(record: Any) -> None:
     read = packing.read_calls(Record("x:1", json.dumps(record).encode()))
     assert [*map(outcome, read_calls(record, Reading(), "x:1"))] == [*map(packed, read)]
+
+
+@pytest.mark.parametrize("form", ["alone", "calls"])
+def test_fields_are_left_out_and_renamed_as_told(form: str) -> None:
+    call: Any = {"messages": [ASK], "response": ANSWER, "reward": 2, "score": 3}
+    name = "reward" if form == "alone" else "calls.reward"
+    told = {"ignored": frozenset([name]), "renamed": {"score": "weight"}}
+    if form == "calls":
+        call, told["renamed"] = {"calls": [{**call, "score": None}]}, {}
+    read = packing.read_calls(Record("x:1", json.dumps(call).encode()), PackReading(**told))
+    found = read_calls(call, Reading(**told), "x:1")
+    assert [*map(outcome, found)] == [*map(packed, read)]
+    assert (found[0].reward, found[0].weight) == (None, 3 if form == "alone" else 1)
 
 
 @pytest.mark.parametrize(
