@@ -24,7 +24,14 @@ from reasonpack.errors import UsageError
 from reasonpack.records.call_formats import GROUP_FIELDS
 from reasonpack.records.group_field import AUTO, FILE, NONE, GroupFields, group_name, one_field
 from reasonpack.records.plan import UNIT_LINES, InputFile
-from reasonpack.records.record_places import ENTRY, Entries, GroupContainer, GroupOf, RecordPlaces
+from reasonpack.records.record_places import (
+    ENTRY,
+    Entries,
+    GroupContainer,
+    GroupOf,
+    RecordPlaces,
+    sort_by_group,
+)
 from reasonpack.records.unit import Record, Unit
 from reasonpack.storage.place import Place
 
@@ -160,25 +167,6 @@ class _Groups:
 
 def _hash(kind: str, text: str) -> bytes:
     return hashlib.blake2b(text.encode(), digest_size=16, person=kind.encode()).digest()
-
-
-def sort_by_group(entries: Entries) -> tuple[Entries, NDArray[np.int64]]:
-    """Sort records, which are in the order of the inputs, by the first record of their group.
-
-    Returns:
-        The entries, and for each group where it begins; at last, how many entries there are.
-    """
-    if not len(entries):
-        return entries, np.zeros(1, np.int64)
-    order = np.lexsort((entries["group"][:, 0], entries["group"][:, 1]))  # a stable sort
-    groups = entries["group"][order]
-    begins = np.append(True, np.any(groups[1:] != groups[:-1], axis=1))
-    firsts = order[begins][np.cumsum(begins) - 1]  # of the group of each
-    order = order[np.argsort(firsts, kind="stable")]
-    entries = entries[order]
-    groups = entries["group"]
-    begins = np.append(True, np.any(groups[1:] != groups[:-1], axis=1))
-    return entries, np.append(np.flatnonzero(begins), len(entries))
 
 
 def _units(

@@ -1,6 +1,6 @@
 """Files → where each of their records is, and of which group, as entries of 44 bytes.
 
-    calls.jsonl:7      group  file  line  offset  length
+    calls.jsonl:7      group  file  line  offset  length      ─→ the record, looked up
 
 What cannot be sought (compressed files, rows) is written to files in which it can be.
 """
@@ -12,11 +12,12 @@ import json
 import os
 import re
 import struct
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from errno import ENOENT
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,11 +29,13 @@ from reasonpack.records.unit import (
     Unit,
     blocks_of,
     content_kind,
+    element_record,
+    line_record,
     located_records,
     read_records,
 )
 from reasonpack.storage.place import Place, full_stamp, unreadable, unwritable
-from reasonpack.storage.read import open_bytes
+from reasonpack.storage.read import open_bytes, open_file
 
 ENTRY = np.dtype(
     [
@@ -51,6 +54,8 @@ _NUMBER = re.compile(r"\d+")
 _ENTRY = struct.Struct("<IQQI")
 """What stands behind the hash."""
 
+AT_ONCE = 8 << 20
+"""Bytes of records that follow one another in a file and are read together."""
 GroupOf = Callable[[Record, int], bytes]
 """Gives the hash of the group of a record that has a number in its file."""
 
@@ -140,3 +145,91 @@ class RecordPlaces:
 
     def _add(self, group: bytes, number: int, start: int, stop: int) -> None:
         self.entries += group + _ENTRY.pack(len(self.places), number, start, stop - start)
+
+
+def sort_by_group(entries: Entries) -> tuple[Entries, NDArray[np.int64]]:
+    """Sort records, which are in the order of the inputs, by the first record of their group.
+
+    Returns:
+        The entries, and for each group where it begins; at last, how many entries there are.
+    """
+    if not len(entries):
+        return entries, np.zeros(1, np.int64)
+    order = np.lexsort((entries["group"][:, 0], entries["group"][:, 1]))  # a stable sort
+    groups = entries["group"][order]
+    begins = np.append(True, np.any(groups[1:] != groups[:-1], axis=1))
+    firsts = order[begins][np.cumsum(begins) - 1]  # of the group of each
+    order = order[np.argsort(firsts, kind="stable")]
+    entries = entries[order]
+    groups = entries["group"]
+    begins = np.append(True, np.any(groups[1:] != groups[:-1], axis=1))
+    return entries, np.append(np.flatnonzero(begins), len(entries))
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """An input file: where it is, its name in messages, and how it is packed."""
+
+    place: Place
+    name: str
+    container: GroupContainer
+
+
+def look_up(entries: Entries, sources: Sequence[Source], opened: ExitStack) -> Iterator[Record]:
+    """Read the records of some entries, in their order.
+
+    Args:
+        entries: where they are.
+        sources: the inputs.
+        opened: what closes the files.
+
+    Raises:
+        StorageError: a file cannot be read.
+    """
+    files: dict[int, Any] = {}
+    for first, stop in _together(entries):
+        part = entries[first:stop]
+        number, begin = int(part["file"][0]), int(part["offset"][0])
+        source = sources[number]
+        if number not in files:
+            files[number] = opened.enter_context(open_file(source.place))
+        size = int(part["length"].sum())
+        files[number].seek(begin)
+        content = bytes(files[number].read(size))
+        if len(content) != size:
+            raise StorageError(
+                source.name, "it ends too early", "it to stay as it was", "pack again"
+            )
+        make = _MAKERS[source.container]
+        places = zip(*(part[name].tolist() for name in ("line", "offset", "length")), strict=True)
+        for line, offset, length in places:
+            yield make(source.name, line, content[offset - begin : offset - begin + length])
+
+
+def _row_record(name: str, number: int, line: bytes) -> Record:
+    return Record(f"{name}:{number}", b"", json.loads(line))
+
+
+_MAKERS: Mapping[GroupContainer, Callable[[str, int, bytes], Record]] = {
+    "plain": line_record,
+    "array": element_record,
+    "rows": _row_record,
+}
+
+
+def _together(entries: Entries) -> Iterator[tuple[int, int]]:
+    """Yield the bounds of records that follow one another in a file, some at a time."""
+    offsets, lengths = entries["offset"].astype(np.int64), entries["length"].astype(np.int64)
+    follows = (entries["file"][1:] == entries["file"][:-1]) & (
+        offsets[1:] == (offsets + lengths)[:-1]
+    )
+    first = size = 0
+    for number, (length, near) in enumerate(
+        zip(lengths.tolist(), [False, *follows.tolist()], strict=True)
+    ):
+        if number > first and (not near or size + length > AT_ONCE):
+            yield first, number
+            first, size = number, 0
+        size += length
+    if len(entries):
+        yield first, len(entries)

@@ -16,9 +16,9 @@ import pyarrow as pa
 from reasonpack.datasets.options import Options
 from reasonpack.errors import UsageError
 from reasonpack.records.group_field import FILE
-from reasonpack.records.groups import Source, read_again, read_groups
+from reasonpack.records.groups import read_again, read_groups
 from reasonpack.records.plan import InputFile, plan
-from reasonpack.records.record_places import Entries
+from reasonpack.records.record_places import Entries, Source
 from reasonpack.records.unit import Record, Unit
 from reasonpack.rows.shard import write_shard
 from reasonpack.rows.table import row_groups

@@ -35,10 +35,10 @@ from reasonpack.errors import RecordError, UsageError
 from reasonpack.records.calls import read_calls, read_session
 from reasonpack.records.group_field import FILE
 from reasonpack.records.group_index import Grouping
-from reasonpack.records.groups import Source, read_again, read_entries, read_groups
+from reasonpack.records.groups import read_again, read_entries, read_groups
 from reasonpack.records.plan import changed
 from reasonpack.records.reading import Reading
-from reasonpack.records.record_places import Entries
+from reasonpack.records.record_places import Entries, Source
 from reasonpack.records.unit import Record, Unit, read_records
 from reasonpack.records.unknown import UnknownFieldError, together
 from reasonpack.rows.content_hash import Content

@@ -23,9 +23,14 @@ import msgspec
 import numpy as np
 
 from reasonpack.errors import RecordError, UsageError
-from reasonpack.records import groups
-from reasonpack.records.group_index import sort_by_group
-from reasonpack.records.record_places import ENTRY, Entries, RecordPlaces
+from reasonpack.records.record_places import (
+    ENTRY,
+    Entries,
+    RecordPlaces,
+    Source,
+    look_up,
+    sort_by_group,
+)
 from reasonpack.records.strict_json import decode
 from reasonpack.records.unit import Record
 from reasonpack.storage.place import Place, join
@@ -58,12 +63,12 @@ class Groups:
     field: str
     entries: Entries
     bounds: list[int]
-    sources: list[groups.Source]
+    sources: list[Source]
 
     def __iter__(self) -> Iterator[Group]:
         """Yield the groups; the records of one are to be taken before the next."""
         with ExitStack() as opened:
-            records = groups.look_up(self.entries, self.sources, opened)
+            records = look_up(self.entries, self.sources, opened)
             for number, (begin, end) in enumerate(pairwise(self.bounds)):
                 first = next(records)
                 name = self.sources[int(self.entries["file"][begin])].name
@@ -76,7 +81,7 @@ class Groups:
         """Read the records of one group again."""
         begin, end = self.bounds[number : number + 2]
         with ExitStack() as opened:
-            yield from groups.look_up(self.entries[begin:end], self.sources, opened)
+            yield from look_up(self.entries[begin:end], self.sources, opened)
 
 
 def group_field(directory: Place) -> str:
@@ -121,7 +126,7 @@ def find_groups(files: list[tuple[Place, str]], field: str, folder: Path) -> Gro
         found.read(place, name, key)
     entries, bounds = sort_by_group(np.frombuffer(found.entries, ENTRY))
     names = [name for _, name in files]
-    sources = map(groups.Source, found.places, names, found.containers)
+    sources = map(Source, found.places, names, found.containers)
     return Groups(field, entries, bounds.tolist(), [*sources])
 
 

@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 from reasonpack.errors import StorageError, UsageError
 from reasonpack.records.group_field import GroupFields, group_name
 from reasonpack.records.group_index import Grouped, plan_groups
-from reasonpack.records.groups import Source, read_entries, read_groups
-from reasonpack.records.record_places import ENTRY
+from reasonpack.records.groups import read_entries, read_groups
+from reasonpack.records.record_places import ENTRY, Source
 
 Json = dict[str, Any]
 

@@ -209,6 +209,7 @@ def swap(pair: Json) -> None:
     pair["chosen"], pair["rejected"] = pair["rejected"], pair["chosen"]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", CHANGES)
 def test_one_change_of_the_source_is_found(
     name: str, tmp_path: Path, good: Callable[[str], tuple[Path, list[Json]]]

@@ -27,6 +27,8 @@ from reasonpack.run import waiting_calls
 from reasonpack.verify.check import verify_dataset
 from reasonpack.views.view import View
 
+pytestmark = pytest.mark.long
+
 Plant = Callable[[pytest.MonkeyPatch], None]
 
 
@@ -204,7 +206,7 @@ FAULTS = {
 }
 
 
-@pytest.mark.parametrize("layout", ["onepass", pytest.param("npass", marks=pytest.mark.long)])
+@pytest.mark.parametrize("layout", ["onepass", "npass"])
 @pytest.mark.parametrize("name", FAULTS)
 def test_a_planted_fault_is_found(
     name: str, layout: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
