@@ -75,7 +75,7 @@ class _Adding:
             self.findings.count("groups")
             self.findings.count("views", len(self.kept.calls))
             self.findings.count("naive_tokens", self.kept.tokens)
-            split = split_of_text(self.id, self.source.manifest.options.split)
+            split = split_of_text(self.id.encode(), self.source.manifest.options.split)
             again = partial(_again, self.source, self.groups, self.group.number, self.left_out)
             divided = self.source.manifest.counts.extra_samples > 0
             self.kept.weigh(self.source.manifest.options.loss_weights)
