@@ -30,6 +30,7 @@ class Handler(BaseHTTPRequestHandler):
     """Answers what `huggingface_hub` asks."""
 
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # the body follows the headers at once
     files: dict[str, bytes]
 
     def log_message(self, *_: object) -> None:
