@@ -11,8 +11,9 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from runs import SKIPPING, chats
+from runs import ROOT, SKIPPING, chats
 
+from reasonpack.datasets.receipt import Counts
 from reasonpack.records.plan import plan
 from reasonpack.run import sample as sample_module
 from reasonpack.run.engine import Run
@@ -21,6 +22,7 @@ from reasonpack.run.pack import pack_files
 from reasonpack.run.sample import strata
 
 pytestmark = pytest.mark.long
+REAL = ROOT.parent / "shared" / "data"
 
 
 def long_chats(count: int) -> bytes:
@@ -111,3 +113,29 @@ def test_every_line_is_as_likely(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         assert set(taken.values()) == {1}
         assert len(taken) == pytest.approx(500, rel=0.1)
         assert found.more == pytest.approx(999 / len(taken))
+
+
+@pytest.mark.skipif(not REAL.is_dir(), reason="no real conversations here")
+def test_real_conversations_of_two_kinds_in_any_order(tmp_path: Path) -> None:
+    """Those of one file have eight times as many tokens in a line as those of the other."""
+    few, many = (
+        path.read_bytes().splitlines(keepends=True) for path in sorted(REAL.glob("*.jsonl"))
+    )
+    lines = 2 * (few + many)
+    by_size = sorted(lines, key=len)
+    orders = {
+        "short first": [by_size],
+        "long first": [by_size[::-1]],
+        "two files": [2 * few, 2 * many],
+        "two files, the larger first": [2 * many, 2 * few],
+    }
+    exact: Counts | None = None
+    for order, files in orders.items():
+        (tmp_path / order).mkdir()
+        for number, content in enumerate(files):
+            (tmp_path / order / f"{number:02}.jsonl").write_bytes(b"".join(content))
+        inputs = [str(tmp_path / order)]
+        exact = exact or pack_files(inputs, tmp_path / "out", SKIPPING).counts
+        guess = estimate(inputs, SKIPPING, run=Run())
+        assert guess.tokens == pytest.approx(exact.tokens, rel=0.2), order
+        assert guess.conversations == pytest.approx(exact.packed, rel=0.2), order
