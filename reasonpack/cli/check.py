@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterable
 from typing import Any
 
@@ -57,7 +58,7 @@ def command(
     from reasonpack.datasets.options import Options  # noqa: PLC0415
     from reasonpack.run.check import found, prepared, records  # noqa: PLC0415
     from reasonpack.run.engine import Run  # noqa: PLC0415
-    from reasonpack.show.text import wants_colour  # noqa: PLC0415
+    from reasonpack.show.terminal import wants_colour  # noqa: PLC0415
 
     tokens, chats = prepared.sorted_inputs(inputs)
     options = Options(date=iso_date(date), missing_reasoning="empty-think", **rest)
@@ -76,9 +77,11 @@ def command(
 
 
 def _write(described: dict[str, Any], lines: Iterable[tuple[str, str]], *, as_json: bool) -> None:
-    from reasonpack.show.text import columns, encodable, wants_colour  # noqa: PLC0415
+    from reasonpack.show.terminal import show, wants_colour, width_of  # noqa: PLC0415
+    from reasonpack.show.text import columns  # noqa: PLC0415
 
     if as_json:
         click.echo(json.dumps(described))
     else:
-        click.echo(encodable(columns(lines)), color=wants_colour())
+        width = width_of(sys.stdout)
+        show(columns(lines, width).split("\n"), colour=wants_colour())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,15 +53,23 @@ if TYPE_CHECKING:
 )
 @click.option("--tokens", is_flag=True, help="Show every token: id, label, position, kind, text.")
 @click.option("--boundaries", is_flag=True, help="Show the tokens around each segment's borders.")
+@click.option("--mask", is_flag=True, help="Draw the mask of the row in characters.")
 @click.option(
     "--svg", metavar="FILE", help="Write the mask of the row as a picture, and nothing else."
 )
+@click.option("--png", metavar="FILE", help="Write that picture without its words, as PNG.")
 @click.option(
     "--view",
     "message",
     metavar="K|CALL",
     help="Write the text that the model sees when it writes message K, and what it writes; of "
     "calls, what the call with this id saw and wrote.",
+)
+@click.option(
+    "--diff",
+    nargs=2,
+    metavar="J K",
+    help="Show where the views of messages, or calls, J and K of a sample part.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Write one JSON object.")
 @click.option(
@@ -80,62 +89,76 @@ def command(
     limit: int | None,
     tokens: bool,
     boundaries: bool,
+    mask: bool,
     svg: str | None,
+    png: str | None,
     message: str | None,
+    diff: tuple[str, str] | None,
     as_json: bool,
     tokenizer: str | None,
 ) -> None:
     """Show rows of a dataset: segments, text, what is trained.
 
     DIR is a dataset that pack wrote. On a terminal text is coloured by kind, and what is
-    trained is bold and underlined; elsewhere it stands between « and ».
+    trained is bold and underlined; elsewhere it stands between « and ». What does not fit on a
+    terminal goes to the pager (PAGER).
     """
-    from reasonpack.datasets.manifest import read_manifest  # noqa: PLC0415 (after --help)
+    from reasonpack.cli import inspect_output as write  # noqa: PLC0415 (after --help)
+    from reasonpack.datasets.manifest import read_manifest  # noqa: PLC0415
     from reasonpack.show import message_view as views  # noqa: PLC0415
     from reasonpack.show import row as rows  # noqa: PLC0415
 
     manifest = read_manifest(directory)
     if "rejects" in where:
-        _show_rejects(directory, limit)
+        write.show_rejects(directory, limit, as_json=as_json)
         return
     if sum(map(bool, (drawn, where or most, number is not None or id_))) > 1:
         raise click.UsageError("--row or --id, --sample, and --where or --most exclude each other.")
+    named = diff or ((message,) if message is not None else ())
     if drawn or where or most:
         numbers = _chosen(directory, manifest, drawn, seed, where, most)
-    elif number is None and (id_ or message):
-        numbers = _rows_of(directory, manifest, id_, message)
+    elif number is None and (id_ or named):
+        numbers = _rows_of(directory, manifest, id_, named[0] if named else None)
     else:
         numbers = [number or 0]
-    if message is None:
+    if not named:
         numbers = _limited(numbers, limit or drawn or 1, id_)
-    if as_json and len(numbers) > 1 and message is None:
+    if as_json and len(numbers) > 1 and not named:
         raise click.UsageError("--json writes one object; leave out --limit and --sample.")
     parts = [
         (row, sample)
         for row in rows.read_rows(directory, manifest, numbers)
         for sample in rows.choose_samples(row, id_)
     ]
-    if svg:
-        _write_svg(svg, parts[0][0])
+    if svg or png or (mask and not as_json):
+        write.draw_mask(parts[0][0], svg, png)
         return
-    view = None if message is None else views.find_view(parts, _named(message, manifest))
-    found = _load_tokenizer(directory, manifest, tokenizer, optional=as_json)
+    found = [views.find_view(parts, _named(each, manifest)) for each in named]
+    exact = message is not None and not as_json  # a program may read it
+    tokenizer_ = _load_tokenizer(directory, manifest, tokenizer, optional=not exact)
+    decode = tokenizer_.decode if tokenizer_ else None
     if as_json:
-        decode = found.decode if found else None
         row, samples = parts[0][0], [sample for _, sample in parts]
-        said = views.view_json(view, decode) if view else _row_json(row, samples, decode)
+        said = _views_json(found, named, decode) if found else _row_json(row, samples, decode)
         click.echo(json.dumps(said))
-        return
-    assert found is not None
-    if view:
-        _show_view(view, found.decode)
-        return
-    for at in numbers:
-        here = [part for part in parts if part[0].number == at]
-        if at != numbers[0]:
-            click.echo()
-        samples = [sample for _, sample in here]
-        _show_row(here[0][0], samples, found, tokens=tokens or boundaries, boundaries=boundaries)
+    elif diff:
+        write.show_diff(found[0], found[1], diff, decode or write.only_ids)
+    elif found:
+        write.show_view(found[0], decode or write.only_ids)
+    else:
+        how = {"tokens": tokens or boundaries, "boundaries": boundaries}
+        write.show_rows(parts, numbers, tokenizer_, **how)
+
+
+def _views_json(
+    found: Sequence[MessageView], named: Sequence[str], decode: Decode | None
+) -> dict[str, Any]:
+    from reasonpack.show.message_view import view_json  # noqa: PLC0415
+    from reasonpack.show.view_diff import diff_json  # noqa: PLC0415
+
+    if len(found) == 1:
+        return view_json(found[0], decode)
+    return diff_json(found[0], found[1], (named[0], named[1]), decode)
 
 
 def _row_json(row: RowData, samples: list[int], decode: Decode | None) -> dict[str, Any]:
@@ -182,22 +205,6 @@ def _limited(numbers: list[int], limit: int, id_: str | None) -> list[int]:
     return shown
 
 
-def _show_row(
-    row: RowData, samples: list[int], tokenizer: Tokenizer, *, tokens: bool, boundaries: bool
-) -> None:
-    from reasonpack.show import text  # noqa: PLC0415
-    from reasonpack.show.token_table import token_lines  # noqa: PLC0415
-    from reasonpack.tokens.token_bytes import bytes_of_tokens  # noqa: PLC0415
-
-    colour = text.wants_colour()
-    if tokens:
-        lines = token_lines(row, samples, bytes_of_tokens(tokenizer), boundaries=boundaries)
-    else:
-        lines = text.row_lines(row, samples, tokenizer.decode, colour=colour)
-    for line in lines:
-        click.echo(text.encodable(line), color=colour)
-
-
 def _rows_of(
     directory: Path, manifest: Manifest, id_: str | None, message: str | None
 ) -> list[int]:
@@ -223,45 +230,6 @@ def _named(message: str, manifest: Manifest) -> int | str:
     return int(message)
 
 
-def _show_view(view: MessageView, decode: Decode) -> None:
-    from reasonpack.show import message_view, text  # noqa: PLC0415
-
-    colour = text.wants_colour()
-    prompt, completion = message_view.view_text(view, decode)
-    click.echo(text.view_line(view, prompt), err=True)
-    if sys.stdout.isatty():
-        shown = text.marked(prompt, "h", trained=False, colour=colour)
-        shown += text.marked(completion, "r_out", trained=True, colour=colour)
-        click.echo(text.encodable(shown), color=colour)
-    else:  # exactly, for a file or a program
-        click.echo((prompt + completion).encode(), nl=False)
-
-
-def _show_rejects(directory: Path, limit: int | None) -> None:
-    """Write the reason and the error of each reject, or of the first of them."""
-    from reasonpack.datasets.manifest import REJECTS  # noqa: PLC0415
-    from reasonpack.show.rejects import each_reject  # noqa: PLC0415
-    from reasonpack.show.text import encodable  # noqa: PLC0415
-    from reasonpack.wording import printable  # noqa: PLC0415
-
-    for number, (reason, error) in enumerate(each_reject(directory / REJECTS)):
-        if number == limit:
-            break
-        click.echo(encodable(f"{reason}: {printable(error)}"))
-
-
-def _write_svg(path: str, row: RowData) -> None:
-    from reasonpack.show.mask_svg import mask_svg  # noqa: PLC0415
-    from reasonpack.storage.publish import publish_text  # noqa: PLC0415
-
-    picture = mask_svg(row)
-    if path == "-":
-        click.echo(picture, nl=False)
-        return
-    publish_text(path, picture)
-    click.echo(f"{path}: the mask of row {row.number}", err=True)
-
-
 def _load_tokenizer(
     directory: Path, manifest: Manifest, source: str | None, *, optional: bool
 ) -> Tokenizer | None:
@@ -274,9 +242,12 @@ def _load_tokenizer(
     from reasonpack.wording import printable  # noqa: PLC0415
 
     try:
-        return load_own_tokenizer(directory, manifest, source)
+        found = load_own_tokenizer(directory, manifest, source)
     except TokenizerError as error:
         if source is not None or not optional:
             raise
-        click.echo(f"No text: {printable(str(error))}", err=True)
+        click.echo(f"Ids and no text: {printable(str(error))}", err=True)
         return None
+    if sys.stdout.isatty():
+        click.echo(f"Texts by the tokenizer from {printable(found.source)}", err=True)
+    return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 import time
 from typing import Any
 
@@ -265,6 +266,7 @@ def command(
         rejects_told,
     )
     from reasonpack.show.summary import summary  # noqa: PLC0415
+    from reasonpack.show.terminal import width_of  # noqa: PLC0415
     from reasonpack.show.text import columns  # noqa: PLC0415
     from reasonpack.storage.place import join  # noqa: PLC0415
     from reasonpack.tokens.fast_backends import Choice  # noqa: PLC0415 (after --help)
@@ -283,7 +285,8 @@ def command(
             temp_dir=temp_dir,
         )
         if dry_run:
-            click.echo(estimate_lines(estimate(inputs, options, run=run, output=output)))
+            found = estimate(inputs, options, run=run, output=output)
+            click.echo(as_json(found) if as_json_ else estimate_lines(found))
             return
         with rejects_told(output), resumable(progress):
             manifest = None
@@ -298,11 +301,11 @@ def command(
     places = part_of_rejects(output, *part) if part else [join(output, REJECTS)]
     first = examples(places, counts.reasons)
     if manifest:
-        click.echo(summary(manifest, first), err=True)
+        click.echo(summary(manifest, first, width_of(sys.stderr)), err=True)
         if as_json_:
             click.echo(as_json(manifest), nl=False)
     else:
-        for line in columns(reject_lines(counts, first)).splitlines():
+        for line in columns(reject_lines(counts, first), width_of(sys.stderr)).splitlines():
             click.echo(line, err=True)
         click.echo(
             f"part {shard_index} of {shard_count} is done; when all are: merge DIR", err=True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from typing import Any
 
 import click
@@ -86,6 +87,7 @@ def command(
     from reasonpack.run.repack import repack  # noqa: PLC0415
     from reasonpack.show.rejects import examples, rejects_told  # noqa: PLC0415
     from reasonpack.show.summary import summary  # noqa: PLC0415
+    from reasonpack.show.terminal import width_of  # noqa: PLC0415
     from reasonpack.storage.place import join  # noqa: PLC0415 (after --help)
 
     given = {name: value for name, value in options.items() if value is not None}
@@ -94,7 +96,7 @@ def command(
         run = Run(num_proc=num_proc, watch=watch)
         manifest = repack(directories, output, given, overwrite=not resume, run=run)
     first = examples([join(output, REJECTS)], manifest.counts.reasons)
-    click.echo(summary(manifest, first), err=True)
+    click.echo(summary(manifest, first, width_of(sys.stderr)), err=True)
     if as_json_:
         click.echo(as_json(manifest), nl=False)
     ctx.exit(3 if manifest.counts.incomplete else 0)

@@ -47,6 +47,7 @@ def command(
     from reasonpack.datasets.receipt import as_json  # noqa: PLC0415 (after --help)
     from reasonpack.show.stats import gather, stats_json, stats_lines  # noqa: PLC0415
     from reasonpack.show.summary import summary  # noqa: PLC0415
+    from reasonpack.show.terminal import width_of  # noqa: PLC0415
 
     shape = _shape(model_config, hidden_size, layers, heads)
     stats = gather(directory)
@@ -54,7 +55,8 @@ def command(
         click.echo(as_json(stats_json(stats, shape)), nl=False)
         return
     encoding = sys.stdout.encoding or "ascii"
-    for line in (summary(stats.manifest), *stats_lines(stats, shape)):
+    width = width_of(sys.stdout)
+    for line in (summary(stats.manifest, width=width), *stats_lines(stats, shape, width)):
         click.echo(line.encode(encoding, "replace").decode(encoding))
 
 

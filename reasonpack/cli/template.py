@@ -44,7 +44,7 @@ def command(*, as_json: bool, **rest: Any) -> None:
     from reasonpack.datasets.options import Options  # noqa: PLC0415 (after --help)
     from reasonpack.run.context import load_context  # noqa: PLC0415
     from reasonpack.show import template as show  # noqa: PLC0415
-    from reasonpack.show.text import encodable, wants_colour  # noqa: PLC0415
+    from reasonpack.show.terminal import encodable, wants_colour  # noqa: PLC0415
 
     options = Options(**rest)
     context = load_context(options)

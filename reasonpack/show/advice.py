@@ -16,18 +16,30 @@ from collections.abc import Iterator
 
 from reasonpack.show.cost import BLOCK, Costs, Work
 from reasonpack.show.model_shape import ModelShape
+from reasonpack.show.terminal import fitted
 
+WIDTH = 85
+"""Characters of the table and of a line of text."""
 PAYS = 1.05
 """How many times fewer operations make up for another layout; gathering keys takes 1 to 3 %."""
 BLOCK_MASK = "a block mask (FlexAttention, FlashMask, MagiAttention)"
 
 
-def cost_lines(costs: Costs, layout: str, shape: ModelShape | None = None) -> Iterator[str]:
+def cost_lines(
+    costs: Costs, layout: str, shape: ModelShape | None = None, width: int | None = None
+) -> Iterator[str]:
     """Write the counts as a table, and what follows from them for a model of this shape."""
+    if width is not None and width < WIDTH:
+        yield "what a layer computes"
+        for name, work in works(costs, layout):
+            counts = f"{work.tokens:,} tokens, {work.pairs:,} pairs, {work.blocks:,} blocks"
+            yield from fitted(f"  {name}: {counts}", width, indent=4)
+        yield from textwrap.wrap(" ".join(advice(costs, layout, shape)), width)
+        return
     yield f"{'what a layer computes':<35} {'tokens':>13} {'pairs':>17} {'128×128 blocks':>16}"
     for name, work in works(costs, layout):
         yield f"  {name:<33} {work.tokens:>13,} {work.pairs:>17,} {work.blocks:>16,}"
-    yield from textwrap.wrap(" ".join(advice(costs, layout, shape)), 85)
+    yield from textwrap.wrap(" ".join(advice(costs, layout, shape)), WIDTH)
 
 
 def works(costs: Costs, layout: str) -> list[tuple[str, Work]]:

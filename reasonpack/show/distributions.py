@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from reasonpack.show.terminal import fitted
+
 BAR = 40
 PERCENTILES = (5, 25, 50, 75, 95, 99)
 
@@ -81,15 +83,16 @@ def _summary(values: NDArray[Any]) -> dict[str, Any]:
     }
 
 
-def distribution_lines(each: Distribution) -> Iterator[str]:
-    """Draw a distribution; one whose values are all equal is one line."""
-    yield f"{each.name}  {_headline(each)}"
+def distribution_lines(each: Distribution, width: int | None = None) -> Iterator[str]:
+    """Draw a distribution, within a width if one is given; of equal values it is one line."""
+    yield from fitted(f"{each.name}  {_headline(each)}", width, indent=2)
     shown = [_label(each, at) for at in range(len(each.counts))]
-    width = max(map(len, shown), default=0)
+    labels = max(map(len, shown), default=0)
+    bar = BAR if width is None else max(4, min(BAR, width - labels - 18))
     most = max(1, int(each.counts.max(initial=0)))
     if np.count_nonzero(each.counts) > 1:
         for label, count in zip(shown, each.counts.tolist(), strict=True):
-            yield f"  {label:>{width}}  {count:>12,}  {_bar(count / most)}".rstrip()
+            yield f"  {label:>{labels}}  {count:>12,}  {_bar(count / most, bar)}".rstrip()
 
 
 def _headline(each: Distribution) -> str:
@@ -121,11 +124,11 @@ def _label(each: Distribution, at: int) -> str:
     return f"{low:,}" if high - low == 1 else f"{low:,} – {high - 1:,}"
 
 
-def _bar(share: float) -> str:
+def _bar(share: float, whole: int) -> str:
     """Draw a bar in eighths of a character.
 
-    >>> _bar(1.0) == "█" * 40, _bar(0.02), _bar(0.0)
+    >>> _bar(1.0, 40) == "█" * 40, _bar(0.02, 40), _bar(0.0, 40)
     (True, '▊', '')
     """
-    eighths = max(round(share * BAR * 8), 1 if share else 0)
+    eighths = max(round(share * whole * 8), 1 if share else 0)
     return "█" * (eighths // 8) + " ▏▎▍▌▋▊▉"[eighths % 8].strip()

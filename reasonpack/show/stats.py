@@ -250,15 +250,18 @@ def stats_json(stats: Stats, shape: ModelShape | None = None) -> dict[str, Any]:
     }
 
 
-def stats_lines(stats: Stats, shape: ModelShape | None = None) -> Iterator[str]:
+def stats_lines(
+    stats: Stats, shape: ModelShape | None = None, width: int | None = None
+) -> Iterator[str]:
     """Draw the costs and each distribution.
 
     Args:
         stats: of a dataset.
         shape: of the model that is to be trained; by default a layer of a small one.
+        width: of the terminal; None for none.
     """
     yield ""
-    yield from cost_lines(stats.costs, stats.manifest.layout, shape)
+    yield from cost_lines(stats.costs, stats.manifest.layout, shape, width)
     for each in stats.distributions.values():
         yield ""
-        yield from distribution_lines(each)
+        yield from distribution_lines(each, width)

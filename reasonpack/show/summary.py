@@ -14,16 +14,21 @@ from reasonpack.show.text import columns
 from reasonpack.wording import count, printable
 
 
-def summary(manifest: Manifest, first: Mapping[str, str] = MappingProxyType({})) -> str:
+def summary(
+    manifest: Manifest,
+    first: Mapping[str, str] = MappingProxyType({}),
+    width: int | None = None,
+) -> str:
     """Say what was packed, what it saved, and what was rejected.
 
     Args:
         manifest: of the dataset.
         first: the first error of each reason for which records were rejected.
+        width: of the terminal; None for none.
     """
     rejects = reject_lines(manifest.counts, first)
     more = [("", "see rejects.jsonl in the output directory")] if manifest.counts.incomplete else []
-    return columns([*summary_lines(manifest), *rejects, *more])
+    return columns([*summary_lines(manifest), *rejects, *more], width)
 
 
 def summary_lines(manifest: Manifest) -> Iterator[tuple[str, str]]:

@@ -11,8 +11,6 @@ bold and underlined. Nothing here lets text from data steer the terminal.
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 
@@ -22,33 +20,26 @@ from reasonpack.rows.sample import IGNORE
 from reasonpack.show.call_tree import tree_lines
 from reasonpack.show.message_view import MessageView
 from reasonpack.show.row import LONGEST_ID, Decode, RowData, Segment
+from reasonpack.show.terminal import fitted
 from reasonpack.wording import count, printable
 
 COLOURS = {"h": "blue", "t": "magenta", "r_in": "cyan", "r_out": "green"}
 HEADER = ("", "kind", "message", "start", "length", "positions", "visible until", "trained", "text")
 LEFT_ALIGNED = {"kind", "text"}
-PREVIEW = 32
-"""Characters of a segment's text in the table."""
+NARROW_WITHOUT = ("visible until", "positions", "start", "message", "trained")
+"""Columns that are left out, in this order, where a terminal has no room for the text."""
+PREVIEW, LEAST = 32, 12
+"""Characters of a segment's text in the table, and on a terminal at least."""
 
 Runs = Sequence[tuple[str, bool]]
 """The text of a segment in stretches, each with whether it is trained."""
 
 
-def columns(lines: Iterable[tuple[str, str]]) -> str:
-    """Write names and what is said of each below one another."""
-    return "\n".join(f"{name:<15}{text}" for name, text in lines)
-
-
-def encodable(text: str) -> str:
-    """Escape what the encoding of standard output cannot say."""
-    encoding = sys.stdout.encoding or "utf-8"
-    return text.encode(encoding, "backslashreplace").decode(encoding)
-
-
-def wants_colour() -> bool:
-    """Say whether standard output is to be coloured; see https://no-color.org."""
-    dumb = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
-    return sys.stdout.isatty() and not dumb
+def columns(lines: Iterable[tuple[str, str]], width: int | None = None) -> str:
+    """Write names and what is said of each below one another, within a width if one is given."""
+    return "\n".join(
+        part for name, text in lines for part in fitted(f"{name:<15}{text}", width, indent=15)
+    )
 
 
 def marked(text: str, kind: str, *, trained: bool, colour: bool) -> str:
@@ -69,9 +60,14 @@ def marked(text: str, kind: str, *, trained: bool, colour: bool) -> str:
 
 
 def row_lines(
-    row: RowData, samples: Sequence[int], decode: Decode, *, colour: bool
+    row: RowData,
+    samples: Sequence[int],
+    decode: Decode,
+    *,
+    colour: bool,
+    width: int | None = None,
 ) -> Iterator[str]:
-    """Show samples of a row to a person, by their numbers in it."""
+    """Show samples of a row to a person, by their numbers in it; the table fits into `width`."""
     trained = sum(segment.trained for segment in row.segments)
     yield (
         f"{printable(row.shard)}, row {row.number}: {count(len(row.input_ids), 'token')}, "
@@ -87,7 +83,7 @@ def row_lines(
             f"{sample.start:,}, {trained:,} trained"
         )
         yield from tree_lines(row, number)
-        yield from _table(segments, texts, colour=colour)
+        yield from _table(segments, texts, colour=colour, width=width)
         yield ""
         shown = [
             "".join(marked(text, segment.kind, trained=flag, colour=colour) for text, flag in runs)
@@ -109,7 +105,9 @@ def _runs(row: RowData, segment: Segment, decode: Decode) -> Iterator[tuple[str,
         yield decode(row.input_ids[list(run)]), trained
 
 
-def _table(segments: Sequence[Segment], texts: Sequence[Runs], *, colour: bool) -> Iterator[str]:
+def _table(
+    segments: Sequence[Segment], texts: Sequence[Runs], *, colour: bool, width: int | None
+) -> Iterator[str]:
     lines: list[tuple[str, ...]] = [HEADER]
     for index, (segment, runs) in enumerate(zip(segments, texts, strict=True)):
         cells = (
@@ -121,23 +119,37 @@ def _table(segments: Sequence[Segment], texts: Sequence[Runs], *, colour: bool) 
             f"{segment.position_first}–{segment.position_last}",
             segment.visible_until,
             segment.trained,
-            _preview("".join(text for text, _ in runs)),
+            "".join(text for text, _ in runs),
         )
         lines.append(tuple(map(str, cells)))
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    shown = list(range(len(HEADER)))
+    for name in NARROW_WITHOUT:
+        if width is not None and _room(widths, shown, width) < LEAST:
+            shown.remove(HEADER.index(name))
+    preview = PREVIEW if width is None else max(LEAST, _room(widths, shown, width))
     for line in lines:
-        padded = [
-            cell.ljust(width) if name in LEFT_ALIGNED else cell.rjust(width)
-            for name, cell, width in zip(HEADER, line, widths, strict=True)
-        ]
-        if colour and line is not HEADER:
-            padded[1] = click.style(padded[1], fg=COLOURS[line[1]])
+        padded = []
+        for at in shown:
+            if at == len(HEADER) - 1:
+                padded.append(line[at] if line is HEADER else _preview(line[at], preview))
+            elif HEADER[at] in LEFT_ALIGNED:
+                cell = line[at].ljust(widths[at])
+                is_kind = colour and line is not HEADER
+                padded.append(click.style(cell, fg=COLOURS[line[at]]) if is_kind else cell)
+            else:
+                padded.append(line[at].rjust(widths[at]))
         yield "  ".join(padded).rstrip()
 
 
-def _preview(text: str) -> str:
-    preview = printable(text[: PREVIEW + 1])
-    return preview if len(preview) <= PREVIEW else preview[: PREVIEW - 1] + "…"
+def _room(widths: Sequence[int], shown: Sequence[int], width: int) -> int:
+    """Return how many characters there are for text beside the other columns."""
+    return width - sum(widths[at] + 2 for at in shown[:-1])
+
+
+def _preview(text: str, most: int) -> str:
+    preview = printable(text[: most + 1])
+    return preview if len(preview) <= most else preview[: most - 1] + "…"
 
 
 def _name(segment: Segment) -> str:

@@ -153,7 +153,8 @@ TESTED_TOGETHER = {
     "run/test_sample": "run.estimate",
     "show/test_advice": "show.model_shape",
     "show/report/test_report": "cli.report",
-    "show/test_row": "cli.inspect show.dataset_tokenizer show.message_view show.segment_tree",
+    "show/test_row": "cli.inspect cli.inspect_output show.dataset_tokenizer show.message_view"
+    " show.segment_tree",
     "show/test_stats": "cli.stats show.distributions",
     "templates/learn/test_learn": "templates.forms templates.learn.message_parts templates.stop",
     "templates/test_loops": "templates.loop_facts",

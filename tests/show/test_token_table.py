@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import numpy as np
@@ -98,6 +99,8 @@ def test_rejects_are_shown(write: Any, inspect: Any, tokenizer: tokenizers.Token
     assert inspect(directory, "--where", "rejects") == (0, "", "")
     line = '{"reason": "%s", "error": "a.jsonl:%d: it \\u001b[1m"}\n'
     (directory / "rejects.jsonl").write_text("".join(line % ("role", n) for n in range(3)))
+    status, out, _ = inspect(directory, "--where", "rejects", "--limit", 1, "--json")
+    assert [each["reason"] for each in json.loads(out)["rejects"]] == ["role"]
     status, out, _ = inspect(directory, "--where", "rejects", "--limit", 2)
     assert (status, out.splitlines()) == (
         0,

@@ -1,0 +1,85 @@
+"""A row → its mask in small: samples of it on a grid, as block characters or as a PNG picture.
+
+Down the token that looks, right the token that it sees, coloured by its kind; at the left what is
+trained. A cell is the token in its middle, so what is thinner than a cell may be missing.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Iterator
+
+import click
+import numpy as np
+from numpy.typing import NDArray
+
+from reasonpack.rows.kind import Kind
+from reasonpack.rows.sample import IGNORE
+from reasonpack.show.mask_svg import BAR, COLOURS, SIZE
+from reasonpack.show.row import RowData
+from reasonpack.show.text import COLOURS as TERMINAL
+
+UNSEEN = 255
+SHADES = {"h": "░", "r_in": "▒", "r_out": "▓", "t": "█"}
+NARROW, WIDE = 16, 64
+"""Cells of a mask of characters, across."""
+
+
+def cells(row: RowData, down: int, across: int) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    """Sample the mask of a row of T tokens on a grid.
+
+    Returns:
+        The kind of the token that is seen, `UNSEEN` where none is: u8[down, across]; and
+        whether the token that looks is trained: bool[down].
+    """
+    length = len(row.input_ids)
+    looks = (2 * np.arange(down) + 1) * length // (2 * down)
+    seen = (2 * np.arange(across) + 1) * length // (2 * across)
+    starts = [segment.start for segment in row.segments]
+    kinds = [int(next(kind for kind in Kind if kind.label == each.kind)) for each in row.segments]
+    of = np.searchsorted(starts, seen, side="right") - 1
+    until = np.array([segment.visible_until for segment in row.segments])[of]
+    visible = (seen <= looks[:, None]) & (looks[:, None] < until)
+    grid = np.where(visible, np.array(kinds)[of], UNSEEN).astype(np.uint8)
+    return grid, row.labels[looks] != IGNORE
+
+
+def mask_lines(row: RowData, *, colour: bool, width: int | None = None) -> Iterator[str]:
+    """Draw the mask of a row in characters, at most as many as there are tokens across."""
+    across = min(WIDE, max(NARROW, (width or 80) - 4), len(row.input_ids))
+    grid, trained = cells(row, max(1, across // 2), across)
+    labels = {int(kind): kind.label for kind in Kind}
+    for line, is_trained in zip(grid.tolist(), trained.tolist(), strict=True):
+        drawn = "".join(
+            " "
+            if kind == UNSEEN
+            else click.style("█", fg=TERMINAL[labels[kind]])
+            if colour
+            else SHADES[labels[kind]]
+            for kind in line
+        )
+        yield f"{'▌' if is_trained else ' '} {drawn}".rstrip()
+    key = (
+        f"{click.style('█', fg=TERMINAL[kind]) if colour else shade} {kind}"
+        for kind, shade in SHADES.items()
+    )
+    yield f"▌ trained   {'   '.join(key)}"
+
+
+def mask_png(row: RowData) -> bytes:
+    """Draw the mask of a row as a PNG picture, as the SVG has it, but for its words."""
+    grid, trained = cells(row, SIZE, SIZE)
+    palette = np.full((256, 3), 255, np.uint8)
+    for kind in Kind:
+        palette[kind] = list(bytes.fromhex(COLOURS[kind.label][1:]))
+    bar = np.full((SIZE, BAR, 3), 255, np.uint8)
+    bar[trained, : BAR - 4] = (0x1D, 0x21, 0x27)
+    picture = np.concatenate([bar, palette[grid]], axis=1)
+    lines = b"".join(b"\0" + line.tobytes() for line in picture)  # 0: no filter
+    size = struct.pack(">IIBBBBB", BAR + SIZE, SIZE, 8, 2, 0, 0, 0)  # 8 bits, RGB
+    parts = ((b"IHDR", size), (b"IDAT", zlib.compress(lines, 9)), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+        for name, data in parts
+    )
