@@ -148,7 +148,25 @@ configs:
 `segment_start` and `segment_visible_until` say which token may attend to which. A trainer
 that ignores them trains the wrong thing. {_stops(manifest)}
 `manifest.json` says how this was made.
+
+To look at the rows, where DIR is the directory of this file:
+
+```python
+{_read_by(manifest)}
+```
 """
+
+
+def _read_by(manifest: Manifest) -> str:
+    """Write lines that read the rows, each with another library."""
+    lines = ["datasets.load_dataset(DIR)"]
+    if manifest.options.format == "parquet":
+        lines += [
+            'pandas.read_parquet(f"{DIR}/data")',
+            "duckdb.sql(f\"SELECT sample_id, length FROM '{DIR}/data/*.parquet'\")",
+            'polars.read_parquet(f"{DIR}/data/*.parquet")',
+        ]
+    return "\n".join(lines)
 
 
 def _data_files(manifest: Manifest) -> str:

@@ -258,3 +258,20 @@ def test_an_output_directory_inside_an_input_directory_is_no_input(call: Call) -
         status, error = call("pack", ".")
         assert status == 0, error
         assert "3 packed of 3" in error
+
+
+@pytest.mark.filterwarnings("ignore")  # of these libraries: not ours
+@pytest.mark.parametrize("library", ["datasets", "pandas", "duckdb", "polars"])
+def test_the_lines_of_the_card_read_the_rows(
+    library: str, done: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = pytest.importorskip(library)
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path))
+    card = (done / "out" / "README.md").read_text("utf-8")
+    (block,) = re.findall("```python\n(.*?)```", card, re.DOTALL)
+    (line,) = [line for line in block.splitlines() if line.startswith(library)]
+    rows = eval(line, {library: module, "DIR": str(done / "out")})
+    rows = rows["train"] if library == "datasets" else rows
+    names = getattr(rows, "column_names", None) or list(rows.columns)
+    assert len(rows) == read_manifest(done / "out").counts.rows
+    assert {"length", "sample_id"} <= set(names)
