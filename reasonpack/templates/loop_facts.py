@@ -14,45 +14,44 @@ understood here has no site, and stays as it is.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple, TypeAlias
 
 import jinja2
 import jinja2.nodes as n
+from jinja2.environment import TemplateExpression
 
 EACH = "_reasonpack_each"
 """The variable of the template that stands for `Memo.each`."""
+Part: TypeAlias = "str | Callable[[Any], bool]"
+"""What counts of something read: its "value", which has to be the same, a "number", a "list" of
+messages, or the place of the last message there for which a condition holds."""
 Facts: TypeAlias = Callable[[int], tuple[tuple[int, ...], tuple[int, ...]]]
 """The place of an item → comparisons, numbers."""
-_Names: TypeAlias = frozenset[str]
 _RESERVED = frozenset({"caller", "kwargs", "loop", "self", "super", "varargs", EACH})
 """Names that mean something to Jinja or here, and would mean something else if they were set."""
-_ELSEWHERE = (n.Block, n.Extends, n.FromImport, n.Import, n.Include)
-_NUMBERS = {"index": "(i + 1)", "index0": "i", "revindex": "(n - i)", "revindex0": "(n - 1 - i)"}
-_NUMBERS |= {"length": "n"}
+_ELSEWHERE = (n.Block, n.EvalContextModifier, n.Extends, n.FromImport, n.Import, n.Include)
+_NUMBERS = {"index": "(i + 1)", "index0": "i", "length": "n", "revindex": "(n - i)"}
+_NUMBERS |= {"revindex0": "(n - 1 - i)"}
 _ENDS = {"first": "i <= 0", "last": "i >= n - 1", "previtem": "i <= 0", "nextitem": "i >= n - 1"}
 _SIGNS = {"gt": [">"], "gteq": [">="], "lt": ["<"], "lteq": ["<="]}
 _SIGNS |= {"eq": ["<=", ">="], "ne": ["<=", ">="]}
-
-
-class _NotUnderstoodError(Exception):
-    """The loop has no site."""
 
 
 class Site(NamedTuple):
     """A loop, and what its body reads and sets outside itself.
 
     Attributes:
-        reads: variables, or attributes of namespaces, and what of each counts: all its "value", a
-            "number", the "list" of messages, or the last of these that fulfills a condition.
-        written: attributes of namespaces that it sets, and whether it reads them.
-        facts: (items, *reads) → the values, the lists, and `Facts`.
+        reads: variables, or attributes of namespaces, and what counts of them.
+        spaces: the namespaces of which it sets attributes.
+        state: which of these attributes it reads.
+        facts: (items, *reads) → `Facts`; a list of messages is the range of their places.
     """
 
-    reads: tuple[tuple[str, str | None, str | jinja2.Template], ...]
-    written: tuple[tuple[str, str, bool], ...]
-    facts: Callable[..., tuple[tuple[Any, ...], list[list[int]], Facts]]
+    reads: tuple[tuple[str, str | None, Part], ...]
+    spaces: tuple[str, ...]
+    state: tuple[tuple[str, str], ...]
+    facts: Callable[..., Facts]
 
 
 def find_sites(tree: n.Template, environment: jinja2.Environment) -> tuple[Site, ...]:
@@ -60,38 +59,37 @@ def find_sites(tree: n.Template, environment: jinja2.Environment) -> tuple[Site,
 
     >>> env = jinja2.Environment()
     >>> tree = env.parse("{% for m in messages %}{% if loop.last %}{{ m }}{% endif %}{% endfor %}")
-    >>> [site] = find_sites(tree, env)
-    >>> values, lists, facts = site.facts(["a", "b"])
+    >>> facts = find_sites(tree, env)[0].facts(range(2))
     >>> facts(0), facts(1)
-    (((False,), ()), ((True,), ()))
+    (((False,), (0,)), ((True,), (1,)))
     """
     macros = {node.name: node for node in tree.body if isinstance(node, n.Macro)}
     made, sites = _made(tree), list[Site]()
     for loop in () if _is_strange(tree, macros) else _statements(tree):
-        if not isinstance(loop, n.For) or loop.test or loop.recursive or loop.else_:
-            continue
-        try:
-            sites.append(_Body(made, macros, environment).site(loop))
-        except _NotUnderstoodError:
-            continue
-        arguments = [n.Const(len(sites) - 1), loop.iter]
-        loop.iter = n.Call(n.Name(EACH, "load"), arguments, [], None, None)
-        loop.iter.set_lineno(loop.lineno).set_environment(environment)
+        match loop:
+            case n.For(target=n.Name(), test=None, else_=[]):
+                try:
+                    sites.append(_Body(loop, made, macros, environment).site(loop))
+                except n.Impossible:
+                    continue
+                each, number = n.Name(EACH, "load"), n.Const(len(sites) - 1)
+                loop.iter = n.Call(each, [number, loop.iter], [], None, None)
+                loop.iter.set_lineno(loop.lineno).set_environment(environment)
     return tuple(sites)
 
 
 def _is_strange(tree: n.Template, macros: Mapping[str, n.Macro]) -> bool:
     """Tell whether names, or which of two equal objects it is, may mean more than is seen here."""
-    given = {name.name for name in tree.find_all(n.Name) if name.ctx != "load"} | macros.keys()
-    asked = [test.args for test in tree.find_all(n.Test) if test.name == "sameas"]
-    single = [repr([n.Const(value)]) for value in (True, False, None)]  # there is one of each
+    given = {x.name for x in tree.find_all(n.Name) if x.ctx != "load" or x.name == EACH}
+    asked = {repr(test.args) for test in tree.find_all(n.Test) if test.name == "sameas"}
+    asked -= {repr([n.Const(value)]) for value in (True, False, None)}  # there is one of each
     return bool(
-        next(tree.find_all(_ELSEWHERE), None)
+        asked
         or any(constant.value == "sameas" for constant in tree.find_all(n.Const))
-        or any(repr(arguments) not in single for arguments in asked)
+        or any(loop.recursive for loop in tree.find_all(n.For))
         or len(macros) != len([*tree.find_all(n.Macro)])
-        or given & _RESERVED
-        or EACH in _names([tree])
+        or _RESERVED & (given | macros.keys())
+        or [*tree.find_all(_ELSEWHERE)]
     )
 
 
@@ -109,194 +107,163 @@ def _made(tree: n.Template) -> dict[str, bool]:
             case n.Assign(target=n.Name(name=name), node=n.Call(node=n.Name(name="namespace"))):
                 made.setdefault(name, True)
             case n.Assign() | n.AssignBlock():
-                made.update(dict.fromkeys(_names([node.target]), False))
+                made.update((x.name, False) for x in n.List([node.target]).find_all(n.Name))
     return {name: is_one and "namespace" not in made for name, is_one in made.items()}
-
-
-def _names(nodes: Iterable[n.Node]) -> _Names:
-    """Return the variables that these nodes are, or consist of."""
-    return _Names(name.name for name in n.List([*nodes]).find_all(n.Name))
 
 
 class _Body:
     """What the body of a loop reads and sets.
 
-    Comparisons and numbers are expressions of Python, in which `i` is the place of an item, `n`
-    how many there are, and `v0`, `v1`, … are what is read.
+    In its methods, `own` tells whether a node's `loop` is that of this loop.
     """
 
     def __init__(
-        self, made: Mapping[str, bool], macros: Mapping[str, n.Macro], env: jinja2.Environment
+        self,
+        loop: n.For,
+        made: Mapping[str, bool],
+        macros: Mapping[str, n.Macro],
+        environment: jinja2.Environment,
     ) -> None:
-        self.made, self.macros, self.environment = made, macros, env
-        self.outside = _RESERVED | made.keys() | macros.keys()
-        self.reads: dict[tuple[str, str | None, str | jinja2.Template], str] = {}
-        self.written: dict[tuple[str, str], bool] = {}
+        inside = n.List([loop, *macros.values()])
+        bound = {name.name for name in inside.find_all(n.Name) if name.ctx != "load"}
+        self.environment, self.macros = environment, dict(macros)
+        self.spaces = {name for name, is_one in made.items() if is_one}
+        self.made = made.keys() - self.spaces
+        self.single = made.keys() - bound  # which have one meaning, wherever they stand
+        self.variables = self.single - self.spaces
+        self.written = {(x.name, x.attr) for x in inside.find_all(n.NSRef) if x.name in made}
+        self.reads: dict[tuple[str, str | None, Part], str] = {}
+        self.state: dict[tuple[str, str], None] = {}
         self.comparisons: dict[str, None] = {}
-        self.numbers: dict[str, None] = {}
-        self.entered: set[str] = set()
+        self.numbers: dict[str, None] = {"items[i]": None}
+        if self.made & {name for name, _ in self.written}:
+            raise n.Impossible
 
     def site(self, loop: n.For) -> Site:
-        """Look at a loop; raise _NotUnderstoodError if more may count in it."""
-        if not isinstance(loop.target, n.Name):
-            raise _NotUnderstoodError
-        for target in n.List([loop, *self.macros.values()]).find_all(n.NSRef):
-            if self.made.get(target.name):
-                self.written[target.name, target.attr] = False
-            elif target.name in self.made:
-                raise _NotUnderstoodError
-        self.visit(loop.body, self.outside - {loop.target.name})
-        values, lists = (
-            "".join(f"{name}, " for (*_, what), name in self.reads.items() if what == wanted)
-            for wanted in ("value", "list")
-        )
-        compared, counted = ("".join(f"{x}, " for x in y) for y in (self.comparisons, self.numbers))
-        facts = f"lambda i, n=len(items): (({compared}), ({counted}))"
+        """Look at the body; raise Impossible if more may count in it."""
+        for node in loop.body:
+            self.visit(node, own=True)
         names = ", ".join(["items", *self.reads.values()])
+        compared, counted = ("".join(f"{x}, " for x in y) for y in (self.comparisons, self.numbers))
         # Made of operators, numbers and names of this file, and of no text of the template.
-        code = f"lambda {names}: (({values}), [items, {lists}], {facts})"
+        code = f"lambda {names}: lambda i, n=len(items): (({compared}), ({counted}))"
         made = eval(code, {"__builtins__": {}, "len": len})  # noqa: S307
-        written = tuple((*attribute, is_read) for attribute, is_read in self.written.items())
-        return Site((*self.reads,), written, made)
+        spaces = tuple(sorted({name for name, _ in self.written}))
+        return Site((*self.reads,), spaces, (*self.state,), made)
 
-    def visit(self, nodes: Iterable[n.Node], seen: _Names) -> None:
-        """Add what nodes read, where the names `seen` mean what they mean outside."""
-        for node in nodes:
-            match node:
-                case n.Const():
-                    pass
-                case n.Expr() | n.For() if self.counts(node, seen):
-                    pass
-                case n.For(recursive=False):
-                    inner = seen - _names([node.target])
-                    self.visit([node.iter, *node.else_], seen)
-                    self.visit([node.test] if node.test else [], inner)  # with the outer `loop`
-                    self.visit(node.body, inner - {"loop"})
-                case n.With():
-                    self.visit(node.values, seen)
-                    self.visit(node.body, seen - _names(node.targets))
-                case n.CallBlock():
-                    self.visit([node.call, *node.defaults], seen)
-                    self.visit(node.body, seen - _names(node.args))
-                case n.Getattr(node=n.Name(name=name)) if name in seen and self.made.get(name):
-                    self.written[name, node.attr] = True
-                case n.Name(name=name, ctx="load") if name in seen - self.entered:
-                    if name in _RESERVED or name in self.made:
-                        raise _NotUnderstoodError
-                    self.entered.add(name)
-                    macro = self.macros[name]
-                    inner = self.outside - _names(macro.args) - {"loop"}
-                    self.visit([*macro.defaults, *macro.body], inner)
-                case n.Break() | n.Continue() if "loop" in seen:
-                    raise _NotUnderstoodError
-                case n.Macro() | n.EvalContextModifier() | n.For():
-                    raise _NotUnderstoodError
-                case _:
-                    self.visit(node.iter_child_nodes(), seen)
-
-    def read(self, name: str, attribute: str | None, what: str | jinja2.Template) -> str:
-        """Return the name of something read."""
-        return self.reads.setdefault((name, attribute, what), f"v{len(self.reads)}")
-
-    def counts(self, node: n.Node, seen: _Names) -> bool:
-        """Add what counts of a node; tell whether that is less than all that is read below it."""
-        found: Iterable[str] | None = ()
+    def visit(self, node: n.Node, *, own: bool) -> None:
+        """Add what counts of a node."""
         match node:
-            case n.Name(name=name, ctx="load") if self.is_outside(name, seen):
-                self.read(name, None, "value")
-            case n.Getattr(node=n.Name(name=name), attr=attr) if self.is_kept(name, attr, seen):
+            case n.Const():
+                return
+            case n.Name(name=name, ctx="load"):
+                self.visit_name(name, own=own)
+            case n.Getattr(node=n.Name(name=name), attr=attr) if (name, attr) in self.written:
+                self.state[name, attr] = None
+            case n.Getattr(node=n.Name(name=name), attr=attr) if name in self.spaces:
                 self.read(name, attr, "value")
-            case n.Getattr(node=n.Name(name="loop"), attr=attr) if "loop" in seen and attr in _ENDS:
-                found = [_ENDS[attr]]
-            case n.Compare():
-                found = self.compared(node, seen)
-            case n.Getitem(node=n.Name(name=name)) if self.is_outside(name, seen):
-                found = self.looked_up(name, self.number(node.arg, seen))
+            case n.Break() | n.Continue() if own:
+                raise n.Impossible
+            case _ if not self.is_fact(node, own):
+                inner = {id(each) for each in node.body} if isinstance(node, n.For) else ()
+                for each in node.iter_child_nodes():
+                    self.visit(each, own=own and id(each) not in inner)
+
+    def visit_name(self, name: str, *, own: bool) -> None:
+        """Add a variable, or what a macro reads."""
+        if name in self.made:
+            self.read(name, None, "value")
+        elif macro := self.macros.pop(name, None):
+            for each in (*macro.defaults, *macro.body):
+                self.visit(each, own=False)
+        elif name in _RESERVED | self.spaces and (own or name != "loop"):
+            raise n.Impossible
+
+    def is_fact(self, node: n.Node, own: bool) -> bool:
+        """Add what counts of a node; tell whether that is less than all that is read below it."""
+        reads = dict(self.reads)
+        try:
+            comparisons, numbers = self.facts(node, own)
+        except n.Impossible:
+            self.reads = reads
+            return False
+        self.comparisons |= dict.fromkeys(comparisons)
+        self.numbers |= dict.fromkeys(numbers)
+        return True
+
+    def facts(self, node: n.Node, own: bool) -> tuple[list[str], list[str]]:
+        """Write the comparisons and the numbers that count of a node."""
+        match node:
+            case n.Getattr(node=n.Name(name="loop"), attr=attr) if own and attr in _ENDS:
+                return [_ENDS[attr]], []
+            case n.Compare() if _SIGNS.keys() >= {each.op for each in node.ops}:
+                left, found = self.number(node.expr, own), list[str]()
+                for each in node.ops:
+                    right = self.number(each.expr, own)
+                    found += [f"{left} {sign} {right}" for sign in _SIGNS[each.op]]
+                    left = right
+                return found, []
+            case n.Getitem(node=n.Name(name=name)) if name in self.variables:
+                place, items = self.number(node.arg, own), self.read(name, None, "list")
+                numbers = [place, f"{items}.start", f"{items}.step"]
+                # Below 0 it counts from the end.
+                return [f"{place} < 0 and len({items})", f"{place} < len({items})"], numbers
             case n.For():
-                found = self.is_any_behind(node, seen)
-            case _:
-                number = self.number(node, seen)
-                self.numbers |= {number: None} if number else {}
-                return number is not None
-        self.comparisons |= dict.fromkeys(found or ())
-        return found is not None
+                return [self.is_any_behind(node, own)], []
+        return [], [self.number(node, own)]
 
-    def looked_up(self, name: str, place: str | None) -> list[str] | None:
-        """Write what tells which of a list's items stands at a place, apart from the list."""
-        if place is None:
-            return None
-        self.numbers[place] = None
-        size = f"len({self.read(name, None, 'list')})"
-        return [f"{place} < 0 and {size}", f"{place} < {size}"]  # below 0 it counts from the end
+    def is_any_behind(self, loop: n.For, own: bool) -> str:
+        """Write whether a loop that notes one thing of the messages behind an item notes it at all.
 
-    def compared(self, node: n.Compare, seen: _Names) -> list[str] | None:
-        """Write the comparisons of numbers next to each other; None if there are others."""
-        left, found = self.number(node.expr, seen), []
-        for each in node.ops:
-            right = self.number(each.expr, seen)
-            if left is None or right is None or each.op not in _SIGNS:
-                return None
-            found += [f"{left} {sign} {right}" for sign in _SIGNS[each.op]]
-            left = right
-        return found
-
-    def is_any_behind(self, loop: n.For, seen: _Names) -> list[str] | None:
-        """Write whether a loop does what it does at all; None if that depends on anything else.
-
-        {% for m in messages[loop.index:] %}{% if … m … %}{% set own.x = true %}{% endif %}…
+        {% for m in messages[loop.index:] %}{% if … m … %}{% set space.x = true %}{% endif %}…
         """
         match loop:
             case n.For(
-                iter=n.Getitem(node=n.Name(name=name), arg=n.Slice(stop=None, step=None) as rest),
-                body=[n.If(test=test, body=[set_], elif_=[], else_=[])],
+                target=n.Name(name=item),
+                iter=n.Getitem(
+                    node=n.Name(name=name), arg=n.Slice(start=start, stop=None, step=None)
+                ),
+                body=[
+                    n.If(
+                        test=test,
+                        body=[n.Assign(target=n.NSRef(), node=n.Const())],
+                        elif_=[],
+                        else_=[],
+                    )
+                ],
                 else_=[],
                 test=None,
-                recursive=False,
-            ) if self.is_outside(name, seen):
-                place = rest.start and self.number(rest.start, seen)
+            ) if name in self.variables and {x.name for x in test.find_all(n.Name)} == {item}:
+                place = self.number(start, own)
             case _:
-                return None
-        item = _names([loop.target])
-        if not place or re.search("[-v]", place) or not _names([test]) <= item:
-            return None  # without a difference the place is not below 0, from the end
-        match set_:
-            case n.Assign(target=n.NSRef(name=own), node=n.Const()) if not (
-                self.outside & {own, *item}
-            ):
-                pass
-            case _:
-                return None
-        writing = n.If(test, [n.Output([n.TemplateData("x")])], [], [])
-        alone = n.For(loop.target, n.Name("messages", "load"), [writing], [], None, False)
-        tree = n.Template([alone], lineno=1)
-        tree.set_environment(self.environment)
-        code = self.environment.compile(tree)
-        condition = jinja2.Template.from_code(self.environment, code, {})
-        return [f"{place} <= {self.read(name, None, condition)}"]
+                raise n.Impossible
+        if {*"-v"} & {*place}:  # otherwise it is not below 0, from the end
+            raise n.Impossible
+        result = n.Template([n.Assign(n.Name("result", "store"), test)], lineno=1)
+        holds = TemplateExpression(self.environment.from_string(result), False)
+        last = self.read(name, None, lambda message: bool(holds({item: message})))
+        return f"{place} <= {last}"
 
-    def is_outside(self, name: str, seen: _Names) -> bool:
-        """Tell whether this is a variable that is no namespace."""
-        return name in seen and self.made.get(name) is False
+    def read(self, name: str, attribute: str | None, what: Part) -> str:
+        """Return the name of something read."""
+        return self.reads.setdefault((name, attribute, what), f"v{len(self.reads)}")
 
-    def is_kept(self, name: str, attribute: str, seen: _Names) -> bool:
-        """Tell whether this is an attribute of a namespace that the body does not set."""
-        return name in seen and self.made.get(name, False) and (name, attribute) not in self.written
-
-    def number(self, node: n.Node, seen: _Names) -> str | None:
-        """Write an expression of numbers, linear in the place; None for any other."""
-        number: str | None = None
+    def number(self, node: n.Node | None, own: bool) -> str:
+        """Write an expression of numbers, linear in the place; raise Impossible for any other."""
         match node:
-            case n.Const(value=value) if type(value) is int:
-                number = repr(value)
-            case n.Name(name=name) if self.is_outside(name, seen):
-                number = self.read(name, None, "number")
-            case n.Getattr(node=n.Name(name="loop"), attr=attr) if "loop" in seen:
-                number = _NUMBERS.get(attr)
-            case n.Getattr(node=n.Name(name=name), attr=attr) if self.is_kept(name, attr, seen):
-                number = self.read(name, attr, "number")
-            case n.Filter(name="length", node=n.Name(name=name)) if self.is_outside(name, seen):
-                number = f"len({self.read(name, None, 'list')})"
+            case n.Const(value=int() as value):
+                return repr(value)
+            case n.Name(name=name) if name in self.variables:
+                return self.read(name, None, "number")
+            case n.Getattr(node=n.Name(name="loop"), attr=attr) if own and attr in _NUMBERS:
+                return _NUMBERS[attr]
+            case n.Getattr(node=n.Name(name=name), attr=attr) if (
+                name in self.single & self.spaces and (name, attr) not in self.written
+            ):
+                return self.read(name, attr, "number")
+            case n.Filter(name="length", node=n.Name(name=name)) if name in self.variables:
+                return f"len({self.read(name, None, 'list')})"
             case n.Add() | n.Sub():
-                left, right = self.number(node.left, seen), self.number(node.right, seen)
-                number = left and right and f"({left} {node.operator} {right})"
-        return number
+                left, right = self.number(node.left, own), self.number(node.right, own)
+                return f"({left} {node.operator} {right})"
+        raise n.Impossible

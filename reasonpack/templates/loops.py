@@ -5,77 +5,69 @@
     {% endfor %}                           the last            new: the body of the loop runs
 
 Every view of a conversation is rendered from its start, and nearly all of a rendering is what the
-one before it was. `loop_facts` finds what the body of each outermost loop reads, and lets the loop
-run over `Memo.each(messages)`. That gives the body only those messages for which something differs
-from the last time; for the others it writes and sets what the body did then, so that the text is
-the same by construction. The messages are not looked at one by one for that: what is as it was at
-both ends of a stretch was so between, since a comparison of linear numbers changes once. It takes a
-few comparisons of lists for each rendering. A loop over anything but messages runs as Jinja has it.
+one before it was. Each outermost loop goes over `Memo.each(messages)`, which gives its body only
+those messages for which a fact of `loop_facts` differs from the last time; for the others it writes
+and sets what the body did then. The messages are not looked at one by one for that: what is as it
+was at both ends of a stretch was so between. It takes a few comparisons for each rendering.
 """
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, TypeAlias
+from itertools import chain
+from typing import Any, NamedTuple
 
 import jinja2
+from jinja2.nodes import Impossible
 from jinja2.runtime import Context, LoopContext
-from jinja2.utils import Namespace, missing
+from jinja2.utils import missing
 
-from reasonpack.templates.loop_facts import EACH, Facts, Site
+from reasonpack.templates.loop_facts import EACH, Facts, Part, Site
 from reasonpack.templates.sandbox import attributes
-
-_KEPT = 4
-"""Runs that a memo keeps of a site: with other variables, such as the generation prompt."""
-_MISSING = object()
-_Slot: TypeAlias = "tuple[dict[str, Any], str, bool]"
-"""Where a body sets an attribute: the namespace, the attribute, and whether the body reads it."""
-_Changes: TypeAlias = "list[tuple[int, Any]]"
-"""What a body sets: the slot, and the value."""
-
-
-class _PlainError(Exception):
-    """The loop runs as Jinja has it."""
 
 
 class _Run(NamedTuple):
-    """What a loop did.
+    """What a loop did with each of its items.
 
     Attributes:
-        lists: what it ran over, and then what else it looks into.
-        facts: of the place of each item, the comparisons and the numbers that the body reads.
-        texts: what it wrote of each item.
-        states: what it reads of what it sets, before each item; empty if it sets nothing.
-        sets: what it set of each; as `states`.
+        reads: the places of the items in the conversation, and what else the facts come from.
+        facts: of the place of an item in the loop.
+        texts: what it wrote.
+        states: what it reads of what it sets, before.
+        sets: attributes of namespaces that it set.
     """
 
-    lists: list[list[int]]
+    reads: list[Any]
     facts: Facts
-    states: list[tuple[Any, ...]]
     texts: list[str]
-    sets: list[_Changes]
+    states: list[tuple[Any, ...]]
+    sets: list[list[tuple[tuple[str, str], Any]]]
 
-    def alike(self, other: _Run) -> list[tuple[int, int]]:
-        """Return as (shift, stop) where the same items stand in another run, so much further on."""
-        (mine, *looked), (its, *also) = self.lists, other.lists
-        if self is other or not all(map(_begin_alike, looked, also)):
-            return []
-        shift, both = len(its) - len(mine), min(len(mine), len(its))
-        from_start = [(0, both)] if _begin_alike(mine, its) else []
-        ends = mine[len(mine) - both :] == its[len(its) - both :]
-        return from_start + ([(shift, len(mine))] if shift and ends else [])
+    def same_until(self, last: _Run, shift: int, at: int, state: tuple[Any, ...]) -> int:
+        """Return until where, from `at` on, all is as it was in another run, `shift` before."""
+        stop, less = min(len(self.reads[0]), len(last.reads[0]) + shift), 1
+        if not shift <= at < stop or last.states[at - shift] != state:
+            return at
+        if self.reads == last.reads:
+            return stop
+        if (first := self.facts(at)) != last.facts(at - shift):
+            return at
+        while (end := self.facts(stop - 1))[0] != first[0] or end != last.facts(stop - 1 - shift):
+            stop, less = max(at + 1, stop - less), 2 * less
+        return stop
 
-    def same_until(self, other: _Run, shift: int, start: int, stop: int) -> int:
-        """Return until where the facts are those of the places `shift` further on, or less far."""
-        first, less = self.facts(start), 1
-        if first != other.facts(start + shift):
-            return start
-        while True:
-            last = self.facts(stop - 1)
-            if last[0] == first[0] and last == other.facts(stop - 1 + shift):
-                return stop
-            stop, less = max(start + 1, stop - less), 2 * less
+
+class _Space(dict[str, Any]):
+    """The attributes of a namespace, which notes in `sets` what a template sets."""
+
+    def __init__(self, space: Any, name: str, sets: dict[tuple[str, str], Any]) -> None:
+        super().__init__(attributes(space))
+        self.name, self.sets = name, sets
+        space._Namespace__attrs = self
+
+    def __setitem__(self, attribute: str, value: Any) -> None:
+        self.sets[self.name, attribute] = value
+        super().__setitem__(attribute, value)
 
 
 class _Some:
@@ -121,20 +113,19 @@ class Memo:
         self, sites: Sequence[Site], messages: Sequence[Any], others: Sequence[Any] = ()
     ) -> None:
         self.runs, self._sites = 0, sites
-        # Kept, so that nothing else can come to have their identity.
-        self._items = {id(item): item for item in (*messages, *others)}
-        self._all_ids = frozenset(self._items)
-        self._holds: dict[tuple[jinja2.Template, int], bool] = {}
+        self._items = [*messages, *others]  # kept: nothing else can come to have their identity
+        self._ids = [*map(id, self._items)]
+        self._place = {each: place for place, each in enumerate(self._ids)}
+        self._holds: dict[Part, list[bool]] = {}
         self._last: dict[Any, _Run] = {}
         self._out: list[str] = []
 
     def render(self, template: jinja2.Template, variables: Mapping[str, Any]) -> str:
         """Render a template whose loops run over `Memo.each`."""
-        template.root_render_func.__globals__["LoopContext"] = _loop_context
+        render = template.root_render_func
+        render.__globals__["LoopContext"] = _loop_context
         self._out = out = []
-        for piece in template.root_render_func(
-            template.new_context({**variables, EACH: self.each})
-        ):
+        for piece in render(template.new_context({**variables, EACH: self.each})):
             # One at a time: when a loop asks for its next item, all before it is there.
             out.append(piece)  # noqa: PERF402
         return "".join(out)
@@ -142,90 +133,94 @@ class Memo:
     @jinja2.pass_context
     def each(self, context: Context, number: int, items: Any) -> Any:
         """Return what a loop goes over: `items`, or those for which its body has to run."""
-        site = self._sites[number]
+        places = self._run(context, number, items)
         try:
-            ids = self._ids(items)
-            last = self._last.get((number, ()))
-            if last and not site.reads and not site.written and last.lists == [ids]:
-                self._out += last.texts  # as that of tools
-                return ()
-            reads = [self._read(context, *read) for read in site.reads]
-            slots = [(_held(context, name), attr, is_read) for name, attr, is_read in site.written]
-            values, lists, facts = site.facts(ids, *reads)
-            run = _Run(lists, facts, [], [], [])
-            places = self._places((number, values), run, slots, self._state(slots))
+            next(places)
         except MemoryError:
             raise
         except Exception:  # noqa: BLE001 (whatever it is: Jinja decides what it means)
             return items
         return _Some(items, places)
 
-    def _places(
-        self, outer: tuple[Any, ...], run: _Run, slots: Sequence[_Slot], state: tuple[Any, ...]
-    ) -> Iterator[int]:
-        """Yield where the body has to run; write and set for each other item what it did before.
+    def _run(self, context: Context, number: int, items: Any) -> Iterator[int]:
+        """Yield -1 before anything is done, and then where the body has to run.
 
-        Not all that a body sets can be kept: a generator may be used up by whoever reads it. From
-        there on the body runs for all.
+        For each other item this writes and sets what the body did before. Not all that a body sets
+        can be kept: a generator may be used up by whoever reads it. From there on the body runs for
+        all.
         """
-        out, size, at, last = self._out, len(run.lists[0]), 0, self._last.pop(outer, run)
-        alike = last.alike(run)
-        while at < size:
-            stop = at
-            for shift, end in alike:
-                if 0 <= at - shift < end and (not slots or last.states[at - shift] == state):
-                    stop = last.same_until(run, shift, at - shift, end) + shift
-                    again = slice(at - shift, stop - shift)
-                    if stop > at:
-                        break
-            if stop > at:
-                out += last.texts[again]
-                run.texts.extend(last.texts[again])
-                changes = list(itertools.chain.from_iterable(last.sets[again]))
-                run.states.extend(last.states[again])
-                run.sets.extend(last.sets[again])
-                for index, value in changes:
-                    slots[index][0][slots[index][1]] = value
+        site, sets, at = self._sites[number], dict[tuple[str, str], Any](), 0
+        reads = [self._range(items), *[self._read(context, *each) for each in site.reads]]
+        outer = (number, *[each for each in reads if type(each) is tuple])
+        run = _Run(reads, site.facts(*reads), [], [], [])
+        spaces = {name: _Space(context.resolve(name), name, sets) for name in site.spaces}
+        state = self._state(site, spaces)
+        yield -1
+        out, mine, last = self._out, reads[0], self._last.pop(outer, None)
+        last = last or _Run([mine[:0]], run.facts, [], [], [])
+        shift = (last.reads[0].start - mine.start) * mine.step
+        while at < len(mine):
+            if (stop := run.same_until(last, shift, at, state)) > at:
+                before = slice(at - shift, stop - shift)
+                out += last.texts[before]
+                run.texts.extend(last.texts[before])
+                run.states.extend(last.states[before])
+                run.sets.extend(last.sets[before])
             else:
-                stop, start, before = at + 1, len(out), _set_aside(slots) if slots else []
-                self.runs += 1
+                sets.clear()
+                self.runs, start, stop = self.runs + 1, len(out), at + 1
                 yield at
-                changes = _changes(slots, before) if slots else []
                 try:
-                    _ = [self._value(value) for _, value in changes]
-                except _PlainError:
+                    _ = [self._value(value) for value in sets.values()]
+                except Impossible:
                     break
-                run.texts.append(out[start] if len(out) == start + 1 else "".join(out[start:]))
-                if slots:
-                    run.states.append(state)
-                    run.sets.append(changes)
-            at, state = stop, self._state(slots) if changes else state
+                run.texts.append("".join(out[start:]))
+                run.states.append(state)
+                run.sets.append([*sets.items()])
+            if spaces and (changes := dict(chain.from_iterable(run.sets[at:]))):
+                for (name, attribute), value in changes.items():
+                    spaces[name][attribute] = value
+                state = self._state(site, spaces)
+            at = stop
         else:
             self._last[outer] = run
-            if len(self._last) > _KEPT * len(self._sites):
+            if len(self._last) > 4 * len(self._sites):  # some have a value that is always new
                 del self._last[next(iter(self._last))]
-        self.runs += max(0, size - at - 1)
-        yield from range(at + 1, size)
+        self.runs += max(0, len(mine) - at - 1)
+        yield from range(at + 1, len(mine))
 
-    def _state(self, slots: Sequence[_Slot]) -> tuple[Any, ...]:
+    def _state(self, site: Site, spaces: Mapping[str, _Space]) -> tuple[Any, ...]:
         """Return what the body reads of what it sets."""
-        return tuple(
-            self._value(space.get(attr, _MISSING)) for space, attr, is_read in slots if is_read
-        )
+        return tuple([self._value(spaces[name].get(key, missing)) for name, key in site.state])
 
-    def _read(
-        self, context: Context, name: str, attribute: str | None, what: str | jinja2.Template
-    ) -> Any:
-        """Return what the facts take of a variable or an attribute."""
-        value = context.resolve(name)
+    def _read(self, context: Context, name: str, attribute: str | None, what: Part) -> Any:
+        """Return what counts of a variable, or of an attribute of a namespace."""
+        value: Any = context.resolve(name)
         if attribute is not None:
-            value = _held(context, name).get(attribute, _MISSING)
+            value = attributes(value).get(attribute, missing)
         if what == "value":
             return self._value(value)
-        if what == "number" and type(value) in {bool, int}:
+        if what == "number":
+            if type(value) not in {bool, int}:
+                raise Impossible
             return value
-        ids = self._ids(value)
-        return ids if isinstance(what, str) else self._last_place(what, ids)
+        places = self._range(value)
+        if isinstance(what, str):
+            return places
+        holds = self._holds.setdefault(what, [])
+        holds.extend(map(what, self._items[len(holds) : max(places[0], places[-1]) + 1]))
+        return next((at for at in range(len(places) - 1, -1, -1) if holds[places[at]]), -1)
+
+    def _range(self, items: Any) -> range:
+        """Return the places of a list's items in the conversation: it is a part of it, or back."""
+        ids = list(map(id, items)) if type(items) is list else [0]
+        if not ids:
+            return range(0)
+        first, last = self._place.get(ids[0], -1), self._place.get(ids[-1], -1)
+        step = 1 if first <= last else -1
+        if ids != self._ids[min(first, last) : max(first, last) + 1][::step]:
+            raise Impossible
+        return range(first, last + step, step)
 
     def _value(self, value: Any) -> tuple[Any, ...]:
         """Return what stands for a value: true is not one, and a message is itself alone."""
@@ -233,55 +228,6 @@ class Memo:
             return type(value), value
         if isinstance(value, jinja2.Undefined):  # which an error would tell from others
             return type(value), value._undefined_message, value._undefined_exception
-        if value is _MISSING or id(value) in self._items:
+        if value is missing or id(value) in self._place:
             return (id(value),)
-        raise _PlainError
-
-    def _ids(self, items: Any) -> list[int]:
-        """Tell which messages these are."""
-        ids = list(map(id, items)) if type(items) is list else [0]
-        if not self._all_ids.issuperset(ids):
-            raise _PlainError
-        return ids
-
-    def _last_place(self, condition: jinja2.Template, ids: list[int]) -> int:
-        """Return the place of the last message that fulfills a condition; -1 if none does."""
-        for place in range(len(ids) - 1, -1, -1):
-            key = condition, ids[place]
-            if key not in self._holds:
-                context = condition.new_context({"messages": [self._items[ids[place]]]})
-                self._holds[key] = "".join(condition.root_render_func(context)) != ""
-            if self._holds[key]:
-                return place
-        return -1
-
-
-def _held(context: Context, name: str) -> dict[str, Any]:
-    """Return the attributes of a namespace."""
-    space = context.resolve(name)
-    if type(space) is not Namespace:
-        raise _PlainError
-    return attributes(space)
-
-
-def _set_aside(slots: Sequence[_Slot]) -> list[Any]:
-    """Return what the slots hold; those that are not read are emptied, to see if they are set."""
-    return [(space.get if read else space.pop)(attr, _MISSING) for space, attr, read in slots]
-
-
-def _changes(slots: Sequence[_Slot], before: Sequence[Any]) -> _Changes:
-    """Return what was set since `_set_aside`."""
-    changes = []
-    for index, (space, attr, is_read) in enumerate(slots):
-        value, old = space.get(attr, _MISSING), before[index]
-        if value is _MISSING and old is not _MISSING:
-            space[attr] = old
-        elif value is not (old if is_read else _MISSING):
-            changes.append((index, value))
-    return changes
-
-
-def _begin_alike(one: list[int], other: list[int]) -> bool:
-    """Tell whether one of two lists is the beginning of the other."""
-    size = min(len(one), len(other))
-    return one[:size] == other[:size]
+        raise Impossible

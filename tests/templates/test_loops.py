@@ -9,17 +9,18 @@ from __future__ import annotations
 
 import inspect
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import jinja2
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reasonpack.errors import RecordError
-from reasonpack.templates import loop_facts, loops
+from reasonpack.templates import loop_facts
 from reasonpack.templates.loop_facts import EACH, _Body
-from reasonpack.templates.loops import Memo
+from reasonpack.templates.loops import Memo, _Run, _Space
 from reasonpack.templates.template import ChatTemplate
 
 pytestmark = pytest.mark.long
@@ -28,6 +29,8 @@ Json = dict[str, Any]
 
 HEAD = """
 {%- macro show(m) %}<{{ m.role }}{{ ns.count }}{{ add_generation_prompt }}>{% endmacro %}
+{%- macro stands_at(at) %}{{ (messages[at] or {}).role }}{% endmacro %}
+{%- set at = 1 %}
 {%- macro note(m) %}{% set ns.noted = m.content %}{% endmacro %}
 {%- set ns = namespace(count=0, last=-1, found=false, noted='') %}
 {%- set own = namespace(text='') %}
@@ -84,6 +87,9 @@ PARTS = [
     "{% set own.text = own.text ~ m.role[0] %}",
     "{{ show(m) }}",
     "{{ note(m) }}",
+    "{{ stands_at(loop.index0) }}{{ stands_at(3) }}",
+    "{% set at = m.role|length - 4 %}{% if loop.index0 > at %}A{% endif %}",
+    "{% if size == m.content %}{% elif one != size %}{{ m.role }}{% endif %}",
     "{% set text = m.content %}{{ text | trim }}",
     "{% if m.role == 'user' %}{% set text = 'x' %}{% endif %}{{ text }}",
     "{{ one }}",
@@ -411,6 +417,54 @@ REST = (
 )
 STANDS_BEFORE = "{{ messages[loop.index0 - 1].role }}"
 BEHIND_REQUEST = "{% if loop.index0 > last_request.place %}A{% endif %}"
+SAME_UNTIL, FACTS, BODY, READ = _Run.same_until, _Body.facts, _Body.__init__, Memo._read
+
+
+def stretch(end: Callable[[_Run, _Run, int, int, int], int]) -> Callable[..., int]:
+    """Decide by `end`, from the place on where a run begins to be like another, until where."""
+
+    def same_until(run: _Run, last: _Run, shift: int, at: int, state: tuple[Any, ...]) -> int:
+        stop = min(len(run.reads[0]), len(last.reads[0]) + shift)
+        is_like = shift <= at < stop and last.states[at - shift] == state
+        return end(run, last, shift, at, stop) if is_like else at
+
+    return same_until
+
+
+def beside(which: slice) -> Callable[..., Any]:
+    """Leave out comparisons for an item of a list."""
+
+    def facts(body: _Body, node: jinja2.nodes.Node, own: bool) -> Any:
+        comparisons, numbers = FACTS(body, node, own)
+        if not isinstance(node, jinja2.nodes.Getitem):
+            return comparisons, numbers
+        return (comparisons[which], numbers) if comparisons[which] else ([], [])
+
+    return facts
+
+
+def one_meaning(body: _Body, *args: Any) -> None:
+    """Take a name for what it is outside."""
+    BODY(body, *args)
+    body.single = body.made | body.spaces
+    body.variables = body.made
+
+
+def first_behind(memo: Memo, context: Any, name: str, attribute: Any, what: Any) -> Any:
+    """Return the place of the first message for which a condition holds."""
+    found = READ(memo, context, name, attribute, what)
+    if isinstance(what, str) or found < 0:
+        return found
+    return next(at for at, each in enumerate(context.resolve(name)) if what(each))
+
+
+def set_if_other(space: _Space, attribute: str, value: Any) -> None:
+    """Note what is set to something else."""
+    if space.get(attribute) is not value:
+        space.sets[space.name, attribute] = value
+    dict.__setitem__(space, attribute, value)
+
+
 FAULTS: dict[str, tuple[str, Any, str, list[str]]] = {
     "the last item is taken over": (
         "facts._ENDS",
@@ -419,40 +473,40 @@ FAULTS: dict[str, tuple[str, Any, str, list[str]]] = {
         ["{% if loop.last %}L{% endif %}"],
     ),
     "nothing is beside an item": (
-        "facts._Body.looked_up",
-        lambda *_: [],
+        "facts._Body.facts",
+        beside(slice(0)),
         FORWARD,
         [STANDS_BEFORE],
     ),
     "what stands before the first does not count": (
-        "facts._Body.looked_up",
-        lambda self, name, place, looked_up=_Body.looked_up: looked_up(self, name, place)[1:],
+        "facts._Body.facts",
+        beside(slice(1, 2)),
         FORWARD,
         [STANDS_BEFORE],
     ),
+    "a name of the body is one of outside": (
+        "facts._Body.__init__",
+        one_meaning,
+        BACKWARD,
+        ["{% set at = m.role|length - 4 %}{% if loop.index0 > at %}A{% endif %}"],
+    ),
+    "an argument of a macro is a variable of outside": (
+        "facts._Body.__init__",
+        one_meaning,
+        FORWARD,
+        ["{{ stands_at(3) }}"],
+    ),
     "what is set is not seen": (
-        "loops._changes",
-        lambda *_: [],
+        "loops._Space.__setitem__",
+        dict.__setitem__,
         FORWARD,
         ["{% set ns.count = ns.count + 1 %}"],
     ),
     "what is set to what it was is not seen": (
-        "loops._changes",
-        lambda slots, before, changes=loops._changes: changes(
-            [(space, attribute, True) for space, attribute, _ in slots], before
-        ),
-        BACKWARD,
+        "loops._Space.__setitem__",
+        set_if_other,
+        "messages[-2:]",
         ["{% if m.role == 'user' %}{% set ns.found = true %}{% endif %}"],
-    ),
-    "what is not set stays set aside": (
-        "loops._changes",
-        lambda slots, _: [
-            (index, space[attribute])
-            for index, (space, attribute, _) in enumerate(slots)
-            if attribute in space
-        ],
-        FORWARD,
-        ["{% if m.role == 'user' %}{% set ns.last = loop.index0 %}{% endif %}"],
     ),
     "namespaces do not count": (
         "loops.Memo._state",
@@ -462,33 +516,45 @@ FAULTS: dict[str, tuple[str, Any, str, list[str]]] = {
     ),
     "variables do not count": ("loops.Memo._value", lambda *_: (), FORWARD, ["{{ flag }}"]),
     "true is one": ("loops.Memo._value", lambda _, value: (value,), FORWARD, ["{{ one }}"]),
+    "what a namespace holds before does not count": (
+        "loops._Run.same_until",
+        lambda self, last, shift, at, state: SAME_UNTIL(
+            self, last, shift, at, last.states[at - shift] if 0 <= at - shift < len(last[3]) else ()
+        ),
+        BACKWARD,
+        ["{% set ns.count = ns.count + 1 %}{{ ns.count }}"],
+    ),
     "what is compared with does not count": (
         "loops._Run.same_until",
-        lambda self, other, shift, start, stop: stop,
+        stretch(lambda run, last, shift, at, stop: stop),
         FORWARD,
         ["{% if loop.index0 > size - 3 %}A{% endif %}"],
     ),
     "one end of a stretch counts": (
         "loops._Run.same_until",
-        lambda self, other, shift, start, stop: (
-            stop if self.facts(start) == other.facts(start + shift) else start
+        stretch(
+            lambda run, last, shift, at, stop: (
+                stop if run.facts(at) == last.facts(at - shift) else at
+            )
         ),
         FORWARD,
         [BEHIND_REQUEST],
     ),
     "both ends count, but not that they are the same": (
         "loops._Run.same_until",
-        lambda self, other, shift, start, stop: (
-            stop
-            if all(self.facts(at) == other.facts(at + shift) for at in (start, stop - 1))
-            else start
+        stretch(
+            lambda run, last, shift, at, stop: (
+                stop
+                if all(run.facts(end) == last.facts(end - shift) for end in (at, stop - 1))
+                else at
+            )
         ),
         FORWARD,
         ["{% if loop.index0 + loop.index0 > size %}A{% endif %}"],
     ),
     "numbers do not count": (
         "loops._Run.same_until",
-        lambda self, other, shift, start, stop: stop if start else start,
+        stretch(lambda run, last, shift, at, stop: stop if at else at),
         FORWARD,
         ["{{ loop.revindex }}"],
     ),
@@ -499,25 +565,18 @@ FAULTS: dict[str, tuple[str, Any, str, list[str]]] = {
         ["{% if loop.index0 == last_request.place %}A{% endif %}"],
     ),
     "other items are the same": (
-        "loops._begin_alike",
-        lambda *_: True,
+        "loops.Memo._range",
+        lambda _, items: range(len(items)),
         BACKWARD,
         ["{{ m.content }}"],
     ),
     "what stands behind does not count": (
         "facts._Body.is_any_behind",
-        lambda *_: [],
+        lambda *_: "0 < 1",
         FORWARD,
         [REST],
     ),
-    "the first that stands behind counts": (
-        "loops.Memo._last_place",
-        lambda self, condition, ids, last_place=Memo._last_place: next(
-            (at for at in range(len(ids)) if last_place(self, condition, ids[: at + 1]) == at), -1
-        ),
-        FORWARD,
-        [REST],
-    ),
+    "the first that stands behind counts": ("loops.Memo._read", first_behind, FORWARD, [REST]),
 }
 
 
@@ -585,6 +644,20 @@ def test_looking_for_an_answer_behind_runs_few_bodies() -> None:
     memo = Memo(template.sites, chat)
     assert beginnings(template, chat, memo) == beginnings(template, chat, None)
     assert memo.runs <= 3 * len(chat)
+
+
+def test_a_variable_of_which_no_number_is_made_may_be_a_text() -> None:
+    """As the content of Qwen3.5, which its system message sets for the whole template."""
+    source = (
+        "{% set content = messages[0].content %}{% for m in messages %}"
+        "{% set content = m.content|trim %}{% if content == 'x' or content|length == 2 %}!"
+        "{% endif %}{{ m.role }}{% endfor %}"
+    )
+    template = ChatTemplate.compile(source, name="content")
+    chat = [{"role": "user", "content": "ab"} for _ in range(9)]
+    memo = Memo(template.sites, chat)
+    assert beginnings(template, chat, memo) == beginnings(template, chat, None)
+    assert memo.runs == len(chat)
 
 
 def test_a_namespace_that_is_something_else_is_not_understood() -> None:
