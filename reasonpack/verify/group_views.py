@@ -216,10 +216,14 @@ class Kept:
         """
         parts, thoughts = zip(*self._each(), strict=True)
         trained, weights, words, ends = (np.concatenate(each) for each in zip(*parts, strict=True))
+        known, first, at, times = np.unique(
+            trained, axis=0, return_index=True, return_inverse=True, return_counts=True
+        )
+        begins = np.cumsum([0, *(len(paths) for paths, *_ in parts[:-1])])
+        has_twin = np.logical_or.reduceat(times[at.ravel()] > 1, begins) & self.apart
         if not self.apart:
-            trained, first, at = np.unique(trained, axis=0, return_index=True, return_inverse=True)
-            weights, words = np.bincount(at.ravel(), weights), words[first]
-        leaves = self._leaves(ends, divided=divided)
+            trained, weights, words = known, np.bincount(at.ravel(), weights), words[first]
+        leaves = self._leaves(ends, has_twin, divided=divided)
         outer = np.array([leaves[path.tobytes()][0] > 0 for path in ends])
         return Read(
             where,
@@ -249,11 +253,13 @@ class Kept:
             counted = ((each.call.id, each.message), (least, most, int(new.sum())))
             yield (paths, np.full(len(paths), weight), words, view.paths.seen[-1:]), counted
 
-    def _leaves(self, ends: NDArray[np.uint64], *, divided: bool) -> dict[bytes, tuple[int, int]]:
+    def _leaves(
+        self, ends: NDArray[np.uint64], has_twin: NDArray[np.bool_], *, divided: bool
+    ) -> dict[bytes, tuple[int, int]]:
         """Tell how often the end of each call is a leaf, at least and at most.
 
-        It is none where another call goes on from it, unless calls are apart and it is part of
-        several answers: one of these goes on.
+        It is none where another call goes on from it, unless the call trains what another one
+        does, apart from it: then each of the answers that hold it may end in a branch of its own.
         """
         lengths = np.array([len(each.ids) for each in self.calls])
         inner, answers = np.zeros(len(ends), bool), np.zeros(len(ends), int)
@@ -263,11 +269,12 @@ class Kept:
             near = near[(seen == ends[near]).all(axis=1)]
             inner[near] |= lengths[near] < len(each.ids)
             answers[near] += lengths[near] > len(each.ids) - len(each.trained)
-        most = answers if self.apart or divided else np.ones(len(ends), int)
         least = (~inner).astype(int)
-        most = most if divided else most - inner
-        both = zip(least.tolist(), most.tolist(), strict=True)
-        return dict(zip((path.tobytes() for path in ends), both, strict=True))
+        most = np.where(has_twin | divided, answers, least)
+        found: dict[bytes, tuple[int, int]] = {}
+        for path, one, other in zip(map(bytes, ends), least.tolist(), most.tolist(), strict=True):
+            found[path] = one, max(other, found.get(path, (0, 0))[1])
+        return found
 
 
 def _lighter(call: Call, tokens: int) -> Call:

@@ -278,7 +278,8 @@ def logged(draw: st.DrawFn) -> list[Json]:
             call["reward"] = draw(st.sampled_from([None, 1]))
         call["weight"] = draw(st.sampled_from([1, 1, 0.1, 3]))
         calls.append(call)
-    return calls + ([draw(st.sampled_from(calls))] if draw(st.booleans()) else [])
+    calls += [draw(st.sampled_from(calls))] if draw(st.booleans()) else []
+    return draw(st.permutations(calls)) if draw(st.booleans()) else calls
 
 
 @pytest.mark.long
