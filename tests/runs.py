@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import random
 from pathlib import Path
+from typing import Any
 
 from reasonpack.datasets.options import Options
 from reasonpack.run.engine import Run
 
 ROOT = Path(__file__).parent.parent
 FIXTURES = ROOT / "fixtures"
+Json = dict[str, Any]
 WORDS = [
     word
     for words in json.loads((FIXTURES / "words.json").read_text(encoding="utf-8")).values()
@@ -47,6 +49,33 @@ def chats(count: int = CHATS, *, seed: int = 0, bad: bool = True) -> bytes:
             messages[0]["role"] = "nobody"
         lines.append(json.dumps({"id": f"chat {number}", "messages": messages}) + "\n")
     return "".join(lines).encode()
+
+
+def said(role: str, text: str) -> Json:
+    return {"role": role, "content": text}
+
+
+def agents(count: int = 12, *, seed: int = 0, bad: bool = True) -> list[Json]:
+    """Make the calls of some agents, in any order; every tenth cannot be read if `bad`."""
+    draw = random.Random(seed)
+
+    def text(most: int) -> str:
+        return " ".join(draw.choices(WORDS, k=draw.randint(3, most)))
+
+    calls: list[Json] = []
+    for agent in range(count):
+        history: list[Json] = []
+        for turn in range(draw.randint(1, 4)):
+            history = [*history, said("user", text(20))]
+            answer = {**said("assistant", text(30)), "reasoning_content": text(30)}
+            call = {"id": f"{agent}.{turn}", "trace_id": f"agent {agent}", "messages": history}
+            calls.append({**call, "response": {"choices": [{"message": answer}]}})
+            history = [*history, answer]
+    draw.shuffle(calls)
+    if bad:
+        for call in calls[9::10]:
+            call["messages"] = [said("nobody", "x")]
+    return calls
 
 
 def tree(directory: Path) -> dict[str, bytes]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -34,6 +33,7 @@ from reasonpack.run.plan_file import planned_columns
 from reasonpack.run.pool import usable_cores
 from reasonpack.run.sample import group_strata, strata
 from reasonpack.run.unit import load_encoder, shard_schema
+from reasonpack.run.unpacked import unpacked
 from reasonpack.storage.place import Place, free_bytes
 
 MEMORY_AT_REST = 400 << 20
@@ -119,8 +119,8 @@ def estimate(
         found = _measured(_begun(planned, units, run), sample, options, schema_)
     else:
         refuse_copies(options, blend)
-        with tempfile.TemporaryDirectory(prefix="reasonpack-", dir=run.temp_dir) as folder:
-            found = _estimate_calls(files, formats, options, run, Path(folder))
+        with unpacked(run.temp_dir) as folder:
+            found = _estimate_calls(files, formats, options, run, folder)
     return found if output is None else replace(found, free=free_bytes(output))
 
 

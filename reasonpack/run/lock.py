@@ -73,7 +73,7 @@ def locked(output: Place, part: str = "") -> Iterator[None]:
     with _by_kernel(Path(own)) if fcntl and not is_url(output) else _by_file(own):
         for name in file_names(output):
             rival = name.startswith(LOCK) and (name == LOCK) == bool(part)
-            if rival and _is_held(join(output, name)):
+            if rival and is_held(join(output, name)):
                 raise _refused(join(output, name))
         yield
 
@@ -136,7 +136,8 @@ def _by_file(place: Place) -> Iterator[None]:
             remove(place)
 
 
-def _is_held(place: Place) -> bool:
+def is_held(place: Place) -> bool:
+    """Tell whether a process that may still be alive holds a lock."""
     if is_url(place) or not fcntl:
         return _is_held_by_file(place)
     try:

@@ -10,7 +10,6 @@ kept, the others are done again.
 from __future__ import annotations
 
 import contextlib
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -52,6 +51,7 @@ from reasonpack.run.receipts import check_units, done_before
 from reasonpack.run.samples_page import write_samples
 from reasonpack.run.stages import stage
 from reasonpack.run.unit import Job, process, unknown_fields
+from reasonpack.run.unpacked import unpacked
 from reasonpack.storage.inputs import check_name
 from reasonpack.storage.place import (
     Place,
@@ -201,7 +201,7 @@ def opened(
     with (
         claimed(output, part=name, overwrite=overwrite),
         spooled(named, output) as files,
-        tempfile.TemporaryDirectory(prefix="reasonpack-", dir=run.temp_dir) as folder,
+        unpacked(run.temp_dir) as folder,
     ):
         stamps = tuple(stamp(place) for place, _ in files)
         known = read_plan(output)
@@ -212,7 +212,7 @@ def opened(
             run=run,
             known=known,
             output=output,
-            folder=Path(folder),
+            folder=folder,
             blend=blend,
         )
         known = agreed(output, plan, known, in_parts=part is not None)

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from crashing import ENVIRONMENT, HERE
+from crashing import ENVIRONMENT, forks
 from runs import SKIPPING, chats, run, tree
 
 from reasonpack.run.pack import pack_files
@@ -31,21 +28,5 @@ def undisturbed(source: Path) -> dict[str, bytes]:
 @pytest.fixture(scope="session")
 def pack_in_fork() -> Iterator[Callable[..., int]]:
     """Give a function that packs in another process, up to a step; see crashing.py."""
-    with subprocess.Popen(
-        [sys.executable, HERE / "crashing.py", "forks"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env=ENVIRONMENT,
-    ) as server:
-        assert server.stdin
-        assert server.stdout
-
-        def pack(step: int, source: Path, out: Path, *limit: int) -> int:
-            assert server.stdin
-            assert server.stdout
-            print(json.dumps([step, str(source), str(out), *limit]), file=server.stdin, flush=True)
-            return int(server.stdout.readline())
-
+    with forks(ENVIRONMENT) as pack:
         yield pack
-        server.stdin.close()

@@ -21,9 +21,10 @@ import os
 import random
 import resource
 import signal
+import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -122,6 +123,29 @@ def pack_with_dying_workers(seed: str, marks: str, source: str, out: str, worker
     pack_module.process = planted
     settings = runs.run(num_proc=int(workers))
     pack_module.pack_files([source], Path(out), runs.SKIPPING, run=settings)
+
+
+@contextlib.contextmanager
+def forks(environment: Mapping[str, str]) -> Iterator[Callable[..., int]]:
+    """Begin the process whose copies pack."""
+    with subprocess.Popen(
+        [sys.executable, HERE / "crashing.py", "forks"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment,
+    ) as server:
+        assert server.stdin
+        assert server.stdout
+
+        def pack(step: int, source: Path, out: Path, *limit: int) -> int:
+            assert server.stdin
+            assert server.stdout
+            print(json.dumps([step, str(source), str(out), *limit]), file=server.stdin, flush=True)
+            return int(server.stdout.readline())
+
+        yield pack
+        server.stdin.close()
 
 
 def pack_in_forks() -> None:

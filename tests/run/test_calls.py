@@ -6,7 +6,6 @@ import dataclasses
 import gzip
 import io
 import json
-import random
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
-from runs import FIXTURES, ROOT, WORDS, run, tree
+from runs import FIXTURES, ROOT, agents, run, said, tree
 from tokenizers import Tokenizer
 
 from reasonpack.cli import cli
@@ -35,33 +34,6 @@ from reasonpack.verify.check import verify_dataset
 Json = dict[str, Any]
 OPTIONS = Options(tokenizer=str(FIXTURES / "tokenizer"))
 SKIPPING = dataclasses.replace(OPTIONS, on_error="skip")
-
-
-def said(role: str, text: str) -> Json:
-    return {"role": role, "content": text}
-
-
-def agents(count: int = 12, *, seed: int = 0, bad: bool = True) -> list[Json]:
-    """Make the calls of some agents, in any order; every tenth cannot be read if `bad`."""
-    draw = random.Random(seed)
-
-    def text(most: int) -> str:
-        return " ".join(draw.choices(WORDS, k=draw.randint(3, most)))
-
-    calls: list[Json] = []
-    for agent in range(count):
-        history: list[Json] = []
-        for turn in range(draw.randint(1, 4)):
-            history = [*history, said("user", text(20))]
-            answer = {**said("assistant", text(30)), "reasoning_content": text(30)}
-            call = {"id": f"{agent}.{turn}", "trace_id": f"agent {agent}", "messages": history}
-            calls.append({**call, "response": {"choices": [{"message": answer}]}})
-            history = [*history, answer]
-    draw.shuffle(calls)
-    if bad:
-        for call in calls[9::10]:
-            call["messages"] = [said("nobody", "x")]
-    return calls
 
 
 def with_ids(prompt: list[int], completion: list[int], **more: Any) -> Json:
