@@ -261,7 +261,10 @@ def test_an_output_directory_inside_an_input_directory_is_no_input(call: Call) -
 
 
 @pytest.mark.filterwarnings("ignore")  # of these libraries: not ours
-@pytest.mark.parametrize("library", ["datasets", "pandas", "duckdb", "polars"])
+@pytest.mark.long  # where CI has these libraries
+@pytest.mark.parametrize(
+    "library", [pytest.param("datasets", marks=pytest.mark.torch), "pandas", "duckdb", "polars"]
+)
 def test_the_lines_of_the_card_read_the_rows(
     library: str, done: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -201,6 +201,7 @@ def single_turns() -> list[dict[str, Any]]:
 
 
 @pytest.mark.long
+@pytest.mark.torch
 @pytest.mark.filterwarnings("ignore")  # of datasets and trl: not ours
 def test_what_trl_prepares(tmp_path: Path) -> None:
     pytest.importorskip("trl")
