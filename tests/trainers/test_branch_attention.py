@@ -289,6 +289,25 @@ def test_a_kernel_keeps_no_gathered_copy(attended: Any, monkeypatch: pytest.Monk
     assert alive()[1] == 4
 
 
+def test_copies_that_are_kept_are_less_than_npass_holds(attended: Any) -> None:
+    model = attended("qwen3")
+
+    def held(layout: Any) -> int:
+        """Bytes that a forward keeps under hooks of somebody else, which switch ours off."""
+        batch = collator_for(model, layout=layout)(tiny.rows_of(conversations(), layout=layout))
+        kept = {}
+
+        def pack(saved: Any) -> Any:
+            kept[saved.data_ptr()] = saved.untyped_storage()
+            return saved
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda saved: saved):
+            tiny.batch_loss(model, batch)
+        return sum({each.data_ptr(): each.nbytes() for each in kept.values()}.values())
+
+    assert held("onepass") < held("npass")
+
+
 def test_no_copy_is_kept_under_autocast_either(
     attended: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -14,6 +14,11 @@ def test_torch_is_not_loaded(module: str) -> None:
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 
+def test_transformers_is_not_loaded_let_alone_changed() -> None:
+    code = "import sys, reasonpack.torch; sys.exit('transformers' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
 def test_without_torch_the_error_names_the_extra() -> None:
     code = (
         "import sys; sys.modules['torch'] = None\n"

@@ -6,6 +6,7 @@ import importlib
 import itertools
 import sys
 import types
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,6 +25,7 @@ from kernels import covered, end_to_end  # noqa: E402
 
 from reasonpack.errors import UsageError  # noqa: E402
 from reasonpack.masks import dense, flat, magi, stack  # noqa: E402
+from reasonpack.rows.kind import Kind  # noqa: E402
 from reasonpack.torch import Collator, RowDataset, RowStream  # noqa: E402
 from reasonpack.torch.branch_reference import varlen_attention  # noqa: E402
 from tests.trainers.test_trainers import STEPS, packed, tokenizer  # noqa: E402
@@ -63,6 +65,25 @@ def fresh(model: Any) -> Any:
     return flash.with_flash(tiny.model("qwen3", dtype="float32"))
 
 
+def by_kind(model: Any, directory: Path) -> Iterator[tuple[Kind, float]]:
+    """The loss of reasoning and of responses, read off the segments."""
+    rows = list(RowDataset(directory))
+    batch = Collator(mask="branches")(rows)
+    labels = batch.pop("labels")[0, 1:]
+    losses = torch.nn.functional.cross_entropy(
+        model.eval()(**batch).logits[0, :-1], labels, reduction="none", ignore_index=-100
+    )
+    kinds = np.concatenate(
+        [
+            np.repeat(r["segment_kind"], np.diff(r["segment_start"], append=r["length"]))
+            for r in rows
+        ]
+    )
+    for kind in (Kind.REASONING, Kind.R_OUT):
+        taken = (labels != -100).numpy() & (kinds[1:] == kind)
+        yield kind, float(losses.detach().numpy()[taken].mean())
+
+
 def test_recipes_log_by_kind_evaluate_and_resume(model: Any, recipe: Any, tmp_path: Path) -> None:
     directory = packed(tmp_path, format="arrow")
     given = {**LOGGED, "save_strategy": "steps", "save_steps": 2, "eval_strategy": "steps"}
@@ -75,7 +96,14 @@ def test_recipes_log_by_kind_evaluate_and_resume(model: Any, recipe: Any, tmp_pa
         for each in found:  # the mean of both, of the same batches
             low, high = sorted([each[f"{loss}_t"], each[f"{loss}_r_out"]])
             assert 0 < low <= each[loss] <= high
+    expected = {
+        f"eval_loss_{kind.label}": value for kind, value in by_kind(model, directory)
+    }
+    assert {name: history[-2][name] for name in expected} == pytest.approx(expected, rel=1e-4)
     resumed = fresh(model)
+    with torch.no_grad():
+        for value in resumed.parameters():
+            value.mul_(2)  # the checkpoint has to replace it
     recipe(
         resumed, directory, tmp_path / "out", resume=str(tmp_path / "out/checkpoint-2"), **LOGGED
     )
