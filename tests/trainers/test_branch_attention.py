@@ -34,6 +34,7 @@ from reasonpack.torch import (  # noqa: E402
     model_windows,
 )
 from reasonpack.torch.branch_index import NAME, BranchIndex, branch_index  # noqa: E402
+from reasonpack.torch.branch_reference import varlen_attention  # noqa: E402
 
 pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("ignore:.*is deprecated")]
 
@@ -232,6 +233,19 @@ def test_planted_faults_are_refused(fault: str, said: str, attended: Any) -> Non
     model = attended("mistral", kernel=flash.varlen(**KERNELS.get(fault, {})))
     with pytest.raises(UsageError, match=said):
         planted_gradient(model, fault)
+
+
+@pytest.mark.parametrize("given", [{}, {"window": 3}, {"softcap": 0.5}, {"sinks": True}])
+def test_the_reference_of_sdpa_is_the_definition(given: dict[str, Any]) -> None:
+    torch.manual_seed(0)
+    q, k, v = (torch.randn(n, heads, 4).double() for n, heads in ((9, 4), (16, 2), (16, 2)))
+    bounds = torch.tensor([0, 5, 9]), torch.tensor([0, 5, 16])
+    if "sinks" in given:
+        given = {"sinks": torch.randn(4).double()}
+    window = given["window"] - 1 if "window" in given else -1
+    said = {"softmax_scale": 0.5, "softcap": given.get("softcap"), "s_aux": given.get("sinks")}
+    expected = flash.attention(q, k, v, bounds, {**said, "window_size": (window, 0)})
+    assert torch.allclose(varlen_attention(q, k, v, *bounds, **given), expected, atol=1e-12)
 
 
 # --- the gradient of the gathered keys ------------------------------------------------------------

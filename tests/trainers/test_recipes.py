@@ -96,9 +96,7 @@ def test_recipes_log_by_kind_evaluate_and_resume(model: Any, recipe: Any, tmp_pa
         for each in found:  # the mean of both, of the same batches
             low, high = sorted([each[f"{loss}_t"], each[f"{loss}_r_out"]])
             assert 0 < low <= each[loss] <= high
-    expected = {
-        f"eval_loss_{kind.label}": value for kind, value in by_kind(model, directory)
-    }
+    expected = {f"eval_loss_{kind.label}": value for kind, value in by_kind(model, directory)}
     assert {name: history[-2][name] for name in expected} == pytest.approx(expected, rel=1e-4)
     resumed = fresh(model)
     with torch.no_grad():
