@@ -81,4 +81,7 @@ def _shape(
         raise click.UsageError(
             "--model-config says it all, so leave out --hidden-size, --layers and --heads."
         )
-    return ModelShape.of(read_config(path / "config.json" if path.is_dir() else path))
+    config = path / "config.json" if path.is_dir() else path
+    if not config.exists():
+        raise click.UsageError(f"--model-config: {path} holds no config.json.")
+    return ModelShape.of(read_config(config))

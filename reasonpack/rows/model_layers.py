@@ -115,6 +115,6 @@ def read_config(path: Path) -> dict[str, Any]:
             raise TypeError("is no object")
     except (OSError, ValueError, TypeError, RecursionError) as error:
         raise TokenizerError(
-            path, error, "a model's configuration", "name a model's config.json, copied whole"
+            path, error, "a model's configuration", "copy the file again"
         ) from error
     return config

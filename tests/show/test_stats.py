@@ -139,6 +139,9 @@ def test_the_model_to_train_is_named(dataset: Path, tmp_path: Path) -> None:
     )
     assert both.exit_code == 2
     assert "leave out --hidden-size" in both.output
+    (tmp_path / "config.json").unlink()
+    none = CliRunner().invoke(cli, ["stats", str(dataset), "--model-config", str(tmp_path)])
+    assert (none.exit_code, "holds no config.json" in none.output) == (2, True)
 
 
 @pytest.mark.parametrize("name", ["rows", "trained_tokens", "samples", "npass_tokens"])
