@@ -93,8 +93,8 @@ from reasonpack.cli.run_options import run_options
     type=click.Choice(["onepass", "npass"]),
     default="onepass",
     show_default=True,
-    help="Write each conversation once, to be trained with a mask, or one plain causal sample "
-    "for each of its leaves.",
+    help="Write each conversation once, to be trained by branches or with a mask, or one plain "
+    "causal sample for each of its leaves.",
 )
 @click.option(
     "--force-onepass",
