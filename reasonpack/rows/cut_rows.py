@@ -17,8 +17,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from reasonpack.rows.content_hash import numbers_of, offsets
+from reasonpack.rows.optional import FILLS
 from reasonpack.rows.sample import Calls, Sample, Segments
-from reasonpack.rows.schema import FILLS
 
 
 def cut_rows(batch: pa.RecordBatch) -> list[list[Sample]]:

@@ -41,7 +41,7 @@ class EncodedViews:
         end: how many tokens each view has, the shared ones included.
         first_trained: depth of the first trained token of each view; `end` where there is none.
         bounds: C + 1 of them; conversation c has the views from `bounds[c]` to `bounds[c + 1]`.
-        extra: [N] by the names of optional columns with a value for each token (`schema.FILLS`);
+        extra: [N] by the names of optional columns with a value for each token (`optional.FILLS`);
             what is not trained has any value.
         run_call: i32[R], the call of the conversation whose completion the tokens are, −1 for none;
             None where nothing is a call.

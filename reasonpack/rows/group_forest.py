@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from reasonpack.rows.encoded_views import ROOT, EncodedViews, common_prefix
 from reasonpack.rows.forest import Forest
-from reasonpack.rows.schema import FILLS
+from reasonpack.rows.optional import FILLS
 
 I32 = NDArray[np.int32]
 GLANCE = 64

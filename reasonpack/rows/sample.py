@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reasonpack.rows.forest import Forest, LaidOut, Stretch
-from reasonpack.rows.schema import FILLS
+from reasonpack.rows.optional import FILLS
 
 I32 = NDArray[np.int32]
 IGNORE = -100

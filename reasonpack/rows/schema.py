@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 import pyarrow as pa
 
 from reasonpack.errors import FormatError
+from reasonpack.rows.optional import APPLIED, OF_CALLS
 
 FORMAT_VERSION = "1.0"
 """Major and minor version of the format; a reader refuses a major one it does not know."""
@@ -46,17 +47,6 @@ OPTIONAL: tuple[tuple[str, pa.DataType], ...] = (
     ("call_reward", _list(pa.float32())),
 )
 """Columns of which a dataset has those of its plan, in this order."""
-FILLS: Mapping[str, float] = {
-    "loss_weights": 0.0,
-    "logprobs": 0.0,
-    "advantages": 0.0,
-    "preference_labels": -100,
-}
-"""Optional columns with a value for each token, and what stands there for one that has none."""
-OF_CALLS = ("segment_call", "call_id", "call_sample")
-"""Columns that a dataset of calls has, all of them."""
-APPLIED = ("loss_weights", "logprobs", "advantages", "call_role")
-"""Columns without which a trainer would train something else: `reasonpack.requires`."""
 
 
 def planned(names: Iterable[str]) -> tuple[str, ...]:

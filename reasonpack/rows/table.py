@@ -15,8 +15,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from reasonpack.rows.optional import FILLS
 from reasonpack.rows.sample import IGNORE, NO_CALLS, Sample
-from reasonpack.rows.schema import COLUMNS, FILLS, OPTIONAL
+from reasonpack.rows.schema import COLUMNS, OPTIONAL
 
 ROWS_PER_GROUP = 1_000
 TOKENS_PER_GROUP = 1 << 22

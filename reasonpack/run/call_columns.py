@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from reasonpack.records.call_draft import TOKEN_NAMES, VALUE_NAMES
-from reasonpack.rows.schema import OF_CALLS
+from reasonpack.rows.optional import OF_CALLS
 
 ALWAYS = ("loss_weights", *OF_CALLS)
 """Columns that every dataset of calls has."""

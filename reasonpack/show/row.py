@@ -26,8 +26,9 @@ from reasonpack.errors import FormatError, UsageError
 from reasonpack.records.strict_json import quoted
 from reasonpack.rows.content_hash import numbers_of
 from reasonpack.rows.kind import Kind
+from reasonpack.rows.optional import FILLS
 from reasonpack.rows.sample import IGNORE
-from reasonpack.rows.schema import COLUMNS, FILLS, OPTIONAL
+from reasonpack.rows.schema import COLUMNS, OPTIONAL
 from reasonpack.storage.place import Place, public_name
 from reasonpack.wording import listed, one_line
 

@@ -12,6 +12,9 @@ which mask, and refuses those that would train on the wrong thing in silence. `f
 
 from __future__ import annotations
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from reasonpack.errors import MissingExtraError
 
 try:
@@ -27,17 +30,19 @@ except ModuleNotFoundError as error:
 from reasonpack.torch.branch_attention import BranchAttention, attend_by_branches
 from reasonpack.torch.branch_index import BranchIndex
 from reasonpack.torch.collator import Collator, MaskForm
-from reasonpack.torch.dataset import RowDataset, RowStream
 from reasonpack.torch.flex_masks import FlexMask, build_flex_masks
 from reasonpack.torch.gather import gathered, regathered
-from reasonpack.torch.models import (
-    check_model,
-    collator_for,
-    model_max_position,
-    model_windows,
-    prepare_model,
-)
 from reasonpack.torch.weighted_loss import WeightedLoss, weighted_loss
+
+if TYPE_CHECKING:
+    from reasonpack.torch.dataset import RowDataset, RowStream
+    from reasonpack.torch.models import (
+        check_model,
+        collator_for,
+        model_max_position,
+        model_windows,
+        prepare_model,
+    )
 
 __all__ = [
     "BranchAttention",
@@ -59,3 +64,20 @@ __all__ = [
     "regathered",
     "weighted_loss",
 ]
+
+_HOMES = {
+    "RowDataset": "dataset",
+    "RowStream": "dataset",
+    "check_model": "models",
+    "collator_for": "models",
+    "model_max_position": "models",
+    "model_windows": "models",
+    "prepare_model": "models",
+}
+"""What reads files is loaded when it is first used: the others need torch and NumPy alone."""
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -31,8 +31,8 @@ from numpy.typing import NDArray
 
 from reasonpack.errors import FormatError, UsageError
 from reasonpack.masks import Window, dense, flashmask, flat, stack, varlen
+from reasonpack.rows.optional import APPLIED
 from reasonpack.rows.sample import IGNORE
-from reasonpack.rows.schema import APPLIED
 from reasonpack.torch.branch_index import NAME, branch_index, path_places
 from reasonpack.torch.flex_masks import FlexMask, Windows, per_layer_type
 

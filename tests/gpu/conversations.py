@@ -16,7 +16,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the script's folder alone is there
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the script's folder alone is there
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from encoded import EncodedView, encoded_view, lay_out
 

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from reasonpack.choices import ShardFormat
 from reasonpack.rows import schema as schemas
 from reasonpack.rows import shard
+from reasonpack.rows.optional import FILLS
 from reasonpack.rows.sample import Calls, Sample, Segments
 from reasonpack.rows.table import row_groups
 
@@ -38,8 +39,8 @@ def with_columns(draw: st.DrawFn, sample: Sample) -> Sample:
         many(floats, len(ids), np.float32),
     )
     call = many(st.integers(-1, len(ids) - 1), count, np.int32)
-    names = draw(st.sets(st.sampled_from(sorted(schemas.FILLS))))
-    dtypes = dict.fromkeys(schemas.FILLS, np.float32) | {"preference_labels": np.int32}
+    names = draw(st.sets(st.sampled_from(sorted(FILLS))))
+    dtypes = dict.fromkeys(FILLS, np.float32) | {"preference_labels": np.int32}
     extra = {
         name: many(
             floats if dtypes[name] is np.float32 else st.integers(-100, 2**31 - 1),

@@ -19,6 +19,7 @@ from reasonpack.choices import ShardFormat
 from reasonpack.datasets.shards import read_shard
 from reasonpack.rows import schema as schemas
 from reasonpack.rows import table as table_module
+from reasonpack.rows.optional import FILLS
 from reasonpack.rows.sample import Sample
 from reasonpack.rows.schema import COLUMNS
 from reasonpack.rows.table import rows_to_table
@@ -75,7 +76,7 @@ def test_optional_columns_are_those_put_together_by_hand(
         row = by_hand(made, members) | {name: [] for name, _ in schemas.OPTIONAL}
         for number, index in enumerate(members):
             sample, before = made[index], len(row["call_id"])
-            for name, fill in schemas.FILLS.items():
+            for name, fill in FILLS.items():
                 other = [fill] * sample.length
                 if name == "loss_weights":
                     other = [float(label != -100) for label in sample.labels]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -227,6 +228,21 @@ def test_one_command_measures_everything_in_order(
         assert max(losses) == pytest.approx(min(losses), rel=1e-4)
     assert list(found["left_out"]) == ["chat, 900 turns"]
     assert (tmp_path / "report.svg").read_text("utf-8").count("<rect") == 6
+
+
+NEEDED = ("pyarrow", "msgspec", "click", "tokenizers", "tqdm", "transformers")
+
+
+@pytest.mark.torch
+def test_the_scripts_need_torch_and_numpy_alone(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    scripts = Path(count_blocks.__file__).parent
+    code = (
+        f"import sys; sys.path.insert(0, {str(scripts)!r})\n"
+        f"sys.modules.update(dict.fromkeys({NEEDED}))\n"
+        "import measure"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path, timeout=120)
 
 
 @pytest.mark.torch

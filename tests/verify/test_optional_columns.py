@@ -26,7 +26,8 @@ from damages import (
 from packed_twice import Json, Packed, copied
 from test_rows import as_row
 
-from reasonpack.rows.schema import APPLIED, FILLS, OPTIONAL, schema
+from reasonpack.rows.optional import APPLIED, FILLS
+from reasonpack.rows.schema import OPTIONAL, schema
 from reasonpack.verify import shards
 from reasonpack.verify.rows import check_row
 
