@@ -126,7 +126,7 @@ TESTED_TOGETHER = {
     "laws/test_calls": "run.call_views",
     "laws/test_npass": "run.context run.conversations",
     "laws/test_readme": "cli.template show.template",
-    "laws/test_schemas": "datasets.manifest datasets.receipt rows.kind",
+    "laws/test_schemas": "datasets.manifest datasets.receipt rows.kind rows.optional",
     "masks/test_dense": "masks.rows",
     "records/test_call_formats": "records.readers.atif records.readers.litellm"
     " records.readers.nemo_gym records.readers.verifiers",
@@ -159,10 +159,10 @@ TESTED_TOGETHER = {
     "templates/learn/test_learn": "templates.forms templates.learn.message_parts templates.stop",
     "templates/test_loops": "templates.loop_facts",
     "tokens/test_fast_backends": "tokens.hard_texts",
-    "trainers/test_branch_attention": "torch.branch_index torch.gather torch.stock_attention",
+    "trainers/test_branch_attention": "torch.branch_index torch.branch_reference torch.gather"
+    " torch.stock_attention",
     "trainers/test_branch_guard": "torch.lost",
     "trainers/test_collator": "torch.flex_masks",
-    "trainers/test_recipes": "torch.branch_reference",
     "verify/test_against": "verify.match verify.rejects",
     "verify/test_against_calls": "verify.call_values verify.group_views verify.groups",
     "verify/test_check": "verify.findings verify.manifest verify.shards",
