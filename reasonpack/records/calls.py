@@ -94,9 +94,9 @@ def read_calls(
     """
     null_keys = record.row is not None
     try:
-        fields = _decoded(record, reading)
-        found = drafts_of(fields, reading)
         memo = memo or PromptMemo()
+        fields = _decoded(record, reading, memo)
+        found = drafts_of(fields, reading)
         return [
             _call(draft, record.where, number if len(found) > 1 else None, reading, memo, null_keys)
             for number, draft in enumerate(found)
@@ -122,7 +122,7 @@ def read_session(
     names: set[str] = set()
     for record in records:
         try:
-            lines.append(Line(record.where, _decoded(record, reading)))
+            lines.append(Line(record.where, _decoded(record, reading, PromptMemo())))
             names |= {format_of(lines[-1].fields)} & SESSIONS.keys()
         except RecordError as error:
             error.where = record.where
@@ -146,10 +146,10 @@ def read_session(
     return calls, refused
 
 
-def _decoded(record: Record, reading: Reading) -> dict[str, Any]:
+def _decoded(record: Record, reading: Reading, memo: PromptMemo) -> dict[str, Any]:
     fields: Any = record.row
     if fields is None:
-        fields = strict_json.decode_line(record.line)
+        fields = memo.lines.decode(record.line)
     else:
         strict_json.count_keys(fields)  # refuses what is nested too deeply to be copied
         keep = None if reading.null_arguments == "drop" else _CALL_ARGUMENTS

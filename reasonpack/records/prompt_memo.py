@@ -1,6 +1,6 @@
-"""The prompt of a call, read after another one → its messages, those that both begin with once.
+"""The prompt of a call, read after others → its messages, those that one of them begins with once.
 
-    prompt before   [system, user, assistant, tool]
+    a prompt before [system, user, assistant, tool]
     prompt          [system, user, assistant, tool, assistant, tool]
                      ───────── read already ──────  ─── read now ──
 
@@ -16,21 +16,33 @@ from typing import Any
 from reasonpack.errors import RecordError
 from reasonpack.records.message import ReadMessages, read_messages
 from reasonpack.records.reading import Reading
+from reasonpack.records.repeated_items import RepeatedItems
 from reasonpack.records.roles import ROLES
+
+MOST = 8
+"""Prompts that are kept, of agents whose calls were logged in turn."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """A prompt, how it was read, and what as."""
+
+    items: list[Any]
+    how: tuple[Any, ...]
+    read: ReadMessages
 
 
 @dataclass(slots=True)
 class PromptMemo:
-    """The last prompt that was read, and what it was read as."""
+    """The last prompts that were read; and what decodes the lines that they stand in."""
 
-    _items: list[Any] = field(default_factory=list)
-    _read: ReadMessages | None = None
-    _how: tuple[Any, ...] = ()
+    lines: RepeatedItems = field(default_factory=RepeatedItems)
+    _known: list[_Known] = field(default_factory=list)
 
     def read(
         self, messages: Any, path: str, *, train: bool = True, null_keys: bool, reading: Reading
     ) -> ReadMessages:
-        """Read a list of messages as `read_messages` does, from where it differs from the last.
+        """Read a list of messages as `read_messages` does, from where it differs from one before.
 
         Raises:
             RecordError: as that does.
@@ -38,55 +50,58 @@ class PromptMemo:
         how = (train, null_keys, reading)
         if path != "prompt" or not isinstance(messages, list):
             return read_messages(messages, path, train=train, null_keys=null_keys, reading=reading)
-        found = self._continued(messages, path, how) if how == self._how else None
-        if found is None:
-            self._read = None
-            found = read_messages(messages, path, train=train, null_keys=null_keys, reading=reading)
-        self._items, self._read, self._how = messages, found, how
+        cut, best = 0, None
+        for known in self._known:
+            same = _cut(known.items, messages) if known.how == how else 0
+            if same > cut:
+                cut, best = same, known
+        found = best and _continued(best, messages, cut, path)
+        found = found or read_messages(
+            messages, path, train=train, null_keys=null_keys, reading=reading
+        )
+        if best and cut == len(best.items):
+            self._known.remove(best)
+        self._known = [*self._known[-MOST + 1 :], _Known(messages, how, found)]
         return found
 
-    def _continued(
-        self, messages: list[Any], path: str, how: tuple[Any, ...]
-    ) -> ReadMessages | None:
-        """Read what follows the messages that are there already; None where all is to be read."""
-        cut = self._cut(messages)
-        if not cut or self._read is None:
-            return None
-        train, null_keys, reading = how
-        try:
-            more = read_messages(
-                messages[cut:], path, train=train, null_keys=null_keys, reading=reading
-            )
-        except RecordError:
-            return None  # which the whole list has, with its own place
-        before = self._read
-        sources = before.sources or range(len(before.messages))
-        kept = [index for index in sources if index < cut]
-        read = [*before.messages[: len(kept)], *more.messages]
-        behind = [cut + index for index in more.sources or range(len(more.messages))]
-        whole = (*kept, *behind)
-        return ReadMessages(
-            read,
-            () if whole == tuple(range(len(messages))) else whole,
-            tuple(dict.fromkeys((*before.notes, *more.notes))),
+
+def _continued(before: _Known, messages: list[Any], cut: int, path: str) -> ReadMessages | None:
+    """Read what follows the messages that are there already; None where all is to be read."""
+    train, null_keys, reading = before.how
+    try:
+        more = read_messages(
+            messages[cut:], path, train=train, null_keys=null_keys, reading=reading
         )
+    except RecordError:
+        return None  # which the whole list has, with its own place
+    read = before.read
+    sources = read.sources or range(len(read.messages))
+    kept = [index for index in sources if index < cut]
+    behind = [cut + index for index in more.sources or range(len(more.messages))]
+    whole = (*kept, *behind)
+    return ReadMessages(
+        [*read.messages[: len(kept)], *more.messages],
+        () if whole == tuple(range(len(messages))) else whole,
+        tuple(dict.fromkeys((*read.notes, *more.notes))),
+    )
 
-    def _cut(self, messages: list[Any]) -> int:
-        """Return how many messages both begin with, up to where none before can join one behind.
 
-        Messages of the model that follow each other may be one answer; others are by themselves.
-        """
-        same = 0
-        for one, other in zip(self._items, messages, strict=False):
-            if one is not other and not (one == other and _alike(one, other)):
-                break
-            same += 1
-        while same and not (
-            _is_alone(messages[same - 1])
-            or all(same == len(each) or _is_alone(each[same]) for each in (self._items, messages))
-        ):
-            same -= 1
-        return same
+def _cut(before: list[Any], messages: list[Any]) -> int:
+    """Return how many messages both begin with, up to where none before can join one behind.
+
+    Messages of the model that follow each other may be one answer; others are by themselves.
+    """
+    same = 0
+    for one, other in zip(before, messages, strict=False):
+        if one is not other and not (one == other and _alike(one, other)):
+            break
+        same += 1
+    while same and not (
+        _is_alone(messages[same - 1])
+        or all(same == len(each) or _is_alone(each[same]) for each in (before, messages))
+    ):
+        same -= 1
+    return same
 
 
 def _is_alone(message: object) -> bool:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -142,13 +143,31 @@ def _trained(runs: Sequence[Run], prompt: int, end: int) -> NDArray[np.bool_]:
     return np.repeat(flags, np.diff(stops))
 
 
-def content_of(call: Call, view: CallView) -> bytes:
-    """Return a hash of all that a call says, but its id."""
+def size_of(call: Call, cut: CutCall | None, pieces: Pieces) -> int:
+    """Count the tokens of a call."""
+    if call.prompt_ids is not None and call.completion_ids is not None:
+        return len(call.prompt_ids) + len(call.completion_ids)
+    assert cut is not None
+    return pieces.size(cut.pieces)
+
+
+def content_of(call: Call, cut: CutCall | None) -> bytes:
+    """Return a hash of all that a call says, but its id; its text by the numbers of its pieces."""
     hash_ = hashlib.sha256()
-    for array in (view.tokens, view.trained, call.logprobs, call.advantages):
+    arrays: list[NDArray[Any] | None]
+    arrays = [call.prompt_ids, call.completion_ids, call.logprobs, call.advantages]
+    said: list[object] = [call.weight, call.reward, call.role]
+    if call.completion_ids is not None:
+        mask = call.loss_mask
+        arrays.append(np.ones(len(call.completion_ids), bool) if mask is None else mask)
+    elif cut is not None:
+        arrays.append(cut.pieces)
+        completion = [border for border in cut.borders if border.piece >= cut.prompt]
+        said += [cut.prompt, [(each.piece, each.part, each.trained) for each in completion]]
+    for array in arrays:
         hash_.update(b"none" if array is None else np.ascontiguousarray(array).tobytes())
         hash_.update(b"|")
-    hash_.update(repr((view.prompt, call.weight, call.reward, call.role)).encode())
+    hash_.update(repr(said).encode())
     return hash_.digest()
 
 

@@ -13,11 +13,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
+import numpy as np
+from numpy.typing import NDArray
+
 from reasonpack.errors import RecordError
 from reasonpack.records.conversation import Conversation
 from reasonpack.records.message import NOTHING_WRITTEN
 from reasonpack.run.context import Context
 from reasonpack.tokens.view_tokens import Border, Cutter, Pieces
+from reasonpack.views.past import Pasts
 from reasonpack.views.spans import common_beginning
 from reasonpack.views.view import Untrained, View, each_view
 
@@ -29,13 +33,13 @@ class CutCall:
     """The view of a call, cut.
 
     Attributes:
-        pieces: the numbers of all of its pieces.
+        pieces: i32[P], the numbers of all of its pieces.
         prompt: how many of them are the prompt's.
         header: how many of these stand before the message that the answer goes on with.
         borders: the ends of spans among them.
     """
 
-    pieces: tuple[int, ...]
+    pieces: NDArray[np.int32]
     prompt: int
     header: int
     borders: tuple[Border, ...]
@@ -47,7 +51,7 @@ class _Chain:
 
     cutter: Cutter
     prompt: str = ""
-    pieces: list[int] = field(default_factory=list)
+    pieces: NDArray[np.int32] = field(default_factory=lambda: np.zeros(0, np.int32))
     used: int = 0
 
 
@@ -67,12 +71,13 @@ class CallCutter:
         cut = chain.cutter.add(replace(view, shared=same))
         self._count += 1
         chain.prompt, chain.used = view.prompt, self._count
-        chain.pieces[cut.shared :] = cut.pieces
+        own = np.array(cut.pieces, np.int32)
+        chain.pieces = np.concatenate([chain.pieces[: cut.shared], own])
         self.characters += len(view.prompt) + len(view.completion) - same
         prompt = len(chain.pieces) - len(self._pieces.cut(view.completion))
         others = (span.stop for span in reversed(view.spans) if span.message != view.message)
         header = min(prompt, chain.cutter.pieces_before(next(others, 0)))
-        return CutCall(tuple(chain.pieces), prompt, header, cut.borders)
+        return CutCall(chain.pieces, prompt, header, cut.borders)
 
     def _chain(self, prompt: str) -> tuple[_Chain, int]:
         """Return the chain that a prompt goes on with, and how many characters they share."""
@@ -92,13 +97,16 @@ class CallCutter:
         return oldest, common_beginning(oldest.prompt, prompt)
 
 
-def view_of_call(conversation: Conversation, context: Context, train_on: str) -> View | Untrained:
+def view_of_call(
+    conversation: Conversation, context: Context, train_on: str, pasts: Pasts
+) -> View | Untrained:
     """Render the view of a call, whose answer is the last message.
 
     Args:
         conversation: of the call.
         context: has the templates.
         train_on: as in `Options`.
+        pasts: of the calls of its group before it.
 
     Raises:
         RecordError: it cannot be had exactly from the template.
@@ -113,7 +121,8 @@ def view_of_call(conversation: Conversation, context: Context, train_on: str) ->
         for index, message in enumerate(conversation.messages)
     )
     alone = replace(conversation, messages=messages)
-    views = each_view(alone, context.rendering(conversation), train_on=train_on)
+    rendering, past = context.rendering(conversation), pasts.of(alone)
+    views = each_view(alone, rendering, train_on=train_on, past=past)
     try:
         return next(views)  # of the only message that is trained
     except RecordError as error:

@@ -29,6 +29,7 @@ from reasonpack.run.call_values import (
     columns_of_calls,
     compared,
     content_of,
+    size_of,
 )
 from reasonpack.run.context import Context
 from reasonpack.run.conversations import (
@@ -204,7 +205,7 @@ class _Work:
         """
         long: dict[int, LeftOut] = {}
         for each in calls:
-            tokens = len(self._view(each).tokens)
+            tokens = size_of(each.call, each.cut, self.pieces)
             if found := too_long(each.message, tokens, self.options, self.context.max_position):
                 long[each.number] = found
         if long and (len(long) == len(calls) or self.options.overlong != "split"):
@@ -236,7 +237,7 @@ class _Work:
     def _key(self, waiting: Waiting) -> tuple[tuple[str, int], bytes]:
         """Return by what a call is known, if it is logged twice, and a hash of what it says."""
         call = waiting.call
-        content = content_of(call, self._view(waiting))
+        content = content_of(call, waiting.cut)
         if call.id == call.where or call.id.startswith(f"{call.where}#"):
             return (content.hex(), waiting.number), content
         return (call.id, 0), content

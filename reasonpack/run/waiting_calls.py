@@ -28,7 +28,11 @@ from reasonpack.run.splits import turn_of_call
 from reasonpack.run.stages import stage
 from reasonpack.templates.limits import ready_for_bounds
 from reasonpack.tokens.view_tokens import Pieces
+from reasonpack.views.past import Pasts
 from reasonpack.views.view import Untrained
+
+_Before = tuple[CallCutter, Pasts]
+"""What is known of the calls of a group before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,13 +90,13 @@ class CallReader:
         Returns:
             The group, and how many characters of its text were not in a call before.
         """
-        waiting, cutter = WaitingGroup(group.id), CallCutter(pieces)
+        waiting, cutter, pasts = WaitingGroup(group.id), CallCutter(pieces), Pasts()
         with ready_for_bounds():
             for position, record, calls in self._calls(group):
                 notes: Counter[str] = Counter()
                 try:
                     found = [
-                        self._cut(call, position, number, cutter, notes)
+                        self._cut(call, position, number, (cutter, pasts), notes)
                         for number, call in enumerate(calls)
                     ]
                 except RecordError as error:
@@ -140,7 +144,7 @@ class CallReader:
             yield group.start + places[call.where], records[places[call.where]], [call]
 
     def _cut(
-        self, call: Call, position: int, number: int, cutter: CallCutter, notes: Counter[str]
+        self, call: Call, position: int, number: int, before: _Before, notes: Counter[str]
     ) -> Waiting | None:
         """Cut the view of a call; None where it trains nothing."""
         notes.update(call.notes)
@@ -153,7 +157,7 @@ class CallReader:
             check_ids(call, self.context.tokenizer, self.options.train_on)
         if call.conversation is not None:
             try:
-                cut = self._cut_messages(call, cutter, notes)
+                cut = self._cut_messages(call, *before, notes)
             except RecordError:
                 if call.prompt_ids is None:
                     raise
@@ -173,10 +177,12 @@ class CallReader:
             raise RecordError("column", "completion_ids", what, fix=fix)
         return turn_of_call(call.conversation)
 
-    def _cut_messages(self, call: Call, cutter: CallCutter, notes: Counter[str]) -> CutCall | None:
+    def _cut_messages(
+        self, call: Call, cutter: CallCutter, pasts: Pasts, notes: Counter[str]
+    ) -> CutCall | None:
         assert call.conversation is not None
         with stage("render"):
-            view = view_of_call(call.conversation, self.context, self.options.train_on)
+            view = view_of_call(call.conversation, self.context, self.options.train_on, pasts)
         if isinstance(view, Untrained):
             own = {"missing-reasoning": view.reason, "nothing-to-train": "untrained-call"}
             notes[own.get(view.reason, f"kept {view.reason}")] += 1

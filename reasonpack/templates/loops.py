@@ -13,6 +13,7 @@ was at both ends of a stretch was so between. It takes a few comparisons for eac
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any, NamedTuple
@@ -24,6 +25,10 @@ from jinja2.utils import missing
 
 from reasonpack.templates.loop_facts import EACH, Facts, Part, Site
 from reasonpack.templates.sandbox import attributes
+
+
+_ELSEWHERE = 1 << 40
+"""The first place of what is no message of the conversation."""
 
 
 class _Run(NamedTuple):
@@ -113,12 +118,43 @@ class Memo:
         self, sites: Sequence[Site], messages: Sequence[Any], others: Sequence[Any] = ()
     ) -> None:
         self.runs, self._sites = 0, sites
-        self._items = [*messages, *others]  # kept: nothing else can come to have their identity
-        self._ids = [*map(id, self._items)]
+        self._items = [*messages]  # kept: nothing else can come to have their identity
+        self._others = [*others]
+        self._ids, self._other_ids = [*map(id, messages)], [*map(id, others)]
         self._place = {each: place for place, each in enumerate(self._ids)}
+        self._place |= {each: place for place, each in enumerate(self._other_ids, _ELSEWHERE)}
         self._holds: dict[Part, list[bool]] = {}
         self._last: dict[Any, _Run] = {}
         self._out: list[str] = []
+
+    def go_on(self, messages: Sequence[Any]) -> None:
+        """Let the conversation be this one; what was rendered of what it begins with is kept.
+
+        Whoever calls this keeps the messages before, too.
+        """
+        new = [*map(id, messages)]
+        pairs = enumerate(zip(self._ids, new, strict=False))
+        same = next((at for at, (one, other) in pairs if one != other), min(len(self._ids), len(new)))
+        self._last = {
+            outer: run
+            for outer, run in self._last.items()
+            if all(_is_before(same, each) for each in run.reads)
+        }
+        for holds in self._holds.values():
+            del holds[same:]
+        for each in self._ids[same:]:
+            del self._place[each]
+        self._place |= {each: place for place, each in enumerate(new[same:], same)}
+        self._items, self._ids = [*messages], new
+
+    @contextlib.contextmanager
+    def aside(self) -> Iterator[None]:
+        """Render what the next rendering does not go on with."""
+        last = dict(self._last)
+        try:
+            yield
+        finally:
+            self._last = last
 
     def render(self, template: jinja2.Template, variables: Mapping[str, Any]) -> str:
         """Render a template whose loops run over `Memo.each`."""
@@ -218,7 +254,8 @@ class Memo:
             return range(0)
         first, last = self._place.get(ids[0], -1), self._place.get(ids[-1], -1)
         step = 1 if first <= last else -1
-        if ids != self._ids[min(first, last) : max(first, last) + 1][::step]:
+        known, begin = (self._ids, 0) if first < _ELSEWHERE else (self._other_ids, _ELSEWHERE)
+        if ids != known[min(first, last) - begin : max(first, last) - begin + 1][::step]:
             raise Impossible
         return range(first, last + step, step)
 
@@ -231,3 +268,10 @@ class Memo:
         if value is missing or id(value) in self._place:
             return (id(value),)
         raise Impossible
+
+
+def _is_before(place: int, read: Any) -> bool:
+    """Tell whether what was read has no message of the conversation from a place on."""
+    if type(read) is not range or not read:
+        return True
+    return max(read[0], read[-1]) < place or min(read[0], read[-1]) >= _ELSEWHERE

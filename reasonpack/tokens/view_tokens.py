@@ -91,6 +91,7 @@ class Pieces:
         self.reach = reach
         self._numbers: dict[str, int] = {}
         self._ids: list[bytes] = []  # i32 each; joined, they are the array in a tenth of the time
+        self._sizes = np.zeros(0, np.int64)
 
     def number(self, piece: str) -> int:
         """Return the number of a piece; the same text has the same."""
@@ -103,6 +104,7 @@ class Pieces:
         if len(encoded) != len(new):
             raise ValueError(f"ids of {len(encoded)} pieces, expected those of {len(new)}")
         self._ids.extend(ids.astype(np.int32, copy=False).tobytes() for ids in encoded)
+        self._sizes = np.array([len(ids) >> 2 for ids in self._ids], np.int64)
 
     def look_up(self, conversations: Sequence[Sequence[CutView]]) -> EncodedViews:
         """Put the tokens of the views of some conversations together, in their order."""
@@ -132,24 +134,23 @@ class Pieces:
         array = np.frombuffer(b"".join(tokens), np.int32)
         return encoded_views(array, runs, shared=shared, end=end, bounds=bounds)
 
-    def look_up_one(
-        self, pieces: Sequence[int], borders: Sequence[Border]
-    ) -> tuple[I32, list[Run]]:
+    def look_up_one(self, pieces: I32, borders: Sequence[Border]) -> tuple[I32, list[Run]]:
         """Return the tokens of a view, from all of its pieces, and the runs that borders end."""
-        own = [self._ids[number] for number in pieces]
-        stops = list(accumulate((len(ids) >> 2 for ids in own), initial=0))
+        numbers = pieces.tolist()
+        stops = [0, *np.cumsum(self._sizes[pieces]).tolist()]
         runs = [
             (
-                stops[piece] + (self._tokens_before(part, pieces[piece]) if part != NO_PART else 0),
+                stops[piece]
+                + (self._tokens_before(part, numbers[piece]) if part != NO_PART else 0),
                 *(kind, message, trained),
             )
             for piece, part, kind, message, trained in borders
         ]
-        return np.frombuffer(b"".join(own), np.int32), runs
+        return np.frombuffer(b"".join(map(self._ids.__getitem__, numbers)), np.int32), runs
 
-    def size(self, pieces: Sequence[int]) -> int:
+    def size(self, pieces: I32) -> int:
         """Count the tokens of some pieces."""
-        return sum(len(self._ids[number]) >> 2 for number in pieces)
+        return int(self._sizes[pieces].sum())
 
     def _tokens_before(self, part: int, piece: int) -> int:
         """Count the tokens of a piece that are those of its beginning, encoded alone."""

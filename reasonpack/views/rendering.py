@@ -23,6 +23,7 @@ from reasonpack.templates.forms import Forms, as_written, dump_message
 from reasonpack.templates.loops import Memo
 from reasonpack.templates.template import ChatTemplate
 from reasonpack.views.completion import closes_reasoning
+from reasonpack.views.past import Past
 
 WORTH_A_MEMO = 12
 """Views from which a memo is used: what it saves grows with the square of their number."""
@@ -52,6 +53,42 @@ class Rendering:
     train_empty_think: bool = False
     on_message_error: OnMessageError = "reject"
     remember: bool = True
+
+
+def rendering_of_call(
+    conversation: Conversation, rendering: Rendering, past: Past
+) -> tuple[int, str, str]:
+    """Return the index of a call's answer, its prompt, and the rendering that ends with it.
+
+    Raises:
+        RecordError: the template refuses the messages.
+    """
+    template, index = rendering.template, len(conversation.messages) - 1
+    remembers = rendering.remember and bool(template.sites)
+    variables = _variables(conversation, index, rendering)
+    render = partial(template.render, tools=past.tools, kwargs=variables)
+    stories = _stories(conversation.messages, rendering.behaviour, past)
+    new = [message.get("tool_calls") for message in stories[0][past.common :]]
+    last = _without_empty_text(conversation.messages[index], rendering.behaviour.forms)
+    with template.unchanged([past.tools, new]):
+        try:
+            for number, story in enumerate(stories):
+                memo = None
+                if remembers:
+                    key = number, repr(variables)  # true is not 1
+                    memo = past.memo(key, story, render, template.sites)
+                prompt = render(story[:index], add_generation_prompt=True, memo=memo)
+                if not closes_reasoning(prompt, rendering.behaviour):
+                    break
+            whole = story if last is None else [*story[:index], last]
+            if memo is None:
+                return index, prompt, render(whole)
+            memo.go_on(whole)
+            with memo.aside():
+                return index, prompt, render(whole, memo=memo)
+        except RecordError as error:
+            error.path = f"messages[0:{index + 1}]"
+            raise
 
 
 def each_rendering(
@@ -99,16 +136,24 @@ def _without_empty_text(message: Message, forms: Forms) -> dict[str, Any] | None
     return dump_message(replace(bare, reasoning=None) if written else bare, forms)
 
 
-def _stories(messages: Sequence[Message], behaviour: Behaviour) -> tuple[list[dict[str, Any]], ...]:
+def _stories(
+    messages: Sequence[Message], behaviour: Behaviour, past: Past | None = None
+) -> tuple[list[dict[str, Any]], ...]:
     """Write messages as the template reads them.
 
     Returns:
         The messages, and where their contents have blocks of reasoning with nothing in them the
         same without these: for prompts that close the reasoning, or a template without any.
     """
-    bare = [each if is_reasoned(each) else replace(each, verbatim=None) for each in messages]
+    bare = [past.bare(each, _bare) if past else _bare(each) for each in messages]
     stories = [list(messages), bare] if behaviour.closer and bare != list(messages) else [bare]
-    return tuple([dump_message(each, behaviour.forms) for each in story] for story in stories)
+    write = past.write if past else dump_message
+    return tuple([write(each, behaviour.forms) for each in story] for story in stories)
+
+
+def _bare(message: Message) -> Message:
+    kept = message.verbatim is None or is_reasoned(message)
+    return message if kept else replace(message, verbatim=None)
 
 
 def _variables(conversation: Conversation, index: int, rendering: Rendering) -> Mapping[str, Any]:

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -29,15 +29,20 @@ from reasonpack.records.message import NOTHING_WRITTEN, Message
 from reasonpack.templates.limits import ready_for_bounds
 from reasonpack.views.chosen import read_train_on
 from reasonpack.views.completion import find_completion
+from reasonpack.views.past import Past, Prompt
 from reasonpack.views.refused import (
-    Shown,
     check_context,
     misfit,
     refuse_stop_inside,
     without_reasoning,
 )
-from reasonpack.views.rendering import Rendering, each_rendering, is_reasoned
-from reasonpack.views.spans import Found, Span, common_beginning, completion_spans, find_messages
+from reasonpack.views.rendering import (
+    Rendering,
+    each_rendering,
+    is_reasoned,
+    rendering_of_call,
+)
+from reasonpack.views.spans import Span, common_beginning, completion_spans, find_messages
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,11 +108,21 @@ def build_views(
 
 
 def each_view(
-    conversation: Conversation, rendering: Rendering, *, train_on: str = "all"
+    conversation: Conversation,
+    rendering: Rendering,
+    *,
+    train_on: str = "all",
+    past: Past | None = None,
 ) -> Iterator[View | Untrained]:
     """Yield the view of every message that is to be trained, one at a time.
 
     All together have the text of the conversation many times over.
+
+    Args:
+        conversation: whose messages they are.
+        rendering: how it becomes text.
+        train_on: as in `Options`.
+        past: of a call, whose last message alone is to be trained.
 
     Raises:
         RecordError: a view cannot be had exactly from this template, or there was
@@ -115,7 +130,7 @@ def each_view(
     """
     sources = conversation.sources
     try:
-        for view in _each_view(conversation, rendering, train_on):
+        for view in _each_view(conversation, rendering, train_on, past):
             yield _of_source(view, sources) if sources else view
     except RecordError as error:
         error.path = _source_path(error.path, sources)
@@ -141,14 +156,14 @@ def _source_path(path: str, sources: Sequence[int]) -> str:
 
 
 def _each_view(
-    conversation: Conversation, rendering: Rendering, train_on: str
+    conversation: Conversation, rendering: Rendering, train_on: str, past: Past | None
 ) -> Iterator[View | Untrained]:
     messages, behaviour = conversation.messages, rendering.behaviour
     chosen = read_train_on(train_on)
     asked = chosen.messages(messages)
-    before = _Prompt()
+    before = past.known_prompt() if past else Prompt()
     untrained: Counter[str] = Counter()
-    with closing(each_rendering(conversation, rendering, asked)) as renderings:
+    with closing(_renderings(conversation, rendering, asked, past)) as renderings:
         for index, prompt, full in renderings:
             text = _text_or_reason(messages[index], prompt, full, index, rendering)
             if isinstance(text, str):
@@ -158,7 +173,9 @@ def _each_view(
             history, same = messages[:index], common_beginning(before.text, text.prompt)
             found = find_messages(text.prompt, history, behaviour, before.found, same)
             shown = check_context(text.prompt, history, rendering.template, before.shown, same)
-            before = _Prompt(text.prompt, found, shown)
+            before = Prompt(text.prompt, found, shown)
+            if past:
+                past.end(before)
             parts = chosen.stretches(text.completion, messages, index, text.reasoning)
             if not any(is_trained for _, is_trained in parts):
                 untrained["nothing of the parts to train"] += 1
@@ -176,6 +193,15 @@ def _each_view(
         )
 
 
+def _renderings(
+    conversation: Conversation, rendering: Rendering, asked: Sequence[int], past: Past | None
+) -> Generator[tuple[int, str, str]]:
+    if past is None:
+        yield from each_rendering(conversation, rendering, asked)
+    elif asked:
+        yield rendering_of_call(conversation, rendering, past)
+
+
 def _text_or_reason(
     message: Message, prompt: str, full: str, index: int, rendering: Rendering
 ) -> _Text | str:
@@ -187,14 +213,6 @@ def _text_or_reason(
         if rendering.on_message_error == "reject" or any(text not in full for text in shown):
             raise
         return error.reason
-
-
-class _Prompt(NamedTuple):
-    """The prompt of a view, and where the messages before are found and shown in it."""
-
-    text: str = ""
-    found: Found = Found()
-    shown: Shown = ()
 
 
 class _Text(NamedTuple):

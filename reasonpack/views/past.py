@@ -1,0 +1,141 @@
+"""What calls that begin alike have in common, so that each of their messages is rendered once.
+
+    call 1   system user                        past: system user
+    call 2   system user answer tool                  system user answer tool
+    call 3   system user' …                     another past, if they have less than half in common
+
+The messages that two calls share are the same objects.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, NamedTuple
+
+from reasonpack.errors import RecordError
+from reasonpack.records.conversation import Conversation
+from reasonpack.records.message import Message
+from reasonpack.templates.forms import Forms, dump_message
+from reasonpack.templates.loops import Memo
+from reasonpack.views.refused import Shown
+from reasonpack.views.spans import Found
+
+MOST = 8
+"""Pasts that are kept of a group."""
+Story = list[dict[str, Any]]
+
+
+class Prompt(NamedTuple):
+    """The prompt of a view, and where the messages before are found and shown in it."""
+
+    text: str = ""
+    found: Found = Found()
+    shown: Shown = ()
+
+
+NO_PROMPT = Prompt()
+
+
+def same_beginning(one: Sequence[object], other: Sequence[object]) -> int:
+    """Count the objects that two lists begin with, both the same."""
+    for count, (mine, its) in enumerate(zip(one, other, strict=False)):
+        if mine is not its:
+            return count
+    return min(len(one), len(other))
+
+
+@dataclass(slots=True)
+class Past:
+    """The call before, and what was made of its messages.
+
+    Attributes:
+        tools: that it could call, as its template got them.
+        messages: of its prompt.
+        common: how many messages the next call has in common with it.
+    """
+
+    tools: Any = None
+    messages: Sequence[Message] = ()
+    common: int = 0
+    _prompt: Prompt = NO_PROMPT
+    _next: Sequence[Message] = ()
+    _bare: dict[int, tuple[Message, Message]] = field(default_factory=dict)
+    _written: dict[int, tuple[Message, dict[str, Any]]] = field(default_factory=dict)
+    _memos: dict[tuple[int, str], tuple[Memo, Story]] = field(default_factory=dict)
+
+    def begin(self, messages: Sequence[Message]) -> None:
+        """Go on to a call with these messages; its answer is the last one."""
+        self._next = messages[:-1]
+        self.common = same_beginning(self.messages, self._next)
+
+    def end(self, prompt: Prompt) -> None:
+        """Remember the prompt of the call."""
+        self.messages, self._prompt = self._next, prompt
+
+    def known_prompt(self) -> Prompt:
+        """Return of the prompt before what its messages in common are."""
+        text, found, shown = self._prompt
+        ends = found.ends[: self.common]
+        spans = found.spans[: ends[-1][1]] if ends else ()
+        return Prompt(text, Found(spans, ends), shown[: self.common])
+
+    def bare(self, message: Message, make: Callable[[Message], Message]) -> Message:
+        """Return what is made of a message, the same object for the same message."""
+        known = self._bare.get(id(message))
+        if known is None:
+            known = self._bare[id(message)] = message, make(message)
+        return known[1]
+
+    def write(self, message: Message, forms: Forms) -> dict[str, Any]:
+        """Write a message as the template reads it; the same object for the same message."""
+        known = self._written.get(id(message))
+        if known is None:
+            known = self._written[id(message)] = message, dump_message(message, forms)
+        return known[1]
+
+    def memo(self, key: tuple[int, str], story: Story, render: partial[str], sites: Any) -> Memo:
+        """Return the memo of renderings with these variables, in which a story can go on.
+
+        It goes on from a beginning of what was rendered last: where the stories part before, what
+        they have in common is rendered first.
+        """
+        tools = self.tools or ()
+        memo, before = self._memos.get(key) or (Memo(sites, story, tools), [])
+        common = same_beginning(before, story)
+        if 0 < common < min(len(before), len(story) - 1):
+            with suppress(RecordError):  # a template may refuse to end there
+                render(story[:common], add_generation_prompt=True, memo=memo)
+        memo.go_on(story)
+        self._memos[key] = memo, story[:-1]
+        return memo
+
+
+class Pasts:
+    """The pasts of a group: of agents whose calls were logged in turn."""
+
+    def __init__(self) -> None:
+        self._pasts: list[Past] = []
+
+    def of(self, call: Conversation) -> Past:
+        """Return the past that a call goes on with, ready for it."""
+        history = call.messages[:-1]
+        best, most = None, 0
+        for past in self._pasts:
+            common = same_beginning(past.messages, history)
+            if common > most and _alike(past.tools, call.tools):
+                best, most = past, common
+        if best is None or 2 * most < min(len(best.messages), len(history)):
+            best = Past(tools=call.tools)
+        else:
+            self._pasts.remove(best)
+        self._pasts = [*self._pasts[-MOST + 1 :], best]
+        best.begin(call.messages)
+        return best
+
+
+def _alike(one: Any, other: Any) -> bool:
+    """Tell whether tools are written the same, with their keys in the same order."""
+    return one is other or (one == other and repr(one) == repr(other))

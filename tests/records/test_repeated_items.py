@@ -1,0 +1,65 @@
+"""Lines that repeat each other are decoded as each is by itself."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reasonpack.errors import RecordError
+from reasonpack.records import strict_json
+from reasonpack.records.repeated_items import RepeatedItems
+
+ELEMENTS = [
+    *('{"role": "user", "content": "a, ]}"}', '{"role":"user","content":"\\u00e9 \\" \\\\"}'),
+    *('{"a": 1, "a": 2}', '{"n": 1.50}', '{"n": NaN}', '{"deep": [[{"x": null}]]}', "7", "{", ""),
+    '{"role": "user", "content": "\\ud800"}',
+    "[" * 97 + "]" * 97,
+]
+FORMS = [
+    *('{"messages": %s}', '{"id": %s, "messages": [{"a": 1}]}', '{"request": {"messages": %s}}'),
+    *('{"input": %s, "prompt": [{"b": 1}]}', '{"request": {"body": {"input" : %s }}, "id": 1}'),
+    *('{"messages": %s, "request": {"messages": [{"a": 1}]}, "id": 1, "id": 2}', "[%s]"),
+]
+
+
+def outcome(decode: Any, line: bytes) -> tuple[str, Any]:
+    try:
+        value = decode(line)
+    except RecordError as error:
+        return str(error), None
+    return repr(value), value
+
+
+@pytest.mark.long
+@given(st.data())
+def test_lines_are_decoded_as_by_themselves(data: st.DataObject) -> None:
+    lines, before = RepeatedItems(), list[str]()
+    good = st.sampled_from(ELEMENTS[:2])
+    for _ in range(4):
+        kept = data.draw(st.integers(0, len(before)))
+        more = data.draw(st.lists(good | good | good | st.sampled_from(ELEMENTS), max_size=3))
+        before = [*before[:kept], *more]
+        between = data.draw(st.sampled_from([",", ", ", " ,\t"]))
+        text = "[" + between.join(before) + data.draw(st.sampled_from(["]", " ]"]))
+        line = (data.draw(st.sampled_from(FORMS)) % text).encode()
+        assert outcome(lines.decode, line)[0] == outcome(strict_json.decode_line, line)[0]
+
+
+def test_what_is_repeated_is_the_same_object() -> None:
+    """Of two agents that log in turn, too, and where the history is rewritten further on."""
+    lines = RepeatedItems()
+    one, other = ([{"content": f"{who} {n}"} for n in range(4)] for who in "ab")
+
+    def decoded(items: list[Any]) -> list[Any]:
+        found = lines.decode(json.dumps({"id": 1, "request": {"messages": items}}).encode())
+        return list(found["request"]["messages"])
+
+    first, second = decoded(one[:2]), decoded(other[:2])
+    again, rewritten = decoded(one), decoded([*other[:2], {"content": "new"}, *other[3:]])
+    assert all(map(lambda a, b: a is b, first, again))
+    assert all(map(lambda a, b: a is b, second, rewritten))
+    assert decoded([*one[:1], *other])[0] is first[0]
