@@ -26,7 +26,6 @@ from jinja2.utils import missing
 from reasonpack.templates.loop_facts import EACH, Facts, Part, Site
 from reasonpack.templates.sandbox import attributes
 
-
 _ELSEWHERE = 1 << 40
 """The first place of what is no message of the conversation."""
 
@@ -132,9 +131,9 @@ class Memo:
 
         Whoever calls this keeps the messages before, too.
         """
-        new = [*map(id, messages)]
-        pairs = enumerate(zip(self._ids, new, strict=False))
-        same = next((at for at, (one, other) in pairs if one != other), min(len(self._ids), len(new)))
+        old, new = self._ids, [*map(id, messages)]
+        differ = (at for at, (one, other) in enumerate(zip(old, new, strict=False)) if one != other)
+        same = next(differ, min(len(old), len(new)))
         self._last = {
             outer: run
             for outer, run in self._last.items()
@@ -142,8 +141,8 @@ class Memo:
         }
         for holds in self._holds.values():
             del holds[same:]
-        for each in self._ids[same:]:
-            del self._place[each]
+        for each in old[same:]:
+            self._place.pop(each, None)
         self._place |= {each: place for place, each in enumerate(new[same:], same)}
         self._items, self._ids = [*messages], new
 
