@@ -63,3 +63,5 @@ def test_a_line_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     assert line.measured > 0
     assert line.losses[0] == pytest.approx(line.losses[1], rel=1e-4)
     assert line.markdown().count("|") == 7
+    monkeypatch.setattr(train, "LONGEST", 100)
+    assert train.measure("small", 4, tokens=300, rounds=1, shape=SHAPE) is None
