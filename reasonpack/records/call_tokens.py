@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reasonpack.errors import RecordError
+from reasonpack.records.repeated_items import Ids
 from reasonpack.records.value_types import wrong_type
 
 LARGEST_ID = 2**31 - 1
@@ -104,6 +105,8 @@ def read_ids(value: object, path: str) -> NDArray[np.int32]:
     """
     if isinstance(value, np.ndarray):
         return value
+    if isinstance(value, Ids):
+        return value.array
     if not isinstance(value, list):
         raise wrong_type(path, type(value).__name__, "a list of token ids")
     if set(map(type, value)) - {int}:

@@ -54,17 +54,23 @@ class KeyColumns:
 
         self.found: set[str] = set()
         self._ids = _pattern(keys("completion_ids", "tokens"), _IDS)
-        self._patterns = {
-            "logprobs": _pattern(keys("logprobs"), _LIST),
-            "advantages": _pattern(keys("advantages"), _NUMBERS),
-            "call_reward": _pattern(keys("reward", "rewards"), _NUMBERS),
-            "preference_labels": _pattern(["chosen", "rejected"], rb"\s*:\s*[\"\[{]"),
+        looked_for = {
+            "logprobs": (keys("logprobs"), _LIST),
+            "advantages": (keys("advantages"), _NUMBERS),
+            "call_reward": (keys("reward", "rewards"), _NUMBERS),
+            "preference_labels": (["chosen", "rejected"], rb"\s*:\s*[\"\[{]"),
         }
+        self._patterns = {name: _pattern(*each) for name, each in looked_for.items()}
+        self._columns = {
+            f'"{key}"'.encode(): name for name, (names, _) in looked_for.items() for key in names
+        }
+        self._keys = _pattern([key for names, _ in looked_for.values() for key in names], b"")
 
     def see(self, line: bytes) -> None:
         """Look at the next record."""
-        for name, pattern in self._patterns.items():
-            if name in self.found or not pattern.search(line):
+        for key in set(self._keys.findall(line)):
+            name = self._columns[key]
+            if name in self.found or not self._patterns[name].search(line):
                 continue
             if name != "logprobs" or self._ids.search(line):  # of which tokens they are
                 self.found.add(name)

@@ -15,13 +15,13 @@ from reasonpack.records.repeated_items import RepeatedItems
 
 ELEMENTS = [
     *('{"role": "user", "content": "a, ]}"}', '{"role":"user","content":"\\u00e9 \\" \\\\"}'),
-    *('{"a": 1, "a": 2}', '{"n": 1.50}', '{"n": NaN}', '{"deep": [[{"x": null}]]}', "7", "{", ""),
-    '{"role": "user", "content": "\\ud800"}',
-    "[" * 97 + "]" * 97,
+    *("7", "77", "{", "", "[" * 97 + "]" * 97, '{"role": "user", "content": "\\ud800"}'),
+    *('{"a": 1, "a": 2}', '{"n": 1.50}', '{"n": NaN}', '{"deep": [[{"x": null}]]}', "-1", "1.0"),
 ]
 FORMS = [
     *('{"messages": %s}', '{"id": %s, "messages": [{"a": 1}]}', '{"request": {"messages": %s}}'),
     *('{"input": %s, "prompt": [{"b": 1}]}', '{"request": {"body": {"input" : %s }}, "id": 1}'),
+    *('{"prompt_ids": %s, "messages": [{"a": 1}]}', '{"prompt_token_ids": %s, "id": 1}'),
     *('{"messages": %s, "request": {"messages": [{"a": 1}]}, "id": 1, "id": 2}', "[%s]"),
 ]
 
@@ -38,7 +38,7 @@ def outcome(decode: Any, line: bytes) -> tuple[str, Any]:
 @given(st.data())
 def test_lines_are_decoded_as_by_themselves(data: st.DataObject) -> None:
     lines, before = RepeatedItems(), list[str]()
-    good = st.sampled_from(ELEMENTS[:2])
+    good = st.sampled_from(data.draw(st.sampled_from([ELEMENTS[:2], ELEMENTS[2:4]])))
     for _ in range(4):
         kept = data.draw(st.integers(0, len(before)))
         more = data.draw(st.lists(good | good | good | st.sampled_from(ELEMENTS), max_size=3))
@@ -63,3 +63,13 @@ def test_what_is_repeated_is_the_same_object() -> None:
     assert all(map(lambda a, b: a is b, first, again))
     assert all(map(lambda a, b: a is b, second, rewritten))
     assert decoded([*one[:1], *other])[0] is first[0]
+
+
+def test_ids_are_an_array_too() -> None:
+    lines = RepeatedItems()
+    for ids in ([5, 6], [5, 67], [5, 6, 7, 8], [5], [5, 6, 2**31 - 1], [1]):
+        (found,) = lines.decode(json.dumps({"prompt_ids": ids}).encode()).values()
+        assert found == ids == found.array.tolist()
+    for ids in ([5, -1], [5, 6, 2**31], [5, 6, True]):
+        (found,) = lines.decode(json.dumps({"prompt_ids": ids}).encode()).values()
+        assert (found, type(found)) == (ids, list)
