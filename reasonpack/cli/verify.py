@@ -167,9 +167,20 @@ def _extent(findings: Findings) -> Iterator[str]:
     yield f"compared with the stop tokens that manifest and card name: {compared:,}"
     yield f"taken from the manifest: {', '.join(findings.taken) or 'nothing'}"
     yield "shared with pack: decoding JSON, the tokenizer and the text of the template"
-    yield "not checked: the kinds of context"
+    yield _contexts(findings)
     for reason, (records, first) in sorted(findings.unchecked.items()):
         yield f"not checked: {records:,} records: {reason}; the first is {first}"
+
+
+def _contexts(findings: Findings) -> str:
+    """Say of how much context kinds and messages were compared."""
+    if findings.of_calls:
+        return "not checked: the kinds of context"
+    number = findings.checked.get("context tokens", 0)
+    return (
+        f"kinds and messages of context compared: {number:,} tokens within the texts of messages; "
+        "not checked: those between"
+    )
 
 
 def _progress() -> Any:

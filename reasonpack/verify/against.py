@@ -30,6 +30,7 @@ from reasonpack.verify.call_values import keys_of_row, of_row
 from reasonpack.verify.copies import Taken, taken_records
 from reasonpack.verify.findings import Finding, Findings
 from reasonpack.verify.groups import find_groups, group_field
+from reasonpack.verify.history import CONTEXT, RESPONSE_SEEN, Contexts
 from reasonpack.verify.manifest import Dataset
 from reasonpack.verify.match import NO_VIEWS, Join, Packed, Read, Thoughts, match
 from reasonpack.verify.parts import PARTS, parts_of
@@ -166,7 +167,8 @@ def _add_samples(join: Join, checked: CheckedRow) -> None:
             print_ = fingerprint(leaves, paths.predicted[here][trained], own)
             trains_ends = join.in_part or bool(trained[paths.leaf[here]].all())
             also = (_thoughts(row, here), leaves, trains_ends)
-            sample = Packed(checked.shard, checked.number, number, print_, *also)
+            place = (checked.shard, checked.number, number)
+            sample = Packed(*place, print_, *also, contexts=_contexts(row, here))
         join.touched[id_] = None
         join.packed.setdefault(id_, []).append(sample)
 
@@ -199,6 +201,17 @@ def _thoughts(row: Row, here: slice) -> Thoughts:
         mine = kinds[places == place]
         thought, said = int((mine == THOUGHT).sum()), int((mine == RESPONSE).sum())
         counted[ids[place >> 32], place % (1 << 32) - 1] = (thought, thought, thought + said)
+    return counted
+
+
+def _contexts(row: Row, here: slice) -> Contexts:
+    """Count the tokens of the history of a sample by message and kind."""
+    of = np.repeat(np.arange(len(row.segment_start)), row.segment_stop - row.segment_start)[here]
+    kinds, messages = row.segment_kind[of], row.segment_message[of]
+    counted: Contexts = {}
+    for kind in (CONTEXT, RESPONSE_SEEN):
+        numbers = np.bincount(messages[(kinds == kind) & (messages >= 0)])
+        counted |= {(at, kind): number for at, number in enumerate(numbers.tolist()) if number}
     return counted
 
 
@@ -268,4 +281,6 @@ def _read(record: Record, rebuilt: Rebuilt | None, source: Source, findings: Fin
         findings.count("npass_tokens", rebuilt.npass_tokens)
     for where, number in rebuilt.stops.items():
         findings.count(f"stops: {where}", number)
-    return rebuilt.read(record.where)
+    read = rebuilt.read(record.where)
+    findings.count("context tokens", sum(read.contexts.values()))
+    return read

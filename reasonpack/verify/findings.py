@@ -77,7 +77,7 @@ CODES: Mapping[str, str] = {
     "RP309": "the tokens of a conversation are not those of its views, at their positions",
     "RP310": "the trained tokens of a conversation are not those of its views",
     "RP311": "the manifest's counts are not those of the source",
-    "RP312": "the kinds or messages of trained tokens are not those of the views",
+    "RP312": "the kinds or messages of tokens are not those of the views",
     "RP313": "the manifest names another stop token than the model's files or the template",
     "RP314": "a message was left out as too long that is not, or for another reason or length",
     "RP315": "a conversation is in another split than it belongs in",

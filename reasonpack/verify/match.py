@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from reasonpack.records.strict_json import quoted
+from reasonpack.verify.history import Contexts, added
 from reasonpack.verify.length import LeftOut
 from reasonpack.verify.paths import U64, Print, together
 
@@ -35,7 +36,7 @@ class Packed:
     """A sample of the dataset; no print where it is not to be compared.
 
     `ends` are the paths of its leaves; `trains_ends` says whether each of these is trained in it.
-    `calls` are the keys of its calls.
+    `calls` are the keys of its calls, `contexts` counts its tokens of the history.
     """
 
     shard: str
@@ -46,6 +47,7 @@ class Packed:
     ends: U64 = field(default_factory=NONE.copy)
     trains_ends: bool = True
     calls: frozenset[int] = frozenset()
+    contexts: Contexts = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +57,8 @@ class Read:
     `ends` are the paths that end its views: those that no other view goes on from, and the rest.
     `split` is the one that it belongs in; empty where that is not known. `calls` are the keys of
     its calls; `leaves` tells of the paths that end these how often each is a leaf, at least and at
-    most; `again` rebuilds them.
+    most; `again` rebuilds them. `contexts` counts tokens of the history whose kind and message are
+    sure.
     """
 
     where: str
@@ -67,6 +70,7 @@ class Read:
     calls: frozenset[int] = frozenset()
     leaves: Mapping[bytes, tuple[int, int]] = field(default_factory=dict)
     again: Callable[[], Sequence[CallTokens]] | None = None
+    contexts: Contexts = field(default_factory=dict)
 
 
 _One = TypeVar("_One", Packed, Read)
@@ -128,7 +132,8 @@ def match(join: Join) -> list[tuple[str, str, Packed, str]]:
             both = join.packed.pop(id_), join.read.pop(id_)
             packed, read = _unequal(*both, join)
             if not packed and not read:
-                faults = (("RP312", _thoughts_fault(*both)), ("RP315", _split_fault(*both)))
+                kinds = _thoughts_fault(*both) or _contexts_fault(*both)
+                faults = (("RP312", kinds), ("RP315", _split_fault(*both)))
                 mislabelled += [(code, id_, both[0][0], what) for code, what in faults if what]
             if packed:
                 join.packed[id_] = packed
@@ -153,6 +158,19 @@ def _thoughts_fault(packed: Sequence[Packed], read: Sequence[Read]) -> str:
                 f"{call}message {place[1]} has {have[0]:,} tokens of reasoning among "
                 f"{have[2]:,} trained, expected {least} among {want[2]:,}"
             )
+    return ""
+
+
+def _contexts_fault(packed: Sequence[Packed], read: Sequence[Read]) -> str:
+    """Say which message has fewer tokens of the history than it must; empty for none."""
+    if None in [*(one.print for one in packed), *(one.print for one in read)]:
+        return ""
+    found, expected = (added([one.contexts for one in ones]) for ones in (packed, read))
+    for (message, kind), want in sorted(expected.items()):
+        if (have := found.get((message, kind), 0)) < want:
+            name = "r_in" if kind else "h"
+            what = f"message {message} has {have:,} tokens of the kind {name}"
+            return f"{what}, expected at least {want:,} in what others see of it"
     return ""
 
 

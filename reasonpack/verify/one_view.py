@@ -40,7 +40,7 @@ NO_BLOCK = re.compile("")
 class TextView:
     """A view in text; `thought` is where in the completion reasoning ends: at least, at most.
 
-    `trained` are the stretches of it that are trained; `given`, `group` are those of `TokenView`.
+    `trained` are the stretches of it that are trained; the others are those of `TokenView`.
     """
 
     message: int
@@ -50,6 +50,7 @@ class TextView:
     given: float = 1.0
     group: int | None = None
     trained: tuple[tuple[int, int], ...] = ()
+    history: tuple[tuple[int, int, int, int], ...] = ()
 
 
 class OneView:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from reasonpack.datasets.manifest import Manifest
 from reasonpack.records.strict_json import quoted
+from reasonpack.verify.history import Contexts, Stretch, count_contexts
 from reasonpack.verify.length import LeftOut
 from reasonpack.verify.match import Read, Thoughts
 from reasonpack.verify.paths import U64, Paths, Print, added_up, distinct, fingerprint
@@ -29,6 +30,7 @@ class TokenView:
         given: what the data says that its tokens weigh.
         group: what its tokens share their weight with, equal for all views of it; None for nothing.
         call: the id of the call that it is of; empty in a conversation.
+        history: the messages of the prompt, in tokens.
     """
 
     message: int
@@ -39,6 +41,7 @@ class TokenView:
     given: float = 1.0
     group: int | None = None
     call: str = ""
+    history: tuple[Stretch, ...] = ()
 
     @property
     def named(self) -> str:
@@ -86,7 +89,9 @@ class Rebuilt:
     def read(self, where: str) -> Read:
         """Return what samples are compared with, for the record at a place."""
         thoughts, ends = self.thoughts(), self.ends()
-        return Read(where, self.fingerprint(), thoughts=thoughts, ends=ends, split=self.split)
+        contexts = self.contexts()
+        print_, split = self.fingerprint(), self.split
+        return Read(where, print_, thoughts=thoughts, ends=ends, split=split, contexts=contexts)
 
     def fingerprint(self) -> Print:
         """Stand for the leaves of the views and for what they train, each once."""
@@ -111,6 +116,11 @@ class Rebuilt:
             shorter = lengths < len(view.ids)
             inner[shorter] |= (view.paths.seen[lengths[shorter] - 1] == ends[shorter]).all(axis=1)
         return distinct(ends[~inner]), distinct(ends[inner])
+
+    def contexts(self) -> Contexts:
+        """Count tokens of the history that are of a message for sure."""
+        views = [(view.history, view.paths.seen) for view in self.views]
+        return count_contexts(views, [view.paths.seen[view.prompt_length :] for view in self.views])
 
     @property
     def npass_tokens(self) -> int:

@@ -28,6 +28,7 @@ from reasonpack.tokens.tokenizer import Tokenizer, load_tokenizer
 from reasonpack.verify.chat import NotChecked, Reading, Refused
 from reasonpack.verify.fields import renamed
 from reasonpack.verify.findings import Finding, Findings
+from reasonpack.verify.history import in_tokens
 from reasonpack.verify.length import LeftOut, too_long, too_long_text
 from reasonpack.verify.names import ARGUMENTS, OF_A_RECORD, TOOLS
 from reasonpack.verify.one_view import TextView
@@ -267,7 +268,8 @@ def _within_limits(built: TextViews, source: Source) -> Rebuilt:
 
 def encode(view: TextView, tokenizer: Tokenizer) -> TokenView:
     """Encode a view: its prompt and its completion, each whole."""
-    prompt = tokenizer.reference.encode(view.prompt, add_special_tokens=False).ids
+    encoded = tokenizer.reference.encode(view.prompt, add_special_tokens=False)
+    prompt = encoded.ids
     completion = tokenizer.reference.encode(view.completion, add_special_tokens=False)
     last = np.array([max(begin, end - 1) for begin, end in completion.offsets])
     trained = np.zeros(len(last), bool)
@@ -279,4 +281,6 @@ def encode(view: TextView, tokenizer: Tokenizer) -> TokenView:
     ids = np.array(prompt + completion.ids, np.int32)
     paths = view_paths(ids, len(prompt), trained)
     thought = int(trained[:whole].sum()), int(trained[:touched].sum())
-    return TokenView(view.message, ids, len(prompt), paths, thought, view.given, view.group)
+    history = in_tokens(view.history, encoded)
+    values = (thought, view.given, view.group)
+    return TokenView(view.message, ids, len(prompt), paths, *values, history=history)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from reasonpack.verify.chat import Chat, NotChecked, Refused
+from reasonpack.verify.history import find_messages
 from reasonpack.verify.marks import marked
 from reasonpack.verify.one_view import OneView, TextView
 from reasonpack.verify.parts import PARTS, has_part, stretches
@@ -71,7 +72,8 @@ def build_views(chat: Chat, rules: Rules, parts: Sequence[str] = PARTS) -> TextV
         trained = stretches(message, view.completion, rules.closer, parts)
         if not trained:
             continue  # the template shows nothing of the parts
-        made.views.append(replace(view, trained=trained))
+        history = find_messages(view.prompt, chat.messages[:number])
+        made.views.append(replace(view, trained=trained, history=history))
         made.numbers.append(number)
         made.stops[one.stop_from] = made.stops.get(one.stop_from, 0) + 1
         if what := contradiction(rules.claimed, one.stop, one.stop_from, calls=bool(message.calls)):

@@ -24,11 +24,13 @@ from packed_twice import TOKENIZER, Json
 from reasonpack.datasets.options import Options
 from reasonpack.records.conversation import Conversation
 from reasonpack.records.message import Message
+from reasonpack.rows.kind import Kind
 from reasonpack.run import conversations
 from reasonpack.run.pack import pack_files
 from reasonpack.templates.learn import learn
 from reasonpack.tokens.view_tokens import Pieces
 from reasonpack.verify.check import verify_dataset
+from reasonpack.views import view as view_module
 from reasonpack.views.view import Untrained, View
 
 pytestmark = pytest.mark.long
@@ -369,3 +371,45 @@ def rewritten(view: View, planted: Planted) -> View:
         spans=(*spans, replace(view.spans[-1], stop=whole)),
         shared=0,
     )
+
+
+LONG_ASK = "What are two and two together, when both are counted?"
+LONG = "They are four, whichever of them is counted first by you."
+
+
+def swapped(spans: Any) -> Any:
+    """Take what others see of a response for context, and the other way round."""
+    other = {Kind.R_IN: Kind.CONTEXT, Kind.CONTEXT: Kind.R_IN}
+    return [replace(span, kind=other.get(span.kind, span.kind)) for span in spans]
+
+
+def shifted(spans: Any) -> Any:
+    return [replace(span, message=span.message + 2) for span in spans]
+
+
+@pytest.mark.parametrize("layout", ["onepass", "npass"])
+@pytest.mark.parametrize("fault", [swapped, shifted])
+def test_other_kinds_and_messages_in_the_history_are_found(
+    fault: Callable[[Any], Any], layout: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = tmp_path / "a.jsonl"
+    asked, answer = {"role": "user", "content": LONG_ASK}, said(LONG, reasoning_content="Two.")
+    source.write_text(
+        json.dumps(record() | {"messages": [asked, answer, {**asked, "content": "And?"}, THINKING]})
+    )
+    options = Options(tokenizer=str(TOKENIZER), layout=layout)
+    pack_files([str(source)], tmp_path / "right", options)
+    right = verify_dataset(tmp_path / "right", [str(source)])
+    assert (right.total, right.unchecked) == (0, {})
+    assert right.checked["context tokens"] > 10
+
+    find = view_module.find_messages
+
+    def found(*args: Any) -> Any:
+        made = find(*args)
+        return replace(made, spans=tuple(fault(made.spans)))
+
+    monkeypatch.setattr(view_module, "find_messages", found)
+    pack_files([str(source)], tmp_path / "wrong", options)
+    assert verify_dataset(tmp_path / "wrong").total == 0, "by itself it is sound"
+    assert verify_dataset(tmp_path / "wrong", [str(source)]).counts == {"RP312": 1}

@@ -1,0 +1,93 @@
+"""Where messages stand in a prompt → which kind and message their tokens must be of.
+
+    prompt   <|user|>Ask one.<|end|><|bot|>Answer one.<|end|><|user|>…
+                     └─ h, 0 ──┘           └── r_in, 1 ──┘
+
+Only what is sure is told: tokens wholly within the text of a message, of messages that stand in
+the prompt as they are, once, and one after another. The first that does not ends the search. What
+the template writes between them belongs to no message for sure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from reasonpack.verify.chat import Message
+from reasonpack.verify.marks import SHORT
+from reasonpack.verify.paths import U64
+
+CONTEXT, RESPONSE_SEEN = 0, 2
+"""The kinds `h` and `r_in`."""
+Stretch = tuple[int, int, int, int]
+"""A message, a kind, and from where to where it goes, in characters or tokens."""
+Contexts = dict[tuple[int, int], int]
+"""How many tokens of the history there are, by message and kind."""
+
+
+def find_messages(prompt: str, messages: Sequence[Message]) -> tuple[Stretch, ...]:
+    """Find the texts of messages in a prompt.
+
+    >>> find_messages("<u>What is two and two?<a>4", [Message("user", "What is two and two?")])
+    ((0, 0, 3, 23),)
+    """
+    found, at = [], 0
+    for message in messages:
+        text = message.content.strip()
+        place = prompt.find(text, at)
+        if place < 0:
+            break
+        at = place + len(text)
+        if len(text) > SHORT and prompt.count(text) == 1:
+            kind = RESPONSE_SEEN if message.role == "assistant" else CONTEXT
+            found.append((message.source, kind, place, at))
+    return tuple(found)
+
+
+def in_tokens(stretches: Sequence[Stretch], encoding: Any) -> tuple[Stretch, ...]:
+    """Give the tokens that lie within stretches of a text, but for the first and the last."""
+    made = []
+    for message, kind, start, stop in stretches:
+        first, last = encoding.char_to_token(start), encoding.char_to_token(stop - 1)
+        if first is not None and last is not None and first + 1 < last:
+            made.append((message, kind, first + 1, last))
+    return tuple(made)
+
+
+def count_contexts(
+    views: Sequence[tuple[tuple[Stretch, ...], U64]], written: Sequence[U64]
+) -> Contexts:
+    """Count the tokens of messages that no view writes, those that are the same once.
+
+    Args:
+        views: of each, its stretches in tokens, and the paths of its tokens.
+        written: the paths of what views write.
+    """
+    counted: Contexts = {}
+    seen: set[tuple[int, bytes]] = set()
+    ends = np.unique(np.concatenate([paths[:, 0] for paths in written]))
+    for stretches, paths in views:
+        for message, kind, start, stop in stretches:
+            mark = message, paths[start].tobytes()
+            if mark in seen:
+                continue
+            seen.add(mark)
+            number = int((~np.isin(paths[start:stop, 0], ends)).sum())
+            if number:
+                counted[message, kind] = counted.get((message, kind), 0) + number
+    return counted
+
+
+def added(each: Sequence[Contexts]) -> Contexts:
+    """Add up what is counted of several.
+
+    >>> added([{(0, 0): 2}, {(0, 0): 1, (1, 2): 3}])
+    {(0, 0): 3, (1, 2): 3}
+    """
+    total: Contexts = {}
+    for contexts in each:
+        for place, number in contexts.items():
+            total[place] = total.get(place, 0) + number
+    return total

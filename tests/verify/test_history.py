@@ -1,0 +1,46 @@
+"""Messages in a prompt: only what is sure to be of one is held against a dataset."""
+
+from __future__ import annotations
+
+import numpy as np
+from packed_twice import TOKENIZER
+
+from reasonpack.tokens.tokenizer import load_tokenizer
+from reasonpack.verify.chat import Message
+from reasonpack.verify.history import count_contexts, find_messages, in_tokens
+from reasonpack.verify.paths import view_paths
+
+ASK, ANSWER = "What are two and two together?", "They are four, however they are counted."
+CHAT = [Message("user", ASK), Message("assistant", ANSWER, source=1)]
+PROMPT = f"<u>{ASK}<a>{ANSWER}<u>And?<a>"
+
+
+def test_texts_that_stand_once_and_in_order_are_found() -> None:
+    found = find_messages(PROMPT, CHAT)
+    assert [(message, kind, PROMPT[start:stop]) for message, kind, start, stop in found] == [
+        (0, 0, ASK),
+        (1, 2, ANSWER),
+    ]
+    assert find_messages(PROMPT + ASK, CHAT) == found[1:]
+    assert find_messages(PROMPT.replace(ASK, "Go."), CHAT) == ()
+    assert find_messages(f"<a>{ANSWER}<u>{ASK}", CHAT) == ((0, 0, *place(f"<a>{ANSWER}<u>")),)
+    assert find_messages("<u>Go on.<a>", [Message("user", "Go on.")]) == ()
+
+
+def place(before: str) -> tuple[int, int]:
+    return len(before), len(before) + len(ASK)
+
+
+def test_tokens_within_a_text_are_counted_once_unless_a_view_writes_them() -> None:
+    encoding = load_tokenizer(TOKENIZER).reference.encode(PROMPT, add_special_tokens=False)
+    stretches = in_tokens(find_messages(PROMPT, CHAT), encoding)
+    (_, _, start, stop), _ = stretches
+    text = PROMPT[encoding.offsets[start][0] : encoding.offsets[stop - 1][1]]
+    assert text in ASK
+    assert len(text) > len(ASK) - 12
+    ids = np.array(encoding.ids)
+    view = stretches, view_paths(ids, 0).seen
+    nothing = np.zeros((0, 2), np.uint64)
+    counted = count_contexts([view, view], [nothing])
+    assert counted == {(message, kind): stop - start for message, kind, start, stop in stretches}
+    assert count_contexts([view], [view[1][:stop]]) == {(1, 2): counted[1, 2]}
