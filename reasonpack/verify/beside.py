@@ -60,6 +60,7 @@ class _Plan:
     templates: list[Learned] = field(default_factory=list)
     sources: list[Origin] = field(default_factory=list)
     blend: list[Part] = field(default_factory=list)
+    unit_bytes: int = 0
 
 
 def check_beside(dataset: Dataset, findings: Findings) -> None:
@@ -153,6 +154,7 @@ def _check_plan(dataset: Dataset, findings: Findings) -> None:
         ("content of hash", plan.sha256 if newer else _seal(sealed), plan.sha256),
         ("library_version", plan.library_version, manifest.library_version),
         ("max_position", plan.max_position, manifest.max_position),
+        ("unit_bytes", manifest.unit_bytes and plan.unit_bytes, manifest.unit_bytes),
         ("hashes", hashes, [manifest.tokenizer_sha256, manifest.template_sha256]),
         ("templates", plan.templates if manifest.templates else [], manifest.templates),
         ("units of receipts", units, sealed["units"][: len(units)]),
