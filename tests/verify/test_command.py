@@ -104,6 +104,7 @@ SHARED = {
         "records",
         "rows.content_hash",
         "rows.kind",
+        "rows.optional",
         "rows.schema",
         "rows",
     ),
