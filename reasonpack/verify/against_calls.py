@@ -67,8 +67,8 @@ class _Adding:
             self._add(record, compares=compares)
         self._check_long()
         if self.unknown or not self.join.compares(self.id):
-            if self.id in self.join.packed:
-                self._wait(Read(self.where, None))
+            # Its samples may be in another shard, or there are none as nothing of it is trained.
+            self._wait(Read(self.where, None), packed=self.id in self.join.packed)
         elif self.failed is not None:
             self._wait(self.failed)
         elif self.kept.calls:
@@ -81,22 +81,22 @@ class _Adding:
             self.kept.weigh(self.source.manifest.options.loss_weights)
             read = self.kept.read(self.where, split, divided=divided)
             self._wait(replace(read, again=again))
-            if divided:
-                self._size()
+            self._size(read, divided=divided)
 
-    def _size(self) -> None:
+    def _size(self, read: Read, *, divided: bool) -> None:
         """Count the tokens of the group, if these are few enough and do not stand apart."""
-        if self.kept.apart or self.kept.tokens > EXPLAINED:
+        if self.kept.apart or (divided and self.kept.tokens > EXPLAINED):
             self.findings.count("unsized")
             return
-        rebuilt = Rebuilt(tuple(each.view for each in self.kept.calls))
-        whole = whole_size(rebuilt.views)
-        self.findings.count("divided", whole > (self.source.manifest.options.max_length or whole))
-        self.findings.count("whole tokens", whole)
-        self.findings.count("npass_tokens", rebuilt.npass_tokens)
+        leaves = [path for path, (least, _) in read.leaves.items() if least]
+        self.findings.count("npass_tokens", sum(self.kept.lengths[path] for path in leaves))
+        if divided:
+            whole, most = whole_size(self.kept.views), self.source.manifest.options.max_length
+            self.findings.count("divided", whole > (most or whole))
+            self.findings.count("whole tokens", whole)
 
-    def _wait(self, read: Read) -> None:
-        self.findings.count("packed")
+    def _wait(self, read: Read, *, packed: bool = True) -> None:
+        self.findings.count("packed", packed)
         self.join.touched[self.id] = None
         self.join.read.setdefault(self.id, []).append(read)
 
@@ -123,6 +123,7 @@ class _Adding:
             self.failed = Read(record.where, NO_VIEWS, error)
         else:
             self._note(record, found)
+            self.findings.count("calls with ids", sum(each.message < 0 for each in calls))
 
     def _note(self, record: Record, found: Rebuilt) -> None:
         """Count what the join does not compare."""
@@ -145,7 +146,7 @@ class _Adding:
         options, everything = self.source.manifest.options, Kept()
         for _, record, calls in self.long:
             everything.add(calls, record.where)
-        size = whole_size([each.view for each in everything.calls]) if everything.calls else 0
+        size = whole_size(everything.views) if everything.calls else 0
         is_long = options.layout == "onepass" and size > (options.max_length or size)
         is_long &= options.overlong != "split" and not self.kept.calls
         for rejected, record, _ in self.long:

@@ -161,10 +161,12 @@ class Kept:
     Attributes:
         calls: theirs, in order.
         known: a hash of what each of them says, by its id, or by itself without one.
+        lengths: of the calls, by the path of their last tokens; there once they are `read`.
     """
 
     calls: list[CallTokens] = field(default_factory=list)
     known: dict[tuple[str, int], bytes] = field(default_factory=dict)
+    lengths: dict[bytes, int] = field(default_factory=dict)
 
     def add(self, calls: Sequence[CallTokens], where: str) -> str:
         """Add the calls of the next record; say why none of them can be, or nothing."""
@@ -189,6 +191,11 @@ class Kept:
     def tokens(self) -> int:
         """Number of tokens of all calls."""
         return sum(len(each.ids) for each in self.calls)
+
+    @property
+    def views(self) -> list[TokenView]:
+        """The views of all calls, with the paths of all tokens."""
+        return [each.view for each in self.calls]
 
     @property
     def apart(self) -> bool:
@@ -224,6 +231,8 @@ class Kept:
         if not self.apart:
             trained, weights, words = known, np.bincount(at.ravel(), weights), words[first]
         leaves = self._leaves(ends, has_twin, divided=divided)
+        sizes = (len(each.ids) for each in self.calls)
+        self.lengths = dict(zip(map(bytes, ends), sizes, strict=True))
         outer = np.array([leaves[path.tobytes()][0] > 0 for path in ends])
         return Read(
             where,

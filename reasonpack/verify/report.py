@@ -43,7 +43,7 @@ def report(join: Join, dataset: Dataset, source: Source, findings: Findings) -> 
             what = "no record in the input that it is of, expected one"
             findings.add(Finding("RP305", sample.shard, what, sample.row, id_))
     for id_, read in join.read.items():
-        for record in read:
+        for record in (each for each in read if not join.of_calls or each.print is not None):
             named = quoted(id_, limit=200)
             what = f"record {named} is neither packed nor rejected, expected one of the two"
             findings.add(Finding("RP304", record.where, what))
@@ -63,8 +63,11 @@ def _check_counts(join: Join, dataset: Dataset, findings: Findings) -> None:
     """Compare with the source what only it can tell."""
     expected_counts = Counter(findings.checked)
     names, manifest = ["packed", "copies", "duplicates", "not_taken"], dataset.manifest
+    if join.of_calls and (join.chosen is not None or findings.unchecked):
+        names.remove("packed")  # it is not known whether such a group trains anything
     if join.chosen is None and not findings.unchecked:
-        names += ["views", "naive_tokens", "missing_reasoning"]
+        names += ["views", "naive_tokens"]
+        names += [] if expected_counts["calls with ids"] else ["missing_reasoning"]
         in_view = manifest.options.on_message_error == "reject" and not expected_counts["unsized"]
         if manifest.counts.extra_samples and in_view:
             names += ["npass_tokens", "divided", "extra_tokens"]

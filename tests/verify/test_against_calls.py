@@ -131,6 +131,21 @@ def test_a_group_in_another_split_and_other_weights_are_found(
 
 
 @pytest.mark.long
+def test_messages_beside_ids_change_no_count(tmp_path: Path) -> None:
+    call = answered("t", "first", ASKED, "4")
+    call["response"] = said("assistant", "4")
+    both = {**call, "prompt_ids": [5], "completion_ids": [6]}
+    template = (
+        "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+        "{% if add_generation_prompt %}<|im_start|>assistant\n<think>\n{% endif %}"
+    )
+    out, source = packed(tmp_path, [both], chat_template=template)
+    assert json.loads((out / "manifest.json").read_bytes())["counts"]["missing_reasoning"] == 1
+    findings = compared(out, source)
+    assert (findings.total, findings.unchecked) == (0, {}), findings.listed
+
+
+@pytest.mark.long
 @pytest.mark.parametrize("overlong", ["split", "skip"])
 def test_groups_that_are_too_long(overlong: str, tmp_path: Path) -> None:
     """Some calls, and some groups, are longer than a row."""
