@@ -260,7 +260,7 @@ class Kept:
                 known.update(named)
             least, most = (int(new[:end].sum()) for end in each.thought)
             counted = ((each.call.id, each.message), (least, most, int(new.sum())))
-            yield (paths, np.full(len(paths), weight), words, view.paths.seen[-1:]), counted
+            yield (paths, np.full(len(paths), weight), words, view.paths.seen[-1:].copy()), counted
 
     def _leaves(
         self, ends: NDArray[np.uint64], has_twin: NDArray[np.bool_], *, divided: bool
