@@ -9,10 +9,11 @@ its response, a list of calls. Every other shape is one that is not checked (`No
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from reasonpack.verify.answers import ANSWERS, FAILED, answers_of
 from reasonpack.verify.chat import Chat, Json, NotChecked, Reading, Refused
 from reasonpack.verify.fields import EMPTY, renamed
 from reasonpack.verify.names import CALL_ROLES, FLAGS, ROLES
@@ -36,15 +37,13 @@ _OF_A_GROUP = (
     *(("system",), _TOOLS, ("chat_template_kwargs",), ("enable_thinking",), _FLAGS),
     *(_VALUES[:2], _VALUES[2:3], _VALUES[3:]),
 )
-_LEVELS = ("calls", "request", "response", "choices", "candidates")
-_ENDS = ("finish_reason", "stop_reason", "done_reason", "native_finish_reason")
-_ANSWERS = ("response", "completion", "choices", "candidates", "output", "chosen", "rejected")
+_LEVELS = ("calls", "request", "model_parameters", "response", "choices", "candidates")
 _CHANGES = ("chat_template", "documents", "previous_response_id", "conversation")
 NAMES = ("id", "call_id", "model_call_id")
 _ASKED = ("messages", "prompt", "input")
-_OF_A_CALL = {*_PROMPT_IDS, *_IDS, *_ANSWERS}
+_OF_A_CALL = {*_PROMPT_IDS, *_IDS, *ANSWERS}
 _LOGS = ("nodes", "traces", "steps", "responses_create_params")
-_OTHERS = ("stop", "reasoning_effort", "extra_body", "instructions")
+_OTHERS = ("stop", "extra_body")
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,63 +131,30 @@ def _inherited(record: Json, call: Json) -> Json:
 
 
 def _calls(record: Json, reading: Reading) -> Iterator[Call]:
-    request = record.get("request") or {}
-    if not isinstance(request, dict) or "body" in request or set(_CHANGES) & request.keys():
+    request = record.get("model_parameters" if _is_of_litellm(record) else "request") or {}
+    if not isinstance(request, dict) or "body" in request or _changes((record, request)):
         raise NotChecked("a request that is no plain object, or that changes the prompt")
-    answers = _answers(record)
+    answers = answers_of(record)
     for number, (answer, role, levels) in enumerate(answers):
         ids = [record.get(name) for name in NAMES]
         ids += [level["id"] for level in levels[:1] if isinstance(level.get("id"), str)]
         own = next((each for each in ids if each not in EMPTY), "")
         id_ = f"{own}#{number}" if own and len(answers) > 1 else str(own)
+        if role == FAILED:
+            if {*_PROMPT_IDS, *_IDS} & record.keys():
+                raise NotChecked("ids of a call that failed")
+            yield Call(id_, None, trained=False)
+            continue
         yield _call(record, request, answer, levels, reading, id_=id_, role=role)
 
 
-Found = tuple[Any, str, list[Json]]
-"""An answer, its role, and the objects from the response in that say something of it."""
+def _is_of_litellm(record: Json) -> bool:
+    return {"call_type", "model_parameters", "messages"} <= record.keys()
 
 
-def _answers(record: Json) -> list[Found]:
-    names = [name for name in _ANSWERS if record.get(name) not in EMPTY]
-    if "output" in names:
-        raise NotChecked("an output")
-    pair = [name for name in ("chosen", "rejected") if name in names]
-    if names != pair and len(names) > 1:
-        raise Refused("two answers")
-    if not names:
-        is_empty = "" in (record.get("response"), record.get("completion"))
-        return [(_message("") if is_empty else None, "none", [])]
-    value = record[names[0]]
-    if pair:
-        return [(_message(record[name]), name, []) for name in pair]
-    if names == ["candidates"]:
-        return [(_message(each), "none", []) for each in value]
-    response = {"choices": value} if names == ["choices"] else value
-    if isinstance(response, dict) and isinstance(response.get("choices"), list):
-        outer = [] if names == ["choices"] else [response]
-        return [_choice(choice, outer) for choice in response["choices"] or [None]]
-    return [(_message(response, record), "none", [])]
-
-
-def _choice(choice: Any, outer: list[Json]) -> Found:
-    message = choice.get("message") if isinstance(choice, dict) else None
-    if not isinstance(message, dict):
-        raise NotChecked("a choice without a message")
-    ends = {name: choice[name] for name in _ENDS if isinstance(choice.get(name), str)}
-    if "finish_reason" in ends and "stop_reason" in ends:
-        ends = {"finish_reason": ends["finish_reason"], "partial": True}
-    return {"role": "assistant", **ends, **message}, "none", [*outer, choice]
-
-
-def _message(value: Any, record: Json | None = None) -> Json:
-    """Read an answer that is a text or a message."""
-    if isinstance(value, str):
-        names = ("reasoning_content", "reasoning", "thinking", "thought", "reasoning_text", *_ENDS)
-        beside = {name: (record or {})[name] for name in names if (record or {}).get(name)}
-        return {"role": "assistant", "content": value, **beside}
-    if not isinstance(value, dict) or "role" not in value or value.get("type") == "message":
-        raise NotChecked("an answer that is neither a text nor a message")
-    return value
+def _changes(places: Iterable[Json]) -> bool:
+    """Tell whether a request changes what the model sees by what is not in its messages."""
+    return any(place.get(name) not in EMPTY for place in places for name in _CHANGES)
 
 
 def _call(
@@ -208,7 +174,8 @@ def _call(
         prompt, ids = record["tokens"][:cut], record["tokens"][cut:]
     chat = None
     if prompt is None or not isinstance(_said((record, request), _ASKED), str):
-        chat = _chat(record, request, answer, reading, has_ids=ids is not None)
+        asker = (record, request, *(level for level in levels[:1] if "output" in level))
+        chat = _chat(asker, answer, reading, has_ids=ids is not None)
     elif ids is None:
         raise Refused("ids of a prompt without those of its completion")
     if (prompt is None) != (ids is None):
@@ -263,27 +230,31 @@ def _logprobs(said: Any) -> list[float] | None:
     return [0.0 if each is None else each for each in listed]
 
 
-def _chat(
-    record: Json, request: Json, answer: Any, reading: Reading, *, has_ids: bool
-) -> Chat | None:
+def _chat(places: Sequence[Json], answer: Any, reading: Reading, *, has_ids: bool) -> Chat | None:
+    """Read what was asked, by a record and its request, and the answer.
+
+    A response of the Responses behind these repeats what was asked.
+    """
+    record, request, *echo = places
     asked = _said((record, request), _ASKED)
     if isinstance(asked, list) and not all(isinstance(each, dict) for each in asked):
         raise NotChecked("a prompt that is no list of messages")
-    if answer is None and isinstance(asked, list) and asked and _is_answer(asked[-1]):
+    goes_on = isinstance(asked, list) and bool(asked) and _is_answer(asked[-1])
+    if answer is None and goes_on:
         *asked, answer = asked
-    if any({*_OTHERS} & place.keys() for place in (record, request)) or "reasoning" in request:
-        raise NotChecked("stops, variables or instructions of a request")
-    if asked == [] and "system" in {*record, *request}:
+    items = answer if isinstance(answer, list) else [answer]
+    if goes_on and items[0].get("type") == "message" and items is not answer:
+        raise NotChecked("an answer that may go on with the last message of the prompt")
+    context = _context(record, request, *echo)
+    if asked == [] and "system" in context:
         raise NotChecked("a system text alone as the prompt")
     if asked in EMPTY or answer is None:
         if has_ids:
             return None
-        if "call_type" in record:
-            raise NotChecked("a call that failed, by the log of a gateway")
+        if echo:
+            raise NotChecked("a response without any item")
         raise Refused("no prompt, or no answer")
-    context = {name: _said((record, request), (name,)) for name in _CONTEXT}
-    context = {name: value for name, value in context.items() if value is not None}
-    whole = {**context, "prompt": asked, "completion": [answer]}
+    whole = {**context, "prompt": asked, "completion": items}
     try:
         read = read_chat(whole, reading)
     except (NotChecked, Refused):
@@ -299,6 +270,33 @@ def _chat(
         raise Refused("no answer to something")
     history = [replace(each, trained=False) for each in before]
     return replace(read, messages=(*history, last))
+
+
+def _context(record: Json, request: Json, *echo: Json) -> Json:
+    """Find system text, tools and the template's variables of a request."""
+    if any(place.get(name) not in EMPTY for place in (record, request) for name in _OTHERS):
+        raise NotChecked("stops or an extra body of a request")
+    context = {name: _said((record, request), (name,)) for name in _CONTEXT}
+    instructions = _said((record, request), ("instructions",))
+    if instructions is not None and context["system"] not in (None, instructions):
+        raise Refused("a system text and instructions that differ")
+    context["system"] = context["system"] if instructions is None else instructions
+    for place in echo:  # what only it says
+        if context["system"] is None:
+            context["system"] = place.get("instructions") or None
+        if all(context[name] is None for name in _TOOLS):
+            context["tools"] = place.get("tools") or None
+    efforts = [place.get("reasoning_effort") for place in (record, request)]
+    nested = [place.get("reasoning") for place in (record, request)]
+    efforts += [each.get("effort") for each in nested if isinstance(each, dict)]
+    given = [each for each in efforts if isinstance(each, str) and each]
+    if given:
+        held = context["chat_template_kwargs"] or {}
+        said = {*given, held.get("reasoning_effort", given[0])} if isinstance(held, dict) else ()
+        if len(said) != 1:
+            raise NotChecked("an effort of reasoning beside other variables")
+        context["chat_template_kwargs"] = {"reasoning_effort": given[0], **held}
+    return {name: value for name, value in context.items() if value is not None}
 
 
 def _is_answer(raw: Json) -> bool:

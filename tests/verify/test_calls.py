@@ -90,6 +90,20 @@ READ: dict[str, Any] = {
         {"messages": [ASK], "response": ANSWER},
         {"id": "b", "messages": [ASK, ANSWER], "response": ANSWER, "weight": 0.5}]},
     "an empty answer": {"messages": [ASK], "response": {"role": "assistant", "content": ""}},
+    "an answer of Anthropic's": {
+        "request": {"system": [{"type": "text", "text": "Hi."}], "messages": [ASK]},
+        "response": {"type": "message", "id": "m", "model": "x", "content": [
+            {"type": "thinking", "thinking": "Easy.", "signature": "s"},
+            {"type": "text", "text": "4"}], "stop_reason": "max_tokens", "usage": {}},
+    },
+    "a response": {
+        "request": {"input": "2+2?", "reasoning": {"effort": "high"}},
+        "response": {"id": "r", "status": "completed", "instructions": "Hi.", "output": [
+            {"type": "reasoning", "content": [{"type": "reasoning_text", "text": "Easy."}]},
+            {"type": "message", "role": "assistant",
+             "content": [{"type": "output_text", "text": "4"}]}]},
+    },
+    "a call that failed": {"messages": [ASK], "response": {"error": {"code": 500}}},
     "an answer in its prompt": {"messages": [ASK, {**ANSWER, "reasoning_content": None}],
                                 "response": ANSWER},
 }  # fmt: skip
@@ -118,6 +132,11 @@ def test_fields_are_left_out_and_renamed_as_told(form: str) -> None:
     ("record", "kind"),
     [
         ({"messages": [ASK], "response": {"output": []}}, NotChecked),
+        ({"messages": [ASK], "response": {"output": [{"type": "web_search_call"}]}}, NotChecked),
+        (
+            {"messages": [ASK, ANSWER], "response": {"type": "message", "content": "4"}},
+            NotChecked,
+        ),
         ({"request": "{}", "response": "4"}, NotChecked),
         ({"messages": [ASK]}, Refused),
         ({"messages": [ASK], "response": "4", "completion": "5"}, Refused),
