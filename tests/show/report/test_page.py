@@ -36,6 +36,7 @@ pytestmark = [
 MOST_NODES = 3_000
 PROBE = (Path(__file__).parent / "probe.js").read_text("utf-8")
 EVIL = (
+    "</script x "
     "</script><script>window.hit = 1</script><img src=x onerror='window.hit = 2'>\u2028\u2029"
     "<!-- ${window.hit = 3} \u202e\u200b\u05d0\x01\x1b[31m\tTab\r\n\n  👩‍👩‍👧 e\u0301 日本語 \ufeff"
     "<svg onload=hit()>"
