@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import re
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
+from runs import FIXTURES, SKIPPING
 from two_turns import row_of_vector
 
+from reasonpack import pack_files
+from reasonpack.cli import cli
 from reasonpack.masks.dense import visible
 from reasonpack.show.mask_svg import BAR, COLOURS, SIZE, mask_svg
 
@@ -46,3 +51,12 @@ def test_an_id_is_text(tmp_path: Path) -> None:
     root = ET.fromstring(mask_svg(row))
     assert "</title><script>" in (root.findtext(f"{NAMESPACE}title") or "")
     assert not list(root.iter(f"{NAMESPACE}script"))
+
+
+def test_the_picture_of_the_readme_is_made_by_the_command(tmp_path: Path) -> None:
+    lines = (FIXTURES / "chats.jsonl").read_text("utf-8").splitlines()
+    chosen = next(line for line in lines if json.loads(line).get("id") == "river-crossing")
+    (tmp_path / "chats.jsonl").write_text(chosen + "\n", "utf-8")
+    pack_files([str(tmp_path / "chats.jsonl")], tmp_path / "packed", SKIPPING)
+    made = CliRunner().invoke(cli, ["inspect", str(tmp_path / "packed"), "--svg", "-"])
+    assert made.stdout == (Path(__file__).parent / "mask.svg").read_text("utf-8")

@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -100,7 +101,7 @@ class Reader:
     def __init__(self, context: Context) -> None:
         rendering = context.without_tools
         behaviour = self.behaviour = rendering.behaviour
-        self.piece: Callable[[int], bytes] = bytes_of_tokens(context.tokenizer)
+        self.piece: Callable[[int], bytes] = cache(bytes_of_tokens(context.tokenizer))
         probe = Probe(
             rendering.template,
             rendering.variables,
@@ -131,7 +132,7 @@ class Reader:
         Raises:
             TokenizerError: an id that the tokenizer does not have.
         """
-        pieces = [self.piece(int(token)) for token in document.ids]
+        pieces = [self.piece(token) for token in document.ids.tolist()]
         starts = np.concatenate(([0], np.cumsum([len(piece) for piece in pieces], dtype=np.int64)))
         text = b"".join(pieces)
         return Read(document, text, starts, list(self._answers(text, starts)))
