@@ -225,7 +225,7 @@ def _named(message: str, manifest: Manifest) -> int | str:
     if not message.isdecimal():
         raise click.BadParameter(
             f"got {message!r}, expected the number of a message, counted from 0",
-            param_hint="--view",
+            param_hint="--view or --diff",
         )
     return int(message)
 

@@ -25,10 +25,12 @@ def width_of(stream: TextIO) -> int | None:
 def fitted(line: str, width: int | None, *, indent: int = 0) -> Iterator[str]:
     """Break a line between words where it is wider than a terminal, and indent what follows.
 
+    A line with colours is left to the terminal.
+
     >>> list(fitted("tokens  so many that they fill a line", 30, indent=2))
     ['tokens  so many that they fill', '  a line']
     """
-    if width is None or len(line) <= width:
+    if width is None or len(line) <= width or "\x1b" in line:
         yield line
         return
     yield from textwrap.wrap(

@@ -133,8 +133,13 @@ def _marked(text: str, trained: bool, fault: bool, *, colour: bool) -> str:
     """Mark what is trained, and the fault, of the text around it."""
     text = printable(text)
     if colour:
-        style = "red" if fault else "green" if trained else None
-        return click.style(text, fg=style, bold=fault or None, underline=trained or None)
+        style = "red" if fault else "green"
+        plain = not trained and not fault
+        return (
+            text
+            if plain
+            else click.style(text, fg=style, bold=fault or None, underline=trained or None)
+        )
     text = f"«{text}»" if trained else text
     return f"[[{text}]]" if fault else text
 

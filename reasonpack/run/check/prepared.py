@@ -7,7 +7,7 @@
     attention_mask that counts them
 
 That is what TRL, axolotl and LLaMA-Factory save (a folder of `save_to_disk`, Arrow streams) and
-what verl and SkyRL read (Parquet).
+what SkyRL reads (Parquet too).
 """
 
 from __future__ import annotations

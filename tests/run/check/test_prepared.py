@@ -54,7 +54,7 @@ def read(place: Path) -> list[tuple[str, list[int], list[int]]]:
             {"labels": IDS, "position_ids": [0, 0, 1, 2]},
             [("row 0, document 0", [5], [5]), ("row 0, document 1", [6, 7, 8], [6, 7, 8])],
         ),
-        # verl, SkyRL
+        # SkyRL
         ({"loss_mask": [0, 1, 1, 0]}, [("row 0", IDS, [6, 7])]),
         ({}, [("row 0", IDS, IDS)]),
     ],
