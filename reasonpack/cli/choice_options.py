@@ -1,4 +1,4 @@
-"""The options of `pack` that choose conversations, and put them into splits."""
+"""The options of `pack` that choose conversations, put them into splits, and order rows."""
 
 from __future__ import annotations
 
@@ -32,6 +32,20 @@ _OPTIONS = (
         metavar="N",
         help="Pack only N conversations, drawn from all of the input, always the same: to look at "
         "before a full run.",
+    ),
+    click.option(
+        "--shuffle",
+        is_flag=True,
+        help="Write the rows of each split in a random order, over all shards; else they stand in "
+        "the order of the input.",
+    ),
+    click.option(
+        "--seed",
+        type=click.IntRange(0, (1 << 64) - 1),
+        default=0,
+        show_default=True,
+        metavar="N",
+        help="Which order --shuffle gives.",
     ),
 )
 

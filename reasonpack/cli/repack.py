@@ -53,6 +53,18 @@ from reasonpack.cli.options import number
     help="Default: as it was; in another format zstd for Parquet, none for Arrow.",
 )
 @click.option(
+    "--shuffle",
+    is_flag=True,
+    default=None,
+    help="Write the rows of each split in a random order, over all shards. Default: as it was.",
+)
+@click.option(
+    "--seed",
+    type=click.IntRange(0, (1 << 64) - 1),
+    metavar="N",
+    help="Which order --shuffle gives. Default: as it was.",
+)
+@click.option(
     "--num-proc",
     type=click.IntRange(min=1),
     metavar="N",
@@ -76,7 +88,8 @@ def command(
 
     DIR is a dataset that pack or repack wrote, or its URL. What is longer than a new limit is
     divided, and what was divided for the old one is joined, as pack would have done it. A limit
-    that left something out cannot be relaxed. A dataset that is named twice is there twice.
+    that left something out cannot be relaxed. DIR:3 is a dataset three times, with ids of their
+    own for the copies.
 
     A run that was stopped goes on when the same command is given again.
     """

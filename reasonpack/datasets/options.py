@@ -28,7 +28,7 @@ class Options:
 
     `chat_template_kwargs` and `template_behaviour` are JSON objects, as text; `field` renames
     fields, each as `NAME=KNOWN`; `split` sets conversations apart, each as `NAME=SHARE`; `sample`
-    is a number of conversations;
+    is a number of conversations; `shuffle` puts rows in an order that `seed` gives;
     `call_columns` are optional ones of calls, `auto` for those that they need. `packing` may be
     given as true, which is best-fit, or false, as datasets of before have it.
     """
@@ -60,6 +60,8 @@ class Options:
     split: tuple[str, ...] = ()
     dedup: Dedup = "none"
     sample: int | None = None
+    shuffle: bool = False
+    seed: int = 0
     loss_weights: LossWeights = "auto"
     input_format: InputFormat = "auto"
     group_by: str = "auto"

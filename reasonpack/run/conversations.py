@@ -192,7 +192,7 @@ def _write(
             laid.counts.conversations += each.times - 1
             laid.counts.copies += each.times - 1
             laid.counts.note(_notes(each.conversation, each.untrained, context))
-            written += ((id_, laid_out) for id_ in _ids(each.conversation.id, each.times))
+            written += ((id_, laid_out) for id_ in ids_of_copies(each.conversation.id, each.times))
             split = context.split(each.conversation)
             laid.splits += [split] * len(laid_out.samples) * each.times
     with stage("lay out"):
@@ -202,10 +202,10 @@ def _write(
     laid.samples += samples
 
 
-def _ids(id_: str, times: int) -> list[str]:
+def ids_of_copies(id_: str, times: int) -> list[str]:
     """Name the copies of a conversation.
 
-    >>> _ids("a", 3)
+    >>> ids_of_copies("a", 3)
     ['a', 'a#2', 'a#3']
     """
     return [id_, *(f"{id_}#{copy}" for copy in range(2, times + 1))]

@@ -214,7 +214,7 @@ def _measured(
         tokens=total["tokens"],
         npass_tokens=total["npass_tokens"],
         seconds=total["seconds"] / found.workers,
-        disk=total["bytes"],
+        disk=total["bytes"] * (2 if options.shuffle else 1),
         rejected_share=1 - total["packed"] / total["conversations"],
     )
 

@@ -49,11 +49,15 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Old:
-    """A unit of a source: its dataset, its number there, and the limits of that dataset."""
+    """A unit of a source: its dataset, its number there, and the limits of that dataset.
+
+    Its conversations are packed `times` each.
+    """
 
     directory: Place
     number: int
     limits: Limits
+    times: int = 1
 
     def __str__(self) -> str:
         """Name it in messages."""
@@ -88,6 +92,8 @@ class Again:
         every = [group for own in groups.values() for group in own]
         anew = {id(group) for group in every if self._is_anew(group)}
         if anew:
+            if self.old.limits.options.shuffle:
+                raise self._untold("rows of other units, as they are shuffled")
             self._check_told(every)
             self._ids.update(group[0].id for group in every)
         made = {
@@ -156,6 +162,8 @@ class Again:
             raise self._undivided(id_, error) from error
         count_laid_out([now], self.after)
         self.rejects += (each.line(id_) for each in out)
+        if out and self.receipt.counts.copies:
+            self._unfit.append(min(out, key=lambda each: each.length))
         return write(planted, [(id_, now)])
 
     def _undivided(self, id_: str, error: RecordError) -> UsageError:
@@ -175,7 +183,8 @@ class Again:
         self.rejects.append(line)
         self.after.rejected += 1
         counts = self.receipt.counts
-        if counts.missing_reasoning or counts.left_out or self._ids[id_] > 1:
+        known = counts.missing_reasoning or counts.left_out or counts.copies
+        if known or self._ids[id_] > 1:
             self._unfit.append(min(left, key=lambda each: each.length))
 
     def _nothing_fits(self) -> UsageError:
@@ -184,6 +193,8 @@ class Again:
         why = "conversations of one id"
         if counts.missing_reasoning or counts.left_out:
             why = "answers that are untrained, which are known by their records only"
+        elif counts.copies:
+            why = "copies of conversations, of which what is left out counts once"
         conversations = count(len(self._unfit), "conversation")
         return UsageError(
             worst.option,

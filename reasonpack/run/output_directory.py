@@ -17,6 +17,7 @@ from reasonpack.datasets.receipt import place_of
 from reasonpack.errors import UsageError
 from reasonpack.records.unit import Unit
 from reasonpack.run import call_plan, copies
+from reasonpack.run.buckets import UNSHUFFLED
 from reasonpack.run.finish import CARD, HEADING, refuse_strangers
 from reasonpack.run.lock import LOCK, locked
 from reasonpack.run.plan_file import PLAN, Plan, differences, write_plan
@@ -42,11 +43,14 @@ STDIN_COPY = "stdin"
 FILES = (MANIFEST, CARD, REJECTS, SAMPLES, call_plan.INDEX, copies.INDEX, PLAN)
 """What a run writes beside its directories, in the order in which it is removed."""
 DIRECTORIES = ("data", "receipts")
+SHUFFLED_FROM = tuple(f"{UNSHUFFLED}/{name}" for name in DIRECTORIES)
+"""Where a run keeps rows until they are shuffled."""
 OURS = {
     "": "|".join(re.escape(name) for name in FILES) + rf"|{re.escape(LOCK)}(-\d+-of-\d+)?",
     "data": r"[a-z0-9_]+-\d+-of-\d+\.(parquet|arrow)",
     "receipts": r"\d+(\.rejects\.jsonl|\.json)",
 }
+OURS |= {f"{UNSHUFFLED}/{name}": OURS[name] for name in DIRECTORIES}
 """Names that a run gives to files, by directory; nothing else is ever removed."""
 
 
@@ -122,15 +126,39 @@ def clear(output: Place) -> None:
             "move it away, or choose another --output",
         )
     remove(join(output, MANIFEST))
+    clear_unshuffled(output)
     for directory in DIRECTORIES:
-        place = join(output, directory)
-        if is_url(place):
-            remove_tree(place)  # in one request for many files
-        else:
-            for name in file_names(place):
-                remove(join(place, name))
+        _empty(join(output, directory))
     for name in FILES:
         remove(join(output, name))
+
+
+def clear_unshuffled(output: Place) -> None:
+    """Remove what was kept to be shuffled, receipts first; a stranger's file stays where it is.
+
+    Raises:
+        StorageError: it cannot be removed.
+    """
+    for directory in reversed(SHUFFLED_FROM):
+        place = place_of(output, directory)
+        if is_url(place):
+            remove_tree(place)
+            continue
+        for name in file_names(place):
+            if re.fullmatch(OURS[directory], name) or _temporary_for(name, directory):
+                remove(join(place, name))
+        with contextlib.suppress(OSError):
+            Path(place).rmdir()
+    with contextlib.suppress(OSError):
+        Path(join(output, UNSHUFFLED)).rmdir()
+
+
+def _empty(place: Place) -> None:
+    if is_url(place):
+        remove_tree(place)  # in one request for many files
+        return
+    for name in file_names(place):
+        remove(join(place, name))
 
 
 def _strangers(output: Place) -> Iterator[str]:
@@ -139,10 +167,10 @@ def _strangers(output: Place) -> Iterator[str]:
         content = read_bytes(join(output, name))
         if content is not None and mark.encode() not in content:
             yield name
-    for directory in DIRECTORIES:
+    for directory in (*DIRECTORIES, *SHUFFLED_FROM):
         if not is_url(output) and Path(output, directory).is_symlink():
             yield directory
-        for name in child_names(join(output, directory)):
+        for name in child_names(place_of(output, directory)):
             if not re.fullmatch(OURS[directory], name) and not _temporary_for(name, directory):
                 yield f"{directory}/{name}"
 
@@ -161,7 +189,8 @@ def agreed(output: Place, plan: Plan, known: Plan | None, *, in_parts: bool = Fa
     """
     if known is None or not (differing := differences(known, plan)):
         return known
-    if in_parts or file_names(join(output, "receipts")):
+    begun = ("receipts", SHUFFLED_FROM[1])
+    if in_parts or any(file_names(place_of(output, name)) for name in begun):
         raise UsageError(
             public_name(output),
             f"holds another run ({'; '.join(differing)})",
@@ -186,19 +215,19 @@ def begin(output: Place, plan: Plan, known: Plan | None) -> None:
     """
     if known is None:
         write_plan(output, plan)
-    make_directories(output)
+    make_directories(output, (*DIRECTORIES, *(SHUFFLED_FROM if plan.options.shuffle else ())))
     refuse_strangers(output, {path for unit in plan.units for path in plan.shard_paths(unit)})
 
 
-def make_directories(output: Place) -> None:
-    """Make the directories for shards and receipts.
+def make_directories(output: Place, names: Sequence[str] = DIRECTORIES) -> None:
+    """Make directories of a run, by default those for shards and receipts.
 
     Raises:
         StorageError: they cannot be made.
     """
-    for name in () if is_url(output) else DIRECTORIES:
+    for name in () if is_url(output) else names:
         try:
-            Path(output, name).mkdir(exist_ok=True)
+            Path(output, name).mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise unwritable(Path(output, name), error) from error
 
@@ -214,7 +243,7 @@ def sweep(output: Place, units: Sequence[Unit] | None = None) -> None:
         return  # what is on its way there has no name
     own = None if units is None else {unit.number for unit in units}
     for directory in OURS:
-        place = join(output, directory)
+        place = place_of(output, directory)
         for name in file_names(place):
             half = _temporary_for(name, directory)
             if half and (own is None or _number(half[1]) in own):

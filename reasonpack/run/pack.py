@@ -37,8 +37,7 @@ from reasonpack.run.finish import end, same_files, summed
 from reasonpack.run.lock import locked
 from reasonpack.run.named_inputs import named_inputs, spooled
 from reasonpack.run.output_directory import agreed, begin, claimed, sweep
-from reasonpack.run.plan_copies import PlannedCopies, known_copies, plan_copies
-from reasonpack.run.plan_copies import write_index as write_copies
+from reasonpack.run.plan_copies import PlannedCopies, known_copies, plan_copies, write_copies
 from reasonpack.run.plan_file import (
     Plan,
     freeze,
@@ -49,8 +48,9 @@ from reasonpack.run.plan_file import (
 from reasonpack.run.pool import Worker
 from reasonpack.run.receipts import check_units, done_before
 from reasonpack.run.samples_page import write_samples
+from reasonpack.run.shuffle import in_stages
 from reasonpack.run.stages import stage
-from reasonpack.run.unit import Job, process, unknown_fields
+from reasonpack.run.unit import Job, process, shard_schema, unknown_fields
 from reasonpack.run.unpacked import unpacked
 from reasonpack.storage.inputs import check_name
 from reasonpack.storage.place import (
@@ -95,7 +95,9 @@ def pack_files(
         started_early(inputs, output, options, run=run, overwrite=overwrite) as workers,
         opened(inputs, output, options, run=run, overwrite=overwrite) as (plan, job, tokenizer),
     ):
-        receipts = _receipts(plan, job, plan.units, run=run, started=workers)
+        pack = partial(_receipts, run=run, started=workers)
+        schema_ = shard_schema(options, load_context(options), job.columns)
+        receipts = in_stages(plan, job, run, schema_, pack)
         local = run.samples and not is_url(output)
         show = partial(write_samples, output, tokenizer) if local else None
         return end(output, plan, receipts, run.watch.on_note, show)
@@ -131,6 +133,11 @@ def pack_part(
         raise UsageError(
             "--shard-index", index, f"0 to {count - 1}, one less than --shard-count", "count from 0"
         )
+    if options.shuffle:
+        fix = (
+            "leave it out, merge the parts, and then: reasonpack repack DIR --shuffle --output NEW"
+        )
+        raise UsageError("--shuffle", "a part of a run", "a whole one", fix)
     part = (index, count)
     with (
         started_early(inputs, output, options, run=run) as workers,
@@ -301,10 +308,16 @@ def _mine(plan: Plan, part: tuple[int, int]) -> list[Unit]:
 
 
 def _receipts(
-    plan: Plan, job: Job, units: Sequence[Unit], *, run: Run, started: Sequence[Worker]
+    plan: Plan,
+    job: Job,
+    units: Sequence[Unit] | None = None,
+    *,
+    run: Run,
+    started: Sequence[Worker],
 ) -> list[Receipt]:
-    """Do the units that are not done yet; return the receipts of all, in order."""
-    done, todo = done_before(job.output, plan, units, run.watch)
+    """Do the units that are not done yet, some or all; return the receipts of these, in order."""
+    units = units or plan.units
+    done, todo = done_before(job.home, plan, units, run.watch)
     if advice := backend_advice(todo, run.backend):
         run.watch.on_note(advice)
     told: set[str] = set()
@@ -320,7 +333,7 @@ def _receipts(
                 run.watch.on_receipt(receipt)
     except UnknownFieldError as error:
         if len(units) == len(plan.units):  # no run with this plan gets any further
-            for name in file_names(receipts_ := join(job.output, "receipts")):
+            for name in file_names(receipts_ := join(job.home, "receipts")):
                 remove(join(receipts_, name))
         run.watch.on_note("a field that nobody reads: reading on to find all such fields")
         raise all_unknown(plan, job, run) or error from None

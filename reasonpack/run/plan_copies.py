@@ -116,7 +116,7 @@ def known_copies(known: Plan | None, plan: Plan, output: Place) -> PlannedCopies
     return PlannedCopies(known.copies, content)
 
 
-def write_index(output: Place, planned: PlannedCopies) -> None:
+def write_copies(output: Place, planned: PlannedCopies) -> None:
     """Write the index to the output directory of a run, unless it is there."""
     place = join(output, INDEX)
     if stamp(place) and digest(place)[1] == planned.copies.sha256:

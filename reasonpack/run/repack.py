@@ -21,7 +21,7 @@ from reasonpack.datasets.receipt import Receipt
 from reasonpack.errors import UsageError
 from reasonpack.records.plan import InputFile
 from reasonpack.records.unit import Unit
-from reasonpack.rows.schema import FORMAT_VERSION
+from reasonpack.rows.schema import FORMAT_VERSION, schema
 from reasonpack.run.engine import Run, on_engine
 from reasonpack.run.finish import end, same_files
 from reasonpack.run.lay_out_again import Limits, Old
@@ -30,7 +30,8 @@ from reasonpack.run.pack import ALONE
 from reasonpack.run.plan_file import Plan, read_plan, sealed_plan
 from reasonpack.run.receipts import done_before
 from reasonpack.run.repack_unit import RepackJob, repack_unit
-from reasonpack.run.sources import Source, longest_view, options_for, read_sources
+from reasonpack.run.shuffle import in_stages
+from reasonpack.run.sources import Source, blend_of, longest_view, options_for, read_sources
 from reasonpack.run.unit import Job
 from reasonpack.storage.place import Place, is_url, public_name
 
@@ -46,7 +47,8 @@ def repack(
     """Pack finished datasets again, as one, or go on where such a run was stopped.
 
     Args:
-        directories: of the datasets; one that is named twice is there twice.
+        directories: of the datasets; one that is named twice is there twice, one that ends in
+            `:N` N times, with ids of their own.
         output: the directory to write, or its URL.
         given: options that are to be others than they were; see `sources.GIVEN`.
         overwrite: remove what a run left in `output` first.
@@ -57,9 +59,9 @@ def repack(
         FormatError: a dataset is not whole, or its rows do not tell what is to be divided.
         StorageError: something cannot be read or written.
     """
-    for directory in directories:
-        _refuse_itself(directory, output)
     sources = read_sources(directories)
+    for source in sources:
+        _refuse_itself(source.directory, output)
     plan = _plan(sources, given)
     with claimed(output, overwrite=overwrite):
         known = read_plan(output)
@@ -113,6 +115,7 @@ def _plan(sources: Sequence[Source], given: Mapping[str, Any]) -> Plan:
             units=units,
             sha256="",
             sources=[source.origin for source in sources],
+            blend=blend_of(sources),
         )
     )
 
@@ -124,31 +127,33 @@ def _receipts(output: Place, plan: Plan, sources: Sequence[Source], run: Run) ->
             source.directory,
             receipt.unit.number,
             Limits(source.manifest.options, source.manifest.max_position),
+            source.times,
         )
         for source in sources
         for receipt in source.units
     ]
-    job = RepackJob(
-        job=Job(
-            options=plan.options,
-            output=output,
-            places=(),
-            stamps=(),
-            units=len(plan.units),
-            plan_sha256=plan.sha256,
-            columns=tuple(plan.columns),
-        ),
-        old=tuple(old),
-        max_position=plan.max_position,
-        metadata={
-            "layout": plan.options.layout,
-            "tokenizer_sha256": plan.hashes["tokenizer"],
-            "template_sha256": plan.hashes["template"],
-        },
+    metadata = {
+        "layout": plan.options.layout,
+        "tokenizer_sha256": plan.hashes["tokenizer"],
+        "template_sha256": plan.hashes["template"],
+    }
+    job = Job(
+        options=plan.options,
+        output=output,
+        places=(),
+        stamps=(),
+        units=len(plan.units),
+        plan_sha256=plan.sha256,
+        columns=tuple(plan.columns),
     )
-    done, todo = done_before(output, plan, plan.units, run.watch)
-    with contextlib.closing(on_engine(todo, partial(repack_unit, job=job), run, ())) as receipts:
-        for receipt in receipts:
-            done[receipt.unit.number] = receipt
-            run.watch.on_receipt(receipt)
-    return [done[unit.number] for unit in plan.units]
+
+    def pack(plan: Plan, job: Job) -> list[Receipt]:
+        own = RepackJob(job=job, old=tuple(old), max_position=plan.max_position, metadata=metadata)
+        done, todo = done_before(job.home, plan, plan.units, run.watch)
+        with contextlib.closing(on_engine(todo, partial(repack_unit, job=own), run, ())) as each:
+            for receipt in each:
+                done[receipt.unit.number] = receipt
+                run.watch.on_receipt(receipt)
+        return [done[unit.number] for unit in plan.units]
+
+    return in_stages(plan, job, run, schema(metadata, job.columns), pack)

@@ -6,6 +6,7 @@ rows ─→ samples ─→ conversations ─→ laid out again where limits ask 
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from collections import Counter
@@ -30,7 +31,7 @@ from reasonpack.records.unit import Unit
 from reasonpack.rows.cut_rows import cut_rows
 from reasonpack.rows.sample import Sample
 from reasonpack.rows.schema import schema
-from reasonpack.run.conversations import count_samples, join_samples
+from reasonpack.run.conversations import count_samples, ids_of_copies, join_samples
 from reasonpack.run.lay_out_again import Again, Group, Limits, Old
 from reasonpack.run.unit import Job, publish_rejects, publish_shard
 from reasonpack.storage.place import public_name
@@ -72,7 +73,9 @@ def repack_unit(unit: Unit, job: RepackJob) -> Receipt:
     groups = {shard.split: _groups(_samples(old, shard), receipt, old) for shard in receipt.shards}
     limits = Limits(options, job.max_position)
     again = Again(old, receipt, limits)
-    made = again.lay_out(groups)
+    made = {
+        split: _repeated(samples, old.times) for split, samples in again.lay_out(groups).items()
+    }
     lines = _rejects(again, limits)
     counts = _counts(again, made, lines)
     schema_, shards = schema(job.metadata, job.job.columns), []
@@ -83,10 +86,10 @@ def repack_unit(unit: Unit, job: RepackJob) -> Receipt:
         if rows or split == TRAIN:
             shard = publish_shard(split, rows, samples, unit=unit, job=job.job, schema_=schema_)
             shards.append(shard)
-    rejects = publish_rejects(unit, job.job.output, lines)
+    rejects = publish_rejects(unit, job.job.home, lines)
     plan_sha256, backend = job.job.plan_sha256, (receipt.backend, receipt.backend_fault)
     new = sealed(Receipt(unit, plan_sha256, shards, rejects, counts, *backend))
-    with publish(place_of(job.job.output, receipt_path(unit.number))) as file:
+    with publish(place_of(job.job.home, receipt_path(unit.number))) as file:
         file.write(as_json(new).encode())
     return new
 
@@ -132,10 +135,19 @@ def _place(id_: str, unit: Unit) -> int | None:
 
     Nor does it where a unit is of groups of calls, which are in an order of their own.
     """
-    match = re.fullmatch(r"(.*)(?::(\d+)|\[(\d+)\])", id_, re.DOTALL)
+    match = re.fullmatch(r"(.*)(?::(\d+)|\[(\d+)\])(?:#\d+)?", id_, re.DOTALL)
     if match is None or match[1] != unit.name or unit.container == "groups":
         return None
     return int(match[2] or match[3])
+
+
+def _repeated(samples: Sequence[Sample], times: int) -> list[Sample]:
+    """Repeat the samples of each conversation under the ids of its copies."""
+    found: list[Sample] = []
+    for id_, own in itertools.groupby(samples, key=lambda sample: sample.id):
+        each = list(own)
+        found += (replace(one, id=copy) for copy in ids_of_copies(id_, times) for one in each)
+    return found
 
 
 # --- what is said of it ----------------------------------------------------------------
@@ -162,6 +174,21 @@ def _line_now(line: dict[str, Any], limits: Limits) -> dict[str, Any]:
     return left.line(line["where"]) if left else line
 
 
+def _count_copies(counts: Counts, times: int) -> None:
+    """Count each conversation that was packed so many times."""
+    counts.copies += counts.packed * (times - 1)
+    counts.conversations += counts.packed * (times - 1)
+    for name in OF_CONVERSATIONS:
+        setattr(counts, name, getattr(counts, name) * times)
+
+
+OF_CONVERSATIONS = (
+    *("packed", "views", "missing_reasoning", "npass_tokens", "naive_tokens"),
+    *("divided", "extra_samples", "extra_tokens"),
+)
+"""Counts that a copy of a conversation adds to, beside those of its samples."""
+
+
 def _counts(
     again: Again, made: Mapping[str, Sequence[Sample]], rejects: Sequence[dict[str, Any]]
 ) -> Counts:
@@ -178,6 +205,7 @@ def _counts(
     for name in (each.name for each in fields(Counts) if isinstance(each.default, int)):
         change = getattr(again.after, name) - getattr(again.before, name)
         setattr(counts, name, getattr(counts, name) + change)
+    _count_copies(counts, again.old.times)
     for name in ("samples", "rows", "tokens", "trained_tokens", "pairs"):
         setattr(counts, name, 0)
     for samples in made.values():

@@ -9,17 +9,22 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from pathlib import Path
 from typing import Any
 
-from reasonpack.datasets.manifest import MANIFEST, Manifest, Origin, read_manifest
+from reasonpack.datasets.manifest import MANIFEST, Manifest, Origin, Part, read_manifest
 from reasonpack.datasets.options import Options
 from reasonpack.datasets.receipt import Receipt, read_receipt
 from reasonpack.errors import FormatError, UsageError
 from reasonpack.run.context import check_rows
-from reasonpack.storage.place import Place, join, public_name
+from reasonpack.run.named_inputs import read_part
+from reasonpack.storage.place import Place, is_url, join, public_name
 from reasonpack.storage.read import read_bytes
 
-GIVEN = ("max_length", "max_position", "packing", "max_cost", "format", "compression")
+GIVEN = (
+    *("max_length", "max_position", "packing", "max_cost", "format", "compression"),
+    *("shuffle", "seed"),
+)
 """Options that may be given anew; else those of the sources stay, if they are the same."""
 OF_NO_EFFECT = ("tokenizer", "revision", "chat_template", "overlong", "on_error")
 """Options that may differ: the first only say where something is, the others what was refused."""
@@ -34,12 +39,14 @@ class Source:
         sha256: of its manifest.
         manifest: as it is.
         units: its receipts, in order.
+        times: how often each of its conversations is packed.
     """
 
     directory: Place
     sha256: str
     manifest: Manifest
     units: list[Receipt]
+    times: int = 1
 
     @property
     def name(self) -> str:
@@ -61,6 +68,7 @@ def read_sources(directories: Sequence[Place]) -> list[Source]:
         StorageError: one cannot be read.
     """
     sources = [_read(directory) for directory in directories]
+    _refuse_choices(sources)
     first = sources[0]
     for other in sources[1:]:
         for what, one, two in _compared(first.manifest, other.manifest):
@@ -75,7 +83,39 @@ def read_sources(directories: Sequence[Place]) -> list[Source]:
     return sources
 
 
-def _read(directory: Place) -> Source:
+def _refuse_choices(sources: Sequence[Source]) -> None:
+    """Refuse to put together what was chosen by all that the inputs of one dataset say."""
+    for source in sources:
+        options, name = source.manifest.options, source.name
+        if len(sources) > 1 and (options.dedup != "none" or options.sample):
+            asked = "--dedup exact" if options.dedup != "none" else f"--sample {options.sample}"
+            what = f"packed with {asked}, which chose by its own inputs only"
+            fix = "pack the inputs of all together, or pack it again by itself"
+            raise UsageError(name, what, "a dataset of all of its inputs", fix)
+        if source.times > 1 and (source.manifest.blend or options.sample):
+            what = f"{source.times} times a dataset with shares of inputs, or a sample of them"
+            fix = "pack its inputs with the shares that they are to have"
+            raise UsageError(name, what, "a dataset that has each conversation once", fix)
+
+
+def blend_of(sources: Sequence[Source]) -> list[Part]:
+    """Return how much of the inputs is packed; empty if all of them are, once."""
+    parts: list[Part] = []
+    for source in sources:
+        whole = [
+            Part(path=each.path, repeat=float(source.times)) for each in source.manifest.inputs
+        ]
+        parts += source.manifest.blend or whole
+    return [] if all(part.is_whole for part in parts) else parts
+
+
+def _read(named: Place) -> Source:
+    part = read_part(str(named))
+    if part.conversations is not None or part.repeat % 1:
+        what = "a share that conversations are drawn for by what they say, which rows do not tell"
+        fix = "pack the inputs with that share"
+        raise UsageError(str(named), what, "a whole number of times, as in DIR:2", fix)
+    directory: Place = part.path if is_url(part.path) else Path(part.path)
     manifest = read_manifest(directory)
     content = read_bytes(join(directory, MANIFEST)) or b""
     numbers = sorted({shard.unit for shard in manifest.shards})
@@ -89,7 +129,8 @@ def _read(directory: Place) -> Source:
                 "a sound dataset",
                 "copy it again from where it was packed",
             )
-    return Source(directory, hashlib.sha256(content).hexdigest(), manifest, receipts)
+    sha256 = hashlib.sha256(content).hexdigest()
+    return Source(directory, sha256, manifest, receipts, int(part.repeat))
 
 
 def _compared(one: Manifest, two: Manifest) -> Iterator[tuple[str, object, object]]:
@@ -121,6 +162,8 @@ def options_for(sources: Sequence[Source], given: Mapping[str, Any]) -> Options:
         UsageError: sources differ in an option that is not given; a limit is to be relaxed that
             left something out; rows have no length to be packed to.
     """
+    if any(source.manifest.options.shuffle for source in sources):
+        given = {"shuffle": True, **given}  # what is shuffled stays so
     values = {name: _value(name, sources, given) for name in GIVEN}
     if values["format"] != sources[0].manifest.options.format and "compression" not in given:
         values["compression"] = None

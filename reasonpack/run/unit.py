@@ -46,6 +46,7 @@ from reasonpack.rows.sample import Sample
 from reasonpack.rows.schema import schema
 from reasonpack.rows.shard import write_shard
 from reasonpack.rows.table import row_groups, rows_to_table
+from reasonpack.run.buckets import UNSHUFFLED, row_keys, write_buckets
 from reasonpack.run.call_plan import INDEX
 from reasonpack.run.calls import lay_out_calls
 from reasonpack.run.context import Context, load_context
@@ -75,6 +76,7 @@ class Job:
         readable: where the records of each can be looked up, of calls.
         backend: what encodes; no byte of a shard depends on it.
         copies: how often each record is packed; None for once.
+        unshuffled: whether units are published to be shuffled, in buckets.
     """
 
     options: Options
@@ -89,6 +91,12 @@ class Job:
     readable: tuple[Place, ...] = ()
     backend: Choice = AUTO
     copies: Copies | None = None
+    unshuffled: bool = False
+
+    @property
+    def home(self) -> Place:
+        """Where units are published."""
+        return join(self.output, UNSHUFFLED) if self.unshuffled else self.output
 
 
 def process(unit: Unit, job: Job) -> Receipt:
@@ -113,11 +121,11 @@ def process(unit: Unit, job: Job) -> Receipt:
     ]
     # What is too long is known only once it is encoded, after what is broken behind it.
     rejects = laid.rejects if job.grouping else sorted(laid.rejects, key=_line_number)
-    rejected = publish_rejects(unit, job.output, rejects)
+    rejected = publish_rejects(unit, job.home, rejects)
     receipt = sealed(
         Receipt(unit, job.plan_sha256, shards, rejected, laid.counts, encoder.used, encoder.fault)
     )
-    with publish(place_of(job.output, receipt_path(unit.number))) as receipt_file:
+    with publish(place_of(job.home, receipt_path(unit.number))) as receipt_file:
         receipt_file.write(as_json(receipt).encode())
     return receipt
 
@@ -174,12 +182,17 @@ def publish_shard(
     job: Job,
     schema_: pa.Schema,
 ) -> Shard:
-    """Publish the rows of one split, each the indices of its samples."""
+    """Publish the rows of one split, each the indices of its samples, or their buckets."""
     options, content = job.options, Content()
-    path = shard_path(unit.number, units=job.units, suffix=options.format, split=split)
-    with stage("write"), publish(place_of(job.output, path)) as file:
-        groups = _hashed(row_groups(samples, rows, schema_), content)
-        write_shard(groups, file, schema_, format_=options.format, compression=options.codec)
+    suffix = "arrow" if job.unshuffled else options.format
+    path = shard_path(unit.number, units=job.units, suffix=suffix, split=split)
+    with stage("write"), publish(place_of(job.home, path)) as file:
+        if job.unshuffled:
+            keys = row_keys(options.seed, split, unit.number, len(rows))
+            write_buckets(file, samples, rows, keys, schema_, buckets=job.units)
+        else:
+            groups = _hashed(row_groups(samples, rows, schema_), content)
+            write_shard(groups, file, schema_, format_=options.format, compression=options.codec)
     return Shard(
         path=path,
         rows=len(rows),

@@ -278,6 +278,7 @@ def _read(record: Record, rebuilt: Rebuilt | None, source: Source, findings: Fin
         whole = whole_size(rebuilt.views)
         findings.count("divided", whole > most)
         findings.count("whole tokens", whole)
+    if source.manifest.options.shuffle or source.manifest.counts.extra_samples:
         findings.count("npass_tokens", rebuilt.npass_tokens)
     for where, number in rebuilt.stops.items():
         findings.count(f"stops: {where}", number)

@@ -211,6 +211,10 @@ def _check_sums(dataset: Dataset, findings: Findings) -> None:
     if found["conversations"] != found["packed"] + found["rejected"]:
         what = "counts.conversations is not the sum of packed and rejected, expected that"
         findings.add(Finding("RP014", "manifest.json", what))
+    alone = found["samples"] - found["extra_samples"]
+    if manifest.options.shuffle and manifest.layout == "onepass" and found["packed"] != alone:
+        what = f"counts.packed {found['packed']:,}, expected {alone:,} by the samples"
+        findings.add(Finding("RP014", "manifest.json", what))
     expected = combined_hash(shard.content_hash for shard in manifest.shards)
     if manifest.content_hash != expected:
         what = f"content_hash {manifest.content_hash}, expected {expected}, that of the shards'"

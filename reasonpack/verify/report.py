@@ -69,6 +69,8 @@ def _check_counts(join: Join, dataset: Dataset, findings: Findings) -> None:
         names += ["views", "naive_tokens"]
         names += [] if expected_counts["calls with ids"] else ["missing_reasoning"]
         in_view = manifest.options.on_message_error == "reject" and not expected_counts["unsized"]
+        if manifest.options.shuffle and in_view and not join.of_calls:
+            names.append("npass_tokens")
         if manifest.counts.extra_samples and in_view:
             names += ["npass_tokens", "divided", "extra_tokens"]
             more = expected_counts["tokens"] - expected_counts["whole tokens"]

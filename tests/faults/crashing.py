@@ -5,7 +5,7 @@
 As a script:
 
     crashing.py workers SEED MARKS INPUT OUTPUT WORKERS   packs with workers that die
-    crashing.py forks                                     reads lines STEP INPUT OUTPUT [LIMIT],
+    crashing.py forks                           reads lines STEP INPUT OUTPUT [LIMIT [SHUFFLE]],
         packs in a copy of itself that dies at that step, and answers how it ended
 
 The copies are of a process that has a single thread, so that they are sound: what another
@@ -25,6 +25,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -138,10 +139,10 @@ def forks(environment: Mapping[str, str]) -> Iterator[Callable[..., int]]:
         assert server.stdin
         assert server.stdout
 
-        def pack(step: int, source: Path, out: Path, *limit: int) -> int:
+        def pack(step: int, source: Path, out: Path, *more: int | None) -> int:
             assert server.stdin
             assert server.stdout
-            print(json.dumps([step, str(source), str(out), *limit]), file=server.stdin, flush=True)
+            print(json.dumps([step, str(source), str(out), *more]), file=server.stdin, flush=True)
             return int(server.stdout.readline())
 
         yield pack
@@ -153,12 +154,12 @@ def pack_in_forks() -> None:
     faulthandler.enable()  # should a copy die of anything but a kill, this says where
     load_context(runs.SKIPPING)
     for line in sys.stdin:
-        step, source, out, *limit = json.loads(line)
+        step, source, out, *more = json.loads(line)
         threads = _threads()
         assert len(threads) == 1, f"a copy of {threads} would not be sound"
         pid = os.fork()
         if pid == 0:
-            pack_until(step, source, out, *limit)
+            pack_until(step, source, out, *more)
         print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
 
 
@@ -170,14 +171,17 @@ def _threads() -> list[str]:
     return [(task / "comm").read_text().strip() for task in tasks.iterdir()]
 
 
-def pack_until(step: int, source: str, out: str, limit: int | None = None) -> None:
+def pack_until(
+    step: int, source: str, out: str, limit: int | None = None, shuffle: int = 0
+) -> None:
     """Pack, die at a step, and never return; 0 says that all went well, 4 that a disk was full."""
     if limit is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
     code = 1
     try:
         with steps(Countdown(step)):
-            pack_module.pack_files([source], Path(out), runs.SKIPPING, run=runs.run())
+            options = replace(runs.SKIPPING, shuffle=bool(shuffle))
+            pack_module.pack_files([source], Path(out), options, run=runs.run())
         code = 0
     except StorageError as error:
         told = "File too large, expected to write it. Fix: raise the limit of a file's size"

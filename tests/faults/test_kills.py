@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 import shutil
 import signal
@@ -61,6 +62,20 @@ def test_a_run_that_is_killed_again_and_again(
     seed: int, source: Path, tmp_path: Path, undisturbed: Tree, pack_in_fork: Pack
 ) -> None:
     assert check_kills(seed, source, tmp_path / "out", undisturbed, pack_in_fork) > 0
+
+
+def test_a_shuffle_that_is_killed_again_and_again(
+    source: Path, tmp_path: Path, pack_in_fork: Pack
+) -> None:
+    options = dataclasses.replace(SKIPPING, shuffle=True)
+    pack_files([str(source)], tmp_path / "whole", options, run=run())
+    expected, out, draw = tree(tmp_path / "whole"), tmp_path / "out", random.Random(5)
+    died: set[str] = set()
+    while (status := pack_in_fork(draw.randrange(1, 200), source, out, None, 1)) != 0:
+        assert status == -signal.SIGKILL
+        died |= {path.parent.parent.name for path in out.glob("**/receipts/*.json")}
+    assert tree(out) == expected
+    assert died == {"out", "unshuffled"}  # in both stages
 
 
 @pytest.mark.slow

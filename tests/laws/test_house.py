@@ -149,6 +149,7 @@ TESTED_TOGETHER = {
     "run/test_finish": "show.rejects show.summary",
     "run/test_copies": "cli.choice_options run.plan_copies verify.copies",
     "run/test_pack": "cli.merge run.engine",
+    "run/test_shuffle": "run.buckets",
     "run/test_repack": "cli.repack run.lay_out_again run.repack_unit",
     "run/test_sample": "run.estimate",
     "show/test_advice": "show.model_shape",

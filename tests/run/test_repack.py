@@ -378,3 +378,54 @@ def test_a_damaged_shard_is_not_copied() -> None:
     shard = next((one / "data").iterdir())
     shard.write_bytes(shard.read_bytes()[:-1] + b"?")
     assert "not the shard that the manifest names" in refused([one], {}).what
+
+
+# --- several times -----------------------------------------------------------------------
+
+
+def test_a_dataset_three_times_is_its_inputs_three_times(tmp_path: Path) -> None:
+    with chdir(tmp_path):
+        write(CHATS[:6])
+        write(CHATS[6:9], "b.jsonl")
+        options = replace(PLAIN, max_length=2_500)
+        for name in ("a", "b"):
+            pack_files([f"{name}.jsonl"], Path(name), options, run=run(unit_bytes=30_000))
+        new = repack([Path("a:3"), Path("b")], Path("new"), {})
+        inputs = ["a.jsonl:3.0", "b.jsonl"]
+        fresh = pack_files(inputs, Path("fresh"), options, run=run(unit_bytes=30_000))
+        assert shards(Path("new")) == shards(Path("fresh"))
+        assert (new.counts, new.blend) == (fresh.counts, fresh.blend)
+        assert not verify_dataset(Path("new"), ["a.jsonl", "b.jsonl"]).total
+        again = repack([Path("new")], Path("again"), {"max_length": 3_000, "packing": "best-fit"})
+        assert again.counts.copies == 12
+        assert not verify_dataset(Path("again"), ["a.jsonl", "b.jsonl"]).total
+
+
+@pytest.mark.parametrize(
+    ("options", "directories", "said"),
+    [
+        ({}, ["old:1.5"], "^old:1.5: a share that conversations are drawn for .* as in DIR:2"),
+        ({}, ["old#3"], "^old#3: a share that conversations are drawn for .* as in DIR:2"),
+        ({"dedup": "exact"}, ["old", "old"], "^old: packed with --dedup exact, which chose by"),
+        ({"sample": 4}, ["old", "old"], "^old: packed with --sample 4, which chose by"),
+        ({"sample": 4}, ["old:2"], "^old: 2 times a dataset with shares of inputs, or a sample"),
+    ],
+)
+def test_what_rows_do_not_tell_is_not_chosen_by(
+    options: Json, directories: list[str], said: str, tmp_path: Path
+) -> None:
+    with chdir(tmp_path):
+        write(CHATS[:6])
+        pack_files(["a.jsonl"], Path("old"), replace(PLAIN, **options), run=run())
+        with pytest.raises(UsageError, match=said):
+            repack(directories, Path("new"), {})
+
+
+def test_what_is_left_out_of_copies_stops_it(tmp_path: Path) -> None:
+    with chdir(tmp_path):
+        write(CHATS[:6])
+        pack_files(["a.jsonl:2"], Path("old"), PLAIN, run=run())
+        with pytest.raises(UsageError, match=r"copies of conversations, of which what is left out"):
+            repack([Path("old")], Path("new"), {"max_length": 200})
+        repack([Path("old")], Path("new"), {"max_length": 2_500})
+        assert not verify_dataset(Path("new"), ["a.jsonl"]).total

@@ -1,0 +1,100 @@
+"""The second stage of a run with --shuffle: what units packed → the same rows in a random order.
+
+units ─ process ─→ unshuffled/data, unshuffled/receipts ─ bucket by bucket ─→ data, receipts
+
+There are as many buckets as units, and each becomes the shards of one. A process holds one bucket,
+about as much as a unit. Both stages go on where they were stopped; what the first one wrote is
+removed when the second is done, so that a run takes twice the disk meanwhile.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+
+import pyarrow as pa
+
+from reasonpack.datasets.receipt import (
+    TRAIN,
+    Receipt,
+    as_json,
+    place_of,
+    read_receipt,
+    receipt_path,
+    sealed,
+)
+from reasonpack.records.unit import Unit
+from reasonpack.run.buckets import UNSHUFFLED, read_bucket
+from reasonpack.run.conversations import count_samples
+from reasonpack.run.engine import Run, Watch, on_engine
+from reasonpack.run.output_directory import clear_unshuffled
+from reasonpack.run.plan_file import Plan
+from reasonpack.run.receipts import done_before
+from reasonpack.run.unit import Job, publish_shard
+from reasonpack.storage.place import join
+from reasonpack.storage.publish import publish
+from reasonpack.storage.read import read_bytes
+
+OF_ROWS = ("samples", "rows", "tokens", "trained_tokens", "pairs")
+"""Counts of what shards hold; the others are of the records of a unit."""
+
+
+def in_stages(
+    plan: Plan, job: Job, run: Run, schema_: pa.Schema, pack: Callable[[Plan, Job], list[Receipt]]
+) -> list[Receipt]:
+    """Do all units, in two stages if rows are to be shuffled; return their receipts, in order.
+
+    Args:
+        plan: of the run.
+        job: what all units have in common.
+        run: how it is done.
+        schema_: of the shards.
+        pack: the first stage, which is all that there is without --shuffle.
+    """
+    if not plan.options.shuffle:
+        return pack(plan, job)
+    quiet = replace(run.watch, on_plan=Watch().on_plan)
+    done, todo = done_before(job.output, plan, plan.units, quiet)
+    if todo:
+        first = replace(plan, options=replace(plan.options, format="arrow"))
+        pack(first, replace(job, unshuffled=True))
+        run.watch.on_plan(plan.units, list(done.values()))
+        do = partial(shuffled_unit, job=job, schema_=schema_)
+        with contextlib.closing(on_engine(todo, do, run, ())) as receipts:
+            for receipt in receipts:
+                done[receipt.unit.number] = receipt
+                run.watch.on_receipt(receipt)
+    else:
+        run.watch.on_plan(plan.units, list(done.values()))
+    clear_unshuffled(job.output)
+    return [done[unit.number] for unit in plan.units]
+
+
+def shuffled_unit(unit: Unit, job: Job, schema_: pa.Schema) -> Receipt:
+    """Publish the bucket of a unit's number as its shards, with the rejects of its own records.
+
+    Raises:
+        StorageError: a file cannot be read or written.
+    """
+    unshuffled = join(job.output, UNSHUFFLED)
+    receipt = read_receipt(unshuffled, unit.number)
+    counts = replace(receipt.counts, tokens_by_kind={})
+    for name in OF_ROWS:
+        setattr(counts, name, 0)
+    shards = []
+    for split in job.options.splits:
+        samples, rows = read_bucket(unshuffled, split, unit.number, units=job.units)
+        counts.rows += len(rows)
+        count_samples(samples, counts)
+        if rows or split == TRAIN:
+            shards.append(publish_shard(split, rows, samples, unit=unit, job=job, schema_=schema_))
+    if receipt.rejects is not None:
+        content = read_bytes(place_of(unshuffled, receipt.rejects.path)) or b""
+        with publish(place_of(job.output, receipt.rejects.path)) as file:
+            file.write(content)
+    new = sealed(replace(receipt, shards=shards, counts=counts))
+    with publish(place_of(job.output, receipt_path(unit.number))) as receipt_file:
+        receipt_file.write(as_json(new).encode())
+    return new
