@@ -123,6 +123,18 @@ def test_packed_rows_give_the_gradients_of_npass(family: str, name: str, attende
     assert tiny.distance(found, tiny.gradients(plain, expected)) < SAME
 
 
+@pytest.mark.parametrize("name", ["flash_attention_3", "flash_attention_4", "of-a/hub-flash"])
+def test_other_flash_attentions_take_branches(
+    name: str, attended: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registered = transformers.AttentionInterface._global_mapping
+    monkeypatch.setitem(registered, name, registered[FLASH])  # as a kernel of the hub is
+    model = attended("mistral", name)
+    rows = tiny.rows_of(conversations(), PACKED, layout="onepass")
+    assert collator_for(model, layout="onepass").mask == "branches"
+    assert abs(branch_loss(model, rows).item() / dense_loss(model, rows).item() - 1) < EQUAL
+
+
 @pytest.mark.parametrize("reentrant", [False, True])
 def test_checkpointed_layers_give_the_same_gradients(reentrant: bool, attended: Any) -> None:
     model = attended("mistral").train()

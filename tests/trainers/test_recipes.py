@@ -194,6 +194,7 @@ def test_axolotl_is_given_rows_model_and_collator(
     )
     data = plugin.load_datasets(cfg)
     assert (len(data["train_dataset"]), data["total_num_steps"]) == (6, 3)
+    assert data["train_dataset"].column_names is None  # else its trainer removes `length`
     plugin.post_model_load(cfg, model)
     args = transformers.TrainingArguments(output_dir=str(tmp_path / "out"), **STEPS)
     trainer = transformers.Trainer(model=model, args=args, train_dataset=data["train_dataset"])
