@@ -6,7 +6,7 @@
     sample_packing: false               # done
     remove_unused_columns: false
 
-Run by hand for two steps on a CPU with axolotl 0.19, attn_implementation: sdpa; here with stand-ins.
+Run by hand for two steps on a CPU with axolotl 0.19 and sdpa; here with stand-ins for it.
 """
 
 from __future__ import annotations
