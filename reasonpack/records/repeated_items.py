@@ -62,12 +62,21 @@ class _Known(NamedTuple):
     items: list[Any]
 
 
+class _Line(NamedTuple):
+    """A line up to the end of the last element of its list; where that is, and what it holds."""
+
+    text: bytes
+    path: tuple[str, ...]
+    start: int
+    items: list[Any]
+
+
 class RepeatedItems:
     """Decodes the lines of a group, in their order."""
 
     def __init__(self) -> None:
+        self._lines: list[_Line] = []
         self._known: list[_Known] = []
-        self._ids: list[tuple[bytes, Ids]] = []
 
     def decode(self, line: bytes) -> Any:
         """Decode a line, as `strict_json.decode_line` does.
@@ -75,24 +84,60 @@ class RepeatedItems:
         Raises:
             RecordError: as that does.
         """
-        places = _places(line) if len(line) <= strict_json.LARGEST else []
-        if not places:
-            return strict_json.decode_line(line)
+        try:
+            if len(line) <= strict_json.LARGEST:
+                fields = self._gone_on(line) or self._put_together(line)
+                if fields is not None:
+                    return fields
+        except (RecordError, msgspec.MsgspecError, OverflowError):
+            pass  # what is wrong is said where it stands in the line
+        return strict_json.decode_line(line)
+
+    def _gone_on(self, line: bytes) -> Any:
+        """Decode a line that is one before up to the end of its list; None if it is none."""
+        for known in self._lines:
+            if not line.startswith(known.text):
+                continue
+            rest = line[len(known.text) :].lstrip()
+            if rest[:1] not in (b",", b"]"):
+                continue
+            short = line[: known.start + 1] + rest.removeprefix(b",")
+            places = _places(short)
+            if [each[:2] for each in places] != [(known.path, known.start)]:
+                return None  # nothing is new, or there is another list
+            fields = strict_json.decode(short)
+            holder, name = _holder(fields, known.path), known.path[-1]
+            more = _array(holder[name]) if name in IDS else holder[name]
+            items = _joined(known.items, more)
+            self._keep(
+                known, line[: places[0].stop - 1 - len(short)], known.path, known.start, items
+            )
+            holder[name] = items if name in IDS else [*items]
+            return fields
+        return None
+
+    def _put_together(self, line: bytes) -> Any:
+        """Decode the lists of a line by themselves; None if it has none."""
         parts, at = list[bytes](), 0
-        for place in places:
+        for place in (places := _places(line)):
             parts += [line[at : place.start], b"[]"]
             at = place.stop
-        try:
-            fields = strict_json.decode(b"".join([*parts, line[at:]]))
-            for (*outer, name), start, stop in places:
-                read = self._read_ids if name in IDS else self._read
-                holder = fields
-                for each in outer:
-                    holder = holder[each]
-                holder[name] = read(line[start:stop])
-        except (RecordError, msgspec.MsgspecError, OverflowError):
-            return strict_json.decode_line(line)  # which says where in the line it is
+        if not places:
+            return None
+        fields = strict_json.decode(b"".join([*parts, line[at:]]))
+        for path, start, stop in places:
+            name, text = path[-1], line[start:stop]
+            items = _array(_whole_numbers(text)) if name in IDS else self._read(text)
+            _holder(fields, path)[name] = items if name in IDS else [*items]
+            if len(places) == 1:
+                self._keep(None, line[: stop - 1], path, start, items)
         return fields
+
+    def _keep(
+        self, before: _Line | None, text: bytes, path: tuple[str, ...], start: int, items: list[Any]
+    ) -> None:
+        kept = [each for each in self._lines if each is not before]
+        self._lines = [_Line(text, path, start, items), *kept[: MOST - 1]]
 
     def _read(self, text: bytes) -> list[Any]:
         """Decode a list; what begins it as one before begins is taken from there."""
@@ -112,21 +157,34 @@ class RepeatedItems:
         goes_on = best is not None and same == len(best.texts)
         kept = [known for known in self._known if not (goes_on and known is best)]
         self._known = [*kept[-MOST + 1 :], _Known(text, texts, items)]
-        return list(items)
+        return items
 
-    def _read_ids(self, text: bytes) -> Ids:
-        """Decode a list of ids; what begins it as one before is taken from there."""
-        best, rest = None, text
-        for known in self._ids:
-            if (behind := _rest(known[0], text)) is not None:
-                best, rest = known, behind
-                break
-        more = _whole_numbers(rest)
-        array = np.frombuffer(array_of("i", more), np.int32)
-        ids = Ids([*best[1], *more] if best else more)
-        ids.array = np.concatenate([best[1].array, array]) if best else array
-        self._ids = [*[each for each in self._ids if each is not best][-MOST + 1 :], (text, ids)]
-        return ids
+
+def _holder(fields: Any, path: tuple[str, ...]) -> Any:
+    for name in path[:-1]:
+        fields = fields[name]
+    return fields
+
+
+def _array(numbers: list[int]) -> Ids:
+    """Return ids as an array, too.
+
+    Raises:
+        OverflowError: it is none.
+    """
+    if {*map(type, numbers)} - {int} or min(numbers, default=0) < 0:
+        raise OverflowError
+    ids = Ids(numbers)
+    ids.array = np.frombuffer(array_of("i", numbers), np.int32)
+    return ids
+
+
+def _joined(one: list[Any], other: list[Any]) -> list[Any]:
+    if not (isinstance(one, Ids) and isinstance(other, Ids)):
+        return [*one, *other]
+    ids = Ids([*one, *other])
+    ids.array = np.concatenate([one.array, other.array])
+    return ids
 
 
 def _rest(known: bytes, text: bytes) -> bytes | None:

@@ -177,6 +177,8 @@ def begin_of(path: Sequence[Segment], answer: Answer, spans: Mapping[tuple[int, 
     begin = spans[own][0]
     for segment in reversed(path):
         reaches = segment.position_first < begin <= segment.position_last + 1
+        if not (reaches and segment.kind in WRITTEN):
+            continue
         others = [
             first
             for (message, call), (first, last) in spans.items()
@@ -185,8 +187,7 @@ def begin_of(path: Sequence[Segment], answer: Answer, spans: Mapping[tuple[int, 
             and (message, call) != own
             and first < begin <= last
         ]
-        if reaches and segment.kind in WRITTEN and others:
-            begin = min(others)
+        begin = min(others, default=begin)
     return begin
 
 

@@ -73,3 +73,15 @@ def test_ids_are_an_array_too() -> None:
     for ids in ([5, -1], [5, 6, 2**31], [5, 6, True]):
         (found,) = lines.decode(json.dumps({"prompt_ids": ids}).encode()).values()
         assert (found, type(found)) == (ids, list)
+
+
+def test_a_line_that_goes_on_is_decoded_where_it_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+    real = strict_json.decode
+    monkeypatch.setattr(strict_json, "decode", lambda line: seen.append(len(line)) or real(line))
+    lines, items = RepeatedItems(), [{"role": "user", "content": "x" * 1_000}] * 20
+    for count in range(1, 21):
+        for name, value in (("messages", items[:count]), ("prompt_ids", list(range(count * 500)))):
+            line = json.dumps({name: value, "id": count}).encode()
+            assert lines.decode(line) == {name: value, "id": count}
+    assert max(seen[2:]) < 4_000
