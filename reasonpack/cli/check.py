@@ -20,6 +20,7 @@ OF_PACK = (
     "date",
     "ignore_fields",
     "field",
+    "role",
     "stray_closing_tag",
     "null_arguments",
     "input_format",

@@ -12,6 +12,7 @@ import click
 from reasonpack.cli.call_options import call_options
 from reasonpack.cli.choice_options import choice_options
 from reasonpack.cli.interrupt import resumable
+from reasonpack.cli.llama_factory import llama_factory_options, under_known_names
 from reasonpack.cli.options import (
     config_file,
     iso_date,
@@ -186,6 +187,7 @@ from reasonpack.cli.run_options import run_options
     metavar="NAME=KNOWN",
     help="Read a field under a name that is known, as in cot=reasoning_content.",
 )
+@llama_factory_options
 @click.option(
     "--stray-closing-tag",
     type=click.Choice(["refuse", "text", "reasoning"]),
@@ -272,7 +274,7 @@ def command(
     from reasonpack.tokens.fast_backends import Choice  # noqa: PLC0415 (after --help)
 
     part = part_of_run(shard_index, shard_count, overwrite=not resume)
-    options = Options(format=format_, date=iso_date(date), **rest)
+    options = Options(format=format_, date=iso_date(date), **under_known_names(rest))
     with contextlib.closing(Progress()) as progress:
         watch = Watch(on_plan=progress.begin, on_receipt=progress.advance, on_note=progress.note)
         run = Run(

@@ -27,8 +27,8 @@ class Options:
     """What a run was asked for; with the plan it determines every byte of the output.
 
     `chat_template_kwargs` and `template_behaviour` are JSON objects, as text; `field` renames
-    fields, each as `NAME=KNOWN`; `split` sets conversations apart, each as `NAME=SHARE`; `sample`
-    is a number of conversations; `shuffle` puts rows in an order that `seed` gives;
+    fields, each as `NAME=KNOWN`, and `role` roles; `split` sets conversations apart, each as
+    `NAME=SHARE`; `sample` is a number of them; `shuffle` puts rows in an order that `seed` gives;
     `call_columns` are optional ones of calls, `auto` for those that they need. `packing` may be
     given as true, which is best-fit, or false, as datasets of before have it.
     """
@@ -55,6 +55,7 @@ class Options:
     compression: Compression | None = None
     ignore_fields: tuple[str, ...] = ()
     field: tuple[str, ...] = ()
+    role: tuple[str, ...] = ()
     stray_closing_tag: StrayClosingTag = "refuse"
     null_arguments: NullArguments = "refuse"
     split: tuple[str, ...] = ()

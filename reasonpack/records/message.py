@@ -27,7 +27,7 @@ from reasonpack.records.draft import REASONING, is_absent
 from reasonpack.records.flags import read_flag
 from reasonpack.records.reading import DEFAULT, Reading
 from reasonpack.records.reasoning import foreign_form, refuse_closer, split_inline
-from reasonpack.records.renaming import renamed
+from reasonpack.records.renaming import renamed, with_known_role
 from reasonpack.records.roles import ROLES, known_role
 from reasonpack.records.side_fields import SIDE_FIELDS
 from reasonpack.records.tool_calls import Call, Function, ToolCall, read_calls
@@ -153,6 +153,8 @@ def read_messages(
     notes: tuple[str, ...] = ()
     if reading.renamed and isinstance(messages, list):
         messages, notes = _renamed(messages, path, reading.renamed)
+    if reading.roles and isinstance(messages, list):
+        messages = [with_known_role(each, reading.roles) for each in messages]
     plain = normalised(messages, path, train=train)
     try:
         raws, fields = _typed(plain.messages, path)

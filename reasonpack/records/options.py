@@ -12,6 +12,7 @@ from reasonpack.errors import UsageError
 from reasonpack.records.conversation import READ
 from reasonpack.records.message import NAMES
 from reasonpack.records.readers.generic import OF_A_CALL
+from reasonpack.records.roles import ROLES
 
 _KNOWN = READ | NAMES.message | OF_A_CALL
 
@@ -37,6 +38,25 @@ def renamed_fields(pairs: Iterable[str]) -> dict[str, str]:
                 "choose one, or leave the field out with --ignore-fields",
             )
         found[name] = wanted
+    return found
+
+
+def renamed_roles(pairs: Iterable[str]) -> dict[str, str]:
+    """Read under which known names roles are to be read, each as `NAME=ROLE`.
+
+    Raises:
+        UsageError: one that is no such pair, or is read as a role that is not known.
+
+    >>> renamed_roles(["Bot=assistant"])
+    {'Bot': 'assistant'}
+    """
+    found: dict[str, str] = {}
+    for pair in pairs:
+        name, _, role = pair.rpartition("=")
+        if not name or role not in ROLES:
+            known = f"NAME=ROLE with one of {', '.join(ROLES)}"
+            raise UsageError("--role", pair, known, "write --role Bot=assistant")
+        found[name] = role
     return found
 
 

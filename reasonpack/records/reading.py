@@ -16,6 +16,7 @@ class Reading:
         asked: keys that the chat template asks messages for.
         ignored: names of fields that nobody reads, not to be refused for; a nested one is dotted.
         renamed: names of fields, each with the known name to read it under.
+        roles: names that messages give their roles, each with the known name to read it as.
         stray_closing_tag: what a `</think>` is that closes no reasoning for certain.
         null_arguments: what a null is in tool arguments that a Parquet column holds as a struct.
         closers: what templates write behind reasoning, without white space around it; empty where
@@ -30,6 +31,7 @@ class Reading:
     asked: frozenset[str] = frozenset()
     ignored: frozenset[str] = frozenset()
     renamed: Mapping[str, str] = field(default_factory=dict)
+    roles: Mapping[str, str] = field(default_factory=dict)
     stray_closing_tag: StrayClosingTag = "refuse"
     null_arguments: NullArguments = "refuse"
     closers: tuple[str, ...] = ("</think>",)

@@ -47,6 +47,18 @@ def renamed(
     return left, tuple(notes)
 
 
+def with_known_role(message: Any, roles: Mapping[str, str]) -> Any:
+    """Return a message with its role under the name to read it as.
+
+    >>> with_known_role({"from": "Bot", "value": "4"}, {"Bot": "assistant"})
+    {'from': 'assistant', 'value': '4'}
+    """
+    if not isinstance(message, dict):
+        return message
+    said = {key: message[key] for key in ("role", "from") if isinstance(message.get(key), str)}
+    return {**message, **{key: roles.get(role, role) for key, role in said.items()}}
+
+
 def _without(value: Any, names: list[str]) -> Any:
     """Copy a value without the field of this dotted name."""
     if not isinstance(value, dict) or names[0] not in value:

@@ -14,7 +14,7 @@ from reasonpack.datasets.options import Options
 from reasonpack.datasets.receipt import TRAIN
 from reasonpack.errors import UsageError
 from reasonpack.records.conversation import Conversation
-from reasonpack.records.options import ignored_fields, renamed_fields
+from reasonpack.records.options import ignored_fields, renamed_fields, renamed_roles
 from reasonpack.records.reading import Reading
 from reasonpack.rows.model_layers import read_architecture
 from reasonpack.run.splits import key, read_shares, split_of
@@ -141,6 +141,7 @@ def _reading(options: Options, *renderings: Rendering) -> Reading:
         asked=frozenset().union(*(each.asked for each in behaviours)),
         ignored=ignored_fields(options.ignore_fields),
         renamed=renamed_fields(options.field),
+        roles=renamed_roles(options.role),
         stray_closing_tag=options.stray_closing_tag,
         null_arguments=options.null_arguments,
         closers=closers,

@@ -32,7 +32,7 @@ from reasonpack.run.call_plan import (
 )
 from reasonpack.run.context import Context, load_context
 from reasonpack.run.copies import refuse_copies
-from reasonpack.run.engine import Run, backend_advice, on_engine, started_early
+from reasonpack.run.engine import Run, backend_advice, disk_advice, on_engine, started_early
 from reasonpack.run.finish import end, same_files, summed
 from reasonpack.run.lock import locked
 from reasonpack.run.named_inputs import named_inputs, spooled
@@ -318,8 +318,9 @@ def _receipts(
     """Do the units that are not done yet, some or all; return the receipts of these, in order."""
     units = units or plan.units
     done, todo = done_before(job.home, plan, units, run.watch)
-    if advice := backend_advice(todo, run.backend):
-        run.watch.on_note(advice)
+    for advice in backend_advice(todo, run.backend), disk_advice(todo, job.options, job.output):
+        if advice:
+            run.watch.on_note(advice)
     told: set[str] = set()
     try:
         with contextlib.closing(

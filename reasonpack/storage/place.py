@@ -318,7 +318,11 @@ def free_bytes(place: Place) -> int | None:
 def unwritable(place: Place, error: OSError) -> StorageError:
     """Say that a place cannot be written."""
     full = error.errno in {errno.ENOSPC, errno.EDQUOT}
-    fix = "free some space" if full else "check the directory and its permissions"
+    fix = "check the directory and its permissions"
+    if full:
+        left = free_bytes(place)
+        there = "" if left is None else f" where {left:,} bytes are left"
+        fix = f"free some space{there}, and repeat the command: what is done is kept"
     fix = LIMITS.get(error.errno or 0, fix)
     reason = error.strerror or one_line(error)
     return StorageError(public_name(place), reason, "to write it", fix)

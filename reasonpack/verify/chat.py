@@ -34,6 +34,7 @@ class Reading:
     Attributes:
         ignored: fields to leave out.
         renamed: fields by the known name under which they are read.
+        roles: known names of roles by the names that messages give them.
         stray_tag: what a `</think>` is that may be text or end reasoning.
         null_arguments: what to do with a null of a struct of arguments.
         which: of the answers that do not say it themselves, those that are trained: `all`, or
@@ -47,6 +48,7 @@ class Reading:
 
     ignored: frozenset[str] = frozenset()
     renamed: Mapping[str, str] = field(default_factory=dict)
+    roles: Mapping[str, str] = field(default_factory=dict)
     stray_tag: str = "refuse"
     null_arguments: str = "refuse"
     which: str = "all"

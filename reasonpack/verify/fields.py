@@ -55,6 +55,14 @@ def renamed(raw: Json, wanted: Mapping[str, str], known: AbstractSet[str]) -> Js
     return raw
 
 
+def as_known(raw: Json, reading: Reading, known: AbstractSet[str]) -> Json:
+    """Read the fields and the role of a message under the names that the run gave them."""
+    raw = renamed(raw, reading.renamed, known)
+    for key in {"role", "from"} & raw.keys() if reading.roles else ():
+        raw = {**raw, key: reading.roles.get(str(raw[key]), raw[key])}
+    return raw
+
+
 def check_fields(fields: Json, reading: Reading, inside: str = "") -> None:
     """See that fields of an answer hold nothing to learn, or are the template's.
 

@@ -18,12 +18,12 @@ from reasonpack.verify import names
 from reasonpack.verify.chat import Chat, Json, Message, NotChecked, Reading, Refused
 from reasonpack.verify.fields import (
     EMPTY,
+    as_known,
     check_fields,
     end_of_one,
     ends,
     present,
     read_flag,
-    renamed,
     was_cut,
     weight_of_record,
 )
@@ -108,7 +108,7 @@ def _drafts(record: Json, reading: Reading) -> Iterator[_Draft]:
             raw = [*raw, {"role": "assistant", "content": record["answer"], **said}]
         if raw and name != "prompt" and _is_answer(raw[-1]) and not ends(raw[-1]):
             raw = [*raw[:-1], {**raw[-1], **end_of_one(record, raw[-1]), **ends(record)}]
-        raw = [present(renamed(each, reading.renamed, names.OF_A_MESSAGE)) for each in raw]
+        raw = [present(as_known(each, reading, names.OF_A_MESSAGE)) for each in raw]
         read: list[_Draft] = []
         for number, each in as_messages(raw, reading, trained=name != "prompt"):
             for draft in _read(each, reading):

@@ -109,7 +109,7 @@ def taken(source: Source) -> list[str]:
         "missing_reasoning": options.missing_reasoning != "skip-loss",
         "train_empty_think": options.train_empty_think,
         "on_message_error": options.on_message_error != "reject",
-        "ignored or renamed fields": bool(options.ignore_fields or options.field),
+        "ignored or renamed fields": bool(options.ignore_fields or options.field or options.role),
         "stray_closing_tag": options.stray_closing_tag != "refuse",
         "null_arguments": options.null_arguments != "refuse",
         "loss_weights": options.loss_weights not in ("auto", "none"),
@@ -158,6 +158,7 @@ def _reading(manifest: Manifest, template: ChatTemplate) -> Reading:
     return Reading(
         ignored=frozenset(options.ignore_fields),
         renamed=dict(each.split("=", 1) for each in options.field),
+        roles=dict(each.split("=", 1) for each in options.role),
         stray_tag=options.stray_closing_tag,
         null_arguments=options.null_arguments,
         which=next((each for each in LAST if each in options.train_on.split(",")), "all"),

@@ -117,7 +117,7 @@ def test_a_planted_circle_is_found() -> None:
 
 
 TESTED_TOGETHER = {
-    "cli/test_pack": "cli.call_options cli.options cli.run_options",
+    "cli/test_pack": "cli.llama_factory cli.call_options cli.options cli.run_options",
     "faults/test_ray": "run.ray",
     "faults/test_s3": "storage.place",
     "faults/test_terminal": "cli.interrupt cli.progress",

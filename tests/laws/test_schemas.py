@@ -53,7 +53,7 @@ ADDED_LATER = {
     *("templates", "columns", "split", "max_cost", "loss_weights"),
     *("divided", "extra_samples", "extra_tokens", "pairs", "left_out"),
     *("input_format", "group_by", "max_group_bytes", "call_columns"),
-    *("sources", "blend", "unit_bytes", "dedup", "sample", "shuffle", "seed"),
+    *("sources", "blend", "unit_bytes", "dedup", "sample", "shuffle", "seed", "role"),
     *("copies", "duplicates", "not_taken"),
 }
 """Fields that datasets of an earlier version lack."""

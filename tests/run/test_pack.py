@@ -219,6 +219,20 @@ def test_a_dry_run_writes_nothing(source: Path, tmp_path: Path) -> None:
         estimate(["-"], OPTIONS, run=run())
 
 
+def test_too_little_room_is_said_before(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    notes: list[str] = []
+    settings = run(watch=engine.Watch(on_note=notes.append))
+    monkeypatch.setattr(engine, "free_bytes", lambda _: 20_000)
+    pack_files([str(source)], tmp_path / "out", SKIPPING, run=settings)
+    words = r"out: 0\.0 MB are free, and the shards may take about 0\.\d MB; --dry-run measures it"
+    assert re.search(words, notes[0])
+    monkeypatch.setattr(engine, "free_bytes", lambda _: 200_000)
+    pack_files([str(source)], tmp_path / "other", SKIPPING, run=settings)
+    assert len(notes) == 1
+
+
 @pytest.mark.long
 def test_parts_from_the_command_line(source: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"

@@ -38,6 +38,23 @@ TOLD: dict[str, tuple[list[Json], Json]] = {
         [{"q": "And?", "a": "Four."}, {"q": [ASK], "a": [said("Four.", cot="Two and two.")]}],
         {"field": ("q=prompt", "a=completion", "cot=thinking")},
     ),
+    "roles": (
+        [
+            {
+                "dialog": [
+                    {"who": "Guest", "text": "And?"},
+                    {"who": "Caller", "text": '{"name": "f", "arguments": {}}'},
+                    {"who": "Tool", "text": "4"},
+                    {"who": "Bot", "text": "Four."},
+                ],
+                "tools": [TOOL],
+            }
+        ],
+        {
+            "field": ("dialog=messages", "who=from", "text=value"),
+            "role": ("Guest=user", "Bot=assistant", "Caller=function_call", "Tool=observation"),
+        },
+    ),
     "fields within others": (
         [{"messages": [ASK, said("Four.", extra={"cot": "Two and two.", "plan": "Add."})]}],
         {"field": ("extra.cot=thought",), "ignore_fields": ("extra.plan",)},

@@ -1,0 +1,87 @@
+"""What a dataset_info.json of LLaMA-Factory says of records → options of `pack`.
+
+columns: {messages: dialog, tools: functions}     --field dialog=messages --field functions=tools
+tags:    {role_tag: who, assistant_tag: Bot}      --field who=role --role Bot=assistant
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import click
+
+from reasonpack.cli.options import json_object
+
+COLUMNS = {
+    **{name: (name,) for name in ("system", "tools", "prompt")},
+    "messages": ("messages", "conversations", "conversation"),
+    "response": ("completion",),
+}
+"""What columns are read as; they need no other name if they have one of these."""
+FIELDS = {"role_tag": ("role", "from"), "content_tag": ("content", "value")}
+ROLES = {
+    "user_tag": ("user", "human"),
+    "assistant_tag": ("assistant", "gpt"),
+    "observation_tag": ("tool", "observation"),
+    "function_tag": ("function_call",),
+    "system_tag": ("system",),
+}
+_OPTIONS = (
+    click.option(
+        "--role",
+        multiple=True,
+        metavar="NAME=ROLE",
+        help="Read a role of messages as one that is known, as in Bot=assistant.",
+    ),
+    click.option(
+        "--columns",
+        callback=json_object,
+        default="{}",
+        metavar="JSON",
+        help="Columns of a dataset_info.json of LLaMA-Factory: what names the records give to "
+        "messages, system, tools, prompt and response.",
+    ),
+    click.option(
+        "--tags",
+        callback=json_object,
+        default="{}",
+        metavar="JSON",
+        help="Tags of such a file: what names messages give to role, content, and the roles.",
+    ),
+)
+
+
+def llama_factory_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add these options to a command."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
+def under_known_names(given: dict[str, Any]) -> dict[str, Any]:
+    """Return options with columns and tags as fields and roles.
+
+    Raises:
+        UsageError: one of them is not read.
+    """
+    columns, tags = (json.loads(given.pop(name)) for name in ("columns", "tags"))
+    fields = [*_pairs("--columns", columns, COLUMNS)]
+    fields += _pairs("--tags", {k: tags[k] for k in tags if k in FIELDS}, FIELDS)
+    roles = [*_pairs("--tags", {k: tags[k] for k in tags if k not in FIELDS}, ROLES)]
+    return {**given, "field": (*given["field"], *fields), "role": (*given["role"], *roles)}
+
+
+def _pairs(option: str, given: dict[str, Any], known: Mapping[str, Sequence[str]]) -> Iterator[str]:
+    from reasonpack.errors import UsageError  # noqa: PLC0415 (after --help)
+
+    for name, value in given.items():
+        if value is None:
+            continue
+        if name not in known or not isinstance(value, str) or not value:
+            found = f"{name}: {json.dumps(value)}"
+            fix = "leave it out; what the records have of it is refused, if it is to be learned"
+            raise UsageError(option, found, f"a name for some of {', '.join(known)}", fix)
+        if value not in known[name]:
+            yield f"{value}={known[name][0]}"
