@@ -10,6 +10,7 @@ import pytest
 from runs import ROOT
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("words", "expected"),
     [

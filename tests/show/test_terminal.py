@@ -121,6 +121,7 @@ def test_tables_fit_the_terminal() -> None:
         assert not [line for line in lines if len(line) > columns and " " in line.strip()], path
 
 
+@pytest.mark.long
 def test_what_does_not_fit_goes_to_the_pager(place: Path) -> None:
     call, pager = ["inspect", "packed", "--id", "twenty-questions"], "sed s/^/>/"
     paged = on_terminal(call, place, 80, lines=24, PAGER=pager)
@@ -128,6 +129,7 @@ def test_what_does_not_fit_goes_to_the_pager(place: Path) -> None:
     assert not on_terminal(call, place, 80, PAGER=pager).count("\n>"), "it fits"
 
 
+@pytest.mark.long
 def test_nothing_is_paged_in_a_pipe(place: Path) -> None:
     call = [*COMMAND, "inspect", "packed", "--tokens"]
     done = subprocess.run(
