@@ -119,12 +119,12 @@ class Compared:
         for part in {part.decode("utf-8", "replace").strip() for part in parts} - {""}:
             found.update(self.source.texts.get(hash(part), ()))
         most, ids = max(found.values(), default=0), read.document.ids
-        tried = [each for each in sorted(found) if found[each] == most and self.views(each)]
+        likely = (each for each in sorted(found) if found[each] == most and self.views(each))
 
         def alike(number: int) -> int:
             return max(common_prefix(ids, view.ids) for view in self.views(number))
 
-        return max(tried[:TRIED], key=alike, default=None)
+        return max(islice(likely, TRIED), key=alike, default=None)
 
     def faults(self, read: Read, number: int) -> Iterator[Fault]:
         """Yield what of a document differs from the views of its chat."""
