@@ -166,7 +166,8 @@ def _extent(findings: Findings) -> Iterator[str]:
     compared = sum(checked.get(name, 0) for name in list(STOPS)[:4])
     yield f"compared with the stop tokens that manifest and card name: {compared:,}"
     yield f"taken from the manifest: {', '.join(findings.taken) or 'nothing'}"
-    yield "shared with pack: decoding JSON, the tokenizer and the text of the template"
+    places = ", where records are in their files" if findings.of_calls else ""
+    yield f"shared with pack: decoding JSON{places}, the tokenizer and the text of the template"
     yield _contexts(findings)
     for reason, (records, first) in sorted(findings.unchecked.items()):
         yield f"not checked: {records:,} records: {reason}; the first is {first}"

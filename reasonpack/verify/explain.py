@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from reasonpack.errors import TokenizerError
+from reasonpack.records.strict_json import quoted
 from reasonpack.tokens.tokenizer import Tokenizer
 from reasonpack.verify.call_values import (
     cannot_add_up,
@@ -55,7 +56,11 @@ class SampleAt:
     def finding(self, code: str, token: int, what: str) -> Finding:
         """Say what is wrong at a token."""
         id_, message = self.row.sample_id[self.number], self.row.message_of(token)
-        return Finding(code, self.place.shard, what, self.place.number, id_, message, token)
+        call = int(self.row.call_of_tokens[token])
+        if call >= 0 and self.row.call_id is not None:
+            what = f"of call {quoted(self.row.call_id[call], limit=200)}: {what}"
+        message_ = message if message >= 0 else None  # ids are of no message
+        return Finding(code, self.place.shard, what, self.place.number, id_, message_, token)
 
 
 def explain(

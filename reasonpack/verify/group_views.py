@@ -114,6 +114,8 @@ def _in_tokens(found: Rebuilt, call: Call, source: Source) -> tuple[Rebuilt, lis
         if not encoded.prompt_length:
             raise Refused("a view without any prompt token")
         trained = encoded.paths.trained[encoded.prompt_length :]
+        if not trained.any():
+            continue  # of what is trained no token is left
         made.append(CallTokens(alone, view.message, encoded.ids, trained, encoded.thought, turn))
     return _with(found, built), made
 

@@ -260,6 +260,10 @@ def test_the_command_says_what_was_rebuilt(
     assert "; 11 records of the input, in 3 groups packed and 0 rejected" in told
     assert "rebuilt: 3 groups with 9 calls: what they train is trained once, with the w" in told
     assert "the field that groups the records" in told
+    changed = written(tmp_path / "calls.jsonl", [*PLAIN[:3], {**PLAIN[3], "weight": 2}, *PLAIN[4:]])
+    status, said_of_it, _ = command(out, "--against", changed)
+    assert status == 1
+    assert "sample 'i', token 2: of call 'a': weight 1.5, expected 2.5" in said_of_it
 
 
 def test_some_groups_are_compared(tmp_path: Path) -> None:
@@ -303,7 +307,7 @@ def logged(draw: st.DrawFn) -> list[Json]:
 
 
 @pytest.mark.long
-@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=30, suppress_health_check=[HealthCheck.too_slow])
 @given(logged(), st.sampled_from(LAYOUTS), st.sampled_from([None, 12]), st.booleans())
 def test_random_groups_are_what_was_logged(
     tmp_path_factory: pytest.TempPathFactory,
@@ -322,7 +326,7 @@ def test_random_groups_are_what_was_logged(
 
 
 @pytest.mark.long
-@settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=20, suppress_health_check=[HealthCheck.too_slow])
 @given(st.data())
 def test_random_agents_are_what_was_logged(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
@@ -344,4 +348,4 @@ def test_random_agents_are_what_was_logged(
     except NothingPackedError:
         return
     findings = compared(*made)
-    assert findings.total == 0, (family, findings.listed, calls)
+    assert (findings.total, findings.unchecked) == (0, {}), (family, findings, calls)
