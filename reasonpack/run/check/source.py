@@ -30,7 +30,7 @@ from reasonpack.run.conversations import parse
 from reasonpack.run.named_inputs import STDIN, named_inputs
 from reasonpack.views.view import build_views
 
-TRIED = 4
+TRIED = 64
 """Chats that are compared with a document where several have as many of its texts."""
 EXPECTED = 40
 """Characters of what was expected that are shown."""
@@ -50,7 +50,7 @@ class Source:
     Attributes:
         context: how they become tokens.
         chats: that could be read.
-        texts: for each content of a message the numbers of the chats that have it.
+        texts: for each content or reasoning of a message the numbers of the chats that have it.
         unread: why the others could not be read.
         found: of the chats of which there are documents how many answers each has.
         trained: answers of these of which a token is trained as it is to be: chat and view.
@@ -87,7 +87,8 @@ def read_source(inputs: Sequence[str], options: Options, context: Context) -> So
                 error.where = error.where or record.where
                 source.unread.append(str(error))
                 continue
-            for text in {(each.content or "").strip() for each in chat.messages} - {""}:
+            texts = (text for each in chat.messages for text in (each.content, each.reasoning))
+            for text in {(text or "").strip() for text in texts} - {""}:
                 source.texts.setdefault(hash(text), []).append(len(source.chats))
             source.chats.append(chat)
     return source
@@ -98,7 +99,7 @@ class Compared:
 
     def __init__(self, source: Source, reader: Reader) -> None:
         self.source, self.reader = source, reader
-        self.views = lru_cache(64)(self._views)
+        self.views = lru_cache(TRIED)(self._views)
 
     def _views(self, number: int) -> list[SeenView]:
         """Build the views of a chat; none where the template refuses it."""
@@ -121,10 +122,14 @@ class Compared:
         most, ids = max(found.values(), default=0), read.document.ids
         likely = (each for each in sorted(found) if found[each] == most and self.views(each))
 
-        def alike(number: int) -> int:
-            return max(common_prefix(ids, view.ids) for view in self.views(number))
-
-        return max(islice(likely, TRIED), key=alike, default=None)
+        best, alike = None, -1
+        for number in islice(likely, TRIED):
+            common = max(common_prefix(ids, view.ids) for view in self.views(number))
+            if common > alike:
+                best, alike = number, common
+            if common == len(ids):
+                break
+        return best
 
     def faults(self, read: Read, number: int) -> Iterator[Fault]:
         """Yield what of a document differs from the views of its chat."""

@@ -41,7 +41,7 @@ def places(found: dict[str, Any], kind: str) -> dict[str, int]:
     return {code: group["places"] for code, group in found[kind].items()}
 
 
-def right_rows(tmp_path: Path, template: str | None = None) -> Rows:
+def right_rows(tmp_path: Path, template: str | None = None, source: Path = CHATS) -> Rows:
     options = reasonpack.Options(
         tokenizer=TOKENIZER,
         chat_template=template,
@@ -49,7 +49,7 @@ def right_rows(tmp_path: Path, template: str | None = None) -> Rows:
         missing_reasoning="empty-think",
         on_error="skip",
     )
-    reasonpack.pack_files([str(CHATS)], tmp_path / "npass", options)
+    reasonpack.pack_files([str(source)], tmp_path / "npass", options)
     (shard,) = (tmp_path / "npass" / "data").glob("*.parquet")
     table = pq.read_table(shard, columns=["input_ids", "labels"])
     return list(zip(*(table.column(name).to_pylist() for name in table.column_names), strict=True))
@@ -136,6 +136,17 @@ def test_a_row_of_another_chat_is_only_suspected(right: Rows, tmp_path: Path) ->
     status, found = check(saved(tmp_path, [stop_untrained(*right[0]), *right[1:]]), source)
     assert (status, found["faults"], places(found, "suspects")) == (0, {}, {"stop-untrained": 1})
     assert 0 < found["found"] < found["documents"]
+
+
+def test_chats_that_differ_in_their_reasoning_alone_are_told_apart(tmp_path: Path) -> None:
+    answers = [
+        {"role": "assistant", "content": "4", "reasoning_content": f"{n}."} for n in range(40)
+    ]
+    chats = [{"messages": [{"role": "user", "content": "2+2?"}, answer]} for answer in answers]
+    source = tmp_path / "chats.jsonl"
+    source.write_text("".join(json.dumps(chat) + "\n" for chat in chats))
+    status, found = check(saved(tmp_path, right_rows(tmp_path, source=source)), source)
+    assert (status, found["found"], found["faults"]) == (0, 40, {})
 
 
 def test_the_example_is_marked(right: Rows, tmp_path: Path) -> None:
