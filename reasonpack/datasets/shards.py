@@ -26,7 +26,7 @@ import pyarrow.parquet as pq
 from reasonpack.errors import FormatError
 from reasonpack.rows.schema import check_readable
 from reasonpack.storage.place import Place, check_regular, public_name
-from reasonpack.storage.read import has_end, open_arrow, validated
+from reasonpack.storage.read import has_end, lacks_memory, open_arrow, validated
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +172,7 @@ def _whole(name: str) -> Iterator[None]:
     """Say of what reading a damaged shard raises that the shard is damaged."""
     try:
         yield
-    except MemoryError:  # which Arrow's are too
-        raise
     except (pa.ArrowException, OSError, LookupError, ValueError) as error:
+        if lacks_memory(error):
+            raise
         raise FormatError(name, error, "a whole shard", "pack again with --overwrite") from error

@@ -36,7 +36,7 @@ from reasonpack.records.unit import (
 )
 from reasonpack.records.weighted import Search, is_weighted
 from reasonpack.storage.place import Place, Stamp, full_stamp, public_name, unreadable
-from reasonpack.storage.read import Container, digest, open_arrow, open_bytes
+from reasonpack.storage.read import Container, digest, lacks_memory, open_arrow, open_bytes
 
 UNIT_BYTES = 32 << 20
 """Input bytes of a work unit, at most about; memory of a worker is some twenty times that."""
@@ -225,9 +225,9 @@ def _groups(place: Place, kind: Container) -> Iterator[tuple[int, int]]:
             metadata = pq.read_metadata(file)
             groups = map(metadata.row_group, range(metadata.num_row_groups))
             yield from ((group.total_byte_size, group.num_rows) for group in groups)
-    except MemoryError:  # which Arrow's are too
-        raise
     except (pa.ArrowException, StorageError, ValueError) as error:
+        if lacks_memory(error):
+            raise
         raise damaged(place, kind, error) from error
 
 

@@ -28,6 +28,7 @@ from reasonpack.storage.read import (
     container,
     has_end,
     is_list,
+    lacks_memory,
     open_arrow,
     open_bytes,
     validated,
@@ -250,9 +251,9 @@ def _read_rows(unit: Unit, kind: Container, place: Place) -> Iterator[Record]:
                 for row in _plain_times(batch).to_pylist():
                     yield Record(f"{unit.name}:{number}", b"", row)
                     number += 1
-    except MemoryError:  # which Arrow's are too
-        raise
     except (pa.ArrowException, StorageError, ValueError, OverflowError) as error:
+        if lacks_memory(error):
+            raise
         raise damaged(place, kind, error) from error
 
 

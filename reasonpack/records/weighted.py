@@ -20,7 +20,7 @@ from reasonpack.errors import RecordError, StorageError
 from reasonpack.records.strict_json import decode
 from reasonpack.records.unit import Unit, arrow_batches, blocks_of, damaged, read_records
 from reasonpack.storage.place import Place
-from reasonpack.storage.read import Container, open_arrow, open_bytes
+from reasonpack.storage.read import Container, lacks_memory, open_arrow, open_bytes
 
 WEIGHTS = ("weight", "loss_weight")
 """Names of the flags, of a message and of a record, that may be a number other than 0 and 1."""
@@ -120,9 +120,9 @@ def _rows_are(place: Place, kind: Container) -> bool:
                 names = [field.name for field in file.schema_arrow if _may_hold(field)]
                 batches = file.iter_batches(1024, columns=names, use_threads=False)
                 return bool(names) and any(map(_batch_is, batches))
-    except MemoryError:  # which Arrow's are too
-        raise
     except (pa.ArrowException, StorageError, ValueError) as error:
+        if lacks_memory(error):
+            raise
         raise damaged(place, kind, error) from error
 
 

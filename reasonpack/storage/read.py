@@ -9,6 +9,7 @@ import contextlib
 import gzip
 import hashlib
 import os
+import re
 import shutil
 import tempfile
 import zlib
@@ -251,3 +252,9 @@ def _copied(place: Place, folder: Path, name: str) -> Path:
     with open_file(place) as source, target.open("wb") as copy:
         shutil.copyfileobj(source, copy, BLOCK)
     return target
+
+
+def lacks_memory(error: BaseException) -> bool:
+    """Tell whether Arrow found no memory, other than for a damaged length, above 1 TiB."""
+    asked = map(int, re.findall(r"\d+", str(error)))
+    return isinstance(error, MemoryError) and max(asked, default=0) < 1 << 40
