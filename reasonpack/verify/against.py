@@ -16,10 +16,12 @@ import itertools
 import random
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
+from numpy.typing import NDArray
 
 from reasonpack.datasets.receipt import Receipt, place_of
 from reasonpack.datasets.shards import open_shard
@@ -34,11 +36,11 @@ from reasonpack.verify.history import CONTEXT, RESPONSE_SEEN, Contexts
 from reasonpack.verify.manifest import Dataset
 from reasonpack.verify.match import NO_VIEWS, Join, Packed, Read, Thoughts, match
 from reasonpack.verify.parts import PARTS, parts_of
-from reasonpack.verify.paths import Paths, fingerprint
+from reasonpack.verify.paths import fingerprint
 from reasonpack.verify.rebuilt import Rebuilt, whole_size, why_rejected
 from reasonpack.verify.rejects import check_left_out, check_reason, read_all, take_reject
 from reasonpack.verify.report import report
-from reasonpack.verify.row import Row
+from reasonpack.verify.row import F32, Row
 from reasonpack.verify.shards import CheckedRow, checked_rows
 from reasonpack.verify.source import Source, decoded, rebuild, records, taken
 
@@ -157,44 +159,42 @@ def _add_samples(join: Join, checked: CheckedRow) -> None:
     row, paths, stops = checked.row, checked.paths, checked.row.sample_stop
     for number, id_ in enumerate(row.sample_id):
         sample = Packed(checked.shard, checked.number, number, None)
-        here = slice(int(row.sample_start[number]), int(stops[number]))
-        if paths is not None and join.of_calls and join.compares(id_):
-            sample = _sample_of_calls(checked, paths, number, here)
-        elif paths is not None and join.compares(id_):
-            leaves = paths.seen[here][paths.leaf[here]]
-            trained, weights = paths.trained[here], row.loss_weights
-            own = None if weights is None else weights[here][trained]
-            print_ = fingerprint(leaves, paths.predicted[here][trained], own)
-            trains_ends = join.in_part or bool(trained[paths.leaf[here]].all())
-            also = (_thoughts(row, here), leaves, trains_ends)
-            place = (checked.shard, checked.number, number)
-            sample = Packed(*place, print_, *also, contexts=_contexts(row, here))
+        if paths is not None and join.compares(id_):
+            here = slice(int(row.sample_start[number]), int(stops[number]))
+            own, seen, leaf = row.alone(number), paths.seen[here], paths.leaf[here]
+            targets = np.flatnonzero(own.target)
+            beside = of_row(own, targets) if join.of_calls else _weights(own, targets)
+            print_ = fingerprint(seen[leaf], paths.predicted[here][targets], *beside)
+            sample = replace(
+                sample,
+                print=print_,
+                thoughts=_thoughts(own, targets),
+                ends=seen[leaf],
+                trains_ends=join.in_part or bool(own.trained[leaf].all()),
+                contexts={} if join.of_calls else _contexts(own),
+                calls=frozenset(keys_of_row(own)),
+            )
         join.touched[id_] = None
         join.packed.setdefault(id_, []).append(sample)
 
 
-def _sample_of_calls(checked: CheckedRow, paths: Paths, number: int, here: slice) -> Packed:
-    """Read a sample of calls, with what stands at each of its targets."""
-    row = checked.row
-    targets = np.flatnonzero(row.target[here]) + here.start
-    leaves = paths.seen[here][paths.leaf[here]]
-    print_ = fingerprint(leaves, paths.predicted[targets], *of_row(row, targets))
-    samples = [] if row.call_sample is None else row.call_sample.tolist()
-    keys = frozenset(key for key, of in zip(keys_of_row(row), samples, strict=True) if of == number)
-    place = (checked.shard, checked.number, number)
-    return Packed(*place, print_, _thoughts(row, here), leaves, calls=keys)
+def _weights(row: Row, targets: NDArray[np.int64]) -> tuple[F32 | None]:
+    return (None if row.loss_weights is None else row.loss_weights[targets],)
 
 
-def _thoughts(row: Row, here: slice) -> Thoughts:
+def _segments(row: Row) -> NDArray[np.int64]:
+    """Return the segment of each token."""
+    return np.repeat(np.arange(len(row.segment_start)), row.segment_stop - row.segment_start)
+
+
+def _thoughts(row: Row, targets: NDArray[np.int64]) -> Thoughts:
     """Count the trained tokens of a sample by message, and those of reasoning among them.
 
     A trained token of another kind than reasoning or response is counted as neither.
     """
-    of = np.repeat(np.arange(len(row.segment_start)), row.segment_stop - row.segment_start)[here]
-    of = of[row.target[here]]
-    ids = ["", *(row.call_id or ())]
-    calls = row.call_of_tokens[here][row.target[here]] + 1
-    kinds, messages = row.segment_kind[of], row.segment_message[of]
+    of, ids = _segments(row)[targets], ["", *(row.call_id or ())]
+    calls, messages = row.call_of_tokens[targets] + 1, row.segment_message[of]
+    kinds = row.segment_kind[of]
     counted: Thoughts = {}
     places = (calls << 32) + messages + 1
     for place in np.unique(places).tolist():
@@ -204,9 +204,9 @@ def _thoughts(row: Row, here: slice) -> Thoughts:
     return counted
 
 
-def _contexts(row: Row, here: slice) -> Contexts:
+def _contexts(row: Row) -> Contexts:
     """Count the tokens of the history of a sample by message and kind."""
-    of = np.repeat(np.arange(len(row.segment_start)), row.segment_stop - row.segment_start)[here]
+    of = _segments(row)
     kinds, messages = row.segment_kind[of], row.segment_message[of]
     counted: Contexts = {}
     for kind in (CONTEXT, RESPONSE_SEEN):

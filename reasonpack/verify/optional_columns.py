@@ -11,12 +11,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from reasonpack.verify.row import IGNORE, Fault, Row, first
+from reasonpack.verify.row import IGNORE, OF_CALLS, OF_TOKENS, Fault, Row, first
 
 MOST_LOGPROB = 0.01
 """As the format says: what rounding may make of the logarithm of 1."""
-OF_TOKENS = ("loss_weights", "logprobs", "advantages", "preference_labels")
-OF_CALLS = ("call_id", "call_sample", "call_role", "call_reward")
 WRITTEN = (1, 3)
 """The kinds of what a model wrote: reasoning and response."""
 REJECTED = 2

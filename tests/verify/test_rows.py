@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import oracle
+import pyarrow.parquet as pq
 import pytest
 from encoded import EncodedView, encoded_view, lay_out
 from hypothesis import example, given
 from hypothesis import strategies as st
-from packed_twice import Json, Packed
+from packed_twice import TOKENIZER, Json, Packed
 
 from reasonpack.datasets.manifest import Manifest
+from reasonpack.datasets.options import Options
 from reasonpack.errors import RecordError
 from reasonpack.rows.sample import Sample
+from reasonpack.run.pack import pack_files
 from reasonpack.verify.findings import Findings
 from reasonpack.verify.manifest import read_dataset
 from reasonpack.verify.paths import fingerprint, row_paths, together, view_paths
 from reasonpack.verify.rebuilt import Rebuilt, TokenView, why_rejected
 from reasonpack.verify.row import Row
 from reasonpack.verify.rows import check_row
-from reasonpack.verify.shards import COLUMNS
+from reasonpack.verify.shards import COLUMNS, read_rows
 
 # --- rows, against the oracle --------------------------------------------------------------------
 
@@ -209,3 +214,30 @@ def test_fingerprints_are_equal_if_and_only_if_leaves_and_pairs_are(
     (leaves, pairs), (other_leaves, other_pairs) = facts(views), facts(others)
     assert (one.fingerprint()[:2] == two.fingerprint()[:2]) == (leaves == other_leaves)
     assert (one.fingerprint()[2:] == two.fingerprint()[2:]) == (pairs == other_pairs)
+
+
+def test_a_sample_alone_is_a_row_of_its_own(tmp_path: Path) -> None:
+    """As it is where nothing is packed with it."""
+    calls = [
+        {
+            "trace_id": name,
+            "id": name + last,
+            "prompt_ids": [5, 6],
+            "completion_ids": [7, int(last)],
+        }
+        for name in "ab"
+        for last in "89"
+    ]
+    source = tmp_path / "calls.jsonl"
+    source.write_text("".join(json.dumps(call) + "\n" for call in calls))
+    rows = {}
+    for packing in ("best-fit", "none"):
+        options = Options(tokenizer=str(TOKENIZER), packing=packing, max_length=100)
+        pack_files([str(source)], tmp_path / packing, options)
+        (shard,) = (tmp_path / packing / "data").iterdir()
+        rows[packing] = [*read_rows(pq.read_table(shard).combine_chunks().to_batches()[0])]
+    (both,) = rows["best-fit"]
+    for number, alone in enumerate(rows["none"]):
+        found = asdict(both.alone(number))
+        for name, expected in asdict(alone).items():
+            assert np.array_equal(found[name], expected), name
