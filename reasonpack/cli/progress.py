@@ -104,7 +104,8 @@ def estimate_lines(found: Estimate) -> str:
         for input_, number in found.inputs
     ]
     lines.append(f"input     {found.input_bytes:,} bytes, {_units(found.units)}, each a shard")
-    about = "at least" if found.compressed else "about"
+    # What calls repeat is kept once, and how much that is only their groups know.
+    about = "at most" if found.of_calls else "at least" if found.compressed else "about"
     lines.append(f"workers   {found.workers}, memory {about} {found.memory / 2**30:.1f} GiB")
     if found.compressed:
         lines.append("          a compressed file is one unit; how much it holds is not known yet")

@@ -252,11 +252,11 @@ ALONE = "reasonpack, gigatoken, 1 process"
 # --- measuring ----------------------------------------------------------------------------
 
 
-def measure(way: str, path: Path, tokenizer: Path) -> Measured:
-    """Run one way in a process of its own."""
+def measure(way: str, path: Path, tokenizer: Path, script: str = __file__) -> Measured:
+    """Run one way, which a script knows, in a process of its own."""
     with tempfile.TemporaryDirectory() as folder:
         environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": folder}
-        command = [sys.executable, __file__, "--child", way, str(path), str(tokenizer), folder]
+        command = [sys.executable, script, "--child", way, str(path), str(tokenizer), folder]
         before = time.perf_counter()
         with subprocess.Popen(
             command,
@@ -287,11 +287,13 @@ def child(way: str, path: str, tokenizer: str, out: str) -> None:
     print(json.dumps({"tokens": tokens, "cpu": cpu, "peak": peak}))
 
 
-def rounds(ways: list[str], path: Path, tokenizer: Path, repeat: int) -> dict[str, list[Measured]]:
+def rounds(
+    ways: list[str], path: Path, tokenizer: Path, repeat: int, script: str = __file__
+) -> dict[str, list[Measured]]:
     taken: dict[str, list[Measured]] = {way: [] for way in ways}
     for _ in range(repeat):
         for way in ways:
-            taken[way].append(measure(way, path, tokenizer))
+            taken[way].append(measure(way, path, tokenizer, script))
             print(f"{way}: {taken[way][-1].wall:.1f} s", file=sys.stderr)
     return taken
 

@@ -45,7 +45,7 @@ function costTable(costs, advice) {
 
 /** One distribution as columns; its numbers as a table when it is opened. */
 function chart({ description, count, min, max, mean, percentiles, histogram }) {
-  const share = histogram.length > 0 && histogram[histogram.length - 1].below <= 1;
+  const share = histogram.length > 0 && histogram[0].below - histogram[0].from < 1;
   const value = (each) => (share ? percent(each) : number(Math.round(each)));
   const label = ({ from, below }) => (share ? `${Math.round(100 * from)}% – ${Math.round(100 * below)}%`
     : below - from === 1 ? number(from) : `${number(from)} – ${number(below - 1)}`);
