@@ -204,7 +204,7 @@ class Cutter:
         """
         number, before = 0, len(view.prompt)
         behind = bisect_right(view.spans, at, key=lambda span: span.stop) if at else 0
-        trained = False
+        trained, done = False, at
         for span in view.spans[behind:]:
             if span.stop > before and not trained:
                 trained = True
@@ -212,6 +212,8 @@ class Cutter:
             while number < len(pieces) and at + len(pieces[number]) <= span.stop:
                 at += len(pieces[number])
                 number += 1
+            assert span.stop >= done, "spans tile a view"
+            done = span.stop
             part = pieces[number][: span.stop - at] if number < len(pieces) else ""
             part_number = self._pieces.number(part) if part else NO_PART
             is_trained = trained and span.trained

@@ -4,8 +4,8 @@
                      └─ h, 0 ──┘           └── r_in, 1 ──┘
 
 Only what is sure is told: tokens wholly within the text of a message, of messages that stand in
-the prompt as they are, once, and one after another. The first that does not ends the search. What
-the template writes between them belongs to no message for sure.
+the prompt as they are, with all of their calls, once, and one after another. The first that does
+not ends the search. What the template writes between them belongs to no message for sure.
 """
 
 from __future__ import annotations
@@ -33,17 +33,26 @@ def find_messages(prompt: str, messages: Sequence[Message]) -> tuple[Stretch, ..
     >>> find_messages("<u>What is two and two?<a>4", [Message("user", "What is two and two?")])
     ((0, 0, 3, 23),)
     """
-    found, at = [], 0
+    found: list[Stretch] = []
+    called: list[str] = []
+    at = 0
     for message in messages:
         text = message.content.strip()
         place = prompt.find(text, at)
-        if place < 0:
+        if place < 0 or not _all_in(prompt[at:place], called):
             break
         at = place + len(text)
+        called = [call["function"]["name"] for call in message.calls]
         if len(text) > SHORT and prompt.count(text) == 1:
             kind = RESPONSE_SEEN if message.role == "assistant" else CONTEXT
             found.append((message.source, kind, place, at))
     return tuple(found)
+
+
+def _all_in(text: str, names: Sequence[str]) -> bool:
+    """Tell whether names stand in a text, one behind the other."""
+    at = 0
+    return all((at := text.find(name, at) + len(name)) >= len(name) for name in names)
 
 
 def in_tokens(stretches: Sequence[Stretch], encoding: Any) -> tuple[Stretch, ...]:

@@ -162,7 +162,8 @@ def _history_spans(
 ) -> list[Span]:
     """Split an assistant message of the history into header, reasoning and response."""
     header = common_length(text, start, behaviour.header)
-    begin = start + header if header == len(behaviour.header) else start
+    # Of a message that is not shown, the header is another's.
+    begin = start + header if header == len(behaviour.header) and start + header <= end else start
     spans = [Span(begin, Kind.CONTEXT, index)]
     core, closer = (message.reasoning or "").strip(), behaviour.closer.strip()
     found = text.find(core, begin, end) if core else -1

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
+from small_templates import chatml
 from stories import answer, call, rendering, result, spans_of, user, views
 
 from reasonpack.records.conversation import Message
+from reasonpack.records.tool_calls import ToolCall
+from reasonpack.tokens.view_tokens import Cutter, Pieces
 
 
 def test_spans_of_an_ordinary_conversation() -> None:
@@ -31,3 +35,25 @@ def test_opener_in_the_prompt_counts_to_the_reasoning() -> None:
         ("B<|im_end|>", "r_out", 1),
     ]
     assert view.prompt.endswith("<think>\n")
+
+
+def test_spans_tile_a_view_whose_calls_are_not_all_shown() -> None:
+    """Of two calls the template shows one; the name of the other is found in a later message."""
+    first = "{% for c in (m.tool_calls or [])[:1] %}{{ '<|call|>' ~ c.function | tojson }}"
+    chosen = rendering(chatml("{{ m.content }}" + first + "{% endfor %}"))
+    find, run = (ToolCall(name, {"query": "it"}, None, "c0") for name in ("find", "run"))
+    of = [
+        Message("assistant", "", None, each, train=False) for each in [(find, run), (find,), (run,)]
+    ]
+    story = (user("A"), of[0], result("F"), result("G"), of[1], result("H"), of[2], result("I"))
+    story = (*story, answer("Four, so."))
+    (view,) = views(chosen, *story)
+    stops = [span.stop for span in view.spans]
+    assert stops == sorted(stops)
+    assert spans_of(view)[-1] == ("Four, so.<|im_end|>", "r_out", 8)
+    pieces = Pieces(lambda text: [text])
+    cut = Cutter(pieces).add(view)
+    pieces.encode(lambda texts: [np.frombuffer(text.encode(), np.uint8) for text in texts])
+    encoded = pieces.look_up([[cut]])
+    assert encoded.first_trained == [len(view.prompt)]
+    assert encoded.trained.tolist() == [False] * len(view.prompt) + [True] * len(view.completion)
