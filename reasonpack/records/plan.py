@@ -1,4 +1,4 @@
-"""Input files → work units, and a work unit → its records.
+"""Input files → work units. `unit` reads the records of one.
 
     chats.jsonl     0 ───── 23 MiB ───── 47 MiB ───── 70 MiB      cut after a line end
                     unit 0     unit 1       unit 2                in as few as --unit-size allows

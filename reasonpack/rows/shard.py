@@ -1,11 +1,6 @@
-"""Rows ⇄ shards: the Arrow schema of a training row, written as Parquet or Arrow IPC.
+"""Arrow tables of rows → a shard, written as Parquet or Arrow IPC, with encodings that are pinned.
 
-    samples  [s0, s1, s2]      rows  [[0, 2], [1]]
-                                       │
-    input_ids     s0 s2 │ s1           one Arrow row a training row, ragged
-    segment_start  0… +|s0| │ 0…       segments and samples count from the row's start
-
-schemas/FORMAT.md says what every column means and why.
+`table` makes the tables, `schema` has their columns, and `datasets.shards` opens shards again.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@
     pack_part      every Nth unit, on one of N machines       merge_parts     the manifest
 
 Whatever stops a run, the same call goes on with it: units whose receipt and shard hold are
-kept, the others are done again.
+kept (`receipts.done_before`), the others are done again.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a killed run left behind → what of it can be kept.
+"""What a killed run left behind → what of it is kept, and which units are still to be done.
 
 receipts/00003.json ──→ its own hash, the plan's, the unit ──→ shards: bytes, SHA-256 ──→ kept
                                                                 any of them wrong ──→ why

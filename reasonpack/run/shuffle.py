@@ -2,9 +2,10 @@
 
 units ─ process ─→ unshuffled/data, unshuffled/receipts ─ bucket by bucket ─→ data, receipts
 
-There are as many buckets as units, and each becomes the shards of one. A process holds one bucket,
-about as much as a unit. Both stages go on where they were stopped; what the first one wrote is
-removed when the second is done, so that a run takes twice the disk meanwhile.
+The order is that of random keys, which `buckets` draws. There are as many buckets as units, and
+each becomes the shards of one. A process holds one bucket, about as much as a unit. Both stages go
+on where they were stopped; what the first one wrote is removed when the second is done, so that a
+run takes twice the disk meanwhile.
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@
     --loss-weights turn        view 1, 3 tokens     view 2, 5 tokens    of one turn
                                0.125 each           0.125 each          1 together, times the data's
 
-Formulas and sums stand in schemas/FORMAT.md. All is counted over the whole conversation, before
-views are left out or samples divided.
+Formulas and sums stand in schemas/FORMAT.md; `run.calls` weighs calls. All is counted over
+the whole conversation, before views are left out or samples divided.
 """
 
 from __future__ import annotations

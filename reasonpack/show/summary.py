@@ -1,4 +1,8 @@
-"""A manifest → the few lines that end a run."""
+"""A manifest → the few lines that end a run, and the words for all that is noticed.
+
+rows           24 in 4 shards, 73,576 bytes
+noticed        answers that were cut off or are to be continued; no stop is trained: 2
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-r"""What a chat template does to reasoning, learned by rendering marked conversations.
+r"""What a chat template does to reasoning: a type that `learn` fills, and a user overrides.
 
     ChatTemplate ── user U, assistant(reasoning R, response C), … ──→ Behaviour
 

@@ -1,4 +1,8 @@
-"""A tokenizer's directory and the user's choice → the chat template, compiled."""
+"""A tokenizer's directory and the user's choice → the chat template, compiled.
+
+tokenizer directory ─┐
+--chat-template ─────┴→ ChatTemplate
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
-"""What a chat template may do: the environment it runs in, and its bounds.
+"""What a chat template may do: the environment it runs in. `limits` has its bounds.
 
     environment(name, date) ──→ a Jinja sandbox as transformers documents it for chat templates
-    with bounds(name): …    ──→ TemplateError where it takes too long or too much memory
 
 The sandbox has `trim_blocks` and `lstrip_blocks`, loop controls, `{% generation %}`
 blocks, `tojson` without HTML escapes, `raise_exception` and `strftime_now`. What would

@@ -1,4 +1,4 @@
-"""How a message of the assistant ends."""
+"""How a message of the assistant ends: a type. `learn.stop_token` decides what the token is."""
 
 from __future__ import annotations
 

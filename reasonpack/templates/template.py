@@ -1,7 +1,6 @@
-"""A model's chat template: found, compiled in a sandbox, rendered within bounds.
+"""A model's chat template: compiled in a sandbox, rendered within bounds; `find` finds its source.
 
-    tokenizer directory ─┐
-    --chat-template ─────┴→ ChatTemplate ── render(messages, …) → text
+    source ── compile ──→ ChatTemplate ── render(messages, …) ──→ text
 
 The tokenizer's special tokens are variables of the template, as in transformers.
 

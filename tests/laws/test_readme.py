@@ -191,6 +191,10 @@ def test_the_map_has_every_entry() -> None:
     files = {path.name for path in PACKAGE.glob("*.py") if not path.name.startswith("__")}
     folders = {f"{path.parent.name}/" for path in PACKAGE.glob("*/__init__.py")}
     assert sorted(map_rows()) == sorted(files | folders)
+    for path in PACKAGE.glob("*/*/__init__.py"):
+        inner = path.parent
+        row = rf"^\| `{inner.parent.name}/` \|.*`{inner.name}/`"
+        assert re.search(row, text_of(PACKAGE / "README.md"), re.MULTILINE), inner
 
 
 def test_what_reads_datasets_does_not_stand_on_the_runner() -> None:
@@ -207,19 +211,27 @@ def test_the_walk_names_what_there_is_and_goes_down() -> None:
     _, _, walk = text_of(PACKAGE / "README.md").partition("## The walk of one record\n")
     steps = re.findall(r"^\d+\. (.*)$", walk, re.MULTILINE)
     assert len(steps) == 15
+    named = r"((?:`\w+`(?: and )?)+)\sin\s\[([\w/]+)\.py\]\(([\w/]+)\.py\)"
+    for names, label, link in re.findall(named, text_of(PACKAGE / "README.md")):
+        module = importlib.import_module(f"reasonpack.{link.replace('/', '.')}")
+        assert label == link
+        for name in quoted(names):
+            assert hasattr(module, name), f"{link} has no {name}"
     folders = []
-    named = r"((?:`\w+`(?: and )?)+) in \[([\w/]+)\.py\]\(([\w/]+)\.py\)"
     for step in steps:
         found = re.findall(named, step)
         assert found, step
-        for names, label, link in found:
-            module = importlib.import_module(f"reasonpack.{link.replace('/', '.')}")
-            assert label == link
-            for name in quoted(names):
-                assert hasattr(module, name), f"{link} has no {name}"
-            folders.append(f"{link.partition('/')[0]}/")
+        folders += [f"{link.partition('/')[0]}/" for _, _, link in found]
     order = map_rows()
     assert [order.index(folder) for folder in folders] == sorted(map(order.index, folders))
+
+
+def test_the_names_in_how_to_add_are_defined() -> None:
+    _, _, how = text_of(PACKAGE / "README.md").partition("## How to add\n")
+    files = [*PACKAGE.rglob("*.py"), *(ROOT / "tests" / "laws").glob("*.py")]
+    code = "\n".join(map(text_of, files))
+    for name in re.findall(r"`(_\w+|[A-Z]\w+)`", how):
+        assert re.search(rf"^ *(?:(?:def|class) {name}\b|{name}(?:: .*)? = )", code, re.M), name
 
 
 # --- names of records, templates and masks -------------------------------------------------------
