@@ -6,8 +6,9 @@
     0.1         520     410       40  shows the answer of 0.0 otherwise
     ├ 0.2       300      96       70  history rewritten at message 2, as 0.1 before it
 
-A call that goes on with the one above stands below it, any other one is set in. All is read from
-the segments of the row: what two calls have in common stands there once.
+A call that goes on with the one above stands below it: of several, the one with the latest call
+that hangs on it. Any other is set in. All is read from the segments of the row: what two calls
+have in common stands there once.
 """
 
 from __future__ import annotations
@@ -136,12 +137,17 @@ def _in_order(calls: Sequence[TreeCall]) -> Iterator[tuple[int, TreeCall]]:
     below: dict[int | None, list[TreeCall]] = {}
     for each in calls:
         below.setdefault(each.parent, []).append(each)
+    last = {each.call: each.call for each in calls}  # that hangs on it, of them all
+    for each in reversed(calls):
+        if each.parent is not None:
+            last[each.parent] = max(last[each.parent], last[each.call])
     todo = [(0, each) for each in reversed(below.get(None, []))]
     while todo:
         level, each = todo.pop()
         yield level, each
         children = below.get(each.call, [])
-        on = next((child for child in children if child.joint in GOES_ON), None)
+        going_on = (child for child in children if child.joint in GOES_ON)
+        on = max(going_on, key=lambda child: last[child.call], default=None)
         others = [(level + 1, child) for child in children if child is not on]
         todo += [*([(level, on)] if on else []), *reversed(others)]
 

@@ -77,6 +77,24 @@ def test_the_tree_is_drawn(tmp_path: Path) -> None:
     ]
 
 
+def test_the_next_turn_stands_below_the_one_before(tmp_path: Path) -> None:
+    """Its history shows no earlier reasoning, so that it hangs on the first call of that turn."""
+    function = {"name": "count", "arguments": "{}"}
+    asks = {**said("", "I count."), "tool_calls": [{"type": "function", "function": function}]}
+    turn = [*FIRST, asks, {"role": "tool", "content": "12"}]
+    answer = said("Twelve.", "The tool says 12.")
+    after = [*turn, answer, asked("Sure?")]
+    calls = [
+        call("1", FIRST, asks),
+        call("2", turn, answer),
+        call("3", after, said("Yes.", "I am.")),
+    ]
+    _, (row,) = rows_of(tmp_path, calls)
+    shown = [line.split()[0] for line in list(tree_lines(row, 0))[2:]]
+    assert [each.joint for each in call_tree(row, 0)] == ["beginning", "continued", "otherwise"]
+    assert shown == ["1", "├", "3"]
+
+
 def test_rewards_and_roles_are_shown(tmp_path: Path) -> None:
     """Calls that are kept apart hang on copies of the last token of their prompt."""
     pair = {"chosen": "Twelve.", "rejected": "Two.", "id": "p"}
