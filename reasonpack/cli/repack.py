@@ -53,6 +53,19 @@ from reasonpack.cli.options import number
     help="Default: as it was; in another format zstd for Parquet, none for Arrow.",
 )
 @click.option(
+    "--loss-weights",
+    type=click.Choice(["message", "turn", "conversation"]),
+    help="Write the column loss_weights where there is none: each message or conversation weighs "
+    "the same; what a turn is, rows do not tell. Default: as it was.",
+)
+@click.option(
+    "--split",
+    multiple=True,
+    metavar="NAME=SHARE",
+    help="As it was: rows do not hold the messages by which conversations are set apart, so that "
+    "other shares are refused.",
+)
+@click.option(
     "--shuffle",
     is_flag=True,
     default=None,
@@ -103,7 +116,7 @@ def command(
     from reasonpack.show.terminal import width_of  # noqa: PLC0415
     from reasonpack.storage.place import join  # noqa: PLC0415 (after --help)
 
-    given = {name: value for name, value in options.items() if value is not None}
+    given = {name: value for name, value in options.items() if value not in (None, ())}
     with contextlib.closing(Progress()) as progress, rejects_told(output), resumable(progress):
         watch = Watch(on_plan=progress.begin, on_receipt=progress.advance, on_note=progress.note)
         run = Run(num_proc=num_proc, watch=watch)

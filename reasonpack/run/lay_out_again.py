@@ -22,6 +22,7 @@ from reasonpack.rows.replant import LostViewsError, ends_of, views_of
 from reasonpack.rows.sample import Sample, write
 from reasonpack.run.conversations import count_laid_out
 from reasonpack.run.length import LeftOut, lay_out_within, nothing_fits, too_long
+from reasonpack.run.weights import weighed_again
 from reasonpack.storage.place import Place, public_name
 from reasonpack.wording import count
 
@@ -82,6 +83,11 @@ class Again:
         self._unfit: list[LeftOut] = []
         self._ids: Counter[str] = Counter()
 
+    @property
+    def weighs_anew(self) -> bool:
+        """Whether samples get weights that they did not have."""
+        return self.limits.options.loss_weights != self.old.limits.options.loss_weights
+
     def lay_out(self, groups: Mapping[str, Sequence[Group]]) -> dict[str, list[Sample]]:
         """Return the samples of conversations, by split and in their order.
 
@@ -91,11 +97,13 @@ class Again:
         """
         every = [group for own in groups.values() for group in own]
         anew = {id(group) for group in every if self._is_anew(group)}
-        if anew:
+        if anew or self.weighs_anew:
             if self.old.limits.options.shuffle:
                 raise self._untold("rows of other units, as they are shuffled")
             self._check_told(every)
             self._ids.update(group[0].id for group in every)
+            if self.weighs_anew and len(self._ids) < len(every):
+                raise self._untold("several conversations of one id")
         made = {
             split: [
                 sample
@@ -106,6 +114,9 @@ class Again:
         }
         if self._unfit:
             raise self._nothing_fits()
+        if self.weighs_anew:
+            scheme = self.limits.options.loss_weights
+            return {split: weighed_again(every, own, scheme) for split, own in made.items()}
         return made
 
     def _is_anew(self, group: Group) -> bool:
@@ -135,8 +146,8 @@ class Again:
         return FormatError(
             self.old,
             what,
-            "rows that tell the views of what is to be divided or joined",
-            "pack the inputs again with the new limits",
+            "rows that tell the views of what is to be divided, joined or weighed",
+            "pack the inputs again with the new options",
         )
 
     def _laid_out(self, group: Group) -> Sequence[Sample]:

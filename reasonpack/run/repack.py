@@ -21,7 +21,7 @@ from reasonpack.datasets.receipt import Receipt
 from reasonpack.errors import UsageError
 from reasonpack.records.plan import InputFile
 from reasonpack.records.unit import Unit
-from reasonpack.rows.schema import FORMAT_VERSION, schema
+from reasonpack.rows.schema import FORMAT_VERSION, planned, schema
 from reasonpack.run.engine import Run, on_engine
 from reasonpack.run.finish import end, same_files
 from reasonpack.run.lay_out_again import Limits, Old
@@ -109,7 +109,7 @@ def _plan(sources: Sequence[Source], given: Mapping[str, Any]) -> Plan:
             max_position=longest_view(sources, options),
             hashes={"tokenizer": manifest.tokenizer_sha256, "template": manifest.template_sha256},
             templates=manifest.templates,
-            columns=manifest.columns,
+            columns=list(planned([*manifest.columns, *options.columns])),
             grouping=None,
             inputs=inputs,
             units=units,

@@ -23,7 +23,7 @@ from reasonpack.storage.read import read_bytes
 
 GIVEN = (
     *("max_length", "max_position", "packing", "max_cost", "format", "compression"),
-    *("shuffle", "seed"),
+    *("shuffle", "seed", "loss_weights"),
 )
 """Options that may be given anew; else those of the sources stay, if they are the same."""
 OF_NO_EFFECT = ("tokenizer", "revision", "chat_template", "overlong", "on_error")
@@ -164,6 +164,11 @@ def options_for(sources: Sequence[Source], given: Mapping[str, Any]) -> Options:
     """
     if any(source.manifest.options.shuffle for source in sources):
         given = {"shuffle": True, **given}  # what is shuffled stays so
+    asked = tuple(given.get("split", sources[0].manifest.options.split))
+    if asked != sources[0].manifest.options.split:
+        found = f"{' '.join(asked)}, and other shares in {sources[0].name}"
+        expected = "the same, for rows do not hold the messages that splits go by"
+        raise UsageError("--split", found, expected, "pack the inputs again with --split")
     values = {name: _value(name, sources, given) for name in GIVEN}
     if values["format"] != sources[0].manifest.options.format and "compression" not in given:
         values["compression"] = None
@@ -177,8 +182,30 @@ def options_for(sources: Sequence[Source], given: Mapping[str, Any]) -> Options:
     )
     check_rows(options)
     for source in sources:
+        _check_weights(source, options)
         _check_limits(source, options)
     return options
+
+
+def _check_weights(source: Source, options: Options) -> None:
+    """Refuse to weigh anew what rows do not tell enough of."""
+    manifest, scheme = source.manifest, options.loss_weights
+    if scheme == manifest.options.loss_weights:
+        return
+    counts = manifest.counts
+    lacking = {
+        "the messages of calls": "call_id" in manifest.columns,
+        "the weights that the data have, beside those of the rows": "loss_weights"
+        in manifest.columns,
+        "which messages begin a turn": scheme == "turn",
+        "records that were refused for their weights": "weight" in counts.rejects,
+        "how much the messages trained that were left out": scheme == "conversation"
+        and bool(counts.left_out),
+    }
+    for what, is_lacking in lacking.items():
+        if is_lacking:
+            fix = f"pack the inputs again with --loss-weights {scheme}"
+            raise UsageError(f"--loss-weights {scheme}", source.name, f"rows that tell {what}", fix)
 
 
 def _value(name: str, sources: Sequence[Source], given: Mapping[str, Any]) -> Any:

@@ -9,6 +9,7 @@ the whole conversation, before views are left out or samples divided.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from reasonpack.choices import LossWeights
 from reasonpack.records.conversation import Conversation
 from reasonpack.rows.encoded_views import EncodedViews
+from reasonpack.rows.sample import IGNORE, Sample
 
 
 def weighed(
@@ -47,6 +49,36 @@ def weighed(
     if scheme not in ("auto", "data"):
         shares = shares / np.maximum(_sums(counts, groups), 1)
     return replace(views, extra={**views.extra, "loss_weights": np.repeat(shares, sizes)})
+
+
+def weighed_again(
+    conversations: Sequence[Sequence[Sample]], samples: Sequence[Sample], scheme: LossWeights
+) -> list[Sample]:
+    """Give the samples of finished conversations without weights those of a scheme.
+
+    Args:
+        conversations: their samples as they were, each conversation of an id of its own.
+        samples: of these conversations, maybe divided otherwise.
+        scheme: `message` or `conversation`; what a turn is, samples do not tell.
+    """
+
+    def groups(sample: Sample) -> NDArray[np.int32]:
+        sizes = np.diff(sample.segments.start, append=sample.length)
+        of = np.repeat(sample.segments.message, sizes)
+        return of if scheme == "message" else np.zeros_like(of)
+
+    counts: Counter[tuple[str, int]] = Counter()
+    for sample in (sample for each in conversations for sample in each):
+        for group in groups(sample)[sample.labels != IGNORE].tolist():
+            counts[sample.id, group] += 1
+    found = []
+    for sample in samples:
+        trained, own = sample.labels != IGNORE, groups(sample)
+        shares = np.zeros(sample.length)
+        for group in np.unique(own[trained]).tolist():
+            shares[trained & (own == group)] = 1 / counts[sample.id, group]
+        found.append(replace(sample, extra={**sample.extra, "loss_weights": shares}))
+    return found
 
 
 def _by_message(conversation: Conversation) -> tuple[dict[int, float], dict[int, int]]:

@@ -421,6 +421,17 @@ def test_what_rows_do_not_tell_is_not_chosen_by(
             repack(directories, Path("new"), {})
 
 
+def test_other_shares_are_refused(tmp_path: Path) -> None:
+    with chdir(tmp_path):
+        write(CHATS[:6])
+        pack_files(["a.jsonl"], Path("old"), replace(PLAIN, split=("test=0.3",)), run=run())
+        with pytest.raises(
+            UsageError, match=r"^--split: test=0\.2, and other shares in old, .* hold"
+        ):
+            repack([Path("old")], Path("new"), {"split": ("test=0.2",)})
+        repack([Path("old")], Path("new"), {"split": ("test=0.3",)})
+
+
 def test_what_is_left_out_of_copies_stops_it(tmp_path: Path) -> None:
     with chdir(tmp_path):
         write(CHATS[:6])
@@ -429,3 +440,36 @@ def test_what_is_left_out_of_copies_stops_it(tmp_path: Path) -> None:
             repack([Path("old")], Path("new"), {"max_length": 200})
         repack([Path("old")], Path("new"), {"max_length": 2_500})
         assert not verify_dataset(Path("new"), ["a.jsonl"]).total
+
+
+# --- weights -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("scheme", ["message", "conversation"])
+@pytest.mark.parametrize("layout", ["onepass", "npass"])
+def test_weights_are_those_of_packing_afresh(scheme: str, layout: Any, tmp_path: Path) -> None:
+    with chdir(tmp_path):
+        write(CHATS[:8])
+        old = replace(PLAIN, layout=layout, max_length=None if layout == "onepass" else 6_000)
+        more = {"max_length": 2_500} if layout == "onepass" and scheme == "message" else {}
+        manifest = compare(old, {"loss_weights": scheme, **more})
+        assert manifest.columns == ["loss_weights"]
+        assert not verify_dataset(Path("new"), ["a.jsonl"]).total
+
+
+@pytest.mark.parametrize(
+    ("options", "scheme", "said"),
+    [
+        ({}, "turn", "rows that tell which messages begin a turn"),
+        ({"loss_weights": "message"}, "conversation", "rows that tell the weights that the data"),
+        ({"max_length": 700}, "conversation", "rows that tell how much the messages trained"),
+    ],
+)
+def test_weights_that_rows_do_not_tell(
+    options: Json, scheme: str, said: str, tmp_path: Path
+) -> None:
+    with chdir(tmp_path):
+        write(CHATS[:8])
+        pack_files(["a.jsonl"], Path("old"), replace(PLAIN, **options), run=run())
+        with pytest.raises(UsageError, match=rf"^--loss-weights {scheme}: old, expected {said}"):
+            repack([Path("old")], Path("new"), {"loss_weights": scheme})
