@@ -316,7 +316,7 @@ def _receipts(
     started: Sequence[Worker],
 ) -> list[Receipt]:
     """Do the units that are not done yet, some or all; return the receipts of these, in order."""
-    units = units or plan.units
+    units = plan.units if units is None else units
     done, todo = done_before(job.home, plan, units, run.watch)
     for advice in backend_advice(todo, run.backend), disk_advice(todo, job.options, job.output):
         if advice:
