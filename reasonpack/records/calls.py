@@ -196,7 +196,7 @@ def _call(
     notes = Counter((*draft.notes, *said.notes))
     notes["copied-context"] += draft.copied
     notes["unread logprobs"] += "logprobs" in draft.tokens and tokens.prompt_ids is None
-    empty = said.is_empty or (tokens.completion_ids is not None and not tokens.completion_ids.size)
+    empty = said.is_empty if tokens.completion_ids is None else not tokens.completion_ids.size
     notes["empty-generation"] += empty
     masked = tokens.loss_mask is not None and not tokens.loss_mask.any() and not empty
     has_answer = said.conversation is not None or tokens.prompt_ids is not None

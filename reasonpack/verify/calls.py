@@ -16,6 +16,7 @@ from typing import Any
 from reasonpack.verify.answers import ANSWERS, FAILED, answers_of
 from reasonpack.verify.chat import Chat, Json, NotChecked, Reading, Refused
 from reasonpack.verify.fields import EMPTY, renamed
+from reasonpack.verify.harness_logs import calls_of_harness
 from reasonpack.verify.names import CALL_ROLES, FLAGS, ROLES
 from reasonpack.verify.reader import read_chat
 
@@ -37,7 +38,10 @@ _OF_A_GROUP = (
     *(("system",), _TOOLS, ("chat_template_kwargs",), ("enable_thinking",), _FLAGS),
     *(_VALUES[:2], _VALUES[2:3], _VALUES[3:]),
 )
-_LEVELS = ("calls", "request", "model_parameters", "response", "choices", "candidates")
+_LEVELS = (
+    *("calls", "traces", "nodes", "request", "model_parameters"),
+    *("response", "choices", "candidates"),
+)
 _CHANGES = ("chat_template", "documents", "previous_response_id", "conversation")
 NAMES = ("id", "call_id", "model_call_id")
 _ASKED = ("messages", "prompt", "input")
@@ -84,11 +88,17 @@ def read_calls(record: Json, reading: Reading, where: str) -> list[Call]:
         NotChecked: it has a shape that is not known here.
         Refused: it must not be packed.
     """
-    if any(name in record for name in _LOGS):
-        raise NotChecked("the log of a harness, in a form of its own")
     record = _as_told(record, reading)
     calls = record.get("calls")
-    if isinstance(calls, list) and calls:
+    if any(name in record for name in _LOGS):
+        try:
+            logged = calls_of_harness(record)
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError):
+            logged = None  # it is not what it looks like
+        if logged is None:
+            raise NotChecked("the log of a harness, in a form of its own")
+        found = [Call(**each) for each in logged]
+    elif isinstance(calls, list) and calls:
         if not all(isinstance(each, dict) and {*each} & _OF_A_CALL for each in calls):
             raise NotChecked("a list that may be none of calls")
         found = [call for each in calls for call in _calls(_inherited(record, each), reading)]

@@ -164,7 +164,7 @@ TESTED_TOGETHER = {
     " torch.stock_attention",
     "trainers/test_branch_guard": "torch.lost",
     "trainers/test_collator": "torch.flex_masks",
-    "verify/test_calls": "verify.answers",
+    "verify/test_calls": "verify.answers verify.harness_logs",
     "verify/test_against": "verify.match verify.rejects",
     "verify/test_against_calls": "verify.call_values verify.group_views verify.groups",
     "verify/test_check": "verify.findings verify.manifest verify.shards",

@@ -181,8 +181,8 @@ def test_any_file_is_compared(form: str, tmp_path: Path) -> None:
     assert list((tmp_path / "temporary").iterdir()) == []
 
 
-OF_OTHERS = ("atif", "claude_code", "codex", "nemo_gym_rollouts", "pi", "verifiers")
-"""Logs that verify does not read."""
+OF_OTHERS = ("atif", "claude_code", "codex", "pi", "verifiers")
+"""Logs with what verify does not read."""
 
 
 @pytest.mark.long
