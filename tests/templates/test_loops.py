@@ -7,6 +7,8 @@ end of the list; what a namespace held before; what a macro reads.
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import inspect
 import random
 from collections.abc import Callable, Sequence
@@ -185,6 +187,38 @@ def differs(source: str, chat: Sequence[Json]) -> bool:
 @settings(max_examples=150)
 def test_random_templates(source: str, chat: list[Json]) -> None:
     assert not differs(source, chat)
+
+
+@given(source=templates(), chat=messages, data=st.data())
+@settings(max_examples=60)
+def test_a_conversation_may_go_on_otherwise(
+    source: str, chat: list[Json], data: st.DataObject
+) -> None:
+    template = ChatTemplate.compile(source, name="random")
+    memo, kept = Memo(template.sites, chat, TOOLS), [chat]
+    for more in data.draw(st.lists(messages, min_size=2, max_size=4)):
+        beginning = chat[: data.draw(st.integers(0, len(chat)))]
+        chat = [*beginning, *copy.deepcopy(more)]
+        kept.append(chat)  # nothing else comes to have their identity
+        memo.go_on(chat)
+        with memo.aside() if data.draw(st.booleans()) else contextlib.nullcontext():
+            found = beginnings(template, chat, memo)
+        assert found == beginnings(template, chat, None)
+
+
+def test_nothing_is_known_of_a_message_in_the_place_of_another() -> None:
+    source = (
+        "{% for m in messages %}{% set t = namespace(x=false) %}"
+        "{% for o in messages[loop.index:] %}{% if o.role == 'user' %}{% set t.x = true %}"
+        "{% endif %}{% endfor %}{{ m.content }}{{ t.x }}{% endfor %}"
+    )
+    template = ChatTemplate.compile(source, name="is a request behind")
+    chat = [{"role": role, "content": role[0]} for role in ("user", "assistant", "user", "user")]
+    memo = Memo(template.sites, chat)
+    other = [*chat[:2], {"role": "tool", "content": "t"}, {"role": "assistant", "content": "b"}]
+    for changed in (chat, other, [*other, chat[3]], chat[:1]):
+        memo.go_on(changed)
+        assert template.render(changed, memo=memo) == template.render(changed)
 
 
 def test_all_parts_alone() -> None:

@@ -14,12 +14,15 @@ from logged_calls import calls_of, groups
 from reasonpack.datasets.options import Options
 from reasonpack.errors import RecordError
 from reasonpack.records.calls import Call, read_calls
+from reasonpack.records.message import Message
 from reasonpack.records.prompt_memo import PromptMemo
 from reasonpack.records.unit import Record
+from reasonpack.rows.kind import Kind
 from reasonpack.run.call_views import view_of_call
 from reasonpack.run.context import Context, load_context
 from reasonpack.templates.loops import Memo
-from reasonpack.views.past import Pasts
+from reasonpack.views.past import Past, Pasts, Prompt
+from reasonpack.views.spans import Found, Span
 from reasonpack.views.view import View
 
 FIXTURES = Path(__file__).parents[2] / "fixtures"
@@ -71,6 +74,17 @@ def agent(name: str, turns: int) -> list[Json]:
         call["messages"] = [*call["messages"]]
         call["messages"][4] = {"role": "user", "content": "?"}
     return calls
+
+
+def test_what_was_found_of_other_messages_is_forgotten() -> None:
+    """However much of the prompt is the same: its text may be that of other messages."""
+    one, other, third = (Message("user", text) for text in ("a", "b", "c"))
+    past = Past()
+    past.begin([one, other, third])
+    spans = (Span(1, Kind.CONTEXT, 0), Span(2, Kind.CONTEXT, 1))
+    past.end(Prompt("ab", Found(spans, ((1, 1), (2, 2))), [(1, 1), (2, 2)]))
+    past.begin([one, third, other])
+    assert past.known_prompt() == Prompt("ab", Found(spans[:1], ((1, 1),)), [(1, 1)])
 
 
 def test_each_message_is_rendered_once(monkeypatch: pytest.MonkeyPatch) -> None:
