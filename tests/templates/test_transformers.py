@@ -316,7 +316,8 @@ def test_enough_could_be_compared() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", READ)
 def test_more_views_of_every_template(name: str) -> None:
-    chosen = records(CHATS, every=1)
+    # Reasoning that a record has in its content is trained as it is: another test's.
+    chosen = [each for each in records(CHATS, every=1) if "<think>" not in json.dumps(each)]
     if SHARED.is_dir():
         chosen += records(*sorted(SHARED.glob("*.jsonl")), every=6)
     assert compare_all(name, chosen)["prompts"] >= 30
