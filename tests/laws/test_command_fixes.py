@@ -240,3 +240,37 @@ def test_a_dataset_for_torch(command: Command) -> None:
     with pytest.raises(UsageError, match=r"a local directory.*copy it here first"):
         RowDataset(Path("out").resolve().as_uri())
     assert len(RowDataset("out")) == 4
+
+
+@pytest.mark.parametrize("arguments", [["inspect", "out", "--row", "3"], ["stats", "out"]])
+def test_a_shard_with_fewer_rows_than_it_should_have(
+    arguments: Arguments, command: Command
+) -> None:
+    """As whoever copies another file over it leaves it."""
+    assert command(PACK)[0] == 0
+    assert command(more("--max-length", "150", "--overlong", "skip", out="two"))[0] == 3
+    (there,), (other,) = (list(Path(each, "data").iterdir()) for each in ("out", "two"))
+    shutil.copy(other, there)
+    status, error = command(arguments)
+    assert (status, "Traceback" in error) == (1, False)
+    assert re.search("Fix: (repeat the pack command|pack again with --overwrite)", error), error
+    assert command(AGAIN)[0] == 0
+    assert command(arguments)[0] == 0
+
+
+def test_a_view_that_several_samples_have(command: Command) -> None:
+    Path("a.jsonl").write_bytes(2 * Path("a.jsonl").read_bytes())
+    assert command(PACK)[0] == 0
+    status, error = command(["inspect", "out", "--view", "1", "--id", "chat 1"])
+    assert status == 2, error
+    assert "choose with --id and --row" in error
+    assert command(["inspect", "out", "--view", "1", "--id", "chat 1", "--row", "1"])[0] == 0
+
+
+def test_a_model_whose_numbers_are_none(command: Command) -> None:
+    assert command(PACK)[0] == 0
+    Path("config.json").write_text('{"hidden_size": "8", "num_hidden_layers": 2}')
+    status, error = command(["stats", "out", "--model-config", "config.json"])
+    assert (status, "name the config.json of a model" in error) == (2, True)
+    Path("config.json").write_text('{"hidden_size": 8, "num_hidden_layers": 2}')
+    assert command(["stats", "out", "--model-config", "config.json"])[0] == 0
