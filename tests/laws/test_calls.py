@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import jinja2
 import oracle
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -87,7 +88,7 @@ def check_group(calls: list[Json], family: str, layout: Layout) -> None:
     """Raise AssertionError unless a group trains what its calls do."""
     try:
         wanted = expected(calls, family, source(family), encoder(tokenizer()))
-    except oracle.PrefixError:
+    except (oracle.PrefixError, jinja2.TemplateError):
         return  # the oracle cannot say; test_npass sees that such records are refused
     said = [message for call in calls for message in (*call["messages"], answer_of(call))]
     if any(_repeats(each) for each in said):
