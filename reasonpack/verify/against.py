@@ -75,6 +75,7 @@ def check_against(
     divided = dataset.manifest.layout == "npass" or dataset.manifest.counts.extra_samples > 0
     in_part = parts_of(dataset.manifest.options.train_on) != PARTS
     join = Join(_choose(dataset, sample), rejects, left_out, divided=divided, in_part=in_part)
+    join.scattered = divided and dataset.manifest.options.shuffle
     with ExitStack() as opened:
         feed = _feed(join, dataset, source, findings, opened)
         for number, receipt in enumerate(dataset.receipts):

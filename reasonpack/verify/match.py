@@ -100,7 +100,8 @@ class Join:
     `chosen` are the ids to compare, None for all; `touched` those met since the last match.
     `contradictions` of the manifest stand with how often they were met, and where first. `divided`
     says whether a record may have several samples, `in_part` whether a view may end untrained,
-    `of_calls` whether it is groups of calls that are matched.
+    `of_calls` whether it is groups of calls that are matched, `scattered` whether the samples of an
+    id may be in any shards: then `passed` are ids that were met and are not to be compared.
     """
 
     chosen: set[str] | None
@@ -113,6 +114,8 @@ class Join:
     divided: bool = False
     in_part: bool = False
     of_calls: bool = False
+    scattered: bool = False
+    passed: set[str] = field(default_factory=set)
 
     def compares(self, id_: str) -> bool:
         """Whether conversations of this id are to be compared."""
@@ -128,9 +131,14 @@ def match(join: Join) -> list[tuple[str, str, Packed, str]]:
     """
     mislabelled = []
     for id_ in join.touched:
+        if id_ in join.passed:
+            join.packed.pop(id_, None)
+            join.read.pop(id_, None)
         if id_ in join.packed and id_ in join.read:
             both = join.packed.pop(id_), join.read.pop(id_)
             packed, read = _unequal(*both, join)
+            if join.scattered and None in [each.print for each in both[1]]:
+                join.passed.add(id_)
             if not packed and not read:
                 kinds = _thoughts_fault(*both) or _contexts_fault(*both)
                 faults = (("RP312", kinds), ("RP315", _split_fault(*both)))

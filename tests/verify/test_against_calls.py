@@ -266,6 +266,16 @@ def test_the_command_says_what_was_rebuilt(
     assert "sample 'i', token 2: of call 'a': weight 1.5, expected 2.5" in said_of_it
 
 
+@pytest.mark.long
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_samples_in_any_shards_are_compared_all_or_some(layout: str, tmp_path: Path) -> None:
+    calls = [ids(f"g{n % 7}", f"{n}", [5, n % 7 + 9], [7, n + 20]) for n in range(40)]
+    out, source = packed(tmp_path, calls, layout=layout, shuffle=True)
+    for sample in (None, 3):
+        findings = compared(out, source, sample=sample)
+        assert (findings.total, findings.unchecked) == (0, {}), findings.listed
+
+
 def test_some_groups_are_compared(tmp_path: Path) -> None:
     findings = compared(*packed(tmp_path, PLAIN), sample=1)
     assert (findings.total, findings.checked["packed"]) == (0, 3)
