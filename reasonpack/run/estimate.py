@@ -27,7 +27,7 @@ from reasonpack.run.context import load_context
 from reasonpack.run.conversations import Laid, lay_out_records
 from reasonpack.run.copies import copies_a_record, refuse_copies
 from reasonpack.run.engine import Run
-from reasonpack.run.named_inputs import STDIN, named_inputs
+from reasonpack.run.named_inputs import STDIN, named_inputs, read_part
 from reasonpack.run.plan_copies import plan_copies
 from reasonpack.run.plan_file import planned_columns
 from reasonpack.run.pool import usable_cores
@@ -104,7 +104,7 @@ def estimate(
         UsageError: standard input, which would be used up.
         ReasonpackError: what would stop the run at once.
     """
-    if STDIN in inputs:
+    if any(read_part(each).path == STDIN for each in inputs):
         raise UsageError("-", "cannot be read twice", "files", "name a file instead")
     context = load_context(options)
     files, blend = named_inputs(inputs, without=output, on_note=run.watch.on_note)

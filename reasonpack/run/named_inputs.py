@@ -87,13 +87,14 @@ def named_inputs(
     Raises:
         UsageError: there is no such input.
     """
-    if list(inputs).count(STDIN) > 1:
+    parts = [read_part(each) for each in inputs]
+    if [part.path for part in parts].count(STDIN) > 1:
         raise UsageError("-", "standard input twice", "it once", "name it once")
     if without is not None and is_url(without):
         without = None
     named: list[tuple[Place, str]] = []
     blend: list[Part] = []
-    for part in map(read_part, inputs):
+    for part in parts:
         files: list[tuple[Place, str]] = [(STDIN, "stdin")]
         if part.path != STDIN:
             places = expand_inputs([part.path], without=without, on_note=on_note)

@@ -139,11 +139,11 @@ def clear_unshuffled(output: Place) -> None:
     Raises:
         StorageError: it cannot be removed.
     """
+    if is_url(output):
+        remove_tree(join(output, UNSHUFFLED))
+        return
     for directory in reversed(SHUFFLED_FROM):
         place = place_of(output, directory)
-        if is_url(place):
-            remove_tree(place)
-            continue
         for name in file_names(place):
             if re.fullmatch(OURS[directory], name) or _temporary_for(name, directory):
                 remove(join(place, name))

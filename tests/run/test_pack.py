@@ -215,8 +215,9 @@ def test_a_dry_run_writes_nothing(source: Path, tmp_path: Path) -> None:
     (tmp_path / "chats.jsonl.gz").write_bytes(gzip.compress(source.read_bytes()))
     found = invoke(tmp_path / "chats.jsonl.gz", "-o", tmp_path / "out", "--dry-run")
     assert "memory at least 0.4 GiB" in found.stdout
-    with pytest.raises(UsageError, match="cannot be read twice"):
-        estimate(["-"], OPTIONS, run=run())
+    for stdin in ("-", "-:2"):
+        with pytest.raises(UsageError, match="cannot be read twice"):
+            estimate([stdin], OPTIONS, run=run())
 
 
 def test_too_little_room_is_said_before(
