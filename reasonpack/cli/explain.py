@@ -30,12 +30,12 @@ def command(*, codes: tuple[str, ...], as_json: bool) -> None:
         **{code: (what, fault) for code, what in FAULTS.items()},
     }
     wanted = [code.upper() if code.upper() in CODES else code.lower() for code in codes]
-    for code in wanted:
+    for given, code in zip(codes, wanted, strict=True):
         if code not in meanings:
             near = nearest(code, [*meanings]) or nearest(code.upper(), [*meanings])
             raise UsageError(
                 "explain",
-                f"no code {code!r}",
+                f"no code {given!r}",
                 f"{near}, or another" if near else "RP001 to RP317, or a reason",
                 "call explain without a code to see all",
             )

@@ -114,11 +114,12 @@ def command(
         return
     if sum(map(bool, (drawn, where or most, number is not None or id_))) > 1:
         raise click.UsageError("--row or --id, --sample, and --where or --most exclude each other.")
+    option = "--diff" if diff else "--view"
     named = diff or ((message,) if message is not None else ())
     if drawn or where or most:
         numbers = _chosen(directory, manifest, drawn, seed, where, most)
     elif number is None and (id_ or named):
-        numbers = _rows_of(directory, manifest, id_, named[0] if named else None)
+        numbers = _rows_of(directory, manifest, id_, named[0] if named else None, option)
     else:
         numbers = [number or 0]
     if not named:
@@ -133,7 +134,7 @@ def command(
     if svg or png or (mask and not as_json):
         write.draw_mask(parts[0][0], svg, png)
         return
-    found = [views.find_view(parts, _named(each, manifest)) for each in named]
+    found = [views.find_view(parts, _named(each, manifest), option=option) for each in named]
     exact = message is not None and not as_json  # a program may read it
     tokenizer_ = _load_tokenizer(directory, manifest, tokenizer, optional=not exact)
     decode = tokenizer_.decode if tokenizer_ else None
@@ -206,7 +207,7 @@ def _limited(numbers: list[int], limit: int, id_: str | None) -> list[int]:
 
 
 def _rows_of(
-    directory: Path, manifest: Manifest, id_: str | None, message: str | None
+    directory: Path, manifest: Manifest, id_: str | None, message: str | None, option: str
 ) -> list[int]:
     """Find the rows of a sample, or of a call; the first row where only a message is named."""
     from reasonpack.show.row import find_rows  # noqa: PLC0415
@@ -214,7 +215,7 @@ def _rows_of(
     if id_ is not None:
         return find_rows(directory, manifest, id_)
     if message is not None and "call_id" in manifest.columns:
-        return find_rows(directory, manifest, message, of="call")
+        return find_rows(directory, manifest, message, option=option)
     return [0]
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from reasonpack.verify.findings import CODES
-from reasonpack.wording import printable
+from reasonpack.wording import count, printable
 
 if TYPE_CHECKING:  # loaded after --help
     from reasonpack.verify.findings import Findings
@@ -123,7 +123,7 @@ def _as_json(findings: Findings) -> dict[str, Any]:
 def _summary(findings: Findings) -> str:
     """Say in one line what was proved, or how much is wrong."""
     if findings.total:
-        codes = ", ".join(f"{code} {count:,}" for code, count in sorted(findings.counts.items()))
+        codes = ", ".join(f"{code} {times:,}" for code, times in sorted(findings.counts.items()))
         shown = f"; the first {SHOWN} are shown" if findings.total > SHOWN else ""
         return f"violations: {findings.total:,} ({codes}){shown}"
 
@@ -136,13 +136,23 @@ def _summary(findings: Findings) -> str:
     if "records" not in findings.checked:
         return rows
     confirmed = f" ({number('rejects confirmed')} confirmed)" if number("rejects") != "0" else ""
-    packed = f"of which {number('packed')} packed"
-    if findings.of_calls:
-        packed = f"in {number('packed')} groups packed"
     return (
-        f"{rows}; {number('records')} records of the input, {packed} "
+        f"{rows}; {number('records')} records of the input, {_packed(findings)} "
         f"and {number('rejects')} rejected{confirmed}"
     )
+
+
+def _packed(findings: Findings) -> str:
+    """Say how many records were packed, once or more often, and how many were not chosen."""
+    found = dict.fromkeys(("packed", "copies", "duplicates", "not_taken"), 0) | findings.checked
+    if findings.of_calls:
+        return f"in {found['packed']:,} groups packed"
+    said = f"of which {found['packed'] - found['copies']:,} packed"
+    if found["copies"]:
+        said += f" ({found['packed']:,} with copies)"
+    if found["duplicates"]:
+        said += f", {count(found['duplicates'], 'duplicate')}"
+    return f"{said}, {found['not_taken']:,} not taken" if found["not_taken"] else said
 
 
 def _extent(findings: Findings) -> Iterator[str]:

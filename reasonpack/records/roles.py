@@ -42,7 +42,8 @@ def known_role(said: object, path: str, *, key: str) -> str:
     role = ROLES.get(said) if isinstance(said, str) else None
     if role is None:
         what = f"unknown role {quoted(str(said))}, expected a known one"
-        raise RecordError("role", f"{path}.{key}", what, fix=_ROLE_FIX)
+        fix = f"{_ROLE_FIX[:-1]}; or pass --role NAME=ROLE to read it as one of these."
+        raise RecordError("role", f"{path}.{key}", what, fix=fix)
     return role
 
 

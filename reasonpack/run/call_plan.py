@@ -75,7 +75,7 @@ def kind_of_inputs(formats: Mapping[str, str], options: Options) -> Kind:
             f"--input-format {options.input_format}",
             " and ".join(named),
             "one of these",
-            "pack them apart, or pass --input-format calls or chat",
+            "pack them apart; or pass --input-format calls or chat, if all records can be read so",
         )
     return next(iter(found), "calls" if options.input_format == "calls" else "chats")
 
@@ -192,5 +192,7 @@ def grouping_note(grouping: Grouping) -> str:
         )
     if grouping.field == FILE:
         return f"{records} in {count(grouping.groups, 'session')}, each a file"
+    if grouping.alone == grouping.records:
+        return f"no record has {grouping.field}: {records}, each a group; check --group-by"
     alone = f"; {grouping.alone:,} without it, each a group of its own" if grouping.alone else ""
     return f"{records} in {groups} by {grouping.field}{alone}"

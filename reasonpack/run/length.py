@@ -145,11 +145,9 @@ def nothing_fits(views: Iterable[LeftOut], options: Options) -> RecordError:
 
 
 def _overlong(what: str, option: str, limit: int, options: Options) -> RecordError:
-    more = (
-        ""
-        if options.overlong == "split"
-        else ", or leave such conversations out with --overlong skip"
-    )
+    divide = ", or divide such conversations with --overlong split"
+    leave = ", or leave them out with --overlong skip"
+    more = {"split": "", "skip": divide, "error": divide + leave}[options.overlong]
     return RecordError(
         "overlong",
         "messages",

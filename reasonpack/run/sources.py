@@ -76,7 +76,7 @@ def read_sources(directories: Sequence[Place]) -> list[Source]:
                 continue
             raise UsageError(
                 other.name,
-                f"{what} {two}, and {one} in {first.name}",
+                f"{what} {_said(two)}, and {_said(one)} in {first.name}",
                 "datasets of one tokenizer, template, layout, columns and reading of messages",
                 "pack both the same way, or pack each again by itself",
             )
@@ -142,6 +142,13 @@ def _compared(one: Manifest, two: Manifest) -> Iterator[tuple[str, object, objec
             option = "--" + name.replace("_", "-")
             yield option, getattr(one.options, name), getattr(two.options, name)
     yield "what was learned of the template,", _learned(one), _learned(two)
+
+
+def _said(value: object) -> str:
+    """Write what a dataset has of something; `none` where it has nothing."""
+    if isinstance(value, list | tuple):
+        value = ", ".join(map(str, value))
+    return "none" if value in (None, "") else str(value)
 
 
 def _learned(manifest: Manifest) -> list[object]:
@@ -215,7 +222,7 @@ def _value(name: str, sources: Sequence[Source], given: Mapping[str, Any]) -> An
     for other in sources[1:]:
         if (value := getattr(other.manifest.options, name)) != first:
             option = "--" + name.replace("_", "-")
-            found = f"{first} in {sources[0].name}, {value} in {other.name}"
+            found = f"{_said(first)} in {sources[0].name}, {_said(value)} in {other.name}"
             raise UsageError(option, found, "the same in all", f"pass {option}")
     return first
 
@@ -276,7 +283,7 @@ def longest_view(sources: Sequence[Source], options: Options) -> int | None:
     """
     found = {source.name: _longest_view(source.manifest, options) for source in sources}
     if len(set(found.values())) > 1:
-        said = ", ".join(f"{limit} in {name}" for name, limit in found.items())
+        said = ", ".join(f"{_said(limit)} in {name}" for name, limit in found.items())
         raise UsageError("--max-position", said, "the same in all", "pass --max-position")
     return next(iter(found.values()))
 

@@ -52,7 +52,7 @@ class MessageView:
     call: int = -1
 
 
-def find_view(parts: Sequence[Part], message: int | str) -> MessageView:
+def find_view(parts: Sequence[Part], message: int | str, *, option: str = "--view") -> MessageView:
     """Find what the model sees when it writes a message, or what a call saw and wrote.
 
     The last trained token q of the message sees exactly the message's view: of its
@@ -61,6 +61,7 @@ def find_view(parts: Sequence[Part], message: int | str) -> MessageView:
     Args:
         parts: the samples to look at, each as a row and its number in the row.
         message: index in the conversation, or the id of a call.
+        option: of the command line, with which it was named.
 
     Raises:
         UsageError: none of them trains this message, or several do.
@@ -80,7 +81,7 @@ def find_view(parts: Sequence[Part], message: int | str) -> MessageView:
         )
         fix = "they are counted from 0" if what == "message" else "others train all that it wrote"
         raise UsageError(
-            "--view",
+            option,
             f"{what} {message} is not trained there",
             listed(there),
             f"name one of these {what}s; {fix}",
@@ -88,7 +89,7 @@ def find_view(parts: Sequence[Part], message: int | str) -> MessageView:
     if len(found) > 1:
         there = (_named(row, number) for row, number, _ in found)
         raise UsageError(
-            "--view",
+            option,
             f"{what} {message} is trained in {len(found)} samples",
             "one",
             f"choose with --id and --row: {listed(there)}",

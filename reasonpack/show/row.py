@@ -11,7 +11,7 @@ import contextlib
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -119,15 +119,20 @@ class RowData:
         return [segment for segment in self.segments if segment.sample == sample]
 
 
-def find_rows(
-    directory: Place, manifest: Manifest, id_: str, *, of: Literal["sample", "call"] = "sample"
-) -> list[int]:
+def find_rows(directory: Place, manifest: Manifest, id_: str, *, option: str = "--id") -> list[int]:
     """Find the rows that hold a sample, or a call, with this id, reading no other column.
+
+    Args:
+        directory: of the dataset.
+        manifest: of it.
+        id_: of a sample for the option `--id`, else of a call.
+        option: of the command line, with which it was named.
 
     Raises:
         FormatError: a shard is damaged.
         UsageError: there is none.
     """
+    of = "sample" if option == "--id" else "call"
     found: set[int] = set()
     known: list[str] = []
     before = 0  # rows
@@ -144,7 +149,7 @@ def find_rows(
         number = manifest.counts.packed if of == "sample" else manifest.counts.views
         there = f"one of {number:,}, such as {listed(map(quoted_id, known))}"
         raise UsageError(
-            "--id" if of == "sample" else "--view",
+            option,
             f"no {of} has the id {quoted_id(id_)}",
             there if known else NO_ROWS,
             "check it, or name a row with --row",

@@ -198,6 +198,11 @@ def note_lines(notes: Mapping[str, int]) -> Iterator[str]:
             continue
         if len(named) > MOST:
             named = dict(sorted(named.items(), key=lambda each: -each[1]))
-        listed = [f"{n.partition(' ')[2]} {count:,}".lstrip() for n, count in named.items()]
+        listed = [_counted(n.partition(" ")[2], count) for n, count in named.items()]
         more = [f"and {len(listed) - MOST:,} more"] if len(listed) > MOST else []
         yield f"{words}: {', '.join(listed[:MOST] + more)}"
+
+
+def _counted(name: str, times: int) -> str:
+    """Write how often a name was noticed; of `message 1` the number is not that of times."""
+    return f"{name} ({times:,})" if name[-1:].isdecimal() else f"{name} {times:,}".lstrip()

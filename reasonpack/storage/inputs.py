@@ -86,8 +86,8 @@ def exists(place: Place) -> bool:
 
 def _passed_over(directory: Place, files: Sequence[Place]) -> str:
     """Say which files of a directory are not read; hidden ones are not meant to be."""
-    top = len(public_name(directory).rstrip("/")) + 1
-    names = [public_name(file)[top:] for file in files]
+    top = public_name(directory).rstrip("/") + "/"  # which names in the current one have not
+    names = [public_name(file).removeprefix(top) for file in files]
     names = [name for name in names if not any(part[0] == "." for part in name.split("/") if part)]
     if not names:
         return ""

@@ -12,6 +12,7 @@ grows, and get it under a name that no reader looks at.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import secrets
@@ -106,6 +107,8 @@ def _temporary_for(place: Place) -> Path:
     if is_url(place):
         return Path(tempfile.gettempdir(), f".reasonpack.{name}")
     path = Path(place)
+    if not path.name:
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(place))
     return path.with_name(f".{path.name}.{name}")
 
 

@@ -190,7 +190,7 @@ def read_bytes(place: Place) -> bytes | None:
             file.seek(0)
             content = bytes(file.read()) if size <= SMALL else b""
     except StorageError as error:
-        if isinstance(error.__cause__, FileNotFoundError):
+        if isinstance(error.__cause__, FileNotFoundError | NotADirectoryError):
             return None
         raise
     if size > SMALL:

@@ -9,6 +9,7 @@ template. Reading messages, the stop token, views and their tokens are this chec
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -17,11 +18,11 @@ from typing import Any
 import numpy as np
 
 from reasonpack.datasets.manifest import Manifest
-from reasonpack.errors import RecordError, TokenizerError
+from reasonpack.errors import RecordError, TokenizerError, UsageError
 from reasonpack.records.plan import plan
 from reasonpack.records.strict_json import decode
 from reasonpack.records.unit import Record, Unit, read_records
-from reasonpack.storage.inputs import expand_inputs
+from reasonpack.storage.inputs import exists, expand_inputs
 from reasonpack.storage.place import Place, public_name
 from reasonpack.templates.template import ChatTemplate
 from reasonpack.tokens.tokenizer import Tokenizer, load_tokenizer
@@ -40,7 +41,10 @@ from reasonpack.verify.rules import Rules, load_rules
 from reasonpack.verify.splits import split_of
 from reasonpack.verify.views import TextViews, build_views
 from reasonpack.verify.weights import view_weights
+from reasonpack.wording import count
 
+_SHARE = re.compile(r"(.+?)(?::(\d+(?:\.\d+)?)|#(\d+))", re.DOTALL)
+"""What is packed of an input, behind its name."""
 LAST = ("last-turn", "last-message")
 
 
@@ -68,7 +72,7 @@ def load_source(
     """Find the inputs, load tokenizer and templates; None if they are not the dataset's.
 
     Args:
-        inputs: files, directories and URLs.
+        inputs: files, directories and URLs, with the shares they were packed with or without.
         manifest: of the dataset.
         tokenizer: where it is, if not where the manifest says.
         findings: gets what is not as it was.
@@ -77,7 +81,8 @@ def load_source(
         ReasonpackError: something cannot be loaded.
     """
     before = findings.total
-    files = _name_inputs(expand_inputs(list(inputs)), manifest, findings)
+    places = [_without_share(given, manifest) for given in inputs]
+    files = _name_inputs(expand_inputs(places), manifest, findings)
     loaded = _load_tokenizer(manifest, tokenizer)
     if loaded.sha256 != manifest.tokenizer_sha256:
         what = f"SHA-256 {loaded.sha256}, expected {manifest.tokenizer_sha256}"
@@ -117,6 +122,33 @@ def taken(source: Source) -> list[str]:
     return [name for name, is_so in named.items() if is_so]
 
 
+def _without_share(given: str, manifest: Manifest) -> str:
+    """Return the path of an input that is named as it was for pack: a.jsonl of a.jsonl:2.0.
+
+    Raises:
+        UsageError: it is standard input, or the dataset was packed with other shares.
+    """
+    if given == "-":
+        raise UsageError(
+            "--against", "standard input", "files", "write it to a file, and name that"
+        )
+    match = _SHARE.fullmatch(given)
+    if match is None or exists(given):
+        return given
+    path, repeat, number = match.groups()
+    share = (float(repeat or 1), int(number) if number else None)
+    known = {(part.repeat, part.conversations) for part in manifest.blend} or {(1.0, None)}
+    if share not in known:
+        shares = sorted(f"#{number}" if number else f":{repeat:g}" for repeat, number in known)
+        raise UsageError(
+            f"--against {public_name(given)}",
+            "a share that DIR was not packed with",
+            ", ".join(shares),
+            f"name {public_name(path)} without a share: the manifest holds it",
+        )
+    return path
+
+
 def _name_inputs(
     places: Sequence[Place], manifest: Manifest, findings: Findings
 ) -> list[tuple[Place, str]]:
@@ -132,7 +164,7 @@ def _name_inputs(
         return [(by_name[name].pop(0), name) for name in names]
     if len(places) != len(names):
         more = ", …" if len(names) > 5 else ""
-        what = f"{len(places)} files, expected {len(names)}: {', '.join(names[:5])}{more}"
+        what = f"{count(len(places), 'file')}, expected {len(names)}: {', '.join(names[:5])}{more}"
         findings.add(Finding("RP303", "inputs", what))
     return list(zip(places, names, strict=False))
 

@@ -43,4 +43,4 @@ def test_every_fix_is_of_a_code() -> None:
 
 def test_an_unknown_code_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(partial(cli, ["explain", "RP999"])) == 2
-    assert "no code" in capsys.readouterr().err
+    assert "no code 'RP999'" in capsys.readouterr().err

@@ -177,7 +177,7 @@ REFUSED: dict[str, tuple[object, str, str, str]] = {
         chat(ASK, {"role": "Assistant\x1b", "content": "4"}),
         "role",
         "messages[1].role: unknown role 'Assistant\\x1b', expected a known one",
-        ROLE_FIX,
+        f"{ROLE_FIX[:-1]}; or pass --role NAME=ROLE to read it as one of these.",
     ),
     "two roles": (
         chat(ASK, {"role": "assistant", "from": "human", "content": "4"}),

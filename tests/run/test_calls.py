@@ -143,6 +143,10 @@ def test_what_groups_the_calls_is_said(sources: list[str], tmp_path: Path) -> No
     watch = Watch(on_note=notes.append)
     pack_files(sources, tmp_path / "out", SKIPPING, run=run(watch=watch))
     assert notes[0].endswith(" records in 12 groups by trace_id")
+    misspelt = dataclasses.replace(SKIPPING, group_by="trace")
+    pack_files(sources, tmp_path / "alone", misspelt, run=run(watch=watch))
+    assert notes[-1].startswith("no record has trace: ")
+    assert notes[-1].endswith(" records, each a group; check --group-by")
 
 
 @pytest.mark.long

@@ -62,12 +62,12 @@ def written(directory: Path, packed: Path, change: Callable[[dict[str, Any]], ob
         (lambda made: made.update(tokenizer_sha256="0" * 64), "tokenizer_sha256 0000"),
         (lambda made: made.update(template_sha256="0" * 64), "template_sha256 0000"),
         (lambda made: made.update(layout="npass"), "layout npass, and onepass in "),
-        (lambda made: made.update(columns=["loss_weights"]), "columns ['loss_weights'], and []"),
+        (lambda made: made.update(columns=["loss_weights"]), "columns loss_weights, and none in "),
         (
             lambda made: made["options"].update(train_on="last-turn"),
             "--train-on last-turn, and all",
         ),
-        (lambda made: made["options"].update(split=["a=0.5"]), "--split ('a=0.5',), and ()"),
+        (lambda made: made["options"].update(split=["a=0.5"]), "--split a=0.5, and none in "),
         (lambda made: made["templates"][0].update(closer="x"), "what was learned of the template"),
     ],
 )
@@ -106,7 +106,7 @@ def test_a_receipt_of_another_run_is_refused(packed: Path, tmp_path: Path) -> No
 def test_options_that_are_not_given_have_to_be_the_same(manifest: Manifest) -> None:
     both = [source(manifest), source(manifest, "two", max_length=8_000)]
     error = fault(lambda: options_for(both, {}))
-    assert error.startswith("--max-length: None in one, 8000 in two, expected the same in all.")
+    assert error.startswith("--max-length: none in one, 8000 in two, expected the same in all.")
     assert error.endswith("Fix: pass --max-length.")
     assert options_for(both, {"max_length": 4_000}).max_length == 4_000
 

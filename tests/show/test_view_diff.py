@@ -46,4 +46,4 @@ def test_a_message_that_is_not_trained(
     write: Any, inspect: Any, tokenizer: tokenizers.Tokenizer
 ) -> None:
     status, _, err = inspect(write([[two_turns(tokenizer)]]), "--diff", 1, 2)
-    assert (status, "message 2 is not trained there" in err) == (2, True)
+    assert (status, "--diff: message 2 is not trained there" in err) == (2, True)

@@ -34,3 +34,15 @@ def test_inputs_that_are_not_there(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").touch()
     with pytest.raises(UsageError, match="no chat file in this directory"):
         expand_inputs([str(tmp_path)])
+
+
+def test_files_of_the_current_directory_are_named_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a.jsonl", "notes.txt"):
+        (tmp_path / name).touch()
+    monkeypatch.chdir(tmp_path)
+    notes: list[str] = []
+    for place in (".", str(tmp_path)):
+        expand_inputs([place], on_note=notes.append)
+    assert [note.split(": ")[1] for note in notes] == ["notes.txt"] * 2

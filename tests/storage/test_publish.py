@@ -169,6 +169,13 @@ def test_a_name_that_is_taken(target: Path, obstacle: Callable[[Path], None]) ->
     assert names(target.parent) == before
 
 
+def test_the_current_directory_is_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(StorageError, match="directory"):
+        publish_text(Path(), "x")
+    assert names(tmp_path) == []
+
+
 def test_a_directory_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="No such file or directory"):
         publish_text(tmp_path / "missing" / "name", "x")

@@ -12,8 +12,10 @@ import pyarrow as pa
 import pyarrow.ipc
 import pytest
 from damages import SHARD, add, edit, read, seal, tiny, trained, write
-from packed_twice import FIXTURES, Packed, chats, pack
+from packed_twice import FIRST, FIXTURES, Packed, chats, pack
 
+from reasonpack.datasets.options import Options
+from reasonpack.run.pack import pack_files
 from reasonpack.verify.findings import CODES, KEPT
 
 Command = Callable[..., tuple[int, str, str]]
@@ -130,3 +132,27 @@ def test_verifying_needs_nothing_that_reads_views_or_lays_out(good: Packed) -> N
         cwd=FIXTURES.parent,
     )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_inputs_may_be_named_as_for_pack(tmp_path: Path, command: Command) -> None:
+    place = tmp_path / "a.jsonl"
+    known = [chats()[id_] for id_ in FIRST]
+    place.write_bytes(b"\n".join([*known, known[0], b""]))
+    options = Options(tokenizer=str(FIXTURES / "tokenizer"), dedup="exact")
+    pack_files([f"{place}:2.0"], tmp_path / "out", options)
+    for given in (place, f"{place}:2.0", f"{place}:2"):
+        status, _, err = command(tmp_path / "out", "--against", given)
+        assert status == 0
+        counted = "of which 3 packed (6 with copies), 1 duplicate and 0 rejected"
+        assert f"4 records of the input, {counted}" in err
+    wrong = {f"{place}:3": f"name {place} without a share", "-": "write it to a file"}
+    for given, fix in wrong.items():
+        status, _, err = command(tmp_path / "out", "--against", given)
+        assert status == 2
+        assert f"Fix: {fix}" in err
+
+
+def test_a_file_is_no_dataset(tmp_path: Path, command: Command) -> None:
+    (tmp_path / "a.jsonl").touch()
+    status, out, _ = command(tmp_path / "a.jsonl")
+    assert (status, out.split(" ")[0]) == (1, "RP001")

@@ -16,6 +16,7 @@ from typing import Any
 
 from reasonpack.datasets.options import Options
 from reasonpack.datasets.receipt import Counts
+from reasonpack.records.group_index import Grouping
 from reasonpack.records.unit import Unit
 from reasonpack.records.unknown import UnknownFieldError
 from reasonpack.run.engine import Run, on_engine
@@ -23,6 +24,7 @@ from reasonpack.run.pack import all_unknown, opened
 from reasonpack.run.plan_file import Plan
 from reasonpack.run.unit import Job, lay_out_unit
 from reasonpack.show.rejects import reject_lines, rejected
+from reasonpack.wording import count
 
 
 @dataclass(slots=True)
@@ -32,10 +34,17 @@ class Records:
     Attributes:
         counts: of them.
         first: one error of each reason, with its place.
+        grouping: how calls are put together; None for chats.
     """
 
     counts: Counts = field(default_factory=Counts)
     first: dict[str, str] = field(default_factory=dict)
+    grouping: Grouping | None = None
+
+    @property
+    def read(self) -> int:
+        """Records that were read."""
+        return self.grouping.records if self.grouping else self.counts.conversations
 
 
 def check_records(inputs: Sequence[str], options: Options, run: Run) -> Records:
@@ -62,7 +71,7 @@ def check_records(inputs: Sequence[str], options: Options, run: Run) -> Records:
 
 
 def _of_units(plan: Plan, job: Job, run: Run) -> Records:
-    found = Records()
+    found = Records(grouping=plan.grouping)
     with closing(on_engine(plan.units, partial(_of_unit, job=job), run, ())) as all_:
         for each in all_:
             found.counts.add(each.counts)
@@ -79,7 +88,8 @@ def _of_unit(unit: Unit, job: Job) -> Records:
 def record_lines(found: Records) -> Iterator[tuple[str, str]]:
     """Yield what was found, as name and text."""
     counts = found.counts
-    yield "records", f"{counts.conversations:,} read, {counts.views:,} answers could be trained"
+    groups = f" in {count(found.grouping.groups, 'group')}" if found.grouping else ""
+    yield "records", f"{found.read:,} read{groups}, {counts.views:,} answers could be trained"
     yield from reject_lines(counts, found.first)
     if not counts.reasons:
         yield "sound", "pack takes all of them"
@@ -89,7 +99,7 @@ def records_json(found: Records) -> dict[str, Any]:
     """Describe what was found for a program."""
     return {
         "ok": not found.counts.reasons,
-        "records": found.counts.conversations,
+        "records": found.read,
         "answers": found.counts.views,
         "faults": {
             each.reason: {

@@ -30,6 +30,16 @@ def test_chats_that_pack_takes(tmp_path: Path) -> None:
     )
 
 
+def test_records_of_calls_are_counted(tmp_path: Path) -> None:
+    call = {"trace_id": "a", "messages": [{"role": "user", "content": "2+2?"}], "response": "4"}
+    more = [{**call, "id": 2, "response": "5"}, {**call, "trace_id": "b"}]
+    place = tmp_path / "calls.jsonl"
+    place.write_text("".join(json.dumps(each) + "\n" for each in (call, *more)))
+    said = "records        3 read in 2 groups, 3 answers could be trained"
+    assert check(place)[1].splitlines()[0] == said
+    assert json.loads(check(place, "--json")[1])["records"] == 3
+
+
 @pytest.fixture
 def mixed(tmp_path: Path) -> Path:
     """Chats of which some have an unknown role, and two a field that nobody reads."""
