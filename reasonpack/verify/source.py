@@ -128,11 +128,11 @@ def _without_share(given: str, manifest: Manifest) -> str:
     Raises:
         UsageError: it is standard input, or the dataset was packed with other shares.
     """
-    if given == "-":
+    match = _SHARE.fullmatch(given)
+    if given == "-" or (match and match[1] == "-" and not exists(given)):
         raise UsageError(
             "--against", "standard input", "files", "write it to a file, and name that"
         )
-    match = _SHARE.fullmatch(given)
     if match is None or exists(given):
         return given
     path, repeat, number = match.groups()

@@ -145,7 +145,11 @@ def test_inputs_may_be_named_as_for_pack(tmp_path: Path, command: Command) -> No
         assert status == 0
         counted = "of which 3 packed (6 with copies), 1 duplicate and 0 rejected"
         assert f"4 records of the input, {counted}" in err
-    wrong = {f"{place}:3": f"name {place} without a share", "-": "write it to a file"}
+    wrong = {
+        f"{place}:3": f"name {place} without a share",
+        "-": "write it to a file",
+        "-:2": "write it to a file",
+    }
     for given, fix in wrong.items():
         status, _, err = command(tmp_path / "out", "--against", given)
         assert status == 2
