@@ -20,15 +20,16 @@ from typing import Any, NamedTuple, TypeAlias
 import jinja2
 import jinja2.nodes as n
 from jinja2.environment import TemplateExpression
+from jinja2.runtime import Context
 
-EACH = "_reasonpack_each"
-"""The variable of the template that stands for `Memo.each`."""
+EACH = "each of the memo"
+"""A filter, and the variable that it calls, `Memo.each`; no template can name them."""
 Part: TypeAlias = "str | Callable[[Any], bool]"
 """What counts of something read: its "value", which has to be the same, a "number", a "list" of
 messages, or the place of the last message there for which a condition holds."""
 Facts: TypeAlias = Callable[[int], tuple[tuple[int, ...], tuple[int, ...]]]
 """The place of an item → comparisons, numbers."""
-_RESERVED = frozenset({"caller", "kwargs", "loop", "self", "super", "varargs", EACH})
+_RESERVED = frozenset({"caller", "kwargs", "loop", "self", "super", "varargs"})
 """Names that mean something to Jinja or here, and would mean something else if they were set."""
 _ELSEWHERE = (n.Block, n.EvalContextModifier, n.Extends, n.FromImport, n.Import, n.Include)
 _NUMBERS = {"index": "(i + 1)", "index0": "i", "length": "n", "revindex": "(n - i)"}
@@ -65,6 +66,7 @@ def find_sites(tree: n.Template, environment: jinja2.Environment) -> tuple[Site,
     """
     macros = {node.name: node for node in tree.body if isinstance(node, n.Macro)}
     made, sites = _made(tree), list[Site]()
+    environment.filters[EACH] = _each
     for loop in () if _is_strange(tree, macros) else _statements(tree):
         match loop:
             case n.For(target=n.Name(), test=None, else_=[]):
@@ -72,15 +74,21 @@ def find_sites(tree: n.Template, environment: jinja2.Environment) -> tuple[Site,
                     sites.append(_Body(loop, made, macros, environment).site(loop))
                 except n.Impossible:
                     continue
-                each, number = n.Name(EACH, "load"), n.Const(len(sites) - 1)
-                loop.iter = n.Call(each, [number, loop.iter], [], None, None)
+                number = n.Const(len(sites) - 1)
+                loop.iter = n.Filter(loop.iter, EACH, [number], [], None, None)
                 loop.iter.set_lineno(loop.lineno).set_environment(environment)
     return tuple(sites)
 
 
+@jinja2.pass_context
+def _each(context: Context, items: Any, number: int) -> Any:
+    """Let the memo that renders say what a loop goes over."""
+    return context.parent[EACH](context, number, items)
+
+
 def _is_strange(tree: n.Template, macros: Mapping[str, n.Macro]) -> bool:
     """Tell whether names, or which of two equal objects it is, may mean more than is seen here."""
-    given = {x.name for x in tree.find_all(n.Name) if x.ctx != "load" or x.name == EACH}
+    given = {name.name for name in tree.find_all(n.Name) if name.ctx != "load"}
     asked = {repr(test.args) for test in tree.find_all(n.Test) if test.name == "sameas"}
     asked -= {repr([n.Const(value)]) for value in (True, False, None)}  # there is one of each
     return bool(

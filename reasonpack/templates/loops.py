@@ -9,6 +9,8 @@ one before it was. Each outermost loop goes over `Memo.each(messages)`, which gi
 those messages for which a fact of `loop_facts` differs from the last time; for the others it writes
 and sets what the body did then. The messages are not looked at one by one for that: what is as it
 was at both ends of a stretch was so between. It takes a few comparisons for each rendering.
+
+A memo also says which text a loop wrote of which message, whether it was written again or not.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import jinja2
 from jinja2.nodes import Impossible
@@ -25,6 +27,7 @@ from jinja2.utils import missing
 
 from reasonpack.templates.loop_facts import EACH, Facts, Part, Site
 from reasonpack.templates.sandbox import attributes
+from reasonpack.templates.written import Written
 
 _ELSEWHERE = 1 << 40
 """The first place of what is no message of the conversation."""
@@ -98,6 +101,11 @@ def _loop_context(iterable: Any, undefined: type[jinja2.Undefined], *more: Any) 
     return map(at, iterable.places)
 
 
+_Start: TypeAlias = tuple[
+    tuple[Any, ...], _Run, Site, dict[str, _Space], dict[tuple[str, str], Any], tuple[Any, ...]
+]
+
+
 class Memo:
     """What the loops of a template gave for the messages of one conversation.
 
@@ -108,15 +116,21 @@ class Memo:
         sites: of the template.
         messages: of the conversation; whoever keeps a memo keeps them unchanged.
         others: what else is the same object in each rendering: tools.
+        remembers: write what was written before, where nothing differs; else all bodies run.
 
     Attributes:
         runs: how often the body of a loop was run.
     """
 
     def __init__(
-        self, sites: Sequence[Site], messages: Sequence[Any], others: Sequence[Any] = ()
+        self,
+        sites: Sequence[Site],
+        messages: Sequence[Any],
+        others: Sequence[Any] = (),
+        *,
+        remembers: bool = True,
     ) -> None:
-        self.runs, self._sites = 0, sites
+        self.runs, self._sites, self._remembers = 0, sites, remembers
         self._items = [*messages]  # kept: nothing else can come to have their identity
         self._others = [*others]
         self._ids, self._other_ids = [*map(id, messages)], [*map(id, others)]
@@ -124,7 +138,8 @@ class Memo:
         self._place |= {each: place for place, each in enumerate(self._other_ids, _ELSEWHERE)}
         self._holds: dict[Part, list[bool]] = {}
         self._last: dict[Any, _Run] = {}
-        self._out: list[str] = []
+        self._out, self._text = list[str](), ""
+        self._loops: list[tuple[range, list[int]]] = []
 
     def go_on(self, messages: Sequence[Any]) -> None:
         """Let the conversation be this one; what was rendered of what it begins with is kept.
@@ -159,57 +174,84 @@ class Memo:
         """Render a template whose loops run over `Memo.each`."""
         render = template.root_render_func
         render.__globals__["LoopContext"] = _loop_context
+        self._loops = []
         self._out = out = []
         for piece in render(template.new_context({**variables, EACH: self.each})):
             # One at a time: when a loop asks for its next item, all before it is there.
             out.append(piece)  # noqa: PERF402
-        return "".join(out)
+        self._text = "".join(out)
+        return self._text
 
-    @jinja2.pass_context
     def each(self, context: Context, number: int, items: Any) -> Any:
         """Return what a loop goes over: `items`, or those for which its body has to run."""
-        places = self._run(context, number, items)
         try:
-            next(places)
+            places, begun = self._range(items), list[int]()
+        except Impossible:
+            return items
+        self._loops.append((places, begun))
+        try:
+            start = self._start(context, number, places)
+        except Impossible:
+            return _Some(items, self._run_all(begun, range(len(places))))
+        return _Some(items, self._run_some(start, begun))
+
+    def written(self) -> Written:
+        """Return what the loops of the last rendering wrote of which message."""
+        return Written(self._text, self._out, self._loops)
+
+    def _run_all(self, begun: list[int], places: range) -> Iterator[int]:
+        """Yield all places, and note where each begins."""
+        for place in places:
+            begun.append(len(self._out))
+            yield place
+        begun.append(len(self._out))
+        self.runs += len(places)
+
+    def _start(self, context: Context, number: int, mine: range) -> _Start:
+        """Read what the body of a loop reads; raise Impossible if it has to run for all."""
+        if not self._remembers:
+            raise Impossible
+        site, sets = self._sites[number], dict[tuple[str, str], Any]()
+        try:
+            reads = [mine, *[self._read(context, *each) for each in site.reads]]
+            run = _Run(reads, site.facts(*reads), [], [], [])
+            spaces = {name: _Space(context.resolve(name), name, sets) for name in site.spaces}
+            state = self._state(site, spaces)
         except MemoryError:
             raise
-        except Exception:  # noqa: BLE001 (whatever it is: Jinja decides what it means)
-            return items
-        return _Some(items, places)
-
-    def _run(self, context: Context, number: int, items: Any) -> Iterator[int]:
-        """Yield -1 before anything is done, and then where the body has to run.
-
-        For each other item this writes and sets what the body did before. Not all that a body sets
-        can be kept: a generator may be used up by whoever reads it. From there on the body runs for
-        all.
-        """
-        site, sets, at = self._sites[number], dict[tuple[str, str], Any](), 0
-        reads = [self._range(items), *[self._read(context, *each) for each in site.reads]]
+        except Exception as error:  # whatever it is: Jinja decides what it means
+            raise Impossible from error
         outer = (number, *[each for each in reads if type(each) is tuple])
-        run = _Run(reads, site.facts(*reads), [], [], [])
-        spaces = {name: _Space(context.resolve(name), name, sets) for name in site.spaces}
-        state = self._state(site, spaces)
-        yield -1
-        out, mine, last = self._out, reads[0], self._last.pop(outer, None)
+        return outer, run, site, spaces, sets, state
+
+    def _run_some(self, start: _Start, begun: list[int]) -> Iterator[int]:
+        """Yield where the body has to run; write and set for each other item what it did before.
+
+        Not all that a body sets can be kept: a generator may be used up by whoever reads it. From
+        there on the body runs for all.
+        """
+        outer, run, site, spaces, sets, state = start
+        out, at, mine, last = self._out, 0, run.reads[0], self._last.pop(outer, None)
         last = last or _Run([mine[:0]], run.facts, [], [], [])
         shift = (last.reads[0].start - mine.start) * mine.step
         while at < len(mine):
+            first = len(out)
             if (stop := run.same_until(last, shift, at, state)) > at:
                 before = slice(at - shift, stop - shift)
                 out += last.texts[before]
+                begun.extend(range(first, len(out)))
                 run.texts.extend(last.texts[before])
                 run.states.extend(last.states[before])
                 run.sets.extend(last.sets[before])
             else:
                 sets.clear()
-                self.runs, start, stop = self.runs + 1, len(out), at + 1
+                begun.append(first)
+                self.runs, stop = self.runs + 1, at + 1
                 yield at
-                try:
-                    _ = [self._value(value) for value in sets.values()]
-                except Impossible:
-                    break
-                run.texts.append("".join(out[start:]))
+                if not all(map(self._is_known, sets.values())):
+                    yield from self._run_all(begun, range(stop, len(mine)))
+                    return
+                run.texts.append("".join(out[first:]))
                 run.states.append(state)
                 run.sets.append([*sets.items()])
             if spaces and (changes := dict(chain.from_iterable(run.sets[at:]))):
@@ -217,12 +259,17 @@ class Memo:
                     spaces[name][attribute] = value
                 state = self._state(site, spaces)
             at = stop
-        else:
-            self._last[outer] = run
-            if len(self._last) > 4 * len(self._sites):  # some have a value that is always new
-                del self._last[next(iter(self._last))]
-        self.runs += max(0, len(mine) - at - 1)
-        yield from range(at + 1, len(mine))
+        self._last[outer] = run
+        if len(self._last) > 4 * len(self._sites):  # some have a value that is always new
+            del self._last[next(iter(self._last))]
+        begun.append(len(out))
+
+    def _is_known(self, value: Any) -> bool:
+        """Tell whether a value can be kept."""
+        try:
+            return bool(self._value(value))
+        except Impossible:
+            return False
 
     def _state(self, site: Site, spaces: Mapping[str, _Space]) -> tuple[Any, ...]:
         """Return what the body reads of what it sets."""

@@ -96,14 +96,24 @@ class Past:
             known = self._written[id(message)] = message, dump_message(message, forms)
         return known[1]
 
-    def memo(self, key: tuple[int, str], story: Story, render: partial[str], sites: Any) -> Memo:
+    def memo(
+        self,
+        key: tuple[int, str],
+        story: Story,
+        render: partial[str],
+        sites: Any,
+        remembers: bool,
+    ) -> Memo:
         """Return the memo of renderings with these variables, in which a story can go on.
 
         It goes on from a beginning of what was rendered last: where the stories part before, what
         they have in common is rendered first.
         """
         tools = self.tools or ()
-        memo, before = self._memos.get(key) or (Memo(sites, story, tools), [])
+        memo, before = self._memos.get(key) or (
+            Memo(sites, story, tools, remembers=remembers),
+            [],
+        )
         common = same_beginning(before, story)
         if 0 < common < min(len(before), len(story) - 1):
             with suppress(RecordError):  # a template may refuse to end there

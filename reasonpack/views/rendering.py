@@ -22,6 +22,7 @@ from reasonpack.templates.behaviour import Behaviour
 from reasonpack.templates.forms import Forms, as_written, dump_message
 from reasonpack.templates.loops import Memo
 from reasonpack.templates.template import ChatTemplate
+from reasonpack.templates.written import Written
 from reasonpack.views.completion import closes_reasoning
 from reasonpack.views.past import Past
 
@@ -57,14 +58,13 @@ class Rendering:
 
 def rendering_of_call(
     conversation: Conversation, rendering: Rendering, past: Past
-) -> tuple[int, str, str]:
-    """Return the index of a call's answer, its prompt, and the rendering that ends with it.
+) -> tuple[int, str, str, Written]:
+    """Return for a call what `each_rendering` yields for an answer.
 
     Raises:
         RecordError: the template refuses the messages.
     """
     template, index = rendering.template, len(conversation.messages) - 1
-    remembers = rendering.remember and bool(template.sites)
     variables = _variables(conversation, index, rendering)
     render = partial(template.render, tools=past.tools, kwargs=variables)
     stories = _stories(conversation.messages, rendering.behaviour, past)
@@ -74,18 +74,19 @@ def rendering_of_call(
         try:
             for number, story in enumerate(stories):
                 memo = None
-                if remembers:
+                if template.sites:
                     key = number, repr(variables)  # true is not 1
-                    memo = past.memo(key, story, render, template.sites)
+                    memo = past.memo(key, story, render, template.sites, rendering.remember)
                 prompt = render(story[:index], add_generation_prompt=True, memo=memo)
+                written = memo.written() if memo else Written()
                 if not closes_reasoning(prompt, rendering.behaviour):
                     break
             whole = story if last is None else [*story[:index], last]
             if memo is None:
-                return index, prompt, render(whole)
+                return index, prompt, render(whole), written
             memo.go_on(whole)
             with memo.aside():
-                return index, prompt, render(whole, memo=memo)
+                return index, prompt, render(whole, memo=memo), written
         except RecordError as error:
             error.path = f"messages[0:{index + 1}]"
             raise
@@ -93,16 +94,18 @@ def rendering_of_call(
 
 def each_rendering(
     conversation: Conversation, rendering: Rendering, answers: Sequence[int]
-) -> Generator[tuple[int, str, str]]:
+) -> Generator[tuple[int, str, str, Written]]:
     """Yield for each answer its index, its prompt, and the rendering that ends with it.
+
+    And what of the prompt loops of the template wrote of which message.
 
     Raises:
         RecordError: the template refuses the messages.
     """
     template, tools = rendering.template, conversation.tools
     stories = _stories(conversation.messages, rendering.behaviour)
-    remembers = rendering.remember and bool(template.sites) and len(answers) >= WORTH_A_MEMO
-    memos: dict[tuple[int, str], Memo] = {}
+    remembers = rendering.remember and len(answers) >= WORTH_A_MEMO
+    memos: dict[tuple[int, str | bool], Memo] = {}
     with template.unchanged([tools, [message.get("tool_calls") for message in stories[0]]]):
         for index in answers:
             variables = _variables(conversation, index, rendering)
@@ -110,20 +113,24 @@ def each_rendering(
             try:
                 for number, story in enumerate(stories):
                     memo = None
-                    if remembers:
-                        key = number, repr(variables)  # true is not 1
-                        memo = memos.get(key) or Memo(template.sites, story, tools or ())
-                        memos[key] = memo
+                    if template.sites:
+                        key = number, remembers and repr(variables)  # true is not 1
+                        if key not in memos:
+                            memos[key] = Memo(
+                                template.sites, story, tools or (), remembers=remembers
+                            )
+                        memo = memos[key]
                     prompt = render(story[:index], add_generation_prompt=True, memo=memo)
+                    written = memo.written() if memo else Written()
                     if not closes_reasoning(prompt, rendering.behaviour):
                         break
                 last = _without_empty_text(conversation.messages[index], rendering.behaviour.forms)
                 whole = story[: index + 1] if last is None else [*story[:index], last]
-                full = render(whole, memo=memo if last is None else None)
+                full = render(whole, memo=memo if last is None and remembers else None)
             except RecordError as error:
                 error.path = f"messages[0:{index + 1}]"
                 raise
-            yield index, prompt, full
+            yield index, prompt, full, written
 
 
 def _without_empty_text(message: Message, forms: Forms) -> dict[str, Any] | None:

@@ -3,8 +3,10 @@ r"""A view's text → which stretch of it is of which kind, and belongs to which
     <|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n<think>\nGreet.\n</think>\n\nHello<|im_end|>
     └───────── h, message 0 ────────┘└──── h, message 1 ───┘└───────── t ──────────┘└─ r_out ─┘
 
-Kinds and messages are for reading: nothing that is trained depends on them. Where a
-template rewrites a message beyond recognition, its text counts to a neighbour.
+Kinds and messages are for reading: nothing that is trained depends on them. A loop of the
+template over the messages says what it wrote of each (`templates.written`). What it did not
+write is searched for: a system message in front of all, a result that stands with its call. Where
+a template rewrites such a message beyond recognition, its text counts to a neighbour.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from reasonpack.records.message import Message
 from reasonpack.rows.kind import Kind
 from reasonpack.templates.behaviour import Behaviour
 from reasonpack.templates.learn.marked_chats import common_length
+from reasonpack.templates.written import Written
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +83,7 @@ def find_messages(
     prompt: str,
     messages: Sequence[Message],
     behaviour: Behaviour,
+    written: Written,
     before: Found = Found(),
     same: int = 0,
 ) -> Found:
@@ -89,24 +93,52 @@ def find_messages(
         prompt: of the view.
         messages: before the view's own.
         behaviour: of the template.
+        written: what loops of the template wrote of them; the others are searched for.
         before: what was found in the prompt of an earlier view of the conversation; it is
             kept as far as that prompt is this one's beginning.
         same: how many characters that is.
     """
     same -= _LOOKAHEAD
-    kept = bisect_right(before.ends, (same, math.inf)) if same > 0 else 0
+    # What a message is depends on the one behind it.
+    kept = max(0, bisect_right(before.ends, (same, math.inf)) - 1) if same > 0 else 0
     at, count = before.ends[kept - 1] if kept else (0, 0)
     spans, ends = list(before.spans[:count]), list(before.ends[:kept])
+    own = {index: written.of(index) for index in range(kept - 1, len(messages))}
+    stops = [each[1] for each in own.values() if each]
+    most = len(prompt) - len(behaviour.prompt_opener)
     for index, message in enumerate(messages[kept:], kept):
+        start, stop = own[index] or (at, -1)
+        if start > at:  # the rest of a message that was searched for, or the template's own
+            is_rest = index > 0 and not own[index - 1]
+            spans.append(Span(start, Kind.CONTEXT, index - 1 if is_rest else -1))
+        start = max(at, start)
+        behind = None if own.get(index + 1) else messages[index + 1 : index + 2]
+        if start <= stop <= most and not (behind and _is_shown(behind[0], prompt, start, stop)):
+            at = stop
+        else:
+            later = bisect_right(stops, start)
+            found = _end(prompt, start, message, behaviour)
+            at = found if later == len(stops) or found <= stops[later] else start
         if message.role == "assistant":
-            start, at = at, _end_of_response(prompt, at, message, behaviour)
             spans += _history_spans(prompt, start, at, index, message, behaviour)
         else:
-            content = (message.content or "").strip()
-            at = _end_of_text(prompt, at, content, behaviour.ends.get(message.role, ""))
             spans.append(Span(at, Kind.CONTEXT, index))
         ends.append((at, len(spans)))
     return Found(tuple(spans), tuple(ends))
+
+
+def _is_shown(message: Message, text: str, start: int, stop: int) -> bool:
+    """Tell whether the content of a message stands in a text."""
+    content = (message.content or "").strip()
+    return content != "" and text.find(content, start, stop) >= 0
+
+
+def _end(text: str, at: int, message: Message, behaviour: Behaviour) -> int:
+    """Return where a message ends, searched from `at`; that if it is not found."""
+    if message.role == "assistant":
+        return _end_of_response(text, at, message, behaviour)
+    content = (message.content or "").strip()
+    return _end_of_text(text, at, content, behaviour.ends.get(message.role, ""))
 
 
 _LOOKAHEAD = 100

@@ -27,6 +27,7 @@ from reasonpack.errors import RecordError
 from reasonpack.records.conversation import Conversation
 from reasonpack.records.message import NOTHING_WRITTEN, Message
 from reasonpack.templates.limits import ready_for_bounds
+from reasonpack.templates.written import Written
 from reasonpack.views.chosen import read_train_on
 from reasonpack.views.completion import find_completion
 from reasonpack.views.past import Past, Prompt
@@ -164,14 +165,14 @@ def _each_view(
     before = past.known_prompt() if past else Prompt()
     untrained: Counter[str] = Counter()
     with closing(_renderings(conversation, rendering, asked, past)) as renderings:
-        for index, prompt, full in renderings:
+        for index, prompt, full, written in renderings:
             text = _text_or_reason(messages[index], prompt, full, index, rendering)
             if isinstance(text, str):
                 untrained[text] += 1
                 yield Untrained(index, text)
                 continue
             history, same = messages[:index], common_beginning(before.text, text.prompt)
-            found = find_messages(text.prompt, history, behaviour, before.found, same)
+            found = find_messages(text.prompt, history, behaviour, written, before.found, same)
             shown = check_context(text.prompt, history, rendering.template, before.shown, same)
             before = Prompt(text.prompt, found, shown)
             if past:
@@ -195,7 +196,7 @@ def _each_view(
 
 def _renderings(
     conversation: Conversation, rendering: Rendering, asked: Sequence[int], past: Past | None
-) -> Generator[tuple[int, str, str]]:
+) -> Generator[tuple[int, str, str, Written]]:
     if past is None:
         yield from each_rendering(conversation, rendering, asked)
     elif asked:

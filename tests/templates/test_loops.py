@@ -19,7 +19,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reasonpack.errors import RecordError
+from reasonpack.errors import RecordError, TemplateError
 from reasonpack.templates import loop_facts
 from reasonpack.templates.loop_facts import EACH, _Body
 from reasonpack.templates.loops import Memo, _Run, _Space
@@ -262,9 +262,6 @@ TRAPS = {
         f"{{% endif %}}{{{{ kwargs }}}}{{% endmacro %}}{M}{{{{ f() }}}}{E}"
     ),
     "an item named caller": "{% for caller in messages %}{{ caller.role }}{% endfor %}",
-    "a macro that is named as the memo is": (
-        f"{{% macro {EACH}() %}}{{% endmacro %}}{M}{{{{ m.role }}}}{E}"
-    ),
     "one namespace with two names": (
         "{% set namespace = cycler(namespace(a=1)).next %}{% set one = namespace() %}"
         f"{{% set two = namespace() %}}{M}{{{{ two.a }}}}{{% set one.a = m.role %}}{E}"
@@ -420,6 +417,8 @@ def test_a_variable_may_be_named_as_the_memo() -> None:
     chat = [{"role": "user", "content": ""}]
     memo = Memo(template.sites, chat)
     assert template.render(chat, kwargs={EACH: 1}, memo=memo) == "user"
+    with pytest.raises(TemplateError):
+        ChatTemplate.compile(f"{{{{ messages|{EACH} }}}}", name="named")
 
 
 @pytest.mark.parametrize(

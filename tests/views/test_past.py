@@ -92,8 +92,8 @@ def test_each_message_is_rendered_once(monkeypatch: pytest.MonkeyPatch) -> None:
     memos: list[Memo] = []
     real = Memo.__init__
 
-    def made(memo: Memo, *args: Any) -> None:
-        real(memo, *args)
+    def made(memo: Memo, *args: Any, **more: Any) -> None:
+        real(memo, *args, **more)
         memos.append(memo)
 
     monkeypatch.setattr(Memo, "__init__", made)

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import numpy as np
+import pytest
 from small_templates import chatml
 from stories import answer, call, rendering, result, spans_of, user, views
 
 from reasonpack.records.conversation import Message
 from reasonpack.records.tool_calls import ToolCall
+from reasonpack.templates.written import Written
 from reasonpack.tokens.view_tokens import Cutter, Pieces
+from reasonpack.views.rendering import WORTH_A_MEMO
 
 
 def test_spans_of_an_ordinary_conversation() -> None:
@@ -57,3 +63,96 @@ def test_spans_tile_a_view_whose_calls_are_not_all_shown() -> None:
     encoded = pieces.look_up([[cut]])
     assert encoded.first_trained == [len(view.prompt)]
     assert encoded.trained.tolist() == [False] * len(view.prompt) + [True] * len(view.completion)
+
+
+TOOLS = [{"type": "function", "function": {"name": "look_up", "parameters": {}}}]
+LOOP = (
+    "{% set ns = namespace(system='') %}{% for m in messages %}{% if m.role == 'system' %}"
+    "{% set ns.system = m.content %}{{ ' ' }}{% endif %}{% endfor %}"
+    "<|bos|>{{ ns.system }}{% if tools %}[{{ tools|tojson }}]{% endif %}{% for m in messages %}"
+    "{% if m.role != 'system' %}{{ '<|im_start|>' ~ m.role ~ '\n' }}"
+    "{% if m.reasoning_content %}{{ '<think>' ~ m.reasoning_content ~ '</think>' }}{% endif %}"
+    "{{ m.content or '' }}{% for c in m.tool_calls or [] %}"
+    "{{ '<tool_call>' ~ c.function.name ~ c.function.arguments|tojson }}{% endfor %}"
+    "{{ '<|im_end|>\n' }}{% endif %}{% if loop.last and add_generation_prompt %}"
+    "{{ '<|im_start|>assistant\n' }}{% endif %}{% endfor %}"
+)
+"""Writes the system message before, and the prompt for an answer with the last message."""
+
+
+def context(source: str, *story: Message, **more: Any) -> list[tuple[str, int]]:
+    """Return the texts of a view's prompt, each with its message."""
+    *_, view = views(rendering(source), *story, **more)
+    text, at, found = view.prompt, 0, []
+    for span in view.spans:
+        if at < span.stop <= len(text):
+            found.append((text[at : span.stop], span.message))
+        at = span.stop
+    return found
+
+
+def test_what_no_loop_wrote_is_a_message_or_the_templates_own() -> None:
+    story = (user("A"), answer("B"), user("C"), answer("D", "R"))
+    own = [
+        ("<|im_start|>user\nA<|im_end|>\n", 0),
+        ("<|im_start|>assistant\n", 1),
+        ("B<|im_end|>\n", 1),
+        ("<|im_start|>user\nC<|im_end|>\n", 2),
+        ("<|im_start|>assistant\n", 3),
+    ]
+    assert context(LOOP, *story) == [("<|bos|>", -1), *own]
+    told = [(text, message + 1) for text, message in own]
+    system = Message("system", "S")
+    assert context(LOOP, system, *story) == [(" <|bos|>S", 0), *told]
+    *_, (head, of), first, _, _, _, _ = context(LOOP, system, *story, tools=TOOLS)
+    assert (head[0], head[-1], of, first) == ("[", "]", 0, told[0])
+
+
+def test_a_text_that_stands_in_two_messages_is_of_each() -> None:
+    """A search finds the first of them, in the header or in another message."""
+    story = (user("assistant"), answer("user", "R"), user("user"), answer("B", "R"))
+    assert [message for _, message in context(LOOP, *story)] == [-1, 0, 1, 1, 1, 2, 3]
+
+
+def test_a_message_within_the_text_of_the_one_before_is_found() -> None:
+    """As Gemma 4 writes the results of calls."""
+    source = (
+        "{% for m in messages %}{% if m.role != 'tool' %}{{ '<|im_start|>' ~ m.role ~ '\n' }}"
+        "{% if m.reasoning_content %}{{ '<think>' ~ m.reasoning_content ~ '</think>' }}{% endif %}"
+        "{{ m.content or '' }}{% for c in m.tool_calls or [] %}"
+        "{{ '<tool_call>' ~ c.function.name ~ c.function.arguments|tojson }}{% endfor %}"
+        "{% if not m.tool_calls %}{{ '<|im_end|>\n' }}{% else %}<|eot|>{% if not loop.last %}"
+        "{{ '{' ~ messages[loop.index0 + 1].content ~ '}' }}"
+        "{% endif %}{% endif %}{% endif %}{% endfor %}"
+        "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+    )
+    story = (user("A"), call(), result("Found."), answer("B"), user("C"), answer("D"))
+    found = context(source, *story)
+    assert [message for _, message in found] == [0, 1, 1, 2, 3, 3, 4, 5]
+    call_and_result = [text for text, _ in found[2:4]]
+    assert call_and_result == ['<tool_call>look_up{"query": "it"}<|eot|>', "{Found.}"]
+
+
+def test_a_message_that_is_not_shown_is_not_found_in_a_later_one() -> None:
+    source = LOOP.replace("m.role != 'system'", "m.role not in ['system', 'tool']")
+    story = (user("A"), call(), result("D"), user("C"), answer("D"), user("E"), answer("F"))
+    found = context(source, *story)
+    assert [message for _, message in found if message in {2, 3}] == [3]
+
+
+def test_how_many_answers_there_are_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor whether what was written is written again."""
+    story = [user("user"), answer("user", "R")] * (WORTH_A_MEMO + 1)
+    chosen = rendering(LOOP)
+    all_ = views(chosen, *story)
+    assert views(replace(chosen, remember=False), *story) == all_
+    few = [replace(each, train=at > 2 * WORTH_A_MEMO) for at, each in enumerate(story)]
+    (last,) = views(chosen, *few)
+    assert last.spans == all_[-1].spans
+    asked = [text for text, _, message in spans_of(last) if message % 2 == 0]
+    assert set(asked) == {"<|im_start|>user\nuser<|im_end|>\n"}
+    assert views(chosen, *story[:4]) == all_[:2]
+    monkeypatch.setattr("reasonpack.templates.written._MORE", 0)
+    assert views(chosen, *story) == all_
+    written = Written("abcdef", ["a", "bc", "d", "ef"], [(range(2), [1, 2, 3])])
+    assert [written.of(message) for message in (1, 0, 2)] == [(3, 4), (1, 3), None]
