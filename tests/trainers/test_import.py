@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import subprocess
 import sys
 
@@ -14,6 +15,8 @@ def test_torch_is_not_loaded(module: str) -> None:
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 
+@pytest.mark.torch
+@pytest.mark.skipif(not importlib.util.find_spec("torch"), reason="needs torch")
 def test_transformers_is_not_loaded_let_alone_changed() -> None:
     code = "import sys, reasonpack.torch; sys.exit('transformers' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
