@@ -77,7 +77,10 @@ def check_ids(call: Call, tokenizer: Tokenizer, train_on: str) -> None:
             "token ids, which do not say what of an answer is reasoning, response or tool calls, "
             f"expected messages alone for --train-on {train_on}"
         )
-        fix = "Log a loss_mask of the tokens to train, or leave the ids out with --ignore-fields."
+        fix = (
+            "Log a loss_mask of the tokens to train and leave --train-on out, or leave the ids out "
+            "with --ignore-fields."
+        )
         raise RecordError("column", "completion_ids", what, fix=fix)
     assert call.prompt_ids is not None
     assert call.completion_ids is not None

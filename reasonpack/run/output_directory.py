@@ -83,8 +83,10 @@ def claimed(output: Place, *, part: str = "", overwrite: bool = False) -> Iterat
 
 
 def _refuse_foreign(output: Place, *, overwrite: bool) -> None:
-    if not is_url(output) and Path(output).exists() and not Path(output).is_dir():
-        raise UsageError(output, "is a file", "a directory", "choose another --output")
+    local = () if is_url(output) else (Path(output), *Path(output).parents)
+    there = next((each for each in local if each.exists()), None)
+    if there and not there.is_dir():
+        raise UsageError(there, "is a file", "a directory", "choose another --output")
     names = {
         name
         for name in child_names(output)

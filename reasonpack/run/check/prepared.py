@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from reasonpack.errors import FormatError, StorageError, UsageError
 from reasonpack.records.unit import arrow_batches, content_kind, damaged
 from reasonpack.rows.sample import IGNORE
+from reasonpack.run.named_inputs import read_part
 from reasonpack.storage.inputs import expand_inputs
 from reasonpack.storage.place import Place, is_url, join, public_name, stamp
 from reasonpack.storage.read import open_arrow
@@ -57,20 +58,24 @@ def sorted_inputs(inputs: Sequence[str]) -> tuple[list[Place], list[str]]:
     """Tell files of tokens, each by its place, from inputs of chats.
 
     Raises:
-        UsageError: an input is a dataset of ours, or there is no such input.
+        UsageError: an input is a dataset of ours, or there is no such input, or it is a share of
+            tokens.
     """
     prepared: list[Place] = []
     chats: list[str] = []
     for given in inputs:
-        folder = is_url(given) or Path(given).is_dir()
+        part = read_part(given)
+        folder = is_url(part.path) or Path(part.path).is_dir()
         for name in OURS if folder else ():
-            if stamp(join(given, name)):
-                raise _ours(given)
-        files = [] if given == "-" else expand_inputs([given])
+            if stamp(join(part.path, name)):
+                raise _ours(part.path)
+        files = [] if part.path == "-" else expand_inputs([part.path])
         columns = {file: _columns(file) for file in files}
         if any(OUR_COLUMN in names for names in columns.values()):
-            raise _ours(given)
+            raise _ours(part.path)
         tokens = [file for file in files if IDS in columns[file]]
+        if tokens and not part.is_whole:
+            raise UsageError(given, "a share of tokens", "all of them", "name the file alone")
         prepared += tokens
         if not tokens:
             chats.append(given)
