@@ -17,11 +17,13 @@ from typing import Any
 import pytest
 from runs import ROOT
 
-from reasonpack.errors import ReasonpackError, RecordError
+from reasonpack.errors import NothingPackedError, ReasonpackError, RecordError
 
 Arguments = list[str]
 Pack = Callable[[Arguments], tuple[int, str]]
 """Packs in a directory of its own; returns status and messages."""
+Command = Callable[[Arguments], tuple[int, str]]
+"""Runs any command; returns status and messages."""
 Mend = Callable[[Arguments, str], Arguments]
 """Does what the error says, in the current directory; returns the arguments of the next try."""
 
@@ -100,9 +102,22 @@ def noted() -> Iterator[Seen]:
         return init
 
     with pytest.MonkeyPatch.context() as patch:
-        for kind in (ReasonpackError, RecordError):
+        for kind in (ReasonpackError, NothingPackedError, RecordError):
             patch.setattr(kind, "__init__", noting(kind.__init__))
         yield found
+
+
+def refusals(folder: str, kinds: Container[str]) -> Iterator[tuple[Path, str, range]]:
+    """Yield where a folder of the package makes errors of these kinds: file, function, lines."""
+    for path in sorted((ROOT / "reasonpack" / folder).rglob("*.py")):
+        for function in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if not isinstance(function, ast.FunctionDef):
+                continue
+            for node in ast.walk(function):
+                if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+                    lines = range(node.lineno, (node.end_lineno or node.lineno) + 1)
+                    if node.func.id in kinds:
+                        yield path, function.name, lines
 
 
 def unseen(
@@ -116,12 +131,62 @@ def unseen(
         seen: where some were made.
         but: names of functions to leave out.
     """
-    for path in sorted((ROOT / "reasonpack" / folder).rglob("*.py")):
-        for function in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if not isinstance(function, ast.FunctionDef) or function.name in but:
-                continue
-            for node in ast.walk(function):
-                if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
-                    lines = range(node.lineno, (node.end_lineno or node.lineno) + 1)
-                    if node.func.id in kinds and not any((str(path), n) in seen for n in lines):
-                        yield f"{path.name}:{node.lineno} in {function.name}"
+    for path, function, lines in refusals(folder, kinds):
+        if function not in but and not any((str(path), line) in seen for line in lines):
+            yield f"{path.name}:{lines.start} in {function}"
+
+
+def unwalked(walk: str, seen: Seen) -> list[str]:
+    """Return the refusals of a walk, by `WALKS`, of which none was made."""
+    return [
+        f"{path.name}:{lines.start} in {function}"
+        for folder in FOLDERS
+        for path, function, lines in refusals(folder, KINDS)
+        if WALKS.get(f"{path.stem}.{function}", "test_dataset_fixes") == walk
+        if not any((str(path), line) in seen for line in lines)
+    ]
+
+
+FOLDERS = ("run", "show", "rows", "cli", "storage", "datasets")
+KINDS = {each.__name__ for each in ReasonpackError.__subclasses__()} | {"MissingExtraError"}
+WALKS = {
+    **dict.fromkeys(
+        (
+            *("call_plan.kind_of_inputs", "call_plan.plan_calls", "call_plan._check_options"),
+            *("call_plan._field", "call_values.check_columns", "calls._conflict", "splits._wrong"),
+            *("context.check_rows", "inputs.check_name", "inputs._files", "inputs._mode"),
+            "place._known_file_system",
+        ),
+        "test_option_fixes",
+    ),
+    **dict.fromkeys(
+        (
+            *("estimate.estimate", "finish.refuse_strangers", "finish._nothing"),
+            *("named_inputs.named_inputs", "output_directory._refuse_foreign"),
+            *("output_directory.clear", "output_directory.agreed", "plan_file.read_plan"),
+            "inputs.expand_inputs",
+        ),
+        "test_fixes",
+    ),
+    **dict.fromkeys(
+        (
+            *("lock._refused", "pack.merge_parts", "repack._refuse_itself"),
+            *("sources.read_sources", "sources._value", "sources._check_limits"),
+            *("dataset_tokenizer.load_own_tokenizer", "message_view.find_view"),
+            *("model_shape._number", "model_shape.of", "row.find_rows", "row.read_rows"),
+            *("row._rows_of", "row.choose_samples", "row_facts._meets", "stats._agree"),
+            *("explain.command", "inspect._chosen", "manifest.read_manifest", "shards._whole"),
+        ),
+        "test_command_fixes",
+    ),
+    "context._check_model": "test_model_fixes",
+    "model_layers.read_config": "test_model_fixes",
+    "place.unwritable": "a full disk, in test_fault_fixes",
+    "ray._ray": "needs Ray, in test_fault_fixes",
+    "ray._join": "needs Ray, in test_fault_fixes",
+    "ray.pack_table": "called from Python, in test_fault_fixes",
+    "unit.pack_records": "called from Python, in test_unit",
+    "copies.read_times": "each run writes its index anew; it ends early only if cut meanwhile",
+    "forest.lay_out": "no template is known whose prompt has no token",
+}
+"""Which walk sees the refusals of a function, or why none does; test_dataset_fixes sees others."""

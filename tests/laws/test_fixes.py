@@ -17,9 +17,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fixing import Arguments, Mend, Pack, Row, also, check, command, instead, write
+from fixing import (
+    Arguments,
+    Mend,
+    Pack,
+    Row,
+    Seen,
+    also,
+    check,
+    command,
+    instead,
+    unwalked,
+    write,
+)
 from runs import chats
 
+pytestmark = pytest.mark.usefixtures("seen")
 ASK, ANSWER = {"role": "user", "content": "2+2?"}, {"role": "assistant", "content": "4"}
 GOOD = chats(2, bad=False)
 OBJECTS = [json.loads(line) for line in GOOD.splitlines()]
@@ -162,15 +175,6 @@ INPUTS: dict[str, Row] = {
         {"chats.jsonl": GOOD}, ["-", "--dry-run"], "cannot be read twice.*name a file",
         instead("chats.jsonl", "--dry-run"), 2,
     ),
-    "--packing": Row(
-        {"chats.jsonl": GOOD}, ["chats.jsonl", "--packing"], "no row length.*pass --max-length",
-        also("--max-length", "1000"), 2,
-    ),
-    "a part that is none": Row(
-        {"a.jsonl": GOOD}, ["a.jsonl", "--shard-index", "2", "--shard-count", "2"],
-        "expected 0 to 1.*count from 0",
-        instead("a.jsonl", "--shard-index", "1", "--shard-count", "2"), 2,
-    ),
     "one option of a part": Row(
         {"a.jsonl": GOOD}, ["a.jsonl", "--shard-index", "0"], "--shard-count go together",
         also("--shard-count", "1"), 2,
@@ -292,3 +296,7 @@ def test_a_fix_that_does_not_help_is_found(pack_here: Pack) -> None:
     for mend in (also(), write("chats.csv", table(";"))):
         with pytest.raises(AssertionError, match="and then"):
             check(Row(row.files, row.arguments, row.words, mend), pack_here)
+
+
+def test_every_refusal_is_walked(whole: Seen) -> None:
+    assert not unwalked("test_fixes", whole)

@@ -11,7 +11,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fixing import Arguments, Mend, Pack, Row, Seen, also, check, instead, noted, unseen, write
+from fixing import (
+    Arguments,
+    Mend,
+    Pack,
+    Row,
+    Seen,
+    also,
+    check,
+    instead,
+    noted,
+    unseen,
+    unwalked,
+    write,
+)
 from runs import FIXTURES
 
 from reasonpack.run.context import load_context
@@ -285,3 +298,4 @@ def test_every_refusal_is_walked(seen: Seen) -> None:
         pytest.skip("not all of the tests above ran")
     kinds = {"TemplateError", "TokenizerError"}
     assert not [each for folder in FOLDERS for each in unseen(folder, kinds, seen, but=NOT_HERE)]
+    assert not unwalked("test_model_fixes", seen)

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fixing import Arguments, Mend, Pack, Row, also, check, instead, write
+from fixing import Arguments, Mend, Pack, Row, Seen, also, check, instead, unwalked, write
 from runs import chats
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.usefixtures("seen")]
 ASK = {"role": "user", "content": "2+2?"}
 GOOD = chats(2, bad=False)
 CHATS = {"a.jsonl": GOOD}
@@ -36,6 +36,9 @@ def option(*given: str, words: str, mend: Mend) -> Row:
 
 
 OPTIONS: dict[str, Row] = {
+    "--packing": option(
+        "--packing", words="no row length.*pass --max-length", mend=also("--max-length", "1000")
+    ),
     "--max-cost": option(
         "--max-cost", "9k", words="expected --packing. Fix: pass --packing best-fit",
         mend=also("--packing", "best-fit", "--max-length", "9k"),
@@ -66,7 +69,7 @@ def calls(words: str, mend: Mend, *given: str, data: bytes = LARGE, status: int 
 CALLS: dict[str, Row] = {
     "chats and calls": Row(
         {"a.jsonl": GOOD, "b.jsonl": LARGE}, ["a.jsonl", "b.jsonl"],
-        "Fix: pack them apart, or pass --input-format", instead("b.jsonl"), 2,
+        "Fix: pack them apart; or pass --input-format", instead("b.jsonl"), 2,
     ),
     "fields that may group": calls(
         "trace_id in 2 and session_id in 2.*Fix: pass --group-by trace_id or --group-by session_id",
@@ -164,3 +167,7 @@ def test_a_backend_that_is_not_installed(pack_here: Pack, monkeypatch: pytest.Mo
     mend = instead("a.jsonl", "--tokenizer-backend", "tokenizers")
     row = option("--tokenizer-backend", "gigatoken", words="or choose tokenizers", mend=mend)
     check(row, pack_here)
+
+
+def test_every_refusal_is_walked(whole: Seen) -> None:
+    assert not unwalked("test_option_fixes", whole)

@@ -1,0 +1,349 @@
+"""Every refusal to check, to pack again, or to read what is damaged says what to do.
+
+Doing it makes the refusal go away. As in test_command_fixes.py.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from fixing import Arguments, Command, Seen, unwalked
+from runs import FIXTURES
+
+from reasonpack.rows import schema as schema_module
+from reasonpack.storage.read import SMALL
+from tests.laws.test_command_fixes import (
+    PACK,
+    REPACK,
+    CommandRow,
+    Damage,
+    again,
+    check_command,
+    copied,
+    first,
+    model,
+    more,
+    written,
+)
+
+pytestmark = [pytest.mark.long, pytest.mark.usefixtures("seen")]
+ASK = {"role": "user", "content": "2+2?"}
+TOKENIZER = ["--tokenizer", str(FIXTURES / "tokenizer")]
+CHECK = ["check", "p.parquet", "a.jsonl", *TOKENIZER]
+TWICE = ["repack", "out", "two", "-o", "new"]
+SHORT = ["--max-length", "150", "--overlong"]
+
+
+def tokens(labels: list[int]) -> Damage:
+    """Write a row of tokens as a trainer would prepare it."""
+    table = pa.table({"input_ids": [[1, 2, 3]], "labels": [labels]})
+    return lambda: pq.write_table(table, "p.parquet")
+
+
+PREPARED = tokens([1, 2, 3])
+
+
+def said(name: str, *records: Any) -> Damage:
+    text = "".join(json.dumps(each) + "\n" for each in records)
+    return lambda: Path(name).write_text(text)
+
+
+def logged(number: int) -> dict[str, Any]:
+    asked = [{**ASK, "content": f"{number}+2?"}]
+    return {"id": f"c{number}", "trace_id": "a", "messages": asked, "response": str(number + 2)}
+
+
+IDS = {"id": "i", "prompt_ids": [1, 2], "completion_ids": [3, 3999]}
+BOTH_FORMS = said("c.jsonl", {**logged(0), **IDS})
+CALLS = said("c.jsonl", logged(0), logged(1))
+
+
+def shard(change: Callable[[pa.Table], pa.Table]) -> Damage:
+    """Write the only shard anew, with another content."""
+
+    def damage() -> None:
+        (path,) = Path("out/data").iterdir()
+        table = pq.read_table(path)
+        pq.write_table(change(table), path)
+
+    return damage
+
+
+def without_labels(table: pa.Table) -> pa.Table:
+    return table.drop_columns(["labels"])
+
+
+def requiring(table: pa.Table) -> pa.Table:
+    prefix = schema_module.METADATA_PREFIX
+    return table.replace_schema_metadata(
+        {**table.schema.metadata, f"{prefix}requires".encode(): b"future"}
+    )
+
+
+def with_short_labels(table: pa.Table) -> pa.Table:
+    at, type_ = table.schema.get_field_index("labels"), table.schema.field("labels")
+    short = [each[:3] for each in table.column("labels").to_pylist()]
+    return table.set_column(at, type_, pa.array(short, type_.type))
+
+
+def limited(name: str, length: int) -> Damage:
+    """Copy the tokenizer as of a model of so many positions."""
+
+    def damage() -> None:
+        copied(name)()
+        path = Path(name, "tokenizer_config.json")
+        config = json.loads(path.read_bytes())
+        path.write_text(json.dumps({**config, "model_max_length": length}))
+
+    return damage
+
+
+def packed(source: str, *options: str, out: str = "out") -> Arguments:
+    return ["pack", source, "-o", out, *TOKENIZER, *options]
+
+
+def twice_one_id() -> None:
+    lines = Path("a.jsonl").read_bytes().splitlines()
+    Path("a.jsonl").write_bytes(b"\n".join([lines[0]] * 2))
+
+
+def fewer() -> None:
+    """Copy the tokenizer without the last of its tokens."""
+    copied("fewer")()
+    path = Path("fewer/tokenizer.json")
+    tokenizer = json.loads(path.read_bytes())
+    tokenizer["added_tokens"].pop()
+    path.write_text(json.dumps(tokenizer))
+
+
+WHOLE: Damage = lambda: shutil.copytree("out", "whole")  # noqa: E731
+GREEDY = "{% if '2+2' in messages[0].content %}{{ 'x' * 99999999 }}{% endif %}"
+PLAIN = (FIXTURES / "tokenizer" / "chat_template.jinja").read_text("utf-8")
+CHATS = said("b.jsonl", {"messages": [ASK, {"role": "assistant", "content": "4"}]})
+UNASKED = "{% for m in messages %}{{ m.content }}<|im_end|>{% endfor %}"
+CHECKS: dict[str, CommandRow] = {
+    "check rows of our own": (
+        [PACK], ["check", "out", *TOKENIZER], 2, "call `reasonpack verify DIR`",
+        again("verify", "out"),
+    ),
+    "check a shard of our own": (
+        [PACK], ["check", "out/data", *TOKENIZER], 2, "call `reasonpack verify DIR` on their data",
+        again("verify", "out"),
+    ),
+    "check labels of the answer alone": (
+        [tokens([3])], CHECK, 1, "labels: not as long as input_ids.*write it for the prompt too",
+        lambda _: (tokens([-100, -100, 3])(), CHECK)[1],
+    ),
+    "check tokens against standard input": (
+        [PREPARED], ["check", "p.parquet", "-", *TOKENIZER], 2, "name a file instead", again(*CHECK)
+    ),
+    "check tokens against a share": (
+        [PREPARED], ["check", "p.parquet", "a.jsonl:2", *TOKENIZER], 2, "name the file alone",
+        again(*CHECK),
+    ),
+    "check a share of tokens": (
+        [PREPARED], ["check", "p.parquet:2", "a.jsonl", *TOKENIZER], 2, "name the file alone",
+        again(*CHECK),
+    ),
+    "check tokens against calls": (
+        [PREPARED, CALLS], ["check", "p.parquet", "c.jsonl", *TOKENIZER], 2,
+        "name the chats the rows were made of", again(*CHECK),
+    ),
+}  # fmt: skip
+REPACKS: dict[str, CommandRow] = {
+    "a share of a dataset": (
+        [PACK], ["repack", "out:1.5", "-o", "new"], 2, "pack the inputs with that share",
+        again(*packed("a.jsonl:1.5", out="new")),
+    ),
+    "other splits": (
+        [more("--split", "test=0.5")], [*REPACK, "--split", "test=0.3"], 2,
+        "pack the inputs again with --split", again(*more("--split", "test=0.3", out="new")),
+    ),
+    "models of other lengths": (
+        [limited("long", 900), limited("short", 800), packed("a.jsonl", "--tokenizer", "long"),
+         packed("a.jsonl", "--tokenizer", "short", out="two")],
+        TWICE, 2, "pass --max-position", again(*TWICE, "--max-position", "800"),
+    ),
+    "what was chosen by its own inputs": (
+        [more("--dedup", "exact"), more("--dedup", "exact", out="two")], TWICE, 2,
+        "pack the inputs of all together, or pack it again by itself",
+        again(*packed("a.jsonl", "a.jsonl", "--dedup", "exact", out="new")),
+    ),
+    "a sample twice": (
+        [more("--sample", "2")], ["repack", "out:2", "-o", "new"], 2,
+        "pack its inputs with the shares that they are to have",
+        again(*packed("a.jsonl:2", "--sample", "4", out="new")),
+    ),
+    "weights of turns": (
+        [PACK], [*REPACK, "--loss-weights", "turn"], 2,
+        "pack the inputs again with --loss-weights turn",
+        again(*more("--loss-weights", "turn", out="new")),
+    ),
+    "what was rejected beside what was divided": (
+        [more(*SHORT, "skip"), more(*SHORT, "split", out="two")], TWICE, 2,
+        "pack one of them again from its inputs",
+        first(more(*SHORT, "split", "--overwrite"), TWICE, then=["stats", "new"]),
+    ),
+    "what cannot be divided": (
+        [more(*SHORT, "skip")], [*REPACK, "--max-length", "60"], 2,
+        "pack the inputs again with the new limits",
+        first(more("--max-length", "60", out="new"), then=["stats", "new"]),
+    ),
+    "two conversations of one id": (
+        [twice_one_id, more("--max-length", "200")], [*REPACK, "--max-length", "900"], 1,
+        "pack the inputs again with the new options",
+        again(*more("--max-length", "900", out="new")),
+    ),
+    "another's receipts": (
+        [PACK, WHOLE, more("--max-length", "900", out="two"),
+         lambda: shutil.copy("two/receipts/00000.json", "out/receipts/00000.json")],
+        REPACK, 1, "copy it again from where it was packed", again("repack", "whole", "-o", "new"),
+    ),
+    "a shard that was altered": (
+        [PACK, WHOLE, written("out/data/*", lambda data: data[:-1] + b"?")], REPACK, 1,
+        "copy it again from where it was packed", again("repack", "whole", "-o", "new"),
+    ),
+    "no receipts": (
+        [PACK, WHOLE, lambda: shutil.rmtree("out/receipts")], REPACK, 1,
+        "copy the dataset again from where it was packed", again("repack", "whole", "-o", "new"),
+    ),
+}  # fmt: skip
+READS: dict[str, CommandRow] = {
+    **{
+        f"{name} rows that make no sense": (
+            [PACK, shard(with_short_labels)], [name, "out"], 1, "repeat the pack command",
+            first(PACK, then=[name, "out"]),
+        )
+        for name in ("inspect", "stats")
+    },
+    "a column that is missing": (
+        [PACK, shard(without_labels)], ["stats", "out"], 1, "pack again with --overwrite",
+        first(more("--overwrite"), then=["stats", "out"]),
+    ),
+    "a manifest that is much too large": (
+        [PACK, lambda: os.truncate("out/manifest.json", SMALL + 1)],
+        ["stats", "out"], 1, "check that it is what its name says",
+        first(more("--overwrite"), then=["stats", "out"]),
+    ),
+    "a tokenizer that is not at its URL": (
+        [copied()], [*PACK[:-1], "file:///nowhere/model"], 1, "check the URL", lambda _: model()
+    ),
+}  # fmt: skip
+PACKS: dict[str, CommandRow] = {
+    "too many copies": (
+        [], packed("a.jsonl:1000"), 2, "less than 1,000 times.*ask for fewer",
+        again(*packed("a.jsonl:2")),
+    ),
+    "no copies": (
+        [], packed("a.jsonl#0"), 2, r"write a\.jsonl:2\.0", again(*packed("a.jsonl:2.0"))
+    ),
+    "calls without duplicates": (
+        [CALLS], packed("c.jsonl", "--dedup", "exact"), 2, "choose groups of calls before",
+        again(*packed("c.jsonl")),
+    ),
+    "a share of calls": (
+        [CALLS], packed("c.jsonl:2"), 2, "choose groups of calls before", again(*packed("c.jsonl"))
+    ),
+    "a part that is shuffled": (
+        [], more("--shuffle", "--shard-count", "1", "--shard-index", "0"), 2,
+        "leave it out, merge the parts, and then: reasonpack repack DIR --shuffle --output NEW",
+        first(more("--shard-count", "1", "--shard-index", "0"), ["merge", "out"],
+              then=["repack", "out", "--shuffle", "--output", "NEW"]),
+    ),
+    **{
+        f"{name} for which a template is greedy": (
+            [CHATS, said("c.jsonl", {**logged(2), "response": "4"})],
+            packed(name, "--chat-template", GREEDY + PLAIN),
+            1, "do not use this template", again(*packed(name)),
+        )
+        for name in ("b.jsonl", "c.jsonl")
+    },
+    "a part that is none": (
+        [], more("--shard-index", "2", "--shard-count", "2"), 2, "expected 0 to 1.*count from 0",
+        again(*more("--shard-index", "1", "--shard-count", "2")),
+    ),
+    "a part of ids": (
+        [BOTH_FORMS], packed("c.jsonl", "--train-on", "response"), 1,
+        "leave the ids out with --ignore-fields",
+        again(*packed("c.jsonl", "--train-on", "response",
+                      "--ignore-fields", "prompt_ids,completion_ids")),
+    ),
+    "a mask of ids": (
+        [BOTH_FORMS], packed("c.jsonl", "--train-on", "response"), 1,
+        "Log a loss_mask of the tokens to train and leave --train-on out",
+        lambda _: (said("c.jsonl", {**logged(0), **IDS, "loss_mask": [1, 0]})(),
+                   packed("c.jsonl"))[1],
+    ),
+    "ids of nothing": (
+        [said("c.jsonl", {**IDS, "prompt_ids": []})], packed("c.jsonl"), 1, "Log the prompt's ids",
+        lambda _: (said("c.jsonl", IDS)(), packed("c.jsonl"))[1],
+    ),
+    "ids of another tokenizer": (
+        [said("c.jsonl", IDS), fewer], packed("c.jsonl", "--tokenizer", "fewer"), 1,
+        "Pass the tokenizer of the model that was called", again(*packed("c.jsonl")),
+    ),
+    "turns of ids": (
+        [said("c.jsonl", IDS)], packed("c.jsonl", "--loss-weights", "turn"), 1,
+        "pass --loss-weights message or conversation",
+        again(*packed("c.jsonl", "--loss-weights", "message")),
+    ),
+    "a role of no kind": (
+        [], more("--role", "Bot"), 2, "write --role Bot=assistant",
+        again(*more("--role", "Bot=assistant")),
+    ),
+    "a column that nobody reads": (
+        [], more("--columns", '{"chosen": "x"}'), 2, "leave it out", again(*PACK)
+    ),
+    "an output below a file": (
+        [], more(out="a.json/out"), 2, "a.json: is a file.*choose another --output", again(*PACK)
+    ),
+}  # fmt: skip
+ROWS = {**CHECKS, **{f"repack {name}": row for name, row in REPACKS.items()}, **READS, **PACKS}
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_what_the_fix_says_helps(name: str, command: Command) -> None:
+    check_command(ROWS[name], command)
+
+
+def test_a_limit_within_which_a_copy_has_no_view(command: Command) -> None:
+    assert command(packed("a.jsonl:2"))[0] == 0
+    status, error = command([*REPACK, "--max-length", "100"])
+    found = re.search(r"pass (--max-length) (\d+), or pack the inputs again", error)
+    assert (status, found is not None) == (2, True), error
+    assert found
+    assert command([*REPACK, *found.groups()])[0] == 0
+
+
+def test_a_dataset_of_another_version(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other version is this one, with another number."""
+    with monkeypatch.context() as another:
+        another.setattr(schema_module, "FORMAT_VERSION", "9.0")
+        assert command(PACK)[0] == 0
+    status, error = command(["stats", "out"])
+    assert (status, "use another version of reasonpack" in error) == (1, True), error
+
+
+def test_a_shard_that_requires_what_is_not_known(
+    command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A newer version knows it."""
+    assert command(PACK)[0] == 0
+    shard(requiring)()
+    status, error = command(["stats", "out"])
+    assert (status, "use a newer version of reasonpack" in error) == (1, True), error
+    monkeypatch.setattr(schema_module, "APPLIED", (*schema_module.APPLIED, "future"))
+    assert command(["stats", "out"])[0] == 0
+
+
+def test_every_refusal_is_walked(whole: Seen) -> None:
+    assert not unwalked("test_dataset_fixes", whole)
