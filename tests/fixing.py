@@ -140,21 +140,27 @@ def unwalked(walk: str, seen: Seen) -> list[str]:
     """Return the refusals of a walk, by `WALKS`, of which none was made."""
     return [
         f"{path.name}:{lines.start} in {function}"
-        for folder in FOLDERS
-        for path, function, lines in refusals(folder, KINDS)
+        for folder, kinds in FOLDERS.items()
+        for path, function, lines in refusals(folder, kinds)
         if WALKS.get(f"{path.stem}.{function}", "test_dataset_fixes") == walk
         if not any((str(path), line) in seen for line in lines)
     ]
 
 
-FOLDERS = ("run", "show", "rows", "cli", "storage", "datasets")
 KINDS = {each.__name__ for each in ReasonpackError.__subclasses__()} | {"MissingExtraError"}
+FOLDERS = {
+    **dict.fromkeys(("run", "show", "rows", "cli", "storage", "datasets"), KINDS),
+    **dict.fromkeys(("records", "verify"), KINDS - {"RecordError"}),
+}
+"""Errors of these kinds are walked in these folders; tests/records walks refused records."""
 WALKS = {
     **dict.fromkeys(
         (
             *("call_plan.kind_of_inputs", "call_plan.plan_calls", "call_plan._check_options"),
             *("call_plan._field", "call_values.check_columns", "calls._conflict", "splits._wrong"),
             *("context.check_rows", "inputs.check_name", "inputs._files", "inputs._mode"),
+            *("group_field.group_name", "group_field.one_field", "group_index._refuse_large"),
+            *("group_index._refuse_one_for_all", "options.ignored_fields"),
             "place._known_file_system",
         ),
         "test_option_fixes",
@@ -164,6 +170,7 @@ WALKS = {
             *("estimate.estimate", "finish.refuse_strangers", "finish._nothing"),
             *("named_inputs.named_inputs", "output_directory._refuse_foreign"),
             *("output_directory.clear", "output_directory.agreed", "plan_file.read_plan"),
+            *("formats.foreign", "options.renamed_fields", "unit.no_list", "unit.damaged"),
             "inputs.expand_inputs",
         ),
         "test_fixes",
@@ -176,6 +183,7 @@ WALKS = {
             *("model_shape._number", "model_shape.of", "row.find_rows", "row.read_rows"),
             *("row._rows_of", "row.choose_samples", "row_facts._meets", "stats._agree"),
             *("explain.command", "inspect._chosen", "manifest.read_manifest", "shards._whole"),
+            "source._load_tokenizer",
         ),
         "test_command_fixes",
     ),
@@ -186,6 +194,9 @@ WALKS = {
     "ray._join": "needs Ray, in test_fault_fixes",
     "ray.pack_table": "called from Python, in test_fault_fixes",
     "unit.pack_records": "called from Python, in test_unit",
+    "groups.read_entries": "each run writes its index anew; it ends early only if cut meanwhile",
+    "record_places.look_up": "an input that is cut short while it is read",
+    "record_places._spread": "every command names a folder",
     "copies.read_times": "each run writes its index anew; it ends early only if cut meanwhile",
     "forest.lay_out": "no template is known whose prompt has no token",
 }

@@ -5,22 +5,33 @@ Doing it makes the refusal go away. As in test_command_fixes.py.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
-from fixing import Arguments, Command, Seen, unwalked
+from fixing import Command, Seen, unwalked
 from runs import FIXTURES
 
 from reasonpack.rows import schema as schema_module
 from reasonpack.storage.read import SMALL
+from tests.laws.damaged import (
+    ASK,
+    TOKENIZER,
+    fewer,
+    limited,
+    logged,
+    packed,
+    requiring,
+    said,
+    shard,
+    tokens,
+    twice_one_id,
+    with_short_labels,
+    without_labels,
+)
 from tests.laws.test_command_fixes import (
     PACK,
     REPACK,
@@ -36,100 +47,17 @@ from tests.laws.test_command_fixes import (
 )
 
 pytestmark = [pytest.mark.long, pytest.mark.usefixtures("seen")]
-ASK = {"role": "user", "content": "2+2?"}
-TOKENIZER = ["--tokenizer", str(FIXTURES / "tokenizer")]
 CHECK = ["check", "p.parquet", "a.jsonl", *TOKENIZER]
 TWICE = ["repack", "out", "two", "-o", "new"]
 SHORT = ["--max-length", "150", "--overlong"]
-
-
-def tokens(labels: list[int]) -> Damage:
-    """Write a row of tokens as a trainer would prepare it."""
-    table = pa.table({"input_ids": [[1, 2, 3]], "labels": [labels]})
-    return lambda: pq.write_table(table, "p.parquet")
-
-
 PREPARED = tokens([1, 2, 3])
-
-
-def said(name: str, *records: Any) -> Damage:
-    text = "".join(json.dumps(each) + "\n" for each in records)
-    return lambda: Path(name).write_text(text)
-
-
-def logged(number: int) -> dict[str, Any]:
-    asked = [{**ASK, "content": f"{number}+2?"}]
-    return {"id": f"c{number}", "trace_id": "a", "messages": asked, "response": str(number + 2)}
-
-
 IDS = {"id": "i", "prompt_ids": [1, 2], "completion_ids": [3, 3999]}
 BOTH_FORMS = said("c.jsonl", {**logged(0), **IDS})
 CALLS = said("c.jsonl", logged(0), logged(1))
-
-
-def shard(change: Callable[[pa.Table], pa.Table]) -> Damage:
-    """Write the only shard anew, with another content."""
-
-    def damage() -> None:
-        (path,) = Path("out/data").iterdir()
-        table = pq.read_table(path)
-        pq.write_table(change(table), path)
-
-    return damage
-
-
-def without_labels(table: pa.Table) -> pa.Table:
-    return table.drop_columns(["labels"])
-
-
-def requiring(table: pa.Table) -> pa.Table:
-    prefix = schema_module.METADATA_PREFIX
-    return table.replace_schema_metadata(
-        {**table.schema.metadata, f"{prefix}requires".encode(): b"future"}
-    )
-
-
-def with_short_labels(table: pa.Table) -> pa.Table:
-    at, type_ = table.schema.get_field_index("labels"), table.schema.field("labels")
-    short = [each[:3] for each in table.column("labels").to_pylist()]
-    return table.set_column(at, type_, pa.array(short, type_.type))
-
-
-def limited(name: str, length: int) -> Damage:
-    """Copy the tokenizer as of a model of so many positions."""
-
-    def damage() -> None:
-        copied(name)()
-        path = Path(name, "tokenizer_config.json")
-        config = json.loads(path.read_bytes())
-        path.write_text(json.dumps({**config, "model_max_length": length}))
-
-    return damage
-
-
-def packed(source: str, *options: str, out: str = "out") -> Arguments:
-    return ["pack", source, "-o", out, *TOKENIZER, *options]
-
-
-def twice_one_id() -> None:
-    lines = Path("a.jsonl").read_bytes().splitlines()
-    Path("a.jsonl").write_bytes(b"\n".join([lines[0]] * 2))
-
-
-def fewer() -> None:
-    """Copy the tokenizer without the last of its tokens."""
-    copied("fewer")()
-    path = Path("fewer/tokenizer.json")
-    tokenizer = json.loads(path.read_bytes())
-    tokenizer["added_tokens"].pop()
-    path.write_text(json.dumps(tokenizer))
-
-
 WHOLE: Damage = lambda: shutil.copytree("out", "whole")  # noqa: E731
 GREEDY = "{% if '2+2' in messages[0].content %}{{ 'x' * 99999999 }}{% endif %}"
 PLAIN = (FIXTURES / "tokenizer" / "chat_template.jinja").read_text("utf-8")
 CHATS = said("b.jsonl", {"messages": [ASK, {"role": "assistant", "content": "4"}]})
-UNASKED = "{% for m in messages %}{{ m.content }}<|im_end|>{% endfor %}"
 CHECKS: dict[str, CommandRow] = {
     "check rows of our own": (
         [PACK], ["check", "out", *TOKENIZER], 2, "call `reasonpack verify DIR`",
@@ -157,6 +85,21 @@ CHECKS: dict[str, CommandRow] = {
     "check tokens against calls": (
         [PREPARED, CALLS], ["check", "p.parquet", "c.jsonl", *TOKENIZER], 2,
         "name the chats the rows were made of", again(*CHECK),
+    ),
+}  # fmt: skip
+VERIFIES: dict[str, CommandRow] = {
+    "verify against standard input": (
+        [PACK], ["verify", "out", "--against", "-"], 2, "write it to a file, and name that",
+        again("verify", "out", "--against", "a.jsonl"),
+    ),
+    "verify against another share": (
+        [PACK], ["verify", "out", "--against", "a.jsonl:2"], 2, "name a.jsonl without a share",
+        again("verify", "out", "--against", "a.jsonl"),
+    ),
+    "verify calls that were packed again": (
+        [CALLS, packed("c.jsonl"), REPACK], ["verify", "new", "--against", "c.jsonl"], 2,
+        "check the datasets that it was packed again from",
+        again("verify", "out", "--against", "c.jsonl"),
     ),
 }  # fmt: skip
 REPACKS: dict[str, CommandRow] = {
@@ -307,7 +250,13 @@ PACKS: dict[str, CommandRow] = {
         [], more(out="a.json/out"), 2, "a.json: is a file.*choose another --output", again(*PACK)
     ),
 }  # fmt: skip
-ROWS = {**CHECKS, **{f"repack {name}": row for name, row in REPACKS.items()}, **READS, **PACKS}
+ROWS = {
+    **CHECKS,
+    **VERIFIES,
+    **{f"repack {name}": row for name, row in REPACKS.items()},
+    **READS,
+    **PACKS,
+}
 
 
 @pytest.mark.parametrize("name", ROWS)
@@ -322,6 +271,29 @@ def test_a_limit_within_which_a_copy_has_no_view(command: Command) -> None:
     assert (status, found is not None) == (2, True), error
     assert found
     assert command([*REPACK, *found.groups()])[0] == 0
+
+
+def test_a_file_that_grows(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    def growing(place: Any, name: str) -> str:
+        with Path(place).open("ab") as file:
+            file.write(b"\n")
+        return "plain"
+
+    with monkeypatch.context() as patch:
+        patch.setattr("reasonpack.records.plan.content_kind", growing)
+        status, error = command(PACK)
+    assert (status, "pack again when it is complete" in error) == (1, True), error
+    assert command(PACK)[0] == 0
+
+
+def test_a_line_beyond_all_limits(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = Path("a.jsonl").read_bytes()
+    monkeypatch.setattr("reasonpack.records.unit.LONGEST_RECORD", len(lines) - 1)
+    Path("a.jsonl").write_bytes(lines.replace(b"\n", b" "))
+    status, error = command(PACK)
+    assert (status, "write each conversation as a line of its own" in error) == (1, True), error
+    Path("a.jsonl").write_bytes(lines)
+    assert command(PACK)[0] == 0
 
 
 def test_a_dataset_of_another_version(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
