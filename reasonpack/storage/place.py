@@ -283,7 +283,9 @@ def remove_tree(directory: Place) -> None:
             shutil.rmtree(directory)
             return
         system, path = file_system(str(directory))
-        system.delete_dir(path)
+        # Google's file system has another error than FileNotFoundError where nothing is there.
+        if system.get_file_info(pa.fs.FileSelector(path, allow_not_found=True)):
+            system.delete_dir(path)
     except FileNotFoundError:
         pass
     except OSError as error:
