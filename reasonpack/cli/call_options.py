@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import click
 
-from reasonpack.cli.options import names_with_commas, size_in_bytes
+from reasonpack.cli.options import adding, names_with_commas, size_in_bytes
 
-_OPTIONS = (
+call_options = adding(
     click.option(
         "--input-format",
         type=click.Choice(["auto", "chat", "calls"]),
@@ -46,10 +43,3 @@ _OPTIONS = (
         "which there are values.",
     ),
 )
-
-
-def call_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add these options to a command."""
-    for option in reversed(_OPTIONS):
-        command = option(command)
-    return command

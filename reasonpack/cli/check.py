@@ -28,7 +28,6 @@ OF_PACK = (
     "num_proc",
 )
 """Options that are those of `pack`."""
-WIDTH = 15
 
 
 @click.command("check", params=[each for each in pack.params if each.name in OF_PACK])

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import click
 
-from reasonpack.cli.options import number
+from reasonpack.cli.options import adding, number
 
-_OPTIONS = (
+choice_options = adding(
     click.option(
         "--split",
         multiple=True,
@@ -48,10 +45,3 @@ _OPTIONS = (
         help="Which order --shuffle gives.",
     ),
 )
-
-
-def choice_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add these options to a command."""
-    for option in reversed(_OPTIONS):
-        command = option(command)
-    return command

@@ -36,7 +36,7 @@ def command(*, codes: tuple[str, ...], as_json: bool) -> None:
             raise UsageError(
                 "explain",
                 f"no code {given!r}",
-                f"{near}, or another" if near else "RP001 to RP317, or a reason",
+                f"{near}, or another" if near else f"{min(CODES)} to {max(CODES)}, or a reason",
                 "call explain without a code to see all",
             )
     chosen = {code: meanings[code] for code in wanted or meanings}

@@ -89,13 +89,19 @@ def draw_mask(row: RowData, svg: str | None, png: str | None) -> None:
     if not svg and not png:
         colour, width = terminal.wants_colour(), terminal.width_of(sys.stdout)
         terminal.show(mask_lines(row, colour=colour, width=width), colour=colour)
-    for path, picture in ((svg, mask_svg(row).encode()), (png, mask_png(row))):
-        if path == "-":
-            click.echo(picture, nl=False)
-        elif path:
-            with publish(path) as file:
-                file.write(picture)
-            click.echo(f"{path}: the mask of row {row.number}", err=True)
+    if svg:
+        _write_picture(svg, mask_svg(row).encode(), row)
+    if png:
+        _write_picture(png, mask_png(row), row)
+
+
+def _write_picture(path: str, picture: bytes, row: RowData) -> None:
+    if path == "-":
+        click.echo(picture, nl=False)
+        return
+    with publish(path) as file:
+        file.write(picture)
+    click.echo(f"{path}: the mask of row {row.number}", err=True)
 
 
 def only_ids(ids: Any) -> str:

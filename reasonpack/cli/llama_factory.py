@@ -7,12 +7,12 @@ tags:    {role_tag: who, assistant_tag: Bot}      --field who=role --role Bot=as
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import click
 
-from reasonpack.cli.options import json_object
+from reasonpack.cli.options import adding, json_object
 
 COLUMNS = {
     **{name: (name,) for name in ("system", "tools", "prompt")},
@@ -28,7 +28,7 @@ ROLES = {
     "function_tag": ("function_call",),
     "system_tag": ("system",),
 }
-_OPTIONS = (
+llama_factory_options = adding(
     click.option(
         "--role",
         multiple=True,
@@ -51,13 +51,6 @@ _OPTIONS = (
         help="Tags of such a file: what names messages give to role, content, and the roles.",
     ),
 )
-
-
-def llama_factory_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add these options to a command."""
-    for option in reversed(_OPTIONS):
-        command = option(command)
-    return command
 
 
 def under_known_names(given: dict[str, Any]) -> dict[str, Any]:

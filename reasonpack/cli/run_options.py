@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeVar
-
 import click
 
-from reasonpack.cli.options import size_in_bytes
+from reasonpack.cli.options import adding, size_in_bytes
 
-_Command = TypeVar("_Command", bound=Callable[..., Any])
-_OPTIONS = (
+run_options = adding(
     click.option(
         "--num-proc",
         type=click.IntRange(min=1),
@@ -81,10 +77,3 @@ _OPTIONS = (
     ),
     click.option("--json", "as_json_", is_flag=True, help="Write the manifest to standard output."),
 )
-
-
-def run_options(command: _Command) -> _Command:
-    """Add the options to a command, in the order in which its help has them."""
-    for option in reversed(_OPTIONS):
-        command = option(command)
-    return command
