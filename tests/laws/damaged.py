@@ -13,7 +13,7 @@ from fixing import Arguments
 from runs import FIXTURES
 
 from reasonpack.rows import schema as schema_module
-from tests.laws.test_command_fixes import Damage, copied
+from tests.laws.commands import Damage, copied
 
 ASK = {"role": "user", "content": "2+2?"}
 TOKENIZER = ["--tokenizer", str(FIXTURES / "tokenizer")]

@@ -17,6 +17,19 @@ from runs import FIXTURES
 
 from reasonpack.rows import schema as schema_module
 from reasonpack.storage.read import SMALL
+from tests.laws.commands import (
+    PACK,
+    REPACK,
+    CommandRow,
+    Damage,
+    again,
+    check_command,
+    copied,
+    first,
+    model,
+    more,
+    written,
+)
 from tests.laws.damaged import (
     ASK,
     TOKENIZER,
@@ -31,19 +44,6 @@ from tests.laws.damaged import (
     twice_one_id,
     with_short_labels,
     without_labels,
-)
-from tests.laws.test_command_fixes import (
-    PACK,
-    REPACK,
-    CommandRow,
-    Damage,
-    again,
-    check_command,
-    copied,
-    first,
-    model,
-    more,
-    written,
 )
 
 pytestmark = [pytest.mark.long, pytest.mark.usefixtures("seen")]

@@ -32,6 +32,7 @@ from reasonpack.run.unit import load_encoder
 from reasonpack.templates import limits
 
 MODEL = {path.name: path.read_bytes() for path in (FIXTURES / "tokenizer").iterdir()}
+IN_FOLDER = {f"model/{name}": data for name, data in MODEL.items()}
 TOKENIZER = json.loads(MODEL["tokenizer.json"])
 CONFIG = json.loads(MODEL["tokenizer_config.json"])
 PACK = ["a.jsonl", "--tokenizer", "model"]
@@ -68,12 +69,12 @@ def model(words: str, *, status: int = 1, mend: Mend | None = None, **files: byt
 def template(source: str | bytes, words: str, mend: Mend | None = None, *more: str) -> Row:
     """Give the row of a template; the usual fix is that of the model."""
     data = source.encode() if isinstance(source, str) else source
-    files = {**CHATS, **{f"model/{name}": data for name, data in MODEL.items()}, "t.jinja": data}
+    files = {**CHATS, **IN_FOLDER, "t.jinja": data}
     return Row(files, [*PACK, "--chat-template", "t.jinja", *more], words, mend or instead(*PACK))
 
 
 def behaviour(value: Any, words: str, right: Any) -> Row:
-    files = {**CHATS, **{f"model/{name}": data for name, data in MODEL.items()}}
+    files = {**CHATS, **IN_FOLDER}
     files["b.json"] = as_json(value)
     mend = write("b.json", as_json(right))
     return Row(files, [*PACK, "--template-behaviour", "b.json"], words, mend)
@@ -96,17 +97,17 @@ PUBLISHED = "Fix: use the template and the tokenizer that the model was publishe
 ROWS: Mapping[str, Row] = {
     # --- a tokenizer ---
     "no such directory": Row(
-        {**CHATS, **{f"model/{name}": data for name, data in MODEL.items()}},
+        {**CHATS, **IN_FOLDER},
         ["a.jsonl", "--tokenizer", "./modle"], "does not exist.*Fix: Check the path",
         instead(*PACK),
     ),
     "a path too long": Row(
-        {**CHATS, **{f"model/{name}": data for name, data in MODEL.items()}},
+        {**CHATS, **IN_FOLDER},
         ["a.jsonl", "--tokenizer", "./" + "a" * 5000], "cannot be read.*Fix: Check the path",
         instead(*PACK),
     ),
     "a revision of a directory": Row(
-        {**CHATS, **{f"model/{name}": data for name, data in MODEL.items()}},
+        {**CHATS, **IN_FOLDER},
         [*PACK, "--revision", "v2"], "no revision 'v2'.*Fix: Leave the revision out",
         instead(*PACK), 2,
     ),
@@ -218,7 +219,7 @@ ROWS: Mapping[str, Row] = {
     ),
     "an opener that the prompt writes": Row(
         {
-            **{f"model/{name}": data for name, data in MODEL.items()},
+            **IN_FOLDER,
             "a.jsonl": as_json({"messages": [ASK, {**ANSWER, "reasoning_content": "C"}]}),
             "t.jinja": PLAIN.replace(PROMPT, OPENING).encode(),
             "b.json": as_json({"opener": "<judge>\n", "closer": "</judge>\n"}),
