@@ -6,7 +6,7 @@ view 2   h1 r_in1 h2 t2 r_out2     shared   0            │ 1
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from types import MappingProxyType
@@ -124,6 +124,16 @@ def common_prefix(a: I32, b: I32) -> int:
     differs = a[:length] != b[:length]
     first = int(differs.argmax()) if length else 0
     return first if length and differs[first] else length
+
+
+def runs(flags: NDArray[np.bool_]) -> Iterator[tuple[int, int]]:
+    """Yield the stretches of true.
+
+    >>> list(runs(np.array([True, False, True, True])))
+    [(0, 1), (2, 4)]
+    """
+    changes = np.flatnonzero(np.diff(flags, prepend=False, append=False)).tolist()
+    yield from zip(changes[::2], changes[1::2], strict=True)
 
 
 def _bases(shared: Sequence[int], bounds: Sequence[int]) -> list[int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import IntEnum
 from typing import Literal
 
@@ -22,3 +23,6 @@ class Kind(IntEnum):
         """The paper's name: `h`, `t`, `r_in` or `r_out`."""
         labels: tuple[KindLabel, ...] = ("h", "t", "r_in", "r_out")
         return labels[self]
+
+
+BY_LABEL: Mapping[str, Kind] = {kind.label: kind for kind in Kind}

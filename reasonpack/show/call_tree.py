@@ -18,13 +18,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from reasonpack.rows.group_forest import Joint
 from reasonpack.show.message_view import answers_of, begin_of, spans_of
 from reasonpack.show.row import RowData
 from reasonpack.show.segment_tree import SegmentTree
 from reasonpack.wording import count, printable
 
-Joint = Literal["beginning", "known-prompt", "continued", "otherwise", "rewritten", "equal"]
-"""As in `rows.group_forest`; `equal` where other calls train all that this one does."""
 GOES_ON = ("continued", "otherwise")
 ROLES = {1: "chosen", 2: "rejected"}
 LONGEST_NAME = 60
@@ -37,7 +36,7 @@ class TreeCall:
     Attributes:
         call: its number in the row.
         parent: the call that it hangs on, by number; None for none.
-        joint: how it does.
+        joint: how it does; `equal` where other calls train all that this one does.
         prompt: tokens that it saw.
         shared: tokens that it has in common with earlier calls.
         written: tokens of its answer.
@@ -46,7 +45,7 @@ class TreeCall:
 
     call: int
     parent: int | None
-    joint: Joint
+    joint: Joint | Literal["equal"]
     prompt: int = 0
     shared: int = 0
     written: int = 0
@@ -55,8 +54,9 @@ class TreeCall:
 
 def call_tree(row: RowData, sample: int) -> list[TreeCall]:
     """Return the calls of a sample in the order in which they were logged."""
-    answers = {answer.call: answer for answer in answers_of(row, sample)}
-    spans, tree = spans_of([(row, sample)]), SegmentTree(row, sample)
+    trained, tree = answers_of(row, sample), SegmentTree(row, sample)
+    answers = {answer.call: answer for answer in trained}
+    spans = spans_of((row, answer) for answer in trained)
     joins, found = _Joins(tree), list[TreeCall]()
     for number in (n for n, call in enumerate(row.calls) if call.sample == sample):
         if (answer := answers.get(number)) is None:

@@ -14,7 +14,7 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
-from reasonpack.rows.kind import Kind
+from reasonpack.rows.kind import BY_LABEL, Kind
 from reasonpack.rows.sample import IGNORE
 from reasonpack.show.mask_svg import BAR, COLOURS, SIZE
 from reasonpack.show.row import RowData
@@ -37,11 +37,11 @@ def cells(row: RowData, down: int, across: int) -> tuple[NDArray[np.uint8], NDAr
     looks = (2 * np.arange(down) + 1) * length // (2 * down)
     seen = (2 * np.arange(across) + 1) * length // (2 * across)
     starts = [segment.start for segment in row.segments]
-    kinds = [int(next(kind for kind in Kind if kind.label == each.kind)) for each in row.segments]
+    kinds = np.array([BY_LABEL[segment.kind] for segment in row.segments])
     of = np.searchsorted(starts, seen, side="right") - 1
     until = np.array([segment.visible_until for segment in row.segments])[of]
     visible = (seen <= looks[:, None]) & (looks[:, None] < until)
-    grid = np.where(visible, np.array(kinds)[of], UNSEEN).astype(np.uint8)
+    grid = np.where(visible, kinds[of], UNSEEN).astype(np.uint8)
     return grid, row.labels[looks] != IGNORE
 
 
@@ -49,7 +49,7 @@ def mask_lines(row: RowData, *, colour: bool, width: int | None = None) -> Itera
     """Draw the mask of a row in characters, at most as many as there are tokens across."""
     across = min(WIDE, max(NARROW, (width or 80) - 4), len(row.input_ids))
     grid, trained = cells(row, max(1, across // 2), across)
-    labels = {int(kind): kind.label for kind in Kind}
+    labels = list(BY_LABEL)
     for line, is_trained in zip(grid.tolist(), trained.tolist(), strict=True):
         drawn = "".join(
             " "

@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from html import escape
 
-import numpy as np
-
+from reasonpack.rows.encoded_views import runs
 from reasonpack.rows.sample import IGNORE
 from reasonpack.show.row import RowData, quoted_id
 from reasonpack.wording import count, listed, printable
@@ -70,9 +69,8 @@ def _area(row: RowData, kind: str) -> str:
 
 
 def _trained(row: RowData) -> str:
-    changes = np.flatnonzero(np.diff(row.labels != IGNORE, prepend=False, append=False)).tolist()
     scale = SIZE / len(row.input_ids)
     return "".join(
         f"M0 {scale * start:.2f}H{BAR - 4}V{scale * end:.2f}H0Z"
-        for start, end in zip(changes[::2], changes[1::2], strict=True)
+        for start, end in runs(row.labels != IGNORE)
     )

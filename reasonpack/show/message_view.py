@@ -96,7 +96,8 @@ def find_view(parts: Sequence[Part], message: int | str, *, option: str = "--vie
         )
     ((row, number, answer),) = found
     id_ = row.samples[number].id
-    spans = spans_of(part for part in parts if part[0].samples[part[1]].id == id_)
+    same = [part for part in parts if part[0].samples[part[1]].id == id_]
+    spans = spans_of((part[0], each) for part in same for each in answers_of(*part))
     return _view(row, number, SegmentTree(row, number), answer, spans)
 
 
@@ -110,8 +111,9 @@ def _which(row: RowData, answer: Answer, what: str) -> int | str:
 
 def views_of(row: RowData, sample: int) -> Iterator[MessageView]:
     """Yield the views of all answers that a sample of a row trains."""
-    spans, tree = spans_of([(row, sample)]), SegmentTree(row, sample)
-    for answer in answers_of(row, sample):
+    answers, tree = answers_of(row, sample), SegmentTree(row, sample)
+    spans = spans_of((row, answer) for answer in answers)
+    for answer in answers:
         yield _view(row, sample, tree, answer, spans)
 
 
@@ -151,15 +153,14 @@ def answers_of(row: RowData, sample: int) -> list[Answer]:
     return [Answer(*which, np.concatenate(found[which])) for which in sorted(found)]
 
 
-def spans_of(parts: Iterable[Part]) -> dict[tuple[int, int], Span]:
+def spans_of(answers: Iterable[tuple[RowData, Answer]]) -> dict[tuple[int, int], Span]:
     """Give the first and the last position at which each message, or call, is trained."""
     spans: dict[tuple[int, int], Span] = {}
-    for row, number in parts:
-        for message, call, tokens in answers_of(row, number):
-            positions = row.position_ids[tokens]
-            first, last = int(positions.min()), int(positions.max())
-            before = spans.get((message, call), (first, last))
-            spans[message, call] = min(first, before[0]), max(last, before[1])
+    for row, (message, call, tokens) in answers:
+        positions = row.position_ids[tokens]
+        first, last = int(positions.min()), int(positions.max())
+        before = spans.get((message, call), (first, last))
+        spans[message, call] = min(first, before[0]), max(last, before[1])
     return spans
 
 

@@ -21,10 +21,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from reasonpack.datasets.manifest import MANIFEST
 from reasonpack.errors import FormatError, StorageError, UsageError
 from reasonpack.records.unit import arrow_batches, content_kind, damaged
 from reasonpack.rows.sample import IGNORE
-from reasonpack.run.named_inputs import read_part
+from reasonpack.run.named_inputs import STDIN, read_part
+from reasonpack.run.plan_file import PLAN
 from reasonpack.storage.inputs import expand_inputs
 from reasonpack.storage.place import Place, is_url, join, public_name, stamp
 from reasonpack.storage.read import open_arrow
@@ -33,7 +35,7 @@ from reasonpack.wording import listed
 IDS = "input_ids"
 MASKS = ("loss_mask", "assistant_masks", "assistant_mask", "completion_mask")
 BORDERS = ("seq_lengths", "position_ids", "attention_mask")
-OURS = ("manifest.json", "plan.json")
+OURS = (MANIFEST, PLAN)
 OUR_COLUMN = "segment_visible_until"
 
 
@@ -69,7 +71,7 @@ def sorted_inputs(inputs: Sequence[str]) -> tuple[list[Place], list[str]]:
         for name in OURS if folder else ():
             if stamp(join(part.path, name)):
                 raise _ours(part.path)
-        files = [] if part.path == "-" else expand_inputs([part.path])
+        files = [] if part.path == STDIN else expand_inputs([part.path])
         columns = {file: _columns(file) for file in files}
         if any(OUR_COLUMN in names for names in columns.values()):
             raise _ours(part.path)

@@ -22,9 +22,9 @@ from reasonpack.errors import RecordError, UsageError
 from reasonpack.records.conversation import Conversation
 from reasonpack.records.plan import plan
 from reasonpack.records.unit import read_records
-from reasonpack.rows.encoded_views import common_prefix
+from reasonpack.rows.encoded_views import common_prefix, runs
 from reasonpack.run.call_plan import formats_of_inputs, kind_of_inputs
-from reasonpack.run.check.written import Answer, Fault, Read, Reader, runs
+from reasonpack.run.check.written import Answer, Fault, Read, Reader
 from reasonpack.run.context import Context
 from reasonpack.run.conversations import parse
 from reasonpack.run.named_inputs import STDIN, named_inputs

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reasonpack.records.message import Message
+from reasonpack.rows.encoded_views import runs
 from reasonpack.run.check.prepared import Document
 from reasonpack.run.context import Context
 from reasonpack.templates.learn.marked_chats import (
@@ -208,16 +209,6 @@ def _stops(trained: NDArray[np.bool_], answer: Answer) -> Iterator[Fault]:
 def _ends(trained: NDArray[np.bool_], answer: Answer) -> tuple[int, int]:
     own = answer.start + np.flatnonzero(trained[answer.start : answer.stop])
     return int(own[0]), int(own[-1]) + 1
-
-
-def runs(flags: NDArray[np.bool_]) -> Iterator[tuple[int, int]]:
-    """Yield the stretches of true.
-
-    >>> list(runs(np.array([True, False, True, True])))
-    [(0, 1), (2, 4)]
-    """
-    changes = np.flatnonzero(np.diff(flags, prepend=False, append=False)).tolist()
-    yield from zip(changes[::2], changes[1::2], strict=True)
 
 
 def _begins(probe: Probe, chat: list[Message], mark: str, next_: str, stops: set[str]) -> str:

@@ -24,14 +24,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reasonpack.errors import TokenizerError
-from reasonpack.rows.kind import Kind
+from reasonpack.rows.kind import BY_LABEL
 from reasonpack.rows.sample import IGNORE
 from reasonpack.show.message_view import views_of
 from reasonpack.show.row import LONGEST_ID, RowData
 
 Piece = Callable[[int], bytes]
 """Gives the bytes of a token."""
-_NUMBERS: dict[str, int] = {kind.label: kind.value for kind in Kind}
 
 
 def rows_data(
@@ -88,7 +87,7 @@ def _row(row: RowData, length: int) -> dict[str, Any]:
         "segments": {
             "start": [each.start for each in segments],
             "until": [min(each.visible_until, length) for each in segments],
-            "kind": [_NUMBERS[each.kind] for each in segments],
+            "kind": [BY_LABEL[each.kind].value for each in segments],
             "message": [each.message for each in segments],
             "call": [each.call for each in segments],
         },
