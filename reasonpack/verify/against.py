@@ -37,7 +37,7 @@ from reasonpack.verify.manifest import Dataset
 from reasonpack.verify.match import NO_VIEWS, Join, Packed, Read, Thoughts, match
 from reasonpack.verify.parts import PARTS, parts_of
 from reasonpack.verify.paths import fingerprint
-from reasonpack.verify.rebuilt import Rebuilt, whole_size, why_rejected
+from reasonpack.verify.rebuilt import Rebuilt, not_rebuilt, whole_size, why_rejected
 from reasonpack.verify.rejects import check_left_out, check_reason, read_all, take_reject
 from reasonpack.verify.report import report
 from reasonpack.verify.row import F32, Row
@@ -236,7 +236,7 @@ def _add_record(
         ):
             rebuilt = rebuild(source, value, row=record.row is not None)
     except RecordError as error:
-        rebuilt = Rebuilt(reason=error.reason, error=str(error))
+        rebuilt = not_rebuilt(error)
     if rejected is None and (rebuilt is None or rebuilt.reason == "overlong"):
         rejected = take_reject(join, record, id_)
     if rejected is not None:
@@ -252,9 +252,7 @@ def _add_record(
             join.touched[each] = None
             join.read.setdefault(each, []).append(_read(record, rebuilt, source, findings))
         check_left_out(join, record, id_, rebuilt, findings)
-        for what in rebuilt.contradictions if rebuilt is not None else ():
-            number, first = join.contradictions.get(what, (0, record.where))
-            join.contradictions[what] = (number + 1, first)
+        join.contradict(rebuilt.contradictions if rebuilt is not None else (), record.where)
 
 
 def _ids_of(id_: str, times: int) -> list[str]:

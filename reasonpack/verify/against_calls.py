@@ -9,17 +9,15 @@ from collections.abc import Callable, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from functools import partial
-from typing import Any
 
 from reasonpack.errors import RecordError
-from reasonpack.records.strict_json import decode
 from reasonpack.records.unit import Record
 from reasonpack.verify.calls import NAMES
 from reasonpack.verify.findings import Findings
 from reasonpack.verify.group_views import CallTokens, Kept, rebuild_calls
-from reasonpack.verify.groups import FILE, Group, Groups
+from reasonpack.verify.groups import FILE, Group, Groups, fields_of
 from reasonpack.verify.match import NO_VIEWS, Join, Read, Reject
-from reasonpack.verify.rebuilt import Rebuilt, whole_size
+from reasonpack.verify.rebuilt import Rebuilt, not_rebuilt, whole_size
 from reasonpack.verify.rejects import check_left_out, check_reason, take_reject
 from reasonpack.verify.source import Source, decoded
 from reasonpack.verify.splits import split_of_text
@@ -76,7 +74,9 @@ class _Adding:
             self.findings.count("views", len(self.kept.calls))
             self.findings.count("naive_tokens", self.kept.tokens)
             split = split_of_text(self.id.encode(), self.source.manifest.options.split)
-            again = partial(_again, self.source, self.groups, self.group.number, self.left_out)
+            again: Callable[[], Sequence[CallTokens]] = tuple
+            if self.kept.tokens <= EXPLAINED:
+                again = partial(_again, self.source, self.groups, self.group.number, self.left_out)
             divided = self.source.manifest.counts.extra_samples > 0
             self.kept.weigh(self.source.manifest.options.loss_weights)
             read = self.kept.read(self.where, split, divided=divided)
@@ -130,13 +130,11 @@ class _Adding:
         self.findings.count("missing_reasoning", found.untrained)
         for where, number in found.stops.items():
             self.findings.count(f"stops: {where}", number)
-        for what in found.contradictions:
-            number, first = self.join.contradictions.get(what, (0, record.where))
-            self.join.contradictions[what] = (number + 1, first)
+        self.join.contradict(found.contradictions, record.where)
 
     def _guessed(self, record: Record) -> str:
         """Return the id that a record which is not read here was packed under, if it was."""
-        value = _decoded(record)
+        value = fields_of(record)
         names = [value.get(name) for name in NAMES]
         names += [each.get("id") for each in (value.get("response"),) if isinstance(each, dict)]
         return next((str(name) for name in names if str(name) in self.join.packed), record.where)
@@ -149,22 +147,10 @@ class _Adding:
         size = whole_size(everything.views) if everything.calls else 0
         is_long = options.layout == "onepass" and size > (options.max_length or size)
         is_long &= options.overlong != "split" and not self.kept.calls
+        # Calls that stand apart are longer, by how much is not known.
+        known = Rebuilt() if is_long or not everything.apart else None
         for rejected, record, _ in self.long:
-            if (
-                is_long or not everything.apart
-            ):  # those that stand apart are longer, by how much is not known
-                reason = "overlong" if is_long else ""
-                check_reason(rejected, record, Rebuilt(), reason, self.findings)
-            else:
-                self.findings.count("rejects")
-
-
-def _decoded(record: Record) -> dict[str, Any]:
-    try:
-        value = decode(record.line) if record.row is None else record.row
-    except RecordError:
-        value = None
-    return value if isinstance(value, dict) else {}
+            check_reason(rejected, record, known, "overlong" if is_long else "", self.findings)
 
 
 def _rebuilt(source: Source, record: Record, field: str) -> tuple[Rebuilt, list[CallTokens], str]:
@@ -174,17 +160,17 @@ def _rebuilt(source: Source, record: Record, field: str) -> tuple[Rebuilt, list[
     try:
         value = decoded(record, source.reading)
     except RecordError as error:
-        return Rebuilt(reason=error.reason, error=str(error)), [], ""
+        return not_rebuilt(error), [], ""
     return rebuild_calls(source, value, record.where, row=record.row is not None)
 
 
 def _again(
     source: Source, groups: Groups, number: int, left_out: AbstractSet[str]
 ) -> Sequence[CallTokens]:
-    """Rebuild a group, but for records that were left out; nothing if it is too large."""
+    """Rebuild a group, but for records that were left out."""
     kept = Kept()
     for record in groups.records(number):
         if record.where not in left_out:
             kept.add(_rebuilt(source, record, groups.field)[1], record.where)
     kept.weigh(source.manifest.options.loss_weights)
-    return kept.calls if kept.tokens <= EXPLAINED else ()
+    return kept.calls

@@ -258,26 +258,21 @@ def _chat(places: Sequence[Json], answer: Any, reading: Reading, *, has_ids: boo
     context = _context(record, request, *echo)
     if asked == [] and "system" in context:
         raise NotChecked("a system text alone as the prompt")
-    if asked in EMPTY or answer is None:
-        if has_ids:
-            return None
-        if echo:
-            raise NotChecked("a response without any item")
-        raise Refused("no prompt, or no answer")
-    whole = {**context, "prompt": asked, "completion": items}
     try:
-        read = read_chat(whole, reading)
+        if asked in EMPTY or answer is None:
+            if echo:
+                raise NotChecked("a response without any item")
+            raise Refused("no prompt, or no answer")
+        read = read_chat({**context, "prompt": asked, "completion": items}, reading)
+        *before, last = read.messages
+        if before and _same(before[-1], last):
+            before.pop()
+        if last.role != "assistant" or not before:
+            raise Refused("no answer to something")
     except (NotChecked, Refused):
         if has_ids:
             return None
         raise
-    *before, last = read.messages
-    if before and _same(before[-1], last):
-        before.pop()
-    if last.role != "assistant" or not before:
-        if has_ids:
-            return None
-        raise Refused("no answer to something")
     history = [replace(each, trained=False) for each in before]
     return replace(read, messages=(*history, last))
 

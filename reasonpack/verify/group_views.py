@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from reasonpack.errors import RecordError
 from reasonpack.verify.call_values import cannot_add_up, check_columns, key_of, of_call
 from reasonpack.verify.calls import Call, read_calls
 from reasonpack.verify.chat import NotChecked, Refused
@@ -25,7 +24,7 @@ from reasonpack.verify.length import LeftOut, too_long, too_long_text
 from reasonpack.verify.match import Place, Read, Thoughts
 from reasonpack.verify.parts import PARTS, parts_of
 from reasonpack.verify.paths import distinct, fingerprint, view_paths
-from reasonpack.verify.rebuilt import Rebuilt, TokenView
+from reasonpack.verify.rebuilt import Rebuilt, TokenView, not_rebuilt
 from reasonpack.verify.source import Source, encode
 from reasonpack.verify.views import TextViews, build_views
 
@@ -82,12 +81,8 @@ def rebuild_calls(
                     out = too_long(last, len(each.ids), source.manifest)
                     left += [out] if out else []
                     made += [] if out else [each]
-    except NotChecked as unknown:
-        return Rebuilt(unknown=str(unknown)), [], id_
-    except Refused as error:
-        cause = error.__cause__  # JSON text within the record
-        reason = cause.reason if isinstance(cause, RecordError) else "record"
-        return Rebuilt(reason=reason, error=str(error)), [], id_
+    except (NotChecked, Refused) as error:
+        return not_rebuilt(error), [], id_
     if found.reason:
         return found, [], id_
     if left and (not made or source.manifest.options.overlong != "split"):
@@ -251,12 +246,13 @@ class Kept:
         Trained tokens of an earlier call are not counted again, unless calls are apart.
         """
         known: set[bytes] = set()
+        apart = self.apart
         for each in self.calls:
             view = each.view
             weight, words = of_call(each.call, each.trained)
             paths = view.trained
             new = np.ones(len(paths), bool)
-            if not self.apart:
+            if not apart:
                 named = [path.tobytes() for path in paths]
                 new = np.array([path not in known for path in named], bool)
                 known.update(named)

@@ -72,7 +72,7 @@ class Groups:
             for number, (begin, end) in enumerate(pairwise(self.bounds)):
                 first = next(records)
                 name = self.sources[int(self.entries["file"][begin])].name
-                id_ = name if self.field == FILE else group_of(_fields(first), self.field)
+                id_ = name if self.field == FILE else group_of(fields_of(first), self.field)
                 own = chain([first], islice(records, end - begin - 1))
                 yield Group(number, id_, own)
                 deque(own, maxlen=0)  # those that nobody took
@@ -117,7 +117,7 @@ def find_groups(files: list[tuple[Place, str]], field: str, folder: Path) -> Gro
     for at, (place, name) in enumerate(files):
 
         def key(record: Record, number: int, *, at: int = at) -> bytes:
-            group = "" if field == FILE else group_of(_fields(record), field)
+            group = "" if field == FILE else group_of(fields_of(record), field)
             said = f"of group {group}" if group else f"of file {at}"
             alone = not group and field != FILE
             said += f", record {number}" * alone
@@ -130,12 +130,13 @@ def find_groups(files: list[tuple[Place, str]], field: str, folder: Path) -> Gro
     return Groups(field, entries, bounds.tolist(), [*sources])
 
 
-def _fields(record: Record) -> Any:
-    """Decode a record; None where it cannot be, which is said when it is rebuilt."""
+def fields_of(record: Record) -> dict[str, Any]:
+    """Decode a record; no fields where it cannot be, which is said when it is rebuilt."""
     try:
-        return decode(record.line) if record.line else record.row
+        value = decode(record.line) if record.line else record.row
     except RecordError:
-        return None
+        return {}
+    return value if isinstance(value, dict) else {}
 
 
 def group_of(record: Any, field: str) -> str:

@@ -47,8 +47,9 @@ def _of_trace(trace: Json) -> Iterator[Json]:
         while at is not None:
             if not 0 <= at < below:
                 raise Refused("a parent that does not stand before its node")
-            before = [*(trace["nodes"][at].get("token_ids") or []), *before]
+            before += reversed(trace["nodes"][at].get("token_ids") or [])
             at, below = trace["nodes"][at].get("parent"), at
+        before.reverse()
         ids, mask = node.get("token_ids") or [], node.get("mask") or []
         if len(mask) != len(ids) or any(each is not True and each is not False for each in mask):
             raise Refused("a mask of another length than the ids")

@@ -10,6 +10,7 @@ not ends the search. What the template writes between them belongs to no message
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -95,8 +96,7 @@ def added(each: Sequence[Contexts]) -> Contexts:
     >>> added([{(0, 0): 2}, {(0, 0): 1, (1, 2): 3}])
     {(0, 0): 3, (1, 2): 3}
     """
-    total: Contexts = {}
+    total = Counter[tuple[int, int]]()
     for contexts in each:
-        for place, number in contexts.items():
-            total[place] = total.get(place, 0) + number
-    return total
+        total.update(contexts)
+    return dict(total)

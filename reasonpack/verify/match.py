@@ -121,6 +121,12 @@ class Join:
         """Whether conversations of this id are to be compared."""
         return self.chosen is None or id_ in self.chosen
 
+    def contradict(self, contradictions: Sequence[str], where: str) -> None:
+        """Count what the record at a place says against the manifest."""
+        for what in contradictions:
+            number, first = self.contradictions.get(what, (0, where))
+            self.contradictions[what] = (number + 1, first)
+
 
 def match(join: Join) -> list[tuple[str, str, Packed, str]]:
     """Let go of what is equal, of the ids met since the last call.
@@ -140,7 +146,9 @@ def match(join: Join) -> list[tuple[str, str, Packed, str]]:
             if join.scattered and None in [each.print for each in both[1]]:
                 join.passed.add(id_)
             if not packed and not read:
-                kinds = _thoughts_fault(*both) or _contexts_fault(*both)
+                kinds = ""
+                if not _has_unknown(*both):
+                    kinds = _thoughts_fault(*both) or _contexts_fault(*both)
                 faults = (("RP312", kinds), ("RP315", _split_fault(*both)))
                 mislabelled += [(code, id_, both[0][0], what) for code, what in faults if what]
             if packed:
@@ -151,11 +159,13 @@ def match(join: Join) -> list[tuple[str, str, Packed, str]]:
     return mislabelled
 
 
+def _has_unknown(packed: Sequence[Packed], read: Sequence[Read]) -> bool:
+    """Whether one of these is not to be compared."""
+    return None in [*(one.print for one in packed), *(one.print for one in read)]
+
+
 def _thoughts_fault(packed: Sequence[Packed], read: Sequence[Read]) -> str:
     """Say which message has other kinds of trained tokens than it should; empty for none."""
-    prints = [*(one.print for one in packed), *(one.print for one in read)]
-    if None in prints:
-        return ""
     found, expected = (_sum([one.thoughts for one in ones]) for ones in (packed, read))
     for place in sorted({*found, *expected}):
         have, want = found.get(place, (0, 0, 0)), expected.get(place, (0, 0, 0))
@@ -171,8 +181,6 @@ def _thoughts_fault(packed: Sequence[Packed], read: Sequence[Read]) -> str:
 
 def _contexts_fault(packed: Sequence[Packed], read: Sequence[Read]) -> str:
     """Say which message has fewer tokens of the history than it must; empty for none."""
-    if None in [*(one.print for one in packed), *(one.print for one in read)]:
-        return ""
     found, expected = (added([one.contexts for one in ones]) for ones in (packed, read))
     for (message, kind), want in sorted(expected.items()):
         if (have := found.get((message, kind), 0)) < want:
@@ -211,8 +219,8 @@ def _unequal(packed: list[Packed], read: list[Read], join: Join) -> tuple[list[P
     that has several samples is equal to them together.
     """
     if join.of_calls:
-        unknown_ = None in [*(each.print for each in packed), *(each.print for each in read)]
-        return ([], []) if unknown_ or equal_calls(packed, read) else (packed, read)
+        equal_ = _has_unknown(packed, read) or equal_calls(packed, read)
+        return ([], []) if equal_ else (packed, read)
     equal = Counter(each.print for each in packed) & Counter(each.print for each in read)
     samples, left = _without(packed, equal), _without(read, equal)
     sound = [each for each in samples if each.print is not None]
@@ -264,9 +272,12 @@ def equal_calls(packed: Sequence[Packed], read: Sequence[Read]) -> bool:
     for path, times in (leaf for each in read for leaf in each.leaves.items()):
         least[path] += times[0]
         most[path] += times[1]
-    named = {key for each in packed for key in each.calls}
-    logged = {key for each in read for key in each.calls}
-    return least <= found <= most and named == logged
+    return least <= found <= most and calls_of(packed) == calls_of(read)
+
+
+def calls_of(ones: Sequence[Packed | Read]) -> frozenset[int]:
+    """Return the keys of the calls of samples or of groups."""
+    return frozenset(key for one in ones for key in one.calls)
 
 
 def _without(ones: Sequence[_One], prints: Counter[Print | None]) -> list[_One]:

@@ -9,7 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reasonpack.datasets.manifest import Manifest
+from reasonpack.errors import RecordError
 from reasonpack.records.strict_json import quoted
+from reasonpack.verify.chat import NotChecked, Refused
 from reasonpack.verify.history import Contexts, Stretch, count_contexts
 from reasonpack.verify.length import LeftOut
 from reasonpack.verify.match import Read, Thoughts
@@ -143,6 +145,15 @@ class Rebuilt:
             least, most = (int(new[:end].sum()) for end in view.thought)
             counted["", view.message] = (least, most, int(new.sum()))
         return {place: numbers for place, numbers in counted.items() if numbers[2]}
+
+
+def not_rebuilt(error: RecordError | NotChecked | Refused) -> Rebuilt:
+    """Say why there are no views."""
+    if isinstance(error, NotChecked):
+        return Rebuilt(unknown=str(error))
+    cause = error if isinstance(error, RecordError) else error.__cause__  # JSON within the record
+    reason = cause.reason if isinstance(cause, RecordError) else "record"
+    return Rebuilt(reason=reason, error=str(error))
 
 
 # --- what must have become of it -------------------------------------------------------

@@ -64,9 +64,7 @@ def check_reason(
     that can be tested by itself is held against it.
     """
     findings.count("rejects")
-    if rebuilt is None:
-        return
-    if rebuilt.unknown:
+    if rebuilt is None or rebuilt.unknown:
         return
     if reason == rejected.reason or (rebuilt.reason and rejected.reason not in TESTED):
         findings.count("rejects confirmed")

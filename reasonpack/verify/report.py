@@ -15,7 +15,7 @@ from reasonpack.verify.call_values import cannot_add_up
 from reasonpack.verify.explain import SampleAt, explain, other_call, other_weight
 from reasonpack.verify.findings import KEPT, Finding, Findings
 from reasonpack.verify.manifest import Dataset
-from reasonpack.verify.match import NO_VIEWS, Different, Join, Packed, Read, equal_together
+from reasonpack.verify.match import NO_VIEWS, Different, Join, calls_of, equal_together
 from reasonpack.verify.paths import together
 from reasonpack.verify.rebuilt import Rebuilt, TokenView
 from reasonpack.verify.rows import check_row
@@ -171,15 +171,11 @@ def _bare_difference(each: Different) -> Finding:
     have = together(*(one.print for one in each.packed if one.print is not None))
     want = together(*(one.print for one in each.read if one.print is not None))
     code = "RP310" if have[:2] == want[:2] else "RP309"
-    beside = have[4:] != want[4:] or _calls(each.packed) != _calls(each.read)
+    beside = have[4:] != want[4:] or calls_of(each.packed) != calls_of(each.read)
     if have[2:4] == want[2:4] and beside:
         code = "RP317" if any(record.again for record in each.read) else "RP316"
     what = f"differs from {', '.join(record.where for record in each.read)}"
     return Finding(code, shard, what, row, each.id)
-
-
-def _calls(each: Sequence[Packed | Read]) -> frozenset[int]:
-    return frozenset(key for one in each for key in one.calls)
 
 
 def _read_again(

@@ -36,7 +36,7 @@ from reasonpack.verify.one_view import TextView
 from reasonpack.verify.parts import parts_of
 from reasonpack.verify.paths import view_paths
 from reasonpack.verify.reader import read_chat
-from reasonpack.verify.rebuilt import Rebuilt, TokenView
+from reasonpack.verify.rebuilt import Rebuilt, TokenView, not_rebuilt
 from reasonpack.verify.rules import Rules, load_rules
 from reasonpack.verify.splits import split_of
 from reasonpack.verify.views import TextViews, build_views
@@ -249,12 +249,8 @@ def rebuild(source: Source, record: dict[str, Any], *, row: bool = False) -> Reb
         built = build_views(chat, source.rules[bool(chat.tools)], parts)
         if not built.views:
             raise Refused("no message of it is trained")
-    except NotChecked as unknown:
-        return Rebuilt(unknown=str(unknown))
-    except Refused as error:
-        cause = error.__cause__  # JSON text within the record
-        reason = cause.reason if isinstance(cause, RecordError) else "record"
-        return Rebuilt(reason=reason, error=str(error))
+    except (NotChecked, Refused) as error:
+        return not_rebuilt(error)
     weights = view_weights(chat, built.numbers, source.manifest.options.loss_weights)
     built.views = [
         replace(view, given=given, group=group)
