@@ -93,7 +93,7 @@ def _cut(before: list[Any], messages: list[Any]) -> int:
     """
     same = 0
     for one, other in zip(before, messages, strict=False):
-        if one is not other and not (one == other and _alike(one, other)):
+        if one is not other and not (one == other and alike(one, other)):
             break
         same += 1
     while same and not (
@@ -114,8 +114,12 @@ def _is_alone(message: object) -> bool:
     return isinstance(role, str) and ROLES.get(role, "assistant") != "assistant"
 
 
-def _alike(one: object, other: object) -> bool:
-    """Tell whether two equal values are of the same types, with their keys in the same order."""
+def alike(one: object, other: object) -> bool:
+    """Tell whether two equal values are of the same types, with their keys in the same order.
+
+    >>> alike({"x": 1}, {"x": True}), alike([0.0], [-0.0])
+    (False, False)
+    """
     if type(one) is not type(other):
         return False
     if isinstance(one, dict) and isinstance(other, dict):
@@ -125,5 +129,5 @@ def _alike(one: object, other: object) -> bool:
     elif isinstance(one, list) and isinstance(other, list):
         pairs = zip(one, other, strict=True)
     else:
-        return True
-    return all(type(a) is str or a is b or _alike(a, b) for a, b in pairs)
+        return repr(one) == repr(other)  # 0.0 equals -0.0
+    return all(type(a) is str or a is b or alike(a, b) for a, b in pairs)

@@ -33,6 +33,14 @@ _ELSEWHERE = 1 << 40
 """The first place of what is no message of the conversation."""
 
 
+def same_beginning(one: Sequence[object], other: Sequence[object]) -> int:
+    """Count the objects that two lists begin with, both the same."""
+    for count, (mine, its) in enumerate(zip(one, other, strict=False)):
+        if mine is not its:
+            return count
+    return min(len(one), len(other))
+
+
 class _Run(NamedTuple):
     """What a loop did with each of its items.
 
@@ -146,9 +154,7 @@ class Memo:
 
         Whoever calls this keeps the messages before, too.
         """
-        old, new = self._ids, [*map(id, messages)]
-        differ = (at for at, (one, other) in enumerate(zip(old, new, strict=False)) if one != other)
-        same = next(differ, min(len(old), len(new)))
+        same, new = same_beginning(self._items, messages), [*map(id, messages)]
         self._last = {
             outer: run
             for outer, run in self._last.items()
@@ -156,7 +162,7 @@ class Memo:
         }
         for holds in self._holds.values():
             del holds[same:]
-        for each in old[same:]:
+        for each in self._ids[same:]:
             self._place.pop(each, None)
         self._place |= {each: place for place, each in enumerate(new[same:], same)}
         self._items, self._ids = [*messages], new

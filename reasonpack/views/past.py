@@ -18,8 +18,9 @@ from typing import Any, NamedTuple
 from reasonpack.errors import RecordError
 from reasonpack.records.conversation import Conversation
 from reasonpack.records.message import Message
+from reasonpack.records.prompt_memo import alike
 from reasonpack.templates.forms import Forms, dump_message
-from reasonpack.templates.loops import Memo
+from reasonpack.templates.loops import Memo, same_beginning
 from reasonpack.views.refused import Shown
 from reasonpack.views.spans import Found
 
@@ -37,14 +38,6 @@ class Prompt(NamedTuple):
 
 
 NO_PROMPT = Prompt()
-
-
-def same_beginning(one: Sequence[object], other: Sequence[object]) -> int:
-    """Count the objects that two lists begin with, both the same."""
-    for count, (mine, its) in enumerate(zip(one, other, strict=False)):
-        if mine is not its:
-            return count
-    return min(len(one), len(other))
 
 
 @dataclass(slots=True)
@@ -65,6 +58,10 @@ class Past:
     _bare: dict[int, tuple[Message, Message]] = field(default_factory=dict)
     _written: dict[int, tuple[Message, dict[str, Any]]] = field(default_factory=dict)
     _memos: dict[tuple[int, str], tuple[Memo, Story]] = field(default_factory=dict)
+
+    def has(self, tools: Any) -> bool:
+        """Tell whether these tools are written the same, with their keys in the same order."""
+        return self.tools is tools or (self.tools == tools and alike(self.tools, tools))
 
     def begin(self, messages: Sequence[Message]) -> None:
         """Go on to a call with these messages; its answer is the last one."""
@@ -135,7 +132,7 @@ class Pasts:
         best, most = None, 0
         for past in self._pasts:
             common = same_beginning(past.messages, history)
-            if common > most and _alike(past.tools, call.tools):
+            if common > most and past.has(call.tools):
                 best, most = past, common
         if best is None or 2 * most < min(len(best.messages), len(history)):
             best = Past(tools=call.tools)
@@ -144,8 +141,3 @@ class Pasts:
         self._pasts = [*self._pasts[-MOST + 1 :], best]
         best.begin(call.messages)
         return best
-
-
-def _alike(one: Any, other: Any) -> bool:
-    """Tell whether tools are written the same, with their keys in the same order."""
-    return one is other or (one == other and repr(one) == repr(other))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from typing import Any
 
 import pytest
@@ -51,6 +52,7 @@ def test_a_prompt_is_read_as_by_itself(prompts: list[list[Any]], data: st.DataOb
         assert outcome(memo.read, before) == outcome(read_messages, before)
 
 
+SIGNED = {"role": "assistant", "tool_calls": [{"name": "f", "arguments": {"a": 0.0}}]}
 ORDERED = [ASK, {"role": "assistant", "tool_calls": [{"name": "f", "arguments": {"a": 1, "b": 2}}]}]
 
 
@@ -60,6 +62,7 @@ ORDERED = [ASK, {"role": "assistant", "tool_calls": [{"name": "f", "arguments": 
         ([ASK, THOUGHT], [ASK, THOUGHT, CALLED]),
         ([ASK, THOUGHT, CALLED], [ASK, THOUGHT, ASK]),
         ([ASK, ANSWER], [ASK, ANSWER, {"role": "tool_call", "content": '{"name": "f"}'}]),
+        ([ASK, SIGNED, ASK], json.loads(json.dumps([ASK, SIGNED, ASK]).replace("0.0", "-0.0"))),
         (
             [*ORDERED, ASK],
             [
