@@ -17,7 +17,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -95,7 +95,7 @@ def read_calls(
     null_keys = record.row is not None
     try:
         memo = memo or PromptMemo()
-        fields = _decoded(record, reading, memo)
+        fields = _decoded(record, reading, memo.lines.decode)
         found = drafts_of(fields, reading)
         return [
             _call(draft, record.where, number if len(found) > 1 else None, reading, memo, null_keys)
@@ -122,7 +122,7 @@ def read_session(
     names: set[str] = set()
     for record in records:
         try:
-            lines.append(Line(record.where, _decoded(record, reading, PromptMemo())))
+            lines.append(Line(record.where, _decoded(record, reading, strict_json.decode_line)))
             names |= {format_of(lines[-1].fields)} & SESSIONS.keys()
         except RecordError as error:
             error.where = record.where
@@ -146,10 +146,12 @@ def read_session(
     return calls, refused
 
 
-def _decoded(record: Record, reading: Reading, memo: PromptMemo) -> dict[str, Any]:
+def _decoded(
+    record: Record, reading: Reading, decode_line: Callable[[bytes], Any]
+) -> dict[str, Any]:
     fields: Any = record.row
     if fields is None:
-        fields = memo.lines.decode(record.line)
+        fields = decode_line(record.line)
     else:
         strict_json.count_keys(fields)  # refuses what is nested too deeply to be copied
         keep = None if reading.null_arguments == "drop" else _CALL_ARGUMENTS

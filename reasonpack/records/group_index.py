@@ -121,7 +121,7 @@ def plan_groups(
         containers=found.containers,
         sha256=hashlib.sha256(entries.tobytes()).hexdigest(),
     )
-    units = _units(entries, bounds, names, unit_bytes)
+    units = _units(entries, bounds, upto, names, unit_bytes)
     return Grouped(inputs, found.places, entries, units, grouping)
 
 
@@ -170,10 +170,21 @@ def _hash(kind: str, text: str) -> bytes:
 
 
 def _units(
-    entries: Entries, bounds: NDArray[np.int64], names: Sequence[str], unit_bytes: int
+    entries: Entries,
+    bounds: NDArray[np.int64],
+    upto: NDArray[np.int64],
+    names: Sequence[str],
+    unit_bytes: int,
 ) -> list[Unit]:
-    """Cut the groups into as few units as their size allows, of about the same size."""
-    upto = np.append(0, np.cumsum(entries["length"], dtype=np.int64))[bounds]
+    """Cut the groups into as few units as their size allows, of about the same size.
+
+    Args:
+        entries: of all groups.
+        bounds: of each group among them.
+        upto: how many bytes there are before each group, and in all.
+        names: of the inputs.
+        unit_bytes: size of a unit, about.
+    """
     count = max(1, -(-int(upto[-1]) // unit_bytes))
     shares = np.arange(1, count) * int(upto[-1]) // count
     cuts = {0, *np.searchsorted(upto, shares).tolist(), len(bounds) - 1}

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 
 from reasonpack.errors import UsageError
 from reasonpack.records.conversation import READ
@@ -26,19 +26,9 @@ def renamed_fields(pairs: Iterable[str]) -> dict[str, str]:
     >>> renamed_fields(["cot=reasoning_content"])
     {'cot': 'reasoning_content'}
     """
-    found: dict[str, str] = {}
-    for pair in pairs:
-        name, _, wanted = pair.rpartition("=")
-        if not name or wanted not in _KNOWN:
-            known = ", ".join(sorted(_KNOWN))
-            raise UsageError(
-                "--field",
-                pair,
-                f"NAME=KNOWN with one of the names that are read: {known}",
-                "choose one, or leave the field out with --ignore-fields",
-            )
-        found[name] = wanted
-    return found
+    expected = f"NAME=KNOWN with one of the names that are read: {', '.join(sorted(_KNOWN))}"
+    fix = "choose one, or leave the field out with --ignore-fields"
+    return _renamed("--field", pairs, _KNOWN, expected, fix)
 
 
 def renamed_roles(pairs: Iterable[str]) -> dict[str, str]:
@@ -50,13 +40,20 @@ def renamed_roles(pairs: Iterable[str]) -> dict[str, str]:
     >>> renamed_roles(["Bot=assistant"])
     {'Bot': 'assistant'}
     """
+    expected = f"NAME=ROLE with one of {', '.join(ROLES)}"
+    return _renamed("--role", pairs, ROLES, expected, "write --role Bot=assistant")
+
+
+def _renamed(
+    option: str, pairs: Iterable[str], known: Container[str], expected: str, fix: str
+) -> dict[str, str]:
+    """Read pairs `NAME=KNOWN` of an option."""
     found: dict[str, str] = {}
     for pair in pairs:
-        name, _, role = pair.rpartition("=")
-        if not name or role not in ROLES:
-            known = f"NAME=ROLE with one of {', '.join(ROLES)}"
-            raise UsageError("--role", pair, known, "write --role Bot=assistant")
-        found[name] = role
+        name, _, wanted = pair.rpartition("=")
+        if not name or wanted not in known:
+            raise UsageError(option, pair, expected, fix)
+        found[name] = wanted
     return found
 
 

@@ -9,7 +9,7 @@ memo saves what that repeats (`templates.loops`).
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -24,7 +24,7 @@ from reasonpack.templates.loops import Memo
 from reasonpack.templates.template import ChatTemplate
 from reasonpack.templates.written import Written
 from reasonpack.views.completion import closes_reasoning
-from reasonpack.views.past import Past
+from reasonpack.views.past import Past, Story
 
 WORTH_A_MEMO = 12
 """Views from which a memo is used: what it saves grows with the square of their number."""
@@ -68,19 +68,16 @@ def rendering_of_call(
     variables = _variables(conversation, index, rendering)
     render = partial(template.render, tools=past.tools, kwargs=variables)
     stories = _stories(conversation.messages, rendering.behaviour, past)
+
+    def memo_of(number: int, story: Story) -> Memo:
+        key = number, repr(variables)  # true is not 1
+        return past.memo(key, story, render, template.sites, rendering.remember)
+
     new = [message.get("tool_calls") for message in stories[0][past.common :]]
     last = _without_empty_text(conversation.messages[index], rendering.behaviour.forms)
     with template.unchanged([past.tools, new]):
         try:
-            for number, story in enumerate(stories):
-                memo = None
-                if template.sites:
-                    key = number, repr(variables)  # true is not 1
-                    memo = past.memo(key, story, render, template.sites, rendering.remember)
-                prompt = render(story[:index], add_generation_prompt=True, memo=memo)
-                written = memo.written() if memo else Written()
-                if not closes_reasoning(prompt, rendering.behaviour):
-                    break
+            story, memo, prompt, written = _prompt(stories, index, render, rendering, memo_of)
             whole = story if last is None else [*story[:index], last]
             if memo is None:
                 return index, prompt, render(whole), written
@@ -106,24 +103,21 @@ def each_rendering(
     stories = _stories(conversation.messages, rendering.behaviour)
     remembers = rendering.remember and len(answers) >= WORTH_A_MEMO
     memos: dict[tuple[int, str | bool], Memo] = {}
+
+    def memo_of(number: int, story: Story, variables: Mapping[str, Any]) -> Memo:
+        key = number, remembers and repr(variables)  # true is not 1
+        if key not in memos:
+            memos[key] = Memo(template.sites, story, tools or (), remembers=remembers)
+        return memos[key]
+
     with template.unchanged([tools, [message.get("tool_calls") for message in stories[0]]]):
         for index in answers:
             variables = _variables(conversation, index, rendering)
             render = partial(template.render, tools=tools, kwargs=variables)
             try:
-                for number, story in enumerate(stories):
-                    memo = None
-                    if template.sites:
-                        key = number, remembers and repr(variables)  # true is not 1
-                        if key not in memos:
-                            memos[key] = Memo(
-                                template.sites, story, tools or (), remembers=remembers
-                            )
-                        memo = memos[key]
-                    prompt = render(story[:index], add_generation_prompt=True, memo=memo)
-                    written = memo.written() if memo else Written()
-                    if not closes_reasoning(prompt, rendering.behaviour):
-                        break
+                story, memo, prompt, written = _prompt(
+                    stories, index, render, rendering, partial(memo_of, variables=variables)
+                )
                 last = _without_empty_text(conversation.messages[index], rendering.behaviour.forms)
                 whole = story[: index + 1] if last is None else [*story[:index], last]
                 full = render(whole, memo=memo if last is None and remembers else None)
@@ -131,6 +125,27 @@ def each_rendering(
                 error.path = f"messages[0:{index + 1}]"
                 raise
             yield index, prompt, full, written
+
+
+def _prompt(
+    stories: Sequence[Story],
+    index: int,
+    render: partial[str],
+    rendering: Rendering,
+    memo_of: Callable[[int, Story], Memo],
+) -> tuple[Story, Memo | None, str, Written]:
+    """Render the prompt of an answer from the first story whose prompt does not close reasoning.
+
+    Returns:
+        That story, or the last; its memo, if the template has sites; the prompt, and what of it
+        loops of the template wrote.
+    """
+    for number, story in enumerate(stories):
+        memo = memo_of(number, story) if rendering.template.sites else None
+        prompt = render(story[:index], add_generation_prompt=True, memo=memo)
+        if not closes_reasoning(prompt, rendering.behaviour):
+            break
+    return story, memo, prompt, memo.written() if memo else Written()
 
 
 def _without_empty_text(message: Message, forms: Forms) -> dict[str, Any] | None:
