@@ -18,11 +18,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from reasonpack.datasets.receipt import shard_path
+from reasonpack.datasets.receipt import place_of, shard_path
 from reasonpack.rows.cut_rows import cut_rows
 from reasonpack.rows.sample import Sample
 from reasonpack.rows.table import rows_to_table
-from reasonpack.storage.place import Place, join, stamp
+from reasonpack.storage.place import Place, stamp
 from reasonpack.storage.read import open_arrow
 
 UNSHUFFLED = "unshuffled"
@@ -98,7 +98,7 @@ def read_bucket(
     keys: list[NDArray[np.uint64]] = [np.zeros(0, np.uint64)]
     for unit in range(units):
         path = shard_path(unit, units=units, suffix="arrow", split=split)
-        place = join(unshuffled, *path.split("/"))
+        place = place_of(unshuffled, path)
         if stamp(place) is None:
             continue
         alone = pa.ipc.IpcReadOptions(use_threads=False)

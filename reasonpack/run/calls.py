@@ -118,8 +118,7 @@ class _Work:
     def begin(self) -> None:
         """Forget the texts of groups that are written."""
         tokenizer = self.context.tokenizer
-        reach = max(map(len, tokenizer.added_tokens), default=None) if tokenizer.cuts else None
-        self.pieces = Pieces(tokenizer.cut, reach=reach)
+        self.pieces = Pieces(tokenizer.cut, reach=tokenizer.reach)
         self.groups: list[WaitingGroup] = []
         self.characters = 0
 

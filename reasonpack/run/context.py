@@ -72,6 +72,14 @@ class Context:
         found = [self.without_tools, self.with_tools]
         return [_learned(each) for each in found[: 1 + (found[0] is not found[1])]]
 
+    @property
+    def hashes(self) -> dict[str, str]:
+        """What tokenizer and template are, for the plan and the shards."""
+        return {
+            "tokenizer": self.tokenizer.sha256,
+            "template": self.without_tools.template.sha256,
+        }
+
     def rendering(self, conversation: Conversation) -> Rendering:
         """Return how this conversation becomes text."""
         return self.with_tools if conversation.tools else self.without_tools

@@ -111,8 +111,7 @@ def lay_out_records(
         RecordError: a record that cannot be packed, unless `options.on_error` skips it.
     """
     tokenizer, laid = context.tokenizer, Laid()
-    reach = max(map(len, tokenizer.added_tokens), default=None) if tokenizer.cuts else None
-    pieces = Pieces(tokenizer.cut, reach=reach)
+    pieces = Pieces(tokenizer.cut, reach=tokenizer.reach)
     weighs = "loss_weights" in columns
     reading = replace(context.reading, weighs=weighs)
     waiting: list[_Waiting] = []
@@ -301,6 +300,13 @@ def join_samples(samples: Sequence[Sample], options: Options) -> list[list[int]]
         options.max_length,
         costs=[sample.pairs for sample in samples],
         max_cost=options.max_cost,
+    )
+
+
+def without_rows(counts: Counts) -> Counts:
+    """Return counts of the records of a unit, without those of what its shards hold."""
+    return replace(
+        counts, samples=0, rows=0, tokens=0, trained_tokens=0, pairs=0, tokens_by_kind={}
     )
 
 

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from reasonpack.datasets.manifest import Part
 from reasonpack.datasets.options import Options
 from reasonpack.errors import StorageError, UsageError
+from reasonpack.run.splits import on_unit
 from reasonpack.storage.place import Place, join, public_name
 from reasonpack.storage.read import open_file
 
@@ -105,7 +106,7 @@ def _shared_out(hashes: Sequence[bytes], part: Part) -> tuple[int, list[int]]:
     drawn = (hashlib.sha256(b"share" + each).digest() for each in hashes)
     if part.conversations is None:
         whole, fraction = divmod(part.repeat, 1.0)
-        more = [at for at, each in enumerate(drawn) if _on_unit(each) < fraction]
+        more = [at for at, each in enumerate(drawn) if on_unit(each) < fraction]
         times = int(whole)
     else:
         times, rest = divmod(part.conversations, len(hashes))
@@ -118,10 +119,6 @@ def _shared_out(hashes: Sequence[bytes], part: Part) -> tuple[int, list[int]]:
             "ask for fewer",
         )
     return times, more
-
-
-def _on_unit(digest: bytes) -> float:
-    return int.from_bytes(digest[:8], "big") / 2**64
 
 
 def _take_sample(times: Times, hashes: Sequence[bytes], count: int) -> None:

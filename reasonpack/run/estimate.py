@@ -115,7 +115,7 @@ def estimate(
         copies = plan_copies(units, [place for place, _ in files], blend, options, run)
         often = copies_a_record(copies.index) if copies else 1.0
         sample = _chats(files, planned, units, options, run, often)
-        schema_ = shard_schema(options, context, planned_columns(options, planned))
+        schema_ = shard_schema(options, context.hashes, planned_columns(options, planned))
         found = _measured(_begun(planned, units, run), sample, options, schema_)
     else:
         refuse_copies(options, blend)
@@ -185,7 +185,7 @@ def _estimate_calls(
         for entries, times in group_strata(grouped.entries)
     )
     begun = replace(_begun(grouped.inputs, grouped.units, run), of_calls=True)
-    schema_ = shard_schema(options, context, calls.columns)
+    schema_ = shard_schema(options, context.hashes, calls.columns)
     found = _measured(begun, sample, options, schema_)
     return replace(found, conversations=grouping.groups * (1 - found.rejected_share))
 

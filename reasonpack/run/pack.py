@@ -96,8 +96,7 @@ def pack_files(
         opened(inputs, output, options, run=run, overwrite=overwrite) as (plan, job, tokenizer),
     ):
         pack = partial(_receipts, run=run, started=workers)
-        schema_ = shard_schema(options, load_context(options), job.columns)
-        receipts = in_stages(plan, job, run, schema_, pack)
+        receipts = in_stages(plan, job, run, pack)
         local = run.samples and not is_url(output)
         show = partial(write_samples, output, tokenizer) if local else None
         return end(output, plan, receipts, run.watch.on_note, show)
@@ -253,6 +252,7 @@ def _job(
         stamps=stamps,
         units=len(plan.units),
         plan_sha256=plan.sha256,
+        schema=shard_schema(options, plan.hashes, plan.columns),
         columns=tuple(plan.columns),
         grouping=plan.grouping,
         names=tuple(name for _, name in files),

@@ -122,8 +122,7 @@ def freeze(
         unit_bytes=unit_bytes,
         max_position=context.max_position,
         hashes={
-            "tokenizer": context.tokenizer.sha256,
-            "template": context.without_tools.template.sha256,
+            **context.hashes,
             "template for tools": context.with_tools.template.sha256,
             "special tokens": _sha256(context.tokenizer.special_tokens),
         },

@@ -21,7 +21,7 @@ from reasonpack.datasets.receipt import Receipt
 from reasonpack.errors import UsageError
 from reasonpack.records.plan import InputFile
 from reasonpack.records.unit import Unit
-from reasonpack.rows.schema import FORMAT_VERSION, planned, schema
+from reasonpack.rows.schema import FORMAT_VERSION, planned
 from reasonpack.run.engine import Run, on_engine
 from reasonpack.run.finish import end, same_files
 from reasonpack.run.lay_out_again import Limits, Old
@@ -32,7 +32,7 @@ from reasonpack.run.receipts import done_before
 from reasonpack.run.repack_unit import RepackJob, repack_unit
 from reasonpack.run.shuffle import in_stages
 from reasonpack.run.sources import Source, blend_of, longest_view, options_for, read_sources
-from reasonpack.run.unit import Job
+from reasonpack.run.unit import Job, shard_schema
 from reasonpack.storage.place import Place, is_url, public_name
 
 
@@ -132,11 +132,6 @@ def _receipts(output: Place, plan: Plan, sources: Sequence[Source], run: Run) ->
         for source in sources
         for receipt in source.units
     ]
-    metadata = {
-        "layout": plan.options.layout,
-        "tokenizer_sha256": plan.hashes["tokenizer"],
-        "template_sha256": plan.hashes["template"],
-    }
     job = Job(
         options=plan.options,
         output=output,
@@ -144,11 +139,12 @@ def _receipts(output: Place, plan: Plan, sources: Sequence[Source], run: Run) ->
         stamps=(),
         units=len(plan.units),
         plan_sha256=plan.sha256,
+        schema=shard_schema(plan.options, plan.hashes, plan.columns),
         columns=tuple(plan.columns),
     )
 
     def pack(plan: Plan, job: Job) -> list[Receipt]:
-        own = RepackJob(job=job, old=tuple(old), max_position=plan.max_position, metadata=metadata)
+        own = RepackJob(job=job, old=tuple(old), max_position=plan.max_position)
         done, todo = done_before(job.home, plan, plan.units, run.watch)
         with contextlib.closing(on_engine(todo, partial(repack_unit, job=own), run, ())) as each:
             for receipt in each:
@@ -156,4 +152,4 @@ def _receipts(output: Place, plan: Plan, sources: Sequence[Source], run: Run) ->
                 run.watch.on_receipt(receipt)
         return [done[unit.number] for unit in plan.units]
 
-    return in_stages(plan, job, run, schema(metadata, job.columns), pack)
+    return in_stages(plan, job, run, pack)

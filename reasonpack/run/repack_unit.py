@@ -19,23 +19,23 @@ from reasonpack.datasets.receipt import (
     Counts,
     Receipt,
     Shard,
-    as_json,
     place_of,
     read_receipt,
-    receipt_path,
-    sealed,
 )
 from reasonpack.datasets.shards import read_shard
 from reasonpack.errors import FormatError
 from reasonpack.records.unit import Unit
 from reasonpack.rows.cut_rows import cut_rows
 from reasonpack.rows.sample import Sample
-from reasonpack.rows.schema import schema
-from reasonpack.run.conversations import count_samples, ids_of_copies, join_samples
+from reasonpack.run.conversations import (
+    count_samples,
+    ids_of_copies,
+    join_samples,
+    without_rows,
+)
 from reasonpack.run.lay_out_again import Again, Group, Limits, Old
-from reasonpack.run.unit import Job, publish_rejects, publish_shard
+from reasonpack.run.unit import Job, publish_receipt, publish_rejects, publish_shard
 from reasonpack.storage.place import public_name
-from reasonpack.storage.publish import publish
 from reasonpack.storage.read import digest, read_bytes
 
 
@@ -47,13 +47,11 @@ class RepackJob:
         job: as for `pack`; nothing is read from its places.
         old: for each unit the one that it is made of.
         max_position: tokens of the longest view allowed.
-        metadata: of every shard.
     """
 
     job: Job
     old: tuple[Old, ...]
     max_position: int | None
-    metadata: Mapping[str, str]
 
 
 def repack_unit(unit: Unit, job: RepackJob) -> Receipt:
@@ -78,20 +76,17 @@ def repack_unit(unit: Unit, job: RepackJob) -> Receipt:
     }
     lines = _rejects(again, limits)
     counts = _counts(again, made, lines)
-    schema_, shards = schema(job.metadata, job.job.columns), []
+    shards = []
     for split in options.splits:
         samples = made.get(split, [])
         rows = join_samples(samples, options)
         counts.rows += len(rows)
         if rows or split == TRAIN:
-            shard = publish_shard(split, rows, samples, unit=unit, job=job.job, schema_=schema_)
-            shards.append(shard)
+            shards.append(publish_shard(split, rows, samples, unit=unit, job=job.job))
     rejects = publish_rejects(unit, job.job.home, lines)
     plan_sha256, backend = job.job.plan_sha256, (receipt.backend, receipt.backend_fault)
-    new = sealed(Receipt(unit, plan_sha256, shards, rejects, counts, *backend))
-    with publish(place_of(job.job.home, receipt_path(unit.number))) as file:
-        file.write(as_json(new).encode())
-    return new
+    new = Receipt(unit, plan_sha256, shards, rejects, counts, *backend)
+    return publish_receipt(new, job.job.home)
 
 
 # --- a source → conversations ----------------------------------------------------------
@@ -200,14 +195,12 @@ def _counts(
         again.receipt.counts,
         left_out=dict(sorted(left_out.items())),
         rejects=dict(sorted(rejected.items())),
-        tokens_by_kind={},
     )
     for name in (each.name for each in fields(Counts) if isinstance(each.default, int)):
         change = getattr(again.after, name) - getattr(again.before, name)
         setattr(counts, name, getattr(counts, name) + change)
     _count_copies(counts, again.old.times)
-    for name in ("samples", "rows", "tokens", "trained_tokens", "pairs"):
-        setattr(counts, name, 0)
+    counts = without_rows(counts)
     for samples in made.values():
         count_samples(samples, counts)
     return counts

@@ -15,35 +15,22 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
-import pyarrow as pa
-
-from reasonpack.datasets.receipt import (
-    TRAIN,
-    Receipt,
-    as_json,
-    place_of,
-    read_receipt,
-    receipt_path,
-    sealed,
-)
+from reasonpack.datasets.receipt import TRAIN, Receipt, place_of, read_receipt
 from reasonpack.records.unit import Unit
 from reasonpack.run.buckets import UNSHUFFLED, read_bucket
-from reasonpack.run.conversations import count_samples
+from reasonpack.run.conversations import count_samples, without_rows
 from reasonpack.run.engine import Run, Watch, on_engine
 from reasonpack.run.output_directory import clear_unshuffled
 from reasonpack.run.plan_file import Plan
 from reasonpack.run.receipts import done_before
-from reasonpack.run.unit import Job, publish_shard
+from reasonpack.run.unit import Job, publish_receipt, publish_shard
 from reasonpack.storage.place import join
 from reasonpack.storage.publish import publish
 from reasonpack.storage.read import read_bytes
 
-OF_ROWS = ("samples", "rows", "tokens", "trained_tokens", "pairs")
-"""Counts of what shards hold; the others are of the records of a unit."""
-
 
 def in_stages(
-    plan: Plan, job: Job, run: Run, schema_: pa.Schema, pack: Callable[[Plan, Job], list[Receipt]]
+    plan: Plan, job: Job, run: Run, pack: Callable[[Plan, Job], list[Receipt]]
 ) -> list[Receipt]:
     """Do all units, in two stages if rows are to be shuffled; return their receipts, in order.
 
@@ -51,7 +38,6 @@ def in_stages(
         plan: of the run.
         job: what all units have in common.
         run: how it is done.
-        schema_: of the shards.
         pack: the first stage, which is all that there is without --shuffle.
     """
     if not plan.options.shuffle:
@@ -62,7 +48,7 @@ def in_stages(
         first = replace(plan, options=replace(plan.options, format="arrow"))
         pack(first, replace(job, unshuffled=True))
         run.watch.on_plan(plan.units, list(done.values()))
-        do = partial(shuffled_unit, job=job, schema_=schema_)
+        do = partial(shuffled_unit, job=job)
         with contextlib.closing(on_engine(todo, do, run, ())) as receipts:
             for receipt in receipts:
                 done[receipt.unit.number] = receipt
@@ -73,7 +59,7 @@ def in_stages(
     return [done[unit.number] for unit in plan.units]
 
 
-def shuffled_unit(unit: Unit, job: Job, schema_: pa.Schema) -> Receipt:
+def shuffled_unit(unit: Unit, job: Job) -> Receipt:
     """Publish the bucket of a unit's number as its shards, with the rejects of its own records.
 
     Raises:
@@ -81,21 +67,15 @@ def shuffled_unit(unit: Unit, job: Job, schema_: pa.Schema) -> Receipt:
     """
     unshuffled = join(job.output, UNSHUFFLED)
     receipt = read_receipt(unshuffled, unit.number)
-    counts = replace(receipt.counts, tokens_by_kind={})
-    for name in OF_ROWS:
-        setattr(counts, name, 0)
-    shards = []
+    counts, shards = without_rows(receipt.counts), []
     for split in job.options.splits:
         samples, rows = read_bucket(unshuffled, split, unit.number, units=job.units)
         counts.rows += len(rows)
         count_samples(samples, counts)
         if rows or split == TRAIN:
-            shards.append(publish_shard(split, rows, samples, unit=unit, job=job, schema_=schema_))
+            shards.append(publish_shard(split, rows, samples, unit=unit, job=job))
     if receipt.rejects is not None:
         content = read_bytes(place_of(unshuffled, receipt.rejects.path)) or b""
         with publish(place_of(job.output, receipt.rejects.path)) as file:
             file.write(content)
-    new = sealed(replace(receipt, shards=shards, counts=counts))
-    with publish(place_of(job.output, receipt_path(unit.number))) as receipt_file:
-        receipt_file.write(as_json(new).encode())
-    return new
+    return publish_receipt(replace(receipt, shards=shards, counts=counts), job.output)

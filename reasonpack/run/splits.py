@@ -68,13 +68,22 @@ def _said(message: Message) -> list[Any]:
     return [message.role, message.content or "", message.reasoning or "", calls]
 
 
+def on_unit(digest: bytes) -> float:
+    """Return the number from 0 to below 1 that a hash stands for.
+
+    >>> on_unit(bytes([64, *bytes(31)]))
+    0.25
+    """
+    return int.from_bytes(digest[:8], "big") / 2**64
+
+
 def split_of(key_: bytes, shares: Mapping[str, float]) -> str:
     """Return the split of what has this key.
 
     >>> split_of(b"one", {"validation": 0.5}), split_of(b"three", {"validation": 0.5})
     ('validation', 'train')
     """
-    place = int.from_bytes(hashlib.sha256(key_).digest()[:8], "big") / 2**64
+    place = on_unit(hashlib.sha256(key_).digest())
     for name, share in shares.items():
         if place < share:
             return name

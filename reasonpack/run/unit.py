@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
@@ -77,6 +77,7 @@ class Job:
         backend: what encodes; no byte of a shard depends on it.
         copies: how often each record is packed; None for once.
         unshuffled: whether units are published to be shuffled, in buckets.
+        schema: of every shard.
     """
 
     options: Options
@@ -85,6 +86,7 @@ class Job:
     stamps: tuple[Stamp | None, ...]
     units: int
     plan_sha256: str
+    schema: pa.Schema
     columns: tuple[str, ...] = ()
     grouping: Grouping | None = None
     names: tuple[str, ...] = ()
@@ -111,26 +113,22 @@ def process(unit: Unit, job: Job) -> Receipt:
         StorageError: input that cannot be read, or that was written to since the plan was
             made; output that cannot be written.
     """
-    options = job.options
-    laid, context, encoder = lay_out_unit(unit, job)
-    schema_ = shard_schema(options, context, job.columns)
+    laid, encoder = lay_out_unit(unit, job)
     shards = [
-        publish_shard(split, rows, laid.samples, unit=unit, job=job, schema_=schema_)
+        publish_shard(split, rows, laid.samples, unit=unit, job=job)
         for split, rows in laid.rows.items()
         if rows or split == TRAIN
     ]
     # What is too long is known only once it is encoded, after what is broken behind it.
     rejects = laid.rejects if job.grouping else sorted(laid.rejects, key=_line_number)
     rejected = publish_rejects(unit, job.home, rejects)
-    receipt = sealed(
-        Receipt(unit, job.plan_sha256, shards, rejected, laid.counts, encoder.used, encoder.fault)
+    return publish_receipt(
+        Receipt(unit, job.plan_sha256, shards, rejected, laid.counts, encoder.used, encoder.fault),
+        job.home,
     )
-    with publish(place_of(job.home, receipt_path(unit.number))) as receipt_file:
-        receipt_file.write(as_json(receipt).encode())
-    return receipt
 
 
-def lay_out_unit(unit: Unit, job: Job) -> tuple[Laid, Context, Encoder]:
+def lay_out_unit(unit: Unit, job: Job) -> tuple[Laid, Encoder]:
     """Lay out the records of a unit, and publish nothing; see `process`."""
     options = job.options
     context = load_context(options)
@@ -147,7 +145,7 @@ def lay_out_unit(unit: Unit, job: Job) -> tuple[Laid, Context, Encoder]:
     for number in sorted(read):
         if stamp(job.places[number]) != job.stamps[number]:
             raise changed(job.places[number])
-    return laid, context, encoder
+    return laid, encoder
 
 
 def _lay_out_groups(
@@ -180,10 +178,9 @@ def publish_shard(
     *,
     unit: Unit,
     job: Job,
-    schema_: pa.Schema,
 ) -> Shard:
     """Publish the rows of one split, each the indices of its samples, or their buckets."""
-    options, content = job.options, Content()
+    options, schema_, content = job.options, job.schema, Content()
     suffix = "arrow" if job.unshuffled else options.format
     path = shard_path(unit.number, units=job.units, suffix=suffix, split=split)
     with stage("write"), publish(place_of(job.home, path)) as file:
@@ -244,7 +241,8 @@ def pack_records(records: Iterable[Record], options: Options) -> pa.Table:
     laid = lay_out_records(records, options, context, columns=columns)
     if laid.first_error and options.on_error == "stop":
         raise laid.first_error
-    return rows_to_table(laid.samples, laid.rows[TRAIN], shard_schema(options, context, columns))
+    schema_ = shard_schema(options, context.hashes, columns)
+    return rows_to_table(laid.samples, laid.rows[TRAIN], schema_)
 
 
 def publish_rejects(
@@ -262,17 +260,31 @@ def publish_rejects(
     return RejectFile(path, len(rejects), file.bytes, file.sha256)
 
 
+def publish_receipt(receipt: Receipt, output: Place) -> Receipt:
+    """Publish the receipt of a unit, whose files are there; return it with its own hash in it."""
+    whole = sealed(receipt)
+    with publish(place_of(output, receipt_path(receipt.unit.number))) as file:
+        file.write(as_json(whole).encode())
+    return whole
+
+
 def _line_number(reject: dict[str, Any]) -> int:
     """Return the number that ends `file:line` or `file[index]`."""
     return int(re.split(r"[:\[]", reject["where"].rstrip("]"))[-1])
 
 
-def shard_schema(options: Options, context: Context, columns: Sequence[str]) -> pa.Schema:
-    """Return the schema of the shards of a run, with its metadata."""
+def shard_schema(options: Options, hashes: Mapping[str, str], columns: Sequence[str]) -> pa.Schema:
+    """Return the schema of the shards of a run, with its metadata.
+
+    Args:
+        options: of the run.
+        hashes: of what these name, as in a plan.
+        columns: optional ones of every shard.
+    """
     metadata = {
         "layout": options.layout,
-        "tokenizer_sha256": context.tokenizer.sha256,
-        "template_sha256": context.without_tools.template.sha256,
+        "tokenizer_sha256": hashes["tokenizer"],
+        "template_sha256": hashes["template"],
     }
     return schema(metadata, columns)
 

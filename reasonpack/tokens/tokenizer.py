@@ -88,6 +88,14 @@ class Tokenizer:
         """Say whether texts are cut at all."""
         return bool(self.rule.stages)
 
+    @property
+    def reach(self) -> int | None:
+        """How many characters behind a cut can have to do with it; None where none is cut.
+
+        It is the length of the longest added token.
+        """
+        return max(map(len, self.added_tokens), default=None) if self.cuts else None
+
     def cut(self, text: str) -> list[str]:
         """Cut a text into pieces whose ids, joined, are the ids of the text.
 

@@ -90,8 +90,7 @@ def laid_out(record: Json | Conversation, chosen: Options) -> LaidOut:
     conversation = record if given else parse_record(record, "test:1", reading=context.reading)
     views = build_views(conversation, context.rendering(conversation), train_on=chosen.train_on)
     tokenizer = context.tokenizer
-    reach = max(map(len, tokenizer.added_tokens)) if tokenizer.cuts else None
-    pieces = Pieces(tokenizer.cut, reach=reach)
+    pieces = Pieces(tokenizer.cut, reach=tokenizer.reach)
     cutter = Cutter(pieces)
     cut = [cutter.add(view) for view in views.views]
     pieces.encode(tokenizer.encode_batch)

@@ -80,7 +80,7 @@ def _of_units(plan: Plan, job: Job, run: Run) -> Records:
 
 
 def _of_unit(unit: Unit, job: Job) -> Records:
-    laid, _, _ = lay_out_unit(unit, job)
+    laid, _ = lay_out_unit(unit, job)
     first = {each["reason"]: each["error"] for each in reversed(laid.rejects)}
     return Records(laid.counts, first)
 
