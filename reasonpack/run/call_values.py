@@ -114,7 +114,7 @@ def call_view(
         trained = np.ones(len(tokens) - prompt, bool) if call.loss_mask is None else call.loss_mask
     else:
         assert cut is not None
-        tokens, found = pieces.look_up_one(cut.pieces, cut.borders)
+        tokens, found = pieces.tokens(cut.pieces), pieces.runs(cut.pieces, cut.borders)
         prompt = pieces.size(cut.pieces[: cut.prompt])
         runs = [(stop, kind, message) for stop, kind, message, _ in found]
         trained = _trained(found, prompt, len(tokens))
@@ -154,6 +154,16 @@ def size_of(call: Call, cut: CutCall | None, pieces: Pieces) -> int:
     return pieces.size(cut.pieces)
 
 
+def trained_size_of(call: Call, cut: CutCall | None, pieces: Pieces) -> int:
+    """Count the trained tokens of a call, as its view has them."""
+    if call.prompt_ids is not None and call.completion_ids is not None:
+        mask = call.loss_mask
+        return len(call.completion_ids) if mask is None else int(mask.sum())
+    assert cut is not None
+    runs, prompt = pieces.runs(cut.pieces, cut.borders), pieces.size(cut.pieces[: cut.prompt])
+    return int(_trained(runs, prompt, pieces.size(cut.pieces)).sum())
+
+
 def content_of(call: Call, cut: CutCall | None) -> bytes:
     """Return a hash of all that a call says, but its id; its text by the numbers of its pieces."""
     hash_ = hashlib.sha256()
@@ -178,7 +188,7 @@ def compared(call: Call, cut: CutCall, pieces: Pieces) -> str:
     """Say how the ids of a call agree with what its messages are rendered to."""
     assert call.prompt_ids is not None
     assert call.completion_ids is not None
-    tokens, _ = pieces.look_up_one(cut.pieces, cut.borders)
+    tokens = pieces.tokens(cut.pieces)
     prompt = pieces.size(cut.pieces[: cut.prompt])
     if not np.array_equal(tokens[:prompt], call.prompt_ids):
         return "rendered-otherwise prompt"

@@ -30,6 +30,7 @@ from reasonpack.run.call_values import (
     compared,
     content_of,
     size_of,
+    trained_size_of,
 )
 from reasonpack.run.context import Context
 from reasonpack.run.conversations import (
@@ -148,7 +149,8 @@ class _Work:
         )
         notes: Counter[str] = Counter()
         for each, weight in zip(kept, self._weights(kept), strict=True):
-            view = replace(self._view(each, len(forest)), weight=weight)
+            view = call_view(each.call, each.cut, self.pieces, self.columns, len(forest))
+            view = replace(view, weight=weight)
             joined = forest.add(view)
             if len(forest) > 1:
                 notes[_joint_note(joined, view)] += 1
@@ -226,12 +228,9 @@ class _Work:
         ]
         tokens: Counter[object] = Counter()
         for each, key in zip(calls, alike, strict=True):
-            is_trained = each.call.role != "rejected"
-            tokens[key] += int(self._view(each).trained.sum()) if is_trained else 0
+            if each.call.role != "rejected":
+                tokens[key] += trained_size_of(each.call, each.cut, self.pieces)
         return [w / max(1, tokens[key]) for w, key in zip(weights, alike, strict=True)]
-
-    def _view(self, waiting: Waiting, number: int = 0) -> CallView:
-        return call_view(waiting.call, waiting.cut, self.pieces, self.columns, number)
 
     def _key(self, waiting: Waiting) -> tuple[tuple[str, int], bytes]:
         """Return by what a call is known, if it is logged twice, and a hash of what it says."""

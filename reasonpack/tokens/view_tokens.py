@@ -134,19 +134,21 @@ class Pieces:
         array = np.frombuffer(b"".join(tokens), np.int32)
         return encoded_views(array, runs, shared=shared, end=end, bounds=bounds)
 
-    def look_up_one(self, pieces: I32, borders: Sequence[Border]) -> tuple[I32, list[Run]]:
-        """Return the tokens of a view, from all of its pieces, and the runs that borders end."""
-        numbers = pieces.tolist()
+    def tokens(self, pieces: I32) -> I32:
+        """Return the tokens of a view, from all of its pieces."""
+        return np.frombuffer(b"".join(map(self._ids.__getitem__, pieces.tolist())), np.int32)
+
+    def runs(self, pieces: I32, borders: Sequence[Border]) -> list[Run]:
+        """Return the runs of a view's tokens that borders among all of its pieces end."""
         stops = [0, *np.cumsum(self._sizes[pieces]).tolist()]
-        runs = [
+        return [
             (
                 stops[piece]
-                + (self._tokens_before(part, numbers[piece]) if part != NO_PART else 0),
+                + (self._tokens_before(part, int(pieces[piece])) if part != NO_PART else 0),
                 *(kind, message, trained),
             )
             for piece, part, kind, message, trained in borders
         ]
-        return np.frombuffer(b"".join(map(self._ids.__getitem__, numbers)), np.int32), runs
 
     def size(self, pieces: I32) -> int:
         """Count the tokens of some pieces."""
