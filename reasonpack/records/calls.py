@@ -141,7 +141,8 @@ def read_session(
         try:
             calls.append(_call(found, found.where, None, reading, memo, null_keys))
         except RecordError as error:
-            error.where = found.where
+            error.where, error.path = found.where, error.path.removeprefix(f"{found.where}.")
+            error.fix += " Or leave these calls out (--on-error skip)."
             refused.append(error)
     return calls, refused
 

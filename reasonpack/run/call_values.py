@@ -9,6 +9,7 @@ With ids, they are trained as they were logged; messages beside them are compare
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from typing import Any
@@ -28,7 +29,7 @@ from reasonpack.tokens.view_tokens import Pieces
 from reasonpack.views.chosen import PARTS, read_train_on
 
 VALUES = ("logprobs", "advantages")
-"""Values of tokens; where a dataset has their column, each trained call has them."""
+"""Values of tokens; where a trained call has none and there is a column, NaN stands there."""
 OPTION = "--call-columns"
 ROLES = {"none": 0, "chosen": 1, "rejected": 2}
 
@@ -39,8 +40,12 @@ def carries_values(call: Call) -> bool:
     return call.role != "none" or any(each is not None for each in values)
 
 
-def check_columns(call: Call, columns: AbstractSet[str]) -> None:
-    """Refuse a call with a value that has no column, or without one that its column needs.
+def check_columns(
+    call: Call, columns: AbstractSet[str], asked: AbstractSet[str], notes: Counter[str]
+) -> None:
+    """Refuse a call with a value that has no column, or without one of a column `asked` for.
+
+    Other values that are lacking are counted in `notes`.
 
     Raises:
         RecordError: it is one of these.
@@ -57,13 +62,15 @@ def check_columns(call: Call, columns: AbstractSet[str]) -> None:
                 fix=f"Pass {OPTION} with {name} in it, or leave the value out (--ignore-fields).",
             )
         if name in VALUES and not is_there and name in columns:
-            raise RecordError(
-                "column",
-                "",
-                f"a trained call without {name}, expected them, as the dataset has the column",
-                fix=f"Log them for each call, or leave them out of all: --ignore-fields {name}, "
-                "or the dotted name that they have.",
-            )
+            if name in asked:
+                raise RecordError(
+                    "column",
+                    "",
+                    f"a trained call without {name}, expected them, as {OPTION} names the column",
+                    fix=f"Log them for each call, or leave {OPTION} out, to have NaN where they "
+                    "are not.",
+                )
+            notes[f"lacking {name}"] += 1
 
 
 def check_ids(call: Call, tokenizer: Tokenizer, train_on: str) -> None:
@@ -119,10 +126,10 @@ def call_view(
         runs = [(stop, kind, message) for stop, kind, message, _ in found]
         trained = _trained(found, prompt, len(tokens))
         header = pieces.size(cut.pieces[: cut.header])
+    said = {name: getattr(call, name) for name in VALUES if name in columns}
     values: dict[str, NDArray[np.float32] | NDArray[np.int32]] = {
-        name: np.broadcast_to(getattr(call, name), trained.shape)
-        for name in VALUES
-        if name in columns
+        name: np.broadcast_to(np.float32(np.nan) if each is None else each, trained.shape)
+        for name, each in said.items()
     }
     if "preference_labels" in columns:
         wanted = trained & (call.role == "rejected")

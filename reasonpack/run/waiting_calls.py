@@ -151,7 +151,7 @@ class CallReader:
         if not call.trained:
             notes["untrained-call"] += 1
             return None
-        check_columns(call, self.columns)
+        check_columns(call, self.columns, {*self.options.call_columns}, notes)
         cut = None
         if call.prompt_ids is not None:
             check_ids(call, self.context.tokenizer, self.options.train_on)

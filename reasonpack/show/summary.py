@@ -156,6 +156,7 @@ NOTES: Mapping[str, str] = {
     "answer-in-prompt": "calls whose prompt held their own answer, which was left out of it",
     "copied-context": "calls that are copied context, and are not trained",
     "empty-generation": "calls whose answer is empty, and is not trained",
+    "lacking": "trained calls without values that others have, NaN in the column",
     "failed-call": "calls that failed, without an answer",
     "history-flag": "messages of prompts that are flagged as trained, and are context",
     "stop-sequence": "answers that may end at a text the service was told to stop at; no stop is "

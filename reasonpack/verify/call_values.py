@@ -25,8 +25,8 @@ VALUES = ("logprobs", "advantages")
 ROLES = ("none", "chosen", "rejected")
 
 
-def check_columns(call: Call, columns: Sequence[str]) -> None:
-    """See that a trained call has the values of which there are columns, and no others.
+def check_columns(call: Call, columns: Sequence[str], asked: Sequence[str]) -> None:
+    """See that a trained call has the values that were asked for, and none without a column.
 
     Raises:
         Refused: it has not.
@@ -38,8 +38,8 @@ def check_columns(call: Call, columns: Sequence[str]) -> None:
     for name, is_there in values.items():
         if is_there and name not in columns:
             raise Refused(f"a value for {name}, which the dataset does not have")
-        if name in VALUES and not is_there and name in columns:
-            raise Refused(f"a trained call without {name}, which the dataset has")
+        if name in VALUES and not is_there and name in asked:
+            raise Refused(f"a trained call without {name}, which was asked for")
 
 
 def cannot_add_up(call: Call) -> bool:
@@ -92,10 +92,10 @@ def _said(id_: str, role: int, reward: float) -> str:
 
 
 def of_row(row: Row, tokens: NDArray[np.int64]) -> tuple[F32, U64]:
-    """Return weights f32[n] and values u64[n, 3] of some tokens, each of a call."""
+    """Return weights f32[n] and values u64[n, 3] of some tokens, each of a call; NaN for none."""
     keys = np.array([*keys_of_row(row), 0], np.uint64)
     weights, *values = (
-        np.zeros(len(tokens), np.float32) if column is None else column[tokens]
+        np.full(len(tokens), np.nan, np.float32) if column is None else column[tokens]
         for column in (row.loss_weights, row.logprobs, row.advantages)
     )
     words = [*map(bits_of, values), keys[row.call_of_tokens[tokens]]]
@@ -115,6 +115,7 @@ def of_call(call: Call, behind: NDArray[np.bool_]) -> tuple[float, U64]:
 
 
 def values_of(call: Call, name: str, behind: NDArray[np.bool_]) -> F32:
-    """Return log probabilities or advantages of the trained tokens of a call; 0 without any."""
+    """Return log probabilities or advantages of the trained tokens of a call; NaN without any."""
     said = getattr(call, name)
-    return np.broadcast_to(np.array(0 if said is None else said, np.float32), behind.shape)[behind]
+    one = np.array(np.nan if said is None else said, np.float32)
+    return np.broadcast_to(one, behind.shape)[behind]

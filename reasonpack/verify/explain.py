@@ -230,7 +230,8 @@ def _differing(
 
 def _values(weight: float, words: Sequence[int], names: Mapping[int, str]) -> dict[str, object]:
     """Say what stands at a token, the call first."""
-    logprob, advantage = np.array(words[:2], np.uint32).view(np.float32).tolist()
+    numbers = np.array(words[:2], np.uint32).view(np.float32).tolist()
+    logprob, advantage = ("none" if np.isnan(each) else each for each in numbers)
     return {"call": names[words[2]], "weight": weight, "logprob": logprob, "advantage": advantage}
 
 

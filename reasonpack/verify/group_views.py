@@ -74,7 +74,7 @@ def rebuild_calls(
         id_ = calls[0].id if len(calls) == 1 else where
         for call in calls:
             if call.trained:
-                check_columns(call, source.manifest.columns)
+                check_columns(call, source.manifest.columns, source.manifest.options.call_columns)
                 found, tokens = _in_tokens(found, call, source)
                 last = call.chat.messages[-1].source if call.chat else 0
                 for each in tokens:

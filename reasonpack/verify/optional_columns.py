@@ -75,12 +75,13 @@ def _token_faults(row: Row) -> Iterator[Fault]:
     for name, values in (("logprob", row.logprobs), ("advantage", row.advantages)):
         if values is None:
             continue
-        good = np.isfinite(values) & (target | (values == 0))
+        good = np.where(target, ~np.isinf(values), values == 0)
         if name == "logprob":
-            good &= values <= MOST_LOGPROB
+            good &= ~(values > MOST_LOGPROB)
         if (bad := first(~good)) is not None:
             most = f" of at most {MOST_LOGPROB}" if name == "logprob" else ""
-            expected = f"a finite number{most}" if target[bad] else "0, as it is no target"
+            expected = f"a finite number{most}, or NaN for none"
+            expected = expected if target[bad] else "0, as it is no target"
             yield Fault("RP218", f"{name} {values[bad]}, expected {expected}", bad)
 
 

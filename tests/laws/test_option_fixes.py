@@ -100,8 +100,8 @@ CALLS: dict[str, Row] = {
         data=lines(call(1, trace_id="a", reward=1.0)), status=1,
     ),
     "a column without its value": calls(
-        r"pass --call-columns without logprobs|Log them for each call",
-        instead("a.jsonl", "--call-columns", "none"), "--call-columns", "logprobs", status=1,
+        "leave --call-columns out, to have NaN", instead("a.jsonl"),
+        "--call-columns", "logprobs", status=1,
     ),
     "a prompt that was logged as text": calls(
         "Log the prompt's ids too", write("a.jsonl", lines({"id": "a", **IDS})),

@@ -78,7 +78,9 @@ def test_pi_without_ids_is_a_line_of_entries() -> None:
 
 
 def test_codex() -> None:
-    calls, refused = read(lines("codex"))
+    lost = {"type": "compacted", "payload": {"message": "Lost."}}
+    still = json.loads(json.dumps(lines("codex")[14]).replace("I do not know.", "Still here."))
+    calls, refused = read([*lines("codex"), lost, still])
     system = ("system", "You watch a harbour.")
     assert turns(calls) == [
         [system, ASKED, CALLED],
@@ -116,20 +118,25 @@ def test_codex_with_hidden_reasoning() -> None:
 
 def test_claude_code() -> None:
     calls, refused = read(lines("claude_code"))
+    assert not refused
     assert turns(calls) == [
         [ASKED, CALLED],
         [ASKED, CALLED, RESULT, ("tool", "3"), ("assistant", "Fifteen boats.")],
+        [
+            ("user", "There are 15 boats."),
+            ("user", "And in the north?"),
+            ("user", "Try again."),
+            ("assistant", "None.", "Look north."),
+        ],
         [("user", "Count the masts."), ("assistant", "Thirty.")],
     ]
     assert calls[0].conversation
     called = calls[0].conversation.messages[-1].tool_calls
     assert [call.arguments for call in called] == [{"harbour": "east"}, {"harbour": "west"}]
-    assert [call.id for call in calls] == ["msg_1", "msg_2", "msg_5"]
+    assert [call.id for call in calls] == ["msg_1", "msg_2", "msg_4", "msg_5"]
     lacking = {"missing system": 1, "missing tools": 1}
     assert calls[1].notes == {**lacking, "missing attachment": 1}
-    assert calls[2].notes == {**lacking, "unfinished": 1}
-    (error,) = refused
-    assert (error.reason, error.where) == ("hidden-reasoning", "x:16")
+    assert calls[3].notes == {**lacking, "unfinished": 1}
 
 
 def test_claude_code_with_a_result_that_comes_later() -> None:
@@ -141,17 +148,22 @@ def test_claude_code_with_a_result_that_comes_later() -> None:
     assert turns(calls)[1] == [ASKED, CALLED, RESULT, ("assistant", "Fifteen boats.")]
 
 
-def test_claude_code_behind_a_compaction() -> None:
+def test_claude_code_with_hidden_reasoning() -> None:
     found = lines("claude_code")
-    found[15]["message"]["content"] = [{"type": "thinking", "thinking": "Look north."}]
-    calls, refused = read(found)
-    assert not refused
-    assert turns(calls)[2] == [
-        ("user", "There are 15 boats."),
-        ("user", "And in the north?"),
-        ("user", "Try again."),
-        ("assistant", "None.", "Look north."),
-    ]
+    found[15]["message"]["content"][0]["thinking"] = ""
+    calls, (error,) = read(found)
+    assert len(calls) == 3
+    assert (error.reason, error.where) == ("hidden-reasoning", "x:16")
+    assert str(error).endswith("Or leave these calls out (--on-error skip).")
+
+
+def test_codex_with_another_effort_behind_an_answer() -> None:
+    """What a turn's first line says of it holds for that turn, not for the answer before."""
+    found = lines("codex")
+    more = {"type": "turn_context", "payload": {"effort": "high"}}
+    calls, _ = read([*found[:11], more, found[13], found[14]])
+    efforts = [call.conversation and call.conversation.template_kwargs for call in calls]
+    assert efforts == [{"reasoning_effort": each} for each in ("medium", "medium", "high")]
 
 
 def test_claude_code_with_messages_that_a_compaction_kept() -> None:

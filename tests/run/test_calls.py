@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -31,6 +32,8 @@ from reasonpack.run.pack import merge_parts, pack_files, pack_part
 from reasonpack.run.splits import split_of
 from reasonpack.verify.check import verify_dataset
 
+LOGS = ROOT / "tests" / "records" / "call_logs"
+NAN = float("nan")
 Json = dict[str, Any]
 OPTIONS = Options(tokenizer=str(FIXTURES / "tokenizer"))
 SKIPPING = dataclasses.replace(OPTIONS, on_error="skip")
@@ -191,7 +194,7 @@ def rows_of(directory: Path, manifest: Manifest) -> list[Json]:
 
 
 def test_a_session_file_is_a_group(tmp_path: Path) -> None:
-    source = ROOT / "tests" / "records" / "call_logs" / "pi.jsonl"
+    source = LOGS / "pi.jsonl"
     copy = tmp_path / "copy.jsonl"
     copy.write_bytes(source.read_bytes())
     notes: list[str] = []
@@ -208,8 +211,10 @@ def test_a_session_file_is_a_group(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_had_of_a_session_is_left_out(tmp_path: Path) -> None:
-    source = ROOT / "tests" / "records" / "call_logs" / "claude_code.jsonl"
-    with pytest.raises(RecordError, match=r"claude_code.jsonl:16: "):
+    whole = (LOGS / "claude_code.jsonl").read_text("utf-8")
+    source = tmp_path / "session.jsonl"
+    source.write_text(whole.replace('"Look north."', '""'), "utf-8")
+    with pytest.raises(RecordError, match=r"session.jsonl:16: .* \(--on-error skip\)"):
         pack_files([str(source)], tmp_path / "out", OPTIONS)
     manifest = pack_files([str(source)], tmp_path / "out", SKIPPING)
     assert manifest.counts.rejected > 0
@@ -402,10 +407,6 @@ def test_a_group_is_of_one_split(tmp_path: Path) -> None:
         ),
         ([with_ids([], [7])], "calls.jsonl:1: prompt_ids: no token, expected a prompt"),
         ([with_ids([5], [10**9])], r"calls.jsonl:1: completion_ids\[0\]: id 1000000000, expected"),
-        (
-            [with_ids([5], [7], logprobs=[-1]), with_ids([5], [7])],
-            "calls.jsonl:2: a trained call without logprobs",
-        ),
     ],
 )
 def test_a_call_that_cannot_be_packed(calls: list[Json], message: str, tmp_path: Path) -> None:
@@ -413,27 +414,40 @@ def test_a_call_that_cannot_be_packed(calls: list[Json], message: str, tmp_path:
         packed(tmp_path, calls)
 
 
-LOGS = ROOT / "tests" / "records" / "call_logs"
+GROUPS = {
+    "atif": ["s1", str(LOGS / "atif.jsonl:2")],
+    "litellm": ["trace-1"],
+    "nemo_gym_entries": ["0-0"],
+    "verifiers": ["group-1"],
+}
 
 
-@pytest.mark.parametrize(
-    ("name", "left_out", "groups"),
-    [
-        ("atif", ("steps.metrics.logprobs",), ["s1", str(LOGS / "atif.jsonl:2")]),
-        ("litellm", (), ["trace-1"]),
-        ("nemo_gym_entries", (), ["0-0"]),
-        ("verifiers", ("traces.nodes.advantages",), ["group-1"]),
-    ],
-)
-def test_a_format_is_grouped_without_an_option(
-    name: str, left_out: tuple[str, ...], groups: list[str], tmp_path: Path
-) -> None:
-    options = dataclasses.replace(SKIPPING, ignore_fields=left_out)
-    manifest = pack_files([str(LOGS / f"{name}.jsonl")], tmp_path / "out", options)
+@pytest.mark.parametrize("name", sorted(path.stem for path in LOGS.iterdir()))
+def test_a_format_is_packed_and_grouped_without_an_option(name: str, tmp_path: Path) -> None:
+    manifest = pack_files([str(LOGS / f"{name}.jsonl")], tmp_path / "out", OPTIONS)
     assert verify_dataset(tmp_path / "out").total == 0
-    assert [
-        id_ for row in rows_of(tmp_path / "out", manifest) for id_ in row["sample_id"]
-    ] == groups
+    found = [id_ for row in rows_of(tmp_path / "out", manifest) for id_ in row["sample_id"]]
+    assert found == GROUPS.get(name, found)
+
+
+def test_a_value_that_some_calls_lack_is_nan_or_refused(tmp_path: Path) -> None:
+    calls = [
+        with_ids([5], [7, 8], logprobs=[-1, -2], advantage=3, loss_mask=[1, 0]),
+        with_ids([5], [7, 9], advantage=0.5, loss_mask=[1, 0]),
+        with_ids([5], [6], logprobs=[-4]),
+    ]
+    manifest, (row, *_) = packed(tmp_path, [{**each, "trace_id": "t"} for each in calls])
+    assert manifest.counts.notes["lacking logprobs"] == 1
+    assert manifest.counts.notes["lacking advantages"] == 1
+    targets = np.array(row["labels"]) >= 0
+    for name, expected in (("logprobs", [-1, NAN, -4]), ("advantages", [3, 0.5, NAN])):
+        values = np.array(row[name])
+        assert np.array_equal(values[targets], expected, equal_nan=True)
+        assert not values[~targets].any()
+    (tmp_path / "other").mkdir()
+    refusal = r"calls.jsonl:2: a trained call without logprobs, .* leave --call-columns out"
+    with pytest.raises(RecordError, match=refusal):
+        packed(tmp_path / "other", calls, call_columns=("logprobs", "advantages"))
 
 
 @pytest.mark.parametrize(

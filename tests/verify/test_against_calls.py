@@ -72,6 +72,7 @@ ROLLED_OUT = [
     ids("r", "b", [5, 6], [7, 9], **{**VALUES, "advantage": -1, "reward": None}),
     ids("r", "c", [5, 6, 7, 9, 4], [7, 8], **{**VALUES, "advantage": [0.25, 0.5]}),
     ids("r", "d", [5, 6], [7, 9], **{**VALUES, "logprobs": [-1, -2]}),
+    ids("r", "e", [5, 6, 7], [7, 9], **{**VALUES, "advantage": None}),
 ]
 PAIRS = [
     {"id": "p", "trace_id": "p", "messages": ASKED, "chosen": "4", "rejected": "5"},
@@ -104,7 +105,7 @@ def test_a_dataset_of_calls_is_what_was_logged(kind: str, layout: str, tmp_path:
     findings = compared(*packed(tmp_path, KINDS[kind], layout=layout))
     assert (findings.total, findings.unchecked) == (0, {}), findings.listed
     assert findings.checked["records"] == len(KINDS[kind])
-    assert findings.checked["views"] == {"plain": 9}.get(kind, 4)
+    assert findings.checked["views"] == {"plain": 9, "rolled out": 5}.get(kind, 4)
 
 
 @pytest.mark.long

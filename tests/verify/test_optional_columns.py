@@ -151,7 +151,7 @@ DAMAGES: dict[str, list[Damage]] = {
         put("logprobs", trained, 0.011),
         put("logprobs", trained, -INF),
         put("logprobs", context, -0.5),
-        put("advantages", trained, NAN),
+        put("advantages", context, NAN),
         put("advantages", rejected, INF),
         put("advantages", context, 1.0),
     ],

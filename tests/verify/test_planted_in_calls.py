@@ -153,6 +153,11 @@ def shifted(view: CallView) -> CallView:
     return replace(view, values={**view.values, "logprobs": np.roll(view.values["logprobs"], 1)})
 
 
+def filled(view: CallView) -> CallView:
+    """Take an advantage that was not logged for 0."""
+    return replace(view, values={name: np.nan_to_num(one) for name, one in view.values.items()})
+
+
 def apart(is_so: bool) -> Plant:
     def make(real: Any, **more: Any) -> GroupForest:
         return real(**{**more, "apart": is_so})
@@ -196,6 +201,9 @@ FAULTS = {
     "answers with values merged": Planted("rolled out", apart(False), {"RP310"}),
     "log probabilities of other tokens": Planted("rolled out", in_views(shifted), {"RP317"}),
     "advantages normalised by row": Planted("rolled out", in_samples(by_row), {"RP317"}),
+    "an advantage that was not logged taken for 0": Planted(
+        "rolled out", in_views(filled), {"RP317"}
+    ),
     "the ids of calls swapped": Planted("rolled out", in_samples(swapped), {"RP317"}),
     "rewards forgotten": Planted(
         "rolled out", in_calls(lambda call: replace(call, reward=None)), {"RP317"}

@@ -52,6 +52,7 @@ def drafts(lines: Sequence[Line]) -> Iterator[CallDraft | RecordError]:
         elif kind == "session_meta":
             session.begin(item)
         elif kind == "turn_context" and isinstance(item.get("effort"), str):
+            yield from session.answered()  # in the turn before
             session.context["chat_template_kwargs"] = {"reasoning_effort": item["effort"]}
         elif kind not in _TYPES:
             session.notes.append(f"unread {kind}")
