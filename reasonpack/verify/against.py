@@ -35,6 +35,7 @@ from reasonpack.verify.groups import find_groups, group_field
 from reasonpack.verify.history import CONTEXT, RESPONSE_SEEN, Contexts
 from reasonpack.verify.manifest import Dataset
 from reasonpack.verify.match import NO_VIEWS, Join, Packed, Read, Thoughts, match
+from reasonpack.verify.order import Order
 from reasonpack.verify.parts import PARTS, parts_of
 from reasonpack.verify.paths import fingerprint
 from reasonpack.verify.rebuilt import Rebuilt, not_rebuilt, whole_size, why_rejected
@@ -75,18 +76,24 @@ def check_against(
     divided = dataset.manifest.layout == "npass" or dataset.manifest.counts.extra_samples > 0
     in_part = parts_of(dataset.manifest.options.train_on) != PARTS
     join = Join(_choose(dataset, sample), rejects, left_out, divided=divided, in_part=in_part)
-    join.scattered = divided and dataset.manifest.options.shuffle
+    if dataset.manifest.options.shuffle:
+        join.scattered = divided
+        join.order = Order() if None not in dataset.receipts else None
     with ExitStack() as opened:
         feed = _feed(join, dataset, source, findings, opened)
         for number, receipt in enumerate(dataset.receipts):
             for checked in checked_rows(dataset, number, findings):
                 _add_samples(join, checked)
+            if join.order is not None:
+                join.order.unit = dataset.units[number]
             feed(_records_of(receipt))
             _match(join, findings)
             on_unit()
         feed(None)
         _match(join, findings)
         report(join, dataset, source, findings)
+    if join.order is not None:
+        join.order.check(dataset.manifest, findings)
     for what, (number, first) in join.contradictions.items():
         said = f"{what}; of {number:,} messages, the first is in {first}"
         findings.add(Finding("RP313", "manifest.json", said))
@@ -158,6 +165,8 @@ def _ids(dataset: Dataset) -> Iterator[str]:
 
 def _add_samples(join: Join, checked: CheckedRow) -> None:
     row, paths, stops = checked.row, checked.paths, checked.row.sample_stop
+    if join.order is not None:
+        join.order.add(checked)
     for number, id_ in enumerate(row.sample_id):
         sample = Packed(checked.shard, checked.number, number, None)
         if paths is not None and join.compares(id_):
@@ -249,8 +258,7 @@ def _add_record(
     else:
         findings.count("copies", times - 1)
         for each in _ids_of(id_, times):
-            join.touched[each] = None
-            join.read.setdefault(each, []).append(_read(record, rebuilt, source, findings))
+            join.wait(each, _read(record, rebuilt, source, findings))
         check_left_out(join, record, id_, rebuilt, findings)
         join.contradict(rebuilt.contradictions if rebuilt is not None else (), record.where)
 

@@ -97,8 +97,7 @@ class _Adding:
 
     def _wait(self, read: Read, *, packed: bool = True) -> None:
         self.findings.count("packed", packed)
-        self.join.touched[self.id] = None
-        self.join.read.setdefault(self.id, []).append(read)
+        self.join.wait(self.id, read)
 
     def _add(self, record: Record, *, compares: bool) -> None:
         rejected, found, calls = take_reject(self.join, record), None, list[CallTokens]()

@@ -83,6 +83,7 @@ CODES: Mapping[str, str] = {
     "RP315": "a conversation is in another split than it belongs in",
     "RP316": "the weights of a conversation are not those of its records and the options",
     "RP317": "what stands beside the trained tokens of calls is not what was logged",
+    "RP318": "shuffled rows are not in the order of the seed",
 }
 """Every violation that is looked for."""
 FIXES: Mapping[str, str] = {

@@ -17,6 +17,7 @@ import numpy as np
 from reasonpack.records.strict_json import quoted
 from reasonpack.verify.history import Contexts, added
 from reasonpack.verify.length import LeftOut
+from reasonpack.verify.order import Order
 from reasonpack.verify.paths import U64, Print, together
 
 if TYPE_CHECKING:
@@ -101,7 +102,8 @@ class Join:
     `contradictions` of the manifest stand with how often they were met, and where first. `divided`
     says whether a record may have several samples, `in_part` whether a view may end untrained,
     `of_calls` whether it is groups of calls that are matched, `scattered` whether the samples of an
-    id may be in any shards: then `passed` are ids that were met and are not to be compared.
+    id may be in any shards: then `passed` are ids that were met and are not to be compared. `order`
+    is that of shuffled rows, if it is to be checked.
     """
 
     chosen: set[str] | None
@@ -116,10 +118,18 @@ class Join:
     of_calls: bool = False
     scattered: bool = False
     passed: set[str] = field(default_factory=set)
+    order: Order | None = None
 
     def compares(self, id_: str) -> bool:
         """Whether conversations of this id are to be compared."""
         return self.chosen is None or id_ in self.chosen
+
+    def wait(self, id_: str, read: Read) -> None:
+        """Add what is read of the source."""
+        self.touched[id_] = None
+        self.read.setdefault(id_, []).append(read)
+        if self.order is not None:
+            self.order.read(id_)
 
     def contradict(self, contradictions: Sequence[str], where: str) -> None:
         """Count what the record at a place says against the manifest."""

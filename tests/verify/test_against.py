@@ -103,7 +103,8 @@ SOURCE_DAMAGES: dict[str, list[Damage]] = {
 
 
 def test_every_code_of_the_source_has_a_damage() -> None:
-    elsewhere = {"RP314", "RP315", "RP316", "RP317"}  # test_length, _splits, _weights, _calls
+    # test_length, _splits, _weights, _calls, _order
+    elsewhere = {"RP314", "RP315", "RP316", "RP317", "RP318"}
     codes = {code for code in CODES if code > "RP303"} - elsewhere
     assert sorted(SOURCE_DAMAGES) == sorted(codes)
 
