@@ -5,7 +5,7 @@ records of a group ─→ rejected, or their calls ─→ Kept ─→ Read, by t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from functools import partial
@@ -13,15 +13,19 @@ from functools import partial
 from reasonpack.errors import RecordError
 from reasonpack.records.unit import Record
 from reasonpack.verify.calls import NAMES
+from reasonpack.verify.chat import Json, NotChecked, Reading, Refused
 from reasonpack.verify.findings import Findings
 from reasonpack.verify.group_views import CallTokens, Kept, rebuild_calls
 from reasonpack.verify.groups import FILE, Group, Groups, fields_of
 from reasonpack.verify.match import NO_VIEWS, Join, Read, Reject
 from reasonpack.verify.rebuilt import Rebuilt, not_rebuilt, whole_size
 from reasonpack.verify.rejects import check_left_out, check_reason, take_reject
+from reasonpack.verify.sessions import calls_of_session
 from reasonpack.verify.source import Source, decoded
 from reasonpack.verify.splits import split_of_text
 
+_Value = Json | RecordError | NotChecked | Refused | None
+"""A record that was decoded, or why it was not; None where it tells no call."""
 Feed = Callable[[int | None], None]
 """Adds so many records more, or all of them, to what waits for its match."""
 EXPLAINED = 1 << 24
@@ -59,10 +63,10 @@ class _Adding:
     def add(self) -> None:
         """Read all records, and add what is to be matched."""
         compares = not self.id or self.join.compares(self.id)
-        for record in self.group.records:
+        for record, value in _decoded(self.source, self.group.records, self.groups.field):
             self.findings.count("records")
             self.where = self.where or record.where
-            self._add(record, compares=compares)
+            self._add(record, value, compares=compares)
         self._check_long()
         if self.unknown or not self.join.compares(self.id):
             # Its samples may be in another shard, or there are none as nothing of it is trained.
@@ -99,10 +103,10 @@ class _Adding:
         self.findings.count("packed", packed)
         self.join.wait(self.id, read)
 
-    def _add(self, record: Record, *, compares: bool) -> None:
+    def _add(self, record: Record, value: _Value, *, compares: bool) -> None:
         rejected, found, calls = take_reject(self.join, record), None, list[CallTokens]()
         if compares:
-            found, calls, id_ = _rebuilt(self.source, record, self.groups.field)
+            found, calls, id_ = _rebuilt(self.source, record, value)
             self.id = self.id or id_ or self._guessed(record)
         if rejected is not None:
             self.left_out.add(record.where)
@@ -152,14 +156,43 @@ class _Adding:
             check_reason(rejected, record, known, "overlong" if is_long else "", self.findings)
 
 
-def _rebuilt(source: Source, record: Record, field: str) -> tuple[Rebuilt, list[CallTokens], str]:
-    """Rebuild the calls of a record; return their id, too, if it has one call."""
-    if field == FILE:
-        return Rebuilt(unknown="session files of an agent"), [], ""
+def _decoded(
+    source: Source, records: Iterator[Record], field: str
+) -> Iterator[tuple[Record, _Value]]:
+    """Decode records; of a session give each line the call that it tells."""
+    if field != FILE:
+        for record in records:
+            yield record, _value(record, source.reading)
+        return
+    lines = [*records]
+    values = [_value(record, replace(source.reading, renamed={})) for record in lines]
+    told: dict[int, _Value] = {n: one for n, one in enumerate(values) if not isinstance(one, dict)}
+    if not told:
+        try:
+            told |= calls_of_session([one for one in values if isinstance(one, dict)])
+        except NotChecked as error:
+            told = dict.fromkeys(range(len(lines)), error)
+        except Refused as error:
+            told = {0: error}
+    for number, record in enumerate(lines):
+        yield record, told.get(number)
+
+
+def _value(record: Record, reading: Reading) -> _Value:
     try:
-        value = decoded(record, source.reading)
+        return decoded(record, reading)
     except RecordError as error:
-        return not_rebuilt(error), [], ""
+        return error
+
+
+def _rebuilt(
+    source: Source, record: Record, value: _Value
+) -> tuple[Rebuilt, list[CallTokens], str]:
+    """Rebuild the calls of a record; return their id, too, if it has one call."""
+    if value is None:
+        return Rebuilt(), [], ""
+    if isinstance(value, Exception):
+        return not_rebuilt(value), [], ""
     return rebuild_calls(source, value, record.where, row=record.row is not None)
 
 
@@ -168,8 +201,8 @@ def _again(
 ) -> Sequence[CallTokens]:
     """Rebuild a group, but for records that were left out."""
     kept = Kept()
-    for record in groups.records(number):
+    for record, value in _decoded(source, groups.records(number), groups.field):
         if record.where not in left_out:
-            kept.add(_rebuilt(source, record, groups.field)[1], record.where)
+            kept.add(_rebuilt(source, record, value)[1], record.where)
     kept.weigh(source.manifest.options.loss_weights)
     return kept.calls

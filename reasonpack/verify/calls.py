@@ -38,15 +38,17 @@ _OF_A_GROUP = (
     *(("system",), _TOOLS, ("chat_template_kwargs",), ("enable_thinking",), _FLAGS),
     *(_VALUES[:2], _VALUES[2:3], _VALUES[3:]),
 )
+_LISTS = ("calls", "steps")
+"""Fields that hold all calls of a group."""
 _LEVELS = (
-    *("calls", "traces", "nodes", "request", "model_parameters"),
+    *(*_LISTS, "subagent_trajectories", "traces", "nodes", "request", "model_parameters"),
     *("response", "choices", "candidates"),
 )
 _CHANGES = ("chat_template", "documents", "previous_response_id", "conversation")
 NAMES = ("id", "call_id", "model_call_id")
 _ASKED = ("messages", "prompt", "input")
 _OF_A_CALL = {*_PROMPT_IDS, *_IDS, *ANSWERS}
-_LOGS = ("nodes", "traces", "steps", "responses_create_params")
+_LOGS = ("nodes", "traces", "responses_create_params")
 _OTHERS = ("stop", "extra_body")
 
 
@@ -89,21 +91,21 @@ def read_calls(record: Json, reading: Reading, where: str) -> list[Call]:
         Refused: it must not be packed.
     """
     record = _as_told(record, reading)
-    calls = record.get("calls")
-    if any(name in record for name in _LOGS):
+    calls = next((record[name] for name in _LISTS if record.get(name)), None)
+    if any(name in record for name in _LOGS) or str(record.get("schema_version"))[:4] == "ATIF":
         try:
-            logged = calls_of_harness(record)
+            listed = calls_of_harness(record)
         except (AttributeError, IndexError, KeyError, TypeError, ValueError):
-            logged = None  # it is not what it looks like
-        if logged is None:
+            listed = None  # it is not what it looks like
+        if listed is None:
             raise NotChecked("the log of a harness, in a form of its own")
-        found = [Call(**each) for each in logged]
-    elif isinstance(calls, list) and calls:
+    elif isinstance(calls, list):
         if not all(isinstance(each, dict) and {*each} & _OF_A_CALL for each in calls):
             raise NotChecked("a list that may be none of calls")
-        found = [call for each in calls for call in _calls(_inherited(record, each), reading)]
+        listed = [_inherited(record, each) for each in calls]
     else:
-        found = [*_calls(record, reading)]
+        listed = [record]
+    found = [call for each in listed for call in _calls(each, reading)]
     return [
         call if call.id else replace(call, id=f"{where}#{number}" if len(found) > 1 else where)
         for number, call in enumerate(found)

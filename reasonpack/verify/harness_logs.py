@@ -1,81 +1,97 @@
-"""Traces of verifiers and rollouts of NeMo Gym that hold token ids → their calls, by these alone.
+"""Logs of verifiers, NeMo Gym and Harbor → a generic record of each call in them.
 
 {"traces": [{"id": "t", "rewards": {"r": 1}, "nodes": [
-{"parent": null, "token_ids": [5, 6], "mask": [false, false], "message": …},
-{"parent": 0, "token_ids": [9, 7], "mask": [false, true], "sampled": true, "message": …}]}]}
-─→ call t:1, ids [5, 6, 9] and [7]
+    {"parent": null, "token_ids": [5, 6], "mask": [false, false], "message": ask},
+    {"parent": 0, "token_ids": [9, 7], "mask": [false, true], "sampled": true, "message": …}]}]}
+─→ call t:1, messages [ask], ids [5, 6, 9] and [7]
 
 {"responses_create_params": …, "response": {"output": [
-{"type": "message", "prompt_token_ids": [5], "generation_token_ids": [7], …}]}}
+    {"type": "message", "prompt_token_ids": [5], "generation_token_ids": [7], …}]}}
 ─→ call #0, ids [5] and [7]
+
+{"schema_version": "ATIF-v1.8", "steps": [{"source": "user", …}, {"source": "agent", …}]}
+─→ a call for each step of the agent, with all steps before it as messages
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import groupby
+from itertools import groupby, pairwise
 from typing import Any
 
-from reasonpack.verify.chat import Json, NotChecked, Refused
-from reasonpack.verify.names import CALL_ROLES, FLAGS, ROLES
+from reasonpack.verify.chat import Json, Refused
+from reasonpack.verify.fields import EMPTY
+from reasonpack.verify.names import CALL_ROLES, ROLES
 
 _BY_MODEL = ("reasoning", "function_call")
+_IDS = ("prompt_token_ids", "generation_token_ids", "generation_log_probs", "routed_experts")
+_METRICS = ("prompt_token_ids", "completion_token_ids", "logprobs")
+_VERSIONS = [f"ATIF-v1.{minor}" for minor in range(9)]
 
 
 def calls_of_harness(record: Json) -> list[Json] | None:
-    """Return what `Call` is to have, of each call of a record; None if it is of neither kind.
+    """Return each call of a record as a generic one; None if it is of no such log.
 
     Raises:
-        NotChecked: a call without ids, or a record that is otherwise not as above.
         Refused: it must not be packed.
     """
     if isinstance(record.get("responses_create_params"), dict):
         return [*_of_rollout(record)]
+    if str(record.get("schema_version")).startswith("ATIF-v"):
+        return [*_of_trajectory(record)]
     traces = record.get("traces", [record])
     if not isinstance(traces, list) or not all("nodes" in each for each in traces):
         return None
     return [call for trace in traces for call in _of_trace(trace)]
 
 
+# --- verifiers ---------------------------------------------------------------------------------
+
+
 def _of_trace(trace: Json) -> Iterator[Json]:
-    agent = trace.get("agent")
-    trained = not (isinstance(agent, dict) and agent.get("trainable") is False)
-    for number, node in enumerate(trace["nodes"]):
+    agent, nodes, own = trace.get("agent"), trace["nodes"], trace.get("id")
+    ended = {call.get("node"): call.get("finish_reason") for call in trace.get("calls") or ()}
+    for number, node in enumerate(nodes):
         if not node.get("sampled"):
             continue
-        before, at, below = list[int](), node.get("parent"), number
+        way, at, below = list[Json](), node.get("parent"), number
         while at is not None:
             if not 0 <= at < below:
                 raise Refused("a parent that does not stand before its node")
-            before += reversed(trace["nodes"][at].get("token_ids") or [])
-            at, below = trace["nodes"][at].get("parent"), at
-        before.reverse()
-        ids, mask = node.get("token_ids") or [], node.get("mask") or []
-        if len(mask) != len(ids) or any(each is not True and each is not False for each in mask):
-            raise Refused("a mask of another length than the ids")
-        if not (before or ids):
-            raise NotChecked("a call without ids")
-        _check_said([node["message"]])
-        sampled = [at for at, one in enumerate(mask) if one]
-        first, stop = (sampled[0], sampled[-1] + 1) if sampled else (len(ids), len(ids))
-        if any(weights[at] != 1 for weights in _streams(node) for at in sampled):
-            raise Refused("weights of single tokens")
-        own = trace.get("id")
+            way.append(nodes[at])
+            at, below = nodes[at].get("parent"), at
+        way.reverse()
+        end = {"finish_reason": ended[number]} if ended.get(number) else {}
         yield {
             "id": f"{own}:{number}" if isinstance(own, str) else "",
-            "chat": None,
-            "prompt": before + ids[:first],
-            "completion": ids[first:stop],
-            "mask": None if all(mask[first:stop]) else mask[first:stop],
-            "logprobs": _spread(node.get("logprobs"), mask[first:stop]),
-            "advantages": _spread(node.get("advantages"), mask[first:stop]),
+            "messages": [each["message"] for each in way],
+            "response": {"role": "assistant", **end, **node["message"]},
+            "tool_defs": trace.get("tools"),
             "reward": _reward(trace.get("rewards")),
-            "trained": trained and bool(sampled),
+            "train": not (isinstance(agent, dict) and agent.get("trainable") is False),
+            **_tokens(node, [one for each in way for one in each.get("token_ids") or ()]),
         }
 
 
-def _streams(node: Json) -> list[list[float]]:
-    return [*(node.get("loss_weights") or {}).values()]
+def _tokens(node: Json, before: list[int]) -> Json:
+    """Part the tokens of a node, and of those before it, by its mask; none where it has none."""
+    ids, mask = node.get("token_ids") or [], node.get("mask") or []
+    if len(mask) != len(ids) or any(each is not True and each is not False for each in mask):
+        raise Refused("a mask of another length than the ids")
+    if not (before or ids):
+        return {}
+    sampled = [at for at, one in enumerate(mask) if one]
+    first, stop = (sampled[0], sampled[-1] + 1) if sampled else (len(ids), len(ids))
+    streams = (node.get("loss_weights") or {}).values()
+    if any(weights[at] != 1 for weights in streams for at in sampled):
+        raise Refused("weights of single tokens")
+    return {
+        "prompt_token_ids": before + ids[:first],
+        "completion_token_ids": ids[first:stop],
+        "loss_mask": None if all(mask[first:stop]) else mask[first:stop],
+        "logprobs": _spread(node.get("logprobs"), mask[first:stop]),
+        "advantages": _spread(node.get("advantages"), mask[first:stop]),
+    }
 
 
 def _spread(values: list[float] | None, mask: list[bool]) -> list[float] | None:
@@ -98,42 +114,43 @@ def _reward(rewards: Any) -> float | None:
     return sum((float(score * weight) for score, weight in parts), 0.0)
 
 
+# --- NeMo Gym ----------------------------------------------------------------------------------
+
+
 def _of_rollout(record: Json) -> Iterator[Json]:
-    response = record.get("response")
+    asked, response = record["responses_create_params"], record.get("response")
     if not isinstance(response, dict) or not isinstance(response.get("output"), list):
         raise Refused("a rollout without a list of items")
-    own = record.get("id") or response.get("id") or ""
-    runs = [[*run] for wrote, run in groupby(response["output"], _is_by_model) if wrote]
-    for number, item in enumerate(each for run in runs for each in _with_ids(run)):
-        completion, prompt = item["generation_token_ids"], item.get("prompt_token_ids")
-        if prompt is None:
-            raise Refused("ids of a completion without those of its prompt")
+    own, before = record.get("id") or response.get("id") or "", asked.get("input")
+    before = [{"role": "user", "content": before}] if isinstance(before, str) else before or []
+    items = response["output"]
+    said = [{key: one for key, one in item.items() if key not in _IDS} for item in items]
+    for number, (start, stop) in enumerate(_answers(items)):
+        logged: Json = next(filter(_has_ids, items[start:stop]), {})
         yield {
             "id": f"{own}#{number}" if own else "",
-            "chat": None,
-            "prompt": prompt,
-            "completion": completion,
-            "logprobs": item.get("generation_log_probs"),
+            "request": {**asked, "input": [*before, *said[:start]]},
+            "response": {**response, "output": said[start:stop]},
             "reward": record.get("reward"),
-            "trained": bool(completion),
+            "prompt_token_ids": logged.get("prompt_token_ids"),
+            "completion_token_ids": logged.get("generation_token_ids"),
+            "logprobs": logged.get("generation_log_probs"),
         }
 
 
-def _with_ids(run: list[Json]) -> list[Json]:
-    """List the items with ids of what the model wrote in one go: each ends a call."""
-    _check_said(run)
-    found = [item for item in run if item.get("generation_token_ids") is not None]
-    if not found:
-        raise NotChecked("a call without ids")
-    return found
+def _answers(items: list[Json]) -> Iterator[tuple[int, int]]:
+    """Yield from where to where the model wrote in one go: at most one item with ids."""
+    stop = 0
+    for is_answer, group in groupby(items, _is_by_model):
+        run = [*group]
+        start, stop = stop, stop + len(run)
+        if is_answer:
+            ends = [start + number for number, item in enumerate(run, 1) if _has_ids(item)]
+            yield from pairwise([start, *ends[:-1], stop])
 
 
-def _check_said(messages: list[Json]) -> None:
-    """See that no message says by itself whether it is trained, or is empty."""
-    for each in messages:
-        said = ("content", "tool_calls", "reasoning_content", "arguments", "summary")
-        if any(name in each for name in FLAGS) or not any(each.get(name) for name in said):
-            raise NotChecked("a message that is flagged, or empty, beside ids")
+def _has_ids(item: Json) -> bool:
+    return item.get("generation_token_ids") is not None
 
 
 def _is_by_model(item: Json) -> bool:
@@ -141,3 +158,68 @@ def _is_by_model(item: Json) -> bool:
     return item.get("type") in _BY_MODEL or (
         ROLES.get(role) == "assistant" and role not in CALL_ROLES
     )
+
+
+# --- Harbor ------------------------------------------------------------------------------------
+
+
+def _of_trajectory(record: Json) -> Iterator[Json]:
+    if record.get("schema_version", "ATIF-v1.8") not in _VERSIONS:
+        raise Refused("a version of ATIF that is not known")
+    agent, own = record.get("agent") or {}, record.get("trajectory_id") or record.get("session_id")
+    before, rewritten = list[Json](), False
+    for step in record["steps"]:
+        message = _in_step(step)
+        if step["source"] == "system" and step.get("observation") not in EMPTY:
+            rewritten = True  # what the operation did to the context is not in the log
+            continue
+        if step["source"] == "agent":
+            is_one = step.get("llm_call_count") in (None, 1)
+            metrics = step.get("metrics") or {}
+            ids = {name: metrics[name] for name in _METRICS if metrics.get(name) is not None}
+            ids = ids if is_one and {*_METRICS[:2]} <= {*ids} else {}
+            effort = step.get("reasoning_effort")
+            yield {
+                "id": f"{own}:{step.get('step_id')}" if own else "",
+                "messages": [*before],
+                "response": message,
+                "tools": agent.get("tool_definitions"),
+                "chat_template_kwargs": {"reasoning_effort": effort} if effort else None,
+                "is_copied_context": step.get("is_copied_context"),
+                "train": is_one and (bool(ids) or not rewritten),
+                **ids,
+            }
+        rewritten |= (step.get("extra") or {}).get("context_management") not in EMPTY
+        results = (step.get("observation") or {}).get("results") or []
+        before += [message, *map(_result, results)]
+    for inner in record.get("subagent_trajectories") or []:
+        yield from _of_trajectory(inner)
+
+
+def _in_step(step: Json) -> Json:
+    role = {"system": "system", "user": "user", "agent": "assistant"}.get(step["source"])
+    calls = [
+        {
+            "id": call.get("tool_call_id"),
+            "type": "function",
+            "function": {"name": call.get("function_name"), "arguments": call.get("arguments")},
+        }
+        for call in step.get("tool_calls") or []
+    ]
+    content = step.get("message")
+    said = {"role": role, "content": (content or None) if calls else content}
+    return (
+        said
+        if role != "assistant"
+        else {
+            **said,
+            "reasoning_content": step.get("reasoning_content"),
+            "tool_calls": calls,
+        }
+    )
+
+
+def _result(result: Json) -> Json:
+    content, call = result.get("content"), result.get("source_call_id")
+    said = {"role": "user", "content": "" if content is None else content}
+    return said if call is None else {**said, "role": "tool", "tool_call_id": call}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import gzip
 import json
 import tempfile
@@ -182,27 +181,16 @@ def test_any_file_is_compared(form: str, tmp_path: Path) -> None:
     assert list((tmp_path / "temporary").iterdir()) == []
 
 
-OF_OTHERS = ("atif", "claude_code", "codex", "pi", "verifiers")
-"""Logs with what verify does not read."""
-
-
 @pytest.mark.long
+@pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("name", sorted(path.name for path in LOGS.iterdir()))
-def test_what_is_not_known_is_said_and_no_fault(name: str, tmp_path: Path) -> None:
-    for columns in ("auto", "none"):
-        options = Options(
-            tokenizer=str(TOKENIZER),
-            on_error="skip",
-            call_columns=(columns,),
-            ignore_fields=("traces.nodes.advantages",) if name.startswith("verifiers") else (),
-        )
-        with contextlib.suppress(NothingPackedError):
-            pack_files([str(LOGS / name)], tmp_path / "out", options, overwrite=True)
-            break
+def test_the_logs_of_each_format_are_compared(name: str, layout: Any, tmp_path: Path) -> None:
+    options = Options(tokenizer=str(TOKENIZER), layout=layout)
+    manifest = pack_files([str(LOGS / name)], tmp_path / "out", options)
     findings = compared(tmp_path / "out", LOGS / name)
-    assert findings.total == 0, findings.listed
+    assert (findings.total, findings.unchecked) == (0, {}), findings.listed
+    assert findings.checked["views"] == manifest.counts.views > 1
     assert findings.checked["packed"] > 0
-    assert bool(findings.unchecked) == (name.removesuffix(".jsonl") in OF_OTHERS)
 
 
 # --- one thing changed in the source -------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +17,9 @@ from reasonpack.verify.calls import Call, read_calls
 from reasonpack.verify.chat import NotChecked, Reading, Refused
 from tests.records.test_call_schema import RECORDS
 
+LOGS = Path(__file__).parents[1] / "records" / "call_logs"
+SESSIONS = ("claude_code", "codex", "pi")
+CALL_LOGS = [path for path in sorted(LOGS.iterdir()) if path.stem not in SESSIONS]
 ASK = {"role": "user", "content": "2+2?"}
 ANSWER = {"role": "assistant", "content": "4", "reasoning_content": "Easy."}
 
@@ -136,11 +140,17 @@ READ: dict[str, Any] = {
 @pytest.mark.parametrize("record", READ.values(), ids=READ)
 def test_the_usual_shapes_are_checked(record: Any) -> None:
     read = packing.read_calls(Record("x:1", json.dumps(record).encode()))
-    found, expected = read_calls(record, Reading(), "x:1"), [*map(packed, read)]
-    of_harness = {*record} & {"traces", "nodes", "responses_create_params"}
-    for each in expected if of_harness else ():
-        each[1] = []  # their messages are not read
-    assert [*map(outcome, found)] == expected
+    found = read_calls(record, Reading(), "x:1")
+    assert [*map(outcome, found)] == [*map(packed, read)]
+
+
+@pytest.mark.parametrize("path", CALL_LOGS, ids=[path.stem for path in CALL_LOGS])
+def test_the_logs_of_each_format_are_checked(path: Path) -> None:
+    """All but session files, of which `test_sessions` tells."""
+    for line in path.read_bytes().splitlines():
+        read = packing.read_calls(Record("x:1", line))
+        found = read_calls(json.loads(line), Reading(), "x:1")
+        assert [*map(outcome, found)] == [*map(packed, read)]
 
 
 @pytest.mark.parametrize("form", ["alone", "calls"])
@@ -161,6 +171,8 @@ def test_fields_are_left_out_and_renamed_as_told(form: str) -> None:
     [
         ({"messages": [ASK], "response": {"output": []}}, NotChecked),
         ({"traces": [{"nodes": [3]}]}, NotChecked),
+        ({"schema_version": "ATIF-v1.8", "steps": [3]}, NotChecked),
+        ({"schema_version": "ATIF-v2.0", "steps": []}, Refused),
         ({"nodes": [{"sampled": True, "parent": 0, "message": ANSWER}]}, Refused),
         ({"messages": [ASK], "response": {"output": [{"type": "web_search_call"}]}}, NotChecked),
         (

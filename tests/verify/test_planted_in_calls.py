@@ -9,6 +9,7 @@ Nothing of `reasonpack.verify` is touched.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,10 +17,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from test_against_calls import KINDS, packed
+from test_against_calls import KINDS, LOGS, packed
 
 from reasonpack.records import group_index
 from reasonpack.records.calls import Call
+from reasonpack.records.readers import atif, claude_code, codex, pi
 from reasonpack.rows.group_forest import CallView, GroupForest
 from reasonpack.rows.sample import Sample
 from reasonpack.run import calls as packing
@@ -54,6 +56,16 @@ def in_calls(change: Callable[[Call], Call]) -> Plant:
         )
 
     return plant
+
+
+def in_drafts(reader: Any, change: Callable[[Any], object]) -> Plant:
+    """Change each draft of a step of the agent."""
+
+    def judge(real: Any, draft: Any, *args: Any, **more: Any) -> None:
+        real(draft, *args, **more)
+        change(draft)
+
+    return in_place(reader, "_judge", judge)
 
 
 def in_views(change: Callable[[CallView], CallView]) -> Plant:
@@ -158,6 +170,48 @@ def filled(view: CallView) -> CallView:
     return replace(view, values={name: np.nan_to_num(one) for name, one in view.values.items()})
 
 
+def logged(name: str) -> list[dict[str, Any]]:
+    """Return the records of a fixture, of which some make calls only together."""
+    return [*map(json.loads, (LOGS / f"{name}.jsonl").read_bytes().splitlines())]
+
+
+def with_kept_messages() -> list[dict[str, Any]]:
+    """Return a session of Claude Code whose compaction kept a message, with a copy of it."""
+    lines = logged("claude_code")
+    kept = {"anchorUuid": "u10", "uuids": ["u1", "u20"]}
+    lines[10]["compactMetadata"]["preservedMessages"] = kept
+    copy = {**lines[9], "uuid": "u20", "parentUuid": "u10"}
+    copy["message"] = {**copy["message"], "id": "msg_9"}
+    return [*lines[:12], copy, *lines[12:]]
+
+
+def without_results(real: Any, session: Any, last: int) -> Any:
+    history, notes = real(session, last)
+    kept = [said for said in history if "tool_result" not in json.dumps(said.message)]
+    return (kept if len(history) > 2 else history), notes
+
+
+def not_copied(real: Any, *args: Any, **more: Any) -> Any:
+    """Take what was copied from elsewhere for a call."""
+    return real(*args, **{**more, "copied": False})
+
+
+def uncompacted(real: Any, way: Any, made: Any) -> Any:
+    return real([line for line in way if line.fields.get("type") != "compaction"], made)
+
+
+def without_operations(real: Any, step: Any) -> Any:
+    """Take what the system did to the context for a message."""
+    return {**real(step), "role": "user"} if step.fields["source"] == "system" else real(step)
+
+
+RECORDS = {
+    **KINDS,
+    **{name: logged(name) for name in ("atif", "codex", "pi", "verifiers", "nemo_gym_rollouts")},
+    "claude_code": with_kept_messages(),
+}
+
+
 def apart(is_so: bool) -> Plant:
     def make(real: Any, **more: Any) -> GroupForest:
         return real(**{**more, "apart": is_so})
@@ -208,19 +262,43 @@ FAULTS = {
     "rewards forgotten": Planted(
         "rolled out", in_calls(lambda call: replace(call, reward=None)), {"RP317"}
     ),
+    "results of tools forgotten": Planted(
+        "claude_code", in_place(claude_code._Session, "history", without_results), {"RP309"}
+    ),
+    "a copy that a compaction kept trained": Planted(
+        "claude_code", in_place(claude_code, "draft_of", not_copied), {"RP309"}
+    ),
+    "a compacted history that is shown whole": Planted(
+        "pi", in_place(pi, "_history", uncompacted), {"RP309"}
+    ),
+    "a new history left out": Planted(
+        "codex", in_place(codex._Session, "replace", lambda *_: None), {"RP309"}
+    ),
+    "a system text read as the user's": Planted(
+        "atif", in_place(atif, "_message", without_operations), {"RP309"}
+    ),
+    "copied context trained": Planted(
+        "atif", in_drafts(atif, lambda draft: setattr(draft, "copied", False)), {"RP309"}
+    ),
     "a rejected answer trained": Planted(
         "pairs", in_calls(lambda call: replace(call, role="chosen")), {"RP317"}
     ),
 }
 
 
-@pytest.mark.parametrize("layout", ["onepass", "npass"])
-@pytest.mark.parametrize("name", FAULTS)
+@pytest.mark.parametrize(
+    ("name", "layout"),
+    [
+        (name, layout)
+        for name, fault in FAULTS.items()
+        for layout in ("onepass", "npass")[: 1 + (fault.kind in KINDS)]
+    ],
+)
 def test_a_planted_fault_is_found(
     name: str, layout: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fault = FAULTS[name]
     fault.plant(monkeypatch)
-    out, source = packed(tmp_path, KINDS[fault.kind], layout=layout)
+    out, source = packed(tmp_path, RECORDS[fault.kind], layout=layout)
     findings = verify_dataset(out, [str(source)])
     assert set(findings.counts) == fault.codes, [str(each) for each in findings.listed]

@@ -1,0 +1,285 @@
+"""The lines of an agent's session file → a generic record of each call in them.
+
+    {"uuid": "b", "parentUuid": "a", "message": …}     Claude Code: the way from the root to an
+                                                       answer, whose lines have one message.id
+    {"type": "response_item", "payload": {…}}          Codex: the items before those of an answer
+    {"id": "b", "parentId": "a", "message": …}         Pi: the way from the root to an answer
+
+Of a history that was compacted it is the summary, and what was kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from reasonpack.verify.chat import Json, NotChecked, Refused
+from reasonpack.verify.names import CALL_ROLES, ROLES
+
+Found = tuple[int, Json | Refused]
+"""The line that a call is told by, and its record, or why it cannot be had."""
+_OF_A_SERVICE = (
+    *("id", "type", "model", "usage", "stop_sequence", "container", "context_management"),
+)
+_NOT_SEEN = {
+    *("summary", "file-history-snapshot", "queue-operation", "progress", "permission-mode"),
+    *("last-prompt", "ai-title", "custom-title", "agent-name", "pr-link", "mode", "system"),
+}
+_OF_CODEX = ("session_meta", "response_item", "event_msg", "turn_context", "compacted")
+_WRITTEN = ("reasoning", "function_call", "custom_tool_call", "local_shell_call", "web_search_call")
+_OF_PI = (
+    *("api", "provider", "model", "usage", "stopReason", "errorMessage", "timestamp"),
+    *("responseId", "content", "role"),
+)
+
+
+def calls_of_session(lines: Sequence[Json]) -> list[Found]:
+    """Return the calls of a session, each with the index of its line, and why others cannot be had.
+
+    Raises:
+        NotChecked: it is of no session that is known here.
+        Refused: its lines are of several.
+    """
+    known = {_of_claude_code: _is_of_claude_code, _of_codex: _is_of_codex, _of_pi: _is_of_pi}
+    found = [read for read, is_mine in known.items() if any(map(is_mine, lines))]
+    if len(found) != 1:
+        raise Refused("lines of no session, or of two")
+    try:
+        return [*found[0](lines)]
+    except (AttributeError, KeyError, TypeError) as error:
+        raise NotChecked("a session file in a form of its own") from error
+
+
+# --- Claude Code -------------------------------------------------------------------------------
+
+
+def _is_of_claude_code(line: Json) -> bool:
+    return "sessionId" in line and ("parentUuid" in line or line.get("type") in _NOT_SEEN)
+
+
+def _of_claude_code(lines: Sequence[Json]) -> Iterator[Found]:
+    at: dict[str, int] = {}
+    answers, results, kept = dict[str, list[int]](), dict[str, list[int]](), dict[str, list[str]]()
+    copies = set[str]()
+    for number, line in enumerate(lines):
+        uuid = line.get("uuid")
+        if not isinstance(uuid, str) or at.setdefault(uuid, number) != number:
+            continue
+        if whole := (line.get("compactMetadata") or {}).get("preservedMessages"):
+            kept[whole["anchorUuid"]] = whole["uuids"]
+        copies |= {uuid} & {each for uuids in kept.values() for each in uuids}
+        message = _seen(line)
+        if message.get("role") == "assistant":
+            answers.setdefault(message.get("id") or uuid, []).append(number)
+        for block in _blocks(message, "tool_result"):
+            results.setdefault(block["tool_use_id"], []).append(number)
+    written = {number: own for own in answers.values() for number in own}
+    for key, (first, *_) in answers.items():
+        try:
+            way = _way_to(first, lines, at, "parentUuid")
+        except Refused as error:
+            yield first, error
+            continue
+        history, done = list[Json](), {first}
+        todo = [n for one in way for n in (one, *_kept(lines[one], kept, at))][::-1]
+        while todo:
+            number = todo.pop()
+            if number in done or not _seen(lines[number]):
+                continue
+            done.update(written.get(number, [number]))
+            if number not in written:
+                history.append(lines[number]["message"])
+                continue
+            history.append(_joined([lines[n]["message"] for n in written[number]]))
+            calls = [block["id"] for block in _blocks(history[-1], "tool_use")]
+            todo += sorted({n for call in calls for n in results.get(call, ()) if n < first})[::-1]
+        answer = _joined([lines[n]["message"] for n in written[first]])
+        copied = lines[first]["uuid"] in copies
+        yield first, _call(history, answer, id=key, is_copied_context=copied)
+
+
+def _seen(line: Json) -> Json:
+    """Return the message of a line that the model wrote or saw; empty for none."""
+    message = line.get("message")
+    if line.get("type") not in ("user", "assistant") or not isinstance(message, dict):
+        return {}
+    hidden = line.get("isVisibleInTranscriptOnly") and not line.get("isCompactSummary")
+    made_up = line.get("isApiErrorMessage") or message.get("model") == "<synthetic>"
+    return {} if hidden or made_up else message
+
+
+def _blocks(message: Json, kind: str) -> list[Json]:
+    content = message.get("content")
+    blocks = content if isinstance(content, list) else []
+    return [block for block in blocks if block.get("type") == kind]
+
+
+def _joined(messages: Sequence[Json]) -> Json:
+    """Make one answer of its lines."""
+    content = list[Json]()
+    for each in messages:
+        text = each["content"]
+        content += (
+            [{"type": "text", "text": text}] if isinstance(text, str) and text else text or []
+        )
+    ends = [each["stop_reason"] for each in messages if each.get("stop_reason")]
+    made = {key: one for key, one in messages[0].items() if key not in _OF_A_SERVICE}
+    partial = {"partial": True} if ends[-1:] == ["stop_sequence"] else {}
+    return {**made, "content": content, "stop_reason": ends[-1] if ends else None, **partial}
+
+
+def _kept(line: Json, kept: dict[str, list[str]], at: dict[str, int]) -> list[int]:
+    return [at[uuid] for uuid in kept.get(line["uuid"], ()) if uuid in at]
+
+
+# --- Codex -------------------------------------------------------------------------------------
+
+
+def _is_of_codex(line: Json) -> bool:
+    return line.get("type") in _OF_CODEX and isinstance(line.get("payload"), dict)
+
+
+def _of_codex(lines: Sequence[Json]) -> Iterator[Found]:
+    history, answer, last = list[Json](), list[Json](), 0
+    context, lost = Json(), False
+    for number, line in [*enumerate(lines), (-1, {"type": "compacted"})]:
+        kind, payload = line.get("type"), line.get("payload") or {}
+        replaced = kind == "compacted" or payload.get("type") == "thread_rolled_back"
+        effort = payload.get("effort") if kind == "turn_context" else None
+        item = {key: one for key, one in payload.items() if key != "phase"}
+        is_item = kind == "response_item" and item.get("type") != "ghost_snapshot"
+        if is_item and _is_written(item):
+            answer.append(item)
+            last = number
+            continue
+        if answer and (is_item or replaced or isinstance(effort, str)):
+            call = _call(history, {"output": answer}, **context)
+            yield last, Refused("a history that is not in the file") if lost else call
+            history, answer = history + answer, []
+        if is_item:
+            history = [*history, item]
+        elif replaced:
+            items = payload.get("replacement_history")
+            lost = not isinstance(items, list)
+            history = [{k: one for k, one in each.items() if k != "phase"} for each in items or ()]
+        elif isinstance(effort, str):
+            context["chat_template_kwargs"] = {"reasoning_effort": effort}
+        elif kind == "session_meta" and (base := payload.get("base_instructions")):
+            context.setdefault("system", base.get("text") if isinstance(base, dict) else base)
+
+
+def _is_written(item: Json) -> bool:
+    role = str(item.get("role"))
+    by_model = ROLES.get(role) == "assistant" and role not in CALL_ROLES
+    return item.get("type") in _WRITTEN or by_model
+
+
+# --- Pi ----------------------------------------------------------------------------------------
+
+
+def _is_of_pi(line: Json) -> bool:
+    if line.get("type") == "session":
+        return "cwd" in line and "payload" not in line
+    is_message = line.get("type") == "message" and isinstance(line.get("message"), dict)
+    return is_message and "timestamp" in line and "sessionId" not in line
+
+
+def _of_pi(lines: Sequence[Json]) -> Iterator[Found]:
+    at = {line["id"]: n for n, line in enumerate(lines) if _is_entry(line)}
+    for number, line in enumerate(lines):
+        message = line.get("message") or {}
+        if message.get("role") != "assistant":
+            continue
+        try:
+            way = _way_to(number, lines, at, "parentId")
+        except Refused as error:
+            yield number, error
+            continue
+        if not _is_entry(line):  # of version 1: a line each
+            way = [n for n in range(number) if lines[n].get("type") != "session"]
+        seen = _as_pi_saw([lines[n] for n in way])
+        own = line["id"] if _is_entry(line) else ""
+        yield number, _call([*seen], _of_message(message), id=own)
+
+
+def _is_entry(line: Json) -> bool:
+    return isinstance(line.get("id"), str) and line.get("type") != "session"
+
+
+def _as_pi_saw(way: Sequence[Json]) -> Iterator[Json]:
+    """Yield the messages of entries, behind the last compaction the summary and what was kept."""
+    marks = [n for n, line in enumerate(way) if line.get("type") == "compaction"]
+    if marks:
+        last = way[marks[-1]]
+        yield {"role": "user", "content": last.get("summary")}
+        ids = [line.get("id") for line in way]
+        first = last.get("firstKeptEntryId")
+        start = ids.index(first) if first in ids else marks[-1]
+        way = [*way[start : marks[-1]], *way[marks[-1] + 1 :]]
+    for line in way:
+        message, kind = line.get("message") or {}, line.get("type")
+        unsent = message.get("stopReason") in ("error", "aborted")
+        if kind == "message" and not (unsent or message.get("excludeFromContext")):
+            yield _of_message(message)
+        elif kind in ("custom_message", "branch_summary"):
+            name = "content" if kind == "custom_message" else "summary"
+            yield {"role": "user", "content": line.get(name)}
+
+
+def _of_message(message: Json) -> Json:
+    role, content = message.get("role"), message.get("content")
+    if role == "assistant":
+        end = {"length": "length", "error": "error", "aborted": "abort"}
+        rest = {key: one for key, one in message.items() if key not in _OF_PI}
+        blocks = [*map(_block, content)] if content else ""
+        ended = end.get(str(message.get("stopReason")))
+        return {"role": role, "content": blocks, "finish_reason": ended, **rest}
+    if role == "toolResult":
+        called = {"tool_call_id": message.get("toolCallId"), "name": message.get("toolName")}
+        return {"role": "tool", "content": content, **called}
+    if role == "bashExecution":
+        said = [message.get("command"), message.get("output")]
+        return {"role": "user", "content": "\n".join(each for each in said if each)}
+    return {"role": "user" if role == "custom" else role, "content": content}
+
+
+def _block(block: Json) -> Json:
+    kind = block.get("type")
+    if kind == "text":
+        return {"type": kind, "text": block.get("text")}
+    if kind == "thinking" and block.get("redacted"):
+        return {"type": "redacted_thinking"}
+    if kind == "thinking":
+        return {
+            "type": kind,
+            "thinking": block.get("thinking"),
+            "signature": block.get("thinkingSignature"),
+        }
+    if kind != "toolCall":
+        return block
+    own = ("type", "id", "name", "arguments", "thoughtSignature")
+    rest = {key: one for key, one in block.items() if key not in own}
+    call = {"id": block.get("id"), "name": block.get("name"), "input": block.get("arguments")}
+    return {"type": "tool_use", **call, **rest}
+
+
+# --- all of them -------------------------------------------------------------------------------
+
+
+def _way_to(last: int, lines: Sequence[Json], at: dict[str, int], above: str) -> list[int]:
+    """Return the lines from the root to the one before the `last`.
+
+    Raises:
+        Refused: a parent does not stand before its line.
+    """
+    way = [last]
+    while (parent := lines[way[-1]].get(above)) is not None:
+        before = at.get(parent) if isinstance(parent, str) else None
+        if before is None or before >= way[-1]:
+            raise Refused("a parent that does not stand before its line")
+        way.append(before)
+    return way[:0:-1]
+
+
+def _call(history: Sequence[Json], answer: Json, **more: Any) -> Json:
+    return {"messages": [*history], "response": answer, **more}

@@ -1,0 +1,109 @@
+"""Session files: the check reads them as packing does, whatever line is missing or changed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from reasonpack.errors import RecordError
+from reasonpack.records.calls import read_session
+from reasonpack.records.unit import Record
+from reasonpack.verify.calls import read_calls
+from reasonpack.verify.chat import NotChecked, Reading, Refused
+from reasonpack.verify.sessions import calls_of_session
+from tests.verify.test_calls import LOGS, SESSIONS, outcome, packed
+
+Lines = list[dict[str, Any]]
+
+
+def lines_of(name: str) -> Lines:
+    return [*map(json.loads, (LOGS / f"{name}.jsonl").read_bytes().splitlines())]
+
+
+def as_packed(lines: Sequence[Any]) -> dict[str, Any]:
+    """Return each call by its line; None of those that cannot be had."""
+    records = [Record(f"x:{n}", json.dumps(each).encode()) for n, each in enumerate(lines)]
+    calls, refused = read_session(records)
+    return dict.fromkeys(each.where for each in refused) | {c.where: packed(c) for c in calls}
+
+
+def as_checked(lines: Lines) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for number, call in calls_of_session(lines):
+        where = f"x:{number}"
+        try:
+            found[where] = None
+            if isinstance(call, dict):
+                found[where] = outcome(*read_calls(call, Reading(), where))
+        except (Refused, NotChecked):
+            pass  # neither must be packed, here
+    return found
+
+
+@pytest.mark.parametrize("name", SESSIONS)
+def test_a_session_is_checked_whatever_line_is_missing(name: str) -> None:
+    lines = lines_of(name)
+    assert len([each for each in as_packed(lines).values() if each]) > 2
+    for left in range(-1, len(lines)):
+        if (name, left) == ("codex", 2):
+            continue  # leaves a system text alone as the prompt, which is not checked
+        given = [line for number, line in enumerate(lines) if number != left]
+        assert as_checked(given) == as_packed(given), left
+
+
+CHANGED: dict[str, tuple[str, Any]] = {
+    "Claude Code, reasoning that is hidden": (
+        "claude_code", lambda lines: lines[15]["message"]["content"][0].update(thinking="")),
+    "Claude Code, messages that a compaction kept": (
+        "claude_code", lambda lines: lines[10]["compactMetadata"].update(
+            preservedMessages={"anchorUuid": "u10", "uuids": ["u1", "u8", "u15", "?"]})),
+    "Claude Code, an answer that stopped at a text": (
+        "claude_code", lambda lines: lines[9]["message"].update(stop_reason="stop_sequence")),
+    "Claude Code, a result that comes later": (
+        "claude_code", lambda lines: lines[7].update(parentUuid="u8", uuid="later")),
+    "Claude Code, a line that stands twice": (
+        "claude_code", lambda lines: lines.append({**lines[9], "message": lines[2]["message"]})),
+    "Codex, a compaction without a history": (
+        "codex", lambda lines: lines[12]["payload"].pop("replacement_history")),
+    "Codex, a rollback": ("codex", lambda lines: lines[11].update(
+        payload={"type": "thread_rolled_back", "num_turns": 1})),
+    "Codex, another effort behind an answer": (
+        "codex", lambda lines: lines[11].update(type="turn_context", payload={"effort": "high"})),
+    "Codex, two answers": ("codex", lambda lines: lines.insert(15, lines[14])),
+    "Pi, a command and a summary": ("pi", lambda lines: lines.extend([
+        {"type": "message", "id": "x", "parentId": "e10", "timestamp": "", "message": {
+            "role": "bashExecution", "command": "ls", "output": "a"}},
+        {"type": "branch_summary", "id": "y", "parentId": "x", "summary": "Two."},
+        {"type": "custom_message", "id": "z", "parentId": "y", "content": "Three."},
+        {**lines[-1], "id": "w", "parentId": "z"}])),
+    "Pi, entries without ids": ("pi", lambda lines: [
+        line.pop(name, None) for line in lines[1:] for name in ("id", "parentId")]),
+    "Pi, reasoning that is redacted": (
+        "pi", lambda lines: lines[3]["message"]["content"][0].update(redacted=True)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CHANGED)
+def test_a_session_that_was_changed_is_checked(name: str) -> None:
+    of, change = CHANGED[name]
+    lines = lines_of(of)
+    change(lines)
+    assert as_checked(lines) == as_packed(lines)
+
+
+def test_lines_of_two_sessions_or_none_are_refused() -> None:
+    for lines in ([*lines_of("pi"), *lines_of("codex")], [{"a": 1}]):
+        with pytest.raises(RecordError):
+            as_packed(lines)
+        with pytest.raises(Refused):
+            calls_of_session(lines)
+    with pytest.raises(NotChecked):
+        calls_of_session(
+            [
+                {"type": "response_item", "payload": {"content": 1}},
+                {"type": "compacted", "payload": {"replacement_history": 3}},
+            ]
+        )
