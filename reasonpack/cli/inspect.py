@@ -180,8 +180,7 @@ def _chosen(
 ) -> list[int]:
     """Find the rows that were asked for by what they are."""
     from reasonpack.errors import UsageError  # noqa: PLC0415
-    from reasonpack.show.chosen_rows import draw_rows  # noqa: PLC0415
-    from reasonpack.show.row_facts import matching, ranked, row_facts  # noqa: PLC0415
+    from reasonpack.show.row_facts import draw_rows, matching, ranked, row_facts  # noqa: PLC0415
 
     if drawn:
         return draw_rows(manifest.counts.rows, drawn, seed=f"{manifest.content_hash} {seed}")

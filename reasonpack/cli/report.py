@@ -70,10 +70,10 @@ def command(
     no network. DIR is a dataset that pack wrote; all of its shards are read.
     """
     from reasonpack.datasets.manifest import REJECTS  # noqa: PLC0415 (after --help)
-    from reasonpack.show.chosen_rows import draw_rows  # noqa: PLC0415
     from reasonpack.show.rejects import examples  # noqa: PLC0415
     from reasonpack.show.report.report import page  # noqa: PLC0415
     from reasonpack.show.row import find_rows, read_rows  # noqa: PLC0415
+    from reasonpack.show.row_facts import draw_rows  # noqa: PLC0415
     from reasonpack.show.stats import gather  # noqa: PLC0415
     from reasonpack.storage.place import join, public_name  # noqa: PLC0415
     from reasonpack.storage.publish import publish_text  # noqa: PLC0415

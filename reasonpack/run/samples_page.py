@@ -11,9 +11,9 @@ from __future__ import annotations
 
 from reasonpack.datasets.manifest import SAMPLES, Manifest
 from reasonpack.run.stages import stage
-from reasonpack.show.chosen_rows import draw_rows
 from reasonpack.show.report.report import MARK, page
 from reasonpack.show.row import read_rows
+from reasonpack.show.row_facts import draw_rows
 from reasonpack.storage.place import Place, join
 from reasonpack.storage.publish import publish_text
 from reasonpack.storage.read import read_bytes

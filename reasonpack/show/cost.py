@@ -14,11 +14,14 @@ dataset batch by batch; no mask is made. `advice` says what follows.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+
+from reasonpack.rows.content_hash import numbers_of
 
 BLOCK = 128
 I64 = NDArray[np.int64]
@@ -40,9 +43,7 @@ class Work:
 
     def __add__(self, other: Work) -> Work:
         """Add up two batches."""
-        return Work(
-            self.tokens + other.tokens, self.pairs + other.pairs, self.blocks + other.blocks
-        )
+        return Work(*_sums(self, other))
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,36 +66,61 @@ class Costs:
 
     def __add__(self, other: Costs) -> Costs:
         """Add up two batches."""
-        return Costs(
-            self.branches + other.branches,
-            self.block_sparse + other.block_sparse,
-            self.causal + other.causal,
-            self.dense + other.dense,
-            self.npass + other.npass,
-        )
+        return Costs(*_sums(self, other))
+
+
+def _sums(one: Any, other: Any) -> list[Any]:
+    return [getattr(one, each.name) + getattr(other, each.name) for each in fields(one)]
+
+
+class Segments:
+    """The S segments of the R rows of a batch, by its columns of them; nothing may be null.
+
+    Attributes:
+        length: i64[R], tokens of the rows.
+        row: i64[S], the row of each.
+        start: i64[S], from the start of the row; so are `end` and `until`.
+        end: i64[S], exclusive.
+        until: i64[S], as `segment_visible_until`.
+    """
+
+    def __init__(self, batch: pa.RecordBatch) -> None:
+        self.batch = batch
+        self.length = numbers_of(batch.column("length")).astype(np.int64)
+        self.start, self.until = self.flat("segment_start"), self.flat("segment_visible_until")
+        sizes = self.sizes("segment_start")
+        self.row = np.repeat(np.arange(len(sizes)), sizes)
+        self.end = np.append(self.start[1:], 0)[: len(self.start)]
+        self.end[np.cumsum(sizes)[sizes > 0] - 1] = self.length[sizes > 0]
+
+    def flat(self, column: str) -> I64:
+        """Return the values of a column of all rows."""
+        return numbers_of(self.batch.column(column).flatten()).astype(np.int64)
+
+    def sizes(self, column: str) -> I64:
+        """Return how many values a column has in each row: i64[R]."""
+        return numbers_of(self.batch.column(column).value_lengths()).astype(np.int64)
+
+    @property
+    def row_start(self) -> I64:
+        """i64[R], where the rows begin in the batch."""
+        return np.cumsum(self.length) - self.length
 
 
 def count(batch: pa.RecordBatch) -> Costs:
     """Count for the rows of a batch, in either layout."""
-    length = batch.column("length").to_numpy().astype(np.int64)
+    found = Segments(batch)
+    length, start, end, until = found.length, found.start, found.end, found.until
     if not len(length):
         return Costs()
-    segments = batch.column("segment_start").value_lengths().to_numpy()
-    start = batch.column("segment_start").flatten().to_numpy().astype(np.int64)
-    until = batch.column("segment_visible_until").flatten().to_numpy().astype(np.int64)
-    end = np.append(start[1:], 0)
-    end[np.cumsum(segments) - 1] = length
-
     visible = int(((end - start) * (2 * until - start - end + 1)).sum()) // 2
     tiles = -(-length // BLOCK)
     tokens = int(length.sum())
-    positions = batch.column("position_ids").flatten().to_numpy()
-    row_start = np.repeat(np.cumsum(length) - length, segments)
-    leaf_end = (row_start + end)[until == end]
-    leaf = positions[leaf_end - 1].astype(np.int64) + 1
+    leaf_end = (found.row_start[found.row] + end)[until == end]
+    leaf = found.flat("position_ids")[leaf_end - 1] + 1
     return Costs(
         branches=Work(tokens, visible, _by_branches(np.diff(leaf_end, prepend=0), leaf)),
-        block_sparse=Work(tokens, visible, _visited(start, until, segments, tiles)),
+        block_sparse=Work(tokens, visible, _visited(start, until, found.row, tiles)),
         causal=Work(tokens, _triangle(length), _triangle(tiles)),
         dense=Work(tokens, int((length**2).sum()), int((tiles**2).sum())),
         npass=Work(int(leaf.sum()), _triangle(leaf), _triangle(-(-leaf // BLOCK))),
@@ -115,14 +141,14 @@ def _by_branches(branch: I64, path: I64) -> int:
     return int((whole * before + whole * (whole + 1) // 2 - (-path // BLOCK)).sum())
 
 
-def _visited(start: I64, until: I64, segments: NDArray[np.int32], tiles: I64) -> int:
+def _visited(start: I64, until: I64, row: I64, tiles: I64) -> int:
     """Blocks in which a pair is visible, for segments of rows that have `tiles` blocks of keys.
 
     Block j of keys is visited by the blocks of queries from j up to the one in which the
     highest `visible_until` of its keys lies (`masks.blocks.classify` has the proof).
     """
     first = np.cumsum(tiles) - tiles  # block of keys of each row, counted through the batch
-    placed = start + BLOCK * np.repeat(first, segments)  # rows begin at a block
+    placed = start + BLOCK * first[row]  # rows begin at a block
     edge = BLOCK * np.arange(int(tiles.sum()))
     opens = np.searchsorted(placed, edge, side="right") - 1  # the segment that holds the edge
     highest = np.maximum.reduceat(until, opens)

@@ -38,6 +38,8 @@ Decode = Callable[[I32], str]
 LONGEST_ID = 200
 """Characters of an id that are shown; it may be as long as a book."""
 NO_ROWS = "a dataset with rows in it; this one has none"
+DAMAGED = "repeat the pack command, which finds and replaces what was altered"
+"""What to do with rows that are not as they were written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,12 +195,7 @@ def sound(place: Place) -> Iterator[None]:
     try:
         yield
     except (LookupError, ValueError, TypeError) as error:
-        raise FormatError(
-            public_name(place),
-            one_line(error),
-            "sound rows",
-            "repeat the pack command, which finds and replaces what was altered",
-        ) from error
+        raise FormatError(public_name(place), one_line(error), "sound rows", DAMAGED) from error
 
 
 def _rows_of(shard: OpenShard, within: Sequence[int]) -> Iterator[pa.RecordBatch]:

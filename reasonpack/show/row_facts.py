@@ -9,20 +9,22 @@ Only the columns that say so are read, a group at a time.
 
 from __future__ import annotations
 
+import hashlib
 import operator
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from reasonpack.datasets.manifest import Manifest
 from reasonpack.datasets.receipt import place_of
 from reasonpack.datasets.shards import open_shard
 from reasonpack.errors import UsageError
-from reasonpack.rows.content_hash import numbers_of
 from reasonpack.rows.kind import Kind
+from reasonpack.show.cost import Segments
 from reasonpack.show.row import sound
 from reasonpack.storage.place import Place
 
@@ -57,30 +59,19 @@ def row_facts(directory: Place, manifest: Manifest) -> Facts:
     return {name: np.concatenate([empty, *(facts[name] for facts in found)]) for name in NAMES}
 
 
-def _facts(group: Any) -> Facts:
-    def flat(name: str) -> NDArray[np.int64]:
-        return numbers_of(group.column(name).flatten()).astype(np.int64)
-
-    def counts(name: str) -> NDArray[np.int64]:
-        return numbers_of(group.column(name).value_lengths()).astype(np.int64)
-
-    length = numbers_of(group.column("length")).astype(np.int64)
-    segments = counts("segment_start")
-    start, until = flat("segment_start"), flat("segment_visible_until")
-    row = np.repeat(np.arange(len(length)), segments)
-    end = np.append(start[1:], 0)
-    end[np.cumsum(segments)[segments > 0] - 1] = length[segments > 0]
+def _facts(group: pa.RecordBatch) -> Facts:
+    found = Segments(group)
 
     def per_row(weights: NDArray[Any]) -> NDArray[np.int64]:
-        return np.bincount(row, weights, minlength=len(length)).astype(np.int64)
+        return np.bincount(found.row, weights, minlength=len(found.length)).astype(np.int64)
 
-    kinds = flat("segment_kind")
+    sizes, kinds = found.end - found.start, found.flat("segment_kind")
     return {
-        "length": length,
-        "samples": counts("sample_start"),
-        "segments": segments,
-        "branches": per_row(until == end),
-        **{kind.label: per_row((end - start) * (kinds == kind)) for kind in Kind},
+        "length": found.length,
+        "samples": found.sizes("sample_start"),
+        "segments": found.sizes("segment_start"),
+        "branches": per_row(found.until == found.end),
+        **{kind.label: per_row(sizes * (kinds == kind)) for kind in Kind},
     }
 
 
@@ -114,3 +105,22 @@ def _meets(facts: Facts, condition: str) -> NDArray[np.bool_]:
 def ranked(facts: Facts, chosen: NDArray[np.int64], by: str) -> Iterator[int]:
     """Yield the numbers of rows, those with most of something first."""
     yield from chosen[np.argsort(-facts[by][chosen], kind="stable")].tolist()
+
+
+def draw_rows(rows: int, most: int, *, seed: str) -> list[int]:
+    """Draw at most `most` numbers of `rows` rows by hash, in order; all where there are no more.
+
+    What is drawn depends on the arguments alone, not on the machine or on the order of work.
+
+    >>> draw_rows(3, 5, seed=""), draw_rows(1000, 3, seed="a")
+    ([0, 1, 2], [132, 195, 248])
+    """
+    if rows <= most:
+        return list(range(rows))
+    found: set[int] = set()
+    number = 0
+    while len(found) < most:
+        digest = hashlib.sha256(f"{seed} {number}".encode()).digest()
+        found.add(int.from_bytes(digest[:16], "big") % rows)
+        number += 1
+    return sorted(found)

@@ -5,8 +5,8 @@ Every shard is read; where it does not hold what the manifest says, that is an e
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from reasonpack.errors import FormatError
 from reasonpack.rows.kind import Kind
 from reasonpack.rows.sample import IGNORE
 from reasonpack.show.advice import cost_lines
-from reasonpack.show.cost import BLOCK, Costs, count
+from reasonpack.show.cost import BLOCK, Costs, Segments, count
 from reasonpack.show.distributions import (
     Distribution,
     distribution_json,
@@ -30,11 +30,27 @@ from reasonpack.show.distributions import (
     whole,
 )
 from reasonpack.show.model_shape import ModelShape
+from reasonpack.show.row import DAMAGED, sound
 from reasonpack.storage.place import Place, public_name
 from reasonpack.storage.read import fetched
 
 REWRITTEN = "joined-rewritten message "
 """How such a note begins; the number of the message follows."""
+WORDS = {
+    "row_length": "tokens in a row",
+    "row_fill": "share of a row that is filled",
+    "row_cost": "pairs of tokens in a row, one sees the other",
+    "samples_in_row": "samples in a row",
+    "sample_length": "tokens in a sample",
+    "branches": "branches in a sample",
+    "calls": "calls in a sample",
+    "rewritten_at": "first message that a rewritten history changes",
+    "turns": "trained {what}s in a sample",
+    "reasoning_length": "trained reasoning of a {what}",
+    "response_length": "trained response of a {what}",
+    "reasoning_share": "share of reasoning in a sample",
+}
+"""What is distributed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,23 +62,18 @@ class Stats:
     distributions: dict[str, Distribution]
 
 
-@dataclass(slots=True)
 class _Found:
-    """What is read from shards, batch by batch."""
+    """What is read from shards, batch by batch; `values` has a list of arrays for each name."""
 
-    row_lengths: list[NDArray[np.int64]] = field(default_factory=list)
-    row_pairs: list[NDArray[np.int64]] = field(default_factory=list)
-    samples_in_row: list[NDArray[np.int64]] = field(default_factory=list)
-    sample_lengths: list[NDArray[np.int64]] = field(default_factory=list)
-    turns: list[NDArray[np.int64]] = field(default_factory=list)
-    calls: list[NDArray[np.int64]] = field(default_factory=list)
-    thought: list[NDArray[np.int64]] = field(default_factory=list)
-    answered: list[NDArray[np.int64]] = field(default_factory=list)
-    branches: list[NDArray[np.int64]] = field(default_factory=list)
-    reasoning: list[NDArray[np.float64]] = field(default_factory=list)
-    trained_tokens: int = 0
-    costs: Costs = field(default_factory=Costs)
-    tokens_by_kind: NDArray[np.int64] = field(default_factory=lambda: np.zeros(len(Kind), np.int64))
+    def __init__(self) -> None:
+        self.values: dict[str, list[NDArray[Any]]] = {}
+        self.trained_tokens = 0
+        self.costs = Costs()
+        self.tokens_by_kind = np.zeros(len(Kind), np.int64)
+
+    def joined(self, name: str) -> NDArray[Any]:
+        """Return the values of a name in all batches."""
+        return np.concatenate([np.zeros(0, np.int64), *self.values.get(name, ())])
 
 
 def gather(directory: Place) -> Stats:
@@ -79,17 +90,10 @@ def gather(directory: Place) -> Stats:
         place = place_of(directory, shard.path)
         with fetched(str(place)) as path:
             for batch in read_shard(Path(path)):
-                try:
+                with sound(place):
                     _read_batch(batch, found)
-                except (LookupError, ValueError) as error:
-                    raise FormatError(
-                        public_name(place),
-                        error,
-                        "sound rows",
-                        "repeat the pack command, which finds and replaces what was altered",
-                    ) from error
                 rows += batch.num_rows
-                tokens += int(found.row_lengths[-1].sum())
+                tokens += int(found.values["row_length"][-1].sum())
         _agree(public_name(place), "rows", rows, shard.rows)
         _agree(public_name(place), "tokens", tokens, shard.tokens)
     _check_sums(public_name(directory), manifest, found)
@@ -98,80 +102,70 @@ def gather(directory: Place) -> Stats:
 
 def _read_batch(batch: pa.RecordBatch, found: _Found) -> None:
     """Add a batch: token and segment numbers count from its start, samples tile it."""
-    lengths = batch.column("length").to_numpy().astype(np.int64)
-    row_start = np.cumsum(lengths) - lengths
-    total = int(lengths.sum())
-
-    def starts(name: str) -> NDArray[np.int64]:
-        column = batch.column(name)
-        rows = column.value_lengths().to_numpy()
-        shifted: NDArray[np.int64] = column.flatten().to_numpy() + np.repeat(row_start, rows)
-        return shifted
-
-    samples, segments = starts("sample_start"), starts("segment_start")
+    table = Segments(batch)
+    row_start, total = table.row_start, int(table.length.sum())
+    row_samples = table.sizes("sample_start")
+    samples = table.flat("sample_start") + np.repeat(row_start, row_samples)
+    segments, segment_lengths = table.start + row_start[table.row], table.end - table.start
     sample_lengths = np.diff(samples, append=total)
-    segment_lengths = np.diff(segments, append=total)
     sample_of = np.searchsorted(samples, segments, side="right") - 1
-    kinds = batch.column("segment_kind").flatten().to_numpy()
-    answers = _answers(batch)
-    if "call_sample" in batch.schema.names:
-        found.calls.append(_calls_in_samples(batch))
-    trained = batch.column("labels").flatten().to_numpy() != IGNORE
+    kinds = table.flat("segment_kind")
+    trained = table.flat("labels") != IGNORE
     in_segment = np.diff(np.append(np.cumsum(trained) - trained, trained.sum())[[*segments, total]])
 
+    def per_sample(weights: NDArray[Any]) -> NDArray[Any]:
+        return np.bincount(sample_of, weights, minlength=len(samples))
+
+    answers = _answers(table)
     pairs, pair_of = np.unique(np.stack([sample_of, answers]), axis=1, return_inverse=True)
-    per_pair = [
+    thought, answered = (
         np.bincount(pair_of.ravel(), in_segment * which, minlength=pairs.shape[1]).astype(np.int64)
         for which in (kinds == Kind.REASONING, kinds != Kind.REASONING)
-    ]
-    trained_pairs = sum(per_pair) > 0
-    reasoning = np.bincount(
-        sample_of, segment_lengths * (kinds == Kind.REASONING), minlength=len(samples)
     )
-    found.row_lengths.append(lengths)
-    seen = batch.column("position_ids").flatten().to_numpy().astype(np.int64) + 1
-    found.row_pairs.append(np.add.reduceat(seen, row_start) if total else lengths)
-    found.samples_in_row.append(batch.column("sample_start").value_lengths().to_numpy())
-    found.sample_lengths.append(sample_lengths)
-    found.turns.append(np.bincount(pairs[0, trained_pairs], minlength=len(samples)))
-    found.thought.append(per_pair[0][trained_pairs])
-    found.answered.append(per_pair[1][trained_pairs])
-    until = batch.column("segment_visible_until").flatten().to_numpy() + np.repeat(
-        row_start, batch.column("segment_start").value_lengths().to_numpy()
-    )
-    leaves = until == segments + segment_lengths
-    found.branches.append(np.bincount(sample_of[leaves], minlength=len(samples)))
-    found.reasoning.append(reasoning / np.maximum(sample_lengths, 1))
+    is_trained = thought + answered > 0
+    reasoning = per_sample(segment_lengths * (kinds == Kind.REASONING))
+    seen = table.flat("position_ids") + 1
+    values = {
+        "row_length": table.length,
+        "row_cost": np.add.reduceat(seen, row_start) if total else table.length,
+        "samples_in_row": row_samples,
+        "sample_length": sample_lengths,
+        "turns": np.bincount(pairs[0, is_trained], minlength=len(samples)),
+        "reasoning_length": thought[is_trained],
+        "response_length": answered[is_trained],
+        "branches": per_sample(table.until == table.end).astype(np.int64),
+        "reasoning_share": reasoning / np.maximum(sample_lengths, 1),
+    }
+    if "call_sample" in batch.schema.names:
+        values["calls"] = _calls_in_samples(table, row_samples)
+    for name, each in values.items():
+        found.values.setdefault(name, []).append(each)
     found.trained_tokens += int(trained.sum())
     found.costs += count(batch)
     by_kind = np.bincount(kinds, segment_lengths, minlength=len(Kind))
     found.tokens_by_kind += by_kind.astype(np.int64)
 
 
-def _answers(batch: pa.RecordBatch) -> NDArray[np.int64]:
+def _answers(table: Segments) -> NDArray[np.int64]:
     """Return for each segment a number of the answer that it is part of, of a message or a call."""
-    messages: NDArray[np.int64] = (
-        batch.column("segment_message").flatten().to_numpy().astype(np.int64)
-    )
-    if "segment_call" not in batch.schema.names:
+    messages = table.flat("segment_message")
+    if "segment_call" not in table.batch.schema.names:
         return messages
-    calls = batch.column("segment_call").flatten().to_numpy().astype(np.int64)
-    return np.where(calls >= 0, calls + (1 << 32), messages).astype(np.int64)
+    calls = table.flat("segment_call")
+    return np.where(calls >= 0, calls + (1 << 32), messages)
 
 
-def _calls_in_samples(batch: pa.RecordBatch) -> NDArray[np.int64]:
+def _calls_in_samples(table: Segments, row_samples: NDArray[np.int64]) -> NDArray[np.int64]:
     """Return how many calls each sample of a batch has."""
-    samples = batch.column("sample_start").value_lengths().to_numpy()
-    calls = batch.column("call_sample").value_lengths().to_numpy()
-    before = np.repeat(np.cumsum(samples) - samples, calls)
-    sample_of = batch.column("call_sample").flatten().to_numpy() + before
-    return np.bincount(sample_of, minlength=int(samples.sum())).astype(np.int64)
+    before = np.repeat(np.cumsum(row_samples) - row_samples, table.sizes("call_sample"))
+    sample_of = table.flat("call_sample") + before
+    return np.bincount(sample_of, minlength=int(row_samples.sum())).astype(np.int64)
 
 
 def _check_sums(where: str, manifest: Manifest, found: _Found) -> None:
     counts = manifest.counts
-    _agree(where, "rows", sum(map(len, found.row_lengths)), counts.rows)
-    _agree(where, "samples", sum(map(len, found.sample_lengths)), counts.samples)
+    _agree(where, "rows", len(found.joined("row_length")), counts.rows)
+    _agree(where, "samples", len(found.joined("sample_length")), counts.samples)
     _agree(where, "trained tokens", found.trained_tokens, counts.trained_tokens)
     npass = found.costs.npass.tokens
     if not counts.extra_samples or npass < counts.npass_tokens:
@@ -186,42 +180,21 @@ def _check_sums(where: str, manifest: Manifest, found: _Found) -> None:
 
 def _agree(where: str, what: str, found: int, said: int) -> None:
     if found != said:
-        raise FormatError(
-            where,
-            f"{found:,} {what}",
-            f"{said:,} as the manifest says",
-            "repeat the pack command, which finds and replaces what was altered",
-        )
+        raise FormatError(where, f"{found:,} {what}", f"{said:,} as the manifest says", DAMAGED)
 
 
 def _distributions(found: _Found, manifest: Manifest) -> dict[str, Distribution]:
-    def joined(arrays: Sequence[NDArray[Any]]) -> NDArray[Any]:
-        return np.concatenate([np.zeros(0, np.int64), *arrays])
-
-    most = manifest.options.max_length if manifest.options.packed else None
-    lengths = joined(found.row_lengths)
-    fill = {"row_fill": shares("share of a row that is filled", lengths / most)} if most else {}
+    if manifest.options.packed and manifest.options.max_length:
+        found.values["row_fill"] = [found.joined("row_length") / manifest.options.max_length]
+    what = "message"
     if "call_id" in manifest.columns:
-        what, rewritten = "call", _rewritten_at(manifest.counts.notes)
-        of_calls = {
-            "calls": whole("calls in a sample", joined(found.calls)),
-            "rewritten_at": whole("first message that a rewritten history changes", rewritten),
-        }
-    else:
-        what, of_calls = "message", {}
-    return {
-        "row_length": whole("tokens in a row", lengths),
-        **fill,
-        "row_cost": whole("pairs of tokens in a row, one sees the other", joined(found.row_pairs)),
-        "samples_in_row": whole("samples in a row", joined(found.samples_in_row)),
-        "sample_length": whole("tokens in a sample", joined(found.sample_lengths)),
-        "branches": whole("branches in a sample", joined(found.branches)),
-        **of_calls,
-        "turns": whole(f"trained {what}s in a sample", joined(found.turns)),
-        "reasoning_length": whole(f"trained reasoning of a {what}", joined(found.thought)),
-        "response_length": whole(f"trained response of a {what}", joined(found.answered)),
-        "reasoning_share": shares("share of reasoning in a sample", joined(found.reasoning)),
-    }
+        what, found.values["rewritten_at"] = "call", [_rewritten_at(manifest.counts.notes)]
+    made = {}
+    for name, words in WORDS.items():
+        if name not in ("row_fill", "calls", "rewritten_at") or name in found.values:
+            bins = shares if words.startswith("share") else whole
+            made[name] = bins(words.format(what=what), found.joined(name))
+    return made
 
 
 def _rewritten_at(notes: Mapping[str, int]) -> NDArray[np.int64]:

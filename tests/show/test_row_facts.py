@@ -21,7 +21,7 @@ from reasonpack.errors import FormatError, UsageError
 from reasonpack.rows.schema import schema
 from reasonpack.run.pack import pack_files
 from reasonpack.show.row import read_row
-from reasonpack.show.row_facts import NAMES, Facts, matching, ranked, row_facts
+from reasonpack.show.row_facts import NAMES, Facts, draw_rows, matching, ranked, row_facts
 
 
 @pytest.fixture(scope="module")
@@ -115,3 +115,24 @@ def test_those_with_most_come_first(facts: Facts) -> None:
     counts = facts["segments"][order].tolist()
     assert counts == sorted(counts, reverse=True)
     assert sorted(order) == list(range(len(order)))
+
+
+def test_the_same_rows_each_time_and_others_with_another_seed() -> None:
+    first = draw_rows(10_000, 20, seed="a")
+    assert first == draw_rows(10_000, 20, seed="a")
+    assert first != draw_rows(10_000, 20, seed="b")
+    assert len(set(first)) == 20
+    assert first == sorted(first)
+    assert all(0 <= number < 10_000 for number in first)
+
+
+def test_all_rows_where_there_are_no_more() -> None:
+    assert draw_rows(0, 20, seed="") == []
+    assert draw_rows(20, 20, seed="") == list(range(20))
+    assert draw_rows(5, 0, seed="") == []
+    assert len(draw_rows(21, 20, seed="")) == 20
+
+
+def test_every_row_can_be_drawn() -> None:
+    drawn = {row for seed in range(200) for row in draw_rows(30, 3, seed=str(seed))}
+    assert drawn == set(range(30))
