@@ -25,6 +25,7 @@ COMMANDS = {
     "explain": "Say what a code of verify or a reason of a reject means.",
     "report": "Write a dataset as one HTML page.",
 }
+SETTINGS = {"help_option_names": ["-h", "--help"], "show_default": True}
 
 
 class _Lazy(click.Group):
@@ -44,7 +45,7 @@ class _Lazy(click.Group):
             formatter.write_dl(list(COMMANDS.items()))
 
 
-@click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=_Lazy, context_settings=SETTINGS)
 @click.version_option(package_name="reasonpack", message="%(prog)s %(version)s")
 def cli() -> None:
     """Pack multi-turn reasoning chats once, trained exactly as N passes would.

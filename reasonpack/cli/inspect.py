@@ -10,13 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from reasonpack.errors import TokenizerError
-
 if TYPE_CHECKING:
     from reasonpack.datasets.manifest import Manifest
     from reasonpack.show.message_view import MessageView
     from reasonpack.show.row import Decode, RowData
-    from reasonpack.tokens.tokenizer import Tokenizer
 
 
 @click.command("inspect")
@@ -32,7 +29,7 @@ if TYPE_CHECKING:
 @click.option(
     "--sample", "drawn", type=click.IntRange(min=1), metavar="N", help="Show N rows drawn by hash."
 )
-@click.option("--seed", default=0, show_default=True, help="Draw other rows.")
+@click.option("--seed", default=0, help="Draw other rows.")
 @click.option(
     "--where",
     multiple=True,
@@ -107,6 +104,8 @@ def command(
     from reasonpack.datasets.manifest import read_manifest  # noqa: PLC0415
     from reasonpack.show import message_view as views  # noqa: PLC0415
     from reasonpack.show import row as rows  # noqa: PLC0415
+    from reasonpack.show.dataset_tokenizer import tokenizer_if_any  # noqa: PLC0415
+    from reasonpack.wording import printable  # noqa: PLC0415
 
     manifest = read_manifest(directory)
     if "rejects" in where:
@@ -118,12 +117,11 @@ def command(
     named = diff or ((message,) if message is not None else ())
     if drawn or where or most:
         numbers = _chosen(directory, manifest, drawn, seed, where, most)
-    elif number is None and (id_ or named):
+    elif number is None:
         numbers = _rows_of(directory, manifest, id_, named[0] if named else None, option)
     else:
-        numbers = [number or 0]
-    if not named:
-        numbers = _limited(numbers, limit or drawn or 1, id_)
+        numbers = [number]
+    numbers = numbers if named else _limited(numbers, limit or drawn or 1, id_)
     if as_json and len(numbers) > 1 and not named:
         raise click.UsageError("--json writes one object; leave out --limit and --sample.")
     parts = [
@@ -136,19 +134,21 @@ def command(
         return
     found = [views.find_view(parts, _named(each, manifest), option=option) for each in named]
     exact = message is not None and not as_json  # a program may read it
-    tokenizer_ = _load_tokenizer(directory, manifest, tokenizer, optional=not exact)
-    decode = tokenizer_.decode if tokenizer_ else None
+    own, said = tokenizer_if_any(directory, manifest, tokenizer, optional=not exact)
+    decode = own.decode if own else None
+    if own and sys.stdout.isatty():
+        click.echo(printable(said), err=True)
     if as_json:
         row, samples = parts[0][0], [sample for _, sample in parts]
-        said = _views_json(found, named, decode) if found else _row_json(row, samples, decode)
-        click.echo(json.dumps(said))
+        views_ = _views_json(found, named, decode) if found else None
+        click.echo(json.dumps(views_ or _row_json(row, samples, decode)))
     elif diff:
         write.show_diff(found[0], found[1], diff, decode or write.only_ids)
     elif found:
         write.show_view(found[0], decode or write.only_ids)
     else:
         how = {"tokens": tokens or boundaries, "boundaries": boundaries}
-        write.show_rows(parts, numbers, tokenizer_, **how)
+        write.show_rows(parts, numbers, own, **how)
 
 
 def _views_json(
@@ -228,26 +228,3 @@ def _named(message: str, manifest: Manifest) -> int | str:
             param_hint="--view or --diff",
         )
     return int(message)
-
-
-def _load_tokenizer(
-    directory: Path, manifest: Manifest, source: str | None, *, optional: bool
-) -> Tokenizer | None:
-    """Load the tokenizer of a dataset; None if it is optional and cannot be had.
-
-    Raises:
-        TokenizerError: it cannot be had, or is another one.
-    """
-    from reasonpack.show.dataset_tokenizer import load_own_tokenizer  # noqa: PLC0415
-    from reasonpack.wording import printable  # noqa: PLC0415
-
-    try:
-        found = load_own_tokenizer(directory, manifest, source)
-    except TokenizerError as error:
-        if source is not None or not optional:
-            raise
-        click.echo(f"Ids and no text: {printable(str(error))}", err=True)
-        return None
-    if sys.stdout.isatty():
-        click.echo(f"Texts by the tokenizer from {printable(found.source)}", err=True)
-    return found

@@ -38,7 +38,6 @@ llama_factory_options = adding(
     click.option(
         "--columns",
         callback=json_object,
-        default="{}",
         metavar="JSON",
         help="Columns of a dataset_info.json of LLaMA-Factory: what names the records give to "
         "messages, system, tools, prompt and response.",
@@ -46,7 +45,6 @@ llama_factory_options = adding(
     click.option(
         "--tags",
         callback=json_object,
-        default="{}",
         metavar="JSON",
         help="Tags of such a file: what names messages give to role, content, and the roles.",
     ),

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-
 import click
 
 
@@ -17,19 +15,12 @@ def command(ctx: click.Context, /, *, directory: str, as_json_: bool) -> None:
     Every shard is read and compared with its receipt. If a unit is missing or was altered,
     nothing is written and the message names it.
     """
-    from reasonpack.datasets.manifest import REJECTS  # noqa: PLC0415
-    from reasonpack.datasets.receipt import as_json  # noqa: PLC0415
+    from reasonpack.cli.progress import summarize  # noqa: PLC0415
     from reasonpack.run.pack import merge_parts  # noqa: PLC0415
-    from reasonpack.show.rejects import examples, rejects_told  # noqa: PLC0415
-    from reasonpack.show.summary import summary  # noqa: PLC0415
-    from reasonpack.show.terminal import width_of  # noqa: PLC0415
-    from reasonpack.storage.place import join  # noqa: PLC0415
+    from reasonpack.show.rejects import rejects_told  # noqa: PLC0415
     from reasonpack.wording import printable  # noqa: PLC0415 (after --help)
 
     with rejects_told(directory):
         manifest = merge_parts(directory, lambda note: click.echo(printable(note), err=True))
-    first = examples([join(directory, REJECTS)], manifest.counts.reasons)
-    click.echo(summary(manifest, first, width_of(sys.stderr)), err=True)
-    if as_json_:
-        click.echo(as_json(manifest), nl=False)
+    summarize(manifest, directory, as_json_=as_json_)
     ctx.exit(3 if manifest.counts.incomplete else 0)

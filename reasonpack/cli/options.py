@@ -26,10 +26,10 @@ def adding(*options: Callable[[Command], Command]) -> Callable[[Command], Comman
     return add
 
 
-def json_object(_: click.Context, parameter: click.Parameter, text: str) -> str:
-    """Check a JSON object, and write it in one way."""
+def json_object(_: click.Context, parameter: click.Parameter, text: str | None) -> str:
+    """Check a JSON object, and write it in one way; an empty one where none is given."""
     try:
-        value: Any = json.loads(text)
+        value: Any = {} if text is None else json.loads(text)
     except (ValueError, RecursionError) as error:
         raise click.BadParameter(f"{error}", param=parameter) from error
     if not isinstance(value, dict):
@@ -37,10 +37,12 @@ def json_object(_: click.Context, parameter: click.Parameter, text: str) -> str:
     return json.dumps(value, sort_keys=True)
 
 
-def json_object_in_file(context: click.Context, parameter: click.Parameter, path: str) -> str:
+def json_object_in_file(
+    context: click.Context, parameter: click.Parameter, path: str | None
+) -> str:
     """Read a JSON object from a file; none is given by an empty path, or it is the text itself."""
     if not path or path.startswith("{"):
-        return json_object(context, parameter, path or "{}")
+        return json_object(context, parameter, path or None)
     try:
         text = Path(path).read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:

@@ -9,8 +9,6 @@ from typing import Any
 
 import click
 
-from reasonpack.cli.call_options import call_options
-from reasonpack.cli.choice_options import choice_options
 from reasonpack.cli.interrupt import resumable
 from reasonpack.cli.llama_factory import llama_factory_options, under_known_names
 from reasonpack.cli.options import (
@@ -23,7 +21,7 @@ from reasonpack.cli.options import (
     part_of_run,
     train_on,
 )
-from reasonpack.cli.run_options import run_options
+from reasonpack.cli.pack_options import call_options, choice_options, run_options
 
 
 @click.command("pack")
@@ -53,7 +51,6 @@ from reasonpack.cli.run_options import run_options
     "--chat-template-kwargs",
     callback=json_object,
     metavar="JSON",
-    default="{}",
     help="Variables for the template, for every conversation.",
 )
 @click.option(
@@ -67,6 +64,7 @@ from reasonpack.cli.run_options import run_options
 @click.option(
     "--resume/--overwrite",
     default=True,
+    show_default=False,
     help="Go on with an unfinished run in DIR if it is the same, which is the default, or "
     "remove what a run wrote there; files of your own in data or receipts stop it.",
 )
@@ -75,7 +73,6 @@ from reasonpack.cli.run_options import run_options
     "--train-on",
     callback=train_on,
     default="all",
-    show_default=True,
     metavar="WHICH[,PART...]",
     help="What of assistant messages to train: all, last-turn or last-message, where a message has "
     "no flag of its own, and of these reasoning, response, tool-calls, or all three.",
@@ -84,7 +81,6 @@ from reasonpack.cli.run_options import run_options
     "--loss-weights",
     type=click.Choice(["auto", "none", "data", "message", "turn", "conversation"]),
     default="auto",
-    show_default=True,
     help="Write the column loss_weights: each token weighs what the data say, or each message, "
     "turn or conversation weighs the same, times that. auto writes it where an input has a weight "
     "other than 0 and 1; none refuses such records.",
@@ -93,7 +89,6 @@ from reasonpack.cli.run_options import run_options
     "--layout",
     type=click.Choice(["onepass", "npass"]),
     default="onepass",
-    show_default=True,
     help="Write each conversation once, to be trained by branches or with a mask, or one plain "
     "causal sample for each of its leaves.",
 )
@@ -108,7 +103,6 @@ from reasonpack.cli.run_options import run_options
     "--missing-reasoning",
     type=click.Choice(["skip-loss", "empty-think", "error"]),
     default="skip-loss",
-    show_default=True,
     help="What to do with an answer without reasoning where the template makes the model "
     "reason: keep it as context, train it after an empty block, or refuse it.",
 )
@@ -117,14 +111,12 @@ from reasonpack.cli.run_options import run_options
     "--on-message-error",
     type=click.Choice(["reject", "context"]),
     default="reject",
-    show_default=True,
     help="What to do with a message that the template does not let the model write like that: "
     "reject its conversation, or keep the message as untrained context if the template shows it.",
 )
 @click.option(
     "--template-behaviour",
     callback=json_object_in_file,
-    default="",
     metavar="FILE",
     help="JSON file with what you know better about the template than `reasonpack template` "
     "finds out.",
@@ -135,7 +127,6 @@ from reasonpack.cli.run_options import run_options
     is_flag=False,
     flag_value="best-fit",
     default="none",
-    show_default=True,
     help="Put several conversations in a row: where they fit best, which is meant by --packing "
     "alone, or in the order of the input. Needs --max-length.",
 )
@@ -160,7 +151,6 @@ from reasonpack.cli.run_options import run_options
     "--overlong",
     type=click.Choice(["split", "skip", "error"]),
     default="split",
-    show_default=True,
     help="What to do with a conversation that is too long: divide it into samples that fit, which "
     "repeat what they need of its history, untrained, and leave single messages untrained whose "
     "own views are too long; reject it; or stop. Nothing is cut.",
@@ -170,7 +160,6 @@ from reasonpack.cli.run_options import run_options
     "--on-error",
     type=click.Choice(["stop", "skip"]),
     default="stop",
-    show_default=True,
     help="Stop at a record that cannot be packed, or write it to rejects.jsonl and go on.",
 )
 @click.option(
@@ -192,7 +181,6 @@ from reasonpack.cli.run_options import run_options
     "--stray-closing-tag",
     type=click.Choice(["refuse", "text", "reasoning"]),
     default="refuse",
-    show_default=True,
     help="What a </think> is that may be part of an answer or end reasoning: refuse the record, "
     "or read all such tags as text, or as the end of reasoning. In a field of reasoning it can be "
     "text only.",
@@ -201,7 +189,6 @@ from reasonpack.cli.run_options import run_options
     "--null-arguments",
     type=click.Choice(["refuse", "drop", "keep"]),
     default="refuse",
-    show_default=True,
     help="What to do with a null in tool arguments that a Parquet column holds as a struct, where "
     "it may stand for a key that is not there: refuse the record, leave the key out, or keep it.",
 )
@@ -210,7 +197,6 @@ from reasonpack.cli.run_options import run_options
     "format_",
     type=click.Choice(["parquet", "arrow"]),
     default="parquet",
-    show_default=True,
     help="Parquet files, or Arrow IPC streams.",
 )
 @click.option(
@@ -253,8 +239,7 @@ def command(
     A run that was stopped goes on when the same command is given again.
     """
     began = time.perf_counter()
-    from reasonpack.cli.progress import Progress, estimate_lines  # noqa: PLC0415
-    from reasonpack.datasets.manifest import REJECTS  # noqa: PLC0415
+    from reasonpack.cli.progress import Progress, estimate_lines, summarize  # noqa: PLC0415
     from reasonpack.datasets.options import Options  # noqa: PLC0415 (after --help)
     from reasonpack.datasets.receipt import as_json  # noqa: PLC0415
     from reasonpack.run.engine import Run, Watch  # noqa: PLC0415
@@ -267,10 +252,8 @@ def command(
         reject_lines,
         rejects_told,
     )
-    from reasonpack.show.summary import summary  # noqa: PLC0415
     from reasonpack.show.terminal import width_of  # noqa: PLC0415
     from reasonpack.show.text import columns  # noqa: PLC0415
-    from reasonpack.storage.place import join  # noqa: PLC0415
     from reasonpack.tokens.fast_backends import Choice  # noqa: PLC0415 (after --help)
 
     part = part_of_run(shard_index, shard_count, overwrite=not resume)
@@ -300,16 +283,11 @@ def command(
                 counts = manifest.counts
     if profile:
         click.echo(profile_lines(measured(), time.perf_counter() - began), err=True)
-    places = part_of_rejects(output, *part) if part else [join(output, REJECTS)]
-    first = examples(places, counts.reasons)
     if manifest:
-        click.echo(summary(manifest, first, width_of(sys.stderr)), err=True)
-        if as_json_:
-            click.echo(as_json(manifest), nl=False)
-    else:
+        summarize(manifest, output, as_json_=as_json_)
+    elif part:
+        first = examples(part_of_rejects(output, *part), counts.reasons)
         for line in columns(reject_lines(counts, first), width_of(sys.stderr)).splitlines():
             click.echo(line, err=True)
-        click.echo(
-            f"part {shard_index} of {shard_count} is done; when all are: merge DIR", err=True
-        )
+        click.echo("part {} of {} is done; when all are: merge DIR".format(*part), err=True)
     ctx.exit(3 if counts.incomplete else 0)

@@ -18,6 +18,7 @@ import click
 from reasonpack.wording import count, printable
 
 if TYPE_CHECKING:
+    from reasonpack.datasets.manifest import Manifest
     from reasonpack.datasets.receipt import Receipt
     from reasonpack.records.unit import Unit
     from reasonpack.run.estimate import Estimate
@@ -87,6 +88,21 @@ class Progress:
             f"Interrupted: {self._done:,} of {_units(self._units)} are done. "
             "The same command goes on from there; --overwrite begins anew."
         )
+
+
+def summarize(manifest: Manifest, output: str, *, as_json_: bool) -> None:
+    """Write the lines that end a run, and the manifest to standard output if it is asked for."""
+    from reasonpack.datasets.manifest import REJECTS  # noqa: PLC0415
+    from reasonpack.datasets.receipt import as_json  # noqa: PLC0415
+    from reasonpack.show.rejects import examples  # noqa: PLC0415
+    from reasonpack.show.summary import summary  # noqa: PLC0415
+    from reasonpack.show.terminal import width_of  # noqa: PLC0415
+    from reasonpack.storage.place import join  # noqa: PLC0415
+
+    first = examples([join(output, REJECTS)], manifest.counts.reasons)
+    click.echo(summary(manifest, first, width_of(sys.stderr)), err=True)
+    if as_json_:
+        click.echo(as_json(manifest), nl=False)
 
 
 def _units(number: int) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import sys
 from typing import Any
 
 import click
@@ -20,6 +19,7 @@ from reasonpack.cli.options import number
 @click.option(
     "--resume/--overwrite",
     default=True,
+    show_default=False,
     help="Go on with an unfinished run in the output if it is the same, which is the default, or "
     "remove what a run wrote there; files of your own in data or receipts stop it.",
 )
@@ -106,23 +106,15 @@ def command(
 
     A run that was stopped goes on when the same command is given again.
     """
-    from reasonpack.cli.progress import Progress  # noqa: PLC0415 (after --help)
-    from reasonpack.datasets.manifest import REJECTS  # noqa: PLC0415
-    from reasonpack.datasets.receipt import as_json  # noqa: PLC0415
+    from reasonpack.cli.progress import Progress, summarize  # noqa: PLC0415 (after --help)
     from reasonpack.run.engine import Run, Watch  # noqa: PLC0415
     from reasonpack.run.repack import repack  # noqa: PLC0415
-    from reasonpack.show.rejects import examples, rejects_told  # noqa: PLC0415
-    from reasonpack.show.summary import summary  # noqa: PLC0415
-    from reasonpack.show.terminal import width_of  # noqa: PLC0415
-    from reasonpack.storage.place import join  # noqa: PLC0415 (after --help)
+    from reasonpack.show.rejects import rejects_told  # noqa: PLC0415
 
     given = {name: value for name, value in options.items() if value not in (None, ())}
     with contextlib.closing(Progress()) as progress, rejects_told(output), resumable(progress):
         watch = Watch(on_plan=progress.begin, on_receipt=progress.advance, on_note=progress.note)
         run = Run(num_proc=num_proc, watch=watch)
         manifest = repack(directories, output, given, overwrite=not resume, run=run)
-    first = examples([join(output, REJECTS)], manifest.counts.reasons)
-    click.echo(summary(manifest, first, width_of(sys.stderr)), err=True)
-    if as_json_:
-        click.echo(as_json(manifest), nl=False)
+    summarize(manifest, output, as_json_=as_json_)
     ctx.exit(3 if manifest.counts.incomplete else 0)

@@ -3,15 +3,8 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
 
 import click
-
-from reasonpack.errors import TokenizerError
-
-if TYPE_CHECKING:
-    from reasonpack.datasets.manifest import Manifest
-    from reasonpack.show.report.row_data import Piece
 
 
 @click.command("report")
@@ -21,7 +14,6 @@ if TYPE_CHECKING:
     "--output",
     metavar="FILE",
     default="report.html",
-    show_default=True,
     help="Where to write the page; - is standard output.",
 )
 @click.option(
@@ -29,10 +21,9 @@ if TYPE_CHECKING:
     "most",
     type=click.IntRange(0, 200),
     default=20,
-    show_default=True,
     help="How many rows to draw by hash.",
 )
-@click.option("--seed", default=0, show_default=True, help="Draw other rows.")
+@click.option("--seed", default=0, help="Draw other rows.")
 @click.option(
     "--row",
     "numbers",
@@ -70,6 +61,7 @@ def command(
     no network. DIR is a dataset that pack wrote; all of its shards are read.
     """
     from reasonpack.datasets.manifest import REJECTS  # noqa: PLC0415 (after --help)
+    from reasonpack.show.dataset_tokenizer import tokenizer_if_any  # noqa: PLC0415
     from reasonpack.show.rejects import examples  # noqa: PLC0415
     from reasonpack.show.report.report import page  # noqa: PLC0415
     from reasonpack.show.row import find_rows, read_rows  # noqa: PLC0415
@@ -77,6 +69,7 @@ def command(
     from reasonpack.show.stats import gather  # noqa: PLC0415
     from reasonpack.storage.place import join, public_name  # noqa: PLC0415
     from reasonpack.storage.publish import publish_text  # noqa: PLC0415
+    from reasonpack.tokens.token_bytes import bytes_of_tokens  # noqa: PLC0415
     from reasonpack.wording import count  # noqa: PLC0415
 
     stats = gather(directory)
@@ -85,14 +78,14 @@ def command(
     drawn = draw_rows(manifest.counts.rows, most, seed=f"{manifest.content_hash} {seed}")
     rows = read_rows(directory, manifest, sorted(chosen) or drawn)
     rejects = [join(directory, REJECTS)] if manifest.counts.incomplete else []
-    piece, source = _tokenizer(directory, manifest, tokenizer)
+    own, source = tokenizer_if_any(directory, manifest, tokenizer)
     text = page(
         public_name(directory).rstrip("/").rpartition("/")[2] or directory,
         manifest,
         rows,
         stats=stats,
         first=examples(rejects, manifest.counts.reasons),
-        piece=piece,
+        piece=bytes_of_tokens(own) if own else None,
         source=source,
     )
     if output == "-":
@@ -101,26 +94,3 @@ def command(
     publish_text(output, text)
     size = f"{len(text) / 1e6:.1f} MB"
     click.echo(f"{output}: {count(len(rows), 'row')} of {manifest.counts.rows:,}, {size}", err=True)
-
-
-def _tokenizer(directory: str, manifest: Manifest, source: str | None) -> tuple[Piece | None, str]:
-    """Load the dataset's tokenizer; return what gives the bytes of a token, and where it is from.
-
-    Without one the page shows ids, and says why.
-
-    Raises:
-        TokenizerError: the one that was named cannot be had, or is another one.
-    """
-    from reasonpack.show.dataset_tokenizer import load_own_tokenizer  # noqa: PLC0415
-    from reasonpack.tokens.token_bytes import bytes_of_tokens  # noqa: PLC0415
-    from reasonpack.wording import printable  # noqa: PLC0415
-
-    try:
-        found = load_own_tokenizer(directory, manifest, source)
-    except TokenizerError as error:
-        if source is not None:
-            raise
-        said = f"Ids and no text: {printable(str(error))}"
-        click.echo(said, err=True)
-        return None, said
-    return bytes_of_tokens(found), f"Texts by the tokenizer from {found.source}"

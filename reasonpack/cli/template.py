@@ -7,33 +7,17 @@ from typing import Any
 
 import click
 
-from reasonpack.cli.options import json_object, json_object_in_file
+from reasonpack.cli.options import json_object_in_file
+from reasonpack.cli.pack import command as pack
+
+OF_PACK = ("tokenizer", "revision", "chat_template", "chat_template_kwargs")
+"""Options that are those of `pack`."""
 
 
-@click.command("template")
-@click.option(
-    "--tokenizer",
-    required=True,
-    metavar="PATH|HUB_ID",
-    help="tokenizer.json, a directory that holds one, or a model on the hub.",
-)
-@click.option("--revision", metavar="REV", help="Revision of a hub model.")
-@click.option(
-    "--chat-template",
-    metavar="FILE|NAME|TEXT",
-    help="Chat template; the tokenizer's own by default.",
-)
-@click.option(
-    "--chat-template-kwargs",
-    callback=json_object,
-    default="{}",
-    metavar="JSON",
-    help="Variables for the template, for every conversation.",
-)
+@click.command("template", params=[each for each in pack.params if each.name in OF_PACK])
 @click.option(
     "--template-behaviour",
     callback=json_object_in_file,
-    default="",
     metavar="FILE",
     help="JSON file with what you know better.",
 )

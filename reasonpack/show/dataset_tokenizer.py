@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import click
+
 from reasonpack.datasets.manifest import MANIFEST, Manifest
 from reasonpack.errors import ReasonpackError, TokenizerError
 from reasonpack.storage.place import Place, join, public_name
 from reasonpack.tokens.tokenizer import Tokenizer, load_tokenizer
+from reasonpack.wording import printable
 
 
 def load_own_tokenizer(directory: Place, manifest: Manifest, source: str | None) -> Tokenizer:
@@ -39,3 +42,22 @@ def load_own_tokenizer(directory: Place, manifest: Manifest, source: str | None)
             f"{error.fix}, or say where it is: --tokenizer PATH|HUB_ID",
         ) from error
     return tokenizer
+
+
+def tokenizer_if_any(
+    directory: Place, manifest: Manifest, source: str | None, *, optional: bool = True
+) -> tuple[Tokenizer | None, str]:
+    """Load the tokenizer of a dataset, and say where it is from; or say why only ids are shown.
+
+    Raises:
+        TokenizerError: it is not optional, or was named, and cannot be had or is another one.
+    """
+    try:
+        found = load_own_tokenizer(directory, manifest, source)
+    except TokenizerError as error:
+        if source is not None or not optional:
+            raise
+        said = f"Ids and no text: {printable(str(error))}"
+        click.echo(said, err=True)
+        return None, said
+    return found, f"Texts by the tokenizer from {found.source}"

@@ -117,7 +117,7 @@ def test_a_planted_circle_is_found() -> None:
 
 
 TESTED_TOGETHER = {
-    "cli/test_pack": "cli.llama_factory cli.call_options cli.options cli.run_options",
+    "cli/test_pack": "cli.llama_factory cli.options cli.pack_options",
     "faults/test_ray": "run.ray",
     "faults/test_s3": "storage.place",
     "faults/test_terminal": "cli.interrupt cli.progress",
@@ -147,7 +147,7 @@ TESTED_TOGETHER = {
     "run/check/test_found": "cli.check run.check.source run.check.written",
     "run/test_calls": "run.call_columns run.call_plan run.call_values run.waiting_calls",
     "run/test_finish": "show.rejects show.summary",
-    "run/test_copies": "cli.choice_options run.plan_copies verify.copies",
+    "run/test_copies": "run.plan_copies verify.copies",
     "run/test_pack": "cli.merge run.engine",
     "run/test_shuffle": "run.buckets",
     "run/test_repack": "cli.repack run.lay_out_again run.repack_unit",

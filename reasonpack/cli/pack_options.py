@@ -1,11 +1,82 @@
-"""The options of `pack` that say how a run is done, not what is packed."""
+"""Options of `pack`: of calls, of what is chosen and in which order, and how a run is done."""
 
 from __future__ import annotations
 
 import click
 
-from reasonpack.cli.options import adding, size_in_bytes
+from reasonpack.cli.options import adding, names_with_commas, number, size_in_bytes
 
+call_options = adding(
+    click.option(
+        "--input-format",
+        type=click.Choice(["auto", "chat", "calls"]),
+        default="auto",
+        help="What a record is: a chat, or calls of a model as a service or an agent logged them. "
+        "By default the first record of each input says it.",
+    ),
+    click.option(
+        "--group-by",
+        default="auto",
+        metavar="FIELD",
+        help="The field that says which calls belong together, as trace_id or metadata.run; none "
+        "if each record is alone. By default the one of the usual fields that the records have.",
+    ),
+    click.option(
+        "--max-group-bytes",
+        callback=size_in_bytes,
+        default="1G",
+        metavar="BYTES",
+        help="Input that may belong to one group of calls.",
+    ),
+    click.option(
+        "--call-columns",
+        callback=names_with_commas,
+        multiple=True,
+        default=("auto",),
+        show_default="auto",
+        metavar="NAME,...",
+        help="Columns that a dataset of calls is to have beside loss_weights: logprobs, "
+        "advantages, call_reward, call_role, preference_labels; or none. By default those for "
+        "which there are values.",
+    ),
+)
+choice_options = adding(
+    click.option(
+        "--split",
+        multiple=True,
+        metavar="NAME=SHARE",
+        help="Set a share of the conversations apart, as in validation=0.02, in shards of that "
+        "name. What a conversation says decides: equal ones are never of two splits, and data that "
+        "is added moves none.",
+    ),
+    click.option(
+        "--dedup",
+        type=click.Choice(["none", "exact"]),
+        default="none",
+        help="Pack only the first of the conversations that have the same messages and tools, "
+        "over all inputs.",
+    ),
+    click.option(
+        "--sample",
+        callback=number,
+        metavar="N",
+        help="Pack only N conversations, drawn from all of the input, always the same: to look at "
+        "before a full run.",
+    ),
+    click.option(
+        "--shuffle",
+        is_flag=True,
+        help="Write the rows of each split in a random order, over all shards; else they stand in "
+        "the order of the input.",
+    ),
+    click.option(
+        "--seed",
+        type=click.IntRange(0, (1 << 64) - 1),
+        default=0,
+        metavar="N",
+        help="Which order --shuffle gives.",
+    ),
+)
 run_options = adding(
     click.option(
         "--num-proc",
@@ -19,7 +90,6 @@ run_options = adding(
         "unit_bytes",
         callback=size_in_bytes,
         default="32M",
-        show_default=True,
         metavar="BYTES",
         help="Input that becomes one shard, at most about: a file is cut evenly into as few units "
         "as that allows. Each worker holds one unit at a time, in about 400 MiB + 20 x BYTES of "
@@ -30,7 +100,6 @@ run_options = adding(
         "--engine",
         type=click.Choice(["local", "ray"]),
         default="local",
-        show_default=True,
         help="Where workers run: on this machine, or on the Ray cluster that RAY_ADDRESS names.",
     ),
     click.option(
@@ -44,7 +113,6 @@ run_options = adding(
         "--tokenizer-backend",
         type=click.Choice(["auto", "tokenizers", "gigatoken", "fastokens"]),
         default="auto",
-        show_default=True,
         help="What encodes texts. The ids are those of tokenizers whichever it is: another is used "
         "only after it has proved itself, and is checked all along.",
     ),
@@ -52,7 +120,6 @@ run_options = adding(
         "--backend-check",
         type=float,
         default=0.005,
-        show_default=True,
         metavar="RATE",
         help="Share of the texts of each unit that tokenizers encodes too, to check the backend.",
     ),
@@ -68,7 +135,6 @@ run_options = adding(
     click.option(
         "--samples/--no-samples",
         default=True,
-        show_default=True,
         help="Write samples.html into DIR, up to 20 rows to look at, where a run is whole and "
         "on this machine.",
     ),
