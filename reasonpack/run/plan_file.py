@@ -59,6 +59,8 @@ class Plan:
         sources: datasets that are packed again; nothing is read from `inputs` then.
         blend: how much of which inputs is packed; empty where it is all of them, once.
         copies: how often each record is packed; None for once.
+        grouped_by: of calls that are packed again, the field that grouped the records of each
+            input.
     """
 
     format_version: str
@@ -76,6 +78,7 @@ class Plan:
     sources: list[Origin] = field(default_factory=list)
     blend: list[Part] = field(default_factory=list)
     copies: Copies | None = None
+    grouped_by: list[str] = field(default_factory=list)
 
     def shard_paths(self, unit: Unit) -> list[str]:
         """Name the shards that a unit may have, that of the split for training first."""

@@ -18,7 +18,7 @@ from typing import Any
 
 from reasonpack.datasets.manifest import Manifest
 from reasonpack.datasets.receipt import Receipt
-from reasonpack.errors import UsageError
+from reasonpack.errors import FormatError, UsageError
 from reasonpack.records.plan import InputFile
 from reasonpack.records.unit import Unit
 from reasonpack.rows.schema import FORMAT_VERSION, planned
@@ -27,7 +27,7 @@ from reasonpack.run.finish import end, same_files
 from reasonpack.run.lay_out_again import Limits, Old
 from reasonpack.run.output_directory import agreed, begin, claimed, sweep
 from reasonpack.run.pack import ALONE
-from reasonpack.run.plan_file import Plan, read_plan, sealed_plan
+from reasonpack.run.plan_file import PLAN, Plan, read_plan, sealed_plan
 from reasonpack.run.receipts import done_before
 from reasonpack.run.repack_unit import RepackJob, repack_unit
 from reasonpack.run.shuffle import in_stages
@@ -115,9 +115,26 @@ def _plan(sources: Sequence[Source], given: Mapping[str, Any]) -> Plan:
             units=units,
             sha256="",
             sources=[source.origin for source in sources],
+            grouped_by=_grouped_by(sources),
             blend=blend_of(sources),
         )
     )
+
+
+def _grouped_by(sources: Sequence[Source]) -> list[str]:
+    """Return the field that grouped the records of each input; nothing where there are no calls."""
+    found: list[str] = []
+    for source in sources if "call_id" in sources[0].manifest.columns else ():
+        if (plan := read_plan(source.directory)) is None:
+            raise FormatError(
+                source.name,
+                f"no {PLAN}, which says how its calls are grouped",
+                "a whole dataset",
+                "copy it again from where it was packed",
+            )
+        fields = plan.grouping and [plan.grouping.field] * len(plan.inputs)
+        found += fields or plan.grouped_by
+    return found
 
 
 def _receipts(output: Place, plan: Plan, sources: Sequence[Source], run: Run) -> list[Receipt]:

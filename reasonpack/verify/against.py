@@ -29,9 +29,9 @@ from reasonpack.errors import FormatError, RecordError, StorageError
 from reasonpack.records.unit import Record
 from reasonpack.verify.against_calls import Feed, feed_of_groups
 from reasonpack.verify.call_values import keys_of_row, of_row
-from reasonpack.verify.copies import Taken, taken_records
+from reasonpack.verify.copies import Taken, ids_of, taken_records
 from reasonpack.verify.findings import Finding, Findings
-from reasonpack.verify.groups import find_groups, group_field
+from reasonpack.verify.groups import find_groups, grouped_by
 from reasonpack.verify.history import CONTEXT, RESPONSE_SEEN, Contexts
 from reasonpack.verify.manifest import Dataset
 from reasonpack.verify.match import NO_VIEWS, Join, Packed, Read, Thoughts, match
@@ -105,10 +105,10 @@ def _feed(
     """Return what adds so many records more, or all, to what waits for its match."""
     if "call_id" in dataset.manifest.columns:
         join.of_calls = findings.of_calls = True
-        field = group_field(dataset.directory)
+        by = grouped_by(dataset)
         findings.taken.append("the field that groups the records")
         folder = Path(opened.enter_context(TemporaryDirectory(prefix="reasonpack-")))
-        return feed_of_groups(join, source, find_groups(source.files, field, folder), findings)
+        return feed_of_groups(join, source, find_groups(source.files, by, folder), findings)
     lines = zip(records(source), taken_records(source), strict=False)
 
     def feed(count: int | None) -> None:
@@ -241,7 +241,7 @@ def _add_record(
         own = value.get("id")
         id_ = record.where if own in (None, "") else str(own)
         if join.chosen is None or (
-            rejected is None and any(map(join.compares, _ids_of(id_, times)))
+            rejected is None and any(map(join.compares, ids_of(id_, times)))
         ):
             rebuilt = rebuild(source, value, row=record.row is not None)
     except RecordError as error:
@@ -257,15 +257,10 @@ def _add_record(
         findings.add(Finding("RP304", record.where, what))
     else:
         findings.count("copies", times - 1)
-        for each in _ids_of(id_, times):
+        for each in ids_of(id_, times):
             join.wait(each, _read(record, rebuilt, source, findings))
         check_left_out(join, record, id_, rebuilt, findings)
         join.contradict(rebuilt.contradictions if rebuilt is not None else (), record.where)
-
-
-def _ids_of(id_: str, times: int) -> list[str]:
-    """Name the samples of a record that is packed several times."""
-    return [id_ if copy == 1 else f"{id_}#{copy}" for copy in range(1, times + 1)]
 
 
 def _read(record: Record, rebuilt: Rebuilt | None, source: Source, findings: Findings) -> Read:

@@ -14,6 +14,7 @@ from reasonpack.errors import RecordError
 from reasonpack.records.unit import Record
 from reasonpack.verify.calls import NAMES
 from reasonpack.verify.chat import Json, NotChecked, Reading, Refused
+from reasonpack.verify.copies import ids_of
 from reasonpack.verify.findings import Findings
 from reasonpack.verify.group_views import CallTokens, Kept, rebuild_calls
 from reasonpack.verify.groups import FILE, Group, Groups, fields_of
@@ -62,25 +63,25 @@ class _Adding:
 
     def add(self) -> None:
         """Read all records, and add what is to be matched."""
-        compares = not self.id or self.join.compares(self.id)
-        for record, value in _decoded(self.source, self.group.records, self.groups.field):
+        compares = not self.id or self._compares()
+        for record, value in _decoded(self.source, self.group.records, self.group.by.field):
             self.findings.count("records")
             self.where = self.where or record.where
             self._add(record, value, compares=compares)
         self._check_long()
-        if self.unknown or not self.join.compares(self.id):
+        if self.unknown or not self._compares():
             # Its samples may be in another shard, or there are none as nothing of it is trained.
             self._wait(Read(self.where, None), packed=self.id in self.join.packed)
         elif self.failed is not None:
             self._wait(self.failed)
         elif self.kept.calls:
-            self.findings.count("groups")
-            self.findings.count("views", len(self.kept.calls))
-            self.findings.count("naive_tokens", self.kept.tokens)
+            self._count("groups")
+            self._count("views", len(self.kept.calls))
+            self._count("naive_tokens", self.kept.tokens)
             split = split_of_text(self.id.encode(), self.source.manifest.options.split)
             again: Callable[[], Sequence[CallTokens]] = tuple
             if self.kept.tokens <= EXPLAINED:
-                again = partial(_again, self.source, self.groups, self.group.number, self.left_out)
+                again = partial(_again, self.source, self.groups, self.group, self.left_out)
             divided = self.source.manifest.counts.extra_samples > 0
             self.kept.weigh(self.source.manifest.options.loss_weights)
             read = self.kept.read(self.where, split, divided=divided)
@@ -93,15 +94,24 @@ class _Adding:
             self.findings.count("unsized")
             return
         leaves = [path for path, (least, _) in read.leaves.items() if least]
-        self.findings.count("npass_tokens", sum(self.kept.lengths[path] for path in leaves))
+        self._count("npass_tokens", sum(self.kept.lengths[path] for path in leaves))
         if divided:
             whole, most = whole_size(self.kept.views), self.source.manifest.options.max_length
-            self.findings.count("divided", whole > (most or whole))
-            self.findings.count("whole tokens", whole)
+            self._count("divided", whole > (most or whole))
+            self._count("whole tokens", whole)
+
+    def _compares(self) -> bool:
+        return any(map(self.join.compares, ids_of(self.id, self.group.by.times)))
+
+    def _count(self, name: str, number: int = 1) -> None:
+        """Count what each copy of the group has."""
+        self.findings.count(name, number * self.group.by.times)
 
     def _wait(self, read: Read, *, packed: bool = True) -> None:
-        self.findings.count("packed", packed)
-        self.join.wait(self.id, read)
+        self._count("packed", packed)
+        self.findings.count("copies", (self.group.by.times - 1) * packed)
+        for each in ids_of(self.id, self.group.by.times):
+            self.join.wait(each, read)
 
     def _add(self, record: Record, value: _Value, *, compares: bool) -> None:
         rejected, found, calls = take_reject(self.join, record), None, list[CallTokens]()
@@ -130,7 +140,7 @@ class _Adding:
 
     def _note(self, record: Record, found: Rebuilt) -> None:
         """Count what the join does not compare."""
-        self.findings.count("missing_reasoning", found.untrained)
+        self._count("missing_reasoning", found.untrained)
         for where, number in found.stops.items():
             self.findings.count(f"stops: {where}", number)
         self.join.contradict(found.contradictions, record.where)
@@ -197,11 +207,11 @@ def _rebuilt(
 
 
 def _again(
-    source: Source, groups: Groups, number: int, left_out: AbstractSet[str]
+    source: Source, groups: Groups, group: Group, left_out: AbstractSet[str]
 ) -> Sequence[CallTokens]:
     """Rebuild a group, but for records that were left out."""
     kept = Kept()
-    for record, value in _decoded(source, groups.records(number), groups.field):
+    for record, value in _decoded(source, groups.records(group.number), group.by.field):
         if record.where not in left_out:
             kept.add(_rebuilt(source, record, value)[1], record.where)
     kept.weigh(source.manifest.options.loss_weights)

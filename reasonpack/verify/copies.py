@@ -67,6 +67,11 @@ def taken_records(source: Source) -> Iterator[Taken | None]:
     yield from found
 
 
+def ids_of(id_: str, times: int) -> list[str]:
+    """Name the samples of a record that is packed several times."""
+    return [id_ if copy == 1 else f"{id_}#{copy}" for copy in range(1, times + 1)]
+
+
 def _read(record: Record, input_: int, source: Source) -> Taken:
     try:
         value = decoded(record, source.reading)

@@ -11,6 +11,7 @@ Where records are in their files, and reading them from there, is shared with wh
 from __future__ import annotations
 
 import hashlib
+from bisect import bisect
 from collections import deque
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -35,9 +36,25 @@ from reasonpack.records.strict_json import decode
 from reasonpack.records.unit import Record
 from reasonpack.storage.place import Place, join
 from reasonpack.storage.read import read_bytes
+from reasonpack.verify.manifest import Dataset
 
 FILE = ":file"
 """Stands for the file: that of a session is a group."""
+
+
+@dataclass(frozen=True, slots=True)
+class GroupedBy:
+    """What says which records of a file belong together.
+
+    Attributes:
+        field: its name; empty for none, `FILE` for the file itself.
+        dataset: equal for files whose records may be of one group.
+        times: how often each group is there.
+    """
+
+    field: str
+    dataset: int = 0
+    times: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +64,7 @@ class Group:
     number: int
     id: str
     records: Iterator[Record]
+    by: GroupedBy
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,13 +72,13 @@ class Groups:
     """The groups of some files.
 
     Attributes:
-        field: that says which records belong together; empty for none, `FILE` for the file.
+        by: what groups the records of each file.
         entries: where the records of each group are.
         bounds: where each group begins in them, and at last, how many they are.
         sources: the files.
     """
 
-    field: str
+    by: list[GroupedBy]
     entries: Entries
     bounds: list[int]
     sources: list[Source]
@@ -71,10 +89,11 @@ class Groups:
             records = look_up(self.entries, self.sources, opened)
             for number, (begin, end) in enumerate(pairwise(self.bounds)):
                 first = next(records)
-                name = self.sources[int(self.entries["file"][begin])].name
-                id_ = name if self.field == FILE else group_of(fields_of(first), self.field)
+                file = int(self.entries["file"][begin])
+                by, name = self.by[file], self.sources[file].name
+                id_ = name if by.field == FILE else group_of(fields_of(first), by.field)
                 own = chain([first], islice(records, end - begin - 1))
-                yield Group(number, id_, own)
+                yield Group(number, id_, own, by)
                 deque(own, maxlen=0)  # those that nobody took
 
     def records(self, number: int) -> Iterator[Record]:
@@ -84,30 +103,36 @@ class Groups:
             yield from look_up(self.entries[begin:end], self.sources, opened)
 
 
-def group_field(directory: Place) -> str:
-    """Return the field that grouped the records of a dataset of calls, by its plan.
+def grouped_by(dataset: Dataset) -> list[GroupedBy]:
+    """Return what groups the records of each input of a dataset of calls, by its plan.
 
     Raises:
-        UsageError: the plan does not say it: the dataset was packed again.
+        UsageError: the plan does not say it.
     """
-    content = read_bytes(join(directory, "plan.json")) or b"{}"
+    content = read_bytes(join(dataset.directory, "plan.json")) or b"{}"
+    inputs, blend = len(dataset.manifest.inputs), dataset.manifest.blend
     try:
-        return str(msgspec.json.decode(content)["grouping"]["field"])
-    except (msgspec.DecodeError, KeyError, TypeError) as error:
+        plan = msgspec.json.decode(content)
+        fields = plan.get("grouped_by") or [plan["grouping"]["field"]] * inputs
+        begins = sorted({unit["input"] for unit in plan["units"]})
+        of = [bisect(begins, at) for at in range(inputs)]
+    except (msgspec.DecodeError, AttributeError, KeyError, TypeError) as error:
         raise UsageError(
             "--against",
             "a dataset of calls whose plan does not say which field groups them",
-            "one that was packed from its inputs",
-            "check the datasets that it was packed again from",
+            "its plan.json as it was written",
+            "copy it again from where it was packed",
         ) from error
+    times = [int(part.repeat) for part in blend for _ in range(part.files)] or [1] * inputs
+    return [*map(GroupedBy, map(str, fields), of, times)]
 
 
-def find_groups(files: list[tuple[Place, str]], field: str, folder: Path) -> Groups:
+def find_groups(files: list[tuple[Place, str]], by: list[GroupedBy], folder: Path) -> Groups:
     """Read all records, and find those of each group.
 
     Args:
         files: inputs, as place and name.
-        field: which says what belongs together.
+        by: what groups the records of each.
         folder: where the records of files are written in which none can be looked up.
 
     Raises:
@@ -117,8 +142,9 @@ def find_groups(files: list[tuple[Place, str]], field: str, folder: Path) -> Gro
     for at, (place, name) in enumerate(files):
 
         def key(record: Record, number: int, *, at: int = at) -> bytes:
+            field = by[at].field
             group = "" if field == FILE else group_of(fields_of(record), field)
-            said = f"of group {group}" if group else f"of file {at}"
+            said = f"of dataset {by[at].dataset} group {group}" if group else f"of file {at}"
             alone = not group and field != FILE
             said += f", record {number}" * alone
             return hashlib.blake2b(said.encode("utf-8", "surrogatepass"), digest_size=16).digest()
@@ -127,7 +153,7 @@ def find_groups(files: list[tuple[Place, str]], field: str, folder: Path) -> Gro
     entries, bounds = sort_by_group(np.frombuffer(found.entries, ENTRY))
     names = [name for _, name in files]
     sources = map(Source, found.places, names, found.containers)
-    return Groups(field, entries, bounds.tolist(), [*sources])
+    return Groups(by, entries, bounds.tolist(), [*sources])
 
 
 def fields_of(record: Record) -> dict[str, Any]:

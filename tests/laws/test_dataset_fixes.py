@@ -55,6 +55,7 @@ IDS = {"id": "i", "prompt_ids": [1, 2], "completion_ids": [3, 3999]}
 BOTH_FORMS = said("c.jsonl", {**logged(0), **IDS})
 CALLS = said("c.jsonl", logged(0), logged(1))
 WHOLE: Damage = lambda: shutil.copytree("out", "whole")  # noqa: E731
+NO_PLAN: Damage = lambda: os.unlink("out/plan.json")  # noqa: E731, PTH108
 GREEDY = "{% if '2+2' in messages[0].content %}{{ 'x' * 99999999 }}{% endif %}"
 PLAIN = (FIXTURES / "tokenizer" / "chat_template.jinja").read_text("utf-8")
 CHATS = said("b.jsonl", {"messages": [ASK, {"role": "assistant", "content": "4"}]})
@@ -96,10 +97,9 @@ VERIFIES: dict[str, CommandRow] = {
         [PACK], ["verify", "out", "--against", "a.jsonl:2"], 2, "name a.jsonl without a share",
         again("verify", "out", "--against", "a.jsonl"),
     ),
-    "verify calls that were packed again": (
-        [CALLS, packed("c.jsonl"), REPACK], ["verify", "new", "--against", "c.jsonl"], 2,
-        "check the datasets that it was packed again from",
-        again("verify", "out", "--against", "c.jsonl"),
+    "verify calls without their plan": (
+        [CALLS, packed("c.jsonl"), WHOLE, NO_PLAN], ["verify", "out", "--against", "c.jsonl"], 2,
+        "copy it again from where it was packed", again("verify", "whole", "--against", "c.jsonl"),
     ),
 }  # fmt: skip
 REPACKS: dict[str, CommandRow] = {
@@ -153,6 +153,10 @@ REPACKS: dict[str, CommandRow] = {
     ),
     "a shard that was altered": (
         [PACK, WHOLE, written("out/data/*", lambda data: data[:-1] + b"?")], REPACK, 1,
+        "copy it again from where it was packed", again("repack", "whole", "-o", "new"),
+    ),
+    "calls without their plan": (
+        [CALLS, packed("c.jsonl"), WHOLE, NO_PLAN], REPACK, 1,
         "copy it again from where it was packed", again("repack", "whole", "-o", "new"),
     ),
     "no receipts": (

@@ -23,6 +23,7 @@ from reasonpack.datasets.options import Options
 from reasonpack.errors import NothingPackedError
 from reasonpack.run import calls as packing
 from reasonpack.run.pack import pack_files
+from reasonpack.run.repack import repack
 from reasonpack.verify.check import verify_dataset
 from reasonpack.verify.findings import Findings
 
@@ -156,6 +157,29 @@ def test_groups_that_are_too_long(overlong: str, tmp_path: Path) -> None:
     findings = compared(out, source)
     assert (findings.total, findings.unchecked) == (0, {}), findings.listed
     assert findings.checked["rejects confirmed"] == (1 if overlong == "split" else 6)
+
+
+@pytest.mark.long
+def test_groups_that_were_packed_again(tmp_path: Path) -> None:
+    """Of one name in two datasets, or twice in one, they are apart; so is each session."""
+    other = [{**call, "id": f"{n}", "response": said("assistant", "4!")} for n, call in
+             enumerate(PLAIN) if "messages" in call]  # fmt: skip
+    (tmp_path / "other").mkdir()
+    one, first = packed(tmp_path, PLAIN)
+    two, second = packed(tmp_path / "other", other)
+    repack([f"{one}:2", two], tmp_path / "both", {"shuffle": True})
+    repack([tmp_path / "both", one], tmp_path / "again", {})
+    for out, sources in (("both", (first, second)), ("again", (first, second, first))):
+        findings = compared(tmp_path / out, *sources)
+        assert (findings.total, findings.unchecked) == (0, {}), findings.listed
+    assert findings.checked["views"] == 2 * 9 + 4 + 9
+    other[0]["response"]["content"] = "5"
+    changed = written(tmp_path / "changed.jsonl", other)
+    assert set(compared(tmp_path / "both", first, changed).counts) == {"RP309"}
+    pi = LOGS / "pi.jsonl"
+    pack_files([str(pi)], tmp_path / "pi", Options(tokenizer=str(TOKENIZER)))
+    repack([tmp_path / "pi"], tmp_path / "pi again", {})
+    assert not compared(tmp_path / "pi again", pi).unchecked
 
 
 @pytest.mark.long
