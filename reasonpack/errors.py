@@ -8,6 +8,7 @@
     ├── TokenizerError              the tokenizer file                     exit 1
     ├── FormatError                 a dataset directory, a shard           exit 1
     ├── StorageError                a path that cannot be read or written  exit 1
+    │   └── DiskFullError           no room to write it
     └── NothingPackedError          a whole run without any packed record  exit 1
 
 A message names where the fault is, what was found, what was expected and how
@@ -21,6 +22,7 @@ from dataclasses import dataclass
 from typing import Any
 
 __all__ = [
+    "DiskFullError",
     "FormatError",
     "MissingExtraError",
     "NothingPackedError",
@@ -76,6 +78,10 @@ class FormatError(ReasonpackError):
 
 class StorageError(ReasonpackError):
     """A path that cannot be read or written."""
+
+
+class DiskFullError(StorageError):
+    """A path that cannot be written as its disk, or what somebody may use of it, is full."""
 
 
 class NothingPackedError(ReasonpackError):

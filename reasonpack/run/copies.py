@@ -4,7 +4,7 @@
     a b a c d                a b   c d          1 0   1 2           …          u16 for each record
 
 All of it goes by what conversations say, so that data that is added moves none of the rest.
-`schemas/FORMAT.md` has the rule. Memory is 18 bytes a record, and what a sample holds.
+`schemas/FORMAT.md` has the rule. Memory is about 150 bytes a record, and what a sample holds.
 """
 
 from __future__ import annotations

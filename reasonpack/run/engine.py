@@ -19,16 +19,13 @@ from reasonpack.run.plan_file import PLAN
 from reasonpack.run.pool import Worker, early_workers, run_here, run_pool, usable_cores
 from reasonpack.run.unit import prepare
 from reasonpack.storage.inputs import expand_inputs
-from reasonpack.storage.place import Place, free_bytes, is_url, public_name
+from reasonpack.storage.place import Place, is_url
 from reasonpack.storage.read import container
 from reasonpack.tokens.fast_backends import AUTO, Choice, installed
 
 WORTH_ADVICE = 20_000_000
 WORTH_STARTING = 8_000_000
 """Bytes of input from which processes are started before it is known how many units there are."""
-WRITTEN_TIMES = {"parquet": 1.2, "arrow": 6}
-UNPACKED_TIMES = 5
-"""How many bytes of a shard there are for one of the input, about, and for one that is packed."""
 Engine = Literal["local", "ray"]
 Result = TypeVar("Result")
 
@@ -126,20 +123,4 @@ def backend_advice(todo: Sequence[Unit], backend: Choice) -> str | None:
     return (
         "tokenizers does the encoding, which takes most of the time; a checked fast backend "
         "would take about a tenth of that: pip install 'reasonpack[fast]'"
-    )
-
-
-def disk_advice(todo: Sequence[Unit], options: Options, output: Place) -> str | None:
-    """Say so where less is free than units of that much input may take."""
-    times = WRITTEN_TIMES[options.format] * (2 if options.shuffle else 1)
-    need = sum(
-        unit.input_bytes * times * (UNPACKED_TIMES if unit.container in {"gzip", "zstd"} else 1)
-        for unit in todo
-    )
-    free = free_bytes(output)
-    if free is None or free > need:
-        return None
-    return (
-        f"{public_name(output)}: {free / 1e6:,.1f} MB are free, and the shards may take about "
-        f"{need / 1e6:,.1f} MB; --dry-run measures it on a sample"
     )

@@ -19,7 +19,7 @@ from pathlib import Path
 from reasonpack.datasets.manifest import Manifest, Part
 from reasonpack.datasets.options import Options
 from reasonpack.datasets.receipt import Counts, Receipt
-from reasonpack.errors import FormatError, UsageError
+from reasonpack.errors import DiskFullError, FormatError, UsageError
 from reasonpack.records.unit import Unit
 from reasonpack.records.unknown import UnknownFieldError, together
 from reasonpack.run.call_plan import (
@@ -32,7 +32,8 @@ from reasonpack.run.call_plan import (
 )
 from reasonpack.run.context import Context, load_context
 from reasonpack.run.copies import refuse_copies
-from reasonpack.run.engine import Run, backend_advice, disk_advice, on_engine, started_early
+from reasonpack.run.disk import disk_advice, when_full
+from reasonpack.run.engine import Run, backend_advice, on_engine, started_early
 from reasonpack.run.finish import end, same_files, summed
 from reasonpack.run.lock import locked
 from reasonpack.run.named_inputs import named_inputs, spooled
@@ -222,16 +223,19 @@ def opened(
             blend=blend,
         )
         known = agreed(output, plan, known, in_parts=part is not None)
-        if calls is not None:
-            write_index(output, calls)
-        if copies is not None:
-            write_copies(output, copies)
-        begin(output, plan, known)
-        job = _job(options, output, files, stamps, plan=plan, calls=calls, run=run)
+        mine = _mine(plan, part) if part else None
         try:
+            if calls is not None:
+                write_index(output, calls)
+            if copies is not None:
+                write_copies(output, copies)
+            begin(output, plan, known)
+            job = _job(options, output, files, stamps, plan=plan, calls=calls, run=run)
             yield known or plan, job, context.tokenizer
+        except DiskFullError as error:
+            raise when_full(error, output, options, mine or plan.units) from error
         finally:
-            sweep(output, _mine(plan, part) if part else None)
+            sweep(output, mine)
 
 
 def _job(
@@ -318,7 +322,7 @@ def _receipts(
     """Do the units that are not done yet, some or all; return the receipts of these, in order."""
     units = plan.units if units is None else units
     done, todo = done_before(job.home, plan, units, run.watch)
-    for advice in backend_advice(todo, run.backend), disk_advice(todo, job.options, job.output):
+    for advice in backend_advice(todo, run.backend), disk_advice(job.output, job.options, todo):
         if advice:
             run.watch.on_note(advice)
     told: set[str] = set()

@@ -18,10 +18,11 @@ from typing import Any
 
 from reasonpack.datasets.manifest import Manifest
 from reasonpack.datasets.receipt import Receipt
-from reasonpack.errors import FormatError, UsageError
+from reasonpack.errors import DiskFullError, FormatError, UsageError
 from reasonpack.records.plan import InputFile
 from reasonpack.records.unit import Unit
 from reasonpack.rows.schema import FORMAT_VERSION, planned
+from reasonpack.run.disk import when_full
 from reasonpack.run.engine import Run, on_engine
 from reasonpack.run.finish import end, same_files
 from reasonpack.run.lay_out_again import Limits, Old
@@ -68,11 +69,13 @@ def repack(
         for note in same_files(plan.inputs):
             run.watch.on_note(note)
         known = agreed(output, plan, known)
-        begin(output, plan, known)
-        plan = known or plan
         try:
+            begin(output, plan, known)
+            plan = known or plan
             receipts = _receipts(output, plan, sources, run)
             return end(output, plan, receipts, run.watch.on_note)
+        except DiskFullError as error:
+            raise when_full(error, output, plan.options, plan.units) from error
         finally:
             sweep(output)
 

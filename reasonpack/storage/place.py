@@ -21,7 +21,7 @@ from urllib.parse import urlsplit, urlunsplit
 import pyarrow as pa
 import pyarrow.fs
 
-from reasonpack.errors import StorageError
+from reasonpack.errors import DiskFullError, StorageError
 from reasonpack.wording import one_line
 
 Place = Path | str
@@ -319,12 +319,11 @@ def free_bytes(place: Place) -> int | None:
 
 def unwritable(place: Place, error: OSError) -> StorageError:
     """Say that a place cannot be written."""
-    full = error.errno in {errno.ENOSPC, errno.EDQUOT}
-    fix = "check the directory and its permissions"
-    if full:
+    reason = error.strerror or one_line(error)
+    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
         left = free_bytes(place)
         there = "" if left is None else f" where {left:,} bytes are left"
         fix = f"free some space{there}, and repeat the command: what is done is kept"
-    fix = LIMITS.get(error.errno or 0, fix)
-    reason = error.strerror or one_line(error)
+        return DiskFullError(public_name(place), reason, "to write it", fix)
+    fix = LIMITS.get(error.errno or 0, "check the directory and its permissions")
     return StorageError(public_name(place), reason, "to write it", fix)

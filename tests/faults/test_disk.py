@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 from runs import FIXTURES, ROOT, SKIPPING, UNIT_BYTES, run, tree
 
-from reasonpack.errors import StorageError
+from reasonpack.errors import DiskFullError, StorageError
 from reasonpack.run.pack import pack_files
 
 
@@ -48,14 +49,28 @@ def test_a_full_file_system(
     options, out = f"size={size}", name(small / "out")
     subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", small], check=True)
     try:
-        with pytest.raises(StorageError, match=r"No space left on device.*free some space"):
+        with pytest.raises(DiskFullError) as refused:
             pack_files([str(source)], out, SKIPPING, run=run())
         assert tree(small / "out").items() <= undisturbed.items()
+        if isinstance(out, Path):
+            _check_need(str(refused.value), out, undisturbed)
         subprocess.run(["mount", "-o", "remount,size=10m", small], check=True)
         pack_files([str(source)], out, SKIPPING, run=run())
         assert tree(small / "out") == undisturbed
     finally:
         subprocess.run(["umount", small], check=True)
+
+
+def _check_need(said: str, out: Path, undisturbed: dict[str, bytes]) -> None:
+    """Check what a full disk is said to need and to keep, by what is there and what was to be."""
+    found = re.search(r"about ([\d.]+) MB on the disk of .*, where [\d,]+ bytes are left", said)
+    assert found, said
+    sizes = {name: len(content) for name, content in undisturbed.items() if "-of-" in name}
+    done = {path.stem for path in out.glob("receipts/?????.json")}
+    kept = sum(size for name, size in sizes.items() if name.split("-")[1] in done)
+    assert float(found[1]) == pytest.approx((sum(sizes.values()) - kept) / 1e6, rel=0.5, abs=0.06)
+    kept_said = f"({kept / 1e6:,.1f} MB of {len(done)} of {len(sizes)} units, which have to stay)"
+    assert (kept_said in said) == bool(done), said
 
 
 @pytest.mark.faults

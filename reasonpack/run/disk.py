@@ -1,0 +1,103 @@
+"""What a run has yet to write → advice where less is free, and what to do where nothing is.
+
+receipts ─→ units that are done, and their bytes ─→ bytes a byte of input ─→ those of the others
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from reasonpack.datasets.options import Options
+from reasonpack.errors import DiskFullError
+from reasonpack.records.unit import Unit
+from reasonpack.run.buckets import UNSHUFFLED
+from reasonpack.storage.place import Place, file_names, free_bytes, is_url, join, public_name
+
+WRITTEN_TIMES = {"parquet": 1.2, "arrow": 6, "kept": 1.5}
+UNPACKED_TIMES = 5
+"""How many bytes of a shard there are for one of the input, about, and for one that is packed.
+
+What is kept to be shuffled is Arrow, compressed.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class _Stage:
+    """Where units are written: how many are done, their bytes, and those of the others, about."""
+
+    done: int
+    kept: int
+    need: float
+
+
+def disk_advice(output: Place, options: Options, units: Sequence[Unit]) -> str | None:
+    """Say so where less is free than what is not written of some units may take."""
+    free = free_bytes(output)
+    if free is None or free > (need := sum(each.need for each in _stages(output, options, units))):
+        return None
+    return (
+        f"{public_name(output)}: {_megabytes(free)} are free, and the shards may take about "
+        f"{_megabytes(need)}; --dry-run measures it on a sample"
+    )
+
+
+def when_full(
+    error: DiskFullError, output: Place, options: Options, units: Sequence[Unit]
+) -> DiskFullError:
+    """Say of a full disk how much is to be freed, and what of the run has to stay.
+
+    Args:
+        error: what could not be written.
+        output: the directory of the run.
+        options: of the run.
+        units: that it was to do.
+    """
+    if is_url(output) or not Path(error.where).is_relative_to(output):
+        fix = f"{error.fix}; or name a folder on another disk, by TMPDIR or --temp-dir"
+        return DiskFullError(error.where, error.what, error.expected, fix)
+    stages = list(_stages(output, options, units))
+    need, free = sum(each.need for each in stages), free_bytes(output)
+    left = "" if free is None else f", where {free:,} bytes are left"
+    kept = [
+        f"{_megabytes(each.kept)} of {each.done:,} of {len(units):,} units{where}"
+        for each, where in zip(stages[::-1], ("", f" in {UNSHUFFLED}"), strict=False)
+        if each.done
+    ]
+    stays = f" ({' and '.join(kept)}, which have to stay)" if kept else ""
+    fix = (
+        f"free about {_megabytes(need)} on the disk of {public_name(output)}{left}, and repeat the "
+        f"command: what is done is kept{stays}; or choose an --output on another disk"
+    )
+    return DiskFullError(error.where, error.what, error.expected, fix)
+
+
+def _stages(output: Place, options: Options, units: Sequence[Unit]) -> Iterator[_Stage]:
+    """Yield the stages of a run, that in which rows are shuffled last."""
+    for home in [join(output, UNSHUFFLED), output] if options.shuffle else [output]:
+        numbers = {unit.number for unit in units} & _done(home)
+        paths = () if is_url(home) else Path(home, "data").glob("*-of-*")
+        shards = [path for path in paths if int(path.name.split("-")[1]) in numbers]
+        kept = sum(path.stat().st_size for path in shards)
+        read = sum(unit.input_bytes for unit in units if unit.number in numbers)
+        todo = [unit for unit in units if unit.number not in numbers]
+        need = sum(map(_packed, todo)) * WRITTEN_TIMES[options.format if home == output else "kept"]
+        if read:
+            need = kept / read * sum(unit.input_bytes for unit in todo)
+        yield _Stage(len(numbers), kept, need)
+
+
+def _done(home: Place) -> set[int]:
+    names = file_names(join(home, "receipts"))
+    return {int(found[1]) for name in names if (found := re.fullmatch(r"(\d+)\.json", name))}
+
+
+def _packed(unit: Unit) -> int:
+    """Return the bytes of a unit, as about as many as it has decompressed."""
+    return unit.input_bytes * (UNPACKED_TIMES if unit.container in {"gzip", "zstd"} else 1)
+
+
+def _megabytes(number: float) -> str:
+    return f"{number / 1e6:,.1f} MB"
