@@ -223,19 +223,19 @@ def opened(
             blend=blend,
         )
         known = agreed(output, plan, known, in_parts=part is not None)
-        mine = _mine(plan, part) if part else None
+        own = _mine(plan, part) if part else None
         try:
-            if calls is not None:
+            if calls:
                 write_index(output, calls)
-            if copies is not None:
+            if copies:
                 write_copies(output, copies)
             begin(output, plan, known)
             job = _job(options, output, files, stamps, plan=plan, calls=calls, run=run)
             yield known or plan, job, context.tokenizer
         except DiskFullError as error:
-            raise when_full(error, output, options, mine or plan.units) from error
+            raise when_full(error, output, options, own or plan.units) from error
         finally:
-            sweep(output, mine)
+            sweep(output, own)
 
 
 def _job(
@@ -288,13 +288,7 @@ def _planned(
                 calls = plan_calls(files, options, formats, unit_bytes=size, folder=folder)
             run.watch.on_note(grouping_note(calls.grouped.grouping))
         plan = freeze(
-            files,
-            options,
-            context=context,
-            unit_bytes=size,
-            known=known,
-            calls=calls,
-            blend=blend,
+            files, options, context=context, unit_bytes=size, known=known, calls=calls, blend=blend
         )
         copies = known_copies(known, plan, output) or plan_copies(
             plan.units, [place for place, _ in files], blend, options, run
@@ -307,8 +301,7 @@ def _planned(
 
 
 def _mine(plan: Plan, part: tuple[int, int]) -> list[Unit]:
-    index, count = part
-    return [unit for unit in plan.units if unit.number % count == index]
+    return [unit for unit in plan.units if unit.number % part[1] == part[0]]
 
 
 def _receipts(
