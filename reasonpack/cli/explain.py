@@ -24,10 +24,12 @@ def command(*, codes: tuple[str, ...], as_json: bool) -> None:
 
     reject = "its error says what to do; `reasonpack inspect DIR --where rejects` lists them"
     fault = "mend the mask, or the template, that the trainer took, or let pack prepare the chats"
+    stops = "do what its error says; it stops a run, with --on-error skip too"
     meanings = {
         **{code: (what, fix_of(code)) for code, what in CODES.items()},
         **{reason: (what, reject) for reason, what in WORDS.items()},
         **{code: (what, fault) for code, what in FAULTS.items()},
+        "unknown-field": (WORDS["unknown-field"], stops),
     }
     wanted = [code.upper() if code.upper() in CODES else code.lower() for code in codes]
     for given, code in zip(codes, wanted, strict=True):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -122,8 +123,6 @@ def command(
     else:
         numbers = [number]
     numbers = numbers if named else _limited(numbers, limit or drawn or 1, id_)
-    if as_json and len(numbers) > 1 and not named:
-        raise click.UsageError("--json writes one object; leave out --limit and --sample.")
     parts = [
         (row, sample)
         for row in rows.read_rows(directory, manifest, numbers)
@@ -139,9 +138,9 @@ def command(
     if own and sys.stdout.isatty():
         click.echo(printable(said), err=True)
     if as_json:
-        row, samples = parts[0][0], [sample for _, sample in parts]
+        wide = tokens or boundaries
         views_ = _views_json(found, named, decode) if found else None
-        click.echo(json.dumps(views_ or _row_json(row, samples, decode)))
+        click.echo(json.dumps(views_ or _rows_json(parts, decode, wide=wide)))
     elif diff:
         write.show_diff(found[0], found[1], diff, decode or write.only_ids)
     elif found:
@@ -162,12 +161,21 @@ def _views_json(
     return diff_json(found[0], found[1], (named[0], named[1]), decode)
 
 
-def _row_json(row: RowData, samples: list[int], decode: Decode | None) -> dict[str, Any]:
+def _rows_json(
+    parts: Sequence[tuple[RowData, int]], decode: Decode | None, *, wide: bool
+) -> dict[str, Any]:
+    """Describe samples of rows: of one row by itself, of several as a list."""
     from reasonpack.show.call_tree import tree_json  # noqa: PLC0415
     from reasonpack.show.row import row_json  # noqa: PLC0415
 
-    calls = [call for sample in samples for call in tree_json(row, sample)]
-    return {**row_json(row, samples, decode), **({"calls": calls} if calls else {})}
+    every = []
+    for _, own in groupby(parts, lambda part: part[0].number):
+        of = list(own)
+        row, samples = of[0][0], [sample for _, sample in of]
+        calls = [call for sample in samples for call in tree_json(row, sample)]
+        described = row_json(row, samples, decode, tokens=wide)
+        every.append({**described, **({"calls": calls} if calls else {})})
+    return every[0] if len(every) == 1 else {"rows": every}
 
 
 def _chosen(

@@ -44,6 +44,9 @@ import click
     metavar="PATH|HUB_ID",
     help="Where the dataset's tokenizer is, if not where it was when it was packed.",
 )
+@click.option(
+    "--json", "as_json_", is_flag=True, help="Write to standard output what is in the page."
+)
 def command(
     *,
     directory: str,
@@ -53,6 +56,7 @@ def command(
     numbers: tuple[int, ...],
     ids: tuple[str, ...],
     tokenizer: str | None,
+    as_json_: bool,
 ) -> None:
     """Write a dataset as one HTML page, to look at and to send to others.
 
@@ -61,17 +65,20 @@ def command(
     no network. DIR is a dataset that pack wrote; all of its shards are read.
     """
     from reasonpack.datasets.manifest import REJECTS  # noqa: PLC0415 (after --help)
+    from reasonpack.datasets.receipt import as_json  # noqa: PLC0415
     from reasonpack.show.dataset_tokenizer import tokenizer_if_any  # noqa: PLC0415
     from reasonpack.show.rejects import examples  # noqa: PLC0415
     from reasonpack.show.report.report import page  # noqa: PLC0415
     from reasonpack.show.row import find_rows, read_rows  # noqa: PLC0415
     from reasonpack.show.row_facts import draw_rows  # noqa: PLC0415
-    from reasonpack.show.stats import gather  # noqa: PLC0415
+    from reasonpack.show.stats import gather, stats_json  # noqa: PLC0415
     from reasonpack.storage.place import join, public_name  # noqa: PLC0415
     from reasonpack.storage.publish import publish_text  # noqa: PLC0415
     from reasonpack.tokens.token_bytes import bytes_of_tokens  # noqa: PLC0415
     from reasonpack.wording import count  # noqa: PLC0415
 
+    if as_json_ and output == "-":
+        raise click.UsageError("--json and the page cannot both go to standard output.")
     stats = gather(directory)
     manifest = stats.manifest
     chosen = {*numbers, *(row for id_ in ids for row in find_rows(directory, manifest, id_))}
@@ -94,3 +101,6 @@ def command(
     publish_text(output, text)
     size = f"{len(text) / 1e6:.1f} MB"
     click.echo(f"{output}: {count(len(rows), 'row')} of {manifest.counts.rows:,}, {size}", err=True)
+    if as_json_:
+        written = {"page": output, "rows": [row.number for row in rows], "texts": source}
+        click.echo(as_json({**written, **stats_json(stats)}), nl=False)

@@ -56,7 +56,8 @@ def command(
         return
     encoding = sys.stdout.encoding or "ascii"
     width = width_of(sys.stdout)
-    for line in (summary(stats.manifest, width=width), *stats_lines(stats, shape, width)):
+    said = summary(stats.manifest, width=width, with_stats=True)
+    for line in (said, *stats_lines(stats, shape, width)):
         click.echo(line.encode(encoding, "replace").decode(encoding))
 
 

@@ -1,6 +1,8 @@
 """A run's shards → `samples.html` beside them: some of its rows, to be looked at.
 
-    at most 20 rows, drawn by hash      the same ones whatever the number of workers
+    at most 20 rows, drawn by hash      the same ones whatever the number of workers, from few
+                                        stretches of the dataset: to read a row costs what all
+                                        before it in its row group do
     at most 4,000 tokens of each        the page says how many were left out
     at most 2 MiB                       else fewer rows
 
@@ -23,6 +25,10 @@ from reasonpack.tokens.tokenizer import Tokenizer
 MOST_ROWS = 20
 MOST_TOKENS = 4_000
 MOST_BYTES = 2 << 20
+STRETCH = 1 << 20
+"""Tokens of a stretch of rows, a quarter of a row group."""
+STRETCHES_EACH = 12
+"""Of how many stretches one more is read than the two that are read of any dataset."""
 
 
 def write_samples(output: Place, tokenizer: Tokenizer, manifest: Manifest) -> None:
@@ -46,7 +52,8 @@ def write_samples(output: Place, tokenizer: Tokenizer, manifest: Manifest) -> No
 
 def samples_page(output: Place, tokenizer: Tokenizer, manifest: Manifest) -> str:
     """Draw rows and show them, fewer where they do not fit."""
-    drawn = draw_rows(manifest.counts.rows, MOST_ROWS, seed=manifest.content_hash)
+    counts = manifest.counts
+    drawn = drawn_rows(counts.rows, counts.tokens, seed=manifest.content_hash)
     rows = read_rows(output, manifest, drawn)
     piece = bytes_of_tokens(tokenizer)
     source = f"Texts by the tokenizer from {manifest.options.tokenizer}"
@@ -55,3 +62,12 @@ def samples_page(output: Place, tokenizer: Tokenizer, manifest: Manifest) -> str
         if len(text) <= MOST_BYTES or not rows:
             return text
         rows = rows[: len(rows) // 2]
+
+
+def drawn_rows(rows: int, tokens: int, *, seed: str) -> list[int]:
+    """Draw stretches of rows, and rows of these; so many rows have so many tokens."""
+    stretches = -(-tokens // STRETCH)
+    size = max(MOST_ROWS, -(-rows // max(1, stretches)))
+    chosen = draw_rows(-(-rows // size), 2 + stretches // STRETCHES_EACH, seed=seed)
+    within = [row for at in chosen for row in range(at * size, min(rows, (at + 1) * size))]
+    return [within[place] for place in draw_rows(len(within), MOST_ROWS, seed=seed)]

@@ -98,7 +98,7 @@ def find_view(parts: Sequence[Part], message: int | str, *, option: str = "--vie
     id_ = row.samples[number].id
     same = [part for part in parts if part[0].samples[part[1]].id == id_]
     spans = spans_of((part[0], each) for part in same for each in answers_of(*part))
-    return _view(row, number, SegmentTree(row, number), answer, spans)
+    return _view(row, number, answer, spans)
 
 
 def _call_id(row: RowData, answer: Answer) -> str:
@@ -109,28 +109,26 @@ def _which(row: RowData, answer: Answer, what: str) -> int | str:
     return answer.message if what == "message" else quoted_id(_call_id(row, answer))
 
 
-def views_of(row: RowData, sample: int) -> Iterator[MessageView]:
-    """Yield the views of all answers that a sample of a row trains."""
+def _view(
+    row: RowData, sample: int, answer: Answer, spans: Mapping[tuple[int, int], Span]
+) -> MessageView:
+    tree = SegmentTree(row, sample)
+    path = tree.path(answer.last)
+    tokens = np.concatenate([row.tokens(tree.segments[at]) for at in path])
+    begin, seen = begin_of(tree.told(path), answer, spans), tokens[tokens <= answer.last]
+    return MessageView(row, row.samples[sample], answer.message, seen, begin, answer.call)
+
+
+def prompts_of(row: RowData, sample: int, *, within: int) -> Iterator[tuple[Answer, int]]:
+    """Yield the answers that a sample trains, and how many tokens the prompt of each has.
+
+    Those are left out whose last token is not among the first `within` of the row.
+    """
     answers, tree = answers_of(row, sample), SegmentTree(row, sample)
     spans = spans_of((row, answer) for answer in answers)
     for answer in answers:
-        yield _view(row, sample, tree, answer, spans)
-
-
-def _view(
-    row: RowData,
-    sample: int,
-    tree: SegmentTree,
-    answer: Answer,
-    spans: Mapping[tuple[int, int], Span],
-) -> MessageView:
-    last = answer.tokens[-1]
-    path = tree.path(int(last))
-    tokens = np.concatenate([row.tokens(tree.segments[at]) for at in path])
-    begin = begin_of(tree.told(path), answer, spans)
-    return MessageView(
-        row, row.samples[sample], answer.message, tokens[tokens <= last], begin, answer.call
-    )
+        if answer.last < within:
+            yield answer, begin_of(tree.told(tree.path(answer.last)), answer, spans)
 
 
 class Answer(NamedTuple):
@@ -139,6 +137,11 @@ class Answer(NamedTuple):
     message: int
     call: int
     tokens: NDArray[np.int64]
+
+    @property
+    def last(self) -> int:
+        """The offset of the last token."""
+        return int(self.tokens[-1])
 
 
 def answers_of(row: RowData, sample: int) -> list[Answer]:

@@ -304,8 +304,18 @@ def choose_samples(row: RowData, id_: str | None) -> list[int]:
     return numbers
 
 
-def row_json(row: RowData, samples: Sequence[int], decode: Decode | None) -> dict[str, Any]:
-    """Describe samples of a row for a program; their text only if there is a `decode`."""
+def row_json(
+    row: RowData, samples: Sequence[int], decode: Decode | None, *, tokens: bool = False
+) -> dict[str, Any]:
+    """Describe samples of a row for a program.
+
+    Args:
+        row: to describe.
+        samples: their numbers in it.
+        decode: gives the texts of segments; None leaves them out.
+        tokens: whether each segment has the values of its tokens too.
+    """
+    columns = {"input_ids": row.input_ids, "labels": row.labels, "position_ids": row.position_ids}
     segments = []
     for segment in row.segments:
         if segment.sample in samples:
@@ -313,6 +323,13 @@ def row_json(row: RowData, samples: Sequence[int], decode: Decode | None) -> dic
             del described["sample"]
             if segment.call < 0:
                 del described["call"]
+            if tokens:
+                own = row.tokens(segment)
+                for name, values in {**columns, **row.columns}.items():
+                    # What is no number is null.
+                    described[name] = [
+                        None if math.isnan(at) else at for at in values[own].tolist()
+                    ]
             if decode:
                 described["text"] = decode(row.input_ids[row.tokens(segment)])
             segments.append(described)

@@ -22,6 +22,8 @@ def summary(
     manifest: Manifest,
     first: Mapping[str, str] = MappingProxyType({}),
     width: int | None = None,
+    *,
+    with_stats: bool = False,
 ) -> str:
     """Say what was packed, what it saved, and what was rejected.
 
@@ -29,14 +31,15 @@ def summary(
         manifest: of the dataset.
         first: the first error of each reason for which records were rejected.
         width: of the terminal; None for none.
+        with_stats: the figures of `stats` follow, so that nothing refers to them.
     """
     rejects = reject_lines(manifest.counts, first)
     more = [("", "see rejects.jsonl in the output directory")] if manifest.counts.incomplete else []
-    return columns([*summary_lines(manifest), *rejects, *more], width)
+    return columns([*summary_lines(manifest, with_stats=with_stats), *rejects, *more], width)
 
 
-def summary_lines(manifest: Manifest) -> Iterator[tuple[str, str]]:
-    """Yield what was packed and what it saved, as name and text."""
+def summary_lines(manifest: Manifest, *, with_stats: bool = False) -> Iterator[tuple[str, str]]:
+    """Yield what was packed and what it saved, as name and text; see `summary`."""
     counts, options = manifest.counts, manifest.options
     if said := _too_long(manifest):
         yield "too long", said
@@ -74,7 +77,7 @@ def summary_lines(manifest: Manifest) -> Iterator[tuple[str, str]]:
             naive = "without calls that others go on with"
         yield "N-pass", f"{counts.npass_tokens:,} tokens, {times:.2f} times as many ({naive})"
         if options.layout == "onepass":
-            yield "onepass", _worth(times)
+            yield "onepass", _worth(times, with_stats=with_stats)
     if counts.missing_reasoning:
         answers = count(counts.missing_reasoning, "answer")
         yield "untrained", f"{answers} without the reasoning that the prompt opens"
@@ -115,7 +118,7 @@ def _too_long(manifest: Manifest) -> str:
     return f"{'; '.join(said)} ({given or 'no limit'})" if said else ""
 
 
-def _worth(times: float) -> str:
+def _worth(times: float, *, with_stats: bool) -> str:
     """Say whether onepass pays, from how many times the tokens npass has.
 
     Tokens are all that is known here. A few long conversations may save much attention and few
@@ -124,6 +127,8 @@ def _worth(times: float) -> str:
     if times == 1:
         return "saves nothing: no conversation has a branch, and npass rows are the same"
     saved = f"saves {1 - 1 / times:.1%} of the tokens"
+    if with_stats:
+        return saved
     if times < PAYS:
         return f"{saved}, so little that --layout npass will do unless stats says otherwise"
     return f"{saved}; stats says what that is worth for your model"

@@ -127,6 +127,8 @@ def _table(
     for name in NARROW_WITHOUT:
         if width is not None and _room(widths, shown, width) < LEAST:
             shown.remove(HEADER.index(name))
+    if left_out := [name for at, name in enumerate(HEADER) if at not in shown]:
+        yield from fitted(f"no room here for: {', '.join(left_out)}", width)
     preview = PREVIEW if width is None else max(LEAST, _room(widths, shown, width))
     for line in lines:
         padded = []

@@ -32,8 +32,10 @@ def bytes_of_tokens(tokenizer: Tokenizer) -> Callable[[int], bytes]:
     def of(token: int) -> bytes:
         text = tokenizer.token_text(token)
         if "ByteLevel" in kinds:
-            known = text not in added and all(c in _BYTE_OF for c in text)
-            return bytes(map(_BYTE_OF.__getitem__, text)) if known else text.encode()
+            try:
+                return text.encode() if text in added else bytes(map(_BYTE_OF.__getitem__, text))
+            except KeyError:  # a character that stands for no byte
+                return text.encode()
         if "ByteFallback" in kinds and (match := re.fullmatch("<0x([0-9A-F]{2})>", text)):
             return bytes.fromhex(match[1])
         for written, meant in spaces:

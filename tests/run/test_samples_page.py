@@ -62,6 +62,16 @@ def test_what_is_in_it_is_bounded_and_what_is_left_out_is_said(
     assert all(row["left_out"] == row["length"] - len(row["ids"]) for row in few)
 
 
+def test_rows_are_of_few_stretches_and_every_row_may_be_drawn() -> None:
+    drawn = samples_page.drawn_rows(100_000, 240 << 20, seed="a")
+    assert len(drawn) == samples_page.MOST_ROWS
+    assert len({row * 240 // 100_000 for row in drawn}) <= 2 + 240 // samples_page.STRETCHES_EACH
+    assert samples_page.drawn_rows(7, 100 << 20, seed="a") == list(range(7))
+    assert samples_page.drawn_rows(0, 0, seed="a") == []
+    every = (samples_page.drawn_rows(90, 9 << 20, seed=str(seed)) for seed in range(99))
+    assert {row for drawn in every for row in drawn} == set(range(90))
+
+
 def test_a_part_has_none_and_the_whole_of_parts_neither(source: str, tmp_path: Path) -> None:
     for index in range(2):
         settings = run(samples=True)

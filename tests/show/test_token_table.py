@@ -10,6 +10,8 @@ import pytest
 import tokenizers
 from two_turns import row_of_vector, two_turns
 
+from reasonpack.datasets.manifest import read_manifest
+from reasonpack.show.row import read_row
 from reasonpack.show.token_table import token_lines
 
 BOUNDARIES = """\
@@ -91,7 +93,14 @@ def test_rows_are_chosen(write: Any, inspect: Any, tokenizer: tokenizers.Tokeniz
     )
     assert inspect(directory, "--where", "samples>9")[0] == 2
     assert inspect(directory, "--where", "samples=1", "--row", 1)[0] == 2
-    assert inspect(directory, "--sample", 2, "--json")[0] == 2
+    _, several, _ = inspect(directory, "--sample", 2, "--json", "--tokens")
+    rows = json.loads(several)["rows"]
+    assert [row["row"] for row in rows] == shown("--sample", 2)
+    for row in rows:
+        found = read_row(directory, read_manifest(directory), row["row"])
+        for name in ("input_ids", "labels", "position_ids"):
+            values = [value for segment in row["segments"] for value in segment[name]]
+            assert values == getattr(found, name).tolist()
 
 
 def test_rejects_are_shown(write: Any, inspect: Any, tokenizer: tokenizers.Tokenizer) -> None:

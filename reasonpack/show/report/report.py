@@ -83,7 +83,7 @@ def _summary(manifest: Manifest, stats: Stats | None, first: Mapping[str, str]) 
     known = json.loads(as_json(manifest))
     described: dict[str, Any] = {
         "manifest": {key: value for key, value in known.items() if key not in MESSAGES},
-        "lines": list(summary_lines(manifest)),
+        "lines": list(summary_lines(manifest, with_stats=stats is not None)),
         "rejects": [
             [each.reason, each.count, each.words, each.example, each.kind]
             for each in rejected(manifest.counts, first)

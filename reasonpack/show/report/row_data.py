@@ -7,7 +7,8 @@
     segments        start, until (visible_until), kind, message
     samples         id, start
     views           of each trained answer: sample, message, call, last token, tokens of the prompt
-    calls           id, sample, role, reward; none of conversations
+    calls           id, sample, role, reward, up to the last one that is shown; none of
+                    conversations
     columns         by name, runs of equal values: [tokens, values]
     left_out        tokens of the row behind those that are here
 
@@ -17,7 +18,6 @@ All offsets count tokens from the start of the row.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -26,8 +26,8 @@ from numpy.typing import NDArray
 from reasonpack.errors import TokenizerError
 from reasonpack.rows.kind import BY_LABEL
 from reasonpack.rows.sample import IGNORE
-from reasonpack.show.message_view import views_of
-from reasonpack.show.row import LONGEST_ID, RowData
+from reasonpack.show.message_view import prompts_of
+from reasonpack.show.row import LONGEST_ID, RowCall, RowData
 
 Piece = Callable[[int], bytes]
 """Gives the bytes of a token."""
@@ -98,21 +98,32 @@ def _row(row: RowData, length: int) -> dict[str, Any]:
         "views": [
             {
                 "sample": number,
-                "message": view.message,
-                "call": view.call,
-                "last": int(view.tokens[-1]),
-                "prompt": view.prompt_length,
+                "message": answer.message,
+                "call": answer.call,
+                "last": answer.last,
+                "prompt": prompt,
             }
             for number in range(len(samples))
-            for view in views_of(row, number)
-            if view.tokens[-1] < length
+            for answer, prompt in prompts_of(row, number, within=length)
         ],
-        "calls": [asdict(replace(each, id=each.id[:LONGEST_ID])) for each in row.calls],
+        "calls": _calls(row.calls[: max((each.call for each in segments), default=-1) + 1]),
         "columns": {
             name: _runs(values[:length], values[1:length] != values[: length - 1])
             for name, values in row.columns.items()
         },
     }
+
+
+def _calls(calls: Sequence[RowCall]) -> list[dict[str, Any]]:
+    return [
+        {
+            "id": each.id[:LONGEST_ID],
+            "sample": each.sample,
+            "role": each.role,
+            "reward": each.reward,
+        }
+        for each in calls
+    ]
 
 
 def _runs(values: NDArray[Any], breaks: NDArray[np.bool_]) -> list[list[Any]]:

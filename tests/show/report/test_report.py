@@ -71,6 +71,15 @@ def page(packed: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
 def test_figures_are_those_of_stats(packed: Path, page: str) -> None:
     about = json.loads(Reader(page).scripts["about"])["summary"]
     told = json.loads(CliRunner().invoke(cli, ["stats", str(packed), "--json"]).stdout)
+    output = str(packed.parent / "as.html")
+    of_page = json.loads(report(packed, "-o", output, "--rows", 2, "--json").stdout)
+    assert of_page == {
+        "page": output,
+        "rows": of_page["rows"],
+        "texts": f"Texts by the tokenizer from {OPTIONS.tokenizer}",
+        **told,
+    }
+    assert len(of_page["rows"]) == 2
     drawn = " ".join(CliRunner().invoke(cli, ["stats", str(packed)]).stdout.split())
     assert about["manifest"]["counts"] == told["manifest"]["counts"]
     assert about["distributions"] == told["distributions"]

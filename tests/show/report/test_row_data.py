@@ -15,7 +15,7 @@ from two_turns import row_of_vector, two_turns
 from reasonpack.datasets.manifest import read_manifest
 from reasonpack.masks.dense import visible
 from reasonpack.rows.sample import IGNORE
-from reasonpack.show.message_view import find_view, views_of
+from reasonpack.show.message_view import find_view, prompts_of
 from reasonpack.show.report.row_data import rows_data
 from reasonpack.show.row import RowData, read_row
 
@@ -140,4 +140,4 @@ def test_rejected_answers_have_views(calls: RowData) -> None:
     rejected = dataclasses.replace(
         calls, labels=chosen, columns={**calls.columns, "preference_labels": target}
     )
-    assert [each.call for each in views_of(rejected, 1)] == [2]
+    assert [each.call for each, _ in prompts_of(rejected, 1, within=99)] == [2]
