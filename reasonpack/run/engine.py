@@ -11,10 +11,10 @@ from typing import Literal, TypeVar
 
 from reasonpack.datasets.options import Options
 from reasonpack.datasets.receipt import Receipt
+from reasonpack.datasets.shares import STDIN, read_part
 from reasonpack.errors import ReasonpackError
 from reasonpack.records.plan import UNIT_BYTES
 from reasonpack.records.unit import Unit
-from reasonpack.run.named_inputs import STDIN, read_part
 from reasonpack.run.plan_file import PLAN
 from reasonpack.run.pool import Worker, early_workers, run_here, run_pool, usable_cores
 from reasonpack.run.unit import prepare

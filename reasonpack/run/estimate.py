@@ -13,6 +13,7 @@ from typing import NamedTuple
 import pyarrow as pa
 
 from reasonpack.datasets.options import Options
+from reasonpack.datasets.shares import STDIN, read_part
 from reasonpack.errors import UsageError
 from reasonpack.records.group_field import FILE
 from reasonpack.records.groups import read_again, read_groups
@@ -27,7 +28,7 @@ from reasonpack.run.context import load_context
 from reasonpack.run.conversations import Laid, lay_out_records
 from reasonpack.run.copies import copies_a_record, refuse_copies
 from reasonpack.run.engine import Run
-from reasonpack.run.named_inputs import STDIN, named_inputs, read_part
+from reasonpack.run.named_inputs import named_inputs
 from reasonpack.run.plan_copies import plan_copies
 from reasonpack.run.plan_file import planned_columns
 from reasonpack.run.pool import usable_cores

@@ -1,14 +1,7 @@
-"""The inputs of a run: each with its place, its name and its share, standard input as a file.
-
-a.jsonl       a.jsonl:2.0    twice       b/#5000    5,000 conversations of a directory
-{"path": "a.jsonl", "repeat": 2.0}       the same as fields, as in a file of options
-"""
+"""The inputs of a run: each with its place, its name and its share, standard input as a file."""
 
 from __future__ import annotations
 
-import json
-import math
-import re
 import shutil
 import sys
 import tempfile
@@ -17,55 +10,12 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-import msgspec
-
 from reasonpack.datasets.manifest import Part
+from reasonpack.datasets.shares import STDIN, read_part
 from reasonpack.errors import UsageError
 from reasonpack.run.output_directory import SPOOL, STDIN_COPY
-from reasonpack.storage.inputs import exists, expand_inputs
+from reasonpack.storage.inputs import expand_inputs
 from reasonpack.storage.place import Place, is_url, public_name, unwritable
-
-STDIN = "-"
-_SHARE = re.compile(r"(.+?)(?::(\d+(?:\.\d+)?)|#(\d+))", re.DOTALL)
-
-
-def read_part(text: str) -> Part:
-    """Read an argument that names inputs; a share behind it only where no file is called so.
-
-    Raises:
-        UsageError: the share is none, or the fields are not those of an input.
-    """
-    if text == STDIN:
-        return Part(path=text)
-    fields = text.startswith("{") and text.endswith("}")
-    match = None if fields else _SHARE.fullmatch(text)
-    if (not fields and match is None) or exists(text):
-        return Part(path=text)
-    if match is not None:
-        path, repeat, number = match.groups()
-        conversations = int(number) if number else None
-        part = Part(path=path, repeat=float(repeat or 1), conversations=conversations)
-    else:
-        part = _from_fields(text)
-    sound = math.isfinite(part.repeat) and part.repeat > 0 and part.conversations != 0
-    if not sound or (part.conversations is not None and part.repeat != 1):
-        raise _wrong(text, "a share above 0, or a number of conversations from 1 on")
-    return part
-
-
-def _from_fields(text: str) -> Part:
-    try:
-        found = json.loads(text)
-        if not {*found} <= {"path", "repeat", "conversations"}:
-            raise ValueError(f"unknown fields among {', '.join(map(str, found))}")
-        return msgspec.convert(found, Part)
-    except (ValueError, TypeError, RecursionError, msgspec.ValidationError) as error:
-        raise _wrong(text, f"path, and repeat or conversations ({error})") from error
-
-
-def _wrong(found: str, expected: str) -> UsageError:
-    fix = "write a.jsonl:2.0, b.jsonl#5000, or an object with these fields"
-    return UsageError("INPUT", found, expected, fix)
 
 
 def named_inputs(

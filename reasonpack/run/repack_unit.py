@@ -161,8 +161,18 @@ def _rejects(again: Again, limits: Limits) -> list[dict[str, Any]]:
     return [lines[at] for at in order]
 
 
+_LIMIT = re.compile(
+    r"of ([\d,]+) tokens, expected at most ([\d,]+ \((--[a-z-]+)\)\. Fix: raise \3)"
+)
+"""What the refusal of a conversation that is too long says of its length and of the limit."""
+
+
 def _line_now(line: dict[str, Any], limits: Limits) -> dict[str, Any]:
-    """Give a message that was left out the limit for which it would be now."""
+    """Give a message or a conversation that was left out the limit for which it would be now."""
+    if line["reason"] == "overlong" and (found := _LIMIT.search(line["error"])):
+        now = limits.too_long(0, int(found[1].replace(",", "")))
+        said = now and f"{now.limit:,} ({now.option}). Fix: raise {now.option}"
+        return {**line, "error": line["error"].replace(found[2], said or found[2])}
     if line.get("kind") != "message" or "tokens" not in line:
         return line
     left = limits.too_long(line["message"], line["tokens"])

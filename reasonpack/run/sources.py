@@ -15,9 +15,9 @@ from typing import Any
 from reasonpack.datasets.manifest import MANIFEST, Manifest, Origin, Part, read_manifest
 from reasonpack.datasets.options import Options
 from reasonpack.datasets.receipt import Receipt, read_receipt
+from reasonpack.datasets.shares import read_part
 from reasonpack.errors import FormatError, UsageError
 from reasonpack.run.context import check_rows
-from reasonpack.run.named_inputs import read_part
 from reasonpack.storage.place import Place, is_url, join, public_name
 from reasonpack.storage.read import read_bytes
 

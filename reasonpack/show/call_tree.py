@@ -2,9 +2,9 @@
 
     call     prompt  shared  written
     0.0         410       0       55
-    ├ 0.0r      410     410       61  its prompt is in 0.0
+    └ 0.0r      410     410       61  its prompt is in 0.0
     0.1         520     410       40  shows the answer of 0.0 otherwise
-    ├ 0.2       300      96       70  history rewritten at message 2, as 0.1 before it
+    └ 0.2       300      96       70  history rewritten at message 2, as 0.1 before it
 
 A call that goes on with the one above stands below it: of several, the one with the latest call
 that hangs on it. Any other is set in. All is read from the segments of the row: what two calls
@@ -124,7 +124,12 @@ def tree_lines(row: RowData, sample: int) -> Iterator[str]:
     length = row.samples[sample].length
     more = "over " if any(each.joint == "equal" for each in calls) else ""
     yield f"{count(len(calls), 'call')}: {more}{whole:,} tokens one by one, {length:,} as a tree"
-    drawn = [(_name(row, each, level), each) for level, each in _in_order(calls)]
+    ordered = [*_in_order(calls)]
+    branches = _branches([level for level, _ in ordered])
+    drawn = [
+        (branch + _name(row, each), each)
+        for branch, (_, each) in zip(branches, ordered, strict=True)
+    ]
     width = max(len("call"), *(len(name) for name, _ in drawn))
     yield f"  {'call':<{width}}  {'prompt':>9}  {'shared':>9}  {'written':>9}"
     for name, each in drawn:
@@ -152,10 +157,23 @@ def _in_order(calls: Sequence[TreeCall]) -> Iterator[tuple[int, TreeCall]]:
         todo += [*([(level, on)] if on else []), *reversed(others)]
 
 
-def _name(row: RowData, each: TreeCall, level: int) -> str:
+def _branches(levels: Sequence[int]) -> list[str]:
+    """Draw the branches before lines that are set in so far.
+
+    >>> _branches([0, 1, 2, 1, 0, 1])
+    ['', '├ ', '│ └ ', '└ ', '', '└ ']
+    """
+    drawn, open_ = list[str](), set[int]()  # levels at which another line follows
+    for level in reversed(levels):
+        above = "".join("│ " if each in open_ else "  " for each in range(1, level))
+        drawn.append(above + ("├ " if level in open_ else "└ ") * (level > 0))
+        open_ = {each for each in open_ if each < level} | {level}
+    return drawn[::-1]
+
+
+def _name(row: RowData, each: TreeCall) -> str:
     id_ = printable(row.calls[each.call].id)
-    cut = id_ if len(id_) <= LONGEST_NAME else f"{id_[: LONGEST_NAME - 1]}…"
-    return "│ " * (level - 1) + ("├ " if level else "") + cut
+    return id_ if len(id_) <= LONGEST_NAME else f"{id_[: LONGEST_NAME - 1]}…"
 
 
 def _said(row: RowData, each: TreeCall) -> str:

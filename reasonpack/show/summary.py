@@ -186,6 +186,11 @@ NOTES: Mapping[str, str] = {
     "more": "further notes",
 }
 """The kinds of notes, each with what is counted. A note is a kind, or a kind and a name."""
+_WHY_UNTRAINED = (
+    *("copied-context", "empty-generation", "failed-call"),
+    *("several-calls", "no-model-call", "rewritten-context"),
+)
+"""Kinds that say why a call counts as `untrained-call`, too."""
 MOST = 12
 """Names that are listed of one kind."""
 
@@ -198,6 +203,11 @@ def note_lines(notes: Mapping[str, int]) -> Iterator[str]:
     ['answers that were cut off or are to be continued; no stop is trained: 2',
      'fields that are not read: score 3, url 1']
     """
+    told = sum(notes.get(kind, 0) for kind in _WHY_UNTRAINED)
+    if notes.get("untrained-call", 0) <= told:
+        notes = {name: number for name, number in notes.items() if name != "untrained-call"}
+    else:
+        notes = {**notes, "untrained-call": notes["untrained-call"] - told}
     for kind, words in NOTES.items():
         named = {n: count for n, count in notes.items() if n.partition(" ")[0] == kind}
         if not named:

@@ -9,7 +9,6 @@ template. Reading messages, the stop token, views and their tokens are this chec
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -18,11 +17,12 @@ from typing import Any
 import numpy as np
 
 from reasonpack.datasets.manifest import Manifest
+from reasonpack.datasets.shares import STDIN, read_part
 from reasonpack.errors import RecordError, TokenizerError, UsageError
 from reasonpack.records.plan import plan
 from reasonpack.records.strict_json import decode
 from reasonpack.records.unit import Record, Unit, read_records
-from reasonpack.storage.inputs import exists, expand_inputs
+from reasonpack.storage.inputs import expand_inputs
 from reasonpack.storage.place import Place, public_name
 from reasonpack.templates.template import ChatTemplate
 from reasonpack.tokens.tokenizer import Tokenizer, load_tokenizer
@@ -43,8 +43,6 @@ from reasonpack.verify.views import TextViews, build_views
 from reasonpack.verify.weights import view_weights
 from reasonpack.wording import count
 
-_SHARE = re.compile(r"(.+?)(?::(\d+(?:\.\d+)?)|#(\d+))", re.DOTALL)
-"""What is packed of an input, behind its name."""
 LAST = ("last-turn", "last-message")
 
 
@@ -123,30 +121,26 @@ def taken(source: Source) -> list[str]:
 
 
 def _without_share(given: str, manifest: Manifest) -> str:
-    """Return the path of an input that is named as it was for pack: a.jsonl of a.jsonl:2.0.
+    """Return the path of an input that is named as for pack: a.jsonl of a.jsonl:2.0, or of fields.
 
     Raises:
         UsageError: it is standard input, or the dataset was packed with other shares.
     """
-    match = _SHARE.fullmatch(given)
-    if given == "-" or (match and match[1] == "-" and not exists(given)):
+    part = read_part(given)
+    if part.path == STDIN:
         raise UsageError(
             "--against", "standard input", "files", "write it to a file, and name that"
         )
-    if match is None or exists(given):
-        return given
-    path, repeat, number = match.groups()
-    share = (float(repeat or 1), int(number) if number else None)
-    known = {(part.repeat, part.conversations) for part in manifest.blend} or {(1.0, None)}
-    if share not in known:
+    known = {(each.repeat, each.conversations) for each in manifest.blend} or {(1.0, None)}
+    if not part.is_whole and (part.repeat, part.conversations) not in known:
         shares = sorted(f"#{number}" if number else f":{repeat:g}" for repeat, number in known)
         raise UsageError(
             f"--against {public_name(given)}",
             "a share that DIR was not packed with",
             ", ".join(shares),
-            f"name {public_name(path)} without a share: the manifest holds it",
+            f"name {public_name(part.path)} without a share: the manifest holds it",
         )
-    return path
+    return part.path
 
 
 def _name_inputs(

@@ -97,6 +97,11 @@ VERIFIES: dict[str, CommandRow] = {
         [PACK], ["verify", "out", "--against", "a.jsonl:2"], 2, "name a.jsonl without a share",
         again("verify", "out", "--against", "a.jsonl"),
     ),
+    "verify against another share as fields": (
+        [PACK], ["verify", "out", "--against", '{"path": "a.jsonl", "repeat": 2}'],
+        2, "name a.jsonl without a share",
+        again("verify", "out", "--against", '{"path": "a.jsonl"}'),
+    ),
     "verify calls without their plan": (
         [CALLS, packed("c.jsonl"), WHOLE, NO_PLAN], ["verify", "out", "--against", "c.jsonl"], 2,
         "copy it again from where it was packed", again("verify", "whole", "--against", "c.jsonl"),

@@ -138,6 +138,7 @@ TESTED_TOGETHER = {
     "records/test_conversation": "records.content records.flags records.message"
     " records.value_types",
     "records/test_dialects": "records.draft records.roles",
+    "run/test_named_inputs": "datasets.shares",
     "records/test_groups": "records.group_field records.group_index records.record_places",
     "records/test_plan": "records.formats",
     "records/test_record_schema": "records.beside",

@@ -9,8 +9,9 @@ import pytest
 from again import chdir
 
 from reasonpack.datasets.manifest import Part
+from reasonpack.datasets.shares import read_part
 from reasonpack.errors import UsageError
-from reasonpack.run.named_inputs import named_inputs, read_part
+from reasonpack.run.named_inputs import named_inputs
 
 
 @pytest.mark.parametrize(

@@ -58,7 +58,7 @@ def left_out(dataset: Path) -> Counter[tuple[Any, ...]]:
     lines = place.read_bytes().splitlines() if place.exists() else []
     found: Counter[tuple[Any, ...]] = Counter()
     for line in map(json.loads, lines):
-        said = line["error"][line["error"].index("messages[") :] if "message" in line else ""
+        said = line["error"].removeprefix(line["where"])
         found[(line["reason"], line.get("message"), line.get("tokens"), said)] += 1
     return found
 
@@ -133,6 +133,8 @@ def test_what_was_left_out_before_has_the_limit_that_leaves_it_out_now() -> None
     counts = compare(replace(PLAIN, max_position=1_500), {"max_length": 1_200}).counts
     assert "over-max-position" in read_manifest(Path("old")).counts.left_out
     assert counts.left_out.keys() == {"over-max-length"}
+    write(CHATS[:2])
+    assert compare(replace(PLAIN, max_length=250), {"max_length": 240}).counts.rejects
 
 
 @pytest.mark.long

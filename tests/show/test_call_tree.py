@@ -61,10 +61,10 @@ TREE = """
   call        prompt     shared    written
   a.0             27          0         13
   ├ a.0r          27         31         14  its prompt is in a.0
-  │ ├ sub         25          7         15  history rewritten at message 0, as a.0r before it
-  ├ a.1           51         27         13  shows the answer of a.0r otherwise
-  │ ├ b.0         38         16         11  history rewritten at message 1, as a.1 before it
-  │ ├ b.1         55         38         10  shows the answer of b.0 otherwise
+  │ └ sub         25          7         15  history rewritten at message 0, as a.0r before it
+  └ a.1           51         27         13  shows the answer of a.0r otherwise
+    ├ b.0         38         16         11  history rewritten at message 1, as a.1 before it
+    └ b.1         55         38         10  shows the answer of b.0 otherwise
   a.1=             0          0          0  others train all that it wrote
 """
 
@@ -92,7 +92,7 @@ def test_the_next_turn_stands_below_the_one_before(tmp_path: Path) -> None:
     _, (row,) = rows_of(tmp_path, calls)
     shown = [line.split()[0] for line in list(tree_lines(row, 0))[2:]]
     assert [each.joint for each in call_tree(row, 0)] == ["beginning", "continued", "otherwise"]
-    assert shown == ["1", "├", "3"]
+    assert shown == ["1", "└", "3"]
 
 
 def test_rewards_and_roles_are_shown(tmp_path: Path) -> None:

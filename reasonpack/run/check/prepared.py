@@ -22,10 +22,10 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from reasonpack.datasets.manifest import MANIFEST
+from reasonpack.datasets.shares import STDIN, read_part
 from reasonpack.errors import FormatError, StorageError, UsageError
 from reasonpack.records.unit import arrow_batches, content_kind, damaged
 from reasonpack.rows.sample import IGNORE
-from reasonpack.run.named_inputs import STDIN, read_part
 from reasonpack.run.plan_file import PLAN
 from reasonpack.storage.inputs import expand_inputs
 from reasonpack.storage.place import Place, is_url, join, public_name, stamp

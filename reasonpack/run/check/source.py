@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reasonpack.datasets.options import Options
+from reasonpack.datasets.shares import STDIN
 from reasonpack.errors import RecordError, UsageError
 from reasonpack.records.conversation import Conversation
 from reasonpack.records.plan import plan
@@ -27,7 +28,7 @@ from reasonpack.run.call_plan import formats_of_inputs, kind_of_inputs
 from reasonpack.run.check.written import Answer, Fault, Read, Reader
 from reasonpack.run.context import Context
 from reasonpack.run.conversations import parse
-from reasonpack.run.named_inputs import STDIN, named_inputs
+from reasonpack.run.named_inputs import named_inputs
 from reasonpack.views.view import build_views
 
 TRIED = 64
