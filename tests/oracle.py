@@ -231,8 +231,8 @@ def _end_of_text(message: Json, full: str, start: int, stop: int) -> int:
     """Find where the last text of a message that was cut off is over, with its white space."""
     content, body = message.get("content") or "", full[start:stop].rstrip()
     if not content.strip():
-        for closer in ("</think>", "<|/thought|>"):
-            body = body.removesuffix(closer)
+        closers = ("</think>", "<|/thought|>")
+        body = body.removesuffix(next((each for each in closers if body.endswith(each)), ""))
     text = content if content.strip() else message["reasoning_content"]
     end, space = start + len(body.rstrip()), text[len(text.rstrip()) :]
     return end + len(space) if full.startswith(space, end) else end
@@ -267,6 +267,33 @@ def views(
         )
         found.append(View(message, encode(prompt), encode(completion)))
     return found
+
+
+# --- parts ---------------------------------------------------------------------------------------
+
+
+def part_of_tokens(message: Json, completion: str, tokenizer: Tokenizer) -> list[str]:
+    """Name the part of the answer that each token of its completion is of, by its last character.
+
+    The content begins and ends with something else than white space, or the borders are not plain.
+    """
+    said = message["content"]
+    assert said == said.strip() != ""
+    start = 0
+    for closer in ("</think>", "<|/thought|>") if has_reasoning(message) else ():
+        start = max(start, completion.find(closer) + len(closer) if closer in completion else 0)
+    start = completion.index(said, start)
+    stop = start + len(said) if message.get("tool_calls") else len(completion)
+    encoded = tokenizer.encode(completion, add_special_tokens=False)
+    last = [max(begin, end - 1) for begin, end in encoded.offsets]
+    return ["reasoning" if at < start else "response" if at < stop else "tool-calls" for at in last]
+
+
+def has_part(message: Json, part: str) -> bool:
+    """Whether there is anything of a part in an answer."""
+    calls = bool(message.get("tool_calls"))
+    said = bool((message.get("content") or "").strip())
+    return {"reasoning": has_reasoning(message), "tool-calls": calls}.get(part, said or not calls)
 
 
 # --- pairs ---------------------------------------------------------------------------------------
@@ -408,7 +435,7 @@ class Target(NamedTuple):
 
 
 def targets(columns: Columns, *, labels: str = "labels") -> list[Target]:
-    """Find the targets of a row with calls, by looking at every token from every token."""
+    """Find the targets of a row, and their calls, by looking at every token from every token."""
     check_row(columns)
     ids = np.asarray(columns["input_ids"])
     positions = np.asarray(columns["position_ids"])
@@ -419,10 +446,12 @@ def targets(columns: Columns, *, labels: str = "labels") -> list[Target]:
         keys = np.flatnonzero(sees[place])
         keys = keys[keys != place]
         prefix = ids[keys[np.argsort(positions[keys])]]
-        call = columns["segment_call"][segment_of[place]]
-        assert call >= 0, f"token {place} is trained and of no call"
-        pair = digest(prefix), int(ids[place])
-        found.append(Target(place, pair, str(columns["call_id"][call])))
+        pair, call = (digest(prefix), int(ids[place])), ""
+        if "segment_call" in columns:
+            number = columns["segment_call"][segment_of[place]]
+            assert number >= 0, f"token {place} is trained and of no call"
+            call = str(columns["call_id"][number])
+        found.append(Target(place, pair, call))
     return found
 
 

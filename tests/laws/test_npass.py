@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,6 @@ from reasonpack.errors import RecordError
 from reasonpack.records.conversation import Conversation, Message, parse_record
 from reasonpack.records.tool_calls import ToolCall
 from reasonpack.records.unit import Record
-from reasonpack.rows.packing import best_fit
 from reasonpack.rows.schema import schema
 from reasonpack.rows.table import rows_to_table
 from reasonpack.run.context import load_context
@@ -97,20 +96,16 @@ def laid_out(record: Json | Conversation, chosen: Options) -> LaidOut:
     return lay_out_tokens(conversation.id, pieces.look_up([cut]), layout=chosen.layout)
 
 
-def rows(made: Sequence[LaidOut], *, max_length: int | None = None) -> list[Json]:
-    """Write samples as rows of plain lists, packed if a length is given."""
-    samples = [sample for each in made for sample in each.samples]
-    order = [[index] for index in range(len(samples))]
-    if max_length is not None:
-        order = best_fit([sample.length for sample in samples], max_length)
-    table: list[Json] = rows_to_table(samples, order, schema()).to_pylist()
+def rows(made: LaidOut) -> list[Json]:
+    """Write samples as rows of plain lists."""
+    order = [[index] for index in range(len(made.samples))]
+    table: list[Json] = rows_to_table(made.samples, order, schema()).to_pylist()
     return table
 
 
-def trained(made: Sequence[LaidOut], *, max_length: int | None = None) -> Counter[Any]:
+def trained(made: LaidOut) -> Counter[Any]:
     """Check rows token by token and count the (prefix, token) pairs that they train."""
-    counts = [oracle.check_row(row) for row in rows(made, max_length=max_length)]
-    return sum(counts, Counter())
+    return sum(map(oracle.check_row, rows(made)), Counter())
 
 
 def expected(record: Json, family: str, *, train_on: str = "all") -> Counter[Any]:
@@ -168,7 +163,7 @@ def test_rows_train_what_npass_trains(family: str, layout: Layout, data: st.Data
             laid_out(record, chosen)
         assert refusal.value.reason in {"nothing-to-train", "no-assistant"}
         return
-    assert trained([laid_out(record, chosen)]) == wanted
+    assert trained(laid_out(record, chosen)) == wanted
 
 
 @pytest.mark.long
@@ -184,26 +179,12 @@ def test_wild_texts_are_exact_or_refused(family: str, data: st.DataObject) -> No
         made = laid_out(verbatim(record), options(family))
     except RecordError:
         return
-    found = trained([made])  # whatever the oracle can say, the row is sound in itself
+    found = trained(made)  # whatever the oracle can say, the row is sound in itself
     try:
         wanted = expected(record, family)
     except oracle.PrefixError:
         return
     assert found == wanted
-
-
-@pytest.mark.long
-@pytest.mark.parametrize("family", ["stripped", "kept"])
-@settings(EXAMPLES, max_examples=15)
-@given(data=st.data())
-def test_packing_changes_nothing(family: str, data: st.DataObject) -> None:
-    drawn = data.draw(st.lists(conversations(family, wild=False), min_size=1, max_size=6))
-    records = [in_full(record) for record in drawn]
-    pairs = [(record, expected(record, family)) for record in records]
-    made = [laid_out(record, options(family)) for record, wanted in pairs if wanted]
-    longest = max((sample.length for each in made for sample in each.samples), default=1)
-    wanted = sum((wanted for _, wanted in pairs), Counter())
-    assert trained(made, max_length=longest * 2) == wanted
 
 
 @pytest.mark.long
@@ -256,7 +237,7 @@ def test_a_planted_fault_is_found(fault: str) -> None:
             made = laid_out(record, options("stripped"))
         except RecordError:
             continue
-        (row,) = rows([made])
+        (row,) = rows(made)
         good = oracle.check_row(row)
         broken = oracle.planted(row, fault)
         if broken is None:
@@ -273,7 +254,7 @@ def test_a_planted_fault_is_found(fault: str) -> None:
 def test_a_wrong_oracle_would_be_noticed() -> None:
     """The comparison itself must be able to fail: another stop text gives other pairs."""
     record = {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}
-    made = trained([laid_out(record, options("kept"))])
+    made = trained(laid_out(record, options("kept")))
     assert made == expected(record, "kept")
     changed = {"messages": [record["messages"][0], {"role": "assistant", "content": "c"}]}
     assert made != expected(changed, "kept")
@@ -298,7 +279,7 @@ def test_shipped_conversations(family: str) -> None:
         ):
             continue
         checked += 1
-        assert trained([laid_out(plain, options(family))]) == expected(plain, family)
+        assert trained(laid_out(plain, options(family))) == expected(plain, family)
     assert checked >= 10
 
 
@@ -332,7 +313,7 @@ def test_real_conversations(name: str, layout: Layout, chat_template: str) -> No
         made = laid_out(record, chosen)
         if made.counts.npass_tokens > 20_000:  # the oracle looks at every pair of tokens
             continue
-        found = trained([made])
+        found = trained(made)
         try:
             views = oracle.views(
                 record["messages"],
