@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
-from itertools import chain, groupby
+from itertools import chain, groupby, pairwise
 from typing import Any
 
 import click
+import numpy as np
 
 from reasonpack.datasets.options import Options
 from reasonpack.run.check.prepared import documents
@@ -69,17 +70,37 @@ def check_tokens(files: Sequence[Place], chats: Sequence[str], options: Options)
     findings = Findings(source=read_source(chats, options, context) if chats else None)
     compared = Compared(findings.source, reader) if findings.source else None
     for document in chain.from_iterable(map(documents, files)):
-        read = reader.read(document)
-        findings.documents += 1
         findings.tokens += len(document.ids)
         findings.trained += int(document.trained.sum())
-        chat = compared.find(read) if compared else None
-        if compared and chat is not None:
-            findings.found += 1
-            _add(findings.faults, read, compared.faults(read, chat))
-        else:
-            _add(findings.suspects, read, reader.suspects(read))
+        for read, chat in _chats_of(reader.read(document), reader, compared, findings):
+            findings.documents += 1
+            if compared and chat is not None:
+                findings.found += 1
+                _add(findings.faults, read, compared.faults(read, chat))
+            else:
+                _add(findings.suspects, read, reader.suspects(read))
     return findings
+
+
+def _chats_of(
+    read: Read, reader: Reader, compared: Compared | None, findings: Findings
+) -> Iterator[tuple[Read, int | None]]:
+    """Divide a document where further chats begin in it, which are faults; find each chat."""
+    document = read.document
+    chat = compared.find(read) if compared else None
+    begins = set() if reader.begin is None else {*np.flatnonzero(document.ids == reader.begin)}
+    if compared and chat is not None:
+        begins |= {*compared.begins(read, chat)}
+    # Of two such tokens side by side one is too much, and the second begins nothing.
+    starts = [int(at) for at in sorted(begins - {0}) if at - 1 not in begins]
+    if not starts:
+        yield read, chat
+        return
+    trained = (Fault("joined", at, at + 1) for at in starts if document.trained[at:].any())
+    _add(findings.suspects if chat is None else findings.faults, read, trained)
+    for start, stop in pairwise([0, *starts, len(document.ids)]):
+        part = reader.read(document.part(start, stop))
+        yield part, compared.find(part) if compared else None
 
 
 def _add(groups: dict[str, Group], read: Read, faults: Iterator[Fault]) -> None:

@@ -6,15 +6,18 @@
     seq_lengths, position_ids,              where a row holds several documents
     attention_mask that counts them
 
-That is what TRL, axolotl and LLaMA-Factory save (a folder of `save_to_disk`, Arrow streams) and
-what SkyRL reads (Parquet too).
+That is what TRL, axolotl and LLaMA-Factory save (a folder of `save_to_disk`, Arrow streams), what
+SkyRL reads (Parquet too), and what is written as JSON Lines or one JSON list.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -23,13 +26,14 @@ from numpy.typing import NDArray
 
 from reasonpack.datasets.manifest import MANIFEST
 from reasonpack.datasets.shares import STDIN, read_part
-from reasonpack.errors import FormatError, StorageError, UsageError
-from reasonpack.records.unit import arrow_batches, content_kind, damaged
+from reasonpack.errors import FormatError, ReasonpackError, RecordError, UsageError
+from reasonpack.records.strict_json import decode_line
+from reasonpack.records.unit import Unit, arrow_batches, content_kind, damaged, read_records
 from reasonpack.rows.sample import IGNORE
 from reasonpack.run.plan_file import PLAN
 from reasonpack.storage.inputs import expand_inputs
 from reasonpack.storage.place import Place, is_url, join, public_name, stamp
-from reasonpack.storage.read import open_arrow
+from reasonpack.storage.read import Container, open_arrow
 from reasonpack.wording import listed
 
 IDS = "input_ids"
@@ -37,6 +41,7 @@ MASKS = ("loss_mask", "assistant_masks", "assistant_mask", "completion_mask")
 BORDERS = ("seq_lengths", "position_ids", "attention_mask")
 OURS = (MANIFEST, PLAN)
 OUR_COLUMN = "segment_visible_until"
+Numbers = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +59,12 @@ class Document:
     ids: NDArray[np.int32]
     trained: NDArray[np.bool_]
     labels: NDArray[np.int32]
+
+    def part(self, start: int, stop: int) -> Document:
+        """Give a stretch of its tokens as a document."""
+        own = slice(start, stop)
+        where = f"{self.where}, from token {start}" if start else self.where
+        return Document(where, self.ids[own], self.trained[own], self.labels[own])
 
 
 def sorted_inputs(inputs: Sequence[str]) -> tuple[list[Place], list[str]]:
@@ -94,16 +105,16 @@ def _ours(given: str) -> UsageError:
 
 
 def _columns(file: Place) -> list[str]:
-    """Name the columns of a Parquet or Arrow file; none of any other."""
+    """Name the columns of a Parquet or Arrow file, or the fields of the first JSON record."""
     try:
         kind = content_kind(file, public_name(file))
         if kind not in {"parquet", "arrow"}:
-            return []
+            return next((list(fields) for _, fields in _objects(file, kind)), [])
         with open_arrow(file) as source:
             if kind == "parquet":
                 return list(pq.read_schema(source).names)
             return next((batch.schema.names for batch in arrow_batches(source, 0, 1)), [])
-    except (StorageError, pa.ArrowException, ValueError):
+    except (ReasonpackError, pa.ArrowException, ValueError):
         return []  # whoever reads it says what is wrong
 
 
@@ -112,15 +123,20 @@ def documents(file: Place) -> Iterator[Document]:
 
     Raises:
         FormatError: a row does not say which of its tokens are trained.
+        RecordError: a line is no JSON.
         StorageError: the file cannot be read.
     """
     name, number = public_name(file), 0
     kind = content_kind(file, name)
+    if kind not in {"parquet", "arrow"}:
+        for where, fields in _objects(file, kind):
+            yield from _of_row(partial(_of_field, fields, where), where)
+        return
     try:
         with open_arrow(file) as source:
             for batch in _batches(source, kind):
                 for row in range(batch.num_rows):
-                    yield from _of_row(batch, row, f"{name}, row {number}")
+                    yield from _of_row(partial(_of_column, batch, row), f"{name}, row {number}")
                     number += 1
     except (pa.ArrowException, ValueError, OverflowError) as error:
         raise damaged(file, kind, error) from error
@@ -136,14 +152,38 @@ def _batches(source: pa.NativeFile, kind: str) -> Iterator[pa.RecordBatch]:
         yield from file.iter_batches(256, columns=names)
 
 
-def _of_row(batch: pa.RecordBatch, row: int, where: str) -> Iterator[Document]:
-    """Yield the documents of a row, without its padding."""
+def _objects(file: Place, kind: Container) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield where each JSON object of a file is, and the object."""
+    unit = Unit(0, 0, public_name(file), kind, 0, -1, int(kind == "plain"), 0)
+    for record in read_records(unit, file):
+        try:
+            fields = decode_line(record.line)
+        except RecordError as error:
+            error.where = record.where
+            raise
+        yield record.where, fields if isinstance(fields, dict) else {}
 
-    def numbers(name: str) -> NDArray[np.int64] | None:
-        if name not in batch.schema.names or not batch.column(name)[row].is_valid:
-            return None
-        return np.asarray(batch.column(name)[row].values.cast(pa.int64()), np.int64)
 
+def _of_column(batch: pa.RecordBatch, row: int, name: str) -> Numbers | None:
+    if name not in batch.schema.names or not batch.column(name)[row].is_valid:
+        return None
+    return np.asarray(batch.column(name)[row].values.cast(pa.int64()), np.int64)
+
+
+def _of_field(fields: dict[str, Any], where: str, name: str) -> Numbers | None:
+    values = fields.get(name)
+    if values is None and name != IDS:
+        return None
+    if isinstance(values, list) and set(map(type, values)) <= {int, bool}:
+        with contextlib.suppress(OverflowError):
+            return np.asarray(values, np.int64)
+    raise FormatError(
+        f"{where}: {name}", "no list of whole numbers", "one for each token", "write them"
+    )
+
+
+def _of_row(numbers: Callable[[str], Numbers | None], where: str) -> Iterator[Document]:
+    """Yield the documents of a row, whose columns are given by name, without its padding."""
     ids, labels = numbers(IDS), numbers("labels")
     if ids is None:
         return
@@ -174,10 +214,7 @@ def _of_row(batch: pa.RecordBatch, row: int, where: str) -> Iterator[Document]:
 
 
 def _borders(
-    length: int,
-    lengths: NDArray[np.int64] | None,
-    positions: NDArray[np.int64] | None,
-    attention: NDArray[np.int64] | None,
+    length: int, lengths: Numbers | None, positions: Numbers | None, attention: Numbers | None
 ) -> list[int]:
     """Return where the documents of a row begin."""
     if lengths is not None and lengths.sum() == length:

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from itertools import islice
+from itertools import islice, takewhile
 from typing import NamedTuple
 
 import numpy as np
@@ -114,12 +114,15 @@ class Compared:
         pairs = zip(ids[::2], ids[1::2], strict=True)
         return [SeenView(np.concatenate(pair), len(pair[0])) for pair in pairs]
 
+    def _texts(self, read: Read) -> set[str]:
+        parts = self.reader.special.split(read.text) if self.reader.special else [read.text]
+        return {part.decode("utf-8", "replace").strip() for part in parts} - {""}
+
     def find(self, read: Read) -> int | None:
         """Return the number of the chat that a document is of; None where there is no such."""
-        parts = self.reader.special.split(read.text) if self.reader.special else [read.text]
         found: Counter[int] = Counter()
-        for part in {part.decode("utf-8", "replace").strip() for part in parts} - {""}:
-            found.update(self.source.texts.get(hash(part), ()))
+        for text in self._texts(read):
+            found.update(self.source.texts.get(hash(text), ()))
         most, ids = max(found.values(), default=0), read.document.ids
         likely = (each for each in sorted(found) if found[each] == most and self.views(each))
 
@@ -131,6 +134,24 @@ class Compared:
             if common == len(ids):
                 break
         return best
+
+    def begins(self, read: Read, number: int) -> Iterator[int]:
+        """Yield where in a document, of which most is of a chat, chats begin.
+
+        These are told by all tokens before their first answer, of which the last message is said
+        nowhere in the chat that most is of.
+        """
+        ids, chats = read.document.ids, self.source.chats
+        if any(common_prefix(ids, view.ids) == len(ids) for view in self.views(number)):
+            return
+        texts = self._texts(read) - {
+            (each.content or "").strip() for each in chats[number].messages
+        }
+        likely = {at for text in texts for at in self.source.texts.get(hash(text), ())}
+        others = (at for at in sorted(likely - {number}) if _asked(chats[at]) in texts)
+        for at in (number, *islice(others, TRIED)):
+            for view in self.views(at)[:1]:
+                yield from _occurrences(view.ids[: view.prompt], ids)
 
     def faults(self, read: Read, number: int) -> Iterator[Fault]:
         """Yield what of a document differs from the views of its chat."""
@@ -178,8 +199,22 @@ class Compared:
         behind = self._text(view.ids[common:])
         block = self.reader.block and self.reader.block.match(behind.encode())
         code = "text" if common >= view.prompt else "context"
-        lost = block and block[1].strip() and common <= start
+        inside = block and not self.reader.others.search(block[1])  # no text of the template
+        lost = block and inside and block[1].strip() and common <= start
         return Fault("reasoning-lost" if lost else code, start, stop, behind[:EXPECTED])
 
     def _text(self, ids: NDArray[np.int32]) -> str:
         return self.source.context.tokenizer.decode(ids)
+
+
+def _asked(chat: Conversation) -> str:
+    """Return what the message before the first answer of a chat says."""
+    before = [*takewhile(lambda each: each.role != "assistant", chat.messages)]
+    return (before[-1].content or "").strip() if before else ""
+
+
+def _occurrences(part: NDArray[np.int32], ids: NDArray[np.int32]) -> Iterator[int]:
+    """Yield where a stretch of ids stands in others."""
+    for at in np.flatnonzero(ids == part[0]).tolist():
+        if np.array_equal(ids[at : at + len(part)], part):
+            yield at

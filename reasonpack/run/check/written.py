@@ -43,6 +43,7 @@ FAULTS = {
     "empty-think": "an empty block of reasoning is trained, which the template writes",
     "reasoning-lost": "an answer is trained without the reasoning that it has in the source",
     "context": "an answer is trained after a context that the model does not see",
+    "joined": "a chat stands in a row behind another one, and nothing keeps it from seeing that",
     "text": "text is trained that the model does not write there",
     "labels": "tokens are trained as other tokens: labels are to be as input_ids are, not shifted",
 }
@@ -101,7 +102,8 @@ class Reader:
 
     def __init__(self, context: Context) -> None:
         rendering = context.without_tools
-        behaviour = self.behaviour = rendering.behaviour
+        behaviour, self.tokenizer = rendering.behaviour, context.tokenizer
+        self.behaviour = behaviour
         self.piece: Callable[[int], bytes] = cache(bytes_of_tokens(context.tokenizer))
         probe = Probe(
             rendering.template,
@@ -117,6 +119,7 @@ class Reader:
         )
         self.tool = _begins(probe, [user(), call(), result()], CALLED, RESULT, stops)
         self.header, self.stop = header.encode(), _any(stops)
+        self.begin = self._begin(probe.render([user(), Message("assistant", ANSWER), user(NEXT)]))
         self.others = _any({*stops, header, self.user, self.tool}) or re.compile(b"$a")
         tags = {behaviour.opener.strip(), behaviour.closer.strip()}
         texts = {*context.tokenizer.special, *stops, header, self.user, self.tool, *tags}
@@ -126,6 +129,13 @@ class Reader:
         self.block = (
             re.compile(rb"\s*(?:%s)?(.*?)%s\s*" % (block, closer), re.DOTALL) if closer else None
         )
+
+    def _begin(self, chat: str) -> int | None:
+        """Return the special token with which a chat begins and that stands nowhere else in it."""
+        tokenizer = self.tokenizer
+        texts = (text for text in tokenizer.special if chat.startswith(text))
+        found = max(texts, key=len, default="")
+        return tokenizer.reference.token_to_id(found) if chat.count(found) == 1 else None
 
     def read(self, document: Document) -> Read:
         """Find what the model wrote.

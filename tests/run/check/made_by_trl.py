@@ -32,7 +32,7 @@ def prepared(
     *,
     only_answers: bool = True,
     max_length: int | None = None,
-    packing: bool = False,
+    packing: str = "",
 ) -> datasets.Dataset:
     """Let TRL prepare some chats."""
     tokenizer = transformers.PreTrainedTokenizerFast(
@@ -43,6 +43,7 @@ def prepared(
         report_to="none",
         max_length=max_length,
         assistant_only_loss=only_answers,
+        packing_strategy=packing or "bfd",
         use_cpu=True,
         bf16=False,
     )
@@ -51,4 +52,4 @@ def prepared(
     )
     given = datasets.Dataset.from_list([{"messages": each["messages"]} for each in records])
     prepare = trl.SFTTrainer._prepare_dataset
-    return prepare(trainer, given, tokenizer, args, packing, None, "train")
+    return prepare(trainer, given, tokenizer, args, bool(packing), None, "train")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -130,6 +131,25 @@ def test_a_planted_fault_is_found(
     assert (status, places(found, "suspects")) == (0, suspects)
 
 
+def test_chats_that_nothing_parts_are_told_apart(right: Rows, tmp_path: Path) -> None:
+    """By their own beginnings where they are known, else by the token with which chats begin."""
+    first = [row for row in right if row[0].count(START) == 2][:3]
+    ids, labels = ([*chain(*columns)] for columns in zip(*first, strict=True))
+    status, found = check(saved(tmp_path, [(ids, labels)]), CHATS)
+    assert (status, places(found, "faults"), found["documents"]) == (1, {"joined": 2}, 3)
+    assert "[[<|im_start|>]]user" in found["faults"]["joined"]["example"]
+
+    template = tmp_path / "begins.jinja"
+    own = (FIXTURES / "tokenizer" / "chat_template.jinja").read_text("utf-8")
+    template.write_text("{{- '<|endoftext|>' }}" + own, "utf-8")
+    (tmp_path / "begun").mkdir()
+    rows = right_rows(tmp_path / "begun", str(template))[:3]
+    ids, labels = ([*chain(*columns)] for columns in zip(*rows, strict=True))
+    joined = saved(tmp_path / "begun", [(ids, labels)])
+    status, found = check(joined, "--chat-template", template)
+    assert (status, places(found, "suspects"), found["documents"]) == (0, {"joined": 2}, 3)
+
+
 def test_a_row_of_another_chat_is_only_suspected(right: Rows, tmp_path: Path) -> None:
     source = tmp_path / "other.jsonl"
     source.write_text("".join(CHATS.read_text("utf-8").splitlines(keepends=True)[1:2]))
@@ -226,7 +246,9 @@ def test_what_trl_prepares(tmp_path: Path) -> None:
         return trl_places(tmp_path / name, chats, **how)
 
     assert both("right") == ({}, {})
-    assert both("packed", packing=True, max_length=2_000) == ({}, {})
+    assert both("packed", packing="bfd", max_length=2_000) == ({}, {})
+    faults, _ = both("wrapped", packing="wrapped", max_length=9_999)
+    assert faults == {"joined": number - 1}
     everything = {"template-text": number, "after-stop": number}
     assert both("everything", only_answers=False) == (everything, everything)
     faults, suspects = both("cut", max_length=200)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from reasonpack.errors import FormatError, UsageError
+from reasonpack.errors import FormatError, ReasonpackError, UsageError
 from reasonpack.run.check.prepared import documents, sorted_inputs
 from tests.run.check.saved_sets import save_to_disk
 
@@ -64,6 +65,11 @@ def test_columns(tmp_path: Path, columns: dict[str, Any], expected: list[Any]) -
     assert read(save_to_disk(tmp_path / "set", rows)) == expected
     pq.write_table(pa.table(rows), tmp_path / "rows.parquet")
     assert read(tmp_path / "rows.parquet") == expected
+    row = {"input_ids": IDS, **columns}
+    (tmp_path / "rows.jsonl").write_text(f"{json.dumps(row)}\n")
+    (tmp_path / "rows.json").write_text(json.dumps([row]))
+    for name in ("rows.jsonl", "rows.json"):
+        assert [each[1:] for each in read(tmp_path / name)] == [each[1:] for each in expected]
 
 
 def test_splits_of_a_dataset_dict(tmp_path: Path) -> None:
@@ -77,6 +83,23 @@ def test_a_mask_of_the_answer_alone_is_refused(tmp_path: Path) -> None:
     rows = {"input_ids": [IDS], "loss_mask": [[1, 1]]}
     with pytest.raises(FormatError, match="loss_mask: not as long as input_ids"):
         read(save_to_disk(tmp_path / "set", rows))
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ('{"input_ids": [5, 6.5]}', "jsonl:2: input_ids: no list of whole numbers"),
+        ('{"input_ids": [5], "labels": 5}', "jsonl:2: labels: no list of whole numbers"),
+        ('{"input_ids": [10000000000000000000]}', "jsonl:2: input_ids: no list of whole numbers"),
+        ('{"messages": []}', "jsonl:2: input_ids: no list of whole numbers"),
+        ('{"input_ids": [5], "labels": [5, 6]}', "jsonl:2: labels: not as long as input_ids"),
+        ('{"input_ids": [5', "jsonl:2: "),
+    ],
+)
+def test_a_line_that_is_no_row_is_refused(line: str, said: str, tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text(f'{{"input_ids": [5]}}\n{line}\n')
+    with pytest.raises(ReasonpackError, match=said):
+        read(tmp_path / "rows.jsonl")
 
 
 def test_ours_are_sent_to_verify(tmp_path: Path) -> None:
