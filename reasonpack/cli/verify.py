@@ -185,8 +185,6 @@ def _extent(findings: Findings) -> Iterator[str]:
 
 def _contexts(findings: Findings) -> str:
     """Say of how much context kinds and messages were compared."""
-    if findings.of_calls:
-        return "not checked: the kinds of context"
     number = findings.checked.get("context tokens", 0)
     return (
         f"kinds and messages of context compared: {number:,} tokens within the texts of messages; "

@@ -11,7 +11,8 @@ before. Several agents may log in turn: each prompt goes to the cutter that has 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from collections.abc import Container
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +21,7 @@ from reasonpack.errors import RecordError
 from reasonpack.records.conversation import Conversation
 from reasonpack.records.message import NOTHING_WRITTEN
 from reasonpack.run.context import Context
-from reasonpack.tokens.view_tokens import Border, Cutter, Pieces
+from reasonpack.tokens.view_tokens import NO_PART, Border, Cutter, Pieces
 from reasonpack.views.past import Pasts
 from reasonpack.views.spans import common_beginning
 from reasonpack.views.view import Untrained, View, each_view
@@ -28,7 +29,7 @@ from reasonpack.views.view import Untrained, View, each_view
 MOST_CUTTERS = 8
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class CutCall:
     """The view of a call, cut.
 
@@ -36,22 +37,33 @@ class CutCall:
         pieces: i32[P], the numbers of all of its pieces.
         prompt: how many of them are the prompt's.
         header: how many of these stand before the message that the answer goes on with.
-        borders: the ends of spans among them.
+        borders: the ends of spans among them, behind the `shared` ones.
+        shared: how many it has in common with the prompt of the call `before`.
     """
 
     pieces: NDArray[np.int32]
     prompt: int
     header: int
     borders: tuple[Border, ...]
+    shared: int = 0
+    before: CutCall | None = None
+
+    def beside(self, written: Container[CutCall]) -> CutCall:
+        """Return it with the borders of what it has in common with no call that is `written`."""
+        at, borders, shared = self.before, self.borders, self.shared
+        while at is not None and shared and at not in written:
+            inside = (each for each in at.borders if each[:2] < (shared, NO_PART + 1))
+            borders, shared, at = (*inside, *borders), min(shared, at.shared), at.before
+        return self if at is self.before else replace(self, borders=borders)
 
 
 @dataclass(slots=True)
 class _Chain:
-    """Prompts that extend each other, the last of them, and the numbers of its pieces."""
+    """Prompts that extend each other, the last of them, and how it was cut."""
 
     cutter: Cutter
     prompt: str = ""
-    pieces: NDArray[np.int32] = field(default_factory=lambda: np.zeros(0, np.int32))
+    last: CutCall | None = None
     used: int = 0
 
 
@@ -71,13 +83,15 @@ class CallCutter:
         cut = chain.cutter.add(replace(view, shared=same))
         self._count += 1
         chain.prompt, chain.used = view.prompt, self._count
-        own = np.array(cut.pieces, np.int32)
-        chain.pieces = np.concatenate([chain.pieces[: cut.shared], own])
+        pieces = np.array(cut.pieces, np.int32)
+        if chain.last is not None:
+            pieces = np.concatenate([chain.last.pieces[: cut.shared], pieces])
         self.characters += len(view.prompt) + len(view.completion) - same
-        prompt = len(chain.pieces) - len(self._pieces.cut(view.completion))
+        prompt = len(pieces) - len(self._pieces.cut(view.completion))
         others = (span.stop for span in reversed(view.spans) if span.message != view.message)
         header = min(prompt, chain.cutter.pieces_before(next(others, 0)))
-        return CutCall(chain.pieces, prompt, header, cut.borders)
+        chain.last = CutCall(pieces, prompt, header, cut.borders, cut.shared, chain.last)
+        return chain.last
 
     def _chain(self, prompt: str) -> tuple[_Chain, int]:
         """Return the chain that a prompt goes on with, and how many characters they share."""

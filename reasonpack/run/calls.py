@@ -32,6 +32,7 @@ from reasonpack.run.call_values import (
     size_of,
     trained_size_of,
 )
+from reasonpack.run.call_views import CutCall
 from reasonpack.run.context import Context
 from reasonpack.run.conversations import (
     Encode,
@@ -147,9 +148,13 @@ class _Work:
             apart=any(carries_values(each.call) for each in kept),
             values=self.columns & {*VALUES, "preference_labels"},
         )
-        notes: Counter[str] = Counter()
+        notes, written = Counter[str](), set[CutCall]()
         for each, weight in zip(kept, self._weights(kept), strict=True):
-            view = call_view(each.call, each.cut, self.pieces, self.columns, len(forest))
+            cut = each.cut
+            if each.cut is not None and each.call.prompt_ids is None:
+                cut = each.cut.beside(written)
+                written.add(each.cut)
+            view = call_view(each.call, cut, self.pieces, self.columns, len(forest))
             view = replace(view, weight=weight)
             joined = forest.add(view)
             if len(forest) > 1:

@@ -181,7 +181,7 @@ def _add_samples(join: Join, checked: CheckedRow) -> None:
                 thoughts=_thoughts(own, targets),
                 ends=seen[leaf],
                 trains_ends=join.in_part or bool(own.trained[leaf].all()),
-                contexts={} if join.of_calls else _contexts(own),
+                contexts=_contexts(own),
                 calls=frozenset(keys_of_row(own)),
             )
         join.touched[id_] = None

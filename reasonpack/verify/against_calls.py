@@ -85,6 +85,7 @@ class _Adding:
             divided = self.source.manifest.counts.extra_samples > 0
             self.kept.weigh(self.source.manifest.options.loss_weights)
             read = self.kept.read(self.where, split, divided=divided)
+            self.findings.count("context tokens", sum(read.contexts.values()))
             self._wait(replace(read, again=again))
             self._size(read, divided=divided)
 

@@ -12,6 +12,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 from reasonpack.verify.call_values import cannot_add_up, check_columns, key_of, of_call
 from reasonpack.verify.calls import Call, read_calls
 from reasonpack.verify.chat import NotChecked, Refused
+from reasonpack.verify.history import Contexts, Prefixes, Stretch
 from reasonpack.verify.length import LeftOut, too_long, too_long_text
 from reasonpack.verify.match import Place, Read, Thoughts
 from reasonpack.verify.parts import PARTS, parts_of
@@ -29,6 +31,12 @@ from reasonpack.verify.source import Source, encode
 from reasonpack.verify.views import TextViews, build_views
 
 Json = dict[str, Any]
+_OfOne = tuple[
+    tuple[NDArray[Any], ...],
+    tuple[Place, tuple[int, ...]],
+    list[tuple[tuple[int, int], NDArray[np.uint64]]],
+]
+"""What is read of one call; see `Kept._each`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +50,7 @@ class CallTokens:
         trained: bool[C], which of the completion's tokens are trained.
         thought: how many trained tokens are reasoning: at least, at most.
         turn: equal for calls of one turn.
+        history: the messages of the prompt, in tokens; none with ids.
     """
 
     call: Call
@@ -50,6 +59,7 @@ class CallTokens:
     trained: NDArray[np.bool_]
     thought: tuple[int, int] = (0, 0)
     turn: bytes = b""
+    history: tuple[Stretch, ...] = ()
 
     @property
     def view(self) -> TokenView:
@@ -111,7 +121,8 @@ def _in_tokens(found: Rebuilt, call: Call, source: Source) -> tuple[Rebuilt, lis
         trained = encoded.paths.trained[encoded.prompt_length :]
         if not trained.any():
             continue  # of what is trained no token is left
-        made.append(CallTokens(alone, view.message, encoded.ids, trained, encoded.thought, turn))
+        more = (encoded.thought, turn, encoded.history)
+        made.append(CallTokens(alone, view.message, encoded.ids, trained, *more))
     return _with(found, built), made
 
 
@@ -218,7 +229,7 @@ class Kept:
 
         Groups that are longer than a row may be `divided`.
         """
-        parts, thoughts = zip(*self._each(), strict=True)
+        parts, thoughts, histories = zip(*self._each(), strict=True)
         trained, weights, words, ends = (np.concatenate(each) for each in zip(*parts, strict=True))
         known, first, at, times = np.unique(
             trained, axis=0, return_index=True, return_inverse=True, return_counts=True
@@ -238,14 +249,16 @@ class Kept:
             leaves=leaves,
             split=split,
             calls=frozenset(key_of(each.call) for each in self.calls),
+            contexts=_contexts([*chain.from_iterable(histories)], known[:, 0]),
         )
 
-    def _each(self) -> Iterator[tuple[tuple[NDArray[Any], ...], tuple[Place, tuple[int, ...]]]]:
-        """Yield of each call its trained paths, their weights and values, its end and thoughts.
+    def _each(self) -> Iterator[_OfOne]:
+        """Yield of each call trained paths, their weights and values, its end, thoughts, history.
 
-        Trained tokens of an earlier call are not counted again, unless calls are apart.
+        Trained tokens of an earlier call are not counted again, unless calls are apart; the
+        history is what no earlier call has.
         """
-        known: set[bytes] = set()
+        known, prefixes = set[bytes](), Prefixes()
         apart = self.apart
         for each in self.calls:
             view = each.view
@@ -258,7 +271,15 @@ class Kept:
                 known.update(named)
             least, most = (int(new[:end].sum()) for end in each.thought)
             counted = ((each.call.id, each.message), (least, most, int(new.sum())))
-            yield (paths, np.full(len(paths), weight), words, view.paths.seen[-1:].copy()), counted
+            seen = view.paths.seen[:, 0]
+            common = prefixes.add(seen)
+            history = [
+                ((message, kind), seen[max(start, common) : stop].copy())
+                for message, kind, start, stop in each.history
+                if stop > common
+            ]
+            values = (paths, np.full(len(paths), weight), words, view.paths.seen[-1:].copy())
+            yield values, counted, history
 
     def _leaves(
         self, ends: NDArray[np.uint64], has_twin: NDArray[np.bool_], *, divided: bool
@@ -282,6 +303,17 @@ class Kept:
         for path, one, other in zip(map(bytes, ends), least.tolist(), most.tolist(), strict=True):
             found[path] = one, max(other, found.get(path, (0, 0))[1])
         return found
+
+
+def _contexts(
+    history: Sequence[tuple[tuple[int, int], NDArray[np.uint64]]], trained: NDArray[np.uint64]
+) -> Contexts:
+    """Count tokens of the history by message and kind, but for those that a call trains."""
+    counted = Counter[tuple[int, int]]()
+    for place, paths in history:
+        at = np.searchsorted(trained, paths).clip(max=len(trained) - 1)
+        counted[place] += int((trained[at] != paths).sum())
+    return dict(+counted)
 
 
 def _lighter(call: Call, tokens: int) -> Call:

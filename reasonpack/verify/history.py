@@ -10,11 +10,13 @@ not ends the search. What the template writes between them belongs to no message
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from reasonpack.verify.chat import Message
 from reasonpack.verify.marks import SHORT
@@ -88,6 +90,34 @@ def count_contexts(
             if number:
                 counted[message, kind] = counted.get((message, kind), 0) + number
     return counted
+
+
+class Prefixes:
+    """The paths of all tokens of some views, to tell how far a further one goes along them.
+
+    They are in sorted arrays, of which each is more than half as long as the one before it.
+    """
+
+    def __init__(self) -> None:
+        self._sorted: list[NDArray[np.uint64]] = []
+
+    def add(self, paths: NDArray[np.uint64]) -> int:
+        """Add the paths u64[T] of a view; return how many tokens it has in common with others.
+
+        >>> known = Prefixes()
+        >>> [known.add(np.array(paths, np.uint64)) for paths in ([5, 3, 9], [5, 3, 7], [5, 3])]
+        [0, 2, 2]
+        """
+        common = bisect_left(range(len(paths)), True, key=lambda at: not self._hold(paths[at:][:1]))
+        new = np.sort(paths[common:])
+        while self._sorted and len(new) and len(self._sorted[-1]) <= 2 * len(new):
+            new = np.sort(np.concatenate([self._sorted.pop(), new]))
+        self._sorted += [new] if len(new) else []
+        return common
+
+    def _hold(self, path: NDArray[np.uint64]) -> bool:
+        places = ((each, np.searchsorted(each, path)) for each in self._sorted)
+        return any((each[at.clip(max=len(each) - 1)] == path).all() for each, at in places)
 
 
 def added(each: Sequence[Contexts]) -> Contexts:

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from test_against_calls import KINDS, LOGS, packed
+from test_against_calls import KINDS, LOGS, answered, packed, said
 
 from reasonpack.records import group_index
 from reasonpack.records.calls import Call
@@ -26,6 +26,7 @@ from reasonpack.rows.group_forest import CallView, GroupForest
 from reasonpack.rows.sample import Sample
 from reasonpack.run import calls as packing
 from reasonpack.run import waiting_calls
+from reasonpack.run.call_views import CutCall
 from reasonpack.verify.check import verify_dataset
 from reasonpack.views.view import View
 
@@ -205,11 +206,32 @@ def without_operations(real: Any, step: Any) -> Any:
     return {**real(step), "role": "user"} if step.fields["source"] == "system" else real(step)
 
 
+EAST = said("user", "How many boats lie in the east harbour?")
+TWELVE = "There are twelve boats in the east."
+TALK = [
+    {**answered("t", "long", [EAST], "Twelve. " * 40), "response": said("assistant", "Hm. " * 99)},
+    answered("t", "one", [EAST], TWELVE),
+    answered("t", "two", [EAST, said("assistant", TWELVE), said("user", "And the west?")], "Nine."),
+]
+"""Of texts that are long enough to be found in a prompt, behind a call that is left out."""
 RECORDS = {
     **KINDS,
     **{name: logged(name) for name in ("atif", "codex", "pi", "verifiers", "nemo_gym_rollouts")},
     "claude_code": with_kept_messages(),
+    "talk": TALK,
 }
+
+
+def other_kinds(view: CallView) -> CallView:
+    """Take what was said before for what the model saw of its answers, and the other way round."""
+    runs = [(stop, {0: 2, 2: 0}.get(kind, kind), message) for stop, kind, message in view.runs]
+    return replace(view, runs=runs)
+
+
+def other_messages(view: CallView) -> CallView:
+    """Count the messages of the history from another one on."""
+    runs = [(stop, kind, message + (kind in (0, 2))) for stop, kind, message in view.runs]
+    return replace(view, runs=runs)
 
 
 def apart(is_so: bool) -> Plant:
@@ -262,6 +284,16 @@ FAULTS = {
     "rewards forgotten": Planted(
         "rolled out", in_calls(lambda call: replace(call, reward=None)), {"RP317"}
     ),
+    "kinds of the history swapped": Planted("talk", in_views(other_kinds), {"RP312"}),
+    "messages of the history counted otherwise": Planted(
+        "talk", in_views(other_messages), {"RP312"}
+    ),
+    "a history known of a call that is left out": Planted(
+        "talk", in_place(CutCall, "beside", lambda _, cut, written: cut), {"RP312"}
+    ),
+    "a history known of a call with ids": Planted(
+        "atif", in_place(CutCall, "beside", lambda _, cut, written: cut), {"RP312"}
+    ),
     "results of tools forgotten": Planted(
         "claude_code", in_place(claude_code._Session, "history", without_results), {"RP309"}
     ),
@@ -286,6 +318,13 @@ FAULTS = {
 }
 
 
+@pytest.mark.parametrize("kind", ["talk", "claude_code"])
+def test_without_a_fault_nothing_is_found(kind: str, tmp_path: Path) -> None:
+    out, source = packed(tmp_path, RECORDS[kind], max_length=300)
+    findings = verify_dataset(out, [str(source)])
+    assert (findings.total, findings.unchecked) == (0, {}), findings.listed
+
+
 @pytest.mark.parametrize(
     ("name", "layout"),
     [
@@ -299,6 +338,6 @@ def test_a_planted_fault_is_found(
 ) -> None:
     fault = FAULTS[name]
     fault.plant(monkeypatch)
-    out, source = packed(tmp_path, RECORDS[fault.kind], layout=layout)
+    out, source = packed(tmp_path, RECORDS[fault.kind], layout=layout, max_length=300)
     findings = verify_dataset(out, [str(source)])
     assert set(findings.counts) == fault.codes, [str(each) for each in findings.listed]
