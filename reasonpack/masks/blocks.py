@@ -29,6 +29,7 @@ backward for it. Sources: `interface.py`, `block_sparsity.py` and `mask.py` of `
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -122,22 +123,38 @@ def grid(
     >>> partial.astype(int).tolist(), full.astype(int).tolist()
     ([[[1, 0], [0, 1]]], [[[0, 0], [1, 0]]])
     """
-    total = visible_until.shape[1]
-    query, key = block_size
-    low, high = _extremes(visible_until, key)
-    seen, full = classify(
-        low[:, None, :],
-        high[:, None, :],
-        q_start=np.arange(0, total, query)[:, None],
-        k_start=np.arange(0, total, key)[None, :],
-        block_size=block_size,
-    )
+    starts = [np.arange(0, visible_until.shape[1], size) for size in block_size]
     if window is not None:
-        position = np.asarray(window.position_ids)
-        q_low, q_high = _extremes(position, query)
-        k_low, k_high = _extremes(position, key)
-        seen &= q_low[:, :, None] - k_high[:, None, :] < window.size
-        full &= q_high[:, :, None] - k_low[:, None, :] < window.size
+        window = Window(np.asarray(window.position_ids), window.size)
+    return judge(visible_until, starts, _extremes, block_size=block_size, window=window)
+
+
+def judge(
+    until: Any,
+    starts: Sequence[Any],
+    extremes: Callable[[Any, int], tuple[Any, Any]],
+    *,
+    block_size: tuple[int, int],
+    window: Window | None,
+) -> tuple[Any, Any]:
+    """Tell of NumPy arrays or torch tensors what `grid` does.
+
+    Args:
+        until: `[B, T]`, as `visible_until`.
+        starts: first tokens of the blocks of queries, and of keys.
+        extremes: gives the lowest and the highest value of each block of a size.
+        block_size: `(query, key)` tokens.
+        window: as in `grid`, of the same kind as the rest.
+    """
+    query, key = block_size
+    low, high = (each[:, None, :] for each in extremes(until, key))
+    q_start, k_start = starts[0][:, None], starts[1][None, :]
+    seen, full = classify(low, high, q_start=q_start, k_start=k_start, block_size=block_size)
+    if window is not None:
+        q_low, q_high = (each[:, :, None] for each in extremes(window.position_ids, query))
+        k_low, k_high = (each[:, None, :] for each in extremes(window.position_ids, key))
+        seen &= q_low - k_high < window.size
+        full &= q_high - k_low < window.size
     return seen & ~full, full
 
 

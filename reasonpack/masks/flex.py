@@ -4,7 +4,7 @@
                             └─> BlockMask [B, 1, T, T], full and partial blocks apart
 
 `create_block_mask` evaluates `mask_mod` on the T × T grid. `block_mask` judges blocks
-from the extremes of `visible_until` (`blocks.classify`) and gives the identical
+from the extremes of `visible_until` (`blocks.judge`) and gives the identical
 object, entry for entry: O(B·T) for the extremes and O(B·(T / block)²) for the lists,
 some milliseconds at 32k tokens.
 
@@ -23,7 +23,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from reasonpack.masks.blocks import classify
+from reasonpack.masks.blocks import judge
 from reasonpack.masks.rows import Window
 
 if TYPE_CHECKING:
@@ -97,23 +97,12 @@ def block_mask(
 
     until = torch.as_tensor(visible_until, device=device)
     total = until.shape[1]
-    query, key = block_size
-    low, high = _extremes(until, key)
-    seen, full = classify(
-        low[:, None, :],
-        high[:, None, :],
-        q_start=torch.arange(0, total, query, device=until.device)[:, None],
-        k_start=torch.arange(0, total, key, device=until.device)[None, :],
-        block_size=block_size,
-    )
+    starts = [torch.arange(0, total, size, device=until.device) for size in block_size]
     if window is not None:
-        position = torch.as_tensor(window.position_ids, device=until.device)
-        q_low, q_high = _extremes(position, query)
-        k_low, k_high = _extremes(position, key)
-        seen &= q_low[:, :, None] - k_high[:, None, :] < window.size
-        full &= q_high[:, :, None] - k_low[:, None, :] < window.size
+        window = Window(torch.as_tensor(window.position_ids, device=until.device), window.size)
+    partial, full = judge(until, starts, _extremes, block_size=block_size, window=window)
     return BlockMask.from_kv_blocks(
-        *_ordered(seen & ~full),
+        *_ordered(partial),
         *_ordered(full),
         BLOCK_SIZE=block_size,
         mask_mod=mask_mod(until, window=window, device=until.device),

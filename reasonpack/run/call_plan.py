@@ -22,9 +22,7 @@ from reasonpack.records.options import renamed_fields
 from reasonpack.records.unit import Record, Unit, content_kind, read_records
 from reasonpack.rows.schema import planned
 from reasonpack.run.call_columns import ALWAYS, COLUMNS, KeyColumns
-from reasonpack.storage.place import Place, join, stamp
-from reasonpack.storage.publish import publish
-from reasonpack.storage.read import digest
+from reasonpack.storage.place import Place
 from reasonpack.wording import count, listed
 
 INDEX = "groups.index"
@@ -172,15 +170,6 @@ def _field(options: Options, kind: Kind) -> str:
             "leave the option out",
         )
     return FILE
-
-
-def write_index(output: Place, planned_: PlannedCalls) -> None:
-    """Write the index of groups to the output directory of a run, unless it is there."""
-    place = join(output, INDEX)
-    if stamp(place) and digest(place)[1] == planned_.grouped.grouping.sha256:
-        return
-    with publish(place) as file:
-        file.write(planned_.grouped.entries.tobytes())
 
 
 def grouping_note(grouping: Grouping) -> str:

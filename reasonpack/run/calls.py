@@ -17,7 +17,9 @@ from itertools import groupby
 from reasonpack.datasets.options import Options
 from reasonpack.errors import RecordError
 from reasonpack.records.calls import Call
-from reasonpack.records.groups import Group
+from reasonpack.records.group_field import FILE
+from reasonpack.records.groups import Group, read_again, read_groups
+from reasonpack.records.record_places import Entries, Source
 from reasonpack.records.strict_json import quoted
 from reasonpack.records.unit import Record
 from reasonpack.rows.group_forest import CallView, GroupForest, Joined
@@ -90,6 +92,28 @@ def lay_out_calls(
             work.write()
     work.write()
     return work.done()
+
+
+def lay_out_entries(
+    entries: Entries,
+    sources: Sequence[Source],
+    field: str,
+    options: Options,
+    context: Context,
+    *,
+    columns: Sequence[str],
+    encode: Encode,
+) -> Laid:
+    """Turn groups, whose records are at some places, into samples; see `lay_out_calls`."""
+    return lay_out_calls(
+        read_groups(entries, sources, field),
+        options,
+        context,
+        columns=columns,
+        again=lambda position: read_again(entries, sources, position),
+        encode=encode,
+        are_sessions=field == FILE,
+    )
 
 
 class _Work:

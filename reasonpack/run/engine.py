@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -101,18 +101,34 @@ def _is_long(inputs: Sequence[str], run: Run) -> bool:
     return several and size > max(WORTH_STARTING, run.unit_bytes)
 
 
-def on_engine(
-    todo: Sequence[Unit], do: Callable[[Unit], Result], run: Run, started: Sequence[Worker]
-) -> Generator[Result, None, None]:
-    """Do something with each unit, in this process, in several, or on a cluster."""
+def do_units(
+    todo: Sequence[Unit],
+    do: Callable[[Unit], Result],
+    then: Callable[[Result], object],
+    run: Run,
+    started: Sequence[Worker] = (),
+) -> None:
+    """Do something with each unit, in this process, in several, or on a cluster.
+
+    Args:
+        todo: the units.
+        do: what to do with one; it has to pickle.
+        then: is given each result as it comes, in this process.
+        run: how it is done.
+        started: processes that run already.
+    """
     workers = run.num_proc or usable_cores()
     if run.engine == "ray":
         from reasonpack.run.ray import run_ray  # noqa: PLC0415  an optional dependency
 
-        return run_ray(todo, do, workers=run.num_proc)
-    if workers == 1 or (run.num_proc is None and len(todo) < 2):
-        return run_here(todo, do)
-    return run_pool(todo, do, workers=workers, started=started)
+        results = run_ray(todo, do, workers=run.num_proc)
+    elif workers == 1 or (run.num_proc is None and len(todo) < 2):
+        results = run_here(todo, do)
+    else:
+        results = run_pool(todo, do, workers=workers, started=started)
+    with closing(results):
+        for result in results:
+            then(result)
 
 
 def backend_advice(todo: Sequence[Unit], backend: Choice) -> str | None:

@@ -15,15 +15,13 @@ import pyarrow as pa
 from reasonpack.datasets.options import Options
 from reasonpack.datasets.shares import STDIN, read_part
 from reasonpack.errors import UsageError
-from reasonpack.records.group_field import FILE
-from reasonpack.records.groups import read_again, read_groups
 from reasonpack.records.plan import InputFile, plan
 from reasonpack.records.record_places import Entries, Source
 from reasonpack.records.unit import Record, Unit
 from reasonpack.rows.shard import write_shard
 from reasonpack.rows.table import row_groups
 from reasonpack.run.call_plan import formats_of_inputs, kind_of_inputs, plan_calls
-from reasonpack.run.calls import lay_out_calls
+from reasonpack.run.calls import lay_out_entries
 from reasonpack.run.context import load_context
 from reasonpack.run.conversations import Laid, lay_out_records
 from reasonpack.run.copies import copies_a_record, refuse_copies
@@ -171,15 +169,8 @@ def _estimate_calls(
     sources = [*map(Source, grouped.places, names, grouping.containers)]
 
     def laid(entries: Entries) -> Laid:
-        return lay_out_calls(
-            read_groups(entries, sources, grouping.field),
-            skipping,
-            context,
-            columns=calls.columns,
-            again=lambda position: read_again(entries, sources, position),
-            encode=encode,
-            are_sessions=grouping.field == FILE,
-        )
+        of = (entries, sources, grouping.field, skipping, context)
+        return lay_out_entries(*of, columns=calls.columns, encode=encode)
 
     sample = (
         _Sampled(times, times, partial(laid, entries))

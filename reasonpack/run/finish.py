@@ -21,8 +21,8 @@ from reasonpack.rows.content_hash import combined_hash
 from reasonpack.run.plan_file import Plan
 from reasonpack.show.summary import note_lines
 from reasonpack.storage.place import Place, file_names, join, public_name, remove, stamp
-from reasonpack.storage.publish import publish
-from reasonpack.storage.read import digest, open_file, read_bytes
+from reasonpack.storage.publish import publish, publish_once
+from reasonpack.storage.read import digest, open_file
 from reasonpack.wording import listed
 
 Show = Callable[[Manifest], object]
@@ -49,10 +49,10 @@ def finish(
     manifest = _manifest(plan, receipts)
     refuse_strangers(output, {shard.path for shard in manifest.shards})
     write_rejects(output, [receipt.rejects for receipt in receipts if receipt.rejects])
-    _write(join(output, CARD), _card(manifest))
+    publish_once(join(output, CARD), _card(manifest).encode())
     if show:
         show(manifest)
-    _write(join(output, MANIFEST), as_json(manifest))
+    publish_once(join(output, MANIFEST), as_json(manifest).encode())
     return manifest
 
 
@@ -101,12 +101,6 @@ def summed(receipts: Sequence[Receipt]) -> Counts:
     for receipt in receipts:
         counts.add(receipt.counts)
     return counts
-
-
-def _write(place: Place, text: str) -> None:
-    if read_bytes(place) != text.encode():
-        with publish(place) as file:
-            file.write(text.encode())
 
 
 def write_rejects(output: Place, parts: Sequence[RejectFile]) -> None:

@@ -9,7 +9,6 @@ kept (`receipts.done_before`), the others are done again.
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -22,23 +21,24 @@ from reasonpack.datasets.receipt import Counts, Receipt
 from reasonpack.errors import DiskFullError, FormatError, UsageError
 from reasonpack.records.unit import Unit
 from reasonpack.records.unknown import UnknownFieldError, together
+from reasonpack.run.call_plan import INDEX as GROUPS
 from reasonpack.run.call_plan import (
     PlannedCalls,
     formats_of_inputs,
     grouping_note,
     kind_of_inputs,
     plan_calls,
-    write_index,
 )
 from reasonpack.run.context import Context, load_context
+from reasonpack.run.copies import INDEX as COPIES
 from reasonpack.run.copies import refuse_copies
 from reasonpack.run.disk import disk_advice, when_full
-from reasonpack.run.engine import Run, backend_advice, on_engine, started_early
+from reasonpack.run.engine import Run, backend_advice, do_units, started_early
 from reasonpack.run.finish import end, same_files, summed
 from reasonpack.run.lock import locked
 from reasonpack.run.named_inputs import named_inputs, spooled
 from reasonpack.run.output_directory import agreed, begin, claimed, sweep
-from reasonpack.run.plan_copies import PlannedCopies, known_copies, plan_copies, write_copies
+from reasonpack.run.plan_copies import PlannedCopies, known_copies, plan_copies
 from reasonpack.run.plan_file import (
     Plan,
     freeze,
@@ -47,16 +47,15 @@ from reasonpack.run.plan_file import (
     sealed_plan,
 )
 from reasonpack.run.pool import Worker
-from reasonpack.run.receipts import check_units, done_before
+from reasonpack.run.receipts import add_receipts, check_units, done_before
 from reasonpack.run.samples_page import write_samples
 from reasonpack.run.shuffle import in_stages
 from reasonpack.run.stages import stage
-from reasonpack.run.unit import Job, process, shard_schema, unknown_fields
+from reasonpack.run.unit import Job, process, unknown_fields
 from reasonpack.run.unpacked import unpacked
 from reasonpack.storage.inputs import check_name
 from reasonpack.storage.place import (
     Place,
-    Stamp,
     file_names,
     is_url,
     join,
@@ -64,6 +63,7 @@ from reasonpack.storage.place import (
     remove,
     stamp,
 )
+from reasonpack.storage.publish import publish_once
 from reasonpack.tokens.tokenizer import Tokenizer
 
 ALONE = Run()
@@ -226,44 +226,25 @@ def opened(
         own = _mine(plan, part) if part else None
         try:
             if calls:
-                write_index(output, calls)
+                publish_once(join(output, GROUPS), calls.grouped.entries.tobytes())
             if copies:
-                write_copies(output, copies)
+                publish_once(join(output, COPIES), copies.index)
             begin(output, plan, known)
-            job = _job(options, output, files, stamps, plan=plan, calls=calls, run=run)
+            job = Job.of(
+                plan,
+                output,
+                options,
+                places=tuple(place for place, _ in files),
+                stamps=stamps,
+                names=tuple(name for _, name in files),
+                readable=tuple(calls.grouped.places) if calls else (),
+                backend=run.backend,
+            )
             yield known or plan, job, context.tokenizer
         except DiskFullError as error:
             raise when_full(error, output, options, own or plan.units) from error
         finally:
             sweep(output, own)
-
-
-def _job(
-    options: Options,
-    output: Place,
-    files: Sequence[tuple[Place, str]],
-    stamps: tuple[Stamp | None, ...],
-    *,
-    plan: Plan,
-    calls: PlannedCalls | None,
-    run: Run,
-) -> Job:
-    """Put together what all units of a run have in common."""
-    return Job(
-        options=options,
-        output=output,
-        places=tuple(place for place, _ in files),
-        stamps=stamps,
-        units=len(plan.units),
-        plan_sha256=plan.sha256,
-        schema=shard_schema(options, plan.hashes, plan.columns),
-        columns=tuple(plan.columns),
-        grouping=plan.grouping,
-        names=tuple(name for _, name in files),
-        readable=tuple(calls.grouped.places) if calls else (),
-        copies=plan.copies,
-        backend=run.backend,
-    )
 
 
 def _planned(
@@ -319,16 +300,16 @@ def _receipts(
         if advice:
             run.watch.on_note(advice)
     told: set[str] = set()
+
+    def noted(receipt: Receipt) -> None:
+        if receipt.backend_fault and receipt.backend_fault not in told:
+            told.add(receipt.backend_fault)
+            run.watch.on_note(f"{receipt.unit}: {receipt.backend_fault}; the ids are right")
+        run.watch.on_receipt(receipt)
+
+    noting = replace(run, watch=replace(run.watch, on_receipt=noted))
     try:
-        with contextlib.closing(
-            on_engine(todo, partial(process, job=job), run, started)
-        ) as receipts:
-            for receipt in receipts:
-                done[receipt.unit.number] = receipt
-                if receipt.backend_fault and receipt.backend_fault not in told:
-                    told.add(receipt.backend_fault)
-                    run.watch.on_note(f"{receipt.unit}: {receipt.backend_fault}; the ids are right")
-                run.watch.on_receipt(receipt)
+        add_receipts(done, todo, partial(process, job=job), noting, started)
     except UnknownFieldError as error:
         if len(units) == len(plan.units):  # no run with this plan gets any further
             for name in file_names(receipts_ := join(job.home, "receipts")):
@@ -340,8 +321,8 @@ def _receipts(
 
 def all_unknown(plan: Plan, job: Job, run: Run) -> UnknownFieldError | None:
     """Read all of the input for fields that nobody reads, as one was found."""
-    with contextlib.closing(
-        on_engine(plan.units, partial(unknown_fields, job=job), run, ())
-    ) as all_:
-        found = {number: error for number, error in all_ if error}
-    return together(found[number] for number in sorted(found)) if found else None
+    found: dict[int, UnknownFieldError | None] = {}
+    do = partial(unknown_fields, job=job)
+    do_units(plan.units, do, lambda each: found.update([each]), run)
+    errors = [error for number in sorted(found) if (error := found[number])]
+    return together(errors) if errors else None

@@ -5,7 +5,6 @@ units ─→ (any process) hash of each record ─→ `copies.times_of` ─→ c
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 from collections.abc import Sequence
@@ -19,12 +18,11 @@ from reasonpack.records.unit import Record, Unit, read_records
 from reasonpack.run.context import load_context
 from reasonpack.run.conversations import parse
 from reasonpack.run.copies import HASH_BYTES, INDEX, Copies, asked_for, content_hash, times_of
-from reasonpack.run.engine import Run, on_engine
+from reasonpack.run.engine import Run, do_units
 from reasonpack.run.plan_file import Plan
 from reasonpack.run.splits import key
-from reasonpack.storage.place import Place, join, stamp
-from reasonpack.storage.publish import publish
-from reasonpack.storage.read import digest, read_bytes
+from reasonpack.storage.place import Place, join
+from reasonpack.storage.read import read_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +57,7 @@ def plan_copies(
         return None
     found: dict[int, bytes] = {}
     do = partial(_hashes, places=tuple(places), options=options)
-    with contextlib.closing(on_engine(units, do, run, ())) as parts:
-        found.update(parts)
+    do_units(units, do, lambda each: found.update([each]), run)
     records = [len(found[unit.number]) // HASH_BYTES for unit in units]
     whole = b"".join(found.pop(unit.number) for unit in units)
     hashes = [whole[at : at + HASH_BYTES] for at in range(0, len(whole), HASH_BYTES)]
@@ -114,12 +111,3 @@ def known_copies(known: Plan | None, plan: Plan, output: Place) -> PlannedCopies
     if content is None or hashlib.sha256(content).hexdigest() != known.copies.sha256:
         return None
     return PlannedCopies(known.copies, content)
-
-
-def write_copies(output: Place, planned: PlannedCopies) -> None:
-    """Write the index to the output directory of a run, unless it is there."""
-    place = join(output, INDEX)
-    if stamp(place) and digest(place)[1] == planned.copies.sha256:
-        return
-    with publish(place) as file:
-        file.write(planned.index)

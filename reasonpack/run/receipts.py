@@ -7,7 +7,7 @@ receipts/00003.json ──→ its own hash, the plan's, the unit ──→ shard
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
@@ -25,8 +25,9 @@ from reasonpack.datasets.receipt import (
 )
 from reasonpack.errors import StorageError
 from reasonpack.records.unit import Unit
-from reasonpack.run.engine import Watch
+from reasonpack.run.engine import Run, Watch, do_units
 from reasonpack.run.plan_file import Plan
+from reasonpack.run.pool import Worker
 from reasonpack.storage.place import Place, join, remove, stamp
 from reasonpack.storage.read import digest, read_bytes
 
@@ -71,6 +72,22 @@ def done_before(
     if todo:
         remove(join(output, MANIFEST))
     return done, todo
+
+
+def add_receipts(
+    done: dict[int, Receipt],
+    todo: Sequence[Unit],
+    do: Callable[[Unit], Receipt],
+    run: Run,
+    started: Sequence[Worker] = (),
+) -> None:
+    """Do units, and add their receipts to those of the units that are done; see `do_units`."""
+
+    def add(receipt: Receipt) -> None:
+        done[receipt.unit.number] = receipt
+        run.watch.on_receipt(receipt)
+
+    do_units(todo, do, add, run, started)
 
 
 def _check(output: Place, plan: Plan, unit: Unit) -> Finding:

@@ -8,7 +8,6 @@ A unit of a source becomes a unit of the new dataset. What stops a run does no m
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -23,17 +22,17 @@ from reasonpack.records.plan import InputFile
 from reasonpack.records.unit import Unit
 from reasonpack.rows.schema import FORMAT_VERSION, planned
 from reasonpack.run.disk import when_full
-from reasonpack.run.engine import Run, on_engine
+from reasonpack.run.engine import Run
 from reasonpack.run.finish import end, same_files
 from reasonpack.run.lay_out_again import Limits, Old
 from reasonpack.run.output_directory import agreed, begin, claimed, sweep
 from reasonpack.run.pack import ALONE
 from reasonpack.run.plan_file import PLAN, Plan, read_plan, sealed_plan
-from reasonpack.run.receipts import done_before
+from reasonpack.run.receipts import add_receipts, done_before
 from reasonpack.run.repack_unit import RepackJob, repack_unit
 from reasonpack.run.shuffle import in_stages
 from reasonpack.run.sources import Source, blend_of, longest_view, options_for, read_sources
-from reasonpack.run.unit import Job, shard_schema
+from reasonpack.run.unit import Job
 from reasonpack.storage.place import Place, is_url, public_name
 
 
@@ -152,24 +151,11 @@ def _receipts(output: Place, plan: Plan, sources: Sequence[Source], run: Run) ->
         for source in sources
         for receipt in source.units
     ]
-    job = Job(
-        options=plan.options,
-        output=output,
-        places=(),
-        stamps=(),
-        units=len(plan.units),
-        plan_sha256=plan.sha256,
-        schema=shard_schema(plan.options, plan.hashes, plan.columns),
-        columns=tuple(plan.columns),
-    )
 
     def pack(plan: Plan, job: Job) -> list[Receipt]:
         own = RepackJob(job=job, old=tuple(old), max_position=plan.max_position)
         done, todo = done_before(job.home, plan, plan.units, run.watch)
-        with contextlib.closing(on_engine(todo, partial(repack_unit, job=own), run, ())) as each:
-            for receipt in each:
-                done[receipt.unit.number] = receipt
-                run.watch.on_receipt(receipt)
+        add_receipts(done, todo, partial(repack_unit, job=own), run)
         return [done[unit.number] for unit in plan.units]
 
-    return in_stages(plan, job, run, pack)
+    return in_stages(plan, Job.of(plan, output, plan.options), run, pack)

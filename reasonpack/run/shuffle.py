@@ -10,7 +10,6 @@ run takes twice the disk meanwhile.
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -19,10 +18,10 @@ from reasonpack.datasets.receipt import TRAIN, Receipt, place_of, read_receipt
 from reasonpack.records.unit import Unit
 from reasonpack.run.buckets import UNSHUFFLED, read_bucket
 from reasonpack.run.conversations import count_samples, without_rows
-from reasonpack.run.engine import Run, Watch, on_engine
+from reasonpack.run.engine import Run, Watch
 from reasonpack.run.output_directory import clear_unshuffled
 from reasonpack.run.plan_file import Plan
-from reasonpack.run.receipts import done_before
+from reasonpack.run.receipts import add_receipts, done_before
 from reasonpack.run.unit import Job, publish_receipt, publish_shard
 from reasonpack.storage.place import join
 from reasonpack.storage.publish import publish
@@ -48,11 +47,7 @@ def in_stages(
         first = replace(plan, options=replace(plan.options, format="arrow"))
         pack(first, replace(job, unshuffled=True))
         run.watch.on_plan(plan.units, list(done.values()))
-        do = partial(shuffled_unit, job=job)
-        with contextlib.closing(on_engine(todo, do, run, ())) as receipts:
-            for receipt in receipts:
-                done[receipt.unit.number] = receipt
-                run.watch.on_receipt(receipt)
+        add_receipts(done, todo, partial(shuffled_unit, job=job), run)
     else:
         run.watch.on_plan(plan.units, list(done.values()))
     clear_unshuffled(job.output)

@@ -35,7 +35,7 @@ from reasonpack.errors import RecordError, UsageError
 from reasonpack.records.calls import read_calls, read_session
 from reasonpack.records.group_field import FILE
 from reasonpack.records.group_index import Grouping
-from reasonpack.records.groups import read_again, read_entries, read_groups
+from reasonpack.records.groups import read_entries, read_groups
 from reasonpack.records.plan import changed
 from reasonpack.records.reading import Reading
 from reasonpack.records.record_places import Entries, Source
@@ -48,11 +48,11 @@ from reasonpack.rows.shard import write_shard
 from reasonpack.rows.table import row_groups, rows_to_table
 from reasonpack.run.buckets import UNSHUFFLED, row_keys, write_buckets
 from reasonpack.run.call_plan import INDEX
-from reasonpack.run.calls import lay_out_calls
-from reasonpack.run.context import Context, load_context
+from reasonpack.run.calls import lay_out_entries
+from reasonpack.run.context import load_context
 from reasonpack.run.conversations import Laid, lay_out_records, parse
 from reasonpack.run.copies import Copies, asked_for, read_times
-from reasonpack.run.plan_file import planned_columns
+from reasonpack.run.plan_file import Plan, planned_columns
 from reasonpack.run.stages import stage, staged
 from reasonpack.storage.place import Place, Stamp, join, stamp
 from reasonpack.storage.publish import publish
@@ -82,11 +82,11 @@ class Job:
 
     options: Options
     output: Place
-    places: tuple[Place, ...]
-    stamps: tuple[Stamp | None, ...]
     units: int
     plan_sha256: str
     schema: pa.Schema
+    places: tuple[Place, ...] = ()
+    stamps: tuple[Stamp | None, ...] = ()
     columns: tuple[str, ...] = ()
     grouping: Grouping | None = None
     names: tuple[str, ...] = ()
@@ -94,6 +94,21 @@ class Job:
     backend: Choice = AUTO
     copies: Copies | None = None
     unshuffled: bool = False
+
+    @classmethod
+    def of(cls, plan: Plan, output: Place, options: Options, **read: Any) -> Job:
+        """Take from a plan what its units have in common; `read` says where inputs are read."""
+        return cls(
+            options=options,
+            output=output,
+            units=len(plan.units),
+            plan_sha256=plan.sha256,
+            schema=shard_schema(options, plan.hashes, plan.columns),
+            columns=tuple(plan.columns),
+            grouping=plan.grouping,
+            copies=plan.copies,
+            **read,
+        )
 
     @property
     def home(self) -> Place:
@@ -135,7 +150,10 @@ def lay_out_unit(unit: Unit, job: Job) -> tuple[Laid, Encoder]:
     encoder = load_encoder(options, job.backend)
     encoder.prepare(unit.input_bytes)
     if job.grouping is not None:
-        laid, read = _lay_out_groups(unit, job, job.grouping, context, encoder)
+        entries, sources = _groups_of(unit, job, job.grouping)
+        of = (entries, sources, job.grouping.field, options, context)
+        laid = lay_out_entries(*of, columns=job.columns, encode=encoder.encode)
+        read = set(entries["file"].tolist())
     else:
         records, read = read_records(unit, job.places[unit.input]), {unit.input}
         times = None if job.copies is None else read_times(job.output, job.copies, unit.number)
@@ -146,23 +164,6 @@ def lay_out_unit(unit: Unit, job: Job) -> tuple[Laid, Encoder]:
         if stamp(job.places[number]) != job.stamps[number]:
             raise changed(job.places[number])
     return laid, encoder
-
-
-def _lay_out_groups(
-    unit: Unit, job: Job, grouping: Grouping, context: Context, encoder: Encoder
-) -> tuple[Laid, set[int]]:
-    """Lay out the groups of a unit; return the numbers of the inputs that they are in, too."""
-    entries, sources = _groups_of(unit, job, grouping)
-    laid = lay_out_calls(
-        read_groups(entries, sources, grouping.field),
-        job.options,
-        context,
-        columns=job.columns,
-        again=lambda position: read_again(entries, sources, position),
-        are_sessions=grouping.field == FILE,
-        encode=encoder.encode,
-    )
-    return laid, set(entries["file"].tolist())
 
 
 def _groups_of(unit: Unit, job: Job, grouping: Grouping) -> tuple[Entries, list[Source]]:

@@ -178,7 +178,7 @@ def _objects(url: str) -> list[Place] | None:
     try:
         if stamp(url):
             return [url]
-        found = listed_files(url, recursive=True)
+        found = listed_files(url)
     except OSError as error:
         raise unreadable(url, error) from error
     _, top = file_system(url)

@@ -101,10 +101,15 @@ def file_system(url: str) -> tuple[Any, str]:
         StorageError: no file system is known for it, or its client is not installed.
     """
     system, path = _known_file_system(url)
-    handler = getattr(system, "handler", None)
-    if isinstance(handler, pa.fs.FSSpecHandler):
-        handler.fs.dircache.clear()
+    if (through := fsspec_of(system)) is not None:
+        through.dircache.clear()
     return system, path
+
+
+def fsspec_of(system: Any) -> Any:
+    """Return the file system of fsspec that one of pyarrow stands for; None for none."""
+    handler = getattr(system, "handler", None)
+    return handler.fs if isinstance(handler, pa.fs.FSSpecHandler) else None
 
 
 @lru_cache(maxsize=64)
@@ -139,10 +144,9 @@ def shows_half(place: Place) -> bool:
     if not is_url(place):
         return True
     system, _ = file_system(str(place))
-    handler = getattr(system, "handler", None)
-    if not isinstance(handler, pa.fs.FSSpecHandler):
+    if (through := fsspec_of(system)) is None:
         return system.type_name not in WHOLE_UPLOADS
-    names = handler.fs.protocol
+    names = through.protocol
     return not WHOLE_UPLOADS.intersection([names] if isinstance(names, str) else names)
 
 
@@ -152,10 +156,21 @@ def file_names(directory: Place) -> list[str]:
     Raises:
         StorageError: it cannot be listed.
     """
+    return child_names(directory, files_alone=True)
+
+
+def child_names(directory: Place, *, files_alone: bool = False) -> list[str]:
+    """List what is in a directory, directories too; nothing if it does not exist.
+
+    Raises:
+        StorageError: it cannot be listed.
+    """
     try:
-        if not is_url(directory):
-            return sorted(entry.name for entry in os.scandir(directory) if _is_file(entry))
-        return sorted(info.base_name for info in listed_files(str(directory), recursive=False))
+        if is_url(directory):
+            found = _infos(str(directory), recursive=False)
+            return sorted(each.base_name for each in found if each.is_file or not files_alone)
+        with os.scandir(directory) as entries:
+            return sorted(each.name for each in entries if not files_alone or _is_file(each))
     except FileNotFoundError:
         return []
     except OSError as error:
@@ -169,29 +184,17 @@ def _is_file(entry: os.DirEntry[str]) -> bool:
         return True
 
 
-def listed_files(url: str, *, recursive: bool) -> list[Any]:
+def listed_files(url: str) -> list[Any]:
     """List the files below a URL, as pyarrow describes them."""
+    return [info for info in _infos(url, recursive=True) if info.is_file]
+
+
+def _infos(url: str, *, recursive: bool) -> list[Any]:
     system, path = file_system(url)
-    selector = pa.fs.FileSelector(path, recursive=recursive, allow_not_found=True)
-    return [info for info in system.get_file_info(selector) if info.is_file]
-
-
-def child_names(directory: Place) -> list[str]:
-    """List what is in a directory, directories too; nothing if it does not exist.
-
-    Raises:
-        StorageError: it cannot be listed.
-    """
-    try:
-        if not is_url(directory):
-            return sorted(os.listdir(directory))  # noqa: PTH208 (a place may be text)
-        system, path = file_system(str(directory))
-        selector = pa.fs.FileSelector(path, allow_not_found=True)
-        return sorted(info.base_name for info in system.get_file_info(selector))
-    except FileNotFoundError:
-        return []
-    except OSError as error:
-        raise unreadable(directory, error) from error
+    found: list[Any] = system.get_file_info(
+        pa.fs.FileSelector(path, recursive=recursive, allow_not_found=True)
+    )
+    return found
 
 
 def stamp(place: Place) -> Stamp | None:
@@ -231,10 +234,9 @@ def full_stamp(place: Place) -> Stamp | None:
     if found is None or not is_url(place):
         return found
     system, path = file_system(str(place))
-    handler = getattr(system, "handler", None)
     try:
-        if isinstance(handler, pa.fs.FSSpecHandler):
-            said = handler.fs.info(path)
+        if (through := fsspec_of(system)) is not None:
+            said = through.info(path)
         else:
             with system.open_input_stream(path) as stream:
                 said = stream.metadata()

@@ -30,12 +30,14 @@ from reasonpack.errors import StorageError
 from reasonpack.storage.place import (
     Place,
     file_system,
+    fsspec_of,
     is_url,
     remove,
     shows_half,
     stamp,
     unwritable,
 )
+from reasonpack.storage.read import digest
 
 TEMPORARY = ".tmp"
 
@@ -141,13 +143,12 @@ def _upload(file: Path, url: str) -> None:
 def _rename(url: str, new: str) -> None:
     """Give a file another name, which may be taken."""
     (system, path), (_, target) = file_system(url), file_system(new)
-    handler = getattr(system, "handler", None)
-    if not isinstance(handler, pa.fs.FSSpecHandler):
+    if (through := fsspec_of(system)) is None:
         system.move(path, target)
         return
     if stamp(new):
         remove(new)  # not every server replaces a file
-    handler.fs.mv(path, target)
+    through.mv(path, target)
 
 
 def _send(file: Path, url: str) -> None:
@@ -159,9 +160,8 @@ def _send(file: Path, url: str) -> None:
     (system, path), size = file_system(url), file.stat().st_size
     if system.type_name not in {"s3", "gcs"}:  # these have no directories
         system.create_dir(path.rpartition("/")[0], recursive=True)
-    handler = getattr(system, "handler", None)
-    if isinstance(handler, pa.fs.FSSpecHandler):
-        handler.fs.put_file(str(file), path)
+    if (through := fsspec_of(system)) is not None:
+        through.put_file(str(file), path)
     else:
         _stream(file, url, size)
     arrived = stamp(url)
@@ -197,6 +197,13 @@ def publish_text(place: Place, text: str) -> None:
     """Publish a small UTF-8 file."""
     with publish(place) as file:
         file.write(text.encode())
+
+
+def publish_once(place: Place, content: bytes) -> None:
+    """Publish a file unless it is there with this content."""
+    if stamp(place) is None or digest(place)[1] != hashlib.sha256(content).hexdigest():
+        with publish(place) as file:
+            file.write(content)
 
 
 def _sync_directory(path: Path) -> None:

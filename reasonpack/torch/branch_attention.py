@@ -69,7 +69,7 @@ class BranchAttention:
                 "remove() the first",
             )
         self._model = model
-        self._config = _text_config(model)
+        self._config = text_config(model)
         self._name = _checked_name(self._config)
         self._aligned: set[torch.device] = set()
         self._placed: set[bool] = set()
@@ -205,7 +205,8 @@ def _dtype(model: torch.nn.Module) -> torch.dtype:
     return next(model.parameters()).dtype
 
 
-def _text_config(model: Any) -> Any:
+def text_config(model: Any) -> Any:
+    """Return the configuration of the language model in a model, or in a configuration."""
     config = getattr(model, "config", model)
     get_text_config = getattr(config, "get_text_config", None)
     return get_text_config() if get_text_config else config

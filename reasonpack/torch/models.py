@@ -23,7 +23,11 @@ import torch
 from reasonpack.choices import Layout
 from reasonpack.errors import UsageError
 from reasonpack.rows.model_layers import Architecture
-from reasonpack.torch.branch_attention import attend_by_branches, is_attended_by_branches
+from reasonpack.torch.branch_attention import (
+    attend_by_branches,
+    is_attended_by_branches,
+    text_config,
+)
 from reasonpack.torch.collator import Collator, MaskForm
 from reasonpack.torch.flex_masks import Windows, build_flex_masks
 
@@ -49,7 +53,7 @@ def collator_for(
     Raises:
         UsageError: as `check_model`.
     """
-    config = _text_config(model)
+    config = text_config(model)
     implementation = str(getattr(config, "_attn_implementation", None))
     flash = _is_flash(implementation)
     form: MaskForm = FORMS.get(implementation, "sdpa")
@@ -79,7 +83,7 @@ def prepare_model(model: torch.nn.Module) -> Any:
     Raises:
         UsageError: as `attend_by_branches`.
     """
-    implementation = str(getattr(_text_config(model), "_attn_implementation", None))
+    implementation = str(getattr(text_config(model), "_attn_implementation", None))
     return attend_by_branches(model) if _is_flash(implementation) else build_flex_masks(model)
 
 
@@ -100,7 +104,7 @@ def check_model(
             `position_ids`; an attention implementation that ignores the mask; a mask, a window
             or a limit of positions that is not the model's.
     """
-    config = _text_config(model)
+    config = text_config(model)
     name = getattr(config, "model_type", None) or type(config).__name__
     if layout == "onepass" or packed:
         _check_layers(config, name, layout)
@@ -193,12 +197,6 @@ def _is_dynamic(rope: dict[str, Any]) -> bool:
     return "dynamic" in kind or kind == "longrope"
 
 
-def _text_config(model: Any) -> Any:
-    config = getattr(model, "config", model)
-    get_text_config = getattr(config, "get_text_config", None)
-    return get_text_config() if get_text_config else config
-
-
 def _check_layers(config: Any, name: str, layout: Layout) -> None:
     types = getattr(config, "layer_types", None)
     if types is not None:
@@ -238,7 +236,7 @@ def _check_positions(model: Any, name: str) -> None:
 
 
 def _check_collator(collator: Collator, model: Any, name: str, layout: Layout) -> None:
-    config = _text_config(model)
+    config = text_config(model)
     implementation = str(getattr(config, "_attn_implementation", None))
     taken: set[str] = {FORMS[implementation]} if implementation in FORMS else set()
     if implementation == "sdpa":

@@ -124,13 +124,13 @@ def test_planted_faults_are_seen(fault: str, monkeypatch: pytest.MonkeyPatch) ->
     expected = reference(until, (4, 4))
     assert_identical(flex.block_mask(until, block_size=(4, 4)), expected)
     if fault == "tail block":
-        honest = flex.classify
+        honest = blocks.classify
 
         def clipped(low: Any, high: Any, *, q_start: Any, **where: Any) -> Any:
             seen, full = honest(low, high, q_start=q_start, **where)
             return seen, full | (seen & (low >= 70) & (where["k_start"] + 4 <= q_start))
 
-        monkeypatch.setattr(flex, "classify", clipped)
+        monkeypatch.setattr(blocks, "classify", clipped)
     wrong = until + {"one more": 1, "one less": -1, "tail block": 0}[fault]
     wrong = np.maximum(wrong, np.arange(1, 71)).astype(np.int32)
     with pytest.raises(AssertionError):

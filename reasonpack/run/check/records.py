@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -19,7 +18,7 @@ from reasonpack.datasets.receipt import Counts
 from reasonpack.records.group_index import Grouping
 from reasonpack.records.unit import Unit
 from reasonpack.records.unknown import UnknownFieldError
-from reasonpack.run.engine import Run, on_engine
+from reasonpack.run.engine import Run, do_units
 from reasonpack.run.pack import all_unknown, opened
 from reasonpack.run.plan_file import Plan
 from reasonpack.run.unit import Job, lay_out_unit
@@ -72,10 +71,12 @@ def check_records(inputs: Sequence[str], options: Options, run: Run) -> Records:
 
 def _of_units(plan: Plan, job: Job, run: Run) -> Records:
     found = Records(grouping=plan.grouping)
-    with closing(on_engine(plan.units, partial(_of_unit, job=job), run, ())) as all_:
-        for each in all_:
-            found.counts.add(each.counts)
-            found.first = {**each.first, **found.first}
+
+    def add(each: Records) -> None:
+        found.counts.add(each.counts)
+        found.first = {**each.first, **found.first}
+
+    do_units(plan.units, partial(_of_unit, job=job), add, run)
     return found
 
 
