@@ -213,14 +213,7 @@ def opened(
         stamps = tuple(stamp(place) for place, _ in files)
         known = read_plan(output)
         plan, calls, copies = _planned(
-            files,
-            options,
-            context,
-            run=run,
-            known=known,
-            output=output,
-            folder=folder,
-            blend=blend,
+            files, options, context, run=run, known=known, output=output, folder=folder, blend=blend
         )
         known = agreed(output, plan, known, in_parts=part is not None)
         own = _mine(plan, part) if part else None
@@ -230,16 +223,9 @@ def opened(
             if copies:
                 publish_once(join(output, COPIES), copies.index)
             begin(output, plan, known)
-            job = Job.of(
-                plan,
-                output,
-                options,
-                places=tuple(place for place, _ in files),
-                stamps=stamps,
-                names=tuple(name for _, name in files),
-                readable=tuple(calls.grouped.places) if calls else (),
-                backend=run.backend,
-            )
+            readable = tuple(calls.grouped.places) if calls else ()
+            more = {"stamps": stamps, "readable": readable, "backend": run.backend}
+            job = Job.of(plan, output, options, files, **more)
             yield known or plan, job, context.tokenizer
         except DiskFullError as error:
             raise when_full(error, output, options, own or plan.units) from error

@@ -96,18 +96,27 @@ class Job:
     unshuffled: bool = False
 
     @classmethod
-    def of(cls, plan: Plan, output: Place, options: Options, **read: Any) -> Job:
-        """Take from a plan what its units have in common; `read` says where inputs are read."""
+    def of(
+        cls,
+        plan: Plan,
+        output: Place,
+        options: Options,
+        files: Sequence[tuple[Place, str]] = (),
+        **more: Any,
+    ) -> Job:
+        """Take what units have in common from a plan, and from its inputs by place and name."""
         return cls(
             options=options,
             output=output,
+            places=tuple(place for place, _ in files),
+            names=tuple(name for _, name in files),
             units=len(plan.units),
             plan_sha256=plan.sha256,
             schema=shard_schema(options, plan.hashes, plan.columns),
             columns=tuple(plan.columns),
             grouping=plan.grouping,
             copies=plan.copies,
-            **read,
+            **more,
         )
 
     @property
