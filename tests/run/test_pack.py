@@ -17,7 +17,7 @@ from runs import FIXTURES, OPTIONS, ROOT, SKIPPING, UNIT_BYTES, chats, run, tree
 
 from reasonpack.cli import cli
 from reasonpack.errors import ReasonpackError, RecordError, StorageError, UsageError
-from reasonpack.run import engine
+from reasonpack.run import disk, engine
 from reasonpack.run import unit as unit_module
 from reasonpack.run.estimate import estimate
 from reasonpack.run.pack import merge_parts, pack_files, pack_part
@@ -225,11 +225,11 @@ def test_too_little_room_is_said_before(
 ) -> None:
     notes: list[str] = []
     settings = run(watch=engine.Watch(on_note=notes.append))
-    monkeypatch.setattr(engine, "free_bytes", lambda _: 20_000)
+    monkeypatch.setattr(disk, "free_bytes", lambda _: 20_000)
     pack_files([str(source)], tmp_path / "out", SKIPPING, run=settings)
     words = r"out: 0\.0 MB are free, and the shards may take about 0\.\d MB; --dry-run measures it"
     assert re.search(words, notes[0])
-    monkeypatch.setattr(engine, "free_bytes", lambda _: 200_000)
+    monkeypatch.setattr(disk, "free_bytes", lambda _: 200_000)
     pack_files([str(source)], tmp_path / "other", SKIPPING, run=settings)
     assert len(notes) == 1
 
