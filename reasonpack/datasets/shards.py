@@ -119,9 +119,8 @@ class OpenShard:
 def open_shard(place: Place, *, unchecked: bool = False) -> Iterator[OpenShard]:
     """Open a shard for reading.
 
-    Args:
-        place: where it is.
-        unchecked: do not look at its version, its columns, and what it requires of a reader.
+    Of an `unchecked` one nobody looks at its version, its columns, and what it requires of a
+    reader.
 
     Raises:
         FormatError: it is damaged, or `check_readable` refuses it.

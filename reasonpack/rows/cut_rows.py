@@ -24,8 +24,7 @@ from reasonpack.rows.sample import Calls, Sample, Segments
 def cut_rows(batch: pa.RecordBatch) -> list[list[Sample]]:
     """Cut rows into their samples, whose arrays are parts of the columns.
 
-    Args:
-        batch: rows of a sound shard, of a schema as from `reasonpack.rows.schema.schema`.
+    The rows are of a sound shard.
 
     Returns:
         For each row its samples, in their order.

@@ -29,11 +29,7 @@ def best_fit(
 ) -> list[list[int]]:
     """Pack samples into rows of at most `max_length` tokens, and perhaps of at most `max_cost`.
 
-    Args:
-        lengths: tokens of each sample; none above `max_length`.
-        max_length: tokens in a row.
-        costs: of each sample; looked at only with `max_cost`.
-        max_cost: of a row; None for no limit.
+    No sample is longer than `max_length`; `costs` are looked at only with `max_cost`.
 
     Returns:
         Rows of indices into `lengths`. Each index occurs once; indices ascend within

@@ -91,8 +91,7 @@ def ends_of(samples: Sequence[Sample]) -> dict[int, int]:
 def views_of(samples: Sequence[Sample]) -> tuple[EncodedViews, list[int]]:
     """Find the views of a conversation, in the order of their messages.
 
-    Args:
-        samples: all of them, whichever the layout.
+    `samples` are all of them, whichever the layout.
 
     Returns:
         The views, and the messages that they are of.

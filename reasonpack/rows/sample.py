@@ -108,10 +108,7 @@ def write(
 
     The arrays of the samples are parts of arrays for all of them.
 
-    Args:
-        forest: has their tries.
-        laid_out: the conversations.
-        calls: those of each conversation, to which `forest.views.run_call` leads.
+    `calls` are those of each conversation, to which `forest.views.run_call` leads.
     """
     made = _write(forest, laid_out)
     if calls is None:

@@ -67,9 +67,7 @@ def planned(names: Iterable[str]) -> tuple[str, ...]:
 def schema(metadata: Mapping[str, str] | None = None, columns: Iterable[str] = ()) -> pa.Schema:
     """Return the schema of a shard; nothing in it may be null.
 
-    Args:
-        metadata: what is known of the dataset (layout, hashes), without prefix.
-        columns: optional ones, as from `planned`.
+    `metadata` is without prefix (layout, hashes); `columns` are optional ones, as from `planned`.
     """
     chosen = set(columns)
     full = {"format_version": FORMAT_VERSION, **(metadata or {})}

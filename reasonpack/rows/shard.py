@@ -66,13 +66,8 @@ def write_shard(
 ) -> None:
     """Write a shard to an open binary file.
 
-    Args:
-        groups: rows, as from `row_groups`; each becomes a row group of a Parquet file, or a record
-            batch of a stream.
-        sink: an open binary file.
-        schema_: of the groups.
-        format_: Parquet file, or Arrow IPC stream.
-        compression: `zstd`, `lz4`, … or None.
+    Each of the groups, as from `row_groups`, becomes a row group of a Parquet file, or a record
+    batch of a stream. The compression is `zstd`, `lz4`, … or None.
     """
     if format_ == "arrow":
         options = pa.ipc.IpcWriteOptions(compression=compression)

@@ -39,10 +39,7 @@ I64 = NDArray[np.int64]
 def leave_out(forest: Forest, number: int, left: Sequence[int]) -> Forest:
     """Return the forest without some views of a conversation, and the others as if alone in it.
 
-    Args:
-        forest: the views are in.
-        number: of the conversation.
-        left: the views to leave out; not all that it has.
+    Those that are `left` out are not all that it has.
     """
     out, encoded = set(left), forest.views
     kept = [view for view in forest.members[number] if view not in out]
@@ -159,11 +156,7 @@ class _Order:
 def divide(forest: Forest, number: int, whole: LaidOut, max_length: int) -> LaidOut:
     """Divide what is too long into samples of at most `max_length` tokens.
 
-    Args:
-        forest: the trie is in.
-        number: of the conversation.
-        whole: how it is written as one sample.
-        max_length: tokens that a sample may have; no view has more.
+    `whole` is how it is written as one sample; no view has more than `max_length` tokens.
     """
     (all_,) = whole.samples
     order = _order(forest, number, all_)

@@ -50,10 +50,7 @@ def rows_to_table(
 ) -> pa.Table:
     """Put samples together to rows.
 
-    Args:
-        samples: what was laid out.
-        rows: for each row the samples in it; see `reasonpack.rows.packing.pack`.
-        schema_: of the shard.
+    A row is the indices of its samples; see `reasonpack.rows.packing`.
 
     Returns:
         One Arrow row for each of `rows`; the columns are described in FORMAT.md.

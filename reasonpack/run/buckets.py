@@ -51,13 +51,7 @@ def write_buckets(
 ) -> None:
     """Write rows by their keys, as an Arrow file with a batch for each bucket.
 
-    Args:
-        sink: an open binary file.
-        samples: of the rows.
-        rows: for each the indices of its samples.
-        keys: of the rows.
-        schema_: of the shard that rows are of.
-        buckets: how many there are.
+    A row is the indices of its samples.
     """
     order = np.argsort(keys, kind="stable")
     edges = [(number << 64) // buckets for number in range(1, buckets)]
@@ -79,12 +73,6 @@ def read_bucket(
     unshuffled: Place, split: str, bucket: int, *, units: int
 ) -> tuple[list[Sample], list[list[int]]]:
     """Read a bucket of all units.
-
-    Args:
-        unshuffled: the directory of the files that `write_buckets` wrote.
-        split: that they are of.
-        bucket: which.
-        units: how many there are.
 
     Returns:
         The samples of its rows, and for each row the indices of these, in the order of the keys;

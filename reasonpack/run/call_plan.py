@@ -112,12 +112,7 @@ def plan_calls(
 ) -> PlannedCalls:
     """Group the calls of some inputs, and find which optional columns they need.
 
-    Args:
-        files: inputs, as place and name.
-        options: of the run.
-        formats: of the files, by name.
-        unit_bytes: size of a unit, about.
-        folder: where the records of files are written in which none can be looked up.
+    The records of files in which none can be looked up are written to `folder`.
 
     Raises:
         StorageError: a file cannot be read.

@@ -107,12 +107,7 @@ def call_view(
 ) -> CallView:
     """Return the view of a call in tokens.
 
-    Args:
-        call: of which it is.
-        cut: its texts; None where it has ids.
-        pieces: have the ids of these.
-        columns: optional ones of the dataset.
-        number: of the call in its group.
+    `cut` has its texts, None where it has ids; `number` is that of the call in its group.
     """
     if call.prompt_ids is not None and call.completion_ids is not None:
         header = prompt = len(call.prompt_ids)

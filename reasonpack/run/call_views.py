@@ -116,11 +116,7 @@ def view_of_call(
 ) -> View | Untrained:
     """Render the view of a call, whose answer is the last message.
 
-    Args:
-        conversation: of the call.
-        context: has the templates.
-        train_on: as in `Options`.
-        pasts: of the calls of its group before it.
+    `pasts` are of the calls of its group before it.
 
     Raises:
         RecordError: it cannot be had exactly from the template.

@@ -72,14 +72,8 @@ def lay_out_calls(
 ) -> Laid:
     """Turn groups of records into samples.
 
-    Args:
-        groups: what to pack.
-        options: of the run.
-        context: what these name, loaded.
-        columns: the optional ones that the rows are to have.
-        again: reads a record a second time, by its position among those of the groups.
-        encode: gives the ids, by a fast backend or not; None for the tokenizer itself.
-        are_sessions: each group is a session file.
+    `again` reads a record a second time, by its position among those of the groups; `encode` is by
+    default that of the tokenizer itself.
 
     Raises:
         RecordError: a record that cannot be packed, unless `options.on_error` skips it.

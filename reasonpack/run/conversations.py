@@ -99,13 +99,8 @@ def lay_out_records(
 ) -> Laid:
     """Turn records into samples.
 
-    Args:
-        records: what to pack.
-        options: of the run.
-        context: what these name, loaded.
-        encode: gives the ids, by a fast backend or not; None for the tokenizer itself.
-        columns: optional ones that are planned.
-        times: how often each record is packed, or `DUPLICATE`; None for once.
+    `encode` is by default that of the tokenizer itself; `times` says how often each record is
+    packed, or `DUPLICATE`, None for once.
 
     Raises:
         RecordError: a record that cannot be packed, unless `options.on_error` skips it.

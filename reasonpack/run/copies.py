@@ -68,10 +68,7 @@ def content_hash(key: bytes, *, readable: bool) -> bytes:
 def times_of(hashes: Sequence[bytes], parts: Sequence[tuple[Part, int]], options: Options) -> Times:
     """Return how often each record is packed; one that cannot be read once, to be rejected.
 
-    Args:
-        hashes: of all records, in their order.
-        parts: how much of them is packed, each with its number of records.
-        options: of the run.
+    `parts` say how much is packed, each of its number of records.
 
     Raises:
         UsageError: a conversation would be packed more than `MOST` times.

@@ -47,14 +47,7 @@ def disk_advice(output: Place, options: Options, units: Sequence[Unit]) -> str |
 def when_full(
     error: DiskFullError, output: Place, options: Options, units: Sequence[Unit]
 ) -> DiskFullError:
-    """Say of a full disk how much is to be freed, and what of the run has to stay.
-
-    Args:
-        error: what could not be written.
-        output: the directory of the run.
-        options: of the run.
-        units: that it was to do.
-    """
+    """Say of a full disk how much is to be freed, and what of the run has to stay."""
     if is_url(output) or not Path(error.where).is_relative_to(output):
         fix = f"{error.fix}; or name a folder on another disk, by TMPDIR or --temp-dir"
         return DiskFullError(error.where, error.what, error.expected, fix)

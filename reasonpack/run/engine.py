@@ -110,12 +110,7 @@ def do_units(
 ) -> None:
     """Do something with each unit, in this process, in several, or on a cluster.
 
-    Args:
-        todo: the units.
-        do: what to do with one; it has to pickle.
-        then: is given each result as it comes, in this process.
-        run: how it is done.
-        started: processes that run already.
+    `do` has to pickle; `then` is given each result as it comes, in this process.
     """
     workers = run.num_proc or usable_cores()
     if run.engine == "ray":

@@ -93,11 +93,7 @@ def estimate(
 ) -> Estimate:
     """Plan a run and pack a sample of its input.
 
-    Args:
-        inputs: as for `pack_files`, without standard input.
-        options: of the run.
-        run: how it would be done.
-        output: the directory of the run, which may lie in one of the inputs.
+    `inputs` are as for `pack_files`, without standard input; `output` may lie in one of them.
 
     Raises:
         UsageError: standard input, which would be used up.

@@ -36,11 +36,7 @@ def finish(
 ) -> Manifest:
     """Write what stands beside the shards; what is there already, and right, is left alone.
 
-    Args:
-        output: the dataset.
-        plan: of the run.
-        receipts: of all of its units, in order.
-        show: writes a page of its rows.
+    `receipts` are of all units, in order; `show` writes a page of rows.
 
     Raises:
         FormatError: there is a file among the shards that is none of them.
@@ -191,13 +187,8 @@ def end(
 ) -> Manifest:
     """Write what stands beside the shards, or say that there is nothing in them.
 
-    Args:
-        output: the dataset.
-        plan: of the run.
-        receipts: of all of its units, in order.
-        on_note: is told which inputs hold no record, and which options made no difference; where
-            nothing was packed, what was noticed.
-        show: writes a page of its rows.
+    `on_note` is told which inputs hold no record, and which options made no difference; where
+    nothing was packed, what was noticed.
 
     Raises:
         NothingPackedError: no record was packed; there is no manifest then.

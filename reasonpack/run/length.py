@@ -85,12 +85,7 @@ def lay_out_within(
 ) -> tuple[Forest, LaidOut, list[LeftOut]]:
     """Lay out a conversation within the limits.
 
-    Args:
-        forest: its trie is in.
-        number: of the conversation.
-        messages: that its views are of.
-        options: of the run.
-        max_position: tokens of the longest view allowed; None for no limit.
+    `messages` are those that its views are of.
 
     Returns:
         The forest without views that are too long, how it is written, and those views.

@@ -61,9 +61,8 @@ def _me() -> Holder:
 def locked(output: Place, part: str = "") -> Iterator[None]:
     """Hold the lock of an output directory, or of one part of a run in it.
 
-    Args:
-        output: the directory; it has to exist.
-        part: such as `-00003-of-00008`; parts exclude the whole, not each other.
+    The directory has to exist. A part is such as `-00003-of-00008`; parts exclude the whole, not
+    each other.
 
     Raises:
         UsageError: another run holds it; the message says who.

@@ -26,10 +26,7 @@ def named_inputs(
 ) -> tuple[list[tuple[Place, str]], list[Part]]:
     """Name the input files, each with its place; standard input is `-` still.
 
-    Args:
-        inputs: as for `pack_files`.
-        without: an output directory, which may lie in one of them.
-        on_note: is told which files of directories are not read.
+    `inputs` are as for `pack_files`; the output directory `without` may lie in one of them.
 
     Returns:
         The files, and how much of them is packed; empty if all of them is, once.

@@ -58,10 +58,7 @@ OURS |= {f"{UNSHUFFLED}/{name}": OURS[name] for name in DIRECTORIES}
 def claimed(output: Place, *, part: str = "", overwrite: bool = False) -> Iterator[None]:
     """Hold an output directory that is empty, or a run's; make it if there is none.
 
-    Args:
-        output: the directory.
-        part: as in `locked`.
-        overwrite: remove what a run left in it.
+    `part` is as in `locked`; with `overwrite` what a run left in it is removed.
 
     Raises:
         UsageError: there is something else, or another run is at work.
@@ -180,11 +177,7 @@ def _strangers(output: Place) -> Iterator[str]:
 def agreed(output: Place, plan: Plan, known: Plan | None, *, in_parts: bool = False) -> Plan | None:
     """Return the plan that is there if it is that of this run; None for none.
 
-    Args:
-        output: the directory, held.
-        plan: of this run.
-        known: the plan that is there; None for none.
-        in_parts: others may be at work with it.
+    `known` is the plan that is there; with `in_parts` others may be at work with it.
 
     Raises:
         UsageError: it is another run's, which has begun.
@@ -206,10 +199,7 @@ def agreed(output: Place, plan: Plan, known: Plan | None, *, in_parts: bool = Fa
 def begin(output: Place, plan: Plan, known: Plan | None) -> None:
     """Make a directory ready for the units of a plan.
 
-    Args:
-        output: the directory, held.
-        plan: of this run.
-        known: the same if it is there already; see `agreed`.
+    `known` is the plan that is there already; see `agreed`.
 
     Raises:
         FormatError: there is a file among the shards that is none of them.
@@ -237,9 +227,7 @@ def make_directories(output: Place, names: Sequence[str] = DIRECTORIES) -> None:
 def sweep(output: Place, units: Sequence[Unit] | None = None) -> None:
     """Remove what processes that were killed had begun to write.
 
-    Args:
-        output: the directory.
-        units: only what belongs to these; None for everything, by who holds all of it.
+    Only what belongs to `units` is removed; everything for None, by who holds all of it.
     """
     if not shows_half(output):
         return  # what is on its way there has no name

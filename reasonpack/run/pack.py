@@ -114,13 +114,7 @@ def pack_part(
 ) -> Counts:
     """Pack one of `count` parts of the units; when all are done, `merge_parts` ends the run.
 
-    Args:
-        inputs: as for `pack_files`.
-        output: the same directory for all parts.
-        options: what to do.
-        index: which part, from 0.
-        count: how many there are.
-        run: how to do it.
+    The directory is the same for all parts, and `index` counts them from 0.
 
     Returns:
         What is in the shards of this part.
@@ -149,9 +143,7 @@ def pack_part(
 def merge_parts(output: Place, on_note: Callable[[str], object] = lambda _: None) -> Manifest:
     """Check the receipts of all parts and write the manifest.
 
-    Args:
-        output: the directory of the parts.
-        on_note: is told what is not as it should be.
+    `on_note` is told what is not as it should be.
 
     Raises:
         FormatError: there is no run, or units are missing or were altered.

@@ -42,12 +42,7 @@ def plan_copies(
 ) -> PlannedCopies | None:
     """Find how often each record is packed; None if each is once.
 
-    Args:
-        units: of all inputs.
-        places: where each of these is.
-        blend: how much of inputs is packed; empty for all of it.
-        options: of the run.
-        run: how it is done.
+    `places` say where each input is; `blend` is empty where all of them is packed.
 
     Raises:
         StorageError: an input cannot be read.

@@ -101,14 +101,8 @@ def freeze(
 ) -> Plan:
     """Make the plan of a run.
 
-    Args:
-        files: inputs, as place and name.
-        options: of the run.
-        context: what they name.
-        unit_bytes: size of a unit, about.
-        known: an earlier plan; files that are as they were are not read again.
-        calls: groups of calls in the files; None for chats.
-        blend: how much of which files is packed; empty for all of it.
+    Files that are as they were in the plan `known` are not read again. `calls` are groups of calls
+    in the files, None for chats; `blend` is empty where all of the files is packed.
 
     Raises:
         StorageError: a file cannot be read.

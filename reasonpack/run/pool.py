@@ -66,11 +66,7 @@ def run_pool(
 
     Close the iterator to stop early; the processes are then killed.
 
-    Args:
-        units: what to do, in the order of the plan.
-        process: what to do with one; it has to pickle.
-        workers: how many processes.
-        started: some of them, from `early_workers`.
+    `process` has to pickle; some processes may be `started`, by `early_workers`.
 
     Raises:
         Exception: what `process` raised for the first unit for which it did.
@@ -174,10 +170,7 @@ class _Pool(Generic[Result]):
 def early_workers(count: int, prepare: Callable[[], object]) -> Iterator[Sequence[Worker]]:
     """Start processes for `run_pool` that prepare themselves while this one makes the plan.
 
-    Args:
-        count: how many.
-        prepare: what each does first; it has to pickle. What it raises goes unnoticed: the work
-            itself will say it.
+    What each does first has to pickle. What it raises goes unnoticed: the work itself will say it.
     """
     workers: list[Worker] = []
     try:

@@ -49,10 +49,7 @@ def run_ray(
     Errors are those of `run_pool`: of the first unit that has one. Tasks that are running
     when the iterator is closed are cancelled.
 
-    Args:
-        units: what to do, in the order of the plan.
-        process: what to do with one.
-        workers: cores to use where Ray is started here; a cluster has its own number.
+    `workers` are cores to use where Ray is started here; a cluster has its own number.
 
     Raises:
         UsageError: Ray is not installed, or no cluster answers at RAY_ADDRESS.

@@ -46,13 +46,8 @@ def repack(
 ) -> Manifest:
     """Pack finished datasets again, as one, or go on where such a run was stopped.
 
-    Args:
-        directories: of the datasets; one that is named twice is there twice, one that ends in
-            `:N` N times, with ids of their own.
-        output: the directory to write, or its URL.
-        given: options that are to be others than they were; see `sources.GIVEN`.
-        overwrite: remove what a run left in `output` first.
-        run: how to do it; there are as many units as the datasets have.
+    A directory that is named twice is there twice, one that ends in `:N` N times, with ids of their
+    own. `given` are options that are to be others than they were; see `sources.GIVEN`.
 
     Raises:
         UsageError: datasets or options that do not go together, or `output` is no place for it.

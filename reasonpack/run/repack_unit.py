@@ -57,10 +57,6 @@ class RepackJob:
 def repack_unit(unit: Unit, job: RepackJob) -> Receipt:
     """Pack one unit again and publish its shards, its rejects and its receipt.
 
-    Args:
-        unit: of the new dataset.
-        job: how, from where and to where.
-
     Raises:
         FormatError: a shard of the source is damaged, or does not tell what it was made of.
         UsageError: a conversation would be left without any view.

@@ -54,9 +54,7 @@ class Stratum:
 def strata(units: Sequence[Unit], places: Sequence[Place]) -> Iterator[Stratum]:
     """Take a sample of the records of some units.
 
-    Args:
-        units: of all inputs.
-        places: where each of these is.
+    `places` say where each input is.
 
     Raises:
         StorageError: an input cannot be read.

@@ -34,11 +34,6 @@ STRETCHES_EACH = 12
 def write_samples(output: Place, tokenizer: Tokenizer, manifest: Manifest) -> None:
     """Write the page, unless it is there already; a file of somebody else's stays.
 
-    Args:
-        output: the dataset, whose shards are written.
-        tokenizer: that encoded it.
-        manifest: that it will have.
-
     Raises:
         StorageError: it cannot be written.
     """

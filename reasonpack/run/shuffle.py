@@ -33,11 +33,7 @@ def in_stages(
 ) -> list[Receipt]:
     """Do all units, in two stages if rows are to be shuffled; return their receipts, in order.
 
-    Args:
-        plan: of the run.
-        job: what all units have in common.
-        run: how it is done.
-        pack: the first stage, which is all that there is without --shuffle.
+    `pack` is the first stage, which is all that there is without --shuffle.
     """
     if not plan.options.shuffle:
         return pack(plan, job)

@@ -161,9 +161,7 @@ def _learned(manifest: Manifest) -> list[object]:
 def options_for(sources: Sequence[Source], given: Mapping[str, Any]) -> Options:
     """Return the options that packing the inputs of all sources afresh would have.
 
-    Args:
-        sources: of one tokenizer, template, layout and columns.
-        given: those of `GIVEN` that are asked for.
+    `given` are those of `GIVEN` that are asked for.
 
     Raises:
         UsageError: sources differ in an option that is not given; a limit is to be relaxed that

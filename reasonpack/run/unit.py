@@ -128,10 +128,6 @@ class Job:
 def process(unit: Unit, job: Job) -> Receipt:
     """Pack one unit and publish its shards, its rejects and its receipt.
 
-    Args:
-        unit: what to pack.
-        job: how, from where and to where.
-
     Raises:
         RecordError: a record that cannot be packed, unless `options.on_error` skips it.
         StorageError: input that cannot be read, or that was written to since the plan was
@@ -286,10 +282,7 @@ def _line_number(reject: dict[str, Any]) -> int:
 def shard_schema(options: Options, hashes: Mapping[str, str], columns: Sequence[str]) -> pa.Schema:
     """Return the schema of the shards of a run, with its metadata.
 
-    Args:
-        options: of the run.
-        hashes: of what these name, as in a plan.
-        columns: optional ones of every shard.
+    `hashes` are as in a plan; `columns` are the optional ones of every shard.
     """
     metadata = {
         "layout": options.layout,

@@ -20,8 +20,7 @@ PREFIX = "reasonpack-unpacked-"
 def unpacked(directory: str | None) -> Iterator[Path]:
     """Make a folder that is removed at the end; remove those that killed runs left beside it.
 
-    Args:
-        directory: where; None for the system's temporary directory.
+    It is in `directory`, or in the system's temporary directory.
 
     Raises:
         StorageError: it cannot be written to.

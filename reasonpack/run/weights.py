@@ -29,10 +29,7 @@ def weighed(
 ) -> EncodedViews:
     """Give the tokens of views their weights.
 
-    Args:
-        views: of some conversations.
-        conversations: each, and of which of the record's messages its views are.
-        scheme: what weighs the same.
+    Each conversation comes with which of the record's messages its views are of.
     """
     sizes = np.array(views.end, np.int64) - views.shared
     stops = np.cumsum(sizes)
@@ -56,10 +53,8 @@ def weighed_again(
 ) -> list[Sample]:
     """Give the samples of finished conversations without weights those of a scheme.
 
-    Args:
-        conversations: their samples as they were, each conversation of an id of its own.
-        samples: of these conversations, maybe divided otherwise.
-        scheme: `message` or `conversation`; what a turn is, samples do not tell.
+    `conversations` are as they were, each of an id of its own; `samples` may be divided otherwise.
+    The scheme is `message` or `conversation`; what a turn is, samples do not tell.
     """
 
     def groups(sample: Sample) -> NDArray[np.int32]:

@@ -58,10 +58,8 @@ def find_view(parts: Sequence[Part], message: int | str, *, option: str = "--vie
     The last trained token q of the message sees exactly the message's view: of its
     sample all k with `k <= q < visible_until[k]`.
 
-    Args:
-        parts: the samples to look at, each as a row and its number in the row.
-        message: index in the conversation, or the id of a call.
-        option: of the command line, with which it was named.
+    A message is named by its index in the conversation, a call by its id, and both by an option of
+    the command line. `parts` are the samples to look at.
 
     Raises:
         UsageError: none of them trains this message, or several do.
@@ -173,10 +171,8 @@ def begin_of(path: Sequence[Segment], answer: Answer, spans: Mapping[tuple[int, 
     That is the first trained as its own, unless what stands before was written as part of another
     answer that goes on there: then both begin where that one does.
 
-    Args:
-        path: the segments of the view, in the order of positions; those that were copied.
-        answer: whose view it is.
-        spans: of all samples of the conversation that are known.
+    `path` has the segments of the view in the order of positions, what was copied in place of
+    copies; `spans` are of all samples of the conversation that are known.
     """
     own = answer.message, answer.call
     begin = spans[own][0]

@@ -58,9 +58,7 @@ class Rejected:
 def rejected(counts: Counts, first: Mapping[str, str]) -> Iterator[Rejected]:
     """Yield what was not packed by reason, records first, of these the most frequent first.
 
-    Args:
-        counts: say how many, by reason, and how many messages were left out.
-        first: one error of each reason, with its place; none are shown of those without.
+    `first` has one error of each reason, with its place; none are shown of those without.
     """
     for kind, reasons in (("rejected", counts.rejects), ("left out", counts.left_out)):
         for reason, count in sorted(reasons.items(), key=lambda item: (-item[1], item[0])):

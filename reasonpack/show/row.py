@@ -124,11 +124,7 @@ class RowData:
 def find_rows(directory: Place, manifest: Manifest, id_: str, *, option: str = "--id") -> list[int]:
     """Find the rows that hold a sample, or a call, with this id, reading no other column.
 
-    Args:
-        directory: of the dataset.
-        manifest: of it.
-        id_: of a sample for the option `--id`, else of a call.
-        option: of the command line, with which it was named.
+    It is of a sample for the option `--id` of the command line, else of a call.
 
     Raises:
         FormatError: a shard is damaged.

@@ -228,10 +228,7 @@ def stats_lines(
 ) -> Iterator[str]:
     """Draw the costs and each distribution.
 
-    Args:
-        stats: of a dataset.
-        shape: of the model that is to be trained; by default a layer of a small one.
-        width: of the terminal; None for none.
+    The model that is to be trained is by default a layer of a small one.
     """
     yield ""
     yield from cost_lines(stats.costs, stats.manifest.layout, shape, width)

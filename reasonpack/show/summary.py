@@ -27,11 +27,7 @@ def summary(
 ) -> str:
     """Say what was packed, what it saved, and what was rejected.
 
-    Args:
-        manifest: of the dataset.
-        first: the first error of each reason for which records were rejected.
-        width: of the terminal; None for none.
-        with_stats: the figures of `stats` follow, so that nothing refers to them.
+    `first` has one error of each reason for which records were rejected.
     """
     rejects = reject_lines(manifest.counts, first)
     more = [("", "see rejects.jsonl in the output directory")] if manifest.counts.incomplete else []

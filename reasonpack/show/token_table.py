@@ -27,11 +27,8 @@ def token_lines(
 ) -> Iterator[str]:
     """Write tokens of samples of a row in columns; the segments are parted by a line.
 
-    Args:
-        row: to show.
-        samples: their numbers in it.
-        piece: gives the bytes of a token.
-        boundaries: show only tokens around the borders of segments, and a dot for the others.
+    `piece` gives the bytes of a token. With `boundaries` only tokens around the borders of segments
+    are shown, and a dot for the others.
     """
     further = [name for name in row.columns if len(row.columns[name])]
     lines: list[tuple[str, ...]] = [(*HEADER[:-1], *further, HEADER[-1])]

@@ -39,10 +39,8 @@ def expand_inputs(
 ) -> list[Place]:
     """List the files that the input arguments name; directories give their chat files.
 
-    Args:
-        places: files and directories, or their URLs.
-        without: a directory on this machine from which nothing is taken.
-        on_note: is told which files of a directory are passed over.
+    Nothing is taken from the directory `without`; `on_note` is told which files of a directory are
+    passed over.
 
     Raises:
         UsageError: a path that does not exist, or a directory without any chat file.

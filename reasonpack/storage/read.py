@@ -221,9 +221,8 @@ def digest(place: Place) -> tuple[int, str]:
 def fetched(place: str, names: Sequence[str] = ()) -> Iterator[str]:
     """Yield a path for what libraries read from paths only; a URL is copied here for a while.
 
-    Args:
-        place: a file, or a directory from which the files called `names` are taken.
-        names: none of them has to be there.
+    It is a file, or a directory from which the files called `names` are taken; none of these has to
+    be there.
 
     Raises:
         StorageError: there is nothing, or it cannot be read.

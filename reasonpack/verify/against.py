@@ -59,13 +59,9 @@ def check_against(
 ) -> None:
     """Check a dataset and prove that it is what its source gives.
 
-    Args:
-        dataset: its manifest and receipts; the shards are checked here.
-        source: the inputs, and how they were packed.
-        findings: gets what is wrong.
-        sample: how many conversations to compare, spread over the dataset; None for all.
-            Records are read and matched by id in any case.
-        on_unit: called when the shards of a unit are done.
+    `findings` gets what is wrong. So many conversations as `sample` are compared, spread over the
+    dataset; all for None. Records are read and matched by id in any case. `on_unit` is called when
+    the shards of a unit are done.
 
     Raises:
         StorageError: an input cannot be read.

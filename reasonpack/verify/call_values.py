@@ -105,9 +105,7 @@ def of_row(row: Row, tokens: NDArray[np.int64]) -> tuple[F32, U64]:
 def of_call(call: Call, behind: NDArray[np.bool_]) -> tuple[float, U64]:
     """Return what a trained token of a call weighs, and values u64[n, 3] of all of them.
 
-    Args:
-        call: as it was logged.
-        behind: bool[C], which tokens of its completion are trained.
+    `behind` bool[C] says which tokens of its completion are trained.
     """
     values = [bits_of(values_of(call, name, behind)) for name in VALUES]
     words = [*values, np.full(len(values[0]), key_of(call), np.uint64)]

@@ -66,10 +66,7 @@ def as_known(raw: Json, reading: Reading, known: AbstractSet[str]) -> Json:
 def check_fields(fields: Json, reading: Reading, inside: str = "") -> None:
     """See that fields of an answer hold nothing to learn, or are the template's.
 
-    Args:
-        fields: those that are not read.
-        reading: what the run was told.
-        inside: the name of what holds them, with a dot behind it; empty for the answer itself.
+    `inside` is the name of what holds them, with a dot behind it; empty for the answer itself.
 
     Raises:
         NotChecked: one of them may hold something.

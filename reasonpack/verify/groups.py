@@ -130,10 +130,7 @@ def grouped_by(dataset: Dataset) -> list[GroupedBy]:
 def find_groups(files: list[tuple[Place, str]], by: list[GroupedBy], folder: Path) -> Groups:
     """Read all records, and find those of each group.
 
-    Args:
-        files: inputs, as place and name.
-        by: what groups the records of each.
-        folder: where the records of files are written in which none can be looked up.
+    The records of files in which none can be looked up are written to `folder`.
 
     Raises:
         StorageError: a file cannot be read.

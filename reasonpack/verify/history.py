@@ -73,9 +73,8 @@ def count_contexts(
 ) -> Contexts:
     """Count the tokens of messages that no view writes, those that are the same once.
 
-    Args:
-        views: of each, its stretches in tokens, and the paths of its tokens.
-        written: the paths of what views write.
+    A view has its stretches in tokens, and the paths of its tokens; `written` are the paths of what
+    views write.
     """
     counted: Contexts = {}
     seen: set[tuple[int, bytes]] = set()

@@ -28,10 +28,7 @@ def as_messages(
 ) -> Iterator[tuple[int, Json]]:
     """Yield messages, each with the index of what it was made of, the first of several.
 
-    Args:
-        raw: messages and items, without keys that count as absent.
-        reading: what the run was told.
-        trained: whether an answer without a flag is trained.
+    `raw` is without keys that count as absent; `trained` says whether an answer without a flag is.
 
     Raises:
         Refused: items of an answer in another order, of another type, or without their text.

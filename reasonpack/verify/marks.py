@@ -36,9 +36,7 @@ class Marked:
 def marked(message: Message, whole: str) -> Marked | None:
     """Replace reasoning and content, between their white space, if one is not found for sure.
 
-    Args:
-        message: an answer.
-        whole: a rendering that ends with it.
+    `whole` is a rendering that ends with the message, which is an answer.
 
     Returns:
         None where each text stands in the rendering once, or cannot be replaced.

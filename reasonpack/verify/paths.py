@@ -55,11 +55,7 @@ def row_paths(
 ) -> Paths:
     """Return the paths of a row of T tokens that is a forest in pre-order.
 
-    Args:
-        ids: i32[T].
-        positions: i32[T].
-        segments: where each starts, stops, and until where it is seen.
-        trained: bool[T].
+    `segments` say where each starts, stops, and until where it is seen.
     """
     starts, stops, until = segments
     terms = _terms(ids, positions)

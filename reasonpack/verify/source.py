@@ -69,11 +69,8 @@ def load_source(
 ) -> Source | None:
     """Find the inputs, load tokenizer and templates; None if they are not the dataset's.
 
-    Args:
-        inputs: files, directories and URLs, with the shares they were packed with or without.
-        manifest: of the dataset.
-        tokenizer: where it is, if not where the manifest says.
-        findings: gets what is not as it was.
+    Inputs are named with the shares they were packed with, or without. `findings` gets what is not
+    as it was.
 
     Raises:
         ReasonpackError: something cannot be loaded.

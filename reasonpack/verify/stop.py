@@ -97,11 +97,8 @@ def ending_token(template: Template, variables: Mapping[str, Any], stops: Stops)
 def contradiction(stops: tuple[Stop, Stop], found: str, where: str, *, calls: bool) -> str:
     """Say how the stop token of the manifest differs from the one that was found; else nothing.
 
-    Args:
-        stops: of answers and of calls by the manifest, perhaps with a header before the token.
-        found: the token.
-        where: it was found: one of `FOUND_IN`.
-        calls: it ends a message with calls.
+    `stops` are of answers and of calls by the manifest, perhaps with a header before the token;
+    `where` is one of `FOUND_IN`.
     """
     claimed = stops[calls]
     if where == CUT_OFF or claimed.token.endswith(found):

@@ -204,11 +204,9 @@ def learn_forms(
 ) -> Forms:
     """Try out what a template reads.
 
-    Args:
-        template: the template.
-        switched: the variables that switch thinking on.
-        opener: what the model writes before reasoning, or the prompt for it.
-        stated: the user stated what opens or closes reasoning: it has a place of its own.
+    `switched` are the variables that switch thinking on, `opener` is what the model or the prompt
+    writes before reasoning. Where the user `stated` what opens or closes it, it has a place of its
+    own.
     """
 
     def shown(answer: Json, *after: Json) -> str:

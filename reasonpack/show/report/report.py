@@ -48,15 +48,9 @@ def page(
 ) -> str:
     """Write the page.
 
-    Args:
-        name: of the dataset.
-        manifest: of it.
-        rows: that can be looked at.
-        stats: what it holds and costs; None leaves histograms and costs out.
-        first: one error of each reason for which records were rejected.
-        piece: gives the bytes of a token; None where no tokenizer is at hand.
-        source: where the tokenizer is from, or why there is none.
-        most: tokens of a row that are shown.
+    Without `stats` there are no histograms and costs. `first` has one error of each reason for
+    which records were rejected. `piece` gives the bytes of a token, and is None where no tokenizer
+    is at hand, as `source` then says. Of a row at `most` so many tokens are shown.
     """
     found = rows_data(rows, piece, most)
     head = {

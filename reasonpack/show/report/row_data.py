@@ -38,10 +38,8 @@ def rows_data(
 ) -> dict[str, Any]:
     """Describe rows for the page: `tokens`, the most frequent one first, and `rows`.
 
-    Args:
-        rows: to show.
-        piece: gives the bytes of a token; None where no tokenizer is at hand.
-        most: tokens of a row that are shown; all by default.
+    `piece` gives the bytes of a token, and is None where no tokenizer is at hand; of a row at
+    `most` so many tokens are shown, by default all.
     """
     shown = [row.input_ids[:most] for row in rows]
     ids, counts = np.unique(np.concatenate([np.zeros(0, np.int32), *shown]), return_counts=True)
