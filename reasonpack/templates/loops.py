@@ -22,11 +22,11 @@ from typing import Any, NamedTuple, TypeAlias
 
 import jinja2
 from jinja2.nodes import Impossible
-from jinja2.runtime import Context, LoopContext
+from jinja2.runtime import Context
 from jinja2.utils import missing
 
+from reasonpack.templates.code import Some, attributes
 from reasonpack.templates.loop_facts import EACH, Facts, Part, Site
-from reasonpack.templates.sandbox import attributes
 from reasonpack.templates.written import Written
 
 _ELSEWHERE = 1 << 40
@@ -58,13 +58,9 @@ class _Run(NamedTuple):
     states: list[tuple[Any, ...]]
     sets: list[list[tuple[tuple[str, str], Any]]]
 
-    def same_until(self, last: _Run, shift: int, at: int, state: tuple[Any, ...]) -> int:
-        """Return until where, from `at` on, all is as it was in another run, `shift` before."""
-        stop, less = min(len(self.reads[0]), len(last.reads[0]) + shift), 1
-        if not shift <= at < stop or last.states[at - shift] != state:
-            return at
-        if self.reads == last.reads:
-            return stop
+    def same_until(self, last: _Run, shift: int, at: int, stop: int) -> int:
+        """Return until where, from `at` on, facts are as in another run, `shift` before."""
+        less = 1
         if (first := self.facts(at)) != last.facts(at - shift):
             return at
         while (end := self.facts(stop - 1))[0] != first[0] or end != last.facts(stop - 1 - shift):
@@ -83,30 +79,6 @@ class _Space(dict[str, Any]):
     def __setitem__(self, attribute: str, value: Any) -> None:
         self.sets[self.name, attribute] = value
         super().__setitem__(attribute, value)
-
-
-class _Some:
-    """What a loop goes over in place of its messages: those for which its body has to run."""
-
-    def __init__(self, items: list[Any], places: Iterator[int]) -> None:
-        self.items, self.places = items, places
-
-    def __iter__(self) -> Iterator[Any]:
-        return map(self.items.__getitem__, self.places)
-
-
-def _loop_context(iterable: Any, undefined: type[jinja2.Undefined], *more: Any) -> Any:
-    """Give the items of a loop, each with its variable `loop`."""
-    if type(iterable) is not _Some:
-        return LoopContext(iterable, undefined, *more)
-    loop, items = LoopContext((), undefined), [*iterable.items, missing]
-    loop._length = len(iterable.items)
-
-    def at(place: int) -> tuple[Any, LoopContext]:
-        loop.index0, loop._before, loop._after = place, items[place - 1], items[place + 1]
-        return items[place], loop
-
-    return map(at, iterable.places)
 
 
 _Start: TypeAlias = tuple[
@@ -148,6 +120,7 @@ class Memo:
         self._last: dict[Any, _Run] = {}
         self._out, self._text = list[str](), ""
         self._loops: list[tuple[range, list[int]]] = []
+        self._whole: tuple[Any, range] = missing, range(0)
 
     def go_on(self, messages: Sequence[Any]) -> None:
         """Let the conversation be this one; what was rendered of what it begins with is kept.
@@ -179,9 +152,11 @@ class Memo:
     def render(self, template: jinja2.Template, variables: Mapping[str, Any]) -> str:
         """Render a template whose loops run over `Memo.each`."""
         render = template.root_render_func
-        render.__globals__["LoopContext"] = _loop_context
         self._loops = []
         self._out = out = []
+        self._whole = missing, range(0)
+        with contextlib.suppress(Impossible):
+            self._whole = variables["messages"], self._range(variables["messages"])
         for piece in render(template.new_context({**variables, EACH: self.each})):
             # One at a time: when a loop asks for its next item, all before it is there.
             out.append(piece)  # noqa: PERF402
@@ -195,11 +170,10 @@ class Memo:
         except Impossible:
             return items
         self._loops.append((places, begun))
-        try:
-            start = self._start(context, number, places)
-        except Impossible:
-            return _Some(items, self._run_all(begun, range(len(places))))
-        return _Some(items, self._run_some(start, begun))
+        if self._remembers:
+            with contextlib.suppress(Impossible):
+                return Some(items, self._run_some(self._start(context, number, places), begun))
+        return Some(items, self._run_all(begun, range(len(places))))
 
     def written(self) -> Written:
         """Return what the loops of the last rendering wrote of which message."""
@@ -215,8 +189,6 @@ class Memo:
 
     def _start(self, context: Context, number: int, mine: range) -> _Start:
         """Read what the body of a loop reads; raise Impossible if it has to run for all."""
-        if not self._remembers:
-            raise Impossible
         site, sets = self._sites[number], dict[tuple[str, str], Any]()
         try:
             reads = [mine, *[self._read(context, *each) for each in site.reads]]
@@ -240,29 +212,34 @@ class Memo:
         out, at, mine, last = self._out, 0, run.reads[0], self._last.pop(outer, None)
         last = last or _Run([mine[:0]], run.facts, [], [], [])
         shift = (last.reads[0].start - mine.start) * mine.step
+        same, end = run.reads == last.reads, min(len(mine), len(last.reads[0]) + shift)
         while at < len(mine):
-            first = len(out)
-            if (stop := run.same_until(last, shift, at, state)) > at:
+            first, stop = len(out), at
+            if shift <= at < end and last.states[at - shift] == state:
+                stop = end if same else run.same_until(last, shift, at, end)
+            if stop > at:
                 before = slice(at - shift, stop - shift)
                 out += last.texts[before]
                 begun.extend(range(first, len(out)))
                 run.texts.extend(last.texts[before])
                 run.states.extend(last.states[before])
                 run.sets.extend(last.sets[before])
+                changes = dict(chain.from_iterable(last.sets[before])) if spaces else {}
+                for (name, attribute), value in changes.items():
+                    spaces[name][attribute] = value
             else:
                 sets.clear()
                 begun.append(first)
                 self.runs, stop = self.runs + 1, at + 1
                 yield at
-                if not all(map(self._is_known, sets.values())):
+                if sets and not all(map(self._is_known, sets.values())):
                     yield from self._run_all(begun, range(stop, len(mine)))
                     return
                 run.texts.append("".join(out[first:]))
                 run.states.append(state)
                 run.sets.append([*sets.items()])
-            if spaces and (changes := dict(chain.from_iterable(run.sets[at:]))):
-                for (name, attribute), value in changes.items():
-                    spaces[name][attribute] = value
+                changes = sets
+            if changes:
                 state = self._state(site, spaces)
             at = stop
         self._last[outer] = run
@@ -301,6 +278,8 @@ class Memo:
 
     def _range(self, items: Any) -> range:
         """Return the places of a list's items in the conversation: it is a part of it, or back."""
+        if items is self._whole[0]:
+            return self._whole[1]
         ids = list(map(id, items)) if type(items) is list else [0]
         if not ids:
             return range(0)

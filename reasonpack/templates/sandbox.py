@@ -16,7 +16,6 @@ from types import BuiltinMethodType, MappingProxyType
 from typing import Any, NoReturn
 
 import jinja2
-import jinja2.compiler
 import jinja2.exceptions
 import jinja2.ext
 import jinja2.filters
@@ -26,6 +25,7 @@ import jinja2.sandbox
 from jinja2.utils import Namespace
 
 from reasonpack.errors import TemplateError
+from reasonpack.templates.code import OF_DICTS, OF_TEXTS, CodeGenerator, Template
 
 
 def environment(name: str, date: datetime.date | None) -> Environment:
@@ -65,20 +65,6 @@ def environment(name: str, date: datetime.date | None) -> Environment:
     return made
 
 
-class _Code(jinja2.compiler.CodeGenerator):
-    """Writes out, for a dict that has the item, what `Environment.getattr` does."""
-
-    @jinja2.compiler.optimizeconst
-    def visit_Getattr(self, node: jinja2.nodes.Getattr, frame: Any) -> None:  # noqa: N802
-        name, value = repr(node.attr), self.temporary_identifier()
-        if node.attr in _DICT_ATTRIBUTES:
-            super().visit_Getattr(node, frame)
-            return
-        self.write(f"({value}[{name}] if type({value} := ")
-        self.visit(node.node, frame)
-        self.write(f") is dict and {name} in {value} else environment.getattr({value}, {name}))")
-
-
 class Environment(jinja2.sandbox.SandboxedEnvironment):
     """Refuses the two operators that make much out of little in one step.
 
@@ -91,7 +77,8 @@ class Environment(jinja2.sandbox.SandboxedEnvironment):
             for. They are kept here so that no other value can come to have their identity.
     """
 
-    code_generator_class = _Code
+    code_generator_class = CodeGenerator
+    template_class = Template
     may_change = False
     json_texts: Mapping[int, list[Any]] = MappingProxyType({})
     intercepted_binops = frozenset({"*", "**"})
@@ -115,9 +102,9 @@ class Environment(jinja2.sandbox.SandboxedEnvironment):
         return super().call_binop(context, operator, left, right)
 
     def call(self, context: Any, function: Any, /, *args: Any, **kwargs: Any) -> Any:
-        """Call a function; for a method of text that does not format it nothing is to be asked."""
+        """Call a function; for some of them nothing is to be asked."""
         is_text = type(function) is BuiltinMethodType and type(function.__self__) is str
-        if is_text and function.__name__ in _HARMLESS[str]:
+        if function is Namespace or (is_text and function.__name__ in OF_TEXTS):
             kwargs.pop("_block_vars", None)  # which Jinja's code adds for functions of the context
             kwargs.pop("_loop_vars", None)
             return function(*args, **kwargs)
@@ -129,46 +116,10 @@ class Environment(jinja2.sandbox.SandboxedEnvironment):
         return allowed and super().is_safe_attribute(obj, attr, value)
 
     def getattr(self, obj: Any, attribute: str) -> Any:
-        """Read `obj.attribute`; what chat templates read most does not take the long way.
-
-        That way ends in the same for a dict and a name that is no attribute of dicts, for what
-        a loop or a namespace holds, and for methods of text that do not format it.
-        """
-        kind = type(obj)
-        if kind is dict:
-            if attribute not in _DICT_ATTRIBUTES:
-                try:
-                    return obj[attribute]
-                except KeyError:
-                    return self.undefined(obj=obj, name=attribute)
-        elif kind is Namespace and not attribute.startswith("_"):
-            held = attributes(obj)
-            if attribute in held:
-                return held[attribute]
-            return self.undefined(obj=obj, name=attribute)
-        elif attribute in _HARMLESS.get(kind, ()):
-            return getattr(obj, attribute)
+        """Read `obj.attribute`; for a name that is no attribute of dicts, of a dict at once."""
+        if type(obj) is dict and attribute not in OF_DICTS:
+            return obj[attribute] if attribute in obj else self.undefined(obj=obj, name=attribute)
         return super().getattr(obj, attribute)
-
-
-_DICT_ATTRIBUTES = frozenset(dir(dict))
-_HARMLESS: dict[type, frozenset[str]] = {
-    jinja2.runtime.LoopContext: frozenset(
-        {"first", "index", "index0", "last", "length", "nextitem", "previtem"}
-    ),
-    str: frozenset({"endswith", "lstrip", "rstrip", "split", "startswith", "strip"}),
-}
-
-
-def attributes(space: Namespace) -> dict[str, Any]:
-    """Return the dict in which a namespace has its attributes.
-
-    >>> attributes(Namespace(a=1))
-    {'a': 1}
-    """
-    # Reading them one by one ends in a method written in Python.
-    found: dict[str, Any] = object.__getattribute__(space, "_Namespace__attrs")
-    return found
 
 
 class _Generation(jinja2.ext.Extension):

@@ -176,7 +176,7 @@ class ChatTemplate:
         """
         # The special tokens of the tokenizer give way to the caller's, as in transformers.
         variables = {**self.special_tokens, **(kwargs or {})}
-        if self.words & _MUTATING:
+        if self._environment.may_change:
             messages, tools = copy.deepcopy((messages, tools))
         variables.update(
             messages=messages,

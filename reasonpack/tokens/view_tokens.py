@@ -95,7 +95,12 @@ class Pieces:
 
     def number(self, piece: str) -> int:
         """Return the number of a piece; the same text has the same."""
-        return self._numbers.setdefault(piece, len(self._numbers))
+        return self.number_all((piece,))[0]
+
+    def number_all(self, pieces: Sequence[str]) -> tuple[int, ...]:
+        """Return the numbers of pieces."""
+        known = self._numbers
+        return tuple([known.setdefault(piece, len(known)) for piece in pieces])
 
     def encode(self, encode_batch: Callable[[Sequence[str]], Sequence[I32]]) -> None:
         """Encode what was added since the last call, in one batch."""
@@ -180,7 +185,7 @@ class Cutter:
         starts += accumulate(map(len, prompt[:-1]), initial=at)
         return CutView(
             shared,
-            tuple(map(self._pieces.number, pieces)),
+            self._pieces.number_all(pieces),
             tuple(self._borders(view, pieces, at, shared, len(prompt))),
         )
 

@@ -16,6 +16,7 @@ import math
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from reasonpack.records.message import Message
 from reasonpack.rows.kind import Kind
@@ -24,8 +25,7 @@ from reasonpack.templates.learn.marked_chats import common_length
 from reasonpack.templates.written import Written
 
 
-@dataclass(frozen=True, slots=True)
-class Span:
+class Span(NamedTuple):
     """A stretch of a view's text, from where the one before it ends to `stop` (exclusive).
 
     Attributes:

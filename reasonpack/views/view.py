@@ -143,7 +143,7 @@ def _of_source(view: View | Untrained, sources: Sequence[int]) -> View | Untrain
     if isinstance(view, Untrained):
         return replace(view, message=sources[view.message])
     spans = tuple(
-        span if span.message < 0 else replace(span, message=sources[span.message])
+        span if span.message < 0 else span._replace(message=sources[span.message])
         for span in view.spans
     )
     return replace(view, message=sources[view.message], spans=spans)

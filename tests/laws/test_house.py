@@ -160,6 +160,7 @@ TESTED_TOGETHER = {
     "show/test_stats": "cli.stats show.distributions",
     "templates/learn/test_learn": "templates.forms templates.learn.message_parts templates.stop",
     "templates/test_loops": "templates.loop_facts",
+    "templates/test_sandbox": "templates.code",
     "tokens/test_fast_backends": "tokens.hard_texts",
     "trainers/test_branch_attention": "torch.branch_index torch.branch_reference torch.gather"
     " torch.stock_attention",

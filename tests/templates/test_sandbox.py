@@ -19,19 +19,20 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from reasonpack.templates import sandbox
+from reasonpack.templates import code, sandbox
 from reasonpack.templates.template import ChatTemplate
 
 TEMPLATES = sorted((Path(__file__).parents[2] / "fixtures").rglob("*.jinja"))
 DATE = datetime.date(2026, 1, 1)
-HARMLESS_LOOP = sorted(sandbox._HARMLESS[jinja2.runtime.LoopContext])
-HARMLESS_TEXT = sorted(sandbox._HARMLESS[str])
+HARMLESS_LOOP = sorted(code.OF_LOOPS)
+HARMLESS_TEXT = sorted(code.OF_TEXTS)
 
 
 class Plain(sandbox.Environment):
     """The sandbox without what is short in it."""
 
     code_generator_class = jinja2.compiler.CodeGenerator
+    template_class = jinja2.Template
     getattr = jinja2.sandbox.SandboxedEnvironment.getattr
     call = jinja2.sandbox.SandboxedEnvironment.call
 
@@ -56,6 +57,7 @@ def check(source: str, variables: dict[str, Any]) -> tuple[str, str]:
 
 NAMES = ["role", "content", "items", "keys", "x", "strip", "__class__", "_private", "format"]
 ARGUMENTS = ["", "' '", "'a', 1", "none", "chars=' '", "*[' ']", "x", "'a' ~ 'b'"]
+ITEMS = ["'role'", "'items'", "'no'", "0", "-1", "1", "-3", "true", "x", "none"]
 LEAVES = [
     "x",
     "y.role",
@@ -89,12 +91,16 @@ VALUES = st.sampled_from(
 def expressions(draw: st.DrawFn) -> str:
     text = draw(st.sampled_from(LEAVES))
     for _ in range(draw(st.integers(1, 3))):
-        if draw(st.booleans()):
+        way = draw(st.sampled_from(["attribute", "item", "call"]))
+        if way == "attribute":
             text += "." + draw(st.sampled_from(NAMES))
+        elif way == "item":
+            text += f"[{draw(st.sampled_from(ITEMS))}]"
         else:
             method = draw(st.sampled_from([*HARMLESS_TEXT, "upper", "format"]))
             text += f".{method}({draw(st.sampled_from(ARGUMENTS))})"
-    return text
+    test = draw(st.sampled_from([None, *code._TESTS, "mapping", "divisibleby(2)"]))
+    return f"({text}) is {test}" if test else text
 
 
 @given(expressions(), VALUES, VALUES, VALUES)
@@ -107,11 +113,21 @@ def test_expressions_are_as_without(expression: str, x: Any, y: Any, z: Any) -> 
     )
 
 
-@pytest.mark.parametrize("name", [*HARMLESS_LOOP, "revindex", "depth", "cycle", "length0"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *HARMLESS_LOOP,
+        *("revindex", "depth", "cycle", "length0", "cycle(1, 2)", "changed(a)", "last ~ loop"),
+        *("nextitem ~ loop.nextitem ~ loop.last ~ loop.previtem", "nextitem is defined"),
+    ],
+)
 def test_a_loop_is_as_without(name: str) -> None:
     check(f"{{% for a in x %}}[{{{{ loop.{name} }}}}]{{% endfor %}}", {"x": ["a", "b"]})
     check(f"{{% set loop = x %}}{{{{ loop.{name} }}}}", {"x": {name: "own"}})
     check(f"{{{{ loop.{name} }}}}", {})
+    some = "{% for a in x if a != 'b' %}"
+    check(f"{some}[{{{{ loop.{name} }}}}]{{% endfor %}}", {"x": ["a", "b", "b", "a", "c", "c"]})
+    check(f"{some}[{{{{ loop.{name} }}}}]{{% endfor %}}", {"x": []})
     nested = (
         f"{{% for a in x %}}{{% for b in a %}}{{{{ loop.{name} }}}}{{% endfor %}}{{% endfor %}}"
     )
