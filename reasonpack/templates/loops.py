@@ -58,9 +58,13 @@ class _Run(NamedTuple):
     states: list[tuple[Any, ...]]
     sets: list[list[tuple[tuple[str, str], Any]]]
 
-    def same_until(self, last: _Run, shift: int, at: int, stop: int) -> int:
-        """Return until where, from `at` on, facts are as in another run, `shift` before."""
-        less = 1
+    def same_until(self, last: _Run, shift: int, at: int, state: tuple[Any, ...]) -> int:
+        """Return until where, from `at` on, all is as it was in another run, `shift` before."""
+        stop, less = min(len(self.reads[0]), len(last.reads[0]) + shift), 1
+        if not shift <= at < stop or last.states[at - shift] != state:
+            return at
+        if self.reads == last.reads:
+            return stop
         if (first := self.facts(at)) != last.facts(at - shift):
             return at
         while (end := self.facts(stop - 1))[0] != first[0] or end != last.facts(stop - 1 - shift):
@@ -120,7 +124,7 @@ class Memo:
         self._last: dict[Any, _Run] = {}
         self._out, self._text = list[str](), ""
         self._loops: list[tuple[range, list[int]]] = []
-        self._whole: tuple[Any, range] = missing, range(0)
+        self._whole: tuple[Any, range] = self, range(0)
 
     def go_on(self, messages: Sequence[Any]) -> None:
         """Let the conversation be this one; what was rendered of what it begins with is kept.
@@ -154,7 +158,7 @@ class Memo:
         render = template.root_render_func
         self._loops = []
         self._out = out = []
-        self._whole = missing, range(0)
+        self._whole = self, range(0)
         with contextlib.suppress(Impossible):
             self._whole = variables["messages"], self._range(variables["messages"])
         for piece in render(template.new_context({**variables, EACH: self.each})):
@@ -212,12 +216,9 @@ class Memo:
         out, at, mine, last = self._out, 0, run.reads[0], self._last.pop(outer, None)
         last = last or _Run([mine[:0]], run.facts, [], [], [])
         shift = (last.reads[0].start - mine.start) * mine.step
-        same, end = run.reads == last.reads, min(len(mine), len(last.reads[0]) + shift)
         while at < len(mine):
-            first, stop = len(out), at
-            if shift <= at < end and last.states[at - shift] == state:
-                stop = end if same else run.same_until(last, shift, at, end)
-            if stop > at:
+            first = len(out)
+            if (stop := run.same_until(last, shift, at, state)) > at:
                 before = slice(at - shift, stop - shift)
                 out += last.texts[before]
                 begun.extend(range(first, len(out)))
