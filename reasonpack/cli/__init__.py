@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -63,6 +64,10 @@ def main() -> None:
         short_of_memory,
     )
 
+    # No threads that begin with an import, NumPy's for matrices and that of Arrow's allocator: a
+    # process that has threads cannot be forked, so that its workers load everything anew.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    os.environ.setdefault("JE_ARROW_MALLOC_CONF", "background_thread:false")
     mend_standard_streams()
     if said := short_of_memory():
         click.echo(f"Error: {said}", err=True)

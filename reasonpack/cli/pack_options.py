@@ -82,8 +82,8 @@ run_options = adding(
         "--num-proc",
         type=click.IntRange(min=1),
         metavar="N",
-        help="Worker processes. Default: one a core, or none if the input is a single unit. "
-        "The output does not depend on it.",
+        help="Worker processes. Default: one a core, but no more than there are units, or than "
+        "the input repays. The output does not depend on it.",
     ),
     click.option(
         "--unit-size",

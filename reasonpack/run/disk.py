@@ -76,7 +76,10 @@ def _stages(output: Place, options: Options, units: Sequence[Unit]) -> Iterator[
         kept = sum(path.stat().st_size for path in shards)
         read = sum(unit.input_bytes for unit in units if unit.number in numbers)
         todo = [unit for unit in units if unit.number not in numbers]
-        need = sum(map(_packed, todo)) * WRITTEN_TIMES[options.format if home == output else "kept"]
+        need = (
+            sum(map(unpacked_bytes, todo))
+            * WRITTEN_TIMES[options.format if home == output else "kept"]
+        )
         if read:
             need = kept / read * sum(unit.input_bytes for unit in todo)
         yield _Stage(len(numbers), kept, need)
@@ -87,7 +90,7 @@ def _done(home: Place) -> set[int]:
     return {int(found[1]) for name in names if (found := re.fullmatch(r"(\d+)\.json", name))}
 
 
-def _packed(unit: Unit) -> int:
+def unpacked_bytes(unit: Unit) -> int:
     """Return the bytes of a unit, as about as many as it has decompressed."""
     return unit.input_bytes * (UNPACKED_TIMES if unit.container in {"gzip", "zstd"} else 1)
 

@@ -15,8 +15,16 @@ from reasonpack.datasets.shares import STDIN, read_part
 from reasonpack.errors import ReasonpackError
 from reasonpack.records.plan import UNIT_BYTES
 from reasonpack.records.unit import Unit
+from reasonpack.run.disk import unpacked_bytes
 from reasonpack.run.plan_file import PLAN
-from reasonpack.run.pool import Worker, early_workers, run_here, run_pool, usable_cores
+from reasonpack.run.pool import (
+    Worker,
+    early_workers,
+    repaid,
+    run_here,
+    run_pool,
+    usable_cores,
+)
 from reasonpack.run.unit import prepare
 from reasonpack.storage.inputs import expand_inputs
 from reasonpack.storage.place import Place, is_url
@@ -24,7 +32,7 @@ from reasonpack.storage.read import container
 from reasonpack.tokens.fast_backends import AUTO, Choice, installed
 
 WORTH_ADVICE = 20_000_000
-WORTH_STARTING = 8_000_000
+WORTH_STARTING = 4_000_000
 """Bytes of input from which processes are started before it is known how many units there are."""
 Engine = Literal["local", "ray"]
 Result = TypeVar("Result")
@@ -55,7 +63,7 @@ class Run:
 
     Attributes:
         unit_bytes: input bytes that become one shard, about.
-        num_proc: worker processes; None for one a core, or none for a single unit.
+        num_proc: worker processes; None for one a core, as far as the input repays their start.
         engine: processes of this machine, or tasks of a Ray cluster.
         watch: who is told.
         backend: what encodes texts; the ids are the same whichever it is.
@@ -76,20 +84,24 @@ class Run:
 def started_early(
     inputs: Sequence[str], output: Place, options: Options, *, run: Run, overwrite: bool = False
 ) -> Iterator[Sequence[Worker]]:
-    """Start the processes of a long run, so that they load what they need beside this one."""
-    workers = run.num_proc or usable_cores()
+    """Start the processes of a long run before its plan is made.
+
+    They then load what they need beside this one, or are forked from it while it has no thread.
+    """
+    size = _local_bytes(inputs, run)
+    workers = run.num_proc or min(usable_cores(), repaid(size))
     anew = overwrite or is_url(output) or not Path(output, PLAN).exists()
-    if run.engine != "local" or workers == 1 or not anew or not _is_long(inputs, run):
+    if run.engine != "local" or workers == 1 or not anew or size <= WORTH_STARTING:
         yield ()
         return
-    with early_workers(workers, partial(prepare, options, run.backend, run.unit_bytes)) as started:
+    with early_workers(workers, partial(prepare, options, run.backend, size)) as started:
         yield started
 
 
-def _is_long(inputs: Sequence[str], run: Run) -> bool:
-    """Guess from the size of local files that there is work for several processes."""
+def _local_bytes(inputs: Sequence[str], run: Run) -> int:
+    """Count the bytes of local files that are several units; 0 where that is not known yet."""
     if STDIN in inputs or any(map(is_url, inputs)):
-        return False
+        return 0
     try:
         paths = [read_part(each).path for each in inputs]
         files = [Path(place) for place in expand_inputs(paths)]
@@ -97,8 +109,8 @@ def _is_long(inputs: Sequence[str], run: Run) -> bool:
         # One file of another kind may be one unit, which needs no process.
         several = len(files) > 1 or all(container(file) in {"plain", "array"} for file in files)
     except (OSError, ReasonpackError):  # what is wrong is said when the plan is made
-        return False
-    return several and size > max(WORTH_STARTING, run.unit_bytes)
+        return 0
+    return size if several and size > run.unit_bytes else 0
 
 
 def do_units(
@@ -112,18 +124,25 @@ def do_units(
 
     `do` has to pickle; `then` is given each result as it comes, in this process.
     """
-    workers = run.num_proc or usable_cores()
     if run.engine == "ray":
         from reasonpack.run.ray import run_ray  # noqa: PLC0415  an optional dependency
 
         results = run_ray(todo, do, workers=run.num_proc)
-    elif workers == 1 or (run.num_proc is None and len(todo) < 2):
+    elif (workers := processes(run, todo)) == 1:
         results = run_here(todo, do)
     else:
         results = run_pool(todo, do, workers=workers, started=started)
     with closing(results):
         for result in results:
             then(result)
+
+
+def processes(run: Run, units: Sequence[Unit]) -> int:
+    """Count the processes for some units: so many as were asked for, or as are worth it."""
+    if run.num_proc:
+        return run.num_proc
+    most = repaid(sum(map(unpacked_bytes, units)))
+    return max(1, min(usable_cores(), len(units), most))
 
 
 def backend_advice(todo: Sequence[Unit], backend: Choice) -> str | None:

@@ -25,11 +25,10 @@ from reasonpack.run.calls import lay_out_entries
 from reasonpack.run.context import load_context
 from reasonpack.run.conversations import Laid, lay_out_records
 from reasonpack.run.copies import copies_a_record, refuse_copies
-from reasonpack.run.engine import Run
+from reasonpack.run.engine import Run, processes
 from reasonpack.run.named_inputs import named_inputs
 from reasonpack.run.plan_copies import plan_copies
 from reasonpack.run.plan_file import planned_columns
-from reasonpack.run.pool import usable_cores
 from reasonpack.run.sample import group_strata, strata
 from reasonpack.run.unit import load_encoder, shard_schema
 from reasonpack.run.unpacked import unpacked
@@ -122,7 +121,7 @@ def estimate(
 def _begun(planned: Sequence[InputFile], units: Sequence[Unit], run: Run) -> Estimate:
     """Estimate what is known without a sample."""
     numbers = [sum(unit.input == at for unit in units) for at in range(len(planned))]
-    workers = min(run.num_proc or usable_cores(), max(1, len(units)))
+    workers = min(processes(run, units), max(1, len(units)))
     largest = max((unit.input_bytes for unit in units), default=0)
     return Estimate(
         inputs=tuple(zip(planned, numbers, strict=True)),

@@ -39,13 +39,7 @@ from reasonpack.run.lock import locked
 from reasonpack.run.named_inputs import named_inputs, spooled
 from reasonpack.run.output_directory import agreed, begin, claimed, sweep
 from reasonpack.run.plan_copies import PlannedCopies, known_copies, plan_copies
-from reasonpack.run.plan_file import (
-    Plan,
-    freeze,
-    known_calls,
-    read_plan,
-    sealed_plan,
-)
+from reasonpack.run.plan_file import Plan, freeze, known_calls, read_plan, sealed_plan
 from reasonpack.run.pool import Worker
 from reasonpack.run.receipts import add_receipts, check_units, done_before
 from reasonpack.run.samples_page import write_samples

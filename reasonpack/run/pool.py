@@ -1,7 +1,7 @@
 """Work units → receipts, by processes of this machine.
 
-    units  0 1 2 3 4 …          each worker is a pool of one process, so that a process that
-           │ │ │                dies is known by its unit, and disturbs no other
+    units  0 1 2 3 4 …          each worker has a pipe of its own, so that a process that dies
+           │ │ │                is known by its unit, and disturbs no other
            A B C   ──→ receipts as they come
 
 An engine is a function of units and of what to do with one; it yields what that returns.
@@ -17,15 +17,14 @@ import os
 import pickle
 import signal
 import threading
+import traceback
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from multiprocessing import connection
+from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 from reasonpack.errors import ReasonpackError
 from reasonpack.records.unit import Unit
@@ -33,6 +32,8 @@ from reasonpack.records.unit import Unit
 Result = TypeVar("Result")
 DEATHS = 2
 """How often a unit may kill its worker; the last time it is given up."""
+REPAYING = {"fork": 2_000_000, "spawn": 12_000_000}
+"""Bytes of input that take as long as to start a process for them, about: 0.2 s, and 1.5 s."""
 
 
 def usable_cores() -> int:
@@ -45,6 +46,11 @@ def usable_cores() -> int:
         quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
         cores = min(cores, max(1, int(quota) // int(period)))
     return cores
+
+
+def repaid(input_bytes: int) -> int:
+    """Count the processes whose start so much input repays."""
+    return max(1, input_bytes // REPAYING[_start_method()])
 
 
 def run_here(
@@ -84,11 +90,19 @@ def run_pool(
 
 @dataclass(slots=True, eq=False)
 class Worker:
-    """A process, and a pool that talks to it."""
+    """A process that does one unit after another, and the pipe to it.
 
-    executor: ProcessPoolExecutor
+    Attributes:
+        process: it.
+        pipe: units go there, results come from there.
+        told: what it was last told to do with a unit.
+        ready: whether it has said that it works.
+    """
+
     process: BaseProcess
-    ready: Future[None]
+    pipe: Connection
+    told: object = None
+    ready: bool = False
 
 
 class _Pool(Generic[Result]):
@@ -101,7 +115,7 @@ class _Pool(Generic[Result]):
         self.process = process
         self.size = min(workers, len(units))
         self.idle: list[Worker] = []
-        self.busy: dict[Future[Result], tuple[Worker, Unit]] = {}
+        self.busy: dict[Any, tuple[Worker, Unit]] = {}  # by pipe
         self.deaths: Counter[int] = Counter()
         self.false_starts = 0
         self.failed: dict[int, BaseException] = {}
@@ -111,17 +125,24 @@ class _Pool(Generic[Result]):
         while self._goes_on():
             while self.todo and len(self.busy) < self.size:
                 self._give(self.todo.pop())
-            done, _ = wait(self.busy, return_when=FIRST_COMPLETED)
-            for future in done:
-                worker, unit = self.busy.pop(future)
-                error = future.exception()
-                if error is None:
-                    self.idle.append(worker)
-                    yield future.result()
-                elif isinstance(error, BrokenProcessPool):
+            for pipe in wait(list(self.busy)):
+                worker, unit = self.busy[pipe]
+                try:
+                    answer = worker.pipe.recv()
+                except (EOFError, OSError):
+                    del self.busy[pipe]
                     self._bury(worker, unit)
+                    continue
+                if answer is None:
+                    worker.ready = True
+                    continue
+                del self.busy[pipe]
+                self.idle.append(worker)
+                result, error, trace = answer
+                if error is None:
+                    yield result
                 else:
-                    self.idle.append(worker)
+                    error.__cause__ = RemoteError(trace)
                     self._fail(unit, error)
 
     def _goes_on(self) -> bool:
@@ -135,17 +156,18 @@ class _Pool(Generic[Result]):
 
     def _give(self, unit: Unit) -> None:
         worker = self.idle.pop() if self.idle else _start(self.size)
+        process = None if worker.told is self.process else self.process
         try:
-            future = worker.executor.submit(attempt, self.process, unit)
-        except BrokenProcessPool:  # it died while it had nothing to do
-            _kill(worker)
-            self.todo.append(unit)
+            worker.pipe.send((process, unit))
+        except OSError:  # it died while it had nothing to do
+            self._bury(worker, unit)
             return
-        self.busy[future] = worker, unit
+        worker.told = self.process
+        self.busy[worker.pipe] = worker, unit
 
     def _bury(self, worker: Worker, unit: Unit) -> None:
         _kill(worker)
-        if worker.ready.exception() is None:
+        if worker.ready:
             self.deaths[unit.number] += 1
             if self.deaths[unit.number] >= DEATHS:
                 self._fail(unit, _killed(unit, worker))
@@ -168,37 +190,47 @@ class _Pool(Generic[Result]):
 
 @contextlib.contextmanager
 def early_workers(count: int, prepare: Callable[[], object]) -> Iterator[Sequence[Worker]]:
-    """Start processes for `run_pool` that prepare themselves while this one makes the plan.
+    """Start processes for `run_pool` that are prepared, or prepare while this one makes the plan.
 
-    What each does first has to pickle. What it raises goes unnoticed: the work itself will say it.
+    What is to be done first, once where they are forked, else in each, has to pickle, and to leave
+    no thread. What it raises goes unnoticed: the work itself will say it.
     """
+    if _start_method() == "fork":
+        with contextlib.suppress(Exception):
+            prepare()
     workers: list[Worker] = []
     try:
-        for _ in range(count):
-            workers.append(_start(count))
-            with contextlib.suppress(BrokenProcessPool):  # died; the pool will see it too
-                workers[-1].executor.submit(attempt, prepare)
+        workers.extend(_start(count, prepare) for _ in range(count))
         yield workers
     finally:
         for worker in workers:
             _kill(worker)
 
 
-def _start(workers: int) -> Worker:
+def _start_method() -> Literal["fork", "spawn"]:
+    """Choose how processes come into being.
+
+    One that is forked has all that is loaded, in memory that they share. That is safe only from a
+    process of a single thread: others would be missing in it, with the locks that they hold.
+    """
+    with contextlib.suppress(OSError):  # what is not Linux has no such directory
+        return "fork" if len(list(Path("/proc/self/task").iterdir())) == 1 else "spawn"
+    return "spawn"
+
+
+def _start(workers: int, prepare: Callable[[], object] | None = None) -> Worker:
     """Start one of so many processes, which a Ctrl-C on the terminal does not reach.
 
     It inherits that signal blocked, so that none can strike before it ignores them.
     """
-    executor = ProcessPoolExecutor(
-        1,
-        mp_context=multiprocessing.get_context("spawn"),
-        initializer=_prepare,
-        initargs=(max(1, usable_cores() // workers),),
-    )
+    context: Any = multiprocessing.get_context(_start_method())
+    own, its = context.Pipe()
+    threads = max(1, usable_cores() // workers)
+    process = context.Process(target=_work, args=(its, threads, prepare), daemon=True)
     with _blocked_interrupt():
-        ready = executor.submit(_nothing)
-    (process,) = (executor._processes or {}).values()  # public from Python 3.14 on
-    return Worker(executor, process, ready)
+        process.start()
+    its.close()
+    return Worker(process, own)
 
 
 @contextlib.contextmanager
@@ -215,7 +247,27 @@ def _blocked_interrupt() -> Iterator[None]:
 
 def _kill(worker: Worker) -> None:
     worker.process.kill()
-    worker.executor.shutdown(wait=True, cancel_futures=True)
+    worker.process.join()
+    worker.pipe.close()
+
+
+def _work(pipe: Connection, threads: int, prepare: Callable[[], object] | None) -> None:
+    """Do in a process what it is told to, until it is killed."""
+    _prepare(threads)
+    if prepare:
+        with contextlib.suppress(Exception):
+            prepare()
+    pipe.send(None)
+    known: Callable[[Unit], object] | None = None
+    while True:
+        process, unit = pipe.recv()
+        known = process or known
+        assert known is not None
+        try:
+            answer: Any = (attempt(known, unit), None, "")
+        except BaseException as error:  # noqa: BLE001 (which the parent raises)
+            answer = (None, error, traceback.format_exc())
+        pipe.send(answer)
 
 
 def _prepare(threads: int) -> None:
@@ -234,12 +286,12 @@ def _die_with_parent() -> None:
     """Stop at once when the parent is gone: its lock is free, and another run may begin."""
     parent = multiprocessing.parent_process()
     if parent is not None:
-        connection.wait([parent.sentinel])
+        wait([parent.sentinel])
         os._exit(1)
 
 
-def _nothing() -> None:
-    """Show that the process has started."""
+class RemoteError(Exception):
+    """Where in a worker an error came from."""
 
 
 def attempt(process: Callable[..., Result], *units: Unit) -> Result:

@@ -77,6 +77,7 @@ class Job:
         backend: what encodes; no byte of a shard depends on it.
         copies: how often each record is packed; None for once.
         unshuffled: whether units are published to be shuffled, in buckets.
+        input_bytes: of all units, which decide by what texts are encoded.
         schema: of every shard.
     """
 
@@ -94,6 +95,7 @@ class Job:
     backend: Choice = AUTO
     copies: Copies | None = None
     unshuffled: bool = False
+    input_bytes: int = 0
 
     @classmethod
     def of(
@@ -116,6 +118,7 @@ class Job:
             columns=tuple(plan.columns),
             grouping=plan.grouping,
             copies=plan.copies,
+            input_bytes=sum(unit.input_bytes for unit in plan.units),
             **more,
         )
 
@@ -153,13 +156,13 @@ def lay_out_unit(unit: Unit, job: Job) -> tuple[Laid, Encoder]:
     options = job.options
     context = load_context(options)
     encoder = load_encoder(options, job.backend)
-    encoder.prepare(unit.input_bytes)
     if job.grouping is not None:
         entries, sources = _groups_of(unit, job, job.grouping)
         of = (entries, sources, job.grouping.field, options, context)
         laid = lay_out_entries(*of, columns=job.columns, encode=encoder.encode)
         read = set(entries["file"].tolist())
     else:
+        encoder.prepare(job.input_bytes)  # calls repeat each other: their texts are fewer
         records, read = read_records(unit, job.places[unit.input]), {unit.input}
         times = None if job.copies is None else read_times(job.output, job.copies, unit.number)
         laid = lay_out_records(
@@ -206,9 +209,9 @@ def publish_shard(
     )
 
 
-def prepare(options: Options, backend: Choice, unit_bytes: int) -> None:
-    """Load what a process needs for units of so many bytes."""
-    load_encoder(options, backend).prepare(unit_bytes)
+def prepare(options: Options, backend: Choice, input_bytes: int) -> None:
+    """Load what processes need for an input of so many bytes."""
+    load_encoder(options, backend).load(input_bytes)
 
 
 @lru_cache(maxsize=1)

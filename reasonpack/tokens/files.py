@@ -125,6 +125,8 @@ class TokenizerFile(msgspec.Struct):
     model: dict[str, msgspec.Raw]
     added_tokens: list[_AddedToken] = []
     normalizer: Any = None
+    truncation: Any = None
+    padding: Any = None
 
 
 def read_tokenizer(path: Path) -> tuple[bytes, TokenizerFile]:

@@ -43,6 +43,7 @@ class Tokenizer:
     Attributes:
         source: what it was loaded from, as the caller wrote it.
         directory: where the file and its siblings (config, template) lie.
+        file: the `tokenizer.json`; None where it truncates or pads, which `reference` does not.
         sha256: of the bytes of `tokenizer.json`, in hex.
         config: `tokenizer_config.json`; empty if there is none.
         special_tokens: by name, as chat templates read them: `bos_token`, `eos_token`
@@ -72,6 +73,7 @@ class Tokenizer:
 
     source: str
     directory: Path | None
+    file: Path | None
     sha256: str
     config: dict[str, Any] = field(repr=False)
     special_tokens: dict[str, str | list[str]] = field(repr=False)
@@ -95,6 +97,13 @@ class Tokenizer:
         It is the length of the longest added token.
         """
         return max(map(len, self.added_tokens), default=None) if self.cuts else None
+
+    def as_json(self) -> str:
+        """Give what `reference` is made of, as another program may load it."""
+        # Writing it anew takes longer than most of what is done with it.
+        data = b"" if self.file is None or not self.file.is_file() else self.file.read_bytes()
+        same = hashlib.sha256(data).hexdigest() == self.sha256
+        return data.decode() if same else self.reference.to_str()
 
     def cut(self, text: str) -> list[str]:
         """Cut a text into pieces whose ids, joined, are the ids of the text.
@@ -180,6 +189,7 @@ a directory that holds one, or a hub id. Fix: Check the path.
     return Tokenizer(
         source=str(source),
         directory=path.parent,
+        file=path if file.truncation is None and file.padding is None else None,
         sha256=hashlib.sha256(data).hexdigest(),
         config=config,
         special_tokens=special_tokens,

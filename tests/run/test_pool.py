@@ -15,11 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from crashing import ENVIRONMENT
 from runs import ROOT, SKIPPING, run, tree
 
 from reasonpack.errors import ReasonpackError, RecordError, StorageError
 from reasonpack.records.unit import Unit
 from reasonpack.run import engine
+from reasonpack.run.engine import Run, processes
 from reasonpack.run.pack import merge_parts, pack_files, pack_part
 from reasonpack.run.pool import early_workers, run_here, run_pool
 
@@ -93,9 +95,11 @@ def test_a_unit_that_kills_two_workers_is_reported_by_name(tmp_path: Path) -> No
 
 
 def test_processes_that_cannot_start_are_no_unit_s_fault(tmp_path: Path) -> None:
-    """A script without a guard starts itself again in every worker."""
+    """A script without a guard starts itself again in every worker that is not forked."""
     script = tmp_path / "script.py"
     script.write_text(
+        "import threading\n"
+        "threading.Thread(target=threading.Event().wait, daemon=True).start()\n"
         "from reasonpack.run.pool import run_pool\n"
         "from reasonpack.records.plan import Unit\n"
         "print(list(run_pool([Unit(0, 0, 'a', 'plain', 0, 1, 1, 1)], str, workers=1)))\n"
@@ -157,6 +161,54 @@ def test_processes_started_early_do_the_work_and_end(tmp_path: Path) -> None:
         assert used <= processes
         assert {str(process) for process in used} <= {path.name for path in tmp_path.iterdir()}
     assert not any(is_alive(process) for process in processes if process)
+
+
+LOADING = """
+import os, sys, threading
+from reasonpack.records.unit import Unit
+from reasonpack.run.pool import early_workers, run_pool
+
+loaded = []
+
+def load():
+    loaded.append(os.getpid())
+
+def where_loaded(unit):
+    return loaded[0]
+
+if __name__ == "__main__":
+    if sys.argv[1] == "spawn":
+        threading.Thread(target=threading.Event().wait, daemon=True).start()
+    units = [Unit(n, 0, "chats", "plain", n, n + 1, 1, 1) for n in range(6)]
+    with early_workers(2, load) as started:
+        print({*run_pool(units, where_loaded, workers=2, started=started)} == {os.getpid()})
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="they are spawned elsewhere")
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_workers_have_what_was_loaded_if_no_thread_forbids_it(method: str, tmp_path: Path) -> None:
+    (tmp_path / "loading.py").write_text(LOADING)
+    done = subprocess.run(
+        [sys.executable, tmp_path / "loading.py", method],
+        env={**ENVIRONMENT, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=ROOT,
+    )
+    assert done.stdout.strip() == str(method == "fork")
+
+
+def test_no_more_processes_are_started_than_the_input_repays(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("reasonpack.run.engine.usable_cores", lambda: 8)
+    small, large = units(100), [dataclasses.replace(unit, input_bytes=10**9) for unit in units(5)]
+    packed = [dataclasses.replace(unit, container="gzip", input_bytes=10**7) for unit in units(9)]
+    whole = Run(num_proc=None)
+    assert [processes(whole, each) for each in (small, large, packed, [])] == [1, 5, 8, 1]
+    assert processes(Run(num_proc=3), small) == 3
 
 
 def fail_to_prepare() -> None:

@@ -209,7 +209,7 @@ def test_a_backend_that_was_prepared_is_loaded_once(
     encoder = Encoder(tokenizer, Choice("auto"))
     encoder.prepare(1)  # too little to load anything for
     assert threads == []
-    encoder.prepare(10**9)
+    encoder.prepare(backends.WORTH_IT)
     encoder.prepare(10**9)
     go.set()
     assert same(encoder.encode(TEXTS), tokenizer, TEXTS)
@@ -233,7 +233,7 @@ def test_what_goes_wrong_while_it_is_prepared_is_said(
 
     monkeypatch.setitem(backends._LOADERS, "gigatoken", fail)
     encoder = Encoder(tokenizer, Choice("auto"))
-    encoder.prepare(10**9)
+    encoder.prepare(backends.WORTH_IT)
     if isinstance(error, UsageError):
         with pytest.raises(UsageError, match="stop"):
             encoder.encode(TEXTS)
@@ -241,6 +241,25 @@ def test_what_goes_wrong_while_it_is_prepared_is_said(
     assert same(encoder.encode(TEXTS), tokenizer, TEXTS)
     assert encoder.used == "fastokens 1"
     assert "gigatoken 1 cannot be used: ImportError: no awkward" in str(encoder.fault)
+
+
+@pytest.mark.parametrize(
+    ("characters", "used"),
+    [
+        (1, "tokenizers"),
+        (backends.WORTH_IT, "gigatoken"),
+        (backends.MANY - 1, "gigatoken"),
+        (backends.MANY, "fastokens"),
+    ],
+)
+def test_the_size_of_an_input_decides_which_is_worth_its_load(
+    characters: int, used: str, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(monkeypatch, gigatoken=honest, fastokens=honest)
+    encoder = Encoder(tokenizer, Choice("auto"))
+    assert encoder.load(characters) is (used != "tokenizers")
+    encoder.encode(TEXTS)
+    assert encoder.used == f"{used} 1"
 
 
 def test_an_interrupt_is_no_fault(tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -75,3 +75,21 @@ def test_token_text_is_that_of_the_vocabulary() -> None:
 def test_id_that_no_token_has(token: int) -> None:
     with pytest.raises(TokenizerError, match=f"no token has the id {token}, expected one of the 2"):
         load("nfc")[0].decode([token])
+
+
+@pytest.mark.parametrize("changed", ["nothing", "truncation", "file"])
+def test_other_programs_get_the_file_where_it_is_what_was_loaded(
+    changed: str, tmp_path: Path
+) -> None:
+    limit = {"direction": "Right", "max_length": 2, "strategy": "LongestFirst", "stride": 0}
+    more = {"truncation": limit} if changed == "truncation" else {}
+    file = saved(tmp_path, word_level(), **more)
+    tokenizer = load_tokenizer(file)
+    text = file.read_text("utf-8")
+    if changed == "file":
+        file.write_text("{}", "utf-8")
+    given = tokenizer.as_json()
+    assert (given == text) is (changed == "nothing")
+    again = tokenizers.Tokenizer.from_str(given)
+    assert again.truncation is None
+    assert again.get_vocab() == tokenizer.reference.get_vocab()
