@@ -38,6 +38,8 @@ _BINARY: dict[bytes, tuple[str, str]] = {
     b"<": ("HTML or XML", "download or export the data itself"),
 }
 """How a file begins: what it is, and what to do; {0} is its name and {1} one without suffixes."""
+_TABLES = {".csv", ".tsv", ".tab", ".txt", ".json", ".jsonl", ".ndjson", ".gz", ".zst"}
+"""How a file is called that may be a table: commas alone do not make one of a program."""
 _TABLE = (
     'python -c "import csv, json, sys; csv.field_size_limit(1 << 30); '
     "[print(json.dumps({{k: json.loads(v) if v[:1] in list('[{{') else v for k, v in row.items()}}"
@@ -195,7 +197,7 @@ def _text(lines: list[bytes], name: str) -> tuple[str, str]:
     if {".yaml", ".yml"} & set(suffixes) or re.match(rb"---\s*$|- \S|\w+:(\s|$)", first):
         return "YAML", f"use JSON Lines: `{_YAML}`"
     for mark, argument in ((b"\t", ", delimiter='\\t'"), (b",", ""), (b";", ", delimiter=';'")):
-        if mark in first:
+        if mark in first and _TABLES.issuperset(suffixes[-1:]):
             what = "a table with tabs (TSV)" if mark == b"\t" else "a table (CSV)"
             return what, f"use JSON Lines: `{_TABLE % argument}`"
     return "text that is no JSON", WRITE

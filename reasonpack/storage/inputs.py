@@ -27,6 +27,8 @@ SUFFIXES = (
 """What is taken from a directory that is given as input."""
 LIST_SUFFIXES = (".json", ".json.gz", ".json.zst")
 """What is taken too where it is a list; much else is called so."""
+_PLAN = "plan.json"
+"""What a dataset has beside its receipts."""
 NAMED = 5
 """How many of the files that are passed over are named."""
 
@@ -49,18 +51,22 @@ def expand_inputs(
     files: list[Place] = []
     for given in places:
         place = given if is_url(given) else Path(given)
-        found = _objects(str(place)) if is_url(place) else _files(Path(place), without)
-        if found is None:
+        below = _objects(str(place)) if is_url(place) else _files(Path(place), without)
+        if below is None:
             raise UsageError(
                 public_name(place), "no such file", "a file of chats", "check the spelling"
             )
+        packed = _datasets(below)
+        found = [file for file in below if not str(file).startswith(packed)]
+        for dataset in packed:
+            on_note(f"{public_name(dataset or place)}: a dataset, which repack reads: not read")
         chats = [file for file in found if file == place or _is_chat_file(file)]
         if not chats:
             raise UsageError(
                 public_name(place),
                 "no chat file in this directory",
                 f"{', '.join(SUFFIXES)}, or {LIST_SUFFIXES[0]} with a list",
-                "name the files",
+                "pack it again with repack, or name files of chats" if packed else "name the files",
             )
         files += chats
         if note := _passed_over(place, [file for file in found if file not in set(chats)]):
@@ -68,6 +74,13 @@ def expand_inputs(
     for file in files:
         check_name(file)
     return files
+
+
+def _datasets(files: Sequence[Place]) -> tuple[str, ...]:
+    """Return what the names of files in datasets begin with, whose rows are no chats."""
+    names = [str(file) for file in files]
+    tops = [name.removesuffix(_PLAN) for name in names if f"/{name}".endswith(f"/{_PLAN}")]
+    return tuple(top for top in tops if any(each.startswith(f"{top}receipts/") for each in names))
 
 
 def exists(place: Place) -> bool:

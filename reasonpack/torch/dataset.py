@@ -170,8 +170,11 @@ class RowStream(IterableDataset[Row]):  # type: ignore[misc,unused-ignore]
         """Stream a dataset; rank and world size are those of `torch.distributed` unless given.
 
         Raises:
-            UsageError: a rank outside the world.
+            UsageError: a rank outside the world, or a directory in place of its rows.
         """
+        if not isinstance(rows, RowDataset):
+            fix = "pass RowStream(RowDataset(directory))"
+            raise UsageError("RowStream", type(rows).__name__, "a RowDataset", fix)
         known = torch.distributed.is_available() and torch.distributed.is_initialized()
         self.rows = rows
         self.seed = seed

@@ -46,3 +46,19 @@ def test_files_of_the_current_directory_are_named_whole(
     for place in (".", str(tmp_path)):
         expand_inputs([place], on_note=notes.append)
     assert [note.split(": ")[1] for note in notes] == ["notes.txt"] * 2
+
+
+@pytest.mark.parametrize("url", [False, True])
+def test_the_shards_of_a_dataset_are_no_chats(url: bool, tmp_path: Path) -> None:
+    for name in ("a.jsonl", "old/plan.json", "old/receipts/00000.json", "old/data/train.parquet"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "plan.json").touch()  # alone it makes no dataset
+    notes: list[str] = []
+    place = tmp_path.as_uri() if url else str(tmp_path)
+    assert [str(file) for file in expand_inputs([place], on_note=notes.append)] == [
+        f"{place}/a.jsonl"
+    ]
+    assert f"{place}/old/: a dataset, which repack reads: not read" in notes
+    with pytest.raises(UsageError, match="pack it again with repack"):
+        expand_inputs([f"{place}/old"])

@@ -259,6 +259,13 @@ def test_order_depends_on_seed_and_epoch_alone(directory: Path) -> None:
     assert numbers(RowStream(rows, seed=None)) == list(range(TOTAL))
 
 
+def test_a_stream_of_a_directory_is_refused_at_once() -> None:
+    with pytest.raises(
+        UsageError, match=r"^RowStream: str, .* RowStream\(RowDataset\(directory\)\)"
+    ):
+        RowStream("dir")  # type: ignore[arg-type]
+
+
 def test_order_is_the_same_everywhere(directory: Path) -> None:
     # written down, so that a run can be resumed under another version of NumPy
     order = numbers(RowStream(RowDataset(directory), seed=0))
