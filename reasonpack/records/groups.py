@@ -73,7 +73,7 @@ def read_groups(entries: Entries, sources: Sequence[Source], field: str) -> Iter
         for start, stop in pairwise([0, *begins.tolist(), len(entries)] if len(entries) else [0]):
             first = next(records)
             named = sources[int(entries["file"][start])].name if field == FILE else ""
-            for value in (fields.of_line(_line(first)) if fields else {}).values():
+            for value in (fields.of_line(line_of(first)) if fields else {}).values():
                 named = group_name(value, field)
             own = chain([first], islice(records, stop - start - 1))
             yield Group(named, start, stop, own)
@@ -90,6 +90,6 @@ def read_again(entries: Entries, sources: Sequence[Source], position: int) -> Re
         return next(look_up(entries[position : position + 1], sources, opened))
 
 
-def _line(record: Record) -> bytes:
+def line_of(record: Record) -> bytes:
     """Return a record as a line of JSON."""
     return record.line if record.row is None else json.dumps(record.row).encode()

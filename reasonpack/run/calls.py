@@ -41,9 +41,11 @@ from reasonpack.run.conversations import (
     Laid,
     count_laid_out,
     count_samples,
+    ids_of_copies,
     leave_out,
     put_into_rows,
     reject,
+    taken,
 )
 from reasonpack.run.length import (
     LeftOut,
@@ -69,19 +71,20 @@ def lay_out_calls(
     again: Callable[[int], Record],
     encode: Encode | None = None,
     are_sessions: bool = False,
+    times: Iterable[int] | None = None,
 ) -> Laid:
     """Turn groups of records into samples.
 
     `again` reads a record a second time, by its position among those of the groups; `encode` is by
-    default that of the tokenizer itself.
+    default that of the tokenizer itself; `times` says how often each group is packed.
 
     Raises:
         RecordError: a record that cannot be packed, unless `options.on_error` skips it.
     """
     encode = encode or context.tokenizer.encode_batch
     work = _Work(options, context, columns, again, encode, are_sessions)
-    for group in staged("read", groups):
-        work.read(group)
+    for group, often in taken(staged("read", groups), times, work.laid.counts):
+        work.read(group, often)
         if work.characters > ENCODED_AT_ONCE:
             work.write()
     work.write()
@@ -97,6 +100,7 @@ def lay_out_entries(
     *,
     columns: Sequence[str],
     encode: Encode,
+    times: Iterable[int] | None = None,
 ) -> Laid:
     """Turn groups, whose records are at some places, into samples; see `lay_out_calls`."""
     return lay_out_calls(
@@ -107,6 +111,7 @@ def lay_out_entries(
         again=lambda position: read_again(entries, sources, position),
         encode=encode,
         are_sessions=field == FILE,
+        times=times,
     )
 
 
@@ -142,9 +147,10 @@ class _Work:
         self.groups: list[WaitingGroup] = []
         self.characters = 0
 
-    def read(self, group: Group) -> None:
-        """Read a group, which then waits for its ids."""
+    def read(self, group: Group, times: int) -> None:
+        """Read a group, which then waits for its ids; it is packed so many times."""
         waiting, characters = self.reader.read(group, self.pieces)
+        waiting.times = times
         self.characters += characters
         if waiting.calls:
             self.groups.append(waiting)
@@ -187,11 +193,12 @@ class _Work:
             for position in sorted({each.position for each in kept}):
                 self._reject(position, self.again(position), replace(error))
             return
-        samples = write(
-            planted, [(group.id, laid_out)], [columns_of_calls([each.call for each in kept])]
-        )
+        ids = ids_of_copies(group.id, group.times)
+        values = columns_of_calls([each.call for each in kept])
+        samples = write(planted, [(id_, laid_out) for id_ in ids], [values] * len(ids))
         count_samples(samples, self.laid.counts)
-        count_laid_out([laid_out], self.laid.counts)
+        count_laid_out([laid_out] * len(ids), self.laid.counts)
+        self.laid.counts.copies += len(ids) - 1
         self.laid.counts.note(notes)
         self.laid.samples += samples
         split = split_of(group.id.encode(), self.context.shares)

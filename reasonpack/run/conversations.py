@@ -14,7 +14,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,6 +42,7 @@ from reasonpack.views.view import Untrained, each_view
 WRITTEN_AT_ONCE = 64
 """Conversations that are laid out together."""
 Encode = Callable[[Sequence[str]], Sequence[NDArray[np.int32]]]
+_Read = TypeVar("_Read")
 
 
 @dataclass(slots=True)
@@ -110,7 +111,7 @@ def lay_out_records(
     weighs = "loss_weights" in columns
     reading = replace(context.reading, weighs=weighs)
     waiting: list[_Waiting] = []
-    for record, often in _taken(staged("read", records), times, laid.counts):
+    for record, often in taken(staged("read", records), times, laid.counts):
         laid.counts.conversations += 1
         try:
             with stage("parse"):
@@ -132,10 +133,10 @@ def lay_out_records(
     return laid
 
 
-def _taken(
-    records: Iterable[Record], times: Iterable[int] | None, counts: Counts
-) -> Iterator[tuple[Record, int]]:
-    """Yield the records that are packed, each with how often; count the others."""
+def taken(
+    records: Iterable[_Read], times: Iterable[int] | None, counts: Counts
+) -> Iterator[tuple[_Read, int]]:
+    """Yield the records, or groups, that are packed, each with how often; count the others."""
     each_times = itertools.repeat(1) if times is None else map(int, times)
     for record, often in zip(records, each_times, strict=False):
         counts.duplicates += often == DUPLICATE

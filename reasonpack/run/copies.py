@@ -36,7 +36,10 @@ Times = NDArray[np.uint16]
 
 @dataclass(frozen=True, slots=True)
 class Copies:
-    """What the plan says of them: the number of records of each unit, and the hash of the index."""
+    """What the plan says of them: the number of records, or of groups of calls, of each unit.
+
+    And the hash of the index.
+    """
 
     records: list[int]
     sha256: str
@@ -47,21 +50,24 @@ def asked_for(options: Options, blend: Sequence[Part]) -> bool:
     return options.dedup != "none" or options.sample is not None or bool(blend)
 
 
-def refuse_copies(options: Options, blend: Sequence[Part]) -> None:
-    """Refuse all of that for calls, which belong together.
+def refuse_duplicates_of_calls(options: Options) -> None:
+    """Refuse to look for equal groups of calls.
 
     Raises:
         UsageError: it is asked for.
     """
-    given = {"--dedup": options.dedup != "none", "--sample": options.sample, "INPUT": blend}
-    for name, is_given in given.items():
-        if is_given:
-            what = "calls" if name != "INPUT" else "a share of calls"
-            raise UsageError(name, what, "chats", "choose groups of calls before they are packed")
+    if options.dedup != "none":
+        what = (
+            f"{options.dedup}, of calls, of which one that is logged twice in a group counts once"
+        )
+        raise UsageError("--dedup", what, "none, or chats", "leave the option out")
 
 
 def content_hash(key: bytes, *, readable: bool) -> bytes:
-    """Return what stands for a conversation, by its key, or for a record that cannot be read."""
+    """Return what stands for a conversation, by its key, or for a record that cannot be read.
+
+    A group of calls goes by its name, or by its record where it has none.
+    """
     return bytes([readable]) + hashlib.sha256(key).digest()[: HASH_BYTES - 1]
 
 
@@ -144,7 +150,7 @@ def copies_a_record(index: bytes) -> float:
 
 
 def read_times(output: Place, copies: Copies, unit: int) -> Times:
-    """Read how often each record of a unit is packed.
+    """Read how often each record, or group of calls, of a unit is packed.
 
     Raises:
         StorageError: the index cannot be read, or ends before.

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import pyarrow as pa
 
+from reasonpack.datasets.manifest import Part
 from reasonpack.datasets.options import Options
 from reasonpack.datasets.shares import STDIN, read_part
 from reasonpack.errors import UsageError
@@ -24,7 +25,7 @@ from reasonpack.run.call_plan import formats_of_inputs, kind_of_inputs, plan_cal
 from reasonpack.run.calls import lay_out_entries
 from reasonpack.run.context import load_context
 from reasonpack.run.conversations import Laid, lay_out_records
-from reasonpack.run.copies import copies_a_record, refuse_copies
+from reasonpack.run.copies import copies_a_record
 from reasonpack.run.engine import Run, processes
 from reasonpack.run.named_inputs import named_inputs
 from reasonpack.run.plan_copies import plan_copies
@@ -112,9 +113,8 @@ def estimate(
         schema_ = shard_schema(options, context.hashes, planned_columns(options, planned))
         found = _measured(_begun(planned, units, run), sample, options, schema_)
     else:
-        refuse_copies(options, blend)
         with unpacked(run.temp_dir) as folder:
-            found = _estimate_calls(files, formats, options, run, folder)
+            found = _estimate_calls(files, blend, formats, options, run, folder)
     return found if output is None else replace(found, free=free_bytes(output))
 
 
@@ -153,13 +153,20 @@ def _chats(
 
 
 def _estimate_calls(
-    files: Files, formats: Mapping[str, str], options: Options, run: Run, folder: Path
+    files: Files,
+    blend: Sequence[Part],
+    formats: Mapping[str, str],
+    options: Options,
+    run: Run,
+    folder: Path,
 ) -> Estimate:
     """Plan groups of calls, and pack some of them."""
     context, encode = load_context(options), load_encoder(options, run.backend).encode
     calls = plan_calls(files, options, formats, unit_bytes=run.unit_bytes, folder=folder)
     skipping = replace(options, on_error="skip")
     grouped, grouping = calls.grouped, calls.grouped.grouping
+    copies = plan_copies(grouped.units, grouped.places, blend, options, run, grouped=grouped)
+    often = copies_a_record(copies.index) if copies else 1.0
     names = [name for _, name in files]
     sources = [*map(Source, grouped.places, names, grouping.containers)]
 
@@ -168,7 +175,7 @@ def _estimate_calls(
         return lay_out_entries(*of, columns=calls.columns, encode=encode)
 
     sample = (
-        _Sampled(times, times, partial(laid, entries))
+        _Sampled(times * often, times * often, partial(laid, entries))
         for entries, times in group_strata(grouped.entries)
     )
     begun = replace(_begun(grouped.inputs, grouped.units, run), of_calls=True)

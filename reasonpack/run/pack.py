@@ -31,7 +31,6 @@ from reasonpack.run.call_plan import (
 )
 from reasonpack.run.context import Context, load_context
 from reasonpack.run.copies import INDEX as COPIES
-from reasonpack.run.copies import refuse_copies
 from reasonpack.run.disk import disk_advice, when_full
 from reasonpack.run.engine import Run, backend_advice, do_units, started_early
 from reasonpack.run.finish import end, same_files, summed
@@ -235,7 +234,6 @@ def _planned(
         calls, size = None, run.unit_bytes
         formats = formats_of_inputs(files, options)
         if kind_of_inputs(formats, options) != "chats":
-            refuse_copies(options, blend)
             calls = known_calls(known, files, options, unit_bytes=size, output=output)
             if calls is None:
                 calls = plan_calls(files, options, formats, unit_bytes=size, folder=folder)
@@ -244,7 +242,12 @@ def _planned(
             files, options, context=context, unit_bytes=size, known=known, calls=calls, blend=blend
         )
         copies = known_copies(known, plan, output) or plan_copies(
-            plan.units, [place for place, _ in files], blend, options, run
+            plan.units,
+            [place for place, _ in files],
+            blend,
+            options,
+            run,
+            grouped=calls.grouped if calls else None,
         )
         if copies is not None:
             plan = sealed_plan(replace(plan, copies=copies.copies))

@@ -11,13 +11,26 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
+import numpy as np
+
 from reasonpack.datasets.manifest import Part
 from reasonpack.datasets.options import Options
 from reasonpack.errors import RecordError
+from reasonpack.records.group_index import Grouped
+from reasonpack.records.groups import line_of, read_groups
+from reasonpack.records.record_places import Source
 from reasonpack.records.unit import Record, Unit, read_records
 from reasonpack.run.context import load_context
 from reasonpack.run.conversations import parse
-from reasonpack.run.copies import HASH_BYTES, INDEX, Copies, asked_for, content_hash, times_of
+from reasonpack.run.copies import (
+    HASH_BYTES,
+    INDEX,
+    Copies,
+    asked_for,
+    content_hash,
+    refuse_duplicates_of_calls,
+    times_of,
+)
 from reasonpack.run.engine import Run, do_units
 from reasonpack.run.plan_file import Plan
 from reasonpack.run.splits import key
@@ -39,25 +52,56 @@ def plan_copies(
     blend: Sequence[Part],
     options: Options,
     run: Run,
+    *,
+    grouped: Grouped | None = None,
 ) -> PlannedCopies | None:
-    """Find how often each record is packed; None if each is once.
+    """Find how often each record, or group of calls, is packed; None if each is once.
 
-    `places` say where each input is; `blend` is empty where all of them is packed.
+    `places` say where each input is; `blend` is empty where all of them is packed; `grouped` are
+    the groups of calls.
 
     Raises:
         StorageError: an input cannot be read.
-        UsageError: a conversation would be packed too often.
+        UsageError: a conversation would be packed too often, or equal groups are to be left out.
     """
     if not asked_for(options, blend):
         return None
+    if grouped is not None:
+        return _of_groups(grouped, blend, options)
     found: dict[int, bytes] = {}
     do = partial(_hashes, places=tuple(places), options=options)
     do_units(units, do, lambda each: found.update([each]), run)
     records = [len(found[unit.number]) // HASH_BYTES for unit in units]
     whole = b"".join(found.pop(unit.number) for unit in units)
     hashes = [whole[at : at + HASH_BYTES] for at in range(0, len(whole), HASH_BYTES)]
-    times = times_of(hashes, _with_records(blend, units, records), options)
-    index = times.astype("<u2").tobytes()
+    return _planned(hashes, _with_records(blend, units, records), records, options)
+
+
+def _of_groups(grouped: Grouped, blend: Sequence[Part], options: Options) -> PlannedCopies:
+    """Find how often each group of calls is packed; one is of the input of its first record."""
+    refuse_duplicates_of_calls(options)
+    entries, names = grouped.entries, [each.name for each in grouped.inputs]
+    sources = [*map(Source, grouped.places, names, grouped.grouping.containers)]
+    hashes, starts = [], []
+    for group in read_groups(entries, sources, grouped.grouping.field):
+        named = group.id.encode() or line_of(next(group.records))
+        hashes.append(content_hash(named, readable=True))
+        starts.append(group.start)
+    bounds = np.searchsorted(starts, [*(unit.start for unit in grouped.units), len(entries)])
+    files = entries["file"][np.array(starts, np.int64)]
+    ends = np.searchsorted(files, np.cumsum([0, *(part.files for part in blend)]))
+    parts = zip(blend, np.diff(ends).tolist(), strict=True)
+    return _planned(hashes, [*parts], np.diff(bounds).tolist(), options)
+
+
+def _planned(
+    hashes: Sequence[bytes],
+    parts: Sequence[tuple[Part, int]],
+    records: list[int],
+    options: Options,
+) -> PlannedCopies:
+    """Write the index of how often each record is packed; `records` are those of each unit."""
+    index = times_of(hashes, parts, options).astype("<u2").tobytes()
     return PlannedCopies(Copies(records, hashlib.sha256(index).hexdigest()), index)
 
 

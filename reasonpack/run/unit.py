@@ -156,15 +156,15 @@ def lay_out_unit(unit: Unit, job: Job) -> tuple[Laid, Encoder]:
     options = job.options
     context = load_context(options)
     encoder = load_encoder(options, job.backend)
+    times = None if job.copies is None else read_times(job.output, job.copies, unit.number)
     if job.grouping is not None:
         entries, sources = _groups_of(unit, job, job.grouping)
         of = (entries, sources, job.grouping.field, options, context)
-        laid = lay_out_entries(*of, columns=job.columns, encode=encoder.encode)
+        laid = lay_out_entries(*of, columns=job.columns, encode=encoder.encode, times=times)
         read = set(entries["file"].tolist())
     else:
         encoder.prepare(job.input_bytes)  # calls repeat each other: their texts are fewer
         records, read = read_records(unit, job.places[unit.input]), {unit.input}
-        times = None if job.copies is None else read_times(job.output, job.copies, unit.number)
         laid = lay_out_records(
             records, options, context, encoder.encode, columns=job.columns, times=times
         )

@@ -58,10 +58,11 @@ class Waiting:
 
 @dataclass(slots=True)
 class WaitingGroup:
-    """The calls of a group that are to be trained."""
+    """The calls of a group that are to be trained, and how often it is packed."""
 
     id: str
     calls: list[Waiting] = field(default_factory=list)
+    times: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

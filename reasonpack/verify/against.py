@@ -29,7 +29,7 @@ from reasonpack.errors import FormatError, RecordError, StorageError
 from reasonpack.records.unit import Record
 from reasonpack.verify.against_calls import Feed, feed_of_groups
 from reasonpack.verify.call_values import keys_of_row, of_row
-from reasonpack.verify.copies import Taken, ids_of, taken_records
+from reasonpack.verify.copies import Taken, ids_of, taken_records, times_of_groups
 from reasonpack.verify.findings import Finding, Findings
 from reasonpack.verify.groups import find_groups, grouped_by
 from reasonpack.verify.history import CONTEXT, RESPONSE_SEEN, Contexts
@@ -104,7 +104,9 @@ def _feed(
         by = grouped_by(dataset)
         findings.taken.append("the field that groups the records")
         folder = Path(opened.enter_context(TemporaryDirectory(prefix="reasonpack-")))
-        return feed_of_groups(join, source, find_groups(source.files, by, folder), findings)
+        groups = find_groups(source.files, by, folder)
+        groups = replace(groups, times=times_of_groups(groups, dataset.manifest))
+        return feed_of_groups(join, source, groups, findings)
     lines = zip(records(source), taken_records(source), strict=False)
 
     def feed(count: int | None) -> None:

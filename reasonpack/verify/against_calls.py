@@ -63,6 +63,9 @@ class _Adding:
 
     def add(self) -> None:
         """Read all records, and add what is to be matched."""
+        if not self.group.times:
+            self.findings.count("not_taken")
+            return
         compares = not self.id or self._compares()
         for record, value in _decoded(self.source, self.group.records, self.group.by.field):
             self.findings.count("records")
@@ -102,16 +105,16 @@ class _Adding:
             self._count("whole tokens", whole)
 
     def _compares(self) -> bool:
-        return any(map(self.join.compares, ids_of(self.id, self.group.by.times)))
+        return any(map(self.join.compares, ids_of(self.id, self.group.times)))
 
     def _count(self, name: str, number: int = 1) -> None:
         """Count what each copy of the group has."""
-        self.findings.count(name, number * self.group.by.times)
+        self.findings.count(name, number * self.group.times)
 
     def _wait(self, read: Read, *, packed: bool = True) -> None:
         self._count("packed", packed)
-        self.findings.count("copies", (self.group.by.times - 1) * packed)
-        for each in ids_of(self.id, self.group.by.times):
+        self.findings.count("copies", (self.group.times - 1) * packed)
+        for each in ids_of(self.id, self.group.times):
             self.join.wait(each, read)
 
     def _add(self, record: Record, value: _Value, *, compares: bool) -> None:

@@ -11,10 +11,11 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from reasonpack.datasets.manifest import Part
+from reasonpack.datasets.manifest import Manifest, Part
 from reasonpack.errors import RecordError
 from reasonpack.records.unit import Record, read_records
 from reasonpack.verify.chat import NotChecked, Refused
+from reasonpack.verify.groups import Groups
 from reasonpack.verify.reader import read_chat
 from reasonpack.verify.source import Source, decoded
 from reasonpack.verify.splits import what_is_said
@@ -50,6 +51,31 @@ def taken_records(source: Source) -> Iterator[Taken | None]:
         for unit in source.units
         for record in read_records(unit, source.files[unit.input][0])
     ]
+    _take(found, source.manifest)
+    yield from found
+
+
+def times_of_groups(groups: Groups, manifest: Manifest) -> list[int]:
+    """Say of each group of calls how often it is packed, by what names it.
+
+    Raises:
+        StorageError: an input cannot be read.
+    """
+    if not manifest.blend and manifest.options.sample is None:
+        return []
+    found = []
+    for group in groups:
+        first = next(group.records)
+        line = first.line if first.row is None else json.dumps(first.row).encode()
+        digest = hashlib.sha256(group.id.encode() or line).digest()[:16]
+        found.append(Taken(group.file, digest, is_chat=True))
+    _take(found, manifest)
+    return [each.times for each in found]
+
+
+def _take(found: Sequence[Taken], manifest: Manifest) -> None:
+    """Give records, or groups, in their order, the times that a dataset is to have them."""
+    options = manifest.options
     chats = [each for each in found if each.is_chat]
     if options.dedup == "exact":
         first: dict[bytes, Taken] = {}
@@ -58,13 +84,12 @@ def taken_records(source: Source) -> Iterator[Taken | None]:
             each.times = int(not each.repeated)
         chats = list(first.values())
     begin = 0
-    for part in blend:
+    for part in manifest.blend:
         inputs = range(begin, begin + part.files)
         _share_out([each for each in chats if each.input in inputs], part)
         begin += part.files
     if options.sample is not None:
         _sample(found, options.sample)
-    yield from found
 
 
 def ids_of(id_: str, times: int) -> list[str]:

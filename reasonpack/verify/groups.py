@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 from bisect import bisect
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import chain, islice, pairwise
@@ -49,22 +49,25 @@ class GroupedBy:
     Attributes:
         field: its name; empty for none, `FILE` for the file itself.
         dataset: equal for files whose records may be of one group.
-        times: how often each group is there.
     """
 
     field: str
     dataset: int = 0
-    times: int = 1
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Records that belong together; no id where one has no field that says it."""
+    """Records that belong together; no id where one has no field that says it.
+
+    `file` is the number of the one with the first of them, `times` how often they are packed.
+    """
 
     number: int
     id: str
     records: Iterator[Record]
     by: GroupedBy
+    file: int
+    times: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,12 +79,14 @@ class Groups:
         entries: where the records of each group are.
         bounds: where each group begins in them, and at last, how many they are.
         sources: the files.
+        times: how often each group is packed; empty for once.
     """
 
     by: list[GroupedBy]
     entries: Entries
     bounds: list[int]
     sources: list[Source]
+    times: Sequence[int] = ()
 
     def __iter__(self) -> Iterator[Group]:
         """Yield the groups; the records of one are to be taken before the next."""
@@ -93,7 +98,8 @@ class Groups:
                 by, name = self.by[file], self.sources[file].name
                 id_ = name if by.field == FILE else group_of(fields_of(first), by.field)
                 own = chain([first], islice(records, end - begin - 1))
-                yield Group(number, id_, own, by)
+                times = self.times[number] if self.times else 1
+                yield Group(number, id_, own, by, file, times)
                 deque(own, maxlen=0)  # those that nobody took
 
     def records(self, number: int) -> Iterator[Record]:
@@ -110,7 +116,7 @@ def grouped_by(dataset: Dataset) -> list[GroupedBy]:
         UsageError: the plan does not say it.
     """
     content = read_bytes(join(dataset.directory, "plan.json")) or b"{}"
-    inputs, blend = len(dataset.manifest.inputs), dataset.manifest.blend
+    inputs = len(dataset.manifest.inputs)
     try:
         plan = msgspec.json.decode(content)
         fields = plan.get("grouped_by") or [plan["grouping"]["field"]] * inputs
@@ -123,8 +129,7 @@ def grouped_by(dataset: Dataset) -> list[GroupedBy]:
             "its plan.json as it was written",
             "copy it again from where it was packed",
         ) from error
-    times = [int(part.repeat) for part in blend for _ in range(part.files)] or [1] * inputs
-    return [*map(GroupedBy, map(str, fields), of, times)]
+    return [*map(GroupedBy, map(str, fields), of)]
 
 
 def find_groups(files: list[tuple[Place, str]], by: list[GroupedBy], folder: Path) -> Groups:

@@ -56,6 +56,7 @@ class Expected:
     fitting: list[oracle.Call] = field(default_factory=list)
     long: dict[int, int] = field(default_factory=dict)
     nodes: int = 0
+    key: str = ""
 
     @functools.cached_property
     def pairs(self) -> Counter[Any]:
@@ -123,7 +124,7 @@ def expected_of(record: Json, family: str, chosen: Options, most: float) -> Expe
         for call in calls
         for depth in range(1, 1 + len(call.prompt_ids) + len(call.completion_ids))
     }
-    found.nodes = len(paths)
+    found.nodes, found.key = len(paths), key_of(record)
     return found
 
 
@@ -245,7 +246,7 @@ def check_rows(
             if "loss_weights" in row:
                 weights[id_][target.pair] += row["loss_weights"][target.place]
         for id_ in row["sample_id"]:
-            splits[id_.partition("#")[0]].add(split)
+            splits[wanted[id_.partition("#")[0]].key].add(split)
         check_cost(row, chosen)
     for id_, found in pairs.items():
         expected = wanted[id_.partition("#")[0]]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,12 +14,12 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from runs import SKIPPING, chats, run, tree
+from runs import SKIPPING, agents, chats, run, tree
 
 from reasonpack.datasets.manifest import Part, read_manifest
 from reasonpack.datasets.options import Options
 from reasonpack.errors import UsageError
-from reasonpack.run.copies import DUPLICATE, content_hash, refuse_copies, times_of
+from reasonpack.run.copies import DUPLICATE, content_hash, times_of
 from reasonpack.run.pack import pack_files
 from reasonpack.verify.check import verify_dataset
 
@@ -81,15 +82,6 @@ def test_a_sample_is_of_copies_and_draws_equal_records_apart() -> None:
 def test_a_conversation_is_not_packed_without_end() -> None:
     with pytest.raises(UsageError, match=r"^a: 2,500 times each of its 2 conversations"):
         shared(HASHES[:2], conversations=5_000)
-
-
-@pytest.mark.parametrize(
-    ("options", "blend", "where"),
-    [(DISTINCT, (), "--dedup"), (SAMPLED, (), "--sample"), (PLAIN, (Part(path="a"),), "INPUT")],
-)
-def test_calls_are_not_chosen(options: Options, blend: Sequence[Part], where: str) -> None:
-    with pytest.raises(UsageError, match=rf"^{where}: .*calls, expected chats"):
-        refuse_copies(options, blend)
 
 
 # --- whole runs --------------------------------------------------------------------------
@@ -174,6 +166,35 @@ def test_verify_notices_another_rule(
     (out / "manifest.json").write_text(json.dumps(manifest))
     codes = set(verify_dataset(out, inputs).counts)
     assert codes & {"RP304", "RP305", "RP311"}
+
+
+@pytest.mark.long
+def test_groups_of_calls_are_taken_by_their_names(tmp_path: Path) -> None:
+    """As are those without a name, by their record; what is added moves none of a share."""
+    calls = agents(16)
+    for call in calls[::5]:
+        del call["trace_id"]
+    for name, part in (("a", calls[:30]), ("b", calls[30:])):
+        lines = (json.dumps(each) + "\n" for each in part)
+        (tmp_path / f"{name}.jsonl").write_text("".join(lines))
+    one, two = (str(tmp_path / f"{name}.jsonl") for name in "ab")
+    found = {}
+    for name, arguments, changes in (
+        ("blend", [f"{one}:1.5", f"{two}#9"], {"split": ("validation=0.4",), "layout": "npass"}),
+        ("sample", [f"{two}:3", one], {"sample": 7, "shuffle": True, "packing": "best-fit"}),
+        ("half", [f"{one}:0.5"], {}),
+        ("more", [f"{one}:0.5", f"{two}:2"], {"shuffle": True}),
+    ):
+        options = dataclasses.replace(SKIPPING, max_length=400, **changes)
+        found[name] = pack_files(arguments, tmp_path / name, options, run=run()).counts
+        files = [re.sub("[:#].*", "", each) for each in arguments]
+        findings = verify_dataset(tmp_path / name, files)
+        assert (findings.listed, findings.unchecked) == ([], {})
+    assert found["sample"].packed <= 7
+    assert found["blend"].copies > 0 < found["half"].not_taken
+    assert ids(tmp_path / "half", "train").keys() <= ids(tmp_path / "more", "train").keys()
+    with pytest.raises(UsageError, match=r"^--dedup: exact, of calls"):
+        pack_files([one], tmp_path / "x", dataclasses.replace(SKIPPING, dedup="exact"), run=run())
 
 
 def test_the_manifest_has_the_arguments(tmp_path: Path, inputs: list[str]) -> None:
