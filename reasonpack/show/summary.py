@@ -42,10 +42,11 @@ def summary_lines(manifest: Manifest, *, with_stats: bool = False) -> Iterator[t
     size = sum(shard.bytes for shard in manifest.shards)
     if of_calls := "call_id" in manifest.columns:
         yield "groups", f"{counts.packed:,} packed"
+        yield from _chosen(counts, options.sample, "group")
         yield "calls", f"{counts.views:,} trained"
     else:
         yield "conversations", f"{counts.packed:,} packed of {counts.conversations:,}"
-        yield from _chosen(counts, options.sample)
+        yield from _chosen(counts, options.sample, "record")
         yield "views", f"{counts.views:,} trained assistant messages"
     yield "rows", f"{counts.rows:,} in {count(len(manifest.shards), 'shard')}, {size:,} bytes"
     if options.split:
@@ -81,16 +82,16 @@ def summary_lines(manifest: Manifest, *, with_stats: bool = False) -> Iterator[t
         yield "noticed", printable(line)
 
 
-def _chosen(counts: Counts, sample: int | None) -> Iterator[tuple[str, str]]:
-    """Say which records of the input were not packed once."""
+def _chosen(counts: Counts, sample: int | None, what: str) -> Iterator[tuple[str, str]]:
+    """Say which records, or groups of them, of the input were not packed once."""
     if counts.copies:
-        yield "copies", f"{counts.copies:,} of them, of records that are packed more than once"
+        yield "copies", f"{counts.copies:,} of them, of {what}s that are packed more than once"
     if counts.duplicates:
         records = count(counts.duplicates, "record")
         yield "duplicates", f"{records} with the messages and tools of an earlier one, not packed"
     if counts.not_taken:
         why = f"--sample {sample:,}" if sample else "the shares of the inputs"
-        yield "not taken", f"{count(counts.not_taken, 'record')}, by {why}"
+        yield "not taken", f"{count(counts.not_taken, what)}, by {why}"
 
 
 def _splits(manifest: Manifest) -> Iterator[tuple[str, int]]:

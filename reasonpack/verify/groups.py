@@ -120,7 +120,7 @@ def grouped_by(dataset: Dataset) -> list[GroupedBy]:
     try:
         plan = msgspec.json.decode(content)
         fields = plan.get("grouped_by") or [plan["grouping"]["field"]] * inputs
-        begins = sorted({unit["input"] for unit in plan["units"]})
+        begins = sorted({unit["input"] for unit in plan["units"] if not unit["start"]})
         of = [bisect(begins, at) for at in range(inputs)]
     except (msgspec.DecodeError, AttributeError, KeyError, TypeError) as error:
         raise UsageError(

@@ -199,11 +199,8 @@ PACKS: dict[str, CommandRow] = {
         [], packed("a.jsonl#0"), 2, r"write a\.jsonl:2\.0", again(*packed("a.jsonl:2.0"))
     ),
     "calls without duplicates": (
-        [CALLS], packed("c.jsonl", "--dedup", "exact"), 2, "choose groups of calls before",
+        [CALLS], packed("c.jsonl", "--dedup", "exact"), 2, "counts once anyway.*leave the option",
         again(*packed("c.jsonl")),
-    ),
-    "a share of calls": (
-        [CALLS], packed("c.jsonl:2"), 2, "choose groups of calls before", again(*packed("c.jsonl"))
     ),
     "a part that is shuffled": (
         [], more("--shuffle", "--shard-count", "1", "--shard-index", "0"), 2,

@@ -176,7 +176,7 @@ def drawn_runs(draw: st.DrawFn, family: str) -> tuple[list[list[Json]], list[str
 
 
 def packed(
-    files: Sequence[Sequence[Json]], shares: Sequence[str], chosen: Options
+    files: Sequence[Sequence[Json]], shares: Sequence[str], chosen: Options, unit_bytes: int = 1_000
 ) -> tuple[Manifest | None, dict[str, list[Json]], list[Json]]:
     """Pack: the manifest, the rows of each split, and the rejects."""
     with TemporaryDirectory() as folder:
@@ -187,7 +187,7 @@ def packed(
             names.append(f"{path}{shares[number]}")
         out = Path(folder, "out")
         try:
-            manifest = pack_files(names, out, chosen, run=run(unit_bytes=1_000))
+            manifest = pack_files(names, out, chosen, run=run(unit_bytes=unit_bytes))
         except NothingPackedError:
             manifest = None
         rows = defaultdict[str, list[Json]](list)
@@ -206,7 +206,8 @@ def packed(
 @given(data=st.data())
 def test_a_run_trains_what_npass_trains(family: str, data: st.DataObject) -> None:
     files, shares, chosen = data.draw(drawn_runs(family))
-    manifest, rows, rejects = packed(files, shares, chosen)
+    unit_bytes = data.draw(st.sampled_from([1_000, 3_000, 100_000]))
+    manifest, rows, rejects = packed(files, shares, chosen, unit_bytes)
     most = min(chosen.max_length or math.inf, chosen.max_position or math.inf)
     wanted = {
         each["id"]: expected_of(each, family, chosen, most) for file in files for each in file
