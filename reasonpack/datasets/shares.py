@@ -14,9 +14,14 @@ import msgspec
 
 from reasonpack.datasets.manifest import Part
 from reasonpack.errors import UsageError
+from reasonpack.records.unknown import nearest
 from reasonpack.storage.inputs import exists
 
 STDIN = "-"
+_FIELDS = ("path", "repeat", "conversations")
+_EXPECTED = "a share above 0, or a number of conversations from 1 on"
+_MEANT = re.compile(r"(.+)[:#][^:#/]+", re.DOTALL)
+"""What is no share, behind a name."""
 _SHARE = re.compile(r"(.+?)(?::(\d+(?:\.\d+)?)|#(\d+))", re.DOTALL)
 
 
@@ -30,7 +35,12 @@ def read_part(text: str) -> Part:
         return Part(path=text)
     fields = text.startswith("{") and text.endswith("}")
     match = None if fields else _SHARE.fullmatch(text)
-    if (not fields and match is None) or exists(text):
+    if exists(text):
+        return Part(path=text)
+    if not fields and match is None:
+        meant = _MEANT.fullmatch(text)
+        if meant and exists(meant[1]):
+            raise _wrong(text, _EXPECTED)
         return Part(path=text)
     if match is not None:
         path, repeat, number = match.groups()
@@ -40,17 +50,24 @@ def read_part(text: str) -> Part:
         part = _from_fields(text)
     sound = math.isfinite(part.repeat) and part.repeat > 0 and part.conversations != 0
     if not sound or (part.conversations is not None and part.repeat != 1):
-        raise _wrong(text, "a share above 0, or a number of conversations from 1 on")
+        raise _wrong(text, _EXPECTED)
     return part
 
 
 def _from_fields(text: str) -> Part:
     try:
         found = json.loads(text)
-        if not {*found} <= {"path", "repeat", "conversations"}:
-            raise ValueError(f"unknown fields among {', '.join(map(str, found))}")
+        if unknown := [*map(str, found.keys() - {*_FIELDS})]:
+            near = nearest(unknown[0], _FIELDS)
+            raise ValueError(f"{unknown[0]} is none" + (f", did you mean {near}?" if near else ""))
         return msgspec.convert(found, Part)
-    except (ValueError, TypeError, RecursionError, msgspec.ValidationError) as error:
+    except (
+        ValueError,
+        TypeError,
+        AttributeError,
+        RecursionError,
+        msgspec.ValidationError,
+    ) as error:
         raise _wrong(text, f"path, and repeat or conversations ({error})") from error
 
 

@@ -199,7 +199,7 @@ PACKS: dict[str, CommandRow] = {
         [], packed("a.jsonl#0"), 2, r"write a\.jsonl:2\.0", again(*packed("a.jsonl:2.0"))
     ),
     "calls without duplicates": (
-        [CALLS], packed("c.jsonl", "--dedup", "exact"), 2, "counts once anyway.*leave the option",
+        [CALLS], packed("c.jsonl", "--dedup", "exact"), 2, "counts once.*leave the option",
         again(*packed("c.jsonl")),
     ),
     "a part that is shuffled": (

@@ -149,7 +149,7 @@ def drawn_runs(draw: st.DrawFn, family: str) -> tuple[list[list[Json]], list[str
     records = draw(st.lists(conversations(family, wild=False), min_size=2, max_size=5))
     records = [in_full(each) for each in records]
     records = [plainly_bordered(each) for each in records] if parts else records
-    records += draw(st.lists(st.sampled_from(records), max_size=2))
+    records += draw(st.lists(st.sampled_from(records), min_size=1, max_size=3))
     records = [{"id": f"c{number}", **record} for number, record in enumerate(records)]
     cut = draw(st.integers(1, len(records) - 1))
     packing = draw(st.sampled_from(["none", "best-fit", "sequential"]))
@@ -164,8 +164,8 @@ def drawn_runs(draw: st.DrawFn, family: str) -> tuple[list[list[Json]], list[str
         max_cost=draw(st.none() | st.integers(1, 90_000)) if packing != "none" else None,
         overlong=draw(st.sampled_from(["split", "split", "skip"])),
         loss_weights=draw(st.sampled_from(["none", "message", "turn", "conversation"])),
-        split=draw(st.sampled_from([(), ("validation=0.5",)])),
-        dedup=draw(st.sampled_from(["none", "exact"])),
+        split=draw(st.sampled_from([("validation=0.5",), (), ("validation=0.3", "test=0.4")])),
+        dedup=draw(st.sampled_from(["none", "none", "exact"])),
         sample=draw(st.none() | st.integers(1, 8)),
         shuffle=draw(st.booleans()),
         seed=draw(st.integers(0, 3)),

@@ -58,6 +58,16 @@ def test_what_is_no_share_is_refused(text: str) -> None:
         read_part(text)
 
 
+def test_a_slip_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"\(repaet is none, did you mean repeat\?\)"):
+        read_part('{"path": "a", "repaet": 2}')
+    with chdir(tmp_path):
+        Path("a.jsonl").write_text("")
+        for text in ("a.jsonl:-1", "a.jsonl:1e3", "a.jsonl#1.5", "a.jsonl:nan"):
+            with pytest.raises(UsageError, match=r"write a\.jsonl:2\.0, b\.jsonl#5000"):
+                read_part(text)
+
+
 def test_a_directory_is_one_share(tmp_path: Path) -> None:
     for name in ("a", "b"):
         (tmp_path / f"{name}.jsonl").write_text("{}\n")
