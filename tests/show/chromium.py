@@ -134,9 +134,10 @@ class Page:
             for kind in ("mousePressed", "mouseReleased"):
                 self.call("Input.dispatchMouseEvent", type=kind, button="left", clickCount=1, **at)
 
-    def picture(self, path: Path, *, whole: bool = False) -> None:
-        data = self.call("Page.captureScreenshot", captureBeyondViewport=whole)["data"]
-        path.write_bytes(base64.b64decode(data))
+    def picture(self) -> bytes:
+        """Take a picture of what is in sight, a small one."""
+        data = self.call("Page.captureScreenshot", format="webp", quality=15)["data"]
+        return base64.b64decode(data)
 
     def said(self) -> list[dict[str, Any]]:
         """Return what the console has: errors, warnings, exceptions."""

@@ -1,11 +1,13 @@
 """The page in a browser: it shows what the rows are, by pointer and by keyboard, at any size.
 
-Needs a Chromium (`apt-get install chromium`); skipped where there is none.
+Needs a Chromium (`apt-get install chromium`); skipped where there is none. With
+`REASONPACK_WRITE_PICTURES=1` the pictures beside this file are taken anew; look at them.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import random
 from collections.abc import Iterator
 from dataclasses import replace
@@ -377,3 +379,24 @@ def test_calls_and_their_numbers_are_signals(quiet: Page, tmp_path: Path) -> Non
     ]
     quiet.run("showView(1)")
     assert quiet.run("[...text.order]") == [0, 1, 2, 6, 7, 8]
+
+
+SHOTS = {"light": (1_100, False), "dark": (1_100, True), "narrow": (390, False)}
+"""Of each picture the width of the page, and whether it is dark; one more is of the long row."""
+
+
+def test_the_pictures_are_small(
+    quiet: Page, chats: tuple[Path, Path], long: tuple[Path, Path]
+) -> None:
+    for name, (width, dark) in {**SHOTS, "long": (1_100, False)}.items():
+        quiet.dark(dark)
+        quiet.open(PROBE, (long if name == "long" else chats)[1], width=width, height=700)
+        quiet.run(f"showRow(0); choose({70_123 if name == 'long' else 330})")
+        quiet.run("document.querySelector('#text').scrollIntoView({block: 'center'})")
+        quiet.settle()
+        path, taken = Path(__file__).parent / "pictures" / f"{name}.webp", quiet.picture()
+        if os.environ.get("REASONPACK_WRITE_PICTURES"):
+            path.parent.mkdir(exist_ok=True)
+            path.write_bytes(taken)
+        assert len(taken) < 64_000
+        assert path.stat().st_size < 64_000
