@@ -62,6 +62,7 @@ def distribution_json(each: Distribution) -> dict[str, Any]:
     bins = zip(each.edges[:-1].tolist(), each.edges[1:].tolist(), each.counts.tolist(), strict=True)
     return {
         "description": each.name,
+        "words": _headline(each),
         "count": len(each.values),
         **_summary(each.values),
         "histogram": [{"from": low, "below": high, "count": count} for low, high, count in bins],
@@ -98,14 +99,13 @@ def distribution_lines(each: Distribution, width: int | None = None) -> Iterator
 def _headline(each: Distribution) -> str:
     if not len(each.values):
         return "none"
-    values = each.values
-    shares = values.dtype.kind == "f"
+    found, shares = _summary(each.values), each.values.dtype.kind == "f"
     low, high, mean, middle = (
         f"{value:.1%}" if shares else f"{value:,.0f}"
-        for value in (values.min(), values.max(), values.mean(), np.median(values))
+        for value in (found["min"], found["max"], found["mean"], found["percentiles"]["50"])
     )
-    spread = "" if shares else f", spread {_spread(values):.0%}"
-    return f"{len(values):,}: from {low} to {high}, mean {mean}, median {middle}{spread}"
+    spread = "" if shares else f", spread {found['spread']:.0%}"
+    return f"{len(each.values):,}: from {low} to {high}, mean {mean}, median {middle}{spread}"
 
 
 def _spread(values: NDArray[Any]) -> float:

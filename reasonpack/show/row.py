@@ -255,13 +255,25 @@ def _calls(row: pa.RecordBatch) -> list[RowCall]:
         return []
     ids, samples = (row.column(name)[0].as_py() for name in ("call_id", "call_sample"))
     roles = row.column("call_role")[0].as_py() if "call_role" in names else [0] * len(ids)
-    rewards = (
-        row.column("call_reward")[0].as_py() if "call_reward" in names else [math.nan] * len(ids)
-    )
+    rewards = np.full(len(ids), np.nan)
+    if "call_reward" in names:
+        rewards = numbers_of(row.column("call_reward")[0].values)
     return [
-        RowCall(id_, sample, role, None if math.isnan(reward) else reward)
-        for id_, sample, role, reward in zip(ids, samples, roles, rewards, strict=True)
+        RowCall(id_, sample, role, reward)
+        for id_, sample, role, reward in zip(ids, samples, roles, plain(rewards), strict=True)
     ]
+
+
+def plain(values: NDArray[Any]) -> list[Any]:
+    """Give numbers as they are written, the shortest that are the same; None for what is none.
+
+    >>> plain(np.array([0.79, np.nan], np.float32)), plain(np.array([5]))
+    ([0.79, None], [5])
+    """
+    if values.dtype.kind != "f":
+        return list(values.tolist())
+    shortest = map(float, values.astype(str).tolist())
+    return [each if math.isfinite(each) else None for each in shortest]
 
 
 def _further_columns(row: pa.RecordBatch, length: int) -> dict[str, NDArray[Any]]:
@@ -322,10 +334,7 @@ def row_json(
             if tokens:
                 own = row.tokens(segment)
                 for name, values in {**columns, **row.columns}.items():
-                    # What is no number is null.
-                    described[name] = [
-                        None if math.isnan(at) else at for at in values[own].tolist()
-                    ]
+                    described[name] = plain(values[own])
             if decode:
                 described["text"] = decode(row.input_ids[row.tokens(segment)])
             segments.append(described)

@@ -27,7 +27,7 @@ from reasonpack.errors import TokenizerError
 from reasonpack.rows.kind import BY_LABEL
 from reasonpack.rows.sample import IGNORE
 from reasonpack.show.message_view import prompts_of
-from reasonpack.show.row import LONGEST_ID, RowCall, RowData
+from reasonpack.show.row import LONGEST_ID, RowCall, RowData, plain
 
 Piece = Callable[[int], bytes]
 """Gives the bytes of a token."""
@@ -127,8 +127,4 @@ def _calls(calls: Sequence[RowCall]) -> list[dict[str, Any]]:
 def _runs(values: NDArray[Any], breaks: NDArray[np.bool_]) -> list[list[Any]]:
     """Give the tokens at which a run starts, and the values there; no number is null."""
     starts = np.flatnonzero(np.append(len(values) > 0, breaks))
-    found = values[starts]
-    if found.dtype.kind != "f":
-        return [starts.tolist(), found.tolist()]
-    shortest = [float(text) for text in found.astype(str).tolist()]
-    return [starts.tolist(), [each if np.isfinite(each) else None for each in shortest]]
+    return [starts.tolist(), plain(values[starts])]

@@ -2,7 +2,6 @@
 // was rejected. Every figure is the manifest's or that of `stats`.
 
 const number = (value) => value.toLocaleString("en-US");
-const percent = (value) => `${(100 * value).toFixed(1)}%`;
 
 function showSummary(section, { manifest, lines, rejects, costs, advice, distributions }) {
   const { counts } = manifest;
@@ -44,12 +43,10 @@ function costTable(costs, advice) {
 }
 
 /** One distribution as columns; its numbers as a table when it is opened. */
-function chart({ description, count, min, max, mean, percentiles, histogram }) {
+function chart({ description, words, histogram }) {
   const share = histogram.length > 0 && histogram[0].below - histogram[0].from < 1;
-  const value = (each) => (share ? percent(each) : number(Math.round(each)));
   const label = ({ from, below }) => (share ? `${Math.round(100 * from)}% – ${Math.round(100 * below)}%`
     : below - from === 1 ? number(from) : `${number(from)} – ${number(below - 1)}`);
-  const said = count ? `${number(count)}: from ${value(min)} to ${value(max)}, mean ${value(mean)}, median ${value(percentiles["50"])}` : "none";
   const figure = make("figure", {}, make("h3", { textContent: description }));
   if (histogram.filter((each) => each.count).length > 1) {
     const most = Math.max(...histogram.map((each) => each.count));
@@ -58,13 +55,13 @@ function chart({ description, count, min, max, mean, percentiles, histogram }) {
       column.style.height = `${Math.max((100 * each.count) / most, each.count ? 2 : 0)}%`;
       return column;
     });
-    figure.append(make("div", { className: "columns", role: "img", ariaLabel: `${description}: ${said}` }, ...columns),
+    figure.append(make("div", { className: "columns", role: "img", ariaLabel: `${description}: ${words}` }, ...columns),
       make("div", { className: "axis" }, make("span", { textContent: label(histogram[0]) }), make("span", { textContent: label(histogram[histogram.length - 1]) })));
-    const details = make("details", {}, make("summary", { textContent: said }));
+    const details = make("details", {}, make("summary", { textContent: words }));
     details.addEventListener("toggle", () => details.open && details.children.length === 1 && details.append(
       make("table", {}, ...histogram.map((each) => make("tr", {}, make("td", { textContent: label(each) }), make("td", { textContent: number(each.count) }))))));
     figure.append(details);
-  } else figure.append(make("p", { textContent: said }));
+  } else figure.append(make("p", { textContent: words }));
   return figure;
 }
 

@@ -343,6 +343,7 @@ def test_figures_stand_in_the_page(quiet: Page, chats: tuple[Path, Path]) -> Non
         assert f"{told['costs'][name]['blocks']:,}" in text
     for each in told["distributions"].values():
         assert each["description"] in text
+        assert each["words"] in text
         titles = dict(quiet.run("charts()"))[each["description"]]
         if titles:
             numbers = [int(title.rpartition(": ")[2].replace(",", "")) for title in titles]

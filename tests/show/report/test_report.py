@@ -83,6 +83,7 @@ def test_figures_are_those_of_stats(packed: Path, page: str) -> None:
     drawn = " ".join(CliRunner().invoke(cli, ["stats", str(packed)]).stdout.split())
     assert about["manifest"]["counts"] == told["manifest"]["counts"]
     assert about["distributions"] == told["distributions"]
+    assert all(each["words"] in drawn for each in told["distributions"].values())
     works = {work["tokens"]: work for work in told["costs"].values() if isinstance(work, dict)}
     for name, tokens, pairs, blocks in about["costs"]:
         assert works[tokens]["tokens"] == tokens
