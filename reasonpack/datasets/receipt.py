@@ -116,10 +116,6 @@ class Shard:
 
     Attributes:
         path: relative to the dataset.
-        rows: in it.
-        tokens: in all rows.
-        bytes: of the file.
-        sha256: of the file.
         content_hash: of the values in it; see `reasonpack.rows.content_hash`.
     """
 

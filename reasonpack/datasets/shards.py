@@ -35,7 +35,6 @@ class OpenShard:
 
     Attributes:
         name: of the file, for messages.
-        schema: of its rows.
     """
 
     name: str

@@ -30,7 +30,7 @@ from reasonpack.records.reasoning import foreign_form, refuse_closer, split_inli
 from reasonpack.records.renaming import renamed, with_known_role
 from reasonpack.records.roles import ROLES, known_role
 from reasonpack.records.side_fields import SIDE_FIELDS
-from reasonpack.records.tool_calls import Call, Function, ToolCall, read_calls
+from reasonpack.records.tool_calls import Call, Function, ToolCall, read_tool_calls
 from reasonpack.records.unknown import UnknownFieldError, misspelt, sorted_out
 from reasonpack.records.unread import Names, unread_in_messages
 from reasonpack.records.value_types import typed
@@ -247,7 +247,7 @@ def _message(raw: dict[str, Any], fields: _Fields, path: str, mode: _Mode) -> Me
     if reasoning:
         refuse_closer(reasoning, path, mode.reading)
     nulls = mode.null_keys and mode.reading.null_arguments == "refuse"
-    calls = read_calls(fields.tool_calls, fields.function_call, path, null_is_missing=nulls)
+    calls = read_tool_calls(fields.tool_calls, fields.function_call, path, null_is_missing=nulls)
     written, finished = content, not extra or _is_finished(raw, calls)
     if content:
         content, reasoning = split_inline(

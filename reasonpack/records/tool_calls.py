@@ -70,7 +70,7 @@ class Call(Function):
     function: Function | None = None
 
 
-def read_calls(
+def read_tool_calls(
     calls: Sequence[Call] | None, single: Function | None, path: str, *, null_is_missing: bool
 ) -> tuple[ToolCall, ...]:
     """Read the fields `tool_calls` and `function_call` of the message at `path`.

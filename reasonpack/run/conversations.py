@@ -54,7 +54,6 @@ class Laid:
         splits: that each of them is of.
         rows: for each row of a split the indices of its samples.
         rejects: the lines of rejects.jsonl, in the order in which they were found.
-        counts: of all of it.
         first_error: what was rejected, or left out, first; None if all was packed.
     """
 
@@ -71,9 +70,6 @@ class _Waiting:
     """A conversation whose views wait for their ids, and why messages of it are not trained.
 
     Attributes:
-        record: that it was read from.
-        conversation: as it was read.
-        views: cut.
         messages: that these are of, by their index in the record.
         untrained: how many messages stay context, by reason.
         left_out: messages whose views are too long.

@@ -30,7 +30,7 @@ from reasonpack.run.engine import Run, processes
 from reasonpack.run.named_inputs import named_inputs
 from reasonpack.run.plan_copies import plan_copies
 from reasonpack.run.plan_file import planned_columns
-from reasonpack.run.sample import group_strata, strata
+from reasonpack.run.strata import group_strata, strata
 from reasonpack.run.unit import load_encoder, shard_schema
 from reasonpack.run.unpacked import unpacked
 from reasonpack.storage.place import Place, free_bytes

@@ -69,8 +69,6 @@ class Again:
     """A unit that is laid out again.
 
     Attributes:
-        old: what it was.
-        receipt: of that.
         rejects: lines of rejects.jsonl for what fits no longer.
         before: what of the counts those conversations stood for that are laid out anew.
         after: what they stand for now.

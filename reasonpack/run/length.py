@@ -33,7 +33,6 @@ class LeftOut:
         length: of its view.
         unit: of `length`; characters where so many are not encoded.
         option: the limit that it is longer than; both, and it is `--max-length`.
-        limit: its value.
     """
 
     message: int

@@ -44,10 +44,7 @@ class Plan:
     """Everything that the bytes of a dataset depend on, and its work units.
 
     Attributes:
-        format_version: of the shards.
-        library_version: of reasonpack.
         options: as given, but without passwords in URLs.
-        unit_bytes: size of a unit, about.
         max_position: longest view allowed, wherever the limit came from.
         hashes: SHA-256 of tokenizer, template and the like, by what they are.
         templates: what was learned of the chat template, and of the one for tools if there is one.

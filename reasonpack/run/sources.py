@@ -35,9 +35,7 @@ class Source:
     """A finished dataset that is packed again.
 
     Attributes:
-        directory: where it is.
         sha256: of its manifest.
-        manifest: as it is.
         units: its receipts, in order.
         times: how often each of its conversations is packed.
     """

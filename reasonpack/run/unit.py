@@ -64,12 +64,9 @@ class Job:
     """What all units of a run have in common.
 
     Attributes:
-        options: of the run.
-        output: the dataset's directory.
         places: where each of the plan's inputs is read.
         stamps: of these, from before the plan was made.
         units: how many there are, for the names of shards.
-        plan_sha256: hash of the plan.
         columns: optional ones of every shard.
         grouping: how calls are put together; None for chats.
         names: what the inputs are called.
@@ -78,7 +75,6 @@ class Job:
         copies: how often each record is packed; None for once.
         unshuffled: whether units are published to be shuffled, in buckets.
         input_bytes: of all units, which decide by what texts are encoded.
-        schema: of every shard.
     """
 
     options: Options

@@ -70,9 +70,6 @@ class CallReader:
     """How the calls of groups are read.
 
     Attributes:
-        options: of the run.
-        context: what these name, loaded.
-        columns: the optional ones of the dataset.
         are_sessions: each group is a session file.
         counts: of the unit; what is noticed is added.
         reject: is told a record's position, the record, and why it cannot be packed.

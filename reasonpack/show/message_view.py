@@ -35,8 +35,6 @@ class MessageView:
     """What the model saw and wrote for one message: L tokens of a row, in position order.
 
     Attributes:
-        row: that holds it.
-        sample: that holds it.
         message: index in the conversation.
         tokens: i64[L], offsets of the view's tokens in the row.
         prompt_length: how many of them are the prompt; all others are trained, here or as the

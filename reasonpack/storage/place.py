@@ -43,7 +43,6 @@ class Stamp:
     """What a file system says of a file without reading it.
 
     Attributes:
-        bytes: its size.
         modified_ns: when it was last written, in nanoseconds since 1970; −1 if unknown.
         changed_ns: when anything of it last changed, its mode or name too; not compared.
         inode: the file, whatever its name; 0 of a URL.

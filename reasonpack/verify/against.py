@@ -30,6 +30,7 @@ from reasonpack.records.unit import Record
 from reasonpack.verify.against_calls import Feed, feed_of_groups
 from reasonpack.verify.call_values import keys_of_row, of_row
 from reasonpack.verify.copies import Taken, ids_of, taken_records, times_of_groups
+from reasonpack.verify.differences import report
 from reasonpack.verify.findings import Finding, Findings
 from reasonpack.verify.groups import find_groups, grouped_by
 from reasonpack.verify.history import CONTEXT, RESPONSE_SEEN, Contexts
@@ -40,7 +41,6 @@ from reasonpack.verify.parts import PARTS, parts_of
 from reasonpack.verify.paths import fingerprint
 from reasonpack.verify.rebuilt import Rebuilt, not_rebuilt, whole_size, why_rejected
 from reasonpack.verify.rejects import check_left_out, check_reason, read_all, take_reject
-from reasonpack.verify.report import report
 from reasonpack.verify.row import F32, Row
 from reasonpack.verify.shards import CheckedRow, checked_rows
 from reasonpack.verify.source import Source, decoded, rebuild, records, taken

@@ -64,10 +64,8 @@ class Call:
         mask: which of these are trained; all where it is None.
         logprobs: of these; None for none.
         advantages: of these, or one number for all; None for none.
-        reward: of the call.
         weight: of its completion.
         role: none, chosen or rejected.
-        trained: whether it is to be trained.
     """
 
     id: str

@@ -70,11 +70,9 @@ class Message:
         verbatim: the text with the tags, where the reasoning stood in it.
         calls: as a template takes them, with arguments as the record means them.
         more: fields that reach the template as they are.
-        trained: whether it is to be trained.
         source: which of the record's messages it is, or begins with.
         cut: the model wrote no stop: it was cut off.
         null: it has no content, not even an empty text.
-        weight: what it weighs.
         flagged: it says itself that it is trained.
     """
 

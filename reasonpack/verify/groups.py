@@ -78,7 +78,6 @@ class Groups:
         by: what groups the records of each file.
         entries: where the records of each group are.
         bounds: where each group begins in them, and at last, how many they are.
-        sources: the files.
         times: how often each group is packed; empty for once.
     """
 

@@ -75,7 +75,6 @@ class Dataset:
     """A dataset whose manifest could be read.
 
     Attributes:
-        directory: where it is.
         manifest: what it says of itself.
         units: the numbers of the units that it has shards of.
         receipts: those of the units; None for one that could not be read.

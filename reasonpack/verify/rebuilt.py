@@ -27,7 +27,6 @@ class TokenView:
         message: index of the message that it is the view of.
         ids: i32[L], prompt and then completion.
         prompt_length: how many of them are the prompt.
-        paths: of the tokens.
         thought: how many trained tokens are reasoning: at least, at most.
         given: what the data says that its tokens weigh.
         group: what its tokens share their weight with, equal for all views of it; None for nothing.

@@ -30,7 +30,6 @@ class Rules:
     """How the views of a dataset are built.
 
     Attributes:
-        template: the chat template.
         forms: in which form it takes messages.
         stops: tokens that may end an answer, by the model's files.
         ending: the one special token that follows an answer; empty where there are several.

@@ -121,8 +121,6 @@ class Template:
     """A compiled template.
 
     Attributes:
-        name: for messages to people.
-        source: its text.
         variables: the tokenizer's special tokens, and what the run set for every record.
     """
 

@@ -152,7 +152,7 @@ TESTED_TOGETHER = {
     "run/test_pack": "cli.merge run.engine",
     "run/test_shuffle": "run.buckets",
     "run/test_repack": "cli.repack run.lay_out_again run.repack_unit",
-    "run/test_sample": "run.estimate",
+    "run/test_strata": "run.estimate",
     "show/test_advice": "show.model_shape",
     "show/report/test_report": "cli.report",
     "show/test_row": "cli.inspect cli.inspect_output show.dataset_tokenizer show.message_view"
@@ -172,7 +172,7 @@ TESTED_TOGETHER = {
     "verify/test_check": "verify.findings verify.manifest verify.shards",
     "verify/test_command": "cli.verify",
     "verify/test_options": "datasets.options",
-    "verify/test_report": "verify.explain",
+    "verify/test_differences": "verify.explain",
     "verify/test_reader": "verify.chat verify.fields verify.names",
     "verify/test_rows": "verify.paths verify.rebuilt verify.row",
     "verify/test_views": "verify.one_view verify.rules verify.stop verify.template verify.texts",

@@ -10,7 +10,7 @@ from msgspec import convert
 
 from reasonpack.errors import RecordError
 from reasonpack.records.conversation import parse_line, parse_record
-from reasonpack.records.tool_calls import ARGUMENTS, Call, contradictions, read_calls
+from reasonpack.records.tool_calls import ARGUMENTS, Call, contradictions, read_tool_calls
 
 TYPES = {
     "string": "a",
@@ -83,7 +83,7 @@ def test_arguments_are_read_under_any_name(name: str) -> None:
     for value in ({"x": 1}, '{"x": 1}'):
         inside = {"function": {"name": "f", name: value}}
         for call in (inside, {"name": "f", name: value}, {**inside, "arguments": None}):
-            (read,) = read_calls([convert(call, Call)], None, "", null_is_missing=False)
+            (read,) = read_tool_calls([convert(call, Call)], None, "", null_is_missing=False)
             assert read.arguments == {"x": 1}
 
 

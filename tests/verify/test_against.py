@@ -209,7 +209,7 @@ def test_what_is_not_described_has_its_code_too(
 ) -> None:
     damage(either)
     described = either.compare()
-    monkeypatch.setattr("reasonpack.verify.report.KEPT", 0)
+    monkeypatch.setattr("reasonpack.verify.differences.KEPT", 0)
     bare = either.compare()
     assert described.counts == bare.counts == {code: 1}
     assert described.listed[0].sample == bare.listed[0].sample

@@ -15,11 +15,11 @@ from runs import ROOT, SKIPPING, chats
 
 from reasonpack.datasets.receipt import Counts
 from reasonpack.records.plan import plan
-from reasonpack.run import sample as sample_module
+from reasonpack.run import strata as strata_module
 from reasonpack.run.engine import Run
 from reasonpack.run.estimate import estimate
 from reasonpack.run.pack import pack_files
-from reasonpack.run.sample import strata
+from reasonpack.run.strata import strata
 
 pytestmark = pytest.mark.long
 REAL = ROOT.parent / "shared" / "data"
@@ -69,7 +69,7 @@ def test_a_guess_is_near_the_truth_whatever_stands_first(
 ) -> None:  # fmt: skip
     few = {"SMALL": 0, "WINDOWS": 96, "WINDOW_BYTES": 4_000, "UNIT_RECORDS": 256}
     for name, value in few.items():
-        monkeypatch.setattr(sample_module, name, value)
+        monkeypatch.setattr(strata_module, name, value)
     write(tmp_path / "chats", data)
     run = Run(unit_bytes=200_000)
     exact = pack_files([str(tmp_path / "chats")], tmp_path / "out", SKIPPING, run=run).counts
@@ -98,15 +98,15 @@ def test_a_small_input_is_read_whole(tmp_path: Path) -> None:
 
 def test_every_line_is_as_likely(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One of a window that covers a stretch is taken once, wherever units and windows begin."""
-    monkeypatch.setattr(sample_module, "SMALL", 0)
+    monkeypatch.setattr(strata_module, "SMALL", 0)
     path = tmp_path / "chats.jsonl"
     path.write_bytes(
         b"".join(b'{"id": %d, "x": "%s"}\n' % (n, b"x" * (n % 90)) for n in range(999))
     )
     size = path.stat().st_size
     for count in (7, 10, 50):
-        monkeypatch.setattr(sample_module, "WINDOWS", count)
-        monkeypatch.setattr(sample_module, "WINDOW_BYTES", -(-size // count) // 2)
+        monkeypatch.setattr(strata_module, "WINDOWS", count)
+        monkeypatch.setattr(strata_module, "WINDOW_BYTES", -(-size // count) // 2)
         _, units = plan([(path, "chats")], unit_bytes=1 << 30)
         (found,) = strata(units, [path])
         taken = Counter(json.loads(record.line)["id"] for record in found.records)
