@@ -114,7 +114,6 @@ def read_manifest(directory: Place) -> Manifest:
 
     Raises:
         FormatError: there is none, it is damaged, or of an unknown major version.
-        StorageError: it cannot be read.
     """
     place = join(directory, MANIFEST)
     name = public_name(place)

@@ -207,7 +207,6 @@ def read_receipt(directory: Place, number: int) -> Receipt:
 
     Raises:
         FormatError: there is none, or it is damaged.
-        StorageError: it cannot be read.
     """
     place = place_of(directory, receipt_path(number))
     content = read_bytes(place)

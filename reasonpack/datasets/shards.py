@@ -123,7 +123,6 @@ def open_shard(place: Place, *, unchecked: bool = False) -> Iterator[OpenShard]:
 
     Raises:
         FormatError: it is damaged, or `check_readable` refuses it.
-        StorageError: it cannot be read.
     """
     name = public_name(place)
     with contextlib.ExitStack() as opened:
@@ -145,7 +144,6 @@ def read_shard(place: Place) -> Iterator[pa.RecordBatch]:
 
     Raises:
         FormatError: not a shard of a format version known here, or damaged.
-        StorageError: it cannot be read.
     """
     with open_shard(place) as shard:
         yield from shard.groups()

@@ -77,9 +77,6 @@ def read_bucket(
     Returns:
         The samples of its rows, and for each row the indices of these, in the order of the keys;
         of equal ones in that of the units.
-
-    Raises:
-        StorageError: a file cannot be read.
     """
     samples: list[Sample] = []
     rows: list[list[int]] = []

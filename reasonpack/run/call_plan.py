@@ -115,7 +115,6 @@ def plan_calls(
     The records of files in which none can be looked up are written to `folder`.
 
     Raises:
-        StorageError: a file cannot be read.
         UsageError: there is no one field that groups them, a group is too large, or the options
             ask for what is not done with calls.
     """

@@ -40,7 +40,6 @@ def finish(
 
     Raises:
         FormatError: there is a file among the shards that is none of them.
-        StorageError: something cannot be read or written.
     """
     manifest = _manifest(plan, receipts)
     refuse_strangers(output, {shard.path for shard in manifest.shards})
@@ -192,7 +191,6 @@ def end(
 
     Raises:
         NothingPackedError: no record was packed; there is no manifest then.
-        StorageError: something cannot be read or written.
     """
     counts = summed(receipts)
     if counts.packed:

@@ -62,7 +62,6 @@ def claimed(output: Place, *, part: str = "", overwrite: bool = False) -> Iterat
 
     Raises:
         UsageError: there is something else, or another run is at work.
-        StorageError: it cannot be made.
     """
     _refuse_foreign(output, overwrite=overwrite)
     if not is_url(output):
@@ -115,7 +114,6 @@ def clear(output: Place) -> None:
 
     Raises:
         UsageError: there are files of somebody else's among them.
-        StorageError: it cannot be removed.
     """
     for stranger in _strangers(output):
         raise UsageError(
@@ -133,11 +131,7 @@ def clear(output: Place) -> None:
 
 
 def clear_unshuffled(output: Place) -> None:
-    """Remove what was kept to be shuffled, receipts first; a stranger's file stays where it is.
-
-    Raises:
-        StorageError: it cannot be removed.
-    """
+    """Remove what was kept to be shuffled, receipts first; a stranger's file stays where it is."""
     if is_url(output):
         remove_tree(join(output, UNSHUFFLED))
         return
@@ -203,25 +197,16 @@ def begin(output: Place, plan: Plan, known: Plan | None) -> None:
 
     Raises:
         FormatError: there is a file among the shards that is none of them.
-        StorageError: it cannot be written.
     """
     if known is None:
         write_plan(output, plan)
-    make_directories(output, (*DIRECTORIES, *(SHUFFLED_FROM if plan.options.shuffle else ())))
-    refuse_strangers(output, {path for unit in plan.units for path in plan.shard_paths(unit)})
-
-
-def make_directories(output: Place, names: Sequence[str] = DIRECTORIES) -> None:
-    """Make directories of a run, by default those for shards and receipts.
-
-    Raises:
-        StorageError: they cannot be made.
-    """
+    names = (*DIRECTORIES, *(SHUFFLED_FROM if plan.options.shuffle else ()))
     for name in () if is_url(output) else names:
         try:
             Path(output, name).mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise unwritable(Path(output, name), error) from error
+    refuse_strangers(output, {path for unit in plan.units for path in plan.shard_paths(unit)})
 
 
 def sweep(output: Place, units: Sequence[Unit] | None = None) -> None:

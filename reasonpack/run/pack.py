@@ -58,6 +58,7 @@ from reasonpack.storage.place import (
 )
 from reasonpack.storage.publish import publish_once
 from reasonpack.tokens.tokenizer import Tokenizer
+from reasonpack.wording import listed
 
 ALONE = Run()
 """In this process, watched by nobody."""
@@ -160,10 +161,9 @@ def merge_parts(output: Place, on_note: Callable[[str], object] = lambda _: None
             if not isinstance(finding, Receipt)
         ]
         if missing:
-            more = f" and {len(missing) - 8:,} more" if len(missing) > 8 else ""
             raise FormatError(
                 public_name(output),
-                f"units {', '.join(missing[:8])}{more}",
+                f"units {listed(missing, most=8)}",
                 f"all {len(plan.units):,} units",
                 "pack again those parts; the part of a unit is its number modulo --shard-count",
             )

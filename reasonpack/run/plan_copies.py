@@ -61,7 +61,6 @@ def plan_copies(
     the groups of calls.
 
     Raises:
-        StorageError: an input cannot be read.
         UsageError: a conversation would be packed too often, or equal groups are to be left out.
     """
     if not asked_for(options, blend):

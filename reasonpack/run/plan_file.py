@@ -100,9 +100,6 @@ def freeze(
 
     Files that are as they were in the plan `known` are not read again. `calls` are groups of calls
     in the files, None for chats; `blend` is empty where all of the files is packed.
-
-    Raises:
-        StorageError: a file cannot be read.
     """
     if calls is not None:
         inputs, units = calls.grouped.inputs, calls.grouped.units
@@ -165,11 +162,7 @@ def known_calls(
     unit_bytes: int,
     output: Place,
 ) -> PlannedCalls | None:
-    """Return the groups of an earlier plan whose files and index are as they were, unread.
-
-    Raises:
-        StorageError: the index cannot be read.
-    """
+    """Return the groups of an earlier plan whose files and index are as they were, unread."""
     if known is None or known.grouping is None or known.unit_bytes != unit_bytes:
         return None
     alike = all(getattr(known.options, name) == getattr(options, name) for name in GROUPED_BY)
@@ -280,7 +273,6 @@ def read_plan(output: Place) -> Plan | None:
 
     Raises:
         FormatError: it was altered or cut off.
-        StorageError: it cannot be read.
     """
     place = join(output, PLAN)
     content = read_bytes(place)

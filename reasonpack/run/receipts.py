@@ -38,11 +38,7 @@ _decode = msgspec.json.Decoder(Receipt).decode
 
 
 def check_units(output: Place, plan: Plan, units: Sequence[Unit]) -> list[Finding]:
-    """Check what is there of each of some units of a plan, down to the bytes of the shards.
-
-    Raises:
-        StorageError: a place does not answer.
-    """
+    """Check what is there of each of some units of a plan, down to the bytes of the shards."""
     # Hashing leaves the interpreter, so that threads use several cores.
     pool = ThreadPoolExecutor(min(8, os.cpu_count() or 1))
     try:

@@ -52,7 +52,6 @@ def repack(
     Raises:
         UsageError: datasets or options that do not go together, or `output` is no place for it.
         FormatError: a dataset is not whole, or its rows do not tell what is to be divided.
-        StorageError: something cannot be read or written.
     """
     sources = read_sources(directories)
     for source in sources:

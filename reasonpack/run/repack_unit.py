@@ -60,7 +60,6 @@ def repack_unit(unit: Unit, job: RepackJob) -> Receipt:
     Raises:
         FormatError: a shard of the source is damaged, or does not tell what it was made of.
         UsageError: a conversation would be left without any view.
-        StorageError: a file cannot be read or written.
     """
     old, options = job.old[unit.number], job.job.options
     receipt = read_receipt(old.directory, old.number)

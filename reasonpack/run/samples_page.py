@@ -32,11 +32,7 @@ STRETCHES_EACH = 12
 
 
 def write_samples(output: Place, tokenizer: Tokenizer, manifest: Manifest) -> None:
-    """Write the page, unless it is there already; a file of somebody else's stays.
-
-    Raises:
-        StorageError: it cannot be written.
-    """
+    """Write the page, unless it is there already; a file of somebody else's stays."""
     with stage("samples"):
         place = join(output, SAMPLES)
         text = samples_page(output, tokenizer, manifest)

@@ -51,11 +51,7 @@ def in_stages(
 
 
 def shuffled_unit(unit: Unit, job: Job) -> Receipt:
-    """Publish the bucket of a unit's number as its shards, with the rejects of its own records.
-
-    Raises:
-        StorageError: a file cannot be read or written.
-    """
+    """Publish the bucket of a unit's number as its shards, with the rejects of its own records."""
     unshuffled = join(job.output, UNSHUFFLED)
     receipt = read_receipt(unshuffled, unit.number)
     counts, shards = without_rows(receipt.counts), []

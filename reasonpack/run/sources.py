@@ -63,7 +63,6 @@ def read_sources(directories: Sequence[Place]) -> list[Source]:
     Raises:
         FormatError: one is not finished, or its receipts are not those of its manifest.
         UsageError: they differ in what makes tokens and columns.
-        StorageError: one cannot be read.
     """
     sources = [_read(directory) for directory in directories]
     _refuse_choices(sources)

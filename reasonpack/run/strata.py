@@ -55,9 +55,6 @@ def strata(units: Sequence[Unit], places: Sequence[Place]) -> Iterator[Stratum]:
     """Take a sample of the records of some units.
 
     `places` say where each input is.
-
-    Raises:
-        StorageError: an input cannot be read.
     """
     if sum(unit.input_bytes for unit in units) <= SMALL and all(
         unit.container in {"plain", "array"} for unit in units

@@ -296,9 +296,6 @@ def unknown_fields(unit: Unit, job: Job) -> tuple[int, UnknownFieldError | None]
 
     Returns:
         The number of the unit, and the error that names the fields; None if it has none.
-
-    Raises:
-        StorageError: input that cannot be read.
     """
     reading = replace(load_context(job.options).reading, weighs=True)
     found: list[UnknownFieldError] = []

@@ -21,9 +21,6 @@ def unpacked(directory: str | None) -> Iterator[Path]:
     """Make a folder that is removed at the end; remove those that killed runs left beside it.
 
     It is in `directory`, or in the system's temporary directory.
-
-    Raises:
-        StorageError: it cannot be written to.
     """
     with tempfile.TemporaryDirectory(prefix=PREFIX, dir=directory) as folder, locked(folder):
         for other in Path(folder).parent.glob(f"{PREFIX}*"):

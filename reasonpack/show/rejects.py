@@ -91,11 +91,7 @@ def rejects_told(output: Place) -> Iterator[None]:
 
 
 def examples(places: Iterable[Place], reasons: Iterable[str]) -> dict[str, str]:
-    """Find the first error of each reason in files of rejects.
-
-    Raises:
-        StorageError: a file cannot be read.
-    """
+    """Find the first error of each reason in files of rejects."""
     found: dict[str, str] = {}
     wanted = set(reasons)
     for line in chain.from_iterable(map(_lines, places)) if wanted else ():
@@ -107,11 +103,7 @@ def examples(places: Iterable[Place], reasons: Iterable[str]) -> dict[str, str]:
 
 
 def each_reject(place: Place) -> Iterator[tuple[str, str]]:
-    """Yield reason and error of each reject in a file; none where there is no file.
-
-    Raises:
-        StorageError: it cannot be read.
-    """
+    """Yield reason and error of each reject in a file; none where there is no file."""
     for line in _lines(place) if stamp(place) else ():
         reject = json.loads(line)
         yield reject["reason"], reject["error"]

@@ -48,7 +48,6 @@ def row_facts(directory: Place, manifest: Manifest) -> Facts:
 
     Raises:
         FormatError: a shard is damaged.
-        StorageError: it cannot be read.
     """
     found: list[Facts] = []
     for shard in manifest.shards:

@@ -81,7 +81,6 @@ def gather(directory: Place) -> Stats:
 
     Raises:
         FormatError: it is unfinished or damaged, or not what its manifest says.
-        StorageError: it cannot be read.
     """
     manifest = read_manifest(directory)
     found = _Found()

@@ -19,6 +19,7 @@ from reasonpack.storage.place import (
     unreadable,
 )
 from reasonpack.storage.read import HEAD, container, is_list, open_bytes
+from reasonpack.wording import listed
 
 SUFFIXES = (
     *(".jsonl", ".ndjson", ".jsonl.gz", ".jsonl.zst", ".ndjson.gz", ".ndjson.zst"),
@@ -29,8 +30,6 @@ LIST_SUFFIXES = (".json", ".json.gz", ".json.zst")
 """What is taken too where it is a list; much else is called so."""
 _PLAN = "plan.json"
 """What a dataset has beside its receipts."""
-NAMED = 5
-"""How many of the files that are passed over are named."""
 
 
 def expand_inputs(
@@ -102,9 +101,8 @@ def _passed_over(directory: Place, files: Sequence[Place]) -> str:
     names = [name for name in names if not any(part[0] == "." for part in name.split("/") if part)]
     if not names:
         return ""
-    more = f" and {len(names) - NAMED:,} more" if len(names) > NAMED else ""
     return (
-        f"{public_name(directory)}: {', '.join(names[:NAMED])}{more}: not read, for no name of a "
+        f"{public_name(directory)}: {listed(names)}: not read, for no name of a "
         f"chat file ({', '.join(SUFFIXES)}); name such a file itself to have it read"
     )
 

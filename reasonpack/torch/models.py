@@ -215,12 +215,8 @@ def _check_layers(config: Any, name: str, layout: Layout) -> None:
             else ("packed rows", "one sample of the row leaks into the next")
         )
         fix = "--layout npass, without --packing" if layout == "onepass" else "without --packing"
-        raise UsageError(
-            name,
-            f"layers other than full and sliding attention ({', '.join(odd)})",
-            f"none with {rows}: {leak}",
-            f"pack {fix}",
-        )
+        what = f"layers other than full and sliding attention ({', '.join(odd)})"
+        raise UsageError(name, what, f"none with {rows}: {leak}", f"pack {fix}")
 
 
 def _check_positions(model: Any, name: str) -> None:
@@ -245,28 +241,17 @@ def _check_collator(collator: Collator, model: Any, name: str, layout: Layout) -
         taken.add("branches")
     if layout == "npass":
         taken |= {"varlen", "none"}
+    fix = "use collator_for(model, …)"
     if collator.mask not in taken:
-        raise UsageError(
-            name,
-            f"attn_implementation {implementation!r} with mask {collator.mask!r}",
-            " or ".join(sorted(taken)),
-            "use collator_for(model, …)",
-        )
+        what = f"attn_implementation {implementation!r} with mask {collator.mask!r}"
+        raise UsageError(name, what, " or ".join(sorted(taken)), fix)
     expected = None if collator.mask in ("branches", "varlen", "none") else model_windows(config)
     given = dict(collator.window) if isinstance(collator.window, Mapping) else collator.window
     if given != expected:
-        raise UsageError(
-            name,
-            f"collator with window {given}",
-            f"{expected}, the model's",
-            "use collator_for(model, …)",
-        )
+        raise UsageError(name, f"collator with window {given}", f"{expected}, the model's", fix)
     if any(map(_is_dynamic, _ropes(config))):
         limit = model_max_position(config)
         if limit and (collator.max_position is None or collator.max_position > limit):
-            raise UsageError(
-                name,
-                f"collator with max_position {collator.max_position}",
-                f"{limit} at most: beyond, dynamic RoPE depends on the other rows of a batch",
-                "use collator_for(model, …)",
-            )
+            what = f"collator with max_position {collator.max_position}"
+            most = f"{limit} at most: beyond, dynamic RoPE depends on the other rows of a batch"
+            raise UsageError(name, what, most, fix)

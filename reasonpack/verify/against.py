@@ -64,7 +64,6 @@ def check_against(
     the shards of a unit are done.
 
     Raises:
-        StorageError: an input cannot be read.
         TemplateError: the template cannot be trusted.
     """
     findings.taken = taken(source)

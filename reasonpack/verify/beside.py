@@ -64,11 +64,7 @@ class _Plan:
 
 
 def check_beside(dataset: Dataset, findings: Findings) -> None:
-    """Check everything in a dataset but the shards.
-
-    Raises:
-        StorageError: something is there and cannot be read.
-    """
+    """Check everything in a dataset but the shards."""
     _check_names(dataset, findings)
     _check_links(dataset, findings)
     check_card(dataset, findings)

@@ -37,11 +37,7 @@ class Taken:
 
 
 def taken_records(source: Source) -> Iterator[Taken | None]:
-    """Say of each record how often it is packed, in their order; None for once, for ever.
-
-    Raises:
-        StorageError: an input cannot be read.
-    """
+    """Say of each record how often it is packed, in their order; None for once, for ever."""
     options, blend = source.manifest.options, source.manifest.blend
     if options.dedup == "none" and options.sample is None and not blend:
         while True:

@@ -27,11 +27,7 @@ UNREAD = ("RP004", "RP008", "RP101", "RP103")
 
 
 def report(join: Join, dataset: Dataset, source: Source, findings: Findings) -> None:
-    """Report what of a dataset and its source has no match in the other.
-
-    Raises:
-        StorageError: an input cannot be read again.
-    """
+    """Report what of a dataset and its source has no match in the other."""
     before = findings.total
     differ = _differing(join)
     _report_differences(differ, dataset, source, findings)

@@ -135,9 +135,6 @@ def find_groups(files: list[tuple[Place, str]], by: list[GroupedBy], folder: Pat
     """Read all records, and find those of each group.
 
     The records of files in which none can be looked up are written to `folder`.
-
-    Raises:
-        StorageError: a file cannot be read.
     """
     found = RecordPlaces(folder)
     for at, (place, name) in enumerate(files):

@@ -93,11 +93,7 @@ class Dataset:
 
 
 def read_dataset(directory: Place, findings: Findings) -> Dataset | None:
-    """Read manifest and receipts, and check that they agree; None without a manifest.
-
-    Raises:
-        StorageError: something is there and cannot be read.
-    """
+    """Read manifest and receipts, and check that they agree; None without a manifest."""
     manifest = _read_manifest(directory, findings)
     if manifest is None:
         return None
@@ -200,7 +196,6 @@ def read_rejects(directory: Place) -> Iterator[RejectLine]:
 
     Raises:
         ValueError: a line that is no reject; it names the line.
-        StorageError: it cannot be read.
     """
     place = join(directory, "rejects.jsonl")
     if stamp(place) is None:

@@ -70,7 +70,6 @@ def read_source(inputs: Sequence[str], options: Options, context: Context) -> So
 
     Raises:
         UsageError: there is no such input, or it holds calls.
-        StorageError: one cannot be read.
     """
     if STDIN in inputs:
         raise UsageError(STDIN, "chats to compare with", "files", "name a file instead")
