@@ -74,12 +74,8 @@ def visible_until(
     _check_segments(start, until, length=length, where=where)
     total = length if padded_length is None else padded_length
     if total < length:
-        raise UsageError(
-            where,
-            f"{length} tokens",
-            f"at most padded_length={total}",
-            "pad to the longest row of the batch; a row must not be cut",
-        )
+        fix = "pad to the longest row of the batch; a row must not be cut"
+        raise UsageError(where, f"{length} tokens", f"at most padded_length={total}", fix)
     out = np.arange(1, total + 1, dtype=np.int32)
     out[:length] = np.repeat(until, np.diff(start, append=length))
     return out
@@ -126,12 +122,8 @@ def flat(rows: Sequence[Mapping[str, Any]], padded_length: int | None = None) ->
         tokens += parts[-1].size
     total = tokens if padded_length is None else padded_length
     if total < tokens:
-        raise UsageError(
-            "batch",
-            f"{tokens} tokens",
-            f"at most padded_length={total}",
-            "take fewer rows a batch; a row must not be cut",
-        )
+        fix = "take fewer rows a batch; a row must not be cut"
+        raise UsageError("batch", f"{tokens} tokens", f"at most padded_length={total}", fix)
     return np.concatenate([*parts, np.full(total - tokens, total, np.int32)])[None]
 
 
@@ -149,24 +141,18 @@ def _check_segments(
         and bool(np.all(np.diff(start, append=length) > 0))
     )
     if not tiles:
-        raise FormatError(
-            where,
-            f"segment_start {_head(start)} with {len(until)} segment_visible_until",
-            f"both of one size, rising from 0 to below length={length}",
-            "read the row whole, or pack it again",
-        )
+        what = f"segment_start {_head(start)} with {len(until)} segment_visible_until"
+        expected = f"both of one size, rising from 0 to below length={length}"
+        raise FormatError(where, what, expected, "read the row whole, or pack it again")
     enclosing = [length]
     for index, (first, end) in enumerate(zip(start.tolist(), until.tolist(), strict=True)):
         while enclosing[-1] <= first:
             enclosing.pop()
         next_start = int(start[index + 1]) if index + 1 < len(start) else length
         if not next_start <= end <= enclosing[-1]:
-            raise FormatError(
-                where,
-                f"segment_visible_until[{index}] is {end}",
-                f"{next_start} (the segment's end) to {enclosing[-1]} (its parent's subtree)",
-                "read the row whole, or pack it again",
-            )
+            what = f"segment_visible_until[{index}] is {end}"
+            expected = f"{next_start} (the segment's end) to {enclosing[-1]} (its parent's subtree)"
+            raise FormatError(where, what, expected, "read the row whole, or pack it again")
         enclosing.append(end)
 
 

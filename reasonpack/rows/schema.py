@@ -93,12 +93,9 @@ def check_readable(schema_: pa.Schema, where: str) -> None:
     requires = metadata.get((METADATA_PREFIX + "requires").encode(), b"").decode().split(",")
     for name in filter(None, requires):
         if name not in APPLIED:
-            raise FormatError(
-                where,
-                f"requires {name!r} to be applied",
-                f"some of {', '.join(APPLIED)}",
-                "use a newer version of reasonpack",
-            )
+            what = f"requires {name!r} to be applied"
+            fix = "use a newer version of reasonpack"
+            raise FormatError(where, what, f"some of {', '.join(APPLIED)}", fix)
     wanted = (each for each in OPTIONAL if each[0] in {*schema_.names, *requires})
     for name, type_ in (*COLUMNS, *wanted):
         index = schema_.get_field_index(name)

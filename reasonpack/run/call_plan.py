@@ -69,12 +69,9 @@ def kind_of_inputs(formats: Mapping[str, str], options: Options) -> Kind:
     found = dict.fromkeys(kinds.values())
     if len(found) > 1:
         named = (f"{each} in {listed([n for n in kinds if kinds[n] == each])}" for each in found)
-        raise UsageError(
-            f"--input-format {options.input_format}",
-            " and ".join(named),
-            "one of these",
-            "pack them apart; or pass --input-format calls or chat, if all records can be read so",
-        )
+        where = f"--input-format {options.input_format}"
+        fix = "pack them apart; or pass --input-format calls or chat, if all records can be read so"
+        raise UsageError(where, " and ".join(named), "one of these", fix)
     return next(iter(found), "calls" if options.input_format == "calls" else "chats")
 
 
@@ -144,12 +141,8 @@ def plan_calls(
 def _check_options(options: Options) -> None:
     """Refuse what is not done with calls."""
     if options.loss_weights == "none":
-        raise UsageError(
-            "--loss-weights none",
-            "calls, whose weights add up where they train the same",
-            "another",
-            "leave the option out",
-        )
+        what = "calls, whose weights add up where they train the same"
+        raise UsageError("--loss-weights none", what, "another", "leave the option out")
 
 
 def _field(options: Options, kind: Kind) -> str:
@@ -157,12 +150,8 @@ def _field(options: Options, kind: Kind) -> str:
     if kind != "sessions":
         return NONE if options.group_by == "none" else options.group_by
     if options.group_by != "auto":
-        raise UsageError(
-            f"--group-by {options.group_by}",
-            "session files, of which each is a group",
-            "auto",
-            "leave the option out",
-        )
+        what = "session files, of which each is a group"
+        raise UsageError(f"--group-by {options.group_by}", what, "auto", "leave the option out")
     return FILE
 
 

@@ -115,12 +115,8 @@ def _shared_out(hashes: Sequence[bytes], part: Part) -> tuple[int, list[int]]:
         times, rest = divmod(part.conversations, len(hashes))
         more = [at for _, at in heapq.nsmallest(rest, zip(drawn, range(len(hashes)), strict=True))]
     if times >= MOST:
-        raise UsageError(
-            part.path,
-            f"{times:,} times each of its {len(hashes):,} conversations",
-            f"less than {MOST:,} times",
-            "ask for fewer",
-        )
+        what = f"{times:,} times each of its {len(hashes):,} conversations"
+        raise UsageError(part.path, what, f"less than {MOST:,} times", "ask for fewer")
     return times, more
 
 

@@ -59,12 +59,9 @@ def refuse_strangers(output: Place, shards: AbstractSet[str]) -> None:
     """
     paths = {f"data/{name}" for name in file_names(join(output, "data")) if name[0] != "."}
     if strangers := sorted(paths - shards):
-        raise FormatError(
-            public_name(output),
-            f"{strangers[0]} is no shard of this run",
-            f"only its {len(shards):,} shards in data",
-            "remove it, then repeat the command",
-        )
+        what = f"{strangers[0]} is no shard of this run"
+        expected = f"only its {len(shards):,} shards in data"
+        raise FormatError(public_name(output), what, expected, "remove it, then repeat the command")
 
 
 def _manifest(plan: Plan, receipts: Sequence[Receipt]) -> Manifest:

@@ -141,12 +141,8 @@ class Again:
             raise self._untold(f"{len(ends):,} of {counts.views:,} views stand out in its rows")
 
     def _untold(self, what: str) -> FormatError:
-        return FormatError(
-            self.old,
-            what,
-            "rows that tell the views of what is to be divided, joined or weighed",
-            "pack the inputs again with the new options",
-        )
+        expected = "rows that tell the views of what is to be divided, joined or weighed"
+        return FormatError(self.old, what, expected, "pack the inputs again with the new options")
 
     def _laid_out(self, group: Group) -> Sequence[Sample]:
         """Lay out a conversation within the new limits; none if it fits no longer."""
@@ -177,12 +173,10 @@ class Again:
 
     def _undivided(self, id_: str, error: RecordError) -> UsageError:
         overlong = self.limits.options.overlong
-        return UsageError(
-            f"{self.old}, conversation {id_!r}",
-            error.what.partition(", expected")[0],
-            f"nothing to divide, as --overlong {overlong} has rejected others",
-            "pack the inputs again with the new limits",
-        )
+        where = f"{self.old}, conversation {id_!r}"
+        expected = f"nothing to divide, as --overlong {overlong} has rejected others"
+        fix = "pack the inputs again with the new limits"
+        return UsageError(where, error.what.partition(", expected")[0], expected, fix)
 
     def _reject(self, id_: str, left: Sequence[LeftOut]) -> None:
         """Reject a conversation of which nothing fits, unless more than its record is missing."""
@@ -205,12 +199,9 @@ class Again:
         elif counts.copies:
             why = "copies of conversations, of which what is left out counts once"
         conversations = count(len(self._unfit), "conversation")
-        return UsageError(
-            worst.option,
-            f"{worst.limit}, and {conversations} of {self.old} with no view so short",
-            f"at least {worst.length} for a unit with {why}",
-            f"pass {worst.option} {worst.length}, or pack the inputs again with the new limits",
-        )
+        what = f"{worst.limit}, and {conversations} of {self.old} with no view so short"
+        fix = f"pass {worst.option} {worst.length}, or pack the inputs again with the new limits"
+        return UsageError(worst.option, what, f"at least {worst.length} for a unit with {why}", fix)
 
 
 def _same(made: Sequence[Sample], there: Group) -> bool:

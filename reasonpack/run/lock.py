@@ -188,9 +188,5 @@ def _refused(place: Place) -> UsageError:
         if holder
         else "another process"
     )
-    return UsageError(
-        public_name(place),
-        f"held by {who}",
-        "no other run in this directory",
-        "wait for it or stop it; if it is dead for certain, remove this file",
-    )
+    fix = "wait for it or stop it; if it is dead for certain, remove this file"
+    return UsageError(public_name(place), f"held by {who}", "no other run in this directory", fix)

@@ -90,12 +90,9 @@ def _refuse_foreign(output: Place, *, overwrite: bool) -> None:
     }
     if not names or (_wrote_a_run(output) if overwrite else PLAN in names):
         return
-    raise UsageError(
-        public_name(output),
-        "exists and is not empty",
-        f"a new directory or one with a run of reasonpack's ({PLAN})",
-        "choose another --output" + (", or remove it yourself" if overwrite else ""),
-    )
+    expected = f"a new directory or one with a run of reasonpack's ({PLAN})"
+    fix = "choose another --output" + (", or remove it yourself" if overwrite else "")
+    raise UsageError(public_name(output), "exists and is not empty", expected, fix)
 
 
 def _wrote_a_run(output: Place) -> bool:
@@ -116,12 +113,10 @@ def clear(output: Place) -> None:
         UsageError: there are files of somebody else's among them.
     """
     for stranger in _strangers(output):
-        raise UsageError(
-            public_name(place_of(output, stranger)),
-            "reasonpack did not write it",
-            "only a run's own files where they are to be removed",
-            "move it away, or choose another --output",
-        )
+        what = "reasonpack did not write it"
+        expected = "only a run's own files where they are to be removed"
+        fix = "move it away, or choose another --output"
+        raise UsageError(public_name(place_of(output, stranger)), what, expected, fix)
     remove(join(output, MANIFEST))
     clear_unshuffled(output)
     for directory in DIRECTORIES:
@@ -180,12 +175,9 @@ def agreed(output: Place, plan: Plan, known: Plan | None, *, in_parts: bool = Fa
         return known
     begun = ("receipts", SHUFFLED_FROM[1])
     if in_parts or any(file_names(place_of(output, name)) for name in begun):
-        raise UsageError(
-            public_name(output),
-            f"holds another run ({'; '.join(differing)})",
-            "the same",
-            "repeat the command that began it, choose another --output, or pass --overwrite",
-        )
+        what = f"holds another run ({'; '.join(differing)})"
+        fix = "repeat the command that began it, choose another --output, or pass --overwrite"
+        raise UsageError(public_name(output), what, "the same", fix)
     clear(output)  # stopped before its first unit was done: nothing is lost
     return None
 

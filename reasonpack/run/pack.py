@@ -146,12 +146,8 @@ def merge_parts(output: Place, on_note: Callable[[str], object] = lambda _: None
     """
     plan = read_plan(output)
     if plan is None:
-        raise FormatError(
-            public_name(output),
-            "no plan.json",
-            "the directory of a run",
-            "check the path, or pack first",
-        )
+        fix = "check the path, or pack first"
+        raise FormatError(public_name(output), "no plan.json", "the directory of a run", fix)
     with locked(output):
         sweep(output)
         findings = check_units(output, plan, plan.units)
@@ -161,12 +157,9 @@ def merge_parts(output: Place, on_note: Callable[[str], object] = lambda _: None
             if not isinstance(finding, Receipt)
         ]
         if missing:
-            raise FormatError(
-                public_name(output),
-                f"units {listed(missing, most=8)}",
-                f"all {len(plan.units):,} units",
-                "pack again those parts; the part of a unit is its number modulo --shard-count",
-            )
+            what = f"units {listed(missing, most=8)}"
+            fix = "pack again those parts; the part of a unit is its number modulo --shard-count"
+            raise FormatError(public_name(output), what, f"all {len(plan.units):,} units", fix)
         receipts = [finding for finding in findings if isinstance(finding, Receipt)]
         return end(output, plan, receipts, on_note)
 

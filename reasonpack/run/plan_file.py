@@ -289,9 +289,5 @@ def read_plan(output: Place) -> Plan | None:
         reason = str(error)
     if writer not in {None, version("reasonpack")}:
         reason = f"it was written by reasonpack {writer}, this is {version('reasonpack')}"
-    raise FormatError(
-        public_name(place),
-        reason,
-        "the plan of a run of this version",
-        "use the version that began the run, or pack again with --overwrite",
-    )
+    fix = "use the version that began the run, or pack again with --overwrite"
+    raise FormatError(public_name(place), reason, "the plan of a run of this version", fix)

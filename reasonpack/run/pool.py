@@ -306,12 +306,8 @@ def attempt(process: Callable[..., Result], *units: Unit) -> Result:
             whole = False
         if whole:
             raise
-        raise ReasonpackError(
-            "worker",
-            f"{type(error).__name__}: {error}",
-            "none",
-            "pass --num-proc 1 to see where it comes from",
-        ) from error
+        fix = "pass --num-proc 1 to see where it comes from"
+        raise ReasonpackError("worker", f"{type(error).__name__}: {error}", "none", fix) from error
 
 
 def _killed(unit: Unit, worker: Worker) -> ReasonpackError:
@@ -325,9 +321,6 @@ def _killed(unit: Unit, worker: Worker) -> ReasonpackError:
 
 
 def _no_start(worker: Worker) -> ReasonpackError:
-    return ReasonpackError(
-        "worker",
-        f"processes die when they start, with exit code {worker.process.exitcode}",
-        "them to work",
-        "in a script, call this under `if __name__ == '__main__':`, or use one process",
-    )
+    what = f"processes die when they start, with exit code {worker.process.exitcode}"
+    fix = "in a script, call this under `if __name__ == '__main__':`, or use one process"
+    return ReasonpackError("worker", what, "them to work", fix)

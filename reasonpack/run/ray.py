@@ -94,12 +94,9 @@ def _join(ray: Any, workers: int | None) -> None:
             socket.create_connection((host.strip("[]"), int(port)), REACHED_WITHIN).close()
         ray.init(log_to_driver=False)
     except (OSError, ValueError, OverflowError) as error:
-        raise UsageError(
-            "RAY_ADDRESS",
-            f"no cluster answers at {printable(address)} ({one_line(error)})",
-            "the address of one that runs",
-            "start it (ray start --head), correct the address, or unset it to use this machine",
-        ) from error
+        what = f"no cluster answers at {printable(address)} ({one_line(error)})"
+        fix = "start it (ray start --head), correct the address, or unset it to use this machine"
+        raise UsageError("RAY_ADDRESS", what, "the address of one that runs", fix) from error
 
 
 @contextlib.contextmanager
@@ -203,11 +200,8 @@ def pack_table(table: pa.Table, options: Options) -> pa.Table:
         UsageError: options that leave chats out, for which there is no place here.
     """
     if options.on_error == "skip" or options.overlong == "skip":
-        raise UsageError(
-            "pack_table",
-            "skips records",
-            "to stop at them, since a batch has no place for rejects",
-            "leave on_error and overlong at their defaults, or use pack_files",
-        )
+        expected = "to stop at them, since a batch has no place for rejects"
+        fix = "leave on_error and overlong at their defaults, or use pack_files"
+        raise UsageError("pack_table", "skips records", expected, fix)
     rows = (Record(f"batch:{number}", b"", row) for number, row in enumerate(table.to_pylist(), 1))
     return pack_records(rows, options)

@@ -78,12 +78,8 @@ def _refuse_itself(directory: Place, output: Place) -> None:
     if not (is_url(directory) or is_url(output)):
         same = os.path.realpath(directory) == os.path.realpath(output)
     if same:
-        raise UsageError(
-            "--output",
-            f"{public_name(output)} is a dataset that is to be packed again",
-            "another directory",
-            "choose another --output",
-        )
+        what = f"{public_name(output)} is a dataset that is to be packed again"
+        raise UsageError("--output", what, "another directory", "choose another --output")
 
 
 def _plan(sources: Sequence[Source], given: Mapping[str, Any]) -> Plan:
@@ -122,12 +118,9 @@ def _grouped_by(sources: Sequence[Source]) -> list[str]:
     found: list[str] = []
     for source in sources if "call_id" in sources[0].manifest.columns else ():
         if (plan := read_plan(source.directory)) is None:
-            raise FormatError(
-                source.name,
-                f"no {PLAN}, which says how its calls are grouped",
-                "a whole dataset",
-                "copy it again from where it was packed",
-            )
+            what = f"no {PLAN}, which says how its calls are grouped"
+            fix = "copy it again from where it was packed"
+            raise FormatError(source.name, what, "a whole dataset", fix)
         fields = plan.grouping and [plan.grouping.field] * len(plan.inputs)
         found += fields or plan.grouped_by
     return found

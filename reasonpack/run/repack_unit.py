@@ -91,12 +91,9 @@ def _samples(old: Old, shard: Shard) -> list[list[Sample]]:
     """Read the rows of a shard, each as its samples."""
     place = place_of(old.directory, shard.path)
     if digest(place) != (shard.bytes, shard.sha256):
-        raise FormatError(
-            public_name(place),
-            "it is not the shard that the manifest names",
-            "a sound dataset",
-            "copy it again from where it was packed",
-        )
+        what = "it is not the shard that the manifest names"
+        fix = "copy it again from where it was packed"
+        raise FormatError(public_name(place), what, "a sound dataset", fix)
     return [row for batch in read_shard(place) for row in cut_rows(batch)]
 
 

@@ -233,12 +233,10 @@ def _overlong(sources: Sequence[Source]) -> Any:
                 if mine != chosen and (
                     counts.extra_samples or not counts.reasons.isdisjoint(LIMITS)
                 ):
-                    raise UsageError(
-                        other.name,
-                        f"packed with --overlong {mine}, and {source.name} with {chosen}",
-                        "the same where that rejected or divided conversations",
-                        "pack one of them again from its inputs",
-                    )
+                    what = f"packed with --overlong {mine}, and {source.name} with {chosen}"
+                    expected = "the same where that rejected or divided conversations"
+                    fix = "pack one of them again from its inputs"
+                    raise UsageError(other.name, what, expected, fix)
             return chosen
     return "split"
 
@@ -262,12 +260,9 @@ def _check_limits(source: Source, options: Options) -> None:
             before, after = old[name], new[name]
             if before is not None and (after is None or after > before):
                 found = f"{after or 'no limit'}, and {counted[reason]:,} {reason} in {source.name}"
-                raise UsageError(
-                    "--" + name.replace("_", "-"),
-                    found,
-                    f"at most {before}, which left them out",
-                    "pack the inputs again with the longer limit",
-                )
+                expected = f"at most {before}, which left them out"
+                fix = "pack the inputs again with the longer limit"
+                raise UsageError("--" + name.replace("_", "-"), found, expected, fix)
 
 
 def longest_view(sources: Sequence[Source], options: Options) -> int | None:

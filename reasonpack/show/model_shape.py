@@ -57,12 +57,8 @@ class ModelShape:
             return cls.of(nested)
         width = _number(config, "hidden_size", 0)
         if not width:
-            raise UsageError(
-                "model",
-                "no hidden_size",
-                "a model's configuration",
-                "name its config.json, or pass --hidden-size",
-            )
+            fix = "name its config.json, or pass --hidden-size"
+            raise UsageError("model", "no hidden_size", "a model's configuration", fix)
         layers = _number(config, "num_hidden_layers", 0)
         heads = _number(config, "num_attention_heads", 1)
         queries = heads * _number(config, "head_dim", width // heads)

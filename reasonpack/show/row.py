@@ -146,12 +146,9 @@ def find_rows(directory: Place, manifest: Manifest, id_: str, *, option: str = "
     if not found:
         number = manifest.counts.packed if of == "sample" else manifest.counts.views
         there = f"one of {number:,}, such as {listed(map(quoted_id, known))}"
-        raise UsageError(
-            option,
-            f"no {of} has the id {quoted_id(id_)}",
-            there if known else NO_ROWS,
-            "check it, or name a row with --row",
-        )
+        what = f"no {of} has the id {quoted_id(id_)}"
+        fix = "check it, or name a row with --row"
+        raise UsageError(option, what, there if known else NO_ROWS, fix)
     return sorted(found)
 
 
@@ -303,12 +300,8 @@ def choose_samples(row: RowData, id_: str | None) -> list[int]:
     numbers = [n for n, sample in enumerate(row.samples) if id_ in {None, sample.id}]
     if not numbers:
         there = listed(quoted_id(sample.id) for sample in row.samples)
-        raise UsageError(
-            "--id",
-            f"no sample of row {row.number} has the id {quoted_id(id_ or '')}",
-            there,
-            "name one of these, or leave out --row",
-        )
+        what = f"no sample of row {row.number} has the id {quoted_id(id_ or '')}"
+        raise UsageError("--id", what, there, "name one of these, or leave out --row")
     return numbers
 
 

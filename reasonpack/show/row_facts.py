@@ -93,12 +93,9 @@ def _meets(facts: Facts, condition: str) -> NDArray[np.bool_]:
         return np.asarray((facts[value] > 0) == (compare == "="), bool)
     if name in NAMES and value.isdecimal():
         return np.asarray(COMPARE[compare](facts[name], int(value)), bool)
-    raise UsageError(
-        "--where",
-        f"got {condition!r}",
-        f"a name ({', '.join(NAMES)}), one of {' '.join(COMPARE)} and a number; or kind=t",
-        "write, for instance, --where 'length>8000'",
-    )
+    expected = f"a name ({', '.join(NAMES)}), one of {' '.join(COMPARE)} and a number; or kind=t"
+    fix = "write, for instance, --where 'length>8000'"
+    raise UsageError("--where", f"got {condition!r}", expected, fix)
 
 
 def ranked(facts: Facts, chosen: NDArray[np.int64], by: str) -> Iterator[int]:

@@ -129,12 +129,9 @@ def check_name(place: Place) -> None:
     try:
         str(place).encode()
     except UnicodeEncodeError:
-        raise UsageError(
-            public_name(place),
-            "its name is not UTF-8",
-            "one that can be written in the manifest",
-            "rename it",
-        ) from None
+        what = "its name is not UTF-8"
+        expected = "one that can be written in the manifest"
+        raise UsageError(public_name(place), what, expected, "rename it") from None
 
 
 def _files(path: Path, without: Place | None) -> list[Place] | None:
@@ -173,12 +170,8 @@ def _mode(path: Path) -> int | None:
     except OSError as error:
         raise unreadable(path, error) from error
     if not stat.S_ISDIR(mode) and not stat.S_ISREG(mode):
-        raise UsageError(
-            path,
-            "is a pipe or a device",
-            "a file, which can be read twice",
-            "send it to standard input and name -",
-        )
+        fix = "send it to standard input and name -"
+        raise UsageError(path, "is a pipe or a device", "a file, which can be read twice", fix)
     return mode
 
 

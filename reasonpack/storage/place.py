@@ -116,12 +116,9 @@ def _known_file_system(url: str) -> tuple[Any, str]:
     try:
         return _from_pyarrow(url)
     except (pa.ArrowException, OSError, ImportError, ValueError) as error:
-        raise StorageError(
-            public_name(url),
-            one_line(error),
-            "a URL of a file system that pyarrow or fsspec knows",
-            "check it; for s3://, gs:// and hf:// run: pip install 'reasonpack[s3,hub]'",
-        ) from error
+        expected = "a URL of a file system that pyarrow or fsspec knows"
+        fix = "check it; for s3://, gs:// and hf:// run: pip install 'reasonpack[s3,hub]'"
+        raise StorageError(public_name(url), one_line(error), expected, fix) from error
 
 
 def _from_pyarrow(url: str) -> tuple[Any, str]:

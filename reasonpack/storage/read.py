@@ -194,12 +194,8 @@ def read_bytes(place: Place) -> bytes | None:
             return None
         raise
     if size > SMALL:
-        raise StorageError(
-            public_name(place),
-            f"{size:,} bytes",
-            f"at most {SMALL:,}",
-            "check that it is what its name says",
-        )
+        fix = "check that it is what its name says"
+        raise StorageError(public_name(place), f"{size:,} bytes", f"at most {SMALL:,}", fix)
     return content
 
 

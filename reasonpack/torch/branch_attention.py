@@ -62,12 +62,8 @@ class BranchAttention:
 
     def __init__(self, model: torch.nn.Module) -> None:
         if is_attended_by_branches(model):
-            raise UsageError(
-                "attend_by_branches",
-                "the model has it already",
-                "one call a model",
-                "remove() the first",
-            )
+            what = "the model has it already"
+            raise UsageError("attend_by_branches", what, "one call a model", "remove() the first")
         self._model = model
         self._config = text_config(model)
         self._name = _checked_name(self._config)
@@ -102,12 +98,9 @@ class BranchAttention:
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         mask, positions = kwargs.get("attention_mask"), kwargs.get("position_ids")
         if getattr(model, "_is_replica", False):
-            raise UsageError(
-                "DataParallel",
-                "it splits the tensors of a batch",
-                "one process a GPU",
-                "start with torchrun or accelerate launch, or show one GPU to the process",
-            )
+            what = "it splits the tensors of a batch"
+            fix = "start with torchrun or accelerate launch, or show one GPU to the process"
+            raise UsageError("DataParallel", what, "one process a GPU", fix)
         given = kwargs.get(NAME)
         if given is None:
             if is_of_padding(mask):
@@ -115,24 +108,18 @@ class BranchAttention:
             return args, kwargs
         index = BranchIndex.of(given, positions)
         if mask is not None:
-            raise UsageError(
-                "batch",
-                f"{NAME} and an attention_mask",
-                "one of the two",
-                "let the trainer add no mask; the index says all",
-            )
+            fix = "let the trainer add no mask; the index says all"
+            raise UsageError("batch", f"{NAME} and an attention_mask", "one of the two", fix)
         if positions is not None and not torch.compiler.is_compiling():
             self._check_batch(index, positions)
         return args, {**kwargs, NAME: (index, self._note)}
 
     def _check_batch(self, index: BranchIndex, positions: torch.Tensor) -> None:
         if getattr(self._config, "_attn_implementation", None) != self._name:
-            raise UsageError(
-                "attn_implementation",
-                f"{self._config._attn_implementation!r}",
-                f"{self._name!r} as when attend_by_branches was called",
-                "call it after the implementation is set",
-            )
+            what = f"{self._config._attn_implementation!r}"
+            expected = f"{self._name!r} as when attend_by_branches was called"
+            fix = "call it after the implementation is set"
+            raise UsageError("attn_implementation", what, expected, fix)
         if positions.device not in self._aligned:
             self._check_aligned(positions.device)
         if self._model.training not in self._placed and len(index.k_index) > positions.shape[-1]:

@@ -80,12 +80,9 @@ class BranchIndex:
         names = cls.__dataclass_fields__.keys()
         keys = set(given) if isinstance(given, Mapping) else set()
         if missing := sorted(names - keys):
-            raise UsageError(
-                "batch",
-                f"{NAME} without {', '.join(missing)}",
-                "the dict of the collator whole",
-                "let the trainer hand it on as it is",
-            )
+            what = f"{NAME} without {', '.join(missing)}"
+            fix = "let the trainer hand it on as it is"
+            raise UsageError("batch", what, "the dict of the collator whole", fix)
         if position_ids is None:
             raise UsageError(
                 "batch",
@@ -116,12 +113,9 @@ class BranchIndex:
             UsageError: the key at place j of a path does not stand at position j.
         """
         if not torch.equal(position_ids[0, self.k_index], path_places(self.cu_seqlens_k)):
-            raise UsageError(
-                "batch",
-                "position_ids that do not count the tokens of each path",
-                "those of the collator",
-                "let the trainer keep them (no padding-free or packing option of its own)",
-            )
+            what = "position_ids that do not count the tokens of each path"
+            fix = "let the trainer keep them (no padding-free or packing option of its own)"
+            raise UsageError("batch", what, "those of the collator", fix)
 
 
 def path_places(cu_seqlens_k: torch.Tensor) -> torch.Tensor:

@@ -100,12 +100,9 @@ class Collator:
 
     def __post_init__(self) -> None:
         if self.mask not in get_args(MaskForm):
-            raise UsageError(
-                "mask",
-                f"{self.mask!r}",
-                f"one of {', '.join(get_args(MaskForm))}",
-                "take the one of the model's attention implementation",
-            )
+            expected = f"one of {', '.join(get_args(MaskForm))}"
+            fix = "take the one of the model's attention implementation"
+            raise UsageError("mask", f"{self.mask!r}", expected, fix)
         if self.window is not None and self.mask not in ("sdpa", "eager", "flex"):
             raise UsageError(
                 "mask",
@@ -274,12 +271,9 @@ def _check_paths(index: Mapping[str, Any], position_ids: torch.Tensor) -> None:
     wrong = torch.nonzero(position_ids[0, index["k_index"]] != places).flatten()
     if wrong.numel():
         token = int(index["k_index"][wrong[0]])
-        raise FormatError(
-            "batch",
-            f"token {token} has position {int(position_ids[0, token])}",
-            f"{int(places[wrong[0]])}, how many tokens it sees besides itself",
-            "read the row whole, or pack it again",
-        )
+        what = f"token {token} has position {int(position_ids[0, token])}"
+        expected = f"{int(places[wrong[0]])}, how many tokens it sees besides itself"
+        raise FormatError("batch", what, expected, "read the row whole, or pack it again")
 
 
 def _check_columns(rows: Sequence[Mapping[str, Any]]) -> None:
@@ -294,20 +288,14 @@ def _check_columns(rows: Sequence[Mapping[str, Any]]) -> None:
             )
         lengths = {name: len(row[name]) for name in ("input_ids", "position_ids", "labels")}
         if set(lengths.values()) != {int(row["length"])}:
-            raise UsageError(
-                f"row {number}",
-                f"{lengths} tokens",
-                f"length={row['length']} of each",
-                "let the trainer cut no row (max_length=None, skip_prepare_dataset)",
-            )
+            expected = f"length={row['length']} of each"
+            fix = "let the trainer cut no row (max_length=None, skip_prepare_dataset)"
+            raise UsageError(f"row {number}", f"{lengths} tokens", expected, fix)
 
 
 def _check_single(until: NDArray[np.int32], lengths: Sequence[int]) -> None:
     for number, (line, length) in enumerate(zip(until, lengths, strict=True)):
         if np.any(line[:length] != length):
-            raise UsageError(
-                f"row {number}",
-                'branches or several samples, and mask "none"',
-                "one plain causal sample a row",
-                "take a mask; or pack with --layout npass and without --packing",
-            )
+            what = 'branches or several samples, and mask "none"'
+            fix = "take a mask; or pack with --layout npass and without --packing"
+            raise UsageError(f"row {number}", what, "one plain causal sample a row", fix)

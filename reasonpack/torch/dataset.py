@@ -98,12 +98,8 @@ class RowDataset:
         self.groups = [group for path, rows in opened for group in _groups(path, rows)]
         self.starts = np.cumsum([0] + [group.rows for group in self.groups], dtype=np.int64)
         if not self.groups:
-            raise UsageError(
-                directory,
-                "no rows",
-                "at least one to train on",
-                "see rejects.jsonl in it, or pack other input",
-            )
+            fix = "see rejects.jsonl in it, or pack other input"
+            raise UsageError(directory, "no rows", "at least one to train on", fix)
         hashes = "".join(shard.sha256 for shard in shards)
         self.fingerprint = hashlib.sha256(hashes.encode()).hexdigest()
         self._loaded: dict[int, pa.RecordBatch] = {}
@@ -185,12 +181,9 @@ class RowStream(IterableDataset[Row]):  # type: ignore[misc,unused-ignore]
             else (torch.distributed.get_world_size() if known else 1)
         )
         if not 0 <= self.rank < self.world_size:
-            raise UsageError(
-                "rank",
-                f"{self.rank} of {self.world_size}",
-                f"0 to {self.world_size - 1}",
-                "pass rank and world_size together",
-            )
+            what = f"{self.rank} of {self.world_size}"
+            fix = "pass rank and world_size together"
+            raise UsageError("rank", what, f"0 to {self.world_size - 1}", fix)
         # In shared memory, so that persistent workers hear of a new epoch.
         self._epoch = torch.zeros((), dtype=torch.int64)
         self._epoch.share_memory_()  # type: ignore[no-untyped-call,unused-ignore]

@@ -99,12 +99,8 @@ def build_flex_masks(model: torch.nn.Module) -> Any:
         if isinstance(mask, FlexMask):
             kwargs = {**kwargs, "attention_mask": mask.build()}
         elif NAME in kwargs and not is_attended_by_branches(model):
-            raise UsageError(
-                "batch",
-                f"{NAME} for a model that does not take them",
-                "another mask",
-                "call attend_by_branches(model)",
-            )
+            what = f"{NAME} for a model that does not take them"
+            raise UsageError("batch", what, "another mask", "call attend_by_branches(model)")
         elif not MASKS_BESIDE & kwargs.keys() and is_of_padding(mask):
             check_plain(
                 kwargs.get("position_ids"), mask, lost="attention_mask", training=model.training

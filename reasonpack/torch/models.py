@@ -223,12 +223,9 @@ def _check_positions(model: Any, name: str) -> None:
     adapted = getattr(model, "get_base_model", None)  # peft: its own forward takes anything
     forward = getattr(adapted() if adapted else model, "forward", None)
     if forward is not None and "position_ids" not in inspect.signature(forward).parameters:
-        raise UsageError(
-            name,
-            "forward() takes no position_ids",
-            "it to: positions would be row indices",
-            "pack with --layout npass, without --packing",
-        )
+        expected = "it to: positions would be row indices"
+        fix = "pack with --layout npass, without --packing"
+        raise UsageError(name, "forward() takes no position_ids", expected, fix)
 
 
 def _check_collator(collator: Collator, model: Any, name: str, layout: Layout) -> None:

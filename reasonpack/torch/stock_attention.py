@@ -121,20 +121,14 @@ def _attention(
     if given is None:
         return stock(module, query, key, value, attention_mask, **kwargs)
     if not isinstance(given, tuple):
-        raise UsageError(
-            "batch",
-            f"{NAME} for a model without attend_by_branches",
-            "its hook to take them",
-            "call attend_by_branches(model) for each model that is trained",
-        )
+        what = f"{NAME} for a model without attend_by_branches"
+        fix = "call attend_by_branches(model) for each model that is trained"
+        raise UsageError("batch", what, "its hook to take them", fix)
     index, note = given
     if key.shape[2] != len(index.sum_offsets) - 1 or key.shape[0] != 1:
-        raise UsageError(
-            "attention",
-            f"keys of shape {tuple(key.shape)} for a row of {len(index.sum_offsets) - 1} tokens",
-            "a key for each, none of a cache",
-            "train with use_cache=False",
-        )
+        what = f"keys of shape {tuple(key.shape)} for a row of {len(index.sum_offsets) - 1} tokens"
+        expected = "a key for each, none of a cache"
+        raise UsageError("attention", what, expected, "train with use_cache=False")
     key, value = _lowered(key), _lowered(value)
     keys, values = gathered(key, index), gathered(value, index)
     with regathered([(key, keys), (value, values)], index):
@@ -174,12 +168,9 @@ def _reference(
     if "cu_seq_lens_q" not in kwargs or attention_mask is not None:
         return stock(module, query, key, value, attention_mask, **kwargs)
     if kwargs.get("dropout"):
-        raise UsageError(
-            "attention",
-            f"dropout {kwargs['dropout']}",
-            "0 with the reference of sdpa",
-            "set attention_dropout=0, or take FlashAttention",
-        )
+        what = f"dropout {kwargs['dropout']}"
+        fix = "set attention_dropout=0, or take FlashAttention"
+        raise UsageError("attention", what, "0 with the reference of sdpa", fix)
     q, k, v = (states[0].transpose(0, 1) for states in (query, key, value))
     out = varlen_attention(
         q,

@@ -122,12 +122,9 @@ def grouped_by(dataset: Dataset) -> list[GroupedBy]:
         begins = sorted({unit["input"] for unit in plan["units"] if not unit["start"]})
         of = [bisect(begins, at) for at in range(inputs)]
     except (msgspec.DecodeError, AttributeError, KeyError, TypeError) as error:
-        raise UsageError(
-            "--against",
-            "a dataset of calls whose plan does not say which field groups them",
-            "its plan.json as it was written",
-            "copy it again from where it was packed",
-        ) from error
+        what = "a dataset of calls whose plan does not say which field groups them"
+        fix = "copy it again from where it was packed"
+        raise UsageError("--against", what, "its plan.json as it was written", fix) from error
     return [*map(GroupedBy, map(str, fields), of)]
 
 

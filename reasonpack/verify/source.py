@@ -131,12 +131,9 @@ def _without_share(given: str, manifest: Manifest) -> str:
     known = {(each.repeat, each.conversations) for each in manifest.blend} or {(1.0, None)}
     if not part.is_whole and (part.repeat, part.conversations) not in known:
         shares = sorted(f"#{number}" if number else f":{repeat:g}" for repeat, number in known)
-        raise UsageError(
-            f"--against {public_name(given)}",
-            "a share that DIR was not packed with",
-            ", ".join(shares),
-            f"name {public_name(part.path)} without a share: the manifest holds it",
-        )
+        what = "a share that DIR was not packed with"
+        fix = f"name {public_name(part.path)} without a share: the manifest holds it"
+        raise UsageError(f"--against {public_name(given)}", what, ", ".join(shares), fix)
     return part.path
 
 
@@ -167,12 +164,8 @@ def _load_tokenizer(manifest: Manifest, tokenizer: str | None) -> Tokenizer:
     try:
         return load_tokenizer(options.tokenizer, revision=options.revision)
     except TokenizerError as error:
-        raise TokenizerError(
-            error.where,
-            error.what,
-            error.expected,
-            f"{error.fix}; if it has moved, pass --tokenizer",
-        ) from error
+        fix = f"{error.fix}; if it has moved, pass --tokenizer"
+        raise TokenizerError(error.where, error.what, error.expected, fix) from error
 
 
 def _reading(manifest: Manifest, template: ChatTemplate) -> Reading:

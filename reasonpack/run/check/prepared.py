@@ -96,12 +96,9 @@ def sorted_inputs(inputs: Sequence[str]) -> tuple[list[Place], list[str]]:
 
 
 def _ours(given: str) -> UsageError:
-    return UsageError(
-        given,
-        "rows that pack wrote",
-        "chats, or tokens that a trainer prepared",
-        "call `reasonpack verify DIR` on their dataset",
-    )
+    expected = "chats, or tokens that a trainer prepared"
+    fix = "call `reasonpack verify DIR` on their dataset"
+    return UsageError(given, "rows that pack wrote", expected, fix)
 
 
 def _columns(file: Place) -> list[str]:
@@ -192,12 +189,8 @@ def _of_row(numbers: Callable[[str], Numbers | None], where: str) -> Iterator[Do
     columns = {"labels": labels, "position_ids": positions, "attention_mask": attention, **masks}
     wrong = [name for name, each in columns.items() if each is not None and len(each) != len(ids)]
     if wrong:
-        raise FormatError(
-            where,
-            f"{listed(wrong)}: not as long as {IDS}, which has {len(ids):,} tokens",
-            "a value for each token",
-            "write it for the prompt too",
-        )
+        what = f"{listed(wrong)}: not as long as {IDS}, which has {len(ids):,} tokens"
+        raise FormatError(where, what, "a value for each token", "write it for the prompt too")
     if labels is None:
         kept = np.logical_and.reduce(
             [np.ones(len(ids), bool), *(mask > 0 for mask in masks.values())]
