@@ -17,11 +17,7 @@ import click
     help="Where to write the page; - is standard output.",
 )
 @click.option(
-    "--rows",
-    "most",
-    type=click.IntRange(0, 200),
-    default=20,
-    help="How many rows to draw by hash.",
+    "--rows", "most", type=click.IntRange(0, 200), default=20, help="How many rows to draw by hash."
 )
 @click.option("--seed", default=0, help="Draw other rows.")
 @click.option(

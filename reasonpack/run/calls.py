@@ -47,12 +47,7 @@ from reasonpack.run.conversations import (
     reject,
     taken,
 )
-from reasonpack.run.length import (
-    LeftOut,
-    lay_out_within,
-    nothing_fits,
-    too_long,
-)
+from reasonpack.run.length import LeftOut, lay_out_within, nothing_fits, too_long
 from reasonpack.run.splits import split_of
 from reasonpack.run.stages import stage, staged
 from reasonpack.run.waiting_calls import CallReader, Waiting, WaitingGroup

@@ -75,10 +75,7 @@ class Context:
     @property
     def hashes(self) -> dict[str, str]:
         """What tokenizer and template are, for the plan and the shards."""
-        return {
-            "tokenizer": self.tokenizer.sha256,
-            "template": self.without_tools.template.sha256,
-        }
+        return {"tokenizer": self.tokenizer.sha256, "template": self.without_tools.template.sha256}
 
     def rendering(self, conversation: Conversation) -> Rendering:
         """Return how this conversation becomes text."""

@@ -225,11 +225,7 @@ def leave_out(record: Record, left_out: Sequence[LeftOut], laid: Laid) -> None:
 
 
 def _cut_views(
-    record: Record,
-    conversation: Conversation,
-    options: Options,
-    context: Context,
-    pieces: Pieces,
+    record: Record, conversation: Conversation, options: Options, context: Context, pieces: Pieces
 ) -> _Waiting:
     """Build the views of a conversation and cut each at once, so that no two are kept."""
     cutter, made = Cutter(pieces), _Waiting(record, conversation)

@@ -76,11 +76,7 @@ def too_long_text(message: int, characters: int, context: Context) -> LeftOut | 
 
 
 def lay_out_within(
-    forest: Forest,
-    number: int,
-    messages: Sequence[int],
-    options: Options,
-    max_position: int | None,
+    forest: Forest, number: int, messages: Sequence[int], options: Options, max_position: int | None
 ) -> tuple[Forest, LaidOut, list[LeftOut]]:
     """Lay out a conversation within the limits.
 

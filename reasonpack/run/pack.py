@@ -47,15 +47,7 @@ from reasonpack.run.stages import stage
 from reasonpack.run.unit import Job, process, unknown_fields
 from reasonpack.run.unpacked import unpacked
 from reasonpack.storage.inputs import check_name
-from reasonpack.storage.place import (
-    Place,
-    file_names,
-    is_url,
-    join,
-    public_name,
-    remove,
-    stamp,
-)
+from reasonpack.storage.place import Place, file_names, is_url, join, public_name, remove, stamp
 from reasonpack.storage.publish import publish_once
 from reasonpack.tokens.tokenizer import Tokenizer
 from reasonpack.wording import listed

@@ -14,25 +14,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from reasonpack.datasets.receipt import (
-    TRAIN,
-    Counts,
-    Receipt,
-    Shard,
-    place_of,
-    read_receipt,
-)
+from reasonpack.datasets.receipt import TRAIN, Counts, Receipt, Shard, place_of, read_receipt
 from reasonpack.datasets.shards import read_shard
 from reasonpack.errors import FormatError
 from reasonpack.records.unit import Unit
 from reasonpack.rows.cut_rows import cut_rows
 from reasonpack.rows.sample import Sample
-from reasonpack.run.conversations import (
-    count_samples,
-    ids_of_copies,
-    join_samples,
-    without_rows,
-)
+from reasonpack.run.conversations import count_samples, ids_of_copies, join_samples, without_rows
 from reasonpack.run.lay_out_again import Again, Group, Limits, Old
 from reasonpack.run.unit import Job, publish_receipt, publish_rejects, publish_shard
 from reasonpack.storage.place import public_name

@@ -177,12 +177,7 @@ def _groups_of(unit: Unit, job: Job, grouping: Grouping) -> tuple[Entries, list[
 
 
 def publish_shard(
-    split: str,
-    rows: Sequence[Sequence[int]],
-    samples: Sequence[Sample],
-    *,
-    unit: Unit,
-    job: Job,
+    split: str, rows: Sequence[Sequence[int]], samples: Sequence[Sample], *, unit: Unit, job: Job
 ) -> Shard:
     """Publish the rows of one split, each the indices of its samples, or their buckets."""
     options, schema_, content = job.options, job.schema, Content()

@@ -60,12 +60,7 @@ def marked(text: str, kind: str, *, trained: bool, colour: bool) -> str:
 
 
 def row_lines(
-    row: RowData,
-    samples: Sequence[int],
-    decode: Decode,
-    *,
-    colour: bool,
-    width: int | None = None,
+    row: RowData, samples: Sequence[int], decode: Decode, *, colour: bool, width: int | None = None
 ) -> Iterator[str]:
     """Show samples of a row to a person, by their numbers in it; the table fits into `width`."""
     trained = sum(segment.trained for segment in row.segments)

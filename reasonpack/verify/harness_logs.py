@@ -211,11 +211,7 @@ def _in_step(step: Json) -> Json:
     return (
         said
         if role != "assistant"
-        else {
-            **said,
-            "reasoning_content": step.get("reasoning_content"),
-            "tool_calls": calls,
-        }
+        else {**said, "reasoning_content": step.get("reasoning_content"), "tool_calls": calls}
     )
 
 

@@ -214,11 +214,7 @@ def _sum(each: Sequence[Thoughts]) -> Thoughts:
     for thoughts in each:
         for place, numbers in thoughts.items():
             before = total.get(place, (0, 0, 0))
-            total[place] = (
-                before[0] + numbers[0],
-                before[1] + numbers[1],
-                before[2] + numbers[2],
-            )
+            total[place] = (before[0] + numbers[0], before[1] + numbers[1], before[2] + numbers[2])
     return total
 
 

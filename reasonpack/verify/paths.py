@@ -111,10 +111,7 @@ def distinct(paths: U64) -> U64:
 
 
 def fingerprint(
-    leaves: U64,
-    trained: U64,
-    weights: NDArray[np.float32] | None = None,
-    more: U64 | None = None,
+    leaves: U64, trained: U64, weights: NDArray[np.float32] | None = None, more: U64 | None = None
 ) -> Print:
     """Stand for all leaves and all trained paths, each as often as it is there, in any order.
 
