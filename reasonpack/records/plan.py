@@ -15,9 +15,10 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from errno import ENOENT
+from functools import partial
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -67,12 +68,18 @@ class InputFile:
     weighted: bool | None = None
 
 
+Planned = tuple[InputFile, Sequence[Unit]]
+Named = tuple[Place, str, tuple[InputFile | None, Sequence[Unit]]]
+"""A file by place and name, and what is known of it."""
+
+
 def plan(
     files: Sequence[tuple[Place, str]],
     *,
     unit_bytes: int = UNIT_BYTES,
     known: Mapping[str, tuple[InputFile, Sequence[Unit]]] | None = None,
     weighted: bool = False,
+    each: Callable[[Callable[[Named], Planned], Sequence[Named]], Iterable[Planned]] = map,
 ) -> tuple[list[InputFile], list[Unit]]:
     """Cut input files, given as place and name, into work units.
 
@@ -81,30 +88,30 @@ def plan(
 
     Every file is read once, to know its content, and a plain one to find where it may be cut.
     One that has the stamp that it has in `known` is not. If `weighted`, weights are looked for.
+    `each` does what it is given with each file, in order, as `map`.
 
     Raises:
         StorageError: a file cannot be read, is no file of records, or changes while it is read.
     """
     inputs: list[InputFile] = []
     units: list[Unit] = []
-    for place, name in files:
-        before = full_stamp(place)
-        if before is None:
-            raise unreadable(place, FileNotFoundError(ENOENT, os.strerror(ENOENT)))
-        input_, own = (known or {}).get(name, (None, ()))
-        unknown = input_ is None or (weighted and input_.weighted is None)
-        if input_ is None or unknown or not vouches(input_.stamp, before):
-            input_, own = _planned(place, name, before, unit_bytes, weighted=weighted)
+    named = [(place, name, (known or {}).get(name, (None, ()))) for place, name in files]
+    for input_, own in each(partial(_cut, unit_bytes=unit_bytes, weighted=weighted), named):
         for unit in own:
             units.append(replace(unit, number=len(units), input=len(inputs)))
         inputs.append(input_)
     return inputs, units
 
 
-def _planned(
-    place: Place, name: str, before: Stamp, unit_bytes: int, *, weighted: bool
-) -> tuple[InputFile, list[Unit]]:
-    """Read one file, and cut it into units whose numbers and input are not known yet."""
+def _cut(named: Named, *, unit_bytes: int, weighted: bool) -> Planned:
+    """Cut one file into units whose numbers and input are not known yet; read it if need be."""
+    place, name, (input_, own) = named
+    before = full_stamp(place)
+    if before is None:
+        raise unreadable(place, FileNotFoundError(ENOENT, os.strerror(ENOENT)))
+    unknown = input_ is None or (weighted and input_.weighted is None)
+    if input_ is not None and not unknown and vouches(input_.stamp, before):
+        return input_, own
     kind, search = content_kind(place, name), Search()
     if kind in {"plain", "array"}:
         size = before.bytes

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -13,7 +13,7 @@ from reasonpack.datasets.options import Options
 from reasonpack.datasets.receipt import Receipt
 from reasonpack.datasets.shares import STDIN, read_part
 from reasonpack.errors import ReasonpackError
-from reasonpack.records.plan import UNIT_BYTES
+from reasonpack.records.plan import UNIT_BYTES, Named
 from reasonpack.records.unit import Unit
 from reasonpack.run.disk import unpacked_bytes
 from reasonpack.run.plan_file import PLAN
@@ -27,7 +27,7 @@ from reasonpack.run.pool import (
 )
 from reasonpack.run.unit import prepare
 from reasonpack.storage.inputs import expand_inputs
-from reasonpack.storage.place import Place, is_url
+from reasonpack.storage.place import Place, is_url, stamp
 from reasonpack.storage.read import container
 from reasonpack.tokens.fast_backends import AUTO, Choice, installed
 
@@ -135,6 +135,33 @@ def do_units(
     with closing(results):
         for result in results:
             then(result)
+
+
+def each_file(
+    do: Callable[[Named], Result], files: Sequence[Named], *, run: Run
+) -> Iterable[Result]:
+    """Do something with each file that takes a fiftieth of packing it, in order, as `map` does.
+
+    Where the files are many and large, several processes do it.
+    """
+    sizes = [stamp_.bytes if (stamp_ := stamp(place)) else 0 for place, *_ in files]
+    units = [
+        Unit(number, number, file[1], "plain", 0, size, 1, size // 50)
+        for number, (file, size) in enumerate(zip(files, sizes, strict=True))
+    ]
+    workers = min(processes(replace(run, num_proc=None), units), run.num_proc or len(units))
+    if workers == 1 or run.engine != "local" or any(is_url(place) for place, *_ in files):
+        return map(do, files)
+    done: dict[int, Result] = {}
+    numbered = partial(_with_number, do=do, files=files)
+    do_units(units, numbered, lambda each: done.update([each]), replace(run, num_proc=workers))
+    return map(done.__getitem__, range(len(files)))
+
+
+def _with_number(
+    unit: Unit, *, do: Callable[[Named], Result], files: Sequence[Named]
+) -> tuple[int, Result]:
+    return unit.number, do(files[unit.number])
 
 
 def processes(run: Run, units: Sequence[Unit]) -> int:

@@ -32,7 +32,7 @@ from reasonpack.run.call_plan import (
 from reasonpack.run.context import Context, load_context
 from reasonpack.run.copies import INDEX as COPIES
 from reasonpack.run.disk import disk_advice, when_full
-from reasonpack.run.engine import Run, backend_advice, do_units, started_early
+from reasonpack.run.engine import Run, backend_advice, do_units, each_file, started_early
 from reasonpack.run.finish import end, same_files, summed
 from reasonpack.run.lock import locked
 from reasonpack.run.named_inputs import named_inputs, spooled
@@ -224,7 +224,14 @@ def _planned(
                 calls = plan_calls(files, options, formats, unit_bytes=size, folder=folder)
             run.watch.on_note(grouping_note(calls.grouped.grouping))
         plan = freeze(
-            files, options, context=context, unit_bytes=size, known=known, calls=calls, blend=blend
+            files,
+            options,
+            context=context,
+            unit_bytes=size,
+            known=known,
+            calls=calls,
+            blend=blend,
+            each=partial(each_file, run=run),
         )
         copies = known_copies(known, plan, output) or plan_copies(
             plan.units,

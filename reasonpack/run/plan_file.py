@@ -95,17 +95,21 @@ def freeze(
     known: Plan | None = None,
     calls: PlannedCalls | None = None,
     blend: Sequence[Part] = (),
+    each: Any = map,
 ) -> Plan:
     """Make the plan of a run.
 
     Files that are as they were in the plan `known` are not read again. `calls` are groups of calls
-    in the files, None for chats; `blend` is empty where all of the files is packed.
+    in the files, None for chats; `blend` is empty where all of the files is packed. `each` goes
+    over the files, as in `plan`.
     """
     if calls is not None:
         inputs, units = calls.grouped.inputs, calls.grouped.units
     else:
         known_by_name, weighted = _by_name(known, unit_bytes), options.loss_weights == "auto"
-        inputs, units = plan(files, unit_bytes=unit_bytes, known=known_by_name, weighted=weighted)
+        inputs, units = plan(
+            files, unit_bytes=unit_bytes, known=known_by_name, weighted=weighted, each=each
+        )
     unsealed = Plan(
         format_version=FORMAT_VERSION,
         library_version=version("reasonpack"),

@@ -19,11 +19,13 @@ from crashing import ENVIRONMENT
 from runs import ROOT, SKIPPING, run, tree
 
 from reasonpack.errors import ReasonpackError, RecordError, StorageError
+from reasonpack.records.plan import plan
 from reasonpack.records.unit import Unit
 from reasonpack.run import engine
 from reasonpack.run.engine import Run, processes
 from reasonpack.run.pack import merge_parts, pack_files, pack_part
 from reasonpack.run.pool import early_workers, run_here, run_pool
+from reasonpack.storage.place import Place
 
 pytestmark = pytest.mark.faults
 
@@ -209,6 +211,22 @@ def test_no_more_processes_are_started_than_the_input_repays(
     whole = Run(num_proc=None)
     assert [processes(whole, each) for each in (small, large, packed, [])] == [1, 5, 8, 1]
     assert processes(Run(num_proc=3), small) == 3
+
+
+def test_files_are_cut_into_units_by_several_processes_as_by_one(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files: list[tuple[Place, str]] = [(source, "a"), (source, "b"), (tmp_path / "none", "c")]
+    spread: Any = functools.partial(engine.each_file, run=Run(num_proc=2))
+    used = []
+    monkeypatch.setattr(engine, "run_pool", lambda *a, **m: used.append(m) or run_pool(*a, **m))
+    assert plan(files[:2], unit_bytes=4_000, each=spread) == plan(files[:2], unit_bytes=4_000)
+    assert used == []  # too little for it
+    monkeypatch.setattr(engine, "repaid", lambda _: 9)
+    assert plan(files[:2], unit_bytes=4_000, each=spread) == plan(files[:2], unit_bytes=4_000)
+    assert [each["workers"] for each in used] == [2]
+    with pytest.raises(StorageError, match="none: No such file"):
+        plan([files[2], *files], each=spread)
 
 
 def fail_to_prepare() -> None:
