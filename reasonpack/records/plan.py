@@ -104,7 +104,7 @@ def plan(
 
 
 def _cut(named: Named, *, unit_bytes: int, weighted: bool) -> Planned:
-    """Cut one file into units whose numbers and input are not known yet; read it if need be."""
+    """Cut one file into units whose numbers and input are not known yet, if need be."""
     place, name, (input_, own) = named
     before = full_stamp(place)
     if before is None:
@@ -112,6 +112,11 @@ def _cut(named: Named, *, unit_bytes: int, weighted: bool) -> Planned:
     unknown = input_ is None or (weighted and input_.weighted is None)
     if input_ is not None and not unknown and vouches(input_.stamp, before):
         return input_, own
+    return _planned(place, name, before, unit_bytes, weighted=weighted)
+
+
+def _planned(place: Place, name: str, before: Stamp, unit_bytes: int, *, weighted: bool) -> Planned:
+    """Read one file, and cut it."""
     kind, search = content_kind(place, name), Search()
     if kind in {"plain", "array"}:
         size = before.bytes
