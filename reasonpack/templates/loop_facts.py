@@ -2,14 +2,14 @@
 
     {% for message in messages %}                     the message
     {%- if loop.index0 > ns.last %} … {% endif %}     i > v0       a comparison
-    {{- loop.index }}                                 i + 1        a number
-    {{- messages[loop.index0 + 1].role }}             which message stands at i + 1 in v1
+    {{- loop.index }}                                 (i + 1)      a number
+    {{- messages[loop.index0 + 1].role }}             v1[i + 1]    which message stands there
     {%- set ns.count = ns.count + 1 %}{% endfor %}    ns.count     set, and read
 
-All numbers are sums of the item's place `i` and of what is the same for all items. So they are
-linear in `i`, and a comparison of two changes once: `templates.loops` goes by that. A namespace is
-the only thing outside itself that a body can change. A loop whose body does anything that is not
-understood here has no site, and stays as it is.
+Each of these is a fact: an expression of the item's place `i` and of what is the same for all
+items. For equal facts and an equal state the body writes and sets the same: a namespace is the only
+thing outside itself that it can change. A loop whose body does anything that is not understood here
+has no site, and stays as it is.
 """
 
 from __future__ import annotations
@@ -25,18 +25,16 @@ from jinja2.runtime import Context
 EACH = "each of the memo"
 """A filter, and the variable that it calls, `Memo.each`; no template can name them."""
 Part: TypeAlias = "str | Callable[[Any], bool]"
-"""What counts of something read: its "value", which has to be the same, a "number", a "list" of
-messages, or the place of the last message there for which a condition holds."""
-Facts: TypeAlias = Callable[[int], tuple[tuple[int, ...], tuple[int, ...]]]
-"""The place of an item → comparisons, numbers."""
+"""What counts of something read: its "value", which has to be the same, a "number", its "length",
+a "list" of messages, or the place of the last message there for which a condition holds."""
 _RESERVED = frozenset({"caller", "kwargs", "loop", "self", "super", "varargs"})
 """Names that mean something to Jinja or here, and would mean something else if they were set."""
 _ELSEWHERE = (n.Block, n.EvalContextModifier, n.Extends, n.FromImport, n.Import, n.Include)
 _NUMBERS = {"index": "(i + 1)", "index0": "i", "length": "n", "revindex": "(n - i)"}
 _NUMBERS |= {"revindex0": "(n - 1 - i)"}
-_ENDS = {"first": "i <= 0", "last": "i >= n - 1", "previtem": "i <= 0", "nextitem": "i >= n - 1"}
-_SIGNS = {"gt": [">"], "gteq": [">="], "lt": ["<"], "lteq": ["<="]}
-_SIGNS |= {"eq": ["<=", ">="], "ne": ["<=", ">="]}
+_BESIDE = {"first": "i == 0", "last": "i == n - 1", "previtem": "items[i - 1] if i else None"}
+_BESIDE |= {"nextitem": "items[i + 1] if i < n - 1 else None"}
+_SIGNS = {"eq": "==", "gt": ">", "gteq": ">=", "lt": "<", "lteq": "<=", "ne": "!="}
 
 
 class Site(NamedTuple):
@@ -46,13 +44,14 @@ class Site(NamedTuple):
         reads: variables, or attributes of namespaces, and what counts of them.
         spaces: the namespaces of which it sets attributes.
         state: which of these attributes it reads.
-        facts: (items, *reads) → `Facts`; a list of messages is the range of their places.
+        keys: (number of items, items, *reads) → for each item what its text depends on; messages
+            are given as their identities.
     """
 
     reads: tuple[tuple[str, str | None, Part], ...]
     spaces: tuple[str, ...]
     state: tuple[tuple[str, str], ...]
-    facts: Callable[..., Facts]
+    keys: Callable[..., list[Any]]
 
 
 def find_sites(tree: n.Template, environment: jinja2.Environment) -> tuple[Site, ...]:
@@ -60,9 +59,8 @@ def find_sites(tree: n.Template, environment: jinja2.Environment) -> tuple[Site,
 
     >>> env = jinja2.Environment()
     >>> tree = env.parse("{% for m in messages %}{% if loop.last %}{{ m }}{% endif %}{% endfor %}")
-    >>> facts = find_sites(tree, env)[0].facts(range(2))
-    >>> facts(0), facts(1)
-    (((False,), (0,)), ((True,), (1,)))
+    >>> find_sites(tree, env)[0].keys(2, ["m0", "m1"])
+    [('m0', False), ('m1', True)]
     """
     macros = {node.name: node for node in tree.body if isinstance(node, n.Macro)}
     made, sites = _made(tree), list[Site]()
@@ -142,8 +140,7 @@ class _Body:
         self.written = {(x.name, x.attr) for x in inside.find_all(n.NSRef) if x.name in made}
         self.reads: dict[tuple[str, str | None, Part], str] = {}
         self.state: dict[tuple[str, str], None] = {}
-        self.comparisons: dict[str, None] = {}
-        self.numbers: dict[str, None] = {"items[i]": None}
+        self.facts: dict[str, None] = {}
         if self.made & {name for name, _ in self.written}:
             raise n.Impossible
 
@@ -151,11 +148,12 @@ class _Body:
         """Look at the body; raise Impossible if more may count in it."""
         for node in loop.body:
             self.visit(node, own=True)
-        names = ", ".join(["items", *self.reads.values()])
-        compared, counted = ("".join(f"{x}, " for x in y) for y in (self.comparisons, self.numbers))
+        names = ", ".join(["n", "items", *self.reads.values()])
+        facts = ", ".join(["item", *self.facts])
+        keys = f"[({facts}) for i, item in enumerate(items)]" if self.facts else "items"
         # Made of operators, numbers and names of this file, and of no text of the template.
-        code = f"lambda {names}: lambda i, n=len(items): (({compared}), ({counted}))"
-        made = eval(code, {"__builtins__": {}, "len": len})  # noqa: S307
+        code = f"lambda {names}: {keys}"
+        made = eval(code, {"__builtins__": {}, "enumerate": enumerate})  # noqa: S307
         spaces = tuple(sorted({name for name, _ in self.written}))
         return Site((*self.reads,), spaces, (*self.state,), made)
 
@@ -172,10 +170,15 @@ class _Body:
                 self.read(name, attr, "value")
             case n.Break() | n.Continue() if own:
                 raise n.Impossible
-            case _ if not self.is_fact(node, own):
-                inner = {id(each) for each in node.body} if isinstance(node, n.For) else ()
-                for each in node.iter_child_nodes():
-                    self.visit(each, own=own and id(each) not in inner)
+            case _:
+                reads = dict(self.reads)
+                try:
+                    self.facts[self.fact(node, own)] = None
+                except n.Impossible:
+                    self.reads = reads
+                    inner = {id(each) for each in node.body} if isinstance(node, n.For) else ()
+                    for each in node.iter_child_nodes():
+                        self.visit(each, own=own and id(each) not in inner)
 
     def visit_name(self, name: str, *, own: bool) -> None:
         """Add a variable, or what a macro reads."""
@@ -187,77 +190,25 @@ class _Body:
         elif name in _RESERVED | self.spaces and (own or name != "loop"):
             raise n.Impossible
 
-    def is_fact(self, node: n.Node, own: bool) -> bool:
-        """Add what counts of a node; tell whether that is less than all that is read below it."""
-        reads = dict(self.reads)
-        try:
-            comparisons, numbers = self.facts(node, own)
-        except n.Impossible:
-            self.reads = reads
-            return False
-        self.comparisons |= dict.fromkeys(comparisons)
-        self.numbers |= dict.fromkeys(numbers)
-        return True
-
-    def facts(self, node: n.Node, own: bool) -> tuple[list[str], list[str]]:
-        """Write the comparisons and the numbers that count of a node."""
+    def fact(self, node: n.Node, own: bool) -> str:
+        """Write what counts of a node in Python; raise Impossible for what is no fact."""
         match node:
-            case n.Getattr(node=n.Name(name="loop"), attr=attr) if own and attr in _ENDS:
-                return [_ENDS[attr]], []
+            case n.Getattr(node=n.Name(name="loop"), attr=attr) if own and attr in _BESIDE:
+                return _BESIDE[attr]
             case n.Compare() if _SIGNS.keys() >= {each.op for each in node.ops}:
-                left, found = self.number(node.expr, own), list[str]()
-                for each in node.ops:
-                    right = self.number(each.expr, own)
-                    found += [f"{left} {sign} {right}" for sign in _SIGNS[each.op]]
-                    left = right
-                return found, []
+                found = self.number(node.expr, own)
+                return found + "".join(
+                    f" {_SIGNS[each.op]} {self.number(each.expr, own)}" for each in node.ops
+                )
             case n.Getitem(node=n.Name(name=name)) if name in self.variables:
-                place, items = self.number(node.arg, own), self.read(name, None, "list")
-                numbers = [place, f"{items}.start", f"{items}.step"]
-                # Below 0 it counts from the end.
-                return [f"{place} < 0 and len({items})", f"{place} < len({items})"], numbers
+                items, place = self.read(name, None, "list"), self.number(node.arg, own)
+                return f"{items}[{place}] if {place} < {self.read(name, None, 'length')} else None"
             case n.For():
-                return [self.is_any_behind(node, own)], []
-        return [], [self.number(node, own)]
-
-    def is_any_behind(self, loop: n.For, own: bool) -> str:
-        """Write whether a loop that notes one thing of the messages behind an item notes it at all.
-
-        {% for m in messages[loop.index:] %}{% if … m … %}{% set space.x = true %}{% endif %}…
-        """
-        match loop:
-            case n.For(
-                target=n.Name(name=item),
-                iter=n.Getitem(
-                    node=n.Name(name=name), arg=n.Slice(start=start, stop=None, step=None)
-                ),
-                body=[
-                    n.If(
-                        test=test,
-                        body=[n.Assign(target=n.NSRef(), node=n.Const())],
-                        elif_=[],
-                        else_=[],
-                    )
-                ],
-                else_=[],
-                test=None,
-            ) if name in self.variables and {x.name for x in test.find_all(n.Name)} == {item}:
-                place = self.number(start, own)
-            case _:
-                raise n.Impossible
-        if {*"-v"} & {*place}:  # otherwise it is not below 0, from the end
-            raise n.Impossible
-        result = n.Template([n.Assign(n.Name("result", "store"), test)], lineno=1)
-        holds = TemplateExpression(self.environment.from_string(result), False)
-        last = self.read(name, None, lambda message: bool(holds({item: message})))
-        return f"{place} <= {last}"
-
-    def read(self, name: str, attribute: str | None, what: Part) -> str:
-        """Return the name of something read."""
-        return self.reads.setdefault((name, attribute, what), f"v{len(self.reads)}")
+                return self.is_any_behind(node, own)
+        return self.number(node, own)
 
     def number(self, node: n.Node | None, own: bool) -> str:
-        """Write an expression of numbers, linear in the place; raise Impossible for any other."""
+        """Write an expression of numbers in Python; raise Impossible for any other."""
         match node:
             case n.Const(value=int() as value):
                 return repr(value)
@@ -270,8 +221,31 @@ class _Body:
             ):
                 return self.read(name, attr, "number")
             case n.Filter(name="length", node=n.Name(name=name)) if name in self.variables:
-                return f"len({self.read(name, None, 'list')})"
+                return self.read(name, None, "length")
             case n.Add() | n.Sub():
                 left, right = self.number(node.left, own), self.number(node.right, own)
                 return f"({left} {node.operator} {right})"
         raise n.Impossible
+
+    def is_any_behind(self, loop: n.For, own: bool) -> str:
+        """Write whether a loop that notes one thing of the messages behind an item notes it at all.
+
+        {% for m in messages[loop.index:] %}{% if … m … %}{% set space.x = true %}{% endif %}…
+        """
+        match loop.iter, *loop.body, *loop.else_:
+            case (
+                n.Getitem(node=n.Name(name=name), arg=n.Slice(start=start, stop=None, step=None)),
+                n.If(test=test, body=[n.Assign(target=n.NSRef(), node=n.Const())]) as note,
+            ) if name in self.variables and not (loop.test or note.elif_ or note.else_):
+                item, place = getattr(loop.target, "name", ""), self.number(start, own)
+                # A place that is neither below 0, which is counted from the end, nor of another.
+                if {x.name for x in test.find_all(n.Name)} == {item} and not {*"-v"} & {*place}:
+                    result = n.Template([n.Assign(n.Name("result", "store"), test)], lineno=1)
+                    holds = TemplateExpression(self.environment.from_string(result), False)
+                    last = self.read(name, None, lambda message: bool(holds({item: message})))
+                    return f"{place} <= {last}"
+        raise n.Impossible
+
+    def read(self, name: str, attribute: str | None, what: Part) -> str:
+        """Return the name of something read."""
+        return self.reads.setdefault((name, attribute, what), f"v{len(self.reads)}")

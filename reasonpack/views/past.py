@@ -10,17 +10,14 @@ The messages that two calls share are the same objects.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any, NamedTuple
 
-from reasonpack.errors import RecordError
 from reasonpack.records.conversation import Conversation
 from reasonpack.records.message import Message
 from reasonpack.records.prompt_memo import alike
 from reasonpack.templates.forms import Forms, dump_message
-from reasonpack.templates.loops import Memo, same_beginning
+from reasonpack.templates.loops import Memo
 from reasonpack.views.refused import Shown
 from reasonpack.views.spans import Found
 
@@ -57,7 +54,7 @@ class Past:
     _next: Sequence[Message] = ()
     _bare: dict[int, tuple[Message, Message]] = field(default_factory=dict)
     _written: dict[int, tuple[Message, dict[str, Any]]] = field(default_factory=dict)
-    _memos: dict[tuple[int, str], tuple[Memo, Story]] = field(default_factory=dict)
+    _memos: dict[tuple[int, str], Memo] = field(default_factory=dict)
 
     def has(self, tools: Any) -> bool:
         """Tell whether these tools are written the same, with their keys in the same order."""
@@ -93,31 +90,20 @@ class Past:
             known = self._written[id(message)] = message, dump_message(message, forms)
         return known[1]
 
-    def memo(
-        self,
-        key: tuple[int, str],
-        story: Story,
-        render: partial[str],
-        sites: Any,
-        remembers: bool,
-    ) -> Memo:
-        """Return the memo of renderings with these variables, in which a story can go on.
+    def memo(self, key: tuple[int, str], story: Story, sites: Any) -> Memo:
+        """Return the memo of renderings with these variables, for this story."""
+        if key not in self._memos:
+            self._memos[key] = Memo(sites, story, self.tools or ())
+        self._memos[key].go_on(story)
+        return self._memos[key]
 
-        It goes on from a beginning of what was rendered last: where the stories part before, what
-        they have in common is rendered first.
-        """
-        tools = self.tools or ()
-        memo, before = self._memos.get(key) or (
-            Memo(sites, story, tools, remembers=remembers),
-            [],
-        )
-        common = same_beginning(before, story)
-        if 0 < common < min(len(before), len(story) - 1):
-            with suppress(RecordError):  # a template may refuse to end there
-                render(story[:common], add_generation_prompt=True, memo=memo)
-        memo.go_on(story)
-        self._memos[key] = memo, story[:-1]
-        return memo
+
+def same_beginning(one: Sequence[object], other: Sequence[object]) -> int:
+    """Count the objects that two lists begin with, both the same."""
+    for count, (mine, its) in enumerate(zip(one, other, strict=False)):
+        if mine is not its:
+            return count
+    return min(len(one), len(other))
 
 
 class Pasts:

@@ -44,7 +44,6 @@ class Rendering:
         train_empty_think: train such an empty block too.
         on_message_error: what to do with a message that cannot be had exactly: reject the
             conversation, or keep the message as untrained context if the template shows it.
-        remember: render each message once in the same circumstances; see `templates.loops`.
     """
 
     template: ChatTemplate
@@ -53,7 +52,6 @@ class Rendering:
     missing_reasoning: MissingReasoning = "skip-loss"
     train_empty_think: bool = False
     on_message_error: OnMessageError = "reject"
-    remember: bool = True
 
 
 def rendering_of_call(
@@ -71,7 +69,7 @@ def rendering_of_call(
 
     def memo_of(number: int, story: Story) -> Memo:
         key = number, repr(variables)  # true is not 1
-        return past.memo(key, story, render, template.sites, rendering.remember)
+        return past.memo(key, story, template.sites)
 
     new = [message.get("tool_calls") for message in stories[0][past.common :]]
     last = _without_empty_text(conversation.messages[index], rendering.behaviour.forms)
@@ -82,8 +80,7 @@ def rendering_of_call(
             if memo is None:
                 return index, prompt, render(whole), written
             memo.go_on(whole)
-            with memo.aside():
-                return index, prompt, render(whole, memo=memo), written
+            return index, prompt, render(whole, memo=memo), written
         except RecordError as error:
             error.path = f"messages[0:{index + 1}]"
             raise
@@ -101,13 +98,13 @@ def each_rendering(
     """
     template, tools = rendering.template, conversation.tools
     stories = _stories(conversation.messages, rendering.behaviour)
-    remembers = rendering.remember and len(answers) >= WORTH_A_MEMO
+    remembers = len(answers) >= WORTH_A_MEMO
     memos: dict[tuple[int, str | bool], Memo] = {}
 
     def memo_of(number: int, story: Story, variables: Mapping[str, Any]) -> Memo:
         key = number, remembers and repr(variables)  # true is not 1
         if key not in memos:
-            memos[key] = Memo(template.sites, story, tools or (), remembers=remembers)
+            memos[key] = Memo(template.sites if remembers else (), story, tools or ())
         return memos[key]
 
     with template.unchanged([tools, [message.get("tool_calls") for message in stories[0]]]):

@@ -7,7 +7,6 @@ end of the list; what a namespace held before; what a macro reads.
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import inspect
 import random
@@ -22,7 +21,7 @@ from hypothesis import strategies as st
 from reasonpack.errors import RecordError, TemplateError
 from reasonpack.templates import loop_facts
 from reasonpack.templates.loop_facts import EACH, _Body
-from reasonpack.templates.loops import Memo, _Run, _Space
+from reasonpack.templates.loops import Memo, _Space
 from reasonpack.templates.template import ChatTemplate
 
 pytestmark = pytest.mark.long
@@ -195,15 +194,12 @@ def test_a_conversation_may_go_on_otherwise(
     source: str, chat: list[Json], data: st.DataObject
 ) -> None:
     template = ChatTemplate.compile(source, name="random")
-    memo, kept = Memo(template.sites, chat, TOOLS), [chat]
+    memo = Memo(template.sites, chat, TOOLS)
     for more in data.draw(st.lists(messages, min_size=2, max_size=4)):
         beginning = chat[: data.draw(st.integers(0, len(chat)))]
         chat = [*beginning, *copy.deepcopy(more)]
-        kept.append(chat)  # nothing else comes to have their identity
         memo.go_on(chat)
-        with memo.aside() if data.draw(st.booleans()) else contextlib.nullcontext():
-            found = beginnings(template, chat, memo)
-        assert found == beginnings(template, chat, None)
+        assert beginnings(template, chat, memo) == beginnings(template, chat, None)
 
 
 def test_nothing_is_known_of_a_message_in_the_place_of_another() -> None:
@@ -219,6 +215,29 @@ def test_nothing_is_known_of_a_message_in_the_place_of_another() -> None:
     for changed in (chat, other, [*other, chat[3]], chat[:1]):
         memo.go_on(changed)
         assert template.render(changed, memo=memo) == template.render(changed)
+
+
+def test_nothing_is_known_of_a_message_that_has_the_identity_of_another() -> None:
+    template = ChatTemplate.compile("{% for m in messages %}{{ m.content }}{% endfor %}", name="id")
+    memo = Memo(template.sites, [])
+    for number in range(9):
+        chat = [{"role": "user", "content": str(number)}]
+        memo.go_on(chat)
+        assert template.render(chat, memo=memo) == str(number)
+        memo.go_on([])
+        del chat  # the next one may get its place in memory
+
+
+def test_of_ever_new_texts_few_are_kept() -> None:
+    template = ChatTemplate.compile(
+        "{% for m in messages %}{{ loop.revindex }}{% endfor %}", name="from the end"
+    )
+    chat = [{"role": "user"} for _ in range(40)]
+    memo = Memo(template.sites, chat)
+    beginnings(template, chat, memo)
+    kept = sum(len(each) for done in memo._done.values() for each in done.values())
+    assert memo.runs > 20 * 40
+    assert kept < 10 * 40
 
 
 def test_all_parts_alone() -> None:
@@ -450,30 +469,17 @@ REST = (
 )
 STANDS_BEFORE = "{{ messages[loop.index0 - 1].role }}"
 BEHIND_REQUEST = "{% if loop.index0 > last_request.place %}A{% endif %}"
-SAME_UNTIL, FACTS, BODY, READ = _Run.same_until, _Body.facts, _Body.__init__, Memo._read
+FACT, BODY, READ, START = _Body.fact, _Body.__init__, Memo._read, Memo._start
 
 
-def stretch(end: Callable[[_Run, _Run, int, int, int], int]) -> Callable[..., int]:
-    """Decide by `end`, from the place on where a run begins to be like another, until where."""
+def instead(kind: type[jinja2.nodes.Node], code: str) -> Callable[..., str]:
+    """Write this for a fact of a kind."""
 
-    def same_until(run: _Run, last: _Run, shift: int, at: int, state: tuple[Any, ...]) -> int:
-        stop = min(len(run.reads[0]), len(last.reads[0]) + shift)
-        is_like = shift <= at < stop and last.states[at - shift] == state
-        return end(run, last, shift, at, stop) if is_like else at
+    def fact(body: _Body, node: jinja2.nodes.Node, own: bool) -> str:
+        found = FACT(body, node, own)
+        return code if isinstance(node, kind) else found
 
-    return same_until
-
-
-def beside(which: slice) -> Callable[..., Any]:
-    """Leave out comparisons for an item of a list."""
-
-    def facts(body: _Body, node: jinja2.nodes.Node, own: bool) -> Any:
-        comparisons, numbers = FACTS(body, node, own)
-        if not isinstance(node, jinja2.nodes.Getitem):
-            return comparisons, numbers
-        return (comparisons[which], numbers) if comparisons[which] else ([], [])
-
-    return facts
+    return fact
 
 
 def one_meaning(body: _Body, *args: Any) -> None:
@@ -491,6 +497,25 @@ def first_behind(memo: Memo, context: Any, name: str, attribute: Any, what: Any)
     return next(at for at, each in enumerate(context.resolve(name)) if what(each))
 
 
+def no_items(memo: Memo, *args: Any) -> Any:
+    """Take all items for the same."""
+    keys, *rest = START(memo, *args)
+    return [0 for _ in keys], *rest
+
+
+def no_state(memo: Memo, *args: Any) -> Any:
+    """Take what was done for what the body does, whatever it reads of what it sets."""
+    keys, spaces, done_now = START(memo, *args)
+    done = done_now()
+    return keys, spaces, lambda: done
+
+
+def no_spaces(memo: Memo, *args: Any) -> Any:
+    """Set what was set before in namespaces that nobody reads."""
+    keys, spaces, done_now = START(memo, *args)
+    return keys, {name: {} for name in spaces}, done_now
+
+
 def set_if_other(space: _Space, attribute: str, value: Any) -> None:
     """Note what is set to something else."""
     if space.get(attribute) is not value:
@@ -500,20 +525,20 @@ def set_if_other(space: _Space, attribute: str, value: Any) -> None:
 
 FAULTS: dict[str, tuple[str, Any, str, list[str]]] = {
     "the last item is taken over": (
-        "facts._ENDS",
-        dict.fromkeys(loop_facts._ENDS, "i <= 0"),
+        "facts._BESIDE",
+        dict.fromkeys(loop_facts._BESIDE, "i <= 0"),
         FORWARD,
         ["{% if loop.last %}L{% endif %}"],
     ),
     "nothing is beside an item": (
-        "facts._Body.facts",
-        beside(slice(0)),
+        "facts._Body.fact",
+        instead(jinja2.nodes.Getitem, "0"),
         FORWARD,
         [STANDS_BEFORE],
     ),
     "what stands before the first does not count": (
-        "facts._Body.facts",
-        beside(slice(1, 2)),
+        "facts._Body.fact",
+        instead(jinja2.nodes.Getitem, "items[i - 1] if i else None"),
         FORWARD,
         [STANDS_BEFORE],
     ),
@@ -542,67 +567,38 @@ FAULTS: dict[str, tuple[str, Any, str, list[str]]] = {
         ["{% if m.role == 'user' %}{% set ns.found = true %}{% endif %}"],
     ),
     "namespaces do not count": (
-        "loops.Memo._state",
-        lambda *_: (),
+        "loops.Memo._start",
+        no_state,
         BACKWARD,
         ["{% set ns.count = ns.count + 1 %}{{ ns.count }}"],
+    ),
+    "what was set before is not set": (
+        "loops.Memo._start",
+        no_spaces,
+        FORWARD,
+        ["{% set ns.count = ns.count + 1 %}"],
     ),
     "variables do not count": ("loops.Memo._value", lambda *_: (), FORWARD, ["{{ flag }}"]),
     "true is one": ("loops.Memo._value", lambda _, value: (value,), FORWARD, ["{{ one }}"]),
-    "what a namespace holds before does not count": (
-        "loops._Run.same_until",
-        lambda self, last, shift, at, state: SAME_UNTIL(
-            self, last, shift, at, last.states[at - shift] if 0 <= at - shift < len(last[3]) else ()
-        ),
-        BACKWARD,
-        ["{% set ns.count = ns.count + 1 %}{{ ns.count }}"],
-    ),
     "what is compared with does not count": (
-        "loops._Run.same_until",
-        stretch(lambda run, last, shift, at, stop: stop),
+        "facts._Body.fact",
+        instead(jinja2.nodes.Compare, "0"),
         FORWARD,
         ["{% if loop.index0 > size - 3 %}A{% endif %}"],
     ),
-    "one end of a stretch counts": (
-        "loops._Run.same_until",
-        stretch(
-            lambda run, last, shift, at, stop: (
-                stop if run.facts(at) == last.facts(at - shift) else at
-            )
-        ),
-        FORWARD,
-        [BEHIND_REQUEST],
-    ),
-    "both ends count, but not that they are the same": (
-        "loops._Run.same_until",
-        stretch(
-            lambda run, last, shift, at, stop: (
-                stop
-                if all(run.facts(end) == last.facts(end - shift) for end in (at, stop - 1))
-                else at
-            )
-        ),
-        FORWARD,
-        ["{% if loop.index0 + loop.index0 > size %}A{% endif %}"],
-    ),
     "numbers do not count": (
-        "loops._Run.same_until",
-        stretch(lambda run, last, shift, at, stop: stop if at else at),
+        "facts._Body.fact",
+        instead(jinja2.nodes.Getattr, "0"),
         FORWARD,
         ["{{ loop.revindex }}"],
     ),
     "a comparison with what is equal is one with what is less": (
         "facts._SIGNS",
-        {**loop_facts._SIGNS, "eq": ["<="]},
+        {**loop_facts._SIGNS, "eq": "<="},
         FORWARD,
         ["{% if loop.index0 == last_request.place %}A{% endif %}"],
     ),
-    "other items are the same": (
-        "loops.Memo._range",
-        lambda _, items: range(len(items)),
-        BACKWARD,
-        ["{{ m.content }}"],
-    ),
+    "other items are the same": ("loops.Memo._start", no_items, BACKWARD, ["{{ m.content }}"]),
     "what stands behind does not count": (
         "facts._Body.is_any_behind",
         lambda *_: "0 < 1",
@@ -618,7 +614,8 @@ def test_a_fault_shows(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
     name, planted, over, parts = FAULTS[fault]
     assert not any_differs(parts, over)
     module = "loop_facts" if name.startswith("facts.") else "loops"
-    monkeypatch.setattr(f"reasonpack.templates.{module}.{name.partition('.')[2]}", planted)
+    name = f"reasonpack.templates.{module}.{name.partition('.')[2]}"
+    monkeypatch.setattr(name, planted)
     assert any_differs(parts, over)
 
 
@@ -715,6 +712,6 @@ def test_a_template_that_changes_lists_is_left_alone() -> None:
 def test_no_name_of_a_template_gets_into_code() -> None:
     source = '{% for m in messages %}{{ ns["x); y("] }}{{ loop.index0 + 1 }}{% endfor %}'
     (site,) = ChatTemplate.compile(source, name="names").sites
-    made = [site.facts.__code__, *filter(inspect.iscode, site.facts.__code__.co_consts)]
-    assert {name for code in made for name in code.co_names} <= {"len"}
+    made = [site.keys.__code__, *filter(inspect.iscode, site.keys.__code__.co_consts)]
+    assert {name for code in made for name in code.co_names} <= {"enumerate"}
     assert EACH not in source
