@@ -360,6 +360,11 @@ TRAPS = {
     "what is noted depends on what was noted": (
         f"{BEHIND}{{% if not t.x %}}{{% set t.x = 1 %}}{{% endif %}}{E}{{{{ t.x }}}}{E}"
     ),
+    "two things are noted of what is behind": (
+        f"{BEHIND}{{% if o.role == 'tool' %}}{{% set t.x = 1 %}}{{% endif %}}{E}{{{{ t.x }}}}"
+        f"{{% for o in messages[loop.index:] %}}{{% if o.content == 'x' %}}{{% set t.x = 2 %}}"
+        f"{{% endif %}}{E}{{{{ t.x }}}}{E}"
+    ),
     "what is behind is written out": f"{BEHIND}{{{{ o.role }}}}{E}{E}",
     "what is noted goes into the template's namespace": (
         f"{KEEP}{M}{{% for o in messages[loop.index:] %}}{{% if o.role == 'user' %}}"
