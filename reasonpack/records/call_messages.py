@@ -18,7 +18,7 @@ from reasonpack.errors import RecordError
 from reasonpack.records.call_draft import CallDraft
 from reasonpack.records.conversation import Conversation, conversation_of
 from reasonpack.records.draft import FLAGS, REASONING, is_absent, is_answer
-from reasonpack.records.message import Message
+from reasonpack.records.message import NOTHING_WRITTEN, Message
 from reasonpack.records.prompt_memo import PromptMemo
 from reasonpack.records.reading import Reading
 from reasonpack.records.roles import ROLES
@@ -108,7 +108,7 @@ def _read(
         return CallMessages(None, notes=("no-answer-text",) if prompt and has_ids else ())
     if has_ids and isinstance(prompt, str):
         return CallMessages(None, notes=("text-not-compared",))
-    answer, is_empty = _with_content(answer)
+    answer = _with_content(answer)
     record = {**draft.context, "prompt": prompt, "completion": answer}
     read = conversation_of(
         record,
@@ -119,8 +119,11 @@ def _read(
         notes_messages=False,  # of the history, which other calls have too
     )
     read = _own_answer(read, draft, prompt, notes)
-    train = read.messages[-1].train
-    return CallMessages(read, is_empty, train, (*notes, *_of_the_answer(read)))
+    last = read.messages[-1]
+    if has_ids and NOTHING_WRITTEN in last.noticed:  # by the text; the ids say what was
+        return CallMessages(None, notes=("no-answer-text",))
+    is_empty = not (last.content or last.reasoning or last.tool_calls)
+    return CallMessages(read, is_empty, last.train, (*notes, *_of_the_answer(read)))
 
 
 def _is_answer(message: object) -> bool:
@@ -148,16 +151,16 @@ def _nothing(prompt: object, answer: object) -> RecordError:
     return RecordError("missing", "", what, fix=fix)
 
 
-def _with_content(answer: list[Any]) -> tuple[list[Any], bool]:
-    """Give an empty answer a content; tell whether it is empty."""
+def _with_content(answer: list[Any]) -> list[Any]:
+    """Give an empty answer a content."""
     if not answer:
-        return [{"role": "assistant", "content": ""}], True
+        return [{"role": "assistant", "content": ""}]
     (first, *others) = answer
     if others or not isinstance(first, dict) or not _is_answer({"role": "assistant", **first}):
-        return answer, False
+        return answer
     if "type" in first or any(not is_absent(first.get(name)) for name in _SAID):
-        return answer, False
-    return [{**first, "content": ""}], True
+        return answer
+    return [{**first, "content": ""}]
 
 
 _SAID = (*("content", "value", "tool_calls", "function_call", *REASONING, *SIDE_FIELDS, "refusal"),)

@@ -31,6 +31,7 @@ from reasonpack.records.call_formats import SESSIONS, drafts_of, format_of
 from reasonpack.records.call_messages import read_messages_of
 from reasonpack.records.call_tokens import read_tokens
 from reasonpack.records.conversation import Conversation
+from reasonpack.records.message import NOTHING_WRITTEN
 from reasonpack.records.prompt_memo import PromptMemo
 from reasonpack.records.readers.session import Line
 from reasonpack.records.reading import DEFAULT, Reading
@@ -97,6 +98,8 @@ def read_calls(
         memo = memo or PromptMemo()
         fields = _decoded(record, reading, memo.lines.decode)
         found = drafts_of(fields, reading)
+        if not found:
+            return [Call(id=record.where, where=record.where, trained=False, notes={"no-call": 1})]
         return [
             _call(draft, record.where, number if len(found) > 1 else None, reading, memo, null_keys)
             for number, draft in enumerate(found)
@@ -200,7 +203,7 @@ def _call(
     notes["copied-context"] += draft.copied
     notes["unread logprobs"] += "logprobs" in draft.tokens and tokens.prompt_ids is None
     empty = said.is_empty if tokens.completion_ids is None else not tokens.completion_ids.size
-    notes["empty-generation"] += empty
+    notes["empty-generation"] += empty and NOTHING_WRITTEN not in notes
     masked = tokens.loss_mask is not None and not tokens.loss_mask.any() and not empty
     has_answer = said.conversation is not None or tokens.prompt_ids is not None
     unique = "" if number is None else f"#{number}"

@@ -147,7 +147,8 @@ def _add(answer: Draft, draft: Draft, kind: str) -> None:
 
 
 def _bare(item: Mapping[str, Any]) -> dict[str, Any]:
-    return without(item, ("type", "status")) | _ended(item)
+    text = {"content": ""} if item.get("content") == [] else {}
+    return without(item, ("type", "status")) | _ended(item) | text
 
 
 def _ended(item: Mapping[str, Any]) -> dict[str, Any]:

@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 
 from reasonpack.errors import RecordError
 from reasonpack.records.conversation import Conversation
-from reasonpack.records.message import NOTHING_WRITTEN
 from reasonpack.run.context import Context
 from reasonpack.tokens.view_tokens import NO_PART, Border, Cutter, Pieces
 from reasonpack.views.past import Pasts
@@ -122,8 +121,6 @@ def view_of_call(
         RecordError: it cannot be had exactly from the template.
     """
     last = len(conversation.messages) - 1
-    if NOTHING_WRITTEN in conversation.messages[last].noticed:
-        return Untrained(last, NOTHING_WRITTEN)
     messages = tuple(
         replace(message, train=index == last)
         if message.role == "assistant" and message.train != (index == last)

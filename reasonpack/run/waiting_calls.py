@@ -135,6 +135,8 @@ class CallReader:
                 calls, refused = read_session(records, self.context.reading)
         except RecordError as error:
             refused = [error]
+        if not calls and not refused:
+            self.counts.note({"no-call": 1, "untrained-call": 1})
         for each in refused:
             place = places.get(each.where, 0)
             self.reject(group.start + place, records[place], each)

@@ -160,6 +160,7 @@ NOTES: Mapping[str, str] = {
     "empty-generation": "calls whose answer is empty, and is not trained",
     "lacking": "trained calls without values that others have, NaN in the column",
     "failed-call": "calls that failed, without an answer",
+    "no-call": "records in which no model answered, and nothing is trained",
     "history-flag": "messages of prompts that are flagged as trained, and are context",
     "stop-sequence": "answers that may end at a text the service was told to stop at; no stop is "
     "trained",
@@ -184,7 +185,7 @@ NOTES: Mapping[str, str] = {
 }
 """The kinds of notes, each with what is counted. A note is a kind, or a kind and a name."""
 _WHY_UNTRAINED = (
-    *("copied-context", "empty-generation", "failed-call"),
+    *("copied-context", "empty-generation", "failed-call", "no-call", "nothing-written"),
     *("several-calls", "no-model-call", "rewritten-context"),
 )
 """Kinds that say why a call counts as `untrained-call`, too."""

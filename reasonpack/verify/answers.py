@@ -13,7 +13,7 @@ from typing import Any
 
 from reasonpack.verify.chat import Json, NotChecked, Refused
 from reasonpack.verify.fields import EMPTY
-from reasonpack.verify.names import ENDS, REASONING
+from reasonpack.verify.names import CUT, ENDS, REASONING
 
 ANSWERS = ("response", "completion", "choices", "candidates", "output", "chosen", "rejected")
 FAILED = "failed"
@@ -55,7 +55,7 @@ def _in_response(record: Json, name: str) -> list[Found]:
     if isinstance(response, dict) and isinstance(response.get("choices"), list):
         return [_choice(choice, outer) for choice in response["choices"] or [None]]
     if isinstance(response, dict) and isinstance(response.get("output"), list):
-        return [(_items(response), "none", outer)]
+        return [(_items(response), "none", outer)] if response["output"] else [(None, FAILED, [])]
     if isinstance(response, dict) and response.get("error") and "role" not in response:
         return [(None, FAILED, [])]
     return [(_message(response, record), "none", _named(response))]
@@ -92,13 +92,18 @@ def _message(value: Any, record: Json | None = None) -> Json:
     return {"role": "assistant", **made}
 
 
-def _items(response: Json) -> list[Json] | None:
-    """Read the items of one answer; None where there are none, as the call failed."""
-    items = response["output"]
-    kinds = [each.get("type") if isinstance(each, dict) else None for each in items]
+def _items(response: Json) -> list[Json]:
+    """Read the items of one answer, of which there is one at least."""
+    items: list[Json] = response["output"]
+    if not all(isinstance(each, dict) for each in items):
+        raise NotChecked("items that are no objects")
+    kinds = [each.get("type", "message" if "role" in each else None) for each in items]
     letters = "".join(_ITEMS.get(str(kind), "?") for kind in kinds)
     if not re.fullmatch("r?m?c*", letters):
         raise NotChecked("items that are not those of one answer")
-    if response.get("status") not in (None, "completed"):
-        raise NotChecked("a response that was not completed")
-    return items or None
+    whole, last = response.get("status"), items[-1].get("status")
+    if whole not in (None, "completed", *CUT):
+        raise NotChecked("a response that was neither completed nor cut off")
+    if whole in CUT and last in (None, "", "completed"):
+        items = [*items[:-1], {**items[-1], "status": whole}]
+    return items

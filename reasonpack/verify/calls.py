@@ -260,8 +260,6 @@ def _chat(places: Sequence[Json], answer: Any, reading: Reading, *, has_ids: boo
         raise NotChecked("a system text alone as the prompt")
     try:
         if asked in EMPTY or answer is None:
-            if echo:
-                raise NotChecked("a response without any item")
             raise Refused("no prompt, or no answer")
         read = read_chat({**context, "prompt": asked, "completion": items}, reading)
         *before, last = read.messages
@@ -273,6 +271,8 @@ def _chat(places: Sequence[Json], answer: Any, reading: Reading, *, has_ids: boo
         if has_ids:
             return None
         raise
+    if has_ids and last.cut and not (last.content or last.reasoning or last.calls):
+        return None  # the ids say what was written
     history = [replace(each, trained=False) for each in before]
     return replace(read, messages=(*history, last))
 

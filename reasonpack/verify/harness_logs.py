@@ -130,12 +130,18 @@ def _of_rollout(record: Json) -> Iterator[Json]:
         yield {
             "id": f"{own}#{number}" if own else "",
             "request": {**asked, "input": [*before, *said[:start]]},
-            "response": {**response, "output": said[start:stop]},
+            "response": {"output": said[start:stop], **_beside(response, stop == len(said))},
             "reward": record.get("reward"),
             "prompt_token_ids": logged.get("prompt_token_ids"),
             "completion_token_ids": logged.get("generation_token_ids"),
             "logprobs": logged.get("generation_log_probs"),
         }
+
+
+def _beside(response: Json, is_last: bool) -> Json:
+    """Return what a response says beside its items, which holds for the last of its calls."""
+    left_out = {"output"} if is_last else {"output", "status"}
+    return {key: one for key, one in response.items() if key not in left_out}
 
 
 def _answers(items: list[Json]) -> Iterator[tuple[int, int]]:
@@ -207,12 +213,10 @@ def _in_step(step: Json) -> Json:
         for call in step.get("tool_calls") or []
     ]
     content = step.get("message")
-    said = {"role": role, "content": (content or None) if calls else content}
-    return (
-        said
-        if role != "assistant"
-        else {**said, "reasoning_content": step.get("reasoning_content"), "tool_calls": calls}
-    )
+    if role != "assistant":
+        return {"role": role, "content": content}
+    said = {"role": role, "content": content or (None if calls else ""), "tool_calls": calls}
+    return {**said, "reasoning_content": step.get("reasoning_content")}
 
 
 def _result(result: Json) -> Json:

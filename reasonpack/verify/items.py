@@ -95,7 +95,10 @@ def _answer(run: Sequence[Json]) -> Json:
 def _bare(raw: Json) -> Json:
     """Take from a message what only an item has; that it was cut off is kept."""
     cut = str(raw.get("status")) in names.CUT
-    return {key: one for key, one in raw.items() if key != "type" and (key != "status" or cut)}
+    is_empty = raw.get("type") == "message" and not raw.get("content")
+    text = {"content": ""} if is_empty else {}
+    rest = {key: one for key, one in raw.items() if key != "type" and (key != "status" or cut)}
+    return {**rest, **text}
 
 
 def _item_text(item: Json) -> str:

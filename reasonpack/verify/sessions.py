@@ -125,7 +125,7 @@ def _joined(messages: Sequence[Json]) -> Json:
     ends = [each["stop_reason"] for each in messages if each.get("stop_reason")]
     made = {key: one for key, one in messages[0].items() if key not in _OF_A_SERVICE}
     partial = {"partial": True} if ends[-1:] == ["stop_sequence"] else {}
-    return {**made, "content": content, "stop_reason": ends[-1] if ends else None, **partial}
+    return {**made, "content": content or "", "stop_reason": ends[-1] if ends else None, **partial}
 
 
 def _kept(line: Json, kept: dict[str, list[str]], at: dict[str, int]) -> list[int]:

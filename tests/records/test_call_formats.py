@@ -116,6 +116,44 @@ def test_the_same_calls_from_each_service(name: str) -> None:
     assert len({first.id, second.id}) == 2
 
 
+ASKED: Any = {"role": "user", "content": "2+2?"}
+EMPTY: dict[str, tuple[Any, str]] = {
+    "a choice": ({"messages": [ASKED], "choices": [{"message": {"content": None}}]}, "empty-gen"),
+    "cut off at once": ({"messages": [ASKED], "choices": [
+        {"message": {"content": ""}, "finish_reason": "length"}]}, "nothing-written"),
+    "Anthropic": ({"messages": [ASKED], "response": {"type": "message", "content": []}}, "empty-g"),
+    "an item": ({"input": "2+2?", "response": {"output": [
+        {"type": "message", "role": "assistant", "content": []}]}}, "empty-generation"),
+    "no item": ({"input": "2+2?", "response": {"output": []}}, "failed-call"),
+    "a rollout": ({"responses_create_params": {"input": "2+2?"}, "response": {"output": []}},
+                  "no-call"),
+    "a node": ({"nodes": [{"message": ASKED}, {"parent": 0, "sampled": True, "message": {
+        "role": "assistant", "content": ""}}]}, "empty-generation"),
+    "no node": ({"nodes": [{"message": ASKED}]}, "no-call"),
+    "a step": ({"schema_version": "ATIF-v1.8", "agent": {"tool_definitions": [{"name": "f"}]},
+                "steps": [{"source": "system", "message": "a"}, {"source": "agent"}]},
+               "empty-generation"),
+    "ids": ({"prompt_ids": [5], "completion_ids": []}, "empty-generation"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", EMPTY)
+def test_an_empty_answer_is_counted_once_and_not_trained(name: str) -> None:
+    record, note = EMPTY[name]
+    (call,) = read(record)
+    assert not call.trained
+    assert [each.startswith(note) for each in call.notes] == [True], call.notes
+
+
+def test_ids_are_what_was_written_where_a_parser_left_no_text() -> None:
+    said = {"role": "assistant", "content": "", "finish_reason": "length"}
+    (call,) = read({"messages": [ASKED], "response": said, "prompt_ids": [5], "output_ids": [7]})
+    assert (call.trained, [*call.notes]) == (True, ["no-answer-text"])
+    (call,) = read({"messages": [ASKED], "response": {**said, "train": False}, "prompt_ids": [5],
+                    "output_ids": [7]})  # fmt: skip
+    assert not call.trained
+
+
 def test_a_failed_call_of_a_gateway_is_counted() -> None:
     assert shown(calls("litellm")[2]) == {
         "id": "chatcmpl-3",

@@ -68,7 +68,7 @@ def test_every_refusal_is_seen() -> None:
         back = {"type": "event_msg", "payload": {"type": "thread_rolled_back", "num_turns": 1}}
         for lines in (
             [{"a": 1}],
-            [*found, back],
+            [*found, back, found[-1]],
             sessions.lines("claude_code")[3:],
             sessions.lines("pi")[3:],
         ):

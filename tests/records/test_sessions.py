@@ -139,6 +139,24 @@ def test_claude_code() -> None:
     assert calls[3].notes == {**lacking, "unfinished": 1}
 
 
+@pytest.mark.parametrize("name", ["claude_code", "codex", "pi"])
+def test_an_empty_answer_in_a_session_is_not_trained_and_ends_nothing(name: str) -> None:
+    found = [each for each in lines(name) if "The tool says" not in json.dumps(each.get("payload"))]
+    for each in found:
+        message = each.get("message") or each.get("payload") or {}
+        if message.get("role") == "assistant" and "Twelve" in json.dumps(message):
+            message["content"] = []
+    if name == "claude_code":
+        found[9]["message"]["content"] = []
+        found[10]["parentUuid"] = "u8"
+    calls, refused = read(found)
+    empty = [call for call in calls if "empty-generation" in call.notes]
+    assert empty
+    assert not refused
+    assert not any(call.trained for call in empty)
+    assert calls[-1].trained
+
+
 def test_claude_code_with_a_result_that_comes_later() -> None:
     found = lines("claude_code")[:10]
     late = {**found.pop(7), "parentUuid": "u8"}

@@ -38,6 +38,7 @@ def outcome(call: Call) -> list[Any]:
     return [
         *(call.id, texts(call), call.prompt, call.completion, mask, call.logprobs),
         *(advantages, call.reward, call.weight, call.role, call.trained),
+        call.trained and call.chat is not None and call.chat.messages[-1].cut,
     ]
 
 
@@ -54,6 +55,7 @@ def packed(call: packing.Call) -> list[Any]:
         [(m.role, m.content or "", m.reasoning or "") for m in messages],
         *(prompt, completion, mask, logprobs, advantages),
         *(call.reward, call.weight, call.role, call.trained),
+        call.trained and bool(messages) and not messages[-1].finished,
     ]
 
 
@@ -110,6 +112,22 @@ READ: dict[str, Any] = {
     "ids beside an empty text": {
         "messages": [ASK], "response": {"role": "assistant", "content": ""},
         "prompt_ids": [5], "completion_ids": [7]},
+    "ids of an answer that was cut off, beside an empty text": {
+        "messages": [ASK], "prompt_ids": [5], "completion_ids": [7],
+        "response": {"role": "assistant", "content": "", "finish_reason": "length"}},
+    "a response without items": {"messages": [ASK], "response": {"output": []}},
+    "a response with an empty message": {"messages": [ASK], "response": {"output": [
+        {"type": "message", "role": "assistant", "content": []}]}},
+    "a response that was cut off": {"messages": [ASK], "response": {
+        "status": "incomplete", "output": [
+            {"type": "message", "role": "assistant", "status": "completed",
+             "content": [{"type": "output_text", "text": "4"}]}]}},
+    "a rollout that was cut off": {"responses_create_params": {"input": "2+2?"}, "response": {
+        "status": "incomplete", "output": [
+            {"role": "assistant", "content": "4"}, ASK, {"role": "assistant", "content": "5"}]}},
+    "a trajectory without any text": {"schema_version": "ATIF-v1.7", "session_id": "s", "steps": [
+        {"step_id": 1, "source": "user", "message": "2+2?"},
+        {"step_id": 2, "source": "agent", "message": None}]},
     "traces": {"id": "e", "traces": [
         {"id": "t", "rewards": {"a": 1, "b": {"score": 2, "weight": 0.5}}, "nodes": [
             {"parent": None, "message": ASK, "token_ids": [5, 6], "mask": [False, False]},
@@ -169,7 +187,7 @@ def test_fields_are_left_out_and_renamed_as_told(form: str) -> None:
 @pytest.mark.parametrize(
     ("record", "kind"),
     [
-        ({"messages": [ASK], "response": {"output": []}}, NotChecked),
+        ({"messages": [ASK], "response": {"status": "failed", "output": [{}]}}, NotChecked),
         ({"traces": [{"nodes": [3]}]}, NotChecked),
         ({"schema_version": "ATIF-v1.8", "steps": [3]}, NotChecked),
         ({"schema_version": "ATIF-v2.0", "steps": []}, Refused),

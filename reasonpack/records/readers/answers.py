@@ -9,7 +9,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -155,13 +155,7 @@ def _with_ends(message: dict[str, Any], holder: Mapping[str, Any]) -> dict[str, 
 
 def _responses(response: dict[str, Any], path: str, name: str, reading: Reading) -> Answer:
     own = level(response, path, name, _RESPONSE, reading)
-    own_id = response.get("id")
-    items = list(response["output"])
-    status = response.get("status")
-    if items and isinstance(items[-1], dict) and status not in (None, "completed"):
-        items[-1] = {**items[-1], "status": items[-1].get("status") or status}
-        if items[-1]["status"] == "completed":
-            items[-1]["status"] = status
+    own_id, items = response.get("id"), with_status(response["output"], response.get("status"))
     return Answer(
         items=items or None,
         place=step(path, "output"),
@@ -170,6 +164,14 @@ def _responses(response: dict[str, Any], path: str, name: str, reading: Reading)
         levels=(own,),
         failed=not items,
     )
+
+
+def with_status(items: Sequence[Any], status: object) -> list[Any]:
+    """Give the last item of a response the status of it, where that was not completed."""
+    if not items or not isinstance(items[-1], dict) or status in (None, "completed"):
+        return [*items]
+    own = items[-1].get("status")
+    return [*items[:-1], {**items[-1], "status": status if own in (None, "", "completed") else own}]
 
 
 def candidates_of(value: Any, path: str, name: str, reading: Reading) -> list[Answer]:

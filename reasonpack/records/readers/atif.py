@@ -168,8 +168,8 @@ def _message(step_: Level) -> dict[str, Any]:
     if not is_absent(fields.get("reasoning_content")):
         message["reasoning_content"] = fields["reasoning_content"]
     calls = typed(fields.get("tool_calls") or [], list[dict[str, Any]], f"{step_.path}.tool_calls")
+    message["content"] = message["content"] or ("" if not calls else None)
     if calls:
-        message["content"] = message["content"] or None
         message["tool_calls"] = [
             {
                 "id": call.get("tool_call_id"),

@@ -118,7 +118,11 @@ class _Session:
         messages = [self.lines[i].fields["message"] for i in self.answers[key]]
         content = [block for message in messages for block in _blocks(message)]
         ends = [m["stop_reason"] for m in messages if m.get("stop_reason")]
-        joined = {**messages[0], "content": content, "stop_reason": ends[-1] if ends else None}
+        joined = {
+            **messages[0],
+            "content": content or "",
+            "stop_reason": ends[-1] if ends else None,
+        }
         place = f"{self.lines[self.answers[key][0]].where}.message"
         made = (single(joined, place).items or [{}])[0]
         made.pop("id", None)
@@ -148,7 +152,7 @@ class _Session:
             said = self.answer(key)
             found.append(said)
             done.update(self.answers[key])
-            calls = [str(b.get("id")) for b in said.message["content"] if b["type"] == "tool_use"]
+            calls = [str(b.get("id")) for b in _blocks(said.message) if b["type"] == "tool_use"]
             results = {i for call in calls for i in self.results.get(call, ()) if i < last}
             for i in sorted(results - done):
                 done.add(i)

@@ -20,7 +20,7 @@ from typing import Any
 from reasonpack.errors import RecordError
 from reasonpack.records.call_draft import CallDraft
 from reasonpack.records.draft import is_answer, without
-from reasonpack.records.readers.answers import ECHOES
+from reasonpack.records.readers.answers import ECHOES, with_status
 from reasonpack.records.readers.generic import calls_of
 from reasonpack.records.readers.levels import found_in, level, unread_of
 from reasonpack.records.readers.request import OF_A_REQUEST, add_context, add_echoes, add_prompt
@@ -96,6 +96,7 @@ def _rollout(record: Mapping[str, Any], reading: Reading) -> Iterator[CallDraft]
     before = [{"role": "user", "content": before}] if isinstance(before, str) else before or []
     own_id = typed(next((i for i in (record.get("id"), said.fields.get("id")) if i), ""), str, "id")
     items = typed(response["output"], list[dict[str, Any]], "response.output")
+    items = with_status(items, response.get("status"))
     for k, (start, stop) in enumerate(_runs(items)):
         draft = CallDraft(
             id=f"{own_id}#{k}" if own_id else "",
