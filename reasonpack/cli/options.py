@@ -31,7 +31,8 @@ def json_object(_: click.Context, parameter: click.Parameter, text: str | None) 
     try:
         value: Any = {} if text is None else json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise click.BadParameter(f"{error}", param=parameter) from error
+        what = f'no JSON ({error}), expected an object such as {{"key": true}}'
+        raise click.BadParameter(what, param=parameter) from error
     if not isinstance(value, dict):
         raise click.BadParameter('expected an object such as {"key": true}', param=parameter)
     return json.dumps(value, sort_keys=True)

@@ -87,7 +87,7 @@ class Manifest:
 
     `columns` are the optional ones, `sources` the datasets that it was packed again from. `blend`
     has all arguments that named inputs if one of them says how much of it is packed. `unit_bytes`
-    is the size of a unit, about; 0 where units are those of `sources`.
+    is the size of a unit, about; 0 where `sources` have several.
     """
 
     format_version: str

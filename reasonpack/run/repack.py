@@ -87,6 +87,7 @@ def _plan(sources: Sequence[Source], given: Mapping[str, Any]) -> Plan:
     options, manifest = options_for(sources, given), sources[0].manifest
     inputs: list[InputFile] = []
     units: list[Unit] = []
+    sizes = {source.manifest.unit_bytes for source in sources}
     for source in sources:
         for receipt in source.units:
             old = receipt.unit
@@ -97,7 +98,7 @@ def _plan(sources: Sequence[Source], given: Mapping[str, Any]) -> Plan:
             format_version=FORMAT_VERSION,
             library_version=version("reasonpack"),
             options=options,
-            unit_bytes=0,
+            unit_bytes=sizes.pop() if len(sizes) == 1 else 0,
             max_position=longest_view(sources, options),
             hashes={"tokenizer": manifest.tokenizer_sha256, "template": manifest.template_sha256},
             templates=manifest.templates,
