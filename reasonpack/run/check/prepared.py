@@ -184,6 +184,10 @@ def _of_row(numbers: Callable[[str], Numbers | None], where: str) -> Iterator[Do
     ids, labels = numbers(IDS), numbers("labels")
     if ids is None:
         return
+    if (most := ids.max(initial=0)) >> 31:
+        raise FormatError(
+            f"{where}: {IDS}", f"{most:,}, which no token has", "ids", "write the tokens' ids"
+        )
     masks = {name: mask for name in MASKS if (mask := numbers(name)) is not None}
     lengths, positions, attention = map(numbers, BORDERS)
     columns = {"labels": labels, "position_ids": positions, "attention_mask": attention, **masks}

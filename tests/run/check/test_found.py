@@ -1,7 +1,7 @@
 """Each fault is found in data that has it, and nothing in data that is right.
 
 Right data are npass rows without what is ours, in the shape that axolotl and LLaMA-Factory save:
-`input_ids` and `labels`. Faults are planted in them, and made by TRL's own code.
+`input_ids` and `labels`. Faults are planted in them, and made by TRL's and axolotl's own code.
 """
 
 from __future__ import annotations
@@ -104,12 +104,18 @@ def shifted(ids: list[int], labels: list[int]) -> tuple[list[int], list[int]]:
     return ids, [*labels[1:], -100]
 
 
+def headless(ids: list[int], labels: list[int]) -> tuple[list[int], list[int]]:
+    at = ids.index(START, 1)
+    return ids[at:], labels[at:]
+
+
 PLANTED: list[tuple[Callable[..., Any], dict[str, int], dict[str, int]]] = [
     (all_trained, {"template-text": 1, "after-stop": 1}, {"template-text": 1, "after-stop": 1}),
     (stop_untrained, {"stop-untrained": 1}, {"stop-untrained": 1}),
     (without_stop, {"stop-missing": 1}, {"cut": 1}),
     (cut, {"cut": 1}, {"cut": 1}),
     (shifted, {"labels": 1}, {"labels": 1}),
+    (headless, {"context": 1}, {}),
 ]
 
 
@@ -144,10 +150,12 @@ def test_chats_that_nothing_parts_are_told_apart(right: Rows, tmp_path: Path) ->
     template.write_text("{{- '<|endoftext|>' }}" + own, "utf-8")
     (tmp_path / "begun").mkdir()
     rows = right_rows(tmp_path / "begun", str(template))[:3]
+    rows.insert(1, ([rows[0][0][0]], [-100]))  # twice, as where a tokenizer writes it too
     ids, labels = ([*chain(*columns)] for columns in zip(*rows, strict=True))
     joined = saved(tmp_path / "begun", [(ids, labels)])
     status, found = check(joined, "--chat-template", template)
     assert (status, places(found, "suspects"), found["documents"]) == (0, {"joined": 2}, 3)
+    assert found["suspects"]["joined"]["token"] == len(rows[0][0])
 
 
 def test_a_row_of_another_chat_is_only_suspected(right: Rows, tmp_path: Path) -> None:
@@ -261,3 +269,36 @@ def test_what_trl_prepares(tmp_path: Path) -> None:
     assert {"after-stop", "old-reasoning", "empty-think"} <= suspects.keys() <= faults.keys()
     faults, suspects = both("stripped", several_turns())
     assert {"reasoning-lost", "context", "empty-think"} == faults.keys()
+
+
+# --- what axolotl's own code prepared, kept in files ---------------------------------------------
+
+AXOLOTL: dict[str, tuple[dict[str, int], dict[str, int]]] = {
+    "right": ({}, {}),
+    "packed": ({}, {}),
+    "everything": ({"template-text": 3}, {"template-text": 3}),
+    "untrained": ({"stop-untrained": 3}, {"stop-untrained": 3}),
+    "cut": ({"cut": 2}, {"cut": 2}),
+    "several": ({"context": 2, "reasoning-lost": 8}, {}),
+    "last": (
+        {"context": 2, "reasoning-lost": 8, "stop-untrained": 10},
+        {"stop-untrained": 10},
+    ),
+    "lost": ({"reasoning-lost": 5}, {}),
+}
+
+
+@pytest.mark.parametrize("name", AXOLOTL)
+def test_what_axolotl_prepared(name: str, tmp_path: Path) -> None:
+    from tests.run.check import made_by_axolotl as script
+
+    made = json.loads((script.FOLDER / "made.json").read_text("utf-8"))
+    assert made["made"] == script.MADE, "the files are made anew by the script"
+    source, rows = tmp_path / "chats.jsonl", script.FOLDER / f"{name}.parquet"
+    chats = script.chats(*(script.MADE[name].get(key) for key in ("turns", "chats")))
+    source.write_text("".join(json.dumps(chat) + "\n" for chat in chats))
+    status, found = check(rows, source)
+    alone = places(check(rows)[1], "suspects")
+    assert (places(found, "faults"), alone) == AXOLOTL[name]
+    assert status == bool(AXOLOTL[name][0])
+    assert found["found"] == found["documents"] == len(chats)
