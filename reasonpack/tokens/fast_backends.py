@@ -145,9 +145,12 @@ class Encoder:
             if ids is not None:
                 return ids
             there = self._load_next()
-        self.used = _label(REFERENCE)
-        self.fault = "; ".join(self._failed) + f"; {self.used} is used" if self._failed else None
+        self._say_used(_label(REFERENCE))
         return self._by_reference(pieces)
+
+    def _say_used(self, label: str) -> None:
+        self.used = label
+        self.fault = "; ".join([*self._failed, f"{label} is used"]) if self._failed else None
 
     def _load_next(self) -> bool:
         """See that a fast backend is loaded that has not failed yet, if there is one left."""
@@ -180,8 +183,7 @@ class Encoder:
         chosen = random.Random(0).sample(range(len(pieces)), min(count, len(pieces)))  # noqa: S311
         ids = self._ids_checked(pieces, chosen, "a piece of this unit")
         if ids is not None:
-            self.used = label
-            self.fault = "; ".join(self._failed) + f"; {label} is used" if self._failed else None
+            self._say_used(label)
         return ids
 
     def _ids_checked(

@@ -69,11 +69,8 @@ def _why(  # noqa: PLR0911 (one kind each)
         return what, "one call a message, as this model writes them", ""
     if content and content not in full:
         if message.tool_calls:
-            return (
-                "does not show the text beside a call",
-                "a call without text, or text without a call",
-                "",
-            )
+            expected = "a call without text, or text without a call"
+            return "does not show the text beside a call", expected, ""
         return "does not show the content of this message", "all of it", ""
     if missing:
         return f"does not show this message's call of {missing[0].name!r}", "it shown", ""
@@ -130,12 +127,8 @@ def refuse_stop_inside(message: Message, index: int, behaviour: Behaviour) -> No
         RecordError: it does.
     """
     calls = [f"{each.name} {each.arguments_text or each.arguments}" for each in message.tool_calls]
-    texts = {
-        "content": message.content,
-        "reasoning": message.reasoning,
-        "tool_calls": "".join(calls),
-    }
-    for field, text in texts.items():
+    texts = message.content, message.reasoning, "".join(calls)
+    for field, text in zip(("content", "reasoning", "tool_calls"), texts, strict=True):
         for token in behaviour.ends_generation:
             if text and token in text:
                 what = f"{token!r} stands in the {field}, expected it at the end only: the model "

@@ -28,6 +28,10 @@ _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]{6,}")
 _FIX = "use the template and the tokenizer that the model was published with"
 
 
+def _refused(probe: Probe, what: str, expected: str, fix: str = _FIX) -> TemplateError:
+    return TemplateError(probe.template.name, what, expected, fix)
+
+
 def check_repeatable(probe: Probe) -> None:
     """Refuse a template that shows what no two processes have in common.
 
@@ -37,18 +41,11 @@ def check_repeatable(probe: Probe) -> None:
     story = [user(), answer(reasoning=True)]
     text = probe.render(story)
     if _ADDRESS.search(text):
-        raise TemplateError(
-            probe.template.name,
-            "shows an address in memory, which differs from run to run",
-            "only what was said",
-            _FIX,
-        )
+        what = "shows an address in memory, which differs from run to run"
+        raise _refused(probe, what, "only what was said")
     if text != probe.render(story):
-        raise TemplateError(
-            probe.template.name,
-            "renders the same messages otherwise the second time",
-            "the same text",
-            _FIX,
+        raise _refused(
+            probe, "renders the same messages otherwise the second time", "the same text"
         )
 
 
@@ -58,7 +55,6 @@ def check_order(probe: Probe) -> None:
     Raises:
         TemplateError: it is not.
     """
-    name = probe.template.name
     marks = [f"zq{number}{who}qz" for number in range(4) for who in ("user", "answer")]
     story = [
         Message("assistant" if number % 2 else "user", mark) for number, mark in enumerate(marks)
@@ -68,8 +64,8 @@ def check_order(probe: Probe) -> None:
         text = probe.render(story[:length], prompt=True)
         if not text:
             why = probe.refusal(story[:length])
-            raise TemplateError(
-                name,
+            raise _refused(
+                probe,
                 f"refuses a plain conversation of {length} messages",
                 "a chat template" + (f" ({why})" if why else ""),
                 "name another one with --chat-template",
@@ -77,27 +73,15 @@ def check_order(probe: Probe) -> None:
         places = [text.find(mark) for mark in marks[:length]]
         if min(places) < 0:
             lost = places.index(-1)
-            raise TemplateError(
-                name,
-                f"leaves out message {lost + 1} of {length} ({story[lost].role})",
-                "all that was said",
-                _FIX,
-            )
+            what = f"leaves out message {lost + 1} of {length} ({story[lost].role})"
+            raise _refused(probe, what, "all that was said")
         if places != sorted(places):
-            raise TemplateError(
-                name,
-                f"does not show {length} messages in their order",
-                "all that was said, as it was said",
-                _FIX,
-            )
+            what = f"does not show {length} messages in their order"
+            raise _refused(probe, what, "all that was said, as it was said")
         # Up to the user's last message nothing may change once more is said.
         if not text.startswith(earlier):
-            raise TemplateError(
-                name,
-                f"renders the first {length - 2} messages otherwise once there are {length}",
-                "a history that stays",
-                _FIX,
-            )
+            what = f"renders the first {length - 2} messages otherwise once there are {length}"
+            raise _refused(probe, what, "a history that stays")
         earlier = text[: places[-1] + len(marks[length - 1])]
 
 
@@ -113,12 +97,8 @@ def check_prompt(probe: Probe) -> None:
     ends = [asked.rpartition(USER)[2][::-1], bare.rpartition(ANSWER)[2][::-1]]
     backwards = [token[::-1] for token in probe.added_tokens]
     if asked == unasked and common_start(ends, backwards).strip():
-        raise TemplateError(
-            probe.template.name,
-            "writes the generation prompt where none is asked for",
-            "a rendering that ends with the answer",
-            _FIX,
-        )
+        what = "writes the generation prompt where none is asked for"
+        raise _refused(probe, what, "a rendering that ends with the answer")
     end = prompt_end(probe)
     answers = (answer(reasoning=True), call(None, REASON))
     starts = [before(probe, probe.render([user(), a]), REASON) for a in answers]
@@ -126,9 +106,5 @@ def check_prompt(probe: Probe) -> None:
     if reads_content_alone(probe) and any(end.startswith(start) for start in starts if start):
         return  # the content of an answer may begin with the rest
     if not any(start.startswith(end) for start in starts) and not opens(probe):
-        raise TemplateError(
-            probe.template.name,
-            f"the generation prompt ends in {end!r}",
-            f"what the template writes before an answer, {max(starts, key=len)!r}",
-            _FIX,
-        )
+        expected = f"what the template writes before an answer, {max(starts, key=len)!r}"
+        raise _refused(probe, f"the generation prompt ends in {end!r}", expected)
