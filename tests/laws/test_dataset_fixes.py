@@ -72,6 +72,12 @@ CHECKS: dict[str, CommandRow] = {
         [tokens([3])], CHECK, 1, "labels: not as long as input_ids.*write it for the prompt too",
         lambda _: (tokens([-100, -100, 3])(), CHECK)[1],
     ),
+    "check labels of text": (
+        [said("p.jsonl", {"input_ids": [1, 2, 3], "labels": ["a", 2, 3]})],
+        ["check", "p.jsonl", *TOKENIZER], 1, "labels: no list of whole numbers.*Fix: write them",
+        lambda _: (said("p.jsonl", {"input_ids": [1, 2, 3], "labels": [-100, -100, 3]})(),
+                   ["check", "p.jsonl", *TOKENIZER])[1],
+    ),
     "check tokens against standard input": (
         [PREPARED], ["check", "p.parquet", "-", *TOKENIZER], 2, "name a file instead", again(*CHECK)
     ),
