@@ -80,12 +80,9 @@ def group_name(value: object, name: str) -> str:
         return value
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
-    raise UsageError(
-        "--group-by",
-        f"{name} is {type(value).__name__} in a record",
-        "a text or a whole number",
-        "name the field that says which records belong together",
-    )
+    what = f"{name} is {type(value).__name__} in a record"
+    fix = "name the field that says which records belong together"
+    raise UsageError("--group-by", what, "a text or a whole number", fix)
 
 
 def one_field(counts: Mapping[str, int]) -> str:
@@ -101,10 +98,6 @@ def one_field(counts: Mapping[str, int]) -> str:
     if len(found) > 1:
         listed = " and ".join(f"{name} in {count:,}" for name, count in found.items())
         choice = " or ".join(f"--group-by {name}" for name in found)
-        raise UsageError(
-            "--group-by auto",
-            f"records have several fields that may group them: {listed}",
-            "one",
-            f"pass {choice}",
-        )
+        what = f"records have several fields that may group them: {listed}"
+        raise UsageError("--group-by auto", what, "one", f"pass {choice}")
     return next(iter(found), NONE)

@@ -210,12 +210,10 @@ def _refuse_large(
 ) -> None:
     if len(sizes) and int(sizes.max()) > most:
         at = entries[bounds[int(sizes.argmax())]]
-        raise UsageError(
-            f"--group-by {field}" if field else "--max-group-bytes",
-            f"the group of {names[at['file']]}:{at['line']} has {int(sizes.max()):,} bytes",
-            f"at most {most:,}",
-            "name a field that divides the records further, or raise --max-group-bytes",
-        )
+        where = f"--group-by {field}" if field else "--max-group-bytes"
+        what = f"the group of {names[at['file']]}:{at['line']} has {int(sizes.max()):,} bytes"
+        fix = "name a field that divides the records further, or raise --max-group-bytes"
+        raise UsageError(where, what, f"at most {most:,}", fix)
 
 
 def _refuse_one_for_all(

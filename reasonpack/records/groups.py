@@ -62,9 +62,6 @@ def read_groups(entries: Entries, sources: Sequence[Source], field: str) -> Iter
         entries: of whole groups.
         sources: the inputs.
         field: which says what belongs together; empty for none.
-
-    Raises:
-        StorageError: a file cannot be read.
     """
     fields = GroupFields([field]) if field not in {FILE, NONE} else None
     with ExitStack() as opened:
@@ -81,11 +78,7 @@ def read_groups(entries: Entries, sources: Sequence[Source], field: str) -> Iter
 
 
 def read_again(entries: Entries, sources: Sequence[Source], position: int) -> Record:
-    """Read one record of a part of an index.
-
-    Raises:
-        StorageError: a file cannot be read.
-    """
+    """Read one record of a part of an index."""
     with ExitStack() as opened:
         return next(look_up(entries[position : position + 1], sources, opened))
 

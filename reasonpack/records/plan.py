@@ -137,12 +137,9 @@ def _planned(place: Place, name: str, before: Stamp, unit_bytes: int, *, weighte
 
 def changed(place: Place) -> StorageError:
     """Say that an input is not what it was."""
-    return StorageError(
-        public_name(place),
-        "it was written to while it was being packed",
-        "it to stay as it was",
-        "pack again when it is complete",
-    )
+    what = "it was written to while it was being packed"
+    fix = "pack again when it is complete"
+    return StorageError(public_name(place), what, "it to stay as it was", fix)
 
 
 def is_settled(stamp_: Stamp) -> bool:

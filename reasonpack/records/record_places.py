@@ -182,9 +182,6 @@ def look_up(entries: Entries, sources: Sequence[Source], opened: ExitStack) -> I
         entries: where they are.
         sources: the inputs.
         opened: what closes the files.
-
-    Raises:
-        StorageError: a file cannot be read.
     """
     files: dict[int, Any] = {}
     for first, stop in _together(entries):

@@ -172,12 +172,9 @@ def _records(unit: Unit, blocks: Iterable[bytes]) -> Iterator[tuple[Located, Rec
         if 0 <= unit.stop <= at:
             break
         if len(line) > LONGEST_RECORD:
-            raise StorageError(
-                f"{unit.name}:{number}",
-                f"a line of more than {LONGEST_RECORD >> 20} MiB",
-                "one conversation a line",
-                "write each conversation as a line of its own",
-            )
+            what = f"a line of more than {LONGEST_RECORD >> 20} MiB"
+            fix = "write each conversation as a line of its own"
+            raise StorageError(f"{unit.name}:{number}", what, "one conversation a line", fix)
         where = Located(number, at, at + len(line))
         at = where.stop
         record = line_record(unit.name, number, line)
@@ -234,12 +231,9 @@ def element_record(name: str, number: int, written: bytes) -> Record:
 
 def no_list(name: str, error: NotAList, *, first: int = 0) -> StorageError:
     """Say what is wrong with a list as a whole."""
-    return StorageError(
-        f"{name}[{first + error.index}]",
-        error,
-        "one JSON list of conversations",
-        'write the file with a JSON library, or as JSON Lines, one object {"messages": …} a line',
-    )
+    where = f"{name}[{first + error.index}]"
+    fix = 'write the file with a JSON library, or as JSON Lines, one object {"messages": …} a line'
+    return StorageError(where, error, "one JSON list of conversations", fix)
 
 
 def _read_rows(unit: Unit, kind: Container, place: Place) -> Iterator[Record]:

@@ -71,9 +71,6 @@ def is_weighted(place: Place, kind: Container, units: Iterable[Unit], *, suspect
         kind: how it is packed.
         units: of the file.
         suspected: whether `Search` found something in a file that is not packed.
-
-    Raises:
-        StorageError: it cannot be read.
     """
     if kind in {"parquet", "arrow"}:
         return _rows_are(place, kind)

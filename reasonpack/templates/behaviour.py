@@ -139,23 +139,16 @@ def override(behaviour: Behaviour, changes: Mapping[str, Any]) -> Behaviour:
         # Expected `bool`, got `str` - at `$.kept_in_loop`
         what, _, path = str(error).replace("`", "").partition(" - at $.")
         expected, _, found = what.removeprefix("Expected ").partition(", got ")
-        raise TemplateError(
-            "--template-behaviour",
-            f"{path}: {found}",
-            expected,
-            "write it as `reasonpack template --json` does",
-        ) from error
+        fix = "write it as `reasonpack template --json` does"
+        raise TemplateError("--template-behaviour", f"{path}: {found}", expected, fix) from error
 
 
 def _merged(old: dict[str, Any], changes: Mapping[str, Any], path: str) -> dict[str, Any]:
     """Return the fields of a dataclass with the changes made."""
     if unknown := sorted(changes.keys() - old.keys()):
-        raise TemplateError(
-            "--template-behaviour",
-            f"{path}{unknown[0]}: unknown",
-            f"one of {', '.join(sorted(old))}",
-            "check the spelling",
-        )
+        what = f"{path}{unknown[0]}: unknown"
+        expected = f"one of {', '.join(sorted(old))}"
+        raise TemplateError("--template-behaviour", what, expected, "check the spelling")
     nested = {
         name: _merged(old[name], new, f"{path}{name}.")
         for name, new in changes.items()

@@ -55,12 +55,8 @@ def load_template(
     if choice is None:
         if "default" not in named:
             known = f"; it has {', '.join(sorted(named))}" if named else ""
-            raise UsageError(
-                directory or "tokenizer",
-                f"no chat template{known}",
-                "one",
-                "pass --chat-template FILE, NAME or TEXT",
-            )
+            fix = "pass --chat-template FILE, NAME or TEXT"
+            raise UsageError(directory or "tokenizer", f"no chat template{known}", "one", fix)
         tools, default = named.get("tool_use"), compile_("chat template", named["default"])
         return default, compile_("chat template tool_use", tools) if tools else default
     if choice in named:
@@ -80,12 +76,9 @@ def _file(choice: str, named: Mapping[str, str]) -> Path:
     if there:
         return path
     known = f" or one of the tokenizer's: {', '.join(sorted(named))}" if named else ""
-    raise UsageError(
-        f"--chat-template {quoted(choice, limit=200)}",
-        "no such file",
-        f"a file, a template's text{known}",
-        "check the spelling",
-    )
+    where = f"--chat-template {quoted(choice, limit=200)}"
+    expected = f"a file, a template's text{known}"
+    raise UsageError(where, "no such file", expected, "check the spelling")
 
 
 def read_templates(directory: Path | None, config: Mapping[str, Any]) -> dict[str, str]:
@@ -104,12 +97,8 @@ def read_templates(directory: Path | None, config: Mapping[str, Any]) -> dict[st
     elif isinstance(inline, list):
         for entry in inline:
             if not (isinstance(entry, dict) and {"name", "template"} <= entry.keys()):
-                raise TemplateError(
-                    "tokenizer_config.json",
-                    "chat_template: an entry without name and template",
-                    "both",
-                    "pass --chat-template",
-                )
+                what = "chat_template: an entry without name and template"
+                raise TemplateError("tokenizer_config.json", what, "both", "pass --chat-template")
             named[str(entry["name"])] = str(entry["template"])
     if directory is None:
         return named
@@ -134,12 +123,8 @@ def _read_text(path: Path) -> str:
     try:
         check_regular(path)
         if path.stat().st_size > 4 * SOURCE_LIMIT:
-            raise TemplateError(
-                path,
-                f"{path.stat().st_size:,} bytes",
-                f"at most {4 * SOURCE_LIMIT:,}",
-                "pass a chat template",
-            )
+            what = f"{path.stat().st_size:,} bytes"
+            raise TemplateError(path, what, f"at most {4 * SOURCE_LIMIT:,}", "pass a chat template")
         return path.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise TemplateError(path, error, "a readable UTF-8 file", "check the file") from error

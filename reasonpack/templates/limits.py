@@ -30,12 +30,9 @@ class _OutOfTime(BaseException):
 
 
 def _out_of_bounds(name: str, what: str) -> TemplateError:
-    return TemplateError(
-        name,
-        f"took {what}",
-        f"a rendering within {SECONDS:g} s and {HEADROOM / 2**30:g} GiB",
-        "do not use this template, or mend the loop in it",
-    )
+    expected = f"a rendering within {SECONDS:g} s and {HEADROOM / 2**30:g} GiB"
+    fix = "do not use this template, or mend the loop in it"
+    return TemplateError(name, f"took {what}", expected, fix)
 
 
 def out_of_memory(name: str) -> TemplateError:
@@ -95,12 +92,9 @@ def _set_timer(due: float, seconds: float) -> None:
 
 
 def _out_of_time_together(name: str) -> TemplateError:
-    return TemplateError(
-        name,
-        f"took more than {SECONDS_TOGETHER:g} s for a few small conversations",
-        "some milliseconds each",
-        "do not use this template, or mend the loop in it",
-    )
+    what = f"took more than {SECONDS_TOGETHER:g} s for a few small conversations"
+    fix = "do not use this template, or mend the loop in it"
+    return TemplateError(name, what, "some milliseconds each", fix)
 
 
 @contextlib.contextmanager

@@ -46,12 +46,8 @@ def environment(name: str, date: datetime.date | None) -> Environment:
         return date.strftime(pattern)
 
     def by_chance(*_args: object, **_kwargs: object) -> NoReturn:
-        raise TemplateError(
-            name,
-            "draws at random",
-            "the same rendering every time",
-            "use the template that the model was published with",
-        )
+        fix = "use the template that the model was published with"
+        raise TemplateError(name, "draws at random", "the same rendering every time", fix)
 
     made = Environment(
         trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, jinja2.ext.loopcontrols]

@@ -87,12 +87,8 @@ class ChatTemplate:
             TemplateError: not a Jinja template, too large, too slow to compile.
         """
         if len(source) > SOURCE_LIMIT:
-            raise TemplateError(
-                name,
-                f"the template has {len(source):,} characters",
-                f"at most {SOURCE_LIMIT:,}",
-                "pass a chat template",
-            )
+            what = f"the template has {len(source):,} characters"
+            raise TemplateError(name, what, f"at most {SOURCE_LIMIT:,}", "pass a chat template")
         env = environment(name, date)
         try:
             with bounds(name):
@@ -108,19 +104,13 @@ class ChatTemplate:
                 if sites:
                     with_memo = _compiled(env, tree)
         except jinja2.TemplateSyntaxError as error:
-            raise TemplateError(
-                name,
-                f"line {error.lineno}: {error.message}",
-                "a Jinja chat template",
-                "correct the template",
-            ) from error
+            what = f"line {error.lineno}: {error.message}"
+            expected = "a Jinja chat template"
+            raise TemplateError(name, what, expected, "correct the template") from error
         except (RecursionError, MemoryError, SyntaxError, ValueError, OverflowError) as error:
-            raise TemplateError(
-                name,
-                f"{type(error).__name__} while compiling",
-                "a chat template",
-                "use the template that the model was published with",
-            ) from error
+            what = f"{type(error).__name__} while compiling"
+            fix = "use the template that the model was published with"
+            raise TemplateError(name, what, "a chat template", fix) from error
         sha256 = hashlib.sha256(source.encode("utf-8", "surrogatepass")).hexdigest()
         return cls(
             name=name,
@@ -190,12 +180,9 @@ class ChatTemplate:
                     return self._plain.render(variables)
                 return memo.render(self._remembering, variables)
         except jinja2.exceptions.SecurityError as error:
-            raise TemplateError(
-                self.name,
-                error,
-                "a template that only reads its messages",
-                "do not use this template, or remove what it reaches for",
-            ) from error
+            expected = "a template that only reads its messages"
+            fix = "do not use this template, or remove what it reaches for"
+            raise TemplateError(self.name, error, expected, fix) from error
         except jinja2.TemplateError as error:
             raise RecordError(
                 "template",

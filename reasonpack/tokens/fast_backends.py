@@ -63,19 +63,12 @@ class Choice:
 
     def __post_init__(self) -> None:
         if not 0 < self.check_rate <= 1:
-            raise UsageError(
-                "--backend-check",
-                f"{self.check_rate:g}",
-                "more than 0 and at most 1",
-                "0.005 checks one piece in 200",
-            )
+            expected = "more than 0 and at most 1"
+            fix = "0.005 checks one piece in 200"
+            raise UsageError("--backend-check", f"{self.check_rate:g}", expected, fix)
         if self.name not in {"auto", REFERENCE} and self.name not in installed():
-            raise UsageError(
-                f"--tokenizer-backend {self.name}",
-                "not installed",
-                "it to be",
-                "pip install 'reasonpack[fast]', or choose tokenizers",
-            )
+            fix = "pip install 'reasonpack[fast]', or choose tokenizers"
+            raise UsageError(f"--tokenizer-backend {self.name}", "not installed", "it to be", fix)
 
 
 def installed() -> list[str]:

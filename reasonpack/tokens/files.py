@@ -51,12 +51,8 @@ def find_file(source: str | Path, revision: str | None) -> Path:
             path, f"cannot be read ({error.strerror})", expected, "Check the path"
         ) from error
     if exists and revision is not None:
-        raise UsageError(
-            path,
-            f"is on disk and has no revision {revision!r}",
-            "a hub id with it",
-            "Leave the revision out",
-        )
+        what = f"is on disk and has no revision {revision!r}"
+        raise UsageError(path, what, "a hub id with it", "Leave the revision out")
     if not exists:
         if isinstance(source, Path) or not _HUB_ID.fullmatch(source) or path.suffix == ".json":
             raise TokenizerError(path, "does not exist", expected, "Check the path")
@@ -64,12 +60,8 @@ def find_file(source: str | Path, revision: str | None) -> Path:
     if not is_directory:
         return path
     if not (path / "tokenizer.json").exists():
-        raise TokenizerError(
-            source,
-            "holds no tokenizer.json",
-            "the file of a fast tokenizer",
-            "Write one with transformers: AutoTokenizer.from_pretrained(…).save_pretrained(…)",
-        )
+        fix = "Write one with transformers: AutoTokenizer.from_pretrained(…).save_pretrained(…)"
+        raise TokenizerError(source, "holds no tokenizer.json", "the file of a fast tokenizer", fix)
     return path / "tokenizer.json"
 
 
@@ -78,12 +70,9 @@ def _download(hub_id: str, revision: str | None) -> Path:
     try:
         import huggingface_hub  # noqa: PLC0415  an optional dependency
     except ImportError as error:
-        raise TokenizerError(
-            hub_id,
-            "is not on disk and the hub's client is not installed",
-            "a path or a hub id",
-            "Check the path, or run: pip install 'reasonpack[hub]'",
-        ) from error
+        what = "is not on disk and the hub's client is not installed"
+        fix = "Check the path, or run: pip install 'reasonpack[hub]'"
+        raise TokenizerError(hub_id, what, "a path or a hub id", fix) from error
     try:
         folder = huggingface_hub.snapshot_download(
             hub_id, revision=revision, allow_patterns=_HUB_FILES
@@ -191,12 +180,8 @@ def refuse_surrogate(piece: str, where: str) -> None:
     try:
         piece.encode()
     except UnicodeEncodeError as error:
-        raise TokenizerError(
-            where,
-            f"{piece[error.start]!a} at character {error.start} of a text",
-            "Unicode text",
-            "Remove the lone surrogate",
-        ) from error
+        what = f"{piece[error.start]!a} at character {error.start} of a text"
+        raise TokenizerError(where, what, "Unicode text", "Remove the lone surrogate") from error
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -250,12 +235,8 @@ def _token_text(value: object, where: str) -> str | None:
         refuse_surrogate(text, where)
     if text is None or isinstance(text, str):
         return text
-    raise TokenizerError(
-        where,
-        f"is a {type(text).__name__}",
-        'a string, an object with "content" or null',
-        "Write the token's text",
-    )
+    expected = 'a string, an object with "content" or null'
+    raise TokenizerError(where, f"is a {type(text).__name__}", expected, "Write the token's text")
 
 
 def eos_tokens(

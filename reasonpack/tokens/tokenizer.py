@@ -146,12 +146,9 @@ class Tokenizer:
         """
         text = self.reference.id_to_token(int(token)) if 0 <= token < 1 << 32 else None
         if text is None:
-            raise TokenizerError(
-                self.source,
-                f"no token has the id {token}",
-                f"one of the {self.vocab_size} ids",
-                "Use the tokenizer that wrote the ids",
-            )
+            expected = f"one of the {self.vocab_size} ids"
+            fix = "Use the tokenizer that wrote the ids"
+            raise TokenizerError(self.source, f"no token has the id {token}", expected, fix)
         return str(text)
 
 

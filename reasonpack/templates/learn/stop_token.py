@@ -61,23 +61,17 @@ def find_answer_stop(probe: Probe, stated: str | None = None) -> tuple[Stop, str
     gap = story.rpartition(ANSWER)[2].rpartition(NEXT)[0]
     if stated is not None:
         if not any(token in stated for token in probe.added_tokens):
-            raise TemplateError(
-                "--template-behaviour",
-                f"answer_stop.token: {stated!r} is no added token of the tokenizer",
-                "one",
-                "write the token as the tokenizer has it",
-            )
+            what = f"answer_stop.token: {stated!r} is no added token of the tokenizer"
+            fix = "write the token as the tokenizer has it"
+            raise TemplateError("--template-behaviour", what, "one", fix)
         _, found, behind = tail.partition(stated)
         stop = Stop(stated, bool(found), behind, STATED)
     else:
         stop = _find_stop(tail, gap, _Ends.of(probe))
     if not stop.token:
-        raise TemplateError(
-            probe.template.name,
-            f"{tail or gap!r} follows an answer",
-            "a special token of the tokenizer that ends it",
-            _HOW_TO_STATE,
-        )
+        what = f"{tail or gap!r} follows an answer"
+        expected = "a special token of the tokenizer that ends it"
+        raise TemplateError(probe.template.name, what, expected, _HOW_TO_STATE)
     return stop, tail.rpartition(stop.token + stop.after)[0] if stop.shown else tail
 
 
