@@ -49,10 +49,8 @@ def with_answer(
 ) -> tuple[dict[str, Any], frozenset[str]]:
     """Give the last answer of a record what stands of it beside the messages.
 
-    Args:
-        record: left as it is.
-        container: the field that holds the answers.
-        roles: the roles, each with the one that a template knows.
+    `container` is the field that holds the answers; `roles` have each the one that a template
+    knows.
 
     Returns:
         The record, and the names of its fields that are in the messages now.

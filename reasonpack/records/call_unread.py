@@ -52,12 +52,8 @@ def unread_in_call(
 ) -> Iterator[Field]:
     """Yield the fields of a call, or of an object in one, that nobody reads.
 
-    Args:
-        fields: the object.
-        read: names of its fields that are read.
-        path: where it stands in the record.
-        texts: gives all text that was read of the call.
-        name: of the object, as an option names it; empty for the record.
+    `read` are names of its fields that are read, `texts` gives all text that was read of the call.
+    `name` is that of the object, as an option names it; empty for the record.
     """
     known = Known(frozenset(read), HARMLESS_OF_A_CALL, _LIKELY)
     numbers = {key for key, value in fields.items() if key not in read and _are_numbers(value)}

@@ -38,12 +38,8 @@ def read_content(
 ) -> tuple[str | None, str | None, tuple[str, ...]]:
     """Read (content, reasoning, what was noticed), without looking for think tags.
 
-    Args:
-        content: the text, or its parts.
-        written: the fields of reasoning, in the order of `REASONING`.
-        path: of the message.
-        at: of its content.
-        is_answer: whether it is of the assistant; no other can repeat itself.
+    `written` are the fields of reasoning, in the order of `REASONING`. Only what is of the
+    assistant can repeat itself.
 
     Raises:
         RecordError: parts that cannot be read, reasoning that differs, or a `thought` that

@@ -113,9 +113,7 @@ def joined(parts: object, path: str, types: Collection[str]) -> str:
 def agree(drafts: Iterable[Draft], *, train: bool) -> None:
     """Refuse messages that are one answer, and of which some are trained and some are not.
 
-    Args:
-        drafts: the messages.
-        train: whether a message without a flag is trained.
+    `train` says whether a message without a flag is trained.
 
     Raises:
         RecordError: reason `conflict`, with the path of the first that differs.

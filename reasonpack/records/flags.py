@@ -24,10 +24,8 @@ _flags, _NONE = attrgetter(*FLAGS), (None,) * len(FLAGS)
 def read_flag(fields: object, path: str, *, weighs: bool = False) -> tuple[bool | None, float]:
     """Return whether a message is trained, None where it does not say, and its weight.
 
-    Args:
-        fields: an object with the `FLAGS` as attributes.
-        path: of the message.
-        weighs: whether the run has a column for weights.
+    The object has the `FLAGS` as attributes; `weighs` says whether the run has a column for
+    weights.
 
     Raises:
         RecordError: flags that differ, or that are neither true nor false, 0 nor 1; a weight that

@@ -59,10 +59,7 @@ _WRAPPED = (
 def foreign(head: bytes, name: str, *, whole: bool) -> StorageError | None:
     """Say what a file is that is no JSON Lines; None if it may be.
 
-    Args:
-        head: its first bytes, decompressed; `HEAD` of them, or all.
-        name: the file, for the message.
-        whole: whether that is all of it.
+    `head` are its first bytes, decompressed: `HEAD` of them, or the whole file.
     """
     head = head.removeprefix(BOM)
     lines = [line for line in head.splitlines() if line.strip(BLANK)]

@@ -88,8 +88,7 @@ def group_name(value: object, name: str) -> str:
 def one_field(counts: Mapping[str, int]) -> str:
     """Choose the field that groups the records, of those that `auto` has found in some.
 
-    Args:
-        counts: how many records have each of the fields.
+    `counts` say how many records have each of the fields.
 
     Raises:
         UsageError: there are several.

@@ -178,12 +178,7 @@ def _units(
 ) -> list[Unit]:
     """Cut the groups into as few units as their size allows, of about the same size.
 
-    Args:
-        entries: of all groups.
-        bounds: of each group among them.
-        upto: how many bytes there are before each group, and in all.
-        names: of the inputs.
-        unit_bytes: size of a unit, about.
+    Before each group there are as many bytes as `upto` says, and in all.
     """
     count = max(1, -(-int(upto[-1]) // unit_bytes))
     shares = np.arange(1, count) * int(upto[-1]) // count

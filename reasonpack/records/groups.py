@@ -58,10 +58,7 @@ def read_entries(index: Place, start: int, stop: int) -> Entries:
 def read_groups(entries: Entries, sources: Sequence[Source], field: str) -> Iterator[Group]:
     """Read the groups of a part of an index, one at a time.
 
-    Args:
-        entries: of whole groups.
-        sources: the inputs.
-        field: which says what belongs together; empty for none.
+    The entries are of whole groups; an empty field is none.
     """
     fields = GroupFields([field]) if field not in {FILE, NONE} else None
     with ExitStack() as opened:

@@ -49,10 +49,8 @@ class Element:
 def elements(blocks: Iterable[bytes], *, start: int = 0, longest: int) -> Iterator[Element]:
     """Yield the elements of a list.
 
-    Args:
-        blocks: the bytes of a file from `start` on.
-        start: 0, or where an element begins.
-        longest: bytes that an element may have.
+    `blocks` are the bytes of a file from `start` on, which is 0 or where an element begins. An
+    element may have `longest` bytes.
 
     Raises:
         NotAList: it is not closed, or something follows it, or an element is too long. The

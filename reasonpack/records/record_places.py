@@ -178,10 +178,7 @@ class Source:
 def look_up(entries: Entries, sources: Sequence[Source], opened: ExitStack) -> Iterator[Record]:
     """Read the records of some entries, in their order.
 
-    Args:
-        entries: where they are.
-        sources: the inputs.
-        opened: what closes the files.
+    `opened` closes the files.
     """
     files: dict[int, Any] = {}
     for first, stop in _together(entries):

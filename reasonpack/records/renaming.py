@@ -18,11 +18,8 @@ def renamed(
 ) -> tuple[dict[str, Any], tuple[str, ...]]:
     """Return a record, or a message, with its fields renamed, and a note for each of these.
 
-    Args:
-        fields: of the record or the message; left as it is.
-        names: of fields, dotted where they are nested, each with the name to read it under.
-        path: of the object in the record.
-        known: the names that it may be renamed to; others are of other objects.
+    The names to read fields under are to be `known`; others are of other objects. Fields that are
+    nested have dotted names.
 
     Raises:
         RecordError: reason `conflict`, where the known name is taken.

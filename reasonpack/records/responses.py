@@ -42,9 +42,7 @@ _CHAT = "Write chat messages in place of the items: one for each answer of the m
 def items_as_messages(drafts: Sequence[Draft], *, train: bool) -> list[Draft]:
     """Make messages of the items among `drafts`; messages among them stay as they are.
 
-    Args:
-        drafts: the messages and items of a record.
-        train: whether a message without a flag is trained.
+    `train` says whether a message without a flag is trained.
 
     Raises:
         RecordError: an item of no known type; reasoning whose text is not there; items of one

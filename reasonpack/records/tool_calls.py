@@ -184,9 +184,7 @@ def contradictions(
 ) -> Iterator[str]:
     """Yield `tool.argument` for every argument of another type than its tool's schema says.
 
-    Args:
-        calls: names of tools, each with the arguments.
-        tools: the tools of the record.
+    A call is the name of a tool, and arguments.
 
     >>> tool = {"name": "f", "parameters": {"properties": {"n": {"type": "integer"}}}}
     >>> list(contradictions([("f", {"n": "2"}), ("f", {"n": 2})], [tool]))

@@ -149,9 +149,7 @@ class Known:
 def sorted_out(fields: Iterable[Field], ignored: AbstractSet[str]) -> tuple[list[Field], list[str]]:
     """Return the fields that are refused, and notes of those that are not.
 
-    Args:
-        fields: that nobody reads.
-        ignored: names of fields to leave out, with all that is in them.
+    What is in a field that is `ignored` is left out, too.
 
     >>> sorted_out([Field("a.b", "", True), Field("ab", "", False)], {"a"})
     ([], ['left-out a', 'unread ab'])
@@ -175,12 +173,8 @@ def unread(
 ) -> Iterator[Field]:
     """Yield the fields of an object that nobody reads, but for the harmless ones.
 
-    Args:
-        fields: the object.
-        known: what is known of its fields.
-        path: where it stands in the record.
-        texts: gives all that was read of the record, or of the message.
-        name: of the object, as an option names it; empty for a record or a message.
+    `texts` gives all that was read of the record, or of the message. `name` is that of the object,
+    as an option names it; empty for a record or a message.
     """
     for key, value in fields.items():
         if key not in known.read and value not in (None, "", [], {}):

@@ -81,11 +81,8 @@ def unread_in_messages(
 ) -> Iterator[Field]:
     """Yield the fields of messages that nobody reads.
 
-    Args:
-        messages: objects, in the list at `path` of the record.
-        path: of the list.
-        names: what is read.
-        asked: what the template asks messages for.
+    They are in the list at `path` of the record. `names` are read; `asked` is what the template
+    asks messages for.
     """
     answer, other = _of_messages(names.message, asked)
     for i, message in enumerate(messages):
@@ -128,11 +125,8 @@ def unread_in_record(
 ) -> Iterator[Field]:
     """Yield the fields of a record that nobody reads.
 
-    Args:
-        record: as it is.
-        read: the names of fields that are read.
-        container: the one that holds the answers.
-        names: what is read of messages.
+    `read` are the names of its fields that are read, `names` those of messages; `container` holds
+    the answers.
     """
     known = Known(read, HARMLESS_OF_A_RECORD, _OF_A_RECORD)
 

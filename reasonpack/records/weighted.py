@@ -66,11 +66,7 @@ def _stands_in(text: bytes) -> bool:
 def is_weighted(place: Place, kind: Container, units: Iterable[Unit], *, suspected: bool) -> bool:
     """Tell whether a record of a file has a weight other than 0 and 1, of its own or a message's.
 
-    Args:
-        place: of the file.
-        kind: how it is packed.
-        units: of the file.
-        suspected: whether `Search` found something in a file that is not packed.
+    `suspected` says whether `Search` found something in a file that is not packed.
     """
     if kind in {"parquet", "arrow"}:
         return _rows_are(place, kind)

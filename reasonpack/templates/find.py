@@ -32,13 +32,8 @@ def load_template(
     The two are the same object unless the tokenizer names a `tool_use` template
     beside its `default` one and `choice` is None, as in transformers.
 
-    Args:
-        choice: a file, the name of one of the tokenizer's templates, or a template's
-            text; None takes the tokenizer's default.
-        directory: the tokenizer's directory, if it has one.
-        config: the tokenizer's `tokenizer_config.json`.
-        special_tokens: variables such as `bos_token`.
-        date: what `strftime_now` is to show.
+    The choice is a file, the name of one of the tokenizer's templates, or a template's text; None
+    takes the tokenizer's default. `strftime_now` shows `date`.
 
     Raises:
         UsageError: there is no such template.

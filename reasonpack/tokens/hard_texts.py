@@ -54,8 +54,7 @@ _UNSETTLED = (
 def hard_texts(added_tokens: Sequence[str]) -> list[str]:
     """Make texts on which tokenizers tend to differ, some 30,000 tokens of them.
 
-    Args:
-        added_tokens: of the tokenizer; some are put between the texts and cut in half.
+    Some of the added tokens are put between the texts and cut in half.
 
     >>> texts = hard_texts(["<|end|>"])
     >>> any("<|end|>" in text for text in texts), texts == hard_texts(["<|end|>"])

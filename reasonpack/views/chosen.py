@@ -63,11 +63,7 @@ class Chosen:
     ) -> list[tuple[int, bool]]:
         """Cut a completion into its parts: where each ends, and whether it is trained.
 
-        Args:
-            completion: of the view.
-            messages: of the conversation.
-            index: of the one that it writes.
-            reasoning: where its reasoning ends.
+        `index` is that of the message which it writes; `reasoning` is where its reasoning ends.
 
         Raises:
             RecordError: its text and its calls cannot be told apart.

@@ -45,11 +45,8 @@ def find_completion(
 ) -> Completion | None:
     """Find what the model wrote.
 
-    Args:
-        prompt: rendering of the messages before, with the generation prompt.
-        full: rendering with the message.
-        message: what was written.
-        behaviour: of the template.
+    The prompt is a rendering of the messages before, for generation; `full` is one with the
+    message.
 
     Returns:
         None where neither the rendering nor what was learned gives the whole message,

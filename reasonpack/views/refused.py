@@ -36,13 +36,8 @@ def misfit(
 ) -> RecordError:
     """Say why no completion was found.
 
-    Args:
-        name: of the template.
-        index: of the message.
-        prompt: as rendered for generation.
-        full: as rendered with the message.
-        message: that was to be trained.
-        behaviour: of the template.
+    The prompt is as rendered for generation, `full` as rendered with the message that was to be
+    trained.
     """
     what, expected, fix = _why(prompt, full, message, behaviour)
     what = f"the chat template ({name}) {what}, expected {expected}"

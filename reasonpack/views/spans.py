@@ -49,12 +49,8 @@ def completion_spans(
 ) -> list[Span]:
     """Split the end of the prompt and the completion into header, reasoning and response.
 
-    Args:
-        prompt: of the view.
-        stretches: of the completion, where each ends and whether it is trained; the first is
-            the reasoning, and empty where there is none.
-        message: index of the message it writes.
-        behaviour: of the template.
+    `stretches` are of the completion, where each ends and whether it is trained; the first is the
+    reasoning, and empty where there is none. `message` is the index of the message that it writes.
     """
     start, opener = len(prompt), behaviour.prompt_opener
     (reasoning, is_trained), *others = stretches

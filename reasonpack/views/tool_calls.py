@@ -23,10 +23,7 @@ def find_name(text: str, name: str, at: int = 0) -> int:
 def are_calls(text: str, calls: Sequence[ToolCall], stops: Sequence[str]) -> bool:
     """Whether the calls, with all of their arguments and nothing of another message, are there.
 
-    Args:
-        text: of the calls, as it is rendered.
-        calls: of the message.
-        stops: tokens that end a message; one outside of the arguments ends this one too early.
+    A text of the calls that holds one of the stops outside of the arguments ends too early.
     """
     at = 0
     written: set[str] = set()

@@ -119,11 +119,7 @@ def each_view(
 
     All together have the text of the conversation many times over.
 
-    Args:
-        conversation: whose messages they are.
-        rendering: how it becomes text.
-        train_on: as in `Options`.
-        past: of a call, whose last message alone is to be trained.
+    `past` is that of a call, whose last message alone is to be trained.
 
     Raises:
         RecordError: a view cannot be had exactly from this template, or there was

@@ -51,14 +51,9 @@ def draft_of(
 ) -> CallDraft:
     """Make the draft of an answer in a session.
 
-    Args:
-        history: what the model saw.
-        answer: what it wrote in one go.
-        where: the line that the answer is in.
-        own_id: the answer's; empty where it has none.
-        context: some of the fields that a chat template gets beside the messages.
-        notes: what the session does not hold, and what was noticed.
-        copied: whether it is context that was copied from elsewhere.
+    `where` is the line that the answer is in; `own_id` is empty where it has none. `context` has
+    fields that a chat template gets beside the messages, `notes` what the session does not hold,
+    and what was noticed.
     """
     places = {f"prompt[{i}]": said.place for i, said in enumerate(history)}
     places |= {f"completion[{i}]": said.place for i, said in enumerate(answer)}

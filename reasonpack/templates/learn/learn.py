@@ -64,13 +64,9 @@ def learn(
 ) -> Behaviour:
     """Learn what `template` does to reasoning.
 
-    Args:
-        template: the chat template.
-        added_tokens: texts of the tokenizer's added tokens.
-        variables: what the user sets for every conversation.
-        special: those of the added tokens that are special; None where that is not known.
-        eos: tokens that the model's files list as the end of a generation.
-        stated: what the user knows better, and is not looked for.
+    `special` are those of the added tokens that are special, None where that is not known; `eos`
+    are tokens that the model's files list as the end of a generation. What is `stated` is not
+    looked for.
 
     Raises:
         TemplateError: no view can be built from it, nothing stops the model, or it is slow.
@@ -121,13 +117,7 @@ class _Beginning(NamedTuple):
 
 
 def _find_beginning(reasoned: Probe, plain: Probe, stated: Mapping[str, Any]) -> _Beginning:
-    """Find what an answer begins with.
-
-    Args:
-        reasoned: the template with its variables for a message with reasoning.
-        plain: the template with those for a message without.
-        stated: what the user knows better.
-    """
+    """Find what an answer begins with."""
     header = stated.get("header", find_header(reasoned, plain))
     prompt_opener = prompt_end(reasoned).removeprefix(header)
     if not stated.keys() & {"header", "prompt_opener"}:

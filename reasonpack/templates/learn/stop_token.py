@@ -48,9 +48,7 @@ BEGINS = "begins the next message"
 def find_answer_stop(probe: Probe, stated: str | None = None) -> tuple[Stop, str]:
     """Return how an answer ends, and what the model writes between its content and that.
 
-    Args:
-        probe: the template, with its variables for an answer without reasoning.
-        stated: the token that the user names.
+    The probe is for an answer without reasoning; the user may have `stated` the token.
 
     Raises:
         TemplateError: no token ends it, or two might.
@@ -143,10 +141,8 @@ class _Ends:
 def _find_stop(tail: str, gap: str, ends: _Ends) -> Stop:
     r"""Find the stop token in what follows an answer.
 
-    Args:
-        tail: what follows it when it is the last message.
-        gap: what stands between it and the content of the next message.
-        ends: what can stop the model.
+    `tail` follows it when it is the last message, `gap` stands between it and the content of the
+    next; `ends` can stop the model.
 
     The stop is in what both have in common; where they part at once it is in the tail; where
     the tail has none, the model stops by beginning the next message.
