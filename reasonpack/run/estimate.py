@@ -181,7 +181,8 @@ def _estimate_calls(
     begun = replace(_begun(grouped.inputs, grouped.units, run), of_calls=True)
     schema_ = shard_schema(options, context.hashes, calls.columns)
     found = _measured(begun, sample, options, schema_)
-    return replace(found, conversations=grouping.groups * (1 - found.rejected_share))
+    packed = grouping.groups * often * (1 - found.rejected_share)
+    return replace(found, conversations=packed)
 
 
 def _measured(

@@ -10,13 +10,14 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from crashing import ENVIRONMENT
 from proxy import Answer, Fault, Reset, at_request, is_request, proxy
-from runs import FIXTURES, SKIPPING, chats, run
+from runs import FIXTURES, SKIPPING, chats, run, tree
 
 from reasonpack.datasets.manifest import read_manifest
 from reasonpack.errors import StorageError, UsageError
@@ -115,6 +116,17 @@ def test_only_an_object_of_another_version_is_read_again(
     with pytest.raises(UsageError, match=r"b\.jsonl has changed"):
         pack_files(inputs, out, SKIPPING, run=run())
     assert read == ["a.jsonl", "b.jsonl", "b.jsonl"]
+
+
+def test_rows_are_shuffled_on_s3_as_here(client: Any, port: int, tmp_path: Path) -> None:
+    (tmp_path / "chats.jsonl").write_bytes(chats(16))
+    options = replace(SKIPPING, shuffle=True, split=("validation=0.3",))
+    for out in (url("shuffled", port), tmp_path / "out"):
+        pack_files([str(tmp_path / "chats.jsonl")], out, options, run=run())
+    local = tree(tmp_path / "out")
+    assert shards(client, "shuffled") == {name: local[name] for name in local if "data/" in name}
+    listed = client.list_objects_v2(Bucket=BUCKET, Prefix="shuffled/")["Contents"]
+    assert not [each["Key"] for each in listed if "unshuffled" in each["Key"]]
 
 
 def test_a_tokenizer_on_s3(client: Any, port: int, source: Path, tmp_path: Path) -> None:
