@@ -16,11 +16,8 @@ from typing import Any
 from reasonpack.errors import RecordError
 from reasonpack.records.message import ReadMessages, read_messages
 from reasonpack.records.reading import Reading
-from reasonpack.records.repeated_items import RepeatedItems
+from reasonpack.records.repeated_items import AGENTS, RepeatedItems
 from reasonpack.records.roles import ROLES
-
-MOST = 8
-"""Prompts that are kept, of agents whose calls were logged in turn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +58,7 @@ class PromptMemo:
         )
         if best and cut == len(best.items):
             self._known.remove(best)
-        self._known = [*self._known[-MOST + 1 :], _Known(messages, how, found)]
+        self._known = [*self._known[-AGENTS + 1 :], _Known(messages, how, found)]
         return found
 
 

@@ -26,8 +26,8 @@ OBJECTS = ("request", "body")
 """Fields with an object that has such a field."""
 IDS = TOKEN_NAMES["prompt_ids"]
 """Fields with the ids of what it was asked."""
-MOST = 8
-"""Lists that are kept, of agents whose calls were logged in turn."""
+AGENTS = 8
+"""How many agents may log their calls in turn: so much is kept of what was read before."""
 _Fields = msgspec.defstruct(
     "_Fields", [(name, msgspec.Raw, msgspec.Raw(b"")) for name in (*LISTS, *OBJECTS, *IDS)]
 )
@@ -137,7 +137,7 @@ class RepeatedItems:
         self, before: _Line | None, text: bytes, path: tuple[str, ...], start: int, items: list[Any]
     ) -> None:
         kept = [each for each in self._lines if each is not before]
-        self._lines = [_Line(text, path, start, items), *kept[: MOST - 1]]
+        self._lines = [_Line(text, path, start, items), *kept[: AGENTS - 1]]
 
     def _read(self, text: bytes) -> list[Any]:
         """Decode a list; what begins it as one before begins is taken from there."""
@@ -156,7 +156,7 @@ class RepeatedItems:
         items = [*(best.items[:same] if best else ()), *map(_element, texts[same:])]
         goes_on = best is not None and same == len(best.texts)
         kept = [known for known in self._known if not (goes_on and known is best)]
-        self._known = [*kept[-MOST + 1 :], _Known(text, texts, items)]
+        self._known = [*kept[-AGENTS + 1 :], _Known(text, texts, items)]
         return items
 
 

@@ -19,13 +19,12 @@ from numpy.typing import NDArray
 
 from reasonpack.errors import RecordError
 from reasonpack.records.conversation import Conversation
+from reasonpack.records.repeated_items import AGENTS
 from reasonpack.run.context import Context
 from reasonpack.tokens.view_tokens import NO_PART, Border, Cutter, Pieces
 from reasonpack.views.past import Pasts
 from reasonpack.views.spans import common_beginning
 from reasonpack.views.view import Untrained, View, each_view
-
-MOST_CUTTERS = 8
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -103,7 +102,7 @@ class CallCutter:
         same, best = max(found, key=lambda each: each[0], default=(0, None))
         if best is not None and 2 * same >= min(len(best.prompt), len(prompt)):
             return best, same
-        if len(self._chains) < MOST_CUTTERS:
+        if len(self._chains) < AGENTS:
             self._chains.append(_Chain(Cutter(self._pieces)))
             return self._chains[-1], 0
         oldest = min(self._chains, key=lambda chain: chain.used)

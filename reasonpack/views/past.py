@@ -16,13 +16,12 @@ from typing import Any, NamedTuple
 from reasonpack.records.conversation import Conversation
 from reasonpack.records.message import Message
 from reasonpack.records.prompt_memo import alike
+from reasonpack.records.repeated_items import AGENTS
 from reasonpack.templates.forms import Forms, dump_message
 from reasonpack.templates.loops import Memo
 from reasonpack.views.refused import Shown
 from reasonpack.views.spans import Found
 
-MOST = 8
-"""Pasts that are kept of a group."""
 Story = list[dict[str, Any]]
 
 
@@ -124,6 +123,6 @@ class Pasts:
             best = Past(tools=call.tools)
         else:
             self._pasts.remove(best)
-        self._pasts = [*self._pasts[-MOST + 1 :], best]
+        self._pasts = [*self._pasts[-AGENTS + 1 :], best]
         best.begin(call.messages)
         return best
