@@ -249,12 +249,8 @@ def lay_out(forest: Forest, number: int = 0, *, layout: Layout = "onepass") -> L
     own = forest.members[number]
     first, stop = views.bounds[number : number + 2]
     if any(views.first_trained[view] == 0 for view in own):
-        raise RecordError(
-            "view",
-            "messages",
-            "a view without any prompt token, expected something that the model answers",
-            fix="put a user message before the answer",
-        )
+        what = "a view without any prompt token, expected something that the model answers"
+        raise RecordError("view", "messages", what, fix="put a user message before the answer")
     samples = list(_causal(forest, number)) if layout == "npass" else [preorder(forest, number)]
     lengths = [views.end[view] for view in own]
     return LaidOut(

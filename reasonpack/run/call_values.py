@@ -55,12 +55,9 @@ def check_columns(
     needs["preference_labels"] = call.role == "rejected"
     for name, is_there in needs.items():
         if is_there and name not in columns:
-            raise RecordError(
-                "column",
-                name.removeprefix("call_"),
-                f"a value for the column {name}, which the run does not have, expected none",
-                fix=f"Pass {OPTION} with {name} in it, or leave the value out (--ignore-fields).",
-            )
+            what = f"a value for the column {name}, which the run does not have, expected none"
+            fix = f"Pass {OPTION} with {name} in it, or leave the value out (--ignore-fields)."
+            raise RecordError("column", name.removeprefix("call_"), what, fix=fix)
         if name in VALUES and not is_there and name in columns:
             if name in asked:
                 raise RecordError(

@@ -289,9 +289,5 @@ def _joint_note(joined: Joined, view: CallView) -> str:
 
 
 def _conflict(call: Call) -> RecordError:
-    return RecordError(
-        "conflict",
-        "id",
-        f"{quoted(call.id)} is the id of another call of the group, expected one of its own",
-        fix="Give each call an id of its own, or none.",
-    )
+    what = f"{quoted(call.id)} is the id of another call of the group, expected one of its own"
+    return RecordError("conflict", "id", what, fix="Give each call an id of its own, or none.")

@@ -182,12 +182,9 @@ def _each_view(
     if untrained.total() == len(asked):
         untrained[NOTHING_WRITTEN] += sum(NOTHING_WRITTEN in each.noticed for each in messages)
         left = "".join(f"; {count} stay context ({why})" for why, count in (+untrained).items())
-        raise RecordError(
-            "nothing-to-train",
-            "messages",
-            f"no assistant message is to be trained{left}, expected at least one",
-            fix="train a message, see --missing-reasoning, or leave the conversation out",
-        )
+        what = f"no assistant message is to be trained{left}, expected at least one"
+        fix = "train a message, see --missing-reasoning, or leave the conversation out"
+        raise RecordError("nothing-to-train", "messages", what, fix=fix)
 
 
 def _renderings(
