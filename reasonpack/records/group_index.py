@@ -32,6 +32,7 @@ from reasonpack.records.record_places import (
     RecordPlaces,
     sort_by_group,
 )
+from reasonpack.records.repeated_items import KnownLines
 from reasonpack.records.unit import Record, Unit
 from reasonpack.storage.place import Place
 
@@ -80,7 +81,7 @@ def plan_groups(
     own_fields: Mapping[str, str] | None = None,
     unit_bytes: int,
     max_group_bytes: int = MAX_GROUP_BYTES,
-    see: Callable[[bytes], object] = lambda _: None,
+    see: Callable[[bytes, bytes], object] = lambda _line, _new: None,
     folder: Path | None = None,
 ) -> Grouped:
     """Read all records, put those of a group together, and cut the groups into units.
@@ -92,7 +93,7 @@ def plan_groups(
             which `auto` takes alone there.
         unit_bytes: size of a unit, about; no group is divided.
         max_group_bytes: of the largest group.
-        see: is given each record as it stands in the file.
+        see: is given each record as it stands in the file, and what no record before it has of it.
         folder: where the records of files are written in which none can be looked up.
 
     Raises:
@@ -129,11 +130,11 @@ class _Groups:
     """Tells of which group a record is, and counts the fields that were looked for.
 
     Args:
-        see: is given each record as it stands in the file.
+        see: as of `plan_groups`.
     """
 
-    def __init__(self, see: Callable[[bytes], object]) -> None:
-        self._see = see
+    def __init__(self, see: Callable[[bytes, bytes], object]) -> None:
+        self._see, self._lines = see, KnownLines()
         self._file = -1
         self._fields: GroupFields | None = None
         self.counts: Counter[str] = Counter()
@@ -148,11 +149,12 @@ class _Groups:
         return self._group_of
 
     def _group_of(self, record: Record, number: int) -> bytes:
-        self._see(record.line)
+        new = self._lines.short(record.line)
+        self._see(record.line, new)
         if self._fields is None:
             return _hash("file", str(self._file))
         found: list[str] = []
-        for name, value in self._fields.of_line(record.line).items():
+        for name, value in self._fields.of_line(new).items():
             try:
                 found.append(group_name(value, name))
                 self.counts[name] += 1

@@ -9,12 +9,11 @@ Bytes are compared: what is the same has been checked already.
 from __future__ import annotations
 
 from array import array as array_of
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, NamedTuple
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
 from reasonpack.errors import RecordError
 from reasonpack.records import strict_json
@@ -28,6 +27,10 @@ IDS = TOKEN_NAMES["prompt_ids"]
 """Fields with the ids of what it was asked."""
 AGENTS = 8
 """How many agents may log their calls in turn: so much is kept of what was read before."""
+LONGEST = 1 << 25
+"""Bytes of the longest line that is kept."""
+HEAD = 256
+"""Bytes that lines begin with alike where one may go on with another."""
 _Fields = msgspec.defstruct(
     "_Fields", [(name, msgspec.Raw, msgspec.Raw(b"")) for name in (*LISTS, *OBJECTS, *IDS)]
 )
@@ -40,10 +43,21 @@ class Ids(list[int]):
     """A list of token ids, and the same as an array.
 
     Attributes:
-        array: i32[N].
+        array: i32[N], a part of what those of longer lists are parts of.
     """
 
-    array: NDArray[np.int32]
+    def __init__(self, numbers: Sequence[int]) -> None:
+        super().__init__(numbers)
+        self.array = self._buffer = np.frombuffer(array_of("i", numbers), np.int32)
+
+    def extend_by(self, more: Ids) -> None:
+        """Go on with more ids; the arrays before stay as they are."""
+        size, stop = len(self), len(self) + len(more)
+        if stop > len(self._buffer):
+            self._buffer = np.resize(self._buffer, 2 * stop)
+        self._buffer[size:stop] = more.array
+        self.array = self._buffer[:stop]
+        self += more
 
 
 class _Place(NamedTuple):
@@ -65,17 +79,89 @@ class _Known(NamedTuple):
 class _Line(NamedTuple):
     """A line up to the end of the last element of its list; where that is, and what it holds."""
 
-    text: bytes
+    text: bytearray
     path: tuple[str, ...]
     start: int
     items: list[Any]
 
 
-class RepeatedItems:
-    """Decodes the lines of a group, in their order."""
+class _Grown(NamedTuple):
+    """A line that goes on with the list of another one, which is `known`.
+
+    Attributes:
+        short: the line without the elements that are known.
+        known: see above.
+        stop: where the last of all elements ends in the line.
+    """
+
+    short: bytes
+    known: _Line
+    stop: int
+
+
+class KnownLines:
+    """The lines of agents that log in turn, each up to the end of its list."""
 
     def __init__(self) -> None:
         self._lines: list[_Line] = []
+        self._others: list[bytes] = []
+
+    def short(self, line: bytes) -> bytes:
+        """Return a line without the elements that its list has of a line before.
+
+        A line is looked into only when another one begins as it does.
+        """
+        found = self.grown(line)
+        if found is None:
+            alike = [other for other in self._others if other.startswith(line[:HEAD])]
+            if len(line) <= LONGEST:
+                self._others = [line, *self._others[: AGENTS - 1]]
+            if alike and len(places := _places(alike[0])) == 1:
+                self.keep(alike[0], places[0], [])
+                found = self.grown(line)
+        if found is None:
+            return line
+        self.go_on(line, found)
+        return found.short
+
+    def grown(self, line: bytes) -> _Grown | None:
+        """Find what a line has behind one before; None if it goes on with the list of none."""
+        for known in self._lines:
+            if not line.startswith(known.text):
+                continue
+            rest = line[len(known.text) :].lstrip()
+            if rest[:1] not in (b",", b"]"):
+                continue
+            short = line[: known.start + 1] + rest.removeprefix(b",")
+            places = _places(short)
+            if not places and rest[:1] == b"]":
+                return _Grown(short, known, len(known.text))
+            if [each[:2] for each in places] != [(known.path, known.start)]:
+                return None  # there is another list
+            return _Grown(short, known, len(line) - len(short) + places[0].stop - 1)
+        return None
+
+    def go_on(self, line: bytes, found: _Grown) -> None:
+        """Let a line stand for the one that it goes on with."""
+        known = found.known
+        known.text.extend(line[len(known.text) : found.stop])
+        self._lines = [known, *(each for each in self._lines if each is not known)]
+
+    def keep(self, line: bytes, place: _Place, items: list[Any]) -> None:
+        """Remember a line with one list."""
+        if len(line) <= LONGEST:
+            known = _Line(bytearray(line[: place.stop - 1]), place.path, place.start, items)
+            self._lines = [known, *self._lines[: AGENTS - 1]]
+
+
+class RepeatedItems:
+    """Decodes the lines of a group, in their order.
+
+    A list of ids that it returned may grow with the next line.
+    """
+
+    def __init__(self) -> None:
+        self._lines = KnownLines()
         self._known: list[_Known] = []
 
     def decode(self, line: bytes) -> Any:
@@ -95,26 +181,19 @@ class RepeatedItems:
 
     def _gone_on(self, line: bytes) -> Any:
         """Decode a line that is one before up to the end of its list; None if it is none."""
-        for known in self._lines:
-            if not line.startswith(known.text):
-                continue
-            rest = line[len(known.text) :].lstrip()
-            if rest[:1] not in (b",", b"]"):
-                continue
-            short = line[: known.start + 1] + rest.removeprefix(b",")
-            places = _places(short)
-            if [each[:2] for each in places] != [(known.path, known.start)]:
-                return None  # nothing is new, or there is another list
-            fields = strict_json.decode(short)
-            holder, name = _holder(fields, known.path), known.path[-1]
-            more = _array(holder[name]) if name in IDS else holder[name]
-            items = _joined(known.items, more)
-            self._keep(
-                known, line[: places[0].stop - 1 - len(short)], known.path, known.start, items
-            )
-            holder[name] = items if name in IDS else [*items]
-            return fields
-        return None
+        found = self._lines.grown(line)
+        if found is None:
+            return None
+        fields, known = strict_json.decode(found.short), found.known
+        holder, name = _holder(fields, known.path), known.path[-1]
+        if isinstance(known.items, Ids):
+            known.items.extend_by(_array(holder[name]))
+            holder[name] = known.items
+        else:
+            known.items.extend(holder[name])
+            holder[name] = [*known.items]
+        self._lines.go_on(line, found)
+        return fields
 
     def _put_together(self, line: bytes) -> Any:
         """Decode the lists of a line by themselves; None if it has none."""
@@ -130,14 +209,8 @@ class RepeatedItems:
             items = _array(_whole_numbers(text)) if name in IDS else self._read(text)
             _holder(fields, path)[name] = items if name in IDS else [*items]
             if len(places) == 1:
-                self._keep(None, line[: stop - 1], path, start, items)
+                self._lines.keep(line, places[0], items if name in IDS else [*items])
         return fields
-
-    def _keep(
-        self, before: _Line | None, text: bytes, path: tuple[str, ...], start: int, items: list[Any]
-    ) -> None:
-        kept = [each for each in self._lines if each is not before]
-        self._lines = [_Line(text, path, start, items), *kept[: AGENTS - 1]]
 
     def _read(self, text: bytes) -> list[Any]:
         """Decode a list; what begins it as one before begins is taken from there."""
@@ -174,17 +247,7 @@ def _array(numbers: list[int]) -> Ids:
     """
     if {*map(type, numbers)} - {int} or min(numbers, default=0) < 0:
         raise OverflowError
-    ids = Ids(numbers)
-    ids.array = np.frombuffer(array_of("i", numbers), np.int32)
-    return ids
-
-
-def _joined(one: list[Any], other: list[Any]) -> list[Any]:
-    if not (isinstance(one, Ids) and isinstance(other, Ids)):
-        return [*one, *other]
-    ids = Ids([*one, *other])
-    ids.array = np.concatenate([one.array, other.array])
-    return ids
+    return Ids(numbers)
 
 
 def _rest(known: bytes, text: bytes) -> bytes | None:
@@ -228,7 +291,7 @@ def _places(line: bytes) -> list[_Place]:
 
 
 def _address(part: bytes | msgspec.Raw) -> int:
-    return int(np.frombuffer(part, np.uint8).ctypes.data)
+    return int(np.frombuffer(part, np.uint8).__array_interface__["data"][0])
 
 
 def _lists(

@@ -168,14 +168,14 @@ def blocks_of(file: Any, *, size: int = 0) -> Iterator[bytes]:
 
 def _records(unit: Unit, blocks: Iterable[bytes]) -> Iterator[tuple[Located, Record]]:
     at = unit.start
-    for number, line in enumerate(_lines(blocks), unit.first_line):
+    for number, (line, size) in enumerate(_lines(blocks), unit.first_line):
         if 0 <= unit.stop <= at:
             break
-        if len(line) > LONGEST_RECORD:
+        if size > LONGEST_RECORD:
             what = f"a line of more than {LONGEST_RECORD >> 20} MiB"
             fix = "write each conversation as a line of its own"
             raise StorageError(f"{unit.name}:{number}", what, "one conversation a line", fix)
-        where = Located(number, at, at + len(line))
+        where = Located(number, at, at + size)
         at = where.stop
         record = line_record(unit.name, number, line)
         if record.line.strip():
@@ -189,8 +189,8 @@ def line_record(name: str, number: int, line: bytes) -> Record:
     return Record(f"{name}:{number}", line.rstrip(b"\r\n"))
 
 
-def _lines(blocks: Iterable[bytes]) -> Iterator[bytes]:
-    """Yield lines with their ends.
+def _lines(blocks: Iterable[bytes]) -> Iterator[tuple[bytes, int]]:
+    """Yield lines, and their sizes with their ends.
 
     A line that is too long ends the lines; what was read of it is yielded.
     """
@@ -200,7 +200,7 @@ def _lines(blocks: Iterable[bytes]) -> Iterator[bytes]:
         *whole, last = block.split(b"\n")
         for line in whole:
             rest.append(line)
-            yield b"".join(rest) + b"\n"
+            yield (joined := b"".join(rest)), len(joined) + 1
             rest.clear()
             held = 0
         if last:
@@ -209,7 +209,7 @@ def _lines(blocks: Iterable[bytes]) -> Iterator[bytes]:
         if held > LONGEST_RECORD:
             break
     if rest:
-        yield b"".join(rest)
+        yield (joined := b"".join(rest)), len(joined)
 
 
 def _elements(unit: Unit, blocks: Iterable[bytes]) -> Iterator[tuple[Located, Record]]:

@@ -114,6 +114,7 @@ class GroupForest:
         self._twins: dict[int, list[tuple[int, int]]] = {}  # that begin as a sibling does
         self._answers: set[tuple[int, int]] = set()
         self._ends: set[tuple[int, int]] = set()
+        self._last = np.zeros(0, np.int32)  # the tokens of the view that was added last
 
     def __len__(self) -> int:
         """Return how many calls were added."""
@@ -130,6 +131,7 @@ class GroupForest:
         self._train_above(view, number)
         self._note_answer(view, number)
         self._ends.add((self._owner(number, len(view.tokens)), len(view.tokens)))
+        self._last = view.tokens
         return Joined(joint, depth)
 
     def finish(self) -> Forest:
@@ -181,8 +183,8 @@ class GroupForest:
 
         Several branches may begin with the same token, so all of these are followed.
         """
-        best = (ROOT, 0)
-        todo = [(other, 0) for other in self._next(view, ROOT, 0)]
+        best = self._beginning(view)
+        todo = [best] if best[1] else [(other, 0) for other in self._next(view, ROOT, 0)]
         while todo:
             branch, begin = todo.pop()
             depth = self._followed(view, branch, begin)
@@ -196,6 +198,16 @@ class GroupForest:
             further += [(other, depth) for other in self._next(view, branch, depth)]
             todo += reversed(further)
         return best
+
+    def _beginning(self, view: CallView) -> tuple[int, int]:
+        """Return where the prompt of a view leaves the view before it, if no other way leads there.
+
+        No token of a prompt is trained, so that the branches up to there may all be entered.
+        """
+        if self._twins:
+            return ROOT, 0
+        same = common_prefix(view.tokens[: view.prompt], self._last)
+        return self._owner(len(self._branches) - 1, same), same
 
     def _next(self, view: CallView, branch: int, depth: int) -> Iterator[int]:
         """Yield the branch that leaves another at a depth with the view's token, if one does."""

@@ -36,7 +36,8 @@ class KeyColumns:
         found: columns of which a key was seen.
 
     >>> keys = KeyColumns()
-    >>> keys.see(b'{"prompt_ids": [1], "completion_ids": [2], "logprobs": [-0.5], "reward": null}')
+    >>> line = b'{"prompt_ids": [1], "completion_ids": [2], "logprobs": [-0.5], "reward": null}'
+    >>> keys.see(line, line)
     >>> sorted(keys.found)
     ['logprobs']
     """
@@ -53,6 +54,7 @@ class KeyColumns:
             return [name for name in names if name not in left_out]
 
         self.found: set[str] = set()
+        self._lacks_ids = False
         self._ids = _pattern(keys("completion_ids", "tokens"), _IDS)
         looked_for = {
             "logprobs": (keys("logprobs"), _LIST),
@@ -66,14 +68,16 @@ class KeyColumns:
         }
         self._keys = _pattern([key for names, _ in looked_for.values() for key in names], b"")
 
-    def see(self, line: bytes) -> None:
-        """Look at the next record."""
-        for key in set(self._keys.findall(line)):
+    def see(self, line: bytes, new: bytes) -> None:
+        """Look at the next record, and for keys in that part of it which no record before has."""
+        for key in set(self._keys.findall(line if self._lacks_ids else new)):
             name = self._columns[key]
             if name in self.found or not self._patterns[name].search(line):
                 continue
             if name != "logprobs" or self._ids.search(line):  # of which tokens they are
                 self.found.add(name)
+            else:
+                self._lacks_ids = True
 
 
 def _pattern(names: Sequence[str], behind: bytes) -> re.Pattern[bytes]:

@@ -113,8 +113,9 @@ def call_view(
         trained = np.ones(len(tokens) - prompt, bool) if call.loss_mask is None else call.loss_mask
     else:
         assert cut is not None
-        tokens, found = pieces.tokens(cut.pieces), pieces.runs(cut.pieces, cut.borders)
-        prompt = pieces.size(cut.pieces[: cut.prompt])
+        tokens, stops = pieces.tokens(cut.pieces)
+        found = pieces.runs(cut.pieces, stops, cut.borders)
+        prompt, header = stops.item(cut.prompt), stops.item(cut.header)
         runs = [(stop, kind, message) for stop, kind, message, _ in found]
         trained = _trained(found, prompt, len(tokens))
         header = pieces.size(cut.pieces[: cut.header])
@@ -159,8 +160,9 @@ def trained_size_of(call: Call, cut: CutCall | None, pieces: Pieces) -> int:
         mask = call.loss_mask
         return len(call.completion_ids) if mask is None else int(mask.sum())
     assert cut is not None
-    runs, prompt = pieces.runs(cut.pieces, cut.borders), pieces.size(cut.pieces[: cut.prompt])
-    return int(_trained(runs, prompt, pieces.size(cut.pieces)).sum())
+    tokens, stops = pieces.tokens(cut.pieces)
+    runs = pieces.runs(cut.pieces, stops, cut.borders)
+    return int(_trained(runs, stops.item(cut.prompt), len(tokens)).sum())
 
 
 def content_of(call: Call, cut: CutCall | None) -> bytes:
@@ -177,7 +179,7 @@ def content_of(call: Call, cut: CutCall | None) -> bytes:
         completion = [border for border in cut.borders if border.piece >= cut.prompt]
         said += [cut.prompt, [(each.piece, each.part, each.trained) for each in completion]]
     for array in arrays:
-        hash_.update(b"none" if array is None else np.ascontiguousarray(array).tobytes())
+        hash_.update(b"none" if array is None else np.ascontiguousarray(array).data)
         hash_.update(b"|")
     hash_.update(repr(said).encode())
     return hash_.digest()
@@ -187,8 +189,8 @@ def compared(call: Call, cut: CutCall, pieces: Pieces) -> str:
     """Say how the ids of a call agree with what its messages are rendered to."""
     assert call.prompt_ids is not None
     assert call.completion_ids is not None
-    tokens = pieces.tokens(cut.pieces)
-    prompt = pieces.size(cut.pieces[: cut.prompt])
+    tokens, stops = pieces.tokens(cut.pieces)
+    prompt = stops.item(cut.prompt)
     if not np.array_equal(tokens[:prompt], call.prompt_ids):
         return "rendered-otherwise prompt"
     if not np.array_equal(tokens[prompt:], call.completion_ids):

@@ -85,10 +85,9 @@ class CallCutter:
         if chain.last is not None:
             pieces = np.concatenate([chain.last.pieces[: cut.shared], pieces])
         self.characters += len(view.prompt) + len(view.completion) - same
-        prompt = len(pieces) - len(self._pieces.cut(view.completion))
         others = (span.stop for span in reversed(view.spans) if span.message != view.message)
-        header = min(prompt, chain.cutter.pieces_before(next(others, 0)))
-        chain.last = CutCall(pieces, prompt, header, cut.borders, cut.shared, chain.last)
+        header = min(cut.prompt, chain.cutter.pieces_before(next(others, 0)))
+        chain.last = CutCall(pieces, cut.prompt, header, cut.borders, cut.shared, chain.last)
         return chain.last
 
     def _chain(self, prompt: str) -> tuple[_Chain, int]:

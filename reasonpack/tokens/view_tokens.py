@@ -52,11 +52,13 @@ class CutView:
 
     Attributes:
         shared: how many pieces it begins with as the view before it did.
-        pieces: numbers of the pieces after those.
+        prompt: how many are the prompt's, with these.
+        pieces: numbers of the pieces behind the shared ones.
         borders: the ends of spans behind the shared pieces.
     """
 
     shared: int
+    prompt: int
     pieces: tuple[int, ...]
     borders: tuple[Border, ...]
 
@@ -92,6 +94,7 @@ class Pieces:
         self._numbers: dict[str, int] = {}
         self._ids: list[bytes] = []  # i32 each; joined, they are the array in a tenth of the time
         self._sizes = np.zeros(0, np.int64)
+        self._last = np.zeros(0, np.int32), np.zeros(0, np.int32), np.zeros(1, np.int64)
 
     def number(self, piece: str) -> int:
         """Return the number of a piece; the same text has the same."""
@@ -139,17 +142,27 @@ class Pieces:
         array = np.frombuffer(b"".join(tokens), np.int32)
         return encoded_views(array, runs, shared=shared, end=end, bounds=bounds)
 
-    def tokens(self, pieces: I32) -> I32:
-        """Return the tokens of a view, from all of its pieces."""
-        return np.frombuffer(b"".join(map(self._ids.__getitem__, pieces.tolist())), np.int32)
+    def tokens(self, pieces: I32) -> tuple[I32, NDArray[np.int64]]:
+        """Put the tokens of a view together, from all of its pieces.
 
-    def runs(self, pieces: I32, borders: Sequence[Border]) -> list[Run]:
+        Returns:
+            The tokens, and how many of them stand before each piece, and in all.
+        """
+        before, tokens, stops = self._last
+        same = common_prefix(before, pieces)
+        own = np.frombuffer(b"".join(map(self._ids.__getitem__, pieces[same:].tolist())), np.int32)
+        tokens = np.concatenate([tokens[: stops[same]], own])
+        sizes = self._sizes[pieces[same:]]
+        stops = np.concatenate([stops[: same + 1], stops[same] + np.cumsum(sizes)])
+        self._last = pieces, tokens, stops
+        return tokens, stops
+
+    def runs(self, pieces: I32, stops: NDArray[np.int64], borders: Sequence[Border]) -> list[Run]:
         """Return the runs of a view's tokens that borders among all of its pieces end."""
-        stops = [0, *np.cumsum(self._sizes[pieces]).tolist()]
         return [
             (
-                stops[piece]
-                + (self._tokens_before(part, int(pieces[piece])) if part != NO_PART else 0),
+                stops.item(piece)
+                + (self._tokens_before(part, pieces.item(piece)) if part != NO_PART else 0),
                 *(kind, message, trained),
             )
             for piece, part, kind, message, trained in borders
@@ -185,6 +198,7 @@ class Cutter:
         starts += accumulate(map(len, prompt[:-1]), initial=at)
         return CutView(
             shared,
+            shared + len(prompt),
             self._pieces.number_all(pieces),
             tuple(self._borders(view, pieces, at, shared, len(prompt))),
         )

@@ -11,18 +11,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from operator import is_
 from typing import Any, NamedTuple
 
 from reasonpack.records.conversation import Conversation
 from reasonpack.records.message import Message
 from reasonpack.records.prompt_memo import alike
 from reasonpack.records.repeated_items import AGENTS
-from reasonpack.templates.forms import Forms, dump_message
 from reasonpack.templates.loops import Memo
 from reasonpack.views.refused import Shown
 from reasonpack.views.spans import Found
 
 Story = list[dict[str, Any]]
+Written = tuple[dict[str, Any], dict[str, Any]]
+"""A message as the template reads it, and without blocks of reasoning that hold nothing."""
 
 
 class Prompt(NamedTuple):
@@ -51,8 +53,7 @@ class Past:
     common: int = 0
     _prompt: Prompt = NO_PROMPT
     _next: Sequence[Message] = ()
-    _bare: dict[int, tuple[Message, Message]] = field(default_factory=dict)
-    _written: dict[int, tuple[Message, dict[str, Any]]] = field(default_factory=dict)
+    _written: dict[int, tuple[Message, Written]] = field(default_factory=dict)
     _memos: dict[tuple[int, str], Memo] = field(default_factory=dict)
 
     def has(self, tools: Any) -> bool:
@@ -75,18 +76,11 @@ class Past:
         spans = found.spans[: ends[-1][1]] if ends else ()
         return Prompt(text, Found(spans, ends), shown[: self.common])
 
-    def bare(self, message: Message, make: Callable[[Message], Message]) -> Message:
-        """Return what is made of a message, the same object for the same message."""
-        known = self._bare.get(id(message))
-        if known is None:
-            known = self._bare[id(message)] = message, make(message)
-        return known[1]
-
-    def write(self, message: Message, forms: Forms) -> dict[str, Any]:
-        """Write a message as the template reads it; the same object for the same message."""
+    def written(self, message: Message, write: Callable[[Message], Written]) -> Written:
+        """Return what is written of a message, the same objects for the same message."""
         known = self._written.get(id(message))
         if known is None:
-            known = self._written[id(message)] = message, dump_message(message, forms)
+            known = self._written[id(message)] = message, write(message)
         return known[1]
 
     def memo(self, key: tuple[int, str], story: Story, sites: Any) -> Memo:
@@ -99,6 +93,8 @@ class Past:
 
 def same_beginning(one: Sequence[object], other: Sequence[object]) -> int:
     """Count the objects that two lists begin with, both the same."""
+    if all(map(is_, one, other)):
+        return min(len(one), len(other))
     for count, (mine, its) in enumerate(zip(one, other, strict=False)):
         if mine is not its:
             return count

@@ -24,7 +24,7 @@ from reasonpack.templates.loops import Memo
 from reasonpack.templates.template import ChatTemplate
 from reasonpack.templates.written import Written
 from reasonpack.views.completion import closes_reasoning
-from reasonpack.views.past import Past, Story
+from reasonpack.views.past import Past, Story, same_beginning
 
 WORTH_A_MEMO = 16
 """Views from which a memo is used: what it saves grows with the square of their number."""
@@ -164,10 +164,15 @@ def _stories(
         The messages, and where their contents have blocks of reasoning with nothing in them the
         same without these: for prompts that close the reasoning, or a template without any.
     """
-    bare = [past.bare(each, _bare) if past else _bare(each) for each in messages]
-    stories = [list(messages), bare] if behaviour.closer and bare != list(messages) else [bare]
-    write = past.write if past else dump_message
-    return tuple([write(each, behaviour.forms) for each in story] for story in stories)
+
+    def write(message: Message) -> tuple[dict[str, Any], dict[str, Any]]:
+        whole, bare = dump_message(message, behaviour.forms), _bare(message)
+        return whole, whole if bare is message else dump_message(bare, behaviour.forms)
+
+    pairs = [past.written(each, write) if past else write(each) for each in messages]
+    wholes, bares = [whole for whole, _ in pairs], [bare for _, bare in pairs]
+    is_one = not behaviour.closer or same_beginning(wholes, bares) == len(messages)
+    return (bares,) if is_one else (wholes, bares)
 
 
 def _bare(message: Message) -> Message:

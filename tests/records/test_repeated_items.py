@@ -66,10 +66,13 @@ def test_what_is_repeated_is_the_same_object() -> None:
 
 
 def test_ids_are_an_array_too() -> None:
-    lines = RepeatedItems()
-    for ids in ([5, 6], [5, 67], [5, 6, 7, 8], [5], [5, 6, 2**31 - 1], [1]):
+    lines, arrays = RepeatedItems(), list[Any]()
+    read = [[5, 6], [5, 67], [5, 6, 7, 8], [5], [5, 6, 2**31 - 1], [1], [1, 2], [1, 2, 3], [1, 2]]
+    for ids in read:
         (found,) = lines.decode(json.dumps({"prompt_ids": ids}).encode()).values()
-        assert found == ids == found.array.tolist()
+        assert found == ids
+        arrays.append(found.array)
+    assert [array.tolist() for array in arrays] == read
     for ids in ([5, -1], [5, 6, 2**31], [5, 6, True]):
         (found,) = lines.decode(json.dumps({"prompt_ids": ids}).encode()).values()
         assert (found, type(found)) == (ids, list)
@@ -80,7 +83,7 @@ def test_a_line_that_goes_on_is_decoded_where_it_does(monkeypatch: pytest.Monkey
     real = strict_json.decode
     monkeypatch.setattr(strict_json, "decode", lambda line: seen.append(len(line)) or real(line))
     lines, items = RepeatedItems(), [{"role": "user", "content": "x" * 1_000}] * 20
-    for count in range(1, 21):
+    for count in [*range(1, 21), 20]:
         for name, value in (("messages", items[:count]), ("prompt_ids", list(range(count * 500)))):
             line = json.dumps({name: value, "id": count}).encode()
             assert lines.decode(line) == {name: value, "id": count}

@@ -23,7 +23,7 @@ from reasonpack.cli import cli
 from reasonpack.datasets.manifest import Manifest
 from reasonpack.datasets.options import Options
 from reasonpack.errors import RecordError, UsageError
-from reasonpack.records import record_places
+from reasonpack.records import record_places, repeated_items
 from reasonpack.run import call_plan, strata
 from reasonpack.run.call_columns import KeyColumns
 from reasonpack.run.engine import Watch
@@ -464,8 +464,24 @@ def test_a_value_that_some_calls_lack_is_nan_or_refused(tmp_path: Path) -> None:
 )
 def test_columns_are_found_wherever_their_values_stand(record: Json, columns: set[str]) -> None:
     keys = KeyColumns(ignored=["own.logprobs"] if "own" in record else [])
-    keys.see(json.dumps(record).encode())
+    line = json.dumps(record).encode()
+    keys.see(line, line)
     assert keys.found == columns
+
+
+@pytest.mark.parametrize("answer", [{"token_ids": [5]}, {"logprobs": [-1]}])
+def test_columns_are_found_in_what_a_line_has_of_one_before(
+    answer: Json, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What says of which tokens the log probabilities are may stand in the other part."""
+    monkeypatch.setattr(repeated_items, "HEAD", 9)
+    keys, lines = KeyColumns(), repeated_items.KnownLines()
+    history = [{"token_ids": [5]} if "logprobs" in answer else {"logprobs": [-1]}]
+    for record in ({"input": history}, {"input": [*history, {"id": 1}], **answer}):
+        line = json.dumps(record).encode()
+        keys.see(line, new := lines.short(line))
+    assert len(new) < len(line)
+    assert keys.found == {"logprobs"}
 
 
 def test_a_log_probability_may_be_rounded_above_0(tmp_path: Path) -> None:
