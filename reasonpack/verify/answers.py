@@ -13,9 +13,11 @@ from typing import Any
 
 from reasonpack.verify.chat import Json, NotChecked, Refused
 from reasonpack.verify.fields import EMPTY
-from reasonpack.verify.names import CUT, ENDS, REASONING
+from reasonpack.verify.names import CUT, ENDS, FLAGS, REASONING
 
 ANSWERS = ("response", "completion", "choices", "candidates", "output", "chosen", "rejected")
+_HELD = ("message", "response", "completion", "text")
+"""Names under which a candidate holds its answer."""
 FAILED = "failed"
 """The role of no answer, as the service says that there is none."""
 Found = tuple[Any, str, list[Json]]
@@ -37,9 +39,9 @@ def answers_of(record: Json) -> list[Found]:
     if names != pair and len(names) > 1:
         raise Refused("two answers")
     if pair:
-        return [(_message(record[name]), name, []) for name in pair]
+        return [_of_pair(record, name) for name in pair]
     if names == ["candidates"]:
-        return [(_message(each), "none", []) for each in record["candidates"]]
+        return [_candidate(each) for each in record["candidates"]]
     if names:
         return _in_response(record, names[0])
     if record.get("status") == "failure" and "call_type" in record:
@@ -48,10 +50,43 @@ def answers_of(record: Json) -> list[Found]:
     return [(_message("") if is_empty else None, "none", [])]
 
 
+def with_prompt_of_pair(record: Json) -> Json:
+    """Give a pair that has no prompt the messages that both of its lists begin with."""
+    one, other = record.get("chosen"), record.get("rejected")
+    asked = ("messages", "prompt", "input", "request")
+    if not (isinstance(one, list) and isinstance(other, list)) or len(one) < 2:
+        return record
+    if one[:-1] != other[:-1] or any(record.get(name) not in EMPTY for name in asked):
+        return record
+    return {**record, "messages": one[:-1]}
+
+
+def _of_pair(record: Json, name: str) -> Found:
+    """Read the better or the worse answer; a list repeats the prompt before it."""
+    value = record[name]
+    if isinstance(value, list):
+        *before, value = value
+        if before and before != record.get("messages", record.get("prompt")):
+            raise Refused("messages before an answer that are not those of the prompt")
+    return _candidate(value, name)
+
+
+def _candidate(value: Any, role: str = "none") -> Found:
+    """Read an answer that is a text, a message, or an object around one of these."""
+    held = [name for name in _HELD if isinstance(value, dict) and value.get(name) is not None]
+    if not held or value.get("role") not in EMPTY:
+        return _message(value), role, _named(value)
+    if any(name in value for name in FLAGS):
+        raise NotChecked("flags of a candidate")
+    return _ended(_message(value[held[0]]), value), role, [value]
+
+
 def _in_response(record: Json, name: str) -> list[Found]:
     """List the answers in a response, or in what a record has of one."""
     response = record[name] if name in ("response", "completion") else {name: record[name]}
-    outer = [response] if response is record[name] else []
+    if isinstance(response, dict) and isinstance(response.get("body"), dict):
+        response = response if "choices" in response else response["body"]
+    outer = [] if name not in ("response", "completion") else [response]
     if isinstance(response, dict) and isinstance(response.get("choices"), list):
         return [_choice(choice, outer) for choice in response["choices"] or [None]]
     if isinstance(response, dict) and isinstance(response.get("output"), list):
@@ -70,10 +105,15 @@ def _choice(choice: Any, outer: list[Json]) -> Found:
     message = choice.get("message") if isinstance(choice, dict) else None
     if not isinstance(message, dict):
         raise NotChecked("a choice without a message")
-    ends = {name: choice[name] for name in ENDS if isinstance(choice.get(name), str)}
+    return _ended({"role": "assistant", **message}, choice), "none", [*outer, choice]
+
+
+def _ended(message: Json, holder: Json) -> Json:
+    """Put into a message how it ended, as the object around it says."""
+    ends = {name: holder[name] for name in ENDS if isinstance(holder.get(name), str)}
     if "finish_reason" in ends and "stop_reason" in ends:
         ends = {"finish_reason": ends["finish_reason"], "partial": True}
-    return {"role": "assistant", **ends, **message}, "none", [*outer, choice]
+    return {**ends, **message}
 
 
 def _message(value: Any, record: Json | None = None) -> Json:

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from reasonpack.verify.answers import ANSWERS, FAILED, answers_of
+from reasonpack.verify.answers import ANSWERS, FAILED, answers_of, with_prompt_of_pair
 from reasonpack.verify.chat import Chat, Json, NotChecked, Reading, Refused
 from reasonpack.verify.fields import EMPTY, renamed
 from reasonpack.verify.harness_logs import calls_of_harness
@@ -142,8 +142,11 @@ def _inherited(record: Json, call: Json) -> Json:
 
 def _calls(record: Json, reading: Reading) -> Iterator[Call]:
     request = record.get("model_parameters" if _is_of_litellm(record) else "request") or {}
+    if isinstance(request, dict) and isinstance(request.get("body"), dict):
+        request = request["body"]
     if not isinstance(request, dict) or "body" in request or _changes((record, request)):
         raise NotChecked("a request that is no plain object, or that changes the prompt")
+    record = with_prompt_of_pair(record)
     answers = answers_of(record)
     for number, (answer, role, levels) in enumerate(answers):
         ids = [record.get(name) for name in NAMES]

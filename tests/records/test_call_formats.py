@@ -154,6 +154,13 @@ def test_ids_are_what_was_written_where_a_parser_left_no_text() -> None:
     assert not call.trained
 
 
+def test_a_pair_and_a_sequence_are_calls_by_themselves() -> None:
+    pair = [[ASKED, {"role": "assistant", "content": text}] for text in "45"]
+    assert format_of({"chosen": pair[0], "rejected": pair[1]}) == "calls"
+    assert format_of({"tokens": [5, 7], "response_length": 1}) == "calls"
+    assert format_of({"tokens": 7, "messages": pair[0]}) == "chat"
+
+
 def test_a_failed_call_of_a_gateway_is_counted() -> None:
     assert shown(calls("litellm")[2]) == {
         "id": "chatcmpl-3",

@@ -92,6 +92,13 @@ READ: dict[str, Any] = {
             {"message": {"content": "5"}, "token_ids": [8], "finish_reason": "length"}]},
     },
     "a pair": {"id": 7, "messages": [ASK], "chosen": ANSWER, "rejected": "5"},
+    "a pair of lists": {"prompt": [ASK], "chosen": [ANSWER], "rejected": [ASK, ANSWER]},
+    "a pair without a prompt": {"chosen": [ASK, ANSWER], "rejected": [ASK, {
+        "role": "assistant", "content": "5"}]},
+    "candidates": {"id": "c", "messages": [ASK], "candidates": ["1", ANSWER, {
+        "message": ANSWER, "reward": 1, "finish_reason": "length"}, {"id": "d", "text": "4"}]},
+    "a batch": {"custom_id": "x", "request": {"body": {"messages": [ASK]}}, "response": {
+        "status_code": 200, "body": {"id": "r", "choices": [{"message": ANSWER}]}}},
     "a group": {"tools": [{"name": "f"}], "reward": 1, "calls": [
         {"messages": [ASK], "response": ANSWER},
         {"id": "b", "messages": [ASK, ANSWER], "response": ANSWER, "weight": 0.5}]},

@@ -110,9 +110,11 @@ def is_call(record: object) -> bool:
         for kind in ("prompt_ids", "completion_ids")
         for name in TOKEN_NAMES[kind]
     )
+    has_ids |= isinstance(record.get("tokens"), list) and "response_length" in record
     answers = [name for name in ANSWERS if not is_absent(record.get(name))]
     asked = [name for name in (*PROMPTS, "request") if not is_absent(record.get(name))]
-    return has_ids or bool(answers and asked)
+    is_pair = all(isinstance(record.get(name), list) for name in PAIR)
+    return has_ids or is_pair or bool(answers and asked)
 
 
 def _inherited(group: Level, call: Mapping[str, Any]) -> Level:
