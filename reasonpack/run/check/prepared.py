@@ -204,7 +204,8 @@ def _of_row(numbers: Callable[[str], Numbers | None], where: str) -> Iterator[Do
     borders = _borders(len(ids), lengths, positions, attention)
     for number, (start, stop) in enumerate(zip(borders, [*borders[1:], len(ids)], strict=True)):
         own = np.arange(start, stop)[real[start:stop]]
-        if len(own):
+        # Padding that LLaMA-Factory's packing attends to has a position of 0 a token.
+        if len(own) > 1 or (labels[own] != IGNORE).any():
             part = f", document {number}" if len(borders) > 1 else ""
             ids_, labels_ = ids[own].astype(np.int32), labels[own].astype(np.int32)
             yield Document(where + part, ids_, labels_ != IGNORE, labels_)

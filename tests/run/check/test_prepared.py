@@ -50,6 +50,11 @@ def read(place: Path) -> list[tuple[str, list[int], list[int]]]:
             {"labels": [-100, 6, -100, 8], "attention_mask": [1, 1, 2, 2]},
             [("row 0, document 0", [5, 6], [6]), ("row 0, document 1", [7, 8], [8])],
         ),
+        # LLaMA-Factory's other packing, with padding
+        (
+            {"labels": [-100, 6, -100, -100], "position_ids": [0, 1, 0, 0]},
+            [("row 0, document 0", [5, 6], [6])],
+        ),
         ({"labels": IDS, "position_ids": [0, 1, 2, 3]}, [("row 0", IDS, IDS)]),
         (
             {"labels": IDS, "position_ids": [0, 0, 1, 2]},
