@@ -78,6 +78,12 @@ CHECKS: dict[str, CommandRow] = {
         lambda _: (said("p.jsonl", {"input_ids": [1, 2, 3], "labels": [-100, -100, 3]})(),
                    ["check", "p.jsonl", *TOKENIZER])[1],
     ),
+    "check ids that no token has": (
+        [said("p.jsonl", {"input_ids": [1, 2, 1 << 31], "labels": [-100, -100, 3]})],
+        ["check", "p.jsonl", *TOKENIZER], 1, "2,147,483,648, which no token has.*write the tokens'",
+        lambda _: (said("p.jsonl", {"input_ids": [1, 2, 3], "labels": [-100, -100, 3]})(),
+                   ["check", "p.jsonl", *TOKENIZER])[1],
+    ),
     "check tokens against standard input": (
         [PREPARED], ["check", "p.parquet", "-", *TOKENIZER], 2, "name a file instead", again(*CHECK)
     ),
