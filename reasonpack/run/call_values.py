@@ -56,7 +56,8 @@ def check_columns(
     for name, is_there in needs.items():
         if is_there and name not in columns:
             what = f"a value for the column {name}, which the run does not have, expected none"
-            fix = f"Pass {OPTION} with {name} in it, or leave the value out (--ignore-fields)."
+            fix = f"Pass {OPTION} with {name} in it, or leave the value out: --ignore-fields with "
+            fix += "its name, dotted where it is nested (steps.metrics.logprobs)."
             raise RecordError("column", name.removeprefix("call_"), what, fix=fix)
         if name in VALUES and not is_there and name in columns:
             if name in asked:
