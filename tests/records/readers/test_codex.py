@@ -1,0 +1,55 @@
+"""Sessions of Codex → calls."""
+
+from __future__ import annotations
+
+import json
+
+from test_sessions import ASKED, CALLED, RESULT, SAID, UNKNOWN, WEST, lines, read, turns
+
+
+def test_codex() -> None:
+    lost = {"type": "compacted", "payload": {"message": "Lost."}}
+    still = json.loads(json.dumps(lines("codex")[14]).replace("I do not know.", "Still here."))
+    calls, refused = read([*lines("codex"), lost, still])
+    system = ("system", "You watch a harbour.")
+    assert turns(calls) == [
+        [system, ASKED, CALLED],
+        [system, ASKED, CALLED, RESULT, SAID],
+        [system, ASKED, ("user", "There are 12 boats."), WEST, UNKNOWN],
+    ]
+    assert [call.where for call in calls] == ["x:6", "x:11", "x:15"]
+    assert calls[0].conversation
+    assert calls[0].conversation.template_kwargs == {"reasoning_effort": "medium"}
+    assert calls[0].notes == {"missing tools": 1}
+    assert calls[2].notes == {"missing tools": 1, "unread phase": 1}
+    (error,) = refused
+    assert (error.reason, error.where) == ("missing", "x:17")
+    assert "the history that follows a compaction is not in the file" in str(error)
+
+
+def test_codex_behind_a_rollback() -> None:
+    found = lines("codex")
+    back = {"type": "event_msg", "payload": {"type": "thread_rolled_back", "num_turns": 1}}
+    calls, refused = read([*found[:11], back, *found[13:15]])
+    assert len(calls) == 2
+    assert "the history that follows a rollback is not in the file" in str(refused[0])
+
+
+def test_codex_with_hidden_reasoning() -> None:
+    found = lines("codex")
+    found[4]["payload"] |= {"content": None, "encrypted_content": "gAAA"}
+    calls, refused = read(found[:12])
+    assert not calls
+    assert [(each.reason, each.where) for each in refused] == [
+        ("hidden-reasoning", "x:6"),
+        ("hidden-reasoning", "x:11"),
+    ]
+
+
+def test_codex_with_another_effort_behind_an_answer() -> None:
+    """What a turn's first line says of it holds for that turn, not for the answer before."""
+    found = lines("codex")
+    more = {"type": "turn_context", "payload": {"effort": "high"}}
+    calls, _ = read([*found[:11], more, found[13], found[14]])
+    efforts = [call.conversation and call.conversation.template_kwargs for call in calls]
+    assert efforts == [{"reasoning_effort": each} for each in ("medium", "medium", "high")]

@@ -1,0 +1,24 @@
+"""Logs of LiteLLM, a gateway → calls."""
+
+from __future__ import annotations
+
+import pytest
+from test_call_formats import calls, read, records
+from test_calls import shown
+
+from reasonpack.errors import RecordError
+
+
+def test_a_failed_call_of_a_gateway_is_counted() -> None:
+    assert shown(calls("litellm")[2]) == {
+        "id": "chatcmpl-3",
+        "trained": False,
+        "notes": {"failed-call": 1},
+    }
+
+
+def test_messages_that_a_gateway_left_out_are_refused() -> None:
+    record = records("litellm")[0]
+    record["messages"] = [{"role": "user", "content": "redacted-by-litellm"}]
+    with pytest.raises(RecordError, match="messages that the proxy was told to leave out"):
+        read(record)

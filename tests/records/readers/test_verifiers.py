@@ -1,0 +1,100 @@
+"""Traces of verifiers → calls."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from test_call_formats import TURNS, calls, read, records
+from test_calls import shown
+
+from reasonpack.errors import RecordError
+from reasonpack.records.reading import Reading
+
+
+def test_traces_of_verifiers() -> None:
+    first, second, third, judge = calls("verifiers")
+    assert [shown(call)["messages"] for call in (first, second)] == TURNS
+    assert shown(third)["messages"] == [*TURNS[1][:-1], ("assistant", "I see 12.")]
+    prompt = [10, 11, 12, 13, 14, 15]
+    assert shown(first)["prompt_ids"] == prompt
+    assert shown(first)["completion_ids"] == [20, 21, 22]
+    assert shown(second)["prompt_ids"] == [*prompt, 20, 21, 22, 16, 17, 18, 15]
+    assert shown(second)["logprobs"] == [-1.0, -2.0]
+    assert shown(second)["advantages"] == [0.5, 0.5]
+    assert (first.reward, first.id) == (1.25, "trace-1:2")
+    assert third.conversation
+    assert not third.conversation.messages[-1].finished
+    assert (judge.id, judge.trained) == ("trace-2:1", False)
+
+
+def test_a_token_inside_a_completion_that_was_not_sampled_is_masked() -> None:
+    trace = records("verifiers")[0]["traces"][0]
+    trace["nodes"][2] |= {"mask": [False, True, False, True, False], "logprobs": [-0.5, -0.25]}
+    del trace["nodes"][2]["advantages"]
+    first = read(trace)[0]
+    assert shown(first)["completion_ids"] == [20, 21, 22]
+    assert shown(first)["loss_mask"] == [True, False, True]
+    assert shown(first)["logprobs"] == [-0.5, 0.0, -0.25]
+
+
+def test_a_node_without_sampled_tokens_is_an_empty_generation() -> None:
+    trace = records("verifiers")[0]["traces"][0]
+    trace["nodes"][5] |= {"mask": [False, False], "logprobs": []}
+    third = read(trace)[2]
+    assert not third.trained
+    assert third.completion_ids is not None
+    assert third.prompt_ids is not None
+    assert (third.completion_ids.size, third.prompt_ids.tolist()[-2:]) == (0, [15, 25])
+
+
+def change(node: int, **fields: Any) -> Callable[[Any], None]:
+    def planted(trace: Any) -> None:
+        trace["nodes"][node] |= fields
+
+    return planted
+
+
+PLANTED: dict[str, tuple[Callable[[Any], None], str]] = {
+    "a parent behind its child": (change(1, parent=4), r"nodes\[1\]\.parent: got 4, expected the"),
+    "a parent that is itself": (change(1, parent=1), r"nodes\[1\]\.parent: got 1, expected"),
+    "a flag as a parent": (change(1, parent=False), r"nodes\[1\]\.parent: got False, expected"),
+    "a mask of another length": (
+        change(4, mask=[False, True]),
+        r"nodes\[4\]\.mask: a list of 2, expected a flag for each of the 3 token_ids",
+    ),
+    "log probabilities of all tokens": (
+        change(4, logprobs=[0, -1, -2]),
+        r"nodes\[4\]\.logprobs: a list of 3, expected one for each of the 2 tokens that mask says",
+    ),
+    "a negative id": (
+        change(3, token_ids=[-1, 2]),
+        r"nodes\[3\]\.token_ids\[0\]: got -1, expected a token id",
+    ),
+    "weights of tokens": (
+        change(4, loss_weights={"echo": [0.0, 1.0, 0.5]}),
+        r"nodes\[4\]\.loss_weights: weights 'echo' of single tokens, .* --ignore-fields nodes\.",
+    ),
+    "a list of numbers that nobody reads": (
+        change(4, reference_logprobs=[-1.0, -1.0]),
+        r"--ignore-fields nodes\.reference_logprobs",
+    ),
+}
+
+
+@pytest.mark.parametrize(("plant", "message"), PLANTED.values(), ids=PLANTED)
+def test_a_damaged_trace_is_refused(plant: Callable[[Any], None], message: str) -> None:
+    trace = records("verifiers")[0]["traces"][0]
+    plant(trace)
+    with pytest.raises(RecordError, match=message):
+        read(trace)
+
+
+def test_weights_that_are_left_out() -> None:
+    trace = records("verifiers")[0]["traces"][0]
+    trace["nodes"][4]["loss_weights"] = {"echo": [0.0, 1.0, 0.5]}
+    found = read(trace, Reading(ignored=frozenset(["nodes.loss_weights"])))
+    assert found[0].notes == {"left-out nodes.loss_weights": 1}
+    trace["nodes"][4]["loss_weights"] = {"ce": [0.0, 1.0, 1.0]}
+    assert not read(trace)[1].notes
