@@ -5,7 +5,7 @@ r"""The Python code of a template, with short ways for the values that chat temp
     loop.last, ns.x, x[-1]   likewise; tests such as `is defined` are written out
     {% for x in a_list %}    a generator over the list in place of Jinja's iterator
 
-A short way ends where Jinja's sandbox does; `tests/templates/test_sandbox.py` compares them.
+A short way ends where Jinja's sandbox does; `tests/templates/test_code.py` compares them.
 """
 
 from __future__ import annotations

@@ -128,18 +128,15 @@ TESTED_TOGETHER = {
     "laws/test_readme": "cli.template show.template",
     "laws/test_schemas": "datasets.manifest datasets.receipt rows.kind rows.optional",
     "masks/test_dense": "masks.rows",
-    "records/test_call_formats": "records.readers.atif records.readers.litellm"
-    " records.readers.nemo_gym records.readers.verifiers",
-    "records/test_sessions": "records.readers.claude_code records.readers.codex records.readers.pi"
-    " records.readers.session",
+    "records/test_sessions": "records.readers.session",
     "records/test_calls": "records.call_draft records.call_messages records.call_tokens"
-    " records.call_unread records.readers.answers records.readers.generic"
-    " records.readers.levels records.readers.request",
+    " records.call_unread records.readers.answers records.readers.generic records.readers.levels"
+    " records.readers.request",
     "records/test_conversation": "records.content records.flags records.message"
     " records.value_types",
     "records/test_dialects": "records.draft records.roles",
     "run/test_named_inputs": "datasets.shares",
-    "records/test_groups": "records.group_field records.group_index records.record_places",
+    "records/test_groups": "records.record_places",
     "records/test_plan": "records.formats",
     "records/test_record_schema": "records.beside",
     "records/test_unknown": "records.options records.reading records.renaming records.unread",
@@ -150,18 +147,13 @@ TESTED_TOGETHER = {
     "run/test_finish": "show.rejects show.summary",
     "run/test_copies": "run.plan_copies verify.copies",
     "run/test_pack": "cli.merge run.engine",
-    "run/test_shuffle": "run.buckets",
     "run/test_repack": "cli.repack run.lay_out_again run.repack_unit",
     "run/test_strata": "run.estimate",
-    "show/test_advice": "show.model_shape",
     "show/report/test_report": "cli.report",
     "show/test_row": "cli.inspect cli.inspect_output show.dataset_tokenizer show.message_view"
     " show.segment_tree",
     "show/test_stats": "cli.stats show.distributions",
     "templates/learn/test_learn": "templates.forms templates.learn.message_parts templates.stop",
-    "templates/test_loops": "templates.loop_facts",
-    "templates/test_sandbox": "templates.code",
-    "tokens/test_fast_backends": "tokens.hard_texts",
     "trainers/test_branch_attention": "torch.branch_index torch.branch_reference torch.gather"
     " torch.stock_attention",
     "trainers/test_branch_guard": "torch.lost",
@@ -175,7 +167,7 @@ TESTED_TOGETHER = {
     "verify/test_differences": "verify.explain",
     "verify/test_reader": "verify.chat verify.fields verify.names",
     "verify/test_rows": "verify.paths verify.rebuilt verify.row",
-    "verify/test_views": "verify.one_view verify.rules verify.stop verify.template verify.texts",
+    "verify/test_views": "verify.one_view verify.rules verify.texts",
 }
 """Tests of modules that have no test file of their own name.
 

@@ -11,7 +11,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from runs import OPTIONS, chats, run, tree
 
@@ -88,16 +87,6 @@ def test_the_bytes_do_not_depend_on_workers_but_on_the_seed(source: Path, tmp_pa
         pack_files([str(source)], tmp_path / name, options, run=run(num_proc=workers))
     assert tree(tmp_path / "one") == tree(tmp_path / "two")
     assert rows(tmp_path / "one", "train") != rows(tmp_path / "other", "train")
-
-
-def test_buckets_are_about_a_unit_each() -> None:
-    """So that a process that holds one holds no more than one that packs."""
-    keys = np.concatenate([row_keys(0, "train", unit, 1_000) for unit in range(40)])
-    assert len(np.unique(keys)) == len(keys)
-    sizes = np.bincount((keys >> np.uint64(32)).astype(np.int64) * 40 >> 32)
-    assert len(sizes) == 40
-    assert sizes.max() < 1_150
-    assert sizes.min() > 850
 
 
 def test_it_goes_on_in_the_second_stage(

@@ -8,7 +8,6 @@ end of the list; what a namespace held before; what a macro reads.
 from __future__ import annotations
 
 import copy
-import inspect
 import random
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -445,15 +444,6 @@ def test_a_variable_may_be_named_as_the_memo() -> None:
         ChatTemplate.compile(f"{{{{ messages|{EACH} }}}}", name="named")
 
 
-@pytest.mark.parametrize(
-    ("asked", "is_left"),
-    [("true", False), ("none", False), ("1", True), ("'a'", True), ("m", True)],
-)
-def test_identity_is_asked_for_of_single_values_only(asked: str, is_left: bool) -> None:
-    source = f"{M}{{% if m.x is sameas {asked} %}}{{% endif %}}{E}"
-    assert (ChatTemplate.compile(source, name="identity").sites == ()) == is_left
-
-
 # --- faults that must show ------------------------------------------------------------------------
 
 
@@ -704,19 +694,3 @@ def test_a_namespace_that_is_something_else_is_not_understood() -> None:
     )
     chat = [{"role": "user", "content": str(number)} for number in range(5)]
     assert not differs(source, chat)
-
-
-def test_a_template_that_changes_lists_is_left_alone() -> None:
-    source = (
-        "{% set seen = [] %}{% for m in messages %}{% set _ = seen.append(m.role) %}"
-        "{{ seen | length }}{% endfor %}"
-    )
-    assert ChatTemplate.compile(source, name="appends").sites == ()
-
-
-def test_no_name_of_a_template_gets_into_code() -> None:
-    source = '{% for m in messages %}{{ ns["x); y("] }}{{ loop.index0 + 1 }}{% endfor %}'
-    (site,) = ChatTemplate.compile(source, name="names").sites
-    made = [site.keys.__code__, *filter(inspect.iscode, site.keys.__code__.co_consts)]
-    assert {name for code in made for name in code.co_names} <= {"enumerate"}
-    assert EACH not in source

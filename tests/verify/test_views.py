@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import datetime
-import json
-from pathlib import Path
 from typing import Any
 
 import pytest
-from packed_twice import TOKENIZER, Json
-from tokenizers import AddedToken, Tokenizer
+from packed_twice import Json
 
 from reasonpack.templates.stop import Stop
-from reasonpack.tokens.tokenizer import load_tokenizer
 from reasonpack.verify.chat import NotChecked, Reading, Refused
 from reasonpack.verify.reader import read_chat
 from reasonpack.verify.rules import Rules
-from reasonpack.verify.stop import Stops, ending_token, read_stops
-from reasonpack.verify.template import WHITE, Forms, Template, learn_forms
+from reasonpack.verify.stop import Stops, ending_token
+from reasonpack.verify.template import WHITE, Template, learn_forms
 from reasonpack.verify.views import TextViews, build_views
 
 USER = "{% for m in messages %}{% if m.role != 'assistant' %}<|user|>{{ m.content }}{% else %}"
@@ -58,61 +53,6 @@ def said(content: str, **fields: Any) -> Json:
 
 
 # --- the stop ------------------------------------------------------------------------------------
-
-
-def test_the_stop_is_the_first_listed_token_behind_the_answer() -> None:
-    source = f"{USER}<|bot|>{{{{ m.content }}}}<|end|>\n<|user|>{END}<|bot|>{{% endif %}}"
-    listed = Stops(listed=("<|user|>", "<|end|>"), special=())
-    made = views(rules(source, listed), ASK, said("Four."))
-    assert [view.completion for view in made.views] == ["Four.<|end|>"]
-    assert made.stops == {"files": 1}
-
-
-def test_the_stop_that_only_the_next_message_shows() -> None:
-    source = f"{USER}<|bot|>{{{{ m.content }}}}{END}<|bot|>{{% endif %}}"
-    listed = Stops(listed=("<|user|>", "<|observation|>"), special=())
-    made = views(rules(source, listed), ASK, said("Four."))
-    assert (made.views[0].completion, made.stops) == ("Four.<|user|>", {"files, next role": 1})
-
-
-def test_the_stop_that_no_file_lists() -> None:
-    source = f"{USER}<|bot|>{{{{ m.content }}}}<|end|>\n{END}<|bot|>{{% endif %}}"
-    made = views(rules(source, Stops((), ("<|end|>", "<|bot|>"))), ASK, said("Four."))
-    assert (made.views[0].completion, made.stops) == ("Four.<|end|>", {"rendering": 1})
-    nothing = Stops((), ())
-    made = views(
-        rules(source, nothing, claimed=(Stop("<|end|>", "x"), Stop("", "x"))), ASK, said("Four.")
-    )
-    assert (made.views[0].completion, made.stops) == ("Four.<|end|>", {"manifest": 1})
-    with pytest.raises(NotChecked, match="no stop token"):
-        views(rules(source, nothing), ASK, said("Four."))
-
-
-def test_several_tokens_behind_an_answer_are_no_stop_by_themselves() -> None:
-    source = f"{USER}<|bot|>{{{{ m.content }}}}<|text|><|end|>{END}<|bot|>{{% endif %}}"
-    rule = rules(
-        source, Stops((), ("<|text|>", "<|end|>")), claimed=(Stop("<|end|>", "x"), Stop("", "x"))
-    )
-    assert (rule.ending, views(rule, ASK, said("Four.")).stops) == ("", {"manifest": 1})
-
-
-def test_a_stop_inside_an_answer_is_refused() -> None:
-    source = f"{USER}<|bot|>{{{{ m.content }}}}<|end|>{END}<|bot|>{{% endif %}}"
-    with pytest.raises(Refused, match="stop token"):
-        views(rules(source, Stops(("<|end|>",), ())), ASK, said("It ends <|end|> so."))
-
-
-def test_stops_are_read_from_every_file_and_are_no_white_space(tmp_path: Path) -> None:
-    tokenizer = Tokenizer.from_file(str(TOKENIZER / "tokenizer.json"))
-    tokenizer.add_tokens([AddedToken("\n", special=False), AddedToken("<|a|>", special=True)])
-    tokenizer.save(str(tmp_path / "tokenizer.json"))
-    (tmp_path / "tokenizer_config.json").write_text('{"eos_token": "<|im_end|>"}')
-    ids = [tokenizer.token_to_id("\n"), tokenizer.token_to_id("<|a|>"), 10**6]
-    (tmp_path / "generation_config.json").write_text(json.dumps({"eos_token_id": ids}))
-    (tmp_path / "config.json").write_text("[")
-    stops = read_stops(load_tokenizer(tmp_path))
-    assert stops.listed == ("<|im_end|>", "<|a|>")
-    assert "\n" not in stops.special
 
 
 # --- completions ---------------------------------------------------------------------------------
@@ -277,42 +217,6 @@ def test_a_cut_answer_has_no_stop() -> None:
 
 
 # --- the template --------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("name", ["reasoning_content", "reasoning", "thinking", "thought"])
-def test_the_name_of_the_reasoning_is_tried_out(name: str) -> None:
-    source = f"{USER}{{{{ m.{name} }}}}{{{{ m.content }}}}{END}{{% endif %}}"
-    assert learn_forms(template(source), {}, "<think>").field == name
-
-
-def test_arguments_as_text() -> None:
-    source = (
-        "{% for m in messages %}{% for c in m.tool_calls or [] %}"
-        "{{ c.function.arguments + '' }}{% endfor %}{% endfor %}"
-    )
-    forms = learn_forms(template(source), {}, "")
-    assert forms.arguments_as_text
-    message = said("", tool_calls=[{"name": "f", "arguments": {"a": "ä"}}])
-    given = forms.given(read_chat({"messages": [message]}, Reading()).messages[0], "", "")
-    assert given["tool_calls"][0]["function"]["arguments"] == '{"a": "ä"}'
-
-
-def test_a_template_renders_as_transformers_documents_it() -> None:
-    source = (
-        "{% generation %}\n{{ {'a': '<ä>'} | tojson }}{% endgeneration %}{{ strftime_now('%Y') }}"
-    )
-    made = Template.compile("t", source, variables={}, date=datetime.date(2026, 1, 2))
-    assert made.render([], [], {}) == '{"a": "<ä>"}2026'
-    with pytest.raises(NotChecked, match="no date"):
-        template(source).render([], [], {})
-    with pytest.raises(NotChecked, match="only users"):
-        template("{{ raise_exception('only users') }}").render([], [], {})
-    grows = "{% set all = [] %}{% set _ = all.append('x') %}{{ all | length }}"
-    assert template(grows).render([ASK], [], {}) == "1"
-
-
-def test_forms_have_a_default() -> None:
-    assert Forms().given(read_chat({"messages": [ASK]}, Reading()).messages[0], "", "") == ASK
 
 
 @pytest.mark.parametrize(("opener", "writes"), [("<judge>\n", ""), ("<judge>\n<on>\n", "<on>\n")])

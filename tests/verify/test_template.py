@@ -1,0 +1,48 @@
+"""Templates as `verify` renders them, and the forms that they read."""
+
+from __future__ import annotations
+
+import datetime
+
+import pytest
+from test_views import ASK, END, USER, said, template
+
+from reasonpack.verify.chat import NotChecked, Reading
+from reasonpack.verify.reader import read_chat
+from reasonpack.verify.template import Forms, Template, learn_forms
+
+
+@pytest.mark.parametrize("name", ["reasoning_content", "reasoning", "thinking", "thought"])
+def test_the_name_of_the_reasoning_is_tried_out(name: str) -> None:
+    source = f"{USER}{{{{ m.{name} }}}}{{{{ m.content }}}}{END}{{% endif %}}"
+    assert learn_forms(template(source), {}, "<think>").field == name
+
+
+def test_arguments_as_text() -> None:
+    source = (
+        "{% for m in messages %}{% for c in m.tool_calls or [] %}"
+        "{{ c.function.arguments + '' }}{% endfor %}{% endfor %}"
+    )
+    forms = learn_forms(template(source), {}, "")
+    assert forms.arguments_as_text
+    message = said("", tool_calls=[{"name": "f", "arguments": {"a": "ä"}}])
+    given = forms.given(read_chat({"messages": [message]}, Reading()).messages[0], "", "")
+    assert given["tool_calls"][0]["function"]["arguments"] == '{"a": "ä"}'
+
+
+def test_a_template_renders_as_transformers_documents_it() -> None:
+    source = (
+        "{% generation %}\n{{ {'a': '<ä>'} | tojson }}{% endgeneration %}{{ strftime_now('%Y') }}"
+    )
+    made = Template.compile("t", source, variables={}, date=datetime.date(2026, 1, 2))
+    assert made.render([], [], {}) == '{"a": "<ä>"}2026'
+    with pytest.raises(NotChecked, match="no date"):
+        template(source).render([], [], {})
+    with pytest.raises(NotChecked, match="only users"):
+        template("{{ raise_exception('only users') }}").render([], [], {})
+    grows = "{% set all = [] %}{% set _ = all.append('x') %}{{ all | length }}"
+    assert template(grows).render([ASK], [], {}) == "1"
+
+
+def test_forms_have_a_default() -> None:
+    assert Forms().given(read_chat({"messages": [ASK]}, Reading()).messages[0], "", "") == ASK
