@@ -85,12 +85,15 @@ def test_onepass_is_recommended_where_it_pays_and_nowhere_else(
 def test_the_summary_leaves_the_last_word_to_the_advice() -> None:
     few_tokens_much_attention = costs_of(Work(1000, 10, 100), Work(1020, 12, 250))
     assert "Take onepass" in advice(few_tokens_much_attention)
-    assert _worth(1020 / 1000).endswith(
+    assert _worth(1020 / 1000, with_stats=False).endswith(
         "so little that --layout npass will do unless stats says otherwise"
     )
-    assert _worth(1.36) == "saves 26.5% of the tokens; stats says what that is worth for your model"
+    saved = "saves 26.5% of the tokens"
+    assert _worth(1.36, with_stats=True) == saved
+    said = f"{saved}; stats says what that is worth for your model"
+    assert _worth(1.36, with_stats=False) == said
     assert "either will do" in advice(costs_of(Work(100, 10, 5), Work(100, 10, 5)))
-    assert _worth(1).startswith("saves nothing: no conversation has a branch")
+    assert _worth(1, with_stats=False).startswith("saves nothing: no conversation has a branch")
 
 
 def test_an_npass_dataset_is_told_what_can_be_said() -> None:
