@@ -62,8 +62,8 @@ from reasonpack.cli.options import number
     "--split",
     multiple=True,
     metavar="NAME=SHARE",
-    help="As it was: rows do not hold the messages by which conversations are set apart, so that "
-    "other shares are refused.",
+    help="Set other shares of the conversations apart, by their messages, which are read again in "
+    "the inputs: these have to be where they were. Default: as it was.",
 )
 @click.option(
     "--shuffle",

@@ -52,13 +52,14 @@ class Limits:
 class Old:
     """A unit of a source: its dataset, its number there, and the limits of that dataset.
 
-    Its conversations are packed `times` each.
+    Its conversations are packed `times` each; `inputs` are what that dataset was packed from.
     """
 
     directory: Place
     number: int
     limits: Limits
     times: int = 1
+    inputs: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         """Name it in messages."""

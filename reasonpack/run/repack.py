@@ -135,6 +135,7 @@ def _receipts(output: Place, plan: Plan, sources: Sequence[Source], run: Run) ->
             receipt.unit.number,
             Limits(source.manifest.options, source.manifest.max_position),
             source.times,
+            tuple(each.path for each in source.manifest.inputs),
         )
         for source in sources
         for receipt in source.units

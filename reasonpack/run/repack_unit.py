@@ -22,6 +22,7 @@ from reasonpack.rows.cut_rows import cut_rows
 from reasonpack.rows.sample import Sample
 from reasonpack.run.conversations import count_samples, ids_of_copies, join_samples, without_rows
 from reasonpack.run.lay_out_again import Again, Group, Limits, Old
+from reasonpack.run.split_again import split_again
 from reasonpack.run.unit import Job, publish_receipt, publish_rejects, publish_shard
 from reasonpack.storage.place import public_name
 from reasonpack.storage.read import digest, read_bytes
@@ -52,6 +53,8 @@ def repack_unit(unit: Unit, job: RepackJob) -> Receipt:
     old, options = job.old[unit.number], job.job.options
     receipt = read_receipt(old.directory, old.number)
     groups = {shard.split: _groups(_samples(old, shard), receipt, old) for shard in receipt.shards}
+    if options.split != old.limits.options.split:
+        groups = split_again(groups, old, receipt, options)
     limits = Limits(options, job.max_position)
     again = Again(old, receipt, limits)
     made = {

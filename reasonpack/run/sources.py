@@ -18,12 +18,12 @@ from reasonpack.datasets.receipt import Receipt, read_receipt
 from reasonpack.datasets.shares import read_part
 from reasonpack.errors import FormatError, UsageError
 from reasonpack.run.context import check_rows
-from reasonpack.storage.place import Place, is_url, join, public_name
-from reasonpack.storage.read import read_bytes
+from reasonpack.storage.place import Place, is_url, join, public_name, stamp
+from reasonpack.storage.read import digest, read_bytes
 
 GIVEN = (
     *("max_length", "max_position", "packing", "max_cost", "format", "compression"),
-    *("shuffle", "seed", "loss_weights"),
+    *("shuffle", "seed", "loss_weights", "split"),
 )
 """Options that may be given anew; else those of the sources stay, if they are the same."""
 OF_NO_EFFECT = ("tokenizer", "revision", "chat_template", "overlong", "on_error")
@@ -166,12 +166,8 @@ def options_for(sources: Sequence[Source], given: Mapping[str, Any]) -> Options:
     """
     if any(source.manifest.options.shuffle for source in sources):
         given = {"shuffle": True, **given}  # what is shuffled stays so
-    asked = tuple(given.get("split", sources[0].manifest.options.split))
-    if asked != sources[0].manifest.options.split:
-        found = f"{' '.join(asked)}, and other shares in {sources[0].name}"
-        expected = "the same, for rows do not hold the messages that splits go by"
-        raise UsageError("--split", found, expected, "pack the inputs again with --split")
     values = {name: _value(name, sources, given) for name in GIVEN}
+    values["split"] = tuple(values["split"])
     if values["format"] != sources[0].manifest.options.format and "compression" not in given:
         values["compression"] = None
     first = sources[0].manifest.options
@@ -186,7 +182,27 @@ def options_for(sources: Sequence[Source], given: Mapping[str, Any]) -> Options:
     for source in sources:
         _check_weights(source, options)
         _check_limits(source, options)
+        if options.split != source.manifest.options.split:
+            _check_inputs(source)
     return options
+
+
+def _check_inputs(source: Source) -> None:
+    """Refuse to draw other splits where what they go by is not at hand.
+
+    Raises:
+        UsageError: an input is missing or was altered, or the rows of a unit are not its records'.
+    """
+    manifest, again = source.manifest, "pack the inputs again with --split"
+    if manifest.options.shuffle:
+        found = f"{source.name}, of which the rows of a unit are not of its records"
+        raise UsageError("--split", found, "a dataset that is not shuffled", again)
+    for each in manifest.inputs if "call_id" not in manifest.columns else ():
+        place: Place = each.path if is_url(each.path) else Path(each.path)
+        if stamp(place) is None or digest(place)[1] != each.sha256:
+            found = f"{each.path}: not there, or not as {source.name} was packed from it"
+            expected = "it, for splits go by messages, which rows do not hold"
+            raise UsageError("--split", found, expected, f"put it there as it was, or {again}")
 
 
 def _check_weights(source: Source, options: Options) -> None:

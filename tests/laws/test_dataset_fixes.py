@@ -28,6 +28,7 @@ from tests.laws.commands import (
     first,
     model,
     more,
+    moved,
     written,
 )
 from tests.laws.damaged import (
@@ -59,6 +60,10 @@ NO_PLAN: Damage = lambda: os.unlink("out/plan.json")  # noqa: E731, PTH108
 GREEDY = "{% if '2+2' in messages[0].content %}{{ 'x' * 99999999 }}{% endif %}"
 PLAIN = (FIXTURES / "tokenizer" / "chat_template.jinja").read_text("utf-8")
 CHATS = said("b.jsonl", {"messages": [ASK, {"role": "assistant", "content": "4"}]})
+SAME_ID = [
+    {"id": "x", "messages": [ASK, {"role": "assistant", "content": str(number)}]}
+    for number in range(6)
+]
 CHECKS: dict[str, CommandRow] = {
     "check rows of our own": (
         [PACK], ["check", "out", *TOKENIZER], 2, "call `reasonpack verify DIR`",
@@ -125,8 +130,18 @@ REPACKS: dict[str, CommandRow] = {
         again(*packed("a.jsonl:1.5", out="new")),
     ),
     "other splits": (
-        [more("--split", "test=0.5")], [*REPACK, "--split", "test=0.3"], 2,
+        [more("--split", "test=0.5", "--shuffle")], [*REPACK, "--split", "test=0.3"], 2,
         "pack the inputs again with --split", again(*more("--split", "test=0.3", out="new")),
+    ),
+    "other splits without the inputs": (
+        [PACK, moved("a.jsonl", "b.jsonl")], [*REPACK, "--split", "test=0.3"], 2,
+        "put it there as it was",
+        lambda _: (moved("b.jsonl", "a.jsonl")(), [*REPACK, "--split", "test=0.3"])[1],
+    ),
+    "other splits of conversations of one id": (
+        [said("b.jsonl", *SAME_ID), packed("b.jsonl")], [*REPACK, "--split", "test=0.5"], 1,
+        "pack the inputs again with --split",
+        again(*packed("b.jsonl", "--split", "test=0.5", out="new")),
     ),
     "models of other lengths": (
         [limited("long", 900), limited("short", 800), packed("a.jsonl", "--tokenizer", "long"),

@@ -18,7 +18,7 @@ import pytest
 from again import Watching, chdir
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from runs import FIXTURES, run, tree
+from runs import FIXTURES, agents, run, tree
 
 from reasonpack.datasets.manifest import Manifest, read_manifest
 from reasonpack.datasets.options import Options
@@ -184,7 +184,8 @@ def test_of_any_chats_and_limits(tmp_path_factory: pytest.TempPathFactory, data:
         loss_weights=draw(st.sampled_from(("none", "conversation"))),
         split=draw(st.sampled_from(((), ("test=0.4",)))),
     )
-    given_ = {"max_length": draw(st.integers(500, 1_200)), "packing": draw(st.booleans())}
+    given_: Json = {"max_length": draw(st.integers(500, 1_200)), "packing": draw(st.booleans())}
+    given_ |= draw(st.sampled_from(({}, {"split": ("test=0.3", "other=0.2")})))
     with chdir(tmp_path_factory.mktemp("chats")):
         write(records)
         try:
@@ -424,15 +425,38 @@ def test_what_rows_do_not_tell_is_not_chosen_by(
             repack(directories, Path("new"), {})
 
 
-def test_other_shares_are_refused(tmp_path: Path) -> None:
+@pytest.mark.long
+def test_other_splits_need_the_inputs(tmp_path: Path) -> None:
     with chdir(tmp_path):
         write(CHATS[:6])
         pack_files(["a.jsonl"], Path("old"), replace(PLAIN, split=("test=0.3",)), run=run())
-        with pytest.raises(
-            UsageError, match=r"^--split: test=0\.2, and other shares in old, .* hold"
-        ):
-            repack([Path("old")], Path("new"), {"split": ("test=0.2",)})
+        given_ = {"split": ("test=0.2",)}
+        repack([Path("old")], Path("shuffled"), {"shuffle": True})
+        with pytest.raises(UsageError, match="expected a dataset that is not shuffled"):
+            repack([Path("shuffled")], Path("new"), given_)
+        write(CHATS[:7])
+        with pytest.raises(UsageError, match=r"^--split: a\.jsonl: not there, or not as old "):
+            repack([Path("old")], Path("new"), given_)
         repack([Path("old")], Path("new"), {"split": ("test=0.3",)})
+        twins = [{**chat, "id": "twin"} for chat in CHATS[:6]]
+        write(twins)
+        pack_files(["a.jsonl"], Path("twins"), PLAIN, run=run())
+        with pytest.raises(FormatError, match="several conversations have the id 'twin'"):
+            repack([Path("twins")], Path("new twins"), {"split": ("test=0.5",)})
+
+
+@pytest.mark.long
+def test_other_splits_are_those_of_packing_afresh(tmp_path: Path) -> None:
+    """With copies, of packed rows, of calls, and with splits before."""
+    with chdir(tmp_path):
+        write(CHATS)
+        for old, name in (
+            (replace(PLAIN, max_length=4_000, packing=True, split=("b=0.3",)), "a.jsonl:1.5"),
+            (replace(PLAIN, layout="npass", dedup="exact"), "a.jsonl"),
+        ):
+            compare(old, {"split": ("a=0.4", "c=0.1")}, inputs=[name])
+        write(agents(12, bad=False), "calls.jsonl")
+        compare(PLAIN, {"split": ("a=0.4",)}, inputs=["calls.jsonl:2"])
 
 
 def test_what_is_left_out_of_copies_stops_it(tmp_path: Path) -> None:

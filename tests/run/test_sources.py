@@ -67,7 +67,6 @@ def written(directory: Path, packed: Path, change: Callable[[dict[str, Any]], ob
             lambda made: made["options"].update(train_on="last-turn"),
             "--train-on last-turn, and all",
         ),
-        (lambda made: made["options"].update(split=["a=0.5"]), "--split a=0.5, and none in "),
         (lambda made: made["templates"][0].update(closer="x"), "what was learned of the template"),
     ],
 )
