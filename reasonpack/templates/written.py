@@ -35,8 +35,7 @@ class Written:
     ) -> None:
         self.text, self.loops, self._out = text, loops, out
         self._first, self._starts = len(out), [len(text)]
-        end = text[-_MORE:].rstrip()
-        self._end = len(text[:-_MORE]) + len(end) if end else len(text.rstrip())
+        self._end = len(text.rstrip())
 
     def of(self, message: int) -> tuple[int, int] | None:
         """Return where the text of a message begins and ends; None if no loop wrote any.

@@ -47,12 +47,12 @@ def cut_text(text: str, rule: CutRule) -> list[str]:
     if rule.lines:
         pieces: list[str] = []
         for part in parts:
-            # Most parts have no short line, which is quicker to see without the pattern.
-            line = _LINE.match(part) if part.find("\n", 0, _LINE_STOP) >= 0 else None
-            if line:
-                pieces += (part[: line.end()], part[line.end() :])
-            elif part:
-                pieces.append(part)
+            line = _LINE.match(part)
+            start = line.end() if line else 0
+            if start:
+                pieces.append(part[:start])
+            if start < len(part):
+                pieces.append(part[start:])
         return pieces
     if not rule.opaque and not rule.leads:
         return [part for part in parts if part]
@@ -66,6 +66,5 @@ def cut_text(text: str, rule: CutRule) -> list[str]:
     return [text[a:b] for a, b in itertools.pairwise(edges) if a < b]
 
 
-_LINE_STOP = 16
 _LINE = re.compile(r"[^\n]{0,15}\n+(?=[!-.0-~\u4e00-\u9fff])")
 """A short line, breaks included, in front of a letter, a digit or a sign other than a slash."""

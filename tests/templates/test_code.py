@@ -16,6 +16,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from reasonpack.templates import code, sandbox
+from reasonpack.templates.template import ChatTemplate
 
 TEMPLATES = sorted((Path(__file__).parents[2] / "fixtures").rglob("*.jinja"))
 
@@ -159,11 +160,23 @@ def test_a_loop_is_as_without(name: str) -> None:
         "{% macro m(x) %}{{ x.a.strip() }}{{ caller() }}{% endmacro %}{% call m(x) %}{% endcall %}",
         "{% set ns = namespace(a=1) %}{{ ns.a }}{{ ns.b }}{% set ns.b = x.a %}{{ ns.b.strip() }}",
         "{{ x.a.strip() if x.a is string else x.a }}{{ x.b is defined }}",
+        "{{ x[1] is defined }}{{ x[-2] }}{{ x['a'] }}{{ x['b'] }}{{ x[9] }}",
+        "{% for a in [x] %}{{ namespace(b=a) }}{% endfor %}",
+        *("{{ x is " + test + " }}{{ x.b is " + test + " }}" for test in code._TESTS),
     ],
 )
-@pytest.mark.parametrize("x", [{"a": {"b": " c "}}, {"a": " d "}, " e ", 3, None])
+@pytest.mark.parametrize(
+    "x", [{"a": {"b": " c "}}, {"a": " d "}, " e ", "", 3, None, [], ["e"], True, False]
+)
 def test_what_is_refused_is_refused(source: str, x: Any) -> None:
     check(source, {"x": x})
+
+
+def test_a_list_that_a_template_changes_is_gone_over_as_it_changes() -> None:
+    source = "{% for a in messages %}{{ loop.index }}{% if a < 3 %}"
+    source += "{% set _ = messages.append(a + 1) %}{% endif %}{% endfor %}"
+    template = ChatTemplate.compile(source, name="test")
+    assert template.render([1]) == "123"  # type: ignore[list-item]
 
 
 def test_refusals_are_there_to_compare() -> None:
