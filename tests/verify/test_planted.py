@@ -363,7 +363,7 @@ def rewritten(view: View, planted: Planted) -> View:
     for span in view.spans[:-1]:
         stop = min(span.stop + moved * (span.stop > len(prompt)), whole)
         if not spans or stop > spans[-1].stop:
-            spans.append(replace(span, stop=stop))
+            spans.append(span._replace(stop=stop))
     return replace(
         view,
         prompt=prompt,
@@ -380,11 +380,11 @@ LONG = "They are four, whichever of them is counted first by you."
 def swapped(spans: Any) -> Any:
     """Take what others see of a response for context, and the other way round."""
     other = {Kind.R_IN: Kind.CONTEXT, Kind.CONTEXT: Kind.R_IN}
-    return [replace(span, kind=other.get(span.kind, span.kind)) for span in spans]
+    return [span._replace(kind=other.get(span.kind, span.kind)) for span in spans]
 
 
 def shifted(spans: Any) -> Any:
-    return [replace(span, message=span.message + 2) for span in spans]
+    return [span._replace(message=span.message + 2) for span in spans]
 
 
 @pytest.mark.parametrize("layout", ["onepass", "npass"])

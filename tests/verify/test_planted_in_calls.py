@@ -243,7 +243,7 @@ def apart(is_so: bool) -> Plant:
 
 def unstopped(view: View) -> View:
     end = len(view.prompt) + len(view.completion) - len("<|im_end|>")
-    spans = tuple(replace(span, stop=min(span.stop, end)) for span in view.spans)
+    spans = tuple(span._replace(stop=min(span.stop, end)) for span in view.spans)
     return replace(view, completion=view.completion.removesuffix("<|im_end|>"), spans=spans)
 
 
