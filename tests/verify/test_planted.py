@@ -368,7 +368,7 @@ def rewritten(view: View, planted: Planted) -> View:
         view,
         prompt=prompt,
         completion=completion,
-        spans=(*spans, replace(view.spans[-1], stop=whole)),
+        spans=(*spans, view.spans[-1]._replace(stop=whole)),
         shared=0,
     )
 
