@@ -150,7 +150,7 @@ def each_file(
         for number, (file, size) in enumerate(zip(files, sizes, strict=True))
     ]
     workers = min(processes(replace(run, num_proc=None), units), run.num_proc or len(units))
-    if workers == 1 or run.engine != "local" or any(is_url(place) for place, *_ in files):
+    if run.engine != "local" or any(is_url(place) for place, *_ in files):
         return map(do, files)
     done: dict[int, Result] = {}
     numbered = partial(_with_number, do=do, files=files)
