@@ -452,7 +452,7 @@ def test_other_splits_are_those_of_packing_afresh(tmp_path: Path) -> None:
         write(CHATS)
         for old, name in (
             (replace(PLAIN, max_length=4_000, packing=True, split=("b=0.3",)), "a.jsonl:1.5"),
-            (replace(PLAIN, layout="npass", dedup="exact"), "a.jsonl"),
+            (replace(PLAIN, layout="npass", dedup="exact", split=("b=0.7",)), "a.jsonl"),
         ):
             compare(old, {"split": ("a=0.4", "c=0.1")}, inputs=[name])
         write(agents(12, bad=False), "calls.jsonl")
