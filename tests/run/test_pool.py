@@ -220,10 +220,16 @@ def test_files_are_cut_into_units_by_several_processes_as_by_one(
     spread: Any = functools.partial(engine.each_file, run=Run(num_proc=2))
     used = []
     monkeypatch.setattr(engine, "run_pool", lambda *a, **m: used.append(m) or run_pool(*a, **m))
-    assert plan(files[:2], unit_bytes=4_000, each=spread) == plan(files[:2], unit_bytes=4_000)
+
+    def planned(files: list[tuple[Place, str]], **more: Any) -> tuple[list[Any], list[Unit]]:
+        inputs, found = plan(files, unit_bytes=4_000, **more)
+        # Whether a file is too young for its stamp depends on when it is planned.
+        return [dataclasses.replace(each, stamp=None) for each in inputs], found
+
+    assert planned(files[:2], each=spread) == planned(files[:2])
     assert used == []  # too little for it
     monkeypatch.setattr(engine, "repaid", lambda _: 9)
-    assert plan(files[:2], unit_bytes=4_000, each=spread) == plan(files[:2], unit_bytes=4_000)
+    assert planned(files[:2], each=spread) == planned(files[:2])
     assert [each["workers"] for each in used] == [2]
     with pytest.raises(StorageError, match="none: No such file"):
         plan([files[2], *files], each=spread)
