@@ -20,6 +20,7 @@ TRAIN = "train"
 """The split that every unit has a shard of."""
 MOST_NOTES = 100
 """Kinds of notes that are counted each by itself."""
+_NOTED = ("notes", "examples")
 Natural = Annotated[int, msgspec.Meta(ge=0)]
 Sha256 = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
 RejectPath = Annotated[str, msgspec.Meta(pattern=r"^receipts/\d{5,}\.rejects\.jsonl$")]
@@ -37,7 +38,8 @@ class Counts:
     repeat `extra_tokens`; `left_out` messages, by reason, have views that are too long. Of `pairs`
     of tokens one sees the other, which is what attention costs. `copies` of the conversations are
     of records that are packed more than once; `duplicates` are records that say what an earlier one
-    does, and `not_taken` those that no share of an input and no sample takes.
+    does, and `not_taken` those that no share of an input and no sample takes. Of some kinds of
+    `notes` there is one of the `examples`, the first in the order of their texts.
     """
 
     conversations: Natural = 0
@@ -62,12 +64,13 @@ class Counts:
     rejects: dict[str, Natural] = field(default_factory=dict)
     left_out: dict[str, Natural] = field(default_factory=dict)
     notes: dict[str, Natural] = field(default_factory=dict)
+    examples: dict[str, str] = field(default_factory=dict)
 
     def add(self, other: Counts) -> None:
         """Add what another shard holds."""
-        self.note(other.notes)
+        self.note(other.notes, other.examples)
         for name in self.__slots__:
-            if name == "notes":
+            if name in _NOTED:
                 continue
             mine, theirs = getattr(self, name), getattr(other, name)
             if isinstance(mine, dict):
@@ -80,7 +83,7 @@ class Counts:
     def flat(self) -> Counter[str]:
         """Write the counts in one table, where `tokens_by_kind.h` is one of the names; no notes."""
         table: Counter[str] = Counter()
-        for name in (each.name for each in fields(self) if each.name != "notes"):
+        for name in (each.name for each in fields(self) if each.name not in _NOTED):
             value = getattr(self, name)
             entries = value if isinstance(value, dict) else {"": value}
             for key, number in entries.items():
@@ -102,12 +105,15 @@ class Counts:
         """Why something of the input was not packed."""
         return {*self.rejects, *self.left_out}
 
-    def note(self, notes: Mapping[str, int]) -> None:
+    def note(self, notes: Mapping[str, int], examples: Mapping[str, str] | None = None) -> None:
         """Add what was noticed; names of fields come from the data, so that there may be many."""
         for note, number in notes.items():
             name = note if note in self.notes or len(self.notes) < MOST_NOTES else "more"
             self.notes[name] = self.notes.get(name, 0) + number
         self.notes = dict(sorted(self.notes.items()))
+        for kind, said in (examples or {}).items():
+            self.examples[kind] = min(said, self.examples.get(kind, said))
+        self.examples = dict(sorted(self.examples.items()))
 
 
 @dataclass(frozen=True, slots=True)

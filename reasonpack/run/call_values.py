@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from reasonpack.errors import RecordError
 from reasonpack.records.calls import Call
-from reasonpack.rows.encoded_views import Run
+from reasonpack.rows.encoded_views import Run, common_prefix
 from reasonpack.rows.group_forest import CallView
 from reasonpack.rows.kind import Kind
 from reasonpack.rows.sample import IGNORE, Calls
@@ -186,17 +186,25 @@ def content_of(call: Call, cut: CutCall | None) -> bytes:
     return hash_.digest()
 
 
-def compared(call: Call, cut: CutCall, pieces: Pieces) -> str:
-    """Say how the ids of a call agree with what its messages are rendered to."""
+def compared(call: Call, cut: CutCall, pieces: Pieces, tokenizer: Tokenizer) -> tuple[str, str]:
+    """Say how the ids of a call agree with what its messages are rendered to, and where not."""
     assert call.prompt_ids is not None
     assert call.completion_ids is not None
     tokens, stops = pieces.tokens(cut.pieces)
     prompt = stops.item(cut.prompt)
-    if not np.array_equal(tokens[:prompt], call.prompt_ids):
-        return "rendered-otherwise prompt"
-    if not np.array_equal(tokens[prompt:], call.completion_ids):
-        return "rendered-otherwise completion"
-    return "rendered-equal"
+    for part, own, other in (
+        ("prompt", call.prompt_ids, tokens[:prompt]),
+        ("completion", call.completion_ids, tokens[prompt:]),
+    ):
+        if not np.array_equal(own, other):
+            at = common_prefix(own, other)
+            logged, shown = (
+                repr(tokenizer.decode(ids[at : at + 3])) if at < len(ids) else "nothing"
+                for ids in (own, other)
+            )
+            where = f"{call.where}, token {at:,} of the {part}"
+            return f"rendered-otherwise {part}", f"{where}: {logged} logged, {shown} rendered"
+    return "rendered-equal", ""
 
 
 def columns_of_calls(calls: Sequence[Call]) -> Calls:

@@ -167,7 +167,7 @@ class _Work:
             apart=any(carries_values(each.call) for each in kept),
             values=self.columns & {*VALUES, "preference_labels"},
         )
-        notes, written = Counter[str](), set[CutCall]()
+        notes, examples, written = Counter[str](), list[str](), set[CutCall]()
         for each, weight in zip(kept, self._weights(kept), strict=True):
             cut = each.cut
             if each.cut is not None and each.call.prompt_ids is None:
@@ -179,7 +179,10 @@ class _Work:
             if len(forest) > 1:
                 notes[_joint_note(joined, view)] += 1
             if each.cut is not None and each.call.prompt_ids is not None:
-                notes[compared(each.call, each.cut, self.pieces)] += 1
+                note, example = compared(each.call, each.cut, self.pieces, self.context.tokenizer)
+                notes[note] += 1
+                if example:
+                    examples.append(example)
         try:
             planted, laid_out, _ = lay_out_within(
                 forest.finish(), 0, [0] * len(kept), self.options, self.context.max_position
@@ -194,7 +197,7 @@ class _Work:
         count_samples(samples, self.laid.counts)
         count_laid_out([laid_out] * len(ids), self.laid.counts)
         self.laid.counts.copies += len(ids) - 1
-        self.laid.counts.note(notes)
+        self.laid.counts.note(notes, {"rendered-otherwise": min(examples)} if examples else {})
         self.laid.samples += samples
         split = split_of(group.id.encode(), self.context.shares)
         self.laid.splits += [split] * len(samples)

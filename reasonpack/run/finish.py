@@ -200,7 +200,7 @@ def end(
         for note in _without_effect(plan.options, counts.notes):
             on_note(note)
         return finish(output, plan, receipts, show)
-    for line in note_lines(counts.notes):
+    for line in note_lines(counts.notes, counts.examples):
         on_note(line)
     write_rejects(output, [receipt.rejects for receipt in receipts if receipt.rejects])
     raise _nothing(output, plan, counts)

@@ -78,7 +78,7 @@ def summary_lines(manifest: Manifest, *, with_stats: bool = False) -> Iterator[t
     if counts.missing_reasoning:
         answers = count(counts.missing_reasoning, "answer")
         yield "untrained", f"{answers} without the reasoning that the prompt opens"
-    for line in note_lines(counts.notes):
+    for line in note_lines(counts.notes, counts.examples):
         yield "noticed", printable(line)
 
 
@@ -193,10 +193,10 @@ MOST = 12
 """Names that are listed of one kind."""
 
 
-def note_lines(notes: Mapping[str, int]) -> Iterator[str]:
-    """Say what was noticed, a line for each kind.
+def note_lines(notes: Mapping[str, int], examples: Mapping[str, str]) -> Iterator[str]:
+    """Say what was noticed, a line for each kind, with its example.
 
-    >>> list(note_lines({"unfinished": 2, "unread score": 3, "unread url": 1}))
+    >>> list(note_lines({"unfinished": 2, "unread score": 3, "unread url": 1}, {}))
     ... # doctest: +NORMALIZE_WHITESPACE
     ['answers that were cut off or are to be continued; no stop is trained: 2',
      'fields that are not read: score 3, url 1']
@@ -214,7 +214,8 @@ def note_lines(notes: Mapping[str, int]) -> Iterator[str]:
             named = dict(sorted(named.items(), key=lambda each: -each[1]))
         listed = [_counted(n.partition(" ")[2], count) for n, count in named.items()]
         more = [f"and {len(listed) - MOST:,} more"] if len(listed) > MOST else []
-        yield f"{words}: {', '.join(listed[:MOST] + more)}"
+        example = f"; for example {examples[kind]}" if kind in examples else ""
+        yield f"{words}: {', '.join(listed[:MOST] + more)}{example}"
 
 
 def _counted(name: str, times: int) -> str:

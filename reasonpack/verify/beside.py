@@ -198,11 +198,18 @@ def _check_sums(dataset: Dataset, findings: Findings) -> None:
             what = f"counts.{name} {found[name]:,}, expected {sums[name]:,} as in the shards"
             findings.add(Finding("RP014", "manifest.json", what))
     notes, noted = Counter(manifest.counts.notes), Counter[str]()
+    examples: dict[str, list[str]] = {}
     for receipt in receipts:
         noted.update(receipt.counts.notes)
+        for kind, said in receipt.counts.examples.items():
+            examples.setdefault(kind, []).append(said)
     same = notes.total() == noted.total() if "more" in notes else notes == noted
     if len(receipts) == len(dataset.units) and not same:
         what = f"counts.notes {notes.total():,}, expected {noted.total():,} as in the receipts"
+        findings.add(Finding("RP014", "manifest.json", what))
+    first = {kind: min(said) for kind, said in examples.items()}
+    if len(receipts) == len(dataset.units) and manifest.counts.examples != first:
+        what = "counts.examples, expected the first of those in the receipts"
         findings.add(Finding("RP014", "manifest.json", what))
     if found["conversations"] != found["packed"] + found["rejected"]:
         what = "counts.conversations is not the sum of packed and rejected, expected that"

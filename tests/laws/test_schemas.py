@@ -54,7 +54,7 @@ ADDED_LATER = {
     *("divided", "extra_samples", "extra_tokens", "pairs", "left_out"),
     *("input_format", "group_by", "max_group_bytes", "call_columns"),
     *("sources", "blend", "unit_bytes", "dedup", "sample", "shuffle", "seed", "role"),
-    *("copies", "duplicates", "not_taken"),
+    *("copies", "duplicates", "not_taken", "examples"),
 }
 """Fields that datasets of an earlier version lack."""
 SIMPLE = {str: "string", int: "integer", bool: "boolean", float: "number"}

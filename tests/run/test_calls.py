@@ -30,6 +30,7 @@ from reasonpack.run.engine import Watch
 from reasonpack.run.estimate import estimate
 from reasonpack.run.pack import merge_parts, pack_files, pack_part
 from reasonpack.run.splits import split_of
+from reasonpack.show.summary import summary_lines
 from reasonpack.verify.check import verify_dataset
 
 LOGS = ROOT / "tests" / "records" / "call_logs"
@@ -358,6 +359,14 @@ def test_ids_are_compared_with_their_messages(tmp_path: Path) -> None:
     manifest, _ = packed(tmp_path / "again", [known, other])
     assert manifest.counts.notes["rendered-equal"] == 1
     assert manifest.counts.notes["rendered-otherwise completion"] == 1
+    at = len(ids) - cut
+    shown = f"calls.jsonl:2, token {at} of the completion: '*' logged, nothing rendered"
+    shown = f"{tmp_path / 'again'}/{shown}"
+    assert manifest.counts.examples == {"rendered-otherwise": shown}
+    assert any(shown in line for _, line in summary_lines(manifest))
+    path = tmp_path / "again" / "out" / "manifest.json"
+    path.write_text(path.read_text().replace(" logged, ", " written, "))
+    assert dict(verify_dataset(path.parent).counts) == {"RP014": 1}
 
 
 @pytest.mark.parametrize("scheme", ["message", "turn", "conversation"])
