@@ -55,8 +55,8 @@ from reasonpack.cli.options import number
 @click.option(
     "--loss-weights",
     type=click.Choice(["message", "turn", "conversation"]),
-    help="Write the column loss_weights where there is none: each message or conversation weighs "
-    "the same; what a turn is, rows do not tell. Default: as it was.",
+    help="Write the column loss_weights where there is none: each message, turn or conversation "
+    "weighs the same. Turns are read again in the inputs, as for --split. Default: as it was.",
 )
 @click.option(
     "--split",
@@ -97,7 +97,7 @@ def command(
     as_json_: bool,
     **options: Any,
 ) -> None:
-    """Pack finished datasets again, as one, without reading or tokenizing their inputs.
+    """Pack finished datasets again, as one, without rendering or tokenizing.
 
     DIR is a dataset that pack or repack wrote, or its URL. What is longer than a new limit is
     divided, and what was divided for the old one is joined, as pack would have done it. A limit

@@ -87,8 +87,12 @@ class Again:
         """Whether samples get weights that they did not have."""
         return self.limits.options.loss_weights != self.old.limits.options.loss_weights
 
-    def lay_out(self, groups: Mapping[str, Sequence[Group]]) -> dict[str, list[Sample]]:
+    def lay_out(
+        self, groups: Mapping[str, Sequence[Group]], turns: Mapping[str, Mapping[int, int]]
+    ) -> dict[str, list[Sample]]:
         """Return the samples of conversations, by split and in their order.
+
+        `turns` are those of the answers of each id, where weights go by them.
 
         Raises:
             FormatError: rows do not tell what is to be divided.
@@ -115,7 +119,7 @@ class Again:
             raise self._nothing_fits()
         if self.weighs_anew:
             scheme = self.limits.options.loss_weights
-            return {split: weighed_again(every, own, scheme) for split, own in made.items()}
+            return {split: weighed_again(every, own, scheme, turns) for split, own in made.items()}
         return made
 
     def _is_anew(self, group: Group) -> bool:

@@ -22,7 +22,7 @@ from reasonpack.rows.cut_rows import cut_rows
 from reasonpack.rows.sample import Sample
 from reasonpack.run.conversations import count_samples, ids_of_copies, join_samples, without_rows
 from reasonpack.run.lay_out_again import Again, Group, Limits, Old
-from reasonpack.run.split_again import split_again
+from reasonpack.run.read_again import split_again, turns_again
 from reasonpack.run.unit import Job, publish_receipt, publish_rejects, publish_shard
 from reasonpack.storage.place import public_name
 from reasonpack.storage.read import digest, read_bytes
@@ -56,9 +56,13 @@ def repack_unit(unit: Unit, job: RepackJob) -> Receipt:
     if options.split != old.limits.options.split:
         groups = split_again(groups, old, receipt, options)
     limits = Limits(options, job.max_position)
-    again = Again(old, receipt, limits)
+    again, turns = Again(old, receipt, limits), {}
+    if again.weighs_anew and options.loss_weights == "turn":
+        every = [group for own in groups.values() for group in own]
+        turns = turns_again(every, old, receipt, options)
     made = {
-        split: _repeated(samples, old.times) for split, samples in again.lay_out(groups).items()
+        split: _repeated(samples, old.times)
+        for split, samples in again.lay_out(groups, turns).items()
     }
     lines = _rejects(again, limits)
     counts = _counts(again, made, lines)

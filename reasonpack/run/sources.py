@@ -183,26 +183,28 @@ def options_for(sources: Sequence[Source], given: Mapping[str, Any]) -> Options:
         _check_weights(source, options)
         _check_limits(source, options)
         if options.split != source.manifest.options.split:
-            _check_inputs(source)
+            _check_inputs(source, "--split")
+        if options.loss_weights == "turn" != source.manifest.options.loss_weights:
+            _check_inputs(source, "--loss-weights turn")
     return options
 
 
-def _check_inputs(source: Source) -> None:
-    """Refuse to draw other splits where what they go by is not at hand.
+def _check_inputs(source: Source, option: str) -> None:
+    """Refuse an option that goes by messages where these are not at hand.
 
     Raises:
         UsageError: an input is missing or was altered, or the rows of a unit are not its records'.
     """
-    manifest, again = source.manifest, "pack the inputs again with --split"
+    manifest, again = source.manifest, f"pack the inputs again with {option}"
     if manifest.options.shuffle:
         found = f"{source.name}, of which the rows of a unit are not of its records"
-        raise UsageError("--split", found, "a dataset that is not shuffled", again)
+        raise UsageError(option, found, "a dataset that is not shuffled", again)
     for each in manifest.inputs if "call_id" not in manifest.columns else ():
         place: Place = each.path if is_url(each.path) else Path(each.path)
         if stamp(place) is None or digest(place)[1] != each.sha256:
             found = f"{each.path}: not there, or not as {source.name} was packed from it"
-            expected = "it, for splits go by messages, which rows do not hold"
-            raise UsageError("--split", found, expected, f"put it there as it was, or {again}")
+            expected = f"it, for {option} goes by messages, which rows do not hold"
+            raise UsageError(option, found, expected, f"put it there as it was, or {again}")
 
 
 def _check_weights(source: Source, options: Options) -> None:
@@ -215,9 +217,8 @@ def _check_weights(source: Source, options: Options) -> None:
         "the messages of calls": "call_id" in manifest.columns,
         "the weights that the data have, beside those of the rows": "loss_weights"
         in manifest.columns,
-        "which messages begin a turn": scheme == "turn",
         "records that were refused for their weights": "weight" in counts.rejects,
-        "how much the messages trained that were left out": scheme == "conversation"
+        "how much the messages trained that were left out": scheme != "message"
         and bool(counts.left_out),
     }
     for what, is_lacking in lacking.items():

@@ -10,7 +10,7 @@ the whole conversation, before views are left out or samples divided.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -38,7 +38,7 @@ def weighed(
     given: list[float] = []
     groups: list[int] = []
     for number, (conversation, messages) in enumerate(conversations):
-        weights, turns = _by_message(conversation)
+        weights, turns = of_answers(conversation)
         given += (conversation.weight * weights[message] for message in messages)
         within = {"message": {message: message for message in messages}, "turn": turns}.get(scheme)
         groups += ((number << 32) + (within[each] if within else 0) for each in messages)
@@ -49,18 +49,26 @@ def weighed(
 
 
 def weighed_again(
-    conversations: Sequence[Sequence[Sample]], samples: Sequence[Sample], scheme: LossWeights
+    conversations: Sequence[Sequence[Sample]],
+    samples: Sequence[Sample],
+    scheme: LossWeights,
+    turns: Mapping[str, Mapping[int, int]],
 ) -> list[Sample]:
     """Give the samples of finished conversations without weights those of a scheme.
 
     `conversations` are as they were, each of an id of its own; `samples` may be divided otherwise.
-    The scheme is `message` or `conversation`; what a turn is, samples do not tell.
+    The scheme is `message`, `conversation`, or `turn`; `turns` are then those of the answers of
+    each id, which samples do not tell.
     """
 
     def groups(sample: Sample) -> NDArray[np.int32]:
-        sizes = np.diff(sample.segments.start, append=sample.length)
-        of = np.repeat(sample.segments.message, sizes)
-        return of if scheme == "message" else np.zeros_like(of)
+        of = sample.segments.message
+        if scheme == "turn":
+            own = turns[sample.id]
+            of = np.array([own.get(message, -1) for message in of.tolist()], np.int32)
+        elif scheme == "conversation":
+            of = np.zeros_like(of)
+        return np.repeat(of, np.diff(sample.segments.start, append=sample.length))
 
     counts: Counter[tuple[str, int]] = Counter()
     for sample in (sample for each in conversations for sample in each):
@@ -76,7 +84,7 @@ def weighed_again(
     return found
 
 
-def _by_message(conversation: Conversation) -> tuple[dict[int, float], dict[int, int]]:
+def of_answers(conversation: Conversation) -> tuple[dict[int, float], dict[int, int]]:
     """Return the weight and the turn of each answer, by its index in the record."""
     weights: dict[int, float] = {}
     turns: dict[int, int] = {}

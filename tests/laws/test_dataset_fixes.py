@@ -140,7 +140,7 @@ REPACKS: dict[str, CommandRow] = {
     ),
     "other splits of conversations of one id": (
         [said("b.jsonl", *SAME_ID), packed("b.jsonl")], [*REPACK, "--split", "test=0.5"], 1,
-        "pack the inputs again with --split",
+        "pack the inputs again with the new options",
         again(*packed("b.jsonl", "--split", "test=0.5", out="new")),
     ),
     "models of other lengths": (
@@ -158,10 +158,15 @@ REPACKS: dict[str, CommandRow] = {
         "pack its inputs with the shares that they are to have",
         again(*packed("a.jsonl:2", "--sample", "4", out="new")),
     ),
-    "weights of turns": (
-        [PACK], [*REPACK, "--loss-weights", "turn"], 2,
+    "other weights": (
+        [more("--loss-weights", "message")], [*REPACK, "--loss-weights", "turn"], 2,
         "pack the inputs again with --loss-weights turn",
         again(*more("--loss-weights", "turn", out="new")),
+    ),
+    "weights of turns without the inputs": (
+        [PACK, moved("a.jsonl", "b.jsonl")], [*REPACK, "--loss-weights", "turn"], 2,
+        "put it there as it was",
+        lambda _: (moved("b.jsonl", "a.jsonl")(), [*REPACK, "--loss-weights", "turn"])[1],
     ),
     "what was rejected beside what was divided": (
         [more(*SHORT, "skip"), more(*SHORT, "split", out="two")], TWICE, 2,

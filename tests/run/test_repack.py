@@ -472,14 +472,16 @@ def test_what_is_left_out_of_copies_stops_it(tmp_path: Path) -> None:
 # --- weights -----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("scheme", ["message", "conversation"])
+@pytest.mark.parametrize("scheme", ["message", "turn", "conversation"])
 @pytest.mark.parametrize("layout", ["onepass", "npass"])
 def test_weights_are_those_of_packing_afresh(scheme: str, layout: Any, tmp_path: Path) -> None:
+    """Of turns with several answers too, some of which follow a tool's message, and of copies."""
     with chdir(tmp_path):
         write(CHATS[:8])
         old = replace(PLAIN, layout=layout, max_length=None if layout == "onepass" else 6_000)
-        more = {"max_length": 2_500} if layout == "onepass" and scheme == "message" else {}
-        manifest = compare(old, {"loss_weights": scheme, **more})
+        more = {"max_length": 2_500} if layout == "onepass" and scheme != "conversation" else {}
+        inputs = ["a.jsonl:2.0" if scheme == "turn" else "a.jsonl"]
+        manifest = compare(old, {"loss_weights": scheme, **more}, inputs=inputs)
         assert manifest.columns == ["loss_weights"]
         assert not verify_dataset(Path("new"), ["a.jsonl"]).total
 
@@ -487,7 +489,7 @@ def test_weights_are_those_of_packing_afresh(scheme: str, layout: Any, tmp_path:
 @pytest.mark.parametrize(
     ("options", "scheme", "said"),
     [
-        ({}, "turn", "rows that tell which messages begin a turn"),
+        ({"max_length": 700}, "turn", "rows that tell how much the messages trained"),
         ({"loss_weights": "message"}, "conversation", "rows that tell the weights that the data"),
         ({"max_length": 700}, "conversation", "rows that tell how much the messages trained"),
     ],
