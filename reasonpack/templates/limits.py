@@ -15,9 +15,9 @@ from collections.abc import Iterator
 from reasonpack.errors import TemplateError
 
 SECONDS = 10.0
-"""Longest that one compilation or rendering may take, in seconds."""
+"""Longest that one compilation or rendering may take, in seconds of CPU time of its thread."""
 SECONDS_TOGETHER = 30.0
-"""Longest that the renderings by which a template is learned may take together, in seconds."""
+"""Longest that the renderings by which a template is learned may take together, likewise."""
 HEADROOM = 2 << 30
 """Memory that one compilation or rendering may add to the process, in bytes."""
 
@@ -58,8 +58,9 @@ def _bounds_alone(name: str) -> Iterator[None]:
 class _Bounds:
     """A block within bounds; `ready_for_bounds` is around it.
 
-    The timer of the block before goes on. When it rings, it is set to what is left for the block
-    that there is then: a block needs no system call.
+    The timer of the block before goes on, by the clock on the wall, which is never behind that of
+    the CPU. When it rings, it is set to what is left for the block that there is then. So on a
+    machine that is busy with other work, a block has no less time.
     """
 
     __slots__ = ("_began", "_name", "_seconds")
@@ -70,7 +71,7 @@ class _Bounds:
     def __enter__(self) -> None:
         left: float | None = getattr(_set_up, "left", None)
         self._seconds = SECONDS if left is None else max(1e-3, min(SECONDS, left))
-        self._began = time.monotonic()
+        self._began = time.thread_time()
         # First: should the timer ring from now on, it is this block's.
         _set_up.due = due = self._began + self._seconds
         if _set_up.timed and due < _set_up.rings:
@@ -79,7 +80,7 @@ class _Bounds:
     def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
         _set_up.due = math.inf
         if getattr(_set_up, "left", None) is not None:
-            _set_up.left -= time.monotonic() - self._began
+            _set_up.left -= time.thread_time() - self._began
         if isinstance(error, _OutOfTime):
             if self._seconds < SECONDS:
                 raise _out_of_time_together(self._name) from None
@@ -137,7 +138,7 @@ def _timed() -> bool:
 def _on_alarm(_signum: int, _frame: object) -> None:
     """Stop the block that there is, if its time is over."""
     _set_up.rings = math.inf
-    left = _set_up.due - time.monotonic()
+    left = _set_up.due - time.thread_time()
     if left <= 0:
         raise _OutOfTime
     if left < math.inf:

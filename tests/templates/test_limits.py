@@ -67,25 +67,31 @@ def test_endless_template_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
     assert rendered("{{ messages[0].content }}") == "Hi"  # the timer is off again
 
 
+def work(seconds: float) -> None:
+    """Take so much time of the CPU."""
+    end = time.thread_time() + seconds
+    while time.thread_time() < end:
+        pass
+
+
 def test_the_timer_of_a_block_before_bounds_this_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """It rings once for nothing, outside of any block or inside one that has time left."""
     template = compiled("{{ messages[0].content }}")
-    monkeypatch.setattr(limits, "SECONDS", 0.5)
+    monkeypatch.setattr(limits, "SECONDS", 0.2)
     with limits.ready_for_bounds():
         assert template.render(HELLO) == "Hi"
-        time.sleep(0.6)  # it rings here
+        time.sleep(0.3)  # it rings here
         with limits.bounds("first"):
-            time.sleep(0.3)
+            work(0.1)
         with limits.bounds("second"):
-            time.sleep(0.3)  # and here, too early for this one
-        time.sleep(0.6)
-        with limits.bounds("first"):
-            time.sleep(0.3)
+            work(0.15)  # and here, too early for this one
+        with limits.bounds("third"):
+            time.sleep(0.5)  # while others use the CPU, no time of this one is over
         with (
-            pytest.raises(TemplateError, match=r"endless: took more than 0\.5 s"),
+            pytest.raises(TemplateError, match=r"endless: took more than 0\.2 s"),
             limits.bounds("endless"),
         ):
-            time.sleep(9)  # too early once, and then in time
+            work(9)  # too early once, and then in time
     assert signal.getitimer(signal.ITIMER_REAL) == (0, 0)
 
 
