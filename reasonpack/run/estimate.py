@@ -107,10 +107,11 @@ def estimate(
     if kind_of_inputs(formats, options) == "chats":
         weighted = options.loss_weights == "auto"
         planned, units = plan(files, unit_bytes=run.unit_bytes, weighted=weighted)
-        copies = plan_copies(units, [place for place, _ in files], blend, options, run)
+        columns, places = planned_columns(options, planned), [place for place, _ in files]
+        copies = plan_copies(units, places, blend, options, run, columns=columns)
         often = copies_a_record(copies.index) if copies else 1.0
         sample = _chats(files, planned, units, options, run, often)
-        schema_ = shard_schema(options, context.hashes, planned_columns(options, planned))
+        schema_ = shard_schema(options, context.hashes, columns)
         found = _measured(_begun(planned, units, run), sample, options, schema_)
     else:
         with unpacked(run.temp_dir) as folder:

@@ -239,6 +239,7 @@ def _planned(
             blend,
             options,
             run,
+            columns=plan.columns,
             grouped=calls.grouped if calls else None,
         )
         if copies is not None:

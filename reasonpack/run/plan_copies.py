@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -18,6 +18,7 @@ from reasonpack.datasets.options import Options
 from reasonpack.errors import RecordError
 from reasonpack.records.group_index import Grouped
 from reasonpack.records.groups import line_of, read_groups
+from reasonpack.records.reading import Reading
 from reasonpack.records.record_places import Source
 from reasonpack.records.unit import Record, Unit, read_records
 from reasonpack.run.context import load_context
@@ -53,12 +54,13 @@ def plan_copies(
     options: Options,
     run: Run,
     *,
+    columns: Sequence[str] = (),
     grouped: Grouped | None = None,
 ) -> PlannedCopies | None:
     """Find how often each record, or group of calls, is packed; None if each is once.
 
-    `places` say where each input is; `blend` is empty where all of them is packed; `grouped` are
-    the groups of calls.
+    `places` say where each input is; `blend` is empty where all of them is packed; `columns` are
+    those of the run, which say whether records may have weights; `grouped` are the groups of calls.
 
     Raises:
         UsageError: a conversation would be packed too often, or equal groups are to be left out.
@@ -68,7 +70,8 @@ def plan_copies(
     if grouped is not None:
         return _of_groups(grouped, blend, options)
     found: dict[int, bytes] = {}
-    do = partial(_hashes, places=tuple(places), options=options)
+    reading = replace(load_context(options).reading, weighs="loss_weights" in columns)
+    do = partial(_hashes, places=tuple(places), reading=reading)
     do_units(units, do, lambda each: found.update([each]), run)
     records = [len(found[unit.number]) // HASH_BYTES for unit in units]
     whole = b"".join(found.pop(unit.number) for unit in units)
@@ -117,9 +120,8 @@ def _with_records(
     return found
 
 
-def _hashes(unit: Unit, places: Sequence[Place], options: Options) -> tuple[int, bytes]:
+def _hashes(unit: Unit, places: Sequence[Place], reading: Reading) -> tuple[int, bytes]:
     """Return the number of a unit, and the hashes of its records."""
-    reading = load_context(options).reading
     read = read_records(unit, places[unit.input])
 
     def hashed(record: Record) -> bytes:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import TypeVar
 
 from reasonpack.datasets.options import Options
@@ -86,7 +87,7 @@ def _read(
 ) -> dict[str, _Said]:
     """Read the records of a unit again; return what is said of each id, in their order."""
     assert old.inputs, "only where options ask for what rows do not tell"
-    reading = load_context(options).reading
+    reading = replace(load_context(options).reading, weighs=True)  # what is in rows was accepted
     found: dict[str, _Said] = {}
     for record in read_records(receipt.unit, old.inputs[receipt.unit.input]):
         try:

@@ -94,7 +94,10 @@ def ids(directory: Path, split: str) -> Counter[str]:
 
 @pytest.fixture
 def inputs(tmp_path: Path) -> list[str]:
-    again = [{**json.loads(line), "id": f"again {at}"} for at, line in enumerate(_lines(12))]
+    again = [
+        {**json.loads(line), "id": f"again {at}", "weight": 0.5}
+        for at, line in enumerate(_lines(12))
+    ]
     (tmp_path / "a.jsonl").write_bytes(chats(20))
     (tmp_path / "b.jsonl").write_text("".join(json.dumps(each) + "\n" for each in again))
     return [str(tmp_path / name) for name in ("a.jsonl", "b.jsonl")]

@@ -447,9 +447,9 @@ def test_other_splits_need_the_inputs(tmp_path: Path) -> None:
 
 @pytest.mark.long
 def test_other_splits_are_those_of_packing_afresh(tmp_path: Path) -> None:
-    """With copies, of packed rows, of calls, and with splits before."""
+    """With copies, of packed rows, of calls, and with weights and splits before."""
     with chdir(tmp_path):
-        write(CHATS)
+        write([*CHATS[:5], *({**chat, "weight": 0.5} for chat in CHATS[5:])])
         for old, name in (
             (replace(PLAIN, max_length=4_000, packing=True, split=("b=0.3",)), "a.jsonl:1.5"),
             (replace(PLAIN, layout="npass", dedup="exact", split=("b=0.7",)), "a.jsonl"),

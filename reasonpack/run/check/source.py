@@ -78,11 +78,11 @@ def read_source(inputs: Sequence[str], options: Options, context: Context) -> So
         raise UsageError(str(inputs[0]), "a share of an input", "all of it", "name the file alone")
     if kind_of_inputs(formats_of_inputs(files, options), options) != "chats":
         raise UsageError(str(inputs[0]), "calls", "chats", "name the chats the rows were made of")
-    source = Source(context)
+    source, reading = Source(context), replace(context.reading, weighs=True)
     for unit in plan(files)[1]:
         for record in read_records(unit, files[unit.input][0]):
             try:
-                chat = parse(record, context.reading)
+                chat = parse(record, reading)
             except RecordError as error:
                 error.where = error.where or record.where
                 source.unread.append(str(error))

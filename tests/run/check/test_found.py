@@ -167,8 +167,10 @@ def test_a_row_of_another_chat_is_only_suspected(right: Rows, tmp_path: Path) ->
 
 
 def test_chats_that_differ_in_their_reasoning_alone_are_told_apart(tmp_path: Path) -> None:
+    """They have weights too, which do not matter here."""
     answers = [
-        {"role": "assistant", "content": "4", "reasoning_content": f"{n}."} for n in range(40)
+        {"role": "assistant", "content": "4", "reasoning_content": f"{n}.", "weight": 1 + n / 8}
+        for n in range(40)
     ]
     chats = [{"messages": [{"role": "user", "content": "2+2?"}, answer]} for answer in answers]
     source = tmp_path / "chats.jsonl"
