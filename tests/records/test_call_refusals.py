@@ -10,6 +10,7 @@ from typing import Any
 import test_call_formats as formats
 import test_sessions as sessions
 from fixing import ROOT, noted, unseen
+from readers.test_verifiers import PLANTED
 from refused_calls import IDS, REFUSED
 
 from reasonpack.errors import RecordError
@@ -23,7 +24,7 @@ OF_CALLS = {path.name for path in (*RECORDS.glob("call*.py"), *RECORDS.glob("rea
 def planted() -> list[Any]:
     """Return records of other formats, each with something that is refused."""
     found: list[Any] = [sessions.lines("pi")[0]]
-    for plant, _ in formats.PLANTED.values():
+    for plant, _ in PLANTED.values():
         found.append(formats.records("verifiers")[0]["traces"][0])
         plant(found[-1])
     trace = formats.records("verifiers")[0]["traces"][0]
