@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -27,32 +26,21 @@ from reasonpack.records.value_types import wrong_type
 LARGEST_ID = 2**31 - 1
 """The largest token id that a dataset can hold."""
 _NO_IDS = "Log the ids of the prompt and the completion, or leave the field out."
+Arrays = dict[str, NDArray[Any]]
+"""Some of the arrays of `calls.Call`, by the names of its fields."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CallTokens:
-    """The tokens of a call, as logged; all None where the log has no ids.
-
-    `advantages` of a call without ids has one element, which holds for all of the completion.
-    """
-
-    prompt_ids: NDArray[np.int32] | None = None
-    completion_ids: NDArray[np.int32] | None = None
-    logprobs: NDArray[np.float32] | None = None
-    advantages: NDArray[np.float32] | None = None
-    loss_mask: NDArray[np.bool_] | None = None
-
-
-def read_tokens(found: Mapping[str, Any]) -> CallTokens:
+def read_tokens(found: Mapping[str, Any]) -> Arrays:
     """Read what is there of `prompt_ids`, `completion_ids`, `logprobs`, `loss_mask`, `advantages`.
 
     A `loss_mask` may be of the completion, or of prompt and completion; then that of the prompt
-    has to be 0. One number as `advantages` or `loss_mask` holds for all of the completion.
+    has to be 0. One number as `advantages` or `loss_mask` holds for all of the completion; it is
+    an array of one element where there are no ids. `logprobs` are not read then.
 
     Raises:
         RecordError: a value that cannot be read exactly, by the name of its field here.
 
-    >>> read_tokens({"prompt_ids": [5], "completion_ids": [7, 2], "advantages": 1}).advantages
+    >>> read_tokens({"prompt_ids": [5], "completion_ids": [7, 2], "advantages": 1})["advantages"]
     array([1., 1.], dtype=float32)
     """
     if ("prompt_ids" in found) != ("completion_ids" in found):
@@ -64,37 +52,28 @@ def read_tokens(found: Mapping[str, Any]) -> CallTokens:
         raise RecordError("missing", here, what, fix=fix)
     if "prompt_ids" not in found:
         return _without_ids(found)
-    prompt = read_ids(found["prompt_ids"], "prompt_ids")
-    completion = read_ids(found["completion_ids"], "completion_ids")
-    size = completion.size
-    mask = None
+    read: Arrays = {name: read_ids(found[name], name) for name in ("prompt_ids", "completion_ids")}
+    prompt, size = (ids.size for ids in read.values())
     if "loss_mask" in found:
-        mask = _mask(found["loss_mask"], prompt.size, size)
-    logprobs = advantages = None
+        read["loss_mask"] = _mask(found["loss_mask"], prompt, size)
     if "logprobs" in found:
-        logprobs = _logprobs(found["logprobs"], size, mask)
+        read["logprobs"] = _logprobs(found["logprobs"], size, read.get("loss_mask"))
     if "advantages" in found:
-        advantages = _numbers(found["advantages"], "advantages", size)
-    return CallTokens(
-        prompt_ids=prompt,
-        completion_ids=completion,
-        logprobs=logprobs,
-        advantages=advantages,
-        loss_mask=mask,
-    )
+        read["advantages"] = _numbers(found["advantages"], "advantages", size)
+    return read
 
 
-def _without_ids(found: Mapping[str, Any]) -> CallTokens:
+def _without_ids(found: Mapping[str, Any]) -> Arrays:
     for name in ("loss_mask", "advantages"):
         if isinstance(found.get(name), list):
             what = "a value for each token without ids, expected ids of the tokens"
             raise RecordError("missing", name, what, fix=_NO_IDS)
-    advantages = mask = None
+    read: Arrays = {}
     if "advantages" in found:
-        advantages = _numbers(found["advantages"], "advantages", 1)
+        read["advantages"] = _numbers(found["advantages"], "advantages", 1)
     if "loss_mask" in found:
-        mask = _mask(found["loss_mask"], 0, 1)
-    return CallTokens(advantages=advantages, loss_mask=mask)
+        read["loss_mask"] = _mask(found["loss_mask"], 0, 1)
+    return read
 
 
 def read_ids(value: object, path: str) -> NDArray[np.int32]:
@@ -127,7 +106,7 @@ def read_ids(value: object, path: str) -> NDArray[np.int32]:
 def _numbers(value: object, path: str, size: int) -> NDArray[np.float32]:
     """Read a number for each completion token, or one for all of them."""
     if not isinstance(value, list):
-        return np.full(size, _number(value, path), np.float32)
+        return np.full(size, read_number(value, path), np.float32)
     _check_size(len(value), size, path)
     if set(map(type, value)) <= {int, float}:
         try:
@@ -138,16 +117,22 @@ def _numbers(value: object, path: str, size: int) -> NDArray[np.float32]:
             narrow = read.astype(np.float32)
         if np.isfinite(narrow).all():
             return narrow
-    return np.array([_number(each, f"{path}[{i}]") for i, each in enumerate(value)], np.float32)
+    checked = [read_number(each, f"{path}[{i}]") for i, each in enumerate(value)]
+    return np.array(checked, np.float32)
 
 
-def _number(value: object, path: str) -> float:
+def read_number(value: Any, path: str, *, missing: str = "0") -> float:
+    """Read a number that 32 bits can hold; `missing` stands in the log where there is none.
+
+    Raises:
+        RecordError: reason `type`.
+    """
     if type(value) not in (int, float):
         raise wrong_type(path, type(value).__name__, "a number")
-    if not abs(value) <= float(np.finfo(np.float32).max):  # type: ignore[arg-type]
+    if not abs(value) <= float(np.finfo(np.float32).max):
         what = f"got {str(value)[:30]}, expected a finite number that 32 bits can hold"
-        raise RecordError("type", path, what, fix="Write 0, or leave the call out.")
-    return float(value)  # type: ignore[arg-type]
+        raise RecordError("type", path, what, fix=f"Write {missing}, or leave the call out.")
+    return float(value)
 
 
 def _check_size(length: int, size: int, path: str) -> None:

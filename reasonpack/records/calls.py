@@ -29,7 +29,7 @@ from reasonpack.records import strict_json
 from reasonpack.records.call_draft import CallDraft, Role
 from reasonpack.records.call_formats import SESSIONS, drafts_of, format_of
 from reasonpack.records.call_messages import read_messages_of
-from reasonpack.records.call_tokens import read_tokens
+from reasonpack.records.call_tokens import read_number, read_tokens
 from reasonpack.records.conversation import Conversation
 from reasonpack.records.message import NOTHING_WRITTEN
 from reasonpack.records.prompt_memo import PromptMemo
@@ -55,7 +55,7 @@ class Call:
         logprobs: f32[C] of the completion; None where the log has none, or no ids.
         advantages: f32[C]; f32[1], which holds for the whole completion, where there are no
             ids; None where the log has none.
-        loss_mask: bool[C], the tokens that are to be trained; None for all.
+        loss_mask: bool[C], the tokens that are to be trained, or bool[1]; None for all.
         reward: of the call; None where the log has none.
         weight: of its completion in the loss, 0 or more.
         role: whether it is the better or the worse answer of a pair.
@@ -184,14 +184,8 @@ def _call(
     """Make the call of a draft; `number` counts those of one record, None where it is alone."""
     try:
         tokens = read_tokens(draft.tokens)
-        said = read_messages_of(
-            draft,
-            where,
-            reading,
-            memo,
-            has_ids=tokens.prompt_ids is not None,
-            null_keys=null_keys,
-        )
+        has_ids = "prompt_ids" in tokens
+        said = read_messages_of(draft, where, reading, memo, has_ids=has_ids, null_keys=null_keys)
         weight, reward = _weight(draft), _reward(draft)
         wanted = _is_wanted(draft) and said.train
     except UnknownFieldError:
@@ -201,26 +195,22 @@ def _call(
         raise
     notes = Counter((*draft.notes, *said.notes))
     notes["copied-context"] += draft.copied
-    notes["unread logprobs"] += "logprobs" in draft.tokens and tokens.prompt_ids is None
-    empty = said.is_empty if tokens.completion_ids is None else not tokens.completion_ids.size
+    notes["unread logprobs"] += "logprobs" in draft.tokens and not has_ids
+    empty = not tokens["completion_ids"].size if has_ids else said.is_empty
     notes["empty-generation"] += empty and NOTHING_WRITTEN not in notes
-    masked = tokens.loss_mask is not None and not tokens.loss_mask.any() and not empty
-    has_answer = said.conversation is not None or tokens.prompt_ids is not None
+    masked = "loss_mask" in tokens and not tokens["loss_mask"].any() and not empty
+    has_answer = said.conversation is not None or has_ids
     unique = "" if number is None else f"#{number}"
     return Call(
         id=draft.id or where + unique,
         where=where,
         conversation=said.conversation,
-        prompt_ids=tokens.prompt_ids,
-        completion_ids=tokens.completion_ids,
-        logprobs=tokens.logprobs,
-        advantages=tokens.advantages,
-        loss_mask=None if tokens.prompt_ids is None else tokens.loss_mask,
         reward=reward,
         weight=weight,
         role=draft.role,
         trained=wanted and weight > 0 and has_answer and not (draft.copied or empty or masked),
         notes=+notes,
+        **tokens,
     )
 
 
@@ -243,12 +233,7 @@ def _reward(draft: CallDraft) -> float | None:
         names = ", ".join(f"reward.{name}" for name in value)
         fix = f"Pass --field NAME=reward with one of its numbers, of {strict_json.quoted(names)}."
         raise wrong_type("reward", "dict", "a number", fix=fix)
-    if type(value) not in (int, float):
-        raise wrong_type("reward", type(value).__name__, "a number")
-    if not abs(value) <= float(np.finfo(np.float32).max):
-        what = f"got {str(value)[:30]}, expected a finite number that 32 bits can hold"
-        raise RecordError("type", "reward", what, fix="Write null, or leave the call out.")
-    return float(value)
+    return read_number(value, "reward", missing="null")
 
 
 def _is_wanted(draft: CallDraft) -> bool:

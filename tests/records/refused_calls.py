@@ -187,6 +187,12 @@ REFUSED: dict[str, tuple[Any, str, str, str]] = {
         "weight: got -1, expected a number that is 0 or more",
         "Write advantage",
     ),
+    "a reward that 32 bits cannot hold": (
+        ids(reward=1e39),
+        "type",
+        "reward: got 1e+39, expected a finite number that 32 bits can hold",
+        "Write null, or leave the call out.",
+    ),
     "a reward of several parts": (
         ids(reward={"format": 1, "answer": 0}),
         "type",

@@ -50,7 +50,7 @@ def planted() -> list[Any]:
         {"request": {"messages": [{"role": "user", "content": "a"}], "reasoning_effort": "low",
                      "chat_template_kwargs": {"reasoning_effort": "high"}}, "response": "4"},
         *({**IDS, name: value} for name, value in
-          [("weight", "1"), ("reward", "1"), ("reward", 1e39), ("loss_mask", ["1", 0, 0]),
+          [("weight", "1"), ("reward", "1"), ("loss_mask", ["1", 0, 0]),
            ("logprobs", "a")]),
     ]  # fmt: skip
     return found
