@@ -5,8 +5,10 @@ A directory without a manifest is an unfinished run, and every reader refuses it
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 
@@ -22,6 +24,8 @@ from reasonpack.templates.stop import Stop
 MANIFEST = "manifest.json"
 REJECTS = "rejects.jsonl"
 SAMPLES = "samples.html"
+BY_CONTENT = {"tokenizer", "revision", "chat_template"}
+"""Options that only say where something is; the hashes of the plan say what it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,3 +132,21 @@ def read_manifest(directory: Place) -> Manifest:
         return msgspec.json.decode(content, type=Manifest)
     except (msgspec.MsgspecError, AttributeError, UnicodeDecodeError, RecursionError) as error:
         raise FormatError(name, error, "a manifest", "pack again with --overwrite") from error
+
+
+def plan_hash(plan: Mapping[str, Any]) -> str:
+    """Hash what two runs must have in common of a plan, as JSON has it: `plan_sha256`."""
+
+    def without(value: Mapping[str, Any], names: set[str]) -> dict[str, Any]:
+        return {name: each for name, each in value.items() if name not in names}
+
+    content = without(plan, {"sha256"}) | {"options": without(plan["options"], BY_CONTENT)}
+    for name, left_out in ("inputs", "stamp"), ("templates", "template"):
+        if name in plan:
+            content[name] = [without(each, {left_out}) for each in plan[name]]
+    return json_hash(content)
+
+
+def json_hash(value: Any) -> str:
+    """Return the SHA-256 of a value as JSON with sorted keys."""
+    return hashlib.sha256(msgspec.json.encode(value, order="sorted")).hexdigest()

@@ -10,15 +10,21 @@ another machine is the same input, a file of the same size with other chats is n
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from importlib.metadata import version
 from typing import Any
 
 import msgspec
 
-from reasonpack.datasets.manifest import Learned, Origin, Part
+from reasonpack.datasets.manifest import (
+    BY_CONTENT,
+    Learned,
+    Origin,
+    Part,
+    json_hash,
+    plan_hash,
+)
 from reasonpack.datasets.options import Options
 from reasonpack.datasets.receipt import shard_path
 from reasonpack.errors import FormatError
@@ -35,8 +41,6 @@ from reasonpack.storage.publish import publish_text
 from reasonpack.storage.read import digest, read_bytes
 
 PLAN = "plan.json"
-BY_CONTENT = {"tokenizer", "revision", "chat_template"}
-"""Options that only say where something is; `Plan.hashes` say what it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +123,7 @@ def freeze(
         hashes={
             **context.hashes,
             "template for tools": context.with_tools.template.sha256,
-            "special tokens": _sha256(context.tokenizer.special_tokens),
+            "special tokens": json_hash(context.tokenizer.special_tokens),
         },
         templates=context.templates,
         columns=list(calls.columns if calls else planned_columns(options, inputs)),
@@ -197,26 +201,9 @@ def _by_name(known: Plan | None, unit_bytes: int) -> dict[str, tuple[InputFile, 
     }
 
 
-def _sha256(value: Any) -> str:
-    return hashlib.sha256(msgspec.json.encode(value, order="sorted")).hexdigest()
-
-
 def sealed_plan(plan_: Plan) -> Plan:
     """Return a plan with its own hash in it."""
-    return replace(plan_, sha256=_seal(plan_))
-
-
-def _seal(plan_: Plan) -> str:
-    """Hash what two runs must have in common; `differences` looks at the same."""
-    content = asdict(plan_)
-    content.pop("sha256")
-    for name in BY_CONTENT:
-        content["options"].pop(name)
-    for input_ in content["inputs"]:
-        input_.pop("stamp")
-    for template in content["templates"]:
-        template.pop("template")
-    return _sha256(content)
+    return replace(plan_, sha256=plan_hash(msgspec.to_builtins(plan_)))
 
 
 def differences(there: Plan, here: Plan) -> list[str]:
@@ -286,7 +273,7 @@ def read_plan(output: Place) -> Plan | None:
     try:
         writer = msgspec.json.decode(content).get("library_version")
         found = msgspec.json.decode(content, type=Plan)
-        if found.sha256 == _seal(found):
+        if found.sha256 == plan_hash(msgspec.to_builtins(found)):
             return found
         reason = "its content does not have the hash that it gives"
     except (msgspec.MsgspecError, AttributeError, UnicodeDecodeError, RecursionError) as error:

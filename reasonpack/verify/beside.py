@@ -7,11 +7,10 @@ import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import msgspec
 
-from reasonpack.datasets.manifest import Learned, Origin, Part
+from reasonpack.datasets.manifest import Learned, Origin, Part, plan_hash
 from reasonpack.datasets.options import Options
 from reasonpack.datasets.receipt import Receipt, place_of, receipt_path
 from reasonpack.errors import StorageError
@@ -23,8 +22,6 @@ from reasonpack.verify.findings import Finding, Findings
 from reasonpack.verify.manifest import MINOR, Dataset, parse_version, read_rejects, unreadable
 
 SHARD_SUFFIXES = (".parquet", ".arrow")
-NOT_SEALED = {"tokenizer", "revision", "chat_template"}
-"""Options in a plan that say where something is; its hashes say what."""
 BLOCK = 1 << 20
 TOP = {
     *("manifest.json", "README.md", "plan.json", "groups.index", "copies.index"),
@@ -147,7 +144,7 @@ def _check_plan(dataset: Dataset, findings: Findings) -> None:
     hashes = [plan.hashes.get(each) for each in ("tokenizer", "template")]
     for what, found, expected in (
         ("sha256", plan.sha256, manifest.plan_sha256),
-        ("content of hash", plan.sha256 if newer else _seal(sealed), plan.sha256),
+        ("content of hash", plan.sha256 if newer else plan_hash(sealed), plan.sha256),
         ("library_version", plan.library_version, manifest.library_version),
         ("max_position", plan.max_position, manifest.max_position),
         ("unit_bytes", manifest.unit_bytes and plan.unit_bytes, manifest.unit_bytes),
@@ -165,20 +162,6 @@ def _check_plan(dataset: Dataset, findings: Findings) -> None:
         if found != expected:
             said = f"{what} {found!r}, expected {expected!r} as in the manifest"
             findings.add(Finding("RP022", name, said[:400]))
-
-
-def _seal(plan: dict[str, Any]) -> str:
-    """Hash the content of a plan, but for where things are and when they were written."""
-    options = {key: one for key, one in plan["options"].items() if key not in NOT_SEALED}
-    inputs = [{key: one for key, one in each.items() if key != "stamp"} for each in plan["inputs"]]
-    content = {**plan, "options": options, "inputs": inputs}
-    if "templates" in plan:
-        content["templates"] = [
-            {key: one for key, one in each.items() if key != "template"}
-            for each in plan["templates"]
-        ]
-    del content["sha256"]
-    return hashlib.sha256(msgspec.json.encode(content, order="sorted")).hexdigest()
 
 
 def _check_sums(dataset: Dataset, findings: Findings) -> None:
