@@ -53,8 +53,8 @@ choice_options = adding(
         "--dedup",
         type=click.Choice(["none", "exact"]),
         default="none",
-        help="Pack only the first of the conversations that have the same messages and tools, "
-        "over all inputs.",
+        help="Pack only the first of the conversations that have the same messages and tools, or "
+        "of the groups that have the same calls, over all inputs.",
     ),
     click.option(
         "--sample",

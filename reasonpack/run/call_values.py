@@ -9,8 +9,9 @@ With ids, they are trained as they were logged; messages beside them are compare
 from __future__ import annotations
 
 import hashlib
+import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Any
 
@@ -24,6 +25,7 @@ from reasonpack.rows.group_forest import CallView
 from reasonpack.rows.kind import Kind
 from reasonpack.rows.sample import IGNORE, Calls
 from reasonpack.run.call_views import CutCall
+from reasonpack.run.splits import key
 from reasonpack.tokens.tokenizer import Tokenizer
 from reasonpack.tokens.view_tokens import Pieces
 from reasonpack.views.chosen import PARTS, read_train_on
@@ -184,6 +186,26 @@ def content_of(call: Call, cut: CutCall | None) -> bytes:
         hash_.update(b"|")
     hash_.update(repr(said).encode())
     return hash_.digest()
+
+
+def key_of_calls(calls: Iterable[Call]) -> bytes:
+    """Return what those of a group that are trained say, each once; nothing where none is.
+
+    Groups with the same key are equal, as `schemas/FORMAT.md` describes it.
+    """
+    found = dict.fromkeys(
+        (each.id.removeprefix(each.where), _key(each)) for each in calls if each.trained
+    )
+    return b"".join(content for _, content in found)
+
+
+def _key(call: Call) -> bytes:
+    said = call.conversation
+    if call.prompt_ids is not None or said is None:
+        return content_of(call, None)
+    more = [said.messages[-1].finished, said.template_kwargs]
+    text = key(said) + json.dumps(more, sort_keys=True, default=str).encode()
+    return hashlib.sha256(content_of(call, None) + text).digest()
 
 
 def compared(call: Call, cut: CutCall, pieces: Pieces, tokenizer: Tokenizer) -> tuple[str, str]:

@@ -50,19 +50,6 @@ def asked_for(options: Options, blend: Sequence[Part]) -> bool:
     return options.dedup != "none" or options.sample is not None or bool(blend)
 
 
-def refuse_duplicates_of_calls(options: Options) -> None:
-    """Refuse to look for equal groups of calls.
-
-    Raises:
-        UsageError: it is asked for.
-    """
-    if options.dedup != "none":
-        what = (
-            f"{options.dedup}, of calls, of which one that is logged twice in a group counts once"
-        )
-        raise UsageError("--dedup", what, "none, or chats", "leave the option out")
-
-
 def content_hash(key: bytes, *, readable: bool) -> bytes:
     """Return what stands for a conversation, by its key, or for a record that cannot be read.
 
@@ -71,10 +58,17 @@ def content_hash(key: bytes, *, readable: bool) -> bytes:
     return bytes([readable]) + hashlib.sha256(key).digest()[: HASH_BYTES - 1]
 
 
-def times_of(hashes: Sequence[bytes], parts: Sequence[tuple[Part, int]], options: Options) -> Times:
+def times_of(
+    hashes: Sequence[bytes],
+    parts: Sequence[tuple[Part, int]],
+    options: Options,
+    *,
+    said: Sequence[bytes] | None = None,
+) -> Times:
     """Return how often each record is packed; one that cannot be read once, to be rejected.
 
-    `parts` say how much is packed, each of its number of records.
+    `parts` say how much is packed, each of its number of records; by `said` it is known which
+    records are equal, by their hashes if it is None.
 
     Raises:
         UsageError: a conversation would be packed more than `MOST` times.
@@ -82,7 +76,7 @@ def times_of(hashes: Sequence[bytes], parts: Sequence[tuple[Part, int]], options
     times = np.ones(len(hashes), np.uint16)
     if options.dedup == "exact":
         seen: set[bytes] = set()
-        for number, hash_ in enumerate(hashes):
+        for number, hash_ in enumerate(said or hashes):
             if hash_ in seen and _is_readable(hash_):
                 times[number] = DUPLICATE
             seen.add(hash_)

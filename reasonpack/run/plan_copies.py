@@ -7,20 +7,25 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import chain
 
 import numpy as np
 
 from reasonpack.datasets.manifest import Part
 from reasonpack.datasets.options import Options
 from reasonpack.errors import RecordError
+from reasonpack.records.calls import Call, read_calls, read_session
+from reasonpack.records.group_field import FILE
 from reasonpack.records.group_index import Grouped
 from reasonpack.records.groups import line_of, read_groups
+from reasonpack.records.prompt_memo import PromptMemo
 from reasonpack.records.reading import Reading
 from reasonpack.records.record_places import Source
 from reasonpack.records.unit import Record, Unit, read_records
+from reasonpack.run.call_values import key_of_calls
 from reasonpack.run.context import load_context
 from reasonpack.run.conversations import parse
 from reasonpack.run.copies import (
@@ -29,7 +34,6 @@ from reasonpack.run.copies import (
     Copies,
     asked_for,
     content_hash,
-    refuse_duplicates_of_calls,
     times_of,
 )
 from reasonpack.run.engine import Run, do_units
@@ -63,7 +67,7 @@ def plan_copies(
     those of the run, which say whether records may have weights; `grouped` are the groups of calls.
 
     Raises:
-        UsageError: a conversation would be packed too often, or equal groups are to be left out.
+        UsageError: a conversation would be packed too often.
     """
     if not asked_for(options, blend):
         return None
@@ -81,19 +85,42 @@ def plan_copies(
 
 def _of_groups(grouped: Grouped, blend: Sequence[Part], options: Options) -> PlannedCopies:
     """Find how often each group of calls is packed; one is of the input of its first record."""
-    refuse_duplicates_of_calls(options)
     entries, names = grouped.entries, [each.name for each in grouped.inputs]
     sources = [*map(Source, grouped.places, names, grouped.grouping.containers)]
-    hashes, starts = [], []
+    hashes, starts, said = [], [], []
     for group in read_groups(entries, sources, grouped.grouping.field):
-        named = group.id.encode() or line_of(next(group.records))
-        hashes.append(content_hash(named, readable=True))
+        first = next(group.records)
+        hashes.append(content_hash(group.id.encode() or line_of(first), readable=True))
         starts.append(group.start)
+        if options.dedup == "exact":
+            records = chain([first], group.records)
+            said.append(_said(records, options, are_sessions=grouped.grouping.field == FILE))
     bounds = np.searchsorted(starts, [*(unit.start for unit in grouped.units), len(entries)])
     files = entries["file"][np.array(starts, np.int64)]
     ends = np.searchsorted(files, np.cumsum([0, *(part.files for part in blend)]))
     parts = zip(blend, np.diff(ends).tolist(), strict=True)
-    return _planned(hashes, [*parts], np.diff(bounds).tolist(), options)
+    return _planned(hashes, [*parts], np.diff(bounds).tolist(), options, said)
+
+
+def _said(records: Iterable[Record], options: Options, *, are_sessions: bool) -> bytes:
+    """Return what stands for the calls of a group; for nothing where not all can be read."""
+    reading = load_context(options).reading
+    try:
+        key_ = key_of_calls(_calls(records, reading, are_sessions=are_sessions))
+    except RecordError:
+        key_ = b""
+    return content_hash(key_, readable=bool(key_))
+
+
+def _calls(records: Iterable[Record], reading: Reading, *, are_sessions: bool) -> Iterator[Call]:
+    if not are_sessions:
+        memo = PromptMemo()
+        yield from chain.from_iterable(read_calls(each, reading, memo) for each in records)
+        return
+    calls, refused = read_session([*records], reading)
+    for error in refused:
+        raise error
+    yield from calls
 
 
 def _planned(
@@ -101,9 +128,10 @@ def _planned(
     parts: Sequence[tuple[Part, int]],
     records: list[int],
     options: Options,
+    said: Sequence[bytes] | None = None,
 ) -> PlannedCopies:
     """Write the index of how often each record is packed; `records` are those of each unit."""
-    index = times_of(hashes, parts, options).astype("<u2").tobytes()
+    index = times_of(hashes, parts, options, said=said).astype("<u2").tobytes()
     return PlannedCopies(Copies(records, hashlib.sha256(index).hexdigest()), index)
 
 

@@ -87,8 +87,9 @@ def _chosen(counts: Counts, sample: int | None, what: str) -> Iterator[tuple[str
     if counts.copies:
         yield "copies", f"{counts.copies:,} of them, of {what}s that are packed more than once"
     if counts.duplicates:
-        records = count(counts.duplicates, "record")
-        yield "duplicates", f"{records} with the messages and tools of an earlier one, not packed"
+        same = "the calls" if what == "group" else "the messages and tools"
+        records = count(counts.duplicates, what)
+        yield "duplicates", f"{records} with {same} of an earlier one, not packed"
     if counts.not_taken:
         why = f"--sample {sample:,}" if sample else "the shares of the inputs"
         yield "not taken", f"{count(counts.not_taken, what)}, by {why}"

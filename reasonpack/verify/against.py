@@ -29,7 +29,7 @@ from reasonpack.errors import FormatError, RecordError, StorageError
 from reasonpack.records.unit import Record
 from reasonpack.verify.against_calls import Feed, feed_of_groups
 from reasonpack.verify.call_values import keys_of_row, of_row
-from reasonpack.verify.copies import Taken, ids_of, taken_records, times_of_groups
+from reasonpack.verify.copies import Taken, ids_of, taken_groups, taken_records
 from reasonpack.verify.differences import report
 from reasonpack.verify.findings import Finding, Findings
 from reasonpack.verify.groups import find_groups, grouped_by
@@ -104,7 +104,7 @@ def _feed(
         findings.taken.append("the field that groups the records")
         folder = Path(opened.enter_context(TemporaryDirectory(prefix="reasonpack-")))
         groups = find_groups(source.files, by, folder)
-        groups = replace(groups, times=times_of_groups(groups, dataset.manifest))
+        groups = replace(groups, taken=taken_groups(groups, source))
         return feed_of_groups(join, source, groups, findings)
     lines = zip(records(source), taken_records(source), strict=False)
 

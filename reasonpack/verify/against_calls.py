@@ -5,28 +5,24 @@ records of a group ─→ rejected, or their calls ─→ Kept ─→ Read, by t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from functools import partial
 
-from reasonpack.errors import RecordError
 from reasonpack.records.unit import Record
 from reasonpack.verify.calls import NAMES
-from reasonpack.verify.chat import Json, NotChecked, Reading, Refused
 from reasonpack.verify.copies import ids_of
 from reasonpack.verify.findings import Findings
 from reasonpack.verify.group_views import CallTokens, Kept, rebuild_calls
-from reasonpack.verify.groups import FILE, Group, Groups, fields_of
+from reasonpack.verify.groups import Group, Groups, fields_of
 from reasonpack.verify.match import NO_VIEWS, Join, Read, Reject
 from reasonpack.verify.rebuilt import Rebuilt, not_rebuilt, whole_size
 from reasonpack.verify.rejects import check_left_out, check_reason, take_reject
-from reasonpack.verify.sessions import calls_of_session
-from reasonpack.verify.source import Source, decoded
+from reasonpack.verify.sessions import Value, decoded_calls
+from reasonpack.verify.source import Source
 from reasonpack.verify.splits import split_of_text
 
-_Value = Json | RecordError | NotChecked | Refused | None
-"""A record that was decoded, or why it was not; None where it tells no call."""
 Feed = Callable[[int | None], None]
 """Adds so many records more, or all of them, to what waits for its match."""
 EXPLAINED = 1 << 24
@@ -64,10 +60,10 @@ class _Adding:
     def add(self) -> None:
         """Read all records, and add what is to be matched."""
         if not self.group.times:
-            self.findings.count("not_taken")
+            self.findings.count("duplicates" if self.group.repeated else "not_taken")
             return
         compares = not self.id or self._compares()
-        for record, value in _decoded(self.source, self.group.records, self.group.by.field):
+        for record, value in decoded_calls(self.source, self.group.records, self.group.by.field):
             self.findings.count("records")
             self.where = self.where or record.where
             self._add(record, value, compares=compares)
@@ -117,7 +113,7 @@ class _Adding:
         for each in ids_of(self.id, self.group.times):
             self.join.wait(each, read)
 
-    def _add(self, record: Record, value: _Value, *, compares: bool) -> None:
+    def _add(self, record: Record, value: Value, *, compares: bool) -> None:
         rejected, found, calls = take_reject(self.join, record), None, list[CallTokens]()
         if compares:
             found, calls, id_ = _rebuilt(self.source, record, value)
@@ -170,38 +166,7 @@ class _Adding:
             check_reason(rejected, record, known, "overlong" if is_long else "", self.findings)
 
 
-def _decoded(
-    source: Source, records: Iterator[Record], field: str
-) -> Iterator[tuple[Record, _Value]]:
-    """Decode records; of a session give each line the call that it tells."""
-    if field != FILE:
-        for record in records:
-            yield record, _value(record, source.reading)
-        return
-    lines = [*records]
-    values = [_value(record, replace(source.reading, renamed={})) for record in lines]
-    told: dict[int, _Value] = {n: one for n, one in enumerate(values) if not isinstance(one, dict)}
-    if not told:
-        try:
-            told |= calls_of_session([one for one in values if isinstance(one, dict)])
-        except NotChecked as error:
-            told = dict.fromkeys(range(len(lines)), error)
-        except Refused as error:
-            told = {0: error}
-    for number, record in enumerate(lines):
-        yield record, told.get(number)
-
-
-def _value(record: Record, reading: Reading) -> _Value:
-    try:
-        return decoded(record, reading)
-    except RecordError as error:
-        return error
-
-
-def _rebuilt(
-    source: Source, record: Record, value: _Value
-) -> tuple[Rebuilt, list[CallTokens], str]:
+def _rebuilt(source: Source, record: Record, value: Value) -> tuple[Rebuilt, list[CallTokens], str]:
     """Rebuild the calls of a record; return their id, too, if it has one call."""
     if value is None:
         return Rebuilt(), [], ""
@@ -215,7 +180,7 @@ def _again(
 ) -> Sequence[CallTokens]:
     """Rebuild a group, but for records that were left out."""
     kept = Kept()
-    for record, value in _decoded(source, groups.records(group.number), group.by.field):
+    for record, value in decoded_calls(source, groups.records(group.number), group.by.field):
         if record.where not in left_out:
             kept.add(_rebuilt(source, record, value)[1], record.where)
     kept.weigh(source.manifest.options.loss_weights)

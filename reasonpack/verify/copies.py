@@ -10,13 +10,18 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
+
+import numpy as np
 
 from reasonpack.datasets.manifest import Manifest, Part
 from reasonpack.errors import RecordError
 from reasonpack.records.unit import Record, read_records
+from reasonpack.verify.calls import Call, read_calls
 from reasonpack.verify.chat import NotChecked, Refused
 from reasonpack.verify.groups import Groups
 from reasonpack.verify.reader import read_chat
+from reasonpack.verify.sessions import decoded_calls
 from reasonpack.verify.source import Source, decoded
 from reasonpack.verify.splits import what_is_said
 
@@ -26,7 +31,7 @@ class Taken:
     """A record: the number of its input, what it says, and how often it is to be packed.
 
     `digest` is of a record that is no chat where `is_chat` is not set; `repeated` says that an
-    earlier record says the same.
+    earlier record says the same, as is known by `said`, if it is there, else by `digest`.
     """
 
     input: int
@@ -34,6 +39,7 @@ class Taken:
     is_chat: bool
     times: int = 1
     repeated: bool = False
+    said: object = ""
 
 
 def taken_records(source: Source) -> Iterator[Taken | None]:
@@ -51,22 +57,61 @@ def taken_records(source: Source) -> Iterator[Taken | None]:
     yield from found
 
 
-def times_of_groups(groups: Groups, manifest: Manifest) -> list[int]:
-    """Say of each group of calls how often it is packed, by what names it.
+def taken_groups(groups: Groups, source: Source) -> list[tuple[int, bool]]:
+    """Say of each group of calls how often it is packed, and whether an earlier one says the same.
 
     Raises:
         StorageError: an input cannot be read.
     """
-    if not manifest.blend and manifest.options.sample is None:
+    manifest = source.manifest
+    distinct = manifest.options.dedup == "exact"
+    if not manifest.blend and manifest.options.sample is None and not distinct:
         return []
     found = []
     for group in groups:
         first = next(group.records)
         line = first.line if first.row is None else json.dumps(first.row).encode()
         digest = hashlib.sha256(group.id.encode() or line).digest()[:16]
-        found.append(Taken(group.file, digest, is_chat=True))
+        said: object = ""
+        if distinct:
+            records = chain([first], group.records)
+            said = _said_by_calls(records, group.by.field, source) or f"unread {group.number}"
+        found.append(Taken(group.file, digest, is_chat=True, said=said))
     _take(found, manifest)
-    return [each.times for each in found]
+    return [(each.times, each.repeated) for each in found]
+
+
+def _said_by_calls(records: Iterator[Record], field: str, source: Source) -> str:
+    """Hash what the trained calls of a group say; nothing if there are none, or one is not read."""
+    hashes: dict[tuple[str, str], None] = {}
+    for record, value in decoded_calls(source, records, field):
+        if isinstance(value, Exception):
+            return ""
+        reading = replace(source.reading, row=record.row is not None)
+        try:
+            for each in [] if value is None else read_calls(value, reading, record.where):
+                if each.trained:
+                    hashes[each.id.removeprefix(record.where), _said_by(each)] = None
+        except (NotChecked, Refused, TypeError, ValueError):
+            return ""
+    return " ".join(said for _, said in hashes)
+
+
+def _said_by(call: Call) -> str:
+    """Hash what a call says, but its id."""
+    said: list[object] = [call.role, float(call.weight), call.reward and float(call.reward)]
+    size = 1 if call.completion is None else len(call.completion)
+    said += [
+        each is not None and np.broadcast_to(np.asarray(each, np.float32), size).tolist()
+        for each in (call.logprobs, call.advantages)
+    ]
+    if call.completion is not None:
+        said += [call.prompt, call.completion, call.mask or [True] * size]
+    elif call.chat is not None:
+        last = call.chat.messages[-1]
+        said += [what_is_said(call.chat).decode(), last.cut, call.chat.variables]
+    text = json.dumps(said, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _take(found: Sequence[Taken], manifest: Manifest) -> None:
@@ -74,9 +119,9 @@ def _take(found: Sequence[Taken], manifest: Manifest) -> None:
     options = manifest.options
     chats = [each for each in found if each.is_chat]
     if options.dedup == "exact":
-        first: dict[bytes, Taken] = {}
+        first: dict[object, Taken] = {}
         for each in chats:
-            each.repeated = first.setdefault(each.digest, each) is not each
+            each.repeated = first.setdefault(each.said or each.digest, each) is not each
             each.times = int(not each.repeated)
         chats = list(first.values())
     begin = 0

@@ -59,7 +59,8 @@ class GroupedBy:
 class Group:
     """Records that belong together; no id where one has no field that says it.
 
-    `file` is the number of the one with the first of them, `times` how often they are packed.
+    `file` is the number of the one with the first of them, `times` how often they are packed;
+    `repeated` says that an earlier group says the same.
     """
 
     number: int
@@ -68,6 +69,7 @@ class Group:
     by: GroupedBy
     file: int
     times: int
+    repeated: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,14 +80,14 @@ class Groups:
         by: what groups the records of each file.
         entries: where the records of each group are.
         bounds: where each group begins in them, and at last, how many they are.
-        times: how often each group is packed; empty for once.
+        taken: of each group `times` and `repeated`; empty where each is packed once.
     """
 
     by: list[GroupedBy]
     entries: Entries
     bounds: list[int]
     sources: list[Source]
-    times: Sequence[int] = ()
+    taken: Sequence[tuple[int, bool]] = ()
 
     def __iter__(self) -> Iterator[Group]:
         """Yield the groups; the records of one are to be taken before the next."""
@@ -97,8 +99,8 @@ class Groups:
                 by, name = self.by[file], self.sources[file].name
                 id_ = name if by.field == FILE else group_of(fields_of(first), by.field)
                 own = chain([first], islice(records, end - begin - 1))
-                times = self.times[number] if self.times else 1
-                yield Group(number, id_, own, by, file, times)
+                taken = self.taken[number] if self.taken else (1, False)
+                yield Group(number, id_, own, by, file, *taken)
                 deque(own, maxlen=0)  # those that nobody took
 
     def records(self, number: int) -> Iterator[Record]:

@@ -11,11 +11,18 @@ Of a history that was compacted it is the summary, and what was kept.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
-from reasonpack.verify.chat import Json, NotChecked, Refused
+from reasonpack.errors import RecordError
+from reasonpack.records.unit import Record
+from reasonpack.verify.chat import Json, NotChecked, Reading, Refused
+from reasonpack.verify.groups import FILE
 from reasonpack.verify.names import CALL_ROLES, ROLES
+from reasonpack.verify.source import Source, decoded
 
+Value = Json | RecordError | NotChecked | Refused | None
+"""A record that was decoded, or why it was not; None where it tells no call."""
 Found = tuple[int, Json | Refused]
 """The line that a call is told by, and its record, or why it cannot be had."""
 _OF_A_SERVICE = (
@@ -31,6 +38,35 @@ _OF_PI = (
     *("api", "provider", "model", "usage", "stopReason", "errorMessage", "timestamp"),
     *("responseId", "content", "role"),
 )
+
+
+def decoded_calls(
+    source: Source, records: Iterator[Record], field: str
+) -> Iterator[tuple[Record, Value]]:
+    """Decode records; of a session give each line the call that it tells."""
+    if field != FILE:
+        for record in records:
+            yield record, _value(record, source.reading)
+        return
+    lines = [*records]
+    values = [_value(record, replace(source.reading, renamed={})) for record in lines]
+    told: dict[int, Value] = {n: one for n, one in enumerate(values) if not isinstance(one, dict)}
+    if not told:
+        try:
+            told |= calls_of_session([one for one in values if isinstance(one, dict)])
+        except NotChecked as error:
+            told = dict.fromkeys(range(len(lines)), error)
+        except Refused as error:
+            told = {0: error}
+    for number, record in enumerate(lines):
+        yield record, told.get(number)
+
+
+def _value(record: Record, reading: Reading) -> Value:
+    try:
+        return decoded(record, reading)
+    except RecordError as error:
+        return error
 
 
 def calls_of_session(lines: Sequence[Json]) -> list[Found]:

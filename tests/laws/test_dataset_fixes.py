@@ -230,10 +230,6 @@ PACKS: dict[str, CommandRow] = {
     "no copies": (
         [], packed("a.jsonl#0"), 2, r"write a\.jsonl:2\.0", again(*packed("a.jsonl:2.0"))
     ),
-    "calls without duplicates": (
-        [CALLS], packed("c.jsonl", "--dedup", "exact"), 2, "counts once.*leave the option",
-        again(*packed("c.jsonl")),
-    ),
     "a part that is shuffled": (
         [], more("--shuffle", "--shard-count", "1", "--shard-index", "0"), 2,
         "leave it out, merge the parts, and then: reasonpack repack DIR --shuffle --output NEW",

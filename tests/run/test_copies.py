@@ -14,11 +14,12 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from runs import SKIPPING, agents, chats, run, tree
+from runs import SKIPPING, agents, chats, run, said, tree
 
 from reasonpack.datasets.manifest import Part, read_manifest
 from reasonpack.datasets.options import Options
 from reasonpack.errors import UsageError
+from reasonpack.run import plan_copies
 from reasonpack.run.copies import DUPLICATE, content_hash, times_of
 from reasonpack.run.pack import pack_files
 from reasonpack.verify.check import verify_dataset
@@ -196,8 +197,56 @@ def test_groups_of_calls_are_taken_by_their_names(tmp_path: Path) -> None:
     assert found["sample"].packed <= 7
     assert found["blend"].copies > 0 < found["half"].not_taken
     assert ids(tmp_path / "half", "train").keys() <= ids(tmp_path / "more", "train").keys()
-    with pytest.raises(UsageError, match=r"^--dedup: exact, of calls"):
-        pack_files([one], tmp_path / "x", dataclasses.replace(SKIPPING, dedup="exact"), run=run())
+
+
+ASKED = {"messages": [said("user", "2+2?")], "response": "4"}
+WITH_IDS = {"prompt_token_ids": [5, 6], "completion_token_ids": [7, 8], "logprobs": [-0.5, -1]}
+SAY_THE_SAME: dict[str, Sequence[dict[str, Any]]] = {
+    "first": [{**ASKED, "id": "x"}, {**WITH_IDS, "id": "y"}],
+    "other ids": [{**ASKED, "id": "u", "created": 3}, WITH_IDS],
+    "logged twice": [ASKED, ASKED, {**WITH_IDS, "completion_mask": [1, 1]}],
+    "with what is not trained": [ASKED, {**ASKED, "response": "5", "train": False}, WITH_IDS],
+}
+SAY_MORE: dict[str, Sequence[dict[str, Any]]] = {
+    "in another order": [WITH_IDS, ASKED],
+    "a part": [ASKED],
+    "two calls": [{**ASKED, "id": "x"}, {**ASKED, "id": "z"}, WITH_IDS],
+    "an answer": [{**ASKED, "response": "5"}, WITH_IDS],
+    "a prompt": [{**ASKED, "messages": [said("user", "2+3?")]}, WITH_IDS],
+    "a variable": [{**ASKED, "enable_thinking": False}, WITH_IDS],
+    "a weight": [{**ASKED, "weight": 2}, WITH_IDS],
+    "a reward": [ASKED, {**WITH_IDS, "reward": 0}],
+    "a token": [ASKED, {**WITH_IDS, "completion_token_ids": [7, 9]}],
+    "a mask": [ASKED, {**WITH_IDS, "completion_mask": [0, 1]}],
+    "a log probability": [ASKED, {**WITH_IDS, "logprobs": [-0.5, -2]}],
+    "advantages": [ASKED, {**WITH_IDS, "advantages": 1}],
+    "cut off": [{**ASKED, "finish_reason": "length"}, WITH_IDS],
+    "unread": [ASKED, {**ASKED, "messages": [said("nobody", "x")]}, WITH_IDS],
+    "unread too": [ASKED, {**ASKED, "messages": [said("nobody", "x")]}, WITH_IDS],
+}
+
+
+def test_of_groups_whose_calls_say_the_same_the_first_is_packed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Wherever their records stand, for any number of workers; verify notices another rule."""
+    groups = {**SAY_THE_SAME, **SAY_MORE}
+    calls = [{**call, "group": name} for name, group in groups.items() for call in group]
+    for name, part in (("a", calls[::2]), ("b", calls[1::2])):
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(each) + "\n" for each in part))
+    files = [str(tmp_path / f"{name}.jsonl") for name in "ab"]
+    one, two = tmp_path / "one", tmp_path / "two"
+    options = dataclasses.replace(SKIPPING, dedup="exact")
+    counts = pack_files(files, one, options, run=run()).counts
+    pack_files(files, two, options, run=run(num_proc=2))
+    assert tree(one) == tree(two)
+    assert ids(one, "train").keys() == {"first", *SAY_MORE}
+    assert (counts.duplicates, counts.not_taken) == (len(SAY_THE_SAME) - 1, 0)
+    findings = verify_dataset(one, files)
+    assert (findings.listed, findings.unchecked) == ([], {})
+    monkeypatch.setattr(plan_copies, "key_of_calls", lambda calls: b"%d" % len([*calls]))
+    pack_files(files, tmp_path / "other", options, run=run())
+    assert "RP304" in verify_dataset(tmp_path / "other", files).counts
 
 
 def test_the_manifest_has_the_arguments(tmp_path: Path, inputs: list[str]) -> None:
