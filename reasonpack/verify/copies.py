@@ -99,7 +99,8 @@ def _said_by_calls(records: Iterator[Record], field: str, source: Source) -> str
 
 def _said_by(call: Call) -> str:
     """Hash what a call says, but its id."""
-    said: list[object] = [call.role, float(call.weight), call.reward and float(call.reward)]
+    reward = None if call.reward is None else float(call.reward)
+    said: list[object] = [call.role, float(call.weight), reward]
     size = 1 if call.completion is None else len(call.completion)
     said += [
         each is not None and np.broadcast_to(np.asarray(each, np.float32), size).tolist()

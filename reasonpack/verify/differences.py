@@ -61,6 +61,8 @@ def _check_counts(join: Join, dataset: Dataset, findings: Findings) -> None:
     names, manifest = ["packed", "copies", "duplicates", "not_taken"], dataset.manifest
     if join.of_calls and (join.chosen is not None or findings.unchecked):
         names.remove("packed")  # it is not known whether such a group trains anything
+    if join.of_calls and findings.unchecked:
+        names.remove("duplicates")  # nor whether it says what another does
     if join.chosen is None and not findings.unchecked:
         names += ["views", "naive_tokens"]
         names += [] if expected_counts["calls with ids"] else ["missing_reasoning"]

@@ -206,6 +206,9 @@ def test_a_session_file_is_a_group(tmp_path: Path) -> None:
     rows = rows_of(tmp_path / "out", manifest)
     assert [row["sample_id"] for row in rows] == [[name] for name in inputs]
     assert verify_dataset(tmp_path / "out").total == 0
+    options = dataclasses.replace(SKIPPING, dedup="exact")
+    assert pack_files(inputs, tmp_path / "once", options, run=run()).counts.duplicates == 1
+    assert verify_dataset(tmp_path / "once").total == 0
     options = dataclasses.replace(SKIPPING, group_by="id")
     with pytest.raises(UsageError, match="session files, of which each is a group"):
         pack_files(inputs, tmp_path / "other", options)

@@ -249,6 +249,16 @@ def test_of_groups_whose_calls_say_the_same_the_first_is_packed(
     assert "RP304" in verify_dataset(tmp_path / "other", files).counts
 
 
+def test_equal_groups_in_a_form_that_verify_does_not_check(tmp_path: Path) -> None:
+    calls = [{**ASKED, "stop": ["x"], "group": name} for name in "ab"]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(each) + "\n" for each in calls))
+    options = dataclasses.replace(SKIPPING, dedup="exact")
+    counts = pack_files([str(tmp_path / "a.jsonl")], tmp_path / "out", options, run=run()).counts
+    assert (counts.packed, counts.duplicates) == (1, 1)
+    findings = verify_dataset(tmp_path / "out", [str(tmp_path / "a.jsonl")])
+    assert (findings.listed, len(findings.unchecked)) == ([], 1)
+
+
 def test_the_manifest_has_the_arguments(tmp_path: Path, inputs: list[str]) -> None:
     pack_files([f"{tmp_path}#9"], tmp_path / "out", SKIPPING, run=run())
     blend = read_manifest(tmp_path / "out").blend
