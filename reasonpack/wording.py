@@ -1,4 +1,4 @@
-"""How values from data appear in messages: escaped, on one line, counted, listed."""
+"""How values from data appear in messages: escaped, on one line, counted, listed, set right."""
 
 from __future__ import annotations
 
@@ -45,3 +45,32 @@ def listed(items: Iterable[object], *, most: int = 5) -> str:
     texts = [str(item) for item in items]
     more = f" and {len(texts) - most:,} more" if len(texts) > most else ""
     return ", ".join(texts[:most]) + more
+
+
+def nearest(name: str, likely: Iterable[str]) -> str:
+    """Return the known name of which another one is a misspelling; empty if there is none.
+
+    >>> nearest("reasoning_contnet", ["reasoning", "reasoning_content"])
+    'reasoning_content'
+    """
+    allowed = min(2, len(name) // 3)
+    distance, best = min(((_distance(name.lower(), each), each) for each in likely),
+                         default=(3, ""))  # fmt: skip
+    return best if distance <= allowed else ""
+
+
+def _distance(one: str, other: str) -> int:
+    """Count the letters to add, drop, change or swap with the next, to make `other` of `one`."""
+    if abs(len(one) - len(other)) > 2:
+        return 3
+    before: list[int] = []
+    row = list(range(len(other) + 1))
+    for i, letter in enumerate(one, 1):
+        next_ = [i]
+        for j, wanted in enumerate(other, 1):
+            cost = min(row[j] + 1, next_[-1] + 1, row[j - 1] + (letter != wanted))
+            if i > 1 and j > 1 and one[i - 2] == wanted and letter == other[j - 2]:
+                cost = min(cost, before[j - 2] + 1)
+            next_.append(cost)
+        before, row = row, next_
+    return row[-1]

@@ -17,10 +17,10 @@ def command(*, codes: tuple[str, ...], as_json: bool) -> None:
     that check finds, such as stop-untrained; all of them without one.
     """
     from reasonpack.errors import UsageError  # noqa: PLC0415 (after --help)
-    from reasonpack.records.unknown import nearest  # noqa: PLC0415
     from reasonpack.run.check.written import FAULTS  # noqa: PLC0415
     from reasonpack.show.rejects import WORDS  # noqa: PLC0415
     from reasonpack.verify.findings import CODES, fix_of  # noqa: PLC0415
+    from reasonpack.wording import nearest  # noqa: PLC0415
 
     reject = "its error says what to do; `reasonpack inspect DIR --where rejects` lists them"
     fault = "mend the mask, or the template, that the trainer took, or let pack prepare the chats"

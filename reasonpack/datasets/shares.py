@@ -14,8 +14,8 @@ import msgspec
 
 from reasonpack.datasets.manifest import Part
 from reasonpack.errors import UsageError
-from reasonpack.records.unknown import nearest
 from reasonpack.storage.inputs import exists
+from reasonpack.wording import nearest
 
 STDIN = "-"
 _FIELDS = ("path", "repeat", "conversations")

@@ -20,7 +20,8 @@ from reasonpack.records.harmless import HARMLESS_OF_A_CALL
 from reasonpack.records.message import NAMES
 from reasonpack.records.strict_json import step
 from reasonpack.records.tools import TOOL_FIELDS
-from reasonpack.records.unknown import Field, Known, Texts, nearest, unread
+from reasonpack.records.unknown import Field, Known, Texts, unread
+from reasonpack.wording import nearest
 
 _NUMBERS = {int, float, bool, type(None)}
 _TOKENS: Mapping[str, type | tuple[type, ...]] = {

@@ -21,6 +21,7 @@ from typing import Any
 
 from reasonpack.errors import RecordError
 from reasonpack.records.strict_json import quoted, step
+from reasonpack.wording import nearest
 
 MOST = 100
 """Names that an error lists; data that nobody knows may have any number of them."""
@@ -261,18 +262,6 @@ _NEGATED = re.compile(
 """Names of flags that say not to train."""
 
 
-def nearest(name: str, likely: Iterable[str]) -> str:
-    """Return the known name of which another one is a misspelling; empty if there is none.
-
-    >>> nearest("reasoning_contnet", ["reasoning", "reasoning_content"])
-    'reasoning_content'
-    """
-    allowed = min(2, len(name) // 3)
-    distance, best = min(((_distance(name.lower(), each), each) for each in likely),
-                         default=(3, ""))  # fmt: skip
-    return best if distance <= allowed else ""
-
-
 def misspelt(fields: Mapping[str, Any], names: Iterable[str]) -> tuple[str, str] | None:
     """Return the field of an object that is a misspelling of one of `names`, and that name.
 
@@ -283,20 +272,3 @@ def misspelt(fields: Mapping[str, Any], names: Iterable[str]) -> tuple[str, str]
     others = (name for name in fields if name not in likely and re.fullmatch(r"[\w-]+", name))
     found = ((name, nearest(name, likely)) for name in others)
     return next((pair for pair in found if pair[1]), None)
-
-
-def _distance(one: str, other: str) -> int:
-    """Count the letters to add, drop, change or swap with the next, to make `other` of `one`."""
-    if abs(len(one) - len(other)) > 2:
-        return 3
-    before: list[int] = []
-    row = list(range(len(other) + 1))
-    for i, letter in enumerate(one, 1):
-        next_ = [i]
-        for j, wanted in enumerate(other, 1):
-            cost = min(row[j] + 1, next_[-1] + 1, row[j - 1] + (letter != wanted))
-            if i > 1 and j > 1 and one[i - 2] == wanted and letter == other[j - 2]:
-                cost = min(cost, before[j - 2] + 1)
-            next_.append(cost)
-        before, row = row, next_
-    return row[-1]

@@ -16,14 +16,13 @@ from reasonpack.datasets.options import Options
 from reasonpack.datasets.receipt import Counts, Receipt, RejectFile, as_json, place_of
 from reasonpack.errors import FormatError, NothingPackedError
 from reasonpack.records.plan import InputFile
-from reasonpack.records.unknown import nearest
 from reasonpack.rows.content_hash import combined_hash
 from reasonpack.run.plan_file import Plan
 from reasonpack.show.summary import note_lines
 from reasonpack.storage.place import Place, file_names, join, public_name, remove, stamp
 from reasonpack.storage.publish import publish, publish_once
 from reasonpack.storage.read import digest, open_file
-from reasonpack.wording import listed
+from reasonpack.wording import listed, nearest
 
 Show = Callable[[Manifest], object]
 CARD = "README.md"

@@ -12,7 +12,8 @@ from reasonpack.errors import RecordError, UsageError
 from reasonpack.records.conversation import Conversation, parse_line, parse_record
 from reasonpack.records.options import ignored_fields, renamed_fields
 from reasonpack.records.reading import DEFAULT, Reading
-from reasonpack.records.unknown import Field, UnknownFieldError, nearest, together
+from reasonpack.records.unknown import Field, UnknownFieldError, together
+from reasonpack.wording import nearest
 
 Json = dict[str, Any]
 LONG = "Two and two make four, as everybody knows."
