@@ -193,9 +193,11 @@ def end(
         records = [0] * len(plan.inputs)
         for receipt in receipts:
             records[receipt.unit.input] += receipt.counts.records
+        of_calls = plan.grouping is not None or bool(plan.grouped_by)  # of any inputs in a unit
         named = zip(plan.inputs, records, strict=True)
-        if empty := listed(input_.name for input_, number in named if not number):
-            on_note(f"{empty}: no record in it")
+        empty = (each.name for each, n in named if not n and not (of_calls and each.bytes))
+        if names := listed(empty):
+            on_note(f"{names}: no record in it")
         for note in _without_effect(plan.options, counts.notes):
             on_note(note)
         return finish(output, plan, receipts, show)

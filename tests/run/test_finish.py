@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from again import again
-from runs import FIXTURES, ROOT, chats, tree
+from runs import FIXTURES, ROOT, agents, chats, tree
 
 from reasonpack.cli import cli, run
 from reasonpack.datasets.manifest import read_manifest
@@ -216,6 +216,16 @@ def test_an_empty_file_among_others_is_named(call: Call) -> None:
     status, error = call("pack", "a.jsonl", "b.jsonl", "c.jsonl")
     assert status == 0
     assert "b.jsonl, c.jsonl: no record in it\n" in error
+
+
+def test_of_inputs_with_calls_the_empty_ones_are_named(call: Call) -> None:
+    """Though units are of groups, each of the input of its first record."""
+    lines = [json.dumps(each).encode() + b"\n" for each in agents(2, bad=False)]
+    for name, part in (("a", lines[::2]), ("b", lines[1::2]), ("c", [])):
+        write(f"{name}.jsonl", b"".join(part))
+    status, error = call("pack", "a.jsonl", "b.jsonl", "c.jsonl")
+    assert status == 0
+    assert "\nc.jsonl: no record in it\n" in error
 
 
 @pytest.mark.parametrize("again", ["a.jsonl", "./a.jsonl", "link.jsonl", "hard.jsonl", "b.jsonl"])
