@@ -10,10 +10,6 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import click
-
-from reasonpack.cli.options import adding, json_object
-
 COLUMNS = {
     **{name: (name,) for name in ("system", "tools", "prompt")},
     "messages": ("messages", "conversations", "conversation"),
@@ -28,27 +24,6 @@ ROLES = {
     "function_tag": ("function_call",),
     "system_tag": ("system",),
 }
-llama_factory_options = adding(
-    click.option(
-        "--role",
-        multiple=True,
-        metavar="NAME=ROLE",
-        help="Read a role of messages as one that is known, as in Bot=assistant.",
-    ),
-    click.option(
-        "--columns",
-        callback=json_object,
-        metavar="JSON",
-        help="Columns of a dataset_info.json of LLaMA-Factory: what names the records give to "
-        "messages, system, tools, prompt and response.",
-    ),
-    click.option(
-        "--tags",
-        callback=json_object,
-        metavar="JSON",
-        help="Tags of such a file: what names messages give to role, content, and the roles.",
-    ),
-)
 
 
 def under_known_names(given: dict[str, Any]) -> dict[str, Any]:

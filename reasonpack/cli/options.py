@@ -4,26 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
 from datetime import date as Date  # noqa: N812 (the option is called date)
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 import click
-
-Command = Callable[..., Any]
-
-
-def adding(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
-    """Return what adds options to a command, in the order in which its help has them."""
-
-    def add(command: Command) -> Command:
-        for option in reversed(options):
-            command = option(command)
-        return command
-
-    return add
 
 
 def json_object(_: click.Context, parameter: click.Parameter, text: str | None) -> str:

@@ -19,7 +19,9 @@ from reasonpack.choices import (
     ShardFormat,
     StrayClosingTag,
 )
-from reasonpack.datasets.receipt import TRAIN
+
+TRAIN = "train"
+"""The split that every unit has a shard of."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

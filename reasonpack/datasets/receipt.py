@@ -10,14 +10,13 @@ from typing import Annotated, Any
 
 import msgspec
 
+from reasonpack.datasets.options import TRAIN
 from reasonpack.errors import FormatError
 from reasonpack.records.unit import Unit
 from reasonpack.rows.kind import KindLabel
 from reasonpack.storage.place import Place, join, public_name
 from reasonpack.storage.read import read_bytes
 
-TRAIN = "train"
-"""The split that every unit has a shard of."""
 MOST_NOTES = 100
 """Kinds of notes that are counted each by itself."""
 _NOTED = ("notes", "examples")

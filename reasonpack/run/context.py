@@ -10,8 +10,7 @@ from functools import lru_cache
 from typing import Any
 
 from reasonpack.datasets.manifest import Learned
-from reasonpack.datasets.options import Options
-from reasonpack.datasets.receipt import TRAIN
+from reasonpack.datasets.options import TRAIN, Options
 from reasonpack.errors import UsageError
 from reasonpack.records.conversation import Conversation
 from reasonpack.records.options import ignored_fields, renamed_fields, renamed_roles

@@ -14,7 +14,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from reasonpack.datasets.receipt import TRAIN, Counts, Receipt, Shard, place_of, read_receipt
+from reasonpack.datasets.options import TRAIN
+from reasonpack.datasets.receipt import Counts, Receipt, Shard, place_of, read_receipt
 from reasonpack.datasets.shards import read_shard
 from reasonpack.errors import FormatError
 from reasonpack.records.unit import Unit

@@ -14,7 +14,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
-from reasonpack.datasets.receipt import TRAIN, Receipt, place_of, read_receipt
+from reasonpack.datasets.options import TRAIN
+from reasonpack.datasets.receipt import Receipt, place_of, read_receipt
 from reasonpack.records.unit import Unit
 from reasonpack.run.buckets import UNSHUFFLED, read_bucket
 from reasonpack.run.conversations import count_samples, without_rows

@@ -14,7 +14,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from reasonpack.datasets.receipt import TRAIN
+from reasonpack.datasets.options import TRAIN
 from reasonpack.errors import UsageError
 from reasonpack.records.conversation import Conversation
 from reasonpack.records.message import Message

@@ -18,9 +18,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from reasonpack.datasets.options import Options
+from reasonpack.datasets.options import TRAIN, Options
 from reasonpack.datasets.receipt import (
-    TRAIN,
     Receipt,
     RejectFile,
     Shard,

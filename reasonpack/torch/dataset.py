@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from torch.utils.data import IterableDataset, get_worker_info
 
 from reasonpack.datasets.manifest import read_manifest
-from reasonpack.datasets.receipt import TRAIN
+from reasonpack.datasets.options import TRAIN
 from reasonpack.datasets.shards import open_shard
 from reasonpack.errors import FormatError, UsageError
 

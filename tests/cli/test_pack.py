@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from runs import FIXTURES, chats, tree
 
 from reasonpack.cli import run
 from reasonpack.cli.pack import command
+from reasonpack.cli.repack import command as repack
+from reasonpack.datasets.options import Options
 from reasonpack.verify.check import verify_dataset
 
 TOKENIZER = str(FIXTURES / "tokenizer")
@@ -211,3 +214,10 @@ def test_columns_and_tags_of_llama_factory_are_read(source: Path, tmp_path: Path
     wrong = call(*arguments, "-o", tmp_path / "x", "--columns", '{"query": "input"}')
     assert wrong.exit_code == 2
     assert wrong.output.startswith('Error: --columns: query: "input", expected a name for some of')
+
+
+def test_repack_has_no_default_for_what_may_stay_as_it_was() -> None:
+    given = repack.make_context("repack", ["DIR", "--output", "out"]).params
+    names = {each.name for each in dataclasses.fields(Options)} & given.keys()
+    assert len(names) == 10
+    assert {given[name] for name in names} == {None, ()}

@@ -117,7 +117,7 @@ def test_a_planted_circle_is_found() -> None:
 
 
 TESTED_TOGETHER = {
-    "cli/test_pack": "cli.llama_factory cli.options cli.pack_options",
+    "cli/test_pack": "cli.llama_factory cli.option_page cli.options cli.pack_options",
     "faults/test_ray": "run.ray",
     "faults/test_s3": "storage.place",
     "faults/test_terminal": "cli.interrupt cli.progress",
