@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import click
 
+from reasonpack.choices import Backend, Engine
 from reasonpack.cli.option_page import options
 from reasonpack.cli.options import (
     config_file,
@@ -168,13 +171,10 @@ pack_options = options(
     columns={"callback": json_object},
     tags={"callback": json_object},
     unit_size={"callback": size_in_bytes, "default": "32M"},
-    engine={"type": click.Choice(["local", "ray"]), "default": "local"},
+    engine={"type": click.Choice(get_args(Engine)), "default": "local"},
     shard_index={"type": click.IntRange(min=0)},
     shard_count={"type": click.IntRange(min=1)},
-    tokenizer_backend={
-        "type": click.Choice(["auto", "tokenizers", "gigatoken", "fastokens"]),
-        "default": "auto",
-    },
+    tokenizer_backend={"type": click.Choice(get_args(Backend)), "default": "auto"},
     backend_check={"type": float, "default": 0.005},
     profile={"is_flag": True},
     samples={"default": True},

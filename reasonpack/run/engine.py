@@ -7,8 +7,9 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import TypeVar
 
+from reasonpack.choices import Engine
 from reasonpack.datasets.options import Options
 from reasonpack.datasets.receipt import Receipt
 from reasonpack.datasets.shares import STDIN, read_part
@@ -34,7 +35,6 @@ from reasonpack.tokens.fast_backends import AUTO, Choice, installed
 WORTH_ADVICE = 20_000_000
 WORTH_STARTING = 4_000_000
 """Bytes of input from which processes are started before it is known how many units there are."""
-Engine = Literal["local", "ray"]
 Result = TypeVar("Result")
 
 

@@ -22,11 +22,12 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.metadata import version
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from reasonpack.choices import Backend
 from reasonpack.errors import ReasonpackError, UsageError
 from reasonpack.tokens.hard_texts import hard_texts
 from reasonpack.tokens.settled import is_settled
@@ -36,7 +37,6 @@ from reasonpack.wording import one_line
 I32 = NDArray[np.int32]
 EncodeFlat = Callable[[Sequence[str]], tuple[NDArray[Any], NDArray[Any]]]
 """Pieces → the ids of all of them, one after another, and where each begins: n + 1 offsets."""
-Backend = Literal["auto", "tokenizers", "gigatoken", "fastokens"]
 
 REFERENCE = "tokenizers"
 WORTH_IT = 2_000_000

@@ -10,7 +10,8 @@ import pytest
 from assets import TOKENIZERS, tokenizer_dir
 from backends_sweep import Found, sweep
 
-from reasonpack.tokens.fast_backends import Backend, Choice, Encoder
+from reasonpack.choices import Backend
+from reasonpack.tokens.fast_backends import Choice, Encoder
 from reasonpack.tokens.tokenizer import load_tokenizer
 from tests.tokens.test_fast_backends import same
 
