@@ -69,7 +69,8 @@ def command(
     DIR is a dataset that pack or repack wrote, or its URL. What is longer than a new limit is
     divided, and what was divided for the old one is joined, as pack would have done it. A limit
     that left something out cannot be relaxed. DIR:3 is a dataset three times, with ids of their
-    own for the copies.
+    own for the copies; DIR:0.5 and DIR#5000 are shares of it, drawn as pack draws them of its
+    inputs, which are read again.
 
     A run that was stopped goes on when the same command is given again.
     """

@@ -182,7 +182,7 @@ def _write(
             laid.counts.missing_reasoning += missing * each.times
             laid.counts.conversations += each.times - 1
             laid.counts.copies += each.times - 1
-            laid.counts.note(_notes(each.conversation, each.untrained, context))
+            laid.counts.note(notes_of(each.conversation, each.untrained, context))
             written += ((id_, laid_out) for id_ in ids_of_copies(each.conversation.id, each.times))
             split = context.split(each.conversation)
             laid.splits += [split] * len(laid_out.samples) * each.times
@@ -258,7 +258,9 @@ def parse(record: Record, reading: Reading) -> Conversation:
     return parse_line(record.line, record.where, reading=reading)
 
 
-def _notes(conversation: Conversation, kept: Mapping[str, int], context: Context) -> dict[str, int]:
+def notes_of(
+    conversation: Conversation, kept: Mapping[str, int], context: Context
+) -> dict[str, int]:
     """Return what was noticed of a conversation, what only its template tells among it."""
     rendering = context.rendering(conversation)
     unknown = conversation.template_kwargs.keys() - rendering.template.variables

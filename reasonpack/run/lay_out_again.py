@@ -52,7 +52,8 @@ class Limits:
 class Old:
     """A unit of a source: its dataset, its number there, and the limits of that dataset.
 
-    Its conversations are packed `times` each; `inputs` are what that dataset was packed from.
+    Its conversations are packed `times` each, or as is drawn for each; `inputs` are what that
+    dataset was packed from.
     """
 
     directory: Place
@@ -60,6 +61,7 @@ class Old:
     limits: Limits
     times: int = 1
     inputs: tuple[str, ...] = ()
+    is_drawn: bool = False
 
     def __str__(self) -> str:
         """Name it in messages."""
@@ -73,9 +75,11 @@ class Again:
         rejects: lines of rejects.jsonl for what fits no longer.
         before: what of the counts those conversations stood for that are laid out anew.
         after: what they stand for now.
+        drawn: how often conversations are packed, by id, where that is drawn for each.
     """
 
     def __init__(self, old: Old, receipt: Receipt, limits: Limits) -> None:
+        self.drawn: Mapping[str, int] = {}
         self.old, self.receipt, self.limits = old, receipt, limits
         self.rejects: list[dict[str, Any]] = []
         self.before, self.after = Counts(), Counts()
@@ -100,12 +104,12 @@ class Again:
         """
         every = [group for own in groups.values() for group in own]
         anew = {id(group) for group in every if self._is_anew(group)}
-        if anew or self.weighs_anew:
+        if anew or self.weighs_anew or self.old.is_drawn:
             if self.old.limits.options.shuffle:
                 raise self._untold("rows of other units, as they are shuffled")
-            self._check_told(every)
+            self.check_told(every)
             self._ids.update(group[0].id for group in every)
-            if self.weighs_anew and len(self._ids) < len(every):
+            if (self.weighs_anew or self.old.is_drawn) and len(self._ids) < len(every):
                 raise self._untold("several conversations of one id")
         made = {
             split: [
@@ -124,6 +128,8 @@ class Again:
 
     def _is_anew(self, group: Group) -> bool:
         """Tell whether the limits ask for another layout."""
+        if self.drawn.get(group[0].id, 1) != 1:
+            return True
         row, limit = self.limits.options.max_length, self.limits.max_position
         old, before = self.old.limits.options, self.old.limits.max_position
         if row is not None and any(sample.length > row for sample in group):
@@ -132,7 +138,7 @@ class Again:
             return any(int(sample.position_ids.max()) >= limit for sample in group)
         return len(group) > 1 and old.layout == "onepass" and old.max_length != row
 
-    def _check_told(self, groups: Sequence[Group]) -> None:
+    def check_told(self, groups: Sequence[Group]) -> None:
         """Refuse a unit whose rows do not tell all that its conversations were made of."""
         counts = self.receipt.counts
         if len(groups) != counts.packed:
@@ -161,6 +167,8 @@ class Again:
         if not _same(write(planted, [(id_, was)]), group):
             raise self._untold(f"conversation {id_!r}, from which views were left out")
         count_laid_out([was], self.before)
+        if not (often := self.drawn.get(id_, 1)):
+            return []
         found = map(self.limits.too_long, messages, views.end)
         left = [each for each in found if each is not None]
         if self.limits.options.overlong == "split" and len(left) == len(messages):
@@ -170,7 +178,9 @@ class Again:
             planted, now, out = self.limits.lay_out(forest, messages)
         except RecordError as error:
             raise self._undivided(id_, error) from error
-        count_laid_out([now], self.after)
+        count_laid_out([now] * often, self.after)
+        self.after.copies += often - 1
+        self.after.conversations += often - 1
         self.rejects += (each.line(id_) for each in out)
         if out and self.receipt.counts.copies:
             self._unfit.append(min(out, key=lambda each: each.length))

@@ -7,23 +7,40 @@ groups of calls ─────────────────────�
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from reasonpack.datasets.options import Options
-from reasonpack.datasets.receipt import Receipt
+from reasonpack.datasets.receipt import Counts, Receipt
 from reasonpack.errors import FormatError, RecordError
 from reasonpack.records.conversation import Conversation
 from reasonpack.records.unit import read_records
+from reasonpack.rows.replant import ends_of
 from reasonpack.run.context import load_context
-from reasonpack.run.conversations import parse
+from reasonpack.run.conversations import notes_of, parse
+from reasonpack.run.copies import DUPLICATE, Times
 from reasonpack.run.lay_out_again import Group, Old
 from reasonpack.run.splits import key, read_shares, split_of
 from reasonpack.run.weights import of_answers
+from reasonpack.views.chosen import read_train_on
 
 _Said = TypeVar("_Said")
+
+
+@dataclass(slots=True)
+class Drawn:
+    """How often what is of a unit is packed.
+
+    Attributes:
+        times: by the id of a conversation, and by its place in the input.
+        counts: records that are not taken, and notes and untrained answers of those that are.
+    """
+
+    times: dict[str, int] = field(default_factory=dict)
+    counts: Counts = field(default_factory=Counts)
 
 
 def split_again(
@@ -65,6 +82,54 @@ def turns_again(
     by_id = _read(old, receipt, options, lambda each: of_answers(each)[1])
     ids = _ids(groups, by_id, old, receipt)
     return {group[0].id: by_id[id_] for group, id_ in zip(groups, ids, strict=True)}
+
+
+def drawn_again(
+    groups: Sequence[Group],
+    old: Old,
+    receipt: Receipt,
+    options: Options,
+    *,
+    times: Times,
+    left: Mapping[str, int],
+) -> Drawn:
+    """Return how often what is of a unit is packed, by `times` of each record.
+
+    `left` says of an id, or of a place in the input, how many messages were left out there.
+
+    Raises:
+        FormatError: an id is of two records, or records do not give what is counted of the unit.
+    """
+    context, found = load_context(options), Drawn()
+    views = {group[0].id: len(ends_of(group)) for group in groups}
+    reading, was = replace(context.reading, weighs=True), Counts()
+    records = read_records(receipt.unit, old.inputs[receipt.unit.input])
+    chosen = read_train_on(options.train_on)
+    for record, often in zip(records, times.tolist(), strict=True):
+        if often == DUPLICATE:
+            continue
+        names = {record.where}
+        found.counts.not_taken += often == 0
+        with contextlib.suppress(RecordError):
+            conversation = parse(record, reading)
+            names.add(conversation.id)
+            if conversation.id in views:
+                notes = notes_of(conversation, {}, context)
+                missing = len(chosen.messages(conversation.messages)) - views[conversation.id]
+                missing -= sum(left.get(name, 0) for name in names)
+                was.note(notes)
+                was.missing_reasoning += missing
+                found.counts.note(notes if often else {})
+                found.counts.missing_reasoning += missing * often
+        for name in names:
+            if found.times.setdefault(name, often) != often:
+                raise _unclear(old, f"several conversations have the id {name!r}")
+    counts = receipt.counts
+    if (was.notes, was.missing_reasoning) != (counts.notes, counts.missing_reasoning):
+        what = "notes of conversations, or untrained answers, that their records do not tell"
+        expected = "records that tell what is counted of each"
+        raise FormatError(old, what, expected, "pack the inputs again with the new options")
+    return found
 
 
 def _ids(

@@ -21,19 +21,22 @@ from reasonpack.errors import DiskFullError, FormatError, UsageError
 from reasonpack.records.plan import InputFile
 from reasonpack.records.unit import Unit
 from reasonpack.rows.schema import FORMAT_VERSION, planned
+from reasonpack.run.copies import INDEX as COPIES
 from reasonpack.run.disk import when_full
 from reasonpack.run.engine import Run
 from reasonpack.run.finish import end, same_files
 from reasonpack.run.lay_out_again import Limits, Old
 from reasonpack.run.output_directory import agreed, begin, claimed, sweep
 from reasonpack.run.pack import ALONE
+from reasonpack.run.plan_copies import PlannedCopies, known_copies, plan_copies
 from reasonpack.run.plan_file import PLAN, Plan, read_plan, sealed_plan
 from reasonpack.run.receipts import add_receipts, done_before
 from reasonpack.run.repack_unit import RepackJob, repack_unit
 from reasonpack.run.shuffle import in_stages
 from reasonpack.run.sources import Source, blend_of, longest_view, options_for, read_sources
 from reasonpack.run.unit import Job
-from reasonpack.storage.place import Place, is_url, public_name
+from reasonpack.storage.place import Place, is_url, join, public_name
+from reasonpack.storage.publish import publish_once
 
 
 def repack(
@@ -47,7 +50,8 @@ def repack(
     """Pack finished datasets again, as one, or go on where such a run was stopped.
 
     A directory that is named twice is there twice, one that ends in `:N` N times, with ids of their
-    own. `given` are options that are to be others than they were; see `sources.GIVEN`.
+    own. For a fraction, or `#N` conversations, the inputs are read again. `given` are options that
+    are to be others than they were; see `sources.GIVEN`.
 
     Raises:
         UsageError: datasets or options that do not go together, or `output` is no place for it.
@@ -61,8 +65,13 @@ def repack(
         known = read_plan(output)
         for note in same_files(plan.inputs):
             run.watch.on_note(note)
+        copies = _drawn(sources, plan, known, output, run)
+        if copies:
+            plan = sealed_plan(replace(plan, copies=copies.copies))
         known = agreed(output, plan, known)
         try:
+            if copies:
+                publish_once(join(output, COPIES), copies.index)
             begin(output, plan, known)
             plan = known or plan
             receipts = _receipts(output, plan, sources, run)
@@ -71,6 +80,17 @@ def repack(
             raise when_full(error, output, plan.options, plan.units) from error
         finally:
             sweep(output)
+
+
+def _drawn(
+    sources: Sequence[Source], plan: Plan, known: Plan | None, output: Place, run: Run
+) -> PlannedCopies | None:
+    """Find how often each record is packed; None where no source is a share of a dataset."""
+    if not any(source.is_drawn for source in sources):
+        return None
+    places = [each.path for source in sources for each in source.manifest.inputs]
+    asked = (plan.units, places, plan.blend, plan.options, run)
+    return known_copies(known, plan, output) or plan_copies(*asked, columns=plan.columns)
 
 
 def _refuse_itself(directory: Place, output: Place) -> None:
@@ -136,6 +156,7 @@ def _receipts(output: Place, plan: Plan, sources: Sequence[Source], run: Run) ->
             Limits(source.manifest.options, source.manifest.max_position),
             source.times,
             tuple(each.path for each in source.manifest.inputs),
+            source.is_drawn,
         )
         for source in sources
         for receipt in source.units

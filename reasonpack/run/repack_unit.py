@@ -22,8 +22,9 @@ from reasonpack.records.unit import Unit
 from reasonpack.rows.cut_rows import cut_rows
 from reasonpack.rows.sample import Sample
 from reasonpack.run.conversations import count_samples, ids_of_copies, join_samples, without_rows
+from reasonpack.run.copies import read_times
 from reasonpack.run.lay_out_again import Again, Group, Limits, Old
-from reasonpack.run.read_again import split_again, turns_again
+from reasonpack.run.read_again import drawn_again, split_again, turns_again
 from reasonpack.run.unit import Job, publish_receipt, publish_rejects, publish_shard
 from reasonpack.storage.place import public_name
 from reasonpack.storage.read import digest, read_bytes
@@ -61,11 +62,13 @@ def repack_unit(unit: Unit, job: RepackJob) -> Receipt:
     if again.weighs_anew and options.loss_weights == "turn":
         every = [group for own in groups.values() for group in own]
         turns = turns_again(every, old, receipt, options)
+    before = _left_out(again)
+    if old.is_drawn:
+        _draw(again, groups, before, unit, job.job)
     made = {
-        split: _repeated(samples, old.times)
-        for split, samples in again.lay_out(groups, turns).items()
+        split: _repeated(samples, again) for split, samples in again.lay_out(groups, turns).items()
     }
-    lines = _rejects(again, limits)
+    lines = _rejects(again, limits, before)
     counts = _counts(again, made, lines)
     shards = []
     for split in options.splits:
@@ -124,11 +127,12 @@ def _place(id_: str, unit: Unit) -> int | None:
     return int(match[2] or match[3])
 
 
-def _repeated(samples: Sequence[Sample], times: int) -> list[Sample]:
+def _repeated(samples: Sequence[Sample], again: Again) -> list[Sample]:
     """Repeat the samples of each conversation under the ids of its copies."""
     found: list[Sample] = []
     for id_, own in itertools.groupby(samples, key=lambda sample: sample.id):
         each = list(own)
+        times = again.drawn.get(id_, again.old.times)
         found += (replace(one, id=copy) for copy in ids_of_copies(id_, times) for one in each)
     return found
 
@@ -136,12 +140,47 @@ def _repeated(samples: Sequence[Sample], times: int) -> list[Sample]:
 # --- what is said of it ----------------------------------------------------------------
 
 
-def _rejects(again: Again, limits: Limits) -> list[dict[str, Any]]:
+def _left_out(again: Again) -> list[dict[str, Any]]:
+    """Return what was left out before."""
+    if again.receipt.rejects is None:
+        return []
+    content = read_bytes(place_of(again.old.directory, again.receipt.rejects.path)) or b""
+    return [json.loads(line) for line in content.splitlines()]
+
+
+def _draw(
+    again: Again,
+    groups: Mapping[str, Sequence[Group]],
+    left_out: Sequence[dict[str, Any]],
+    unit: Unit,
+    job: Job,
+) -> None:
+    """Say how often each conversation is packed, and count those that are not."""
+    assert job.copies is not None, "planned where conversations are drawn"
+    every = [group for own in groups.values() for group in own]
+    again.check_told(every)
+    left = Counter(line["where"] for line in left_out if line.get("kind") == "message")
+    times = read_times(job.output, job.copies, unit.number)
+    drawn = drawn_again(every, again.old, again.receipt, job.options, times=times, left=left)
+    rejects = (line for line in left_out if line.get("kind") != "message")
+    counts = replace(
+        again.receipt.counts,
+        notes=drawn.counts.notes,
+        missing_reasoning=drawn.counts.missing_reasoning,
+        not_taken=drawn.counts.not_taken,
+    )
+    counts.conversations -= counts.not_taken
+    counts.rejected -= sum(drawn.times.get(line["where"]) == 0 for line in rejects)
+    again.drawn, again.receipt = drawn.times, replace(again.receipt, counts=counts)
+
+
+def _rejects(
+    again: Again, limits: Limits, before: Sequence[dict[str, Any]]
+) -> list[dict[str, Any]]:
     """Return what was left out before, with the limit that leaves it out now, and what is since."""
-    lines, receipt = again.rejects, again.receipt
-    if receipt.rejects is not None:
-        content = read_bytes(place_of(again.old.directory, receipt.rejects.path)) or b""
-        lines = [*(_line_now(json.loads(line), limits) for line in content.splitlines()), *lines]
+    receipt = again.receipt
+    lines = [_line_now(line, limits) for line in before if again.drawn.get(line["where"], 1)]
+    lines += again.rejects
     places = [_place(line["where"], receipt.unit) for line in lines]
     if None in places:
         return lines

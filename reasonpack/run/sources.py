@@ -37,19 +37,29 @@ class Source:
     Attributes:
         sha256: of its manifest.
         units: its receipts, in order.
-        times: how often each of its conversations is packed.
+        part: how much of it is packed.
     """
 
     directory: Place
     sha256: str
     manifest: Manifest
     units: list[Receipt]
-    times: int = 1
+    part: Part
 
     @property
     def name(self) -> str:
         """What it is called in messages."""
         return public_name(self.directory)
+
+    @property
+    def is_drawn(self) -> bool:
+        """Whether its conversations are not packed equally often."""
+        return self.part.conversations is not None or self.part.repeat % 1 > 0
+
+    @property
+    def times(self) -> int:
+        """How often each of its conversations is packed, where none is drawn."""
+        return 1 if self.is_drawn else int(self.part.repeat)
 
     @property
     def origin(self) -> Origin:
@@ -89,8 +99,8 @@ def _refuse_choices(sources: Sequence[Source]) -> None:
             what = f"packed with {asked}, which chose by its own inputs only"
             fix = "pack the inputs of all together, or pack it again by itself"
             raise UsageError(name, what, "a dataset of all of its inputs", fix)
-        if source.times > 1 and (source.manifest.blend or options.sample):
-            what = f"{source.times} times a dataset with shares of inputs, or a sample of them"
+        if not source.part.is_whole and (source.manifest.blend or options.sample):
+            what = "a share of a dataset with shares of inputs, or a sample of them"
             fix = "pack its inputs with the shares that they are to have"
             raise UsageError(name, what, "a dataset that has each conversation once", fix)
 
@@ -99,19 +109,13 @@ def blend_of(sources: Sequence[Source]) -> list[Part]:
     """Return how much of the inputs is packed; empty if all of them are, once."""
     parts: list[Part] = []
     for source in sources:
-        whole = [
-            Part(path=each.path, repeat=float(source.times)) for each in source.manifest.inputs
-        ]
+        whole = [replace(source.part, path=each.path) for each in source.manifest.inputs]
         parts += source.manifest.blend or whole
     return [] if all(part.is_whole for part in parts) else parts
 
 
 def _read(named: Place) -> Source:
     part = read_part(str(named))
-    if part.conversations is not None or part.repeat % 1:
-        what = "a share that conversations are drawn for by what they say, which rows do not tell"
-        fix = "pack the inputs with that share"
-        raise UsageError(str(named), what, "a whole number of times, as in DIR:2", fix)
     directory: Place = part.path if is_url(part.path) else Path(part.path)
     manifest = read_manifest(directory)
     content = read_bytes(join(directory, MANIFEST)) or b""
@@ -127,7 +131,15 @@ def _read(named: Place) -> Source:
                 "copy it again from where it was packed",
             )
     sha256 = hashlib.sha256(content).hexdigest()
-    return Source(directory, sha256, manifest, receipts, int(part.repeat))
+    source = Source(directory, sha256, manifest, receipts, part)
+    fix = "pack the inputs with that share"
+    if source.is_drawn and "call_id" in manifest.columns:
+        what = "a share of calls, of which groups are drawn"
+        raise UsageError(str(named), what, "a whole number of times, as in DIR:2", fix)
+    if part.conversations is not None and len(manifest.inputs) > 1:
+        what = f"a number of conversations of {len(manifest.inputs):,} inputs"
+        raise UsageError(str(named), what, "a dataset of one input, or a fraction", fix)
+    return source
 
 
 def _compared(one: Manifest, two: Manifest) -> Iterator[tuple[str, object, object]]:
@@ -186,6 +198,8 @@ def options_for(sources: Sequence[Source], given: Mapping[str, Any]) -> Options:
             _check_inputs(source, "--split")
         if options.loss_weights == "turn" != source.manifest.options.loss_weights:
             _check_inputs(source, "--loss-weights turn")
+        if any(each.is_drawn for each in sources):
+            _check_inputs(source, "a share")
     return options
 
 

@@ -405,14 +405,62 @@ def test_a_dataset_three_times_is_its_inputs_three_times(tmp_path: Path) -> None
         assert not verify_dataset(Path("again"), ["a.jsonl", "b.jsonl"]).total
 
 
+def many() -> list[Json]:
+    """Records of which some are equal, refused, noted, without reasoning or not to be trained."""
+    said = [{"role": "user", "content": "2+2?"}, {"role": "assistant", "content": "4"}]
+    reasoned, flagged = {**said[1], "reasoning_content": "+"}, {**said[1], "weight": 0}
+    found = [*CHATS, *({**chat, "id": f"{chat['id']} again"} for chat in CHATS[:2])]
+    for at in range(4):
+        asked: Json = {"role": "user", "content": f"{at}+2?"}
+        kinds: dict[str, list[Json]] = {
+            "bad": [{"role": "no"}],
+            "bare": [asked, *said[1:], said[0], reasoned],
+            "none": [asked, flagged],
+        }
+        found += ({"id": f"{kind} {at}", "messages": each} for kind, each in kinds.items())
+        found.append({**CHATS[at], "id": f"odd {at}", "what": {"is": at}})
+    return found
+
+
+@pytest.mark.parametrize("share", [":0.5", ":2.25", "#5", "#37"])
+@pytest.mark.long
+def test_a_share_of_a_dataset_is_that_share_of_its_inputs(share: str, tmp_path: Path) -> None:
+    """With all that is counted, in the first of messages that were left out before."""
+    opens = str(FIXTURES / "templates/thinking_prompt.jinja")
+    plain = replace(PLAIN, on_error="skip", ignore_fields=("what",))
+    divided = replace(plain, max_length=1_000, split=("test=0.3",), chat_template=opens)
+    joined = replace(plain, layout="npass", packing=True, max_length=7_000, dedup="exact")
+    with chdir(tmp_path):
+        write(many())
+        for old, given_ in (
+            (divided, {"loss_weights": "message"}),
+            (joined, {}),
+            (plain, {"max_length": 900}),
+        ):
+            here, fresh_options = run(unit_bytes=30_000), replace(old, **given_)
+            pack_files(["a.jsonl"], Path("old"), old, overwrite=True, run=here)
+            new = repack([Path(f"old{share}")], Path("new"), given_, overwrite=True)
+            one = f"a.jsonl{share}"
+            fresh = pack_files([one], Path("fresh"), fresh_options, overwrite=True, run=here)
+            assert samples(Path("new"), new) == samples(Path("fresh"), fresh)
+            assert left_out(Path("new")) == left_out(Path("fresh"))
+            assert replace(new.counts, rows=0) == replace(fresh.counts, rows=0)
+            assert new.blend == fresh.blend
+            assert old.packed or shards(Path("new")) == shards(Path("fresh"))
+            findings = verify_dataset(Path("new"), ["a.jsonl"])
+            assert (findings.total, findings.warnings) == (0, []), findings.listed
+            counted = read_manifest(Path("old")).counts
+            assert counted.rejects.keys() >= {"role", "nothing-to-train"}
+            assert old is joined or counted.notes
+            assert old is not divided or (counted.missing_reasoning and counted.left_out)
+
+
 @pytest.mark.parametrize(
     ("options", "directories", "said"),
     [
-        ({}, ["old:1.5"], "^old:1.5: a share that conversations are drawn for .* as in DIR:2"),
-        ({}, ["old#3"], "^old#3: a share that conversations are drawn for .* as in DIR:2"),
         ({"dedup": "exact"}, ["old", "old"], "^old: packed with --dedup exact, which chose by"),
         ({"sample": 4}, ["old", "old"], "^old: packed with --sample 4, which chose by"),
-        ({"sample": 4}, ["old:2"], "^old: 2 times a dataset with shares of inputs, or a sample"),
+        ({"sample": 4}, ["old:2"], "^old: a share of a dataset with shares of inputs, or a sample"),
     ],
 )
 def test_what_rows_do_not_tell_is_not_chosen_by(

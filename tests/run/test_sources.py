@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from runs import FIXTURES
 
-from reasonpack.datasets.manifest import Manifest, read_manifest
+from reasonpack.datasets.manifest import Manifest, Part, read_manifest
 from reasonpack.datasets.options import Options
 from reasonpack.datasets.receipt import Counts
 from reasonpack.errors import FormatError, UsageError
@@ -37,7 +37,7 @@ def source(manifest: Manifest, name: str = "one", **options: Any) -> Source:
     changed = dataclasses.replace(
         manifest, options=dataclasses.replace(manifest.options, **options)
     )
-    return Source(name, "0" * 64, changed, [])
+    return Source(name, "0" * 64, changed, [], Part(path=name))
 
 
 def fault(call: Callable[[], object]) -> str:
