@@ -55,10 +55,12 @@ def options(
     """
 
     def add(command: Command) -> Command:
+        meant = set(how)
         for entry in reversed(re.split(r"\n(?=-)", page.strip())):
             head, *text = entry.splitlines()
             names = [each for each in head.split() if each.startswith("-")]
             name = re.sub("^--|/.*", "", names[-1]).replace("-", "_")
+            meant.discard(name)
             told = {
                 **_of_field(name, default=defaults),
                 **_SHARED.get(name, {}),
@@ -66,6 +68,7 @@ def options(
             }
             told["metavar"] = head.removeprefix(" ".join(names)).strip() or None
             command = click.option(*names, help=" ".join(map(str.strip, text)), **told)(command)
+        assert not meant, f"the page has none of the options {meant}"
         return command
 
     return add
