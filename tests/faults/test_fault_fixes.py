@@ -109,6 +109,8 @@ def test_an_error_that_cannot_be_sent_shows_where_it_comes_from(
 
 
 SCRIPT = """
+import threading
+threading.Thread(target=threading.Event().wait, daemon=True).start()  # or workers are forked
 from reasonpack import Options, pack_files
 from reasonpack.run.engine import Run
 {guard}pack_files(["a.jsonl"], "out", Options(tokenizer={tokenizer!r}), run=Run(num_proc={workers},
