@@ -6,6 +6,7 @@ r"""The Python code of a template, with short ways for the values that chat temp
     {% for x in a_list %}    a generator over the list in place of Jinja's iterator
 
 A short way ends where Jinja's sandbox does; `tests/templates/test_code.py` compares them.
+Names that Jinja keeps to itself are used here and in `loops`, so only Jinja 3.1 is installed.
 """
 
 from __future__ import annotations
