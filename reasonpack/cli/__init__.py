@@ -17,7 +17,7 @@ __all__ = ["cli", "main"]
 COMMANDS = {
     "pack": "Pack chats into rows that train exactly as N passes would.",
     "merge": "Check the parts of a run on several machines, and write the manifest.",
-    "repack": "Pack finished datasets again, without their inputs.",
+    "repack": "Pack finished datasets again, without rendering or tokenizing.",
     "template": "Show what a chat template does to reasoning.",
     "verify": "Check a finished dataset, by itself and against its source.",
     "stats": "Count what a dataset holds and costs, and draw how it is distributed.",

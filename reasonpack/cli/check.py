@@ -39,7 +39,6 @@ def command(
     /,
     *,
     inputs: tuple[str, ...],
-    date: str | None,
     num_proc: int | None,
     as_json: bool,
     **rest: Any,
@@ -54,14 +53,13 @@ def command(
     Chats alone are read and laid out as pack does it, but nothing is written: exit status 1 if
     there is one that pack refuses. For datasets that pack wrote there is verify.
     """
-    from reasonpack.cli.options import iso_date  # noqa: PLC0415 (after --help)
-    from reasonpack.datasets.options import Options  # noqa: PLC0415
+    from reasonpack.datasets.options import Options  # noqa: PLC0415 (after --help)
     from reasonpack.run.check import found, prepared, records  # noqa: PLC0415
     from reasonpack.run.engine import Run  # noqa: PLC0415
     from reasonpack.show.terminal import wants_colour  # noqa: PLC0415
 
     tokens, chats = prepared.sorted_inputs(inputs)
-    options = Options(date=iso_date(date), missing_reasoning="empty-think", **rest)
+    options = Options(missing_reasoning="empty-think", **rest)
     if tokens:
         findings = found.check_tokens(tokens, chats, options)
         _write(
@@ -70,7 +68,7 @@ def command(
             as_json=as_json,
         )
         ctx.exit(1 if findings.faults else 0)
-    options = Options(date=iso_date(date), **rest)
+    options = Options(**rest)
     read = records.check_records(chats, options, Run(num_proc=num_proc))
     _write(records.records_json(read), records.record_lines(read), as_json=as_json)
     ctx.exit(1 if read.counts.incomplete or read.counts.reasons else 0)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
-from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -123,14 +122,13 @@ def command(
     else:
         numbers = [number]
     numbers = numbers if named else _limited(numbers, limit or drawn or 1, id_)
-    parts = [
-        (row, sample)
-        for row in rows.read_rows(directory, manifest, numbers)
-        for sample in rows.choose_samples(row, id_)
+    shown = [
+        (row, rows.choose_samples(row, id_)) for row in rows.read_rows(directory, manifest, numbers)
     ]
     if svg or png or (mask and not as_json):
-        write.draw_mask(parts[0][0], svg, png)
+        write.draw_mask(shown[0][0], svg, png)
         return
+    parts = [(row, sample) for row, samples in shown for sample in samples]
     found = [views.find_view(parts, _named(each, manifest), option=option) for each in named]
     exact = message is not None and not as_json  # a program may read it
     own, said = tokenizer_if_any(directory, manifest, tokenizer, optional=not exact)
@@ -140,14 +138,14 @@ def command(
     if as_json:
         wide = tokens or boundaries
         views_ = _views_json(found, named, decode) if found else None
-        click.echo(json.dumps(views_ or _rows_json(parts, decode, wide=wide)))
+        click.echo(json.dumps(views_ or _rows_json(shown, decode, wide=wide)))
     elif diff:
         write.show_diff(found[0], found[1], diff, decode or write.only_ids)
     elif found:
         write.show_view(found[0], decode or write.only_ids)
     else:
         how = {"tokens": tokens or boundaries, "boundaries": boundaries}
-        write.show_rows(parts, numbers, own, **how)
+        write.show_rows(shown, own, **how)
 
 
 def _views_json(
@@ -162,16 +160,14 @@ def _views_json(
 
 
 def _rows_json(
-    parts: Sequence[tuple[RowData, int]], decode: Decode | None, *, wide: bool
+    shown: Sequence[tuple[RowData, Sequence[int]]], decode: Decode | None, *, wide: bool
 ) -> dict[str, Any]:
     """Describe samples of rows: of one row by itself, of several as a list."""
     from reasonpack.show.call_tree import tree_json  # noqa: PLC0415
     from reasonpack.show.row import row_json  # noqa: PLC0415
 
     every = []
-    for _, own in groupby(parts, lambda part: part[0].number):
-        of = list(own)
-        row, samples = of[0][0], [sample for _, sample in of]
+    for row, samples in shown:
         calls = [call for sample in samples for call in tree_json(row, sample)]
         described = row_json(row, samples, decode, tokens=wide)
         every.append({**described, **({"calls": calls} if calls else {})})

@@ -27,8 +27,7 @@ from reasonpack.wording import printable
 
 
 def show_rows(
-    parts: Sequence[tuple[RowData, int]],
-    numbers: Sequence[int],
+    shown: Sequence[tuple[RowData, Sequence[int]]],
     tokenizer: Tokenizer | None,
     *,
     tokens: bool,
@@ -40,10 +39,8 @@ def show_rows(
     decode = tokenizer.decode if tokenizer else only_ids
 
     def lines() -> Iterator[str]:
-        for at in numbers:
-            row = next(row for row, _ in parts if row.number == at)
-            samples = [sample for each, sample in parts if each.number == at]
-            if at != numbers[0]:
+        for number, (row, samples) in enumerate(shown):
+            if number:
                 yield ""
             if tokens:
                 yield from token_lines(row, samples, piece, boundaries=boundaries)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from datetime import date as Date  # noqa: N812 (the option is called date)
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +53,9 @@ def config_file(context: click.Context, parameter: click.Parameter, path: str | 
     """Take the values of options that the command line does not give from a YAML file."""
     if path is None:
         return
-    import yaml  # noqa: PLC0415 (not for --help)
+    from difflib import get_close_matches  # noqa: PLC0415 (not for --help)
+
+    import yaml  # noqa: PLC0415
 
     try:
         values: Any = yaml.safe_load(Path(path).read_text("utf-8"))
@@ -174,7 +175,7 @@ def names_with_commas(
     return tuple(sorted(names - {""}))
 
 
-def iso_date(text: str | None) -> str | None:
+def iso_date(_: click.Context, __: click.Parameter, text: str | None) -> str | None:
     """Check a day, such as 2026-01-31."""
     try:
         return Date.fromisoformat(text).isoformat() if text else None

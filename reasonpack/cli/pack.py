@@ -11,7 +11,7 @@ import click
 
 from reasonpack.cli.interrupt import resumable
 from reasonpack.cli.llama_factory import under_known_names
-from reasonpack.cli.options import iso_date, part_of_run
+from reasonpack.cli.options import part_of_run
 from reasonpack.cli.pack_options import pack_options
 
 
@@ -32,7 +32,6 @@ def command(
     shard_index: int | None,
     shard_count: int | None,
     dry_run: bool,
-    date: str | None,
     json: bool,
     tokenizer_backend: Any,
     backend_check: float,
@@ -69,7 +68,7 @@ def command(
     from reasonpack.tokens.fast_backends import Choice  # noqa: PLC0415 (after --help)
 
     part = part_of_run(shard_index, shard_count, overwrite=not resume)
-    options = Options(date=iso_date(date), **under_known_names(rest))
+    options = Options(**under_known_names(rest))
     with contextlib.closing(Progress()) as progress:
         watch = Watch(on_plan=progress.begin, on_receipt=progress.advance, on_note=progress.note)
         run = Run(

@@ -10,6 +10,7 @@ from reasonpack.choices import Backend, Engine
 from reasonpack.cli.option_page import options
 from reasonpack.cli.options import (
     config_file,
+    iso_date,
     json_object,
     json_object_in_file,
     names_with_commas,
@@ -163,6 +164,7 @@ pack_options = options(
     tokenizer={"required": True},
     config={"callback": config_file, "is_eager": True, "expose_value": False},
     chat_template_kwargs={"callback": json_object, "default": None},
+    date={"callback": iso_date},
     max_group_bytes={"callback": size_in_bytes, "default": "1G"},
     call_columns={"callback": names_with_commas, "show_default": "auto"},
     train_on={"callback": train_on},

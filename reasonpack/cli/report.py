@@ -80,14 +80,13 @@ def command(
     chosen = {*numbers, *(row for id_ in ids for row in find_rows(directory, manifest, id_))}
     drawn = draw_rows(manifest.counts.rows, most, seed=f"{manifest.content_hash} {seed}")
     rows = read_rows(directory, manifest, sorted(chosen) or drawn)
-    rejects = [join(directory, REJECTS)] if manifest.counts.incomplete else []
     own, source = tokenizer_if_any(directory, manifest, tokenizer)
     text = page(
         public_name(directory).rstrip("/").rpartition("/")[2] or directory,
         manifest,
         rows,
         stats=stats,
-        first=examples(rejects, manifest.counts.reasons),
+        first=examples([join(directory, REJECTS)], manifest.counts.reasons),
         piece=bytes_of_tokens(own) if own else None,
         source=source,
     )

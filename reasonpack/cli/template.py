@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from reasonpack.cli.options import json_object_in_file
+from reasonpack.cli.options import iso_date, json_object_in_file
 from reasonpack.cli.pack import command as pack
 
 OF_PACK = ("tokenizer", "revision", "chat_template", "chat_template_kwargs")
@@ -21,7 +21,12 @@ OF_PACK = ("tokenizer", "revision", "chat_template", "chat_template_kwargs")
     metavar="FILE",
     help="JSON file with what you know better.",
 )
-@click.option("--date", metavar="YYYY-MM-DD", help="The day that the template is to show.")
+@click.option(
+    "--date",
+    callback=iso_date,
+    metavar="YYYY-MM-DD",
+    help="The day that the template is to show.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Write one JSON object.")
 def command(*, as_json: bool, **rest: Any) -> None:
     """Show what a chat template does to reasoning, and what packing makes of it."""

@@ -15,6 +15,7 @@ dataset batch by batch; no mask is made. `advice` says what follows.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -101,15 +102,19 @@ class Segments:
         """Return how many values a column has in each row: i64[R]."""
         return numbers_of(self.batch.column(column).value_lengths()).astype(np.int64)
 
+    @cached_property
+    def seen(self) -> I64:
+        """i64[T], how many tokens each token sees, itself among them."""
+        return self.flat("position_ids") + 1
+
     @property
     def row_start(self) -> I64:
         """i64[R], where the rows begin in the batch."""
         return np.cumsum(self.length) - self.length
 
 
-def count(batch: pa.RecordBatch) -> Costs:
+def count(found: Segments) -> Costs:
     """Count for the rows of a batch, in either layout."""
-    found = Segments(batch)
     length, start, end, until = found.length, found.start, found.end, found.until
     if not len(length):
         return Costs()
@@ -117,7 +122,7 @@ def count(batch: pa.RecordBatch) -> Costs:
     tiles = -(-length // BLOCK)
     tokens = int(length.sum())
     leaf_end = (found.row_start[found.row] + end)[until == end]
-    leaf = found.flat("position_ids")[leaf_end - 1] + 1
+    leaf = found.seen[leaf_end - 1]
     return Costs(
         branches=Work(tokens, visible, _by_branches(np.diff(leaf_end, prepend=0), leaf)),
         block_sparse=Work(tokens, visible, _visited(start, until, found.row, tiles)),

@@ -123,10 +123,9 @@ def _read_batch(batch: pa.RecordBatch, found: _Found) -> None:
     )
     is_trained = thought + answered > 0
     reasoning = per_sample(segment_lengths * (kinds == Kind.REASONING))
-    seen = table.flat("position_ids") + 1
     values = {
         "row_length": table.length,
-        "row_cost": np.add.reduceat(seen, row_start) if total else table.length,
+        "row_cost": np.add.reduceat(table.seen, row_start) if total else table.length,
         "samples_in_row": row_samples,
         "sample_length": sample_lengths,
         "turns": np.bincount(pairs[0, is_trained], minlength=len(samples)),
@@ -140,7 +139,7 @@ def _read_batch(batch: pa.RecordBatch, found: _Found) -> None:
     for name, each in values.items():
         found.values.setdefault(name, []).append(each)
     found.trained_tokens += int(trained.sum())
-    found.costs += count(batch)
+    found.costs += count(table)
     by_kind = np.bincount(kinds, segment_lengths, minlength=len(Kind))
     found.tokens_by_kind += by_kind.astype(np.int64)
 

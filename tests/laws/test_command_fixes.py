@@ -38,6 +38,10 @@ ROWS: dict[str, CommandRow] = {
     "explain what is no code": (
         [], ["explain", "RP999"], 2, "call explain without a code", again("explain"),
     ),
+    "template on what is no day": (
+        [], ["template", *PACK[4:], "--date", "today"], 2, "Invalid value for --date",
+        again("template", *PACK[4:], "--date", "2026-01-31"),
+    ),
     "inspect rows by what is no condition": (
         PACKED, ["inspect", "out", "--where", "length"], 2, "write, for instance, --where 'len",
         again("inspect", "out", "--where", "length>10"),

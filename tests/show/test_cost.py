@@ -13,7 +13,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from reasonpack.show import cost
-from reasonpack.show.cost import Costs, Work, count
+from reasonpack.show.cost import Costs, Segments, Work, count
 
 
 def batch_of(forests: Sequence[Forest]) -> pa.RecordBatch:
@@ -71,21 +71,21 @@ def by_hand(forests: Sequence[Forest], block: int) -> Costs:
 @example([Forest(grow([0] * 9)), Forest(grow([0, 0, 1, 0])), Forest(grow([0]))], 4)
 def test_counts_are_those_of_the_dense_mask(batch: list[Forest], block: int) -> None:
     with patch.object(cost, "BLOCK", block):
-        assert count(batch_of(batch)) == by_hand(batch, block)
+        assert count(Segments(batch_of(batch))) == by_hand(batch, block)
 
 
 def test_counts_at_the_real_block_size_and_batches_add_up() -> None:
     forests = [chats([4, 2], seed=seed, unit=60) for seed in range(6)]
     expected = by_hand(forests, 128)
     assert expected.block_sparse.blocks < expected.causal.blocks
-    assert count(batch_of(forests)) == expected
-    halves = count(batch_of(forests[:2])) + count(batch_of(forests[2:]))
+    assert count(Segments(batch_of(forests))) == expected
+    halves = count(Segments(batch_of(forests[:2]))) + count(Segments(batch_of(forests[2:])))
     assert halves == expected == Costs() + expected
-    assert count(batch_of(forests).slice(1, 2)) == by_hand(forests[1:3], 128)
+    assert count(Segments(batch_of(forests).slice(1, 2))) == by_hand(forests[1:3], 128)
 
 
 def test_an_empty_batch_costs_nothing() -> None:
-    assert count(batch_of([])) == Costs()
+    assert count(Segments(batch_of([]))) == Costs()
 
 
 def test_a_segment_that_spans_a_block_is_not_forgotten() -> None:
@@ -93,15 +93,15 @@ def test_a_segment_that_spans_a_block_is_not_forgotten() -> None:
     spanning = Forest(grow([0, 1000, *[0] * 7]))
     honest = by_hand([spanning], 4)
     with patch.object(cost, "BLOCK", 4):
-        assert count(batch_of([spanning])) == honest
+        assert count(Segments(batch_of([spanning]))) == honest
         with patch.object(cost.np, "where", lambda _shared, _both, highest: highest):
-            assert count(batch_of([spanning])) != honest
+            assert count(Segments(batch_of([spanning]))) != honest
 
 
 def test_the_short_branches_of_a_chat_start_tiles_of_their_own() -> None:
     # h t r | r h t r, in blocks of 2: the branch has ceil(3/2) blocks of queries, the next two
-    costs = count(batch_of([Forest(grow([0, 0, 0, 2, 0, 0, 0]))]))
+    costs = count(Segments(batch_of([Forest(grow([0, 0, 0, 2, 0, 0, 0]))])))
     assert costs.branches == Work(7, costs.block_sparse.pairs, 2)
     with patch.object(cost, "BLOCK", 2):
         # queries 0-1 of 3 see 1 block, query 2 sees 2; of 4 with 1 key before: 2 and 3
-        assert count(batch_of([Forest(grow([0, 0, 0, 2, 0, 0, 0]))])).branches.blocks == 8
+        assert count(Segments(batch_of([Forest(grow([0, 0, 0, 2, 0, 0, 0]))]))).branches.blocks == 8

@@ -20,7 +20,7 @@ import pyarrow as pa
 import pytest
 from conversations import PROFILES, LayoutName, Profile, Sample, Words, join, rows, samples, views
 
-from reasonpack.show.cost import Work, count
+from reasonpack.show.cost import Segments, Work, count
 
 SMALL = Profile(message=5, reasoning=6, response=7, steps=3, tool_result=4, system=3)
 
@@ -77,7 +77,7 @@ def test_the_stats_command_counts_what_the_script_counts() -> None:
     table = [{"length": len(row), **columns(row)} for row in packed]
     names = ("length", "position_ids", "segment_start", "segment_visible_until")
     (batch,) = pa.table({name: [row[name] for row in table] for name in names}).to_batches()
-    counted, expected = count(batch), count_blocks.cost(packed, "masked")
+    counted, expected = count(Segments(batch)), count_blocks.cost(packed, "masked")
     plain = count_blocks.cost(leaves, "varlen")
     branches = count_blocks.cost(packed, "branches")
     assert counted.branches == Work(branches.tokens, branches.pairs, branches.blocks)
