@@ -226,6 +226,7 @@ def _add_record(
     join: Join, record: Record, source: Source, findings: Findings, taken_: Taken | None
 ) -> None:
     findings.count("records")
+    options = source.manifest.options
     times = 1 if taken_ is None else taken_.times
     if taken_ is not None and not times:
         findings.count("duplicates" if taken_.repeated else "not_taken")
@@ -254,8 +255,10 @@ def _add_record(
         findings.add(Finding("RP304", record.where, what))
     else:
         findings.count("copies", times - 1)
+        is_open = taken_ is not None and not taken_.is_chat and options.dedup == "exact"
         for each in ids_of(id_, times):
-            join.wait(each, _read(record, rebuilt, source, findings))
+            read = _read(record, rebuilt, source, findings)
+            join.wait(each, replace(read, is_open=is_open and read.print is None))
         check_left_out(join, record, id_, rebuilt, findings)
         join.contradict(rebuilt.contradictions if rebuilt is not None else (), record.where)
 

@@ -70,7 +70,7 @@ class _Adding:
         self._check_long()
         if self.unknown or not self._compares():
             # Its samples may be in another shard, or there are none as nothing of it is trained.
-            self._wait(Read(self.where, None), packed=self.id in self.join.packed)
+            self._wait(Read(self.where, None, is_open=True), packed=self.id in self.join.packed)
         elif self.failed is not None:
             self._wait(self.failed)
         elif self.kept.calls:
