@@ -17,7 +17,7 @@ from reasonpack.verify.answers import ANSWERS, FAILED, answers_of, with_prompt_o
 from reasonpack.verify.chat import Chat, Json, NotChecked, Reading, Refused
 from reasonpack.verify.fields import EMPTY, renamed
 from reasonpack.verify.harness_logs import calls_of_harness
-from reasonpack.verify.names import CALL_ROLES, FLAGS, ROLES
+from reasonpack.verify.names import FLAGS, is_of_model
 from reasonpack.verify.reader import read_chat
 
 _PROMPT_IDS = ("prompt_token_ids", "prompt_ids")
@@ -252,7 +252,8 @@ def _chat(places: Sequence[Json], answer: Any, reading: Reading, *, has_ids: boo
     asked = _said((record, request), _ASKED)
     if isinstance(asked, list) and not all(isinstance(each, dict) for each in asked):
         raise NotChecked("a prompt that is no list of messages")
-    goes_on = isinstance(asked, list) and bool(asked) and _is_answer(asked[-1])
+    last_asked = asked[-1] if isinstance(asked, list) and asked else {}
+    goes_on = is_of_model(last_asked.get("role") or last_asked.get("from"))
     if answer is None and goes_on:
         *asked, answer = asked
     items = answer if isinstance(answer, list) else [answer]
@@ -305,11 +306,6 @@ def _context(record: Json, request: Json, *echo: Json) -> Json:
             raise NotChecked("an effort of reasoning beside other variables")
         context["chat_template_kwargs"] = {"reasoning_effort": given[0], **held}
     return {name: value for name, value in context.items() if value is not None}
-
-
-def _is_answer(raw: Json) -> bool:
-    name = str(raw.get("role") or raw.get("from"))
-    return ROLES.get(name) == "assistant" and name not in CALL_ROLES
 
 
 def _same(one: Any, answer: Any) -> bool:

@@ -21,7 +21,7 @@ from typing import Any
 
 from reasonpack.verify.chat import Json, Refused
 from reasonpack.verify.fields import EMPTY
-from reasonpack.verify.names import CALL_ROLES, ROLES
+from reasonpack.verify.names import is_of_model
 
 _BY_MODEL = ("reasoning", "function_call")
 _IDS = ("prompt_token_ids", "generation_token_ids", "generation_log_probs", "routed_experts")
@@ -160,10 +160,7 @@ def _has_ids(item: Json) -> bool:
 
 
 def _is_by_model(item: Json) -> bool:
-    role = str(item.get("role"))
-    return item.get("type") in _BY_MODEL or (
-        ROLES.get(role) == "assistant" and role not in CALL_ROLES
-    )
+    return item.get("type") in _BY_MODEL or is_of_model(item.get("role"))
 
 
 # --- Harbor ------------------------------------------------------------------------------------

@@ -70,6 +70,15 @@ CUT = {
 TAG, END = "<think>", "</think>"
 
 
+def is_of_model(role: object) -> bool:
+    """Tell whether a role is that of what the model writes, and not of a call alone.
+
+    >>> is_of_model("gpt"), is_of_model("tool_call"), is_of_model(None)
+    (True, False, False)
+    """
+    return ROLES.get(str(role)) == "assistant" and role not in CALL_ROLES
+
+
 def inside(text: str) -> str:
     r"""Return the reasoning in a text that ends before its closing tag.
 

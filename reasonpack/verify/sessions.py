@@ -18,7 +18,7 @@ from reasonpack.errors import RecordError
 from reasonpack.records.unit import Record
 from reasonpack.verify.chat import Json, NotChecked, Reading, Refused
 from reasonpack.verify.groups import FILE
-from reasonpack.verify.names import CALL_ROLES, ROLES
+from reasonpack.verify.names import is_of_model
 from reasonpack.verify.source import Source, decoded
 
 Value = Json | RecordError | NotChecked | Refused | None
@@ -205,9 +205,7 @@ def _of_codex(lines: Sequence[Json]) -> Iterator[Found]:
 
 
 def _is_written(item: Json) -> bool:
-    role = str(item.get("role"))
-    by_model = ROLES.get(role) == "assistant" and role not in CALL_ROLES
-    return item.get("type") in _WRITTEN or by_model
+    return item.get("type") in _WRITTEN or is_of_model(item.get("role"))
 
 
 # --- Pi ----------------------------------------------------------------------------------------

@@ -52,9 +52,6 @@ def said(content: str, **fields: Any) -> Json:
     return {"role": "assistant", "content": content, **fields}
 
 
-# --- the stop ------------------------------------------------------------------------------------
-
-
 # --- completions ---------------------------------------------------------------------------------
 
 DROPS = f"{USER}<|bot|>{{{{ m.content.split('</think>')[-1] }}}}<|end|>{END}<|bot|>{{% endif %}}"
@@ -214,9 +211,6 @@ def test_a_cut_answer_has_no_stop() -> None:
     source = f"{USER}<|bot|>{{{{ m.content }}}}<|end|>{END}<|bot|>{{% endif %}}"
     made = views(rules(source, STOPS), ASK, said("Four and", finish_reason="length"))
     assert (made.views[0].completion, made.stops) == ("Four and", {"none: cut off": 1})
-
-
-# --- the template --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("opener", "writes"), [("<judge>\n", ""), ("<judge>\n<on>\n", "<on>\n")])
