@@ -121,7 +121,6 @@ def call_view(
         prompt, header = stops.item(cut.prompt), stops.item(cut.header)
         runs = [(stop, kind, message) for stop, kind, message, _ in found]
         trained = _trained(found, prompt, len(tokens))
-        header = pieces.size(cut.pieces[: cut.header])
     said = {name: getattr(call, name) for name in VALUES if name in columns}
     values: dict[str, NDArray[np.float32] | NDArray[np.int32]] = {
         name: np.broadcast_to(np.float32(np.nan) if each is None else each, trained.shape)

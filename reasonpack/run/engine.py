@@ -88,10 +88,11 @@ def started_early(
 
     They then load what they need beside this one, or are forked from it while it has no thread.
     """
-    size = _local_bytes(inputs, run)
-    workers = run.num_proc or min(usable_cores(), repaid(size))
     anew = overwrite or is_url(output) or not Path(output, PLAN).exists()
-    if run.engine != "local" or workers == 1 or not anew or size <= WORTH_STARTING:
+    several = run.engine == "local" and run.num_proc != 1 and anew
+    size = _local_bytes(inputs, run) if several else 0
+    workers = run.num_proc or min(usable_cores(), repaid(size))
+    if workers == 1 or size <= WORTH_STARTING:
         yield ()
         return
     with early_workers(workers, partial(prepare, options, run.backend, size)) as started:
@@ -144,14 +145,14 @@ def each_file(
 
     Where the files are many and large, several processes do it.
     """
+    if run.engine != "local" or any(is_url(place) for place, *_ in files):
+        return map(do, files)
     sizes = [stamp_.bytes if (stamp_ := stamp(place)) else 0 for place, *_ in files]
     units = [
         Unit(number, number, file[1], "plain", 0, size, 1, size // 50)
         for number, (file, size) in enumerate(zip(files, sizes, strict=True))
     ]
     workers = min(processes(replace(run, num_proc=None), units), run.num_proc or len(units))
-    if run.engine != "local" or any(is_url(place) for place, *_ in files):
-        return map(do, files)
     done: dict[int, Result] = {}
     numbered = partial(_with_number, do=do, files=files)
     do_units(units, numbered, lambda each: done.update([each]), replace(run, num_proc=workers))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -121,11 +122,11 @@ def estimate(
 
 def _begun(planned: Sequence[InputFile], units: Sequence[Unit], run: Run) -> Estimate:
     """Estimate what is known without a sample."""
-    numbers = [sum(unit.input == at for unit in units) for at in range(len(planned))]
+    numbers = Counter(unit.input for unit in units)
     workers = min(processes(run, units), max(1, len(units)))
     largest = max((unit.input_bytes for unit in units), default=0)
     return Estimate(
-        inputs=tuple(zip(planned, numbers, strict=True)),
+        inputs=tuple((each, numbers[at]) for at, each in enumerate(planned)),
         units=len(units),
         input_bytes=sum(unit.input_bytes for unit in units),
         workers=workers,

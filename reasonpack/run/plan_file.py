@@ -195,10 +195,10 @@ def _by_name(known: Plan | None, unit_bytes: int) -> dict[str, tuple[InputFile, 
     """Return the inputs of a plan of chats, each with its units, by name."""
     if known is None or known.unit_bytes != unit_bytes or known.grouping is not None:
         return {}
-    return {
-        input_.name: (input_, [unit for unit in known.units if unit.input == number])
-        for number, input_ in enumerate(known.inputs)
-    }
+    units: dict[int, list[Unit]] = {}
+    for unit in known.units:
+        units.setdefault(unit.input, []).append(unit)
+    return {each.name: (each, units.get(at, [])) for at, each in enumerate(known.inputs)}
 
 
 def sealed_plan(plan_: Plan) -> Plan:

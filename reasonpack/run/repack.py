@@ -149,18 +149,12 @@ def _grouped_by(sources: Sequence[Source]) -> list[str]:
 
 def _receipts(output: Place, plan: Plan, sources: Sequence[Source], run: Run) -> list[Receipt]:
     """Do the units that are not done yet; return the receipts of all, in order."""
-    old = [
-        Old(
-            source.directory,
-            receipt.unit.number,
-            Limits(source.manifest.options, source.manifest.max_position),
-            source.times,
-            tuple(each.path for each in source.manifest.inputs),
-            source.is_drawn,
-        )
-        for source in sources
-        for receipt in source.units
-    ]
+    old: list[Old] = []
+    for source in sources:
+        limits = Limits(source.manifest.options, source.manifest.max_position)
+        inputs = tuple(each.path for each in source.manifest.inputs)
+        of = (limits, source.times, inputs, source.is_drawn)
+        old += [Old(source.directory, each.unit.number, *of) for each in source.units]
 
     def pack(plan: Plan, job: Job) -> list[Receipt]:
         own = RepackJob(job=job, old=tuple(old), max_position=plan.max_position)

@@ -6,7 +6,6 @@ old manifests ─→ same tokenizer, template, layout, columns ─→ options of
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -14,12 +13,12 @@ from typing import Any
 
 from reasonpack.datasets.manifest import MANIFEST, Manifest, Origin, Part, read_manifest
 from reasonpack.datasets.options import Options
-from reasonpack.datasets.receipt import Receipt, read_receipt
+from reasonpack.datasets.receipt import Receipt, Shard, read_receipt
 from reasonpack.datasets.shares import read_part
 from reasonpack.errors import FormatError, UsageError
 from reasonpack.run.context import check_rows
 from reasonpack.storage.place import Place, is_url, join, public_name, stamp
-from reasonpack.storage.read import digest, read_bytes
+from reasonpack.storage.read import digest
 
 GIVEN = (
     *("max_length", "max_position", "packing", "max_cost", "format", "compression"),
@@ -118,11 +117,13 @@ def _read(named: Place) -> Source:
     part = read_part(str(named))
     directory: Place = part.path if is_url(part.path) else Path(part.path)
     manifest = read_manifest(directory)
-    content = read_bytes(join(directory, MANIFEST)) or b""
-    numbers = sorted({shard.unit for shard in manifest.shards})
-    receipts = [read_receipt(directory, number) for number in numbers]
+    _, sha256 = digest(join(directory, MANIFEST))
+    shards: dict[int, list[Shard]] = {}
+    for shard in manifest.shards:
+        shards.setdefault(shard.unit, []).append(shard)
+    receipts = [read_receipt(directory, number) for number in sorted(shards)]
     for receipt in receipts:
-        own = [shard for shard in manifest.shards if shard.unit == receipt.unit.number]
+        own = shards.get(receipt.unit.number, [])
         if (receipt.plan_sha256, receipt.shards) != (manifest.plan_sha256, own):
             raise FormatError(
                 public_name(directory),
@@ -130,7 +131,6 @@ def _read(named: Place) -> Source:
                 "a sound dataset",
                 "copy it again from where it was packed",
             )
-    sha256 = hashlib.sha256(content).hexdigest()
     source = Source(directory, sha256, manifest, receipts, part)
     fix = "pack the inputs with that share"
     if source.is_drawn and "call_id" in manifest.columns:
@@ -194,12 +194,14 @@ def options_for(sources: Sequence[Source], given: Mapping[str, Any]) -> Options:
     for source in sources:
         _check_weights(source, options)
         _check_limits(source, options)
-        if options.split != source.manifest.options.split:
-            _check_inputs(source, "--split")
-        if options.loss_weights == "turn" != source.manifest.options.loss_weights:
-            _check_inputs(source, "--loss-weights turn")
-        if any(each.is_drawn for each in sources):
-            _check_inputs(source, "a share")
+        old, scheme = source.manifest.options, options.loss_weights
+        by_messages = {
+            "--split": options.split != old.split,
+            "--loss-weights turn": scheme == "turn" != old.loss_weights,
+            "a share": any(each.is_drawn for each in sources),
+        }
+        if asked := [option for option, is_asked in by_messages.items() if is_asked]:
+            _check_inputs(source, asked[0])
     return options
 
 

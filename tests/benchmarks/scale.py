@@ -31,9 +31,9 @@ from reasonpack.records.plan import UNIT_BYTES, plan
 from reasonpack.records.unit import Unit
 from reasonpack.run.engine import Run, Watch, each_file
 from reasonpack.run.finish import finish
-from reasonpack.run.output_directory import make_directories
+from reasonpack.run.output_directory import begin
 from reasonpack.run.pack import opened
-from reasonpack.run.plan_file import Plan, read_plan, sealed_plan, write_plan
+from reasonpack.run.plan_file import Plan, read_plan, sealed_plan
 from reasonpack.run.pool import run_pool
 from reasonpack.run.receipts import done_before
 from reasonpack.run.unit import Job, prepare, process
@@ -109,9 +109,9 @@ def main() -> None:
         (unit,) = known.units
         units = [dataclasses.replace(unit, number=number) for number in range(arguments.units)]
         large = sealed_plan(dataclasses.replace(known, units=units))
-        make_directories(out, ("", "data", "receipts"))
+        out.mkdir()
         with timed(spent, "plan.json, written and read"):
-            write_plan(out, large)
+            begin(out, large, None)
             read_plan(out)
         with timed(spent, "look for receipts"):
             _, todo = done_before(out, large, units, Watch())

@@ -95,6 +95,19 @@ def test_a_consumer_does_not_stand_on_the_runner() -> None:
     assert not [name for name in ("masks", "show", "torch", "verify") if "run" in BELOW[name]]
 
 
+def test_benchmarks_import_what_is_there() -> None:
+    lacking = [
+        f"{path.name}: {name}.{each.name}"
+        for path in sorted((TESTS / "benchmarks").glob("*.py"))
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("reasonpack.")
+        for name in [str(node.module).partition(".")[2]]
+        for each in node.names
+        if not re.search(rf"\b{each.name}\b", MODULES[name].read_text("utf-8"))
+    ]
+    assert not lacking
+
+
 def test_no_file_is_long() -> None:
     files = [*FILES, *PACKAGE.rglob("*.js"), *PACKAGE.rglob("*.css")]
     lines = {path: len(path.read_text("utf-8").splitlines()) for path in files}
