@@ -88,7 +88,8 @@ pack_options = options(
 --overlong
     What to do with a conversation that is too long: divide it into samples that fit, which
     repeat what they need of its history, untrained, and leave single messages untrained whose
-    own views are too long; reject it; or stop. Nothing is cut.
+    own views are too long; reject it; or stop. Nothing is cut; what is left out stands in
+    rejects.jsonl, and ends the run with status 3.
 --split NAME=SHARE
     Set a share of the conversations apart, as in validation=0.02, in shards of that name. What
     a conversation says decides: equal ones are never of two splits, and data that is added

@@ -183,7 +183,8 @@ def _each_view(
         untrained[NOTHING_WRITTEN] += sum(NOTHING_WRITTEN in each.noticed for each in messages)
         left = "".join(f"; {count} stay context ({why})" for why, count in (+untrained).items())
         what = f"no assistant message is to be trained{left}, expected at least one"
-        fix = "train a message, see --missing-reasoning, or leave the conversation out"
+        see = ", see --missing-reasoning" if untrained["missing-reasoning"] else ""
+        fix = f"Train a message{see}, or leave the conversation out (--on-error skip)."
         raise RecordError("nothing-to-train", "messages", what, fix=fix)
 
 

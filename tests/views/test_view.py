@@ -97,8 +97,12 @@ def test_nothing_left_to_train_is_a_reject() -> None:
     error = refusal(rendering("thinking_prompt"), user(), answer())
     assert error.reason == "nothing-to-train"
     assert "; 1 stay context (missing-reasoning)" in str(error)
+    assert "Fix: Train a message, see --missing-reasoning, or leave" in str(error)
     error = refusal(rendering("stripped"), user(), answer(train=False))
     assert str(error).startswith("messages: no assistant message is to be trained, expected")
+    assert str(error).endswith(
+        "Fix: Train a message, or leave the conversation out (--on-error skip)."
+    )
 
 
 def test_variables_of_user_and_record_win_over_the_switch() -> None:
