@@ -144,7 +144,7 @@ def _chats(
     often: float,
 ) -> Iterator[_Sampled]:
     """Take a sample of chats, which are packed so many times each."""
-    context, encode = load_context(options), load_encoder(options, run.backend).encode
+    context, encode = load_context(options), load_encoder(options, run.backend, 0).encode
     skipping, columns = replace(options, on_error="skip"), planned_columns(options, planned)
 
     def laid(records: Sequence[Record]) -> Laid:
@@ -163,7 +163,7 @@ def _estimate_calls(
     folder: Path,
 ) -> Estimate:
     """Plan groups of calls, and pack some of them."""
-    context, encode = load_context(options), load_encoder(options, run.backend).encode
+    context, encode = load_context(options), load_encoder(options, run.backend, 0).encode
     calls = plan_calls(files, options, formats, unit_bytes=run.unit_bytes, folder=folder)
     skipping = replace(options, on_error="skip")
     grouped, grouping = calls.grouped, calls.grouped.grouping

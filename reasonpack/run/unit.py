@@ -150,7 +150,7 @@ def lay_out_unit(unit: Unit, job: Job) -> tuple[Laid, Encoder]:
     """Lay out the records of a unit, and publish nothing; see `process`."""
     options = job.options
     context = load_context(options)
-    encoder = load_encoder(options, job.backend)
+    encoder = load_encoder(options, job.backend, job.input_bytes)
     times = None if job.copies is None else read_times(job.output, job.copies, unit.number)
     if job.grouping is not None:
         entries, sources = _groups_of(unit, job, job.grouping)
@@ -158,7 +158,7 @@ def lay_out_unit(unit: Unit, job: Job) -> tuple[Laid, Encoder]:
         laid = lay_out_entries(*of, columns=job.columns, encode=encoder.encode, times=times)
         read = set(entries["file"].tolist())
     else:
-        encoder.prepare(job.input_bytes)  # calls repeat each other: their texts are fewer
+        encoder.prepare()  # not for calls: they may have no text to encode
         records, read = read_records(unit, job.places[unit.input]), {unit.input}
         laid = lay_out_records(
             records, options, context, encoder.encode, columns=job.columns, times=times
@@ -201,13 +201,17 @@ def publish_shard(
 
 def prepare(options: Options, backend: Choice, input_bytes: int) -> None:
     """Load what processes need for an input of so many bytes."""
-    load_encoder(options, backend).load(input_bytes)
+    load_encoder(options, backend, input_bytes).load()
+
+
+def load_encoder(options: Options, choice: Choice, input_bytes: int) -> Encoder:
+    """Return what encodes texts in this process, for a run whose input has so many bytes."""
+    return _load_encoder(options, choice.backends(input_bytes), choice.check_rate)
 
 
 @lru_cache(maxsize=1)
-def load_encoder(options: Options, choice: Choice) -> Encoder:
-    """Return what encodes texts in this process."""
-    return Encoder(load_context(options).tokenizer, choice)
+def _load_encoder(options: Options, backends: tuple[str, ...], check_rate: float) -> Encoder:
+    return Encoder(load_context(options).tokenizer, backends, check_rate)
 
 
 def _hashed(groups: Iterable[pa.Table], content: Content) -> Iterator[pa.Table]:

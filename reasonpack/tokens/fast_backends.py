@@ -70,6 +70,18 @@ class Choice:
             fix = "pip install 'reasonpack[fast]', or choose tokenizers"
             raise UsageError(f"--tokenizer-backend {self.name}", "not installed", "it to be", fix)
 
+    def backends(self, characters: int) -> tuple[str, ...]:
+        """Name the fast backends to try, in order, for a run of about so many characters."""
+        if self.name != "auto":
+            return () if self.name == REFERENCE else (self.name,)
+        if characters < WORTH_IT:
+            return ()
+        return tuple(installed()[:: -1 if characters >= MANY else 1])
+
+
+AUTO = Choice()
+"""Take the first that is installed and proves itself."""
+
 
 def installed() -> list[str]:
     """List the fast backends that can be imported, the one that loads faster in front."""
@@ -90,39 +102,32 @@ class Encoder:
     >>> rule = CutRule((), frozenset(), False, "")
     >>> none = frozenset()
     >>> tokenizer = Tokenizer("", None, None, "", {}, {}, (), none, (), None, 2, rule, words)
-    >>> Encoder(tokenizer, Choice("tokenizers")).encode(["a", "b"])
+    >>> Encoder(tokenizer).encode(["a", "b"])
     [array([0], dtype=int32), array([1], dtype=int32)]
     """
 
-    def __init__(self, tokenizer: Tokenizer, choice: Choice | None = None) -> None:
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        backends: Sequence[str] = (),
+        check_rate: float = AUTO.check_rate,
+    ) -> None:
         self.used = ""
         self.fault: str | None = None
         self._tokenizer = tokenizer
-        self._choice = choice = choice or AUTO
-        self._names = {"auto": installed(), REFERENCE: []}.get(choice.name, [choice.name])
+        self._names = list(backends)
+        self._check_rate = check_rate
         self._loading: Future[bool] | None = None
         self._loaded: tuple[str, EncodeFlat] | None = None
         self._proved = False
         self._failed: list[str] = []
 
-    def load(self, characters: int) -> bool:
-        """Load what encodes so many characters, in all; say whether that is a fast backend."""
-        if self._loaded is None and self._is_worth_it(characters):
-            if self._choice.name == "auto" and characters >= MANY:
-                self._names.reverse()
-            return self._load_next()
-        return self._loaded is not None
-
-    def prepare(self, characters: int) -> None:
-        """Begin to load what encodes so many characters, beside other work."""
-        idle = self._loading is None and self._loaded is None
-        if idle and self._names and self._is_worth_it(characters):
+    def prepare(self) -> None:
+        """Begin to load what encodes, beside other work."""
+        if self._names and self._loading is None and self._loaded is None:
             executor = ThreadPoolExecutor(1)
-            self._loading = executor.submit(self.load, characters)
+            self._loading = executor.submit(self.load)
             executor.shutdown(wait=False)
-
-    def _is_worth_it(self, characters: int) -> bool:
-        return self._choice.name != "auto" or characters >= WORTH_IT
 
     def encode(self, pieces: Sequence[str]) -> list[I32]:
         """Encode pieces, each for itself: one i32[T] a piece, as the reference does.
@@ -132,12 +137,10 @@ class Encoder:
         if self._loading is not None:
             self._loading.result()
             self._loading = None
-        there = self.load(sum(map(len, pieces)))
-        while there:
+        while pieces and self.load():
             ids = self._try(pieces) if self._prove() else None
             if ids is not None:
                 return ids
-            there = self._load_next()
         self._say_used(_label(REFERENCE))
         return self._by_reference(pieces)
 
@@ -145,7 +148,7 @@ class Encoder:
         self.used = label
         self.fault = "; ".join([*self._failed, f"{label} is used"]) if self._failed else None
 
-    def _load_next(self) -> bool:
+    def load(self) -> bool:
         """See that a fast backend is loaded that has not failed yet, if there is one left."""
         while self._loaded is None and self._names:
             name = self._names.pop(0)
@@ -171,7 +174,7 @@ class Encoder:
         """Encode by the fast backend and check some; None where it is found wrong."""
         assert self._loaded is not None
         label = _label(self._loaded[0])
-        count = max(CHECKED_AT_LEAST, round(len(pieces) * self._choice.check_rate))
+        count = max(CHECKED_AT_LEAST, round(len(pieces) * self._check_rate))
         # Any fixed choice will do that has no period in common with the turns of a chat.
         chosen = random.Random(0).sample(range(len(pieces)), min(count, len(pieces)))  # noqa: S311
         ids = self._ids_checked(pieces, chosen, "a piece of this unit")
@@ -217,8 +220,6 @@ class Encoder:
         return [array for part in _slices(pieces) for array in self._tokenizer.encode_batch(part)]
 
 
-AUTO = Choice()
-"""Take the first that is installed and proves itself."""
 _STOPS = (KeyboardInterrupt, SystemExit, GeneratorExit, ReasonpackError)
 
 

@@ -31,7 +31,7 @@ from reasonpack.records.unit import Unit
 from reasonpack.run import pack as pack_module
 from reasonpack.run.context import load_context
 from reasonpack.run.ray import pack_table, run_ray
-from reasonpack.run.unit import load_encoder, process
+from reasonpack.run.unit import _load_encoder, process
 from reasonpack.storage import publish
 
 pytestmark = pytest.mark.faults
@@ -266,7 +266,7 @@ def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Serve models from a hub of this machine, to a client that has kept nothing yet."""
     pytest.importorskip("huggingface_hub")
     load_context.cache_clear()
-    load_encoder.cache_clear()
+    _load_encoder.cache_clear()
     constants = importlib.import_module("huggingface_hub.constants")
     with hub() as (address, files):
         files.update(OURS)

@@ -28,7 +28,7 @@ from fixing import (
 from runs import FIXTURES
 
 from reasonpack.run.context import load_context
-from reasonpack.run.unit import load_encoder
+from reasonpack.run.unit import _load_encoder
 from reasonpack.templates import limits
 
 MODEL = {path.name: path.read_bytes() for path in (FIXTURES / "tokenizer").iterdir()}
@@ -268,7 +268,7 @@ def seen() -> Iterator[Seen]:
 @pytest.fixture(autouse=True)
 def _forget() -> None:
     load_context.cache_clear()  # each of these models is called "model"
-    load_encoder.cache_clear()
+    _load_encoder.cache_clear()
 
 
 @pytest.mark.parametrize("name", ROWS)

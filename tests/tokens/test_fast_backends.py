@@ -22,7 +22,7 @@ from reasonpack.datasets.options import Options
 from reasonpack.errors import TokenizerError, UsageError
 from reasonpack.run.engine import Run, Watch
 from reasonpack.run.pack import pack_files
-from reasonpack.run.unit import load_encoder
+from reasonpack.run.unit import _load_encoder
 from reasonpack.tokens import fast_backends as backends
 from reasonpack.tokens.fast_backends import Choice, Encoder
 from reasonpack.tokens.hard_texts import hard_texts
@@ -79,7 +79,7 @@ def same(found: Sequence[np.ndarray], tokenizer: Tokenizer, texts: Sequence[str]
 
 def test_an_honest_backend_is_used(tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
     install(monkeypatch, gigatoken=honest)
-    encoder = Encoder(tokenizer, Choice("gigatoken"))
+    encoder = Encoder(tokenizer, ["gigatoken"])
     assert same(encoder.encode(TEXTS), tokenizer, TEXTS)
     assert (encoder.used, encoder.fault) == ("gigatoken 1", None)
 
@@ -90,7 +90,7 @@ def test_a_difference_on_one_hard_text_is_found_at_once(
     wrong = hard_texts(tokenizer.added_tokens)[77]
     assert wrong not in TEXTS
     install(monkeypatch, gigatoken=lie_on(wrong))
-    encoder = Encoder(tokenizer, Choice("gigatoken"))
+    encoder = Encoder(tokenizer, ["gigatoken"])
     assert same(encoder.encode(TEXTS), tokenizer, TEXTS)
     assert encoder.used == "tokenizers 1"
     assert encoder.fault == (
@@ -102,7 +102,7 @@ def test_a_difference_on_a_checked_piece_redoes_the_unit(
     tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     install(monkeypatch, gigatoken=lie_on(TEXTS[123]))
-    encoder = Encoder(tokenizer, Choice("gigatoken", check_rate=1))
+    encoder = Encoder(tokenizer, ["gigatoken"], check_rate=1)
     assert same(encoder.encode(TEXTS[:100]), tokenizer, TEXTS[:100])
     assert encoder.used == "gigatoken 1"
     assert same(encoder.encode(TEXTS), tokenizer, TEXTS)
@@ -121,15 +121,14 @@ def test_a_unit_is_checked_though_the_rate_is_tiny(
                 each.append(0)
 
     install(monkeypatch, gigatoken=always)
-    encoder = Encoder(tokenizer, Choice("gigatoken", check_rate=1e-9))
+    encoder = Encoder(tokenizer, ["gigatoken"], check_rate=1e-9)
     assert same(encoder.encode(TEXTS), tokenizer, TEXTS)
     assert encoder.used == "tokenizers 1"
 
 
 def test_the_next_backend_is_tried(tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
     install(monkeypatch, gigatoken=lie_on(hard_texts(tokenizer.added_tokens)[9]), fastokens=honest)
-    monkeypatch.setattr(backends, "WORTH_IT", 0)
-    encoder = Encoder(tokenizer, Choice("auto"))
+    encoder = Encoder(tokenizer, ["gigatoken", "fastokens"])
     assert same(encoder.encode(TEXTS), tokenizer, TEXTS)
     assert encoder.used == "fastokens 1"
     assert str(encoder.fault).endswith("; fastokens 1 is used")
@@ -168,7 +167,7 @@ def test_nonsense_is_survived(
     spoil: Spoil, what: str, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     install(monkeypatch, gigatoken=spoil)
-    encoder = Encoder(tokenizer, Choice("gigatoken"))
+    encoder = Encoder(tokenizer, ["gigatoken"])
     assert same(encoder.encode(TEXTS), tokenizer, TEXTS)
     assert encoder.used == "tokenizers 1"
     assert what in str(encoder.fault)
@@ -183,7 +182,7 @@ def test_a_loader_that_fails_is_survived(
         raise ImportError("no awkward")
 
     monkeypatch.setattr(backends, "_LOADERS", {"gigatoken": fail})
-    encoder = Encoder(tokenizer, Choice("gigatoken"))
+    encoder = Encoder(tokenizer, ["gigatoken"])
     assert same(encoder.encode(TEXTS), tokenizer, TEXTS)
     assert "gigatoken 1 cannot be used: ImportError: no awkward" in str(encoder.fault)
 
@@ -201,14 +200,12 @@ def test_a_backend_that_was_prepared_is_loaded_once(
         return load(tokenizer)
 
     monkeypatch.setattr(backends, "_LOADERS", dict.fromkeys(("gigatoken", "fastokens"), slowly))
-    encoder = Encoder(tokenizer, Choice("auto"))
-    encoder.prepare(1)  # too little to load anything for
-    assert threads == []
-    encoder.prepare(backends.WORTH_IT)
-    encoder.prepare(10**9)
+    encoder = Encoder(tokenizer, ["gigatoken"])
+    encoder.prepare()
+    encoder.prepare()
     go.set()
     assert same(encoder.encode(TEXTS), tokenizer, TEXTS)
-    encoder.prepare(10**9)
+    encoder.prepare()
     assert same(encoder.encode(TEXTS), tokenizer, TEXTS)
     assert (encoder.used, encoder.fault) == ("gigatoken 1", None)
     assert len(threads) == 1
@@ -227,8 +224,8 @@ def test_what_goes_wrong_while_it_is_prepared_is_said(
         raise error
 
     monkeypatch.setitem(backends._LOADERS, "gigatoken", fail)
-    encoder = Encoder(tokenizer, Choice("auto"))
-    encoder.prepare(backends.WORTH_IT)
+    encoder = Encoder(tokenizer, ["gigatoken", "fastokens"])
+    encoder.prepare()
     if isinstance(error, UsageError):
         with pytest.raises(UsageError, match="stop"):
             encoder.encode(TEXTS)
@@ -251,8 +248,7 @@ def test_the_size_of_an_input_decides_which_is_worth_its_load(
     characters: int, used: str, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     install(monkeypatch, gigatoken=honest, fastokens=honest)
-    encoder = Encoder(tokenizer, Choice("auto"))
-    assert encoder.load(characters) is (used != "tokenizers")
+    encoder = Encoder(tokenizer, Choice("auto").backends(characters))
     encoder.encode(TEXTS)
     assert encoder.used == f"{used} 1"
 
@@ -263,12 +259,12 @@ def test_an_interrupt_is_no_fault(tokenizer: Tokenizer, monkeypatch: pytest.Monk
 
     install(monkeypatch, gigatoken=interrupt)
     with pytest.raises(KeyboardInterrupt):
-        Encoder(tokenizer, Choice("gigatoken")).encode(TEXTS)
+        Encoder(tokenizer, ["gigatoken"]).encode(TEXTS)
 
 
-def test_small_units_load_nothing(tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_small_runs_load_nothing(tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
     install(monkeypatch, gigatoken=crash)
-    encoder = Encoder(tokenizer, Choice("auto"))
+    encoder = Encoder(tokenizer, Choice("auto").backends(backends.WORTH_IT - 1))
     assert same(encoder.encode(TEXTS), tokenizer, TEXTS)
     assert (encoder.used, encoder.fault) == ("tokenizers 1", None)
 
@@ -278,7 +274,7 @@ def test_what_the_reference_refuses_is_refused(
 ) -> None:
     install(monkeypatch, gigatoken=honest)
     with pytest.raises(TokenizerError, match="surrogate"):
-        Encoder(tokenizer, Choice("gigatoken")).encode(["\ud800"])
+        Encoder(tokenizer, ["gigatoken"]).encode(["\ud800"])
 
 
 @pytest.mark.parametrize("rate", [0, -0.1, 1.5, float("nan")])
@@ -304,7 +300,7 @@ def test_slices_change_nothing(texts: list[str], characters: int) -> None:
         patch.setattr(backends, "hard_texts", lambda added_tokens: ["hard"])
         assert [text for part in backends._slices(texts) for text in part] == texts
         loaded = load_tokenizer(FIXTURE)
-        assert same(Encoder(loaded, Choice("gigatoken")).encode(texts), loaded, texts)
+        assert same(Encoder(loaded, ["gigatoken"]).encode(texts), loaded, texts)
 
 
 @pytest.mark.parametrize("spoil", [honest, lie_on("Hi"), crash])
@@ -312,7 +308,7 @@ def test_a_dataset_does_not_depend_on_the_backend(
     spoil: Spoil, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     install(monkeypatch, gigatoken=spoil)
-    load_encoder.cache_clear()
+    _load_encoder.cache_clear()
     chats = str(FIXTURE.parent / "chats.jsonl")
     options, notes = Options(tokenizer=str(FIXTURE)), []
     shards = {}
@@ -327,7 +323,20 @@ def test_a_dataset_does_not_depend_on_the_backend(
         assert (receipt["backend_fault"] is not None) is failed
     assert shards["tokenizers"] == shards["gigatoken"]
     assert len(notes) == (spoil is crash)
-    load_encoder.cache_clear()
+    _load_encoder.cache_clear()
+
+
+def test_what_a_process_did_before_decides_no_backend(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Receipts name the backend, and a run that is resumed elsewhere writes the same ones."""
+    install(monkeypatch, gigatoken=honest)
+    chats = str(FIXTURE.parent / "chats.jsonl")
+    for worth_it, used in ((0, "gigatoken 1"), (backends.WORTH_IT, "tokenizers 1")):
+        monkeypatch.setattr(backends, "WORTH_IT", worth_it)
+        pack_files([chats], tmp_path / used, Options(tokenizer=str(FIXTURE)))
+        receipt = json.loads((tmp_path / used / "receipts" / "00000.json").read_bytes())
+        assert receipt["backend"] == used
 
 
 def test_gigatoken_is_loaded_anew_before_it_keeps_too_many_words(

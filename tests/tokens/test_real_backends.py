@@ -11,7 +11,7 @@ from assets import TOKENIZERS, tokenizer_dir
 from backends_sweep import Found, sweep
 
 from reasonpack.choices import Backend
-from reasonpack.tokens.fast_backends import Choice, Encoder
+from reasonpack.tokens.fast_backends import Encoder
 from reasonpack.tokens.tokenizer import load_tokenizer
 from tests.tokens.test_fast_backends import same
 
@@ -25,7 +25,7 @@ def test_real_backends_prove_themselves(name: Backend, model: str) -> None:
     if importlib.util.find_spec(name) is None:
         pytest.skip(f"{name} is not installed")
     tokenizer = load_tokenizer(tokenizer_dir(model))
-    encoder = Encoder(tokenizer, Choice(name, check_rate=1))
+    encoder = Encoder(tokenizer, [name], check_rate=1)
     folder = Path(__file__).parents[2]
     texts = [path.read_text("utf-8") for path in sorted(folder.glob("reasonpack/**/*.py"))]
     pieces = [piece for text in texts for piece in tokenizer.cut(text)]

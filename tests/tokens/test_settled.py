@@ -14,7 +14,7 @@ from tokenizers import normalizers
 
 from reasonpack.tokens import fast_backends as backends
 from reasonpack.tokens import settled
-from reasonpack.tokens.fast_backends import Choice, Encoder
+from reasonpack.tokens.fast_backends import Encoder
 from reasonpack.tokens.settled import is_settled
 from reasonpack.tokens.tokenizer import load_tokenizer
 from tests.tokens.test_fast_backends import FIXTURE, TEXTS, install, same
@@ -98,7 +98,7 @@ def test_a_backend_that_is_wrong_on_a_class_is_used(
     install(monkeypatch, gigatoken=wrong_on(lambda piece: not wrong.isdisjoint(piece)))
     tokenizer = load_tokenizer(FIXTURE)
     texts = [f"{text} {one}'s" for text in TEXTS for one in ("", *CLASSES[name])]
-    encoder = Encoder(tokenizer, Choice("gigatoken", check_rate=1e-9))
+    encoder = Encoder(tokenizer, ["gigatoken"], check_rate=1e-9)
     assert same(encoder.encode(texts), tokenizer, texts)
     assert (encoder.used, encoder.fault) == ("gigatoken 1", None)
 
@@ -111,7 +111,7 @@ def test_it_is_refused_if_it_is_given_the_class(name: str, monkeypatch: pytest.M
     install(monkeypatch, gigatoken=wrong_on(lambda piece: not wrong.isdisjoint(piece)))
     monkeypatch.setattr(backends, "is_settled", lambda text: is_settled(text.translate(without)))
     tokenizer = load_tokenizer(FIXTURE)
-    encoder = Encoder(tokenizer, Choice("gigatoken"))
+    encoder = Encoder(tokenizer, ["gigatoken"])
     assert same(encoder.encode(TEXTS), tokenizer, TEXTS)
     assert encoder.used == "tokenizers 1"
     assert "differs from tokenizers on a hard text" in str(encoder.fault)
@@ -138,7 +138,7 @@ def test_a_backend_that_is_wrong_on_settled_text_is_refused(
 ) -> None:
     install(monkeypatch, gigatoken=wrong_on(lambda piece: is_settled(piece) and wrong(piece)))
     tokenizer = load_tokenizer(FIXTURE)
-    encoder = Encoder(tokenizer, Choice("gigatoken"))
+    encoder = Encoder(tokenizer, ["gigatoken"])
     assert same(encoder.encode(TEXTS), tokenizer, TEXTS)
     assert encoder.used == "tokenizers 1"
     assert "differs from tokenizers on a hard text" in str(encoder.fault)
