@@ -29,7 +29,7 @@ from reasonpack.errors import FormatError, RecordError, StorageError
 from reasonpack.records.unit import Record
 from reasonpack.verify.against_calls import Feed, feed_of_groups
 from reasonpack.verify.call_values import keys_of_row, of_row
-from reasonpack.verify.copies import Taken, ids_of, taken_groups, taken_records
+from reasonpack.verify.copies import Taken, ids_of, leave_out, taken_groups, taken_records
 from reasonpack.verify.differences import report
 from reasonpack.verify.findings import Finding, Findings
 from reasonpack.verify.groups import find_groups, grouped_by
@@ -104,9 +104,9 @@ def _feed(
         findings.taken.append("the field that groups the records")
         folder = Path(opened.enter_context(TemporaryDirectory(prefix="reasonpack-")))
         groups = find_groups(source.files, by, folder)
-        groups = replace(groups, taken=taken_groups(groups, source))
-        return feed_of_groups(join, source, groups, findings)
-    lines = zip(records(source), taken_records(source), strict=False)
+        taken_ = taken_groups(groups, source, dataset, findings)
+        return feed_of_groups(join, source, groups, taken_, findings)
+    lines = zip(records(source), taken_records(source, dataset, findings), strict=False)
 
     def feed(count: int | None) -> None:
         for record, taken_ in itertools.islice(lines, count):
@@ -223,13 +223,12 @@ def _contexts(row: Row) -> Contexts:
 
 
 def _add_record(
-    join: Join, record: Record, source: Source, findings: Findings, taken_: Taken | None
+    join: Join, record: Record, source: Source, findings: Findings, taken_: Taken
 ) -> None:
     findings.count("records")
-    options = source.manifest.options
-    times = 1 if taken_ is None else taken_.times
-    if taken_ is not None and not times:
-        findings.count("duplicates" if taken_.repeated else "not_taken")
+    times = taken_.times
+    if not times:
+        leave_out(taken_, record.where, findings)
         return
     rejected = take_reject(join, record)
     id_: str | None = None
@@ -255,20 +254,17 @@ def _add_record(
         findings.add(Finding("RP304", record.where, what))
     else:
         findings.count("copies", times - 1)
-        is_open = taken_ is not None and not taken_.is_chat and options.dedup == "exact"
+        if rebuilt is not None and rebuilt.unknown:
+            findings.leave(rebuilt.unknown, record.where)
         for each in ids_of(id_, times):
-            read = _read(record, rebuilt, source, findings)
-            join.wait(each, replace(read, is_open=is_open and read.print is None))
+            join.wait(each, _read(record, rebuilt, source, findings))
         check_left_out(join, record, id_, rebuilt, findings)
         join.contradict(rebuilt.contradictions if rebuilt is not None else (), record.where)
 
 
 def _read(record: Record, rebuilt: Rebuilt | None, source: Source, findings: Findings) -> Read:
     findings.count("packed")
-    if rebuilt is None:
-        return Read(record.where, None)
-    if rebuilt.unknown:
-        findings.leave(rebuilt.unknown, record.where)
+    if rebuilt is None or rebuilt.unknown:
         return Read(record.where, None)
     if rebuilt.reason:
         return Read(record.where, NO_VIEWS, rebuilt.error)

@@ -5,14 +5,14 @@ records of a group ─→ rejected, or their calls ─→ Kept ─→ Read, by t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from functools import partial
 
 from reasonpack.records.unit import Record
 from reasonpack.verify.calls import NAMES
-from reasonpack.verify.copies import ids_of
+from reasonpack.verify.copies import Taken, ids_of, leave_out
 from reasonpack.verify.findings import Findings
 from reasonpack.verify.group_views import CallTokens, Kept, rebuild_calls
 from reasonpack.verify.groups import Group, Groups, fields_of
@@ -29,16 +29,22 @@ EXPLAINED = 1 << 24
 """Tokens that the calls of a group may have if they are all to be looked at together."""
 
 
-def feed_of_groups(join: Join, source: Source, groups: Groups, findings: Findings) -> Feed:
-    """Return what adds the groups of a source, in their order."""
-    each, taken, upto = iter(groups), 0, 0
+def feed_of_groups(
+    join: Join, source: Source, groups: Groups, taken: Iterable[Taken], findings: Findings
+) -> Feed:
+    """Return what adds the groups of a source, in their order, each as often as it is `taken`."""
+    each, done, upto = zip(groups, taken, strict=False), 0, 0
 
     def feed(count: int | None) -> None:
-        nonlocal taken, upto
+        nonlocal done, upto
         upto = groups.bounds[-1] if count is None else upto + count
-        while taken < upto and (group := next(each, None)) is not None:
-            _Adding(join, source, groups, findings, group).add()
-            taken = groups.bounds[group.number + 1]
+        while done < upto and (next_ := next(each, None)) is not None:
+            group, taken_ = next_
+            if taken_.times:
+                _Adding(join, source, groups, findings, group, taken_.times).add()
+            else:
+                leave_out(taken_, next(group.records).where, findings)
+            done = groups.bounds[group.number + 1]
 
     return feed
 
@@ -47,10 +53,16 @@ class _Adding:
     """A group that is read, and what was found of its records."""
 
     def __init__(
-        self, join: Join, source: Source, groups: Groups, findings: Findings, group: Group
+        self,
+        join: Join,
+        source: Source,
+        groups: Groups,
+        findings: Findings,
+        group: Group,
+        times: int,
     ) -> None:
         self.join, self.source, self.groups, self.findings = join, source, groups, findings
-        self.group, self.id = group, group.id
+        self.group, self.id, self.times = group, group.id, times
         self.kept, self.where = Kept(), ""
         self.unknown = False
         self.failed: Read | None = None
@@ -59,9 +71,6 @@ class _Adding:
 
     def add(self) -> None:
         """Read all records, and add what is to be matched."""
-        if not self.group.times:
-            self.findings.count("duplicates" if self.group.repeated else "not_taken")
-            return
         compares = not self.id or self._compares()
         for record, value in decoded_calls(self.source, self.group.records, self.group.by.field):
             self.findings.count("records")
@@ -101,16 +110,16 @@ class _Adding:
             self._count("whole tokens", whole)
 
     def _compares(self) -> bool:
-        return any(map(self.join.compares, ids_of(self.id, self.group.times)))
+        return any(map(self.join.compares, ids_of(self.id, self.times)))
 
     def _count(self, name: str, number: int = 1) -> None:
         """Count what each copy of the group has."""
-        self.findings.count(name, number * self.group.times)
+        self.findings.count(name, number * self.times)
 
     def _wait(self, read: Read, *, packed: bool = True) -> None:
         self._count("packed", packed)
-        self.findings.count("copies", (self.group.times - 1) * packed)
-        for each in ids_of(self.id, self.group.times):
+        self.findings.count("copies", (self.times - 1) * packed)
+        for each in ids_of(self.id, self.times):
             self.join.wait(each, read)
 
     def _add(self, record: Record, value: Value, *, compares: bool) -> None:

@@ -1,6 +1,8 @@
 """How often each record of the source is to be packed, found again from what all of them say.
 
-records ─→ what they say ─→ not said before? ─→ share of its input ─→ sample ─→ times
+    records ─→ what they say ─→ not said before? ─→ share of its input ─→ sample ─→ times
+
+What hangs on a record that is not read here is taken from the run's own index, and said to be.
 """
 
 from __future__ import annotations
@@ -8,96 +10,121 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain
+from itertools import chain, repeat
 
 import numpy as np
 
-from reasonpack.datasets.manifest import Manifest, Part
+from reasonpack.datasets.manifest import Part
 from reasonpack.errors import RecordError
 from reasonpack.records.unit import Record, read_records
+from reasonpack.storage.place import join
+from reasonpack.storage.read import open_file
 from reasonpack.verify.calls import Call, read_calls
 from reasonpack.verify.chat import NotChecked, Refused
+from reasonpack.verify.findings import Findings
 from reasonpack.verify.groups import Groups
+from reasonpack.verify.manifest import Dataset
 from reasonpack.verify.reader import read_chat
 from reasonpack.verify.sessions import decoded_calls
 from reasonpack.verify.source import Source, decoded
 from reasonpack.verify.splits import what_is_said
 
+DUPLICATE = 0xFFFF
+"""Stands in the index for a record that says what an earlier one does."""
+TAKEN = "how often records are packed"
+"""What is taken from the index where that hangs on a record that is not read here."""
+BESIDE = "a record that may say what an earlier one does, which is not read here"
+
 
 @dataclass(slots=True)
 class Taken:
-    """A record: the number of its input, what it says, and how often it is to be packed.
+    """A record, or a group of calls, and how often it is to be packed.
 
-    `digest` is of a record that is no chat where `is_chat` is not set; `repeated` says that an
-    earlier record says the same, as is known by `said`, if it is there, else by `digest`.
+    Attributes:
+        input: the number of its input.
+        content: what FORMAT.md calls D; empty where it is not known.
+        unread: why it is not known what it says, or whether an earlier one says the same.
+        repeated: an earlier one says the same, as is known by `said`; empty for what never does.
     """
 
-    input: int
-    digest: bytes
-    is_chat: bool
+    input: int = 0
+    content: bytes = b""
+    said: bytes = b""
+    unread: str = ""
     times: int = 1
     repeated: bool = False
-    said: object = ""
+
+    @property
+    def is_chat(self) -> bool:
+        """Whether it is known and can be packed."""
+        return self.content[:1] == b"\1"
 
 
-def taken_records(source: Source) -> Iterator[Taken | None]:
-    """Say of each record how often it is packed, in their order; None for once, for ever."""
-    options, blend = source.manifest.options, source.manifest.blend
-    if options.dedup == "none" and options.sample is None and not blend:
-        while True:
-            yield None
+def taken_records(source: Source, dataset: Dataset, findings: Findings) -> Iterable[Taken]:
+    """Say of each record how often it is packed, in their order.
+
+    Raises:
+        StorageError: that hangs on a record that is not read here, and the index cannot be read.
+    """
+    options = source.manifest.options
+    if options.dedup == "none" and options.sample is None and not source.manifest.blend:
+        return repeat(Taken())
     found = [
         _read(record, unit.input, source)
         for unit in source.units
         for record in read_records(unit, source.files[unit.input][0])
     ]
-    _take(found, source.manifest)
-    yield from found
+    return _take(found, dataset, findings)
 
 
-def taken_groups(groups: Groups, source: Source) -> list[tuple[int, bool]]:
-    """Say of each group of calls how often it is packed, and whether an earlier one says the same.
+def taken_groups(
+    groups: Groups, source: Source, dataset: Dataset, findings: Findings
+) -> Iterable[Taken]:
+    """Say of each group of calls how often it is packed, in their order.
 
     Raises:
-        StorageError: an input cannot be read.
+        StorageError: as for `taken_records`, or an input cannot be read.
     """
-    manifest = source.manifest
+    manifest, found = source.manifest, []
     distinct = manifest.options.dedup == "exact"
     if not manifest.blend and manifest.options.sample is None and not distinct:
-        return []
-    found = []
+        return repeat(Taken())
     for group in groups:
         first = next(group.records)
-        line = first.line if first.row is None else json.dumps(first.row).encode()
-        digest = hashlib.sha256(group.id.encode() or line).digest()[:16]
-        said: object = ""
+        made = Taken(group.file, _content(group.id.encode() or _raw(first)))
         if distinct:
-            records = chain([first], group.records)
-            said = _said_by_calls(records, group.by.field, source) or f"unread {group.number}"
-        found.append(Taken(group.file, digest, is_chat=True, said=said))
-    _take(found, manifest)
-    return [(each.times, each.repeated) for each in found]
+            try:
+                own = chain([first], group.records)
+                made.said = _said_by_calls(own, group.by.field, source)
+            except (NotChecked, TypeError, ValueError) as error:
+                made.unread = str(error)
+        found.append(made)
+    return _take(found, dataset, findings)
 
 
-def _said_by_calls(records: Iterator[Record], field: str, source: Source) -> str:
-    """Hash what the trained calls of a group say; nothing if there are none, or one is not read."""
-    hashes: dict[tuple[str, str], None] = {}
-    for record, value in decoded_calls(source, records, field):
-        if isinstance(value, Exception):
-            return ""
-        reading = replace(source.reading, row=record.row is not None)
-        try:
+def _said_by_calls(records: Iterator[Record], field: str, source: Source) -> bytes:
+    """Hash what the trained calls of a group say; nothing if there are none, or one is refused.
+
+    Raises:
+        NotChecked: one of them has what is not known here.
+    """
+    hashes: dict[tuple[str, bytes], None] = {}
+    try:
+        for record, value in decoded_calls(source, records, field):
+            if isinstance(value, Exception):
+                raise value
+            reading = replace(source.reading, row=record.row is not None)
             for each in [] if value is None else read_calls(value, reading, record.where):
                 if each.trained:
                     hashes[each.id.removeprefix(record.where), _said_by(each)] = None
-        except (NotChecked, Refused, TypeError, ValueError):
-            return ""
-    return " ".join(said for _, said in hashes)
+    except (RecordError, Refused):
+        return b""
+    return b"".join(said for _, said in hashes)
 
 
-def _said_by(call: Call) -> str:
+def _said_by(call: Call) -> bytes:
     """Hash what a call says, but its id."""
     reward = None if call.reward is None else float(call.reward)
     said: list[object] = [call.role, float(call.weight), reward]
@@ -112,26 +139,57 @@ def _said_by(call: Call) -> str:
         last = call.chat.messages[-1]
         said += [what_is_said(call.chat).decode(), last.cut, call.chat.variables]
     text = json.dumps(said, sort_keys=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()
+    return hashlib.sha256(text.encode()).digest()
 
 
-def _take(found: Sequence[Taken], manifest: Manifest) -> None:
+def _take(found: Sequence[Taken], dataset: Dataset, findings: Findings) -> Sequence[Taken]:
     """Give records, or groups, in their order, the times that a dataset is to have them."""
-    options = manifest.options
-    chats = [each for each in found if each.is_chat]
-    if options.dedup == "exact":
-        first: dict[object, Taken] = {}
-        for each in chats:
-            each.repeated = first.setdefault(each.said or each.digest, each) is not each
-            each.times = int(not each.repeated)
-        chats = list(first.values())
+    options, blend = dataset.manifest.options, dataset.manifest.blend
+    index: list[int] = []
+    if any(each.unread for each in found):
+        findings.taken.append(TAKEN)
+        index = _index(dataset)
+    known, is_open = set[bytes](), False
+    for each, said in zip(found, chain(index, repeat(1)), strict=False):
+        is_open = is_open or bool(each.unread)
+        if options.dedup == "exact" and not each.unread and each.said:
+            each.repeated = each.said in known
+            known.add(each.said)
+            if is_open and not each.repeated and said == DUPLICATE:
+                each.repeated, each.unread = True, BESIDE
+        elif each.unread:
+            each.repeated = said == DUPLICATE
+        each.times = int(not each.repeated)
     begin = 0
-    for part in manifest.blend:
+    for part in blend:
         inputs = range(begin, begin + part.files)
-        _share_out([each for each in chats if each.input in inputs], part)
+        own = [each for each in found if each.is_chat and not each.repeated]
+        _share_out([each for each in own if each.input in inputs], part)
         begin += part.files
     if options.sample is not None:
         _sample(found, options.sample)
+    # The number of all, or what each of them says, decides on the others as well.
+    drawn = options.sample is not None or any(part.conversations is not None for part in blend)
+    unknown = [not each.content for each in found]
+    for each, said, is_unknown in zip(found, index, unknown, strict=False):
+        if not each.repeated and (is_unknown or (drawn and any(unknown))):
+            each.times = said
+    return found
+
+
+def _index(dataset: Dataset) -> list[int]:
+    """Read how often the run packed each record, or group of calls."""
+    with open_file(join(dataset.directory, "copies.index")) as file:
+        content = bytes(file.read())
+    times: list[int] = np.frombuffer(content[: len(content) // 2 * 2], "<u2").tolist()
+    return times
+
+
+def leave_out(taken: Taken, where: str, findings: Findings) -> None:
+    """Count a record, or a group of calls, that is not to be packed."""
+    findings.count("duplicates" if taken.repeated else "not_taken")
+    if taken.unread:
+        findings.leave(taken.unread, where)
 
 
 def ids_of(id_: str, times: int) -> list[str]:
@@ -143,17 +201,27 @@ def _read(record: Record, input_: int, source: Source) -> Taken:
     try:
         value = decoded(record, source.reading)
         chat = read_chat(value, replace(source.reading, row=record.row is not None))
-    except (RecordError, Refused, NotChecked):
-        text = record.line if record.row is None else json.dumps(record.row, default=str).encode()
-        return Taken(input_, hashlib.sha256(text).digest()[:16], is_chat=False)
-    return Taken(input_, hashlib.sha256(what_is_said(chat)).digest()[:16], is_chat=True)
+    except NotChecked as error:
+        return Taken(input_, unread=str(error))
+    except (RecordError, Refused):
+        return Taken(input_, _content(_raw(record), is_chat=False))
+    content = _content(what_is_said(chat))
+    return Taken(input_, content, content)
+
+
+def _raw(record: Record) -> bytes:
+    return record.line if record.row is None else json.dumps(record.row, default=str).encode()
+
+
+def _content(said: bytes, *, is_chat: bool = True) -> bytes:
+    return bytes([is_chat]) + hashlib.sha256(said).digest()[:16]
 
 
 def _share_out(chats: Sequence[Taken], part: Part) -> None:
     """Give each chat of an argument the times that this asks for."""
     if not chats or (part.conversations is None and part.repeat == 1):
         return
-    drawn = [hashlib.sha256(b"share\1" + each.digest).digest() for each in chats]
+    drawn = [hashlib.sha256(b"share" + each.content).digest() for each in chats]
     order = sorted(range(len(chats)), key=lambda at: (drawn[at], at))
     more = order[: (part.conversations or 0) % len(chats)]
     if part.conversations is None:
@@ -169,13 +237,12 @@ def _share_out(chats: Sequence[Taken], part: Part) -> None:
 def _sample(found: Sequence[Taken], count: int) -> None:
     """Take so many of all copies."""
     drawn = []
-    before: Counter[tuple[bool, bytes]] = Counter()
+    before: Counter[bytes] = Counter()
     for at, each in enumerate(found):
-        said = (each.is_chat, each.digest)
         for copy in range(each.times):
-            text = b"sample%c%s %d %d" % (*said, before[said], copy)
+            text = b"sample%s %d %d" % (each.content, before[each.content], copy)
             drawn.append((hashlib.sha256(text).digest(), at))
-        before[said] += 1
+        before[each.content] += 1
         each.times = 0
     for _, at in sorted(drawn)[:count]:
         found[at].times += 1

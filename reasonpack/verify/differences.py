@@ -57,17 +57,10 @@ def report(join: Join, dataset: Dataset, source: Source, findings: Findings) -> 
 
 def _check_counts(join: Join, dataset: Dataset, findings: Findings) -> None:
     """Compare with the source what only it can tell."""
-    if join.open and not join.of_calls:  # as many of these as it takes say what others do
-        more = dataset.manifest.counts.duplicates - findings.checked.get("duplicates", 0)
-        more = min(max(0, more), join.open)
-        findings.count("duplicates", more)
-        findings.count("packed", -more)
     expected_counts = Counter(findings.checked)
     names, manifest = ["packed", "copies", "duplicates", "not_taken"], dataset.manifest
     if join.of_calls and (join.chosen is not None or findings.unchecked):
         names.remove("packed")  # it is not known whether such a group trains anything
-    if join.of_calls and findings.unchecked:
-        names.remove("duplicates")  # nor whether it says what another does
     if join.chosen is None and not findings.unchecked:
         names += ["views", "naive_tokens"]
         names += [] if expected_counts["calls with ids"] else ["missing_reasoning"]

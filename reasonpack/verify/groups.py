@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 from bisect import bisect
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import chain, islice, pairwise
@@ -59,8 +59,7 @@ class GroupedBy:
 class Group:
     """Records that belong together; no id where one has no field that says it.
 
-    `file` is the number of the one with the first of them, `times` how often they are packed;
-    `repeated` says that an earlier group says the same.
+    `file` is the number of the one with the first of them.
     """
 
     number: int
@@ -68,8 +67,6 @@ class Group:
     records: Iterator[Record]
     by: GroupedBy
     file: int
-    times: int
-    repeated: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,14 +77,12 @@ class Groups:
         by: what groups the records of each file.
         entries: where the records of each group are.
         bounds: where each group begins in them, and at last, how many they are.
-        taken: of each group `times` and `repeated`; empty where each is packed once.
     """
 
     by: list[GroupedBy]
     entries: Entries
     bounds: list[int]
     sources: list[Source]
-    taken: Sequence[tuple[int, bool]] = ()
 
     def __iter__(self) -> Iterator[Group]:
         """Yield the groups; the records of one are to be taken before the next."""
@@ -99,8 +94,7 @@ class Groups:
                 by, name = self.by[file], self.sources[file].name
                 id_ = name if by.field == FILE else group_of(fields_of(first), by.field)
                 own = chain([first], islice(records, end - begin - 1))
-                taken = self.taken[number] if self.taken else (1, False)
-                yield Group(number, id_, own, by, file, *taken)
+                yield Group(number, id_, own, by, file)
                 deque(own, maxlen=0)  # those that nobody took
 
     def records(self, number: int) -> Iterator[Record]:

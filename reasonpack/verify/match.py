@@ -59,8 +59,7 @@ class Read:
     `split` is the one that it belongs in; empty where that is not known. `calls` are the keys of
     its calls; `leaves` tells of the paths that end these how often each is a leaf, at least and at
     most; `again` rebuilds them. `contexts` counts tokens of the history whose kind and message are
-    sure. `is_open` says that it may rightly have no sample: it may say what another one does, or
-    train nothing.
+    sure. `is_open` says that it may rightly have no sample, as it may train nothing.
     """
 
     where: str
@@ -104,9 +103,8 @@ class Join:
     `contradictions` of the manifest stand with how often they were met, and where first. `divided`
     says whether a record may have several samples, `in_part` whether a view may end untrained,
     `of_calls` whether it is groups of calls that are matched, `scattered` whether the samples of an
-    id may be in any shards: then `passed` are ids that were met and are not to be compared. `open`
-    counts what is read and may rightly have no sample. `order` is that of shuffled rows, if it is
-    to be checked.
+    id may be in any shards: then `passed` are ids that were met and are not to be compared. `order`
+    is that of shuffled rows, if it is to be checked.
     """
 
     chosen: set[str] | None
@@ -121,7 +119,6 @@ class Join:
     of_calls: bool = False
     scattered: bool = False
     passed: set[str] = field(default_factory=set)
-    open: int = 0
     order: Order | None = None
 
     def compares(self, id_: str) -> bool:
@@ -132,7 +129,6 @@ class Join:
         """Add what is read of the source."""
         self.touched[id_] = None
         self.read.setdefault(id_, []).append(read)
-        self.open += read.is_open
         if self.order is not None:
             self.order.read(id_)
 

@@ -23,6 +23,7 @@ from reasonpack.run import plan_copies
 from reasonpack.run.copies import DUPLICATE, content_hash, times_of
 from reasonpack.run.pack import pack_files
 from reasonpack.verify.check import verify_dataset
+from reasonpack.verify.copies import BESIDE, TAKEN
 
 PLAIN = Options(tokenizer="x")
 SAMPLED = dataclasses.replace(PLAIN, sample=7)
@@ -251,12 +252,15 @@ def test_of_groups_whose_calls_say_the_same_the_first_is_packed(
 
 def test_equal_groups_in_a_form_that_verify_does_not_check(tmp_path: Path) -> None:
     calls = [{**ASKED, "stop": ["x"], "group": name} for name in "ab"]
+    calls.append({**ASKED, "group": "c"})
     (tmp_path / "a.jsonl").write_text("".join(json.dumps(each) + "\n" for each in calls))
     options = dataclasses.replace(SKIPPING, dedup="exact")
     counts = pack_files([str(tmp_path / "a.jsonl")], tmp_path / "out", options, run=run()).counts
-    assert (counts.packed, counts.duplicates) == (1, 1)
+    assert (counts.packed, counts.duplicates) == (1, 2)
     findings = verify_dataset(tmp_path / "out", [str(tmp_path / "a.jsonl")])
-    assert (findings.listed, len(findings.unchecked)) == ([], 1)
+    left = {reason: number for reason, (number, _) in findings.unchecked.items()}
+    assert (findings.listed, left) == ([], {"stops or an extra body of a request": 2, BESIDE: 1})
+    assert (findings.checked["duplicates"], findings.taken[-1]) == (2, TAKEN)
 
 
 def test_the_manifest_has_the_arguments(tmp_path: Path, inputs: list[str]) -> None:

@@ -247,25 +247,6 @@ def test_a_sample_still_looks_for_every_record(packed: Packed) -> None:
     assert packed.compare(sample=1).counts == {"RP304": 1, "RP305": 1}
 
 
-@pytest.mark.long
-@pytest.mark.parametrize(("ids", "layout"), [("ab", "onepass"), ("aa", "npass")])
-def test_a_chat_that_is_not_read_may_be_a_duplicate(ids: str, layout: str, tmp_path: Path) -> None:
-    """No more of them than there are, and none of the others."""
-    ask = {"role": "user", "content": "Two and two?"}
-    said = {"role": "assistant", "content": "Four.", "usage": {"weight": 0}}
-    one, other = (json.dumps({"id": id_, "messages": [ask, said]}).encode() for id_ in ids)
-    lines = [one, chats()[FIRST[0]], other]
-    packed = pack(tmp_path, {"a.jsonl": lines}, layout=layout, dedup="exact")
-    for sample in (None, 1):
-        findings = packed.compare(sample=sample)
-        assert (findings.total, findings.checked.get("duplicates")) == (0, 1), findings.listed
-    resource(0, lambda lines: lines.append(chats()[FIRST[1]]))(packed)
-    assert packed.compare().counts == {"RP304": 1}
-    resource(0, lambda lines: lines.pop())(packed)
-    recount(lambda counts: add(counts, "duplicates", 2))(packed)
-    assert packed.compare().counts == {"RP311": 2}
-
-
 def test_a_message_that_may_be_context_leaves_its_record_unchecked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,0 +1,74 @@
+"""How often records are packed, beside such as this check does not read."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from damages import add, recount, resource
+from packed_twice import TOKENIZER, Json, Packed
+
+from reasonpack.datasets.options import Options
+from reasonpack.run.pack import pack_files
+from reasonpack.verify.copies import BESIDE, TAKEN
+
+FIELD = "the field 'usage.weight' of an assistant message"
+LAYOUTS = ("onepass", "npass")
+
+
+def chat(id_: str, text: str, *, is_read: bool = True) -> bytes:
+    answer: Json = {"role": "assistant", "content": text}
+    answer |= {} if is_read else {"usage": {"weight": 0}}
+    said = [{"role": "user", "content": "Two and two?"}, answer]
+    return json.dumps({"id": id_, "messages": said}).encode()
+
+
+UNREAD = [chat(f"u{n}", f"{n}.", is_read=False) for n in range(8)]
+READ = [chat(f"r{n}", f"{n}.") for n in range(4, 12)]
+
+
+def packed(folder: Path, lines: list[bytes], share: str, **asked: Any) -> Packed:
+    (folder / "a.jsonl").write_bytes(b"".join(line + b"\n" for line in lines))
+    options = Options(tokenizer=str(TOKENIZER), **asked)
+    pack_files([f"{folder / 'a.jsonl'}{share}"], folder / "packed", options)
+    return Packed(folder / "packed", [folder / "a.jsonl"])
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize(
+    ("share", "asked"),
+    [
+        ("", {"dedup": "exact"}),
+        (":0.5", {}),
+        (":1.5", {"dedup": "exact"}),
+        ("#7", {}),
+        (":2", {"sample": 9, "dedup": "exact"}),
+    ],
+)
+def test_nothing_beside_chats_that_are_not_read_is_a_violation(
+    share: str, asked: Json, layout: str, tmp_path: Path
+) -> None:
+    """Of the latter one says what another does, and four of the former what one of them does."""
+    made = packed(tmp_path, [*UNREAD, *READ, UNREAD[0]], share, layout=layout, **asked)
+    findings = made.compare()
+    assert findings.listed == []
+    assert findings.taken[-1] == TAKEN
+    left = {reason: number for reason, (number, _) in findings.unchecked.items()}
+    assert left.pop(FIELD) == 9
+    assert left == ({BESIDE: 4} if "dedup" in asked else {})
+    assert findings.checked.get("duplicates", 0) == (5 if "dedup" in asked else 0)
+
+
+def test_what_was_lost_beside_them_is_found(tmp_path: Path) -> None:
+    made = packed(tmp_path, [UNREAD[4], *READ[:2], UNREAD[4]], "", dedup="exact")
+    resource(0, lambda lines: lines.append(READ[3]))(made)
+    assert made.compare().counts == {"RP304": 1}
+    resource(0, lambda lines: lines.pop())(made)
+    recount(lambda counts: add(counts, "duplicates", 1))(made)
+    assert made.compare().counts == {"RP311": 1}
+    index = made.directory / "copies.index"
+    index.write_bytes(index.read_bytes().replace(b"\xff\xff", b"\x01\x00"))
+    assert made.compare().counts == {"RP304": 2}
