@@ -158,7 +158,7 @@ TESTED_TOGETHER = {
     "run/check/test_found": "cli.check run.check.source run.check.written",
     "run/test_calls": "run.call_columns run.call_plan run.call_values run.waiting_calls",
     "run/test_finish": "show.rejects show.summary",
-    "run/test_copies": "run.plan_copies verify.copies",
+    "run/test_copies": "run.plan_copies",
     "run/test_pack": "cli.merge run.engine",
     "run/test_repack": "cli.repack run.lay_out_again run.repack_unit run.read_again",
     "run/test_strata": "run.estimate",
