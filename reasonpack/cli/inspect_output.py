@@ -13,8 +13,7 @@ import click
 
 from reasonpack.datasets.manifest import REJECTS
 from reasonpack.show import message_view, terminal, text
-from reasonpack.show.mask_pixels import mask_lines, mask_png
-from reasonpack.show.mask_svg import mask_svg
+from reasonpack.show.mask_picture import mask_lines, mask_png, mask_svg
 from reasonpack.show.message_view import MessageView
 from reasonpack.show.rejects import each_reject
 from reasonpack.show.row import Decode, RowData

@@ -17,8 +17,7 @@ from dataclasses import replace
 from typing import Any
 
 from reasonpack.errors import RecordError
-from reasonpack.records.draft import Draft, hidden, is_absent, joined, media, without
-from reasonpack.records.roles import known_role
+from reasonpack.records.draft import Draft, hidden, is_absent, joined, known_role, media, without
 
 _TEXT = ("text", "input_text", "output_text")
 _REASONING = ("thinking", "reasoning", "reasoning_text")

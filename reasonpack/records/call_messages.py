@@ -17,11 +17,10 @@ from typing import Any
 from reasonpack.errors import RecordError
 from reasonpack.records.call_draft import CallDraft
 from reasonpack.records.conversation import Conversation, conversation_of
-from reasonpack.records.draft import FLAGS, REASONING, is_absent, is_answer
+from reasonpack.records.draft import FLAGS, REASONING, ROLES, is_absent, is_answer
 from reasonpack.records.message import NOTHING_WRITTEN, Message
 from reasonpack.records.prompt_memo import PromptMemo
 from reasonpack.records.reading import Reading
-from reasonpack.records.roles import ROLES
 from reasonpack.records.side_fields import SIDE_FIELDS
 from reasonpack.records.tool_calls import contradictions
 from reasonpack.records.unknown import UnknownFieldError, sorted_out

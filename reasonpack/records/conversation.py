@@ -22,12 +22,11 @@ from typing import Any
 from reasonpack.errors import RecordError
 from reasonpack.records import strict_json
 from reasonpack.records.beside import with_answer
-from reasonpack.records.draft import MEDIA_FIELDS, REASONING, is_absent, joined, media
+from reasonpack.records.draft import MEDIA_FIELDS, REASONING, ROLES, is_absent, joined, media
 from reasonpack.records.flags import read_record_weight, weight_fields
 from reasonpack.records.message import NAMES, Message, ReadMessages, read_messages
 from reasonpack.records.reading import DEFAULT, Reading
 from reasonpack.records.renaming import renamed
-from reasonpack.records.roles import ROLES
 from reasonpack.records.strict_json import quoted
 from reasonpack.records.tool_calls import ARGUMENTS, contradictions
 from reasonpack.records.tools import TOOL_FIELDS, json_field, read_tools

@@ -21,6 +21,7 @@ from reasonpack.errors import RecordError
 from reasonpack.records import strict_json
 from reasonpack.records.blocks import has_blocks, read_blocks
 from reasonpack.records.draft import (
+    CALL_ROLES,
     REASONING,
     Draft,
     agree,
@@ -30,7 +31,6 @@ from reasonpack.records.draft import (
     without,
 )
 from reasonpack.records.responses import items_as_messages
-from reasonpack.records.roles import CALL_ROLES
 from reasonpack.records.side_fields import SIDE_FIELDS, read_side_fields
 from reasonpack.records.unknown import Field
 

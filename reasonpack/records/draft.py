@@ -1,4 +1,4 @@
-"""A message on its way to the shape of OpenAI's chats, and names under which fields are read.
+"""A message on its way to the shape of OpenAI's chats; the names of roles, flags and reasoning.
 
 `dialects` makes one of each message of a record, `responses` and `blocks` change its shape, and
 `dialects` joins those that are one answer.
@@ -11,9 +11,50 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from reasonpack.errors import RecordError
-from reasonpack.records.roles import CALL_ROLES, ROLES
+from reasonpack.records.strict_json import quoted
 from reasonpack.records.value_types import typed
 
+ROLES: Mapping[str, str] = {
+    "system": "system",
+    "developer": "developer",
+    "user": "user",
+    "human": "user",
+    "assistant": "assistant",
+    "bot": "assistant",
+    "chatgpt": "assistant",
+    "tool_call": "assistant",
+    "function_call": "assistant",
+    "gpt": "assistant",
+    "model": "assistant",
+    "tool": "tool",
+    "tool_response": "tool",
+    "function": "tool",
+    "function_response": "tool",
+    "ipython": "tool",
+    "observation": "tool",
+}
+"""The roles that a record may name, each with the role that a template knows."""
+CALL_ROLES = ("tool_call", "function_call")
+"""Those of a message whose content is the JSON of its calls."""
+
+
+def known_role(said: object, path: str, *, key: str) -> str:
+    """Return the template's role for the one that a message has in its field `key`.
+
+    Raises:
+        RecordError: there is none, or an unknown one.
+    """
+    if said is None:
+        raise RecordError("missing", path, "no role, expected one", fix=_ROLE_FIX)
+    role = ROLES.get(said) if isinstance(said, str) else None
+    if role is None:
+        what = f"unknown role {quoted(str(said))}, expected a known one"
+        fix = f"{_ROLE_FIX[:-1]}; or pass --role NAME=ROLE to read it as one of these."
+        raise RecordError("role", f"{path}.{key}", what, fix=fix)
+    return role
+
+
+_ROLE_FIX = f"Write one of {', '.join(ROLES)}."
 FLAGS = (
     *("train", "trainable", "loss", "weight", "loss_weight"),
     *("loss_mask", "step_loss_mask", "training"),

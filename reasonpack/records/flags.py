@@ -11,8 +11,8 @@ from operator import attrgetter
 from typing import Any
 
 from reasonpack.errors import RecordError
-from reasonpack.records.content import same
 from reasonpack.records.draft import FLAGS, is_absent
+from reasonpack.records.reasoning import same
 from reasonpack.records.value_types import wrong_type
 from reasonpack.records.weighted import WEIGHTS, is_weight
 

@@ -21,14 +21,19 @@ import msgspec
 
 from reasonpack.errors import RecordError
 from reasonpack.records.beside import ENDS, ends_of
-from reasonpack.records.content import Part, read_content, same
 from reasonpack.records.dialects import normalised
-from reasonpack.records.draft import REASONING, is_absent
+from reasonpack.records.draft import REASONING, ROLES, is_absent, known_role
 from reasonpack.records.flags import read_flag
 from reasonpack.records.reading import DEFAULT, Reading
-from reasonpack.records.reasoning import foreign_form, refuse_closer, split_inline
+from reasonpack.records.reasoning import (
+    Part,
+    foreign_form,
+    read_content,
+    refuse_closer,
+    same,
+    split_inline,
+)
 from reasonpack.records.renaming import renamed, with_known_role
-from reasonpack.records.roles import ROLES, known_role
 from reasonpack.records.side_fields import SIDE_FIELDS
 from reasonpack.records.tool_calls import Call, Function, ToolCall, read_tool_calls
 from reasonpack.records.unknown import UnknownFieldError, misspelt, sorted_out

@@ -10,9 +10,9 @@ from collections.abc import Container, Iterable
 
 from reasonpack.errors import UsageError
 from reasonpack.records.conversation import READ
+from reasonpack.records.draft import ROLES
 from reasonpack.records.message import NAMES
 from reasonpack.records.readers.generic import OF_A_CALL
-from reasonpack.records.roles import ROLES
 
 _KNOWN = READ | NAMES.message | OF_A_CALL
 

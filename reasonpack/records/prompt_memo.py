@@ -14,10 +14,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from reasonpack.errors import RecordError
+from reasonpack.records.draft import ROLES
 from reasonpack.records.message import ReadMessages, read_messages
 from reasonpack.records.reading import Reading
 from reasonpack.records.repeated_items import AGENTS, RepeatedItems
-from reasonpack.records.roles import ROLES
 
 
 @dataclass(frozen=True, slots=True)

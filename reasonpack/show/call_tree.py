@@ -19,9 +19,8 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from reasonpack.rows.group_forest import Joint
-from reasonpack.show.message_view import answers_of, begin_of, spans_of
+from reasonpack.show.message_view import SegmentTree, answers_of, begin_of, spans_of
 from reasonpack.show.row import RowData
-from reasonpack.show.segment_tree import SegmentTree
 from reasonpack.wording import count, printable
 
 GOES_ON = ("continued", "otherwise")

@@ -4,11 +4,15 @@
     view     h1           r_in1 h2 t2 r_out2         what its last trained token sees
 
 Answers to one prompt may begin alike. What they share stands once, trained as the first of them,
-so the beginning of another one has to be looked for there.
+so the beginning of another one has to be looked for there. A later one may begin with a copy:
+
+    h1 A ─┬─ a1        segments   h1 A   a1   h1'   b1
+          └─ b1        parents     –     h1    –    h1'     h1' is a copy of the end of h1 A
 """
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -20,7 +24,6 @@ from reasonpack.errors import UsageError
 from reasonpack.rows.kind import Kind
 from reasonpack.rows.sample import IGNORE
 from reasonpack.show.row import Decode, RowData, RowSample, Segment, quoted_id
-from reasonpack.show.segment_tree import SegmentTree
 from reasonpack.wording import listed
 
 WRITTEN = {Kind.REASONING.label, Kind.R_OUT.label}
@@ -223,3 +226,40 @@ def view_json(view: MessageView, decode: Decode | None) -> dict[str, Any]:
     if decode:
         described["prompt"], described["completion"] = view_text(view, decode)
     return described
+
+
+class SegmentTree:
+    """The segments of a sample by their numbers.
+
+    Attributes:
+        segments: in their order.
+        originals: by the number of a copy, that of the segment which begins with what it copies.
+    """
+
+    def __init__(self, row: RowData, sample: int) -> None:
+        self.segments = row.segments_of(sample)
+        self.originals: dict[int, int] = {}
+        self._parents: list[int] = []
+        firsts: dict[tuple[int, int], int] = {}
+        above: list[int] = []
+        for at, each in enumerate(self.segments):
+            while above and self.segments[above[-1]].visible_until <= each.start:
+                above.pop()
+            parent = above[-1] if above else -1
+            self._parents.append(parent)
+            above.append(at)
+            original = firsts.setdefault((parent, int(row.input_ids[each.start])), at)
+            if original != at and each.length == 1 and not each.trained:
+                self.originals[at] = original
+
+    def path(self, token: int) -> list[int]:
+        """Return the segments that the token at an offset sees, with its own, from the root on."""
+        at = bisect_right(self.segments, token, key=lambda each: each.start) - 1
+        path = [at]
+        while (at := self._parents[at]) >= 0:
+            path.append(at)
+        return path[::-1]
+
+    def told(self, path: Sequence[int]) -> list[Segment]:
+        """Return the segments of a path, for a copy the one that it was copied from."""
+        return [self.segments[self.originals.get(at, at)] for at in path]

@@ -25,8 +25,6 @@ from reasonpack.torch.branch_index import NAME, BranchIndex
 from reasonpack.torch.lost import check_plain, is_of_padding
 from reasonpack.torch.stock_attention import check_aligned, is_registered, register, unregister
 
-__all__ = ["BranchAttention", "attend_by_branches", "is_attended_by_branches"]
-
 _models: weakref.WeakSet[torch.nn.Module] = weakref.WeakSet()
 
 

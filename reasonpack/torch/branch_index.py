@@ -24,8 +24,6 @@ from numpy.typing import NDArray
 from reasonpack.errors import UsageError
 from reasonpack.masks.branches import branches, sum_order
 
-__all__ = ["NAME", "BranchIndex", "branch_index", "path_places"]
-
 NAME = "branches"
 """The key of a batch under which the index travels."""
 SHORTEST = 128

@@ -36,8 +36,6 @@ from reasonpack.rows.sample import IGNORE
 from reasonpack.torch.branch_index import NAME, branch_index, path_places
 from reasonpack.torch.flex_masks import FlexMask, Windows, per_layer_type
 
-__all__ = ["Collator", "MaskForm"]
-
 MaskForm = Literal[
     "sdpa", "eager", "flex", "flashmask", "visible_until", "branches", "varlen", "none"
 ]

@@ -32,8 +32,6 @@ from reasonpack.datasets.options import TRAIN
 from reasonpack.datasets.shards import open_shard
 from reasonpack.errors import FormatError, UsageError
 
-__all__ = ["Group", "Row", "RowDataset", "RowStream"]
-
 Row = dict[str, Any]
 """A row: columns by name, lists of numbers as NumPy arrays, `sample_id` as a list of strings."""
 

@@ -19,8 +19,6 @@ from reasonpack.torch.branch_attention import is_attended_by_branches
 from reasonpack.torch.branch_index import NAME
 from reasonpack.torch.lost import check_plain, is_of_padding
 
-__all__ = ["FlexMask", "LayerMasks", "Windows", "build_flex_masks", "per_layer_type"]
-
 Windows = Union[int, Mapping[str, Optional[int]], None]  # noqa: UP007, UP045 (an alias runs on 3.10)
 MASKS_BESIDE = frozenset({NAME, "startend_row_indices", "visible_until"})
 """Names under which a batch brings its mask where it has no `attention_mask`."""

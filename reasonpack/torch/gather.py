@@ -20,8 +20,6 @@ import torch
 
 from reasonpack.torch.branch_index import BranchIndex
 
-__all__ = ["gathered", "regathered"]
-
 
 def gathered(states: torch.Tensor, index: BranchIndex) -> torch.Tensor:
     """Lay the keys or values of all paths end to end: `[1, G, T, D]` to `[1, G, K, D]`.

@@ -17,8 +17,6 @@ import torch
 
 from reasonpack.errors import UsageError
 
-__all__ = ["check_plain", "is_of_padding"]
-
 
 def is_of_padding(mask: Any) -> bool:
     """Tell whether an `attention_mask` says at most which tokens are padding."""

@@ -31,8 +31,6 @@ from reasonpack.torch.branch_attention import (
 from reasonpack.torch.collator import Collator, MaskForm
 from reasonpack.torch.flex_masks import Windows, build_flex_masks
 
-__all__ = ["check_model", "collator_for", "model_max_position", "model_windows", "prepare_model"]
-
 FORMS: dict[str, MaskForm] = {"sdpa": "sdpa", "eager": "eager", "flex_attention": "flex"}
 FULL, SLIDING = "full_attention", "sliding_attention"
 

@@ -3,14 +3,16 @@
     attention of a name ──register──▶ with branches: keys gathered, then the stock function
                                       without: the stock function
 
-Under `sdpa` stands a reference, as SDPA takes no bounds of sequences. The registration is the
-process's; it is taken back when the last model that asked for it is done.
+Under `sdpa` stands a reference in any precision, as SDPA takes no bounds of sequences; it writes
+out the scores of one branch at a time. The registration is the process's; it is taken back when the
+last model that asked for it is done.
 """
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -18,10 +20,7 @@ import torch
 
 from reasonpack.errors import UsageError
 from reasonpack.torch.branch_index import NAME, BranchIndex, branch_index
-from reasonpack.torch.branch_reference import varlen_attention
 from reasonpack.torch.gather import gathered, regathered
-
-__all__ = ["Note", "check_aligned", "is_registered", "register", "unregister"]
 
 Attention = Callable[..., tuple[torch.Tensor, Any]]
 Note = Callable[[int | None], None]
@@ -184,3 +183,50 @@ def _reference(
         sinks=kwargs.get("s_aux"),
     )
     return out[None], None
+
+
+def varlen_attention(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    cu_seqlens_q: torch.Tensor,
+    cu_seqlens_k: torch.Tensor,
+    *,
+    scale: float | None = None,
+    window: int | None = None,
+    softcap: float | None = None,
+    sinks: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """Compute attention by its definition, causal and aligned bottom right, branch by branch.
+
+    Args:
+        q: `[T, H, D]`.
+        k: `[K, G, D]`, H a multiple of G; query heads share key heads in order.
+        v: `[K, G, E]`.
+        cu_seqlens_q: `i32[N + 1]`.
+        cu_seqlens_k: `i32[N + 1]`.
+        scale: of the scores; D^-0.5 by default.
+        window: keys that a query sees, its own included.
+        softcap: bound of the scores, by tanh.
+        sinks: `[H]`, a score of each head that takes its share and gives no value.
+    """
+    copies = q.shape[1] // k.shape[1]
+    scale = q.shape[-1] ** -0.5 if scale is None else scale
+    parts = []
+    bounds = zip(pairwise(cu_seqlens_q.tolist()), pairwise(cu_seqlens_k.tolist()), strict=True)
+    for (q0, q1), (k0, k1) in bounds:
+        keys, values = (x[k0:k1].repeat_interleave(copies, dim=1) for x in (k, v))
+        scores = torch.einsum("qhd,khd->hqk", q[q0:q1], keys) * scale
+        if softcap is not None:
+            scores = softcap * torch.tanh(scores / softcap)
+        last = k1 - k0 - (q1 - q0)  # the key that stands before the first query
+        behind = torch.arange(q1 - q0, device=q.device)[:, None] + last
+        behind = behind - torch.arange(k1 - k0, device=q.device)
+        hidden = (behind < 0) | (behind >= (window or k1 - k0))
+        scores = scores.masked_fill(hidden, float("-inf"))
+        if sinks is not None:
+            column = sinks.to(scores.dtype)[:, None, None].expand(-1, q1 - q0, 1)
+            scores = torch.cat([scores, column], dim=-1)
+        shares = scores.softmax(dim=-1)[..., : k1 - k0]
+        parts.append(torch.einsum("hqk,khd->qhd", shares, values))
+    return torch.cat(parts)

@@ -16,8 +16,6 @@ from torch.nn.functional import cross_entropy
 
 from reasonpack.rows.sample import IGNORE
 
-__all__ = ["WeightedLoss", "weighted_loss"]
-
 
 def weighted_loss(
     logits: torch.Tensor, labels: torch.Tensor, loss_weights: torch.Tensor

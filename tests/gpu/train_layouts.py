@@ -41,8 +41,8 @@ from qwen3 import Attend, Model, Shape
 
 from reasonpack.masks import dense, flex, varlen
 from reasonpack.torch.branch_index import BranchIndex, branch_index
-from reasonpack.torch.branch_reference import varlen_attention
 from reasonpack.torch.gather import gathered, regathered
+from reasonpack.torch.stock_attention import varlen_attention
 
 LAYOUTS: dict[str, LayoutName] = {
     "onepass-varlen": "onepass",

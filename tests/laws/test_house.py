@@ -143,11 +143,10 @@ TESTED_TOGETHER = {
     "masks/test_dense": "masks.rows",
     "records/test_sessions": "records.readers.session",
     "records/test_calls": "records.call_draft records.call_messages records.call_tokens"
-    " records.call_unread records.readers.answers records.readers.generic records.readers.levels"
+    " records.readers.answers records.readers.generic records.readers.levels"
     " records.readers.request",
-    "records/test_conversation": "records.content records.flags records.message"
-    " records.value_types",
-    "records/test_dialects": "records.draft records.roles",
+    "records/test_conversation": "records.flags records.message records.value_types",
+    "records/test_dialects": "records.draft",
     "run/test_named_inputs": "datasets.shares",
     "records/test_groups": "records.record_places",
     "records/test_plan": "records.formats",
@@ -163,12 +162,10 @@ TESTED_TOGETHER = {
     "run/test_repack": "cli.repack run.lay_out_again run.repack_unit run.read_again",
     "run/test_strata": "run.estimate",
     "show/report/test_report": "cli.report",
-    "show/test_row": "cli.inspect cli.inspect_output show.dataset_tokenizer show.message_view"
-    " show.segment_tree",
+    "show/test_row": "cli.inspect cli.inspect_output show.dataset_tokenizer show.message_view",
     "show/test_stats": "cli.stats show.distributions",
     "templates/learn/test_learn": "templates.forms templates.learn.message_parts templates.stop",
-    "trainers/test_branch_attention": "torch.branch_index torch.branch_reference torch.gather"
-    " torch.stock_attention",
+    "trainers/test_branch_attention": "torch.branch_index torch.gather torch.stock_attention",
     "trainers/test_branch_guard": "torch.lost",
     "trainers/test_collator": "torch.flex_masks",
     "verify/test_calls": "verify.answers verify.harness_logs",

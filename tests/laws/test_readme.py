@@ -20,8 +20,8 @@ from reasonpack.cli import COMMANDS
 from reasonpack.records import draft
 from reasonpack.records.call_draft import TOKEN_NAMES, VALUE_NAMES
 from reasonpack.records.call_formats import CALLS, CHAT, READERS, SESSIONS
+from reasonpack.records.draft import ROLES
 from reasonpack.records.readers.generic import OF_A_CALL
-from reasonpack.records.roles import ROLES
 from reasonpack.show.rejects import WORDS
 from reasonpack.templates.behaviour import Behaviour
 from reasonpack.verify.findings import CODES

@@ -34,7 +34,7 @@ from reasonpack.torch import (  # noqa: E402
     model_windows,
 )
 from reasonpack.torch.branch_index import NAME, BranchIndex, branch_index  # noqa: E402
-from reasonpack.torch.branch_reference import varlen_attention  # noqa: E402
+from reasonpack.torch.stock_attention import varlen_attention  # noqa: E402
 
 pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("ignore:.*is deprecated")]
 

@@ -27,7 +27,7 @@ from reasonpack.errors import UsageError  # noqa: E402
 from reasonpack.masks import dense, flat, magi, stack  # noqa: E402
 from reasonpack.rows.kind import Kind  # noqa: E402
 from reasonpack.torch import Collator, RowDataset, RowStream  # noqa: E402
-from reasonpack.torch.branch_reference import varlen_attention  # noqa: E402
+from reasonpack.torch.stock_attention import varlen_attention  # noqa: E402
 from tests.trainers.test_trainers import STEPS, packed, tokenizer  # noqa: E402
 
 pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("ignore")]  # of trainers: not ours

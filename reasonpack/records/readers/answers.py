@@ -99,13 +99,13 @@ def single(message: Mapping[str, Any], path: str) -> Answer:
     made.setdefault("role", "assistant")
     if made.get("stop_reason") == "stop_sequence":
         made["partial"] = True  # the service cut it off where the model wrote no stop
-    own_id = message.get("id")
-    return Answer(
-        items=[made],
-        place=path,
-        id=own_id if isinstance(own_id, str) else "",
-        continues=message.get("type") == "message",
-    )
+    continues = message.get("type") == "message"
+    return Answer(items=[made], place=path, id=_id_of(message), continues=continues)
+
+
+def _id_of(fields: Mapping[str, Any]) -> str:
+    own_id = fields.get("id")
+    return own_id if isinstance(own_id, str) else ""
 
 
 _ENVELOPE = ("type", "model", "usage", "stop_sequence", "container", "context_management")
@@ -115,8 +115,7 @@ _ENVELOPE = ("type", "model", "usage", "stop_sequence", "container", "context_ma
 def _choices(response: dict[str, Any], path: str, name: str, reading: Reading) -> Iterator[Answer]:
     choices = typed(response["choices"], list[dict[str, Any]], step(path, "choices"))
     outer = level(response, path, name, _RESPONSE, reading)
-    own_id = response.get("id")
-    own_id = own_id if isinstance(own_id, str) else ""
+    own_id = _id_of(response)
     if not choices:
         yield Answer(items=None, place=path, id=own_id, levels=(outer,), failed=True)
     for i, choice in enumerate(choices):
@@ -155,12 +154,12 @@ def _with_ends(message: dict[str, Any], holder: Mapping[str, Any]) -> dict[str, 
 
 def _responses(response: dict[str, Any], path: str, name: str, reading: Reading) -> Answer:
     own = level(response, path, name, _RESPONSE, reading)
-    own_id, items = response.get("id"), with_status(response["output"], response.get("status"))
+    items = with_status(response["output"], response.get("status"))
     return Answer(
         items=items or None,
         place=step(path, "output"),
         is_list=True,
-        id=own_id if isinstance(own_id, str) else "",
+        id=_id_of(response),
         levels=(own,),
         failed=not items,
     )
@@ -207,10 +206,5 @@ def _inside(answer: Answer, outer: Level) -> Answer:
     items = answer.items
     if items and not answer.is_list:
         items = [_with_ends(items[0], outer.fields)]
-    own_id = outer.fields.get("id")
-    return replace(
-        answer,
-        items=items,
-        id=own_id if isinstance(own_id, str) and own_id else answer.id,
-        levels=(outer, *answer.levels),
-    )
+    own_id = _id_of(outer.fields) or answer.id
+    return replace(answer, items=items, id=own_id, levels=(outer, *answer.levels))

@@ -20,7 +20,7 @@ from typing import Any
 from reasonpack.errors import RecordError
 from reasonpack.records.call_draft import CallDraft
 from reasonpack.records.draft import is_absent
-from reasonpack.records.readers.levels import Level, found_in, level, unread_of
+from reasonpack.records.readers.levels import Level, found_in, level, levels_in, note_unread
 from reasonpack.records.reading import Reading
 from reasonpack.records.strict_json import quoted, step
 from reasonpack.records.value_types import typed
@@ -62,16 +62,11 @@ def _trajectory(record: Mapping[str, Any], path: str, reading: Reading) -> Itera
         raise RecordError("type", step(path, "schema_version"), what, fix=fix)
     name = "subagent_trajectories" if path else ""
     own = level(record, path, name, _TRAJECTORY, reading)
-    at = step(path, "steps")
-    steps = [
-        level(each, f"{at}[{i}]", f"{name}.steps".lstrip("."), _STEP, reading)
-        for i, each in enumerate(typed(record.get("steps"), list[dict[str, Any]], at))
-    ]
-    unread = [*unread_of([own, *steps], lambda: iter(()))]
-    notes = [note for each in (own, *steps) for note in each.notes]
+    steps = levels_in(record.get("steps"), *own.below("steps"), _STEP, reading)
+    levels = [own, *steps]
     for draft in _steps(record, steps, path, reading):
-        draft.unread, unread = unread, []
-        draft.notes, notes = [*draft.notes, *notes], []
+        note_unread(draft, levels)
+        levels = []
         yield draft
     nested = record.get("subagent_trajectories") or []
     for i, each in enumerate(typed(nested, list[dict[str, Any]], "subagent_trajectories")):

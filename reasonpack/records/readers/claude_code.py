@@ -20,7 +20,7 @@ from typing import Any
 from reasonpack.errors import RecordError
 from reasonpack.records.call_draft import CallDraft
 from reasonpack.records.readers.answers import single
-from reasonpack.records.readers.session import Line, Said, draft_of
+from reasonpack.records.readers.session import Line, Said, draft_of, way_to
 
 _LACKING = ("missing system", "missing tools")
 _ASIDE = frozenset(
@@ -161,18 +161,9 @@ class _Session:
 
     def _way(self, last: int) -> list[int]:
         """Return the lines from the root to the one before a line."""
-        way: list[int] = []
-        at = last
-        while (parent := self.lines[at].fields.get("parentUuid")) is not None:
-            before = self.at.get(parent) if isinstance(parent, str) else None
-            if before is None or before >= at:
-                what = f"the parent of {self.lines[at].where} does not stand before it, expected it"
-                fix = "Give the whole file, or leave these calls out (--on-error skip)."
-                raise RecordError("missing", "parentUuid", what, fix=fix)
-            at = before
-            way.append(at)
+        *way, _ = way_to(self.lines, self.at, last, "parentUuid")
         whole: list[int] = []
-        for index in reversed(way):
+        for index in way:
             kept = self.preserved.get(self.lines[index].fields["uuid"], ())
             whole += [index, *(self.at[uuid] for uuid in kept if uuid in self.at)]
         return [*dict.fromkeys(index for index in whole if index != last)]

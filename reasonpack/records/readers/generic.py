@@ -30,13 +30,7 @@ from reasonpack.records.call_draft import (
 )
 from reasonpack.records.draft import REASONING, is_absent
 from reasonpack.records.readers.answers import Answer, answers_of, candidate, candidates_of
-from reasonpack.records.readers.levels import (
-    TOKEN_FIELDS,
-    Level,
-    found_in,
-    level,
-    unread_of,
-)
+from reasonpack.records.readers.levels import TOKEN_FIELDS, Level, found_in, level, note_unread
 from reasonpack.records.readers.request import (
     OF_A_REQUEST,
     PROMPTS,
@@ -84,15 +78,12 @@ def drafts(record: Mapping[str, Any], reading: Reading) -> list[CallDraft]:
     if not name:
         return [*calls_of(record, "", "", reading)]
     group = level(record, "", "", _OF_A_GROUP, reading)
-    others = Level({k: v for k, v in group.fields.items() if k != name}, "", "", _OF_A_GROUP)
-    unread = [*unread_of([others], lambda: iter(()))]
     found: list[CallDraft] = []
     for i, call in enumerate(record[name]):
         outer = _inherited(group, call)
         found += calls_of(call, f"{name}[{i}]", name, reading, outer=outer)
-    if found:
-        found[0].unread += unread
-        found[0].notes += group.notes
+    for draft in found[:1]:
+        note_unread(draft, [group])
     return found
 
 
@@ -173,14 +164,13 @@ def calls_of(
             _add_answer(found, answer)
         if "completion_ids" not in found.tokens:
             _refuse_unseen(found, asked, answer)
-        found.unread = [*unread_of(levels, partial(strings, [found.prompt, found.answer]))]
-        found.notes += [note for each in levels for note in each.notes]
+        note_unread(found, levels, partial(strings, [found.prompt, found.answer]))
         yield found
 
 
 def _request(own: Level, key: str, reading: Reading) -> Level | None:
     """Return the request of a call, where it stands apart."""
-    path, name = step(own.path, key), f"{own.name}.{key}".lstrip(".")
+    path, name = own.below(key)
     request = json_field(dict(own.fields), key)
     if is_absent(request):
         return None
@@ -211,7 +201,7 @@ def _answers(own: Level, reading: Reading) -> list[tuple[Answer, Role]]:
     if not found:
         return []
     (name,) = found
-    value, path, full = fields[name], step(own.path, name), f"{own.name}.{name}".lstrip(".")
+    value, (path, full) = fields[name], own.below(name)
     if name == "candidates":
         answers = candidates_of(value, path, full, reading)
     elif name in ("choices", "output"):
@@ -238,7 +228,7 @@ def _with_prompt_of_pair(own: Level) -> Level:
 
 def _of_pair(name: Role, own: Level, reading: Reading) -> tuple[Answer, Role]:
     """Return the chosen or the rejected answer; a list repeats the prompt before it."""
-    value, path, full = own.fields[name], step(own.path, name), f"{own.name}.{name}".lstrip(".")
+    value, (path, full) = own.fields[name], own.below(name)
     if isinstance(value, list) and len(value) > 1:
         if value[:-1] != own.fields.get("messages", own.fields.get("prompt")):
             what = "messages before the answer that differ from the prompt, expected the same"

@@ -1,23 +1,33 @@
-"""The objects that say something of one call → what they say, once.
+"""The objects that say something of one call → what they say, once, and what nobody reads of them.
 
 A record, its request, the response in it and a choice of that may each have a reward, ids, tools.
-Where several have the same, they have to agree.
+Where several have the same, they have to agree. Of fields that nobody reads the rule is that of a
+record (see `unknown`), and one more: a list of numbers may be ids, a mask or weights, so it is
+refused under any name.
+
+    {"prompt_token_ids": […], "step_weights": [0.5, 1]}     refused
+    {"messages": […], "score": 3}                           named, once
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from reasonpack.errors import RecordError
-from reasonpack.records.call_draft import TOKEN_NAMES, VALUE_NAMES
-from reasonpack.records.call_unread import unread_in_call
-from reasonpack.records.draft import is_absent
+from reasonpack.records.call_draft import CALL_FLAGS, TOKEN_NAMES, VALUE_NAMES, CallDraft
+from reasonpack.records.conversation import READ
+from reasonpack.records.draft import REASONING, is_absent
+from reasonpack.records.harmless import HARMLESS_OF_A_CALL
+from reasonpack.records.message import NAMES
 from reasonpack.records.reading import Reading
 from reasonpack.records.renaming import renamed
 from reasonpack.records.strict_json import step
-from reasonpack.records.unknown import Field
+from reasonpack.records.tools import TOOL_FIELDS
+from reasonpack.records.unknown import Field, Known, Texts, unread
+from reasonpack.records.value_types import typed
+from reasonpack.wording import nearest
 
 TOKEN_FIELDS = frozenset(
     name for names in (*TOKEN_NAMES.values(), *VALUE_NAMES.values()) for name in names
@@ -42,6 +52,14 @@ class Level:
     name: str
     read: frozenset[str]
     notes: tuple[str, ...] = ()
+
+    def get(self, field: str) -> Any:
+        """Return a field that is read; None where there is none."""
+        return self.fields.get(field) if field in self.read else None
+
+    def below(self, field: str) -> tuple[str, str]:
+        """Return where a field stands, and what options call it."""
+        return step(self.path, field), f"{self.name}.{field}".lstrip(".")
 
 
 def level(
@@ -82,7 +100,7 @@ def found_in(levels: Iterable[Level], names: Sequence[str]) -> tuple[str, Any] |
     found: tuple[str, Any] | None = None
     for each in levels:
         for name in names:
-            value = each.fields.get(name) if name in each.read else None
+            value = each.get(name)
             if is_absent(value) and value != []:
                 continue
             path = step(each.path, name)
@@ -100,10 +118,89 @@ def _same(one: object, other: object) -> bool:
     return one == other and (type(one) is bool) is (type(other) is bool)
 
 
-def unread_of(levels: Iterable[Level], texts: Callable[[], Iterator[str]]) -> Iterator[Field]:
-    """Yield the fields of all levels that nobody reads."""
+def levels_in(
+    items: object, path: str, name: str, read: Collection[str], reading: Reading
+) -> list[Level]:
+    """Make the levels of the objects in a list.
+
+    Raises:
+        RecordError: it is no list of objects, or as `level`.
+    """
+    objects = typed(items, list[dict[str, Any]], path)
+    return [level(each, f"{path}[{i}]", name, read, reading) for i, each in enumerate(objects)]
+
+
+def note_unread(draft: CallDraft, levels: Iterable[Level], texts: Texts = tuple) -> None:
+    """Note in a draft the fields of all levels that nobody reads, and those that options name.
+
+    `texts` gives all text that was read of the call.
+    """
     for each in levels:
+        draft.notes += each.notes
         if not each.fields.keys() <= each.read:
-            yield from unread_in_call(
+            draft.unread += unread_in_call(
                 each.fields, each.read, each.path, texts=texts, name=each.name
             )
+
+
+_NUMBERS = {int, float, bool, type(None)}
+_TOKENS: Mapping[str, type | tuple[type, ...]] = {
+    name: list for names in TOKEN_NAMES.values() for name in names
+}
+_OF_CHATS = READ | NAMES.message | NAMES.beside
+"""Names that options know as those of a chat, or of a message."""
+_LIKELY: Mapping[str, type | tuple[type, ...]] = {
+    **_TOKENS,
+    **dict.fromkeys((name for names in VALUE_NAMES.values() for name in names), (int, float)),
+    **dict.fromkeys(CALL_FLAGS, (bool, int)),
+    **dict.fromkeys(TOOL_FIELDS, (str, list)),
+    "messages": list,
+    **dict.fromkeys(("prompt", "response", "completion"), (str, list)),
+    "system": str,
+    "chat_template_kwargs": (str, dict),
+    "enable_thinking": bool,
+    **dict.fromkeys(REASONING, ()),
+}
+
+
+def unread_in_call(
+    fields: Mapping[str, Any],
+    read: Collection[str],
+    path: str,
+    *,
+    texts: Texts,
+    name: str = "",
+) -> Iterator[Field]:
+    """Yield the fields of a call, or of an object in one, that nobody reads.
+
+    `read` are names of its fields that are read, `texts` gives all text that was read of the call.
+    `name` is that of the object, as an option names it; empty for the record.
+    """
+    known = Known(frozenset(read), HARMLESS_OF_A_CALL, _LIKELY)
+    numbers = {key for key, value in fields.items() if key not in read and _are_numbers(value)}
+    rest = {key: value for key, value in fields.items() if key not in numbers}
+    for found in unread(rest, known, path, texts=texts, name=name):
+        yield replace(found, name=_told_apart(found.name))
+    for key in sorted(numbers):
+        full = _told_apart(f"{name}.{key}" if name else str(key))
+        near = nearest(key, _TOKENS)
+        yield Field(full, step(path, str(key)), refused=True, near="" if fields.get(near) else near)
+
+
+def _told_apart(name: str) -> str:
+    """Put `record` before a name that options know as one of a chat, or of a message."""
+    return f"record.{name}" if name.partition(".")[0] in _OF_CHATS else name
+
+
+def _are_numbers(value: object) -> bool:
+    """Tell whether a value is a list of numbers, or a list of such lists.
+
+    >>> _are_numbers([1, 0.5]), _are_numbers([[1], [2]]), _are_numbers([]), _are_numbers(["a"])
+    (True, True, False, False)
+    """
+    if not isinstance(value, list) or not value:
+        return False
+    if isinstance(value[0], list):
+        return any(map(_are_numbers, value))
+    kinds = set(map(type, value))
+    return kinds <= _NUMBERS and kinds != {type(None)}

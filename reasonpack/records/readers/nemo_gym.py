@@ -22,7 +22,7 @@ from reasonpack.records.call_draft import CallDraft
 from reasonpack.records.draft import is_answer, without
 from reasonpack.records.readers.answers import ECHOES, with_status
 from reasonpack.records.readers.generic import calls_of
-from reasonpack.records.readers.levels import found_in, level, unread_of
+from reasonpack.records.readers.levels import found_in, level, note_unread
 from reasonpack.records.readers.request import OF_A_REQUEST, add_context, add_echoes, add_prompt
 from reasonpack.records.reading import Reading
 from reasonpack.records.responses import BY_MODEL
@@ -85,13 +85,12 @@ def _rollout(record: Mapping[str, Any], reading: Reading) -> Iterator[CallDraft]
     if not isinstance(response, dict) or not isinstance(response.get("output"), list):
         raise wrong_type("response", type(response).__name__, "an object with a list as output")
     said = level(response, "response", "response", ("id", "output", "status", *ECHOES), reading)
-    begun = CallDraft(unread=[*unread_of((own, asked, said), lambda: iter(()))])
+    levels, begun = [own, asked, said], CallDraft()
     add_prompt(begun, (asked,))
     add_context(begun, (asked,))
     add_echoes(begun, said)
     if reward := found_in((own,), ("reward",)):
         begun.places["reward"], begun.values["reward"] = reward
-    begun.notes = [*own.notes, *asked.notes, *said.notes]
     before = begun.prompt
     before = [{"role": "user", "content": before}] if isinstance(before, str) else before or []
     own_id = typed(next((i for i in (record.get("id"), said.fields.get("id")) if i), ""), str, "id")
@@ -105,9 +104,9 @@ def _rollout(record: Mapping[str, Any], reading: Reading) -> Iterator[CallDraft]
             context=begun.context,
             values=begun.values,
             places={**begun.places, "completion": "response.output"},
-            unread=begun.unread if k == 0 else [],
-            notes=begun.notes if k == 0 else [],
         )
+        note_unread(draft, levels)
+        levels = []
         places = {f"prompt[{len(before) + i}]": f"response.output[{i}]" for i in range(start)}
         places |= {f"completion[{i}]": f"response.output[{start + i}]" for i in range(stop - start)}
         draft.places |= places

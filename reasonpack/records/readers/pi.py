@@ -18,7 +18,7 @@ from typing import Any
 from reasonpack.errors import RecordError
 from reasonpack.records.call_draft import CallDraft
 from reasonpack.records.draft import without
-from reasonpack.records.readers.session import Line, Said, draft_of
+from reasonpack.records.readers.session import Line, Said, draft_of, way_to
 from reasonpack.records.unread import strings
 
 _SETTINGS = ("model_change", "thinking_level_change", "label", "custom", "session_info")
@@ -44,19 +44,21 @@ def drafts(lines: Sequence[Line]) -> Iterator[CallDraft | RecordError]:
     """Yield the calls of a session, and why others cannot be had."""
     entries = [line for line in lines if line.fields.get("type") != "session"]
     by_id = {line.fields["id"]: i for i, line in enumerate(entries) if _has_id(line)}
-    unread = [f"unread {kind}" for kind in _kinds(entries) if kind not in _TYPES]
+    kinds = (str(line.fields.get("type")) for line in entries)
+    unread = [f"unread {kind}" for kind in kinds if kind not in _TYPES]
     made: dict[str, Said] = {}
     for i, entry in enumerate(entries):
         message = entry.fields.get("message")
         if not isinstance(message, dict) or message.get("role") != "assistant":
             continue
         try:
-            way = [entries[n] for n in _way(entries, by_id, i)]
+            # Entries of version 1 have no ids; they are a line each.
+            way = way_to(entries, by_id, i, "parentId") if _has_id(entry) else range(i + 1)
         except RecordError as error:
             error.where = entry.where
             yield error
             continue
-        history, notes = _history(way[:-1], made)
+        history, notes = _history([entries[n] for n in way[:-1]], made)
         yield draft_of(
             history,
             [_said(message, f"{entry.where}.message")],
@@ -69,25 +71,6 @@ def drafts(lines: Sequence[Line]) -> Iterator[CallDraft | RecordError]:
 
 def _has_id(line: Line) -> bool:
     return isinstance(line.fields.get("id"), str)
-
-
-def _kinds(entries: Sequence[Line]) -> list[str]:
-    return [str(line.fields.get("type")) for line in entries]
-
-
-def _way(entries: Sequence[Line], by_id: Mapping[str, int], last: int) -> list[int]:
-    """Return the entries from the root to one; those of version 1 are a line each."""
-    if not _has_id(entries[last]):
-        return [*range(last + 1)]
-    way = [last]
-    while (parent := entries[way[-1]].fields.get("parentId")) is not None:
-        at = by_id.get(parent) if isinstance(parent, str) else None
-        if at is None or at >= way[-1]:
-            what = f"the parent of {entries[way[-1]].where} does not stand before it, expected it"
-            fix = "Give the whole file, or leave these calls out (--on-error skip)."
-            raise RecordError("missing", "parentId", what, fix=fix)
-        way.append(at)
-    return way[::-1]
 
 
 def _history(way: Sequence[Line], made: dict[str, Said]) -> tuple[list[Said], list[str]]:

@@ -69,8 +69,7 @@ def add_prompt(draft: CallDraft, levels: Sequence[Level]) -> None:
     found: tuple[str, Any] | None = None
     for each in levels:
         for name in PROMPTS:
-            value = each.fields.get(name) if name in each.read else None
-            path = step(each.path, name)
+            value, path = each.get(name), step(each.path, name)
             if isinstance(value, dict) and isinstance(value.get("token_ids"), list):
                 path, value = f"{path}.token_ids", value["token_ids"]
             if is_absent(value) or isinstance(value, dict):
@@ -110,14 +109,14 @@ def add_echoes(draft: CallDraft, response: Level) -> None:
     """Take the tools and the system text that only the response says the service was sent."""
     for name, kind in (("tools", "tools"), ("instructions", "system")):
         has = set(draft.context) & ({*TOOL_FIELDS} if kind == "tools" else {kind})
-        value = response.fields.get(name) if name in response.read else None
+        value = response.get(name)
         if not has and not is_absent(value):
             draft.context[kind], draft.places[kind] = value, step(response.path, name)
 
 
 def _add_extra(draft: CallDraft, level: Level) -> None:
     """Take the template's variables that a request has elsewhere."""
-    extra = level.fields.get("extra_body") if "extra_body" in level.read else None
+    extra = level.get("extra_body")
     if isinstance(extra, dict) and not is_absent(extra.get("chat_template_kwargs")):
         _add_variables(
             draft,
@@ -125,8 +124,7 @@ def _add_extra(draft: CallDraft, level: Level) -> None:
             f"{step(level.path, 'extra_body')}.chat_template_kwargs",
         )
     for name in EFFORT:
-        value = level.fields.get(name) if name in level.read else None
-        path = step(level.path, name)
+        value, path = level.get(name), step(level.path, name)
         if isinstance(value, dict):
             path, value = f"{path}.effort", value.get("effort")
         if name == "reasoning" and not isinstance(level.fields.get(name), dict):
@@ -156,6 +154,6 @@ def refuse_changes(levels: Sequence[Level]) -> None:
     """
     for each in levels:
         for name, (harmless, what, fix) in _CHANGES.items():
-            value = each.fields.get(name) if name in each.read else None
+            value = each.get(name)
             if not is_absent(value) and value not in harmless:
                 raise RecordError("content", step(each.path, name), what, fix=fix)

@@ -1,4 +1,4 @@
-"""What the readers of session files share: a line, and the history before an answer.
+"""What the readers of session files share: a line, the way to it, and the history of an answer.
 
 A session file is one group. Its lines are no calls by themselves: a call is an answer, with what
 the session held before it.
@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from reasonpack.errors import RecordError
 from reasonpack.records.call_draft import CallDraft
 
 
@@ -37,6 +38,25 @@ class Said:
 
     message: dict[str, Any]
     place: str
+
+
+def way_to(lines: Sequence[Line], at: Mapping[str, int], last: int, parent: str) -> list[int]:
+    """Return the lines from the root to one, which is the last of them.
+
+    `at` has the index of a line by its id, which others have in the field `parent`.
+
+    Raises:
+        RecordError: a parent that does not stand before its child.
+    """
+    way = [last]
+    while (above := lines[way[-1]].fields.get(parent)) is not None:
+        before = at.get(above) if isinstance(above, str) else None
+        if before is None or before >= way[-1]:
+            what = f"the parent of {lines[way[-1]].where} does not stand before it, expected it"
+            fix = "Give the whole file, or leave these calls out (--on-error skip)."
+            raise RecordError("missing", parent, what, fix=fix)
+        way.append(before)
+    return way[::-1]
 
 
 def draft_of(

@@ -23,7 +23,7 @@ from reasonpack.errors import RecordError
 from reasonpack.records.call_draft import CallDraft
 from reasonpack.records.call_tokens import read_ids
 from reasonpack.records.draft import is_absent
-from reasonpack.records.readers.levels import Level, level, unread_of
+from reasonpack.records.readers.levels import Level, level, levels_in, note_unread
 from reasonpack.records.reading import Reading
 from reasonpack.records.strict_json import step
 from reasonpack.records.value_types import typed, wrong_type
@@ -69,21 +69,16 @@ def drafts(record: Mapping[str, Any], reading: Reading) -> list[CallDraft]:
         for draft in _trace(trace, f"traces[{i}]", reading)
     ]
     for draft in found[:1]:
-        draft.unread += unread_of([own], lambda: iter(()))
-        draft.notes += own.notes
+        note_unread(draft, [own])
     return found
 
 
 def _trace(trace: Mapping[str, Any], path: str, reading: Reading) -> Iterator[CallDraft]:
     name = "traces" if path else ""
     own = level(trace, path, name, _TRACE, reading)
-    at, below = step(path, "nodes"), f"{name}.nodes".lstrip(".")
-    nodes = [
-        level(node, f"{at}[{i}]", below, _NODE, reading)
-        for i, node in enumerate(typed(trace["nodes"], list[dict[str, Any]], at))
-    ]
-    unread = [*unread_of([own, *nodes], lambda: iter(()))]
-    notes = [note for each in (own, *nodes) for note in each.notes]
+    at, below = own.below("nodes")
+    nodes = levels_in(trace["nodes"], at, below, _NODE, reading)
+    levels = [own, *nodes]
     ids = [read_ids(node.fields.get("token_ids") or [], f"{node.path}.token_ids") for node in nodes]
     agent = trace.get("agent")
     trainable = not (isinstance(agent, dict) and agent.get("trainable") is False)
@@ -106,8 +101,8 @@ def _trace(trace: Mapping[str, Any], path: str, reading: Reading) -> Iterator[Ca
             draft.values["reward"], draft.places["reward"] = reward, step(path, "rewards")
         if any(ids[n].size for n in way):
             _add_tokens(draft, node, [ids[n] for n in way])
-        draft.unread, unread = unread, []
-        draft.notes, notes = notes, []
+        note_unread(draft, levels)
+        levels = []
         yield draft
 
 
