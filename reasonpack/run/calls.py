@@ -47,7 +47,7 @@ from reasonpack.run.conversations import (
     reject,
     taken,
 )
-from reasonpack.run.length import LeftOut, lay_out_within, nothing_fits, too_long
+from reasonpack.run.length import LeftOut, Limits
 from reasonpack.run.splits import split_of
 from reasonpack.run.stages import stage, staged
 from reasonpack.run.waiting_calls import CallReader, Waiting, WaitingGroup
@@ -124,6 +124,7 @@ class _Work:
     ) -> None:
         self.options, self.context, self.columns = options, context, frozenset(columns)
         self.again, self.encode = again, encode
+        self.limits = Limits(options, context.max_position)
         self.laid, self.rejected = Laid(), list[int]()
         self.reader = CallReader(
             options=options,
@@ -184,9 +185,7 @@ class _Work:
                 if example:
                     examples.append(example)
         try:
-            planted, laid_out, _ = lay_out_within(
-                forest.finish(), 0, [0] * len(kept), self.options, self.context.max_position
-            )
+            planted, laid_out, _ = self.limits.lay_out(forest.finish(), 0, [0] * len(kept))
         except RecordError as error:
             for position in sorted({each.position for each in kept}):
                 self._reject(position, self.again(position), replace(error))
@@ -235,10 +234,10 @@ class _Work:
         long: dict[int, LeftOut] = {}
         for each in calls:
             tokens = size_of(each.call, each.cut, self.pieces)
-            if found := too_long(each.message, tokens, self.options, self.context.max_position):
+            if found := self.limits.too_long(each.message, tokens):
                 long[each.number] = found
         if long and (len(long) == len(calls) or self.options.overlong != "split"):
-            raise nothing_fits(long.values(), self.options)
+            raise self.limits.nothing_fits(long.values())
         if long:
             before = len(self.laid.rejects)
             leave_out(self.again(position), list(long.values()), self.laid)

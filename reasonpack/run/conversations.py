@@ -32,7 +32,7 @@ from reasonpack.rows.packing import best_fit, in_sequence
 from reasonpack.rows.sample import IGNORE, Sample, write
 from reasonpack.run.context import Context
 from reasonpack.run.copies import DUPLICATE
-from reasonpack.run.length import LeftOut, lay_out_within, nothing_fits, too_long_text
+from reasonpack.run.length import LeftOut, Limits
 from reasonpack.run.stages import stage, staged
 from reasonpack.run.weights import weighed
 from reasonpack.templates.limits import ready_for_bounds
@@ -168,12 +168,11 @@ def _write(
             views = weighed(views, of, options.loss_weights)
         forest = plant(views)
     written: list[tuple[str, LaidOut]] = []
+    limits = Limits(options, context.max_position)
     for number, each in enumerate(batch):
         try:
             with stage("lay out"):
-                forest, laid_out, left_out = lay_out_within(
-                    forest, number, each.messages, options, context.max_position
-                )
+                forest, laid_out, left_out = limits.lay_out(forest, number, each.messages)
         except RecordError as error:
             reject(each.record, error, options, laid)
         else:
@@ -229,6 +228,7 @@ def _cut_views(
 ) -> _Waiting:
     """Build the views of a conversation and cut each at once, so that no two are kept."""
     cutter, made = Cutter(pieces), _Waiting(record, conversation)
+    limits = Limits(options, context.max_position)
     views = each_view(conversation, context.rendering(conversation), train_on=options.train_on)
     with ready_for_bounds():
         for view in staged("render", views):
@@ -236,14 +236,14 @@ def _cut_views(
                 made.untrained[view.reason] += 1
                 continue
             characters = len(view.prompt) + len(view.completion)
-            if too_long := too_long_text(view.message, characters, context):
+            if too_long := limits.too_long_text(view.message, characters):
                 made.left_out.append(too_long)
                 continue
             with stage("cut"):
                 made.views.append(cutter.add(view))
             made.messages.append(view.message)
     if made.left_out and (options.overlong != "split" or not made.views):
-        raise nothing_fits(made.left_out, options)  # and nothing else is wrong with it
+        raise limits.nothing_fits(made.left_out)  # and nothing else is wrong with it
     return made
 
 

@@ -14,38 +14,19 @@ from typing import Any
 
 import numpy as np
 
-from reasonpack.datasets.options import Options
 from reasonpack.datasets.receipt import Counts, Receipt
 from reasonpack.errors import FormatError, RecordError, UsageError
-from reasonpack.rows.forest import Forest, LaidOut, plant
+from reasonpack.rows.forest import plant
 from reasonpack.rows.replant import LostViewsError, ends_of, views_of
 from reasonpack.rows.sample import Sample, write
 from reasonpack.run.conversations import count_laid_out
-from reasonpack.run.length import LeftOut, lay_out_within, nothing_fits, too_long
+from reasonpack.run.length import LeftOut, Limits
 from reasonpack.run.weights import weighed_again
 from reasonpack.storage.place import Place, public_name
 from reasonpack.wording import count
 
 Group = list[Sample]
 """The samples of a conversation."""
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What `options` say of length, and the longest view allowed; None for no limit."""
-
-    options: Options
-    max_position: int | None
-
-    def too_long(self, message: int, tokens: int) -> LeftOut | None:
-        """Tell whether a view is too long."""
-        return too_long(message, tokens, self.options, self.max_position)
-
-    def lay_out(
-        self, forest: Forest, messages: Sequence[int]
-    ) -> tuple[Forest, LaidOut, list[LeftOut]]:
-        """Lay out the only conversation of a forest; see `lay_out_within`."""
-        return lay_out_within(forest, 0, messages, self.options, self.max_position)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,15 +53,20 @@ class Again:
     """A unit that is laid out again.
 
     Attributes:
+        groups: its conversations, by split and in their order.
+        every: of them.
         rejects: lines of rejects.jsonl for what fits no longer.
         before: what of the counts those conversations stood for that are laid out anew.
         after: what they stand for now.
         drawn: how often conversations are packed, by id, where that is drawn for each.
     """
 
-    def __init__(self, old: Old, receipt: Receipt, limits: Limits) -> None:
+    def __init__(
+        self, old: Old, receipt: Receipt, limits: Limits, groups: Mapping[str, Sequence[Group]]
+    ) -> None:
         self.drawn: Mapping[str, int] = {}
-        self.old, self.receipt, self.limits = old, receipt, limits
+        self.old, self.receipt, self.limits, self.groups = old, receipt, limits, groups
+        self.every = [group for own in groups.values() for group in own]
         self.rejects: list[dict[str, Any]] = []
         self.before, self.after = Counts(), Counts()
         self._unfit: list[LeftOut] = []
@@ -91,10 +77,8 @@ class Again:
         """Whether samples get weights that they did not have."""
         return self.limits.options.loss_weights != self.old.limits.options.loss_weights
 
-    def lay_out(
-        self, groups: Mapping[str, Sequence[Group]], turns: Mapping[str, Mapping[int, int]]
-    ) -> dict[str, list[Sample]]:
-        """Return the samples of conversations, by split and in their order.
+    def lay_out(self, turns: Mapping[str, Mapping[int, int]]) -> dict[str, list[Sample]]:
+        """Return the samples of the conversations, by split.
 
         `turns` are those of the answers of each id, where weights go by them.
 
@@ -102,14 +86,14 @@ class Again:
             FormatError: rows do not tell what is to be divided.
             UsageError: a conversation would be left without a view, and cannot be rejected here.
         """
-        every = [group for own in groups.values() for group in own]
-        anew = {id(group) for group in every if self._is_anew(group)}
+        anew = {id(group) for group in self.every if self._is_anew(group)}
         if anew or self.weighs_anew or self.old.is_drawn:
             if self.old.limits.options.shuffle:
                 raise self._untold("rows of other units, as they are shuffled")
-            self.check_told(every)
-            self._ids.update(group[0].id for group in every)
-            if (self.weighs_anew or self.old.is_drawn) and len(self._ids) < len(every):
+            if not self.old.is_drawn:  # else that was checked before
+                self.check_told()
+            self._ids.update(group[0].id for group in self.every)
+            if (self.weighs_anew or self.old.is_drawn) and len(self._ids) < len(self.every):
                 raise self._untold("several conversations of one id")
         made = {
             split: [
@@ -117,13 +101,15 @@ class Again:
                 for group in own
                 for sample in (self._laid_out(group) if id(group) in anew else group)
             ]
-            for split, own in groups.items()
+            for split, own in self.groups.items()
         }
         if self._unfit:
             raise self._nothing_fits()
         if self.weighs_anew:
             scheme = self.limits.options.loss_weights
-            return {split: weighed_again(every, own, scheme, turns) for split, own in made.items()}
+            return {
+                split: weighed_again(self.every, own, scheme, turns) for split, own in made.items()
+            }
         return made
 
     def _is_anew(self, group: Group) -> bool:
@@ -138,14 +124,14 @@ class Again:
             return any(int(sample.position_ids.max()) >= limit for sample in group)
         return len(group) > 1 and old.layout == "onepass" and old.max_length != row
 
-    def check_told(self, groups: Sequence[Group]) -> None:
+    def check_told(self) -> None:
         """Refuse a unit whose rows do not tell all that its conversations were made of."""
         counts = self.receipt.counts
-        if len(groups) != counts.packed:
-            ids = f"{len(groups):,} ids between them"
+        if len(self.every) != counts.packed:
+            ids = f"{len(self.every):,} ids between them"
             raise self._untold(f"its {counts.packed:,} conversations have {ids}")
         try:
-            ends = [end for group in groups for end in ends_of(group).values()]
+            ends = [end for group in self.every for end in ends_of(group).values()]
         except LostViewsError as error:
             raise self._untold(str(error)) from error
         if (len(ends), sum(ends)) != (counts.views, counts.naive_tokens):
@@ -163,7 +149,7 @@ class Again:
         except LostViewsError as error:
             raise self._untold(f"conversation {id_!r}: {error}") from error
         forest = plant(views)
-        planted, was, _ = self.old.limits.lay_out(forest, messages)
+        planted, was, _ = self.old.limits.lay_out(forest, 0, messages)
         if not _same(write(planted, [(id_, was)]), group):
             raise self._untold(f"conversation {id_!r}, from which views were left out")
         count_laid_out([was], self.before)
@@ -175,7 +161,7 @@ class Again:
             self._reject(id_, left)
             return []
         try:
-            planted, now, out = self.limits.lay_out(forest, messages)
+            planted, now, out = self.limits.lay_out(forest, 0, messages)
         except RecordError as error:
             raise self._undivided(id_, error) from error
         count_laid_out([now] * often, self.after)
@@ -195,7 +181,7 @@ class Again:
 
     def _reject(self, id_: str, left: Sequence[LeftOut]) -> None:
         """Reject a conversation of which nothing fits, unless more than its record is missing."""
-        error = nothing_fits(left, self.limits.options)
+        error = self.limits.nothing_fits(left)
         error.where = id_
         line = {"kind": "conversation", "where": id_, "reason": error.reason, "error": str(error)}
         self.rejects.append(line)

@@ -16,7 +16,6 @@ from reasonpack.datasets.options import Options
 from reasonpack.errors import RecordError
 from reasonpack.rows.forest import Forest, LaidOut, lay_out
 from reasonpack.rows.split import divide, leave_out
-from reasonpack.run.context import Context
 
 LONGEST_TEXT, CHARACTERS_OF_A_TOKEN = 1 << 24, 16
 """A view of more characters is not encoded, or of more for each token of --max-position: a
@@ -67,80 +66,79 @@ class LeftOut:
         )
 
 
-def too_long_text(message: int, characters: int, context: Context) -> LeftOut | None:
-    """Tell whether a view has so many characters that it is not to be encoded."""
-    most = max(LONGEST_TEXT, CHARACTERS_OF_A_TOKEN * (context.max_position or 0))
-    if characters <= most:
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What `options` say of length, and the longest view allowed; None for no limit."""
+
+    options: Options
+    max_position: int | None
+
+    def too_long_text(self, message: int, characters: int) -> LeftOut | None:
+        """Tell whether a view has so many characters that it is not to be encoded."""
+        most = max(LONGEST_TEXT, CHARACTERS_OF_A_TOKEN * (self.max_position or 0))
+        if characters <= most:
+            return None
+        return LeftOut(message, characters, "characters", "--max-position", most)
+
+    def too_long(self, message: int, tokens: int) -> LeftOut | None:
+        """Tell whether a view is longer than a row, or than the model can attend over."""
+        row, view = self.options.max_length, self.max_position
+        if row is not None and tokens > row:
+            return LeftOut(message, tokens, "tokens", "--max-length", row)
+        if view is not None and tokens > view:
+            return LeftOut(message, tokens, "tokens", "--max-position", view)
         return None
-    return LeftOut(message, characters, "characters", "--max-position", most)
 
+    def lay_out(
+        self, forest: Forest, number: int, messages: Sequence[int]
+    ) -> tuple[Forest, LaidOut, list[LeftOut]]:
+        """Lay out a conversation of a forest, whose views are of these messages.
 
-def lay_out_within(
-    forest: Forest, number: int, messages: Sequence[int], options: Options, max_position: int | None
-) -> tuple[Forest, LaidOut, list[LeftOut]]:
-    """Lay out a conversation within the limits.
+        Returns:
+            The forest without views that are too long, how it is written, and those views.
 
-    `messages` are those that its views are of.
+        Raises:
+            RecordError: nothing of it fits; or not all does, and `--overlong` divides nothing.
+        """
+        row, layout = self.options.max_length, self.options.layout
+        if self.options.overlong != "split":
+            laid_out = lay_out(forest, number, layout=layout)
+            view = self.max_position
+            if view is not None and laid_out.longest_view > view:
+                raise self._overlong(
+                    f"a view of {laid_out.longest_view:,} tokens", "--max-position", view
+                )
+            if row is not None and laid_out.longest_sample > row:
+                raise self._overlong(
+                    f"a sample of {laid_out.longest_sample:,} tokens", "--max-length", row
+                )
+            return forest, laid_out, []
+        left = {
+            view: out
+            for view, message in zip(forest.members[number], messages, strict=True)
+            if (out := self.too_long(message, forest.views.end[view]))
+        }
+        if len(left) == len(messages):
+            raise self.nothing_fits(left.values())
+        if left:
+            forest = leave_out(forest, number, list(left))
+        laid_out = lay_out(forest, number, layout=layout)
+        if row is not None and laid_out.longest_sample > row:
+            laid_out = divide(forest, number, laid_out, row)
+        return forest, laid_out, list(left.values())
 
-    Returns:
-        The forest without views that are too long, how it is written, and those views.
+    def nothing_fits(self, views: Iterable[LeftOut]) -> RecordError:
+        """Refuse a conversation of which all views are too long; name the one that is least so."""
+        least = min(views, key=lambda each: each.length)
+        return self._overlong(f"a view of {least.length:,} {least.unit}", least.option, least.limit)
 
-    Raises:
-        RecordError: nothing of it fits; or not all does, and `options.overlong` divides nothing.
-    """
-    if options.overlong != "split":
-        laid_out = lay_out(forest, number, layout=options.layout)
-        _check_length(laid_out, options, max_position)
-        return forest, laid_out, []
-    left = {
-        view: out
-        for view, message in zip(forest.members[number], messages, strict=True)
-        if (out := too_long(message, forest.views.end[view], options, max_position))
-    }
-    if len(left) == len(messages):
-        raise nothing_fits(left.values(), options)
-    if left:
-        forest = leave_out(forest, number, list(left))
-    laid_out = lay_out(forest, number, layout=options.layout)
-    if options.max_length is not None and laid_out.longest_sample > options.max_length:
-        laid_out = divide(forest, number, laid_out, options.max_length)
-    return forest, laid_out, list(left.values())
-
-
-def too_long(
-    message: int, tokens: int, options: Options, max_position: int | None
-) -> LeftOut | None:
-    """Tell whether a view is longer than a row, or than the model can attend over."""
-    if options.max_length is not None and tokens > options.max_length:
-        return LeftOut(message, tokens, "tokens", "--max-length", options.max_length)
-    if max_position is not None and tokens > max_position:
-        return LeftOut(message, tokens, "tokens", "--max-position", max_position)
-    return None
-
-
-def _check_length(laid_out: LaidOut, options: Options, max_position: int | None) -> None:
-    if max_position is not None and laid_out.longest_view > max_position:
-        what = f"a view of {laid_out.longest_view:,} tokens"
-        raise _overlong(what, "--max-position", max_position, options)
-    if options.max_length is not None and laid_out.longest_sample > options.max_length:
-        what = f"a sample of {laid_out.longest_sample:,} tokens"
-        raise _overlong(what, "--max-length", options.max_length, options)
-
-
-def nothing_fits(views: Iterable[LeftOut], options: Options) -> RecordError:
-    """Refuse a conversation of which all views are too long; name the one that is least so."""
-    least = min(views, key=lambda each: each.length)
-    what = f"a view of {least.length:,} {least.unit}"
-    return _overlong(what, least.option, least.limit, options)
-
-
-def _overlong(what: str, option: str, limit: int, options: Options) -> RecordError:
-    divide = ", or divide such conversations with --overlong split"
-    leave = ", or leave them out with --overlong skip"
-    more = {"split": "", "skip": divide, "error": divide + leave}[options.overlong]
-    return RecordError(
-        "overlong",
-        "messages",
-        f"{what}, expected at most {limit:,} ({option})",
-        fix=f"raise {option} if the model allows it{more}",
-    )
+    def _overlong(self, what: str, option: str, limit: int) -> RecordError:
+        divide = ", or divide such conversations with --overlong split"
+        leave = ", or leave them out with --overlong skip"
+        more = {"split": "", "skip": divide, "error": divide + leave}[self.options.overlong]
+        return RecordError(
+            "overlong",
+            "messages",
+            f"{what}, expected at most {limit:,} ({option})",
+            fix=f"raise {option} if the model allows it{more}",
+        )

@@ -25,7 +25,8 @@ from reasonpack.run.copies import INDEX as COPIES
 from reasonpack.run.disk import when_full
 from reasonpack.run.engine import Run
 from reasonpack.run.finish import end, same_files
-from reasonpack.run.lay_out_again import Limits, Old
+from reasonpack.run.lay_out_again import Old
+from reasonpack.run.length import Limits
 from reasonpack.run.output_directory import agreed, begin, claimed, sweep
 from reasonpack.run.pack import ALONE
 from reasonpack.run.plan_copies import PlannedCopies, known_copies, plan_copies
@@ -157,7 +158,7 @@ def _receipts(output: Place, plan: Plan, sources: Sequence[Source], run: Run) ->
         old += [Old(source.directory, each.unit.number, *of) for each in source.units]
 
     def pack(plan: Plan, job: Job) -> list[Receipt]:
-        own = RepackJob(job=job, old=tuple(old), max_position=plan.max_position)
+        own = RepackJob(job=job, old=tuple(old), limits=Limits(plan.options, plan.max_position))
         done, todo = done_before(job.home, plan, plan.units, run.watch)
         add_receipts(done, todo, partial(repack_unit, job=own), run)
         return [done[unit.number] for unit in plan.units]

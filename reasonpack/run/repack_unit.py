@@ -23,8 +23,9 @@ from reasonpack.rows.cut_rows import cut_rows
 from reasonpack.rows.sample import Sample
 from reasonpack.run.conversations import count_samples, ids_of_copies, join_samples, without_rows
 from reasonpack.run.copies import read_times
-from reasonpack.run.lay_out_again import Again, Group, Limits, Old
-from reasonpack.run.read_again import drawn_again, split_again, turns_again
+from reasonpack.run.lay_out_again import Again, Group, Old
+from reasonpack.run.length import Limits
+from reasonpack.run.read_again import ReadAgain
 from reasonpack.run.unit import Job, publish_receipt, publish_rejects, publish_shard
 from reasonpack.storage.place import public_name
 from reasonpack.storage.read import digest, read_bytes
@@ -37,12 +38,12 @@ class RepackJob:
     Attributes:
         job: as for `pack`; nothing is read from its places.
         old: for each unit the one that it is made of.
-        max_position: tokens of the longest view allowed.
+        limits: that conversations are to keep.
     """
 
     job: Job
     old: tuple[Old, ...]
-    max_position: int | None
+    limits: Limits
 
 
 def repack_unit(unit: Unit, job: RepackJob) -> Receipt:
@@ -55,20 +56,17 @@ def repack_unit(unit: Unit, job: RepackJob) -> Receipt:
     old, options = job.old[unit.number], job.job.options
     receipt = read_receipt(old.directory, old.number)
     groups = {shard.split: _groups(_samples(old, shard), receipt, old) for shard in receipt.shards}
+    records = ReadAgain(old, receipt, options)
     if options.split != old.limits.options.split:
-        groups = split_again(groups, old, receipt, options)
-    limits = Limits(options, job.max_position)
-    again, turns = Again(old, receipt, limits), {}
+        groups = records.by_split([*itertools.chain.from_iterable(groups.values())])
+    again, turns = Again(old, receipt, job.limits, groups), {}
     if again.weighs_anew and options.loss_weights == "turn":
-        every = [group for own in groups.values() for group in own]
-        turns = turns_again(every, old, receipt, options)
+        turns = records.turns(again.every)
     before = _left_out(again)
     if old.is_drawn:
-        _draw(again, groups, before, unit, job.job)
-    made = {
-        split: _repeated(samples, again) for split, samples in again.lay_out(groups, turns).items()
-    }
-    lines = _rejects(again, limits, before)
+        _draw(again, records, before, unit, job.job)
+    made = {split: _repeated(samples, again) for split, samples in again.lay_out(turns).items()}
+    lines = _rejects(again, before)
     counts = _counts(again, made, lines)
     shards = []
     for split in options.splits:
@@ -149,19 +147,14 @@ def _left_out(again: Again) -> list[dict[str, Any]]:
 
 
 def _draw(
-    again: Again,
-    groups: Mapping[str, Sequence[Group]],
-    left_out: Sequence[dict[str, Any]],
-    unit: Unit,
-    job: Job,
+    again: Again, records: ReadAgain, left_out: Sequence[dict[str, Any]], unit: Unit, job: Job
 ) -> None:
     """Say how often each conversation is packed, and count those that are not."""
     assert job.copies is not None, "planned where conversations are drawn"
-    every = [group for own in groups.values() for group in own]
-    again.check_told(every)
+    again.check_told()
     left = Counter(line["where"] for line in left_out if line.get("kind") == "message")
     times = read_times(job.output, job.copies, unit.number)
-    drawn = drawn_again(every, again.old, again.receipt, job.options, times=times, left=left)
+    drawn = records.drawn(again.every, times, left)
     rejects = (line for line in left_out if line.get("kind") != "message")
     counts = replace(
         again.receipt.counts,
@@ -174,12 +167,10 @@ def _draw(
     again.drawn, again.receipt = drawn.times, replace(again.receipt, counts=counts)
 
 
-def _rejects(
-    again: Again, limits: Limits, before: Sequence[dict[str, Any]]
-) -> list[dict[str, Any]]:
+def _rejects(again: Again, before: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return what was left out before, with the limit that leaves it out now, and what is since."""
     receipt = again.receipt
-    lines = [_line_now(line, limits) for line in before if again.drawn.get(line["where"], 1)]
+    lines = [_line_now(line, again.limits) for line in before if again.drawn.get(line["where"], 1)]
     lines += again.rejects
     places = [_place(line["where"], receipt.unit) for line in lines]
     if None in places:

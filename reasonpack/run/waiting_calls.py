@@ -23,7 +23,7 @@ from reasonpack.records.unit import Record
 from reasonpack.run.call_values import check_columns, check_ids
 from reasonpack.run.call_views import CallCutter, CutCall, view_of_call
 from reasonpack.run.context import Context
-from reasonpack.run.length import nothing_fits, too_long_text
+from reasonpack.run.length import Limits
 from reasonpack.run.splits import turn_of_call
 from reasonpack.run.stages import stage
 from reasonpack.templates.limits import ready_for_bounds
@@ -188,8 +188,9 @@ class CallReader:
             notes[own.get(view.reason, f"kept {view.reason}")] += 1
             return None
         characters = len(view.prompt) + len(view.completion)
-        if found := too_long_text(view.message, characters, self.context):
-            raise nothing_fits([found], self.options)
+        limits = Limits(self.options, self.context.max_position)
+        if found := limits.too_long_text(view.message, characters):
+            raise limits.nothing_fits([found])
         with stage("cut"):
             return cutter.add(view)
 

@@ -41,7 +41,7 @@ class Chosen:
             users = (n for n, message in enumerate(messages) if message.role == "user")
             first = max(users, default=0)
         elif self.scope == "last-message":
-            first = answers[-1]
+            first = max(answers, default=0)
         return [
             number
             for number in answers
