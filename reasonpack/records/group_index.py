@@ -30,6 +30,7 @@ from reasonpack.records.record_places import (
     GroupContainer,
     GroupOf,
     RecordPlaces,
+    Source,
     sort_by_group,
 )
 from reasonpack.records.repeated_items import KnownLines
@@ -72,6 +73,12 @@ class Grouped:
     entries: Entries
     units: list[Unit]
     grouping: Grouping
+
+    @property
+    def sources(self) -> list[Source]:
+        """Where the records of each input can be looked up, and what it is called."""
+        names = (each.name for each in self.inputs)
+        return [*map(Source, self.places, names, self.grouping.containers)]
 
 
 def plan_groups(

@@ -5,32 +5,28 @@ from __future__ import annotations
 import io
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import NamedTuple
 
 import pyarrow as pa
 
-from reasonpack.datasets.manifest import Part
 from reasonpack.datasets.options import Options
 from reasonpack.datasets.shares import STDIN, read_part
 from reasonpack.errors import UsageError
-from reasonpack.records.plan import InputFile, plan
-from reasonpack.records.record_places import Entries, Source
-from reasonpack.records.unit import Record, Unit
+from reasonpack.records.group_index import Grouped
+from reasonpack.records.plan import InputFile
 from reasonpack.rows.shard import write_shard
 from reasonpack.rows.table import row_groups
-from reasonpack.run.call_plan import formats_of_inputs, kind_of_inputs, plan_calls
 from reasonpack.run.calls import lay_out_entries
 from reasonpack.run.context import load_context
 from reasonpack.run.conversations import Laid, lay_out_records
 from reasonpack.run.copies import copies_a_record
-from reasonpack.run.engine import Run, processes
+from reasonpack.run.engine import Run, Watch, processes
 from reasonpack.run.named_inputs import named_inputs
-from reasonpack.run.plan_copies import plan_copies
-from reasonpack.run.plan_file import planned_columns
+from reasonpack.run.pack import plan_run
+from reasonpack.run.plan_file import Plan
 from reasonpack.run.strata import group_strata, strata
 from reasonpack.run.unit import load_encoder, shard_schema
 from reasonpack.run.unpacked import unpacked
@@ -86,9 +82,6 @@ class _Sampled(NamedTuple):
     pack: Callable[[], Laid]
 
 
-Files = Sequence[tuple[Place, str]]
-
-
 def estimate(
     inputs: Sequence[str], options: Options, *, run: Run, output: Place | None = None
 ) -> Estimate:
@@ -102,31 +95,28 @@ def estimate(
     """
     if any(read_part(each).path == STDIN for each in inputs):
         raise UsageError("-", "cannot be read twice", "files", "name a file instead")
-    context = load_context(options)
+    load_context(options)
     files, blend = named_inputs(inputs, without=output, on_note=run.watch.on_note)
-    formats = formats_of_inputs(files, options)
-    if kind_of_inputs(formats, options) == "chats":
-        weighted = options.loss_weights == "auto"
-        planned, units = plan(files, unit_bytes=run.unit_bytes, weighted=weighted)
-        columns, places = planned_columns(options, planned), [place for place, _ in files]
-        copies = plan_copies(units, places, blend, options, run, columns=columns)
-        often = copies_a_record(copies.index) if copies else 1.0
-        sample = _chats(files, planned, units, options, run, often)
-        schema_ = shard_schema(options, context.hashes, columns)
-        found = _measured(_begun(planned, units, run), sample, options, schema_)
-    else:
-        with unpacked(run.temp_dir) as folder:
-            found = _estimate_calls(files, blend, formats, options, run, folder)
+    with unpacked(run.temp_dir) as folder:
+        quiet = replace(run, watch=Watch())
+        plan, grouped, index = plan_run(files, blend, options, run=quiet, folder=folder)
+        often = copies_a_record(index) if index else 1.0
+        places = [place for place, _ in files]
+        sample = _sample(plan, grouped, places, options, run)
+        found = _measured(_begun(plan, run), sample, often, plan)
+    if plan.grouping:
+        packed = plan.grouping.groups * often * (1 - found.rejected_share)
+        found = replace(found, of_calls=True, conversations=packed)
     return found if output is None else replace(found, free=free_bytes(output))
 
 
-def _begun(planned: Sequence[InputFile], units: Sequence[Unit], run: Run) -> Estimate:
+def _begun(plan: Plan, run: Run) -> Estimate:
     """Estimate what is known without a sample."""
-    numbers = Counter(unit.input for unit in units)
+    units, numbers = plan.units, Counter(unit.input for unit in plan.units)
     workers = min(processes(run, units), max(1, len(units)))
     largest = max((unit.input_bytes for unit in units), default=0)
     return Estimate(
-        inputs=tuple((each, numbers[at]) for at, each in enumerate(planned)),
+        inputs=tuple((each, numbers[at]) for at, each in enumerate(plan.inputs)),
         units=len(units),
         input_bytes=sum(unit.input_bytes for unit in units),
         workers=workers,
@@ -135,69 +125,34 @@ def _begun(planned: Sequence[InputFile], units: Sequence[Unit], run: Run) -> Est
     )
 
 
-def _chats(
-    files: Files,
-    planned: Sequence[InputFile],
-    units: Sequence[Unit],
-    options: Options,
-    run: Run,
-    often: float,
+def _sample(
+    plan: Plan, grouped: Grouped | None, places: Sequence[Place], options: Options, run: Run
 ) -> Iterator[_Sampled]:
-    """Take a sample of chats, which are packed so many times each."""
+    """Take a sample of chats, or of groups of calls."""
     context, encode = load_context(options), load_encoder(options, run.backend, 0).encode
-    skipping, columns = replace(options, on_error="skip"), planned_columns(options, planned)
-
-    def laid(records: Sequence[Record]) -> Laid:
-        return lay_out_records(records, skipping, context, encode, columns=columns)
-
-    for stratum in strata(units, [place for place, _ in files]):
-        yield _Sampled(stratum.times * often, stratum.more * often, partial(laid, stratum.records))
-
-
-def _estimate_calls(
-    files: Files,
-    blend: Sequence[Part],
-    formats: Mapping[str, str],
-    options: Options,
-    run: Run,
-    folder: Path,
-) -> Estimate:
-    """Plan groups of calls, and pack some of them."""
-    context, encode = load_context(options), load_encoder(options, run.backend, 0).encode
-    calls = plan_calls(files, options, formats, unit_bytes=run.unit_bytes, folder=folder)
-    skipping = replace(options, on_error="skip")
-    grouped, grouping = calls.grouped, calls.grouped.grouping
-    copies = plan_copies(grouped.units, grouped.places, blend, options, run, grouped=grouped)
-    often = copies_a_record(copies.index) if copies else 1.0
-    names = [name for _, name in files]
-    sources = [*map(Source, grouped.places, names, grouping.containers)]
-
-    def laid(entries: Entries) -> Laid:
-        of = (entries, sources, grouping.field, skipping, context)
-        return lay_out_entries(*of, columns=calls.columns, encode=encode)
-
-    sample = (
-        _Sampled(times * often, times * often, partial(laid, entries))
-        for entries, times in group_strata(grouped.entries)
-    )
-    begun = replace(_begun(grouped.inputs, grouped.units, run), of_calls=True)
-    schema_ = shard_schema(options, context.hashes, calls.columns)
-    found = _measured(begun, sample, options, schema_)
-    packed = grouping.groups * often * (1 - found.rejected_share)
-    return replace(found, conversations=packed)
+    skipping, columns = replace(options, on_error="skip"), plan.columns
+    if grouped is None:
+        for each in strata(plan.units, places):
+            of = (each.records, skipping, context, encode)
+            yield _Sampled(each.times, each.more, partial(lay_out_records, *of, columns=columns))
+        return
+    for entries, times in group_strata(grouped.entries):
+        given = (entries, grouped.sources, grouped.grouping.field, skipping, context)
+        pack = partial(lay_out_entries, *given, columns=columns, encode=encode)
+        yield _Sampled(times, times, pack)
 
 
-def _measured(
-    found: Estimate, sample: Iterable[_Sampled], options: Options, schema_: pa.Schema
-) -> Estimate:
-    """Pack a sample, and count each part of it as often as there is such input."""
+def _measured(found: Estimate, sample: Iterable[_Sampled], often: float, plan: Plan) -> Estimate:
+    """Pack a sample, and count each part of it as often as there is such input, and is packed."""
+    schema_ = shard_schema(plan.options, plan.hashes, plan.columns)
     names = ("conversations", "packed", "tokens", "npass_tokens", "seconds", "bytes")
     total: dict[str, float] = dict.fromkeys(names, 0.0)
-    for times, more, pack in sample:
+    for once, records, pack in sample:
+        times, more = once * often, records * often
         began = time.perf_counter()
         laid = pack()
         counts = laid.counts
-        total["bytes"] += _shard_bytes(laid, options, schema_) * times
+        total["bytes"] += _shard_bytes(laid, plan.options, schema_) * times
         total["seconds"] += (time.perf_counter() - began) * times
         for name in ("tokens", "npass_tokens"):
             total[name] += getattr(counts, name) * times
@@ -211,7 +166,7 @@ def _measured(
         tokens=total["tokens"],
         npass_tokens=total["npass_tokens"],
         seconds=total["seconds"] / found.workers,
-        disk=total["bytes"] * (2 if options.shuffle else 1),
+        disk=total["bytes"] * (2 if plan.options.shuffle else 1),
         rejected_share=1 - total["packed"] / total["conversations"],
     )
 

@@ -42,7 +42,7 @@ def finish(
     """
     manifest = _manifest(plan, receipts)
     refuse_strangers(output, {shard.path for shard in manifest.shards})
-    write_rejects(output, [receipt.rejects for receipt in receipts if receipt.rejects])
+    _write_rejects(output, receipts)
     publish_once(join(output, CARD), _card(manifest).encode())
     if show:
         show(manifest)
@@ -94,9 +94,9 @@ def summed(receipts: Sequence[Receipt]) -> Counts:
     return counts
 
 
-def write_rejects(output: Place, parts: Sequence[RejectFile]) -> None:
+def _write_rejects(output: Place, receipts: Sequence[Receipt]) -> None:
     """Put the rejects of all units into one file, or see that there is none."""
-    place = join(output, REJECTS)
+    place, parts = join(output, REJECTS), [each.rejects for each in receipts if each.rejects]
     if not parts:
         remove(place)
         return
@@ -203,7 +203,7 @@ def end(
         return finish(output, plan, receipts, show)
     for line in note_lines(counts.notes, counts.examples):
         on_note(line)
-    write_rejects(output, [receipt.rejects for receipt in receipts if receipt.rejects])
+    _write_rejects(output, receipts)
     raise _nothing(output, plan, counts)
 
 

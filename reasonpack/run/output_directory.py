@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from reasonpack.datasets.manifest import MANIFEST, REJECTS, SAMPLES
 from reasonpack.datasets.receipt import place_of
-from reasonpack.errors import UsageError
+from reasonpack.errors import DiskFullError, UsageError
 from reasonpack.records.unit import Unit
 from reasonpack.run import call_plan, copies
 from reasonpack.run.buckets import UNSHUFFLED
+from reasonpack.run.disk import when_full
 from reasonpack.run.finish import CARD, HEADING, refuse_strangers
 from reasonpack.run.lock import LOCK, locked
 from reasonpack.run.plan_file import PLAN, Plan, differences, write_plan
@@ -34,7 +35,7 @@ from reasonpack.storage.place import (
     shows_half,
     unwritable,
 )
-from reasonpack.storage.publish import TEMPORARY
+from reasonpack.storage.publish import TEMPORARY, publish_once
 from reasonpack.storage.read import read_bytes
 
 SPOOL = ".spool-"
@@ -180,6 +181,32 @@ def agreed(output: Place, plan: Plan, known: Plan | None, *, in_parts: bool = Fa
         raise UsageError(public_name(output), what, "the same", fix)
     clear(output)  # stopped before its first unit was done: nothing is lost
     return None
+
+
+@contextlib.contextmanager
+def at_work(
+    output: Place,
+    plan: Plan,
+    known: Plan | None,
+    indexes: Mapping[str, bytes | memoryview | None],
+    *,
+    own: Sequence[Unit] | None = None,
+) -> Iterator[Plan]:
+    """Yield the plan by which a run goes on in a directory that it holds; see `agreed`.
+
+    `indexes` stand beside the plan, each under its name; `own` are the units of a part.
+    """
+    known = agreed(output, plan, known, in_parts=own is not None)
+    try:
+        for name, content in indexes.items():
+            if content is not None:
+                publish_once(join(output, name), content)
+        begin(output, plan, known)
+        yield known or plan
+    except DiskFullError as error:
+        raise when_full(error, output, plan.options, own or plan.units) from error
+    finally:
+        sweep(output, own)
 
 
 def begin(output: Place, plan: Plan, known: Plan | None) -> None:

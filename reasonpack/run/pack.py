@@ -15,30 +15,32 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import numpy as np
+
 from reasonpack.datasets.manifest import Manifest, Part
 from reasonpack.datasets.options import Options
 from reasonpack.datasets.receipt import Counts, Receipt
-from reasonpack.errors import DiskFullError, FormatError, UsageError
+from reasonpack.errors import FormatError, UsageError
+from reasonpack.records.group_index import Grouped
 from reasonpack.records.unit import Unit
 from reasonpack.records.unknown import UnknownFieldError, together
 from reasonpack.run.call_plan import INDEX as GROUPS
 from reasonpack.run.call_plan import (
-    PlannedCalls,
     formats_of_inputs,
     grouping_note,
     kind_of_inputs,
     plan_calls,
 )
-from reasonpack.run.context import Context, load_context
+from reasonpack.run.context import load_context
 from reasonpack.run.copies import INDEX as COPIES
-from reasonpack.run.disk import disk_advice, when_full
+from reasonpack.run.disk import disk_advice
 from reasonpack.run.engine import Run, backend_advice, do_units, each_file, started_early
 from reasonpack.run.finish import end, same_files, summed
 from reasonpack.run.lock import locked
 from reasonpack.run.named_inputs import named_inputs, spooled
-from reasonpack.run.output_directory import agreed, begin, claimed, sweep
-from reasonpack.run.plan_copies import PlannedCopies, known_copies, plan_copies
-from reasonpack.run.plan_file import Plan, freeze, known_calls, read_plan, sealed_plan
+from reasonpack.run.output_directory import at_work, claimed, sweep
+from reasonpack.run.plan_copies import with_copies
+from reasonpack.run.plan_file import Plan, freeze, known_calls, read_plan
 from reasonpack.run.pool import Worker
 from reasonpack.run.receipts import add_receipts, check_units, done_before
 from reasonpack.run.samples_page import write_samples
@@ -48,7 +50,6 @@ from reasonpack.run.unit import Job, process, unknown_fields
 from reasonpack.run.unpacked import unpacked
 from reasonpack.storage.inputs import check_name
 from reasonpack.storage.place import Place, file_names, is_url, join, public_name, remove, stamp
-from reasonpack.storage.publish import publish_once
 from reasonpack.tokens.tokenizer import Tokenizer
 from reasonpack.wording import listed
 
@@ -180,41 +181,40 @@ def opened(
         spooled(named, output) as files,
         unpacked(run.temp_dir) as folder,
     ):
-        stamps = tuple(stamp(place) for place, _ in files)
+        places = [place for place, _ in files]
+        stamps = tuple(map(stamp, places))
         known = read_plan(output)
-        plan, calls, copies = _planned(
-            files, options, context, run=run, known=known, output=output, folder=folder, blend=blend
+        plan, calls, index = plan_run(
+            files, blend, options, run=run, folder=folder, output=output, known=known
         )
-        known = agreed(output, plan, known, in_parts=part is not None)
+        # No copy of the entries, which would stay as long as the run.
+        entries = calls.entries.view(np.uint8).data if calls else None
         own = _mine(plan, part) if part else None
-        try:
-            if calls:
-                publish_once(join(output, GROUPS), calls.grouped.entries.tobytes())
-            if copies:
-                publish_once(join(output, COPIES), copies.index)
-            begin(output, plan, known)
-            readable = tuple(calls.grouped.places) if calls else ()
-            more = {"stamps": stamps, "readable": readable, "backend": run.backend}
-            job = Job.of(plan, output, options, files, **more)
-            yield known or plan, job, context.tokenizer
-        except DiskFullError as error:
-            raise when_full(error, output, options, own or plan.units) from error
-        finally:
-            sweep(output, own)
+        indexes = {GROUPS: entries, COPIES: index}
+        with at_work(output, plan, known, indexes, own=own) as agreed:
+            sources = tuple(calls.sources) if calls else ()
+            more = {"stamps": stamps, "sources": sources, "backend": run.backend}
+            job = Job.of(plan, output, options, places, **more)
+            yield agreed, job, context.tokenizer
 
 
-def _planned(
+def plan_run(
     files: Sequence[tuple[Place, str]],
+    blend: Sequence[Part],
     options: Options,
-    context: Context,
     *,
     run: Run,
-    known: Plan | None,
-    output: Place,
     folder: Path,
-    blend: Sequence[Part],
-) -> tuple[Plan, PlannedCalls | None, PlannedCopies | None]:
-    """Make the plan of a run; find the groups of calls, and records that are not packed once."""
+    output: Place = "",
+    known: Plan | None = None,
+) -> tuple[Plan, Grouped | None, bytes | None]:
+    """Make the plan of a run.
+
+    `folder` is for what is unpacked; `known` is the plan that is in the directory `output`.
+
+    Returns:
+        The plan, the groups of calls, and the index of records that are not packed once.
+    """
     with stage("plan"):
         calls, size = None, run.unit_bytes
         formats = formats_of_inputs(files, options)
@@ -226,27 +226,19 @@ def _planned(
         plan = freeze(
             files,
             options,
-            context=context,
+            context=load_context(options),
             unit_bytes=size,
             known=known,
             calls=calls,
             blend=blend,
             each=partial(each_file, run=run),
         )
-        copies = known_copies(known, plan, output) or plan_copies(
-            plan.units,
-            [place for place, _ in files],
-            blend,
-            options,
-            run,
-            columns=plan.columns,
-            grouped=calls.grouped if calls else None,
-        )
-        if copies is not None:
-            plan = sealed_plan(replace(plan, copies=copies.copies))
+        grouped, places = calls.grouped if calls else None, [place for place, _ in files]
+        of = (plan, places, options, run)
+        plan, index = with_copies(*of, output=output, known=known, grouped=grouped)
     for note in same_files(plan.inputs) if options.dedup == "none" else ():
         run.watch.on_note(note)
-    return plan, calls, copies
+    return plan, grouped, index
 
 
 def _mine(plan: Plan, part: tuple[int, int]) -> list[Unit]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from itertools import chain
 
@@ -23,7 +23,6 @@ from reasonpack.records.group_index import Grouped
 from reasonpack.records.groups import line_of, read_groups
 from reasonpack.records.prompt_memo import PromptMemo
 from reasonpack.records.reading import Reading
-from reasonpack.records.record_places import Source
 from reasonpack.records.unit import Record, Unit, read_records
 from reasonpack.run.call_values import key_of_calls
 from reasonpack.run.context import load_context
@@ -37,44 +36,50 @@ from reasonpack.run.copies import (
     times_of,
 )
 from reasonpack.run.engine import Run, do_units
-from reasonpack.run.plan_file import Plan
+from reasonpack.run.plan_file import Plan, sealed_plan
 from reasonpack.run.splits import key
 from reasonpack.storage.place import Place, join
 from reasonpack.storage.read import read_bytes
 
-
-@dataclass(frozen=True, slots=True)
-class PlannedCopies:
-    """How often records are packed, and the index that says it of each."""
-
-    copies: Copies
-    index: bytes
+_Planned = tuple[Copies, bytes]
+"""How often records are packed, and the index that says it of each."""
 
 
-def plan_copies(
-    units: Sequence[Unit],
+def with_copies(
+    plan: Plan,
     places: Sequence[Place],
-    blend: Sequence[Part],
     options: Options,
     run: Run,
     *,
-    columns: Sequence[str] = (),
+    output: Place,
+    known: Plan | None,
     grouped: Grouped | None = None,
-) -> PlannedCopies | None:
-    """Find how often each record, or group of calls, is packed; None if each is once.
+) -> tuple[Plan, bytes | None]:
+    """Find how often each record, or group of calls, is packed.
 
-    `places` say where each input is; `blend` is empty where all of them is packed; `columns` are
-    those of the run, which say whether records may have weights; `grouped` are the groups of calls.
+    `places` say where each input is; `known` is the plan that is in the directory `output`;
+    `grouped` are the groups of calls.
+
+    Returns:
+        The plan that says so, and the index; the plan as it is, and None, if each is packed once.
 
     Raises:
         UsageError: a conversation would be packed too often.
     """
-    if not asked_for(options, blend):
-        return None
-    if grouped is not None:
-        return _of_groups(grouped, blend, options)
+    if not asked_for(options, plan.blend):
+        return plan, None
+    found = _known(known, plan, output)
+    if found is None and grouped is not None:
+        found = _of_groups(grouped, plan.blend, options)
+    copies, index = found or _of_units(plan, places, options, run)
+    return sealed_plan(replace(plan, copies=copies)), index
+
+
+def _of_units(plan: Plan, places: Sequence[Place], options: Options, run: Run) -> _Planned:
+    """Find how often each record of some units is packed."""
     found: dict[int, bytes] = {}
-    reading = replace(load_context(options).reading, weighs="loss_weights" in columns)
+    units, blend, weighs = plan.units, plan.blend, "loss_weights" in plan.columns
+    reading = replace(load_context(options).reading, weighs=weighs)
     do = partial(_hashes, places=tuple(places), reading=reading)
     do_units(units, do, lambda each: found.update([each]), run)
     records = [len(found[unit.number]) // HASH_BYTES for unit in units]
@@ -83,12 +88,10 @@ def plan_copies(
     return _planned(hashes, _with_records(blend, units, records), records, options)
 
 
-def _of_groups(grouped: Grouped, blend: Sequence[Part], options: Options) -> PlannedCopies:
+def _of_groups(grouped: Grouped, blend: Sequence[Part], options: Options) -> _Planned:
     """Find how often each group of calls is packed; one is of the input of its first record."""
-    entries, names = grouped.entries, [each.name for each in grouped.inputs]
-    sources = [*map(Source, grouped.places, names, grouped.grouping.containers)]
-    hashes, starts, said = [], [], []
-    for group in read_groups(entries, sources, grouped.grouping.field):
+    entries, hashes, starts, said = grouped.entries, [], [], []
+    for group in read_groups(entries, grouped.sources, grouped.grouping.field):
         first = next(group.records)
         hashes.append(content_hash(group.id.encode() or line_of(first), readable=True))
         starts.append(group.start)
@@ -129,10 +132,10 @@ def _planned(
     records: list[int],
     options: Options,
     said: Sequence[bytes] | None = None,
-) -> PlannedCopies:
+) -> _Planned:
     """Write the index of how often each record is packed; `records` are those of each unit."""
     index = times_of(hashes, parts, options, said=said).astype("<u2").tobytes()
-    return PlannedCopies(Copies(records, hashlib.sha256(index).hexdigest()), index)
+    return Copies(records, hashlib.sha256(index).hexdigest()), index
 
 
 def _with_records(
@@ -168,7 +171,7 @@ def _raw(record: Record) -> bytes:
     return json.dumps(record.row, default=str).encode()
 
 
-def known_copies(known: Plan | None, plan: Plan, output: Place) -> PlannedCopies | None:
+def _known(known: Plan | None, plan: Plan, output: Place) -> _Planned | None:
     """Return what an earlier plan of the same inputs and options found, if its index is there."""
     if known is None or known.copies is None:
         return None
@@ -178,4 +181,4 @@ def known_copies(known: Plan | None, plan: Plan, output: Place) -> PlannedCopies
     content = read_bytes(join(output, INDEX)) if alike and inputs[0] == inputs[1] else None
     if content is None or hashlib.sha256(content).hexdigest() != known.copies.sha256:
         return None
-    return PlannedCopies(known.copies, content)
+    return known.copies, content

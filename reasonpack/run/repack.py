@@ -17,27 +17,25 @@ from typing import Any
 
 from reasonpack.datasets.manifest import Manifest
 from reasonpack.datasets.receipt import Receipt
-from reasonpack.errors import DiskFullError, FormatError, UsageError
+from reasonpack.errors import FormatError, UsageError
 from reasonpack.records.plan import InputFile
 from reasonpack.records.unit import Unit
 from reasonpack.rows.schema import FORMAT_VERSION, planned
 from reasonpack.run.copies import INDEX as COPIES
-from reasonpack.run.disk import when_full
 from reasonpack.run.engine import Run
 from reasonpack.run.finish import end, same_files
 from reasonpack.run.lay_out_again import Old
 from reasonpack.run.length import Limits
-from reasonpack.run.output_directory import agreed, begin, claimed, sweep
+from reasonpack.run.output_directory import at_work, claimed
 from reasonpack.run.pack import ALONE
-from reasonpack.run.plan_copies import PlannedCopies, known_copies, plan_copies
+from reasonpack.run.plan_copies import with_copies
 from reasonpack.run.plan_file import PLAN, Plan, read_plan, sealed_plan
 from reasonpack.run.receipts import add_receipts, done_before
 from reasonpack.run.repack_unit import RepackJob, repack_unit
 from reasonpack.run.shuffle import in_stages
 from reasonpack.run.sources import Source, blend_of, longest_view, options_for, read_sources
 from reasonpack.run.unit import Job
-from reasonpack.storage.place import Place, is_url, join, public_name
-from reasonpack.storage.publish import publish_once
+from reasonpack.storage.place import Place, is_url, public_name
 
 
 def repack(
@@ -66,32 +64,13 @@ def repack(
         known = read_plan(output)
         for note in same_files(plan.inputs):
             run.watch.on_note(note)
-        copies = _drawn(sources, plan, known, output, run)
-        if copies:
-            plan = sealed_plan(replace(plan, copies=copies.copies))
-        known = agreed(output, plan, known)
-        try:
-            if copies:
-                publish_once(join(output, COPIES), copies.index)
-            begin(output, plan, known)
-            plan = known or plan
-            receipts = _receipts(output, plan, sources, run)
-            return end(output, plan, receipts, run.watch.on_note)
-        except DiskFullError as error:
-            raise when_full(error, output, plan.options, plan.units) from error
-        finally:
-            sweep(output)
-
-
-def _drawn(
-    sources: Sequence[Source], plan: Plan, known: Plan | None, output: Place, run: Run
-) -> PlannedCopies | None:
-    """Find how often each record is packed; None where no source is a share of a dataset."""
-    if not any(source.is_drawn for source in sources):
-        return None
-    places = [each.path for source in sources for each in source.manifest.inputs]
-    asked = (plan.units, places, plan.blend, plan.options, run)
-    return known_copies(known, plan, output) or plan_copies(*asked, columns=plan.columns)
+        index = None
+        if any(source.is_drawn for source in sources):
+            places = [each.path for source in sources for each in source.manifest.inputs]
+            plan, index = with_copies(plan, places, plan.options, run, output=output, known=known)
+        with at_work(output, plan, known, {COPIES: index}) as agreed:
+            receipts = _receipts(output, agreed, sources, run)
+            return end(output, agreed, receipts, run.watch.on_note)
 
 
 def _refuse_itself(directory: Place, output: Place) -> None:

@@ -68,8 +68,7 @@ class Job:
         units: how many there are, for the names of shards.
         columns: optional ones of every shard.
         grouping: how calls are put together; None for chats.
-        names: what the inputs are called.
-        readable: where the records of each can be looked up, of calls.
+        sources: of calls, where the records of each input can be looked up.
         backend: what encodes; no byte of a shard depends on it.
         copies: how often each record is packed; None for once.
         unshuffled: whether units are published to be shuffled, in buckets.
@@ -85,8 +84,7 @@ class Job:
     stamps: tuple[Stamp | None, ...] = ()
     columns: tuple[str, ...] = ()
     grouping: Grouping | None = None
-    names: tuple[str, ...] = ()
-    readable: tuple[Place, ...] = ()
+    sources: tuple[Source, ...] = ()
     backend: Choice = AUTO
     copies: Copies | None = None
     unshuffled: bool = False
@@ -98,15 +96,14 @@ class Job:
         plan: Plan,
         output: Place,
         options: Options,
-        files: Sequence[tuple[Place, str]] = (),
+        places: Sequence[Place] = (),
         **more: Any,
     ) -> Job:
-        """Take what units have in common from a plan, and from its inputs by place and name."""
+        """Take what units have in common from a plan, and where its inputs are."""
         return cls(
             options=options,
             output=output,
-            places=tuple(place for place, _ in files),
-            names=tuple(name for _, name in files),
+            places=tuple(places),
             units=len(plan.units),
             plan_sha256=plan.sha256,
             schema=shard_schema(options, plan.hashes, plan.columns),
@@ -153,8 +150,8 @@ def lay_out_unit(unit: Unit, job: Job) -> tuple[Laid, Encoder]:
     encoder = load_encoder(options, job.backend, job.input_bytes)
     times = None if job.copies is None else read_times(job.output, job.copies, unit.number)
     if job.grouping is not None:
-        entries, sources = _groups_of(unit, job, job.grouping)
-        of = (entries, sources, job.grouping.field, options, context)
+        entries = _entries(unit, job)
+        of = (entries, job.sources, job.grouping.field, options, context)
         laid = lay_out_entries(*of, columns=job.columns, encode=encoder.encode, times=times)
         read = set(entries["file"].tolist())
     else:
@@ -169,10 +166,8 @@ def lay_out_unit(unit: Unit, job: Job) -> tuple[Laid, Encoder]:
     return laid, encoder
 
 
-def _groups_of(unit: Unit, job: Job, grouping: Grouping) -> tuple[Entries, list[Source]]:
-    entries = read_entries(join(job.output, INDEX), unit.start, unit.stop)
-    parts = zip(job.readable, job.names, grouping.containers, strict=True)
-    return entries, [Source(*each) for each in parts]
+def _entries(unit: Unit, job: Job) -> Entries:
+    return read_entries(join(job.output, INDEX), unit.start, unit.stop)
 
 
 def publish_shard(
@@ -308,8 +303,7 @@ def _errors(unit: Unit, job: Job, reading: Reading) -> Iterator[RecordError]:
     if job.grouping is None:
         yield from _unread(read_records(unit, job.places[unit.input]), parse, reading)
         return
-    entries, sources = _groups_of(unit, job, job.grouping)
-    for group in read_groups(entries, sources, job.grouping.field):
+    for group in read_groups(_entries(unit, job), job.sources, job.grouping.field):
         if job.grouping.field != FILE:
             yield from _unread(group.records, read_calls, reading)
             continue

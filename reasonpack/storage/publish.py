@@ -199,7 +199,7 @@ def publish_text(place: Place, text: str) -> None:
         file.write(text.encode())
 
 
-def publish_once(place: Place, content: bytes) -> None:
+def publish_once(place: Place, content: bytes | memoryview) -> None:
     """Publish a file unless it is there with this content."""
     if stamp(place) is None or digest(place)[1] != hashlib.sha256(content).hexdigest():
         with publish(place) as file:
