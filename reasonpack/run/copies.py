@@ -139,12 +139,14 @@ def copies_a_record(index: bytes) -> float:
     return float(times[times != DUPLICATE].sum() / max(1, len(times)))
 
 
-def read_times(output: Place, copies: Copies, unit: int) -> Times:
-    """Read how often each record, or group of calls, of a unit is packed.
+def read_times(output: Place, copies: Copies | None, unit: int) -> Times | None:
+    """Read how often each record, or group of calls, of a unit is packed; None if each is once.
 
     Raises:
         StorageError: the index cannot be read, or ends before.
     """
+    if copies is None:
+        return None
     place, start = join(output, INDEX), sum(copies.records[:unit])
     size = copies.records[unit] * 2
     with open_file(place, start=start * 2) as file:

@@ -194,7 +194,7 @@ def opened(
         with at_work(output, plan, known, indexes, own=own) as agreed:
             sources = tuple(calls.sources) if calls else ()
             more = {"stamps": stamps, "sources": sources, "backend": run.backend}
-            job = Job.of(plan, output, options, places, **more)
+            job = Job.of(plan, output, options, places=tuple(places), **more)
             yield agreed, job, context.tokenizer
 
 

@@ -31,7 +31,7 @@ from reasonpack.run.pack import ALONE
 from reasonpack.run.plan_copies import with_copies
 from reasonpack.run.plan_file import PLAN, Plan, read_plan, sealed_plan
 from reasonpack.run.receipts import add_receipts, done_before
-from reasonpack.run.repack_unit import RepackJob, repack_unit
+from reasonpack.run.repack_unit import repack_unit
 from reasonpack.run.shuffle import in_stages
 from reasonpack.run.sources import Source, blend_of, longest_view, options_for, read_sources
 from reasonpack.run.unit import Job
@@ -137,9 +137,8 @@ def _receipts(output: Place, plan: Plan, sources: Sequence[Source], run: Run) ->
         old += [Old(source.directory, each.unit.number, *of) for each in source.units]
 
     def pack(plan: Plan, job: Job) -> list[Receipt]:
-        own = RepackJob(job=job, old=tuple(old), limits=Limits(plan.options, plan.max_position))
         done, todo = done_before(job.home, plan, plan.units, run.watch)
-        add_receipts(done, todo, partial(repack_unit, job=own), run)
+        add_receipts(done, todo, partial(repack_unit, job=job, each_old=old), run)
         return [done[unit.number] for unit in plan.units]
 
     return in_stages(plan, Job.of(plan, output, plan.options), run, pack)

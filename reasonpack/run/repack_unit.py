@@ -11,7 +11,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from typing import Any
 
 from reasonpack.datasets.options import TRAIN
@@ -31,40 +31,28 @@ from reasonpack.storage.place import public_name
 from reasonpack.storage.read import digest, read_bytes
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RepackJob:
-    """What all units of a run have in common.
-
-    Attributes:
-        job: as for `pack`; nothing is read from its places.
-        old: for each unit the one that it is made of.
-        limits: that conversations are to keep.
-    """
-
-    job: Job
-    old: tuple[Old, ...]
-    limits: Limits
-
-
-def repack_unit(unit: Unit, job: RepackJob) -> Receipt:
+def repack_unit(unit: Unit, job: Job, each_old: Sequence[Old]) -> Receipt:
     """Pack one unit again and publish its shards, its rejects and its receipt.
+
+    `each_old` is for each unit the one that it is made of.
 
     Raises:
         FormatError: a shard of the source is damaged, or does not tell what it was made of.
         UsageError: a conversation would be left without any view.
     """
-    old, options = job.old[unit.number], job.job.options
+    old, options = each_old[unit.number], job.options
     receipt = read_receipt(old.directory, old.number)
     groups = {shard.split: _groups(_samples(old, shard), receipt, old) for shard in receipt.shards}
     records = ReadAgain(old, receipt, options)
     if options.split != old.limits.options.split:
         groups = records.by_split([*itertools.chain.from_iterable(groups.values())])
-    again, turns = Again(old, receipt, job.limits, groups), {}
+    limits = Limits(options, job.plan.max_position)
+    again, turns = Again(old, receipt, limits, groups), {}
     if again.weighs_anew and options.loss_weights == "turn":
         turns = records.turns(again.every)
     before = _left_out(again)
     if old.is_drawn:
-        _draw(again, records, before, unit, job.job)
+        _draw(again, records, before, unit, job)
     made = {split: _repeated(samples, again) for split, samples in again.lay_out(turns).items()}
     lines = _rejects(again, before)
     counts = _counts(again, made, lines)
@@ -74,11 +62,11 @@ def repack_unit(unit: Unit, job: RepackJob) -> Receipt:
         rows = join_samples(samples, options)
         counts.rows += len(rows)
         if rows or split == TRAIN:
-            shards.append(publish_shard(split, rows, samples, unit=unit, job=job.job))
-    rejects = publish_rejects(unit, job.job.home, lines)
-    plan_sha256, backend = job.job.plan_sha256, (receipt.backend, receipt.backend_fault)
-    new = Receipt(unit, plan_sha256, shards, rejects, counts, *backend)
-    return publish_receipt(new, job.job.home)
+            shards.append(publish_shard(split, rows, samples, unit=unit, job=job))
+    rejects = publish_rejects(unit, job.home, lines)
+    encoded = (receipt.backend, receipt.backend_fault)
+    new = Receipt(unit, job.plan.sha256, shards, rejects, counts, *encoded)
+    return publish_receipt(new, job.home)
 
 
 # --- a source → conversations ----------------------------------------------------------
@@ -150,10 +138,10 @@ def _draw(
     again: Again, records: ReadAgain, left_out: Sequence[dict[str, Any]], unit: Unit, job: Job
 ) -> None:
     """Say how often each conversation is packed, and count those that are not."""
-    assert job.copies is not None, "planned where conversations are drawn"
     again.check_told()
     left = Counter(line["where"] for line in left_out if line.get("kind") == "message")
-    times = read_times(job.output, job.copies, unit.number)
+    times = read_times(job.output, job.plan.copies, unit.number)
+    assert times is not None, "planned where conversations are drawn"
     drawn = records.drawn(again.every, times, left)
     rejects = (line for line in left_out if line.get("kind") != "message")
     counts = replace(

@@ -33,7 +33,6 @@ from reasonpack.datasets.receipt import (
 from reasonpack.errors import RecordError, UsageError
 from reasonpack.records.calls import read_calls, read_session
 from reasonpack.records.group_field import FILE
-from reasonpack.records.group_index import Grouping
 from reasonpack.records.groups import read_entries, read_groups
 from reasonpack.records.plan import changed
 from reasonpack.records.reading import Reading
@@ -50,7 +49,7 @@ from reasonpack.run.call_plan import INDEX
 from reasonpack.run.calls import lay_out_entries
 from reasonpack.run.context import load_context
 from reasonpack.run.conversations import Laid, lay_out_records, parse
-from reasonpack.run.copies import Copies, asked_for, read_times
+from reasonpack.run.copies import asked_for, read_times
 from reasonpack.run.plan_file import Plan, planned_columns
 from reasonpack.run.stages import stage, staged
 from reasonpack.storage.place import Place, Stamp, join, stamp
@@ -63,53 +62,36 @@ class Job:
     """What all units of a run have in common.
 
     Attributes:
+        options: those of the plan, with passwords in URLs.
+        plan: without its inputs and units, which may be many, as each process is sent it.
+        units: how many there are, for the names of shards.
+        input_bytes: of all units, which decide by what texts are encoded.
         places: where each of the plan's inputs is read.
         stamps: of these, from before the plan was made.
-        units: how many there are, for the names of shards.
-        columns: optional ones of every shard.
-        grouping: how calls are put together; None for chats.
         sources: of calls, where the records of each input can be looked up.
         backend: what encodes; no byte of a shard depends on it.
-        copies: how often each record is packed; None for once.
         unshuffled: whether units are published to be shuffled, in buckets.
-        input_bytes: of all units, which decide by what texts are encoded.
     """
 
     options: Options
     output: Place
+    plan: Plan
     units: int
-    plan_sha256: str
-    schema: pa.Schema
+    input_bytes: int
     places: tuple[Place, ...] = ()
     stamps: tuple[Stamp | None, ...] = ()
-    columns: tuple[str, ...] = ()
-    grouping: Grouping | None = None
     sources: tuple[Source, ...] = ()
     backend: Choice = AUTO
-    copies: Copies | None = None
     unshuffled: bool = False
-    input_bytes: int = 0
 
     @classmethod
-    def of(
-        cls,
-        plan: Plan,
-        output: Place,
-        options: Options,
-        places: Sequence[Place] = (),
-        **more: Any,
-    ) -> Job:
-        """Take what units have in common from a plan, and where its inputs are."""
+    def of(cls, plan: Plan, output: Place, options: Options, **more: Any) -> Job:
+        """Take what units have in common from a plan; `more` is what it does not say."""
         return cls(
             options=options,
             output=output,
-            places=tuple(places),
+            plan=replace(plan, inputs=[], units=[]),
             units=len(plan.units),
-            plan_sha256=plan.sha256,
-            schema=shard_schema(options, plan.hashes, plan.columns),
-            columns=tuple(plan.columns),
-            grouping=plan.grouping,
-            copies=plan.copies,
             input_bytes=sum(unit.input_bytes for unit in plan.units),
             **more,
         )
@@ -135,10 +117,10 @@ def process(unit: Unit, job: Job) -> Receipt:
         if rows or split == TRAIN
     ]
     # What is too long is known only once it is encoded, after what is broken behind it.
-    rejects = laid.rejects if job.grouping else sorted(laid.rejects, key=_line_number)
+    rejects = laid.rejects if job.plan.grouping else sorted(laid.rejects, key=_line_number)
     rejected = publish_rejects(unit, job.home, rejects)
     return publish_receipt(
-        Receipt(unit, job.plan_sha256, shards, rejected, laid.counts, encoder.used, encoder.fault),
+        Receipt(unit, job.plan.sha256, shards, rejected, laid.counts, encoder.used, encoder.fault),
         job.home,
     )
 
@@ -148,17 +130,17 @@ def lay_out_unit(unit: Unit, job: Job) -> tuple[Laid, Encoder]:
     options = job.options
     context = load_context(options)
     encoder = load_encoder(options, job.backend, job.input_bytes)
-    times = None if job.copies is None else read_times(job.output, job.copies, unit.number)
-    if job.grouping is not None:
+    times, grouping = read_times(job.output, job.plan.copies, unit.number), job.plan.grouping
+    if grouping is not None:
         entries = _entries(unit, job)
-        of = (entries, job.sources, job.grouping.field, options, context)
-        laid = lay_out_entries(*of, columns=job.columns, encode=encoder.encode, times=times)
+        of = (entries, job.sources, grouping.field, options, context)
+        laid = lay_out_entries(*of, columns=job.plan.columns, encode=encoder.encode, times=times)
         read = set(entries["file"].tolist())
     else:
         encoder.prepare()  # not for calls: they may have no text to encode
         records, read = read_records(unit, job.places[unit.input]), {unit.input}
         laid = lay_out_records(
-            records, options, context, encoder.encode, columns=job.columns, times=times
+            records, options, context, encoder.encode, columns=job.plan.columns, times=times
         )
     for number in sorted(read):
         if stamp(job.places[number]) != job.stamps[number]:
@@ -174,7 +156,8 @@ def publish_shard(
     split: str, rows: Sequence[Sequence[int]], samples: Sequence[Sample], *, unit: Unit, job: Job
 ) -> Shard:
     """Publish the rows of one split, each the indices of its samples, or their buckets."""
-    options, schema_, content = job.options, job.schema, Content()
+    options, plan, content = job.options, job.plan, Content()
+    schema_ = shard_schema(options, plan.hashes, plan.columns)
     suffix = "arrow" if job.unshuffled else options.format
     path = shard_path(unit.number, units=job.units, suffix=suffix, split=split)
     with stage("write"), publish(place_of(job.home, path)) as file:
@@ -300,11 +283,12 @@ def unknown_fields(unit: Unit, job: Job) -> tuple[int, UnknownFieldError | None]
 
 def _errors(unit: Unit, job: Job, reading: Reading) -> Iterator[RecordError]:
     """Yield why records of a unit cannot be read."""
-    if job.grouping is None:
+    grouping = job.plan.grouping
+    if grouping is None:
         yield from _unread(read_records(unit, job.places[unit.input]), parse, reading)
         return
-    for group in read_groups(_entries(unit, job), job.sources, job.grouping.field):
-        if job.grouping.field != FILE:
+    for group in read_groups(_entries(unit, job), job.sources, grouping.field):
+        if grouping.field != FILE:
             yield from _unread(group.records, read_calls, reading)
             continue
         try:
