@@ -194,6 +194,7 @@ WALKS = {
     "ray._join": "needs Ray, in test_fault_fixes",
     "ray.pack_table": "called from Python, in test_fault_fixes",
     "unit.pack_records": "called from Python, in test_unit",
+    "context._day": "called from Python, in test_pack",
     "groups.read_entries": "each run writes its index anew; it ends early only if cut meanwhile",
     "record_places.look_up": "an input that is cut short while it is read",
     "record_places._spread": "every command names a folder",

@@ -104,7 +104,7 @@ def load_context(options: Options) -> Context:
     Raises:
         TokenizerError: the tokenizer cannot be loaded.
         TemplateError: the template cannot be loaded or trusted.
-        UsageError: options that contradict each other.
+        UsageError: options that contradict each other, or a day that is none.
     """
     check_rows(options)
     shares = read_shares(options.split)
@@ -119,7 +119,7 @@ def load_context(options: Options) -> Context:
             directory=tokenizer.directory,
             config=tokenizer.config,
             special_tokens=tokenizer.special_tokens,
-            date=datetime.date.fromisoformat(options.date) if options.date else None,
+            date=_day(options),
         )
     without = _rendering(plain, tokenizer, options)
     with_tools = without if tools is plain else _rendering(tools, tokenizer, options)
@@ -131,6 +131,14 @@ def load_context(options: Options) -> Context:
     )
     reading = _reading(options, without, with_tools)
     return Context(tokenizer, without, with_tools, limit, notes, reading, shares)
+
+
+def _day(options: Options) -> datetime.date | None:
+    """Return the day that templates are to show, if options name one."""
+    try:
+        return datetime.date.fromisoformat(options.date) if options.date else None
+    except ValueError as error:
+        raise UsageError("--date", error, "a day such as 2026-01-31", "write it so") from error
 
 
 def _reading(options: Options, *renderings: Rendering) -> Reading:

@@ -289,3 +289,8 @@ def test_the_comparison_catches_a_byte(
     data[len(data) // 2] ^= 1
     path.write_bytes(data)
     assert tree(tmp_path / "out") != expected
+
+
+def test_a_day_from_python_that_is_none_is_wrong_usage(source: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="--date: Invalid isoformat string: 'foo', expected a day"):
+        pack_files([str(source)], tmp_path, dataclasses.replace(OPTIONS, date="foo"))
