@@ -131,8 +131,8 @@ pack_options = options(
 --compression
     Default: zstd for Parquet, none for Arrow, which can then be memory-mapped.
 --num-proc N
-    Worker processes. Default: one a core, but no more than there are units, or than the input
-    repays. The output does not depend on it.
+    Worker processes. Default: one a core, but no more than the input repays. Where that is more
+    than there are units, each unit of JSON Lines is divided. The output does not depend on it.
 --unit-size BYTES
     Input that becomes one shard, at most about: a file is cut evenly into as few units as that
     allows. Each worker holds one unit at a time, in about 400 MiB + 20 x BYTES of memory,

@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from errno import ENOENT
 from functools import partial
+from itertools import pairwise
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -189,6 +190,31 @@ def _byte_stretches(
     if read.bytes > start or not stretches:
         stretches.append((start, read.bytes, first, read.bytes - start))
     return read.bytes, read.hash.hexdigest(), stretches
+
+
+def divide(unit: Unit, place: Place, most: int) -> list[Unit]:
+    """Divide a unit of lines into parts of about the same size, at most so many, in its order.
+
+    Their number is that of the unit.
+    """
+    size = unit.stop - unit.start
+    if unit.container != "plain" or size < most:
+        return [unit]
+    borders = [(unit.start, unit.first_line)]
+    ends = _ends(size, -(-size // most))
+    with open_bytes(place, "plain", start=unit.start) as file:
+        blocks = blocks_of(file, size=min(BLOCK, 1 + size // most // 16))
+        for at, border, line in _line_ends(blocks):
+            if at >= ends[-1] or len(ends) == 1:
+                break
+            if at >= ends[0]:
+                borders.append((unit.start + border, unit.first_line + line - 1))
+                ends = [end for end in ends if end > at]
+    borders.append((unit.stop, 0))
+    return [
+        replace(unit, start=start, stop=stop, first_line=line, input_bytes=stop - start)
+        for (start, line), (stop, _) in pairwise(borders)
+    ]
 
 
 class _Hashed:

@@ -69,6 +69,11 @@ class Unit:
     first_line: int
     input_bytes: int
 
+    @property
+    def order(self) -> tuple[int, int]:
+        """What orders units, and parts of one, as their records are."""
+        return self.number, self.start
+
     def __str__(self) -> str:
         """Say which part of which file it is."""
         bytes_ = f", bytes {self.start:,} to {self.stop:,}"

@@ -92,8 +92,9 @@ def encoded_views(
     start, stop, kind, message, trained, call = each[:, stop > start]
     sizes = np.array(end) - shared
     stops = np.cumsum(sizes)
-    changes = np.isin(start, stops - sizes)
-    changes[1:] |= (np.diff(kind) != 0) | (np.diff(message) != 0) | (np.diff(call) != 0)
+    changes = np.ones(len(start), bool)
+    changes[1:] = (np.diff(kind) != 0) | (np.diff(message) != 0) | (np.diff(call) != 0)
+    changes[np.searchsorted(start, (stops - sizes)[sizes > 0])] = True
 
     firsts = np.append(start[trained > 0], len(tokens))
     firsts = firsts[np.searchsorted(firsts, stops - sizes)]

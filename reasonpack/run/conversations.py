@@ -64,6 +64,14 @@ class Laid:
     counts: Counts = field(default_factory=Counts)
     first_error: RecordError | None = None
 
+    def add(self, other: Laid) -> None:
+        """Add what the records behind these became, but for their rows."""
+        self.samples += other.samples
+        self.splits += other.splits
+        self.rejects += other.rejects
+        self.counts.add(other.counts)
+        self.first_error = self.first_error or other.first_error
+
 
 @dataclass(slots=True)
 class _Waiting:

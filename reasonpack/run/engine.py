@@ -173,6 +173,14 @@ def processes(run: Run, units: Sequence[Unit]) -> int:
     return max(1, min(usable_cores(), len(units), most))
 
 
+def processes_a_unit(run: Run, units: Sequence[Unit]) -> int:
+    """Count the processes of this machine for each unit, as far as its input repays them."""
+    if run.engine != "local" or not units:
+        return 1
+    size = sum(map(unpacked_bytes, units))
+    return (run.num_proc or min(usable_cores(), repaid(size))) // len(units)
+
+
 def backend_advice(todo: Sequence[Unit], backend: Choice) -> str | None:
     """Say what a fast backend would gain where none is there, and there is much to do."""
     input_bytes = sum(unit.input_bytes for unit in todo)

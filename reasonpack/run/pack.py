@@ -39,14 +39,15 @@ from reasonpack.run.finish import end, same_files, summed
 from reasonpack.run.lock import locked
 from reasonpack.run.named_inputs import named_inputs, spooled
 from reasonpack.run.output_directory import at_work, claimed, sweep
+from reasonpack.run.parts import pack_units
 from reasonpack.run.plan_copies import with_copies
 from reasonpack.run.plan_file import Plan, freeze, known_calls, read_plan
 from reasonpack.run.pool import Worker
-from reasonpack.run.receipts import add_receipts, check_units, done_before
+from reasonpack.run.receipts import check_units, done_before
 from reasonpack.run.samples_page import write_samples
 from reasonpack.run.shuffle import in_stages
 from reasonpack.run.stages import stage
-from reasonpack.run.unit import Job, process, unknown_fields
+from reasonpack.run.unit import Job, unknown_fields
 from reasonpack.run.unpacked import unpacked
 from reasonpack.storage.inputs import check_name
 from reasonpack.storage.place import Place, file_names, is_url, join, public_name, remove, stamp
@@ -261,15 +262,15 @@ def _receipts(
             run.watch.on_note(advice)
     told: set[str] = set()
 
-    def noted(receipt: Receipt) -> None:
+    def add(receipt: Receipt) -> None:
+        done[receipt.unit.number] = receipt
         if receipt.backend_fault and receipt.backend_fault not in told:
             told.add(receipt.backend_fault)
             run.watch.on_note(f"{receipt.unit}: {receipt.backend_fault}; the ids are right")
         run.watch.on_receipt(receipt)
 
-    noting = replace(run, watch=replace(run.watch, on_receipt=noted))
     try:
-        add_receipts(done, todo, partial(process, job=job), noting, started)
+        pack_units(todo, job, add, run, started)
     except UnknownFieldError as error:
         if len(units) == len(plan.units):  # no run with this plan gets any further
             for name in file_names(receipts_ := join(job.home, "receipts")):

@@ -116,9 +116,9 @@ class _Pool(Generic[Result]):
         self.size = min(workers, len(units))
         self.idle: list[Worker] = []
         self.busy: dict[Any, tuple[Worker, Unit]] = {}  # by pipe
-        self.deaths: Counter[int] = Counter()
+        self.deaths: Counter[tuple[int, int]] = Counter()
         self.false_starts = 0
-        self.failed: dict[int, BaseException] = {}
+        self.failed: dict[tuple[int, int], BaseException] = {}
 
     def results(self) -> Iterator[Result]:
         """Yield results as they come, until all is done or nothing before a failure is left."""
@@ -150,8 +150,8 @@ class _Pool(Generic[Result]):
         if not self.failed:
             return bool(self.todo or self.busy)
         first = min(self.failed)
-        return any(unit.number < first for unit in self.todo) or any(
-            unit.number < first for _, unit in self.busy.values()
+        return any(unit.order < first for unit in self.todo) or any(
+            unit.order < first for _, unit in self.busy.values()
         )
 
     def _give(self, unit: Unit) -> None:
@@ -168,8 +168,8 @@ class _Pool(Generic[Result]):
     def _bury(self, worker: Worker, unit: Unit) -> None:
         _kill(worker)
         if worker.ready:
-            self.deaths[unit.number] += 1
-            if self.deaths[unit.number] >= DEATHS:
+            self.deaths[unit.order] += 1
+            if self.deaths[unit.order] >= DEATHS:
                 self._fail(unit, _killed(unit, worker))
                 return
         else:
@@ -179,8 +179,8 @@ class _Pool(Generic[Result]):
         self.todo.append(unit)
 
     def _fail(self, unit: Unit, error: BaseException) -> None:
-        self.failed[unit.number] = error
-        self.todo = [other for other in self.todo if other.number < unit.number]
+        self.failed[unit.order] = error
+        self.todo = [other for other in self.todo if other.order < unit.order]
 
     def stop(self) -> None:
         """Kill every process; what it was writing has no name yet."""

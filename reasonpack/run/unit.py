@@ -20,6 +20,7 @@ import pyarrow as pa
 
 from reasonpack.datasets.options import TRAIN, Options
 from reasonpack.datasets.receipt import (
+    Counts,
     Receipt,
     RejectFile,
     Shard,
@@ -111,6 +112,11 @@ def process(unit: Unit, job: Job) -> Receipt:
             made; output that cannot be written.
     """
     laid, encoder = lay_out_unit(unit, job)
+    return publish_unit(unit, job, laid, used=encoder.used, fault=encoder.fault)
+
+
+def publish_unit(unit: Unit, job: Job, laid: Laid, *, used: str, fault: str | None) -> Receipt:
+    """Publish what the records of a unit became, with the backend that was used, and its fault."""
     shards = [
         publish_shard(split, rows, laid.samples, unit=unit, job=job)
         for split, rows in laid.rows.items()
@@ -119,9 +125,10 @@ def process(unit: Unit, job: Job) -> Receipt:
     # What is too long is known only once it is encoded, after what is broken behind it.
     rejects = laid.rejects if job.plan.grouping else sorted(laid.rejects, key=_line_number)
     rejected = publish_rejects(unit, job.home, rejects)
+    counts = Counts()
+    counts.add(laid.counts)  # sorted, in whatever order records were refused
     return publish_receipt(
-        Receipt(unit, job.plan.sha256, shards, rejected, laid.counts, encoder.used, encoder.fault),
-        job.home,
+        Receipt(unit, job.plan.sha256, shards, rejected, counts, used, fault), job.home
     )
 
 

@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.ipc
 from numpy.typing import NDArray
 
@@ -130,6 +129,8 @@ def find_rows(directory: Place, manifest: Manifest, id_: str, *, option: str = "
         FormatError: a shard is damaged.
         UsageError: there is none.
     """
+    import pyarrow.compute as pc  # noqa: PLC0415 (0.1 s, for the commands that look for an id)
+
     of = "sample" if option == "--id" else "call"
     found: set[int] = set()
     known: list[str] = []

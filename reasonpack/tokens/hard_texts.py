@@ -13,7 +13,7 @@ import random
 import unicodedata
 from collections.abc import Sequence
 
-from reasonpack.tokens.settled import is_settled
+from reasonpack.tokens.settled import settled_of
 
 _SPACES = ["", " ", "  ", "   ", "\n", "\n\n", "\n\n\n", " \n", "\n ", "\t", "\r\n", "\r", "    "]
 _SPACES += ["\u00a0", "\u3000", "\u2003", "\u200b", "\u2028", "\x0b", "\x0c", "\x85", " " * 17]
@@ -85,10 +85,8 @@ def _characters() -> list[str]:
     """Take settled characters from everywhere, as many from each general category."""
     by_category: dict[str, list[str]] = {}
     planes = range(0x3400), range(0x3400, 0x10000, 97), range(0x10000, 0x30000, 31)
-    for code in itertools.chain(*planes):
-        character = chr(code)
-        if is_settled(character):
-            by_category.setdefault(unicodedata.category(character), []).append(character)
+    for character in settled_of("".join(map(chr, itertools.chain(*planes)))):
+        by_category.setdefault(unicodedata.category(character), []).append(character)
     return [
         character
         for characters in by_category.values()
@@ -98,7 +96,7 @@ def _characters() -> list[str]:
 
 def _marks() -> list[str]:
     """Take a settled combining mark of each combining class, and some that are not settled."""
-    settled = filter(is_settled, map(chr, range(0x300, 0x3100)))
+    settled = settled_of("".join(map(chr, range(0x300, 0x3100))))
     classes = {unicodedata.combining(mark): mark for mark in settled}
     classes.pop(0)
     return [*classes.values(), *filter(unicodedata.combining, _UNSETTLED)]

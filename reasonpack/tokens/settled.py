@@ -22,10 +22,8 @@ ASCII and costs about 3 ns a character elsewhere.
 from __future__ import annotations
 
 import functools
-import itertools
 import re
 import unicodedata
-from collections.abc import Iterator
 
 _MATHEMATICAL_LETTERS = range(0x1D400, 0x1D800)
 
@@ -70,24 +68,28 @@ def is_settled(text: str) -> bool:
     return text.isascii() or _unsettled().search(text) is None
 
 
+def settled_of(text: str) -> str:
+    """Leave out of a text what is not settled.
+
+    >>> settled_of("a\u017fb")
+    'ab'
+    """
+    return _unsettled().sub("", text)
+
+
 @functools.cache
 def _unsettled() -> re.Pattern[str]:
     """Compile a pattern that finds a character which is not settled."""
-    codes = sorted({*_assigned_in_3_2(), *_later()} - {ord(varying) for varying in _VARYING})
-    ranges = []
-    for _, run in itertools.groupby(enumerate(codes), lambda item: item[1] - item[0]):
-        members = [code for _, code in run]
-        ranges.append(f"\\U{members[0]:08x}-\\U{members[-1]:08x}")
-    return re.compile(f"[^{''.join(ranges)}]")
-
-
-def _assigned_in_3_2() -> Iterator[int]:
-    for code in itertools.chain(range(0x10000), _MATHEMATICAL_LETTERS):
-        if unicodedata.ucd_3_2_0.category(chr(code)) not in {"Cn", "Cs"}:
-            yield code
-
-
-def _later() -> Iterator[int]:
+    is_known = bytearray(0x30000)
+    for codes in range(0x10000), _MATHEMATICAL_LETTERS:
+        categories = map(unicodedata.ucd_3_2_0.category, map(chr, codes))
+        is_known[codes.start : codes.stop] = [each not in {"Cn", "Cs"} for each in categories]
     for ends in _SINCE_UNICODE_3_2.split():
         first, _, last = ends.partition("-")
-        yield from range(int(first, 16), int(last or first, 16) + 1)
+        start, stop = int(first, 16), int(last or first, 16) + 1
+        is_known[start:stop] = b"\1" * (stop - start)
+    for varying in _VARYING:
+        is_known[ord(varying)] = 0
+    known = (run.span() for run in re.finditer(b"\1+", is_known))
+    ranges = [f"\\U{start:08x}-\\U{stop - 1:08x}" for start, stop in known]
+    return re.compile(f"[^{''.join(ranges)}]")

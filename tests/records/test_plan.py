@@ -18,7 +18,7 @@ from planned import BOM, by_hand, planned, records, set_block, texts, write_rows
 
 from reasonpack.errors import StorageError
 from reasonpack.records import plan as plan_module
-from reasonpack.records.plan import is_settled, plan, vouches
+from reasonpack.records.plan import divide, is_settled, plan, vouches
 from reasonpack.records.unit import Unit
 from reasonpack.storage.inputs import expand_inputs
 from reasonpack.storage.place import Stamp
@@ -66,18 +66,28 @@ def check_tiles(units: list[Unit], data: bytes, *, unit_bytes: int, block: int) 
 
 
 @settings(max_examples=400)
-@given(data=texts(), unit_bytes=st.integers(1, 40), block=st.integers(1, 20))
-def test_units_tile_the_file_at_line_ends(
-    folder: Path, data: bytes, unit_bytes: int, block: int
+@given(
+    data=texts(),
+    unit_bytes=st.integers(1, 40),
+    block=st.integers(1, 20),
+    most=st.integers(1, 4),
+)
+def test_units_tile_the_file_at_line_ends_and_parts_tile_units(
+    folder: Path, data: bytes, unit_bytes: int, block: int, most: int
 ) -> None:
     path = folder / "chats.jsonl"
     path.write_bytes(data)
     with pytest.MonkeyPatch.context() as patch:
         set_block(patch, size=block)
         units = planned(path, unit_bytes=unit_bytes)
+        parts = [divide(unit, path, most) for unit in units]
     assert units
     check_tiles(units, data, unit_bytes=unit_bytes, block=block)
     assert len(units) <= max(1, math.ceil(len(data) / unit_bytes))
+    for unit, own in zip(units, parts, strict=True):
+        assert 1 <= len(own) <= most
+        assert records(own, path) == records([unit], path)
+        assert (own[0].start, own[-1].stop) == (unit.start, unit.stop)
 
 
 @settings(deadline=None, max_examples=200)

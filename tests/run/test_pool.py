@@ -36,21 +36,25 @@ def units(count: int) -> list[Unit]:
 
 def fail_second(unit: Unit, *, pipe: str) -> int:
     """Unit 3 fails at once, and only then unit 1, which began before it."""
-    if unit.number == 3:
+    if unit.first_line == 4:
         Path(pipe).write_bytes(b"x")
         raise StorageError("unit 3", "broken", "whole", "none")
-    if unit.number == 1:
+    if unit.first_line == 2:
         Path(pipe).read_bytes()
         raise RecordError(reason="late", path="messages", what="unit 1", fix="none", where="a:1")
     return unit.number
 
 
-def test_the_error_of_the_first_unit_is_raised_whatever_the_timing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("parts", [False, True])
+def test_the_error_of_the_first_unit_is_raised_whatever_the_timing(
+    tmp_path: Path, parts: bool
+) -> None:
+    todo = [dataclasses.replace(unit, number=0) if parts else unit for unit in units(50)]
     os.mkfifo(tmp_path / "pipe")
     process = functools.partial(fail_second, pipe=str(tmp_path / "pipe"))
     found = []
     with pytest.raises(RecordError) as caught:
-        found += run_pool(units(50), process, workers=2)
+        found += run_pool(todo, process, workers=2)
     assert str(caught.value) == "a:1: messages: unit 1. Fix: none"
     assert caught.value.reason == "late"
 

@@ -1,0 +1,86 @@
+"""Units of which there are fewer than processes: parts of a unit are laid out beside each other.
+
+    unit 0 ─┬─ lines 1 to 260     ── process A ──→ samples ─┐
+            └─ lines 261 to 498   ── process B ──→ samples ─┴─→ rows ─→ the shard of unit 0
+
+What is published is that of the whole unit, byte for byte: a sample depends on its own record
+alone. Samples go through a pipe, which takes a twentieth more CPU.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import NamedTuple
+
+from reasonpack.datasets.receipt import MOST_NOTES, Receipt
+from reasonpack.errors import RecordError
+from reasonpack.records.plan import divide
+from reasonpack.records.unit import Unit
+from reasonpack.records.unknown import UnknownFieldError
+from reasonpack.run.conversations import Laid, put_into_rows
+from reasonpack.run.engine import Run, do_units, processes_a_unit
+from reasonpack.run.pool import Worker, early_workers
+from reasonpack.run.unit import Job, lay_out_unit, prepare, process, publish_unit
+
+
+class _LaidPart(NamedTuple):
+    part: Unit
+    laid: Laid
+    used: str
+    fault: str | None
+
+
+def pack_units(
+    todo: Sequence[Unit],
+    job: Job,
+    then: Callable[[Receipt], object],
+    run: Run,
+    started: Sequence[Worker] = (),
+) -> None:
+    """Pack units, in parts where there are processes for that; see `do_units`."""
+    one_each = job.plan.grouping is None and job.plan.copies is None
+    most = processes_a_unit(run, todo) if one_each else 1
+    parts = {unit: divide(unit, job.places[unit.input], most) for unit in todo if most > 1}
+    every = [part for own in parts.values() for part in own]
+    if len(every) <= len(todo):
+        do_units(todo, partial(process, job=job), then, run, started)
+        return
+    whole = {unit.number: unit for unit in todo}
+    done: defaultdict[Unit, list[_LaidPart]] = defaultdict(list)
+
+    def put(each: _LaidPart) -> None:
+        unit = whole[each.part.number]
+        done[unit].append(each)
+        if len(done[unit]) == len(parts[unit]):
+            then(_published(unit, job, done.pop(unit)))
+
+    load = partial(prepare, job.options, job.backend, job.input_bytes)
+    try:
+        with early_workers(0 if started else len(every), load) as own:
+            do_units(every, partial(_lay_out_part, job=job), put, run, started or own)
+    except UnknownFieldError:
+        raise
+    except RecordError:  # in the whole unit another record may be the first that is refused
+        do_units(todo, partial(process, job=job), then, replace(run, num_proc=1))
+
+
+def _lay_out_part(part: Unit, job: Job) -> _LaidPart:
+    laid, encoder = lay_out_unit(part, job)
+    laid.first_error = None  # which is for tables, and may not pickle
+    return _LaidPart(part, laid, encoder.used, encoder.fault)
+
+
+def _published(unit: Unit, job: Job, parts: list[_LaidPart]) -> Receipt:
+    """Put the parts of a unit together, and publish it."""
+    if len({note for each in parts for note in each.laid.counts.notes}) > MOST_NOTES:
+        return process(unit, job)  # which of them are counted goes by the order of records
+    whole = Laid()
+    parts.sort(key=lambda each: each.part.start)
+    for each in parts:
+        whole.add(each.laid)
+    put_into_rows(whole, job.options)
+    faults = dict.fromkeys(each.fault for each in parts if each.fault)
+    return publish_unit(unit, job, whole, used=parts[0].used, fault="; ".join(faults) or None)
