@@ -95,7 +95,6 @@ def encoded_views(
     changes = np.ones(len(start), bool)
     changes[1:] = (np.diff(kind) != 0) | (np.diff(message) != 0) | (np.diff(call) != 0)
     changes[np.searchsorted(start, (stops - sizes)[sizes > 0])] = True
-
     firsts = np.append(start[trained > 0], len(tokens))
     firsts = firsts[np.searchsorted(firsts, stops - sizes)]
     return EncodedViews(
