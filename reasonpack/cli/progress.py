@@ -36,20 +36,21 @@ class Progress:
 
     def begin(self, units: Sequence[Unit], receipts: Sequence[Receipt]) -> None:
         """Say what of a run is done already, and show the bar."""
-        from tqdm import tqdm  # noqa: PLC0415 (after --help)
-
         self._units, self._done, self._began = len(units), len(receipts), time.monotonic()
         if receipts and len(receipts) == len(units):
             self.note(f"nothing to do: {_units(len(units))} packed before, every shard as it was")
         elif receipts:
             self.note(f"going on: {len(receipts):,} of {_units(len(units))} are done")
+        if not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
+            return
+        from tqdm import tqdm  # noqa: PLC0415 (where a bar is shown)
+
         self._bar = tqdm(
             total=sum(unit.input_bytes for unit in units),
             initial=sum(receipt.unit.input_bytes for receipt in receipts),
             unit="B",
             unit_scale=True,
             desc="pack",
-            disable=not sys.stderr.isatty() or os.environ.get("TERM") == "dumb",
             leave=False,
             dynamic_ncols=True,
         )
@@ -58,7 +59,7 @@ class Progress:
         """Count a unit that is done."""
         self._done += 1
         self._tokens += receipt.counts.tokens
-        if self._bar is not None and not self._bar.disable:
+        if self._bar is not None:
             seconds = max(time.monotonic() - self._began, 1e-9)
             rate = self._bar.format_sizeof(self._tokens / seconds)
             self._bar.set_postfix_str(f"{rate} tokens/s", refresh=False)

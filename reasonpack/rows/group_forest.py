@@ -156,7 +156,8 @@ class GroupForest:
         sizes = np.array([len(each.tokens) for each in branches])
         starts = np.cumsum(sizes) - sizes
         kind, message, call = (_joined(branches, name) for name in ("kind", "message", "call"))
-        changes = np.isin(np.arange(len(kind)), starts)
+        changes = np.zeros(len(kind), bool)
+        changes[starts] = True
         for column in kind, message, call:
             changes[1:] |= column[1:] != column[:-1]
         shared = [each.shared for each in branches]

@@ -190,13 +190,13 @@ def _with_calls(samples: Sequence[Sample], calls: Calls | None) -> Sequence[Samp
     if calls is None:
         return samples
     of = [sample.segments.call for sample in samples]
-    held = [np.unique(call[call >= 0]) for call in of if call is not None]
+    held = [set(call.tolist()) - {-1} for call in of if call is not None]
     assert len(held) == len(samples), "calls without run_call"
-    silent = np.setdiff1d(np.arange(len(calls.id)), np.concatenate(held))
-    held[0] = np.union1d(held[0], silent)
+    held[0] |= set(range(len(calls.id))).difference(*held)
     written = []
-    for sample, call, own in zip(samples, of, held, strict=True):
+    for sample, call, numbers_of in zip(samples, of, held, strict=True):
         assert call is not None
+        own = np.array(sorted(numbers_of), np.int64)
         numbers = np.where(call < 0, -1, np.searchsorted(own, call)).astype(np.int32)
         segments = replace(sample.segments, call=numbers)
         written.append(replace(sample, segments=segments, calls=calls.part(own)))
@@ -231,7 +231,9 @@ def _segments(
     """
     views, cuts = forest.views, forest.views.run_start
     if forest.call is not None:
-        cuts = np.union1d(cuts, np.flatnonzero(np.diff(forest.call)) + 1)
+        changes = np.diff(forest.call, prepend=-2) != 0
+        changes[cuts] = True
+        cuts = np.flatnonzero(changes)
     first = np.searchsorted(cuts, starts, "right") - 1
     counts = np.searchsorted(cuts, starts + lengths) - first
     of = np.repeat(np.arange(len(starts)), counts)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
 
@@ -28,7 +27,7 @@ from reasonpack.records.unit import Unit
 from reasonpack.run.engine import Run, Watch, do_units
 from reasonpack.run.plan_file import Plan
 from reasonpack.run.pool import Worker
-from reasonpack.storage.place import Place, join, remove, stamp
+from reasonpack.storage.place import Place, file_names, join, remove, stamp
 from reasonpack.storage.read import digest, read_bytes
 
 Finding = Receipt | str | None
@@ -39,6 +38,10 @@ _decode = msgspec.json.Decoder(Receipt).decode
 
 def check_units(output: Place, plan: Plan, units: Sequence[Unit]) -> list[Finding]:
     """Check what is there of each of some units of a plan, down to the bytes of the shards."""
+    if not file_names(join(output, "receipts")):
+        return [None] * len(units)
+    from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 (for what goes on)
+
     # Hashing leaves the interpreter, so that threads use several cores.
     pool = ThreadPoolExecutor(min(8, os.cpu_count() or 1))
     try:

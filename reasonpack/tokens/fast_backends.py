@@ -19,10 +19,9 @@ import importlib.util
 import itertools
 import random
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.metadata import version
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +32,9 @@ from reasonpack.tokens.hard_texts import hard_texts
 from reasonpack.tokens.settled import is_settled
 from reasonpack.tokens.tokenizer import Tokenizer
 from reasonpack.wording import one_line
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
 
 I32 = NDArray[np.int32]
 EncodeFlat = Callable[[Sequence[str]], tuple[NDArray[Any], NDArray[Any]]]
@@ -125,6 +127,8 @@ class Encoder:
     def prepare(self) -> None:
         """Begin to load what encodes, beside other work."""
         if self._names and self._loading is None and self._loaded is None:
+            from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 (few runs need it)
+
             executor = ThreadPoolExecutor(1)
             self._loading = executor.submit(self.load)
             executor.shutdown(wait=False)
