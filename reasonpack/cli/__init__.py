@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import importlib
 import os
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
@@ -74,6 +76,16 @@ def main() -> None:
         sys.exit(1)
     status = run(cli)
     give_up_standard_output_if_broken()
+    _leave(status)
+
+
+def _leave(status: int) -> NoReturn:
+    """End this process without freeing what it holds, which takes a fifth of a short command."""
+    if sys.getprofile() is None and sys.gettrace() is None:  # these write at the end
+        atexit._run_exitfuncs()
+        with contextlib.suppress(OSError):
+            sys.stderr.flush()
+        os._exit(status)
     sys.exit(status)
 
 

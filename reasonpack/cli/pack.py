@@ -54,7 +54,6 @@ def command(
     from reasonpack.datasets.options import Options  # noqa: PLC0415 (after --help)
     from reasonpack.datasets.receipt import as_json  # noqa: PLC0415
     from reasonpack.run.engine import Run, Watch  # noqa: PLC0415
-    from reasonpack.run.estimate import estimate  # noqa: PLC0415
     from reasonpack.run.pack import pack_files, pack_part  # noqa: PLC0415
     from reasonpack.run.stages import measured, profile_lines  # noqa: PLC0415
     from reasonpack.show.rejects import (  # noqa: PLC0415
@@ -81,6 +80,8 @@ def command(
             temp_dir=temp_dir,
         )
         if dry_run:
+            from reasonpack.run.estimate import estimate  # noqa: PLC0415
+
             found = estimate(inputs, options, run=run, output=output)
             click.echo(as_json(found) if json else estimate_lines(found))
             return

@@ -54,6 +54,7 @@ cutting.
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import json
 import re
@@ -150,10 +151,11 @@ def learn_rule(reference: tokenizers.Tokenizer, listed: list[str]) -> CutRule:
     except (RecursionError, OverflowError, re.error):
         return _whole("its added tokens are too long for a pattern")
     texts = _hard_texts(listed) if rule.stages else ()
-    for text in texts:
+    ids = functools.cache(lambda piece: reference.encode(piece, add_special_tokens=False).ids)
+    for text in texts:  # of few pieces, put together in many ways
         try:
             with refusing("", "fails", "ids"):
-                same = _ids(reference, cut_text(text, rule)) == _ids(reference, [text])
+                same = [*itertools.chain.from_iterable(map(ids, cut_text(text, rule)))] == ids(text)
         except TokenizerError as error:
             return _whole(f"the check of cutting failed: {error.__cause__}")
         if not same:
@@ -321,12 +323,3 @@ def _hard_texts(contents: list[str]) -> Iterator[str]:
         edges = beside[i % len(beside) :] + beside[: i % len(beside)]
         yield token.join(edges)
         yield f" {token}{other}{token[:-1]}{other} {token} {other[1:]}\n{token}x{token}"
-
-
-def _ids(reference: tokenizers.Tokenizer, pieces: list[str]) -> list[int]:
-    return [
-        token for piece in pieces for token in reference.encode(piece, add_special_tokens=False).ids
-    ]
-
-
-# --- How much text a token can stand for -----------------------------------------------

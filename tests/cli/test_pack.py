@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -221,3 +223,20 @@ def test_repack_has_no_default_for_what_may_stay_as_it_was() -> None:
     names = {each.name for each in dataclasses.fields(Options)} & given.keys()
     assert len(names) == 10
     assert {given[name] for name in names} == {None, ()}
+
+
+# --- what a run loads ----------------------------------------------------------------------------
+
+UNUSED = {"concurrent.futures", "numpy.ma", "pandas", "pyarrow.compute", "tqdm"}
+
+
+def test_a_run_loads_nothing_that_takes_long_and_is_not_used(tmp_path: Path) -> None:
+    log = FIXTURES.parent / "tests" / "records" / "call_logs" / "openai.jsonl"
+    command = ["pack", str(log), "--tokenizer", TOKENIZER, "-o", str(tmp_path / "out")]
+    code = (
+        "import sys; from reasonpack.cli import cli, run\n"
+        f"sys.argv = ['reasonpack', *{command}]\n"
+        f"sys.exit(run(cli) or ' '.join({UNUSED} & sys.modules.keys()) or 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
