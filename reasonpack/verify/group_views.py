@@ -115,7 +115,7 @@ def _in_tokens(found: Rebuilt, call: Call, source: Source) -> tuple[Rebuilt, lis
         characters = len(view.prompt) + len(view.completion)
         if too_long_text(view.message, characters, source.manifest):
             return Rebuilt(reason="overlong", error=f"a view of {characters:,} characters"), []
-        encoded = encode(view, source.tokenizer)
+        encoded = encode(view, source.encoder)
         if not encoded.prompt_length:
             raise Refused("a view without any prompt token")
         trained = encoded.paths.trained[encoded.prompt_length :]

@@ -13,12 +13,12 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from reasonpack.verify.chat import Message
+from reasonpack.verify.encoding import Encoded
 from reasonpack.verify.marks import SHORT
 from reasonpack.verify.paths import U64
 
@@ -58,11 +58,11 @@ def _all_in(text: str, names: Sequence[str]) -> bool:
     return all((at := text.find(name, at) + len(name)) >= len(name) for name in names)
 
 
-def in_tokens(stretches: Sequence[Stretch], encoding: Any) -> tuple[Stretch, ...]:
+def in_tokens(stretches: Sequence[Stretch], encoded: Encoded) -> tuple[Stretch, ...]:
     """Give the tokens that lie within stretches of a text, but for the first and the last."""
     made = []
     for message, kind, start, stop in stretches:
-        first, last = encoding.char_to_token(start), encoding.char_to_token(stop - 1)
+        first, last = encoded.token_at(start), encoded.token_at(stop - 1)
         if first is not None and last is not None and first + 1 < last:
             made.append((message, kind, first + 1, last))
     return tuple(made)

@@ -129,7 +129,8 @@ class OneView:
     def closed(self) -> bool:
         """Whether what begins the answer closes a think block."""
         closer = self.rules.closer.strip()
-        return bool(closer) and self._begin().rstrip().endswith(closer)
+        may_be = bool(closer) and self.prompt.rstrip().endswith(closer)
+        return may_be and self._begin().rstrip().endswith(closer)
 
     def _closed_for(self, completion: str) -> int:
         """Find where in a completion the prompt of an answer without thinking ends; 0 if nowhere.

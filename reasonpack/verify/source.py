@@ -1,6 +1,6 @@
 """The source of a dataset, read again: records → views in tokens, as the manifest says.
 
-    chats.jsonl ─→ Record ─→ Chat ─→ views in text ─→ each prompt and completion, whole,
+    chats.jsonl ─→ Record ─→ Chat ─→ views in text ─→ each prompt and completion
                                                            through the tokenizer ─→ Rebuilt
 
 Shared with what packs: finding and decoding the files of the input, of the tokenizer and of the
@@ -27,6 +27,7 @@ from reasonpack.storage.place import Place, public_name
 from reasonpack.templates.template import ChatTemplate
 from reasonpack.tokens.tokenizer import Tokenizer, load_tokenizer
 from reasonpack.verify.chat import NotChecked, Reading, Refused
+from reasonpack.verify.encoding import Encoder
 from reasonpack.verify.fields import renamed
 from reasonpack.verify.findings import Finding, Findings
 from reasonpack.verify.history import in_tokens
@@ -59,6 +60,7 @@ class Source:
     tokenizer: Tokenizer
     reading: Reading
     rules: tuple[Rules, Rules]
+    encoder: Encoder
 
 
 # --- what the manifest names -----------------------------------------------------------
@@ -94,7 +96,7 @@ def load_source(
         if (each.name, each.sha256) not in known:
             findings.warnings.append(f"{each.name}: not the bytes that were packed.")
     reading = _reading(manifest, template)
-    return Source(files, units, manifest, loaded, reading, rules)
+    return Source(files, units, manifest, loaded, reading, rules, Encoder(loaded))
 
 
 def taken(source: Source) -> list[str]:
@@ -258,7 +260,7 @@ def _within_limits(built: TextViews, source: Source) -> Rebuilt:
     if left and (manifest.options.overlong != "split" or not texts):
         # Whatever its tokens are; such a text can take for ever to encode.
         return Rebuilt(reason="overlong", error=f"a view of {left[0].length:,} characters")
-    views = [encode(view, source.tokenizer) for view in texts]
+    views = [encode(view, source.encoder) for view in texts]
     if manifest.options.overlong == "split":
         out_by_view = [too_long(view.message, len(view.ids), manifest) for view in views]
         left += [out for out in out_by_view if out]
@@ -279,21 +281,19 @@ def _within_limits(built: TextViews, source: Source) -> Rebuilt:
     )
 
 
-def encode(view: TextView, tokenizer: Tokenizer) -> TokenView:
-    """Encode a view: its prompt and its completion, each whole."""
-    encoded = tokenizer.reference.encode(view.prompt, add_special_tokens=False)
-    prompt = encoded.ids
-    completion = tokenizer.reference.encode(view.completion, add_special_tokens=False)
-    last = np.array([max(begin, end - 1) for begin, end in completion.offsets])
+def encode(view: TextView, encoder: Encoder) -> TokenView:
+    """Encode a view: its prompt and its completion, each as a whole."""
+    prompt, completion = encoder.encode(view.prompt), encoder.encode(view.completion)
+    last = np.maximum(completion.begins, completion.ends - 1)
     trained = np.zeros(len(last), bool)
     for begin, end in view.trained:
         trained |= (begin <= last) & (last < end)
     least, most = view.thought
-    whole = sum(end <= least for _, end in completion.offsets) if most else 0
-    touched = sum(begin < most for begin, _ in completion.offsets)
-    ids = np.array(prompt + completion.ids, np.int32)
-    paths = view_paths(ids, len(prompt), trained)
+    whole = int((completion.ends <= least).sum()) if most else 0
+    touched = int((completion.begins < most).sum())
+    ids = np.concatenate([prompt.ids, completion.ids]).astype(np.int32)
+    paths = view_paths(ids, len(prompt.ids), trained)
     thought = int(trained[:whole].sum()), int(trained[:touched].sum())
-    history = in_tokens(view.history, encoded)
+    history = in_tokens(view.history, prompt)
     values = (thought, view.given, view.group)
-    return TokenView(view.message, ids, len(prompt), paths, *values, history=history)
+    return TokenView(view.message, ids, len(prompt.ids), paths, *values, history=history)

@@ -42,6 +42,9 @@ SAMPLE_TOOL: Json = {
 }
 FAILURES = (jinja2.TemplateError, TypeError, ValueError, LookupError, RecursionError)
 """What a template raises at messages that it was not written for."""
+_OF_DICT = frozenset(dir(dict))
+_OF_TEXT = frozenset(name for name in dir(str) if name[0] != "_" and "format" not in name)
+"""Methods of texts that show nothing but the text."""
 
 
 class _Generation(jinja2.ext.Extension):
@@ -52,6 +55,17 @@ class _Generation(jinja2.ext.Extension):
     def parse(self, parser: jinja2.parser.Parser) -> list[jinja2.nodes.Node]:
         next(parser.stream)
         return parser.parse_statements(("name:endgeneration",), drop_needle=True)
+
+
+class _Strict(ImmutableSandboxedEnvironment):
+    """Jinja's sandbox, which asks of what templates read most, by its type, only once."""
+
+    def getattr(self, obj: Any, attribute: str) -> Any:
+        if type(obj) is dict and attribute not in _OF_DICT:
+            return obj[attribute] if attribute in obj else self.undefined(obj=obj, name=attribute)
+        if type(obj) is str and attribute in _OF_TEXT:
+            return getattr(obj, attribute)
+        return super().getattr(obj, attribute)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +149,7 @@ class Template:
         cls, name: str, source: str, *, variables: Mapping[str, Any], date: datetime.date | None
     ) -> Template:
         """Compile a template's source; `strftime_now` shows `date`."""
-        environments = (ImmutableSandboxedEnvironment, SandboxedEnvironment)
+        environments = (_Strict, SandboxedEnvironment)
         with bounds(name):
             strict, lenient = (
                 _environment(kind, date).from_string(source) for kind in environments

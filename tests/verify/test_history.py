@@ -7,6 +7,7 @@ from packed_twice import TOKENIZER
 
 from reasonpack.tokens.tokenizer import load_tokenizer
 from reasonpack.verify.chat import Message
+from reasonpack.verify.encoding import Encoder
 from reasonpack.verify.history import count_contexts, find_messages, in_tokens
 from reasonpack.verify.paths import view_paths
 
@@ -32,14 +33,13 @@ def place(before: str) -> tuple[int, int]:
 
 
 def test_tokens_within_a_text_are_counted_once_unless_a_view_writes_them() -> None:
-    encoding = load_tokenizer(TOKENIZER).reference.encode(PROMPT, add_special_tokens=False)
+    encoding = Encoder(load_tokenizer(TOKENIZER)).encode(PROMPT)
     stretches = in_tokens(find_messages(PROMPT, CHAT), encoding)
     (_, _, start, stop), _ = stretches
-    text = PROMPT[encoding.offsets[start][0] : encoding.offsets[stop - 1][1]]
+    text = PROMPT[encoding.begins[start] : encoding.ends[stop - 1]]
     assert text in ASK
     assert len(text) > len(ASK) - 12
-    ids = np.array(encoding.ids)
-    view = stretches, view_paths(ids, 0).seen
+    view = stretches, view_paths(encoding.ids, 0).seen
     nothing = np.zeros((0, 2), np.uint64)
     counted = count_contexts([view, view], [nothing])
     assert counted == {(message, kind): stop - start for message, kind, start, stop in stretches}

@@ -1,0 +1,106 @@
+r"""A text → its tokens, and where each of them stands.
+
+    <|im_start|>user\nHi<|im_end|>\n      ─→ encoded before
+    <|im_start|>assistant\n               ─→ encoded, and known from now on
+
+A tokenizer parts a text at its special tokens before all else, so a text is encoded in pieces that
+begin with one, each once. That this changes nothing is tried on each whole text that is twice as
+long as those before, and on others that are together as long as all pieces. Memory is the pieces,
+up to `MOST` characters of them.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reasonpack.tokens.tokenizer import Tokenizer
+
+I64 = NDArray[np.int64]
+MOST = 1 << 25
+"""Characters of the pieces that are known at a time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """A text in T tokens.
+
+    Attributes:
+        ids: i64[T].
+        begins: i64[T], the first character of each token; those of one character are equal.
+        ends: i64[T], one past the last.
+    """
+
+    ids: I64
+    begins: I64
+    ends: I64
+
+    def token_at(self, character: int) -> int | None:
+        """Return the token that a character is in, the first of several."""
+        at = int(np.searchsorted(self.ends, character, "right"))
+        return at if at < len(self.ids) and self.begins[at] <= character else None
+
+
+class Encoder:
+    """Encodes texts that have much in common."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._reference = tokenizer.reference
+        self._cut: re.Pattern[str] | None = None
+        self._known: dict[str, Encoded] = {}
+        self._size = self._untried = self._longest = 0
+
+    def encode(self, text: str) -> Encoded:
+        """Return what the tokenizer makes of a text as a whole."""
+        self._cut = self._cut or self._cuts(text)
+        pieces = [piece for piece in self._cut.split(text) if piece] if self._cut else []
+        if len(pieces) < 2:
+            return self._whole(text)
+        if self._size > MOST:
+            self._known.clear()
+            self._size = 0
+        for piece in pieces:
+            if piece not in self._known:
+                self._known[piece] = self._whole(piece)
+                self._size += len(piece)
+                self._untried += len(piece)
+        made = _joined([self._known[piece] for piece in pieces], [*map(len, pieces)])
+        if self._untried >= len(text) or len(text) >= 2 * self._longest:
+            self._untried, self._longest = 0, max(self._longest, len(text))
+            whole = self._whole(text)
+            if not np.array_equal(whole.ids, made.ids):
+                self._cut = re.compile(r"(?!)")
+                return whole
+        return made
+
+    def _whole(self, text: str) -> Encoded:
+        encoding = self._reference.encode(text, add_special_tokens=False)
+        places = np.array(encoding.offsets, np.int64).reshape(-1, 2)
+        return Encoded(np.array(encoding.ids, np.int64), places[:, 0], places[:, 1])
+
+    def _cuts(self, text: str) -> re.Pattern[str] | None:
+        """Find the places before the special tokens of a text that are not in longer ones."""
+        added = self._reference.get_added_tokens_decoder().values()
+        names = [token.content for token in added]
+        found = [
+            re.escape(token.content)
+            for token in added
+            if token.special
+            and not (token.lstrip or token.rstrip or token.single_word or token.normalized)
+            and token.content in text
+            and not any(token.content in name for name in names if name != token.content)
+        ]
+        return re.compile(f"(?={'|'.join(found)})") if found else None
+
+
+def _joined(each: list[Encoded], sizes: list[int]) -> Encoded:
+    tokens = [len(one.ids) for one in each]
+    before = np.repeat(np.cumsum([0, *sizes[:-1]]), tokens)
+    ids, begins, ends = (
+        np.concatenate(parts)
+        for parts in zip(*((one.ids, one.begins, one.ends) for one in each), strict=True)
+    )
+    return Encoded(ids, begins + before, ends + before)
