@@ -8,12 +8,11 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 from reasonpack.verify.chat import Json, NotChecked, Refused
 from reasonpack.verify.fields import EMPTY
-from reasonpack.verify.names import CUT, ENDS, FLAGS, REASONING
+from reasonpack.verify.names import CUT, ENDS, REASONING
 
 ANSWERS = ("response", "completion", "choices", "candidates", "output", "chosen", "rejected")
 _HELD = ("message", "response", "completion", "text")
@@ -24,7 +23,6 @@ Found = tuple[Any, str, list[Json]]
 """An answer (a message, or the items of one), its role, and the objects from the response in that
 say something of it."""
 _OF_A_SERVICE = ("model", "usage", "stop_sequence", "container", "context_management")
-_ITEMS = {"reasoning": "r", "message": "m", "function_call": "c"}
 
 
 def answers_of(record: Json) -> list[Found]:
@@ -76,8 +74,6 @@ def _candidate(value: Any, role: str = "none") -> Found:
     held = [name for name in _HELD if isinstance(value, dict) and value.get(name) is not None]
     if not held or value.get("role") not in EMPTY:
         return _message(value), role, _named(value)
-    if any(name in value for name in FLAGS):
-        raise NotChecked("flags of a candidate")
     return _ended(_message(value[held[0]]), value), role, [value]
 
 
@@ -137,10 +133,6 @@ def _items(response: Json) -> list[Json]:
     items: list[Json] = response["output"]
     if not all(isinstance(each, dict) for each in items):
         raise NotChecked("items that are no objects")
-    kinds = [each.get("type", "message" if "role" in each else None) for each in items]
-    letters = "".join(_ITEMS.get(str(kind), "?") for kind in kinds)
-    if not re.fullmatch("r?m?c*", letters):
-        raise NotChecked("items that are not those of one answer")
     whole, last = response.get("status"), items[-1].get("status")
     if whole not in (None, "completed", *CUT):
         raise NotChecked("a response that was neither completed nor cut off")

@@ -195,7 +195,8 @@ def _call(
         raise Refused("ids of one of prompt and completion")
     mask = _mask(_said(places, _MASK), len(prompt or ()), ids)
     weight = _said(places, ("weight", "loss_weight"))
-    flags = {bool(record[name]) for name in _FLAGS if record.get(name) not in EMPTY}
+    said = (place.get(name) for place in places for name in _FLAGS)
+    flags = {bool(each) for each in said if each not in EMPTY}
     is_empty = ids == [] if ids is not None else _is_empty(chat)
     wanted = flags <= {True} and weight != 0 and not record.get("is_copied_context")
     return Call(
@@ -260,12 +261,14 @@ def _chat(places: Sequence[Json], answer: Any, reading: Reading, *, has_ids: boo
     if goes_on and items[0].get("type") == "message" and items is not answer:
         raise NotChecked("an answer that may go on with the last message of the prompt")
     context = _context(record, request, *echo)
-    if asked == [] and "system" in context:
-        raise NotChecked("a system text alone as the prompt")
+    is_begun = goes_on and asked == [] and "system" in context  # by a system text alone
+    said = {"messages": items} if is_begun else {"prompt": asked, "completion": items}
     try:
-        if asked in EMPTY or answer is None:
+        if answer is None or (asked in EMPTY and not is_begun):
             raise Refused("no prompt, or no answer")
-        read = read_chat({**context, "prompt": asked, "completion": items}, reading)
+        if sum(each.get("type", "message") == "message" for each in items) > 1:
+            raise Refused("an answer of several messages")
+        read = read_chat({**context, **said}, reading)
         *before, last = read.messages
         if before and _same(before[-1], last):
             before.pop()

@@ -22,6 +22,8 @@ SESSIONS = ("claude_code", "codex", "pi")
 CALL_LOGS = [path for path in sorted(LOGS.iterdir()) if path.stem not in SESSIONS]
 ASK = {"role": "user", "content": "2+2?"}
 ANSWER = {"role": "assistant", "content": "4", "reasoning_content": "Easy."}
+THOUGHT = {"type": "reasoning", "content": [{"type": "reasoning_text", "text": "Easy."}]}
+ITEM = {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "4"}]}
 
 
 def texts(call: Call) -> list[Any]:
@@ -156,6 +158,12 @@ READ: dict[str, Any] = {
             {"type": "function_call_output", "call_id": "c", "output": "4"},
             {"type": "message", "role": "assistant", "content": "4", "prompt_token_ids": [5, 7, 8],
              "generation_token_ids": [9, 2]}]}},
+    "a system text alone": {"system": "Hi.", "messages": [ANSWER]},
+    "flags of candidates": {"messages": [ASK], "candidates": [
+        {"message": ANSWER, "weight": 0}, {"text": "4", "train": False}, {"text": "4", "loss": 1},
+        {"message": {**ANSWER, "weight": 0}}, {"response": ANSWER, "weight": 2, "id": "x"}]},
+    "items in another order, beside ids": {"messages": [ASK], "response": {"output": [
+        ITEM, THOUGHT]}, "prompt_ids": [5], "completion_ids": [7]},
     "a call that failed": {"messages": [ASK], "response": {"error": {"code": 500}}},
     "an answer in its prompt": {"messages": [ASK, {**ANSWER, "reasoning_content": None}],
                                 "response": ANSWER},
@@ -199,7 +207,13 @@ def test_fields_are_left_out_and_renamed_as_told(form: str) -> None:
         ({"schema_version": "ATIF-v1.8", "steps": [3]}, NotChecked),
         ({"schema_version": "ATIF-v2.0", "steps": []}, Refused),
         ({"nodes": [{"sampled": True, "parent": 0, "message": ANSWER}]}, Refused),
-        ({"messages": [ASK], "response": {"output": [{"type": "web_search_call"}]}}, NotChecked),
+        ({"messages": [ASK], "response": {"output": [{"type": "web_search_call"}]}}, Refused),
+        ({"messages": [ASK], "response": {"output": [ITEM, THOUGHT]}}, Refused),
+        ({"messages": [ASK], "response": {"output": [ITEM, ITEM]}}, Refused),
+        (
+            {"messages": [ASK], "candidates": [{"message": ANSWER, "weight": 2}], "weight": 3},
+            Refused,
+        ),
         (
             {"messages": [ASK, ANSWER], "response": {"type": "message", "content": "4"}},
             NotChecked,
