@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from reasonpack.verify.chat import Chat, NotChecked, Refused
+from reasonpack.verify.chat import Chat, Json, NotChecked, Refused
 from reasonpack.verify.marks import Marked
 from reasonpack.verify.names import END
 from reasonpack.verify.rules import Rules
@@ -32,7 +32,6 @@ from reasonpack.verify.texts import (
     thought_end,
 )
 
-Json = dict[str, Any]
 NO_BLOCK = re.compile("")
 
 
