@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from reasonpack.errors import UsageError
 from reasonpack.records.call_formats import GROUP_FIELDS
 from reasonpack.records.group_field import AUTO, FILE, NONE, GroupFields, group_name, one_field
+from reasonpack.records.groups import Groups
 from reasonpack.records.plan import UNIT_LINES, InputFile
 from reasonpack.records.record_places import (
     ENTRY,
@@ -75,10 +76,11 @@ class Grouped:
     grouping: Grouping
 
     @property
-    def sources(self) -> list[Source]:
-        """Where the records of each input can be looked up, and what it is called."""
+    def groups(self) -> Groups:
+        """The groups, whose records can be looked up."""
         names = (each.name for each in self.inputs)
-        return [*map(Source, self.places, names, self.grouping.containers)]
+        sources = (*map(Source, self.places, names, self.grouping.containers),)
+        return Groups(self.entries, sources, self.grouping.field)
 
 
 def plan_groups(

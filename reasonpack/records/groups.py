@@ -55,29 +55,38 @@ def read_entries(index: Place, start: int, stop: int) -> Entries:
     return np.frombuffer(content, ENTRY)
 
 
-def read_groups(entries: Entries, sources: Sequence[Source], field: str) -> Iterator[Group]:
-    """Read the groups of a part of an index, one at a time.
+@dataclass(frozen=True, slots=True)
+class Groups:
+    """The groups of a part of an index, which are read one at a time.
 
     The entries are of whole groups; an empty field is none.
     """
-    fields = GroupFields([field]) if field not in {FILE, NONE} else None
-    with ExitStack() as opened:
-        records = look_up(entries, sources, opened)
-        begins = np.flatnonzero(np.any(np.diff(entries["group"], axis=0) != 0, axis=1)) + 1
-        for start, stop in pairwise([0, *begins.tolist(), len(entries)] if len(entries) else [0]):
-            first = next(records)
-            named = sources[int(entries["file"][start])].name if field == FILE else ""
-            for value in (fields.of_line(line_of(first)) if fields else {}).values():
-                named = group_name(value, field)
-            own = chain([first], islice(records, stop - start - 1))
-            yield Group(named, start, stop, own)
-            deque(own, maxlen=0)  # those that nobody took
 
+    entries: Entries
+    sources: Sequence[Source]
+    field: str
 
-def read_again(entries: Entries, sources: Sequence[Source], position: int) -> Record:
-    """Read one record of a part of an index."""
-    with ExitStack() as opened:
-        return next(look_up(entries[position : position + 1], sources, opened))
+    def __iter__(self) -> Iterator[Group]:
+        """Read the records of each group in turn."""
+        entries, sources, field = self.entries, self.sources, self.field
+        fields = GroupFields([field]) if field not in {FILE, NONE} else None
+        with ExitStack() as opened:
+            records = look_up(entries, sources, opened)
+            begins = np.flatnonzero(np.any(np.diff(entries["group"], axis=0) != 0, axis=1)) + 1
+            bounds = [0, *begins.tolist(), len(entries)] if len(entries) else [0]
+            for start, stop in pairwise(bounds):
+                first = next(records)
+                named = sources[int(entries["file"][start])].name if field == FILE else ""
+                for value in (fields.of_line(line_of(first)) if fields else {}).values():
+                    named = group_name(value, field)
+                own = chain([first], islice(records, stop - start - 1))
+                yield Group(named, start, stop, own)
+                deque(own, maxlen=0)  # those that nobody took
+
+    def record(self, position: int) -> Record:
+        """Read one record again, by its position among all."""
+        with ExitStack() as opened:
+            return next(look_up(self.entries[position : position + 1], self.sources, opened))
 
 
 def line_of(record: Record) -> bytes:

@@ -7,7 +7,6 @@ groups.index            beside plan.json: where the records of each group are
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
@@ -34,12 +33,8 @@ Kind = Literal["chats", "calls", "sessions"]
 """What inputs are; each file of sessions is a group."""
 
 
-@dataclass(frozen=True, slots=True)
-class PlannedCalls:
-    """Calls that are to be packed: their groups, and the optional columns of the rows."""
-
-    grouped: Grouped
-    columns: tuple[str, ...]
+PlannedCalls = tuple[Grouped, tuple[str, ...]]
+"""Calls that are to be packed: their groups, and the optional columns of the rows."""
 
 
 def formats_of_inputs(files: Sequence[tuple[Place, str]], options: Options) -> dict[str, str]:
@@ -135,7 +130,7 @@ def plan_calls(
         raise UsageError(
             "--call-columns", listed(unknown), f"some of {', '.join(COLUMNS)}", "name only these"
         )
-    return PlannedCalls(grouped, planned([*ALWAYS, *asked]))
+    return grouped, planned([*ALWAYS, *asked])
 
 
 def _check_options(options: Options) -> None:

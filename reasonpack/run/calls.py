@@ -10,7 +10,7 @@ on it. Memory is the distinct text of the groups that wait for their ids togethe
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import groupby
 
@@ -18,8 +18,7 @@ from reasonpack.datasets.options import Options
 from reasonpack.errors import RecordError
 from reasonpack.records.calls import Call
 from reasonpack.records.group_field import FILE
-from reasonpack.records.groups import Group, read_again, read_groups
-from reasonpack.records.record_places import Entries, Source
+from reasonpack.records.groups import Group, Groups
 from reasonpack.records.strict_json import quoted
 from reasonpack.records.unit import Record
 from reasonpack.rows.group_forest import CallView, GroupForest, Joined
@@ -58,26 +57,23 @@ ENCODED_AT_ONCE = 1 << 25
 
 
 def lay_out_calls(
-    groups: Iterable[Group],
+    groups: Groups,
     options: Options,
     context: Context,
+    encode: Encode | None = None,
     *,
     columns: Sequence[str],
-    again: Callable[[int], Record],
-    encode: Encode | None = None,
-    are_sessions: bool = False,
     times: Iterable[int] | None = None,
 ) -> Laid:
     """Turn groups of records into samples.
 
-    `again` reads a record a second time, by its position among those of the groups; `encode` is by
-    default that of the tokenizer itself; `times` says how often each group is packed.
+    `encode` is by default that of the tokenizer itself; `times` says how often each group is
+    packed.
 
     Raises:
         RecordError: a record that cannot be packed, unless `options.on_error` skips it.
     """
-    encode = encode or context.tokenizer.encode_batch
-    work = _Work(options, context, columns, again, encode, are_sessions)
+    work = _Work(groups, options, context, columns, encode or context.tokenizer.encode_batch)
     for group, often in taken(staged("read", groups), times, work.laid.counts):
         work.read(group, often)
         if work.characters > ENCODED_AT_ONCE:
@@ -86,51 +82,26 @@ def lay_out_calls(
     return work.done()
 
 
-def lay_out_entries(
-    entries: Entries,
-    sources: Sequence[Source],
-    field: str,
-    options: Options,
-    context: Context,
-    *,
-    columns: Sequence[str],
-    encode: Encode,
-    times: Iterable[int] | None = None,
-) -> Laid:
-    """Turn groups, whose records are at some places, into samples; see `lay_out_calls`."""
-    return lay_out_calls(
-        read_groups(entries, sources, field),
-        options,
-        context,
-        columns=columns,
-        again=lambda position: read_again(entries, sources, position),
-        encode=encode,
-        are_sessions=field == FILE,
-        times=times,
-    )
-
-
 class _Work:
     """The groups of a unit that wait, and what the others became."""
 
     def __init__(
         self,
+        groups: Groups,
         options: Options,
         context: Context,
         columns: Sequence[str],
-        again: Callable[[int], Record],
         encode: Encode,
-        are_sessions: bool,
     ) -> None:
         self.options, self.context, self.columns = options, context, frozenset(columns)
-        self.again, self.encode = again, encode
+        self.again, self.encode = groups.record, encode
         self.limits = Limits(options, context.max_position)
         self.laid, self.rejected = Laid(), list[int]()
         self.reader = CallReader(
             options=options,
             context=context,
             columns=self.columns,
-            are_sessions=are_sessions,
+            are_sessions=groups.field == FILE,
             counts=self.laid.counts,
             reject=self._reject,
         )

@@ -19,7 +19,7 @@ from reasonpack.records.group_index import Grouped
 from reasonpack.records.plan import InputFile
 from reasonpack.rows.shard import write_shard
 from reasonpack.rows.table import row_groups
-from reasonpack.run.calls import lay_out_entries
+from reasonpack.run.calls import lay_out_calls
 from reasonpack.run.context import load_context
 from reasonpack.run.conversations import Laid, lay_out_records
 from reasonpack.run.copies import copies_a_record
@@ -137,8 +137,8 @@ def _sample(
             yield _Sampled(each.times, each.more, partial(lay_out_records, *of, columns=columns))
         return
     for entries, times in group_strata(grouped.entries):
-        given = (entries, grouped.sources, grouped.grouping.field, skipping, context)
-        pack = partial(lay_out_entries, *given, columns=columns, encode=encode)
+        groups = replace(grouped.groups, entries=entries)
+        pack = partial(lay_out_calls, groups, skipping, context, encode, columns=columns)
         yield _Sampled(times, times, pack)
 
 

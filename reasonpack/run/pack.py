@@ -192,7 +192,7 @@ def opened(
         own = _mine(plan, part) if part else None
         indexes = {GROUPS: entries, COPIES: index}
         with at_work(output, plan, known, indexes, own=own) as agreed:
-            sources = tuple(calls.sources) if calls else ()
+            sources = calls.groups.sources if calls else ()
             more = {"stamps": stamps, "sources": sources, "backend": run.backend}
             job = Job.of(plan, output, options, places=tuple(places), **more)
             yield agreed, job, context.tokenizer
@@ -222,7 +222,7 @@ def plan_run(
             calls = known_calls(known, files, options, unit_bytes=size, output=output)
             if calls is None:
                 calls = plan_calls(files, options, formats, unit_bytes=size, folder=folder)
-            run.watch.on_note(grouping_note(calls.grouped.grouping))
+            run.watch.on_note(grouping_note(calls[0].grouping))
         plan = freeze(
             files,
             options,
@@ -233,7 +233,7 @@ def plan_run(
             blend=blend,
             each=partial(each_file, run=run),
         )
-        grouped, places = calls.grouped if calls else None, [place for place, _ in files]
+        grouped, places = calls[0] if calls else None, [place for place, _ in files]
         of = (plan, places, options, run)
         plan, index = with_copies(*of, output=output, known=known, grouped=grouped)
     for note in same_files(plan.inputs) if options.dedup == "none" else ():

@@ -20,7 +20,7 @@ from reasonpack.errors import RecordError
 from reasonpack.records.calls import Call, read_calls, read_session
 from reasonpack.records.group_field import FILE
 from reasonpack.records.group_index import Grouped
-from reasonpack.records.groups import line_of, read_groups
+from reasonpack.records.groups import line_of
 from reasonpack.records.prompt_memo import PromptMemo
 from reasonpack.records.reading import Reading
 from reasonpack.records.unit import Record, Unit, read_records
@@ -91,7 +91,7 @@ def _of_units(plan: Plan, places: Sequence[Place], options: Options, run: Run) -
 def _of_groups(grouped: Grouped, blend: Sequence[Part], options: Options) -> _Planned:
     """Find how often each group of calls is packed; one is of the input of its first record."""
     entries, hashes, starts, said = grouped.entries, [], [], []
-    for group in read_groups(entries, grouped.sources, grouped.grouping.field):
+    for group in grouped.groups:
         first = next(group.records)
         hashes.append(content_hash(group.id.encode() or line_of(first), readable=True))
         starts.append(group.start)

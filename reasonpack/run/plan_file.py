@@ -107,8 +107,9 @@ def freeze(
     in the files, None for chats; `blend` is empty where all of the files is packed. `each` goes
     over the files, as in `plan`.
     """
-    if calls is not None:
-        inputs, units = calls.grouped.inputs, calls.grouped.units
+    grouped, columns = calls or (None, None)
+    if grouped is not None:
+        inputs, units = grouped.inputs, grouped.units
     else:
         known_by_name, weighted = _by_name(known, unit_bytes), options.loss_weights == "auto"
         inputs, units = plan(
@@ -126,8 +127,8 @@ def freeze(
             "special tokens": json_hash(context.tokenizer.special_tokens),
         },
         templates=context.templates,
-        columns=list(calls.columns if calls else planned_columns(options, inputs)),
-        grouping=calls.grouped.grouping if calls else None,
+        columns=list(columns or planned_columns(options, inputs)),
+        grouping=grouped.grouping if grouped else None,
         inputs=inputs,
         units=units,
         sha256="",
@@ -188,7 +189,7 @@ def known_calls(
     entries = read_entries(index, 0, known.grouping.records)
     places = [place for place, _ in files]
     grouped = Grouped(known.inputs, places, entries, known.units, known.grouping)
-    return PlannedCalls(grouped, tuple(known.columns))
+    return grouped, tuple(known.columns)
 
 
 def _by_name(known: Plan | None, unit_bytes: int) -> dict[str, tuple[InputFile, list[Unit]]]:

@@ -34,10 +34,10 @@ from reasonpack.datasets.receipt import (
 from reasonpack.errors import RecordError, UsageError
 from reasonpack.records.calls import read_calls, read_session
 from reasonpack.records.group_field import FILE
-from reasonpack.records.groups import read_entries, read_groups
+from reasonpack.records.groups import Groups, read_entries
 from reasonpack.records.plan import changed
 from reasonpack.records.reading import Reading
-from reasonpack.records.record_places import Entries, Source
+from reasonpack.records.record_places import Source
 from reasonpack.records.unit import Record, Unit, read_records
 from reasonpack.records.unknown import UnknownFieldError, together
 from reasonpack.rows.content_hash import Content
@@ -47,7 +47,7 @@ from reasonpack.rows.shard import write_shard
 from reasonpack.rows.table import row_groups, rows_to_table
 from reasonpack.run.buckets import UNSHUFFLED, row_keys, write_buckets
 from reasonpack.run.call_plan import INDEX
-from reasonpack.run.calls import lay_out_entries
+from reasonpack.run.calls import lay_out_calls
 from reasonpack.run.context import load_context
 from reasonpack.run.conversations import Laid, lay_out_records, parse
 from reasonpack.run.copies import asked_for, read_times
@@ -81,7 +81,7 @@ class Job:
     input_bytes: int
     places: tuple[Place, ...] = ()
     stamps: tuple[Stamp | None, ...] = ()
-    sources: tuple[Source, ...] = ()
+    sources: Sequence[Source] = ()
     backend: Choice = AUTO
     unshuffled: bool = False
 
@@ -137,26 +137,27 @@ def lay_out_unit(unit: Unit, job: Job) -> tuple[Laid, Encoder]:
     options = job.options
     context = load_context(options)
     encoder = load_encoder(options, job.backend, job.input_bytes)
-    times, grouping = read_times(job.output, job.plan.copies, unit.number), job.plan.grouping
-    if grouping is not None:
-        entries = _entries(unit, job)
-        of = (entries, job.sources, grouping.field, options, context)
-        laid = lay_out_entries(*of, columns=job.plan.columns, encode=encoder.encode, times=times)
-        read = set(entries["file"].tolist())
+    times = read_times(job.output, job.plan.copies, unit.number)
+    more: dict[str, Any] = {"columns": job.plan.columns, "times": times}
+    if groups := _groups(unit, job):
+        laid = lay_out_calls(groups, options, context, encoder.encode, **more)
+        read = set(groups.entries["file"].tolist())
     else:
         encoder.prepare()  # not for calls: they may have no text to encode
         records, read = read_records(unit, job.places[unit.input]), {unit.input}
-        laid = lay_out_records(
-            records, options, context, encoder.encode, columns=job.plan.columns, times=times
-        )
+        laid = lay_out_records(records, options, context, encoder.encode, **more)
     for number in sorted(read):
         if stamp(job.places[number]) != job.stamps[number]:
             raise changed(job.places[number])
     return laid, encoder
 
 
-def _entries(unit: Unit, job: Job) -> Entries:
-    return read_entries(join(job.output, INDEX), unit.start, unit.stop)
+def _groups(unit: Unit, job: Job) -> Groups | None:
+    """Return the groups of calls of a unit; None where it is of chats."""
+    if job.plan.grouping is None:
+        return None
+    entries = read_entries(join(job.output, INDEX), unit.start, unit.stop)
+    return Groups(entries, job.sources, job.plan.grouping.field)
 
 
 def publish_shard(
@@ -290,12 +291,12 @@ def unknown_fields(unit: Unit, job: Job) -> tuple[int, UnknownFieldError | None]
 
 def _errors(unit: Unit, job: Job, reading: Reading) -> Iterator[RecordError]:
     """Yield why records of a unit cannot be read."""
-    grouping = job.plan.grouping
-    if grouping is None:
+    groups = _groups(unit, job)
+    if groups is None:
         yield from _unread(read_records(unit, job.places[unit.input]), parse, reading)
         return
-    for group in read_groups(_entries(unit, job), job.sources, grouping.field):
-        if grouping.field != FILE:
+    for group in groups:
+        if groups.field != FILE:
             yield from _unread(group.records, read_calls, reading)
             continue
         try:

@@ -1,6 +1,6 @@
 """Groups: every record once, those of a group together and in the order of the inputs.
 
-    files ── plan_groups() ──▶ entries, units ── read_groups() ──▶ the groups of a dictionary
+    files ── plan_groups() ──▶ entries, units ── Groups ──▶ the groups of a dictionary
 
 The reference reads whole files, and puts the records of a group in a dictionary.
 """
@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from reasonpack.errors import StorageError
 from reasonpack.records import repeated_items
 from reasonpack.records.group_index import Grouped, plan_groups
-from reasonpack.records.groups import read_entries, read_groups
+from reasonpack.records.groups import Groups, read_entries
 from reasonpack.records.record_places import ENTRY, Source
 
 Json = dict[str, Any]
@@ -40,7 +40,7 @@ def read(grouped: Grouped, paths: Sequence[Path]) -> list[list[tuple[str, list[s
     found = []
     for unit in grouped.units:
         part = grouped.entries[unit.start : unit.stop]
-        groups = read_groups(part, sources(grouped, paths), grouped.grouping.field)
+        groups = Groups(part, sources(grouped, paths), grouped.grouping.field)
         found.append([(each.id, [record.where for record in each.records]) for each in groups])
     return found
 
@@ -111,7 +111,7 @@ def test_records_are_as_they_stand_in_the_file(tmp_path: Path) -> None:
         b'\xef\xbb\xbf{"trace_id": 1}\r\n\n{"trace_id": 2}\n  {"trace_id": 1} \nbroken'
     )
     grouped = planned([path])
-    groups = read_groups(grouped.entries, sources(grouped, [path]), grouped.grouping.field)
+    groups = Groups(grouped.entries, sources(grouped, [path]), grouped.grouping.field)
     assert [[record.line for record in group.records] for group in groups] == [
         [b'{"trace_id": 1}', b'  {"trace_id": 1} '],
         [b'{"trace_id": 2}'],
@@ -123,7 +123,7 @@ def test_records_are_as_they_stand_in_the_file(tmp_path: Path) -> None:
 def test_a_group_that_nobody_takes_is_passed_over(tmp_path: Path) -> None:
     path = written(tmp_path / "calls.jsonl", [{"group": each} for each in "aabb"])
     grouped = planned([path])
-    groups = list(read_groups(grouped.entries, sources(grouped, [path]), "group"))
+    groups = list(Groups(grouped.entries, sources(grouped, [path]), "group"))
     assert [(each.id, each.start, each.stop) for each in groups] == [("a", 0, 2), ("b", 2, 4)]
 
 
