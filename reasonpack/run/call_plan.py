@@ -2,11 +2,15 @@
 
 --input-format auto     the first record of each input: all calls, or all chats
 groups.index            beside plan.json: where the records of each group are
+--call-columns auto     keys are looked for as bytes, wherever they stand in a record, since a plan
+                        reads all records and decodes none; a quote within a text is escaped, so
+                        that the text of a message looks like no key
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
@@ -14,13 +18,14 @@ from typing import Any, Literal
 from reasonpack.datasets.options import Options
 from reasonpack.errors import RecordError, StorageError, UsageError
 from reasonpack.records import strict_json
+from reasonpack.records.call_draft import TOKEN_NAMES, VALUE_NAMES
 from reasonpack.records.call_formats import CHAT, READERS, SESSIONS, format_of
 from reasonpack.records.group_field import FILE, NONE
 from reasonpack.records.group_index import Grouped, Grouping, plan_groups
 from reasonpack.records.options import renamed_fields
 from reasonpack.records.unit import Record, Unit, content_kind, read_records
+from reasonpack.rows.optional import OF_CALLS
 from reasonpack.rows.schema import planned
-from reasonpack.run.call_columns import ALWAYS, COLUMNS, KeyColumns
 from reasonpack.storage.place import Place
 from reasonpack.wording import count, listed
 
@@ -28,7 +33,14 @@ INDEX = "groups.index"
 LOOKED_AT = 100
 """Records of an input of which the first that can be decoded says what they are."""
 
-
+ALWAYS = ("loss_weights", *OF_CALLS)
+"""Columns that every dataset of calls has."""
+COLUMNS = ("logprobs", "advantages", "call_reward", "call_role", "preference_labels")
+"""Columns that a dataset of calls may have."""
+_IDS = rb"\s*:\s*\[\s*\d"
+_LIST = rb"\s*:\s*[\[{]\s*[^\s\]}]"
+_NUMBERS = rb"(?:\s*:\s*[-.\d]|%b)" % _LIST
+_KNOWN: Mapping[str, tuple[str, ...]] = {**TOKEN_NAMES, **VALUE_NAMES}
 Kind = Literal["chats", "calls", "sessions"]
 """What inputs are; each file of sessions is a group."""
 
@@ -163,3 +175,63 @@ def grouping_note(grouping: Grouping) -> str:
         return f"no record has {grouping.field}: {records}, each a group; check --group-by"
     alone = f"; {grouping.alone:,} without it, each a group of its own" if grouping.alone else ""
     return f"{records} in {groups} by {grouping.field}{alone}"
+
+
+class KeyColumns:
+    """Looks for the keys of optional columns in records.
+
+    Args:
+        renamed: names of fields, each with the known name that it is read under.
+        ignored: names of fields that are not read.
+
+    Attributes:
+        found: columns of which a key was seen.
+
+    >>> keys = KeyColumns()
+    >>> line = b'{"prompt_ids": [1], "completion_ids": [2], "logprobs": [-0.5], "reward": null}'
+    >>> keys.see(line, line)
+    >>> sorted(keys.found)
+    ['logprobs']
+    """
+
+    def __init__(
+        self, renamed: Mapping[str, str] | None = None, ignored: Iterable[str] = ()
+    ) -> None:
+        left_out = {name.rpartition(".")[2] for name in ignored}
+        own = [(name.rpartition(".")[2], known) for name, known in (renamed or {}).items()]
+
+        def keys(kind: str, *more: str) -> list[str]:
+            known = _KNOWN[kind]
+            names = [*known, *more, *(name for name, as_known in own if as_known in known)]
+            return [name for name in names if name not in left_out]
+
+        self.found: set[str] = set()
+        self._lacks_ids = False
+        self._ids = _pattern(keys("completion_ids", "tokens"), _IDS)
+        looked_for = {
+            "logprobs": (keys("logprobs"), _LIST),
+            "advantages": (keys("advantages"), _NUMBERS),
+            "call_reward": (keys("reward", "rewards"), _NUMBERS),
+            "preference_labels": (["chosen", "rejected"], rb"\s*:\s*[\"\[{]"),
+        }
+        self._patterns = {name: _pattern(*each) for name, each in looked_for.items()}
+        self._columns = {
+            f'"{key}"'.encode(): name for name, (names, _) in looked_for.items() for key in names
+        }
+        self._keys = _pattern([key for names, _ in looked_for.values() for key in names], b"")
+
+    def see(self, line: bytes, new: bytes) -> None:
+        """Look at the next record, and for keys in that part of it which no record before has."""
+        for key in set(self._keys.findall(line if self._lacks_ids else new)):
+            name = self._columns[key]
+            if name in self.found or not self._patterns[name].search(line):
+                continue
+            if name != "logprobs" or self._ids.search(line):  # of which tokens they are
+                self.found.add(name)
+            else:
+                self._lacks_ids = True
+
+
+def _pattern(names: Sequence[str], behind: bytes) -> re.Pattern[bytes]:
+    listed = b"|".join(re.escape(name).encode() for name in names) or rb"(?!)"
+    return re.compile(rb'"(?:%b)"%b' % (listed, behind))

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from reasonpack.datasets.manifest import Learned
+from reasonpack.datasets.manifest import Learned, json_hash
 from reasonpack.datasets.options import TRAIN, Options
 from reasonpack.errors import UsageError
 from reasonpack.records.conversation import Conversation
@@ -73,8 +73,13 @@ class Context:
 
     @property
     def hashes(self) -> dict[str, str]:
-        """What tokenizer and template are, for the plan and the shards."""
-        return {"tokenizer": self.tokenizer.sha256, "template": self.without_tools.template.sha256}
+        """What tokenizer and templates are, for the plan and the shards."""
+        return {
+            "tokenizer": self.tokenizer.sha256,
+            "template": self.without_tools.template.sha256,
+            "template for tools": self.with_tools.template.sha256,
+            "special tokens": json_hash(self.tokenizer.special_tokens),
+        }
 
     def rendering(self, conversation: Conversation) -> Rendering:
         """Return how this conversation becomes text."""

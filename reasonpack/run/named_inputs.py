@@ -1,4 +1,8 @@
-"""The inputs of a run: each with its place, its name and its share, standard input as a file."""
+"""The inputs of a run: each with its place, its name and its share, standard input as a file.
+
+--temp-dir/reasonpack-unpacked-…/.lock      a folder for what a run unpacks of them; the lock is
+                                            held as long as the run lives, however it ends
+"""
 
 from __future__ import annotations
 
@@ -6,16 +10,19 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
 from reasonpack.datasets.manifest import Part
 from reasonpack.datasets.shares import STDIN, read_part
 from reasonpack.errors import UsageError
+from reasonpack.run.lock import LOCK, is_held, locked
 from reasonpack.run.output_directory import SPOOL, STDIN_COPY
 from reasonpack.storage.inputs import expand_inputs
 from reasonpack.storage.place import Place, is_url, public_name, unwritable
+
+PREFIX = "reasonpack-unpacked-"
 
 
 def named_inputs(
@@ -66,3 +73,23 @@ def spooled(named: Sequence[tuple[Place, str]], output: Place) -> Iterator[list[
         except OSError as error:
             raise unwritable(copy, error) from error
         yield [(copy if place == STDIN else place, name) for place, name in named]
+
+
+@contextmanager
+def unpacked(directory: str | None) -> Iterator[Path]:
+    """Make a folder that is removed at the end; remove those that killed runs left beside it.
+
+    It is in `directory`, or in the system's temporary directory.
+    """
+    with tempfile.TemporaryDirectory(prefix=PREFIX, dir=directory) as folder, locked(folder):
+        for other in Path(folder).parent.glob(f"{PREFIX}*"):
+            if _is_left(other / LOCK):
+                shutil.rmtree(other, ignore_errors=True)
+        yield Path(folder)
+
+
+def _is_left(lock: Path) -> bool:
+    """Tell whether a lock was held by a run that has ended; who holds it has written in it."""
+    with suppress(OSError):
+        return lock.stat().st_size > 0 and not is_held(lock)
+    return False

@@ -21,6 +21,7 @@ from reasonpack.datasets.options import Options
 from reasonpack.datasets.receipt import Counts, Receipt
 from reasonpack.errors import FormatError, UsageError
 from reasonpack.records.group_index import Grouped
+from reasonpack.records.plan import plan as cut
 from reasonpack.records.unit import Unit
 from reasonpack.records.unknown import UnknownFieldError, together
 from reasonpack.run.call_plan import INDEX as GROUPS
@@ -36,18 +37,24 @@ from reasonpack.run.disk import disk_advice
 from reasonpack.run.engine import Run, backend_advice, do_units, each_file, started_early
 from reasonpack.run.finish import end, same_files, summed
 from reasonpack.run.lock import locked
-from reasonpack.run.named_inputs import named_inputs, spooled
+from reasonpack.run.named_inputs import named_inputs, spooled, unpacked
 from reasonpack.run.output_directory import at_work, claimed, sweep
 from reasonpack.run.parts import pack_units
 from reasonpack.run.plan_copies import with_copies
-from reasonpack.run.plan_file import Plan, freeze, known_calls, read_plan
+from reasonpack.run.plan_file import (
+    Plan,
+    known_calls,
+    known_inputs,
+    new_plan,
+    planned_columns,
+    read_plan,
+)
 from reasonpack.run.pool import Worker
 from reasonpack.run.receipts import check_units, done_before
 from reasonpack.run.samples_page import write_samples
 from reasonpack.run.shuffle import in_stages
 from reasonpack.run.stages import stage
 from reasonpack.run.unit import Job, unknown_fields
-from reasonpack.run.unpacked import unpacked
 from reasonpack.storage.inputs import check_name
 from reasonpack.storage.place import Place, file_names, is_url, join, public_name, remove, stamp
 from reasonpack.tokens.tokenizer import Tokenizer
@@ -216,25 +223,33 @@ def plan_run(
         The plan, the groups of calls, and the index of records that are not packed once.
     """
     with stage("plan"):
-        calls, size = None, run.unit_bytes
+        context, grouped, size = load_context(options), None, run.unit_bytes
         formats = formats_of_inputs(files, options)
         if kind_of_inputs(formats, options) != "chats":
             calls = known_calls(known, files, options, unit_bytes=size, output=output)
             if calls is None:
                 calls = plan_calls(files, options, formats, unit_bytes=size, folder=folder)
-            run.watch.on_note(grouping_note(calls[0].grouping))
-        plan = freeze(
-            files,
+            grouped, columns = calls
+            inputs, units = grouped.inputs, grouped.units
+            run.watch.on_note(grouping_note(grouped.grouping))
+        else:
+            there, each = known_inputs(known, size), partial(each_file, run=run)
+            weighted = options.loss_weights == "auto"
+            inputs, units = cut(files, unit_bytes=size, known=there, weighted=weighted, each=each)
+            columns = planned_columns(options, inputs)
+        plan = new_plan(
             options,
-            context=load_context(options),
             unit_bytes=size,
-            known=known,
-            calls=calls,
-            blend=blend,
-            each=partial(each_file, run=run),
+            max_position=context.max_position,
+            hashes=context.hashes,
+            templates=context.templates,
+            columns=list(columns),
+            grouping=grouped.grouping if grouped else None,
+            inputs=inputs,
+            units=units,
+            blend=list(blend),
         )
-        grouped, places = calls[0] if calls else None, [place for place, _ in files]
-        of = (plan, places, options, run)
+        of = (plan, [place for place, _ in files], options, run)
         plan, index = with_copies(*of, output=output, known=known, grouped=grouped)
     for note in same_files(plan.inputs) if options.dedup == "none" else ():
         run.watch.on_note(note)

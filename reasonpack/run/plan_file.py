@@ -22,7 +22,6 @@ from reasonpack.datasets.manifest import (
     Learned,
     Origin,
     Part,
-    json_hash,
     plan_hash,
 )
 from reasonpack.datasets.options import Options
@@ -30,11 +29,10 @@ from reasonpack.datasets.receipt import shard_path
 from reasonpack.errors import FormatError
 from reasonpack.records.group_index import Grouped, Grouping
 from reasonpack.records.groups import read_entries
-from reasonpack.records.plan import InputFile, plan, vouches
+from reasonpack.records.plan import InputFile, vouches
 from reasonpack.records.unit import Unit, content_kind
 from reasonpack.rows.schema import FORMAT_VERSION, planned
 from reasonpack.run.call_plan import INDEX, PlannedCalls
-from reasonpack.run.context import Context
 from reasonpack.run.copies import Copies
 from reasonpack.storage.place import Place, full_stamp, join, public_name, stamp
 from reasonpack.storage.publish import publish_text
@@ -90,51 +88,16 @@ class Plan:
         ]
 
 
-def freeze(
-    files: Sequence[tuple[Place, str]],
-    options: Options,
-    *,
-    context: Context,
-    unit_bytes: int,
-    known: Plan | None = None,
-    calls: PlannedCalls | None = None,
-    blend: Sequence[Part] = (),
-    each: Any = map,
-) -> Plan:
-    """Make the plan of a run.
-
-    Files that are as they were in the plan `known` are not read again. `calls` are groups of calls
-    in the files, None for chats; `blend` is empty where all of the files is packed. `each` goes
-    over the files, as in `plan`.
-    """
-    grouped, columns = calls or (None, None)
-    if grouped is not None:
-        inputs, units = grouped.inputs, grouped.units
-    else:
-        known_by_name, weighted = _by_name(known, unit_bytes), options.loss_weights == "auto"
-        inputs, units = plan(
-            files, unit_bytes=unit_bytes, known=known_by_name, weighted=weighted, each=each
-        )
-    unsealed = Plan(
-        format_version=FORMAT_VERSION,
-        library_version=version("reasonpack"),
-        options=_public(options),
-        unit_bytes=unit_bytes,
-        max_position=context.max_position,
-        hashes={
-            **context.hashes,
-            "template for tools": context.with_tools.template.sha256,
-            "special tokens": json_hash(context.tokenizer.special_tokens),
-        },
-        templates=context.templates,
-        columns=list(columns or planned_columns(options, inputs)),
-        grouping=grouped.grouping if grouped else None,
-        inputs=inputs,
-        units=units,
-        sha256="",
-        blend=list(blend),
+def new_plan(options: Options, **fields_: Any) -> Plan:
+    """Make the plan of a run with these fields, of this version and with its hash."""
+    template = options.chat_template
+    public = replace(  # without user, password and query in URLs
+        options,
+        tokenizer=public_name(options.tokenizer),
+        chat_template=None if template is None else public_name(template),
     )
-    return sealed_plan(unsealed)
+    found = Plan(FORMAT_VERSION, version("reasonpack"), options=public, sha256="", **fields_)
+    return sealed_plan(found)
 
 
 def planned_columns(options: Options, inputs: Sequence[InputFile] = ()) -> tuple[str, ...]:
@@ -145,16 +108,6 @@ def planned_columns(options: Options, inputs: Sequence[InputFile] = ()) -> tuple
     """
     found = ["loss_weights"] if any(input_.weighted for input_ in inputs) else []
     return planned([*options.columns, *(found if options.loss_weights == "auto" else ())])
-
-
-def _public(options: Options) -> Options:
-    """Leave user, password and query out of the URLs of options."""
-    template = options.chat_template
-    return replace(
-        options,
-        tokenizer=public_name(options.tokenizer),
-        chat_template=None if template is None else public_name(template),
-    )
 
 
 GROUPED_BY = (
@@ -192,7 +145,7 @@ def known_calls(
     return grouped, tuple(known.columns)
 
 
-def _by_name(known: Plan | None, unit_bytes: int) -> dict[str, tuple[InputFile, list[Unit]]]:
+def known_inputs(known: Plan | None, unit_bytes: int) -> dict[str, tuple[InputFile, list[Unit]]]:
     """Return the inputs of a plan of chats, each with its units, by name."""
     if known is None or known.unit_bytes != unit_bytes or known.grouping is not None:
         return {}

@@ -12,7 +12,6 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from importlib.metadata import version
 from typing import Any
 
 from reasonpack.datasets.manifest import Manifest
@@ -20,7 +19,7 @@ from reasonpack.datasets.receipt import Receipt
 from reasonpack.errors import FormatError, UsageError
 from reasonpack.records.plan import InputFile
 from reasonpack.records.unit import Unit
-from reasonpack.rows.schema import FORMAT_VERSION, planned
+from reasonpack.rows.schema import planned
 from reasonpack.run.copies import INDEX as COPIES
 from reasonpack.run.engine import Run
 from reasonpack.run.finish import end, same_files
@@ -29,7 +28,7 @@ from reasonpack.run.length import Limits
 from reasonpack.run.output_directory import at_work, claimed
 from reasonpack.run.pack import ALONE
 from reasonpack.run.plan_copies import with_copies
-from reasonpack.run.plan_file import PLAN, Plan, read_plan, sealed_plan
+from reasonpack.run.plan_file import PLAN, Plan, new_plan, read_plan
 from reasonpack.run.receipts import add_receipts, done_before
 from reasonpack.run.repack_unit import repack_unit
 from reasonpack.run.shuffle import in_stages
@@ -93,24 +92,19 @@ def _plan(sources: Sequence[Source], given: Mapping[str, Any]) -> Plan:
             old = receipt.unit
             units.append(replace(old, number=len(units), input=len(inputs) + old.input))
         inputs += [InputFile(each.path, each.bytes, each.sha256) for each in source.manifest.inputs]
-    return sealed_plan(
-        Plan(
-            format_version=FORMAT_VERSION,
-            library_version=version("reasonpack"),
-            options=options,
-            unit_bytes=sizes.pop() if len(sizes) == 1 else 0,
-            max_position=longest_view(sources, options),
-            hashes={"tokenizer": manifest.tokenizer_sha256, "template": manifest.template_sha256},
-            templates=manifest.templates,
-            columns=list(planned([*manifest.columns, *options.columns])),
-            grouping=None,
-            inputs=inputs,
-            units=units,
-            sha256="",
-            sources=[source.origin for source in sources],
-            grouped_by=_grouped_by(sources),
-            blend=blend_of(sources),
-        )
+    return new_plan(
+        options,
+        unit_bytes=sizes.pop() if len(sizes) == 1 else 0,
+        max_position=longest_view(sources, options),
+        hashes={"tokenizer": manifest.tokenizer_sha256, "template": manifest.template_sha256},
+        templates=manifest.templates,
+        columns=list(planned([*manifest.columns, *options.columns])),
+        grouping=None,
+        inputs=inputs,
+        units=units,
+        sources=[source.origin for source in sources],
+        grouped_by=_grouped_by(sources),
+        blend=blend_of(sources),
     )
 
 

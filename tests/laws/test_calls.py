@@ -29,7 +29,7 @@ from reasonpack.records.reasoning import repeats
 from reasonpack.records.unit import Record
 from reasonpack.rows.schema import planned, schema
 from reasonpack.rows.table import rows_to_table
-from reasonpack.run.call_columns import ALWAYS
+from reasonpack.run.call_plan import ALWAYS
 from reasonpack.run.calls import lay_out_calls
 from reasonpack.run.context import load_context
 from reasonpack.run.conversations import Laid

@@ -25,7 +25,7 @@ from reasonpack.datasets.options import Options
 from reasonpack.errors import RecordError, UsageError
 from reasonpack.records import record_places, repeated_items
 from reasonpack.run import call_plan, strata
-from reasonpack.run.call_columns import KeyColumns
+from reasonpack.run.call_plan import KeyColumns
 from reasonpack.run.engine import Watch
 from reasonpack.run.estimate import estimate
 from reasonpack.run.pack import merge_parts, pack_files, pack_part
