@@ -54,7 +54,8 @@ def cli() -> None:
     """Pack multi-turn reasoning chats once, trained exactly as N passes would.
 
     Data goes to standard output, progress and messages to standard error. Exit status:
-    0 done, 1 stopped by an error, 2 wrong usage, 3 done with some records rejected.
+    0 done, 1 stopped by an error, 2 wrong usage, 3 done, with
+    records rejected or messages left out.
     """
 
 

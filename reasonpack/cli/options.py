@@ -23,6 +23,15 @@ def json_object(_: click.Context, parameter: click.Parameter, text: str | None) 
     return json.dumps(value, sort_keys=True)
 
 
+def needed_unless_dry(
+    context: click.Context, parameter: click.Parameter, value: str | None
+) -> str | None:
+    """Refuse to do without an option, unless nothing is to be written."""
+    if value is None and not context.params.get("dry_run"):
+        raise click.MissingParameter(ctx=context, param=parameter)
+    return value
+
+
 def json_object_in_file(
     context: click.Context, parameter: click.Parameter, path: str | None
 ) -> str:

@@ -24,7 +24,7 @@ def command(
     /,
     *,
     inputs: tuple[str, ...],
-    output: str,
+    output: str | None,
     resume: bool,
     num_proc: int | None,
     unit_size: int,
@@ -68,7 +68,7 @@ def command(
 
     part = part_of_run(shard_index, shard_count, overwrite=not resume)
     options = Options(**under_known_names(rest))
-    with contextlib.closing(Progress()) as progress:
+    with contextlib.closing(Progress("pack")) as progress:
         watch = Watch(on_plan=progress.begin, on_receipt=progress.advance, on_note=progress.note)
         run = Run(
             unit_bytes=unit_size,
@@ -79,7 +79,7 @@ def command(
             samples=samples,
             temp_dir=temp_dir,
         )
-        if dry_run:
+        if dry_run or output is None:
             from reasonpack.run.estimate import estimate  # noqa: PLC0415
 
             found = estimate(inputs, options, run=run, output=output)

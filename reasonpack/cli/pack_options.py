@@ -14,6 +14,7 @@ from reasonpack.cli.options import (
     json_object,
     json_object_in_file,
     names_with_commas,
+    needed_unless_dry,
     size_in_bytes,
     train_on,
 )
@@ -34,7 +35,7 @@ pack_options = options(
 --date YYYY-MM-DD
     The day that a template which shows today's date is to show.
 -o --output DIR|URL
-    Dataset directory to write.
+    Dataset directory to write; required, but for --dry-run.
 --resume/--overwrite
     Go on with an unfinished run in DIR if it is the same, which is the default, or remove what
     a run wrote there; files of your own in data or receipts stop it.
@@ -158,11 +159,12 @@ pack_options = options(
     Write samples.html into DIR, up to 20 rows to look at, where a run is whole and on this
     machine.
 --dry-run
-    Say what would be done and about how long; stop.
+    Say what would be done and about how long, write nothing, and stop.
 --json
     Write the manifest to standard output.
 """,
     tokenizer={"required": True},
+    output={"required": False, "callback": needed_unless_dry},
     config={"callback": config_file, "is_eager": True, "expose_value": False},
     chat_template_kwargs={"callback": json_object, "default": None},
     date={"callback": iso_date},
@@ -181,5 +183,5 @@ pack_options = options(
     backend_check={"type": float, "default": 0.005},
     profile={"is_flag": True},
     samples={"default": True},
-    dry_run={"is_flag": True},
+    dry_run={"is_flag": True, "is_eager": True},
 )

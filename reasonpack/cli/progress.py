@@ -25,9 +25,10 @@ if TYPE_CHECKING:
 
 
 class Progress:
-    """Follows a run; `close` takes the bar away."""
+    """Follows a run of the command `name`; `close` takes the bar away."""
 
-    def __init__(self) -> None:
+    def __init__(self, name: str) -> None:
+        self._name = name
         self._bar: Any = None
         self._began = time.monotonic()
         self._tokens = 0
@@ -50,7 +51,7 @@ class Progress:
             initial=sum(receipt.unit.input_bytes for receipt in receipts),
             unit="B",
             unit_scale=True,
-            desc="pack",
+            desc=self._name,
             leave=False,
             dynamic_ncols=True,
         )
@@ -117,10 +118,12 @@ def _free(free: int | None) -> str:
 def estimate_lines(found: Estimate) -> str:
     """Write what a run would do, a line for each input and then the sums."""
     lines = [
-        f"{printable(input_.name)}  {input_.bytes:,} bytes, {_units(number)}"
+        f"{printable(input_.name)}  {count(input_.bytes, 'byte')}, {_units(number)}"
         for input_, number in found.inputs
     ]
-    lines.append(f"input     {found.input_bytes:,} bytes, {_units(found.units)}, each a shard")
+    lines.append(
+        f"input     {count(found.input_bytes, 'byte')}, {_units(found.units)}, each a shard"
+    )
     # What calls repeat is kept once, and how much that is only their groups know.
     about = "at most" if found.of_calls else "at least" if found.compressed else "about"
     lines.append(f"workers   {found.workers}, memory {about} {found.memory / 2**30:.1f} GiB")
@@ -129,8 +132,8 @@ def estimate_lines(found: Estimate) -> str:
     if found.tokens is None or found.npass_tokens is None:
         lines.append("tokens    not estimated: no record to take a sample of")
     else:
-        what = "groups" if found.of_calls else "conversations"
-        lines.append(f"tokens    about {found.tokens:,.0f} in {found.conversations:,.0f} {what}")
+        what = count(round(found.conversations or 0), "group" if found.of_calls else "conversation")
+        lines.append(f"tokens    about {found.tokens:,.0f} in {what}")
         if found.tokens:
             times = f"{found.npass_tokens / found.tokens:.2f} times as many"
             lines.append(f"N-pass    about {found.npass_tokens:,.0f} tokens, {times}")

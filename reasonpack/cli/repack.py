@@ -80,7 +80,11 @@ def command(
     from reasonpack.show.rejects import rejects_told  # noqa: PLC0415
 
     changes = {name: value for name, value in given.items() if value not in (None, ())}
-    with contextlib.closing(Progress()) as progress, rejects_told(output), resumable(progress):
+    with (
+        contextlib.closing(Progress("repack")) as progress,
+        rejects_told(output),
+        resumable(progress),
+    ):
         watch = Watch(on_plan=progress.begin, on_receipt=progress.advance, on_note=progress.note)
         run = Run(num_proc=num_proc, watch=watch)
         manifest = repack(directories, output, changes, overwrite=not resume, run=run)

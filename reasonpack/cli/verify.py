@@ -6,6 +6,7 @@ import dataclasses
 import json
 import os
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -127,18 +128,17 @@ def _summary(findings: Findings) -> str:
         shown = f"; the first {SHOWN} are shown" if findings.total > SHOWN else ""
         return f"violations: {findings.total:,} ({codes}){shown}"
 
-    def number(name: str) -> str:
-        return f"{findings.checked.get(name, 0):,}"
-
+    number = Counter(findings.checked)
     unchecked = sum(records for records, _ in findings.unchecked.values())
-    head = f"{unchecked:,} records not checked, the rest is sound" if unchecked else "sound"
-    rows = f"{head}: {number('rows')} rows, {number('samples')} samples, {number('tokens')} tokens"
+    head = f"{count(unchecked, 'record')} not checked, the rest is sound" if unchecked else "sound"
+    held = ", ".join(count(number[f"{what}s"], what) for what in ("row", "sample", "token"))
+    rows = f"{head}: {held}"
     if "records" not in findings.checked:
         return rows
-    confirmed = f" ({number('rejects confirmed')} confirmed)" if number("rejects") != "0" else ""
+    confirmed = f" ({number['rejects confirmed']:,} confirmed)" if number["rejects"] else ""
     return (
-        f"{rows}; {number('records')} records of the input, {_packed(findings)} "
-        f"and {number('rejects')} rejected{confirmed}"
+        f"{rows}; {count(number['records'], 'record')} of the input, {_packed(findings)} "
+        f"and {number['rejects']:,} rejected{confirmed}"
     )
 
 
@@ -146,7 +146,7 @@ def _packed(findings: Findings) -> str:
     """Say how many records were packed, once or more often, and how many were not chosen."""
     found = dict.fromkeys(("packed", "copies", "duplicates", "not_taken"), 0) | findings.checked
     if findings.of_calls:
-        return f"in {found['packed']:,} groups packed"
+        return f"in {count(found['packed'], 'group')} packed"
     said = f"of which {found['packed'] - found['copies']:,} packed"
     if found["copies"]:
         said += f" ({found['packed']:,} with copies)"
@@ -161,17 +161,17 @@ def _extent(findings: Findings) -> Iterator[str]:
     if "records" not in checked:
         return
     stops = [f"{checked[name]:,} {STOPS[name]}" for name in STOPS if name in checked]
-    names = ("groups", "calls") if findings.of_calls else ("conversations", "views")
-    numbers = (checked.get(name, 0) for name in (names[0], "views"))
-    what = " with ".join(f"{n:,} {name}" for n, name in zip(numbers, names, strict=True))
+    names = ("group", "call") if findings.of_calls else ("conversation", "view")
+    numbers = (checked.get(name, 0) for name in (f"{names[0]}s", "views"))
+    what = " with ".join(map(count, numbers, names))
     once = "once, with the weights of all, or once for each that has values of its own"
     once = f"what they train is trained {once if findings.of_calls else 'once'}, after the same "
     once += "prefixes, as the same kinds, and nothing else"
     yield f"rebuilt: {what}" + ("" if findings.total else f": {once}")
     if "left out" in checked:
-        yield f"left out, and too long indeed: {checked['left out']:,} messages"
+        yield f"left out, and too long indeed: {count(checked['left out'], 'message')}"
     if "kept as context" in checked:
-        yield f"kept as context, as packing decided: {checked['kept as context']:,} messages"
+        yield f"kept as context, as packing decided: {count(checked['kept as context'], 'message')}"
     yield f"stop tokens: {', '.join(stops) or 'none'}"
     compared = sum(checked.get(name, 0) for name in list(STOPS)[:4])
     yield f"compared with the stop tokens that manifest and card name: {compared:,}"
@@ -180,14 +180,14 @@ def _extent(findings: Findings) -> Iterator[str]:
     yield f"shared with pack: decoding JSON{places}, the tokenizer and the text of the template"
     yield _contexts(findings)
     for reason, (records, first) in sorted(findings.unchecked.items()):
-        yield f"not checked: {records:,} records: {reason}; the first is {first}"
+        yield f"not checked: {count(records, 'record')}: {reason}; the first is {first}"
 
 
 def _contexts(findings: Findings) -> str:
     """Say of how much context kinds and messages were compared."""
-    number = findings.checked.get("context tokens", 0)
+    compared = count(findings.checked.get("context tokens", 0), "token")
     return (
-        f"kinds and messages of context compared: {number:,} tokens within the texts of messages; "
+        f"kinds and messages of context compared: {compared} within the texts of messages; "
         "not checked: those between"
     )
 

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from reasonpack.errors import RecordError
 from reasonpack.records.repeated_items import Ids
 from reasonpack.records.value_types import wrong_type
+from reasonpack.wording import count
 
 LARGEST_ID = 2**31 - 1
 """The largest token id that a dataset can hold."""
@@ -151,7 +152,7 @@ def _mask(value: object, prompt: int, size: int) -> NDArray[np.bool_]:
     if len(value) != prompt + size:
         what = (
             f"a list of {len(value):,}, expected a flag for each of the {size:,} completion tokens"
-            f", or for each of the {prompt + size:,} tokens of prompt and completion"
+            f", or for each of the {count(prompt + size, 'token')} of prompt and completion"
         )
         raise RecordError("conflict", "loss_mask", what, fix="Log it for the completion's tokens.")
     if flags[:prompt].any():

@@ -27,9 +27,9 @@ from reasonpack.records.flags import read_flag
 from reasonpack.records.reading import DEFAULT, Reading
 from reasonpack.records.reasoning import (
     Part,
+    check_closer,
     foreign_form,
     read_content,
-    refuse_closer,
     same,
     split_inline,
 )
@@ -159,7 +159,9 @@ def read_messages(
     if reading.renamed and isinstance(messages, list):
         messages, notes = _renamed(messages, path, reading.renamed)
     if reading.roles and isinstance(messages, list):
-        messages = [with_known_role(each, reading.roles) for each in messages]
+        named = [with_known_role(each, reading.roles) for each in messages]
+        messages = [message for message, _ in named]
+        notes += tuple(note for _, found in named for note in found)
     plain = normalised(messages, path, train=train)
     try:
         raws, fields = _typed(plain.messages, path)
@@ -249,20 +251,20 @@ def _message(raw: dict[str, Any], fields: _Fields, path: str, mode: _Mode) -> Me
         if content is None:
             raise _no_content(path, raw)
         return Message(role, content, extra=extra)
-    if reasoning:
-        refuse_closer(reasoning, path, mode.reading)
+    by_choice = check_closer(reasoning, path, mode.reading) if reasoning else ()
     nulls = mode.null_keys and mode.reading.null_arguments == "refuse"
     calls = read_tool_calls(fields.tool_calls, fields.function_call, path, null_is_missing=nulls)
     written, finished = content, not extra or _is_finished(raw, calls)
     if content:
-        content, reasoning = split_inline(
+        content, reasoning, in_content = split_inline(
             content, at, reasoning=reasoning, finished=finished, reading=mode.reading
         )
+        by_choice = by_choice or in_content
     if content is None and not reasoning and not calls:
         raise _no_content(path, raw)
     silent = not calls and not (content or "").strip()
     cut, nothing = silent and bool(reasoning), silent and not reasoning and not finished
-    noticed += _noticed(content, calls, mode.reading)
+    noticed += by_choice + _noticed(content, calls, mode.reading)
     if cut or not finished:
         noticed += ("reasoning-alone" if cut else NOTHING_WRITTEN if nothing else "unfinished",)
     return Message(

@@ -28,15 +28,20 @@ FORMS = (
     *("<|channel|>analysis", "assistantanalysis", "assistantfinal"),
 )
 """How models and datasets mark reasoning in text, beside `<think>`."""
+_AS_TEXT = ("closing-tag text",)
 BY_CHANCE = 40
 """Characters up to which reasoning may equal the answer's beginning, or repeat, by chance."""
 
 
 class Answer(NamedTuple):
-    """The content of an answer, and its reasoning; None where it has none."""
+    """The content of an answer, and its reasoning; None where it has none.
+
+    `noticed` says that --stray-closing-tag decided.
+    """
 
     content: str
     reasoning: str | None
+    noticed: tuple[str, ...] = ()
 
 
 def split_inline(
@@ -54,7 +59,7 @@ def split_inline(
             never closed, in an answer that was not cut off.
 
     >>> split_inline("<think>A</think>B", "", reasoning=None, finished=True, reading=Reading())
-    Answer(content='B', reasoning='A')
+    Answer(content='B', reasoning='A', noticed=())
     """
     begins = content.lstrip().startswith(_OPEN)
     count = content.count(_CLOSE)
@@ -74,23 +79,22 @@ def split_inline(
     alone = count == 1 and not reasoning
     if alone and (begins or (_OPEN not in content and _ends_reasoning(content, end, reading))):
         return _split_at(content, end, reading)
-    if not reading.closers or reading.stray_closing_tag == "text":
-        return as_text
-    return _stray(content, path, as_text, reading)
+    return _stray(content, path, as_text, reading) if reading.closers else as_text
 
 
-def refuse_closer(reasoning: str, path: str, reading: Reading) -> None:
+def check_closer(reasoning: str, path: str, reading: Reading) -> tuple[str, ...]:
     """Refuse reasoning of a field that holds what would end it, unless it is said to be text.
 
     Raises:
         RecordError: it does.
     """
-    for closer in reading.closers if reading.stray_closing_tag != "text" else ():
-        if closer and closer in reasoning:
-            what = f"a field of reasoning that holds {closer!r}, which ends the reasoning where "
-            what += "the model's output is read, expected it behind the reasoning only"
-            fix = "Pass --stray-closing-tag text, or take the tag out of the reasoning."
-            raise RecordError("closing-tag", path, what, fix=fix)
+    found = [closer for closer in reading.closers if closer and closer in reasoning]
+    if not found or reading.stray_closing_tag == "text":
+        return _AS_TEXT if found else ()
+    what = f"a field of reasoning that holds {found[0]!r}, which ends the reasoning where "
+    what += "the model's output is read, expected it behind the reasoning only"
+    fix = "Pass --stray-closing-tag text, or take the tag out of the reasoning."
+    raise RecordError("closing-tag", path, what, fix=fix)
 
 
 def _ends_reasoning(content: str, end: int, reading: Reading) -> bool:
@@ -107,26 +111,35 @@ def _split_at(content: str, end: int, reading: Reading) -> Answer:
 
 
 def _stray(content: str, path: str, as_text: Answer, reading: Reading) -> Answer:
-    """Read a tag as the end of reasoning, or refuse it with both readings."""
+    """Read a tag as --stray-closing-tag says, or refuse it with both readings."""
+    if reading.stray_closing_tag == "text":
+        return as_text._replace(noticed=_AS_TEXT)
     other = _split_at(content, content.rfind(_CLOSE), reading)
     possible = content.lstrip().startswith(_OPEN) or not (as_text.reasoning or _OPEN in content)
     if possible and reading.stray_closing_tag == "reasoning":
-        return other
-    why = "a </think> that may be part of the answer or end reasoning, expected only one of these"
-    first = f"as text, the answer is {_shown(as_text)}"
+        return other._replace(noticed=("closing-tag reasoning",))
     if possible:
-        what = f"{why}: {first}; as the end of reasoning, it is {_shown(other)}"
-        fix = "Pass --stray-closing-tag text or --stray-closing-tag reasoning."
+        what = (
+            f"a </think> that can be read in two ways: as text, {_shown(as_text)}; as the end of "
+        )
+        what += f"reasoning, {_shown(other)}; expected only one way"
+        fix = "Pass --stray-closing-tag text or --stray-closing-tag reasoning to say which."
+    elif as_text.reasoning:
+        what = f"a </think> in the answer, though a field holds the reasoning: {_shown(as_text)}; "
+        what += "expected no tag in the answer"
+        fix = "Pass --stray-closing-tag text to train the tag as text, or take it out."
     else:
-        beside = "a field holds reasoning" if as_text.reasoning else "<think> stands inside"
-        what = f"{why}, though {beside}: {first}"
-        fix = "Pass --stray-closing-tag text, or take the tag out of the answer."
+        what = f"<think> and </think> in the middle of the answer: {_shown(as_text)}; expected "
+        what += "reasoning at its beginning only"
+        fix = "Pass --stray-closing-tag text to train the tags as text, or take them out."
     raise RecordError("closing-tag", path, what, fix=fix)
 
 
 def _shown(answer: Answer) -> str:
     shown = quoted(answer.content, limit=30)
-    return f"{shown} after {quoted(answer.reasoning, limit=30)}" if answer.reasoning else shown
+    if not answer.reasoning:
+        return f"the answer is {shown} without reasoning"
+    return f"the reasoning is {quoted(answer.reasoning, limit=30)} and the answer {shown}"
 
 
 def repeats(reasoning: str, content: str, *, name: str) -> bool:

@@ -44,16 +44,18 @@ def renamed(
     return left, tuple(notes)
 
 
-def with_known_role(message: Any, roles: Mapping[str, str]) -> Any:
-    """Return a message with its role under the name to read it as.
+def with_known_role(message: Any, roles: Mapping[str, str]) -> tuple[Any, tuple[str, ...]]:
+    """Return a message with its role under the name to read it as, and a note if that is another.
 
     >>> with_known_role({"from": "Bot", "value": "4"}, {"Bot": "assistant"})
-    {'from': 'assistant', 'value': '4'}
+    ({'from': 'assistant', 'value': '4'}, ('role Bot',))
     """
     if not isinstance(message, dict):
-        return message
+        return message, ()
     said = {key: message[key] for key in ("role", "from") if isinstance(message.get(key), str)}
-    return {**message, **{key: roles.get(role, role) for key, role in said.items()}}
+    names = {key: roles[role] for key, role in said.items() if role in roles}
+    notes = dict.fromkeys(f"role {said[key]}" for key in names)
+    return ({**message, **names} if names else message), tuple(notes)
 
 
 def _without(value: Any, names: list[str]) -> Any:

@@ -33,6 +33,7 @@ from reasonpack.storage.read import (
     open_bytes,
     validated,
 )
+from reasonpack.wording import count
 
 BLOCK = 1 << 20
 LONGEST_RECORD = 256 << 20
@@ -78,12 +79,13 @@ class Unit:
         """Say which part of which file it is."""
         bytes_ = f", bytes {self.start:,} to {self.stop:,}"
         range_ = f"{self.start} to {self.stop}"
+        records = count(self.stop - self.start, "record")
         parts = {
             "plain": bytes_,
             "array": bytes_,
             "parquet": f", row groups {range_}",
             "arrow": f", batches {range_}",
-            "groups": f", groups of {self.stop - self.start:,} records from {self.first_line} on",
+            "groups": f", groups of {records} from {self.first_line} on",
         }
         part = parts.get(self.container, "")
         return f"{self.name}{part} (unit {self.number})"

@@ -184,7 +184,8 @@ def _note_eos(tokenizer: Tokenizer, behaviour: Behaviour) -> tuple[str, ...]:
         return ()
     listed = ", ".join(tokenizer.eos)
     ends = f"answers end with {stop.token!r} ({stop.source})"
-    return (f"{ends}, and the model's files list {listed}: have the server stop at it",)
+    tell = f"tell the server that runs the model to stop at {stop.token!r}"
+    return (f"{ends}, and the model's files list {listed}: {tell}",)
 
 
 def _check_model(tokenizer: Tokenizer, options: Options) -> tuple[str, ...]:

@@ -24,6 +24,7 @@ from reasonpack.errors import StorageError, UsageError
 from reasonpack.run.splits import on_unit
 from reasonpack.storage.place import Place, join, public_name
 from reasonpack.storage.read import open_file
+from reasonpack.wording import count
 
 INDEX = "copies.index"
 DUPLICATE = 0xFFFF
@@ -109,7 +110,7 @@ def _shared_out(hashes: Sequence[bytes], part: Part) -> tuple[int, list[int]]:
         times, rest = divmod(part.conversations, len(hashes))
         more = [at for _, at in heapq.nsmallest(rest, zip(drawn, range(len(hashes)), strict=True))]
     if times >= MOST:
-        what = f"{times:,} times each of its {len(hashes):,} conversations"
+        what = f"{times:,} times each of its {count(len(hashes), 'conversation')}"
         raise UsageError(part.path, what, f"less than {MOST:,} times", "ask for fewer")
     return times, more
 

@@ -15,6 +15,7 @@ from reasonpack.errors import DiskFullError
 from reasonpack.records.unit import Unit
 from reasonpack.run.buckets import UNSHUFFLED
 from reasonpack.storage.place import Place, file_names, free_bytes, is_url, join, public_name
+from reasonpack.wording import count
 
 WRITTEN_TIMES = {"parquet": 1.2, "arrow": 6, "kept": 1.5}
 UNPACKED_TIMES = 5
@@ -55,7 +56,7 @@ def when_full(
     need, free = sum(each.need for each in stages), free_bytes(output)
     left = "" if free is None else f", where {free:,} bytes are left"
     kept = [
-        f"{_megabytes(each.kept)} of {each.done:,} of {len(units):,} units{where}"
+        f"{_megabytes(each.kept)} of {each.done:,} of {count(len(units), 'unit')}{where}"
         for each, where in zip(stages[::-1], ("", f" in {UNSHUFFLED}"), strict=False)
         if each.done
     ]

@@ -22,7 +22,7 @@ from reasonpack.show.summary import note_lines
 from reasonpack.storage.place import Place, file_names, join, public_name, remove, stamp
 from reasonpack.storage.publish import publish, publish_once
 from reasonpack.storage.read import digest, open_file
-from reasonpack.wording import listed, nearest
+from reasonpack.wording import count, listed, nearest
 
 Show = Callable[[Manifest], object]
 CARD = "README.md"
@@ -59,7 +59,7 @@ def refuse_strangers(output: Place, shards: AbstractSet[str]) -> None:
     paths = {f"data/{name}" for name in file_names(join(output, "data")) if name[0] != "."}
     if strangers := sorted(paths - shards):
         what = f"{strangers[0]} is no shard of this run"
-        expected = f"only its {len(shards):,} shards in data"
+        expected = f"only its {count(len(shards), 'shard')} in data"
         raise FormatError(public_name(output), what, expected, "remove it, then repeat the command")
 
 
@@ -118,7 +118,7 @@ def _blocks(output: Place, parts: Sequence[RejectFile]) -> Iterator[bytes]:
 
 
 def _card(manifest: Manifest) -> str:
-    counts = manifest.counts
+    counts, what = manifest.counts, "group" if "call_id" in manifest.columns else "conversation"
     return f"""---
 configs:
 - config_name: default
@@ -127,8 +127,8 @@ configs:
 ---
 {HEADING} {manifest.library_version}
 
-{counts.packed:,} conversations in {counts.rows:,} rows of {counts.tokens:,} tokens, of which
-{counts.trained_tokens:,} are trained. Layout `{manifest.layout}`, format version
+{count(counts.packed, what)} in {count(counts.rows, "row")}, {count(counts.tokens, "token")} in all,
+{counts.trained_tokens:,} of them trained. Layout `{manifest.layout}`, format version
 {manifest.format_version}: each conversation stands here once, and
 `segment_start` and `segment_visible_until` say which token may attend to which. A trainer
 that ignores them trains the wrong thing. {_stops(manifest)}
@@ -223,11 +223,10 @@ def _nothing(output: Place, plan: Plan, counts: Counts) -> NothingPackedError:
     untrained = counts.notes.get("untrained-call", 0)
     if counts.rejected:
         rejects = public_name(join(output, REJECTS))
-        what, expected = f"all {counts.rejected:,} records were rejected", "some to be packed"
+        rejected, expected = count(counts.rejected, "record"), "some that can be packed"
+        what = f"nothing was packed: {rejected} rejected"
         if untrained:
-            what = (
-                f"{counts.rejected:,} records were rejected, {untrained:,} calls not to be trained"
-            )
+            what += f", {count(untrained, 'call')} not to be trained"
         fix = f"{rejects} says why of each, and what to do; then pack again with --overwrite"
     elif untrained:
         what, expected = f"no call to train among {untrained:,}", "at least one with an answer"

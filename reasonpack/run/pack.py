@@ -58,7 +58,7 @@ from reasonpack.run.unit import Job, unknown_fields
 from reasonpack.storage.inputs import check_name
 from reasonpack.storage.place import Place, file_names, is_url, join, public_name, remove, stamp
 from reasonpack.tokens.tokenizer import Tokenizer
-from reasonpack.wording import listed
+from reasonpack.wording import count, listed
 
 ALONE = Run()
 """In this process, watched by nobody."""
@@ -159,7 +159,9 @@ def merge_parts(output: Place, on_note: Callable[[str], object] = lambda _: None
         if missing:
             what = f"units {listed(missing, most=8)}"
             fix = "pack again those parts; the part of a unit is its number modulo --shard-count"
-            raise FormatError(public_name(output), what, f"all {len(plan.units):,} units", fix)
+            raise FormatError(
+                public_name(output), what, f"all {count(len(plan.units), 'unit')}", fix
+            )
         receipts = [finding for finding in findings if isinstance(finding, Receipt)]
         return end(output, plan, receipts, on_note)
 

@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from reasonpack.show.cost import BLOCK, Costs, Work
 from reasonpack.show.model_shape import ModelShape
 from reasonpack.show.terminal import fitted
+from reasonpack.wording import count
 
 WIDTH = 85
 """Characters of the table and of a line of text."""
@@ -32,7 +33,8 @@ def cost_lines(
     if width is not None and width < WIDTH:
         yield "what a layer computes"
         for name, work in works(costs, layout):
-            counts = f"{work.tokens:,} tokens, {work.pairs:,} pairs, {work.blocks:,} blocks"
+            numbers = ((work.tokens, "token"), (work.pairs, "pair"), (work.blocks, "block"))
+            counts = ", ".join(count(*each) for each in numbers)
             yield from fitted(f"  {name}: {counts}", width, indent=4)
         yield from textwrap.wrap(" ".join(advice(costs, layout, shape)), width)
         return

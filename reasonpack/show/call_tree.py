@@ -122,7 +122,8 @@ def tree_lines(row: RowData, sample: int) -> Iterator[str]:
     whole = sum(each.prompt + each.written for each in calls)
     length = row.samples[sample].length
     more = "over " if any(each.joint == "equal" for each in calls) else ""
-    yield f"{count(len(calls), 'call')}: {more}{whole:,} tokens one by one, {length:,} as a tree"
+    alone = f"{more}{count(whole, 'token')} one by one"
+    yield f"{count(len(calls), 'call')}: {alone}, {length:,} as a tree"
     ordered = [*_in_order(calls)]
     branches = _branches([level for level, _ in ordered])
     drawn = [

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 
 from reasonpack.datasets.manifest import Manifest
+from reasonpack.datasets.options import Options
 from reasonpack.datasets.receipt import Counts
 from reasonpack.rows.kind import KindLabel
 from reasonpack.show.advice import PAYS
@@ -42,12 +43,13 @@ def summary_lines(manifest: Manifest, *, with_stats: bool = False) -> Iterator[t
     size = sum(shard.bytes for shard in manifest.shards)
     if of_calls := "call_id" in manifest.columns:
         yield "groups", f"{counts.packed:,} packed"
-        yield from _chosen(counts, options.sample, "group")
+        yield from _chosen(counts, options, "group")
         yield "calls", f"{counts.views:,} trained"
     else:
-        yield "conversations", f"{counts.packed:,} packed of {counts.conversations:,}"
-        yield from _chosen(counts, options.sample, "record")
-        yield "views", f"{counts.views:,} trained assistant messages"
+        of = counts.conversations + counts.duplicates
+        yield "conversations", f"{counts.packed:,} packed of {of:,}"
+        yield from _chosen(counts, options, "record")
+        yield "views", count(counts.views, "trained assistant message")
     yield "rows", f"{counts.rows:,} in {count(len(manifest.shards), 'shard')}, {size:,} bytes"
     if options.split:
         yield (
@@ -57,7 +59,7 @@ def summary_lines(manifest: Manifest, *, with_stats: bool = False) -> Iterator[t
     yield "tokens", f"{counts.tokens:,}{_by_kind(counts.tokens_by_kind)}"
     yield (
         "trained",
-        f"{counts.trained_tokens:,} tokens{_share(counts.trained_tokens, counts.tokens)}",
+        count(counts.trained_tokens, "token") + _share(counts.trained_tokens, counts.tokens),
     )
     if options.packed and options.max_length and counts.rows:
         fill = counts.tokens / (counts.rows * options.max_length)
@@ -70,7 +72,7 @@ def summary_lines(manifest: Manifest, *, with_stats: bool = False) -> Iterator[t
         naive = f"{counts.naive_tokens:,} with one sample for every message"
         if of_calls:
             more = counts.naive_tokens / counts.tokens
-            yield "as calls", f"{counts.naive_tokens:,} tokens, {more:.2f} times as many"
+            yield "as calls", f"{count(counts.naive_tokens, 'token')}, {more:.2f} times as many"
             naive = "without calls that others go on with"
         yield "N-pass", f"{counts.npass_tokens:,} tokens, {times:.2f} times as many ({naive})"
         if options.layout == "onepass":
@@ -82,16 +84,16 @@ def summary_lines(manifest: Manifest, *, with_stats: bool = False) -> Iterator[t
         yield "noticed", printable(line)
 
 
-def _chosen(counts: Counts, sample: int | None, what: str) -> Iterator[tuple[str, str]]:
+def _chosen(counts: Counts, options: Options, what: str) -> Iterator[tuple[str, str]]:
     """Say which records, or groups of them, of the input were not packed once."""
     if counts.copies:
         yield "copies", f"{counts.copies:,} of them, of {what}s that are packed more than once"
-    if counts.duplicates:
+    if options.dedup != "none":
         same = "the calls" if what == "group" else "the messages and tools"
         records = count(counts.duplicates, what)
         yield "duplicates", f"{records} with {same} of an earlier one, not packed"
     if counts.not_taken:
-        why = f"--sample {sample:,}" if sample else "the shares of the inputs"
+        why = f"--sample {options.sample:,}" if options.sample else "the shares of the inputs"
         yield "not taken", f"{count(counts.not_taken, what)}, by {why}"
 
 
@@ -150,10 +152,12 @@ NOTES: Mapping[str, str] = {
     "argument-type": "arguments of another type than the tool says, which are read back as others",
     "form": "answers with reasoning in a form that the template does not know, trained as text; "
     "move it to reasoning_content to train it as reasoning",
+    "closing-tag": "answers or reasoning with a closing tag that --stray-closing-tag reads as",
     "variable": "variables in chat_template_kwargs that the template does not read",
     "unread": "fields that are not read",
     "left-out": "fields that --ignore-fields leaves out",
     "renamed": "fields that --field reads under another name",
+    "role": "messages whose role --role reads as another",
     "kept": "messages that cannot be had exactly, kept as untrained context",
     "answer-in-messages": "calls whose answer is the last of their messages",
     "answer-in-prompt": "calls whose prompt held their own answer, which was left out of it",

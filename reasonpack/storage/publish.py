@@ -17,8 +17,10 @@ import hashlib
 import os
 import secrets
 import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import IO, Any
 from urllib.parse import urlsplit, urlunsplit
@@ -40,6 +42,9 @@ from reasonpack.storage.place import (
 from reasonpack.storage.read import digest
 
 TEMPORARY = ".tmp"
+UPLOADED = ".reasonpack."
+"""What the names of files begin with that are written here to be uploaded."""
+DAY = 24 * 60 * 60
 
 
 @dataclass(slots=True)
@@ -107,11 +112,21 @@ def publish(place: Place) -> Iterator[HashingFile]:
 def _temporary_for(place: Place) -> Path:
     name = _token() + TEMPORARY
     if is_url(place):
-        return Path(tempfile.gettempdir(), f".reasonpack.{name}")
+        _sweep()
+        return Path(tempfile.gettempdir(), UPLOADED + name)
     path = Path(place)
     if not path.name:
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(place))
     return path.with_name(f".{path.name}.{name}")
+
+
+@cache
+def _sweep() -> None:
+    """Remove what killed uploads left on this machine a day ago or more; once in a process."""
+    for left in Path(tempfile.gettempdir()).glob(f"{UPLOADED}*{TEMPORARY}"):
+        with contextlib.suppress(OSError):
+            if time.time() - left.stat().st_mtime > DAY:
+                left.unlink()
 
 
 def _token() -> str:

@@ -31,6 +31,7 @@ from reasonpack.datasets.manifest import read_manifest
 from reasonpack.datasets.options import TRAIN
 from reasonpack.datasets.shards import open_shard
 from reasonpack.errors import FormatError, UsageError
+from reasonpack.wording import count
 
 Row = dict[str, Any]
 """A row: columns by name, lists of numbers as NumPy arrays, `sample_id` as a list of strings."""
@@ -292,7 +293,10 @@ def _groups(path: Path, rows: int) -> list[Group]:
         sizes = shard.sizes()
     if sum(sizes) != rows:
         raise FormatError(
-            path, f"{sum(sizes)} rows", f"the {rows} of the manifest", "pack again with --overwrite"
+            path,
+            f"{count(sum(sizes), 'row')}",
+            f"the {rows} of the manifest",
+            "pack again with --overwrite",
         )
     return [Group(path, number, size) for number, size in enumerate(sizes) if size]
 

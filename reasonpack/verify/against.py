@@ -44,6 +44,7 @@ from reasonpack.verify.rejects import check_left_out, check_reason, read_all, ta
 from reasonpack.verify.row import F32, Row
 from reasonpack.verify.shards import CheckedRow, checked_rows
 from reasonpack.verify.source import Source, decoded, rebuild, records, taken
+from reasonpack.wording import count
 
 THOUGHT, RESPONSE = 1, 3
 """The kinds of trained tokens."""
@@ -90,7 +91,7 @@ def check_against(
     if join.order is not None:
         join.order.check(dataset.manifest, findings)
     for what, (number, first) in join.contradictions.items():
-        said = f"{what}; of {number:,} messages, the first is in {first}"
+        said = f"{what}; of {count(number, 'message')}, the first is in {first}"
         findings.add(Finding("RP313", "manifest.json", said))
 
 

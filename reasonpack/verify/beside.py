@@ -20,6 +20,7 @@ from reasonpack.storage.read import digest, open_file, read_bytes
 from reasonpack.verify.card import check_card
 from reasonpack.verify.findings import Finding, Findings
 from reasonpack.verify.manifest import MINOR, Dataset, parse_version, read_rejects, unreadable
+from reasonpack.wording import count
 
 SHARD_SUFFIXES = (".parquet", ".arrow")
 BLOCK = 1 << 20
@@ -116,7 +117,9 @@ def _check_links(dataset: Dataset, findings: Findings) -> None:
                 out.append(relative)
     own = known.intersection(out)
     if own and len(own) == there:
-        findings.warnings.append(f"all {there:,} files are links: copy what they lead to as well.")
+        findings.warnings.append(
+            f"each of {count(there, 'file')} is a link: copy what it leads to as well."
+        )
         out = [each for each in out if each not in own]
     for relative in out:
         what = "a link that leads out of the dataset, expected the file itself"
@@ -226,12 +229,12 @@ def _check_rejects(dataset: Dataset, findings: Findings) -> None:
     for each in sorted({*lines, *counted}):
         if lines[each] != counted[each]:
             kind, reason = each
-            what = f"{lines[each]:,} lines of kind {kind} and reason {reason!r}"
+            what = f"{count(lines[each], 'line')} of kind {kind} and reason {reason!r}"
             what += f", expected {counted[each]:,}"
             findings.add(Finding("RP016", "rejects.jsonl", what))
     records = sum(number for (kind, _), number in lines.items() if kind == "record")
     if records and counts.rejected != records:
-        what = f"{records:,} lines, expected {counts.rejected:,}"
+        what = f"{count(records, 'line')}, expected {counts.rejected:,}"
         findings.add(Finding("RP016", "rejects.jsonl", what))
     parts = [receipt.rejects.path for receipt in dataset.receipts if receipt and receipt.rejects]
     if lines and lines == counted and "RP018" not in findings.counts:

@@ -19,9 +19,8 @@ STOP = re.compile(
 """What the dataset card says of a stop token, and of where it is from."""
 CLAIMS = {
     r"packed by reasonpack (\S+)": ("library_version",),
-    r"([\d,]+) conversations in ([\d,]+) rows of ([\d,]+) tokens, of which\s+([\d,]+) are": (
-        *("packed", "rows", "tokens", "trained_tokens"),
-    ),
+    r"([\d,]+) (?:conversation|group)s? in ([\d,]+) rows?(?: of|,) ([\d,]+) tokens?"
+    r"(?:, of which| in all,)\s+([\d,]+)": ("packed", "rows", "tokens", "trained_tokens"),
     r"Layout `(\w+)`, format version\s+(\d+\.\d+)": ("layout", "format_version"),
 }
 """What else the card says, and the fields of the manifest and its counts that it is from."""

@@ -19,6 +19,7 @@ from reasonpack.verify.history import Contexts, added
 from reasonpack.verify.length import LeftOut
 from reasonpack.verify.order import Order
 from reasonpack.verify.paths import U64, Print, together
+from reasonpack.wording import count
 
 if TYPE_CHECKING:
     from reasonpack.verify.group_views import CallTokens
@@ -184,7 +185,7 @@ def _thoughts_fault(packed: Sequence[Packed], read: Sequence[Read]) -> str:
             least = f"{want[0]:,}" if want[0] == want[1] else f"{want[0]:,} to {want[1]:,}"
             call = f"call {quoted(place[0])}, " * bool(place[0])
             return (
-                f"{call}message {place[1]} has {have[0]:,} tokens of reasoning among "
+                f"{call}message {place[1]} has {count(have[0], 'token')} of reasoning among "
                 f"{have[2]:,} trained, expected {least} among {want[2]:,}"
             )
     return ""
@@ -196,7 +197,7 @@ def _contexts_fault(packed: Sequence[Packed], read: Sequence[Read]) -> str:
     for (message, kind), want in sorted(expected.items()):
         if (have := found.get((message, kind), 0)) < want:
             name = "r_in" if kind else "h"
-            what = f"message {message} has {have:,} tokens of the kind {name}"
+            what = f"message {message} has {count(have, 'token')} of the kind {name}"
             return f"{what}, expected at least {want:,} in what others see of it"
     return ""
 

@@ -29,6 +29,7 @@ from reasonpack.verify.manifest import MINOR, Dataset, parse_version
 from reasonpack.verify.paths import Paths
 from reasonpack.verify.row import Fault, Row
 from reasonpack.verify.rows import check_row
+from reasonpack.wording import count
 
 LIST_COLUMNS = {
     "input_ids": pa.int32(),
@@ -265,7 +266,7 @@ def _check_group(shard: Shard, group: pa.RecordBatch, findings: Findings) -> boo
     tokens = len(group.column("input_ids").flatten())
     if group.num_rows > GROUP_ROWS or (group.num_rows > 1 and tokens > GROUP_TOKENS):
         what = (
-            f"a row group of {group.num_rows:,} rows and {tokens:,} tokens, "
+            f"a row group of {count(group.num_rows, 'row')} and {count(tokens, 'token')}, "
             f"expected at most {GROUP_ROWS:,} and {GROUP_TOKENS:,}"
         )
         findings.add(Finding("RP105", shard.path, what))

@@ -17,6 +17,7 @@ from reasonpack.templates.learn.marked_chats import common_length
 from reasonpack.templates.template import ChatTemplate
 from reasonpack.views.completion import closed_block
 from reasonpack.views.tool_calls import find_name
+from reasonpack.wording import count
 
 _KEEP = (
     'set "train": false on the message to keep it as context, or pass --on-message-error context '
@@ -102,7 +103,8 @@ def _difference(prompt: str, full: str) -> str:
     at = common_length(full, 0, prompt)
     if at == len(prompt):
         return f"({full[at : at + 40]!r} follows)"
-    return f"({full[at : at + 30]!r} instead of {prompt[at : at + 30]!r} after {at:,} characters)"
+    after = count(at, "character")
+    return f"({full[at : at + 30]!r} instead of {prompt[at : at + 30]!r} after {after})"
 
 
 def without_reasoning(name: str, index: int) -> RecordError:

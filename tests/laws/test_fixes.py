@@ -214,7 +214,7 @@ INPUTS: dict[str, Row] = {
         write("a.jsonl", GOOD, "--overwrite"),
     ),
     "all rejected": Row(
-        {"a.jsonl": BAD}, ["a.jsonl", "--on-error", "skip"], "all 1 records.*with --overwrite",
+        {"a.jsonl": BAD}, ["a.jsonl", "--on-error", "skip"], "1 record rejected,.*with --overwrite",
         write("a.jsonl", GOOD, "--overwrite"),
     ),
     # --- lines ---

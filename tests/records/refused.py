@@ -37,9 +37,8 @@ SPLIT = (
     "(--on-error skip)."
 )
 UNCLOSED = 'Close it, write "finish_reason": "length" if it was cut off, or remove the message.'
-STRAY = "a </think> that may be part of the answer or end reasoning, expected only one of these"
-DECIDE = "Pass --stray-closing-tag text or --stray-closing-tag reasoning."
-KEEP_TAG = "Pass --stray-closing-tag text, or take the tag out of the answer."
+STRAY = "a </think> that can be read in two ways"
+DECIDE = "Pass --stray-closing-tag text or --stray-closing-tag reasoning to say which."
 UNREAD = "a field that is not read and may hold what the model is to learn, expected none"
 
 # What is wrong: the record, then the reason, the message and the fix.
@@ -48,8 +47,9 @@ REFUSED: dict[str, tuple[object, str, str, str]] = {
         answer(content="It writes </think> and then answers."),
         "closing-tag",
         (
-            f"messages[1].content: {STRAY}: as text, the answer is 'It writes </think> and then "
-            "an'…; as the end of reasoning, it is ' and then answers.' after 'It writes '"
+            f"messages[1].content: {STRAY}: as text, the answer is 'It writes </think> and "
+            "then an'… without reasoning; as the end of reasoning, the reasoning is 'It writes ' "
+            "and the answer ' and then answers.'; expected only one way"
         ),
         DECIDE,
     ),
@@ -57,8 +57,9 @@ REFUSED: dict[str, tuple[object, str, str, str]] = {
         answer(content="<think>a</think>b\n</think>c"),
         "closing-tag",
         (
-            f"messages[1].content: {STRAY}: as text, the answer is 'b\\n</think>c' after 'a'; as "
-            "the end of reasoning, it is 'c' after 'a</think>b'"
+            f"messages[1].content: {STRAY}: as text, the reasoning is 'a' and the answer "
+            "'b\\n</think>c'; as the end of reasoning, the reasoning is 'a</think>b' and the "
+            "answer 'c'; expected only one way"
         ),
         DECIDE,
     ),
@@ -66,10 +67,11 @@ REFUSED: dict[str, tuple[object, str, str, str]] = {
         answer(content="A\n</think>\nB", reasoning="Hm."),
         "closing-tag",
         (
-            f"messages[1].content: {STRAY}, though a field holds reasoning: as text, the answer is "
-            "'A\\n</think>\\nB' after 'Hm.'"
+            "messages[1].content: a </think> in the answer, though a field holds the reasoning: "
+            "the reasoning is 'Hm.' and the answer 'A\\n</think>\\nB'; expected no tag in the "
+            "answer"
         ),
-        KEEP_TAG,
+        "Pass --stray-closing-tag text to train the tag as text, or take it out.",
     ),
     "a closing tag in a field of reasoning": (
         answer(content="4", reasoning="I close it with </think> and answer."),
@@ -84,10 +86,11 @@ REFUSED: dict[str, tuple[object, str, str, str]] = {
         answer(content="See <think>a</think>."),
         "closing-tag",
         (
-            f"messages[1].content: {STRAY}, though <think> stands inside: as text, the answer is "
-            "'See <think>a</think>.'"
+            "messages[1].content: <think> and </think> in the middle of the answer: the "
+            "answer is 'See <think>a</think>.' without reasoning; expected "
+            "reasoning at its beginning only"
         ),
-        KEEP_TAG,
+        "Pass --stray-closing-tag text to train the tags as text, or take them out.",
     ),
     "reasoning with its tags in a field": (
         answer(content="4", reasoning="<think>\neasy\n</think>"),

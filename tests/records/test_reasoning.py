@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,12 @@ def parts(content: str, reading: Reading = DEFAULT, **fields: Any) -> tuple[str 
 )
 def test_closing_tags(content: str, reading: Reading, expected: tuple[str, str | None]) -> None:
     assert parts(content, reading) == expected
+    undecided, noted = replace(reading, stray_closing_tag="refuse"), ()
+    try:
+        assert parts(content, undecided) == expected
+    except RecordError:  # so that the option decides what is trained
+        noted = (f"closing-tag {reading.stray_closing_tag}",)
+    assert answer(reading, content=content).noticed == noted
 
 
 @pytest.mark.parametrize("reading", [DEFAULT, OPENED, REASONING, Reading(closers=("[/THINK]",))])
@@ -78,7 +85,9 @@ def test_a_closing_tag_in_a_field_of_reasoning(reading: Reading, fields: dict[st
     with pytest.raises(RecordError, match="a field of reasoning that holds") as caught:
         answer(reading, **fields)
     assert caught.value.reason == "closing-tag"
-    assert reading.closers[0] in (answer(TEXT, **fields).reasoning or "")
+    as_text = answer(replace(TEXT, closers=reading.closers), **fields)
+    assert reading.closers[0] in (as_text.reasoning or "")
+    assert as_text.noticed == ("closing-tag text",)
     assert reading.closers[0] in (answer(NO_PLACE, **fields).reasoning or "")
 
 

@@ -174,7 +174,9 @@ def test_all_rejected_is_an_error_and_the_rejects_are_kept(call: Call) -> None:
         status, error = call("pack", "chats.jsonl", "--on-error", "skip")
         assert status == 1
         assert "rejected       2 json: " in error
-        assert error.splitlines()[-1].startswith("Error: out: all 2 records were rejected, ")
+        assert error.splitlines()[-1].startswith(
+            "Error: out: nothing was packed: 2 records rejected, "
+        )
         rejects = Path("out/rejects.jsonl").read_text("utf-8").splitlines()
         assert [json.loads(line)["record"] for line in rejects] == ["{", "{"]
         assert not Path("out/manifest.json").exists()
@@ -192,7 +194,10 @@ def test_calls_without_an_answer_are_named_where_nothing_is_packed(call: Call) -
     write("calls.jsonl", failed % b'{"error": {"message": "busy"}}' + failed % b"null")
     status, error = call("pack", "calls.jsonl", "--on-error", "skip", "--overwrite")
     assert status == 1
-    assert "Error: out: 1 records were rejected, 1 calls not to be trained, expected " in error
+    assert (
+        "Error: out: nothing was packed: 1 record rejected, 1 call not to be trained, expected "
+        in error
+    )
 
 
 def test_an_empty_part_is_none_but_parts_that_are_all_empty_are_no_dataset(call: Call) -> None:

@@ -192,11 +192,17 @@ def invoke(*arguments: object) -> Any:
     return CliRunner().invoke(cli, ["pack", *tokenizer, *map(str, arguments)])
 
 
-def test_a_dry_run_writes_nothing(source: Path, tmp_path: Path) -> None:
-    found = invoke(source, "-o", tmp_path / "out", "--dry-run", "--unit-size", "4K")
+def test_a_dry_run_writes_nothing(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "Missing option '-o'" in invoke(source).stderr
+    monkeypatch.chdir(tmp_path)
+    before = sorted(tmp_path.rglob("*"))
+    found = invoke(source, "--dry-run", "--unit-size", "4K")
     assert found.exit_code == 0
+    assert "that are free" not in found.stdout
+    assert sorted(tmp_path.rglob("*")) == before
     assert f"{source}  {source.stat().st_size:,} bytes, " in found.stdout
-    assert not (tmp_path / "out").exists()
     guess = estimate([str(source)], OPTIONS, run=run(num_proc=2))
     exact = pack_files([str(source)], tmp_path / "out", SKIPPING, run=run())
     assert (guess.units, guess.workers) == (len(exact.shards), 2)

@@ -8,6 +8,7 @@ import importlib
 import os
 import re
 import stat
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -230,6 +231,19 @@ def test_a_server_that_shows_half_a_file_shows_it_under_another_name(growing: An
     assert all(
         re.fullmatch(r"growing://data/\.train\.parquet\.[^/]*\.tmp", path) for path in growing.seen
     )
+
+
+def test_what_killed_uploads_left_is_removed_a_day_later(
+    growing: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    for name in (".reasonpack.1-ab.tmp", ".reasonpack.2-ab.tmp", ".another.1-ab.tmp"):
+        (tmp_path / name).touch()
+        if "1-ab" in name:
+            os.utime(tmp_path / name, (0, 0))
+    PUBLISH._sweep.cache_clear()
+    publish_text("growing://data/train.parquet", "x")
+    assert names(tmp_path) == [".another.1-ab.tmp", ".reasonpack.2-ab.tmp"]
 
 
 def test_the_disk_that_is_full_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -204,7 +204,7 @@ def test_missing_cut_and_foreign_shards_are_refused(directory: Path) -> None:
     with pytest.raises(FormatError, match="Fix: pack again"):
         RowDataset(directory)
     first.write_bytes(second.read_bytes())
-    with pytest.raises(FormatError, match="1 rows, expected the 17"):
+    with pytest.raises(FormatError, match="1 row, expected the 17"):
         RowDataset(directory)
     first.unlink()
     with pytest.raises(FormatError, match="Fix: pack again"):

@@ -42,8 +42,8 @@ def test_what_is_not_known_is_not_sound(tmp_path: Path, command: Command) -> Non
     packed.inputs[0].write_text(json.dumps(record))
     status, _, err = command(packed.directory, "--against", *packed.inputs)
     assert status == 1
-    assert "1 records not checked" in err
-    assert "not checked: 1 records: the field 'mood' of an assistant message; the first is" in err
+    assert "1 record not checked" in err
+    assert "not checked: 1 record: the field 'mood' of an assistant message; the first is" in err
     status, out, _ = command(packed.directory, "--against", *packed.inputs, "--json")
     value = json.loads(out)
     assert (status, value["ok"], value["total"]) == (1, False, 0)

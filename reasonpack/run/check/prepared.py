@@ -34,7 +34,7 @@ from reasonpack.run.plan_file import PLAN
 from reasonpack.storage.inputs import expand_inputs
 from reasonpack.storage.place import Place, is_url, join, public_name, stamp
 from reasonpack.storage.read import Container, open_arrow
-from reasonpack.wording import listed
+from reasonpack.wording import count, listed
 
 IDS = "input_ids"
 MASKS = ("loss_mask", "assistant_masks", "assistant_mask", "completion_mask")
@@ -193,7 +193,7 @@ def _of_row(numbers: Callable[[str], Numbers | None], where: str) -> Iterator[Do
     columns = {"labels": labels, "position_ids": positions, "attention_mask": attention, **masks}
     wrong = [name for name, each in columns.items() if each is not None and len(each) != len(ids)]
     if wrong:
-        what = f"{listed(wrong)}: not as long as {IDS}, which has {len(ids):,} tokens"
+        what = f"{listed(wrong)}: not as long as {IDS}, which has {count(len(ids), 'token')}"
         raise FormatError(where, what, "a value for each token", "write it for the prompt too")
     if labels is None:
         kept = np.logical_and.reduce(

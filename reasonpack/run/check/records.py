@@ -90,7 +90,10 @@ def record_lines(found: Records) -> Iterator[tuple[str, str]]:
     """Yield what was found, as name and text."""
     counts = found.counts
     groups = f" in {count(found.grouping.groups, 'group')}" if found.grouping else ""
-    yield "records", f"{found.read:,} read{groups}, {counts.views:,} answers could be trained"
+    yield (
+        "records",
+        f"{found.read:,} read{groups}, {count(counts.views, 'answer')} could be trained",
+    )
     yield from reject_lines(counts, found.first)
     if not counts.reasons:
         yield "sound", "pack takes all of them"

@@ -23,6 +23,7 @@ from reasonpack.templates.learn.marked_chats import (
     user,
 )
 from reasonpack.templates.learn.thinking_switch import opens
+from reasonpack.wording import count
 
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]{6,}")
 _FIX = "use the template and the tokenizer that the model was published with"
@@ -66,7 +67,7 @@ def check_order(probe: Probe) -> None:
             why = probe.refusal(story[:length])
             raise _refused(
                 probe,
-                f"refuses a plain conversation of {length} messages",
+                f"refuses a plain conversation of {count(length, 'message')}",
                 "a chat template" + (f" ({why})" if why else ""),
                 "name another one with --chat-template",
             )
@@ -76,11 +77,12 @@ def check_order(probe: Probe) -> None:
             what = f"leaves out message {lost + 1} of {length} ({story[lost].role})"
             raise _refused(probe, what, "all that was said")
         if places != sorted(places):
-            what = f"does not show {length} messages in their order"
+            what = f"does not show {count(length, 'message')} in their order"
             raise _refused(probe, what, "all that was said, as it was said")
         # Up to the user's last message nothing may change once more is said.
         if not text.startswith(earlier):
-            what = f"renders the first {length - 2} messages otherwise once there are {length}"
+            first = count(length - 2, "message")
+            what = f"renders the first {first} otherwise once there are {length}"
             raise _refused(probe, what, "a history that stays")
         earlier = text[: places[-1] + len(marks[length - 1])]
 

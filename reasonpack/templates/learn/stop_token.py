@@ -17,6 +17,7 @@ white space never does. The rules, in this order:
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -37,6 +38,7 @@ from reasonpack.templates.learn.marked_chats import (
     user,
 )
 from reasonpack.templates.stop import Stop
+from reasonpack.wording import listed
 
 STATED = "stated"
 FOLLOWS = "follows the message"
@@ -60,7 +62,7 @@ def find_answer_stop(probe: Probe, stated: str | None = None) -> tuple[Stop, str
     if stated is not None:
         if not any(token in stated for token in probe.added_tokens):
             what = f"answer_stop.token: {stated!r} is no added token of the tokenizer"
-            fix = "write the token as the tokenizer has it"
+            fix = f"write the token as the tokenizer has it: {listed(probe.added_tokens) or 'none'}"
             raise TemplateError("--template-behaviour", what, "one", fix)
         _, found, behind = tail.partition(stated)
         stop = Stop(stated, bool(found), behind, STATED)
@@ -69,14 +71,19 @@ def find_answer_stop(probe: Probe, stated: str | None = None) -> tuple[Stop, str
     if not stop.token:
         what = f"{tail or gap!r} follows an answer"
         expected = "a special token of the tokenizer that ends it"
-        raise TemplateError(probe.template.name, what, expected, _HOW_TO_STATE)
+        fix = _how_to_state([*dict.fromkeys((*probe.eos, *probe.added_tokens))])
+        raise TemplateError(probe.template.name, what, expected, fix)
     return stop, tail.rpartition(stop.token + stop.after)[0] if stop.shown else tail
 
 
-_HOW_TO_STATE = (
-    "check that template and tokenizer belong to the same model, or name the stop token with "
-    '--template-behaviour FILE, where FILE holds {"answer_stop": {"token": "…"}}'
-)
+def _how_to_state(tokens: Sequence[str]) -> str:
+    """Say how to state the stop token, which is to be one of these."""
+    check = "check that template and tokenizer belong to the same model"
+    if not tokens:
+        return check
+    file = json.dumps({"answer_stop": {"token": tokens[0]}}, ensure_ascii=False)
+    name = f"name the stop token with --template-behaviour FILE, where FILE holds {file}"
+    return f"{check}, or {name}" + (f" or another of {listed(tokens)}" if tokens[1:] else "")
 
 
 def find_call_stop(probe: Probe, answer_stop: Stop) -> Stop:
@@ -191,7 +198,7 @@ def _choose(found: Sequence[tuple[int, str]], ends: _Ends) -> tuple[int, str, st
         f"{tokens} follow an answer",
         "one token, or one that the tokenizer's eos_token or eos_token_id in "
         "generation_config.json names",
-        _HOW_TO_STATE,
+        _how_to_state([token for _, token in found]),
     )
 
 

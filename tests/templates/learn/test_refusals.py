@@ -24,7 +24,7 @@ PLANTS = {
     ),
     "counts the messages": (
         chatml(CONTENT, before="{{ messages | length }}"),
-        "renders the first 1 messages otherwise once there are 3",
+        "renders the first 1 message otherwise once there are 3",
     ),
     "rewrites history by its length": (
         chatml("{{ m.content ~ ('…' if messages | length > 4) }}"),
@@ -47,7 +47,7 @@ PLANTS = {
     "shows an address": (chatml(CONTENT, before="{{ messages.append }}"), "an address in memory"),
     "refuses everything": (
         "{{ raise_exception('No.') }}",
-        "refuses a plain conversation of 1 messages, expected a chat template (",
+        "refuses a plain conversation of 1 message, expected a chat template (",
     ),
     "recurses": (
         "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}" + chatml(CONTENT),

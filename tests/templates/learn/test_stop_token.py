@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime
+import json
+import re
 from typing import Any
 
 import assets
@@ -93,13 +95,13 @@ def test_two_tokens_that_nothing_tells_apart_are_refused_and_can_be_stated() -> 
         TemplateError, match=r"'<\|close\|>' and '<\|sep\|>' follow an answer"
     ) as told:
         learned(source)
-    assert '{"answer_stop": {"token": "…"}}' in str(told.value)
+    assert '{"answer_stop": {"token": "<|close|>"}} or another of' in told.value.fix
     found = learned(source, stated={"answer_stop": {"token": "<|close|>"}}).answer_stop
     assert found == Stop("<|close|>", after="<|sep|>", source=STATED)
 
 
 def test_a_stated_stop_has_to_be_a_token() -> None:
-    with pytest.raises(TemplateError, match="'nonsense' is no added token of the tokenizer"):
+    with pytest.raises(TemplateError, match=r"'nonsense' is no added token.* has it: <\|"):
         learned(chat("'<|end|>'"), stated={"answer_stop": {"token": "nonsense"}})
 
 
@@ -107,8 +109,10 @@ def test_no_token_that_can_stop_is_refused_and_can_be_stated() -> None:
     source = (
         chat("'<|close|>'", user="'\n'").replace("<|user|>", "User: ").replace("<|bot|>", "A: ")
     )
-    with pytest.raises(TemplateError, match="expected a special token"):
+    with pytest.raises(TemplateError, match="expected a special token") as told:
         learned(source, special={"<|eos|>"})
+    shown = json.loads(re.findall(r"holds (.*?}})", told.value.fix)[0])
+    assert learned(source, special={"<|eos|>"}, stated=shown)
     stated = {"answer_stop": {"token": "<|close|>"}}
     assert learned(source, special={"<|eos|>"}, stated=stated).answer_stop.token == "<|close|>"
 
