@@ -87,7 +87,7 @@ def test_a_closing_tag_in_a_field_of_reasoning(reading: Reading, fields: dict[st
     assert caught.value.reason == "closing-tag"
     as_text = answer(replace(TEXT, closers=reading.closers), **fields)
     assert reading.closers[0] in (as_text.reasoning or "")
-    assert as_text.noticed == ("closing-tag text",)
+    assert "closing-tag text" in as_text.noticed
     assert reading.closers[0] in (answer(NO_PLACE, **fields).reasoning or "")
 
 
