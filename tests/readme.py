@@ -19,6 +19,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
@@ -59,8 +60,17 @@ def place_for(page: Path) -> Iterator[Path]:
         place = Path(name)
         shutil.copytree(ROOT / "fixtures", place / "fixtures")
         if page != README:
-            run(sessions()[0][0], place)
+            shutil.copytree(Path(_packed().name) / "packed", place / "packed")
         yield place
+
+
+@cache
+def _packed() -> tempfile.TemporaryDirectory[str]:
+    """Run the first session of the README, once for all pages."""
+    place = tempfile.TemporaryDirectory()
+    (Path(place.name) / "fixtures").symlink_to(ROOT / "fixtures")
+    run(sessions()[0][0], Path(place.name))
+    return place
 
 
 def run(command: str, cwd: Path) -> str:

@@ -189,7 +189,7 @@ def test_ctrl_c_is_answered_within_seconds(
     """In the middle of a unit; a Ray that is about to start has to start first."""
     if engine == "ray":
         pytest.importorskip("ray")
-    (tmp_path / "chats.jsonl").write_bytes(chats(40_000, bad=False))
+    (tmp_path / "chats.jsonl").write_bytes(chats(2_000, bad=False) * 20)
     command = pack_command(tmp_path / "chats.jsonl", tmp_path / "out", workers)
     sizes = [
         "--unit-size",

@@ -173,8 +173,13 @@ def beginnings(
     return [rendered(stop, prompt) for stop in stops for prompt in (True, False)]
 
 
-def differs(source: str, chat: Sequence[Json]) -> bool:
+def differs(source: str, *chats: Sequence[Json]) -> bool:
+    """Tell whether one of some chats is rendered otherwise with a memo."""
     template = ChatTemplate.compile(source, name="random")
+    return any(_differs(template, chat) for chat in chats)
+
+
+def _differs(template: ChatTemplate, chat: Sequence[Json]) -> bool:
     memo = Memo(template.sites, chat, TOOLS)
     return beginnings(template, chat, memo, len(chat)) != beginnings(
         template, chat, None, len(chat)
@@ -454,7 +459,7 @@ def any_differs(parts: Sequence[str], over: str) -> bool:
         draw = random.Random(seed)
         roles = [draw.choice(["user", "assistant", "tool"]) for _ in range(8)]
         chats.append([{"role": role, "content": draw.choice(["a", "b"])} for role in roles])
-    return any(differs(source, chat) for chat in chats)
+    return differs(source, *chats)
 
 
 FORWARD, BACKWARD = "messages", "messages[::-1]"
