@@ -99,6 +99,7 @@ class _Fields(msgspec.Struct):
 
 
 _KNOWN = frozenset(_Fields.__struct_encode_fields__)
+_CONTEXT = frozenset(("system", "user", "tool"))
 _CONTINUED = ("prefix", "partial")
 _ENDINGS = frozenset((*ENDS, *_CONTINUED))
 _UNFINISHED = {
@@ -231,6 +232,8 @@ class _Mode(NamedTuple):
 
 
 def _message(raw: dict[str, Any], fields: _Fields, path: str, mode: _Mode) -> Message:
+    if len(raw) == 2 and fields.role in _CONTEXT and type(fields.content) is str:
+        return Message(fields.role, fields.content)  # as nearly all but answers are
     said = same(path, ("role", "from"), (fields.role or None, fields.from_ or None))
     if said is None and (like := misspelt(raw, ("role", "from"))):
         what = f"no role, but {like[0]!r}, expected one"

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any
 
 import msgspec
@@ -43,6 +44,7 @@ class ToolCall:
 
 ARGUMENTS = ("arguments", "args", "input", "parameters")
 """Names of the field that has the arguments of a call."""
+_arguments, _NONE = attrgetter(*ARGUMENTS), (None,) * len(ARGUMENTS)
 
 
 class Function(msgspec.Struct):
@@ -56,7 +58,9 @@ class Function(msgspec.Struct):
 
     def given(self) -> dict[str, Any]:
         """Return the arguments by each name that they are given under; empty ones if all are."""
-        values = {name: getattr(self, name) for name in ARGUMENTS}
+        if _arguments(self) == _NONE:
+            return {}
+        values = dict(zip(ARGUMENTS, _arguments(self), strict=True))
         there = {name: value for name, value in values.items() if not is_absent(value)}
         empty = ((name, value) for name, value in values.items() if value is not None)
         return there or dict([*empty][:1])
@@ -80,7 +84,7 @@ def read_tool_calls(
     Raises:
         RecordError: both are there, a call that is not whole, or such a null.
     """
-    if single in (None, Function()):
+    if single is None or single == Function():
         return tuple(
             _call(call, f"{path}.tool_calls[{i}]", null_is_missing)
             for i, call in enumerate(calls or ())
