@@ -173,7 +173,8 @@ def read_messages(
             mode = _Mode(train, null_keys, reading)
             sure = mode._replace(null_keys=False)
             read = [
-                _message(raw, known, f"{path}[{i}]", sure if i in plain.as_text else mode)
+                _text_alone(raw, known)
+                or _message(raw, known, f"{path}[{i}]", sure if i in plain.as_text else mode)
                 for i, (raw, known) in enumerate(zip(raws, fields, strict=True))
             ]
             return ReadMessages(read, plain.sources, (*notes, *more))
@@ -231,9 +232,14 @@ class _Mode(NamedTuple):
     reading: Reading
 
 
-def _message(raw: dict[str, Any], fields: _Fields, path: str, mode: _Mode) -> Message:
+def _text_alone(raw: dict[str, Any], fields: _Fields) -> Message | None:
+    """Read a message of a role and text alone, as nearly all are that are no answers."""
     if len(raw) == 2 and fields.role in _CONTEXT and type(fields.content) is str:
-        return Message(fields.role, fields.content)  # as nearly all but answers are
+        return Message(fields.role, fields.content)
+    return None
+
+
+def _message(raw: dict[str, Any], fields: _Fields, path: str, mode: _Mode) -> Message:
     said = same(path, ("role", "from"), (fields.role or None, fields.from_ or None))
     if said is None and (like := misspelt(raw, ("role", "from"))):
         what = f"no role, but {like[0]!r}, expected one"
