@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from reasonpack.records.draft import REASONING
+from reasonpack.records.draft import REASONING, ROLES
 
 ENDS = ("finish_reason", "stop_reason", "done_reason", "native_finish_reason")
 """Names of the field that says how an answer ended."""
@@ -44,18 +44,15 @@ def _end_of_one(record: Mapping[str, Any], answer: object) -> dict[str, str]:
     return {"finish_reason": reasons[0]} if alike else {}
 
 
-def with_answer(
-    record: dict[str, Any], container: str, *, roles: Mapping[str, str]
-) -> tuple[dict[str, Any], frozenset[str]]:
+def with_answer(record: dict[str, Any], container: str) -> tuple[dict[str, Any], frozenset[str]]:
     """Give the last answer of a record what stands of it beside the messages.
 
-    `container` is the field that holds the answers; `roles` have each the one that a template
-    knows.
+    `container` is the field that holds the answers.
 
     Returns:
         The record, and the names of its fields that are in the messages now.
 
-    >>> with_answer({"completion": "4", "reasoning": "easy"}, "completion", roles={})[0]
+    >>> with_answer({"completion": "4", "reasoning": "easy"}, "completion")[0]
     ... # doctest: +NORMALIZE_WHITESPACE
     {'completion': [{'role': 'assistant', 'content': '4', 'reasoning': 'easy'}],
      'reasoning': 'easy'}
@@ -72,7 +69,7 @@ def with_answer(
         return {**record, container: [answer]}, frozenset(answer)
     if not isinstance(value, list) or not value or not all(isinstance(m, dict) for m in value):
         return record, frozenset()
-    said = [roles.get(str(message.get("role") or message.get("from"))) for message in value]
+    said = [ROLES.get(str(message.get("role") or message.get("from"))) for message in value]
     if said[-1] == "assistant":
         return {**record, container: [*value[:-1], {**ends, **value[-1]}]}, frozenset(ends)
     text = record.get("answer")

@@ -22,9 +22,9 @@ from typing import Any
 from reasonpack.errors import RecordError
 from reasonpack.records import strict_json
 from reasonpack.records.beside import with_answer
-from reasonpack.records.draft import MEDIA_FIELDS, REASONING, ROLES, is_absent, joined, media
+from reasonpack.records.draft import MEDIA_FIELDS, REASONING, is_absent, joined, media
 from reasonpack.records.flags import read_record_weight, weight_fields
-from reasonpack.records.message import NAMES, Message, ReadMessages, read_messages
+from reasonpack.records.message import MESSAGE_FIELDS, Message, ReadMessages, read_messages
 from reasonpack.records.reading import DEFAULT, Reading
 from reasonpack.records.renaming import renamed
 from reasonpack.records.strict_json import quoted
@@ -210,9 +210,9 @@ def _read_all(
         UnknownFieldError: some of them may hold what the model is to learn.
         RecordError: messages that cannot be read.
     """
-    record, used = with_answer(record, container, roles=ROLES)
+    record, used = with_answer(record, container)
     known = READ | used | weight_fields(record)
-    found = unread_in_record(record, read=known, container=container, names=NAMES)
+    found = unread_in_record(record, read=known, container=container, of_messages=MESSAGE_FIELDS)
     refused, notes = sorted_out(found, reading.ignored)
     try:
         read = _messages(record, container, read_list)

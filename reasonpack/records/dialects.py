@@ -25,6 +25,7 @@ from reasonpack.records.draft import (
     REASONING,
     Draft,
     agree,
+    content_of,
     is_absent,
     is_answer,
     source_of,
@@ -56,17 +57,9 @@ class Normalised:
     places: Mapping[str, str] = field(default_factory=dict)
     as_text: frozenset[int] = frozenset()
 
-    def source_path(self, path: str) -> str:
-        """Return where in the record a field stands, for the path of a field of `messages`.
-
-        >>> Normalised([], (0, 1), {"chat[1]": "chat[0].content[2]"}).source_path("chat[1].name")
-        'chat[0].content[2].name'
-        """
-        return source_of(path, self.places)
-
     def in_record(self, unread: Field, at: str) -> Field:
         """Return a field that was found in the list at the path `at`, as the record has it."""
-        path = self.source_path(unread.path)
+        path = source_of(unread.path, self.places)
         if path == unread.path:
             return unread
         name = re.sub(r"\[\d+\]", "", path.removeprefix(at)).removeprefix(".")
@@ -89,8 +82,12 @@ def normalised(messages: Any, path: str, *, train: bool = True) -> Normalised:
     drafts = [Draft(i, f"{path}[{i}]", message) for i, message in enumerate(messages)]
     read: list[Draft] = []
     for draft in items_as_messages(drafts, train=train):
-        for each in read_blocks(read_side_fields(draft)):
-            _add(_with_calls(each), read, train=train)
+        for each in map(_with_calls, read_blocks(read_side_fields(draft))):
+            if read and _continues(each, read[-1]):
+                agree((read[-1], each), train=train)
+                read[-1] = _joined(read[-1], each)
+            else:
+                read.append(each)
     sources = tuple(draft.source for draft in read)
     places: dict[str, str] = {}
     for i, draft in enumerate(read):
@@ -181,15 +178,6 @@ def _has_calls(message: Mapping[str, Any]) -> bool:
 # ------------------------------------------------------ one answer in several messages
 
 
-def _add(draft: Draft, read: list[Draft], *, train: bool) -> None:
-    """Append a message; or join it with the last one, where the two are one answer."""
-    if not read or not _continues(draft, read[-1]):
-        read.append(draft)
-        return
-    agree((read[-1], draft), train=train)
-    read[-1] = _joined(read[-1], draft)
-
-
 def _continues(draft: Draft, before: Draft) -> bool:
     """Tell whether a message has calls that belong to the answer in the message before it.
 
@@ -225,17 +213,12 @@ def _is_reasoning_alone(message: Mapping[str, Any]) -> bool:
 def _text(message: Mapping[str, Any]) -> tuple[str, bool]:
     """Return the text of a message, and whether reasoning stands apart from it."""
     apart = any(not is_absent(message.get(name)) for name in REASONING)
-    content = _content(message)
+    content = content_of(message)
     if not isinstance(content, list):
         return content if isinstance(content, str) else "", apart
     parts = [part for part in content if isinstance(part, dict)]
     texts = [str(part.get("text") or "") for part in parts if part.get("type") == "text"]
     return "".join(texts), apart or len(texts) < len(parts)
-
-
-def _content(message: Mapping[str, Any]) -> Any:
-    content = message.get("content")
-    return message.get("value") if content is None else content
 
 
 def _joined(first: Draft, second: Draft) -> Draft:
@@ -245,13 +228,13 @@ def _joined(first: Draft, second: Draft) -> Draft:
         for draft in (first, second)
     )
     message = without(one | two, ("role", "from", "content", "value")) | {"role": "assistant"}
-    contents = [c for c in (_content(first.message), _content(second.message)) if c is not None]
+    contents = [c for c in map(content_of, (first.message, second.message)) if c is not None]
     if any(isinstance(content, list) for content in contents):
         message["content"] = [part for content in contents for part in _parts(content)]
     elif contents:
         message["content"] = "".join(contents)
     places = dict(first.places)
-    holder = second if _content(first.message) is None else first
+    holder = second if content_of(first.message) is None else first
     places["content"] = holder.place(
         "value" if holder.message.get("content") is None else "content"
     )

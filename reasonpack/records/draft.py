@@ -87,11 +87,6 @@ class Draft:
     places: dict[str, str] = field(default_factory=dict)
     call_role: str = ""
 
-    def text(self) -> Any:
-        """Return the content, whichever name the field has."""
-        content = self.message.get("content")
-        return self.message.get("value") if content is None else content
-
     def place(self, name: str) -> str:
         """Return the path in the record of a field of this message."""
         return self.places.get(name) or f"{self.path}.{name}"
@@ -118,6 +113,12 @@ def is_absent(value: object) -> bool:
     [True, True, True, True, False, False, False]
     """
     return value is None or value in ("", [], {})
+
+
+def content_of(message: Mapping[str, Any]) -> Any:
+    """Return the content of a message, whichever name the field has."""
+    content = message.get("content")
+    return message.get("value") if content is None else content
 
 
 def is_answer(message: Mapping[str, Any]) -> bool:

@@ -22,7 +22,7 @@ import msgspec
 from reasonpack.errors import RecordError
 from reasonpack.records.beside import ENDS, ends_of
 from reasonpack.records.dialects import normalised
-from reasonpack.records.draft import REASONING, ROLES, is_absent, known_role
+from reasonpack.records.draft import REASONING, is_absent, known_role, source_of
 from reasonpack.records.flags import read_flag
 from reasonpack.records.reading import DEFAULT, Reading
 from reasonpack.records.reasoning import (
@@ -34,10 +34,9 @@ from reasonpack.records.reasoning import (
     split_inline,
 )
 from reasonpack.records.renaming import renamed, with_known_role
-from reasonpack.records.side_fields import SIDE_FIELDS
 from reasonpack.records.tool_calls import Call, Function, ToolCall, read_tool_calls
 from reasonpack.records.unknown import UnknownFieldError, misspelt, sorted_out
-from reasonpack.records.unread import Names, unread_in_messages
+from reasonpack.records.unread import unread_in_messages
 from reasonpack.records.value_types import typed
 
 
@@ -101,7 +100,8 @@ class _Fields(msgspec.Struct):
 _KNOWN = frozenset(_Fields.__struct_encode_fields__)
 _CONTEXT = frozenset(("system", "user", "tool"))
 _CONTINUED = ("prefix", "partial")
-_ENDINGS = frozenset((*ENDS, *_CONTINUED))
+MESSAGE_FIELDS = _KNOWN | frozenset((*ENDS, *_CONTINUED))
+"""Names of the fields that are read of a message, beside `SIDE_FIELDS`."""
 _UNFINISHED = {
     *("length", "max_tokens", "max_output_tokens", "model_length", "incomplete"),
     *("content_filter", "abort", "cancelled", "error", "in_progress", "interrupted"),
@@ -110,14 +110,6 @@ _UNFINISHED = {
 """Values of `finish_reason` of an answer after which the model wrote no stop."""
 NOTHING_WRITTEN = "nothing-written"
 """Noticed of an answer that was cut off before the model wrote anything: it is not trained."""
-NAMES = Names(
-    message=_KNOWN | _ENDINGS,
-    call=frozenset(Call.__struct_fields__),
-    function=frozenset(Function.__struct_fields__),
-    roles=ROLES,
-    beside=SIDE_FIELDS,
-)
-"""What is read of messages."""
 _reasonings: Callable[[_Fields], tuple[str | None, ...]] = attrgetter(*REASONING)
 
 
@@ -166,7 +158,7 @@ def read_messages(
     plain = normalised(messages, path, train=train)
     try:
         raws, fields = _typed(plain.messages, path)
-        found = unread_in_messages(raws, path, names=NAMES, asked=reading.asked)
+        found = unread_in_messages(raws, path, read=MESSAGE_FIELDS, asked=reading.asked)
         mapped = (plain.in_record(each, path) for each in found)
         refused, more = sorted_out(mapped, reading.ignored)
         if not refused:
@@ -179,7 +171,7 @@ def read_messages(
             ]
             return ReadMessages(read, plain.sources, (*notes, *more))
     except RecordError as error:
-        error.path = plain.source_path(error.path)
+        error.path = source_of(error.path, plain.places)
         raise
     raise UnknownFieldError(refused)
 
@@ -189,7 +181,7 @@ def _renamed(
 ) -> tuple[list[Any], tuple[str, ...]]:
     """Rename fields of messages; return notes too."""
     read = [
-        renamed(each, names, f"{path}[{i}]", known=NAMES.message)
+        renamed(each, names, f"{path}[{i}]", known=MESSAGE_FIELDS)
         if isinstance(each, dict)
         else (each, ())
         for i, each in enumerate(messages)

@@ -11,10 +11,11 @@ from collections.abc import Container, Iterable
 from reasonpack.errors import UsageError
 from reasonpack.records.conversation import READ
 from reasonpack.records.draft import ROLES
-from reasonpack.records.message import NAMES
+from reasonpack.records.message import MESSAGE_FIELDS
 from reasonpack.records.readers.generic import OF_A_CALL
+from reasonpack.records.side_fields import SIDE_FIELDS
 
-_KNOWN = READ | NAMES.message | OF_A_CALL
+_KNOWN = READ | MESSAGE_FIELDS | OF_A_CALL
 
 
 def renamed_fields(pairs: Iterable[str]) -> dict[str, str]:
@@ -64,7 +65,7 @@ def ignored_fields(names: Iterable[str]) -> frozenset[str]:
         UsageError: one that is read.
     """
     for name in (ignored := frozenset(names)):
-        if name in READ | NAMES.message | NAMES.beside:
+        if name in READ | MESSAGE_FIELDS | SIDE_FIELDS:
             raise UsageError(
                 f"--ignore-fields {name}",
                 "is read",

@@ -200,14 +200,10 @@ def look_up(entries: Entries, sources: Sequence[Source], opened: ExitStack) -> I
             yield make(source.name, line, content[offset - begin : offset - begin + length])
 
 
-def _row_record(name: str, number: int, line: bytes) -> Record:
-    return Record(f"{name}:{number}", b"", json.loads(line))
-
-
 _MAKERS: Mapping[GroupContainer, Callable[[str, int, bytes], Record]] = {
     "plain": line_record,
     "array": element_record,
-    "rows": _row_record,
+    "rows": lambda name, number, line: Record(f"{name}:{number}", b"", json.loads(line)),
 }
 
 

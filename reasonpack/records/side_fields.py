@@ -20,6 +20,7 @@ from reasonpack.records.draft import (
     MEDIA_FIELDS,
     REASONING,
     Draft,
+    content_of,
     hidden,
     is_absent,
     is_answer,
@@ -32,23 +33,13 @@ from reasonpack.records.value_types import typed
 
 
 def _detail(block: Mapping[str, Any], path: str) -> Any:
-    kind = block.get("type")
-    if kind == "reasoning.text":
-        return block.get("text")
-    if kind == "reasoning.summary":
-        return ""
-    if kind == "reasoning.encrypted":
-        raise hidden(path, "encrypted reasoning")
-    raise _unknown(path, kind, "reasoning.text, reasoning.summary or reasoning.encrypted")
+    texts = {"reasoning.text": block.get("text"), "reasoning.summary": ""}
+    return _of_type(block, path, texts, "reasoning.encrypted", "encrypted reasoning")
 
 
 def _thinking(block: Mapping[str, Any], path: str) -> Any:
-    kind = block.get("type")
-    if kind == "thinking":
-        return block.get("thinking")
-    if kind == "redacted_thinking":
-        raise hidden(path, "redacted thinking")
-    raise _unknown(path, kind, "thinking or redacted_thinking")
+    texts = {"thinking": block.get("thinking")}
+    return _of_type(block, path, texts, "redacted_thinking", "redacted thinking")
 
 
 def _converse(block: Mapping[str, Any], path: str) -> Any:
@@ -58,10 +49,19 @@ def _converse(block: Mapping[str, Any], path: str) -> Any:
     raise hidden(path, "a block without reasoningText")
 
 
-def _unknown(path: str, kind: object, expected: str) -> RecordError:
+def _of_type(
+    block: Mapping[str, Any], path: str, texts: Mapping[str, Any], without: str, what: str
+) -> Any:
+    """Return the text of a block of a known type; refuse the type that is `without` text."""
+    kind = block.get("type")
+    if isinstance(kind, str) and kind in texts:
+        return texts[kind]
+    if kind == without:
+        raise hidden(path, what)
     named = "no type" if kind is None else f"type {quoted(str(kind))}"
+    found = f"a block of {named}, expected {', '.join(texts)} or {without}"
     fix = "Write the reasoning as the text of reasoning_content."
-    return RecordError("content", path, f"a block of {named}, expected {expected}", fix=fix)
+    raise RecordError("content", path, found, fix=fix)
 
 
 _BLOCKS: Mapping[str, Callable[[Mapping[str, Any], str], Any]] = {
@@ -148,7 +148,7 @@ def _refuse(draft: Draft) -> None:
     channel = message.get("channel")
     if not is_answer(message) or is_absent(channel):
         return
-    if channel != "final" or not isinstance(draft.text(), str):
+    if channel != "final" or not isinstance(content_of(message), str):
         what = f"a message of channel {quoted(str(channel))}, expected final with text, or none"
         fix = (
             "Write all channels of an answer as one message: analysis as reasoning_content, final "

@@ -199,7 +199,8 @@ def _unread(
     near = nearest(key, known.likely)
     # A known name in another object: a flag that says no, or reasoning, however short.
     misplaced = "." in name and key in known.likely and (isinstance(value, str) or not value)
-    likely = bool((near or SIGNAL.search(key)) and _could_be_signal(value))
+    is_large = isinstance(value, list | dict) or (isinstance(value, str) and len(value) > LONG)
+    likely = bool(near or SIGNAL.search(key)) and is_large
     signal = known.strict or misplaced or likely
     if signal and _was_read(value, texts):
         return
@@ -207,13 +208,9 @@ def _unread(
     yield Field(name, path, signal, like)
 
 
-def _could_be_signal(value: object) -> bool:
-    return isinstance(value, list | dict) or (isinstance(value, str) and len(value) > LONG)
-
-
 def _was_read(value: object, texts: Texts) -> bool:
     """Tell whether each text in a value, of which there is one at least, was read elsewhere."""
-    found = list(_leaves(value))
+    found = [text.strip() for text in strings(value) if text.strip()]
     read = list(texts()) if found else []
     return bool(found) and all(
         any(text == each.strip() or (len(text) > LONG and text in each) for each in read)
@@ -221,12 +218,13 @@ def _was_read(value: object, texts: Texts) -> bool:
     )
 
 
-def _leaves(value: object) -> Iterator[str]:
-    if isinstance(value, str) and value.strip():
-        yield value.strip()
+def strings(value: object) -> Iterator[str]:
+    """Yield each text in a value."""
+    if isinstance(value, str):
+        yield value
     elif isinstance(value, list | dict):
         for each in value.values() if isinstance(value, dict) else value:
-            yield from _leaves(each)
+            yield from strings(each)
 
 
 def meant(key: str) -> str:

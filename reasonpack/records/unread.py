@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache, partial
 from typing import Any
 
-from reasonpack.records.draft import FLAGS, REASONING
+from reasonpack.records.draft import FLAGS, REASONING, ROLES
 from reasonpack.records.harmless import HARMLESS, HARMLESS_OF_A_RECORD
+from reasonpack.records.side_fields import SIDE_FIELDS
+from reasonpack.records.tool_calls import Call, Function
 from reasonpack.records.tools import TOOL_FIELDS
-from reasonpack.records.unknown import Field, Known, meant, unread
+from reasonpack.records.unknown import Field, Known, meant, strings, unread
 
 _FLAG = (bool, int)
 _OF_AN_ANSWER: Mapping[str, type | tuple[type, ...]] = {
@@ -48,25 +50,8 @@ _PARTS: Mapping[object, frozenset[str]] = {
     **dict.fromkeys(_REASON, _REASONING_PART),
 }
 """What is read of each type of part of the content."""
-
-
-@dataclass(frozen=True, slots=True)
-class Names:
-    """What is read of messages.
-
-    Attributes:
-        message: names of fields of a message.
-        beside: names of further ones, which are read before the others.
-        call: names of fields of a call.
-        function: names of fields of its function.
-        roles: what roles mean.
-    """
-
-    message: frozenset[str]
-    beside: frozenset[str]
-    call: frozenset[str]
-    function: frozenset[str]
-    roles: Mapping[str, str]
+_CALL, _FUNCTION = (frozenset(each.__struct_fields__) for each in (Call, Function))
+"""What is read of a call, and of its function."""
 
 
 @lru_cache(maxsize=8)
@@ -77,56 +62,56 @@ def _of_messages(read: frozenset[str], asked: frozenset[str]) -> tuple[Known, Kn
 
 
 def unread_in_messages(
-    messages: Sequence[Any], path: str, *, names: Names, asked: frozenset[str]
+    messages: Sequence[Any], path: str, *, read: frozenset[str], asked: frozenset[str]
 ) -> Iterator[Field]:
     """Yield the fields of messages that nobody reads.
 
-    They are in the list at `path` of the record. `names` are read; `asked` is what the template
-    asks messages for.
+    They are in the list at `path` of the record. `read` are the names of fields that are read of
+    them, `asked` those that the template asks messages for.
     """
-    answer, other = _of_messages(names.message, asked)
+    answer, other = _of_messages(read, asked)
     for i, message in enumerate(messages):
         at = f"{path}[{i}]"
         role = message.get("role") or message.get("from")
-        known = answer if names.roles.get(role) == "assistant" else other
+        known = answer if ROLES.get(role) == "assistant" else other
         if not message.keys() <= known.read:
-            found = unread(message, known, at, texts=partial(_texts, message, names))
+            found = unread(message, known, at, texts=partial(_texts, message, read))
             yield from _told_apart(_free(found, message), "message", _OF_A_RECORD)
         if known is other:
             continue
-        for name, place, inner, read in _inside(message, at, names):
-            if not inner.keys() <= read:
-                known = Known(read, HARMLESS, {}, strict=True)
-                texts = partial(_texts, message, names)
+        for name, place, inner, inside in _inside(message, at):
+            if not inner.keys() <= inside:
+                known = Known(inside, HARMLESS, {}, strict=True)
+                texts = partial(_texts, message, read)
                 yield from unread(inner, known, place, texts=texts, name=name)
 
 
 def _inside(
-    message: Mapping[str, Any], path: str, names: Names
+    message: Mapping[str, Any], path: str
 ) -> Iterator[tuple[str, str, dict[str, Any], frozenset[str]]]:
     """Yield the objects in an answer: what options call them, where they are, what is read."""
     for name in ("content", "value", "tool_calls"):
         items = message.get(name)
         for i, item in enumerate(items) if isinstance(items, list) else ():
-            at, read = f"{path}.{name}[{i}]", names.call
+            at, read = f"{path}.{name}[{i}]", _CALL
             if name != "tool_calls":
                 read = _PARTS.get(item.get("type"), frozenset())
                 if not read:
                     continue  # it is refused for its type
             yield name, at, item, read
             if isinstance(function := item.get("function"), dict):
-                yield f"{name}.function", f"{at}.function", function, names.function
+                yield f"{name}.function", f"{at}.function", function, _FUNCTION
     if isinstance(function := message.get("function_call"), dict):
-        yield "function_call", f"{path}.function_call", function, names.function
+        yield "function_call", f"{path}.function_call", function, _FUNCTION
 
 
 def unread_in_record(
-    record: Mapping[str, Any], *, read: frozenset[str], container: str, names: Names
+    record: Mapping[str, Any], *, read: frozenset[str], container: str, of_messages: frozenset[str]
 ) -> Iterator[Field]:
     """Yield the fields of a record that nobody reads.
 
-    `read` are the names of its fields that are read, `names` those of messages; `container` holds
-    the answers.
+    `read` are the names of its fields that are read, `of_messages` those of fields of messages;
+    `container` holds the answers.
     """
     known = Known(read, HARMLESS_OF_A_RECORD, _OF_A_RECORD)
 
@@ -136,7 +121,7 @@ def unread_in_record(
     found = (
         _of_answers(each, record, container) for each in unread(record, known, "", texts=texts)
     )
-    yield from _told_apart(_free(found, record), "record", names.message | names.beside)
+    yield from _told_apart(_free(found, record), "record", of_messages | SIDE_FIELDS)
 
 
 def _of_answers(unread_: Field, record: Mapping[str, Any], container: str) -> Field:
@@ -180,19 +165,10 @@ def _told_apart(
         yield each
 
 
-def _texts(message: Mapping[str, Any], names: Names) -> Iterator[str]:
+def _texts(message: Mapping[str, Any], of_message: frozenset[str]) -> Iterator[str]:
     """Yield the texts of a message that are read."""
     for name, value in message.items():
-        if name in names.message and isinstance(value, str):
+        if name in of_message and isinstance(value, str):
             yield value
-    for _, _, inner, read in _inside(message, "", names):
+    for _, _, inner, read in _inside(message, ""):
         yield from strings([value for name, value in inner.items() if name in read - {"function"}])
-
-
-def strings(value: Any) -> Iterator[str]:
-    """Yield each text in a value."""
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, list | dict):
-        for each in value.values() if isinstance(value, dict) else value:
-            yield from strings(each)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from reasonpack.rows.content_hash import numbers_of, offsets
 from reasonpack.rows.optional import FILLS
-from reasonpack.rows.sample import Calls, Sample, Segments
+from reasonpack.rows.sample import Calls, Sample, Segments, slices
 
 
 def cut_rows(batch: pa.RecordBatch) -> list[list[Sample]]:
@@ -41,8 +41,8 @@ def cut_rows(batch: pa.RecordBatch) -> list[list[Sample]]:
     rows = np.diff(bounds["segment_start"])
     segments = flat["segment_start"] + np.repeat(bounds["input_ids"][:-1], rows)
     firsts = np.searchsorted(segments, starts)
-    tokens = _slices(starts, len(flat["input_ids"]))
-    parts = _slices(firsts, len(segments))
+    tokens = slices([*starts.tolist(), len(flat["input_ids"])])
+    parts = slices([*firsts.tolist(), len(segments)])
     calls = _calls(columns, flat, bounds) if "call_id" in columns else None
     samples = []
     ids = columns["sample_id"].flatten().to_pylist()
@@ -69,10 +69,6 @@ def cut_rows(batch: pa.RecordBatch) -> list[list[Sample]]:
             )
         )
     return [samples[first:stop] for first, stop in pairwise(bounds["sample_start"].tolist())]
-
-
-def _slices(starts: NDArray[np.int64], stop: int) -> list[slice]:
-    return [slice(*each) for each in pairwise([*starts.tolist(), stop])]
 
 
 def _calls(

@@ -63,9 +63,10 @@ class Architecture:
 
 
 def _recurrent(config: Mapping[str, Any]) -> Iterator[str]:
-    lists = [name for name in ("layer_types", "layers_block_type") if _is_list(config.get(name))]
-    for name in lists:
-        others = sorted({str(layer) for layer in config[name]} - ATTENTION)
+    named = {name: config.get(name) for name in ("layer_types", "layers_block_type")}
+    lists = {name: types for name, types in named.items() if isinstance(types, list) and types}
+    for name, types in lists.items():
+        others = sorted({str(layer) for layer in types} - ATTENTION)
         if others:
             yield f"{name} has {others[0][:60]}"
     if lists:
@@ -76,10 +77,6 @@ def _recurrent(config: Mapping[str, Any]) -> Iterator[str]:
     for name in RECURRENT_FIELDS:
         if config.get(name):
             yield f"it has {name}"
-
-
-def _is_list(value: object) -> bool:
-    return isinstance(value, list) and bool(value)
 
 
 def _window(config: Mapping[str, Any]) -> int | None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import accumulate, pairwise
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -152,17 +152,13 @@ def _encoded(views: Sequence[_View]) -> EncodedViews:
     for before, view in pairwise(views):
         most = int(view.trained.argmax())
         shared.append(common_prefix(before.tokens[:most], view.tokens[:most]))
-    runs: list[Run] = []
-    stops = accumulate(len(view.tokens) - left for view, left in zip(views, shared, strict=True))
-    for view, left, stop in zip(views, shared, stops, strict=True):
-        columns = np.array([view.kind, view.messages, view.trained], np.int64)[:, left:]
-        ends = np.append(np.flatnonzero(np.diff(columns).any(0)) + 1, columns.shape[1])
-        first = stop - columns.shape[1]
-        for end, (kind, message, trained) in zip(
-            ends, columns[:, ends - 1].T.tolist(), strict=True
-        ):
-            runs.append((first + int(end), kind, message, bool(trained)))
     parts = list(zip(views, shared, strict=True))
+    columns = np.concatenate(
+        [np.array([v.kind, v.messages, v.trained], np.int64)[:, left:] for v, left in parts], axis=1
+    )
+    borders = np.cumsum([len(view.tokens) - left for view, left in parts])
+    stops = np.union1d(np.flatnonzero(np.diff(columns).any(0)) + 1, borders)
+    runs: list[Run] = np.stack([stops, *columns[:, stops - 1]]).T.tolist()
     return encoded_views(
         np.concatenate([view.tokens[left:] for view, left in parts]),
         runs,

@@ -148,7 +148,7 @@ def _write(forest: Forest, laid_out: Sequence[tuple[str, LaidOut]]) -> list[Samp
     )
     rows = np.concatenate(([0], np.cumsum(counts)))[last].tolist()
     made = []
-    for (id_, _), own, segments in zip(samples, _slices(bounds), _slices(rows), strict=True):
+    for (id_, _), own, segments in zip(samples, slices(bounds), slices(rows), strict=True):
         parts = Segments(*(column[segments] for column in table))
         values = {name: column[own] for name, column in extra.items()}
         made.append(Sample(id_, input_ids[own], position_ids[own], labels[own], parts, values))
@@ -203,7 +203,8 @@ def _with_calls(samples: Sequence[Sample], calls: Calls | None) -> Sequence[Samp
     return written
 
 
-def _slices(bounds: Sequence[int]) -> Iterator[slice]:
+def slices(bounds: Sequence[int]) -> Iterator[slice]:
+    """Return what lies between each two bounds."""
     return (slice(start, stop) for start, stop in pairwise(bounds))
 
 

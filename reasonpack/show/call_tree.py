@@ -21,6 +21,7 @@ from typing import Any, Literal
 from reasonpack.rows.group_forest import Joint
 from reasonpack.show.message_view import SegmentTree, answers_of, begin_of, spans_of
 from reasonpack.show.row import RowData
+from reasonpack.show.terminal import shortened
 from reasonpack.wording import count, printable
 
 GOES_ON = ("continued", "otherwise")
@@ -127,7 +128,7 @@ def tree_lines(row: RowData, sample: int) -> Iterator[str]:
     ordered = [*_in_order(calls)]
     branches = _branches([level for level, _ in ordered])
     drawn = [
-        (branch + _name(row, each), each)
+        (branch + shortened(row.calls[each.call].id, LONGEST_NAME), each)
         for branch, (_, each) in zip(branches, ordered, strict=True)
     ]
     width = max(len("call"), *(len(name) for name, _ in drawn))
@@ -169,11 +170,6 @@ def _branches(levels: Sequence[int]) -> list[str]:
         drawn.append(above + ("├ " if level in open_ else "└ ") * (level > 0))
         open_ = {each for each in open_ if each < level} | {level}
     return drawn[::-1]
-
-
-def _name(row: RowData, each: TreeCall) -> str:
-    id_ = printable(row.calls[each.call].id)
-    return id_ if len(id_) <= LONGEST_NAME else f"{id_[: LONGEST_NAME - 1]}…"
 
 
 def _said(row: RowData, each: TreeCall) -> str:

@@ -63,15 +63,12 @@ def _key(number: int, colour: str, words: str) -> Iterator[str]:
 
 
 def _area(row: RowData, kind: str) -> str:
-    def at(token: int) -> str:
-        return f"{SIZE * token / len(row.input_ids):.2f}".rstrip("0").rstrip(".")
-
-    def across(token: int) -> str:
-        return f"{BAR + SIZE * token / len(row.input_ids):.2f}".rstrip("0").rstrip(".")
+    def at(token: int, left: int = 0) -> str:
+        return f"{left + SIZE * token / len(row.input_ids):.2f}".rstrip("0").rstrip(".")
 
     return "".join(
-        f"M{across(each.start)} {at(each.start)}L{across(end)} {at(end)}"
-        f"V{at(each.visible_until)}H{across(each.start)}Z"
+        f"M{at(each.start, BAR)} {at(each.start)}L{at(end, BAR)} {at(end)}"
+        f"V{at(each.visible_until)}H{at(each.start, BAR)}Z"
         for each in row.segments
         if each.kind == kind
         for end in [each.start + each.length]

@@ -94,9 +94,8 @@ def examples(places: Iterable[Place], reasons: Iterable[str]) -> dict[str, str]:
     """Find the first error of each reason in files of rejects."""
     found: dict[str, str] = {}
     wanted = set(reasons)
-    for line in chain.from_iterable(map(_lines, places)) if wanted else ():
-        reject = json.loads(line)
-        found.setdefault(reject["reason"], reject["error"])
+    for reason, error in chain.from_iterable(map(each_reject, places)) if wanted else ():
+        found.setdefault(reason, error)
         if wanted <= found.keys():
             break
     return found
@@ -104,15 +103,13 @@ def examples(places: Iterable[Place], reasons: Iterable[str]) -> dict[str, str]:
 
 def each_reject(place: Place) -> Iterator[tuple[str, str]]:
     """Yield reason and error of each reject in a file; none where there is no file."""
-    for line in _lines(place) if stamp(place) else ():
-        reject = json.loads(line)
-        yield reject["reason"], reject["error"]
-
-
-def _lines(place: Place) -> Iterator[bytes]:
+    if not stamp(place):
+        return
     # Arrow's own file has no lines.
     with open_bytes(place, "plain") as file, io.BufferedReader(file) as lines:
-        yield from lines
+        for line in lines:
+            reject = json.loads(line)
+            yield reject["reason"], reject["error"]
 
 
 def part_of_rejects(output: Place, index: int, count: int) -> list[Place]:

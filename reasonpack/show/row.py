@@ -153,11 +153,6 @@ def find_rows(directory: Place, manifest: Manifest, id_: str, *, option: str = "
     return sorted(found)
 
 
-def read_row(directory: Place, manifest: Manifest, number: int) -> RowData:
-    """Read one row; see `read_rows`."""
-    return read_rows(directory, manifest, [number])[0]
-
-
 def read_rows(directory: Place, manifest: Manifest, numbers: Sequence[int]) -> list[RowData]:
     """Read rows by number, each row group or batch that they are in once, and no other.
 

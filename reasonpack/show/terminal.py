@@ -11,6 +11,8 @@ from typing import TextIO
 
 import click
 
+from reasonpack.wording import printable
+
 
 def width_of(stream: TextIO) -> int | None:
     """Return the columns of a terminal; None for what is none, or does not know its width."""
@@ -42,6 +44,12 @@ def fitted(line: str, width: int | None, *, indent: int = 0) -> Iterator[str]:
         replace_whitespace=False,
         drop_whitespace=True,
     )
+
+
+def shortened(text: str, most: int) -> str:
+    """Escape a text from data, and shorten it to so many characters."""
+    preview = printable(text[: most + 1])
+    return preview if len(preview) <= most else preview[: most - 1] + "…"
 
 
 def show(lines: Iterable[str], *, colour: bool) -> None:

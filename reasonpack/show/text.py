@@ -20,7 +20,7 @@ from reasonpack.rows.sample import IGNORE
 from reasonpack.show.call_tree import tree_lines
 from reasonpack.show.message_view import MessageView
 from reasonpack.show.row import LONGEST_ID, Decode, RowData, Segment
-from reasonpack.show.terminal import fitted
+from reasonpack.show.terminal import fitted, shortened
 from reasonpack.wording import count, printable
 
 COLOURS = {"h": "blue", "t": "magenta", "r_in": "cyan", "r_out": "green"}
@@ -129,7 +129,7 @@ def _table(
         padded = []
         for at in shown:
             if at == len(HEADER) - 1:
-                padded.append(line[at] if line is HEADER else _preview(line[at], preview))
+                padded.append(line[at] if line is HEADER else shortened(line[at], preview))
             elif HEADER[at] in LEFT_ALIGNED:
                 cell = line[at].ljust(widths[at])
                 is_kind = colour and line is not HEADER
@@ -142,11 +142,6 @@ def _table(
 def _room(widths: Sequence[int], shown: Sequence[int], width: int) -> int:
     """Return how many characters there are for text beside the other columns."""
     return width - sum(widths[at] + 2 for at in shown[:-1])
-
-
-def _preview(text: str, most: int) -> str:
-    preview = printable(text[: most + 1])
-    return preview if len(preview) <= most else preview[: most - 1] + "…"
 
 
 def _name(segment: Segment) -> str:

@@ -152,7 +152,8 @@ class BranchAttention:
             )
 
     def _check_aligned(self, device: torch.device) -> None:
-        check_aligned(self._config, self._name, device=device, dtype=_dtype(self._model))
+        dtype = next(self._model.parameters()).dtype
+        check_aligned(self._config, self._name, device=device, dtype=dtype)
         self._aligned.add(device)
 
 
@@ -184,10 +185,6 @@ def _is_compiled(model: torch.nn.Module) -> bool:
         hasattr(module, "_orig_mod") or getattr(module, "_compiled_call_impl", None) is not None
         for module in model.modules()
     )
-
-
-def _dtype(model: torch.nn.Module) -> torch.dtype:
-    return next(model.parameters()).dtype
 
 
 def text_config(model: Any) -> Any:

@@ -125,7 +125,7 @@ class Collator:
         if self.call_role:
             rows = list(_with_calls(rows))
         if self.kinds:
-            rows = [{**row, "kinds": _kinds(row)} for row in rows]
+            rows = [{**row, "kinds": _per_token(row, "segment_kind")} for row in rows]
         lengths = [int(row["length"]) for row in rows]
         if self.mask in ("branches", "varlen"):
             return self._flat(rows, sum(lengths))
@@ -251,16 +251,15 @@ def _with_calls(rows: Sequence[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]
     """Yield rows with the call of each token, counted over all rows, and its role."""
     before = 0
     for row in rows:
-        sizes = np.diff(row["segment_start"], append=row["length"])
-        call = np.repeat(np.asarray(row["segment_call"], np.int64), sizes)
+        call = _per_token(row, "segment_call")
         role = np.append(np.asarray(row["call_role"], np.int64), 0)[call]
         yield {**row, "call_role": role, "calls": np.where(call < 0, -1, call + before)}
         before += len(row["call_role"])
 
 
-def _kinds(row: Mapping[str, Any]) -> NDArray[np.int64]:
+def _per_token(row: Mapping[str, Any], name: str) -> NDArray[np.int64]:
     sizes = np.diff(row["segment_start"], append=row["length"])
-    return np.repeat(np.asarray(row["segment_kind"], np.int64), sizes)
+    return np.repeat(np.asarray(row[name], np.int64), sizes)
 
 
 def _check_paths(index: Mapping[str, Any], position_ids: torch.Tensor) -> None:

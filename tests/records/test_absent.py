@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 from records_of import ASK, read
 
-from reasonpack.records.message import NAMES
+from reasonpack.records.message import MESSAGE_FIELDS
 
 ANSWER = {"role": "assistant", "content": "Answer one."}
 
 
 @pytest.mark.parametrize("nothing", [None, "", [], {}])
-@pytest.mark.parametrize("name", sorted(NAMES.message - {"role", "content"}))
+@pytest.mark.parametrize("name", sorted(MESSAGE_FIELDS - {"role", "content"}))
 def test_absent_field_of_a_message(name: str, nothing: Any) -> None:
     if name == "value" and nothing in ("", []):
         return  # these are content

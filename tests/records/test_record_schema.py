@@ -13,10 +13,11 @@ from jsonschema import Draft202012Validator
 
 from reasonpack.errors import RecordError
 from reasonpack.records import conversation, draft, responses, side_fields
-from reasonpack.records import message as dialects
 from reasonpack.records.beside import ENDS
 from reasonpack.records.conversation import REASONS, Conversation, parse_line, parse_record
+from reasonpack.records.draft import ROLES
 from reasonpack.records.flags import WEIGHTS
+from reasonpack.records.message import MESSAGE_FIELDS as READ
 from reasonpack.records.reading import Reading
 from reasonpack.records.tool_calls import ARGUMENTS, Function
 from reasonpack.records.tools import TOOL_FIELDS
@@ -41,7 +42,7 @@ def some_of(fields: Mapping[str, st.SearchStrategy[Any]]) -> st.SearchStrategy[d
     )
 
 
-ROLE_NAMES = st.sampled_from([*dialects.ROLES, "assistant", "user", "User"])
+ROLE_NAMES = st.sampled_from([*ROLES, "assistant", "user", "User"])
 GIVEN = dict.fromkeys(ARGUMENTS, st.sampled_from(['{"a": 1}', {}, {"a": 1}]))
 GIVEN["parameters"] |= st.just({"type": "object", "properties": {}})
 FUNCTION = some_of({"name": st.just("f"), **GIVEN})
@@ -197,11 +198,11 @@ def test_schema_names_what_is_read() -> None:
     message, function = SCHEMA["$defs"]["message"], SCHEMA["$defs"]["function"]
     beside = {*draft.REASONING, *ENDS, *WEIGHTS, "answer"}
     assert set(SCHEMA["properties"]) == {*conversation._FIELDS, *beside} == set(RECORD_FIELDS)
-    read = dialects.NAMES.message | side_fields.SIDE_FIELDS
+    read = READ | side_fields.SIDE_FIELDS
     assert set(message["properties"]) == read == set(MESSAGE_FIELDS)
     assert set(function["properties"]) == set(Function.__struct_fields__)
-    assert SCHEMA["$defs"]["role"]["enum"] == list(dialects.ROLES)
-    answers = [said for said, role in dialects.ROLES.items() if role == "assistant"]
+    assert SCHEMA["$defs"]["role"]["enum"] == list(ROLES)
+    answers = [said for said, role in ROLES.items() if role == "assistant"]
     of_items, *of_messages = SCHEMA["$defs"]["answer"]["anyOf"]
     assert of_items["properties"]["type"]["enum"] == list(responses.BY_MODEL)
     for choice in of_messages:

@@ -42,7 +42,7 @@ from reasonpack.rows.schema import schema
 from reasonpack.rows.shard import write_shard
 from reasonpack.rows.table import row_groups
 from reasonpack.show.message_view import find_view, view_text
-from reasonpack.show.row import RowData, read_row
+from reasonpack.show.row import RowData, read_rows
 
 FIXTURES = Path(__file__).parents[2] / "fixtures"
 
@@ -137,7 +137,7 @@ def _one_row(directory: Path, samples: Sequence[Sample]) -> RowData:
     with (directory / "shard.parquet").open("wb") as file:
         groups = row_groups(samples, [range(len(samples))], schema())
         write_shard(groups, file, schema(), format_="parquet", compression=None)
-    return read_row(directory, _manifest([_filled(Shard, path="shard.parquet", rows=1)]), 0)
+    return read_rows(directory, _manifest([_filled(Shard, path="shard.parquet", rows=1)]), [0])[0]
 
 
 def _assert_views_are_found(
@@ -422,7 +422,7 @@ def test_view_text_with_decoders_that_need_the_whole(
     manifest = read_manifest(directory)
 
     def text(number: int) -> tuple[str, str]:
-        row = read_row(directory, manifest, number)
+        row = read_rows(directory, manifest, [number])[0]
         found = find_view([(row, 0)], 1)
         return view_text(found, lambda ids: tokenizer.decode(ids.tolist()).lstrip(" "))
 

@@ -20,7 +20,7 @@ from reasonpack.datasets.receipt import Shard
 from reasonpack.errors import FormatError, UsageError
 from reasonpack.rows.schema import schema
 from reasonpack.run.pack import pack_files
-from reasonpack.show.row import read_row
+from reasonpack.show.row import read_rows
 from reasonpack.show.row_facts import NAMES, Facts, draw_rows, matching, ranked, row_facts
 
 
@@ -41,7 +41,7 @@ def test_the_numbers_are_those_of_each_row(dataset: Path, facts: Facts) -> None:
     manifest = read_manifest(dataset)
     assert manifest.counts.rows > 5
     for number in range(manifest.counts.rows):
-        row = read_row(dataset, manifest, number)
+        row = read_rows(dataset, manifest, [number])[0]
         kinds: Counter[str] = Counter()
         for segment in row.segments:
             kinds[segment.kind] += segment.length
@@ -104,7 +104,7 @@ def test_damaged_rows_are_refused_by_name(damage: Callable[..., None], tmp_path:
     shard = _filled(Shard, path="data/train-00000-of-00001.parquet", rows=1)
     pq.write_table(table, tmp_path / shard.path)
     with pytest.raises(FormatError, match=r"train-00000-of-00001\.parquet: "):
-        read_row(tmp_path, _manifest([shard]), 0)
+        read_rows(tmp_path, _manifest([shard]), [0])[0]
     if damage is unequal:
         with pytest.raises(FormatError):
             row_facts(tmp_path, _manifest([shard]))

@@ -11,7 +11,7 @@ import tokenizers
 from two_turns import row_of_vector, two_turns
 
 from reasonpack.datasets.manifest import read_manifest
-from reasonpack.show.row import read_row
+from reasonpack.show.row import read_rows
 from reasonpack.show.token_table import token_lines
 
 BOUNDARIES = """\
@@ -97,7 +97,7 @@ def test_rows_are_chosen(write: Any, inspect: Any, tokenizer: tokenizers.Tokeniz
     rows = json.loads(several)["rows"]
     assert [row["row"] for row in rows] == shown("--sample", 2)
     for row in rows:
-        found = read_row(directory, read_manifest(directory), row["row"])
+        found = read_rows(directory, read_manifest(directory), [row["row"]])[0]
         for name in ("input_ids", "labels", "position_ids"):
             values = [value for segment in row["segments"] for value in segment[name]]
             assert values == getattr(found, name).tolist()

@@ -22,7 +22,7 @@ from reasonpack.rows.kind import Kind
 from reasonpack.rows.sample import Sample
 from reasonpack.rows.schema import schema
 from reasonpack.rows.shard import write_shard
-from reasonpack.show.row import RowData, read_row
+from reasonpack.show.row import RowData, read_rows
 
 SPECIAL = ("<u>", "<a>", "<e>", "<think>", "</think>")
 H, T, R_IN, R_OUT = Kind
@@ -99,7 +99,7 @@ def row_of_vector(name: str, folder: Path) -> RowData:
     shard = _filled(Shard, path="data/train-00000-of-00001.parquet", rows=1)
     with (folder / shard.path).open("wb") as file:
         write_shard([table], file, table.schema, format_="parquet", compression="zstd")
-    return read_row(folder, _manifest([shard]), 0)
+    return read_rows(folder, _manifest([shard]), [0])[0]
 
 
 def two_turns(tokenizer: tokenizers.Tokenizer, id_: str = "chat-1") -> Sample:

@@ -42,7 +42,7 @@ from reasonpack.records.readers.request import (
 from reasonpack.records.reading import Reading
 from reasonpack.records.strict_json import step
 from reasonpack.records.tools import TOOL_FIELDS, json_field
-from reasonpack.records.unread import strings
+from reasonpack.records.unknown import strings
 from reasonpack.records.value_types import typed, wrong_type
 
 PAIR: tuple[Role, ...] = ("chosen", "rejected")

@@ -20,9 +20,10 @@ from reasonpack.records.call_draft import CALL_FLAGS, TOKEN_NAMES, VALUE_NAMES, 
 from reasonpack.records.conversation import READ
 from reasonpack.records.draft import REASONING, is_absent
 from reasonpack.records.harmless import HARMLESS_OF_A_CALL
-from reasonpack.records.message import NAMES
+from reasonpack.records.message import MESSAGE_FIELDS
 from reasonpack.records.reading import Reading
 from reasonpack.records.renaming import renamed
+from reasonpack.records.side_fields import SIDE_FIELDS
 from reasonpack.records.strict_json import step
 from reasonpack.records.tools import TOOL_FIELDS
 from reasonpack.records.unknown import Field, Known, Texts, unread
@@ -59,7 +60,7 @@ class Level:
 
     def below(self, field: str) -> tuple[str, str]:
         """Return where a field stands, and what options call it."""
-        return step(self.path, field), f"{self.name}.{field}".lstrip(".")
+        return step(self.path, field), f"{self.name}.{field}" if self.name else field
 
 
 def level(
@@ -138,16 +139,14 @@ def note_unread(draft: CallDraft, levels: Iterable[Level], texts: Texts = tuple)
     for each in levels:
         draft.notes += each.notes
         if not each.fields.keys() <= each.read:
-            draft.unread += unread_in_call(
-                each.fields, each.read, each.path, texts=texts, name=each.name
-            )
+            draft.unread += _unread_in(each, texts)
 
 
 _NUMBERS = {int, float, bool, type(None)}
 _TOKENS: Mapping[str, type | tuple[type, ...]] = {
     name: list for names in TOKEN_NAMES.values() for name in names
 }
-_OF_CHATS = READ | NAMES.message | NAMES.beside
+_OF_CHATS = READ | MESSAGE_FIELDS | SIDE_FIELDS
 """Names that options know as those of a chat, or of a message."""
 _LIKELY: Mapping[str, type | tuple[type, ...]] = {
     **_TOKENS,
@@ -163,28 +162,19 @@ _LIKELY: Mapping[str, type | tuple[type, ...]] = {
 }
 
 
-def unread_in_call(
-    fields: Mapping[str, Any],
-    read: Collection[str],
-    path: str,
-    *,
-    texts: Texts,
-    name: str = "",
-) -> Iterator[Field]:
-    """Yield the fields of a call, or of an object in one, that nobody reads.
-
-    `read` are names of its fields that are read, `texts` gives all text that was read of the call.
-    `name` is that of the object, as an option names it; empty for the record.
-    """
-    known = Known(frozenset(read), HARMLESS_OF_A_CALL, _LIKELY)
-    numbers = {key for key, value in fields.items() if key not in read and _are_numbers(value)}
-    rest = {key: value for key, value in fields.items() if key not in numbers}
-    for found in unread(rest, known, path, texts=texts, name=name):
+def _unread_in(each: Level, texts: Texts) -> Iterator[Field]:
+    """Yield the fields of a level that nobody reads."""
+    fields, known = each.fields, Known(each.read, HARMLESS_OF_A_CALL, _LIKELY)
+    others = {key: value for key, value in fields.items() if key not in each.read}
+    numbers = {key for key, value in others.items() if _are_numbers(value)}
+    rest = {key: value for key, value in others.items() if key not in numbers}
+    for found in unread(rest, known, each.path, texts=texts, name=each.name):
         yield replace(found, name=_told_apart(found.name))
     for key in sorted(numbers):
-        full = _told_apart(f"{name}.{key}" if name else str(key))
+        path, full = each.below(str(key))
         near = nearest(key, _TOKENS)
-        yield Field(full, step(path, str(key)), refused=True, near="" if fields.get(near) else near)
+        near = "" if fields.get(near) else near
+        yield Field(_told_apart(full), path, refused=True, near=near)
 
 
 def _told_apart(name: str) -> str:

@@ -121,7 +121,9 @@ def _rollout(record: Mapping[str, Any], reading: Reading) -> Iterator[CallDraft]
 def _runs(items: list[dict[str, Any]]) -> Iterator[tuple[int, int]]:
     """Yield where each call begins and ends among the items of a rollout."""
     at = 0
-    for by_model, group in groupby(items, key=_is_by_model):
+    for by_model, group in groupby(
+        items, key=lambda item: item.get("type") in BY_MODEL or is_answer(item)
+    ):
         run = [*group]
         start, stop = at, at + len(run)
         at = stop
@@ -133,7 +135,3 @@ def _runs(items: list[dict[str, Any]]) -> Iterator[tuple[int, int]]:
 
 def _has_ids(item: Mapping[str, Any]) -> bool:
     return item.get("generation_token_ids") is not None
-
-
-def _is_by_model(item: Mapping[str, Any]) -> bool:
-    return item.get("type") in BY_MODEL or is_answer(item)

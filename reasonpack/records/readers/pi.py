@@ -19,7 +19,7 @@ from reasonpack.errors import RecordError
 from reasonpack.records.call_draft import CallDraft
 from reasonpack.records.draft import without
 from reasonpack.records.readers.session import Line, Said, draft_of, way_to
-from reasonpack.records.unread import strings
+from reasonpack.records.unknown import strings
 
 _SETTINGS = ("model_change", "thinking_level_change", "label", "custom", "session_info")
 _TYPES = ("session", "message", "compaction", "branch_summary", "custom_message", *_SETTINGS)

@@ -18,6 +18,7 @@ All offsets count tokens from the start of the row.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,7 @@ from reasonpack.errors import TokenizerError
 from reasonpack.rows.kind import BY_LABEL
 from reasonpack.rows.sample import IGNORE
 from reasonpack.show.message_view import prompts_of
-from reasonpack.show.row import LONGEST_ID, RowCall, RowData, plain
+from reasonpack.show.row import LONGEST_ID, RowData, plain
 
 Piece = Callable[[int], bytes]
 """Gives the bytes of a token."""
@@ -104,24 +105,15 @@ def _row(row: RowData, length: int) -> dict[str, Any]:
             for number in range(len(samples))
             for answer, prompt in prompts_of(row, number, within=length)
         ],
-        "calls": _calls(row.calls[: max((each.call for each in segments), default=-1) + 1]),
+        "calls": [
+            {**asdict(each), "id": each.id[:LONGEST_ID]}
+            for each in row.calls[: max((each.call for each in segments), default=-1) + 1]
+        ],
         "columns": {
             name: _runs(values[:length], values[1:length] != values[: length - 1])
             for name, values in row.columns.items()
         },
     }
-
-
-def _calls(calls: Sequence[RowCall]) -> list[dict[str, Any]]:
-    return [
-        {
-            "id": each.id[:LONGEST_ID],
-            "sample": each.sample,
-            "role": each.role,
-            "reward": each.reward,
-        }
-        for each in calls
-    ]
 
 
 def _runs(values: NDArray[Any], breaks: NDArray[np.bool_]) -> list[list[Any]]:

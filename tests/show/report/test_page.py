@@ -28,7 +28,7 @@ from reasonpack.datasets.options import Options
 from reasonpack.masks.dense import visible
 from reasonpack.run.pack import pack_files
 from reasonpack.show.report.report import page
-from reasonpack.show.row import RowData, read_row
+from reasonpack.show.row import RowData, read_rows
 from reasonpack.tokens.tokenizer import load_tokenizer
 
 pytestmark = [
@@ -104,7 +104,7 @@ def quiet(browser: Page) -> Iterator[Page]:
 
 
 def row_of(dataset: Path, number: int) -> RowData:
-    return read_row(dataset, read_manifest(dataset), number)
+    return read_rows(dataset, read_manifest(dataset), [number])[0]
 
 
 def mask_of(row: RowData) -> Any:

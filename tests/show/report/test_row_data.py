@@ -17,13 +17,13 @@ from reasonpack.masks.dense import visible
 from reasonpack.rows.sample import IGNORE
 from reasonpack.show.message_view import find_view, prompts_of
 from reasonpack.show.report.row_data import rows_data
-from reasonpack.show.row import RowData, read_row
+from reasonpack.show.row import RowData, read_rows
 
 
 @pytest.fixture
 def row(write: Any, tokenizer: tokenizers.Tokenizer) -> RowData:
     directory = write([[two_turns(tokenizer), two_turns(tokenizer, "chat-2")]])
-    return read_row(directory, read_manifest(directory), 0)
+    return read_rows(directory, read_manifest(directory), [0])[0]
 
 
 @pytest.fixture
