@@ -17,7 +17,16 @@ from dataclasses import replace
 from typing import Any
 
 from reasonpack.errors import RecordError
-from reasonpack.records.draft import Draft, hidden, is_absent, joined, known_role, media, without
+from reasonpack.records.draft import (
+    Draft,
+    hidden,
+    is_absent,
+    joined,
+    known_role,
+    made_call,
+    media,
+    without,
+)
 
 _TEXT = ("text", "input_text", "output_text")
 _REASONING = ("thinking", "reasoning", "reasoning_text")
@@ -75,7 +84,9 @@ def read_blocks(draft: Draft) -> list[Draft]:
             call = f"tool_calls[{len(calls)}]"
             places |= {call: at, f"{call}.function": at}
             places[f"{call}.function.arguments"] = f"{at}.input"
-            calls.append(_call(block))
+            rest = without(block, ("type", "id", "name", "input"))
+            made = made_call(block.get("id"), block.get("name"), block.get("input"))
+            calls.append(made | rest)
         elif kind == "tool_result":
             _check_result(draft, parts, at)
             results += _result(block, draft.source, at)
@@ -90,8 +101,8 @@ def read_blocks(draft: Draft) -> list[Draft]:
                 )
                 raise RecordError("content", at, what, fix=fix)
     if not parts and not calls and results:
-        rest = without(message, ("role", "from", name))
-        return [replace(result, message=rest | result.message) for result in results]
+        beside = without(message, ("role", "from", name))
+        return [replace(result, message=beside | result.message) for result in results]
     changed: dict[str, Any] = {name: parts}
     if calls:
         if not is_absent(message.get("tool_calls")):
@@ -125,12 +136,6 @@ def _has_text(part: Any) -> bool:
     return isinstance(part, dict) and any(
         not is_absent(part.get(name)) for name in ("text", "thinking", "reasoning")
     )
-
-
-def _call(block: dict[str, Any]) -> dict[str, Any]:
-    function = {"name": block.get("name"), "arguments": block.get("input")}
-    rest = without(block, ("type", "id", "name", "input"))
-    return {"id": block.get("id"), "type": "function", "function": function, **rest}
 
 
 def _check_result(draft: Draft, before: list[Any], path: str) -> None:

@@ -291,7 +291,6 @@ def _messages(
 def _text_or_messages(
     value: object, path: str, *, role: str, read_list: Callable[..., ReadMessages]
 ) -> ReadMessages:
-    """Read a prompt or completion."""
     if isinstance(value, list):
         return read_list(value, path)
     if not isinstance(value, str):

@@ -134,6 +134,11 @@ def without(fields: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]
     return {name: value for name, value in fields.items() if name not in names}
 
 
+def made_call(id_: object, name: object, arguments: object) -> dict[str, Any]:
+    """Write a call in the shape of OpenAI's."""
+    return {"id": id_, "type": "function", "function": {"name": name, "arguments": arguments}}
+
+
 def joined(parts: object, path: str, types: Collection[str]) -> str:
     """Join the texts of a list of parts of these types.
 

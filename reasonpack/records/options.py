@@ -48,7 +48,6 @@ def renamed_roles(pairs: Iterable[str]) -> dict[str, str]:
 def _renamed(
     option: str, pairs: Iterable[str], known: Container[str], expected: str, fix: str
 ) -> dict[str, str]:
-    """Read pairs `NAME=KNOWN` of an option."""
     found: dict[str, str] = {}
     for pair in pairs:
         name, _, wanted = pair.rpartition("=")

@@ -24,6 +24,7 @@ from reasonpack.records.draft import (
     is_absent,
     is_answer,
     joined,
+    made_call,
     without,
 )
 from reasonpack.records.strict_json import quoted
@@ -139,9 +140,8 @@ def _add(answer: Draft, draft: Draft, kind: str) -> None:
     calls = answer.message.setdefault("tool_calls", [])
     name = f"tool_calls[{len(calls)}]"
     answer.places |= {name: at, f"{name}.function": at}
-    function = {"name": item.get("name"), "arguments": item.get("arguments")}
     call_id = item.get("id") if is_absent(item.get("call_id")) else item["call_id"]
-    calls.append({"id": call_id, "type": "function", "function": function})
+    calls.append(made_call(call_id, item.get("name"), item.get("arguments")))
 
 
 def _bare(item: Mapping[str, Any]) -> dict[str, Any]:

@@ -20,6 +20,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -254,13 +255,11 @@ def _find_repeated_key(line: bytes, path: str) -> None:
         todo.extend(reversed(list(below)))
 
 
+@dataclass(frozen=True, slots=True)
 class _Repeated:
     """Stands in the decoded tree for an object that has `key` twice."""
 
-    __slots__ = ("key",)
-
-    def __init__(self, key: str) -> None:
-        self.key = key
+    key: str
 
 
 def _why_not(line: bytes, error: Exception) -> RecordError:

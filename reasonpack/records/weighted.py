@@ -9,8 +9,7 @@ The column of weights is planned before any record is read, and a file is read f
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Iterable
 
 import numpy as np
 import pyarrow as pa
@@ -127,31 +126,20 @@ def _may_hold(field: pa.Field) -> bool:
 
 
 def _batch_is(batch: pa.RecordBatch) -> bool:
-    return any(
-        any(map(_numbers_are, _weights_in(batch.column(index), field.name)))
-        for index, field in enumerate(batch.schema)
-        if _may_hold(field)
-    )
+    return any(map(_column_is, batch.columns, batch.schema.names))
 
 
-def _weights_in(column: pa.Array, name: str) -> Iterator[Any]:
-    """Yield the arrays of weights in a column."""
-    if pa.types.is_list(column.type):
+def _column_is(column: pa.Array, name: str) -> bool:
+    """Tell whether a column has such a weight; a name of one says that it is one of weights."""
+    type_ = column.type
+    if pa.types.is_list(type_) and pa.types.is_struct(type_.value_type):
         values = column.flatten()
-        yield from (
-            values.field(each) for each in WEIGHTS if values.type.get_field_index(each) >= 0
-        )
-    elif name in WEIGHTS:
-        yield column
-    else:
-        texts = (text for text in column.to_pylist() if text and _stands_in(text.encode() + b"\n"))
-        yield np.array([0.5 for text in texts if _record_is({name: text})])
-
-
-def _numbers_are(values: Any) -> bool:
-    if isinstance(values, np.ndarray):
-        return len(values) > 0
-    if not (pa.types.is_integer(values.type) or pa.types.is_floating(values.type)):
+        named = (each for each in WEIGHTS if values.type.get_field_index(each) >= 0)
+        return any(_column_is(values.field(each), each) for each in named)
+    if name in WEIGHTS and (pa.types.is_integer(type_) or pa.types.is_floating(type_)):
+        numbers = column.drop_null().to_numpy(zero_copy_only=False)
+        return not np.isin(numbers, (0, 1)).all()
+    if name in WEIGHTS or not pa.types.is_string(type_):
         return False
-    numbers = values.drop_null().to_numpy(zero_copy_only=False)
-    return not np.isin(numbers, (0, 1)).all()
+    texts = (text for text in column.to_pylist() if text and _stands_in(text.encode() + b"\n"))
+    return any(_record_is({name: text}) for text in texts)

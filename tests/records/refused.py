@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from reasonpack.records.message import ROLES
+from reasonpack.records.draft import ROLES
 
 ASK = {"role": "user", "content": "2+2?"}
 ANSWER = {"role": "assistant", "content": "4"}

@@ -19,7 +19,7 @@ from typing import Any
 
 from reasonpack.errors import RecordError
 from reasonpack.records.call_draft import CallDraft
-from reasonpack.records.draft import is_absent
+from reasonpack.records.draft import is_absent, made_call
 from reasonpack.records.readers.levels import Level, found_in, level, levels_in, note_unread
 from reasonpack.records.reading import Reading
 from reasonpack.records.strict_json import quoted, step
@@ -165,17 +165,8 @@ def _message(step_: Level) -> dict[str, Any]:
     calls = typed(fields.get("tool_calls") or [], list[dict[str, Any]], f"{step_.path}.tool_calls")
     message["content"] = message["content"] or ("" if not calls else None)
     if calls:
-        message["tool_calls"] = [
-            {
-                "id": call.get("tool_call_id"),
-                "type": "function",
-                "function": {
-                    "name": call.get("function_name"),
-                    "arguments": call.get("arguments"),
-                },
-            }
-            for call in calls
-        ]
+        names = ("tool_call_id", "function_name", "arguments")
+        message["tool_calls"] = [made_call(*map(call.get, names)) for call in calls]
     return message
 
 

@@ -7,34 +7,21 @@ the session held before it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from reasonpack.errors import RecordError
 from reasonpack.records.call_draft import CallDraft
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
-    """A line of a session.
-
-    Attributes:
-        where: `file:line`.
-        fields: decoded.
-    """
+class Line(NamedTuple):
+    """A line of a session, decoded; `where` is `file:line`."""
 
     where: str
     fields: Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Said:
-    """A message, or an item, of a session.
-
-    Attributes:
-        message: in a shape that records may have.
-        place: where it was read from.
-    """
+class Said(NamedTuple):
+    """A message, or an item, in a shape that records may have; and where it was read from."""
 
     message: dict[str, Any]
     place: str

@@ -187,8 +187,7 @@ def _reward(trace: Mapping[str, Any]) -> float | None:
             parts = reward.get("score"), reward.get("weight", 1.0)
         if reward is None:
             return None
-        if any(type(part) not in (int, float) for part in parts):
-            kind = type(next(part for part in parts if type(part) not in (int, float)))
-            raise wrong_type(f"rewards.{name}", kind.__name__, "a number")
+        if wrong := [type(part) for part in parts if type(part) not in (int, float)]:
+            raise wrong_type(f"rewards.{name}", wrong[0].__name__, "a number")
         total += parts[0] * parts[1]
     return total
