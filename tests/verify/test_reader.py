@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from packed_twice import FIXTURES, Json
 
+from reasonpack.records.beside import ENDS
 from reasonpack.records.harmless import HARMLESS
-from reasonpack.records.message import _ENDINGS
+from reasonpack.records.message import _CONTINUED
 from reasonpack.verify import names
 from reasonpack.verify.chat import Chat, Message, NotChecked, Reading, Refused
 from reasonpack.verify.reader import read_chat
@@ -283,7 +284,7 @@ def test_fields_that_hold_nothing_to_learn(fields: Json) -> None:
 
 
 def test_harmless_fields_are_those_of_packing() -> None:
-    assert HARMLESS - names.READ <= names.HARMLESS <= HARMLESS | names.READ | _ENDINGS
+    assert HARMLESS - names.READ <= names.HARMLESS <= HARMLESS | names.READ | {*ENDS, *_CONTINUED}
 
 
 def test_nulls_of_a_struct() -> None:
