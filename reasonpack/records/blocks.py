@@ -82,11 +82,10 @@ def read_blocks(draft: Draft) -> list[Draft]:
         kind = block.get("type") if isinstance(block, dict) else None
         if kind == "tool_use":
             call = f"tool_calls[{len(calls)}]"
-            places |= {call: at, f"{call}.function": at}
-            places[f"{call}.function.arguments"] = f"{at}.input"
-            rest = without(block, ("type", "id", "name", "input"))
-            made = made_call(block.get("id"), block.get("name"), block.get("input"))
-            calls.append(made | rest)
+            inside = f"{call}.function"
+            places |= {call: at, inside: at, f"{inside}.arguments": f"{at}.input"}
+            made = made_call(*map(block.get, ("id", "name", "input")))
+            calls.append(made | without(block, ("type", "id", "name", "input")))
         elif kind == "tool_result":
             _check_result(draft, parts, at)
             results += _result(block, draft.source, at)
@@ -95,14 +94,12 @@ def read_blocks(draft: Draft) -> list[Draft]:
             parts.append(_part(block, kind, at))
             if calls and _has_text(parts[-1]):
                 what = f"a {kind} part behind a call, expected calls last"
-                fix = (
-                    "Put it before the call; or split the message in two here, if the model wrote "
-                    "it after it had seen the result."
-                )
+                fix = "Put it before the call; or split the message in two here, if the model "
+                fix += "wrote it after it had seen the result."
                 raise RecordError("content", at, what, fix=fix)
     if not parts and not calls and results:
-        beside = without(message, ("role", "from", name))
-        return [replace(result, message=beside | result.message) for result in results]
+        rest = without(message, ("role", "from", name))
+        return [replace(result, message=rest | result.message) for result in results]
     changed: dict[str, Any] = {name: parts}
     if calls:
         if not is_absent(message.get("tool_calls")):

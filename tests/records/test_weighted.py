@@ -43,6 +43,7 @@ UNWEIGHTED = [
     record(content="0.5 of the weight"),
     record(tool_calls=[CALL]),
     record() | {"extra": {"weight": 0.5}},
+    record() | {"weight": [0.5, 1.0]},
     {"messages": json.dumps(record(weight=1)["messages"])},
 ]
 
