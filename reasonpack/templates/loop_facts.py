@@ -57,6 +57,8 @@ class Site(NamedTuple):
 def find_sites(tree: n.Template, environment: jinja2.Environment) -> tuple[Site, ...]:
     """Find the loops of a template that are understood, and let them run over `Memo.each`.
 
+    Where the body of such a loop is over, the code of the template yields None.
+
     >>> env = jinja2.Environment()
     >>> tree = env.parse("{% for m in messages %}{% if loop.last %}{{ m }}{% endif %}{% endfor %}")
     >>> find_sites(tree, env)[0].keys(2, ["m0", "m1"])
@@ -69,19 +71,21 @@ def find_sites(tree: n.Template, environment: jinja2.Environment) -> tuple[Site,
         match loop:
             case n.For(target=n.Name(), test=None, else_=[]):
                 try:
-                    sites.append(_Body(loop, made, macros, environment).site(loop))
+                    sites.append(_Body(loop, made, macros).site(loop))
                 except n.Impossible:
                     continue
                 number = n.Const(len(sites) - 1)
                 loop.iter = n.Filter(loop.iter, EACH, [number], [], None, None)
                 loop.iter.set_lineno(loop.lineno).set_environment(environment)
+                loop.body.append(n.ExprStmt(n.Const(None), lineno=loop.lineno))
     return tuple(sites)
 
 
 @jinja2.pass_context
 def _each(context: Context, items: Any, number: int) -> Any:
     """Let the memo that renders say what a loop goes over."""
-    return context.parent[EACH](context, number, items)
+    each = context.parent[EACH]
+    return each(context, number, items) if each else items
 
 
 def _is_strange(tree: n.Template, macros: Mapping[str, n.Macro]) -> bool:
@@ -124,15 +128,12 @@ class _Body:
     """
 
     def __init__(
-        self,
-        loop: n.For,
-        made: Mapping[str, bool],
-        macros: Mapping[str, n.Macro],
-        environment: jinja2.Environment,
+        self, loop: n.For, made: Mapping[str, bool], macros: Mapping[str, n.Macro]
     ) -> None:
         inside = n.List([loop, *macros.values()])
         bound = {name.name for name in inside.find_all(n.Name) if name.ctx != "load"}
-        self.environment, self.macros = environment, dict(macros)
+        self.environment: Any = loop.environment
+        self.macros = dict(macros)
         self.spaces = {name for name, is_one in made.items() if is_one}
         self.made = made.keys() - self.spaces
         self.single = made.keys() - bound  # which have one meaning, wherever they stand
@@ -162,8 +163,17 @@ class _Body:
         match node:
             case n.Const():
                 return
-            case n.Name(name=name, ctx="load"):
-                self.visit_name(name, own=own)
+            case n.Name(name=name, ctx="load") if name in self.made:
+                self.read(name, None, "value")
+            case n.Name(name=name, ctx="load") if macro := self.macros.pop(name, None):
+                for each in (*macro.defaults, *macro.body):
+                    self.visit(each, own=False)
+            case n.Name(name=name, ctx="load") if name in _RESERVED | self.spaces and (
+                own or name != "loop"
+            ):
+                raise n.Impossible
+            case n.Name():
+                return
             case n.Getattr(node=n.Name(name=name), attr=attr) if (name, attr) in self.written:
                 self.state[name, attr] = None
             case n.Getattr(node=n.Name(name=name), attr=attr) if name in self.spaces:
@@ -179,16 +189,6 @@ class _Body:
                     inner = {id(each) for each in node.body} if isinstance(node, n.For) else ()
                     for each in node.iter_child_nodes():
                         self.visit(each, own=own and id(each) not in inner)
-
-    def visit_name(self, name: str, *, own: bool) -> None:
-        """Add a variable, or what a macro reads."""
-        if name in self.made:
-            self.read(name, None, "value")
-        elif macro := self.macros.pop(name, None):
-            for each in (*macro.defaults, *macro.body):
-                self.visit(each, own=False)
-        elif name in _RESERVED | self.spaces and (own or name != "loop"):
-            raise n.Impossible
 
     def fact(self, node: n.Node, own: bool) -> str:
         """Write what counts of a node in Python; raise Impossible for what is no fact."""

@@ -14,8 +14,7 @@ A memo also says which text a loop wrote of which message, whether it was writte
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any, TypeAlias
 
@@ -25,7 +24,7 @@ from jinja2.runtime import Context
 from jinja2.utils import missing
 
 from reasonpack.templates.code import Some, attributes
-from reasonpack.templates.loop_facts import EACH, Part, Site
+from reasonpack.templates.loop_facts import Part, Site
 from reasonpack.templates.written import Written
 
 _MOST = 8
@@ -49,6 +48,9 @@ class _Space(dict[str, Any]):
         super().__setitem__(attribute, value)
 
 
+_Spaces: TypeAlias = dict[str, _Space]
+
+
 class Memo:
     """What the loops of a template gave for the messages of one conversation.
 
@@ -61,7 +63,7 @@ class Memo:
         others: what else is the same object in each rendering: tools.
 
     Attributes:
-        runs: how often the body of a loop was run.
+        runs: how often the body of a loop was run that may not have had to.
     """
 
     def __init__(
@@ -69,12 +71,11 @@ class Memo:
     ) -> None:
         self.runs, self._room, self._sites, self._others = 0, -1, sites, [*others]
         self._kept: dict[int, Any] = {}
-        self._done: dict[Any, dict[Any, _Done]] = {}
-        self._texts: dict[str, str] = {}  # each text once
+        self._done: dict[tuple[Any, ...], _Done] = {}
         self._holds: dict[tuple[Part, int], bool] = {}
-        self._out, self._text = list[str](), ""
+        self._out, self._text, self._sets = list[str](), "", _Sets()
         self._loops: list[tuple[range, list[int]]] = []
-        self._whole: tuple[Any, tuple[range, list[int]]] = self, (range(0), [])
+        self._asked: tuple[Any, tuple[range, list[int]]] = self, (range(0), [])
         self.go_on(messages)
 
     def go_on(self, messages: Sequence[Any]) -> None:
@@ -84,21 +85,20 @@ class Memo:
         self._place = {each: place for place, each in enumerate(self._ids)}
         self._kept.update(zip(self._ids, items, strict=True))  # so that no other has their identity
 
-    def render(self, template: jinja2.Template, variables: Mapping[str, Any]) -> str:
-        """Render a template whose loops run over `Memo.each`."""
+    def render(self, pieces: Iterable[str | None]) -> str:
+        """Take a rendering in its pieces; None stands where a loop is over with an item."""
         if self.runs > self._room:
             self._room = self.runs + _MOST * len(self._sites) * len(self._ids)
             self._kept = {each: self._kept[each] for each in self._ids}
-            self._done, self._texts, self._holds = {}, {}, {}
-        render = template.root_render_func
-        self._loops = []
-        self._out = out = []
-        self._whole = self, (range(0), [])
-        with suppress(Impossible):
-            self._whole = variables["messages"], self._list(variables["messages"])
-        for piece in render(template.new_context({**variables, EACH: self.each})):
-            # One at a time: when a loop asks for its next item, all before it is there.
-            out.append(piece)  # noqa: PERF402
+            self._done, self._holds = {}, {}
+        self._loops, self._asked = [], (self, (range(0), []))
+        self._out = out = list[str]()
+        # One at a time: when a loop asks for its next item, all before it is there.
+        for piece in pieces:
+            if piece is None:
+                self._loops[-1][1].append(len(out))
+            else:
+                out.append(piece)
         self._text = "".join(out)
         return self._text
 
@@ -108,26 +108,56 @@ class Memo:
 
     def each(self, context: Context, number: int, items: Any) -> Any:
         """Return what a loop goes over: `items`, or those for which its body has to run."""
+        begun = [len(self._out)]
         try:
-            (places, ids), begun = self._list(items), list[int]()
+            places, ids = self._list(items)
         except Impossible:
-            return items
+            places, ids = range(0), []
         self._loops.append((places, begun))
-        return Some(items, self._run(context, number, ids, begun))
-
-    def _run(
-        self, context: Context, number: int, ids: list[int], begun: list[int]
-    ) -> Iterator[int]:
-        """Yield where the body has to run; write and set for each other item what it did before."""
-        out, sets, late, at = self._out, _Sets(), _Sets(), 0
+        if not (ids and self._sites):
+            return items
+        site = self._sites[number]
         try:
-            keys, spaces, done_now = self._start(context, number, ids, sets)
-            done = done_now()
+            keys, spaces, done_now = self._start(context, number, site, ids)
+            return Some(items, self._run(keys, spaces, done_now, done_now(), begun))
         except MemoryError:
             raise
         except Exception:  # noqa: BLE001 (whatever it is: Jinja decides what it means)
-            keys, spaces = [], {}
-        while at < len(ids):
+            return items
+
+    def _start(
+        self, context: Context, number: int, site: Site, ids: list[int]
+    ) -> tuple[list[Any], _Spaces, Callable[[], _Done]]:
+        """Return the keys of the items, the namespaces of the body, and what gives its `_Done`.
+
+        Raises:
+            Impossible: what the body reads, or later what it set, cannot be kept: of a generator
+                nothing is left when it was read. The body has to run for all.
+        """
+        self._sets.clear()
+        reads = [self._read(context, *each) for each in site.reads]
+        spaces = {name: _Space(context.resolve(name), name, self._sets) for name in site.spaces}
+        values = number, *[each for each in reads if type(each) is tuple]
+
+        def done_now() -> _Done:
+            for value in self._sets.values():
+                self._value(value)
+            state = [self._value(spaces[name].get(key, missing)) for name, key in site.state]
+            return self._done.setdefault((*values, *state), {})
+
+        return site.keys(len(ids), ids, *reads), spaces, done_now
+
+    def _run(
+        self,
+        keys: list[Any],
+        spaces: _Spaces,
+        done_now: Callable[[], _Done],
+        done: _Done,
+        begun: list[int],
+    ) -> Iterator[int]:
+        """Yield where the body has to run; write and set for each other item what it did before."""
+        out, sets, late, at = self._out, self._sets, _Sets(), 0
+        while True:
             first = len(out)
             for key in islice(keys, at, None):
                 if type(found := done.get(key)) is str:
@@ -138,52 +168,28 @@ class Memo:
                     late.update(changes)
                 else:
                     break
-            begun.extend(range(first, len(out)))
+            begun.extend(range(first + 1, len(out) + 1))
             at += len(out) - first
             for (name, attribute), value in late.items():
                 spaces[name][attribute] = value
-            if at < len(ids):
-                begun.append(len(out))
-                self.runs += 1
-                sets.clear()
-                late.clear()
-                yield at
-                at += 1
-                if keys:
-                    try:
-                        after = done_now()
-                    except Impossible:
-                        keys = []
-                    else:
-                        text = "".join(out[begun[-1] :])
-                        text = self._texts.setdefault(text, text)
-                        done[key] = (text, {**sets}, after) if sets else text
-                        done = after
-        begun.append(len(out))
-
-    def _start(
-        self, context: Context, number: int, ids: list[int], sets: _Sets
-    ) -> tuple[list[Any], dict[str, _Space], Callable[[], _Done]]:
-        """Return the keys of the items, the namespaces of the body, and what gives its `_Done`.
-
-        Raises:
-            Impossible: what the body reads, or later what it set, cannot be kept: of a generator
-                nothing is left when it was read. The body has to run for all.
-        """
-        site = self._sites[number]
-        reads = [self._read(context, *each) for each in site.reads]
-        keys = site.keys(len(ids), ids, *reads)
-        spaces = {name: _Space(context.resolve(name), name, sets) for name in site.spaces}
-        values = number, *[each for each in reads if type(each) is tuple]
-        done = self._done.setdefault(values, {})
-
-        def done_now() -> _Done:
-            for value in sets.values():
-                self._value(value)
-            state = [self._value(spaces[name].get(key, missing)) for name, key in site.state]
-            return done.setdefault((*state,), {})
-
-        return keys, spaces, done_now
+            if at == len(keys):
+                return
+            self.runs += 1
+            sets.clear()
+            late.clear()
+            yield at
+            at += 1
+            text = "".join(out[begun[-2] :])
+            if not sets:
+                done[key] = text
+                continue
+            try:
+                after = done_now()
+            except Impossible:
+                yield from range(at, len(keys))
+                return
+            done[key] = text, {**sets}, after
+            done = after
 
     def _read(self, context: Context, name: str, attribute: str | None, what: Part) -> Any:
         """Return what counts of a variable, or of an attribute of a namespace."""
@@ -217,8 +223,8 @@ class Memo:
         Raises:
             Impossible: it is not a part of the conversation, in its order or back.
         """
-        if items is self._whole[0]:
-            return self._whole[1]
+        if items is self._asked[0]:
+            return self._asked[1]
         ids = [*map(id, items)] if type(items) is list else [0]
         if not ids:
             return range(0), ids
@@ -226,7 +232,8 @@ class Memo:
         step = 1 if first <= last else -1
         if ids != self._ids[min(first, last) : max(first, last) + 1][::step]:
             raise Impossible
-        return range(first, last + step, step), ids
+        self._asked = items, (range(first, last + step, step), ids)
+        return self._asked[1]
 
     def _value(self, value: Any) -> tuple[Any, ...]:
         """Return what stands for a value: true is not one, and a message is itself alone."""

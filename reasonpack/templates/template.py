@@ -27,7 +27,7 @@ import jinja2.nodes
 from reasonpack.errors import RecordError, TemplateError
 from reasonpack.templates import sandbox
 from reasonpack.templates.limits import bounds, out_of_memory
-from reasonpack.templates.loop_facts import Site, find_sites
+from reasonpack.templates.loop_facts import EACH, Site, find_sites
 from reasonpack.templates.loops import Memo
 from reasonpack.templates.sandbox import environment
 from reasonpack.wording import one_line
@@ -69,8 +69,7 @@ class ChatTemplate:
     date: datetime.date | None
     sites: tuple[Site, ...] = field(repr=False, compare=False)
     _environment: sandbox.Environment = field(repr=False, compare=False)
-    _plain: jinja2.Template = field(repr=False, compare=False)
-    _remembering: jinja2.Template = field(repr=False, compare=False)
+    _compiled: jinja2.Template = field(repr=False, compare=False)
 
     @classmethod
     def compile(
@@ -99,10 +98,8 @@ class ChatTemplate:
                 choices = _choices(tree)
                 removed = tuple(dict.fromkeys(_removed(tree)))
                 env.may_change = bool(words & _MUTATING)
-                plain = with_memo = _compiled(env, tree)
                 sites = () if env.may_change else find_sites(tree, env)
-                if sites:
-                    with_memo = _compiled(env, tree)
+                compiled = env.template_class.from_code(env, env.compile(tree), env.globals)
         except jinja2.TemplateSyntaxError as error:
             what = f"line {error.lineno}: {error.message}"
             expected = "a Jinja chat template"
@@ -124,8 +121,7 @@ class ChatTemplate:
             date=date,
             sites=sites,
             _environment=env,
-            _plain=plain,
-            _remembering=with_memo,
+            _compiled=compiled,
         )
 
     @contextlib.contextmanager
@@ -164,9 +160,10 @@ class ChatTemplate:
             TemplateError: the template ran out of time or memory, or tried to leave
                 the sandbox.
         """
+        env, template = self._environment, self._compiled
         # The special tokens of the tokenizer give way to the caller's, as in transformers.
-        variables = {**self.special_tokens, **(kwargs or {})}
-        if self._environment.may_change:
+        variables = {**env.globals, **self.special_tokens, **(kwargs or {})}
+        if env.may_change:
             messages, tools = copy.deepcopy((messages, tools))
         variables.update(
             messages=messages,
@@ -174,11 +171,12 @@ class ChatTemplate:
             documents=variables.get("documents"),
             add_generation_prompt=add_generation_prompt,
         )
+        variables[EACH] = memo and memo.each
+        context = env.context_class(env, variables, template.name, template.blocks)
         try:
             with bounds(self.name):
-                if memo is None:
-                    return self._plain.render(variables)
-                return memo.render(self._remembering, variables)
+                pieces = template.root_render_func(context)
+                return memo.render(pieces) if memo else "".join(filter(None, pieces))
         except jinja2.exceptions.SecurityError as error:
             expected = "a template that only reads its messages"
             fix = "do not use this template, or remove what it reaches for"
@@ -223,11 +221,6 @@ _DATA_FAULTS = (
     RecursionError,
     AssertionError,
 )
-
-
-def _compiled(env: sandbox.Environment, tree: jinja2.nodes.Template) -> jinja2.Template:
-    # Globals in a plain dict: a rendering copies them, and `make_globals` gives a slower mapping.
-    return env.template_class.from_code(env, env.compile(tree), dict(env.globals))
 
 
 # --- what a template mentions ---------------------------------------------------------

@@ -8,6 +8,7 @@ It costs nothing for messages that nobody asks for.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from itertools import accumulate
 
@@ -15,6 +16,7 @@ _MORE = 100
 """Pieces of a rendering that are measured beyond those that were asked for."""
 _BLANK = 8
 """Characters up to which a text may be white space alone, and no message."""
+_SHOWN = re.compile(r"\S")
 
 
 class Written:
@@ -35,7 +37,6 @@ class Written:
     ) -> None:
         self.text, self.loops, self._out = text, loops, out
         self._first, self._starts = len(out), [len(text)]
-        self._end = len(text.rstrip())
 
     def of(self, message: int) -> tuple[int, int] | None:
         """Return where the text of a message begins and ends; None if no loop wrote any.
@@ -49,7 +50,7 @@ class Written:
                 start, stop = self._start(begun[at]), self._start(begun[at + 1])
                 if stop - start > _BLANK or self.text[start:stop].strip():
                     found = found[0] if found else start, stop
-        return found if found and found[1] < self._end else None
+        return found if found and _SHOWN.search(self.text, found[1]) else None
 
     def _start(self, piece: int) -> int:
         """Return where a piece begins, counted from the end, where one looks first."""

@@ -26,7 +26,7 @@ from reasonpack.templates.written import Written
 from reasonpack.views.completion import closes_reasoning
 from reasonpack.views.past import Past, Story, same_beginning
 
-WORTH_A_MEMO = 16
+WORTH_A_MEMO = 20
 """Views from which a memo is used: what it saves grows with the square of their number."""
 
 

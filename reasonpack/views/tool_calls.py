@@ -9,6 +9,8 @@ from typing import Any
 
 from reasonpack.records.tool_calls import ToolCall
 
+_JSON = json.JSONEncoder(ensure_ascii=False)
+
 
 def find_name(text: str, name: str, at: int = 0) -> int:
     """Return where the name of a tool stands as a whole in a text from `at` on; −1 if nowhere.
@@ -74,7 +76,7 @@ def _text_forms(text: str) -> Iterator[str]:
 
 
 def _escaped(text: str) -> str:
-    return json.dumps(text, ensure_ascii=False)[1:-1]
+    return _JSON.encode(text)[1:-1]
 
 
 def _leaves(value: Any) -> Iterator[Any]:

@@ -152,14 +152,18 @@ def templates(draw: st.DrawFn) -> str:
 
 
 def beginnings(
-    template: ChatTemplate, chat: Sequence[Json], memo: Memo | None, *first: int
+    template: ChatTemplate,
+    chat: Sequence[Json],
+    memo: Memo | None,
+    *first: int,
+    said: list[Any] | None = None,
 ) -> list[str]:
     """Render longer and longer beginnings of a chat, as views do, and then shorter ones."""
 
     def rendered(stop: int, prompt: bool) -> str:
         variables = {"enable_thinking": True}
         try:
-            return template.render(
+            text = template.render(
                 chat[:stop],
                 tools=TOOLS,
                 kwargs=variables,
@@ -168,22 +172,31 @@ def beginnings(
             )
         except RecordError as error:
             return f"{type(error).__name__}: {error}"
+        if memo and said is not None:
+            said.append([memo.written().of(message) for message in range(len(chat))])
+        return text
 
     stops = [*first, *range(1, len(chat) + 1), *range(len(chat), 0, -2)]
     return [rendered(stop, prompt) for stop in stops for prompt in (True, False)]
 
 
 def differs(source: str, *chats: Sequence[Json]) -> bool:
-    """Tell whether one of some chats is rendered otherwise with a memo."""
+    """Tell whether one of some chats is rendered otherwise with a memo that remembers.
+
+    Or whether other texts are said to be of a message.
+    """
     template = ChatTemplate.compile(source, name="random")
     return any(_differs(template, chat) for chat in chats)
 
 
 def _differs(template: ChatTemplate, chat: Sequence[Json]) -> bool:
-    memo = Memo(template.sites, chat, TOOLS)
-    return beginnings(template, chat, memo, len(chat)) != beginnings(
-        template, chat, None, len(chat)
+    said: tuple[list[Any], list[Any]] = [], []
+    memos = Memo(template.sites, chat, TOOLS), Memo((), chat, TOOLS)
+    one, other = (
+        beginnings(template, chat, memo, len(chat), said=each)
+        for memo, each in zip(memos, said, strict=True)
     )
+    return one != other or said[0] != said[1]
 
 
 @given(source=templates(), chat=messages)
@@ -239,7 +252,7 @@ def test_of_ever_new_texts_few_are_kept() -> None:
     chat = [{"role": "user"} for _ in range(40)]
     memo = Memo(template.sites, chat)
     beginnings(template, chat, memo)
-    kept = sum(len(each) for done in memo._done.values() for each in done.values())
+    kept = sum(map(len, memo._done.values()))
     assert memo.runs > 20 * 40
     assert kept < 10 * 40
 
@@ -444,7 +457,8 @@ def test_a_variable_may_be_named_as_the_memo() -> None:
     template = ChatTemplate.compile(f"{M}{{{{ m.role }}}}{E}", name="named")
     chat = [{"role": "user", "content": ""}]
     memo = Memo(template.sites, chat)
-    assert template.render(chat, kwargs={EACH: 1}, memo=memo) == "user"
+    for each in (memo, None):
+        assert template.render(chat, kwargs={EACH: 1}, memo=each) == "user"
     with pytest.raises(TemplateError):
         ChatTemplate.compile(f"{{{{ messages|{EACH} }}}}", name="named")
 
@@ -469,7 +483,14 @@ REST = (
 )
 STANDS_BEFORE = "{{ messages[loop.index0 - 1].role }}"
 BEHIND_REQUEST = "{% if loop.index0 > last_request.place %}A{% endif %}"
-FACT, BODY, READ, START = _Body.fact, _Body.__init__, Memo._read, Memo._start
+FACT, BODY, READ, START, RUN, LIST = (
+    _Body.fact,
+    _Body.__init__,
+    Memo._read,
+    Memo._start,
+    Memo._run,
+    Memo._list,
+)
 
 
 def instead(kind: type[jinja2.nodes.Node], code: str) -> Callable[..., str]:
@@ -514,6 +535,22 @@ def no_spaces(memo: Memo, *args: Any) -> Any:
     """Set what was set before in namespaces that nobody reads."""
     keys, spaces, done_now = START(memo, *args)
     return keys, {name: {} for name in spaces}, done_now
+
+
+def marks_elsewhere(memo: Memo, *args: Any) -> Any:
+    """Do not say where the text of a message begins that is written again."""
+    return RUN(memo, *args[:-1], [])
+
+
+def any_list(_: Memo, items: Any) -> Any:
+    """Take each list for one of the conversation's messages, in their order."""
+    return range(len(items)), [*map(id, items)]
+
+
+def list_before(memo: Memo, items: Any) -> Any:
+    """Take each list for the one that was asked for before."""
+    known = memo._asked[1]
+    return known if known[1] else LIST(memo, items)
 
 
 def set_if_other(space: _Space, attribute: str, value: Any) -> None:
@@ -606,6 +643,24 @@ FAULTS: dict[str, tuple[str, Any, str, list[str]]] = {
         [REST],
     ),
     "the first that stands behind counts": ("loops.Memo._read", first_behind, FORWARD, [REST]),
+    "a list is taken for the one before": (
+        "loops.Memo._list",
+        list_before,
+        BACKWARD,
+        ["{{ m.content }}"],
+    ),
+    "an object is known that is none of the conversation": (
+        "loops.Memo._list",
+        any_list,
+        "[{'size': messages|length}]",
+        ["{{ m.size }}"],
+    ),
+    "what is written again is of no message": (
+        "loops.Memo._run",
+        marks_elsewhere,
+        FORWARD,
+        ["{{ m.role }}, {{ m.content }}"],
+    ),
 }
 
 
