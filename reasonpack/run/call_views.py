@@ -111,26 +111,18 @@ class CallCutter:
 def view_of_call(
     conversation: Conversation, context: Context, train_on: str, pasts: Pasts
 ) -> View | Untrained:
-    """Render the view of a call, whose answer is the last message.
+    """Render the view of a call, whose answer is the last message and alone is to be trained.
 
     `pasts` are of the calls of its group before it.
 
     Raises:
         RecordError: it cannot be had exactly from the template.
     """
-    last = len(conversation.messages) - 1
-    messages = tuple(
-        replace(message, train=index == last)
-        if message.role == "assistant" and message.train != (index == last)
-        else message
-        for index, message in enumerate(conversation.messages)
-    )
-    alone = replace(conversation, messages=messages)
-    rendering, past = context.rendering(conversation), pasts.of(alone)
-    views = each_view(alone, rendering, train_on=train_on, past=past)
+    rendering, past = context.rendering(conversation), pasts.of(conversation)
+    views = each_view(conversation, rendering, train_on=train_on, past=past)
     try:
         return next(views)  # of the only message that is trained
     except RecordError as error:
         if error.reason != "nothing-to-train":
             raise
-        return Untrained(last, error.reason)
+        return Untrained(len(conversation.messages) - 1, error.reason)

@@ -53,6 +53,8 @@ class Past:
     common: int = 0
     _prompt: Prompt = NO_PROMPT
     _next: Sequence[Message] = ()
+    _stories: tuple[Story, Story] = field(default_factory=lambda: ([], []))
+    _next_stories: tuple[Story, Story] = field(default_factory=lambda: ([], []))
     _written: dict[int, tuple[Message, Written]] = field(default_factory=dict)
     _memos: dict[tuple[int, str], Memo] = field(default_factory=dict)
 
@@ -67,7 +69,7 @@ class Past:
 
     def end(self, prompt: Prompt) -> None:
         """Remember the prompt of the call."""
-        self.messages, self._prompt = self._next, prompt
+        self.messages, self._prompt, self._stories = self._next, prompt, self._next_stories
 
     def known_prompt(self) -> Prompt:
         """Return of the prompt before what its messages in common are."""
@@ -76,12 +78,19 @@ class Past:
         spans = found.spans[: ends[-1][1]] if ends else ()
         return Prompt(text, Found(spans, ends), shown[: self.common])
 
-    def written(self, message: Message, write: Callable[[Message], Written]) -> Written:
-        """Return what is written of a message, the same objects for the same message."""
-        known = self._written.get(id(message))
-        if known is None:
-            known = self._written[id(message)] = message, write(message)
-        return known[1]
+    def stories(
+        self, messages: Sequence[Message], write: Callable[[Message], Written]
+    ) -> tuple[Story, Story]:
+        """Return the two that are written of messages, the same objects for the same message."""
+        wholes, bares = (story[: self.common] for story in self._stories)
+        for message in messages[self.common :]:
+            known = self._written.get(id(message))
+            if known is None:
+                known = self._written[id(message)] = message, write(message)
+            wholes.append(known[1][0])
+            bares.append(known[1][1])
+        self._next_stories = wholes, bares
+        return wholes, bares
 
     def memo(self, key: tuple[int, str], story: Story, sites: Any) -> Memo:
         """Return the memo of renderings with these variables, for this story."""

@@ -169,8 +169,7 @@ def _stories(
         whole, bare = dump_message(message, behaviour.forms), _bare(message)
         return whole, whole if bare is message else dump_message(bare, behaviour.forms)
 
-    pairs = [past.written(each, write) if past else write(each) for each in messages]
-    wholes, bares = [whole for whole, _ in pairs], [bare for _, bare in pairs]
+    wholes, bares = (past or Past()).stories(messages, write)
     is_one = not behaviour.closer or same_beginning(wholes, bares) == len(messages)
     return (bares,) if is_one else (wholes, bares)
 
