@@ -27,13 +27,14 @@ from reasonpack.datasets.receipt import Receipt, place_of
 from reasonpack.datasets.shards import open_shard
 from reasonpack.errors import FormatError, RecordError, StorageError
 from reasonpack.records.unit import Record
+from reasonpack.rows.kind import Kind
 from reasonpack.verify.against_calls import Feed, feed_of_groups
-from reasonpack.verify.call_values import keys_of_row, of_row
+from reasonpack.verify.call_values import known_in, of_row
 from reasonpack.verify.copies import Taken, ids_of, leave_out, taken_groups, taken_records
 from reasonpack.verify.differences import report
 from reasonpack.verify.findings import Finding, Findings
 from reasonpack.verify.groups import find_groups, grouped_by
-from reasonpack.verify.history import CONTEXT, RESPONSE_SEEN, Contexts
+from reasonpack.verify.history import Contexts
 from reasonpack.verify.manifest import Dataset
 from reasonpack.verify.match import NO_VIEWS, Join, Packed, Read, Thoughts, match
 from reasonpack.verify.order import Order
@@ -41,13 +42,10 @@ from reasonpack.verify.parts import PARTS, parts_of
 from reasonpack.verify.paths import fingerprint
 from reasonpack.verify.rebuilt import Rebuilt, not_rebuilt, whole_size, why_rejected
 from reasonpack.verify.rejects import check_left_out, check_reason, read_all, take_reject
-from reasonpack.verify.row import F32, Row
+from reasonpack.verify.row import Row
 from reasonpack.verify.shards import CheckedRow, checked_rows
 from reasonpack.verify.source import Source, decoded, rebuild, records, taken
 from reasonpack.wording import count
-
-THOUGHT, RESPONSE = 1, 3
-"""The kinds of trained tokens."""
 
 
 def check_against(
@@ -171,7 +169,8 @@ def _add_samples(join: Join, checked: CheckedRow) -> None:
             here = slice(int(row.sample_start[number]), int(stops[number]))
             own, seen, leaf = row.alone(number), paths.seen[here], paths.leaf[here]
             targets = np.flatnonzero(own.target)
-            beside = of_row(own, targets) if join.of_calls else _weights(own, targets)
+            weights = None if own.loss_weights is None else own.loss_weights[targets]
+            beside = of_row(own, targets) if join.of_calls else (weights,)
             print_ = fingerprint(seen[leaf], paths.predicted[here][targets], *beside)
             sample = replace(
                 sample,
@@ -180,14 +179,10 @@ def _add_samples(join: Join, checked: CheckedRow) -> None:
                 ends=seen[leaf],
                 trains_ends=join.in_part or bool(own.trained[leaf].all()),
                 contexts=_contexts(own),
-                calls=frozenset(keys_of_row(own)),
+                calls=frozenset(each.key for each in known_in(own)),
             )
         join.touched[id_] = None
         join.packed.setdefault(id_, []).append(sample)
-
-
-def _weights(row: Row, targets: NDArray[np.int64]) -> tuple[F32 | None]:
-    return (None if row.loss_weights is None else row.loss_weights[targets],)
 
 
 def _segments(row: Row) -> NDArray[np.int64]:
@@ -207,7 +202,7 @@ def _thoughts(row: Row, targets: NDArray[np.int64]) -> Thoughts:
     places = (calls << 32) + messages + 1
     for place in np.unique(places).tolist():
         mine = kinds[places == place]
-        thought, said = int((mine == THOUGHT).sum()), int((mine == RESPONSE).sum())
+        thought, said = (int((mine == kind).sum()) for kind in (Kind.REASONING, Kind.R_OUT))
         counted[ids[place >> 32], place % (1 << 32) - 1] = (thought, thought, thought + said)
     return counted
 
@@ -217,7 +212,7 @@ def _contexts(row: Row) -> Contexts:
     of = _segments(row)
     kinds, messages = row.segment_kind[of], row.segment_message[of]
     counted: Contexts = {}
-    for kind in (CONTEXT, RESPONSE_SEEN):
+    for kind in (Kind.CONTEXT, Kind.R_IN):
         numbers = np.bincount(messages[(kinds == kind) & (messages >= 0)])
         counted |= {(at, kind): number for at, number in enumerate(numbers.tolist()) if number}
     return counted

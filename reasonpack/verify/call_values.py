@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,52 +49,42 @@ def cannot_add_up(call: Call) -> bool:
     return call.role != "none" or any(each is not None for each in values)
 
 
-def call_key(id_: str, role: int, reward: float) -> int:
-    """Return the number that a call is known by."""
-    said = f"{role} {np.float32(reward).tobytes().hex()} {id_}"
-    return int.from_bytes(hashlib.blake2b(said.encode(), digest_size=8).digest(), "little")
+class Known(NamedTuple):
+    """What a call is known by: its id, its role and its reward; NaN for none."""
+
+    id: str
+    role: int
+    reward: float
+
+    @property
+    def key(self) -> int:
+        """A number that stands for it."""
+        said = f"{self.role} {np.float32(self.reward).tobytes().hex()} {self.id}"
+        return int.from_bytes(hashlib.blake2b(said.encode(), digest_size=8).digest(), "little")
+
+    def __str__(self) -> str:
+        """Say it in words."""
+        more = [ROLES[self.role]] if 0 < self.role < len(ROLES) else []
+        more += [] if np.isnan(self.reward) else [f"reward {np.float32(self.reward)}"]
+        return quoted(self.id, limit=200) + f" ({', '.join(more)})" * bool(more)
 
 
-def _parts(call: Call) -> tuple[str, int, float]:
-    return call.id, ROLES.index(call.role), np.nan if call.reward is None else call.reward
+def known(call: Call) -> Known:
+    """Return what a call is known by that was logged."""
+    return Known(call.id, ROLES.index(call.role), np.nan if call.reward is None else call.reward)
 
 
-def _parts_in(row: Row) -> list[tuple[str, int, float]]:
+def known_in(row: Row) -> list[Known]:
+    """Return what the calls of a row are known by."""
     ids = row.call_id or []
     roles = np.zeros(len(ids), np.uint8) if row.call_role is None else row.call_role
     rewards = np.full(len(ids), np.nan) if row.call_reward is None else row.call_reward
-    return list(zip(ids, roles.tolist(), rewards.tolist(), strict=True))
-
-
-def key_of(call: Call) -> int:
-    """Return the number that a call which was logged is known by."""
-    return call_key(*_parts(call))
-
-
-def keys_of_row(row: Row) -> list[int]:
-    """Return the numbers that the calls of a row are known by."""
-    return [call_key(*each) for each in _parts_in(row)]
-
-
-def described(call: Call) -> str:
-    """Say what a call is known by."""
-    return _said(*_parts(call))
-
-
-def described_in(row: Row) -> list[str]:
-    """Say what the calls of a row are known by."""
-    return [_said(*each) for each in _parts_in(row)]
-
-
-def _said(id_: str, role: int, reward: float) -> str:
-    more = [ROLES[role]] if 0 < role < len(ROLES) else []
-    more += [] if np.isnan(reward) else [f"reward {np.float32(reward)}"]
-    return quoted(id_, limit=200) + f" ({', '.join(more)})" * bool(more)
+    return [*map(Known, ids, roles.tolist(), rewards.tolist())]
 
 
 def of_row(row: Row, tokens: NDArray[np.int64]) -> tuple[F32, U64]:
     """Return weights f32[n] and values u64[n, 3] of some tokens, each of a call; NaN for none."""
-    keys = np.array([*keys_of_row(row), 0], np.uint64)
+    keys = np.array([*(each.key for each in known_in(row)), 0], np.uint64)
     weights, *values = (
         np.full(len(tokens), np.nan, np.float32) if column is None else column[tokens]
         for column in (row.loss_weights, row.logprobs, row.advantages)
@@ -108,7 +99,7 @@ def of_call(call: Call, behind: NDArray[np.bool_]) -> tuple[float, U64]:
     `behind` bool[C] says which tokens of its completion are trained.
     """
     values = [bits_of(values_of(call, name, behind)) for name in VALUES]
-    words = [*values, np.full(len(values[0]), key_of(call), np.uint64)]
+    words = [*values, np.full(len(values[0]), known(call).key, np.uint64)]
     return 0.0 if call.role == "rejected" else call.weight, np.stack(words, axis=1)
 
 

@@ -73,7 +73,8 @@ class Message:
         source: which of the record's messages it is, or begins with.
         cut: the model wrote no stop: it was cut off.
         null: it has no content, not even an empty text.
-        flagged: it says itself that it is trained.
+        flag: whether it says itself that it is trained; None if it says nothing.
+        kind: the name of its role, where that is of a call alone.
     """
 
     role: str
@@ -87,7 +88,8 @@ class Message:
     cut: bool = False
     null: bool = False
     weight: float = 1.0
-    flagged: bool = False
+    flag: bool | None = None
+    kind: str = ""
 
     @property
     def thinks(self) -> bool:

@@ -17,10 +17,8 @@ from reasonpack.records.strict_json import quoted
 from reasonpack.tokens.tokenizer import Tokenizer
 from reasonpack.verify.call_values import (
     cannot_add_up,
-    described,
-    described_in,
-    key_of,
-    keys_of_row,
+    known,
+    known_in,
     of_call,
     of_row,
 )
@@ -190,7 +188,8 @@ def other_weight(samples: Sequence[SampleAt], rebuilt: Sequence[Rebuilt]) -> Fin
 def other_call(samples: Sequence[SampleAt], calls: Sequence[CallTokens]) -> Finding | None:
     """Find a token of calls that has another weight, value or call than was logged."""
     apart = any(cannot_add_up(each.call) for each in calls)
-    names = {key_of(each.call): described(each.call) for each in calls}
+    logged = {one.key: str(one) for one in (known(each.call) for each in calls)}
+    names = logged.copy()
     want: dict[bytes, list[tuple[float, list[int]]]] = {}
     for each in calls:
         weight, words = of_call(each.call, each.trained)
@@ -201,8 +200,8 @@ def other_call(samples: Sequence[SampleAt], calls: Sequence[CallTokens]) -> Find
             else:
                 known[0] = known[0][0] + weight, known[0][1]
     for sample in samples:
-        row, keys = sample.row, keys_of_row(sample.row)
-        names |= dict(zip(keys, described_in(row), strict=True))
+        row, packed = sample.row, {one.key: str(one) for one in known_in(sample.row)}
+        names |= packed
         tokens = [(token, path) for token, path in sample.tokens() if row.target[token]]
         weights, words = of_row(row, np.array([token for token, _ in tokens], np.int64))
         for (token, path), weight, word in zip(
@@ -214,7 +213,7 @@ def other_call(samples: Sequence[SampleAt], calls: Sequence[CallTokens]) -> Find
                 others = [_values(*one, names) for one in near]
                 expected = max(others, key=lambda one: len(one.items() & have.items()))
                 return _differing(sample, token, have, expected)
-        if lost := {*keys} - {key_of(each.call) for each in calls}:
+        if lost := packed.keys() - logged.keys():
             what = f"call {names[min(lost)]}, expected none but those that were logged"
             return sample.finding("RP317", int(row.sample_start[sample.number]), what)
     return None

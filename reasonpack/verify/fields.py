@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Any
 
@@ -28,6 +28,17 @@ MEANT: tuple[tuple[str, Any], ...] = (
 def present(raw: Json) -> Json:
     """Leave out keys that count as absent; an empty text, or no arguments, can be meant."""
     return {key: one for key, one in raw.items() if one not in EMPTY or (key, one) in MEANT}
+
+
+def without_nulls(value: Any, kept: Sequence[str] = ()) -> Any:
+    """Leave out keys whose value is null, which Parquet gives to every row; not in kept fields."""
+    if isinstance(value, dict):
+        return {
+            key: below if key in kept else without_nulls(below, kept)
+            for key, below in value.items()
+            if below is not None
+        }
+    return [without_nulls(each, kept) for each in value] if isinstance(value, list) else value
 
 
 def renamed(raw: Json, wanted: Mapping[str, str], known: AbstractSet[str]) -> Json:

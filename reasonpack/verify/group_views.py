@@ -18,19 +18,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from reasonpack.verify.call_values import cannot_add_up, check_columns, key_of, of_call
+from reasonpack.verify.call_values import cannot_add_up, check_columns, known, of_call
 from reasonpack.verify.calls import Call, read_calls
-from reasonpack.verify.chat import NotChecked, Refused
+from reasonpack.verify.chat import Json, NotChecked, Refused
 from reasonpack.verify.history import Contexts, Prefixes, Stretch
 from reasonpack.verify.length import LeftOut, too_long, too_long_text
-from reasonpack.verify.match import Place, Read, Thoughts
+from reasonpack.verify.match import Place, Read
 from reasonpack.verify.parts import PARTS, parts_of
 from reasonpack.verify.paths import distinct, fingerprint, view_paths
 from reasonpack.verify.rebuilt import Rebuilt, TokenView, not_rebuilt
 from reasonpack.verify.source import Source, encode
 from reasonpack.verify.views import TextViews, build_views
 
-Json = dict[str, Any]
 _OfOne = tuple[
     tuple[NDArray[Any], ...],
     tuple[Place, tuple[int, ...]],
@@ -219,10 +218,10 @@ class Kept:
         tokens = Counter[object]()
         for key, each in zip(keys, self.calls, strict=True):
             tokens[key] += int(each.trained.sum()) if each.call.role != "rejected" else 0
-        self.calls = [
-            each if key is None else replace(each, call=_lighter(each.call, max(1, tokens[key])))
-            for key, each in zip(keys, self.calls, strict=True)
-        ]
+        for at, (key, each) in enumerate(zip(keys, self.calls, strict=True)):
+            if key is not None:
+                light = replace(each.call, weight=each.call.weight / max(1, tokens[key]))
+                self.calls[at] = replace(each, call=light)
 
     def read(self, where: str, split: str, *, divided: bool) -> Read:
         """Return what samples are compared with, for the group that begins at a place.
@@ -231,13 +230,13 @@ class Kept:
         """
         parts, thoughts, histories = zip(*self._each(), strict=True)
         trained, weights, words, ends = (np.concatenate(each) for each in zip(*parts, strict=True))
-        known, first, at, times = np.unique(
+        paths, first, at, times = np.unique(
             trained, axis=0, return_index=True, return_inverse=True, return_counts=True
         )
-        begins = np.cumsum([0, *(len(paths) for paths, *_ in parts[:-1])])
+        begins = np.cumsum([0, *(len(each[0]) for each in parts[:-1])])
         has_twin = np.logical_or.reduceat(times[at.ravel()] > 1, begins) & self.apart
         if not self.apart:
-            trained, weights, words = known, np.bincount(at.ravel(), weights), words[first]
+            trained, weights, words = paths, np.bincount(at.ravel(), weights), words[first]
         leaves = self._leaves(ends, has_twin, divided=divided)
         sizes = (len(each.ids) for each in self.calls)
         self.lengths = dict(zip(map(bytes, ends), sizes, strict=True))
@@ -245,11 +244,11 @@ class Kept:
         return Read(
             where,
             fingerprint(distinct(ends[outer]), trained, weights.astype(np.float32), words),
-            thoughts=_thoughts(thoughts),
+            thoughts={place: (least, most, of) for place, (least, most, of) in thoughts if of},
             leaves=leaves,
             split=split,
-            calls=frozenset(key_of(each.call) for each in self.calls),
-            contexts=_contexts([*chain.from_iterable(histories)], known[:, 0]),
+            calls=frozenset(known(each.call).key for each in self.calls),
+            contexts=_contexts([*chain.from_iterable(histories)], paths[:, 0]),
         )
 
     def _each(self) -> Iterator[_OfOne]:
@@ -258,7 +257,7 @@ class Kept:
         Trained tokens of an earlier call are not counted again, unless calls are apart; the
         history is what no earlier call has.
         """
-        known, prefixes = set[bytes](), Prefixes()
+        trained, prefixes = set[bytes](), Prefixes()
         apart = self.apart
         for each in self.calls:
             view = each.view
@@ -267,8 +266,8 @@ class Kept:
             new = np.ones(len(paths), bool)
             if not apart:
                 named = [path.tobytes() for path in paths]
-                new = np.array([path not in known for path in named], bool)
-                known.update(named)
+                new = np.array([path not in trained for path in named], bool)
+                trained.update(named)
             least, most = (int(new[:end].sum()) for end in each.thought)
             counted = ((each.call.id, each.message), (least, most, int(new.sum())))
             seen = view.paths.seen[:, 0]
@@ -314,14 +313,6 @@ def _contexts(
         at = np.searchsorted(trained, paths).clip(max=len(trained) - 1)
         counted[place] += int((trained[at] != paths).sum())
     return dict(+counted)
-
-
-def _lighter(call: Call, tokens: int) -> Call:
-    return replace(call, weight=call.weight / tokens)
-
-
-def _thoughts(counted: Sequence[tuple[Place, tuple[int, ...]]]) -> Thoughts:
-    return {place: (least, most, of) for place, (least, most, of) in counted if of}
 
 
 def _content(each: CallTokens) -> bytes:

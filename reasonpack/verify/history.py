@@ -17,13 +17,12 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from reasonpack.rows.kind import Kind
 from reasonpack.verify.chat import Message
 from reasonpack.verify.encoding import Encoded
 from reasonpack.verify.marks import SHORT
 from reasonpack.verify.paths import U64
 
-CONTEXT, RESPONSE_SEEN = 0, 2
-"""The kinds `h` and `r_in`."""
 Stretch = tuple[int, int, int, int]
 """A message, a kind, and from where to where it goes, in characters or tokens."""
 Contexts = dict[tuple[int, int], int]
@@ -47,7 +46,7 @@ def find_messages(prompt: str, messages: Sequence[Message]) -> tuple[Stretch, ..
         at = place + len(text)
         called = [call["function"]["name"] for call in message.calls]
         if len(text) > SHORT and prompt.count(text) == 1:
-            kind = RESPONSE_SEEN if message.role == "assistant" else CONTEXT
+            kind = Kind.R_IN if message.role == "assistant" else Kind.CONTEXT
             found.append((message.source, kind, place, at))
     return tuple(found)
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from reasonpack.records.strict_json import quoted
+from reasonpack.rows.kind import Kind
 from reasonpack.verify.history import Contexts, added
 from reasonpack.verify.length import LeftOut
 from reasonpack.verify.order import Order
@@ -196,8 +197,7 @@ def _contexts_fault(packed: Sequence[Packed], read: Sequence[Read]) -> str:
     found, expected = (added([one.contexts for one in ones]) for ones in (packed, read))
     for (message, kind), want in sorted(expected.items()):
         if (have := found.get((message, kind), 0)) < want:
-            name = "r_in" if kind else "h"
-            what = f"message {message} has {count(have, 'token')} of the kind {name}"
+            what = f"message {message} has {count(have, 'token')} of the kind {Kind(kind).label}"
             return f"{what}, expected at least {want:,} in what others see of it"
     return ""
 

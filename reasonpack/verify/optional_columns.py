@@ -11,12 +11,11 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from reasonpack.rows.kind import Kind
 from reasonpack.verify.row import IGNORE, OF_CALLS, OF_TOKENS, Fault, Row, first
 
 MOST_LOGPROB = 0.01
 """As the format says: what rounding may make of the logarithm of 1."""
-WRITTEN = (1, 3)
-"""The kinds of what a model wrote: reasoning and response."""
 REJECTED = 2
 """The role of a rejected answer; 1 is that of a chosen one, 0 none."""
 
@@ -51,7 +50,7 @@ def weight_faults(row: Row) -> Iterator[Fault]:
         return
     sizes = row.segment_stop - row.segment_start
     message, kind = (np.repeat(each, sizes) for each in (row.segment_message, row.segment_kind))
-    written = np.isin(kind, WRITTEN) & np.greater_equal(message, 0)
+    written = np.isin(kind, (Kind.REASONING, Kind.R_OUT)) & np.greater_equal(message, 0)
     judged = row.trained & written & (row.call_of_tokens < 0)
     for start, stop in zip(row.sample_start, row.sample_stop, strict=True):
         tokens = np.flatnonzero(judged[start:stop]) + start

@@ -32,15 +32,6 @@ from reasonpack.verify.names import END, TAG, inside
 from reasonpack.verify.tools import calls_in_text, read_call, read_tools
 
 
-@dataclass(frozen=True, slots=True)
-class _Draft:
-    """A message before those that are one generation are joined."""
-
-    message: Message
-    flag: bool | None = None
-    kind: str = "message"
-
-
 @dataclass(slots=True)
 class _Content:
     """What the content of a message holds."""
@@ -70,7 +61,9 @@ def read_chat(record: Json, reading: Reading) -> Chat:
     if reading.which != "all":
         role = "user" if reading.which == "last-turn" else "assistant"
         first = max((n for n, each in enumerate(messages) if each.role == role), default=0)
-        messages[:first] = [replace(each, trained=each.flagged) for each in messages[:first]]
+        messages[:first] = [
+            replace(each, trained=each.trained and each.flag is True) for each in messages[:first]
+        ]
     return Chat(tuple(messages), tools, variables, weight_of_record(record, reading))
 
 
@@ -86,7 +79,7 @@ def _with_system(system: Any, messages: list[Message]) -> list[Message]:
     return [Message("system", text), *(replace(one, source=one.source + 1) for one in messages)]
 
 
-def _drafts(record: Json, reading: Reading) -> Iterator[_Draft]:
+def _drafts(record: Json, reading: Reading) -> Iterator[Message]:
     """Read the messages; those of a prompt are untrained unless flagged."""
     found = [name for name in names.CONTAINERS if name in record]
     whole = "prompt" in record and "completion" in record
@@ -109,12 +102,11 @@ def _drafts(record: Json, reading: Reading) -> Iterator[_Draft]:
         if raw and name != "prompt" and _is_answer(raw[-1]) and not ends(raw[-1]):
             raw = [*raw[:-1], {**raw[-1], **end_of_one(record, raw[-1]), **ends(record)}]
         raw = [present(as_known(each, reading, names.OF_A_MESSAGE)) for each in raw]
-        read: list[_Draft] = []
+        read: list[Message] = []
         for number, each in as_messages(raw, reading, trained=name != "prompt"):
-            for draft in _read(each, reading):
-                flag = False if draft.flag is None and name == "prompt" else draft.flag
-                message = replace(draft.message, source=before + number)
-                read.append(_Draft(message, flag, draft.kind))
+            for message in _read(each, reading):
+                flag = False if message.flag is None and name == "prompt" else message.flag
+                read.append(replace(message, source=before + number, flag=flag))
         yield from _joined(read)
         before += len(raw)
 
@@ -123,7 +115,7 @@ def _is_answer(raw: Json) -> bool:
     return names.ROLES.get(str(raw.get("role") or raw.get("from"))) == "assistant"
 
 
-def _read(raw: Json, reading: Reading) -> Iterator[_Draft]:
+def _read(raw: Json, reading: Reading) -> Iterator[Message]:
     """Read a message; results of tools in it are messages before it."""
     for one, other in (("role", "from"), ("content", "value")):
         if raw.get(one, raw.get(other)) != raw.get(other, raw.get(one)):
@@ -137,9 +129,9 @@ def _read(raw: Json, reading: Reading) -> Iterator[_Draft]:
     flag, weight = read_flag(raw, reading)
     if role != "assistant":
         alone = bool(content.results) and not content.text
-        yield from (_Draft(_result(each, more if alone else {})) for each in content.results)
+        yield from (_result(each, more if alone else {}) for each in content.results)
         if not alone:
-            yield _Draft(Message(role, content.text, more=more), flag)
+            yield Message(role, content.text, more=more, flag=flag)
         return
     check_fields(more, reading)
     for held in content.held:
@@ -149,8 +141,8 @@ def _read(raw: Json, reading: Reading) -> Iterator[_Draft]:
     reasoning = _reasoning(raw, content, reading)
     if name in names.CALL_ROLES:
         reasoning, made = calls_in_text(content.text, reasoning)
-        message = Message(role, "", reasoning, None, made, more, null=True, weight=weight)
-        yield _Draft(message, flag, str(name))
+        message = Message(role, "", reasoning, None, made, more, null=True, kind=str(name))
+        yield replace(message, flag=flag, weight=weight)
         return
     calls = [*content.calls, *raw.get("tool_calls", [])]
     single = raw.get("function_call")
@@ -162,7 +154,7 @@ def _read(raw: Json, reading: Reading) -> Iterator[_Draft]:
     cut = content.cut or was_cut(raw)
     null = not content.written
     message = Message(role, content.text, reasoning, None, made, more, cut=cut, null=null)
-    yield _Draft(replace(message, weight=weight), flag)
+    yield replace(message, flag=flag, weight=weight)
 
 
 def _result(block: Json, more: Json) -> Message:
@@ -275,37 +267,33 @@ def _split_at(message: Message, at: int) -> Message:
     return replace(message, content=content, reasoning=inside(text[:at]), verbatim=text)
 
 
-def _joined(drafts: Iterable[_Draft]) -> Iterator[_Draft]:
+def _joined(messages: Iterable[Message]) -> list[Message]:
     """Join what the model wrote in one go: reasoning, or text, and then its calls."""
-    held: _Draft | None = None
-    for draft in drafts:
-        if held is not None and _goes_on(held, draft):
-            if held.flag is not draft.flag and (held.flag is False) != (draft.flag is False):
-                raise Refused("training flags that differ within one answer")
-            one, two = held.message, draft.message
-            if one.weight != two.weight:
-                raise Refused("weights that differ within one answer")
-            more, cut = {**one.more, **two.more}, one.cut or two.cut
-            null, content = one.null and two.null, one.content + two.content
-            made = replace(one, content=content, more=more, cut=cut, null=null)
-            held = replace(draft, message=replace(made, calls=one.calls + two.calls))
+    made: list[Message] = []
+    for two in messages:
+        if not made or not _goes_on(made[-1], two):
+            made.append(two)
             continue
-        if held is not None:
-            yield held
-        held = draft
-    if held is not None:
-        yield held
+        one = made.pop()
+        if one.flag is not two.flag and (one.flag is False) != (two.flag is False):
+            raise Refused("training flags that differ within one answer")
+        if one.weight != two.weight:
+            raise Refused("weights that differ within one answer")
+        more, cut = {**one.more, **two.more}, one.cut or two.cut
+        null, content = one.null and two.null, one.content + two.content
+        both = replace(one, content=content, more=more, cut=cut, null=null)
+        made.append(replace(both, calls=one.calls + two.calls, flag=two.flag, kind=two.kind))
+    return made
 
 
-def _goes_on(held: _Draft, draft: _Draft) -> bool:
-    one, two = held.message, draft.message
+def _goes_on(one: Message, two: Message) -> bool:
     if (one.role, two.role) != ("assistant", "assistant") or not two.calls:
         return False
     if two.reasoning or END in two.content or two.content.lstrip().startswith(TAG):
         return False
     if one.calls:
-        return {held.kind, draft.kind} <= {*names.CALL_ROLES}
-    return draft.kind == "tool_call" or _is_reasoning_alone(one)
+        return {one.kind, two.kind} <= {*names.CALL_ROLES}
+    return two.kind == "tool_call" or _is_reasoning_alone(one)
 
 
 def _is_reasoning_alone(message: Message) -> bool:
@@ -315,20 +303,19 @@ def _is_reasoning_alone(message: Message) -> bool:
     return text.endswith(END) and text.count(END) == 1 and TAG not in text[len(TAG) :]
 
 
-def _finished(draft: _Draft, reading: Reading) -> Message:
+def _finished(message: Message, reading: Reading) -> Message:
     """Split an answer, and say whether it is trained and was cut off: so was reasoning alone."""
-    if draft.message.role != "assistant":
-        return draft.message
+    if message.role != "assistant":
+        return message
     closers = () if reading.stray_tag == "text" else reading.closers
-    if any(closer in draft.message.reasoning for closer in closers):
+    if any(closer in message.reasoning for closer in closers):
         raise Refused("a field of reasoning with what ends reasoning in it")
-    message = _split(draft.message, reading)
+    message = _split(message, reading)
     silent = not message.content.strip() and not message.calls
     open_ended = message.more.get("end_turn") is False and not message.calls
     cut = message.cut or open_ended or (silent and bool(message.reasoning))
     nothing = cut and silent and not message.reasoning  # was written before it was cut off
-    trained = draft.flag is not False and not nothing
-    return replace(message, trained=trained, flagged=trained and draft.flag is True, cut=cut)
+    return replace(message, trained=message.flag is not False and not nothing, cut=cut)
 
 
 def _variables(record: Json) -> Json:

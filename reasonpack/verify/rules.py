@@ -18,11 +18,9 @@ from reasonpack.templates.find import load_template
 from reasonpack.templates.stop import Stop
 from reasonpack.templates.template import ChatTemplate
 from reasonpack.tokens.tokenizer import Tokenizer
-from reasonpack.verify.chat import Message
+from reasonpack.verify.chat import Json, Message
 from reasonpack.verify.stop import Stops, ending_token, read_stops
 from reasonpack.verify.template import Forms, Template, learn_forms
-
-Json = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,7 @@ from reasonpack.templates.template import ChatTemplate
 from reasonpack.tokens.tokenizer import Tokenizer, load_tokenizer
 from reasonpack.verify.chat import NotChecked, Reading, Refused
 from reasonpack.verify.encoding import Encoder
-from reasonpack.verify.fields import renamed
+from reasonpack.verify.fields import renamed, without_nulls
 from reasonpack.verify.findings import Finding, Findings
 from reasonpack.verify.history import in_tokens
 from reasonpack.verify.length import LeftOut, too_long, too_long_text
@@ -205,24 +205,13 @@ def decoded(record: Record, reading: Reading) -> dict[str, Any]:
     value: Any = decode(record.line) if record.row is None else record.row
     if record.row is not None and isinstance(value, dict):  # a tool's parameters are no arguments
         kept = {key: () if key in TOOLS else ARGUMENTS for key in value if value[key] is not None}
-        value = {key: _without_nulls(value[key], names) for key, names in kept.items()}
+        value = {key: without_nulls(value[key], names) for key, names in kept.items()}
     if not isinstance(value, dict):
         raise RecordError("type", "", "expected an object", fix="Write one.")
     try:
         return renamed(value, reading.renamed, OF_A_RECORD)
     except Refused as error:
         raise RecordError("conflict", "", str(error), fix="Keep one of the two.") from error
-
-
-def _without_nulls(value: Any, kept: Sequence[str]) -> Any:
-    """Leave out keys whose value is null, which Parquet gives to every row; not in kept fields."""
-    if isinstance(value, dict):
-        return {
-            key: below if key in kept else _without_nulls(below, kept)
-            for key, below in value.items()
-            if below is not None
-        }
-    return [_without_nulls(each, kept) for each in value] if isinstance(value, list) else value
 
 
 def rebuild(source: Source, record: dict[str, Any], *, row: bool = False) -> Rebuilt:

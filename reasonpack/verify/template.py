@@ -25,10 +25,9 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment, SandboxedEnvironment
 
 from reasonpack.errors import TemplateError
 from reasonpack.templates.limits import bounds
-from reasonpack.verify.chat import Arguments, Message, NotChecked
+from reasonpack.verify.chat import Arguments, Json, Message, NotChecked
 from reasonpack.verify.names import END, REASONING, TAG
 
-Json = dict[str, Any]
 WHITE = " \t\r\n"
 THOUGHT, ANSWER = "zqthoughtqz", "zqanswerqz"
 """Stand for reasoning and answer where a template is asked what it reads."""

@@ -7,7 +7,7 @@ from typing import Any
 from reasonpack.records.strict_json import decode
 from reasonpack.verify import names
 from reasonpack.verify.chat import Arguments, Json, NotChecked, Reading, Refused
-from reasonpack.verify.fields import EMPTY, check_fields
+from reasonpack.verify.fields import EMPTY, check_fields, without_nulls
 from reasonpack.verify.names import END, TAG, inside
 
 NAMED = ("name", *names.ARGUMENTS)
@@ -94,7 +94,7 @@ def read_call(raw: Any, reading: Reading) -> Json:
     if isinstance(arguments, str):
         read = decode(arguments.encode(), "arguments")
         arguments = Arguments(read, arguments) if isinstance(read, dict) else read
-    elif reading.row and (bare := _without_nulls(arguments)) != arguments:
+    elif reading.row and (bare := without_nulls(arguments)) != arguments:
         if reading.null_arguments == "refuse":
             raise Refused("a null in a struct of arguments")
         arguments = bare if reading.null_arguments == "drop" else arguments
@@ -102,9 +102,3 @@ def read_call(raw: Any, reading: Reading) -> Json:
         raise Refused("a call: expected a function with name and arguments")
     call = {key: value for key, value in call.items() if value is not None}
     return {"type": "function", **call, "function": {**function, "arguments": arguments}}
-
-
-def _without_nulls(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _without_nulls(one) for key, one in value.items() if one is not None}
-    return [_without_nulls(one) for one in value] if isinstance(value, list) else value

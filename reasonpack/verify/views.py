@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
-from reasonpack.verify.chat import Chat, NotChecked, Refused
+from reasonpack.verify.chat import Chat, Json, NotChecked, Refused
 from reasonpack.verify.history import find_messages
 from reasonpack.verify.marks import marked
 from reasonpack.verify.one_view import OneView, TextView
 from reasonpack.verify.parts import PARTS, has_part, stretches
 from reasonpack.verify.rules import Rules
 from reasonpack.verify.stop import contradiction
-
-Json = dict[str, Any]
 
 
 @dataclass(slots=True)
