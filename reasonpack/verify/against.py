@@ -17,6 +17,7 @@ import random
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -252,30 +253,38 @@ def _add_record(
         findings.count("copies", times - 1)
         if rebuilt is not None and rebuilt.unknown:
             findings.leave(rebuilt.unknown, record.where)
+        read = _read(record, rebuilt, source, partial(_count, findings, times))
         for each in ids_of(id_, times):
-            join.wait(each, _read(record, rebuilt, source, findings))
+            join.wait(each, read)
         check_left_out(join, record, id_, rebuilt, findings)
-        join.contradict(rebuilt.contradictions if rebuilt is not None else (), record.where)
+        join.contradict(rebuilt.built.contradictions if rebuilt else (), record.where)
 
 
-def _read(record: Record, rebuilt: Rebuilt | None, source: Source, findings: Findings) -> Read:
-    findings.count("packed")
+def _count(findings: Findings, times: int, what: str, number: int = 1) -> None:
+    findings.count(what, number * times)
+
+
+def _read(
+    record: Record, rebuilt: Rebuilt | None, source: Source, count: Callable[..., None]
+) -> Read:
+    """Return what is compared with each copy of a record, which are counted alike."""
+    count("packed")
     if rebuilt is None or rebuilt.unknown:
         return Read(record.where, None)
     if rebuilt.reason:
         return Read(record.where, NO_VIEWS, rebuilt.error)
-    findings.count("conversations")
-    findings.count("views", len(rebuilt.views))
-    findings.count("naive_tokens", sum(len(view.ids) for view in rebuilt.views))
-    findings.count("missing_reasoning", rebuilt.untrained)
+    count("conversations")
+    count("views", len(rebuilt.views))
+    count("naive_tokens", sum(len(view.ids) for view in rebuilt.views))
+    count("missing_reasoning", rebuilt.built.untrained)
     if (most := source.manifest.options.max_length) and source.manifest.counts.extra_samples:
         whole = whole_size(rebuilt.views)
-        findings.count("divided", whole > most)
-        findings.count("whole tokens", whole)
+        count("divided", whole > most)
+        count("whole tokens", whole)
     if source.manifest.options.shuffle or source.manifest.counts.extra_samples:
-        findings.count("npass_tokens", rebuilt.npass_tokens)
-    for where, number in rebuilt.stops.items():
-        findings.count(f"stops: {where}", number)
+        count("npass_tokens", rebuilt.npass_tokens)
+    for where, number in rebuilt.built.stops.items():
+        count(f"stops: {where}", number)
     read = rebuilt.read(record.where)
-    findings.count("context tokens", sum(read.contexts.values()))
+    count("context tokens", sum(read.contexts.values()))
     return read

@@ -149,10 +149,10 @@ class _Adding:
 
     def _note(self, record: Record, found: Rebuilt) -> None:
         """Count what the join does not compare."""
-        self._count("missing_reasoning", found.untrained)
-        for where, number in found.stops.items():
+        self._count("missing_reasoning", found.built.untrained)
+        for where, number in found.built.stops.items():
             self.findings.count(f"stops: {where}", number)
-        self.join.contradict(found.contradictions, record.where)
+        self.join.contradict(found.built.contradictions, record.where)
 
     def _guessed(self, record: Record) -> str:
         """Return the id that a record which is not read here was packed under, if it was."""

@@ -17,7 +17,7 @@ from reasonpack.verify.answers import ANSWERS, FAILED, answers_of, with_prompt_o
 from reasonpack.verify.chat import Chat, Json, NotChecked, Reading, Refused
 from reasonpack.verify.fields import EMPTY, renamed
 from reasonpack.verify.harness_logs import calls_of_harness
-from reasonpack.verify.names import FLAGS, is_of_model
+from reasonpack.verify.names import FLAGS, TOOLS, is_of_model
 from reasonpack.verify.reader import read_chat
 
 _PROMPT_IDS = ("prompt_token_ids", "prompt_ids")
@@ -31,11 +31,10 @@ _LOGPROBS = (
 )
 _MASK = ("loss_mask", "response_mask", "completion_mask")
 _FLAGS = ("train", "trainable", "training", "loss", "step_loss_mask")
-_TOOLS = ("tools", "functions", "tool_defs", "available_tools")
-_CONTEXT = ("system", *_TOOLS, "chat_template_kwargs", "enable_thinking")
+_CONTEXT = ("system", *TOOLS, "chat_template_kwargs", "enable_thinking")
 _VALUES = ("advantages", "advantage", "reward", "weight", "loss_weight")
 _OF_A_GROUP = (
-    *(("system",), _TOOLS, ("chat_template_kwargs",), ("enable_thinking",), _FLAGS),
+    *(("system",), TOOLS, ("chat_template_kwargs",), ("enable_thinking",), _FLAGS),
     *(_VALUES[:2], _VALUES[2:3], _VALUES[3:]),
 )
 _LISTS = ("calls", "steps")
@@ -158,7 +157,8 @@ def _calls(record: Json, reading: Reading) -> Iterator[Call]:
                 raise NotChecked("ids of a call that failed")
             yield Call(id_, None, trained=False)
             continue
-        yield _call(record, request, answer, levels, reading, id_=id_, role=role)
+        call = _call(record, request, answer, levels, reading)
+        yield replace(call, id=id_, role=role)
 
 
 def _is_of_litellm(record: Json) -> bool:
@@ -170,16 +170,8 @@ def _changes(places: Iterable[Json]) -> bool:
     return any(place.get(name) not in EMPTY for place in places for name in _CHANGES)
 
 
-def _call(
-    record: Json,
-    request: Json,
-    answer: Any,
-    levels: list[Json],
-    reading: Reading,
-    *,
-    id_: str,
-    role: str,
-) -> Call:
+def _call(record: Json, request: Json, answer: Any, levels: list[Json], reading: Reading) -> Call:
+    """Read a call but for its id and role."""
     places = [record, *levels]
     prompt, ids = _said(places, _PROMPT_IDS), _said(places, _IDS)
     if "tokens" in record and isinstance(record["tokens"], list):
@@ -200,7 +192,7 @@ def _call(
     is_empty = ids == [] if ids is not None else _is_empty(chat)
     wanted = flags <= {True} and weight != 0 and not record.get("is_copied_context")
     return Call(
-        id_,
+        "",
         chat,
         prompt,
         ids,
@@ -209,8 +201,9 @@ def _call(
         _said(places, ("advantages", "advantage")),
         _said(places, ("reward",)),
         1.0 if weight is None else weight,
-        role,
-        bool(wanted and not is_empty and (mask is None or any(mask)) and _is_trained(answer, chat)),
+        trained=bool(
+            wanted and not is_empty and (mask is None or any(mask)) and _is_trained(answer, chat)
+        ),
     )
 
 
@@ -296,7 +289,7 @@ def _context(record: Json, request: Json, *echo: Json) -> Json:
     for place in echo:  # what only it says
         if context["system"] is None:
             context["system"] = place.get("instructions") or None
-        if all(context[name] is None for name in _TOOLS):
+        if all(context[name] is None for name in TOOLS):
             context["tools"] = place.get("tools") or None
     efforts = [place.get("reasoning_effort") for place in (record, request)]
     nested = [place.get("reasoning") for place in (record, request)]

@@ -116,7 +116,7 @@ def _report_differences(
                 findings.count("views", -len(left))
                 findings.count("naive_tokens", -sum(len(view.ids) for view in left))
                 continue
-            if doubt := next((one.doubt for one in rebuilt if one.doubt), ""):
+            if doubt := next((one.built.doubt for one in rebuilt if one.built.doubt), ""):
                 findings.leave(doubt, each.read[0].where)
                 continue
             if finding.code == "RP316":

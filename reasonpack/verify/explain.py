@@ -194,11 +194,11 @@ def other_call(samples: Sequence[SampleAt], calls: Sequence[CallTokens]) -> Find
     for each in calls:
         weight, words = of_call(each.call, each.trained)
         for path, word in zip(map(bytes, each.view.trained), words.tolist(), strict=True):
-            known = want.setdefault(path, [])
-            if apart or not known:
-                known.append((weight, word))
+            there = want.setdefault(path, [])
+            if apart or not there:
+                there.append((weight, word))
             else:
-                known[0] = known[0][0] + weight, known[0][1]
+                there[0] = there[0][0] + weight, there[0][1]
     for sample in samples:
         row, packed = sample.row, {one.key: str(one) for one in known_in(sample.row)}
         names |= packed

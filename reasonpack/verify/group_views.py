@@ -28,7 +28,7 @@ from reasonpack.verify.parts import PARTS, parts_of
 from reasonpack.verify.paths import distinct, fingerprint, view_paths
 from reasonpack.verify.rebuilt import Rebuilt, TokenView, not_rebuilt
 from reasonpack.verify.source import Source, encode
-from reasonpack.verify.views import TextViews, build_views
+from reasonpack.verify.views import build_views
 
 _OfOne = tuple[
     tuple[NDArray[Any], ...],
@@ -122,7 +122,8 @@ def _in_tokens(found: Rebuilt, call: Call, source: Source) -> tuple[Rebuilt, lis
             continue  # of what is trained no token is left
         more = (encoded.thought, turn, encoded.history)
         made.append(CallTokens(alone, view.message, encoded.ids, trained, *more))
-    return _with(found, built), made
+    found.built.add(built)
+    return found, made
 
 
 def _turn(call: Call) -> bytes:
@@ -134,15 +135,6 @@ def _turn(call: Call) -> bytes:
     functions = [[one["function"] for one in each.calls] for each in said[:last]]
     texts = [[each.role, each.content, each.reasoning] for each in said[:last]]
     return hashlib.sha256(json.dumps([texts, functions], sort_keys=True).encode()).digest()
-
-
-def _with(found: Rebuilt, built: TextViews) -> Rebuilt:
-    return replace(
-        found,
-        untrained=found.untrained + built.untrained,
-        stops=dict(Counter(found.stops) + Counter(built.stops)),
-        contradictions=[*found.contradictions, *built.contradictions],
-    )
 
 
 def _logged(

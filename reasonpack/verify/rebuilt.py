@@ -16,6 +16,7 @@ from reasonpack.verify.history import Contexts, Stretch, count_contexts
 from reasonpack.verify.length import LeftOut
 from reasonpack.verify.match import Read, Thoughts
 from reasonpack.verify.paths import U64, Paths, Print, added_up, distinct, fingerprint
+from reasonpack.verify.views import TextViews
 from reasonpack.verify.weights import shares
 
 
@@ -61,12 +62,9 @@ class Rebuilt:
 
     Attributes:
         views: one for each trained message.
-        untrained: how many messages lack the reasoning that their prompt opens.
+        built: these in text, and what was found of them.
         reason: why it must have been refused; `error` says it in words.
         unknown: why it could not be checked; then nothing is known of its views.
-        doubt: why a message was left out that the run may have trained, in words.
-        stops: where the stop tokens of its views come from, counted.
-        contradictions: stop tokens of which the manifest says something else, in words.
         left_out: messages whose views are too long; the others are in `views`.
         split: that it belongs in.
         weighs: its tokens have weights.
@@ -75,13 +73,10 @@ class Rebuilt:
     """
 
     views: tuple[TokenView, ...] = ()
-    untrained: int = 0
+    built: TextViews = field(default_factory=TextViews)
     reason: str = ""
     error: str = ""
     unknown: str = ""
-    doubt: str = ""
-    stops: dict[str, int] = field(default_factory=dict)
-    contradictions: Sequence[str] = ()
     left_out: tuple[LeftOut, ...] = ()
     split: str = ""
     weighs: bool = False

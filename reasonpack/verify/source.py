@@ -260,10 +260,7 @@ def _within_limits(built: TextViews, source: Source) -> Rebuilt:
         return Rebuilt(reason="overlong", error=f"no view fits, the first has {left[0].length:,}")
     return Rebuilt(
         tuple(views),
-        built.untrained,
-        doubt=built.doubt,
-        stops=built.stops,
-        contradictions=built.contradictions,
+        built,
         left_out=tuple(left),
         weighs=source.reading.weighs,
         shared=shared,

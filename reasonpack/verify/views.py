@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
@@ -35,6 +36,12 @@ class TextViews:
     stops: dict[str, int] = field(default_factory=dict)
     doubt: str = ""
     contradictions: list[str] = field(default_factory=list)
+
+    def add(self, other: TextViews) -> None:
+        """Count what was found of further views, without these."""
+        self.untrained += other.untrained
+        self.stops = dict(Counter(self.stops) + Counter(other.stops))
+        self.contradictions += other.contradictions
 
 
 def build_views(chat: Chat, rules: Rules, parts: Sequence[str] = PARTS) -> TextViews:
