@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from reasonpack.records.unit import Record
@@ -41,7 +41,7 @@ def feed_of_groups(
         while done < upto and (next_ := next(each, None)) is not None:
             group, taken_ = next_
             if taken_.times:
-                _Adding(join, source, groups, findings, group, taken_.times).add()
+                _Adding(join, source, groups, findings, group, taken_.times, group.id).add()
             else:
                 leave_out(taken_, next(group.records).where, findings)
             done = groups.bounds[group.number + 1]
@@ -49,25 +49,23 @@ def feed_of_groups(
     return feed
 
 
+@dataclass(slots=True)
 class _Adding:
-    """A group that is read, and what was found of its records."""
+    """A group that is read, to be packed so many times, and what was found of its records."""
 
-    def __init__(
-        self,
-        join: Join,
-        source: Source,
-        groups: Groups,
-        findings: Findings,
-        group: Group,
-        times: int,
-    ) -> None:
-        self.join, self.source, self.groups, self.findings = join, source, groups, findings
-        self.group, self.id, self.times = group, group.id, times
-        self.kept, self.where = Kept(), ""
-        self.unknown = False
-        self.failed: Read | None = None
-        self.left_out: set[str] = set()
-        self.long: list[tuple[Reject, Record, list[CallTokens]]] = []
+    join: Join
+    source: Source
+    groups: Groups
+    findings: Findings
+    group: Group
+    times: int
+    id: str
+    where: str = ""
+    kept: Kept = field(default_factory=Kept)
+    unknown: bool = False
+    failed: Read | None = None
+    left_out: set[str] = field(default_factory=set)
+    long: list[tuple[Reject, Record, list[CallTokens]]] = field(default_factory=list)
 
     def add(self) -> None:
         """Read all records, and add what is to be matched."""
