@@ -132,7 +132,7 @@ def test_kwargs_of_the_caller_win_over_the_switch() -> None:
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-@settings(max_examples=25)
+@settings(max_examples=10)
 @given(data=st.data())
 def test_tame_conversations_continue_their_prompts(name: str, data: st.DataObject) -> None:
     facts = FAMILIES[name]
@@ -365,7 +365,7 @@ def test_forest_by_hand() -> None:
 
 
 @pytest.mark.parametrize("name", ["stripped", "thinking_prompt", "empty_history", "headers"])
-@settings(max_examples=15)
+@settings(max_examples=8)
 @given(data=st.data())
 def test_the_oracle_takes_right_rows_and_no_others(name: str, data: st.DataObject) -> None:
     facts = FAMILIES[name]
@@ -417,7 +417,7 @@ def test_paper_by_hand() -> None:
 # --- the strategies ------------------------------------------------------------------------------
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(chat=conversations())
 def test_tame_conversations_are_tame(chat: dict[str, Any]) -> None:
     messages = chat["messages"]
@@ -440,7 +440,7 @@ def test_tame_conversations_are_tame(chat: dict[str, Any]) -> None:
 def test_reasoning_everywhere_or_nowhere(mode: Any, wanted: set[bool]) -> None:
     met: set[bool] = set()
 
-    @settings(max_examples=40, database=None, derandomize=True)
+    @settings(max_examples=20, database=None, derandomize=True)
     @given(chat=conversations(reasoning=mode))
     def collect(chat: dict[str, Any]) -> None:
         met.update(has_reasoning(m) for m in chat["messages"] if m["role"] == "assistant")

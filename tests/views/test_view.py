@@ -32,7 +32,7 @@ from reasonpack.records.tool_calls import ToolCall
 from reasonpack.templates.template import ChatTemplate
 from reasonpack.views.view import Untrained, build_views
 
-EXAMPLES = settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
+EXAMPLES = settings(max_examples=25, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
 
 # --- ordinary conversations -----------------------------------------------------------------------
 
