@@ -36,6 +36,7 @@ from reasonpack.datasets.receipt import Receipt
 from reasonpack.errors import StorageError
 from reasonpack.records.unit import Unit
 from reasonpack.run import pack as pack_module
+from reasonpack.run import parts
 from reasonpack.run.context import load_context
 from reasonpack.run.unit import Job, process
 from reasonpack.storage import publish as storage
@@ -121,7 +122,7 @@ def crashing_process(unit: Unit, job: Job, *, seed: int, directory: str) -> Rece
 def pack_with_dying_workers(seed: str, marks: str, source: str, out: str, workers: str) -> None:
     """Pack with workers that die."""
     planted: Any = partial(crashing_process, seed=int(seed), directory=marks)
-    pack_module.process = planted
+    parts.process = planted
     settings = runs.run(num_proc=int(workers))
     pack_module.pack_files([source], Path(out), runs.SKIPPING, run=settings)
 

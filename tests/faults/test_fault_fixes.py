@@ -28,7 +28,7 @@ from runs import FIXTURES, OPTIONS, ROOT, SKIPPING, chats
 
 from reasonpack.errors import UsageError
 from reasonpack.records.unit import Unit
-from reasonpack.run import pack as pack_module
+from reasonpack.run import parts
 from reasonpack.run.context import load_context
 from reasonpack.run.ray import pack_table, run_ray
 from reasonpack.run.unit import _load_encoder, process
@@ -78,7 +78,7 @@ def fail_stubbornly(*given: Any, **named: Any) -> Any:
 def test_a_worker_that_is_killed_as_memory_runs_out(
     pack_here: Pack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pack_module, "process", killed_beside_another)
+    monkeypatch.setattr(parts, "process", killed_beside_another)
     words = r"its worker died 2 times.*-9.*if memory ran out \(-9\), use fewer workers \(--num-proc"
     check(Row(CHATS, TWO, words, one_less), pack_here)
 
@@ -89,7 +89,7 @@ def test_a_worker_that_was_killed_by_chance(
     marks = tmp_path / "marks"
     marks.mkdir()
     dying = functools.partial(killed_at_first, marks=str(marks), times=4)
-    monkeypatch.setattr(pack_module, "process", dying)
+    monkeypatch.setattr(parts, "process", dying)
     check(
         Row(CHATS, TWO, "the same command keeps what is done and tries again", THE_SAME), pack_here
     )
@@ -98,7 +98,7 @@ def test_a_worker_that_was_killed_by_chance(
 def test_an_error_that_cannot_be_sent_shows_where_it_comes_from(
     pack_here: Pack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pack_module, "process", fail_stubbornly)
+    monkeypatch.setattr(parts, "process", fail_stubbornly)
     Path("a.jsonl").write_bytes(GOOD)
     status, error = pack_here(TWO)
     assert status == 1
@@ -163,7 +163,7 @@ def test_a_ray_task_whose_worker_is_killed(
     marks = tmp_path / "marks"
     marks.mkdir()
     dying = functools.partial(killed_at_first, marks=str(marks), times=3)
-    monkeypatch.setattr(pack_module, "process", dying)
+    monkeypatch.setattr(parts, "process", dying)
     words = "its worker died again.*let fewer run at once.*keeps what is done and tries again"
     ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=False)
     try:

@@ -23,7 +23,7 @@ from reasonpack.cli import cli, run
 from reasonpack.datasets.manifest import read_manifest
 from reasonpack.datasets.shards import read_shard
 from reasonpack.rows.content_hash import content_hash
-from reasonpack.run import pack as pack_module
+from reasonpack.run import parts
 from reasonpack.show.rejects import WORDS, examples
 
 
@@ -43,8 +43,8 @@ def test_a_manifest_is_taken_away_while_a_unit_is_packed_again(
         seen.append((copy / "manifest.json").exists())
         return whole(*arguments, **more)
 
-    whole = pack_module.process
-    monkeypatch.setattr(pack_module, "process", looking)
+    whole = parts.process
+    monkeypatch.setattr(parts, "process", looking)
     next(copy.glob("data/*")).unlink()
     again()
     assert seen == [False]
