@@ -197,6 +197,8 @@ def test_a_dry_run_writes_nothing(
 ) -> None:
     assert "Missing option '-o'" in invoke(source).stderr
     monkeypatch.chdir(tmp_path)
+    Path("dry.yaml").write_text("dry-run: true")
+    assert invoke(source, "--config", "dry.yaml").exit_code == 0
     before = sorted(tmp_path.rglob("*"))
     found = invoke(source, "--dry-run", "--unit-size", "4K")
     assert found.exit_code == 0
