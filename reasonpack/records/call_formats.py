@@ -145,6 +145,5 @@ def _is_chat(record: Mapping[str, Any]) -> bool:
     for name in ("messages", "conversations", "conversation"):
         messages = record.get(name)
         if isinstance(messages, list) and messages:
-            last = messages[-1]
-            return isinstance(last, dict) and is_answer(last)
+            return is_answer(messages[-1])
     return False

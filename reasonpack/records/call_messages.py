@@ -97,7 +97,7 @@ def _read(
 ) -> CallMessages:
     prompt, answer, notes = draft.prompt, draft.answer, []
     places = draft.places
-    if answer is None and isinstance(prompt, list) and prompt and _is_answer(prompt[-1]):
+    if answer is None and isinstance(prompt, list) and prompt and is_answer(prompt[-1]):
         places["completion[0]"] = f"{draft.place('prompt')}[{len(prompt) - 1}]"
         prompt, answer = prompt[:-1], prompt[-1:]
         notes.append("answer-in-messages")
@@ -123,10 +123,6 @@ def _read(
         return CallMessages(None, notes=("no-answer-text",))
     is_empty = not (last.content or last.reasoning or last.tool_calls)
     return CallMessages(read, is_empty, last.train, (*notes, *_of_the_answer(read)))
-
-
-def _is_answer(message: object) -> bool:
-    return isinstance(message, dict) and is_answer(message)
 
 
 def _of_the_answer(read: Conversation) -> Iterator[str]:
@@ -155,7 +151,7 @@ def _with_content(answer: list[Any]) -> list[Any]:
     if not answer:
         return [{"role": "assistant", "content": ""}]
     (first, *others) = answer
-    if others or not isinstance(first, dict) or not _is_answer({"role": "assistant", **first}):
+    if others or not isinstance(first, dict) or not is_answer({"role": "assistant", **first}):
         return answer
     if "type" in first or any(not is_absent(first.get(name)) for name in _SAID):
         return answer

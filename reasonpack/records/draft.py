@@ -121,9 +121,9 @@ def content_of(message: Mapping[str, Any]) -> Any:
     return message.get("value") if content is None else content
 
 
-def is_answer(message: Mapping[str, Any]) -> bool:
-    """Tell whether a message is one of the assistant, in a role that can hold text."""
-    return (message.get("role") or message.get("from")) in _ANSWERS
+def is_answer(message: object) -> bool:
+    """Tell whether a value is a message of the assistant, in a role that can hold text."""
+    return isinstance(message, dict) and (message.get("role") or message.get("from")) in _ANSWERS
 
 
 _ANSWERS = tuple(name for name in ROLES if ROLES[name] == "assistant" and name not in CALL_ROLES)

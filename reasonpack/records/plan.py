@@ -21,7 +21,6 @@ from errno import ENOENT
 from functools import partial
 from itertools import pairwise
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from reasonpack.errors import StorageError
@@ -33,12 +32,12 @@ from reasonpack.records.unit import (
     arrow_batches,
     blocks_of,
     content_kind,
-    damaged,
     no_list,
+    opened_rows,
 )
 from reasonpack.records.weighted import Search, is_weighted
 from reasonpack.storage.place import Place, Stamp, full_stamp, public_name, unreadable
-from reasonpack.storage.read import Container, digest, lacks_memory, open_arrow, open_bytes
+from reasonpack.storage.read import Container, digest, open_bytes
 
 UNIT_BYTES = 32 << 20
 """Input bytes of a work unit, at most about; memory of a worker is some twenty times that."""
@@ -179,7 +178,7 @@ def _byte_stretches(
     first = int(kind == "plain")  # lines are counted from 1, elements from 0
     ends = _ends(size, unit_bytes)
     with open_bytes(place, "plain") as file:
-        read = _Hashed(blocks_of(file, size=min(BLOCK, unit_bytes)), search)
+        read = Hashed(blocks_of(file, size=min(BLOCK, unit_bytes)), search)
         for at, border, record in _line_ends(read) if kind == "plain" else _elements(read, name):
             enough = at >= ends[0] or record - first >= UNIT_LINES
             if enough and at < ends[-1]:
@@ -217,16 +216,18 @@ def divide(unit: Unit, place: Place, most: int) -> list[Unit]:
     ]
 
 
-class _Hashed:
+class Hashed:
     """Blocks of a file, counted, hashed and searched as they are taken."""
 
-    def __init__(self, blocks: Iterator[bytes], search: Search) -> None:
+    def __init__(self, blocks: Iterator[bytes], search: Search | None = None) -> None:
         self.blocks, self.bytes, self.hash, self.search = blocks, 0, hashlib.sha256(), search
 
     def __iter__(self) -> Iterator[bytes]:
+        """Yield the blocks."""
         for block in self.blocks:
             self.hash.update(block)
-            self.search.add(block)
+            if self.search:
+                self.search.add(block)
             self.bytes += len(block)
             yield block
 
@@ -252,18 +253,13 @@ def _elements(blocks: Iterable[bytes], name: str) -> Iterator[tuple[int, int, in
 
 def _groups(place: Place, kind: Container) -> Iterator[tuple[int, int]]:
     """Yield the bytes and the rows of each group of a Parquet file, of each batch of an Arrow."""
-    try:
-        with open_arrow(place) as file:
-            if kind == "arrow":
-                yield from ((batch.nbytes, batch.num_rows) for batch in arrow_batches(file))
-                return
-            metadata = pq.read_metadata(file)
-            groups = map(metadata.row_group, range(metadata.num_row_groups))
-            yield from ((group.total_byte_size, group.num_rows) for group in groups)
-    except (pa.ArrowException, StorageError, ValueError) as error:
-        if lacks_memory(error):
-            raise
-        raise damaged(place, kind, error) from error
+    with opened_rows(place, kind) as file:
+        if kind == "arrow":
+            yield from ((batch.nbytes, batch.num_rows) for batch in arrow_batches(file))
+            return
+        metadata = pq.read_metadata(file)
+        groups = map(metadata.row_group, range(metadata.num_row_groups))
+        yield from ((group.total_byte_size, group.num_rows) for group in groups)
 
 
 def _group_stretches(

@@ -7,7 +7,6 @@ What cannot be sought (compressed files, rows) is written to files in which it c
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -23,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reasonpack.errors import StorageError
-from reasonpack.records.plan import InputFile, changed, is_settled, plan
+from reasonpack.records.plan import Hashed, InputFile, changed, is_settled, plan
 from reasonpack.records.unit import (
     Record,
     Unit,
@@ -90,28 +89,20 @@ class RecordPlaces:
         kind = content_kind(place, name)
         if kind not in {"plain", "array"}:
             return self._spread(place, name, group_of)
-        hash_, size = hashlib.sha256(), 0
-
-        def hashed(blocks: Iterator[bytes]) -> Iterator[bytes]:
-            nonlocal size
-            for block in blocks:
-                hash_.update(block)
-                size += len(block)
-                yield block
-
         unit = Unit(0, 0, name, kind, 0, before.bytes, int(kind == "plain"), before.bytes)
         with open_bytes(place, "plain") as file:
-            blocks = hashed(blocks_of(file))
+            read = Hashed(blocks_of(file))
+            blocks = iter(read)
             for where, record in located_records(unit, blocks):
                 self._add(group_of(record, where.number), *where)
             for _ in blocks:  # what stands behind the last record
                 pass
-        if before != full_stamp(place) or before.bytes != size:
+        if before != full_stamp(place) or before.bytes != read.bytes:
             raise changed(place)
         self.containers.append("plain" if kind == "plain" else "array")
         self.places.append(place)
         settled = before if is_settled(before) else None
-        return InputFile(name, size, hash_.hexdigest(), settled)
+        return InputFile(name, read.bytes, read.hash.hexdigest(), settled)
 
     def _spread(self, place: Place, name: str, group_of: GroupOf) -> InputFile:
         """Read a file in which no record can be looked up; write its records to one where they can.

@@ -9,6 +9,7 @@ Memory is one record and one block, or one batch of rows.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -245,13 +246,24 @@ def no_list(name: str, error: NotAList, *, first: int = 0) -> StorageError:
 
 def _read_rows(unit: Unit, kind: Container, place: Place) -> Iterator[Record]:
     number = unit.first_line
+    read = arrow_batches if kind == "arrow" else _parquet_batches
+    with opened_rows(place, kind) as source:
+        for batch in read(source, unit.start, unit.stop):
+            for row in _plain_times(batch).to_pylist():
+                yield Record(f"{unit.name}:{number}", b"", row)
+                number += 1
+
+
+@contextlib.contextmanager
+def opened_rows(place: Place, kind: Container) -> Iterator[pa.NativeFile]:
+    """Open a Parquet or an Arrow file.
+
+    Raises:
+        StorageError: it cannot be read, or is damaged, as is seen inside the `with` block.
+    """
     try:
         with open_arrow(place) as source:
-            read = arrow_batches if kind == "arrow" else _parquet_batches
-            for batch in read(source, unit.start, unit.stop):
-                for row in _plain_times(batch).to_pylist():
-                    yield Record(f"{unit.name}:{number}", b"", row)
-                    number += 1
+            yield source
     except (pa.ArrowException, StorageError, ValueError, OverflowError) as error:
         if lacks_memory(error):
             raise

@@ -15,11 +15,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from reasonpack.errors import RecordError, StorageError
+from reasonpack.errors import RecordError
 from reasonpack.records.strict_json import decode
-from reasonpack.records.unit import Unit, arrow_batches, blocks_of, damaged, read_records
+from reasonpack.records.unit import Unit, arrow_batches, blocks_of, opened_rows, read_records
 from reasonpack.storage.place import Place
-from reasonpack.storage.read import Container, lacks_memory, open_arrow, open_bytes
+from reasonpack.storage.read import Container, open_bytes
 
 WEIGHTS = ("weight", "loss_weight")
 """Names of the flags, of a message and of a record, that may be a number other than 0 and 1."""
@@ -104,18 +104,13 @@ def _record_is(record: object) -> bool:
 
 
 def _rows_are(place: Place, kind: Container) -> bool:
-    try:
-        with open_arrow(place) as source:
-            if kind == "arrow":
-                return any(map(_batch_is, arrow_batches(source)))
-            with pq.ParquetFile(source) as file:
-                names = [field.name for field in file.schema_arrow if _may_hold(field)]
-                batches = file.iter_batches(1024, columns=names, use_threads=False)
-                return bool(names) and any(map(_batch_is, batches))
-    except (pa.ArrowException, StorageError, ValueError) as error:
-        if lacks_memory(error):
-            raise
-        raise damaged(place, kind, error) from error
+    with opened_rows(place, kind) as source:
+        if kind == "arrow":
+            return any(map(_batch_is, arrow_batches(source)))
+        with pq.ParquetFile(source) as file:
+            names = [field.name for field in file.schema_arrow if _may_hold(field)]
+            batches = file.iter_batches(1024, columns=names, use_threads=False)
+            return bool(names) and any(map(_batch_is, batches))
 
 
 def _may_hold(field: pa.Field) -> bool:

@@ -166,7 +166,6 @@ TESTED_TOGETHER = {
     "show/test_stats": "cli.stats show.distributions",
     "templates/learn/test_learn": "templates.forms templates.learn.message_parts templates.stop",
     "trainers/test_branch_attention": "torch.branch_index torch.gather torch.stock_attention",
-    "trainers/test_branch_guard": "torch.lost",
     "trainers/test_collator": "torch.flex_masks",
     "verify/test_calls": "verify.answers verify.harness_logs",
     "verify/test_against": "verify.match verify.rejects",
