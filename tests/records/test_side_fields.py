@@ -115,6 +115,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
         *("hidden-reasoning", "reasoning_items[0]"),
     ),
     "another type": ({"reasoning_details": [{"type": "x"}]}, "content", "reasoning_details[0]"),
+    "a list as type": ({"thinking_blocks": [{"type": ["x"]}]}, "content", "thinking_blocks[0]"),
     "text": ({"thinking_blocks": "Think one."}, "type", "thinking_blocks"),
     "a number for text": (
         {"thinking_blocks": [{**BLOCK, "thinking": 3}]},

@@ -34,3 +34,13 @@ def test_pi_without_ids_is_a_line_of_entries() -> None:
     old = [{k: v for k, v in each.items() if k not in ("id", "parentId")} for each in lines("pi")]
     calls, _ = read([{**old[0], "id": "s"}, *old[1:5]])
     assert turns(calls) == [[ASKED, CALLED]]
+
+
+def test_an_entry_whose_parent_stands_behind_it_is_refused() -> None:
+    found = lines("pi")
+    found[3]["parentId"] = "e4"
+    calls, refused = read(found)
+    assert not calls
+    assert {error.what for error in refused} == {
+        "the parent of x:4 does not stand before it, expected it"
+    }

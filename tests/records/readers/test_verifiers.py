@@ -49,6 +49,11 @@ def test_a_node_without_sampled_tokens_is_an_empty_generation() -> None:
     assert (third.completion_ids.size, third.prompt_ids.tolist()[-2:]) == (0, [15, 25])
 
 
+def test_what_nobody_reads_of_a_trace_is_noted_once() -> None:
+    trace = records("verifiers")[0]["traces"][0] | {"mood": "fine"}
+    assert [call.notes.get("unread mood", 0) for call in read(trace)] == [1, 0, 0]
+
+
 def change(node: int, **fields: Any) -> Callable[[Any], None]:
     def planted(trace: Any) -> None:
         trace["nodes"][node] |= fields
