@@ -20,7 +20,6 @@ from reasonpack.records.calls import Call
 from reasonpack.records.group_field import FILE
 from reasonpack.records.groups import Group, Groups
 from reasonpack.records.strict_json import quoted
-from reasonpack.records.unit import Record
 from reasonpack.rows.group_forest import CallView, GroupForest, Joined
 from reasonpack.rows.sample import write
 from reasonpack.run.call_values import (
@@ -35,22 +34,11 @@ from reasonpack.run.call_values import (
 )
 from reasonpack.run.call_views import CutCall
 from reasonpack.run.context import Context
-from reasonpack.run.conversations import (
-    Encode,
-    Laid,
-    count_laid_out,
-    count_samples,
-    ids_of_copies,
-    leave_out,
-    put_into_rows,
-    reject,
-    taken,
-)
-from reasonpack.run.length import LeftOut, Limits
+from reasonpack.run.length import LeftOut
 from reasonpack.run.splits import split_of
-from reasonpack.run.stages import stage, staged
+from reasonpack.run.stages import stage
 from reasonpack.run.waiting_calls import CallReader, Waiting, WaitingGroup
-from reasonpack.tokens.view_tokens import Pieces
+from reasonpack.run.work import Encode, Laid, Work, ids_of_copies
 
 ENCODED_AT_ONCE = 1 << 25
 """Characters of text after which groups do not wait for more."""
@@ -65,24 +53,11 @@ def lay_out_calls(
     columns: Sequence[str],
     times: Iterable[int] | None = None,
 ) -> Laid:
-    """Turn groups of records into samples.
-
-    `encode` is by default that of the tokenizer itself; `times` says how often each group is
-    packed.
-
-    Raises:
-        RecordError: a record that cannot be packed, unless `options.on_error` skips it.
-    """
-    work = _Work(groups, options, context, columns, encode or context.tokenizer.encode_batch)
-    for group, often in taken(staged("read", groups), times, work.laid.counts):
-        work.read(group, often)
-        if work.characters > ENCODED_AT_ONCE:
-            work.write()
-    work.write()
-    return work.done()
+    """Turn groups of records into samples; see `Work`."""
+    return _Calls(groups, options, context, encode, columns).lay_out(groups, times)
 
 
-class _Work:
+class _Calls(Work[Group]):
     """The groups of a unit that wait, and what the others became."""
 
     def __init__(
@@ -90,46 +65,41 @@ class _Work:
         groups: Groups,
         options: Options,
         context: Context,
+        encode: Encode | None,
         columns: Sequence[str],
-        encode: Encode,
     ) -> None:
-        self.options, self.context, self.columns = options, context, frozenset(columns)
-        self.again, self.encode = groups.record, encode
-        self.limits = Limits(options, context.max_position)
-        self.laid, self.rejected = Laid(), list[int]()
+        super().__init__(options, context, encode, columns)
+        self.again = groups.record
         self.reader = CallReader(
             options=options,
             context=context,
             columns=self.columns,
             are_sessions=groups.field == FILE,
             counts=self.laid.counts,
-            reject=self._reject,
+            reject=self.reject,
         )
-        self.begin()
 
     def begin(self) -> None:
         """Forget the texts of groups that are written."""
-        tokenizer = self.context.tokenizer
-        self.pieces = Pieces(tokenizer.cut, reach=tokenizer.reach)
+        super().begin()
         self.groups: list[WaitingGroup] = []
         self.characters = 0
 
-    def read(self, group: Group, times: int) -> None:
-        """Read a group, which then waits for its ids; it is packed so many times."""
-        waiting, characters = self.reader.read(group, self.pieces)
+    def read(self, each: Group, times: int) -> None:
+        """Read a group; write those that wait where their texts are many."""
+        waiting, characters = self.reader.read(each, self.pieces)
         waiting.times = times
         self.characters += characters
         if waiting.calls:
             self.groups.append(waiting)
+        if self.characters > ENCODED_AT_ONCE:
+            self.flush()
 
     def write(self) -> None:
-        """Encode the texts of the groups that wait, and write a sample for each."""
-        with stage("encode"):
-            self.pieces.encode(self.encode)
+        """Write a sample for each group that waits."""
         for group in self.groups:
             with stage("lay out"):
                 self._write(group)
-        self.begin()
 
     def _write(self, group: WaitingGroup) -> None:
         kept = self._kept(group)
@@ -159,16 +129,14 @@ class _Work:
             planted, laid_out, _ = self.limits.lay_out(forest.finish(), 0, [0] * len(kept))
         except RecordError as error:
             for position in sorted({each.position for each in kept}):
-                self._reject(position, self.again(position), replace(error))
+                self.reject(position, self.again(position), replace(error))
             return
         ids = ids_of_copies(group.id, group.times)
         values = columns_of_calls([each.call for each in kept])
         samples = write(planted, [(id_, laid_out) for id_ in ids], [values] * len(ids))
-        count_samples(samples, self.laid.counts)
-        count_laid_out([laid_out] * len(ids), self.laid.counts)
+        self.laid.pack(samples, [laid_out] * len(ids))
         self.laid.counts.copies += len(ids) - 1
         self.laid.counts.note(notes, {"rendered-otherwise": min(examples)} if examples else {})
-        self.laid.samples += samples
         split = split_of(group.id.encode(), self.context.shares)
         self.laid.splits += [split] * len(samples)
 
@@ -188,7 +156,7 @@ class _Work:
                     repeated += there is not None
                     new.setdefault(key, (each, content))
             except RecordError as error:
-                self._reject(position, self.again(position), error)
+                self.reject(position, self.again(position), error)
                 continue
             kept += [each for key, (each, _) in new.items() if key not in seen]
             seen |= {key: content for key, (_, content) in new.items()}
@@ -210,9 +178,7 @@ class _Work:
         if long and (len(long) == len(calls) or self.options.overlong != "split"):
             raise self.limits.nothing_fits(long.values())
         if long:
-            before = len(self.laid.rejects)
-            leave_out(self.again(position), list(long.values()), self.laid)
-            self.rejected += [position] * (len(self.laid.rejects) - before)
+            self.leave_out(position, self.again(position), list(long.values()))
         return [each for each in calls if each.number not in long]
 
     def _weights(self, calls: Sequence[Waiting]) -> list[float]:
@@ -237,19 +203,6 @@ class _Work:
         if call.id == call.where or call.id.startswith(f"{call.where}#"):
             return (content.hex(), waiting.number), content
         return (call.id, 0), content
-
-    def _reject(self, position: int, record: Record, error: RecordError) -> None:
-        reject(record, error, self.options, self.laid)
-        self.rejected.append(position)
-
-    def done(self) -> Laid:
-        """Put the samples into rows, and the rejects in the order of their records."""
-        laid = self.laid
-        order = sorted(range(len(laid.rejects)), key=lambda at: (self.rejected[at], at))
-        laid.rejects = [laid.rejects[at] for at in order]
-        laid.counts.conversations = laid.counts.packed + laid.counts.rejected
-        put_into_rows(laid, self.options)
-        return laid
 
 
 def _joint_note(joined: Joined, view: CallView) -> str:

@@ -21,7 +21,7 @@ from reasonpack.rows.shard import write_shard
 from reasonpack.rows.table import row_groups
 from reasonpack.run.calls import lay_out_calls
 from reasonpack.run.context import load_context
-from reasonpack.run.conversations import Laid, lay_out_records
+from reasonpack.run.conversations import lay_out_records
 from reasonpack.run.copies import copies_a_record
 from reasonpack.run.engine import Run, Watch, processes
 from reasonpack.run.named_inputs import named_inputs, unpacked
@@ -29,6 +29,7 @@ from reasonpack.run.pack import plan_run
 from reasonpack.run.plan_file import Plan
 from reasonpack.run.strata import group_strata, strata
 from reasonpack.run.unit import load_encoder, shard_schema
+from reasonpack.run.work import Laid
 from reasonpack.storage.place import Place, free_bytes
 
 MEMORY_AT_REST = 400 << 20

@@ -19,9 +19,9 @@ from reasonpack.errors import FormatError, RecordError, UsageError
 from reasonpack.rows.forest import plant
 from reasonpack.rows.replant import LostViewsError, ends_of, views_of
 from reasonpack.rows.sample import Sample, write
-from reasonpack.run.conversations import count_laid_out
 from reasonpack.run.length import LeftOut, Limits
 from reasonpack.run.weights import weighed_again
+from reasonpack.run.work import count_laid_out
 from reasonpack.storage.place import Place, public_name
 from reasonpack.wording import count
 

@@ -20,10 +20,10 @@ from reasonpack.errors import RecordError
 from reasonpack.records.plan import divide
 from reasonpack.records.unit import Unit
 from reasonpack.records.unknown import UnknownFieldError
-from reasonpack.run.conversations import Laid, put_into_rows
 from reasonpack.run.engine import Run, do_units, processes_a_unit
 from reasonpack.run.pool import Worker, early_workers
 from reasonpack.run.unit import Job, lay_out_unit, prepare, process, publish_unit
+from reasonpack.run.work import Laid
 
 
 class _LaidPart(NamedTuple):
@@ -81,6 +81,6 @@ def _published(unit: Unit, job: Job, parts: list[_LaidPart]) -> Receipt:
     parts.sort(key=lambda each: each.part.start)
     for each in parts:
         whole.add(each.laid)
-    put_into_rows(whole, job.options)
+    whole.put_into_rows(job.options)
     faults = dict.fromkeys(each.fault for each in parts if each.fault)
     return publish_unit(unit, job, whole, used=parts[0].used, fault="; ".join(faults) or None)

@@ -21,12 +21,12 @@ from reasonpack.errors import FormatError
 from reasonpack.records.unit import Unit
 from reasonpack.rows.cut_rows import cut_rows
 from reasonpack.rows.sample import Sample
-from reasonpack.run.conversations import count_samples, ids_of_copies, join_samples, without_rows
 from reasonpack.run.copies import read_times
 from reasonpack.run.lay_out_again import Again, Group, Old
 from reasonpack.run.length import Limits
 from reasonpack.run.read_again import ReadAgain
 from reasonpack.run.unit import Job, publish_receipt, publish_rejects, publish_shard
+from reasonpack.run.work import count_samples, ids_of_copies, join_samples, without_rows
 from reasonpack.storage.place import public_name
 from reasonpack.storage.read import digest, read_bytes
 

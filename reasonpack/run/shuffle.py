@@ -18,12 +18,12 @@ from reasonpack.datasets.options import TRAIN
 from reasonpack.datasets.receipt import Receipt, place_of, read_receipt
 from reasonpack.records.unit import Unit
 from reasonpack.run.buckets import UNSHUFFLED, read_bucket
-from reasonpack.run.conversations import count_samples, without_rows
 from reasonpack.run.engine import Run, Watch
 from reasonpack.run.output_directory import clear_unshuffled
 from reasonpack.run.plan_file import Plan
 from reasonpack.run.receipts import add_receipts, done_before
 from reasonpack.run.unit import Job, publish_receipt, publish_shard
+from reasonpack.run.work import count_samples, without_rows
 from reasonpack.storage.place import join
 from reasonpack.storage.publish import publish
 from reasonpack.storage.read import read_bytes

@@ -10,7 +10,6 @@ whatever else runs.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -49,10 +48,11 @@ from reasonpack.run.buckets import UNSHUFFLED, row_keys, write_buckets
 from reasonpack.run.call_plan import INDEX
 from reasonpack.run.calls import lay_out_calls
 from reasonpack.run.context import load_context
-from reasonpack.run.conversations import Laid, lay_out_records, parse
+from reasonpack.run.conversations import lay_out_records, parse
 from reasonpack.run.copies import asked_for, read_times
 from reasonpack.run.plan_file import Plan, planned_columns
 from reasonpack.run.stages import stage, staged
+from reasonpack.run.work import Laid
 from reasonpack.storage.place import Place, Stamp, join, stamp
 from reasonpack.storage.publish import publish
 from reasonpack.tokens.fast_backends import AUTO, Choice, Encoder
@@ -122,9 +122,7 @@ def publish_unit(unit: Unit, job: Job, laid: Laid, *, used: str, fault: str | No
         for split, rows in laid.rows.items()
         if rows or split == TRAIN
     ]
-    # What is too long is known only once it is encoded, after what is broken behind it.
-    rejects = laid.rejects if job.plan.grouping else sorted(laid.rejects, key=_line_number)
-    rejected = publish_rejects(unit, job.home, rejects)
+    rejected = publish_rejects(unit, job.home, laid.rejects)
     counts = Counts()
     counts.add(laid.counts)  # sorted, in whatever order records were refused
     return publish_receipt(
@@ -255,11 +253,6 @@ def publish_receipt(receipt: Receipt, output: Place) -> Receipt:
     with publish(place_of(output, receipt_path(receipt.unit.number))) as file:
         file.write(as_json(whole).encode())
     return whole
-
-
-def _line_number(reject: dict[str, Any]) -> int:
-    """Return the number that ends `file:line` or `file[index]`."""
-    return int(re.split(r"[:\[]", reject["where"].rstrip("]"))[-1])
 
 
 def shard_schema(options: Options, hashes: Mapping[str, str], columns: Sequence[str]) -> pa.Schema:

@@ -29,10 +29,10 @@ from reasonpack.records.unit import Record
 from reasonpack.records.unknown import UnknownFieldError
 from reasonpack.rows.schema import schema
 from reasonpack.rows.table import rows_to_table
-from reasonpack.run import conversations as conversations_module
-from reasonpack.run import unit
+from reasonpack.run import unit, work
 from reasonpack.run.context import load_context
 from reasonpack.run.conversations import lay_out_records, parse
+from reasonpack.run.work import Laid
 
 pytestmark = pytest.mark.faults
 
@@ -135,10 +135,15 @@ def shorten(reject: dict[str, str]) -> dict[str, str]:
     return {**reject, "record": reject.get("record", "")[:-1]}
 
 
+def turn_rejects(laid: Laid) -> Laid:
+    laid.rejects.reverse()
+    return laid
+
+
 FAULTS: dict[str, tuple[Any, str, Callable[[Any], Any]]] = {
     "a line is lost": (unit, "read_records", forget),
-    "a reject is not whole": (conversations_module, "_reject_line", shorten),
-    "rejects are in another order": (unit, "_line_number", lambda number: -number),
+    "a reject is not whole": (work, "_reject_line", shorten),
+    "rejects are in another order": (unit, "lay_out_records", turn_rejects),
 }
 
 

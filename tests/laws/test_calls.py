@@ -32,8 +32,8 @@ from reasonpack.rows.table import rows_to_table
 from reasonpack.run.call_plan import ALWAYS
 from reasonpack.run.calls import lay_out_calls
 from reasonpack.run.context import load_context
-from reasonpack.run.conversations import Laid
 from reasonpack.run.pack import pack_files
+from reasonpack.run.work import Laid
 from reasonpack.verify.check import verify_dataset
 
 ROOT = Path(__file__).parents[2]
