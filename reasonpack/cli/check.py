@@ -12,20 +12,9 @@ import click
 from reasonpack.cli.pack import command as pack
 
 OF_PACK = (
-    "tokenizer",
-    "revision",
-    "chat_template",
-    "chat_template_kwargs",
-    "template_behaviour",
-    "date",
-    "ignore_fields",
-    "field",
-    "role",
-    "stray_closing_tag",
-    "null_arguments",
-    "input_format",
-    "group_by",
-    "num_proc",
+    *("tokenizer", "revision", "chat_template", "chat_template_kwargs", "template_behaviour"),
+    *("date", "ignore_fields", "field", "role", "stray_closing_tag", "null_arguments"),
+    *("input_format", "group_by", "num_proc"),
 )
 """Options that are those of `pack`."""
 

@@ -22,10 +22,7 @@ OF_PACK = ("tokenizer", "revision", "chat_template", "chat_template_kwargs")
     help="JSON file with what you know better.",
 )
 @click.option(
-    "--date",
-    callback=iso_date,
-    metavar="YYYY-MM-DD",
-    help="The day that the template is to show.",
+    "--date", callback=iso_date, metavar="YYYY-MM-DD", help="The day that the template is to show."
 )
 @click.option("--json", "as_json", is_flag=True, help="Write one JSON object.")
 def command(*, as_json: bool, **rest: Any) -> None:

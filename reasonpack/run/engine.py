@@ -18,14 +18,7 @@ from reasonpack.records.plan import UNIT_BYTES, Named
 from reasonpack.records.unit import Unit
 from reasonpack.run.disk import unpacked_bytes
 from reasonpack.run.plan_file import PLAN
-from reasonpack.run.pool import (
-    Worker,
-    early_workers,
-    repaid,
-    run_here,
-    run_pool,
-    usable_cores,
-)
+from reasonpack.run.pool import Worker, early_workers, repaid, run_here, run_pool, usable_cores
 from reasonpack.run.unit import prepare
 from reasonpack.storage.inputs import expand_inputs
 from reasonpack.storage.place import Place, is_url, stamp

@@ -25,12 +25,7 @@ from reasonpack.records.plan import plan as cut
 from reasonpack.records.unit import Unit
 from reasonpack.records.unknown import UnknownFieldError, together
 from reasonpack.run.call_plan import INDEX as GROUPS
-from reasonpack.run.call_plan import (
-    formats_of_inputs,
-    grouping_note,
-    kind_of_inputs,
-    plan_calls,
-)
+from reasonpack.run.call_plan import formats_of_inputs, grouping_note, kind_of_inputs, plan_calls
 from reasonpack.run.context import load_context
 from reasonpack.run.copies import INDEX as COPIES
 from reasonpack.run.disk import disk_advice

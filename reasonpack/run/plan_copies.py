@@ -27,14 +27,7 @@ from reasonpack.records.unit import Record, Unit, read_records
 from reasonpack.run.call_values import key_of_calls
 from reasonpack.run.context import load_context
 from reasonpack.run.conversations import parse
-from reasonpack.run.copies import (
-    HASH_BYTES,
-    INDEX,
-    Copies,
-    asked_for,
-    content_hash,
-    times_of,
-)
+from reasonpack.run.copies import HASH_BYTES, INDEX, Copies, asked_for, content_hash, times_of
 from reasonpack.run.engine import Run, do_units
 from reasonpack.run.plan_file import Plan, sealed_plan
 from reasonpack.run.splits import key

@@ -17,13 +17,7 @@ from typing import Any
 
 import msgspec
 
-from reasonpack.datasets.manifest import (
-    BY_CONTENT,
-    Learned,
-    Origin,
-    Part,
-    plan_hash,
-)
+from reasonpack.datasets.manifest import BY_CONTENT, Learned, Origin, Part, plan_hash
 from reasonpack.datasets.options import Options
 from reasonpack.datasets.receipt import shard_path
 from reasonpack.errors import FormatError

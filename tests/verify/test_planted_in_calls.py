@@ -259,7 +259,7 @@ FAULTS = {
     ),
     "a call lost": Planted(
         "plain",
-        in_place(packing._Work, "_kept", lambda real, *args: real(*args)[:2]),
+        in_place(packing._Calls, "_kept", lambda real, *args: real(*args)[:2]),
         {"RP309"},
     ),
     "an empty generation taken for an answer": Planted("plain", in_calls(generated), {"RP309"}),
