@@ -153,7 +153,7 @@ def test_a_planted_fault_is_found(
 ) -> None:
     module, where, change = FAULTS[name]
     sound = getattr(module, where)
-    monkeypatch.setattr(module, where, lambda *given: change(sound(*given)))
+    monkeypatch.setattr(module, where, lambda *given, **named: change(sound(*given, **named)))
     with pytest.raises(AssertionError):
         lines_rounds(20, tmp_path)
 
