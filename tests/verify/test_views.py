@@ -9,6 +9,7 @@ from packed_twice import Json
 
 from reasonpack.templates.stop import Stop
 from reasonpack.verify.chat import NotChecked, Reading, Refused
+from reasonpack.verify.one_view import OneView
 from reasonpack.verify.reader import read_chat
 from reasonpack.verify.rules import Rules
 from reasonpack.verify.stop import Stops, ending_token
@@ -192,6 +193,15 @@ def test_a_prompt_that_closes_reasoning_is_no_prompt_for_it() -> None:
     rule = rules(source, STOPS, "<think>", "</think>")
     with pytest.raises(NotChecked, match="closes the reasoning"):
         views(rule, ASK, said("Four.", reasoning_content="Two."))
+
+
+def test_a_question_that_ends_as_reasoning_does_closes_none() -> None:
+    source = "{% for m in messages %}{{ m.content }}{% endfor %}"
+    messages = [{"role": "user", "content": "A</think>"}, said("Four.")]
+    rule = rules(source, Stops((), ()), "<think>", "</think>")
+    chat = read_chat({"messages": messages}, Reading())
+    one = OneView(chat, messages, 1, rule)
+    assert (one.prompt, one.closed()) == ("A</think>", False)
 
 
 def test_content_that_is_not_shown_is_not_checked() -> None:
