@@ -19,7 +19,7 @@ def test_a_dataset_of_links_alone_is_a_cache(packed: Packed) -> None:
             move_out(str(path.relative_to(packed.directory)))(packed)
     findings = packed.verify()
     assert (findings.total, len(findings.warnings)) == (0, 1), findings.listed
-    assert "are links: copy what they lead to as well" in findings.warnings[0]
+    assert "is a link: copy what it leads to as well" in findings.warnings[0]
 
 
 FREE = {
