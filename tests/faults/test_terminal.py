@@ -244,7 +244,7 @@ if __name__ == "__main__":
     main()
 """
 PHASES = [
-    ("reasonpack.run.plan_file.plan", "Interrupted before packing began."),
+    ("reasonpack.run.pack.cut", "Interrupted before packing began."),
     ("reasonpack.run.pool.wait", "Interrupted: 0 of "),
     ("reasonpack.run.unit.write_shard", "Interrupted: 0 of "),
     ("reasonpack.run.finish.finish", "Interrupted: 8 of 8 "),
