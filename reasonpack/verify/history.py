@@ -33,7 +33,7 @@ def find_messages(prompt: str, messages: Sequence[Message]) -> tuple[Stretch, ..
     """Find the texts of messages in a prompt.
 
     >>> find_messages("<u>What is two and two?<a>4", [Message("user", "What is two and two?")])
-    ((0, 0, 3, 23),)
+    ((0, <Kind.CONTEXT: 0>, 3, 23),)
     """
     found: list[Stretch] = []
     called: list[str] = []

@@ -81,14 +81,19 @@ class Past:
     def stories(
         self, messages: Sequence[Message], write: Callable[[Message], Written]
     ) -> tuple[Story, Story]:
-        """Return the two that are written of messages, the same objects for the same message."""
+        """Return the two that are written of messages, the same objects for the same message.
+
+        But for one that stands there twice: a memo tells places apart by what is written there.
+        """
         wholes, bares = (story[: self.common] for story in self._stories)
+        there = {*map(id, wholes)}
         for message in messages[self.common :]:
             known = self._written.get(id(message))
-            if known is None:
+            if known is None or id(known[1][0]) in there:
                 known = self._written[id(message)] = message, write(message)
             wholes.append(known[1][0])
             bares.append(known[1][1])
+            there.add(id(known[1][0]))
         self._next_stories = wholes, bares
         return wholes, bares
 
