@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -218,10 +219,13 @@ def test_workers_do_not_outlive_a_parent_that_is_killed(
         command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=ENVIRONMENT, text=True
     ) as parent:
         assert parent.stdout
-        # Workers hold the other end of the pipe too, so that this waits for them.
+        # Workers hold the other end of the pipe too, so that this waits until they end.
         workers = parent.stdout.read().split()
     assert parent.returncode == -signal.SIGKILL
     assert len(workers) == 2
+    soon = time.monotonic() + 10  # a process closes its files before it is gone
+    while any(map(_is_running, workers)) and time.monotonic() < soon:
+        time.sleep(0.01)
     assert not [pid for pid in workers if _is_running(pid)]
     assert not (out / "manifest.json").exists()
     pack(source, out)

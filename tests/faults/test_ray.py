@@ -100,7 +100,7 @@ def test_workers_that_are_killed_while_they_write(
     marks = tmp_path / "marks"
     marks.mkdir()
     planted: Any = partial(crashing_process, seed=seed, directory=str(marks))
-    monkeypatch.setattr("reasonpack.run.pack.process", planted)
+    monkeypatch.setattr("reasonpack.run.parts.process", planted)
     monkeypatch.setenv("PYTHONPATH", ENVIRONMENT["PYTHONPATH"])
     settings = run(engine="ray", num_proc=2)
     pack_files([str(source)], tmp_path / "out", SKIPPING, run=settings)
@@ -143,7 +143,7 @@ def test_a_node_that_dies(
     raylet = doomed.all_processes["raylet"][0].process.pid
     (tmp_path / doomed.node_id).write_text(str(raylet))
     planted: Any = partial(process_and_lose_node, folder=str(tmp_path), step=step)
-    monkeypatch.setattr("reasonpack.run.pack.process", planted)
+    monkeypatch.setattr("reasonpack.run.parts.process", planted)
     monkeypatch.setenv("RAY_ADDRESS", nodes.address)
     try:
         settings = run(engine="ray")
