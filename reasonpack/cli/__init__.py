@@ -82,12 +82,19 @@ def main() -> None:
 
 def _leave(status: int) -> NoReturn:
     """End this process without freeing what it holds, which takes a fifth of a short command."""
-    if sys.getprofile() is None and sys.gettrace() is None:  # these write at the end
+    if not _is_watched():
         atexit._run_exitfuncs()
         with contextlib.suppress(OSError):
             sys.stderr.flush()
         os._exit(status)
     sys.exit(status)
+
+
+def _is_watched() -> bool:
+    """Tell whether a profiler or a tracer is at work, which writes at the end."""
+    monitoring: Any = getattr(sys, "monitoring", None)  # by which they work from Python 3.12 on
+    tools = monitoring and any(map(monitoring.get_tool, range(6)))
+    return bool(sys.getprofile() or sys.gettrace() or tools)
 
 
 def run(entry: Callable[..., Any]) -> int:

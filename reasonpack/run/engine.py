@@ -84,7 +84,7 @@ def started_early(
     anew = overwrite or is_url(output) or not Path(output, PLAN).exists()
     several = run.engine == "local" and run.num_proc != 1 and anew
     size = _local_bytes(inputs, run) if several else 0
-    workers = run.num_proc or min(usable_cores(), repaid(size))
+    workers = _most(run, size)
     if workers == 1 or size <= WORTH_STARTING:
         yield ()
         return
@@ -160,18 +160,20 @@ def _with_number(
 
 def processes(run: Run, units: Sequence[Unit]) -> int:
     """Count the processes for some units: so many as were asked for, or as are worth it."""
-    if run.num_proc:
-        return run.num_proc
-    most = repaid(sum(map(unpacked_bytes, units)))
-    return max(1, min(usable_cores(), len(units), most))
+    most = _most(run, sum(map(unpacked_bytes, units)))
+    return most if run.num_proc else max(1, min(len(units), most))
 
 
 def processes_a_unit(run: Run, units: Sequence[Unit]) -> int:
     """Count the processes of this machine for each unit, as far as its input repays them."""
     if run.engine != "local" or not units:
         return 1
-    size = sum(map(unpacked_bytes, units))
-    return (run.num_proc or min(usable_cores(), repaid(size))) // len(units)
+    return _most(run, sum(map(unpacked_bytes, units))) // len(units)
+
+
+def _most(run: Run, input_bytes: int) -> int:
+    """Count the processes that were asked for, or that so much input repays."""
+    return run.num_proc or min(usable_cores(), repaid(input_bytes))
 
 
 def backend_advice(todo: Sequence[Unit], backend: Choice) -> str | None:

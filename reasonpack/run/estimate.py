@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import chain
 from typing import NamedTuple
 
 import pyarrow as pa
@@ -26,6 +27,7 @@ from reasonpack.run.copies import copies_a_record
 from reasonpack.run.engine import Run, Watch, processes
 from reasonpack.run.named_inputs import named_inputs, unpacked
 from reasonpack.run.pack import plan_run
+from reasonpack.run.parts import parts_of
 from reasonpack.run.plan_file import Plan
 from reasonpack.run.strata import group_strata, strata
 from reasonpack.run.unit import load_encoder, shard_schema
@@ -34,7 +36,7 @@ from reasonpack.storage.place import Place, free_bytes
 
 MEMORY_AT_REST = 400 << 20
 MEMORY_PER_BYTE = 20
-"""Memory of a worker, and what a byte of a plain unit adds to it; measured, rounded up."""
+"""Memory of a worker, and what a byte of its unit, or part, adds to it; measured, rounded up."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,18 +105,19 @@ def estimate(
         often = copies_a_record(index) if index else 1.0
         places = [place for place, _ in files]
         sample = _sample(plan, grouped, places, options, run)
-        found = _measured(_begun(plan, run), sample, often, plan)
+        found = _measured(_begun(plan, places, run), sample, often, plan)
     if plan.grouping:
         packed = plan.grouping.groups * often * (1 - found.rejected_share)
         found = replace(found, of_calls=True, conversations=packed)
     return found if output is None else replace(found, free=free_bytes(output))
 
 
-def _begun(plan: Plan, run: Run) -> Estimate:
+def _begun(plan: Plan, places: Sequence[Place], run: Run) -> Estimate:
     """Estimate what is known without a sample."""
     units, numbers = plan.units, Counter(unit.input for unit in plan.units)
-    workers = min(processes(run, units), max(1, len(units)))
-    largest = max((unit.input_bytes for unit in units), default=0)
+    todo = [*chain.from_iterable(parts_of(units, plan, places, run).values())] or units
+    workers = min(processes(run, todo), max(1, len(todo)))
+    largest = max((each.input_bytes for each in todo), default=0)
     return Estimate(
         inputs=tuple((each, numbers[at]) for at, each in enumerate(plan.inputs)),
         units=len(units),

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
@@ -21,9 +22,11 @@ from reasonpack.records.plan import divide
 from reasonpack.records.unit import Unit
 from reasonpack.records.unknown import UnknownFieldError
 from reasonpack.run.engine import Run, do_units, processes_a_unit
+from reasonpack.run.plan_file import Plan
 from reasonpack.run.pool import Worker, early_workers
 from reasonpack.run.unit import Job, lay_out_unit, prepare, process, publish_unit
 from reasonpack.run.work import Laid
+from reasonpack.storage.place import Place
 
 
 class _LaidPart(NamedTuple):
@@ -41,9 +44,7 @@ def pack_units(
     started: Sequence[Worker] = (),
 ) -> None:
     """Pack units, in parts where there are processes for that; see `do_units`."""
-    one_each = job.plan.grouping is None and job.plan.copies is None
-    most = processes_a_unit(run, todo) if one_each else 1
-    parts = {unit: divide(unit, job.places[unit.input], most) for unit in todo if most > 1}
+    parts = parts_of(todo, job.plan, job.places, run)
     every = [part for own in parts.values() for part in own]
     if len(every) <= len(todo):
         do_units(todo, partial(process, job=job), then, run, started)
@@ -59,12 +60,21 @@ def pack_units(
 
     load = partial(prepare, job.options, job.backend, job.input_bytes)
     try:
-        with early_workers(0 if started else len(every), load) as own:
-            do_units(every, partial(_lay_out_part, job=job), put, run, started or own)
+        with nullcontext(started) if started else early_workers(len(every), load) as ready:
+            do_units(every, partial(_lay_out_part, job=job), put, run, ready)
     except UnknownFieldError:
         raise
     except RecordError:  # in the whole unit another record may be the first that is refused
         do_units(todo, partial(process, job=job), then, replace(run, num_proc=1))
+
+
+def parts_of(
+    units: Sequence[Unit], plan: Plan, places: Sequence[Place], run: Run
+) -> dict[Unit, list[Unit]]:
+    """Divide each unit for the processes that there are for it; none where it is one at most."""
+    one_each = plan.grouping is None and plan.copies is None
+    most = processes_a_unit(run, units) if one_each else 1
+    return {unit: divide(unit, places[unit.input], most) for unit in units if most > 1}
 
 
 def _lay_out_part(part: Unit, job: Job) -> _LaidPart:

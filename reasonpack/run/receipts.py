@@ -26,7 +26,6 @@ from reasonpack.errors import StorageError
 from reasonpack.records.unit import Unit
 from reasonpack.run.engine import Run, Watch, do_units
 from reasonpack.run.plan_file import Plan
-from reasonpack.run.pool import Worker
 from reasonpack.storage.place import Place, file_names, join, remove, stamp
 from reasonpack.storage.read import digest, read_bytes
 
@@ -78,7 +77,6 @@ def add_receipts(
     todo: Sequence[Unit],
     do: Callable[[Unit], Receipt],
     run: Run,
-    started: Sequence[Worker] = (),
 ) -> None:
     """Do units, and add their receipts to those of the units that are done; see `do_units`."""
 
@@ -86,7 +84,7 @@ def add_receipts(
         done[receipt.unit.number] = receipt
         run.watch.on_receipt(receipt)
 
-    do_units(todo, do, add, run, started)
+    do_units(todo, do, add, run)
 
 
 def _check(output: Place, plan: Plan, unit: Unit) -> Finding:

@@ -225,7 +225,7 @@ def test_repack_has_no_default_for_what_may_stay_as_it_was() -> None:
     assert {given[name] for name in names} == {None, ()}
 
 
-# --- what a run loads ----------------------------------------------------------------------------
+# --- what a run loads, and how it ends ------------------------------------------------------------
 
 UNUSED = {"concurrent.futures", "numpy.ma", "pandas", "pyarrow.compute", "tqdm"}
 
@@ -240,3 +240,9 @@ def test_a_run_loads_nothing_that_takes_long_and_is_not_used(tmp_path: Path) -> 
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_profiler_can_write_what_it_found() -> None:
+    command = [sys.executable, "-m", "cProfile", "-m", "reasonpack", "--help"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "function calls" in done.stdout

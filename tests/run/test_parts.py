@@ -15,7 +15,7 @@ from runs import OPTIONS, Json, chats, run, tree
 from reasonpack.errors import RecordError
 from reasonpack.records.unit import Unit
 from reasonpack.run import parts
-from reasonpack.run.engine import Run
+from reasonpack.run.estimate import estimate
 from reasonpack.run.pack import pack_files
 
 MANY = 1 << 20
@@ -31,8 +31,7 @@ def divided(monkeypatch: pytest.MonkeyPatch) -> list[Unit]:
         units: Sequence[Unit],
         do: Callable[[Unit], Any],
         then: Callable[[Any], object],
-        run: Run,
-        started: Sequence[object] = (),
+        *_: object,
     ) -> None:
         given.extend(units)
         failed: list[RecordError] = []
@@ -85,6 +84,8 @@ def test_files_are_those_of_one_process(
         [str(path)], tmp_path / "many", options, run=run(unit_bytes=MANY, num_proc=3)
     )
     assert len(divided) == 4
+    guess = estimate([str(path)], options, run=run(unit_bytes=MANY, num_proc=3))
+    assert (guess.units, guess.workers) == (1, 3)
     assert manifest.counts.rejects.keys() == {"json", "overlong", "type"}
     assert tree(tmp_path / "many") == tree(tmp_path / "one")
 
