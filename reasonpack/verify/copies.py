@@ -170,9 +170,9 @@ def _take(found: Sequence[Taken], dataset: Dataset, findings: Findings) -> Seque
         _sample(found, options.sample)
     # The number of all, or what each of them says, decides on the others as well.
     drawn = options.sample is not None or any(part.conversations is not None for part in blend)
-    unknown = [not each.content for each in found]
-    for each, said, is_unknown in zip(found, index, unknown, strict=False):
-        if not each.repeated and (is_unknown or (drawn and any(unknown))):
+    hangs = drawn and not all(each.content for each in found)
+    for each, said in zip(found, index, strict=False):
+        if not each.repeated and (hangs or not each.content):
             each.times = said
     return found
 

@@ -12,7 +12,7 @@ up to `MOST` characters of them.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,8 +24,7 @@ MOST = 1 << 25
 """Characters of the pieces that are known at a time."""
 
 
-@dataclass(frozen=True, slots=True)
-class Encoded:
+class Encoded(NamedTuple):
     """A text in T tokens.
 
     Attributes:
@@ -55,10 +54,11 @@ class Encoder:
 
     def encode(self, text: str) -> Encoded:
         """Return what the tokenizer makes of a text as a whole."""
-        self._cut = self._cut or self._cuts(text)
-        pieces = [piece for piece in self._cut.split(text) if piece] if self._cut else []
+        cut = self._cut or self._cuts(text)
+        pieces = [piece for piece in cut.split(text) if piece] if cut else []
         if len(pieces) < 2:
             return self._whole(text)
+        self._cut = cut
         if self._size > MOST:
             self._known.clear()
             self._size = 0
@@ -71,7 +71,7 @@ class Encoder:
         if self._untried >= len(text) or len(text) >= 2 * self._longest:
             self._untried, self._longest = 0, max(self._longest, len(text))
             whole = self._whole(text)
-            if not np.array_equal(whole.ids, made.ids):
+            if not all(map(np.array_equal, whole, made)):
                 self._cut = re.compile(r"(?!)")
                 return whole
         return made
@@ -99,8 +99,5 @@ class Encoder:
 def _joined(each: list[Encoded], sizes: list[int]) -> Encoded:
     tokens = [len(one.ids) for one in each]
     before = np.repeat(np.cumsum([0, *sizes[:-1]]), tokens)
-    ids, begins, ends = (
-        np.concatenate(parts)
-        for parts in zip(*((one.ids, one.begins, one.ends) for one in each), strict=True)
-    )
+    ids, begins, ends = map(np.concatenate, zip(*each, strict=True))
     return Encoded(ids, begins + before, ends + before)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from reasonpack.verify.chat import Chat, Json, NotChecked, Refused
@@ -145,13 +146,10 @@ class OneView:
 
     def _begin(self, variables: Json | None = None) -> str:
         """Return what the prompt has beyond the messages before: it begins the answer."""
-        messages, tools = self.given[: self.number], self.chat.tools
-        given = self.variables if variables is None else variables
+        render = partial(self.rules.template.render, self.given[: self.number], self.chat.tools)
         try:
-            before, prompt = (
-                self.rules.template.render(messages, tools, given, prompt=ask)
-                for ask in (False, True)
-            )
+            before = render(self.variables if variables is None else variables)
+            prompt = self.prompt if variables is None else render(variables, prompt=True)
         except NotChecked:
             return ""
         return prompt[len(before) :] if prompt.startswith(before) else ""

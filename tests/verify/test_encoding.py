@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -31,6 +33,7 @@ def test_texts_are_encoded_as_they_are_as_a_whole(texts: list[str]) -> None:
 def test_each_piece_is_encoded_once(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
     encoder = Encoder(TOKENIZER_)
+    encoder.encode("<|bos|>Two")  # a special token that parts no text is none to wait for
     whole = encoder._whole
     monkeypatch.setattr(encoder, "_whole", lambda text: (asked.append(text), whole(text))[1])
     text = "".join(f"<|im_start|>user\nTwo and {n}?<|im_end|>\n" for n in range(100))
@@ -41,18 +44,28 @@ def test_each_piece_is_encoded_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len([each for each in asked if each.count("<|im_start|>") > 1]) > 1  # tried as a whole
 
 
-def test_a_tokenizer_that_parts_no_text_is_asked_for_whole_ones() -> None:
-    class Odd:
-        """One that makes another token of the first character of a text."""
+def numbered(text: str) -> Any:
+    """Make another token of the first character of a text."""
+    return TOKENIZER_.reference.encode(f"{len(text)}{text}", add_special_tokens=False)
 
-        def __getattr__(self, name: str) -> Any:
-            return getattr(TOKENIZER_.reference, name)
 
-        def encode(self, text: str, **options: Any) -> Any:
-            return TOKENIZER_.reference.encode(f"{len(text)}{text}", **options)
+def spread(text: str) -> Any:
+    """Say of each token that it is all of the text."""
+    ids = TOKENIZER_.reference.encode(text, add_special_tokens=False).ids
+    return SimpleNamespace(ids=ids, offsets=[(0, len(text))] * len(ids))
 
-    encoder = Encoder(type("Tokenizer", (), {"reference": Odd()})())  # type: ignore[arg-type]
+
+@pytest.mark.parametrize("encode", [numbered, spread])
+def test_a_tokenizer_that_parts_no_text_is_asked_for_whole_ones(
+    encode: Callable[[str], Any],
+) -> None:
+    added = TOKENIZER_.reference.get_added_tokens_decoder
+    odd = SimpleNamespace(encode=lambda text, **_: encode(text), get_added_tokens_decoder=added)
+    encoder = Encoder(SimpleNamespace(reference=odd))  # type: ignore[arg-type]
     text = "<|im_start|>user\nTwo?<|im_end|>\n"
     for times in (2, 1, 3):
-        expected = TOKENIZER_.reference.encode(f"{len(text) * times}{text * times}")
-        assert encoder.encode(text * times).ids.tolist() == expected.ids
+        found, expected = encoder.encode(text * times), encode(text * times)
+        assert found.ids.tolist() == expected.ids
+        assert list(zip(found.begins.tolist(), found.ends.tolist(), strict=True)) == (
+            expected.offsets
+        )
