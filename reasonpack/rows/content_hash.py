@@ -51,7 +51,7 @@ class Content:
         for name, column in zip(batch.schema.names, batch.columns, strict=True):
             while pa.types.is_list(column.type):
                 self._add(f"{name} lengths", _lengths(column))
-                column = _one_level_in(column)  # noqa: PLW2901
+                column = flattened(column)  # noqa: PLW2901
             if pa.types.is_string(column.type):
                 self._add(f"{name} lengths of text", _lengths(column))
                 # The bytes between the first offset and the last are those of all texts.
@@ -81,7 +81,7 @@ def offsets(column: pa.Array) -> NDArray[np.int32]:
     return whole[column.offset : column.offset + len(column) + 1]
 
 
-def _one_level_in(column: pa.ListArray) -> pa.Array:
+def flattened(column: pa.ListArray) -> pa.Array:
     """Return what the lists of an array hold, as `flatten`, which imports 0.1 s of `compute`."""
     if column.null_count:
         return column.flatten()

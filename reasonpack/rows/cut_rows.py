@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from reasonpack.rows.content_hash import numbers_of, offsets
+from reasonpack.rows.content_hash import flattened, numbers_of, offsets
 from reasonpack.rows.optional import FILLS
 from reasonpack.rows.sample import Calls, Sample, Segments, slices
 
@@ -34,7 +34,7 @@ def cut_rows(batch: pa.RecordBatch) -> list[list[Sample]]:
     bounds = {name: offsets(column) - offsets(column)[:1] for name, column in lists.items()}
     texts = {"sample_id", "call_id"}
     flat = {
-        name: numbers_of(column.flatten()) for name, column in lists.items() if name not in texts
+        name: numbers_of(flattened(column)) for name, column in lists.items() if name not in texts
     }
     per_row = np.diff(bounds["sample_start"])
     starts = flat["sample_start"] + np.repeat(bounds["input_ids"][:-1], per_row)
@@ -45,7 +45,7 @@ def cut_rows(batch: pa.RecordBatch) -> list[list[Sample]]:
     parts = slices([*firsts.tolist(), len(segments)])
     calls = _calls(columns, flat, bounds) if "call_id" in columns else None
     samples = []
-    ids = columns["sample_id"].flatten().to_pylist()
+    ids = flattened(columns["sample_id"]).to_pylist()
     for number, (own, part, start) in enumerate(
         zip(tokens, parts, flat["sample_start"], strict=True)
     ):
@@ -79,7 +79,7 @@ def _calls(
     of = flat["call_sample"] + np.repeat(samples[:-1], per_row)
     first = np.searchsorted(of, np.arange(samples[-1] + 1))
     row_first = np.repeat(bounds["call_id"][:-1], np.diff(samples))
-    ids, size = columns["call_id"].flatten().to_pylist(), len(of)
+    ids, size = flattened(columns["call_id"]).to_pylist(), len(of)
     role = flat.get("call_role", np.zeros(size, np.uint8))
     reward = flat.get("call_reward", np.full(size, np.nan, np.float32))
     return [

@@ -22,7 +22,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from reasonpack.rows.content_hash import numbers_of
+from reasonpack.rows.content_hash import flattened, numbers_of, offsets
 
 BLOCK = 128
 I64 = NDArray[np.int64]
@@ -96,11 +96,14 @@ class Segments:
 
     def flat(self, column: str) -> I64:
         """Return the values of a column of all rows."""
-        return numbers_of(self.batch.column(column).flatten()).astype(np.int64)
+        return numbers_of(flattened(self.batch.column(column))).astype(np.int64)
 
     def sizes(self, column: str) -> I64:
         """Return how many values a column has in each row: i64[R]."""
-        return numbers_of(self.batch.column(column).value_lengths()).astype(np.int64)
+        lists = self.batch.column(column)
+        if lists.null_count:
+            raise ValueError("there is a null")
+        return np.diff(offsets(lists)).astype(np.int64)
 
     @cached_property
     def seen(self) -> I64:

@@ -232,11 +232,18 @@ UNUSED = {"concurrent.futures", "numpy.ma", "pandas", "pyarrow.compute", "tqdm"}
 
 def test_a_run_loads_nothing_that_takes_long_and_is_not_used(tmp_path: Path) -> None:
     log = FIXTURES.parent / "tests" / "records" / "call_logs" / "openai.jsonl"
-    command = ["pack", str(log), "--tokenizer", TOKENIZER, "-o", str(tmp_path / "out")]
+    out, again = str(tmp_path / "out"), str(tmp_path / "again")
+    commands = [
+        ["pack", str(log), "--tokenizer", TOKENIZER, "-o", out],
+        ["stats", out],
+        ["repack", out, "--packing", "--max-length", "4096", "-o", again],
+    ]
     code = (
         "import sys; from reasonpack.cli import cli, run\n"
-        f"sys.argv = ['reasonpack', *{command}]\n"
-        f"sys.exit(run(cli) or ' '.join({UNUSED} & sys.modules.keys()) or 0)"
+        f"for command in {commands}:\n"
+        "    sys.argv = ['reasonpack', *command]\n"
+        f"    found = run(cli) or ' '.join({UNUSED} & sys.modules.keys())\n"
+        "    if found: sys.exit(f'{command[0]}: {found}')"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
