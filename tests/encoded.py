@@ -6,6 +6,7 @@ encoded_view([7, 8], [9], kinds=[0, 0, 3], messages=[0, 1, 1])  ── lay_out �
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import accumulate
 from typing import Any, NamedTuple
 
@@ -82,14 +83,24 @@ def encoded_views(
     array.setflags(write=False)  # laying out must not write into its input
     ends = [len(view.tokens) for view in views]
     bounds = [0, *accumulate(map(len, conversations))]
-    return encoded.encoded_views(
+    made = encoded.encoded_views(
         array,
         runs,
         shared=shared,
         end=ends,
         bounds=bounds,
         extra={name: np.array(each) for name, each in values.items()},
-        run_call=run_call if calls else (),
+    )
+    if calls is None:
+        return made
+    starts = np.union1d(made.run_start, np.flatnonzero(np.diff(run_call)) + 1)
+    of = np.searchsorted(made.run_start, starts, "right") - 1
+    return replace(
+        made,
+        run_start=starts,
+        run_kind=made.run_kind[of],
+        run_message=made.run_message[of],
+        run_call=np.array(run_call, np.int32)[starts],
     )
 
 

@@ -64,15 +64,14 @@ class EncodedViews:
 
 def encoded_views(
     tokens: I32,
-    runs: Sequence[Run],
+    runs: Sequence[Run] | NDArray[np.int64],
     *,
     shared: Sequence[int],
     end: Sequence[int],
     bounds: Sequence[int],
     extra: Mapping[str, NDArray[Any]] = MappingProxyType({}),
-    run_call: Sequence[int] = (),
 ) -> EncodedViews:
-    """Put views together, each without the tokens that it shares with the one before it.
+    """Put views together that are no calls, each without what it shares with the one before it.
 
     Args:
         tokens: i32[N], those of each view, one view after another.
@@ -83,17 +82,15 @@ def encoded_views(
         end: how many tokens each view has, the shared ones included.
         bounds: C + 1 of them; conversation c has the views from `bounds[c]` to `bounds[c + 1]`.
         extra: as in `EncodedViews`.
-        run_call: for each of `runs`, whose completion it is; empty where nothing is a call.
     """
     stop, *kinds = np.array(runs, np.int64).reshape(-1, 4).T
     stop = np.maximum.accumulate(stop)
     start = np.concatenate(([0], stop[:-1]))
-    each = np.array((start, stop, *kinds, np.array(run_call or [-1] * len(runs))))
-    start, stop, kind, message, trained, call = each[:, stop > start]
+    start, stop, kind, message, trained = np.array((start, stop, *kinds))[:, stop > start]
     sizes = np.array(end) - shared
     stops = np.cumsum(sizes)
     changes = np.ones(len(start), bool)
-    changes[1:] = (np.diff(kind) != 0) | (np.diff(message) != 0) | (np.diff(call) != 0)
+    changes[1:] = (np.diff(kind) != 0) | (np.diff(message) != 0)
     changes[np.searchsorted(start, (stops - sizes)[sizes > 0])] = True
     firsts = np.append(start[trained > 0], len(tokens))
     firsts = firsts[np.searchsorted(firsts, stops - sizes)]
@@ -110,7 +107,6 @@ def encoded_views(
         first_trained=(np.minimum(firsts, stops) - stops + end).tolist(),
         bounds=bounds,
         extra=extra,
-        run_call=call[changes].astype(np.int32) if run_call else None,
     )
 
 

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from reasonpack.rows.encoded_views import EncodedViews, Run, common_prefix, encoded_views
+from reasonpack.rows.encoded_views import EncodedViews, common_prefix, encoded_views
 from reasonpack.rows.kind import Kind
 from reasonpack.rows.sample import IGNORE, Sample
 
@@ -158,10 +158,9 @@ def _encoded(views: Sequence[_View]) -> EncodedViews:
     )
     borders = np.cumsum([len(view.tokens) - left for view, left in parts])
     stops = np.union1d(np.flatnonzero(np.diff(columns).any(0)) + 1, borders)
-    runs: list[Run] = np.stack([stops, *columns[:, stops - 1]]).T.tolist()
     return encoded_views(
         np.concatenate([view.tokens[left:] for view, left in parts]),
-        runs,
+        np.stack([stops, *columns[:, stops - 1]]).T,
         shared=shared,
         end=[len(view.tokens) for view in views],
         bounds=[0, len(views)],
