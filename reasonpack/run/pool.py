@@ -12,6 +12,7 @@ plan, that has one.
 from __future__ import annotations
 
 import contextlib
+import gc
 import multiprocessing
 import os
 import pickle
@@ -226,7 +227,8 @@ def _start(workers: int, prepare: Callable[[], object] | None = None) -> Worker:
     context: Any = multiprocessing.get_context(_start_method())
     own, its = context.Pipe()
     threads = max(1, usable_cores() // workers)
-    process = context.Process(target=_work, args=(its, threads, prepare), daemon=True)
+    begun = its, threads, prepare, gc.get_threshold()
+    process = context.Process(target=_work, args=begun, daemon=True)
     with _blocked_interrupt():
         process.start()
     its.close()
@@ -251,8 +253,14 @@ def _kill(worker: Worker) -> None:
     worker.pipe.close()
 
 
-def _work(pipe: Connection, threads: int, prepare: Callable[[], object] | None) -> None:
+def _work(
+    pipe: Connection,
+    threads: int,
+    prepare: Callable[[], object] | None,
+    collected: tuple[int, int, int],
+) -> None:
     """Do in a process what it is told to, until it is killed."""
+    gc.set_threshold(*collected)  # a process that is spawned has Python's own
     _prepare(threads)
     if prepare:
         with contextlib.suppress(Exception):

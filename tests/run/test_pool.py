@@ -170,7 +170,7 @@ def test_processes_started_early_do_the_work_and_end(tmp_path: Path) -> None:
 
 
 LOADING = """
-import os, sys, threading
+import gc, os, sys, threading
 from reasonpack.records.unit import Unit
 from reasonpack.run.pool import early_workers, run_pool
 
@@ -180,14 +180,16 @@ def load():
     loaded.append(os.getpid())
 
 def where_loaded(unit):
-    return loaded[0]
+    return loaded[0], gc.get_threshold()[0]
 
 if __name__ == "__main__":
+    gc.set_threshold(12_345)
     if sys.argv[1] == "spawn":
         threading.Thread(target=threading.Event().wait, daemon=True).start()
     units = [Unit(n, 0, "chats", "plain", n, n + 1, 1, 1) for n in range(6)]
     with early_workers(2, load) as started:
-        print({*run_pool(units, where_loaded, workers=2, started=started)} == {os.getpid()})
+        where, collected = zip(*run_pool(units, where_loaded, workers=2, started=started))
+        print({*where} == {os.getpid()}, {*collected})
 """
 
 
@@ -203,7 +205,15 @@ def test_workers_have_what_was_loaded_if_no_thread_forbids_it(method: str, tmp_p
         check=True,
         cwd=ROOT,
     )
-    assert done.stdout.strip() == str(method == "fork")
+    assert done.stdout.strip() == f"{method == 'fork'} {{12345}}"
+
+
+def test_the_command_seldom_searches_for_garbage() -> None:
+    code = "import atexit, gc, sys; from reasonpack.cli import main; sys.argv[1:] = ['--version'];"
+    code += "atexit.register(lambda: print(gc.get_threshold()[0])); main()"
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
+    assert done.stdout.split()[-1] == "300000"
 
 
 def test_no_more_processes_are_started_than_the_input_repays(
