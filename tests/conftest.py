@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,18 @@ from reasonpack.cli import cli, run
 hypothesis.settings.register_profile("search", deadline=None)
 hypothesis.settings.register_profile("reasonpack", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("reasonpack")
+
+_MARKERS = ("faults", "long", "network", "torch")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Refuse a test whose file does not name its marker: `.ci/run` finds files by that."""
+    source = cache(Path.read_text)
+    for item in items:
+        for marker in _MARKERS:
+            if item.get_closest_marker(marker) and f"mark.{marker}" not in source(item.path):
+                raise pytest.UsageError(f"{item.nodeid} is marked {marker} in another file")
 
 
 @pytest.fixture
