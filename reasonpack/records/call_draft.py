@@ -6,9 +6,9 @@ where things are, and nothing of what they mean.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from reasonpack.records.draft import source_of
 from reasonpack.records.tools import TOOL_FIELDS
@@ -85,3 +85,31 @@ class CallDraft:
         'request.messages[3].content'
         """
         return source_of(path, self.places)
+
+
+class Said(NamedTuple):
+    """A message, or an item, in a shape that records may have; and where it was read from."""
+
+    message: dict[str, Any]
+    place: str
+
+
+def draft_of(
+    history: Sequence[Said],
+    answer: Sequence[Said],
+    *,
+    places: Mapping[str, str] | None = None,
+    **fields: Any,
+) -> CallDraft:
+    """Make the draft of a call from what was said before the answer, and the answer itself.
+
+    `fields` are the others of the draft; `places` go before those of the messages.
+    """
+    found = {f"prompt[{i}]": said.place for i, said in enumerate(history)}
+    found |= {f"completion[{i}]": said.place for i, said in enumerate(answer)}
+    return CallDraft(
+        prompt=[said.message for said in history],
+        answer=[said.message for said in answer],
+        places={**found, "completion": answer[0].place, **(places or {})},
+        **fields,
+    )

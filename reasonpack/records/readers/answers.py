@@ -16,10 +16,8 @@ from typing import Any
 from reasonpack.errors import RecordError
 from reasonpack.records.beside import ENDS
 from reasonpack.records.call_draft import CALL_FLAGS
-from reasonpack.records.draft import is_absent
-from reasonpack.records.readers.levels import TOKEN_FIELDS, Level, level
-from reasonpack.records.reading import Reading
-from reasonpack.records.strict_json import step
+from reasonpack.records.draft import is_absent, without
+from reasonpack.records.readers.levels import TOKEN_FIELDS, Level, Place
 from reasonpack.records.value_types import typed, wrong_type
 
 ECHOES = ("tools", "instructions", "reasoning", "text")
@@ -59,43 +57,43 @@ class Answer:
     continues: bool = False
 
 
-def answers_of(value: Any, path: str, name: str, reading: Reading) -> list[Answer]:
-    """Return the answers in a response at `path`, which options call `name`.
+def answers_of(value: Any, at: Place) -> list[Answer]:
+    """Return the answers in a response.
 
     Raises:
         RecordError: it has no known shape.
     """
     if isinstance(value, str):
-        return [Answer(items=[{"role": "assistant", "content": value}], place=path)]
+        return [Answer(items=[{"role": "assistant", "content": value}], place=at.path)]
     if isinstance(value, list):
-        return [Answer(items=value, place=path, is_list=True)]
+        return [Answer(items=value, place=at.path, is_list=True)]
     if not isinstance(value, dict):
-        raise wrong_type(path, type(value).__name__, "a string, a message or a response object")
-    return _in_object(value, path, name, reading)
+        raise wrong_type(at.path, type(value).__name__, "a string, a message or a response object")
+    return _in_object(value, at)
 
 
-def _in_object(value: dict[str, Any], path: str, name: str, reading: Reading) -> list[Answer]:
+def _in_object(value: dict[str, Any], at: Place) -> list[Answer]:
     if isinstance(value.get("body"), dict) and "choices" not in value:
-        return answers_of(value["body"], step(path, "body"), f"{name}.body", reading)
+        return answers_of(value["body"], at.below("body"))
     if isinstance(value.get("choices"), list):
-        return [*_choices(value, path, name, reading)]
+        return [*_choices(value, at)]
     if isinstance(value.get("output"), list):
-        return [_responses(value, path, name, reading)]
+        return [_responses(value, at)]
     if not is_absent(value.get("role")) or value.get("type") == "message":
-        return [single(value, path)]
+        return [single(value, at.path)]
     if not is_absent(value.get("error")):
-        return [Answer(items=None, place=path, failed=True)]
+        return [Answer(items=None, place=at.path, failed=True)]
     if value.keys() & TOKEN_FIELDS:
-        own = level(value, path, name, TOKEN_FIELDS | {"id"}, reading)
-        return [Answer(items=None, place=path, levels=(own,))]
+        own = at.level(value, TOKEN_FIELDS | {"id"})
+        return [Answer(items=None, place=at.path, levels=(own,))]
     what = "an object without choices, output, role or token ids, expected the answer of a model"
     fix = 'Write a message, {"role": "assistant", "content": …}, or the response of a service.'
-    raise RecordError("missing", path, what, fix=fix)
+    raise RecordError("missing", at.path, what, fix=fix)
 
 
 def single(message: Mapping[str, Any], path: str) -> Answer:
     """Return the answer in a message, without what only a response has."""
-    made = {key: value for key, value in message.items() if key not in _ENVELOPE}
+    made = without(message, _ENVELOPE)
     made.setdefault("role", "assistant")
     if made.get("stop_reason") == "stop_sequence":
         made["partial"] = True  # the service cut it off where the model wrote no stop
@@ -112,29 +110,29 @@ _ENVELOPE = ("type", "model", "usage", "stop_sequence", "container", "context_ma
 """Fields of Anthropic's response that are none of a message."""
 
 
-def _choices(response: dict[str, Any], path: str, name: str, reading: Reading) -> Iterator[Answer]:
-    choices = typed(response["choices"], list[dict[str, Any]], step(path, "choices"))
-    outer = level(response, path, name, _RESPONSE, reading)
-    own_id = _id_of(response)
+def _choices(response: dict[str, Any], at: Place) -> Iterator[Answer]:
+    below = at.below("choices")
+    choices = typed(response["choices"], list[dict[str, Any]], below.path)
+    outer, own_id = at.level(response, _RESPONSE), _id_of(response)
     if not choices:
-        yield Answer(items=None, place=path, id=own_id, levels=(outer,), failed=True)
+        yield Answer(items=None, place=at.path, id=own_id, levels=(outer,), failed=True)
     for i, choice in enumerate(choices):
-        at = f"{step(path, 'choices')}[{i}]"
+        path = below.item(i).path
         if isinstance(choice.get("delta"), dict) and is_absent(choice.get("message")):
             what = "a piece of a streamed answer, expected the whole message"
             fix = "Join the pieces before they are logged."
-            raise RecordError("content", f"{at}.delta", what, fix=fix)
-        inner = level(choice, at, f"{name}.choices".lstrip("."), _CHOICE, reading)
+            raise RecordError("content", f"{path}.delta", what, fix=fix)
+        inner = below.item(i).level(choice, _CHOICE)
         message, text = choice.get("message"), choice.get("text")
         held = "message" if message is not None else "text"
         said: Any = message
         if message is None and isinstance(text, str):
             said = {"role": "assistant", "content": text}
         if not isinstance(said, dict) and said is not None:
-            raise wrong_type(f"{at}.message", type(said).__name__, "an object")
+            raise wrong_type(f"{path}.message", type(said).__name__, "an object")
         yield Answer(
             items=None if said is None else [_with_ends({"role": "assistant", **said}, choice)],
-            place=f"{at}.{held}",
+            place=f"{path}.{held}",
             id=own_id,
             levels=(outer, inner),
             failed=said is None and not choice.keys() & TOKEN_FIELDS,
@@ -152,15 +150,14 @@ def _with_ends(message: dict[str, Any], holder: Mapping[str, Any]) -> dict[str, 
     return {**ends, **message, **stopped}
 
 
-def _responses(response: dict[str, Any], path: str, name: str, reading: Reading) -> Answer:
-    own = level(response, path, name, _RESPONSE, reading)
+def _responses(response: dict[str, Any], at: Place) -> Answer:
     items = with_status(response["output"], response.get("status"))
     return Answer(
         items=items or None,
-        place=step(path, "output"),
+        place=at.below("output").path,
         is_list=True,
         id=_id_of(response),
-        levels=(own,),
+        levels=(at.level(response, _RESPONSE),),
         failed=not items,
     )
 
@@ -173,22 +170,18 @@ def with_status(items: Sequence[Any], status: object) -> list[Any]:
     return [*items[:-1], {**items[-1], "status": status if own in (None, "", "completed") else own}]
 
 
-def candidates_of(value: Any, path: str, name: str, reading: Reading) -> list[Answer]:
+def candidates_of(value: Any, at: Place) -> list[Answer]:
     """Return the answers in a list of candidates.
 
     Raises:
         RecordError: it is no list, or one has no known shape.
     """
     if not isinstance(value, list):
-        raise wrong_type(path, type(value).__name__, "a list of answers")
-    return [
-        answer
-        for i, each in enumerate(value)
-        for answer in candidate(each, f"{path}[{i}]", name, reading)
-    ]
+        raise wrong_type(at.path, type(value).__name__, "a list of answers")
+    return [answer for i, each in enumerate(value) for answer in candidate(each, at.item(i))]
 
 
-def candidate(value: Any, path: str, name: str, reading: Reading) -> list[Answer]:
+def candidate(value: Any, at: Place) -> list[Answer]:
     """Return the answers in a candidate: a text, a message, a response, or an object around one.
 
     Raises:
@@ -196,10 +189,9 @@ def candidate(value: Any, path: str, name: str, reading: Reading) -> list[Answer
     """
     held = [key for key in _HELD if isinstance(value, dict) and value.get(key) is not None]
     if not held or not is_absent(value.get("role")):
-        return answers_of(value, path, name, reading)
-    own = level(value, path, name, _CANDIDATE, reading)
-    inner = answers_of(value[held[0]], f"{path}.{held[0]}", f"{name}.{held[0]}", reading)
-    return [_inside(answer, own) for answer in inner]
+        return answers_of(value, at)
+    own = at.level(value, _CANDIDATE)
+    return [_inside(answer, own) for answer in answers_of(value[held[0]], at.below(held[0]))]
 
 
 def _inside(answer: Answer, outer: Level) -> Answer:

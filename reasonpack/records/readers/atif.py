@@ -15,12 +15,13 @@ what the model saw there is not in the log.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from reasonpack.errors import RecordError
-from reasonpack.records.call_draft import CallDraft
+from reasonpack.records.call_draft import CallDraft, Said, draft_of
 from reasonpack.records.draft import is_absent, made_call
-from reasonpack.records.readers.levels import Level, found_in, level, levels_in, note_unread
+from reasonpack.records.readers.levels import Level, Place, found_in, noted
 from reasonpack.records.reading import Reading
 from reasonpack.records.strict_json import quoted, step
 from reasonpack.records.value_types import typed
@@ -36,6 +37,7 @@ _STEP_FIELDS = """
     reasoning_content reasoning_effort source step_id timestamp tool_calls
 """
 _TRAJECTORY, _STEP = (frozenset(x.split()) for x in (_TRAJECTORY_FIELDS, _STEP_FIELDS))
+_NESTED = "subagent_trajectories"
 _METRICS = ("prompt_token_ids", "completion_token_ids", "logprobs")
 _KINDS = {"prompt_token_ids": "prompt_ids", "completion_token_ids": "completion_ids"}
 
@@ -51,36 +53,28 @@ def drafts(record: Mapping[str, Any], reading: Reading) -> list[CallDraft]:
     Raises:
         RecordError: a version that is not known, or a step that cannot be read.
     """
-    return [*_trajectory(record, "", reading)]
+    return [*_trajectory(record, Place(reading))]
 
 
-def _trajectory(record: Mapping[str, Any], path: str, reading: Reading) -> Iterator[CallDraft]:
+def _trajectory(record: Mapping[str, Any], place: Place) -> Iterator[CallDraft]:
     version = record.get("schema_version", VERSIONS[-1])
     if version not in VERSIONS:
         what = f"got {quoted(str(version))}, expected one of {VERSIONS[0]} to {VERSIONS[-1]}"
         fix = "Read it with a reasonpack that knows it, or write it in such a version."
-        raise RecordError("type", step(path, "schema_version"), what, fix=fix)
-    name = "subagent_trajectories" if path else ""
-    own = level(record, path, name, _TRAJECTORY, reading)
-    steps = levels_in(record.get("steps"), *own.below("steps"), _STEP, reading)
-    levels = [own, *steps]
-    for draft in _steps(record, steps, path, reading):
-        note_unread(draft, levels)
-        levels = []
-        yield draft
-    nested = record.get("subagent_trajectories") or []
-    for i, each in enumerate(typed(nested, list[dict[str, Any]], "subagent_trajectories")):
-        yield from _trajectory(each, f"{step(path, 'subagent_trajectories')}[{i}]", reading)
+        raise RecordError("type", place.below("schema_version").path, what, fix=fix)
+    own = place.level(record, _TRAJECTORY)
+    steps = own.below("steps").levels(record.get("steps"), _STEP)
+    yield from noted(_steps(record, steps, own), [own, *steps])
+    nested = record.get(_NESTED) or []
+    for i, each in enumerate(typed(nested, list[dict[str, Any]], _NESTED)):
+        yield from _trajectory(each, replace(own.below(_NESTED).item(i), name=_NESTED))
 
 
-def _steps(
-    record: Mapping[str, Any], steps: list[Level], path: str, reading: Reading
-) -> Iterator[CallDraft]:
+def _steps(record: Mapping[str, Any], steps: list[Level], own: Level) -> Iterator[CallDraft]:
     agent = record.get("agent") if isinstance(record.get("agent"), dict) else {}
     tools = (agent or {}).get("tool_definitions")
     own_id = record.get("trajectory_id") or record.get("session_id") or ""
-    before: list[dict[str, Any]] = []
-    places: list[str] = []
+    before: list[Said] = []
     lacking = [] if is_absent(tools) is False else ["missing tools"]
     if not steps or steps[0].fields.get("source") != "system":
         lacking.append("missing system")
@@ -91,29 +85,23 @@ def _steps(
             rewritten = True
             continue
         if message["role"] == "assistant":
-            draft = CallDraft(
+            draft = draft_of(
+                before,
+                [Said(message, each.path)],
                 id=f"{own_id}:{each.fields.get('step_id')}" if own_id else "",
-                prompt=[*before],
-                answer=[message],
                 context=_context(tools, each.fields.get("reasoning_effort")),
                 places={
-                    "tools": step(path, "agent.tool_definitions"),
-                    "prompt": step(path, "steps"),
-                    **{f"prompt[{i}]": place for i, place in enumerate(places)},
-                    **dict.fromkeys(("completion", "completion[0]"), each.path),
+                    "tools": step(own.path, "agent.tool_definitions"),
+                    "prompt": own.below("steps").path,
                     "completion[0].content": f"{each.path}.message",
                 },
                 notes=[*lacking],
             )
-            _judge(draft, each, reading, rewritten=rewritten)
+            _judge(draft, each, rewritten=rewritten)
             yield draft
         extra = each.fields.get("extra")
         rewritten |= isinstance(extra, dict) and not is_absent(extra.get("context_management"))
-        before.append(message)
-        places.append(each.path)
-        for result, place in _results(each):
-            before.append(result)
-            places.append(place)
+        before += [Said(message, each.path), *_results(each)]
 
 
 def _context(tools: object, effort: object) -> dict[str, Any]:
@@ -122,14 +110,13 @@ def _context(tools: object, effort: object) -> dict[str, Any]:
     return {name: value for name, value in found.items() if not is_absent(value)}
 
 
-def _judge(draft: CallDraft, step_: Level, reading: Reading, *, rewritten: bool) -> None:
+def _judge(draft: CallDraft, step_: Level, *, rewritten: bool) -> None:
     """Find the ids of a step, and whether it is one call that can be trained."""
     draft.copied = bool(found_in((step_,), ("is_copied_context",))) and bool(
         typed(step_.fields["is_copied_context"], bool, f"{step_.path}.is_copied_context")
     )
     if isinstance(step_.fields.get("metrics"), dict):
-        path, name = f"{step_.path}.metrics", f"{step_.name}.metrics"
-        metrics = level(step_.fields["metrics"], path, name, _METRICS, reading)
+        metrics = step_.below("metrics").level(step_.fields["metrics"], _METRICS)
         draft.notes += metrics.notes
         found = {n: metrics.fields[n] for n in _METRICS if metrics.fields.get(n) is not None}
         if not {*_KINDS} <= found.keys():
@@ -137,7 +124,7 @@ def _judge(draft: CallDraft, step_: Level, reading: Reading, *, rewritten: bool)
             found = {}
         for name, value in found.items():
             kind = _KINDS.get(name, name)
-            draft.tokens[kind], draft.places[kind] = value, f"{step_.path}.metrics.{name}"
+            draft.tokens[kind], draft.places[kind] = value, f"{metrics.path}.{name}"
     count = step_.fields.get("llm_call_count")
     if count not in (None, 1):
         draft.flags["train"] = False
@@ -170,8 +157,8 @@ def _message(step_: Level) -> dict[str, Any]:
     return message
 
 
-def _results(step_: Level) -> Iterator[tuple[dict[str, Any], str]]:
-    """Yield the messages with what a step observed, each with its path.
+def _results(step_: Level) -> Iterator[Said]:
+    """Yield the messages with what a step observed.
 
     What no call brought is said by the user: so harnesses show their terminal.
     """
@@ -184,4 +171,4 @@ def _results(step_: Level) -> Iterator[tuple[dict[str, Any], str]]:
         message: dict[str, Any] = {"role": "user", "content": "" if content is None else content}
         if result.get("source_call_id") is not None:
             message |= {"role": "tool", "tool_call_id": result["source_call_id"]}
-        yield message, f"{at}[{i}]"
+        yield Said(message, f"{at}[{i}]")

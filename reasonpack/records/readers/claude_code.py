@@ -18,9 +18,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from reasonpack.errors import RecordError
-from reasonpack.records.call_draft import CallDraft
+from reasonpack.records.call_draft import CallDraft, Said, draft_of
 from reasonpack.records.readers.answers import single
-from reasonpack.records.readers.session import Line, Said, draft_of, way_to
+from reasonpack.records.readers.session import Line, way_to
 
 _LACKING = ("missing system", "missing tools")
 _ASIDE = frozenset(
@@ -52,7 +52,7 @@ def drafts(lines: Sequence[Line]) -> Iterator[CallDraft | RecordError]:
             history,
             [session.answer(key)],
             where=first.where,
-            own_id=key,
+            id=key,
             notes=[*_LACKING, *notes, *session.unread],
             copied=own[0] in session.copies,
         )

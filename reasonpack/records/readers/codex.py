@@ -16,9 +16,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from reasonpack.errors import RecordError
-from reasonpack.records.call_draft import CallDraft
+from reasonpack.records.call_draft import CallDraft, Said, draft_of
 from reasonpack.records.draft import is_answer, without
-from reasonpack.records.readers.session import Line, Said, draft_of
+from reasonpack.records.readers.session import Line
 from reasonpack.records.responses import BY_MODEL
 
 _TYPES = ("session_meta", "response_item", "event_msg", "turn_context", "compacted")
@@ -108,7 +108,7 @@ class _Session:
                 self.history,
                 self.answer,
                 where=self.where,
-                context=self.context,
+                context={**self.context},
                 notes=[*lacking, *self.notes],
             )
         self.notes = []

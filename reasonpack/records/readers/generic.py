@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from functools import partial
+from itertools import chain
 from typing import Any
 
 from reasonpack.errors import RecordError
@@ -30,7 +31,14 @@ from reasonpack.records.call_draft import (
 )
 from reasonpack.records.draft import REASONING, is_absent
 from reasonpack.records.readers.answers import Answer, answers_of, candidate, candidates_of
-from reasonpack.records.readers.levels import TOKEN_FIELDS, Level, found_in, level, note_unread
+from reasonpack.records.readers.levels import (
+    TOKEN_FIELDS,
+    Level,
+    Place,
+    add_found,
+    found_in,
+    noted,
+)
 from reasonpack.records.readers.request import (
     OF_A_REQUEST,
     PROMPTS,
@@ -76,15 +84,13 @@ def drafts(record: Mapping[str, Any], reading: Reading) -> list[CallDraft]:
     """
     name = next((name for name in LISTS if holds_calls(record.get(name))), "")
     if not name:
-        return [*calls_of(record, "", "", reading)]
-    group = level(record, "", "", _OF_A_GROUP, reading)
-    found: list[CallDraft] = []
-    for i, call in enumerate(record[name]):
-        outer = _inherited(group, call)
-        found += calls_of(call, f"{name}[{i}]", name, reading, outer=outer)
-    for draft in found[:1]:
-        note_unread(draft, [group])
-    return found
+        return [*calls_of(record, Place(reading))]
+    group = Place(reading).level(record, _OF_A_GROUP)
+    found = (
+        calls_of(call, group.below(name).item(i), outer=_inherited(group, call))
+        for i, call in enumerate(record[name])
+    )
+    return [*noted(chain.from_iterable(found), [group])]
 
 
 def holds_calls(value: object) -> bool:
@@ -119,9 +125,7 @@ def _inherited(group: Level, call: Mapping[str, Any]) -> Level:
 
 def calls_of(
     record: Mapping[str, Any],
-    path: str,
-    name: str,
-    reading: Reading,
+    place: Place,
     *,
     outer: Level | None = None,
     request: str = "request",
@@ -131,9 +135,7 @@ def calls_of(
 
     Args:
         record: the object.
-        path: where it stands in the record.
-        name: as an option names it; empty for the record.
-        reading: how records are read.
+        place: where it stands.
         outer: its group.
         request: name of its field with what the service was sent.
         passed: names of fields that its log format has beside those, and that hold nothing to
@@ -144,11 +146,11 @@ def calls_of(
     """
     is_text = any(isinstance(record.get(key), str) for key in ("response", "completion"))
     read = OF_A_CALL | {request} | passed | frozenset(REASONING if is_text else ())
-    own = _with_prompt_of_pair(level(record, path, name, read, reading))
-    asked = [each for each in (outer, own, _request(own, request, reading)) if each]
-    answers: Sequence[tuple[Answer | None, Role]] = _answers(own, reading) or [(None, "none")]
+    own = _with_prompt_of_pair(place.level(record, read))
+    asked = [each for each in (outer, own, _request(own, request)) if each]
+    answers: Sequence[tuple[Answer | None, Role]] = _answers(own) or [(None, "none")]
     own_id = next((own.fields[key] for key in IDS if not is_absent(own.fields.get(key))), "")
-    own_id = str(typed(own_id, str | int, step(path, "id")))
+    own_id = str(typed(own_id, str | int, place.below("id").path))
     if len(answers) > 1:
         _refuse_shared(own)
     for i, (answer, role) in enumerate(answers):
@@ -164,27 +166,25 @@ def calls_of(
             _add_answer(found, answer)
         if "completion_ids" not in found.tokens:
             _refuse_unseen(found, asked, answer)
-        note_unread(found, levels, partial(strings, [found.prompt, found.answer]))
-        yield found
+        yield from noted([found], levels, partial(strings, [found.prompt, found.answer]))
 
 
-def _request(own: Level, key: str, reading: Reading) -> Level | None:
+def _request(own: Level, key: str) -> Level | None:
     """Return the request of a call, where it stands apart."""
-    path, name = own.below(key)
-    request = json_field(dict(own.fields), key)
+    place, request = own.below(key), json_field(dict(own.fields), key)
     if is_absent(request):
         return None
     if not isinstance(request, dict):
-        raise wrong_type(path, type(request).__name__, "an object")
+        raise wrong_type(place.path, type(request).__name__, "an object")
     if isinstance(request.get("body"), dict):  # of a batch, or as a proxy logs it
-        request, path, name = request["body"], f"{path}.body", f"{name}.body"
-    return level(request, path, name, OF_A_REQUEST, reading)
+        request, place = request["body"], place.below("body")
+    return place.level(request, OF_A_REQUEST)
 
 
 # -------------------------------------------------------------------- answers
 
 
-def _answers(own: Level, reading: Reading) -> list[tuple[Answer, Role]]:
+def _answers(own: Level) -> list[tuple[Answer, Role]]:
     """Return the answers of a call, each with its role."""
     fields = own.fields
     found = [name for name in ANSWERS if not is_absent(fields.get(name))]
@@ -195,23 +195,23 @@ def _answers(own: Level, reading: Reading) -> list[tuple[Answer, Role]]:
         what = f"{' and '.join(found)}, expected one of them"
         raise RecordError("conflict", own.path, what, fix="Keep the one to train on.")
     if pair:
-        return [_of_pair(name, own, reading) for name in pair]
+        return [_of_pair(name, own) for name in pair]
     if not found:
         found = [name for name in ("response", "completion") if fields.get(name) == ""][:1]
     if not found:
         return []
     (name,) = found
-    value, (path, full) = fields[name], own.below(name)
+    value, place = fields[name], own.below(name)
     if name == "candidates":
-        answers = candidates_of(value, path, full, reading)
+        answers = candidates_of(value, place)
     elif name in ("choices", "output"):
-        answers = answers_of({name: value}, own.path, own.name, reading)
+        answers = answers_of({name: value}, own)
     elif isinstance(value, str):
         beside = {key: fields[key] for key in (*REASONING, *ENDS) if not is_absent(fields.get(key))}
         items: list[Any] = [{"role": "assistant", "content": value, **beside}]
-        answers = [Answer(items=items, place=path)]
+        answers = [Answer(items=items, place=place.path)]
     else:
-        answers = answers_of(value, path, full, reading)
+        answers = answers_of(value, place)
     return [(answer, "none") for answer in answers]
 
 
@@ -226,21 +226,20 @@ def _with_prompt_of_pair(own: Level) -> Level:
     return replace(own, fields={**own.fields, "messages": one[:-1]})
 
 
-def _of_pair(name: Role, own: Level, reading: Reading) -> tuple[Answer, Role]:
+def _of_pair(name: Role, own: Level) -> tuple[Answer, Role]:
     """Return the chosen or the rejected answer; a list repeats the prompt before it."""
-    value, (path, full) = own.fields[name], own.below(name)
-    if isinstance(value, list) and len(value) > 1:
-        if value[:-1] != own.fields.get("messages", own.fields.get("prompt")):
+    value, place = own.fields[name], own.below(name)
+    if isinstance(value, list):
+        *before, last = value
+        if before and before != own.fields.get("messages", own.fields.get("prompt")):
             what = "messages before the answer that differ from the prompt, expected the same"
             fix = "Write the messages that both answers have in common as messages."
-            raise RecordError("conflict", path, what, fix=fix)
-        value, path = value[-1], f"{path}[{len(value) - 1}]"
-    elif isinstance(value, list):
-        value, path = value[0], f"{path}[0]"
-    answers = candidate(value, path, full, reading)
+            raise RecordError("conflict", place.path, what, fix=fix)
+        value, place = last, place.item(len(before))
+    answers = candidate(value, place)
     if len(answers) != 1:
         what = f"{len(answers)} answers, expected one"
-        raise RecordError("conflict", path, what, fix="Keep the one that was judged.")
+        raise RecordError("conflict", place.path, what, fix="Keep the one that was judged.")
     return answers[0], name
 
 
@@ -299,15 +298,9 @@ def _refuse_unseen(draft: CallDraft, asked: Sequence[Level], answer: Answer | No
 
 def _add_values(draft: CallDraft, levels: Sequence[Level]) -> None:
     """Find what the record, a response or a choice says of tokens, and of the whole call."""
-    for kind, names in TOKEN_NAMES.items():
-        if found := found_in(levels, names):
-            draft.places[kind], draft.tokens[kind] = found
-    for kind, names in VALUE_NAMES.items():
-        if found := found_in(levels, names):
-            draft.places[kind], draft.values[kind] = found
-    for name in CALL_FLAGS:
-        if found := found_in(levels, (name,)):
-            draft.places[name], draft.flags[name] = found
+    add_found(draft, draft.tokens, TOKEN_NAMES, levels)
+    add_found(draft, draft.values, VALUE_NAMES, levels)
+    add_found(draft, draft.flags, {name: (name,) for name in CALL_FLAGS}, levels)
     if copied := found_in(levels, ("is_copied_context",)):
         draft.copied = typed(copied[1], bool, copied[0])
     _add_sequence(draft, levels)

@@ -12,13 +12,13 @@ refused under any name.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from reasonpack.errors import RecordError
 from reasonpack.records.call_draft import CALL_FLAGS, TOKEN_NAMES, VALUE_NAMES, CallDraft
 from reasonpack.records.conversation import READ
-from reasonpack.records.draft import REASONING, is_absent
+from reasonpack.records.draft import REASONING, is_absent, without
 from reasonpack.records.harmless import HARMLESS_OF_A_CALL
 from reasonpack.records.message import MESSAGE_FIELDS
 from reasonpack.records.reading import Reading
@@ -37,53 +37,76 @@ TOKEN_FIELDS = frozenset(
 
 
 @dataclass(frozen=True, slots=True)
-class Level:
+class Place:
+    """Where a value stands in a record, and how it is read.
+
+    Attributes:
+        reading: how records are read.
+        path: in the record.
+        name: what options call it; empty for the record.
+    """
+
+    reading: Reading
+    path: str = ""
+    name: str = ""
+
+    def below(self, key: str) -> Place:
+        """Return the place of a field."""
+        name = f"{self.name}.{key}" if self.name else key
+        return Place(self.reading, step(self.path, key), name)
+
+    def item(self, index: int) -> Place:
+        """Return the place of an item of the list here, which options call as the list."""
+        return Place(self.reading, f"{self.path}[{index}]", self.name)
+
+    def level(self, fields: Mapping[str, Any], read: Collection[str]) -> Level:
+        """Make the level of the object here, with fields renamed and left out as options say.
+
+        Raises:
+            RecordError: a field is renamed to one that is there and differs.
+        """
+        read, reading = frozenset(read), self.reading
+        below = f"{self.name}." if self.name else ""
+        notes: tuple[str, ...] = ()
+        if reading.renamed:
+            names = reading.renamed.items()
+            own = {key.removeprefix(below): to for key, to in names if key.startswith(below)}
+            fields, notes = renamed(fields, own, self.path, known=read)
+            notes = tuple(note.replace(" ", f" {below}", 1) for note in notes)
+        place = below or "record."
+        left = {key for key in read & fields.keys() if {below + key, place + key} & reading.ignored}
+        if left:
+            fields = without(fields, left)
+            notes += tuple(f"left-out {below}{key}" for key in sorted(left))
+        return Level(reading, self.path, self.name, fields, read, notes)
+
+    def levels(self, items: object, read: Collection[str]) -> list[Level]:
+        """Make the levels of the objects in the list here.
+
+        Raises:
+            RecordError: it is no list of objects, or as `level`.
+        """
+        objects = typed(items, list[dict[str, Any]], self.path)
+        return [self.item(i).level(each, read) for i, each in enumerate(objects)]
+
+
+@dataclass(frozen=True, slots=True)
+class Level(Place):
     """One of these objects.
 
     Attributes:
         fields: of the object.
-        path: where it stands in the record.
-        name: as an option names it; empty for the record.
         read: names of its fields that are read.
         notes: of fields that an option renames or leaves out.
     """
 
-    fields: Mapping[str, Any]
-    path: str
-    name: str
-    read: frozenset[str]
+    fields: Mapping[str, Any] = field(default_factory=dict)
+    read: frozenset[str] = frozenset()
     notes: tuple[str, ...] = ()
 
-    def get(self, field: str) -> Any:
+    def get(self, name: str) -> Any:
         """Return a field that is read; None where there is none."""
-        return self.fields.get(field) if field in self.read else None
-
-    def below(self, field: str) -> tuple[str, str]:
-        """Return where a field stands, and what options call it."""
-        return step(self.path, field), f"{self.name}.{field}" if self.name else field
-
-
-def level(
-    fields: Mapping[str, Any], path: str, name: str, read: Collection[str], reading: Reading
-) -> Level:
-    """Make a level, with fields renamed and left out as the options say.
-
-    Raises:
-        RecordError: a field is renamed to one that is there and differs.
-    """
-    read = frozenset(read)
-    below = f"{name}." if name else ""
-    notes: tuple[str, ...] = ()
-    if reading.renamed:
-        own = {k.removeprefix(below): v for k, v in reading.renamed.items() if k.startswith(below)}
-        fields, notes = renamed(fields, own, path, known=read)
-        notes = tuple(note.replace(" ", f" {below}", 1) for note in notes)
-    place = below or "record."
-    left = {key for key in fields if {below + key, place + key} & reading.ignored and key in read}
-    if left:
-        fields = {key: value for key, value in fields.items() if key not in left}
-        notes += tuple(f"left-out {below}{key}" for key in sorted(left))
-    return Level(fields, path, name, read, notes)
+        return self.fields.get(name) if name in self.read else None
 
 
 def found_in(levels: Iterable[Level], names: Sequence[str]) -> tuple[str, Any] | None:
@@ -94,7 +117,8 @@ def found_in(levels: Iterable[Level], names: Sequence[str]) -> tuple[str, Any] |
     Raises:
         RecordError: reason `conflict`, where several do and differ.
 
-    >>> record = Level({"prompt_ids": [1], "x": 2}, "calls[0]", "calls", frozenset(["prompt_ids"]))
+    >>> place = Place(Reading(), "calls[0]", "calls")
+    >>> record = place.level({"prompt_ids": [1], "x": 2}, ["prompt_ids"])
     >>> found_in([record], ["prompt_token_ids", "prompt_ids"])
     ('calls[0].prompt_ids', [1])
     """
@@ -119,27 +143,35 @@ def _same(one: object, other: object) -> bool:
     return one == other and (type(one) is bool) is (type(other) is bool)
 
 
-def levels_in(
-    items: object, path: str, name: str, read: Collection[str], reading: Reading
-) -> list[Level]:
-    """Make the levels of the objects in a list.
+def add_found(
+    draft: CallDraft,
+    held: dict[str, Any],
+    kinds: Mapping[str, Sequence[str]],
+    levels: Sequence[Level],
+) -> None:
+    """Put into a dictionary of a draft what levels say of some kinds, each by the names it has.
 
     Raises:
-        RecordError: it is no list of objects, or as `level`.
+        RecordError: as `found_in`.
     """
-    objects = typed(items, list[dict[str, Any]], path)
-    return [level(each, f"{path}[{i}]", name, read, reading) for i, each in enumerate(objects)]
+    for kind, names in kinds.items():
+        if found := found_in(levels, names):
+            draft.places[kind], held[kind] = found
 
 
-def note_unread(draft: CallDraft, levels: Iterable[Level], texts: Texts = tuple) -> None:
-    """Note in a draft the fields of all levels that nobody reads, and those that options name.
+def noted(
+    drafts: Iterable[CallDraft], levels: Iterable[Level], texts: Texts = tuple
+) -> Iterator[CallDraft]:
+    """Note in the first of some drafts the fields of all levels that nobody reads.
 
-    `texts` gives all text that was read of the call.
+    Those that options name are noted, too. `texts` gives all text that was read of the call.
     """
-    for each in levels:
-        draft.notes += each.notes
-        if not each.fields.keys() <= each.read:
-            draft.unread += _unread_in(each, texts)
+    for number, draft in enumerate(drafts):
+        for each in () if number else levels:
+            draft.notes += each.notes
+            if not each.fields.keys() <= each.read:
+                draft.unread += _unread_in(each, texts)
+        yield draft
 
 
 _NUMBERS = {int, float, bool, type(None)}
@@ -165,16 +197,15 @@ _LIKELY: Mapping[str, type | tuple[type, ...]] = {
 def _unread_in(each: Level, texts: Texts) -> Iterator[Field]:
     """Yield the fields of a level that nobody reads."""
     fields, known = each.fields, Known(each.read, HARMLESS_OF_A_CALL, _LIKELY)
-    others = {key: value for key, value in fields.items() if key not in each.read}
+    others = without(fields, each.read)
     numbers = {key for key, value in others.items() if _are_numbers(value)}
-    rest = {key: value for key, value in others.items() if key not in numbers}
-    for found in unread(rest, known, each.path, texts=texts, name=each.name):
+    for found in unread(without(others, numbers), known, each.path, texts=texts, name=each.name):
         yield replace(found, name=_told_apart(found.name))
     for key in sorted(numbers):
-        path, full = each.below(str(key))
+        place = each.below(str(key))
         near = nearest(key, _TOKENS)
         near = "" if fields.get(near) else near
-        yield Field(_told_apart(full), path, refused=True, near=near)
+        yield Field(_told_apart(place.name), place.path, refused=True, near=near)
 
 
 def _told_apart(name: str) -> str:

@@ -15,6 +15,7 @@ from reasonpack.errors import RecordError
 from reasonpack.records.call_draft import CallDraft
 from reasonpack.records.draft import is_absent
 from reasonpack.records.readers.generic import calls_of
+from reasonpack.records.readers.levels import Place
 from reasonpack.records.reading import Reading
 
 _FIELDS = """
@@ -48,4 +49,4 @@ def drafts(record: Mapping[str, Any], reading: Reading) -> list[CallDraft]:
         raise RecordError("missing", "messages", what, fix=fix)
     if record.get("status") == "failure" and is_absent(record.get("response")):
         record = {**record, "response": {"error": record.get("error_str") or "failure"}}
-    return [*calls_of(record, "", "", reading, request="model_parameters", passed=_PASSED)]
+    return [*calls_of(record, Place(reading), request="model_parameters", passed=_PASSED)]

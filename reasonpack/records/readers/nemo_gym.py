@@ -18,11 +18,11 @@ from itertools import groupby
 from typing import Any
 
 from reasonpack.errors import RecordError
-from reasonpack.records.call_draft import CallDraft
+from reasonpack.records.call_draft import VALUE_NAMES, CallDraft, Said, draft_of
 from reasonpack.records.draft import is_answer, without
 from reasonpack.records.readers.answers import ECHOES, with_status
 from reasonpack.records.readers.generic import calls_of
-from reasonpack.records.readers.levels import found_in, level, note_unread
+from reasonpack.records.readers.levels import Place, add_found, noted
 from reasonpack.records.readers.request import OF_A_REQUEST, add_context, add_echoes, add_prompt
 from reasonpack.records.reading import Reading
 from reasonpack.records.responses import BY_MODEL
@@ -37,9 +37,10 @@ _IDS = {
 }
 _ROUTES = "routed_experts"
 _ENTRY = frozenset(("schema_version", "rollout_id", "output_items", "token_item_index", _ROUTES))
+_ASKED = "responses_create_params"
 _ROLLOUT = frozenset(
     (
-        *("responses_create_params", "response", "reward", "id"),
+        *(_ASKED, "response", "reward", "id"),
         *("_ng_task_index", "_ng_rollout_index", "ng_model_call_capture"),
     )
 )
@@ -48,7 +49,7 @@ _ROLLOUT = frozenset(
 def is_mine(record: Mapping[str, Any]) -> bool:
     """Tell whether a record is a captured call, or a rollout."""
     is_entry = {"rollout_id", "generation_token_ids"} <= record.keys()
-    return is_entry or isinstance(record.get("responses_create_params"), dict)
+    return is_entry or isinstance(record.get(_ASKED), dict)
 
 
 def drafts(record: Mapping[str, Any], reading: Reading) -> list[CallDraft]:
@@ -57,14 +58,14 @@ def drafts(record: Mapping[str, Any], reading: Reading) -> list[CallDraft]:
     Raises:
         RecordError: a version that is not known, or parts that contradict each other.
     """
-    if "responses_create_params" in record:
+    if _ASKED in record:
         return [*_rollout(record, reading)]
     version = record.get("schema_version", _VERSION)
     if type(version) is not int or not 1 <= version <= _VERSION:
         what = f"got {str(version)[:30]}, expected a record of version {_VERSION}"
         fix = "Read it with a reasonpack that knows it, or write it in that version."
         raise RecordError("type", "schema_version", what, fix=fix)
-    found = [*calls_of(record, "", "", reading, passed=_ENTRY)]
+    found = [*calls_of(record, Place(reading), passed=_ENTRY)]
     for each in found:
         # What the model was asked is there in ids alone.
         each.notes += ["text-not-compared"] if record.get("output_items") else []
@@ -73,43 +74,41 @@ def drafts(record: Mapping[str, Any], reading: Reading) -> list[CallDraft]:
 
 
 def _rollout(record: Mapping[str, Any], reading: Reading) -> Iterator[CallDraft]:
-    own = level(record, "", "", _ROLLOUT, reading)
-    asked = level(
-        record["responses_create_params"],
-        "responses_create_params",
-        "responses_create_params",
-        OF_A_REQUEST,
-        reading,
-    )
+    own = Place(reading).level(record, _ROLLOUT)
+    asked = own.below(_ASKED).level(record[_ASKED], OF_A_REQUEST)
     response = record.get("response")
     if not isinstance(response, dict) or not isinstance(response.get("output"), list):
         raise wrong_type("response", type(response).__name__, "an object with a list as output")
-    said = level(response, "response", "response", ("id", "output", "status", *ECHOES), reading)
-    levels, begun = [own, asked, said], CallDraft()
+    said = own.below("response").level(response, ("id", "output", "status", *ECHOES))
+    begun = CallDraft()
     add_prompt(begun, (asked,))
     add_context(begun, (asked,))
     add_echoes(begun, said)
-    if reward := found_in((own,), ("reward",)):
-        begun.places["reward"], begun.values["reward"] = reward
-    before = begun.prompt
-    before = [{"role": "user", "content": before}] if isinstance(before, str) else before or []
+    add_found(begun, begun.values, VALUE_NAMES, (own,))
     own_id = typed(next((i for i in (record.get("id"), said.fields.get("id")) if i), ""), str, "id")
     items = typed(response["output"], list[dict[str, Any]], "response.output")
     items = with_status(items, response.get("status"))
+    yield from noted(_calls(begun, items, own_id), [own, asked, said])
+
+
+def _calls(begun: CallDraft, items: list[dict[str, Any]], own_id: str) -> Iterator[CallDraft]:
+    """Yield the calls of a rollout: `begun` has what all of them begin with."""
+    asked = begun.prompt
+    asked = [{"role": "user", "content": asked}] if isinstance(asked, str) else asked or []
+    history = [Said(each, f"{begun.place('prompt')}[{i}]") for i, each in enumerate(asked)]
+    said = [
+        Said(without(item, (*_IDS, _ROUTES)), f"response.output[{i}]")
+        for i, item in enumerate(items)
+    ]
     for k, (start, stop) in enumerate(_runs(items)):
-        draft = CallDraft(
+        draft = draft_of(
+            [*history, *said[:start]],
+            said[start:stop],
             id=f"{own_id}#{k}" if own_id else "",
-            prompt=[*before, *(without(item, (*_IDS, _ROUTES)) for item in items[:start])],
-            answer=[without(item, (*_IDS, _ROUTES)) for item in items[start:stop]],
             context=begun.context,
             values=begun.values,
             places={**begun.places, "completion": "response.output"},
         )
-        note_unread(draft, levels)
-        levels = []
-        places = {f"prompt[{len(before) + i}]": f"response.output[{i}]" for i in range(start)}
-        places |= {f"completion[{i}]": f"response.output[{start + i}]" for i in range(stop - start)}
-        draft.places |= places
         for i in filter(lambda i: _has_ids(items[i]), range(start, stop)):
             for name, kind in _IDS.items():
                 if items[i].get(name) is not None:

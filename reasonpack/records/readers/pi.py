@@ -16,9 +16,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from reasonpack.errors import RecordError
-from reasonpack.records.call_draft import CallDraft
+from reasonpack.records.call_draft import CallDraft, Said, draft_of
 from reasonpack.records.draft import without
-from reasonpack.records.readers.session import Line, Said, draft_of, way_to
+from reasonpack.records.readers.session import Line, way_to
 from reasonpack.records.unknown import strings
 
 _SETTINGS = ("model_change", "thinking_level_change", "label", "custom", "session_info")
@@ -63,7 +63,7 @@ def drafts(lines: Sequence[Line]) -> Iterator[CallDraft | RecordError]:
             history,
             [_said(message, f"{entry.where}.message")],
             where=entry.where,
-            own_id=entry.fields["id"] if _has_id(entry) else "",
+            id=entry.fields["id"] if _has_id(entry) else "",
             notes=[*_LACKING, *notes, *unread],
         )
         unread = []

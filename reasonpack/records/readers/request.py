@@ -17,7 +17,7 @@ from typing import Any
 from reasonpack.errors import RecordError
 from reasonpack.records.call_draft import CONTEXT_FIELDS, CallDraft
 from reasonpack.records.draft import is_absent
-from reasonpack.records.readers.levels import Level, found_in
+from reasonpack.records.readers.levels import Level, add_found, found_in
 from reasonpack.records.strict_json import step
 from reasonpack.records.tools import TOOL_FIELDS
 
@@ -93,9 +93,7 @@ def add_context(draft: CallDraft, levels: Sequence[Level]) -> None:
     Raises:
         RecordError: two that differ.
     """
-    for name in CONTEXT_FIELDS:
-        if found := found_in(levels, (name,)):
-            draft.places[name], draft.context[name] = found
+    add_found(draft, draft.context, {name: (name,) for name in CONTEXT_FIELDS}, levels)
     if instructions := found_in(levels, ("instructions",)):
         if draft.context.get("system", instructions[1]) != instructions[1]:
             what = f"differs from {draft.places['system']}, expected one system text"

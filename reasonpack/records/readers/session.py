@@ -1,4 +1,4 @@
-"""What the readers of session files share: a line, the way to it, and the history of an answer.
+"""What the readers of session files share: a line, and the way to it.
 
 A session file is one group. Its lines are no calls by themselves: a call is an answer, with what
 the session held before it.
@@ -6,11 +6,10 @@ the session held before it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from reasonpack.errors import RecordError
-from reasonpack.records.call_draft import CallDraft
 
 
 class Line(NamedTuple):
@@ -18,13 +17,6 @@ class Line(NamedTuple):
 
     where: str
     fields: Mapping[str, Any]
-
-
-class Said(NamedTuple):
-    """A message, or an item, in a shape that records may have; and where it was read from."""
-
-    message: dict[str, Any]
-    place: str
 
 
 def way_to(lines: Sequence[Line], at: Mapping[str, int], last: int, parent: str) -> list[int]:
@@ -44,33 +36,3 @@ def way_to(lines: Sequence[Line], at: Mapping[str, int], last: int, parent: str)
             raise RecordError("missing", parent, what, fix=fix)
         way.append(before)
     return way[::-1]
-
-
-def draft_of(
-    history: Sequence[Said],
-    answer: Sequence[Said],
-    *,
-    where: str,
-    own_id: str = "",
-    context: Mapping[str, Any] | None = None,
-    notes: Iterable[str] = (),
-    copied: bool = False,
-) -> CallDraft:
-    """Make the draft of an answer in a session.
-
-    `where` is the line that the answer is in; `own_id` is empty where it has none. `context` has
-    fields that a chat template gets beside the messages, `notes` what the session does not hold,
-    and what was noticed.
-    """
-    places = {f"prompt[{i}]": said.place for i, said in enumerate(history)}
-    places |= {f"completion[{i}]": said.place for i, said in enumerate(answer)}
-    return CallDraft(
-        id=own_id,
-        where=where,
-        prompt=[said.message for said in history],
-        answer=[said.message for said in answer],
-        context=dict(context or {}),
-        copied=copied,
-        places={**places, "completion": answer[0].place},
-        notes=[*notes],
-    )

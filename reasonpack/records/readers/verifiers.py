@@ -14,18 +14,18 @@ first that was sampled are the prompt. A trace may stand in an episode or by its
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from itertools import chain
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from reasonpack.errors import RecordError
-from reasonpack.records.call_draft import CallDraft
+from reasonpack.records.call_draft import CallDraft, Said, draft_of
 from reasonpack.records.call_tokens import read_ids
 from reasonpack.records.draft import is_absent
-from reasonpack.records.readers.levels import Level, level, levels_in, note_unread
+from reasonpack.records.readers.levels import Level, Place, noted
 from reasonpack.records.reading import Reading
-from reasonpack.records.strict_json import step
 from reasonpack.records.value_types import typed, wrong_type
 
 _EPISODE_FIELDS = "env errors group id ok run task traces"
@@ -61,24 +61,20 @@ def drafts(record: Mapping[str, Any], reading: Reading) -> list[CallDraft]:
         RecordError: a node without its parent, or whose lists have not one length.
     """
     if not isinstance(record.get("traces"), list):
-        return [*_trace(record, "", reading)]
-    own = level(record, "", "", _EPISODE, reading)
-    found = [
-        draft
-        for i, trace in enumerate(record["traces"])
-        for draft in _trace(trace, f"traces[{i}]", reading)
-    ]
-    for draft in found[:1]:
-        note_unread(draft, [own])
-    return found
+        return [*_trace(record, Place(reading))]
+    own = Place(reading).level(record, _EPISODE)
+    traces = own.below("traces")
+    found = (_trace(trace, traces.item(i)) for i, trace in enumerate(record["traces"]))
+    return [*noted(chain.from_iterable(found), [own])]
 
 
-def _trace(trace: Mapping[str, Any], path: str, reading: Reading) -> Iterator[CallDraft]:
-    name = "traces" if path else ""
-    own = level(trace, path, name, _TRACE, reading)
-    at, below = own.below("nodes")
-    nodes = levels_in(trace["nodes"], at, below, _NODE, reading)
-    levels = [own, *nodes]
+def _trace(trace: Mapping[str, Any], place: Place) -> Iterator[CallDraft]:
+    own = place.level(trace, _TRACE)
+    nodes = own.below("nodes").levels(trace["nodes"], _NODE)
+    yield from noted(_calls(trace, own, nodes), [own, *nodes])
+
+
+def _calls(trace: Mapping[str, Any], own: Level, nodes: list[Level]) -> Iterator[CallDraft]:
     ids = [read_ids(node.fields.get("token_ids") or [], f"{node.path}.token_ids") for node in nodes]
     agent = trace.get("agent")
     trainable = not (isinstance(agent, dict) and agent.get("trainable") is False)
@@ -86,23 +82,25 @@ def _trace(trace: Mapping[str, Any], path: str, reading: Reading) -> Iterator[Ca
         if not node.fields.get("sampled"):
             continue
         way = _way(nodes, i)
-        draft = CallDraft(
+        before = [nodes[n] for n in way[:-1]]
+        draft = draft_of(
+            [Said(each.fields["message"], f"{each.path}.message") for each in before],
+            [Said(_finished(node.fields["message"], trace, i), f"{node.path}.message")],
             id=f"{trace['id']}:{i}" if isinstance(trace.get("id"), str) else "",
-            prompt=[nodes[n].fields["message"] for n in way[:-1]],
-            answer=[_finished(node.fields["message"], trace, i)],
             context={} if is_absent(trace.get("tools")) else {"tool_defs": trace["tools"]},
             flags={} if trainable else {"train": False},
-            places={"prompt": at, "completion": node.path, "tool_defs": step(path, "tools")},
+            places={
+                "prompt": own.below("nodes").path,
+                "completion": node.path,
+                "tool_defs": own.below("tools").path,
+                "reward": own.below("rewards").path,
+            },
         )
-        places = {f"prompt[{k}]": f"{at}[{n}].message" for k, n in enumerate(way[:-1])}
-        draft.places |= {**places, "completion[0]": f"{node.path}.message"}
         reward = _reward(trace)
         if reward is not None:
-            draft.values["reward"], draft.places["reward"] = reward, step(path, "rewards")
+            draft.values["reward"] = reward
         if any(ids[n].size for n in way):
             _add_tokens(draft, node, [ids[n] for n in way])
-        note_unread(draft, levels)
-        levels = []
         yield draft
 
 
