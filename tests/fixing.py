@@ -156,8 +156,8 @@ FOLDERS = {
 WALKS = {
     **dict.fromkeys(
         (
-            *("call_plan.kind_of_inputs", "call_plan.plan_calls", "call_plan._check_options"),
-            *("call_plan._field", "call_values.check_columns", "calls._conflict", "splits._wrong"),
+            *("call_plan.kind_of_inputs", "call_plan.plan_calls", "call_plan._field"),
+            *("call_values.check_columns", "calls._kept", "splits._wrong"),
             *("context.check_rows", "inputs.check_name", "inputs._files", "inputs._mode"),
             *("group_field.group_name", "group_field.one_field", "group_index._refuse_large"),
             *("group_index._refuse_one_for_all", "options.ignored_fields"),
@@ -182,7 +182,12 @@ WALKS = {
             *("dataset_tokenizer.load_own_tokenizer", "message_view.find_view"),
             *("model_shape._number", "model_shape.of", "row.find_rows", "row.read_rows"),
             *("row._rows_of", "row.choose_samples", "row_facts._meets", "stats._agree"),
-            *("explain.command", "inspect._chosen", "manifest.read_manifest", "shards._whole"),
+            *(
+                "explain.command",
+                "inspect_output._numbers",
+                "manifest.read_manifest",
+                "shards._whole",
+            ),
             "source._load_tokenizer",
         ),
         "test_command_fixes",

@@ -1,28 +1,161 @@
-"""What `inspect` writes: rows, masks, views and rejects, on a terminal or elsewhere."""
+"""What `inspect` finds and writes: rows, masks, views and rejects, on a terminal or elsewhere."""
 
 from __future__ import annotations
 
 import json
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import click
 
-from reasonpack.datasets.manifest import REJECTS
-from reasonpack.show import message_view, terminal, text
+from reasonpack.datasets.manifest import REJECTS, Manifest, read_manifest
+from reasonpack.errors import UsageError
+from reasonpack.show import terminal, text
+from reasonpack.show.call_tree import tree_json
+from reasonpack.show.dataset_tokenizer import tokenizer_if_any
 from reasonpack.show.mask_picture import mask_lines, mask_png, mask_svg
-from reasonpack.show.message_view import MessageView
+from reasonpack.show.message_view import MessageView, find_view, view_json, view_text
 from reasonpack.show.rejects import each_reject
-from reasonpack.show.row import Decode, RowData
+from reasonpack.show.row import Decode, RowData, choose_samples, find_rows, read_rows, row_json
+from reasonpack.show.row_facts import draw_rows, matching, ranked, row_facts
 from reasonpack.show.token_table import token_lines
-from reasonpack.show.view_diff import diff_lines
+from reasonpack.show.view_diff import diff_json, diff_lines
 from reasonpack.storage.publish import publish
 from reasonpack.tokens.token_bytes import bytes_of_tokens
 from reasonpack.tokens.tokenizer import Tokenizer
-from reasonpack.wording import printable
+from reasonpack.wording import listed, printable
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What the options of `inspect` ask for, under the names that they have there."""
+
+    directory: Path
+    number: int | None
+    id_: str | None
+    drawn: int | None
+    seed: int
+    where: tuple[str, ...]
+    most: str | None
+    limit: int | None
+    tokens: bool
+    boundaries: bool
+    mask: bool
+    svg: str | None
+    png: str | None
+    message: str | None
+    diff: tuple[str, str] | None
+    as_json: bool
+    tokenizer: str | None
+
+    @property
+    def views(self) -> Sequence[str]:
+        """The messages, or calls, of which views are asked for."""
+        return self.diff or ((self.message,) if self.message is not None else ())
+
+    @property
+    def option(self) -> str:
+        """The option that names them."""
+        return "--diff" if self.diff else "--view"
+
+
+def inspect(asked: Asked) -> None:
+    """Show what is asked for."""
+    manifest, id_ = read_manifest(asked.directory), asked.id_
+    if "rejects" in asked.where:
+        show_rejects(asked.directory, asked.limit, as_json=asked.as_json)
+        return
+    by_facts = asked.where or asked.most
+    if sum(map(bool, (asked.drawn, by_facts, asked.number is not None or id_))) > 1:
+        raise click.UsageError("--row or --id, --sample, and --where or --most exclude each other.")
+    numbers = _numbers(asked, manifest)
+    if not asked.views:
+        numbers = _limited(numbers, asked.limit or asked.drawn or 1, id_)
+    rows = read_rows(asked.directory, manifest, numbers)
+    shown = [(row, choose_samples(row, id_)) for row in rows]
+    if asked.svg or asked.png or (asked.mask and not asked.as_json):
+        draw_mask(rows[0], asked.svg, asked.png)
+        return
+    parts = [(row, sample) for row, samples in shown for sample in samples]
+    found = [find_view(parts, _named(each, manifest), option=asked.option) for each in asked.views]
+    exact = asked.message is not None and not asked.as_json  # a program may read it
+    own, said = tokenizer_if_any(asked.directory, manifest, asked.tokenizer, optional=not exact)
+    decode = own.decode if own else None
+    if own and sys.stdout.isatty():
+        click.echo(printable(said), err=True)
+    if asked.as_json and asked.diff:
+        click.echo(json.dumps(diff_json(found[0], found[1], asked.diff, decode)))
+    elif asked.as_json and found:
+        click.echo(json.dumps(view_json(found[0], decode)))
+    elif asked.as_json:
+        click.echo(json.dumps(_rows_json(shown, decode, wide=asked.tokens or asked.boundaries)))
+    elif asked.diff:
+        show_diff(found[0], found[1], asked.diff, decode or only_ids)
+    elif found:
+        show_view(found[0], decode or only_ids)
+    else:
+        how = {"tokens": asked.tokens or asked.boundaries, "boundaries": asked.boundaries}
+        show_rows(shown, own, **how)
+
+
+def _numbers(asked: Asked, manifest: Manifest) -> list[int]:
+    """Find the rows that are asked for; the first where only a message is named."""
+    directory = asked.directory
+    if asked.drawn:
+        seed = f"{manifest.content_hash} {asked.seed}"
+        return draw_rows(manifest.counts.rows, asked.drawn, seed=seed)
+    if asked.where or asked.most:
+        facts = row_facts(directory, manifest)
+        numbers = matching(facts, asked.where)
+        if not len(numbers):
+            fix = "see what there is with stats"
+            raise UsageError("--where", "no row meets this", "some to do", fix)
+        return [*ranked(facts, numbers, asked.most)] if asked.most else numbers.tolist()
+    if asked.number is not None:
+        return [asked.number]
+    if asked.id_ is not None:
+        return find_rows(directory, manifest, asked.id_)
+    if asked.views and "call_id" in manifest.columns:
+        return find_rows(directory, manifest, asked.views[0], option=asked.option)
+    return [0]
+
+
+def _limited(numbers: list[int], limit: int, id_: str | None) -> list[int]:
+    """Leave out rows beyond a number of them, and say which."""
+    shown = numbers[:limit]
+    if rest := numbers[limit:]:
+        rows = f"Row {shown[0]}" if len(shown) == 1 else f"Rows {listed(shown)}"
+        what = "with this id" if id_ is not None else "that were asked for"
+        click.echo(f"{rows} of {len(numbers)} {what}; see also {listed(rest)}.", err=True)
+    return shown
+
+
+def _named(message: str, manifest: Manifest) -> int | str:
+    """Return the number of a message, or of calls the id of one."""
+    if "call_id" in manifest.columns:
+        return message
+    if not message.isdecimal():
+        raise click.BadParameter(
+            f"got {message!r}, expected the number of a message, counted from 0",
+            param_hint="--view or --diff",
+        )
+    return int(message)
+
+
+def _rows_json(
+    shown: Sequence[tuple[RowData, Sequence[int]]], decode: Decode | None, *, wide: bool
+) -> dict[str, Any]:
+    """Describe samples of rows: of one row by itself, of several as a list."""
+    every = []
+    for row, samples in shown:
+        calls = [call for sample in samples for call in tree_json(row, sample)]
+        described = row_json(row, samples, decode, tokens=wide)
+        every.append({**described, **({"calls": calls} if calls else {})})
+    return every[0] if len(every) == 1 else {"rows": every}
 
 
 def show_rows(
@@ -59,7 +192,7 @@ def show_diff(one: MessageView, other: MessageView, named: tuple[str, str], deco
 def show_view(view: MessageView, decode: Decode) -> None:
     """Write the text of a view; exactly that where it is not for a terminal."""
     colour = terminal.wants_colour()
-    prompt, completion = message_view.view_text(view, decode)
+    prompt, completion = view_text(view, decode)
     click.echo(text.view_line(view, prompt), err=True)
     if sys.stdout.isatty():
         shown = text.marked(prompt, "h", trained=False, colour=colour)

@@ -111,10 +111,6 @@ def _units(number: int) -> str:
     return count(number, "unit")
 
 
-def _free(free: int | None) -> str:
-    return "" if free is None else f", of {free / 1e6:,.1f} MB that are free"
-
-
 def estimate_lines(found: Estimate) -> str:
     """Write what a run would do, a line for each input and then the sums."""
     lines = [
@@ -138,6 +134,7 @@ def estimate_lines(found: Estimate) -> str:
             times = f"{found.npass_tokens / found.tokens:.2f} times as many"
             lines.append(f"N-pass    about {found.npass_tokens:,.0f} tokens, {times}")
         lines.append(f"time      about {found.seconds:,.0f} s")
-        lines.append(f"disk      about {(found.disk or 0) / 1e6:,.1f} MB{_free(found.free)}")
+        free = "" if found.free is None else f", of {found.free / 1e6:,.1f} MB that are free"
+        lines.append(f"disk      about {(found.disk or 0) / 1e6:,.1f} MB{free}")
         lines.append(f"rejected  {found.rejected_share:.1%} of the sample")
     return "\n".join(lines)

@@ -83,7 +83,10 @@ def command(
         raise click.UsageError(f"Unexpected argument {more[0]!r}. Name inputs after --against.")
     if not inputs and (sample is not None or tokenizer is not None or allow_unchecked):
         raise click.UsageError("--sample, --tokenizer and --allow-unchecked need --against.")
-    with _progress() as bar:
+    from tqdm import tqdm  # noqa: PLC0415
+
+    quiet = not sys.stderr.isatty() or os.environ.get("TERM") == "dumb"
+    with tqdm(total=0, unit="shard", desc="verify", disable=quiet, leave=False, delay=1.0) as bar:
 
         def on_unit(units: int) -> None:
             bar.total = units
@@ -178,22 +181,10 @@ def _extent(findings: Findings) -> Iterator[str]:
     yield f"taken from the manifest: {', '.join(findings.taken) or 'nothing'}"
     places = ", where records are in their files" if findings.of_calls else ""
     yield f"shared with pack: decoding JSON{places}, the tokenizer and the text of the template"
-    yield _contexts(findings)
-    for reason, (records, first) in sorted(findings.unchecked.items()):
-        yield f"not checked: {count(records, 'record')}: {reason}; the first is {first}"
-
-
-def _contexts(findings: Findings) -> str:
-    """Say of how much context kinds and messages were compared."""
-    compared = count(findings.checked.get("context tokens", 0), "token")
-    return (
-        f"kinds and messages of context compared: {compared} within the texts of messages; "
+    context = count(checked.get("context tokens", 0), "token")
+    yield (
+        f"kinds and messages of context compared: {context} within the texts of messages; "
         "not checked: those between"
     )
-
-
-def _progress() -> Any:
-    from tqdm import tqdm  # noqa: PLC0415 (after --help)
-
-    quiet = not sys.stderr.isatty() or os.environ.get("TERM") == "dumb"
-    return tqdm(total=0, unit="shard", desc="verify", disable=quiet, leave=False, delay=1.0)
+    for reason, (records, first) in sorted(findings.unchecked.items()):
+        yield f"not checked: {count(records, 'record')}: {reason}; the first is {first}"

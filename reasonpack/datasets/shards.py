@@ -3,7 +3,7 @@
     with open_shard(place) as shard:
         shard.schema                         what its columns are
         for batch in shard.groups(): …       all rows
-        shard.read(3, ["sample_id"])         one group, of which some columns
+        shard.read(3)                        one group
         shard.rows(3, [0, 7])                two rows of it, and not much else decoded
 
 A group is a row group of a Parquet file or a record batch of an Arrow stream. No more than one is
@@ -54,32 +54,31 @@ class OpenShard:
         with _whole(self.name), self._stream(["length"]) as stream:
             return [group.num_rows for group in stream]
 
-    def groups(self, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
-        """Yield all groups, of which only some columns if these are named.
+    def groups(
+        self, columns: Sequence[str] | None = None, *, first: int = 0
+    ) -> Iterator[pa.RecordBatch]:
+        """Yield the groups from one on, of which only some columns if these are named.
 
         Raises:
             FormatError: the shard is damaged.
         """
         with _whole(self.name):
             if isinstance(self._file, pq.ParquetFile):
-                for number in range(self._file.num_row_groups):
-                    yield from validated(self._row_group(number, columns))
+                for number in range(first, self._file.num_row_groups):
+                    table = self._file.read_row_group(number, columns, use_threads=False)
+                    yield from validated(table.combine_chunks().to_batches())
                 return
             with self._stream(columns) as stream:
-                yield from validated(stream)
+                yield from validated(itertools.islice(stream, first, None))
 
-    def read(self, number: int, columns: Sequence[str] | None = None) -> pa.RecordBatch:
+    def read(self, number: int) -> pa.RecordBatch:
         """Read one group; of a stream those before it are read too.
 
         Raises:
             FormatError: the shard is damaged, or has no such group.
         """
         with _whole(self.name):
-            if isinstance(self._file, pq.ParquetFile):
-                (group,) = validated(self._row_group(number, columns))
-                return group
-            with self._stream(columns) as stream:
-                (group,) = validated(itertools.islice(stream, number, number + 1))
+            (group,) = itertools.islice(self.groups(first=number), 1)
             return group
 
     def rows(self, number: int, places: Sequence[int]) -> Iterator[pa.RecordBatch]:
@@ -101,11 +100,6 @@ class OpenShard:
                 if not waiting:
                     return
                 first += few.num_rows
-
-    def _row_group(self, number: int, columns: Sequence[str] | None) -> list[pa.RecordBatch]:
-        table = self._file.read_row_group(number, columns, use_threads=False)
-        batches: list[pa.RecordBatch] = table.combine_chunks().to_batches()
-        return batches
 
     def _stream(self, columns: Sequence[str] | None) -> pa.RecordBatchStreamReader:
         included = [self.schema.names.index(name) for name in columns or self.schema.names]

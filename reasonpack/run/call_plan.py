@@ -122,7 +122,9 @@ def plan_calls(
         UsageError: there is no one field that groups them, a group is too large, or the options
             ask for what is not done with calls.
     """
-    _check_options(options)
+    if options.loss_weights == "none":
+        what = "calls, whose weights add up where they train the same"
+        raise UsageError("--loss-weights none", what, "another", "leave the option out")
     keys = KeyColumns(renamed_fields(options.field), options.ignore_fields)
     grouped = plan_groups(
         files,
@@ -143,13 +145,6 @@ def plan_calls(
             "--call-columns", listed(unknown), f"some of {', '.join(COLUMNS)}", "name only these"
         )
     return grouped, planned([*ALWAYS, *asked])
-
-
-def _check_options(options: Options) -> None:
-    """Refuse what is not done with calls."""
-    if options.loss_weights == "none":
-        what = "calls, whose weights add up where they train the same"
-        raise UsageError("--loss-weights none", what, "another", "leave the option out")
 
 
 def _field(options: Options, kind: Kind) -> str:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from reasonpack.errors import RecordError
 from reasonpack.records.calls import Call
-from reasonpack.rows.encoded_views import Run, common_prefix
+from reasonpack.rows.encoded_views import common_prefix
 from reasonpack.rows.group_forest import CallView
 from reasonpack.rows.kind import Kind
 from reasonpack.rows.sample import IGNORE, Calls
@@ -103,9 +103,13 @@ def check_ids(call: Call, tokenizer: Tokenizer, train_on: str) -> None:
 
 
 def call_view(
-    call: Call, cut: CutCall | None, pieces: Pieces, columns: AbstractSet[str], number: int = 0
+    call: Call,
+    cut: CutCall | None,
+    pieces: Pieces,
+    columns: AbstractSet[str] = frozenset(),
+    number: int = 0,
 ) -> CallView:
-    """Return the view of a call in tokens.
+    """Return the view of a call in tokens, with its values of optional `columns`.
 
     `cut` has its texts, None where it has ids; `number` is that of the call in its group.
     """
@@ -120,7 +124,8 @@ def call_view(
         found = pieces.runs(cut.pieces, stops, cut.borders)
         prompt, header = stops.item(cut.prompt), stops.item(cut.header)
         runs = [(stop, kind, message) for stop, kind, message, _ in found]
-        trained = _trained(found, prompt, len(tokens))
+        ends = np.maximum.accumulate([prompt, *(min(stop, len(tokens)) for stop, *_ in runs)])
+        trained = np.repeat(np.array([each[-1] for each in found], bool), np.diff(ends))
     said = {name: getattr(call, name) for name in VALUES if name in columns}
     values: dict[str, NDArray[np.float32] | NDArray[np.int32]] = {
         name: np.broadcast_to(np.float32(np.nan) if each is None else each, trained.shape)
@@ -141,30 +146,12 @@ def call_view(
     )
 
 
-def _trained(runs: Sequence[Run], prompt: int, end: int) -> NDArray[np.bool_]:
-    """Return which tokens of a completion are trained."""
-    stops = np.maximum.accumulate([prompt, *(min(stop, end) for stop, *_ in runs)])
-    flags = np.array([is_trained for *_, is_trained in runs], bool)
-    return np.repeat(flags, np.diff(stops))
-
-
 def size_of(call: Call, cut: CutCall | None, pieces: Pieces) -> int:
     """Count the tokens of a call."""
     if call.prompt_ids is not None and call.completion_ids is not None:
         return len(call.prompt_ids) + len(call.completion_ids)
     assert cut is not None
     return pieces.size(cut.pieces)
-
-
-def trained_size_of(call: Call, cut: CutCall | None, pieces: Pieces) -> int:
-    """Count the trained tokens of a call, as its view has them."""
-    if call.prompt_ids is not None and call.completion_ids is not None:
-        mask = call.loss_mask
-        return len(call.completion_ids) if mask is None else int(mask.sum())
-    assert cut is not None
-    tokens, stops = pieces.tokens(cut.pieces)
-    runs = pieces.runs(cut.pieces, stops, cut.borders)
-    return int(_trained(runs, stops.item(cut.prompt), len(tokens)).sum())
 
 
 def content_of(call: Call, cut: CutCall | None) -> bytes:

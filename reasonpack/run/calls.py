@@ -16,7 +16,6 @@ from itertools import groupby
 
 from reasonpack.datasets.options import Options
 from reasonpack.errors import RecordError
-from reasonpack.records.calls import Call
 from reasonpack.records.group_field import FILE
 from reasonpack.records.groups import Group, Groups
 from reasonpack.records.strict_json import quoted
@@ -30,14 +29,13 @@ from reasonpack.run.call_values import (
     compared,
     content_of,
     size_of,
-    trained_size_of,
 )
 from reasonpack.run.call_views import CutCall
 from reasonpack.run.context import Context
 from reasonpack.run.length import LeftOut
 from reasonpack.run.splits import split_of
 from reasonpack.run.stages import stage
-from reasonpack.run.waiting_calls import CallReader, Waiting, WaitingGroup
+from reasonpack.run.waiting_calls import GroupReader, Waiting, WaitingGroup
 from reasonpack.run.work import Encode, Laid, Work, ids_of_copies
 
 ENCODED_AT_ONCE = 1 << 25
@@ -69,15 +67,7 @@ class _Calls(Work[Group]):
         columns: Sequence[str],
     ) -> None:
         super().__init__(options, context, encode, columns)
-        self.again = groups.record
-        self.reader = CallReader(
-            options=options,
-            context=context,
-            columns=self.columns,
-            are_sessions=groups.field == FILE,
-            counts=self.laid.counts,
-            reject=self.reject,
-        )
+        self.again, self.are_sessions = groups.record, groups.field == FILE
 
     def begin(self) -> None:
         """Forget the texts of groups that are written."""
@@ -87,9 +77,8 @@ class _Calls(Work[Group]):
 
     def read(self, each: Group, times: int) -> None:
         """Read a group; write those that wait where their texts are many."""
-        waiting, characters = self.reader.read(each, self.pieces)
-        waiting.times = times
-        self.characters += characters
+        waiting = GroupReader(self, each, times).read(are_sessions=self.are_sessions)
+        self.characters += waiting.characters
         if waiting.calls:
             self.groups.append(waiting)
         if self.characters > ENCODED_AT_ONCE:
@@ -152,7 +141,9 @@ class _Calls(Work[Group]):
                     key, content = self._key(each)
                     there = new[key][1] if key in new else seen.get(key)
                     if there not in (None, content):
-                        raise _conflict(each.call)
+                        what = f"{quoted(each.call.id)} is the id of another call of the group"
+                        fix = "Give each call an id of its own, or none."
+                        raise RecordError("conflict", "id", f"{what}, expected one of its own", fix)
                     repeated += there is not None
                     new.setdefault(key, (each, content))
             except RecordError as error:
@@ -193,7 +184,8 @@ class _Calls(Work[Group]):
         tokens: Counter[object] = Counter()
         for each, key in zip(calls, alike, strict=True):
             if each.call.role != "rejected":
-                tokens[key] += trained_size_of(each.call, each.cut, self.pieces)
+                view = call_view(each.call, each.cut, self.pieces)
+                tokens[key] += int(view.trained.sum())
         return [w / max(1, tokens[key]) for w, key in zip(weights, alike, strict=True)]
 
     def _key(self, waiting: Waiting) -> tuple[tuple[str, int], bytes]:
@@ -212,8 +204,3 @@ def _joint_note(joined: Joined, view: CallView) -> str:
         return note
     message = next((each for stop, _, each in view.runs if stop > joined.depth), -1)
     return f"{note} message {message}" if message >= 0 else f"{note} token ids"
-
-
-def _conflict(call: Call) -> RecordError:
-    what = f"{quoted(call.id)} is the id of another call of the group, expected one of its own"
-    return RecordError("conflict", "id", what, fix="Give each call an id of its own, or none.")

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from reasonpack.datasets.options import Options
-from reasonpack.errors import RecordError, TemplateError
+from reasonpack.errors import RecordError
 from reasonpack.records.conversation import Conversation, parse_line, parse_record
 from reasonpack.records.reading import Reading
 from reasonpack.records.unit import Record
@@ -82,18 +82,12 @@ class _Chats(Work[Record]):
     def read(self, each: Record, times: int) -> None:
         """Read a record."""
         self.position += 1
-        try:
+        with self.rejecting(self.position, each):
             with stage("parse"):
                 conversation = parse(each, self.reading)
             made = _Waiting(self.position, each, conversation, times)
             self._cut_views(made)
             self.waiting.append(made)
-        except RecordError as error:
-            self.reject(self.position, each, error)
-        except TemplateError as error:
-            raise TemplateError(
-                f"{each.where}: {error.where}", error.what, error.expected, error.fix
-            ) from error
 
     def _cut_views(self, made: _Waiting) -> None:
         """Build the views of a conversation and cut each at once, so that no two are kept."""

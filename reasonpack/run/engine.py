@@ -131,6 +131,17 @@ def do_units(
             then(result)
 
 
+def results_of(units: Sequence[Unit], do: Callable[[Unit], Result], run: Run) -> list[Result]:
+    """Do something with each unit; return the results in the order of the units."""
+    found: dict[int, Result] = {}
+    do_units(units, partial(_numbered, do=do), lambda each: found.update([each]), run)
+    return [found[unit.number] for unit in units]
+
+
+def _numbered(unit: Unit, *, do: Callable[[Unit], Result]) -> tuple[int, Result]:
+    return unit.number, do(unit)
+
+
 def each_file(
     do: Callable[[Named], Result], files: Sequence[Named], *, run: Run
 ) -> Iterable[Result]:
@@ -146,16 +157,11 @@ def each_file(
         for number, (file, size) in enumerate(zip(files, sizes, strict=True))
     ]
     workers = min(processes(replace(run, num_proc=None), units), run.num_proc or len(units))
-    done: dict[int, Result] = {}
-    numbered = partial(_with_number, do=do, files=files)
-    do_units(units, numbered, lambda each: done.update([each]), replace(run, num_proc=workers))
-    return map(done.__getitem__, range(len(files)))
+    return results_of(units, partial(_of_file, do=do, files=files), replace(run, num_proc=workers))
 
 
-def _with_number(
-    unit: Unit, *, do: Callable[[Named], Result], files: Sequence[Named]
-) -> tuple[int, Result]:
-    return unit.number, do(files[unit.number])
+def _of_file(unit: Unit, *, do: Callable[[Named], Result], files: Sequence[Named]) -> Result:
+    return do(files[unit.number])
 
 
 def processes(run: Run, units: Sequence[Unit]) -> int:

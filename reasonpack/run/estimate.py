@@ -5,18 +5,17 @@ from __future__ import annotations
 import io
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
-from typing import NamedTuple
+from typing import Any
 
 import pyarrow as pa
 
 from reasonpack.datasets.options import Options
 from reasonpack.datasets.shares import STDIN, read_part
 from reasonpack.errors import UsageError
-from reasonpack.records.group_index import Grouped
 from reasonpack.records.plan import InputFile
 from reasonpack.rows.shard import write_shard
 from reasonpack.rows.table import row_groups
@@ -29,7 +28,7 @@ from reasonpack.run.named_inputs import named_inputs, unpacked
 from reasonpack.run.pack import plan_run
 from reasonpack.run.parts import parts_of
 from reasonpack.run.plan_file import Plan
-from reasonpack.run.strata import group_strata, strata
+from reasonpack.run.strata import Stratum, group_strata, strata
 from reasonpack.run.unit import load_encoder, shard_schema
 from reasonpack.run.work import Laid
 from reasonpack.storage.place import Place, free_bytes
@@ -76,14 +75,6 @@ class Estimate:
     free: int | None = None
 
 
-class _Sampled(NamedTuple):
-    """A part of the sample: how many times as much text and as many records it stands for."""
-
-    times: float
-    more: float
-    pack: Callable[[], Laid]
-
-
 def estimate(
     inputs: Sequence[str], options: Options, *, run: Run, output: Place | None = None
 ) -> Estimate:
@@ -97,15 +88,23 @@ def estimate(
     """
     if any(read_part(each).path == STDIN for each in inputs):
         raise UsageError("-", "cannot be read twice", "files", "name a file instead")
-    load_context(options)
+    context = load_context(options)
     files, blend = named_inputs(inputs, without=output, on_note=run.watch.on_note)
     with unpacked(run.temp_dir) as folder:
         quiet = replace(run, watch=Watch())
         plan, grouped, index = plan_run(files, blend, options, run=quiet, folder=folder)
         often = copies_a_record(index) if index else 1.0
         places = [place for place, _ in files]
-        sample = _sample(plan, grouped, places, options, run)
-        found = _measured(_begun(plan, places, run), sample, often, plan)
+        sample = group_strata(grouped.groups) if grouped else strata(plan.units, places)
+        lay_out: Callable[..., Laid] = lay_out_calls if grouped else lay_out_records
+        pack = partial(
+            lay_out,
+            options=replace(options, on_error="skip"),
+            context=context,
+            encode=load_encoder(options, run.backend, 0).encode,
+            columns=plan.columns,
+        )
+        found = _measured(_begun(plan, places, run), sample, pack, often, plan)
     if plan.grouping:
         packed = plan.grouping.groups * often * (1 - found.rejected_share)
         found = replace(found, of_calls=True, conversations=packed)
@@ -128,32 +127,21 @@ def _begun(plan: Plan, places: Sequence[Place], run: Run) -> Estimate:
     )
 
 
-def _sample(
-    plan: Plan, grouped: Grouped | None, places: Sequence[Place], options: Options, run: Run
-) -> Iterator[_Sampled]:
-    """Take a sample of chats, or of groups of calls."""
-    context, encode = load_context(options), load_encoder(options, run.backend, 0).encode
-    skipping, columns = replace(options, on_error="skip"), plan.columns
-    if grouped is None:
-        for each in strata(plan.units, places):
-            of = (each.records, skipping, context, encode)
-            yield _Sampled(each.times, each.more, partial(lay_out_records, *of, columns=columns))
-        return
-    for entries, times in group_strata(grouped.entries):
-        groups = replace(grouped.groups, entries=entries)
-        pack = partial(lay_out_calls, groups, skipping, context, encode, columns=columns)
-        yield _Sampled(times, times, pack)
-
-
-def _measured(found: Estimate, sample: Iterable[_Sampled], often: float, plan: Plan) -> Estimate:
+def _measured(
+    found: Estimate,
+    sample: Iterable[Stratum],
+    pack: Callable[[Any], Laid],
+    often: float,
+    plan: Plan,
+) -> Estimate:
     """Pack a sample, and count each part of it as often as there is such input, and is packed."""
     schema_ = shard_schema(plan.options, plan.hashes, plan.columns)
     names = ("conversations", "packed", "tokens", "npass_tokens", "seconds", "bytes")
     total: dict[str, float] = dict.fromkeys(names, 0.0)
-    for once, records, pack in sample:
-        times, more = once * often, records * often
+    for each in sample:
+        times, more = each.times * often, each.more * often
         began = time.perf_counter()
-        laid = pack()
+        laid = pack(each.records)
         counts = laid.counts
         total["bytes"] += _shard_bytes(laid, plan.options, schema_) * times
         total["seconds"] += (time.perf_counter() - began) * times

@@ -83,13 +83,8 @@ def unpacked(directory: str | None) -> Iterator[Path]:
     """
     with tempfile.TemporaryDirectory(prefix=PREFIX, dir=directory) as folder, locked(folder):
         for other in Path(folder).parent.glob(f"{PREFIX}*"):
-            if _is_left(other / LOCK):
-                shutil.rmtree(other, ignore_errors=True)
+            lock = other / LOCK  # who holds it has written in it
+            with suppress(OSError):
+                if lock.stat().st_size > 0 and not is_held(lock):
+                    shutil.rmtree(other, ignore_errors=True)
         yield Path(folder)
-
-
-def _is_left(lock: Path) -> bool:
-    """Tell whether a lock was held by a run that has ended; who holds it has written in it."""
-    with suppress(OSError):
-        return lock.stat().st_size > 0 and not is_held(lock)
-    return False

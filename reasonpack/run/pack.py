@@ -29,7 +29,7 @@ from reasonpack.run.call_plan import formats_of_inputs, grouping_note, kind_of_i
 from reasonpack.run.context import load_context
 from reasonpack.run.copies import INDEX as COPIES
 from reasonpack.run.disk import disk_advice
-from reasonpack.run.engine import Run, backend_advice, do_units, each_file, started_early
+from reasonpack.run.engine import Run, backend_advice, each_file, results_of, started_early
 from reasonpack.run.finish import end, same_files, summed
 from reasonpack.run.lock import locked
 from reasonpack.run.named_inputs import named_inputs, spooled, unpacked
@@ -293,8 +293,6 @@ def _receipts(
 
 def all_unknown(plan: Plan, job: Job, run: Run) -> UnknownFieldError | None:
     """Read all of the input for fields that nobody reads, as one was found."""
-    found: dict[int, UnknownFieldError | None] = {}
-    do = partial(unknown_fields, job=job)
-    do_units(plan.units, do, lambda each: found.update([each]), run)
-    errors = [error for number in sorted(found) if (error := found[number])]
+    found = results_of(plan.units, partial(unknown_fields, job=job), run)
+    errors = [error for error in found if error]
     return together(errors) if errors else None

@@ -14,7 +14,6 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
-from typing import NamedTuple
 
 from reasonpack.datasets.receipt import MOST_NOTES, Receipt
 from reasonpack.errors import RecordError
@@ -28,12 +27,7 @@ from reasonpack.run.unit import Job, lay_out_unit, prepare, process, publish_uni
 from reasonpack.run.work import Laid
 from reasonpack.storage.place import Place
 
-
-class _LaidPart(NamedTuple):
-    part: Unit
-    laid: Laid
-    used: str
-    fault: str | None
+_LaidPart = tuple[Unit, Laid]
 
 
 def pack_units(
@@ -53,7 +47,7 @@ def pack_units(
     done: defaultdict[Unit, list[_LaidPart]] = defaultdict(list)
 
     def put(each: _LaidPart) -> None:
-        unit = whole[each.part.number]
+        unit = whole[each[0].number]
         done[unit].append(each)
         if len(done[unit]) == len(parts[unit]):
             then(_published(unit, job, done.pop(unit)))
@@ -78,19 +72,16 @@ def parts_of(
 
 
 def _lay_out_part(part: Unit, job: Job) -> _LaidPart:
-    laid, encoder = lay_out_unit(part, job)
-    laid.first_error = None  # which is for tables, and may not pickle
-    return _LaidPart(part, laid, encoder.used, encoder.fault)
+    # The first error is for tables, and may not pickle.
+    return part, replace(lay_out_unit(part, job), first_error=None)
 
 
 def _published(unit: Unit, job: Job, parts: list[_LaidPart]) -> Receipt:
     """Put the parts of a unit together, and publish it."""
-    if len({note for each in parts for note in each.laid.counts.notes}) > MOST_NOTES:
+    if len({note for _, laid in parts for note in laid.counts.notes}) > MOST_NOTES:
         return process(unit, job)  # which of them are counted goes by the order of records
     whole = Laid()
-    parts.sort(key=lambda each: each.part.start)
-    for each in parts:
-        whole.add(each.laid)
+    for _, laid in sorted(parts, key=lambda each: each[0].start):
+        whole.add(laid)
     whole.put_into_rows(job.options)
-    faults = dict.fromkeys(each.fault for each in parts if each.fault)
-    return publish_unit(unit, job, whole, used=parts[0].used, fault="; ".join(faults) or None)
+    return publish_unit(unit, job, whole)

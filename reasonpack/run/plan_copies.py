@@ -7,30 +7,32 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import chain
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from reasonpack.datasets.manifest import Part
 from reasonpack.datasets.options import Options
 from reasonpack.errors import RecordError
-from reasonpack.records.calls import Call, read_calls, read_session
+from reasonpack.records.calls import Call
 from reasonpack.records.group_field import FILE
 from reasonpack.records.group_index import Grouped
-from reasonpack.records.groups import line_of
-from reasonpack.records.prompt_memo import PromptMemo
+from reasonpack.records.groups import Group, line_of
 from reasonpack.records.reading import Reading
 from reasonpack.records.unit import Record, Unit, read_records
 from reasonpack.run.call_values import key_of_calls
 from reasonpack.run.context import load_context
 from reasonpack.run.conversations import parse
 from reasonpack.run.copies import HASH_BYTES, INDEX, Copies, asked_for, content_hash, times_of
-from reasonpack.run.engine import Run, do_units
+from reasonpack.run.engine import Run, results_of
 from reasonpack.run.plan_file import Plan, sealed_plan
 from reasonpack.run.splits import key
+from reasonpack.run.waiting_calls import calls_of
 from reasonpack.storage.place import Place, join
 from reasonpack.storage.read import read_bytes
 
@@ -70,15 +72,15 @@ def with_copies(
 
 def _of_units(plan: Plan, places: Sequence[Place], options: Options, run: Run) -> _Planned:
     """Find how often each record of some units is packed."""
-    found: dict[int, bytes] = {}
     units, blend, weighs = plan.units, plan.blend, "loss_weights" in plan.columns
     reading = replace(load_context(options).reading, weighs=weighs)
     do = partial(_hashes, places=tuple(places), reading=reading)
-    do_units(units, do, lambda each: found.update([each]), run)
-    records = [len(found[unit.number]) // HASH_BYTES for unit in units]
-    whole = b"".join(found.pop(unit.number) for unit in units)
+    found = results_of(units, do, run)
+    records = [len(each) // HASH_BYTES for each in found]
+    whole = b"".join(found)
     hashes = [whole[at : at + HASH_BYTES] for at in range(0, len(whole), HASH_BYTES)]
-    return _planned(hashes, _with_records(blend, units, records), records, options)
+    files = np.repeat([unit.input for unit in units], records)
+    return _planned(hashes, files, blend, records, options)
 
 
 def _of_groups(grouped: Grouped, blend: Sequence[Part], options: Options) -> _Planned:
@@ -89,79 +91,59 @@ def _of_groups(grouped: Grouped, blend: Sequence[Part], options: Options) -> _Pl
         hashes.append(content_hash(group.id.encode() or line_of(first), readable=True))
         starts.append(group.start)
         if options.dedup == "exact":
-            records = chain([first], group.records)
-            said.append(_said(records, options, are_sessions=grouped.grouping.field == FILE))
+            whole = replace(group, records=chain([first], group.records))
+            said.append(_said(whole, options, are_sessions=grouped.grouping.field == FILE))
     bounds = np.searchsorted(starts, [*(unit.start for unit in grouped.units), len(entries)])
     files = entries["file"][np.array(starts, np.int64)]
-    ends = np.searchsorted(files, np.cumsum([0, *(part.files for part in blend)]))
-    parts = zip(blend, np.diff(ends).tolist(), strict=True)
-    return _planned(hashes, [*parts], np.diff(bounds).tolist(), options, said)
+    return _planned(hashes, files, blend, np.diff(bounds).tolist(), options, said)
 
 
-def _said(records: Iterable[Record], options: Options, *, are_sessions: bool) -> bytes:
+def _said(group: Group, options: Options, *, are_sessions: bool) -> bytes:
     """Return what stands for the calls of a group; for nothing where not all can be read."""
-    reading = load_context(options).reading
     try:
-        key_ = key_of_calls(_calls(records, reading, are_sessions=are_sessions))
+        key_ = key_of_calls(_calls(group, load_context(options).reading, are_sessions=are_sessions))
     except RecordError:
         key_ = b""
     return content_hash(key_, readable=bool(key_))
 
 
-def _calls(records: Iterable[Record], reading: Reading, *, are_sessions: bool) -> Iterator[Call]:
-    if not are_sessions:
-        memo = PromptMemo()
-        yield from chain.from_iterable(read_calls(each, reading, memo) for each in records)
-        return
-    calls, refused = read_session([*records], reading)
-    for error in refused:
-        raise error
-    yield from calls
+def _calls(group: Group, reading: Reading, *, are_sessions: bool) -> Iterator[Call]:
+    for _, _, calls in calls_of(group, reading, are_sessions=are_sessions):
+        if isinstance(calls, RecordError):
+            raise calls
+        yield from calls
 
 
 def _planned(
     hashes: Sequence[bytes],
-    parts: Sequence[tuple[Part, int]],
+    files: NDArray[np.integer[Any]],
+    blend: Sequence[Part],
     records: list[int],
     options: Options,
     said: Sequence[bytes] | None = None,
 ) -> _Planned:
-    """Write the index of how often each record is packed; `records` are those of each unit."""
+    """Write the index of how often each record, or group, is packed.
+
+    `files` say of which input each is, in order; `records` how many each unit has.
+    """
+    ends = np.searchsorted(files, np.cumsum([0, *(part.files for part in blend)]))
+    parts = [*zip(blend, np.diff(ends).tolist(), strict=True)]
     index = times_of(hashes, parts, options, said=said).astype("<u2").tobytes()
     return Copies(records, hashlib.sha256(index).hexdigest()), index
 
 
-def _with_records(
-    blend: Sequence[Part], units: Sequence[Unit], records: Sequence[int]
-) -> list[tuple[Part, int]]:
-    """Give each part of a blend the number of records of its files."""
-    found, first = [], 0
-    for part in blend:
-        own = range(first, first + part.files)
-        sizes = (size for unit, size in zip(units, records, strict=True) if unit.input in own)
-        found.append((part, sum(sizes)))
-        first = own.stop
-    return found
-
-
-def _hashes(unit: Unit, places: Sequence[Place], reading: Reading) -> tuple[int, bytes]:
-    """Return the number of a unit, and the hashes of its records."""
-    read = read_records(unit, places[unit.input])
+def _hashes(unit: Unit, places: Sequence[Place], reading: Reading) -> bytes:
+    """Return the hashes of the records of a unit."""
 
     def hashed(record: Record) -> bytes:
         try:
             return content_hash(key(parse(record, reading)), readable=True)
         except RecordError:
-            return content_hash(_raw(record), readable=False)
+            row = record.row
+            line = record.line if row is None else json.dumps(row, default=str).encode()
+            return content_hash(line, readable=False)
 
-    return unit.number, b"".join(map(hashed, read))
-
-
-def _raw(record: Record) -> bytes:
-    """Return what a record that cannot be read goes by."""
-    if record.row is None:
-        return record.line
-    return json.dumps(record.row, default=str).encode()
+    return b"".join(map(hashed, read_records(unit, places[unit.input])))
 
 
 def _known(known: Plan | None, plan: Plan, output: Place) -> _Planned | None:

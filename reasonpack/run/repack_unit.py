@@ -10,11 +10,10 @@ import itertools
 import json
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import fields, replace
 from typing import Any
 
-from reasonpack.datasets.options import TRAIN
 from reasonpack.datasets.receipt import Counts, Receipt, Shard, place_of, read_receipt
 from reasonpack.datasets.shards import read_shard
 from reasonpack.errors import FormatError
@@ -25,8 +24,8 @@ from reasonpack.run.copies import read_times
 from reasonpack.run.lay_out_again import Again, Group, Old
 from reasonpack.run.length import Limits
 from reasonpack.run.read_again import ReadAgain
-from reasonpack.run.unit import Job, publish_receipt, publish_rejects, publish_shard
-from reasonpack.run.work import count_samples, ids_of_copies, join_samples, without_rows
+from reasonpack.run.unit import Job, publish_unit
+from reasonpack.run.work import Laid, count_samples, ids_of_copies, without_rows
 from reasonpack.storage.place import public_name
 from reasonpack.storage.read import digest, read_bytes
 
@@ -53,20 +52,14 @@ def repack_unit(unit: Unit, job: Job, each_old: Sequence[Old]) -> Receipt:
     before = _left_out(again)
     if old.is_drawn:
         _draw(again, records, before, unit, job)
-    made = {split: _repeated(samples, again) for split, samples in again.lay_out(turns).items()}
-    lines = _rejects(again, before)
-    counts = _counts(again, made, lines)
-    shards = []
-    for split in options.splits:
-        samples = made.get(split, [])
-        rows = join_samples(samples, options)
-        counts.rows += len(rows)
-        if rows or split == TRAIN:
-            shards.append(publish_shard(split, rows, samples, unit=unit, job=job))
-    rejects = publish_rejects(unit, job.home, lines)
-    encoded = (receipt.backend, receipt.backend_fault)
-    new = Receipt(unit, job.plan.sha256, shards, rejects, counts, *encoded)
-    return publish_receipt(new, job.home)
+    laid = Laid(backend=receipt.backend, backend_faults=[*filter(None, [receipt.backend_fault])])
+    for split, samples in again.lay_out(turns).items():
+        laid.samples += (made := _repeated(samples, again))
+        laid.splits += [split] * len(made)
+    laid.rejects = _rejects(again, before)
+    laid.counts = _counts(again, laid)
+    laid.put_into_rows(options)
+    return publish_unit(unit, job, laid)
 
 
 # --- a source → conversations ----------------------------------------------------------
@@ -185,14 +178,6 @@ def _line_now(line: dict[str, Any], limits: Limits) -> dict[str, Any]:
     return left.line(line["where"]) if left else line
 
 
-def _count_copies(counts: Counts, times: int) -> None:
-    """Count each conversation that was packed so many times."""
-    counts.copies += counts.packed * (times - 1)
-    counts.conversations += counts.packed * (times - 1)
-    for name in OF_CONVERSATIONS:
-        setattr(counts, name, getattr(counts, name) * times)
-
-
 OF_CONVERSATIONS = (
     *("packed", "views", "missing_reasoning", "npass_tokens", "naive_tokens"),
     *("divided", "extra_samples", "extra_tokens"),
@@ -200,11 +185,9 @@ OF_CONVERSATIONS = (
 """Counts that a copy of a conversation adds to, beside those of its samples."""
 
 
-def _counts(
-    again: Again, made: Mapping[str, Sequence[Sample]], rejects: Sequence[dict[str, Any]]
-) -> Counts:
+def _counts(again: Again, laid: Laid) -> Counts:
     """Count samples anew; of the rest the receipt tells, but for what was laid out anew."""
-    found = Counter((line.get("kind") == "message", line["reason"]) for line in rejects)
+    found = Counter((line.get("kind") == "message", line["reason"]) for line in laid.rejects)
     left_out = {reason: number for (is_message, reason), number in found.items() if is_message}
     rejected = {reason: number for (is_message, reason), number in found.items() if not is_message}
     counts = replace(
@@ -215,8 +198,11 @@ def _counts(
     for name in (each.name for each in fields(Counts) if isinstance(each.default, int)):
         change = getattr(again.after, name) - getattr(again.before, name)
         setattr(counts, name, getattr(counts, name) + change)
-    _count_copies(counts, again.old.times)
+    more = counts.packed * (again.old.times - 1)
+    counts.copies += more
+    counts.conversations += more
+    for name in OF_CONVERSATIONS:
+        setattr(counts, name, getattr(counts, name) * again.old.times)
     counts = without_rows(counts)
-    for samples in made.values():
-        count_samples(samples, counts)
+    count_samples(laid.samples, counts)
     return counts

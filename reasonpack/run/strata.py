@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from reasonpack.records.record_places import Entries
+from reasonpack.records.groups import Groups
 from reasonpack.records.unit import Record, Unit, blocks_of, read_records
 from reasonpack.storage.place import Place
 from reasonpack.storage.read import open_bytes
@@ -41,12 +41,12 @@ class Stratum:
     """Some records and what they stand for.
 
     Attributes:
-        records: the sample.
+        records: the sample, or the groups of calls in it.
         times: how many times as much text there is.
-        more: how many times as many records there are.
+        more: how many times as many records there are, or groups.
     """
 
-    records: list[Record]
+    records: list[Record] | Groups
     times: float
     more: float
 
@@ -68,8 +68,9 @@ def strata(units: Sequence[Unit], places: Sequence[Place]) -> Iterator[Stratum]:
         yield from _whole_units([unit for unit in units if unit.container == kind], places)
 
 
-def group_strata(entries: Entries) -> Iterator[tuple[Entries, float]]:
-    """Take a sample of groups of calls; yield the entries of each, and for how many it stands."""
+def group_strata(groups: Groups) -> Iterator[Stratum]:
+    """Take a sample of groups of calls, each by itself."""
+    entries = groups.entries
     if not len(entries):
         return
     begins = np.any(np.diff(entries["group"], axis=0) != 0, axis=1)
@@ -84,7 +85,8 @@ def group_strata(entries: Entries) -> Iterator[tuple[Entries, float]]:
         times = {each: number * total / count / sizes.item(each) for each, number in drawn.items()}
         count //= 2
     for group, share in times.items():
-        yield entries[bounds[group] : bounds[group + 1]], share
+        own = replace(groups, entries=entries[bounds[group] : bounds[group + 1]])
+        yield Stratum(own, share, share)
 
 
 def _spread(units: Sequence[Unit], count: int) -> Iterator[tuple[Unit, int]]:

@@ -10,7 +10,7 @@ whatever else runs.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
@@ -19,7 +19,6 @@ import pyarrow as pa
 
 from reasonpack.datasets.options import TRAIN, Options
 from reasonpack.datasets.receipt import (
-    Counts,
     Receipt,
     RejectFile,
     Shard,
@@ -31,7 +30,6 @@ from reasonpack.datasets.receipt import (
     shard_path,
 )
 from reasonpack.errors import RecordError, UsageError
-from reasonpack.records.calls import read_calls, read_session
 from reasonpack.records.group_field import FILE
 from reasonpack.records.groups import Groups, read_entries
 from reasonpack.records.plan import changed
@@ -52,6 +50,7 @@ from reasonpack.run.conversations import lay_out_records, parse
 from reasonpack.run.copies import asked_for, read_times
 from reasonpack.run.plan_file import Plan, planned_columns
 from reasonpack.run.stages import stage, staged
+from reasonpack.run.waiting_calls import calls_of
 from reasonpack.run.work import Laid
 from reasonpack.storage.place import Place, Stamp, join, stamp
 from reasonpack.storage.publish import publish
@@ -111,26 +110,23 @@ def process(unit: Unit, job: Job) -> Receipt:
         StorageError: input that cannot be read, or that was written to since the plan was
             made; output that cannot be written.
     """
-    laid, encoder = lay_out_unit(unit, job)
-    return publish_unit(unit, job, laid, used=encoder.used, fault=encoder.fault)
+    return publish_unit(unit, job, lay_out_unit(unit, job))
 
 
-def publish_unit(unit: Unit, job: Job, laid: Laid, *, used: str, fault: str | None) -> Receipt:
-    """Publish what the records of a unit became, with the backend that was used, and its fault."""
+def publish_unit(unit: Unit, job: Job, laid: Laid) -> Receipt:
+    """Publish what the records of a unit became."""
     shards = [
         publish_shard(split, rows, laid.samples, unit=unit, job=job)
         for split, rows in laid.rows.items()
         if rows or split == TRAIN
     ]
     rejected = publish_rejects(unit, job.home, laid.rejects)
-    counts = Counts()
-    counts.add(laid.counts)  # sorted, in whatever order records were refused
-    return publish_receipt(
-        Receipt(unit, job.plan.sha256, shards, rejected, counts, used, fault), job.home
-    )
+    backend = (laid.backend, "; ".join(dict.fromkeys(laid.backend_faults)) or None)
+    receipt = Receipt(unit, job.plan.sha256, shards, rejected, laid.counts, *backend)
+    return publish_receipt(receipt, job.home)
 
 
-def lay_out_unit(unit: Unit, job: Job) -> tuple[Laid, Encoder]:
+def lay_out_unit(unit: Unit, job: Job) -> Laid:
     """Lay out the records of a unit, and publish nothing; see `process`."""
     options = job.options
     context = load_context(options)
@@ -147,7 +143,9 @@ def lay_out_unit(unit: Unit, job: Job) -> tuple[Laid, Encoder]:
     for number in sorted(read):
         if stamp(job.places[number]) != job.stamps[number]:
             raise changed(job.places[number])
-    return laid, encoder
+    found = Laid(backend=encoder.used, backend_faults=[encoder.fault] if encoder.fault else [])
+    found.add(laid)  # so that counts are sorted, in whatever order records were refused
+    return replace(found, rows=laid.rows)
 
 
 def _groups(unit: Unit, job: Job) -> Groups | None:
@@ -268,41 +266,28 @@ def shard_schema(options: Options, hashes: Mapping[str, str], columns: Sequence[
     return schema(metadata, columns)
 
 
-def unknown_fields(unit: Unit, job: Job) -> tuple[int, UnknownFieldError | None]:
-    """Find all such fields of a unit; records that cannot be read otherwise are passed over.
+def unknown_fields(unit: Unit, job: Job) -> UnknownFieldError | None:
+    """Return an error that names all such fields of a unit, if it has any.
 
-    Returns:
-        The number of the unit, and the error that names the fields; None if it has none.
+    Records that cannot be read otherwise are passed over.
     """
     reading = replace(load_context(job.options).reading, weighs=True)
     found: list[UnknownFieldError] = []
     for error in _errors(unit, job, reading):
         if isinstance(error, UnknownFieldError):
             found = [together([*found, error])]
-    return unit.number, found[0] if found else None
+    return found[0] if found else None
 
 
 def _errors(unit: Unit, job: Job, reading: Reading) -> Iterator[RecordError]:
     """Yield why records of a unit cannot be read."""
-    groups = _groups(unit, job)
-    if groups is None:
-        yield from _unread(read_records(unit, job.places[unit.input]), parse, reading)
+    if groups := _groups(unit, job):
+        for group in groups:
+            found = calls_of(group, reading, are_sessions=groups.field == FILE)
+            yield from (calls for _, _, calls in found if isinstance(calls, RecordError))
         return
-    for group in groups:
-        if groups.field != FILE:
-            yield from _unread(group.records, read_calls, reading)
-            continue
+    for record in read_records(unit, job.places[unit.input]):
         try:
-            yield from read_session(list(group.records), reading)[1]
-        except RecordError as error:
-            yield error
-
-
-def _unread(
-    records: Iterable[Record], read: Callable[[Record, Reading], object], reading: Reading
-) -> Iterator[RecordError]:
-    for record in records:
-        try:
-            read(record, reading)
+            parse(record, reading)
         except RecordError as error:
             yield error

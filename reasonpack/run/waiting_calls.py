@@ -9,30 +9,23 @@ The messages of a call are let go as soon as its view is cut.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
-from collections.abc import Set as AbstractSet
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
-from reasonpack.datasets.options import Options
-from reasonpack.datasets.receipt import Counts
-from reasonpack.errors import RecordError, TemplateError
+from reasonpack.errors import RecordError
 from reasonpack.records.calls import Call, read_calls, read_session
 from reasonpack.records.groups import Group
 from reasonpack.records.prompt_memo import PromptMemo
+from reasonpack.records.reading import Reading
 from reasonpack.records.unit import Record
 from reasonpack.run.call_values import check_columns, check_ids
 from reasonpack.run.call_views import CallCutter, CutCall, view_of_call
-from reasonpack.run.context import Context
-from reasonpack.run.length import Limits
 from reasonpack.run.splits import turn_of_call
-from reasonpack.run.stages import stage
+from reasonpack.run.stages import stage, staged
+from reasonpack.run.work import Work
 from reasonpack.templates.limits import ready_for_bounds
-from reasonpack.tokens.view_tokens import Pieces
 from reasonpack.views.past import Pasts
 from reasonpack.views.view import Untrained
-
-_Before = tuple[CallCutter, Pasts]
-"""What is known of the calls of a group before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,115 +51,106 @@ class Waiting:
 
 @dataclass(slots=True)
 class WaitingGroup:
-    """The calls of a group that are to be trained, and how often it is packed."""
-
-    id: str
-    calls: list[Waiting] = field(default_factory=list)
-    times: int = 1
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CallReader:
-    """How the calls of groups are read.
+    """The calls of a group that are to be trained.
 
     Attributes:
-        are_sessions: each group is a session file.
-        counts: of the unit; what is noticed is added.
-        reject: is told a record's position, the record, and why it cannot be packed.
+        id: of its sample.
+        times: how often it is packed.
+        calls: in their order.
+        characters: of its text, without what was in a call before.
     """
 
-    options: Options
-    context: Context
-    columns: AbstractSet[str]
-    are_sessions: bool
-    counts: Counts
-    reject: Callable[[int, Record, RecordError], None]
+    id: str
+    times: int
+    calls: list[Waiting] = field(default_factory=list)
+    characters: int = 0
 
-    def read(self, group: Group, pieces: Pieces) -> tuple[WaitingGroup, int]:
-        """Read the calls of a group, and cut their views into pieces.
 
-        Returns:
-            The group, and how many characters of its text were not in a call before.
-        """
-        waiting, cutter, pasts = WaitingGroup(group.id), CallCutter(pieces), Pasts()
-        with ready_for_bounds():
-            for position, record, calls in self._calls(group):
-                notes: Counter[str] = Counter()
-                try:
-                    found = [
-                        self._cut(call, position, number, (cutter, pasts), notes)
-                        for number, call in enumerate(calls)
-                    ]
-                except RecordError as error:
-                    self.reject(position, record, error)
-                    continue
-                except TemplateError as error:
-                    raise TemplateError(
-                        f"{record.where}: {error.where}", error.what, error.expected, error.fix
-                    ) from error
-                self.counts.missing_reasoning += notes.pop("missing-reasoning", 0)
-                self.counts.note(notes)
-                waiting.id = waiting.id or (calls[0].id if len(calls) == 1 else record.where)
-                waiting.calls += filter(None, found)
-        return waiting, cutter.characters
+def calls_of(
+    group: Group, reading: Reading, *, are_sessions: bool
+) -> Iterator[tuple[int, Record, list[Call] | RecordError]]:
+    """Yield the records of a group, each with its position and its calls, or why it has none.
 
-    def _calls(self, group: Group) -> Iterator[tuple[int, Record, list[Call]]]:
-        """Yield the records of a group that can be read, each with its position and its calls."""
-        memo, reading = PromptMemo(), self.context.reading
-        if self.are_sessions:
-            yield from self._calls_of_session(group)
-            return
-        for position, record in enumerate(group.records, group.start):
-            try:
-                with stage("parse"):
-                    calls = read_calls(record, reading, memo)
-            except RecordError as error:
-                self.reject(position, record, error)
-            else:
-                yield position, record, calls
-
-    def _calls_of_session(self, group: Group) -> Iterator[tuple[int, Record, list[Call]]]:
-        """Yield the lines of a session in which an answer is."""
+    Of a session these are the lines in which an answer is; those that are refused come first.
+    """
+    if are_sessions:
         records = list(group.records)
         places = {record.where: place for place, record in enumerate(records)}
         calls: list[Call] = []
         try:
-            with stage("parse"):
-                calls, refused = read_session(records, self.context.reading)
+            calls, refused = read_session(records, reading)
         except RecordError as error:
             refused = [error]
-        if not calls and not refused:
-            self.counts.note({"no-call": 1, "untrained-call": 1})
-        for each in refused:
-            place = places.get(each.where, 0)
-            self.reject(group.start + place, records[place], each)
-        for call in calls:
-            yield group.start + places[call.where], records[places[call.where]], [call]
+        found: list[tuple[str, list[Call] | RecordError]] = [(each.where, each) for each in refused]
+        found += [(call.where, [call]) for call in calls]
+        for where, each in found:
+            place = places.get(where, 0)
+            yield group.start + place, records[place], each
+        return
+    memo = PromptMemo()
+    for position, record in enumerate(group.records, group.start):
+        try:
+            calls = read_calls(record, reading, memo)
+        except RecordError as error:
+            yield position, record, error
+        else:
+            yield position, record, calls
 
-    def _cut(
-        self, call: Call, position: int, number: int, before: _Before, notes: Counter[str]
-    ) -> Waiting | None:
+
+class GroupReader:
+    """Reads the calls of one group for some work, and cuts their views into its pieces."""
+
+    def __init__(self, work: Work[Group], group: Group, times: int) -> None:
+        self.work, self.options, self.context = work, work.options, work.context
+        self.group, self.waiting = group, WaitingGroup(group.id, times)
+        self.cutter, self.pasts = CallCutter(work.pieces), Pasts()
+
+    def read(self, *, are_sessions: bool) -> WaitingGroup:
+        """Read the group; what of it cannot be packed is rejected, what is noticed counted."""
+        is_empty = are_sessions
+        found = calls_of(self.group, self.context.reading, are_sessions=are_sessions)
+        with ready_for_bounds():
+            for position, record, calls in staged("parse", found):
+                is_empty = False
+                with self.work.rejecting(position, record):
+                    if isinstance(calls, RecordError):
+                        raise calls
+                    self._add(calls, position, record)
+        if is_empty:
+            self.work.laid.counts.note({"no-call": 1, "untrained-call": 1})
+        self.waiting.characters = self.cutter.characters
+        return self.waiting
+
+    def _add(self, calls: Sequence[Call], position: int, record: Record) -> None:
+        notes: Counter[str] = Counter()
+        found = [self._cut(call, position, number, notes) for number, call in enumerate(calls)]
+        self.work.laid.counts.missing_reasoning += notes.pop("missing-reasoning", 0)
+        self.work.laid.counts.note(notes)
+        if not self.waiting.id:
+            self.waiting.id = calls[0].id if len(calls) == 1 else record.where
+        self.waiting.calls += filter(None, found)
+
+    def _cut(self, call: Call, position: int, number: int, notes: Counter[str]) -> Waiting | None:
         """Cut the view of a call; None where it trains nothing."""
         notes.update(call.notes)
         if not call.trained:
             notes["untrained-call"] += 1
             return None
-        check_columns(call, self.columns, {*self.options.call_columns}, notes)
+        check_columns(call, self.work.columns, {*self.options.call_columns}, notes)
         cut = None
         if call.prompt_ids is not None:
             check_ids(call, self.context.tokenizer, self.options.train_on)
         if call.conversation is not None:
             try:
-                cut = self._cut_messages(call, *before, notes)
+                cut = self._cut_messages(call, notes)
             except RecordError:
                 if call.prompt_ids is None:
                     raise
                 notes["not-rendered"] += 1
             if cut is None and call.prompt_ids is None:
                 return None
-        turn = self._turn(call)
-        message = _answer(call)
-        return Waiting(position, number, message, replace(call, conversation=None), cut, turn)
+        read = (_answer(call), replace(call, conversation=None), cut, self._turn(call))
+        return Waiting(position, number, *read)
 
     def _turn(self, call: Call) -> bytes:
         if self.options.loss_weights != "turn":
@@ -177,22 +161,19 @@ class CallReader:
             raise RecordError("column", "completion_ids", what, fix=fix)
         return turn_of_call(call.conversation)
 
-    def _cut_messages(
-        self, call: Call, cutter: CallCutter, pasts: Pasts, notes: Counter[str]
-    ) -> CutCall | None:
+    def _cut_messages(self, call: Call, notes: Counter[str]) -> CutCall | None:
         assert call.conversation is not None
         with stage("render"):
-            view = view_of_call(call.conversation, self.context, self.options.train_on, pasts)
+            view = view_of_call(call.conversation, self.context, self.options.train_on, self.pasts)
         if isinstance(view, Untrained):
             own = {"missing-reasoning": view.reason, "nothing-to-train": "untrained-call"}
             notes[own.get(view.reason, f"kept {view.reason}")] += 1
             return None
         characters = len(view.prompt) + len(view.completion)
-        limits = Limits(self.options, self.context.max_position)
-        if found := limits.too_long_text(view.message, characters):
-            raise limits.nothing_fits([found])
+        if found := self.work.limits.too_long_text(view.message, characters):
+            raise self.work.limits.nothing_fits([found])
         with stage("cut"):
-            return cutter.add(view)
+            return self.cutter.add(view)
 
 
 def _answer(call: Call) -> int:

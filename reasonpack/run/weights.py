@@ -44,7 +44,9 @@ def weighed(
         groups += ((number << 32) + (within[each] if within else 0) for each in messages)
     shares = np.array(given, np.float64)
     if scheme not in ("auto", "data"):
-        shares = shares / np.maximum(_sums(counts, groups), 1)
+        # Those that a view trains together with the others of its group.
+        _, of = np.unique(np.array(groups, np.int64), return_inverse=True)
+        shares = shares / np.maximum(np.bincount(of, counts).astype(np.int64)[of], 1)
     return replace(views, extra={**views.extra, "loss_weights": np.repeat(shares, sizes)})
 
 
@@ -96,9 +98,3 @@ def of_answers(conversation: Conversation) -> tuple[dict[int, float], dict[int, 
             weights.setdefault(source, message.weight)
             turns.setdefault(source, turn)
     return weights, turns
-
-
-def _sums(counts: NDArray[np.int64], groups: Sequence[int]) -> NDArray[np.int64]:
-    """Return for each view the tokens that it trains together with those of its group."""
-    _, group = np.unique(np.array(groups, np.int64), return_inverse=True)
-    return np.bincount(group, counts).astype(np.int64)[group]

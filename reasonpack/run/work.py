@@ -13,6 +13,7 @@ import itertools
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
 
@@ -21,7 +22,7 @@ from numpy.typing import NDArray
 
 from reasonpack.datasets.options import Options
 from reasonpack.datasets.receipt import Counts
-from reasonpack.errors import RecordError
+from reasonpack.errors import RecordError, TemplateError
 from reasonpack.records.unit import Record
 from reasonpack.records.unknown import UnknownFieldError
 from reasonpack.rows.forest import LaidOut
@@ -48,6 +49,8 @@ class Laid:
         rows: for each row of a split the indices of its samples.
         rejects: the lines of rejects.jsonl, in the order of their records.
         first_error: what was rejected, or left out, first; None if all was packed.
+        backend: what encoded their texts.
+        backend_faults: why others did not that were to.
     """
 
     samples: list[Sample] = field(default_factory=list)
@@ -56,6 +59,8 @@ class Laid:
     rejects: list[dict[str, Any]] = field(default_factory=list)
     counts: Counts = field(default_factory=Counts)
     first_error: RecordError | None = None
+    backend: str = ""
+    backend_faults: list[str] = field(default_factory=list)
 
     def add(self, other: Laid) -> None:
         """Add what the records behind these became, but for their rows."""
@@ -64,6 +69,8 @@ class Laid:
         self.rejects += other.rejects
         self.counts.add(other.counts)
         self.first_error = self.first_error or other.first_error
+        self.backend = self.backend or other.backend
+        self.backend_faults += other.backend_faults
 
     def pack(self, samples: Sequence[Sample], laid_out: Sequence[LaidOut]) -> None:
         """Add the samples of conversations that are packed, and what these were made of."""
@@ -150,6 +157,21 @@ class Work(ABC, Generic[_Read]):
             self.laid.counts.not_taken += often == 0
             if often not in (0, DUPLICATE):
                 yield each, often
+
+    @contextmanager
+    def rejecting(self, position: int, record: Record) -> Iterator[None]:
+        """Reject the record at a position if it cannot be packed; see `reject`.
+
+        Raises:
+            TemplateError: the template fails, at this record.
+        """
+        try:
+            yield
+        except RecordError as error:
+            self.reject(position, record, error)
+        except TemplateError as error:
+            where = f"{record.where}: {error.where}"
+            raise TemplateError(where, error.what, error.expected, error.fix) from error
 
     def reject(self, position: int, record: Record, error: RecordError) -> None:
         """Keep the record at a position that is not packed, unless that stops the run."""

@@ -6,13 +6,13 @@ noticed        answers that were cut off or are to be continued; no stop is trai
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 
 from reasonpack.datasets.manifest import Manifest
 from reasonpack.datasets.options import Options
 from reasonpack.datasets.receipt import Counts
-from reasonpack.rows.kind import KindLabel
 from reasonpack.show.advice import PAYS
 from reasonpack.show.rejects import reject_lines
 from reasonpack.show.text import columns
@@ -52,15 +52,14 @@ def summary_lines(manifest: Manifest, *, with_stats: bool = False) -> Iterator[t
         yield "views", count(counts.views, "trained assistant message")
     yield "rows", f"{counts.rows:,} in {count(len(manifest.shards), 'shard')}, {size:,} bytes"
     if options.split:
-        yield (
-            "splits",
-            ", ".join(f"{split} {count(rows, 'row')}" for split, rows in _splits(manifest)),
-        )
-    yield "tokens", f"{counts.tokens:,}{_by_kind(counts.tokens_by_kind)}"
-    yield (
-        "trained",
-        count(counts.trained_tokens, "token") + _share(counts.trained_tokens, counts.tokens),
-    )
+        rows = Counter[str]()
+        for shard in manifest.shards:
+            rows[shard.split] += shard.rows
+        yield "splits", ", ".join(f"{each} {count(rows[each], 'row')}" for each in options.splits)
+    kinds = ", ".join(f"{kind} {n:,}" for kind, n in counts.tokens_by_kind.items() if n)
+    yield "tokens", f"{counts.tokens:,}" + (f" ({kinds})" if kinds else "")
+    share = f" ({counts.trained_tokens / counts.tokens:.1%})" if counts.tokens else ""
+    yield "trained", count(counts.trained_tokens, "token") + share
     if options.packed and options.max_length and counts.rows:
         fill = counts.tokens / (counts.rows * options.max_length)
         yield "row fill", f"{fill:.1%} of {options.max_length:,} tokens"
@@ -97,11 +96,6 @@ def _chosen(counts: Counts, options: Options, what: str) -> Iterator[tuple[str, 
         yield "not taken", f"{count(counts.not_taken, what)}, by {why}"
 
 
-def _splits(manifest: Manifest) -> Iterator[tuple[str, int]]:
-    for split in manifest.options.splits:
-        yield split, sum(shard.rows for shard in manifest.shards if shard.split == split)
-
-
 def _too_long(manifest: Manifest) -> str:
     """Say what was done with what is longer than the limits; empty if nothing was."""
     counts, said = manifest.counts, []
@@ -132,15 +126,6 @@ def _worth(times: float, *, with_stats: bool) -> str:
     if times < PAYS:
         return f"{saved}, so little that --layout npass will do unless stats says otherwise"
     return f"{saved}; stats says what that is worth for your model"
-
-
-def _by_kind(tokens: dict[KindLabel, int]) -> str:
-    parts = ", ".join(f"{kind} {number:,}" for kind, number in tokens.items() if number)
-    return f" ({parts})" if parts else ""
-
-
-def _share(part: int, whole: int) -> str:
-    return f" ({part / whole:.1%})" if whole else ""
 
 
 NOTES: Mapping[str, str] = {

@@ -26,7 +26,7 @@ from reasonpack.datasets.receipt import Counts
 from reasonpack.datasets.shards import read_shard
 from reasonpack.errors import FormatError, ReasonpackError, UsageError
 from reasonpack.rows.cut_rows import cut_rows
-from reasonpack.run import repack_unit as unit_module
+from reasonpack.run import unit as unit_module
 from reasonpack.run.pack import pack_files
 from reasonpack.run.repack import repack
 from reasonpack.verify.check import verify_dataset

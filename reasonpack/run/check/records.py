@@ -18,7 +18,7 @@ from reasonpack.datasets.receipt import Counts
 from reasonpack.records.group_index import Grouping
 from reasonpack.records.unit import Unit
 from reasonpack.records.unknown import UnknownFieldError
-from reasonpack.run.engine import Run, do_units
+from reasonpack.run.engine import Run, results_of
 from reasonpack.run.pack import all_unknown, opened
 from reasonpack.run.plan_file import Plan
 from reasonpack.run.unit import Job, lay_out_unit
@@ -71,17 +71,14 @@ def check_records(inputs: Sequence[str], options: Options, run: Run) -> Records:
 
 def _of_units(plan: Plan, job: Job, run: Run) -> Records:
     found = Records(grouping=plan.grouping)
-
-    def add(each: Records) -> None:
+    for each in results_of(plan.units, partial(_of_unit, job=job), run):
         found.counts.add(each.counts)
         found.first = {**each.first, **found.first}
-
-    do_units(plan.units, partial(_of_unit, job=job), add, run)
     return found
 
 
 def _of_unit(unit: Unit, job: Job) -> Records:
-    laid, _ = lay_out_unit(unit, job)
+    laid = lay_out_unit(unit, job)
     first = {each["reason"]: each["error"] for each in reversed(laid.rejects)}
     return Records(laid.counts, first)
 
