@@ -22,7 +22,6 @@ from reasonpack.show.message_view import MessageView, find_view, view_json, view
 from reasonpack.show.rejects import each_reject
 from reasonpack.show.row import Decode, RowData, choose_samples, find_rows, read_rows, row_json
 from reasonpack.show.row_facts import draw_rows, matching, ranked, row_facts
-from reasonpack.show.token_table import token_lines
 from reasonpack.show.view_diff import diff_json, diff_lines
 from reasonpack.storage.publish import publish
 from reasonpack.tokens.token_bytes import bytes_of_tokens
@@ -175,7 +174,7 @@ def show_rows(
             if number:
                 yield ""
             if tokens:
-                yield from token_lines(row, samples, piece, boundaries=boundaries)
+                yield from text.token_lines(row, samples, piece, boundaries=boundaries)
             else:
                 yield from text.row_lines(row, samples, decode, colour=colour, width=width)
 

@@ -117,21 +117,19 @@ def _shared_out(hashes: Sequence[bytes], part: Part) -> tuple[int, list[int]]:
 
 def _take_sample(times: Times, hashes: Sequence[bytes], count: int) -> None:
     """Keep so many of all copies, spread over the input; equal records are drawn apart."""
-    taken = heapq.nsmallest(count, _drawn(times, hashes))
-    kept = times == DUPLICATE
-    times[~kept] = 0
-    for _, at in taken:
-        times[at] += 1
-
-
-def _drawn(times: Times, hashes: Sequence[bytes]) -> Iterator[tuple[bytes, int]]:
     before: Counter[bytes] = Counter()
-    for at, hash_ in enumerate(hashes):
-        if times[at] != DUPLICATE:
-            for copy in range(int(times[at])):
+
+    def drawn() -> Iterator[tuple[bytes, int]]:
+        for at, hash_ in enumerate(hashes):
+            for copy in range(int(times[at]) if times[at] != DUPLICATE else 0):
                 said = b"sample%s %d %d" % (hash_, before[hash_], copy)
                 yield hashlib.sha256(said).digest(), at
-        before[hash_] += 1
+            before[hash_] += 1
+
+    taken = heapq.nsmallest(count, drawn())
+    times[times != DUPLICATE] = 0
+    for _, at in taken:
+        times[at] += 1
 
 
 def copies_a_record(index: bytes) -> float:

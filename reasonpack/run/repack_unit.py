@@ -49,7 +49,10 @@ def repack_unit(unit: Unit, job: Job, each_old: Sequence[Old]) -> Receipt:
     again, turns = Again(old, receipt, limits, groups), {}
     if again.weighs_anew and options.loss_weights == "turn":
         turns = records.turns(again.every)
-    before = _left_out(again)
+    before: list[dict[str, Any]] = []  # what was left out before
+    if receipt.rejects is not None:
+        content = read_bytes(place_of(old.directory, receipt.rejects.path)) or b""
+        before = [json.loads(line) for line in content.splitlines()]
     if old.is_drawn:
         _draw(again, records, before, unit, job)
     laid = Laid(backend=receipt.backend, backend_faults=[*filter(None, [receipt.backend_fault])])
@@ -117,14 +120,6 @@ def _repeated(samples: Sequence[Sample], again: Again) -> list[Sample]:
 
 
 # --- what is said of it ----------------------------------------------------------------
-
-
-def _left_out(again: Again) -> list[dict[str, Any]]:
-    """Return what was left out before."""
-    if again.receipt.rejects is None:
-        return []
-    content = read_bytes(place_of(again.old.directory, again.receipt.rejects.path)) or b""
-    return [json.loads(line) for line in content.splitlines()]
 
 
 def _draw(

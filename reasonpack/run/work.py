@@ -129,10 +129,14 @@ class Work(ABC, Generic[_Read]):
         Raises:
             RecordError: a record that cannot be packed, unless `options.on_error` skips it.
         """
-        for each, often in self._taken(staged("read", each_read), times):
-            self.read(each, often)
-        self.flush()
         laid, positions = self.laid, self._positions
+        each_times = itertools.repeat(1) if times is None else map(int, times)
+        for each, often in zip(staged("read", each_read), each_times, strict=False):
+            laid.counts.duplicates += often == DUPLICATE
+            laid.counts.not_taken += often == 0
+            if often not in (0, DUPLICATE):
+                self.read(each, often)
+        self.flush()
         # What is too long is known only once it is encoded, after what is broken behind it.
         order = sorted(range(len(positions)), key=positions.__getitem__)
         laid.rejects = [laid.rejects[at] for at in order]
@@ -146,17 +150,6 @@ class Work(ABC, Generic[_Read]):
             self.pieces.encode(self.encode)
         self.write()
         self.begin()
-
-    def _taken(
-        self, each_read: Iterable[_Read], times: Iterable[int] | None
-    ) -> Iterator[tuple[_Read, int]]:
-        """Yield those that are packed, each with how often; count the others."""
-        each_times = itertools.repeat(1) if times is None else map(int, times)
-        for each, often in zip(each_read, each_times, strict=False):
-            self.laid.counts.duplicates += often == DUPLICATE
-            self.laid.counts.not_taken += often == 0
-            if often not in (0, DUPLICATE):
-                yield each, often
 
     @contextmanager
     def rejecting(self, position: int, record: Record) -> Iterator[None]:

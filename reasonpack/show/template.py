@@ -118,16 +118,12 @@ def _call(reasoning: str | None) -> Message:
     return Message("assistant", None, reasoning, (call,))
 
 
-def _conversation(story: tuple[Message, ...]) -> Conversation:
+def _verdict(story: tuple[Message, ...], rendering: Rendering) -> str:
     *before, last = story
     kept = [dataclasses.replace(message, train=False) for message in before]
     tools = (_TOOL,) if any(message.tool_calls for message in story) else None
-    return Conversation("example", "example", (*kept, last), tools)
-
-
-def _verdict(story: tuple[Message, ...], rendering: Rendering) -> str:
     try:
-        build_views(_conversation(story), rendering)
+        build_views(Conversation("example", "example", (*kept, last), tools), rendering)
     except RecordError as error:
         if error.reason == "nothing-to-train":
             return "untrained: the prompt opens reasoning that it does not have"

@@ -1,9 +1,12 @@
-"""A row → lines for a person: its segments as a table, then its text.
+"""A row → lines for a person: its segments as a table, then its text; or its tokens as a table.
 
     2  r_out        1      4       3        4–6              7        3  Yes.<end>
 
     [2 r_out message 1, trained]
     | «Yes.<end>»
+
+    token   id  label  position  kind   message  text
+        0  266   -100         0  h            –  <u>
 
 With colour the text is not cut into blocks: kinds have colours, and what is trained is
 bold and underlined. Nothing here lets text from data steer the terminal.
@@ -11,10 +14,11 @@ bold and underlined. Nothing here lets text from data steer the terminal.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import groupby
 
 import click
+import numpy as np
 
 from reasonpack.rows.sample import IGNORE
 from reasonpack.show.call_tree import tree_lines
@@ -25,7 +29,10 @@ from reasonpack.wording import count, printable
 
 COLOURS = {"h": "blue", "t": "magenta", "r_in": "cyan", "r_out": "green"}
 HEADER = ("", "kind", "message", "start", "length", "positions", "visible until", "trained", "text")
+TOKEN_HEADER = ("token", "id", "label", "position", "kind", "message")
 LEFT_ALIGNED = {"kind", "text"}
+AROUND = 3
+"""Tokens that are shown on either side of a border of segments."""
 NARROW_WITHOUT = ("visible until", "positions", "start", "message", "trained")
 """Columns that are left out, in this order, where a terminal has no room for the text."""
 PREVIEW, LEAST = 32, 12
@@ -125,18 +132,55 @@ def _table(
     if left_out := [name for at, name in enumerate(HEADER) if at not in shown]:
         yield from fitted(f"no room here for: {', '.join(left_out)}", width)
     preview = PREVIEW if width is None else max(LEAST, _room(widths, shown, width))
+    lines[1:] = [(*line[:-1], shortened(line[-1], preview)) for line in lines[1:]]
+    yield from _aligned([[line[at] for at in shown] for line in lines], colour=colour)
+
+
+def token_lines(
+    row: RowData, samples: Sequence[int], piece: Callable[[int], bytes], *, boundaries: bool
+) -> Iterator[str]:
+    """Write tokens of samples of a row in columns; the segments are parted by a line.
+
+    `piece` gives the bytes of a token. With `boundaries` only tokens around the borders of segments
+    are shown, and a dot for the others.
+    """
+    further = [name for name in row.columns if len(row.columns[name])]
+    lines: list[tuple[str, ...]] = [(*TOKEN_HEADER, *further, "text")]
+    for number in samples:
+        for segment in row.segments_of(number):
+            shown = row.tokens(segment)
+            gap = boundaries and len(shown) > 2 * AROUND + 1
+            for token in [*shown[:AROUND], -1, *shown[-AROUND:]] if gap else shown:
+                if token < 0:
+                    lines.append(("…", *[""] * (len(lines[0]) - 1)))
+                    continue
+                label = int(row.labels[token])
+                values = (
+                    int(token),
+                    int(row.input_ids[token]),
+                    "–" if label == IGNORE else label,
+                    int(row.position_ids[token]),
+                    segment.kind,
+                    "–" if segment.message < 0 else segment.message,
+                    *(np.format_float_positional(row.columns[name][token]) for name in further),
+                    printable(piece(int(row.input_ids[token])).decode("utf-8", "backslashreplace")),
+                )
+                lines.append(tuple(map(str, values)))
+    yield from _aligned(lines)
+
+
+def _aligned(lines: Sequence[Sequence[str]], *, colour: bool = False) -> Iterator[str]:
+    """Write lines below one another, of which the first names the columns; colour their kinds."""
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    kind = lines[0].index("kind")
     for line in lines:
-        padded = []
-        for at in shown:
-            if at == len(HEADER) - 1:
-                padded.append(line[at] if line is HEADER else shortened(line[at], preview))
-            elif HEADER[at] in LEFT_ALIGNED:
-                cell = line[at].ljust(widths[at])
-                is_kind = colour and line is not HEADER
-                padded.append(click.style(cell, fg=COLOURS[line[at]]) if is_kind else cell)
-            else:
-                padded.append(line[at].rjust(widths[at]))
-        yield "  ".join(padded).rstrip()
+        cells = [
+            cell.ljust(width) if name in LEFT_ALIGNED else cell.rjust(width)
+            for name, cell, width in zip(lines[0], line, widths, strict=True)
+        ]
+        if colour and line is not lines[0]:
+            cells[kind] = click.style(cells[kind], fg=COLOURS[line[kind]])
+        yield "  ".join(cells).rstrip()
 
 
 def _room(widths: Sequence[int], shown: Sequence[int], width: int) -> int:

@@ -195,10 +195,11 @@ class Reader:
         for answer in read.answers:
             if answer.user:
                 old, loop = old + loop, 0
-            if trained[answer.start : answer.stop].any():
+            own = answer.start + np.flatnonzero(trained[answer.start : answer.stop])
+            if own.size:
                 dropped = old * (not self.behaviour.kept_after_user)
                 if dropped + loop * (not self.behaviour.kept_in_loop):
-                    yield Fault("old-reasoning", *_ends(trained, answer))
+                    yield Fault("old-reasoning", int(own[0]), int(own[-1]) + 1)
                 if answer.empty and trained[answer.start]:
                     yield Fault("empty-think", answer.start, answer.block)
                 yield from _stops(trained, answer)
@@ -214,11 +215,6 @@ def _stops(trained: NDArray[np.bool_], answer: Answer) -> Iterator[Fault]:
         yield Fault("cut" if answer.stop == len(trained) else "stop-missing", last, last + 1)
     elif not trained[last]:
         yield Fault("stop-untrained", last, last + 1)
-
-
-def _ends(trained: NDArray[np.bool_], answer: Answer) -> tuple[int, int]:
-    own = answer.start + np.flatnonzero(trained[answer.start : answer.stop])
-    return int(own[0]), int(own[-1]) + 1
 
 
 def _begins(probe: Probe, chat: list[Message], mark: str, next_: str, stops: set[str]) -> str:

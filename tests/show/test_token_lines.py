@@ -12,7 +12,7 @@ from two_turns import row_of_vector, two_turns
 
 from reasonpack.datasets.manifest import read_manifest
 from reasonpack.show.row import read_rows
-from reasonpack.show.token_table import token_lines
+from reasonpack.show.text import token_lines
 
 BOUNDARIES = """\
 token   id  label  position  kind   message  text
