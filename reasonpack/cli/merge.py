@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import click
 
+from reasonpack.cli.progress import summarize
+from reasonpack.wording import printable
+
 
 @click.command("merge")
 @click.argument("directory", metavar="DIR")
@@ -15,10 +18,8 @@ def command(ctx: click.Context, /, *, directory: str, as_json_: bool) -> None:
     Every shard is read and compared with its receipt. If a unit is missing or was altered,
     nothing is written and the message names it.
     """
-    from reasonpack.cli.progress import summarize  # noqa: PLC0415
-    from reasonpack.run.pack import merge_parts  # noqa: PLC0415
+    from reasonpack.run.pack import merge_parts  # noqa: PLC0415 (after --help)
     from reasonpack.show.rejects import rejects_told  # noqa: PLC0415
-    from reasonpack.wording import printable  # noqa: PLC0415 (after --help)
 
     with rejects_told(directory):
         manifest = merge_parts(directory, lambda note: click.echo(printable(note), err=True))

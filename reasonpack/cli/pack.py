@@ -9,10 +9,10 @@ from typing import Any
 
 import click
 
-from reasonpack.cli.interrupt import resumable
 from reasonpack.cli.llama_factory import under_known_names
 from reasonpack.cli.options import part_of_run
 from reasonpack.cli.pack_options import pack_options
+from reasonpack.cli.progress import Progress, estimate_lines, resumable, summarize
 
 
 @click.command("pack")
@@ -50,7 +50,6 @@ def command(
     A run that was stopped goes on when the same command is given again.
     """
     began = time.perf_counter()
-    from reasonpack.cli.progress import Progress, estimate_lines, summarize  # noqa: PLC0415
     from reasonpack.datasets.options import Options  # noqa: PLC0415 (after --help)
     from reasonpack.datasets.receipt import as_json  # noqa: PLC0415
     from reasonpack.run.engine import Run, Watch  # noqa: PLC0415

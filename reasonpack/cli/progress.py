@@ -1,16 +1,20 @@
-"""Receipts → a bar on a terminal, and the lines that say how a run goes.
+"""Receipts → a bar on a terminal, and the lines that say how a run goes, or how to go on with it.
 
     pack:  41%|████      | 13.1G/32.0G [12:01<17:20, 18.2MB/s, 4.1M tokens/s]
 
-The bar counts input bytes. Lines go to standard error with or without a terminal.
+The bar counts input bytes. Lines go to standard error with or without a terminal. A Ctrl-C becomes
+such a line, and exit status 130.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import sys
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -22,6 +26,10 @@ if TYPE_CHECKING:
     from reasonpack.datasets.receipt import Receipt
     from reasonpack.records.unit import Unit
     from reasonpack.run.estimate import Estimate
+
+
+INSISTING = 1.0
+"""Seconds after a Ctrl-C from which on another one means it."""
 
 
 class Progress:
@@ -90,6 +98,61 @@ class Progress:
             f"Interrupted: {self._done:,} of {_units(self._units)} are done. "
             "The same command goes on from there; --overwrite begins anew."
         )
+
+
+@contextlib.contextmanager
+def resumable(progress: Progress) -> Iterator[None]:
+    """Turn Ctrl-C into a line that says how to go on, at once: Ray takes seconds to stop."""
+    told: list[str] = []
+
+    def tell() -> None:
+        if not told:
+            progress.close()
+            click.echo(progress.interrupted(), err=True)
+            told.append("")
+
+    with _one_interrupt(tell):
+        try:
+            yield
+        except KeyboardInterrupt:
+            tell()
+            raise click.exceptions.Exit(130) from None
+        except Exception:
+            # What goes wrong once it was told, as a cluster that is gone already, comes of it.
+            if not told:
+                raise
+            raise click.exceptions.Exit(130) from None
+
+
+@contextlib.contextmanager
+def _one_interrupt(tell: Callable[[], None]) -> Iterator[None]:
+    """Let the first Ctrl-C tell and raise, so that all is tidied up; the next few do nothing.
+
+    One that comes much later ends the process where it stands. Where none has come, all is
+    as before; where one has, this lasts until the process is gone.
+    """
+    first: list[float] = []
+
+    def interrupt(*_: object) -> None:
+        if not first:
+            first.append(time.monotonic())
+            with contextlib.suppress(OSError, RuntimeError):  # in the middle of another line
+                tell()
+            raise KeyboardInterrupt
+        if time.monotonic() - first[0] > INSISTING:
+            os._exit(130)
+
+    before = signal.getsignal(signal.SIGINT)
+    alone = threading.current_thread() is threading.main_thread()
+    if before is not signal.default_int_handler or not alone:  # as under nohup, or in a program
+        yield
+        return
+    signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield
+    finally:
+        if not first:
+            signal.signal(signal.SIGINT, before)
 
 
 def summarize(manifest: Manifest, output: str, *, as_json_: bool) -> None:

@@ -7,8 +7,8 @@ from typing import Any
 
 import click
 
-from reasonpack.cli.interrupt import resumable
 from reasonpack.cli.option_page import options
+from reasonpack.cli.progress import Progress, resumable, summarize
 
 
 @click.command("repack")
@@ -74,8 +74,7 @@ def command(
 
     A run that was stopped goes on when the same command is given again.
     """
-    from reasonpack.cli.progress import Progress, summarize  # noqa: PLC0415 (after --help)
-    from reasonpack.run.engine import Run, Watch  # noqa: PLC0415
+    from reasonpack.run.engine import Run, Watch  # noqa: PLC0415 (after --help)
     from reasonpack.run.repack import repack  # noqa: PLC0415
     from reasonpack.show.rejects import rejects_told  # noqa: PLC0415
 

@@ -31,12 +31,14 @@ class Group:
         start: of its entries, in the part of the index that was read.
         stop: one past the last.
         records: in the order of the inputs; to be taken before the next group is.
+        is_session: whether they are the lines of a session file.
     """
 
     id: str
     start: int
     stop: int
     records: Iterator[Record]
+    is_session: bool = False
 
 
 def read_entries(index: Place, start: int, stop: int) -> Entries:
@@ -80,7 +82,7 @@ class Groups:
                 for value in (fields.of_line(line_of(first)) if fields else {}).values():
                     named = group_name(value, field)
                 own = chain([first], islice(records, stop - start - 1))
-                yield Group(named, start, stop, own)
+                yield Group(named, start, stop, own, field == FILE)
                 deque(own, maxlen=0)  # those that nobody took
 
     def record(self, position: int) -> Record:

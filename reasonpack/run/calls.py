@@ -16,7 +16,6 @@ from itertools import groupby
 
 from reasonpack.datasets.options import Options
 from reasonpack.errors import RecordError
-from reasonpack.records.group_field import FILE
 from reasonpack.records.groups import Group, Groups
 from reasonpack.records.strict_json import quoted
 from reasonpack.rows.group_forest import CallView, GroupForest, Joined
@@ -67,7 +66,7 @@ class _Calls(Work[Group]):
         columns: Sequence[str],
     ) -> None:
         super().__init__(options, context, encode, columns)
-        self.again, self.are_sessions = groups.record, groups.field == FILE
+        self.again = groups.record
 
     def begin(self) -> None:
         """Forget the texts of groups that are written."""
@@ -77,7 +76,7 @@ class _Calls(Work[Group]):
 
     def read(self, each: Group, times: int) -> None:
         """Read a group; write those that wait where their texts are many."""
-        waiting = GroupReader(self, each, times).read(are_sessions=self.are_sessions)
+        waiting = GroupReader(self, each, times).read()
         self.characters += waiting.characters
         if waiting.calls:
             self.groups.append(waiting)

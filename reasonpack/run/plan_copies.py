@@ -20,7 +20,6 @@ from reasonpack.datasets.manifest import Part
 from reasonpack.datasets.options import Options
 from reasonpack.errors import RecordError
 from reasonpack.records.calls import Call
-from reasonpack.records.group_field import FILE
 from reasonpack.records.group_index import Grouped
 from reasonpack.records.groups import Group, line_of
 from reasonpack.records.reading import Reading
@@ -92,23 +91,23 @@ def _of_groups(grouped: Grouped, blend: Sequence[Part], options: Options) -> _Pl
         starts.append(group.start)
         if options.dedup == "exact":
             whole = replace(group, records=chain([first], group.records))
-            said.append(_said(whole, options, are_sessions=grouped.grouping.field == FILE))
+            said.append(_said(whole, load_context(options).reading))
     bounds = np.searchsorted(starts, [*(unit.start for unit in grouped.units), len(entries)])
     files = entries["file"][np.array(starts, np.int64)]
     return _planned(hashes, files, blend, np.diff(bounds).tolist(), options, said)
 
 
-def _said(group: Group, options: Options, *, are_sessions: bool) -> bytes:
+def _said(group: Group, reading: Reading) -> bytes:
     """Return what stands for the calls of a group; for nothing where not all can be read."""
     try:
-        key_ = key_of_calls(_calls(group, load_context(options).reading, are_sessions=are_sessions))
+        key_ = key_of_calls(_calls(group, reading))
     except RecordError:
         key_ = b""
     return content_hash(key_, readable=bool(key_))
 
 
-def _calls(group: Group, reading: Reading, *, are_sessions: bool) -> Iterator[Call]:
-    for _, _, calls in calls_of(group, reading, are_sessions=are_sessions):
+def _calls(group: Group, reading: Reading) -> Iterator[Call]:
+    for _, _, calls in calls_of(group, reading):
         if isinstance(calls, RecordError):
             raise calls
         yield from calls

@@ -30,7 +30,6 @@ from reasonpack.datasets.receipt import (
     shard_path,
 )
 from reasonpack.errors import RecordError, UsageError
-from reasonpack.records.group_field import FILE
 from reasonpack.records.groups import Groups, read_entries
 from reasonpack.records.plan import changed
 from reasonpack.records.reading import Reading
@@ -283,8 +282,8 @@ def _errors(unit: Unit, job: Job, reading: Reading) -> Iterator[RecordError]:
     """Yield why records of a unit cannot be read."""
     if groups := _groups(unit, job):
         for group in groups:
-            found = calls_of(group, reading, are_sessions=groups.field == FILE)
-            yield from (calls for _, _, calls in found if isinstance(calls, RecordError))
+            found = (calls for _, _, calls in calls_of(group, reading))
+            yield from (calls for calls in found if isinstance(calls, RecordError))
         return
     for record in read_records(unit, job.places[unit.input]):
         try:

@@ -67,13 +67,13 @@ class WaitingGroup:
 
 
 def calls_of(
-    group: Group, reading: Reading, *, are_sessions: bool
+    group: Group, reading: Reading
 ) -> Iterator[tuple[int, Record, list[Call] | RecordError]]:
     """Yield the records of a group, each with its position and its calls, or why it has none.
 
     Of a session these are the lines in which an answer is; those that are refused come first.
     """
-    if are_sessions:
+    if group.is_session:
         records = list(group.records)
         places = {record.where: place for place, record in enumerate(records)}
         calls: list[Call] = []
@@ -105,10 +105,10 @@ class GroupReader:
         self.group, self.waiting = group, WaitingGroup(group.id, times)
         self.cutter, self.pasts = CallCutter(work.pieces), Pasts()
 
-    def read(self, *, are_sessions: bool) -> WaitingGroup:
+    def read(self) -> WaitingGroup:
         """Read the group; what of it cannot be packed is rejected, what is noticed counted."""
-        is_empty = are_sessions
-        found = calls_of(self.group, self.context.reading, are_sessions=are_sessions)
+        is_empty = self.group.is_session
+        found = calls_of(self.group, self.context.reading)
         with ready_for_bounds():
             for position, record, calls in staged("parse", found):
                 is_empty = False

@@ -133,7 +133,7 @@ TESTED_TOGETHER = {
     "cli/test_pack": "cli.llama_factory cli.option_page cli.options cli.pack_options",
     "faults/test_ray": "run.ray",
     "faults/test_s3": "storage.place",
-    "faults/test_terminal": "cli.interrupt cli.progress",
+    "faults/test_terminal": "cli.progress",
     "laws/test_errors": "errors",
     "laws/test_bad_input": "wording",
     "laws/test_calls": "run.call_views",
