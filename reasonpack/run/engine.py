@@ -118,7 +118,7 @@ def do_units(
 
     `do` has to pickle; `then` is given each result as it comes, in this process.
     """
-    if run.engine == "ray":
+    if run.engine == "ray" and todo:
         from reasonpack.run.ray import run_ray  # noqa: PLC0415  an optional dependency
 
         results = run_ray(todo, do, workers=run.num_proc)

@@ -72,8 +72,7 @@ def parts_of(
 
 
 def _lay_out_part(part: Unit, job: Job) -> _LaidPart:
-    # The first error is for tables, and may not pickle.
-    return part, replace(lay_out_unit(part, job), first_error=None)
+    return part, lay_out_unit(part, job)
 
 
 def _published(unit: Unit, job: Job, parts: list[_LaidPart]) -> Receipt:

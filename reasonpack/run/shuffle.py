@@ -43,10 +43,8 @@ def in_stages(
     if todo:
         first = replace(plan, options=replace(plan.options, format="arrow"))
         pack(first, replace(job, unshuffled=True))
-        run.watch.on_plan(plan.units, list(done.values()))
-        add_receipts(done, todo, partial(shuffled_unit, job=job), run)
-    else:
-        run.watch.on_plan(plan.units, list(done.values()))
+    run.watch.on_plan(plan.units, list(done.values()))
+    add_receipts(done, todo, partial(shuffled_unit, job=job), run)
     clear_unshuffled(job.output)
     return [done[unit.number] for unit in plan.units]
 

@@ -63,12 +63,11 @@ class Laid:
     backend_faults: list[str] = field(default_factory=list)
 
     def add(self, other: Laid) -> None:
-        """Add what the records behind these became, but for their rows."""
+        """Add what the records behind these became, but for their rows and their first error."""
         self.samples += other.samples
         self.splits += other.splits
         self.rejects += other.rejects
         self.counts.add(other.counts)
-        self.first_error = self.first_error or other.first_error
         self.backend = self.backend or other.backend
         self.backend_faults += other.backend_faults
 
