@@ -18,7 +18,7 @@ from reasonpack.records.plan import UNIT_BYTES, Named
 from reasonpack.records.unit import Unit
 from reasonpack.run.disk import unpacked_bytes
 from reasonpack.run.plan_file import PLAN
-from reasonpack.run.pool import Worker, early_workers, repaid, run_here, run_pool, usable_cores
+from reasonpack.run.pool import Worker, early_workers, repaid, run_pool, usable_cores
 from reasonpack.run.unit import prepare
 from reasonpack.storage.inputs import expand_inputs
 from reasonpack.storage.place import Place, is_url, stamp
@@ -123,7 +123,7 @@ def do_units(
 
         results = run_ray(todo, do, workers=run.num_proc)
     elif (workers := processes(run, todo)) == 1:
-        results = run_here(todo, do)
+        results = (do(unit) for unit in todo)
     else:
         results = run_pool(todo, do, workers=workers, started=started)
     with closing(results):

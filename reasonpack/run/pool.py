@@ -54,14 +54,6 @@ def repaid(input_bytes: int) -> int:
     return max(1, input_bytes // REPAYING[_start_method()])
 
 
-def run_here(
-    units: Sequence[Unit], process: Callable[[Unit], Result]
-) -> Generator[Result, None, None]:
-    """Do one unit after another in this process."""
-    for unit in units:
-        yield process(unit)
-
-
 def run_pool(
     units: Sequence[Unit],
     process: Callable[[Unit], Result],

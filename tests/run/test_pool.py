@@ -22,9 +22,9 @@ from reasonpack.errors import ReasonpackError, RecordError, StorageError
 from reasonpack.records.plan import plan
 from reasonpack.records.unit import Unit
 from reasonpack.run import engine
-from reasonpack.run.engine import Run, processes
+from reasonpack.run.engine import Run, do_units, processes
 from reasonpack.run.pack import merge_parts, pack_files, pack_part
-from reasonpack.run.pool import early_workers, run_here, run_pool
+from reasonpack.run.pool import early_workers, run_pool
 from reasonpack.storage.place import Place
 
 pytestmark = pytest.mark.faults
@@ -297,4 +297,6 @@ def test_an_early_start_does_not_change_a_byte(
 
 
 def test_this_process_does_units_in_order() -> None:
-    assert list(run_here(units(3), lambda unit: unit.number)) == [0, 1, 2]
+    found: list[tuple[int, int]] = []
+    do_units(units(3), lambda unit: (unit.number, os.getpid()), found.append, Run())
+    assert found == [(number, os.getpid()) for number in range(3)]
