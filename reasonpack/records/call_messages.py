@@ -50,13 +50,7 @@ class CallMessages:
 
 
 def read_messages_of(
-    draft: CallDraft,
-    where: str,
-    reading: Reading,
-    memo: PromptMemo,
-    *,
-    has_ids: bool,
-    null_keys: bool,
+    draft: CallDraft, where: str, reading: Reading, memo: PromptMemo, *, has_ids: bool
 ) -> CallMessages:
     """Read the messages of a call, and find the fields that nobody reads.
 
@@ -70,7 +64,7 @@ def read_messages_of(
     refused, left = sorted_out(draft.unread, reading.ignored)
     found = None
     try:
-        found = _read(draft, where, reading, memo, has_ids=has_ids, null_keys=null_keys)
+        found = _read(draft, where, reading, memo, has_ids=has_ids)
     except UnknownFieldError as error:
         refused += [replace(each, path=draft.place(each.path)) for each in error.fields]
     except RecordError as error:
@@ -87,13 +81,7 @@ def read_messages_of(
 
 
 def _read(
-    draft: CallDraft,
-    where: str,
-    reading: Reading,
-    memo: PromptMemo,
-    *,
-    has_ids: bool,
-    null_keys: bool,
+    draft: CallDraft, where: str, reading: Reading, memo: PromptMemo, *, has_ids: bool
 ) -> CallMessages:
     prompt, answer, notes = draft.prompt, draft.answer, []
     places = draft.places
@@ -113,7 +101,6 @@ def _read(
         record,
         where,
         reading,
-        null_keys=null_keys,
         read_list=memo.read,
         notes_messages=False,  # of the history, which other calls have too
     )

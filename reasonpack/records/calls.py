@@ -18,7 +18,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -93,7 +93,7 @@ def read_calls(
     >>> call.id, [message.content for message in call.conversation.messages]
     ('calls.jsonl:1', ['2+2?', '4'])
     """
-    null_keys = record.row is not None
+    reading = replace(reading, of_rows=True) if record.row is not None else reading
     try:
         memo = memo or PromptMemo()
         fields = _decoded(record, reading, memo.lines.decode)
@@ -101,7 +101,7 @@ def read_calls(
         if not found:
             return [Call(id=record.where, where=record.where, trained=False, notes={"no-call": 1})]
         return [
-            _call(draft, record.where, number if len(found) > 1 else None, reading, memo, null_keys)
+            _call(draft, record.where, number if len(found) > 1 else None, reading, memo)
             for number, draft in enumerate(found)
         ]
     except RecordError as error:
@@ -136,13 +136,13 @@ def read_session(
         raise RecordError("content", "", what, fix=fix, where=records[0].where if records else "")
     calls: list[Call] = []
     refused: list[RecordError] = []
-    memo, null_keys = PromptMemo(), records[0].row is not None
+    memo, reading = PromptMemo(), replace(reading, of_rows=records[0].row is not None)
     for found in SESSIONS[names.pop()].drafts(lines):
         if isinstance(found, RecordError):
             refused.append(found)
             continue
         try:
-            calls.append(_call(found, found.where, None, reading, memo, null_keys))
+            calls.append(_call(found, found.where, None, reading, memo))
         except RecordError as error:
             error.where, error.path = found.where, error.path.removeprefix(f"{found.where}.")
             error.fix += " Or leave these calls out (--on-error skip)."
@@ -174,18 +174,13 @@ _CALL_ARGUMENTS = re.compile(
 
 
 def _call(
-    draft: CallDraft,
-    where: str,
-    number: int | None,
-    reading: Reading,
-    memo: PromptMemo,
-    null_keys: bool,
+    draft: CallDraft, where: str, number: int | None, reading: Reading, memo: PromptMemo
 ) -> Call:
     """Make the call of a draft; `number` counts those of one record, None where it is alone."""
     try:
         tokens = read_tokens(draft.tokens)
         has_ids = "prompt_ids" in tokens
-        said = read_messages_of(draft, where, reading, memo, has_ids=has_ids, null_keys=null_keys)
+        said = read_messages_of(draft, where, reading, memo, has_ids=has_ids)
         weight, reward = _weight(draft), _reward(draft)
         wanted = _is_wanted(draft) and said.train
     except UnknownFieldError:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -129,6 +129,7 @@ def parse_record(
     """
     if not isinstance(record, dict):
         return _read(lambda: record, where, reading)
+    reading = replace(reading, of_rows=null_keys)
     fields = {name: record[name] for name in _FIELDS if name in record}
     keep = None if reading.null_arguments == "drop" else _CALL_ARGUMENTS
 
@@ -137,14 +138,12 @@ def parse_record(
         plain = strict_json.plain(fields, "", null_keys=null_keys, keep=keep)
         return {**record, **plain}
 
-    return _read(decode, where, reading, null_keys=null_keys)
+    return _read(decode, where, reading)
 
 
-def _read(
-    decode: Callable[[], object], where: str, reading: Reading, *, null_keys: bool = False
-) -> Conversation:
+def _read(decode: Callable[[], object], where: str, reading: Reading) -> Conversation:
     try:
-        return conversation_of(decode(), where, reading, null_keys=null_keys)
+        return conversation_of(decode(), where, reading)
     except RecordError as error:
         error.where = where
         raise
@@ -155,7 +154,6 @@ def conversation_of(
     where: str,
     reading: Reading,
     *,
-    null_keys: bool,
     read_list: Callable[..., ReadMessages] = read_messages,
     notes_messages: bool = True,
 ) -> Conversation:
@@ -179,10 +177,9 @@ def conversation_of(
     text = record[container]
     if container in _LISTS and isinstance(text, str) and text.lstrip().startswith("["):
         # As its own text, the list has no nulls but those that somebody wrote.
-        record, null_keys = {**record, container: json_field(record, container)}, False
-    read = _read_all(
-        record, container, reading, partial(read_list, null_keys=null_keys, reading=reading)
-    )
+        record = {**record, container: json_field(record, container)}
+        reading = replace(reading, of_rows=False)
+    read = _read_all(record, container, reading, partial(read_list, reading=reading))
     messages = _with_system(record, read.messages)
     sources = read.sources
     if sources and len(messages) > len(read.messages):

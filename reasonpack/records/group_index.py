@@ -120,9 +120,9 @@ def plan_groups(
     entries, bounds = sort_by_group(np.frombuffer(found.entries, ENTRY))
     names = [name for _, name in files]
     upto = np.append(0, np.cumsum(entries["length"], dtype=np.int64))[bounds]
-    _refuse_large(entries, bounds, np.diff(upto), names, chosen, max_group_bytes)
+    _refuse_large(_largest(entries, bounds, np.diff(upto), names), chosen, max_group_bytes)
     if field == AUTO and len(entries) > MANY:
-        _refuse_one_for_all(entries, bounds, names, chosen)
+        _refuse_one_for_all(_largest(entries, bounds, np.diff(bounds), names), chosen, len(entries))
     grouping = Grouping(
         field=chosen,
         records=len(entries),
@@ -206,32 +206,27 @@ def _units(
     return units
 
 
-def _refuse_large(
-    entries: Entries,
-    bounds: NDArray[np.int64],
-    sizes: NDArray[np.int64],
-    names: Sequence[str],
-    field: str,
-    most: int,
-) -> None:
-    if len(sizes) and int(sizes.max()) > most:
-        at = entries[bounds[int(sizes.argmax())]]
+def _largest(
+    entries: Entries, bounds: NDArray[np.int64], sizes: NDArray[np.int64], names: Sequence[str]
+) -> tuple[int, str]:
+    """Return the size of the largest group, and what to call it; 0 where there is none."""
+    if not len(sizes):
+        return 0, ""
+    at = entries[bounds[int(sizes.argmax())]]
+    return int(sizes.max()), f"the group of {names[at['file']]}:{at['line']}"
+
+
+def _refuse_large(largest: tuple[int, str], field: str, most: int) -> None:
+    size, group = largest
+    if size > most:
         where = f"--group-by {field}" if field else "--max-group-bytes"
-        what = f"the group of {names[at['file']]}:{at['line']} has {int(sizes.max()):,} bytes"
         fix = "name a field that divides the records further, or raise --max-group-bytes"
-        raise UsageError(where, what, f"at most {most:,}", fix)
+        raise UsageError(where, f"{group} has {size:,} bytes", f"at most {most:,}", fix)
 
 
-def _refuse_one_for_all(
-    entries: Entries, bounds: NDArray[np.int64], names: Sequence[str], field: str
-) -> None:
-    counts = np.diff(bounds)
-    if counts.max() > MOST * len(entries):
-        at = entries[bounds[int(counts.argmax())]]
-        raise UsageError(
-            f"--group-by auto ({field})",
-            f"the group of {names[at['file']]}:{at['line']} has {counts.max():,} of "
-            f"{len(entries):,} records",
-            f"at most {MOST:.0%}",
-            f"pass --group-by {field} if that is right, or another field",
-        )
+def _refuse_one_for_all(largest: tuple[int, str], field: str, records: int) -> None:
+    size, group = largest
+    if size > MOST * records:
+        what = f"{group} has {size:,} of {records:,} records"
+        fix = f"pass --group-by {field} if that is right, or another field"
+        raise UsageError(f"--group-by auto ({field})", what, f"at most {MOST:.0%}", fix)

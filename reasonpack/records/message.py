@@ -13,7 +13,7 @@ the chat template as they are.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from operator import attrgetter
 from typing import Any, NamedTuple
 
@@ -133,13 +133,11 @@ def read_messages(
     path: str,
     *,
     train: bool = True,
-    null_keys: bool = False,
     reading: Reading = DEFAULT,
 ) -> ReadMessages:
     """Read the list of messages in the field `path` of a record.
 
-    `train` holds for the assistant messages that have no flag of their own. With `null_keys`,
-    null may stand for a key that is not there, as in a struct of Parquet.
+    `train` holds for the assistant messages that have no flag of their own.
 
     Raises:
         UnknownFieldError: fields that nobody reads, and that may hold what the model is to learn.
@@ -162,11 +160,12 @@ def read_messages(
         mapped = (plain.in_record(each, path) for each in found)
         refused, more = sorted_out(mapped, reading.ignored)
         if not refused:
-            mode = _Mode(train, null_keys, reading)
-            sure = mode._replace(null_keys=False)
+            sure = replace(reading, of_rows=False) if plain.as_text else reading
             read = [
                 _text_alone(raw, known)
-                or _message(raw, known, f"{path}[{i}]", sure if i in plain.as_text else mode)
+                or _message(
+                    raw, known, f"{path}[{i}]", sure if i in plain.as_text else reading, train=train
+                )
                 for i, (raw, known) in enumerate(zip(raws, fields, strict=True))
             ]
             return ReadMessages(read, plain.sources, (*notes, *more))
@@ -216,14 +215,6 @@ def _present(messages: list[Any]) -> list[Any]:
     ]
 
 
-class _Mode(NamedTuple):
-    """What holds for all messages of a list; see `read_messages`."""
-
-    train: bool
-    null_keys: bool
-    reading: Reading
-
-
 def _text_alone(raw: dict[str, Any], fields: _Fields) -> Message | None:
     """Read a message of a role and text alone, as nearly all are that are no answers."""
     if len(raw) == 2 and fields.role in _CONTEXT and type(fields.content) is str:
@@ -231,12 +222,10 @@ def _text_alone(raw: dict[str, Any], fields: _Fields) -> Message | None:
     return None
 
 
-def _message(raw: dict[str, Any], fields: _Fields, path: str, mode: _Mode) -> Message:
-    said = same(path, ("role", "from"), (fields.role or None, fields.from_ or None))
-    if said is None and (like := misspelt(raw, ("role", "from"))):
-        what = f"no role, but {like[0]!r}, expected one"
-        raise RecordError("missing", path, what, fix=f"Pass --field {like[0]}={like[1]}.")
-    role = known_role(said, path, key="from" if fields.from_ else "role")
+def _message(
+    raw: dict[str, Any], fields: _Fields, path: str, reading: Reading, *, train: bool
+) -> Message:
+    role = _role(raw, fields, path)
     at = f"{path}.{'value' if fields.content is None else 'content'}"
     content, reasoning, noticed = read_content(
         same(path, ("content", "value"), (fields.content, fields.value)),
@@ -245,27 +234,27 @@ def _message(raw: dict[str, Any], fields: _Fields, path: str, mode: _Mode) -> Me
         at=at,
         is_answer=role == "assistant",
     )
-    flag, weight = read_flag(fields, path, weighs=mode.reading.weighs)
+    flag, weight = read_flag(fields, path, weighs=reading.weighs)
     extra = {k: v for k, v in raw.items() if k not in _KNOWN and v is not None}
     if role != "assistant":
         _refuse_answer_fields(fields, path, role=role, reasoning=reasoning, flag=flag)
         if content is None:
             raise _no_content(path, raw)
         return Message(role, content, extra=extra)
-    by_choice = check_closer(reasoning, path, mode.reading) if reasoning else ()
-    nulls = mode.null_keys and mode.reading.null_arguments == "refuse"
+    by_choice = check_closer(reasoning, path, reading) if reasoning else ()
+    nulls = reading.of_rows and reading.null_arguments == "refuse"
     calls = read_tool_calls(fields.tool_calls, fields.function_call, path, null_is_missing=nulls)
     written, finished = content, not extra or _is_finished(raw, calls)
     if content:
         content, reasoning, in_content = split_inline(
-            content, at, reasoning=reasoning, finished=finished, reading=mode.reading
+            content, at, reasoning=reasoning, finished=finished, reading=reading
         )
         by_choice = by_choice or in_content
     if content is None and not reasoning and not calls:
         raise _no_content(path, raw)
     silent = not calls and not (content or "").strip()
     cut, nothing = silent and bool(reasoning), silent and not reasoning and not finished
-    noticed += by_choice + _noticed(content, calls, mode.reading)
+    noticed += by_choice + _noticed(content, calls, reading)
     if cut or not finished:
         noticed += ("reasoning-alone" if cut else NOTHING_WRITTEN if nothing else "unfinished",)
     return Message(
@@ -273,7 +262,7 @@ def _message(raw: dict[str, Any], fields: _Fields, path: str, mode: _Mode) -> Me
         content=content,
         reasoning=reasoning,
         tool_calls=calls,
-        train=(mode.train if flag is None else flag) and not nothing,
+        train=(train if flag is None else flag) and not nothing,
         extra=extra,
         verbatim=written if written and content != written else None,
         finished=finished and not cut,
@@ -281,6 +270,14 @@ def _message(raw: dict[str, Any], fields: _Fields, path: str, mode: _Mode) -> Me
         weight=weight,
         flagged=flag is True,
     )
+
+
+def _role(raw: Mapping[str, Any], fields: _Fields, path: str) -> str:
+    said = same(path, ("role", "from"), (fields.role or None, fields.from_ or None))
+    if said is None and (like := misspelt(raw, ("role", "from"))):
+        what = f"no role, but {like[0]!r}, expected one"
+        raise RecordError("missing", path, what, fix=f"Pass --field {like[0]}={like[1]}.")
+    return known_role(said, path, key="from" if fields.from_ else "role")
 
 
 def _no_content(path: str, raw: Mapping[str, Any]) -> RecordError:

@@ -25,7 +25,7 @@ class _Known:
     """A prompt, how it was read, and what as."""
 
     items: list[Any]
-    how: tuple[Any, ...]
+    how: tuple[bool, Reading]
     read: ReadMessages
 
 
@@ -37,38 +37,33 @@ class PromptMemo:
     _known: list[_Known] = field(default_factory=list)
 
     def read(
-        self, messages: Any, path: str, *, train: bool = True, null_keys: bool, reading: Reading
+        self, messages: Any, path: str, *, train: bool = True, reading: Reading
     ) -> ReadMessages:
         """Read a list of messages as `read_messages` does, from where it differs from one before.
 
         Raises:
             RecordError: as that does.
         """
-        how = (train, null_keys, reading)
         if path != "prompt" or not isinstance(messages, list):
-            return read_messages(messages, path, train=train, null_keys=null_keys, reading=reading)
+            return read_messages(messages, path, train=train, reading=reading)
         cut, best = 0, None
         for known in self._known:
-            same = _cut(known.items, messages) if known.how == how else 0
+            same = _cut(known.items, messages) if known.how == (train, reading) else 0
             if same > cut:
                 cut, best = same, known
         found = best and _continued(best, messages, cut, path)
-        found = found or read_messages(
-            messages, path, train=train, null_keys=null_keys, reading=reading
-        )
+        found = found or read_messages(messages, path, train=train, reading=reading)
         if best and cut == len(best.items):
             self._known.remove(best)
-        self._known = [*self._known[-AGENTS + 1 :], _Known(messages, how, found)]
+        self._known = [*self._known[-AGENTS + 1 :], _Known(messages, (train, reading), found)]
         return found
 
 
 def _continued(before: _Known, messages: list[Any], cut: int, path: str) -> ReadMessages | None:
     """Read what follows the messages that are there already; None where all is to be read."""
-    train, null_keys, reading = before.how
+    train, reading = before.how
     try:
-        more = read_messages(
-            messages[cut:], path, train=train, null_keys=null_keys, reading=reading
-        )
+        more = read_messages(messages[cut:], path, train=train, reading=reading)
     except RecordError:
         return None  # which the whole list has, with its own place
     read = before.read

@@ -26,6 +26,7 @@ class Reading:
         prompt_opens: the generation prompt ends in what opens reasoning.
         opener: what the template writes before reasoning.
         weighs: the run has a column for weights.
+        of_rows: null may stand for a key that is not there, as in a struct of Parquet.
     """
 
     asked: frozenset[str] = frozenset()
@@ -39,6 +40,7 @@ class Reading:
     prompt_opens: bool = False
     opener: str = ""
     weighs: bool = False
+    of_rows: bool = False
 
 
 DEFAULT = Reading()

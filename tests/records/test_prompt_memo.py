@@ -35,7 +35,7 @@ PROMPTS = st.lists(st.lists(ONE | ONE | MESSAGE | ITEM, max_size=5), min_size=2,
 
 def outcome(read: Any, messages: Any) -> Any:
     try:
-        found = read(messages, "prompt", train=False, null_keys=False, reading=DEFAULT)
+        found = read(messages, "prompt", train=False, reading=DEFAULT)
     except RecordError as error:
         return str(error)
     return repr(found.messages), found.sources, {*found.notes}
@@ -92,7 +92,7 @@ def test_prompts_that_are_nearly_the_same(one: list[Any], other: list[Any]) -> N
 
 def test_what_two_prompts_begin_with_is_read_once() -> None:
     memo = PromptMemo()
-    how: Any = {"null_keys": False, "reading": DEFAULT}
+    how: Any = {"reading": DEFAULT}
     first = memo.read([ASK, ANSWER, ASK], "prompt", **how)
     second = memo.read(copy.deepcopy([ASK, ANSWER, ASK, ANSWER, ASK]), "prompt", **how)
     assert [a is b for a, b in zip(first.messages, second.messages, strict=False)] == [True] * 3
