@@ -17,7 +17,6 @@ import random
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -31,9 +30,9 @@ from reasonpack.records.unit import Record
 from reasonpack.rows.kind import Kind
 from reasonpack.verify.against_calls import Feed, feed_of_groups
 from reasonpack.verify.call_values import known_in, of_row
-from reasonpack.verify.copies import Taken, ids_of, leave_out, taken_groups, taken_records
+from reasonpack.verify.copies import Taken, leave_out, taken_groups, taken_records
 from reasonpack.verify.differences import report
-from reasonpack.verify.findings import Finding, Findings
+from reasonpack.verify.findings import Findings
 from reasonpack.verify.groups import find_groups, grouped_by
 from reasonpack.verify.history import Contexts
 from reasonpack.verify.manifest import Dataset
@@ -41,7 +40,14 @@ from reasonpack.verify.match import NO_VIEWS, Join, Packed, Read, Thoughts, matc
 from reasonpack.verify.order import Order
 from reasonpack.verify.parts import PARTS, parts_of
 from reasonpack.verify.paths import fingerprint
-from reasonpack.verify.rebuilt import Rebuilt, not_rebuilt, whole_size, why_rejected
+from reasonpack.verify.rebuilt import (
+    Rebuilt,
+    not_rebuilt,
+    read_views,
+    weighed,
+    whole_size,
+    why_rejected,
+)
 from reasonpack.verify.rejects import check_left_out, check_reason, read_all, take_reject
 from reasonpack.verify.row import Row
 from reasonpack.verify.shards import CheckedRow, checked_rows
@@ -68,49 +74,45 @@ def check_against(
     """
     findings.taken = taken(source)
     rejects, left_out = read_all(dataset)
-    divided = dataset.manifest.layout == "npass" or dataset.manifest.counts.extra_samples > 0
-    in_part = parts_of(dataset.manifest.options.train_on) != PARTS
-    join = Join(_choose(dataset, sample), rejects, left_out, divided=divided, in_part=in_part)
-    if dataset.manifest.options.shuffle:
-        join.scattered = divided
-        join.order = Order() if None not in dataset.receipts else None
+    join = Join(dataset.manifest, findings, _choose(dataset, sample), rejects, left_out)
+    findings.of_calls = join.of_calls
+    if dataset.manifest.options.shuffle and None not in dataset.receipts:
+        join.order = Order()
     with ExitStack() as opened:
-        feed = _feed(join, dataset, source, findings, opened)
+        feed = _feed(join, dataset, source, opened)
         for number, receipt in enumerate(dataset.receipts):
             for checked in checked_rows(dataset, number, findings):
                 _add_samples(join, checked)
             if join.order is not None:
                 join.order.unit = dataset.units[number]
             feed(_records_of(receipt))
-            _match(join, findings)
+            match(join)
             on_unit()
         feed(None)
-        _match(join, findings)
-        report(join, dataset, source, findings)
+        match(join)
+        report(join, dataset, source)
     if join.order is not None:
         join.order.check(dataset.manifest, findings)
     for what, (number, first) in join.contradictions.items():
         said = f"{what}; of {count(number, 'message')}, the first is in {first}"
-        findings.add(Finding("RP313", "manifest.json", said))
+        findings.report("RP313", "manifest.json", said)
 
 
-def _feed(
-    join: Join, dataset: Dataset, source: Source, findings: Findings, opened: ExitStack
-) -> Feed:
+def _feed(join: Join, dataset: Dataset, source: Source, opened: ExitStack) -> Feed:
     """Return what adds so many records more, or all, to what waits for its match."""
-    if "call_id" in dataset.manifest.columns:
-        join.of_calls = findings.of_calls = True
+    if join.of_calls:
         by = grouped_by(dataset)
-        findings.taken.append("the field that groups the records")
+        join.findings.taken.append("the field that groups the records")
         folder = Path(opened.enter_context(TemporaryDirectory(prefix="reasonpack-")))
         groups = find_groups(source.files, by, folder)
-        taken_ = taken_groups(groups, source, dataset, findings)
-        return feed_of_groups(join, source, groups, taken_, findings)
-    lines = zip(records(source), taken_records(source, dataset, findings), strict=False)
+        return feed_of_groups(
+            join, source, groups, taken_groups(groups, source, dataset, join.findings)
+        )
+    lines = zip(records(source), taken_records(source, dataset, join.findings), strict=False)
 
     def feed(count: int | None) -> None:
         for record, taken_ in itertools.islice(lines, count):
-            _add_record(join, record, source, findings, taken_)
+            _add_record(join, record, source, taken_)
 
     return feed
 
@@ -121,11 +123,6 @@ def _records_of(receipt: Receipt | None) -> int:
         return 0
     unit = receipt.unit
     return unit.stop - unit.start if unit.container == "groups" else receipt.counts.records
-
-
-def _match(join: Join, findings: Findings) -> None:
-    for code, id_, sample, what in match(join):
-        findings.add(Finding(code, sample.shard, what, sample.row, id_))
 
 
 def _choose(dataset: Dataset, count: int | None) -> set[str] | None:
@@ -162,6 +159,7 @@ def _ids(dataset: Dataset) -> Iterator[str]:
 
 def _add_samples(join: Join, checked: CheckedRow) -> None:
     row, paths, stops = checked.row, checked.paths, checked.row.sample_stop
+    in_part = join.of_calls or parts_of(join.manifest.options.train_on) != PARTS
     if join.order is not None:
         join.order.add(checked)
     for number, id_ in enumerate(row.sample_id):
@@ -178,7 +176,7 @@ def _add_samples(join: Join, checked: CheckedRow) -> None:
                 print=print_,
                 thoughts=_thoughts(own, targets),
                 ends=seen[leaf],
-                trains_ends=join.in_part or bool(own.trained[leaf].all()),
+                trains_ends=in_part or bool(own.trained[leaf].all()),
                 contexts=_contexts(own),
                 calls=frozenset(each.key for each in known_in(own)),
             )
@@ -219,11 +217,9 @@ def _contexts(row: Row) -> Contexts:
     return counted
 
 
-def _add_record(
-    join: Join, record: Record, source: Source, findings: Findings, taken_: Taken
-) -> None:
+def _add_record(join: Join, record: Record, source: Source, taken_: Taken) -> None:
+    findings, times = join.findings, taken_.times
     findings.count("records")
-    times = taken_.times
     if not times:
         leave_out(taken_, record.where, findings)
         return
@@ -234,9 +230,7 @@ def _add_record(
         value = decoded(record, source.reading)
         own = value.get("id")
         id_ = record.where if own in (None, "") else str(own)
-        if join.chosen is None or (
-            rejected is None and any(map(join.compares, ids_of(id_, times)))
-        ):
+        if join.chosen is None or (rejected is None and join.compares(id_, times)):
             rebuilt = rebuild(source, value, row=record.row is not None)
     except RecordError as error:
         rebuilt = not_rebuilt(error)
@@ -248,26 +242,23 @@ def _add_record(
     elif id_ is None:
         assert rebuilt is not None
         what = f"neither packed nor rejected, and no conversation: {rebuilt.error}"
-        findings.add(Finding("RP304", record.where, what))
+        findings.report("RP304", record.where, what)
     else:
         findings.count("copies", times - 1)
         if rebuilt is not None and rebuilt.unknown:
             findings.leave(rebuilt.unknown, record.where)
-        read = _read(record, rebuilt, source, partial(_count, findings, times))
-        for each in ids_of(id_, times):
-            join.wait(each, read)
-        check_left_out(join, record, id_, rebuilt, findings)
+        join.wait(id_, _read(join, record, rebuilt, times), times)
+        check_left_out(join, record, id_, rebuilt)
         join.contradict(rebuilt.built.contradictions if rebuilt else (), record.where)
 
 
-def _count(findings: Findings, times: int, what: str, number: int = 1) -> None:
-    findings.count(what, number * times)
-
-
-def _read(
-    record: Record, rebuilt: Rebuilt | None, source: Source, count: Callable[..., None]
-) -> Read:
+def _read(join: Join, record: Record, rebuilt: Rebuilt | None, times: int) -> Read:
     """Return what is compared with each copy of a record, which are counted alike."""
+    manifest = join.manifest
+
+    def count(what: str, number: int = 1) -> None:
+        join.findings.count(what, number * times)
+
     count("packed")
     if rebuilt is None or rebuilt.unknown:
         return Read(record.where, None)
@@ -277,14 +268,15 @@ def _read(
     count("views", len(rebuilt.views))
     count("naive_tokens", sum(len(view.ids) for view in rebuilt.views))
     count("missing_reasoning", rebuilt.built.untrained)
-    if (most := source.manifest.options.max_length) and source.manifest.counts.extra_samples:
+    if (most := manifest.options.max_length) and manifest.counts.extra_samples:
         whole = whole_size(rebuilt.views)
         count("divided", whole > most)
         count("whole tokens", whole)
-    if source.manifest.options.shuffle or source.manifest.counts.extra_samples:
-        count("npass_tokens", rebuilt.npass_tokens)
+    views = weighed(rebuilt.views, rebuilt.shared)
+    read = read_views(views, record.where, rebuilt.split, weighs=join.weighs, divided=join.divided)
+    if manifest.options.shuffle or manifest.counts.extra_samples:
+        count("npass_tokens", read.npass_tokens)
     for where, number in rebuilt.built.stops.items():
         count(f"stops: {where}", number)
-    read = rebuilt.read(record.where)
     count("context tokens", sum(read.contexts.values()))
     return read

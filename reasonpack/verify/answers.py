@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 from reasonpack.verify.chat import Json, NotChecked, Refused
-from reasonpack.verify.fields import EMPTY
+from reasonpack.verify.fields import EMPTY, all_but
 from reasonpack.verify.names import CUT, ENDS, REASONING
 
 ANSWERS = ("response", "completion", "choices", "candidates", "output", "chosen", "rejected")
@@ -122,7 +122,7 @@ def _message(value: Any, record: Json | None = None) -> Json:
         raise NotChecked("an answer that is neither a text nor a message")
     if value.get("type") != "message":
         return value
-    made = {key: one for key, one in value.items() if key not in _OF_A_SERVICE}
+    made = all_but(value, _OF_A_SERVICE)
     if made.get("stop_reason") == "stop_sequence":
         made["partial"] = True
     return {"role": "assistant", **made}

@@ -18,7 +18,7 @@ from reasonpack.rows.content_hash import combined_hash
 from reasonpack.storage.place import child_names, file_names, is_url, join
 from reasonpack.storage.read import digest, open_file, read_bytes
 from reasonpack.verify.card import check_card
-from reasonpack.verify.findings import Finding, Findings
+from reasonpack.verify.findings import Findings
 from reasonpack.verify.manifest import MINOR, Dataset, parse_version, read_rejects, unreadable
 from reasonpack.wording import count
 
@@ -94,8 +94,7 @@ def _check_names(dataset: Dataset, findings: Findings) -> None:
         else:
             code = "RP005" if own.endswith(SHARD_SUFFIXES) else "RP019"
             code = "RP011" if folder == "receipts" and own.endswith(".json") else code
-            what = "is of no shard in the manifest, expected no such file"
-            findings.add(Finding(code, name, what))
+            findings.report(code, name, "is of no shard in the manifest, expected no such file")
 
 
 def _check_links(dataset: Dataset, findings: Findings) -> None:
@@ -123,7 +122,7 @@ def _check_links(dataset: Dataset, findings: Findings) -> None:
         out = [each for each in out if each not in own]
     for relative in out:
         what = "a link that leads out of the dataset, expected the file itself"
-        findings.add(Finding("RP020", relative, what))
+        findings.report("RP020", relative, what)
 
 
 def _check_plan(dataset: Dataset, findings: Findings) -> None:
@@ -134,7 +133,7 @@ def _check_plan(dataset: Dataset, findings: Findings) -> None:
         plan = msgspec.json.decode(content or b"", type=_Plan)
         sealed = msgspec.json.decode(content or b"")
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        findings.add(Finding("RP022", name, unreadable(content, error, "the dataset's plan")))
+        findings.report("RP022", name, unreadable(content, error, "the dataset's plan"))
         return
     inputs = [(each.path, each.bytes, each.sha256) for each in manifest.inputs]
     known = dict(enumerate(each.name for each in plan.inputs))
@@ -164,7 +163,7 @@ def _check_plan(dataset: Dataset, findings: Findings) -> None:
     ):
         if found != expected:
             said = f"{what} {found!r}, expected {expected!r} as in the manifest"
-            findings.add(Finding("RP022", name, said[:400]))
+            findings.report("RP022", name, said[:400])
 
 
 def _check_sums(dataset: Dataset, findings: Findings) -> None:
@@ -180,9 +179,8 @@ def _check_sums(dataset: Dataset, findings: Findings) -> None:
         sums["tokens"] = sum(shard.tokens for shard in manifest.shards)
         names = {"rows", "tokens"}
     for name in sorted(names):
-        if found[name] != sums[name]:
-            what = f"counts.{name} {found[name]:,}, expected {sums[name]:,} as in the shards"
-            findings.add(Finding("RP014", "manifest.json", what))
+        both, by = (found[name], sums[name]), "as in the shards"
+        findings.compare("RP014", "manifest.json", f"counts.{name}", both, by=by, form="{:,}")
     notes, noted = Counter(manifest.counts.notes), Counter[str]()
     examples: dict[str, list[str]] = {}
     for receipt in receipts:
@@ -192,22 +190,22 @@ def _check_sums(dataset: Dataset, findings: Findings) -> None:
     same = notes.total() == noted.total() if "more" in notes else notes == noted
     if len(receipts) == len(dataset.units) and not same:
         what = f"counts.notes {notes.total():,}, expected {noted.total():,} as in the receipts"
-        findings.add(Finding("RP014", "manifest.json", what))
+        findings.report("RP014", "manifest.json", what)
     first = {kind: min(said) for kind, said in examples.items()}
     if len(receipts) == len(dataset.units) and manifest.counts.examples != first:
         what = "counts.examples, expected the first of those in the receipts"
-        findings.add(Finding("RP014", "manifest.json", what))
+        findings.report("RP014", "manifest.json", what)
     if found["conversations"] != found["packed"] + found["rejected"]:
         what = "counts.conversations is not the sum of packed and rejected, expected that"
-        findings.add(Finding("RP014", "manifest.json", what))
+        findings.report("RP014", "manifest.json", what)
     alone = found["samples"] - found["extra_samples"]
     if manifest.options.shuffle and manifest.layout == "onepass" and found["packed"] != alone:
         what = f"counts.packed {found['packed']:,}, expected {alone:,} by the samples"
-        findings.add(Finding("RP014", "manifest.json", what))
+        findings.report("RP014", "manifest.json", what)
     expected = combined_hash(shard.content_hash for shard in manifest.shards)
     if manifest.content_hash != expected:
         what = f"content_hash {manifest.content_hash}, expected {expected}, that of the shards'"
-        findings.add(Finding("RP017", "manifest.json", what))
+        findings.report("RP017", "manifest.json", what)
 
 
 def _check_rejects(dataset: Dataset, findings: Findings) -> None:
@@ -221,7 +219,7 @@ def _check_rejects(dataset: Dataset, findings: Findings) -> None:
             lines[kind, reject.reason] += 1
     except ValueError as error:
         where, _, what = str(error).partition(": ")
-        findings.add(Finding("RP015", where, what))
+        findings.report("RP015", where, what)
         return
     counts = dataset.manifest.counts
     counted = Counter({("record", reason): number for reason, number in counts.rejects.items()})
@@ -231,11 +229,11 @@ def _check_rejects(dataset: Dataset, findings: Findings) -> None:
             kind, reason = each
             what = f"{count(lines[each], 'line')} of kind {kind} and reason {reason!r}"
             what += f", expected {counted[each]:,}"
-            findings.add(Finding("RP016", "rejects.jsonl", what))
+            findings.report("RP016", "rejects.jsonl", what)
     records = sum(number for (kind, _), number in lines.items() if kind == "record")
     if records and counts.rejected != records:
         what = f"{count(records, 'line')}, expected {counts.rejected:,}"
-        findings.add(Finding("RP016", "rejects.jsonl", what))
+        findings.report("RP016", "rejects.jsonl", what)
     parts = [receipt.rejects.path for receipt in dataset.receipts if receipt and receipt.rejects]
     if lines and lines == counted and "RP018" not in findings.counts:
         _check_lines(dataset, parts, findings)
@@ -250,12 +248,7 @@ def _check_lines(dataset: Dataset, parts: Sequence[str], findings: Findings) -> 
                 whole.update(block)
     if digest(join(dataset.directory, "rejects.jsonl"))[1] != whole.hexdigest():
         what = "other lines than those beside the receipts, expected the same"
-        findings.add(Finding("RP016", "rejects.jsonl", what))
-
-
-def _rejected(receipt: Receipt) -> int:
-    """Count the records that were rejected, and the messages that were left out."""
-    return receipt.counts.rejected + sum(receipt.counts.left_out.values())
+        findings.report("RP016", "rejects.jsonl", what)
 
 
 def _check_reject_file(dataset: Dataset, number: int, receipt: Receipt, findings: Findings) -> None:
@@ -265,13 +258,9 @@ def _check_reject_file(dataset: Dataset, number: int, receipt: Receipt, findings
     try:
         size, sha256 = digest(place_of(dataset.directory, named.path))
     except StorageError as error:
-        findings.add(Finding("RP018", named.path, f"{error.__cause__}, expected the rejects"))
+        findings.report("RP018", named.path, f"{error.__cause__}, expected the rejects")
         return
-    for what, found, expected in (
-        ("bytes", size, named.bytes),
-        ("SHA-256", sha256, named.sha256),
-        ("lines", _rejected(receipt), named.lines),
-    ):
-        if found != expected:
-            said = f"{what} {found}, expected {expected} as in {receipt_path(number)}"
-            findings.add(Finding("RP018", named.path, said))
+    lines = receipt.counts.rejected + sum(receipt.counts.left_out.values())
+    both = {"bytes": (size, named.bytes), "SHA-256": (sha256, named.sha256)}
+    for what, each in {**both, "lines": (lines, named.lines)}.items():
+        findings.compare("RP018", named.path, what, each, by=f"as in {receipt_path(number)}")

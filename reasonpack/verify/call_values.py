@@ -43,8 +43,10 @@ def check_columns(call: Call, columns: Sequence[str], asked: Sequence[str]) -> N
             raise Refused(f"a trained call without {name}, which was asked for")
 
 
-def cannot_add_up(call: Call) -> bool:
+def cannot_add_up(call: Call | None) -> bool:
     """Tell whether a call has what cannot be added to that of another: both then stand apart."""
+    if call is None:
+        return False
     values = (call.logprobs, call.advantages, call.reward)
     return call.role != "none" or any(each is not None for each in values)
 
@@ -93,18 +95,13 @@ def of_row(row: Row, tokens: NDArray[np.int64]) -> tuple[F32, U64]:
     return weights, np.stack(words, axis=1)
 
 
-def of_call(call: Call, behind: NDArray[np.bool_]) -> tuple[float, U64]:
-    """Return what a trained token of a call weighs, and values u64[n, 3] of all of them.
+def of_call(call: Call | None, trained: NDArray[np.bool_]) -> U64:
+    """Return values u64[n, 3] of the trained tokens of a call's completion; NaN for none.
 
-    `behind` bool[C] says which tokens of its completion are trained.
+    `trained` bool[C] says which these are. Without a call they are as those of no call in a row.
     """
-    values = [bits_of(values_of(call, name, behind)) for name in VALUES]
-    words = [*values, np.full(len(values[0]), known(call).key, np.uint64)]
-    return 0.0 if call.role == "rejected" else call.weight, np.stack(words, axis=1)
-
-
-def values_of(call: Call, name: str, behind: NDArray[np.bool_]) -> F32:
-    """Return log probabilities or advantages of the trained tokens of a call; NaN without any."""
-    said = getattr(call, name)
-    one = np.array(np.nan if said is None else said, np.float32)
-    return np.broadcast_to(one, behind.shape)[behind]
+    said = [None if call is None else getattr(call, name) for name in VALUES]
+    each = [np.array(np.nan if one is None else one, np.float32) for one in said]
+    words = [bits_of(np.broadcast_to(one, trained.shape)[trained]) for one in each]
+    key = 0 if call is None else known(call).key
+    return np.stack([*words, np.full(len(words[0]), key, np.uint64)], axis=1)

@@ -9,7 +9,7 @@ its response, a list of calls. Every other shape is one that is not checked (`No
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -140,10 +140,13 @@ def _inherited(record: Json, call: Json) -> Json:
 
 
 def _calls(record: Json, reading: Reading) -> Iterator[Call]:
-    request = record.get("model_parameters" if _is_of_litellm(record) else "request") or {}
+    of_litellm = {"call_type", "model_parameters", "messages"} <= record.keys()
+    request = record.get("model_parameters" if of_litellm else "request") or {}
     if isinstance(request, dict) and isinstance(request.get("body"), dict):
         request = request["body"]
-    if not isinstance(request, dict) or "body" in request or _changes((record, request)):
+    is_plain = isinstance(request, dict) and "body" not in request
+    changed = (place.get(name) not in EMPTY for place in (record, request) for name in _CHANGES)
+    if not is_plain or any(changed):
         raise NotChecked("a request that is no plain object, or that changes the prompt")
     record = with_prompt_of_pair(record)
     answers = answers_of(record)
@@ -159,15 +162,6 @@ def _calls(record: Json, reading: Reading) -> Iterator[Call]:
             continue
         call = _call(record, request, answer, levels, reading)
         yield replace(call, id=id_, role=role)
-
-
-def _is_of_litellm(record: Json) -> bool:
-    return {"call_type", "model_parameters", "messages"} <= record.keys()
-
-
-def _changes(places: Iterable[Json]) -> bool:
-    """Tell whether a request changes what the model sees by what is not in its messages."""
-    return any(place.get(name) not in EMPTY for place in places for name in _CHANGES)
 
 
 def _call(record: Json, request: Json, answer: Any, levels: list[Json], reading: Reading) -> Call:
@@ -189,7 +183,7 @@ def _call(record: Json, request: Json, answer: Any, levels: list[Json], reading:
     weight = _said(places, ("weight", "loss_weight"))
     said = (place.get(name) for place in places for name in _FLAGS)
     flags = {bool(each) for each in said if each not in EMPTY}
-    is_empty = ids == [] if ids is not None else _is_empty(chat)
+    is_empty = ids == [] if ids is not None else chat is None or chat.messages[-1].is_empty
     wanted = flags <= {True} and weight != 0 and not record.get("is_copied_context")
     return Call(
         "",
@@ -271,7 +265,7 @@ def _chat(places: Sequence[Json], answer: Any, reading: Reading, *, has_ids: boo
         if has_ids:
             return None
         raise
-    if has_ids and last.cut and not (last.content or last.reasoning or last.calls):
+    if has_ids and last.cut and last.is_empty:
         return None  # the ids say what was written
     history = [replace(each, trained=False) for each in before]
     return replace(read, messages=(*history, last))
@@ -318,8 +312,3 @@ def _is_trained(answer: Any, chat: Chat | None) -> bool:
     if chat is not None:
         return chat.messages[-1].trained
     return not isinstance(answer, dict) or all(answer.get(name, 1) != 0 for name in FLAGS)
-
-
-def _is_empty(chat: Chat | None) -> bool:
-    last = chat.messages[-1] if chat else None
-    return last is None or not (last.content or last.reasoning or last.calls)

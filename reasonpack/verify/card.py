@@ -10,7 +10,7 @@ import yaml
 
 from reasonpack.storage.place import file_names, join
 from reasonpack.storage.read import read_bytes
-from reasonpack.verify.findings import Finding, Findings
+from reasonpack.verify.findings import Findings
 from reasonpack.verify.manifest import Dataset
 
 STOP = re.compile(
@@ -51,21 +51,19 @@ def check_card(dataset: Dataset, findings: Findings) -> None:
         found = "no such file" if content is None else "no YAML head that names them"
         what = f"{found}, expected the data_files of configs between two lines of ---. "
         fix = "Fix: copy it again from where it was packed."
-        findings.add(Finding("RP021", name, what + fix))
+        findings.report("RP021", name, what + fix)
         return
     if CONFIG not in loaded:
-        what = f"configs {', '.join(map(str, loaded))}, expected {CONFIG}"
-        findings.add(Finding("RP021", name, what))
+        findings.report("RP021", name, f"configs {', '.join(map(str, loaded))}, expected {CONFIG}")
     _check_claims((content or b"").decode(), dataset, findings)
     _check_stops(content or b"", dataset, findings)
     shards = {(shard.split, shard.path) for shard in dataset.manifest.shards}
     for split, path in sorted(each for each in shards - named if each[1] in held):
-        said = f"data_files of split {split} leave out {path}, expected it"
-        findings.add(Finding("RP021", name, said))
+        findings.report("RP021", name, f"data_files of split {split} leave out {path}, expected it")
     for split, path in sorted(named - shards):
         said = f"data_files of split {split} take in {path}, expected its shards alone"
         if path.startswith("receipts/") or path in {each for _, each in shards}:
-            findings.add(Finding("RP021", name, said))
+            findings.report("RP021", name, said)
 
 
 def _check_stops(card: bytes, dataset: Dataset, findings: Findings) -> None:
@@ -80,7 +78,7 @@ def _check_stops(card: bytes, dataset: Dataset, findings: Findings) -> None:
     for what, token in sorted(named - known) if dataset.manifest.templates else ():
         expected = " or ".join(sorted(one for which, one in known if which == what)) or "none"
         said = f"{what} end with {token}, expected {expected} as in the manifest"
-        findings.add(Finding("RP023", "README.md", said))
+        findings.report("RP023", "README.md", said)
 
 
 def _check_claims(card: str, dataset: Dataset, findings: Findings) -> None:
@@ -92,4 +90,4 @@ def _check_claims(card: str, dataset: Dataset, findings: Findings) -> None:
         found = re.search(claim, card)
         if found and found.groups() != expected:
             said = f"says {found[0]!r}, expected {', '.join(expected)} as in the manifest"
-            findings.add(Finding("RP023", "README.md", said))
+            findings.report("RP023", "README.md", said)

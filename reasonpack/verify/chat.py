@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Any
 
 from reasonpack.verify.names import END
@@ -92,6 +94,18 @@ class Message:
     kind: str = ""
 
     @property
+    def said(self) -> list[Any]:
+        """Its role, its texts, and name and arguments of each of its calls."""
+        functions = [call["function"] for call in self.calls]
+        calls = [[each["name"], each["arguments"]] for each in functions]
+        return [self.role, self.content, self.reasoning, calls]
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether it has neither text nor reasoning nor calls."""
+        return not (self.content or self.reasoning or self.calls)
+
+    @property
     def thinks(self) -> bool:
         """Whether its reasoning is more than white space."""
         return bool(self.reasoning.strip())
@@ -105,3 +119,21 @@ class Chat:
     tools: list[Json]
     variables: Json
     weight: float = 1.0
+
+    @property
+    def said(self) -> bytes:
+        """Its messages and tools, written in one way."""
+        messages = [each.said for each in self.messages]
+        return json.dumps([messages, list(self.tools)], sort_keys=True).encode()
+
+    def weights(self, numbers: Sequence[int], scheme: str) -> Iterator[tuple[float, int | None]]:
+        """Yield what it says that some messages weigh, and what each shares that with, or None.
+
+        >>> said = [Message("user"), Message("assistant", weight=0.5), Message("assistant")]
+        >>> list(Chat((*said, *said), [], {}, 3.0).weights([1, 2, 4], "turn"))
+        [(1.5, 1), (3.0, 1), (1.5, 2)]
+        """
+        turns = list(accumulate(each.role == "user" for each in self.messages))
+        for number in numbers:
+            group = {"message": number, "turn": turns[number], "conversation": 0}.get(scheme)
+            yield self.weight * self.messages[number].weight, group

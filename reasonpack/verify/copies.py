@@ -29,7 +29,6 @@ from reasonpack.verify.manifest import Dataset
 from reasonpack.verify.reader import read_chat
 from reasonpack.verify.sessions import decoded_calls
 from reasonpack.verify.source import Source, decoded
-from reasonpack.verify.splits import what_is_said
 
 DUPLICATE = 0xFFFF
 """Stands in the index for a record that says what an earlier one does."""
@@ -137,7 +136,7 @@ def _said_by(call: Call) -> bytes:
         said += [call.prompt, call.completion, call.mask or [True] * size]
     elif call.chat is not None:
         last = call.chat.messages[-1]
-        said += [what_is_said(call.chat).decode(), last.cut, call.chat.variables]
+        said += [call.chat.said.decode(), last.cut, call.chat.variables]
     text = json.dumps(said, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).digest()
 
@@ -192,11 +191,6 @@ def leave_out(taken: Taken, where: str, findings: Findings) -> None:
         findings.leave(taken.unread, where)
 
 
-def ids_of(id_: str, times: int) -> list[str]:
-    """Name the samples of a record that is packed several times."""
-    return [id_ if copy == 1 else f"{id_}#{copy}" for copy in range(1, times + 1)]
-
-
 def _read(record: Record, input_: int, source: Source) -> Taken:
     try:
         value = decoded(record, source.reading)
@@ -205,7 +199,7 @@ def _read(record: Record, input_: int, source: Source) -> Taken:
         return Taken(input_, unread=str(error))
     except (RecordError, Refused):
         return Taken(input_, _content(_raw(record), is_chat=False))
-    content = _content(what_is_said(chat))
+    content = _content(chat.said)
     return Taken(input_, content, content)
 
 

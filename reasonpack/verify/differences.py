@@ -5,19 +5,17 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
 
 from reasonpack.datasets.receipt import place_of
 from reasonpack.datasets.shards import open_shard
 from reasonpack.records.strict_json import quoted
 from reasonpack.records.unit import Record
-from reasonpack.verify.call_values import cannot_add_up
-from reasonpack.verify.explain import SampleAt, explain, other_call, other_weight
-from reasonpack.verify.findings import KEPT, Finding, Findings
+from reasonpack.verify.explain import SampleAt, explain, other_value
+from reasonpack.verify.findings import KEPT, Finding
 from reasonpack.verify.manifest import Dataset
 from reasonpack.verify.match import NO_VIEWS, Different, Join, calls_of, equal_together
 from reasonpack.verify.paths import together
-from reasonpack.verify.rebuilt import Rebuilt, TokenView
+from reasonpack.verify.rebuilt import Rebuilt, TokenView, read_views, weighed
 from reasonpack.verify.rows import check_row
 from reasonpack.verify.shards import CheckedRow, read_rows
 from reasonpack.verify.source import Source, decoded, rebuild, records
@@ -26,39 +24,39 @@ UNREAD = ("RP004", "RP008", "RP101", "RP103")
 """Violations that leave rows of a shard unread."""
 
 
-def report(join: Join, dataset: Dataset, source: Source, findings: Findings) -> None:
+def report(join: Join, dataset: Dataset, source: Source) -> None:
     """Report what of a dataset and its source has no match in the other."""
+    findings = join.findings
     before = findings.total
-    differ = _differing(join)
-    _report_differences(differ, dataset, source, findings)
+    _report_differences(join, dataset, source)
     if any(code in findings.counts for code in UNREAD):
         findings.warnings.append("A shard could not be read, so its records were not looked for.")
         return
     for id_, packed in join.packed.items():
         for sample in packed:
             what = "no record in the input that it is of, expected one"
-            findings.add(Finding("RP305", sample.shard, what, sample.row, id_))
+            findings.report("RP305", sample.shard, what, sample.row, id_)
     for id_, read in join.read.items():
         for record in (each for each in read if not each.is_open):
             named = quoted(id_, limit=200)
             what = f"record {named} is neither packed nor rejected, expected one of the two"
-            findings.add(Finding("RP304", record.where, what))
+            findings.report("RP304", record.where, what)
     for where, rejects in join.rejects.items():
         for _ in rejects:
             what = "in rejects.jsonl, expected the same record in the input"
-            findings.add(Finding("RP306", where, what))
+            findings.report("RP306", where, what)
     for where, lines in join.left_out.items():
         for line in lines:
-            what = f"{line}, expected it trained"
-            findings.add(Finding("RP314", where, what, message=line.message))
+            findings.report("RP314", where, f"{line}, expected it trained", message=line.message)
     if findings.total == before:
-        _check_counts(join, dataset, findings)
+        _check_counts(join)
 
 
-def _check_counts(join: Join, dataset: Dataset, findings: Findings) -> None:
+def _check_counts(join: Join) -> None:
     """Compare with the source what only it can tell."""
+    manifest, findings = join.manifest, join.findings
     expected_counts = Counter(findings.checked)
-    names, manifest = ["packed", "copies", "duplicates", "not_taken"], dataset.manifest
+    names = ["packed", "copies", "duplicates", "not_taken"]
     if join.of_calls and (join.chosen is not None or findings.unchecked):
         names.remove("packed")  # it is not known whether such a group trains anything
     if join.chosen is None and not findings.unchecked:
@@ -72,10 +70,8 @@ def _check_counts(join: Join, dataset: Dataset, findings: Findings) -> None:
             more = expected_counts["tokens"] - expected_counts["whole tokens"]
             expected_counts["extra_tokens"] = more
     for name in names:
-        found, expected = getattr(manifest.counts, name), expected_counts[name]
-        if found != expected:
-            what = f"counts.{name} {found:,}, expected {expected:,} as in the source"
-            findings.add(Finding("RP311", "manifest.json", what))
+        both, by = (getattr(manifest.counts, name), expected_counts[name]), "as in the source"
+        findings.compare("RP311", "manifest.json", f"counts.{name}", both, by=by, form="{:,}")
 
 
 def _differing(join: Join) -> list[Different]:
@@ -92,11 +88,10 @@ def _differing(join: Join) -> list[Different]:
     return sorted(differing, key=lambda each: (each.packed[0].row, each.packed[0].number))
 
 
-def _report_differences(
-    differing: list[Different], dataset: Dataset, source: Source, findings: Findings
-) -> None:
+def _report_differences(join: Join, dataset: Dataset, source: Source) -> None:
     """Report samples and records that differ; the first are read again and explained."""
-    as_context = dataset.manifest.options.on_message_error == "context"
+    differing, findings = _differing(join), join.findings
+    as_context = join.manifest.options.on_message_error == "context"
     shown = differing if as_context else differing[: max(0, KEPT - len(findings.listed))]
     wanted = {record.where for each in shown for record in each.read if not record.again}
     lines = records(source) if wanted else ()
@@ -105,13 +100,8 @@ def _report_differences(
     for number, each in enumerate(differing):
         finding = _bare_difference(each)
         if finding.code != "RP308" and number < len(shown):
-            samples = [SampleAt(rows[one.shard, one.row], one.number) for one in each.packed]
-            if any(record.again for record in each.read):
-                findings.add(_explain_calls(each, finding, samples, source))
-                continue
-            rebuilt = [_rebuilt(source, again[record.where]) for record in each.read]
-            views = [view for one in rebuilt for view in one.views]
-            if as_context and (left := _kept_as_context(views, rebuilt, each)):
+            rebuilt = [_rebuilt(source, again[one.where]) for one in each.read if not one.again]
+            if as_context and (left := _kept_as_context(rebuilt, each, join)):
                 findings.count("kept as context", len(left))
                 findings.count("views", -len(left))
                 findings.count("naive_tokens", -sum(len(view.ids) for view in left))
@@ -119,38 +109,30 @@ def _report_differences(
             if doubt := next((one.built.doubt for one in rebuilt if one.built.doubt), ""):
                 findings.leave(doubt, each.read[0].where)
                 continue
-            if finding.code == "RP316":
-                finding = other_weight(samples, rebuilt) or finding
-            else:
+            views = [view for one in each.read if one.again for view in one.again()]
+            views += [view for one in rebuilt for view in weighed(one.views, one.shared)]
+            samples = [SampleAt(rows[one.shard, one.row], one.number) for one in each.packed]
+            if views and finding.code in ("RP316", "RP317"):  # a group may be too large for it
+                finding = other_value(samples, views) or finding
+            elif views:
                 finding = explain(samples, views, source.tokenizer)
         findings.add(finding)
 
 
-def _explain_calls(
-    each: Different, finding: Finding, samples: Sequence[SampleAt], source: Source
-) -> Finding:
-    """Show where samples of calls and groups differ, if these are not too large to be compared."""
-    calls = [call for read in each.read if read.again for call in read.again()]
-    if not calls:
-        return finding
-    if finding.code in ("RP316", "RP317"):
-        return other_call(samples, calls) or finding
-    views = [each.view for each in calls]
-    apart = any(cannot_add_up(each.call) for each in calls)
-    return explain(samples, views, source.tokenizer, apart=apart)
-
-
-def _kept_as_context(
-    views: Sequence[TokenView], rebuilt: Sequence[Rebuilt], each: Different
-) -> list[TokenView]:
+def _kept_as_context(rebuilt: Sequence[Rebuilt], each: Different, join: Join) -> list[TokenView]:
     """List the views that the samples leave out, if they are of the others; none if they are not.
 
     Which messages were kept as context is what packing decided: it is taken as it is.
     """
     trained = {message for one in each.packed for _, message in one.thoughts}
-    kept = tuple(view for view in views if view.message in trained)
-    alike = kept and equal_together(each.packed, [replace(rebuilt[0], views=kept).read("")])
-    return [view for view in views if view.message not in trained] if alike else []
+    views = [view for one in rebuilt for view in one.views]
+    kept = [view for view in views if view.message in trained]
+    if not kept:
+        return []
+    weighed_ = weighed(kept, rebuilt[0].shared)
+    read = read_views(weighed_, "", "", weighs=join.weighs, divided=join.divided)
+    left = [view for view in views if view.message not in trained]
+    return left if equal_together(each.packed, [read]) else []
 
 
 def _rebuilt(source: Source, record: Record) -> Rebuilt:

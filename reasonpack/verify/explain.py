@@ -15,16 +15,9 @@ import numpy as np
 from reasonpack.errors import TokenizerError
 from reasonpack.records.strict_json import quoted
 from reasonpack.tokens.tokenizer import Tokenizer
-from reasonpack.verify.call_values import (
-    cannot_add_up,
-    known,
-    known_in,
-    of_call,
-    of_row,
-)
+from reasonpack.verify.call_values import known, known_in, of_call, of_row
 from reasonpack.verify.findings import Finding
-from reasonpack.verify.group_views import CallTokens
-from reasonpack.verify.rebuilt import Rebuilt, TokenView
+from reasonpack.verify.rebuilt import TokenView, apart
 from reasonpack.verify.row import Row
 from reasonpack.verify.shards import CheckedRow
 
@@ -62,15 +55,9 @@ class SampleAt:
 
 
 def explain(
-    samples: Sequence[SampleAt],
-    views: Sequence[TokenView],
-    tokenizer: Tokenizer,
-    *,
-    apart: bool = False,
+    samples: Sequence[SampleAt], views: Sequence[TokenView], tokenizer: Tokenizer
 ) -> Finding:
     """Describe the first difference between the samples of a conversation and its views.
-
-    Each view trains tokens of its own where they are `apart`.
 
     In this order: a token that no view has there, a token of a view that is not there,
     tokens that are there twice, one that is trained in one and not in the other.
@@ -79,23 +66,22 @@ def explain(
     for sample in samples:
         for token, path in sample.tokens():
             have.setdefault(path, (sample, token))
-    want = {path.tobytes() for view in views for path in view.paths.seen}
+    want = {path.tobytes() for view in views for path in view.paths}
     unknown = next((place for path, place in have.items() if path not in want), None)
     if unknown is not None:
         sample, token = unknown
         return sample.finding("RP309", token, _unknown(sample, token, views, have, tokenizer))
     for view in views:
-        for depth, path in enumerate(view.paths.seen):
+        for depth, path in enumerate(view.paths):
             if path.tobytes() not in have:
                 return _missing(samples, view, depth, have, tokenizer)
-    trained = Counter(path.tobytes() for view in views for path in view.trained)
-    return _untrained(samples, trained if apart else Counter({*trained}), tokenizer) or samples[
-        -1
-    ].finding(
-        "RP309",
-        int(samples[-1].row.sample_start[samples[-1].number]),
-        "has the tokens of its views more than once, expected once",
-    )
+    trained = Counter(path.tobytes() for view in views for path in view.targets)
+    wanted = trained if apart(views) else Counter({*trained})
+    if found := _untrained(samples, wanted, tokenizer):
+        return found
+    last = samples[-1]
+    what = "has the tokens of its views more than once, expected once"
+    return last.finding("RP309", int(last.row.sample_start[last.number]), what)
 
 
 def _unknown(
@@ -115,10 +101,10 @@ def _unknown(
     after = [
         view
         for view in views
-        if not depth or (len(view.ids) >= depth and view.paths.seen[depth - 1].tobytes() == prefix)
+        if not depth or (len(view.ids) >= depth and view.paths[depth - 1].tobytes() == prefix)
     ]
     going_on = [view for view in after if len(view.ids) > depth]
-    absent = [view for view in going_on if view.paths.seen[depth].tobytes() not in have]
+    absent = [view for view in going_on if view.paths[depth].tobytes() not in have]
     expected = [_view_token(tokenizer, view, depth) for view in absent or going_on]
     found = _token(tokenizer, int(row.input_ids[token]))
     return _sentence(tokenizer, after[0], depth, found, expected)
@@ -135,7 +121,7 @@ def _missing(
     sample, token = samples[0], int(samples[0].row.sample_start[samples[0].number])
     found = "nothing"
     if depth:
-        sample, token = have[view.paths.seen[depth - 1].tobytes()]
+        sample, token = have[view.paths[depth - 1].tobytes()]
     if token + 1 < len(sample.row.input_ids) and sample.row.position_ids[token + 1] == depth:
         found = _token(tokenizer, int(sample.row.input_ids[token + 1]))
     expected = [_view_token(tokenizer, view, depth)]
@@ -169,43 +155,30 @@ def _often(times: int) -> str:
     return "once" if times == 1 else f"{times} times"
 
 
-def other_weight(samples: Sequence[SampleAt], rebuilt: Sequence[Rebuilt]) -> Finding | None:
-    """Find a token that weighs something else than its records say."""
-    want: Counter[bytes] = Counter()
-    for one in rebuilt:
-        paths, known = one.weighed()
-        want.update(dict(zip((path.tobytes() for path in paths), known.tolist(), strict=True)))
-    for sample in samples:
-        weights = sample.row.loss_weights
-        assert weights is not None
-        for token, path in sample.tokens():
-            found, expected = float(weights[token]), float(want[path])
-            if sample.row.trained[token] and found != expected:
-                return sample.finding("RP316", token, f"weight {found}, expected {expected}")
-    return None
+def other_value(samples: Sequence[SampleAt], views: Sequence[TokenView]) -> Finding | None:
+    """Find a token that has another weight, value or call than its records say.
 
-
-def other_call(samples: Sequence[SampleAt], calls: Sequence[CallTokens]) -> Finding | None:
-    """Find a token of calls that has another weight, value or call than was logged."""
-    apart = any(cannot_add_up(each.call) for each in calls)
-    logged = {one.key: str(one) for one in (known(each.call) for each in calls)}
-    names = logged.copy()
+    The weights of `views` are shared already.
+    """
+    stand_apart = apart(views)
+    logged = {one.key: str(one) for one in (known(view.call) for view in views if view.call)}
+    names = {0: "", **logged}
     want: dict[bytes, list[tuple[float, list[int]]]] = {}
-    for each in calls:
-        weight, words = of_call(each.call, each.trained)
-        for path, word in zip(map(bytes, each.view.trained), words.tolist(), strict=True):
+    for view in views:
+        words = of_call(view.call, view.trained).tolist()
+        for path, word in zip(map(bytes, view.targets), words, strict=True):
             there = want.setdefault(path, [])
-            if apart or not there:
-                there.append((weight, word))
+            if stand_apart or not there:
+                there.append((view.weight, word))
             else:
-                there[0] = there[0][0] + weight, there[0][1]
+                there[0] = there[0][0] + view.weight, there[0][1]
     for sample in samples:
         row, packed = sample.row, {one.key: str(one) for one in known_in(sample.row)}
         names |= packed
         tokens = [(token, path) for token, path in sample.tokens() if row.target[token]]
-        weights, words = of_row(row, np.array([token for token, _ in tokens], np.int64))
+        weights, found = of_row(row, np.array([token for token, _ in tokens], np.int64))
         for (token, path), weight, word in zip(
-            tokens, weights.tolist(), words.tolist(), strict=True
+            tokens, weights.tolist(), found.tolist(), strict=True
         ):
             near = [(float(np.float32(each)), other) for each, other in want.get(path, ())]
             if near and (weight, word) not in near:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Any
 
@@ -28,6 +28,11 @@ MEANT: tuple[tuple[str, Any], ...] = (
 def present(raw: Json) -> Json:
     """Leave out keys that count as absent; an empty text, or no arguments, can be meant."""
     return {key: one for key, one in raw.items() if one not in EMPTY or (key, one) in MEANT}
+
+
+def all_but(raw: Json, names: Container[str]) -> Json:
+    """Leave out some keys."""
+    return {key: one for key, one in raw.items() if key not in names}
 
 
 def without_nulls(value: Any, kept: Sequence[str] = ()) -> Any:

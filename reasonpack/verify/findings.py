@@ -186,6 +186,42 @@ class Findings:
         if len(self.listed) < KEPT:
             self.listed.append(finding)
 
+    def report(
+        self,
+        code: str,
+        file: str,
+        what: str,
+        row: int | None = None,
+        sample: str | None = None,
+        *,
+        message: int | None = None,
+    ) -> None:
+        """Add a violation."""
+        self.add(Finding(code, file, what, row, sample, message))
+
+    def compare(
+        self,
+        code: str,
+        file: str,
+        name: str,
+        both: tuple[object, object],
+        *,
+        by: str = "",
+        form: str = "{}",
+    ) -> None:
+        """Report a value that was found, and what was expected, unless they are equal.
+
+        `form` says how they are written, `by` what tells what to expect.
+
+        >>> findings = Findings()
+        >>> findings.compare("RP006", "a.parquet", "bytes", (1000, 1001), by="as in x", form="{:,}")
+        >>> print(findings.listed[0])
+        RP006 a.parquet: bytes 1,000, expected 1,001 as in x
+        """
+        if both[0] != both[1]:
+            found, expected = map(form.format, both)
+            self.report(code, file, f"{name} {found}, expected {expected} {by}".rstrip())
+
     def count(self, what: str, number: int = 1) -> None:
         """Count something that was looked at."""
         self.checked[what] = self.checked.get(what, 0) + number

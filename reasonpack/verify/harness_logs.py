@@ -20,7 +20,7 @@ from itertools import groupby, pairwise
 from typing import Any
 
 from reasonpack.verify.chat import Json, Refused
-from reasonpack.verify.fields import EMPTY
+from reasonpack.verify.fields import EMPTY, all_but
 from reasonpack.verify.names import is_of_model
 
 _BY_MODEL = ("reasoning", "function_call")
@@ -124,7 +124,7 @@ def _of_rollout(record: Json) -> Iterator[Json]:
     own, before = record.get("id") or response.get("id") or "", asked.get("input")
     before = [{"role": "user", "content": before}] if isinstance(before, str) else before or []
     items = response["output"]
-    said = [{key: one for key, one in item.items() if key not in _IDS} for item in items]
+    said = [all_but(item, _IDS) for item in items]
     for number, (start, stop) in enumerate(_answers(items)):
         logged: Json = next(filter(_has_ids, items[start:stop]), {})
         yield {
@@ -141,7 +141,7 @@ def _of_rollout(record: Json) -> Iterator[Json]:
 def _beside(response: Json, is_last: bool) -> Json:
     """Return what a response says beside its items, which holds for the last of its calls."""
     left_out = {"output"} if is_last else {"output", "status"}
-    return {key: one for key, one in response.items() if key not in left_out}
+    return all_but(response, left_out)
 
 
 def _answers(items: list[Json]) -> Iterator[tuple[int, int]]:

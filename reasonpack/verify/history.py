@@ -21,7 +21,6 @@ from reasonpack.rows.kind import Kind
 from reasonpack.verify.chat import Message
 from reasonpack.verify.encoding import Encoded
 from reasonpack.verify.marks import SHORT
-from reasonpack.verify.paths import U64
 
 Stretch = tuple[int, int, int, int]
 """A message, a kind, and from where to where it goes, in characters or tokens."""
@@ -65,29 +64,6 @@ def in_tokens(stretches: Sequence[Stretch], encoded: Encoded) -> tuple[Stretch, 
         if first is not None and last is not None and first + 1 < last:
             made.append((message, kind, first + 1, last))
     return tuple(made)
-
-
-def count_contexts(
-    views: Sequence[tuple[tuple[Stretch, ...], U64]], written: Sequence[U64]
-) -> Contexts:
-    """Count the tokens of messages that no view writes, those that are the same once.
-
-    A view has its stretches in tokens, and the paths of its tokens; `written` are the paths of what
-    views write.
-    """
-    counted: Contexts = {}
-    seen: set[tuple[int, bytes]] = set()
-    ends = np.unique(np.concatenate([paths[:, 0] for paths in written]))
-    for stretches, paths in views:
-        for message, kind, start, stop in stretches:
-            mark = message, paths[start].tobytes()
-            if mark in seen:
-                continue
-            seen.add(mark)
-            number = int((~np.isin(paths[start:stop, 0], ends)).sum())
-            if number:
-                counted[message, kind] = counted.get((message, kind), 0) + number
-    return counted
 
 
 class Prefixes:

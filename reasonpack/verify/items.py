@@ -16,7 +16,7 @@ from typing import Any
 
 from reasonpack.verify import names
 from reasonpack.verify.chat import Json, Reading, Refused
-from reasonpack.verify.fields import present, read_flag
+from reasonpack.verify.fields import all_but, present, read_flag
 
 ONE_ANSWER = re.compile("r?m?c*")
 LEFT_OUT = {"type", "id", "status", "summary", "content", "encrypted_content"}
@@ -64,7 +64,7 @@ def _single(raw: Json) -> Json:
         return raw
     if kind != "function_call_output":
         raise Refused(f"an item of type {kind!r}")
-    rest = {key: one for key, one in raw.items() if key not in ("type", "id", "status", "output")}
+    rest = all_but(raw, ("type", "id", "status", "output"))
     known = {"tool_call_id": rest.pop("call_id")} if "call_id" in rest else {}
     return {"role": "tool", "content": raw.get("output", ""), **known, **rest}
 
@@ -80,7 +80,7 @@ def _answer(run: Sequence[Json]) -> Json:
             made |= _bare(raw)
             continue
         left_out = LEFT_OUT if letter == "r" else LEFT_OUT_OF_A_CALL
-        made = {key: one for key, one in raw.items() if key not in left_out} | made
+        made = all_but(raw, left_out) | made
         if str(raw.get("status")) in names.CUT:
             made["status"] = raw["status"]
         if letter == "r":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from reasonpack.datasets.manifest import Manifest
@@ -27,8 +28,9 @@ class LeftOut:
         return f"message {self.message}: {self.reason}, {self.length:,} {self.unit}"
 
 
-def too_long_text(message: int, characters: int, manifest: Manifest) -> LeftOut | None:
+def too_long_text(message: int, texts: Sequence[str], manifest: Manifest) -> LeftOut | None:
     """Tell whether a view has so many characters that it is too long whatever its tokens are."""
+    characters = sum(map(len, texts))
     most = max(LONGEST_TEXT, CHARACTERS_OF_A_TOKEN * (manifest.max_position or 0))
     if characters > most:
         return LeftOut(message, "over-max-position", characters, "characters")

@@ -23,7 +23,7 @@ from reasonpack.datasets.manifest import Manifest
 from reasonpack.datasets.receipt import Receipt, Shard, place_of, receipt_path
 from reasonpack.storage.place import Place, join, stamp
 from reasonpack.storage.read import open_file, read_bytes
-from reasonpack.verify.findings import Finding, Findings
+from reasonpack.verify.findings import Findings
 from reasonpack.verify.length import LeftOut
 
 MAJOR, MINOR = 1, 0
@@ -109,22 +109,21 @@ def _read_manifest(directory: Place, findings: Findings) -> Manifest | None:
     name = "manifest.json"
     content = read_bytes(join(directory, name))
     if content is None:
-        findings.add(Finding("RP001", name, "no such file, expected that of a finished dataset"))
+        findings.report("RP001", name, "no such file, expected that of a finished dataset")
         return None
     try:
         head = msgspec.json.decode(content)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        findings.add(Finding("RP001", name, unreadable(content, error, "JSON")))
+        findings.report("RP001", name, unreadable(content, error, "JSON"))
         return None
     version = head.get("format_version") if isinstance(head, dict) else None
     if parse_version(version)[0] != MAJOR:
-        what = f"format version {version!r}, expected {MAJOR}.x"
-        findings.add(Finding("RP002", name, what))
+        findings.report("RP002", name, f"format version {version!r}, expected {MAJOR}.x")
         return None
     try:
         return msgspec.convert(head, Manifest)
     except msgspec.ValidationError as error:
-        findings.add(Finding("RP003", name, f"{error}, expected a manifest"))
+        findings.report("RP003", name, f"{error}, expected a manifest")
         return None
 
 
@@ -163,7 +162,7 @@ def _read_receipt(dataset: Dataset, unit: int, findings: Findings) -> Receipt | 
             raise ValueError(f"has the hash {receipt.sha256} in it and is of {sha256}")
     except (ValueError, msgspec.DecodeError, RecursionError) as error:
         what = unreadable(content, error, f"the receipt of {shards[0].path}")
-        findings.add(Finding("RP011", name, what))
+        findings.report("RP011", name, what)
         return None
     pairs: dict[str, tuple[object, object]] = {
         "plan_sha256": (receipt.plan_sha256, manifest.plan_sha256),
@@ -174,10 +173,8 @@ def _read_receipt(dataset: Dataset, unit: int, findings: Findings) -> Receipt | 
             both = (getattr(own, field.name), getattr(shard, field.name))
             if both[0] != both[1]:
                 pairs[field.name] = both
-    for field_name, (found, expected) in pairs.items():
-        if found != expected:
-            what = f"{field_name} {found!r}, expected {expected!r} as in the manifest"
-            findings.add(Finding("RP012", name, what))
+    for what, both in pairs.items():
+        findings.compare("RP012", name, what, both, by="as in the manifest", form="{!r}")
     return receipt
 
 

@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
+from reasonpack.datasets.manifest import Manifest
 from reasonpack.records.strict_json import quoted
 from reasonpack.rows.kind import Kind
+from reasonpack.verify.findings import Findings
 from reasonpack.verify.history import Contexts, added
 from reasonpack.verify.length import LeftOut
 from reasonpack.verify.order import Order
@@ -23,7 +25,7 @@ from reasonpack.verify.paths import U64, Print, together
 from reasonpack.wording import count
 
 if TYPE_CHECKING:
-    from reasonpack.verify.group_views import CallTokens
+    from reasonpack.verify.rebuilt import TokenView
 
 NO_VIEWS: Print = (0, 0, 0, 0, 0, 0)
 """Stands for a record whose views cannot be built."""
@@ -38,8 +40,8 @@ Thoughts = dict[Place, tuple[int, int, int]]
 class Packed:
     """A sample of the dataset; no print where it is not to be compared.
 
-    `ends` are the paths of its leaves; `trains_ends` says whether each of these is trained in it.
-    `calls` are the keys of its calls, `contexts` counts its tokens of the history.
+    `ends` are the paths of its leaves; `trains_ends` says whether each of them that must be is
+    trained in it. `calls` are the keys of its calls, `contexts` counts its tokens of the history.
     """
 
     shard: str
@@ -57,23 +59,23 @@ class Packed:
 class Read:
     """A record of the input, or a group of calls; no print where it is not to be compared.
 
-    `ends` are the paths that end its views: those that no other view goes on from, and the rest.
-    `split` is the one that it belongs in; empty where that is not known. `calls` are the keys of
-    its calls; `leaves` tells of the paths that end these how often each is a leaf, at least and at
-    most; `again` rebuilds them. `contexts` counts tokens of the history whose kind and message are
-    sure. `is_open` says that it may rightly have no sample, as it may train nothing.
+    `split` is the one that it belongs in; empty where that is not known. `leaves` tells of the
+    paths that end its views how often each is a leaf, at least and at most. `calls` are the keys of
+    its calls; `again` rebuilds them. `contexts` counts tokens of the history whose kind and message
+    are sure, `npass_tokens` those of views that no other view goes on from. `is_open` says that it
+    may rightly have no sample, as it may train nothing.
     """
 
     where: str
     print: Print | None
     error: str = ""
     thoughts: Thoughts = field(default_factory=dict)
-    ends: tuple[U64, U64] = (NONE, NONE)
     split: str = ""
     calls: frozenset[int] = frozenset()
     leaves: Mapping[bytes, tuple[int, int]] = field(default_factory=dict)
-    again: Callable[[], Sequence[CallTokens]] | None = None
+    again: Callable[[], Sequence[TokenView]] | None = None
     contexts: Contexts = field(default_factory=dict)
+    npass_tokens: int = 0
     is_open: bool = False
 
 
@@ -97,42 +99,68 @@ class Reject:
     digest: bytes | None
 
 
+def ids_of(id_: str, times: int) -> list[str]:
+    """Name the samples of a record that is packed several times."""
+    return [id_ if copy == 1 else f"{id_}#{copy}" for copy in range(1, times + 1)]
+
+
 @dataclass(slots=True)
 class Join:
     """What has no match yet: samples and records by id, rejects and messages left out by `where`.
 
-    `chosen` are the ids to compare, None for all; `touched` those met since the last match.
-    `contradictions` of the manifest stand with how often they were met, and where first. `divided`
-    says whether a record may have several samples, `in_part` whether a view may end untrained,
-    `of_calls` whether it is groups of calls that are matched, `scattered` whether the samples of an
-    id may be in any shards: then `passed` are ids that were met and are not to be compared. `order`
-    is that of shuffled rows, if it is to be checked.
+    Attributes:
+        manifest: of the dataset, which says in what way it is matched.
+        findings: gets what is wrong.
+        chosen: the ids to compare, None for all.
+        touched: those met since the last match.
+        passed: those that were met and are not to be compared, where samples are `scattered`.
+        contradictions: of the manifest, with how often they were met, and where first.
+        order: of shuffled rows, if it is to be checked.
     """
 
+    manifest: Manifest
+    findings: Findings
     chosen: set[str] | None
     rejects: dict[str, list[Reject]]
     left_out: dict[str, list[LeftOut]]
     packed: dict[str, list[Packed]] = field(default_factory=dict)
     read: dict[str, list[Read]] = field(default_factory=dict)
     touched: dict[str, None] = field(default_factory=dict)
-    contradictions: dict[str, tuple[int, str]] = field(default_factory=dict)
-    divided: bool = False
-    in_part: bool = False
-    of_calls: bool = False
-    scattered: bool = False
     passed: set[str] = field(default_factory=set)
+    contradictions: dict[str, tuple[int, str]] = field(default_factory=dict)
     order: Order | None = None
 
-    def compares(self, id_: str) -> bool:
-        """Whether conversations of this id are to be compared."""
-        return self.chosen is None or id_ in self.chosen
+    @property
+    def of_calls(self) -> bool:
+        """Whether it is groups of calls that are matched."""
+        return "call_id" in self.manifest.columns
 
-    def wait(self, id_: str, read: Read) -> None:
-        """Add what is read of the source."""
-        self.touched[id_] = None
-        self.read.setdefault(id_, []).append(read)
-        if self.order is not None:
-            self.order.read(id_)
+    @property
+    def divided(self) -> bool:
+        """Whether a record may have several samples."""
+        return self.manifest.layout == "npass" or self.manifest.counts.extra_samples > 0
+
+    @property
+    def weighs(self) -> bool:
+        """Whether samples have weights."""
+        return "loss_weights" in self.manifest.columns
+
+    @property
+    def scattered(self) -> bool:
+        """Whether the samples of an id may be in any shards."""
+        return self.divided and self.manifest.options.shuffle
+
+    def compares(self, id_: str, times: int = 1) -> bool:
+        """Whether conversations of this id, or of one of its copies, are to be compared."""
+        return self.chosen is None or not self.chosen.isdisjoint(ids_of(id_, times))
+
+    def wait(self, id_: str, read: Read, times: int) -> None:
+        """Add what is read of the source, so many times."""
+        for each in ids_of(id_, times):
+            self.touched[each] = None
+            self.read.setdefault(each, []).append(read)
+            if self.order is not None:
+                self.order.read(each)
 
     def contradict(self, contradictions: Sequence[str], where: str) -> None:
         """Count what the record at a place says against the manifest."""
@@ -141,14 +169,11 @@ class Join:
             self.contradictions[what] = (number + 1, first)
 
 
-def match(join: Join) -> list[tuple[str, str, Packed, str]]:
+def match(join: Join) -> None:
     """Let go of what is equal, of the ids met since the last call.
 
-    Returns:
-        What is equal in its tokens, but not in their kinds and messages, or in its split: the code
-        for that, the id, its first sample, and what is wrong.
+    What is equal in its tokens, but not in their kinds and messages, or in its split, is reported.
     """
-    mislabelled = []
     for id_ in join.touched:
         if id_ in join.passed:
             join.packed.pop(id_, None)
@@ -162,14 +187,15 @@ def match(join: Join) -> list[tuple[str, str, Packed, str]]:
                 kinds = ""
                 if not _has_unknown(*both):
                     kinds = _thoughts_fault(*both) or _contexts_fault(*both)
-                faults = (("RP312", kinds), ("RP315", _split_fault(*both)))
-                mislabelled += [(code, id_, both[0][0], what) for code, what in faults if what]
+                first = both[0][0]
+                for code, what in (("RP312", kinds), ("RP315", _split_fault(*both))):
+                    if what:
+                        join.findings.report(code, first.shard, what, first.row, id_)
             if packed:
                 join.packed[id_] = packed
             if read:
                 join.read[id_] = read
     join.touched.clear()
-    return mislabelled
 
 
 def _has_unknown(packed: Sequence[Packed], read: Sequence[Read]) -> bool:
@@ -227,7 +253,7 @@ def _unequal(packed: list[Packed], read: list[Read], join: Join) -> tuple[list[P
     that has several samples is equal to them together.
     """
     if join.of_calls:
-        equal_ = _has_unknown(packed, read) or equal_calls(packed, read)
+        equal_ = _has_unknown(packed, read) or equal_together(packed, read)
         return ([], []) if equal_ else (packed, read)
     equal = Counter(each.print for each in packed) & Counter(each.print for each in read)
     samples, left = _without(packed, equal), _without(read, equal)
@@ -244,43 +270,24 @@ def _unequal(packed: list[Packed], read: list[Read], join: Join) -> tuple[list[P
 
 
 def equal_together(packed: Sequence[Packed], read: Sequence[Read]) -> bool:
-    """Whether samples train together what records do, and hold nothing else.
+    """Whether samples train together what records or groups of calls do, and hold nothing else.
 
-    Each trained path is there once. Each leaf of a sample is trained there, and ends a view; where
-    no other view goes on from that one, it is there once.
+    Each trained path is there as often as it is to be, with its weight and values. Each leaf of a
+    sample ends a view, and is trained if it must be. Each call is named.
     """
     prints = [each.print for each in packed if each.print is not None]
     wanted = [each.print for each in read if each.print is not None]
     if not prints or not wanted or NO_VIEWS in wanted:
         return False
-    inner = {path.tobytes() for each in read for path in each.ends[1]}
-    leaves, expected = (
-        [path for each in ends for path in each if path.tobytes() not in inner]
-        for ends in ([each.ends for each in packed], [each.ends[0] for each in read])
-    )
-    return (
-        together(*prints)[2:] == together(*wanted)[2:]
-        and Counter(map(bytes, leaves)) == Counter(map(bytes, expected))
-        and all(each.trains_ends for each in packed)
-    )
-
-
-def equal_calls(packed: Sequence[Packed], read: Sequence[Read]) -> bool:
-    """Whether samples train together what groups of calls do, and hold nothing else.
-
-    Each trained path is there as often as it is to be, with its weight and values. Each leaf of a
-    sample ends a call. Each call is named.
-    """
-    prints = [each.print for each in packed if each.print is not None]
-    wanted = [each.print for each in read if each.print is not None]
-    if NO_VIEWS in wanted or together(*prints)[2:] != together(*wanted)[2:]:
+    if together(*prints)[2:] != together(*wanted)[2:]:
         return False
     found = Counter(path.tobytes() for each in packed for path in each.ends)
     least, most = Counter[bytes](), Counter[bytes]()
     for path, times in (leaf for each in read for leaf in each.leaves.items()):
         least[path] += times[0]
         most[path] += times[1]
-    return least <= found <= most and calls_of(packed) == calls_of(read)
+    alike = least <= found <= most and calls_of(packed) == calls_of(read)
+    return alike and all(each.trains_ends for each in packed)
 
 
 def calls_of(ones: Sequence[Packed | Read]) -> frozenset[int]:

@@ -19,9 +19,7 @@ from typing import Any
 from reasonpack.verify.chat import Chat, Json, NotChecked, Refused
 from reasonpack.verify.marks import Marked
 from reasonpack.verify.names import END
-from reasonpack.verify.rules import Rules
-from reasonpack.verify.stop import CUT_OFF
-from reasonpack.verify.texts import (
+from reasonpack.verify.parts import (
     begun,
     fitting,
     holds,
@@ -32,6 +30,8 @@ from reasonpack.verify.texts import (
     start_of,
     thought_end,
 )
+from reasonpack.verify.rules import Rules
+from reasonpack.verify.stop import CUT_OFF
 
 NO_BLOCK = re.compile("")
 
@@ -40,15 +40,13 @@ NO_BLOCK = re.compile("")
 class TextView:
     """A view in text; `thought` is where in the completion reasoning ends: at least, at most.
 
-    `trained` are the stretches of it that are trained; the others are those of `TokenView`.
+    `trained` are the stretches of it that are trained, `history` those of messages in the prompt.
     """
 
     message: int
     prompt: str
     completion: str
     thought: tuple[int, int]
-    given: float = 1.0
-    group: int | None = None
     trained: tuple[tuple[int, int], ...] = ()
     history: tuple[tuple[int, int, int, int], ...] = ()
 

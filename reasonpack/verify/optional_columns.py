@@ -90,8 +90,7 @@ def _call_faults(row: Row) -> Iterator[Fault]:
         return
     count = len(row.sample_start)
     if (bad := first((samples < 0) | (samples >= count))) is not None:
-        what = f"call {bad} is of sample {samples[bad]}, expected 0 to {count - 1}"
-        yield Fault("RP220", what)
+        yield Fault("RP220", f"call {bad} is of sample {samples[bad]}, expected 0 to {count - 1}")
     if (bad := first(np.diff(samples) < 0)) is not None:
         what = f"call {bad + 1} is of sample {samples[bad + 1]} after one of {samples[bad]}"
         yield Fault("RP220", f"{what}, expected the calls of a sample behind those before it")

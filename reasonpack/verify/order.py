@@ -16,7 +16,7 @@ from itertools import pairwise
 import numpy as np
 
 from reasonpack.datasets.manifest import Manifest
-from reasonpack.verify.findings import Finding, Findings
+from reasonpack.verify.findings import Findings
 from reasonpack.verify.shards import CheckedRow
 
 UNKNOWN = "the order of shuffled rows"
@@ -66,14 +66,14 @@ class Order:
             if {place[0] for place in places[at]} != {unit} or not least <= key < most:
                 what = f"a row of unit {places[at][0][0]}, expected one of unit {unit}, "
                 what += "with a key that is of this shard"
-                findings.add(Finding("RP318", shard, what, row))
+                findings.report("RP318", shard, what, row)
                 return
             before[unit, number] = at
         order = [before[each] for each in sorted(before)]
         for one, two in pairwise(order):
             if places[one][0][0] == places[two][0][0] and places[one][0] > places[two][0]:
                 what = f"a row that the source has before row {rows[one][1]}, expected one behind"
-                findings.add(Finding("RP318", rows[two][0], what, rows[two][1]))
+                findings.report("RP318", rows[two][0], what, rows[two][1])
                 return
 
 

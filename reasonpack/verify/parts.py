@@ -6,11 +6,12 @@ r"""Which parts of an answer are trained, and where they stand in what the model
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Sequence
 
 from reasonpack.verify.chat import Message, Refused
 from reasonpack.verify.names import END
-from reasonpack.verify.texts import named, thought_end
 
 PARTS = ("reasoning", "response", "tool-calls")
 
@@ -61,3 +62,83 @@ def stretches(
     ends = (thought, said, len(completion))
     each = zip(PARTS, (0, *ends), ends, strict=False)
     return tuple((begin, end) for part, begin, end in each if part in parts and begin < end)
+
+
+# --- in any text, as they are or stripped of white space ------------------------------
+
+
+def fitting(text: str, part: str, start: int = 0) -> str:
+    """Return the part, or what is left of it where it was stripped, as the text has it."""
+    return next((each for each in (part, part.strip()) if text.find(each, start) >= 0), part)
+
+
+def last_place(text: str, part: str, start: int = 0) -> int:
+    """Return where the part stands last in a text from `start` on; −1 if it does not.
+
+    >>> last_place("a b a ", " a "), last_place("a b a", " a "), last_place("b", "a")
+    (3, 4, -1)
+    """
+    return text.rfind(fitting(text, part, start), start)
+
+
+def holds(text: str, part: str) -> bool:
+    """Tell whether a text has a part, or what is left of it where it was stripped."""
+    return fitting(text, part) in text
+
+
+def shown_end(text: str, part: str, place: int) -> int:
+    r"""Return where a part ends that stands at `place`, with the white space at its end if shown.
+
+    >>> shown_end("A \n", " A \n", 0), shown_end("A</b>", " A \n", 0)
+    (3, 1)
+    """
+    end = place + len(part if text.startswith(part, place) else part.strip())
+    white = part[len(part.rstrip()) :]
+    shown = not text.startswith(part, place) and text.startswith(white, end)
+    return end + len(white) if shown else end
+
+
+def says(message: Message, token: str) -> bool:
+    """Tell whether a token stands in the texts of a message or in a call of it."""
+    calls = (json.dumps(call, ensure_ascii=False) for call in message.calls)
+    return any(token in text for text in (message.content, message.reasoning, *calls))
+
+
+def named(text: str, tool: str, start: int = 0) -> int:
+    """Return where the name of a tool ends in a text from `start` on, in no longer one; or −1."""
+    found = re.compile(rf"(?<![-\w]){re.escape(tool)}(?![-\w])").search(text, start)
+    return found.end() if found else -1
+
+
+def begun(prompt: str, content: str) -> str:
+    r"""Return the tag that a prompt opens and a content closes, with what follows the tag.
+
+    >>> begun("…<judge>\n", "Easy.</judge>So."), begun("…<judge>\n", "So.")
+    ('<judge>\n', '')
+    """
+    opened = re.search(r"<([^<>/\s]+)>\s*\Z", prompt)
+    return opened[0] if opened and f"</{opened[1]}>" in content else ""
+
+
+def start_of(message: Message, completion: str, most: int) -> int:
+    """Find where content begins behind an empty block that ends at most there.
+
+    White space after the block is the block's, unless the content begins with it.
+    """
+    space = len(message.content) - len(message.content.lstrip())
+    if space and completion[most - space :].startswith(message.content):
+        return most - space
+    return most
+
+
+def thought_end(message: Message, completion: str, closer: str) -> tuple[int, int]:
+    """Find where reasoning ends in a completion: between the closer and the white space on."""
+    if not message.thinks:
+        return 0, 0
+    place = last_place(completion, message.reasoning)
+    behind = max(place, 0) + len(fitting(completion, message.reasoning))
+    at = completion.find(closer.strip(), behind) if closer.strip() else -1
+    if place < 0 or at < 0:
+        return 0, len(completion)
+    least = at + len(closer.strip())
+    return least, least + len(completion[least:]) - len(completion[least:].lstrip())

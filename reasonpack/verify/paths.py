@@ -19,6 +19,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from reasonpack.verify.row import Row
+
 Integers = NDArray[np.integer[Any]]
 U64 = NDArray[np.uint64]
 Print = tuple[int, int, int, int, int, int]
@@ -30,59 +32,42 @@ _MASK = (1 << 64) - 1
 
 @dataclass(frozen=True, slots=True)
 class Paths:
-    """Hashed paths of T tokens.
+    """Hashed paths of the T tokens of a row.
 
     Attributes:
         seen: u64[T, 2], of each token.
         predicted: u64[T, 2], what the token before sees, and then the token: the path that
             is trained where the token is. Equal to `seen` there if rule 8 holds.
-        trained: bool[T].
         leaf: bool[T], which tokens no other one sees.
     """
 
     seen: U64
     predicted: U64
-    trained: NDArray[np.bool_]
     leaf: NDArray[np.bool_]
 
 
-def row_paths(
-    ids: Integers,
-    positions: Integers,
-    *,
-    segments: tuple[Integers, Integers, Integers],
-    trained: NDArray[np.bool_],
-) -> Paths:
-    """Return the paths of a row of T tokens that is a forest in pre-order.
-
-    `segments` say where each starts, stops, and until where it is seen.
-    """
-    starts, stops, until = segments
-    terms = _terms(ids, positions)
-    gone = np.zeros((len(ids) + 1, 2), np.uint64)
+def row_paths(row: Row) -> Paths:
+    """Return the paths of a row that is a forest in pre-order."""
+    starts, stops, until = row.segment_start, row.segment_stop, row.segment_visible_until
+    terms = _terms(row.input_ids, row.position_ids)
+    gone = np.zeros((row.length + 1, 2), np.uint64)
     np.add.at(gone, until, np.add.reduceat(terms, starts, axis=0))
-    seen = np.cumsum(terms, axis=0) - np.cumsum(gone, axis=0)[: len(ids)]
+    seen = np.cumsum(terms, axis=0) - np.cumsum(gone, axis=0)[: row.length]
     before = np.zeros_like(seen)
     before[1:] = seen[:-1]
-    leaf = np.repeat(until, stops - starts) == np.arange(1, len(ids) + 1)
-    return Paths(seen, before + terms, trained, leaf)
+    leaf = np.repeat(until, stops - starts) == np.arange(1, row.length + 1)
+    return Paths(seen, before + terms, leaf)
 
 
-def view_paths(
-    ids: Integers, prompt_length: int, trained: NDArray[np.bool_] | None = None
-) -> Paths:
-    """Return the paths of a view of T tokens, of which all or some behind the prompt are trained.
+def view_paths(ids: Integers) -> U64:
+    """Return the paths u64[T, 2] of a view of T tokens.
 
-    >>> one, two = view_paths(np.array([4, 5, 6]), 1), view_paths(np.array([4, 5, 7]), 1)
-    >>> (one.seen == two.seen).all(axis=1).tolist(), one.trained.tolist()
-    ([True, True, False], [False, True, True])
+    >>> one, two = view_paths(np.array([4, 5, 6])), view_paths(np.array([4, 5, 7]))
+    >>> (one == two).all(axis=1).tolist()
+    [True, True, False]
     """
-    places = np.arange(len(ids))
-    seen = np.cumsum(_terms(ids, places), axis=0)
-    behind = places >= prompt_length
-    if trained is not None:
-        behind[prompt_length:] = trained
-    return Paths(seen, seen, behind, places == len(ids) - 1)
+    seen: U64 = np.cumsum(_terms(ids, np.arange(len(ids))), axis=0)
+    return seen
 
 
 def _terms(ids: Integers, positions: Integers) -> U64:
@@ -104,10 +89,22 @@ def distinct(paths: U64) -> U64:
     >>> distinct(np.array([[2, 1], [1, 5], [2, 1]], np.uint64)).tolist()
     [[1, 5], [2, 1]]
     """
-    ordered = paths[np.lexsort((paths[:, 1], paths[:, 0]))]
+    return each_once(paths)[0]
+
+
+def each_once(paths: U64) -> tuple[U64, NDArray[np.int64], NDArray[np.int64]]:
+    """Sort N paths without repetitions; return where each is first, and which of them each is.
+
+    >>> [each.tolist() for each in each_once(np.array([[2, 1], [1, 5], [2, 1]], np.uint64))]
+    [[[1, 5], [2, 1]], [1, 0], [1, 0, 1]]
+    """
+    order = np.lexsort((paths[:, 1], paths[:, 0]))  # equal ones stay in order
+    ordered = paths[order]
     new = np.ones(len(ordered), bool)
     new[1:] = (ordered[1:] != ordered[:-1]).any(axis=1)
-    return ordered[new]
+    which = np.empty(len(order), np.int64)
+    which[order] = np.cumsum(new) - 1
+    return ordered[new], order[new], which
 
 
 def fingerprint(
@@ -139,17 +136,6 @@ def bits_of(values: NDArray[np.float32]) -> NDArray[np.uint64]:
     positive: NDArray[np.float32] = np.asarray(values, np.float32) + np.float32(0)
     bits: NDArray[np.uint64] = positive.view(np.uint32).astype(np.uint64)
     return bits
-
-
-def added_up(trained: U64, weights: NDArray[np.float64]) -> tuple[U64, NDArray[np.float32]]:
-    """Sort paths and leave out what is there already; weights of equal ones add up, in order.
-
-    >>> paths = np.array([[2, 1], [1, 5], [2, 1]], np.uint64)
-    >>> [each.tolist() for each in added_up(paths, np.array([0.5, 1.0, 0.25]))]
-    [[[1, 5], [2, 1]], [1.0, 0.75]]
-    """
-    known, place = np.unique(trained, axis=0, return_inverse=True)
-    return known, np.bincount(place.ravel(), weights).astype(np.float32)
 
 
 def _sum(paths: U64) -> tuple[int, int]:

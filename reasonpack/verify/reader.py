@@ -18,6 +18,7 @@ from reasonpack.verify import names
 from reasonpack.verify.chat import Chat, Json, Message, NotChecked, Reading, Refused
 from reasonpack.verify.fields import (
     EMPTY,
+    all_but,
     as_known,
     check_fields,
     end_of_one,
@@ -124,7 +125,7 @@ def _read(raw: Json, reading: Reading) -> Iterator[Message]:
     role = names.ROLES.get(str(name))
     if role is None or any(name in raw for name in (*names.MEDIA, "train_detail")):
         raise Refused(f"role {name!r}, media or train_detail, expected a message of a known role")
-    more = {name: value for name, value in raw.items() if name not in names.READ}
+    more = all_but(raw, names.READ)
     content = _content(raw.get("content", raw.get("value", [])), answer=role == "assistant")
     flag, weight = read_flag(raw, reading)
     if role != "assistant":
@@ -159,7 +160,7 @@ def _read(raw: Json, reading: Reading) -> Iterator[Message]:
 
 def _result(block: Json, more: Json) -> Message:
     """Make a message of Anthropic's result of a tool."""
-    own = {key: value for key, value in block.items() if key not in ("type", "content")}
+    own = all_but(block, ("type", "content"))
     known = {"tool_call_id": own.pop("tool_use_id")} if "tool_use_id" in own else {}
     content = _content(block.get("content", ""), answer=False)
     return Message("tool", content.text, more={**more, **own, **known})
@@ -198,7 +199,7 @@ def _content(content: Any, *, answer: bool) -> _Content:
             raise Refused(f"a part of type {kind!r}, or in another order")
         if text and found.calls:
             raise Refused("text or reasoning behind a call")
-        found.held.append({key: one for key, one in part.items() if key not in read})
+        found.held.append(all_but(part, read))
     return found
 
 
@@ -207,7 +208,7 @@ def _reasoning(raw: Json, content: _Content, reading: Reading) -> str:
     side = raw.get("provider_specific_fields", {})
     if not isinstance(side, dict):
         raise NotChecked("provider_specific_fields that are no object")
-    others = {key: one for key, one in side.items() if key not in (*names.REASONING, *names.BLOCKS)}
+    others = all_but(side, (*names.REASONING, *names.BLOCKS))
     check_fields(others, reading, "provider_specific_fields.")
     texts = {"".join(content.thoughts)} - {""}
     for holder in (raw, present(side)):

@@ -1,9 +1,17 @@
-"""A conversation, read and encoded again: its views in tokens, and what was found of them."""
+"""A conversation, or calls, read and encoded again: views in tokens, and what is compared of them.
+
+    views ─→ paths of one after another ─→ leaves, what is trained, messages, history ─→ Read
+    views ─→ how long a sample of them is ─→ whether they must have been rejected
+
+The ids of all views are in memory at once, the paths of one view at a time.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,134 +19,91 @@ from numpy.typing import NDArray
 from reasonpack.datasets.manifest import Manifest
 from reasonpack.errors import RecordError
 from reasonpack.records.strict_json import quoted
+from reasonpack.verify.call_values import cannot_add_up, known, of_call
+from reasonpack.verify.calls import Call
 from reasonpack.verify.chat import NotChecked, Refused
-from reasonpack.verify.history import Contexts, Stretch, count_contexts
+from reasonpack.verify.history import Contexts, Prefixes, Stretch
 from reasonpack.verify.length import LeftOut
 from reasonpack.verify.match import Read, Thoughts
-from reasonpack.verify.paths import U64, Paths, Print, added_up, distinct, fingerprint
+from reasonpack.verify.paths import U64, distinct, each_once, fingerprint, view_paths
 from reasonpack.verify.views import TextViews
-from reasonpack.verify.weights import shares
 
 
 @dataclass(frozen=True, slots=True)
 class TokenView:
-    """A view of L tokens.
+    """A view of L tokens, of a message or of a call.
 
     Attributes:
-        message: index of the message that it is the view of.
+        message: index of the message that it is the view of: −1 for a call with ids.
         ids: i32[L], prompt and then completion.
-        prompt_length: how many of them are the prompt.
+        trained: bool[C], which of the completion's tokens are trained.
         thought: how many trained tokens are reasoning: at least, at most.
-        given: what the data says that its tokens weigh.
+        history: the messages of the prompt, in tokens; none with ids.
+        weight: what each of its trained tokens weighs, or all that share its weight.
         group: what its tokens share their weight with, equal for all views of it; None for nothing.
-        call: the id of the call that it is of; empty in a conversation.
-        history: the messages of the prompt, in tokens.
+        call: the call that it is of, without messages and ids; None in a conversation.
     """
 
     message: int
     ids: NDArray[np.int32]
-    prompt_length: int
-    paths: Paths
+    trained: NDArray[np.bool_]
     thought: tuple[int, int] = (0, 0)
-    given: float = 1.0
-    group: int | None = None
-    call: str = ""
     history: tuple[Stretch, ...] = ()
+    weight: float = 1.0
+    group: Hashable = None
+    call: Call | None = None
 
     @property
     def named(self) -> str:
         """Name it for people."""
-        return f"call {quoted(self.call)}" if self.call else f"message {self.message}"
+        return f"call {quoted(self.call.id)}" if self.call else f"message {self.message}"
 
     @property
-    def trained(self) -> U64:
+    def is_rejected(self) -> bool:
+        """Whether it is of the rejected answer of a pair."""
+        return self.call is not None and self.call.role == "rejected"
+
+    @property
+    def prompt_length(self) -> int:
+        """How many of its tokens are the prompt."""
+        return len(self.ids) - len(self.trained)
+
+    @property
+    def paths(self) -> U64:
+        """The paths u64[L, 2] of its tokens."""
+        return view_paths(self.ids)
+
+    @property
+    def targets(self) -> U64:
         """The paths of what is trained."""
-        return self.paths.seen[self.paths.trained]
+        return self.paths[self.prompt_length :][self.trained]
 
 
 @dataclass(frozen=True, slots=True)
 class Rebuilt:
-    """The views of a conversation, or the reason for which there are none.
+    """The views of a conversation, or of a record of calls, or the reason for which there are none.
 
     Attributes:
-        views: one for each trained message.
-        built: these in text, and what was found of them.
+        views: one for each trained message or call.
+        built: what was found of these in text.
         reason: why it must have been refused; `error` says it in words.
         unknown: why it could not be checked; then nothing is known of its views.
         left_out: messages whose views are too long; the others are in `views`.
-        split: that it belongs in.
-        weighs: its tokens have weights.
+        split: that a conversation belongs in.
         shared: how many tokens of views that were left out count where weights are shared, by
             `group`.
+        id: of the call, if the record has one; else where it is.
     """
 
-    views: tuple[TokenView, ...] = ()
+    views: Sequence[TokenView] = ()
     built: TextViews = field(default_factory=TextViews)
     reason: str = ""
     error: str = ""
     unknown: str = ""
     left_out: tuple[LeftOut, ...] = ()
     split: str = ""
-    weighs: bool = False
-    shared: Mapping[int | None, int] = field(default_factory=dict)
-
-    def read(self, where: str) -> Read:
-        """Return what samples are compared with, for the record at a place."""
-        thoughts, ends = self.thoughts(), self.ends()
-        contexts = self.contexts()
-        print_, split = self.fingerprint(), self.split
-        return Read(where, print_, thoughts=thoughts, ends=ends, split=split, contexts=contexts)
-
-    def fingerprint(self) -> Print:
-        """Stand for the leaves of the views and for what they train, each once."""
-        if self.weighs:
-            return fingerprint(self.ends()[0], *self.weighed())
-        trained = np.concatenate([view.trained for view in self.views])
-        return fingerprint(self.ends()[0], distinct(trained))
-
-    def weighed(self) -> tuple[U64, NDArray[np.float32]]:
-        """Return what the views train, each once, with what all of them weigh it."""
-        given = [(view.given, view.group, len(view.trained)) for view in self.views]
-        weights = shares(given, self.shared)
-        return added_up(np.concatenate([view.trained for view in self.views]), weights)
-
-    def ends(self) -> tuple[U64, U64]:
-        """Return the paths that end a view: those that no other view goes on from, and the rest."""
-        views = self.views
-        ends = np.stack([view.paths.seen[-1] for view in views])
-        lengths = np.array([len(view.ids) for view in views])
-        inner = np.zeros(len(views), bool)
-        for view in views:
-            shorter = lengths < len(view.ids)
-            inner[shorter] |= (view.paths.seen[lengths[shorter] - 1] == ends[shorter]).all(axis=1)
-        return distinct(ends[~inner]), distinct(ends[inner])
-
-    def contexts(self) -> Contexts:
-        """Count tokens of the history that are of a message for sure."""
-        views = [(view.history, view.paths.seen) for view in self.views]
-        return count_contexts(views, [view.paths.seen[view.prompt_length :] for view in self.views])
-
-    @property
-    def npass_tokens(self) -> int:
-        """Tokens of the views that no other view goes on from."""
-        lengths = {view.paths.seen[-1].tobytes(): len(view.ids) for view in self.views}
-        return sum(lengths[leaf.tobytes()] for leaf in self.ends()[0])
-
-    def thoughts(self) -> Thoughts:
-        """Count trained tokens by message, each once: reasoning at least and at most, and all."""
-        counted: Thoughts = {}
-        known: set[bytes] = set()
-        shared = len(distinct(np.concatenate([view.trained for view in self.views])))
-        all_apart = shared == sum(len(view.trained) for view in self.views)
-        for view in self.views:
-            new = np.ones(len(view.trained), bool)
-            if not all_apart:
-                paths = [path.tobytes() for path in view.trained]
-                new = np.array([path not in known for path in paths], bool)
-                known.update(paths)
-            least, most = (int(new[:end].sum()) for end in view.thought)
-            counted["", view.message] = (least, most, int(new.sum()))
-        return {place: numbers for place, numbers in counted.items() if numbers[2]}
+    shared: Mapping[Hashable, int] = field(default_factory=dict)
+    id: str = ""
 
 
 def not_rebuilt(error: RecordError | NotChecked | Refused) -> Rebuilt:
@@ -148,6 +113,148 @@ def not_rebuilt(error: RecordError | NotChecked | Refused) -> Rebuilt:
     cause = error if isinstance(error, RecordError) else error.__cause__  # JSON within the record
     reason = cause.reason if isinstance(cause, RecordError) else "record"
     return Rebuilt(reason=reason, error=str(error))
+
+
+# --- what is compared ------------------------------------------------------------------
+
+
+def weighed(
+    views: Sequence[TokenView], more: Mapping[Hashable, int] = MappingProxyType({})
+) -> list[TokenView]:
+    """Return views with what each of their trained tokens weighs, once it is shared.
+
+    `more` are trained tokens of other views, by `group`. A rejected answer weighs nothing.
+    """
+    tokens = Counter(more)
+    for view in views:
+        tokens[view.group] += 0 if view.is_rejected else int(view.trained.sum())
+    made = []
+    for view in views:
+        weight = 0.0 if view.is_rejected else view.weight
+        shared = 1 if view.group is None else max(1, tokens[view.group])
+        made.append(replace(view, weight=weight / shared))
+    return made
+
+
+def apart(views: Sequence[TokenView]) -> bool:
+    """Tell whether no view trains a token of another."""
+    return any(cannot_add_up(view.call) for view in views)
+
+
+def read_views(
+    views: Sequence[TokenView], where: str, split: str, *, weighs: bool, divided: bool
+) -> Read:
+    """Return what samples are compared with, for the record or the group that begins at a place.
+
+    Args:
+        views: there is one at least; their weights are shared already.
+        where: that place.
+        split: that it belongs in.
+        weighs: its samples have weights.
+        divided: there may be several samples of it.
+    """
+    paths = _compared_paths(views)
+    trained = np.concatenate(paths.targets)
+    once, first, which = each_once(trained)
+    new, twins = np.zeros(len(trained), bool), np.bincount(which)[which] > 1
+    new[first] = True
+    weights = np.repeat([view.weight for view in views], [*map(len, paths.targets)])
+    words = np.concatenate([of_call(view.call, view.trained) for view in views])
+    if stand_apart := apart(views):
+        new[:] = True
+    else:
+        trained, weights, words = once, np.bincount(which, weights), words[first]
+    thoughts: Thoughts = {}
+    has_twin = np.zeros(len(views), bool)
+    begins = np.cumsum([0, *map(len, paths.targets)])
+    for number, view in enumerate(views):
+        own = slice(begins[number], begins[number + 1])
+        has_twin[number] = stand_apart and twins[own].any()
+        least, most = (int(new[own][:end].sum()) for end in view.thought)
+        if of := int(new[own].sum()):
+            thoughts[view.call.id if view.call else "", view.message] = (least, most, of)
+    leaves = _leaves(views, paths.ends, has_twin | divided)
+    outer = np.array([leaves[bytes(end)][0] > 0 for end in paths.ends])
+    lengths = {bytes(end): len(view.ids) for end, view in zip(paths.ends, views, strict=True)}
+    beside = (weights.astype(np.float32), words if views[0].call else None) if weighs else ()
+    return Read(
+        where,
+        fingerprint(distinct(paths.ends[outer]), trained, *beside),
+        thoughts=thoughts,
+        leaves=leaves,
+        split=split,
+        calls=frozenset(known(view.call).key for view in views if view.call),
+        contexts=paths.contexts(),
+        npass_tokens=sum(lengths[path] for path, (least, _) in leaves.items() if least),
+    )
+
+
+@dataclass(slots=True)
+class _Compared:
+    """The paths of views, as far as they are compared.
+
+    Attributes:
+        targets: of each view what it trains, u64[n, 2].
+        ends: u64[V, 2], the last one of each view.
+        written: of each view those of its completion, in their first word alone.
+        history: by message and kind, what no earlier view has, in its first word.
+    """
+
+    targets: list[U64]
+    ends: U64
+    written: list[U64]
+    history: list[tuple[tuple[int, int], U64]]
+
+    def contexts(self) -> Contexts:
+        """Count tokens of the history by message and kind, but for those that a view writes."""
+        counted, written = Counter[tuple[int, int]](), np.sort(np.concatenate(self.written))
+        for place, paths in self.history:
+            least, most = (np.searchsorted(written, paths, side) for side in ("left", "right"))
+            counted[place] += int((least == most).sum())
+        return dict(+counted)
+
+
+def _compared_paths(views: Sequence[TokenView]) -> _Compared:
+    """Take what is compared of the paths of views, one view after another."""
+    made = _Compared([], np.zeros((len(views), 2), np.uint64), [], [])
+    prefixes = Prefixes()
+    for number, view in enumerate(views):
+        paths = view.paths
+        behind, seen = paths[view.prompt_length :], paths[:, 0]
+        common = prefixes.add(seen)
+        made.targets.append(behind[view.trained])
+        made.ends[number] = paths[-1]
+        made.written.append(behind[:, 0].copy())
+        made.history += [
+            ((message, kind), seen[max(start, common) : stop].copy())
+            for message, kind, start, stop in view.history
+            if stop > common
+        ]
+    return made
+
+
+def _leaves(
+    views: Sequence[TokenView], ends: U64, may_branch: NDArray[np.bool_]
+) -> dict[bytes, tuple[int, int]]:
+    """Tell how often the end of each view is a leaf, at least and at most.
+
+    It is none where another view goes on from it, unless it `may_branch`, as its samples are
+    divided, or as it trains what another call does, apart from it: then each of the answers that
+    hold it may end in a branch of its own.
+    """
+    lengths = np.array([len(view.ids) for view in views])
+    inner, answers = np.zeros(len(views), bool), np.zeros(len(views), int)
+    for view in views:
+        near = np.flatnonzero(lengths <= len(view.ids))
+        near = near[(view.paths[lengths[near] - 1] == ends[near]).all(axis=1)]
+        inner[near] |= lengths[near] < len(view.ids)
+        answers[near] += lengths[near] > view.prompt_length
+    least = (~inner).astype(int)
+    most = np.where(may_branch, answers, least)
+    found: dict[bytes, tuple[int, int]] = {}
+    for path, one, other in zip(map(bytes, ends), least.tolist(), most.tolist(), strict=True):
+        found[path] = one, max(other, found.get(path, (0, 0))[1])
+    return found
 
 
 # --- what must have become of it -------------------------------------------------------
@@ -171,13 +278,18 @@ def why_rejected(rebuilt: Rebuilt, manifest: Manifest) -> str:
 
 
 def whole_size(views: Sequence[TokenView]) -> int:
-    """Count the tokens of a onepass sample of all of these views."""
-    return len(distinct(np.concatenate([view.paths.seen for view in views]))) + _copies(views)
+    """Count the tokens of a onepass sample of all of these views.
 
-
-def _copies(views: Sequence[TokenView]) -> int:
-    """Count how often a onepass sample repeats a token, for a further trained token behind it."""
-    seen = np.concatenate([view.paths.seen for view in views])
-    before = np.concatenate([np.pad(view.paths.seen[:-1], ((1, 0), (0, 0))) for view in views])
-    trained = np.concatenate([view.paths.trained for view in views])
-    return len(distinct(seen[trained])) - len(distinct(before[trained]))
+    It repeats a token that several trained ones follow, for each of these but one.
+    """
+    seen, trained, before = list[U64](), list[U64](), list[U64]()
+    for view in views:
+        paths = view.paths
+        seen.append(paths)
+        trained.append(paths[view.prompt_length :][view.trained])
+        above = np.pad(paths[:-1], ((1, 0), (0, 0)))
+        before.append(above[view.prompt_length :][view.trained])
+    tokens, targets, predicting = (
+        len(distinct(np.concatenate(e))) for e in (seen, trained, before)
+    )
+    return tokens + targets - predicting

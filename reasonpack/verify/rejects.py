@@ -6,7 +6,7 @@ import base64
 import hashlib
 
 from reasonpack.records.unit import Record
-from reasonpack.verify.findings import Finding, Findings
+from reasonpack.verify.findings import Findings
 from reasonpack.verify.length import LeftOut
 from reasonpack.verify.manifest import Dataset, RejectLine, read_rejects
 from reasonpack.verify.match import Join, Reject
@@ -70,13 +70,10 @@ def check_reason(
         findings.count("rejects confirmed")
     elif rejected.reason in TESTED:
         expected = f"expected {reason!r}" if reason else "expected it packed"
-        what = f"rejected for {rejected.reason!r}, {expected}"
-        findings.add(Finding("RP307", record.where, what))
+        findings.report("RP307", record.where, f"rejected for {rejected.reason!r}, {expected}")
 
 
-def check_left_out(
-    join: Join, record: Record, id_: str, rebuilt: Rebuilt | None, findings: Findings
-) -> None:
+def check_left_out(join: Join, record: Record, id_: str, rebuilt: Rebuilt | None) -> None:
     """Compare the messages of a record that were left out with those that are too long.
 
     They are known by the place of the record, or by its id in a dataset that was packed again.
@@ -87,7 +84,7 @@ def check_left_out(
         return
     both = [join.left_out.get(where, []) for where in dict.fromkeys((record.where, id_))]
     for expected in rebuilt.left_out:
-        findings.count("left out")
+        join.findings.count("left out")
         of_message = [
             (line != expected, number, line)
             for number, lines in enumerate(both)
@@ -99,4 +96,4 @@ def check_left_out(
             both[number].remove(found)
         if found != expected:
             what = f"{found or 'no line in rejects.jsonl'}, expected {expected}"
-            findings.add(Finding("RP314", record.where, what, message=expected.message))
+            join.findings.report("RP314", record.where, what, message=expected.message)

@@ -33,12 +33,7 @@ def check_row(row: Row) -> tuple[list[Fault], Paths | None]:
     broken = list(_forest_faults(row)) or list(_position_faults(row))
     if broken:
         return faults + broken, None
-    paths = row_paths(
-        row.input_ids,
-        row.position_ids,
-        segments=(row.segment_start, row.segment_stop, row.segment_visible_until),
-        trained=row.trained,
-    )
+    paths = row_paths(row)
     faults += _parent_faults(row)
     faults += [*_repeated_faults(row, paths), *weight_faults(row)]
     return faults, None if faults else paths

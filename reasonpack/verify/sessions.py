@@ -17,6 +17,7 @@ from typing import Any
 from reasonpack.errors import RecordError
 from reasonpack.records.unit import Record
 from reasonpack.verify.chat import Json, NotChecked, Reading, Refused
+from reasonpack.verify.fields import all_but
 from reasonpack.verify.groups import FILE
 from reasonpack.verify.names import is_of_model
 from reasonpack.verify.source import Source, decoded
@@ -159,7 +160,7 @@ def _joined(messages: Sequence[Json]) -> Json:
             [{"type": "text", "text": text}] if isinstance(text, str) and text else text or []
         )
     ends = [each["stop_reason"] for each in messages if each.get("stop_reason")]
-    made = {key: one for key, one in messages[0].items() if key not in _OF_A_SERVICE}
+    made = all_but(messages[0], _OF_A_SERVICE)
     partial = {"partial": True} if ends[-1:] == ["stop_sequence"] else {}
     return {**made, "content": content or "", "stop_reason": ends[-1] if ends else None, **partial}
 
@@ -182,7 +183,7 @@ def _of_codex(lines: Sequence[Json]) -> Iterator[Found]:
         kind, payload = line.get("type"), line.get("payload") or {}
         replaced = kind == "compacted" or payload.get("type") == "thread_rolled_back"
         effort = payload.get("effort") if kind == "turn_context" else None
-        item = {key: one for key, one in payload.items() if key != "phase"}
+        item = all_but(payload, {"phase"})
         is_item = kind == "response_item" and item.get("type") != "ghost_snapshot"
         if is_item and _is_written(item):
             answer.append(item)
@@ -197,7 +198,7 @@ def _of_codex(lines: Sequence[Json]) -> Iterator[Found]:
         elif replaced:
             items = payload.get("replacement_history")
             lost = not isinstance(items, list)
-            history = [{k: one for k, one in each.items() if k != "phase"} for each in items or ()]
+            history = [all_but(each, {"phase"}) for each in items or ()]
         elif isinstance(effort, str):
             context["chat_template_kwargs"] = {"reasoning_effort": effort}
         elif kind == "session_meta" and (base := payload.get("base_instructions")):
@@ -264,7 +265,7 @@ def _of_message(message: Json) -> Json:
     role, content = message.get("role"), message.get("content")
     if role == "assistant":
         end = {"length": "length", "error": "error", "aborted": "abort"}
-        rest = {key: one for key, one in message.items() if key not in _OF_PI}
+        rest = all_but(message, _OF_PI)
         blocks = [*map(_block, content)] if content else ""
         ended = end.get(str(message.get("stopReason")))
         return {"role": role, "content": blocks, "finish_reason": ended, **rest}
@@ -292,7 +293,7 @@ def _block(block: Json) -> Json:
     if kind != "toolCall":
         return block
     own = ("type", "id", "name", "arguments", "thoughtSignature")
-    rest = {key: one for key, one in block.items() if key not in own}
+    rest = all_but(block, own)
     call = {"id": block.get("id"), "name": block.get("name"), "input": block.get("arguments")}
     return {"type": "tool_use", **call, **rest}
 

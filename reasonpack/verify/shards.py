@@ -100,7 +100,7 @@ def _checked_shard(
     violations = findings.total
     try:
         if stamp(place) is None:
-            findings.add(Finding("RP004", shard.path, "no such file, expected the shard"))
+            findings.report("RP004", shard.path, "no such file, expected the shard")
             return
         _check_file(shard, place, findings)
         with open_shard(place, unchecked=True) as opened:
@@ -117,14 +117,14 @@ def _checked_shard(
                     held.update(_held(row, paths))
                     yield checked
     except (FormatError, StorageError) as error:
-        findings.add(Finding("RP008", shard.path, f"{error.what}, expected a whole shard"))
+        findings.report("RP008", shard.path, f"{error.what}, expected a whole shard")
         return
     for name in ("rows", "samples", "tokens", "trained_tokens"):
         findings.count(name, held[name])
     for code, name in (("RP009", "rows"), ("RP010", "tokens")):
         if held[name] != (expected := getattr(shard, name)):
             what = f"{held[name]:,} {name}, expected {expected:,} as in the manifest"
-            findings.add(Finding(code, shard.path, what))
+            findings.report(code, shard.path, what)
     if findings.total == violations:
         _check_content(shard, place, findings)
 
@@ -132,9 +132,8 @@ def _checked_shard(
 def _check_file(shard: Shard, place: Place, findings: Findings) -> None:
     size, sha256 = digest(place)
     if size != shard.bytes:
-        findings.add(Finding("RP006", shard.path, f"{size:,} bytes, expected {shard.bytes:,}"))
-    if sha256 != shard.sha256:
-        findings.add(Finding("RP007", shard.path, f"SHA-256 {sha256}, expected {shard.sha256}"))
+        findings.report("RP006", shard.path, f"{size:,} bytes, expected {shard.bytes:,}")
+    findings.compare("RP007", shard.path, "SHA-256", (sha256, shard.sha256))
 
 
 def _check_counts(dataset: Dataset, number: int, held: Counter[str], findings: Findings) -> None:
@@ -142,7 +141,7 @@ def _check_counts(dataset: Dataset, number: int, held: Counter[str], findings: F
     receipt = dataset.receipts[number]
     if receipt is None:
         return
-    counted = receipt.counts.flat()
+    counted, file = receipt.counts.flat(), receipt_path(dataset.units[number])
     names = {"samples", "rows", "tokens", "trained_tokens", "npass_tokens"}
     if counted["pairs"]:  # datasets of before do not count them
         names.add("pairs")
@@ -155,17 +154,14 @@ def _check_counts(dataset: Dataset, number: int, held: Counter[str], findings: F
     if dataset.manifest.options.shuffle:  # these are of the records, which are in other shards
         names -= {"packed", "npass_tokens"}
     for name in sorted(names):
-        if counted[name] != held[name]:
-            what = f"counts.{name} {counted[name]:,}, expected {held[name]:,} as in its shards"
-            findings.add(Finding("RP013", receipt_path(dataset.units[number]), what))
+        both, by = (counted[name], held[name]), "as in its shards"
+        findings.compare("RP013", file, f"counts.{name}", both, by=by, form="{:,}")
 
 
 def _check_content(shard: Shard, place: Place, findings: Findings) -> None:
     with open_shard(place, unchecked=True) as opened:
         found = content_hash(opened.groups())
-    if found != shard.content_hash:
-        what = f"content hash {found}, expected {shard.content_hash}"
-        findings.add(Finding("RP017", shard.path, what))
+    findings.compare("RP017", shard.path, "content hash", (found, shard.content_hash))
 
 
 def _held(row: Row, paths: Paths | None) -> Counter[str]:
@@ -178,7 +174,7 @@ def _held(row: Row, paths: Paths | None) -> Counter[str]:
         if tokens := int(lengths[row.segment_kind == kind].sum()):
             held[f"tokens_by_kind.{name}"] = tokens
     held["samples"] = len(row.sample_id)
-    held["trained_tokens"] = int(np.count_nonzero(paths.trained))
+    held["trained_tokens"] = int(np.count_nonzero(row.trained))
     held["pairs"] = int((row.position_ids.astype(np.int64) + 1).sum())
     held["npass_tokens"] = int((row.position_ids[paths.leaf].astype(np.int64) + 1).sum())
     return held
@@ -212,28 +208,26 @@ def _check_schema(manifest: Manifest, shard: Shard, schema: pa.Schema, findings:
     for name in METADATA:
         value = metadata.get(f"reasonpack.{name}".encode())
         found = None if value is None else value.decode(errors="replace")
-        if found != (expected := getattr(manifest, name)):
-            what = f"reasonpack.{name} {found!r}, expected {expected!r} as in the manifest"
-            findings.add(Finding("RP104", shard.path, what))
+        both, by = (found, getattr(manifest, name)), "as in the manifest"
+        findings.compare("RP104", shard.path, f"reasonpack.{name}", both, by=by, form="{!r}")
     requires = (metadata.get(b"reasonpack.requires") or b"").decode(errors="replace")
     if unknown := sorted({*filter(None, requires.split(","))} - {*TO_BE_APPLIED}):
         what = f"requires {', '.join(unknown)}, expected some of {', '.join(TO_BE_APPLIED)}"
-        findings.add(Finding("RP106", shard.path, what))
+        findings.report("RP106", shard.path, what)
         return False
     expected = ",".join(name for name in TO_BE_APPLIED if name in manifest.columns)
-    if requires != expected:
-        what = f"reasonpack.requires {requires!r}, expected {expected!r} by the columns"
-        findings.add(Finding("RP104", shard.path, what))
+    both, by = (requires, expected), "by the columns"
+    findings.compare("RP104", shard.path, "reasonpack.requires", both, by=by, form="{!r}")
     newer = parse_version(manifest.format_version)[1] > MINOR
     if what := _columns_fault(schema, manifest.columns, known_only=newer):
-        findings.add(Finding("RP101", shard.path, what))
+        findings.report("RP101", shard.path, what)
         return False
     for name in _known(schema):
         field = schema.field(name)
         inner = field if name == "length" else field.type.value_field
         if field.nullable or inner.nullable:
             what = f"{name} may be null, expected a column and elements that may not"
-            findings.add(Finding("RP102", shard.path, what))
+            findings.report("RP102", shard.path, what)
     return True
 
 
@@ -269,11 +263,11 @@ def _check_group(shard: Shard, group: pa.RecordBatch, findings: Findings) -> boo
             f"a row group of {count(group.num_rows, 'row')} and {count(tokens, 'token')}, "
             f"expected at most {GROUP_ROWS:,} and {GROUP_TOKENS:,}"
         )
-        findings.add(Finding("RP105", shard.path, what))
+        findings.report("RP105", shard.path, what)
     for name in _known(group.schema):
         column = group.column(name)
         if column.null_count or (name != "length" and column.flatten().null_count):
-            findings.add(Finding("RP103", shard.path, f"a null in {name}, expected none"))
+            findings.report("RP103", shard.path, f"a null in {name}, expected none")
             return False
     return True
 

@@ -9,9 +9,11 @@ template. Reading messages, the stop token, views and their tokens are this chec
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -29,19 +31,16 @@ from reasonpack.tokens.tokenizer import Tokenizer, load_tokenizer
 from reasonpack.verify.chat import NotChecked, Reading, Refused
 from reasonpack.verify.encoding import Encoder
 from reasonpack.verify.fields import renamed, without_nulls
-from reasonpack.verify.findings import Finding, Findings
+from reasonpack.verify.findings import Findings
 from reasonpack.verify.history import in_tokens
 from reasonpack.verify.length import LeftOut, too_long, too_long_text
 from reasonpack.verify.names import ARGUMENTS, OF_A_RECORD, TOOLS
 from reasonpack.verify.one_view import TextView
 from reasonpack.verify.parts import parts_of
-from reasonpack.verify.paths import view_paths
 from reasonpack.verify.reader import read_chat
 from reasonpack.verify.rebuilt import Rebuilt, TokenView, not_rebuilt
 from reasonpack.verify.rules import Rules, load_rules
-from reasonpack.verify.splits import split_of
-from reasonpack.verify.views import TextViews, build_views
-from reasonpack.verify.weights import view_weights
+from reasonpack.verify.views import build_views
 from reasonpack.wording import count
 
 LAST = ("last-turn", "last-message")
@@ -81,13 +80,11 @@ def load_source(
     places = [_without_share(given, manifest) for given in inputs]
     files = _name_inputs(expand_inputs(places), manifest, findings)
     loaded = _load_tokenizer(manifest, tokenizer)
-    if loaded.sha256 != manifest.tokenizer_sha256:
-        what = f"SHA-256 {loaded.sha256}, expected {manifest.tokenizer_sha256}"
-        findings.add(Finding("RP301", loaded.source, what))
+    hashes = loaded.sha256, manifest.tokenizer_sha256
+    findings.compare("RP301", loaded.source, "SHA-256", hashes)
     template, rules = load_rules(manifest, loaded)
-    if (found := template.sha256) != manifest.template_sha256:
-        what = f"SHA-256 {found}, expected {manifest.template_sha256}"
-        findings.add(Finding("RP302", template.name, what))
+    hashes = template.sha256, manifest.template_sha256
+    findings.compare("RP302", template.name, "SHA-256", hashes)
     if findings.total > before:
         return None
     read, units = plan(files)
@@ -155,7 +152,7 @@ def _name_inputs(
     if len(places) != len(names):
         more = ", …" if len(names) > 5 else ""
         what = f"{count(len(places), 'file')}, expected {len(names)}: {', '.join(names[:5])}{more}"
-        findings.add(Finding("RP303", "inputs", what))
+        findings.report("RP303", "inputs", what)
     return list(zip(places, names, strict=False))
 
 
@@ -215,56 +212,56 @@ def decoded(record: Record, reading: Reading) -> dict[str, Any]:
 
 
 def rebuild(source: Source, record: dict[str, Any], *, row: bool = False) -> Rebuilt:
-    """Build the views of a decoded record and encode them, or say why that cannot be."""
-    if not source.manifest.templates:
+    """Build the views of a decoded record and encode them, or say why that cannot be.
+
+    Where such as are too long are left out, they are left out.
+    """
+    manifest, options = source.manifest, source.manifest.options
+    if not manifest.templates:
         return Rebuilt(unknown="an older manifest, without the template's switch and delimiters")
     try:
         chat = read_chat(record, replace(source.reading, row=row))
-        parts = parts_of(source.manifest.options.train_on)
-        built = build_views(chat, source.rules[bool(chat.tools)], parts)
+        built = build_views(chat, source.rules[bool(chat.tools)], parts_of(options.train_on))
         if not built.views:
             raise Refused("no message of it is trained")
     except (NotChecked, Refused) as error:
         return not_rebuilt(error)
-    weights = view_weights(chat, built.numbers, source.manifest.options.loss_weights)
-    built.views = [
-        replace(view, given=given, group=group)
-        for view, (given, group) in zip(built.views, weights, strict=True)
-    ]
-    split = split_of(chat, source.manifest.options.split)
-    return replace(_within_limits(built, source), split=split)
-
-
-def _within_limits(built: TextViews, source: Source) -> Rebuilt:
-    """Encode views; where such as are too long are left out, leave them out."""
-    manifest, texts = source.manifest, []
-    left: list[LeftOut] = []
-    shared: Counter[int | None] = Counter()
-    for view in built.views:
-        characters = len(view.prompt) + len(view.completion)
-        if out := too_long_text(view.message, characters, manifest):
+    divides = options.overlong == "split"
+    texts, left = [], list[LeftOut]()
+    weights = chat.weights(built.numbers, options.loss_weights)
+    for view, weighs in zip(built.views, weights, strict=True):
+        if out := too_long_text(view.message, (view.prompt, view.completion), manifest):
             left.append(out)
         else:
-            texts.append(view)
-    if left and (manifest.options.overlong != "split" or not texts):
+            texts.append((view, *weighs))
+    if left and (not divides or not texts):
         # Whatever its tokens are; such a text can take for ever to encode.
         return Rebuilt(reason="overlong", error=f"a view of {left[0].length:,} characters")
-    views = [encode(view, source.encoder) for view in texts]
-    if manifest.options.overlong == "split":
-        out_by_view = [too_long(view.message, len(view.ids), manifest) for view in views]
-        left += [out for out in out_by_view if out]
-        for one, out in zip(views, out_by_view, strict=True):
-            shared[one.group] += len(one.trained) if out else 0
-        views = [view for view, out in zip(views, out_by_view, strict=True) if not out]
+    views, shared = list[TokenView](), Counter[Hashable]()
+    for view, weight, group in texts:
+        one = replace(encode(view, source.encoder), weight=weight, group=group)
+        if divides and (out := too_long(view.message, len(one.ids), manifest)):
+            left.append(out)
+            shared[group] += int(one.trained.sum())
+        else:
+            views.append(one)
     if not views:
         return Rebuilt(reason="overlong", error=f"no view fits, the first has {left[0].length:,}")
-    return Rebuilt(
-        tuple(views),
-        built,
-        left_out=tuple(left),
-        weighs=source.reading.weighs,
-        shared=shared,
-    )
+    split = split_of(chat.said, options.split)
+    return Rebuilt(views, built, left_out=tuple(left), split=split, shared=shared)
+
+
+def split_of(text: bytes, given: Sequence[str]) -> str:
+    """Return the split that a text is drawn for, of those that the run was given as `NAME=SHARE`.
+
+    The text is what a chat says, or the name of a group.
+    """
+    drawn = Fraction(int(hashlib.sha256(text).hexdigest()[:16], 16), 1 << 64)
+    for name, _, share in (each.partition("=") for each in given):
+        if drawn < Fraction(share):
+            return name
+        drawn -= Fraction(share)
+    return "train"
 
 
 def encode(view: TextView, encoder: Encoder) -> TokenView:
@@ -277,9 +274,6 @@ def encode(view: TextView, encoder: Encoder) -> TokenView:
     least, most = view.thought
     whole = int((completion.ends <= least).sum()) if most else 0
     touched = int((completion.begins < most).sum())
-    ids = np.concatenate([prompt.ids, completion.ids]).astype(np.int32)
-    paths = view_paths(ids, len(prompt.ids), trained)
     thought = int(trained[:whole].sum()), int(trained[:touched].sum())
-    history = in_tokens(view.history, prompt)
-    values = (thought, view.given, view.group)
-    return TokenView(view.message, ids, len(prompt.ids), paths, *values, history=history)
+    ids = np.concatenate([prompt.ids, completion.ids]).astype(np.int32)
+    return TokenView(view.message, ids, trained, thought, in_tokens(view.history, prompt))

@@ -7,7 +7,7 @@ from typing import Any
 from reasonpack.records.strict_json import decode
 from reasonpack.verify import names
 from reasonpack.verify.chat import Arguments, Json, NotChecked, Reading, Refused
-from reasonpack.verify.fields import EMPTY, check_fields, without_nulls
+from reasonpack.verify.fields import EMPTY, all_but, check_fields, without_nulls
 from reasonpack.verify.names import END, TAG, inside
 
 NAMED = ("name", *names.ARGUMENTS)
@@ -43,7 +43,7 @@ def _tool(tool: Any, name: str) -> Json:
     kind = tool.get("type")
     if kind in (None, "custom") and isinstance(tool.get("input_schema"), dict):  # Anthropic's
         left = ("type", "cache_control", "input_schema")
-        described = {key: value for key, value in tool.items() if key not in left}
+        described = all_but(tool, left)
         return {"type": "function", "function": {**described, "parameters": tool["input_schema"]}}
     if kind == "function" and isinstance(tool.get("name"), str):  # of OpenAI's Responses
         kept = {k: v for k, v in tool.items() if k != "type" and v is not None}
@@ -88,8 +88,8 @@ def read_call(raw: Any, reading: Reading) -> Json:
     held = arguments if given == ["parameters"] and isinstance(arguments, dict) else {}
     if "type" in held and isinstance(held.get("properties"), dict):
         raise Refused("the description of arguments in their place")
-    check_fields({key: one for key, one in call.items() if key != "id"}, reading, "tool_calls.")
-    others = {key: one for key, one in function.items() if key != "name"}
+    check_fields(all_but(call, {"id"}), reading, "tool_calls.")
+    others = all_but(function, {"name"})
     check_fields(others, reading, "tool_calls.function.")
     if isinstance(arguments, str):
         read = decode(arguments.encode(), "arguments")

@@ -176,7 +176,7 @@ TESTED_TOGETHER = {
     "verify/test_differences": "verify.explain",
     "verify/test_reader": "verify.chat verify.fields verify.names",
     "verify/test_rows": "verify.paths verify.rebuilt verify.row",
-    "verify/test_views": "verify.one_view verify.rules verify.texts",
+    "verify/test_views": "verify.one_view verify.rules",
 }
 """Tests of modules that have no test file of their own name.
 

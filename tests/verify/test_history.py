@@ -8,8 +8,8 @@ from packed_twice import TOKENIZER
 from reasonpack.tokens.tokenizer import load_tokenizer
 from reasonpack.verify.chat import Message
 from reasonpack.verify.encoding import Encoder
-from reasonpack.verify.history import count_contexts, find_messages, in_tokens
-from reasonpack.verify.paths import view_paths
+from reasonpack.verify.history import Contexts, find_messages, in_tokens
+from reasonpack.verify.rebuilt import TokenView, read_views
 
 ASK, ANSWER = "What are two and two together?", "They are four, however they are counted."
 CHAT = [Message("user", ASK), Message("assistant", ANSWER, source=1)]
@@ -39,8 +39,14 @@ def test_tokens_within_a_text_are_counted_once_unless_a_view_writes_them() -> No
     text = PROMPT[encoding.begins[start] : encoding.ends[stop - 1]]
     assert text in ASK
     assert len(text) > len(ASK) - 12
-    view = stretches, view_paths(encoding.ids, 0).seen
-    nothing = np.zeros((0, 2), np.uint64)
-    counted = count_contexts([view, view], [nothing])
+    ids = np.array([*encoding.ids, 5], np.int32)
+    view = TokenView(2, ids, np.ones(1, bool), history=stretches)
+    counted = contexts(view, view)
     assert counted == {(message, kind): stop - start for message, kind, start, stop in stretches}
-    assert count_contexts([view], [view[1][:stop]]) == {(1, 2): counted[1, 2]}
+    assert contexts(view, TokenView(0, ids[:stop], np.ones(stop - 1, bool))) == {
+        (1, 2): counted[1, 2]
+    }
+
+
+def contexts(*views: TokenView) -> Contexts:
+    return read_views(views, "", "", weighs=False, divided=False).contexts

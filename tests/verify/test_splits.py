@@ -19,10 +19,10 @@ from reasonpack.rows.content_hash import combined_hash, content_hash
 from reasonpack.run import splits as packing
 from reasonpack.run.context import Context
 from reasonpack.run.pack import pack_files
-from reasonpack.verify import splits
 from reasonpack.verify.chat import Reading
 from reasonpack.verify.check import verify_dataset
 from reasonpack.verify.reader import read_chat
+from reasonpack.verify.source import split_of
 
 GIVEN = ("validation=0.3", "test=0.2")
 TRAIN, VALIDATION = (f"data/{split}-00000-of-00002.parquet" for split in ("train", "validation"))
@@ -112,7 +112,7 @@ def test_the_same_split_as_in_packing(line: bytes) -> None:
         own = replace(conversation.messages[-1], content=more)
         conversation = replace(conversation, messages=(*conversation.messages[:-1], own))
         expected = packing.split_of(packing.key(conversation), shares)
-        assert splits.split_of(chat, GIVEN) == expected
+        assert split_of(chat.said, GIVEN) == expected
 
 
 def unnamed(packed: Packed) -> None:
