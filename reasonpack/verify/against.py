@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import itertools
 import random
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
@@ -28,7 +29,7 @@ from reasonpack.datasets.shards import open_shard
 from reasonpack.errors import FormatError, RecordError, StorageError
 from reasonpack.records.unit import Record
 from reasonpack.rows.kind import Kind
-from reasonpack.verify.against_calls import Feed, feed_of_groups
+from reasonpack.verify.against_calls import add_groups
 from reasonpack.verify.call_values import known_in, of_row
 from reasonpack.verify.copies import Taken, leave_out, taken_groups, taken_records
 from reasonpack.verify.differences import report
@@ -78,17 +79,20 @@ def check_against(
     findings.of_calls = join.of_calls
     if dataset.manifest.options.shuffle and None not in dataset.receipts:
         join.order = Order()
+    done = upto = 0
     with ExitStack() as opened:
-        feed = _feed(join, dataset, source, opened)
+        adding = _adding(join, dataset, source, opened)
         for number, receipt in enumerate(dataset.receipts):
             for checked in checked_rows(dataset, number, findings):
                 _add_samples(join, checked)
             if join.order is not None:
                 join.order.unit = dataset.units[number]
-            feed(_records_of(receipt))
+            upto += _records_of(receipt)
+            while done < upto:
+                done = next(adding, upto)
             match(join)
             on_unit()
-        feed(None)
+        deque(adding, maxlen=0)
         match(join)
         report(join, dataset, source)
     if join.order is not None:
@@ -98,23 +102,20 @@ def check_against(
         findings.report("RP313", "manifest.json", said)
 
 
-def _feed(join: Join, dataset: Dataset, source: Source, opened: ExitStack) -> Feed:
-    """Return what adds so many records more, or all, to what waits for its match."""
+def _adding(join: Join, dataset: Dataset, source: Source, opened: ExitStack) -> Iterator[int]:
+    """Add what the source has to what waits for its match; yield how many records are done."""
     if join.of_calls:
         by = grouped_by(dataset)
         join.findings.taken.append("the field that groups the records")
         folder = Path(opened.enter_context(TemporaryDirectory(prefix="reasonpack-")))
         groups = find_groups(source.files, by, folder)
-        return feed_of_groups(
-            join, source, groups, taken_groups(groups, source, dataset, join.findings)
-        )
+        times = taken_groups(groups, source, dataset, join.findings)
+        yield from add_groups(join, source, groups, times)
+        return
     lines = zip(records(source), taken_records(source, dataset, join.findings), strict=False)
-
-    def feed(count: int | None) -> None:
-        for record, taken_ in itertools.islice(lines, count):
-            _add_record(join, record, source, taken_)
-
-    return feed
+    for done, (record, taken_) in enumerate(lines, 1):
+        _add_record(join, record, source, taken_)
+        yield done
 
 
 def _records_of(receipt: Receipt | None) -> int:
@@ -210,10 +211,10 @@ def _contexts(row: Row) -> Contexts:
     """Count the tokens of the history of a sample by message and kind."""
     of = _segments(row)
     kinds, messages = row.segment_kind[of], row.segment_message[of]
-    counted: Contexts = {}
+    counted = Contexts()
     for kind in (Kind.CONTEXT, Kind.R_IN):
         numbers = np.bincount(messages[(kinds == kind) & (messages >= 0)])
-        counted |= {(at, kind): number for at, number in enumerate(numbers.tolist()) if number}
+        counted.update({(at, kind): number for at, number in enumerate(numbers.tolist())})
     return counted
 
 

@@ -5,7 +5,7 @@ records of a group ─→ rejected, or their calls ─→ Kept ─→ Read, by t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -29,28 +29,21 @@ from reasonpack.verify.rejects import check_left_out, check_reason, take_reject
 from reasonpack.verify.sessions import Value, decoded_calls
 from reasonpack.verify.source import Source, split_of
 
-Feed = Callable[[int | None], None]
-"""Adds so many records more, or all of them, to what waits for its match."""
 EXPLAINED = 1 << 24
 """Tokens that the calls of a group may have if they are all to be looked at together."""
 
 
-def feed_of_groups(join: Join, source: Source, groups: Groups, taken: Iterable[Taken]) -> Feed:
-    """Return what adds the groups of a source, in their order, each as often as it is `taken`."""
-    each, done, upto = zip(groups, taken, strict=False), 0, 0
+def add_groups(join: Join, source: Source, groups: Groups, taken: Iterable[Taken]) -> Iterator[int]:
+    """Add the groups of a source, in their order, each as often as it is `taken`.
 
-    def feed(count: int | None) -> None:
-        nonlocal done, upto
-        upto = groups.bounds[-1] if count is None else upto + count
-        while done < upto and (next_ := next(each, None)) is not None:
-            group, taken_ = next_
-            if taken_.times:
-                _Adding(join, source, groups, group, taken_.times, group.id).add()
-            else:
-                leave_out(taken_, next(group.records).where, join.findings)
-            done = groups.bounds[group.number + 1]
-
-    return feed
+    Yields how many records those so far have.
+    """
+    for group, taken_ in zip(groups, taken, strict=False):
+        if taken_.times:
+            _Adding(join, source, groups, group, taken_.times, group.id).add()
+        else:
+            leave_out(taken_, next(group.records).where, join.findings)
+        yield groups.bounds[group.number + 1]
 
 
 @dataclass(slots=True)

@@ -24,7 +24,7 @@ from reasonpack.verify.marks import SHORT
 
 Stretch = tuple[int, int, int, int]
 """A message, a kind, and from where to where it goes, in characters or tokens."""
-Contexts = dict[tuple[int, int], int]
+Contexts = Counter[tuple[int, int]]
 """How many tokens of the history there are, by message and kind."""
 
 
@@ -92,15 +92,3 @@ class Prefixes:
     def _hold(self, path: NDArray[np.uint64]) -> bool:
         places = ((each, np.searchsorted(each, path)) for each in self._sorted)
         return any((each[at.clip(max=len(each) - 1)] == path).all() for each, at in places)
-
-
-def added(each: Sequence[Contexts]) -> Contexts:
-    """Add up what is counted of several.
-
-    >>> added([{(0, 0): 2}, {(0, 0): 1, (1, 2): 3}])
-    {(0, 0): 3, (1, 2): 3}
-    """
-    total = Counter[tuple[int, int]]()
-    for contexts in each:
-        total.update(contexts)
-    return dict(total)

@@ -18,7 +18,7 @@ from reasonpack.datasets.manifest import Manifest
 from reasonpack.records.strict_json import quoted
 from reasonpack.rows.kind import Kind
 from reasonpack.verify.findings import Findings
-from reasonpack.verify.history import Contexts, added
+from reasonpack.verify.history import Contexts
 from reasonpack.verify.length import LeftOut
 from reasonpack.verify.order import Order
 from reasonpack.verify.paths import U64, Print, together
@@ -52,7 +52,7 @@ class Packed:
     ends: U64 = field(default_factory=NONE.copy)
     trains_ends: bool = True
     calls: frozenset[int] = frozenset()
-    contexts: Contexts = field(default_factory=dict)
+    contexts: Contexts = field(default_factory=Counter)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ class Read:
     calls: frozenset[int] = frozenset()
     leaves: Mapping[bytes, tuple[int, int]] = field(default_factory=dict)
     again: Callable[[], Sequence[TokenView]] | None = None
-    contexts: Contexts = field(default_factory=dict)
+    contexts: Contexts = field(default_factory=Counter)
     npass_tokens: int = 0
     is_open: bool = False
 
@@ -220,9 +220,9 @@ def _thoughts_fault(packed: Sequence[Packed], read: Sequence[Read]) -> str:
 
 def _contexts_fault(packed: Sequence[Packed], read: Sequence[Read]) -> str:
     """Say which message has fewer tokens of the history than it must; empty for none."""
-    found, expected = (added([one.contexts for one in ones]) for ones in (packed, read))
+    found, expected = (sum((one.contexts for one in ones), Contexts()) for ones in (packed, read))
     for (message, kind), want in sorted(expected.items()):
-        if (have := found.get((message, kind), 0)) < want:
+        if (have := found[message, kind]) < want:
             what = f"message {message} has {count(have, 'token')} of the kind {Kind(kind).label}"
             return f"{what}, expected at least {want:,} in what others see of it"
     return ""

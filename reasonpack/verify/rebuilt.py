@@ -207,11 +207,11 @@ class _Compared:
 
     def contexts(self) -> Contexts:
         """Count tokens of the history by message and kind, but for those that a view writes."""
-        counted, written = Counter[tuple[int, int]](), np.sort(np.concatenate(self.written))
+        counted, written = Contexts(), np.sort(np.concatenate(self.written))
         for place, paths in self.history:
             least, most = (np.searchsorted(written, paths, side) for side in ("left", "right"))
             counted[place] += int((least == most).sum())
-        return dict(+counted)
+        return +counted
 
 
 def _compared_paths(views: Sequence[TokenView]) -> _Compared:
