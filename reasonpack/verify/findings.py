@@ -220,7 +220,7 @@ class Findings:
         """
         if both[0] != both[1]:
             found, expected = map(form.format, both)
-            self.report(code, file, f"{name} {found}, expected {expected} {by}".rstrip())
+            self.report(code, file, f"{name} {found}, expected {expected}" + f" {by}" * bool(by))
 
     def count(self, what: str, number: int = 1) -> None:
         """Count something that was looked at."""

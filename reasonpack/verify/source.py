@@ -229,11 +229,11 @@ def rebuild(source: Source, record: dict[str, Any], *, row: bool = False) -> Reb
     divides = options.overlong == "split"
     texts, left = [], list[LeftOut]()
     weights = chat.weights(built.numbers, options.loss_weights)
-    for view, weighs in zip(built.views, weights, strict=True):
+    for view, (weight, group) in zip(built.views, weights, strict=True):
         if out := too_long_text(view.message, (view.prompt, view.completion), manifest):
             left.append(out)
         else:
-            texts.append((view, *weighs))
+            texts.append((view, weight, group))
     if left and (not divides or not texts):
         # Whatever its tokens are; such a text can take for ever to encode.
         return Rebuilt(reason="overlong", error=f"a view of {left[0].length:,} characters")
