@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import chain, islice, pairwise
@@ -31,6 +31,7 @@ class Group:
         start: of its entries, in the part of the index that was read.
         stop: one past the last.
         records: in the order of the inputs; to be taken before the next group is.
+        again: reads one of them once more, by its position among the entries.
         is_session: whether they are the lines of a session file.
     """
 
@@ -38,6 +39,7 @@ class Group:
     start: int
     stop: int
     records: Iterator[Record]
+    again: Callable[[int], Record]
     is_session: bool = False
 
 
@@ -82,7 +84,7 @@ class Groups:
                 for value in (fields.of_line(line_of(first)) if fields else {}).values():
                     named = group_name(value, field)
                 own = chain([first], islice(records, stop - start - 1))
-                yield Group(named, start, stop, own, field == FILE)
+                yield Group(named, start, stop, own, self.record, field == FILE)
                 deque(own, maxlen=0)  # those that nobody took
 
     def record(self, position: int) -> Record:

@@ -16,7 +16,7 @@ from itertools import groupby
 
 from reasonpack.datasets.options import Options
 from reasonpack.errors import RecordError
-from reasonpack.records.groups import Group, Groups
+from reasonpack.records.groups import Group
 from reasonpack.records.strict_json import quoted
 from reasonpack.rows.group_forest import CallView, GroupForest, Joined
 from reasonpack.rows.sample import write
@@ -42,7 +42,7 @@ ENCODED_AT_ONCE = 1 << 25
 
 
 def lay_out_calls(
-    groups: Groups,
+    groups: Iterable[Group],
     options: Options,
     context: Context,
     encode: Encode | None = None,
@@ -51,22 +51,11 @@ def lay_out_calls(
     times: Iterable[int] | None = None,
 ) -> Laid:
     """Turn groups of records into samples; see `Work`."""
-    return _Calls(groups, options, context, encode, columns).lay_out(groups, times)
+    return _Calls(options, context, encode, columns).lay_out(groups, times)
 
 
 class _Calls(Work[Group]):
     """The groups of a unit that wait, and what the others became."""
-
-    def __init__(
-        self,
-        groups: Groups,
-        options: Options,
-        context: Context,
-        encode: Encode | None,
-        columns: Sequence[str],
-    ) -> None:
-        super().__init__(options, context, encode, columns)
-        self.again = groups.record
 
     def begin(self) -> None:
         """Forget the texts of groups that are written."""
@@ -117,7 +106,7 @@ class _Calls(Work[Group]):
             planted, laid_out, _ = self.limits.lay_out(forest.finish(), 0, [0] * len(kept))
         except RecordError as error:
             for position in sorted({each.position for each in kept}):
-                self.reject(position, self.again(position), replace(error))
+                self.reject(position, group.again(position), replace(error))
             return
         ids = ids_of_copies(group.id, group.times)
         values = columns_of_calls([each.call for each in kept])
@@ -136,7 +125,7 @@ class _Calls(Work[Group]):
             new: dict[tuple[str, int], tuple[Waiting, bytes]] = {}
             repeated = 0
             try:
-                for each in self._short_enough(position, list(of_record)):
+                for each in self._short_enough(group, position, list(of_record)):
                     key, content = self._key(each)
                     there = new[key][1] if key in new else seen.get(key)
                     if there not in (None, content):
@@ -146,7 +135,7 @@ class _Calls(Work[Group]):
                     repeated += there is not None
                     new.setdefault(key, (each, content))
             except RecordError as error:
-                self.reject(position, self.again(position), error)
+                self.reject(position, group.again(position), error)
                 continue
             kept += [each for key, (each, _) in new.items() if key not in seen]
             seen |= {key: content for key, (_, content) in new.items()}
@@ -154,7 +143,9 @@ class _Calls(Work[Group]):
                 self.laid.counts.note({"repeated-call": repeated})
         return kept
 
-    def _short_enough(self, position: int, calls: Sequence[Waiting]) -> Sequence[Waiting]:
+    def _short_enough(
+        self, group: WaitingGroup, position: int, calls: Sequence[Waiting]
+    ) -> Sequence[Waiting]:
         """Return the calls of a record but those that are too long, if any is short enough.
 
         Raises:
@@ -168,7 +159,7 @@ class _Calls(Work[Group]):
         if long and (len(long) == len(calls) or self.options.overlong != "split"):
             raise self.limits.nothing_fits(long.values())
         if long:
-            self.leave_out(position, self.again(position), list(long.values()))
+            self.leave_out(position, group.again(position), list(long.values()))
         return [each for each in calls if each.number not in long]
 
     def _weights(self, calls: Sequence[Waiting]) -> list[float]:

@@ -9,7 +9,7 @@ The messages of a call are let go as soon as its view is cut.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from reasonpack.errors import RecordError
@@ -55,12 +55,14 @@ class WaitingGroup:
 
     Attributes:
         id: of its sample.
+        again: reads one of its records once more, by its position.
         times: how often it is packed.
         calls: in their order.
         characters: of its text, without what was in a call before.
     """
 
     id: str
+    again: Callable[[int], Record]
     times: int
     calls: list[Waiting] = field(default_factory=list)
     characters: int = 0
@@ -102,7 +104,7 @@ class GroupReader:
 
     def __init__(self, work: Work[Group], group: Group, times: int) -> None:
         self.work, self.options, self.context = work, work.options, work.context
-        self.group, self.waiting = group, WaitingGroup(group.id, times)
+        self.group, self.waiting = group, WaitingGroup(group.id, group.again, times)
         self.cutter, self.pasts = CallCutter(work.pieces), Pasts()
 
     def read(self) -> WaitingGroup:

@@ -55,16 +55,6 @@ def source(family: str) -> str:
     return (FIXTURES / "templates" / f"{family}.jinja").read_text("utf-8")
 
 
-class OneGroup(list[Group]):
-    """A group of records that are in memory, as `Groups` has those of an index."""
-
-    field = "trace_id"
-
-    def __init__(self, records: Sequence[Record]) -> None:
-        super().__init__([Group("g", 0, len(records), iter(records))])
-        self.record = records.__getitem__
-
-
 def laid_out(
     calls: Sequence[Json], family: str, columns: Sequence[str] = (), **changes: Any
 ) -> tuple[Laid, list[Json]]:
@@ -80,7 +70,7 @@ def laid_out(
     ]
     names = planned([*ALWAYS, *columns])
     laid = lay_out_calls(
-        OneGroup(records),
+        [Group("g", 0, len(records), iter(records), records.__getitem__)],
         options,
         load_context(options),
         columns=names,
