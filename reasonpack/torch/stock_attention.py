@@ -130,8 +130,14 @@ def _attention(
         raise UsageError("attention", what, expected, "train with use_cache=False")
     key, value = _lowered(key), _lowered(value)
     keys, values = gathered(key, index), gathered(value, index)
+    sizes = {
+        "cu_seq_lens_q": index.cu_seqlens_q,
+        "cu_seq_lens_k": index.cu_seqlens_k,
+        "max_length_q": index.max_seqlen_q,
+        "max_length_k": index.max_seqlen_k,
+    }
     with regathered([(key, keys), (value, values)], index):
-        out = stock(module, query, keys, values, None, **kwargs, **_sizes(index))
+        out = stock(module, query, keys, values, None, **kwargs, **sizes)
     if not torch.compiler.is_compiling():
         note(kwargs.get("sliding_window"))
     return out
@@ -143,15 +149,6 @@ def _lowered(states: torch.Tensor) -> torch.Tensor:
     if states.dtype == torch.float32 and torch.is_autocast_enabled(kind):
         return states.to(torch.get_autocast_dtype(kind))
     return states
-
-
-def _sizes(index: BranchIndex) -> dict[str, Any]:
-    return {
-        "cu_seq_lens_q": index.cu_seqlens_q,
-        "cu_seq_lens_k": index.cu_seqlens_k,
-        "max_length_q": index.max_seqlen_q,
-        "max_length_k": index.max_seqlen_k,
-    }
 
 
 def _reference(
