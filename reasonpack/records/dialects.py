@@ -186,11 +186,16 @@ def _continues(draft: Draft, before: Draft) -> bool:
     """
     if not (is_answer(before.message) and is_answer(draft.message) and _has_calls(draft.message)):
         return False
-    if _has_reasoning(draft.message):
+    if _has_reasoning(draft.message) or not (_has_text(draft) and _has_text(before)):
         return False
     if _has_calls(before.message):
         return bool(before.call_role and draft.call_role)
     return draft.call_role == "tool_call" or _is_reasoning_alone(before.message)
+
+
+def _has_text(draft: Draft) -> bool:
+    """Tell whether the content of a message can be joined with another; else it is refused."""
+    return isinstance(content_of(draft.message), str | list | None)
 
 
 def _has_reasoning(message: Mapping[str, Any]) -> bool:

@@ -43,6 +43,16 @@ UNREAD = "a field that is not read and may hold what the model is to learn, expe
 
 # What is wrong: the record, then the reason, the message and the fix.
 REFUSED: dict[str, tuple[object, str, str, str]] = {
+    "an answer to be joined with reasoning before it, of no text": (
+        chat(
+            ASK,
+            {"role": "assistant", "reasoning": "Add."},
+            {"role": "assistant", "content": {"a": 1}, "tool_calls": [CALL]},
+        ),
+        "type",
+        "messages[2].content: got an object, expected a string or a list",
+        "Write its text.",
+    ),
     "a closing tag that is not first on its line": (
         answer(content="It writes </think> and then answers."),
         "closing-tag",

@@ -5,7 +5,9 @@ Each file in call_logs has the fields of one format, with text and ids of our ow
 
 from __future__ import annotations
 
+import contextlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ from test_calls import shown
 
 from reasonpack.errors import RecordError
 from reasonpack.records.call_formats import format_of
-from reasonpack.records.calls import Call, read_calls
+from reasonpack.records.calls import Call, read_calls, read_session
 from reasonpack.records.formats import foreign
 from reasonpack.records.reading import DEFAULT, Reading
 from reasonpack.records.unit import Record
@@ -158,3 +160,27 @@ def test_a_pair_and_a_sequence_are_calls_by_themselves() -> None:
     assert format_of({"chosen": pair[0], "rejected": pair[1]}) == "calls"
     assert format_of({"tokens": [5, 7], "response_length": 1}) == "calls"
     assert format_of({"tokens": 7, "messages": pair[0]}) == "chat"
+
+
+def fields_of(value: Any) -> Iterator[tuple[dict[str, Any], str]]:
+    """Yield each field in a value, as the object that has it and its name."""
+    for name in [*value] if isinstance(value, dict) else ():
+        yield value, name
+    for each in value.values() if isinstance(value, dict) else value:
+        yield from fields_of(each) if isinstance(each, dict | list) else ()
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("other", [[1], 5])
+@pytest.mark.parametrize("name", sorted(path.stem for path in LOGS.glob("*.jsonl")))
+def test_a_field_of_another_type_is_read_or_refused(name: str, other: Any) -> None:
+    """No field of a log ends in another error, whatever stands in it."""
+    lines = records(name)
+    session = name in {"claude_code", "codex", "pi"}
+    for found in [lines] if session else [[line] for line in lines]:
+        for held, field in [*fields_of(found)]:
+            value, held[field] = held[field], other
+            written = [Record(f"x:{i}", json.dumps(each).encode()) for i, each in enumerate(found)]
+            with contextlib.suppress(RecordError):
+                read_session(written) if session else read_calls(written[0])
+            held[field] = value

@@ -141,7 +141,7 @@ _ROLES = {"system": "system", "user": "user", "agent": "assistant"}
 def _message(step_: Level) -> dict[str, Any]:
     fields = step_.fields
     source = fields.get("source")
-    if source not in _ROLES:
+    if source not in (*_ROLES,):  # of any type
         what = f"got {quoted(str(source))}, expected system, user or agent"
         raise RecordError("role", f"{step_.path}.source", what, fix="Write one of these.")
     message: dict[str, Any] = {"role": _ROLES[source], "content": fields.get("message")}

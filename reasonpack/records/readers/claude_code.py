@@ -23,11 +23,9 @@ from reasonpack.records.readers.answers import single
 from reasonpack.records.readers.session import Line, way_to
 
 _LACKING = ("missing system", "missing tools")
-_ASIDE = frozenset(
-    (
-        *("summary", "file-history-snapshot", "queue-operation", "progress", "permission-mode"),
-        *("last-prompt", "ai-title", "custom-title", "agent-name", "pr-link", "mode", "system"),
-    )
+_ASIDE = (
+    *("summary", "file-history-snapshot", "queue-operation", "progress", "permission-mode"),
+    *("last-prompt", "ai-title", "custom-title", "agent-name", "pr-link", "mode", "system"),
 )
 """Types of lines that the model never sees."""
 

@@ -95,6 +95,8 @@ def _calls(begun: CallDraft, items: list[dict[str, Any]], own_id: str) -> Iterat
     """Yield the calls of a rollout: `begun` has what all of them begin with."""
     asked = begun.prompt
     asked = [{"role": "user", "content": asked}] if isinstance(asked, str) else asked or []
+    if not isinstance(asked, list):
+        raise wrong_type(begun.place("prompt"), type(asked).__name__, "a string or a list")
     history = [Said(each, f"{begun.place('prompt')}[{i}]") for i, each in enumerate(asked)]
     said = [
         Said(without(item, (*_IDS, _ROUTES)), f"response.output[{i}]")

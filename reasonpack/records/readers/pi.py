@@ -118,8 +118,9 @@ def _said(message: dict[str, Any], place: str) -> Said:
     """Return a message in the shape of a record's."""
     role, content = message.get("role"), message.get("content")
     if role == "assistant":
-        made = {"role": role, "content": [*map(_block, content)] if content else ""}
-        if message.get("stopReason") in _ENDS:
+        blocks = content if isinstance(content, list) else [content]
+        made = {"role": role, "content": [*map(_block, blocks)] if content else ""}
+        if message.get("stopReason") in (*_ENDS,):  # of any type
             made["finish_reason"] = _ENDS[message["stopReason"]]
         return Said({**made, **without(message, _ENVELOPE)}, place)
     if role == "toolResult":
