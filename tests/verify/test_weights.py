@@ -114,13 +114,19 @@ def test_a_finding_says_what_the_weight_should_be(tmp_path: Path) -> None:
     assert (finding.sample, finding.what) == (CHAIN, "weight 1.0, expected 0.5")
 
 
-def doubled(given: Any) -> Any:
-    return lambda counts, groups: given(counts, groups) * 2
+def as_one_turn(given: Any) -> Any:
+    """Return the weights of answers, and the same turn for each."""
+
+    def of(conversation: Any) -> Any:
+        weights, turns = given(conversation)
+        return weights, dict.fromkeys(turns, 0)
+
+    return of
 
 
 def test_a_fault_in_packing_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Turns counted from the wrong message, or tokens counted twice."""
-    monkeypatch.setattr(weights_module, "_sums", doubled(weights_module._sums))
+    """Turns are not told apart."""
+    monkeypatch.setattr(weights_module, "of_answers", as_one_turn(weights_module.of_answers))
     assert set(pack_weighted(tmp_path, "turn").compare().counts) == {"RP316"}
 
 
