@@ -4,24 +4,21 @@
     {%- if message.role == "user" … %}  →  the second          nothing differs: its text
     {% endfor %}                           the last            new: the body of the loop runs
 
-Every view of a conversation is rendered from its start, and nearly all of a rendering is what the
-one before it was. Each outermost loop goes over `Memo.each(messages)`, which gives its body only
-those messages whose facts (`loop_facts`) are new; for the others it writes and sets what the body
-did. A rendering asks for the facts of every message, which takes about 0.2 µs for each.
-
-A memo also says which text a loop wrote of which message, whether it was written again or not.
+Each outermost loop goes over `Memo.each(messages)`, which gives its body only those messages whose
+facts (`loop_facts`) are new; for the others it writes and sets what the body did. A rendering asks
+for the facts of every message, which takes about 0.3 µs for each.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import islice
+from collections.abc import Iterable, Iterator, Sequence
+from operator import index
 from typing import Any, TypeAlias
 
 import jinja2
 from jinja2.nodes import Impossible
 from jinja2.runtime import Context
-from jinja2.utils import missing
+from jinja2.utils import Namespace, missing
 
 from reasonpack.templates.code import Some, attributes
 from reasonpack.templates.loop_facts import Part, Site
@@ -32,7 +29,7 @@ _MOST = 8
 _Sets: TypeAlias = dict[tuple[str, str], Any]
 """(namespace, attribute) → what it was set to."""
 _Done: TypeAlias = dict[Any, Any]
-"""The key of an item → its text, or (text, what was set, the `_Done` that holds from there on)."""
+"""The facts of an item → its text, or (text, what was set, the `_Done` that holds behind it)."""
 
 
 class _Space(dict[str, Any]):
@@ -48,39 +45,32 @@ class _Space(dict[str, Any]):
         super().__setitem__(attribute, value)
 
 
-_Spaces: TypeAlias = dict[str, _Space]
-
-
 class Memo:
     """What the loops of a template gave for the messages of one conversation.
 
-    All renderings with one memo have the same variables, apart from the messages, which
-    are the first of those given here, and `add_generation_prompt`.
+    All renderings with one memo have the same variables, apart from `add_generation_prompt` and the
+    messages, which are the first of those given here.
 
     Args:
         sites: of the template; none where all bodies are to run.
-        messages: of the conversation; nobody changes them.
-        others: what else is the same object in each rendering: tools.
+        items: the messages, then what else is the same object in each rendering: tools. Nobody
+            changes them.
 
     Attributes:
+        written: which texts of the last rendering its loops wrote of which message.
         runs: how often the body of a loop was run that may not have had to.
     """
 
-    def __init__(
-        self, sites: Sequence[Site], messages: Sequence[Any], others: Sequence[Any] = ()
-    ) -> None:
-        self.runs, self._room, self._sites, self._others = 0, -1, sites, [*others]
-        self._kept: dict[int, Any] = {}
-        self._done: dict[tuple[Any, ...], _Done] = {}
-        self._holds: dict[tuple[Part, int], bool] = {}
-        self._out, self._text, self._sets = list[str](), "", _Sets()
+    def __init__(self, sites: Sequence[Site], items: Sequence[Any]) -> None:
+        self.written, self.runs = Written(), 0
+        self._sites, self._room, self._out = sites, -1, list[str]()
         self._loops: list[tuple[range, list[int]]] = []
-        self._asked: tuple[Any, tuple[range, list[int]]] = self, (range(0), [])
-        self.go_on(messages)
+        self._done: dict[Any, _Done] = {}
+        self._kept: dict[int, Any] = {}
+        self.go_on(items)
 
-    def go_on(self, messages: Sequence[Any]) -> None:
+    def go_on(self, items: Sequence[Any]) -> None:
         """Let the conversation be this one; what was written of the same messages is kept."""
-        items = [*messages, *self._others]
         self._ids = [*map(id, items)]
         self._place = {each: place for place, each in enumerate(self._ids)}
         self._kept.update(zip(self._ids, items, strict=True))  # so that no other has their identity
@@ -90,153 +80,105 @@ class Memo:
         if self.runs > self._room:
             self._room = self.runs + _MOST * len(self._sites) * len(self._ids)
             self._kept = {each: self._kept[each] for each in self._ids}
-            self._done, self._holds = {}, {}
-        self._loops, self._asked = [], (self, (range(0), []))
-        self._out = out = list[str]()
+            self._done = {}
+        self._out, self._loops = out, loops = list[str](), list[tuple[range, list[int]]]()
         # One at a time: when a loop asks for its next item, all before it is there.
         for piece in pieces:
             if piece is None:
-                self._loops[-1][1].append(len(out))
+                loops[-1][1].append(len(out))
             else:
                 out.append(piece)
-        self._text = "".join(out)
-        return self._text
-
-    def written(self) -> Written:
-        """Return what the loops of the last rendering wrote of which message."""
-        return Written(self._text, self._out, self._loops)
+        self.written = Written("".join(out), out, loops)
+        return self.written.text
 
     def each(self, context: Context, number: int, items: Any) -> Any:
         """Return what a loop goes over: `items`, or those for which its body has to run."""
+        places, ids = self._part(items)
         begun = [len(self._out)]
-        try:
-            places, ids = self._list(items)
-        except Impossible:
-            places, ids = range(0), []
         self._loops.append((places, begun))
-        if not (ids and self._sites):
-            return items
-        site = self._sites[number]
-        try:
-            keys, spaces, done_now = self._start(context, number, site, ids)
-            return Some(items, self._run(keys, spaces, done_now, done_now(), begun))
-        except MemoryError:
-            raise
-        except Exception:  # noqa: BLE001 (whatever it is: Jinja decides what it means)
-            return items
-
-    def _start(
-        self, context: Context, number: int, site: Site, ids: list[int]
-    ) -> tuple[list[Any], _Spaces, Callable[[], _Done]]:
-        """Return the keys of the items, the namespaces of the body, and what gives its `_Done`.
-
-        Raises:
-            Impossible: what the body reads, or later what it set, cannot be kept: of a generator
-                nothing is left when it was read. The body has to run for all.
-        """
-        self._sets.clear()
-        reads = [self._read(context, *each) for each in site.reads]
-        spaces = {name: _Space(context.resolve(name), name, self._sets) for name in site.spaces}
-        values = number, *[each for each in reads if type(each) is tuple]
-
-        def done_now() -> _Done:
-            for value in self._sets.values():
-                self._value(value)
-            state = [self._value(spaces[name].get(key, missing)) for name, key in site.state]
-            return self._done.setdefault((*values, *state), {})
-
-        return site.keys(len(ids), ids, *reads), spaces, done_now
+        known = ids and self._sites
+        return Some(items, self._run(context, number, ids, begun)) if known else items
 
     def _run(
-        self,
-        keys: list[Any],
-        spaces: _Spaces,
-        done_now: Callable[[], _Done],
-        done: _Done,
-        begun: list[int],
+        self, context: Context, number: int, ids: list[int], begun: list[int]
     ) -> Iterator[int]:
-        """Yield where the body has to run; write and set for each other item what it did before."""
-        out, sets, late, at = self._out, self._sets, _Sets(), 0
-        while True:
-            first = len(out)
-            for key in islice(keys, at, None):
+        """Yield where the body has to run; write and set for each other item what it did before.
+
+        Once something that it reads or sets cannot be kept, it runs for all that are left.
+        """
+        site, out, sets, at = self._sites[number], self._out, _Sets(), -1
+        try:
+            if len({id(context.resolve(name)) for name in site.names}) < len(site.names):
+                raise Impossible  # a namespace has two names
+            reads = [self._read(context, *each) for each in site.reads]
+            values = number, *[each for each in reads if type(each) is tuple]
+            spaces = {name: _Space(context.resolve(name), name, sets) for name in site.spaces}
+            done = self._now(values, site, spaces)
+            for at, key in enumerate(site.keys(len(ids), ids, *reads)):
                 if type(found := done.get(key)) is str:
                     out.append(found)
                 elif found:
                     text, changes, done = found
                     out.append(text)
-                    late.update(changes)
+                    for (name, attribute), value in changes:
+                        spaces[name][attribute] = value
                 else:
-                    break
-            begun.extend(range(first + 1, len(out) + 1))
-            at += len(out) - first
-            for (name, attribute), value in late.items():
-                spaces[name][attribute] = value
-            if at == len(keys):
-                return
-            self.runs += 1
-            sets.clear()
-            late.clear()
-            yield at
-            at += 1
-            text = "".join(out[begun[-2] :])
-            if not sets:
-                done[key] = text
-                continue
-            try:
-                after = done_now()
-            except Impossible:
-                yield from range(at, len(keys))
-                return
-            done[key] = text, {**sets}, after
-            done = after
+                    begun.extend(range(begun[-1] + 1, len(out) + 1))  # a piece is one item's
+                    self.runs += 1
+                    sets.clear()
+                    yield at
+                    text, before = "".join(out[begun[-2] :]), done
+                    for value in sets.values():
+                        self._value(value)
+                    done = self._now(values, site, spaces) if sets else done
+                    before[key] = (text, [*sets.items()], done) if sets else text
+            begun.extend(range(begun[-1] + 1, len(out) + 1))
+        except MemoryError:
+            raise
+        except Exception:  # noqa: BLE001 (whatever it is: Jinja decides what it means)
+            yield from range(at + 1, len(ids))
+
+    def _now(self, values: tuple[Any, ...], site: Site, spaces: dict[str, _Space]) -> _Done:
+        """Return what was done where the body reads these values, and of namespaces what is set."""
+        state = [self._value(spaces[name].get(each, missing)) for name, each in site.state]
+        return self._done.setdefault((*values, *state), {})
 
     def _read(self, context: Context, name: str, attribute: str | None, what: Part) -> Any:
-        """Return what counts of a variable, or of an attribute of a namespace."""
+        """Return what counts of a variable, or of its attribute if it is a namespace."""
         value: Any = context.resolve(name)
-        if attribute is not None:
+        is_space = type(value) is Namespace or what == "number"
+        if attribute is not None and is_space:
             value = attributes(value).get(attribute, missing)
         if what == "value":
-            return self._value(value)
+            return is_space, *self._value(value)
         if what == "number":
-            if type(value) not in {bool, int}:
-                raise Impossible
-            return value
+            return index(value)
         if what == "length":
             return len(value)
-        _, ids = self._list(value)
-        return ids if what == "list" else self._last(what, ids)
+        ids = self._part(value)[1]
+        if isinstance(what, str):
+            return ids
+        known = self._done.setdefault(what, {})
+        known.update((each, what(self._kept[each])) for each in ids if each not in known)
+        return max((place for place, each in enumerate(ids) if known[each]), default=-1)
 
-    def _last(self, holds: Any, ids: list[int]) -> int:
-        """Return the last place where a message has a property, or -1; each is asked once."""
-        for place in range(len(ids) - 1, -1, -1):
-            key = holds, ids[place]
-            if key not in self._holds:
-                self._holds[key] = holds(self._kept[ids[place]])
-            if self._holds[key]:
-                return place
-        return -1
+    def _part(self, items: Any) -> tuple[range, Any]:
+        """Return of a list of messages their places, if one is behind the other, and identities.
 
-    def _list(self, items: Any) -> tuple[range, list[int]]:
-        """Return of a list the places of its items in the conversation, and their identities.
-
-        Raises:
-            Impossible: it is not a part of the conversation, in its order or back.
+        There are none, which is an error where they are read, if others are in it.
         """
-        if items is self._asked[0]:
-            return self._asked[1]
         ids = [*map(id, items)] if type(items) is list else [0]
-        if not ids:
-            return range(0), ids
-        first, last = self._place.get(ids[0], -1), self._place.get(ids[-1], -1)
-        step = 1 if first <= last else -1
-        if ids != self._ids[min(first, last) : max(first, last) + 1][::step]:
-            raise Impossible
-        self._asked = items, (range(first, last + step, step), ids)
-        return self._asked[1]
+        first = self._place.get(ids[0], 0) if ids else 0
+        if ids == self._ids[first : first + len(ids)]:
+            return range(first, first + len(ids)), ids
+        return range(0), ids if self._place.keys() >= {*ids} else None
 
     def _value(self, value: Any) -> tuple[Any, ...]:
-        """Return what stands for a value: true is not one, and a message is itself alone."""
+        """Return what stands for a value: true is not one, and a message is itself alone.
+
+        Raises:
+            Impossible: it cannot be kept; of a generator nothing is left when it was read.
+        """
         if type(value) in {bool, int, str, type(None)}:
             return type(value), value
         if isinstance(value, jinja2.Undefined):  # which an error would tell from others

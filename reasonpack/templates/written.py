@@ -45,7 +45,7 @@ class Written:
         """
         found: tuple[int, int] | None = None
         for places, begun in self.loops:
-            at = places.index(message) if message in places and places.step > 0 else len(begun)
+            at = places.index(message) if message in places else len(begun)
             if at + 1 < len(begun):
                 start, stop = self._start(begun[at]), self._start(begun[at + 1])
                 if stop - start > _BLANK or self.text[start:stop].strip():

@@ -99,9 +99,10 @@ class Past:
 
     def memo(self, key: tuple[int, str], story: Story, sites: Any) -> Memo:
         """Return the memo of renderings with these variables, for this story."""
+        items = [*story, *(self.tools or ())]
         if key not in self._memos:
-            self._memos[key] = Memo(sites, story, self.tools or ())
-        self._memos[key].go_on(story)
+            self._memos[key] = Memo(sites, items)
+        self._memos[key].go_on(items)
         return self._memos[key]
 
 

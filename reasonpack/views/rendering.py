@@ -79,7 +79,7 @@ def rendering_of_call(
             whole = story if last is None else [*story[:index], last]
             if memo is None:
                 return index, prompt, render(whole), written
-            memo.go_on(whole)
+            memo.go_on([*whole, *(past.tools or ())])
             return index, prompt, render(whole, memo=memo), written
         except RecordError as error:
             error.path = f"messages[0:{index + 1}]"
@@ -104,7 +104,7 @@ def each_rendering(
     def memo_of(number: int, story: Story, variables: Mapping[str, Any]) -> Memo:
         key = number, remembers and repr(variables)  # true is not 1
         if key not in memos:
-            memos[key] = Memo(template.sites if remembers else (), story, tools or ())
+            memos[key] = Memo(template.sites if remembers else (), [*story, *(tools or ())])
         return memos[key]
 
     with template.unchanged([tools, [message.get("tool_calls") for message in stories[0]]]):
@@ -142,7 +142,7 @@ def _prompt(
         prompt = render(story[:index], add_generation_prompt=True, memo=memo)
         if not closes_reasoning(prompt, rendering.behaviour):
             break
-    return story, memo, prompt, memo.written() if memo else Written()
+    return story, memo, prompt, memo.written if memo else Written()
 
 
 def _without_empty_text(message: Message, forms: Forms) -> dict[str, Any] | None:

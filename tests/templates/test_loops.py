@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import random
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -19,7 +20,7 @@ from hypothesis import strategies as st
 
 from reasonpack.errors import RecordError, TemplateError
 from reasonpack.templates import loop_facts
-from reasonpack.templates.loop_facts import EACH, _Body
+from reasonpack.templates.loop_facts import EACH, Site
 from reasonpack.templates.loops import Memo, _Space
 from reasonpack.templates.template import ChatTemplate
 
@@ -173,7 +174,7 @@ def beginnings(
         except RecordError as error:
             return f"{type(error).__name__}: {error}"
         if memo and said is not None:
-            said.append([memo.written().of(message) for message in range(len(chat))])
+            said.append([memo.written.of(message) for message in range(len(chat))])
         return text
 
     stops = [*first, *range(1, len(chat) + 1), *range(len(chat), 0, -2)]
@@ -191,7 +192,7 @@ def differs(source: str, *chats: Sequence[Json]) -> bool:
 
 def _differs(template: ChatTemplate, chat: Sequence[Json]) -> bool:
     said: tuple[list[Any], list[Any]] = [], []
-    memos = Memo(template.sites, chat, TOOLS), Memo((), chat, TOOLS)
+    memos = Memo(template.sites, [*chat, *TOOLS]), Memo((), [*chat, *TOOLS])
     one, other = (
         beginnings(template, chat, memo, len(chat), said=each)
         for memo, each in zip(memos, said, strict=True)
@@ -211,7 +212,7 @@ def test_a_conversation_may_go_on_otherwise(
     source: str, chat: list[Json], data: st.DataObject
 ) -> None:
     template = ChatTemplate.compile(source, name="random")
-    memo = Memo(template.sites, chat, TOOLS)
+    memo = Memo(template.sites, [*chat, *TOOLS])
     for more in data.draw(st.lists(messages, min_size=2, max_size=4)):
         beginning = chat[: data.draw(st.integers(0, len(chat)))]
         chat = [*beginning, *copy.deepcopy(more)]
@@ -420,7 +421,8 @@ TRAPS = {
         f"{{% endif %}}{M}{{{{ f() }}}}{E}"
     ),
     "a namespace is set under another name": (
-        f"{KEEP}{{% set also = ns %}}{M}{{{{ ns.x }}}}{{% set also.x = loop.index %}}{E}"
+        f"{KEEP}{{% set also = ns %}}{{% for m in messages[-2:] %}}{{{{ ns.x }}}}"
+        f"{{% set also.x = loop.index %}}{E}"
     ),
     "the item behind": f"{M}{{{{ messages[loop.index0 + 1] }}}}{E}",
     "the place from the end, and the last": f"{M}{{{{ loop.revindex }}}}{{{{ loop.last }}}}{E}",
@@ -483,31 +485,29 @@ REST = (
 )
 STANDS_BEFORE = "{{ messages[loop.index0 - 1].role }}"
 BEHIND_REQUEST = "{% if loop.index0 > last_request.place %}A{% endif %}"
-FACT, BODY, READ, START, RUN, LIST = (
-    _Body.fact,
-    _Body.__init__,
-    Memo._read,
-    Memo._start,
-    Memo._run,
-    Memo._list,
-)
+FACT, KEYS, READ, SET = Site._fact, Site._keys, Memo._read, _Space.__setitem__
 
 
 def instead(kind: type[jinja2.nodes.Node], code: str) -> Callable[..., str]:
     """Write this for a fact of a kind."""
 
-    def fact(body: _Body, node: jinja2.nodes.Node, own: bool) -> str:
-        found = FACT(body, node, own)
+    def fact(site: Site, node: jinja2.nodes.Node, own: bool) -> str:
+        found = FACT(site, node, own)
         return code if isinstance(node, kind) else found
 
     return fact
 
 
-def one_meaning(body: _Body, *args: Any) -> None:
+def one_meaning(site: Site, body: list[jinja2.nodes.Node]) -> Any:
     """Take a name for what it is outside."""
-    BODY(body, *args)
-    body.single = body.made | body.spaces
-    body.variables = body.made
+    site._variables = site._made
+    return KEYS(site, body)
+
+
+def no_items(site: Site, body: list[jinja2.nodes.Node]) -> Any:
+    """Take all items for the same."""
+    KEYS(site, body)
+    return lambda n, *_: [0] * n
 
 
 def first_behind(memo: Memo, context: Any, name: str, attribute: Any, what: Any) -> Any:
@@ -518,39 +518,14 @@ def first_behind(memo: Memo, context: Any, name: str, attribute: Any, what: Any)
     return next(at for at, each in enumerate(context.resolve(name)) if what(each))
 
 
-def no_items(memo: Memo, *args: Any) -> Any:
-    """Take all items for the same."""
-    keys, *rest = START(memo, *args)
-    return [0 for _ in keys], *rest
-
-
-def no_state(memo: Memo, *args: Any) -> Any:
+def no_state(memo: Memo, values: Any, *_: Any) -> Any:
     """Take what was done for what the body does, whatever it reads of what it sets."""
-    keys, spaces, done_now = START(memo, *args)
-    done = done_now()
-    return keys, spaces, lambda: done
-
-
-def no_spaces(memo: Memo, *args: Any) -> Any:
-    """Set what was set before in namespaces that nobody reads."""
-    keys, spaces, done_now = START(memo, *args)
-    return keys, {name: {} for name in spaces}, done_now
-
-
-def marks_elsewhere(memo: Memo, *args: Any) -> Any:
-    """Do not say where the text of a message begins that is written again."""
-    return RUN(memo, *args[:-1], [])
+    return memo._done.setdefault(values, {})
 
 
 def any_list(_: Memo, items: Any) -> Any:
     """Take each list for one of the conversation's messages, in their order."""
     return range(len(items)), [*map(id, items)]
-
-
-def list_before(memo: Memo, items: Any) -> Any:
-    """Take each list for the one that was asked for before."""
-    known = memo._asked[1]
-    return known if known[1] else LIST(memo, items)
 
 
 def set_if_other(space: _Space, attribute: str, value: Any) -> None:
@@ -560,33 +535,39 @@ def set_if_other(space: _Space, attribute: str, value: Any) -> None:
     dict.__setitem__(space, attribute, value)
 
 
+def set_once(space: _Space, attribute: str, value: Any) -> None:
+    """Set what a body sets, and not again what it set before."""
+    if sys._getframe(1).f_code is not Memo._run.__code__:
+        SET(space, attribute, value)
+
+
 FAULTS: dict[str, tuple[str, Any, str, list[str]]] = {
     "the last item is taken over": (
-        "facts._BESIDE",
-        dict.fromkeys(loop_facts._BESIDE, "i <= 0"),
+        "facts._NUMBERS",
+        {**loop_facts._NUMBERS, "last": "(i <= 0)"},
         FORWARD,
         ["{% if loop.last %}L{% endif %}"],
     ),
     "nothing is beside an item": (
-        "facts._Body.fact",
+        "facts.Site._fact",
         instead(jinja2.nodes.Getitem, "0"),
         FORWARD,
         [STANDS_BEFORE],
     ),
     "what stands before the first does not count": (
-        "facts._Body.fact",
+        "facts.Site._fact",
         instead(jinja2.nodes.Getitem, "items[i - 1] if i else None"),
         FORWARD,
         [STANDS_BEFORE],
     ),
     "a name of the body is one of outside": (
-        "facts._Body.__init__",
+        "facts.Site._keys",
         one_meaning,
         BACKWARD,
         ["{% set at = m.role|length - 4 %}{% if loop.index0 > at %}A{% endif %}"],
     ),
     "an argument of a macro is a variable of outside": (
-        "facts._Body.__init__",
+        "facts.Site._keys",
         one_meaning,
         FORWARD,
         ["{{ stands_at(3) }}"],
@@ -604,27 +585,27 @@ FAULTS: dict[str, tuple[str, Any, str, list[str]]] = {
         ["{% if m.role == 'user' %}{% set ns.found = true %}{% endif %}"],
     ),
     "namespaces do not count": (
-        "loops.Memo._start",
+        "loops.Memo._now",
         no_state,
         BACKWARD,
         ["{% set ns.count = ns.count + 1 %}{{ ns.count }}"],
     ),
     "what was set before is not set": (
-        "loops.Memo._start",
-        no_spaces,
+        "loops._Space.__setitem__",
+        set_once,
         FORWARD,
         ["{% set ns.count = ns.count + 1 %}"],
     ),
     "variables do not count": ("loops.Memo._value", lambda *_: (), FORWARD, ["{{ flag }}"]),
     "true is one": ("loops.Memo._value", lambda _, value: (value,), FORWARD, ["{{ one }}"]),
     "what is compared with does not count": (
-        "facts._Body.fact",
+        "facts.Site._fact",
         instead(jinja2.nodes.Compare, "0"),
         FORWARD,
         ["{% if loop.index0 > size - 3 %}A{% endif %}"],
     ),
     "numbers do not count": (
-        "facts._Body.fact",
+        "facts.Site._fact",
         instead(jinja2.nodes.Getattr, "0"),
         FORWARD,
         ["{{ loop.revindex }}"],
@@ -635,31 +616,19 @@ FAULTS: dict[str, tuple[str, Any, str, list[str]]] = {
         FORWARD,
         ["{% if loop.index0 == last_request.place %}A{% endif %}"],
     ),
-    "other items are the same": ("loops.Memo._start", no_items, BACKWARD, ["{{ m.content }}"]),
+    "other items are the same": ("facts.Site._keys", no_items, BACKWARD, ["{{ m.content }}"]),
     "what stands behind does not count": (
-        "facts._Body.is_any_behind",
-        lambda *_: "0 < 1",
+        "facts.Site._fact",
+        instead(jinja2.nodes.For, "0 < 1"),
         FORWARD,
         [REST],
     ),
     "the first that stands behind counts": ("loops.Memo._read", first_behind, FORWARD, [REST]),
-    "a list is taken for the one before": (
-        "loops.Memo._list",
-        list_before,
-        BACKWARD,
-        ["{{ m.content }}"],
-    ),
     "an object is known that is none of the conversation": (
-        "loops.Memo._list",
+        "loops.Memo._part",
         any_list,
         "[{'size': messages|length}]",
         ["{{ m.size }}"],
-    ),
-    "what is written again is of no message": (
-        "loops.Memo._run",
-        marks_elsewhere,
-        FORWARD,
-        ["{{ m.role }}, {{ m.content }}"],
     ),
 }
 

@@ -75,7 +75,7 @@ def test_beginnings_of_chats(name: str) -> None:
             "tools": draw.choice([None, TOOLS]),
             "kwargs": draw.choice([{}, {"enable_thinking": False}, {"thinking": True}]),
         }
-        memo = Memo(template.sites, messages, TOOLS) if template.sites else None
+        memo = Memo(template.sites, [*messages, *TOOLS]) if template.sites else None
         for stop in range(1, len(messages) + 1):
             for prompt in (True, False):
                 case = {"add_generation_prompt": prompt, **more}

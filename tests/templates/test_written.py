@@ -56,7 +56,7 @@ def misplaced(name: str, story: list[Message], stop: int) -> list[str]:
         )
     except RecordError:
         return []
-    written = memo.written() if memo else Written()
+    written = memo.written if memo else Written()
     spans = find_messages(prompt, story[:stop], behaviour, written).spans
     wrong = []
     for index, message in enumerate(story[:stop]):
