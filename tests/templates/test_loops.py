@@ -422,7 +422,11 @@ TRAPS = {
     ),
     "a namespace is set under another name": (
         f"{KEEP}{{% set also = ns %}}{{% for m in messages[-2:] %}}{{{{ ns.x }}}}"
-        f"{{% set also.x = loop.index %}}{E}"
+        f"{{% set also.x = 1 %}}{E}"
+    ),
+    "a namespace holds the message that stands in its place": (
+        "{% set x = messages[0] %}{% if messages|length > 2 %}{% set x = namespace(content=x) %}"
+        f"{{% endif %}}{M}{{{{ x.content }}}}{E}"
     ),
     "the item behind": f"{M}{{{{ messages[loop.index0 + 1] }}}}{E}",
     "the place from the end, and the last": f"{M}{{{{ loop.revindex }}}}{{{{ loop.last }}}}{E}",
