@@ -174,6 +174,8 @@ class Work(ABC, Generic[_Read]):
         if self.options.on_error == "stop" and not skipped:
             raise error
         laid = self.laid
+        # By its frames, which know `laid`, an error would keep all of the unit in memory.
+        error.__traceback__ = error.__context__ = error.__cause__ = None
         laid.first_error = laid.first_error or error
         laid.rejects.append(_reject_line(record, error))
         self._positions.append(position)

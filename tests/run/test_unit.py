@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,10 @@ from runs import FIXTURES, chats, run, tree
 
 from reasonpack.cli import cli
 from reasonpack.datasets.options import Options
+from reasonpack.records.unit import Record
 from reasonpack.records.unknown import UnknownFieldError
+from reasonpack.run.context import load_context
+from reasonpack.run.conversations import lay_out_records
 from reasonpack.run.pack import pack_files, pack_part
 from reasonpack.show.summary import summary
 
@@ -200,3 +205,20 @@ def test_a_dry_run_ends_in_the_same_way(source: Path, tmp_path: Path) -> None:
     done = pack(source, tmp_path / "out", "--on-error", "skip", "--dry-run")
     assert done.exit_code == 1
     assert "--ignore-fields" in str(done.exception)
+
+
+@pytest.mark.parametrize("bad", [b"{}", b'{"messages": [', b"\xff"])
+def test_a_rejected_record_does_not_keep_the_samples_of_its_unit(bad: bytes) -> None:
+    options = Options(tokenizer=str(FIXTURES / "tokenizer"), on_error="skip")
+    lines = [chats(1, bad=False).strip(), bad]
+    gc.collect()
+    gc.disable()  # what is searched for seldom has to be freed without it
+    try:
+        records = [Record(f"a:{number}", line) for number, line in enumerate(lines)]
+        laid = lay_out_records(records, options, load_context(options))
+        assert (len(laid.samples), len(laid.rejects)) == (1, 1)
+        ids = weakref.ref(laid.samples[0].input_ids)
+        del laid
+        assert ids() is None
+    finally:
+        gc.enable()
