@@ -26,6 +26,7 @@ from reasonpack.templates.written import Written
 
 _MOST = 8
 """Texts of each message and loop after which all are dropped: some loops write ever new ones."""
+_set_again = dict[str, Any].__setitem__
 _Sets: TypeAlias = dict[tuple[str, str], Any]
 """(namespace, attribute) → what it was set to."""
 _Done: TypeAlias = dict[Any, Any]
@@ -121,7 +122,7 @@ class Memo:
                     text, changes, done = found
                     out.append(text)
                     for (name, attribute), value in changes:
-                        spaces[name][attribute] = value
+                        _set_again(spaces[name], attribute, value)
                 else:
                     begun.extend(range(begun[-1] + 1, len(out) + 1))  # a piece is one item's
                     self.runs += 1

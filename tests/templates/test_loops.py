@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import copy
 import random
-import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -489,7 +488,7 @@ REST = (
 )
 STANDS_BEFORE = "{{ messages[loop.index0 - 1].role }}"
 BEHIND_REQUEST = "{% if loop.index0 > last_request.place %}A{% endif %}"
-FACT, KEYS, READ, SET = Site._fact, Site._keys, Memo._read, _Space.__setitem__
+FACT, KEYS, READ = Site._fact, Site._keys, Memo._read
 
 
 def instead(kind: type[jinja2.nodes.Node], code: str) -> Callable[..., str]:
@@ -537,12 +536,6 @@ def set_if_other(space: _Space, attribute: str, value: Any) -> None:
     if space.get(attribute) is not value:
         space.sets[space.name, attribute] = value
     dict.__setitem__(space, attribute, value)
-
-
-def set_once(space: _Space, attribute: str, value: Any) -> None:
-    """Set what a body sets, and not again what it set before."""
-    if sys._getframe(1).f_code is not Memo._run.__code__:
-        SET(space, attribute, value)
 
 
 FAULTS: dict[str, tuple[str, Any, str, list[str]]] = {
@@ -595,8 +588,8 @@ FAULTS: dict[str, tuple[str, Any, str, list[str]]] = {
         ["{% set ns.count = ns.count + 1 %}{{ ns.count }}"],
     ),
     "what was set before is not set": (
-        "loops._Space.__setitem__",
-        set_once,
+        "loops._set_again",
+        lambda *_: None,
         FORWARD,
         ["{% set ns.count = ns.count + 1 %}"],
     ),
