@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from reasonpack.verify.answers import ANSWERS, FAILED, answers_of, with_prompt_of_pair
-from reasonpack.verify.chat import Chat, Json, NotChecked, Reading, Refused
+from reasonpack.verify.chat import Chat, Json, NotChecked, Reading, Refused, known_types
 from reasonpack.verify.fields import EMPTY, renamed
 from reasonpack.verify.harness_logs import calls_of_harness
 from reasonpack.verify.names import FLAGS, TOOLS, is_of_model
@@ -80,6 +80,7 @@ class Call:
     trained: bool = True
 
 
+@known_types()
 def read_calls(record: Json, reading: Reading, where: str) -> list[Call]:
     """Read the calls of a record that was decoded.
 
@@ -90,10 +91,7 @@ def read_calls(record: Json, reading: Reading, where: str) -> list[Call]:
     record = _as_told(record, reading)
     calls = next((record[name] for name in _LISTS if record.get(name)), None)
     if any(name in record for name in _LOGS) or str(record.get("schema_version"))[:4] == "ATIF":
-        try:
-            listed = calls_of_harness(record)
-        except (AttributeError, IndexError, KeyError, TypeError, ValueError):
-            listed = None  # it is not what it looks like
+        listed = calls_of_harness(record)
         if listed is None:
             raise NotChecked("the log of a harness, in a form of its own")
     elif isinstance(calls, list):
@@ -185,15 +183,24 @@ def _call(record: Json, request: Json, answer: Any, levels: list[Json], reading:
     flags = {bool(each) for each in said if each not in EMPTY}
     is_empty = ids == [] if ids is not None else chat is None or chat.messages[-1].is_empty
     wanted = flags <= {True} and weight != 0 and not record.get("is_copied_context")
+    logprobs = _logprobs(_said(places, _LOGPROBS)) if ids is not None else None
+    advantages, reward = _said(places, ("advantages", "advantage")), _said(places, ("reward",))
+    if {*map(type, [*(prompt or ()), *(ids or ())])} - {int}:
+        raise Refused("ids that are no whole numbers")
+    listed = advantages if isinstance(advantages, list) else [advantages]
+    if not all(
+        isinstance(n, int | float | None) for n in (*(logprobs or ()), *listed, reward, weight)
+    ):
+        raise Refused("a logprob, an advantage, a reward or a weight that is no number")
     return Call(
         "",
         chat,
         prompt,
         ids,
         mask,
-        _logprobs(_said(places, _LOGPROBS)) if ids is not None else None,
-        _said(places, ("advantages", "advantage")),
-        _said(places, ("reward",)),
+        logprobs,
+        advantages,
+        reward,
         1.0 if weight is None else weight,
         trained=bool(
             wanted and not is_empty and (mask is None or any(mask)) and _is_trained(answer, chat)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Any
@@ -19,6 +20,19 @@ class NotChecked(Exception):  # noqa: N818 (no error: a limit of this check)
 
 class Refused(Exception):  # noqa: N818 (what pack must refuse as well)
     """What must not be packed, in words."""
+
+
+@contextmanager
+def known_types() -> Iterator[None]:
+    """Leave a record unchecked where a value has another type than it is read as.
+
+    Raises:
+        NotChecked: in place of what Python says of such a value.
+    """
+    try:
+        yield
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        raise NotChecked("a value of a type that is not known here") from error
 
 
 class Arguments(dict[str, Any]):

@@ -16,7 +16,7 @@ from typing import Any
 
 from reasonpack.errors import RecordError
 from reasonpack.records.unit import Record
-from reasonpack.verify.chat import Json, NotChecked, Reading, Refused
+from reasonpack.verify.chat import Json, NotChecked, Reading, Refused, known_types
 from reasonpack.verify.fields import all_but
 from reasonpack.verify.groups import FILE
 from reasonpack.verify.names import is_of_model
@@ -70,6 +70,7 @@ def _value(record: Record, reading: Reading) -> Value:
         return error
 
 
+@known_types()
 def calls_of_session(lines: Sequence[Json]) -> list[Found]:
     """Return the calls of a session, each with the index of its line, and why others cannot be had.
 
@@ -81,10 +82,7 @@ def calls_of_session(lines: Sequence[Json]) -> list[Found]:
     found = [read for read, is_mine in known.items() if any(map(is_mine, lines))]
     if len(found) != 1:
         raise Refused("lines of no session, or of two")
-    try:
-        return [*found[0](lines)]
-    except (AttributeError, KeyError, TypeError) as error:
-        raise NotChecked("a session file in a form of its own") from error
+    return [*found[0](lines)]
 
 
 # --- Claude Code -------------------------------------------------------------------------------

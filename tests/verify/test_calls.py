@@ -224,6 +224,11 @@ def test_fields_are_left_out_and_renamed_as_told(form: str) -> None:
         ({"prompt_ids": [1], "prompt_token_ids": [2], "completion_ids": []}, Refused),
         ({"prompt_ids": [1], "completion_ids": [2], "loss_mask": [1, 1]}, Refused),
         ({"prompt_ids": [1], "completion_ids": [2], "loss_mask": [1, 1, 1]}, Refused),
+        ({"prompt_ids": [1], "completion_ids": ["2"]}, Refused),
+        ({"prompt_ids": [1, None], "completion_ids": [2]}, Refused),
+        ({"prompt_ids": [1], "completion_ids": [2], "reward": "1"}, Refused),
+        ({"prompt_ids": [1], "completion_ids": [2], "advantages": [[1]]}, Refused),
+        ({"prompt_ids": 5, "completion_ids": [2]}, NotChecked),
         ({"prompt_ids": [1], "messages": [ASK], "response": "4"}, Refused),
     ],
 )

@@ -5,7 +5,11 @@ The two have no code for it in common; the check was written from the schema.
 
 from __future__ import annotations
 
+import contextlib
 import json
+import unittest.mock
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -14,8 +18,11 @@ from hypothesis import strategies as st
 
 from reasonpack.errors import RecordError
 from reasonpack.records.conversation import parse_line
-from reasonpack.verify.chat import NotChecked, Reading
+from reasonpack.verify.calls import read_calls
+from reasonpack.verify.chat import NotChecked, Reading, Refused
 from reasonpack.verify.reader import read_chat
+from reasonpack.verify.sessions import calls_of_session
+from tests.records.test_call_formats import LOGS, fields_of, records
 from tests.records.test_record_schema import RECORDS
 
 ASK = {"role": "user", "content": "Ask."}
@@ -107,3 +114,32 @@ def test_what_is_packed_is_read_the_same(record: dict[str, Any]) -> None:
     ]
     assert [m.source for m in checked.messages] == list(read.sources or range(len(read.messages)))
     assert checked.tools == list(read.tools or ())
+
+
+def is_read(read: Callable[[], object]) -> None:
+    """Read, if need be as far as to say that it is not checked, or must not be packed."""
+    with contextlib.suppress(NotChecked, Refused):
+        read()
+
+
+@pytest.mark.parametrize("other", [[1, {"a": 1}], 5, "x"])
+def test_a_field_of_another_type_ends_no_check(other: Any) -> None:
+    """Packing has rejected what it could not read, and verify reads it all the same."""
+    for piece in PIECES:
+        chat = {"messages": [ASK, piece, answer()]}
+        for held, name in [*fields_of(chat)]:
+            with unittest.mock.patch.dict(held, {name: other}):
+                is_read(partial(read_chat, chat, Reading()))
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("other", [[1, {"a": 1}], 5])
+@pytest.mark.parametrize("log", sorted(path.stem for path in LOGS.glob("*.jsonl")))
+def test_a_field_of_another_type_in_a_log_ends_no_check(log: str, other: Any) -> None:
+    lines = records(log)
+    for held, name in [*fields_of(lines)]:
+        with unittest.mock.patch.dict(held, {name: other}):
+            if log in {"claude_code", "codex", "pi"}:
+                is_read(partial(calls_of_session, lines))
+            for line in lines:
+                is_read(partial(read_calls, line, Reading(), "x:1"))
