@@ -171,7 +171,7 @@ def fields_of(value: Any) -> Iterator[tuple[dict[str, Any], str]]:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("other", [[1], 5])
+@pytest.mark.parametrize("other", [[1, {"a": 1}], 5])
 @pytest.mark.parametrize("name", sorted(path.stem for path in LOGS.glob("*.jsonl")))
 def test_a_field_of_another_type_is_read_or_refused(name: str, other: Any) -> None:
     """No field of a log ends in another error, whatever stands in it."""

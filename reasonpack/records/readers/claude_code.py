@@ -150,7 +150,7 @@ class _Session:
             said = self.answer(key)
             found.append(said)
             done.update(self.answers[key])
-            calls = [str(b.get("id")) for b in _blocks(said.message) if b["type"] == "tool_use"]
+            calls = [str(b.get("id")) for b in _blocks(said.message) if b.get("type") == "tool_use"]
             results = {i for call in calls for i in self.results.get(call, ()) if i < last}
             for i in sorted(results - done):
                 done.add(i)
