@@ -20,7 +20,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
@@ -69,9 +69,8 @@ def decode(line: bytes, path: str = "") -> Any:
     try:
         value = _decode(line)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        why = _why_not(line, error)
-        why.path = path
-        raise why from None
+        # Not by a name: what it was raised with would know it, and keep the line in memory.
+        raise replace(_why_not(line, error), path=path) from None
     check_keys(line, value, path)
     return value
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import re
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -261,3 +263,10 @@ def test_careless_counting_is_caught(
 ) -> None:
     monkeypatch.setattr(strict_json, name, re.compile(careless))
     assert not all(is_refused(text) for text in HIDDEN)
+
+
+def test_an_error_does_not_keep_its_line_until_garbage_is_searched_for() -> None:
+    gc.collect()
+    with suppress(RecordError):
+        strict_json.decode(b'{"a": 1,,}')
+    assert gc.collect() == 0
