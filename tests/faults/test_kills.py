@@ -91,9 +91,10 @@ def test_a_run_that_is_killed_hundreds_of_times(
 def test_a_run_that_is_killed_at_every_step(
     source: Path, tmp_path: Path, undisturbed: Tree, pack_in_fork: Pack
 ) -> None:
-    counting = Countdown(0)
-    with steps(counting):
-        pack(source, tmp_path / "counted")
+    for name in ("first", "counted"):  # the first in a process takes some steps more
+        counting = Countdown(0)
+        with steps(counting):
+            pack(source, tmp_path / name)
     assert counting.count > 200
     most = 0
     for step in range(1, counting.count + 1):

@@ -83,6 +83,9 @@ def both(*edits: Edit) -> Edit:
 
 ONE = "messages[1]."
 RECORDS: dict[str, tuple[Edit, ...]] = {
+    "an answer to be joined with reasoning before it, of no text": (
+        put("messages[2].content", "4"),
+    ),
     "no messages": (
         put("messages", [ASK, ANSWER]),
         put("conversation", [ASK, ANSWER]),
