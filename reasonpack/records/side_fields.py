@@ -81,7 +81,8 @@ def read_side_fields(draft: Draft) -> Draft:
 
     Raises:
         RecordError: media; reasoning whose text is not there, or that differs from other
-            reasoning of the message; a mask of characters; a channel other than final.
+            reasoning of the message; a mask of characters; a channel other than final; a field
+            of another type.
     """
     message = draft.message
     if SIDE_FIELDS.isdisjoint(message):
@@ -91,15 +92,14 @@ def read_side_fields(draft: Draft) -> Draft:
     if is_answer(message):
         left.pop("channel", None)
     found = dict(_texts(message, draft.path))
-    wrapped = message.get(_WRAPPER)
-    if isinstance(wrapped, dict):
+    if not is_absent(message.get(_WRAPPER)):
         path = draft.place(_WRAPPER)
+        wrapped = typed(message[_WRAPPER], dict[str, Any], path)
         found |= {f"{path}.{name}": text for name, text in _plain(wrapped).items()}
         found |= _texts(wrapped, path)
         rest = without(wrapped, (*_BLOCKS, *_plain(wrapped)))
-        wrapped = {name: value for name, value in rest.items() if not is_absent(value)}
-    if not is_absent(wrapped):
-        left[_WRAPPER] = wrapped
+        if rest := {name: value for name, value in rest.items() if not is_absent(value)}:
+            left[_WRAPPER] = rest
     if not found:
         return Draft(draft.source, draft.path, left, draft.places)
     written = {draft.place(name): text for name, text in _plain(message).items()}

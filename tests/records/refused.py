@@ -213,6 +213,12 @@ REFUSED: dict[str, tuple[object, str, str, str]] = {
         ),
         "Keep one of reasoning, thought, thinking parts.",
     ),
+    "fields of a provider that are a number": (
+        answer(content="4", provider_specific_fields=5),
+        "type",
+        "messages[1].provider_specific_fields: got an integer, expected an object",
+        "Write an object.",
+    ),
     "content that is an object": (
         answer(content={"text": "4"}),
         "type",

@@ -130,6 +130,9 @@ RECORDS: dict[str, tuple[Edit, ...]] = {
     "a part of the system text that is no text": (put("system", [{"type": "text", "text": "a"}]),),
     "reasoning twice": (cut(ONE + "reasoning"), put(ONE + "content", "4")),
     "a tool without a name": (put("tool_defs", [{"type": "function", "function": {"name": "f"}}]),),
+    "fields of a provider that are a number": (
+        put(ONE + "provider_specific_fields", {"reasoning_content": "So."}),
+    ),
     "content that is an object": (put(ONE + "content", "4"),),
     "content that is a number": (both(put("messages[0].value", "4"), add(ANSWER)),),
     "an answer with nothing in it": (put(ONE + "content", ""),),
