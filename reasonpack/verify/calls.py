@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from reasonpack.verify.answers import ANSWERS, FAILED, answers_of, with_prompt_of_pair
-from reasonpack.verify.chat import Chat, Json, NotChecked, Reading, Refused, known_types
+from reasonpack.verify.chat import Chat, Json, NotChecked, Reading, Refused, known_shape
 from reasonpack.verify.fields import EMPTY, renamed
 from reasonpack.verify.harness_logs import calls_of_harness
 from reasonpack.verify.names import FLAGS, TOOLS, is_of_model
@@ -80,7 +80,7 @@ class Call:
     trained: bool = True
 
 
-@known_types()
+@known_shape()
 def read_calls(record: Json, reading: Reading, where: str) -> list[Call]:
     """Read the calls of a record that was decoded.
 

@@ -23,8 +23,8 @@ class Refused(Exception):  # noqa: N818 (what pack must refuse as well)
 
 
 @contextmanager
-def known_types() -> Iterator[None]:
-    """Leave a record unchecked where a value has another type than it is read as.
+def known_shape() -> Iterator[None]:
+    """Leave a record unchecked where a value is missing, or of another type than it is read as.
 
     Raises:
         NotChecked: in place of what Python says of such a value.
@@ -32,7 +32,7 @@ def known_types() -> Iterator[None]:
     try:
         yield
     except (AttributeError, LookupError, TypeError, ValueError) as error:
-        raise NotChecked("a value of a type that is not known here") from error
+        raise NotChecked("a shape that is not known here") from error
 
 
 class Arguments(dict[str, Any]):

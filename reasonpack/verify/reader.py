@@ -15,7 +15,7 @@ from typing import Any
 from reasonpack.errors import RecordError
 from reasonpack.records.strict_json import decode
 from reasonpack.verify import names
-from reasonpack.verify.chat import Chat, Json, Message, NotChecked, Reading, Refused, known_types
+from reasonpack.verify.chat import Chat, Json, Message, NotChecked, Reading, Refused, known_shape
 from reasonpack.verify.fields import (
     EMPTY,
     all_but,
@@ -46,7 +46,7 @@ class _Content:
     cut: bool = False
 
 
-@known_types()
+@known_shape()
 def read_chat(record: Json, reading: Reading) -> Chat:
     """Read a record that was decoded, nulls and all.
 

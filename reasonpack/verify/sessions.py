@@ -16,7 +16,7 @@ from typing import Any
 
 from reasonpack.errors import RecordError
 from reasonpack.records.unit import Record
-from reasonpack.verify.chat import Json, NotChecked, Reading, Refused, known_types
+from reasonpack.verify.chat import Json, NotChecked, Reading, Refused, known_shape
 from reasonpack.verify.fields import all_but
 from reasonpack.verify.groups import FILE
 from reasonpack.verify.names import is_of_model
@@ -70,7 +70,7 @@ def _value(record: Record, reading: Reading) -> Value:
         return error
 
 
-@known_types()
+@known_shape()
 def calls_of_session(lines: Sequence[Json]) -> list[Found]:
     """Return the calls of a session, each with the index of its line, and why others cannot be had.
 
