@@ -69,7 +69,7 @@ def decode(line: bytes, path: str = "") -> Any:
     try:
         value = _decode(line)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        # Not by a name: what it was raised with would know it, and keep the line in memory.
+        # A variable for the error would be in a cycle with its traceback, which keeps the line.
         raise replace(_why_not(line, error), path=path) from None
     check_keys(line, value, path)
     return value

@@ -185,7 +185,7 @@ def _call(record: Json, request: Json, answer: Any, levels: list[Json], reading:
     wanted = flags <= {True} and weight != 0 and not record.get("is_copied_context")
     logprobs = _logprobs(_said(places, _LOGPROBS)) if ids is not None else None
     advantages, reward = _said(places, ("advantages", "advantage")), _said(places, ("reward",))
-    if {*map(type, [*(prompt or ()), *(ids or ())])} - {int}:
+    if {*map(type, prompt or ()), *map(type, ids or ())} - {int}:
         raise Refused("ids that are no whole numbers")
     listed = advantages if isinstance(advantages, list) else [advantages]
     if not all(

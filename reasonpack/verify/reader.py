@@ -15,7 +15,7 @@ from typing import Any
 from reasonpack.errors import RecordError
 from reasonpack.records.strict_json import decode
 from reasonpack.verify import names
-from reasonpack.verify.chat import Chat, Json, Message, NotChecked, Reading, Refused, known_shape
+from reasonpack.verify.chat import Chat, Json, Message, Reading, Refused, known_shape
 from reasonpack.verify.fields import (
     EMPTY,
     all_but,
@@ -208,7 +208,7 @@ def _reasoning(raw: Json, content: _Content, reading: Reading) -> str:
     """Gather the reasoning of a message from wherever it may stand, if it is not the answer."""
     side = raw.get("provider_specific_fields", {})
     if not isinstance(side, dict):
-        raise NotChecked("provider_specific_fields that are no object")
+        raise Refused("provider_specific_fields that are no object")
     others = all_but(side, (*names.REASONING, *names.BLOCKS))
     check_fields(others, reading, "provider_specific_fields.")
     texts = {"".join(content.thoughts)} - {""}

@@ -342,6 +342,7 @@ def test_what_is_not_known_is_not_checked(record: Json) -> None:
         {"messages": [ASK, said("B", reasoning_details=[{"type": "reasoning.encrypted"}])]},
         {"messages": [ASK, said("B", thinking_blocks=[{"type": "thinking", "signature": "x"}])]},
         {"messages": [ASK, said("", tool_calls=[{"function": {"name": "f", "arguments": "x"}}])]},
+        {"messages": [ASK, said("B", provider_specific_fields=5)]},
         {"messages": [ASK, said("B")], "tools": "{"},
         {"messages": [ASK, said("B")], "chat_template_kwargs": "[]"},
     ],
