@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import click
+from msgspec import Struct
 
 from reasonpack.datasets.manifest import REJECTS, Manifest, read_manifest
 from reasonpack.errors import UsageError
@@ -29,8 +29,7 @@ from reasonpack.tokens.tokenizer import Tokenizer
 from reasonpack.wording import listed, printable
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+class Asked(Struct, frozen=True, kw_only=True):
     """What the options of `inspect` ask for, under the names that they have there."""
 
     directory: Path

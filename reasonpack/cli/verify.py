@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import sys
@@ -11,6 +10,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import click
+import msgspec
 
 from reasonpack.verify.findings import CODES
 from reasonpack.wording import count, printable
@@ -114,7 +114,7 @@ def _as_json(findings: Findings) -> dict[str, Any]:
         "checked": findings.checked,
         "total": findings.total,
         "counts": dict(sorted(findings.counts.items())),
-        "violations": [dataclasses.asdict(finding) for finding in findings.listed],
+        "violations": [msgspec.to_builtins(finding) for finding in findings.listed],
         "warnings": findings.warnings,
         "taken_from_manifest": findings.taken,
         "unchecked": {

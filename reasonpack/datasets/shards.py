@@ -15,13 +15,13 @@ from __future__ import annotations
 import contextlib
 import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.ipc
 import pyarrow.parquet as pq
+from msgspec import Struct
 
 from reasonpack.errors import FormatError
 from reasonpack.rows.schema import check_readable
@@ -29,8 +29,7 @@ from reasonpack.storage.place import Place, check_regular, public_name
 from reasonpack.storage.read import has_end, lacks_memory, open_arrow, validated
 
 
-@dataclass(frozen=True, slots=True)
-class OpenShard:
+class OpenShard(Struct, frozen=True):
     """An open shard; every group is validated, for a damaged offset would lead out of its memory.
 
     Attributes:

@@ -13,8 +13,9 @@ Order is kept where a chat template can show it, and refused where it cannot.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
+
+from msgspec.structs import replace
 
 from reasonpack.errors import RecordError
 from reasonpack.records.draft import (

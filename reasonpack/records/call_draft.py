@@ -7,8 +7,9 @@ where things are, and nothing of what they mean.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
+
+from msgspec import Struct, field
 
 from reasonpack.records.draft import source_of
 from reasonpack.records.tools import TOOL_FIELDS
@@ -41,8 +42,7 @@ CONTEXT_FIELDS = ("system", *TOOL_FIELDS, "chat_template_kwargs", "enable_thinki
 """Fields of a call, or of its request, that its chat template gets beside the messages."""
 
 
-@dataclass(slots=True, kw_only=True)
-class CallDraft:
+class CallDraft(Struct, kw_only=True):
     """One call, as a reader found it.
 
     Attributes:

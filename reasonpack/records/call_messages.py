@@ -11,8 +11,10 @@ added to the messages.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
 from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from reasonpack.errors import RecordError
 from reasonpack.records.call_draft import CallDraft
@@ -32,8 +34,7 @@ _PREFILLED = (
 _PREFILLED_FIX = "Log the ids of prompt and completion, or leave the call out."
 
 
-@dataclass(frozen=True, slots=True)
-class CallMessages:
+class CallMessages(Struct, frozen=True):
     """What a call says in messages.
 
     Attributes:

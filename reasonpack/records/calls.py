@@ -18,10 +18,11 @@ import math
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+from msgspec import Struct, field
+from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from reasonpack.errors import RecordError
@@ -41,8 +42,7 @@ from reasonpack.records.unknown import UnknownFieldError
 from reasonpack.records.value_types import wrong_type
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Call:
+class Call(Struct, frozen=True, kw_only=True):
     """One request to a model and what it answered.
 
     Attributes:

@@ -15,9 +15,11 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from reasonpack.errors import RecordError
 from reasonpack.records import strict_json
@@ -71,8 +73,7 @@ _CALL_ARGUMENTS = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Conversation:
+class Conversation(Struct, frozen=True):
     """One record of the input.
 
     Attributes:
@@ -105,8 +106,8 @@ def parse_line(line: bytes, where: str, *, reading: Reading = DEFAULT) -> Conver
         RecordError: with one of `REASONS`, the path in the record, and `where`.
 
     >>> line = rb'{"prompt": "2+2?", "completion": "<think>\neasy\n</think>\n\n4"}'
-    >>> parse_line(line, "chats.jsonl:1").messages[1]
-    Message(role='assistant', content='4', reasoning='easy', tool_calls=(), train=True, extra={})
+    >>> parse_line(line, "chats.jsonl:1").messages[1].reasoning
+    'easy'
     """
     return _read(lambda: strict_json.decode_line(line), where, reading)
 
@@ -124,8 +125,8 @@ def parse_record(
 
     >>> row = {"id": 7, "messages": [{"role": "user", "content": "2+2?", "name": None},
     ...                              {"role": "assistant", "content": "4"}]}
-    >>> parse_record(row, "chats.parquet:1", null_keys=True).messages[0]
-    Message(role='user', content='2+2?', reasoning=None, tool_calls=(), train=True, extra={})
+    >>> parse_record(row, "chats.parquet:1", null_keys=True).messages[0].extra
+    {}
     """
     if not isinstance(record, dict):
         return _read(lambda: record, where, reading)

@@ -14,8 +14,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
 from typing import Any
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from reasonpack.errors import RecordError
 from reasonpack.records import strict_json
@@ -39,8 +41,7 @@ _OPEN, _CLOSE = "<think>", "</think>"
 _SPECIAL = SIDE_FIELDS | {"type"}
 
 
-@dataclass(frozen=True, slots=True)
-class Normalised:
+class Normalised(Struct, frozen=True):
     """Messages in the shape of OpenAI's chats.
 
     Attributes:

@@ -7,8 +7,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field
 from typing import Any
+
+from msgspec import Struct, field
 
 from reasonpack.errors import RecordError
 from reasonpack.records.strict_json import quoted
@@ -67,8 +68,7 @@ MEDIA_FIELDS = ("images", "image", "audio", "audios", "video", "videos")
 """Names of the field of a record or a message that holds what is no text."""
 
 
-@dataclass(slots=True)
-class Draft:
+class Draft(Struct):
     """One message.
 
     Attributes:

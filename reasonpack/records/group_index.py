@@ -14,10 +14,10 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from msgspec import Struct
 from numpy.typing import NDArray
 
 from reasonpack.errors import UsageError
@@ -43,8 +43,7 @@ MANY, MOST = 1_000, 0.5
 """From so many records on, a field that `auto` found may not put more than this share together."""
 
 
-@dataclass(frozen=True, slots=True)
-class Grouping:
+class Grouping(Struct, frozen=True):
     """How the records of a plan are put together.
 
     Attributes:
@@ -65,8 +64,7 @@ class Grouping:
     sha256: str
 
 
-@dataclass(frozen=True, slots=True)
-class Grouped:
+class Grouped(Struct, frozen=True):
     """A plan of groups: inputs, where their records can be looked up, their index, and units."""
 
     inputs: list[InputFile]

@@ -9,10 +9,10 @@ import json
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from itertools import chain, islice, pairwise
 
 import numpy as np
+from msgspec import Struct
 
 from reasonpack.errors import StorageError
 from reasonpack.records.group_field import FILE, NONE, GroupFields, group_name
@@ -22,8 +22,7 @@ from reasonpack.storage.place import Place, public_name
 from reasonpack.storage.read import open_file
 
 
-@dataclass(frozen=True, slots=True)
-class Group:
+class Group(Struct, frozen=True):
     """Records that belong together.
 
     Attributes:
@@ -59,8 +58,7 @@ def read_entries(index: Place, start: int, stop: int) -> Entries:
     return np.frombuffer(content, ENTRY)
 
 
-@dataclass(frozen=True, slots=True)
-class Groups:
+class Groups(Struct, frozen=True):
     """The groups of a part of an index, which are read one at a time.
 
     The entries are of whole groups; an empty field is none.

@@ -12,7 +12,8 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from reasonpack.storage.read import BLANK
 
@@ -31,8 +32,7 @@ class NotAList(ValueError):  # noqa: N818 (an answer, not a fault)
         self.index = index
 
 
-@dataclass(frozen=True, slots=True)
-class Element:
+class Element(Struct, frozen=True):
     """An element of a list, as it is written.
 
     Attributes:
@@ -87,8 +87,7 @@ def elements(blocks: Iterable[bytes], *, start: int = 0, longest: int) -> Iterat
     raise NotAList("the list is never closed", index)
 
 
-@dataclass(slots=True)
-class _Borders:
+class _Borders(Struct):
     """Finds what opens, divides and closes a list, in one block after another.
 
     Attributes:

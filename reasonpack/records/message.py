@@ -13,11 +13,11 @@ the chat template as they are.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from operator import attrgetter
 from typing import Any, NamedTuple
 
-import msgspec
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from reasonpack.errors import RecordError
 from reasonpack.records.beside import ENDS, ends_of
@@ -40,8 +40,7 @@ from reasonpack.records.unread import unread_in_messages
 from reasonpack.records.value_types import typed
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(Struct, frozen=True):
     """One message, whatever the record called its fields.
 
     Attributes:
@@ -66,18 +65,18 @@ class Message:
     tool_calls: tuple[ToolCall, ...] = ()
     train: bool = True
     extra: Mapping[str, Any] = field(default_factory=dict)
-    verbatim: str | None = field(default=None, repr=False)
-    finished: bool = field(default=True, repr=False)
-    noticed: tuple[str, ...] = field(default=(), repr=False, compare=False)
-    weight: float = field(default=1.0, repr=False)
-    flagged: bool = field(default=False, repr=False)
+    verbatim: str | None = None
+    finished: bool = True
+    noticed: tuple[str, ...] = ()
+    weight: float = 1.0
+    flagged: bool = False
 
 
-class _Fields(msgspec.Struct):
+class _Fields(Struct):
     """All fields of a message with a meaning here."""
 
     role: str | None = None
-    from_: str | None = msgspec.field(name="from", default=None)
+    from_: str | None = field(name="from", default=None)
     content: str | list[Part] | None = None
     value: str | list[Part] | None = None
     reasoning_content: str | None = None
@@ -143,8 +142,9 @@ def read_messages(
         UnknownFieldError: fields that nobody reads, and that may hold what the model is to learn.
         RecordError: with the path of the message and field that cannot be read.
 
-    >>> read_messages([{"from": "gpt", "value": "<think>easy</think>4"}], "chat").messages
-    [Message(role='assistant', content='4', reasoning='easy', tool_calls=(), train=True, extra={})]
+    >>> message = {"from": "gpt", "value": "<think>easy</think>4"}
+    >>> read_messages([message], "chat").messages[0].reasoning
+    'easy'
     """
     notes: tuple[str, ...] = ()
     if reading.renamed and isinstance(messages, list):

@@ -16,12 +16,13 @@ import hashlib
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
 from errno import ENOENT
 from functools import partial
 from itertools import pairwise
 
 import pyarrow.parquet as pq
+from msgspec import Struct
+from msgspec.structs import replace
 
 from reasonpack.errors import StorageError
 from reasonpack.records.json_array import NotAList, elements
@@ -47,8 +48,7 @@ SETTLED_NS = 2 * 10**9
 """How old a file must be for its time of writing to vouch for it: the coarsest clock's tick."""
 
 
-@dataclass(frozen=True, slots=True)
-class InputFile:
+class InputFile(Struct, frozen=True):
     """One input file as it was when the plan was made.
 
     Attributes:

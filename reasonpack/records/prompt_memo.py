@@ -10,8 +10,9 @@ a group holds each once.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Any
+
+from msgspec import Struct, field
 
 from reasonpack.errors import RecordError
 from reasonpack.records.draft import ROLES
@@ -20,8 +21,7 @@ from reasonpack.records.reading import Reading
 from reasonpack.records.repeated_items import AGENTS, RepeatedItems
 
 
-@dataclass(frozen=True, slots=True)
-class _Known:
+class _Known(Struct, frozen=True):
     """A prompt, how it was read, and what as."""
 
     items: list[Any]
@@ -29,8 +29,7 @@ class _Known:
     read: ReadMessages
 
 
-@dataclass(slots=True)
-class PromptMemo:
+class PromptMemo(Struct):
     """The last prompts that were read; and what decodes the lines that they stand in."""
 
     lines: RepeatedItems = field(default_factory=RepeatedItems)

@@ -13,12 +13,13 @@ import re
 import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
 from errno import ENOENT
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from msgspec import Struct
+from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from reasonpack.errors import StorageError
@@ -157,8 +158,7 @@ def sort_by_group(entries: Entries) -> tuple[Entries, NDArray[np.int64]]:
     return entries, np.append(np.flatnonzero(begins), len(entries))
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
+class Source(Struct, frozen=True):
     """An input file: where it is, its name in messages, and how it is packed."""
 
     place: Place

@@ -20,10 +20,11 @@ import math
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import msgspec
+from msgspec import Struct
 
 from reasonpack.errors import RecordError
 
@@ -254,8 +255,7 @@ def _find_repeated_key(line: bytes, path: str) -> None:
         todo.extend(reversed(list(below)))
 
 
-@dataclass(frozen=True, slots=True)
-class _Repeated:
+class _Repeated(Struct, frozen=True):
     """Stands in the decoded tree for an object that has `key` twice."""
 
     key: str

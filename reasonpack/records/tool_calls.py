@@ -12,11 +12,11 @@ Arguments that a model cannot have meant so, or that come back as others, are to
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any
 
 import msgspec
+from msgspec import Struct
 
 from reasonpack.errors import RecordError
 from reasonpack.records import strict_json
@@ -25,8 +25,7 @@ from reasonpack.records.strict_json import quoted
 from reasonpack.records.value_types import typed
 
 
-@dataclass(frozen=True, slots=True)
-class ToolCall:
+class ToolCall(Struct, frozen=True):
     """One call of a tool by an assistant message.
 
     Attributes:

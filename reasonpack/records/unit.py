@@ -12,11 +12,12 @@ from __future__ import annotations
 import contextlib
 import itertools
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from msgspec import Struct
+from msgspec.structs import replace
 
 from reasonpack.errors import StorageError
 from reasonpack.records.formats import HEAD, foreign
@@ -45,8 +46,7 @@ UnitContainer = Literal["plain", "array", "gzip", "zstd", "parquet", "arrow", "g
 """How the file of a unit is packed; `groups` where its records are from any of the files."""
 
 
-@dataclass(frozen=True, slots=True)
-class Unit:
+class Unit(Struct, frozen=True):
     """A stretch of one input file, or some groups of records, from any of them.
 
     Attributes:
@@ -92,8 +92,7 @@ class Unit:
         return f"{self.name}{part} (unit {self.number})"
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(Struct, frozen=True):
     """One line, element of a list, or row of a Parquet or Arrow file, not yet understood.
 
     Attributes:

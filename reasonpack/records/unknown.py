@@ -16,8 +16,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, replace
 from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from reasonpack.errors import RecordError
 from reasonpack.records.strict_json import quoted, step
@@ -38,8 +40,7 @@ WRAPPERS = frozenset(_WRAPPERS.split())
 """Fields of a message that hold further fields of the message."""
 
 
-@dataclass(frozen=True, slots=True)
-class Field:
+class Field(Struct, frozen=True):
     """A field that was not read.
 
     Attributes:
@@ -125,8 +126,7 @@ def together(errors: Iterable[UnknownFieldError]) -> UnknownFieldError:
     return UnknownFieldError(_by_name(each for error in errors for each in error.located()))
 
 
-@dataclass(frozen=True, slots=True)
-class Known:
+class Known(Struct, frozen=True):
     """What is known of the fields of one kind of object.
 
     Attributes:

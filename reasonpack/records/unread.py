@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from functools import lru_cache, partial
 from typing import Any
+
+from msgspec.structs import replace
 
 from reasonpack.records.draft import FLAGS, REASONING, ROLES
 from reasonpack.records.harmless import HARMLESS, HARMLESS_OF_A_RECORD

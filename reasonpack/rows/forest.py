@@ -26,11 +26,11 @@ subtree of P, led by an untrained copy of P, which is a child of the parent of P
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from types import MappingProxyType
 
 import numpy as np
+from msgspec import Struct
 from numpy.typing import NDArray
 
 from reasonpack.choices import Layout
@@ -40,8 +40,7 @@ from reasonpack.rows.encoded_views import ROOT, EncodedViews, common_prefix
 I32 = NDArray[np.int32]
 
 
-@dataclass(frozen=True, slots=True)
-class Forest:
+class Forest(Struct, frozen=True):
     """The tries of C conversations of V views: each prefix once, any number of trained children.
 
     Attributes:
@@ -101,8 +100,7 @@ class Forest:
         return cuts
 
 
-@dataclass(slots=True)
-class Stretch:
+class Stretch(Struct):
     """Tokens of one branch that are written together.
 
     Attributes:
@@ -120,8 +118,7 @@ class Stretch:
     until: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class LaidOut:
+class LaidOut(Struct, frozen=True):
     """How a conversation is written.
 
     Attributes:

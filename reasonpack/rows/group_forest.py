@@ -17,10 +17,10 @@ token on that another one trains, which then begins with the same token as its s
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
+from msgspec import Struct
 from numpy.typing import NDArray
 
 from reasonpack.rows.encoded_views import ROOT, EncodedViews, common_prefix
@@ -36,8 +36,7 @@ prompt; its prompt goes on where one of them ends; it leaves one within its answ
 shows in another way; or it leaves them within their histories."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CallView:
+class CallView(Struct, frozen=True, kw_only=True):
     """A call in tokens.
 
     Attributes:
@@ -68,16 +67,14 @@ class CallView:
         return self.prompt + int(self.trained.argmax())
 
 
-@dataclass(frozen=True, slots=True)
-class Joined:
+class Joined(Struct, frozen=True):
     """How a call was joined to those before it: in which way, and after how many tokens."""
 
     joint: Joint
     depth: int
 
 
-@dataclass(slots=True)
-class _Branch:
+class _Branch(Struct):
     """A view with its own tokens, from the depth `shared` on; those from `at` on are its branch.
 
     The others are trained in a branch above.

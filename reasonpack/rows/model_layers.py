@@ -10,9 +10,10 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct
 
 from reasonpack.errors import TokenizerError
 from reasonpack.storage.place import check_regular
@@ -36,8 +37,7 @@ RECURRENT_FIELDS = (
 """Fields of a config that only such layers have."""
 
 
-@dataclass(frozen=True, slots=True)
-class Architecture:
+class Architecture(Struct, frozen=True):
     """What matters here about a model.
 
     Attributes:

@@ -12,11 +12,11 @@ number of the views and of their tokens with what its receipt counts.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
+from msgspec import Struct
 from numpy.typing import NDArray
 
 from reasonpack.rows.encoded_views import EncodedViews, common_prefix, encoded_views
@@ -28,8 +28,7 @@ class LostViewsError(Exception):
     """Samples do not tell which views they are of; says why."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Tokens:
+class _Tokens(Struct, frozen=True):
     """A sample of T tokens: bool[T] `trained`, bool[T] `written` by the model, and the rest."""
 
     sample: Sample
@@ -65,8 +64,7 @@ class _Tokens:
         return path
 
 
-@dataclass(frozen=True, slots=True)
-class _View:
+class _View(Struct, frozen=True):
     """Arrays of a value for each token of a view."""
 
     tokens: NDArray[np.int32]

@@ -9,11 +9,12 @@ microsecond, whatever its length.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from itertools import accumulate, pairwise
 from typing import Any
 
 import numpy as np
+from msgspec import Struct, field
+from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from reasonpack.rows.forest import Forest, LaidOut, Stretch
@@ -24,8 +25,7 @@ IGNORE = -100
 """Label of a token that is not trained, as everywhere in the field."""
 
 
-@dataclass(frozen=True, slots=True)
-class Segments:
+class Segments(Struct, frozen=True):
     """S runs of tokens of one kind, one message, one call and one visibility; they tile T tokens.
 
     Attributes:
@@ -44,8 +44,7 @@ class Segments:
     call: I32 | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Calls:
+class Calls(Struct, frozen=True):
     """C calls of a sample, or of a conversation.
 
     Attributes:
@@ -66,8 +65,7 @@ class Calls:
 NO_CALLS = Calls((), np.zeros(0, np.uint8), np.zeros(0, np.float32))
 
 
-@dataclass(frozen=True, slots=True)
-class Sample:
+class Sample(Struct, frozen=True):
     """What is trained together: T tokens in S segments.
 
     Attributes:

@@ -21,10 +21,11 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
+from msgspec import Struct
+from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from reasonpack.rows.encoded_views import ROOT, EncodedViews
@@ -135,8 +136,7 @@ def _cover(forest: Forest, end: list[int], view: int) -> list[tuple[int, int, in
 # --- a forest → several samples --------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class _Order:
+class _Order(Struct, frozen=True):
     """V views in the order in which the forest is written.
 
     Attributes:

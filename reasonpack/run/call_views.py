@@ -12,9 +12,10 @@ before. Several agents may log in turn: each prompt goes to the cutter that has 
 from __future__ import annotations
 
 from collections.abc import Container
-from dataclasses import dataclass, replace
 
 import numpy as np
+from msgspec import Struct
+from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from reasonpack.errors import RecordError
@@ -27,8 +28,7 @@ from reasonpack.views.spans import common_beginning
 from reasonpack.views.view import Untrained, View, each_view
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class CutCall:
+class CutCall(Struct, frozen=True, eq=False):
     """The view of a call, cut.
 
     Attributes:
@@ -55,8 +55,7 @@ class CutCall:
         return self if at is self.before else replace(self, borders=borders)
 
 
-@dataclass(slots=True)
-class _Chain:
+class _Chain(Struct):
     """Prompts that extend each other, the last of them, and how it was cut."""
 
     cutter: Cutter

@@ -9,10 +9,12 @@ on it. Memory is the distinct text of the groups that wait for their ids togethe
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from itertools import groupby
+
+from msgspec.structs import replace
 
 from reasonpack.datasets.options import Options
 from reasonpack.errors import RecordError
@@ -106,7 +108,7 @@ class _Calls(Work[Group]):
             planted, laid_out, _ = self.limits.lay_out(forest.finish(), 0, [0] * len(kept))
         except RecordError as error:
             for position in sorted({each.position for each in kept}):
-                self.reject(position, group.again(position), replace(error))
+                self.reject(position, group.again(position), dataclasses.replace(error))
             return
         ids = ids_of_copies(group.id, group.times)
         values = columns_of_calls([each.call for each in kept])

@@ -5,9 +5,10 @@ from __future__ import annotations
 import datetime
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
+
+from msgspec import Struct
 
 from reasonpack.datasets.manifest import Learned, json_hash
 from reasonpack.datasets.options import TRAIN, Options
@@ -43,8 +44,7 @@ def _learned(rendering: Rendering) -> Learned:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Context:
+class Context(Struct, frozen=True):
     """What `Options` name, loaded.
 
     Attributes:

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from reasonpack.datasets.options import Options
 from reasonpack.errors import RecordError
@@ -32,8 +34,7 @@ WRITTEN_AT_ONCE = 64
 """Conversations that are laid out together."""
 
 
-@dataclass(slots=True)
-class _Waiting:
+class _Waiting(Struct):
     """A conversation whose views wait for their ids, and why messages of it are not trained.
 
     Attributes:

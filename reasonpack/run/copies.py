@@ -13,9 +13,9 @@ import hashlib
 import heapq
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import numpy as np
+from msgspec import Struct
 from numpy.typing import NDArray
 
 from reasonpack.datasets.manifest import Part
@@ -35,8 +35,7 @@ HASH_BYTES = 17
 Times = NDArray[np.uint16]
 
 
-@dataclass(frozen=True, slots=True)
-class Copies:
+class Copies(Struct, frozen=True):
     """What the plan says of them: the number of records, or of groups of calls, of each unit.
 
     And the hash of the index.

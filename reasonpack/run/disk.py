@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from reasonpack.datasets.options import Options
 from reasonpack.errors import DiskFullError
@@ -25,8 +26,7 @@ What is kept to be shuffled is Arrow, compressed.
 """
 
 
-@dataclass(frozen=True, slots=True)
-class _Stage:
+class _Stage(Struct, frozen=True):
     """Where units are written: how many are done, their bytes, and those of the others, about."""
 
     done: int

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from reasonpack.choices import Engine
 from reasonpack.datasets.options import Options
@@ -35,8 +37,7 @@ def _ignore(*_: object) -> None:
     pass
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Watch:
+class Watch(Struct, frozen=True, kw_only=True):
     """Callbacks of a run.
 
     Attributes:
@@ -50,8 +51,7 @@ class Watch:
     on_note: Callable[[str], None] = _ignore
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Run:
+class Run(Struct, frozen=True, kw_only=True):
     """How a run is done; the bytes of its output depend on `unit_bytes` only.
 
     Attributes:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
 from typing import Any
 
 import pyarrow as pa
+from msgspec import Struct
+from msgspec.structs import replace
 
 from reasonpack.datasets.options import Options
 from reasonpack.datasets.shares import STDIN, read_part
@@ -38,8 +40,7 @@ MEMORY_PER_BYTE = 20
 """Memory of a worker, and what a byte of its unit, or part, adds to it; measured, rounded up."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Estimate:
+class Estimate(Struct, frozen=True, kw_only=True):
     """What a run would do.
 
     Attributes:
@@ -99,7 +100,7 @@ def estimate(
         lay_out: Callable[..., Laid] = lay_out_calls if grouped else lay_out_records
         pack = partial(
             lay_out,
-            options=replace(options, on_error="skip"),
+            options=dataclasses.replace(options, on_error="skip"),
             context=context,
             encode=load_encoder(options, run.backend, 0).encode,
             columns=plan.columns,

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from msgspec import Struct
 
 from reasonpack.datasets.receipt import Counts, Receipt
 from reasonpack.errors import FormatError, RecordError, UsageError
@@ -29,8 +29,7 @@ Group = list[Sample]
 """The samples of a conversation."""
 
 
-@dataclass(frozen=True, slots=True)
-class Old:
+class Old(Struct, frozen=True):
     """A unit of a source: its dataset, its number there, and the limits of that dataset.
 
     Its conversations are packed `times` each, or as is drawn for each; `inputs` are what that

@@ -9,8 +9,9 @@ A view longer than either is in no sample; its message is context of others all 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal
+
+from msgspec import Struct
 
 from reasonpack.datasets.options import Options
 from reasonpack.errors import RecordError
@@ -23,8 +24,7 @@ tokenizer takes a hundred bytes for each."""
 Unit = Literal["tokens", "characters"]
 
 
-@dataclass(frozen=True, slots=True)
-class LeftOut:
+class LeftOut(Struct, frozen=True):
     """A message that is not trained because its view is too long.
 
     Attributes:
@@ -66,8 +66,7 @@ class LeftOut:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
+class Limits(Struct, frozen=True):
     """What `options` say of length, and the longest view allowed; None for no limit."""
 
     options: Options

@@ -15,10 +15,10 @@ import datetime
 import os
 import socket
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
+from msgspec import Struct
 
 from reasonpack.errors import StorageError, UsageError
 from reasonpack.storage.place import (
@@ -43,8 +43,7 @@ NO_LINKS = getattr(os, "O_NOFOLLOW", 0)
 """A link in the place of a lock would have the file that it leads to emptied."""
 
 
-@dataclass(frozen=True, slots=True)
-class Holder:
+class Holder(Struct, frozen=True):
     """Who holds a lock: `started` tells two runs of one pid apart."""
 
     host: str

@@ -10,12 +10,14 @@ another machine is the same input, a file of the same size with other chats is n
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, fields, replace
 from importlib.metadata import version
 from typing import Any
 
 import msgspec
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from reasonpack.datasets.manifest import BY_CONTENT, Learned, Origin, Part, plan_hash
 from reasonpack.datasets.options import Options
@@ -35,8 +37,7 @@ from reasonpack.storage.read import digest, read_bytes
 PLAN = "plan.json"
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(Struct, frozen=True):
     """Everything that the bytes of a dataset depend on, and its work units.
 
     Attributes:
@@ -85,7 +86,7 @@ class Plan:
 def new_plan(options: Options, **fields_: Any) -> Plan:
     """Make the plan of a run with these fields, of this version and with its hash."""
     template = options.chat_template
-    public = replace(  # without user, password and query in URLs
+    public = dataclasses.replace(  # without user, password and query in URLs
         options,
         tokenizer=public_name(options.tokenizer),
         chat_template=None if template is None else public_name(template),
@@ -167,7 +168,7 @@ def _option_differences(there: Plan, here: Plan) -> Iterator[str]:
         yield f"reasonpack {there.library_version} there, {here.library_version} here"
     if there.format_version != here.format_version:
         yield f"format version {there.format_version} there, {here.format_version} here"
-    for name in (each.name for each in fields(Options)):
+    for name in (each.name for each in dataclasses.fields(Options)):
         old, new = getattr(there.options, name), getattr(here.options, name)
         if old != new and name not in BY_CONTENT:
             yield f"--{name.replace('_', '-')} {old} there, {new} here"

@@ -21,11 +21,12 @@ import threading
 import traceback
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
+
+from msgspec import Struct
 
 from reasonpack.errors import ReasonpackError
 from reasonpack.records.unit import Unit
@@ -81,8 +82,7 @@ def run_pool(
         raise pool.failed[min(pool.failed)]
 
 
-@dataclass(slots=True, eq=False)
-class Worker:
+class Worker(Struct, eq=False):
     """A process that does one unit after another, and the pipe to it.
 
     Attributes:

@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, NamedTuple
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from reasonpack.datasets.options import Options
 from reasonpack.datasets.receipt import Counts, Receipt
@@ -28,8 +30,7 @@ from reasonpack.run.weights import of_answers
 from reasonpack.views.chosen import read_train_on
 
 
-@dataclass(slots=True)
-class Drawn:
+class Drawn(Struct):
     """How often what is of a unit is packed.
 
     Attributes:

@@ -6,13 +6,15 @@ rows ─→ samples ─→ conversations ─→ laid out again where limits ask 
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import fields, replace
 from typing import Any
+
+from msgspec.structs import replace
 
 from reasonpack.datasets.receipt import Counts, Receipt, Shard, place_of, read_receipt
 from reasonpack.datasets.shards import read_shard
@@ -132,7 +134,7 @@ def _draw(
     assert times is not None, "planned where conversations are drawn"
     drawn = records.drawn(again.every, times, left)
     rejects = (line for line in left_out if line.get("kind") != "message")
-    counts = replace(
+    counts = dataclasses.replace(
         again.receipt.counts,
         notes=drawn.counts.notes,
         missing_reasoning=drawn.counts.missing_reasoning,
@@ -140,7 +142,7 @@ def _draw(
     )
     counts.conversations -= counts.not_taken
     counts.rejected -= sum(drawn.times.get(line["where"]) == 0 for line in rejects)
-    again.drawn, again.receipt = drawn.times, replace(again.receipt, counts=counts)
+    again.drawn, again.receipt = drawn.times, dataclasses.replace(again.receipt, counts=counts)
 
 
 def _rejects(again: Again, before: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -185,12 +187,12 @@ def _counts(again: Again, laid: Laid) -> Counts:
     found = Counter((line.get("kind") == "message", line["reason"]) for line in laid.rejects)
     left_out = {reason: number for (is_message, reason), number in found.items() if is_message}
     rejected = {reason: number for (is_message, reason), number in found.items() if not is_message}
-    counts = replace(
+    counts = dataclasses.replace(
         again.receipt.counts,
         left_out=dict(sorted(left_out.items())),
         rejects=dict(sorted(rejected.items())),
     )
-    for name in (each.name for each in fields(Counts) if isinstance(each.default, int)):
+    for name in (each.name for each in dataclasses.fields(Counts) if isinstance(each.default, int)):
         change = getattr(again.after, name) - getattr(again.before, name)
         setattr(counts, name, getattr(counts, name) + change)
     more = counts.packed * (again.old.times - 1)

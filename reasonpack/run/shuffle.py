@@ -10,9 +10,11 @@ run takes twice the disk meanwhile.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
+
+from msgspec.structs import replace
 
 from reasonpack.datasets.options import TRAIN
 from reasonpack.datasets.receipt import Receipt, place_of, read_receipt
@@ -41,7 +43,7 @@ def in_stages(
     quiet = replace(run.watch, on_plan=Watch().on_plan)
     done, todo = done_before(job.output, plan, plan.units, quiet)
     if todo:
-        first = replace(plan, options=replace(plan.options, format="arrow"))
+        first = replace(plan, options=dataclasses.replace(plan.options, format="arrow"))
         pack(first, replace(job, unshuffled=True))
     run.watch.on_plan(plan.units, list(done.values()))
     add_receipts(done, todo, partial(shuffled_unit, job=job), run)
@@ -64,4 +66,4 @@ def shuffled_unit(unit: Unit, job: Job) -> Receipt:
         content = read_bytes(place_of(unshuffled, receipt.rejects.path)) or b""
         with publish(place_of(job.output, receipt.rejects.path)) as file:
             file.write(content)
-    return publish_receipt(replace(receipt, shards=shards, counts=counts), job.output)
+    return publish_receipt(dataclasses.replace(receipt, shards=shards, counts=counts), job.output)

@@ -7,9 +7,11 @@ old manifests ─→ same tokenizer, template, layout, columns ─→ options of
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct
 
 from reasonpack.datasets.manifest import MANIFEST, Manifest, Origin, Part, read_manifest
 from reasonpack.datasets.options import Options
@@ -29,8 +31,7 @@ OF_NO_EFFECT = ("tokenizer", "revision", "chat_template", "overlong", "on_error"
 """Options that may differ: the first only say where something is, the others what was refused."""
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
+class Source(Struct, frozen=True):
     """A finished dataset that is packed again.
 
     Attributes:

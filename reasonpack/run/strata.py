@@ -15,9 +15,10 @@ import itertools
 import random
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
 
 import numpy as np
+from msgspec import Struct
+from msgspec.structs import replace
 
 from reasonpack.records.groups import Groups
 from reasonpack.records.unit import Record, Unit, blocks_of, read_records
@@ -36,8 +37,7 @@ UNIT_RECORDS = 512
 """How many other units are read, and how many records are taken of them together."""
 
 
-@dataclass(frozen=True, slots=True)
-class Stratum:
+class Stratum(Struct, frozen=True):
     """Some records and what they stand for.
 
     Attributes:

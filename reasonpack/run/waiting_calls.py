@@ -10,7 +10,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from reasonpack.errors import RecordError
 from reasonpack.records.calls import Call, read_calls, read_session
@@ -28,8 +30,7 @@ from reasonpack.views.past import Pasts
 from reasonpack.views.view import Untrained
 
 
-@dataclass(frozen=True, slots=True)
-class Waiting:
+class Waiting(Struct, frozen=True):
     """A call that waits for the ids of its texts.
 
     Attributes:
@@ -49,8 +50,7 @@ class Waiting:
     turn: bytes = b""
 
 
-@dataclass(slots=True)
-class WaitingGroup:
+class WaitingGroup(Struct):
     """The calls of a group that are to be trained.
 
     Attributes:

@@ -14,10 +14,11 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any, Generic, TypeVar
 
 import numpy as np
+from msgspec import Struct, field
 from numpy.typing import NDArray
 
 from reasonpack.datasets.options import Options
@@ -39,8 +40,7 @@ Encode = Callable[[Sequence[str]], Sequence[NDArray[np.int32]]]
 _Read = TypeVar("_Read")
 
 
-@dataclass(slots=True)
-class Laid:
+class Laid(Struct):
     """What records became.
 
     Attributes:

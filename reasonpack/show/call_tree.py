@@ -15,8 +15,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
 from typing import Any, Literal
+
+from msgspec import Struct, to_builtins
 
 from reasonpack.rows.group_forest import Joint
 from reasonpack.show.message_view import SegmentTree, answers_of, begin_of, spans_of
@@ -29,8 +30,7 @@ ROLES = {1: "chosen", 2: "rejected"}
 LONGEST_NAME = 60
 
 
-@dataclass(frozen=True, slots=True)
-class TreeCall:
+class TreeCall(Struct, frozen=True):
     """A call in the tree of a sample.
 
     Attributes:
@@ -195,6 +195,6 @@ def tree_json(row: RowData, sample: int) -> list[dict[str, Any]]:
     for each in call_tree(row, sample):
         call = row.calls[each.call]
         parent = None if each.parent is None else row.calls[each.parent].id
-        fields = {**asdict(each), "id": call.id, "parent": parent, "sample": sample}
+        fields = {**to_builtins(each), "id": call.id, "parent": parent, "sample": sample}
         described.append({**fields, "role": call.role, "reward": call.reward})
     return described

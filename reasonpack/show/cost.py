@@ -14,12 +14,12 @@ dataset batch by batch; no mask is made. `advice` says what follows.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from msgspec import Struct, field
 from numpy.typing import NDArray
 
 from reasonpack.rows.content_hash import flattened, numbers_of, offsets
@@ -28,8 +28,7 @@ BLOCK = 128
 I64 = NDArray[np.int64]
 
 
-@dataclass(frozen=True, slots=True)
-class Work:
+class Work(Struct, frozen=True):
     """What one layout and kernel computes.
 
     Attributes:
@@ -47,8 +46,7 @@ class Work:
         return Work(*_sums(self, other))
 
 
-@dataclass(frozen=True, slots=True)
-class Costs:
+class Costs(Struct, frozen=True):
     """What the rows cost as they are, and what the leaves of their forests would.
 
     Attributes:
@@ -71,7 +69,7 @@ class Costs:
 
 
 def _sums(one: Any, other: Any) -> list[Any]:
-    return [getattr(one, each.name) + getattr(other, each.name) for each in fields(one)]
+    return [getattr(one, name) + getattr(other, name) for name in one.__struct_fields__]
 
 
 class Segments:

@@ -8,10 +8,10 @@ tokens in a sample     n 2,000, from 120 to 4,961, mean 509, median 430
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from msgspec import Struct
 from numpy.typing import NDArray
 
 from reasonpack.show.terminal import fitted
@@ -20,8 +20,7 @@ BAR = 40
 PERCENTILES = (5, 25, 50, 75, 95, 99)
 
 
-@dataclass(frozen=True, slots=True)
-class Distribution:
+class Distribution(Struct, frozen=True):
     """How a number is distributed.
 
     Attributes:

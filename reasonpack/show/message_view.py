@@ -14,10 +14,10 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
+from msgspec import Struct
 from numpy.typing import NDArray
 
 from reasonpack.errors import UsageError
@@ -33,8 +33,7 @@ Span = tuple[int, int]
 """The first and the last of some positions."""
 
 
-@dataclass(frozen=True, slots=True)
-class MessageView:
+class MessageView(Struct, frozen=True):
     """What the model saw and wrote for one message: L tokens of a row, in position order.
 
     Attributes:

@@ -10,8 +10,9 @@ every layout.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from reasonpack.errors import UsageError
 from reasonpack.show.cost import BLOCK, Work
@@ -20,8 +21,7 @@ EPOCH = 3
 """Forward and backward, in forwards."""
 
 
-@dataclass(frozen=True, slots=True)
-class ModelShape:
+class ModelShape(Struct, frozen=True):
     """What the forward pass of a model costs.
 
     Attributes:

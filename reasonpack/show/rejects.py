@@ -10,11 +10,11 @@ import contextlib
 import io
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from itertools import chain
 from types import MappingProxyType
 
 import click
+from msgspec import Struct
 
 from reasonpack.datasets.manifest import REJECTS
 from reasonpack.datasets.receipt import Counts
@@ -41,8 +41,7 @@ WORDS: Mapping[str, str] = {
 """What the reason codes of rejects, and of messages left out, mean."""
 
 
-@dataclass(frozen=True, slots=True)
-class Rejected:
+class Rejected(Struct, frozen=True):
     """What was not packed for one reason: how much, what that means, and one error or none.
 
     `kind` is `rejected` for records and `left out` for messages of records that were packed.

@@ -10,12 +10,12 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.ipc
+from msgspec import Struct, field, to_builtins
 from numpy.typing import NDArray
 
 from reasonpack.datasets.manifest import Manifest
@@ -41,8 +41,7 @@ DAMAGED = "repeat the pack command, which finds and replaces what was altered"
 """What to do with rows that are not as they were written."""
 
 
-@dataclass(frozen=True, slots=True)
-class RowSample:
+class RowSample(Struct, frozen=True):
     """A conversation in a row, or a part of one."""
 
     id: str
@@ -50,8 +49,7 @@ class RowSample:
     length: int
 
 
-@dataclass(frozen=True, slots=True)
-class Segment:
+class Segment(Struct, frozen=True):
     """A run of tokens of one kind, message and visibility, and how many of them are trained.
 
     `sample` is the number of a sample in the row, `call` of a call in it, −1 where it is of none.
@@ -69,8 +67,7 @@ class Segment:
     call: int = -1
 
 
-@dataclass(frozen=True, slots=True)
-class RowCall:
+class RowCall(Struct, frozen=True):
     """A call in a row: role 0 for none, 1 chosen, 2 rejected; None for no reward."""
 
     id: str
@@ -79,8 +76,7 @@ class RowCall:
     reward: float | None
 
 
-@dataclass(frozen=True, slots=True)
-class RowData:
+class RowData(Struct, frozen=True):
     """One row of a shard, T tokens.
 
     Attributes:
@@ -316,7 +312,7 @@ def row_json(
     segments = []
     for segment in row.segments:
         if segment.sample in samples:
-            described = asdict(segment)
+            described = to_builtins(segment)
             del described["sample"]
             if segment.call < 0:
                 del described["call"]
@@ -331,6 +327,6 @@ def row_json(
         "shard": row.shard,
         "row": row.number,
         "length": len(row.input_ids),
-        "samples": [asdict(row.samples[number]) for number in samples],
+        "samples": [to_builtins(row.samples[number]) for number in samples],
         "segments": segments,
     }

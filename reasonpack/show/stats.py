@@ -6,12 +6,12 @@ Every shard is read; where it does not hold what the manifest says, that is an e
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from msgspec import Struct, to_builtins
 from numpy.typing import NDArray
 
 from reasonpack.datasets.manifest import Manifest, read_manifest
@@ -53,8 +53,7 @@ WORDS = {
 """What is distributed."""
 
 
-@dataclass(frozen=True, slots=True)
-class Stats:
+class Stats(Struct, frozen=True):
     """A dataset's manifest, what its rows cost to train, and distributions over what they hold."""
 
     manifest: Manifest
@@ -213,8 +212,8 @@ def stats_json(stats: Stats, shape: ModelShape | None = None) -> dict[str, Any]:
     operations = {name: shape.operations(work) for name, work in works.items()}
     return {
         "manifest": stats.manifest,
-        "costs": {"block_size": BLOCK, **asdict(stats.costs)},
-        "model": {**asdict(shape), "operations": operations},
+        "costs": {"block_size": BLOCK, **to_builtins(stats.costs)},
+        "model": {**to_builtins(shape), "operations": operations},
         "distributions": {
             key: distribution_json(each) for key, each in stats.distributions.items()
         },

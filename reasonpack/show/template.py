@@ -8,11 +8,13 @@ One row per conversation; reasoning stripped at the next user message, kept in t
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Iterator, Mapping
 from itertools import groupby
 from typing import Any
+
+import msgspec
+from msgspec.structs import replace
 
 from reasonpack.errors import RecordError
 from reasonpack.records.conversation import Conversation
@@ -120,7 +122,7 @@ def _call(reasoning: str | None) -> Message:
 
 def _verdict(story: tuple[Message, ...], rendering: Rendering) -> str:
     *before, last = story
-    kept = [dataclasses.replace(message, train=False) for message in before]
+    kept = [replace(message, train=False) for message in before]
     tools = (_TOOL,) if any(message.tool_calls for message in story) else None
     try:
         build_views(Conversation("example", "example", (*kept, last), tools), rendering)
@@ -141,7 +143,7 @@ def example_lines(rendering: Rendering, tokenizer: Tokenizer, *, colour: bool) -
     )
     reasons = rendering.behaviour.closer.strip()
     if not reasons:
-        story = tuple(dataclasses.replace(message, reasoning=None) for message in story)
+        story = tuple(replace(message, reasoning=None) for message in story)
     try:
         views = build_views(Conversation("example", "example", story), rendering)
         pieces = Pieces(tokenizer.cut)
@@ -168,7 +170,7 @@ def example_lines(rendering: Rendering, tokenizer: Tokenizer, *, colour: bool) -
 
 def behaviour_json(rendering: Rendering, *, layout: str) -> dict[str, Any]:
     """Write all that was learned as a JSON object."""
-    behaviour = dataclasses.asdict(rendering.behaviour)
+    behaviour = msgspec.to_builtins(rendering.behaviour)
     return {
         "template": rendering.template.name,
         "template_sha256": rendering.template.sha256,

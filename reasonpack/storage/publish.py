@@ -19,7 +19,6 @@ import secrets
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import IO, Any
@@ -27,6 +26,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import pyarrow as pa
 import pyarrow.fs
+from msgspec import Struct, field
 
 from reasonpack.errors import StorageError
 from reasonpack.storage.place import (
@@ -47,8 +47,7 @@ UPLOADED = ".reasonpack."
 DAY = 24 * 60 * 60
 
 
-@dataclass(slots=True)
-class HashingFile:
+class HashingFile(Struct):
     """A binary file that counts and hashes what is written through it."""
 
     file: IO[bytes]

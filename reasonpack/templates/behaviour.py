@@ -13,10 +13,10 @@ behaves otherwise in some conversation is refused there.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import msgspec
+from msgspec import Struct
 
 from reasonpack.errors import TemplateError
 from reasonpack.records.message import Message
@@ -27,8 +27,7 @@ Variables = Mapping[str, Any]
 _STRIPPED: Mapping[str, str | None] = {"nothing": "", "newlines": "\n", "white space": None}
 
 
-@dataclass(frozen=True, slots=True)
-class Behaviour:
+class Behaviour(Struct, frozen=True):
     """What was learned about one chat template.
 
     The text of a message, after its header, is

@@ -6,15 +6,15 @@ Message("assistant", "Hi", "Greet.")  ──→  {"role": "assistant", "content"
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from reasonpack.records.message import Message
 from reasonpack.records.tool_calls import ToolCall
 
 
-@dataclass(frozen=True, slots=True)
-class Forms:
+class Forms(Struct, frozen=True):
     """The fields and forms that a template reads.
 
     Attributes:

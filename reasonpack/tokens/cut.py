@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import itertools
 import re
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 
-@dataclass(frozen=True, slots=True)
-class CutRule:
+class CutRule(Struct, frozen=True):
     """Where a text may be cut.
 
     Attributes:

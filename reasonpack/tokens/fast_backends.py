@@ -19,11 +19,11 @@ import importlib.util
 import itertools
 import random
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from msgspec import Struct
 from numpy.typing import NDArray
 
 from reasonpack.choices import Backend
@@ -51,8 +51,7 @@ RENEWED_AFTER = 1 << 29
 """Characters after which gigatoken is loaded anew: the words that it keeps are at most theirs."""
 
 
-@dataclass(frozen=True, slots=True)
-class Choice:
+class Choice(Struct, frozen=True):
     """Which backend a run asked for; nothing in its output depends on it.
 
     Attributes:

@@ -13,11 +13,11 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import accumulate
 from typing import NamedTuple
 
 import numpy as np
+from msgspec import Struct
 from numpy.typing import NDArray
 
 from reasonpack.rows.encoded_views import EncodedViews, Run, common_prefix, encoded_views
@@ -46,8 +46,7 @@ class Border(NamedTuple):
     trained: bool
 
 
-@dataclass(frozen=True, slots=True)
-class CutView:
+class CutView(Struct, frozen=True):
     """A view cut into pieces.
 
     Attributes:

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, field, replace
 from functools import partial
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from reasonpack.records.unit import Record
 from reasonpack.verify.calls import NAMES
@@ -46,8 +48,7 @@ def add_groups(join: Join, source: Source, groups: Groups, taken: Iterable[Taken
         yield groups.bounds[group.number + 1]
 
 
-@dataclass(slots=True)
-class _Adding:
+class _Adding(Struct):
     """A group that is read, to be packed so many times, and what was found of its records."""
 
     join: Join

@@ -6,9 +6,9 @@ import hashlib
 import os
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 import msgspec
+from msgspec import Struct, field
 
 from reasonpack.datasets.manifest import Learned, Origin, Part, plan_hash
 from reasonpack.datasets.options import Options
@@ -30,21 +30,18 @@ TOP = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class _Unit:
+class _Unit(Struct, frozen=True):
     input: int
     name: str
 
 
-@dataclass(frozen=True, slots=True)
-class _PlannedInput:
+class _PlannedInput(Struct, frozen=True):
     name: str
     bytes: int
     sha256: str
 
 
-@dataclass(frozen=True, slots=True)
-class _Plan:
+class _Plan(Struct, frozen=True):
     """What was to be done, as far as the manifest says it too."""
 
     library_version: str

@@ -10,8 +10,10 @@ its response, a list of calls. Every other shape is one that is not checked (`No
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
 from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from reasonpack.verify.answers import ANSWERS, FAILED, answers_of, with_prompt_of_pair
 from reasonpack.verify.chat import Chat, Json, NotChecked, Reading, Refused, known_shape
@@ -51,8 +53,7 @@ _LOGS = ("nodes", "traces", "responses_create_params")
 _OTHERS = ("stop", "extra_body")
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(Struct, frozen=True):
     """A call, as this check reads it.
 
     Attributes:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Any
+
+from msgspec import Struct, field
 
 from reasonpack.verify.names import END
 
@@ -43,8 +44,7 @@ class Arguments(dict[str, Any]):
         self.text = text
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
+class Reading(Struct, frozen=True):
     """What the run was told about records and learned of the template, from the manifest.
 
     Attributes:
@@ -75,8 +75,7 @@ class Reading:
     row: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(Struct, frozen=True):
     """A message, in one form whatever the record's.
 
     Attributes:
@@ -125,8 +124,7 @@ class Message:
         return bool(self.reasoning.strip())
 
 
-@dataclass(frozen=True, slots=True)
-class Chat:
+class Chat(Struct, frozen=True):
     """A conversation with its tools, the variables that it sets, and what it weighs as a whole."""
 
     messages: tuple[Message, ...]

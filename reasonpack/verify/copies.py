@@ -11,10 +11,11 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
 from itertools import chain, repeat
 
 import numpy as np
+from msgspec import Struct
+from msgspec.structs import replace
 
 from reasonpack.datasets.manifest import Part
 from reasonpack.errors import RecordError
@@ -37,8 +38,7 @@ TAKEN = "how often records are packed"
 BESIDE = "a record that may say what an earlier one does, which is not read here"
 
 
-@dataclass(slots=True)
-class Taken:
+class Taken(Struct):
     """A record, or a group of calls, and how often it is to be packed.
 
     Attributes:

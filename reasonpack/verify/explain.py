@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
+from msgspec import Struct
 
 from reasonpack.errors import TokenizerError
 from reasonpack.records.strict_json import quoted
@@ -25,8 +25,7 @@ BEFORE = 8
 """How many tokens of context are shown."""
 
 
-@dataclass(frozen=True, slots=True)
-class SampleAt:
+class SampleAt(Struct, frozen=True):
     """The `number`-th sample of a row."""
 
     place: CheckedRow

@@ -7,7 +7,8 @@ code  file                               where in it                            
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 CODES: Mapping[str, str] = {
     # the files
@@ -119,8 +120,7 @@ KEPT = 100
 """How many violations are described; all are counted."""
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
+class Finding(Struct, frozen=True):
     """One violation.
 
     Attributes:
@@ -153,8 +153,7 @@ class Finding:
         return f"{self.code} {self.file}: {f'{place}: ' if place else ''}{self.what}"
 
 
-@dataclass(slots=True)
-class Findings:
+class Findings(Struct):
     """What a check found, and how much it looked at.
 
     Attributes:

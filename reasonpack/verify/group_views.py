@@ -8,9 +8,10 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass, field, replace
 
 import numpy as np
+from msgspec import Struct, field
+from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from reasonpack.verify.call_values import check_columns
@@ -110,8 +111,7 @@ def _logged(
     return np.array(prompt + completion, np.int32), np.array(mask, bool)
 
 
-@dataclass(slots=True)
-class Kept:
+class Kept(Struct):
     """The calls of a group that count: each once, however often it was logged.
 
     Attributes:

@@ -15,13 +15,13 @@ from bisect import bisect
 from collections import deque
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
 from itertools import chain, islice, pairwise
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
+from msgspec import Struct
 
 from reasonpack.errors import RecordError, UsageError
 from reasonpack.records.record_places import (
@@ -42,8 +42,7 @@ FILE = ":file"
 """Stands for the file: that of a session is a group."""
 
 
-@dataclass(frozen=True, slots=True)
-class GroupedBy:
+class GroupedBy(Struct, frozen=True):
     """What says which records of a file belong together.
 
     Attributes:
@@ -55,8 +54,7 @@ class GroupedBy:
     dataset: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Group:
+class Group(Struct, frozen=True):
     """Records that belong together; no id where one has no field that says it.
 
     `file` is the number of the one with the first of them.
@@ -69,8 +67,7 @@ class Group:
     file: int
 
 
-@dataclass(frozen=True, slots=True)
-class Groups:
+class Groups(Struct, frozen=True):
     """The groups of some files.
 
     Attributes:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from reasonpack.datasets.manifest import Manifest
 
@@ -11,8 +12,7 @@ LONGEST_TEXT, CHARACTERS_OF_A_TOKEN = 1 << 24, 16
 """Characters that a view may have whatever the limits, or for each token of `max_position`."""
 
 
-@dataclass(frozen=True, slots=True)
-class LeftOut:
+class LeftOut(Struct, frozen=True):
     """A message whose view is too long; its length is in tokens, or in characters.
 
     It is the same for what is found here and for a line of rejects.jsonl.

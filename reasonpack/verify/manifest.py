@@ -13,11 +13,12 @@ import hashlib
 import io
 import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from functools import partial
 from typing import Any, Literal
 
 import msgspec
+from msgspec import Struct
 
 from reasonpack.datasets.manifest import Manifest
 from reasonpack.datasets.receipt import Receipt, Shard, place_of, receipt_path
@@ -32,8 +33,7 @@ LONGEST = 2 << 30
 """Bytes that a line of rejects.jsonl may have."""
 
 
-@dataclass(frozen=True, slots=True)
-class RejectLine:
+class RejectLine(Struct, frozen=True):
     """A line of rejects.jsonl: a record, of which one of `record` and `record_base64` is there.
 
     Or a message that is left out, by its index, of which one of `tokens` and `characters` is there.
@@ -70,8 +70,7 @@ class RejectLine:
         return LeftOut(self.message, self.reason, self.characters, "characters")
 
 
-@dataclass(frozen=True, slots=True)
-class Dataset:
+class Dataset(Struct, frozen=True):
     """A dataset whose manifest could be read.
 
     Attributes:

@@ -6,7 +6,9 @@ reasoning "a", content "Four"  ──→  "zqreasoningqz", "zqcontentqz"  ──
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from reasonpack.verify.chat import Message
 from reasonpack.verify.names import END
@@ -15,8 +17,7 @@ SHORT = 16
 """Characters up to which a text may stand in a template by chance."""
 
 
-@dataclass(frozen=True, slots=True)
-class Marked:
+class Marked(Struct, frozen=True):
     """A message with marks, and the texts that they stand for."""
 
     message: Message

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
+from msgspec import Struct, field
 
 from reasonpack.datasets.manifest import Manifest
 from reasonpack.records.strict_json import quoted
@@ -36,8 +36,7 @@ Thoughts = dict[Place, tuple[int, int, int]]
 """By message: how many trained tokens are reasoning, at least and at most, and all of them."""
 
 
-@dataclass(frozen=True, slots=True)
-class Packed:
+class Packed(Struct, frozen=True):
     """A sample of the dataset; no print where it is not to be compared.
 
     `ends` are the paths of its leaves; `trains_ends` says whether each of them that must be is
@@ -55,8 +54,7 @@ class Packed:
     contexts: Contexts = field(default_factory=Counter)
 
 
-@dataclass(frozen=True, slots=True)
-class Read:
+class Read(Struct, frozen=True):
     """A record of the input, or a group of calls; no print where it is not to be compared.
 
     `split` is the one that it belongs in; empty where that is not known. `leaves` tells of the
@@ -82,8 +80,7 @@ class Read:
 _One = TypeVar("_One", Packed, Read)
 
 
-@dataclass(frozen=True, slots=True)
-class Different:
+class Different(Struct, frozen=True):
     """Samples and records of one id that are not each other's; at least one of both."""
 
     id: str
@@ -91,8 +88,7 @@ class Different:
     read: list[Read]
 
 
-@dataclass(frozen=True, slots=True)
-class Reject:
+class Reject(Struct, frozen=True):
     """A line of rejects.jsonl: its reason, and a digest of its record; None if it has none."""
 
     reason: str
@@ -104,8 +100,7 @@ def ids_of(id_: str, times: int) -> list[str]:
     return [id_ if copy == 1 else f"{id_}#{copy}" for copy in range(1, times + 1)]
 
 
-@dataclass(slots=True)
-class Join:
+class Join(Struct):
     """What has no match yet: samples and records by id, rejects and messages left out by `where`.
 
     Attributes:

@@ -12,9 +12,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from reasonpack.verify.chat import Chat, Json, NotChecked, Refused
 from reasonpack.verify.marks import Marked
@@ -36,8 +38,7 @@ from reasonpack.verify.stop import CUT_OFF
 NO_BLOCK = re.compile("")
 
 
-@dataclass(frozen=True, slots=True)
-class TextView:
+class TextView(Struct, frozen=True):
     """A view in text; `thought` is where in the completion reasoning ends: at least, at most.
 
     `trained` are the stretches of it that are trained, `history` those of messages in the prompt.

@@ -12,11 +12,11 @@ as they do not depend on the keys (multilinear hashing; ids are below 2³¹).
 from __future__ import annotations
 
 import secrets
-from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 import numpy as np
+from msgspec import Struct
 from numpy.typing import NDArray
 
 from reasonpack.verify.row import Row
@@ -30,8 +30,7 @@ _SEED = secrets.randbits(128)
 _MASK = (1 << 64) - 1
 
 
-@dataclass(frozen=True, slots=True)
-class Paths:
+class Paths(Struct, frozen=True):
     """Hashed paths of the T tokens of a row.
 
     Attributes:

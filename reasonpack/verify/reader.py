@@ -9,8 +9,10 @@ checked (`NotChecked`), never one that is sound; what must not be packed is `Ref
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, replace
 from typing import Any
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from reasonpack.errors import RecordError
 from reasonpack.records.strict_json import decode
@@ -33,8 +35,7 @@ from reasonpack.verify.names import END, TAG, inside
 from reasonpack.verify.tools import calls_in_text, read_call, read_tools
 
 
-@dataclass(slots=True)
-class _Content:
+class _Content(Struct):
     """What the content of a message holds."""
 
     text: str = ""

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 import numpy as np
+from msgspec import Struct, field
+from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from reasonpack.datasets.manifest import Manifest
@@ -29,8 +30,7 @@ from reasonpack.verify.paths import U64, distinct, each_once, fingerprint, view_
 from reasonpack.verify.views import TextViews
 
 
-@dataclass(frozen=True, slots=True)
-class TokenView:
+class TokenView(Struct, frozen=True):
     """A view of L tokens, of a message or of a call.
 
     Attributes:
@@ -79,8 +79,7 @@ class TokenView:
         return self.paths[self.prompt_length :][self.trained]
 
 
-@dataclass(frozen=True, slots=True)
-class Rebuilt:
+class Rebuilt(Struct, frozen=True):
     """The views of a conversation, or of a record of calls, or the reason for which there are none.
 
     Attributes:
@@ -189,8 +188,7 @@ def read_views(
     )
 
 
-@dataclass(slots=True)
-class _Compared:
+class _Compared(Struct):
     """The paths of views, as far as they are compared.
 
     Attributes:

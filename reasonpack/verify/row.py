@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from msgspec import Struct
 from numpy.typing import NDArray
 
 I32 = NDArray[np.int32]
@@ -16,8 +16,7 @@ IGNORE = -100
 """Label of a token that is not trained."""
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(Struct, frozen=True):
     """The columns of one row as they stand in a shard, of whatever lengths.
 
     Optional ones that the dataset does not have are None.
@@ -113,8 +112,7 @@ class Row:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Fault:
+class Fault(Struct, frozen=True):
     """A rule that a row breaks; `token` is the first at which it does."""
 
     code: str

@@ -10,8 +10,9 @@ from __future__ import annotations
 import datetime
 import json
 import re
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from reasonpack.datasets.manifest import Learned, Manifest
 from reasonpack.templates.find import load_template
@@ -23,8 +24,7 @@ from reasonpack.verify.stop import Stops, ending_token, read_stops
 from reasonpack.verify.template import Forms, Template, learn_forms
 
 
-@dataclass(frozen=True, slots=True)
-class Rules:
+class Rules(Struct, frozen=True):
     """How the views of a dataset are built.
 
     Attributes:

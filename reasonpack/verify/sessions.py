@@ -11,8 +11,9 @@ Of a history that was compacted it is the summary, and what was kept.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from typing import Any
+
+from msgspec.structs import replace
 
 from reasonpack.errors import RecordError
 from reasonpack.records.unit import Record

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.ipc
+from msgspec import Struct
 
 from reasonpack.datasets.manifest import Manifest
 from reasonpack.datasets.receipt import Shard, place_of, receipt_path
@@ -67,8 +67,7 @@ METADATA = ("format_version", "layout", "tokenizer_sha256", "template_sha256")
 GROUP_ROWS, GROUP_TOKENS = 1_000, 1 << 22
 
 
-@dataclass(frozen=True, slots=True)
-class CheckedRow:
+class CheckedRow(Struct, frozen=True):
     """A row of a shard, and the paths of its tokens; None where the row is at fault.
 
     `number` counts over all shards, as the manifest gives their rows.

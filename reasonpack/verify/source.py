@@ -12,11 +12,12 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Hashable, Iterator, Sequence
-from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
 
 import numpy as np
+from msgspec import Struct
+from msgspec.structs import replace
 
 from reasonpack.datasets.manifest import Manifest
 from reasonpack.datasets.shares import STDIN, read_part
@@ -46,8 +47,7 @@ from reasonpack.wording import count
 LAST = ("last-turn", "last-message")
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
+class Source(Struct, frozen=True):
     """The input files, and what the manifest says was done with them.
 
     `files` are places and names; `rules` those of conversations without tools, and with tools.

@@ -10,11 +10,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import tokenizers
+from msgspec import Struct
 
 from reasonpack.templates.stop import Stop
 from reasonpack.tokens.tokenizer import Tokenizer
@@ -33,8 +33,7 @@ FOUND_IN = {
 LONGEST_CONFIG = 16 << 20
 
 
-@dataclass(frozen=True, slots=True)
-class Stops:
+class Stops(Struct, frozen=True):
     """Tokens that may end an answer, as text; none of them is white space.
 
     Attributes:

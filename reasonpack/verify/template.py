@@ -22,6 +22,7 @@ import jinja2.ext
 import jinja2.nodes
 import jinja2.parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment, SandboxedEnvironment
+from msgspec import Struct
 
 from reasonpack.errors import TemplateError
 from reasonpack.templates.limits import bounds
@@ -67,8 +68,7 @@ class _Strict(ImmutableSandboxedEnvironment):
         return super().getattr(obj, attribute)
 
 
-@dataclass(frozen=True, slots=True)
-class Forms:
+class Forms(Struct, frozen=True):
     """In which form a template takes what a message has.
 
     Attributes:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from reasonpack.verify.chat import Chat, Json, NotChecked, Refused
 from reasonpack.verify.history import find_messages
@@ -15,8 +17,7 @@ from reasonpack.verify.rules import Rules
 from reasonpack.verify.stop import contradiction
 
 
-@dataclass(slots=True)
-class TextViews:
+class TextViews(Struct):
     """The views of a chat, and how they came about.
 
     Attributes:

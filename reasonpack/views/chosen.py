@@ -9,8 +9,9 @@ last-turn,reasoning     of the answers behind the last user message the reasonin
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import get_args
+
+from msgspec import Struct
 
 from reasonpack.choices import Part, Scope
 from reasonpack.errors import RecordError, UsageError
@@ -21,8 +22,7 @@ SCOPES: tuple[Scope, ...] = get_args(Scope)
 PARTS: tuple[Part, ...] = get_args(Part)
 
 
-@dataclass(frozen=True, slots=True)
-class Chosen:
+class Chosen(Struct, frozen=True):
     """What is to be trained.
 
     Attributes:

@@ -11,7 +11,9 @@ and what was learned to stand between them, in order, with nothing else but whit
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from reasonpack.records.message import Message
 from reasonpack.templates.behaviour import Behaviour
@@ -23,8 +25,7 @@ _OPENING_TAG, _CLOSING_TAG = "<think>", "</think>"
 """By which reasoning was split off the content."""
 
 
-@dataclass(frozen=True, slots=True)
-class Completion:
+class Completion(Struct, frozen=True):
     """What the model wrote.
 
     Attributes:

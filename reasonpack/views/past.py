@@ -10,9 +10,10 @@ The messages that two calls share are the same objects.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from operator import is_
 from typing import Any, NamedTuple
+
+from msgspec import Struct, field
 
 from reasonpack.records.conversation import Conversation
 from reasonpack.records.message import Message
@@ -38,8 +39,7 @@ class Prompt(NamedTuple):
 NO_PROMPT = Prompt()
 
 
-@dataclass(slots=True)
-class Past:
+class Past(Struct):
     """The call before, and what was made of its messages.
 
     Attributes:

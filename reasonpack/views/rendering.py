@@ -10,9 +10,11 @@ memo saves what that repeats (`templates.loops`).
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from reasonpack.choices import MissingReasoning, OnMessageError
 from reasonpack.errors import RecordError
@@ -30,8 +32,7 @@ WORTH_A_MEMO = 20
 """Views from which a memo is used: what it saves grows with the square of their number."""
 
 
-@dataclass(frozen=True, slots=True)
-class Rendering:
+class Rendering(Struct, frozen=True):
     """How conversations become text.
 
     Attributes:

@@ -15,8 +15,9 @@ import json
 import math
 from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
+
+from msgspec import Struct
 
 from reasonpack.records.message import Message
 from reasonpack.rows.kind import Kind
@@ -61,8 +62,7 @@ def completion_spans(
     return [*spans, *(Span(start + end, Kind.R_OUT, message, said) for end, said in others)]
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(Struct, frozen=True):
     """The messages of the history as they were found in a prompt, to go on from there.
 
     Attributes:
@@ -75,12 +75,15 @@ class Found:
     ends: tuple[tuple[int, int], ...] = ()
 
 
+NOTHING = Found()
+
+
 def find_messages(
     prompt: str,
     messages: Sequence[Message],
     behaviour: Behaviour,
     written: Written,
-    before: Found = Found(),
+    before: Found = NOTHING,
     same: int = 0,
 ) -> Found:
     """Find each message of the history in a prompt, in order.

@@ -20,8 +20,10 @@ import re
 from collections import Counter
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
 from typing import NamedTuple
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from reasonpack.errors import RecordError
 from reasonpack.records.conversation import Conversation
@@ -46,8 +48,7 @@ from reasonpack.views.rendering import (
 from reasonpack.views.spans import Span, common_beginning, completion_spans, find_messages
 
 
-@dataclass(frozen=True, slots=True)
-class View:
+class View(Struct, frozen=True):
     """What the model saw and wrote for one assistant message.
 
     Attributes:
@@ -66,8 +67,7 @@ class View:
     shared: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Untrained:
+class Untrained(Struct, frozen=True):
     """A message that stays context although it was to be trained.
 
     Attributes:
@@ -80,8 +80,7 @@ class Untrained:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Views:
+class Views(Struct, frozen=True):
     """The views of a conversation.
 
     Attributes:

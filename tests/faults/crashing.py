@@ -25,7 +25,6 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -40,6 +39,7 @@ from reasonpack.run import parts
 from reasonpack.run.context import load_context
 from reasonpack.run.unit import Job, process
 from reasonpack.storage import publish as storage
+from tests.changed import replace
 
 HERE = Path(__file__).parent
 ENVIRONMENT = {

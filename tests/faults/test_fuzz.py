@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import random
 import subprocess
@@ -33,6 +32,7 @@ from reasonpack.run import unit, work
 from reasonpack.run.context import load_context
 from reasonpack.run.conversations import lay_out_records, parse
 from reasonpack.run.work import Laid
+from tests.changed import replace
 
 pytestmark = pytest.mark.faults
 
@@ -86,7 +86,7 @@ def ignoring(records: list[Record]) -> Options:
             names |= {each.name for each in error.fields}
         except RecordError:
             continue
-    return dataclasses.replace(SKIPPING, ignore_fields=tuple(sorted(names)))
+    return replace(SKIPPING, ignore_fields=tuple(sorted(names)))
 
 
 def packed(

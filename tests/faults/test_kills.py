@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import random
 import shutil
 import signal
@@ -19,6 +18,7 @@ from runs import FIXTURES, ROOT, SKIPPING, UNIT_BYTES, run, tree
 from reasonpack.run.engine import Watch
 from reasonpack.run.pack import pack_files
 from reasonpack.run.plan_file import read_plan
+from tests.changed import replace
 
 pytestmark = pytest.mark.faults
 
@@ -68,7 +68,7 @@ def test_a_run_that_is_killed_again_and_again(
 def test_a_shuffle_that_is_killed_again_and_again(
     source: Path, tmp_path: Path, pack_in_fork: Pack
 ) -> None:
-    options = dataclasses.replace(SKIPPING, shuffle=True)
+    options = replace(SKIPPING, shuffle=True)
     pack_files([str(source)], tmp_path / "whole", options, run=run())
     expected, out, draw = tree(tmp_path / "whole"), tmp_path / "out", random.Random(5)
     died: set[str] = set()

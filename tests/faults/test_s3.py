@@ -10,7 +10,6 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,7 @@ from reasonpack.records import plan
 from reasonpack.run.engine import Watch
 from reasonpack.run.pack import merge_parts, pack_files, pack_part
 from reasonpack.storage.publish import publish
+from tests.changed import replace
 
 pytestmark = pytest.mark.faults
 boto3: Any = pytest.importorskip("boto3")

@@ -10,7 +10,6 @@ import functools
 import json
 import random
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +34,7 @@ from reasonpack.run.context import load_context
 from reasonpack.run.pack import pack_files
 from reasonpack.run.work import Laid
 from reasonpack.verify.check import verify_dataset
+from tests.changed import replace
 
 ROOT = Path(__file__).parents[2]
 FIXTURES = ROOT / "fixtures"

@@ -11,7 +11,6 @@ import functools
 import json
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +34,7 @@ from reasonpack.run.context import load_context
 from reasonpack.run.conversations import lay_out_records
 from reasonpack.tokens.view_tokens import Cutter, Pieces
 from reasonpack.views.view import build_views
+from tests.changed import replace
 
 ROOT = Path(__file__).parents[2]
 FIXTURES = ROOT / "fixtures"

@@ -15,7 +15,7 @@ import json
 import math
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -31,6 +31,7 @@ from reasonpack.datasets.options import Options
 from reasonpack.datasets.shards import read_shard
 from reasonpack.errors import NothingPackedError
 from reasonpack.run.pack import pack_files
+from tests.changed import replace
 from tests.laws.test_npass import (
     Json,
     conversations,

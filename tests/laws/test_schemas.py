@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -70,7 +71,7 @@ def check_type(found: Json, expected: Any) -> None:
         else:
             for each, type_ in zip(found["anyOf"], arguments, strict=True):
                 check_type(each, type_)
-    elif dataclasses.is_dataclass(expected):
+    elif dataclasses.is_dataclass(expected) or isinstance(expected, msgspec.StructMeta):
         check_fields(found, expected)
     elif origin in {list, tuple}:
         assert found["type"] == "array", found
@@ -101,9 +102,9 @@ def without_null(found: Json) -> Json:
 
 
 def check_fields(found: Json, expected: Any) -> None:
-    """The same for a dataclass: its fields in order, and no other; required, unless added later."""
-    names = [field.name for field in dataclasses.fields(expected)]
+    """The same for a class: its fields in order, and no other; required, unless added later."""
     hints = typing.get_type_hints(expected)
+    names = [*hints]
     assert found["type"] == "object"
     assert found["additionalProperties"] is False
     assert list(found["properties"]) == names

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -15,6 +14,7 @@ from kernels import bottom_right, end_to_end
 from reasonpack.errors import UsageError
 from reasonpack.masks import Window, dense, flat, stack, varlen
 from reasonpack.masks.branches import Branches, branches, sum_order
+from tests.changed import replace
 
 
 def laid_out(batch: Sequence[Forest], padding: int) -> tuple[np.ndarray, np.ndarray]:
@@ -122,7 +122,7 @@ def swapped(found: Branches) -> Branches:
     index = found.k_index
     mixed = [index[first:second], index[second:end]][::-1]
     size = end - second
-    return dataclasses.replace(
+    return replace(
         found,
         k_index=np.concatenate([*mixed, index[end:]]),
         cu_seqlens_k=np.array([first, size, *found.cu_seqlens_k[2:]], np.int32),
@@ -131,14 +131,12 @@ def swapped(found: Branches) -> Branches:
 
 FAULTS: dict[str, Callable[[Branches], np.ndarray]] = {
     "an index shifted by one": lambda found: bottom_right(
-        dataclasses.replace(found, k_index=np.maximum(found.k_index - 1, 0))
+        replace(found, k_index=np.maximum(found.k_index - 1, 0))
     ),
     "a branch in the wrong order": lambda found: bottom_right(swapped(found)),
     "top left for bottom right": lambda found: bottom_right(found, top_left=True),
     "the row itself for its paths": lambda found: bottom_right(
-        dataclasses.replace(
-            found, k_index=np.arange(found.cu_seqlens_q[-1]), cu_seqlens_k=found.cu_seqlens_q
-        )
+        replace(found, k_index=np.arange(found.cu_seqlens_q[-1]), cu_seqlens_k=found.cu_seqlens_q)
     ),
 }
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from reasonpack.errors import RecordError
 from reasonpack.records.conversation import Conversation, Message, parse_line, parse_record
 from reasonpack.records.reading import Reading
 from reasonpack.records.tool_calls import ToolCall
+from tests.changed import replace
 
 ROOT = Path(__file__).parents[2]
 SCHEMA = json.loads((ROOT / "schemas" / "record.schema.json").read_text(encoding="utf-8"))
@@ -250,7 +250,9 @@ def test_answer_may_be_reasoning_alone() -> None:
     nothing: list[dict[str, Any]] = [{}, {"content": None}, {"content": []}]
     for absent in nothing:
         read = parse(answer(reasoning="easy", **absent))
-        assert read.messages[1] == Message("assistant", None, "easy", finished=False)
+        noticed = ("reasoning-alone",)
+        alone = Message("assistant", None, "easy", finished=False, noticed=noticed)
+        assert read.messages[1] == alone
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import gzip
 import itertools
 import math
@@ -22,6 +21,7 @@ from reasonpack.records.plan import divide, is_settled, plan, vouches
 from reasonpack.records.unit import Unit
 from reasonpack.storage.inputs import expand_inputs
 from reasonpack.storage.place import Stamp
+from tests.changed import replace
 
 
 @pytest.fixture(autouse=True)
@@ -229,7 +229,7 @@ def test_a_file_that_is_gone(tmp_path: Path) -> None:
 )  # fmt: skip
 def test_a_stamp_vouches_for_what_has_the_same_in_all(change: dict[str, Any], same: bool) -> None:
     then = Stamp(1, 2, 3, 4, "a")
-    assert vouches(then, dataclasses.replace(then, **change)) is same
+    assert vouches(then, replace(then, **change)) is same
     assert not vouches(None, then)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from reasonpack.errors import RecordError
 from reasonpack.records.conversation import Message, parse_line
 from reasonpack.records.reading import DEFAULT, Reading
 from reasonpack.verify.check import verify_dataset
+from tests.changed import replace
 
 ASK = {"role": "user", "content": "2+2?"}
 TEXT, REASONING = Reading(stray_closing_tag="text"), Reading(stray_closing_tag="reasoning")

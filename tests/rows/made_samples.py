@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
@@ -19,6 +18,7 @@ from reasonpack.rows import shard
 from reasonpack.rows.optional import FILLS
 from reasonpack.rows.sample import Calls, Sample, Segments
 from reasonpack.rows.table import row_groups
+from tests.changed import replace
 
 FORMATS: tuple[ShardFormat, ...] = get_args(ShardFormat)
 

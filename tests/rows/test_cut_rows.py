@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -15,6 +14,7 @@ from reasonpack.rows.cut_rows import cut_rows
 from reasonpack.rows.sample import Calls, Sample
 from reasonpack.rows.schema import OPTIONAL, schema
 from reasonpack.rows.table import rows_to_table
+from tests.changed import replace
 
 
 def with_two_calls(number: int) -> Sample:

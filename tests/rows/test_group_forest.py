@@ -6,7 +6,6 @@ calls, one by one ────────────────────�
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -22,6 +21,7 @@ from reasonpack.rows.group_forest import CallView, GroupForest, Joint
 from reasonpack.rows.sample import Calls, write
 from reasonpack.rows.schema import planned, schema
 from reasonpack.rows.table import rows_to_table
+from tests.changed import replace
 
 Json = dict[str, Any]
 LAYOUTS: tuple[Layout, ...] = ("onepass", "npass")
@@ -201,7 +201,7 @@ def test_what_is_trained_within_context_is_said_of_its_call() -> None:
 def test_a_run_that_stops_before_another_is_empty() -> None:
     forest = GroupForest(apart=False)
     call = view(Call("a", [1, 2], [5, 6]), 0, apart=False)
-    forest.add(dataclasses.replace(call, runs=[(2, 0, 0), (3, 1, 1), (2, 2, 1), (4, 3, 1)]))
+    forest.add(replace(call, runs=[(2, 0, 0), (3, 1, 1), (2, 2, 1), (4, 3, 1)]))
     views = forest.finish().views
     assert views.run_start.tolist() == [0, 2, 3]
     assert views.run_kind.tolist() == [0, 1, 3]
@@ -211,7 +211,7 @@ def test_what_a_template_writes_before_an_answer_is_part_of_it() -> None:
     """A prompt may end in an empty block that the history does not show."""
     forest = GroupForest(apart=False)
     first = view(Call("a", [1, 2, 8, 8], [5, 6]), 0, apart=False)
-    forest.add(dataclasses.replace(first, header=1))
+    forest.add(replace(first, header=1))
     joined = forest.add(view(Call("b", [1, 2, 5, 3], [9]), 1, apart=False))
     assert (joined.joint, joined.depth) == ("otherwise", 2)
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -27,6 +26,7 @@ from reasonpack.rows import split
 from reasonpack.rows.forest import LaidOut, lay_out, plant
 from reasonpack.rows.sample import Sample, write
 from reasonpack.rows.split import divide, leave_out
+from tests.changed import replace
 
 Path = tuple[int, ...]
 

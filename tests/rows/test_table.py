@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from reasonpack.rows.optional import FILLS
 from reasonpack.rows.sample import Sample
 from reasonpack.rows.schema import COLUMNS
 from reasonpack.rows.table import rows_to_table
+from tests.changed import replace
 
 Row = dict[str, Any]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import gzip
 import io
 import json
@@ -32,12 +31,13 @@ from reasonpack.run.pack import merge_parts, pack_files, pack_part
 from reasonpack.run.splits import split_of
 from reasonpack.show.summary import summary_lines
 from reasonpack.verify.check import verify_dataset
+from tests.changed import replace
 
 LOGS = ROOT / "tests" / "records" / "call_logs"
 NAN = float("nan")
 Json = dict[str, Any]
 OPTIONS = Options(tokenizer=str(FIXTURES / "tokenizer"))
-SKIPPING = dataclasses.replace(OPTIONS, on_error="skip")
+SKIPPING = replace(OPTIONS, on_error="skip")
 
 
 def with_ids(prompt: list[int], completion: list[int], **more: Any) -> Json:
@@ -51,7 +51,7 @@ def written(path: Path, records: Sequence[Json]) -> str:
 
 def packed(folder: Path, records: Sequence[Json], **changes: Any) -> tuple[Manifest, list[Json]]:
     """Pack calls; return the rows too, after verify has found nothing wrong with them."""
-    options = dataclasses.replace(OPTIONS, **changes)
+    options = replace(OPTIONS, **changes)
     manifest = pack_files([written(folder / "calls.jsonl", records)], folder / "out", options)
     findings = verify_dataset(folder / "out")
     assert (findings.total, findings.warnings) == (0, [])
@@ -137,7 +137,7 @@ def test_files_that_are_as_they_were_are_not_read_again(
 
 def test_another_grouping_is_another_run(sources: list[str], tmp_path: Path) -> None:
     pack_files(sources, tmp_path / "out", SKIPPING, run=run())
-    alone = dataclasses.replace(SKIPPING, group_by="none")
+    alone = replace(SKIPPING, group_by="none")
     with pytest.raises(UsageError, match="--group-by auto there, none here"):
         pack_files(sources, tmp_path / "out", alone, run=run())
 
@@ -147,7 +147,7 @@ def test_what_groups_the_calls_is_said(sources: list[str], tmp_path: Path) -> No
     watch = Watch(on_note=notes.append)
     pack_files(sources, tmp_path / "out", SKIPPING, run=run(watch=watch))
     assert notes[0].endswith(" records in 12 groups by trace_id")
-    misspelt = dataclasses.replace(SKIPPING, group_by="trace")
+    misspelt = replace(SKIPPING, group_by="trace")
     pack_files(sources, tmp_path / "alone", misspelt, run=run(watch=watch))
     assert notes[-1].startswith("no record has trace: ")
     assert notes[-1].endswith(" records, each a group; check --group-by")
@@ -206,10 +206,10 @@ def test_a_session_file_is_a_group(tmp_path: Path) -> None:
     rows = rows_of(tmp_path / "out", manifest)
     assert [row["sample_id"] for row in rows] == [[name] for name in inputs]
     assert verify_dataset(tmp_path / "out").total == 0
-    options = dataclasses.replace(SKIPPING, dedup="exact")
+    options = replace(SKIPPING, dedup="exact")
     assert pack_files(inputs, tmp_path / "once", options, run=run()).counts.duplicates == 1
     assert verify_dataset(tmp_path / "once").total == 0
-    options = dataclasses.replace(SKIPPING, group_by="id")
+    options = replace(SKIPPING, group_by="id")
     with pytest.raises(UsageError, match="session files, of which each is a group"):
         pack_files(inputs, tmp_path / "other", options)
 

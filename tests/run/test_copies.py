@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import re
 from collections import Counter
@@ -24,10 +23,11 @@ from reasonpack.run.copies import DUPLICATE, content_hash, times_of
 from reasonpack.run.pack import pack_files
 from reasonpack.verify.check import verify_dataset
 from reasonpack.verify.copies import BESIDE, TAKEN
+from tests.changed import replace
 
 PLAIN = Options(tokenizer="x")
-SAMPLED = dataclasses.replace(PLAIN, sample=7)
-DISTINCT = dataclasses.replace(PLAIN, dedup="exact")
+SAMPLED = replace(PLAIN, sample=7)
+DISTINCT = replace(PLAIN, dedup="exact")
 HASHES = [content_hash(str(at).encode(), readable=True) for at in range(400)]
 BAD = content_hash(b"{", readable=False)
 
@@ -73,11 +73,11 @@ def test_what_cannot_be_read_is_rejected_whatever_is_asked_for() -> None:
 
 def test_a_sample_is_of_copies_and_draws_equal_records_apart() -> None:
     assert sum(shared(HASHES, SAMPLED)) == 7
-    equal = shared([HASHES[0]] * 50, dataclasses.replace(PLAIN, sample=20), repeat=2)
+    equal = shared([HASHES[0]] * 50, replace(PLAIN, sample=20), repeat=2)
     assert sum(equal) == 20
     assert {0, 1} <= set(equal) <= {0, 1, 2}
     assert shared(HASHES[:5], SAMPLED) == [1] * 5
-    wide = dataclasses.replace(PLAIN, sample=100)
+    wide = replace(PLAIN, sample=100)
     assert all(a <= b for a, b in zip(shared(HASHES, SAMPLED), shared(HASHES, wide), strict=True))
 
 
@@ -109,9 +109,7 @@ def _lines(count: int) -> list[bytes]:
     return chats(count, bad=False).splitlines()
 
 
-BLENDED = dataclasses.replace(
-    SKIPPING, dedup="exact", sample=40, split=("validation=0.3",), max_length=150
-)
+BLENDED = replace(SKIPPING, dedup="exact", sample=40, split=("validation=0.3",), max_length=150)
 
 
 def test_a_blend_is_what_its_source_gives(tmp_path: Path, inputs: list[str]) -> None:
@@ -159,7 +157,7 @@ def test_verify_notices_another_rule(
     """The manifest and the plan say something else than what was done, and hashes are mended."""
     out = tmp_path / "out"
     arguments = [f"{inputs[0]}:1.5", inputs[1]]
-    options = dataclasses.replace(BLENDED, sample=20, max_length=None)
+    options = replace(BLENDED, sample=20, max_length=None)
     pack_files(arguments, out, options, run=run())
     manifest = json.loads((out / "manifest.json").read_bytes())
     if field == "blend":
@@ -190,7 +188,7 @@ def test_groups_of_calls_are_taken_by_their_names(tmp_path: Path) -> None:
         ("half", [f"{one}:0.5"], {}),
         ("more", [f"{one}:0.5", f"{two}:2"], {"shuffle": True}),
     ):
-        options = dataclasses.replace(SKIPPING, max_length=400, **changes)
+        options = replace(SKIPPING, max_length=400, **changes)
         found[name] = pack_files(arguments, tmp_path / name, options, run=run()).counts
         files = [re.sub("[:#].*", "", each) for each in arguments]
         findings = verify_dataset(tmp_path / name, files)
@@ -237,7 +235,7 @@ def test_of_groups_whose_calls_say_the_same_the_first_is_packed(
         (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(each) + "\n" for each in part))
     files = [str(tmp_path / f"{name}.jsonl") for name in "ab"]
     one, two = tmp_path / "one", tmp_path / "two"
-    options = dataclasses.replace(SKIPPING, dedup="exact")
+    options = replace(SKIPPING, dedup="exact")
     counts = pack_files(files, one, options, run=run()).counts
     pack_files(files, two, options, run=run(num_proc=2))
     assert tree(one) == tree(two)
@@ -254,7 +252,7 @@ def test_equal_groups_in_a_form_that_verify_does_not_check(tmp_path: Path) -> No
     calls = [{**ASKED, "stop": ["x"], "group": name} for name in "ab"]
     calls.append({**ASKED, "group": "c"})
     (tmp_path / "a.jsonl").write_text("".join(json.dumps(each) + "\n" for each in calls))
-    options = dataclasses.replace(SKIPPING, dedup="exact")
+    options = replace(SKIPPING, dedup="exact")
     counts = pack_files([str(tmp_path / "a.jsonl")], tmp_path / "out", options, run=run()).counts
     assert (counts.packed, counts.duplicates) == (1, 2)
     findings = verify_dataset(tmp_path / "out", [str(tmp_path / "a.jsonl")])

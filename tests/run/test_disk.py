@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 
 from runs import OPTIONS
@@ -10,13 +9,14 @@ from runs import OPTIONS
 from reasonpack.errors import DiskFullError
 from reasonpack.records.unit import Unit
 from reasonpack.run.disk import disk_advice, when_full
+from tests.changed import replace
 
 UNITS = [Unit(at, 0, "a.jsonl", "plain", 0, 10, 1, 4_000_000) for at in range(4)]
 
 
 def said(where: Path | str, output: Path, *, shuffle: bool = False) -> str:
     full = DiskFullError(where, "No space left on device", "to write it", "free some space")
-    options = dataclasses.replace(OPTIONS, shuffle=shuffle)
+    options = replace(OPTIONS, shuffle=shuffle)
     return when_full(full, output, options, UNITS).fix
 
 
@@ -51,7 +51,7 @@ def test_another_disk_is_named_where_that_is_full(tmp_path: Path) -> None:
 
 def test_a_run_says_at_once_what_it_may_take(tmp_path: Path) -> None:
     assert disk_advice(tmp_path, OPTIONS, UNITS) is None
-    huge = [dataclasses.replace(UNITS[0], input_bytes=1 << 60)]
+    huge = [replace(UNITS[0], input_bytes=1 << 60)]
     advice = disk_advice(tmp_path, OPTIONS, huge)
     assert advice is not None
     assert "the shards may take about 1,383,505,805,528.2 MB" in advice

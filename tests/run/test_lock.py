@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import socket
@@ -18,6 +17,7 @@ from reasonpack.errors import UsageError
 from reasonpack.run import lock
 from reasonpack.run.lock import locked
 from reasonpack.run.pack import merge_parts, pack_part
+from tests.changed import replace
 
 
 def test_a_second_run_is_refused_and_told_who_is_first(copy: Path, done: Path) -> None:
@@ -50,7 +50,7 @@ def test_a_part_leaves_alone_what_another_is_writing(copy: Path) -> None:
 
 
 def holder(**change: Any) -> bytes:
-    return msgspec.json.encode(dataclasses.replace(lock._me(), **change))
+    return msgspec.json.encode(replace(lock._me(), **change))
 
 
 DEAD = 2**22 + 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
 import shutil
 from pathlib import Path
@@ -15,6 +14,7 @@ from reasonpack.datasets.manifest import read_manifest
 from reasonpack.errors import FormatError, StorageError, UsageError
 from reasonpack.run import output_directory
 from reasonpack.run.pack import pack_files
+from tests.changed import replace
 
 
 def test_a_stranger_among_the_shards_is_refused(copy: Path) -> None:
@@ -29,7 +29,7 @@ def test_overwrite_begins_anew(copy: Path) -> None:
     (copy / "receipts" / ".00003.json.77-ab.tmp").write_bytes(b"{")
     for name in ("notes.txt", ".notes.tmp", ".plan.json.mine.tmp"):
         (copy / name).write_text("mine")
-    options = dataclasses.replace(SKIPPING, format="arrow", compression=None)
+    options = replace(SKIPPING, format="arrow", compression=None)
     pack_files(["chats.jsonl"], copy, options, overwrite=True, run=run())
     assert {path.suffix for path in copy.glob("data/*")} == {".arrow"}
     assert not list(copy.glob("*/.*"))

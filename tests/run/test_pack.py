@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import gzip
 import json
 import re
@@ -21,6 +20,7 @@ from reasonpack.run import disk, engine
 from reasonpack.run import unit as unit_module
 from reasonpack.run.estimate import estimate
 from reasonpack.run.pack import merge_parts, pack_files, pack_part
+from tests.changed import replace
 
 # --- the same bytes ------------------------------------------------------------------------------
 
@@ -65,7 +65,7 @@ def test_a_url_is_written_as_a_path_is(
 ) -> None:
     """`file://` goes the way of object stores: a local temporary file, then one upload."""
     url, template = (tmp_path / "out").as_uri(), FIXTURES / "tokenizer" / "chat_template.jinja"
-    options = dataclasses.replace(
+    options = replace(
         SKIPPING,
         tokenizer=(FIXTURES / "tokenizer").as_uri(),
         chat_template=template.as_uri(),
@@ -301,4 +301,4 @@ def test_the_comparison_catches_a_byte(
 
 def test_a_day_from_python_that_is_none_is_wrong_usage(source: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="--date: Invalid isoformat string: 'foo', expected a day"):
-        pack_files([str(source)], tmp_path, dataclasses.replace(OPTIONS, date="foo"))
+        pack_files([str(source)], tmp_path, replace(OPTIONS, date="foo"))

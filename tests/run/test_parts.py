@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from reasonpack.records.unit import Unit
 from reasonpack.run import parts
 from reasonpack.run.estimate import estimate
 from reasonpack.run.pack import pack_files
+from tests.changed import replace
 
 MANY = 1 << 20
 """Bytes of a unit, so that there is one."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import json
 import os
 import shutil
@@ -21,6 +20,7 @@ from reasonpack.errors import FormatError, UsageError
 from reasonpack.records import plan as plan_module
 from reasonpack.run import plan_file
 from reasonpack.run.pack import pack_files
+from tests.changed import replace
 
 
 def test_a_copy_of_the_input_is_the_same_input(copy: Path) -> None:
@@ -147,7 +147,7 @@ def test_another_run_is_refused_and_told_apart(
         text = Path("T/tokenizer.json").read_text("utf-8")
         Path("T/tokenizer.json").write_text(text + " ", "utf-8")
     prepare()
-    options = dataclasses.replace(SKIPPING, **change)  # type: ignore[arg-type]
+    options = replace(SKIPPING, **change)  # type: ignore[arg-type]
     with pytest.raises(UsageError) as caught:
         pack_files(inputs, copy, options, run=run(unit_bytes=unit_bytes))
     assert f"({expected})" in str(caught.value) or expected in str(caught.value)
@@ -166,7 +166,7 @@ def test_the_order_of_inputs_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 def test_a_tokenizer_that_was_moved_is_the_same(copy: Path) -> None:
     shutil.copytree(FIXTURES / "tokenizer", "T")
-    options = dataclasses.replace(SKIPPING, tokenizer="T")
+    options = replace(SKIPPING, tokenizer="T")
     watching = Watching()
     pack_files(["chats.jsonl"], copy, options, run=watching.run)
     assert watching.packed == []

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import functools
 import gzip
 import os
@@ -26,6 +25,7 @@ from reasonpack.run.engine import Run, do_units, processes
 from reasonpack.run.pack import merge_parts, pack_files, pack_part
 from reasonpack.run.pool import early_workers, run_pool
 from reasonpack.storage.place import Place
+from tests.changed import replace
 
 pytestmark = pytest.mark.faults
 
@@ -49,7 +49,7 @@ def fail_second(unit: Unit, *, pipe: str) -> int:
 def test_the_error_of_the_first_unit_is_raised_whatever_the_timing(
     tmp_path: Path, parts: bool
 ) -> None:
-    todo = [dataclasses.replace(unit, number=0) if parts else unit for unit in units(50)]
+    todo = [replace(unit, number=0) if parts else unit for unit in units(50)]
     os.mkfifo(tmp_path / "pipe")
     process = functools.partial(fail_second, pipe=str(tmp_path / "pipe"))
     found = []
@@ -220,8 +220,8 @@ def test_no_more_processes_are_started_than_the_input_repays(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("reasonpack.run.engine.usable_cores", lambda: 8)
-    small, large = units(100), [dataclasses.replace(unit, input_bytes=10**9) for unit in units(5)]
-    packed = [dataclasses.replace(unit, container="gzip", input_bytes=10**7) for unit in units(9)]
+    small, large = units(100), [replace(unit, input_bytes=10**9) for unit in units(5)]
+    packed = [replace(unit, container="gzip", input_bytes=10**7) for unit in units(9)]
     whole = Run(num_proc=None)
     assert [processes(whole, each) for each in (small, large, packed, [])] == [1, 5, 8, 1]
     assert processes(Run(num_proc=3), small) == 3
@@ -238,7 +238,7 @@ def test_files_are_cut_into_units_by_several_processes_as_by_one(
     def planned(files: list[tuple[Place, str]], **more: Any) -> tuple[list[Any], list[Unit]]:
         inputs, found = plan(files, unit_bytes=4_000, **more)
         # Whether a file is too young for its stamp depends on when it is planned.
-        return [dataclasses.replace(each, stamp=None) for each in inputs], found
+        return [replace(each, stamp=None) for each in inputs], found
 
     assert planned(files[:2], each=spread) == planned(files[:2])
     assert used == []  # too little for it
@@ -291,7 +291,7 @@ def test_an_early_start_does_not_change_a_byte(
     merge_parts(tmp_path / "parts")
     assert counts == [2, 2]
     assert tree(tmp_path / "out") == tree(tmp_path / "parts") == expected
-    bad = dataclasses.replace(SKIPPING, tokenizer=str(tmp_path / "none"))
+    bad = replace(SKIPPING, tokenizer=str(tmp_path / "none"))
     with pytest.raises(ReasonpackError, match="none: does not exist"):
         pack_files([str(source)], tmp_path / "bad", bad, run=run(num_proc=2))
 

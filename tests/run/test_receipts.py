@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import shutil
 from collections.abc import Callable
@@ -20,6 +19,7 @@ from reasonpack.datasets.receipt import Receipt, as_json, sealed
 from reasonpack.run import pack as pack_module
 from reasonpack.run.pack import pack_files
 from reasonpack.run.receipts import check_units
+from tests.changed import replace
 
 
 def test_a_finished_run_is_checked_and_left_as_it_is(copy: Path) -> None:
@@ -119,7 +119,7 @@ def test_a_receipt_of_another_plan_is_not_kept(copy: Path, done: Path) -> None:
     pack_files(
         ["chats.jsonl"],
         Path("other"),
-        dataclasses.replace(SKIPPING, train_on="last-turn"),
+        replace(SKIPPING, train_on="last-turn"),
         run=run(),
     )
     for folder in ("data", "receipts"):
@@ -136,7 +136,7 @@ def test_a_receipt_of_another_unit_is_not_kept(copy: Path, done: Path) -> None:
     receipts = copy / "receipts"
     shutil.copy(receipts / "00002.json", receipts / "00003.json")
     moved = msgspec.json.decode((receipts / "00005.json").read_bytes(), type=Receipt)
-    moved = dataclasses.replace(moved, unit=dataclasses.replace(moved.unit, start=0))
+    moved = replace(moved, unit=replace(moved.unit, start=0))
     (receipts / "00005.json").write_text(as_json(sealed(moved)), "utf-8")
     watching = again()
     assert watching.packed == [3, 5]
@@ -153,8 +153,8 @@ def test_a_unit_may_have_a_shard_for_each_split(
     (train,) = receipt.shards
     name = train.path.replace("train", "validation")
     shutil.copy(copy / train.path, copy / name)
-    both = [train, dataclasses.replace(train, path=name)]
-    path.write_text(as_json(sealed(dataclasses.replace(receipt, shards=both))), "utf-8")
+    both = [train, replace(train, path=name)]
+    path.write_text(as_json(sealed(replace(receipt, shards=both))), "utf-8")
     plan, whole = pack_module.read_plan(copy), receipt
     assert plan
     unit = plan.units[2]

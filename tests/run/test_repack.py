@@ -10,7 +10,6 @@ import json
 import shutil
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +29,7 @@ from reasonpack.run import unit as unit_module
 from reasonpack.run.pack import pack_files
 from reasonpack.run.repack import repack
 from reasonpack.verify.check import verify_dataset
+from tests.changed import replace
 
 TOKENIZER = str(FIXTURES / "tokenizer")
 PLAIN = Options(tokenizer=TOKENIZER)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import re
 from pathlib import Path
@@ -16,6 +15,7 @@ from reasonpack.cli import cli
 from reasonpack.errors import StorageError, UsageError
 from reasonpack.run import samples_page
 from reasonpack.run.pack import merge_parts, pack_files, pack_part
+from tests.changed import replace
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def rows_in(page: Path) -> list[dict[str, Any]]:
 def test_the_same_bytes_for_any_number_of_workers(source: str, tmp_path: Path) -> None:
     for number in (1, 2):
         settings = run(num_proc=number, samples=True)
-        options = dataclasses.replace(OPTIONS, packing=False)
+        options = replace(OPTIONS, packing=False)
         pack_files([source], tmp_path / f"{number}", options, run=settings)
     assert "samples.html" in tree(tmp_path / "1")
     assert len(rows_in(tmp_path / "1" / "samples.html")) == 20, "some of 60"
@@ -45,7 +45,7 @@ def test_the_same_bytes_for_any_number_of_workers(source: str, tmp_path: Path) -
 def test_what_is_in_it_is_bounded_and_what_is_left_out_is_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    options = dataclasses.replace(OPTIONS, packing=False)
+    options = replace(OPTIONS, packing=False)
     pack_files([str(FIXTURES / "chats.jsonl")], tmp_path / "out", options, run=run(samples=True))
     rows = rows_in(tmp_path / "out" / "samples.html")
     assert len(rows) == samples_page.MOST_ROWS

@@ -6,7 +6,6 @@ chats ── pack --shuffle ─────────────────�
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -24,9 +23,10 @@ from reasonpack.run.engine import Watch
 from reasonpack.run.pack import pack_files, pack_part
 from reasonpack.run.repack import repack
 from reasonpack.verify.check import verify_dataset
+from tests.changed import replace
 
-PLAIN = dataclasses.replace(OPTIONS, max_length=150, on_error="skip", split=("validation=0.3",))
-SHUFFLED = dataclasses.replace(PLAIN, shuffle=True, seed=5)
+PLAIN = replace(OPTIONS, max_length=150, on_error="skip", split=("validation=0.3",))
+SHUFFLED = replace(PLAIN, shuffle=True, seed=5)
 
 
 @pytest.fixture
@@ -82,7 +82,7 @@ def test_the_bytes_do_not_depend_on_workers_but_on_the_seed(source: Path, tmp_pa
     for name, options, workers in (
         ("one", SHUFFLED, 1),
         ("two", SHUFFLED, 2),
-        ("other", dataclasses.replace(SHUFFLED, seed=6), 1),
+        ("other", replace(SHUFFLED, seed=6), 1),
     ):
         pack_files([str(source)], tmp_path / name, options, run=run(num_proc=workers))
     assert tree(tmp_path / "one") == tree(tmp_path / "two")
@@ -122,7 +122,7 @@ def test_it_goes_on_in_the_second_stage(
 def test_another_run_does_not_take_its_place_unasked(source: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     pack_files([str(source)], out, SHUFFLED, run=run())
-    other = dataclasses.replace(SHUFFLED, seed=6)
+    other = replace(SHUFFLED, seed=6)
     with pytest.raises(UsageError, match=r"--seed 5 there, 6 here"):
         pack_files([str(source)], out, other, run=run())
     kept = out / "unshuffled" / "receipts"
@@ -147,10 +147,10 @@ def test_a_part_of_a_run_is_not_shuffled(source: Path, tmp_path: Path) -> None:
 def test_a_finished_dataset_is_shuffled_as_its_inputs_would_be(
     source: Path, tmp_path: Path
 ) -> None:
-    alone: Options = dataclasses.replace(PLAIN, packing="none")
+    alone: Options = replace(PLAIN, packing="none")
     pack_files([str(source)], tmp_path / "plain", alone, run=run())
     repack([tmp_path / "plain"], tmp_path / "again", {"shuffle": True, "seed": 5})
-    fresh = dataclasses.replace(alone, shuffle=True, seed=5)
+    fresh = replace(alone, shuffle=True, seed=5)
     pack_files([str(source)], tmp_path / "fresh", fresh, run=run())
     for name in ("data", "rejects.jsonl"):
         assert tree(tmp_path / "again" / name) == tree(tmp_path / "fresh" / name)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +16,7 @@ from reasonpack.datasets.receipt import Counts
 from reasonpack.errors import FormatError, UsageError
 from reasonpack.run.pack import pack_files
 from reasonpack.run.sources import Source, longest_view, options_for, read_sources
+from tests.changed import replace
 
 PLAIN = Options(tokenizer=str(FIXTURES / "tokenizer"))
 
@@ -34,9 +34,7 @@ def manifest(packed: Path) -> Manifest:
 
 
 def source(manifest: Manifest, name: str = "one", **options: Any) -> Source:
-    changed = dataclasses.replace(
-        manifest, options=dataclasses.replace(manifest.options, **options)
-    )
+    changed = replace(manifest, options=replace(manifest.options, **options))
     return Source(name, "0" * 64, changed, [], Part(path=name))
 
 
@@ -136,7 +134,7 @@ def test_a_limit_that_left_something_out_is_not_relaxed(
     manifest: Manifest, counted: Counts, given: dict[str, int], option: str
 ) -> None:
     (name,) = given
-    old = source(dataclasses.replace(manifest, counts=counted), max_length=4_000)
+    old = source(replace(manifest, counts=counted), max_length=4_000)
     error = fault(lambda: options_for([old], given))
     assert error.startswith(f"{option}: {given[name]}, and 2 ")
     assert "which left them out. Fix: pack the inputs again with the longer limit." in error
@@ -146,10 +144,10 @@ def test_a_limit_that_left_something_out_is_not_relaxed(
 
 def test_it_divides_unless_conversations_were_rejected_whole(manifest: Manifest) -> None:
     assert options_for([source(manifest, overlong="error")], {}).overlong == "split"
-    rejected = dataclasses.replace(manifest, counts=Counts(rejects={"overlong": 1}))
+    rejected = replace(manifest, counts=Counts(rejects={"overlong": 1}))
     old = source(rejected, overlong="skip")
     assert options_for([old, source(manifest)], {}).overlong == "skip"
-    divided = dataclasses.replace(manifest, counts=Counts(extra_samples=1))
+    divided = replace(manifest, counts=Counts(extra_samples=1))
     error = fault(lambda: options_for([old, source(divided, "two")], {}))
     assert error.startswith("two: packed with --overlong split, and one with skip")
 
@@ -158,7 +156,7 @@ def test_the_longest_view_goes_by_the_rule_of_pack(manifest: Manifest) -> None:
     """As it is asked for, else the model's, else the length of a row."""
 
     def longest(max_position: int | None, given: dict[str, int], **options: Any) -> int | None:
-        old = source(dataclasses.replace(manifest, max_position=max_position), **options)
+        old = source(replace(manifest, max_position=max_position), **options)
         return longest_view([old], options_for([old], given))
 
     assert longest(8_192, {"max_length": 4_000}) == 8_192
@@ -168,8 +166,6 @@ def test_the_longest_view_goes_by_the_rule_of_pack(manifest: Manifest) -> None:
     assert longest(5_000, {"max_position": 3_000}) == 3_000
     asked = source(manifest, max_position=5_000)
     assert longest_view([asked], options_for([asked], {"max_length": 900})) == 5_000
-    both = [
-        source(dataclasses.replace(manifest, max_position=each), str(each)) for each in (10, 20)
-    ]
+    both = [source(replace(manifest, max_position=each), str(each)) for each in (10, 20)]
     said = "--max-position: 10 in 10, 20 in 20, expected the same in all"
     assert fault(lambda: longest_view(both, options_for(both, {}))).startswith(said)

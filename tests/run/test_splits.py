@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -20,9 +19,10 @@ from reasonpack.records.conversation import parse_line
 from reasonpack.run import splits
 from reasonpack.run.pack import pack_files
 from reasonpack.run.ray import pack_table
+from tests.changed import replace
 
 GIVEN = ("validation=0.3", "test=0.2")
-SPLIT = dataclasses.replace(OPTIONS, split=GIVEN)
+SPLIT = replace(OPTIONS, split=GIVEN)
 
 
 def packed(path: Path, lines: bytes, **settings: Any) -> Path:
@@ -114,9 +114,7 @@ def test_the_order_of_keys_does_not_count() -> None:
     ],
 )
 def test_what_is_no_share_is_refused(given: str, tmp_path: Path) -> None:
-    options = dataclasses.replace(
-        OPTIONS, split=tuple(given.split(" ")) if "=" in given else (given,)
-    )
+    options = replace(OPTIONS, split=tuple(given.split(" ")) if "=" in given else (given,))
     (tmp_path / "a.jsonl").write_bytes(chats(1, bad=False))
     with pytest.raises(UsageError, match=r"^--split: .*write --split validation=0\.02"):
         pack_files([str(tmp_path / "a.jsonl")], tmp_path / "out", options)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ from reasonpack.run.context import load_context
 from reasonpack.run.conversations import lay_out_records
 from reasonpack.run.pack import pack_files
 from reasonpack.run.unit import pack_records
+from tests.changed import replace
 
 PLAIN = Options(tokenizer=str(FIXTURES / "tokenizer"))
 weight = st.sampled_from([0.25, 0.5, 1, 2, 3.5])

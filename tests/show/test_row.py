@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -43,6 +42,7 @@ from reasonpack.rows.shard import write_shard
 from reasonpack.rows.table import row_groups
 from reasonpack.show.message_view import find_view, view_text
 from reasonpack.show.row import RowData, read_rows
+from tests.changed import replace
 
 FIXTURES = Path(__file__).parents[2] / "fixtures"
 

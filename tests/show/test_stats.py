@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections import Counter
 from contextlib import nullcontext
@@ -22,6 +21,7 @@ from reasonpack.errors import FormatError
 from reasonpack.run.finish import finish
 from reasonpack.run.pack import pack_files
 from reasonpack.show.stats import gather
+from tests.changed import replace
 
 
 @pytest.fixture(scope="module", params=["packed", "npass", "arrow"])
@@ -33,7 +33,7 @@ def dataset(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
         "npass": {"layout": "npass", "packing": False},
         "arrow": {"format": "arrow", "compression": None},
     }[request.param]
-    options = dataclasses.replace(OPTIONS, **change)
+    options = replace(OPTIONS, **change)
     pack_files([str(folder / "chats.jsonl")], folder / "out", options, run=run())
     return folder / "out"
 

@@ -8,7 +8,6 @@ import pty
 import select
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from two_turns import PLAIN, R_OUT, H, _sample, _view, one_turn, two_turns
 from reasonpack import read_manifest
 from reasonpack.cli import cli, run
 from reasonpack.datasets.receipt import as_json
+from tests.changed import replace
 
 
 def test_plain_text(write: Any, inspect: Any, tokenizer: tokenizers.Tokenizer) -> None:

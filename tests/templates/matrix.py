@@ -16,7 +16,6 @@ from __future__ import annotations
 import datetime
 import functools
 import re
-from dataclasses import replace
 from pathlib import Path
 
 import assets
@@ -31,6 +30,7 @@ from reasonpack.templates.stop import Stop
 from reasonpack.templates.template import ChatTemplate
 from reasonpack.views.rendering import Rendering
 from reasonpack.views.view import build_views
+from tests.changed import replace
 
 GOLDEN = Path(__file__).parent / "golden"
 FIRST = "Ask 1."

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from typing import Any
 
+import msgspec
 import pytest
 from small_templates import chatml, learned, of_fixture
 
 from reasonpack.errors import TemplateError
 from reasonpack.templates.behaviour import override
 from reasonpack.templates.stop import Stop
+from tests.changed import replace
 
 
 def test_override_replaces_what_it_names() -> None:
@@ -28,14 +29,14 @@ def test_override_replaces_what_it_names() -> None:
     found = override(learned_, json.loads(json.dumps(changes)))
     assert (found.opener, found.closer, found.answer) == ("<think>\n", "\n</think>\n\n", ("", "\n"))
     assert found.answer_stop == Stop("<|eot|>", after="\n")
-    assert found.forms == dataclasses.replace(learned_.forms, reasoning_fields=("thought",))
+    assert found.forms == replace(learned_.forms, reasoning_fields=("thought",))
     assert (found.thinking, found.kept_after_user) == ({"mode": "on"}, True)
     assert override(found, {}) == found
 
 
 def test_what_the_command_prints_can_be_given_back() -> None:
     found = of_fixture("headers")
-    assert override(found, json.loads(json.dumps(dataclasses.asdict(found)))) == found
+    assert override(found, msgspec.to_builtins(found)) == found
 
 
 def test_inline_reasoning_is_written_with_the_given_delimiters() -> None:

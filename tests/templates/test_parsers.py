@@ -15,7 +15,6 @@ import importlib
 import json
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any, NamedTuple
@@ -29,6 +28,7 @@ from reasonpack.records.conversation import Conversation, Message, parse_record
 from reasonpack.records.tool_calls import ToolCall
 from reasonpack.views.rendering import Rendering
 from reasonpack.views.view import build_views
+from tests.changed import replace
 from tests.templates.test_shipped_renderings import SERVER, harmony, harmony_encoding
 
 pytestmark = pytest.mark.network

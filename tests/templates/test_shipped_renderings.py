@@ -21,7 +21,7 @@ import os
 import re
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -38,6 +38,7 @@ from reasonpack.templates.learn.learn import learn
 from reasonpack.templates.template import ChatTemplate
 from reasonpack.views.rendering import Rendering
 from reasonpack.views.view import build_views
+from tests.changed import replace
 
 pytestmark = pytest.mark.network
 

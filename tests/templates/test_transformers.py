@@ -19,7 +19,6 @@ import re
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -38,6 +37,7 @@ from reasonpack.records.conversation import Conversation, parse_record
 from reasonpack.run.context import Context, load_context
 from reasonpack.tokens.view_tokens import Cutter, Pieces
 from reasonpack.views.view import View, build_views
+from tests.changed import replace
 
 pytestmark = [pytest.mark.network, pytest.mark.torch]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import json
 import re
@@ -32,6 +31,7 @@ from reasonpack.errors import TokenizerError
 from reasonpack.tokens import cut, cut_rule
 from reasonpack.tokens.cut_rule import longest_first
 from reasonpack.tokens.tokenizer import Tokenizer, load_tokenizer
+from tests.changed import replace
 
 pytestmark = [pytest.mark.long, pytest.mark.usefixtures("one_thread")]
 
@@ -40,7 +40,7 @@ pytestmark = [pytest.mark.long, pytest.mark.usefixtures("one_thread")]
 
 def with_rule(kind: str, **changes: object) -> Tokenizer:
     tokenizer, _ = load(kind)
-    return dataclasses.replace(tokenizer, rule=dataclasses.replace(tokenizer.rule, **changes))
+    return replace(tokenizer, rule=replace(tokenizer.rule, **changes))
 
 
 def cut_at_flagged(flag: str) -> Tokenizer:
@@ -76,7 +76,7 @@ def second_stage_beside_flags() -> Tokenizer:
 
 
 def left_truncated() -> Tokenizer:
-    return dataclasses.replace(load("truncated")[0], reference=truncated())
+    return replace(load("truncated")[0], reference=truncated())
 
 
 FAULTS: dict[str, tuple[str, Callable[[], Tokenizer]]] = {

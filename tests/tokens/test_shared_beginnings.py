@@ -10,7 +10,6 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Any
 
 import jinja2.sandbox
@@ -25,6 +24,7 @@ from reasonpack.templates import sandbox
 from reasonpack.tokens.view_tokens import Cutter, Pieces
 from reasonpack.views.spans import Span, common_beginning
 from reasonpack.views.view import View
+from tests.changed import replace
 
 # --- What the sandbox reads quickly ----------------------------------------------------------
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -14,13 +13,14 @@ from tokenizers import models
 from reasonpack.errors import TokenizerError
 from reasonpack.tokens import cut_rule
 from reasonpack.tokens.tokenizer import load_tokenizer
+from tests.changed import replace
 
 
 def test_load_checks_its_own_argument(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     metaspace("first", unigram).save(str(tmp_path / "tokenizer.json"))
     argued = cut_rule._argued_rule
     monkeypatch.setattr(
-        cut_rule, "_argued_rule", lambda *given: dataclasses.replace(argued(*given), leads=False)
+        cut_rule, "_argued_rule", lambda *given: replace(argued(*given), leads=False)
     )
     tokenizer = load_tokenizer(tmp_path)
     assert not tokenizer.cuts

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 import pickle
 from typing import Any, get_args
 
 import numpy as np
 import pytest
+
+from tests.changed import replace
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("torch.nn.attention.flex_attention")
@@ -258,7 +259,7 @@ def test_flex_masks_move_count_tokens_and_fail_where_they_are_not_built() -> Non
     assert isinstance(moved, FlexMask)
     assert moved.visible_until.device.type == moved.position_ids.device.type == "meta"
     assert int(mask.sum()) == 5
-    assert dataclasses.replace(mask, window=None).build().shape == (1, 1, 8, 8)
+    assert replace(mask, window=None).build().shape == (1, 1, 8, 8)
     assert not hasattr(mask, "shape")
     with pytest.raises(AttributeError, match=r"FlexMask has no 'ndim'.*build_flex_masks\(model\)"):
         mask.ndim  # noqa: B018

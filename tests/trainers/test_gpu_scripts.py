@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import subprocess
 import sys
@@ -11,6 +10,8 @@ from pathlib import Path
 from typing import Any, get_args
 
 import tiny  # noqa: F401
+
+from tests.changed import replace
 
 # isort: split
 import count_blocks
@@ -111,7 +112,7 @@ def test_a_kernel_as_slow_as_the_page_names_costs_what_npass_does(width: int) ->
     onepass = count_blocks.cost(rows(found, "onepass", 16_384), "masked")
     npass = count_blocks.cost(rows(found, "npass", 16_384), "varlen")
     slower = count_blocks._slower(onepass, npass, width)
-    as_slow = dataclasses.replace(onepass, blocks=onepass.blocks * slower)
+    as_slow = replace(onepass, blocks=onepass.blocks * slower)
     assert as_slow.flops(width) == pytest.approx(npass.flops(width))
 
 
@@ -166,7 +167,7 @@ def test_a_layout_that_trains_something_else_is_seen(
 
     def next_turn_reads_reasoning(row: Sample) -> Sample:
         until = np.full_like(row.visible_until, len(row))
-        return dataclasses.replace(row, visible_until=until)
+        return replace(row, visible_until=until)
 
     honest = train_layouts.attention
     monkeypatch.setattr(

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.changed import replace
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 import pytest
+
+from tests.changed import replace
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -198,9 +199,7 @@ def test_a_window_that_is_not_the_models_is_refused() -> None:
     collator = collator_for(gemma, layout="onepass")
     for window in (None, 24, {**WINDOWS, "sliding_attention": 25}):
         with pytest.raises(UsageError, match="window"):
-            check_model(
-                gemma, layout="onepass", collator=dataclasses.replace(collator, window=window)
-            )
+            check_model(gemma, layout="onepass", collator=replace(collator, window=window))
     with pytest.raises(UsageError, match="window 8, expected None"):
         check_model(config("llama"), layout="onepass", collator=Collator(mask="sdpa", window=8))
 

@@ -8,13 +8,14 @@ model's own causal mask, window and positions. Models compute norms, rotary embe
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 from collections.abc import Sequence
 from typing import Any, get_args
 
 import numpy as np
 import pytest
+
+from tests.changed import replace
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
@@ -174,7 +175,7 @@ def test_dynamic_rope_agrees_within_its_original_length_and_not_beyond(original:
         return
     with pytest.raises(UsageError, match="dynamic RoPE"):
         collator(rows)
-    unlimited = dataclasses.replace(collator, max_position=None)
+    unlimited = replace(collator, max_position=None)
     assert differences(model, unlimited(rows), conversations)[1] > SAME
 
 
@@ -315,7 +316,7 @@ def test_a_window_in_row_indices_is_caught(family: str) -> None:
 def test_a_forgotten_window_is_caught() -> None:
     conversations = [tiny.random_views(3, turns=5)]
     model = tiny.model("gemma3_text")
-    plain = dataclasses.replace(collator_for(model, layout="onepass"), window=None)
+    plain = replace(collator_for(model, layout="onepass"), window=None)
     batch = plain(tiny.rows_of(conversations, layout="onepass"))
     _, gradient = differences(model, batch, conversations)
     assert gradient > WRONG

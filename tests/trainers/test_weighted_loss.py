@@ -9,11 +9,12 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
 import pytest
+
+from tests.changed import replace
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,6 +10,7 @@ from test_views import ASK, END, STOPS, USER, rules, said, template, views
 from reasonpack.verify.chat import Message, Refused
 from reasonpack.verify.marks import marked
 from reasonpack.verify.template import WHITE, learn_forms
+from tests.changed import replace
 
 THINKS = f"{USER}<|bot|><think>\n{{{{ m.reasoning | trim }}}}\n</think>\n\n{{{{ m.content }}}}"
 CALLS = "{% for c in m.tool_calls or [] %}<call>{{ c.function.name }}{% endfor %}<|end|>"

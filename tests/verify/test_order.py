@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -16,10 +15,11 @@ from reasonpack.run.pack import pack_files
 from reasonpack.run.repack import repack
 from reasonpack.verify.check import verify_dataset
 from reasonpack.verify.findings import Findings
+from tests.changed import replace
 
 pytestmark = pytest.mark.long
 
-SHUFFLED = dataclasses.replace(
+SHUFFLED = replace(
     OPTIONS, shuffle=True, seed=3, max_length=150, on_error="skip", split=("validation=0.3",)
 )
 KINDS: dict[str, tuple[list[str], dict[str, Any]]] = {
@@ -36,7 +36,7 @@ def compared(folder: Path, kind: str, *, inputs: int = 14) -> Findings:
     (folder / "calls.jsonl").write_text("".join(lines))
     names, changes = KINDS[kind]
     given = [str(folder / name) for name in names]
-    pack_files(given, folder / "out", dataclasses.replace(SHUFFLED, **changes), run=run())
+    pack_files(given, folder / "out", replace(SHUFFLED, **changes), run=run())
     return verify_dataset(folder / "out", given)
 
 
@@ -81,7 +81,7 @@ def test_another_order_is_found(
 def test_what_the_source_does_not_tell_is_taken(tmp_path: Path) -> None:
     source = tmp_path / "chats.jsonl"
     source.write_bytes(chats(12))
-    plain: Options = dataclasses.replace(SHUFFLED, shuffle=False)
+    plain: Options = replace(SHUFFLED, shuffle=False)
     pack_files([str(source)], tmp_path / "plain", plain, run=run())
     repack([tmp_path / "plain"], tmp_path / "again", {"shuffle": True})
     findings = verify_dataset(tmp_path / "again", [str(source)])

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ from reasonpack.tokens.view_tokens import Pieces
 from reasonpack.verify.check import verify_dataset
 from reasonpack.views import view as view_module
 from reasonpack.views.view import Untrained, View
+from tests.changed import replace
 
 pytestmark = pytest.mark.long
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from reasonpack.run import waiting_calls
 from reasonpack.run.call_views import CutCall
 from reasonpack.verify.check import verify_dataset
 from reasonpack.views.view import View
+from tests.changed import replace
 
 pytestmark = pytest.mark.long
 

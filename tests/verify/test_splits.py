@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -23,6 +22,7 @@ from reasonpack.verify.chat import Reading
 from reasonpack.verify.check import verify_dataset
 from reasonpack.verify.reader import read_chat
 from reasonpack.verify.source import split_of
+from tests.changed import replace
 
 GIVEN = ("validation=0.3", "test=0.2")
 TRAIN, VALIDATION = (f"data/{split}-00000-of-00002.parquet" for split in ("train", "validation"))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from reasonpack.templates.learn.learn import learn
 from reasonpack.templates.template import ChatTemplate
 from reasonpack.views.rendering import Rendering
 from reasonpack.views.view import View, build_views
+from tests.changed import replace
 
 TEMPLATES = Path(__file__).parents[2] / "fixtures" / "templates"
 TOKENS = [

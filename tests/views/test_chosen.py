@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 from stories import answer, call, rendering, result, user
 
@@ -11,6 +9,7 @@ from reasonpack.errors import RecordError, UsageError
 from reasonpack.records.conversation import Conversation, Message
 from reasonpack.views.chosen import PARTS, Chosen, read_train_on, written
 from reasonpack.views.view import build_views
+from tests.changed import replace
 
 STORY = (user("A"), answer("B", "R"), user("C"), call("Look", "S"), result(), answer("D"))
 

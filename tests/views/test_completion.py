@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -17,6 +16,7 @@ from reasonpack.templates.template import ChatTemplate
 from reasonpack.views.rendering import Rendering
 from reasonpack.views.tool_calls import are_calls
 from reasonpack.views.view import Untrained, View, build_views
+from tests.changed import replace
 
 TOKENS = [
     *("<|im_start|>", "<|im_end|>", "<think>", "</think>", "<|call|>", "<|args|>", "<|/call|>"),

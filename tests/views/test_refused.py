@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 import pytest
@@ -13,6 +12,7 @@ from reasonpack.records.conversation import Conversation, Message
 from reasonpack.records.tool_calls import ToolCall
 from reasonpack.views.rendering import Rendering
 from reasonpack.views.view import build_views
+from tests.changed import replace
 from tests.views.test_completion import ASK, BY_ID, SHOWS, SWITCHED, chatml, rendering
 
 Story = tuple[Message, ...]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from reasonpack.records.tool_calls import ToolCall
 from reasonpack.templates.written import Written
 from reasonpack.tokens.view_tokens import Cutter, Pieces
 from reasonpack.views.rendering import WORTH_A_MEMO
+from tests.changed import replace
 
 
 def test_spans_of_an_ordinary_conversation() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,6 +10,7 @@ from stories import CALLS, PROMPT, TURN, call, chatml, last, refusal, rendering,
 
 from reasonpack.templates.stop import Stop
 from reasonpack.templates.template import ChatTemplate
+from tests.changed import replace
 
 
 def test_call_behind_a_stop_token_is_refused() -> None:

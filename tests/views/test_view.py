@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from typing import Any
 
 import oracle
@@ -31,6 +30,7 @@ from reasonpack.records.conversation import Conversation, Message
 from reasonpack.records.tool_calls import ToolCall
 from reasonpack.templates.template import ChatTemplate
 from reasonpack.views.view import Untrained, build_views
+from tests.changed import replace
 
 EXAMPLES = settings(max_examples=25, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
 

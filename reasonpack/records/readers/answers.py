@@ -10,8 +10,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from reasonpack.errors import RecordError
 from reasonpack.records.beside import ENDS
@@ -32,8 +34,7 @@ _HELD = ("message", "response", "completion", "text")
 """Names under which a candidate holds its answer."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+class Answer(Struct, frozen=True, kw_only=True):
     """One answer.
 
     Attributes:

@@ -12,8 +12,10 @@ refused under any name.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from typing import Any
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from reasonpack.errors import RecordError
 from reasonpack.records.call_draft import CALL_FLAGS, TOKEN_NAMES, VALUE_NAMES, CallDraft
@@ -36,8 +38,7 @@ TOKEN_FIELDS = frozenset(
 """Fields with what a call says of its tokens, or a number of the whole call."""
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(Struct, frozen=True):
     """Where a value stands in a record, and how it is read.
 
     Attributes:
@@ -90,8 +91,7 @@ class Place:
         return [self.item(i).level(each, read) for i, each in enumerate(objects)]
 
 
-@dataclass(frozen=True, slots=True)
-class Level(Place):
+class Level(Place, frozen=True):
     """One of these objects.
 
     Attributes:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
 from itertools import chain, groupby, pairwise
 from typing import Any
 
 import click
 import numpy as np
+from msgspec import Struct, field, to_builtins
 
 from reasonpack.datasets.options import Options
 from reasonpack.run.check.prepared import documents
@@ -24,8 +24,7 @@ Run = tuple[str, bool, bool]
 """Text, whether it is trained, and whether it is the fault."""
 
 
-@dataclass(slots=True)
-class Group:
+class Group(Struct):
     """All faults of one code: places, their tokens, and the first of them."""
 
     places: int = 0
@@ -36,8 +35,7 @@ class Group:
     expected: str = ""
 
 
-@dataclass(slots=True)
-class Findings:
+class Findings(Struct):
     """What is wrong with files of tokens.
 
     Attributes:
@@ -181,7 +179,7 @@ def findings_json(findings: Findings) -> dict[str, Any]:
     for kind in ("faults", "suspects"):
         groups = sorted(getattr(findings, kind).items())
         described[kind] = {
-            code: {"meaning": FAULTS[code], **asdict(group)} for code, group in groups
+            code: {"meaning": FAULTS[code], **to_builtins(group)} for code, group in groups
         }
         for group in described[kind].values():
             group["example"] = "".join(_marked(*run, colour=False) for run in group["example"])

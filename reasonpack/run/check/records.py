@@ -6,12 +6,15 @@ nobody reads is looked at again without them.
 
 from __future__ import annotations
 
+import dataclasses
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from reasonpack.datasets.options import Options
 from reasonpack.datasets.receipt import Counts
@@ -26,8 +29,7 @@ from reasonpack.show.rejects import reject_lines, rejected
 from reasonpack.wording import count
 
 
-@dataclass(slots=True)
-class Records:
+class Records(Struct):
     """What became of the records of some inputs.
 
     Attributes:
@@ -52,7 +54,7 @@ def check_records(inputs: Sequence[str], options: Options, run: Run) -> Records:
     Raises:
         ReasonpackError: an input cannot be read, or is no input at all.
     """
-    options = replace(options, on_error="skip")
+    options = dataclasses.replace(options, on_error="skip")
     with (
         tempfile.TemporaryDirectory(prefix="reasonpack-", dir=run.temp_dir) as folder,
         opened(inputs, str(Path(folder, "check")), options, run=run) as (plan, job, _),
@@ -62,7 +64,7 @@ def check_records(inputs: Sequence[str], options: Options, run: Run) -> Records:
         except UnknownFieldError as error:
             unknown = all_unknown(plan, job, run) or error
             names = tuple({each.name for each in unknown.fields})
-            without = replace(options, ignore_fields=(*options.ignore_fields, *names))
+            without = dataclasses.replace(options, ignore_fields=(*options.ignore_fields, *names))
             found = _of_units(plan, replace(job, options=without), run)
     found.counts.rejects[unknown.reason] = sum(each.count for each in unknown.fields)
     found.first[unknown.reason] = str(unknown)

@@ -9,12 +9,13 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from itertools import islice, takewhile
 from typing import NamedTuple
 
 import numpy as np
+from msgspec import Struct, field
+from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from reasonpack.datasets.options import Options
@@ -44,8 +45,7 @@ class SeenView(NamedTuple):
     prompt: int
 
 
-@dataclass(slots=True)
-class Source:
+class Source(Struct):
     """Chats that documents were made of.
 
     Attributes:

@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
+from msgspec import Struct
 from numpy.typing import NDArray
 
 from reasonpack.records.message import Message
@@ -52,8 +52,7 @@ NEAR = 4
 """Tokens at the end of an answer of which one that is trained says that the end is."""
 
 
-@dataclass(frozen=True, slots=True)
-class Fault:
+class Fault(Struct, frozen=True):
     """A fault: tokens of a document from `start` to `stop`, and what was expected if known."""
 
     code: str
@@ -62,8 +61,7 @@ class Fault:
     expected: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(Struct, frozen=True):
     """What the model wrote in a document: tokens from `start` to `stop`.
 
     Attributes:
@@ -83,8 +81,7 @@ class Answer:
     user: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Read:
+class Read(Struct, frozen=True):
     """A document as it was read: its bytes, where each token begins in them, and its answers."""
 
     document: Document

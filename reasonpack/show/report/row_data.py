@@ -18,10 +18,10 @@ All offsets count tokens from the start of the row.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
+from msgspec import to_builtins
 from numpy.typing import NDArray
 
 from reasonpack.errors import TokenizerError
@@ -106,7 +106,7 @@ def _row(row: RowData, length: int) -> dict[str, Any]:
             for answer, prompt in prompts_of(row, number, within=length)
         ],
         "calls": [
-            {**asdict(each), "id": each.id[:LONGEST_ID]}
+            {**to_builtins(each), "id": each.id[:LONGEST_ID]}
             for each in row.calls[: max((each.call for each in segments), default=-1) + 1]
         ],
         "columns": {

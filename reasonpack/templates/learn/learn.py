@@ -7,12 +7,13 @@ behaves otherwise in some conversation is refused there.
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from types import MappingProxyType
 from typing import Any, NamedTuple
+
+from msgspec.structs import replace
 
 from reasonpack.records.message import Message
 from reasonpack.templates.behaviour import Behaviour, Variables, override
@@ -74,7 +75,7 @@ def learn(
     probe = _probe(template, added_tokens, special, eos, dict(variables or {}))
     thinking, not_thinking = find_switch(probe)
     begin = _find_beginning(probe.given(thinking), probe.given(not_thinking), stated)
-    probe = dataclasses.replace(probe, forms=begin.forms)
+    probe = replace(probe, forms=begin.forms)
     reasoned, plain = map(probe.given, (thinking, not_thinking))
     stop, after = find_answer_stop(plain, _stated_token(stated))
     calls = _find_calls(plain, begin, stop)
@@ -125,7 +126,7 @@ def _find_beginning(reasoned: Probe, plain: Probe, stated: Mapping[str, Any]) ->
     opener, closer, seen = find_delimiters(reasoned, header, prompt_opener)
     if prompt_opener.strip() and reads_content_alone(plain) and not opens(reasoned):
         # The content goes on from the prompt, which opens something else than reasoning.
-        plain = dataclasses.replace(plain, forms=dataclasses.replace(plain.forms, inline=""))
+        plain = replace(plain, forms=replace(plain.forms, inline=""))
         opener, closer, seen = "", "", False
     lead = Lead(header, prompt_opener, first_tag(closer, plain.added_tokens))
     before_answer = before_content(plain, lead)
@@ -179,10 +180,10 @@ def _probe(
     # Nor is a border put inside a think tag that is no token of this tokenizer.
     whole = dict.fromkeys((*filter(str.strip, added_tokens), *_TAG.findall(template.source)))
     probe = Probe(template, fixed, Forms(), tuple(whole), tuple(filter(str.strip, stops)), eos)
-    with_tools = dataclasses.replace(probe, needs_tools=True)
+    with_tools = replace(probe, needs_tools=True)
     if not probe.render([user()]) and with_tools.render([user()]):
         probe = with_tools
-    probe = dataclasses.replace(probe, forms=find_forms(probe))
+    probe = replace(probe, forms=find_forms(probe))
     check_repeatable(probe)
     check_order(probe)
     return probe

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from reasonpack.records.message import Message
 from reasonpack.templates.learn.marked_chats import (
@@ -135,8 +137,7 @@ def first_tag(text: str, added_tokens: Sequence[str]) -> str:
 # --- around content and calls ---------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Lead:
+class Lead(Struct, frozen=True):
     """What may precede a response: the header, and a block of reasoning.
 
     Attributes:

@@ -19,7 +19,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from reasonpack.errors import TemplateError
 from reasonpack.records.message import Message
@@ -116,8 +117,7 @@ def _end_of_calls(probe: Probe, message: Message, answer_stop: Stop) -> Stop | N
     return _find_stop("", begins, ends) if begins != gap or not tail else None
 
 
-@dataclass(frozen=True, slots=True)
-class _Ends:
+class _Ends(Struct, frozen=True):
     """What can stop the model.
 
     Attributes:

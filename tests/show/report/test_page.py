@@ -10,7 +10,6 @@ import json
 import os
 import random
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +29,7 @@ from reasonpack.run.pack import pack_files
 from reasonpack.show.report.report import page
 from reasonpack.show.row import RowData, read_rows
 from reasonpack.tokens.tokenizer import load_tokenizer
+from tests.changed import replace
 
 pytestmark = [
     pytest.mark.long,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from reasonpack.rows.sample import IGNORE
 from reasonpack.show.message_view import find_view, prompts_of
 from reasonpack.show.report.row_data import rows_data
 from reasonpack.show.row import RowData, read_rows
+from tests.changed import replace
 
 
 @pytest.fixture
@@ -70,7 +70,7 @@ def test_every_token_can_be_read_back(row: RowData) -> None:
 def test_a_damaged_row_is_shown_as_it_is(row: RowData) -> None:
     labels, positions = row.labels.copy(), row.position_ids.copy()
     labels[[8, 20]], positions[[9, 30]] = 77, 1_000
-    damaged = dataclasses.replace(row, labels=labels, position_ids=positions)
+    damaged = replace(row, labels=labels, position_ids=positions)
     found = rows_data([damaged], None)
     for name, values in read_back(found["rows"][0], found["tokens"]).items():
         assert values == getattr(damaged, name).tolist()
@@ -102,7 +102,7 @@ def test_a_row_that_is_cut_is_a_row_and_says_what_is_left_out(row: RowData) -> N
 def test_further_columns_are_runs_and_no_number_is_null(row: RowData) -> None:
     values = np.full(len(row.input_ids), 0.1, np.float32)
     values[3:5] = np.nan
-    more = dataclasses.replace(row, columns={"logprobs": values})
+    more = replace(row, columns={"logprobs": values})
     runs = rows_data([more], None)["rows"][0]["columns"]["logprobs"]
     assert unrolled(runs, len(values), 0) == [
         None if token in {3, 4} else 0.1 for token in range(len(values))
@@ -120,7 +120,7 @@ def test_parts_of_characters_are_lone_surrogates(
     assert {"\udcc3", "<think>"} <= set(tokens["texts"])
     joined = "".join(tokens["texts"][tokens["ids"].index(each)] for each in row.input_ids.tolist())
     assert "Hé<e>" in joined.encode("utf-8", "surrogateescape").decode()
-    unknown = dataclasses.replace(row, input_ids=row.input_ids + 100_000)
+    unknown = replace(row, input_ids=row.input_ids + 100_000)
     assert set(rows_data([unknown], piece)["tokens"]["texts"]) == {None}
 
 
@@ -137,7 +137,5 @@ def test_calls_have_views_of_their_own(calls: RowData) -> None:
 def test_rejected_answers_have_views(calls: RowData) -> None:
     target, chosen = np.full(len(calls.labels), IGNORE, np.int32), calls.labels.copy()
     target[11:], chosen[11:] = calls.labels[11:], IGNORE
-    rejected = dataclasses.replace(
-        calls, labels=chosen, columns={**calls.columns, "preference_labels": target}
-    )
+    rejected = replace(calls, labels=chosen, columns={**calls.columns, "preference_labels": target})
     assert [each.call for each, _ in prompts_of(rejected, 1, within=99)] == [2]
