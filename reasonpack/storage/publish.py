@@ -79,7 +79,8 @@ def publish(place: Place) -> Iterator[HashingFile]:
 
     The temporary name begins with a dot and ends in `.tmp`, so that no reader that
     goes by file names takes it for a shard. It is another one each time: two processes
-    that publish the same file do not meet in it.
+    that publish the same file do not meet in it. A device or a pipe is written as it is: to rename
+    a file to `/dev/null` would remove the device.
 
     Raises:
         StorageError: it cannot be written.
@@ -87,11 +88,14 @@ def publish(place: Place) -> Iterator[HashingFile]:
     temporary: Path | None = None
     at = place
     try:
+        if _is_stream(place):
+            with Path(place).open("wb") as file:
+                yield HashingFile(file)
+            return
         temporary = _temporary_for(place)
         at = temporary if is_url(place) else place  # the disk that may be full
         with temporary.open("wb") as file:
-            hashing = HashingFile(file)
-            yield hashing
+            yield HashingFile(file)
             file.flush()
             os.fsync(file.fileno())
         at = place
@@ -106,6 +110,12 @@ def publish(place: Place) -> Iterator[HashingFile]:
         if temporary:
             with contextlib.suppress(OSError):
                 temporary.unlink(missing_ok=True)
+
+
+def _is_stream(place: Place) -> bool:
+    """Tell whether a place, or what it links to, is there and neither a file nor a directory."""
+    path = Path(place)
+    return not is_url(place) and path.exists() and not (path.is_file() or path.is_dir())
 
 
 def _temporary_for(place: Place) -> Path:

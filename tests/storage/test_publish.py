@@ -104,6 +104,21 @@ def test_a_file_is_replaced(target: Path) -> None:
     assert names(target.parent) == ["name.parquet"]
 
 
+@pytest.mark.parametrize("linked", [False, True])
+def test_a_device_or_a_pipe_stays_one(target: Path, *, linked: bool) -> None:
+    os.mkfifo(target)
+    asked = target.with_name("link") if linked else target
+    if linked:
+        asked.symlink_to(target)
+    there = names(target.parent)
+    reader = os.open(target, os.O_RDONLY | os.O_NONBLOCK)
+    publish_text(asked, "text")
+    assert os.read(reader, 9) == b"text"
+    os.close(reader)
+    assert stat.S_ISFIFO(target.stat().st_mode)
+    assert names(target.parent) == there
+
+
 @pytest.mark.parametrize("size", [1, 1_000_000])
 def test_a_full_disk(target: Path, size: int) -> None:
     """Linux has a device that is always full: a small write fails when flushed, a large at once."""
