@@ -76,9 +76,11 @@ def normalised(messages: Any, path: str, *, train: bool = True) -> Normalised:
     Raises:
         RecordError: a shape that is known, and holds what cannot be packed.
     """
-    if type(messages) is not list or _all_ordinary(messages):
-        return Normalised(messages)
-    if not all(isinstance(message, dict) for message in messages):
+    if (
+        not isinstance(messages, list)
+        or not all(isinstance(message, dict) for message in messages)
+        or _all_ordinary(messages)
+    ):
         return Normalised(messages)
     drafts = [Draft(i, f"{path}[{i}]", message) for i, message in enumerate(messages)]
     read: list[Draft] = []
@@ -105,15 +107,14 @@ def _all_ordinary(messages: list[Any]) -> bool:
     """Tell whether nothing is to be done; the usual case, so it has to be quick."""
     before: dict[str, Any] = {}
     for message in messages:
-        if type(message) is not dict or not _SPECIAL.isdisjoint(message):
+        if not _SPECIAL.isdisjoint(message):
             return False
         role, content = message.get("role") or message.get("from"), message.get("content")
         if role in CALL_ROLES:
             return False
         if type(content) is not str and (has_blocks(content) or has_blocks(message.get("value"))):
             return False
-        calls = "tool_calls" in message or "function_call" in message
-        if calls and is_answer(before) and _has_calls(message) and _is_reasoning_alone(before):
+        if _has_calls(message) and _is_reasoning_alone(before):
             return False
         before = message
     return True

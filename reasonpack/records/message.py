@@ -97,7 +97,6 @@ class _Fields(Struct):
 
 
 _KNOWN = frozenset(_Fields.__struct_encode_fields__)
-_CONTEXT = frozenset(("system", "user", "tool"))
 _CONTINUED = ("prefix", "partial")
 MESSAGE_FIELDS = _KNOWN | frozenset((*ENDS, *_CONTINUED))
 """Names of the fields that are read of a message, beside `SIDE_FIELDS`."""
@@ -162,8 +161,7 @@ def read_messages(
         if not refused:
             sure = replace(reading, of_rows=False) if plain.as_text else reading
             read = [
-                _text_alone(raw, known)
-                or _message(
+                _message(
                     raw, known, f"{path}[{i}]", sure if i in plain.as_text else reading, train=train
                 )
                 for i, (raw, known) in enumerate(zip(raws, fields, strict=True))
@@ -213,13 +211,6 @@ def _present(messages: list[Any]) -> list[Any]:
         else message
         for message in messages
     ]
-
-
-def _text_alone(raw: dict[str, Any], fields: _Fields) -> Message | None:
-    """Read a message of a role and text alone, as nearly all are that are no answers."""
-    if len(raw) == 2 and fields.role in _CONTEXT and type(fields.content) is str:
-        return Message(fields.role, fields.content)
-    return None
 
 
 def _message(
@@ -300,9 +291,7 @@ def _is_finished(raw: Mapping[str, Any], calls: Sequence[ToolCall]) -> bool:
 def _noticed(content: str | None, calls: Sequence[ToolCall], reading: Reading) -> tuple[str, ...]:
     form = foreign_form(content, reading) if content else None
     found = (f"form {form}",) if form else ()
-    null = any(
-        isinstance(call.arguments, dict) and None in call.arguments.values() for call in calls
-    )
+    null = any(None in call.arguments.values() for call in calls)
     return (*found, "null-argument") if null else found
 
 

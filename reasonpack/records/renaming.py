@@ -58,10 +58,8 @@ def with_known_role(message: Any, roles: Mapping[str, str]) -> tuple[Any, tuple[
     return ({**message, **names} if names else message), tuple(notes)
 
 
-def _without(value: Any, names: list[str]) -> Any:
-    """Copy a value without the field of this dotted name."""
-    if not isinstance(value, dict) or names[0] not in value:
-        return value
+def _without(value: dict[str, Any], names: list[str]) -> dict[str, Any]:
+    """Copy a value without the field of this dotted name, which is there."""
     first, *more = names
     if not more:
         return {key: each for key, each in value.items() if key != first}

@@ -11,7 +11,7 @@ calls. Any other order, which no chat template can show, is refused.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
@@ -49,13 +49,11 @@ def items_as_messages(drafts: Sequence[Draft], *, train: bool) -> list[Draft]:
         RecordError: an item of no known type; reasoning whose text is not there; items of one
             answer in an order that cannot be shown.
     """
-    if not any(_type(draft) for draft in drafts):
-        return list(drafts)
     made: list[Draft] = []
     for by_model, group in groupby(drafts, key=_is_by_model):
         run = list(group)
         if by_model and any(_type(draft) in BY_MODEL for draft in run):
-            made += _answers(run, train=train)
+            made.append(_answer(run, train=train))
         else:
             made += map(_single, run)
     return made
@@ -98,26 +96,24 @@ def _single(draft: Draft) -> Draft:
     return Draft(draft.source, draft.path, {**result, **rest}, {"content": f"{draft.path}.output"})
 
 
-def _answers(run: Sequence[Draft], *, train: bool) -> Iterator[Draft]:
-    """Make one message of the items of each answer in a run of what the model wrote."""
-    answer: Draft | None = None
+def _answer(run: Sequence[Draft], *, train: bool) -> Draft:
+    """Make one message of a run of items that the model wrote."""
+    answer = Draft(run[0].source, run[0].path, {"role": "assistant"})
     parts: list[Draft] = []
     for draft in run:
         kind = _type(draft) or "message"
         _check_order(draft, kind, [_type(part) or "message" for part in parts])
         parts.append(draft)
-        answer = answer or Draft(draft.source, draft.path, {"role": "assistant"})
         _add(answer, draft, kind)
     agree(parts, train=train)
-    if answer:
-        yield answer
+    return answer
 
 
 def _check_order(draft: Draft, kind: str, before: Sequence[str]) -> None:
     """Refuse an item that cannot come behind those before it in one answer."""
-    own = kind == "message" and any(not is_absent(draft.message.get(n)) for n in REASONING)
-    if not before or (kind == "function_call" and not own):
+    if not before or kind == "function_call":
         return
+    own = any(not is_absent(draft.message.get(name)) for name in REASONING)
     if kind == "message" and list(before) == ["reasoning"] and not own:
         return
     what = (

@@ -30,13 +30,13 @@ class ToolCall(Struct, frozen=True):
 
     Attributes:
         name: the tool.
-        arguments: an object where the record gives one, or the JSON text of one; else the text.
+        arguments: an object.
         arguments_text: the arguments as written where the record gives text, else None.
         id: the call's id, where the record gives one.
     """
 
     name: str
-    arguments: dict[str, Any] | str
+    arguments: dict[str, Any]
     arguments_text: str | None = None
     id: str | None = None
 
@@ -183,7 +183,7 @@ def has_null_key(value: object) -> bool:
 
 
 def contradictions(
-    calls: Sequence[tuple[str, Any]], tools: Sequence[Mapping[str, Any]]
+    calls: Sequence[tuple[str, dict[str, Any]]], tools: Sequence[Mapping[str, Any]]
 ) -> Iterator[str]:
     """Yield `tool.argument` for every argument of another type than its tool's schema says.
 
@@ -195,11 +195,8 @@ def contradictions(
     """
     schemas = {name: properties for name, properties in map(_properties, tools) if properties}
     for name, arguments in calls if schemas else ():
-        properties = schemas.get(name)
-        if properties is None or not isinstance(arguments, dict):
-            continue
         for key, value in arguments.items():
-            schema = properties.get(key)
+            schema = schemas.get(name, {}).get(key)
             kind = schema.get("type") if isinstance(schema, dict) else None
             if value is not None and isinstance(kind, str) and not _is_a(value, kind):
                 yield f"{name}.{key}"

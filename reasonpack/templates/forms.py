@@ -90,7 +90,7 @@ def _is_tag_in_text(content: str) -> bool:
 
 
 def _dump_call(call: ToolCall, forms: Forms) -> dict[str, Any]:
-    arguments = call.arguments
+    arguments: Any = call.arguments
     if forms.arguments_as_text:
         arguments = call.arguments_text or json.dumps(arguments, ensure_ascii=False)
     function = {"name": call.name, "arguments": arguments}

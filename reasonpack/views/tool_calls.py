@@ -49,11 +49,7 @@ def are_calls(text: str, calls: Sequence[ToolCall], stops: Sequence[str]) -> boo
 
 def _argument_forms(call: ToolCall) -> Iterator[Iterator[str]]:
     """Yield the forms in which a template may show each of a call's arguments."""
-    values = call.arguments
-    if isinstance(values, str):
-        yield iter((values, _escaped(values)))
-        return
-    for leaf in _leaves(values):
+    for leaf in _leaves(call.arguments):
         yield _text_forms(leaf) if isinstance(leaf, str) else _plain_forms(leaf)
 
 

@@ -169,8 +169,7 @@ def noted(
     for number, draft in enumerate(drafts):
         for each in () if number else levels:
             draft.notes += each.notes
-            if not each.fields.keys() <= each.read:
-                draft.unread += _unread_in(each, texts)
+            draft.unread += _unread_in(each, texts)
         yield draft
 
 
