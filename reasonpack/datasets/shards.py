@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +25,15 @@ from msgspec import Struct
 
 from reasonpack.errors import FormatError
 from reasonpack.rows.schema import check_readable
+from reasonpack.rows.sound import check_sound
 from reasonpack.storage.place import Place, check_regular, public_name
 from reasonpack.storage.read import has_end, lacks_memory, open_arrow, validated
 
 
 class OpenShard(Struct, frozen=True):
     """An open shard; every group is validated, for a damaged offset would lead out of its memory.
+
+    The lists of its rows fit together, unless it is `unchecked`.
 
     Attributes:
         name: of the file, for messages.
@@ -40,6 +43,7 @@ class OpenShard(Struct, frozen=True):
     schema: pa.Schema
     _file: Any
     """A `pq.ParquetFile`, or the Arrow file that a stream is read from."""
+    _unchecked: bool
 
     def sizes(self) -> list[int]:
         """Return how many rows each group has.
@@ -65,10 +69,10 @@ class OpenShard(Struct, frozen=True):
             if isinstance(self._file, pq.ParquetFile):
                 for number in range(first, self._file.num_row_groups):
                     table = self._file.read_row_group(number, columns, use_threads=False)
-                    yield from validated(table.combine_chunks().to_batches())
+                    yield from self._sound(table.combine_chunks().to_batches())
                 return
             with self._stream(columns) as stream:
-                yield from validated(itertools.islice(stream, first, None))
+                yield from self._sound(itertools.islice(stream, first, None))
 
     def read(self, number: int) -> pa.RecordBatch:
         """Read one group; of a stream those before it are read too.
@@ -93,12 +97,18 @@ class OpenShard(Struct, frozen=True):
         first, waiting = 0, list(places)
         with _whole(self.name):
             batches = self._file.iter_batches(8, row_groups=[number], use_threads=False)
-            for few in validated(batches):
+            for few in self._sound(batches):
                 while waiting and waiting[0] < first + few.num_rows:
                     yield few.slice(waiting.pop(0) - first, 1)
                 if not waiting:
                     return
                 first += few.num_rows
+
+    def _sound(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in validated(batches):
+            if not self._unchecked:
+                check_sound(batch)
+            yield batch
 
     def _stream(self, columns: Sequence[str] | None) -> pa.RecordBatchStreamReader:
         included = [self.schema.names.index(name) for name in columns or self.schema.names]
@@ -111,8 +121,8 @@ class OpenShard(Struct, frozen=True):
 def open_shard(place: Place, *, unchecked: bool = False) -> Iterator[OpenShard]:
     """Open a shard for reading.
 
-    Of an `unchecked` one nobody looks at its version, its columns, and what it requires of a
-    reader.
+    Of an `unchecked` one nobody looks at its version, its columns, what it requires of a reader,
+    and whether the lists of its rows fit together.
 
     Raises:
         FormatError: it is damaged, or `check_readable` refuses it.
@@ -122,10 +132,10 @@ def open_shard(place: Place, *, unchecked: bool = False) -> Iterator[OpenShard]:
         with _whole(name):
             source = opened.enter_context(_opened(place))
             if name.endswith(".arrow"):
-                shard = OpenShard(name, _schema_of_stream(source), source)
+                shard = OpenShard(name, _schema_of_stream(source), source, unchecked)
             else:
                 file = opened.enter_context(pq.ParquetFile(source))
-                shard = OpenShard(name, file.schema_arrow, file)
+                shard = OpenShard(name, file.schema_arrow, file, unchecked)
             _ = shard.schema.names  # read here, so that a damaged one is a damaged shard
         if not unchecked:
             check_readable(shard.schema, name)

@@ -7,7 +7,6 @@ all shards, in the order of the manifest, from 0.
 
 from __future__ import annotations
 
-import contextlib
 import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -28,8 +27,8 @@ from reasonpack.rows.kind import Kind
 from reasonpack.rows.optional import FILLS
 from reasonpack.rows.sample import IGNORE
 from reasonpack.rows.schema import COLUMNS, OPTIONAL
-from reasonpack.storage.place import Place, public_name
-from reasonpack.wording import listed, one_line
+from reasonpack.storage.place import Place
+from reasonpack.wording import listed
 
 I32 = NDArray[np.int32]
 Decode = Callable[[I32], str]
@@ -136,7 +135,8 @@ def find_rows(directory: Place, manifest: Manifest, id_: str, *, option: str = "
             for group in opened.groups([f"{of}_id"]):
                 ids = group.column(0)
                 names = pc.list_flatten(ids)
-                rows = pc.list_parent_indices(ids).filter(pc.equal(names, id_))
+                same = pc.equal(names.cast("binary"), id_.encode(errors="surrogatepass"))
+                rows = pc.list_parent_indices(ids).filter(same)
                 found.update(before + row for row in rows.to_pylist())
                 known += names.unique()[: 5 - len(known)].to_pylist()
                 before += group.num_rows
@@ -164,7 +164,7 @@ def read_rows(directory: Place, manifest: Manifest, numbers: Sequence[int]) -> l
         )
         if within:
             place = place_of(directory, shard.path)
-            with open_shard(place) as opened, sound(place):
+            with open_shard(place) as opened:
                 for at, row in zip(within, _rows_of(opened, within), strict=True):
                     found[first + at] = _take_apart(row, shard=shard.path, number=first + at)
         first += shard.rows
@@ -172,15 +172,6 @@ def read_rows(directory: Place, manifest: Manifest, numbers: Sequence[int]) -> l
         there = f"0 to {first - 1}" if first else NO_ROWS
         raise UsageError("--row", f"there is no row {missing[0]}", there, "name one of those")
     return [found[number] for number in numbers]
-
-
-@contextlib.contextmanager
-def sound(place: Place) -> Iterator[None]:
-    """Say of what taking rows apart raises that the rows are damaged."""
-    try:
-        yield
-    except (LookupError, ValueError, TypeError) as error:
-        raise FormatError(public_name(place), one_line(error), "sound rows", DAMAGED) from error
 
 
 def _rows_of(shard: OpenShard, within: Sequence[int]) -> Iterator[pa.RecordBatch]:

@@ -25,7 +25,6 @@ from reasonpack.datasets.shards import open_shard
 from reasonpack.errors import UsageError
 from reasonpack.rows.kind import Kind
 from reasonpack.show.cost import Segments
-from reasonpack.show.row import sound
 from reasonpack.storage.place import Place
 
 KINDS = tuple(kind.label for kind in Kind)
@@ -52,7 +51,7 @@ def row_facts(directory: Place, manifest: Manifest) -> Facts:
     found: list[Facts] = []
     for shard in manifest.shards:
         place = place_of(directory, shard.path)
-        with open_shard(place) as opened, sound(place):
+        with open_shard(place) as opened:
             found += map(_facts, opened.groups(_COLUMNS))
     empty = np.zeros(0, np.int64)
     return {name: np.concatenate([empty, *(facts[name] for facts in found)]) for name in NAMES}

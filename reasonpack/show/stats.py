@@ -30,7 +30,7 @@ from reasonpack.show.distributions import (
     whole,
 )
 from reasonpack.show.model_shape import ModelShape
-from reasonpack.show.row import DAMAGED, sound
+from reasonpack.show.row import DAMAGED
 from reasonpack.storage.place import Place, public_name
 from reasonpack.storage.read import fetched
 
@@ -88,8 +88,7 @@ def gather(directory: Place) -> Stats:
         place = place_of(directory, shard.path)
         with fetched(str(place)) as path:
             for batch in read_shard(Path(path)):
-                with sound(place):
-                    _read_batch(batch, found)
+                _read_batch(batch, found)
                 rows += batch.num_rows
                 tokens += int(found.values["row_length"][-1].sum())
         _agree(public_name(place), "rows", rows, shard.rows)

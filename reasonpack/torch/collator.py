@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 
 from reasonpack.errors import FormatError, UsageError
 from reasonpack.masks import Window, dense, flashmask, flat, stack, varlen
-from reasonpack.rows.optional import APPLIED
+from reasonpack.rows.optional import APPLIED, FILLS
 from reasonpack.rows.sample import IGNORE
 from reasonpack.torch.branch_index import NAME, branch_index, path_places
 from reasonpack.torch.flex_masks import FlexMask, Windows, per_layer_type
@@ -41,6 +41,7 @@ MaskForm = Literal[
 ]
 Batch = dict[str, Any]
 FLOATS = ("loss_weights", "logprobs", "advantages")
+OF_TOKENS = ("input_ids", "position_ids", "labels", *FILLS)
 COLUMNS = frozenset(
     {"input_ids", "position_ids", "labels", "length", "segment_start", "segment_visible_until"}
 )
@@ -258,8 +259,11 @@ def _with_calls(rows: Sequence[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]
 
 
 def _per_token(row: Mapping[str, Any], name: str) -> NDArray[np.int64]:
-    sizes = np.diff(row["segment_start"], append=row["length"])
-    return np.repeat(np.asarray(row[name], np.int64), sizes)
+    sizes, values = np.diff(row["segment_start"], append=row["length"]), row[name]
+    if len(sizes) != len(values) or (sizes < 1).any():
+        what = f"{len(values)} {name}, and {len(sizes)} segments that do not tile the row"
+        raise FormatError("row", what, "one for each", "read the row whole, or pack it again")
+    return np.repeat(np.asarray(values, np.int64), sizes)
 
 
 def _check_paths(index: Mapping[str, Any], position_ids: torch.Tensor) -> None:
@@ -283,7 +287,7 @@ def _check_columns(rows: Sequence[Mapping[str, Any]]) -> None:
                 "let the trainer keep them (remove_unused_columns=False), and take the "
                 "rows of RowDataset, RowStream or datasets.load_dataset as they are",
             )
-        lengths = {name: len(row[name]) for name in ("input_ids", "position_ids", "labels")}
+        lengths = {name: len(row[name]) for name in OF_TOKENS if name in row}
         if set(lengths.values()) != {int(row["length"])}:
             expected = f"length={row['length']} of each"
             fix = "let the trainer cut no row (max_length=None, skip_prepare_dataset)"

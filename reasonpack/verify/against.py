@@ -213,8 +213,9 @@ def _contexts(row: Row) -> Contexts:
     kinds, messages = row.segment_kind[of], row.segment_message[of]
     counted = Contexts()
     for kind in (Kind.CONTEXT, Kind.R_IN):
-        numbers = np.bincount(messages[(kinds == kind) & (messages >= 0)])
-        counted.update({(at, kind): number for at, number in enumerate(numbers.tolist())})
+        own = messages[(kinds == kind) & (messages >= 0)]
+        places, numbers = (each.tolist() for each in np.unique(own, return_counts=True))
+        counted.update({(at, kind): number for at, number in zip(places, numbers, strict=True)})
     return counted
 
 

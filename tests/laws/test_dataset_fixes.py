@@ -220,10 +220,10 @@ REPACKS: dict[str, CommandRow] = {
 READS: dict[str, CommandRow] = {
     **{
         f"{name} rows that make no sense": (
-            [PACK, shard(with_short_labels)], [name, "out"], 1, "repeat the pack command",
-            first(PACK, then=[name, "out"]),
+            [PACK, shard(with_short_labels)], [name, "out"], 1, "pack again with --overwrite",
+            first(more("--overwrite"), then=[name, "out"]),
         )
-        for name in ("inspect", "stats")
+        for name in ("inspect", "stats", "report")
     },
     "a column that is missing": (
         [PACK, shard(without_labels)], ["stats", "out"], 1, "pack again with --overwrite",

@@ -61,7 +61,7 @@ def samples(draw: st.DrawFn) -> Sample:
     number = st.integers(0, 2**31 - 1)
     ids = draw(st.lists(number, min_size=length, max_size=length))
     start = [0, *(at for at in range(1, length) if draw(st.booleans()))]
-    count = len(start)
+    count, ends = len(start), [*start[1:], length]
 
     def per_segment(values: st.SearchStrategy[int], dtype: type) -> np.ndarray:
         return np.array(draw(st.lists(values, min_size=count, max_size=count)), dtype)
@@ -73,7 +73,7 @@ def samples(draw: st.DrawFn) -> Sample:
         labels=np.array([draw(st.sampled_from([token, -100])) for token in ids], np.int32),
         segments=Segments(
             start=np.array(start, np.int32),
-            visible_until=per_segment(st.integers(1, length), np.int32),
+            visible_until=np.array([draw(st.integers(end, length)) for end in ends], np.int32),
             kind=per_segment(st.integers(0, 3), np.uint8),
             message=per_segment(st.integers(-1, 9), np.int32),
         ),

@@ -15,8 +15,10 @@ from typing import Any
 
 import pytest
 from again import Watching, chdir
+from damages import edit
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from packed_twice import Packed
 from runs import FIXTURES, agents, run, tree
 
 from reasonpack.datasets.manifest import Manifest, read_manifest
@@ -382,6 +384,12 @@ def test_a_damaged_shard_is_not_copied() -> None:
     shard = next((one / "data").iterdir())
     shard.write_bytes(shard.read_bytes()[:-1] + b"?")
     assert "not the shard that the manifest names" in refused([one], {}).what
+
+
+def test_rows_that_make_no_sense_are_not_copied_whatever_the_hashes_say() -> None:
+    one = packed("one", CHATS[:3])
+    edit(lambda row: row.update(length=row["length"] + 1))(Packed(one, []))
+    assert "input_ids is not as long as length says, in row 0" in str(refused([one], {}))
 
 
 # --- several times -----------------------------------------------------------------------

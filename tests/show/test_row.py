@@ -269,6 +269,7 @@ AMBIGUOUS = (
     [
         (["--row", 2], "--row: there is no row 2, expected 0 to 1. Fix: name one of those."),
         (["--id", "x\x1b"], NO_ID),
+        (["--id", "x\udcff"], NO_ID.replace("x1b", "udcff")),
         (["--row", 1, "--id", "chat-1"], NOT_IN_ROW),
         (["--view", 2], NOT_TRAINED),
         (["--row", 1, "--view", 1], AMBIGUOUS),

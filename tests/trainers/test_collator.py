@@ -219,6 +219,16 @@ def test_damaged_and_missing_rows_are_refused() -> None:
         Collator(mask="sdpa")([full_row(CHAIN), damaged])
 
 
+def test_values_that_are_not_one_for_each_are_refused() -> None:
+    row = {**full_row(CHAIN), "loss_weights": np.ones(6, np.float32)}
+    with pytest.raises(UsageError, match="length=5 of each"):
+        Collator(mask="sdpa", loss_weights=True)([row])
+    kinds = np.zeros(len(full_row(CHAIN)["segment_start"]) + 1, np.uint8)
+    for damaged in ({"segment_kind": kinds}, {"segment_kind": kinds[1:], "segment_start": [5]}):
+        with pytest.raises(FormatError, match="one for each"):
+            Collator(mask="sdpa", kinds=True)([{**full_row(CHAIN), **damaged}])
+
+
 def test_rows_that_lost_columns_are_refused() -> None:
     row = {name: full_row(CHAIN)[name] for name in ("input_ids", "position_ids", "labels")}
     for mask in get_args(MaskForm):

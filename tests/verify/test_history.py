@@ -6,10 +6,12 @@ import numpy as np
 from packed_twice import TOKENIZER
 
 from reasonpack.tokens.tokenizer import load_tokenizer
+from reasonpack.verify.against import _contexts
 from reasonpack.verify.chat import Message
 from reasonpack.verify.encoding import Encoder
 from reasonpack.verify.history import Contexts, find_messages, in_tokens
 from reasonpack.verify.rebuilt import TokenView, read_views
+from reasonpack.verify.row import Row
 
 ASK, ANSWER = "What are two and two together?", "They are four, however they are counted."
 CHAT = [Message("user", ASK), Message("assistant", ANSWER, source=1)]
@@ -46,6 +48,21 @@ def test_tokens_within_a_text_are_counted_once_unless_a_view_writes_them() -> No
     assert contexts(view, TokenView(0, ids[:stop], np.ones(stop - 1, bool))) == {
         (1, 2): counted[1, 2]
     }
+
+
+def test_numbers_of_messages_that_cannot_be_take_no_memory() -> None:
+    ints = {
+        "input_ids": [5, 6],
+        "position_ids": [0, 1],
+        "labels": [-100, 6],
+        "sample_start": [0],
+        "segment_start": [0, 1],
+        "segment_visible_until": [2, 2],
+        "segment_kind": [0, 3],
+        "segment_message": [10**6, 1],
+    }
+    row = Row(length=2, sample_id=["a"], **{name: np.array(ints[name]) for name in ints})
+    assert dict(_contexts(row)) == {(10**6, 0): 1}
 
 
 def contexts(*views: TokenView) -> Contexts:
