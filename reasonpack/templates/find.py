@@ -10,6 +10,8 @@ import datetime
 import json
 import os
 from collections.abc import Mapping
+from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +43,7 @@ def load_template(
     """
 
     def compile_(name: str, source: str) -> ChatTemplate:
-        return ChatTemplate.compile(source, name=name, special_tokens=special_tokens, date=date)
+        return replace(_compiled(source, name, date), special_tokens=dict(special_tokens or {}))
 
     if choice is not None and ("{{" in choice or "{%" in choice):
         only = compile_("--chat-template", choice)
@@ -60,6 +62,12 @@ def load_template(
     path = _file(choice, named)
     only = compile_(path.name, _read_text(path))
     return only, only
+
+
+@lru_cache(maxsize=8)
+def _compiled(source: str, name: str, date: datetime.date | None) -> ChatTemplate:
+    """Compile a template once in a process."""
+    return ChatTemplate.compile(source, name=name, date=date)
 
 
 def _file(choice: str, named: Mapping[str, str]) -> Path:

@@ -24,7 +24,7 @@ import jinja2.exceptions
 import jinja2.meta
 import jinja2.nodes
 
-from reasonpack.errors import RecordError, TemplateError
+from reasonpack.errors import ReasonpackError, RecordError, TemplateError
 from reasonpack.templates import sandbox
 from reasonpack.templates.limits import bounds, out_of_memory
 from reasonpack.templates.loop_facts import EACH, Site, find_sites
@@ -92,8 +92,7 @@ class ChatTemplate:
         try:
             with bounds(name):
                 tree = env.parse(source)
-                variables = frozenset(jinja2.meta.find_undeclared_variables(tree))
-                variables |= frozenset(_optional(tree))
+                variables = {*jinja2.meta.find_undeclared_variables(tree), *_optional(tree)}
                 words = frozenset(_words(tree))
                 choices = _choices(tree)
                 removed = tuple(dict.fromkeys(_removed(tree)))
@@ -113,7 +112,7 @@ class ChatTemplate:
             name=name,
             source=source,
             sha256=sha256,
-            variables=variables,
+            variables=frozenset(variables),
             words=words,
             choices=choices,
             removed=removed,
@@ -177,27 +176,25 @@ class ChatTemplate:
             with bounds(self.name):
                 pieces = template.root_render_func(context)
                 return memo.render(pieces) if memo else "".join(filter(None, pieces))
-        except jinja2.exceptions.SecurityError as error:
-            expected = "a template that only reads its messages"
-            fix = "do not use this template, or remove what it reaches for"
-            raise TemplateError(self.name, error, expected, fix) from error
-        except jinja2.TemplateError as error:
-            raise RecordError(
-                "template",
-                "messages",
-                f"the chat template ({self.name}) refuses them: {one_line(error)}",
-                fix="change the conversation so that the model's template accepts it",
-            ) from error
         except MemoryError as error:
             raise out_of_memory(self.name) from error
-        except _DATA_FAULTS as error:
-            raise RecordError(
-                "template",
-                "messages",
-                f"the chat template ({self.name}) fails on them: "
-                f"{type(error).__name__}: {one_line(error)}",
-                fix="change the conversation so that the model's template can render it",
-            ) from error
+        except (jinja2.TemplateError, *_DATA_FAULTS) as error:
+            raise _refusal(self.name, error) from error
+
+
+def _refusal(name: str, error: Exception) -> ReasonpackError:
+    """Say what a template did with messages instead of rendering them."""
+    if isinstance(error, jinja2.exceptions.SecurityError):
+        expected = "a template that only reads its messages"
+        fix = "do not use this template, or remove what it reaches for"
+        return TemplateError(name, error, expected, fix)
+    if isinstance(error, jinja2.TemplateError):
+        what = f"refuses them: {one_line(error)}"
+        fix = "change the conversation so that the model's template accepts it"
+    else:
+        what = f"fails on them: {type(error).__name__}: {one_line(error)}"
+        fix = "change the conversation so that the model's template can render it"
+    return RecordError("template", "messages", f"the chat template ({name}) {what}", fix=fix)
 
 
 def _containers(value: Any, depth: int) -> Iterator[Any]:

@@ -15,6 +15,7 @@ import array
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -172,10 +173,7 @@ a directory that holds one, or a hub id. Fix: Check the path.
     """
     path = find_file(source, revision)
     data, file = read_tokenizer(path)
-    with refusing(path, "refuses the file", "one that it can load"):
-        reference = tokenizers.Tokenizer.from_buffer(data)
-        reference.no_truncation()
-        reference.no_padding()
+    reference, rule = _loaded(data, path, tuple(token.content for token in file.added_tokens))
     if dropout := getattr(reference.model, "dropout", None):
         raise TokenizerError(
             path, f"model.dropout is {dropout:g}, so that ids are random", "null", "Set it to null"
@@ -195,6 +193,18 @@ a directory that holds one, or a hub id. Fix: Check the path.
         eos=eos_tokens(special_tokens, reference, path.parent),
         model_max_length=model_max_length(config),
         vocab_size=reference.get_vocab_size(with_added_tokens=True),
-        rule=learn_rule(reference, [token.content for token in file.added_tokens]),
+        rule=rule,
         reference=reference,
     )
+
+
+@lru_cache(maxsize=1)
+def _loaded(
+    data: bytes, path: Path, listed: tuple[str, ...]
+) -> tuple[tokenizers.Tokenizer, CutRule]:
+    """Load a file and learn where texts may be cut; once in a process."""
+    with refusing(path, "refuses the file", "one that it can load"):
+        reference = tokenizers.Tokenizer.from_buffer(data)
+        reference.no_truncation()
+        reference.no_padding()
+    return reference, learn_rule(reference, list(listed))

@@ -114,12 +114,10 @@ def load_rules(
     stated = json.loads(options.template_behaviour)
     given = json.loads(options.chat_template_kwargs)
     rules = []
-    for template in found:
+    for template in found[: 1 + (found[0] is not found[1])]:
         learned = _learned(manifest, template)
         thinking, not_thinking = json.loads(learned.thinking), json.loads(learned.not_thinking)
-        plain = Template.compile(
-            template.name, template.source, variables=tokenizer.special_tokens, date=date
-        )
+        plain = Template(template.name, template.source, tokenizer.special_tokens, date)
         opener = learned.prompt_opener + learned.opener if learned.closer else ""
         own = bool(stated.keys() & {"opener", "closer"}) and "forms" not in stated
         forms = learn_forms(plain, {**thinking, **given}, opener, stated=own)
@@ -141,7 +139,7 @@ def load_rules(
                 keep_as_context=options.on_message_error == "context",
             )
         )
-    return found[0], (rules[0], rules[1])
+    return found[0], (rules[0], rules[-1])
 
 
 def _learned(manifest: Manifest, template: ChatTemplate) -> Learned:

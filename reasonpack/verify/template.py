@@ -13,7 +13,8 @@ import datetime
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import jinja2
@@ -131,29 +132,17 @@ class Forms(Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """A compiled template.
+    """A template.
 
     Attributes:
         variables: the tokenizer's special tokens, and what the run set for every record.
+        date: what `strftime_now` shows.
     """
 
     name: str
     source: str
     variables: Mapping[str, Any]
-    _compiled: jinja2.Template = field(repr=False)
-    _lenient: jinja2.Template = field(repr=False)
-
-    @classmethod
-    def compile(
-        cls, name: str, source: str, *, variables: Mapping[str, Any], date: datetime.date | None
-    ) -> Template:
-        """Compile a template's source; `strftime_now` shows `date`."""
-        environments = (_Strict, SandboxedEnvironment)
-        with bounds(name):
-            strict, lenient = (
-                _environment(kind, date).from_string(source) for kind in environments
-            )
-        return cls(name, source, variables, strict, lenient)
+    date: datetime.date | None = None
 
     def render(
         self,
@@ -173,19 +162,24 @@ class Template:
         try:
             with bounds(self.name):
                 try:
-                    return self._compiled.render(messages=messages, **names)
+                    return self._compiled(_Strict).render(messages=messages, **names)
                 except jinja2.exceptions.SecurityError:
                     # It changes a list: one of its own, or of these copies.
                     copies = json.loads(json.dumps([list(messages), names]))
-                    return self._lenient.render(messages=copies[0], **copies[1])
+                    lenient = self._compiled(SandboxedEnvironment)
+                    return lenient.render(messages=copies[0], **copies[1])
         except (*FAILURES, TemplateError) as error:
             said = " ".join(str(error).split())[:200]
             raise NotChecked(f"the template cannot render its messages ({said})") from error
 
+    def _compiled(self, kind: Callable[..., SandboxedEnvironment]) -> jinja2.Template:
+        return _compile(kind, self.source, self.date)
 
-def _environment(
-    kind: type[SandboxedEnvironment], date: datetime.date | None
-) -> SandboxedEnvironment:
+
+@lru_cache(maxsize=8)
+def _compile(
+    kind: Callable[..., SandboxedEnvironment], source: str, date: datetime.date | None
+) -> jinja2.Template:
     def raise_exception(message: object) -> None:
         raise jinja2.TemplateError(str(message))
 
@@ -200,7 +194,7 @@ def _environment(
     made.filters["tojson"] = _tojson
     made.globals["raise_exception"] = raise_exception
     made.globals["strftime_now"] = strftime_now
-    return made
+    return made.from_string(source)
 
 
 def _tojson(value: Any, ensure_ascii: bool = False, **options: Any) -> str:

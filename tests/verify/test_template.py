@@ -34,7 +34,7 @@ def test_a_template_renders_as_transformers_documents_it() -> None:
     source = (
         "{% generation %}\n{{ {'a': '<ä>'} | tojson }}{% endgeneration %}{{ strftime_now('%Y') }}"
     )
-    made = Template.compile("t", source, variables={}, date=datetime.date(2026, 1, 2))
+    made = Template("t", source, {}, datetime.date(2026, 1, 2))
     assert made.render([], [], {}) == '{"a": "<ä>"}2026'
     with pytest.raises(NotChecked, match="no date"):
         template(source).render([], [], {})

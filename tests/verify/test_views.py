@@ -22,7 +22,7 @@ ASK = {"role": "user", "content": "And?"}
 
 
 def template(source: str) -> Template:
-    return Template.compile("test", source, variables={}, date=None)
+    return Template("test", source, {})
 
 
 def rules(source: str, stops: Stops, opener: str = "", closer: str = "", **more: Any) -> Rules:
