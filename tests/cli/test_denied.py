@@ -98,7 +98,7 @@ def test_standard_output_that_is_full_or_closed(command: str, folder: Path) -> N
         assert (folder / "new" / "manifest.json").exists()
 
 
-@pytest.mark.parametrize("command", READERS)
+@pytest.mark.parametrize("command", READERS[::3])
 def test_a_reader_that_goes_away_is_nothing_to_speak_of(
     command: str, folder: Path, undisturbed: Undisturbed
 ) -> None:

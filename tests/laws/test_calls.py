@@ -41,7 +41,6 @@ FIXTURES = ROOT / "fixtures"
 SHARED = ROOT.parent / "shared" / "data"
 FAMILIES = list(oracle.FAMILIES)
 EXAMPLES = settings(max_examples=12, suppress_health_check=[HealthCheck.too_slow])
-MANY = settings(EXAMPLES, max_examples=30)
 
 Json = dict[str, Any]
 
@@ -116,7 +115,7 @@ def test_a_group_trains_what_its_calls_train(family: str, data: st.DataObject) -
 @pytest.mark.long
 @pytest.mark.parametrize("layout", ["onepass", "npass"])
 @pytest.mark.parametrize("family", FAMILIES)
-@MANY
+@EXAMPLES
 @given(data=st.data())
 def test_groups_in_all_families(family: str, layout: Layout, data: st.DataObject) -> None:
     check_group(data.draw(of_family(family)), family, layout)
@@ -126,8 +125,15 @@ def test_groups_in_all_families(family: str, layout: Layout, data: st.DataObject
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="no real conversations beside the checkout")
-@pytest.mark.parametrize("name", ["llamafactory_reason_tool_use.jsonl", "nemo_gym_rollouts.jsonl"])
-@pytest.mark.parametrize("family", ["kept", "stripped"])
+@pytest.mark.parametrize(
+    ("name", "family"),
+    [
+        ("nemo_gym_rollouts.jsonl", "stripped"),
+        ("llamafactory_reason_tool_use.jsonl", "kept"),
+        pytest.param("nemo_gym_rollouts.jsonl", "kept", marks=pytest.mark.slow),
+        pytest.param("llamafactory_reason_tool_use.jsonl", "stripped", marks=pytest.mark.slow),
+    ],
+)
 @pytest.mark.long
 def test_shuffled_calls_are_the_conversations_that_they_made(
     name: str, family: str, tmp_path: Path

@@ -430,7 +430,9 @@ def many() -> list[Json]:
     return found
 
 
-@pytest.mark.parametrize("share", [":0.5", ":2.25", "#5", "#37"])
+@pytest.mark.parametrize(
+    "share", [":2.25", "#5", *(pytest.param(n, marks=pytest.mark.slow) for n in (":0.5", "#37"))]
+)
 @pytest.mark.long
 def test_a_share_of_a_dataset_is_that_share_of_its_inputs(share: str, tmp_path: Path) -> None:
     """With all that is counted, in the first of messages that were left out before."""

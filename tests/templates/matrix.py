@@ -109,6 +109,7 @@ def golden_path(name: str) -> Path:
     return GOLDEN / f"{name.replace('/', '.')}.txt"
 
 
+@functools.cache
 def compiled(name: str) -> tuple[ChatTemplate, list[str]]:
     """Give a template, and the tokens in it that its tokenizer has."""
     source = assets.template(name)
