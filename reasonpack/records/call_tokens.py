@@ -12,8 +12,8 @@ has, are refused.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -110,16 +110,11 @@ def _numbers(value: object, path: str, size: int) -> NDArray[np.float32]:
         return np.full(size, read_number(value, path), np.float32)
     _check_size(len(value), size, path)
     if set(map(type, value)) <= {int, float}:
-        try:
-            read = np.array(value, np.float64)
-        except OverflowError:
-            read = np.array([math.inf])
-        with np.errstate(over="ignore"):
-            narrow = read.astype(np.float32)
-        if np.isfinite(narrow).all():
-            return narrow
-    checked = [read_number(each, f"{path}[{i}]") for i, each in enumerate(value)]
-    return np.array(checked, np.float32)
+        with suppress(OverflowError), np.errstate(over="ignore"):
+            read = np.array(value, np.float64).astype(np.float32)
+            if np.isfinite(read).all():
+                return read
+    return np.array([read_number(each, f"{path}[{i}]") for i, each in enumerate(value)])  # refused
 
 
 def read_number(value: Any, path: str, *, missing: str = "0") -> float:

@@ -89,7 +89,7 @@ def plan_groups(
     unit_bytes: int,
     max_group_bytes: int = MAX_GROUP_BYTES,
     see: Callable[[bytes, bytes], object] = lambda _line, _new: None,
-    folder: Path | None = None,
+    folder: Path,
 ) -> Grouped:
     """Read all records, put those of a group together, and cut the groups into units.
 

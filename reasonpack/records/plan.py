@@ -186,8 +186,7 @@ def _byte_stretches(
                 start, first = border, record
                 # However much this one has of the next one's share.
                 ends = [end for end in ends if end > at]
-    if read.bytes > start or not stretches:
-        stretches.append((start, read.bytes, first, read.bytes - start))
+    stretches.append((start, read.bytes, first, read.bytes - start))
     return read.bytes, read.hash.hexdigest(), stretches
 
 
@@ -277,6 +276,4 @@ def _group_stretches(
             stretches.append((start, group + 1, first_row, at - begin))
             start, begin, first_row = group + 1, at, rows + 1
             ends = [end for end in ends if end > at]
-    if start < len(groups) or not stretches:
-        stretches.append((start, len(groups), first_row, at - begin))
-    return stretches
+    return [*stretches, (start, len(groups), first_row, at - begin)]

@@ -72,7 +72,7 @@ class RecordPlaces:
         places: where.
     """
 
-    def __init__(self, folder: Path | None) -> None:
+    def __init__(self, folder: Path) -> None:
         self._folder = folder
         self.entries = bytearray()
         self.containers: list[GroupContainer] = []
@@ -110,8 +110,6 @@ class RecordPlaces:
 
         A line and an element are written as they are, a row as JSON.
         """
-        if self._folder is None:
-            raise StorageError(name, "is no plain file", "a folder to unpack it to", "name one")
         (input_,), units = plan([(place, name)], unit_bytes=1 << 62)
         target, at = self._folder / str(len(self.places)), 0
         kind: GroupContainer = "plain"

@@ -226,19 +226,13 @@ def count_keys(value: object, path: str = "") -> int:
 
 
 def _find_repeated_key(line: bytes, path: str) -> None:
-    repeated: list[_Repeated] = []
-
     def note(pairs: list[tuple[str, Any]]) -> object:
         made = dict(pairs)
         if len(made) == len(pairs):
             return made
-        times = Counter(key for key, _ in pairs)
-        repeated.append(_Repeated(times.most_common(1)[0][0]))
-        return repeated[-1]
+        return _Repeated(Counter(key for key, _ in pairs).most_common(1)[0][0])
 
     tree = json.loads(line.decode(), object_pairs_hook=note, parse_int=str, parse_float=str)
-    if not repeated:
-        return
     todo: list[tuple[str, object]] = [(path, tree)]
     while todo:
         path, item = todo.pop()

@@ -210,13 +210,11 @@ def _lines(blocks: Iterable[bytes]) -> Iterator[tuple[bytes, int]]:
             yield (joined := b"".join(rest)), len(joined) + 1
             rest.clear()
             held = 0
-        if last:
-            rest.append(last)
-            held += len(last)
+        rest.append(last)
+        held += len(last)
         if held > LONGEST_RECORD:
             break
-    if rest:
-        yield (joined := b"".join(rest)), len(joined)
+    yield (joined := b"".join(rest)), len(joined)
 
 
 def _elements(unit: Unit, blocks: Iterable[bytes]) -> Iterator[tuple[Located, Record]]:
@@ -271,8 +269,7 @@ def opened_rows(place: Place, kind: Container) -> Iterator[pa.NativeFile]:
 
 def _parquet_batches(source: pa.NativeFile, start: int, stop: int) -> Iterator[pa.RecordBatch]:
     with pq.ParquetFile(source) as file:
-        if groups := list(range(start, stop)):
-            yield from file.iter_batches(256, groups, use_threads=False)
+        yield from file.iter_batches(256, range(start, stop), use_threads=False)
 
 
 def arrow_batches(

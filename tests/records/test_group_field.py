@@ -60,7 +60,8 @@ def test_a_format_knows_its_field(tmp_path: Path) -> None:
 
     def grouped(*paths: Path) -> Grouped:
         files = [(path, path.name) for path in paths]
-        return plan_groups(files, own_fields={"own.jsonl": "group.id"}, unit_bytes=1 << 20)
+        own_fields = {"own.jsonl": "group.id"}
+        return plan_groups(files, own_fields=own_fields, unit_bytes=1 << 20, folder=tmp_path)
 
     assert (grouped(own).grouping.field, grouped(own).grouping.groups) == ("group.id", 1)
     with pytest.raises(UsageError, match=r"group.id in 2 and trace_id in 1, expected one"):

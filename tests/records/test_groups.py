@@ -32,7 +32,8 @@ def sources(grouped: Grouped, paths: Sequence[Path]) -> list[Source]:
 
 def planned(paths: Sequence[Path], *, field: str = "auto", **sizes: int) -> Grouped:
     sizes = {"unit_bytes": 1 << 20, **sizes}
-    return plan_groups([(path, path.name) for path in paths], field=field, **sizes)
+    files = [(path, path.name) for path in paths]
+    return plan_groups(files, field=field, folder=paths[0].parent, **sizes)
 
 
 def read(grouped: Grouped, paths: Sequence[Path]) -> list[list[tuple[str, list[str]]]]:
