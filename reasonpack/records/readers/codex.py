@@ -44,11 +44,9 @@ def drafts(lines: Sequence[Line]) -> Iterator[CallDraft | RecordError]:
             if not _is_by_model(item):
                 yield from session.answered()
             session.add(item, line)
-            continue
-        if kind in ("compacted", "event_msg"):
-            if kind == "compacted" or item.get("type") == "thread_rolled_back":
-                yield from session.answered()
-                session.replace(item, line)
+        elif kind == "compacted" or (kind, item.get("type")) == ("event_msg", "thread_rolled_back"):
+            yield from session.answered()
+            session.replace(item, line)
         elif kind == "session_meta":
             session.begin(item)
         elif kind == "turn_context" and isinstance(item.get("effort"), str):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import pytest
 from test_sessions import ASKED, CALLED, RESULT, lines, read, turns
 
 
@@ -68,3 +71,39 @@ def test_claude_code_with_messages_that_a_compaction_kept() -> None:
         ("user", "And in the north?"),
         ("assistant", "Fifteen boats."),
     ]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"type": "assistant", "isApiErrorMessage": True},
+        {"type": "assistant", "message": {"role": "assistant", "model": "<synthetic>"}},
+        {"type": "user", "isVisibleInTranscriptOnly": True},
+        {"type": "progress"},
+        {"type": "user", "message": "a text"},
+    ],
+)
+def test_a_line_of_claude_code_that_the_model_never_saw(fields: dict[str, Any]) -> None:
+    found = lines("claude_code")
+    found[9]["parentUuid"] = "u30"
+    message = {"message": {"role": "user", "content": "Hidden."}}
+    found.insert(9, {"parentUuid": "u7", "uuid": "u30", "sessionId": "s1", **message, **fields})
+    assert turns(read(found)[0]) == turns(read(lines("claude_code"))[0])
+
+
+def test_lines_of_claude_code_that_stand_twice_or_are_unknown() -> None:
+    found = lines("claude_code")
+    new = {"type": "novel", "sessionId": "s1", "message": {"role": "user", "content": "New."}}
+    calls, _ = read([*found[:6], new, *found])
+    assert turns(calls) == turns(read(found)[0])
+    assert calls[0].notes == {"missing system": 1, "missing tools": 1, "unread novel": 1}
+
+
+def test_an_answer_of_claude_code_without_an_id_or_a_stop() -> None:
+    found = lines("claude_code")
+    found[18]["message"]["id"] = ""
+    found[15]["message"]["stop_reason"] = "max_tokens"
+    found[16]["message"].pop("stop_reason", None)
+    calls, _ = read(found)
+    assert [call.id for call in calls[2:]] == ["msg_4", found[18]["uuid"]]
+    assert "unfinished" in calls[2].notes

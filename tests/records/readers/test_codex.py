@@ -53,3 +53,23 @@ def test_codex_with_another_effort_behind_an_answer() -> None:
     calls, _ = read([*found[:11], more, found[13], found[14]])
     efforts = [call.conversation and call.conversation.template_kwargs for call in calls]
     assert efforts == [{"reasoning_effort": each} for each in ("medium", "medium", "high")]
+
+
+def test_lines_of_codex_that_say_nothing() -> None:
+    found = lines("codex")
+    found[0]["payload"]["base_instructions"] = {"text": ""}
+    effort = {"payload": {"effort": "high"}}
+    more = [{"type": "novel", **effort}, {"type": "turn_context", "payload": {"effort": 3}}]
+    calls, _ = read([*found[:2], *more, {"type": "event_msg"}, *found[2:12]])
+    assert turns(calls) == [[ASKED, CALLED], [ASKED, CALLED, RESULT, SAID]]
+    assert calls[0].conversation
+    assert calls[0].conversation.template_kwargs == {"reasoning_effort": "medium"}
+    assert calls[0].notes == {"missing tools": 1, "missing system": 1, "unread novel": 1}
+
+
+def test_codex_behind_a_history_of_no_items() -> None:
+    found = lines("codex")
+    found[12]["payload"]["replacement_history"] = ["There are 12 boats."]
+    calls, (error,) = read(found)
+    assert len(calls) == 2
+    assert "a compaction" in error.what
