@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from reasonpack.templates.learn.marked_chats import Probe, find_forms
+from reasonpack.templates.learn.marked_chats import Probe, asked_keys, find_forms
 from reasonpack.templates.template import ChatTemplate
 
 START = "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}"
@@ -38,3 +38,9 @@ def test_a_field_that_is_never_shown_is_no_place_for_reasoning(where: str) -> No
     assert fields(NOT_READ[where]) == ()
     template = ChatTemplate.compile(START + NOT_READ[where] + END, name="probe")
     assert find_forms(Probe(template)).inline_as_written
+
+
+def test_what_a_template_asks_messages_for() -> None:
+    asks = "{% if 'mood' in m %}!{% endif %}{{ m.get('tone') }}{{ m['pace'] }}"
+    asked = asked_keys(Probe(ChatTemplate.compile(START + asks + END, name="probe")))
+    assert asked >= {"content", "mood", "pace", "role", "tone"}
