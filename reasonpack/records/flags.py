@@ -18,7 +18,7 @@ from reasonpack.records.weighted import WEIGHTS, is_weight
 
 LEAST, MOST = 1e-6, 1e6
 """Weights that can be told apart in 32 bits, whatever they are shared out among."""
-_flags, _NONE = attrgetter(*FLAGS), (None,) * len(FLAGS)
+_flags = attrgetter(*FLAGS)
 
 
 def read_flag(fields: object, path: str, *, weighs: bool = False) -> tuple[bool | None, float]:
@@ -31,10 +31,7 @@ def read_flag(fields: object, path: str, *, weighs: bool = False) -> tuple[bool 
         RecordError: flags that differ, or that are neither true nor false, 0 nor 1; a weight that
             the run has no column for, or that is out of bounds.
     """
-    values = _flags(fields)
-    if values == _NONE:
-        return None, 1.0
-    values = tuple(None if is_absent(value) else value for value in values)
+    values = tuple(None if is_absent(value) else value for value in _flags(fields))
     for name, value in zip(FLAGS, values, strict=True):
         if value is None:
             continue

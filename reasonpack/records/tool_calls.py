@@ -43,7 +43,7 @@ class ToolCall(Struct, frozen=True):
 
 ARGUMENTS = ("arguments", "args", "input", "parameters")
 """Names of the field that has the arguments of a call."""
-_arguments, _NONE = attrgetter(*ARGUMENTS), (None,) * len(ARGUMENTS)
+_arguments = attrgetter(*ARGUMENTS)
 
 
 class Function(msgspec.Struct):
@@ -57,8 +57,6 @@ class Function(msgspec.Struct):
 
     def given(self) -> dict[str, Any]:
         """Return the arguments by each name that they are given under; empty ones if all are."""
-        if _arguments(self) == _NONE:
-            return {}
         values = dict(zip(ARGUMENTS, _arguments(self), strict=True))
         there = {name: value for name, value in values.items() if not is_absent(value)}
         empty = ((name, value) for name, value in values.items() if value is not None)

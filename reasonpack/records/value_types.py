@@ -43,14 +43,6 @@ _TYPE_FIXES = (
 """What helps where a type was found, any where it is empty, and a word is in what was expected."""
 
 
-_AS_IT_IS: dict[Any, tuple[type, ...]] = {
-    str | int: (str,),
-    str | int | None: (str, type(None)),
-    dict[str, Any] | str: (str,),
-}
-"""For some kinds, types of which each value is returned as it is, and quickly."""
-
-
 def typed(value: object, kind: Any, path: str) -> Any:
     """Convert plain objects to `kind`, as msgspec does, without repairing any.
 
@@ -62,8 +54,6 @@ def typed(value: object, kind: Any, path: str) -> Any:
     ...
     reasonpack.errors.RecordError: a[1]: got an integer, expected a string. Fix: Write it in quotes.
     """
-    if type(value) in _AS_IT_IS.get(kind, ()):
-        return value
     try:
         return msgspec.convert(value, kind)
     except msgspec.ValidationError as error:

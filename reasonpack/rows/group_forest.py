@@ -28,8 +28,6 @@ from reasonpack.rows.forest import Forest
 from reasonpack.rows.optional import FILLS
 
 I32 = NDArray[np.int32]
-GLANCE = 64
-"""Tokens that are compared before all others are."""
 Joint = Literal["beginning", "known-prompt", "continued", "otherwise", "rewritten"]
 """How a call joins those before it: it has no token in common with them; they have all of its
 prompt; its prompt goes on where one of them ends; it leaves one within its answer, which its prompt
@@ -230,11 +228,7 @@ class GroupForest:
         branch = self._branches[other]
         stop = min(len(view.tokens), branch.end)
         theirs = branch.tokens[depth - branch.shared : stop - branch.shared]
-        ours = view.tokens[depth:stop]
-        same = common_prefix(ours[:GLANCE], theirs[:GLANCE])
-        if same == GLANCE:
-            same = common_prefix(ours, theirs)
-        stop = depth + same
+        stop = depth + common_prefix(view.tokens[depth:stop], theirs)
         first = max(depth, view.prompt)
         if self.apart and stop > first:
             mine = view.trained[first - view.prompt : stop - view.prompt]
