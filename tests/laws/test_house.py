@@ -150,7 +150,6 @@ TESTED_TOGETHER = {
     "run/test_named_inputs": "datasets.shares",
     "records/test_groups": "records.record_places",
     "records/test_plan": "records.formats",
-    "records/test_record_schema": "records.beside",
     "records/test_unknown": "records.options records.reading records.renaming records.unread",
     "rows/test_forest": "rows.encoded_views rows.sample",
     "rows/test_shard": "choices datasets.shards",
