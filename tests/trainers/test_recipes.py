@@ -93,9 +93,10 @@ def test_recipes_log_by_kind_evaluate_and_resume(model: Any, recipe: Any, tmp_pa
     for loss, number in {"loss": 1, "eval_loss": 2}.items():
         found = [each for each in history if loss in each]
         assert len(found) == number
-        for each in found:  # the mean of both, of the same batches
-            low, high = sorted([each[f"{loss}_t"], each[f"{loss}_r_out"]])
-            assert 0 < low <= each[loss] <= high
+        for each in found:  # of the same batches, before much was learned
+            assert [each[f"{loss}_t"], each[f"{loss}_r_out"]] == pytest.approx(
+                [each[loss]] * 2, rel=0.02
+            )
     expected = {f"eval_loss_{kind.label}": value for kind, value in by_kind(model, directory)}
     assert {name: history[-2][name] for name in expected} == pytest.approx(expected, rel=1e-4)
     resumed = fresh(model)
@@ -150,7 +151,7 @@ def test_plain_pytorch_with_varlen_attention(
         )
 
     batches = list(plain_varlen.batches(directory, epoch=0, batch_size=2))
-    assert sum(batch["input_ids"].shape[1] for batch in batches) > 1000
+    assert sum(batch["input_ids"].shape[1] for batch in batches) > 300
     by_branches = model()
     still = torch.optim.SGD(by_branches.parameters(), lr=0.0)
     found = plain_varlen.step(by_branches, still, batches[0], "cpu")

@@ -20,6 +20,7 @@ torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 pytest.importorskip("accelerate")
 
+import runs  # noqa: E402
 import tiny  # noqa: E402
 
 import reasonpack  # noqa: E402
@@ -99,10 +100,8 @@ def test_the_trainer_ends_at_the_weights_of_npass(family: str, tmp_path: Path) -
 
 
 def packed(where: Path, layout: Layout = "onepass", **options: Any) -> Path:
-    """A dataset of the short fixture conversations."""
-    lines = (tiny.FIXTURES / "chats.jsonl").read_text(encoding="utf-8").splitlines()
-    short = sorted(lines, key=len)[:6]
-    (where / "chats.jsonl").write_text("\n".join(short) + "\n", encoding="utf-8")
+    """A dataset of six short conversations, five of which branch."""
+    (where / "chats.jsonl").write_bytes(runs.chats(6, bad=False))
     chosen = reasonpack.Options(
         tokenizer=str(tiny.FIXTURES / "tokenizer"), layout=layout, **options
     )
