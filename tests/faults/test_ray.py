@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import json
 import os
@@ -29,13 +28,15 @@ pytestmark = [pytest.mark.faults, pytest.mark.filterwarnings("default")]
 ray: Any = pytest.importorskip("ray")
 
 
-@contextlib.contextmanager
-def cluster(cores: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[None]:
     """A Ray of this machine, whose workers know the modules of these tests."""
-    monkeypatch.setenv("PYTHONPATH", ENVIRONMENT["PYTHONPATH"])
-    monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    yield ray.init(address="local", num_cpus=cores, include_dashboard=False, log_to_driver=False)
-    ray.shutdown()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", ENVIRONMENT["PYTHONPATH"])
+        patch.delenv("RAY_ADDRESS", raising=False)
+        ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
+        yield
+        ray.shutdown()
 
 
 def units(count: int) -> list[Unit]:
@@ -53,58 +54,6 @@ def test_cores_do_not_change_a_byte(
     monkeypatch.setenv("PYTHONPATH", ENVIRONMENT["PYTHONPATH"])
     settings = run(engine="ray", num_proc=cores)
     pack_files([str(source)], tmp_path / "out", SKIPPING, run=settings)
-    assert tree(tmp_path / "out") == undisturbed
-
-
-def fail(unit: Unit) -> int:
-    if unit.number in {2, 5}:
-        raise RecordError(reason="x", path="messages", what=f"unit {unit.number}")
-    return unit.number
-
-
-@pytest.mark.slow
-def test_the_error_of_the_first_unit_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
-    with cluster(2, monkeypatch), pytest.raises(RecordError, match="unit 2"):
-        list(run_ray(units(8), fail))
-
-
-def die(unit: Unit, *, directory: str, times: int) -> int:
-    marks = len(list(Path(directory).glob("died-*")))
-    if unit.number == 1 and marks < times:
-        Path(directory, f"died-{marks}").touch()
-        os.kill(os.getpid(), signal.SIGKILL)
-    return unit.number
-
-
-def test_workers_that_die(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with cluster(2, monkeypatch):
-        once = partial(die, directory=str(tmp_path), times=1)
-        assert sorted(run_ray(units(4), once)) == [0, 1, 2, 3]
-        always = partial(die, directory=str(tmp_path), times=99)
-        with pytest.raises(ReasonpackError, match=r"bytes 10 to 20 \(unit 1\): its worker died"):
-            list(run_ray(units(4), always))
-        assert len(list(tmp_path.iterdir())) == 3
-
-
-@pytest.mark.parametrize(
-    "seed", [1, *[pytest.param(seed, marks=pytest.mark.slow) for seed in range(10, 30)]]
-)
-def test_workers_that_are_killed_while_they_write(
-    seed: int,
-    source: Path,
-    tmp_path: Path,
-    undisturbed: dict[str, bytes],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """At a random step of what they do to the file system, some in the middle of a write."""
-    marks = tmp_path / "marks"
-    marks.mkdir()
-    planted: Any = partial(crashing_process, seed=seed, directory=str(marks))
-    monkeypatch.setattr("reasonpack.run.parts.process", planted)
-    monkeypatch.setenv("PYTHONPATH", ENVIRONMENT["PYTHONPATH"])
-    settings = run(engine="ray", num_proc=2)
-    pack_files([str(source)], tmp_path / "out", SKIPPING, run=settings)
-    assert list(marks.iterdir())
     assert tree(tmp_path / "out") == undisturbed
 
 
@@ -172,14 +121,68 @@ def parse(line: bytes) -> dict[str, Any]:
     return parsed
 
 
-def test_a_pipeline_of_ray_data(monkeypatch: pytest.MonkeyPatch) -> None:
+# --- in one cluster, from here on ----------------------------------------------------------------
+
+
+def fail(unit: Unit) -> int:
+    if unit.number in {2, 5}:
+        raise RecordError(reason="x", path="messages", what=f"unit {unit.number}")
+    return unit.number
+
+
+@pytest.mark.usefixtures("cluster")
+def test_the_error_of_the_first_unit_is_raised() -> None:
+    with pytest.raises(RecordError, match="unit 2"):
+        list(run_ray(units(8), fail))
+
+
+def die(unit: Unit, *, directory: str, times: int) -> int:
+    marks = len(list(Path(directory).glob("died-*")))
+    if unit.number == 1 and marks < times:
+        Path(directory, f"died-{marks}").touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return unit.number
+
+
+@pytest.mark.usefixtures("cluster")
+def test_workers_that_die(tmp_path: Path) -> None:
+    once = partial(die, directory=str(tmp_path), times=1)
+    assert sorted(run_ray(units(4), once)) == [0, 1, 2, 3]
+    always = partial(die, directory=str(tmp_path), times=99)
+    with pytest.raises(ReasonpackError, match=r"bytes 10 to 20 \(unit 1\): its worker died"):
+        list(run_ray(units(4), always))
+    assert len(list(tmp_path.iterdir())) == 3
+
+
+@pytest.mark.usefixtures("cluster")
+@pytest.mark.parametrize(
+    "seed", [1, *[pytest.param(seed, marks=pytest.mark.slow) for seed in range(10, 30)]]
+)
+def test_workers_that_are_killed_while_they_write(
+    seed: int,
+    source: Path,
+    tmp_path: Path,
+    undisturbed: dict[str, bytes],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """At a random step of what they do to the file system, some in the middle of a write."""
+    marks = tmp_path / "marks"
+    marks.mkdir()
+    planted: Any = partial(crashing_process, seed=seed, directory=str(marks))
+    monkeypatch.setattr("reasonpack.run.parts.process", planted)
+    pack_files([str(source)], tmp_path / "out", SKIPPING, run=run(engine="ray"))
+    assert list(marks.iterdir())
+    assert tree(tmp_path / "out") == undisturbed
+
+
+@pytest.mark.usefixtures("cluster")
+def test_a_pipeline_of_ray_data() -> None:
     data = pytest.importorskip("ray.data")
     rows = [parse(line) for line in chats(8, bad=False).splitlines()]
-    with cluster(2, monkeypatch):
-        packed = data.from_items(rows).map_batches(
-            pack_table, batch_format="pyarrow", batch_size=4, fn_kwargs={"options": OPTIONS}
-        )
-        found = packed.take_all()
+    packed = data.from_items(rows, override_num_blocks=2).map_batches(
+        pack_table, batch_format="pyarrow", batch_size=4, fn_kwargs={"options": OPTIONS}
+    )
+    found = packed.take_all()
     assert sorted(id_ for row in found for id_ in row["sample_id"]) == sorted(
         row["id"] for row in rows
     )
