@@ -191,6 +191,9 @@ def opened(
         plan, calls, index = plan_run(
             files, blend, options, run=run, folder=folder, output=output, known=known
         )
+        if calls is None:  # which may have ids alone
+            with stage("start-up"):
+                context.tokenizer.load()
         # No copy of the entries, which would stay as long as the run.
         entries = calls.entries.view(np.uint8).data if calls else None
         own = _mine(plan, part) if part else None

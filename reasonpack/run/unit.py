@@ -182,6 +182,7 @@ def publish_shard(
 
 def prepare(options: Options, backend: Choice, input_bytes: int) -> None:
     """Load what processes need for an input of so many bytes."""
+    load_context(options).tokenizer.load()
     load_encoder(options, backend, input_bytes).load()
 
 

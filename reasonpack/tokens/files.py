@@ -6,11 +6,11 @@ import base64
 import json
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import msgspec
-import tokenizers
 
 from reasonpack.errors import TokenizerError, UsageError
 from reasonpack.wording import one_line
@@ -104,16 +104,22 @@ def _read(path: Path, *, limit: int) -> bytes:
     raise TokenizerError(path, *fault)
 
 
-class _AddedToken(msgspec.Struct):
+class AddedToken(msgspec.Struct):
+    """An added token, as far as it is read."""
+
     content: str
+    id: Any = None
+    special: Any = None
+    normalized: Any = None
 
 
 class TokenizerFile(msgspec.Struct):
     """What is read of a `tokenizer.json` beside `tokenizers`."""
 
     model: dict[str, msgspec.Raw]
-    added_tokens: list[_AddedToken] = []
+    added_tokens: list[AddedToken] = []
     normalizer: Any = None
+    decoder: Any = None
     truncation: Any = None
     padding: Any = None
 
@@ -240,7 +246,7 @@ def _token_text(value: object, where: str) -> str | None:
 
 
 def eos_tokens(
-    special_tokens: dict[str, str | list[str]], reference: tokenizers.Tokenizer, directory: Path
+    special_tokens: dict[str, str | list[str]], texts: Mapping[int, str], directory: Path
 ) -> tuple[str, ...]:
     """List the texts of the tokens that end a generation, each once."""
     path = directory / "generation_config.json"
@@ -251,8 +257,8 @@ def eos_tokens(
             path, f"eos_token_id: {listed!r}", "a token's id or a list of them", "Write the id"
         )
     named = special_tokens.get("eos_token")
-    texts = [named, *(reference.id_to_token(token) for token in ids)]
-    return tuple(dict.fromkeys(text for text in texts if isinstance(text, str) and text))
+    found = [named, *map(texts.get, ids)]
+    return tuple(dict.fromkeys(text for text in found if isinstance(text, str) and text))
 
 
 def model_max_length(config: dict[str, Any]) -> int | None:

@@ -10,7 +10,6 @@ the bytes of a byte-level tokenizer's ids, joined, are those of the text.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -23,8 +22,7 @@ def bytes_of_tokens(tokenizer: Tokenizer) -> Callable[[int], bytes]:
 
     It raises TokenizerError for an id that is not in the vocabulary.
     """
-    decoder = tokenizer.reference.decoder
-    steps = list(_steps(json.loads(decoder.__getstate__()))) if decoder else []
+    steps = list(_steps(tokenizer.decoder)) if tokenizer.decoder else []
     kinds = {step["type"] for step in steps}
     added = frozenset(tokenizer.added_tokens)
     spaces = [space for step in steps if (space := _space(step))]

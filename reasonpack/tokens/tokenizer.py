@@ -7,15 +7,17 @@ tokens. Joined, the ids of the pieces are the ids of the whole text: that is the
 law of this module. It lets a caller encode a piece once, however often it
 occurs.
 `cut_rule` says where a text may be cut, and why.
+
+`tokenizers` is loaded when the first text is encoded or cut, which some calls have none of.
 """
 
 from __future__ import annotations
 
 import array
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +37,7 @@ from reasonpack.tokens.files import (
     refuse_surrogate,
     special_tokens_of,
 )
+from reasonpack.tokens.vocabulary import Vocabulary, read_vocabulary
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -50,14 +53,12 @@ class Tokenizer:
         special_tokens: by name, as chat templates read them: `bos_token`, `eos_token`
             and the like, the config's own `extra_special_tokens`, and a list of
             `additional_special_tokens`. A name without a token is absent.
-        added_tokens: the text of every added token, special or not.
-        special: the text of those that are special.
+        vocabulary: its tokens.
+        decoder: as the file describes it; None without one.
         eos: tokens that end a generation: `eos_token` of the config, and those that
             `eos_token_id` in `generation_config.json` names.
         model_max_length: in tokens; None where the config gives none worth the name.
-        vocab_size: number of tokens, the added ones included.
-        rule: where texts are cut, and why.
-        reference: the tokenizer underneath, truncation and padding switched off.
+        load: gives `reference` and `rule`, loading them once. Raises TokenizerError.
 
     >>> import tempfile
     >>> model = tokenizers.models.WordLevel({"hello": 0, "?": 1}, unk_token="?")
@@ -78,26 +79,41 @@ class Tokenizer:
     sha256: str
     config: dict[str, Any] = field(repr=False)
     special_tokens: dict[str, str | list[str]] = field(repr=False)
-    added_tokens: tuple[str, ...] = field(repr=False)
-    special: frozenset[str] = field(repr=False)
+    vocabulary: Vocabulary = field(repr=False)
+    decoder: Any = field(repr=False)
     eos: tuple[str, ...]
     model_max_length: int | None
-    vocab_size: int
-    rule: CutRule = field(repr=False)
-    reference: tokenizers.Tokenizer = field(repr=False)
+    load: Callable[[], tuple[tokenizers.Tokenizer, CutRule]] = field(repr=False)
 
     @property
-    def cuts(self) -> bool:
-        """Say whether texts are cut at all."""
-        return bool(self.rule.stages)
+    def reference(self) -> tokenizers.Tokenizer:
+        """The tokenizer underneath, truncation and padding switched off."""
+        return self.load()[0]
+
+    @property
+    def rule(self) -> CutRule:
+        """Where texts are cut, and why."""
+        return self.load()[1]
+
+    @property
+    def added_tokens(self) -> tuple[str, ...]:
+        """The text of every added token, special or not."""
+        return self.vocabulary.added
+
+    @property
+    def special(self) -> frozenset[str]:
+        """The text of the added tokens that are special."""
+        return self.vocabulary.special
+
+    @property
+    def vocab_size(self) -> int:
+        """The number of tokens, the added ones included."""
+        return len(self.vocabulary.texts)
 
     @property
     def reach(self) -> int | None:
-        """How many characters behind a cut can have to do with it; None where none is cut.
-
-        It is the length of the longest added token.
-        """
-        return max(map(len, self.added_tokens), default=None) if self.cuts else None
+        """How many characters behind a cut can have to do with it: the longest added token's."""
+        return max(map(len, self.added_tokens), default=None)
 
     def as_json(self) -> str:
         """Give what `reference` is made of, as another program may load it."""
@@ -145,12 +161,12 @@ class Tokenizer:
 
         Raises TokenizerError for an id that is not in the vocabulary.
         """
-        text = self.reference.id_to_token(int(token)) if 0 <= token < 1 << 32 else None
+        text = self.vocabulary.texts.get(int(token))
         if text is None:
             expected = f"one of the {self.vocab_size} ids"
             fix = "Use the tokenizer that wrote the ids"
             raise TokenizerError(self.source, f"no token has the id {token}", expected, fix)
-        return str(text)
+        return text
 
 
 def load_tokenizer(source: str | Path, *, revision: str | None = None) -> Tokenizer:
@@ -173,13 +189,10 @@ a directory that holds one, or a hub id. Fix: Check the path.
     """
     path = find_file(source, revision)
     data, file = read_tokenizer(path)
-    reference, rule = _loaded(data, path, tuple(token.content for token in file.added_tokens))
-    if dropout := getattr(reference.model, "dropout", None):
-        raise TokenizerError(
-            path, f"model.dropout is {dropout:g}, so that ids are random", "null", "Set it to null"
-        )
+    listed = tuple(token.content for token in file.added_tokens)
+    load = partial(_loaded, data, path, listed)
+    vocabulary = read_vocabulary(file) or _vocabulary_of(load()[0])
     config = read_json(path.parent / "tokenizer_config.json")
-    added = reference.get_added_tokens_decoder().values()
     special_tokens = special_tokens_of(config, path.parent)
     return Tokenizer(
         source=str(source),
@@ -188,13 +201,11 @@ a directory that holds one, or a hub id. Fix: Check the path.
         sha256=hashlib.sha256(data).hexdigest(),
         config=config,
         special_tokens=special_tokens,
-        added_tokens=tuple(token.content for token in added),
-        special=frozenset(token.content for token in added if token.special),
-        eos=eos_tokens(special_tokens, reference, path.parent),
+        vocabulary=vocabulary,
+        decoder=file.decoder,
+        eos=eos_tokens(special_tokens, vocabulary.texts, path.parent),
         model_max_length=model_max_length(config),
-        vocab_size=reference.get_vocab_size(with_added_tokens=True),
-        rule=rule,
-        reference=reference,
+        load=load,
     )
 
 
@@ -207,4 +218,19 @@ def _loaded(
         reference = tokenizers.Tokenizer.from_buffer(data)
         reference.no_truncation()
         reference.no_padding()
+    if dropout := getattr(reference.model, "dropout", None):
+        raise TokenizerError(
+            path, f"model.dropout is {dropout:g}, so that ids are random", "null", "Set it to null"
+        )
     return reference, learn_rule(reference, list(listed))
+
+
+def _vocabulary_of(reference: tokenizers.Tokenizer) -> Vocabulary:
+    """Return the tokens of what is loaded."""
+    ids = reference.get_vocab(with_added_tokens=True).values()
+    added = reference.get_added_tokens_decoder().values()
+    return Vocabulary(
+        {each: str(reference.id_to_token(each)) for each in sorted(ids)},
+        tuple(token.content for token in added),
+        frozenset(token.content for token in added if token.special),
+    )

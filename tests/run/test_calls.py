@@ -25,11 +25,12 @@ from reasonpack.errors import RecordError, UsageError
 from reasonpack.records import record_places, repeated_items
 from reasonpack.run import call_plan, strata
 from reasonpack.run.call_plan import KeyColumns
-from reasonpack.run.engine import Watch
+from reasonpack.run.engine import Run, Watch
 from reasonpack.run.estimate import estimate
 from reasonpack.run.pack import merge_parts, pack_files, pack_part
 from reasonpack.run.splits import split_of
 from reasonpack.show.summary import summary_lines
+from reasonpack.tokens import tokenizer as tokenizer_module
 from reasonpack.verify.check import verify_dataset
 from tests.changed import replace
 
@@ -582,3 +583,15 @@ def test_inspect_shows_what_a_call_saw_and_wrote(tmp_path: Path) -> None:
         assert shown.endswith(answer["content"] + "<|im_end|>")
     done = CliRunner().invoke(cli, ["inspect", str(tmp_path / "out"), "--view", "nine"])
     assert "--view: no call has the id 'nine'" in str(done.exception)
+
+
+def test_calls_in_ids_need_no_text_tokenizer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tokenizer_module, "_loaded", lambda *_: pytest.fail("it was loaded"))
+    source = tmp_path / "calls.jsonl"
+    source.write_text('{"prompt_token_ids": [5], "completion_token_ids": [7, 4]}\n')
+    options = Options(tokenizer=str(FIXTURES / "tokenizer"), seed=1)
+    manifest = pack_files([str(source)], tmp_path / "out", options, run=Run(samples=True))
+    assert manifest.counts.views == 1
+    assert "samples.html" in tree(tmp_path / "out")

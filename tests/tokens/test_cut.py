@@ -46,7 +46,7 @@ CUTS = {
 def test_texts_are_really_cut(kind: str) -> None:
     tokenizer, _ = load(kind)
     text, pieces = CUTS[kind]
-    assert tokenizer.cuts, tokenizer.cut_reason
+    assert tokenizer.rule.stages, tokenizer.rule.reason
     assert tokenizer.cut(text) == pieces
     assert tokenizer.cut("") == []
 

@@ -40,7 +40,8 @@ pytestmark = [pytest.mark.long, pytest.mark.usefixtures("one_thread")]
 
 def with_rule(kind: str, **changes: object) -> Tokenizer:
     tokenizer, _ = load(kind)
-    return replace(tokenizer, rule=replace(tokenizer.rule, **changes))
+    rule = replace(tokenizer.rule, **changes)
+    return replace(tokenizer, load=lambda: (tokenizer.reference, rule))
 
 
 def cut_at_flagged(flag: str) -> Tokenizer:
@@ -76,7 +77,8 @@ def second_stage_beside_flags() -> Tokenizer:
 
 
 def left_truncated() -> Tokenizer:
-    return replace(load("truncated")[0], reference=truncated())
+    tokenizer = load("truncated")[0]
+    return replace(tokenizer, load=lambda: (truncated(), tokenizer.rule))
 
 
 FAULTS: dict[str, tuple[str, Callable[[], Tokenizer]]] = {
@@ -295,7 +297,7 @@ def test_added_token_listed_twice(tmp_path: Path) -> None:
     twice = [*added, added[0] | {"lstrip": True}]
     tokenizer = load_tokenizer(saved(tmp_path, nfc(), added_tokens=twice))
     assert "listed twice" in tokenizer.rule.reason
-    assert not tokenizer.cuts
+    assert not tokenizer.rule.stages
 
 
 @pytest.mark.parametrize("single", ["$A $A", "<s> $A $A"])
@@ -323,7 +325,7 @@ def test_flags_that_make_the_library_panic(tmp_path: Path) -> None:
     add(tokenizer, "<s>", "<r>", rstrip=True)
     add(tokenizer, " ", lstrip=True)
     loaded = load_tokenizer(saved(tmp_path, tokenizer))
-    assert not loaded.cuts
+    assert not loaded.rule.stages
     with pytest.raises(TokenizerError, match=r"cannot encode.*bad split"):
         loaded.encode_batch(["<r>   b"])
 

@@ -76,7 +76,7 @@ def test_bad_file(tmp_path: Path, name: str) -> None:
     path = tmp_path / "tokenizer.json"
     path.write_bytes(data)
     with pytest.raises(TokenizerError, match=message) as raised:
-        load_tokenizer(path)
+        load_tokenizer(path).load()
     assert str(raised.value).startswith(f"{path}: ")
     assert ", expected " in str(raised.value)
     assert ". Fix: " in str(raised.value)
@@ -100,7 +100,7 @@ def _write(path: Path, data: bytes) -> Path:
 
 def test_dropout_is_refused(tmp_path: Path) -> None:
     with pytest.raises(TokenizerError, match=r"model.dropout is 0.1, .* Fix: Set it to null"):
-        load_tokenizer(saved(tmp_path, byte_bpe(dropout=0.1)))
+        load_tokenizer(saved(tmp_path, byte_bpe(dropout=0.1))).load()
 
 
 def test_file_beyond_the_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -71,7 +71,7 @@ def joined(tokenizer: Tokenizer, cuts: Sequence[Sequence[str]]) -> Iterator[list
 
 def test_hard_texts(published: Published) -> None:
     tokenizer = published.tokenizer
-    assert tokenizer.cuts, tokenizer.rule.reason
+    assert tokenizer.rule.stages, tokenizer.rule.reason
     texts = published.hard_texts()
     cuts = [tokenizer.cut(text) for text in texts]
     assert ["".join(pieces) for pieces in cuts] == texts

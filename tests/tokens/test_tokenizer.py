@@ -23,7 +23,7 @@ def test_load_checks_its_own_argument(tmp_path: Path, monkeypatch: pytest.Monkey
         cut_rule, "_argued_rule", lambda *given: replace(argued(*given), leads=False)
     )
     tokenizer = load_tokenizer(tmp_path)
-    assert not tokenizer.cuts
+    assert not tokenizer.rule.stages
     assert tokenizer.rule.reason.startswith("whole: cut and whole differ on")
     assert tokenizer.cut("<s>a<s>b") == ["<s>a<s>b"]
 
