@@ -38,11 +38,23 @@ def json_object_in_file(
     """Read a JSON object from a file; none is given by an empty path, or it is the text itself."""
     if not path or path.startswith("{"):
         return json_object(context, parameter, path or None)
+    return json_object(context, parameter, _read_text(parameter, path))
+
+
+LONGEST_FILE = 1 << 26
+"""Bytes that a file of options may have."""
+
+
+def _read_text(parameter: click.Parameter, path: str) -> str:
+    """Read a small file that an option names; a pipe may be one."""
     try:
-        text = Path(path).read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        with Path(path).open("rb") as file:
+            content = file.read(LONGEST_FILE + 1)
+        if len(content) > LONGEST_FILE:
+            raise OSError(f"has more than {LONGEST_FILE:,} bytes")
+        return content.decode("utf-8-sig")
+    except (OSError, ValueError) as error:
         raise click.BadParameter(f"{path}: {error}", param=parameter) from error
-    return json_object(context, parameter, text)
 
 
 def train_on(_: click.Context, parameter: click.Parameter, text: str) -> str:
@@ -66,19 +78,22 @@ def config_file(context: click.Context, parameter: click.Parameter, path: str | 
 
     import yaml  # noqa: PLC0415
 
+    text = _read_text(parameter, path)
     try:
-        values: Any = yaml.safe_load(Path(path).read_text("utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
+        values: Any = yaml.safe_load(text)
+    except (ValueError, yaml.YAMLError, RecursionError) as error:
         raise click.BadParameter(f"{path}: {error}", param=parameter) from error
     if not isinstance(values, dict):
         raise click.BadParameter(
             f"{path}: expected lines such as max-length: 8192", param=parameter
         )
     if "plan_sha256" in values:
-        values = _of_manifest(values)
+        try:
+            values = _of_manifest(text)
+        except ValueError as error:
+            raise click.BadParameter(f"{path}: no manifest: {error}", param=parameter) from error
     names = _names(context.command)
     options = {each.name: each for each in context.command.params}
-    several = {each.name for each in context.command.params if getattr(each, "multiple", False)}
     found: dict[str, Any] = {}
     for key, value in values.items():
         name, is_off = names.get(str(key).replace("_", "-"), ("", False))
@@ -92,14 +107,28 @@ def config_file(context: click.Context, parameter: click.Parameter, path: str | 
             )
         if is_off and not isinstance(value, bool):
             raise click.BadParameter(f"{path}: {key}: expected true or false", param=parameter)
-        one = isinstance(value, str) and name in several
-        given = [value] if one else _as_given(value, options[name])
+        if value is None:
+            continue
+        try:
+            given = _as_given(value, options[name])
+        except (ValueError, TypeError) as error:
+            raise click.BadParameter(f"{path}: {key}: {error}", param=parameter) from error
         found[name] = not value if is_off else given
     context.default_map = found
 
 
-def _of_manifest(manifest: dict[str, Any]) -> dict[str, Any]:
-    """Return the options of the run that wrote a manifest, which repeat it."""
+def _of_manifest(text: str) -> dict[str, Any]:
+    """Return the options of the run that wrote a manifest, which repeat it.
+
+    Raises:
+        ValueError: it is none.
+    """
+    import msgspec  # noqa: PLC0415 (not for --help)
+
+    from reasonpack.datasets.manifest import Manifest  # noqa: PLC0415
+
+    msgspec.json.decode(text, type=Manifest)
+    manifest = json.loads(text)
     parts = manifest.get("blend") or [{"path": each["path"]} for each in manifest["inputs"]]
     inputs = [
         {name: part[name] for name in ("path", "repeat", "conversations") if part.get(name)}
@@ -132,15 +161,27 @@ def _as_given(value: Any, option: click.Parameter) -> Any:
     """Write a value as the command line would give it.
 
     True is an option that may stand without a value, and does; false is one that is not there.
+
+    Raises:
+        ValueError: no command line could.
     """
     alone = getattr(option, "flag_value", None)
-    if isinstance(value, bool) and isinstance(option.type, click.Choice) and isinstance(alone, str):
-        return alone if value else option.default
-    if isinstance(value, dict):
-        return json.dumps(value, default=str)
-    if isinstance(value, list):
-        return [json.dumps(each) if isinstance(each, dict) else str(each) for each in value]
-    return value if isinstance(value, bool) or value is None else str(value)
+    if isinstance(value, bool):
+        if isinstance(option.type, click.Choice) and isinstance(alone, str):
+            return alone if value else option.default
+        return value
+    several = option.nargs < 0 or getattr(option, "multiple", False)
+    if isinstance(value, list) and not several:
+        raise ValueError("a list, expected one value")
+    each = [_text_of(one) for one in (value if isinstance(value, list) else [value])]
+    return each if several else each[0]
+
+
+def _text_of(value: Any) -> str:
+    text = json.dumps(value, default=str) if isinstance(value, dict) else str(value)
+    if re.search("[\0\ud800-\udfff]", text):
+        raise ValueError(f"got {text!a}, expected text without NUL or half of a surrogate pair")
+    return text
 
 
 SIZES = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}

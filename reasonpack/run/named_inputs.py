@@ -16,7 +16,7 @@ from pathlib import Path
 
 from reasonpack.datasets.manifest import Part
 from reasonpack.datasets.shares import STDIN, read_part
-from reasonpack.errors import UsageError
+from reasonpack.errors import StorageError, UsageError
 from reasonpack.run.lock import LOCK, is_held, locked
 from reasonpack.run.output_directory import SPOOL, STDIN_COPY
 from reasonpack.storage.inputs import expand_inputs
@@ -80,8 +80,17 @@ def unpacked(directory: str | None) -> Iterator[Path]:
     """Make a folder that is removed at the end; remove those that killed runs left beside it.
 
     It is in `directory`, or in the system's temporary directory.
+
+    Raises:
+        StorageError: nothing can be written there.
     """
-    with tempfile.TemporaryDirectory(prefix=PREFIX, dir=directory) as folder, locked(folder):
+    try:
+        made = tempfile.TemporaryDirectory(prefix=PREFIX, dir=directory)
+    except OSError as error:
+        fix = "make it, or name another one by TMPDIR or --temp-dir"
+        where = directory or "temporary files"
+        raise StorageError(where, error.strerror, "a folder to write to", fix) from error
+    with made as folder, locked(folder):
         for other in Path(folder).parent.glob(f"{PREFIX}*"):
             lock = other / LOCK  # who holds it has written in it
             with suppress(OSError):

@@ -80,6 +80,9 @@ def _candidate(value: Any, role: str = "none") -> Found:
 def _in_response(record: Json, name: str) -> list[Found]:
     """List the answers in a response, or in what a record has of one."""
     response = record[name] if name in ("response", "completion") else {name: record[name]}
+    if isinstance(response, list) and response:
+        one = len(response) == 1
+        return [(_message(response[0]) if one else _items({"output": response}), "none", [])]
     if isinstance(response, dict) and isinstance(response.get("body"), dict):
         response = response if "choices" in response else response["body"]
     outer = [] if name not in ("response", "completion") else [response]

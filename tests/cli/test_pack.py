@@ -72,6 +72,22 @@ def test_a_file_says_what_options_say(source: Path, tmp_path: Path) -> None:
     assert tree(tmp_path / "a") == tree(tmp_path / "b")
 
 
+def test_what_is_null_is_not_given(source: Path, tmp_path: Path) -> None:
+    config = write(tmp_path, "\ufefflayout:\ntrain-on: null\nunit-size: ~\nsplit: ~\nsample: ~\n")
+    made = call(source, "--tokenizer", TOKENIZER, "-o", tmp_path / "out", "--config", config)
+    assert made.exit_code == 0, made.output
+
+
+@pytest.mark.parametrize("option", ["--config", "--template-behaviour"])
+def test_a_file_without_end_is_refused(
+    source: Path, tmp_path: Path, option: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("reasonpack.cli.options.LONGEST_FILE", 1000)
+    made = call(source, "--tokenizer", TOKENIZER, "-o", tmp_path / "out", option, "/dev/zero")
+    assert made.exit_code == 2
+    assert "/dev/zero: has more than 1,000 bytes" in " ".join(made.output.split())
+
+
 def test_the_command_line_wins(source: Path, tmp_path: Path) -> None:
     config = write(tmp_path, "layout: npass\non-error: skip\nformat: arrow\npacking: true\n")
     arguments = [source, "--tokenizer", TOKENIZER, "-o", tmp_path / "out", "--config", config]
@@ -135,7 +151,13 @@ def test_costs_are_kept_even(source: Path, tmp_path: Path) -> None:
         ("max-lenght: 5", "max-lenght: is no option of pack, expected some of backend-check, "),
         ("max-lenght: 5", "Did you mean max-length?"),
         ("max-length: five", "Invalid value for '--max-length'"),
-        ("train-on: [all]", "Invalid value for '--train-on'"),
+        ("train-on: [all]", "pack.yaml: train-on: a list, expected one value"),
+        ("shuffle: []", "shuffle: a list, expected one value"),
+        ("inputs: &a [*a]\nseed: &b {x: *b}", "seed: Circular reference detected"),
+        ('temp-dir: "a\\0b"', "temp-dir: got 'a\\x00b', expected text without NUL"),
+        ('field: ["\\ud800=content"]', "field: got '\\ud800=content', expected text without NUL"),
+        ("plan_sha256: x", "pack.yaml: no manifest: JSON is malformed"),
+        ('{"plan_sha256": "x", "inputs": [5]}', "no manifest: Expected `str` matching regex"),
         ("packing: 7", "Invalid value for '--packing'"),
         ("overwrite: 7", "overwrite: expected true or false"),
         ("resume: true\noverwrite: true", "overwrite: is given twice"),

@@ -10,7 +10,7 @@ from again import chdir
 
 from reasonpack.datasets.manifest import Part
 from reasonpack.datasets.shares import read_part
-from reasonpack.errors import UsageError
+from reasonpack.errors import StorageError, UsageError
 from reasonpack.run.lock import LOCK, locked
 from reasonpack.run.named_inputs import PREFIX, named_inputs, unpacked
 
@@ -87,6 +87,14 @@ def made(path: Path, lock: str | None = None) -> Path:
     if lock is not None:
         (path / LOCK).write_text(lock)
     return path
+
+
+def test_a_folder_for_what_is_unpacked_has_to_be_there(tmp_path: Path) -> None:
+    with (
+        pytest.raises(StorageError, match="none: No such file or directory, expected a folder"),
+        unpacked(str(tmp_path / "none")),
+    ):
+        pass
 
 
 def test_a_folder_is_there_as_long_as_the_run(tmp_path: Path) -> None:

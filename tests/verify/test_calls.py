@@ -82,6 +82,9 @@ def test_what_is_packed_is_read_the_same(record: Any) -> None:
 
 
 READ: dict[str, Any] = {
+    "a list of a message": {"messages": [ASK], "completion": [ANSWER | {"id": "not of the call"}]},
+    "a list of an item": {"messages": [ASK], "response": [ITEM]},
+    "a list of items": {"id": "a", "messages": [ASK], "completion": [THOUGHT, ITEM]},
     "messages": {"messages": [ASK], "response": ANSWER},
     "a text": {"prompt": "2+2?", "response": "4", "reasoning": "Easy."},
     "ids": {"prompt_ids": [5], "output_ids": [7, 2], "loss_mask": [0, 1, 1], "advantage": 0.5},
