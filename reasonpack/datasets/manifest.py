@@ -5,7 +5,10 @@ A directory without a manifest is an unfinished run, and every reader refuses it
 
 from __future__ import annotations
 
+import datetime
 import hashlib
+import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any
@@ -13,7 +16,7 @@ from typing import Annotated, Any
 import msgspec
 
 from reasonpack.choices import Layout
-from reasonpack.datasets.options import Options
+from reasonpack.datasets.options import Options, Positive
 from reasonpack.datasets.receipt import Counts, Natural, Sha256, Shard
 from reasonpack.errors import FormatError
 from reasonpack.rows.schema import check_format_version
@@ -84,6 +87,11 @@ class Learned:
     answer_stop: Stop
     call_stop: Stop
 
+    def __post_init__(self) -> None:
+        """Refuse variables that are none."""
+        for text in (self.thinking, self.not_thinking):
+            _check_object(text)
+
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
@@ -98,7 +106,7 @@ class Manifest:
     library_version: str
     layout: Layout
     options: Options
-    max_position: int | None
+    max_position: Positive | None
     tokenizer_sha256: Sha256
     template_sha256: Sha256
     plan_sha256: Sha256
@@ -111,6 +119,32 @@ class Manifest:
     sources: list[Origin] = field(default_factory=list)
     blend: list[Part] = field(default_factory=list)
     unit_bytes: Natural = 0
+
+    def __post_init__(self) -> None:
+        """Refuse options that no run can have had: readers take them apart."""
+        options = self.options
+        if options.layout != self.layout:
+            raise ValueError(f"layout {self.layout}, and {options.layout} in the options")
+        for text in (options.chat_template_kwargs, options.template_behaviour):
+            _check_object(text)
+        if options.date is not None:
+            datetime.date.fromisoformat(options.date)
+        for pair in (*options.field, *options.role, *options.split):
+            if not re.fullmatch(r"[^=]+=[^=]+", pair):
+                raise ValueError(f"{pair!r}, expected a name, = and a value in the options")
+        for share in (each.partition("=")[2] for each in options.split):
+            if not 0 < float(share) < 1:
+                raise ValueError(f"{share}, expected a share between 0 and 1 in the options")
+
+
+def _check_object(text: str) -> None:
+    """Refuse a text that is no JSON object."""
+    try:
+        value = json.loads(text)
+    except RecursionError:
+        value = None
+    if not isinstance(value, dict):
+        raise ValueError(f"{text[:80]!r}, expected a JSON object as text")
 
 
 def read_manifest(directory: Place) -> Manifest:

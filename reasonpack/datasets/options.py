@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
+
+import msgspec
 
 from reasonpack.choices import (
     Compression,
@@ -20,6 +22,7 @@ from reasonpack.choices import (
     StrayClosingTag,
 )
 
+Positive = Annotated[int, msgspec.Meta(ge=1)]
 TRAIN = "train"
 """The split that every unit has a shard of."""
 
@@ -43,14 +46,16 @@ class Options:
     date: str | None = None
     layout: Layout = "onepass"
     force_onepass: bool = False
-    train_on: str = "all"
+    train_on: Annotated[
+        str, msgspec.Meta(pattern=r"^[a-z-]+(,(reasoning|response|tool-calls))*$")
+    ] = "all"
     missing_reasoning: MissingReasoning = "skip-loss"
     train_empty_think: bool = False
     on_message_error: OnMessageError = "reject"
     packing: Packing | bool = "none"
-    max_length: int | None = None
-    max_position: int | None = None
-    max_cost: int | None = None
+    max_length: Positive | None = None
+    max_position: Positive | None = None
+    max_cost: Positive | None = None
     overlong: Overlong = "split"
     on_error: Literal["stop", "skip"] = "stop"
     format: ShardFormat = "parquet"
@@ -62,13 +67,13 @@ class Options:
     null_arguments: NullArguments = "refuse"
     split: tuple[str, ...] = ()
     dedup: Dedup = "none"
-    sample: int | None = None
+    sample: Positive | None = None
     shuffle: bool = False
-    seed: int = 0
+    seed: Annotated[int, msgspec.Meta(ge=0)] = 0
     loss_weights: LossWeights = "auto"
     input_format: InputFormat = "auto"
     group_by: str = "auto"
-    max_group_bytes: int = 1 << 30
+    max_group_bytes: Positive = 1 << 30
     call_columns: tuple[str, ...] = ("auto",)
 
     def __post_init__(self) -> None:

@@ -79,7 +79,7 @@ def _candidate(value: Any, role: str = "none") -> Found:
 
 def _in_response(record: Json, name: str) -> list[Found]:
     """List the answers in a response, or in what a record has of one."""
-    response = record[name] if name in ("response", "completion") else {name: record[name]}
+    response: Any = record[name] if name in ("response", "completion") else {name: record[name]}
     if isinstance(response, list) and response:
         one = len(response) == 1
         return [(_message(response[0]) if one else _items({"output": response}), "none", [])]

@@ -195,6 +195,9 @@ def _check_sums(dataset: Dataset, findings: Findings) -> None:
     if found["conversations"] != found["packed"] + found["rejected"]:
         what = "counts.conversations is not the sum of packed and rejected, expected that"
         findings.report("RP014", "manifest.json", what)
+    if not found["extra_samples"] and (found["divided"] or found["extra_tokens"]):
+        what = "counts.divided or counts.extra_tokens, expected 0 as without extra_samples"
+        findings.report("RP014", "manifest.json", what)
     alone = found["samples"] - found["extra_samples"]
     if manifest.options.shuffle and manifest.layout == "onepass" and found["packed"] != alone:
         what = f"counts.packed {found['packed']:,}, expected {alone:,} by the samples"

@@ -66,6 +66,23 @@ DAMAGES: dict[str, list[Damage]] = {
         put("manifest.json", "[]"),
     ],
     "RP003": [
+        *(
+            rejson(
+                "manifest.json", lambda manifest, change=change: manifest["options"].update(change)
+            )
+            for change in (
+                *({"chat_template_kwargs": "{"}, {"template_behaviour": "[]"}, {"date": "today"}),
+                *({"field": ["cot"]}, {"role": ["=user"]}, {"split": ["test=b"]}),
+                *(
+                    {"split": ["test=1.5"]},
+                    {"layout": "npass"},
+                    {"train_on": "all,x"},
+                    {"seed": -1},
+                ),
+                *({name: 0} for name in ("max_length", "max_position", "max_cost", "sample")),
+            )
+        ),
+        rejson("manifest.json", lambda manifest: manifest["templates"][0].update(thinking="")),
         rejson("manifest.json", lambda manifest: manifest.pop("counts")),
         rejson("manifest.json", lambda manifest: manifest.update(layout="other")),
         rejson("manifest.json", lambda manifest: manifest["shards"][0].update(path="../x.parquet")),
@@ -111,6 +128,8 @@ DAMAGES: dict[str, list[Damage]] = {
         rejson("manifest.json", lambda manifest: add(manifest["counts"], "views")),
         rejson("manifest.json", lambda manifest: add(manifest["counts"]["tokens_by_kind"], "t")),
         recount(lambda counts: add(counts, "conversations")),
+        recount(lambda counts: add(counts, "divided")),
+        recount(lambda counts: add(counts, "extra_tokens")),
     ],
     "RP015": [
         put("rejects.jsonl", "{}\n"),
