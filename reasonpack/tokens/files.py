@@ -252,7 +252,7 @@ def eos_tokens(
     path = directory / "generation_config.json"
     listed = read_json(path).get("eos_token_id")
     ids = listed if isinstance(listed, list) else [] if listed is None else [listed]
-    if not all(type(token) is int and token >= 0 for token in ids):
+    if not all(type(token) is int and 0 <= token < 1 << 32 for token in ids):
         raise TokenizerError(
             path, f"eos_token_id: {listed!r}", "a token's id or a list of them", "Write the id"
         )

@@ -47,8 +47,8 @@ class Order:
 
     def check(self, manifest: Manifest, findings: Findings) -> None:
         """Compare the order of all rows with that of the seed."""
-        packed = (id_ for rows in self._rows.values() for _, _, ids in rows for id_ in ids)
-        if manifest.sources or any(self._places.get(id_) is None for id_ in packed):
+        packed = [ids or [""] for rows in self._rows.values() for _, _, ids in rows]
+        if manifest.sources or any(self._places.get(id_) is None for ids in packed for id_ in ids):
             findings.taken.append(UNKNOWN)
             return
         for split in self._rows:

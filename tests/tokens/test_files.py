@@ -283,3 +283,11 @@ def test_bad_config(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "tokenizer_config.json").write_bytes(data)
     with pytest.raises(TokenizerError, match=r"tokenizer_config.json: is .*, expected a JSON obj"):
         load_tokenizer(tmp_path)
+
+
+@pytest.mark.parametrize("ids", [-1, 1 << 32, 10**30, [3, "4"], 2.0, True])
+def test_ids_of_an_eos_that_no_token_can_have(tmp_path: Path, ids: object) -> None:
+    saved(tmp_path, nfc())
+    (tmp_path / "generation_config.json").write_text(json.dumps({"eos_token_id": ids}))
+    with pytest.raises(TokenizerError, match=r"eos_token_id: .*expected a token's id"):
+        load_tokenizer(tmp_path)

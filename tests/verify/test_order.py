@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,6 +16,8 @@ from reasonpack.run.pack import pack_files
 from reasonpack.run.repack import repack
 from reasonpack.verify.check import verify_dataset
 from reasonpack.verify.findings import Findings
+from reasonpack.verify.order import UNKNOWN, Order
+from reasonpack.verify.shards import CheckedRow
 from tests.changed import replace
 
 pytestmark = pytest.mark.long
@@ -87,3 +90,13 @@ def test_what_the_source_does_not_tell_is_taken(tmp_path: Path) -> None:
     findings = verify_dataset(tmp_path / "again", [str(source)])
     assert not findings.total
     assert "the order of shuffled rows" in findings.taken
+
+
+def test_rows_without_samples_have_no_order() -> None:
+    order, findings = Order(), Findings()
+    order.read("a")
+    for number, ids in enumerate((["a"], [])):
+        row: Any = SimpleNamespace(sample_id=ids)
+        order.add(CheckedRow("data/train-00000-of-00001.parquet", number, row, None))
+    order.check(SimpleNamespace(sources=[], options=SHUFFLED), findings)  # type: ignore[arg-type]
+    assert (findings.total, findings.taken) == (0, [UNKNOWN])

@@ -68,6 +68,7 @@ def find_answer_stop(probe: Probe, stated: str | None = None) -> tuple[Stop, str
         _, found, behind = tail.partition(stated)
         stop = Stop(stated, bool(found), behind, STATED)
     else:
+        _refuse_unknown_eos(probe, gap)
         stop = _find_stop(tail, gap, _Ends.of(probe))
     if not stop.token:
         what = f"{tail or gap!r} follows an answer"
@@ -75,6 +76,17 @@ def find_answer_stop(probe: Probe, stated: str | None = None) -> tuple[Stop, str
         fix = _how_to_state([*dict.fromkeys((*probe.eos, *probe.added_tokens))])
         raise TemplateError(probe.template.name, what, expected, fix)
     return stop, tail.rpartition(stop.token + stop.after)[0] if stop.shown else tail
+
+
+def _refuse_unknown_eos(probe: Probe, gap: str) -> None:
+    """Refuse an eos of the model's files behind answers that would be encoded as other text."""
+    for token in probe.eos:
+        if token in gap and token not in probe.added_tokens:
+            what = f"{token!r} follows an answer, which the model's files name as an eos"
+            fix = _how_to_state(probe.added_tokens)
+            raise TemplateError(
+                probe.template.name, what, "it among the added tokens of the tokenizer", fix
+            )
 
 
 def _how_to_state(tokens: Sequence[str]) -> str:

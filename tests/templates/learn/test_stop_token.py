@@ -100,6 +100,14 @@ def test_two_tokens_that_nothing_tells_apart_are_refused_and_can_be_stated() -> 
     assert found == Stop("<|close|>", after="<|sep|>", source=STATED)
 
 
+def test_an_eos_that_is_no_token_is_refused() -> None:
+    with pytest.raises(
+        TemplateError, match=r"'<\|lost\|>' follows an answer, which the model's files"
+    ):
+        learned(chat("'<|lost|>\n'"), eos=["<|lost|>"])
+    assert learned(chat("'<|end|>\n'"), eos=["<|lost|>"]).answer_stop.token == "<|end|>"
+
+
 def test_a_stated_stop_has_to_be_a_token() -> None:
     with pytest.raises(TemplateError, match=r"'nonsense' is no added token.* has it: <\|"):
         learned(chat("'<|end|>'"), stated={"answer_stop": {"token": "nonsense"}})
