@@ -30,7 +30,9 @@ def denied(error: BaseException) -> str | None:
         said = f"memory: {text}, expected to load it. Fix: {MEMORY}."
     elif isinstance(error, OSError) and error.errno is not None:
         reason, fix = os.strerror(error.errno), FIXES.get(error.errno)
-        if fix:
+        if error.errno == errno.ENAMETOOLONG:
+            said = f"{error.filename}: {reason}, expected a shorter one. Fix: choose another."
+        elif fix:
             said = f"{error.filename or 'this process'}: {reason}, expected more. Fix: {fix}."
         elif error.filename is None:
             said = f"standard output: {reason}, expected to write to it. Fix: send it elsewhere."

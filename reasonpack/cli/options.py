@@ -193,8 +193,9 @@ def _size(text: str, suffix: str = "") -> int:
     >>> _size("8k"), _size("32 M"), _size("2GiB", "(?:i?B)?"), _size("1.5k")
     (8192, 33554432, 2147483648, 0)
     """
-    match = re.fullmatch(rf"([\d_]+) ?([KMG]?){suffix}", text.strip(), re.IGNORECASE)
-    return int(match[1]) * SIZES[match[2].upper()] if match else 0
+    digits = r"(\d[\d_]{0,20})"
+    match = re.fullmatch(rf"{digits} ?([KMG]?){suffix}", text.strip(), re.IGNORECASE)
+    return int(match[1].replace("_", "")) * SIZES[match[2].upper()] if match else 0
 
 
 def number(_: click.Context, parameter: click.Parameter, text: str | None) -> int | None:

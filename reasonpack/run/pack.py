@@ -172,8 +172,9 @@ def opened(
     part: tuple[int, int] | None = None,
 ) -> Iterator[tuple[Plan, Job, Tokenizer]]:
     """Hold an output directory with a plan in it that is the one of this run."""
-    check_name(options.tokenizer)
-    check_name(options.chat_template or "")
+    named_so = (options.tokenizer, options.chat_template or "", options.group_by)
+    for each in (output, *named_so, *options.ignore_fields):
+        check_name(each)
     with stage("start-up"):
         context = load_context(options)
     for note in context.notes:

@@ -103,6 +103,23 @@ def options_of(directory: Path) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (["--output", "\udcff"], "\\udcff: its name is not UTF-8"),
+        (["--group-by", "\udcff"], "\\udcff: its name is not UTF-8"),
+        (["--ignore-fields", "\udcff"], "\\udcff: its name is not UTF-8"),
+        (["--output", "x" * 300], "File name too long, expected a shorter one"),
+    ],
+)
+def test_names_that_cannot_be_written_down(
+    source: Path, tmp_path: Path, given: list[str], message: str
+) -> None:
+    made = call(source, "--tokenizer", TOKENIZER, "-o", tmp_path / "out", *given)
+    assert made.exit_code in {1, 2}
+    assert message in " ".join(made.output.split())
+
+
 def test_a_number_may_end_in_k(source: Path, tmp_path: Path) -> None:
     limits = ["--max-length", "8k", "--max-position", "32K", "--max-cost", "1M", "--packing"]
     assert call(source, "--tokenizer", TOKENIZER, "-o", tmp_path / "a", *limits).exit_code == 0
@@ -110,7 +127,7 @@ def test_a_number_may_end_in_k(source: Path, tmp_path: Path) -> None:
     limits_found = (found["max_length"], found["max_position"], found["max_cost"])
     assert limits_found == (8192, 32768, 1 << 20)
     assert found["packing"] == "best-fit"
-    for wrong in ("8kb", "-1", "0", "1.5k", "k"):
+    for wrong in ("8kb", "-1", "0", "1.5k", "k", "_", "1" * 5000):
         made = call(source, "--tokenizer", TOKENIZER, "-o", tmp_path / "b", "--max-length", wrong)
         assert made.exit_code == 2
         assert "expected a number from 1 on, such as 8192 or 8k" in " ".join(made.output.split())
