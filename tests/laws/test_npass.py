@@ -40,7 +40,7 @@ ROOT = Path(__file__).parents[2]
 FIXTURES = ROOT / "fixtures"
 SHARED = ROOT.parent / "shared" / "data"
 FAMILIES = list(oracle.FAMILIES)
-EXAMPLES = settings(max_examples=25, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
+EXAMPLES = settings(max_examples=15, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
 
 Json = dict[str, Any]
 

@@ -32,7 +32,7 @@ def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
 # --- plain files ---------------------------------------------------------------------------------
 
 
-@settings(max_examples=400)
+@settings(max_examples=150)
 @given(data=texts(), unit_bytes=st.integers(1, 40), block=st.integers(1, 20))
 @example(data=b"", unit_bytes=1, block=1)
 @example(data=BOM, unit_bytes=1, block=1)
@@ -65,7 +65,7 @@ def check_tiles(units: list[Unit], data: bytes, *, unit_bytes: int, block: int) 
     assert len(units) == 1 or all(unit.input_bytes for unit in units)
 
 
-@settings(max_examples=400)
+@settings(max_examples=150)
 @given(
     data=texts(),
     unit_bytes=st.integers(1, 40),
@@ -90,7 +90,7 @@ def test_units_tile_the_file_at_line_ends_and_parts_tile_units(
         assert (own[0].start, own[-1].stop) == (unit.start, unit.stop)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=100)
 @given(data=texts(), lines=st.integers(1, 5), block=st.integers(1, 20))
 @example(data=b"\n" * 99, lines=5, block=1)
 def test_a_unit_has_not_many_more_lines_than_it_may(

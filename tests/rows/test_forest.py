@@ -80,7 +80,7 @@ def check_counts(laid_out: LaidOut, views: Sequence[EncodedView]) -> None:
     assert counts.views == len(views)
 
 
-@settings(max_examples=500)
+@settings(max_examples=200)
 @given(view_lists())
 @example([encoded_view([1], [1]), encoded_view([1, 1], [])])
 @example([encoded_view([1, 2], [0]), encoded_view([1, 2, 0, 0], [1]), encoded_view([1, 0], [2])])
@@ -89,7 +89,7 @@ def test_equals_a_trie_of_single_tokens(views: list[EncodedView]) -> None:
 
 
 @pytest.mark.long
-@settings(max_examples=300)
+@settings(max_examples=150)
 @given(view_lists())
 def test_copies_are_written_only_where_a_trained_token_has_no_parent_before_it(
     views: list[EncodedView],
@@ -102,7 +102,7 @@ def test_copies_are_written_only_where_a_trained_token_has_no_parent_before_it(
 
 
 @pytest.mark.long
-@settings(max_examples=300)
+@settings(max_examples=150)
 @given(view_lists())
 def test_every_token_sees_its_path_from_the_root(views: list[EncodedView]) -> None:
     row = columns(onepass(views))
@@ -112,7 +112,7 @@ def test_every_token_sees_its_path_from_the_root(views: list[EncodedView]) -> No
 
 
 @pytest.mark.long
-@settings(max_examples=300)
+@settings(max_examples=150)
 @given(view_lists())
 def test_trains_what_the_views_train_each_once(views: list[EncodedView]) -> None:
     assert check_row(columns(onepass(views))) == pairs(views)
@@ -132,7 +132,7 @@ def test_a_view_twice_changes_the_counts_alone(
 
 
 @pytest.mark.long
-@settings(max_examples=300)
+@settings(max_examples=150)
 @given(
     st.lists(view_lists(), min_size=1, max_size=3), st.sampled_from(["onepass", "npass"]), st.data()
 )
@@ -173,7 +173,7 @@ def test_dtypes() -> None:
 
 
 @pytest.mark.long
-@settings(max_examples=300)
+@settings(max_examples=150)
 @given(view_lists())
 def test_npass_writes_each_leaf_and_trains_each_token_once(views: list[EncodedView]) -> None:
     laid_out = lay_out("x", views, layout="npass")

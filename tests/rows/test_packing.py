@@ -159,7 +159,7 @@ PACK = [best_fit, in_sequence]
 
 
 @pytest.mark.parametrize("pack", PACK)
-@settings(max_examples=300)
+@settings(max_examples=150)
 @given(case=priced())
 def test_rows_hold_each_sample_once_within_both_limits(pack: Any, case: Any) -> None:
     lengths, max_length, costs, max_cost = case
@@ -169,7 +169,7 @@ def test_rows_hold_each_sample_once_within_both_limits(pack: Any, case: Any) -> 
     assert rows == pack(tuple(lengths), max_length, costs=tuple(costs), max_cost=max_cost)
 
 
-@settings(max_examples=300)
+@settings(max_examples=150)
 @given(case=priced())
 def test_costs_are_looked_at_as_a_scan_of_all_rows_does(case: Any) -> None:
     lengths, max_length, costs, max_cost = case
@@ -188,7 +188,7 @@ def test_a_limit_that_no_row_reaches_changes_nothing(pack: Any, case: Any) -> No
     assert free == pack(lengths, max_length)
 
 
-@settings(max_examples=300)
+@settings(max_examples=150)
 @given(case=priced())
 def test_best_fit_opens_a_row_only_where_no_other_has_room(case: Any) -> None:
     """No two rows of which one was opened while the other had room for all that it holds."""

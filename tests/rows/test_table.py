@@ -50,7 +50,7 @@ def by_hand(made: Sequence[Sample], members: Sequence[int]) -> Row:
 # --- rows ----------------------------------------------------------------------------------------
 
 
-@settings(max_examples=200)
+@settings(max_examples=100)
 @given(packings())
 def test_rows_are_those_put_together_by_hand(case: tuple[list[Sample], list[list[int]]]) -> None:
     made, rows = case
@@ -63,7 +63,7 @@ ALL = schemas.schema(columns=[name for name, _ in schemas.OPTIONAL])
 
 
 @pytest.mark.long
-@settings(max_examples=200)
+@settings(max_examples=100)
 @given(packings(optional=True))
 def test_optional_columns_are_those_put_together_by_hand(
     case: tuple[list[Sample], list[list[int]]],

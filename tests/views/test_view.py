@@ -32,7 +32,7 @@ from reasonpack.templates.template import ChatTemplate
 from reasonpack.views.view import Untrained, build_views
 from tests.changed import replace
 
-EXAMPLES = settings(max_examples=25, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
+EXAMPLES = settings(max_examples=15, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
 
 # --- ordinary conversations -----------------------------------------------------------------------
 
