@@ -17,7 +17,7 @@ import array
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache, partial
+from functools import cache, lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -190,7 +190,7 @@ a directory that holds one, or a hub id. Fix: Check the path.
     path = find_file(source, revision)
     data, file = read_tokenizer(path)
     listed = tuple(token.content for token in file.added_tokens)
-    load = partial(_loaded, data, path, listed)
+    load = cache(partial(_loaded, data, path, listed))
     vocabulary = read_vocabulary(file) or _vocabulary_of(load()[0])
     config = read_json(path.parent / "tokenizer_config.json")
     special_tokens = special_tokens_of(config, path.parent)

@@ -130,7 +130,7 @@ def test_no_token_is_written_twice_but_copies(calls: list[Call]) -> None:
 
 
 @pytest.mark.long
-@settings(max_examples=800)
+@settings(max_examples=300)
 @given(groups(), st.booleans(), st.sampled_from(LAYOUTS))
 def test_many_groups(calls: list[Call], apart: bool, layout: Layout) -> None:
     rows, _ = laid_out(calls, apart=apart, layout=layout)

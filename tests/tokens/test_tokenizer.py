@@ -32,6 +32,14 @@ def word_level() -> tokenizers.Tokenizer:
     return tokenizers.Tokenizer(models.WordLevel({"?": 0, "a": 1}, unk_token="?"))
 
 
+def test_each_of_two_tokenizers_is_loaded_once(tmp_path: Path) -> None:
+    word_level().save(str(tmp_path / "tokenizer.json"))
+    first, second = load_tokenizer(tmp_path), load("nfc")[0]
+    kept = first.reference
+    assert second.reference is not kept
+    assert first.reference is kept
+
+
 def test_encode_batch_gives_int32_arrays() -> None:
     arrays = load("nfc")[0].encode_batch(("ab", "", "<think>"))
     assert [array.dtype for array in arrays] == [np.int32] * 3
