@@ -112,32 +112,27 @@ def parse_line(line: bytes, where: str, *, reading: Reading = DEFAULT) -> Conver
     return _read(lambda: strict_json.decode_line(line), where, reading)
 
 
-def parse_record(
-    record: object, where: str, *, null_keys: bool = False, reading: Reading = DEFAULT
-) -> Conversation:
-    """Read one decoded row.
+def parse_row(row: dict[str, Any], where: str, *, reading: Reading = DEFAULT) -> Conversation:
+    """Read one row of Parquet or Arrow.
 
-    `null_keys` is for rows from Parquet, where each object of a column has the keys of all
-    others: a key whose value is null is left out, but not in the arguments of a tool call.
+    Each object of a column has the keys of all others there: a key whose value is null is left
+    out, but not in the arguments of a tool call.
 
     Raises:
         RecordError: with one of `REASONS`, the path in the record, and `where`.
 
     >>> row = {"id": 7, "messages": [{"role": "user", "content": "2+2?", "name": None},
     ...                              {"role": "assistant", "content": "4"}]}
-    >>> parse_record(row, "chats.parquet:1", null_keys=True).messages[0].extra
+    >>> parse_row(row, "chats.parquet:1").messages[0].extra
     {}
     """
-    if not isinstance(record, dict):
-        return _read(lambda: record, where, reading)
-    reading = replace(reading, of_rows=null_keys)
-    fields = {name: record[name] for name in _FIELDS if name in record}
+    reading = replace(reading, of_rows=True)
+    fields = {name: row[name] for name in _FIELDS if name in row}
     keep = None if reading.null_arguments == "drop" else _CALL_ARGUMENTS
 
     def decode() -> object:
         strict_json.count_keys(fields)  # refuses what is nested too deeply to be copied
-        plain = strict_json.plain(fields, "", null_keys=null_keys, keep=keep)
-        return {**record, **plain}
+        return {**row, **strict_json.plain(fields, "", null_keys=True, keep=keep)}
 
     return _read(decode, where, reading)
 

@@ -16,7 +16,7 @@ from msgspec.structs import replace
 
 from reasonpack.datasets.options import Options
 from reasonpack.errors import RecordError
-from reasonpack.records.conversation import Conversation, parse_line, parse_record
+from reasonpack.records.conversation import Conversation, parse_line, parse_row
 from reasonpack.records.reading import Reading
 from reasonpack.records.unit import Record
 from reasonpack.rows.forest import LaidOut, plant
@@ -149,7 +149,7 @@ def parse(record: Record, reading: Reading) -> Conversation:
         RecordError: it is no conversation, or one with fields that nobody reads.
     """
     if record.row is not None:
-        return parse_record(record.row, record.where, null_keys=True, reading=reading)
+        return parse_row(record.row, record.where, reading=reading)
     return parse_line(record.line, record.where, reading=reading)
 
 

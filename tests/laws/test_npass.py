@@ -25,7 +25,7 @@ from tokenizers import Tokenizer
 from reasonpack.choices import Layout
 from reasonpack.datasets.options import Options
 from reasonpack.errors import RecordError
-from reasonpack.records.conversation import Conversation, Message, parse_record
+from reasonpack.records.conversation import Conversation, Message, parse_line
 from reasonpack.records.tool_calls import ToolCall
 from reasonpack.records.unit import Record
 from reasonpack.rows.schema import schema
@@ -61,7 +61,7 @@ def options(family: str, **changes: Any) -> Options:
 
 
 def verbatim(record: Json) -> Conversation:
-    """Take a record word for word: parse_record finds reasoning in contents with think tags."""
+    """Take a record word for word: parse_line finds reasoning in contents with think tags."""
     known = {"role", "content", "reasoning_content", "tool_calls", "train"}
     messages = [
         Message(
@@ -86,7 +86,8 @@ def laid_out(record: Json | Conversation, chosen: Options) -> LaidOut:
     """Run a record through the package as a work unit does; raises RecordError."""
     context = load_context(chosen)
     given = isinstance(record, Conversation)
-    conversation = record if given else parse_record(record, "test:1", reading=context.reading)
+    line = b"" if given else json.dumps(record).encode()
+    conversation = record if given else parse_line(line, "test:1", reading=context.reading)
     views = build_views(conversation, context.rendering(conversation), train_on=chosen.train_on)
     tokenizer = context.tokenizer
     pieces = Pieces(tokenizer.cut, reach=tokenizer.reach)

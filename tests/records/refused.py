@@ -693,10 +693,4 @@ REFUSED_ROWS: dict[str, tuple[object, str, str, str]] = {
         "messages[0]: expected a string",
         "Write it in quotes.",
     ),
-    "no object": (
-        None,
-        "type",
-        "got null, expected an object",
-        RECORD,
-    ),
 }

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from reasonpack.errors import RecordError
-from reasonpack.records.conversation import Conversation, Message, parse_line, parse_record
+from reasonpack.records.conversation import Conversation, Message, parse_line, parse_row
 from reasonpack.records.reading import Reading
 from reasonpack.records.tool_calls import ToolCall
 from tests.changed import replace
@@ -61,11 +61,7 @@ def test_a_list_may_be_its_json_text(name: str) -> None:
     call = {"function": {"name": "f", "arguments": {"a": None}}}
     messages = [ASK, {"role": "assistant", "content": "4", "tool_calls": [call]}, ASK, ANSWER]
     row = {name: json.dumps(messages), "id": "a"}
-    assert (
-        parse(row)
-        == parse_record(row, "chats.jsonl:7", null_keys=True)
-        == parse({**row, name: messages})
-    )
+    assert parse(row) == parse_row(row, "chats.jsonl:7") == parse({**row, name: messages})
     refused = {name: json.dumps(messages)[:-1]}
     with pytest.raises(RecordError, match=f"^chats.jsonl:7: {name}: "):
         parse(refused)
@@ -217,7 +213,7 @@ def test_dialects_give_the_same_conversation(
     read = parse(record)
     plain = tuple(replace(message, verbatim=None) for message in read.messages)
     assert replace(read, messages=plain, notes={}) == Conversation(where, where, expected)
-    assert parse_record(record, where) == read
+    assert parse_row(record, where) == read
 
 
 @pytest.mark.parametrize(
@@ -354,7 +350,7 @@ def test_null_keys_of_parquet_are_left_out_but_not_in_arguments() -> None:
         {"function": {"name": "g", "arguments": {"b": None, "c": []}}}
     )
     read = [
-        parse_record(row, "chats.jsonl:7", null_keys=True, reading=Reading(null_arguments="keep"))
+        parse_row(row, "chats.jsonl:7", reading=Reading(null_arguments="keep"))
         for row in pa.Table.from_pylist(rows).to_pylist()
     ]
     assert [r.tools for r in read] == [parse(row).tools for row in rows]
@@ -362,25 +358,19 @@ def test_null_keys_of_parquet_are_left_out_but_not_in_arguments() -> None:
     assert calls == [{"a": 1, "b": None, "c": None}, {"a": None, "b": None, "c": []}]
     assert read[1] == parse(rows[1])
     row = pa.Table.from_pylist(rows).to_pylist()[0]
-    dropped = parse_record(row, "x", null_keys=True, reading=Reading(null_arguments="drop"))
+    dropped = parse_row(row, "x", reading=Reading(null_arguments="drop"))
     calls = [call.arguments for call in dropped.messages[1].tool_calls]
     assert calls == [{"a": 1}, {"c": []}]
 
 
-def test_nulls_stay_where_the_row_is_not_from_parquet() -> None:
-    row = chat(ASK, ANSWER, tools=[{"default": None}])
-    assert parse_record(row, "x").tools == ({"default": None},)
-    assert parse_record(row, "x", null_keys=True).tools == ({},)
-
-
 def test_null_keys_of_tools_are_left_out_also_where_they_look_like_a_call() -> None:
     row = chat(ASK, ANSWER, tools=[{"function_call": {"arguments": {"a": None}}}])
-    read = parse_record(row, "x", null_keys=True)
+    read = parse_row(row, "x")
     assert read.tools == ({"function_call": {"arguments": {}}},)
 
 
 def test_columns_that_are_not_read_may_hold_anything() -> None:
-    assert parse_record(chat(ASK, ANSWER, score=float("nan"), blob=b"\xff"), "x").id == "x"
+    assert parse_row(chat(ASK, ANSWER, score=float("nan"), blob=b"\xff"), "x").id == "x"
 
 
 # ------------------------------------------------------------- round trips
@@ -534,4 +524,3 @@ def test_real_data(path: Path) -> None:
             assert [(c.name, c.arguments) for c in message.tool_calls] == [
                 (call["name"], call["arguments"]) for call in calls
             ]
-        assert parse_record(record, read.where, reading=reading) == read

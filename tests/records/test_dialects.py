@@ -10,7 +10,7 @@ import pytest
 from records_of import ASK, ROOT, read, refused, shown
 
 from reasonpack.errors import RecordError
-from reasonpack.records.conversation import parse_line, parse_record
+from reasonpack.records.conversation import parse_line, parse_row
 from reasonpack.records.dialects import normalised
 from reasonpack.records.draft import MEDIA_FIELDS
 from reasonpack.records.reading import Reading
@@ -222,12 +222,12 @@ def test_error_names_the_field_of_the_record() -> None:
 
 def test_a_null_in_the_json_of_a_call_was_written() -> None:
     call = {"role": "tool_call", "content": '{"name": "f", "arguments": {"a": null}}'}
-    row = parse_record({"messages": [ASK, call]}, "x:1", null_keys=True)
+    row = parse_row({"messages": [ASK, call]}, "x:1")
     assert row.messages[1].tool_calls == (ToolCall("f", {"a": None}),)
     block = {"type": "tool_use", "name": "f", "input": {"a": None}}
     answer = {"role": "assistant", "content": [block]}
     with pytest.raises(RecordError) as caught:
-        parse_record({"messages": [ASK, answer]}, "x:1", null_keys=True)
+        parse_row({"messages": [ASK, answer]}, "x:1")
     assert (caught.value.reason, caught.value.path) == (
         "null-arguments",
         "messages[1].content[0].input",
@@ -258,6 +258,6 @@ def test_calls_may_stand_in_parts_of_text() -> None:
         story = [{"role": "user", "content": "Q"}, {"role": role, "content": code}]
         parts = [{"type": "text", "text": code[:9]}, {"type": "text", "text": code[9:]}]
         apart = [story[0], {"role": role, "content": parts}]
-        wanted = parse_record({"messages": story}, "x:1").messages
-        assert parse_record({"messages": apart}, "x:1").messages == wanted
+        wanted = parse_row({"messages": story}, "x:1").messages
+        assert parse_row({"messages": apart}, "x:1").messages == wanted
         assert wanted[1].tool_calls

@@ -16,7 +16,7 @@ import pytest
 from fixing import Pack
 
 from reasonpack.errors import RecordError
-from reasonpack.records.conversation import Conversation, parse_line, parse_record
+from reasonpack.records.conversation import Conversation, parse_line, parse_row
 from reasonpack.records.reading import DEFAULT, Reading
 from reasonpack.templates.learn.learn import learn
 from reasonpack.templates.template import ChatTemplate
@@ -155,9 +155,9 @@ def test_a_thought_that_repeats_the_answer_is_no_reasoning(name: str) -> None:
 def test_nulls_of_a_struct_of_arguments(null_arguments: Any, expected: list[Json]) -> None:
     (row,) = pq.read_table(CASES / "null_filled_arguments.parquet").to_pylist()
     with pytest.raises(RecordError, match="JSON text, or pass --null-arguments drop"):
-        parse_record(row, "x", null_keys=True)
+        parse_row(row, "x")
     reading = Reading(null_arguments=null_arguments)
-    conversation = parse_record(row, "x", null_keys=True, reading=reading)
+    conversation = parse_row(row, "x", reading=reading)
     calls = [call.arguments for m in conversation.messages for call in m.tool_calls]
     assert calls == expected
 
@@ -178,7 +178,7 @@ def test_nulls_of_a_struct_in_every_shape_of_a_call(shape: Callable[[Json], Json
     def arguments(mode: Any) -> Any:
         row = answer(**shape({"a": 1, "b": {"c": None}}))
         reading = Reading(null_arguments=mode)
-        read_row = parse_record(row, "x", null_keys=True, reading=reading)
+        read_row = parse_row(row, "x", reading=reading)
         return read_row.messages[1].tool_calls[0].arguments
 
     with pytest.raises(RecordError, match="--null-arguments") as caught:
@@ -190,7 +190,7 @@ def test_nulls_of_a_struct_in_every_shape_of_a_call(shape: Callable[[Json], Json
 
 def test_arguments_as_text_have_the_nulls_that_were_written() -> None:
     call = {"name": "f", "arguments": '{"a": null}'}
-    row = parse_record(answer(tool_calls=[call]), "x", null_keys=True)
+    row = parse_row(answer(tool_calls=[call]), "x")
     assert row.messages[1].tool_calls[0].arguments == {"a": None}
     assert row.notes == {"null-argument": 1}
 

@@ -23,7 +23,7 @@ from runs import FIXTURES
 from test_call_refusals import OF_CALLS
 
 from reasonpack.errors import RecordError
-from reasonpack.records.conversation import parse_line, parse_record
+from reasonpack.records.conversation import parse_line, parse_row
 from tests.records.test_dialect_fixes import FIXES
 
 Edit = Callable[[Any], Any]
@@ -230,7 +230,6 @@ ROWS: dict[str, tuple[Edit | str, ...]] = {
     "NaN": (put(ARGUMENTS, {"a b": None}), put(ARGUMENTS, {"c": 1})),
     "bytes": (put(ONE + "content", "4"),),
     "a key that is a number": (lambda record: {"messages": [ASK, ANSWER, {**ASK, "1": 2}]},),
-    "no object": (lambda record: {"messages": [ASK, ANSWER]},),
 }
 """The fixes of rows that a Parquet file, or a caller, may hold."""
 
@@ -257,7 +256,7 @@ def test_what_the_fix_of_a_row_says_helps(name: str, edit: Edit | str, pack_here
         mended, options = edit(copy.deepcopy(row)), ["--null-arguments", "keep"] * (name == "NaN")
     bad = parquet(row)
     if bad is None:
-        assert parse_record(mended, "here", null_keys=True).messages
+        assert parse_row(mended, "here").messages
         return
     good = parquet(mended)
     assert good is not None
@@ -329,6 +328,6 @@ def test_every_refusal_of_the_reader_is_among_them() -> None:
                 parse_line(line, "here")
         for row, *_ in REFUSED_ROWS.values():
             with contextlib.suppress(RecordError):
-                parse_record(row, "here", null_keys=True)
+                parse_row(row, "here")
     left = unseen("records", {"RecordError"}, seen, but=NOT_HERE)
     assert not [each for each in left if each.partition(":")[0] not in OF_CALLS]

@@ -14,7 +14,7 @@ from jsonschema import Draft202012Validator
 from reasonpack.errors import RecordError
 from reasonpack.records import conversation, draft, responses, side_fields
 from reasonpack.records.beside import ENDS
-from reasonpack.records.conversation import REASONS, Conversation, parse_line, parse_record
+from reasonpack.records.conversation import REASONS, Conversation, parse_line, parse_row
 from reasonpack.records.draft import ROLES
 from reasonpack.records.flags import WEIGHTS
 from reasonpack.records.message import MESSAGE_FIELDS as READ
@@ -180,7 +180,7 @@ def outcome(read: Callable[[], Conversation]) -> Conversation | tuple[str, str]:
 def test_any_record_is_read_or_refused_and_the_schema_refuses_no_more(record: Any) -> None:
     line = json.dumps(record).encode()
     read = outcome(lambda: parse_line(line, "x", reading=WEIGHED))
-    assert read == outcome(lambda: parse_record(record, "x", reading=WEIGHED))
+    assert read == outcome(lambda: parse_row(record, "x", reading=WEIGHED))
     if isinstance(read, Conversation):
         VALIDATOR.validate(record)
         return

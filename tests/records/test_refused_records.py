@@ -12,7 +12,7 @@ from refused import ANSWER, ASK, REFUSED, REFUSED_ROWS, chat
 
 from reasonpack.errors import RecordError
 from reasonpack.records import strict_json
-from reasonpack.records.conversation import REASONS, parse_line, parse_record
+from reasonpack.records.conversation import REASONS, parse_line, parse_row
 
 SCHEMA = Path(__file__).parents[2] / "schemas" / "record.schema.json"
 VALIDATOR = Draft202012Validator(json.loads(SCHEMA.read_text(encoding="utf-8")))
@@ -39,7 +39,7 @@ def test_refused_record(record: object, reason: str, what: str, fix: str) -> Non
 )
 def test_refused_row(record: object, reason: str, what: str, fix: str) -> None:
     with pytest.raises(RecordError) as caught:
-        parse_record(record, "chats.jsonl:7", null_keys=True)
+        parse_row(record, "chats.jsonl:7")
     check(caught.value, reason, what, fix)
 
 
@@ -47,7 +47,7 @@ def test_row_nested_in_itself() -> None:
     row = chat(ASK, ANSWER)
     row["tools"] = [row]
     with pytest.raises(RecordError, match=r"^x: lists or objects nested too deeply, "):
-        parse_record(row, "x")
+        parse_row(row, "x")
 
 
 def test_a_line_that_takes_too_much_memory(monkeypatch: pytest.MonkeyPatch) -> None:

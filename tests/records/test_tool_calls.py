@@ -9,7 +9,7 @@ import pytest
 from msgspec import convert
 
 from reasonpack.errors import RecordError
-from reasonpack.records.conversation import parse_line, parse_record
+from reasonpack.records.conversation import parse_line, parse_row
 from reasonpack.records.tool_calls import ARGUMENTS, Call, contradictions, read_tool_calls
 
 TYPES = {
@@ -92,4 +92,4 @@ def test_a_null_in_a_column_of_structs_is_refused_under_any_name(name: str) -> N
     call = {"function": {"name": "f", name: {"x": None, "y": 1}}}
     messages = [{"role": "user", "content": "Go"}, {"role": "assistant", "tool_calls": [call]}]
     with pytest.raises(RecordError, match=rf"function\.{name}: a null in arguments"):
-        parse_record({"messages": messages}, "x", null_keys=True)
+        parse_row({"messages": messages}, "x")

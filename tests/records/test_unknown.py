@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from reasonpack.errors import RecordError, UsageError
-from reasonpack.records.conversation import Conversation, parse_line, parse_record
+from reasonpack.records.conversation import Conversation, parse_line, parse_row
 from reasonpack.records.options import ignored_fields, renamed_fields
 from reasonpack.records.reading import DEFAULT, Reading
 from reasonpack.records.unknown import Field, UnknownFieldError, together
@@ -335,7 +335,7 @@ def test_a_known_name_within_a_harmless_field_is_seen(field: dict[str, Any], ref
     answer = {"role": "assistant", "content": "B", **field}
     record = {"messages": [{"role": "user", "content": "A"}, answer]}
     if not refused:
-        parse_record(record, "here:1")
+        parse_row(record, "here:1")
         return
     with pytest.raises(UnknownFieldError):
-        parse_record(record, "here:1")
+        parse_row(record, "here:1")

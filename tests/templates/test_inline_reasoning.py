@@ -1,6 +1,6 @@
 """Reasoning within the content, where the template passes content through: it stays as it is.
 
-<think>A</think>B  ─┬→ parse_record → view       → prompt + completion ─┐
+<think>A</think>B  ─┬→ parse_row → view       → prompt + completion ─┐
                     └→ apply_chat_template, as it stands in the record ─┴→ equal, in tokens
 """
 
@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from reasonpack.records.conversation import parse_record
+from reasonpack.records.conversation import parse_row
 from reasonpack.views.view import build_views
 from tests.templates.test_transformers import _on_the_day, made_tokenizer, ours, sides, switches
 
@@ -54,7 +54,7 @@ def test_content_stays_as_the_record_has_it(name: str, tmp_path: Path) -> None:
     settings = {"return_dict": False, **switches(name)[True]}
     continued = 0
     for messages in [chat(form, turns=turns) for form in FORMS for turns in (1, 2)]:
-        conversation = parse_record({"messages": messages}, "record")
+        conversation = parse_row({"messages": messages}, "record")
         *_, view = build_views(conversation, both.context.rendering(conversation)).views
         prompt, completion = ours(both.context, view)
         render = both.library.apply_chat_template
@@ -73,7 +73,7 @@ def test_a_template_that_looks_for_tags_is_given_them(name: str, tmp_path: Path)
     both = sides(name, tmp_path)
     for form in FORMS[:4]:
         messages = chat(form, turns=2)
-        conversation = parse_record({"messages": messages}, "record")
+        conversation = parse_row({"messages": messages}, "record")
         *_, view = build_views(conversation, both.context.rendering(conversation)).views
         prompt, completion = ours(both.context, view)
         settings = {"return_dict": False, **switches(name)[True]}

@@ -24,7 +24,7 @@ import pytest
 from matrix import SHAPES, TOOL, answer, ask, call, learned
 
 from reasonpack.errors import RecordError
-from reasonpack.records.conversation import Conversation, Message, parse_record
+from reasonpack.records.conversation import Conversation, Message, parse_line
 from reasonpack.records.tool_calls import ToolCall
 from reasonpack.views.rendering import Rendering
 from reasonpack.views.view import build_views
@@ -169,8 +169,8 @@ def stories() -> list[Conversation]:
         Conversation("shape", shape, story, (TYPED_TOOL if "type" in shape else TOOL,))
         for shape, story in (SHAPES | MORE).items()
     ]
-    for line in FIXTURES.read_text(encoding="utf-8").splitlines():
-        chat = parse_record(json.loads(line), "fixture")
+    for line in FIXTURES.read_bytes().splitlines():
+        chat = parse_line(line, "fixture")
         made += [
             replace(chat, messages=chat.messages[: index + 1])
             for index, message in enumerate(chat.messages)

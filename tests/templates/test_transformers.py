@@ -1,6 +1,6 @@
 """Our views beside what transformers itself renders, in tokens.
 
-    record ─┬→ parse_record → build_views → encode                 → prompt, completion ─┐
+    record ─┬→ parse_line → build_views → encode                 → prompt, completion ─┐
             └→ the template's dialect → apply_chat_template, twice → prompt, all of it  ─┴→ equal
 
 The prompt has to be what the library gives for the messages before, with the generation prompt.
@@ -33,7 +33,7 @@ from published import TEMPLATES, eos
 
 from reasonpack.datasets.options import Options
 from reasonpack.errors import RecordError
-from reasonpack.records.conversation import Conversation, parse_record
+from reasonpack.records.conversation import Conversation, parse_line
 from reasonpack.run.context import Context, load_context
 from reasonpack.tokens.view_tokens import Cutter, Pieces
 from reasonpack.views.view import View, build_views
@@ -208,7 +208,7 @@ def compare(both: Sides, records: Sequence[Json]) -> Counter[str]:
     counts: Counter[str] = Counter()
     for record in records:
         try:
-            conversation = parse_record(record, "record")
+            conversation = parse_line(json.dumps(record).encode(), "record")
         except RecordError:
             counts["refused"] += 1
             continue

@@ -350,7 +350,7 @@ def plant(monkeypatch: pytest.MonkeyPatch, planted: Planted) -> None:
         encode(pieces, batch)
 
     monkeypatch.setattr(conversations, "parse_line", reading(conversations.parse_line))
-    monkeypatch.setattr(conversations, "parse_record", reading(conversations.parse_record))
+    monkeypatch.setattr(conversations, "parse_row", reading(conversations.parse_row))
     monkeypatch.setattr(conversations, "each_view", views)
     monkeypatch.setattr(Pieces, "encode", encoded)
 
