@@ -98,23 +98,20 @@ class Sample(Struct, frozen=True):
 
 
 def write(
-    forest: Forest,
-    laid_out: Sequence[tuple[str, LaidOut]],
-    calls: Sequence[Calls | None] | None = None,
+    forest: Forest, laid_out: Sequence[tuple[str, LaidOut]], calls: Calls | None = None
 ) -> list[Sample]:
     """Write the samples of conversations, given by their ids and how they are laid out.
 
     The arrays of the samples are parts of arrays for all of them.
 
-    `calls` are those of each conversation, to which `forest.views.run_call` leads.
+    `calls` are those of each of them, to which `forest.views.run_call` leads.
     """
     made = _write(forest, laid_out)
     if calls is None:
         return made
     written: list[Sample] = []
-    for (_, one), own in zip(laid_out, calls, strict=True):
-        first = len(written)
-        written += _with_calls(made[first : first + len(one.samples)], own)
+    for _, one in laid_out:
+        written += _with_calls(made[len(written) :][: len(one.samples)], calls)
     return written
 
 
@@ -180,13 +177,11 @@ def _trained(
     return written.pop("labels"), written
 
 
-def _with_calls(samples: Sequence[Sample], calls: Calls | None) -> Sequence[Sample]:
+def _with_calls(samples: Sequence[Sample], calls: Calls) -> list[Sample]:
     """Give the samples of a conversation the calls that each trains, of all its calls.
 
     One that trains nothing by itself, as all of it is trained by others, goes with the first.
     """
-    if calls is None:
-        return samples
     of = [sample.segments.call for sample in samples]
     held = [set(call.tolist()) - {-1} for call in of if call is not None]
     assert len(held) == len(samples), "calls without run_call"

@@ -112,7 +112,7 @@ class _Calls(Work[Group]):
             return
         ids = ids_of_copies(group.id, group.times)
         values = columns_of_calls([each.call for each in kept])
-        samples = write(planted, [(id_, laid_out) for id_ in ids], [values] * len(ids))
+        samples = write(planted, [(id_, laid_out) for id_ in ids], values)
         self.laid.pack(samples, [laid_out] * len(ids))
         self.laid.counts.copies += len(ids) - 1
         self.laid.counts.note(notes, {"rendered-otherwise": min(examples)} if examples else {})

@@ -416,7 +416,7 @@ def test_weights_of_equal_pairs_add_up_and_calls_are_the_first(
     counts = forest.lay_out(planted_, layout=layout)
     ids = [f"call {number}" for number in range(len(views))]
     calls = Calls(ids, np.zeros(len(ids), np.uint8), np.arange(len(ids), dtype=np.float32))
-    samples = write(planted_, [("x", counts)], [calls])
+    samples = write(planted_, [("x", counts)], calls)
     found: Counter[tuple[int, ...]] = Counter()
     listed: list[str] = []
     for sample in samples:

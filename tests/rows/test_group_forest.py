@@ -53,7 +53,7 @@ def laid_out(
     found = lay_out(planted, layout=layout)
     count = len(calls)
     named = Calls([c.id for c in calls], np.zeros(count, np.uint8), np.zeros(count, np.float32))
-    samples = write(planted, [("g", found)], [named])
+    samples = write(planted, [("g", found)], named)
     columns = planned(["loss_weights", "segment_call", *(["logprobs"] if apart else [])])
     order = [[number] for number in range(len(samples))]
     return rows_to_table(samples, order, schema({}, columns)).to_pylist(), found

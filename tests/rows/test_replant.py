@@ -152,7 +152,7 @@ def refused(sample: Sample) -> str:
 
 def one_sample(views: Sequence[EncodedView], calls: Calls | None = None) -> Sample:
     forest = plant(encoded_views([views], calls=[0] * len(views) if calls else None))
-    (sample,) = write(forest, [("x", lay_out(forest))], [calls] if calls else None)
+    (sample,) = write(forest, [("x", lay_out(forest))], calls)
     return sample
 
 
