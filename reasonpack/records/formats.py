@@ -56,12 +56,12 @@ _WRAPPED = (
 )
 
 
-def foreign(head: bytes, name: str, *, whole: bool) -> StorageError | None:
+def foreign(head: bytes, name: str) -> StorageError | None:
     """Say what a file is that is no JSON Lines; None if it may be.
 
     `head` are its first bytes, decompressed: `HEAD` of them, or the whole file.
     """
-    head = head.removeprefix(BOM)
+    whole, head = len(head) < HEAD, head.removeprefix(BOM)
     lines = [line for line in head.splitlines() if line.strip(BLANK)]
     if not lines:
         return None
@@ -103,7 +103,8 @@ def _over_lines(head: bytes, lines: list[bytes], *, whole: bool) -> tuple[str, s
     key = _list_of_records(value)
     if key is not None and not more:
         what = f"one JSON object with the records in its {key!r}"
-        return what, "use JSON Lines: `" + _WRAPPED % _braced(shlex.quote(key)) + "`"
+        braced = shlex.quote(key).replace("{", "{{").replace("}", "}}")
+        return what, f"use JSON Lines: `{_WRAPPED % braced}`"
     # The first two lines of one that is broken, or longer than what is looked at.
     opened = lines[0].strip(BLANK) == b"{" and lines[1:2] and lines[1].lstrip(BLANK)[:1] == b'"'
     if len(lines) == 1 or first is not None or (value is None and not opened):
@@ -112,10 +113,6 @@ def _over_lines(head: bytes, lines: list[bytes], *, whole: bool) -> tuple[str, s
         what = "one JSON object over several lines"
         return what, "use JSON Lines: `python -m json.tool --compact {0} {1}`"
     return "JSON objects over several lines each", "use JSON Lines: `jq -c . {0} > {1}`"
-
-
-def _braced(text: str) -> str:
-    return text.replace("{", "{{").replace("}", "}}")
 
 
 def _decoded(text: bytes) -> Any:

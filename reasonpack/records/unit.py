@@ -116,7 +116,7 @@ def content_kind(place: Place, name: str) -> Container:
     if kind in {"plain", "array"}:
         with open_bytes(place, "plain") as file:
             head = file.read(HEAD)
-        if refusal := foreign(head, name, whole=len(head) < HEAD):
+        if refusal := foreign(head, name):
             raise refusal
     return kind
 
@@ -137,7 +137,7 @@ def read_records(unit: Unit, place: Place) -> Iterator[Record]:
         blocks = blocks_of(file)
         if kind in {"gzip", "zstd"}:
             head = b"".join(itertools.islice(blocks, max(1, HEAD // BLOCK)))
-            if refusal := foreign(head, unit.name, whole=len(head) < HEAD):
+            if refusal := foreign(head, unit.name):
                 raise refusal
             is_array = is_list(head)
             unpacked: Container = "array" if is_array else "plain"

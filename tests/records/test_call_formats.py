@@ -91,10 +91,10 @@ def test_chats_and_calls_are_told_apart(record: Any, expected: str) -> None:
 @pytest.mark.parametrize("name", FORMATS)
 def test_a_file_of_one_record_is_no_list_of_records(name: str) -> None:
     line = json.dumps(records(name)[0]).encode()
-    assert foreign(line, f"{name}.jsonl", whole=True) is None
+    assert foreign(line, f"{name}.jsonl") is None
     call = {"messages": [{"role": "user", "content": "2+2?"}], "response": "4", "tools": []}
-    assert foreign(json.dumps({"calls": [call]}).encode(), "a.jsonl", whole=True) is None
-    assert foreign(json.dumps({"data": [call]}).encode(), "a.jsonl", whole=True)
+    assert foreign(json.dumps({"calls": [call]}).encode(), "a.jsonl") is None
+    assert foreign(json.dumps({"data": [call]}).encode(), "a.jsonl")
 
 
 def test_a_record_of_two_shapes_is_refused() -> None:
