@@ -473,7 +473,7 @@ def with_arguments_as_text(message: Message) -> dict[str, Any]:
 def without_text(message: Message) -> Message:
     """Leave away what says how the record wrote it, and what follows of the rest."""
     calls = tuple(replace(call, arguments_text=None) for call in message.tool_calls)
-    return replace(message, tool_calls=calls, verbatim=None, finished=True)
+    return replace(message, tool_calls=calls, verbatim=None, finished=True, noticed=())
 
 
 def cut(messages: tuple[Message, ...]) -> tuple[Message, ...]:
