@@ -99,12 +99,10 @@ class Encoder:
 
     >>> import tokenizers
     >>> from reasonpack.tokens.cut import CutRule
-    >>> from reasonpack.tokens.vocabulary import Vocabulary
     >>> words = tokenizers.Tokenizer(tokenizers.models.WordLevel({"a": 0, "?": 1}, "?"))
     >>> rule = CutRule((), frozenset(), False, "")
-    >>> known = Vocabulary({0: "a", 1: "?"}, (), frozenset())
-    >>> load = lambda: (words, rule)
-    >>> tokenizer = Tokenizer("", None, None, "", {}, {}, known, None, (), None, load)
+    >>> none, known, load = frozenset(), lambda: {0: "a", 1: "?"}, lambda: (words, rule)
+    >>> tokenizer = Tokenizer("", None, None, "", {}, {}, (), none, known, None, (), None, load)
     >>> Encoder(tokenizer).encode(["a", "b"])
     [array([0], dtype=int32), array([1], dtype=int32)]
     """

@@ -6,7 +6,7 @@ import base64
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -246,7 +246,10 @@ def _token_text(value: object, where: str) -> str | None:
 
 
 def eos_tokens(
-    special_tokens: dict[str, str | list[str]], texts: Mapping[int, str], directory: Path
+    special_tokens: dict[str, str | list[str]],
+    added: Mapping[int, tuple[str, bool]],
+    texts: Callable[[], Mapping[int, str]],
+    directory: Path,
 ) -> tuple[str, ...]:
     """List the texts of the tokens that end a generation, each once."""
     path = directory / "generation_config.json"
@@ -257,7 +260,7 @@ def eos_tokens(
             path, f"eos_token_id: {listed!r}", "a token's id or a list of them", "Write the id"
         )
     named = special_tokens.get("eos_token")
-    found = [named, *map(texts.get, ids)]
+    found = [named, *(added[id_][0] if id_ in added else texts().get(id_) for id_ in ids)]
     return tuple(dict.fromkeys(text for text in found if isinstance(text, str) and text))
 
 

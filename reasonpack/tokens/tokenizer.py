@@ -15,11 +15,11 @@ from __future__ import annotations
 
 import array
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, lru_cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import tokenizers
@@ -29,6 +29,7 @@ from reasonpack.errors import TokenizerError
 from reasonpack.tokens.cut import CutRule, cut_text
 from reasonpack.tokens.cut_rule import learn_rule, refusing
 from reasonpack.tokens.files import (
+    TokenizerFile,
     eos_tokens,
     find_file,
     model_max_length,
@@ -37,7 +38,9 @@ from reasonpack.tokens.files import (
     refuse_surrogate,
     special_tokens_of,
 )
-from reasonpack.tokens.vocabulary import Vocabulary, read_vocabulary
+from reasonpack.tokens.vocabulary import read_added_tokens, read_texts
+
+_Load: TypeAlias = Callable[[], "tuple[tokenizers.Tokenizer, CutRule]"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -53,7 +56,9 @@ class Tokenizer:
         special_tokens: by name, as chat templates read them: `bos_token`, `eos_token`
             and the like, the config's own `extra_special_tokens`, and a list of
             `additional_special_tokens`. A name without a token is absent.
-        vocabulary: its tokens.
+        added_tokens: the text of every added token, special or not.
+        special: the text of those that are special.
+        texts: gives the text of each id, the added ones included.
         decoder: as the file describes it; None without one.
         eos: tokens that end a generation: `eos_token` of the config, and those that
             `eos_token_id` in `generation_config.json` names.
@@ -79,11 +84,13 @@ class Tokenizer:
     sha256: str
     config: dict[str, Any] = field(repr=False)
     special_tokens: dict[str, str | list[str]] = field(repr=False)
-    vocabulary: Vocabulary = field(repr=False)
+    added_tokens: tuple[str, ...] = field(repr=False)
+    special: frozenset[str] = field(repr=False)
+    texts: Callable[[], Mapping[int, str]] = field(repr=False)
     decoder: Any = field(repr=False)
     eos: tuple[str, ...]
     model_max_length: int | None
-    load: Callable[[], tuple[tokenizers.Tokenizer, CutRule]] = field(repr=False)
+    load: _Load = field(repr=False)
 
     @property
     def reference(self) -> tokenizers.Tokenizer:
@@ -96,19 +103,11 @@ class Tokenizer:
         return self.load()[1]
 
     @property
-    def added_tokens(self) -> tuple[str, ...]:
-        """The text of every added token, special or not."""
-        return self.vocabulary.added
-
-    @property
-    def special(self) -> frozenset[str]:
-        """The text of the added tokens that are special."""
-        return self.vocabulary.special
-
-    @property
     def vocab_size(self) -> int:
         """The number of tokens, the added ones included."""
-        return len(self.vocabulary.texts)
+        if _is_loaded():
+            return int(self.reference.get_vocab_size(with_added_tokens=True))
+        return len(self.texts())
 
     @property
     def reach(self) -> int | None:
@@ -156,12 +155,18 @@ class Tokenizer:
             self.token_text(token)
         return str(self.reference.decode(known, skip_special_tokens=False))
 
+    def text_of(self, token: int) -> str | None:
+        """Return a token as the vocabulary writes it; None if there is none with this id."""
+        if _is_loaded():
+            return self.reference.id_to_token(token) if 0 <= token < 1 << 32 else None
+        return self.texts().get(token)
+
     def token_text(self, token: int) -> str:
         """Give a token as the vocabulary writes it, e.g. `Ġthe` in byte-level BPE.
 
         Raises TokenizerError for an id that is not in the vocabulary.
         """
-        text = self.vocabulary.texts.get(int(token))
+        text = self.text_of(int(token))
         if text is None:
             expected = f"one of the {self.vocab_size} ids"
             fix = "Use the tokenizer that wrote the ids"
@@ -191,7 +196,11 @@ a directory that holds one, or a hub id. Fix: Check the path.
     data, file = read_tokenizer(path)
     listed = tuple(token.content for token in file.added_tokens)
     load = cache(partial(_loaded, data, path, listed))
-    vocabulary = read_vocabulary(file) or _vocabulary_of(load()[0])
+    added = read_added_tokens(file)
+    if added is None:
+        loaded = load()[0].get_added_tokens_decoder().items()
+        added = {id_: (token.content, token.special) for id_, token in loaded}
+    texts = cache(partial(_texts, file, load))
     config = read_json(path.parent / "tokenizer_config.json")
     special_tokens = special_tokens_of(config, path.parent)
     return Tokenizer(
@@ -201,12 +210,19 @@ a directory that holds one, or a hub id. Fix: Check the path.
         sha256=hashlib.sha256(data).hexdigest(),
         config=config,
         special_tokens=special_tokens,
-        vocabulary=vocabulary,
+        added_tokens=tuple(content for content, _ in added.values()),
+        special=frozenset(content for content, special in added.values() if special),
+        texts=texts,
         decoder=file.decoder,
-        eos=eos_tokens(special_tokens, vocabulary.texts, path.parent),
+        eos=eos_tokens(special_tokens, added, texts, path.parent),
         model_max_length=model_max_length(config),
         load=load,
     )
+
+
+def _is_loaded() -> bool:
+    """Tell whether the vocabulary is had without reading it; what it holds is the same."""
+    return _loaded.cache_info().currsize > 0
 
 
 @lru_cache(maxsize=1)
@@ -225,12 +241,11 @@ def _loaded(
     return reference, learn_rule(reference, list(listed))
 
 
-def _vocabulary_of(reference: tokenizers.Tokenizer) -> Vocabulary:
-    """Return the tokens of what is loaded."""
-    ids = reference.get_vocab(with_added_tokens=True).values()
-    added = reference.get_added_tokens_decoder().values()
-    return Vocabulary(
-        {each: str(reference.id_to_token(each)) for each in sorted(ids)},
-        tuple(token.content for token in added),
-        frozenset(token.content for token in added if token.special),
-    )
+def _texts(file: TokenizerFile, load: _Load) -> Mapping[int, str]:
+    """Return the text of each id, of the file or of what is loaded."""
+    found = read_texts(file)
+    if found is None:
+        reference = load()[0]
+        ids = reference.get_vocab(with_added_tokens=True).values()
+        found = {each: str(reference.id_to_token(each)) for each in ids}
+    return found

@@ -9,38 +9,37 @@ file that says otherwise is not read here, nor is one that gives an id or a text
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import msgspec
-from msgspec import Struct
 
 from reasonpack.tokens.files import TokenizerFile
 
 _TABLES = frozenset({"BPE", "WordLevel", "WordPiece"})
 
 
-class Vocabulary(Struct, frozen=True):
-    """The tokens of a tokenizer.
+def read_added_tokens(file: TokenizerFile) -> dict[int, tuple[str, bool]] | None:
+    """Read the text of each added token, and whether it is special, in the order of their ids.
 
-    Attributes:
-        texts: of each id, the added ones included.
-        added: the texts of added tokens, in the order of their ids.
-        special: of those that are special.
+    None where the file gives an id or a text twice.
+
+    >>> from reasonpack.tokens.files import AddedToken
+    >>> read_added_tokens(TokenizerFile({}, [AddedToken("<s>", id=2, special=True)]))
+    {2: ('<s>', True)}
     """
+    tokens = [(token.id, (token.content, token.special)) for token in file.added_tokens]
+    if not all(type(id_) is int and content for id_, (content, _) in tokens):
+        return None
+    names = {content for _, (content, _) in tokens}
+    found = dict(sorted(tokens))
+    return found if len(found) == len(names) == len(tokens) else None
 
-    texts: Mapping[int, str]
-    added: tuple[str, ...]
-    special: frozenset[str]
 
-
-def read_vocabulary(file: TokenizerFile) -> Vocabulary | None:
-    """Read the tokens of a file; None where `tokenizers` may see others in it.
+def read_texts(file: TokenizerFile) -> dict[int, str] | None:
+    """Read the text of each id, added ones included; None where `tokenizers` may see others.
 
     >>> from reasonpack.tokens.files import AddedToken
     >>> model = {"type": msgspec.Raw(b'"BPE"'), "vocab": msgspec.Raw(b'{"a": 0, "b": 1}')}
-    >>> added = [AddedToken("<s>", id=2, special=True)]
-    >>> read_vocabulary(TokenizerFile(model, added))
-    Vocabulary(texts={0: 'a', 1: 'b', 2: '<s>'}, added=('<s>',), special=frozenset({'<s>'}))
+    >>> read_texts(TokenizerFile(model, [AddedToken("<s>", id=2)]))
+    {0: 'a', 1: 'b', 2: '<s>'}
     """
     try:
         ids = _ids(file)
@@ -54,11 +53,7 @@ def read_vocabulary(file: TokenizerFile) -> Vocabulary | None:
             return None
         following = max(following, token.id + 1)
     texts = {id_: text for text, id_ in ids.items()}
-    added = sorted(file.added_tokens, key=lambda token: token.id)
-    names = tuple(token.content for token in added)
-    if len(texts) < len(ids) or len({*names}) < len(names) or min(texts, default=-1) < 0:
-        return None
-    return Vocabulary(texts, names, frozenset(token.content for token in added if token.special))
+    return texts if len(texts) == len(ids) and min(texts, default=0) >= 0 else None
 
 
 def _ids(file: TokenizerFile) -> dict[str, int]:

@@ -7,6 +7,7 @@ import io
 import json
 import sys
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -588,7 +589,8 @@ def test_inspect_shows_what_a_call_saw_and_wrote(tmp_path: Path) -> None:
 def test_calls_in_ids_need_no_text_tokenizer(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tokenizer_module, "_loaded", lambda *_: pytest.fail("it was loaded"))
+    none = lru_cache(lambda *_: pytest.fail("it was loaded"))
+    monkeypatch.setattr(tokenizer_module, "_loaded", none)
     source = tmp_path / "calls.jsonl"
     source.write_text('{"prompt_token_ids": [5], "completion_token_ids": [7, 4]}\n')
     options = Options(tokenizer=str(FIXTURES / "tokenizer"), seed=1)

@@ -90,7 +90,7 @@ def test_interrupt_stays_an_interrupt(tmp_path: Path, monkeypatch: pytest.Monkey
     fake = types.SimpleNamespace(from_buffer=interrupted)
     monkeypatch.setattr(module.tokenizers, "Tokenizer", fake)
     with pytest.raises(KeyboardInterrupt):
-        load_tokenizer(_write(tmp_path / "tokenizer.json", b'{"model": {}}'))
+        load_tokenizer(_write(tmp_path / "tokenizer.json", b'{"model": {}}')).load()
 
 
 def _write(path: Path, data: bytes) -> Path:
