@@ -45,6 +45,8 @@ def test_it_is_in_the_answer(container: str, record: Any, answer: dict[str, Any]
         ("completion", {"completion": "4", "finish_reasons": []}),
         ("completion", {"completion": "4", "finish_reasons": [3]}),
         ("completion", {"completion": "4", "finish_reasons": "length"}),
+        ("completion", {"completion": "4", "finish_reasons": {"first": "length"}}),
+        ("completion", {"completion": 4, "reasoning": "Easy."}),
         ("completion", {"completion": "4", "reasoning": ""}),
         ("completion", {"completion": "4", "reasoning": ["Easy."]}),
         ("completion", {"completion": [], "reasoning": "Easy.", "answer": "4"}),

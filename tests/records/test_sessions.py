@@ -46,6 +46,19 @@ def test_the_format_of_a_line(name: str) -> None:
         read_calls(Record("x:1", json.dumps(lines(name)[0]).encode()))
 
 
+@pytest.mark.parametrize(
+    "record",
+    [
+        *({"sessionId": "s"}, {"sessionId": "s", "type": "novel"}),
+        *({"parentUuid": "u1"}, {"parentUuid": "u1", "type": "progress"}),
+        *({"type": "compacted"}, {"type": "compacted", "payload": "Lost."}),
+        *({"payload": {}}, {"type": "novel", "payload": {}}),
+    ],
+)
+def test_what_is_no_line_of_a_session(record: dict[str, Any]) -> None:
+    assert format_of(record) == "chat"
+
+
 @pytest.mark.parametrize("name", ["claude_code", "codex", "pi"])
 def test_an_empty_answer_in_a_session_is_not_trained_and_ends_nothing(name: str) -> None:
     found = [each for each in lines(name) if "The tool says" not in json.dumps(each.get("payload"))]
