@@ -108,7 +108,7 @@ class _Borders(Struct):
                 text = _TEXT.match(block, at)
                 assert text is not None
                 at = text.end() + 1
-                if at > len(block) or block[at - 1 : at] != b'"':  # it goes on
+                if block[at - 1 : at] != b'"':  # it goes on
                     self.skip = int(at <= len(block))
                     return
                 self.inside = False

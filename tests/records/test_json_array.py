@@ -75,6 +75,21 @@ def test_what_is_no_list_is_refused_where_it_shows(
     assert caught.value.index == index
 
 
+@pytest.mark.parametrize(
+    ("data", "texts"),
+    [
+        (b"[,1]", [b"", b"1"]),
+        (b"[1,,2]", [b"1", b"", b"2"]),
+        (b"[1,]", [b"1", b""]),
+        (rb'["a\", ]", 2]', [rb'"a\", ]"', b"2"]),
+        (rb'["\\"]', [rb'"\\"']),
+    ],
+)
+@pytest.mark.parametrize("size", [1, 2, 3, 10_000])
+def test_marks_are_found_whatever_the_blocks(data: bytes, texts: list[bytes], size: int) -> None:
+    assert [each.text for each in elements(blocks(data, size), longest=99)] == texts
+
+
 @pytest.mark.parametrize("unit_bytes", [1, 4, 1_000])
 def test_a_comma_too_many_leaves_an_empty_element_whatever_the_units(
     unit_bytes: int, tmp_path: Path
