@@ -184,8 +184,9 @@ def formula(record: oracle.Json, views: Sequence[oracle.View], scheme: str) -> W
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize(
+    ("scheme", "layout"), [*((each, "onepass") for each in SCHEMES), ("message", "npass")]
+)
 def test_records_with_weights_train_as_npass_does(
     scheme: Any, layout: Layout, tmp_path: Path
 ) -> None:
