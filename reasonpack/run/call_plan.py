@@ -137,14 +137,22 @@ def plan_calls(
         see=keys.see,
         folder=folder,
     )
-    asked = set(options.call_columns) - {"none"}
-    if asked == {"auto"}:
-        asked = keys.found
-    if unknown := sorted(asked - {*COLUMNS}):
+    asked = {*options.call_columns} - {"none"}
+    asked = keys.found if asked == {"auto"} else asked
+    return grouped, planned([*ALWAYS, *asked])
+
+
+def check_columns(options: Options) -> None:
+    """Refuse columns of calls that nobody knows, whatever the inputs are.
+
+    Raises:
+        UsageError: there is such a one.
+    """
+    asked = {*options.call_columns} - {"none"}
+    if asked != {"auto"} and (unknown := sorted(asked - {*COLUMNS})):
         raise UsageError(
             "--call-columns", listed(unknown), f"some of {', '.join(COLUMNS)}", "name only these"
         )
-    return grouped, planned([*ALWAYS, *asked])
 
 
 def _field(options: Options, kind: Kind) -> str:

@@ -25,7 +25,13 @@ from reasonpack.records.plan import plan as cut
 from reasonpack.records.unit import Unit
 from reasonpack.records.unknown import UnknownFieldError, together
 from reasonpack.run.call_plan import INDEX as GROUPS
-from reasonpack.run.call_plan import formats_of_inputs, grouping_note, kind_of_inputs, plan_calls
+from reasonpack.run.call_plan import (
+    check_columns,
+    formats_of_inputs,
+    grouping_note,
+    kind_of_inputs,
+    plan_calls,
+)
 from reasonpack.run.context import load_context
 from reasonpack.run.copies import INDEX as COPIES
 from reasonpack.run.disk import disk_advice
@@ -223,6 +229,7 @@ def plan_run(
     Returns:
         The plan, the groups of calls, and the index of records that are not packed once.
     """
+    check_columns(options)
     with stage("plan"):
         context, grouped, size = load_context(options), None, run.unit_bytes
         formats = formats_of_inputs(files, options)

@@ -109,6 +109,8 @@ def options_of(directory: Path) -> dict[str, Any]:
         (["--output", "\udcff"], "\\udcff: its name is not UTF-8"),
         (["--group-by", "\udcff"], "\\udcff: its name is not UTF-8"),
         (["--ignore-fields", "\udcff"], "\\udcff: its name is not UTF-8"),
+        (["--call-columns", "\udcff"], "--call-columns: \\udcff, expected some of "),
+        (["--call-columns", "log_probs"], "--call-columns: log_probs, expected some of "),
         (["--output", "x" * 300], "File name too long, expected a shorter one"),
     ],
 )
