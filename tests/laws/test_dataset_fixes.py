@@ -243,6 +243,10 @@ PACKS: dict[str, CommandRow] = {
         [], packed("a.jsonl:1000"), 2, "less than 1,000 times.*ask for fewer",
         again(*packed("a.jsonl:2")),
     ),
+    "a folder for temporary files that is not there": (
+        [], more("--temp-dir", "none"), 1, "make it, or name another one",
+        again(*more("--temp-dir", ".")),
+    ),
     "no copies": (
         [], packed("a.jsonl#0"), 2, r"write a\.jsonl:2\.0", again(*packed("a.jsonl:2.0"))
     ),

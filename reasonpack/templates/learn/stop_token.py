@@ -73,7 +73,8 @@ def find_answer_stop(probe: Probe, stated: str | None = None) -> tuple[Stop, str
     if not stop.token:
         what = f"{tail or gap!r} follows an answer"
         expected = "a special token of the tokenizer that ends it"
-        fix = _how_to_state([*dict.fromkeys((*probe.eos, *probe.added_tokens))])
+        listed_first = sorted(probe.added_tokens, key=lambda token: token not in probe.eos)
+        fix = _how_to_state(listed_first)
         raise TemplateError(probe.template.name, what, expected, fix)
     return stop, tail.rpartition(stop.token + stop.after)[0] if stop.shown else tail
 
@@ -83,10 +84,8 @@ def _refuse_unknown_eos(probe: Probe, gap: str) -> None:
     for token in probe.eos:
         if token in gap and token not in probe.added_tokens:
             what = f"{token!r} follows an answer, which the model's files name as an eos"
-            fix = _how_to_state(probe.added_tokens)
-            raise TemplateError(
-                probe.template.name, what, "it among the added tokens of the tokenizer", fix
-            )
+            expected = "it among the added tokens of the tokenizer"
+            raise TemplateError(probe.template.name, what, expected, _how_to_state([]))
 
 
 def _how_to_state(tokens: Sequence[str]) -> str:
