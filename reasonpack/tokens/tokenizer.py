@@ -21,6 +21,7 @@ from functools import cache, lru_cache, partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import msgspec
 import numpy as np
 import tokenizers
 from numpy.typing import NDArray
@@ -41,6 +42,10 @@ from reasonpack.tokens.files import (
 from reasonpack.tokens.vocabulary import read_added_tokens, read_texts
 
 _Load: TypeAlias = Callable[[], "tuple[tokenizers.Tokenizer, CutRule]"]
+
+
+KINDS = (None, "BPE", "Unigram", "WordLevel", "WordPiece")
+"""Models that are known to be loaded; a file need not name its own."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -196,6 +201,9 @@ a directory that holds one, or a hub id. Fix: Check the path.
     data, file = read_tokenizer(path)
     listed = tuple(token.content for token in file.added_tokens)
     load = cache(partial(_loaded, data, path, listed))
+    dropout, kind = (msgspec.json.decode(file.model.get(n, b"null")) for n in ("dropout", "type"))
+    if dropout or kind not in KINDS:
+        load()  # refuses it now, and not when the first text is encoded
     added = read_added_tokens(file)
     if added is None:
         loaded = load()[0].get_added_tokens_decoder().items()
