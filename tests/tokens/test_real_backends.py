@@ -19,7 +19,7 @@ pytestmark = pytest.mark.network
 
 
 @pytest.mark.parametrize(
-    ("name", "model"), [*itertools.product(("gigatoken", "fastokens"), TOKENIZERS)]
+    ("model", "name"), [*itertools.product(TOKENIZERS, ("gigatoken", "fastokens"))]
 )
 def test_real_backends_prove_themselves(name: Backend, model: str) -> None:
     if importlib.util.find_spec(name) is None:
@@ -27,13 +27,14 @@ def test_real_backends_prove_themselves(name: Backend, model: str) -> None:
     tokenizer = load_tokenizer(tokenizer_dir(model))
     encoder = Encoder(tokenizer, [name], check_rate=1)
     folder = Path(__file__).parents[2]
-    texts = [path.read_text("utf-8") for path in sorted(folder.glob("reasonpack/**/*.py"))]
+    files = sorted(folder.glob("reasonpack/**/*.py"))[::3]
+    texts = [path.read_text("utf-8") for path in files]
     pieces = [piece for text in texts for piece in tokenizer.cut(text)]
     assert same(encoder.encode(pieces), tokenizer, pieces)
     assert (encoder.used.partition(" ")[0], encoder.fault) == (name, None)
 
 
-@pytest.mark.parametrize("share", [0.02, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("share", [0.01, pytest.param(1, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("model", TOKENIZERS)
 def test_settled_texts_have_the_ids_of_the_reference(model: str, share: float) -> None:
     for name, found in sweep(load_tokenizer(tokenizer_dir(model)), share).items():
