@@ -6,6 +6,7 @@ encoded_view([7, 8], [9], kinds=[0, 0, 3], messages=[0, 1, 1])  ── lay_out �
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import accumulate
 from typing import Any, NamedTuple
 
@@ -17,7 +18,6 @@ from reasonpack.rows import forest
 from reasonpack.rows.encoded_views import EncodedViews, Run
 from reasonpack.rows.sample import Sample, write
 from reasonpack.rows.split import divide
-from tests.changed import replace
 
 
 class EncodedView(NamedTuple):

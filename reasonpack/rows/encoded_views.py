@@ -7,12 +7,12 @@ view 2   h1 r_in1 h2 t2 r_out2     shared   0            │ 1
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import pairwise
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
-from msgspec import Struct, field
 from numpy.typing import NDArray
 
 I32 = NDArray[np.int32]
@@ -22,7 +22,8 @@ Run = tuple[int, int, int, bool]
 """Tokens that are alike: one past the last, kind, message (−1 for none), whether trained."""
 
 
-class EncodedViews(Struct, frozen=True):
+@dataclass(frozen=True, slots=True)
+class EncodedViews:
     """V views of C conversations, of each the tokens that it does not share with `base`.
 
     The token at depth d ≥ `shared[v]` of view v is `tokens[origin[v] + d]`.

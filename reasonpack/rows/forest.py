@@ -26,11 +26,11 @@ subtree of P, led by an untrained copy of P, which is a child of the parent of P
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from types import MappingProxyType
 
 import numpy as np
-from msgspec import Struct
 from numpy.typing import NDArray
 
 from reasonpack.choices import Layout
@@ -40,7 +40,8 @@ from reasonpack.rows.encoded_views import ROOT, EncodedViews, common_prefix
 I32 = NDArray[np.int32]
 
 
-class Forest(Struct, frozen=True):
+@dataclass(frozen=True, slots=True)
+class Forest:
     """The tries of C conversations of V views: each prefix once, any number of trained children.
 
     Attributes:
@@ -100,7 +101,8 @@ class Forest(Struct, frozen=True):
         return cuts
 
 
-class Stretch(Struct):
+@dataclass(slots=True)
+class Stretch:
     """Tokens of one branch that are written together.
 
     Attributes:
@@ -118,7 +120,8 @@ class Stretch(Struct):
     until: int = 0
 
 
-class LaidOut(Struct, frozen=True):
+@dataclass(frozen=True, slots=True)
+class LaidOut:
     """How a conversation is written.
 
     Attributes:

@@ -9,12 +9,11 @@ microsecond, whatever its length.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import accumulate, pairwise
 from typing import Any
 
 import numpy as np
-from msgspec import Struct, field
-from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from reasonpack.rows.forest import Forest, LaidOut, Stretch
@@ -25,7 +24,8 @@ IGNORE = -100
 """Label of a token that is not trained, as everywhere in the field."""
 
 
-class Segments(Struct, frozen=True):
+@dataclass(frozen=True, slots=True)
+class Segments:
     """S runs of tokens of one kind, one message, one call and one visibility; they tile T tokens.
 
     Attributes:
@@ -44,7 +44,8 @@ class Segments(Struct, frozen=True):
     call: I32 | None = None
 
 
-class Calls(Struct, frozen=True):
+@dataclass(frozen=True, slots=True)
+class Calls:
     """C calls of a sample, or of a conversation.
 
     Attributes:
@@ -65,7 +66,8 @@ class Calls(Struct, frozen=True):
 NO_CALLS = Calls((), np.zeros(0, np.uint8), np.zeros(0, np.float32))
 
 
-class Sample(Struct, frozen=True):
+@dataclass(frozen=True, slots=True)
+class Sample:
     """What is trained together: T tokens in S segments.
 
     Attributes:

@@ -21,11 +21,10 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
-from msgspec import Struct
-from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from reasonpack.rows.encoded_views import ROOT, EncodedViews
@@ -136,7 +135,8 @@ def _cover(forest: Forest, end: list[int], view: int) -> list[tuple[int, int, in
 # --- a forest → several samples --------------------------------------------------------
 
 
-class _Order(Struct, frozen=True):
+@dataclass(frozen=True, slots=True)
+class _Order:
     """V views in the order in which the forest is written.
 
     Attributes:

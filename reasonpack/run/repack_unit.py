@@ -14,8 +14,6 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from msgspec.structs import replace
-
 from reasonpack.datasets.receipt import Counts, Receipt, Shard, place_of, read_receipt
 from reasonpack.datasets.shards import read_shard
 from reasonpack.errors import FormatError
@@ -117,7 +115,9 @@ def _repeated(samples: Sequence[Sample], again: Again) -> list[Sample]:
     for id_, own in itertools.groupby(samples, key=lambda sample: sample.id):
         each = list(own)
         times = again.drawn.get(id_, again.old.times)
-        found += (replace(one, id=copy) for copy in ids_of_copies(id_, times) for one in each)
+        found += (
+            dataclasses.replace(one, id=copy) for copy in ids_of_copies(id_, times) for one in each
+        )
     return found
 
 

@@ -11,9 +11,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
-from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from reasonpack.choices import LossWeights
