@@ -205,6 +205,11 @@ ROWS: Mapping[str, Row] = {
         "assistant: {% endif %}",
         "Fix: check that template and tokenizer belong to the same model",
     ),
+    "an eos that is no token": model(
+        r"'<\|lost\|>' follows an answer.*Fix: check that template and tokenizer belong",
+        tokenizer_config__json=config(eos_token="<|lost|>"),
+        chat_template__jinja=PLAIN.replace("<|im_end|>", "<|lost|>").encode(),
+    ),
     "two stops": template(
         PLAIN.replace("<|im_end|>", "{{ '<|eot|><|body|>' if m.role == 'assistant' }}"),
         r"'<\|eot\|>' and '<\|body\|>' follow an answer.*name the stop token with --template-beh",

@@ -59,7 +59,10 @@ def written(directory: Path, packed: Path, change: Callable[[dict[str, Any]], ob
     [
         (lambda made: made.update(tokenizer_sha256="0" * 64), "tokenizer_sha256 0000"),
         (lambda made: made.update(template_sha256="0" * 64), "template_sha256 0000"),
-        (lambda made: made.update(layout="npass"), "layout npass, and onepass in "),
+        (
+            lambda made: made["options"].update(layout=made.update(layout="npass") or "npass"),
+            "layout npass, and onepass in ",
+        ),
         (lambda made: made.update(columns=["loss_weights"]), "columns loss_weights, and none in "),
         (
             lambda made: made["options"].update(train_on="last-turn"),
