@@ -156,7 +156,8 @@ FOLDERS = {
 WALKS = {
     **dict.fromkeys(
         (
-            *("call_plan.kind_of_inputs", "call_plan.plan_calls", "call_plan._field"),
+            *("call_plan.check_columns", "call_plan.kind_of_inputs", "call_plan.plan_calls"),
+            "call_plan._field",
             *("call_values.check_columns", "calls._kept", "splits._wrong"),
             *("context.check_rows", "inputs.check_name", "inputs._files", "inputs._mode"),
             *("group_field.group_name", "group_field.one_field", "group_index._refuse_large"),
