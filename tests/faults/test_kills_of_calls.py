@@ -12,6 +12,7 @@ import random
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -101,14 +102,17 @@ def test_a_command_that_is_killed_at_random_times(
     command += ["-o", str(out), "--temp-dir", str(temporary)]
     command.append("-" if form == "stdin" else str(sources["gzip"]))
     wanted = expected["gzip"] if form == "gzip" else None
-    kills = 0
+    kills, longest = 0, 1.6
     while kills < 3 or not (out / "manifest.json").exists():
         if (out / "manifest.json").exists():  # it was too fast
             shutil.rmtree(out)
         workers = ["--num-proc", str(draw.choice([1, 2, 3]))]
-        seconds = draw.uniform(0.6, 1.6) if kills < 3 else None
+        seconds = draw.uniform(longest / 4, longest) if kills < 3 else None
+        began = time.monotonic()
         status = run_for(seconds, [*command, *workers], sources["plain"])
         kills += status is None
+        if status is not None:  # on a quick machine they would all be too late
+            longest = min(longest, time.monotonic() - began)
         assert status in (None, 3)
         if wanted is not None:
             check_whole(out, wanted)
