@@ -23,9 +23,7 @@ from reasonpack.rows.schema import COLUMNS, OPTIONAL
 
 _PARALLEL = {
     "length": ("input_ids", "position_ids", "labels", *FILLS),
-    "segment_start": (
-        *("segment_visible_until", "segment_kind", "segment_message", "segment_call"),
-    ),
+    "segment_start": ("segment_visible_until", "segment_kind", "segment_message", "segment_call"),
     "sample_start": ("sample_id",),
     "call_id": ("call_sample", "call_role", "call_reward"),
 }

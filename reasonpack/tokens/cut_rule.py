@@ -81,7 +81,7 @@ _LOCAL_PRE_TOKENIZERS = """
     UnicodeScripts Whitespace WhitespaceSplit
 """
 _LOCAL_POST_PROCESSORS = "BertProcessing ByteLevel RobertaProcessing TemplateProcessing"
-_LOCAL_MODELS = "BPE Unigram WordLevel WordPiece"
+LOCAL_MODELS = "BPE Unigram WordLevel WordPiece"
 
 _NEUTRAL = frozenset(string.punctuation) - {"_"}  # neither whitespace nor a word character
 
@@ -169,7 +169,7 @@ def _whole(reason: str) -> CutRule:
 
 def _obstacle(reference: tokenizers.Tokenizer, added: list[str], listed: list[str]) -> str | None:
     """Name what stands against the argument for cutting; None if nothing does."""
-    if (model := type(reference.model).__name__) not in _LOCAL_MODELS.split():
+    if (model := type(reference.model).__name__) not in LOCAL_MODELS.split():
         return f"model {model} is not known to be local"
     for kind, component, local in (
         ("normalizer", reference.normalizer, _LOCAL_NORMALIZERS),

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from reasonpack.errors import TokenizerError
 from reasonpack.tokens.cut import CutRule, cut_text
-from reasonpack.tokens.cut_rule import learn_rule, refusing
+from reasonpack.tokens.cut_rule import LOCAL_MODELS, learn_rule, refusing
 from reasonpack.tokens.files import (
     TokenizerFile,
     eos_tokens,
@@ -42,10 +42,6 @@ from reasonpack.tokens.files import (
 from reasonpack.tokens.vocabulary import read_added_tokens, read_texts
 
 _Load: TypeAlias = Callable[[], "tuple[tokenizers.Tokenizer, CutRule]"]
-
-
-KINDS = (None, "BPE", "Unigram", "WordLevel", "WordPiece")
-"""Models that are known to be loaded; a file need not name its own."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -202,7 +198,7 @@ a directory that holds one, or a hub id. Fix: Check the path.
     listed = tuple(token.content for token in file.added_tokens)
     load = cache(partial(_loaded, data, path, listed))
     dropout, kind = (msgspec.json.decode(file.model.get(n, b"null")) for n in ("dropout", "type"))
-    if dropout or kind not in KINDS:
+    if dropout or kind not in (None, *LOCAL_MODELS.split()):
         load()  # refuses it now, and not when the first text is encoded
     added = read_added_tokens(file)
     if added is None:
