@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from msgspec import Struct
@@ -110,14 +111,15 @@ def find_messages(
         if start > at:  # the rest of a message that was searched for, or the template's own
             is_rest = index > 0 and not own[index - 1]
             spans.append(Span(start, Kind.CONTEXT, index - 1 if is_rest else -1))
-        start = max(at, start)
-        behind = None if own.get(index + 1) else messages[index + 1 : index + 2]
-        if start <= stop <= most and not (behind and _is_shown(behind[0], prompt, start, stop)):
+        start, behind = max(at, start), _behind(messages, index, own)
+        if start <= stop <= most and not _is_shown(behind, prompt, start, stop):
             at = stop
         else:
             later = bisect_right(stops, start)
             found = _end(prompt, start, message, behaviour)
             at = found if later == len(stops) or found <= stops[later] else start
+            if not (message.content or message.tool_calls) and _is_shown(behind, prompt, start, at):
+                at = start  # what ends it was found behind another
         if message.role == "assistant":
             spans += _history_spans(prompt, start, at, index, message, behaviour)
         else:
@@ -126,9 +128,22 @@ def find_messages(
     return Found(tuple(spans), tuple(ends))
 
 
-def _is_shown(message: Message, text: str, start: int, stop: int) -> bool:
+def _behind(
+    messages: Sequence[Message], index: int, own: Mapping[int, tuple[int, int] | None]
+) -> str:
+    """Return the text of the message behind, or of the first result there that has one.
+
+    It is empty for none, and for one that a loop wrote.
+    """
+    for behind in range(index + 1, len(messages)):
+        content = (messages[behind].content or "").strip()
+        if own[behind] or content or messages[behind].role != "tool":
+            return "" if own[behind] else content
+    return ""
+
+
+def _is_shown(content: str, text: str, start: int, stop: int) -> bool:
     """Tell whether the content of a message stands in a text."""
-    content = (message.content or "").strip()
     return content != "" and text.find(content, start, stop) >= 0
 
 
@@ -148,6 +163,10 @@ _SHORT = 16
 """Content so short that it may stand in a header too, so that its end is looked for as well."""
 
 
+_TAG_THAT_ENDS = re.compile(r"\s*(?:<[^<>\s]+>|\[/?[A-Z_]+\])")
+"""Its first tag is what the end of a message has in common, whatever message is behind it."""
+
+
 def common_beginning(text: str, other: str) -> int:
     """Return how many leading characters two texts share; quick where one is all of them."""
     return len(text) if other.startswith(text) else common_length(text, 0, other)
@@ -155,11 +174,14 @@ def common_beginning(text: str, other: str) -> int:
 
 def _end_of_text(text: str, at: int, content: str, end: str) -> int:
     """Return where `content` and what ends it, searched from `at`, are over."""
-    if not content:
-        found = text.find(end, at) if end else -1
-        return at if found < 0 else found + len(end)
-    if end and len(content) <= _SHORT and (found := text.find(content + end, at)) >= 0:
-        return found + len(content) + len(end)
+    if len(content) <= _SHORT:
+        tag = _TAG_THAT_ENDS.match(end)
+        sure = content + (tag[0] if tag else end)
+        if end and (found := text.find(sure, at)) >= 0:
+            found += len(content)
+            return found + common_length(text, found, end)
+        if not content:
+            return at
     form, found = content, text.find(content, at)
     if found < 0:
         form = json.dumps(content, ensure_ascii=False)[1:-1]

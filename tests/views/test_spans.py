@@ -158,3 +158,58 @@ def test_how_many_answers_there_are_does_not_count(monkeypatch: pytest.MonkeyPat
     assert views(chosen, *story) == all_
     written = Written("abcdef", ["a", "bc", "d", "ef"], [(range(2), [1, 2, 3])])
     assert [written.of(message) for message in (1, 0, 2)] == [(3, 4), (1, 3), None]
+
+
+RUNS = (
+    "{% set ns = namespace(out='') %}{% for i in range(messages|length) %}{% set m = messages[i] %}"
+    "{% if m.role == 'tool' %}{% set ns.out = ns.out ~ START ~ m.content ~ MIDDLE %}"
+    "{% if i + 1 == messages|length or messages[i + 1].role != 'tool' %}"
+    "{% set ns.out = ns.out ~ '<|im_end|>' %}{% endif %}{% else %}"
+    "{% set ns.out = ns.out ~ '<|im_start|>' ~ m.role ~ '\n' ~ (m.content or '') %}"
+    "{% for c in m.tool_calls or [] %}{% set ns.out = ns.out ~ '<tool_call>' ~ c.function.name "
+    "~ c.function.arguments|tojson %}{% endfor %}{% set ns.out = ns.out ~ '<|im_end|>' %}"
+    "{% endif %}{% endfor %}{{ ns.out }}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+"""Writes all messages at once, and what ends a run of results behind the last one."""
+
+
+@pytest.mark.parametrize("first", ["ok", ""])
+@pytest.mark.parametrize("second", ["ok", "The second one."])
+def test_results_that_stand_together_are_found(first: str, second: str) -> None:
+    """As Reka Edge writes them: the first ends otherwise than a result that stands alone."""
+    source = RUNS.replace("START", "'\n<tool_response>\n'").replace(
+        "MIDDLE", "'\n</tool_response>'"
+    )
+    story = (user("A"), call(), result(first), result(second), answer("B"), user("C"))
+    loop = (call(), result("ok"), answer("D"))
+    found = context(source, *story, *loop)
+    assert [message for _, message in found] == [0, 1, 1, 2, 3, 4, 4, 5, 6, 6, 7, 8]
+    results = ("".join(text for text, of in found if of == message) for message in (2, 3, 7))
+    assert [text.split("\n")[2] for text in results] == [first, second, "ok"]
+
+
+def test_a_result_without_text_is_not_found_behind_the_next_one() -> None:
+    """As Cohere writes them: nothing but the last one ends as one that stands alone."""
+    source = (
+        RUNS.replace("START", "'{'")
+        .replace("MIDDLE", "'}, '")
+        .replace("'<|im_end|>' %}{% endif", "']<|im_end|>' %}{% endif", 1)
+    )
+    story = (user("A"), call(), result(""), result("The second one."), answer("B"))
+    found = context(source, *story)
+    assert [of for text, of in found if "The second one." in text] == [3]
+
+
+def test_a_result_behind_one_without_text_is_not_of_the_call() -> None:
+    """As Gemma 4 writes them, with the text of the call."""
+    source = (
+        "{% for m in messages %}{% if m.role != 'tool' %}{{ '<|im_start|>' ~ m.role ~ '\n' }}"
+        "{{ m.content or '' }}{% for c in m.tool_calls or [] %}"
+        "{{ '<tool_call>' ~ c.function.name ~ c.function.arguments|tojson }}{% endfor %}<|im_end|>"
+        "{% if m.tool_calls %}{% for r in messages[loop.index:] if r.role == 'tool' %}"
+        "{{ '{' ~ r.content ~ '<|eot|>}' }}{% endfor %}{% endif %}{% endif %}{% endfor %}"
+        "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+    )
+    found = context(source, user("A"), call(), result(""), result("The second one."), answer("B"))
+    assert [of for text, of in found if "The second one." in text] == [3]
