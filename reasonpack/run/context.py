@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import json
 from collections.abc import Mapping
-from functools import lru_cache
+from functools import cached_property
 from typing import Any
 
 from msgspec import Struct
@@ -23,6 +23,7 @@ from reasonpack.templates.behaviour import Behaviour
 from reasonpack.templates.find import load_template
 from reasonpack.templates.learn.learn import learn
 from reasonpack.templates.template import ChatTemplate
+from reasonpack.tokens.fast_backends import AUTO, Choice, Encoder
 from reasonpack.tokens.files import TOKENIZER_FILES
 from reasonpack.tokens.tokenizer import Tokenizer, load_tokenizer
 from reasonpack.views.chosen import read_train_on
@@ -102,9 +103,46 @@ def check_rows(options: Options) -> None:
         raise UsageError("--max-cost", "rows of one sample", "--packing", "pass --packing best-fit")
 
 
-@lru_cache(maxsize=1)
+class Loaded:
+    """What the options of a run name, loaded once in each process that packs.
+
+    It pickles as these options: a process that gets it so loads anew; one that is forked has what
+    is loaded.
+
+    Attributes:
+        options: of the run.
+        choice: of what encodes texts; no byte of a shard depends on it.
+        input_bytes: of the run, about, by which `load` loads a backend.
+    """
+
+    def __init__(self, options: Options, choice: Choice = AUTO, input_bytes: int = 0) -> None:
+        self.options, self.choice, self.input_bytes = options, choice, input_bytes
+        self._encoders: dict[tuple[str, ...], Encoder] = {}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Loaded, (self.options, self.choice, self.input_bytes)
+
+    @cached_property
+    def context(self) -> Context:
+        """What options name; see `load_context`."""
+        return load_context(self.options)
+
+    def encoder(self, input_bytes: int) -> Encoder:
+        """Return what encodes texts, for a run whose input has so many bytes."""
+        backends = self.choice.backends(input_bytes)
+        if backends not in self._encoders:
+            encoder = Encoder(self.context.tokenizer, backends, self.choice.check_rate)
+            self._encoders = {backends: encoder}
+        return self._encoders[backends]
+
+    def load(self) -> None:
+        """Load all of it now."""
+        self.context.tokenizer.load()
+        self.encoder(self.input_bytes).load()
+
+
 def load_context(options: Options) -> Context:
-    """Load tokenizer and templates, and learn what the templates do; once in a process.
+    """Load tokenizer and templates, and learn what the templates do.
 
     Raises:
         TokenizerError: the tokenizer cannot be loaded.

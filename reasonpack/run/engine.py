@@ -12,16 +12,15 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from reasonpack.choices import Engine
-from reasonpack.datasets.options import Options
 from reasonpack.datasets.receipt import Receipt
 from reasonpack.datasets.shares import STDIN, read_part
 from reasonpack.errors import ReasonpackError
 from reasonpack.records.plan import UNIT_BYTES, Named
 from reasonpack.records.unit import Unit
+from reasonpack.run.context import Loaded
 from reasonpack.run.disk import unpacked_bytes
 from reasonpack.run.plan_file import PLAN
-from reasonpack.run.pool import Worker, early_workers, repaid, run_pool, usable_cores
-from reasonpack.run.unit import prepare
+from reasonpack.run.pool import Given, Worker, early_workers, repaid, run_pool, usable_cores
 from reasonpack.storage.inputs import expand_inputs
 from reasonpack.storage.place import Place, is_url, stamp
 from reasonpack.storage.read import container
@@ -75,7 +74,7 @@ class Run(Struct, frozen=True, kw_only=True):
 
 @contextmanager
 def started_early(
-    inputs: Sequence[str], output: Place, options: Options, *, run: Run, overwrite: bool = False
+    inputs: Sequence[str], output: Place, loaded: Loaded, *, run: Run, overwrite: bool = False
 ) -> Iterator[Sequence[Worker]]:
     """Start the processes of a long run before its plan is made.
 
@@ -88,7 +87,8 @@ def started_early(
     if workers == 1 or size <= WORTH_STARTING:
         yield ()
         return
-    with early_workers(workers, partial(prepare, options, run.backend, size)) as started:
+    loaded.input_bytes = size
+    with early_workers(workers, loaded) as started:
         yield started
 
 
@@ -109,37 +109,42 @@ def _local_bytes(inputs: Sequence[str], run: Run) -> int:
 
 def do_units(
     todo: Sequence[Unit],
-    do: Callable[[Unit], Result],
+    do: Callable[..., Result],
     then: Callable[[Result], object],
     run: Run,
+    given: Given | None = None,
     started: Sequence[Worker] = (),
 ) -> None:
     """Do something with each unit, in this process, in several, or on a cluster.
 
-    `do` has to pickle; `then` is given each result as it comes, in this process.
+    `do`, of a unit and of what is `given`, if anything is, has to pickle; `then` is called with
+    each result as it comes, in this process.
     """
     if run.engine == "ray" and todo:
         from reasonpack.run.ray import run_ray  # noqa: PLC0415  an optional dependency
 
-        results = run_ray(todo, do, workers=run.num_proc)
+        results = run_ray(todo, do, workers=run.num_proc, given=given)
     elif (workers := processes(run, todo)) == 1:
-        results = (do(unit) for unit in todo)
+        more = () if given is None else (given,)
+        results = (do(unit, *more) for unit in todo)
     else:
-        results = run_pool(todo, do, workers=workers, started=started)
+        results = run_pool(todo, do, workers=workers, given=given, started=started)
     with closing(results):
         for result in results:
             then(result)
 
 
-def results_of(units: Sequence[Unit], do: Callable[[Unit], Result], run: Run) -> list[Result]:
+def results_of(
+    units: Sequence[Unit], do: Callable[..., Result], run: Run, given: Given | None = None
+) -> list[Result]:
     """Do something with each unit; return the results in the order of the units."""
     found: dict[int, Result] = {}
-    do_units(units, partial(_numbered, do=do), lambda each: found.update([each]), run)
+    do_units(units, partial(_numbered, do=do), lambda each: found.update([each]), run, given)
     return [found[unit.number] for unit in units]
 
 
-def _numbered(unit: Unit, *, do: Callable[[Unit], Result]) -> tuple[int, Result]:
-    return unit.number, do(unit)
+def _numbered(unit: Unit, *given: Given, do: Callable[..., Result]) -> tuple[int, Result]:
+    return unit.number, do(unit, *given)
 
 
 def each_file(

@@ -22,7 +22,7 @@ from reasonpack.records.plan import InputFile
 from reasonpack.rows.shard import write_shard
 from reasonpack.rows.table import row_groups
 from reasonpack.run.calls import lay_out_calls
-from reasonpack.run.context import load_context
+from reasonpack.run.context import Loaded
 from reasonpack.run.conversations import lay_out_records
 from reasonpack.run.copies import copies_a_record
 from reasonpack.run.engine import Run, Watch, processes
@@ -31,7 +31,7 @@ from reasonpack.run.pack import plan_run
 from reasonpack.run.parts import parts_of
 from reasonpack.run.plan_file import Plan
 from reasonpack.run.strata import Stratum, group_strata, strata
-from reasonpack.run.unit import load_encoder, shard_schema
+from reasonpack.run.unit import shard_schema
 from reasonpack.run.work import Laid
 from reasonpack.storage.place import Place, free_bytes
 
@@ -89,11 +89,12 @@ def estimate(
     """
     if any(read_part(each).path == STDIN for each in inputs):
         raise UsageError("-", "cannot be read twice", "files", "name a file instead")
-    context = load_context(options)
+    loaded = Loaded(options, run.backend)
+    context = loaded.context  # before all else, as a run loads it
     files, blend = named_inputs(inputs, without=output, on_note=run.watch.on_note)
     with unpacked(run.temp_dir) as folder:
         quiet = replace(run, watch=Watch())
-        plan, grouped, index = plan_run(files, blend, options, run=quiet, folder=folder)
+        plan, grouped, index = plan_run(files, blend, loaded, run=quiet, folder=folder)
         often = copies_a_record(index) if index else 1.0
         places = [place for place, _ in files]
         sample = group_strata(grouped.groups) if grouped else strata(plan.units, places)
@@ -102,7 +103,7 @@ def estimate(
             lay_out,
             options=dataclasses.replace(options, on_error="skip"),
             context=context,
-            encode=load_encoder(options, run.backend, 0).encode,
+            encode=loaded.encoder(0).encode,
             columns=plan.columns,
         )
         found = _measured(_begun(plan, places, run), sample, pack, often, plan)

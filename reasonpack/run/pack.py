@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -32,7 +33,7 @@ from reasonpack.run.call_plan import (
     kind_of_inputs,
     plan_calls,
 )
-from reasonpack.run.context import load_context
+from reasonpack.run.context import Loaded
 from reasonpack.run.copies import INDEX as COPIES
 from reasonpack.run.disk import disk_advice
 from reasonpack.run.engine import Run, backend_advice, each_file, results_of, started_early
@@ -58,7 +59,6 @@ from reasonpack.run.stages import stage
 from reasonpack.run.unit import Job, unknown_fields
 from reasonpack.storage.inputs import check_name
 from reasonpack.storage.place import Place, file_names, is_url, join, public_name, remove, stamp
-from reasonpack.tokens.tokenizer import Tokenizer
 from reasonpack.wording import count, listed
 
 ALONE = Run()
@@ -87,14 +87,15 @@ def pack_files(
         NothingPackedError: there was no record, or all were rejected.
         ReasonpackError: what stopped the run; `output` then has no manifest.
     """
+    loaded = Loaded(options, run.backend)
     with (
-        started_early(inputs, output, options, run=run, overwrite=overwrite) as workers,
-        opened(inputs, output, options, run=run, overwrite=overwrite) as (plan, job, tokenizer),
+        started_early(inputs, output, loaded, run=run, overwrite=overwrite) as workers,
+        opened(inputs, output, loaded, run=run, overwrite=overwrite) as (plan, job),
     ):
-        pack = partial(_receipts, run=run, started=workers)
+        pack = partial(_receipts, loaded=loaded, run=run, started=workers)
         receipts = in_stages(plan, job, run, pack)
         local = run.samples and not is_url(output)
-        show = partial(write_samples, output, tokenizer) if local else None
+        show = partial(write_samples, output, loaded.context.tokenizer) if local else None
         return end(output, plan, receipts, run.watch.on_note, show)
 
 
@@ -127,12 +128,13 @@ def pack_part(
             "leave it out, merge the parts, and then: reasonpack repack DIR --shuffle --output NEW"
         )
         raise UsageError("--shuffle", "a part of a run", "a whole one", fix)
-    part = (index, count)
+    part, loaded = (index, count), Loaded(options, run.backend)
     with (
-        started_early(inputs, output, options, run=run) as workers,
-        opened(inputs, output, options, run=run, part=part) as (plan, job, _),
+        started_early(inputs, output, loaded, run=run) as workers,
+        opened(inputs, output, loaded, run=run, part=part) as (plan, job),
     ):
-        return summed(_receipts(plan, job, _mine(plan, part), run=run, started=workers))
+        mine = _mine(plan, part)
+        return summed(_receipts(plan, job, mine, loaded=loaded, run=run, started=workers))
 
 
 def merge_parts(output: Place, on_note: Callable[[str], object] = lambda _: None) -> Manifest:
@@ -171,18 +173,19 @@ def merge_parts(output: Place, on_note: Callable[[str], object] = lambda _: None
 def opened(
     inputs: Sequence[str],
     output: Place,
-    options: Options,
+    loaded: Loaded,
     *,
     run: Run,
     overwrite: bool = False,
     part: tuple[int, int] | None = None,
-) -> Iterator[tuple[Plan, Job, Tokenizer]]:
+) -> Iterator[tuple[Plan, Job]]:
     """Hold an output directory with a plan in it that is the one of this run."""
+    options = loaded.options
     named_so = (options.tokenizer, options.chat_template or "", options.group_by)
     for each in (output, *named_so, *options.ignore_fields):
         check_name(each)
     with stage("start-up"):
-        context = load_context(options)
+        context = loaded.context
     for note in context.notes:
         run.watch.on_note(note)
     named, blend = named_inputs(inputs, without=output, on_note=run.watch.on_note)
@@ -195,9 +198,8 @@ def opened(
         places = [place for place, _ in files]
         stamps = tuple(map(stamp, places))
         known = read_plan(output)
-        plan, calls, index = plan_run(
-            files, blend, options, run=run, folder=folder, output=output, known=known
-        )
+        more: dict[str, Any] = {"folder": folder, "output": output, "known": known}
+        plan, calls, index = plan_run(files, blend, loaded, run=run, **more)
         if calls is None:  # which may have ids alone
             with stage("start-up"):
                 context.tokenizer.load()
@@ -207,15 +209,14 @@ def opened(
         indexes = {GROUPS: entries, COPIES: index}
         with at_work(output, plan, known, indexes, own=own) as agreed:
             sources = calls.groups.sources if calls else ()
-            more = {"stamps": stamps, "sources": sources, "backend": run.backend}
-            job = Job.of(plan, output, options, places=tuple(places), **more)
-            yield agreed, job, context.tokenizer
+            more = {"places": tuple(places), "stamps": stamps, "sources": sources}
+            yield agreed, Job.of(plan, output, options, **more)
 
 
 def plan_run(
     files: Sequence[tuple[Place, str]],
     blend: Sequence[Part],
-    options: Options,
+    loaded: Loaded,
     *,
     run: Run,
     folder: Path,
@@ -229,15 +230,15 @@ def plan_run(
     Returns:
         The plan, the groups of calls, and the index of records that are not packed once.
     """
+    options, context = loaded.options, loaded.context
     check_columns(options)
     with stage("plan"):
-        context, grouped, size = load_context(options), None, run.unit_bytes
+        grouped, size = None, run.unit_bytes
         formats = formats_of_inputs(files, options)
         if kind_of_inputs(formats, options) != "chats":
             calls = known_calls(known, files, options, unit_bytes=size, output=output)
-            if calls is None:
-                calls = plan_calls(files, options, formats, unit_bytes=size, folder=folder)
-            grouped, columns = calls
+            new = partial(plan_calls, files, options, formats, unit_bytes=size, folder=folder)
+            grouped, columns = calls or new()
             inputs, units = grouped.inputs, grouped.units
             run.watch.on_note(grouping_note(grouped.grouping))
         else:
@@ -257,7 +258,7 @@ def plan_run(
             units=units,
             blend=list(blend),
         )
-        of = (plan, [place for place, _ in files], options, run)
+        of = (plan, [place for place, _ in files], options, run, context.reading)
         plan, index = with_copies(*of, output=output, known=known, grouped=grouped)
     for note in same_files(plan.inputs) if options.dedup == "none" else ():
         run.watch.on_note(note)
@@ -273,6 +274,7 @@ def _receipts(
     job: Job,
     units: Sequence[Unit] | None = None,
     *,
+    loaded: Loaded,
     run: Run,
     started: Sequence[Worker],
 ) -> list[Receipt]:
@@ -292,18 +294,18 @@ def _receipts(
         run.watch.on_receipt(receipt)
 
     try:
-        pack_units(todo, job, add, run, started)
+        pack_units(todo, job, loaded, add, run, started)
     except UnknownFieldError as error:
         if len(units) == len(plan.units):  # no run with this plan gets any further
             for name in file_names(receipts_ := join(job.home, "receipts")):
                 remove(join(receipts_, name))
         run.watch.on_note("a field that nobody reads: reading on to find all such fields")
-        raise all_unknown(plan, job, run) or error from None
+        raise all_unknown(plan, job, run, loaded) or error from None
     return [done[unit.number] for unit in units]
 
 
-def all_unknown(plan: Plan, job: Job, run: Run) -> UnknownFieldError | None:
+def all_unknown(plan: Plan, job: Job, run: Run, loaded: Loaded) -> UnknownFieldError | None:
     """Read all of the input for fields that nobody reads, as one was found."""
-    found = results_of(plan.units, partial(unknown_fields, job=job), run)
+    found = results_of(plan.units, partial(unknown_fields, job=job), run, loaded)
     errors = [error for error in found if error]
     return together(errors) if errors else None

@@ -21,10 +21,11 @@ from reasonpack.errors import RecordError
 from reasonpack.records.plan import divide
 from reasonpack.records.unit import Unit
 from reasonpack.records.unknown import UnknownFieldError
+from reasonpack.run.context import Loaded
 from reasonpack.run.engine import Run, do_units, processes_a_unit
 from reasonpack.run.plan_file import Plan
 from reasonpack.run.pool import Worker, early_workers
-from reasonpack.run.unit import Job, lay_out_unit, prepare, process, publish_unit
+from reasonpack.run.unit import Job, lay_out_unit, process, publish_unit
 from reasonpack.run.work import Laid
 from reasonpack.storage.place import Place
 
@@ -34,6 +35,7 @@ _LaidPart = tuple[Unit, Laid]
 def pack_units(
     todo: Sequence[Unit],
     job: Job,
+    loaded: Loaded,
     then: Callable[[Receipt], object],
     run: Run,
     started: Sequence[Worker] = (),
@@ -42,7 +44,7 @@ def pack_units(
     parts = parts_of(todo, job.plan, job.places, run)
     every = [part for own in parts.values() for part in own]
     if len(every) <= len(todo):
-        do_units(todo, partial(process, job=job), then, run, started)
+        do_units(todo, partial(process, job=job), then, run, loaded, started)
         return
     whole = {unit.number: unit for unit in todo}
     done: defaultdict[Unit, list[_LaidPart]] = defaultdict(list)
@@ -51,16 +53,16 @@ def pack_units(
         unit = whole[each[0].number]
         done[unit].append(each)
         if len(done[unit]) == len(parts[unit]):
-            then(_published(unit, job, done.pop(unit)))
+            then(_published(unit, loaded, job, done.pop(unit)))
 
-    load = partial(prepare, job.options, job.backend, job.input_bytes)
+    loaded.input_bytes = job.input_bytes
     try:
-        with nullcontext(started) if started else early_workers(len(every), load) as ready:
-            do_units(every, partial(_lay_out_part, job=job), put, run, ready)
+        with nullcontext(started) if started else early_workers(len(every), loaded) as ready:
+            do_units(every, partial(_lay_out_part, job=job), put, run, loaded, ready)
     except UnknownFieldError:
         raise
     except RecordError:  # in the whole unit another record may be the first that is refused
-        do_units(todo, partial(process, job=job), then, replace(run, num_proc=1))
+        do_units(todo, partial(process, job=job), then, replace(run, num_proc=1), loaded)
 
 
 def parts_of(
@@ -72,14 +74,14 @@ def parts_of(
     return {unit: divide(unit, places[unit.input], most) for unit in units if most > 1}
 
 
-def _lay_out_part(part: Unit, job: Job) -> _LaidPart:
-    return part, lay_out_unit(part, job)
+def _lay_out_part(part: Unit, loaded: Loaded, job: Job) -> _LaidPart:
+    return part, lay_out_unit(part, loaded, job)
 
 
-def _published(unit: Unit, job: Job, parts: list[_LaidPart]) -> Receipt:
+def _published(unit: Unit, loaded: Loaded, job: Job, parts: list[_LaidPart]) -> Receipt:
     """Put the parts of a unit together, and publish it."""
     if len({note for _, laid in parts for note in laid.counts.notes}) > MOST_NOTES:
-        return process(unit, job)  # which of them are counted goes by the order of records
+        return process(unit, loaded, job)  # which of them are counted goes by the order of records
     whole = Laid()
     for _, laid in sorted(parts, key=lambda each: each[0].start):
         whole.add(laid)

@@ -25,7 +25,6 @@ from reasonpack.records.groups import Group, line_of
 from reasonpack.records.reading import Reading
 from reasonpack.records.unit import Record, Unit, read_records
 from reasonpack.run.call_values import key_of_calls
-from reasonpack.run.context import load_context
 from reasonpack.run.conversations import parse
 from reasonpack.run.copies import HASH_BYTES, INDEX, Copies, asked_for, content_hash, times_of
 from reasonpack.run.engine import Run, results_of
@@ -44,6 +43,7 @@ def with_copies(
     places: Sequence[Place],
     options: Options,
     run: Run,
+    reading: Reading,
     *,
     output: Place,
     known: Plan | None,
@@ -51,8 +51,8 @@ def with_copies(
 ) -> tuple[Plan, bytes | None]:
     """Find how often each record, or group of calls, is packed.
 
-    `places` say where each input is; `known` is the plan that is in the directory `output`;
-    `grouped` are the groups of calls.
+    `places` say where each input is, `reading` how its records are read; `known` is the plan that
+    is in the directory `output`; `grouped` are the groups of calls.
 
     Returns:
         The plan that says so, and the index; the plan as it is, and None, if each is packed once.
@@ -64,15 +64,17 @@ def with_copies(
         return plan, None
     found = _known(known, plan, output)
     if found is None and grouped is not None:
-        found = _of_groups(grouped, plan.blend, options)
-    copies, index = found or _of_units(plan, places, options, run)
+        found = _of_groups(grouped, plan.blend, options, reading)
+    copies, index = found or _of_units(plan, places, options, run, reading)
     return sealed_plan(replace(plan, copies=copies)), index
 
 
-def _of_units(plan: Plan, places: Sequence[Place], options: Options, run: Run) -> _Planned:
+def _of_units(
+    plan: Plan, places: Sequence[Place], options: Options, run: Run, reading: Reading
+) -> _Planned:
     """Find how often each record of some units is packed."""
-    units, blend, weighs = plan.units, plan.blend, "loss_weights" in plan.columns
-    reading = replace(load_context(options).reading, weighs=weighs)
+    units, blend = plan.units, plan.blend
+    reading = replace(reading, weighs="loss_weights" in plan.columns)
     do = partial(_hashes, places=tuple(places), reading=reading)
     found = results_of(units, do, run)
     records = [len(each) // HASH_BYTES for each in found]
@@ -82,7 +84,9 @@ def _of_units(plan: Plan, places: Sequence[Place], options: Options, run: Run) -
     return _planned(hashes, files, blend, records, options)
 
 
-def _of_groups(grouped: Grouped, blend: Sequence[Part], options: Options) -> _Planned:
+def _of_groups(
+    grouped: Grouped, blend: Sequence[Part], options: Options, reading: Reading
+) -> _Planned:
     """Find how often each group of calls is packed; one is of the input of its first record."""
     entries, hashes, starts, said = grouped.entries, [], [], []
     for group in grouped.groups:
@@ -91,7 +95,7 @@ def _of_groups(grouped: Grouped, blend: Sequence[Part], options: Options) -> _Pl
         starts.append(group.start)
         if options.dedup == "exact":
             whole = replace(group, records=chain([first], group.records))
-            said.append(_said(whole, load_context(options).reading))
+            said.append(_said(whole, reading))
     bounds = np.searchsorted(starts, [*(unit.start for unit in grouped.units), len(entries)])
     files = entries["file"][np.array(starts, np.int64)]
     return _planned(hashes, files, blend, np.diff(bounds).tolist(), options, said)

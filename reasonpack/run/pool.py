@@ -24,7 +24,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, Protocol, TypeVar
 
 from msgspec import Struct
 
@@ -32,6 +32,15 @@ from reasonpack.errors import ReasonpackError
 from reasonpack.records.unit import Unit
 
 Result = TypeVar("Result")
+
+
+class Given(Protocol):
+    """What a process is given once, with which it does units; it pickles."""
+
+    def load(self) -> object:
+        """Make ready what doing a unit needs."""
+
+
 DEATHS = 2
 """How often a unit may kill its worker; the last time it is given up."""
 REPAYING = {"fork": 2_000_000, "spawn": 12_000_000}
@@ -57,22 +66,24 @@ def repaid(input_bytes: int) -> int:
 
 def run_pool(
     units: Sequence[Unit],
-    process: Callable[[Unit], Result],
+    process: Callable[..., Result],
     *,
     workers: int,
+    given: Given | None = None,
     started: Sequence[Worker] = (),
 ) -> Generator[Result, None, None]:
     """Do units in several processes.
 
     Close the iterator to stop early; the processes are then killed.
 
-    `process` has to pickle; some processes may be `started`, by `early_workers`.
+    `process` has to pickle; it is called with a unit, and what is `given`, if anything is. Some
+    processes may be `started`, by `early_workers`, and given the same.
 
     Raises:
         Exception: what `process` raised for the first unit for which it did.
         ReasonpackError: that unit killed its process twice, or no process can start.
     """
-    pool = _Pool(units, process, workers)
+    pool = _Pool(units, process, workers, given)
     pool.idle += started[: pool.size]
     try:
         yield from pool.results()
@@ -102,10 +113,14 @@ class _Pool(Generic[Result]):
     """The state of one run: what is to do, who does what, what went wrong."""
 
     def __init__(
-        self, units: Sequence[Unit], process: Callable[[Unit], Result], workers: int
+        self,
+        units: Sequence[Unit],
+        process: Callable[..., Result],
+        workers: int,
+        given: Given | None,
     ) -> None:
         self.todo = list(reversed(units))
-        self.process = process
+        self.process, self.given = process, given
         self.size = min(workers, len(units))
         self.idle: list[Worker] = []
         self.busy: dict[Any, tuple[Worker, Unit]] = {}  # by pipe
@@ -148,7 +163,7 @@ class _Pool(Generic[Result]):
         )
 
     def _give(self, unit: Unit) -> None:
-        worker = self.idle.pop() if self.idle else _start(self.size)
+        worker = self.idle.pop() if self.idle else _start(self.size, self.given)
         process = None if worker.told is self.process else self.process
         try:
             worker.pipe.send((process, unit))
@@ -182,18 +197,18 @@ class _Pool(Generic[Result]):
 
 
 @contextlib.contextmanager
-def early_workers(count: int, prepare: Callable[[], object]) -> Iterator[Sequence[Worker]]:
-    """Start processes for `run_pool` that are prepared, or prepare while this one makes the plan.
+def early_workers(count: int, given: Given) -> Iterator[Sequence[Worker]]:
+    """Start processes for `run_pool` before it is known what they are to do.
 
-    What is to be done first, once where they are forked, else in each, has to pickle, and to leave
-    no thread. What it raises goes unnoticed: the work itself will say it.
+    What they are given is loaded before they are forked, else in each of them while this one goes
+    on; it may leave no thread. What that raises goes unnoticed: the work itself will say it.
     """
     if _start_method() == "fork":
         with contextlib.suppress(Exception):
-            prepare()
+            given.load()
     workers: list[Worker] = []
     try:
-        workers.extend(_start(count, prepare) for _ in range(count))
+        workers.extend(_start(count, given, early=True) for _ in range(count))
         yield workers
     finally:
         for worker in workers:
@@ -211,7 +226,7 @@ def _start_method() -> Literal["fork", "spawn"]:
     return "spawn"
 
 
-def _start(workers: int, prepare: Callable[[], object] | None = None) -> Worker:
+def _start(workers: int, given: Given | None, *, early: bool = False) -> Worker:
     """Start one of so many processes, which a Ctrl-C on the terminal does not reach.
 
     It inherits that signal blocked, so that none can strike before it ignores them.
@@ -219,7 +234,7 @@ def _start(workers: int, prepare: Callable[[], object] | None = None) -> Worker:
     context: Any = multiprocessing.get_context(_start_method())
     own, its = context.Pipe()
     threads = max(1, usable_cores() // workers)
-    begun = its, threads, prepare, gc.get_threshold()
+    begun = its, threads, given, early, gc.get_threshold()
     process = context.Process(target=_work, args=begun, daemon=True)
     with _blocked_interrupt():
         process.start()
@@ -248,23 +263,25 @@ def _kill(worker: Worker) -> None:
 def _work(
     pipe: Connection,
     threads: int,
-    prepare: Callable[[], object] | None,
+    given: Given | None,
+    early: bool,
     collected: tuple[int, int, int],
 ) -> None:
     """Do in a process what it is told to, until it is killed."""
     gc.set_threshold(*collected)  # a process that is spawned has Python's own
     _prepare(threads)
-    if prepare:
+    if given and early:
         with contextlib.suppress(Exception):
-            prepare()
+            given.load()
     pipe.send(None)
-    known: Callable[[Unit], object] | None = None
+    more = () if given is None else (given,)
+    known: Callable[..., object] | None = None
     while True:
         process, unit = pipe.recv()
         known = process or known
         assert known is not None
         try:
-            answer: Any = (attempt(known, unit), None, "")
+            answer: Any = (attempt(known, unit, *more), None, "")
         except BaseException as error:  # noqa: BLE001 (which the parent raises)
             answer = (None, error, traceback.format_exc())
         pipe.send(answer)
@@ -294,10 +311,10 @@ class RemoteError(Exception):
     """Where in a worker an error came from."""
 
 
-def attempt(process: Callable[..., Result], *units: Unit) -> Result:
+def attempt(process: Callable[..., Result], *given: Any) -> Result:
     """Do a unit, and see that what it raises can be sent to the parent whole."""
     try:
-        return process(*units)
+        return process(*given)
     except Exception as error:
         try:
             copy = pickle.loads(pickle.dumps(error))  # noqa: S301 (our own bytes)

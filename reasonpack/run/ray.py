@@ -11,11 +11,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pickle
 import signal
 import socket
 import threading
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Sequence
+from functools import lru_cache
 from types import FrameType
 from typing import Any, TypeVar
 
@@ -24,7 +26,8 @@ import pyarrow as pa
 from reasonpack.datasets.options import Options
 from reasonpack.errors import ReasonpackError, UsageError
 from reasonpack.records.unit import Record, Unit
-from reasonpack.run.pool import DEATHS, attempt
+from reasonpack.run.context import load_context
+from reasonpack.run.pool import DEATHS, Given, attempt
 from reasonpack.run.unit import pack_records
 from reasonpack.wording import one_line, printable
 
@@ -42,14 +45,19 @@ PATIENCE = 0.2
 
 
 def run_ray(
-    units: Sequence[Unit], process: Callable[[Unit], Result], *, workers: int | None = None
+    units: Sequence[Unit],
+    process: Callable[..., Result],
+    *,
+    workers: int | None = None,
+    given: Given | None = None,
 ) -> Generator[Result, None, None]:
     """Do units as Ray tasks of one core each.
 
     Errors are those of `run_pool`: of the first unit that has one. Tasks that are running
     when the iterator is closed are cancelled.
 
-    `workers` are cores to use where Ray is started here; a cluster has its own number.
+    `workers` are cores to use where Ray is started here; a cluster has its own number. `process`
+    is called with a unit, and what is `given`, if anything is.
 
     Raises:
         UsageError: Ray is not installed, or no cluster answers at RAY_ADDRESS.
@@ -61,7 +69,8 @@ def run_ray(
             if began:
                 _join(ray, workers)
             task = ray.remote(num_cpus=1, max_retries=0)(_attempt)
-        yield from _results(ray, task, units, process)
+        done_by = pickle.dumps((process, given))
+        yield from _results(ray, task, units, done_by)
     finally:
         if began:
             with _patient():
@@ -115,17 +124,22 @@ def _patient() -> Iterator[None]:
             before(*came[0])
 
 
-def _attempt(process: Callable[[Unit], Result], unit: Unit) -> Result:
+def _attempt(done_by: bytes, unit: Unit) -> Any:
     os.environ.setdefault("RAYON_NUM_THREADS", "1")  # a task has one core
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
-    return attempt(process, unit)
+    process, given = _unpickled(done_by)
+    return attempt(process, unit, *([] if given is None else [given]))
+
+
+_unpickled = lru_cache(maxsize=1)(pickle.loads)
+"""What does units, made once in a process of Ray, so that one task after another loads nothing."""
 
 
 def _results(
-    ray: Any, task: Any, units: Sequence[Unit], process: Callable[[Unit], Result]
-) -> Generator[Result, None, None]:
+    ray: Any, task: Any, units: Sequence[Unit], done_by: bytes
+) -> Generator[Any, None, None]:
     with _patient():
-        shared = ray.put(process)
+        shared = ray.put(done_by)
         running = {task.remote(shared, unit): unit for unit in units}
     deaths: Counter[int] = Counter()
     lost: Counter[int] = Counter()
@@ -204,4 +218,8 @@ def pack_table(table: pa.Table, options: Options) -> pa.Table:
         fix = "leave on_error and overlong at their defaults, or use pack_files"
         raise UsageError("pack_table", "skips records", expected, fix)
     rows = (Record(f"batch:{number}", b"", row) for number, row in enumerate(table.to_pylist(), 1))
-    return pack_records(rows, options)
+    return pack_records(rows, options, _context(options))
+
+
+_context = lru_cache(maxsize=1)(load_context)
+"""What options name, loaded once for the batches of a pipeline."""

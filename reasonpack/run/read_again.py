@@ -16,12 +16,11 @@ from typing import Any, NamedTuple
 from msgspec import Struct, field
 from msgspec.structs import replace
 
-from reasonpack.datasets.options import Options
 from reasonpack.datasets.receipt import Counts, Receipt
 from reasonpack.errors import FormatError, RecordError
 from reasonpack.records.unit import read_records
 from reasonpack.rows.replant import ends_of
-from reasonpack.run.context import load_context
+from reasonpack.run.context import Loaded
 from reasonpack.run.conversations import notes_of, parse
 from reasonpack.run.copies import DUPLICATE, Times
 from reasonpack.run.lay_out_again import Group, Old
@@ -61,12 +60,13 @@ class ReadAgain:
     things, and a StorageError where the input cannot be read.
     """
 
-    def __init__(self, old: Old, receipt: Receipt, options: Options) -> None:
-        self.old, self.receipt, self.options = old, receipt, options
+    def __init__(self, old: Old, receipt: Receipt, loaded: Loaded) -> None:
+        self.old, self.receipt = old, receipt
+        self._loaded, self.options = loaded, loaded.options
 
     @cached_property
     def _said(self) -> list[_Said]:
-        context, found = load_context(self.options), list[_Said]()
+        context, found = self._loaded.context, list[_Said]()
         reading = replace(context.reading, weighs=True)  # what is in rows was accepted
         trained = read_train_on(self.options.train_on)
         for record in read_records(self.receipt.unit, self.old.inputs[self.receipt.unit.input]):

@@ -26,6 +26,7 @@ from reasonpack.errors import StorageError
 from reasonpack.records.unit import Unit
 from reasonpack.run.engine import Run, Watch, do_units
 from reasonpack.run.plan_file import Plan
+from reasonpack.run.pool import Given
 from reasonpack.storage.place import Place, file_names, join, remove, stamp
 from reasonpack.storage.read import digest, read_bytes
 
@@ -75,8 +76,9 @@ def done_before(
 def add_receipts(
     done: dict[int, Receipt],
     todo: Sequence[Unit],
-    do: Callable[[Unit], Receipt],
+    do: Callable[..., Receipt],
     run: Run,
+    given: Given | None = None,
 ) -> None:
     """Do units, and add their receipts to those of the units that are done; see `do_units`."""
 
@@ -84,7 +86,7 @@ def add_receipts(
         done[receipt.unit.number] = receipt
         run.watch.on_receipt(receipt)
 
-    do_units(todo, do, add, run)
+    do_units(todo, do, add, run, given)
 
 
 def _check(output: Place, plan: Plan, unit: Unit) -> Finding:

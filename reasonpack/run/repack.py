@@ -21,6 +21,7 @@ from reasonpack.errors import FormatError, UsageError
 from reasonpack.records.plan import InputFile
 from reasonpack.records.unit import Unit
 from reasonpack.rows.schema import planned
+from reasonpack.run.context import Loaded
 from reasonpack.run.copies import INDEX as COPIES
 from reasonpack.run.engine import Run
 from reasonpack.run.finish import end, same_files
@@ -60,6 +61,7 @@ def repack(
     for source in sources:
         _refuse_itself(source.directory, output)
     plan = _plan(sources, given)
+    loaded = Loaded(plan.options)
     with claimed(output, overwrite=overwrite):
         known = read_plan(output)
         for note in same_files(plan.inputs):
@@ -67,9 +69,10 @@ def repack(
         index = None
         if any(source.is_drawn for source in sources):
             places = [each.path for source in sources for each in source.manifest.inputs]
-            plan, index = with_copies(plan, places, plan.options, run, output=output, known=known)
+            of = (plan, places, plan.options, run, loaded.context.reading)
+            plan, index = with_copies(*of, output=output, known=known)
         with at_work(output, plan, known, {COPIES: index}) as agreed:
-            receipts = _receipts(output, agreed, sources, run)
+            receipts = _receipts(output, agreed, sources, run, loaded)
             return end(output, agreed, receipts, run.watch.on_note)
 
 
@@ -122,7 +125,9 @@ def _grouped_by(sources: Sequence[Source]) -> list[str]:
     return found
 
 
-def _receipts(output: Place, plan: Plan, sources: Sequence[Source], run: Run) -> list[Receipt]:
+def _receipts(
+    output: Place, plan: Plan, sources: Sequence[Source], run: Run, loaded: Loaded
+) -> list[Receipt]:
     """Do the units that are not done yet; return the receipts of all, in order."""
     old: list[Old] = []
     for source in sources:
@@ -133,7 +138,7 @@ def _receipts(output: Place, plan: Plan, sources: Sequence[Source], run: Run) ->
 
     def pack(plan: Plan, job: Job) -> list[Receipt]:
         done, todo = done_before(job.home, plan, plan.units, run.watch)
-        add_receipts(done, todo, partial(repack_unit, job=job, each_old=old), run)
+        add_receipts(done, todo, partial(repack_unit, job=job, each_old=old), run, loaded)
         return [done[unit.number] for unit in plan.units]
 
     return in_stages(plan, Job.of(plan, output, plan.options), run, pack)

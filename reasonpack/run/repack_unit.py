@@ -20,6 +20,7 @@ from reasonpack.errors import FormatError
 from reasonpack.records.unit import Unit
 from reasonpack.rows.cut_rows import cut_rows
 from reasonpack.rows.sample import Sample
+from reasonpack.run.context import Loaded
 from reasonpack.run.copies import read_times
 from reasonpack.run.lay_out_again import Again, Group, Old
 from reasonpack.run.length import Limits
@@ -30,7 +31,7 @@ from reasonpack.storage.place import public_name
 from reasonpack.storage.read import digest, read_bytes
 
 
-def repack_unit(unit: Unit, job: Job, each_old: Sequence[Old]) -> Receipt:
+def repack_unit(unit: Unit, loaded: Loaded, job: Job, each_old: Sequence[Old]) -> Receipt:
     """Pack one unit again and publish its shards, its rejects and its receipt.
 
     `each_old` is for each unit the one that it is made of.
@@ -42,7 +43,7 @@ def repack_unit(unit: Unit, job: Job, each_old: Sequence[Old]) -> Receipt:
     old, options = each_old[unit.number], job.options
     receipt = read_receipt(old.directory, old.number)
     groups = {shard.split: _groups(_samples(old, shard), receipt, old) for shard in receipt.shards}
-    records = ReadAgain(old, receipt, options)
+    records = ReadAgain(old, receipt, loaded)
     if options.split != old.limits.options.split:
         groups = records.by_split([*itertools.chain.from_iterable(groups.values())])
     limits = Limits(options, job.plan.max_position)

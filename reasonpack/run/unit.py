@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import lru_cache
 from typing import Any
 
 import pyarrow as pa
@@ -45,7 +44,7 @@ from reasonpack.rows.table import row_groups, rows_to_table
 from reasonpack.run.buckets import UNSHUFFLED, row_keys, write_buckets
 from reasonpack.run.call_plan import INDEX
 from reasonpack.run.calls import lay_out_calls
-from reasonpack.run.context import load_context
+from reasonpack.run.context import Context, Loaded
 from reasonpack.run.conversations import lay_out_records, parse
 from reasonpack.run.copies import asked_for, read_times
 from reasonpack.run.plan_file import Plan, planned_columns
@@ -54,7 +53,6 @@ from reasonpack.run.waiting_calls import calls_of
 from reasonpack.run.work import Laid
 from reasonpack.storage.place import Place, Stamp, join, stamp
 from reasonpack.storage.publish import publish
-from reasonpack.tokens.fast_backends import AUTO, Choice, Encoder
 
 
 class Job(Struct, frozen=True, kw_only=True):
@@ -68,7 +66,6 @@ class Job(Struct, frozen=True, kw_only=True):
         places: where each of the plan's inputs is read.
         stamps: of these, from before the plan was made.
         sources: of calls, where the records of each input can be looked up.
-        backend: what encodes; no byte of a shard depends on it.
         unshuffled: whether units are published to be shuffled, in buckets.
     """
 
@@ -80,7 +77,6 @@ class Job(Struct, frozen=True, kw_only=True):
     places: tuple[Place, ...] = ()
     stamps: tuple[Stamp | None, ...] = ()
     sources: Sequence[Source] = ()
-    backend: Choice = AUTO
     unshuffled: bool = False
 
     @classmethod
@@ -101,7 +97,7 @@ class Job(Struct, frozen=True, kw_only=True):
         return join(self.output, UNSHUFFLED) if self.unshuffled else self.output
 
 
-def process(unit: Unit, job: Job) -> Receipt:
+def process(unit: Unit, loaded: Loaded, job: Job) -> Receipt:
     """Pack one unit and publish its shards, its rejects and its receipt.
 
     Raises:
@@ -109,7 +105,7 @@ def process(unit: Unit, job: Job) -> Receipt:
         StorageError: input that cannot be read, or that was written to since the plan was
             made; output that cannot be written.
     """
-    return publish_unit(unit, job, lay_out_unit(unit, job))
+    return publish_unit(unit, job, lay_out_unit(unit, loaded, job))
 
 
 def publish_unit(unit: Unit, job: Job, laid: Laid) -> Receipt:
@@ -125,11 +121,10 @@ def publish_unit(unit: Unit, job: Job, laid: Laid) -> Receipt:
     return publish_receipt(receipt, job.home)
 
 
-def lay_out_unit(unit: Unit, job: Job) -> Laid:
+def lay_out_unit(unit: Unit, loaded: Loaded, job: Job) -> Laid:
     """Lay out the records of a unit, and publish nothing; see `process`."""
-    options = job.options
-    context = load_context(options)
-    encoder = load_encoder(options, job.backend, job.input_bytes)
+    options, context = loaded.options, loaded.context
+    encoder = loaded.encoder(job.input_bytes)
     times = read_times(job.output, job.plan.copies, unit.number)
     more: dict[str, Any] = {"columns": job.plan.columns, "times": times}
     if groups := _groups(unit, job):
@@ -180,22 +175,6 @@ def publish_shard(
     )
 
 
-def prepare(options: Options, backend: Choice, input_bytes: int) -> None:
-    """Load what processes need for an input of so many bytes."""
-    load_context(options).tokenizer.load()
-    load_encoder(options, backend, input_bytes).load()
-
-
-def load_encoder(options: Options, choice: Choice, input_bytes: int) -> Encoder:
-    """Return what encodes texts in this process, for a run whose input has so many bytes."""
-    return _load_encoder(options, choice.backends(input_bytes), choice.check_rate)
-
-
-@lru_cache(maxsize=1)
-def _load_encoder(options: Options, backends: tuple[str, ...], check_rate: float) -> Encoder:
-    return Encoder(load_context(options).tokenizer, backends, check_rate)
-
-
 def _hashed(groups: Iterable[pa.Table], content: Content) -> Iterator[pa.Table]:
     """Yield groups of rows to whoever writes them, and add each to a hash."""
     for group in staged("rows", groups):
@@ -205,8 +184,8 @@ def _hashed(groups: Iterable[pa.Table], content: Content) -> Iterator[pa.Table]:
         yield group
 
 
-def pack_records(records: Iterable[Record], options: Options) -> pa.Table:
-    """Turn records into rows.
+def pack_records(records: Iterable[Record], options: Options, context: Context) -> pa.Table:
+    """Turn records into rows, with what options name.
 
     Returns:
         A table with the columns that `schemas/FORMAT.md` describes.
@@ -221,7 +200,6 @@ def pack_records(records: Iterable[Record], options: Options) -> pa.Table:
     if asked_for(options, ()):
         expected = "neither, for a table is a part of the input"
         raise UsageError("--dedup, --sample", "one of them", expected, "choose records before")
-    context = load_context(options)
     columns = planned_columns(options)
     laid = lay_out_records(records, options, context, columns=columns)
     if laid.first_error and options.on_error == "stop":
@@ -266,12 +244,12 @@ def shard_schema(options: Options, hashes: Mapping[str, str], columns: Sequence[
     return schema(metadata, columns)
 
 
-def unknown_fields(unit: Unit, job: Job) -> UnknownFieldError | None:
+def unknown_fields(unit: Unit, loaded: Loaded, job: Job) -> UnknownFieldError | None:
     """Return an error that names all such fields of a unit, if it has any.
 
     Records that cannot be read otherwise are passed over.
     """
-    reading = replace(load_context(job.options).reading, weighs=True)
+    reading = replace(loaded.context.reading, weighs=True)
     found: list[UnknownFieldError] = []
     for error in _errors(unit, job, reading):
         if isinstance(error, UnknownFieldError):

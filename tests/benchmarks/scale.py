@@ -23,12 +23,14 @@ from pathlib import Path
 
 os.environ |= {"OPENBLAS_NUM_THREADS": "1", "JE_ARROW_MALLOC_CONF": "background_thread:false"}
 
+from msgspec.structs import replace
 from run import write_corpus
 
 from reasonpack.datasets.options import Options
 from reasonpack.datasets.receipt import Receipt
 from reasonpack.records.plan import UNIT_BYTES, plan
 from reasonpack.records.unit import Unit
+from reasonpack.run.context import Loaded
 from reasonpack.run.engine import Run, Watch, each_file
 from reasonpack.run.finish import finish
 from reasonpack.run.output_directory import begin
@@ -36,7 +38,7 @@ from reasonpack.run.pack import opened
 from reasonpack.run.plan_file import Plan, read_plan, sealed_plan
 from reasonpack.run.pool import run_pool
 from reasonpack.run.receipts import done_before
-from reasonpack.run.unit import Job, prepare, process
+from reasonpack.run.unit import Job, process
 
 TERABYTES = 10
 FILES = 64
@@ -69,12 +71,12 @@ def timed(spent: Spent, what: str) -> Iterator[None]:
 def measured_unit(source: Path, out: Path, tokenizer: str) -> tuple[Plan, Job, Receipt, float]:
     """Pack the only unit of a file, the second time for its CPU seconds."""
     options = Options(tokenizer=tokenizer, max_position=10**8)
-    with opened([str(source)], out, options, run=Run()) as (known, job, _):
-        (unit,) = known.units
-        prepare(options, job.backend, 10**9)
-        process(unit, job)
+    loaded = Loaded(options)
+    with opened([str(source)], out, loaded, run=Run()) as (known, small):
+        (unit,), job = known.units, replace(small, input_bytes=10**9)
+        process(unit, loaded, job)
         before = cpu()
-        receipt = process(unit, job)
+        receipt = process(unit, loaded, job)
         return known, job, receipt, cpu() - before
 
 

@@ -36,7 +36,7 @@ from reasonpack.errors import StorageError
 from reasonpack.records.unit import Unit
 from reasonpack.run import pack as pack_module
 from reasonpack.run import parts
-from reasonpack.run.context import load_context
+from reasonpack.run.context import Loaded, load_context
 from reasonpack.run.unit import Job, process
 from reasonpack.storage import publish as storage
 from tests.changed import replace
@@ -107,16 +107,16 @@ class Countdown:
             die()
 
 
-def crashing_process(unit: Unit, job: Job, *, seed: int, directory: str) -> Receipt:
+def crashing_process(unit: Unit, loaded: Loaded, job: Job, *, seed: int, directory: str) -> Receipt:
     """Pack a unit, and die once at some step of it if the seed says so."""
     draw = random.Random(seed * 1000 + unit.number)
     mark = Path(directory, f"died-{unit.number}")
     at = draw.randrange(1, 40)
     if draw.random() < 0.5 or mark.exists():
-        return process(unit, job)
+        return process(unit, loaded, job)
     mark.touch()
     with steps(Countdown(at)):
-        return process(unit, job)
+        return process(unit, loaded, job)
 
 
 def pack_with_dying_workers(seed: str, marks: str, source: str, out: str, workers: str) -> None:

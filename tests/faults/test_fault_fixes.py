@@ -29,9 +29,8 @@ from runs import FIXTURES, OPTIONS, ROOT, SKIPPING, chats
 from reasonpack.errors import UsageError
 from reasonpack.records.unit import Unit
 from reasonpack.run import parts
-from reasonpack.run.context import load_context
 from reasonpack.run.ray import pack_table, run_ray
-from reasonpack.run.unit import _load_encoder, process
+from reasonpack.run.unit import process
 from reasonpack.storage import publish
 
 pytestmark = pytest.mark.faults
@@ -265,8 +264,6 @@ OURS = {f"someone/{name}/{file}": data for name in ("model", "private", "gated")
 def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Serve models from a hub of this machine, to a client that has kept nothing yet."""
     pytest.importorskip("huggingface_hub")
-    load_context.cache_clear()
-    _load_encoder.cache_clear()
     constants = importlib.import_module("huggingface_hub.constants")
     with hub() as (address, files):
         files.update(OURS)
@@ -277,7 +274,6 @@ def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "token"))
         monkeypatch.delenv("HF_TOKEN", raising=False)
         yield
-        load_context.cache_clear()
 
 
 def model(name: str, *more: str) -> Arguments:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import random
 import subprocess
@@ -29,10 +30,12 @@ from reasonpack.records.unknown import UnknownFieldError
 from reasonpack.rows.schema import schema
 from reasonpack.rows.table import rows_to_table
 from reasonpack.run import unit, work
-from reasonpack.run.context import load_context
+from reasonpack.run.context import load_context as load_context_anew
 from reasonpack.run.conversations import lay_out_records, parse
 from reasonpack.run.work import Laid
 from tests.changed import replace
+
+load_context = functools.cache(load_context_anew)
 
 pytestmark = pytest.mark.faults
 

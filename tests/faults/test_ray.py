@@ -20,6 +20,7 @@ from reasonpack.datasets.receipt import Receipt
 from reasonpack.errors import ReasonpackError, RecordError, UsageError
 from reasonpack.records.conversation import parse_line
 from reasonpack.records.unit import Record, Unit
+from reasonpack.run.context import Loaded, load_context
 from reasonpack.run.pack import pack_files
 from reasonpack.run.ray import pack_table, run_ray
 from reasonpack.run.unit import Job, pack_records, process
@@ -57,12 +58,14 @@ def test_cores_do_not_change_a_byte(
     assert tree(tmp_path / "out") == undisturbed
 
 
-def process_and_lose_node(unit: Unit, job: Job, *, folder: str, step: int) -> Receipt:
+def process_and_lose_node(
+    unit: Unit, loaded: Loaded, job: Job, *, folder: str, step: int
+) -> Receipt:
     """Kill the raylet and the worker of one node, once, at a step of its work."""
     node = ray.get_runtime_context().get_node_id()
     doomed, mark = Path(folder, node), Path(folder, "mark")
     if not doomed.exists() or mark.exists():
-        return process(unit, job)
+        return process(unit, loaded, job)
     raylet, left = int(doomed.read_text()), itertools.count(step, -1)
 
     def lose_node() -> None:
@@ -72,7 +75,7 @@ def process_and_lose_node(unit: Unit, job: Job, *, folder: str, step: int) -> Re
             os.kill(os.getpid(), signal.SIGKILL)
 
     with steps(lose_node):
-        return process(unit, job)
+        return process(unit, loaded, job)
 
 
 @pytest.mark.parametrize(
@@ -110,7 +113,7 @@ def test_a_table_is_packed_as_a_file_is() -> None:
     table = pa.Table.from_pylist(rows)
     found = pack_table(table, OPTIONS)
     records = [Record(f"a:{number}", line) for number, line in enumerate(lines)]
-    assert found == pack_records(records, OPTIONS)
+    assert found == pack_records(records, OPTIONS, load_context(OPTIONS))
     with pytest.raises(UsageError, match="skips records"):
         pack_table(table, SKIPPING)
 

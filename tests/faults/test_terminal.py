@@ -251,7 +251,7 @@ PHASES = [
     ("reasonpack.run.finish.finish", "Interrupted: 8 of 8 "),
 ]
 MORE_PHASES = [
-    ("reasonpack.run.pack.load_context", "Interrupted before packing began."),
+    ("reasonpack.run.context.load_context", "Interrupted before packing began."),
     ("reasonpack.run.output_directory.write_plan", "Interrupted before packing began."),
     ("reasonpack.run.receipts.check_units", "Interrupted before packing began."),
     ("reasonpack.run.pool._start", "Interrupted: 0 of "),

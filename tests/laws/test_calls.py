@@ -30,11 +30,13 @@ from reasonpack.rows.schema import planned, schema
 from reasonpack.rows.table import rows_to_table
 from reasonpack.run.call_plan import ALWAYS
 from reasonpack.run.calls import lay_out_calls
-from reasonpack.run.context import load_context
+from reasonpack.run.context import load_context as load_context_anew
 from reasonpack.run.pack import pack_files
 from reasonpack.run.work import Laid
 from reasonpack.verify.check import verify_dataset
 from tests.changed import replace
+
+load_context = functools.cache(load_context_anew)
 
 ROOT = Path(__file__).parents[2]
 FIXTURES = ROOT / "fixtures"

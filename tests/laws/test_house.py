@@ -137,7 +137,7 @@ TESTED_TOGETHER = {
     "laws/test_errors": "errors",
     "laws/test_bad_input": "wording",
     "laws/test_calls": "run.call_views",
-    "laws/test_npass": "run.context run.conversations run.work",
+    "laws/test_npass": "run.conversations run.work",
     "laws/test_readme": "cli.template show.template",
     "laws/test_schemas": "datasets.manifest datasets.receipt rows.kind rows.optional",
     "masks/test_dense": "masks.rows",

@@ -27,8 +27,6 @@ from fixing import (
 )
 from runs import FIXTURES
 
-from reasonpack.run.context import load_context
-from reasonpack.run.unit import _load_encoder
 from reasonpack.templates import limits
 
 MODEL = {path.name: path.read_bytes() for path in (FIXTURES / "tokenizer").iterdir()}
@@ -268,12 +266,6 @@ walked: set[str] = set()
 def seen() -> Iterator[Seen]:
     with noted() as found:
         yield found
-
-
-@pytest.fixture(autouse=True)
-def _forget() -> None:
-    load_context.cache_clear()  # each of these models is called "model"
-    _load_encoder.cache_clear()
 
 
 @pytest.mark.parametrize("name", ROWS)

@@ -30,11 +30,13 @@ from reasonpack.records.tool_calls import ToolCall
 from reasonpack.records.unit import Record
 from reasonpack.rows.schema import schema
 from reasonpack.rows.table import rows_to_table
-from reasonpack.run.context import load_context
+from reasonpack.run.context import load_context as load_context_anew
 from reasonpack.run.conversations import lay_out_records
 from reasonpack.tokens.view_tokens import Cutter, Pieces
 from reasonpack.views.view import build_views
 from tests.changed import replace
+
+load_context = functools.cache(load_context_anew)
 
 ROOT = Path(__file__).parents[2]
 FIXTURES = ROOT / "fixtures"

@@ -14,8 +14,10 @@ from runs import OPTIONS, Json, chats, run, tree
 from reasonpack.errors import RecordError
 from reasonpack.records.unit import Unit
 from reasonpack.run import parts
+from reasonpack.run.engine import Run
 from reasonpack.run.estimate import estimate
 from reasonpack.run.pack import pack_files
+from reasonpack.run.pool import Given
 from tests.changed import replace
 
 MANY = 1 << 20
@@ -31,20 +33,22 @@ def divided(monkeypatch: pytest.MonkeyPatch) -> list[Unit]:
         units: Sequence[Unit],
         do: Callable[[Unit], Any],
         then: Callable[[Any], object],
+        run: Run,
+        loaded: Given,
         *_: object,
     ) -> None:
         given.extend(units)
         failed: list[RecordError] = []
         for unit in reversed(units):
             try:
-                then(do(unit))
+                then(do(unit, loaded))
             except RecordError as error:
                 failed.append(error)
         if failed:
             raise failed[-1]  # as processes do: that of the first unit
 
     @contextlib.contextmanager
-    def none(count: int, prepare: object) -> Iterator[Sequence[object]]:
+    def none(count: int, given: object) -> Iterator[Sequence[object]]:
         yield ()
 
     monkeypatch.setattr(parts, "do_units", backwards)

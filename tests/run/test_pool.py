@@ -9,7 +9,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from reasonpack.records.unit import Unit
 from reasonpack.run import engine
 from reasonpack.run.engine import Run, do_units, processes
 from reasonpack.run.pack import merge_parts, pack_files, pack_part
-from reasonpack.run.pool import early_workers, run_pool
+from reasonpack.run.pool import Given, early_workers, run_pool
 from reasonpack.storage.place import Place
 from tests.changed import replace
 
@@ -144,11 +144,17 @@ def test_workers_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found["RAYON_NUM_THREADS"] == "5"
 
 
-def note_process(directory: str) -> None:
-    Path(directory, str(os.getpid())).touch()
+class Noting:
+    """Notes the process that loads it."""
+
+    def __init__(self, directory: str) -> None:
+        self.directory = directory
+
+    def load(self) -> None:
+        Path(self.directory, str(os.getpid())).touch()
 
 
-def which_process(unit: Unit) -> int:
+def which_process(unit: Unit, *given: object) -> int:
     return os.getpid()
 
 
@@ -161,7 +167,7 @@ def is_alive(process: int) -> bool:
 
 
 def test_processes_started_early_do_the_work_and_end(tmp_path: Path) -> None:
-    with early_workers(3, functools.partial(note_process, str(tmp_path))) as started:
+    with early_workers(3, Noting(str(tmp_path))) as started:
         processes = {worker.process.pid for worker in started}
         used = set(run_pool(units(20), which_process, workers=2, started=started))
         assert used <= processes
@@ -174,21 +180,27 @@ import gc, os, sys, threading
 from reasonpack.records.unit import Unit
 from reasonpack.run.pool import early_workers, run_pool
 
-loaded = []
+class Loaded:
+    where = None
 
-def load():
-    loaded.append(os.getpid())
+    def __reduce__(self):
+        return Loaded, ()
 
-def where_loaded(unit):
-    return loaded[0], gc.get_threshold()[0]
+    def load(self):
+        self.where = self.where or os.getpid()
+
+def where_loaded(unit, loaded):
+    return loaded.where, gc.get_threshold()[0]
 
 if __name__ == "__main__":
     gc.set_threshold(12_345)
     if sys.argv[1] == "spawn":
         threading.Thread(target=threading.Event().wait, daemon=True).start()
     units = [Unit(n, 0, "chats", "plain", n, n + 1, 1, 1) for n in range(6)]
-    with early_workers(2, load) as started:
-        where, collected = zip(*run_pool(units, where_loaded, workers=2, started=started))
+    loaded = Loaded()
+    with early_workers(2, loaded) as started:
+        more = {"given": loaded, "started": started}
+        where, collected = zip(*run_pool(units, where_loaded, workers=2, **more))
         print({*where} == {os.getpid()}, {*collected})
 """
 
@@ -249,17 +261,19 @@ def test_files_are_cut_into_units_by_several_processes_as_by_one(
         plan([files[2], *files], each=spread)
 
 
-def fail_to_prepare() -> None:
-    raise StorageError("nobody", "hears", "this", "one")
+class Failing:
+    def load(self) -> None:
+        raise StorageError("nobody", "hears", "this", "one")
 
 
-def die_preparing() -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
+class Dying:
+    def load(self) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
-@pytest.mark.parametrize("prepare", [fail_to_prepare, die_preparing])
-def test_what_goes_wrong_early_stops_nothing(prepare: Callable[[], None]) -> None:
-    with early_workers(2, prepare) as started:
+@pytest.mark.parametrize("given", [Failing(), Dying()])
+def test_what_goes_wrong_early_stops_nothing(given: Given) -> None:
+    with early_workers(2, given) as started:
         assert len(set(run_pool(units(6), which_process, workers=2, started=started))) <= 4
 
 
@@ -269,9 +283,9 @@ def test_an_early_start_does_not_change_a_byte(
     counts = []
 
     @contextlib.contextmanager
-    def counted(count: int, prepare: Callable[[], object]) -> Iterator[Any]:
+    def counted(count: int, given: Given) -> Iterator[Any]:
         counts.append(count)
-        with early_workers(count, prepare) as started:
+        with early_workers(count, given) as started:
             yield started
 
     monkeypatch.setattr(engine, "early_workers", counted)

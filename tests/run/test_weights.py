@@ -159,8 +159,9 @@ def test_records_without_a_plan_have_no_weights_unless_asked_for() -> None:
     """A table of records in memory: nothing may depend on what one of them holds."""
     records = [Record("x:1", json.dumps(record(weight=0.5)).encode())]
     with pytest.raises(RecordError, match="--loss-weights data"):
-        pack_records(records, PLAIN)
-    table = pack_records(records, replace(PLAIN, loss_weights="data"))
+        pack_records(records, PLAIN, load_context(PLAIN))
+    weighted = replace(PLAIN, loss_weights="data")
+    table = pack_records(records, weighted, load_context(weighted))
     assert "loss_weights" in table.column_names
 
 

@@ -22,7 +22,6 @@ from reasonpack.datasets.options import Options
 from reasonpack.errors import TokenizerError, UsageError
 from reasonpack.run.engine import Run, Watch
 from reasonpack.run.pack import pack_files
-from reasonpack.run.unit import _load_encoder
 from reasonpack.tokens import fast_backends as backends
 from reasonpack.tokens.fast_backends import Choice, Encoder
 from reasonpack.tokens.hard_texts import hard_texts
@@ -308,7 +307,6 @@ def test_a_dataset_does_not_depend_on_the_backend(
     spoil: Spoil, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     install(monkeypatch, gigatoken=spoil)
-    _load_encoder.cache_clear()
     chats = str(FIXTURE.parent / "chats.jsonl")
     options, notes = Options(tokenizer=str(FIXTURE)), []
     shards = {}
@@ -323,7 +321,6 @@ def test_a_dataset_does_not_depend_on_the_backend(
         assert (receipt["backend_fault"] is not None) is failed
     assert shards["tokenizers"] == shards["gigatoken"]
     assert len(notes) == (spoil is crash)
-    _load_encoder.cache_clear()
 
 
 def test_what_a_process_did_before_decides_no_backend(

@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from msgspec import Struct, field
-from msgspec.structs import replace
 
 from reasonpack.datasets.options import Options
 from reasonpack.datasets.receipt import Counts
 from reasonpack.records.group_index import Grouping
 from reasonpack.records.unit import Unit
 from reasonpack.records.unknown import UnknownFieldError
+from reasonpack.run.context import Loaded
 from reasonpack.run.engine import Run, results_of
 from reasonpack.run.pack import all_unknown, opened
 from reasonpack.run.plan_file import Plan
@@ -55,32 +55,33 @@ def check_records(inputs: Sequence[str], options: Options, run: Run) -> Records:
         ReasonpackError: an input cannot be read, or is no input at all.
     """
     options = dataclasses.replace(options, on_error="skip")
+    loaded = Loaded(options, run.backend)
     with (
         tempfile.TemporaryDirectory(prefix="reasonpack-", dir=run.temp_dir) as folder,
-        opened(inputs, str(Path(folder, "check")), options, run=run) as (plan, job, _),
+        opened(inputs, str(Path(folder, "check")), loaded, run=run) as (plan, job),
     ):
         try:
-            return _of_units(plan, job, run)
+            return _of_units(plan, job, run, loaded)
         except UnknownFieldError as error:
-            unknown = all_unknown(plan, job, run) or error
+            unknown = all_unknown(plan, job, run, loaded) or error
             names = tuple({each.name for each in unknown.fields})
             without = dataclasses.replace(options, ignore_fields=(*options.ignore_fields, *names))
-            found = _of_units(plan, replace(job, options=without), run)
+            found = _of_units(plan, job, run, Loaded(without, run.backend))
     found.counts.rejects[unknown.reason] = sum(each.count for each in unknown.fields)
     found.first[unknown.reason] = str(unknown)
     return found
 
 
-def _of_units(plan: Plan, job: Job, run: Run) -> Records:
+def _of_units(plan: Plan, job: Job, run: Run, loaded: Loaded) -> Records:
     found = Records(grouping=plan.grouping)
-    for each in results_of(plan.units, partial(_of_unit, job=job), run):
+    for each in results_of(plan.units, partial(_of_unit, job=job), run, loaded):
         found.counts.add(each.counts)
         found.first = {**each.first, **found.first}
     return found
 
 
-def _of_unit(unit: Unit, job: Job) -> Records:
-    laid = lay_out_unit(unit, job)
+def _of_unit(unit: Unit, loaded: Loaded, job: Job) -> Records:
+    laid = lay_out_unit(unit, loaded, job)
     first = {each["reason"]: each["error"] for each in reversed(laid.rejects)}
     return Records(laid.counts, first)
 
