@@ -114,6 +114,12 @@ def _segment_faults(row: Row) -> Iterator[Fault]:
         what = f"segment {bad} is of call {calls[bad]}, expected -1 to {count - 1}"
         yield Fault("RP221", what, int(starts[bad]))
         return
+    unsaid = np.isin(row.segment_kind, (Kind.CONTEXT, Kind.R_IN))
+    if (bad := first((calls >= 0) & unsaid)) is not None:
+        kind = Kind(int(row.segment_kind[bad])).label
+        what = f"segment {bad} of kind {kind} is of call {calls[bad]}, expected -1: nobody wrote it"
+        yield Fault("RP221", what, int(starts[bad]))
+        return
     own = np.searchsorted(row.sample_start, starts, "right") - 1
     of = np.append(samples, -1)[calls]
     if (bad := first((calls >= 0) & (of != own))) is not None:

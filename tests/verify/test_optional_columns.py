@@ -26,6 +26,7 @@ from damages import (
 from packed_twice import Json, Packed, copied
 from test_rows import as_row
 
+from reasonpack.rows.kind import Kind
 from reasonpack.rows.optional import APPLIED, FILLS
 from reasonpack.rows.schema import OPTIONAL, schema
 from reasonpack.verify import shards
@@ -171,6 +172,7 @@ DAMAGES: dict[str, list[Damage]] = {
     "RP221": [
         put("segment_call", 0, -2),
         put("segment_call", 0, 99),
+        put("segment_call", 0, 0),
         edit(of_another_sample),
         edit(without_call),
     ],
@@ -200,7 +202,7 @@ def test_a_target_of_a_rejected_answer_follows_its_parent_too(packed: Packed) ->
 def test_calls_may_train_the_same_and_one_call_may_not() -> None:
     """Rule 9 counts by call."""
     row = {**tiny(-100, -100, 7, -100, 7), "segment_call": [-1, 0, 1], "call_id": ["a", "b"]}
-    row |= {"call_sample": [0, 0]}
+    row |= {"call_sample": [0, 0], "segment_kind": [Kind.CONTEXT, Kind.R_OUT, Kind.R_OUT]}
     assert faults(row) == set()
     assert faults({**row, "segment_call": [-1, 0, 0]}) == {"RP212"}
 
