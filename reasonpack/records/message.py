@@ -244,7 +244,8 @@ def _message(
     if content is None and not reasoning and not calls:
         raise _no_content(path, raw)
     silent = not calls and not (content or "").strip()
-    cut, nothing = silent and bool(reasoning), silent and not reasoning and not finished
+    thinks = bool((reasoning or "").strip())
+    cut, nothing = silent and thinks, silent and not thinks and not finished
     noticed += by_choice + _noticed(content, calls, reading)
     if cut or not finished:
         noticed += ("reasoning-alone" if cut else NOTHING_WRITTEN if nothing else "unfinished",)

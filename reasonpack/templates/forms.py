@@ -81,7 +81,9 @@ def as_written(message: Message, forms: Forms) -> str | None:
     if not forms.inline.startswith("{}"):
         return message.verbatim
     text = message.verbatim.lstrip()
-    return text.removeprefix("<think>").removeprefix("\n") if text.startswith("<think>") else text
+    if not text.startswith("<think>"):
+        return message.verbatim
+    return text.removeprefix("<think>").removeprefix("\n")
 
 
 def _is_tag_in_text(content: str) -> bool:

@@ -10,7 +10,6 @@ put together from the delimiters, the record's reasoning and the answer as `whol
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -22,6 +21,7 @@ from reasonpack.verify.chat import Chat, Json, NotChecked, Refused
 from reasonpack.verify.marks import Marked
 from reasonpack.verify.names import END
 from reasonpack.verify.parts import (
+    begins,
     begun,
     fitting,
     holds,
@@ -29,13 +29,10 @@ from reasonpack.verify.parts import (
     named,
     says,
     shown_end,
-    start_of,
     thought_end,
 )
 from reasonpack.verify.rules import Rules
 from reasonpack.verify.stop import CUT_OFF
-
-NO_BLOCK = re.compile("")
 
 
 class TextView(Struct, frozen=True):
@@ -116,7 +113,7 @@ class OneView:
             rest = rules.rest_of_block(self.prompt)
             completion, end = rest + completion, len(rest)
         else:
-            end = self._closed_for(completion) or start_of(message, completion, block.end())
+            end = self._closed_for(completion) or block.end()
             if rules.forms.takes(message):  # the record's own, with the line breaks behind it
                 end = len(completion) - len(completion.partition(END)[2].lstrip("\n"))
         if rules.train_empty:  # whose tags are reasoning or response: there is neither in them
@@ -238,30 +235,37 @@ class OneView:
         message = self.message
         content = last_place(text, message.content) if message.content.strip() else len(text)
         shown = not message.thinks or holds(text[: max(0, content)], message.reasoning)
-        shown = shown and not (message.thinks and self.rules.empty_block.match(text))
+        empty = self.rules.empty_block
+        if block := empty.match(text):  # of the template, where the record has one as well
+            shown = shown and not (message.thinks or empty.match(text, block.end()))
         return shown and self.stop not in text[: len(text) - len(self.stop)]
 
     def _answer_start(self, end: int) -> int:
-        """Find where the answer itself begins in the rendering, behind its header.
-
-        An empty block belongs to it, unless the prompt begins one or the answer has reasoning.
-        """
-        begun = self.message.thinks or self.opened or self.closed()
-        block = self.rules.empty_block if begun else NO_BLOCK
+        """Find where the answer itself begins in the rendering, behind its header."""
         begin = self._begin() or self.prompt
         bare = begin.rstrip().removesuffix(self.rules.opener_behind(begin)[0])
         bare = self.rules.last_block.sub("", begin) if bare == begin.rstrip() else bare
         for head in (self.prompt, self.prompt.removesuffix(begin) + bare):
             if self.whole.startswith(head):
-                found = block.match(self.whole, len(head))
-                return found.end() if found else len(head)
+                return self._behind_block(len(head))
         content, begin = self.message.content, bare
         shown = last_place(self.whole[:end], content) if content.strip() else end
         at = self.whole.rfind(begin, 0, shown) if begin and shown >= 0 else -1
         if at < 0:
             raise NotChecked("a rendering that rewrites what came before an answer")
-        found = block.match(self.whole, at + len(begin))
-        return found.end() if found else at + len(begin)
+        return self._behind_block(at + len(begin))
+
+    def _behind_block(self, at: int) -> int:
+        """Return where an empty block ends that the template writes of its own at a place.
+
+        It belongs to the answer, unless the prompt begins one or the answer has reasoning.
+        """
+        begun = self.message.thinks or self.opened or self.closed()
+        found = self.rules.empty_block.match(self.whole, at) if begun else None
+        if found is None or not self.rules.forms.takes(self.message):
+            return found.end() if found else at
+        first, behind = (begins(self.whole[i:], self.message) for i in (at, found.end()))
+        return at if first and not behind else found.end()
 
     def _end(self, start: int) -> tuple[int, str]:
         """Find where what the model wrote ends, and what the rendering lacks of it."""
@@ -324,9 +328,7 @@ class OneView:
         if self.message.calls:
             parts = [message.calls[-1]["function"]["name"]]
         if not parts[0].strip():
-            if not start:
-                raise NotChecked("an answer without text that does not go on from its prompt")
-            return start
+            return start or self._answer_start(0)
         for token in (*self.rules.stops.listed, self.rules.ending):
             if token and token not in parts[0]:  # else a short text is found in it
                 whole = whole.replace(token, "\0" * len(token))

@@ -120,15 +120,9 @@ def begun(prompt: str, content: str) -> str:
     return opened[0] if opened and f"</{opened[1]}>" in content else ""
 
 
-def start_of(message: Message, completion: str, most: int) -> int:
-    """Find where content begins behind an empty block that ends at most there.
-
-    White space after the block is the block's, unless the content begins with it.
-    """
-    space = len(message.content) - len(message.content.lstrip())
-    if space and completion[most - space :].startswith(message.content):
-        return most - space
-    return most
+def begins(text: str, message: Message) -> bool:
+    """Tell whether a text begins with reasoning in its tags as the record has it in the content."""
+    return text.lstrip().startswith((message.verbatim or "").partition(END)[0].lstrip() + END)
 
 
 def thought_end(message: Message, completion: str, closer: str) -> tuple[int, int]:

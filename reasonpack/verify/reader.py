@@ -316,8 +316,8 @@ def _finished(message: Message, reading: Reading) -> Message:
     message = _split(message, reading)
     silent = not message.content.strip() and not message.calls
     open_ended = message.more.get("end_turn") is False and not message.calls
-    cut = message.cut or open_ended or (silent and bool(message.reasoning))
-    nothing = cut and silent and not message.reasoning  # was written before it was cut off
+    cut = message.cut or open_ended or (silent and message.thinks)
+    nothing = cut and silent and not message.thinks  # was written before it was cut off
     return replace(message, trained=message.flag is not False and not nothing, cut=cut)
 
 

@@ -53,7 +53,7 @@ def build_views(chat: Chat, rules: Rules, parts: Sequence[str] = PARTS) -> TextV
         Refused: pack must have refused it.
     """
     made = TextViews()
-    bare = [each if each.thinks else replace(each, verbatim=None) for each in chat.messages]
+    bare = [m if m.thinks else replace(m, verbatim=None, reasoning="") for m in chat.messages]
     chats = [replace(chat, messages=tuple(bare))]
     if rules.closer and bare != list(chat.messages):  # with empty blocks as the record has them
         chats.insert(0, chat)

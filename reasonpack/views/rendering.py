@@ -176,8 +176,8 @@ def _stories(
 
 
 def _bare(message: Message) -> Message:
-    kept = message.verbatim is None or is_reasoned(message)
-    return message if kept else replace(message, verbatim=None)
+    kept = (message.verbatim is None and not message.reasoning) or is_reasoned(message)
+    return message if kept else replace(message, verbatim=None, reasoning=None)
 
 
 def _variables(conversation: Conversation, index: int, rendering: Rendering) -> Mapping[str, Any]:

@@ -254,6 +254,8 @@ def test_a_form_of_reasoning_that_the_template_does_not_know_is_noticed(
         ({"content": "", "reasoning": "Hm"}, ("reasoning-alone",)),
         ({"content": " \n", "reasoning": "Hm"}, ("reasoning-alone",)),
         ({"reasoning": "Hm", "finish_reason": "length"}, ("reasoning-alone",)),
+        ({"content": "", "reasoning": " \n"}, ()),
+        ({"content": "", "reasoning": "\n", "finish_reason": "length"}, ("nothing-written",)),
         ({"content": "<think>Hm</think>"}, ("reasoning-alone",)),
         ({"content": "<think>Hm", "finish_reason": "length"}, ("reasoning-alone",)),
     ],

@@ -38,6 +38,8 @@ MORE: list[list[dict[str, Any]]] = [
     [{"content": "<think>A</think>", "tool_calls": [CALL]}],
     [{"content": EMPTY, "tool_calls": [CALL]}, {"content": f"{EMPTY}B"}],
     [{"content": "A\n</judge>\nB"}],
+    [{"content": "", "reasoning": "\n"}, {"content": "\nB"}, {"content": "C", "reasoning": " "}],
+    [{"content": "\n</think>\n\n", "tool_calls": [CALL]}, {"content": "\n</think>\n\nB"}],
 ]
 """Answers of conversations: blocks with nothing in them, nothing written, calls without a text."""
 TOOL = {"type": "function", "function": {"name": "f", "description": "F.", "parameters": {}}}

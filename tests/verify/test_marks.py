@@ -100,10 +100,23 @@ def test_an_empty_block_before_the_records_own_is_not_what_the_model_wrote() -> 
         f"{USER}<|bot|>{{% if m.tool_calls %}}<think></think>{{{{ m.content }}}}{CALLS}{{% else %}}"
         "{{ m.content.split('</think>')[-1] }}<|end|>{% endif %}"
     )
-    message = said("<think>a</think>Four.", tool_calls=CALL)
-    rule = rules(f"{source}{END}<|bot|><think>{{% endif %}}", STOPS, "<think>", "</think>")
-    (view,) = views(rule, ASK, message).views
-    assert view.completion == "a</think>Four.<call>alarm<|end|>"
+    asked = {"missing_reasoning": "empty-think", "train_empty": True}
+    rule = rules(f"{source}{END}<|bot|><think>{{% endif %}}", STOPS, "<think>", "</think>", **asked)
+    for content in ("<think>a</think>Four.", "<think>\n\n</think>\n\n", "<think></think>"):
+        (view,) = views(rule, ASK, said(content, tool_calls=CALL)).views
+        assert view.completion == f"{content.removeprefix('<think>')}<call>alarm<|end|>"
+
+
+@pytest.mark.parametrize("content", ["<think></think>", "</think>\n\n", "\n</think>\n"])
+def test_the_records_empty_block_is_as_the_template_shows_it(content: str) -> None:
+    """As Nemotron 3 does: between white space, and not as it goes on from the prompt."""
+    source = f"{USER}<|bot|>{{{{ m.content | trim ~ '\n' }}}}{CALLS}"
+    asked = {"missing_reasoning": "empty-think", "train_empty": True}
+    rule = rules(
+        f"{source}{END}<|bot|>{OPENER}{{% endif %}}", STOPS, OPENER, "\n</think>\n", **asked
+    )
+    (view,) = views(rule, ASK, said(content, tool_calls=CALL)).views
+    assert view.completion == "</think>\n<call>alarm<|end|>"
 
 
 def test_a_stop_token_in_a_short_text_is_refused() -> None:

@@ -188,6 +188,31 @@ def test_an_empty_block_that_the_rendering_goes_on_with() -> None:
     assert view.completion == "Four.<|end|>"
 
 
+SHOWS = (
+    f"{USER}<|bot|>{{{{ '<think>' ~ m.reasoning if m.reasoning }}}}</think>\n"
+    f"{{{{ m.content.strip() ~ '\n' if m.content.strip() }}}}<|end|>{END}"
+    "<|bot|>{{ '<think>' if think else '</think>' }}{% endif %}"
+)
+"""As Laguna does: an answer without reasoning closes what no rendering with it opens."""
+
+
+@pytest.mark.parametrize("thought", ["", "\n"])
+@pytest.mark.parametrize(("content", "shown"), [("", ""), ("\n", ""), ("\n4", "4\n")])
+def test_an_answer_without_text_or_reasoning_stands_behind_the_block(
+    content: str, shown: str, thought: str
+) -> None:
+    asked = {"missing_reasoning": "empty-think", "thinking": ({"think": True}, {})}
+    rule = rules(SHOWS, STOPS, "<think>", "</think>\n", **asked)
+    messages = [ASK, said(content, reasoning=thought)] * 2
+    on = {"messages": messages, "chat_template_kwargs": {"think": True}}
+    for view in build_views(read_chat(on, Reading()), rule).views:
+        assert view.prompt.endswith(f"<|bot|><think>{thought}</think>\n")
+        assert view.completion == f"{shown}<|end|>"
+    for view in views(rule, *messages).views:
+        assert view.prompt.endswith("<|bot|></think>")
+        assert view.completion == f"\n{shown}<|end|>"
+
+
 def test_a_prompt_that_closes_reasoning_is_no_prompt_for_it() -> None:
     source = f"{USER}<|bot|>{{{{ m.content }}}}<|end|>{END}<|bot|><think></think>{{% endif %}}"
     rule = rules(source, STOPS, "<think>", "</think>")

@@ -9,6 +9,7 @@ import pytest
 from reasonpack.errors import RecordError
 from reasonpack.records.conversation import Conversation, Message, parse_line
 from reasonpack.records.tool_calls import ToolCall
+from reasonpack.templates.forms import Forms, as_written
 from reasonpack.templates.learn.learn import learn
 from reasonpack.templates.template import ChatTemplate
 from reasonpack.views.view import Rendering, build_views
@@ -144,6 +145,28 @@ def test_an_empty_block_of_the_record_stays_in_the_history_of_a_prompt_that_has_
     views = build_views(Conversation("id", "here:1", story), rendering(*SWITCHED, **BLANK)).views
     assert "assistant\n<think>\n\n</think>\n\nSo.<|im_end|>" in views[1].prompt
     assert views[0].prompt.endswith("assistant\n<think>\n\n</think>\n")
+
+
+@pytest.mark.parametrize(("content", "shown"), [("", ""), ("4", "4\n")])
+def test_reasoning_of_white_space_is_none_where_the_prompt_closes_it(
+    content: str, shown: str
+) -> None:
+    """As Laguna does: the block would be another one with it."""
+    answer = (
+        "{{ '<think>\n' ~ m.reasoning ~ '\n' if m.reasoning }}{{ '</think>\n' }}"
+        "{{ m.content ~ '\n' if m.content }}"
+    )
+    chosen = rendering(answer, "{{ '<think>' if enable_thinking else '</think>' }}", **BLANK)
+    for thought in (None, "", " \n"):
+        message = Message("assistant", content, thought)
+        assert written(chosen, message) == ("</think>", f"\n{shown}<|im_end|>")
+
+
+def test_line_breaks_before_the_tag_that_the_prompt_opened_are_the_models() -> None:
+    """The template writes the tag itself, as Nemotron Nano 2 does; the record's is left out."""
+    forms = Forms(inline="{}\n</think>\n\n", inline_as_written=True)
+    for text, given in (("\n</think>\n\n", "\n</think>\n\n"), (" <think>\nA</think>", "A</think>")):
+        assert as_written(Message("assistant", "", verbatim=text), forms) == given
 
 
 def test_tags_that_the_template_drops_are_trained_as_the_record_has_them() -> None:
