@@ -44,6 +44,10 @@ _SAME = (
     ("messages", "conversations", "conversation"),
 )
 """Names under which a record, or a message, has the same."""
+_ASKED = frozenset(("instruction", "input", "query", "history"))
+"""Fields beside a prompt that hold more of what the model was asked, as in Alpaca's form."""
+_DESIRED = ("label", "kto_tag")
+"""Fields of a record that are false where its answer is a bad one."""
 _REASONING_PART = frozenset(("type", "text", "thinking", "reasoning"))
 _REASON = ("thinking", "reasoning")
 _PARTS: Mapping[object, frozenset[str]] = {
@@ -114,14 +118,20 @@ def unread_in_record(
     `read` are the names of its fields that are read, `of_messages` those of fields of messages;
     `container` holds the answers.
     """
-    known = Known(read, HARMLESS_OF_A_RECORD, _OF_A_RECORD)
+    telling = {name for name in _DESIRED if record.get(name) is False}
+    telling |= _ASKED if container == "completion" else set()
 
     def texts() -> Iterator[str]:
         return strings([record.get(name) for name in ("prompt", container)])
 
-    found = (
-        _of_answers(each, record, container) for each in unread(record, known, "", texts=texts)
-    )
+    def unread_of(known: Known, fields: Mapping[str, Any]) -> Iterator[Field]:
+        found = unread(fields, known, "", texts=texts)
+        return (_of_answers(each, record, container) for each in found)
+
+    told = {name: record[name] for name in telling if name in record}
+    others = {name: record[name] for name in record if name not in told} if told else record
+    found = [*unread_of(Known(read, HARMLESS_OF_A_RECORD, _OF_A_RECORD), others)]
+    found += unread_of(Known(read, frozenset(), {}, strict=True), told)
     yield from _told_apart(_free(found, record), "record", of_messages | SIDE_FIELDS)
 
 

@@ -89,6 +89,12 @@ REFUSED: list[tuple[Json, dict[str, str]]] = [
     ({"prompt": "2+2?", "completion": "4", "thoughts": "Add."}, {"thoughts": "reasoning_content"}),
     ({"prompt": "2+2?", "completion": "4", "train": False}, {"record.train": ""}),
     (of_record(train=0), {"record.train": ""}),
+    (of_record(label=False), {"label": ""}),
+    ({"prompt": "Say it.", "completion": "4", "kto_tag": False}, {"kto_tag": ""}),
+    ({"prompt": "Add.", "input": "2+2", "completion": "4"}, {"input": ""}),
+    ({"prompt": "2+2?", "history": [["1+1?", "2"]], "completion": "4"}, {"history": ""}),
+    ({"prompt": "Go.", "instruction": "Add.", "query": "2+2", "completion": "4"},
+     {"instruction": "", "query": ""}),
     (of_record(loss="false"), {"record.loss": ""}),
 ]  # fmt: skip
 
@@ -181,6 +187,8 @@ READ: list[tuple[Json, dict[str, int]]] = [
     (of_answer(content=[{"type": "text", "text": "4", "cache_control": {"type": "x"}}]), {}),
     (of_record(score=3, reasoning="on", thinking_budget=100), {
         "unread record.reasoning": 1, "unread thinking_budget": 1}),
+    (of_record(label=True, input="2+2?"), {}),
+    ({"prompt": "2+2?", "instruction": "2+2?", "history": [], "completion": "4"}, {}),
     (of_record(train=True, loss=0.5), {"unread record.train": 1, "unread record.loss": 1}),
     (of_record(cot="Add."), {"unread cot": 1}),
     (of_record(constraints=["one word"], glossary=["word"]), {"unread glossary": 1}),
