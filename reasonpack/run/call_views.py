@@ -59,7 +59,6 @@ class _Chain(Struct):
     """Prompts that extend each other, the last of them, and how it was cut."""
 
     cutter: Cutter
-    prompt: str = ""
     last: CutCall | None = None
     used: int = 0
 
@@ -77,9 +76,9 @@ class CallCutter:
     def add(self, view: View) -> CutCall:
         """Cut the view of the next call."""
         chain, same = self._chain(view.prompt)
-        cut = chain.cutter.add(replace(view, shared=same))
+        cut = chain.cutter.add(view)
         self._count += 1
-        chain.prompt, chain.used = view.prompt, self._count
+        chain.used = self._count
         pieces = np.array(cut.pieces, np.int32)
         if chain.last is not None:
             pieces = np.concatenate([chain.last.pieces[: cut.shared], pieces])
@@ -93,18 +92,18 @@ class CallCutter:
         """Return the chain that a prompt goes on with, and how many characters they share."""
         found: list[tuple[int, _Chain]] = []
         for chain in self._chains:
-            same = common_beginning(chain.prompt, prompt)
+            same = common_beginning(chain.cutter.prompt, prompt)
             found.append((same, chain))
-            if same == len(chain.prompt):
+            if same == len(chain.cutter.prompt):
                 break
         same, best = max(found, key=lambda each: each[0], default=(0, None))
-        if best is not None and 2 * same >= min(len(best.prompt), len(prompt)):
+        if best is not None and 2 * same >= min(len(best.cutter.prompt), len(prompt)):
             return best, same
         if len(self._chains) < AGENTS:
             self._chains.append(_Chain(Cutter(self._pieces)))
             return self._chains[-1], 0
         oldest = min(self._chains, key=lambda chain: chain.used)
-        return oldest, common_beginning(oldest.prompt, prompt)
+        return oldest, common_beginning(oldest.cutter.prompt, prompt)
 
 
 def view_of_call(

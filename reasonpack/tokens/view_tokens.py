@@ -21,6 +21,7 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from reasonpack.rows.encoded_views import EncodedViews, Run, common_prefix, encoded_views
+from reasonpack.views.spans import common_beginning
 from reasonpack.views.view import View
 
 I32 = NDArray[np.int32]
@@ -181,13 +182,16 @@ class Cutter:
     """Cuts the views of one conversation, in their order; remembers their pieces."""
 
     def __init__(self, pieces: Pieces) -> None:
+        self.prompt = ""
+        """Of the view before."""
         self._pieces = pieces
-        self._starts: list[int] = []  # where each piece of the prompt before begins
+        self._starts: list[int] = []  # where each piece of that prompt begins
 
     def add(self, view: View) -> CutView:
         """Cut the next view."""
         cut, starts = self._pieces.cut, self._starts
-        shared = self._shared(view.shared)
+        shared = self._shared(common_beginning(self.prompt, view.prompt))
+        self.prompt = view.prompt
         at = starts[shared] if shared else 0
         del starts[shared:]
         prompt = cut(view.prompt[at:])

@@ -96,7 +96,8 @@ class OneView:
         if message.thinks and self.closed():
             raise NotChecked("a prompt that closes the reasoning which the message has")
         completion = self._completion()
-        block = None if message.thinks else rules.empty_block.match(completion)
+        none = message.thinks or self.closed()  # there a tag would be the content's own
+        block = None if none else rules.empty_block.match(completion)
         if block is None and (message.thinks or not self.opened):
             return TextView(
                 message.source,

@@ -132,6 +132,8 @@ def thought_end(message: Message, completion: str, closer: str) -> tuple[int, in
     place = last_place(completion, message.reasoning)
     behind = max(place, 0) + len(fitting(completion, message.reasoning))
     at = completion.find(closer.strip(), behind) if closer.strip() else -1
+    if at < 0 <= place and not completion[behind:].strip():  # it was cut off before its end
+        return len(completion), len(completion)
     if place < 0 or at < 0:
         return 0, len(completion)
     least = at + len(closer.strip())

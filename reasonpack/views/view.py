@@ -56,15 +56,12 @@ class View(Struct, frozen=True):
         prompt: text it saw.
         completion: text it wrote, stop token included.
         spans: tile `prompt + completion`.
-        shared: how many characters the prompt has in common with that of the view before, from
-            the start; fewer where that was not looked for.
     """
 
     message: int
     prompt: str
     completion: str
     spans: tuple[Span, ...]
-    shared: int = 0
 
 
 class Untrained(Struct, frozen=True):
@@ -177,7 +174,7 @@ def _each_view(
                 untrained["nothing of the parts to train"] += 1
                 continue
             own = completion_spans(text.prompt, parts, index, behaviour)
-            yield View(index, text.prompt, text.completion, (*found.spans, *own), same)
+            yield View(index, text.prompt, text.completion, (*found.spans, *own))
     if untrained.total() == len(asked):
         untrained[NOTHING_WRITTEN] += sum(NOTHING_WRITTEN in each.noticed for each in messages)
         left = "".join(f"; {count} stay context ({why})" for why, count in (+untrained).items())

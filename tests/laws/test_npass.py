@@ -7,6 +7,7 @@ renders with plain jinja2, encodes whole texts and shares no code with the packa
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 from collections import Counter
@@ -33,6 +34,7 @@ from reasonpack.rows.table import rows_to_table
 from reasonpack.run.context import load_context as load_context_anew
 from reasonpack.run.conversations import lay_out_records
 from reasonpack.tokens.view_tokens import Cutter, Pieces
+from reasonpack.views.chosen import PARTS
 from reasonpack.views.view import build_views
 from tests.changed import replace
 
@@ -167,6 +169,48 @@ def test_rows_train_what_npass_trains(family: str, layout: Layout, data: st.Data
         assert refusal.value.reason in {"nothing-to-train", "no-assistant"}
         return
     assert trained(laid_out(record, chosen)) == wanted
+
+
+def trained_in_parts(record: Json, family: str) -> Counter[Any]:
+    """Count what is trained where each part of answers is trained by itself.
+
+    Raises a RecordError where a text cannot be told from calls in front of it.
+    """
+    found = Counter[Any]()
+    for part in PARTS:
+        try:
+            found += trained(laid_out(record, options(family, train_on=part)))
+        except RecordError as refused:
+            if refused.reason not in {"nothing-to-train", "no-assistant"}:
+                raise
+    return found
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@EXAMPLES
+@given(data=st.data())
+def test_each_part_is_trained_after_the_prefixes_of_the_whole(
+    family: str, data: st.DataObject
+) -> None:
+    record = in_full(data.draw(conversations(family, wild=False)))
+    wanted = expected(record, family)
+    with contextlib.suppress(RecordError):
+        assert trained_in_parts(record, family) == wanted
+
+
+@pytest.mark.parametrize("family", [each for each in FAMILIES if each != "plain"])
+def test_an_answer_without_the_part_between_two_that_have_it(family: str) -> None:
+    """The next view is cut from where it parts from the last one that is trained."""
+    cut_off = {"reasoning_content": "Two and two", "content": ""}
+    whole = {"reasoning_content": "Easy.", "content": "It is four."}
+    answers = [{"content": "Four."}, cut_off, {"content": "Five."}, cut_off, whole, cut_off, whole]
+    messages = [
+        message
+        for answer in answers
+        for message in ({"role": "user", "content": "So?"}, {"role": "assistant", **answer})
+    ]
+    record = {"messages": messages}
+    assert trained_in_parts(record, family) == expected(record, family)
 
 
 @pytest.mark.long

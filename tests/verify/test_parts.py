@@ -59,6 +59,13 @@ def test_white_space_behind_reasoning_is_whose_the_template_or_the_record_says(
     assert stretches(message, text, closer, ["response"]) == ((end, len(text)),)
 
 
+@pytest.mark.parametrize("text", ["<think>A", "A", "<think>A\n"])
+def test_an_answer_that_was_cut_off_within_its_reasoning_has_nothing_else(text: str) -> None:
+    message = Message("assistant", "", "A", cut=True)
+    assert stretches(message, text, "</think>\n", ["reasoning"]) == ((0, len(text)),)
+    assert stretches(message, text, "</think>\n", ["response"]) == ()
+
+
 @pytest.mark.parametrize(("train_on", "move"), [("reasoning", -4), ("response", 5)])
 def test_a_border_that_is_elsewhere_is_found(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, train_on: str, move: int

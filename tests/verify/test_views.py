@@ -126,6 +126,14 @@ def test_the_header_of_a_next_message_that_drops_the_answer_is_no_stop() -> None
     assert (made.views[0].completion, made.stops) == ("Four.<|end|>", {"rendering": 1})
 
 
+@pytest.mark.parametrize("content", ["</thought>It is four.", "</thought>4."])
+def test_a_tag_of_the_content_closes_nothing_behind_a_prompt_that_closes_it(content: str) -> None:
+    block = "<thought></thought>"
+    source = f"{USER}<|bot|>{block}{{{{ m.content }}}}<|end|>{END}<|bot|>{block}{{% endif %}}"
+    made = views(rules(source, STOPS, "<thought>", "</thought>"), ASK, said(content))
+    assert [view.completion for view in made.views] == [f"{content}<|end|>"]
+
+
 def test_reasoning_that_the_answer_holds_is_not_shown_by_it() -> None:
     rule = rules(DROPS, STOPS, "<think>", "</think>")
     made = views(rule, ASK, said("Four.", reasoning_content="Fo"))

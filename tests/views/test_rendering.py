@@ -2,30 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
-
-from stories import PROMPT, TURN, answer, call, last, refusal, rendering, result, user, views
-
-
-def _equal(pair: tuple[str, str]) -> bool:
-    return pair[0] == pair[1]
-
-
-def test_it_is_known_how_far_prompts_begin_alike() -> None:
-    """Also behind an answer that is left untrained."""
-    turns = [
-        each for n in range(20) for each in (user(f"U{n}"), call(), result(), answer("A", "R"))
-    ]
-    story = (*turns[:40], user(), answer("B"), *turns[40:])
-    for name in ("stripped", "thinking_prompt", "kept"):
-        made = views(rendering(name), *story)
-        prompts = ["", *(view.prompt for view in made)]
-        pairs = [zip(*pair, strict=False) for pair in itertools.pairwise(prompts)]
-        expected = [sum(1 for _ in itertools.takewhile(_equal, pair)) for pair in pairs]
-        assert [view.shared for view in made] == expected
-        assert any(0 < n < len(p) for n, p in zip(expected, prompts, strict=False)) == (
-            name != "kept"
-        )
+from stories import PROMPT, TURN, answer, last, refusal, rendering, result, user
 
 
 def test_record_that_the_template_refuses_is_named() -> None:
