@@ -53,7 +53,7 @@ def build_views(chat: Chat, rules: Rules, parts: Sequence[str] = PARTS) -> TextV
         Refused: pack must have refused it.
     """
     made = TextViews()
-    bare = [m if m.thinks else replace(m, verbatim=None, reasoning="") for m in chat.messages]
+    bare = [each if each.thinks else replace(each, verbatim=None) for each in chat.messages]
     chats = [replace(chat, messages=tuple(bare))]
     if rules.closer and bare != list(chat.messages):  # with empty blocks as the record has them
         chats.insert(0, chat)
@@ -91,12 +91,18 @@ def build_views(chat: Chat, rules: Rules, parts: Sequence[str] = PARTS) -> TextV
 def _prepared(stories: Sequence[tuple[Chat, Sequence[Json]]], number: int, rules: Rules) -> OneView:
     """Render a message, with marks for its texts if the rendering is the same but for them.
 
-    In a prompt that closes the reasoning, no empty block of the record stands beside its own.
+    In a prompt that closes the reasoning, no empty block of the record stands beside its own, and
+    behind it there is no reasoning of white space.
     """
     for chat, given in stories:
         plain = OneView(chat, given, number, rules)
         if len(stories) == 1 or not plain.closed():
             break
+    if plain.message.reasoning and not plain.message.thinks and plain.closed():
+        said = replace(plain.said, verbatim=None, reasoning="")
+        before, behind = chat.messages[:number], chat.messages[number + 1 :]
+        chat = replace(chat, messages=(*before, said, *behind))
+        plain = OneView(chat, [*given[:number], rules.written(said)], number, rules)
     marks = None if plain.begun else marked(plain.message, plain.whole)
     if marks is None:
         return plain

@@ -21,7 +21,7 @@ from reasonpack.errors import RecordError
 from reasonpack.records.conversation import Conversation
 from reasonpack.records.message import Message
 from reasonpack.templates.behaviour import Behaviour
-from reasonpack.templates.forms import Forms, as_written, dump_message
+from reasonpack.templates.forms import as_written, dump_message
 from reasonpack.templates.loops import Memo
 from reasonpack.templates.template import ChatTemplate
 from reasonpack.templates.written import Written
@@ -73,10 +73,11 @@ def rendering_of_call(
         return past.memo(key, story, template.sites)
 
     new = [message.get("tool_calls") for message in stories[0][past.common :]]
-    last = _without_empty_text(conversation.messages[index], rendering.behaviour.forms)
+    message = conversation.messages[index]
     with template.unchanged([past.tools, new]):
         try:
             story, memo, prompt, written = _prompt(stories, index, render, rendering, memo_of)
+            last = _in_focus(message, prompt, rendering.behaviour)
             whole = story if last is None else [*story[:index], last]
             if memo is None:
                 return index, prompt, render(whole), written
@@ -116,7 +117,7 @@ def each_rendering(
                 story, memo, prompt, written = _prompt(
                     stories, index, render, rendering, partial(memo_of, variables=variables)
                 )
-                last = _without_empty_text(conversation.messages[index], rendering.behaviour.forms)
+                last = _in_focus(conversation.messages[index], prompt, rendering.behaviour)
                 whole = story[: index + 1] if last is None else [*story[:index], last]
                 full = render(whole, memo=memo if last is None and remembers else None)
             except RecordError as error:
@@ -146,14 +147,20 @@ def _prompt(
     return story, memo, prompt, memo.written if memo else Written()
 
 
-def _without_empty_text(message: Message, forms: Forms) -> dict[str, Any] | None:
-    """Write the message in focus without its empty text, of which a template makes another one."""
-    if not forms.empty_as_written or message.content != "":
-        return None
-    bare = replace(message, content=None, verbatim=None)
-    # Reasoning within the content is put in front of the calls as the record has it.
-    written = as_written(message, forms) is not None
-    return dump_message(replace(bare, reasoning=None) if written else bare, forms)
+def _in_focus(message: Message, prompt: str, behaviour: Behaviour) -> dict[str, Any] | None:
+    """Write the message behind a prompt where it is written otherwise than in a history, else None.
+
+    There is no reasoning of white space behind a prompt that closes it, and no empty text where a
+    template makes another one of it.
+    """
+    forms, bare = behaviour.forms, message
+    if message.reasoning and not is_reasoned(message) and closes_reasoning(prompt, behaviour):
+        bare = replace(message, reasoning=None, verbatim=None)
+    if forms.empty_as_written and message.content == "":
+        # Reasoning within the content is put in front of the calls as the record has it.
+        reasoning = None if as_written(message, forms) is not None else bare.reasoning
+        bare = replace(bare, content=None, verbatim=None, reasoning=reasoning)
+    return None if bare is message else dump_message(bare, forms)
 
 
 def _stories(
@@ -176,8 +183,8 @@ def _stories(
 
 
 def _bare(message: Message) -> Message:
-    kept = (message.verbatim is None and not message.reasoning) or is_reasoned(message)
-    return message if kept else replace(message, verbatim=None, reasoning=None)
+    kept = message.verbatim is None or is_reasoned(message)
+    return message if kept else replace(message, verbatim=None)
 
 
 def _variables(conversation: Conversation, index: int, rendering: Rendering) -> Mapping[str, Any]:

@@ -162,6 +162,16 @@ def test_reasoning_of_white_space_is_none_where_the_prompt_closes_it(
         assert written(chosen, message) == ("</think>", f"\n{shown}<|im_end|>")
 
 
+def test_reasoning_of_white_space_stays_in_the_history_as_a_template_shows_it() -> None:
+    answer = "{{ '<think>\n' ~ m.reasoning ~ '\n</think>\n' if m.reasoning }}{{ m.content }}"
+    chosen = rendering(answer, "{{ '<think>\n</think>\n' if not enable_thinking }}", **BLANK)
+    chat = [ASK, Message("assistant", "4", " \n", train=False), ASK, Message("assistant", "5")]
+    conversation = Conversation("test", "test:1", tuple(chat), None)
+    (view,) = build_views(conversation, chosen).views
+    assert "assistant\n<think>\n \n\n</think>\n4<|im_end|>" in view.prompt
+    assert view.completion == "5<|im_end|>"
+
+
 def test_line_breaks_before_the_tag_that_the_prompt_opened_are_the_models() -> None:
     """The template writes the tag itself, as Nemotron Nano 2 does; the record's is left out."""
     forms = Forms(inline="{}\n</think>\n\n", inline_as_written=True)
