@@ -172,7 +172,7 @@ WALKS = {
             *("named_inputs.named_inputs", "output_directory._refuse_foreign"),
             *("output_directory.clear", "output_directory.agreed", "plan_file.read_plan"),
             *("formats.foreign", "options._renamed", "unit.no_list", "unit.damaged"),
-            "inputs.expand_inputs",
+            *("inputs.expand_inputs", "inputs._left_over"),
         ),
         "test_fixes",
     ),

@@ -7,6 +7,9 @@ import stat
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import msgspec
+from msgspec import Struct, field
+
 from reasonpack.errors import UsageError
 from reasonpack.storage.place import (
     Place,
@@ -18,7 +21,7 @@ from reasonpack.storage.place import (
     stamp,
     unreadable,
 )
-from reasonpack.storage.read import HEAD, container, is_list, open_bytes
+from reasonpack.storage.read import HEAD, container, is_list, open_bytes, read_bytes
 from reasonpack.wording import listed
 
 SUFFIXES = (
@@ -30,6 +33,8 @@ LIST_SUFFIXES = (".json", ".json.gz", ".json.zst")
 """What is taken too where it is a list; much else is called so."""
 _PLAN = "plan.json"
 """What a dataset has beside its receipts."""
+STATE = "state.json"
+"""What `datasets` writes beside the Arrow files of a dataset; it names them."""
 
 
 def expand_inputs(
@@ -59,6 +64,9 @@ def expand_inputs(
         found = [file for file in below if not str(file).startswith(packed)]
         for dataset in packed:
             on_note(f"{public_name(dataset or place)}: a dataset, which repack reads: not read")
+        if left := _left_over(found):
+            on_note(f"{listed(map(public_name, left))}: not read, for no part of the saved dataset")
+            found = [file for file in found if file not in left]
         chats = [file for file in found if file == place or _is_chat_file(file)]
         if not chats:
             raise UsageError(
@@ -80,6 +88,34 @@ def _datasets(files: Sequence[Place]) -> tuple[str, ...]:
     names = [str(file) for file in files]
     tops = [name.removesuffix(_PLAN) for name in names if f"/{name}".endswith(f"/{_PLAN}")]
     return tuple(top for top in tops if any(each.startswith(f"{top}receipts/") for each in names))
+
+
+class _State(Struct):
+    data_files: list[dict[str, str]] = field(name="_data_files")
+
+
+def _left_over(files: Sequence[Place]) -> list[Place]:
+    """Return the files beside a dataset that `datasets` saved that are no part of it.
+
+    It leaves there what it caches of `map` and `filter`, and shards of an earlier save.
+
+    Raises:
+        UsageError: a part is not there.
+    """
+    left: list[Place] = []
+    names = {file: public_name(file).rpartition("/") for file in files}
+    for state in (file for file, (_, _, name) in names.items() if name == STATE):
+        try:
+            parts = msgspec.json.decode(read_bytes(state) or b"", type=_State).data_files
+        except msgspec.DecodeError:
+            continue  # of something else
+        whole = {each.get("filename") for each in parts}
+        beside = [file for file in files if names[file][:2] == names[state][:2]]
+        if missing := sorted(map(str, whole - {names[file][2] for file in beside})):
+            what, fix = f"{listed(missing)} not there", "copy it again, or name the files to pack"
+            raise UsageError(public_name(state), what, "all files that it names", fix)
+        left += [f for f in beside if str(f).endswith(".arrow") and names[f][2] not in whole]
+    return left
 
 
 def exists(place: Place) -> bool:

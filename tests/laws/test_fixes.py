@@ -168,6 +168,10 @@ INPUTS: dict[str, Row] = {
         {"in/chats": GOOD}, ["in"], "no chat file in this directory.*name the files",
         instead("in/chats"), 2,
     ),
+    "a saved dataset without one of its files": Row(
+        {"in/state.json": b'{"_data_files": [{"filename": "b.arrow"}]}', "in/a.jsonl": GOOD},
+        ["in"], r"b\.arrow not there.*or name the files", instead("in/a.jsonl"), 2,
+    ),
     "standard input twice": Row(
         {}, ["-", "-"], "standard input twice.*name it once", lambda *_: ["-"], 2
     ),

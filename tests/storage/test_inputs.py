@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -62,3 +63,26 @@ def test_the_shards_of_a_dataset_are_no_chats(url: bool, tmp_path: Path) -> None
     assert f"{place}/old/: a dataset, which repack reads: not read" in notes
     with pytest.raises(UsageError, match="pack it again with repack"):
         expand_inputs([f"{place}/old"])
+
+
+@pytest.mark.parametrize("url", [False, True])
+def test_what_datasets_leaves_beside_a_saved_dataset_is_no_part_of_it(
+    url: bool, tmp_path: Path
+) -> None:
+    saved = ("data-00000-of-00002.arrow", "data-00001-of-00002.arrow")
+    for name in (*saved, "cache-2a.arrow", "data-00000-of-00001.arrow", "a.jsonl", "b/state.json"):
+        (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "in" / name).touch()
+    (tmp_path / "in" / "b" / "cache-1.arrow").touch()  # beside no dataset
+    state = {"_data_files": [{"filename": name} for name in saved], "_split": None}
+    (tmp_path / "in" / "state.json").write_text(json.dumps(state), "utf-8")
+    place, notes = f"{tmp_path.as_uri() if url else tmp_path}/in", list[str]()
+    found = [str(file)[len(place) + 1 :] for file in expand_inputs([place], on_note=notes.append)]
+    assert found == ["a.jsonl", "b/cache-1.arrow", *saved]
+    assert notes[0] == (
+        f"{place}/cache-2a.arrow, {place}/data-00000-of-00001.arrow: not read, for no part of the "
+        "saved dataset"
+    )
+    (tmp_path / "in" / saved[0]).unlink()
+    with pytest.raises(UsageError, match=f"{saved[0]} not there"):
+        expand_inputs([place])
