@@ -246,6 +246,9 @@ def _read_rows(unit: Unit, kind: Container, place: Place) -> Iterator[Record]:
     read = arrow_batches if kind == "arrow" else _parquet_batches
     with opened_rows(place, kind) as source:
         for batch in read(source, unit.start, unit.stop):
+            if len(names := batch.schema.names) > len(set(names)):
+                again = next(name for name in names if names.count(name) > 1)
+                raise ValueError(f"two columns of the name {again!r}")
             for row in _plain_times(batch).to_pylist():
                 yield Record(f"{unit.name}:{number}", b"", row)
                 number += 1
@@ -293,10 +296,7 @@ def arrow_batches(
 
 
 def _plain_times(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """Turn times in nanoseconds, which Python's cannot hold, into whole numbers.
-
-    Where pandas is installed, Arrow would make objects of pandas of them.
-    """
+    """Turn times into whole numbers; Python holds not all years, time zones and nanoseconds."""
     for index, field in enumerate(batch.schema):
         type_ = _plain_type(field.type)
         if type_ != field.type:
@@ -305,15 +305,17 @@ def _plain_times(batch: pa.RecordBatch) -> pa.RecordBatch:
 
 
 def _plain_type(type_: pa.DataType) -> pa.DataType:
-    """Return a type with whole numbers in place of nanoseconds, also inside lists and structs.
+    """Return a type with whole numbers in place of times, also inside lists and structs.
 
-    >>> _plain_type(pa.list_(pa.struct([("at", pa.timestamp("ns"))])))
-    ListType(list<item: struct<at: int64>>)
+    >>> _plain_type(pa.list_(pa.struct([("at", pa.timestamp("ns")), ("day", pa.date32())])))
+    ListType(list<item: struct<at: int64, day: int32>>)
     """
-    if pa.types.is_temporal(type_) and getattr(type_, "unit", "") == "ns":
-        return pa.int64()
+    if pa.types.is_temporal(type_) and type_.bit_width <= 64:  # an interval has more
+        return pa.int32() if type_.bit_width == 32 else pa.int64()
     if pa.types.is_list(type_):
         return pa.list_(type_.value_field.with_type(_plain_type(type_.value_type)))
+    if pa.types.is_large_list(type_):
+        return pa.large_list(type_.value_field.with_type(_plain_type(type_.value_type)))
     if pa.types.is_struct(type_):
         fields = (type_.field(index) for index in range(type_.num_fields))
         return pa.struct([field.with_type(_plain_type(field.type)) for field in fields])
