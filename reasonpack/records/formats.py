@@ -6,6 +6,7 @@ single lines is said of each. One JSON value written over several lines is not.
 
 from __future__ import annotations
 
+import codecs
 import json
 import re
 import shlex
@@ -32,8 +33,14 @@ _BINARY: dict[bytes, tuple[str, str]] = {
     b"\x04\x22\x4d\x18": ("compressed with lz4", "`lz4 -dc {0} > {1}`"),
     b"SQLite format 3": ("an SQLite database", WRITE),
     b"%PDF": ("a PDF file", WRITE),
+    b"\xff\xfe\0\0": ("UTF-32 text", "`iconv -f UTF-32 -t UTF-8 {0} > {1}`"),
     b"\xff\xfe": ("UTF-16 text", "`iconv -f UTF-16 -t UTF-8 {0} > {1}`"),
     b"\xfe\xff": ("UTF-16 text", "`iconv -f UTF-16 -t UTF-8 {0} > {1}`"),
+    b'{\0"\0': ("UTF-16 text", "`iconv -f UTF-16LE -t UTF-8 {0} > {1}`"),
+    b'\0{\0"': ("UTF-16 text", "`iconv -f UTF-16BE -t UTF-8 {0} > {1}`"),
+    b"\x1f\x8b": ("compressed twice", "`gzip -dc < {0} > {1}`"),
+    b"\x28\xb5\x2f\xfd": ("compressed twice", "`zstd -dc < {0} > {1}`"),
+    b"PAR1": ("Parquet that was compressed", "unpack it"),
     b"version https://git-lfs": ("a pointer of Git LFS to a file", "`git lfs pull`"),
     b"<": ("HTML or XML", "download or export the data itself"),
 }
@@ -84,12 +91,13 @@ def _filled(fix: str, name: str) -> str:
     """Put the names of the file and of the one to write into a command."""
     path = PurePosixPath(name)
     stem = path.name.partition(".")[0] or "chats"
+    packed, first = {".gz": "gzip -dk", ".zst": "zstd -dk"}.get(path.suffix), ""
+    if "{0}" in fix and packed:
+        first, path = f"`{packed} {shlex.quote(name)}`, then ", path.with_suffix("")
+    elif "{0}" in fix and name == "stdin":
+        first = "write it to a file called stdin, then "
     target = f"{stem}.jsonl" if f"{stem}.jsonl" != path.name else f"{stem}-lines.jsonl"
-    packed = {".gz": "gzip -dk", ".zst": "zstd -dk"}.get(path.suffix)
-    if packed and "{0}" in fix:
-        unpack = f"`{packed} {shlex.quote(name)}`, then "
-        return unpack + fix.format(shlex.quote(str(path.with_suffix(""))), shlex.quote(target))
-    return fix.format(shlex.quote(name), shlex.quote(target))
+    return first + fix.format(shlex.quote(str(path)), shlex.quote(target))
 
 
 def _over_lines(head: bytes, lines: list[bytes], *, whole: bool) -> tuple[str, str] | None:
@@ -112,7 +120,12 @@ def _over_lines(head: bytes, lines: list[bytes], *, whole: bool) -> tuple[str, s
     if value is not None and not more and whole:
         what = "one JSON object over several lines"
         return what, "use JSON Lines: `python -m json.tool --compact {0} {1}`"
-    return "JSON objects over several lines each", "use JSON Lines: `jq -c . {0} > {1}`"
+    found = "JSON objects over several lines each", "use JSON Lines: `jq -c . {0} > {1}`"
+    try:
+        _text_of(head)
+    except UnicodeDecodeError:  # jq would replace it without a word
+        found = "text that is not UTF-8", "convert it to UTF-8"
+    return found
 
 
 def _decoded(text: bytes) -> Any:
@@ -123,12 +136,17 @@ def _decoded(text: bytes) -> Any:
 
 
 def _first_object(head: bytes) -> tuple[Any, bool]:
-    """Decode the object that a file begins with; tell whether anything follows it."""
+    """Decode the object of several lines that a file begins with; tell whether anything follows."""
     try:
-        value, end = json.JSONDecoder().raw_decode(text := head.decode("utf-8", "replace").lstrip())
+        value, end = json.JSONDecoder().raw_decode(text := _text_of(head).lstrip())
     except (ValueError, RecursionError):
         return None, False
-    return value, bool(text[end:].strip())
+    return (value, bool(text[end:].strip())) if "\n" in text[:end] else (None, False)
+
+
+def _text_of(head: bytes) -> str:
+    """Decode the beginning of a file, which may end within a character."""
+    return codecs.getincrementaldecoder("utf-8")().decode(head)
 
 
 def _list_of_records(value: Any) -> str | None:

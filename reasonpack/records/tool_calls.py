@@ -15,7 +15,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from operator import attrgetter
 from typing import Any
 
-import msgspec
 from msgspec import Struct
 
 from reasonpack.errors import RecordError
@@ -46,7 +45,7 @@ ARGUMENTS = ("arguments", "args", "input", "parameters")
 _arguments = attrgetter(*ARGUMENTS)
 
 
-class Function(msgspec.Struct):
+class Function(Struct):
     """The function of a call, as a record has it."""
 
     name: str | None = None
@@ -146,16 +145,10 @@ _NULL_FIX = (
 
 def _object_in(text: str, path: str) -> dict[str, Any]:
     """Read arguments written as text, which has to be that of a JSON object."""
-    try:
-        value = msgspec.json.decode(text)
-    except (msgspec.DecodeError, RecursionError):
-        if strict_json.is_too_deep(text):
-            raise strict_json.too_deep(path) from None
-        value = None
+    value = strict_json.decode(text.encode(), path) if text.strip() else None
     if not isinstance(value, dict):
         what = f"{quoted(text)} is no JSON object, expected the arguments of a call"
         raise RecordError("tools", path, what, fix="Write {} where there are none.")
-    strict_json.check_keys(text.encode(), value, path)
     return value
 
 

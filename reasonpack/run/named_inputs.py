@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from reasonpack.datasets.manifest import Part
@@ -20,7 +21,7 @@ from reasonpack.errors import StorageError, UsageError
 from reasonpack.run.lock import LOCK, is_held, locked
 from reasonpack.run.output_directory import SPOOL, STDIN_COPY
 from reasonpack.storage.inputs import expand_inputs
-from reasonpack.storage.place import Place, is_url, public_name, unwritable
+from reasonpack.storage.place import Place, is_url, public_name, unreadable, unwritable
 
 PREFIX = "reasonpack-unpacked-"
 
@@ -49,7 +50,7 @@ def named_inputs(
     named: list[tuple[Place, str]] = []
     blend: list[Part] = []
     for part in parts:
-        files: list[tuple[Place, str]] = [(STDIN, "stdin")]
+        files: list[tuple[Place, str]] = [(STDIN, STDIN_COPY)]
         if part.path != STDIN:
             places = expand_inputs([part.path], without=without, on_note=on_note)
             files = [(place, public_name(place)) for place in places]
@@ -69,10 +70,22 @@ def spooled(named: Sequence[tuple[Place, str]], output: Place) -> Iterator[list[
         copy = Path(spool) / STDIN_COPY
         try:
             with copy.open("wb") as file:
-                shutil.copyfileobj(sys.stdin.buffer, file, 1 << 20)
+                file.writelines(_blocks())
         except OSError as error:
             raise unwritable(copy, error) from error
-        yield [(copy if place == STDIN else place, name) for place, name in named]
+        try:
+            yield [(copy if place == STDIN else place, name) for place, name in named]
+        except StorageError as error:
+            if error.where == str(copy):
+                error.where = STDIN_COPY
+            raise
+
+
+def _blocks() -> Iterator[bytes]:
+    try:
+        yield from iter(partial(sys.stdin.buffer.read, 1 << 20), b"")
+    except OSError as error:
+        raise unreadable(STDIN_COPY, error) from error
 
 
 @contextmanager

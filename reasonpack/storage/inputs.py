@@ -206,7 +206,7 @@ def _mode(path: Path) -> int | None:
     except OSError as error:
         raise unreadable(path, error) from error
     if not stat.S_ISDIR(mode) and not stat.S_ISREG(mode):
-        fix = "send it to standard input and name -"
+        fix = "send it to standard input and name -, or write it to a file"
         raise UsageError(path, "is a pipe or a device", "a file, which can be read twice", fix)
     return mode
 

@@ -294,7 +294,9 @@ def unreadable(place: Place, error: OSError) -> StorageError:
     """Say that a place cannot be read."""
     reason = error.strerror or one_line(error)
     damaged = isinstance(error, gzip.BadGzipFile)
-    if damaged or re.search("compress|inflate|truncated", reason, re.IGNORECASE):
+    if "too much memory" in reason:  # of a zstd stream
+        fix = f"unpack it with zstd -d --long=31 {public_name(place)}"
+    elif damaged or re.search("compress|inflate|truncated", reason, re.IGNORECASE):
         fix = "the file is cut off or damaged; copy it again"
     elif error.errno in LIMITS:
         fix = LIMITS[error.errno]

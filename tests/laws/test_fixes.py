@@ -118,6 +118,37 @@ INPUTS: dict[str, Row] = {
     "xz": file("chats.jsonl.xz", lzma.compress(GOOD), "compressed with xz", command, "xz"),
     "tar": file("chats.tar", tar("a.jsonl"), "a tar archive", command, "tar"),
     "UTF-16": file("chats.jsonl", GOOD.decode().encode("utf-16"), "UTF-16 text", command, "iconv"),
+    "UTF-16, compressed": file(
+        "c.jsonl.gz", gzip.compress(GOOD.decode().encode("utf-16")), "UTF-16 text",
+        lambda *given: ["c-lines.jsonl"] if command(*given) else [], "iconv",
+    ),
+    "UTF-16 without a mark": file(
+        "c.jsonl", GOOD.decode().encode("utf-16-le"), "UTF-16 text", command, "iconv"
+    ),
+    "UTF-16 of the other order": file(
+        "c.jsonl", GOOD.decode().encode("utf-16-be"), "UTF-16 text", command, "iconv"
+    ),
+    "UTF-32": file("c.jsonl", GOOD.decode().encode("utf-32"), "UTF-32 text", command, "iconv"),
+    "objects over several lines that are not UTF-8": file(
+        "c.jsonl", pretty(*OBJECTS).replace(b"Zurich", b"\xe9"), "text that is not UTF-8", converted
+    ),
+    "gzip twice": file(
+        "c.jsonl.gz", gzip.compress(gzip.compress(GOOD)), "compressed twice", command, "gzip"
+    ),
+    "Parquet in gzip": file(
+        "c.parquet.gz", gzip.compress(b"PAR1"), "Parquet that was compressed", converted
+    ),
+    **{
+        f"a line that is no JSON: {name}": Row(
+            {"a.jsonl": GOOD.replace(old, new, 1)}, ["a.jsonl"], rf"^a\.jsonl:1: {words}", converted
+        )
+        for name, old, new, words in (
+            ("not UTF-8", b"Zurich", b"\xe9", "not UTF-8: byte 0xe9.*Convert the file to UTF-8"),
+            ("a comma behind it", b"\n", b",\n", "not JSON at column .*: extra data, near ','"),
+            ("NUL behind it", b"\n", b"\0\n", "not JSON at column .*: extra data"),
+            ("another line end", b"\n", "\u2028\n".encode(), "not JSON at column .*: extra data"),
+        )
+    },
     "Git LFS": file("a.jsonl", b"version https://git-lfs.github.com/v1", ".*LFS.*", converted),
     "binary": file("a.jsonl", b"\x80\x04\x95\0\0\0", "binary data", converted),
     "a list that is cut off": Row(

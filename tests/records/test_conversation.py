@@ -265,12 +265,22 @@ def test_arguments_as_text(written: str, arguments: object) -> None:
     )
 
 
-@pytest.mark.parametrize("written", ["[1]", "", '{"a": 1', '{"a": NaN}', '{"a": "\\ud800"}'])
-def test_arguments_that_are_no_object_are_refused(written: str) -> None:
+@pytest.mark.parametrize(
+    ("written", "reason", "words"),
+    [
+        ("[1]", "tools", r"is no JSON object.*Write \{\} where there are none"),
+        ("", "tools", "is no JSON object"),
+        ('{"a": 1', "json", "not JSON at column 8.*Write one whole JSON value"),
+        ('{"a": NaN}', "json", "NaN is no JSON number.*Write null"),
+        ('{"a": "\\ud800"}', "encoding", "lone surrogate.*Write the character itself"),
+    ],
+)
+def test_arguments_that_are_no_object_are_refused(written: str, reason: str, words: str) -> None:
     call = {"id": "c1", "function": {"name": "f", "arguments": written}}
-    with pytest.raises(RecordError, match="is no JSON object") as refusal:
+    with pytest.raises(RecordError, match=words) as refusal:
         parse(answer(tool_calls=[call]))
-    assert refusal.value.reason == "tools"
+    assert refusal.value.reason == reason
+    assert refusal.value.path == "messages[1].tool_calls[0].function.arguments"
 
 
 @pytest.mark.parametrize("field", ["thought", "reasoning_content"])

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import gzip
+import io
 import json
+import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,7 +17,8 @@ from reasonpack.datasets.manifest import Part
 from reasonpack.datasets.shares import read_part
 from reasonpack.errors import StorageError, UsageError
 from reasonpack.run.lock import LOCK, locked
-from reasonpack.run.named_inputs import PREFIX, named_inputs, unpacked
+from reasonpack.run.named_inputs import PREFIX, named_inputs, spooled, unpacked
+from reasonpack.storage.read import open_bytes
 
 
 @pytest.mark.parametrize(
@@ -115,3 +121,25 @@ def test_what_killed_runs_left_is_removed(tmp_path: Path) -> None:
             pass
         assert sorted(tmp_path.iterdir()) == [foreign, at_work, new]
         assert (at_work / "0").exists()
+
+
+def test_what_is_wrong_with_standard_input_is_said_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cut = io.BytesIO(gzip.compress(b"{}" * 99)[:-9])
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(cut))
+    with (
+        pytest.raises(StorageError, match=r"^stdin: Compressed file ended.*cut off or damaged"),
+        spooled([("-", "stdin")], tmp_path) as [(place, _)],
+        open_bytes(place, "gzip") as file,
+    ):
+        file.read()
+
+    class Broken(io.BytesIO):
+        def read(self, size: int | None = -1) -> bytes:
+            raise OSError(errno.EIO, os.strerror(errno.EIO), size)
+
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(Broken()))
+    said = "^stdin: Input/output error, expected a readable file"
+    with pytest.raises(StorageError, match=said), spooled([("-", "stdin")], tmp_path):
+        pass

@@ -15,6 +15,9 @@ from reasonpack.errors import StorageError, UsageError
 from reasonpack.storage.inputs import expand_inputs
 from reasonpack.storage.read import Container, container, open_bytes
 
+SKIPPED = b"\x50\x2a\x4d\x18\4\0\0\0abcd"
+"""A frame with nothing of the content, with which pzstd begins."""
+
 
 @pytest.mark.parametrize(
     ("content", "kind"),
@@ -25,12 +28,24 @@ from reasonpack.storage.read import Container, container, open_bytes
         (b"\xef\xbb\xbf{}\n", "plain"),
         (gzip.compress(b"{}\n", mtime=0), "gzip"),
         (pa.Codec("zstd").compress(b"{}\n", asbytes=True), "zstd"),
+        (SKIPPED + pa.Codec("zstd").compress(b"{}\n", asbytes=True), "zstd"),
     ],
 )
 def test_the_container_is_told_by_content(tmp_path: Path, content: bytes, kind: Container) -> None:
     path = tmp_path / "whatever.parquet"
     path.write_bytes(content)
     assert container(path) == kind
+
+
+def test_zstd_streams_with_frames_to_skip_and_those_that_take_much_memory(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl.zst"
+    path.write_bytes(2 * (SKIPPED + pa.Codec("zstd").compress(b"{}\n", asbytes=True)))
+    with open_bytes(path, "zstd") as file:
+        assert file.read() == b"{}\n{}\n"
+    path.write_bytes(b"\x28\xb5\x2f\xfd\0\xa8\x19\0\0{}\n")  # it asks for a window of 2 GiB
+    said = f"Fix: unpack it with zstd -d --long=31 {path}"
+    with pytest.raises(StorageError, match=said), open_bytes(path, "zstd") as file:
+        file.read()
 
 
 def test_parquet_is_told_by_content(tmp_path: Path) -> None:
