@@ -5,7 +5,9 @@ Files of a run are not meant here: they say themselves what is wrong with them.
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import io
 import os
 import sys
 
@@ -57,11 +59,23 @@ def short_of_memory() -> str | None:
     )
 
 
+class _Unheard(io.TextIOWrapper):
+    def write(self, text: str) -> int:
+        with contextlib.suppress(OSError):
+            super().write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError):
+            super().flush()
+
+
 def mend_standard_streams() -> None:
     """Give a process that was started without standard streams some that lead nowhere.
 
     Else the first files that it opens would take their numbers, and get what libraries print.
-    Writing to an absent standard output is an error; nothing is said on an absent standard error.
+    Writing to an absent standard output is an error. What cannot be said on standard error, which
+    may be absent, full or a pipe that nobody reads, is not: no work depends on it.
     """
     for number, flags in ((0, os.O_RDONLY), (1, os.O_RDONLY), (2, os.O_WRONLY)):
         try:
@@ -72,8 +86,9 @@ def mend_standard_streams() -> None:
         sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115
     if sys.stdout is None:
         sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
-    if sys.stderr is None:
-        sys.stderr = open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+    buffer = open(2, "wb", closefd=False) if sys.stderr is None else sys.stderr.buffer  # noqa: SIM115
+    encoding = "utf-8" if sys.stderr is None else sys.stderr.encoding
+    sys.stderr = _Unheard(buffer, encoding, "backslashreplace", line_buffering=True)
 
 
 def give_up_standard_output_if_broken() -> None:

@@ -67,7 +67,8 @@ def claimed(output: Place, *, part: str = "", overwrite: bool = False) -> Iterat
     _refuse_foreign(output, overwrite=overwrite)
     if not is_url(output):
         try:
-            Path(output).mkdir(parents=True, exist_ok=True)
+            for folder in (*reversed(Path(output).parents), Path(output)):
+                folder.mkdir(exist_ok=True)  # with `parents` it calls itself for each
         except OSError as error:
             raise unwritable(output, error) from error
     with locked(output, part):
@@ -80,6 +81,8 @@ def claimed(output: Place, *, part: str = "", overwrite: bool = False) -> Iterat
 
 
 def _refuse_foreign(output: Place, *, overwrite: bool) -> None:
+    if not str(output):  # which is the current directory to some, and nothing to others
+        raise UsageError("--output", "an empty name", "a directory", "name one")
     local = () if is_url(output) else (Path(output), *Path(output).parents)
     there = next((each for each in local if each.exists()), None)
     if there and not there.is_dir():

@@ -56,10 +56,9 @@ def expand_inputs(
     for given in places:
         place = given if is_url(given) else Path(given)
         below = _objects(str(place)) if is_url(place) else _files(Path(place), without)
-        if below is None:
-            raise UsageError(
-                public_name(place), "no such file", "a file of chats", "check the spelling"
-            )
+        if below is None or not str(given):  # "" is no name for the current directory
+            name = public_name(given) or "''"
+            raise UsageError(name, "no such file", "a file of chats", "check the spelling")
         packed = _datasets(below)
         found = [file for file in below if not str(file).startswith(packed)]
         for dataset in packed:
@@ -192,7 +191,8 @@ def _below(directory: Path, without: str) -> list[Path]:
 
     found: list[Path] = []
     for folder, folders, names in os.walk(directory, onerror=refuse):
-        found += [Path(folder, name) for name in names]
+        links = [name for name in folders if Path(folder, name).is_symlink()]  # not followed
+        found += [Path(folder, name) for name in (*names, *links)]
         folders[:] = [name for name in folders if os.path.realpath(Path(folder, name)) != without]
     return sorted(found)
 

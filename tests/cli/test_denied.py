@@ -108,13 +108,16 @@ def test_a_reader_that_goes_away_is_nothing_to_speak_of(
     assert error in {"", said}
 
 
-@pytest.mark.parametrize("command", [PACK, *READERS[::3], "stats missing", "nonsense"])
-def test_standard_error_that_is_closed_changes_nothing_else(
-    command: str, folder: Path, undisturbed: Undisturbed
+@pytest.mark.parametrize("to", ["&-", "/dev/full"])
+@pytest.mark.parametrize(
+    "command", [PACK, *READERS[::3], "inspect out --view 1", "stats missing", "nonsense"]
+)
+def test_standard_error_that_is_closed_or_full_changes_nothing_else(
+    command: str, to: str, folder: Path, undisturbed: Undisturbed
 ) -> None:
     """Nor does what a library prints there get into a file of the dataset."""
     (status, out, _), expected = undisturbed(command)
-    assert shell(f"rm -rf new; reasonpack {command} 2>&-", folder) == (status, out, "")
+    assert shell(f"rm -rf new; reasonpack {command} 2>{to}", folder) == (status, out, "")
     assert tree(folder / "new") == expected
 
 

@@ -195,6 +195,13 @@ INPUTS: dict[str, Row] = {
         {"chats.jsonl": GOOD}, ["chat.jsonl"], "no such file.*check the spelling",
         instead("chats.jsonl"), 2,
     ),
+    "an input without a name": Row(
+        {"a.jsonl": GOOD}, [""], "^'': no such file.*check the spelling", instead("a.jsonl"), 2,
+    ),
+    "an output without a name": Row(
+        {"a.jsonl": GOOD}, ["a.jsonl", "--output", ""], "--output: an empty name.*name one",
+        instead("a.jsonl", "--output", "other"), 2,
+    ),
     "a directory without chats": Row(
         {"in/chats": GOOD}, ["in"], "no chat file in this directory.*name the files",
         instead("in/chats"), 2,

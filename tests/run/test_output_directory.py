@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ from runs import OPTIONS, SKIPPING, chats, run, tree
 from reasonpack.datasets.manifest import read_manifest
 from reasonpack.errors import FormatError, StorageError, UsageError
 from reasonpack.run import output_directory
+from reasonpack.run.output_directory import claimed
 from reasonpack.run.pack import pack_files
 from tests.changed import replace
 
@@ -172,3 +175,15 @@ def test_output_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(Path, "mkdir", refuse)
     with pytest.raises(StorageError, match=r"out: Permission denied, expected to write it\. Fix: "):
         again_in(tmp_path, tmp_path / "out", overwrite=False)
+
+
+def test_an_output_may_be_nested_deeper_than_functions_call_themselves(tmp_path: Path) -> None:
+    (tmp_path / "kept").touch()
+    out = tmp_path / "/".join("n" * (sys.getrecursionlimit() + 100))
+    try:
+        with claimed(out, part="", overwrite=False):
+            assert out.is_dir()
+    finally:
+        for left in out.iterdir():
+            left.unlink()
+        os.removedirs(out)

@@ -22,6 +22,15 @@ def test_a_directory_gives_its_chat_files_sorted(tmp_path: Path) -> None:
     assert found == ["a.parquet", "b.jsonl", "c/a.ndjson", "c/d.jsonl.gz", "z.jsonl.zst"]
 
 
+def test_links_to_directories_are_named_and_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").touch()
+    (tmp_path / "loop").symlink_to(".")
+    notes: list[str] = []
+    assert expand_inputs([str(tmp_path)], on_note=notes.append) == [tmp_path / "a.jsonl"]
+    assert len(notes) == 1
+    assert ": loop: not read" in notes[0]
+
+
 def test_arguments_keep_their_order_and_files_any_name(tmp_path: Path) -> None:
     for name in ("z.txt", "a.jsonl"):
         (tmp_path / name).touch()
