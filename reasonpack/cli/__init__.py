@@ -122,7 +122,7 @@ def run(entry: Callable[..., Any]) -> int:
     except ReasonpackError as error:
         click.echo(f"Error: {printable(str(error))}", err=True)
         return 2 if isinstance(error, UsageError) else 1
-    except (OSError, MemoryError, ImportError, RuntimeError) as error:
+    except Exception as error:
         if (said := denied(error)) is None:
             raise
         click.echo(f"Error: {printable(said)}", err=True)

@@ -13,6 +13,7 @@ import sys
 
 FILES = "raise the limit of open files, e.g. `ulimit -n 1024`"
 MEMORY = "raise the limit of memory (ulimit -v), or use fewer processes (--num-proc 1)"
+NETWORK = "check the connection and the URLs, and repeat the command: what is done is kept"
 FIXES = {errno.EMFILE: FILES, errno.ENFILE: FILES, errno.ENOMEM: MEMORY, errno.EAGAIN: MEMORY}
 LEAST_MEMORY = 768 << 20
 """Address space, in bytes, that a process needs to load what it is made of."""
@@ -20,16 +21,22 @@ UNMAPPED = ("failed to map segment", "cannot allocate memory", "cannot map")
 """What the loader of libraries says where memory is short."""
 
 
+CLIENTS = ("httpx", "httpcore", "aiohttp.")
+"""Modules of what fsspec's file systems ask servers with; their errors are no `OSError`s."""
+
+
 def denied(error: BaseException) -> str | None:
     """Say what the system denied, and what helps; None for any other error."""
     text = " ".join(str(error).split())
-    said = None
+    said: str | None = None
     if isinstance(error, MemoryError):
         said = f"memory: none is left, expected more. Fix: {MEMORY}."
     elif isinstance(error, RuntimeError) and "start new thread" in text:
         said = f"threads: {text}, expected one more. Fix: {MEMORY}, or of processes (ulimit -u)."
     elif isinstance(error, ImportError) and any(words in text.lower() for words in UNMAPPED):
         said = f"memory: {text}, expected to load it. Fix: {MEMORY}."
+    elif any(each.__module__.startswith(CLIENTS) for each in type(error).__mro__):
+        said = f"network: {text or type(error).__name__}, expected an answer. Fix: {NETWORK}."
     elif isinstance(error, OSError) and error.errno is not None:
         reason, fix = os.strerror(error.errno), FIXES.get(error.errno)
         if error.errno == errno.ENAMETOOLONG:

@@ -28,6 +28,8 @@ Place = Path | str
 """Where a file or a directory is: a path, or a URL as text."""
 WHOLE_UPLOADS = {"s3", "s3a", "gs", "gcs", "abfs", "az", "adl", "hf"}
 """Object stores, as pyarrow and fsspec call them: there an upload is seen when it is complete."""
+PATIENCE = 60
+"""Seconds for which a request to Google's storage is tried again; its client has 900."""
 LIMITS = {
     errno.EMFILE: "raise the limit of open files, e.g. `ulimit -n 1024`",
     errno.ENFILE: "raise the system's limit of open files",
@@ -122,6 +124,8 @@ def _known_file_system(url: str) -> tuple[Any, str]:
 
 
 def _from_pyarrow(url: str) -> tuple[Any, str]:
+    if url.startswith(("gs://", "gcs://")) and "retry_limit_seconds=" not in url:
+        url += f"{'&' if urlsplit(url).query else '?'}retry_limit_seconds={PATIENCE}"
     try:
         return pa.fs.FileSystem.from_uri(url)  # type: ignore[no-any-return]
     except pa.ArrowInvalid:

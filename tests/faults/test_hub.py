@@ -117,3 +117,11 @@ def test_a_process_sees_what_has_changed_since_it_looked(
     assert f"{URL}/out/data/notes.txt: reasonpack did not write it" in done.stdout
     assert shards(files).items() <= undisturbed.items()
     assert len(shards(files)) > 2
+
+
+def test_a_hub_that_is_not_there_is_named_in_one_line() -> None:
+    done = pack("http://127.0.0.1:9")
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert "Error: network: " in done.stderr
+    assert "Fix: check the connection and the URLs" in done.stderr
