@@ -93,9 +93,10 @@ def mend_standard_streams() -> None:
         sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115
     if sys.stdout is None:
         sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
-    buffer = open(2, "wb", closefd=False) if sys.stderr is None else sys.stderr.buffer  # noqa: SIM115
-    encoding = "utf-8" if sys.stderr is None else sys.stderr.encoding
-    sys.stderr = _Unheard(buffer, encoding, "backslashreplace", line_buffering=True)
+    if sys.stderr is None or sys.stderr is sys.__stderr__:  # what a program put there stays
+        encoding = sys.stderr.encoding if sys.stderr else "utf-8"
+        buffer = sys.stderr.buffer if sys.stderr else open(2, "wb", closefd=False)  # noqa: SIM115
+        sys.stderr = _Unheard(buffer, encoding, "backslashreplace", line_buffering=True)
 
 
 def give_up_standard_output_if_broken() -> None:
