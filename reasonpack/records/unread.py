@@ -46,6 +46,8 @@ _SAME = (
 """Names under which a record, or a message, has the same."""
 _ASKED = frozenset(("instruction", "input", "query", "history"))
 """Fields beside a prompt that hold more of what the model was asked, as in Alpaca's form."""
+_SAID = frozenset(("answer", "response", "output", "choices", "chosen"))
+"""Fields beside messages of which the last is a user's that hold what the model said to it."""
 _DESIRED = ("label", "kto_tag")
 """Fields of a record that are false where its answer is a bad one."""
 _REASONING_PART = frozenset(("type", "text", "thinking", "reasoning"))
@@ -120,6 +122,7 @@ def unread_in_record(
     """
     telling = {name for name in _DESIRED if record.get(name) is False}
     telling |= _ASKED if container == "completion" else set()
+    telling |= _SAID if _last_role(record[container]) == "user" else set()
 
     def texts() -> Iterator[str]:
         return strings([record.get(name) for name in ("prompt", container)])
@@ -133,6 +136,12 @@ def unread_in_record(
     found = [*unread_of(Known(read, HARMLESS_OF_A_RECORD, _OF_A_RECORD), others)]
     found += unread_of(Known(read, frozenset(), {}, strict=True), told)
     yield from _told_apart(_free(found, record), "record", of_messages | SIDE_FIELDS)
+
+
+def _last_role(messages: object) -> str | None:
+    last = messages[-1] if isinstance(messages, list) and messages else None
+    said = (last.get("role") or last.get("from")) if isinstance(last, dict) else None
+    return ROLES.get(str(said))
 
 
 def _of_answers(unread_: Field, record: Mapping[str, Any], container: str) -> Field:

@@ -300,6 +300,11 @@ PACKS: dict[str, CommandRow] = {
     "a column that nobody reads": (
         [], more("--columns", '{"chosen": "x"}'), 2, "leave it out", again(*PACK)
     ),
+    "a whole entry of dataset_info.json": (
+        [], more("--columns", '{"columns": {"messages": "messages"}}'), 2,
+        "pass what it holds as --columns",
+        again(*more("--columns", '{"messages": "messages"}')),
+    ),
     "an output below a file": (
         [], more(out="a.json/out"), 2, "a.json: is a file.*choose another --output", again(*PACK)
     ),

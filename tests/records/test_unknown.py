@@ -90,6 +90,10 @@ REFUSED: list[tuple[Json, dict[str, str]]] = [
     ({"prompt": "2+2?", "completion": "4", "train": False}, {"record.train": ""}),
     (of_record(train=0), {"record.train": ""}),
     (of_record(label=False), {"label": ""}),
+    *(
+        ({"messages": [ASK, {"role": "assistant", "content": "4"}, ASK], name: "5"}, {name: ""})
+        for name in ("answer", "output", "response", "chosen")
+    ),
     ({"prompt": "Say it.", "completion": "4", "kto_tag": False}, {"kto_tag": ""}),
     ({"prompt": "Add.", "input": "2+2", "completion": "4"}, {"input": ""}),
     ({"prompt": "2+2?", "history": [["1+1?", "2"]], "completion": "4"}, {"history": ""}),
@@ -187,7 +191,7 @@ READ: list[tuple[Json, dict[str, int]]] = [
     (of_answer(content=[{"type": "text", "text": "4", "cache_control": {"type": "x"}}]), {}),
     (of_record(score=3, reasoning="on", thinking_budget=100), {
         "unread record.reasoning": 1, "unread thinking_budget": 1}),
-    (of_record(label=True, input="2+2?"), {}),
+    (of_record(label=True, input="2+2?", output="5", answer="4"), {}),
     ({"prompt": "2+2?", "instruction": "2+2?", "history": [], "completion": "4"}, {}),
     (of_record(train=True, loss=0.5), {"unread record.train": 1, "unread record.loss": 1}),
     (of_record(cot="Add."), {"unread cot": 1}),
