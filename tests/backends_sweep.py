@@ -101,7 +101,7 @@ class Found:
     classes: Counter[str] = field(default_factory=Counter)  # of unsettled characters that differ
 
 
-def sweep(tokenizer: Tokenizer, share: float) -> dict[str, Found | str]:
+def sweep(tokenizer: Tokenizer, share: float, seed: int = 0) -> dict[str, Found | str]:
     """Compare each backend that can be loaded; else give why it cannot."""
     found: dict[str, Found | str] = {}
     loaded: dict[str, backends.EncodeFlat] = {}
@@ -111,7 +111,7 @@ def sweep(tokenizer: Tokenizer, share: float) -> dict[str, Found | str]:
             found[name] = Found()
         except BaseException as error:  # noqa: BLE001 (foreign code, which may panic)
             found[name] = repr(error)
-    stream = texts(share, random.Random(0))
+    stream = texts(share, random.Random(seed))
     while batch := [*itertools.islice(stream, BATCH)]:
         arrays = tokenizer.encode_batch(batch)
         expected = np.concatenate(arrays), np.cumsum([0, *map(len, arrays)])

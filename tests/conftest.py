@@ -21,12 +21,25 @@ hypothesis.settings.register_profile("search", deadline=None)
 hypothesis.settings.register_profile("reasonpack", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("reasonpack")
 
-_MARKERS = ("faults", "long", "network", "torch")
+_MARKERS = ("faults", "long", "network", "slow", "torch")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add `--part K/N`."""
+    said = "of the tests marked slow every Nth, from the Kth: those of each function in turn"
+    parser.addoption("--part", metavar="K/N", default="0/1", help=said)
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Refuse a test whose file does not name its marker: `.ci/run` finds files by that."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Keep the part of the slow tests; refuse a test whose file does not name its marker.
+
+    `.ci/run` finds files by that.
+    """
+    first, each = map(int, config.getoption("part").split("/"))
+    slow = sorted(item.nodeid for item in items if item.get_closest_marker("slow"))
+    left_out = {*slow} - {*slow[first % each :: each]}
+    items[:] = [item for item in items if item.nodeid not in left_out]
     source = cache(Path.read_text)
     for item in items:
         for marker in _MARKERS:

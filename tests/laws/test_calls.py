@@ -132,8 +132,8 @@ def test_groups_in_all_families(family: str, layout: Layout, data: st.DataObject
     [
         ("nemo_gym_rollouts.jsonl", "stripped"),
         ("llamafactory_reason_tool_use.jsonl", "kept"),
-        pytest.param("nemo_gym_rollouts.jsonl", "kept", marks=pytest.mark.slow),
-        pytest.param("llamafactory_reason_tool_use.jsonl", "stripped", marks=pytest.mark.slow),
+        ("nemo_gym_rollouts.jsonl", "kept"),
+        ("llamafactory_reason_tool_use.jsonl", "stripped"),
     ],
 )
 @pytest.mark.long

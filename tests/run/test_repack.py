@@ -120,10 +120,7 @@ GIVEN: list[Json] = [
 ]
 
 
-FIRST = [GIVEN[0], *(pytest.param(each, marks=pytest.mark.slow) for each in GIVEN[1:])]
-
-
-@pytest.mark.parametrize("given_", FIRST, ids=str)
+@pytest.mark.parametrize("given_", GIVEN, ids=str)
 @pytest.mark.parametrize("old", OLD, ids=range(len(OLD)))
 @pytest.mark.long
 def test_shortened_it_is_what_packing_afresh_gives(old: Options, given_: Json) -> None:
@@ -430,9 +427,7 @@ def many() -> list[Json]:
     return found
 
 
-@pytest.mark.parametrize(
-    "share", [":2.25", "#5", *(pytest.param(n, marks=pytest.mark.slow) for n in (":0.5", "#37"))]
-)
+@pytest.mark.parametrize("share", [":2.25", ":0.5", "#5", "#37"])
 @pytest.mark.long
 def test_a_share_of_a_dataset_is_that_share_of_its_inputs(share: str, tmp_path: Path) -> None:
     """With all that is counted, in the first of messages that were left out before."""

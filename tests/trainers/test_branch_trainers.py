@@ -94,9 +94,6 @@ DROPS: dict[str, tuple[Drop, str]] = {
 }
 
 
-SOME = [*DROPS][:3] + [pytest.param(each, marks=pytest.mark.slow) for each in [*DROPS][3:]]
-
-
 def dropping(model: Any, drop: Drop) -> Callable[[list[Any]], dict[str, Any]]:
     collate = collator_for(model, layout="onepass")
 
@@ -108,7 +105,7 @@ def dropping(model: Any, drop: Drop) -> Callable[[list[Any]], dict[str, Any]]:
     return made
 
 
-@pytest.mark.parametrize("lost", SOME)
+@pytest.mark.parametrize("lost", DROPS)
 def test_the_trainer_is_refused_what_it_drops(lost: str, attended: Any, tmp_path: Path) -> None:
     drop, said = DROPS[lost]
     model = attended("qwen3", dtype="float32")
@@ -156,7 +153,7 @@ def test_trl_trains_as_the_dense_mask_does(attended: Any, trl_trainer: Any) -> N
     assert tiny.distance(update(attended("gemma3_text", dtype="float32")), expected) < 1e-3
 
 
-@pytest.mark.parametrize("lost", SOME)
+@pytest.mark.parametrize("lost", DROPS)
 def test_trl_is_refused_what_it_drops(lost: str, attended: Any, trl_trainer: Any) -> None:
     drop, said = DROPS[lost]
     model = attended("qwen3", dtype="float32")

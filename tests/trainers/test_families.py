@@ -27,7 +27,7 @@ from reasonpack.torch import (  # noqa: E402
     model_windows,
 )
 
-pytestmark = [pytest.mark.torch, pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
+pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("ignore")]
 
 FIELDS = {**tiny.EXPERTS, "num_local_experts": 4, "n_routed_experts": 4, "sliding_window": 24}
 FIELDS |= {"query_pre_attn_scalar": 8}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -117,11 +118,15 @@ def test_a_kernel_as_slow_as_the_page_names_costs_what_npass_does(width: int) ->
 
 
 @pytest.mark.slow
-def test_the_whole_page_is_what_the_script_writes() -> None:
-    lines = count_blocks.main([])
-    assert "".join(f"{count_blocks.markdown(line)}\n" for line in lines) in TABLE
+@pytest.mark.parametrize("turns", [2, 4, 8, 16, 32])
+@pytest.mark.parametrize("profile", PROFILES)
+def test_the_whole_page_is_what_the_script_writes(profile: str, turns: int) -> None:
+    (line,) = count_blocks.main(["--profiles", profile, "--turns", str(turns)])
+    assert f"{count_blocks.markdown(line)}\n" in TABLE
     plot = (Path(__file__).parents[1] / "gpu" / "layouts.svg").read_text("utf-8")
-    assert plot == count_blocks.plot(lines)
+    points = re.findall(r'points="(\S+?)"', count_blocks.plot([line]))
+    assert len(points) == 2
+    assert all(re.search(rf'points="[^"]*\b{point}\b', plot) for point in points)
 
 
 def trained(capsys: pytest.CaptureFixture[str], output: Path, arguments: str) -> list[Any]:

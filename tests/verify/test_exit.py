@@ -61,7 +61,7 @@ def one_core() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("one_core")
-@pytest.mark.parametrize("runs", [10, pytest.param(60, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("runs", [10, pytest.param(20, marks=pytest.mark.slow)])
 def test_the_command_ends_with_its_status_every_time(packed: Path, runs: int) -> None:
     command = [sys.executable, "-m", "reasonpack", "verify", str(packed)]
     command += ["--against", str(packed.parent / "a.parquet")] if runs > 10 else []
