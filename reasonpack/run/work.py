@@ -110,7 +110,7 @@ class Work(ABC, Generic[_Read]):
     def begin(self) -> None:
         """Forget the texts of what is written."""
         tokenizer = self.context.tokenizer
-        self.pieces = Pieces(tokenizer.cut, reach=tokenizer.reach)
+        self.pieces = Pieces(tokenizer.cut, reach=tokenizer.reach, decode=tokenizer.decode)
 
     @abstractmethod
     def read(self, each: _Read, times: int) -> None:

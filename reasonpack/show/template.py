@@ -146,7 +146,7 @@ def example_lines(rendering: Rendering, tokenizer: Tokenizer, *, colour: bool) -
         story = tuple(replace(message, reasoning=None) for message in story)
     try:
         views = build_views(Conversation("example", "example", story), rendering)
-        pieces = Pieces(tokenizer.cut)
+        pieces = Pieces(tokenizer.cut, decode=tokenizer.decode)
         cutter = Cutter(pieces)
         cut = [cutter.add(view) for view in views.views]
         pieces.encode(tokenizer.encode_batch)

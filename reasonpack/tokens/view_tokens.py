@@ -5,8 +5,8 @@
 A conversation of N turns shows its beginning N times, so a view is cut only where it parts
 from the one before, and what both begin with is not looked at again: the cost is linear in
 the text of the conversation. The spans of a view become runs of tokens: where a span ends
-inside a piece, the part before it is encoded too, and the tokens on which both agree are the
-ones that lie before the border; a token that straddles it counts to what follows.
+inside a piece, the part before it is encoded too, and the tokens on which both agree lie before
+the border, with those behind them whose text does; one that straddles it counts to what follows.
 """
 
 from __future__ import annotations
@@ -71,6 +71,8 @@ class Pieces:
         reach: how many characters behind a cut can have to do with it, which is the
             length of the longest added token. None where that is not known: then no
             view shares pieces with the one before.
+        decode: gives the text of tokens, by which those before a border are told where the text
+            up to there has others when it is encoded alone. Without it, they count as behind.
 
     Attributes:
         cut: gives the pieces of a text.
@@ -88,9 +90,16 @@ class Pieces:
     ([0, 4], [0, 3])
     """
 
-    def __init__(self, cut: Callable[[str], Sequence[str]], *, reach: int | None = None) -> None:
+    def __init__(
+        self,
+        cut: Callable[[str], Sequence[str]],
+        *,
+        reach: int | None = None,
+        decode: Callable[[I32], str] | None = None,
+    ) -> None:
         self.cut = cut
         self.reach = reach
+        self._decode = decode
         self._numbers: dict[str, int] = {}
         self._ids: list[bytes] = []  # i32 each; joined, they are the array in a tenth of the time
         self._sizes = np.zeros(0, np.int64)
@@ -173,9 +182,18 @@ class Pieces:
         return int(self._sizes[pieces].sum())
 
     def _tokens_before(self, part: int, piece: int) -> int:
-        """Count the tokens of a piece that are those of its beginning, encoded alone."""
-        before, whole = self._ids[part], self._ids[piece]
-        return common_prefix(np.frombuffer(before, np.int32), np.frombuffer(whole, np.int32))
+        """Count the tokens of a piece that lie within its beginning, which is encoded alone too."""
+        before, whole = (np.frombuffer(self._ids[each], np.int32) for each in (part, piece))
+        same = found = common_prefix(before, whole)
+        if self._decode is None or same == len(before):
+            return same
+        rest = self._decode(before[same:])
+        for stop in range(same + 1, len(whole) + 1):
+            text = self._decode(whole[same:stop])
+            if len(text) > len(rest):
+                break
+            found = stop if rest.startswith(text) else found
+        return found
 
 
 class Cutter:

@@ -118,8 +118,10 @@ def find_messages(
             later = bisect_right(stops, start)
             found = _end(prompt, start, message, behaviour)
             at = found if later == len(stops) or found <= stops[later] else start
-            if not (message.content or message.tool_calls) and _is_shown(behind, prompt, start, at):
-                at = start  # what ends it was found behind another
+            if not ((message.content or "").strip() or message.tool_calls):
+                later_ones = (each[0] for i, each in own.items() if each and i > index)
+                if at > next(later_ones, at) or _is_shown(behind, prompt, start, at):
+                    at = start  # what ends it was found behind another
         if message.role == "assistant":
             spans += _history_spans(prompt, start, at, index, message, behaviour)
         else:

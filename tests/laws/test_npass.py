@@ -94,7 +94,7 @@ def laid_out(record: Json | Conversation, chosen: Options) -> LaidOut:
     conversation = record if given else parse_line(line, "test:1", reading=context.reading)
     views = build_views(conversation, context.rendering(conversation), train_on=chosen.train_on)
     tokenizer = context.tokenizer
-    pieces = Pieces(tokenizer.cut, reach=tokenizer.reach)
+    pieces = Pieces(tokenizer.cut, reach=tokenizer.reach, decode=tokenizer.decode)
     cutter = Cutter(pieces)
     cut = [cutter.add(view) for view in views.views]
     pieces.encode(tokenizer.encode_batch)

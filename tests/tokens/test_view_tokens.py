@@ -154,6 +154,20 @@ def one(prompt: str, completion: str, *spans: tuple[int, Kind, int]) -> Found:
     return found
 
 
+def test_a_token_before_a_border_counts_to_it_however_the_text_up_to_there_is_encoded() -> None:
+    """Alone it ends in `}}`, of which the whole has both apart, the second with the line break."""
+    tokens = ["x", " }", "}}", " ", "}", "}\n", "y"]
+    texts = {"x }}": [0, 3, 2], "x }}\ny": [0, 1, 5, 6]}
+    for decode, expected in ((None, [1, 3]), (lambda ids: "".join(tokens[n] for n in ids), [2, 2])):
+        pieces = Pieces(lambda text: [text] if text else [], decode=decode)
+        spans = (Span(4, Kind.CONTEXT, 0), Span(6, Kind.R_IN, 1))
+        cut_view = Cutter(pieces).add(View(0, "x }}\ny", "", spans))
+        pieces.encode(lambda batch: [np.array(texts[text], np.int32) for text in batch])
+        (found,) = found_views(pieces, [cut_view])
+        counts = [found.kinds.count(0), found.kinds.count(2)]
+        assert counts == expected, (decode, found)
+
+
 def test_a_token_over_a_border_counts_to_what_follows() -> None:
     # a·abc over the border after "aa": "aab" is one token.
     found = one("aabc", "", (2, Kind.CONTEXT, 0), (4, Kind.REASONING, 1))

@@ -108,6 +108,13 @@ def test_what_no_loop_wrote_is_a_message_or_the_templates_own() -> None:
     assert (head[0], head[-1], of, first) == ("[", "]", 0, told[0])
 
 
+def test_a_message_of_white_space_that_is_not_shown_takes_nothing_of_the_next() -> None:
+    source = LOOP.replace("m.role != 'system'", "m.content | trim and m.role != 'system'")
+    system, *story = Message("system", "\n "), user("A question to ask."), answer("B")
+    shown = context(source.replace("m.role == 'system'", "false"), system, *story)
+    assert [of for text, of in shown if "A question" in text] == [1]
+
+
 def test_a_text_that_stands_in_two_messages_is_of_each() -> None:
     """A search finds the first of them, in the header or in another message."""
     story = (user("assistant"), answer("user", "R"), user("user"), answer("B", "R"))
