@@ -198,6 +198,8 @@ def _read(record: Record, input_: int, source: Source) -> Taken:
     except NotChecked as error:
         return Taken(input_, unread=str(error))
     except (RecordError, Refused):
+        chat = None
+    if chat is None or not any(each.role == "assistant" for each in chat.messages):
         return Taken(input_, _content(_raw(record), is_chat=False))
     content = _content(chat.said)
     return Taken(input_, content, content)

@@ -68,6 +68,7 @@ CUT = {
 }
 """Ends of an answer that the model did not write."""
 TAG, END = "<think>", "</think>"
+NOWHERE = "\ud800"  # half of a character, which no text that is encoded has
 
 
 def is_of_model(role: object) -> bool:

@@ -19,7 +19,7 @@ from msgspec.structs import replace
 
 from reasonpack.verify.chat import Chat, Json, NotChecked, Refused
 from reasonpack.verify.marks import Marked
-from reasonpack.verify.names import END
+from reasonpack.verify.names import END, NOWHERE
 from reasonpack.verify.parts import (
     begins,
     begun,
@@ -65,7 +65,7 @@ class OneView:
         self.message = marks.message if marks else self.said
         switch = rules.thinking[0 if self.message.thinks else 1]
         self.variables: Mapping[str, Any] = {**switch, **rules.given, **chat.variables}
-        self.stop, self.stop_from = "\0", "files"
+        self.stop, self.stop_from = NOWHERE, "files"
         self.prompt = self._render(number, prompt=True)
         self.opened, self.opener = rules.opener_behind(self.prompt)
         self.begun = "" if rules.closer else begun(self.prompt, self.message.content)
@@ -332,7 +332,7 @@ class OneView:
             return start or self._answer_start(0)
         for token in (*self.rules.stops.listed, self.rules.ending):
             if token and token not in parts[0]:  # else a short text is found in it
-                whole = whole.replace(token, "\0" * len(token))
+                whole = whole.replace(token, NOWHERE * len(token))
         place = last_place(whole, parts[0], start - len(self.begun))
         if place < 0:
             raise NotChecked(f"{'a call' if message.calls else 'text'} that is not shown")

@@ -34,32 +34,42 @@ def has_part(message: Message, parts: Sequence[str]) -> bool:
 
 
 def stretches(
-    message: Message, completion: str, closer: str, parts: Sequence[str]
+    message: Message,
+    completion: str,
+    thought: tuple[int, int],
+    closer: str,
+    parts: Sequence[str],
 ) -> tuple[tuple[int, int], ...]:
     """List where the parts begin and end in a completion.
+
+    `thought` is where in it reasoning ends, at least and at most.
 
     Raises:
         Refused: text and calls cannot be told apart, and one of them is trained.
     """
     if tuple(parts) == PARTS:
         return ((0, len(completion)),)
-    as_written = END + (message.verbatim or "").partition(END)[2]
-    if message.verbatim and as_written in completion:  # the record's own tags
-        closer = as_written.removesuffix(message.content)
-    thought, most = thought_end(message, completion, closer)
+    end, most = thought
+    verbatim, said = message.verbatim or "", message.content.rstrip()
+    place, behind = max(0, verbatim.find(message.reasoning)), len(verbatim) - len(message.content)
+    inline = verbatim[place:behind]
+    if message.thinks and END in inline and (said or not closer) and inline + said in completion:
+        # With the tags of the record, which says what parts the answer from them.
+        closer = END + inline.rpartition(END)[2]
+        end, most = completion.find(inline + said) + len(inline.rstrip()), len(completion)
     for space in closer[len(closer.rstrip()) :]:
-        if thought >= most or completion[thought] != space:
+        if end >= most or completion[end] != space:
             break
-        thought += 1
-    said = len(completion)
+        end += 1
+    text_end = len(completion)
     if message.calls and ("response" in parts) != ("tool-calls" in parts):
         content = message.content.strip()
-        at = completion.find(content, thought)
-        said = at + len(content)
+        at = completion.find(content, end)
+        text_end = at + len(content)
         names = [call["function"]["name"] for call in message.calls]
-        if at < 0 or any(named(completion, name, said) < 0 for name in names):
+        if at < 0 or any(named(completion, name, text_end) < 0 for name in names):
             raise Refused("calls that do not stand behind the text")
-    ends = (thought, said, len(completion))
+    ends = (end, text_end, len(completion))
     each = zip(PARTS, (0, *ends), ends, strict=False)
     return tuple((begin, end) for part, begin, end in each if part in parts and begin < end)
 

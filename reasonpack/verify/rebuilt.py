@@ -263,6 +263,8 @@ def why_rejected(rebuilt: Rebuilt, manifest: Manifest) -> str:
     if rebuilt.reason:
         return rebuilt.reason
     views = rebuilt.views
+    if not views:
+        return "nothing-to-train"
     if any(view.prompt_length == 0 for view in views):
         return "view"
     if manifest.options.overlong == "split":

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from msgspec import Struct, field
 from msgspec.structs import replace
 
-from reasonpack.verify.chat import Chat, Json, NotChecked, Refused
+from reasonpack.verify.chat import Chat, Json, Message, NotChecked, Refused
 from reasonpack.verify.history import find_messages
 from reasonpack.verify.marks import marked
 from reasonpack.verify.one_view import OneView, TextView
-from reasonpack.verify.parts import PARTS, has_part, stretches
+from reasonpack.verify.parts import PARTS, has_part, says, stretches
 from reasonpack.verify.rules import Rules
 from reasonpack.verify.stop import contradiction
 
@@ -62,8 +62,12 @@ def build_views(chat: Chat, rules: Rules, parts: Sequence[str] = PARTS) -> TextV
         if not message.trained or not has_part(message, parts):
             continue
         try:
+            _refuse(message, number, rules)
             one = _prepared(stories, number, rules)
             view = one.view()
+            trained = view and stretches(
+                message, view.completion, view.thought, rules.closer, parts
+            )
         except (NotChecked, Refused) as error:
             if not rules.keep_as_context:
                 raise
@@ -74,7 +78,6 @@ def build_views(chat: Chat, rules: Rules, parts: Sequence[str] = PARTS) -> TextV
         if view is None:
             made.untrained += 1
             continue
-        trained = stretches(message, view.completion, rules.closer, parts)
         if not trained:
             continue  # the template shows nothing of the parts
         history = find_messages(view.prompt, chat.messages[:number])
@@ -86,6 +89,15 @@ def build_views(chat: Chat, rules: Rules, parts: Sequence[str] = PARTS) -> TextV
     if made.doubt and not made.views:
         raise NotChecked(made.doubt)
     return made
+
+
+def _refuse(message: Message, number: int, rules: Rules) -> None:
+    """Refuse calls that were cut off, and an answer that says what ends a generation."""
+    if message.cut and message.calls:
+        raise Refused(f"messages[{number}]: calls of an answer that was cut off")
+    for token in (*rules.stops.listed, *(each.token.strip() for each in rules.claimed)):
+        if token and says(message, token):
+            raise Refused(f"messages[{number}]: the stop token {token!r} in what it says")
 
 
 def _prepared(stories: Sequence[tuple[Chat, Sequence[Json]]], number: int, rules: Rules) -> OneView:

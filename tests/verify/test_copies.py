@@ -62,6 +62,13 @@ def test_nothing_beside_chats_that_are_not_read_is_a_violation(
     assert findings.checked.get("duplicates", 0) == (5 if "dedup" in asked else 0)
 
 
+def test_a_record_without_an_answer_is_no_copy_of_one(tmp_path: Path) -> None:
+    """It cannot be read as a conversation, and is rejected as often as it is there."""
+    alone = b'{"messages": [{"role": "user", "content": "So?"}]}'
+    made = packed(tmp_path, [alone, READ[0], alone], "", dedup="exact", on_error="skip")
+    assert made.compare().listed == []
+
+
 def test_what_was_lost_beside_them_is_found(tmp_path: Path) -> None:
     made = packed(tmp_path, [UNREAD[4], *READ[:2], UNREAD[4]], "", dedup="exact")
     resource(0, lambda lines: lines.append(READ[3]))(made)

@@ -9,7 +9,7 @@ import pytest
 from packed_twice import FIXTURES, Packed, pack_two
 
 from reasonpack.verify.chat import Message
-from reasonpack.verify.parts import stretches
+from reasonpack.verify.parts import stretches, thought_end
 from reasonpack.views import chosen
 
 TEMPLATES = sorted((FIXTURES / "templates").glob("*.jinja"))
@@ -54,16 +54,18 @@ def test_white_space_behind_reasoning_is_whose_the_template_or_the_record_says(
 ) -> None:
     message = Message("assistant", "B", "A", verbatim)
     text = "<think>A</think>\n\nB<|im_end|>"
-    ((begin, end),) = stretches(message, text, closer, ["reasoning"])
+    thought = thought_end(message, text, closer)
+    ((begin, end),) = stretches(message, text, thought, closer, ["reasoning"])
     assert text[begin:end] == reasoning
-    assert stretches(message, text, closer, ["response"]) == ((end, len(text)),)
+    assert stretches(message, text, thought, closer, ["response"]) == ((end, len(text)),)
 
 
 @pytest.mark.parametrize("text", ["<think>A", "A", "<think>A\n"])
 def test_an_answer_that_was_cut_off_within_its_reasoning_has_nothing_else(text: str) -> None:
     message = Message("assistant", "", "A", cut=True)
-    assert stretches(message, text, "</think>\n", ["reasoning"]) == ((0, len(text)),)
-    assert stretches(message, text, "</think>\n", ["response"]) == ()
+    thought = thought_end(message, text, "</think>\n")
+    assert stretches(message, text, thought, "</think>\n", ["reasoning"]) == ((0, len(text)),)
+    assert stretches(message, text, thought, "</think>\n", ["response"]) == ()
 
 
 @pytest.mark.parametrize(("train_on", "move"), [("reasoning", -4), ("response", 5)])

@@ -370,7 +370,6 @@ def rewritten(view: View, planted: Planted) -> View:
         prompt=prompt,
         completion=completion,
         spans=(*spans, view.spans[-1]._replace(stop=whole)),
-        shared=0,
     )
 
 

@@ -265,7 +265,7 @@ FAULTS = {
     ),
     "an empty generation taken for an answer": Planted("plain", in_calls(generated), {"RP309"}),
     "an answer trained again where a prompt holds it": Planted(
-        "plain", in_views(trained_in_a_prompt), {"RP316"}
+        "plain", in_views(trained_in_a_prompt), {"RP221"}
     ),
     "a mask forgotten": Planted(
         "plain", in_calls(lambda call: replace(call, loss_mask=None)), {"RP310"}

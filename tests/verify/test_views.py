@@ -134,6 +134,32 @@ def test_a_tag_of_the_content_closes_nothing_behind_a_prompt_that_closes_it(cont
     assert [view.completion for view in made.views] == [f"{content}<|end|>"]
 
 
+def test_what_pack_refuses_of_an_answer_is_refused() -> None:
+    call = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    source = OPENS.replace("<think>\n", "").replace("<|end|>{%", "{{ m.tool_calls }}<|end|>{%")
+    stops = Stops(("<|end|>", "<|eot|>"), ())
+    with pytest.raises(Refused, match="cut off"):
+        views(rules(source, stops), ASK, said("4", tool_calls=[call], finish_reason="length"))
+    with pytest.raises(Refused, match=r"'<\|eot\|>' in what it says"):
+        views(rules(source, stops), ASK, said("So <|eot|>."))
+
+
+def test_a_text_with_a_null_character_in_it_that_was_cut_off() -> None:
+    made = views(rules(DROPS, STOPS), ASK, said("Fo\0ur", finish_reason="length"))
+    assert made.views[0].completion == "Fo\0ur"
+
+
+def test_reasoning_that_says_again_what_stands_behind_it() -> None:
+    source = (
+        f"{USER}<|bot|>{{{{ '<think>' ~ m.reasoning_content ~ '</think>' if m.reasoning_content"
+    )
+    source += f" }}}}{{{{ m.content }}}}<|end|>{END}<|bot|>{{% endif %}}"
+    chat = read_chat({"messages": [ASK, said("A B", reasoning_content="A")]}, Reading())
+    made = build_views(chat, rules(source, STOPS, "<think>", "</think>"), ["response"])
+    ((begin, end),) = made.views[0].trained
+    assert made.views[0].completion[begin:end] == "A B<|end|>"
+
+
 def test_reasoning_that_the_answer_holds_is_not_shown_by_it() -> None:
     rule = rules(DROPS, STOPS, "<think>", "</think>")
     made = views(rule, ASK, said("Four.", reasoning_content="Fo"))
