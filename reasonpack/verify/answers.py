@@ -33,6 +33,8 @@ def answers_of(record: Json) -> list[Found]:
         Refused: they contradict each other.
     """
     names = [name for name in ANSWERS if record.get(name) not in EMPTY]
+    if not isinstance(record.get("output"), list):
+        names = [name for name in names if name != "output"]  # what else is called so is no answer
     pair = [name for name in ("chosen", "rejected") if name in names]
     if names != pair and len(names) > 1:
         raise Refused("two answers")

@@ -127,6 +127,9 @@ READ: dict[str, Any] = {
     "ids of an answer that was cut off, beside an empty text": {
         "messages": [ASK], "prompt_ids": [5], "completion_ids": [7],
         "response": {"role": "assistant", "content": "", "finish_reason": "length"}},
+    "a text called output beside the answer": {
+        "messages": [ASK], "response": "4", "output": "Four.",
+    },
     "a response without items": {"messages": [ASK], "response": {"output": []}},
     "a response with an empty message": {"messages": [ASK], "response": {"output": [
         {"type": "message", "role": "assistant", "content": []}]}},
