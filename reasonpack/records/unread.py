@@ -48,7 +48,7 @@ _ASKED = frozenset(("instruction", "input", "query", "history"))
 """Fields beside a prompt that hold more of what the model was asked, as in Alpaca's form."""
 _SAID = frozenset(("answer", "response", "output", "choices", "chosen"))
 """Fields beside messages of which the last is a user's that hold what the model said to it."""
-_DESIRED = ("label", "kto_tag")
+DESIRED = ("label", "kto_tag")
 """Fields of a record that are false where its answer is a bad one."""
 _REASONING_PART = frozenset(("type", "text", "thinking", "reasoning"))
 _REASON = ("thinking", "reasoning")
@@ -120,7 +120,7 @@ def unread_in_record(
     `read` are the names of its fields that are read, `of_messages` those of fields of messages;
     `container` holds the answers.
     """
-    telling = {name for name in _DESIRED if record.get(name) is False}
+    telling = {name for name in DESIRED if record.get(name) is False}
     telling |= _ASKED if container == "completion" else set()
     telling |= _SAID if _last_role(record[container]) == "user" else set()
 

@@ -205,6 +205,12 @@ REFUSED: dict[str, tuple[Any, str, str, str]] = {
         "step_weights: a field that is not read and may hold what the model is to learn",
         "--ignore-fields step_weights to leave it out",
     ),
+    "a label that says that the answer is a bad one": (
+        {**CHAT, "label": False},
+        "unknown-field",
+        "label: a field that is not read and may hold what the model is to learn",
+        "--ignore-fields label to leave it out",
+    ),
     "misspelt ids": (
         {**CHAT, "promt_token_ids": [1, 2]},
         "unknown-field",

@@ -29,6 +29,7 @@ from reasonpack.records.side_fields import SIDE_FIELDS
 from reasonpack.records.strict_json import step
 from reasonpack.records.tools import TOOL_FIELDS
 from reasonpack.records.unknown import Field, Known, Texts, unread
+from reasonpack.records.unread import DESIRED
 from reasonpack.records.value_types import typed
 from reasonpack.wording import nearest
 
@@ -199,7 +200,9 @@ def _unread_in(each: Level, texts: Texts) -> Iterator[Field]:
     others = without(fields, each.read)
     numbers = {key for key, value in others.items() if _are_numbers(value)}
     for found in unread(without(others, numbers), known, each.path, texts=texts, name=each.name):
-        yield replace(found, name=_told_apart(found.name))
+        undesired = found.name in DESIRED and fields[found.name] is False
+        name = _told_apart(found.name)
+        yield replace(found, name=name, refused=found.refused or undesired)
     for key in sorted(numbers):
         place = each.below(str(key))
         near = nearest(key, _TOKENS)
