@@ -116,11 +116,6 @@ class CodeGenerator(jinja2.compiler.CodeGenerator):
         self.visit(node, frame)
         self.write(f") is {is_} else ")
 
-    def visit_ExprStmt(self, node: n.ExprStmt, frame: Any) -> None:  # noqa: N802
-        """Write what yields a value that is no text: `find_sites` marks bodies so."""
-        self.writeline("yield ", node)
-        self.visit(node.node, frame)
-
     @optimizeconst
     def visit_Getattr(self, node: n.Getattr, frame: Any) -> None:  # noqa: N802
         """Write what reads an attribute."""

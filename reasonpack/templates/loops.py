@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from operator import index
-from typing import Any, TypeAlias
+from typing import Any
 
 import jinja2
 from jinja2.nodes import Impossible
@@ -21,23 +21,21 @@ from jinja2.runtime import Context
 from jinja2.utils import Namespace, missing
 
 from reasonpack.templates.code import Some, attributes
-from reasonpack.templates.loop_facts import Part, Site
+from reasonpack.templates.loop_facts import Site
 from reasonpack.templates.written import Written
 
 _MOST = 8
 """Texts of each message and loop after which all are dropped: some loops write ever new ones."""
 _set_again = dict[str, Any].__setitem__
-_Sets: TypeAlias = dict[tuple[str, str], Any]
-"""(namespace, attribute) → what it was set to."""
-_Done: TypeAlias = dict[Any, Any]
-"""The facts of an item → its text, or (text, what was set, the `_Done` that holds behind it)."""
 
 
 class _Space(dict[str, Any]):
     """The attributes of a namespace, which notes in `sets` what a template sets."""
 
-    def __init__(self, space: Any, name: str, sets: _Sets) -> None:
+    def __init__(self, space: Any, name: str, sets: dict[tuple[str, str], Any]) -> None:
         super().__init__(attributes(space))
+        if getattr(attributes(space), "sets", None) is sets:
+            raise Impossible  # a namespace has two names
         self.name, self.sets = name, sets
         space._Namespace__attrs = self
 
@@ -64,10 +62,11 @@ class Memo:
 
     def __init__(self, sites: Sequence[Site], items: Sequence[Any]) -> None:
         self.written, self.runs = Written(), 0
-        self._sites, self._room, self._out = sites, -1, list[str]()
-        self._loops: list[tuple[range, list[int]]] = []
-        self._done: dict[Any, _Done] = {}
-        self._kept: dict[int, Any] = {}
+        self._sites, self._room, self._kept = sites, -1, dict[int, Any]()
+        self._out, self._loops = list[str](), list[tuple[range, int]]()
+        # What has to be the same → facts of an item → its text, or (text, what is set, what is done
+        # behind it).
+        self._done: dict[Any, dict[Any, Any]] = {}
         self.go_on(items)
 
     def go_on(self, items: Sequence[Any]) -> None:
@@ -76,46 +75,38 @@ class Memo:
         self._place = {each: place for place, each in enumerate(self._ids)}
         self._kept.update(zip(self._ids, items, strict=True))  # so that no other has their identity
 
-    def render(self, pieces: Iterable[str | None]) -> str:
-        """Take a rendering in its pieces; None stands where a loop is over with an item."""
+    def render(self, pieces: Iterable[str]) -> str:
+        """Take a rendering in its pieces."""
         if self.runs > self._room:
             self._room = self.runs + _MOST * len(self._sites) * len(self._ids)
             self._kept = {each: self._kept[each] for each in self._ids}
             self._done = {}
-        self._out, self._loops = out, loops = list[str](), list[tuple[range, list[int]]]()
+        self._out, self._loops = [], []
         # One at a time: when a loop asks for its next item, all before it is there.
         for piece in pieces:
-            if piece is None:
-                loops[-1][1].append(len(out))
-            else:
-                out.append(piece)
-        self.written = Written("".join(out), out, loops)
+            self._out.append(piece)
+        self.written = Written("".join(self._out), self._out, self._loops)
         return self.written.text
 
-    def each(self, context: Context, number: int, items: Any) -> Any:
+    def each(self, context: Context, items: Any, number: int) -> Any:
         """Return what a loop goes over: `items`, or those for which its body has to run."""
         places, ids = self._part(items)
-        begun = [len(self._out)]
-        self._loops.append((places, begun))
-        known = ids and self._sites
-        return Some(items, self._run(context, number, ids, begun)) if known else items
+        self._loops.append((places, len(self._out)))
+        return Some(items, self._run(context, number, ids)) if ids and self._sites else items
 
-    def _run(
-        self, context: Context, number: int, ids: list[int], begun: list[int]
-    ) -> Iterator[int]:
+    def _run(self, context: Context, number: int, ids: list[int]) -> Iterator[int]:
         """Yield where the body has to run; write and set for each other item what it did before.
 
         Once something that it reads or sets cannot be kept, it runs for all that are left.
         """
-        site, out, sets, at = self._sites[number], self._out, _Sets(), -1
+        site, out, at = self._sites[number], self._out, -1
+        sets: dict[tuple[str, str], Any] = {}
         try:
-            if len({id(context.resolve(name)) for name in site.names}) < len(site.names):
-                raise Impossible  # a namespace has two names
+            named = {name: context.resolve(name) for name in site.names}
+            spaces = {x: _Space(y, x, sets) for x, y in named.items() if type(y) is Namespace}
             reads = [self._read(context, *each) for each in site.reads]
-            values = number, *[each for each in reads if type(each) is tuple]
-            spaces = {name: _Space(context.resolve(name), name, sets) for name in site.spaces}
-            done = self._now(values, site, spaces)
-            for at, key in enumerate(site.keys(len(ids), ids, *reads)):
+            done = self._now(context, number)
+            for at, key in enumerate(site.keys(len(ids), [*ids, None], *reads)):
                 if type(found := done.get(key)) is str:
                     out.append(found)
                 elif found:
@@ -124,40 +115,33 @@ class Memo:
                     for (name, attribute), value in changes:
                         _set_again(spaces[name], attribute, value)
                 else:
-                    begun.extend(range(begun[-1] + 1, len(out) + 1))  # a piece is one item's
                     self.runs += 1
                     sets.clear()
                     yield at
-                    text, before = "".join(out[begun[-2] :]), done
+                    text, before = out[-1], done
                     for value in sets.values():
-                        self._value(value)
-                    done = self._now(values, site, spaces) if sets else done
+                        self._value(value)  # if it can be kept
+                    done = self._now(context, number) if sets else done
                     before[key] = (text, [*sets.items()], done) if sets else text
-            begun.extend(range(begun[-1] + 1, len(out) + 1))
         except MemoryError:
             raise
         except Exception:  # noqa: BLE001 (whatever it is: Jinja decides what it means)
             yield from range(at + 1, len(ids))
 
-    def _now(self, values: tuple[Any, ...], site: Site, spaces: dict[str, _Space]) -> _Done:
-        """Return what was done where the body reads these values, and of namespaces what is set."""
-        state = [self._value(spaces[name].get(each, missing)) for name, each in site.state]
-        return self._done.setdefault((*values, *state), {})
+    def _now(self, context: Context, number: int) -> dict[Any, Any]:
+        """Return what was done where all that has to be the same is as now."""
+        now = [self._value(context.resolve(name), of) for name, of in self._sites[number].values]
+        return self._done.setdefault((number, *now), {})
 
-    def _read(self, context: Context, name: str, attribute: str | None, what: Part) -> Any:
-        """Return what counts of a variable, or of its attribute if it is a namespace."""
+    def _read(self, context: Context, name: str, attribute: str | None, what: Any) -> Any:
+        """Return what counts of a variable, or of its attribute: it has to be a namespace."""
         value: Any = context.resolve(name)
-        is_space = type(value) is Namespace or what == "number"
-        if attribute is not None and is_space:
-            value = attributes(value).get(attribute, missing)
-        if what == "value":
-            return is_space, *self._value(value)
         if what == "number":
-            return index(value)
+            return index(attributes(value)[attribute] if attribute else value)
         if what == "length":
             return len(value)
         ids = self._part(value)[1]
-        if isinstance(what, str):
+        if what == "list":
             return ids
         known = self._done.setdefault(what, {})
         known.update((each, what(self._kept[each])) for each in ids if each not in known)
@@ -174,12 +158,16 @@ class Memo:
             return range(first, first + len(ids)), ids
         return range(0), ids if self._place.keys() >= {*ids} else None
 
-    def _value(self, value: Any) -> tuple[Any, ...]:
-        """Return what stands for a value: true is not one, and a message is itself alone.
+    def _value(self, value: Any, attribute: str | None = None) -> tuple[Any, ...]:
+        """Return what stands for a value, or for its attribute if it is a namespace.
+
+        True is not one, and a message is itself alone.
 
         Raises:
             Impossible: it cannot be kept; of a generator nothing is left when it was read.
         """
+        if attribute and type(value) is Namespace:
+            return Namespace, *self._value(attributes(value).get(attribute, missing))
         if type(value) in {bool, int, str, type(None)}:
             return type(value), value
         if isinstance(value, jinja2.Undefined):  # which an error would tell from others

@@ -170,12 +170,12 @@ class ChatTemplate:
             documents=variables.get("documents"),
             add_generation_prompt=add_generation_prompt,
         )
-        variables[EACH] = memo and memo.each
+        variables[EACH] = memo.each if memo else lambda _, items, *__: items
         context = env.context_class(env, variables, template.name, template.blocks)
         try:
             with bounds(self.name):
                 pieces = template.root_render_func(context)
-                return memo.render(pieces) if memo else "".join(filter(None, pieces))
+                return memo.render(pieces) if memo else "".join(pieces)
         except MemoryError as error:
             raise out_of_memory(self.name) from error
         except (jinja2.TemplateError, *_DATA_FAULTS) as error:

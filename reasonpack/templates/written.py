@@ -1,7 +1,7 @@
 r"""The pieces of a rendering, and what loops began with which → the text of each message.
 
     out    "<|bos|>"  "<|im_start|>user\n"  "Hi"  "<|im_end|>\n"  …
-    loops  messages 0, 1, … begin with pieces 1, 4, …         message 0 is `text[7:39]`
+    loops  messages 0, 1, … from piece 1, one each            message 0 is `text[7:39]`
 
 It costs nothing for messages that nobody asks for.
 """
@@ -25,15 +25,14 @@ class Written:
     Args:
         text: of the rendering.
         out: its pieces.
-        loops: for each loop the places of its items, and the piece with which each of them begins;
-            behind the last of them the one with which the rest does, unless the loop was left.
+        loops: for each loop the places of its items, and the piece of the first: each has one.
     """
 
     def __init__(
         self,
         text: str = "",
         out: Sequence[str] = (),
-        loops: Sequence[tuple[range, list[int]]] = (),
+        loops: Sequence[tuple[range, int]] = (),
     ) -> None:
         self.text, self.loops, self._out = text, loops, out
         self._first, self._starts = len(out), [len(text)]
@@ -44,10 +43,10 @@ class Written:
         Nor of the last text of all, which may hold the prompt for the answer.
         """
         found: tuple[int, int] | None = None
-        for places, begun in self.loops:
-            at = places.index(message) if message in places else len(begun)
-            if at + 1 < len(begun):
-                start, stop = self._start(begun[at]), self._start(begun[at + 1])
+        for places, first in self.loops:
+            if message in places:
+                piece = first + places.index(message)
+                start, stop = self._start(piece), self._start(piece + 1)
                 if stop - start > _BLANK or self.text[start:stop].strip():
                     found = found[0] if found else start, stop
         return found if found and _SHOWN.search(self.text, found[1]) else None
