@@ -44,6 +44,7 @@ from reasonpack.storage.read import digest
 TEMPORARY = ".tmp"
 UPLOADED = ".reasonpack."
 """What the names of files begin with that are written here to be uploaded."""
+OPEN_FILES = {Path("/dev"), Path("/dev/fd"), Path("/proc/self/fd")}
 DAY = 24 * 60 * 60
 
 
@@ -113,9 +114,14 @@ def publish(place: Place) -> Iterator[HashingFile]:
 
 
 def _is_stream(place: Place) -> bool:
-    """Tell whether a place, or what it links to, is there and neither a file nor a directory."""
+    """Tell whether a place is there and neither a file nor a directory, or is `/dev/stdout`.
+
+    That one links to the file that a shell sends standard output to, and is to stay a link.
+    """
     path = Path(place)
-    return not is_url(place) and path.exists() and not (path.is_file() or path.is_dir())
+    if is_url(place) or not path.exists():
+        return False
+    return path.parent in OPEN_FILES or not (path.is_file() or path.is_dir())
 
 
 def _temporary_for(place: Place) -> Path:

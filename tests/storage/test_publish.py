@@ -104,6 +104,16 @@ def test_a_file_is_replaced(target: Path) -> None:
     assert names(target.parent) == ["name.parquet"]
 
 
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="no such files here")
+@pytest.mark.parametrize("folder", ["/dev/fd", "/proc/self/fd"])
+def test_an_open_file_is_written_through_its_number(folder: str, tmp_path: Path) -> None:
+    """As /dev/stdout is, where a shell sends it to a file: the link was replaced by a file."""
+    with (tmp_path / "page.html").open("wb") as file:
+        publish_text(Path(folder, str(file.fileno())), "whole")
+    assert (tmp_path / "page.html").read_text() == "whole"
+    assert [path.name for path in tmp_path.iterdir()] == ["page.html"]
+
+
 @pytest.mark.parametrize("linked", [False, True])
 def test_a_device_or_a_pipe_stays_one(target: Path, *, linked: bool) -> None:
     os.mkfifo(target)
