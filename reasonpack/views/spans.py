@@ -111,7 +111,7 @@ def find_messages(
         if start > at:  # the rest of a message that was searched for, or the template's own
             is_rest = index > 0 and not own[index - 1]
             spans.append(Span(start, Kind.CONTEXT, index - 1 if is_rest else -1))
-        start, behind = max(at, start), _behind(messages, index, own)
+        start, behind = max(at, start), _behind(messages, index, own, behaviour)
         if start <= stop <= most and not _is_shown(behind, prompt, start, stop):
             at = stop
         else:
@@ -131,16 +131,20 @@ def find_messages(
 
 
 def _behind(
-    messages: Sequence[Message], index: int, own: Mapping[int, tuple[int, int] | None]
+    messages: Sequence[Message],
+    index: int,
+    own: Mapping[int, tuple[int, int] | None],
+    behaviour: Behaviour,
 ) -> str:
     """Return the text of the message behind, or of the first result there that has one.
 
     It is empty for none, and for one that a loop wrote.
     """
     for behind in range(index + 1, len(messages)):
-        content = (messages[behind].content or "").strip()
-        if own[behind] or content or messages[behind].role != "tool":
-            return "" if own[behind] else content
+        content, role = (messages[behind].content or "").strip(), messages[behind].role
+        if own[behind] or content or role != "tool":
+            is_there = content and not own[behind]
+            return _sure(content, behaviour.ends.get(role, "")) if is_there else ""
     return ""
 
 
@@ -149,12 +153,17 @@ def _is_shown(content: str, text: str, start: int, stop: int) -> bool:
     return content != "" and text.find(content, start, stop) >= 0
 
 
+def _sure(content: str, end: str) -> str:
+    """Return a content, with what ends it where it is so short that it may stand elsewhere too."""
+    tag = _TAG_THAT_ENDS.match(end)
+    return content if len(content) > _SHORT else content + (tag[0] if tag else end)
+
+
 def _end(text: str, at: int, message: Message, behaviour: Behaviour) -> int:
     """Return where a message ends, searched from `at`; that if it is not found."""
     if message.role == "assistant":
         return _end_of_response(text, at, message, behaviour)
-    content = (message.content or "").strip()
-    return _end_of_text(text, at, content, behaviour.ends.get(message.role, ""))
+    return _end_of_text(text, at, message.content or "", behaviour.ends.get(message.role, ""))
 
 
 _LOOKAHEAD = 100
@@ -176,12 +185,12 @@ def common_beginning(text: str, other: str) -> int:
 
 def _end_of_text(text: str, at: int, content: str, end: str) -> int:
     """Return where `content` and what ends it, searched from `at`, are over."""
+    whole, content = content.lstrip(), content.strip()
     if len(content) <= _SHORT:
-        tag = _TAG_THAT_ENDS.match(end)
-        sure = content + (tag[0] if tag else end)
-        if end and (found := text.find(sure, at)) >= 0:
-            found += len(content)
-            return found + common_length(text, found, end)
+        for shown in (whole, content) if end else ():
+            if (found := text.find(_sure(shown, end), at)) >= 0:
+                found += len(shown)
+                return found + common_length(text, found, end)
         if not content:
             return at
     form, found = content, text.find(content, at)
