@@ -235,7 +235,10 @@ def meant(key: str) -> str:
     return _MEANT.get(key if word is None else word[0].lower(), "")
 
 
+INSTRUCTED = frozenset(("system_prompt", "system_message", "instructions", "developer"))
+"""Fields of a record that hold what the model was told before all messages."""
 _MEANT = {
+    **dict.fromkeys(INSTRUCTED, "system"),
     **dict.fromkeys(("cot", "rationale", "scratchpad"), "reasoning_content"),
     **dict.fromkeys(("text", "message", "body", "response", "output"), "content"),
     **dict.fromkeys(("reason", "think", "thought"), "reasoning_content"),

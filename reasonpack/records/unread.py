@@ -13,7 +13,7 @@ from reasonpack.records.harmless import HARMLESS, HARMLESS_OF_A_RECORD
 from reasonpack.records.side_fields import SIDE_FIELDS
 from reasonpack.records.tool_calls import Call, Function
 from reasonpack.records.tools import TOOL_FIELDS
-from reasonpack.records.unknown import Field, Known, meant, strings, unread
+from reasonpack.records.unknown import INSTRUCTED, Field, Known, meant, strings, unread
 
 _FLAG = (bool, int)
 _OF_AN_ANSWER: Mapping[str, type | tuple[type, ...]] = {
@@ -121,7 +121,7 @@ def unread_in_record(
     `container` holds the answers.
     """
     telling = {name for name in DESIRED if record.get(name) is False}
-    telling |= _ASKED if container == "completion" else set()
+    telling |= INSTRUCTED | (_ASKED if container == "completion" else set())
     telling |= _SAID if _last_role(record[container]) == "user" else set()
 
     def texts() -> Iterator[str]:
@@ -134,7 +134,7 @@ def unread_in_record(
     told = {name: record[name] for name in telling if name in record}
     others = {name: record[name] for name in record if name not in told} if told else record
     found = [*unread_of(Known(read, HARMLESS_OF_A_RECORD, _OF_A_RECORD), others)]
-    found += unread_of(Known(read, frozenset(), {}, strict=True), told)
+    found += unread_of(Known(read, frozenset(), {"system": str}, strict=True), told)
     yield from _told_apart(_free(found, record), "record", of_messages | SIDE_FIELDS)
 
 

@@ -12,7 +12,7 @@ from reasonpack.errors import RecordError, UsageError
 from reasonpack.records.conversation import Conversation, parse_line, parse_row
 from reasonpack.records.options import ignored_fields, renamed_fields
 from reasonpack.records.reading import DEFAULT, Reading
-from reasonpack.records.unknown import Field, UnknownFieldError, together
+from reasonpack.records.unknown import INSTRUCTED, Field, UnknownFieldError, together
 from reasonpack.wording import nearest
 
 Json = dict[str, Any]
@@ -95,6 +95,8 @@ REFUSED: list[tuple[Json, dict[str, str]]] = [
         for name in ("answer", "output", "response", "chosen")
     ),
     ({"prompt": "Say it.", "completion": "4", "kto_tag": False}, {"kto_tag": ""}),
+    *((of_record(**{name: "Be brief."}), {name: "system"}) for name in sorted(INSTRUCTED)),
+    (of_record(instructions=["Be brief."]), {"instructions": ""}),
     ({"prompt": "Add.", "input": "2+2", "completion": "4"}, {"input": ""}),
     ({"prompt": "2+2?", "history": [["1+1?", "2"]], "completion": "4"}, {"history": ""}),
     ({"prompt": "Go.", "instruction": "Add.", "query": "2+2", "completion": "4"},
