@@ -191,7 +191,8 @@ def _below(directory: Path, without: str) -> list[Path]:
 
     found: list[Path] = []
     for folder, folders, names in os.walk(directory, onerror=refuse):
-        links = [name for name in folders if Path(folder, name).is_symlink()]  # not followed
+        # Links are not followed; what may not be looked at is refused when it is walked.
+        links = [name for name in folders if os.path.islink(Path(folder, name))]  # noqa: PTH114
         found += [Path(folder, name) for name in (*names, *links)]
         folders[:] = [name for name in folders if os.path.realpath(Path(folder, name)) != without]
     return sorted(found)
