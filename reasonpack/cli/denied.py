@@ -19,8 +19,6 @@ LEAST_MEMORY = 768 << 20
 """Address space, in bytes, that a process needs to load what it is made of."""
 UNMAPPED = ("failed to map segment", "cannot allocate memory", "cannot map")
 """What the loader of libraries says where memory is short."""
-
-
 CLIENTS = ("httpx", "httpcore", "aiohttp.")
 """Modules of what fsspec's file systems ask servers with; their errors are no `OSError`s."""
 

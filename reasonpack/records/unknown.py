@@ -134,12 +134,14 @@ class Known(Struct, frozen=True):
         harmless: names of fields that hold nothing to learn.
         likely: names of which another one may be a misspelling, each with the type of its value.
         strict: whether all other fields are refused.
+        telling: names of fields that are refused in any case, unless they are read.
     """
 
     read: frozenset[str]
     harmless: frozenset[str]
     likely: Mapping[str, type | tuple[type, ...]]
     strict: bool = False
+    telling: frozenset[str] = frozenset()
 
     def inside(self, *, strict: bool) -> Known:
         """Return what is known of the fields of an object in a field that is not read."""
@@ -186,22 +188,23 @@ def unread(
 def _unread(
     key: str, value: Any, known: Known, path: str, *, texts: Texts, name: str
 ) -> Iterator[Field]:
-    wraps = key in WRAPPERS
-    if isinstance(value, dict) and (wraps or key in known.harmless or not known.strict):
-        inner = known.inside(strict=known.strict and wraps)
+    wraps, tells = key in WRAPPERS, key in known.telling
+    strict, harmless = known.strict or tells, key in known.harmless and not tells
+    if isinstance(value, dict) and (wraps or harmless or not strict):
+        inner = known.inside(strict=strict and wraps)
         refused = [each for each in unread(value, inner, path, texts=texts, name=name)
                    if each.refused]  # fmt: skip
         if refused or wraps:
             yield from refused
             return
-    if key in known.harmless:
+    if harmless:
         return
-    near = nearest(key, known.likely)
+    near = "" if tells else nearest(key, known.likely)
     # A known name in another object: a flag that says no, or reasoning, however short.
     misplaced = "." in name and key in known.likely and (isinstance(value, str) or not value)
     is_large = isinstance(value, list | dict) or (isinstance(value, str) and len(value) > LONG)
     likely = bool(near or SIGNAL.search(key)) and is_large
-    signal = known.strict or misplaced or likely
+    signal = strict or misplaced or likely
     if signal and _was_read(value, texts):
         return
     like = _suitable(key, near or meant(key), value, known) if signal else ""

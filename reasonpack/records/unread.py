@@ -48,7 +48,7 @@ _ASKED = frozenset(("instruction", "input", "query", "history"))
 """Fields beside a prompt that hold more of what the model was asked, as in Alpaca's form."""
 _SAID = frozenset(("answer", "response", "output", "choices", "chosen"))
 """Fields beside messages of which the last is a user's that hold what the model said to it."""
-DESIRED = ("label", "kto_tag")
+_DESIRED = ("label", "kto_tag")
 """Fields of a record that are false where its answer is a bad one."""
 _REASONING_PART = frozenset(("type", "text", "thinking", "reasoning"))
 _REASON = ("thinking", "reasoning")
@@ -120,22 +120,23 @@ def unread_in_record(
     `read` are the names of its fields that are read, `of_messages` those of fields of messages;
     `container` holds the answers.
     """
-    telling = {name for name in DESIRED if record.get(name) is False}
-    telling |= INSTRUCTED | (_ASKED if container == "completion" else set())
-    telling |= _SAID if _last_role(record[container]) == "user" else set()
+    telling = undesired(record) | INSTRUCTED
+    telling |= _ASKED if container == "completion" else frozenset()
+    telling |= _SAID if _last_role(record[container]) == "user" else frozenset()
+    known = Known(read, HARMLESS_OF_A_RECORD, _OF_A_RECORD, telling=telling)
 
     def texts() -> Iterator[str]:
         return strings([record.get(name) for name in ("prompt", container)])
 
-    def unread_of(known: Known, fields: Mapping[str, Any]) -> Iterator[Field]:
-        found = unread(fields, known, "", texts=texts)
-        return (_of_answers(each, record, container) for each in found)
-
-    told = {name: record[name] for name in telling if name in record}
-    others = {name: record[name] for name in record if name not in told} if told else record
-    found = [*unread_of(Known(read, HARMLESS_OF_A_RECORD, _OF_A_RECORD), others)]
-    found += unread_of(Known(read, frozenset(), {"system": str}, strict=True), told)
+    found = (
+        _of_answers(each, record, container) for each in unread(record, known, "", texts=texts)
+    )
     yield from _told_apart(_free(found, record), "record", of_messages | SIDE_FIELDS)
+
+
+def undesired(fields: Mapping[str, Any]) -> frozenset[str]:
+    """Return the fields of a record that say that its answer is a bad one."""
+    return frozenset(name for name in _DESIRED if fields.get(name) is False)
 
 
 def _last_role(messages: object) -> str | None:

@@ -20,7 +20,15 @@ from reasonpack.records.unit import Unit
 from reasonpack.run.context import Loaded
 from reasonpack.run.disk import unpacked_bytes
 from reasonpack.run.plan_file import PLAN
-from reasonpack.run.pool import Given, Worker, early_workers, repaid, run_pool, usable_cores
+from reasonpack.run.pool import (
+    Given,
+    Worker,
+    done,
+    early_workers,
+    repaid,
+    run_pool,
+    usable_cores,
+)
 from reasonpack.storage.inputs import expand_inputs
 from reasonpack.storage.place import Place, is_url, stamp
 from reasonpack.storage.read import container
@@ -125,8 +133,7 @@ def do_units(
 
         results = run_ray(todo, do, workers=run.num_proc, given=given)
     elif (workers := processes(run, todo)) == 1:
-        more = () if given is None else (given,)
-        results = (do(unit, *more) for unit in todo)
+        results = (done(do, unit, given) for unit in todo)
     else:
         results = run_pool(todo, do, workers=workers, given=given, started=started)
     with closing(results):
@@ -143,8 +150,10 @@ def results_of(
     return [found[unit.number] for unit in units]
 
 
-def _numbered(unit: Unit, *given: Given, do: Callable[..., Result]) -> tuple[int, Result]:
-    return unit.number, do(unit, *given)
+def _numbered(
+    unit: Unit, given: Given | None = None, *, do: Callable[..., Result]
+) -> tuple[int, Result]:
+    return unit.number, done(do, unit, given)
 
 
 def each_file(

@@ -32,6 +32,10 @@ from reasonpack.errors import ReasonpackError
 from reasonpack.records.unit import Unit
 
 Result = TypeVar("Result")
+DEATHS = 2
+"""How often a unit may kill its worker; the last time it is given up."""
+REPAYING = {"fork": 2_000_000, "spawn": 12_000_000}
+"""Bytes of input that take as long as to start a process for them, about: 0.2 s, and 1.5 s."""
 
 
 class Given(Protocol):
@@ -39,12 +43,6 @@ class Given(Protocol):
 
     def load(self) -> object:
         """Make ready what doing a unit needs."""
-
-
-DEATHS = 2
-"""How often a unit may kill its worker; the last time it is given up."""
-REPAYING = {"fork": 2_000_000, "spawn": 12_000_000}
-"""Bytes of input that take as long as to start a process for them, about: 0.2 s, and 1.5 s."""
 
 
 def usable_cores() -> int:
@@ -274,14 +272,13 @@ def _work(
         with contextlib.suppress(Exception):
             given.load()
     pipe.send(None)
-    more = () if given is None else (given,)
     known: Callable[..., object] | None = None
     while True:
         process, unit = pipe.recv()
         known = process or known
         assert known is not None
         try:
-            answer: Any = (attempt(known, unit, *more), None, "")
+            answer: Any = (attempt(known, unit, given), None, "")
         except BaseException as error:  # noqa: BLE001 (which the parent raises)
             answer = (None, error, traceback.format_exc())
         pipe.send(answer)
@@ -311,10 +308,15 @@ class RemoteError(Exception):
     """Where in a worker an error came from."""
 
 
-def attempt(process: Callable[..., Result], *given: Any) -> Result:
+def done(process: Callable[..., Result], unit: Unit, given: Given | None) -> Result:
+    """Do a unit, with what is given if anything is."""
+    return process(unit) if given is None else process(unit, given)
+
+
+def attempt(process: Callable[..., Result], unit: Unit, given: Given | None) -> Result:
     """Do a unit, and see that what it raises can be sent to the parent whole."""
     try:
-        return process(*given)
+        return done(process, unit, given)
     except Exception as error:
         try:
             copy = pickle.loads(pickle.dumps(error))  # noqa: S301 (our own bytes)

@@ -128,7 +128,7 @@ def _attempt(done_by: bytes, unit: Unit) -> Any:
     os.environ.setdefault("RAYON_NUM_THREADS", "1")  # a task has one core
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     process, given = _unpickled(done_by)
-    return attempt(process, unit, *([] if given is None else [given]))
+    return attempt(process, unit, given)
 
 
 _unpickled = lru_cache(maxsize=1)(pickle.loads)

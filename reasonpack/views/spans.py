@@ -155,8 +155,10 @@ def _is_shown(content: str, text: str, start: int, stop: int) -> bool:
 
 def _sure(content: str, end: str) -> str:
     """Return a content, with what ends it where it is so short that it may stand elsewhere too."""
+    if len(content) > _SHORT:
+        return content
     tag = _TAG_THAT_ENDS.match(end)
-    return content if len(content) > _SHORT else content + (tag[0] if tag else end)
+    return content + (tag[0] if tag else end)
 
 
 def _end(text: str, at: int, message: Message, behaviour: Behaviour) -> int:
@@ -187,7 +189,7 @@ def _end_of_text(text: str, at: int, content: str, end: str) -> int:
     """Return where `content` and what ends it, searched from `at`, are over."""
     whole, content = content.lstrip(), content.strip()
     if len(content) <= _SHORT:
-        for shown in (whole, content) if end else ():
+        for shown in dict.fromkeys((whole, content)) if end else ():
             if (found := text.find(_sure(shown, end), at)) >= 0:
                 found += len(shown)
                 return found + common_length(text, found, end)

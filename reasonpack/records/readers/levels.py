@@ -29,7 +29,7 @@ from reasonpack.records.side_fields import SIDE_FIELDS
 from reasonpack.records.strict_json import step
 from reasonpack.records.tools import TOOL_FIELDS
 from reasonpack.records.unknown import Field, Known, Texts, unread
-from reasonpack.records.unread import DESIRED
+from reasonpack.records.unread import undesired
 from reasonpack.records.value_types import typed
 from reasonpack.wording import nearest
 
@@ -196,13 +196,12 @@ _LIKELY: Mapping[str, type | tuple[type, ...]] = {
 
 def _unread_in(each: Level, texts: Texts) -> Iterator[Field]:
     """Yield the fields of a level that nobody reads."""
-    fields, known = each.fields, Known(each.read, HARMLESS_OF_A_CALL, _LIKELY)
+    fields, telling = each.fields, frozenset[str]() if each.name else undesired(each.fields)
+    known = Known(each.read, HARMLESS_OF_A_CALL, _LIKELY, telling=telling)
     others = without(fields, each.read)
     numbers = {key for key, value in others.items() if _are_numbers(value)}
     for found in unread(without(others, numbers), known, each.path, texts=texts, name=each.name):
-        undesired = found.name in DESIRED and fields[found.name] is False
-        name = _told_apart(found.name)
-        yield replace(found, name=name, refused=found.refused or undesired)
+        yield replace(found, name=_told_apart(found.name))
     for key in sorted(numbers):
         place = each.below(str(key))
         near = nearest(key, _TOKENS)
