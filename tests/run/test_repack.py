@@ -152,7 +152,7 @@ def test_what_was_divided_is_joined_again() -> None:
 def test_packed_anew_in_another_format_nothing_is_laid_out_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("reasonpack.run.lay_out_again.views_of", None)
+    monkeypatch.setattr("reasonpack.run.finished_unit.views_of", None)
     compare(PLAIN, {"max_length": 5_000, "packing": True, "format": "arrow"})
     compare(replace(PLAIN, format="arrow"), {"compression": "lz4"})
 
@@ -347,14 +347,14 @@ def test_conversations_of_one_id_cannot_be_joined() -> None:
 
 def test_views_that_are_counted_and_not_found_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     one = packed("one", CHATS[:3])
-    ends = "reasonpack.run.lay_out_again.ends_of"
+    ends = "reasonpack.run.finished_unit.ends_of"
     monkeypatch.setattr(ends, lambda _: {1: 9})
     assert "views stand out in its rows" in refused([one], {"max_length": 700}).what
 
 
 def test_samples_that_their_views_do_not_give_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     one = packed("one", CHATS[:3])
-    monkeypatch.setattr("reasonpack.run.lay_out_again._same", lambda *_: False)
+    monkeypatch.setattr("reasonpack.run.finished_unit._same", lambda *_: False)
     assert "from which views were left out" in refused([one], {"max_length": 700}).what
 
 

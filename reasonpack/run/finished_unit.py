@@ -1,0 +1,350 @@
+"""A unit of a finished dataset → its conversations within other limits, and what its records say.
+
+    its samples ─→ conversations ─→ as they are, or planted again and laid out as `pack` would
+    its records, read again ─→ messages and tools ─→ the split of each id
+                            ├→ roles ─────────────→ the turn of each answer
+                            └→ all of it ─────────→ notes, and answers that are not trained
+    groups of calls ─────────────────────────────→ their splits, by their ids alone
+
+What is as long as it was is left as it is. Laying out the rest within the old limits has to give
+the samples that are there; else they do not tell all that the conversation was made of, and it is
+refused.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+from msgspec import Struct
+from msgspec.structs import replace
+
+from reasonpack.datasets.receipt import Counts, Receipt
+from reasonpack.errors import FormatError, RecordError, UsageError
+from reasonpack.records.unit import read_records
+from reasonpack.rows.forest import plant
+from reasonpack.rows.replant import LostViewsError, ends_of, views_of
+from reasonpack.rows.sample import Sample, write
+from reasonpack.run.context import Loaded
+from reasonpack.run.conversations import notes_of, parse
+from reasonpack.run.copies import DUPLICATE, Times
+from reasonpack.run.length import LeftOut, Limits
+from reasonpack.run.splits import read_shares, split_of
+from reasonpack.run.weights import of_answers, weighed_again
+from reasonpack.run.work import count_laid_out
+from reasonpack.storage.place import Place, public_name
+from reasonpack.views.chosen import read_train_on
+from reasonpack.wording import count
+
+Group = list[Sample]
+"""The samples of a conversation."""
+VIEWS = "rows that tell the views of what is to be divided, joined or weighed"
+IDS = "ids that tell which conversation a row is of"
+
+
+class Old(Struct, frozen=True):
+    """A unit of a source: its dataset, its receipt there, and the limits of that dataset.
+
+    Its conversations are packed `times` each, or as is drawn for each; `inputs` are what that
+    dataset was packed from.
+    """
+
+    directory: Place
+    receipt: Receipt
+    limits: Limits
+    times: int = 1
+    inputs: tuple[str, ...] = ()
+    is_drawn: bool = False
+
+    def __str__(self) -> str:
+        """Name it in messages."""
+        return f"unit {self.receipt.unit.number} of {public_name(self.directory)}"
+
+    def untold(self, what: str, expected: str = VIEWS) -> FormatError:
+        """Say that it does not tell what has to be known of it."""
+        return FormatError(self, what, expected, "pack the inputs again with the new options")
+
+
+class Again:
+    """A unit that is laid out again.
+
+    Attributes:
+        groups: its conversations, by split and in their order.
+        every: of them.
+        rejects: lines of rejects.jsonl for what fits no longer.
+        before: what of the counts those conversations stood for that are laid out anew.
+        after: what they stand for now.
+        counts: of its receipt.
+        drawn: how often conversations are packed, by id, where that is drawn for each.
+    """
+
+    def __init__(self, old: Old, limits: Limits, groups: Mapping[str, Sequence[Group]]) -> None:
+        self.drawn: Mapping[str, int] = {}
+        self.old, self.limits, self.groups, self.counts = old, limits, groups, old.receipt.counts
+        self.every = [group for own in groups.values() for group in own]
+        self.rejects: list[dict[str, Any]] = []
+        self.before, self.after = Counts(), Counts()
+        self._unfit: list[LeftOut] = []
+        self._ids: Counter[str] = Counter()
+
+    @property
+    def weighs_anew(self) -> bool:
+        """Whether samples get weights that they did not have."""
+        return self.limits.options.loss_weights != self.old.limits.options.loss_weights
+
+    def lay_out(self, turns: Mapping[str, Mapping[int, int]]) -> dict[str, list[Sample]]:
+        """Return the samples of the conversations, by split.
+
+        `turns` are those of the answers of each id, where weights go by them.
+
+        Raises:
+            FormatError: rows do not tell what is to be divided.
+            UsageError: a conversation would be left without a view, and cannot be rejected here.
+        """
+        anew = {id(group) for group in self.every if self._is_anew(group)}
+        if anew or self.weighs_anew or self.old.is_drawn:
+            if self.old.limits.options.shuffle:
+                raise self.old.untold("rows of other units, as they are shuffled")
+            if not self.old.is_drawn:  # else that was checked before
+                self.check_told()
+            self._ids.update(group[0].id for group in self.every)
+            if (self.weighs_anew or self.old.is_drawn) and len(self._ids) < len(self.every):
+                raise self.old.untold("several conversations of one id")
+        made = {
+            split: [
+                sample
+                for group in own
+                for sample in (self._laid_out(group) if id(group) in anew else group)
+            ]
+            for split, own in self.groups.items()
+        }
+        if self._unfit:
+            raise self._nothing_fits()
+        if self.weighs_anew:
+            scheme = self.limits.options.loss_weights
+            return {
+                split: weighed_again(self.every, own, scheme, turns) for split, own in made.items()
+            }
+        return made
+
+    def _is_anew(self, group: Group) -> bool:
+        """Tell whether the limits ask for another layout."""
+        if self.drawn.get(group[0].id, 1) != 1:
+            return True
+        row, limit = self.limits.options.max_length, self.limits.max_position
+        old, before = self.old.limits.options, self.old.limits.max_position
+        if row is not None and any(sample.length > row for sample in group):
+            return True
+        if limit is not None and (before is None or limit < before):
+            return any(int(sample.position_ids.max()) >= limit for sample in group)
+        return len(group) > 1 and old.layout == "onepass" and old.max_length != row
+
+    def check_told(self) -> None:
+        """Refuse a unit whose rows do not tell all that its conversations were made of."""
+        counts = self.counts
+        if len(self.every) != counts.packed:
+            ids = f"{len(self.every):,} ids between them"
+            raise self.old.untold(f"its {counts.packed:,} conversations have {ids}")
+        try:
+            ends = [end for group in self.every for end in ends_of(group).values()]
+        except LostViewsError as error:
+            raise self.old.untold(str(error)) from error
+        if (len(ends), sum(ends)) != (counts.views, counts.naive_tokens):
+            raise self.old.untold(f"{len(ends):,} of {counts.views:,} views stand out in its rows")
+
+    def _laid_out(self, group: Group) -> Sequence[Sample]:
+        """Lay out a conversation within the new limits; none if it fits no longer."""
+        id_ = group[0].id
+        try:
+            views, messages = views_of(group)
+        except LostViewsError as error:
+            raise self.old.untold(f"conversation {id_!r}: {error}") from error
+        forest = plant(views)
+        planted, was, _ = self.old.limits.lay_out(forest, 0, messages)
+        if not _same(write(planted, [(id_, was)]), group):
+            raise self.old.untold(f"conversation {id_!r}, from which views were left out")
+        count_laid_out([was], self.before)
+        if not (often := self.drawn.get(id_, 1)):
+            return []
+        found = map(self.limits.too_long, messages, views.end)
+        left = [each for each in found if each is not None]
+        if self.limits.options.overlong == "split" and len(left) == len(messages):
+            self._reject(id_, left)
+            return []
+        try:
+            planted, now, out = self.limits.lay_out(forest, 0, messages)
+        except RecordError as error:
+            raise self._undivided(id_, error) from error
+        count_laid_out([now] * often, self.after)
+        self.after.copies += often - 1
+        self.after.conversations += often - 1
+        self.rejects += (each.line(id_) for each in out)
+        if out and self.counts.copies:
+            self._unfit.append(min(out, key=lambda each: each.length))
+        return write(planted, [(id_, now)])
+
+    def _undivided(self, id_: str, error: RecordError) -> UsageError:
+        overlong = self.limits.options.overlong
+        where = f"{self.old}, conversation {id_!r}"
+        expected = f"nothing to divide, as --overlong {overlong} has rejected others"
+        fix = "pack the inputs again with the new limits"
+        return UsageError(where, error.what.partition(", expected")[0], expected, fix)
+
+    def _reject(self, id_: str, left: Sequence[LeftOut]) -> None:
+        """Reject a conversation of which nothing fits, unless more than its record is missing."""
+        error = self.limits.nothing_fits(left)
+        error.where = id_
+        line = {"kind": "conversation", "where": id_, "reason": error.reason, "error": str(error)}
+        self.rejects.append(line)
+        self.after.rejected += 1
+        counts = self.counts
+        known = counts.missing_reasoning or counts.left_out or counts.copies
+        if known or self._ids[id_] > 1:
+            self._unfit.append(min(left, key=lambda each: each.length))
+
+    def _nothing_fits(self) -> UsageError:
+        """Refuse limits within which a conversation has no view, and what is counted goes wrong."""
+        worst, counts = max(self._unfit, key=lambda each: each.length), self.counts
+        why = "conversations of one id"
+        if counts.missing_reasoning or counts.left_out:
+            why = "answers that are untrained, which are known by their records only"
+        elif counts.copies:
+            why = "copies of conversations, of which what is left out counts once"
+        conversations = count(len(self._unfit), "conversation")
+        what = f"{worst.limit}, and {conversations} of {self.old} with no view so short"
+        fix = f"pass {worst.option} {worst.length}, or pack the inputs again with the new limits"
+        return UsageError(worst.option, what, f"at least {worst.length} for a unit with {why}", fix)
+
+
+def _same(made: Sequence[Sample], there: Group) -> bool:
+    """Tell whether samples are equal, in any order."""
+    return Counter(map(_content, made)) == Counter(map(_content, there))
+
+
+def _content(sample: Sample) -> tuple[bytes, ...]:
+    segments = sample.segments
+    columns = (sample.input_ids, sample.position_ids, sample.labels)
+    table = (segments.start, segments.visible_until, segments.kind, segments.message)
+    extra = (sample.extra[name] for name in sorted(sample.extra))
+    return tuple(np.ascontiguousarray(each).tobytes() for each in (*columns, *table, *extra))
+
+
+# --- what only the records say ---------------------------------------------------------
+
+
+class _Said(NamedTuple):
+    """What a record says; of one that cannot be read only where it is."""
+
+    where: str
+    id: str | None = None
+    split: str = ""
+    turns: Mapping[int, int] = {}
+    notes: Mapping[str, int] = {}
+    answers: int = 0
+    """That are to be trained."""
+
+
+class ReadAgain:
+    """The records of a unit, which are read when the first of its methods needs them.
+
+    All of them raise a FormatError where an id is of no record, or of several that say different
+    things, and a StorageError where the input cannot be read.
+    """
+
+    def __init__(self, old: Old, loaded: Loaded) -> None:
+        self.old, self._loaded, self.options = old, loaded, loaded.options
+
+    @cached_property
+    def _said(self) -> list[_Said]:
+        context, found = self._loaded.context, list[_Said]()
+        reading = replace(context.reading, weighs=True)  # what is in rows was accepted
+        trained = read_train_on(self.options.train_on)
+        unit = self.old.receipt.unit
+        for record in read_records(unit, self.old.inputs[unit.input]):
+            try:
+                chat = parse(record, reading)
+            except RecordError:
+                found.append(_Said(record.where))  # as it was rejected
+                continue
+            turns, notes = of_answers(chat)[1], notes_of(chat, {}, context)
+            answers = len(trained.messages(chat.messages))
+            found.append(_Said(record.where, chat.id, context.split(chat), turns, notes, answers))
+        return found
+
+    def by_split(self, groups: Sequence[Group]) -> dict[str, list[Group]]:
+        """Return conversations by the splits that options ask for, in the order of the input."""
+        if self.old.receipt.unit.container == "groups":
+            shares, first = read_shares(self.options.split), dict[str, int]()
+            told = [
+                (first.setdefault(group[0].id, at), split_of(self._own(group).encode(), shares))
+                for at, group in enumerate(groups)
+            ]
+        else:
+            told = self._told("split", groups)
+        found: dict[str, list[Group]] = {split: [] for split in self.options.splits}
+        for at in sorted(range(len(groups)), key=lambda at: told[at][0]):
+            found[told[at][1]].append(groups[at])
+        return found
+
+    def turns(self, groups: Sequence[Group]) -> dict[str, Mapping[int, int]]:
+        """Return for the id of each conversation the turns of its answers, by their index there."""
+        told = self._told("turns", groups)
+        return {group[0].id: turns for group, (_, turns) in zip(groups, told, strict=True)}
+
+    def drawn(
+        self, groups: Sequence[Group], times: Times, left: Mapping[str, int]
+    ) -> tuple[dict[str, int], Counts]:
+        """Tell how often what is of the unit is packed, by `times` of each record.
+
+        `left` says of an id, or of a place in the input, how many messages were left out there.
+
+        Returns:
+            How often, by the id of a conversation and by its place in the input; records that are
+            not taken, and notes and untrained answers of those that are.
+
+        Raises:
+            FormatError: records do not give what is counted of the unit.
+        """
+        found, now, was = dict[str, int](), Counts(), Counts()
+        views = {group[0].id: len(ends_of(group)) for group in groups}
+        for said, often in zip(self._said, times.tolist(), strict=True):
+            if often == DUPLICATE:
+                continue
+            names = {said.where} if said.id is None else {said.where, said.id}
+            now.not_taken += often == 0
+            if said.id in views:
+                missing = said.answers - views[said.id]
+                missing -= sum(left.get(name, 0) for name in names)
+                was.note(said.notes)
+                was.missing_reasoning += missing
+                now.note(said.notes if often else {})
+                now.missing_reasoning += missing * often
+            for name in names:
+                if found.setdefault(name, often) != often:
+                    raise self.old.untold(f"several conversations have the id {name!r}", IDS)
+        counts = self.old.receipt.counts
+        if (was.notes, was.missing_reasoning) != (counts.notes, counts.missing_reasoning):
+            what = "notes of conversations, or untrained answers, that their records do not tell"
+            raise self.old.untold(what, "records that tell what is counted of each")
+        return found, now
+
+    def _told(self, name: str, groups: Sequence[Group]) -> list[tuple[int, Any]]:
+        """Return of the record of each conversation where it is, and what it says."""
+        known: dict[str, tuple[int, Any]] = {}
+        for place, said in enumerate(self._said):
+            value = getattr(said, name)
+            if said.id is not None and known.setdefault(said.id, (place, value))[1] != value:
+                raise self.old.untold(f"several conversations have the id {said.id!r}", IDS)
+        ids = [group[0].id if group[0].id in known else self._own(group) for group in groups]
+        if missing := next((id_ for id_ in ids if id_ not in known), None):
+            raise self.old.untold(f"conversation {missing!r} is of no record of its input", IDS)
+        return [known[id_] for id_ in ids]
+
+    def _own(self, group: Group) -> str:
+        """Return the id of the conversation that a group is of, which may be a copy."""
+        id_ = group[0].id
+        return re.sub(r"#\d+$", "", id_) if self.old.receipt.counts.copies else id_
