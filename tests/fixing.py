@@ -158,7 +158,7 @@ WALKS = {
         (
             *("call_plan.check_columns", "call_plan.kind_of_inputs", "call_plan.plan_calls"),
             "call_plan._field",
-            *("call_values.check_columns", "calls._kept", "splits._wrong"),
+            *("calls._kept", "splits._wrong", "waiting_calls.check_columns"),
             *("context.check_rows", "inputs.check_name", "inputs._files", "inputs._mode"),
             *("group_field.group_name", "group_field.one_field", "group_index._refuse_large"),
             *("group_index._refuse_one_for_all", "options.ignored_fields"),

@@ -3,44 +3,50 @@
     records ─→ calls ─→ views, or ids as logged ─→ the forest of a group ─→ sample ─→ rows
        └─────────── what cannot be packed ───────────→ rejects
 
+    prompt_ids 5 6, completion_ids 7 2      tokens 5 6 7 2
+    logprobs −0.1 −0.2, weight 0.5          logprobs 0 0 −0.1 −0.2, weight 0.5 of tokens 7 and 2
+
 A record that cannot be packed is left out of its group: what the other calls train does not depend
-on it. Memory is the distinct text of the groups that wait for their ids together.
+on it. With ids, they are trained as they were logged; messages beside them are compared. Memory is
+the distinct text of the groups that wait for their ids together.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from collections.abc import Set as AbstractSet
 from itertools import groupby
+from typing import Any
 
+import numpy as np
 from msgspec.structs import replace
+from numpy.typing import NDArray
 
 from reasonpack.datasets.options import Options
 from reasonpack.errors import RecordError
+from reasonpack.records.calls import Call
 from reasonpack.records.groups import Group
 from reasonpack.records.strict_json import quoted
+from reasonpack.rows.encoded_views import common_prefix
 from reasonpack.rows.group_forest import CallView, GroupForest, Joined
-from reasonpack.rows.sample import write
-from reasonpack.run.call_values import (
-    VALUES,
-    call_view,
-    carries_values,
-    columns_of_calls,
-    compared,
-    content_of,
-    size_of,
-)
-from reasonpack.run.call_views import CutCall
+from reasonpack.rows.kind import Kind
+from reasonpack.rows.sample import IGNORE, Calls, write
 from reasonpack.run.context import Context
 from reasonpack.run.length import LeftOut
-from reasonpack.run.splits import split_of
+from reasonpack.run.splits import key, split_of
 from reasonpack.run.stages import stage
-from reasonpack.run.waiting_calls import GroupReader, Waiting, WaitingGroup
+from reasonpack.run.waiting_calls import VALUES, CutCall, GroupReader, Waiting, WaitingGroup
 from reasonpack.run.work import Encode, Laid, Work, ids_of_copies
+from reasonpack.tokens.tokenizer import Tokenizer
+from reasonpack.tokens.view_tokens import Pieces
 
 ENCODED_AT_ONCE = 1 << 25
 """Characters of text after which groups do not wait for more."""
+ROLES = {"none": 0, "chosen": 1, "rejected": 2}
 
 
 def lay_out_calls(
@@ -94,8 +100,8 @@ class _Calls(Work[Group]):
             if each.cut is not None and each.call.prompt_ids is None:
                 cut = each.cut.beside(written)
                 written.add(each.cut)
-            view = call_view(each.call, cut, self.pieces, self.columns, len(forest))
-            view = replace(view, weight=weight)
+            call = replace(each.call, weight=weight)
+            view = call_view(call, cut, self.pieces, self.columns, len(forest))
             joined = forest.add(view)
             if len(forest) > 1:
                 notes[_joint_note(joined, view)] += 1
@@ -174,11 +180,11 @@ class _Calls(Work[Group]):
             {"message": number, "turn": each.turn}.get(scheme) for number, each in enumerate(calls)
         ]
         tokens: Counter[object] = Counter()
-        for each, key in zip(calls, alike, strict=True):
+        for each, of_unit in zip(calls, alike, strict=True):
             if each.call.role != "rejected":
                 view = call_view(each.call, each.cut, self.pieces)
-                tokens[key] += int(view.trained.sum())
-        return [w / max(1, tokens[key]) for w, key in zip(weights, alike, strict=True)]
+                tokens[of_unit] += int(view.trained.sum())
+        return [w / max(1, tokens[each]) for w, each in zip(weights, alike, strict=True)]
 
     def _key(self, waiting: Waiting) -> tuple[tuple[str, int], bytes]:
         """Return by what a call is known, if it is logged twice, and a hash of what it says."""
@@ -196,3 +202,132 @@ def _joint_note(joined: Joined, view: CallView) -> str:
         return note
     message = next((each for stop, _, each in view.runs if stop > joined.depth), -1)
     return f"{note} message {message}" if message >= 0 else f"{note} token ids"
+
+
+# --- a call in tokens, and what stands beside them -------------------------------------
+
+
+def carries_values(call: Call) -> bool:
+    """Tell whether a call has values that cannot be added to those of another."""
+    values = (call.logprobs, call.advantages, call.reward)
+    return call.role != "none" or any(each is not None for each in values)
+
+
+def call_view(
+    call: Call,
+    cut: CutCall | None,
+    pieces: Pieces,
+    columns: AbstractSet[str] = frozenset(),
+    number: int = 0,
+) -> CallView:
+    """Return the view of a call in tokens, with its values of optional `columns`.
+
+    `cut` has its texts, None where it has ids; `number` is that of the call in its group.
+    """
+    if call.prompt_ids is not None and call.completion_ids is not None:
+        header = prompt = len(call.prompt_ids)
+        tokens = np.concatenate([call.prompt_ids, call.completion_ids])
+        runs = [(prompt, int(Kind.CONTEXT), -1), (len(tokens), int(Kind.R_OUT), -1)]
+        trained = np.ones(len(tokens) - prompt, bool) if call.loss_mask is None else call.loss_mask
+    else:
+        assert cut is not None
+        tokens, stops = pieces.tokens(cut.pieces)
+        found = pieces.runs(cut.pieces, stops, cut.borders)
+        prompt, header = stops.item(cut.prompt), stops.item(cut.header)
+        runs = [(stop, kind, message) for stop, kind, message, _ in found]
+        ends = np.maximum.accumulate([prompt, *(min(stop, len(tokens)) for stop, *_ in runs)])
+        trained = np.repeat(np.array([each[-1] for each in found], bool), np.diff(ends))
+    said = {name: getattr(call, name) for name in VALUES if name in columns}
+    values: dict[str, NDArray[np.float32] | NDArray[np.int32]] = {
+        name: np.broadcast_to(np.float32(np.nan) if each is None else each, trained.shape)
+        for name, each in said.items()
+    }
+    if "preference_labels" in columns:
+        wanted = trained & (call.role == "rejected")
+        values["preference_labels"] = np.where(wanted, tokens[prompt:], np.int32(IGNORE))
+    return CallView(
+        call=number,
+        tokens=tokens,
+        prompt=prompt,
+        header=header,
+        trained=trained,
+        runs=runs,
+        weight=call.weight,
+        values=values,
+    )
+
+
+def size_of(call: Call, cut: CutCall | None, pieces: Pieces) -> int:
+    """Count the tokens of a call."""
+    if call.prompt_ids is not None and call.completion_ids is not None:
+        return len(call.prompt_ids) + len(call.completion_ids)
+    assert cut is not None
+    return pieces.size(cut.pieces)
+
+
+def content_of(call: Call, cut: CutCall | None) -> bytes:
+    """Return a hash of all that a call says, but its id; its text by the numbers of its pieces."""
+    hash_ = hashlib.sha256()
+    arrays: list[NDArray[Any] | None]
+    arrays = [call.prompt_ids, call.completion_ids, call.logprobs, call.advantages]
+    said: list[object] = [call.weight, call.reward, call.role]
+    if call.completion_ids is not None:
+        mask = call.loss_mask
+        arrays.append(np.ones(len(call.completion_ids), bool) if mask is None else mask)
+    elif cut is not None:
+        arrays.append(cut.pieces)
+        completion = [border for border in cut.borders if border.piece >= cut.prompt]
+        said += [cut.prompt, [(each.piece, each.part, each.trained) for each in completion]]
+    for array in arrays:
+        hash_.update(b"none" if array is None else np.ascontiguousarray(array).data)
+        hash_.update(b"|")
+    hash_.update(repr(said).encode())
+    return hash_.digest()
+
+
+def key_of_calls(calls: Iterable[Call]) -> bytes:
+    """Return what those of a group that are trained say, each once; nothing where none is.
+
+    Groups with the same key are equal, as `schemas/FORMAT.md` describes it.
+    """
+    found = dict.fromkeys(
+        (each.id.removeprefix(each.where), _hash_of(each)) for each in calls if each.trained
+    )
+    return b"".join(content for _, content in found)
+
+
+def _hash_of(call: Call) -> bytes:
+    said = call.conversation
+    if call.prompt_ids is not None or said is None:
+        return content_of(call, None)
+    more = [said.messages[-1].finished, said.template_kwargs]
+    text = key(said) + json.dumps(more, sort_keys=True, default=str).encode()
+    return hashlib.sha256(content_of(call, None) + text).digest()
+
+
+def compared(call: Call, cut: CutCall, pieces: Pieces, tokenizer: Tokenizer) -> tuple[str, str]:
+    """Say how the ids of a call agree with what its messages are rendered to, and where not."""
+    assert call.prompt_ids is not None
+    assert call.completion_ids is not None
+    tokens, stops = pieces.tokens(cut.pieces)
+    prompt = stops.item(cut.prompt)
+    for part, own, other in (
+        ("prompt", call.prompt_ids, tokens[:prompt]),
+        ("completion", call.completion_ids, tokens[prompt:]),
+    ):
+        if not np.array_equal(own, other):
+            at = common_prefix(own, other)
+            logged, shown = (
+                repr(tokenizer.decode(ids[at : at + 3])) if at < len(ids) else "nothing"
+                for ids in (own, other)
+            )
+            where = f"{call.where}, token {at:,} of the {part}"
+            return f"rendered-otherwise {part}", f"{where}: {logged} logged, {shown} rendered"
+    return "rendered-equal", ""
+
+
+def columns_of_calls(calls: Sequence[Call]) -> Calls:
+    """Return what the columns of calls say of each."""
+    rewards = [np.nan if call.reward is None else call.reward for call in calls]
+    roles = np.array([ROLES[call.role] for call in calls], np.uint8)
+    return Calls([call.id for call in calls], roles, np.array(rewards, np.float32))

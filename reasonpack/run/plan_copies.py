@@ -24,7 +24,7 @@ from reasonpack.records.group_index import Grouped
 from reasonpack.records.groups import Group, line_of
 from reasonpack.records.reading import Reading
 from reasonpack.records.unit import Record, Unit, read_records
-from reasonpack.run.call_values import key_of_calls
+from reasonpack.run.calls import key_of_calls
 from reasonpack.run.conversations import parse
 from reasonpack.run.copies import HASH_BYTES, INDEX, Copies, asked_for, content_hash, times_of
 from reasonpack.run.engine import Run, results_of

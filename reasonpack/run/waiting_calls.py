@@ -1,33 +1,76 @@
 """Groups of records → calls that are to be trained, their views cut, waiting for their ids.
 
-    records ─→ calls ─→ views, or ids as logged ─→ pieces of text
-       └──── what cannot be packed ────→ rejects
+    call 1   h1                     cutter 1   h1 │ h2 …
+    call 2   h1 a1 h2                          └ 1 ┘ 2
+    call 3   h1'                    cutter 2   h1'            a sub-agent's, logged between
+    call 4   h1 a1 h2 a2 h3         cutter 1
 
-The messages of a call are let go as soon as its view is cut.
+The calls of one agent extend each other, so that each is cut only where it parts from the one
+before. Several agents may log in turn: each prompt goes to the cutter that has the most of it. The
+messages of a call are let go as soon as its view is cut.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Set as AbstractSet
 
+import numpy as np
 from msgspec import Struct, field
 from msgspec.structs import replace
+from numpy.typing import NDArray
 
 from reasonpack.errors import RecordError
 from reasonpack.records.calls import Call, read_calls, read_session
+from reasonpack.records.conversation import Conversation
 from reasonpack.records.groups import Group
 from reasonpack.records.prompt_memo import PromptMemo
 from reasonpack.records.reading import Reading
+from reasonpack.records.repeated_items import AGENTS
 from reasonpack.records.unit import Record
-from reasonpack.run.call_values import check_columns, check_ids
-from reasonpack.run.call_views import CallCutter, CutCall, view_of_call
+from reasonpack.run.context import Context
 from reasonpack.run.splits import turn_of_call
 from reasonpack.run.stages import stage, staged
 from reasonpack.run.work import Work
 from reasonpack.templates.limits import ready_for_bounds
+from reasonpack.tokens.tokenizer import Tokenizer
+from reasonpack.tokens.view_tokens import NO_PART, Border, Cutter, Pieces
+from reasonpack.views.chosen import PARTS, read_train_on
 from reasonpack.views.past import Pasts
-from reasonpack.views.view import Untrained
+from reasonpack.views.spans import common_beginning
+from reasonpack.views.view import Untrained, View, each_view
+
+VALUES = ("logprobs", "advantages")
+"""Values of tokens; where a trained call has none and there is a column, NaN stands there."""
+OPTION = "--call-columns"
+
+
+class CutCall(Struct, frozen=True, eq=False):
+    """The view of a call, cut.
+
+    Attributes:
+        pieces: i32[P], the numbers of all of its pieces.
+        prompt: how many of them are the prompt's.
+        header: how many of these stand before the message that the answer goes on with.
+        borders: the ends of spans among them, behind the `shared` ones.
+        shared: how many it has in common with the prompt of the call `before`.
+    """
+
+    pieces: NDArray[np.int32]
+    prompt: int
+    header: int
+    borders: tuple[Border, ...]
+    shared: int = 0
+    before: CutCall | None = None
+
+    def beside(self, written: Container[CutCall]) -> CutCall:
+        """Return it with the borders of what it has in common with no call that is `written`."""
+        at, borders, shared = self.before, self.borders, self.shared
+        while at is not None and shared and at not in written:
+            inside = (each for each in at.borders if each[:2] < (shared, NO_PART + 1))
+            borders, shared, at = (*inside, *borders), min(shared, at.shared), at.before
+        return self if at is self.before else replace(self, borders=borders)
 
 
 class Waiting(Struct, frozen=True):
@@ -75,28 +118,24 @@ def calls_of(
 
     Of a session these are the lines in which an answer is; those that are refused come first.
     """
-    if group.is_session:
-        records = list(group.records)
-        places = {record.where: place for place, record in enumerate(records)}
-        calls: list[Call] = []
-        try:
-            calls, refused = read_session(records, reading)
-        except RecordError as error:
-            refused = [error]
-        found: list[tuple[str, list[Call] | RecordError]] = [(each.where, each) for each in refused]
-        found += [(call.where, [call]) for call in calls]
-        for where, each in found:
-            place = places.get(where, 0)
-            yield group.start + place, records[place], each
+    if not group.is_session:
+        memo = PromptMemo()
+        for position, record in enumerate(group.records, group.start):
+            try:
+                yield position, record, read_calls(record, reading, memo)
+            except RecordError as error:
+                yield position, record, error
         return
-    memo = PromptMemo()
-    for position, record in enumerate(group.records, group.start):
-        try:
-            calls = read_calls(record, reading, memo)
-        except RecordError as error:
-            yield position, record, error
-        else:
-            yield position, record, calls
+    records = list(group.records)
+    places = {record.where: place for place, record in enumerate(records)}
+    try:
+        calls, refused = read_session(records, reading)
+    except RecordError as error:
+        calls, refused = [], [error]
+    found: list[Call | RecordError] = [*refused, *calls]
+    for each in found:
+        place = places.get(each.where, 0)
+        yield group.start + place, records[place], [each] if isinstance(each, Call) else each
 
 
 class GroupReader:
@@ -110,9 +149,9 @@ class GroupReader:
     def read(self) -> WaitingGroup:
         """Read the group; what of it cannot be packed is rejected, what is noticed counted."""
         is_empty = self.group.is_session
-        found = calls_of(self.group, self.context.reading)
+        found = staged("parse", calls_of(self.group, self.context.reading))
         with ready_for_bounds():
-            for position, record, calls in staged("parse", found):
+            for position, record, calls in found:
                 is_empty = False
                 with self.work.rejecting(position, record):
                     if isinstance(calls, RecordError):
@@ -128,8 +167,7 @@ class GroupReader:
         found = [self._cut(call, position, number, notes) for number, call in enumerate(calls)]
         self.work.laid.counts.missing_reasoning += notes.pop("missing-reasoning", 0)
         self.work.laid.counts.note(notes)
-        if not self.waiting.id:
-            self.waiting.id = calls[0].id if len(calls) == 1 else record.where
+        self.waiting.id = self.waiting.id or (calls[0].id if len(calls) == 1 else record.where)
         self.waiting.calls += filter(None, found)
 
     def _cut(self, call: Call, position: int, number: int, notes: Counter[str]) -> Waiting | None:
@@ -142,31 +180,32 @@ class GroupReader:
         cut = None
         if call.prompt_ids is not None:
             check_ids(call, self.context.tokenizer, self.options.train_on)
-        if call.conversation is not None:
+        answer = 0
+        if (said := call.conversation) is not None:
+            answer = said.sources[-1] if said.sources else len(said.messages) - 1
             try:
-                cut = self._cut_messages(call, notes)
+                cut = self._cut_messages(said, notes)
             except RecordError:
                 if call.prompt_ids is None:
                     raise
                 notes["not-rendered"] += 1
             if cut is None and call.prompt_ids is None:
                 return None
-        read = (_answer(call), replace(call, conversation=None), cut, self._turn(call))
-        return Waiting(position, number, *read)
+        own = replace(call, conversation=None)
+        return Waiting(position, number, answer, own, cut, self._turn(said))
 
-    def _turn(self, call: Call) -> bytes:
+    def _turn(self, said: Conversation | None) -> bytes:
         if self.options.loss_weights != "turn":
             return b""
-        if call.conversation is None:
+        if said is None:
             what = "token ids alone, which do not say where a turn begins, expected messages too"
             fix = "Log them, or pass --loss-weights message or conversation."
             raise RecordError("column", "completion_ids", what, fix=fix)
-        return turn_of_call(call.conversation)
+        return turn_of_call(said)
 
-    def _cut_messages(self, call: Call, notes: Counter[str]) -> CutCall | None:
-        assert call.conversation is not None
+    def _cut_messages(self, said: Conversation, notes: Counter[str]) -> CutCall | None:
         with stage("render"):
-            view = view_of_call(call.conversation, self.context, self.options.train_on, self.pasts)
+            view = view_of_call(said, self.context, self.options.train_on, self.pasts)
         if isinstance(view, Untrained):
             own = {"missing-reasoning": view.reason, "nothing-to-train": "untrained-call"}
             notes[own.get(view.reason, f"kept {view.reason}")] += 1
@@ -178,9 +217,134 @@ class GroupReader:
             return self.cutter.add(view)
 
 
-def _answer(call: Call) -> int:
-    """Return the index of a call's answer in its record; 0 where it has no messages."""
-    said = call.conversation
-    if said is None:
-        return 0
-    return said.sources[-1] if said.sources else len(said.messages) - 1
+# --- what a call may have --------------------------------------------------------------
+
+
+def check_columns(
+    call: Call, columns: AbstractSet[str], asked: AbstractSet[str], notes: Counter[str]
+) -> None:
+    """Refuse a call with a value that has no column, or without one of a column `asked` for.
+
+    Other values that are lacking are counted in `notes`.
+
+    Raises:
+        RecordError: it is one of these.
+    """
+    needs = {name: getattr(call, name) is not None for name in VALUES}
+    needs |= {"call_reward": call.reward is not None, "call_role": call.role != "none"}
+    needs["preference_labels"] = call.role == "rejected"
+    for name, is_there in needs.items():
+        if is_there and name not in columns:
+            what = f"a value for the column {name}, which the run does not have, expected none"
+            fix = f"Pass {OPTION} with {name} in it, or leave the value out: --ignore-fields with "
+            fix += "its name, dotted where it is nested (steps.metrics.logprobs)."
+            raise RecordError("column", name.removeprefix("call_"), what, fix=fix)
+        if name in VALUES and not is_there and name in columns:
+            if name in asked:
+                what = f"a trained call without {name}, expected them, as {OPTION} names the column"
+                fix = f"Log them for each call, or leave {OPTION} out, to have NaN where they are "
+                raise RecordError("column", "", what, fix=f"{fix}not.")
+            notes[f"lacking {name}"] += 1
+
+
+def check_ids(call: Call, tokenizer: Tokenizer, train_on: str) -> None:
+    """Refuse ids that the model cannot have seen, a call without a prompt, and parts of ids.
+
+    Raises:
+        RecordError: it is one of these.
+    """
+    if read_train_on(train_on).parts != PARTS:
+        what = (
+            "token ids, which do not say what of an answer is reasoning, response or tool calls, "
+            f"expected messages alone for --train-on {train_on}"
+        )
+        fix = (
+            "Log a loss_mask of the tokens to train and leave --train-on out, or leave the ids out "
+            "with --ignore-fields."
+        )
+        raise RecordError("column", "completion_ids", what, fix=fix)
+    assert call.prompt_ids is not None
+    assert call.completion_ids is not None
+    for name, ids in (("prompt_ids", call.prompt_ids), ("completion_ids", call.completion_ids)):
+        at = int(ids.argmax()) if ids.size else 0
+        if ids.size and tokenizer.text_of(int(ids[at])) is None:
+            what = f"id {ids[at]}, expected one of the {tokenizer.vocab_size:,} of the tokenizer"
+            fix = "Pass the tokenizer of the model that was called."
+            raise RecordError("vocabulary", f"{name}[{at}]", what, fix=fix)
+    if not call.prompt_ids.size:
+        what = "no token, expected a prompt that the model answers"
+        raise RecordError("no-prompt", "prompt_ids", what, fix="Log the prompt's ids too.")
+
+
+# --- views, cut ------------------------------------------------------------------------
+
+
+class _Chain(Struct):
+    """Prompts that extend each other, the last of them, and how it was cut."""
+
+    cutter: Cutter
+    last: CutCall | None = None
+    used: int = 0
+
+
+class CallCutter:
+    """Cuts the views of the calls of a group, in their order."""
+
+    def __init__(self, pieces: Pieces) -> None:
+        self._pieces = pieces
+        self._chains: list[_Chain] = []
+        self._count = 0
+        self.characters = 0
+        """Of the views, without what each has in common with the one before it."""
+
+    def add(self, view: View) -> CutCall:
+        """Cut the view of the next call."""
+        chain, same = self._chain(view.prompt)
+        cut = chain.cutter.add(view)
+        self._count += 1
+        chain.used = self._count
+        pieces = np.array(cut.pieces, np.int32)
+        if chain.last is not None:
+            pieces = np.concatenate([chain.last.pieces[: cut.shared], pieces])
+        self.characters += len(view.prompt) + len(view.completion) - same
+        others = (span.stop for span in reversed(view.spans) if span.message != view.message)
+        header = min(cut.prompt, chain.cutter.pieces_before(next(others, 0)))
+        chain.last = CutCall(pieces, cut.prompt, header, cut.borders, cut.shared, chain.last)
+        return chain.last
+
+    def _chain(self, prompt: str) -> tuple[_Chain, int]:
+        """Return the chain that a prompt goes on with, and how many characters they share."""
+        found: list[tuple[int, _Chain]] = []
+        for chain in self._chains:
+            same = common_beginning(chain.cutter.prompt, prompt)
+            found.append((same, chain))
+            if same == len(chain.cutter.prompt):
+                break
+        same, best = max(found, key=lambda each: each[0], default=(0, None))
+        if best is not None and 2 * same >= min(len(best.cutter.prompt), len(prompt)):
+            return best, same
+        if len(self._chains) < AGENTS:
+            self._chains.append(_Chain(Cutter(self._pieces)))
+            return self._chains[-1], 0
+        oldest = min(self._chains, key=lambda chain: chain.used)
+        return oldest, common_beginning(oldest.cutter.prompt, prompt)
+
+
+def view_of_call(
+    conversation: Conversation, context: Context, train_on: str, pasts: Pasts
+) -> View | Untrained:
+    """Render the view of a call, whose answer is the last message and alone is to be trained.
+
+    `pasts` are of the calls of its group before it.
+
+    Raises:
+        RecordError: it cannot be had exactly from the template.
+    """
+    rendering, past = context.rendering(conversation), pasts.of(conversation)
+    views = each_view(conversation, rendering, train_on=train_on, past=past)
+    try:
+        return next(views)  # of the only message that is trained
+    except RecordError as error:
+        if error.reason != "nothing-to-train":
+            raise
+        return Untrained(len(conversation.messages) - 1, error.reason)

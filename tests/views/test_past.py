@@ -18,8 +18,8 @@ from reasonpack.records.message import Message
 from reasonpack.records.prompt_memo import PromptMemo
 from reasonpack.records.unit import Record
 from reasonpack.rows.kind import Kind
-from reasonpack.run.call_views import view_of_call
 from reasonpack.run.context import Context, load_context
+from reasonpack.run.waiting_calls import view_of_call
 from reasonpack.templates.loops import Memo
 from reasonpack.views.past import Past, Pasts, Prompt
 from reasonpack.views.spans import Found, Span
