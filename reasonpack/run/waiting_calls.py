@@ -267,7 +267,7 @@ def check_ids(call: Call, tokenizer: Tokenizer, train_on: str) -> None:
     assert call.completion_ids is not None
     for name, ids in (("prompt_ids", call.prompt_ids), ("completion_ids", call.completion_ids)):
         at = int(ids.argmax()) if ids.size else 0
-        if ids.size and tokenizer.text_of(int(ids[at])) is None:
+        if ids.size and tokenizer.lookup()(int(ids[at])) is None:
             what = f"id {ids[at]}, expected one of the {tokenizer.vocab_size:,} of the tokenizer"
             fix = "Pass the tokenizer of the model that was called."
             raise RecordError("vocabulary", f"{name}[{at}]", what, fix=fix)

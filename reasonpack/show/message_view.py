@@ -145,12 +145,13 @@ class Answer(NamedTuple):
 def answers_of(row: RowData, sample: int) -> list[Answer]:
     """Give the answers that a sample trains, by message and call."""
     found: dict[tuple[int, int], list[NDArray[np.int64]]] = {}
-    targets = row.targets
-    for segment in row.segments_of(sample):
-        tokens = row.tokens(segment)
-        trained = tokens[targets[tokens] != IGNORE]
-        if len(trained):
-            found.setdefault((segment.message, segment.call), []).append(trained)
+    trained, segments = np.flatnonzero(row.targets != IGNORE), row.segments_of(sample)
+    starts = np.array([each.start for each in segments], np.int64)
+    ends = starts + [each.length for each in segments]
+    borders = zip(*np.searchsorted(trained, [starts, ends]).tolist(), strict=True)
+    for segment, (first, last) in zip(segments, borders, strict=True):
+        if first < last:
+            found.setdefault((segment.message, segment.call), []).append(trained[first:last])
     return [Answer(*which, np.concatenate(found[which])) for which in sorted(found)]
 
 

@@ -23,7 +23,7 @@ from reasonpack.datasets.shards import OpenShard, open_shard
 from reasonpack.errors import FormatError, UsageError
 from reasonpack.records.strict_json import quoted
 from reasonpack.rows.content_hash import numbers_of
-from reasonpack.rows.kind import Kind
+from reasonpack.rows.kind import BY_LABEL
 from reasonpack.rows.optional import FILLS
 from reasonpack.rows.sample import IGNORE
 from reasonpack.rows.schema import COLUMNS, OPTIONAL
@@ -209,7 +209,8 @@ def _take_apart(row: pa.RecordBatch, *, shard: str, number: int) -> RowData:
         np.add.reduceat(labels != IGNORE, start, dtype=np.int32),
         ints("segment_call") if "segment_call" in row.schema.names else np.full(len(start), -1),
     )
-    kinds = [Kind(kind).label for kind in ints("segment_kind")]
+    names = list(BY_LABEL)
+    kinds = [names[kind] for kind in ints("segment_kind").tolist()]
     numbers = zip(*(column.tolist() for column in columns), strict=True)
     lengths = np.diff(sample_start, append=len(input_ids)).tolist()
     ids = row.column("sample_id")[0].as_py()

@@ -8,12 +8,15 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import msgspec
 
 from reasonpack.errors import TokenizerError, UsageError
 from reasonpack.wording import one_line
+
+Lookup: TypeAlias = Callable[[], Callable[[int], str | None]]
+"""Gives, when it is needed, what gives the text of an id, or None where there is none."""
 
 _MAX_TOKENIZER_BYTES = 1 << 30
 _MAX_CONFIG_BYTES = 1 << 26
@@ -248,7 +251,7 @@ def _token_text(value: object, where: str) -> str | None:
 def eos_tokens(
     special_tokens: dict[str, str | list[str]],
     added: Mapping[int, tuple[str, bool]],
-    texts: Callable[[], Mapping[int, str]],
+    lookup: Lookup,
     directory: Path,
 ) -> tuple[str, ...]:
     """List the texts of the tokens that end a generation, each once."""
@@ -260,7 +263,7 @@ def eos_tokens(
             path, f"eos_token_id: {listed!r}", "a token's id or a list of them", "Write the id"
         )
     named = special_tokens.get("eos_token")
-    found = [named, *(added[id_][0] if id_ in added else texts().get(id_) for id_ in ids)]
+    found = [named, *(added[id_][0] if id_ in added else lookup()(id_) for id_ in ids)]
     return tuple(dict.fromkeys(text for text in found if isinstance(text, str) and text))
 
 

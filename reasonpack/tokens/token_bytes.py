@@ -26,10 +26,12 @@ def bytes_of_tokens(tokenizer: Tokenizer) -> Callable[[int], bytes]:
     kinds = {step["type"] for step in steps}
     added = frozenset(tokenizer.added_tokens)
     spaces = [space for step in steps if (space := _space(step))]
+    lookup, is_byte_level = tokenizer.lookup(), "ByteLevel" in kinds
 
     def of(token: int) -> bytes:
-        text = tokenizer.token_text(token)
-        if "ByteLevel" in kinds:
+        if (text := lookup(token)) is None:
+            text = tokenizer.token_text(token)  # which refuses it
+        if is_byte_level:
             try:
                 return text.encode() if text in added else bytes(map(_BYTE_OF.__getitem__, text))
             except KeyError:  # a character that stands for no byte

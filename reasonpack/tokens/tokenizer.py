@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import array
 import hashlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cache, lru_cache, partial
 from pathlib import Path
@@ -30,6 +30,7 @@ from reasonpack.errors import TokenizerError
 from reasonpack.tokens.cut import CutRule, cut_text
 from reasonpack.tokens.cut_rule import LOCAL_MODELS, learn_rule, refusing
 from reasonpack.tokens.files import (
+    Lookup,
     TokenizerFile,
     eos_tokens,
     find_file,
@@ -59,7 +60,8 @@ class Tokenizer:
             `additional_special_tokens`. A name without a token is absent.
         added_tokens: the text of every added token, special or not.
         special: the text of those that are special.
-        texts: gives the text of each id, the added ones included.
+        lookup: gives what gives a token as the vocabulary writes it, e.g. `Ġthe` in byte-level
+            BPE, or None if there is none with this id.
         decoder: as the file describes it; None without one.
         eos: tokens that end a generation: `eos_token` of the config, and those that
             `eos_token_id` in `generation_config.json` names.
@@ -87,7 +89,7 @@ class Tokenizer:
     special_tokens: dict[str, str | list[str]] = field(repr=False)
     added_tokens: tuple[str, ...] = field(repr=False)
     special: frozenset[str] = field(repr=False)
-    texts: Callable[[], Mapping[int, str]] = field(repr=False)
+    lookup: Lookup = field(repr=False)
     decoder: Any = field(repr=False)
     eos: tuple[str, ...]
     model_max_length: int | None
@@ -106,9 +108,7 @@ class Tokenizer:
     @property
     def vocab_size(self) -> int:
         """The number of tokens, the added ones included."""
-        if _is_loaded():
-            return int(self.reference.get_vocab_size(with_added_tokens=True))
-        return len(self.texts())
+        return int(self.reference.get_vocab_size(with_added_tokens=True))
 
     @property
     def reach(self) -> int | None:
@@ -156,18 +156,12 @@ class Tokenizer:
             self.token_text(token)
         return str(self.reference.decode(known, skip_special_tokens=False))
 
-    def text_of(self, token: int) -> str | None:
-        """Return a token as the vocabulary writes it; None if there is none with this id."""
-        if _is_loaded():
-            return self.reference.id_to_token(token) if 0 <= token < 1 << 32 else None
-        return self.texts().get(token)
-
     def token_text(self, token: int) -> str:
-        """Give a token as the vocabulary writes it, e.g. `Ġthe` in byte-level BPE.
+        """Give a token as the vocabulary writes it.
 
         Raises TokenizerError for an id that is not in the vocabulary.
         """
-        text = self.text_of(int(token))
+        text = self.lookup()(int(token))
         if text is None:
             expected = f"one of the {self.vocab_size} ids"
             fix = "Use the tokenizer that wrote the ids"
@@ -204,7 +198,7 @@ a directory that holds one, or a hub id. Fix: Check the path.
     if added is None:
         loaded = load()[0].get_added_tokens_decoder().items()
         added = {id_: (token.content, token.special) for id_, token in loaded}
-    texts = cache(partial(_texts, file, load))
+    lookup = cache(partial(_lookup, file, load))
     config = read_json(path.parent / "tokenizer_config.json")
     special_tokens = special_tokens_of(config, path.parent)
     return Tokenizer(
@@ -216,17 +210,12 @@ a directory that holds one, or a hub id. Fix: Check the path.
         special_tokens=special_tokens,
         added_tokens=tuple(content for content, _ in added.values()),
         special=frozenset(content for content, special in added.values() if special),
-        texts=texts,
+        lookup=lookup,
         decoder=file.decoder,
-        eos=eos_tokens(special_tokens, added, texts, path.parent),
+        eos=eos_tokens(special_tokens, added, lookup, path.parent),
         model_max_length=model_max_length(config),
         load=load,
     )
-
-
-def _is_loaded() -> bool:
-    """Tell whether the vocabulary is had without reading it; what it holds is the same."""
-    return _loaded.cache_info().currsize > 0
 
 
 @lru_cache(maxsize=1)
@@ -245,11 +234,9 @@ def _loaded(
     return reference, learn_rule(reference, list(listed))
 
 
-def _texts(file: TokenizerFile, load: _Load) -> Mapping[int, str]:
-    """Return the text of each id, of the file or of what is loaded."""
-    found = read_texts(file)
-    if found is None:
-        reference = load()[0]
-        ids = reference.get_vocab(with_added_tokens=True).values()
-        found = {each: str(reference.id_to_token(each)) for each in ids}
-    return found
+def _lookup(file: TokenizerFile, load: _Load) -> Callable[[int], str | None]:
+    """Return what gives the text of an id, by the file where `tokenizers` is not loaded."""
+    if not _loaded.cache_info().currsize and (texts := read_texts(file)) is not None:
+        return texts.get
+    reference = load()[0]
+    return lambda token: reference.id_to_token(token) if 0 <= token < 1 << 32 else None
