@@ -160,7 +160,7 @@ WALKS = {
             "call_plan._field",
             *("calls._kept", "splits._wrong", "waiting_calls.check_columns"),
             *("context.check_rows", "inputs.check_name", "inputs._files", "inputs._mode"),
-            *("group_field.group_name", "group_field.one_field", "group_index._refuse_large"),
+            *("groups.group_name", "groups.one_field", "group_index._refuse_large"),
             *("group_index._refuse_one_for_all", "options.ignored_fields"),
             "place._known_file_system",
         ),

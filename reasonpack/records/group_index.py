@@ -22,8 +22,7 @@ from numpy.typing import NDArray
 
 from reasonpack.errors import UsageError
 from reasonpack.records.call_formats import GROUP_FIELDS
-from reasonpack.records.group_field import AUTO, FILE, NONE, GroupFields, group_name, one_field
-from reasonpack.records.groups import Groups
+from reasonpack.records.groups import AUTO, FILE, NONE, GroupFields, Groups, group_name, one_field
 from reasonpack.records.plan import UNIT_LINES, InputFile
 from reasonpack.records.record_places import (
     ENTRY,

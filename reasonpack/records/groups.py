@@ -1,25 +1,116 @@
-"""A unit of groups → the records of each group, read from where the index says.
+"""The field that says which records belong together → the records of each group.
 
-Memory is a few records that follow one another in a file.
+{"trace_id": "a7", "messages": […]}    --group-by trace_id            "a7"
+{"metadata": {"run": 3}, …}            --group-by metadata.run        "3"
+
+The field is found in a line without decoding the rest. Records are read from where an index says;
+memory is a few of them that follow one another in a file.
 """
 
 from __future__ import annotations
 
 import json
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from itertools import chain, islice, pairwise
 
+import msgspec
 import numpy as np
 from msgspec import Struct
 
-from reasonpack.errors import StorageError
-from reasonpack.records.group_field import FILE, NONE, GroupFields, group_name
-from reasonpack.records.record_places import ENTRY, Entries, Source, look_up
+from reasonpack.errors import StorageError, UsageError
+from reasonpack.records.record_places import ENTRY, Entries, Source, by_group, look_up
 from reasonpack.records.unit import Record
 from reasonpack.storage.place import Place, public_name
 from reasonpack.storage.read import open_file
+
+AUTO = "auto"
+FILE = ":file"
+"""Stands for the file: all records of one are a group."""
+NONE = ""
+"""Stands for no field: each record is a group of its own."""
+
+
+class GroupFields:
+    """Reads some fields of records.
+
+    Args:
+        names: of the fields; a nested one is dotted.
+
+    >>> fields = GroupFields(["trace_id", "metadata.run"])
+    >>> fields.of_line(b'{"trace_id": "a7", "metadata": {"run": 3}, "messages": []}')
+    {'trace_id': 'a7', 'metadata.run': 3}
+    """
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self._names = tuple(names)
+        below: dict[str, list[str]] = {}
+        for name in names:  # a key may have dots in it itself
+            parts = name.split(".")
+            for cut in range(1, len(parts)):
+                below.setdefault(".".join(parts[:cut]), []).append(".".join(parts[cut:]))
+        self._below = {head: GroupFields(rests) for head, rests in below.items()}
+        places = {key: f"field{n}" for n, key in enumerate(dict.fromkeys([*names, *below]))}
+        found = msgspec.defstruct(
+            "Record",
+            [(place, msgspec.Raw, msgspec.Raw(b"")) for place in places.values()],
+            rename={place: key for key, place in places.items()},
+        )
+        self._places = places
+        self._decode = msgspec.json.Decoder(found).decode
+
+    def of_line(self, line: bytes | msgspec.Raw) -> dict[str, object]:
+        """Return the value of each of the fields that a record has; none if it is no object."""
+        try:
+            record = self._decode(line)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            return {}  # whoever reads the record says what is wrong with it
+        raw = {key: getattr(record, place) for key, place in self._places.items()}
+        found: dict[str, object] = {}
+        for name in self._names:
+            value = msgspec.json.decode(raw[name]) if bytes(raw[name]) else None
+            if value is not None and value != "":
+                found[name] = value
+        for head, inner in self._below.items():
+            if bytes(raw[head]):
+                nested = inner.of_line(raw[head])
+                found |= {
+                    key: value
+                    for rest, value in nested.items()
+                    if (key := f"{head}.{rest}") not in found
+                }
+        return found
+
+
+def group_name(value: object, name: str) -> str:
+    """Write the value of a field as the name of a group.
+
+    Raises:
+        UsageError: it names none.
+    """
+    if isinstance(value, str):
+        return value
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    what = f"{name} is {type(value).__name__} in a record"
+    fix = "name the field that says which records belong together"
+    raise UsageError("--group-by", what, "a text or a whole number", fix)
+
+
+def one_field(counts: Mapping[str, int]) -> str:
+    """Choose the field that groups the records, of those that `auto` has found in some.
+
+    `counts` say how many records have each of the fields.
+
+    Raises:
+        UsageError: there are several.
+    """
+    found = {name: count for name, count in counts.items() if count}
+    if len(found) > 1:
+        listed = " and ".join(f"{name} in {count:,}" for name, count in found.items())
+        choice = " or ".join(f"--group-by {name}" for name in found)
+        what = f"records have several fields that may group them: {listed}"
+        raise UsageError("--group-by auto", what, "one", f"pass {choice}")
+    return next(iter(found), NONE)
 
 
 class Group(Struct, frozen=True):
@@ -72,18 +163,11 @@ class Groups(Struct, frozen=True):
         """Read the records of each group in turn."""
         entries, sources, field = self.entries, self.sources, self.field
         fields = GroupFields([field]) if field not in {FILE, NONE} else None
-        with ExitStack() as opened:
-            records = look_up(entries, sources, opened)
-            begins = np.flatnonzero(np.any(np.diff(entries["group"], axis=0) != 0, axis=1)) + 1
-            bounds = [0, *begins.tolist(), len(entries)] if len(entries) else [0]
-            for start, stop in pairwise(bounds):
-                first = next(records)
-                named = sources[int(entries["file"][start])].name if field == FILE else ""
-                for value in (fields.of_line(line_of(first)) if fields else {}).values():
-                    named = group_name(value, field)
-                own = chain([first], islice(records, stop - start - 1))
-                yield Group(named, start, stop, own, self.record, field == FILE)
-                deque(own, maxlen=0)  # those that nobody took
+        for start, stop, first, records in by_group(entries, sources):
+            named = sources[int(entries["file"][start])].name if field == FILE else ""
+            for value in (fields.of_line(line_of(first)) if fields else {}).values():
+                named = group_name(value, field)
+            yield Group(named, start, stop, records, self.record, field == FILE)
 
     def record(self, position: int) -> Record:
         """Read one record again, by its position among all."""

@@ -11,9 +11,11 @@ import json
 import os
 import re
 import struct
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from errno import ENOENT
+from itertools import chain, islice, pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -140,20 +142,20 @@ class RecordPlaces:
 def sort_by_group(entries: Entries) -> tuple[Entries, NDArray[np.int64]]:
     """Sort records, which are in the order of the inputs, by the first record of their group.
 
-    Returns:
-        The entries, and for each group where it begins; at last, how many entries there are.
+    Their `bounds_of` groups are returned too.
     """
-    if not len(entries):
-        return entries, np.zeros(1, np.int64)
     order = np.lexsort((entries["group"][:, 0], entries["group"][:, 1]))  # a stable sort
-    groups = entries["group"][order]
-    begins = np.append(True, np.any(groups[1:] != groups[:-1], axis=1))
-    firsts = order[begins][np.cumsum(begins) - 1]  # of the group of each
-    order = order[np.argsort(firsts, kind="stable")]
-    entries = entries[order]
+    bounds = bounds_of(entries[order])
+    firsts = np.repeat(order[bounds[:-1]], np.diff(bounds))  # of the group of each
+    entries = entries[order[np.argsort(firsts, kind="stable")]]
+    return entries, bounds_of(entries)
+
+
+def bounds_of(entries: Entries) -> NDArray[np.int64]:
+    """Return where each group begins in sorted records; at last, how many there are."""
     groups = entries["group"]
-    begins = np.append(True, np.any(groups[1:] != groups[:-1], axis=1))
-    return entries, np.append(np.flatnonzero(begins), len(entries))
+    begins = np.append(len(groups) > 0, np.any(groups[1:] != groups[:-1], axis=1))
+    return np.append(np.flatnonzero(begins), len(groups))
 
 
 class Source(Struct, frozen=True):
@@ -162,6 +164,22 @@ class Source(Struct, frozen=True):
     place: Place
     name: str
     container: GroupContainer
+
+
+def by_group(
+    entries: Entries, sources: Sequence[Source]
+) -> Iterator[tuple[int, int, Record, Iterator[Record]]]:
+    """Yield where each group begins in sorted records and where it ends, its first, and all of it.
+
+    Its records are to be taken before the next group.
+    """
+    with ExitStack() as opened:
+        records = look_up(entries, sources, opened)
+        for start, stop in pairwise(bounds_of(entries).tolist()):
+            first = next(records)
+            own = chain([first], islice(records, stop - start - 1))
+            yield start, stop, first, own
+            deque(own, maxlen=0)  # those that nobody took
 
 
 def look_up(entries: Entries, sources: Sequence[Source], opened: ExitStack) -> Iterator[Record]:

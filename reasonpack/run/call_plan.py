@@ -20,8 +20,8 @@ from reasonpack.errors import RecordError, StorageError, UsageError
 from reasonpack.records import strict_json
 from reasonpack.records.call_draft import TOKEN_NAMES, VALUE_NAMES
 from reasonpack.records.call_formats import CHAT, READERS, SESSIONS, format_of
-from reasonpack.records.group_field import FILE, NONE
 from reasonpack.records.group_index import Grouped, Grouping, plan_groups
+from reasonpack.records.groups import FILE, NONE
 from reasonpack.records.options import renamed_fields
 from reasonpack.records.unit import Record, Unit, content_kind, read_records
 from reasonpack.rows.optional import OF_CALLS

@@ -21,6 +21,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from reasonpack.records.groups import Groups
+from reasonpack.records.record_places import bounds_of
 from reasonpack.records.unit import Record, Unit, blocks_of, read_records
 from reasonpack.storage.place import Place
 from reasonpack.storage.read import open_bytes
@@ -73,8 +74,7 @@ def group_strata(groups: Groups) -> Iterator[Stratum]:
     entries = groups.entries
     if not len(entries):
         return
-    begins = np.any(np.diff(entries["group"], axis=0) != 0, axis=1)
-    bounds = [0, *(np.flatnonzero(begins) + 1).tolist(), len(entries)]
+    bounds = bounds_of(entries).tolist()
     upto = np.append(0, np.cumsum(entries["length"], dtype=np.int64))[bounds]
     sizes, total = np.diff(upto), int(upto[-1])
     times = dict.fromkeys(range(len(sizes)), 1.0)

@@ -45,7 +45,7 @@ def add_groups(join: Join, source: Source, groups: Groups, taken: Iterable[Taken
             _Adding(join, source, groups, group, taken_.times, group.id).add()
         else:
             leave_out(taken_, next(group.records).where, join.findings)
-        yield groups.bounds[group.number + 1]
+        yield group.stop
 
 
 class _Adding(Struct):
@@ -183,7 +183,7 @@ def _again(
 ) -> Sequence[TokenView]:
     """Rebuild a group, but for records that were left out."""
     kept = Kept()
-    for record, value in decoded_calls(source, groups.records(group.number), group.by.field):
+    for record, value in decoded_calls(source, groups.again(group), group.by.field):
         if record.where not in left_out:
             kept.add(_rebuilt(source, record, value).views, record.where)
     return weighed(kept.views)

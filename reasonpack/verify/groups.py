@@ -12,10 +12,8 @@ from __future__ import annotations
 
 import hashlib
 from bisect import bisect
-from collections import deque
 from collections.abc import Iterator
 from contextlib import ExitStack
-from itertools import chain, islice, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +27,7 @@ from reasonpack.records.record_places import (
     Entries,
     RecordPlaces,
     Source,
+    by_group,
     look_up,
     sort_by_group,
 )
@@ -57,10 +56,12 @@ class GroupedBy(Struct, frozen=True):
 class Group(Struct, frozen=True):
     """Records that belong together; no id where one has no field that says it.
 
-    `file` is the number of the one with the first of them.
+    They are from `start` to `stop` among those of all groups; `file` is the number of the one with
+    the first of them.
     """
 
-    number: int
+    start: int
+    stop: int
     id: str
     records: Iterator[Record]
     by: GroupedBy
@@ -73,32 +74,24 @@ class Groups(Struct, frozen=True):
     Attributes:
         by: what groups the records of each file.
         entries: where the records of each group are.
-        bounds: where each group begins in them, and at last, how many they are.
     """
 
     by: list[GroupedBy]
     entries: Entries
-    bounds: list[int]
     sources: list[Source]
 
     def __iter__(self) -> Iterator[Group]:
         """Yield the groups; the records of one are to be taken before the next."""
-        with ExitStack() as opened:
-            records = look_up(self.entries, self.sources, opened)
-            for number, (begin, end) in enumerate(pairwise(self.bounds)):
-                first = next(records)
-                file = int(self.entries["file"][begin])
-                by, name = self.by[file], self.sources[file].name
-                id_ = name if by.field == FILE else group_of(fields_of(first), by.field)
-                own = chain([first], islice(records, end - begin - 1))
-                yield Group(number, id_, own, by, file)
-                deque(own, maxlen=0)  # those that nobody took
+        for start, stop, first, records in by_group(self.entries, self.sources):
+            file = int(self.entries["file"][start])
+            by, name = self.by[file], self.sources[file].name
+            id_ = name if by.field == FILE else group_of(fields_of(first), by.field)
+            yield Group(start, stop, id_, records, by, file)
 
-    def records(self, number: int) -> Iterator[Record]:
+    def again(self, group: Group) -> Iterator[Record]:
         """Read the records of one group again."""
-        begin, end = self.bounds[number : number + 2]
         with ExitStack() as opened:
-            yield from look_up(self.entries[begin:end], self.sources, opened)
+            yield from look_up(self.entries[group.start : group.stop], self.sources, opened)
 
 
 def grouped_by(dataset: Dataset) -> list[GroupedBy]:
@@ -138,10 +131,10 @@ def find_groups(files: list[tuple[Place, str]], by: list[GroupedBy], folder: Pat
             return hashlib.blake2b(said.encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
         found.read(place, name, key)
-    entries, bounds = sort_by_group(np.frombuffer(found.entries, ENTRY))
+    entries, _ = sort_by_group(np.frombuffer(found.entries, ENTRY))
     names = [name for _, name in files]
     sources = map(Source, found.places, names, found.containers)
-    return Groups(by, entries, bounds.tolist(), [*sources])
+    return Groups(by, entries, [*sources])
 
 
 def fields_of(record: Record) -> dict[str, Any]:

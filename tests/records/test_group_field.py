@@ -8,8 +8,8 @@ import pytest
 from test_groups import Json, planned, read, written
 
 from reasonpack.errors import UsageError
-from reasonpack.records.group_field import GroupFields, group_name
 from reasonpack.records.group_index import Grouped, plan_groups
+from reasonpack.records.groups import GroupFields, group_name
 
 
 def test_nested_fields(tmp_path: Path) -> None:
