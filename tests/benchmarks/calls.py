@@ -22,7 +22,6 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -136,23 +135,17 @@ def rendered_once(path: Path, tokenizer: Path, out: Path) -> int:
     return sum(map(len, loaded.encode_batch_fast(list(texts), add_special_tokens=False)))
 
 
-def one_call(path: Path, tokenizer: Path, out: Path) -> int:
-    """`reasonpack pack` of the first record alone: what starting takes."""
+def one_call(path: Path, tokenizer: Path, out: Path) -> list[str]:
+    """Return the command for the first record alone: what starting takes."""
     with path.open("rb") as lines:
         (out / "one.jsonl").write_bytes(next(lines))
     return run.reasonpack(out / "one.jsonl", tokenizer, out, backend="tokenizers", processes=1)
 
 
-START, PACK = "reasonpack, one call: start-up", "reasonpack, 1 process"
+START, PACK = "reasonpack, one call: start-up", "reasonpack, tokenizers, 1 process"
 DECODE, ONCE = "read, hash, decode", "read, hash, decode, render and encode once"
-run.WAYS.update(
-    {
-        DECODE: decoded,
-        ONCE: rendered_once,
-        START: one_call,
-        PACK: partial(run.reasonpack, backend="tokenizers", processes=1),
-    }
-)
+run.WAYS.update({DECODE: decoded, ONCE: rendered_once})
+run.COMMANDS[START] = one_call
 
 
 def planned(records: int, folder: Path) -> str:

@@ -21,9 +21,7 @@ import math
 import multiprocessing
 import os
 import re
-import resource
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -211,40 +209,38 @@ def trl_views(path: Path, tokenizer: Path, out: Path, *, processes: int) -> int:
     return sum(map(len, made["input_ids"]))
 
 
-def reasonpack(path: Path, tokenizer: Path, out: Path, *, backend: str, processes: int) -> int:
-    """`reasonpack pack`, end to end."""
+def reasonpack(
+    path: Path, tokenizer: Path, out: Path, *, backend: str, processes: int
+) -> list[str]:
+    """Return the command for `reasonpack pack`, end to end."""
     command = [sys.executable, "-m", "reasonpack", "pack", str(path), "--json"]
     command += ["--tokenizer", str(tokenizer), "--output", str(out / "packed")]
     command += ["--tokenizer-backend", backend, "--num-proc", str(processes)]
     command += ["--max-position", str(10**8)]
     size = path.stat().st_size
     command += ["--unit-size", str(max(1 << 20, min(32 << 20, size // (4 * processes) + 1)))]
-    if processes == 1:
-        command.append("--profile")
-    done = subprocess.run(command, check=False, capture_output=True, text=True)
-    print(done.stderr, file=sys.stderr)
-    if done.returncode:
-        raise SystemExit(done.returncode)
-    return int(json.loads(done.stdout)["counts"]["tokens"])
+    return [*command, "--profile"] if processes == 1 else command
 
 
-WAYS: dict[str, Callable[..., int]] = {
+ENCODE: dict[str, Callable[..., int]] = {
     "encode only, 1 process": partial(encode_only, processes=1),
     "encode only, 2 processes": partial(encode_only, processes=2),
-    **{
-        f"reasonpack, {backend}, {processes} process{'es' * (processes > 1)}": partial(
-            reasonpack, backend=backend, processes=processes
-        )
-        for backend in ("tokenizers", "gigatoken", "fastokens")
-        for processes in (1, 2)
-        if backend == "tokenizers" or importlib.util.find_spec(backend)
-    },
+}
+COMMANDS: dict[str, Callable[..., list[str]]] = {
+    f"reasonpack, {backend}, {processes} process{'es' * (processes > 1)}": partial(
+        reasonpack, backend=backend, processes=processes
+    )
+    for backend in ("tokenizers", "gigatoken", "fastokens")
+    for processes in (1, 2)
+    if backend == "tokenizers" or importlib.util.find_spec(backend)
 }
 PEERS: dict[str, Callable[..., int]] = {
     "N-pass, transformers + datasets, 2 processes": partial(npass_datasets, processes=2),
     "N-pass, Megatron-style pool, 2 processes": partial(megatron_pool, processes=2),
     "N-pass, TRL, 2 processes": partial(trl_views, processes=2),
 }
+WAYS = ENCODE | PEERS
+"""What a process of this script does, and returns how many tokens; others are `COMMANDS`."""
 BASE = "encode only, 2 processes"
 BEST = "reasonpack, gigatoken, 2 processes"
 ALONE = "reasonpack, gigatoken, 1 process"
@@ -253,38 +249,43 @@ ALONE = "reasonpack, gigatoken, 1 process"
 
 
 def measure(way: str, path: Path, tokenizer: Path, script: str = __file__) -> Measured:
-    """Run one way, which a script knows, in a process of its own."""
+    """Run one way, a command or one that a script knows, in a process of its own."""
     with tempfile.TemporaryDirectory() as folder:
         environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": folder}
+        place, out, err = (Path(folder, name) for name in (".", "out.txt", "err.txt"))
         command = [sys.executable, script, "--child", way, str(path), str(tokenizer), folder]
-        before = time.perf_counter()
-        with subprocess.Popen(
-            command,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env=environment,
-            cwd=folder,
-        ) as child:
-            out, err = child.communicate()
-        wall = time.perf_counter() - before
-        if child.returncode:
-            raise SystemExit(f"{way} failed:\n{err[-3000:]}")
-        told = json.loads(out.splitlines()[-1])
-        size = sum(file.stat().st_size for file in Path(folder).rglob("*.parquet"))
-        size += sum(file.stat().st_size for file in Path(folder).rglob("*.bin"))
-    stages = re.findall(r"^ *([a-z][a-z -]*?) +([\d.]+) s +(\d+) %$", err, re.MULTILINE)
+        if way in COMMANDS:
+            command = COMMANDS[way](path, tokenizer, place)
+        with out.open("wb") as told, err.open("wb") as said:
+            before = time.perf_counter()
+            started = os.posix_spawn(
+                sys.executable,
+                command,
+                environment,
+                file_actions=[
+                    (os.POSIX_SPAWN_DUP2, told.fileno(), 1),
+                    (os.POSIX_SPAWN_DUP2, said.fileno(), 2),
+                ],
+            )
+            _, status, used = os.wait4(started, 0)
+            wall = time.perf_counter() - before
+        if status:
+            raise SystemExit(f"{way} failed:\n{err.read_text()[-3000:]}")
+        text = out.read_text()
+        tokens = json.loads(text if way in COMMANDS else text.splitlines()[-1])["counts"]["tokens"]
+        size = sum(file.stat().st_size for file in place.rglob("*.parquet"))
+        size += sum(file.stat().st_size for file in place.rglob("*.bin"))
+        stages = re.findall(
+            r"^ *([a-z][a-z -]*?) +([\d.]+) s +(\d+) %$", err.read_text(), re.MULTILINE
+        )
     shares = ", ".join(f"{name} {share} %" for name, _, share in stages if int(share) > 0)
-    return Measured(wall, told["cpu"], told["peak"], told["tokens"], size, shares)
+    cpu, peak = used.ru_utime + used.ru_stime, used.ru_maxrss / 1024
+    return Measured(wall, cpu, peak, tokens, size, shares)
 
 
 def child(way: str, path: str, tokenizer: str, out: str) -> None:
-    """Do one way in this process and say what it took."""
-    tokens = {**WAYS, **PEERS}[way](Path(path), Path(tokenizer), Path(out))
-    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    cpu = sum(each.ru_utime + each.ru_stime for each in used)
-    peak = max(each.ru_maxrss for each in used) / 1024
-    print(json.dumps({"tokens": tokens, "cpu": cpu, "peak": peak}))
+    """Do one way in this process and say how many tokens it made."""
+    print(json.dumps({"counts": {"tokens": WAYS[way](Path(path), Path(tokenizer), Path(out))}}))
 
 
 def rounds(
@@ -378,7 +379,8 @@ def main() -> None:
     arguments = parser.parse_args()
     tokenizer, repeat = arguments.tokenizer.resolve(), arguments.repeat
     known = [way for way in PEERS if way_installed(way)]
-    chosen = [way for way in WAYS if way == BASE or re.search(arguments.only, way)]
+    every = [*ENCODE, *COMMANDS]
+    chosen = [way for way in every if way == BASE or re.search(arguments.only, way)]
     seconds: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
