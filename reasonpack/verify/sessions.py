@@ -3,7 +3,7 @@
     {"uuid": "b", "parentUuid": "a", "message": …}     Claude Code: the way from the root to an
                                                        answer, whose lines have one message.id
     {"type": "response_item", "payload": {…}}          Codex: the items before those of an answer
-    {"id": "b", "parentId": "a", "message": …}         Pi: the way from the root to an answer
+    {"id": "b", "parentId": "a", "message": …}         Pi, which `pi` reads
 
 Of a history that was compacted it is the summary, and what was kept.
 """
@@ -11,7 +11,6 @@ Of a history that was compacted it is the summary, and what was kept.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 from msgspec.structs import replace
 
@@ -21,12 +20,12 @@ from reasonpack.verify.chat import Json, NotChecked, Reading, Refused, known_sha
 from reasonpack.verify.fields import all_but
 from reasonpack.verify.groups import FILE
 from reasonpack.verify.names import is_of_model
+from reasonpack.verify.pi import calls_of_pi, is_of_pi
+from reasonpack.verify.session_calls import Found, call_of, way_to
 from reasonpack.verify.source import Source, decoded
 
 Value = Json | RecordError | NotChecked | Refused | None
 """A record that was decoded, or why it was not; None where it tells no call."""
-Found = tuple[int, Json | Refused]
-"""The line that a call is told by, and its record, or why it cannot be had."""
 _OF_A_SERVICE = (
     *("id", "type", "model", "usage", "stop_sequence", "container", "context_management"),
 )
@@ -36,10 +35,6 @@ _NOT_SEEN = {
 }
 _OF_CODEX = ("session_meta", "response_item", "event_msg", "turn_context", "compacted")
 _WRITTEN = ("reasoning", "function_call", "custom_tool_call", "local_shell_call", "web_search_call")
-_OF_PI = (
-    *("api", "provider", "model", "usage", "stopReason", "errorMessage", "timestamp"),
-    *("responseId", "content", "role"),
-)
 
 
 def decoded_calls(
@@ -79,7 +74,7 @@ def calls_of_session(lines: Sequence[Json]) -> list[Found]:
         NotChecked: it is of no session that is known here.
         Refused: its lines are of several.
     """
-    known = {_of_claude_code: _is_of_claude_code, _of_codex: _is_of_codex, _of_pi: _is_of_pi}
+    known = {_of_claude_code: _is_of_claude_code, _of_codex: _is_of_codex, calls_of_pi: is_of_pi}
     found = [read for read, is_mine in known.items() if any(map(is_mine, lines))]
     if len(found) != 1:
         raise Refused("lines of no session, or of two")
@@ -112,7 +107,7 @@ def _of_claude_code(lines: Sequence[Json]) -> Iterator[Found]:
     written = {number: own for own in answers.values() for number in own}
     for key, (first, *_) in answers.items():
         try:
-            way = _way_to(first, lines, at, "parentUuid")
+            way = way_to(first, lines, at, "parentUuid")
         except Refused as error:
             yield first, error
             continue
@@ -131,7 +126,7 @@ def _of_claude_code(lines: Sequence[Json]) -> Iterator[Found]:
             todo += sorted({n for call in calls for n in results.get(call, ()) if n < first})[::-1]
         answer = _joined([lines[n]["message"] for n in written[first]])
         copied = lines[first]["uuid"] in copies
-        yield first, _call(history, answer, id=key, is_copied_context=copied)
+        yield first, call_of(history, answer, id=key, is_copied_context=copied)
 
 
 def _seen(line: Json) -> Json:
@@ -189,7 +184,7 @@ def _of_codex(lines: Sequence[Json]) -> Iterator[Found]:
             last = number
             continue
         if answer and (is_item or replaced or isinstance(effort, str)):
-            call = _call(history, {"output": answer}, **context)
+            call = call_of(history, {"output": answer}, **context)
             yield last, Refused("a history that is not in the file") if lost else call
             history, answer = history + answer, []
         if is_item:
@@ -206,114 +201,3 @@ def _of_codex(lines: Sequence[Json]) -> Iterator[Found]:
 
 def _is_written(item: Json) -> bool:
     return item.get("type") in _WRITTEN or is_of_model(item.get("role"))
-
-
-# --- Pi ----------------------------------------------------------------------------------------
-
-
-def _is_of_pi(line: Json) -> bool:
-    if line.get("type") == "session":
-        return "cwd" in line and "payload" not in line
-    is_message = line.get("type") == "message" and isinstance(line.get("message"), dict)
-    return is_message and "timestamp" in line and "sessionId" not in line
-
-
-def _of_pi(lines: Sequence[Json]) -> Iterator[Found]:
-    at = {line["id"]: n for n, line in enumerate(lines) if _is_entry(line)}
-    for number, line in enumerate(lines):
-        message = line.get("message") or {}
-        if message.get("role") != "assistant":
-            continue
-        try:
-            way = _way_to(number, lines, at, "parentId")
-        except Refused as error:
-            yield number, error
-            continue
-        if not _is_entry(line):  # of version 1: a line each
-            way = [n for n in range(number) if lines[n].get("type") != "session"]
-        seen = _as_pi_saw([lines[n] for n in way])
-        own = line["id"] if _is_entry(line) else ""
-        yield number, _call([*seen], _of_message(message), id=own)
-
-
-def _is_entry(line: Json) -> bool:
-    return isinstance(line.get("id"), str) and line.get("type") != "session"
-
-
-def _as_pi_saw(way: Sequence[Json]) -> Iterator[Json]:
-    """Yield the messages of entries, behind the last compaction the summary and what was kept."""
-    marks = [n for n, line in enumerate(way) if line.get("type") == "compaction"]
-    if marks:
-        last = way[marks[-1]]
-        yield {"role": "user", "content": last.get("summary")}
-        ids = [line.get("id") for line in way]
-        first = last.get("firstKeptEntryId")
-        start = ids.index(first) if first in ids else marks[-1]
-        way = [*way[start : marks[-1]], *way[marks[-1] + 1 :]]
-    for line in way:
-        message, kind = line.get("message") or {}, line.get("type")
-        unsent = message.get("stopReason") in ("error", "aborted")
-        if kind == "message" and not (unsent or message.get("excludeFromContext")):
-            yield _of_message(message)
-        elif kind in ("custom_message", "branch_summary"):
-            name = "content" if kind == "custom_message" else "summary"
-            yield {"role": "user", "content": line.get(name)}
-
-
-def _of_message(message: Json) -> Json:
-    role, content = message.get("role"), message.get("content")
-    if role == "assistant":
-        end = {"length": "length", "error": "error", "aborted": "abort"}
-        rest = all_but(message, _OF_PI)
-        blocks = [*map(_block, content)] if content else ""
-        ended = end.get(str(message.get("stopReason")))
-        return {"role": role, "content": blocks, "finish_reason": ended, **rest}
-    if role == "toolResult":
-        called = {"tool_call_id": message.get("toolCallId"), "name": message.get("toolName")}
-        return {"role": "tool", "content": content, **called}
-    if role == "bashExecution":
-        said = [message.get("command"), message.get("output")]
-        return {"role": "user", "content": "\n".join(each for each in said if each)}
-    return {"role": "user" if role == "custom" else role, "content": content}
-
-
-def _block(block: Json) -> Json:
-    kind = block.get("type")
-    if kind == "text":
-        return {"type": kind, "text": block.get("text")}
-    if kind == "thinking" and block.get("redacted"):
-        return {"type": "redacted_thinking"}
-    if kind == "thinking":
-        return {
-            "type": kind,
-            "thinking": block.get("thinking"),
-            "signature": block.get("thinkingSignature"),
-        }
-    if kind != "toolCall":
-        return block
-    own = ("type", "id", "name", "arguments", "thoughtSignature")
-    rest = all_but(block, own)
-    call = {"id": block.get("id"), "name": block.get("name"), "input": block.get("arguments")}
-    return {"type": "tool_use", **call, **rest}
-
-
-# --- all of them -------------------------------------------------------------------------------
-
-
-def _way_to(last: int, lines: Sequence[Json], at: dict[str, int], above: str) -> list[int]:
-    """Return the lines from the root to the one before the `last`.
-
-    Raises:
-        Refused: a parent does not stand before its line.
-    """
-    way = [last]
-    while (parent := lines[way[-1]].get(above)) is not None:
-        before = at.get(parent) if isinstance(parent, str) else None
-        if before is None or before >= way[-1]:
-            raise Refused("a parent that does not stand before its line")
-        way.append(before)
-    return way[:0:-1]
-
-
-def _call(history: Sequence[Json], answer: Json, **more: Any) -> Json:
-    return {"messages": [*history], "response": answer, **more}

@@ -170,6 +170,7 @@ TESTED_TOGETHER = {
     "verify/test_against_calls": "verify.call_values verify.group_views verify.groups",
     "verify/test_check": "verify.findings verify.manifest verify.shards",
     "verify/test_command": "cli.verify",
+    "verify/test_sessions": "verify.pi verify.session_calls",
     "verify/test_options": "datasets.options",
     "verify/test_differences": "verify.explain",
     "verify/test_reader": "verify.chat verify.fields verify.names",

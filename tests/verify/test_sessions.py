@@ -81,6 +81,22 @@ CHANGED: dict[str, tuple[str, Any]] = {
         {**lines[-1], "id": "w", "parentId": "z"}])),
     "Pi, entries without ids": ("pi", lambda lines: [
         line.pop(name, None) for line in lines[1:] for name in ("id", "parentId")]),
+    "Pi, a compaction of version 1": ("pi", lambda lines: [
+        lines[9].update(firstKeptEntryIndex=7),
+        *(line.pop(name, None) for line in lines[1:]
+          for name in ("id", "parentId", "firstKeptEntryId"))]),
+    "Pi, system messages": ("pi", lambda lines: [
+        lines[1].update(type="message", message={
+            "role": "system", "content": "", "sections": {"a": "One.", "b": "Two."},
+            "toolsAdded": [{"name": "f", "parameters": {}}, {"name": "g"}]}),
+        lines[5].update(message={
+            "role": "system", "content": [{"type": "text", "text": "Three."}],
+            "sections": {"a": None, "c": "Four."}, "toolsRemoved": [{"name": "f"}]}),
+        lines[9].update(systemMessage={"role": "system", "content": "Five."})]),
+    "Pi, edits of the context": ("pi", lambda lines: [
+        lines[1].update(type="context_edit", targetId="e2", replacement=None),
+        lines[5].update(type="context_edit", targetId="e3", replacement={"content": "Cut."})]),
+    "Pi, another model": ("pi", lambda lines: lines[6]["message"].update(model="harbour-2")),
     "Pi, reasoning that is redacted": (
         "pi", lambda lines: lines[3]["message"]["content"][0].update(redacted=True)),
 }  # fmt: skip

@@ -1,13 +1,15 @@
 """A session file of Pi → drafts of calls.
 
     {"type": "session", "id": …}
-    {"type": "message", "id": "a", "parentId": null, "message": {"role": "user", …}}
+    {"type": "message", "id": "s", "parentId": null, "message": {"role": "system", …}}
+    {"type": "message", "id": "a", "parentId": "s",  "message": {"role": "user", …}}
     {"type": "message", "id": "b", "parentId": "a",  "message": {"role": "assistant", …}}
     {"type": "compaction", "id": "c", "parentId": "b", "summary": …, "firstKeptEntryId": "b"}
 
-What the model saw before an answer is the way from the root to its parent; behind a compaction it
-is the summary, and what was kept. The file does not hold the system prompt, the tools, and the
-words that Pi puts around summaries and commands.
+What the model saw before an answer is the way from the root to its parent, as edited; behind a
+compaction it is the summary, and what was kept. The system messages on it are one, to which each
+adds texts, sections and tools, or takes from; older files have none. What another model thought is
+not sent. The file does not hold the words that Pi puts around summaries and commands.
 """
 
 from __future__ import annotations
@@ -17,18 +19,26 @@ from typing import Any
 
 from reasonpack.errors import RecordError
 from reasonpack.records.call_draft import CallDraft, Said, draft_of
-from reasonpack.records.draft import without
+from reasonpack.records.draft import joined, without
 from reasonpack.records.readers.session import Line, way_to
 from reasonpack.records.unknown import strings
+from reasonpack.records.value_types import typed
 
-_SETTINGS = ("model_change", "thinking_level_change", "label", "custom", "session_info")
-_TYPES = ("session", "message", "compaction", "branch_summary", "custom_message", *_SETTINGS)
-_ENDS = {"length": "length", "error": "error", "aborted": "abort"}
-_ENVELOPE = (
-    *("api", "provider", "model", "usage", "stopReason", "errorMessage", "timestamp"),
-    *("responseId", "content", "role"),
+_SUMMARIES = ("compaction", "branch_summary")
+_TYPES = (
+    *("session", "message", "custom_message", "context_edit", *_SUMMARIES, "usage"),
+    *("model_change", "thinking_level_change", "label", "custom", "session_info"),
 )
-_LACKING = ("missing system", "missing tools")
+_ENDS = {"length": "length", "error": "error", "aborted": "abort", "deferred": "incomplete"}
+_MODEL = ("api", "provider", "model")
+_ENVELOPE = (
+    *(*_MODEL, "usage", "stopReason", "errorMessage", "timestamp", "responseId", "content", "role"),
+    *("responseModel", "thinkingLevel", "providerThinkingLevel", "diagnostics", "rawStopReason"),
+    *("endTurn", "deferred"),
+)
+_OF_A_CALL = ("type", "id", "name", "arguments", "thoughtSignature", "partialJson", "partialArgs")
+_MADE = "#"
+"""How an id begins that is made here, of the number of a line."""
 
 
 def is_mine(record: Mapping[str, Any]) -> bool:
@@ -42,84 +52,142 @@ def is_mine(record: Mapping[str, Any]) -> bool:
 
 def drafts(lines: Sequence[Line]) -> Iterator[CallDraft | RecordError]:
     """Yield the calls of a session, and why others cannot be had."""
-    entries = [line for line in lines if line.fields.get("type") != "session"]
-    by_id = {line.fields["id"]: i for i, line in enumerate(entries) if _has_id(line)}
+    entries = [*_entries(lines)]
+    by_id = {line.fields["id"]: i for i, line in enumerate(entries)}
     kinds = (str(line.fields.get("type")) for line in entries)
     unread = [f"unread {kind}" for kind in kinds if kind not in _TYPES]
-    made: dict[str, Said] = {}
+    made: dict[tuple[str, bool], Said] = {}
     for i, entry in enumerate(entries):
-        message = entry.fields.get("message")
+        message, own_id = entry.fields.get("message"), entry.fields["id"]
         if not isinstance(message, dict) or message.get("role") != "assistant":
             continue
         try:
-            # Entries of version 1 have no ids; they are a line each.
-            way = way_to(entries, by_id, i, "parentId") if _has_id(entry) else range(i + 1)
+            way = way_to(entries, by_id, i, "parentId")
+            first, history, notes = _seen(_kept([entries[n] for n in way[:-1]]), message, made)
+            system, tools = _system(first)
         except RecordError as error:
             error.where = entry.where
             yield error
             continue
-        history, notes = _history([entries[n] for n in way[:-1]], made)
         yield draft_of(
-            history,
+            [*system, *history],
             [_said(message, f"{entry.where}.message")],
             where=entry.where,
-            id=entry.fields["id"] if _has_id(entry) else "",
-            notes=[*_LACKING, *notes, *unread],
+            id="" if own_id.startswith(_MADE) else own_id,
+            context={"tools": tools} if tools else {},
+            places={"tools": first[-1].place} if first else {},
+            notes=[*notes, *unread],
         )
         unread = []
 
 
-def _has_id(line: Line) -> bool:
-    return isinstance(line.fields.get("id"), str)
+def _entries(lines: Sequence[Line]) -> Iterator[Line]:
+    """Yield the entries; those of version 1, of which each follows the last, with made ids."""
+    before = None
+    for number, (where, fields) in enumerate(lines):
+        if isinstance(fields.get("id"), str) and fields.get("type") != "session":
+            yield Line(where, fields)
+        elif fields.get("type") != "session":
+            first, own = f"{_MADE}{fields.get('firstKeptEntryIndex')}", f"{_MADE}{number}"
+            made = {"id": own, "parentId": before, "firstKeptEntryId": first}
+            yield Line(where, {**fields, **made})
+            before = own
 
 
-def _history(way: Sequence[Line], made: dict[str, Said]) -> tuple[list[Said], list[str]]:
-    """Return what the model saw of the entries before its answer, and notes.
+def _kept(way: Sequence[Line]) -> Sequence[Line]:
+    """Return the entries in context: behind a compaction it, what it kept, and what follows."""
+    found = [i for i, line in enumerate(way) if line.fields.get("type") == "compaction"]
+    if not found:
+        return way
+    at = found[-1]
+    first = way[at].fields.get("firstKeptEntryId")
+    start = next((i for i, line in enumerate(way) if line.fields["id"] == first), at)
+    kept = (line for line in way[start:at] if line.fields.get("type") != "compaction")
+    others = (line for line in kept if _message(line)[0].get("role") != "system")
+    return [way[at], *others, *way[at + 1 :]]
 
-    What was `made` of a line stands under its place, so that each is made once.
+
+def _message(line: Line) -> tuple[dict[str, Any], str]:
+    """Return the message of an entry, and its place; an empty one where there is none."""
+    kind, message = line.fields.get("type"), line.fields.get("message")
+    name = "summary" if kind in _SUMMARIES else "content"
+    if kind == "custom_message" or (kind in _SUMMARIES and line.fields.get(name)):
+        return {"role": "custom", "content": line.fields.get(name)}, f"{line.where}.{name}"
+    held = kind == "message" and isinstance(message, dict)
+    return (message if held and message else {}), f"{line.where}.message"
+
+
+def _seen(
+    kept: Sequence[Line], answer: Mapping[str, Any], made: dict[tuple[str, bool], Said]
+) -> tuple[list[Said], list[Said], list[str]]:
+    """Return the system messages before an answer, the others, and notes.
+
+    What was `made` of a message stands under its place, so that each is made once.
     """
-    kept: Sequence[Line] = way
-    found: list[Said] = []
+    edits = {
+        line.fields.get("targetId"): line
+        for line in kept
+        if line.fields.get("type") == "context_edit"
+    }
+    system: list[Said] = []
+    history: list[Said] = []
     notes: list[str] = []
-    compactions = [i for i, line in enumerate(way) if line.fields.get("type") == "compaction"]
-    if compactions:
-        at = compactions[-1]
-        first = way[at].fields.get("firstKeptEntryId")
-        start = next((i for i, line in enumerate(way) if line.fields.get("id") == first), at)
-        kept = [*way[start:at], *way[at + 1 :]]
-        found.append(_summary(way[at]))
-        notes.append("missing summary-wording")
     for line in kept:
-        kind, message = line.fields.get("type"), line.fields.get("message")
-        if kind == "message" and isinstance(message, dict):
-            if message.get("stopReason") in ("error", "aborted") or message.get(
-                "excludeFromContext"
-            ):
-                continue  # which are not sent again
-            if message.get("role") == "bashExecution":
-                notes.append("missing command-wording")
-            if line.where not in made:
-                made[line.where] = _said(message, f"{line.where}.message")
-            found.append(made[line.where])
-        elif kind == "custom_message":
-            content = line.fields.get("content")
-            found.append(Said({"role": "user", "content": content}, line.where))
-        elif kind == "branch_summary":
-            found.append(_summary(line))
-            notes.append("missing summary-wording")
-    return found, notes
+        message, place = _message(line)
+        role, edit = message.get("role"), edits.get(line.fields["id"])
+        if isinstance(line.fields.get("systemMessage"), dict):
+            system.append(Said(line.fields["systemMessage"], f"{line.where}.systemMessage"))
+        new = edit.fields.get("replacement") if edit else None
+        if edit and isinstance(new, dict) and line.fields.get("type") not in _SUMMARIES:
+            message, place = {**message, "content": new.get("content")}, f"{edit.where}.replacement"
+        unsent = message.get("stopReason") in ("error", "aborted")
+        if not message or (edit and new is None) or unsent or message.get("excludeFromContext"):
+            continue
+        if role == "system":
+            system.append(Said(message, place))
+            continue
+        same = role != "assistant" or all(message.get(n) == answer.get(n) for n in _MODEL)
+        if (place, same) not in made:
+            made[place, same] = _said(message, place, thinks=same)
+        history.append(made[place, same])
+        notes += ["missing summary-wording"] if line.fields.get("type") in _SUMMARIES else []
+        notes += ["missing command-wording"] if role == "bashExecution" else []
+        blocks = message["content"] if isinstance(message.get("content"), list) else []
+        left_out = not same and any(map(_is_thought, blocks))
+        notes += ["missing thoughts-of-another-model"] if left_out else []
+    notes += ["missing system-place"] if len(system) > 1 else []
+    return system, history, notes if system else ["missing system", "missing tools", *notes]
 
 
-def _summary(line: Line) -> Said:
-    return Said({"role": "user", "content": line.fields.get("summary")}, f"{line.where}.summary")
+def _system(found: Sequence[Said]) -> tuple[list[Said], list[dict[str, Any]]]:
+    """Return the one that system messages are together, if it says anything, and its tools."""
+    texts: list[str] = []
+    sections: dict[str, str | None] = {}
+    tools: dict[str, dict[str, Any]] = {}
+    for message, at in found:
+        content = message.get("content") or ""
+        texts.append(content if isinstance(content, str) else joined(content, at, ("text",)))
+        sections |= typed(message.get("sections") or {}, dict[str, str | None], f"{at}.sections")
+        sections = {name: text for name, text in sections.items() if text is not None}
+        gone, added = (
+            typed(message.get(name) or [], list[dict[str, Any]], f"{at}.{name}")
+            for name in ("toolsRemoved", "toolsAdded")
+        )
+        tools = without(tools, [str(tool.get("name")) for tool in gone])
+        tools |= {str(tool.get("name")): tool for tool in added}
+    text = "\n\n".join(filter(None, (*texts, *sections.values())))
+    one = [Said({"role": "system", "content": text}, found[0].place)] if text else []
+    functions = (without(tool, ("constrainedSampling",)) for tool in tools.values())
+    return one, [{"type": "function", "function": function} for function in functions]
 
 
-def _said(message: dict[str, Any], place: str) -> Said:
-    """Return a message in the shape of a record's."""
+def _said(message: dict[str, Any], place: str, *, thinks: bool = True) -> Said:
+    """Return a message in the shape of a record's, with its reasoning if it `thinks`."""
     role, content = message.get("role"), message.get("content")
     if role == "assistant":
-        blocks = content if isinstance(content, list) else [content]
-        made = {"role": role, "content": [*map(_block, blocks)] if content else ""}
+        blocks = content if isinstance(content, list) else [content] if content else []
+        blocks = [block for block in map(_block, blocks) if thinks or not _is_thought(block)]
+        made = {"role": role, "content": blocks or ""}
         if message.get("stopReason") in (*_ENDS,):  # of any type
             made["finish_reason"] = _ENDS[message["stopReason"]]
         return Said({**made, **without(message, _ENVELOPE)}, place)
@@ -129,16 +197,20 @@ def _said(message: dict[str, Any], place: str) -> Said:
     if role == "bashExecution":
         text = "\n".join(strings([message.get("command"), message.get("output")]))
         return Said({"role": "user", "content": text}, place)
-    return Said({"role": "user" if role == "custom" else role, "content": content}, place)
+    is_users = role in ("custom", "hookMessage")
+    return Said({"role": "user" if is_users else role, "content": content}, place)
+
+
+def _is_thought(block: Any) -> bool:
+    return isinstance(block, dict) and block.get("type") in ("thinking", "redacted_thinking")
 
 
 def _block(block: Any) -> Any:
     """Return a block of an answer in the shape of Anthropic's."""
     kind = block.get("type") if isinstance(block, dict) else None
     if kind == "toolCall":
-        rest = without(block, ("type", "id", "name", "arguments", "thoughtSignature"))
         call = {"id": block.get("id"), "name": block.get("name"), "input": block.get("arguments")}
-        return {"type": "tool_use", **call, **rest}
+        return {"type": "tool_use", **call, **without(block, _OF_A_CALL)}
     if kind == "thinking":
         if block.get("redacted"):
             return {"type": "redacted_thinking"}
