@@ -26,7 +26,6 @@ import numpy as np
 from msgspec.structs import replace
 from numpy.typing import NDArray
 
-from reasonpack.datasets.options import Options
 from reasonpack.errors import RecordError
 from reasonpack.records.calls import Call
 from reasonpack.records.groups import Group
@@ -35,12 +34,11 @@ from reasonpack.rows.encoded_views import common_prefix
 from reasonpack.rows.group_forest import CallView, GroupForest, Joined
 from reasonpack.rows.kind import Kind
 from reasonpack.rows.sample import IGNORE, Calls, write
-from reasonpack.run.context import Context
 from reasonpack.run.length import LeftOut
 from reasonpack.run.splits import key, split_of
 from reasonpack.run.stages import stage
 from reasonpack.run.waiting_calls import VALUES, CutCall, GroupReader, Waiting, WaitingGroup
-from reasonpack.run.work import Encode, Laid, Work, ids_of_copies
+from reasonpack.run.work import Work, ids_of_copies
 from reasonpack.tokens.tokenizer import Tokenizer
 from reasonpack.tokens.view_tokens import Pieces
 
@@ -49,20 +47,7 @@ ENCODED_AT_ONCE = 1 << 25
 ROLES = {"none": 0, "chosen": 1, "rejected": 2}
 
 
-def lay_out_calls(
-    groups: Iterable[Group],
-    options: Options,
-    context: Context,
-    encode: Encode | None = None,
-    *,
-    columns: Sequence[str],
-    times: Iterable[int] | None = None,
-) -> Laid:
-    """Turn groups of records into samples; see `Work`."""
-    return _Calls(options, context, encode, columns).lay_out(groups, times)
-
-
-class _Calls(Work[Group]):
+class CallGroups(Work[Group]):
     """The groups of a unit that wait, and what the others became."""
 
     def begin(self) -> None:

@@ -9,12 +9,11 @@ All texts of a unit are encoded in one batch: no piece of text is encoded twice.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from msgspec import Struct, field
 from msgspec.structs import replace
 
-from reasonpack.datasets.options import Options
 from reasonpack.errors import RecordError
 from reasonpack.records.conversation import Conversation, parse_line, parse_row
 from reasonpack.records.reading import Reading
@@ -25,7 +24,7 @@ from reasonpack.run.context import Context
 from reasonpack.run.length import LeftOut
 from reasonpack.run.stages import stage, staged
 from reasonpack.run.weights import weighed
-from reasonpack.run.work import Encode, Laid, Work, ids_of_copies
+from reasonpack.run.work import Work, ids_of_copies
 from reasonpack.templates.limits import ready_for_bounds
 from reasonpack.tokens.view_tokens import Cutter, CutView
 from reasonpack.views.view import Untrained, each_view
@@ -55,20 +54,7 @@ class _Waiting(Struct):
     left_out: list[LeftOut] = field(default_factory=list)
 
 
-def lay_out_records(
-    records: Iterable[Record],
-    options: Options,
-    context: Context,
-    encode: Encode | None = None,
-    *,
-    columns: Sequence[str] = (),
-    times: Iterable[int] | None = None,
-) -> Laid:
-    """Turn records into samples; see `Work`."""
-    return _Chats(options, context, encode, columns).lay_out(records, times)
-
-
-class _Chats(Work[Record]):
+class Chats(Work[Record]):
     """The conversations of a unit that wait, and what the others became."""
 
     position = -1

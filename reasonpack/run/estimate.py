@@ -21,9 +21,9 @@ from reasonpack.errors import UsageError
 from reasonpack.records.plan import InputFile
 from reasonpack.rows.shard import write_shard
 from reasonpack.rows.table import row_groups
-from reasonpack.run.calls import lay_out_calls
+from reasonpack.run.calls import CallGroups
 from reasonpack.run.context import Loaded
-from reasonpack.run.conversations import lay_out_records
+from reasonpack.run.conversations import Chats
 from reasonpack.run.copies import copies_a_record
 from reasonpack.run.engine import Run, Watch, processes
 from reasonpack.run.named_inputs import named_inputs, unpacked
@@ -32,7 +32,7 @@ from reasonpack.run.parts import parts_of
 from reasonpack.run.plan_file import Plan
 from reasonpack.run.strata import Stratum, group_strata, strata
 from reasonpack.run.unit import shard_schema
-from reasonpack.run.work import Laid
+from reasonpack.run.work import Laid, Work
 from reasonpack.storage.place import Place, free_bytes
 
 MEMORY_AT_REST = 400 << 20
@@ -98,15 +98,10 @@ def estimate(
         often = copies_a_record(index) if index else 1.0
         places = [place for place, _ in files]
         sample = group_strata(grouped.groups) if grouped else strata(plan.units, places)
-        lay_out: Callable[..., Laid] = lay_out_calls if grouped else lay_out_records
-        pack = partial(
-            lay_out,
-            options=dataclasses.replace(options, on_error="skip"),
-            context=context,
-            encode=loaded.encoder(0).encode,
-            columns=plan.columns,
-        )
-        found = _measured(_begun(plan, places, run), sample, pack, often, plan)
+        kind: type[Work[Any]] = CallGroups if grouped else Chats
+        skipping = dataclasses.replace(options, on_error="skip")
+        new = partial(kind, skipping, context, loaded.encoder(0).encode, plan.columns)
+        found = _measured(_begun(plan, places, run), sample, new, often, plan)
     if plan.grouping:
         packed = plan.grouping.groups * often * (1 - found.rejected_share)
         found = replace(found, of_calls=True, conversations=packed)
@@ -132,7 +127,7 @@ def _begun(plan: Plan, places: Sequence[Place], run: Run) -> Estimate:
 def _measured(
     found: Estimate,
     sample: Iterable[Stratum],
-    pack: Callable[[Any], Laid],
+    new: Callable[[], Work[Any]],
     often: float,
     plan: Plan,
 ) -> Estimate:
@@ -143,7 +138,7 @@ def _measured(
     for each in sample:
         times, more = each.times * often, each.more * often
         began = time.perf_counter()
-        laid = pack(each.records)
+        laid = new().lay_out(each.records)
         counts = laid.counts
         total["bytes"] += _shard_bytes(laid, plan.options, schema_) * times
         total["seconds"] += (time.perf_counter() - began) * times

@@ -43,9 +43,9 @@ from reasonpack.rows.shard import write_shard
 from reasonpack.rows.table import row_groups, rows_to_table
 from reasonpack.run.buckets import UNSHUFFLED, row_keys, write_buckets
 from reasonpack.run.call_plan import INDEX
-from reasonpack.run.calls import lay_out_calls
+from reasonpack.run.calls import CallGroups
 from reasonpack.run.context import Context, Loaded
-from reasonpack.run.conversations import lay_out_records, parse
+from reasonpack.run.conversations import Chats, parse
 from reasonpack.run.copies import asked_for, read_times
 from reasonpack.run.plan_file import Plan, planned_columns
 from reasonpack.run.stages import stage, staged
@@ -125,15 +125,15 @@ def lay_out_unit(unit: Unit, loaded: Loaded, job: Job) -> Laid:
     """Lay out the records of a unit, and publish nothing; see `process`."""
     options, context = loaded.options, loaded.context
     encoder = loaded.encoder(job.input_bytes)
+    given = (options, context, encoder.encode, job.plan.columns)
     times = read_times(job.output, job.plan.copies, unit.number)
-    more: dict[str, Any] = {"columns": job.plan.columns, "times": times}
     if groups := _groups(unit, job):
-        laid = lay_out_calls(groups, options, context, encoder.encode, **more)
+        laid = CallGroups(*given).lay_out(groups, times)
         read = set(groups.entries["file"].tolist())
     else:
         encoder.prepare()  # not for calls: they may have no text to encode
         records, read = read_records(unit, job.places[unit.input]), {unit.input}
-        laid = lay_out_records(records, options, context, encoder.encode, **more)
+        laid = Chats(*given).lay_out(records, times)
     for number in sorted(read):
         if stamp(job.places[number]) != job.stamps[number]:
             raise changed(job.places[number])
@@ -201,7 +201,7 @@ def pack_records(records: Iterable[Record], options: Options, context: Context) 
         expected = "neither, for a table is a part of the input"
         raise UsageError("--dedup, --sample", "one of them", expected, "choose records before")
     columns = planned_columns(options)
-    laid = lay_out_records(records, options, context, columns=columns)
+    laid = Chats(options, context, columns=columns).lay_out(records)
     if laid.first_error and options.on_error == "stop":
         raise laid.first_error
     schema_ = shard_schema(options, context.hashes, columns)

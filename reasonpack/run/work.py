@@ -98,7 +98,11 @@ class Work(ABC, Generic[_Read]):
     """
 
     def __init__(
-        self, options: Options, context: Context, encode: Encode | None, columns: Iterable[str]
+        self,
+        options: Options,
+        context: Context,
+        encode: Encode | None = None,
+        columns: Iterable[str] = (),
     ) -> None:
         self.options, self.context, self.columns = options, context, frozenset(columns)
         self.encode = encode or context.tokenizer.encode_batch
@@ -120,7 +124,7 @@ class Work(ABC, Generic[_Read]):
     def write(self) -> None:
         """Write the samples of those that wait, whose texts are encoded."""
 
-    def lay_out(self, each_read: Iterable[_Read], times: Iterable[int] | None) -> Laid:
+    def lay_out(self, each_read: Iterable[_Read], times: Iterable[int] | None = None) -> Laid:
         """Turn all into samples and rows.
 
         `times` says how often each is packed, or `DUPLICATE`; None for once.

@@ -31,7 +31,7 @@ from reasonpack.rows.schema import schema
 from reasonpack.rows.table import rows_to_table
 from reasonpack.run import unit, work
 from reasonpack.run.context import load_context as load_context_anew
-from reasonpack.run.conversations import lay_out_records, parse
+from reasonpack.run.conversations import Chats, parse
 from reasonpack.run.work import Laid
 from tests.changed import replace
 
@@ -71,7 +71,7 @@ def test_rounds_are_not_of_one_kind() -> None:
     assert data.count(b"\n") > len(lines) + 10
     records = [Record(f"x:{number}", line) for number, line in lines.items()]
     options = ignoring(records)
-    laid = lay_out_records(records, options, load_context(options))
+    laid = Chats(options, load_context(options)).lay_out(records)
     counts, rejects = laid.counts, laid.rejects
     assert counts.packed > 200
     assert len(counts.rejects) > 9
@@ -95,7 +95,7 @@ def ignoring(records: list[Record]) -> Options:
 def packed(
     records: list[Record], options: Options
 ) -> tuple[list[dict[str, Any]], list[dict[str, str]], Counts]:
-    laid = lay_out_records(records, options, load_context(options))
+    laid = Chats(options, load_context(options)).lay_out(records)
     rows: list[dict[str, Any]] = rows_to_table(
         laid.samples, laid.rows["train"], schema()
     ).to_pylist()
@@ -146,7 +146,7 @@ def turn_rejects(laid: Laid) -> Laid:
 FAULTS: dict[str, tuple[Any, str, Callable[[Any], Any]]] = {
     "a line is lost": (unit, "read_records", forget),
     "a reject is not whole": (work, "_reject_line", shorten),
-    "rejects are in another order": (unit, "lay_out_records", turn_rejects),
+    "rejects are in another order": (Chats, "lay_out", turn_rejects),
 }
 
 

@@ -29,7 +29,7 @@ from reasonpack.records.unit import Record
 from reasonpack.rows.schema import planned, schema
 from reasonpack.rows.table import rows_to_table
 from reasonpack.run.call_plan import ALWAYS
-from reasonpack.run.calls import lay_out_calls
+from reasonpack.run.calls import CallGroups
 from reasonpack.run.context import load_context as load_context_anew
 from reasonpack.run.pack import pack_files
 from reasonpack.run.work import Laid
@@ -70,12 +70,8 @@ def laid_out(
         for number, call in enumerate(calls, 1)
     ]
     names = planned([*ALWAYS, *columns])
-    laid = lay_out_calls(
-        [Group("g", 0, len(records), iter(records), records.__getitem__)],
-        options,
-        load_context(options),
-        columns=names,
-    )
+    group = Group("g", 0, len(records), iter(records), records.__getitem__)
+    laid = CallGroups(options, load_context(options), columns=names).lay_out([group])
     return laid, rows_to_table(laid.samples, laid.rows["train"], schema({}, names)).to_pylist()
 
 

@@ -32,7 +32,7 @@ from reasonpack.records.unit import Record
 from reasonpack.rows.schema import schema
 from reasonpack.rows.table import rows_to_table
 from reasonpack.run.context import load_context as load_context_anew
-from reasonpack.run.conversations import lay_out_records
+from reasonpack.run.conversations import Chats
 from reasonpack.tokens.view_tokens import Cutter, Pieces
 from reasonpack.views.chosen import PARTS
 from reasonpack.views.view import build_views
@@ -252,7 +252,7 @@ def test_what_fits_is_trained_as_npass_trains_it(
     chosen = options(family, layout=layout, max_length=row)
     context = replace(load_context(options(family)), max_position=position)
     given_record = Record("test:1", json.dumps({"id": "test", **record}).encode())
-    made = lay_out_records([given_record], chosen, context)
+    made = Chats(chosen, context).lay_out([given_record])
     most = min(row, position or row)
     fitting = [view for view in views if lengths[view.message] <= most]
     table = rows_to_table(made.samples, made.rows["train"], schema()).to_pylist()

@@ -17,7 +17,7 @@ from runs import FIXTURES, OPTIONS, ROOT, SKIPPING, UNIT_BYTES, chats, run, tree
 from reasonpack.cli import cli
 from reasonpack.errors import ReasonpackError, RecordError, StorageError, UsageError
 from reasonpack.run import disk, engine
-from reasonpack.run import unit as unit_module
+from reasonpack.run.conversations import Chats
 from reasonpack.run.estimate import estimate
 from reasonpack.run.pack import merge_parts, pack_files, pack_part
 from tests.changed import replace
@@ -130,8 +130,8 @@ def test_input_that_is_written_to_meanwhile_is_refused(
             file.write(b"\n")
         return whole(*arguments, **more)
 
-    whole = unit_module.lay_out_records
-    monkeypatch.setattr(unit_module, "lay_out_records", append)
+    whole = Chats.lay_out
+    monkeypatch.setattr(Chats, "lay_out", append)
     with pytest.raises(StorageError, match=r"chats\.jsonl: it was written to while"):
         pack_files([str(source)], tmp_path / "out", SKIPPING, run=run())
     assert not list((tmp_path / "out").rglob("*.parquet"))

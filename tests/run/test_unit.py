@@ -17,7 +17,7 @@ from reasonpack.datasets.options import Options
 from reasonpack.records.unit import Record
 from reasonpack.records.unknown import UnknownFieldError
 from reasonpack.run.context import load_context
-from reasonpack.run.conversations import lay_out_records
+from reasonpack.run.conversations import Chats
 from reasonpack.run.pack import pack_files, pack_part
 from reasonpack.show.summary import summary
 
@@ -215,7 +215,7 @@ def test_a_rejected_record_does_not_keep_the_samples_of_its_unit(bad: bytes) -> 
     gc.disable()  # what is searched for seldom has to be freed without it
     try:
         records = [Record(f"a:{number}", line) for number, line in enumerate(lines)]
-        laid = lay_out_records(records, options, load_context(options))
+        laid = Chats(options, load_context(options)).lay_out(records)
         assert (len(laid.samples), len(laid.rejects)) == (1, 1)
         ids = weakref.ref(laid.samples[0].input_ids)
         del laid

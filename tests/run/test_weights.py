@@ -20,7 +20,7 @@ from reasonpack.datasets.shards import read_shard
 from reasonpack.errors import RecordError
 from reasonpack.records.unit import Record
 from reasonpack.run.context import load_context
-from reasonpack.run.conversations import lay_out_records
+from reasonpack.run.conversations import Chats
 from reasonpack.run.pack import pack_files
 from reasonpack.run.unit import pack_records
 from tests.changed import replace
@@ -49,9 +49,8 @@ def chats(draw: st.DrawFn) -> Json:
 def sums(record: Json, options: Options) -> tuple[dict[int, float], Counter[int]]:
     """The weights and the tokens of each trained message, over all samples."""
     line = json.dumps(record).encode()
-    laid = lay_out_records(
-        [Record("x:1", line)], options, load_context(PLAIN), columns=["loss_weights"]
-    )
+    work = Chats(options, load_context(PLAIN), columns=["loss_weights"])
+    laid = work.lay_out([Record("x:1", line)])
     weights: dict[int, float] = defaultdict(float)
     tokens: Counter[int] = Counter()
     for sample in laid.samples:

@@ -126,7 +126,7 @@ def test_a_group_in_another_split_and_other_weights_are_found(
     if code == "RP315":
         monkeypatch.setattr(packing, "split_of", lambda *_: "test")
     else:
-        monkeypatch.setattr(packing._Calls, "_weights", lambda _, calls: [0.5] * len(calls))
+        monkeypatch.setattr(packing.CallGroups, "_weights", lambda _, calls: [0.5] * len(calls))
     out, source = packed(tmp_path, PLAIN, loss_weights="message", split=("test=0.5",))
     assert set(compared(out, source).counts) == {code}
 
