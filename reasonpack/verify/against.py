@@ -1,13 +1,13 @@
-"""A dataset and its source → what is not the same in both.
+"""A dataset and its source → findings where the two differ.
 
     shards ─→ samples ─→ id, fingerprint ──┐
-                                           ├─ by id ─→ equal, or not
+                                           ├─ by id ─→ equal, or a finding
     inputs ─→ records ─→ id, fingerprint ──┘
 
-A fingerprint stands for the leaves of a conversation's tree of tokens and for all that is
-trained. Shards and inputs are read side by side, as far as each receipt says that they
-belong together, so that no more than one shard's fingerprints wait for their match. What
-differs is read once more, to show where.
+A fingerprint is a hash of the leaves of a conversation's token tree and of its trained tokens.
+Shards and inputs are read in step: a receipt says how many records a unit has. So only the
+fingerprints of one unit are in memory, unless rows were shuffled. Conversations that differ are
+read a second time to find the first token that differs.
 """
 
 from __future__ import annotations
@@ -64,14 +64,14 @@ def check_against(
     sample: int | None = None,
     on_unit: Callable[[], object] = lambda: None,
 ) -> None:
-    """Check a dataset and prove that it is what its source gives.
+    """Check a dataset and compare it with its source; report differences to `findings`.
 
-    `findings` gets what is wrong. So many conversations as `sample` are compared, spread over the
-    dataset; all for None. Records are read and matched by id in any case. `on_unit` is called when
-    the shards of a unit are done.
+    Only `sample` conversations, spread over the dataset, are compared; None compares all. All
+    records are read and matched by id in either case. `on_unit` is called after each unit.
 
     Raises:
-        TemplateError: the template cannot be trusted.
+        UsageError: the plan of a dataset of calls does not name the field that groups them.
+        StorageError: an input or copies.index cannot be read.
     """
     findings.taken = taken(source)
     rejects, left_out = read_all(dataset)
@@ -103,7 +103,7 @@ def check_against(
 
 
 def _adding(join: Join, dataset: Dataset, source: Source, opened: ExitStack) -> Iterator[int]:
-    """Add what the source has to what waits for its match; yield how many records are done."""
+    """Add the records of the source to `join`; yield after each how many were added so far."""
     if join.of_calls:
         by = grouped_by(dataset)
         join.findings.taken.append("the field that groups the records")
@@ -119,7 +119,7 @@ def _adding(join: Join, dataset: Dataset, source: Source, opened: ExitStack) -> 
 
 
 def _records_of(receipt: Receipt | None) -> int:
-    """Count the records that a unit is of."""
+    """Return how many records a unit covers, 0 without a receipt; for calls, all of its groups."""
     if receipt is None:
         return 0
     unit = receipt.unit
@@ -127,7 +127,7 @@ def _records_of(receipt: Receipt | None) -> int:
 
 
 def _choose(dataset: Dataset, count: int | None) -> set[str] | None:
-    """Choose `count` ids, one of each stretch of the dataset."""
+    """Choose `count` ids, one from each of as many equal stretches of the dataset; None for all."""
     total = dataset.manifest.counts.samples
     if count is None or count >= total:
         return None
@@ -152,10 +152,10 @@ def _ids(dataset: Dataset) -> Iterator[str]:
                 for group in opened.groups(["sample_id"]):
                     yield from group.column("sample_id").flatten().to_pylist()
         except (FormatError, StorageError, LookupError, ValueError):
-            continue  # said when the shard is checked
+            continue  # reported when the shard is checked
 
 
-# --- what waits for its match ----------------------------------------------------------
+# --- samples and records that wait for their match --------------------------------------
 
 
 def _add_samples(join: Join, checked: CheckedRow) -> None:
@@ -186,14 +186,14 @@ def _add_samples(join: Join, checked: CheckedRow) -> None:
 
 
 def _segments(row: Row) -> NDArray[np.int64]:
-    """Return the segment of each token."""
+    """Return i64[T], the number of each token's segment."""
     return np.repeat(np.arange(len(row.segment_start)), row.segment_stop - row.segment_start)
 
 
 def _thoughts(row: Row, targets: NDArray[np.int64]) -> Thoughts:
-    """Count the trained tokens of a sample by message, and those of reasoning among them.
+    """Count the trained tokens of a sample by call and message, and how many are reasoning.
 
-    A trained token of another kind than reasoning or response is counted as neither.
+    Trained tokens of a kind other than `t` and `r_out` are not counted.
     """
     of, ids = _segments(row)[targets], ["", *(row.call_id or ())]
     calls, messages = row.call_of_tokens[targets] + 1, row.segment_message[of]
@@ -208,7 +208,7 @@ def _thoughts(row: Row, targets: NDArray[np.int64]) -> Thoughts:
 
 
 def _contexts(row: Row) -> Contexts:
-    """Count the tokens of the history of a sample by message and kind."""
+    """Count the context tokens (`h` and `r_in`) of a sample by message and kind."""
     of = _segments(row)
     kinds, messages = row.segment_kind[of], row.segment_message[of]
     counted = Contexts()
@@ -255,7 +255,7 @@ def _add_record(join: Join, record: Record, source: Source, taken_: Taken) -> No
 
 
 def _read(join: Join, record: Record, rebuilt: Rebuilt | None, times: int) -> Read:
-    """Return what is compared with each copy of a record, which are counted alike."""
+    """Return what each of the `times` copies of a record is compared with, and count them all."""
     manifest = join.manifest
 
     def count(what: str, number: int = 1) -> None:

@@ -1,6 +1,6 @@
-"""The groups of a source, one after another → what waits for its match, or is rejected.
+"""Groups of calls in the source → what their samples are compared with, by the group's id.
 
-records of a group ─→ rejected, or their calls ─→ Kept ─→ Read, by the id of the group
+records of a group ─→ rejected, or their calls ─→ Kept ─→ Read
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ from reasonpack.verify.sessions import Value, decoded_calls
 from reasonpack.verify.source import Source, split_of
 
 EXPLAINED = 1 << 24
-"""Tokens that the calls of a group may have if they are all to be looked at together."""
+"""Most tokens that a group may have for its views to be held in memory together."""
 
 
 def add_groups(join: Join, source: Source, groups: Groups, taken: Iterable[Taken]) -> Iterator[int]:
-    """Add the groups of a source, in their order, each as often as it is `taken`.
+    """Add the groups of a source to `join`, each as often as `taken` says it is packed.
 
-    Yields how many records those so far have.
+    Yields after each group how many records the groups so far have.
     """
     for group, taken_ in zip(groups, taken, strict=False):
         if taken_.times:
@@ -49,7 +49,16 @@ def add_groups(join: Join, source: Source, groups: Groups, taken: Iterable[Taken
 
 
 class _Adding(Struct):
-    """A group that is read, to be packed so many times, and what was found of its records."""
+    """A group that is being read, and what its records gave so far.
+
+    Attributes:
+        times: how often it is packed.
+        where: place of its first record.
+        unknown: one of its records cannot be checked.
+        failed: what to match instead of views that cannot be built.
+        left_out: places of its records that were rejected.
+        long: records rejected as `overlong` whose views could be built.
+    """
 
     join: Join
     source: Source
@@ -65,7 +74,7 @@ class _Adding(Struct):
     long: list[tuple[Reject, Record, Rebuilt]] = field(default_factory=list)
 
     def add(self) -> None:
-        """Read all records, and add what is to be matched."""
+        """Read all records of the group, and add to the join what its samples must match."""
         compares = not self.id or self.join.compares(self.id, self.times)
         for record, value in decoded_calls(self.source, self.group.records, self.group.by.field):
             self.join.findings.count("records")
@@ -73,7 +82,7 @@ class _Adding(Struct):
             self._add(record, value, compares=compares)
         self._check_long()
         if self.unknown or not self.join.compares(self.id, self.times):
-            # Its samples may be in another shard, or there are none as nothing of it is trained.
+            # Its samples may be in a later shard, or it has none because nothing is trained.
             self._wait(Read(self.where, None, is_open=True), packed=self.id in self.join.packed)
         elif self.failed is not None:
             self._wait(self.failed)
@@ -84,7 +93,7 @@ class _Adding(Struct):
             self._size(views, read)
 
     def _read(self, views: Sequence[TokenView]) -> Read:
-        """Return what samples of the group are compared with, and count what it has."""
+        """Return what the samples of the group are compared with, and count its views."""
         self._count("groups")
         self._count("views", len(views))
         self._count("naive_tokens", self.kept.tokens)
@@ -98,7 +107,10 @@ class _Adding(Struct):
         return replace(read, again=again)
 
     def _size(self, views: Sequence[TokenView], read: Read) -> None:
-        """Count the tokens of the group, if these are few enough and do not stand apart."""
+        """Count tokens for npass and for division, or count the group as unsized.
+
+        They are not known if its calls are kept apart, or if it may be divided and is too large.
+        """
         manifest = self.join.manifest
         divided = manifest.counts.extra_samples > 0
         if apart(views) or (divided and self.kept.tokens > EXPLAINED):
@@ -111,7 +123,7 @@ class _Adding(Struct):
             self._count("whole tokens", whole)
 
     def _count(self, name: str, number: int = 1) -> None:
-        """Count what each copy of the group has."""
+        """Add `number` for each copy of the group."""
         self.join.findings.count(name, number * self.times)
 
     def _wait(self, read: Read, *, packed: bool = True) -> None:
@@ -149,21 +161,24 @@ class _Adding(Struct):
             findings.count("calls with ids", sum(each.message < 0 for each in found.views))
 
     def _guessed(self, record: Record) -> str:
-        """Return the id that a record which is not read here was packed under, if it was."""
+        """Return the first of a record's ids under which samples were packed, else its place."""
         value = fields_of(record)
         names = [value.get(name) for name in NAMES]
         names += [each.get("id") for each in (value.get("response"),) if isinstance(each, dict)]
         return next((str(name) for name in names if str(name) in self.join.packed), record.where)
 
     def _check_long(self) -> None:
-        """Check that a group was too long as a whole, of which all records were left out so."""
+        """Check the records that were rejected as `overlong`: their whole group must be too long.
+
+        That cannot be so if another record of the group was packed.
+        """
         options, everything = self.join.manifest.options, Kept()
         for _, record, found in self.long:
             everything.add(found.views, record.where)
         size = whole_size(everything.views) if everything.views else 0
         is_long = options.layout == "onepass" and size > (options.max_length or size)
         is_long &= options.overlong != "split" and not self.kept.views
-        # Calls that stand apart are longer, by how much is not known.
+        # Calls that are kept apart need more tokens than `size`; how many is not known.
         known = Rebuilt() if is_long or not apart(everything.views) else None
         for rejected, record, _ in self.long:
             reason = "overlong" if is_long else ""
@@ -181,7 +196,7 @@ def _rebuilt(source: Source, record: Record, value: Value) -> Rebuilt:
 def _again(
     source: Source, groups: Groups, group: Group, left_out: AbstractSet[str]
 ) -> Sequence[TokenView]:
-    """Rebuild a group, but for records that were left out."""
+    """Rebuild the views of a group, without the records at the places in `left_out`."""
     kept = Kept()
     for record, value in decoded_calls(source, groups.again(group), group.by.field):
         if record.where not in left_out:

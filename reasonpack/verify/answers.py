@@ -1,9 +1,9 @@
-"""A record of calls → the answers in it, each with the objects that say something of it.
+"""A record of calls → the answers in it, each with the objects that describe it.
 
 "4", {"role": "assistant", …}                          a text, a message
-{"choices": [{"message": {…}}, {"message": {…}}]}      of OpenAI's chat completions
-{"output": [{"type": "reasoning", …}, …]}              of OpenAI's Responses: a list of items
-{"type": "message", "content": [{"type": "text", …}]}  of Anthropic's Messages
+{"choices": [{"message": {…}}, {"message": {…}}]}      OpenAI chat completions
+{"output": [{"type": "reasoning", …}, …]}              OpenAI Responses: a list of items
+{"type": "message", "content": [{"type": "text", …}]}  Anthropic Messages
 """
 
 from __future__ import annotations
@@ -16,25 +16,25 @@ from reasonpack.verify.names import CUT, ENDS, REASONING
 
 ANSWERS = ("response", "completion", "choices", "candidates", "output", "chosen", "rejected")
 _HELD = ("message", "response", "completion", "text")
-"""Names under which a candidate holds its answer."""
+"""Keys under which a candidate holds its answer."""
 FAILED = "failed"
-"""The role of no answer, as the service says that there is none."""
+"""The role of an entry without an answer: the service reports that the call failed."""
 Found = tuple[Any, str, list[Json]]
-"""An answer (a message, or the items of one), its role, and the objects from the response in that
-say something of it."""
+"""An answer (a message, or a list of items), its role, and the objects around it in the response,
+outermost first, which may hold its id, token ids, logprobs …"""
 _OF_A_SERVICE = ("model", "usage", "stop_sequence", "container", "context_management")
 
 
 def answers_of(record: Json) -> list[Found]:
-    """List the answers of a record.
+    """List the answers of a record; the answer is None if there is none.
 
     Raises:
-        NotChecked: they have a shape that is not known here.
-        Refused: they contradict each other.
+        NotChecked: an answer has an unknown shape.
+        Refused: the record has two answers, or a list of a pair repeats another prompt.
     """
     names = [name for name in ANSWERS if record.get(name) not in EMPTY]
     if not isinstance(record.get("output"), list):
-        names = [name for name in names if name != "output"]  # what else is called so is no answer
+        names = [name for name in names if name != "output"]  # only a list of items is an answer
     pair = [name for name in ("chosen", "rejected") if name in names]
     if names != pair and len(names) > 1:
         raise Refused("two answers")
@@ -45,13 +45,13 @@ def answers_of(record: Json) -> list[Found]:
     if names:
         return _in_response(record, names[0])
     if record.get("status") == "failure" and "call_type" in record:
-        return [(None, FAILED, [])]  # by the log of LiteLLM
+        return [(None, FAILED, [])]  # a log of LiteLLM
     is_empty = "" in (record.get("response"), record.get("completion"))
     return [(_message("") if is_empty else None, "none", [])]
 
 
 def with_prompt_of_pair(record: Json) -> Json:
-    """Give a pair that has no prompt the messages that both of its lists begin with."""
+    """Add to a preference pair without a prompt the messages that both of its lists begin with."""
     one, other = record.get("chosen"), record.get("rejected")
     asked = ("messages", "prompt", "input", "request")
     if not (isinstance(one, list) and isinstance(other, list)) or len(one) < 2:
@@ -62,7 +62,7 @@ def with_prompt_of_pair(record: Json) -> Json:
 
 
 def _of_pair(record: Json, name: str) -> Found:
-    """Read the better or the worse answer; a list repeats the prompt before it."""
+    """Read the chosen or rejected answer of a pair; in a list it is last, after the prompt."""
     value = record[name]
     if isinstance(value, list):
         *before, value = value
@@ -72,7 +72,7 @@ def _of_pair(record: Json, name: str) -> Found:
 
 
 def _candidate(value: Any, role: str = "none") -> Found:
-    """Read an answer that is a text, a message, or an object around one of these."""
+    """Read an answer that is a text, a message, or an object that holds one of these."""
     held = [name for name in _HELD if isinstance(value, dict) and value.get(name) is not None]
     if not held or value.get("role") not in EMPTY:
         return _message(value), role, _named(value)
@@ -80,7 +80,7 @@ def _candidate(value: Any, role: str = "none") -> Found:
 
 
 def _in_response(record: Json, name: str) -> list[Found]:
-    """List the answers in a response, or in what a record has of one."""
+    """List the answers of a response; `name` is the record's key for it or for its answers."""
     response: Any = record[name] if name in ("response", "completion") else {name: record[name]}
     if isinstance(response, list) and response:
         one = len(response) == 1
@@ -98,7 +98,7 @@ def _in_response(record: Json, name: str) -> list[Found]:
 
 
 def _named(message: Any) -> list[Json]:
-    """Return what names the call: the id of its answer."""
+    """Return an object with the message's id, which names the call; none without an id."""
     return [{"id": message["id"]}] if isinstance(message, dict) and "id" in message else []
 
 
@@ -110,7 +110,7 @@ def _choice(choice: Any, outer: list[Json]) -> Found:
 
 
 def _ended(message: Json, holder: Json) -> Json:
-    """Put into a message how it ended, as the object around it says."""
+    """Copy the finish reason from the object around a message into the message."""
     ends = {name: holder[name] for name in ENDS if isinstance(holder.get(name), str)}
     if "finish_reason" in ends and "stop_reason" in ends:
         ends = {"finish_reason": ends["finish_reason"], "partial": True}
@@ -118,7 +118,7 @@ def _ended(message: Json, holder: Json) -> Json:
 
 
 def _message(value: Any, record: Json | None = None) -> Json:
-    """Read an answer that is a text or a message."""
+    """Read an answer that is a text or a message; `record` may hold a text's reasoning and end."""
     if isinstance(value, str):
         names = (*REASONING, *ENDS)
         beside = {name: (record or {})[name] for name in names if (record or {}).get(name)}
@@ -134,7 +134,7 @@ def _message(value: Any, record: Json | None = None) -> Json:
 
 
 def _items(response: Json) -> list[Json]:
-    """Read the items of one answer, of which there is one at least."""
+    """Return the items of a response; the last takes over that the response was cut off."""
     items: list[Json] = response["output"]
     if not all(isinstance(each, dict) for each in items):
         raise NotChecked("items that are no objects")

@@ -1,4 +1,4 @@
-"""What lies beside the shards → whether it agrees with the manifest, and with each other."""
+"""The files of a dataset other than its shards → findings where they contradict the manifest."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class _PlannedInput(Struct, frozen=True):
 
 
 class _Plan(Struct, frozen=True):
-    """What was to be done, as far as the manifest says it too."""
+    """The fields of plan.json that the manifest repeats."""
 
     library_version: str
     options: Options
@@ -59,7 +59,7 @@ class _Plan(Struct, frozen=True):
 
 
 def check_beside(dataset: Dataset, findings: Findings) -> None:
-    """Check everything in a dataset but the shards."""
+    """Check file names, links, card, plan, counts and rejects: all but the shards."""
     _check_names(dataset, findings)
     _check_links(dataset, findings)
     check_card(dataset, findings)
@@ -69,14 +69,14 @@ def check_beside(dataset: Dataset, findings: Findings) -> None:
 
 
 def _known(dataset: Dataset) -> set[str]:
-    """Name the files of a dataset, those that may be missing among them."""
+    """Return the paths of all files that a dataset may have, optional ones included."""
     receipts = [receipt_path(unit) for unit in dataset.units]
     rejects = [name.replace(".json", ".rejects.jsonl") for name in receipts]
     return {*TOP, *(shard.path for shard in dataset.manifest.shards), *receipts, *rejects}
 
 
 def _check_names(dataset: Dataset, findings: Findings) -> None:
-    """Look for files that the manifest does not know, and temporary ones."""
+    """Find files that are not part of the dataset, and temporary files of a killed run."""
     directory, known = dataset.directory, _known(dataset)
     names = {folder: child_names(join(directory, folder)) for folder in ("data", "receipts")}
     everything = file_names(directory) + [f"{each}/{n}" for each in names for n in names[each]]
@@ -95,9 +95,9 @@ def _check_names(dataset: Dataset, findings: Findings) -> None:
 
 
 def _check_links(dataset: Dataset, findings: Findings) -> None:
-    """Look for links to what lies outside the directory: a copy of it would lack that.
+    """Find links to targets outside of the directory, which a copy of the dataset would lack.
 
-    All files of the dataset may be such links, as in the cache of a hub: their bytes are checked.
+    If every file of the dataset is such a link, as in a hub's cache, that is only a warning.
     """
     if is_url(dataset.directory):
         return
@@ -123,7 +123,7 @@ def _check_links(dataset: Dataset, findings: Findings) -> None:
 
 
 def _check_plan(dataset: Dataset, findings: Findings) -> None:
-    """Check that plan.json is the plan that the manifest and the receipts are of."""
+    """Check that plan.json agrees with the manifest and with the units of the receipts."""
     name, manifest = "plan.json", dataset.manifest
     content = read_bytes(join(dataset.directory, name))
     try:
@@ -139,7 +139,7 @@ def _check_plan(dataset: Dataset, findings: Findings) -> None:
         unit if receipt is None else msgspec.to_builtins(receipt.unit)
         for unit, receipt in zip(sealed["units"], dataset.receipts, strict=False)
     ]
-    newer = parse_version(manifest.format_version)[1] > MINOR  # it may have more to hash
+    newer = parse_version(manifest.format_version)[1] > MINOR  # its hash may cover other fields
     hashes = [plan.hashes.get(each) for each in ("tokenizer", "template")]
     for what, found, expected in (
         ("sha256", plan.sha256, manifest.plan_sha256),
@@ -240,7 +240,7 @@ def _check_rejects(dataset: Dataset, findings: Findings) -> None:
 
 
 def _check_lines(dataset: Dataset, parts: Sequence[str], findings: Findings) -> None:
-    """Check that rejects.jsonl is what the parts beside the receipts are together."""
+    """Check that rejects.jsonl is the concatenation of the units' reject files `parts`."""
     whole = hashlib.sha256()
     for part in parts:
         with open_file(place_of(dataset.directory, part)) as file:

@@ -1,10 +1,10 @@
-"""What stands at the trained tokens of calls: in a row, and by what was logged.
+"""The values of each trained token of a call, from a row and from the log, in one form.
 
     row      loss_weights, logprobs, advantages, and the call ─┐
                                                                ├─→ for each trained token: a weight,
     calls    weight, logprobs, advantages, and the call itself ┘   and three integers
 
-A call is known by a number, for its id, its role and its reward.
+The integers are the bits of logprob and advantage, and a hash of the call's id, role and reward.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ ROLES = ("none", "chosen", "rejected")
 
 
 def check_columns(call: Call, columns: Sequence[str], asked: Sequence[str]) -> None:
-    """See that a trained call has the values that were asked for, and none without a column.
+    """Check that a trained call has a column for each of its values, and all values in `asked`.
 
     Raises:
-        Refused: it has not.
+        Refused: it lacks one.
     """
     values = {name: getattr(call, name) is not None for name in VALUES}
     values["call_reward"] = call.reward is not None
@@ -44,7 +44,10 @@ def check_columns(call: Call, columns: Sequence[str], asked: Sequence[str]) -> N
 
 
 def cannot_add_up(call: Call | None) -> bool:
-    """Tell whether a call has what cannot be added to that of another: both then stand apart."""
+    """Return whether a call has a role, reward, logprobs or advantages: it is then kept apart.
+
+    Its trained tokens are not merged with equal ones of other calls; False for None.
+    """
     if call is None:
         return False
     values = (call.logprobs, call.advantages, call.reward)
@@ -52,7 +55,7 @@ def cannot_add_up(call: Call | None) -> bool:
 
 
 class Known(NamedTuple):
-    """What a call is known by: its id, its role and its reward; NaN for none."""
+    """What identifies a call: id, role, and reward, NaN without one."""
 
     id: str
     role: int
@@ -60,24 +63,24 @@ class Known(NamedTuple):
 
     @property
     def key(self) -> int:
-        """A number that stands for it."""
+        """A 64-bit hash of it."""
         said = f"{self.role} {np.float32(self.reward).tobytes().hex()} {self.id}"
         return int.from_bytes(hashlib.blake2b(said.encode(), digest_size=8).digest(), "little")
 
     def __str__(self) -> str:
-        """Say it in words."""
+        """Describe the call for a message: its id, with role and reward if it has them."""
         more = [ROLES[self.role]] if 0 < self.role < len(ROLES) else []
         more += [] if np.isnan(self.reward) else [f"reward {np.float32(self.reward)}"]
         return quoted(self.id, limit=200) + f" ({', '.join(more)})" * bool(more)
 
 
 def known(call: Call) -> Known:
-    """Return what a call is known by that was logged."""
+    """Return what identifies a logged call."""
     return Known(call.id, ROLES.index(call.role), np.nan if call.reward is None else call.reward)
 
 
 def known_in(row: Row) -> list[Known]:
-    """Return what the calls of a row are known by."""
+    """Return what identifies each call of a row."""
     ids = row.call_id or []
     roles = np.zeros(len(ids), np.uint8) if row.call_role is None else row.call_role
     rewards = np.full(len(ids), np.nan) if row.call_reward is None else row.call_reward
@@ -85,7 +88,10 @@ def known_in(row: Row) -> list[Known]:
 
 
 def of_row(row: Row, tokens: NDArray[np.int64]) -> tuple[F32, U64]:
-    """Return weights f32[n] and values u64[n, 3] of some tokens, each of a call; NaN for none."""
+    """Return weights f32[n] and values u64[n, 3] of n tokens of a row.
+
+    A column that the row lacks counts as NaN; the key of a token without a call is 0.
+    """
     keys = np.array([*(each.key for each in known_in(row)), 0], np.uint64)
     weights, *values = (
         np.full(len(tokens), np.nan, np.float32) if column is None else column[tokens]
@@ -96,9 +102,9 @@ def of_row(row: Row, tokens: NDArray[np.int64]) -> tuple[F32, U64]:
 
 
 def of_call(call: Call | None, trained: NDArray[np.bool_]) -> U64:
-    """Return values u64[n, 3] of the trained tokens of a call's completion; NaN for none.
+    """Return values u64[n, 3] of the n tokens of a completion that `trained` bool[C] marks.
 
-    `trained` bool[C] says which these are. Without a call they are as those of no call in a row.
+    A value that the call lacks counts as NaN; without a call the key is 0, as in `of_row`.
     """
     said = [None if call is None else getattr(call, name) for name in VALUES]
     each = [np.array(np.nan if one is None else one, np.float32) for one in said]

@@ -1,10 +1,10 @@
-"""A record of calls → what each call saw and wrote, by `call.schema.json` and by nothing else.
+"""A record of calls → the prompt and answer of each call, read by `call.schema.json` alone.
 
     {"messages": […], "response": "4"}                        ─→ Call, a Chat of prompt and answer
     {"prompt_token_ids": [5], "completion_token_ids": [7]}    ─→ Call, its ids
 
-Read here: messages or ids beside one answer, several choices or candidates, a pair, a request with
-its response, a list of calls. Every other shape is one that is not checked (`NotChecked`).
+Known shapes: messages or ids with one answer, several choices or candidates, a preference pair, a
+request with its response, a list of calls, logs of harnesses. Any other one raises `NotChecked`.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _OF_A_GROUP = (
     *(_VALUES[:2], _VALUES[2:3], _VALUES[3:]),
 )
 _LISTS = ("calls", "steps")
-"""Fields that hold all calls of a group."""
+"""Fields that hold the list of a group's calls."""
 _LEVELS = (
     *(*_LISTS, "subagent_trajectories", "traces", "nodes", "request", "model_parameters"),
     *("response", "choices", "candidates"),
@@ -57,15 +57,16 @@ class Call(Struct, frozen=True):
     """A call, as this check reads it.
 
     Attributes:
-        id: its own, or where it is.
-        chat: what was asked, and the answer as its last message; None without messages.
-        prompt: ids that the model saw; None without ids.
-        completion: ids that it wrote.
-        mask: which of these are trained; all where it is None.
-        logprobs: of these; None for none.
-        advantages: of these, or one number for all; None for none.
-        weight: of its completion.
+        id: its own, else the place of its record, with its number if that has several.
+        chat: the messages of the prompt and, last, the answer; None without messages.
+        prompt: token ids of the prompt; None without ids.
+        completion: token ids of the completion; None without ids.
+        mask: which ids of the completion are trained; None for all.
+        logprobs: one for each id of the completion; None without any.
+        advantages: one for each id of the completion, or one number; None without any.
+        weight: loss weight of the completion.
         role: none, chosen or rejected.
+        trained: False also for a call that failed.
     """
 
     id: str
@@ -83,11 +84,11 @@ class Call(Struct, frozen=True):
 
 @known_shape()
 def read_calls(record: Json, reading: Reading, where: str) -> list[Call]:
-    """Read the calls of a record that was decoded.
+    """Read the calls of a decoded record.
 
     Raises:
-        NotChecked: it has a shape that is not known here.
-        Refused: it must not be packed.
+        NotChecked: the record has an unknown shape.
+        Refused: pack must refuse the record.
     """
     record = _as_told(record, reading)
     calls = next((record[name] for name in _LISTS if record.get(name)), None)
@@ -109,7 +110,11 @@ def read_calls(record: Json, reading: Reading, where: str) -> list[Call]:
 
 
 def _as_told(record: Json, reading: Reading) -> Json:
-    """Leave out and rename fields of a call as the run was told."""
+    """Drop and rename fields of a record as the options `ignore_fields` and `field` of the run say.
+
+    Raises:
+        NotChecked: a renamed field is nested in a part of the record such as its request.
+    """
     for name in reading.ignored:
         first, *more = name.removeprefix("record.").split(".")
         if not more or first in _LEVELS:
@@ -120,7 +125,7 @@ def _as_told(record: Json, reading: Reading) -> Json:
 
 
 def _without(value: Any, names: Sequence[str]) -> Any:
-    """Copy a value without the fields of a dotted name, in all elements of lists."""
+    """Copy a value without the field at a path of keys, in each element where a list is met."""
     if isinstance(value, list):
         return [_without(each, names) for each in value]
     if not isinstance(value, dict) or names[0] not in value:
@@ -132,6 +137,7 @@ def _without(value: Any, names: Sequence[str]) -> Any:
 
 
 def _inherited(record: Json, call: Json) -> Json:
+    """Add to a call of a list the fields of its group that neither it nor its request sets."""
     request = call.get("request")
     own = call.keys() | (request.keys() if isinstance(request, dict) else set())
     names = [name for kind in _OF_A_GROUP if own.isdisjoint(kind) for name in kind]
@@ -164,7 +170,7 @@ def _calls(record: Json, reading: Reading) -> Iterator[Call]:
 
 
 def _call(record: Json, request: Json, answer: Any, levels: list[Json], reading: Reading) -> Call:
-    """Read a call but for its id and role."""
+    """Read everything of a call except its id and role."""
     places = [record, *levels]
     prompt, ids = _said(places, _PROMPT_IDS), _said(places, _IDS)
     if "tokens" in record and isinstance(record["tokens"], list):
@@ -210,7 +216,11 @@ def _call(record: Json, request: Json, answer: Any, levels: list[Json], reading:
 
 
 def _said(places: Any, names: tuple[str, ...]) -> Any:
-    """Return what several objects say under several names, which has to be the same."""
+    """Return the value that some objects have under any of some keys; None without one.
+
+    Raises:
+        Refused: there are two different values.
+    """
     nothing = EMPTY if names == _ASKED else (None, "", {})
     found = [place[name] for place in places for name in names if place.get(name) not in nothing]
     if any(each != found[0] for each in found):
@@ -240,9 +250,10 @@ def _logprobs(said: Any) -> list[float] | None:
 
 
 def _chat(places: Sequence[Json], answer: Any, reading: Reading, *, has_ids: bool) -> Chat | None:
-    """Read what was asked, by a record and its request, and the answer.
+    """Read the prompt's messages and the answer; None if only its token ids can be used.
 
-    A response of the Responses behind these repeats what was asked.
+    `places` are the record, its request and, in OpenAI's Responses, the response, which repeats
+    system text and tools.
     """
     record, request, *echo = places
     asked = _said((record, request), _ASKED)
@@ -256,7 +267,7 @@ def _chat(places: Sequence[Json], answer: Any, reading: Reading, *, has_ids: boo
     if goes_on and items[0].get("type") == "message" and items is not answer:
         raise NotChecked("an answer that may go on with the last message of the prompt")
     context = _context(record, request, *echo)
-    is_begun = goes_on and asked == [] and "system" in context  # by a system text alone
+    is_begun = goes_on and asked == [] and "system" in context  # the prompt is the system text
     said = {"messages": items} if is_begun else {"prompt": asked, "completion": items}
     try:
         if answer is None or (asked in EMPTY and not is_begun):
@@ -280,7 +291,7 @@ def _chat(places: Sequence[Json], answer: Any, reading: Reading, *, has_ids: boo
 
 
 def _context(record: Json, request: Json, *echo: Json) -> Json:
-    """Find system text, tools and the template's variables of a request."""
+    """Collect system text, tools and template variables of a request, as fields of a chat."""
     if any(place.get(name) not in EMPTY for place in (record, request) for name in _OTHERS):
         raise NotChecked("stops or an extra body of a request")
     context = {name: _said((record, request), (name,)) for name in _CONTEXT}
@@ -288,7 +299,7 @@ def _context(record: Json, request: Json, *echo: Json) -> Json:
     if instructions is not None and context["system"] not in (None, instructions):
         raise Refused("a system text and instructions that differ")
     context["system"] = context["system"] if instructions is None else instructions
-    for place in echo:  # what only it says
+    for place in echo:  # counts only where record and request have nothing
         if context["system"] is None:
             context["system"] = place.get("instructions") or None
         if all(context[name] is None for name in TOOLS):
@@ -307,7 +318,7 @@ def _context(record: Json, request: Json, *echo: Json) -> Json:
 
 
 def _same(one: Any, answer: Any) -> bool:
-    """Whether a message of the prompt is the answer, perhaps without its reasoning."""
+    """Return whether a message of the prompt repeats the answer, perhaps without its reasoning."""
     return (
         one.role == "assistant"
         and (one.content, one.null) == (answer.content, answer.null)

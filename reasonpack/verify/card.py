@@ -1,4 +1,4 @@
-"""The dataset card: what loads it gets the shards, and what it says is what the manifest says."""
+"""Checks the dataset card: its configs name all shards, and its text repeats the manifest."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from reasonpack.verify.manifest import Dataset
 STOP = re.compile(
     r"""(answers|tool calls) end with `("(?:[^"\\]|\\.)*")` \(([^)]*)\)""", re.IGNORECASE
 )
-"""What the dataset card says of a stop token, and of where it is from."""
+"""How the card names a stop token and the source of it."""
 CLAIMS = {
     r"packed by reasonpack (\S+)": ("library_version",),
     r"([\d,]+) (?:conversation|group)s? in ([\d,]+) rows?(?: of|,) ([\d,]+) tokens?"
     r"(?:, of which| in all,)\s+([\d,]+)": ("packed", "rows", "tokens", "trained_tokens"),
     r"Layout `(\w+)`, format version\s+(\d+\.\d+)": ("layout", "format_version"),
 }
-"""What else the card says, and the fields of the manifest and its counts that it is from."""
+"""Sentences of the card, as patterns, with the fields of the manifest or its counts in them."""
 CONFIG = "default"
-"""The config of the card, by which libraries load the dataset."""
+"""The config of the card that libraries load."""
 
 
 def check_card(dataset: Dataset, findings: Findings) -> None:
-    """Check that what loads the card's `data_files` gets the shards, all and no others."""
+    """Check that the card's `data_files` match all shards and no other file, then its text."""
     name = "README.md"
     content = read_bytes(join(dataset.directory, name))
     try:
@@ -67,7 +67,7 @@ def check_card(dataset: Dataset, findings: Findings) -> None:
 
 
 def _check_stops(card: bytes, dataset: Dataset, findings: Findings) -> None:
-    """Check that the stop tokens which a card names are those of the manifest."""
+    """Check that the card names only stop tokens of the manifest."""
     named = {(what.lower(), f"{token} ({why})") for what, token, why in STOP.findall(card.decode())}
     known = {
         (what, f"{json.dumps(stop.token, ensure_ascii=False)} ({stop.source})")
@@ -82,7 +82,7 @@ def _check_stops(card: bytes, dataset: Dataset, findings: Findings) -> None:
 
 
 def _check_claims(card: str, dataset: Dataset, findings: Findings) -> None:
-    """Check that what a card says in words of its own is what the manifest says."""
+    """Check that the values in the sentences of `CLAIMS` are those of the manifest."""
     manifest = dataset.manifest
     for claim, names in CLAIMS.items():
         values = (getattr(manifest.counts, name, getattr(manifest, name, "")) for name in names)

@@ -1,4 +1,4 @@
-"""A chat as this check reads it, and the two ways in which it may not be read."""
+"""The types of a conversation as this check reads it, and two exceptions of the reading."""
 
 from __future__ import annotations
 
@@ -16,19 +16,22 @@ Json = dict[str, Any]
 
 
 class NotChecked(Exception):  # noqa: N818 (no error: a limit of this check)
-    """What is not known here, in words that are counted."""
+    """A record has something that this check does not know; the text says what.
+
+    Such records are counted by this text.
+    """
 
 
 class Refused(Exception):  # noqa: N818 (what pack must refuse as well)
-    """What must not be packed, in words."""
+    """A record, or one of its views, must not be packed; the text says why."""
 
 
 @contextmanager
 def known_shape() -> Iterator[None]:
-    """Leave a record unchecked where a value is missing, or of another type than it is read as.
+    """Turn errors of a value that is missing or of an unexpected type into `NotChecked`.
 
     Raises:
-        NotChecked: in place of what Python says of such a value.
+        NotChecked: in place of AttributeError, LookupError, TypeError or ValueError.
     """
     try:
         yield
@@ -37,7 +40,7 @@ def known_shape() -> Iterator[None]:
 
 
 class Arguments(dict[str, Any]):
-    """Arguments that the record has as JSON text, with that text."""
+    """Arguments of a call that the record has as JSON text, decoded, with the text."""
 
     def __init__(self, read: Json, text: str) -> None:
         super().__init__(read)
@@ -45,20 +48,21 @@ class Arguments(dict[str, Any]):
 
 
 class Reading(Struct, frozen=True):
-    """What the run was told about records and learned of the template, from the manifest.
+    """How records are to be read, by the manifest's options and what it says of the templates.
 
     Attributes:
-        ignored: fields to leave out.
-        renamed: fields by the known name under which they are read.
-        roles: known names of roles by the names that messages give them.
-        stray_tag: what a `</think>` is that may be text or end reasoning.
-        null_arguments: what to do with a null of a struct of arguments.
-        which: of the answers that do not say it themselves, those that are trained: `all`, or
-            of the `last-turn`, or the `last-message`.
+        ignored: fields to ignore.
+        renamed: for each renamed field, the known name under which it is read.
+        roles: for each renamed role, its known name.
+        stray_tag: what a `</think>` that may be text or end reasoning is: `reasoning`, `text`, or
+            `refuse`.
+        null_arguments: what to do with nulls in arguments from Parquet: `keep`, `drop`, `refuse`.
+        which: which answers without a flag of their own are trained: `all`, `last-turn` or
+            `last-message`.
         weighs: the dataset has a column for weights other than 0 and 1.
-        closers: what the templates write behind reasoning; empty where none has a place for it.
-        prompt_opens: it opens reasoning in the prompt.
-        template: its source: a field that it mentions is read.
+        closers: what the templates write after reasoning; empty if none shows reasoning.
+        prompt_opens: all templates open reasoning in the prompt.
+        template: source of the template; any field that it mentions is known.
         row: the record is a row of Parquet.
     """
 
@@ -76,20 +80,21 @@ class Reading(Struct, frozen=True):
 
 
 class Message(Struct, frozen=True):
-    """A message, in one form whatever the record's.
+    """A message, in one form for all dialects of records.
 
     Attributes:
         role: system, developer, user, assistant or tool.
         content: its text, without reasoning.
-        reasoning: as the record has it; empty for none.
-        verbatim: the text with the tags, where the reasoning stood in it.
-        calls: as a template takes them, with arguments as the record means them.
-        more: fields that reach the template as they are.
-        source: which of the record's messages it is, or begins with.
-        cut: the model wrote no stop: it was cut off.
+        reasoning: its reasoning, unchanged; empty without any.
+        verbatim: the whole text with the tags if reasoning stood in the content, else None.
+        calls: tool calls in OpenAI's form, with decoded arguments.
+        more: other fields, passed to the template unchanged.
+        trained: its tokens are trained.
+        source: index of the message in the record, or of the first of several that it joins.
+        cut: the model wrote no stop token, because the answer was cut off or goes on.
         null: it has no content, not even an empty text.
-        flag: whether it says itself that it is trained; None if it says nothing.
-        kind: the name of its role, where that is of a call alone.
+        flag: its own training flag; None without one.
+        kind: the name of its role if that stands for a call (`CALL_ROLES`), else empty.
     """
 
     role: str
@@ -108,7 +113,7 @@ class Message(Struct, frozen=True):
 
     @property
     def said(self) -> list[Any]:
-        """Its role, its texts, and name and arguments of each of its calls."""
+        """Role, content, reasoning, and the name and arguments of each call."""
         functions = [call["function"] for call in self.calls]
         calls = [[each["name"], each["arguments"]] for each in functions]
         return [self.role, self.content, self.reasoning, calls]
@@ -125,7 +130,7 @@ class Message(Struct, frozen=True):
 
 
 class Chat(Struct, frozen=True):
-    """A conversation with its tools, the variables that it sets, and what it weighs as a whole."""
+    """A conversation: messages, tools, its own template variables, and its loss weight."""
 
     messages: tuple[Message, ...]
     tools: list[Json]
@@ -134,12 +139,14 @@ class Chat(Struct, frozen=True):
 
     @property
     def said(self) -> bytes:
-        """Its messages and tools, written in one way."""
+        """Messages and tools as canonical JSON, by which duplicates and splits are found."""
         messages = [each.said for each in self.messages]
         return json.dumps([messages, list(self.tools)], sort_keys=True).encode()
 
     def weights(self, numbers: Sequence[int], scheme: str) -> Iterator[tuple[float, int | None]]:
-        """Yield what it says that some messages weigh, and what each shares that with, or None.
+        """Yield for some messages their loss weight, and the group whose tokens share it, or None.
+
+        `scheme` is the option `loss_weights`.
 
         >>> said = [Message("user"), Message("assistant", weight=0.5), Message("assistant")]
         >>> list(Chat((*said, *said), [], {}, 3.0).weights([1, 2, 4], "turn"))

@@ -1,4 +1,4 @@
-"""A dataset, and perhaps its source → everything that is wrong.
+"""A dataset, and optionally its source → findings.
 
 verify_dataset(Path("packed")).total                      the files and the rows
 verify_dataset(Path("packed"), ["chats.jsonl"]).total     and every view, rebuilt
@@ -23,17 +23,18 @@ def verify_dataset(
     tokenizer: str | None = None,
     on_unit: Callable[[int], object] = lambda _: None,
 ) -> Findings:
-    """Check a finished dataset: its files, its rows and, given its source, every view.
+    """Check a finished dataset: its files, its rows and, with its source, every view.
 
     Args:
         directory: the dataset.
-        against: files and directories that it was packed from; none to check it by itself.
-        sample: compare that many conversations with the source, and not all.
-        tokenizer: where the tokenizer is, if not where it was when the dataset was packed.
-        on_unit: called with the number of units, each time that the shards of one are done.
+        against: files and directories that it was packed from; without any, only it is checked.
+        sample: compare only that many conversations with the source; None compares all.
+        tokenizer: where the tokenizer is now, if it was moved after packing.
+        on_unit: called with the total number of units after each unit.
 
     Raises:
-        UsageError: a dataset of calls that was packed again, which is not compared with its source.
+        UsageError: the source of a dataset of calls is given, and the plan names no field that
+            groups them, as when it was packed again.
         ReasonpackError: the source, the tokenizer or the template cannot be read.
     """
     findings = Findings()
