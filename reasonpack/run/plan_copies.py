@@ -16,7 +16,6 @@ import numpy as np
 from msgspec.structs import replace
 from numpy.typing import NDArray
 
-from reasonpack.datasets.manifest import Part
 from reasonpack.datasets.options import Options
 from reasonpack.errors import RecordError
 from reasonpack.records.calls import Call
@@ -34,8 +33,8 @@ from reasonpack.run.waiting_calls import calls_of
 from reasonpack.storage.place import Place, join
 from reasonpack.storage.read import read_bytes
 
-_Planned = tuple[Copies, bytes]
-"""How often records are packed, and the index that says it of each."""
+_Found = tuple[list[bytes], NDArray[np.integer[Any]], list[int], list[bytes] | None]
+"""Of records, or groups: hashes, the input of each, how many each unit has, and what each says."""
 
 
 def with_copies(
@@ -62,43 +61,42 @@ def with_copies(
     """
     if not asked_for(options, plan.blend):
         return plan, None
-    found = _known(known, plan, output)
-    if found is None and grouped is not None:
-        found = _of_groups(grouped, plan.blend, options, reading)
-    copies, index = found or _of_units(plan, places, options, run, reading)
+    if found := _known(known, plan, output):
+        copies, index = found
+    else:
+        hashes, files, records, said = (
+            _of_groups(grouped, reading, says=options.dedup == "exact")
+            if grouped
+            else _of_units(plan, places, run, reading)
+        )
+        ends = np.searchsorted(files, np.cumsum([0, *(part.files for part in plan.blend)]))
+        parts = [*zip(plan.blend, np.diff(ends).tolist(), strict=True)]
+        index = times_of(hashes, parts, options, said=said).astype("<u2").tobytes()
+        copies = Copies(records, hashlib.sha256(index).hexdigest())
     return sealed_plan(replace(plan, copies=copies)), index
 
 
-def _of_units(
-    plan: Plan, places: Sequence[Place], options: Options, run: Run, reading: Reading
-) -> _Planned:
-    """Find how often each record of some units is packed."""
-    units, blend = plan.units, plan.blend
+def _of_units(plan: Plan, places: Sequence[Place], run: Run, reading: Reading) -> _Found:
     reading = replace(reading, weighs="loss_weights" in plan.columns)
-    do = partial(_hashes, places=tuple(places), reading=reading)
-    found = results_of(units, do, run)
+    found = results_of(plan.units, partial(_hashes, places=tuple(places), reading=reading), run)
     records = [len(each) // HASH_BYTES for each in found]
     whole = b"".join(found)
     hashes = [whole[at : at + HASH_BYTES] for at in range(0, len(whole), HASH_BYTES)]
-    files = np.repeat([unit.input for unit in units], records)
-    return _planned(hashes, files, blend, records, options)
+    return hashes, np.repeat([unit.input for unit in plan.units], records), records, None
 
 
-def _of_groups(
-    grouped: Grouped, blend: Sequence[Part], options: Options, reading: Reading
-) -> _Planned:
-    """Find how often each group of calls is packed; one is of the input of its first record."""
+def _of_groups(grouped: Grouped, reading: Reading, *, says: bool) -> _Found:
+    """Read the groups of calls; one is of the input of its first record."""
     entries, hashes, starts, said = grouped.entries, [], [], []
     for group in grouped.groups:
         first = next(group.records)
         hashes.append(content_hash(group.id.encode() or line_of(first), readable=True))
         starts.append(group.start)
-        if options.dedup == "exact":
-            whole = replace(group, records=chain([first], group.records))
-            said.append(_said(whole, reading))
+        if says:
+            said.append(_said(replace(group, records=chain([first], group.records)), reading))
     bounds = np.searchsorted(starts, [*(unit.start for unit in grouped.units), len(entries)])
     files = entries["file"][np.array(starts, np.int64)]
-    return _planned(hashes, files, blend, np.diff(bounds).tolist(), options, said)
+    return hashes, files, np.diff(bounds).tolist(), said or None
 
 
 def _said(group: Group, reading: Reading) -> bytes:
@@ -117,24 +115,6 @@ def _calls(group: Group, reading: Reading) -> Iterator[Call]:
         yield from calls
 
 
-def _planned(
-    hashes: Sequence[bytes],
-    files: NDArray[np.integer[Any]],
-    blend: Sequence[Part],
-    records: list[int],
-    options: Options,
-    said: Sequence[bytes] | None = None,
-) -> _Planned:
-    """Write the index of how often each record, or group, is packed.
-
-    `files` say of which input each is, in order; `records` how many each unit has.
-    """
-    ends = np.searchsorted(files, np.cumsum([0, *(part.files for part in blend)]))
-    parts = [*zip(blend, np.diff(ends).tolist(), strict=True)]
-    index = times_of(hashes, parts, options, said=said).astype("<u2").tobytes()
-    return Copies(records, hashlib.sha256(index).hexdigest()), index
-
-
 def _hashes(unit: Unit, places: Sequence[Place], reading: Reading) -> bytes:
     """Return the hashes of the records of a unit."""
 
@@ -149,7 +129,7 @@ def _hashes(unit: Unit, places: Sequence[Place], reading: Reading) -> bytes:
     return b"".join(map(hashed, read_records(unit, places[unit.input])))
 
 
-def _known(known: Plan | None, plan: Plan, output: Place) -> _Planned | None:
+def _known(known: Plan | None, plan: Plan, output: Place) -> tuple[Copies, bytes] | None:
     """Return what an earlier plan of the same inputs and options found, if its index is there."""
     if known is None or known.copies is None:
         return None
