@@ -213,8 +213,8 @@ def read_content(
     thoughts = None
     if isinstance(content, list):
         content, thoughts = _join(content, at)
-    if written == _NO_REASONING:
-        return content, thoughts or None, ()
+    if written == _NO_REASONING and not thoughts:
+        return content, None, ()
     noticed: tuple[str, ...] = ()
     kept: list[str | None] = []
     for name, each in zip(REASONING, written, strict=True):

@@ -19,7 +19,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from collections.abc import Set as AbstractSet
-from itertools import groupby
+from itertools import chain, groupby
 from typing import Any
 
 import numpy as np
@@ -60,8 +60,7 @@ class CallGroups(Work[Group]):
         """Read a group; write those that wait where their texts are many."""
         waiting = GroupReader(self, each, times).read()
         self.characters += waiting.characters
-        if waiting.calls:
-            self.groups.append(waiting)
+        self.groups.append(waiting)
         if self.characters > ENCODED_AT_ONCE:
             self.flush()
 
@@ -72,9 +71,22 @@ class CallGroups(Work[Group]):
                 self._write(group)
 
     def _write(self, group: WaitingGroup) -> None:
-        kept = self._kept(group)
-        if not kept:
-            return
+        found = self._kept(group)
+        try:
+            if kept := list(chain.from_iterable(found.values())):
+                self._write_samples(group, kept)
+        except RecordError as error:
+            for position in found:
+                self.reject(position, group.again(position), dataclasses.replace(error))
+            found.clear()
+        rejected = {each.position for each in group.calls} - found.keys()
+        for position, notes in group.notes.items():
+            if position not in rejected:
+                missing = notes.pop("missing-reasoning", 0)
+                self.laid.counts.missing_reasoning += missing * group.times
+                self.laid.counts.note(notes)
+
+    def _write_samples(self, group: WaitingGroup, kept: Sequence[Waiting]) -> None:
         forest = GroupForest(
             apart=any(carries_values(each.call) for each in kept),
             values=self.columns & {*VALUES, "preference_labels"},
@@ -95,12 +107,7 @@ class CallGroups(Work[Group]):
                 notes[note] += 1
                 if example:
                     examples.append(example)
-        try:
-            planted, laid_out, _ = self.limits.lay_out(forest.finish(), 0, [0] * len(kept))
-        except RecordError as error:
-            for position in sorted({each.position for each in kept}):
-                self.reject(position, group.again(position), dataclasses.replace(error))
-            return
+        planted, laid_out, _ = self.limits.lay_out(forest.finish(), 0, [0] * len(kept))
         ids = ids_of_copies(group.id, group.times)
         values = columns_of_calls([each.call for each in kept])
         samples = write(planted, [(id_, laid_out) for id_ in ids], values)
@@ -110,15 +117,17 @@ class CallGroups(Work[Group]):
         split = split_of(group.id.encode(), self.context.shares)
         self.laid.splits += [split] * len(samples)
 
-    def _kept(self, group: WaitingGroup) -> list[Waiting]:
-        """Return the calls of a group but those that are logged twice, or cannot be packed."""
+    def _kept(self, group: WaitingGroup) -> dict[int, list[Waiting]]:
+        """Return the calls of each record that can be packed but those that are logged twice."""
         seen: dict[tuple[str, int], bytes] = {}
-        kept: list[Waiting] = []
+        kept: dict[int, list[Waiting]] = {}
         for position, of_record in groupby(group.calls, key=lambda each: each.position):
             new: dict[tuple[str, int], tuple[Waiting, bytes]] = {}
             repeated = 0
             try:
-                for each in self._short_enough(group, position, list(of_record)):
+                calls = list(of_record)
+                long = self._too_long(calls)
+                for each in (each for each in calls if each.number not in long):
                     key, content = self._key(each)
                     there = new[key][1] if key in new else seen.get(key)
                     if there not in (None, content):
@@ -130,16 +139,16 @@ class CallGroups(Work[Group]):
             except RecordError as error:
                 self.reject(position, group.again(position), error)
                 continue
-            kept += [each for key, (each, _) in new.items() if key not in seen]
+            if long:
+                self.leave_out(position, group.again(position), list(long.values()))
+            kept[position] = [each for key, (each, _) in new.items() if key not in seen]
             seen |= {key: content for key, (_, content) in new.items()}
             if repeated:
                 self.laid.counts.note({"repeated-call": repeated})
         return kept
 
-    def _short_enough(
-        self, group: WaitingGroup, position: int, calls: Sequence[Waiting]
-    ) -> Sequence[Waiting]:
-        """Return the calls of a record but those that are too long, if any is short enough.
+    def _too_long(self, calls: Sequence[Waiting]) -> dict[int, LeftOut]:
+        """Return those calls of a record that are too long, by number, if any is short enough.
 
         Raises:
             RecordError: none is, or one is not and `options.overlong` leaves none out.
@@ -151,9 +160,7 @@ class CallGroups(Work[Group]):
                 long[each.number] = found
         if long and (len(long) == len(calls) or self.options.overlong != "split"):
             raise self.limits.nothing_fits(long.values())
-        if long:
-            self.leave_out(position, group.again(position), list(long.values()))
-        return [each for each in calls if each.number not in long]
+        return long
 
     def _weights(self, calls: Sequence[Waiting]) -> list[float]:
         """Return what each trained token of a call weighs, as `schemas/FORMAT.md` describes it."""

@@ -100,6 +100,7 @@ class WaitingGroup(Struct):
         id: of its sample.
         again: reads one of its records once more, by its position.
         times: how often it is packed.
+        notes: what was noticed of each record that was read, by its position.
         calls: in their order.
         characters: of its text, without what was in a call before.
     """
@@ -107,6 +108,7 @@ class WaitingGroup(Struct):
     id: str
     again: Callable[[int], Record]
     times: int
+    notes: dict[int, Counter[str]] = field(default_factory=dict)
     calls: list[Waiting] = field(default_factory=list)
     characters: int = 0
 
@@ -165,8 +167,7 @@ class GroupReader:
     def _add(self, calls: Sequence[Call], position: int, record: Record) -> None:
         notes: Counter[str] = Counter()
         found = [self._cut(call, position, number, notes) for number, call in enumerate(calls)]
-        self.work.laid.counts.missing_reasoning += notes.pop("missing-reasoning", 0)
-        self.work.laid.counts.note(notes)
+        self.waiting.notes[position] = notes
         self.waiting.id = self.waiting.id or (calls[0].id if len(calls) == 1 else record.where)
         self.waiting.calls += filter(None, found)
 
@@ -177,10 +178,9 @@ class GroupReader:
             notes["untrained-call"] += 1
             return None
         check_columns(call, self.work.columns, {*self.options.call_columns}, notes)
-        cut = None
+        answer, cut = 0, None
         if call.prompt_ids is not None:
             check_ids(call, self.context.tokenizer, self.options.train_on)
-        answer = 0
         if (said := call.conversation) is not None:
             answer = said.sources[-1] if said.sources else len(said.messages) - 1
             try:

@@ -270,6 +270,7 @@ def _read(join: Join, record: Record, rebuilt: Rebuilt | None, times: int) -> Re
     count("views", len(rebuilt.views))
     count("naive_tokens", sum(len(view.ids) for view in rebuilt.views))
     count("missing_reasoning", rebuilt.built.untrained)
+    join.findings.count("context", rebuilt.built.context)
     if (most := manifest.options.max_length) and manifest.counts.extra_samples:
         whole = whole_size(rebuilt.views)
         count("divided", whole > most)

@@ -145,6 +145,8 @@ class _Adding(Struct):
             else:
                 self.long.append((rejected, record, found))
             return
+        if found is not None and found.reason == "overlong" and join.as_context:
+            found = replace(found, reason="", error="")  # for what it says, it may be context
         check_left_out(join, record, self.id, found)
         if found is None:
             return
@@ -155,6 +157,7 @@ class _Adding(Struct):
             self.failed = Read(record.where, NO_VIEWS, error)
         else:
             self._count("missing_reasoning", found.built.untrained)
+            findings.count("context", found.built.context)
             for where, number in found.built.stops.items():
                 findings.count(f"stops: {where}", number)
             join.contradict(found.built.contradictions, record.where)
@@ -201,4 +204,4 @@ def _again(
     for record, value in decoded_calls(source, groups.again(group), group.by.field):
         if record.where not in left_out:
             kept.add(_rebuilt(source, record, value).views, record.where)
-    return weighed(kept.views)
+    return kept.views

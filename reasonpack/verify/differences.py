@@ -11,7 +11,7 @@ from reasonpack.datasets.shards import open_shard
 from reasonpack.records.strict_json import quoted
 from reasonpack.records.unit import Record
 from reasonpack.verify.explain import SampleAt, explain, other_value
-from reasonpack.verify.findings import KEPT, Finding
+from reasonpack.verify.findings import KEPT, Finding, Findings
 from reasonpack.verify.manifest import Dataset
 from reasonpack.verify.match import NO_VIEWS, Different, Join, calls_of, equal_together
 from reasonpack.verify.paths import together
@@ -38,6 +38,10 @@ def report(join: Join, dataset: Dataset, source: Source) -> None:
             findings.report("RP305", sample.shard, what, sample.row, id_)
     for id_, read in join.read.items():
         for record in (each for each in read if not each.is_open):
+            if record.again and join.as_context:
+                _leave(record.again(), findings)
+                findings.count("packed", -1)
+                continue
             named = quoted(id_, limit=200)
             what = f"record {named} is neither packed nor rejected, expected one of the two"
             findings.report("RP304", record.where, what)
@@ -61,8 +65,10 @@ def _check_counts(join: Join) -> None:
         names.remove("packed")  # it is not known whether such a group trains anything
     if join.chosen is None and not findings.unchecked:
         names += ["views", "naive_tokens"]
-        names += [] if expected_counts["calls with ids"] else ["missing_reasoning"]
-        in_view = manifest.options.on_message_error == "reject" and not expected_counts["unsized"]
+        if not expected_counts["calls with ids"]:
+            names += ["missing_reasoning"] * (not join.as_context)
+            _check_kept(join)
+        in_view = not join.as_context and not expected_counts["unsized"]
         if manifest.options.shuffle and in_view and not join.of_calls:
             names.append("npass_tokens")
         if manifest.counts.extra_samples and in_view:
@@ -72,6 +78,20 @@ def _check_counts(join: Join) -> None:
     for name in names:
         both, by = (getattr(manifest.counts, name), expected_counts[name]), "as in the source"
         findings.compare("RP311", "manifest.json", f"counts.{name}", both, by=by, form="{:,}")
+
+
+def _check_kept(join: Join) -> None:
+    """Compare how many messages are context with how many could not be had, or were left out."""
+    counts, found = join.manifest.counts, join.findings.checked
+    if not join.as_context or counts.copies or "more" in counts.notes:
+        return
+    kept = (number for note, number in counts.notes.items() if note.startswith("kept "))
+    both = (
+        counts.missing_reasoning + sum(kept),
+        sum(found.get(name, 0) for name in ("missing_reasoning", "context", "kept as context")),
+    )
+    what = "messages that were to be trained and are context,"
+    join.findings.compare("RP311", "manifest.json", what, both, by="as in the source", form="{:,}")
 
 
 def _differing(join: Join) -> list[Different]:
@@ -91,8 +111,7 @@ def _differing(join: Join) -> list[Different]:
 def _report_differences(join: Join, dataset: Dataset, source: Source) -> None:
     """Report samples and records that differ; the first are read again and explained."""
     differing, findings = _differing(join), join.findings
-    as_context = join.manifest.options.on_message_error == "context"
-    shown = differing if as_context else differing[: max(0, KEPT - len(findings.listed))]
+    shown = differing if join.as_context else differing[: max(0, KEPT - len(findings.listed))]
     wanted = {record.where for each in shown for record in each.read if not record.again}
     lines = records(source) if wanted else ()
     again = {record.where: record for record in lines if record.where in wanted}
@@ -101,15 +120,14 @@ def _report_differences(join: Join, dataset: Dataset, source: Source) -> None:
         finding = _bare_difference(each)
         if finding.code != "RP308" and number < len(shown):
             rebuilt = [_rebuilt(source, again[one.where]) for one in each.read if not one.again]
-            if as_context and (left := _kept_as_context(rebuilt, each, join)):
-                findings.count("kept as context", len(left))
-                findings.count("views", -len(left))
-                findings.count("naive_tokens", -sum(len(view.ids) for view in left))
+            again_ = [view for one in each.read if one.again for view in one.again()]
+            if join.as_context and (left := _kept_as_context(rebuilt, again_, each, join)):
+                _leave(left, findings)
                 continue
             if doubt := next((one.built.doubt for one in rebuilt if one.built.doubt), ""):
                 findings.leave(doubt, each.read[0].where)
                 continue
-            views = [view for one in each.read if one.again for view in one.again()]
+            views = weighed(again_)
             views += [view for one in rebuilt for view in weighed(one.views, one.shared)]
             samples = [SampleAt(rows[one.shard, one.row], one.number) for one in each.packed]
             if views and finding.code in ("RP316", "RP317"):  # a group may be too large for it
@@ -119,20 +137,29 @@ def _report_differences(join: Join, dataset: Dataset, source: Source) -> None:
         findings.add(finding)
 
 
-def _kept_as_context(rebuilt: Sequence[Rebuilt], each: Different, join: Join) -> list[TokenView]:
+def _kept_as_context(
+    rebuilt: Sequence[Rebuilt], calls: Sequence[TokenView], each: Different, join: Join
+) -> list[TokenView]:
     """List the views that the samples leave out, if they are of the others; none if they are not.
 
-    Which messages were kept as context is what packing decided: it is taken as it is.
+    Which messages were kept as context is what packing decided. It says how many these are.
     """
-    trained = {message for one in each.packed for _, message in one.thoughts}
-    views = [view for one in rebuilt for view in one.views]
-    kept = [view for view in views if view.message in trained]
-    if not kept:
+    trained = {place for one in each.packed for place in one.thoughts}
+    parted = dict[bool, list[TokenView]]({True: [], False: []})
+    for view in (*calls, *(view for one in rebuilt for view in one.views)):
+        parted[(view.call.id if view.call else "", view.message) in trained].append(view)
+    if not parted[True]:
         return []
-    weighed_ = weighed(kept, rebuilt[0].shared)
+    weighed_ = weighed(parted[True], rebuilt[0].shared if rebuilt else {})
     read = read_views(weighed_, "", "", weighs=join.weighs, divided=join.divided)
-    left = [view for view in views if view.message not in trained]
-    return left if equal_together(each.packed, [read]) else []
+    return parted[False] if equal_together(each.packed, [read]) else []
+
+
+def _leave(views: Sequence[TokenView], findings: Findings) -> None:
+    """Count views as those of messages that were kept as context."""
+    findings.count("kept as context", len(views))
+    findings.count("views", -len(views))
+    findings.count("naive_tokens", -sum(len(view.ids) for view in views))
 
 
 def _rebuilt(source: Source, record: Record) -> Rebuilt:

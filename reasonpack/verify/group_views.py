@@ -45,7 +45,7 @@ def rebuild_calls(source: Source, record: Json, where: str, *, row: bool = False
     if unencoded or (left and (not views or options.overlong != "split")):
         first = (unencoded or left)[0]
         said = f"a view of {first.length:,} {first.unit}"
-        return Rebuilt(reason="overlong", error=said, id=id_)
+        made = replace(made, reason="overlong", error=said)
     return replace(made, views=views, left_out=tuple(left), id=id_)
 
 

@@ -136,6 +136,11 @@ class Join(Struct):
         return self.manifest.layout == "npass" or self.manifest.counts.extra_samples > 0
 
     @property
+    def as_context(self) -> bool:
+        """Whether messages whose views cannot be had were kept as context."""
+        return self.manifest.options.on_message_error == "context"
+
+    @property
     def weighs(self) -> bool:
         """Whether samples have weights."""
         return "loss_weights" in self.manifest.columns

@@ -57,7 +57,7 @@ def stretches(
         # With the tags of the record, which says what parts the answer from them.
         closer = END + inline.rpartition(END)[2]
         end, most = completion.find(inline + said) + len(inline.rstrip()), len(completion)
-    for space in closer[len(closer.rstrip()) :]:
+    for space in closer[len(closer.rstrip()) :] * message.thinks:
         if end >= most or completion[end] != space:
             break
         end += 1

@@ -97,7 +97,7 @@ def _drafts(record: Json, reading: Reading) -> Iterator[Message]:
             answer = {"role": "assistant", "content": raw, **said}
             raw = [{"role": "user", "content": raw} if name == "prompt" else answer]
         elif isinstance(raw, str) and raw.lstrip().startswith("["):
-            raw = decode(raw.encode())
+            raw, reading = decode(raw.encode()), replace(reading, row=False)
         if not isinstance(raw, list) or not all(isinstance(each, dict) for each in raw):
             raise Refused("messages: expected a list of objects")
         if not whole and said and "answer" in texts and not any(map(_is_answer, raw)):

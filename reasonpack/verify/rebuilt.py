@@ -268,7 +268,9 @@ def why_rejected(rebuilt: Rebuilt, manifest: Manifest) -> str:
     if any(view.prompt_length == 0 for view in views):
         return "view"
     if manifest.options.overlong == "split":
-        return ""
+        # What is short enough may be context, where such messages are that cannot be had.
+        is_context = manifest.options.on_message_error == "context"
+        return "overlong" if rebuilt.left_out and is_context else ""
     longest = sample = max(len(view.ids) for view in views)
     if manifest.layout == "onepass":
         sample = whole_size(views)

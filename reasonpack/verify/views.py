@@ -41,6 +41,7 @@ class TextViews(Struct):
     def add(self, other: TextViews) -> None:
         """Count what was found of further views, without these."""
         self.untrained += other.untrained
+        self.context += other.context
         self.stops = dict(Counter(self.stops) + Counter(other.stops))
         self.contradictions += other.contradictions
 
@@ -95,6 +96,8 @@ def _refuse(message: Message, number: int, rules: Rules) -> None:
     """Refuse calls that were cut off, and an answer that says what ends a generation."""
     if message.cut and message.calls:
         raise Refused(f"messages[{number}]: calls of an answer that was cut off")
+    if rules.keep_as_context and message.calls and not rules.claimed[1].token:
+        raise Refused(f"messages[{number}]: calls, of which the manifest has no stop token")
     for token in (*rules.stops.listed, *(each.token.strip() for each in rules.claimed)):
         if token and says(message, token):
             raise Refused(f"messages[{number}]: the stop token {token!r} in what it says")

@@ -111,7 +111,9 @@ def _as_written(
     _, closed, behind = body.partition(_CLOSING_TAG)
     if not closed:  # it was cut off before
         return Completion(body, body.rfind(behaviour.stop(message).token), block=True)
-    return Completion(body, len(body) - len(behind.lstrip("\n")), block=True)
+    own = written.partition(_CLOSING_TAG)[2]  # a line break more is of what follows
+    breaks = common_length(behind, 0, own[: len(own) - len(own.lstrip("\n"))])
+    return Completion(body, len(body) - len(behind) + breaks, block=True)
 
 
 def _unfinished(found: Completion, message: Message, behaviour: Behaviour) -> Completion | None:

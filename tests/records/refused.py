@@ -108,6 +108,12 @@ REFUSED: dict[str, tuple[object, str, str, str]] = {
         "messages[1]: reasoning that <think> begins, expected the text between the tags",
         "Leave the tags out of the field.",
     ),
+    "reasoning with its tags in a part": (
+        answer(content=[{"type": "thinking", "thinking": "<think>\neasy\n</think>"}]),
+        "content",
+        "messages[1]: reasoning that <think> begins, expected the text between the tags",
+        "Leave the tags out of the field.",
+    ),
     "a field of an answer that nobody reads": (
         answer(content="4", reasoning_contnet="easy"),
         "unknown-field",

@@ -197,6 +197,7 @@ RECORDS: dict[str, tuple[Edit, ...]] = {
     "a closing tag in a field of reasoning": (put(ONE + "reasoning", "I close it."),),
     "tags inside an answer": (put(ONE + "content", "See a."),),
     "reasoning with its tags in a field": (put(ONE + "reasoning", "easy"),),
+    "reasoning with its tags in a part": (put(ONE + "content.0.thinking", "easy"),),
 }
 OPTIONS: dict[str, tuple[str, ...]] = {
     "a closing tag that is not first on its line": (

@@ -80,6 +80,7 @@ UNSEEN = {
     "an answer with nothing in it",
     "reasoning after text",
     "reasoning with its tags in a field",
+    "reasoning with its tags in a part",
     "template variables that are a list",
     "tools that are an object",
 }

@@ -546,6 +546,35 @@ def test_a_group_that_is_too_long_is_left_out_with_all_its_records(tmp_path: Pat
     assert [json.loads(line)["where"].rpartition(":")[2] for line in rejects] == ["1", "2"]
 
 
+def test_a_record_that_repeats_a_call_is_left_out_with_its_group(tmp_path: Path) -> None:
+    once = {**with_ids([5], [7] * 5), "id": "a"}
+    calls = [once, once, with_ids([6], [7] * 5), {**with_ids([5], [7]), "trace_id": 2}]
+    manifest, _ = packed(tmp_path, calls, max_length=10, overlong="skip")
+    assert manifest.counts.rejects == {"overlong": 3}
+
+
+def test_a_record_that_is_rejected_leaves_out_and_notes_nothing(tmp_path: Path) -> None:
+    silent = {**with_ids([5], []), "id": "c"}
+    same = [{**with_ids([5], [token]), "id": "a"} for token in (7, 8)]
+    calls = [{**with_ids([5], [7] * 20), "id": "b"}, silent, *same]
+    options: Json = {"max_length": 10, "on_error": "skip"}
+    manifest, _ = packed(tmp_path, [{"calls": calls}, with_ids([5], [7])], **options)
+    assert manifest.counts.rejects == {"conflict": 1}
+    assert (manifest.counts.left_out, manifest.counts.notes) == ({}, {})
+
+
+def test_answers_without_reasoning_count_as_often_as_their_group_is_packed(tmp_path: Path) -> None:
+    asked = [{"role": "user", "content": "2+2?"}]
+    calls = [
+        {"trace_id": "t", "messages": asked, "response": {**said("assistant", "4"), **more}}
+        for more in ({}, {"reasoning_content": "Easy."})
+    ]
+    source, template = written(tmp_path / "a.jsonl", calls), FIXTURES / "templates"
+    options = replace(OPTIONS, chat_template=str(template / "thinking_prompt.jinja"))
+    manifest = pack_files([f"{source}:2"], tmp_path / "out", options)
+    assert (manifest.counts.packed, manifest.counts.missing_reasoning) == (2, 2)
+
+
 def test_chats_and_calls_are_not_mixed_unseen(tmp_path: Path) -> None:
     chat = {"messages": [said("user", "2+2?"), said("assistant", "4")]}
     paths = [written(tmp_path / "a.jsonl", [with_ids([5], [7])]), written(tmp_path / "b", [chat])]

@@ -142,7 +142,7 @@ def test_what_was_packed_is_checked(tmp_path: Path, name: str, template: str | N
     assert found.checked["packed"] == made.counts.packed
 
 
-@pytest.mark.parametrize("how", ["keep", "drop"])
+@pytest.mark.parametrize("how", ["keep", "drop", "refuse"])
 def test_nulls_of_structs_are_those_of_the_run(tmp_path: Path, how: str) -> None:
     calls = [
         said([{**USE, "input": {"a": {"b": 1}}}]),
@@ -151,6 +151,9 @@ def test_nulls_of_structs_are_those_of_the_run(tmp_path: Path, how: str) -> None
     source = tmp_path / "a.parquet"
     asking = {"role": "user", "content": [{"type": "text", "text": "And?"}]}
     rows = [{"messages": [asking, call], "tools": json.dumps([TOOL])} for call in calls]
+    if how == "refuse":  # those of a text were written
+        calls.append(said([{**USE, "input": {"a": None}}]))
+        rows = [{"messages": json.dumps([asking, call])} for call in calls]
     pq.write_table(pa.Table.from_pylist(rows), source)
     options = Options(tokenizer=str(TOKENIZER), null_arguments=how)  # type: ignore[arg-type]
     pack_files([str(source)], tmp_path / "packed", options)

@@ -60,6 +60,13 @@ def test_white_space_behind_reasoning_is_whose_the_template_or_the_record_says(
     assert stretches(message, text, thought, closer, ["response"]) == ((end, len(text)),)
 
 
+def test_an_empty_block_is_not_parted() -> None:
+    text = "\n</think>\n\nB<|im_end|>"
+    thought = (0, len(text) - len("B<|im_end|>"))
+    message = Message("assistant", "B")
+    assert stretches(message, text, thought, "\n</think>\n\n", ["response"]) == ((0, len(text)),)
+
+
 @pytest.mark.parametrize("text", ["<think>A", "A", "<think>A\n"])
 def test_an_answer_that_was_cut_off_within_its_reasoning_has_nothing_else(text: str) -> None:
     message = Message("assistant", "", "A", cut=True)

@@ -260,7 +260,7 @@ FAULTS = {
     ),
     "a call lost": Planted(
         "plain",
-        in_place(packing.CallGroups, "_kept", lambda real, *args: real(*args)[:2]),
+        in_place(packing.CallGroups, "_kept", lambda real, *args: dict([*real(*args).items()][:2])),
         {"RP309"},
     ),
     "an empty generation taken for an answer": Planted("plain", in_calls(generated), {"RP309"}),

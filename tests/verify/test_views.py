@@ -120,6 +120,16 @@ def test_no_view_of_a_message_that_may_be_context_is_not_checked() -> None:
     assert "no delimiters" in made.doubt
 
 
+def test_calls_of_which_the_manifest_has_no_stop_token_are_context_where_some_may_be() -> None:
+    call = {"function": {"name": "look_up", "arguments": {}}}
+    source = DROPS.replace("m.content", "(m.content or m.tool_calls | string)")
+    found = [
+        views(rules(source, STOPS, keep_as_context=is_so), ASK, said("", tool_calls=[call]), ASK)
+        for is_so in (False, True)
+    ]
+    assert [(len(made.views), made.context) for made in found] == [(1, 0), (0, 1)]
+
+
 def test_the_header_of_a_next_message_that_drops_the_answer_is_no_stop() -> None:
     source = f"{USER}<|bot|>{{{{ m.content if loop.last }}}}<|end|>{END}<|bot|>{{% endif %}}"
     made = views(rules(source, Stops(("</s>",), ("<|end|>",))), ASK, said("Four."))

@@ -68,6 +68,13 @@ def test_parts_by_hand() -> None:
     assert parts("all", *story) == [THOUGHT, TEXT + calls]
 
 
+def test_line_breaks_behind_reasoning_in_the_content_are_as_many_as_it_has() -> None:
+    thinks = replace(call("", "S"), verbatim="<think>S</think>\n\n")
+    (calls,) = parts("tool-calls", user("A"), thinks, template="plain")
+    assert calls.startswith("\n<tool_call>")
+    assert parts("reasoning", user("A"), thinks, template="plain") == ["<think>S</think>\n\n"]
+
+
 def test_the_stop_is_of_the_last_part() -> None:
     assert parts("response", user("A"), answer("B", "R")) == ["B<|im_end|>"]
     (calls,) = parts("tool-calls", user("A"), call(None, "S"))
