@@ -1,1 +1,1 @@
-"""A chat template: found, rendered within bounds, and what it does to reasoning."""
+"""Finds a chat template, renders it within bounds and learns what it does to reasoning."""

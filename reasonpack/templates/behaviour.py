@@ -1,13 +1,13 @@
-r"""What a chat template does to reasoning: a type that `learn` fills, and a user overrides.
+r"""What a chat template does to reasoning: a type that `learn` fills and a user can override.
 
     ChatTemplate ── user U, assistant(reasoning R, response C), … ──→ Behaviour
 
     <|im_start|>assistant\n <think>\n R \n</think>\n\n C <|im_end|> \n
     └────── header ───────┘ └opener─┘   └── closer ──┘   └─ stop ─┘ └ after_stop
 
-No name of a model is written down here: everything is read off the template's own
-output. Views are checked again one by one when they are built, so a template that
-behaves otherwise in some conversation is refused there.
+No model names are listed here: everything is read from the template's own output. Each view is
+checked again when it is built, so a template that behaves differently in some conversation is
+refused there.
 """
 
 from __future__ import annotations
@@ -35,34 +35,34 @@ class Behaviour(Struct, frozen=True):
     with tool calls `[…] call CALLS stop` or `[…] text_call[0] CONTENT text_call[1] CALLS stop`.
 
     Attributes:
-        forms: the fields and forms that it reads.
-        thinking: variables to set for a message with reasoning.
-        not_thinking: variables to set for a message without.
-        header: what begins every message of the assistant.
-        prompt_opener: what the generation prompt adds to it, opening the reasoning.
-        prompt_closed: what it adds to it for a message without reasoning.
+        forms: the message fields that the template reads, and their forms.
+        thinking: template variables to set for a message with reasoning.
+        not_thinking: template variables to set for a message without reasoning.
+        header: the text that begins every assistant message.
+        prompt_opener: what the generation prompt writes after the header, to open the reasoning.
+        prompt_closed: what it writes there for a message without reasoning.
         opener: what the model writes before its reasoning; empty if the prompt
             opened it.
         closer: what the model writes after its reasoning; empty if the template has no
             place for reasoning.
-        shows_reasoning: it shows the reasoning of the last answer, so that openers
-            and closers were seen and not composed from the tags in its source.
-        strips: what it strips from the start and the end of reasoning: `nothing`, `newlines` or
-            `white space`.
+        shows_reasoning: whether the template shows the reasoning of the last answer; if not,
+            the closer is composed from the think tag in the template's source.
+        strips: what the template strips from the start and from the end of reasoning: `nothing`,
+            `newlines` or `white space`.
         answer: what the model writes before and after the content of an answer.
-        call: what it writes before the name (or the id) of the first tool called.
-        text_call: what it writes before the content of a message that calls tools, and
-            between this and the first call.
+        call: what the model writes before the name (or the id) of the first tool called.
+        text_call: what the model writes before the content of a message that calls tools, and
+            between this content and the first call.
         answer_stop: the end of an answer.
         call_stop: the end of a message that calls tools.
-        ends: by role other than the assistant's, what follows a message's content.
-        kept_after_user: it shows reasoning once the user has spoken again.
-        kept_in_loop: it shows reasoning between tool calls.
-        kept_after_loop: it shows that reasoning still once the answer is there.
-        ends_generation: tokens that no message can hold: the stops, the listed eos, and what ends
-            messages of the user.
-        writes_none: it writes a null among the arguments of a call as the word None.
-        asked: the keys that it asks messages for.
+        ends: for each role but the assistant's, the text after a message's content.
+        kept_after_user: whether the template shows reasoning after the next user message.
+        kept_in_loop: whether it shows the reasoning of a tool call after the tool's result.
+        kept_after_loop: whether it shows this reasoning after the answer, too.
+        ends_generation: tokens that no message may contain: the stop tokens, the listed eos
+            tokens, and tokens that end user messages.
+        writes_none: whether it writes a null argument of a call as the word None.
+        asked: the message keys that it reads.
     """
 
     forms: Forms
@@ -89,15 +89,12 @@ class Behaviour(Struct, frozen=True):
     asked: tuple[str, ...]
 
     def strip(self, reasoning: str) -> str:
-        r"""Strip reasoning as the template does.
-
-        White space at the ends is the record's own, unless the template takes it away.
-        """
+        """Return `reasoning` with the white space removed that the template strips."""
         start, end = (_STRIPPED[each] for each in self.strips)
         return reasoning.lstrip(start).rstrip(end)
 
     def stop(self, message: Message) -> Stop:
-        """Return how `message` ends."""
+        """Return how the assistant's `message` ends."""
         return self.call_stop if message.tool_calls else self.answer_stop
 
 
@@ -105,15 +102,15 @@ _OBJECTS = ("forms", "answer_stop", "call_stop")
 
 
 def override(behaviour: Behaviour, changes: Mapping[str, Any]) -> Behaviour:
-    r"""Replace what was learned by what the user knows better.
+    r"""Return `behaviour` with the fields replaced that the user states.
 
     Args:
         behaviour: as learned.
-        changes: by the name of a field; stops and forms are objects of what changes in
-            them, e.g. `{"closer": "</think>", "answer_stop": {"token": "<|eot|>"}}`.
+        changes: new values by field name; for stops and forms an object of the fields that
+            change, e.g. `{"closer": "</think>", "answer_stop": {"token": "<|eot|>"}}`.
 
     Raises:
-        TemplateError: an unknown name, a value of another type than it has, or an opener that
+        TemplateError: a name is unknown, a value has the wrong type, or the opener repeats what
             the generation prompt writes.
     """
     changed = _merged(msgspec.to_builtins(behaviour), changes, "")
@@ -127,7 +124,7 @@ def override(behaviour: Behaviour, changes: Mapping[str, Any]) -> Behaviour:
         )
     forms = changed["forms"]
     if changes.keys() & {"opener", "closer"} and "forms" not in changes:
-        # Reasoning has a place of its own then, also where it stands in the content.
+        # Reasoning is then written between the stated delimiters, even within the content.
         forms["inline_as_written"] = False
         if forms["inline"]:
             opener = "" if forms["inline"].startswith("{}") else changed["opener"]
@@ -143,7 +140,7 @@ def override(behaviour: Behaviour, changes: Mapping[str, Any]) -> Behaviour:
 
 
 def _merged(old: dict[str, Any], changes: Mapping[str, Any], path: str) -> dict[str, Any]:
-    """Return the fields of a dataclass with the changes made."""
+    """Return the fields `old`, with `changes` merged in; a change of an unknown field raises."""
     if unknown := sorted(changes.keys() - old.keys()):
         what = f"{path}{unknown[0]}: unknown"
         expected = f"one of {', '.join(sorted(old))}"

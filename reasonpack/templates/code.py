@@ -1,12 +1,12 @@
-r"""The Python code of a template, with short ways for the values that chat templates hold most.
+r"""Compiles a template to Python, with fast paths for the values that chat templates use most.
 
-    message.role             message["role"] if that is a dict and has it, else Jinja's own way
-    text.strip("\n")          the method if that is a text, else Jinja's own way
-    loop.last, ns.x, x[-1]   likewise; tests such as `is defined` are written out
-    {% for x in a_list %}    a generator over the list in place of Jinja's iterator
+    message.role             message["role"] for a dict with this key, else Jinja's own code
+    text.strip("\n")          the method for a str, else Jinja's own code
+    loop.last, ns.x, x[-1]   likewise; tests such as `is defined` are written inline
+    {% for x in a_list %}    a generator over the list instead of Jinja's iterator
 
-A short way ends where Jinja's sandbox does; `tests/templates/test_code.py` compares them.
-Names that Jinja keeps to itself are used here and in `loops`, so only Jinja 3.1 is installed.
+A fast path gives the same result as Jinja's sandbox; `tests/templates/test_code.py` compares them.
+This module and `loops` use private names of Jinja, so the package requires Jinja 3.1.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ import jinja2.runtime
 from jinja2.compiler import optimizeconst
 from jinja2.utils import Namespace, missing
 
-OF_DICTS = frozenset(dir(dict))
-OF_TEXTS = frozenset({"endswith", "lstrip", "rstrip", "split", "startswith", "strip"})
-OF_LOOPS = frozenset({"first", "index", "index0", "last", "length", "nextitem", "previtem"})
+DICT_ATTRIBUTES = frozenset(dir(dict))
+STR_METHODS = frozenset({"endswith", "lstrip", "rstrip", "split", "startswith", "strip"})
+LOOP_ATTRIBUTES = frozenset({"first", "index", "index0", "last", "length", "nextitem", "previtem"})
 _TESTS = {
     "defined": ("not isinstance(", ", Undefined)"),
     "undefined": ("isinstance(", ", Undefined)"),
@@ -32,23 +32,23 @@ _TESTS = {
     "true": ("", " is True"),
     "false": ("", " is False"),
 }
-"""What Jinja's tests do, before and behind the value."""
+"""Python code for some of Jinja's tests: what stands before and after the tested value."""
 held = object.__getattribute__
 
 
 def attributes(space: Namespace) -> dict[str, Any]:
-    """Return the dict in which a namespace has its attributes.
+    """Return the dict that holds the attributes of a namespace.
 
     >>> attributes(Namespace(a=1))
     {'a': 1}
     """
-    # Reading them one by one ends in a method written in Python.
+    # Faster than `space.name`, which calls a method written in Python.
     found: dict[str, Any] = held(space, "_Namespace__attrs")
     return found
 
 
-class Some:
-    """What a loop goes over in place of a list: its items at some places."""
+class Selected:
+    """The items of a list at selected places: a loop runs over these instead of the list."""
 
     def __init__(self, items: list[Any], places: Iterable[int]) -> None:
         self.items, self.places = items, places
@@ -58,7 +58,7 @@ class Some:
 
 
 class LoopContext(jinja2.runtime.LoopContext):
-    """The variable `loop` of a loop over a list that does not change; it holds its place alone."""
+    """The variable `loop` of a loop over a list that does not change; stores only the index."""
 
     _iterable: list[Any]
 
@@ -76,8 +76,8 @@ class LoopContext(jinja2.runtime.LoopContext):
 
 
 def loop_over(iterable: Any, undefined: type[jinja2.Undefined], *more: Any) -> Iterable[Any]:
-    """Give the items of a loop, each with its variable `loop`."""
-    if type(iterable) is Some:
+    """Return an iterable of (item, variable `loop`) for a loop over `iterable`."""
+    if type(iterable) is Selected:
         return _with_loop(iterable.items, iterable.places, undefined)
     if type(iterable) is list and not more:
         return _with_loop(iterable, range(len(iterable)), undefined)
@@ -94,11 +94,11 @@ def _with_loop(
 
 
 class Template(jinja2.Template):
-    """A template whose code can use the names that `CodeGenerator` writes."""
+    """A template whose code has access to the names that `CodeGenerator` writes."""
 
     @classmethod
     def from_code(cls, environment: Any, code: Any, *more: Any) -> jinja2.Template:
-        """Make a template; if it can change lists, Jinja goes over them."""
+        """Make a template; its loops run by `loop_over` unless it may change lists."""
         made = super().from_code(environment, code, *more)
         names = made.root_render_func.__globals__
         names.update(Loop=LoopContext, held=held)
@@ -108,23 +108,23 @@ class Template(jinja2.Template):
 
 
 class CodeGenerator(jinja2.compiler.CodeGenerator):
-    """Writes the short ways."""
+    """Writes the fast paths."""
 
     def _case(self, node: n.Node, frame: Any, value: str, is_: str, then: str) -> None:
-        """Write a short way for a value of some type, up to what is written for others."""
+        """Write `(then if type(value) is is_ else `; the caller writes the other case."""
         self.write(f"({then} if type({value} := ")
         self.visit(node, frame)
         self.write(f") is {is_} else ")
 
     @optimizeconst
     def visit_Getattr(self, node: n.Getattr, frame: Any) -> None:  # noqa: N802
-        """Write what reads an attribute."""
+        """Write code that reads an attribute."""
         attr, name, v = node.attr, repr(node.attr), self.temporary_identifier()
-        if attr in OF_DICTS:
+        if attr in DICT_ATTRIBUTES:
             super().visit_Getattr(node, frame)
             return
         match node.node:
-            case n.Name(name="loop") if attr in OF_LOOPS:
+            case n.Name(name="loop") if attr in LOOP_ATTRIBUTES:
                 self._case(node.node, frame, v, "Loop", f"{v}.{attr}")
             case _:
                 self._case(node.node, frame, v, f"dict and {name} in {v}", f"{v}[{name}]")
@@ -135,7 +135,7 @@ class CodeGenerator(jinja2.compiler.CodeGenerator):
 
     @optimizeconst
     def visit_Getitem(self, node: n.Getitem, frame: Any) -> None:  # noqa: N802
-        """Write what reads an item."""
+        """Write code that reads an item."""
         v = self.temporary_identifier()
         match node.arg:
             case n.Const(value=str() as key):
@@ -152,7 +152,7 @@ class CodeGenerator(jinja2.compiler.CodeGenerator):
     def visit_Call(  # noqa: N802
         self, node: n.Call, frame: Any, forward_caller: bool = False
     ) -> None:
-        """Write a call."""
+        """Write code that calls a function or method."""
         texts = [
             repr(each.value)
             for each in node.args
@@ -160,7 +160,7 @@ class CodeGenerator(jinja2.compiler.CodeGenerator):
         ]
         match node:
             case n.Call(node=n.Getattr() as of, kwargs=[], dyn_args=None, dyn_kwargs=None) if (
-                of.attr in OF_TEXTS and len(texts) == len(node.args)
+                of.attr in STR_METHODS and len(texts) == len(node.args)
             ):
                 v, args = self.temporary_identifier(), ", ".join(texts)
                 self._case(of.node, frame, v, "str", f"{v}.{of.attr}({args})")
@@ -171,11 +171,11 @@ class CodeGenerator(jinja2.compiler.CodeGenerator):
 
     @optimizeconst
     def visit_Test(self, node: n.Test, frame: Any) -> None:  # noqa: N802
-        """Write a test."""
+        """Write code for a test such as `is defined`."""
         if node.name not in _TESTS or node.args or node.kwargs:
             super().visit_Test(node, frame)
             return
-        before, behind = _TESTS[node.name]
+        before, after = _TESTS[node.name]
         self.write(f"({before}")
         self.visit(node.node, frame)
-        self.write(f"{behind})")
+        self.write(f"{after})")

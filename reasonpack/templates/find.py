@@ -29,17 +29,17 @@ def load_template(
     special_tokens: Mapping[str, Any] | None = None,
     date: datetime.date | None = None,
 ) -> tuple[ChatTemplate, ChatTemplate]:
-    """Find and compile the chat template, and the one for conversations with tools.
+    """Return the compiled chat template, and the one for conversations with tools.
 
-    The two are the same object unless the tokenizer names a `tool_use` template
-    beside its `default` one and `choice` is None, as in transformers.
+    The two are the same object unless `choice` is None and the tokenizer has a `tool_use`
+    template in addition to `default`, as in transformers.
 
-    The choice is a file, the name of one of the tokenizer's templates, or a template's text; None
+    `choice` is a file, the name of one of the tokenizer's templates, or a template's text; None
     takes the tokenizer's default. `strftime_now` shows `date`.
 
     Raises:
         UsageError: there is no such template.
-        TemplateError: it does not compile.
+        TemplateError: the template does not compile.
     """
 
     def compile_(name: str, source: str) -> ChatTemplate:
@@ -66,7 +66,7 @@ def load_template(
 
 @lru_cache(maxsize=8)
 def _compiled(source: str, name: str, date: datetime.date | None) -> ChatTemplate:
-    """Compile a template once in a process."""
+    """Return the compiled template; a process compiles each source once."""
     return ChatTemplate.compile(source, name=name, date=date)
 
 
@@ -85,10 +85,10 @@ def _file(choice: str, named: Mapping[str, str]) -> Path:
 
 
 def read_templates(directory: Path | None, config: Mapping[str, Any]) -> dict[str, str]:
-    """Read every chat template that a tokenizer's directory names, by name.
+    """Return the sources of all chat templates of a tokenizer, by name.
 
     `chat_template.jinja` outranks `chat_template` in `tokenizer_config.json`, as in
-    transformers; `additional_chat_templates/NAME.jinja` are further ones.
+    transformers; files `additional_chat_templates/NAME.jinja` add further templates.
 
     >>> read_templates(None, {"chat_template": [{"name": "default", "template": "x"}]})
     {'default': 'x'}
@@ -106,7 +106,7 @@ def read_templates(directory: Path | None, config: Mapping[str, Any]) -> dict[st
     if directory is None:
         return named
     legacy = directory / "chat_template.json"
-    if os.path.lexists(legacy):  # so that a link to nothing is not taken for no file
+    if os.path.lexists(legacy):  # a dangling link is an error, not a missing file
         try:
             content = json.loads(_read_text(legacy))["chat_template"]
         except (ValueError, LookupError, TypeError, RecursionError) as error:

@@ -1,4 +1,4 @@
-"""The fields and forms in which a template reads a message, and a message written so.
+"""Which message fields a template reads, and messages written as dicts with these fields.
 
 Message("assistant", "Hi", "Greet.")  ──→  {"role": "assistant", "content": "Hi", "thinking": …}
 """
@@ -15,20 +15,20 @@ from reasonpack.records.tool_calls import ToolCall
 
 
 class Forms(Struct, frozen=True):
-    """The fields and forms that a template reads.
+    """The message fields that a template reads, and their forms.
 
     Attributes:
-        reasoning_fields: of a message, that hold its reasoning.
-        inline: how reasoning is written into the content, where that is all that the
-            template reads: with `{}` for the reasoning, e.g. `"<think>{}</think>"`.
-        parts: it reads reasoning from a part of the content of type `thinking`.
-        empty_content: what stands for no content beside tool calls: `""` or None.
-        empty_as_written: in the history, a content `""` beside calls is handed over as that: the
-            template writes an empty message of it.
-        arguments_as_text: it wants tool arguments as JSON text, not as an object.
-        inline_as_written: an answer with think tags in its content is handed over as the record
-            has it: the template shows it so, or looks for the tags itself.
-        name_in_ids: it shows the name of a tool only within the id of a call.
+        reasoning_fields: message fields from which the template reads reasoning.
+        inline: if the template reads reasoning only from the content: how to write it there,
+            with `{}` for the reasoning, e.g. `"<think>{}</think>"`; else empty.
+        parts: whether the template reads reasoning from a content part of type `thinking`.
+        empty_content: the content to pass for a message with tool calls only: `""` or None.
+        empty_as_written: whether a recorded content `""` of a message with calls is passed as
+            `""` in the history: the template writes an empty message for it.
+        arguments_as_text: whether tool arguments are passed as JSON text, not as an object.
+        inline_as_written: whether an answer with think tags in its content is passed as recorded,
+            because the template shows it unchanged or looks for the tags itself.
+        name_in_ids: whether the template shows a tool's name only as part of a call's id.
     """
 
     reasoning_fields: tuple[str, ...] = ()
@@ -42,7 +42,7 @@ class Forms(Struct, frozen=True):
 
 
 def dump_message(message: Message, forms: Forms) -> dict[str, Any]:
-    """Write a message with the fields and in the forms that a template reads.
+    """Return a message as the dict that a template with these `forms` reads.
 
     >>> dump_message(Message("assistant", "Hi", "Greet."), Forms(("thinking",)))
     {'role': 'assistant', 'content': 'Hi', 'thinking': 'Greet.'}
@@ -72,9 +72,9 @@ def dump_message(message: Message, forms: Forms) -> dict[str, Any]:
 
 
 def as_written(message: Message, forms: Forms) -> str | None:
-    """Return the content with its block of reasoning as the record has it, if it is handed over so.
+    """Return the recorded content including its reasoning block, or None if it is not passed so.
 
-    A tag that the template itself writes is left out.
+    A `<think>` tag that the template itself writes is left out.
     """
     if message.verbatim is None or not forms.inline_as_written:
         return None
@@ -87,7 +87,7 @@ def as_written(message: Message, forms: Forms) -> str | None:
 
 
 def _is_tag_in_text(content: str) -> bool:
-    """Whether a template might take the beginning of an answer for reasoning."""
+    """Return whether a template might mistake the beginning of `content` for reasoning."""
     return "</think>" in content and not content.lstrip().startswith("<think>")
 
 

@@ -1,6 +1,6 @@
 """Bounds on the time and memory that a chat template may take.
 
-with bounds(name): …    ──→ TemplateError where it takes too long or too much memory
+with bounds(name): …    ──→ TemplateError if the block takes too much time or memory
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from collections.abc import Iterator
 from reasonpack.errors import TemplateError
 
 SECONDS = 10.0
-"""Longest that one compilation or rendering may take, in seconds of CPU time of its thread."""
+"""Limit of one compilation or rendering, in seconds of its thread's CPU time."""
 SECONDS_TOGETHER = 30.0
-"""Longest that the renderings by which a template is learned may take together, likewise."""
+"""Limit of all renderings in a `bounds_together` block, which learns a template; CPU seconds."""
 HEADROOM = 2 << 30
 """Memory that one compilation or rendering may add to the process, in bytes."""
 
@@ -36,15 +36,15 @@ def _out_of_bounds(name: str, what: str) -> TemplateError:
 
 
 def out_of_memory(name: str) -> TemplateError:
-    """Say that the template `name` took more memory than it may."""
+    """Return the error that says that the template `name` took too much memory."""
     return _out_of_bounds(name, f"{HEADROOM / 2**30:g} GiB more")
 
 
 def bounds(name: str) -> contextlib.AbstractContextManager[None]:
-    """Bound the time and memory of what the template `name` does.
+    """Limit the time and memory of the block, in which the template `name` runs.
 
-    The timer needs the main thread, the memory limit Linux; elsewhere the sandbox's
-    own limits (range, repetition, recursion) remain.
+    The timer needs the main thread, the memory limit Linux; elsewhere only the sandbox's own
+    limits (range, repetition, recursion) hold.
     """
     return _Bounds(name) if getattr(_set_up, "done", False) else _bounds_alone(name)
 
@@ -56,11 +56,11 @@ def _bounds_alone(name: str) -> Iterator[None]:
 
 
 class _Bounds:
-    """A block within bounds; `ready_for_bounds` is around it.
+    """A block with limits, entered within `ready_for_bounds`.
 
-    The timer of the block before goes on, by the clock on the wall, which is never behind that of
-    the CPU. When it rings, it is set to what is left for the block that there is then. So on a
-    machine that is busy with other work, a block has no less time.
+    The limit is CPU time; the timer measures wall-clock time, which passes at least as fast. A
+    timer set by an earlier block keeps running. When it fires, it is set again to what the current
+    block has left. So a block gets its full CPU time on a busy machine.
     """
 
     __slots__ = ("_began", "_name", "_seconds")
@@ -72,9 +72,9 @@ class _Bounds:
         left: float | None = getattr(_set_up, "left", None)
         self._seconds = SECONDS if left is None else max(1e-3, min(SECONDS, left))
         self._began = time.thread_time()
-        # First: should the timer ring from now on, it is this block's.
+        # Set first: if the timer fires from here on, it must find this block's deadline.
         _set_up.due = due = self._began + self._seconds
-        if _set_up.timed and due < _set_up.rings:
+        if _set_up.timed and due < _set_up.fires_at:
             _set_timer(due, self._seconds)
 
     def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
@@ -88,7 +88,7 @@ class _Bounds:
 
 
 def _set_timer(due: float, seconds: float) -> None:
-    _set_up.rings = due
+    _set_up.fires_at = due
     signal.setitimer(signal.ITIMER_REAL, seconds)
 
 
@@ -100,7 +100,7 @@ def _out_of_time_together(name: str) -> TemplateError:
 
 @contextlib.contextmanager
 def bounds_together() -> Iterator[None]:
-    """Bound the time that all `bounds` in the block take together."""
+    """Limit the total time of all `bounds` within the block."""
     _set_up.left = SECONDS_TOGETHER
     try:
         yield
@@ -110,16 +110,17 @@ def bounds_together() -> Iterator[None]:
 
 @contextlib.contextmanager
 def ready_for_bounds() -> Iterator[None]:
-    """Set up once what many `bounds` in the block need; without it, each does so itself.
+    """Install the timer and the memory limit once for all `bounds` within the block.
 
-    The memory limit is then that of the block, and still each of them has its own time.
+    Without this, each of them does so itself. Each still has its own time limit; the memory limit
+    holds for the whole block.
     """
     if getattr(_set_up, "done", False):
         yield
         return
     with _memory_limit():
         _set_up.timed = _timed()
-        _set_up.due = _set_up.rings = math.inf
+        _set_up.due = _set_up.fires_at = math.inf
         previous = signal.signal(signal.SIGALRM, _on_alarm) if _set_up.timed else None
         _set_up.done = True
         try:
@@ -136,8 +137,8 @@ def _timed() -> bool:
 
 
 def _on_alarm(_signum: int, _frame: object) -> None:
-    """Stop the block that there is, if its time is over."""
-    _set_up.rings = math.inf
+    """Interrupt the current block if its CPU time is used up, else set the timer again."""
+    _set_up.fires_at = math.inf
     left = _set_up.due - time.thread_time()
     if left <= 0:
         raise _OutOfTime

@@ -1,10 +1,10 @@
-"""What a chat template may do: the environment it runs in. `limits` has its bounds.
+"""The Jinja environment in which chat templates run; `limits` bounds its time and memory.
 
     environment(name, date) ──→ a Jinja sandbox as transformers documents it for chat templates
 
 The sandbox has `trim_blocks` and `lstrip_blocks`, loop controls, `{% generation %}`
-blocks, `tojson` without HTML escapes, `raise_exception` and `strftime_now`. What would
-make two renderings differ (the clock, chance) is refused.
+blocks, `tojson` without HTML escapes, `raise_exception` and `strftime_now`. Functions that
+would make two renderings differ (clock, random choice) are refused.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ import jinja2.sandbox
 from jinja2.utils import Namespace
 
 from reasonpack.errors import TemplateError
-from reasonpack.templates.code import OF_DICTS, OF_TEXTS, CodeGenerator, Template
+from reasonpack.templates.code import DICT_ATTRIBUTES, STR_METHODS, CodeGenerator, Template
 
 
 def environment(name: str, date: datetime.date | None) -> Environment:
-    """Make the environment of the template `name`, where `strftime_now` shows `date`."""
+    """Return the environment for the template `name`; `strftime_now` in it shows `date`."""
 
     def raise_exception(message: object) -> None:
         raise jinja2.TemplateError(str(message))
@@ -62,15 +62,15 @@ def environment(name: str, date: datetime.date | None) -> Environment:
 
 
 class Environment(jinja2.sandbox.SandboxedEnvironment):
-    """Refuses the two operators that make much out of little in one step.
+    """A sandbox that also refuses `*` and `**` with results that are too large.
 
-    Unlike the sandbox of transformers it lets a template append to lists of its own, if the
-    template names the method: then the caller's are copied.
+    Unlike the sandbox of transformers, it lets a template that names a method such as `append`
+    change lists; such a template is given copies of the caller's.
 
     Attributes:
-        may_change: whether it does.
-        json_texts: by identity, values that do not change, each with its JSON once it was asked
-            for. They are kept here so that no other value can come to have their identity.
+        may_change: whether the template names such a method.
+        json_texts: id of a value that does not change → [the value, its JSON or None before the
+            first use]. Keeping the value here prevents the reuse of its id.
     """
 
     code_generator_class = CodeGenerator
@@ -83,7 +83,7 @@ class Environment(jinja2.sandbox.SandboxedEnvironment):
     def call_binop(
         self, context: jinja2.runtime.Context, operator: str, left: Any, right: Any
     ) -> Any:
-        """Multiply, or raise to a power, unless too much comes of it."""
+        """Multiply or raise to a power; refuse a result that is too large."""
         too_much = False
         if operator == "*":
             sized, times = (left, right) if hasattr(left, "__len__") else (right, left)
@@ -98,35 +98,35 @@ class Environment(jinja2.sandbox.SandboxedEnvironment):
         return super().call_binop(context, operator, left, right)
 
     def call(self, context: Any, function: Any, /, *args: Any, **kwargs: Any) -> Any:
-        """Call a function; for some of them nothing is to be asked."""
+        """Call a function; `Namespace` and methods in `STR_METHODS` skip the sandbox's checks."""
         is_text = type(function) is BuiltinMethodType and type(function.__self__) is str
-        if function is Namespace or (is_text and function.__name__ in OF_TEXTS):
-            kwargs.pop("_block_vars", None)  # which Jinja's code adds for functions of the context
+        if function is Namespace or (is_text and function.__name__ in STR_METHODS):
+            kwargs.pop("_block_vars", None)  # Jinja adds these for functions that take the context
             kwargs.pop("_loop_vars", None)
             return function(*args, **kwargs)
         return super().call(context, function, *args, **kwargs)
 
     def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
-        """Refuse a method that changes a list where nobody could see it in the template."""
+        """Return whether a template may read `attr`; methods that change lists: see the class."""
         allowed = self.may_change or not jinja2.sandbox.modifies_known_mutable(obj, attr)
         return allowed and super().is_safe_attribute(obj, attr, value)
 
     def getattr(self, obj: Any, attribute: str) -> Any:
-        """Read `obj.attribute`; for a name that is no attribute of dicts, of a dict at once."""
-        if type(obj) is dict and attribute not in OF_DICTS:
+        """Read `obj.attribute`, directly from a dict if dicts have no attribute of this name."""
+        if type(obj) is dict and attribute not in DICT_ATTRIBUTES:
             return obj[attribute] if attribute in obj else self.undefined(obj=obj, name=attribute)
         return super().getattr(obj, attribute)
 
 
 class _Generation(jinja2.ext.Extension):
-    """`{% generation %}…{% endgeneration %}` marks what assistants write; its body renders."""
+    """`{% generation %}…{% endgeneration %}` marks assistant text; only its body is rendered."""
 
     tags = {"generation"}  # noqa: RUF012 (as Jinja's base class declares it)
 
     def parse(self, parser: jinja2.parser.Parser) -> jinja2.nodes.Node:
         line = next(parser.stream).lineno
         body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
-        # A call block gives the body the scope of its own that it has in transformers.
+        # A call block has its own scope, as the block has in transformers.
         call = jinja2.nodes.CallBlock(self.call_method("_body"), [], [], body)
         return call.set_lineno(line)
 
@@ -141,7 +141,7 @@ def _sum(
     attribute: str | int | None = None,
     start: Any = 0,
 ) -> Any:
-    """Add up as Jinja's filter does, but step by step: no timer stops Python's `sum`."""
+    """Add up as Jinja's filter does, but in Python: a timer cannot interrupt the built-in `sum`."""
     take = jinja2.filters.make_attrgetter(environment, attribute) if attribute is not None else None
     for item in iterable:
         start = start + (take(item) if take else item)

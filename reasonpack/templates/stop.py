@@ -1,4 +1,4 @@
-"""How a message of the assistant ends: a type. `learn.stop_token` decides what the token is."""
+"""How an assistant message ends: the type; `learn.stop_token` finds the token."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from msgspec import Struct
 
 
 class Stop(Struct, frozen=True):
-    """How a message of the assistant ends.
+    """How an assistant message ends.
 
     Attributes:
-        token: the stop token, which the model writes; empty if there is none to rely on,
-            and such messages are refused.
-        shown: whether the template writes it after the last message too. Where it
-            does not, the stop token is what begins the next message.
-        after: what the template adds behind it, which the model does not write.
-        source: the rule by which it was found.
+        token: the stop token, which the model writes; empty if none was found: such messages
+            are refused.
+        shown: whether the template writes the token after the last message too. If not, the stop
+            token is the one that begins the next message.
+        after: what the template writes after the token and the model does not.
+        source: the rule by which the token was found.
     """
 
     token: str

@@ -1,12 +1,11 @@
-"""A model's chat template: compiled in a sandbox, rendered within bounds; `find` finds its source.
+"""A chat template, compiled in a sandbox and rendered within bounds; `find` reads its source.
 
     source ── compile ──→ ChatTemplate ── render(messages, …) ──→ text
 
 The tokenizer's special tokens are variables of the template, as in transformers.
 
-Templates come from strangers. The sandbox keeps them from attributes they
-have no business with; every compilation and every rendering runs under a time
-limit and, where the operating system enforces one, a memory limit.
+Templates are untrusted. The sandbox refuses unsafe attributes; every compilation and every
+rendering has a time limit and, where the operating system enforces one, a memory limit.
 """
 
 from __future__ import annotations
@@ -41,17 +40,17 @@ class ChatTemplate:
     """A compiled chat template.
 
     Attributes:
-        name: where it came from, for messages to people.
+        name: where the template comes from, for error messages.
         source: the Jinja source.
         sha256: of the source's UTF-8 bytes.
-        variables: what it reads and does not itself define, e.g. `enable_thinking`.
-        words: every attribute, key and string constant in it, so that one can
-            ask whether it mentions `reasoning_content`.
-        choices: for a variable, the texts and numbers that it is compared with.
-        removed: words that it takes out of a text, e.g. `/no_think`.
-        special_tokens: `bos_token` and the like, visible to the template.
-        date: what `strftime_now` shows; None refuses a template that asks.
-        sites: the loops that a memo can run.
+        variables: names that it reads and does not define, e.g. `enable_thinking`.
+        words: every attribute, key and string constant in the source, to look up whether it
+            mentions e.g. `reasoning_content`.
+        choices: variable → the texts and numbers that the template compares it with.
+        removed: words that the template deletes from a text, e.g. `/no_think`.
+        special_tokens: variables such as `bos_token`, from the tokenizer.
+        date: what `strftime_now` shows; if None, a template that calls it is refused.
+        sites: the loops whose output a `Memo` can reuse.
 
     >>> hello = ChatTemplate.compile("{{ messages[0].content }}", name="hello")
     >>> hello.render([{"role": "user", "content": "Hi"}])
@@ -125,7 +124,7 @@ class ChatTemplate:
 
     @contextlib.contextmanager
     def unchanged(self, values: Any) -> Iterator[None]:
-        """Write the JSON of what is in `values` once: nobody changes it in this block."""
+        """Let `tojson` encode each dict and list in `values` once: the block changes none."""
         env = self._environment
         if not env.may_change:
             env.json_texts = {id(value): [value, None] for value in _containers(values, 5)}
@@ -146,12 +145,12 @@ class ChatTemplate:
         """Render `messages` as the model would see them.
 
         Args:
-            messages: of a conversation, from its start.
-            tools: that the model may call.
-            add_generation_prompt: whether to add what the model's answer begins with.
+            messages: a conversation from its start.
+            tools: definitions of the tools that the model may call.
+            add_generation_prompt: whether to add the beginning of the model's answer.
             kwargs: further variables of the template.
-            memo: of this conversation with these variables; what was rendered with it
-                before is not rendered again. The text is the same with it and without.
+            memo: texts of earlier renderings of this conversation with these variables, which
+                are not rendered again. The result is the same without it.
 
         Raises:
             RecordError: the template refuses these messages (`raise_exception`), or
@@ -160,7 +159,7 @@ class ChatTemplate:
                 the sandbox.
         """
         env, template = self._environment, self._compiled
-        # The special tokens of the tokenizer give way to the caller's, as in transformers.
+        # The caller's variables outrank the tokenizer's special tokens, as in transformers.
         variables = {**env.globals, **self.special_tokens, **(kwargs or {})}
         if env.may_change:
             messages, tools = copy.deepcopy((messages, tools))
@@ -183,7 +182,7 @@ class ChatTemplate:
 
 
 def _refusal(name: str, error: Exception) -> ReasonpackError:
-    """Say what a template did with messages instead of rendering them."""
+    """Return the error for a template that failed on messages or refused them."""
     if isinstance(error, jinja2.exceptions.SecurityError):
         expected = "a template that only reads its messages"
         fix = "do not use this template, or remove what it reaches for"
@@ -198,7 +197,7 @@ def _refusal(name: str, error: Exception) -> ReasonpackError:
 
 
 def _containers(value: Any, depth: int) -> Iterator[Any]:
-    """Yield the dicts and lists in a value, down to some depth."""
+    """Yield `value` and the dicts and lists in it, down to `depth` levels."""
     if depth and isinstance(value, dict | list):
         yield value
         for each in value.values() if isinstance(value, dict) else value:
@@ -220,7 +219,7 @@ _DATA_FAULTS = (
 )
 
 
-# --- what a template mentions ---------------------------------------------------------
+# --- what the source of a template mentions -------------------------------------------
 
 
 def _words(tree: jinja2.nodes.Template) -> Iterator[str]:
@@ -232,14 +231,14 @@ def _words(tree: jinja2.nodes.Template) -> Iterator[str]:
 
 
 def _optional(tree: jinja2.nodes.Template) -> Iterator[str]:
-    """Yield the variables that the template sets only where the caller does not."""
+    """Yield the variables that the template tests with `is defined` or `is undefined`."""
     for test in tree.find_all(jinja2.nodes.Test):
         if test.name in {"defined", "undefined"} and isinstance(test.node, jinja2.nodes.Name):
             yield test.node.name
 
 
 def _removed(tree: jinja2.nodes.Template) -> Iterator[str]:
-    """Yield what the template replaces by nothing, as `text.replace("/no_think", "")`."""
+    """Yield texts that the template deletes, as in `text.replace("/no_think", "")`."""
     methods = (
         call.args
         for call in tree.find_all(jinja2.nodes.Call)
@@ -253,7 +252,7 @@ def _removed(tree: jinja2.nodes.Template) -> Iterator[str]:
 
 
 def _choices(tree: jinja2.nodes.Template) -> dict[str, tuple[str | int, ...]]:
-    """Return what each variable is compared with, as `mode == "on"`, `budget == 0`, `in [...]`."""
+    """Return the constants that variables are compared with: `mode == "on"`, `mode in [...]`."""
     found: dict[str, list[str | int]] = {}
     for compare in tree.find_all(jinja2.nodes.Compare):
         if isinstance(compare.expr, jinja2.nodes.Name):
@@ -268,5 +267,5 @@ def _constants(expression: jinja2.nodes.Expr) -> list[str | int]:
     except (jinja2.nodes.Impossible, ArithmeticError, TypeError, ValueError):
         return []
     values = value if isinstance(value, list | tuple) else [value]
-    # True and False are tried anyway.
+    # `learn` tries True and False for every variable without choices.
     return [each for each in values if isinstance(each, str | int) and not isinstance(each, bool)]

@@ -1,9 +1,9 @@
-r"""The pieces of a rendering, and what loops began with which → the text of each message.
+r"""The pieces of a rendering, and the piece each loop began with → where each message's text is.
 
-    out    "<|bos|>"  "<|im_start|>user\n"  "Hi"  "<|im_end|>\n"  …
-    loops  messages 0, 1, … from piece 1, one each            message 0 is `text[7:39]`
+    out    "<|bos|>"  "<|im_start|>user\nHi<|im_end|>\n"  …
+    loops  messages 0, 1, … from piece 1, one piece each      message 0 is `text[7:37]`
 
-It costs nothing for messages that nobody asks for.
+Offsets are computed only for messages that are asked for.
 """
 
 from __future__ import annotations
@@ -13,19 +13,20 @@ from collections.abc import Sequence
 from itertools import accumulate
 
 _MORE = 100
-"""Pieces of a rendering that are measured beyond those that were asked for."""
+"""How many pieces before the requested one are measured with it."""
 _BLANK = 8
-"""Characters up to which a text may be white space alone, and no message."""
+"""A text of at most this many characters that is only white space counts as no message text."""
 _SHOWN = re.compile(r"\S")
 
 
 class Written:
-    """Which texts of a rendering its loops wrote of which message.
+    """Where in a rendering the text of each message is.
 
     Args:
-        text: of the rendering.
+        text: the rendering.
         out: its pieces.
-        loops: for each loop the places of its items, and the piece of the first: each has one.
+        loops: for each loop the indices of its messages, and the index of the first message's
+            piece; each message has one piece.
     """
 
     def __init__(
@@ -38,9 +39,9 @@ class Written:
         self._first, self._starts = len(out), [len(text)]
 
     def of(self, message: int) -> tuple[int, int] | None:
-        """Return where the text of a message begins and ends; None if no loop wrote any.
+        """Return where the text of a message begins and ends; None if no loop wrote it.
 
-        Nor of the last text of all, which may hold the prompt for the answer.
+        None also for the last text of the rendering, which may contain the generation prompt.
         """
         found: tuple[int, int] | None = None
         for places, first in self.loops:
@@ -52,7 +53,7 @@ class Written:
         return found if found and _SHOWN.search(self.text, found[1]) else None
 
     def _start(self, piece: int) -> int:
-        """Return where a piece begins, counted from the end, where one looks first."""
+        """Return the offset of a piece, found from the end, where most lookups are."""
         if piece < self._first:
             sizes = [*map(len, self._out[max(0, piece - _MORE) :])]
             self._first, at = len(self._out) - len(sizes), len(self.text) - sum(sizes)

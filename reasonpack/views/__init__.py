@@ -1,1 +1,1 @@
-"""Conversation → views: what the model saw and wrote, one per trained message."""
+"""Conversation → views: what the model saw and wrote, one view per trained message."""

@@ -1,9 +1,9 @@
-r"""What is trained: which answers, and which parts of them, by `--train-on`.
+r"""What `--train-on` selects: which answers are trained, and which parts of them.
 
-last-turn,reasoning     of the answers behind the last user message the reasoning
+last-turn,reasoning     the reasoning of the answers after the last user message
 
 <think>\nEasy.\n</think>\n\nIt is 4.\n<tool_call>…</tool_call><|im_end|>
-└──── reasoning ─────┘└ response ┘└────────── tool-calls ──────────┘       the stop: of the last
+└──── reasoning ─────┘└ response ┘└────────── tool-calls ──────────┘  with the stop token
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ class Chosen(Struct, frozen=True):
     """What is to be trained.
 
     Attributes:
-        scope: which answers, where they do not say themselves.
-        parts: of these; all parts where none is named.
+        scope: which answers, in addition to those that the record marks for training.
+        parts: which parts of these answers.
     """
 
     scope: Scope = "all"
     parts: tuple[Part, ...] = PARTS
 
     def messages(self, messages: Sequence[Message]) -> list[int]:
-        """List the answers that are to be trained, and have something of the parts."""
+        """Return the indices of the answers to train: those in scope that have one of the parts."""
         answers = [n for n, message in enumerate(messages) if message.role == "assistant"]
         first = 0
         if self.scope == "last-turn":
@@ -61,12 +61,12 @@ class Chosen(Struct, frozen=True):
     def stretches(
         self, completion: str, messages: Sequence[Message], index: int, reasoning: int
     ) -> list[tuple[int, bool]]:
-        """Cut a completion into its parts: where each ends, and whether it is trained.
+        """Cut a completion into its parts; return where each ends, and whether it is trained.
 
-        `index` is that of the message which it writes; `reasoning` is where its reasoning ends.
+        `index` is the index of the completion's message; `reasoning` is where the reasoning ends.
 
         Raises:
-            RecordError: its text and its calls cannot be told apart.
+            RecordError: the border between response and tool calls is not found.
         """
         if self.parts == PARTS:
             return [(reasoning, True), (len(completion), True)]
@@ -82,7 +82,7 @@ class Chosen(Struct, frozen=True):
 
 
 def _end_of_text(completion: str, message: Message, index: int, start: int) -> int:
-    """Return where the text of an answer ends, and its calls begin."""
+    """Return where in a completion the response ends and the tool calls begin."""
     content = (message.content or "").strip()
     at = completion.find(content, start)
     end = at + len(content)
@@ -94,10 +94,10 @@ def _end_of_text(completion: str, message: Message, index: int, start: int) -> i
 
 
 def read_train_on(text: str) -> Chosen:
-    """Read the value of the option.
+    """Parse the value of `--train-on`.
 
     Raises:
-        UsageError: a name that is unknown or twice there, or two that exclude each other.
+        UsageError: a name is unknown or repeated, or there are two scopes.
 
     >>> read_train_on("reasoning,last-turn")
     Chosen(scope='last-turn', parts=('reasoning',))
@@ -116,7 +116,7 @@ def read_train_on(text: str) -> Chosen:
 
 
 def written(chosen: Chosen) -> str:
-    """Write the option in one way.
+    """Return the canonical text of `--train-on`.
 
     >>> written(read_train_on("reasoning,last-turn")), written(read_train_on("response, all"))
     ('last-turn,reasoning', 'response')

@@ -1,11 +1,11 @@
-r"""What the model wrote for one message, found in or composed from what the template renders.
+r"""The completion: what the model wrote for one message, found in or composed from renderings.
 
     prompt  …<|im_start|>assistant\n<think>\n          as rendered for generation
     full    …<|im_start|>assistant\nHello<|im_end|>\n  as rendered with the answer
     ──→     Greet.\n</think>\n\nHello<|im_end|>        what the model wrote
 
-A completion is taken apart again before it is used: its texts must be the message's own
-and what was learned to stand between them, in order, with nothing else but white space.
+Each completion is checked before it is used: it must consist of the message's texts, in order, and
+of the delimiters that were learned from the template, with nothing else but white space.
 """
 
 from __future__ import annotations
@@ -22,18 +22,16 @@ from reasonpack.templates.learn.marked_chats import common_length
 from reasonpack.views.tool_calls import are_calls
 
 _OPENING_TAG, _CLOSING_TAG = "<think>", "</think>"
-"""By which reasoning was split off the content."""
+"""The tags at which readers of records split reasoning from content."""
 
 
 class Completion(Struct, frozen=True):
     """What the model wrote.
 
     Attributes:
-        text: of the completion, stop token included.
-        response: where the response begins in it, in characters, behind reasoning or an
-            empty block.
-        block: whether there is reasoning, or an empty block of it, in the completion or
-            left open by the prompt.
+        text: the completion, stop token included.
+        response: offset of the response in characters, after reasoning or an empty block.
+        block: whether the completion has reasoning or an empty block, or the prompt opens one.
     """
 
     text: str
@@ -44,14 +42,13 @@ class Completion(Struct, frozen=True):
 def find_completion(
     prompt: str, full: str, message: Message, behaviour: Behaviour
 ) -> Completion | None:
-    """Find what the model wrote.
+    """Find what the model wrote for `message`.
 
-    The prompt is a rendering of the messages before, for generation; `full` is one with the
-    message.
+    `prompt` is the rendering of the messages before it with the generation prompt, `full` the
+    rendering that ends with it.
 
     Returns:
-        None where neither the rendering nor what was learned gives the whole message,
-        and nothing but it.
+        None if neither the rendering nor the learned parts give the whole message and only it.
     """
     opened = _opened(prompt, behaviour)
     if not (message.reasoning or "").strip() and closes_reasoning(prompt, behaviour):
@@ -66,7 +63,7 @@ def find_completion(
 
 
 def _in_parts(opened: str, text: str, message: Message, behaviour: Behaviour) -> Completion | None:
-    """Take a message whose reasoning and content were handed over apart."""
+    """Find the completion of a message whose reasoning and content are separate fields."""
     found = _continued(opened, text, message, behaviour)
     return found or _composed(opened, text, message, behaviour)
 
@@ -74,42 +71,42 @@ def _in_parts(opened: str, text: str, message: Message, behaviour: Behaviour) ->
 def _as_written(
     opened: str, text: str, message: Message, behaviour: Behaviour
 ) -> Completion | None:
-    """Take a message whose reasoning was handed over within its content.
+    """Find the completion of a message whose content includes its reasoning.
 
-    The template shows it so, behind an empty block or not, or in a form of its own, or drops the
-    reasoning; what it does not show is as the record has it. The tag that the prompt wrote is not
-    written again.
+    The template may show the content unchanged, perhaps after an empty block, show it in a form of
+    its own, or drop the reasoning, which is then taken from the record. A tag that the prompt ends
+    with is not part of the completion.
     """
     written, tag = as_written(message, behaviour.forms) or "", opened.strip()
     if tag.endswith(_CLOSING_TAG):
-        return None  # what closes the reasoning cannot be followed by some
+        return None  # no reasoning can follow a prompt that closes it
     start = _find_response(text, replace(message, content=written, reasoning=None), behaviour)
     if start is None:
         own_form = _continued(opened, text, message, behaviour)
         dropped = _find_response(text, replace(message, reasoning=None), behaviour)
-        # What parts it from a call is known where the template shows texts beside calls.
+        # The text between content and calls is known if the template shows content with calls.
         known = behaviour.closer or not message.tool_calls or any(behaviour.text_call)
-        if own_form and not (message.reasoning or "").strip():  # the line breaks are the block's
+        if own_form and not (message.reasoning or "").strip():  # line breaks belong to the block
             rest = own_form.text[own_form.response :]
             return replace(own_form, response=len(own_form.text) - len(rest.lstrip("\n")))
         if own_form or dropped is None or not known:
             return own_form
         lead = written[: len(written) - len(message.content or "")]
         content, behind = message.content or "", text[dropped:]
-        at = behind.find(content.strip() or behind.lstrip())  # of the content, or the first call
+        at = behind.find(content.strip() or behind.lstrip())  # content or first call
         space = content[: len(content) - len(content.lstrip())]
         kept = space if behind[:at].endswith(space) else ""  # unless the template strips it
         start, text = 0, lead + kept + behind[at:]
     body = text[start:]
     if text.startswith(opened) and _CLOSING_TAG not in text[len(opened) : start]:
         body = text[len(opened) :]
-    elif tag == _OPENING_TAG:  # which the record has otherwise, or not at all
+    elif tag == _OPENING_TAG:  # the record may lack it, or have other white space
         bare = body.lstrip()
         body = bare.removeprefix(tag) if bare.startswith(tag) else body
     elif tag:
         return None
     _, closed, behind = body.partition(_CLOSING_TAG)
-    if not closed:  # it was cut off before
+    if not closed:  # the message was cut off within its reasoning
         return Completion(body, body.rfind(behaviour.stop(message).token), block=True)
     own = written.partition(_CLOSING_TAG)[2]  # a line break more is of what follows
     breaks = common_length(behind, 0, own[: len(own) - len(own.lstrip("\n"))])
@@ -117,7 +114,10 @@ def _as_written(
 
 
 def _unfinished(found: Completion, message: Message, behaviour: Behaviour) -> Completion | None:
-    """Leave out the stop, and what would close it, of a message that was cut off."""
+    """Return the completion of a message that was cut off, without closer and stop token.
+
+    None for a message with tool calls.
+    """
     if message.tool_calls:
         return None
     if (message.content or "").strip():
@@ -130,13 +130,13 @@ def _unfinished(found: Completion, message: Message, behaviour: Behaviour) -> Co
     for closer in closers:
         closed = closed.rstrip().removesuffix(closer.strip())
     end = len(closed.rstrip())
-    tail = last[len(last.rstrip()) :]  # which the model wrote, if it is shown
+    tail = last[len(last.rstrip()) :]  # white space that the model wrote, kept if shown
     end += len(tail) if found.text.startswith(tail, end) else 0
     return Completion(found.text[:end], min(found.response, end), found.block)
 
 
 def _last_messages(prompt: str, full: str, opened: str, behaviour: Behaviour) -> Iterator[str]:
-    """Yield what may be the message, header cut off, at the end of a rendering."""
+    """Yield candidates for the text of the last message in `full`, without its header."""
     before = prompt[: len(prompt) - len(opened)]
     if full.startswith(before):
         yield full[len(before) :]
@@ -149,7 +149,7 @@ def _last_messages(prompt: str, full: str, opened: str, behaviour: Behaviour) ->
 
 
 def _opened(prompt: str, behaviour: Behaviour) -> str:
-    """Return what the generation prompt adds to the header, or to a tool's result."""
+    """Return what the generation prompt adds to the header, or to a tool result; '' if nothing."""
     whole = behaviour.prompt_opener + behaviour.opener
     known = {behaviour.prompt_opener, behaviour.prompt_closed, whole}
     for opened in sorted(known, key=len, reverse=True):
@@ -164,7 +164,7 @@ def _opened(prompt: str, behaviour: Behaviour) -> str:
 
 
 def closed_block(prompt: str, behaviour: Behaviour) -> str:
-    """Return the block that a prompt opens and closes, as for `/no_think`; empty if it does not."""
+    """Return the empty reasoning block at the end of a prompt (`/no_think`); '' if none."""
     opener, closer = (behaviour.prompt_opener + behaviour.opener).strip(), behaviour.closer.strip()
     _, header, block = prompt.rpartition(behaviour.header or "\0")
     core = block.strip()
@@ -174,23 +174,23 @@ def closed_block(prompt: str, behaviour: Behaviour) -> str:
 
 
 def closes_reasoning(prompt: str, behaviour: Behaviour) -> bool:
-    """Whether the model has no reasoning to write: the prompt closes it, or there is none."""
+    """Return whether the prompt closes the reasoning, or the template has no place for any."""
     closer = behaviour.closer.strip()
     return not closer or _opened(prompt, behaviour).rstrip().endswith(closer)
 
 
 def _is_open(opened: str, behaviour: Behaviour) -> bool:
-    """Whether what the generation prompt adds to the header leaves reasoning open."""
+    """Return whether `opened`, which the generation prompt adds, leaves a reasoning block open."""
     whole = behaviour.prompt_opener + behaviour.opener
     known = opened in {behaviour.prompt_opener, whole} or opened.strip() == whole.strip()
     return bool(behaviour.closer and opened) and known
 
 
 def _cut_stop(text: str, message: Message, behaviour: Behaviour) -> str:
-    """Cut what the template adds after the stop token, or add the stop where it has none.
+    """Return `text` up to and including the stop token.
 
-    Returns:
-        The empty text where there is no stop token.
+    The token is added if the template never shows it after the last message. Empty if it is
+    missing though the template shows it.
     """
     stop = behaviour.stop(message)
     if not stop.shown:
@@ -201,7 +201,7 @@ def _cut_stop(text: str, message: Message, behaviour: Behaviour) -> str:
 
 
 def _continued(opened: str, text: str, message: Message, behaviour: Behaviour) -> Completion | None:
-    """Take the completion from a message as rendered, header cut off."""
+    """Return the completion if `text`, the message without header, continues the prompt."""
     if not text.startswith(opened):
         return None
     start = _find_response(text, message, behaviour)
@@ -212,7 +212,7 @@ def _continued(opened: str, text: str, message: Message, behaviour: Behaviour) -
 
 
 def _closes(content: str, tag: str) -> bool:
-    """Whether a content goes on from a tag that stands before it.
+    """Return whether `content` closes `tag`, which the prompt opened, without opening it.
 
     >>> _closes("A</judge>B", "<judge>"), _closes("<judge>A</judge>B", "<judge>")
     (True, False)
@@ -221,23 +221,23 @@ def _closes(content: str, tag: str) -> bool:
 
 
 def _composed(opened: str, last: str, message: Message, behaviour: Behaviour) -> Completion | None:
-    """Put a completion together from what was learned and the response as rendered."""
+    """Compose a completion from the message's reasoning, delimiters and the rendered response."""
     reasoning = message.reasoning if (message.reasoning or "").strip() else ""
     bare = replace(message, reasoning=None)
     start = _find_response(last, bare, behaviour)
     if start is None and reasoning:
         start = _find_response(last, message, behaviour)
     if start is None and last.startswith(behaviour.prompt_opener):
-        # Some open a block before the response that nothing closes.
+        # Some templates open a block before the response and do not close it.
         last = last.removeprefix(behaviour.prompt_opener)
         start = _find_response(last, bare, behaviour)
     if start is None:
         return None
     if opened and not behaviour.closer and not _closes(message.content or "", opened.strip()):
-        return None  # the answer has to go on from what the prompt opens
+        return None  # the answer does not continue the block that the prompt opens
     lead, is_open = "", _is_open(opened, behaviour)
     if reasoning:
-        # A prompt that closes the reasoning cannot be followed by some.
+        # No reasoning can follow a prompt that closes it.
         if not behaviour.closer or not (is_open or opened == behaviour.prompt_opener == ""):
             return None
         whole = behaviour.prompt_opener + behaviour.opener
@@ -246,7 +246,7 @@ def _composed(opened: str, last: str, message: Message, behaviour: Behaviour) ->
         block = behaviour.prompt_opener + behaviour.opener + behaviour.closer
         lead = block[len(opened) :] if block.startswith(opened) else behaviour.closer
     body = last[start:]
-    if lead[-1:].isspace():  # the closer has the white space that is due here
+    if lead[-1:].isspace():  # the closer ends with the white space that also begins the response
         first, closer = behaviour.answer[0], behaviour.closer
         due = closer[len(closer.rstrip()) :] if start else first[: len(first) - len(first.lstrip())]
         body = body if start and last[:start].endswith(due) else body.removeprefix(due)
@@ -257,33 +257,33 @@ def _composed(opened: str, last: str, message: Message, behaviour: Behaviour) ->
 
 
 def _find_response(text: str, message: Message, behaviour: Behaviour) -> int | None:
-    """Return where the response begins in the text of a message, behind the header.
+    """Return where the response begins in `text`, a rendered message without its header.
 
-    None where the text is anything but the whole message, as it was learned to be.
+    None if the text is not exactly the whole message with the learned delimiters.
     """
     starts = _response_starts(text, (message.reasoning or "").strip(), behaviour)
     return next((at for at in starts if _is_response(text, at, message, behaviour)), None)
 
 
 def _response_starts(text: str, reasoning: str, behaviour: Behaviour) -> Iterator[int]:
-    """Yield where the response may begin: behind the reasoning, or behind an empty block."""
+    """Yield where the response may begin: after the reasoning, or after an empty block or none."""
     closer, closed = behaviour.closer, behaviour.prompt_closed
     opened = _skip(text, 0, behaviour.prompt_opener + behaviour.opener)
     if reasoning:
         at = _skip(text, _skip(text, opened, reasoning), closer)
         if closer and at >= 0:
-            yield _behind(text, at, closer)
+            yield _skip_space(text, at, closer)
         return
     if closed and text.startswith(closed) and not _is_open(closed, behaviour):
         yield len(closed)
     for at in (_skip(text, opened, closer), _skip(text, 0, closer)):
         if closer and at >= 0:
-            yield _behind(text, at, closer)
+            yield _skip_space(text, at, closer)
     yield 0
 
 
 def _is_response(text: str, at: int, message: Message, behaviour: Behaviour) -> bool:
-    """Whether the text from `at` on is the content, the calls and the stop token."""
+    """Return whether the text from `at` on is exactly content, calls and stop token."""
     content = (message.content or "").strip()
     before, after = behaviour.text_call if message.tool_calls else behaviour.answer
     stop = behaviour.stop(message).token
@@ -292,7 +292,7 @@ def _is_response(text: str, at: int, message: Message, behaviour: Behaviour) -> 
         return at >= 0 and text[at:].strip() == (after + stop).strip()
     with_text = _skip(text, _skip(text, _skip(text, at, before), content), after)
     starts = [with_text] if content else [_skip(text, at, behaviour.call)]
-    if message.content and not content and after:  # white space alone may be shown as a text is
+    if message.content and not content and after:  # may be shown like other content
         starts.append(with_text)
     stops = (behaviour.answer_stop.token, behaviour.call_stop.token)
     ends = len(text) - len(stop)
@@ -300,7 +300,7 @@ def _is_response(text: str, at: int, message: Message, behaviour: Behaviour) -> 
 
 
 def _skip(text: str, at: int, wanted: str) -> int:
-    r"""Return where `wanted`, between white space, ends in `text` from `at`; −1 if it is not there.
+    r"""Return where `wanted` ends if `text` has it at `at`, white space aside; else −1.
 
     >>> _skip("a\n<b>c", 1, "\n\n<b>\n")
     5
@@ -315,6 +315,6 @@ def _skip(text: str, at: int, wanted: str) -> int:
     return at + len(core)
 
 
-def _behind(text: str, at: int, closer: str) -> int:
-    """Return where the white space that belongs to a closer which ends at `at` is over."""
+def _skip_space(text: str, at: int, closer: str) -> int:
+    """Return the offset after the closer's trailing white space; its tag ends at `at`."""
     return at + common_length(text, at, closer[len(closer.rstrip()) :])

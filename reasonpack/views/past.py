@@ -1,10 +1,10 @@
-"""What calls that begin alike have in common, so that each of their messages is rendered once.
+"""What is kept of earlier calls, so that messages at the beginning of several are rendered once.
 
     call 1   system user                        past: system user
     call 2   system user answer tool                  system user answer tool
-    call 3   system user' …                     another past, if they have less than half in common
+    call 3   system user' …                     another past, if they share less than half
 
-The messages that two calls share are the same objects.
+Messages that two calls share are the same objects.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from reasonpack.views.spans import Found
 
 Story = list[dict[str, Any]]
 Written = tuple[dict[str, Any], dict[str, Any]]
-"""A message as the template reads it, and without blocks of reasoning that hold nothing."""
+"""A message as the template reads it, and the same without an empty reasoning block."""
 
 
 class Prompt(NamedTuple):
-    """The prompt of a view, and where the messages before are found and shown in it."""
+    """The prompt of a view, and where its messages are found and shown in it."""
 
     text: str = ""
     found: Found = Found()
@@ -40,12 +40,12 @@ NO_PROMPT = Prompt()
 
 
 class Past(Struct):
-    """The call before, and what was made of its messages.
+    """An earlier call, and what was computed for its messages.
 
     Attributes:
-        tools: that it could call, as its template got them.
-        messages: of its prompt.
-        common: how many messages the next call has in common with it.
+        tools: the tools that the template was given.
+        messages: the messages of the call's prompt.
+        common: how many leading messages the next call shares with it.
     """
 
     tools: Any = None
@@ -59,20 +59,20 @@ class Past(Struct):
     _memos: dict[tuple[int, str], Memo] = field(default_factory=dict)
 
     def has(self, tools: Any) -> bool:
-        """Tell whether these tools are written the same, with their keys in the same order."""
+        """Return whether `tools` equal this call's, with keys in the same order."""
         return self.tools is tools or (self.tools == tools and alike(self.tools, tools))
 
     def begin(self, messages: Sequence[Message]) -> None:
-        """Go on to a call with these messages; its answer is the last one."""
+        """Begin the next call; the last of `messages` is its answer."""
         self._next = messages[:-1]
         self.common = same_beginning(self.messages, self._next)
 
     def end(self, prompt: Prompt) -> None:
-        """Remember the prompt of the call."""
+        """End the call: keep its prompt and its messages for the next."""
         self.messages, self._prompt, self._stories = self._next, prompt, self._next_stories
 
     def known_prompt(self) -> Prompt:
-        """Return of the prompt before what its messages in common are."""
+        """Return the earlier call's prompt, with spans and offsets of the common messages only."""
         text, found, shown = self._prompt
         ends = found.ends[: self.common]
         spans = found.spans[: ends[-1][1]] if ends else ()
@@ -81,9 +81,9 @@ class Past(Struct):
     def stories(
         self, messages: Sequence[Message], write: Callable[[Message], Written]
     ) -> tuple[Story, Story]:
-        """Return the two that are written of messages, the same objects for the same message.
+        """Return `messages` written in both ways (`Written`), reusing those written before.
 
-        But for one that stands there twice: a memo tells places apart by what is written there.
+        A message object that occurs twice is written twice: a memo identifies messages by object.
         """
         wholes, bares = (story[: self.common] for story in self._stories)
         there = {*map(id, wholes)}
@@ -98,16 +98,16 @@ class Past(Struct):
         return wholes, bares
 
     def memo(self, key: tuple[int, str], story: Story, sites: Any) -> Memo:
-        """Return the memo of renderings with these variables, for this story."""
+        """Return the memo for renderings under `key`, set to this story."""
         items = [*story, *(self.tools or ())]
         if key not in self._memos:
             self._memos[key] = Memo(sites, items)
-        self._memos[key].go_on(items)
+        self._memos[key].set_items(items)
         return self._memos[key]
 
 
 def same_beginning(one: Sequence[object], other: Sequence[object]) -> int:
-    """Count the objects that two lists begin with, both the same."""
+    """Return how many leading objects of two lists are identical."""
     if all(map(is_, one, other)):
         return min(len(one), len(other))
     for count, (mine, its) in enumerate(zip(one, other, strict=False)):
@@ -117,13 +117,13 @@ def same_beginning(one: Sequence[object], other: Sequence[object]) -> int:
 
 
 class Pasts:
-    """The pasts of a group: of agents whose calls were logged in turn."""
+    """The pasts of a group, one for each agent whose calls alternate in the log."""
 
     def __init__(self) -> None:
         self._pasts: list[Past] = []
 
     def of(self, call: Conversation) -> Past:
-        """Return the past that a call goes on with, ready for it."""
+        """Return the past that shares most messages with `call`, or a new one, begun for it."""
         history = call.messages[:-1]
         best, most = None, 0
         for past in self._pasts:

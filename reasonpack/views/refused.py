@@ -1,4 +1,4 @@
-"""Messages of which no exact view can be had → errors that say what was found and what helps.
+"""Errors for messages without an exact view; each says what was found and how to fix it.
 
 Message, its prompt and its rendering  ──→  RecordError("view", "messages[3]", …)
 """
@@ -35,10 +35,9 @@ _STATE_TAGS = (
 def misfit(
     name: str, index: int, prompt: str, full: str, message: Message, behaviour: Behaviour
 ) -> RecordError:
-    """Say why no completion was found.
+    """Return the error that says why no completion was found for a message.
 
-    The prompt is as rendered for generation, `full` as rendered with the message that was to be
-    trained.
+    `prompt` is rendered for generation, `full` ends with the message.
     """
     what, expected, fix = _why(prompt, full, message, behaviour)
     what = f"the chat template ({name}) {what}, expected {expected}"
@@ -48,9 +47,9 @@ def misfit(
 def _why(  # noqa: PLR0911 (one kind each)
     prompt: str, full: str, message: Message, behaviour: Behaviour
 ) -> tuple[str, str, str]:
-    """Return what was found, what was expected, and a fix; no fix where there is only the usual."""
+    """Return what was found, what was expected, and a fix; an empty fix stands for `_KEEP`."""
     content, reasoning = (message.content or "").strip(), (message.reasoning or "").strip()
-    own = full[common_length(full, 0, prompt) :]  # where tools are described no more
+    own = full[common_length(full, 0, prompt) :]  # after the descriptions of tools
     missing = [call for call in message.tool_calls if call.name not in own]
     nameless = [call for call in message.tool_calls if find_name(call.id or "", call.name) < 0]
     if message.tool_calls and not message.finished:
@@ -99,7 +98,7 @@ def _shows_all(message: Message, text: str) -> bool:
 
 
 def _difference(prompt: str, full: str) -> str:
-    """Show where two texts part, with a little of what each has there."""
+    """Describe where two texts differ, with a few characters of each."""
     at = common_length(full, 0, prompt)
     if at == len(prompt):
         return f"({full[at : at + 40]!r} follows)"
@@ -108,7 +107,7 @@ def _difference(prompt: str, full: str) -> str:
 
 
 def without_reasoning(name: str, index: int) -> RecordError:
-    """Say that a message lacks the reasoning that its prompt asks for."""
+    """Return the error for a message without reasoning whose prompt opens some."""
     what = (
         f"the chat template ({name}) makes the model write an empty block of reasoning, and the "
         "message has none, expected some"
@@ -118,10 +117,10 @@ def without_reasoning(name: str, index: int) -> RecordError:
 
 
 def refuse_stop_inside(message: Message, index: int, behaviour: Behaviour) -> None:
-    """Refuse a message whose own text holds a token that ends a generation.
+    """Refuse a message whose text contains a token that ends a generation.
 
     Raises:
-        RecordError: it does.
+        RecordError: the content, reasoning or calls contain one.
     """
     calls = [f"{each.name} {each.arguments_text or each.arguments}" for each in message.tool_calls]
     texts = message.content, message.reasoning, "".join(calls)
@@ -135,31 +134,30 @@ def refuse_stop_inside(message: Message, index: int, behaviour: Behaviour) -> No
 
 
 Shown = Sequence[tuple[int, int]]
-"""For each message, where it and all before it are over, and where the last of a user is."""
+"""For each message: where it and all before it end, and where the last user message ends."""
 
 
 def check_context(
     prompt: str, messages: Sequence[Message], template: ChatTemplate, before: Shown, same: int
 ) -> Shown:
-    """Refuse a template that leaves out what a user or a system message says.
+    """Refuse a prompt that lacks the content of a message other than an answer or a tool result.
 
     Args:
-        prompt: of a view.
-        messages: before it.
-        template: that rendered them.
-        before: what this returned for the prompt before, which stands in this one too as far as
-            they are the same.
-        same: how many characters that is.
+        prompt: the prompt of a view.
+        messages: the messages of the prompt.
+        template: the template that rendered it.
+        before: what this function returned for an earlier prompt.
+        same: how many leading characters the two prompts share.
 
     Raises:
-        RecordError: a message is not shown whole.
+        RecordError: the content of a message is missing or incomplete.
     """
     kept = bisect_right(before, (same, math.inf))
     ends = list(before[:kept])
     over, at = ends[-1] if ends else (0, 0)
     for index, message in enumerate(messages[kept:], kept):
         if message.role not in {"assistant", "tool"}:
-            # What users say comes in order; a system message may be put anywhere.
+            # User messages come in order; a template may put a system message anywhere.
             start = at if message.role == "user" else 0
             end = _end_of(message.content or "", prompt, start, template.removed)
             if end is None:
@@ -172,9 +170,9 @@ def check_context(
 
 
 def _end_of(content: str, prompt: str, start: int, removed: Sequence[str]) -> int | None:
-    """Return where a content ends in a prompt, searched from `start`; None if it is not all there.
+    """Return where `content` ends in a prompt, searched from `start`; None if it is incomplete.
 
-    What the template takes out of texts, such as `/no_think`, may be missing.
+    Words in `removed`, such as `/no_think`, may be missing.
     """
     whole = content.strip()
     at = prompt.find(whole, start)
@@ -193,7 +191,7 @@ def _end_of(content: str, prompt: str, start: int, removed: Sequence[str]) -> in
 
 
 def _left_out(name: str, index: int, message: Message) -> RecordError:
-    """Say that a message of the context is not shown whole."""
+    """Return the error for a context message whose content the template does not show."""
     what = (
         f"the chat template ({name}) does not show the content of this {message.role} message, "
         "expected what was said"

@@ -1,10 +1,10 @@
-r"""A conversation → its renderings: for each answer its prompt, and the text that ends with it.
+r"""A conversation → two renderings per answer: its prompt, and the text that ends with it.
 
     prompt   …<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n
     full     …<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\nHello<|im_end|>\n
 
-Both are rendered from the start, for what a template writes first may depend on all messages; a
-memo saves what that repeats (`templates.loops`).
+Both are rendered from the start, because the beginning of the text may depend on all messages; a
+memo saves most of the repeated work (`templates.loops`).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from reasonpack.views.completion import closes_reasoning
 from reasonpack.views.past import Past, Story, same_beginning
 
 WORTH_A_MEMO = 20
-"""Views from which a memo is used: what it saves grows with the square of their number."""
+"""Least number of views for which a memo is used: its gain grows with the number's square."""
 
 
 class Rendering(Struct, frozen=True):
@@ -38,12 +38,11 @@ class Rendering(Struct, frozen=True):
     Attributes:
         template: the chat template.
         behaviour: what was learned about it.
-        variables: what the user set for every conversation.
-        missing_reasoning: what to do with a message without reasoning where the
-            template makes the model reason: leave it untrained, train it after an
-            empty block, or refuse it.
-        train_empty_think: train such an empty block too.
-        on_message_error: what to do with a message that cannot be had exactly: reject the
+        variables: template variables that the user set for all conversations.
+        missing_reasoning: what to do with a message without reasoning if the template makes the
+            model reason: leave it untrained, train it after an empty block, or refuse it.
+        train_empty_think: whether to train such an empty block too.
+        on_message_error: what to do with a message that has no exact view: reject the
             conversation, or keep the message as untrained context if the template shows it.
     """
 
@@ -58,7 +57,7 @@ class Rendering(Struct, frozen=True):
 def rendering_of_call(
     conversation: Conversation, rendering: Rendering, past: Past
 ) -> tuple[int, str, str, Written]:
-    """Return for a call what `each_rendering` yields for an answer.
+    """Return, for the answer of a call, what `each_rendering` yields.
 
     Raises:
         RecordError: the template refuses the messages.
@@ -69,7 +68,7 @@ def rendering_of_call(
     stories = _stories(conversation.messages, rendering.behaviour, past)
 
     def memo_of(number: int, story: Story) -> Memo:
-        key = number, repr(variables)  # true is not 1
+        key = number, repr(variables)  # unlike ==, tells True from 1
         return past.memo(key, story, template.sites)
 
     new = [message.get("tool_calls") for message in stories[0][past.common :]]
@@ -81,7 +80,7 @@ def rendering_of_call(
             whole = story if last is None else [*story[:index], last]
             if memo is None:
                 return index, prompt, render(whole), written
-            memo.go_on([*whole, *(past.tools or ())])
+            memo.set_items([*whole, *(past.tools or ())])
             return index, prompt, render(whole, memo=memo), written
         except RecordError as error:
             error.path = f"messages[0:{index + 1}]"
@@ -91,9 +90,9 @@ def rendering_of_call(
 def each_rendering(
     conversation: Conversation, rendering: Rendering, answers: Sequence[int]
 ) -> Generator[tuple[int, str, str, Written]]:
-    """Yield for each answer its index, its prompt, and the rendering that ends with it.
+    """Yield (index, prompt, rendering that ends with the answer, written) for each answer.
 
-    And what of the prompt loops of the template wrote of which message.
+    `written` says where in the prompt the text of each message is.
 
     Raises:
         RecordError: the template refuses the messages.
@@ -104,7 +103,7 @@ def each_rendering(
     memos: dict[tuple[int, str | bool], Memo] = {}
 
     def memo_of(number: int, story: Story, variables: Mapping[str, Any]) -> Memo:
-        key = number, remembers and repr(variables)  # true is not 1
+        key = number, remembers and repr(variables)  # unlike ==, tells True from 1
         if key not in memos:
             memos[key] = Memo(template.sites if remembers else (), [*story, *(tools or ())])
         return memos[key]
@@ -133,11 +132,11 @@ def _prompt(
     rendering: Rendering,
     memo_of: Callable[[int, Story], Memo],
 ) -> tuple[Story, Memo | None, str, Written]:
-    """Render the prompt of an answer from the first story whose prompt does not close reasoning.
+    """Render an answer's prompt from the first story whose prompt does not close the reasoning.
 
     Returns:
-        That story, or the last; its memo, if the template has sites; the prompt, and what of it
-        loops of the template wrote.
+        That story, or else the last one; its memo, if the template has sites; the prompt; where
+        in the prompt each message is.
     """
     for number, story in enumerate(stories):
         memo = memo_of(number, story) if rendering.template.sites else None
@@ -148,16 +147,16 @@ def _prompt(
 
 
 def _in_focus(message: Message, prompt: str, behaviour: Behaviour) -> dict[str, Any] | None:
-    """Write the message behind a prompt where it is written otherwise than in a history, else None.
+    """Return the answer as a dict if it differs from its form in the history, else None.
 
-    There is no reasoning of white space behind a prompt that closes it, and no empty text where a
-    template makes another one of it.
+    White space alone is no reasoning after a prompt that closes it, and an empty content is left
+    out if the template would write an empty message for it.
     """
     forms, bare = behaviour.forms, message
     if message.reasoning and not is_reasoned(message) and closes_reasoning(prompt, behaviour):
         bare = replace(message, reasoning=None, verbatim=None)
     if forms.empty_as_written and message.content == "":
-        # Reasoning within the content is put in front of the calls as the record has it.
+        # `find_completion` puts reasoning within the content before the calls, as recorded.
         reasoning = None if as_written(message, forms) is not None else bare.reasoning
         bare = replace(bare, content=None, verbatim=None, reasoning=reasoning)
     return None if bare is message else dump_message(bare, forms)
@@ -166,11 +165,10 @@ def _in_focus(message: Message, prompt: str, behaviour: Behaviour) -> dict[str, 
 def _stories(
     messages: Sequence[Message], behaviour: Behaviour, past: Past | None = None
 ) -> tuple[list[dict[str, Any]], ...]:
-    """Write messages as the template reads them.
+    """Return the messages as dicts that the template reads: one story or two.
 
-    Returns:
-        The messages, and where their contents have blocks of reasoning with nothing in them the
-        same without these: for prompts that close the reasoning, or a template without any.
+    The second has no empty reasoning blocks, for prompts that close the reasoning. It is the only
+    one if the two are the same or the template has no place for reasoning.
     """
 
     def write(message: Message) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -188,7 +186,7 @@ def _bare(message: Message) -> Message:
 
 
 def _variables(conversation: Conversation, index: int, rendering: Rendering) -> Mapping[str, Any]:
-    """Return the template's variables for one view."""
+    """Return the template variables for the view of message `index`."""
     switch = rendering.behaviour.not_thinking
     if is_reasoned(conversation.messages[index]):
         switch = rendering.behaviour.thinking
@@ -196,5 +194,5 @@ def _variables(conversation: Conversation, index: int, rendering: Rendering) -> 
 
 
 def is_reasoned(message: Message) -> bool:
-    """Whether a message has reasoning other than white space."""
+    """Return whether a message has reasoning other than white space."""
     return bool((message.reasoning or "").strip())

@@ -1,12 +1,12 @@
-r"""A view's text → which stretch of it is of which kind, and belongs to which message.
+r"""A view's text → spans, each with its kind and the message it belongs to.
 
     <|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n<think>\nGreet.\n</think>\n\nHello<|im_end|>
     └───────── h, message 0 ────────┘└──── h, message 1 ───┘└───────── t ──────────┘└─ r_out ─┘
 
-Kinds and messages are for reading: nothing that is trained depends on them. A loop of the
-template over the messages says what it wrote of each (`templates.written`). What it did not
-write is searched for: a system message in front of all, a result that stands with its call. Where
-a template rewrites such a message beyond recognition, its text counts to a neighbour.
+Kinds and messages are information for readers: labels do not depend on them. The text of most
+messages is known from the template's loops (`templates.written`). Others are searched for, such as
+a leading system message or a result shown next to its call. If a template rewrites such a message
+beyond recognition, its text is attributed to a neighbour.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from reasonpack.templates.written import Written
 
 
 class Span(NamedTuple):
-    """A stretch of a view's text, from where the one before it ends to `stop` (exclusive).
+    """A part of a view's text, from the end of the previous span to `stop` (exclusive).
 
     Attributes:
         stop: in characters from the start of the prompt.
-        kind: what it holds.
-        message: index in the conversation; −1 for text of the template's own.
-        trained: whether it is, if the model wrote it.
+        kind: the kind of its text.
+        message: index in the conversation; −1 for template text that belongs to no message.
+        trained: whether it is trained, if it is part of the completion.
     """
 
     stop: int
@@ -51,8 +51,8 @@ def completion_spans(
 ) -> list[Span]:
     """Split the end of the prompt and the completion into header, reasoning and response.
 
-    `stretches` are of the completion, where each ends and whether it is trained; the first is the
-    reasoning, and empty where there is none. `message` is the index of the message that it writes.
+    `stretches` are the completion's parts: where each ends, and whether it is trained. The first
+    is the reasoning, empty if there is none. `message` is the index of the completion's message.
     """
     start, opener = len(prompt), behaviour.prompt_opener
     (reasoning, is_trained), *others = stretches
@@ -64,12 +64,11 @@ def completion_spans(
 
 
 class Found(Struct, frozen=True):
-    """The messages of the history as they were found in a prompt, to go on from there.
+    """Where the messages of the history are in a prompt; the search in the next goes on from here.
 
     Attributes:
-        spans: of the prompt's messages.
-        ends: for each message, where it ends in the prompt, and how many spans there are
-            up to there.
+        spans: the spans of the messages.
+        ends: for each message, where it ends in the prompt, and the number of spans up to there.
     """
 
     spans: tuple[Span, ...] = ()
@@ -90,16 +89,16 @@ def find_messages(
     """Find each message of the history in a prompt, in order.
 
     Args:
-        prompt: of the view.
-        messages: before the view's own.
-        behaviour: of the template.
-        written: what loops of the template wrote of them; the others are searched for.
-        before: what was found in the prompt of an earlier view of the conversation; it is
-            kept as far as that prompt is this one's beginning.
-        same: how many characters that is.
+        prompt: the prompt of a view.
+        messages: the messages before the view's own.
+        behaviour: the template's.
+        written: where the template's loops wrote messages; the others are searched for.
+        before: what was found in the prompt of an earlier view, kept as far as the two prompts
+            are the same.
+        same: how many leading characters the two prompts share.
     """
     same -= _LOOKAHEAD
-    # What a message is depends on the one behind it.
+    # The end of a message depends on the message after it.
     kept = max(0, bisect_right(before.ends, (same, math.inf)) - 1) if same > 0 else 0
     at, count = before.ends[kept - 1] if kept else (0, 0)
     spans, ends = list(before.spans[:count]), list(before.ends[:kept])
@@ -108,11 +107,11 @@ def find_messages(
     most = len(prompt) - len(behaviour.prompt_opener)
     for index, message in enumerate(messages[kept:], kept):
         start, stop = own[index] or (at, -1)
-        if start > at:  # the rest of a message that was searched for, or the template's own
+        if start > at:  # the rest of a message that was searched for, or template text
             is_rest = index > 0 and not own[index - 1]
             spans.append(Span(start, Kind.CONTEXT, index - 1 if is_rest else -1))
-        start, behind = max(at, start), _behind(messages, index, own, behaviour)
-        if start <= stop <= most and not _is_shown(behind, prompt, start, stop):
+        start, following = max(at, start), _following(messages, index, own, behaviour)
+        if start <= stop <= most and not _is_shown(following, prompt, start, stop):
             at = stop
         else:
             later = bisect_right(stops, start)
@@ -120,8 +119,8 @@ def find_messages(
             at = found if later == len(stops) or found <= stops[later] else start
             if not ((message.content or "").strip() or message.tool_calls):
                 later_ones = (each[0] for i, each in own.items() if each and i > index)
-                if at > next(later_ones, at) or _is_shown(behind, prompt, start, at):
-                    at = start  # what ends it was found behind another
+                if at > next(later_ones, at) or _is_shown(following, prompt, start, at):
+                    at = start  # the end that was found is another message's
         if message.role == "assistant":
             spans += _history_spans(prompt, start, at, index, message, behaviour)
         else:
@@ -130,31 +129,31 @@ def find_messages(
     return Found(tuple(spans), tuple(ends))
 
 
-def _behind(
+def _following(
     messages: Sequence[Message],
     index: int,
     own: Mapping[int, tuple[int, int] | None],
     behaviour: Behaviour,
 ) -> str:
-    """Return the text of the message behind, or of the first result there that has one.
+    """Return the content of the message after `index`, skipping tool results without content.
 
-    It is empty for none, and for one that a loop wrote.
+    Empty if there is none, or if a loop of the template wrote that message.
     """
-    for behind in range(index + 1, len(messages)):
-        content, role = (messages[behind].content or "").strip(), messages[behind].role
-        if own[behind] or content or role != "tool":
-            is_there = content and not own[behind]
-            return _sure(content, behaviour.ends.get(role, "")) if is_there else ""
+    for later in range(index + 1, len(messages)):
+        content, role = (messages[later].content or "").strip(), messages[later].role
+        if own[later] or content or role != "tool":
+            is_there = content and not own[later]
+            return _distinct(content, behaviour.ends.get(role, "")) if is_there else ""
     return ""
 
 
 def _is_shown(content: str, text: str, start: int, stop: int) -> bool:
-    """Tell whether the content of a message stands in a text."""
+    """Return whether `content` is not empty and occurs in `text[start:stop]`."""
     return content != "" and text.find(content, start, stop) >= 0
 
 
-def _sure(content: str, end: str) -> str:
-    """Return a content, with what ends it where it is so short that it may stand elsewhere too."""
+def _distinct(content: str, end: str) -> str:
+    """Return `content`, with the message's end if it is so short that it may occur elsewhere."""
     if len(content) > _SHORT:
         return content
     tag = _TAG_THAT_ENDS.match(end)
@@ -162,35 +161,35 @@ def _sure(content: str, end: str) -> str:
 
 
 def _end(text: str, at: int, message: Message, behaviour: Behaviour) -> int:
-    """Return where a message ends, searched from `at`; that if it is not found."""
+    """Return where a message ends, searched from `at`; `at` if it is not found."""
     if message.role == "assistant":
         return _end_of_response(text, at, message, behaviour)
     return _end_of_text(text, at, message.content or "", behaviour.ends.get(message.role, ""))
 
 
 _LOOKAHEAD = 100
-"""Characters behind a message that can have to do with where it ends."""
+"""How many characters after a message can affect where its end is found."""
 
 
 _SHORT = 16
-"""Content so short that it may stand in a header too, so that its end is looked for as well."""
+"""Content of at most this length may occur in a header too; its end is searched with it."""
 
 
 _TAG_THAT_ENDS = re.compile(r"\s*(?:<[^<>\s]+>|\[/?[A-Z_]+\])")
-"""Its first tag is what the end of a message has in common, whatever message is behind it."""
+"""The first tag after a message, which is the same whatever message follows."""
 
 
 def common_beginning(text: str, other: str) -> int:
-    """Return how many leading characters two texts share; quick where one is all of them."""
+    """Return how many leading characters two texts share; fast if `other` begins with `text`."""
     return len(text) if other.startswith(text) else common_length(text, 0, other)
 
 
 def _end_of_text(text: str, at: int, content: str, end: str) -> int:
-    """Return where `content` and what ends it, searched from `at`, are over."""
+    """Return where `content`, searched from `at`, ends, with the message's `end` after it."""
     whole, content = content.lstrip(), content.strip()
     if len(content) <= _SHORT:
         for shown in dict.fromkeys((whole, content)) if end else ():
-            if (found := text.find(_sure(shown, end), at)) >= 0:
+            if (found := text.find(_distinct(shown, end), at)) >= 0:
                 found += len(shown)
                 return found + common_length(text, found, end)
         if not content:
@@ -228,7 +227,7 @@ def _history_spans(
 ) -> list[Span]:
     """Split an assistant message of the history into header, reasoning and response."""
     header = common_length(text, start, behaviour.header)
-    # Of a message that is not shown, the header is another's.
+    # If the message is not shown, the header there is that of another message.
     begin = start + header if header == len(behaviour.header) and start + header <= end else start
     spans = [Span(begin, Kind.CONTEXT, index)]
     core, closer = (message.reasoning or "").strip(), behaviour.closer.strip()

@@ -1,4 +1,4 @@
-"""The calls of a message as a template shows them: whether all are there, with their arguments."""
+"""Checks that a rendered text contains the tool calls of a message, with all arguments."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _JSON = json.JSONEncoder(ensure_ascii=False)
 
 
 def find_name(text: str, name: str, at: int = 0) -> int:
-    """Return where the name of a tool stands as a whole in a text from `at` on; −1 if nowhere.
+    """Return where a tool's name occurs as a whole word in `text` from `at` on; −1 if nowhere.
 
     >>> find_name("functions.look_up:0", "look_up"), find_name("functions.look_up_all:0", "look_up")
     (10, -1)
@@ -23,9 +23,9 @@ def find_name(text: str, name: str, at: int = 0) -> int:
 
 
 def are_calls(text: str, calls: Sequence[ToolCall], stops: Sequence[str]) -> bool:
-    """Whether the calls, with all of their arguments and nothing of another message, are there.
+    """Return whether `text` has the calls in order, with all arguments, and no other message.
 
-    A text of the calls that holds one of the stops outside of the arguments ends too early.
+    A stop token outside the arguments means that another message begins.
     """
     at = 0
     written: set[str] = set()
@@ -48,7 +48,7 @@ def are_calls(text: str, calls: Sequence[ToolCall], stops: Sequence[str]) -> boo
 
 
 def _argument_forms(call: ToolCall) -> Iterator[Iterator[str]]:
-    """Yield the forms in which a template may show each of a call's arguments."""
+    """Yield, for each key and value in a call's arguments, the texts that may show it."""
     for leaf in _leaves(call.arguments):
         yield _text_forms(leaf) if isinstance(leaf, str) else _plain_forms(leaf)
 
@@ -61,7 +61,7 @@ def _plain_forms(value: Any) -> Iterator[str]:
 
 
 def _text_forms(text: str) -> Iterator[str]:
-    """Yield those that most templates show first: they are made one at a time."""
+    """Yield the forms of a text, the most common first: later ones are seldom needed."""
     yield _escaped(text)
     yield text
     yield text.strip()

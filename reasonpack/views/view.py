@@ -4,14 +4,13 @@
                    │             │
                  view 1        view 2           prompt text + completion text
 
-A view's prompt is what the template renders of the messages before it, with the
-generation prompt. Its completion is what the model then wrote, up to and including the
-stop token. Where the rendering with the answer continues the prompt, the completion is
-the rest of it. Templates often do not: they drop the reasoning of an answer that is
-complete, or rewrite the history once there is one. Then the answer is taken from the
-end of that rendering, and what it lacks is put in front of it as it was learned from
-the template. Either way the completion must hold all of the message, or the
-conversation is refused.
+A view's prompt is the rendering of the messages before the answer, with the generation prompt.
+Its completion is what the model then wrote, up to and including the stop token. If the rendering
+with the answer begins with the prompt, the completion is the rest of it. Often it does not:
+templates drop the reasoning of a complete answer, or render the history differently once an answer
+follows. Then the answer is taken from the end of that rendering, and reasoning and delimiters, as
+learned from the template, are put before it. Either way the completion must contain all of the
+message, or the conversation is refused.
 """
 
 from __future__ import annotations
@@ -53,8 +52,8 @@ class View(Struct, frozen=True):
 
     Attributes:
         message: index of that message in the conversation.
-        prompt: text it saw.
-        completion: text it wrote, stop token included.
+        prompt: the text that the model saw.
+        completion: the text that it wrote, stop token included.
         spans: tile `prompt + completion`.
     """
 
@@ -65,12 +64,12 @@ class View(Struct, frozen=True):
 
 
 class Untrained(Struct, frozen=True):
-    """A message that stays context although it was to be trained.
+    """A message that was to be trained but stays context.
 
     Attributes:
         message: its index.
-        reason: `missing-reasoning` where its prompt opens reasoning that it does not have, or
-            that for which it could not be had exactly.
+        reason: `missing-reasoning` if its prompt opens reasoning that the message does not have,
+            else the reason of the error for which it has no exact view.
     """
 
     message: int
@@ -82,7 +81,7 @@ class Views(Struct, frozen=True):
 
     Attributes:
         views: in the order of the messages; at least one.
-        untrained: messages that were left untrained.
+        untrained: messages that stay context.
     """
 
     views: tuple[View, ...]
@@ -95,8 +94,7 @@ def build_views(
     """Build the view of every message that is to be trained.
 
     Raises:
-        RecordError: a view cannot be had exactly from this template, or there is
-            nothing to train.
+        RecordError: a message has no exact view with this template, or nothing is trained.
     """
     with ready_for_bounds():
         built = list(each_view(conversation, rendering, train_on=train_on))
@@ -111,15 +109,13 @@ def each_view(
     train_on: str = "all",
     past: Past | None = None,
 ) -> Iterator[View | Untrained]:
-    """Yield the view of every message that is to be trained, one at a time.
+    """Yield the view of every message that is to be trained.
 
-    All together have the text of the conversation many times over.
-
-    `past` is that of a call, whose last message alone is to be trained.
+    One at a time, because together they hold the conversation's text many times. `past` is given
+    for a call, of which only the last message is trained.
 
     Raises:
-        RecordError: a view cannot be had exactly from this template, or there was
-            nothing to train.
+        RecordError: a message has no exact view with this template, or nothing was trained.
     """
     sources = conversation.sources
     try:
@@ -131,7 +127,7 @@ def each_view(
 
 
 def _of_source(view: View | Untrained, sources: Sequence[int]) -> View | Untrained:
-    """Name the messages of the record, not those that were read from them."""
+    """Return `view` with message indices of the record instead of the conversation read from it."""
     if isinstance(view, Untrained):
         return replace(view, message=sources[view.message])
     spans = tuple(
@@ -142,7 +138,7 @@ def _of_source(view: View | Untrained, sources: Sequence[int]) -> View | Untrain
 
 
 def _source_path(path: str, sources: Sequence[int]) -> str:
-    """Name the message of the record where a message is named."""
+    """Return `path` with the message index of the record, if it has one."""
     if not sources:
         return path
     return re.sub(r"(?<=^messages\[)\d+", lambda index: str(sources[int(index[0])]), path)
@@ -195,10 +191,10 @@ def _renderings(
 
 def _text_or_reason(
     message: Message, prompt: str, full: str, index: int, rendering: Rendering
-) -> _Text | str:
-    """Return a view's text, or the reason for which its message stays context."""
+) -> _ViewText | str:
+    """Return a view's text, or the reason why its message stays context."""
     try:
-        return _text(message, prompt, full, index, rendering) or "missing-reasoning"
+        return _view_text(message, prompt, full, index, rendering) or "missing-reasoning"
     except RecordError as error:
         shown = ((message.content or "").strip(), *(call.name for call in message.tool_calls))
         if rendering.on_message_error == "reject" or any(text not in full for text in shown):
@@ -206,7 +202,7 @@ def _text_or_reason(
         return error.reason
 
 
-class _Text(NamedTuple):
+class _ViewText(NamedTuple):
     """A view without its spans; the reasoning is `completion[:reasoning]`."""
 
     prompt: str
@@ -214,10 +210,10 @@ class _Text(NamedTuple):
     reasoning: int
 
 
-def _text(
+def _view_text(
     message: Message, prompt: str, full: str, index: int, rendering: Rendering
-) -> _Text | None:
-    """Find the prompt and completion of one view; None where it is to be left untrained."""
+) -> _ViewText | None:
+    """Return the text of one view; None if its message lacks reasoning and stays context."""
     reasoned, behaviour, name = is_reasoned(message), rendering.behaviour, rendering.template.name
     refuse_stop_inside(message, index, behaviour)
     found = find_completion(prompt, full, message, behaviour)
@@ -231,4 +227,4 @@ def _text(
             raise without_reasoning(name, index)
         if not rendering.train_empty_think:
             prompt, completion = prompt + completion[:response], completion[response:]
-    return _Text(prompt, completion, response if reasoned else 0)
+    return _ViewText(prompt, completion, response if reasoned else 0)

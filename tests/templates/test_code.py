@@ -24,10 +24,10 @@ TEMPLATES = sorted((Path(__file__).parents[2] / "fixtures").rglob("*.jinja"))
 DATE = datetime.date(2026, 1, 1)
 
 
-HARMLESS_LOOP = sorted(code.OF_LOOPS)
+HARMLESS_LOOP = sorted(code.LOOP_ATTRIBUTES)
 
 
-HARMLESS_TEXT = sorted(code.OF_TEXTS)
+HARMLESS_TEXT = sorted(code.STR_METHODS)
 
 
 class Plain(sandbox.Environment):

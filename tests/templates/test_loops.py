@@ -218,7 +218,7 @@ def test_a_conversation_may_go_on_otherwise(
     for more in data.draw(st.lists(messages, min_size=2, max_size=4)):
         beginning = chat[: data.draw(st.integers(0, len(chat)))]
         chat = [*beginning, *copy.deepcopy(more)]
-        memo.go_on(chat)
+        memo.set_items(chat)
         assert beginnings(template, chat, memo) == beginnings(template, chat, None)
 
 
@@ -233,7 +233,7 @@ def test_nothing_is_known_of_a_message_in_the_place_of_another() -> None:
     memo = Memo(template.sites, chat)
     other = [*chat[:2], {"role": "tool", "content": "t"}, {"role": "assistant", "content": "b"}]
     for changed in (chat, other, [*other, chat[3]], chat[:1]):
-        memo.go_on(changed)
+        memo.set_items(changed)
         assert template.render(changed, memo=memo) == template.render(changed)
 
 
@@ -242,9 +242,9 @@ def test_nothing_is_known_of_a_message_that_has_the_identity_of_another() -> Non
     memo = Memo(template.sites, [])
     for number in range(9):
         chat = [{"role": "user", "content": str(number)}]
-        memo.go_on(chat)
+        memo.set_items(chat)
         assert template.render(chat, memo=memo) == str(number)
-        memo.go_on([])
+        memo.set_items([])
         del chat  # the next one may get its place in memory
 
 
@@ -544,7 +544,7 @@ def instead(kind: type[jinja2.nodes.Node], code: str) -> Callable[..., str]:
 
 def one_meaning(site: Site, node: jinja2.nodes.Node, *, own: bool) -> None:
     """Take a name for what it is outside."""
-    site._variables = site._made
+    site._variables = site._varying
     VISIT(site, node, own=own)
 
 
@@ -623,7 +623,7 @@ FAULTS: dict[str, tuple[str, Any, str, list[str]]] = {
         ["{% if m.role == 'user' %}{% set ns.found = true %}{% endif %}"],
     ),
     "namespaces do not count": (
-        "loops.Memo._now",
+        "loops.Memo._done_now",
         no_state,
         BACKWARD,
         ["{% set ns.count = ns.count + 1 %}{{ ns.count }}"],
@@ -663,7 +663,7 @@ FAULTS: dict[str, tuple[str, Any, str, list[str]]] = {
     ),
     "the first that stands behind counts": ("loops.Memo._read", first_behind, FORWARD, [REST]),
     "an object is known that is none of the conversation": (
-        "loops.Memo._part",
+        "loops.Memo._places_and_ids",
         any_list,
         "[{'size': messages|length}]",
         ["{{ m.size }}"],

@@ -1,1 +1,1 @@
-"""What a chat template does, learned from how it renders marked conversations."""
+"""Learns what a chat template does from how it renders marked conversations."""

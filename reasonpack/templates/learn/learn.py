@@ -1,8 +1,8 @@
-"""Small marked conversations, rendered → what a chat template does to reasoning.
+"""A chat template → `Behaviour`: what it does to reasoning, read from small marked conversations.
 
-No name of a model is written down here: everything is read off the template's own
-output. Views are checked again one by one when they are built, so a template that
-behaves otherwise in some conversation is refused there.
+No model names are listed here: everything is read from the template's own output. Each view is
+checked again when it is built, so a template that behaves differently in some conversation is
+refused there.
 """
 
 from __future__ import annotations
@@ -65,12 +65,13 @@ def learn(
 ) -> Behaviour:
     """Learn what `template` does to reasoning.
 
-    `special` are those of the added tokens that are special, None where that is not known; `eos`
-    are tokens that the model's files list as the end of a generation. What is `stated` is not
-    looked for.
+    `variables` are set by the user. `special` are the added tokens that are special, None if that
+    is unknown. `eos` are tokens that the model's files list as the end of a generation. `stated`
+    are fields of `Behaviour` that the user states; they replace what is learned.
 
     Raises:
-        TemplateError: no view can be built from it, nothing stops the model, or it is slow.
+        TemplateError: no view can be built from the template, no token stops the model, or
+            rendering is too slow.
     """
     probe = _probe(template, added_tokens, special, eos, dict(variables or {}))
     thinking, not_thinking = find_switch(probe)
@@ -105,7 +106,7 @@ def learn(
 class _Beginning(NamedTuple):
     """What an answer begins with: `header prompt_opener opener REASONING closer before_answer`.
 
-    `forms` say whether its content goes on from the prompt.
+    `seen`: whether a rendering showed opener and closer. `forms`: see `_find_beginning`.
     """
 
     forms: Forms
@@ -118,14 +119,17 @@ class _Beginning(NamedTuple):
 
 
 def _find_beginning(reasoned: Probe, plain: Probe, stated: Mapping[str, Any]) -> _Beginning:
-    """Find what an answer begins with."""
+    """Find what an answer begins with.
+
+    The forms are the probe's, without `inline` if the generation prompt opens the content itself.
+    """
     header = stated.get("header", find_header(reasoned, plain))
     prompt_opener = prompt_end(reasoned).removeprefix(header)
     if not stated.keys() & {"header", "prompt_opener"}:
         check_prompt(reasoned)
     opener, closer, seen = find_delimiters(reasoned, header, prompt_opener)
     if prompt_opener.strip() and reads_content_alone(plain) and not opens(reasoned):
-        # The content goes on from the prompt, which opens something else than reasoning.
+        # The generation prompt opens something other than reasoning; the content continues it.
         plain = replace(plain, forms=replace(plain.forms, inline=""))
         opener, closer, seen = "", "", False
     lead = Lead(header, prompt_opener, first_tag(closer, plain.added_tokens))
@@ -135,9 +139,9 @@ def _find_beginning(reasoned: Probe, plain: Probe, stated: Mapping[str, Any]) ->
 
 
 def _find_calls(probe: Probe, begin: _Beginning, stop: Stop) -> dict[str, Any]:
-    """Find what stands before calls and behind them.
+    """Find the fields of `Behaviour` for tool calls: call, text_call and call_stop.
 
-    A call behind a stop token is another message: the model has stopped before it.
+    They are empty if a stop token precedes the call, which is then another message.
     """
     lead = Lead(begin.header, begin.prompt_opener, begin.closer.strip())
     call = around_calls(probe, lead)
@@ -151,14 +155,14 @@ def _find_calls(probe: Probe, begin: _Beginning, stop: Stop) -> dict[str, Any]:
 
 
 def _stated_token(stated: Mapping[str, Any]) -> str | None:
-    """Return the token that the user states as the end of an answer."""
+    """Return the stop token of answers that the user states, if any."""
     stop = stated.get("answer_stop")
     token = stop.get("token") if isinstance(stop, dict) else None
     return token if isinstance(token, str) else None
 
 
 def _without_end(text: str, end: str) -> str:
-    r"""Remove `end`, which stands there without `text` too, but for white space.
+    r"""Return `text` without `end` at its end; white space around `end` may differ.
 
     >>> _without_end("<end><start>final", "final")
     '<end><start>'
@@ -177,7 +181,7 @@ def _probe(
     fixed: Variables,
 ) -> Probe:
     stops = [each for each in added_tokens if special is None or each in special or each in eos]
-    # Nor is a border put inside a think tag that is no token of this tokenizer.
+    # Think tags are never cut either, even if they are no tokens of this tokenizer.
     whole = dict.fromkeys((*filter(str.strip, added_tokens), *_TAG.findall(template.source)))
     probe = Probe(template, fixed, Forms(), tuple(whole), tuple(filter(str.strip, stops)), eos)
     with_tools = replace(probe, needs_tools=True)
@@ -190,7 +194,7 @@ def _probe(
 
 
 def _ends(probe: Probe) -> dict[str, str]:
-    """Learn what ends a message of each role but the assistant's."""
+    """Return, for each role but the assistant's, the text after a message's content."""
     stories = {
         "system": [Message("system", USER)],
         "developer": [Message("developer", USER)],
@@ -204,7 +208,7 @@ def _ends(probe: Probe) -> dict[str, str]:
 def _ends_generation(
     probe: Probe, answer_stop: Stop, call_stop: Stop, end_of_user: str
 ) -> tuple[str, ...]:
-    """List the tokens that end a message: where one stands inside, it is another message's."""
+    """Return the tokens that end messages, so no message's text may contain one."""
     ending = [token for token in probe.stops if token in end_of_user]
     texts = (answer_stop.token.strip(), call_stop.token.strip(), *probe.eos, *ending)
     return tuple(dict.fromkeys(filter(None, texts)))

@@ -1,8 +1,8 @@
-r"""Small marked conversations, rendered: what `learn` reads a template off.
+r"""Small conversations of marked texts, and their renderings, from which `learn` reads a template.
 
     user zquserqz, assistant zqanswerqz  ──→  <|im_start|>user\nzquserqz<|im_end|>\n…
 
-Marks are words that no template alters and no template contains.
+Marks are words that no template contains or changes.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ USER, REASON, ANSWER, CALL, CALLED, RESULT, NEXT, _TOOL = (
 )
 REASONING_FIELDS = ("reasoning_content", "reasoning", "thinking", "thought")
 INLINE = ("<think>\n{}\n</think>\n\n", "{}\n</think>\n\n")
-"""How reasoning is written into the content; the latter where the template opens the block."""
+"""Forms of reasoning within the content; in the second the template writes the opening tag."""
 THINKING: tuple[dict[str, Any], ...] = ({}, {"thinking": True, "enable_thinking": True})
-"""Variables with which a template may show reasoning."""
+"""Sets of variables under one of which a template may show reasoning."""
 _ID = "call00000"
 _PARAMETERS = {"type": "object", "properties": {"key": {"type": "string", "description": "key"}}}
 _FUNCTION = {"name": _TOOL, "description": "probe", "parameters": _PARAMETERS}
@@ -37,18 +37,18 @@ _TOOLS = [{"type": "function", "function": _FUNCTION}]
 
 
 class Probe(Struct, frozen=True):
-    """A template, and what it is rendered with.
+    """A template, and the settings with which it is rendered.
 
     Attributes:
         template: the chat template.
         fixed: variables that the user set; they win over `variables`.
-        forms: what the template reads.
-        added_tokens: texts of the tokenizer's added tokens, white space left out; no border is
-            put inside one.
-        stops: those of them that can stop the model.
-        eos: those that the model's files list as such.
-        needs_tools: tools are given even where nothing calls them.
-        variables: to render with, such as those for a message with reasoning.
+        forms: the message fields that the template reads.
+        added_tokens: texts of the tokenizer's added tokens, except for white space, and think
+            tags; no text is cut inside one.
+        stops: the added tokens that can stop the model.
+        eos: tokens that the model's files list as eos.
+        needs_tools: whether to pass tools to conversations without calls, too.
+        variables: template variables, such as those for a message with reasoning.
     """
 
     template: ChatTemplate
@@ -65,7 +65,7 @@ class Probe(Struct, frozen=True):
         return replace(self, variables=variables)
 
     def render(self, messages: Sequence[Message], *, prompt: bool = False) -> str:
-        """Render, with a tool where there are calls; '' where the template refuses."""
+        """Render `messages`, with a tool if they have calls; '' if the template refuses them."""
         try:
             return self._render(messages, prompt=prompt)
         except RecordError:
@@ -89,7 +89,7 @@ class Probe(Struct, frozen=True):
         )
 
     def dump(self, messages: Sequence[Message]) -> list[dict[str, Any]]:
-        """Write messages as the template reads them, and ids as it needs them."""
+        """Return the messages as dicts in the template's forms, call ids included."""
         if self.forms.name_in_ids:
             messages = [_with_name_in_ids(message) for message in messages]
         return [dump_message(message, self.forms) for message in messages]
@@ -104,48 +104,48 @@ def _with_name_in_ids(message: Message) -> Message:
 
 
 def user(text: str = USER) -> Message:
-    """Return a user's message."""
+    """Return a user message."""
     return Message("user", text)
 
 
 def answer(*, reasoning: bool) -> Message:
-    """Return an assistant's message that answers."""
+    """Return an assistant message with an answer."""
     return Message("assistant", ANSWER, REASON if reasoning else None)
 
 
 def call(
     content: str | None = None, reasoning: str | None = None, *, ids: Sequence[str] = (_ID,)
 ) -> Message:
-    """Return an assistant's message that calls a tool, once for each id."""
+    """Return an assistant message that calls a tool once for each id."""
     arguments = {"key": CALLED}
     calls = tuple(ToolCall(CALL, arguments, None, id_) for id_ in ids)
     return Message("assistant", content, reasoning, calls)
 
 
 def result(text: str = RESULT) -> Message:
-    """Return a tool's message."""
+    """Return a tool message."""
     return Message("tool", text, extra={"tool_call_id": _ID, "name": CALL})
 
 
 def before(probe: Probe, text: str, mark: str) -> str:
-    """Return what stands between the end of the user's message and `mark`; '' if none does."""
+    """Return the text between the end of the user message and `mark`; '' if `mark` is missing."""
     between, found, _ = text.rpartition(USER)[2].partition(mark)
     if not found:
         return ""
     starts = []
-    for tools in (False, True):  # some describe the tools in the user's message
+    for tools in (False, True):  # some templates list the tools in the user message
         end = replace(probe, needs_tools=tools).render([user()]).rpartition(USER)[2]
         starts.append(common_start([between, end], probe.added_tokens))
     return between[len(max(starts, key=len)) :]
 
 
 def prompt_end(probe: Probe) -> str:
-    """Return what the generation prompt adds to a user's message."""
+    """Return the generation prompt: the text that it adds after a user message."""
     return before(probe, probe.render([user()], prompt=True) + NEXT, NEXT)
 
 
 def common_length(text: str, start: int, other: str) -> int:
-    """Return how many leading characters of `other` stand at `start` in `text`.
+    """Return how many leading characters of `other` equal those of `text` from `start` on.
 
     >>> common_length("abcd", 1, "bcx")
     2
@@ -161,7 +161,7 @@ def common_length(text: str, start: int, other: str) -> int:
 
 
 def common_start(texts: Sequence[str], added_tokens: Sequence[str]) -> str:
-    """Return the longest common start that does not end within an added token.
+    """Return the longest common start of `texts` that does not end inside an added token.
 
     >>> common_start(["<a><think>", "<a></think>"], ["<a>", "<think>", "</think>"])
     '<a>'
@@ -178,7 +178,7 @@ def common_start(texts: Sequence[str], added_tokens: Sequence[str]) -> str:
 
 
 def find_forms(probe: Probe) -> Forms:
-    """Find which fields and forms a template reads, from what it then shows."""
+    """Find which fields and forms a template reads: those that its output then shows."""
     reads = _find_reasoning(probe)
     for in_ids, as_text in product((False, True), (False, True)):
         shown: list[tuple[int, Forms]] = []
@@ -190,7 +190,7 @@ def find_forms(probe: Probe) -> Forms:
             told = text.rpartition(USER)[2]
             if CALL in told and CALLED in told and "None" not in told:
                 shown.append((len(text), forms))
-        if shown:  # where both work, one may write an empty message beside the call
+        if shown:  # if both work, one may add an empty message to the call: take the shorter
             found = min(shown, key=lambda each: each[0])[1]
             written = found.empty_content is None and len(shown) > 1
             return replace(found, empty_as_written=written)
@@ -207,21 +207,21 @@ def _find_reasoning(probe: Probe) -> Forms:
         inline = INLINE if looks else _as_the_prompt_opens(probe)
         shown = (Forms(inline=text) for text in inline if _shows(probe, Forms(inline=text)))
         return replace(next(shown, Forms()), inline_as_written=looks or passes_through(probe))
-    # It has to drop tags from the history as it drops the field, else they are not its own.
+    # The tags are the template's own only if it drops them from the history like the field.
     history = [user(), Message("assistant", _tagged()), user(NEXT)]
     own = passes_through(probe) and REASON not in probe.render(history)
     return Forms(fields, inline_as_written=own and "</think>" in probe.template.source)
 
 
 def _reads(probe: Probe, fields: tuple[str, ...]) -> bool:
-    """Whether the template shows a field anywhere, of an answer or beside calls."""
+    """Return whether the template shows one of the fields, in an answer or a tool call."""
     stories = ([user(), answer(reasoning=True)], [user(), call(None, REASON)])
     probes = [replace(probe, forms=Forms(fields), variables=each) for each in THINKING]
     return any(REASON in tried.render(story) for tried, story in product(probes, stories))
 
 
 def _as_the_prompt_opens(probe: Probe) -> tuple[str, ...]:
-    """Return how reasoning is written where nothing but the generation prompt says it."""
+    """Return the forms of inline reasoning if only the generation prompt has a think tag."""
     prompt = probe.render([user()], prompt=True)
     if not prompt.rstrip().endswith("<think>"):
         return ()
@@ -229,12 +229,12 @@ def _as_the_prompt_opens(probe: Probe) -> tuple[str, ...]:
 
 
 def passes_through(probe: Probe) -> bool:
-    """Whether the template shows an answer with think tags as it is written."""
+    """Return whether the template shows an answer with think tags unchanged."""
     return _tagged() in probe.given({}).render([user(), Message("assistant", _tagged())])
 
 
 def reads_content_alone(probe: Probe) -> bool:
-    """Whether an answer is its content, as it is written: no field of reasoning is read."""
+    """Return whether the template shows content unchanged and reads reasoning nowhere else."""
     forms = probe.forms
     return not forms.reasoning_fields and not forms.parts and passes_through(probe)
 
@@ -244,11 +244,11 @@ def _tagged() -> str:
 
 
 def asked_keys(*probes: Probe) -> frozenset[str]:
-    """Return the keys that a template asks messages for, whatever roles they have."""
+    """Return the keys that a template looks up in messages of any role."""
     asked: set[str] = set()
 
     class Asked(dict[str, Any]):
-        """A message that writes down what it is asked for."""
+        """A message that records which keys are looked up."""
 
         def __getitem__(self, key: str) -> Any:
             asked.add(key)
@@ -277,9 +277,9 @@ def asked_keys(*probes: Probe) -> frozenset[str]:
 
 
 def _shows(probe: Probe, forms: Forms) -> bool:
-    """Whether the template shows reasoning as such, and does not open it twice."""
+    """Return whether the template shows reasoning as text, with at most one opening tag."""
     stories = [answer(reasoning=True)]
-    if forms.reasoning_fields:  # beside calls a content may be shown as it is, think tags and all
+    if forms.reasoning_fields:  # the content of calls may be shown unchanged, with think tags
         stories.append(call(None, REASON))
     for variables in THINKING:
         tried = replace(probe, forms=forms, variables=variables)

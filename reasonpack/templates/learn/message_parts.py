@@ -1,4 +1,4 @@
-r"""The parts of an assistant's message, read off what a template renders of marked ones.
+r"""The parts of an assistant message, read from a template's renderings of marked messages.
 
 <|im_start|>assistant\n <think>\n R \n</think>\n\n C <|im_end|> \n
 └────── header ───────┘ └opener─┘   └── closer ──┘   └─ stop ─┘ └ after
@@ -40,9 +40,9 @@ _TAG = re.compile(r"<[^<>\s]+>|\[/?[A-Z_]+\]")
 
 
 def find_header(thinking: Probe, plain: Probe) -> str:
-    """Return what is common to all that stands between a user's message and an answer."""
+    """Return the common start of all texts between a user message and an assistant message."""
     history = plain.render([user(), answer(reasoning=False), user(NEXT)])
-    # The end of the user's message in this one is followed by another user's.
+    # Without what the template writes for the second user message.
     history = history.rpartition(NEXT)[0]
     last = thinking.render([user(), answer(reasoning=True)])
     mark = REASON if REASON in last else ANSWER
@@ -58,9 +58,9 @@ def find_header(thinking: Probe, plain: Probe) -> str:
 
 
 def find_delimiters(probe: Probe, header: str, prompt_opener: str) -> tuple[str, str, bool]:
-    """Return what stands before and behind reasoning, and whether it was seen.
+    """Return the opener and closer of reasoning, and whether a rendering showed them.
 
-    It is not where the template drops the reasoning even of the last message.
+    No rendering does if the template drops the reasoning even of the last message.
     """
     bare = before(probe, probe.render([user(), call()]), CALL)
     for message, mark in (
@@ -73,26 +73,26 @@ def find_delimiters(probe: Probe, header: str, prompt_opener: str) -> tuple[str,
         if mark == CALL:
             closer = _without_common_end(closer, bare, probe.added_tokens)
         elif CALL in closer:
-            continue  # the content is behind the calls
+            continue  # the content follows the calls
         opener = before(probe, text, REASON).removeprefix(header)
-        # What is closed before it begins is no reasoning.
+        # Text after the closing tag is not reasoning.
         if found and first_tag(closer, probe.added_tokens) not in opener:
             return opener.removeprefix(prompt_opener), closer, True
     return "", _conventional_closer(probe, prompt_opener), False
 
 
 def find_strips(probe: Probe, closer: str) -> tuple[str, str]:
-    """Return what is stripped from the start and the end of reasoning that is shown."""
+    """Return what the template strips from the start and the end of reasoning that it shows."""
     pad, core = "\n \n", first_tag(closer, probe.added_tokens)
     message = Message("assistant", ANSWER, pad + REASON + pad)
     for story in (message, replace(message, content=None, tool_calls=call().tool_calls)):
         text = probe.render([user(), story]).rpartition(USER)[2]
-        before_it, shown, behind = text.partition(REASON)
+        before_it, shown, after = text.partition(REASON)
         if shown:
             plain = probe.render([user(), replace(story, reasoning=REASON)])
-            plain_before, _, plain_behind = plain.rpartition(USER)[2].partition(REASON)
+            plain_before, _, plain_after = plain.rpartition(USER)[2].partition(REASON)
             start = before_it[common_length(before_it, 0, plain_before) :]
-            end = behind.partition(core)[0].removesuffix(plain_behind.partition(core)[0])
+            end = after.partition(core)[0].removesuffix(plain_after.partition(core)[0])
             return _stripped(start, pad), _stripped(end[::-1], pad)
     return "nothing", "nothing"
 
@@ -102,7 +102,7 @@ def _stripped(left: str, pad: str) -> str:
 
 
 def _without_common_end(text: str, other: str, added_tokens: Sequence[str]) -> str:
-    """Remove from `text` what `other` ends in too, in whole tokens.
+    """Return `text` without the end that it shares with `other`, in whole tokens.
 
     >>> _without_common_end("</think><call>", "<bot><call>", ["</think>", "<bot>"])
     '</think>'
@@ -112,10 +112,10 @@ def _without_common_end(text: str, other: str, added_tokens: Sequence[str]) -> s
 
 
 def _conventional_closer(probe: Probe, prompt_opener: str) -> str:
-    r"""Return the closer for a template that never shows reasoning but has it opened.
+    r"""Return the closer for a template that never shows reasoning; '' if its prompt opens none.
 
-    Line breaks are as the generation prompt has them: `<think>\n` goes with
-    `\n</think>\n\n`, `<think>` with `</think>`.
+    Line breaks follow the generation prompt: `<think>\n` goes with `\n</think>\n\n`,
+    `<think>` with `</think>`.
     """
     opening, closing = think_tag(probe)
     if not opening or not prompt_opener.rstrip().endswith(opening):
@@ -124,7 +124,7 @@ def _conventional_closer(probe: Probe, prompt_opener: str) -> str:
 
 
 def first_tag(text: str, added_tokens: Sequence[str]) -> str:
-    r"""Return the first tag or added token in `text`, or else `text` itself.
+    r"""Return the first tag or added token in `text`; without any, `text` stripped.
 
     >>> first_tag("\n</think>\n\n", [])
     '</think>'
@@ -138,12 +138,12 @@ def first_tag(text: str, added_tokens: Sequence[str]) -> str:
 
 
 class Lead(Struct, frozen=True):
-    """What may precede a response: the header, and a block of reasoning.
+    """What may precede a response: the header, and an empty block of reasoning.
 
     Attributes:
-        header: of the message.
-        opener: what the generation prompt adds to it.
-        tag: what closes reasoning; empty if nothing does.
+        header: the header of the message.
+        opener: what the generation prompt adds to the header.
+        tag: the tag that closes reasoning; empty if there is none.
     """
 
     header: str
@@ -151,7 +151,7 @@ class Lead(Struct, frozen=True):
     tag: str
 
     def cut(self, text: str) -> str:
-        """Return what stands behind the header and any empty block."""
+        """Return `text` without the header and an empty block of reasoning."""
         text = text.removeprefix(self.header)
         if self.tag and self.tag in text:
             return text.rpartition(self.tag)[2].lstrip()
@@ -159,28 +159,28 @@ class Lead(Struct, frozen=True):
 
 
 def before_content(probe: Probe, lead: Lead) -> str:
-    """Return what stands before the content of an answer without reasoning."""
+    """Return the text between header and content of an answer without reasoning."""
     text = probe.render([user(), answer(reasoning=False)])
     return lead.cut(before(probe, text, ANSWER))
 
 
 def around_calls(probe: Probe, lead: Lead) -> str:
-    """Return what stands before the name, or the id, of a tool called without further words."""
+    """Return the text before the tool's name (or call id) in a message of calls alone."""
     starts = [lead.cut(before(probe, text, CALL)) for text in _with_two_ids(probe, None)]
-    # Some number the calls of a conversation.
+    # Some templates number the calls of a conversation.
     later = probe.render([user(), call(), result(), call()]).rpartition(RESULT)[2]
-    behind, found, _ = later.partition(CALL)
-    if found and lead.header and lead.header in behind:
-        starts.append(lead.cut(lead.header + behind.partition(lead.header)[2]))
+    after, found, _ = later.partition(CALL)
+    if found and lead.header and lead.header in after:
+        starts.append(lead.cut(lead.header + after.partition(lead.header)[2]))
     return common_start(starts, probe.added_tokens)
 
 
 def around_text_and_calls(probe: Probe, lead: Lead) -> tuple[str, str]:
-    """Return what stands before the content beside tool calls, and between the two."""
+    """Return the text before the content of a message with calls, and that before the calls."""
     texts = list(_with_two_ids(probe, ANSWER))
     gaps = [text.rpartition(USER)[2].partition(ANSWER)[2].partition(CALL) for text in texts]
     if not all(found for _, found, _ in gaps):
-        return "", ""  # the content is not shown, or behind the calls
+        return "", ""  # the content is not shown, or follows the calls
     start = lead.cut(before(probe, texts[0], ANSWER))
     return start, common_start([gap for gap, _, _ in gaps], probe.added_tokens)
 
@@ -191,7 +191,7 @@ def _with_two_ids(probe: Probe, content: str | None) -> Iterator[str]:
 
 
 def writes_none(probe: Probe) -> bool:
-    """Whether a null among the arguments of a call is written as the word None."""
+    """Return whether the template writes a null argument of a call as the word None."""
     (only,) = call().tool_calls
     null = replace(only, arguments={"key": None, "other": CALLED})
     message = replace(call(), tool_calls=(null,))

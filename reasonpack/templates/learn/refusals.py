@@ -1,6 +1,6 @@
-"""Templates that no view can be built from, refused before the first conversation.
+"""Refuses templates from which no view can be built, before the first conversation is read.
 
-7 messages, rendered 1, 3, 5 and 7 at a time  ──→  all shown, in order, nothing rewritten
+The first 1, 3, 5 and 7 of 7 messages, rendered  ──→  all shown, in order, history unchanged
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ def _refused(probe: Probe, what: str, expected: str, fix: str = _FIX) -> Templat
 
 
 def check_repeatable(probe: Probe) -> None:
-    """Refuse a template that shows what no two processes have in common.
+    """Refuse a template whose output differs between processes or renderings.
 
     Raises:
-        TemplateError: it does.
+        TemplateError: it shows a memory address, or renders the same messages differently.
     """
     story = [user(), answer(reasoning=True)]
     text = probe.render(story)
@@ -51,10 +51,11 @@ def check_repeatable(probe: Probe) -> None:
 
 
 def check_order(probe: Probe) -> None:
-    """Refuse a template whose history is not what was said, in the order it was said.
+    """Refuse a template that does not show all messages, in order, with a history that stays.
 
     Raises:
-        TemplateError: it is not.
+        TemplateError: it refuses a plain conversation, drops or reorders messages, or renders
+            earlier messages differently once more messages follow.
     """
     marks = [f"zq{number}{who}qz" for number in range(4) for who in ("user", "answer")]
     story = [
@@ -79,7 +80,7 @@ def check_order(probe: Probe) -> None:
         if places != sorted(places):
             what = f"does not show {count(length, 'message')} in their order"
             raise _refused(probe, what, "all that was said, as it was said")
-        # Up to the user's last message nothing may change once more is said.
+        # Further messages must not change the text up to the last user message.
         if not text.startswith(earlier):
             first = count(length - 2, "message")
             what = f"renders the first {first} otherwise once there are {length}"
@@ -88,10 +89,10 @@ def check_order(probe: Probe) -> None:
 
 
 def check_prompt(probe: Probe) -> None:
-    """Refuse a generation prompt that begins no message of the assistant's.
+    """Refuse a generation prompt that is not the beginning of an assistant message.
 
     Raises:
-        TemplateError: it begins none, or is written where none was asked for.
+        TemplateError: it is not, or the template writes it without being asked to.
     """
     bare = probe.render([user(), answer(reasoning=False)])
     asked = probe.render([user()], prompt=True)
@@ -106,7 +107,7 @@ def check_prompt(probe: Probe) -> None:
     starts = [before(probe, probe.render([user(), a]), REASON) for a in answers]
     starts.append(before(probe, bare, ANSWER))
     if reads_content_alone(probe) and any(end.startswith(start) for start in starts if start):
-        return  # the content of an answer may begin with the rest
+        return  # the content of an answer may begin with the rest of the prompt
     if not any(start.startswith(end) for start in starts) and not opens(probe):
         expected = f"what the template writes before an answer, {max(starts, key=len)!r}"
         raise _refused(probe, f"the generation prompt ends in {end!r}", expected)

@@ -1,4 +1,4 @@
-r"""The token by which the model stops, read off what a template writes behind an answer.
+r"""Finds the token with which the model stops, in what a template writes after an answer.
 
     …ANSWER<|im_end|>\n                                   after the last answer
     …ANSWER<|im_end|>\n<|im_start|>user\nNEXT…            in the history
@@ -9,10 +9,10 @@ white space never does. The rules, in this order:
 
 1. what the user states (`--template-behaviour`);
 2. the one such token between the answer and the next message;
-3. of several, the first that is listed as an eos; else, behind an answer, the last that ends
-   messages of the user too (Kimi-K3 closes an answer with four tokens), and behind calls, which
-   have tokens that close them, the last;
-4. where none follows the last answer: the token that begins the next message (GLM).
+3. of several, the first that is listed as an eos; else, after an answer, the last that also ends
+   user messages (Kimi-K3 closes an answer with four tokens); after calls, which have closing
+   tokens of their own, the last;
+4. if none follows the last answer: the token that begins the next message (GLM).
 """
 
 from __future__ import annotations
@@ -49,12 +49,12 @@ BEGINS = "begins the next message"
 
 
 def find_answer_stop(probe: Probe, stated: str | None = None) -> tuple[Stop, str]:
-    """Return how an answer ends, and what the model writes between its content and that.
+    """Return the stop of an answer, and what the model writes between content and stop token.
 
-    The probe is for an answer without reasoning; the user may have `stated` the token.
+    `probe` is for answers without reasoning; `stated` is the token that the user states, if any.
 
     Raises:
-        TemplateError: no token ends it, or two might.
+        TemplateError: no token ends an answer, or several might.
     """
     plain = answer(reasoning=False)
     tail = probe.render([user(), plain]).rpartition(ANSWER)[2]
@@ -80,7 +80,7 @@ def find_answer_stop(probe: Probe, stated: str | None = None) -> tuple[Stop, str
 
 
 def _refuse_unknown_eos(probe: Probe, gap: str) -> None:
-    """Refuse an eos of the model's files behind answers that would be encoded as other text."""
+    """Refuse a template that ends answers with a listed eos that is not an added token."""
     for token in probe.eos:
         if token in gap and token not in probe.added_tokens:
             what = f"{token!r} follows an answer, which the model's files name as an eos"
@@ -89,7 +89,7 @@ def _refuse_unknown_eos(probe: Probe, gap: str) -> None:
 
 
 def _how_to_state(tokens: Sequence[str]) -> str:
-    """Say how to state the stop token, which is to be one of these."""
+    """Return the text of a fix that tells how to state one of `tokens` as the stop token."""
     check = "check that template and tokenizer belong to the same model"
     if not tokens:
         return check
@@ -99,7 +99,7 @@ def _how_to_state(tokens: Sequence[str]) -> str:
 
 
 def find_call_stop(probe: Probe, answer_stop: Stop) -> Stop:
-    """Return how a message that calls tools ends: the same for one call and for two."""
+    """Return the stop of a message with tool calls; empty if it differs for one and two calls."""
     one, two = (
         _end_of_calls(probe, call(ids=ids), answer_stop)
         for ids in (["call00000"], ["call00000", "call00001"])
@@ -110,7 +110,7 @@ def find_call_stop(probe: Probe, answer_stop: Stop) -> Stop:
 
 
 def _end_of_calls(probe: Probe, message: Message, answer_stop: Stop) -> Stop | None:
-    """Return how `message` ends; None where not all of its calls are shown."""
+    """Return the stop of a message with calls; None if the template does not show all calls."""
     text = probe.render([user(), message]).rpartition(USER)[2]
     calls = len(message.tool_calls)
     if text.count(CALLED) < calls or text.count(CALL) < calls:
@@ -129,15 +129,15 @@ def _end_of_calls(probe: Probe, message: Message, answer_stop: Stop) -> Stop | N
 
 
 class _Ends(Struct, frozen=True):
-    """What can stop the model.
+    """Tokens that can stop the model, and what decides between several.
 
     Attributes:
-        name: of the template.
-        tokens: the added tokens that can.
-        eos: those that the model's files list.
-        of_user: what follows a user's message.
-        first: the token that begins a conversation.
-        closes_calls: the tokens that close a call come first.
+        name: the template's name.
+        tokens: the added tokens that can stop the model.
+        eos: the tokens that the model's files list as eos.
+        of_user: the text after a user message.
+        first: the token that begins a message: the first in a conversation but bos.
+        closes_calls: whether to look after tool calls, whose closing tokens come first.
     """
 
     name: str
@@ -157,16 +157,16 @@ class _Ends(Struct, frozen=True):
 
 
 def _find_stop(tail: str, gap: str, ends: _Ends) -> Stop:
-    r"""Find the stop token in what follows an answer.
+    r"""Find the stop token in the text after an answer.
 
-    `tail` follows it when it is the last message, `gap` stands between it and the content of the
-    next; `ends` can stop the model.
+    `tail` follows the answer if it is the last message; `gap` stands between the answer and the
+    content of the next message.
 
-    The stop is in what both have in common; where they part at once it is in the tail; where
-    the tail has none, the model stops by beginning the next message.
+    The stop token is searched in the common start of the two, then in `tail`. If neither has one,
+    the model stops by beginning the next message. An empty token: nothing was found.
 
     Raises:
-        TemplateError: several follow, and nothing says which of them it is.
+        TemplateError: there are several, and no rule decides between them.
 
     >>> ends = _Ends("chat", ["<end>", "<user>", "<eos>"])
     >>> _find_stop("<end>\n<eos>", "<end>\n<user>", ends)
@@ -186,13 +186,13 @@ def _find_stop(tail: str, gap: str, ends: _Ends) -> Stop:
 
 
 def _up_to_next_message(found: list[tuple[int, str]], ends: _Ends) -> list[tuple[int, str]]:
-    """Leave out the tokens from that on which begins a message."""
+    """Return the tokens before the first that begins another message."""
     begins = (at for at, (_, token) in enumerate(found) if at and token == ends.first)
     return found[: next(begins, len(found))]
 
 
 def _choose(found: Sequence[tuple[int, str]], ends: _Ends) -> tuple[int, str, str]:
-    """Choose of the tokens behind an answer."""
+    """Return the stop token among those after an answer: its end, its text, the rule."""
     if len(found) == 1:
         return (*found[0], FOLLOWS)
     listed = [one for one in found if one[1] in ends.eos]
@@ -214,7 +214,7 @@ def _choose(found: Sequence[tuple[int, str]], ends: _Ends) -> tuple[int, str, st
 
 
 def _tokens_in(text: str, tokens: Sequence[str]) -> list[tuple[int, str]]:
-    """Return the end and the text of each of the tokens in a text, the longest at each place.
+    """Return (end, token) of each token in a text; where several begin, the longest.
 
     >>> _tokens_in("a<end><user>", ["<end>", "<user>"])
     [(6, '<end>'), (12, '<user>')]

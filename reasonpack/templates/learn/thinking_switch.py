@@ -1,10 +1,10 @@
-r"""Which variables make a template's model reason, and which keep it from reasoning.
+r"""Finds the template variables that switch the model's reasoning on and off.
 
     {"enable_thinking": True}    …<|im_start|>assistant\n
     {"enable_thinking": False}   …<|im_start|>assistant\n<think>\n\n</think>\n\n
 
-The variables are those that the template reads and does not define, with the values that
-it compares them with; what they do is seen from what it then renders.
+Candidates are the variables that the template reads and does not define, with the values that it
+compares them with. Renderings show what each does.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ from reasonpack.templates.learn.marked_chats import (
 Variables = Mapping[str, Any]
 Pair = tuple[dict[str, Any], dict[str, Any]]
 SWITCHES = frozenset({"enable_thinking", "thinking"})
-"""Variables that switch thinking even where they change nothing but the system text."""
+"""Variables that count as switches even if they change only the system text."""
 _CLOSING_TAG = re.compile(r"</(\w*:?think[\w:]*)>")
 
 
 def find_switch(probe: Probe) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Find the variables to set for messages with and without reasoning."""
+    """Return the variables to set for messages with reasoning, and those for messages without."""
     settings = list(_settings(probe))
-    # Two values of one variable say more than one of them beside none, but for numbers
-    # (budgets), where none means that there is no limit.
+    # Two values of one variable are tried before one value against the unset variable, except for
+    # numbers (budgets), where unset means no limit.
     unset: list[Pair] = []
     for one in settings:
         unset += [({}, one), (one, {})]
@@ -55,13 +55,13 @@ def find_switch(probe: Probe) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def _find_pair(probe: Probe, pairs: Sequence[Pair]) -> Pair | None:
-    """Return the first of `pairs` that makes the template reason, and not."""
+    """Return the first pair whose settings switch reasoning on and off; None if no pair does."""
     for thinking, not_thinking in pairs:
         reasoned = _fit(probe.given(thinking), reasoning=True)
         if reasoned is not None and _plain(probe.given(not_thinking), reasoned[1].strip()):
             return thinking, not_thinking
-    # Templates that do not show the last reasoning: one prompt opens it, or the other
-    # closes at once what the first leaves to the model.
+    # Templates that do not show the last reasoning: only the first prompt opens it, or the second
+    # prompt extends the first, by an empty block.
     for thinking, not_thinking in pairs:
         on, off = probe.given(thinking), probe.given(not_thinking)
         open_, closed = prompt_end(on), prompt_end(off)
@@ -77,10 +77,10 @@ def _is_number(value: object) -> bool:
 
 
 def _settings(probe: Probe) -> Iterator[dict[str, Any]]:
-    """Yield values of variables that change the generation prompt, or bear a switch's name.
+    """Yield settings of one variable that changes the generation prompt or is in `SWITCHES`.
 
-    A variable that the template compares with texts or numbers is given these, any other
-    True and False.
+    The values are the texts and numbers that the template compares the variable with, else True
+    and False.
     """
     known = {"messages", "tools", "documents", "add_generation_prompt", *probe.fixed}
     known.update(probe.template.special_tokens)
@@ -96,10 +96,10 @@ def _settings(probe: Probe) -> Iterator[dict[str, Any]]:
 
 
 def _fit(probe: Probe, *, reasoning: bool) -> tuple[str, str] | None:
-    """Return what the completion has before and between reasoning and response.
+    """Return the text before the reasoning in the completion, and that before the response.
 
-    None where the prompt is no prefix of the rendering with the answer, or where the
-    answer is not shown whole.
+    Without reasoning, the first is the text before the response. None if the prompt is no prefix
+    of the rendering with the answer, or if reasoning or response is missing in it.
     """
     prompt = probe.render([user()], prompt=True)
     full = probe.render([user(), answer(reasoning=reasoning)])
@@ -115,20 +115,20 @@ def _fit(probe: Probe, *, reasoning: bool) -> tuple[str, str] | None:
 
 
 def _plain(probe: Probe, closer: str) -> bool:
-    """Whether an answer without reasoning fits, and is not made to show an empty block."""
+    """Return whether an answer without reasoning fits and is written without an empty block."""
     fit = _fit(probe, reasoning=False)
     return fit is not None and not (closer and closer in fit[0])
 
 
 def opens(probe: Probe) -> bool:
-    """Whether the generation prompt ends in the tag that opens reasoning."""
+    """Return whether the generation prompt ends with the tag that opens reasoning."""
     opener, _ = think_tag(probe)
     prompt = probe.render([user()], prompt=True)
     return bool(opener) and prompt.rstrip().endswith(opener)
 
 
 def think_tag(probe: Probe) -> tuple[str, str]:
-    """Return the think tag that the template closes, opened and closed; empty if it has none."""
+    """Return the opening and the closing think tag of the template; empty if it has none."""
     stories = [[user(), answer(reasoning=True)], [user(), call(None, REASON)]]
     texts = [probe.given({}).render(story).rpartition(USER)[2] for story in stories]
     closed = (_CLOSING_TAG.search(text) for text in (*texts, probe.template.source))
