@@ -22,7 +22,15 @@ from numpy.typing import NDArray
 
 from reasonpack.errors import UsageError
 from reasonpack.records.call_formats import GROUP_FIELDS
-from reasonpack.records.groups import AUTO, FILE, NONE, GroupFields, Groups, group_name, one_field
+from reasonpack.records.groups import (
+    AUTO,
+    FILE,
+    NONE,
+    Groups,
+    fields_of_line,
+    group_name,
+    one_field,
+)
 from reasonpack.records.plan import UNIT_LINES, InputFile
 from reasonpack.records.record_places import (
     ENTRY,
@@ -142,7 +150,7 @@ class _Groups:
     def __init__(self, see: Callable[[bytes, bytes], object]) -> None:
         self._see, self._lines = see, KnownLines()
         self._file = -1
-        self._fields: GroupFields | None = None
+        self._fields: Sequence[str] = ()
         self.counts: Counter[str] = Counter()
         self.unfit: dict[str, UsageError] = {}
         self.alone = 0
@@ -150,17 +158,17 @@ class _Groups:
     def of_next_file(self, fields: Sequence[str]) -> GroupOf:
         """Look for some fields in the next file."""
         self._file += 1
-        self._fields = None if FILE in fields else GroupFields(fields)
+        self._fields = fields
         self.counts.update(dict.fromkeys(fields, 0))
         return self._group_of
 
     def _group_of(self, record: Record, number: int) -> bytes:
         new = self._lines.short(record.line)
         self._see(record.line, new)
-        if self._fields is None:
+        if FILE in self._fields:
             return _hash("file", str(self._file))
         found: list[str] = []
-        for name, value in self._fields.of_line(new).items():
+        for name, value in fields_of_line(new, self._fields).items():
             try:
                 found.append(group_name(value, name))
                 self.counts[name] += 1

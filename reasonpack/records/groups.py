@@ -30,55 +30,35 @@ NONE = ""
 """Stands for no field: each record is a group of its own."""
 
 
-class GroupFields:
-    """Reads some fields of records.
+_decode = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
-    Args:
-        names: of the fields; a nested one is dotted.
 
-    >>> fields = GroupFields(["trace_id", "metadata.run"])
-    >>> fields.of_line(b'{"trace_id": "a7", "metadata": {"run": 3}, "messages": []}')
+def fields_of_line(line: bytes | msgspec.Raw, names: Sequence[str]) -> dict[str, object]:
+    """Return the value of each of some fields that a record has; none if it is no object.
+
+    A nested field is dotted.
+
+    >>> line = b'{"trace_id": "a7", "metadata": {"run": 3}, "messages": []}'
+    >>> fields_of_line(line, ["trace_id", "metadata.run"])
     {'trace_id': 'a7', 'metadata.run': 3}
     """
+    try:
+        record = _decode(line)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return {}  # whoever reads the record says what is wrong with it
+    found = {name: _value_in(record, name) for name in names}
+    return {name: value for name, value in found.items() if value not in (None, "")}
 
-    def __init__(self, names: Sequence[str]) -> None:
-        self._names = tuple(names)
-        below: dict[str, list[str]] = {}
-        for name in names:  # a key may have dots in it itself
-            parts = name.split(".")
-            for cut in range(1, len(parts)):
-                below.setdefault(".".join(parts[:cut]), []).append(".".join(parts[cut:]))
-        self._below = {head: GroupFields(rests) for head, rests in below.items()}
-        places = {key: f"field{n}" for n, key in enumerate(dict.fromkeys([*names, *below]))}
-        found = msgspec.defstruct(
-            "Record",
-            [(place, msgspec.Raw, msgspec.Raw(b"")) for place in places.values()],
-            rename={place: key for key, place in places.items()},
-        )
-        self._places = places
-        self._decode = msgspec.json.Decoder(found).decode
 
-    def of_line(self, line: bytes | msgspec.Raw) -> dict[str, object]:
-        """Return the value of each of the fields that a record has; none if it is no object."""
-        try:
-            record = self._decode(line)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-            return {}  # whoever reads the record says what is wrong with it
-        raw = {key: getattr(record, place) for key, place in self._places.items()}
-        found: dict[str, object] = {}
-        for name in self._names:
-            value = msgspec.json.decode(raw[name]) if bytes(raw[name]) else None
-            if value is not None and value != "":
-                found[name] = value
-        for head, inner in self._below.items():
-            if bytes(raw[head]):
-                nested = inner.of_line(raw[head])
-                found |= {
-                    key: value
-                    for rest, value in nested.items()
-                    if (key := f"{head}.{rest}") not in found
-                }
-        return found
+def _value_in(record: dict[str, msgspec.Raw], name: str) -> object:
+    value = msgspec.json.decode(record[name]) if name in record else None
+    cut = name.find(".")
+    while value in (None, "") and cut >= 0:  # a key may have dots in it itself
+        if name[:cut] in record:
+            rest = name[cut + 1 :]
+            value = fields_of_line(record[name[:cut]], [rest]).get(rest)
+        cut = name.find(".", cut + 1)
+    return value
 
 
 def group_name(value: object, name: str) -> str:
@@ -162,10 +142,10 @@ class Groups(Struct, frozen=True):
     def __iter__(self) -> Iterator[Group]:
         """Read the records of each group in turn."""
         entries, sources, field = self.entries, self.sources, self.field
-        fields = GroupFields([field]) if field not in {FILE, NONE} else None
+        fields = [] if field in {FILE, NONE} else [field]
         for start, stop, first, records in by_group(entries, sources):
             named = sources[int(entries["file"][start])].name if field == FILE else ""
-            for value in (fields.of_line(line_of(first)) if fields else {}).values():
+            for value in fields_of_line(line_of(first), fields).values() if fields else ():
                 named = group_name(value, field)
             yield Group(named, start, stop, records, self.record, field == FILE)
 
