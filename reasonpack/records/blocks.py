@@ -38,6 +38,8 @@ _MEDIA = (
     *("video", "video_url", "input_video", "file", "input_file", "document", "document_url"),
 )
 """Types of parts that are no text."""
+_BY_MODEL = {"type": "direct"}
+"""What a call of Anthropic's says where the model made it, and no code of its."""
 
 
 # ------------------------------------------------------------ in the content
@@ -85,8 +87,7 @@ def read_blocks(draft: Draft) -> list[Draft]:
             call = f"tool_calls[{len(calls)}]"
             inside = f"{call}.function"
             places |= {call: at, inside: at, f"{inside}.arguments": f"{at}.input"}
-            made = made_call(*map(block.get, ("id", "name", "input")))
-            calls.append(made | without(block, ("type", "id", "name", "input")))
+            calls.append(_call(block))
         elif kind == "tool_result":
             _check_result(draft, parts, at)
             results += _result(block, draft.source, at)
@@ -110,6 +111,12 @@ def read_blocks(draft: Draft) -> list[Draft]:
     if any(isinstance(block, dict) and block.get("closed") is False for block in message[name]):
         changed["finish_reason"] = "length"
     return [*results, Draft(draft.source, draft.path, message | changed, places)]
+
+
+def _call(block: dict[str, Any]) -> dict[str, Any]:
+    """Return a call as one of `tool_calls`."""
+    own = ("type", "id", "name", "input", "caller" if block.get("caller") == _BY_MODEL else "")
+    return made_call(*map(block.get, ("id", "name", "input"))) | without(block, own)
 
 
 def _part(block: Any, kind: object, path: str) -> Any:

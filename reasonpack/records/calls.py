@@ -145,6 +145,11 @@ def read_session(
             calls.append(_call(found, found.where, None, reading, memo))
         except RecordError as error:
             error.where, error.path = found.where, error.path.removeprefix(f"{found.where}.")
+            if isinstance(error, UnknownFieldError):
+                error.fields = tuple(
+                    replace(each, path=each.path.removeprefix(f"{found.where}."))
+                    for each in error.fields
+                )
             error.fix += " Or leave these calls out (--on-error skip)."
             refused.append(error)
     return calls, refused

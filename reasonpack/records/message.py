@@ -103,7 +103,9 @@ MESSAGE_FIELDS = _KNOWN | frozenset((*ENDS, *_CONTINUED))
 _UNFINISHED = {
     *("length", "max_tokens", "max_output_tokens", "model_length", "incomplete"),
     *("content_filter", "abort", "cancelled", "error", "in_progress", "interrupted"),
-    *("pause_turn", "timeout"),
+    *("pause_turn", "timeout", "model_context_window_exceeded", "refusal", "repetition"),
+    *("safety", "recitation", "blocklist", "prohibited_content", "malformed_function_call"),
+    *("guardrail_intervened", "content_filtered", "insufficient_system_resource"),
 }
 """Values of `finish_reason` of an answer after which the model wrote no stop."""
 NOTHING_WRITTEN = "nothing-written"

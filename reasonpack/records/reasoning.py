@@ -254,7 +254,7 @@ def _join(parts: list[Part], path: str) -> tuple[str | None, str | None]:
         else:
             kind = "no type" if part.type is None else f"type {quoted(part.type)}"
             what = f"a part of {kind}, expected text, thinking, tool_use or tool_result"
-            fix = 'Write "type": "text" if it is text, else remove the part.'
+            fix = 'Write "type": "text" if it is text, else leave it out (--on-error skip).'
             raise RecordError("content", at, what, fix=fix)
         if text is None:
             what = f"no text in a {part.type} part, expected some"

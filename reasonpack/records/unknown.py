@@ -243,7 +243,7 @@ INSTRUCTED = frozenset(("system_prompt", "system_message", "instructions", "deve
 _MEANT = {
     **dict.fromkeys(INSTRUCTED, "system"),
     **dict.fromkeys(("cot", "rationale", "scratchpad"), "reasoning_content"),
-    **dict.fromkeys(("text", "message", "body", "response", "output"), "content"),
+    **dict.fromkeys(("text", "message", "body", "response", "output", "refusal"), "content"),
     **dict.fromkeys(("reason", "think", "thought"), "reasoning_content"),
     **dict.fromkeys(("train", "loss"), "train"),
     **dict.fromkeys(("tool", "function"), "tools"),

@@ -127,6 +127,9 @@ def _message(value: Any, record: Json | None = None) -> Json:
         raise NotChecked("an answer that is neither a text nor a message")
     if value.get("type") != "message":
         return value
+    edits = (value.get("context_management") or {}).get("applied_edits") or ()
+    if any(not each["type"].startswith("clear_thinking") for each in edits):
+        raise Refused("a prompt that the service edited")
     made = all_but(value, _OF_A_SERVICE)
     if made.get("stop_reason") == "stop_sequence":
         made["partial"] = True

@@ -65,6 +65,9 @@ HARMLESS = frozenset(_HARMLESS.split())
 CUT = {
     *("length", "max_tokens", "max_output_tokens", "model_length", "incomplete", "content_filter"),
     *("abort", "cancelled", "error", "in_progress", "interrupted", "pause_turn", "timeout"),
+    *("model_context_window_exceeded", "refusal", "repetition", "safety", "recitation"),
+    *("blocklist", "prohibited_content", "malformed_function_call", "guardrail_intervened"),
+    *("content_filtered", "insufficient_system_resource"),
 }
 """Ends of an answer that the model did not write."""
 TAG, END = "<think>", "</think>"

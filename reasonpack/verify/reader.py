@@ -192,6 +192,7 @@ def _content(content: Any, *, answer: bool) -> _Content:
             found.cut = found.cut or part.get("closed") is False
         elif kind == "tool_use" and answer:
             read = {"type", "id", "name", "input"}
+            read |= {"caller"} if part.get("caller") == {"type": "direct"} else set()
             call = {"id": part.get("id"), "name": part.get("name")}
             found.calls.append({**present(call), "arguments": part.get("input", {})})
         elif kind == "tool_result" and not answer and not found.text:

@@ -11,16 +11,24 @@ Found = tuple[int, Json | Refused]
 """The line that a call is told by, and its record, or why it cannot be had."""
 
 
-def way_to(last: int, lines: Sequence[Json], at: dict[str, int], above: str) -> list[int]:
+def way_to(
+    last: int, lines: Sequence[Json], at: dict[str, int], above: str, moved: Json | None = None
+) -> list[int]:
     """Return the lines from the root to the one before the `last`.
+
+    What was `moved` has another parent, by its uuid, which may stand behind it.
 
     Raises:
         Refused: a parent does not stand before its line.
     """
-    way = [last]
-    while (parent := lines[way[-1]].get(above)) is not None:
+    way, moved = [last], moved or {}
+    while True:
+        line, uuid = lines[way[-1]], lines[way[-1]].get("uuid")
+        parent = moved[uuid] if uuid in moved else line.get(above)
+        if parent is None:
+            break
         before = at.get(parent) if isinstance(parent, str) else None
-        if before is None or before >= way[-1]:
+        if before is None or (uuid not in moved and before >= way[-1]) or len(way) > len(lines):
             raise Refused("a parent that does not stand before its line")
         way.append(before)
     return way[:0:-1]

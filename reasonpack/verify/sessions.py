@@ -11,6 +11,8 @@ Of a history that was compacted it is the summary, and what was kept.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from typing import Any
 
 from msgspec.structs import replace
 
@@ -33,6 +35,7 @@ _NOT_SEEN = {
     *("summary", "file-history-snapshot", "queue-operation", "progress", "permission-mode"),
     *("last-prompt", "ai-title", "custom-title", "agent-name", "pr-link", "mode", "system"),
 }
+_STOPPED = "[Request interrupted by user]"
 _OF_CODEX = ("session_meta", "response_item", "event_msg", "turn_context", "compacted")
 _WRITTEN = ("reasoning", "function_call", "custom_tool_call", "local_shell_call", "web_search_call")
 
@@ -85,29 +88,38 @@ def calls_of_session(lines: Sequence[Json]) -> list[Found]:
 
 
 def _is_of_claude_code(line: Json) -> bool:
-    return "sessionId" in line and ("parentUuid" in line or line.get("type") in _NOT_SEEN)
+    first = {"summary": "leafUuid", "file-history-snapshot": "snapshot"}.get(str(line.get("type")))
+    in_session = "parentUuid" in line or line.get("type") in _NOT_SEEN
+    return first in line or ("sessionId" in line and in_session)
 
 
 def _of_claude_code(lines: Sequence[Json]) -> Iterator[Found]:
     at: dict[str, int] = {}
     answers, results, kept = dict[str, list[int]](), dict[str, list[int]](), dict[str, list[str]]()
-    copies = set[str]()
+    copies, moved, stopped = set[str](), list[tuple[int, Json]](), set[Any]()
     for number, line in enumerate(lines):
         uuid = line.get("uuid")
         if not isinstance(uuid, str) or at.setdefault(uuid, number) != number:
             continue
-        if whole := (line.get("compactMetadata") or {}).get("preservedMessages"):
-            kept[whole["anchorUuid"]] = whole["uuids"]
+        if preserved := _preserved(line.get("compactMetadata") or {}, lines, at):
+            anchor, uuids = preserved
+            kept[anchor] = uuids
+            moved.append((number, _in_a_row(anchor, uuids)))
         copies |= {uuid} & {each for uuids in kept.values() for each in uuids}
         message = _seen(line)
         if message.get("role") == "assistant":
             answers.setdefault(message.get("id") or uuid, []).append(number)
         for block in _blocks(message, "tool_result"):
             results.setdefault(block["tool_use_id"], []).append(number)
+        if _STOPPED in [message.get("content"), *(b["text"] for b in _blocks(message, "text"))]:
+            stopped.add(line.get("parentUuid"))
     written = {number: own for own in answers.values() for number in own}
     for key, (first, *_) in answers.items():
         try:
-            way = way_to(first, lines, at, "parentUuid")
+            parents = [each for boundary, each in moved if boundary < first]
+            to = {uuid: parent for each in parents for uuid, parent in each.items()}
+            way = way_to(first, lines, at, "parentUuid", to)
+            _check_edits([lines[n] for n in way], [lines[n] for n in written[first]])
         except Refused as error:
             yield first, error
             continue
@@ -119,19 +131,23 @@ def _of_claude_code(lines: Sequence[Json]) -> Iterator[Found]:
                 continue
             done.update(written.get(number, [number]))
             if number not in written:
-                history.append(lines[number]["message"])
+                history.append(_seen(lines[number]))
                 continue
-            history.append(_joined([lines[n]["message"] for n in written[number]]))
+            history.append(_joined([lines[n] for n in written[number]], stopped))
             calls = [block["id"] for block in _blocks(history[-1], "tool_use")]
             todo += sorted({n for call in calls for n in results.get(call, ()) if n < first})[::-1]
-        answer = _joined([lines[n]["message"] for n in written[first]])
+        answer = _joined([lines[n] for n in written[first]], stopped)
         copied = lines[first]["uuid"] in copies
         yield first, call_of(history, answer, id=key, is_copied_context=copied)
 
 
 def _seen(line: Json) -> Json:
     """Return the message of a line that the model wrote or saw; empty for none."""
-    message = line.get("message")
+    message, attachment = line.get("message"), line.get("attachment") or {}
+    if line.get("type") == "system" and line.get("subtype") == "local_command":
+        return {"role": "user", "content": line.get("content")}
+    if attachment.get("type") == "queued_command":
+        return {"role": "user", "content": attachment.get("prompt")}
     if line.get("type") not in ("user", "assistant") or not isinstance(message, dict):
         return {}
     hidden = line.get("isVisibleInTranscriptOnly") and not line.get("isCompactSummary")
@@ -145,18 +161,56 @@ def _blocks(message: Json, kind: str) -> list[Json]:
     return [block for block in blocks if block.get("type") == kind]
 
 
-def _joined(messages: Sequence[Json]) -> Json:
-    """Make one answer of its lines."""
-    content = list[Json]()
+def _joined(lines: Sequence[Json], stopped: set[Any]) -> Json:
+    """Make one answer of its lines; `stopped` are those behind which the user interrupted it."""
+    messages, content = [line["message"] for line in lines], list[Json]()
     for each in messages:
         text = each["content"]
         content += (
             [{"type": "text", "text": text}] if isinstance(text, str) and text else text or []
         )
     ends = [each["stop_reason"] for each in messages if each.get("stop_reason")]
+    if not ends and stopped & {line["uuid"] for line in lines}:
+        ends = ["interrupted"]
     made = all_but(messages[0], _OF_A_SERVICE)
     partial = {"partial": True} if ends[-1:] == ["stop_sequence"] else {}
     return {**made, "content": content or "", "stop_reason": ends[-1] if ends else None, **partial}
+
+
+def _preserved(
+    metadata: Json, lines: Sequence[Json], at: dict[str, int]
+) -> tuple[str, list[str]] | None:
+    """Return behind what a compaction puts the messages that it kept, and these."""
+    if listed := metadata.get("preservedMessages"):
+        return listed["anchorUuid"], listed["uuids"]
+    segment = metadata.get("preservedSegment")
+    if not segment:
+        return None
+    uuids = [segment["tailUuid"]]
+    while uuids[-1] != segment["headUuid"]:
+        above = lines[at[uuids[-1]]].get("parentUuid") if uuids[-1] in at else None
+        if above not in at or at[above] >= at[uuids[-1]]:
+            return segment["anchorUuid"], ["?"]
+        uuids.append(above)
+    return segment["anchorUuid"], uuids[::-1]
+
+
+def _in_a_row(anchor: str, uuids: list[str]) -> Json:
+    """Return the parents of messages that stand in a row behind another one."""
+    if uuids == ["?"]:
+        return {anchor: "?"}  # they are not in the file
+    return dict(pairwise([anchor, *uuids][::-1]))
+
+
+def _check_edits(way: Sequence[Json], answer: Sequence[Json]) -> None:
+    """Refuse what the file does not hold of edits that left no compaction."""
+    for line in way:
+        if (line.get("microcompactMetadata") or {}).get("compactedToolIds"):
+            raise Refused("results of tools that were compacted")
+    for line in answer:
+        edits = (line["message"].get("context_management") or {}).get("applied_edits") or ()
+        if any(not each["type"].startswith("clear_thinking") for each in edits):
+            raise Refused("a prompt that the service edited")
 
 
 def _kept(line: Json, kept: dict[str, list[str]], at: dict[str, int]) -> list[int]:

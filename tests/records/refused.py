@@ -28,7 +28,7 @@ MEDIA = "Only text can be packed: leave the record out, or pass --on-error skip 
 MEND = "Remove the field, or mend the role."
 RECORD = 'Write {"messages": […]}, or another record of schemas/record.schema.json.'
 ROLE_FIX = f"Write one of {', '.join(ROLES)}."
-TEXT_ONLY = 'Write "type": "text" if it is text, else remove the part.'
+TEXT_ONLY = 'Write "type": "text" if it is text, else leave it out (--on-error skip).'
 TWICE = "Remove or rename one of the two."
 WHOLE = "Write one whole JSON value, e.g. with a JSON library."
 

@@ -22,6 +22,18 @@ def request(**fields: Any) -> dict[str, Any]:
 
 
 REFUSED: dict[str, tuple[Any, str, str, str]] = {
+    "a prompt that the service edited": (
+        {
+            "messages": [ASK],
+            "response": {
+                "type": "message", "role": "assistant", "content": "4",
+                "context_management": {"applied_edits": [{"type": "clear_tool_uses_20250919"}]},
+            },
+        },
+        "content",
+        "response.context_management: edits of the prompt by the service, expected a prompt as",
+        "Leave the call out (--on-error skip).",
+    ),
     "two names of the same that differ": (
         ids(prompt_ids=[5, 7]),
         "conflict",

@@ -71,6 +71,10 @@ def test_every_refusal_is_seen() -> None:
             [{"a": 1}],
             [*found, back, found[-1]],
             sessions.lines("claude_code")[3:],
+            [
+                {**line, "microcompactMetadata": {"compactedToolIds": ["toolu_1"]}}
+                for line in sessions.lines("claude_code")
+            ],
             sessions.lines("pi")[3:],
         ):
             records = [Record("x", json.dumps(line).encode()) for line in lines]

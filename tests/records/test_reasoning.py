@@ -240,6 +240,8 @@ def test_a_form_of_reasoning_that_the_template_does_not_know_is_noticed(
         ({"content": "4", "done_reason": "length"}, ("unfinished",)),
         ({"content": "4", "native_finish_reason": "MAX_TOKENS"}, ("unfinished",)),
         ({"content": "4", "finish_reason": "model_length"}, ("unfinished",)),
+        ({"content": "4", "stop_reason": "model_context_window_exceeded"}, ("unfinished",)),
+        ({"content": "4", "native_finish_reason": "SAFETY"}, ("unfinished",)),
         ({"content": "4", "status": "incomplete"}, ("unfinished",)),
         ({"content": "4", "status": "completed"}, ()),
         ({"content": "4", "prefix": "true"}, ("unfinished",)),

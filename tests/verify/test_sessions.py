@@ -60,6 +60,37 @@ CHANGED: dict[str, tuple[str, Any]] = {
     "Claude Code, messages that a compaction kept": (
         "claude_code", lambda lines: lines[10]["compactMetadata"].update(
             preservedMessages={"anchorUuid": "u10", "uuids": ["u1", "u8", "u15", "?"]})),
+    "Claude Code, a segment that a compaction kept": (
+        "claude_code", lambda lines: [
+            lines[10]["compactMetadata"].update(preservedSegment={
+                "headUuid": "u1", "anchorUuid": "u10", "tailUuid": "u8"}),
+            lines[12].update(parentUuid="u8")]),
+    "Claude Code, a segment that is not whole": (
+        "claude_code", lambda lines: lines[10]["compactMetadata"].update(
+            preservedSegment={"headUuid": "u0", "anchorUuid": "u10", "tailUuid": "u8"})),
+    "Claude Code, a message that waited and a command": (
+        "claude_code", lambda lines: [
+            lines[8].update(attachment={"type": "queued_command", "prompt": "And masts?"}),
+            lines[12].update(type="system", subtype="local_command", content="<a>b</a>")]),
+    "Claude Code, results that were compacted": (
+        "claude_code", lambda lines: lines[8].update(
+            microcompactMetadata={"compactedToolIds": ["toolu_1"]})),
+    "Claude Code, a prompt that the service edited": (
+        "claude_code", lambda lines: lines[9]["message"].update(
+            context_management={"applied_edits": [{"type": "clear_tool_uses_1"}]})),
+    "Claude Code, thoughts that the service left out": (
+        "claude_code", lambda lines: lines[9]["message"].update(
+            context_management={"applied_edits": [{"type": "clear_thinking_1"}]})),
+    "Claude Code, an answer that was interrupted": (
+        "claude_code", lambda lines: [
+            lines[9]["message"].pop("stop_reason"),
+            lines.insert(10, {**lines[12], "uuid": "i", "parentUuid": lines[9]["uuid"],
+                "message": {"role": "user", "content": "[Request interrupted by user]"}})]),
+    "Claude Code, a call that says who made it": (
+        "claude_code", lambda lines: [
+            block.update(caller={"type": "direct"}) for line in lines
+            for block in (line.get("message") or {}).get("content", ())
+            if isinstance(block, dict) and block["type"] == "tool_use"]),
     "Claude Code, an answer that stopped at a text": (
         "claude_code", lambda lines: lines[9]["message"].update(stop_reason="stop_sequence")),
     "Claude Code, a result that comes later": (

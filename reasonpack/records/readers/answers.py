@@ -81,6 +81,7 @@ def _in_object(value: dict[str, Any], at: Place) -> list[Answer]:
     if isinstance(value.get("output"), list):
         return [_responses(value, at)]
     if not is_absent(value.get("role")) or value.get("type") == "message":
+        refuse_edits(value, at.path)
         return [single(value, at.path)]
     if not is_absent(value.get("error")):
         return [Answer(items=None, place=at.path, failed=True)]
@@ -90,6 +91,21 @@ def _in_object(value: dict[str, Any], at: Place) -> list[Answer]:
     what = "an object without choices, output, role or token ids, expected the answer of a model"
     fix = 'Write a message, {"role": "assistant", "content": …}, or the response of a service.'
     raise RecordError("missing", at.path, what, fix=fix)
+
+
+def refuse_edits(message: Mapping[str, Any], path: str) -> None:
+    """Refuse an answer before which the service edited the prompt, but for reasoning in it.
+
+    Raises:
+        RecordError: it did, as the answer says.
+    """
+    said = message.get("context_management")
+    edits = said.get("applied_edits") if isinstance(said, dict) else None
+    kinds = [str(e.get("type") if isinstance(e, dict) else e) for e in edits or ()]
+    if not all(kind.startswith("clear_thinking") for kind in kinds):
+        what = "edits of the prompt by the service, expected a prompt as the model saw it"
+        fix = "Leave the call out (--on-error skip)."
+        raise RecordError("content", f"{path}.context_management", what, fix=fix)
 
 
 def single(message: Mapping[str, Any], path: str) -> Answer:

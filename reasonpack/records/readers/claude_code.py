@@ -8,31 +8,38 @@
 An answer stands in several lines, a block of its content each, under one `message.id`. What the
 model saw before it is the way from the root to its first line, with all lines of the answers on
 that way and the results of their calls, which may hang beside it; behind a compaction it is the
-summary, and the messages that were preserved, of which a copy is not trained. The file does not
-hold the system prompt, the tools, and what attachments became.
+summary, and the messages that were preserved, which stand behind it whatever their parents are; a
+copy of one is not trained. An answer that the user interrupted has no stop. The file does not hold
+the system prompt, the tools, what attachments became, and results that were compacted alone.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from reasonpack.errors import RecordError
 from reasonpack.records.call_draft import CallDraft, Said, draft_of
-from reasonpack.records.readers.answers import single
+from reasonpack.records.readers.answers import refuse_edits, single
 from reasonpack.records.readers.session import Line, way_to
 
 _LACKING = ("missing system", "missing tools")
+_LEAVE = "Leave these calls out (--on-error skip)."
 _ASIDE = (
     *("summary", "file-history-snapshot", "queue-operation", "progress", "permission-mode"),
     *("last-prompt", "ai-title", "custom-title", "agent-name", "pr-link", "mode", "system"),
 )
 """Types of lines that the model never sees."""
+_INTERRUPTED = "[Request interrupted by user]"
 
 
 def is_mine(record: Mapping[str, Any]) -> bool:
-    """Tell whether a record is a line of such a file."""
-    return "sessionId" in record and ("parentUuid" in record or record.get("type") in _ASIDE)
+    """Tell whether a record is a line of such a file; those that begin one have no session."""
+    kind = record.get("type")
+    if kind in ("summary", "file-history-snapshot") and {"leafUuid", "snapshot"} & record.keys():
+        return True
+    return "sessionId" in record and ("parentUuid" in record or kind in _ASIDE)
 
 
 def drafts(lines: Sequence[Line]) -> Iterator[CallDraft | RecordError]:
@@ -41,6 +48,8 @@ def drafts(lines: Sequence[Line]) -> Iterator[CallDraft | RecordError]:
     for key, own in session.answers.items():
         first = session.lines[own[0]]
         try:
+            for index in own:
+                refuse_edits(session.lines[index].fields["message"], "message")
             history, notes = session.history(own[0])
         except RecordError as error:
             error.where = first.where
@@ -67,6 +76,8 @@ class _Session:
         key_of: that id, by the index of a line.
         results: the indices of lines with the result of a call, by the call's id.
         preserved: the uuids of the messages that a compaction kept, by that of its summary.
+        moved: the line of each compaction, and the uuids of the parents that these have behind it.
+        interrupted: the uuids of lines behind which the user interrupted the model.
         copies: the indices of lines that repeat such a message behind the compaction.
         unread: notes of lines of a type that is not known.
     """
@@ -79,6 +90,8 @@ class _Session:
         self._joined: dict[str, Said] = {}
         self.results: dict[str, list[int]] = {}
         self.preserved: dict[str, list[str]] = {}
+        self.moved: list[tuple[int, dict[str, str]]] = []
+        self.interrupted: set[str] = set()
         self.copies: set[int] = set()
         self.unread: list[str] = []
         for line in lines:
@@ -91,10 +104,7 @@ class _Session:
                 self._note(len(self.lines) - 1, line)
 
     def _note(self, index: int, line: Line) -> None:
-        metadata = line.fields.get("compactMetadata")
-        kept = metadata.get("preservedMessages") if isinstance(metadata, dict) else None
-        if isinstance(kept, dict) and isinstance(kept.get("uuids"), list):
-            self.preserved[str(kept.get("anchorUuid"))] = [str(each) for each in kept["uuids"]]
+        self._note_kept(index, line.fields.get("compactMetadata"))
         if any(line.fields["uuid"] in uuids for uuids in self.preserved.values()):
             self.copies.add(index)
         message = _message(line)
@@ -108,6 +118,28 @@ class _Session:
         for block in _blocks(message):
             if block.get("type") == "tool_result":
                 self.results.setdefault(str(block.get("tool_use_id")), []).append(index)
+            elif block.get("text") == _INTERRUPTED:
+                self.interrupted.add(str(line.fields.get("parentUuid")))
+
+    def _note_kept(self, index: int, metadata: object) -> None:
+        """Note what a compaction kept: a list of messages, or the first and the last of them."""
+        said = metadata if isinstance(metadata, dict) else {}
+        kept, segment = said.get("preservedMessages"), said.get("preservedSegment")
+        if isinstance(kept, dict) and isinstance(kept.get("uuids"), list):
+            anchor, uuids = str(kept.get("anchorUuid")), [str(each) for each in kept["uuids"]]
+        elif isinstance(segment, dict):
+            anchor, head, tail = (str(segment.get(f"{n}Uuid")) for n in ("anchor", "head", "tail"))
+            uuids = []
+            with suppress(KeyError, RecordError):
+                way = way_to(self.lines, self.at, self.at[tail], "parentUuid", {head: None})
+                uuids = [self.lines[i].fields["uuid"] for i in way]
+            if uuids[:1] != [head]:  # then what stands behind them cannot be had
+                self.moved.append((index, {anchor: "?"}))
+                return
+        else:
+            return
+        self.preserved[anchor] = uuids
+        self.moved.append((index, dict(zip(uuids, [anchor, *uuids], strict=False))))
 
     def answer(self, key: str) -> Said:
         """Join the lines of an answer, once."""
@@ -116,6 +148,8 @@ class _Session:
         messages = [self.lines[i].fields["message"] for i in self.answers[key]]
         content = [block for message in messages for block in _blocks(message)]
         ends = [m["stop_reason"] for m in messages if m.get("stop_reason")]
+        uuids = {self.lines[i].fields["uuid"] for i in self.answers[key]}
+        ends = ends or ["interrupted"] * bool(uuids & self.interrupted)
         joined = {
             **messages[0],
             "content": content or "",
@@ -140,6 +174,10 @@ class _Session:
             line, message = self.lines[index], _message(self.lines[index])
             if line.fields.get("type") == "attachment":
                 notes.append("missing attachment")
+            compacted = line.fields.get("microcompactMetadata")
+            if isinstance(compacted, dict) and compacted.get("compactedToolIds"):
+                what = "results of tools that were compacted, expected what the model saw of them"
+                raise RecordError("missing", line.where, what, fix=_LEAVE)
             if message is None or index in done:
                 continue
             if message.get("role") != "assistant":
@@ -159,7 +197,10 @@ class _Session:
 
     def _way(self, last: int) -> list[int]:
         """Return the lines from the root to the one before a line."""
-        *way, _ = way_to(self.lines, self.at, last, "parentUuid")
+        moved = {
+            uuid: to for at, parents in self.moved if at < last for uuid, to in parents.items()
+        }
+        *way, _ = way_to(self.lines, self.at, last, "parentUuid", moved)
         whole: list[int] = []
         for index in way:
             kept = self.preserved.get(self.lines[index].fields["uuid"], ())
@@ -169,9 +210,13 @@ class _Session:
 
 def _message(line: Line) -> dict[str, Any] | None:
     """Return the message of a line that the model wrote or was sent; None if there is none."""
-    fields = line.fields
-    message = fields.get("message")
-    if fields.get("type") not in ("user", "assistant") or not isinstance(message, dict):
+    fields, kind = line.fields, line.fields.get("type")
+    message, attached = fields.get("message"), fields.get("attachment")
+    if (kind, fields.get("subtype")) == ("system", "local_command"):
+        return {"role": "user", "content": fields.get("content")}
+    if isinstance(attached, dict) and attached.get("type") == "queued_command":
+        return {"role": "user", "content": attached.get("prompt")}
+    if kind not in ("user", "assistant") or not isinstance(message, dict):
         return None
     shown_only = fields.get("isVisibleInTranscriptOnly") and not fields.get("isCompactSummary")
     is_made_up = fields.get("isApiErrorMessage") or message.get("model") == "<synthetic>"
@@ -186,4 +231,4 @@ def _blocks(message: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _said(line: Line) -> Said:
-    return Said(dict(line.fields["message"]), f"{line.where}.message")
+    return Said(dict(_message(line) or {}), f"{line.where}.message")
