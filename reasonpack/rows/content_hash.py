@@ -1,10 +1,10 @@
-"""Rows → a hash of what they hold, whatever wrote them and however they were cut.
+"""Rows → a hash of their values.
 
     column        lengths of its rows          values
     input_ids     i64 little-endian: 7 5 9     i32 little-endian: 17 9 4 …
     sample_id     lists, then texts: 1 1 2     UTF-8
                        └─ SHA-256 ─┘            └─ SHA-256 ─┘
-                  all of them, by name  ──────→  SHA-256
+               these, sorted by name  ────────→  SHA-256
 
 The bytes of a Parquet file depend on the version of pyarrow that wrote it, and on row
 groups; this hash depends on neither.
@@ -39,13 +39,13 @@ def content_hash(batches: Iterable[pa.RecordBatch]) -> str:
 
 
 class Content:
-    """The hash of rows that come batch by batch; see `content_hash`."""
+    """The hash of a shard whose rows are added batch by batch; see `content_hash`."""
 
     def __init__(self) -> None:
         self._hashes: dict[str, Any] = {}
 
     def add(self, batch: pa.RecordBatch) -> None:
-        """Add the rows that come next."""
+        """Add the next rows."""
         if not batch.num_rows:
             return  # a shard without rows may be read as one empty batch, or as none
         for name, column in zip(batch.schema.names, batch.columns, strict=True):
@@ -66,7 +66,7 @@ class Content:
         self._hashes.setdefault(f"{name} {little.dtype.str}", hashlib.sha256()).update(little)
 
     def hexdigest(self) -> str:
-        """Return the hash of what was added."""
+        """Return the hash of all rows added so far."""
         whole = hashlib.sha256()
         for name, hash_ in sorted(self._hashes.items()):
             whole.update(f"{name} {hash_.hexdigest()}\n".encode())
@@ -74,7 +74,7 @@ class Content:
 
 
 def offsets(column: pa.Array) -> NDArray[np.int32]:
-    """View where the lists or texts of an array begin, and where the last ends."""
+    """Return the n + 1 offsets of an array of n lists or texts, as a view of its buffer."""
     if not len(column):
         return np.zeros(1, np.int32)
     whole = np.frombuffer(column.buffers()[1], np.int32)
@@ -82,7 +82,7 @@ def offsets(column: pa.Array) -> NDArray[np.int32]:
 
 
 def flattened(column: pa.ListArray) -> pa.Array:
-    """Return what the lists of an array hold, as `flatten`, which imports 0.1 s of `compute`."""
+    """Return the elements of all lists, like `flatten`, whose import of `compute` takes 0.1 s."""
     if column.null_count:
         return column.flatten()
     bounds = offsets(column)
@@ -90,7 +90,7 @@ def flattened(column: pa.ListArray) -> pa.Array:
 
 
 def numbers_of(column: pa.Array) -> NDArray[Any]:
-    """View an array of numbers without nulls, by nothing of pyarrow's that imports pandas.
+    """Return a NumPy view of an array of numbers; `to_numpy` would import pandas.
 
     Raises:
         ValueError: there is a null.
@@ -111,5 +111,5 @@ def _lengths(column: pa.Array) -> NDArray[np.int64]:
 
 
 def combined_hash(hashes: Iterable[str]) -> str:
-    """Return the hash of a dataset from those of its shards, in their order."""
+    """Return the content hash of a dataset, given those of its shards in order."""
     return hashlib.sha256("\n".join(hashes).encode()).hexdigest()

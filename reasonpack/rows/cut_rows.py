@@ -1,9 +1,9 @@
-"""Rows, as Arrow, → the samples that were put together in them: `rows_to_table`, backwards.
+"""Arrow rows → the samples packed in them: the inverse of `rows_to_table`.
 
-input_ids     s0 s2 │ s1           one Arrow row a training row, ragged
-segment_start  0… +|s0| │ 0…       segments, calls and samples count from the row's start
+input_ids     s0 s2 │ s1           one Arrow row per training row, ragged
+segment_start  0… +|s0| │ 0…       indices of tokens, calls and samples count from the row's start
               │
-rows  [[s0, s2], [s1]]             and from the sample's own
+rows  [[s0, s2], [s1]]             indices count from the sample's start
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from reasonpack.rows.sample import Calls, Sample, Segments, slices
 
 
 def cut_rows(batch: pa.RecordBatch) -> list[list[Sample]]:
-    """Cut rows into their samples, whose arrays are parts of the columns.
+    """Cut rows into their samples, whose arrays are slices of the columns.
 
-    The rows are of a sound shard.
+    The rows must have passed `check_sound`.
 
     Returns:
-        For each row its samples, in their order.
+        The samples of each row, in order.
     """
     columns = {name: batch.column(name) for name in batch.schema.names}
     lists = {name: column for name, column in columns.items() if pa.types.is_list(column.type)}
@@ -74,7 +74,7 @@ def cut_rows(batch: pa.RecordBatch) -> list[list[Sample]]:
 def _calls(
     columns: dict[str, pa.Array], flat: dict[str, NDArray[Any]], bounds: dict[str, NDArray[Any]]
 ) -> Sequence[tuple[int, Calls]]:
-    """Return for each sample the place of its first call in the row, and its calls."""
+    """Return for each sample its calls, and the index in the row of the first of them."""
     per_row, samples = np.diff(bounds["call_id"]), bounds["sample_start"]
     of = flat["call_sample"] + np.repeat(samples[:-1], per_row)
     first = np.searchsorted(of, np.arange(samples[-1] + 1))

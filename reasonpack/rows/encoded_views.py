@@ -1,4 +1,4 @@
-"""Views in tokens: those of many conversations in a few arrays, and nothing that is shared twice.
+"""The views of many conversations as tokens, in a few arrays; shared prefixes are stored once.
 
 view 1   h1 t1 r_out1              tokens   h1 t1 r_out1 │ r_in1 h2 t2 r_out2
 view 2   h1 r_in1 h2 t2 r_out2     shared   0            │ 1
@@ -17,34 +17,34 @@ from numpy.typing import NDArray
 
 I32 = NDArray[np.int32]
 ROOT = -1
-"""Stands for the view of which the first tokens of a conversation are children."""
+"""In place of a view's number: no view; the parent of the roots of a conversation's trie."""
 Run = tuple[int, int, int, bool]
-"""Tokens that are alike: one past the last, kind, message (−1 for none), whether trained."""
+"""A run of tokens: one past the last, and their kind, message (−1 for none), whether trained."""
 
 
 @dataclass(frozen=True, slots=True)
 class EncodedViews:
-    """V views of C conversations, of each the tokens that it does not share with `base`.
+    """V views of C conversations; each holds only the tokens that it does not share with `base`.
 
     The token at depth d ≥ `shared[v]` of view v is `tokens[origin[v] + d]`.
 
     Attributes:
         tokens: i32[N], those of each view, one view after another.
-        trained: bool[N], which of them the model is to learn, be it as a rejected answer.
+        trained: bool[N], whether each token is trained, as part of a chosen or rejected answer.
         run_start: i64[R], where kind, message, call or view changes in `tokens`.
-        run_kind: u8[R], what the tokens from there on are part of.
-        run_message: i32[R], the message they belong to, −1 for none.
-        base: for each view an earlier one of its conversation that begins with the same
-            `shared` tokens; −1 where it shares none. `shared[base] <= shared`.
-        shared: for each view how many of its tokens are left out; none of them is trained.
-        origin: see above.
+        run_kind: u8[R], the `Kind` of each run.
+        run_message: i32[R], the message that each run belongs to, −1 for none.
+        base: for each view an earlier view of its conversation that begins with the same `shared`
+            tokens, and has `shared[base] <= shared`; −1 for none.
+        shared: how many leading tokens of each view are left out; none of them is trained.
+        origin: for each view the index in `tokens` that depth 0 would have.
         end: how many tokens each view has, the shared ones included.
-        first_trained: depth of the first trained token of each view; `end` where there is none.
-        bounds: C + 1 of them; conversation c has the views from `bounds[c]` to `bounds[c + 1]`.
-        extra: [N] by the names of optional columns with a value for each token (`optional.FILLS`);
-            what is not trained has any value.
-        run_call: i32[R], the call of the conversation whose completion the tokens are, −1 for none;
-            None where nothing is a call.
+        first_trained: depth of the first trained token of each view; `end` if none is trained.
+        bounds: C + 1 integers; conversation c has the views from `bounds[c]` to `bounds[c + 1]`.
+        extra: optional columns by name (`optional.FILLS`), [N] each; the values of tokens that are
+            not trained are arbitrary.
+        run_call: i32[R], the index in the conversation of the call whose completion each run is
+            part of, −1 for none; None without calls.
     """
 
     tokens: I32
@@ -71,16 +71,16 @@ def encoded_views(
     bounds: Sequence[int],
     extra: Mapping[str, NDArray[Any]] = MappingProxyType({}),
 ) -> EncodedViews:
-    """Put views together that are no calls, each without what it shares with the one before it.
+    """Make `EncodedViews` without calls, where each view may share tokens with the one before it.
 
     Args:
-        tokens: i32[N], those of each view, one view after another.
-        runs: tile `tokens`, each from where the one before stops; none goes over the end of a
-            view. One that does not stop behind all before it is empty.
-        shared: how many tokens of each view are left out, which the one before begins with too.
-            None of them is trained.
-        end: how many tokens each view has, the shared ones included.
-        bounds: C + 1 of them; conversation c has the views from `bounds[c]` to `bounds[c + 1]`.
+        tokens: as in `EncodedViews`.
+        runs: tile `tokens`; each begins where the one before it ends, and none crosses the end of
+            a view. A run that ends no later than an earlier one is empty.
+        shared: how many leading tokens of each view are left out, because the view before it
+            begins with them too. None of them is trained.
+        end: as in `EncodedViews`.
+        bounds: as in `EncodedViews`.
         extra: as in `EncodedViews`.
     """
     stop, *kinds = np.array(runs, np.int64).reshape(-1, 4).T
@@ -123,7 +123,7 @@ def common_prefix(a: I32, b: I32) -> int:
 
 
 def runs(flags: NDArray[np.bool_]) -> Iterator[tuple[int, int]]:
-    """Yield the stretches of true.
+    """Yield the start and the end (exclusive) of each run of true values.
 
     >>> list(runs(np.array([True, False, True, True])))
     [(0, 1), (2, 4)]
@@ -133,7 +133,7 @@ def runs(flags: NDArray[np.bool_]) -> Iterator[tuple[int, int]]:
 
 
 def _bases(shared: Sequence[int], bounds: Sequence[int]) -> list[int]:
-    """Return for each view the last one before it that has all that it shares; ROOT for none."""
+    """Return for each view the last earlier one with no larger `shared`; ROOT for the first."""
     base: list[int] = []
     for first, last in pairwise(bounds):
         for view in range(first, last):

@@ -1,22 +1,22 @@
-"""Views in tokens → samples: a token forest, written out.
+"""Views as tokens → a token forest → the order in which its tokens are written as samples.
 
     view 1   h1 t1 r_out1                     h1 ─┬─ t1 ── r_out1
     view 2   h1 r_in1 h2 t2 r_out2                └─ r_in1 ── h2 ── t2 ── r_out2
 
     onepass  h1 t1 r_out1 r_in1 h2 t2 r_out2                one sample: the forest in pre-order
-    npass    h1 t1 r_out1   and   h1 r_in1 h2 t2 r_out2     one plain causal sample a leaf
+    npass    h1 t1 r_out1   and   h1 r_in1 h2 t2 r_out2     one plain causal sample per leaf
 
 `plant` inserts the views of each conversation, in order, into a trie of tokens; `lay_out` orders
-the trie of one conversation; `write` makes the arrays of many conversations at once.
+the trie of one conversation; `sample.write` makes the arrays of many conversations at once.
 
 The trie is kept as branches: view v has tokens of its own from depth `at[v]` on, where it leaves
-the branch of the view `parent[v]`. So a view costs one comparison of arrays and some integers,
-whatever its length, and the whole is linear in the tokens that the views do not share.
+the branch of the view `parent[v]`. A view costs a few comparisons of arrays and a few integers, so
+the time is linear in the number of tokens that the views do not share.
 
-Trainers predict token k from what stands at k − 1, whatever the mask, so every trained token has
-to stand right behind its parent in the trie. Of the children of a token P the first trained one is
-written directly behind P, then the untrained ones. Each further trained child comes behind the
-subtree of P, led by an untrained copy of P, which is a child of the parent of P:
+Trainers predict token k from the output at k − 1, whatever the mask, so every trained token must
+directly follow its parent in the trie. The first trained child of a token P is written directly
+after P, and then the untrained children. Each further trained child follows the subtree of P,
+preceded by an untrained copy of P, which is a child of the parent of P:
 
     P ─┬─ a      (trained)
        ├─ b      (trained)      onepass  … P a c P' b        P' the copy
@@ -42,23 +42,23 @@ I32 = NDArray[np.int32]
 
 @dataclass(frozen=True, slots=True)
 class Forest:
-    """The tries of C conversations of V views: each prefix once, any number of trained children.
+    """The tries of C conversations with V views: each prefix once, any number of trained children.
 
     Attributes:
-        views: what was planted.
-        parent: for each view the one whose branch its own branch leaves; −1 where it is a root.
+        views: the views that were planted.
+        parent: for each view the view whose branch its own branch leaves; −1 for a root.
         at: for each view the depth where its own branch begins, which is how many of its tokens
-            are in other branches; its length where all are.
-        end: for each view the depth where its own branch ends: its length, or where the last view
-            goes that is in this forest and needs the branch.
-        below: for each conversation, the branches that leave (a view, at a depth), by their first
-            token, in the order of the views.
+            are in other branches; its length if all are.
+        end: for each view the depth where its own branch ends: its length, or less in a forest of
+            some views only, where a branch ends with the last token that one of these views needs.
+        below: for each conversation, by (view, depth), the views whose branches leave the view's
+            branch at that depth, by their first token, in the order of the views.
         members: for each conversation, the views that are in this forest.
         trained: bool[N], which of `views.tokens` are trained by any view.
-        weights: f64[N], what all views that train one of `views.tokens` weigh together; None where
-            nothing is weighed.
-        call: i32[N], the first call that trains one of `views.tokens`, or else the one whose
-            completion it is, −1 for none; None where nothing is a call.
+        weights: f64[N], the sum of the loss weights of all views that train each of
+            `views.tokens`; None without loss weights.
+        call: i32[N], the first call that trains each of `views.tokens`, or else the call whose
+            completion the token is in, −1 for none; None without calls.
     """
 
     views: EncodedViews
@@ -72,12 +72,12 @@ class Forest:
     call: I32 | None = None
 
     def children(self, number: int, view: int, depth: int) -> list[int]:
-        """List the views in whose branches the children of a token are, in order of insertion.
+        """List the views whose branches hold the children of a token, in order of insertion.
 
         Args:
-            number: of the conversation.
-            view: in whose branch the token is.
-            depth: of the children, one more than that of the token.
+            number: index of the conversation.
+            view: the view whose branch holds the token; ROOT for the roots of the trie.
+            depth: the depth of the children, one more than that of the token.
         """
         own = [view] if view != ROOT and depth < self.end[view] else []
         return [*own, *self.below[number].get((view, depth), {}).values()]
@@ -85,9 +85,9 @@ class Forest:
     def cuts(
         self, number: int, also: Mapping[int, int] = MappingProxyType({})
     ) -> dict[int, list[int]]:
-        """For each view of a conversation, list where its branch has children, the deepest first.
+        """For each view of a conversation, list the depths where its branch is cut, deepest first.
 
-        The end of the branch is one of them, and for some branches another depth.
+        It is cut where other branches leave it, at its end, and at its depth in `also`.
         """
         end = self.end
         first, stop = self.views.bounds[number : number + 2]
@@ -103,13 +103,13 @@ class Forest:
 
 @dataclass(slots=True)
 class Stretch:
-    """Tokens of one branch that are written together.
+    """Consecutive tokens of one branch that are written together.
 
     Attributes:
-        view: in whose branch they are.
+        view: the view whose branch holds them.
         begin: depth of the first.
         end: one past the depth of the last.
-        trains: whether those that are trained are trained here.
+        trains: whether the trained ones get labels here; False if another stretch gives them.
         until: one past the last token of the sample that may attend to them.
     """
 
@@ -122,17 +122,17 @@ class Stretch:
 
 @dataclass(frozen=True, slots=True)
 class LaidOut:
-    """How a conversation is written.
+    """The samples of a conversation, as the stretches to write, and their sizes.
 
     Attributes:
-        samples: one, or in the npass layout one a leaf of the trie.
+        samples: one; several if it is divided; in the npass layout one per leaf of the trie.
         views: how many views they hold.
-        longest_view: tokens of the longest one.
-        longest_sample: tokens of the longest sample.
-        npass_tokens: tokens of all leaves, which is what N-pass has to write.
-        naive_tokens: tokens of all views, one a trained message.
-        extra_samples: how many samples more there are than a forest that is not split has.
-        extra_tokens: how many tokens more.
+        longest_view: tokens in the longest view.
+        longest_sample: tokens in the longest sample.
+        npass_tokens: tokens in all leaves, which is what N-pass has to write.
+        naive_tokens: tokens in all views, of which each trained message has one.
+        extra_samples: how many samples were added by dividing it.
+        extra_tokens: how many tokens were added by dividing it.
     """
 
     samples: list[list[Stretch]]
@@ -149,7 +149,7 @@ class LaidOut:
 
 
 def plant(views: EncodedViews) -> Forest:
-    """Insert the views of each conversation, in order, into a trie of its own."""
+    """Insert the views of each conversation, in order, into one trie per conversation."""
     weights = None if "loss_weights" not in views.extra else np.zeros(len(views.tokens))
     call = None if views.run_call is None else np.full(len(views.tokens), -1, np.int32)
     trained = np.zeros(len(views.tokens), bool)
@@ -174,13 +174,13 @@ def plant(views: EncodedViews) -> Forest:
 def _leaves(
     forest: Forest, below: dict[tuple[int, int], dict[int, int]], view: int
 ) -> tuple[int, int]:
-    """Find the branch that a view leaves, and the depth where it does."""
+    """Return the branch that a view leaves, and the depth of the first token after it."""
     views, parent, at = forest.views, forest.parent, forest.at
     tokens, origin, end = views.tokens, views.origin, views.end
     mine, stop = origin[view], end[view]
 
     def followed(other: int, depth: int) -> int:
-        """Return the depth up to which two views are the same, if they are up to `depth`."""
+        """Return up to which depth the view equals another, given that it does to `depth`."""
         start, length = origin[other] + depth, min(stop, end[other]) - depth
         own = tokens[mine + depth : mine + depth + length]
         return depth + common_prefix(own, tokens[start : start + length])
@@ -202,7 +202,7 @@ def _leaves(
 
 
 def train_own(forest: Forest, tokens: slice, *, trains: bool = True) -> None:
-    """Mark what the views train of the tokens that are their own, and nothing else; or nothing."""
+    """Set what is trained in `tokens` to what their own views train, or to nothing."""
     views = forest.views
     forest.trained[tokens] = views.trained[tokens] & trains
     if forest.weights is not None:
@@ -214,7 +214,7 @@ def train_own(forest: Forest, tokens: slice, *, trains: bool = True) -> None:
 
 
 def train_above(forest: Forest, view: int) -> None:
-    """Mark what a view trains in the branches that its own one hangs from, and add its weights."""
+    """Mark what a view trains in the branches above its own, and add its loss weights there."""
     views, branch, stop = forest.views, forest.parent[view], forest.at[view]
     while stop > views.first_trained[view]:
         begin = max(views.first_trained[view], forest.at[branch])
@@ -237,10 +237,10 @@ def lay_out(forest: Forest, number: int = 0, *, layout: Layout = "onepass") -> L
     """Lay out one conversation.
 
     Args:
-        forest: its trie is in.
-        number: of the conversation.
-        layout: `onepass` writes every prefix once, `npass` one plain causal sample for
-            each leaf, with each trained token trained in one of them.
+        forest: holds the trie of the conversation.
+        number: index of the conversation.
+        layout: `onepass` writes every prefix once, `npass` one plain causal sample per
+            leaf, and trains each token in only one of them.
 
     Raises:
         RecordError: a view has no prompt.
@@ -273,15 +273,15 @@ def preorder(
     """Write a trie depth first, with copies where a token has several trained children.
 
     Args:
-        forest: the trie is in.
-        number: of the conversation.
+        forest: holds the trie.
+        number: index of the conversation.
         repeated: for some branches the depth up to which another sample trains their tokens.
     """
     origin, cuts = forest.views.origin, forest.cuts(number, repeated)
     written: list[Stretch] = []
     length = 0
-    # To do, the last first: write the stretch of a branch that begins at a depth; with a child,
-    # copy the token there and write the child behind it; end what is below a stretch.
+    # A stack. (view, depth, ROOT): write the stretch of a branch that begins at a depth.
+    # (view, depth, child): copy the token there, then write the child. Stretch: set its `until`.
     tasks: list[tuple[int, int, int] | Stretch] = []
     tasks += [(view, 0, ROOT) for view in reversed(forest.children(number, ROOT, 0))]
 
@@ -318,10 +318,10 @@ def preorder(
 
 
 def _causal(forest: Forest, number: int) -> Iterator[list[Stretch]]:
-    """Yield the way to each leaf of a trie; what an earlier leaf has too is trained there."""
+    """Yield a causal sample for each leaf of a trie; what an earlier leaf holds is untrained."""
     cuts = forest.cuts(number)
     path: list[tuple[int, int, int]] = []
-    seen = 0  # how many of them the leaf before has too
+    seen = 0  # how many entries of `path` the previous leaf has too
     tasks = [(view, 0) for view in reversed(forest.children(number, ROOT, 0))]
     while tasks:
         view, begin = tasks.pop()

@@ -1,17 +1,17 @@
-"""The calls of a group, one at a time → a token forest that keeps what no other call has.
+"""The calls of a group, added one at a time → a token forest that keeps each prefix once.
 
     call 1   h1 A a1            h1 A ─┬─ a1 ── h2 A ── a2
     call 2   h1 A a1 h2 A a2          └─ b1
     call 3   h1 A b1
 
-A call is joined to the tree by the longest prefix that any earlier call has, token by token,
-wherever that ends: nothing needs to extend the last prompt. What is compared costs nothing to
-keep, so that memory is that of the distinct tokens of the group.
+A call joins the tree at the end of the longest prefix, token by token, that it shares with any
+earlier call; it does not have to extend the last prompt. Memory grows with the distinct tokens of
+the group.
 
-What two calls train equally is one branch, with the weights of both; what is trained of a token
-is that of the first call that trains it. Where calls are `apart`, since they carry values that
-cannot be added up, no token is trained by two of them: each has a branch of its own from the first
-token on that another one trains, which then begins with the same token as its sibling.
+Equal tokens that two calls train are one branch: their weights are added up, and their other values
+are those of the first call that trains them. With `apart`, for calls whose values cannot be added
+up, no token is trained by two calls: a call gets a branch of its own from the first token that it
+and an earlier call both train. This branch begins with the same token as its sibling, its "twin".
 """
 
 from __future__ import annotations
@@ -29,25 +29,25 @@ from reasonpack.rows.optional import FILLS
 
 I32 = NDArray[np.int32]
 Joint = Literal["beginning", "known-prompt", "continued", "otherwise", "rewritten"]
-"""How a call joins those before it: it has no token in common with them; they have all of its
-prompt; its prompt goes on where one of them ends; it leaves one within its answer, which its prompt
-shows in another way; or it leaves them within their histories."""
+"""How a call joins earlier calls: it has no first token in common with them; they hold all of its
+prompt; its prompt continues where one of them ends; its prompt departs from one of them within that
+call's answer; or it departs within the history."""
 
 
 class CallView(Struct, frozen=True, kw_only=True):
-    """A call in tokens.
+    """The view of a call, as tokens.
 
     Attributes:
-        call: its number in the group.
+        call: index of the call in the group.
         tokens: i32[n], prompt and completion.
-        prompt: how many of them are the prompt's; at least one.
-        header: where in the prompt the message begins that the completion goes on with.
+        prompt: how many tokens the prompt has; at least one.
+        header: index in the prompt where the message begins that the completion continues.
         trained: bool[n − prompt], which tokens of the completion are trained; at least one.
-        runs: what the tokens are part of, as (one past the last, kind, message); they tile the
-            tokens behind those that the call is sure to share with one before it; a run that
-            does not stop behind all before it is empty.
-        weight: of the call, more than 0.
-        values: [n − prompt] by the names of optional columns.
+        runs: runs of tokens, as (one past the last, kind, message); they tile the tokens after
+            those that the call is sure to share with an earlier one. A run that ends no later than
+            an earlier one is empty.
+        weight: loss weight of the call, more than 0.
+        values: optional columns by name, [n − prompt] each.
     """
 
     call: int
@@ -66,16 +66,16 @@ class CallView(Struct, frozen=True, kw_only=True):
 
 
 class Joined(Struct, frozen=True):
-    """How a call was joined to those before it: in which way, and after how many tokens."""
+    """How a call was joined to earlier calls, and how many leading tokens they share."""
 
     joint: Joint
     depth: int
 
 
 class _Branch(Struct):
-    """A view with its own tokens, from the depth `shared` on; those from `at` on are its branch.
+    """A view, with its tokens from the depth `shared` on; those from `at` on are its branch.
 
-    The others are trained in a branch above.
+    Those before `at` are in branches above too; they are kept since the view trains them.
     """
 
     parent: int
@@ -87,18 +87,18 @@ class _Branch(Struct):
     own: NDArray[np.bool_]
     """Trained by the view itself."""
     answer: NDArray[np.bool_]
-    """Part of an answer, or of what the template writes before it."""
+    """Part of an answer, or of the template text that begins its message."""
     columns: dict[str, NDArray[Any]]
-    """For each token: kind, message and call; whether and with which weight it is trained; values
-    of optional columns."""
+    """By name, for each token: `kind`, `message`, `call`; over all calls, whether it is `trained`,
+    and its `weight`; optional columns."""
 
 
 class GroupForest:
-    """The tree of a group, to which calls are added in their order.
+    """The tree of a group, to which calls are added in order.
 
     Args:
-        apart: no token is trained by two calls.
-        values: names of the optional columns that views have values for.
+        apart: let no token be trained by two calls.
+        values: names of the optional columns that the views have.
     """
 
     def __init__(self, *, apart: bool, values: Iterable[str] = ()) -> None:
@@ -106,17 +106,17 @@ class GroupForest:
         self._values = tuple(values)
         self._branches: list[_Branch] = []
         self._below: dict[tuple[int, int], dict[int, int]] = {}
-        self._twins: dict[int, list[tuple[int, int]]] = {}  # that begin as a sibling does
+        self._twins: dict[int, list[tuple[int, int]]] = {}  # (depth, twin) by parent
         self._answers: set[tuple[int, int]] = set()
         self._ends: set[tuple[int, int]] = set()
-        self._last = np.zeros(0, np.int32)  # the tokens of the view that was added last
+        self._last = np.zeros(0, np.int32)  # the tokens of the last view added
 
     def __len__(self) -> int:
         """Return how many calls were added."""
         return len(self._branches)
 
     def add(self, view: CallView) -> Joined:
-        """Join the next call to those before it."""
+        """Join the next call to the tree."""
         branch, depth = self._longest(view)
         joint = self._joint(view, branch, depth)
         number = len(self._branches)
@@ -130,7 +130,7 @@ class GroupForest:
         return Joined(joint, depth)
 
     def finish(self) -> Forest:
-        """Return the forest of all that was added."""
+        """Return the forest of all calls added."""
         branches = self._branches
         views = self._encoded_views()
         columns = {name: _joined(branches, name) for name in ("trained", "weight", "call")}
@@ -177,7 +177,7 @@ class GroupForest:
     def _longest(self, view: CallView) -> tuple[int, int]:
         """Find the longest prefix of a view in the tree; return the branch and depth it ends at.
 
-        Several branches may begin with the same token, so all of these are followed.
+        Several branches may begin with the same token, so each of them is followed.
         """
         best = self._beginning(view)
         todo = [best] if best[1] else [(other, 0) for other in self._next(view, ROOT, 0)]
@@ -196,9 +196,10 @@ class GroupForest:
         return best
 
     def _beginning(self, view: CallView) -> tuple[int, int]:
-        """Return where the prompt of a view leaves the view before it, if no other way leads there.
+        """Return the branch and depth up to which a view's prompt equals the last view.
 
-        No token of a prompt is trained, so that the branches up to there may all be entered.
+        Without twins there is only one path to it, and as no token of a prompt is trained, all
+        branches on it may be entered. With twins, return the root.
         """
         if self._twins:
             return ROOT, 0
@@ -206,14 +207,17 @@ class GroupForest:
         return self._owner(len(self._branches) - 1, same), same
 
     def _next(self, view: CallView, branch: int, depth: int) -> Iterator[int]:
-        """Yield the branch that leaves another at a depth with the view's token, if one does."""
+        """Yield the branch that leaves `branch` at `depth` and that the view may enter, if any."""
         if depth < len(view.tokens):
             other = self._below.get((branch, depth), {}).get(view.tokens.item(depth))
             if other is not None and self._may_enter(view, other, depth):
                 yield other
 
     def _may_enter(self, view: CallView, other: int, depth: int) -> bool:
-        """Tell whether a view goes on with the first token of a branch that begins at a depth."""
+        """Return whether a view has the first token of a branch, which begins at `depth`.
+
+        With `apart`, the two must not both train it.
+        """
         if depth >= len(view.tokens):
             return False
         branch = self._branches[other]
@@ -224,7 +228,7 @@ class GroupForest:
         return not (self.apart and trained and branch.columns["trained"][at])
 
     def _followed(self, view: CallView, other: int, depth: int) -> int:
-        """Return the depth up to which a view follows a branch, of which it has the first token."""
+        """Return the depth up to which a view follows a branch that it enters at `depth`."""
         branch = self._branches[other]
         stop = min(len(view.tokens), branch.end)
         theirs = branch.tokens[depth - branch.shared : stop - branch.shared]
@@ -238,19 +242,19 @@ class GroupForest:
         return stop
 
     def _hang(self, number: int, branch: int, depth: int) -> None:
-        """Note a new branch below the token where it leaves another."""
+        """Register a new branch, which leaves `branch` at `depth`."""
         token = self._branches[number].tokens.item(depth - self._branches[number].shared)
         children = self._below.setdefault((branch, depth), {})
         key = token
         if branch != ROOT and depth < (parent := self._branches[branch]).end:
             key = -1 - number if parent.tokens[depth - parent.shared] == token else token
         if key in children or key < 0:
-            key = -1 - number  # no token, for the token is taken
+            key = -1 - number  # not a token, as a sibling begins with this one
             self._twins.setdefault(branch, []).append((depth, number))
         children[key] = number
 
     def _owner(self, number: int, depth: int) -> int:
-        """Return in whose branch the token before a depth of a view is."""
+        """Return the view whose branch holds a view's token at `depth` − 1; ROOT for depth 0."""
         while number != ROOT and self._branches[number].at >= depth:
             number = self._branches[number].parent
         return number
@@ -267,7 +271,7 @@ class GroupForest:
         return "otherwise" if of_answer else "rewritten"
 
     def _note_answer(self, view: CallView, number: int) -> None:
-        """Note where the answer of a call begins, and which tokens of the tree are part of it."""
+        """Record where the answer of a call begins, and which tokens of the tree are part of it."""
         self._answers.add((self._owner(number, view.header), view.header))
         branch, stop = number, len(view.tokens)
         while branch != ROOT and stop > view.header:
@@ -279,7 +283,7 @@ class GroupForest:
     # --- what is trained above a call's own branch ----------------------------------------
 
     def _train_above(self, view: CallView, number: int) -> None:
-        """Train the tokens of a view that are in branches above its own."""
+        """Mark what a view trains in the branches above its own, and add its weight there."""
         own = self._branches[number]
         branch, stop = own.parent, own.at
         while stop > own.first_trained:
@@ -303,7 +307,7 @@ def _joined(branches: Sequence[_Branch], name: str) -> NDArray[Any]:
 
 
 def _own_part(view: CallView, parent: int, at: int) -> _Branch:
-    """Cut off what a view shares with others, but for what it trains."""
+    """Return a view without the tokens before its branch, except those that it trains."""
     first, end = view.first_trained, len(view.tokens)
     shared = min(at, first)
     stops = np.maximum.accumulate([shared, *(stop for stop, _, _ in view.runs)])[1:]

@@ -1,4 +1,4 @@
-"""What a segment of a row holds, by the numbers of the format."""
+"""The kinds of segments, with their names and their numbers in the format."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from enum import IntEnum
 from typing import Literal
 
 KindLabel = Literal["h", "t", "r_in", "r_out"]
-"""The paper's names."""
+"""The names in the paper."""
 
 
 class Kind(IntEnum):
-    """What a segment holds; the numbers are those of the format."""
+    """What a segment holds; the values are the numbers in the format."""
 
     CONTEXT = 0
     REASONING = 1
@@ -20,7 +20,7 @@ class Kind(IntEnum):
 
     @property
     def label(self) -> KindLabel:
-        """The paper's name: `h`, `t`, `r_in` or `r_out`."""
+        """The name in the paper: `h`, `t`, `r_in` or `r_out`."""
         labels: tuple[KindLabel, ...] = ("h", "t", "r_in", "r_out")
         return labels[self]
 

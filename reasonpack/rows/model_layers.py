@@ -2,7 +2,7 @@
 
 Attention looks only where the mask lets it. A recurrent or convolutional layer has no
 mask: it carries a state from one token of the row to the next, so one branch of a
-onepass row leaks into the other. For such models only the npass layout is right.
+onepass row leaks into another. For such models only the npass layout is right.
 """
 
 from __future__ import annotations
@@ -29,20 +29,20 @@ RECURRENT_TYPES = (
     *("mamba", "minimax_m1", "minimax_text", "nemotron_h", "olmo_hybrid", "plamo2", "qwen3_5"),
     *("qwen3_next", "recurrent_gemma", "rwkv", "xlstm", "zamba"),
 )
-"""Beginnings of `model_type` that are known to have such layers."""
+"""Prefixes of `model_type` whose models are known to have recurrent or convolutional layers."""
 RECURRENT_FIELDS = (
     *("conv_L_cache", "hybrid_override_pattern", "linear_attn_config", "linear_conv_kernel_dim"),
     *("mamba_d_state", "mamba_num_heads", "ssm_cfg", "ssm_state_size", "state_size"),
 )
-"""Fields of a config that only such layers have."""
+"""Fields of a config that only models with such layers have."""
 
 
 class Architecture(Struct, frozen=True):
-    """What matters here about a model.
+    """Properties of a model's layers that decide which rows it can be trained on.
 
     Attributes:
-        recurrent: why it has layers without a mask; empty if it has none.
-        sliding_window: width of its sliding attention in tokens; None if it has none.
+        recurrent: the evidence that it has layers without a mask; empty if it has none.
+        sliding_window: its smallest sliding attention window in tokens; None if it has none.
 
     >>> Architecture.of({"model_type": "qwen3_next"}).recurrent
     'model_type is qwen3_next'
@@ -55,7 +55,7 @@ class Architecture(Struct, frozen=True):
 
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> Architecture:
-        """Read it off a config, and off the configs of parts within it."""
+        """Read the properties from a config and the configs of sub-models within it."""
         parts = [config, *(part for part in config.values() if isinstance(part, dict))]
         reasons = [reason for part in parts for reason in _recurrent(part)]
         windows = [window for part in parts if (window := _window(part))]
@@ -70,7 +70,7 @@ def _recurrent(config: Mapping[str, Any]) -> Iterator[str]:
         if others:
             yield f"{name} has {others[0][:60]}"
     if lists:
-        return  # the layers themselves say more than the model's name
+        return  # a list of layers is more reliable than the model's name
     model_type = config.get("model_type")
     if isinstance(model_type, str) and model_type.lower().startswith(RECURRENT_TYPES):
         yield f"model_type is {model_type[:60]}"
@@ -86,7 +86,7 @@ def _window(config: Mapping[str, Any]) -> int | None:
 
 
 def read_architecture(directory: Path | None) -> Architecture | None:
-    """Read `config.json` beside a tokenizer; None where there is none.
+    """Read `config.json` in a tokenizer's directory; return None if there is none.
 
     Raises:
         TokenizerError: it is not a JSON object, or too large.

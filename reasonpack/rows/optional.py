@@ -1,4 +1,4 @@
-"""Optional columns of a row by their names: what fills them, and what a trainer must apply."""
+"""Names of the optional columns of a row: their fill values, and those a trainer must apply."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ FILLS: Mapping[str, float] = {
     "advantages": 0.0,
     "preference_labels": -100,
 }
-"""Optional columns with a value for each token, and what stands there for one that has none."""
+"""Optional columns with a value for each token, and the value of tokens that are given none."""
 OF_CALLS = ("segment_call", "call_id", "call_sample")
-"""Columns that a dataset of calls has, all of them."""
+"""Columns that every dataset of calls has."""
 APPLIED = ("loss_weights", "logprobs", "advantages", "call_role")
-"""Columns without which a trainer would train something else: `reasonpack.requires`."""
+"""Columns that a trainer must apply to train the right loss; listed in `reasonpack.requires`."""

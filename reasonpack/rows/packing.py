@@ -1,13 +1,14 @@
-"""Lengths and costs of samples → which samples share a row, in integers only.
+"""Lengths and costs of samples → which samples share a row, computed with integers only.
 
     lengths [5, 3, 2, 4], row of 8       best_fit     [[0, 1], [2, 3]]
                                          in_sequence  [[0, 1], [2, 3]]
 
-`best_fit`: the largest first, each sample goes into the fullest row that still has room for it, or
-opens a new one. `in_sequence`: each goes into the row of the one before, or opens a new one.
+`best_fit` takes the largest sample first; each goes into the fullest row that still has room for
+it, or opens a new row. `in_sequence` keeps the order; each sample goes into the row of the one
+before it, or opens a new row.
 
-With `max_cost` a row has room for a sample only if the costs of its samples stay within that too. A
-sample that costs more by itself has a row to itself.
+With `max_cost`, the costs of the samples in a row add up to at most that. A sample that costs more
+has a row to itself.
 
 Rows are kept by the room left in them, and a tree over the rooms finds the smallest that is large
 enough: O(n log max_length) time, O(n + max_length) memory. The result depends on lengths and costs
@@ -27,9 +28,9 @@ def best_fit(
     costs: Sequence[int] = (),
     max_cost: int | None = None,
 ) -> list[list[int]]:
-    """Pack samples into rows of at most `max_length` tokens, and perhaps of at most `max_cost`.
+    """Pack samples into rows of at most `max_length` tokens, and of `max_cost` unless it is None.
 
-    No sample is longer than `max_length`; `costs` are looked at only with `max_cost`.
+    Without `max_cost`, `costs` are ignored.
 
     Returns:
         Rows of indices into `lengths`. Each index occurs once; indices ascend within
@@ -47,7 +48,7 @@ def best_fit(
     costs, most = (costs, max_cost) if max_cost is not None else ([0] * len(lengths), 1)
 
     def size(index: int) -> int:
-        """Return which part of a row a sample takes, in parts of max_length * most."""
+        """Return the share of a row that a sample takes, in units of 1 / (max_length * most)."""
         return max(lengths[index] * most, costs[index] * max_length)
 
     rooms = _Rooms(max_length)
@@ -97,10 +98,10 @@ def _check(lengths: Sequence[int], max_length: int) -> None:
 
 
 class _Rooms:
-    """Rows by the room left in them; finds the least room that is enough, where cost is left too.
+    """Rows by the room and the cost left in them; finds the row with the least room that suffices.
 
-    A complete binary tree: node i has children 2i and 2i+1, leaf `room` stands at index
-    leaves + room; each node has the most cost that is left in a row below it, −1 for none.
+    A complete binary tree: node i has children 2i and 2i+1, leaf `room` has the index
+    leaves + room; each node has the largest cost left in any row below it, −1 for no row.
     """
 
     def __init__(self, largest: int) -> None:
@@ -115,10 +116,10 @@ class _Rooms:
         self._update(room)
 
     def take(self, room: int, cost: int) -> tuple[int | None, int, int]:
-        """Remove a row with the least room of at least `room`, where `cost` is left.
+        """Remove the row with the least room that has at least `room` and `cost` left.
 
         Returns:
-            The row, its room and what is left of its cost; None for no row.
+            The row, its room and its cost left; None, 0 and 0 if there is no such row.
         """
         node = self._leaves + room
         if self._most[node] < cost:
@@ -128,12 +129,12 @@ class _Rooms:
         found = node - self._leaves
         rows = self._rows[found]
         left = rows[bisect_left(rows, (cost,))][0]
-        _, _, row = rows.pop(bisect_left(rows, (left + 1,)) - 1)  # of equal ones the last used
+        _, _, row = rows.pop(bisect_left(rows, (left + 1,)) - 1)  # of equals, the last put
         self._update(found)
         return row, found, left
 
     def _next(self, node: int, cost: int) -> int:
-        """Return the first leaf after `node` with a row where `cost` is left, 0 if none has."""
+        """Return the first leaf after `node` with a row that has `cost` left; 0 if none has."""
         while node > 1 and (node & 1 or self._most[node + 1] < cost):
             node >>= 1
         if node <= 1:

@@ -1,12 +1,12 @@
-"""Samples of a conversation → its views, to be planted again.
+"""Samples of a conversation → its views, so that they can be planted again.
 
     h1 t1 r_out1 r_in1 h2 t2 r_out2    ──→    message 1   h1 t1 r_out1
                                               message 3   h1 r_in1 h2 t2 r_out2
 
-A view ends where the completion of a trained message does; its tokens are those visible from there.
-So a row tells its views, but for one whose completion is all in that of another, and for calls,
-which are refused. `LostViewsError` says what cannot be told; who reads a dataset compares the
-number of the views and of their tokens with what its receipt counts.
+A view ends where the completion of a trained message ends; its tokens are those visible from there.
+A view whose completion is all in that of another one is not found, so callers compare the number of
+views and of their tokens with the counts in the receipt. Calls, and samples whose views cannot be
+recovered, raise `LostViewsError`.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from reasonpack.rows.sample import IGNORE, Sample
 
 
 class LostViewsError(Exception):
-    """Samples do not tell which views they are of; says why."""
+    """The views of samples cannot be recovered; the message says why."""
 
 
 class _Tokens(Struct, frozen=True):
-    """A sample of T tokens: bool[T] `trained`, bool[T] `written` by the model, and the rest."""
+    """A sample, with what its labels and segments say of each token; `written` by the model."""
 
     sample: Sample
     trained: NDArray[np.bool_]
@@ -39,14 +39,14 @@ class _Tokens(Struct, frozen=True):
     message: NDArray[np.int32]
 
     def last(self) -> Iterator[tuple[int, int]]:
-        """Yield each message that the sample trains, and where its completion ends there."""
+        """Yield each message that the sample trains, and the last token of its completion."""
         trained = np.flatnonzero(self.trained)[::-1]
         messages, places = np.unique(self.message[trained], return_index=True)
         for message, token in zip(messages.tolist(), trained[places].tolist(), strict=True):
             yield message, self._end(message, token)
 
     def _end(self, message: int, token: int) -> int:
-        """Follow a completion over tokens that are not trained."""
+        """Return the last token of a completion, whose last trained token is `token`."""
         position = self.sample.position_ids
         while (
             token + 1 < len(position)
@@ -58,14 +58,14 @@ class _Tokens(Struct, frozen=True):
         return token
 
     def path(self, token: int) -> NDArray[np.int64]:
-        """Return the tokens that one sees, itself the last."""
+        """Return the indices of the tokens that `token` sees; the last is `token` itself."""
         path = np.flatnonzero(self.until[: token + 1] > token)
         assert np.array_equal(self.sample.position_ids[path], np.arange(len(path)))
         return path
 
 
 class _View(Struct, frozen=True):
-    """Arrays of a value for each token of a view."""
+    """A view, as arrays with a value for each token."""
 
     tokens: NDArray[np.int32]
     trained: NDArray[np.bool_]
@@ -75,10 +75,10 @@ class _View(Struct, frozen=True):
 
 
 def ends_of(samples: Sequence[Sample]) -> dict[int, int]:
-    """Return of each message that samples of a conversation train how many tokens its view has.
+    """Map each message that samples of a conversation train to the number of tokens in its view.
 
     Raises:
-        LostViewsError: this cannot be told.
+        LostViewsError: the views cannot be recovered.
     """
     return {
         message: each.sample.position_ids.item(token) + 1
@@ -87,15 +87,15 @@ def ends_of(samples: Sequence[Sample]) -> dict[int, int]:
 
 
 def views_of(samples: Sequence[Sample]) -> tuple[EncodedViews, list[int]]:
-    """Find the views of a conversation, in the order of their messages.
+    """Recover the views of a conversation, in the order of their messages.
 
-    `samples` are all of them, whichever the layout.
+    `samples` are all samples of the conversation, in any layout.
 
     Returns:
-        The views, and the messages that they are of.
+        The views, and the message that each ends with.
 
     Raises:
-        LostViewsError: the samples do not tell them.
+        LostViewsError: the views cannot be recovered.
     """
     found = sorted(_ends(samples).items())
     views = [_view(message, each, token) for message, (each, token) in found]
@@ -103,7 +103,7 @@ def views_of(samples: Sequence[Sample]) -> tuple[EncodedViews, list[int]]:
 
 
 def _ends(samples: Sequence[Sample]) -> dict[int, tuple[_Tokens, int]]:
-    """Find where the view of each message ends: in which sample, at which token."""
+    """Map each trained message to the sample and the token where its view ends."""
     found: dict[int, tuple[_Tokens, int]] = {}
     for each in map(_tokens, samples):
         for message, token in each.last():
@@ -129,7 +129,7 @@ def _tokens(sample: Sample) -> _Tokens:
 
 
 def _view(message: int, held: _Tokens, token: int) -> _View:
-    """Return the view of a message, which ends at a token of a sample."""
+    """Return the view of a message, given the sample and the token where it ends."""
     path = held.path(token)
     own = held.message[path] == message
     first = int((own & held.written[path]).argmax())
@@ -145,7 +145,7 @@ def _view(message: int, held: _Tokens, token: int) -> _View:
 
 
 def _encoded(views: Sequence[_View]) -> EncodedViews:
-    """Put views together, each without what it shares with the one before and does not train."""
+    """Make `EncodedViews`; each view shares its untrained prefix with the view before it."""
     shared = [0]
     for before, view in pairwise(views):
         most = int(view.trained.argmax())

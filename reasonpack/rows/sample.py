@@ -1,9 +1,9 @@
-"""Samples: how the tries of many conversations are written → arrays of tokens and of segments.
+"""The stretches to write, of many conversations → samples: arrays of tokens and of segments.
 
     Stretch, Stretch, …  ── write() ──→  input_ids, position_ids, labels, segments
 
-All samples of a call are parts of a few arrays, each made at once: a stretch costs about a
-microsecond, whatever its length.
+The samples that one call of `write` makes are slices of a few arrays, each made at once: a stretch
+costs about a microsecond, whatever its length.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from reasonpack.rows.optional import FILLS
 
 I32 = NDArray[np.int32]
 IGNORE = -100
-"""Label of a token that is not trained, as everywhere in the field."""
+"""Label of a token that is not trained, as in PyTorch and transformers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,11 +30,11 @@ class Segments:
 
     Attributes:
         start: i32[S], first token.
-        visible_until: i32[S], one past the last token that may attend to it.
-        kind: u8[S].
-        message: i32[S].
-        call: i32[S], the call of the sample whose completion it is, −1 for context; None where
-            nothing is a call.
+        visible_until: i32[S], one past the last token that may attend to the segment.
+        kind: u8[S], a `Kind`.
+        message: i32[S], index of the message in the conversation, −1 for none.
+        call: i32[S], index in `Sample.calls` of the call whose completion the segment is part of,
+            −1 for context; None without calls.
     """
 
     start: I32
@@ -49,7 +49,7 @@ class Calls:
     """C calls of a sample, or of a conversation.
 
     Attributes:
-        id: of each.
+        id: the id of each call.
         role: u8[C], 0 for none, 1 chosen, 2 rejected.
         reward: f32[C], NaN for none.
     """
@@ -59,7 +59,7 @@ class Calls:
     reward: NDArray[np.float32]
 
     def part(self, chosen: NDArray[Any]) -> Calls:
-        """Return some of the calls, by their numbers."""
+        """Return the calls with the given indices."""
         return Calls([self.id[each] for each in chosen], self.role[chosen], self.reward[chosen])
 
 
@@ -68,7 +68,7 @@ NO_CALLS = Calls((), np.zeros(0, np.uint8), np.zeros(0, np.float32))
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """What is trained together: T tokens in S segments.
+    """A conversation, or a part of it, laid out for training: T tokens in S segments.
 
     Attributes:
         id: the conversation's id.
@@ -76,8 +76,8 @@ class Sample:
         position_ids: i32[T], the position each token has at inference.
         labels: i32[T], the token itself where it is trained, else −100; unshifted.
         segments: tile the sample.
-        extra: [T] by the names of optional columns with a value for each token.
-        calls: to which `segments.call` leads; None for a conversation.
+        extra: optional columns with a value for each token, by name, [T] each.
+        calls: the calls that `segments.call` counts; None without calls.
     """
 
     id: str
@@ -90,23 +90,23 @@ class Sample:
 
     @property
     def length(self) -> int:
-        """Tokens in the sample."""
+        """Number of tokens."""
         return len(self.input_ids)
 
     @property
     def pairs(self) -> int:
-        """Pairs of tokens of which one sees the other, or itself: what attention costs."""
+        """How many pairs (token, token that it sees or itself) there are: the cost of attention."""
         return self.length + int(self.position_ids.sum(dtype=np.int64))
 
 
 def write(
     forest: Forest, laid_out: Sequence[tuple[str, LaidOut]], calls: Calls | None = None
 ) -> list[Sample]:
-    """Write the samples of conversations, given by their ids and how they are laid out.
+    """Write the samples of conversations, each given as its id and its layout.
 
-    The arrays of the samples are parts of arrays for all of them.
+    The arrays of the samples are slices of arrays for all of them.
 
-    `calls` are those of each of them, to which `forest.views.run_call` leads.
+    `calls`, to which `forest.views.run_call` refers, are those of each conversation.
     """
     made = _write(forest, laid_out)
     if calls is None:
@@ -155,7 +155,7 @@ def _write(forest: Forest, laid_out: Sequence[tuple[str, LaidOut]]) -> list[Samp
 def _trained(
     forest: Forest, stretches: Sequence[Stretch], sources: Sequence[slice]
 ) -> tuple[I32, dict[str, NDArray[Any]]]:
-    """Write the labels of stretches, and the optional columns with a value for each token."""
+    """Return the labels of stretches, and the optional columns with a value for each token."""
     views = forest.views
     given = {name: np.asarray(values) for name, values in views.extra.items()}
     if forest.weights is not None:
@@ -180,9 +180,9 @@ def _trained(
 
 
 def _with_calls(samples: Sequence[Sample], calls: Calls) -> list[Sample]:
-    """Give the samples of a conversation the calls that each trains, of all its calls.
+    """Give each sample of a conversation those of its `calls` that have segments there.
 
-    One that trains nothing by itself, as all of it is trained by others, goes with the first.
+    A call without segments, because earlier calls train all its tokens, goes to the first sample.
     """
     of = [sample.segments.call for sample in samples]
     held = [set(call.tolist()) - {-1} for call in of if call is not None]
@@ -199,7 +199,7 @@ def _with_calls(samples: Sequence[Sample], calls: Calls) -> list[Sample]:
 
 
 def slices(bounds: Sequence[int]) -> Iterator[slice]:
-    """Return what lies between each two bounds."""
+    """Return the slices between neighbouring bounds."""
     return (slice(start, stop) for start, stop in pairwise(bounds))
 
 
@@ -212,18 +212,18 @@ def _segments(
     until: I32,
     trains: NDArray[np.bool_],
 ) -> tuple[tuple[Any, ...], NDArray[np.int64]]:
-    """Cut stretches of tokens where kind, message or call changes.
+    """Cut stretches of tokens into segments, where kind, message or call changes.
 
     Args:
-        forest: has the tokens.
-        starts: of the stretches, in the tokens.
-        lengths: of the stretches.
-        places: where each is written, from the start of its sample.
+        forest: holds the tokens.
+        starts: index in `forest.views.tokens` of the first token of each stretch.
+        lengths: number of tokens in each.
+        places: index in the sample of the first token of each.
         until: one past the last token that may attend to each.
-        trains: whether each is trained where it is written, and so the completion of a call.
+        trains: whether each is trained here; if not, it is context, not the completion of a call.
 
     Returns:
-        The columns of the segments, and how many each stretch has.
+        The columns of the segments, and how many segments each stretch has.
     """
     views, cuts = forest.views, forest.views.run_start
     if forest.call is not None:

@@ -1,4 +1,4 @@
-"""The columns of a training row, and the version of the format: what a shard's schema is.
+"""The schema of a shard: the columns of a training row, and the version of the format.
 
 `schemas/FORMAT.md` says what every column means and why.
 """
@@ -45,7 +45,7 @@ _ENCODED: tuple[tuple[str, pa.DataType, str], ...] = (
 )
 _TYPES = tuple((name, type_) for name, type_, _ in _ENCODED)
 COLUMNS, OPTIONAL = _TYPES[:10], _TYPES[10:]
-"""Columns of every dataset; and columns of which one has those of its plan, in this order."""
+"""Columns of every dataset; and optional ones, which a dataset has if its plan names them."""
 ENCODINGS = {
     f"{name}.list.element" if pa.types.is_list(type_) else name: encoding
     for name, type_, encoding in _ENCODED
@@ -65,13 +65,13 @@ and as millions of tokens written a second:
                  split   0.016 192    0.017 176    0.012 102
                  delta   0.009 129    0.009 128    0.008 122
 
-Byte streams are split for ids since this takes a quarter less time than plain for 5 % more
-bytes; the level is 1. The other columns are too small to matter.
+Ids and labels are written as split byte streams, which take a quarter less time than plain for
+5 % more bytes, and at level 1. The other columns are too small to matter.
 """
 
 
 def planned(names: Iterable[str]) -> tuple[str, ...]:
-    """Put the names of optional columns in the order of a shard, with those that they need.
+    """Return the named optional columns and those that they need, in the order of a shard.
 
     >>> planned(["call_role", "loss_weights"])
     ('loss_weights', 'segment_call', 'call_id', 'call_sample', 'call_role')
@@ -86,9 +86,10 @@ def planned(names: Iterable[str]) -> tuple[str, ...]:
 
 
 def schema(metadata: Mapping[str, str] | None = None, columns: Iterable[str] = ()) -> pa.Schema:
-    """Return the schema of a shard; nothing in it may be null.
+    """Return the schema of a shard, in which nothing may be null.
 
-    `metadata` is without prefix (layout, hashes); `columns` are optional ones, as from `planned`.
+    The keys of `metadata` (layout, hashes) are without the prefix `reasonpack.`; `columns` are
+    optional columns, as from `planned`.
     """
     chosen = set(columns)
     full = {"format_version": FORMAT_VERSION, **(metadata or {})}
@@ -102,7 +103,7 @@ def schema(metadata: Mapping[str, str] | None = None, columns: Iterable[str] = (
 
 
 def check_readable(schema_: pa.Schema, where: str) -> None:
-    """Refuse a shard that this version cannot read, or of which it could not apply a column.
+    """Refuse a shard that this version cannot read, or that requires a column unknown to it.
 
     Raises:
         FormatError: no version, or another major one; a column is missing or of another type; the
@@ -128,7 +129,7 @@ def check_readable(schema_: pa.Schema, where: str) -> None:
 
 
 def _is_list_of(found: pa.DataType | None, type_: pa.DataType) -> bool:
-    """Tell whether a type is that of a list, whatever its elements are called."""
+    """Return whether a list type has the elements of `type_`, whatever their field is called."""
     return found is not None and pa.types.is_list(found) and found.value_type == type_.value_type
 
 

@@ -1,6 +1,6 @@
-"""Arrow tables of rows → a shard, written as Parquet or Arrow IPC, with encodings that are pinned.
+"""Arrow tables of rows → a shard, as Parquet with pinned encodings or as an Arrow IPC stream.
 
-`table` makes the tables, `schema` has their columns, and `datasets.shards` opens shards again.
+`table` makes the tables, `schema` defines their columns, and `datasets.shards` opens shards.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ def write_shard(
 ) -> None:
     """Write a shard to an open binary file.
 
-    Each of the groups, as from `row_groups`, becomes a row group of a Parquet file, or a record
-    batch of a stream. The compression is `zstd`, `lz4`, … or None.
+    Each of the groups, as from `row_groups`, becomes a row group of a Parquet file or a record
+    batch of a stream. `compression` is `zstd`, `lz4`, … or None.
     """
     if format_ == "arrow":
         options = pa.ipc.IpcWriteOptions(compression=compression)

@@ -1,11 +1,12 @@
-"""Rows as a shard has them → refused where their lists do not fit together.
+"""Check that the lists in the rows of a shard fit together.
 
     length         6        input_ids, labels, …     6 of each
     segment_start  0 2 4    segment_kind, …          as many; they tile the row
     sample_start   0 4      sample_id                as many; each begins with a segment
     call_id        a b      call_sample, …           as many; in the order of the samples
 
-Who takes rows apart relies on it. Tokens are not looked at: `verify` does that, by code of its own.
+Code that takes rows apart relies on this check. It does not look at tokens; `verify` does so, with
+code of its own.
 """
 
 from __future__ import annotations
@@ -27,15 +28,15 @@ _PARALLEL = {
     "sample_start": ("sample_id",),
     "call_id": ("call_sample", "call_role", "call_reward"),
 }
-"""By what says how many elements the lists of a row have: which lists these are."""
+"""By a column that tells how many elements lists of a row have: the columns of these lists."""
 I64 = NDArray[np.int64]
 
 
 def check_sound(batch: pa.RecordBatch) -> None:
-    """Refuse rows whose lists do not fit together, as far as the batch has their columns.
+    """Refuse rows whose lists do not fit together; columns may be missing from the batch.
 
     Raises:
-        ValueError: it says what is wrong, in which row.
+        ValueError: says what is wrong, and in which row.
     """
     known = {name: type_ for name, type_ in (*COLUMNS, *OPTIONAL) if name in batch.schema.names}
     lists = {name: batch.column(name) for name in known if name != "length"}
@@ -62,7 +63,7 @@ _NUMBERS = (
 
 
 def _check_numbers(flat: dict[str, I64], sizes: dict[str, I64]) -> None:
-    """Refuse what counts tokens, samples or calls that the row does not have."""
+    """Refuse indices of tokens, samples or calls that are out of range or out of order."""
     length = sizes["length"]
     _refuse("there is no token", length < 1)
     begin = np.cumsum(length) - length
@@ -106,7 +107,7 @@ def _flat(column: pa.Array) -> I64:
 
 
 def _refuse(what: str, wrong: NDArray[np.bool_], row: NDArray[Any] | None = None) -> None:
-    """Raise an error if anything is wrong; `row` says of which row of the batch each is."""
+    """Raise ValueError if an element is wrong; `row` has the row of each, by default its index."""
     if wrong.any():
         first = int(wrong.argmax())
         raise ValueError(f"{what}, in row {first if row is None else row[first]} of its group")

@@ -1,4 +1,4 @@
-"""A forest that is too long for a row → several samples, and views that fit in none.
+"""A forest that is too long for a row → several samples, or a forest without some views.
 
     views 1 … 4 of a conversation, in the order in which they are written
 
@@ -6,15 +6,16 @@
     divided         1 2           h1 t1 r_out1 r_in1 h2 t2 r_out2
                     3 4           h1 r_in1 h2 r_in2 h3 …       what 2 holds too is untrained here
 
-`leave_out` takes views out of a forest, `divide` its views into runs of neighbours, each of which
-becomes a sample. A token that several runs hold is trained in the first. Of all divisions whose
-samples fit in a row the one with the fewest tokens is taken, of those the one with the fewest
-samples.
+`leave_out` removes views from a forest. `divide` cuts the views of a forest into runs of
+neighbours, each of which becomes a sample; a token that several runs hold is trained in the first.
+Of all divisions whose samples fit in a row it takes one with the fewest tokens, and of those one
+with the fewest samples.
 
-In pre-order, what a view shares with any before it is what it shares with the one directly before.
-So a view costs a run the tokens that it does not share with its neighbour, and one more where the
-first of these is trained behind a sibling that the run trains too (`forest.preorder`). The best
-division takes O(V²) for V views, in arrays.
+In pre-order, the longest prefix that a view shares with any earlier view is the one that it shares
+with the view directly before it. So a view adds to its run the tokens that it does not share with
+its neighbour, and one copy more if the first of these is trained and the run also trains an earlier
+sibling of this token (`forest.preorder`). Finding the best division takes O(V²) time for V views,
+with NumPy.
 """
 
 from __future__ import annotations
@@ -37,9 +38,9 @@ I64 = NDArray[np.int64]
 
 
 def leave_out(forest: Forest, number: int, left: Sequence[int]) -> Forest:
-    """Return the forest without some views of a conversation, and the others as if alone in it.
+    """Return the forest without the views `left` of a conversation, as if only the others existed.
 
-    Those that are `left` out are not all that it has.
+    At least one view of the conversation must remain.
     """
     out, encoded = set(left), forest.views
     kept = [view for view in forest.members[number] if view not in out]
@@ -60,7 +61,7 @@ def leave_out(forest: Forest, number: int, left: Sequence[int]) -> Forest:
 
 
 def _described(part: Forest, number: int, left: Sequence[int]) -> EncodedViews:
-    """Describe what others train of an answer that is left out as theirs: its kind and message."""
+    """Give tokens of left-out answers that a kept view trains the kind and message of that view."""
     views = part.views
     shared = [view for view in left if part.end[view] > views.first_trained[view]]
     if not shared:
@@ -68,7 +69,7 @@ def _described(part: Forest, number: int, left: Sequence[int]) -> EncodedViews:
     lengths = np.diff(views.run_start, append=len(views.tokens))
     kind, message = np.repeat(views.run_kind, lengths), np.repeat(views.run_message, lengths)
     new_kind, new_message = kind.copy(), message.copy()
-    for other in reversed(part.members[number]):  # what several train is the first one's
+    for other in reversed(part.members[number]):  # the first that trains a token wins
         path = _path(part, other, views.end[other])
         for view in shared:
             begin = max(views.first_trained[view], views.first_trained[other])
@@ -93,7 +94,7 @@ def _described(part: Forest, number: int, left: Sequence[int]) -> EncodedViews:
 
 
 def _part(forest: Forest, number: int, views: Sequence[int]) -> Forest:
-    """Return the forest of some views of a conversation; what is trained is that of all."""
+    """Return the forest with only some views of a conversation; `trained` stays that of all."""
     first, stop = forest.views.bounds[number : number + 2]
     end = [*forest.end]
     end[first:stop] = forest.at[first:stop]
@@ -112,11 +113,11 @@ def _part(forest: Forest, number: int, views: Sequence[int]) -> Forest:
 
 
 def _cover(forest: Forest, end: list[int], view: int) -> list[tuple[int, int, int]]:
-    """Extend branches, each up to its `end`, so that they hold a view.
+    """Raise the `end` of branches, in place, until they hold a view.
 
     Returns:
-        What they did not hold, from the view up: branch, depth of the first token, one past the
-        last. It is the end of the view in one piece.
+        The stretches added, from the end of the view upwards: branch, depth of the first token,
+        one past the last. Together they are one contiguous part at the end of the view.
     """
     new: list[tuple[int, int, int]] = []
     branch, depth = view, forest.views.end[view]
@@ -140,11 +141,11 @@ class _Order:
     """V views in the order in which the forest is written.
 
     Attributes:
-        views: their numbers.
-        length: i64[V], tokens of each.
-        shared: i64[V], how many of them the one before it has too.
-        sibling: i64[V], the place of the view that brings the trained sibling before the first
-            token that the view does not share, if that token is trained; −1 for none.
+        views: their indices in the forest.
+        length: i64[V], number of tokens in each.
+        shared: i64[V], how many leading tokens the view before it has too.
+        sibling: i64[V], if the first token that is not shared is trained, the place in this order
+            of the view that adds the last trained sibling before this token; −1 for none.
     """
 
     views: list[int]
@@ -154,9 +155,9 @@ class _Order:
 
 
 def divide(forest: Forest, number: int, whole: LaidOut, max_length: int) -> LaidOut:
-    """Divide what is too long into samples of at most `max_length` tokens.
+    """Divide a conversation into samples of at most `max_length` tokens.
 
-    `whole` is how it is written as one sample; no view has more than `max_length` tokens.
+    `whole` is its layout as one sample; no view has more than `max_length` tokens.
     """
     (all_,) = whole.samples
     order = _order(forest, number, all_)
@@ -176,11 +177,11 @@ def divide(forest: Forest, number: int, whole: LaidOut, max_length: int) -> Laid
 
 
 def _order(forest: Forest, number: int, written: Sequence[Stretch]) -> _Order:
-    """Find the order of the views, from how all of them are written."""
+    """Return the views in the order in which `written`, their common layout, completes them."""
     views = sorted(forest.members[number], key=_place(forest, written))
     cuts, reach = forest.cuts(number), [*forest.at]
     shared, siblings = [], []
-    latest: dict[tuple[int, int], int] = {}  # who brought the last trained child of a token
+    latest: dict[tuple[int, int], int] = {}  # who added the last trained child of a token
     for place, view in enumerate(views):
         new = _cover(forest, reach, view)
         shared.append(new[-1][1] if new else forest.views.end[view])
@@ -198,7 +199,7 @@ def _order(forest: Forest, number: int, written: Sequence[Stretch]) -> _Order:
 
 
 def _place(forest: Forest, written: Sequence[Stretch]) -> Callable[[int], tuple[int, int]]:
-    """Return where the last token of a view is written: in which stretch, at which depth."""
+    """Return a function of a view: in which stretch its last token is written, and its end."""
     ends: dict[int, list[int]] = {}
     places: dict[int, list[int]] = {}
     for place, each in enumerate(written):
@@ -215,9 +216,9 @@ def _place(forest: Forest, written: Sequence[Stretch]) -> Callable[[int], tuple[
 
 
 def _division(order: _Order, max_length: int) -> list[int]:
-    """Return the bounds of the runs, the first and the last included, that cost least."""
+    """Return the bounds of the cheapest runs of views, from 0 to the number of views."""
     count = len(order.views)
-    best = np.full(count + 1, np.iinfo(np.int64).max)  # in tokens times `count + 1`, and samples
+    best = np.full(count + 1, np.iinfo(np.int64).max)  # tokens * (count + 1) + samples
     best[0] = 0
     begun = np.zeros(count + 1, np.int64)
     for first in range(count):
@@ -237,7 +238,7 @@ def _division(order: _Order, max_length: int) -> list[int]:
 
 
 def _path(forest: Forest, view: int, depth: int) -> dict[int, int]:
-    """Return which branches the first tokens of a view are in, and up to which depth."""
+    """Return which branches hold the first `depth` tokens of a view, each up to which depth."""
     path, branch = {}, view
     while branch != ROOT:
         if forest.at[branch] < depth:

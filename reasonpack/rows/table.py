@@ -2,8 +2,8 @@
 
 samples  [s0, s1, s2]      rows  [[0, 2], [1]]
                                    │
-input_ids     s0 s2 │ s1           one Arrow row a training row, ragged
-segment_start  0… +|s0| │ 0…       segments and samples count from the row's start
+input_ids     s0 s2 │ s1           one Arrow row per training row, ragged
+segment_start  0… +|s0| │ 0…       indices of tokens count from the row's start
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from reasonpack.rows.schema import COLUMNS, OPTIONAL
 ROWS_PER_GROUP = 1_000
 TOKENS_PER_GROUP = 1 << 22
 Column = tuple[NDArray[Any] | pa.Array, NDArray[np.int64]]
-"""Values of all rows, and how many each row has."""
+"""The values of all rows, and how many of them each row has."""
 
 
 def row_groups(
     samples: Sequence[Sample], rows: Sequence[Sequence[int]], schema_: pa.Schema
 ) -> Iterator[pa.Table]:
-    """Put samples together to rows, a group at a time: 1,000 rows or about four million tokens.
+    """Join samples to rows, a group at a time: at most 1,000 rows or about four million tokens.
 
-    A reader can then shuffle and stream, and nobody holds all rows beside the samples. The
+    Readers can then shuffle and stream, and the writer never holds more than a group of rows. The
     arguments are those of `rows_to_table`.
     """
     first = tokens = 0
@@ -48,9 +48,7 @@ def row_groups(
 def rows_to_table(
     samples: Sequence[Sample], rows: Sequence[Sequence[int]], schema_: pa.Schema
 ) -> pa.Table:
-    """Put samples together to rows.
-
-    A row is the indices of its samples; see `reasonpack.rows.packing`.
+    """Join samples to rows, each given as the indices of its samples (`reasonpack.rows.packing`).
 
     Returns:
         One Arrow row for each of `rows`; the columns are described in FORMAT.md.
@@ -99,7 +97,7 @@ def _optional(
     row_tokens: NDArray[np.int64],
     row_segments: NDArray[np.int64],
 ) -> dict[str, Column]:
-    """Put together the optional columns that a shard has."""
+    """Return those optional columns that `schema_` has."""
     held = {name for sample in order for name in sample.extra}
     assert held <= {*schema_.names}, f"{sorted(held)} are not among the columns of the shard"
     found: dict[str, Column] = {}
@@ -112,7 +110,7 @@ def _optional(
 
 
 def _extra(sample: Sample, name: str, dtype: type) -> NDArray[Any]:
-    """Return the values of a sample in a column; a token without a weight has the weight 1."""
+    """Return a sample's optional column; without loss weights, labelled tokens have weight 1."""
     if name in sample.extra:
         return np.asarray(sample.extra[name], dtype)
     if name == "loss_weights":
@@ -123,7 +121,7 @@ def _extra(sample: Sample, name: str, dtype: type) -> NDArray[Any]:
 def _calls(
     order: Sequence[Sample], per_row: NDArray[np.int64], row_segments: NDArray[np.int64]
 ) -> dict[str, Column]:
-    """Put the calls of samples together; in a row they and their samples count from its start."""
+    """Return the columns of calls; indices of calls and samples count from the row's start."""
     calls = [sample.calls or NO_CALLS for sample in order]
     counts = np.array([len(each.id) for each in calls], np.int64)
     row_calls = _sums(counts, per_row)
@@ -169,7 +167,7 @@ def _ragged(
 
 
 def _flat(values: NDArray[Any]) -> pa.Array:
-    """Wrap an array without a copy, and without `pa.array`, which imports pandas: 0.2 s."""
+    """Wrap an array without a copy; `pa.array` would import pandas, which takes 0.2 s."""
     type_ = pa.from_numpy_dtype(values.dtype)
     buffer = pa.py_buffer(np.ascontiguousarray(values))
     return pa.Array.from_buffers(type_, len(values), [None, buffer])
