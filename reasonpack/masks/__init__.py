@@ -1,8 +1,8 @@
 """Attention masks from a row's segments, one module per consumer.
 
-A row says who sees whom with one integer per segment (`segment_start`,
-`segment_visible_until`). Everything here starts from the same integer per
-token, made once by `stack`:
+A row says which tokens see which by one integer per segment (`segment_start`,
+`segment_visible_until`). Every mask here is made from the same integer per
+token, which `stack` or `flat` writes once:
 
     rows ──stack, flat──> visible_until i32[B, T]
                         ├── dense.visible, dense.additive   SDPA, eager attention
@@ -18,8 +18,8 @@ The rule, with q and k counted from the start of the row:
     visible(q, k)  ⇔  k <= q < visible_until[k]
 
 `stack` pads each row to the longest: a padding token p has `visible_until[p] = p + 1`,
-so it sees itself only and nobody else sees it. `flat` lays rows end to end as one row
-`[1, T]`: its padding is one more plain sequence at the end. No row of a softmax is empty.
+so it sees only itself and no other token sees it. `flat` lays rows end to end as one row
+`[1, T]`: its padding is one more plain sequence at the end. So no row of a softmax is empty.
 
 Letters in shapes: B rows of a batch, T tokens of a padded row, S segments of a
 row. Importing this package does not import torch.

@@ -1,4 +1,4 @@
-"""`visible_until` becomes lists of blocks: full, partial, and the rest skipped.
+"""`visible_until` becomes lists of full and of partial blocks; other blocks are skipped.
 
     4 × 4 blocks, q down, k across       per q block:   partial   full
     P . . .                              0              0         -
@@ -6,10 +6,10 @@
     F . P .       (a branch is skipped)  2              2         0
     F . F P                              3              3         0, 2
 
-A block of queries `[q0, q1)` and keys `[k0, k1)` is judged from the lowest and the
-highest `visible_until` of its keys alone, and exactly (`classify` has the proof).
-So no T × T grid is made: O(B·T) time for the extremes and O(B·T² / (bq·bk)) for the
-lists, 64k entries for 32k tokens in blocks of 128.
+A block of queries `[q0, q1)` and keys `[k0, k1)` is classified exactly, from only the
+lowest and the highest `visible_until` of its keys (`classify` has the proof). So no
+T × T grid is made: O(B·T) time for the extremes and O(B·T² / (bq·bk)) for the lists,
+64k entries for 32k tokens in blocks of 128.
 
 `forward` and `backward` make what FlashAttention-4 takes (`flash_attn.cute`,
 `BlockSparseTensorsTorch`); its aux tensor is `visible_until` itself, and its mask is
@@ -22,9 +22,9 @@ lists, 64k entries for 32k tokens in blocks of 128.
     flash_attn_func(q, k, v, mask_mod=mask_mod, aux_tensors=[visible_until],
                     block_sparse_tensors=…, block_sparse_tensors_bwd=…)
 
-with tensors on the GPU; `causal` is ignored beside a mask. GPUs of compute capability 12 have no
-backward for it. Sources: `interface.py`, `block_sparsity.py` and `mask.py` of `flash_attn.cute`
-(flash-attn-4 4.0.0b36).
+with tensors on the GPU; with a `mask_mod` the kernel ignores `causal`. On GPUs of compute
+capability 12 it has no backward pass. Sources: `interface.py`, `block_sparsity.py` and `mask.py` of
+`flash_attn.cute` (flash-attn-4 4.0.0b36).
 """
 
 from __future__ import annotations
@@ -43,14 +43,14 @@ __all__ = ["BlockLists", "backward", "classify", "forward", "grid"]
 
 @dataclass(frozen=True, slots=True)
 class BlockLists:
-    """Block lists under the field names of FlashAttention-4; heads broadcast from 1.
+    """Block lists under the field names of FlashAttention-4; the axis of 1 broadcasts over heads.
 
     Attributes:
-        mask_block_cnt: `i32[B, 1, M]`, partial blocks of each outer block.
-        mask_block_idx: `i32[B, 1, M, N]`, their numbers, rising; then the numbers of
-            the other blocks, rising, which no kernel reads.
-        full_block_cnt: `i32[B, 1, M]`, blocks that need no mask.
-        full_block_idx: `i32[B, 1, M, N]`.
+        mask_block_cnt: `i32[B, 1, M]`, number of partial blocks of each outer block.
+        mask_block_idx: `i32[B, 1, M, N]`, their indices, ascending; then the indices of
+            the other blocks, ascending, which no kernel reads.
+        full_block_cnt: `i32[B, 1, M]`, number of blocks that need no mask.
+        full_block_idx: `i32[B, 1, M, N]`, as `mask_block_idx`.
         block_size: tokens of a block, `(query, key)`.
     """
 
@@ -71,8 +71,8 @@ def forward(
 
     Args:
         visible_until: `i32[B, T]`, exclusive.
-        block_size: `(query, key)` tokens, multiples of the kernel's tiles, which follow
-            from GPU and head size: for heads of 128, (128, 128) on Hopper and (256, 128)
+        block_size: `(query, key)` tokens, multiples of the kernel's tiles, which depend
+            on GPU and head size: for heads of 128, (128, 128) on Hopper and (256, 128)
             on Blackwell.
         window: as in `grid`.
 
@@ -94,7 +94,7 @@ def backward(
 
     Args:
         visible_until: `i32[B, T]`, exclusive.
-        block_size: `(query, key)` tokens, as the backward kernel wants it.
+        block_size: `(query, key)` tokens, as the backward kernel requires.
         window: as in `grid`.
 
     >>> lists = backward(np.array([[4, 4, 3, 4]], np.int32), block_size=(1, 1))
@@ -113,11 +113,11 @@ def grid(
     block_size: tuple[int, int] = (128, 128),
     window: Window | None = None,
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Tell for each block whether it is partial and whether it is full: two `bool[B, M, N]`.
+    """Return which blocks are partial and which are full: two `bool[B, M, N]`.
 
     M = ceil(T / block_size[0]) blocks of queries, N = ceil(T / block_size[1]) of keys.
-    A block that reaches past T is never full. Exact; with a window the full blocks are
-    exact and the partial ones may hold a few in which nothing is visible.
+    A block that reaches past T is never full. Without a window both are exact; with one,
+    the full blocks are exact and a few partial blocks may have no visible pair.
 
     >>> partial, full = grid(np.array([[4, 4, 3, 4]], np.int32), block_size=(2, 2))
     >>> partial.astype(int).tolist(), full.astype(int).tolist()
@@ -137,14 +137,14 @@ def judge(
     block_size: tuple[int, int],
     window: Window | None,
 ) -> tuple[Any, Any]:
-    """Tell of NumPy arrays or torch tensors what `grid` does.
+    """Return what `grid` does, for NumPy arrays or for torch tensors.
 
     Args:
-        until: `[B, T]`, as `visible_until`.
+        until: `visible_until`, `[B, T]`.
         starts: first tokens of the blocks of queries, and of keys.
-        extremes: gives the lowest and the highest value of each block of a size.
+        extremes: returns the lowest and the highest value of each block of a given size.
         block_size: `(query, key)` tokens.
-        window: as in `grid`, of the same kind as the rest.
+        window: as in `grid`; an array or a tensor as the rest.
     """
     query, key = block_size
     low, high = (each[:, None, :] for each in extremes(until, key))
@@ -161,16 +161,16 @@ def judge(
 def classify(
     until_low: Any, until_high: Any, *, q_start: Any, k_start: Any, block_size: tuple[int, int]
 ) -> tuple[Any, Any]:
-    """Decide for blocks `[q0, q1) × [k0, k1)` whether any pair, and whether every pair, is visible.
+    """Return for blocks `[q0, q1) × [k0, k1)` whether any pair, and whether every pair, is visible.
 
     Works on NumPy arrays and torch tensors alike; arguments broadcast.
 
-    Any: `k0 < q1` and the highest `visible_until` is above `q0`. If every key lies
-    before `q0`, query `q0` is the first to lose a key, so it sees one exactly then. If
-    not, `k0 < q1` puts some key of the block in `[q0, q1)`, which sees itself; and its
-    `visible_until` is above itself, so above `q0`.
+    Any pair: `k0 < q1` and the highest `visible_until` is above `q0`. If every key is
+    before `q0`, keys only become hidden from `q0` on, so some pair is visible exactly if
+    query `q0` sees a key. Otherwise `k0 < q1` puts some key of the block in `[q0, q1)`,
+    which sees itself; its `visible_until` is above itself, so above `q0`.
 
-    Every: the last key is not after the first query, and the lowest `visible_until`
+    Every pair: the last key is not after the first query, and the lowest `visible_until`
     reaches `q1`. Ends are not clipped at T: a block that reaches past T has either
     `q1 > T >= visible_until` or a last key `>= T > q0`, so it is never full.
 
@@ -191,13 +191,13 @@ def classify(
 
 
 def _extremes(values: NDArray[np.int32], size: int) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    """Lowest and highest value of each block of `size`: two `i32[B, ceil(T / size)]`."""
+    """Return the lowest and highest value of each block of `size`: two `i32[B, ceil(T / size)]`."""
     edges = np.arange(0, values.shape[1], size)
     return np.minimum.reduceat(values, edges, axis=1), np.maximum.reduceat(values, edges, axis=1)
 
 
 def _ordered(blocks: NDArray[np.bool_]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    """Count and list the set columns of each row, set ones first, each part rising."""
+    """Count the true columns of each row, and list true columns, then false ones, ascending."""
     count = blocks.sum(axis=-1, dtype=np.int32)
     index = np.argsort(~blocks, axis=-1, kind="stable").astype(np.int32)
     return count[:, None], index[:, None]

@@ -1,24 +1,24 @@
-"""`visible_until` becomes what a varlen kernel takes for rows with branches: gathered keys.
+"""`visible_until` becomes the varlen kernels' input for rows with branches: gathered keys.
 
-    row       h1 t1 o1 | i1 h2 t2 o2 | i2 h3 t3 o3      a leaf ends, a branch begins
-    queries   each branch, as it stands                 cu_seqlens_q, Σ = tokens
-    keys      its ancestors, then itself                cu_seqlens_k, Σ = tokens of N-pass
+    row       h1 t1 o1 | i1 h2 t2 o2 | i2 h3 t3 o3      | a leaf ends, a branch begins
+    queries   the branches, in the order of the row     cu_seqlens_q, Σ = tokens
+    keys      of each branch its ancestors and itself   cu_seqlens_k, Σ = tokens of N-pass
               h1 t1 o1 | h1 i1 h2 t2 o2 | h1 i1 h2 i2 h3 t3 o3
 
-A *branch* is a longest run of tokens of which each is the child of the one before. Its *path* is
-its ancestors and itself. `keys[k_index]` lays the paths end to end, and a kernel with
+A *branch* is a maximal run of tokens, each the child of the token before it. Its *path* is its
+ancestors followed by the branch. `keys[k_index]` lays the paths end to end, and a kernel with
 `causal=True` that aligns bottom right where queries are fewer than keys (FlashAttention 2, 3, 4,
 `torch.nn.attention.varlen`) shows query i of a branch its ancestors and the branch up to i: exactly
-its visible tokens. Key j of a path stands at position j, so a kernel's window counts positions.
+its visible tokens. Key j of a path has position j, so a kernel's window counts positions.
 
     found = branches(flat(rows))
     flash_attn_varlen_func(q, k[found.k_index], v[found.k_index], found.cu_seqlens_q,
                            found.cu_seqlens_k, found.max_seqlen_q, found.max_seqlen_k, causal=True)
 
-Every visible pair is computed once and no other pair. What it costs beside is a copy of keys and
-values, but not of queries, at the length of N-pass.
+The kernel computes every visible pair once and no other pair. The extra cost is a copy of keys and
+values, but not of queries, as long as N-pass.
 
-Cost: O(B·T) time, and O(Σ paths) out; milliseconds for 64k tokens.
+Cost: O(B·T) time, and output of O(Σ paths); milliseconds for 64k tokens.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ class Branches:
         k_index: `i64[K]`, the tokens of each path, path by path, in the order of positions.
         cu_seqlens_q: `i32[N + 1]`, bounds of the branches; the last is B·T.
         cu_seqlens_k: `i32[N + 1]`, bounds of the paths in `k_index`; the last is K.
-        max_seqlen_q: tokens of the longest branch.
-        max_seqlen_k: tokens of the longest path.
+        max_seqlen_q: tokens in the longest branch.
+        max_seqlen_k: tokens in the longest path.
     """
 
     k_index: NDArray[np.int64]
@@ -54,8 +54,8 @@ def branches(visible_until: NDArray[np.int32]) -> Branches:
     """Find the branches of `i32[B, T]` and their paths; row b starts at token b·T.
 
     Args:
-        visible_until: `i32[B, T]`, exclusive. A padding token that sees itself only is a branch of
-            its own: right, but wasteful, so lay rows end to end (`flat`).
+        visible_until: `i32[B, T]`, exclusive. A padding token that sees only itself is a branch of
+            its own: correct but wasteful, so lay rows end to end (`flat`).
 
     >>> found = branches(np.array([[7, 3, 3, 7, 7, 7, 7]], np.int32))  # h | t r | r h t r
     >>> found.cu_seqlens_q.tolist(), found.cu_seqlens_k.tolist(), found.k_index.tolist()
@@ -69,7 +69,7 @@ def branches(visible_until: NDArray[np.int32]) -> Branches:
     opens = np.append(True, until[:-1] == np.arange(1, until.size))
     bounds = np.append(np.flatnonzero(opens), until.size)
 
-    # A piece is a run of one branch and one `visible_until`: on a path whole or not at all.
+    # A piece is a run with one branch and one `visible_until`: a path holds all of it or nothing.
     start = np.flatnonzero(opens | np.append(True, until[1:] != until[:-1]))
     size = np.diff(start, append=until.size)
     # The subtree of a piece is an interval of tokens, so the paths that hold it are neighbours.
@@ -95,11 +95,10 @@ def branches(visible_until: NDArray[np.int32]) -> Branches:
 def sum_order(
     k_index: NDArray[np.int64], tokens: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Order the gathered keys by the token that they are copies of: what sums their gradients.
+    """Order the gathered keys by the token that they are copies of, to sum their gradients.
 
-    Copies of token k are `order[offsets[k] : offsets[k + 1]]`, in the order of the paths; each
-    token has at least one. A sum in this order is the same in every run, as a scatter on a GPU is
-    not.
+    The copies of token k are `order[offsets[k] : offsets[k + 1]]`, in the order of the paths; each
+    token has at least one. A sum in this order is the same in every run; a scatter on a GPU is not.
 
     Args:
         k_index: `i64[K]`, as of `branches`.
@@ -117,6 +116,6 @@ def sum_order(
 
 
 def _counted(sizes: NDArray[np.int64]) -> NDArray[np.int64]:
-    """0, 1, … up to each size, one behind the other."""
+    """Return 0, 1, …, size − 1 for each size, joined."""
     ends = np.cumsum(sizes)
     return np.arange(ends[-1]) - np.repeat(ends - sizes, sizes)

@@ -1,4 +1,4 @@
-"""`visible_until` becomes the whole matrix: the reference, and the mask of SDPA and eager.
+"""`visible_until` becomes the whole matrix: the reference, and the mask for SDPA and eager.
 
     visible_until 5 5 4 4 5   ->   q/k  0 1 2 3 4
                                    0    1 . . . .
@@ -7,8 +7,8 @@
                                    3    1 1 1 1 .
                                    4    1 1 . . 1      does not see it
 
-Cost: O(B·T²) time and memory: 1 GiB of booleans for one row of 32k tokens, and a
-kernel that skips nothing. For tests, and for short rows.
+Cost: O(B·T²) time and memory, i.e. 1 GiB of booleans for one row of 32k tokens, and the
+kernel skips nothing. For tests and short rows.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ __all__ = ["additive", "visible"]
 
 
 def visible(visible_until: NDArray[np.int32], *, window: Window | None = None) -> NDArray[np.bool_]:
-    """Write the mask out: `bool[B, T, T]`, rows q, columns k; `[T, T]` for one row `i32[T]`.
+    """Return the dense mask `bool[B, T, T]`, rows q, columns k; `[T, T]` for one row `i32[T]`.
 
     `torch.from_numpy(visible(...))[:, None]` is what SDPA takes as `attn_mask`.
 
     Args:
         visible_until: `i32[B, T]` or `i32[T]`, exclusive.
-        window: keep only keys less than `window.size` positions back.
+        window: hide keys `window.size` or more positions back.
 
     >>> visible(np.array([3, 2, 3], np.int32)).astype(int).tolist()
     [[1, 0, 0], [1, 1, 0], [1, 0, 1]]
@@ -50,14 +50,14 @@ def visible(visible_until: NDArray[np.int32], *, window: Window | None = None) -
 def additive(visible: NDArray[np.bool_], dtype: torch.dtype | np.dtype[Any] | type) -> Any:
     """Turn `bool[B, T, T]` into the additive 4-D mask `[B, 1, T, T]` of HF models.
 
-    0 where visible and the lowest finite number of `dtype` elsewhere, as
-    `transformers` itself builds it (`masking_utils`); it passes a 4-D mask through
-    unchanged. Every row has a visible key, so the softmax gives exactly 0 there.
+    It is 0 where visible and the lowest finite number of `dtype` elsewhere, as in
+    `transformers` (`masking_utils`), which passes a 4-D mask through unchanged.
+    Every row has a visible key, so hidden keys get exactly 0 from the softmax.
 
     Args:
         visible: from `visible()`.
-        dtype: that of the model's scores: a torch dtype makes a tensor, a NumPy one
-            an array.
+        dtype: the dtype of the model's scores: a torch dtype makes a tensor, a NumPy
+            dtype an array.
 
     >>> additive(np.array([[[True, False], [True, True]]]), np.float16).tolist()
     [[[[0.0, -65504.0], [0.0, 0.0]]]]

@@ -6,8 +6,8 @@ FlashMask describes a mask by columns. In its causal form with one bound, entry 
 the first query row, at or below the diagonal, from which on key k is hidden: exactly
 `visible_until[k]`. The second axis broadcasts over the key heads.
 
-Cost: O(B·T), no copy. A sliding window cannot be said with one bound: the queries within
-a window of k are no interval where branches follow. Use `flex` or `dense` for one.
+Cost: O(B·T), no copy. One bound cannot express a sliding window: where branches follow, the
+queries within a window of k are not an interval. Use `flex` or `dense` for a window.
 
 Source: `paddle.nn.functional.flashmask_attention`, arXiv 2410.01359.
 """

@@ -3,14 +3,14 @@
     visible_until i32[B, T] ──> mask_mod(b, h, q, k) = (k <= q) & (q < visible_until[b, k])
                             └─> BlockMask [B, 1, T, T], full and partial blocks apart
 
-`create_block_mask` evaluates `mask_mod` on the T × T grid. `block_mask` judges blocks
-from the extremes of `visible_until` (`blocks.judge`) and gives the identical
-object, entry for entry: O(B·T) for the extremes and O(B·(T / block)²) for the lists,
-some milliseconds at 32k tokens.
+`create_block_mask` evaluates `mask_mod` on the T × T grid. `block_mask` classifies blocks
+by the extremes of `visible_until` (`blocks.judge`) and returns the identical object,
+entry for entry: O(B·T) for the extremes and O(B·(T / block)²) for the lists, some
+milliseconds at 32k tokens.
 
 Everything runs on the device of `visible_until` without a host synchronisation, so
-build it in the training step, once for all layers: a `BlockMask` made in a data-loader
-worker keeps the tensors captured by its `mask_mod` on the CPU.
+build the mask in the training step, once for all layers: a `BlockMask` made in a
+data-loader worker keeps the tensors captured by its `mask_mod` on the CPU.
 
     until = batch["visible_until"]                       # i32[B, T], on the GPU
     mask = flex.block_mask(until)
@@ -43,7 +43,7 @@ def mask_mod(
     window: Window | None = None,
     device: torch.device | str | None = None,
 ) -> Callable[[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]:
-    """Make the function `(b, h, q, k) -> bool` that FlexAttention asks; it ignores the head.
+    """Make the function `(b, h, q, k) -> bool` that FlexAttention calls; it ignores the head.
 
     Args:
         visible_until: `i32[B, T]`, exclusive; captured as a tensor.
@@ -82,9 +82,9 @@ def block_mask(
 
     Identical to `create_block_mask(mask_mod(visible_until), B, None, T, T,
     BLOCK_SIZE=block_size)` in every tensor, the query side and the unused tail of the
-    index lists included (set blocks first, then the others, each part rising). With a
-    window the full blocks are identical; the partial ones may hold a few more, in which
-    `mask_mod` then finds nothing visible.
+    index lists included (set blocks first, then the others, both ascending). With a
+    window the full blocks are identical; there may be a few more partial blocks, in
+    which `mask_mod` then finds nothing visible.
 
     Args:
         visible_until: `i32[B, T]`, exclusive. T need not be a multiple of the block.
@@ -111,7 +111,7 @@ def block_mask(
 
 
 def _extremes(values: torch.Tensor, size: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Lowest and highest value of each block of `size`: two `[B, ceil(T / size)]`."""
+    """Return the lowest and highest value of each block of `size`: two `[B, ceil(T / size)]`."""
     import torch  # noqa: PLC0415
 
     def blocks(fill: int) -> torch.Tensor:
@@ -123,6 +123,6 @@ def _extremes(values: torch.Tensor, size: int) -> tuple[torch.Tensor, torch.Tens
 
 
 def _ordered(blocks: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Count and list the set columns of each row: `i32[B, 1, M]`, `i32[B, 1, M, N]`."""
+    """Count and list the true columns of each row: `i32[B, 1, M]`, `i32[B, 1, M, N]`."""
     flags = blocks[:, None].int()
     return flags.sum(dim=-1).int(), flags.argsort(dim=-1, descending=True, stable=True).int()

@@ -1,21 +1,21 @@
-"""`visible_until` becomes MagiAttention's slices, each visible cell in exactly one.
+"""`visible_until` becomes MagiAttention's slices, each visible pair in exactly one.
 
     h t r | r h t r        q_ranges   k_ranges   attn_type_map
     0 1 2   3 4 5 6   ->   [0, 3)     [0, 3)     1 causal      first run
                            [3, 7)     [3, 7)     1 causal      second run
-                           [3, 7)     [0, 1)     0 full        what it sees of the first
+                           [3, 7)     [0, 1)     0 full        first run seen by the second
 
-A *run* is a longest stretch of tokens of which each is the child of the one before:
-one causal triangle. A later run sees of an earlier one only the keys whose subtree goes
-on past that earlier run's end; such keys with one `visible_until` are one rectangle, for
-all later runs together. So a conversation of n turns takes n triangles and n − 1
-rectangles. Neighbouring runs of one token each, such as all padding of a row, share
-one bi-causal square, which is its diagonal.
+A *run* is a maximal run of tokens, each the child of the token before it (a branch): one
+causal triangle. Later runs see only those keys of an earlier run whose subtree continues
+past its end; consecutive keys with the same `visible_until` are one rectangle, for all
+later runs together. So a conversation of n turns takes n triangles and n − 1 rectangles.
+Neighbouring runs of one token each, such as all padding of a row, share one bi-causal
+square, which is its diagonal.
 
-`q_ranges` overlap, so leave `disable_fwd_atomic_reduction` off. A sliding window is not written:
-counted in positions, each rectangle falls into a band for every later run. Use `flex` for one.
+`q_ranges` overlap, so leave `disable_fwd_atomic_reduction` off. Sliding windows are not supported:
+counted in positions, each rectangle becomes one band per later run. Use `flex` for a window.
 
-Cost: O(B·T) time, O(number of slices) out. Source: `flex_flash_attn_func` in
+Cost: O(B·T) time, output of O(number of slices). Source: `flex_flash_attn_func` in
 SandAI-org/MagiAttention (0 full, 1 causal bottom right, 2 inverse causal, 3 bi-causal).
 """
 
@@ -47,7 +47,7 @@ class Slices:
 
 
 def slices(visible_until: NDArray[np.int32]) -> Slices:
-    """Cover the visible cells of `i32[B, T]` exactly once; row b starts at token b·T.
+    """Cover the visible pairs of `i32[B, T]` exactly once; row b starts at token b·T.
 
     >>> found = slices(np.array([[7, 3, 3, 7, 7, 7, 7]], np.int32))
     >>> found.q_ranges.tolist(), found.k_ranges.tolist(), found.attn_type_map.tolist()
@@ -77,7 +77,7 @@ def slices(visible_until: NDArray[np.int32]) -> Slices:
 def _squares(
     run_start: NDArray[np.intp], run_end: NDArray[np.intp]
 ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """One square `[start, end)` per run, or per stretch of one-token runs, and its type."""
+    """Return a square `[start, end)` per run, or per stretch of one-token runs, and its type."""
     single = run_end - run_start == 1
     opens = ~(single & np.append(False, single[:-1]))
     start = run_start[opens]

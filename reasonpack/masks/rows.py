@@ -6,7 +6,7 @@
     visible_until          6 6 | 4 4 | 6 6 | 7 8      padded to 8, as a line of a batch
                            6 6 | 4 4 | 6 6 | 8 8      padded to 8, as the end of a flat batch
 
-Cost: O(S + T) a row.
+Cost: O(S + T) per row.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ __all__ = ["Window", "flat", "stack", "visible_until"]
 class Window:
     """A sliding window, measured in positions: `position_ids[q] - position_ids[k] < size`.
 
-    Not in row indices: the copy of a response stands far behind the text that it
-    follows at inference, but its positions go on where that text ends.
+    Row indices would not do: in a row, the copy of a response comes long after the text that
+    it follows at inference, but its positions continue those of that text.
 
     Attributes:
         position_ids: `i32[B, T]`, as in the rows; any value in padding. A NumPy array
             for the NumPy consumers, a tensor or an array for `flex`.
-        size: positions that a token sees, itself included; at least 1.
+        size: how many positions a token sees, its own included; at least 1.
     """
 
     position_ids: Any
@@ -52,16 +52,16 @@ def visible_until(
     """Expand the segments of one row to `i32[T]`, T = `padded_length` or the row's own length.
 
     Entry k is the first token after k that does not see k, row-relative; token k is
-    visible to exactly the tokens from k to there. Padding token p gets p + 1.
+    visible to exactly the tokens before that, from k on. Padding token p gets p + 1.
 
     Args:
         row: the columns `length`, `segment_start` and `segment_visible_until`
             (`i32[S]`, exclusive, row-relative), as lists or arrays.
-        padded_length: tokens of the padded row; at least `length`.
-        where: how errors name the row.
+        padded_length: tokens in the padded row; at least `length`.
+        where: the name of the row in errors.
 
     Raises:
-        FormatError: the segments do not tile the row, or are no pre-order.
+        FormatError: the segments do not tile the row, or are not a pre-order.
         UsageError: `padded_length` is below the row's length.
 
     >>> row = {"length": 6, "segment_start": [0, 2, 4], "segment_visible_until": [6, 4, 6]}
@@ -85,7 +85,7 @@ def stack(rows: Sequence[Mapping[str, Any]], padded_length: int | None = None) -
     """Expand a batch of rows to `i32[B, T]`, T = `padded_length` or the longest row.
 
     Raises:
-        FormatError: as `visible_until`, with the row's number in the batch.
+        FormatError: as `visible_until`; names the row by its index in the batch.
         UsageError: no rows, or a row longer than `padded_length`.
 
     >>> short = {"length": 1, "segment_start": [0], "segment_visible_until": [1]}
@@ -100,9 +100,9 @@ def stack(rows: Sequence[Mapping[str, Any]], padded_length: int | None = None) -
 
 
 def flat(rows: Sequence[Mapping[str, Any]], padded_length: int | None = None) -> NDArray[np.int32]:
-    """Lay rows end to end as one: `i32[1, T]`, T = `padded_length` or the rows' own tokens.
+    """Lay rows end to end as one: `i32[1, T]`, T = `padded_length` or the sum of their lengths.
 
-    Padding is one more plain causal sequence, T for all its tokens, of which no row sees anything.
+    Padding is one more plain causal sequence, T for each token, which no row sees.
 
     Raises:
         FormatError: as `stack`.
@@ -132,8 +132,8 @@ def _check_segments(
 ) -> None:
     """Refuse segments that do not tile `[0, length)`, or whose intervals cross.
 
-    Intervals `[start, until)` that nest or are disjoint are what a pre-order of a
-    forest gives. `magi` and `varlen` rest on it, and a crossing pair is a damaged row.
+    In a pre-order of a forest, intervals `[start, until)` nest or are disjoint. `magi` and
+    `varlen` rely on that; a crossing pair means a damaged row.
     """
     tiles = (
         len(start) == len(until) > 0

@@ -1,13 +1,13 @@
 """`visible_until` becomes `cu_seqlens`, for rows that are plain causal per sample.
 
     npass row     5 5 5 5 5 | 8 8 8     ->   cu_seqlens 0 5 8
-    one-pass row  7 | 3 3 | 7 7 7 7     ->   refused
+    onepass row   7 | 3 3 | 7 7 7 7     ->   refused
 
 Rows of the npass layout are packed plain sequences, so any varlen kernel takes them. A
-one-pass row has branches, which one `cu_seqlens` for queries and keys cannot say: the kernel
-would let the next turn read the old reasoning, and nothing would look wrong. `branches` makes
-two, which can. A one-pass row without a branch (a template that keeps everything) is plain
-causal and passes.
+onepass row has branches, which one `cu_seqlens` for queries and keys cannot express: the kernel
+would silently let the next turn see the old reasoning. `branches` makes a `cu_seqlens` for
+queries and another one for keys. A onepass row without branches (from a template that keeps
+everything) is plain causal and is accepted.
 
 Cost: O(B·T). Source: `flash_attn_varlen_func` in Dao-AILab/flash-attention.
 """
@@ -23,11 +23,11 @@ __all__ = ["cu_seqlens"]
 
 
 def cu_seqlens(visible_until: NDArray[np.int32]) -> NDArray[np.int32]:
-    """List where each sequence of the B·T tokens laid end to end begins: `i32[N + 1]`.
+    """Return the bounds of the N sequences in the B·T tokens laid end to end: `i32[N + 1]`.
 
-    `int(np.diff(out).max())` is the `max_seqlen` that kernels ask for beside it. A padding
-    token that sees itself only is a sequence of its own: right, but wasteful, so lay rows end
-    to end (`flat`).
+    `int(np.diff(out).max())` is the `max_seqlen` that kernels also take. A padding token that
+    sees only itself is a sequence of its own: correct but wasteful, so lay rows end to end
+    (`flat`).
 
     Args:
         visible_until: `i32[B, T]`, exclusive.
