@@ -4,8 +4,8 @@
     options = reasonpack.Options(tokenizer="fixtures/tokenizer")
     manifest = reasonpack.pack_files(["fixtures/chats.jsonl"], Path("packed"), options)
 
-Folders follow the way of the data; README.md beside this file has the map. Names of the
-public API are loaded when they are first used.
+README.md in this folder describes the subfolders, in the order in which data passes through
+them. Names of the public API are imported when they are first used.
 """
 
 from __future__ import annotations

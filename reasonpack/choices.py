@@ -1,4 +1,4 @@
-"""The values of options that are chosen from a few."""
+"""Options that accept a fixed set of values, as `Literal` types."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Everything reasonpack refuses, as one tree of exceptions.
+"""The exceptions that reasonpack raises on purpose, as one tree.
 
     ReasonpackError                 where: what, expected what. Fix: …
     ├── UsageError                  the command line or an option         exit 2
-    │   └── MissingExtraError       a package that an extra installs; an ImportError too
+    │   └── MissingExtraError       a package of an extra is missing; an ImportError too
     ├── RecordError                 one record of the input                exit 1, or a reject
     ├── TemplateError               the chat template itself               exit 1
     ├── TokenizerError              the tokenizer file                     exit 1
@@ -11,9 +11,9 @@
     │   └── DiskFullError           no room to write it
     └── NothingPackedError          a whole run without any packed record  exit 1
 
-A message names where the fault is, what was found, what was expected and how
-to mend it, in that order and in one line, so that it reads the same on a
-terminal, in `rejects.jsonl` and in a log.
+A message says where the fault is, what was found, what was expected and how to
+fix it, in that order and on one line, so that it reads the same on a terminal,
+in `rejects.jsonl` and in a log.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ class ReasonpackError(Exception):
     """Base of every error that reasonpack raises on purpose.
 
     Attributes:
-        where: a file, an option, a part of a batch, ….
-        what: was found there.
-        expected: instead.
+        where: the file, option, part of a batch, … that is at fault.
+        what: what was found there.
+        expected: what should have been there instead.
         fix: what the user can do.
 
     >>> print(StorageError("chats.jsonl", "no such file", "a file of chats", "check the path"))
@@ -61,7 +61,7 @@ class UsageError(ReasonpackError):
 
 
 class MissingExtraError(UsageError, ImportError):
-    """A package that is needed here and that one of the extras installs."""
+    """A missing package that one of the extras installs."""
 
 
 class TemplateError(ReasonpackError):
@@ -73,7 +73,7 @@ class TokenizerError(ReasonpackError):
 
 
 class FormatError(ReasonpackError):
-    """A dataset or shard that is not whole, or not of a version known here."""
+    """A dataset or shard that is damaged, incomplete, or of an unknown format version."""
 
 
 class StorageError(ReasonpackError):
@@ -81,11 +81,11 @@ class StorageError(ReasonpackError):
 
 
 class DiskFullError(StorageError):
-    """A path that cannot be written as its disk, or what somebody may use of it, is full."""
+    """A path that cannot be written because the disk, or the user's quota on it, is full."""
 
 
 class NothingPackedError(ReasonpackError):
-    """A run that ended without a packed record; `rejects` counts the others by reason."""
+    """A run that packed no record; `rejects` counts the rejected records by reason."""
 
     def __init__(
         self, where: object, what: str, expected: str, fix: str, rejects: dict[str, int]
@@ -104,7 +104,7 @@ class RecordError(ReasonpackError):
         path: field within the record, e.g. `messages[3].content`; may be empty.
         what: what was found and what was expected.
         fix: what the user can do about it; may be empty.
-        where: `file:line` of the record, filled in by whoever knows it.
+        where: `file:line` of the record; set by the caller that knows it, empty until then.
 
     >>> print(RecordError("type", "messages[0].role", "got int, expected a string",
     ...                   fix="Write the role as text.", where="chats.jsonl:7"))
@@ -118,7 +118,7 @@ class RecordError(ReasonpackError):
     where: str = ""
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle all fields; an exception pickles only what it was given by position."""
+        """Pickle all fields; by default an exception pickles only its positional arguments."""
         return type(self), (self.reason, self.path, self.what, self.fix, self.where)
 
     def __str__(self) -> str:

@@ -1,4 +1,4 @@
-"""How values from data appear in messages: escaped, on one line, counted, listed, set right."""
+"""Format values from data for messages: escape, shorten, count, list, suggest a spelling."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from collections.abc import Iterable
 
 
 def printable(text: str, *, keep: str = "") -> str:
-    r"""Escape what could steer a terminal; text from data goes through here.
+    r"""Escape characters that could steer a terminal, in text to be printed.
 
     Args:
-        text: from data, from the name of a file, from a message.
+        text: a value from data, a file name or a message.
         keep: characters that stay as they are, e.g. a newline.
 
     >>> printable("a\x1b[31m\nb\u202e")
@@ -23,12 +23,12 @@ def printable(text: str, *, keep: str = "") -> str:
 
 
 def one_line(error: BaseException) -> str:
-    """Return what an error of another library says, in one line of at most 300 characters."""
+    """Return the message of another library's error, on one line of at most 300 characters."""
     return " ".join(str(error).split())[:300] or type(error).__name__
 
 
 def count(number: int, noun: str) -> str:
-    """Write a number of things.
+    """Write a number and its noun, in the plural unless the number is 1.
 
     >>> count(1, "token"), count(1200, "token")
     ('1 token', '1,200 tokens')
@@ -37,7 +37,7 @@ def count(number: int, noun: str) -> str:
 
 
 def listed(items: Iterable[object], *, most: int = 5) -> str:
-    """List some things, and say how many more there are.
+    """List the first `most` items, and say how many more there are.
 
     >>> listed(range(7))
     '0, 1, 2, 3, 4 and 2 more'
@@ -48,7 +48,7 @@ def listed(items: Iterable[object], *, most: int = 5) -> str:
 
 
 def nearest(name: str, likely: Iterable[str]) -> str:
-    """Return the known name of which another one is a misspelling; empty if there is none.
+    """Return which of the `likely` names `name` misspells; empty if none is close enough.
 
     >>> nearest("reasoning_contnet", ["reasoning", "reasoning_content"])
     'reasoning_content'
@@ -60,7 +60,7 @@ def nearest(name: str, likely: Iterable[str]) -> str:
 
 
 def _distance(one: str, other: str) -> int:
-    """Count the letters to add, drop, change or swap with the next, to make `other` of `one`."""
+    """Return the edit distance, with swaps of neighbours; 3 if lengths differ by more than 2."""
     if abs(len(one) - len(other)) > 2:
         return 3
     before: list[int] = []
