@@ -5,9 +5,9 @@
                         check_model, collator_for: what this model can be given
 
 `dataset` reads rows, `collator` pads them and makes the mask, `models` says which model takes
-which mask, and refuses those that would train on the wrong thing in silence. `flex_masks` and
+which mask, and refuses models that would silently train on the wrong context. `flex_masks` and
 `branch_attention` put a hook on the model, for FlexAttention and for FlashAttention;
-`weighted_loss` applies weights. README.md beside this file says which to take.
+`weighted_loss` applies loss weights. README.md in this folder says which to use.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from reasonpack.errors import MissingExtraError
 
 try:
-    import torch  # noqa: F401 (asked for here, so that its absence is said in our words)
+    import torch  # noqa: F401 (imported here, so that our own error reports its absence)
 except ModuleNotFoundError as error:
     raise MissingExtraError(
         "reasonpack.torch",
@@ -74,7 +74,7 @@ _HOMES = {
     "model_windows": "models",
     "prepare_model": "models",
 }
-"""What reads files is loaded when it is first used: the others need torch and NumPy alone."""
+"""Names that are imported when first used; the others need only torch and NumPy."""
 
 
 def __getattr__(name: str) -> Any:

@@ -1,16 +1,16 @@
-"""The attention of a `transformers` model takes onepass rows by their branches.
+"""Make the attention of a `transformers` model compute onepass rows branch by branch.
 
-    attend_by_branches(model)       before the trainer is made; .remove() takes it back
+    attend_by_branches(model)       before the trainer is made; .remove() undoes it
 
     batch["branches"] ─▶ hook of the model: whole? ─▶ each layer: keys of the paths gathered
                                                       ─▶ the model's own FlashAttention
 
-It stands over the implementation that the model has (`flash_attention_2`, `_3`, `_4`, a kernel of
-the hub), so windows, softcaps, sinks and the checks of trainers stay as they are. Over `sdpa` it
-stands with a reference that is slow, and exact in float64 on a CPU. A batch without `branches` goes
-on as before, if its rows need none (`lost`).
+It wraps the implementation that the model has (`flash_attention_2`, `_3`, `_4`, a kernel of the
+hub), so windows, softcaps, sinks and the checks of trainers stay as they are. For `sdpa` it calls a
+reference that is slow, and exact in float64 on a CPU. A batch without `branches` is computed as
+before, if its rows need none (`lost`).
 
-The registration is the process's; each model that is trained needs the call, for its hook.
+The wrapper is registered for the process; each model to be trained needs the call, for its hook.
 """
 
 from __future__ import annotations
@@ -22,33 +22,33 @@ import torch
 
 from reasonpack.errors import UsageError
 from reasonpack.torch.branch_index import NAME, BranchIndex
-from reasonpack.torch.lost import check_plain, is_of_padding
+from reasonpack.torch.lost import check_plain, is_only_padding
 from reasonpack.torch.stock_attention import check_aligned, is_registered, register, unregister
 
 _models: weakref.WeakSet[torch.nn.Module] = weakref.WeakSet()
 
 
 def attend_by_branches(model: torch.nn.Module) -> BranchAttention:
-    """Let a model's attention take the `branches` of a batch, and refuse batches that lost them.
+    """Make a model's attention use the `branches` of a batch, and refuse batches that lost them.
 
     Args:
         model: a `transformers` model, before or after adapters were put on; not yet wrapped by a
             trainer.
 
     Returns:
-        What `remove()` takes it back with.
+        A handle; its `remove()` undoes this.
 
     Raises:
-        UsageError: its attention is no FlashAttention and not `sdpa`, or its kernel does not align
-            bottom right. Where the model is not on its device yet, its first batch says so.
+        UsageError: its attention is neither FlashAttention nor `sdpa`, or its kernel does not align
+            bottom right. If the model is not on its device yet, its first batch raises this.
     """
     return BranchAttention(model)
 
 
 def is_attended_by_branches(model: Any) -> bool:
-    """Tell whether `attend_by_branches` was called for this model, or one inside it.
+    """Return whether `attend_by_branches` was called for this model, or for one inside it.
 
-    Of a configuration alone: whether it was called for any model of its `_attn_implementation`.
+    For a configuration: whether it was called for any model with its `_attn_implementation`.
     """
     if isinstance(model, torch.nn.Module):
         return any(module in _models for module in model.modules())
@@ -56,7 +56,7 @@ def is_attended_by_branches(model: Any) -> bool:
 
 
 class BranchAttention:
-    """What `attend_by_branches` did to a model."""
+    """The hooks that `attend_by_branches` put on a model."""
 
     def __init__(self, model: torch.nn.Module) -> None:
         if is_attended_by_branches(model):
@@ -67,7 +67,7 @@ class BranchAttention:
         self._name = _checked_name(self._config)
         self._aligned: set[torch.device] = set()
         self._placed: set[bool] = set()
-        self._windows: list[int | None] = []  # of the layers that took the index, in a forward
+        self._windows: list[int | None] = []  # of the layers that used the index
         register(self._name)
         device = next(model.parameters()).device
         if device.type == "cuda" or (device.type, self._name) == ("cpu", "sdpa"):
@@ -83,7 +83,7 @@ class BranchAttention:
         _models.add(model)
 
     def remove(self) -> None:
-        """Take the hooks off, and the attention too where no other model needs it."""
+        """Remove the hooks, and the wrapper of the attention if no other model needs it."""
         if self._model not in _models:
             return
         _models.discard(self._model)
@@ -101,7 +101,7 @@ class BranchAttention:
             raise UsageError("DataParallel", what, "one process a GPU", fix)
         given = kwargs.get(NAME)
         if given is None:
-            if is_of_padding(mask):
+            if is_only_padding(mask):
                 check_plain(positions, mask, lost=NAME, training=model.training)
             return args, kwargs
         index = BranchIndex.of(given, positions)
@@ -121,7 +121,7 @@ class BranchAttention:
         if positions.device not in self._aligned:
             self._check_aligned(positions.device)
         if self._model.training not in self._placed and len(index.k_index) > positions.shape[-1]:
-            index.check_positions(positions)  # trainers are wrong in every batch or in none
+            index.check_positions(positions)  # a trainer replaces them in all batches or in none
             self._placed.add(self._model.training)
         self._windows.clear()
 
@@ -171,7 +171,7 @@ def _checked_name(config: Any) -> str:
 
 
 def _windowed_layers(config: Any, layers: int) -> int:
-    """Count the layers with a sliding window, by the configuration."""
+    """Count the layers that have a sliding window according to the configuration."""
     if not getattr(config, "sliding_window", None):
         return 0
     if getattr(config, "use_sliding_window", True) is False:
@@ -188,7 +188,7 @@ def _is_compiled(model: torch.nn.Module) -> bool:
 
 
 def text_config(model: Any) -> Any:
-    """Return the configuration of the language model in a model, or in a configuration."""
+    """Return the configuration of the language model, given a model or its configuration."""
     config = getattr(model, "config", model)
     get_text_config = getattr(config, "get_text_config", None)
     return get_text_config() if get_text_config else config

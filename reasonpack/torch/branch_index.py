@@ -1,12 +1,12 @@
-"""`visible_until` becomes the `branches` of a batch: one dict, which is there whole or not at all.
+"""`visible_until` becomes the `branches` of a batch: one dict, which is used whole or refused.
 
-    k_index, cu_seqlens_q, cu_seqlens_k     which keys the queries of each branch get
-    max_seqlen_q, max_seqlen_k              at least the longest; a power of two
-    sum_order, sum_offsets                  in which order gradients of the copies are added up
+    k_index, cu_seqlens_q, cu_seqlens_k     the keys for the queries of each branch
+    max_seqlen_q, max_seqlen_k              upper bounds of the lengths; powers of two
+    sum_order, sum_offsets                  the order in which gradients of copies are added up
 
-Were one of them lost, or cut by a trainer that splits the tensors of a batch, a kernel would read
-out of bounds; `BranchIndex.of` refuses such a dict by its keys and shapes, without a
-synchronisation.
+If one of them were lost, or cut by a trainer that splits the tensors of a batch, a kernel would
+read out of bounds. `BranchIndex.of` refuses such a dict by its keys and shapes, without waiting for
+the device.
 
 Cost: as `masks.branches`, in the data loader.
 """
@@ -27,11 +27,11 @@ from reasonpack.masks.branches import branches, sum_order
 NAME = "branches"
 """The key of a batch under which the index travels."""
 SHORTEST = 128
-"""Lengths for a kernel are powers of two from here on, so that few of them differ."""
+"""Lengths for a kernel are rounded up to powers of two, at least this one, so that few differ."""
 
 
 def branch_index(visible_until: NDArray[np.int32]) -> dict[str, Any]:
-    """Make the index of a flat batch `i32[1, T]`; see the head of this module.
+    """Make the index of a flat batch, given its `visible_until`, `i32[1, T]`.
 
     >>> index = branch_index(np.array([[5, 2, 5, 5, 5]], np.int32))
     >>> index["k_index"].tolist(), index["sum_offsets"].tolist(), index["max_seqlen_k"]
@@ -48,16 +48,16 @@ def branch_index(visible_until: NDArray[np.int32]) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class BranchIndex:
-    """The index of a batch of T tokens, checked; what the attention of each layer is given.
+    """The checked index of a batch of T tokens, which the attention of each layer is given.
 
     Attributes:
         k_index: `i64[K]`, the tokens of each path, path by path.
         cu_seqlens_q: `i32[N + 1]`, bounds of the branches.
         cu_seqlens_k: `i32[N + 1]`, bounds of the paths.
-        max_seqlen_q: at least the tokens of the longest branch.
-        max_seqlen_k: at least the tokens of the longest path.
-        sum_order: `i64[K]`, places in `k_index`, token by token.
-        sum_offsets: `i64[T + 1]`, bounds of each token in `sum_order`.
+        max_seqlen_q: at least the length of the longest branch.
+        max_seqlen_k: at least the length of the longest path.
+        sum_order: `i64[K]`, indices into `k_index`, token by token.
+        sum_offsets: `i64[T + 1]`, bounds in `sum_order` of the copies of each token.
     """
 
     k_index: torch.Tensor
@@ -70,10 +70,10 @@ class BranchIndex:
 
     @classmethod
     def of(cls, given: Any, position_ids: torch.Tensor | None) -> BranchIndex:
-        """Take the `branches` of a batch, or refuse what a trainer made of it.
+        """Return the index in the `branches` of a batch; refuse one that a trainer damaged.
 
         Raises:
-            UsageError: keys are missing, the positions of the batch are, or tensors were cut.
+            UsageError: keys or the positions of the batch are missing, or tensors were cut.
         """
         names = cls.__dataclass_fields__.keys()
         keys = set(given) if isinstance(given, Mapping) else set()
@@ -105,10 +105,10 @@ class BranchIndex:
         return index
 
     def check_positions(self, position_ids: torch.Tensor) -> None:
-        """Refuse positions that are not those of the rows; waits for the device.
+        """Refuse positions that a trainer replaced; waits for the device.
 
         Raises:
-            UsageError: the key at place j of a path does not stand at position j.
+            UsageError: key j of a path does not have position j.
         """
         if not torch.equal(position_ids[0, self.k_index], path_places(self.cu_seqlens_k)):
             what = "position_ids that do not count the tokens of each path"
@@ -117,7 +117,7 @@ class BranchIndex:
 
 
 def path_places(cu_seqlens_k: torch.Tensor) -> torch.Tensor:
-    """Count the keys of each path from 0: `i64[K]`, the position that each has to stand at.
+    """Count the keys of each path from 0: `i64[K]`, the position that each key must have.
 
     >>> path_places(torch.tensor([0, 2, 5])).tolist()
     [0, 1, 0, 1, 2]

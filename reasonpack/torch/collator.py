@@ -8,15 +8,15 @@
         "flex"       FlexMask, i32[2, 8] inside      FlexAttention; becomes a BlockMask in the step
     no attention_mask
         "flashmask"  startend_row_indices i32[2, 1, 8, 1]
-        "visible_until"  i32[2, 8], of which the step makes what any other kernel takes
-                         (`masks.magi`, `masks.blocks`)
+        "visible_until"  i32[2, 8], from which the training step makes the mask of another
+                         kernel (`masks.magi`, `masks.blocks`)
         "branches"   one row i64[1, 8], and `branches`    FlashAttention, keys gathered
                          (`attend_by_branches`)
         "varlen"     one row i64[1, 8], cu_seq_lens_q …   FlashAttention; plain causal rows only
         "none"       is_causal kernels; rows of one plain causal sample only
 
-With a window the masks count in positions. A model that mixes layers takes a dict of masks:
-`window={"full_attention": None, "sliding_attention": 512}` gives `attention_mask` those keys.
+Windows count positions. A model with layers of several types takes a dict of masks:
+`window={"full_attention": None, "sliding_attention": 512}` gives `attention_mask` these keys.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ OF_TOKENS = ("input_ids", "position_ids", "labels", *FILLS)
 COLUMNS = frozenset(
     {"input_ids", "position_ids", "labels", "length", "segment_start", "segment_visible_until"}
 )
-"""What a row must have to become part of a batch."""
+"""Columns that every row must have."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,25 +56,25 @@ class Collator:
     mask. Rows come from `RowDataset`, `RowStream` or `datasets.load_dataset`.
 
     Attributes:
-        mask: see the head of this module.
-        window: positions a token sees, itself included; or one for each of the model's
-            `layer_types`, None for all; None for no window.
-        dtype: of the "eager" mask: that of the model's scores.
-        pad_token_id: any id of the vocabulary; nothing sees padding.
-        pad_to_multiple_of: T is a multiple of this; a row length of the dataset gives batches of
-            one shape.
+        mask: form of the mask; see the head of this module.
+        window: how many positions a token sees, its own included, None for all; or a mapping to
+            such values from the model's `layer_types`.
+        dtype: dtype of the "eager" mask, which is that of the model's scores.
+        pad_token_id: any id of the vocabulary; no token of a row sees padding.
+        pad_to_multiple_of: T is a multiple of this; with the dataset's row length, all batches
+            have one shape.
         shift_labels: add `shift_labels` `i64[B, T]`, the label that each token predicts, for
             losses that do not shift, as under sequence parallelism.
         loss_weights: add `loss_weights` `f32[B, T]`, 0 in padding; unshifted, as `labels`.
-        logprobs: add `logprobs`, likewise: what the model gave the tokens that it wrote.
+        logprobs: add `logprobs`, likewise: of the tokens, by the model that sampled them.
         advantages: add `advantages`, likewise.
         call_role: add `call_role` `i64[B, T]`, 1 in a chosen answer, 2 in a rejected one, else 0;
-            `calls` `i64[B, T]`, the call of the batch that each token is of, −1 for none; and
-            `preference_labels`, where the rows have them.
+            `calls` `i64[B, T]`, the index in the batch of the call that each token belongs to, −1
+            for none; and `preference_labels`, if the rows have them.
         kinds: add `kinds` `i64[B, T]`, `segment_kind` of each token, 0 in padding: to log losses
-            apart. Take it out of the batch before the model.
-        max_position: refuse rows with a position from here on; None for no limit.
-        vocabulary: refuse rows with a token id from here on; None for no limit.
+            by kind. Take it out of the batch before calling the model.
+        max_position: refuse rows with a position of this or more; None for no limit.
+        vocabulary: refuse rows with a token id of this or more; None for no limit.
 
     >>> row = {"length": 2, "input_ids": [5, 6], "position_ids": [0, 1], "labels": [-100, 6],
     ...        "segment_start": [0], "segment_visible_until": [2]}
@@ -115,10 +115,10 @@ class Collator:
         """Collate a batch of rows.
 
         Raises:
-            UsageError: the rows have branches and `mask` cannot say so, or columns are missing, or
-                they have a column that has to be applied and its argument here is off, or the
-                reverse, or a position or a token id is too large.
-            FormatError: the segments of a row are damaged, or with "branches" its positions.
+            UsageError: the rows have branches that `mask` cannot express; columns are missing; a
+                column that must be applied is there but its argument is off, or the reverse; a
+                position or a token id is too large.
+            FormatError: a row's segments are damaged, or its positions (checked with "branches").
         """
         _check_columns(rows)
         self._check_applied(rows)
@@ -160,7 +160,7 @@ class Collator:
         return {"attention_mask": per_layer_type(self.window, written_out)}
 
     def _flat(self, rows: Sequence[Mapping[str, Any]], tokens: int) -> Batch:
-        """Lay the rows end to end as one; padding is one more sequence, which nobody trains."""
+        """Lay the rows end to end as one; padding is one more sequence, which is not trained."""
         total = self._padded(tokens)
         until = flat(rows, total)
         joined = {
@@ -203,7 +203,7 @@ class Collator:
         return batch
 
     def _fills(self) -> dict[str, int]:
-        """Name the columns of a batch, each with what pads it."""
+        """Return the columns of a batch, each with the value of padding."""
         fills = {"input_ids": self.pad_token_id, "position_ids": 0, "labels": IGNORE}
         added = {name: getattr(self, name) for name in (*FLOATS, "kinds", "call_role")}
         fills |= {name: 0 for name, wanted in added.items() if wanted}
@@ -249,7 +249,7 @@ class Collator:
 
 
 def _with_calls(rows: Sequence[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
-    """Yield rows with the call of each token, counted over all rows, and its role."""
+    """Yield rows with `calls` and `call_role` of each token; `calls` counts over all rows."""
     before = 0
     for row in rows:
         call = _per_token(row, "segment_call")
@@ -267,7 +267,7 @@ def _per_token(row: Mapping[str, Any], name: str) -> NDArray[np.int64]:
 
 
 def _check_paths(index: Mapping[str, Any], position_ids: torch.Tensor) -> None:
-    """Refuse rows whose key j of a path does not stand at position j, as windows count on."""
+    """Refuse rows where key j of a path does not have position j, which windows rely on."""
     places = path_places(index["cu_seqlens_k"])
     wrong = torch.nonzero(position_ids[0, index["k_index"]] != places).flatten()
     if wrong.numel():

@@ -3,13 +3,12 @@
     manifest.json ──> groups   a[1000] b[1000] c[417]           row groups of all shards
                          │ seed, epoch
                       order    c b a, and the rows of each shuffled
-                         │ cut into equal stretches, one a rank; these into one a worker
+                         │ cut into one equal stretch per rank; these into one per worker
                       share    rank 1 of 2, worker 0 of 2: rows [1209, 1813) of the order
 
-Rows are read a row group at a time and shuffled within it, so that a share reads about as
-many bytes as it yields. Parquet is decoded by group; Arrow shards that are not compressed are
-memory-mapped, so that any row costs the same: pack with `--format arrow` for a trainer that
-shuffles by itself.
+Groups are shuffled, and rows within each group, so that a share reads about as many bytes as
+it yields. Parquet is decoded by group; uncompressed Arrow shards are memory-mapped, so that
+any row costs the same: pack with `--format arrow` for a trainer that shuffles by itself.
 """
 
 from __future__ import annotations
@@ -44,9 +43,9 @@ class Group:
     """A row group of a Parquet shard, or a record batch of an Arrow shard.
 
     Attributes:
-        path: the shard.
-        number: of the group in the shard.
-        rows: in the group.
+        path: path of the shard.
+        number: index of the group in the shard.
+        rows: how many rows the group has.
     """
 
     path: Path
@@ -57,18 +56,18 @@ class Group:
 class RowDataset:
     """Map-style dataset over a finished output directory: `len(rows)`, `rows[i]`.
 
-    It is what a `DataLoader` and the Hugging Face `Trainer` take; both shard by rank and shuffle
-    by themselves. A row's arrays are views of the shard and read-only. Of Parquet the last few row
-    groups stay decoded, so access in random order decodes a group for almost every row.
+    A `DataLoader` and the Hugging Face `Trainer` take it; both shard by rank and shuffle by
+    themselves. A row's arrays are read-only views of the shard. Only the last few row groups of
+    Parquet stay decoded, so access in random order decodes a group for almost every row.
 
     Attributes:
-        directory: what was opened.
+        directory: the output directory.
         layout: `onepass` or `npass`.
         packed: whether a row may hold several samples.
-        split: which split it is of.
-        groups: in the order of the shards.
+        split: name of the split.
+        groups: the row groups, in the order of the shards.
         starts: `i64[len(groups) + 1]`, first row of each group, and then the number of rows.
-        fingerprint: hash of all shards; rows in the same order have the same.
+        fingerprint: hash of the SHA-256 of all shards, in order.
     """
 
     def __init__(self, directory: Path | str, split: str = TRAIN) -> None:
@@ -76,7 +75,7 @@ class RowDataset:
 
         Raises:
             FormatError: it is unfinished, of an unknown format version, or a shard is missing,
-                damaged, not the one of the manifest, or requires what is not known here.
+                damaged, not the one in the manifest, or requires a column unknown here.
             UsageError: it is not a local directory, or it has no such split, or no rows.
         """
         if "://" in str(directory):
@@ -104,7 +103,7 @@ class RowDataset:
         self._loaded: dict[int, pa.RecordBatch] = {}
 
     def __len__(self) -> int:
-        """Rows in the dataset."""
+        """Number of rows."""
         return int(self.starts[-1])
 
     def __getitem__(self, index: int) -> Row:
@@ -118,7 +117,7 @@ class RowDataset:
         return {name: _value(batch.column(name), at) for name in batch.schema.names}
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave loaded groups behind: a spawned worker maps the files itself."""
+        """Leave out loaded groups: a spawned worker opens the files itself."""
         return {**self.__dict__, "_loaded": {}}
 
     def _load(self, number: int) -> pa.RecordBatch:
@@ -136,22 +135,22 @@ class RowDataset:
 class RowStream(IterableDataset[Row]):  # type: ignore[misc,unused-ignore]
     """Iterable dataset over this rank's and this worker's share of one epoch.
 
-    All ranks get equally many rows, as collective operations need: where the rows do not divide
-    evenly, the last rank goes on with the first rows of the order, so that fewer than
+    All ranks get equally many rows, as collective operations require. If the rows do not divide
+    evenly, the last rank continues with the first rows of the order, so that fewer than
     `world_size` rows come twice. `drop_last=True` in a `DataLoader` drops the tail of every
     worker's share.
 
-    `state_dict()` counts the rows yielded in this process. With `num_workers > 0` the rows are
-    yielded in the workers: use torchdata's `StatefulDataLoader`, which asks them.
+    `state_dict()` counts the rows yielded in this process. With `num_workers > 0` the workers yield
+    the rows: use torchdata's `StatefulDataLoader`, which collects their states.
 
     Do not give a stream to a trainer that shards iterable datasets by itself, such as the
     Hugging Face `Trainer`: use `RowDataset` there.
 
     Attributes:
-        rows: what is streamed.
-        seed: of the shuffle; None keeps the order of the dataset.
-        rank: of this process.
-        world_size: processes in all.
+        rows: the dataset to stream.
+        seed: seed of the shuffle; None keeps the order of the dataset.
+        rank: rank of this process.
+        world_size: number of processes.
     """
 
     def __init__(
@@ -165,7 +164,7 @@ class RowStream(IterableDataset[Row]):  # type: ignore[misc,unused-ignore]
         """Stream a dataset; rank and world size are those of `torch.distributed` unless given.
 
         Raises:
-            UsageError: a rank outside the world, or a directory in place of its rows.
+            UsageError: `rank` is not below `world_size`, or `rows` is not a RowDataset.
         """
         if not isinstance(rows, RowDataset):
             fix = "pass RowStream(RowDataset(directory))"
@@ -183,7 +182,7 @@ class RowStream(IterableDataset[Row]):  # type: ignore[misc,unused-ignore]
             what = f"{self.rank} of {self.world_size}"
             fix = "pass rank and world_size together"
             raise UsageError("rank", what, f"0 to {self.world_size - 1}", fix)
-        # In shared memory, so that persistent workers hear of a new epoch.
+        # In shared memory, so that persistent workers see a new epoch.
         self._epoch = torch.zeros((), dtype=torch.int64)
         self._epoch.share_memory_()  # type: ignore[no-untyped-call,unused-ignore]
         self._done = 0
@@ -191,18 +190,18 @@ class RowStream(IterableDataset[Row]):  # type: ignore[misc,unused-ignore]
 
     @property
     def epoch(self) -> int:
-        """The epoch, which the order depends on."""
+        """The epoch, on which the order depends."""
         return int(self._epoch)
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the order of the next iteration; call it before each epoch."""
+        """Set the epoch, and so the order of the next iteration; call it before each epoch."""
         self._epoch.fill_(epoch)
 
     def __iter__(self) -> Iterator[Row]:
-        """Yield the share's rows, from where `load_state_dict` said.
+        """Yield the rows of the share, after `load_state_dict` from the saved place on.
 
         Raises:
-            UsageError: the state loaded is of another share.
+            UsageError: the loaded state is that of another share.
         """
         state, self._resume = self._resume, None
         if state is not None:
@@ -212,7 +211,7 @@ class RowStream(IterableDataset[Row]):  # type: ignore[misc,unused-ignore]
         return self._rows(self._order(first + self._done, stop))
 
     def state_dict(self) -> dict[str, Any]:
-        """Say which row comes next; plain numbers and strings."""
+        """Return the place of the next row, as plain numbers and strings."""
         if self._resume is not None:
             return dict(self._resume)
         return {
@@ -224,10 +223,10 @@ class RowStream(IterableDataset[Row]):  # type: ignore[misc,unused-ignore]
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Let the next iteration begin at the row that `state_dict` was about to yield.
+        """Make the next iteration continue where `state_dict` was saved.
 
         Raises:
-            UsageError: the state is of another dataset or another seed.
+            UsageError: the state is that of another dataset or another seed.
         """
         self._check_same("dataset", state_dict["dataset"], self.rows.fingerprint)
         self._check_same("seed", state_dict["seed"], self.seed)
@@ -236,7 +235,7 @@ class RowStream(IterableDataset[Row]):  # type: ignore[misc,unused-ignore]
 
     def _rows(self, order: Iterator[int]) -> Iterator[Row]:
         for index in order:
-            self._done += 1  # before the row is out: a state taken after it counts it
+            self._done += 1  # before the row is yielded: a state saved after it counts it
             yield self.rows[index]
 
     def _check_same(self, what: str, saved: object, here: object) -> None:
@@ -250,7 +249,7 @@ class RowStream(IterableDataset[Row]):  # type: ignore[misc,unused-ignore]
             )
 
     def _share(self) -> list[int]:
-        """Rank, world size, worker and workers: whose rows these are."""
+        """Return rank, world size, worker and number of workers, which define the share."""
         worker = get_worker_info()
         return [
             self.rank,
@@ -259,14 +258,14 @@ class RowStream(IterableDataset[Row]):  # type: ignore[misc,unused-ignore]
         ]
 
     def _bounds(self) -> tuple[int, int]:
-        """First row of the share and the one past it, counted in the order of all ranks."""
+        """Return the first row of the share and one past its last, in the order of all ranks."""
         rank, ranks, worker, workers = self._share()
         per_rank = -(-len(self.rows) // ranks)
         begin = rank * per_rank
         return begin + per_rank * worker // workers, begin + per_rank * (worker + 1) // workers
 
     def _order(self, start: int, stop: int) -> Iterator[int]:
-        """Yield rows `[start, stop)` of the epoch's order, which begins anew past its end."""
+        """Yield rows `[start, stop)` of the epoch's order; past its end it begins again."""
         sizes = np.diff(self.rows.starts)
         groups = self._permutation(len(sizes), 0)
         ends = np.cumsum(sizes[groups])
@@ -280,7 +279,7 @@ class RowStream(IterableDataset[Row]):  # type: ignore[misc,unused-ignore]
             start += len(within)
 
     def _permutation(self, size: int, number: int) -> NDArray[np.int64]:
-        """Permute `size` things; raw bits of a generator are the same in all versions of NumPy."""
+        """Permute `size` items; raw generator bits are the same in all versions of NumPy."""
         if self.seed is None:
             return np.arange(size)
         bits = np.random.PCG64([self.seed, self.epoch, number]).random_raw(size)
@@ -288,7 +287,7 @@ class RowStream(IterableDataset[Row]):  # type: ignore[misc,unused-ignore]
 
 
 def _groups(path: Path, rows: int) -> list[Group]:
-    """List the groups of a shard that should hold `rows` rows."""
+    """List the groups of a shard that have rows; refuse it unless they have `rows` in all."""
     with open_shard(path) as shard:
         sizes = shard.sizes()
     if sum(sizes) != rows:
@@ -302,7 +301,7 @@ def _groups(path: Path, rows: int) -> list[Group]:
 
 
 def _value(column: pa.Array, at: int) -> Any:
-    """Take one row of a column, without a copy where it is a list of numbers."""
+    """Return one row of a column, without a copy if it is a list of numbers."""
     if not pa.types.is_list(column.type):
         return column[at].as_py()
     if pa.types.is_string(column.type.value_type):

@@ -2,7 +2,7 @@
 
     Collator(mask="flex") ──FlexMask──▶ trainer ──▶ build_flex_masks(model) ──BlockMask──▶ layers
 
-The same hook refuses a batch whose mask was lost on the way. Cost: as `masks.flex`, a step.
+The same hook refuses a batch whose mask was lost on the way. Cost: as `masks.flex`, per step.
 """
 
 from __future__ import annotations
@@ -17,26 +17,26 @@ from reasonpack.errors import UsageError
 from reasonpack.masks import Window, flex
 from reasonpack.torch.branch_attention import is_attended_by_branches
 from reasonpack.torch.branch_index import NAME
-from reasonpack.torch.lost import check_plain, is_of_padding
+from reasonpack.torch.lost import check_plain, is_only_padding
 
 Windows = Union[int, Mapping[str, Optional[int]], None]  # noqa: UP007, UP045 (an alias runs on 3.10)
-MASKS_BESIDE = frozenset({NAME, "startend_row_indices", "visible_until"})
-"""Names under which a batch brings its mask where it has no `attention_mask`."""
+OTHER_MASKS = frozenset({NAME, "startend_row_indices", "visible_until"})
+"""Keys under which a batch may hold its mask instead of `attention_mask`."""
 
 
 @dataclass(frozen=True, slots=True)
 class FlexMask:
-    """What a `BlockMask` is made of, until it is on the right device.
+    """The tensors from which a `BlockMask` is built once they are on the right device.
 
-    A `BlockMask` keeps the tensors that its `mask_mod` captures where they were made, so it is
-    built in the training step. Data loaders move and pin this object as they do tensors; a
-    model that is given it as it is fails at once, where a missing mask would train in silence.
+    Moving a `BlockMask` does not move the tensors that its `mask_mod` captured, so it is built
+    in the training step. Data loaders move and pin this object like a tensor. A model that gets
+    it unbuilt fails at once, instead of silently training without a mask.
 
     Attributes:
         visible_until: `i32[B, T]`.
         position_ids: `i64[B, T]`.
         window: as in `Collator`.
-        tokens: in the batch without padding.
+        tokens: number of tokens in the batch without padding.
     """
 
     visible_until: torch.Tensor
@@ -45,7 +45,7 @@ class FlexMask:
     tokens: int
 
     def build(self, block_size: tuple[int, int] = (128, 128)) -> Any:
-        """Build the `BlockMask`, or the dict of them where the window is a mapping."""
+        """Build the `BlockMask`, or a dict of them if the window is a mapping."""
 
         def block_mask(size: int | None) -> Any:
             window = None if size is None else Window(self.position_ids, size)
@@ -54,19 +54,19 @@ class FlexMask:
         return per_layer_type(self.window, block_mask)
 
     def to(self, *args: Any, **kwargs: Any) -> FlexMask:
-        """Move to a device, as `Tensor.to`."""
+        """Move the tensors to a device, as `Tensor.to`."""
         return self._moved(lambda tensor: tensor.to(*args, **kwargs))
 
     def pin_memory(self, *args: Any) -> FlexMask:
-        """Pin, as `Tensor.pin_memory`."""
+        """Pin the tensors, as `Tensor.pin_memory`."""
         return self._moved(lambda tensor: tensor.pin_memory(*args))
 
     def sum(self) -> torch.Tensor:
-        """Count the tokens: trainers log the sum of a mask as that."""
+        """Return the number of tokens: trainers log the sum of a mask as this number."""
         return torch.tensor(self.tokens, device=self.visible_until.device)
 
     def __getattr__(self, name: str) -> Any:
-        """Say what to do where a model takes this for a tensor."""
+        """Tell the user what to do if a model uses this as a tensor."""
         raise AttributeError(
             f"FlexMask has no {name!r}, as it is no tensor yet. "
             "Fix: call build_flex_masks(model) before training, or build() in the step."
@@ -77,17 +77,16 @@ class FlexMask:
 
 
 def build_flex_masks(model: torch.nn.Module) -> Any:
-    """Let a model build the `FlexMask` that it is given, and refuse rows whose mask was lost.
+    """Make a model build the `FlexMask` that it is given, and refuse rows whose mask was lost.
 
-    No change to the trainer is needed. A batch that comes without a mask, or with one of padding
-    alone, as where a trainer drops or rebuilds it, raises `UsageError` if that is wrong for its
-    rows: without a mask a model takes every jump in the positions for the start of a sample, so a
-    branch is wrong; with one of padding it looks at no position, so a second sample is wrong too.
-    If the positions were lost as well, nothing can be said of the rows: a batch to train on is
-    then refused, one for a model in `eval()`, as in `generate`, is let through.
+    The trainer needs no change. If it drops the mask, or replaces it by a padding mask, the hook
+    raises `UsageError` for rows that need more: without a mask a model takes every jump in the
+    positions for the start of a sample, which is wrong for branches; with a padding mask it ignores
+    the positions, which is wrong for a second sample too. If the positions were lost as well, a
+    batch is refused in training, but not in `eval()`, as in `generate`.
 
     Returns:
-        The handle of the hook; `handle.remove()` takes it off.
+        The handle of the hook; `handle.remove()` removes it.
     """
 
     def build(
@@ -99,7 +98,7 @@ def build_flex_masks(model: torch.nn.Module) -> Any:
         elif NAME in kwargs and not is_attended_by_branches(model):
             what = f"{NAME} for a model that does not take them"
             raise UsageError("batch", what, "another mask", "call attend_by_branches(model)")
-        elif not MASKS_BESIDE & kwargs.keys() and is_of_padding(mask):
+        elif not OTHER_MASKS & kwargs.keys() and is_only_padding(mask):
             check_plain(
                 kwargs.get("position_ids"), mask, lost="attention_mask", training=model.training
             )
@@ -109,16 +108,16 @@ def build_flex_masks(model: torch.nn.Module) -> Any:
 
 
 class LayerMasks(dict[str, Any]):
-    """A mask for each type of layer, of which TRL asks for the sum, as it does of a tensor."""
+    """A mask for each type of layer; it has `sum`, which TRL calls on a mask."""
 
     def sum(self) -> torch.Tensor:
-        """Sum the first of them: a number to log."""
+        """Return the sum of the first mask, a number to log."""
         total: torch.Tensor = next(iter(self.values())).sum()
         return total
 
 
 def per_layer_type(window: Windows, make: Callable[[int | None], Any]) -> Any:
-    """Make one mask, or the dict of them where the window is a mapping."""
+    """Make one mask, or a dict of them if the window is a mapping."""
     if isinstance(window, Mapping):
         return LayerMasks({name: make(size) for name, size in window.items()})
     return make(window)

@@ -1,13 +1,13 @@
-"""Keys and values of a row become those of its paths, and their gradients go back in fixed order.
+"""Keys and values of a row become those of its paths; gradients are summed in a fixed order.
 
     key [1, G, T, D] ──k_index──▶ [1, G, K, D]        a copy for each path that a token is on
     grad [1, G, T, D] ◀──sum_order── [1, G, K, D]     summed in float32, copy by copy
 
-Up to N branches add to one key: in bf16 that would lose what float32 keeps, and a scatter on a GPU
-would add in another order each time.
+Up to N branches add to the gradient of one key: bf16 would lose precision that float32 keeps, and a
+scatter on a GPU would add in another order each time.
 
-A kernel keeps its keys and values for the backward. `regathered` keeps the row's own instead, and
-gathers again when they are asked for.
+A kernel saves its keys and values for the backward pass. `regathered` saves those of the row
+instead, and gathers again in the backward pass.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from reasonpack.torch.branch_index import BranchIndex
 def gathered(states: torch.Tensor, index: BranchIndex) -> torch.Tensor:
     """Lay the keys or values of all paths end to end: `[1, G, T, D]` to `[1, G, K, D]`.
 
-    The memory of the copy is that of `[1, K, G, D]`, as varlen kernels want it.
+    The copy is contiguous as `[1, K, G, D]`, which varlen kernels require.
     """
     rows = states[0].transpose(0, 1)
     gather: Any = _Gather.apply
@@ -33,7 +33,7 @@ def gathered(states: torch.Tensor, index: BranchIndex) -> torch.Tensor:
 
 
 class _Gather(torch.autograd.Function):  # type: ignore[misc,unused-ignore]
-    """`rows[k_index]`, whose backward is a sum of segments."""
+    """`rows[k_index]`, whose backward pass is a segmented sum."""
 
     @staticmethod
     def forward(
@@ -59,14 +59,14 @@ class _Gather(torch.autograd.Function):  # type: ignore[misc,unused-ignore]
 def regathered(
     pairs: Sequence[tuple[torch.Tensor, torch.Tensor]], index: BranchIndex
 ) -> contextlib.AbstractContextManager[Any]:
-    """Let what runs inside keep no copy of these for its backward, but gather it again.
+    """Return a context in which the copies are not saved for the backward pass but gathered again.
 
-    Does nothing while compiling, and where other hooks on saved tensors are active, as those of
-    gradient checkpointing are, which keep no copy either.
+    Does nothing while compiling, without gradients, or while other hooks on saved tensors are
+    active, e.g. those of gradient checkpointing, which saves no copy either.
 
     Args:
-        pairs: what was gathered, `[1, G, T, D]`, and its copy, `[1, G, K, D]`.
-        index: by which it was.
+        pairs: keys or values of the row, `[1, G, T, D]`, and their gathered copy, `[1, G, K, D]`.
+        index: the index with which they were gathered.
     """
     if torch.compiler.is_compiling() or not torch.is_grad_enabled() or _has_hooks():
         return contextlib.nullcontext()
@@ -90,6 +90,6 @@ def regathered(
 
 
 def _has_hooks() -> bool:
-    """Tell whether somebody else's hooks are active; yes if this torch does not say."""
+    """Return whether other hooks on saved tensors are active; True if this torch does not say."""
     top = getattr(torch._C._autograd, "_top_saved_tensors_default_hooks", None)
     return top is None or top(True) is not None

@@ -2,11 +2,11 @@
 
     no mask, positions 0 1 2 0 1      plain samples: passes
     no mask, positions 0 1 2 1 2      a branch: refused
-    no mask, no positions             refused in training, let through in `generate`
+    no mask, no positions             refused in training, passes in `generate`
 
-Without a mask a model takes every jump in the positions for the start of a sample, so a branch is
-wrong; with a mask of padding alone it looks at no position, so a second sample is wrong too.
-Cost: one look at the positions of a batch that has no mask.
+Without a mask a model takes every jump in the positions for the start of a sample, which is wrong
+for branches; with a padding mask it ignores the positions, which is wrong for a second sample too.
+Cost: one comparison of the positions of a batch that has no mask.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ import torch
 from reasonpack.errors import UsageError
 
 
-def is_of_padding(mask: Any) -> bool:
-    """Tell whether an `attention_mask` says at most which tokens are padding."""
+def is_only_padding(mask: Any) -> bool:
+    """Return whether an `attention_mask` is None, or only says which tokens are padding."""
     return mask is None or (isinstance(mask, torch.Tensor) and mask.ndim == 2)
 
 
 def check_plain(position_ids: Any, mask: Any, *, lost: str, training: bool) -> None:
-    """Refuse rows that need more than a mask of padding.
+    """Refuse rows that need more than a padding mask.
 
     Args:
         position_ids: `i64[B, T]` of the batch, or None.
-        mask: None or that of padding, `[B, T]`.
-        lost: the column that the batch does not have.
+        mask: the padding mask, `[B, T]`, or None.
+        lost: the key that the batch lacks.
         training: whether the model is in training.
 
     Raises:
-        UsageError: positions jump to what is no start of a sample, or there are none to train on.
+        UsageError: positions jump where no sample starts, or they are None in training.
     """
     if position_ids is None and training:
         raise UsageError(
@@ -48,7 +48,7 @@ def check_plain(position_ids: Any, mask: Any, *, lost: str, training: bool) -> N
     jumps = position_ids[:, 1:] != position_ids[:, :-1] + 1
     if mask is None:
         jumps &= position_ids[:, 1:] != 0
-    else:  # whatever padding has for positions
+    else:  # the positions of padding do not matter
         jumps &= (mask[:, 1:] != 0) & (mask[:, :-1] != 0)
     if bool(jumps.any()):
         is_padding = lost == "attention_mask" and mask is not None

@@ -1,15 +1,15 @@
-"""A model's configuration becomes the mask that it takes, or a refusal.
+"""A model's configuration becomes the collator whose mask it takes, or a refusal.
 
-    attn_implementation   one-pass rows     npass rows
+    attn_implementation   onepass rows      npass rows
     sdpa                  "sdpa"            "sdpa"
     eager                 "eager"           "eager"
     flex_attention        "flex"            "flex"
     flash_attention_2 …   "branches"        "varlen"       after attend_by_branches(model)
 
-Models that are given no mask take every jump in `position_ids` for a new
-sequence, sliding-window layers count in row indices, and recurrent layers read the row from left
-to right: with one-pass rows each trains on the wrong context, and nothing looks wrong. So it is
-refused here. Nothing of `transformers` is imported: a configuration is read by its attributes.
+Models without a mask take every jump in `position_ids` for a new sequence,
+sliding-window layers count row indices, and recurrent layers read the row from left to right: with
+onepass rows each would silently train on the wrong context, so it is refused here. `transformers`
+is not imported: a configuration is read by its attributes.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ FULL, SLIDING = "full_attention", "sliding_attention"
 def collator_for(
     model: Any, *, layout: Layout, packed: bool = True, pad_to_multiple_of: int = 1
 ) -> Collator:
-    """Make the collator whose mask this model takes, or refuse.
+    """Make the collator whose mask this model takes; refuse a model that `check_model` refuses.
 
-    `dataclasses.replace(collator, shift_labels=True)` and the like set what else it should do.
+    Set further options with `dataclasses.replace(collator, shift_labels=True)`.
 
     Args:
         model: a `transformers` model, or its configuration with `_attn_implementation` set.
-        layout: of the rows, `RowDataset.layout`.
+        layout: layout of the rows, `RowDataset.layout`.
         packed: whether a row may hold several samples, `RowDataset.packed`.
         pad_to_multiple_of: as in `Collator`.
 
@@ -70,13 +70,13 @@ def collator_for(
 
 
 def prepare_model(model: torch.nn.Module) -> Any:
-    """Put the hook on a model that its attention needs; before the trainer is made.
+    """Put the hook on a model that its attention needs; call this before making the trainer.
 
-    `attend_by_branches` with FlashAttention, else `build_flex_masks`, which also refuses a batch
-    whose mask was lost with SDPA and eager.
+    It is `attend_by_branches` for FlashAttention, else `build_flex_masks`, which for SDPA and
+    eager only refuses batches whose mask was lost.
 
     Returns:
-        What `remove()` takes it back with.
+        A handle; its `remove()` undoes this.
 
     Raises:
         UsageError: as `attend_by_branches`.
@@ -92,10 +92,10 @@ def check_model(
 
     Args:
         model: a `transformers` model, or its configuration with `_attn_implementation` set.
-        layout: of the rows, `RowDataset.layout`.
+        layout: layout of the rows, `RowDataset.layout`.
         packed: whether a row may hold several samples, `RowDataset.packed`.
-        collator: what makes the batches; its mask and window are checked too, and its
-            `max_position` where the model's RoPE depends on the batch.
+        collator: the collator of the batches; its mask and window are checked too, and its
+            `max_position` if the model's RoPE depends on the batch.
 
     Raises:
         UsageError: recurrent layers or layers of an unknown type; a model that takes no
@@ -150,10 +150,10 @@ def model_windows(config: Any) -> Windows:
 
 
 def model_max_position(config: Any) -> int | None:
-    """Read how many positions a model has; None where its configuration does not say.
+    """Read how many positions a model has; None if its configuration does not say.
 
-    A dynamic RoPE (`dynamic`, `longrope`) has one set of frequencies up to its original length, and
-    chooses others by the largest position of a batch; it is read as ending there.
+    A dynamic RoPE (`dynamic`, `longrope`) has one set of frequencies up to its original length,
+    which is returned; beyond, the largest position in a batch decides on its frequencies.
 
     >>> from types import SimpleNamespace
     >>> model_max_position(SimpleNamespace(max_position_embeddings=4096))
@@ -182,7 +182,7 @@ def _is_flash(implementation: str) -> bool:
 
 
 def _ropes(config: Any) -> list[dict[str, Any]]:
-    """The RoPE parameters of a configuration, one set or one for each type of layer."""
+    """Return the RoPE parameters of a configuration: one set, or one for each type of layer."""
     found = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None)
     if not isinstance(found, dict):
         return []

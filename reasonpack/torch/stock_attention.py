@@ -1,11 +1,11 @@
-"""What stands over a stock attention of `transformers`: gather the keys of each path, and call it.
+"""Wrap a stock attention of `transformers`: gather the keys of each path, then call it.
 
     attention of a name ──register──▶ with branches: keys gathered, then the stock function
                                       without: the stock function
 
-Under `sdpa` stands a reference in any precision, as SDPA takes no bounds of sequences; it writes
-out the scores of one branch at a time. The registration is the process's; it is taken back when the
-last model that asked for it is done.
+SDPA takes no bounds of sequences, so for `sdpa` a reference is called, which works in any precision
+and makes the dense scores of one branch at a time. The wrapper is registered for the process, until
+the last model that needs it is done.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from reasonpack.torch.gather import gathered, regathered
 
 Attention = Callable[..., tuple[torch.Tensor, Any]]
 Note = Callable[[int | None], None]
-"""Is told the window of each layer that took the index."""
+"""Called with the window of each layer that used the index."""
 
 _stock: dict[str, tuple[Attention, int]] = {}
-"""What stood under each name before, and for how many models it was replaced."""
+"""The stock function of each name that is wrapped, and how many models need the wrapper."""
 
 
 def register(name: str) -> None:
-    """Put the attention over the one of this name, once for all models."""
+    """Wrap the attention registered under `name`, once for all models, and count the model."""
     from transformers import AttentionInterface  # noqa: PLC0415 - not needed for other masks
 
     stock, models = _stock.get(name, (None, 0))
@@ -50,7 +50,7 @@ def _registered(name: str) -> Attention:
 
 
 def unregister(name: str) -> None:
-    """Take it back, if no other model needs it."""
+    """Register the stock attention again, if no other model needs the wrapper."""
     from transformers import AttentionInterface  # noqa: PLC0415
 
     stock, models = _stock.pop(name)
@@ -61,26 +61,26 @@ def unregister(name: str) -> None:
 
 
 def is_registered(name: str) -> bool:
-    """Tell whether it stands over the attention of this name."""
+    """Return whether the attention of this name is wrapped."""
     return name in _stock
 
 
 def check_aligned(config: Any, name: str, *, device: torch.device, dtype: torch.dtype) -> None:
-    """Let the kernel attend in the row h t r, of which r follows h: 2 keys, of a branch of 1 token.
+    """Check that a kernel aligns bottom right, on the row h t r: branch r has 1 query, 2 keys.
 
     All scores are 0, so a token gets the mean of the values that it sees. Aligned top left, r
-    sees h alone.
+    would see only h.
 
     Raises:
-        UsageError: the kernel shows a token what it must not see, or hides something.
+        UsageError: a token sees what it must not see, or does not see what it must.
     """
     if device.type != "cpu" and dtype not in (torch.float16, torch.bfloat16):
-        dtype = torch.bfloat16  # a kernel of FlashAttention takes no other
+        dtype = torch.bfloat16  # kernels of FlashAttention take no other
     given: dict[str, Any] = {
         key: value.to(device) if isinstance(value, torch.Tensor) else value
         for key, value in branch_index(np.array([[3, 2, 3]], np.int32)).items()
     }
-    layer: Any = torch.nn.Linear(1, 1, dtype=dtype)  # what is asked of a layer's attention
+    layer: Any = torch.nn.Linear(1, 1, dtype=dtype)  # has the attributes that attentions read
     layer.config, layer.is_causal, layer.layer_idx = config, True, 0
     size = int(getattr(config, "head_dim", None) or 64)
     values = torch.tensor([1.0, 2.0, 4.0], device=device, dtype=dtype)
@@ -115,7 +115,7 @@ def _attention(
     attention_mask: Any,
     **kwargs: Any,
 ) -> tuple[torch.Tensor, Any]:
-    """Call the stock attention with the keys of each branch's path, or as it is."""
+    """Call the stock attention with the gathered keys of each path; unchanged without branches."""
     given = kwargs.pop(NAME, None)
     if given is None:
         return stock(module, query, key, value, attention_mask, **kwargs)
@@ -144,7 +144,7 @@ def _attention(
 
 
 def _lowered(states: torch.Tensor) -> torch.Tensor:
-    """Take the precision that FlashAttention will ask for, before copies are made."""
+    """Cast to the precision that FlashAttention will need, before copies are made."""
     kind = states.device.type
     if states.dtype == torch.float32 and torch.is_autocast_enabled(kind):
         return states.to(torch.get_autocast_dtype(kind))
@@ -160,7 +160,7 @@ def _reference(
     attention_mask: Any,
     **kwargs: Any,
 ) -> tuple[torch.Tensor, None]:
-    """Stand under `sdpa`: its own function without branches, the definition with them."""
+    """Call SDPA without branches, and `varlen_attention` with them."""
     if "cu_seq_lens_q" not in kwargs or attention_mask is not None:
         return stock(module, query, key, value, attention_mask, **kwargs)
     if kwargs.get("dropout"):
@@ -202,10 +202,10 @@ def varlen_attention(
         v: `[K, G, E]`.
         cu_seqlens_q: `i32[N + 1]`.
         cu_seqlens_k: `i32[N + 1]`.
-        scale: of the scores; D^-0.5 by default.
-        window: keys that a query sees, its own included.
-        softcap: bound of the scores, by tanh.
-        sinks: `[H]`, a score of each head that takes its share and gives no value.
+        scale: factor of the scores; D^-0.5 by default.
+        window: how many keys a query sees, its own included; None for all.
+        softcap: bound of the scores, by tanh; None for no bound.
+        sinks: `[H]`, for each head a score that takes its share of the softmax and has no value.
     """
     copies = q.shape[1] // k.shape[1]
     scale = q.shape[-1] ** -0.5 if scale is None else scale
@@ -216,8 +216,8 @@ def varlen_attention(
         scores = torch.einsum("qhd,khd->hqk", q[q0:q1], keys) * scale
         if softcap is not None:
             scores = softcap * torch.tanh(scores / softcap)
-        last = k1 - k0 - (q1 - q0)  # the key that stands before the first query
-        behind = torch.arange(q1 - q0, device=q.device)[:, None] + last
+        ancestors = k1 - k0 - (q1 - q0)  # keys before that of the first query
+        behind = torch.arange(q1 - q0, device=q.device)[:, None] + ancestors
         behind = behind - torch.arange(k1 - k0, device=q.device)
         hidden = (behind < 0) | (behind >= (window or k1 - k0))
         scores = scores.masked_fill(hidden, float("-inf"))

@@ -1,4 +1,4 @@
-"""The loss of rows with weights: each token's times its weight, over the weights of the step.
+"""The weighted loss: the sum of loss times weight over tokens, by the sum of weights of the step.
 
 class WeightedTrainer(WeightedLoss, Trainer): ...        or SFTTrainer
 
@@ -20,7 +20,7 @@ from reasonpack.rows.sample import IGNORE
 def weighted_loss(
     logits: torch.Tensor, labels: torch.Tensor, loss_weights: torch.Tensor
 ) -> torch.Tensor:
-    """Sum the losses of tokens, each times its weight.
+    """Return the sum of the losses of tokens, each times its weight.
 
     Args:
         logits: [B, T, V].
@@ -40,17 +40,17 @@ def weighted_loss(
 
 
 class WeightedLoss:
-    """Let a trainer of transformers or TRL apply `loss_weights`: name it before the trainer.
+    """A mixin for trainers of transformers or TRL that applies `loss_weights`; name it first.
 
-    Its collator has to hand the weights on, `Collator(loss_weights=True)`.
+    The collator must pass the weights on: `Collator(loss_weights=True)`.
     """
 
     accelerator: Any
     loss_is_scaled_for_ga = True
-    """What is divided by is of all batches of a step already."""
+    """The divisor already covers all batches of a step, so the trainer must not scale again."""
 
     def get_batch_samples(self, *args: Any, **kwargs: Any) -> tuple[list[Any], Any]:
-        """Return the batches of a step, and what all of them weigh, on all processes."""
+        """Return the batches of a step, and the sum of their weights over all processes."""
         batches, _ = super().get_batch_samples(*args, **kwargs)  # type: ignore[misc]
         own = [batch["loss_weights"].sum().to(self.accelerator.device) for batch in batches]
         return batches, self.accelerator.gather(torch.stack(own).sum()).sum() if own else None
@@ -58,7 +58,7 @@ class WeightedLoss:
     def compute_loss(
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        """Return the loss of one batch, as a share of its step's."""
+        """Return the loss of one batch, as its share of the loss of the step."""
         labels, weights = inputs["labels"], inputs["loss_weights"]
         applied = ("labels", "loss_weights")
         outputs = model(**{name: value for name, value in inputs.items() if name not in applied})
