@@ -160,7 +160,7 @@ def plant(views: EncodedViews) -> Forest:
         forest.below.append(below)
         forest.members.append(range(first, stop))
         for view in range(first, stop):
-            parent, at = _leaves(forest, below, view)
+            parent, at = _branch_point(forest, below, view)
             forest.parent.append(parent)
             forest.at.append(at)
             if at < views.end[view]:
@@ -171,7 +171,7 @@ def plant(views: EncodedViews) -> Forest:
     return forest
 
 
-def _leaves(
+def _branch_point(
     forest: Forest, below: dict[tuple[int, int], dict[int, int]], view: int
 ) -> tuple[int, int]:
     """Return the branch that a view leaves, and the depth of the first token after it."""

@@ -38,7 +38,7 @@ class _Tokens(Struct, frozen=True):
     kind: NDArray[np.uint8]
     message: NDArray[np.int32]
 
-    def last(self) -> Iterator[tuple[int, int]]:
+    def completion_ends(self) -> Iterator[tuple[int, int]]:
         """Yield each message that the sample trains, and the last token of its completion."""
         trained = np.flatnonzero(self.trained)[::-1]
         messages, places = np.unique(self.message[trained], return_index=True)
@@ -106,7 +106,7 @@ def _ends(samples: Sequence[Sample]) -> dict[int, tuple[_Tokens, int]]:
     """Map each trained message to the sample and the token where its view ends."""
     found: dict[int, tuple[_Tokens, int]] = {}
     for each in map(_tokens, samples):
-        for message, token in each.last():
+        for message, token in each.completion_ends():
             if message in found:
                 raise LostViewsError(f"an answer, message {message}, that several samples train")
             found[message] = each, token
