@@ -1,8 +1,9 @@
-"""How often each record of the source is to be packed, found again from what all of them say.
+"""How often each record of the source is packed, computed again from the contents of all records.
 
-    records ─→ what they say ─→ not said before? ─→ share of its input ─→ sample ─→ times
+    records ─→ contents ─→ duplicate? ─→ share of its input ─→ sample ─→ times
 
-What hangs on a record that is not read here is taken from the run's own index, and said to be.
+Where this depends on a record that cannot be read here, it is taken from the run's copies.index,
+and `Findings.taken` says so.
 """
 
 from __future__ import annotations
@@ -32,20 +33,22 @@ from reasonpack.verify.sessions import decoded_calls
 from reasonpack.verify.source import Source, decoded
 
 DUPLICATE = 0xFFFF
-"""Stands in the index for a record that says what an earlier one does."""
+"""The entry in copies.index of a record that is a duplicate."""
 TAKEN = "how often records are packed"
-"""What is taken from the index where that hangs on a record that is not read here."""
+"""Names for `Findings.taken` what was read from copies.index."""
 BESIDE = "a record that may say what an earlier one does, which is not read here"
 
 
 class Taken(Struct):
-    """A record, or a group of calls, and how often it is to be packed.
+    """A record, or a group of calls, and how often it is packed.
 
     Attributes:
-        input: the number of its input.
-        content: what FORMAT.md calls D; empty where it is not known.
-        unread: why it is not known what it says, or whether an earlier one says the same.
-        repeated: an earlier one says the same, as is known by `said`; empty for what never does.
+        input: index of its input file.
+        content: D in FORMAT.md, a flag and a hash; empty if it cannot be read.
+        said: equal for duplicates; empty if it can have none.
+        unread: why it cannot be read, or why it is not known whether it is a duplicate.
+        times: how often it is packed.
+        repeated: it is a duplicate: an earlier record has the same content.
     """
 
     input: int = 0
@@ -57,15 +60,15 @@ class Taken(Struct):
 
     @property
     def is_chat(self) -> bool:
-        """Whether it is known and can be packed."""
+        """Whether it was read and can be packed."""
         return self.content[:1] == b"\1"
 
 
 def taken_records(source: Source, dataset: Dataset, findings: Findings) -> Iterable[Taken]:
-    """Say of each record how often it is packed, in their order.
+    """Return for each record, in order, how often it is packed.
 
     Raises:
-        StorageError: that hangs on a record that is not read here, and the index cannot be read.
+        StorageError: copies.index is needed and cannot be read.
     """
     options = source.manifest.options
     if options.dedup == "none" and options.sample is None and not source.manifest.blend:
@@ -81,7 +84,7 @@ def taken_records(source: Source, dataset: Dataset, findings: Findings) -> Itera
 def taken_groups(
     groups: Groups, source: Source, dataset: Dataset, findings: Findings
 ) -> Iterable[Taken]:
-    """Say of each group of calls how often it is packed, in their order.
+    """Return for each group of calls, in order, how often it is packed.
 
     Raises:
         StorageError: as for `taken_records`, or an input cannot be read.
@@ -104,10 +107,10 @@ def taken_groups(
 
 
 def _said_by_calls(records: Iterator[Record], field: str, source: Source) -> bytes:
-    """Hash what the trained calls of a group say; nothing if there are none, or one is refused.
+    """Hash the contents of a group's trained calls; empty if there are none, or one is refused.
 
     Raises:
-        NotChecked: one of them has what is not known here.
+        NotChecked: one of the calls cannot be read here.
     """
     hashes: dict[tuple[str, bytes], None] = {}
     try:
@@ -124,7 +127,7 @@ def _said_by_calls(records: Iterator[Record], field: str, source: Source) -> byt
 
 
 def _said_by(call: Call) -> bytes:
-    """Hash what a call says, but its id."""
+    """Hash everything of a call except its id."""
     reward = None if call.reward is None else float(call.reward)
     said: list[object] = [call.role, float(call.weight), reward]
     size = 1 if call.completion is None else len(call.completion)
@@ -142,7 +145,7 @@ def _said_by(call: Call) -> bytes:
 
 
 def _take(found: Sequence[Taken], dataset: Dataset, findings: Findings) -> Sequence[Taken]:
-    """Give records, or groups, in their order, the times that a dataset is to have them."""
+    """Set `times`, `repeated` and `unread` of all records or groups, given in order."""
     options, blend = dataset.manifest.options, dataset.manifest.blend
     index: list[int] = []
     if any(each.unread for each in found):
@@ -167,7 +170,7 @@ def _take(found: Sequence[Taken], dataset: Dataset, findings: Findings) -> Seque
         begin += part.files
     if options.sample is not None:
         _sample(found, options.sample)
-    # The number of all, or what each of them says, decides on the others as well.
+    # Where records are drawn, one that cannot be read may change what is drawn of all others.
     drawn = options.sample is not None or any(part.conversations is not None for part in blend)
     hangs = drawn and not all(each.content for each in found)
     for each, said in zip(found, index, strict=False):
@@ -177,7 +180,7 @@ def _take(found: Sequence[Taken], dataset: Dataset, findings: Findings) -> Seque
 
 
 def _index(dataset: Dataset) -> list[int]:
-    """Read how often the run packed each record, or group of calls."""
+    """Read copies.index: how often the run packed each record, or group of calls."""
     with open_file(join(dataset.directory, "copies.index")) as file:
         content = bytes(file.read())
     times: list[int] = np.frombuffer(content[: len(content) // 2 * 2], "<u2").tolist()
@@ -185,7 +188,7 @@ def _index(dataset: Dataset) -> list[int]:
 
 
 def leave_out(taken: Taken, where: str, findings: Findings) -> None:
-    """Count a record, or a group of calls, that is not to be packed."""
+    """Count a record, or a group of calls, that is not packed: a duplicate, or not drawn."""
     findings.count("duplicates" if taken.repeated else "not_taken")
     if taken.unread:
         findings.leave(taken.unread, where)
@@ -214,7 +217,7 @@ def _content(said: bytes, *, is_chat: bool = True) -> bytes:
 
 
 def _share_out(chats: Sequence[Taken], part: Part) -> None:
-    """Give each chat of an argument the times that this asks for."""
+    """Set how often each chat of an input argument is packed, by the argument's share."""
     if not chats or (part.conversations is None and part.repeat == 1):
         return
     drawn = [hashlib.sha256(b"share" + each.content).digest() for each in chats]
@@ -231,7 +234,7 @@ def _share_out(chats: Sequence[Taken], part: Part) -> None:
 
 
 def _sample(found: Sequence[Taken], count: int) -> None:
-    """Take so many of all copies."""
+    """Draw `count` of all copies, and set `times` accordingly."""
     drawn = []
     before: Counter[bytes] = Counter()
     for at, each in enumerate(found):

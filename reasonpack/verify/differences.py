@@ -1,4 +1,4 @@
-"""What has no match → findings: what differs is read once more, to show the first token."""
+"""Samples and records without a match → findings; those that differ are read again to explain."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from reasonpack.verify.shards import CheckedRow, read_rows
 from reasonpack.verify.source import Source, decoded, rebuild, records
 
 UNREAD = ("RP004", "RP008", "RP101", "RP103")
-"""Violations that leave rows of a shard unread."""
+"""Violations after which rows of a shard are not read."""
 
 
 def report(join: Join, dataset: Dataset, source: Source) -> None:
-    """Report what of a dataset and its source has no match in the other."""
+    """Report all samples, records, rejects and left-out messages that have no match."""
     findings = join.findings
     before = findings.total
     _report_differences(join, dataset, source)
@@ -57,12 +57,12 @@ def report(join: Join, dataset: Dataset, source: Source) -> None:
 
 
 def _check_counts(join: Join) -> None:
-    """Compare with the source what only it can tell."""
+    """Compare the manifest's counts of views, copies and so on with those of the source."""
     manifest, findings = join.manifest, join.findings
     expected_counts = Counter(findings.checked)
     names = ["packed", "copies", "duplicates", "not_taken"]
     if join.of_calls and (join.chosen is not None or findings.unchecked):
-        names.remove("packed")  # it is not known whether such a group trains anything
+        names.remove("packed")  # groups that are not compared may train nothing, and have no sample
     if join.chosen is None and not findings.unchecked:
         names += ["views", "naive_tokens"]
         if not expected_counts["calls with ids"]:
@@ -95,7 +95,7 @@ def _check_kept(join: Join) -> None:
 
 
 def _differing(join: Join) -> list[Different]:
-    """Take out samples and records of one id that differ: in pairs, or all together."""
+    """Take from `join` samples and records with the same id: in pairs, or all of an id together."""
     differing: list[Different] = []
     for id_ in [id_ for id_ in join.packed if id_ in join.read]:
         packed, read = join.packed.pop(id_), join.read.pop(id_)
@@ -109,7 +109,7 @@ def _differing(join: Join) -> list[Different]:
 
 
 def _report_differences(join: Join, dataset: Dataset, source: Source) -> None:
-    """Report samples and records that differ; the first are read again and explained."""
+    """Report samples that differ from their records; read the first ones again to explain them."""
     differing, findings = _differing(join), join.findings
     shown = differing if join.as_context else differing[: max(0, KEPT - len(findings.listed))]
     wanted = {record.where for each in shown for record in each.read if not record.again}
@@ -130,7 +130,7 @@ def _report_differences(join: Join, dataset: Dataset, source: Source) -> None:
             views = weighed(again_)
             views += [view for one in rebuilt for view in weighed(one.views, one.shared)]
             samples = [SampleAt(rows[one.shard, one.row], one.number) for one in each.packed]
-            if views and finding.code in ("RP316", "RP317"):  # a group may be too large for it
+            if views and finding.code in ("RP316", "RP317"):  # too large a group has no views here
                 finding = other_value(samples, views) or finding
             elif views:
                 finding = explain(samples, views, source.tokenizer)
@@ -140,9 +140,9 @@ def _report_differences(join: Join, dataset: Dataset, source: Source) -> None:
 def _kept_as_context(
     rebuilt: Sequence[Rebuilt], calls: Sequence[TokenView], each: Different, join: Join
 ) -> list[TokenView]:
-    """List the views that the samples leave out, if they are of the others; none if they are not.
+    """Return the views of messages that pack kept as context, if the rest equals the samples.
 
-    Which messages were kept as context is what packing decided. It says how many these are.
+    Which messages those are is taken from the samples. Empty if the samples differ otherwise.
     """
     trained = {place for one in each.packed for place in one.thoughts}
     parted = dict[bool, list[TokenView]]({True: [], False: []})
@@ -167,7 +167,7 @@ def _rebuilt(source: Source, record: Record) -> Rebuilt:
 
 
 def _bare_difference(each: Different) -> Finding:
-    """Say that samples and records differ, without having them at hand."""
+    """Report that samples and records differ, by their fingerprints alone."""
     shard, row = each.packed[0].shard, each.packed[0].row
     for record in each.read:
         if record.print == NO_VIEWS:
@@ -186,7 +186,7 @@ def _bare_difference(each: Different) -> Finding:
 def _read_again(
     dataset: Dataset, wanted: set[tuple[str, int]]
 ) -> dict[tuple[str, int], CheckedRow]:
-    """Read rows again, given by shard and by number over all shards."""
+    """Read the rows `wanted`, each a shard and a row number counted over all shards."""
     found: dict[tuple[str, int], CheckedRow] = {}
     before = 0
     for shard in dataset.manifest.shards:

@@ -1,12 +1,12 @@
-r"""A text → its tokens, and where each of them stands.
+r"""A text → its tokens, with the characters that each covers.
 
-    <|im_start|>user\nHi<|im_end|>\n      ─→ encoded before
-    <|im_start|>assistant\n               ─→ encoded, and known from now on
+    <|im_start|>user\nHi<|im_end|>\n      ─→ encoded before, looked up
+    <|im_start|>assistant\n               ─→ encoded, and cached
 
-A tokenizer parts a text at its special tokens before all else, so a text is encoded in pieces that
-begin with one, each once. That this changes nothing is tried on each whole text that is twice as
-long as those before, and on others that are together as long as all pieces. Memory is the pieces,
-up to `MOST` characters of them.
+A tokenizer splits a text at special tokens first. So a text is cut before each special token, and
+each distinct piece is encoded once. Some texts are also encoded whole and compared: each that is
+twice as long as any compared before, and others, together about as long as all pieces. If one
+differs, texts are encoded whole from then on. The cache holds about `MOST` characters of pieces.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from reasonpack.tokens.tokenizer import Tokenizer
 
 I64 = NDArray[np.int64]
 MOST = 1 << 25
-"""Characters of the pieces that are known at a time."""
+"""Characters of cached pieces above which the cache is cleared."""
 
 
 class Encoded(NamedTuple):
@@ -29,8 +29,8 @@ class Encoded(NamedTuple):
 
     Attributes:
         ids: i64[T].
-        begins: i64[T], the first character of each token; those of one character are equal.
-        ends: i64[T], one past the last.
+        begins: i64[T], first character of each token; the tokens of one character share it.
+        ends: i64[T], one past the last character.
     """
 
     ids: I64
@@ -38,13 +38,13 @@ class Encoded(NamedTuple):
     ends: I64
 
     def token_at(self, character: int) -> int | None:
-        """Return the token that a character is in, the first of several."""
+        """Return the first token that covers a character; None if no token does."""
         at = int(np.searchsorted(self.ends, character, "right"))
         return at if at < len(self.ids) and self.begins[at] <= character else None
 
 
 class Encoder:
-    """Encodes texts that have much in common."""
+    """Encodes texts that share pieces, such as the views of one conversation."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._reference = tokenizer.reference
@@ -53,7 +53,7 @@ class Encoder:
         self._size = self._untried = self._longest = 0
 
     def encode(self, text: str) -> Encoded:
-        """Return what the tokenizer makes of a text as a whole."""
+        """Return the tokens of a text, the same as if it was encoded whole."""
         cut = self._cut or self._cuts(text)
         pieces = [piece for piece in cut.split(text) if piece] if cut else []
         if len(pieces) < 2:
@@ -82,7 +82,10 @@ class Encoder:
         return Encoded(np.array(encoding.ids, np.int64), places[:, 0], places[:, 1])
 
     def _cuts(self, text: str) -> re.Pattern[str] | None:
-        """Find the places before the special tokens of a text that are not in longer ones."""
+        """Return a pattern that matches before the special tokens of a text; None without any.
+
+        Tokens that strip white space, are normalized or are part of a longer token are not used.
+        """
         added = self._reference.get_added_tokens_decoder().values()
         names = [token.content for token in added]
         found = [

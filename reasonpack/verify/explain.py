@@ -1,4 +1,4 @@
-r"""Samples and the views that they should hold → the first token at which they differ.
+r"""Samples and the views that they should hold → a finding at the first token that differs.
 
 view     … <|im_start|> assistant \n  Four
 sample   … <|im_start|> assistant \n  Five         found 'Five' (87), expected 'Four' (86)
@@ -22,7 +22,7 @@ from reasonpack.verify.row import Row
 from reasonpack.verify.shards import CheckedRow
 
 BEFORE = 8
-"""How many tokens of context are shown."""
+"""How many tokens before the differing one are shown."""
 
 
 class SampleAt(Struct, frozen=True):
@@ -33,23 +33,23 @@ class SampleAt(Struct, frozen=True):
 
     @property
     def row(self) -> Row:
-        """The row that it is in."""
+        """The row that holds the sample."""
         return self.place.row
 
     def tokens(self) -> Iterator[tuple[int, bytes]]:
-        """Yield its tokens, as offsets in the row, with their paths."""
+        """Yield offset in the row and path of each of its tokens."""
         assert self.place.paths is not None
         start, stop = self.row.sample_start[self.number], self.row.sample_stop[self.number]
         for token in range(int(start), int(stop)):
             yield token, self.place.paths.seen[token].tobytes()
 
     def finding(self, code: str, token: int, what: str) -> Finding:
-        """Say what is wrong at a token."""
+        """Return a finding at a token, with the call that the token belongs to."""
         id_, message = self.row.sample_id[self.number], self.row.message_of(token)
         call = int(self.row.call_of_tokens[token])
         if call >= 0 and self.row.call_id is not None:
             what = f"of call {quoted(self.row.call_id[call], limit=200)}: {what}"
-        message_ = message if message >= 0 else None  # ids are of no message
+        message_ = message if message >= 0 else None  # logged ids belong to no message
         return Finding(code, self.place.shard, what, self.place.number, id_, message_, token)
 
 
@@ -58,8 +58,8 @@ def explain(
 ) -> Finding:
     """Describe the first difference between the samples of a conversation and its views.
 
-    In this order: a token that no view has there, a token of a view that is not there,
-    tokens that are there twice, one that is trained in one and not in the other.
+    Looked for in this order: a token that no view has after the same prefix, a token of a view that
+    is missing, a token trained in only one of both, tokens that the samples repeat.
     """
     have: dict[bytes, tuple[SampleAt, int]] = {}
     for sample in samples:
@@ -90,11 +90,11 @@ def _unknown(
     have: dict[bytes, tuple[SampleAt, int]],
     tokenizer: Tokenizer,
 ) -> str:
-    """Say what stands at `token`, and what the views have after the same prefix."""
+    """Name the token at `token`, and those that the views have after the same prefix."""
     row, paths = sample.row, sample.place.paths
     assert paths is not None
     depth = int(row.position_ids[token])
-    # In pre-order a token's parent is the last one before it that is one less deep.
+    # In pre-order a token's parent is the last token before it with a depth one less.
     above = np.flatnonzero(row.position_ids[:token] == depth - 1)
     prefix = paths.seen[above[-1]].tobytes() if depth else b""
     after = [
@@ -116,7 +116,7 @@ def _missing(
     have: dict[bytes, tuple[SampleAt, int]],
     tokenizer: Tokenizer,
 ) -> Finding:
-    """Say what should follow the last token of a view that is there."""
+    """Return a finding for the first missing token of a view, placed at the token before it."""
     sample, token = samples[0], int(samples[0].row.sample_start[samples[0].number])
     found = "nothing"
     if depth:
@@ -131,7 +131,7 @@ def _missing(
 def _untrained(
     samples: Sequence[SampleAt], want: Counter[bytes], tokenizer: Tokenizer
 ) -> Finding | None:
-    """Find a token that is trained in a sample or in a view only, or more often in one of them."""
+    """Find a token that the samples train more or less often than the views; None without one."""
     times: Counter[bytes] = Counter()
     tokens = [(sample, token, path) for sample in samples for token, path in sample.tokens()]
     for sample, token, path in tokens:
@@ -155,9 +155,9 @@ def _often(times: int) -> str:
 
 
 def other_value(samples: Sequence[SampleAt], views: Sequence[TokenView]) -> Finding | None:
-    """Find a token that has another weight, value or call than its records say.
+    """Find a token whose weight, values or call differ from those of its views; None without one.
 
-    The weights of `views` are shared already.
+    The weights of `views` are per token, as `weighed` returns them.
     """
     stand_apart = apart(views)
     logged = {one.key: str(one) for one in (known(view.call) for view in views if view.call)}
@@ -200,7 +200,7 @@ def _differing(
 
 
 def _values(weight: float, words: Sequence[int], names: Mapping[int, str]) -> dict[str, object]:
-    """Say what stands at a token, the call first."""
+    """Name call, weight, logprob and advantage of a token, for a message."""
     numbers = np.array(words[:2], np.uint32).view(np.float32).tolist()
     logprob, advantage = ("none" if np.isnan(each) else each for each in numbers)
     return {"call": names[words[2]], "weight": weight, "logprob": logprob, "advantage": advantage}

@@ -1,8 +1,8 @@
-"""Fields of a record and of its messages: under which names they are read, and which are not known.
+"""Fields of a record and of its messages: renames them, and finds those that are not known.
 
 --field cot=reasoning      {"cot": "A"}                         →  {"reasoning": "A"}
                            {"mood": ["merry"]}, of an answer    →  NotChecked
---ignore-fields extra.x    {"extra": {"x": 1}}                  →  left to the template
+--ignore-fields extra.x    {"extra": {"x": 1}}                  →  passed to the template
 """
 
 from __future__ import annotations
@@ -22,21 +22,24 @@ MEANT: tuple[tuple[str, Any], ...] = (
     *(("content", ""), ("value", ""), ("arguments", {})),
     *(("prompt", ""), ("completion", ""), ("completion", [])),
 )
-"""Empty values that count, with their fields."""
+"""Fields with an empty value that counts all the same."""
 
 
 def present(raw: Json) -> Json:
-    """Leave out keys that count as absent; an empty text, or no arguments, can be meant."""
+    """Return a copy without the keys whose value counts as absent."""
     return {key: one for key, one in raw.items() if one not in EMPTY or (key, one) in MEANT}
 
 
 def all_but(raw: Json, names: Container[str]) -> Json:
-    """Leave out some keys."""
+    """Return a copy without the keys `names`."""
     return {key: one for key, one in raw.items() if key not in names}
 
 
 def without_nulls(value: Any, kept: Sequence[str] = ()) -> Any:
-    """Leave out keys whose value is null, which Parquet gives to every row; not in kept fields."""
+    """Return a copy without keys whose value is null, at every depth but inside fields `kept`.
+
+    A struct of Parquet has all keys in every row.
+    """
     if isinstance(value, dict):
         return {
             key: below if key in kept else without_nulls(below, kept)
@@ -47,10 +50,13 @@ def without_nulls(value: Any, kept: Sequence[str] = ()) -> Any:
 
 
 def renamed(raw: Json, wanted: Mapping[str, str], known: AbstractSet[str]) -> Json:
-    """Read fields, those with a dot in an object within, under the known names of this object.
+    """Return a copy with fields moved to known names.
+
+    `wanted` has the known name for each field; a dotted field is nested. Only names in `known`
+    count.
 
     Raises:
-        Refused: the known name is taken by something else.
+        Refused: the known name has another value already.
 
     >>> renamed({"a": {"b": 1}, "c": 2}, {"a.b": "id", "c": "train"}, {"id"})
     {'a': {}, 'c': 2, 'id': 1}
@@ -72,7 +78,7 @@ def renamed(raw: Json, wanted: Mapping[str, str], known: AbstractSet[str]) -> Js
 
 
 def as_known(raw: Json, reading: Reading, known: AbstractSet[str]) -> Json:
-    """Read the fields and the role of a message under the names that the run gave them."""
+    """Rename the fields and the role of a message as the run was told."""
     raw = renamed(raw, reading.renamed, known)
     for key in {"role", "from"} & raw.keys() if reading.roles else ():
         raw = {**raw, key: reading.roles.get(str(raw[key]), raw[key])}
@@ -80,12 +86,12 @@ def as_known(raw: Json, reading: Reading, known: AbstractSet[str]) -> Json:
 
 
 def check_fields(fields: Json, reading: Reading, inside: str = "") -> None:
-    """See that fields of an answer hold nothing to learn, or are the template's.
+    """Check that fields of an answer are ignored, read by the template, or hold nothing to learn.
 
-    `inside` is the name of what holds them, with a dot behind it; empty for the answer itself.
+    `inside` is the dotted path of their object with a dot at its end; empty for the answer itself.
 
     Raises:
-        NotChecked: one of them may hold something.
+        NotChecked: a field may hold something to learn.
     """
     for key, value in fields.items():
         if value in EMPTY:
@@ -109,10 +115,10 @@ def check_fields(fields: Json, reading: Reading, inside: str = "") -> None:
 
 
 def read_flag(raw: Json, reading: Reading) -> tuple[bool | None, float]:
-    """Return whether a message says that it is trained, None where it says nothing, and its weight.
+    """Return the training flag of a message, None without one, and its loss weight.
 
     Raises:
-        Refused: it says both, or something else.
+        Refused: flags or weights contradict each other, or have a value that they cannot have.
     """
     given = {name: raw[name] for name in names.FLAGS if name in raw}
     if any(not isinstance(one, int | float) for one in given.values()):
@@ -126,10 +132,10 @@ def read_flag(raw: Json, reading: Reading) -> tuple[bool | None, float]:
 
 
 def weight_of_record(record: Json, reading: Reading) -> float:
-    """Return what a whole record weighs: a number, and no flag.
+    """Return the loss weight of a whole record, 1 without one; a boolean is not read as a weight.
 
     Raises:
-        Refused: it weighs nothing, or what the run could not write.
+        Refused: the weight is 0, or the dataset has no column for it.
     """
     given = {name: record.get(name) for name in names.WEIGHTS}
     weight = _weight(
@@ -151,7 +157,7 @@ def _weight(given: Json, reading: Reading) -> float:
 
 
 def ends(raw: Json) -> Json:
-    """Return what a message, or a record, says of how its answer ended."""
+    """Return the fields of a message, or a record, that say how its answer ended."""
     said: Json = {}
     for place in (raw.get("metadata") or {}, raw):
         if not isinstance(place, dict):
@@ -164,7 +170,10 @@ def ends(raw: Json) -> Json:
 
 
 def end_of_one(record: Json, answer: Json) -> Json:
-    """Return what a record says of how all its generations ended, or the one that is the answer."""
+    """Return the finish reason of an answer, from a record that lists those of its generations.
+
+    Empty if the answer is not among them and their reasons differ.
+    """
     reasons, texts = record.get("finish_reasons"), record.get("generations")
     if not isinstance(reasons, list):
         return {}
@@ -176,7 +185,7 @@ def end_of_one(record: Json, answer: Json) -> Json:
 
 
 def was_cut(raw: Json) -> bool:
-    """Whether a message says that the model wrote no stop: it was cut off, or goes on."""
+    """Return whether a message says that it was cut off or goes on, so has no stop token."""
     said = [*ends(raw).values(), raw.get("status")]
     cut = any(end.lower() in names.CUT for end in said if isinstance(end, str))
     return cut or any(raw.get(name) in (True, "true") for name in ("prefix", "partial"))

@@ -1,4 +1,4 @@
-"""What a check found: violations, each with a code of its own.
+"""The findings of a check: violations, each with a code.
 
 RP208 data/train-00000-of-00001.parquet: row 3, sample 'x', message 1, token 17: position …
 code  file                               where in it                             what
@@ -86,7 +86,7 @@ CODES: Mapping[str, str] = {
     "RP317": "what stands beside the trained tokens of calls is not what was logged",
     "RP318": "shuffled rows are not in the order of the seed",
 }
-"""Every violation that is looked for."""
+"""All violations that the check can report."""
 FIXES: Mapping[str, str] = {
     "RP0": "repeat the pack command, which finds and replaces what was altered; copy a dataset "
     "again that was copied",
@@ -103,11 +103,11 @@ FIXES: Mapping[str, str] = {
     "RP301": "name the tokenizer that it was packed with: --tokenizer",
     "RP302": "name the template that it was packed with: --chat-template",
 }
-"""What mends a violation, by its code or by what its code begins with."""
+"""How to mend a violation, by its code or by a prefix of the code."""
 
 
 def fix_of(code: str) -> str:
-    """Return what mends a violation; the longest entry that fits counts.
+    """Return how to mend a violation, by the longest entry of `FIXES` that its code begins with.
 
     >>> fix_of("RP005")
     'remove the file, or move it out of data'
@@ -146,7 +146,7 @@ class Finding(Struct, frozen=True):
 
     def __str__(self) -> str:
         sample = None
-        if self.sample is not None:  # which may be as long as a book
+        if self.sample is not None:  # an id can be of any length
             sample = repr(self.sample[:LONGEST_ID]) + "…" * (len(self.sample) > LONGEST_ID)
         places = {"row": self.row, "sample": sample, "message": self.message, "token": self.token}
         place = ", ".join(f"{name} {value}" for name, value in places.items() if value is not None)
@@ -154,15 +154,15 @@ class Finding(Struct, frozen=True):
 
 
 class Findings(Struct):
-    """What a check found, and how much it looked at.
+    """What a check found, and how much it checked.
 
     Attributes:
-        counts: violations by code.
-        listed: the first `KEPT` of them.
-        warnings: what is odd but breaks no rule.
-        checked: how many shards, rows, tokens … were looked at.
-        unchecked: records that could not be checked, by reason: how many, and the first of them.
-        taken: what was taken from the manifest, and so not checked by itself.
+        counts: number of violations by code.
+        listed: the first `KEPT` violations.
+        warnings: oddities that break no rule.
+        checked: how many shards, rows, tokens … were checked.
+        unchecked: by reason, how many records could not be checked, and the place of the first.
+        taken: what was taken from the dataset as it is, and so was not checked.
         of_calls: the records of the source are calls.
     """
 
@@ -180,7 +180,7 @@ class Findings(Struct):
         self.unchecked[reason] = (number + 1, first)
 
     def add(self, finding: Finding) -> None:
-        """Count a violation, and keep it if it is among the first."""
+        """Count a violation, and keep it if it is among the first `KEPT`."""
         self.counts[finding.code] = self.counts.get(finding.code, 0) + 1
         if len(self.listed) < KEPT:
             self.listed.append(finding)
@@ -208,9 +208,9 @@ class Findings(Struct):
         by: str = "",
         form: str = "{}",
     ) -> None:
-        """Report a value that was found, and what was expected, unless they are equal.
+        """Report `both`, a found and an expected value of `name`, unless they are equal.
 
-        `form` says how they are written, `by` what tells what to expect.
+        `form` formats both values; `by` names the source of the expected one.
 
         >>> findings = Findings()
         >>> findings.compare("RP006", "a.parquet", "bytes", (1000, 1001), by="as in x", form="{:,}")
@@ -222,7 +222,7 @@ class Findings(Struct):
             self.report(code, file, f"{name} {found}, expected {expected}" + f" {by}" * bool(by))
 
     def count(self, what: str, number: int = 1) -> None:
-        """Count something that was looked at."""
+        """Add to one of the counts in `checked`."""
         self.checked[what] = self.checked.get(what, 0) + number
 
     @property

@@ -1,6 +1,6 @@
-"""A group of calls, read and encoded again: its calls in tokens, those logged twice left out.
+"""A group of calls → the views of its calls in tokens, without calls that are logged twice.
 
-record ─→ Call … ─→ its ids, or prompt and completion encoded ─→ TokenView … ─→ Kept
+record ─→ Calls ─→ logged ids, or prompt and completion encoded ─→ TokenViews ─→ Kept
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from reasonpack.verify.views import TextViews, build_views
 
 
 def rebuild_calls(source: Source, record: Json, where: str, *, row: bool = False) -> Rebuilt:
-    """Encode the calls of a decoded record that are trained, or say why they cannot be had."""
+    """Build the views of the trained calls of a decoded record, or return why that cannot be."""
     options, made = source.manifest.options, Rebuilt()
     views, left, id_ = list[TokenView](), list[LeftOut](), ""
     try:
@@ -50,9 +50,9 @@ def rebuild_calls(source: Source, record: Json, where: str, *, row: bool = False
 
 
 def _in_tokens(call: Call, source: Source) -> tuple[TextViews, TokenView | LeftOut | None]:
-    """Encode a call: what was found of it in text, and its view, if that is not too long.
+    """Return what was built of a call in text, and its view in tokens.
 
-    There is none where nothing of the call is trained.
+    In place of the view: a `LeftOut` if it is too long, None if nothing of it is trained.
     """
     options, manifest = source.manifest.options, source.manifest
     parts, group = parts_of(options.train_on), _shared(call, options.loss_weights)
@@ -79,14 +79,21 @@ def _in_tokens(call: Call, source: Source) -> tuple[TextViews, TokenView | LeftO
 
 
 def _shared(call: Call, scheme: str) -> Hashable:
-    """Return what a call shares its weight with: equal for all calls of it."""
+    """Return the key that calls sharing a weight have in common; None where none do.
+
+    `scheme` is the option `loss_weights`.
+    """
     if scheme == "turn":
         return _turn(call)
     return {"message": call.id, "conversation": 0}.get(scheme)
 
 
 def _turn(call: Call) -> bytes:
-    """Stand for the messages of a call up to the last one of the user's."""
+    """Hash the messages of a call up to its last user message.
+
+    Raises:
+        NotChecked: the call has no messages.
+    """
     if call.chat is None:
         raise NotChecked("the turn of a call with ids")
     said = call.chat.messages
@@ -98,7 +105,11 @@ def _turn(call: Call) -> bytes:
 def _logged(
     call: Call, parts: Sequence[str], source: Source
 ) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
-    """Take the ids that were logged, and which of the completion's are trained."""
+    """Return the logged ids i32[L] of a call and bool[C], which of its completion are trained.
+
+    Raises:
+        Refused: an id is not in the vocabulary, there is no prompt, or only some parts are trained.
+    """
     if tuple(parts) != PARTS:
         raise Refused("ids, in which parts of an answer are not known")
     prompt, completion = call.prompt or [], call.completion or []
@@ -112,18 +123,18 @@ def _logged(
 
 
 class Kept(Struct):
-    """The calls of a group that count: each once, however often it was logged.
+    """The views of the calls of a group, each once, however often it was logged.
 
     Attributes:
-        views: theirs, in order.
-        known: a hash of what each of them says, by its id, or by itself without one.
+        views: in the order of their records.
+        known: hash of each call's content, by the call's id, or by that hash without an id.
     """
 
     views: list[TokenView] = field(default_factory=list)
     known: dict[tuple[str, int], bytes] = field(default_factory=dict)
 
     def add(self, views: Sequence[TokenView], where: str) -> str:
-        """Add the calls of the next record; say why none of them can be, or nothing."""
+        """Add the calls of the next record; return why they cannot be added, or an empty text."""
         new: dict[tuple[str, int], bytes] = {}
         more: list[TokenView] = []
         for each in views:
@@ -149,7 +160,7 @@ class Kept(Struct):
 
 
 def _content(view: TokenView, call: Call) -> bytes:
-    """Hash all that a call says, but for its id."""
+    """Hash everything of a call except its id."""
     hash_ = hashlib.sha256(view.ids.tobytes() + b"|" + view.trained.tobytes())
     for said in (call.logprobs, call.advantages):
         numbers = np.array([] if said is None else said, np.float32)

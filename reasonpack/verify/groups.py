@@ -1,11 +1,11 @@
-"""Records of calls → the groups that they belong to, by this check's own reading of the field.
+"""Records of calls → the groups that they belong to, by the value of the grouping field.
 
     calls.jsonl:1  {"trace_id": "a", …} ┐
     calls.jsonl:2  {"trace_id": "b", …} ├─→ Group a, Group b, in the order of their first records
     calls.jsonl:3  {"trace_id": "a", …} ┘
 
-Where records are in their files, and reading them from there, is shared with what packs. Memory is
-44 bytes a record, and the records that are at hand.
+Shared with pack: finding and looking up records in their files. Read here: the grouping field.
+Memory is 44 bytes a record, and the record being read.
 """
 
 from __future__ import annotations
@@ -38,15 +38,15 @@ from reasonpack.storage.read import read_bytes
 from reasonpack.verify.manifest import Dataset
 
 FILE = ":file"
-"""Stands for the file: that of a session is a group."""
+"""In place of a field: each file is a group, as those of sessions are."""
 
 
 class GroupedBy(Struct, frozen=True):
-    """What says which records of a file belong together.
+    """How the records of a file are grouped.
 
     Attributes:
-        field: its name; empty for none, `FILE` for the file itself.
-        dataset: equal for files whose records may be of one group.
+        field: name of the grouping field; `FILE` if the file is a group; empty for no grouping.
+        dataset: equal for files that may have records of the same group.
     """
 
     field: str
@@ -54,10 +54,13 @@ class GroupedBy(Struct, frozen=True):
 
 
 class Group(Struct, frozen=True):
-    """Records that belong together; no id where one has no field that says it.
+    """The records of one group.
 
-    They are from `start` to `stop` among those of all groups; `file` is the number of the one with
-    the first of them.
+    Attributes:
+        start: number of its first record among those of all groups, in order.
+        stop: one past the last of them.
+        id: value of the grouping field; empty for a record without it, which is a group by itself.
+        file: number of the file with its first record.
     """
 
     start: int
@@ -72,8 +75,9 @@ class Groups(Struct, frozen=True):
     """The groups of some files.
 
     Attributes:
-        by: what groups the records of each file.
-        entries: where the records of each group are.
+        by: how the records of each file are grouped.
+        entries: where each record is, in the order of the groups.
+        sources: the files that the records are looked up in.
     """
 
     by: list[GroupedBy]
@@ -81,7 +85,7 @@ class Groups(Struct, frozen=True):
     sources: list[Source]
 
     def __iter__(self) -> Iterator[Group]:
-        """Yield the groups; the records of one are to be taken before the next."""
+        """Yield the groups; read the records of one before asking for the next."""
         for start, stop, first, records in by_group(self.entries, self.sources):
             file = int(self.entries["file"][start])
             by, name = self.by[file], self.sources[file].name
@@ -95,10 +99,10 @@ class Groups(Struct, frozen=True):
 
 
 def grouped_by(dataset: Dataset) -> list[GroupedBy]:
-    """Return what groups the records of each input of a dataset of calls, by its plan.
+    """Return how the records of each input of a dataset of calls are grouped, from its plan.
 
     Raises:
-        UsageError: the plan does not say it.
+        UsageError: the plan does not name the field.
     """
     content = read_bytes(join(dataset.directory, "plan.json")) or b"{}"
     inputs = len(dataset.manifest.inputs)
@@ -115,9 +119,9 @@ def grouped_by(dataset: Dataset) -> list[GroupedBy]:
 
 
 def find_groups(files: list[tuple[Place, str]], by: list[GroupedBy], folder: Path) -> Groups:
-    """Read all records, and find those of each group.
+    """Read all records and sort them by group.
 
-    The records of files in which none can be looked up are written to `folder`.
+    The records of a file in which none can be looked up, as a compressed one, go to `folder`.
     """
     found = RecordPlaces(folder)
     for at, (place, name) in enumerate(files):
@@ -138,7 +142,7 @@ def find_groups(files: list[tuple[Place, str]], by: list[GroupedBy], folder: Pat
 
 
 def fields_of(record: Record) -> dict[str, Any]:
-    """Decode a record; no fields where it cannot be, which is said when it is rebuilt."""
+    """Decode a record; empty if it is no object, which is reported when it is rebuilt."""
     try:
         value = decode(record.line) if record.line else record.row
     except RecordError:
@@ -147,7 +151,7 @@ def fields_of(record: Record) -> dict[str, Any]:
 
 
 def group_of(record: Any, field: str) -> str:
-    """Return what the field of a record says, which may be nested; nothing if it has none.
+    """Return the value of a field as text; a dotted name may be nested; empty without a value.
 
     >>> record = {"metadata": {"run": 3}, "a.b": "x", "trace_id": ""}
     >>> [group_of(record, field) for field in ("metadata.run", "a.b", "trace_id", "")]

@@ -1,4 +1,4 @@
-"""Logs of verifiers, NeMo Gym and Harbor → a generic record of each call in them.
+"""Logs of verifiers, NeMo Gym and Harbor → a generic record for each call in them.
 
 {"traces": [{"id": "t", "rewards": {"r": 1}, "nodes": [
     {"parent": null, "token_ids": [5, 6], "mask": [false, false], "message": ask},
@@ -30,10 +30,10 @@ _VERSIONS = [f"ATIF-v1.{minor}" for minor in range(9)]
 
 
 def calls_of_harness(record: Json) -> list[Json] | None:
-    """Return each call of a record as a generic one; None if it is of no such log.
+    """Return a generic record for each call of a record; None if it is not from such a log.
 
     Raises:
-        Refused: it must not be packed.
+        Refused: pack must refuse the record.
     """
     if isinstance(record.get("responses_create_params"), dict):
         return [*_of_rollout(record)]
@@ -74,7 +74,13 @@ def _of_trace(trace: Json) -> Iterator[Json]:
 
 
 def _tokens(node: Json, before: list[int]) -> Json:
-    """Part the tokens of a node, and of those before it, by its mask; none where it has none."""
+    """Split the tokens of a node by its mask into prompt, which `before` begins, and completion.
+
+    Empty if there are no ids.
+
+    Raises:
+        Refused: mask and ids differ in length, or single tokens have weights.
+    """
     ids, mask = node.get("token_ids") or [], node.get("mask") or []
     if len(mask) != len(ids) or any(each is not True and each is not False for each in mask):
         raise Refused("a mask of another length than the ids")
@@ -95,7 +101,7 @@ def _tokens(node: Json, before: list[int]) -> Json:
 
 
 def _spread(values: list[float] | None, mask: list[bool]) -> list[float] | None:
-    """Put values of the sampled tokens at these, and 0 between them."""
+    """Return one value for each token: those of the sampled ones, and 0 for all others."""
     if values is None or (not values and any(mask)):
         return None
     if len(values) != sum(mask):
@@ -139,13 +145,13 @@ def _of_rollout(record: Json) -> Iterator[Json]:
 
 
 def _beside(response: Json, is_last: bool) -> Json:
-    """Return what a response says beside its items, which holds for the last of its calls."""
+    """Return the fields of a response other than its items; the status is that of its last call."""
     left_out = {"output"} if is_last else {"output", "status"}
     return all_but(response, left_out)
 
 
 def _answers(items: list[Json]) -> Iterator[tuple[int, int]]:
-    """Yield from where to where the model wrote in one go: at most one item with ids."""
+    """Yield start and stop of the items of each call; at most one of them has token ids."""
     stop = 0
     for is_answer, group in groupby(items, _is_by_model):
         run = [*group]
@@ -174,7 +180,7 @@ def _of_trajectory(record: Json) -> Iterator[Json]:
     for step in record["steps"]:
         message = _in_step(step)
         if step["source"] == "system" and step.get("observation") not in EMPTY:
-            rewritten = True  # what the operation did to the context is not in the log
+            rewritten = True  # the log does not say how the operation changed the context
             continue
         if step["source"] == "agent":
             is_one = step.get("llm_call_count") in (None, 1)

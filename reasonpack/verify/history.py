@@ -1,11 +1,11 @@
-"""Where messages stand in a prompt → which kind and message their tokens must be of.
+"""The messages of a prompt → which kind and message their tokens must have.
 
     prompt   <|user|>Ask one.<|end|><|bot|>Answer one.<|end|><|user|>…
                      └─ h, 0 ──┘           └── r_in, 1 ──┘
 
-Only what is sure is told: tokens wholly within the text of a message, of messages that stand in
-the prompt as they are, with all of their calls, once, and one after another. The first that does
-not ends the search. What the template writes between them belongs to no message for sure.
+Only certain tokens are given: those wholly within the text of a message that the prompt has
+unchanged and only once. The messages are looked for in order, with the names of their calls; the
+search ends at the first that is missing. Template text between messages is not judged.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from reasonpack.verify.encoding import Encoded
 from reasonpack.verify.marks import SHORT
 
 Stretch = tuple[int, int, int, int]
-"""A message, a kind, and from where to where it goes, in characters or tokens."""
+"""Index of a message, kind, start and stop: in characters, or in tokens."""
 Contexts = Counter[tuple[int, int]]
-"""How many tokens of the history there are, by message and kind."""
+"""Number of context tokens by message and kind."""
 
 
 def find_messages(prompt: str, messages: Sequence[Message]) -> tuple[Stretch, ...]:
-    """Find the texts of messages in a prompt.
+    """Find the stretches of a prompt, in characters, that are the texts of messages.
 
     >>> find_messages("<u>What is two and two?<a>4", [Message("user", "What is two and two?")])
     ((0, <Kind.CONTEXT: 0>, 3, 23),)
@@ -51,13 +51,13 @@ def find_messages(prompt: str, messages: Sequence[Message]) -> tuple[Stretch, ..
 
 
 def _all_in(text: str, names: Sequence[str]) -> bool:
-    """Tell whether names stand in a text, one behind the other."""
+    """Return whether a text has all names, one after another."""
     at = 0
     return all((at := text.find(name, at) + len(name)) >= len(name) for name in names)
 
 
 def in_tokens(stretches: Sequence[Stretch], encoded: Encoded) -> tuple[Stretch, ...]:
-    """Give the tokens that lie within stretches of a text, but for the first and the last."""
+    """Convert stretches of a text to tokens, each without its first and its last token."""
     made = []
     for message, kind, start, stop in stretches:
         first, last = encoded.token_at(start), encoded.token_at(stop - 1)
@@ -67,16 +67,16 @@ def in_tokens(stretches: Sequence[Stretch], encoded: Encoded) -> tuple[Stretch, 
 
 
 class Prefixes:
-    """The paths of all tokens of some views, to tell how far a further one goes along them.
+    """The paths of all tokens of some views, to find the longest prefix that a new view shares.
 
-    They are in sorted arrays, of which each is more than half as long as the one before it.
+    They are in sorted arrays, each less than half as long as the one before it.
     """
 
     def __init__(self) -> None:
         self._sorted: list[NDArray[np.uint64]] = []
 
     def add(self, paths: NDArray[np.uint64]) -> int:
-        """Add the paths u64[T] of a view; return how many tokens it has in common with others.
+        """Add the paths u64[T] of a view; return how many leading ones were known already.
 
         >>> known = Prefixes()
         >>> [known.add(np.array(paths, np.uint64)) for paths in ([5, 3, 9], [5, 3, 7], [5, 3])]

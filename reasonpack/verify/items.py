@@ -1,10 +1,10 @@
 """Items of OpenAI's Responses in a list of messages → messages.
 
     reasoning  message  function_call  function_call    one answer: any of these, in this order
-    function_call_output                                 what a tool returned
+    function_call_output                                 result of a tool
 
-An answer's items follow one another, and a message among them is the assistant's. A message
-keeps its place where no such item is beside it.
+Adjacent items of the model are one answer, with an assistant message among them. Messages with no
+other item next to them stay as they are.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ LEFT_OUT_OF_A_CALL = {"type", "id", "status", "name", "arguments", "call_id"}
 def as_messages(
     raw: Sequence[Json], reading: Reading, *, trained: bool
 ) -> Iterator[tuple[int, Json]]:
-    """Yield messages, each with the index of what it was made of, the first of several.
+    """Yield messages, each with the index of its first item in `raw`.
 
-    `raw` is without keys that count as absent; `trained` says whether an answer without a flag is.
+    The items are without keys that count as absent. `trained` is the default of an answer's flag.
 
     Raises:
         Refused: items of an answer in another order, of another type, or without their text.
@@ -48,7 +48,7 @@ def as_messages(
 
 
 def _letter(raw: Json) -> str:
-    """Tell reasoning (r), a message (m) and a call (c) of the model from all else."""
+    """Return r for reasoning, m for a message and c for a call of the model, else an empty text."""
     role = raw.get("role", raw.get("from"))
     if role is None:
         return {"reasoning": "r", "function_call": "c"}.get(str(raw.get("type")), "")
@@ -70,7 +70,7 @@ def _single(raw: Json) -> Json:
 
 
 def _answer(run: Sequence[Json]) -> Json:
-    """Make one message of the items of an answer."""
+    """Join the items of an answer to one message."""
     made: Json = {"role": "assistant"}
     for raw in run:
         letter = _letter(raw)
@@ -93,7 +93,7 @@ def _answer(run: Sequence[Json]) -> Json:
 
 
 def _bare(raw: Json) -> Json:
-    """Take from a message what only an item has; that it was cut off is kept."""
+    """Drop the fields of a message that only an item has, but keep a status of a cut-off answer."""
     cut = str(raw.get("status")) in names.CUT
     is_empty = raw.get("type") == "message" and not raw.get("content")
     text = {"content": ""} if is_empty else {}
@@ -105,7 +105,7 @@ def _item_text(item: Json) -> str:
     """Return the text of a reasoning item.
 
     Raises:
-        Refused: it has none: what is encrypted, or a summary, is not the reasoning.
+        Refused: it has none; encrypted content or a summary does not count.
     """
     parts: Any = item.get("content")
     texts = []
@@ -120,10 +120,10 @@ def _item_text(item: Json) -> str:
 
 
 def block_text(name: str, blocks: Any) -> str:
-    """Join the texts of a provider's blocks of reasoning, in a field of this name.
+    """Join the texts of reasoning blocks in a provider's field `name`, one of `names.BLOCKS`.
 
     Raises:
-        Refused: blocks of another form, or without their text.
+        Refused: a block has an unknown type, or all lack the text of the reasoning.
     """
     texts: list[Any] = []
     for block in blocks if isinstance(blocks, list) else [None]:

@@ -1,4 +1,4 @@
-"""What is longer than the limits of a dataset, and what of that is left out of it."""
+"""Views that are longer than the limits of a dataset: finds them, and how rejects name them."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from msgspec import Struct
 from reasonpack.datasets.manifest import Manifest
 
 LONGEST_TEXT, CHARACTERS_OF_A_TOKEN = 1 << 24, 16
-"""Characters that a view may have whatever the limits, or for each token of `max_position`."""
+"""A view may have the larger of so many characters, and so many for each of `max_position`."""
 
 
 class LeftOut(Struct, frozen=True):
-    """A message whose view is too long; its length is in tokens, or in characters.
+    """A message whose view is too long, as found here or as a line of rejects.jsonl.
 
-    It is the same for what is found here and for a line of rejects.jsonl.
+    `length` is in `unit`: tokens or characters.
     """
 
     message: int
@@ -24,12 +24,12 @@ class LeftOut(Struct, frozen=True):
     unit: str = "tokens"
 
     def __str__(self) -> str:
-        """Say it in words."""
+        """Describe it for a message."""
         return f"message {self.message}: {self.reason}, {self.length:,} {self.unit}"
 
 
 def too_long_text(message: int, texts: Sequence[str], manifest: Manifest) -> LeftOut | None:
-    """Tell whether a view has so many characters that it is too long whatever its tokens are."""
+    """Return a view's text as left out if it has too many characters to be encoded, else None."""
     characters = sum(map(len, texts))
     most = max(LONGEST_TEXT, CHARACTERS_OF_A_TOKEN * (manifest.max_position or 0))
     if characters > most:
@@ -38,7 +38,7 @@ def too_long_text(message: int, texts: Sequence[str], manifest: Manifest) -> Lef
 
 
 def too_long(message: int, tokens: int, manifest: Manifest) -> LeftOut | None:
-    """Tell whether a view fits in no row, or whether the model could not attend over it."""
+    """Return a view as left out if it is longer than a row or the model's positions, else None."""
     row, position = manifest.options.max_length, manifest.max_position
     for reason, limit in (("over-max-length", row), ("over-max-position", position)):
         if limit is not None and tokens > limit:
