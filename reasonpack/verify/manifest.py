@@ -1,10 +1,10 @@
-"""A dataset directory → its manifest, receipts and rejects, read and compared.
+"""A dataset directory → its manifest and receipts, read and compared, and its rejects.
 
     manifest.json ────────┐
     receipts/*.json ──────┼─→ Dataset
     rejects.jsonl, data/ ─┘
 
-Manifest and receipts have the types of `datasets`; what is wrong with them becomes findings.
+Manifest and receipts have the types of `datasets`; damage to them is reported as findings.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ from reasonpack.verify.findings import Findings
 from reasonpack.verify.length import LeftOut
 
 MAJOR, MINOR = 1, 0
-"""The newest version of the format that is known here."""
+"""The newest version of the format that this check knows."""
 LONGEST = 2 << 30
-"""Bytes that a line of rejects.jsonl may have."""
+"""Most bytes that a line of rejects.jsonl may have."""
 
 
 class RejectLine(Struct, frozen=True):
-    """A line of rejects.jsonl: a record, of which one of `record` and `record_base64` is there.
+    """A line of rejects.jsonl.
 
-    Or a message that is left out, by its index, of which one of `tokens` and `characters` is there.
-    Or a conversation of a dataset that was packed again, where its record was not at hand; what was
-    left out then has the id of the conversation as `where`.
+    Its kind is `record`, with one of `record` and `record_base64`; `message`, left out of its
+    sample, with its index and one of `tokens` and `characters`; or `conversation`, of a dataset
+    that was packed again without its records, where `where` is the conversation's id.
     """
 
     where: str
@@ -52,7 +52,7 @@ class RejectLine(Struct, frozen=True):
     characters: int | None = None
 
     def __post_init__(self) -> None:
-        """Refuse a line with no record, or with two, or with a message of no length, or of two."""
+        """Refuse a line that lacks a field of its kind, or has two where one is expected."""
         if self.kind == "record" and (self.record is None) == (self.record_base64 is None):
             raise ValueError("expected one of record and record_base64")
         if self.kind == "message" and self.message is None:
@@ -62,7 +62,7 @@ class RejectLine(Struct, frozen=True):
 
     @property
     def left_out(self) -> LeftOut:
-        """The message that a line is of."""
+        """The message of a line of the kind `message`."""
         assert self.message is not None
         if self.tokens is not None:
             return LeftOut(self.message, self.reason, self.tokens)
@@ -74,9 +74,8 @@ class Dataset(Struct, frozen=True):
     """A dataset whose manifest could be read.
 
     Attributes:
-        manifest: what it says of itself.
-        units: the numbers of the units that it has shards of.
-        receipts: those of the units; None for one that could not be read.
+        units: numbers of the units that have shards.
+        receipts: one for each of `units`; None if it cannot be read.
     """
 
     directory: Place
@@ -85,7 +84,7 @@ class Dataset(Struct, frozen=True):
     receipts: list[Receipt | None]
 
     def shards_of(self, unit: int) -> list[tuple[int, Shard]]:
-        """List the shards of a unit, each with the number of rows in those before it."""
+        """List the shards of a unit, each with the number of rows in all shards before it."""
         rows = itertools.accumulate((each.rows for each in self.manifest.shards), initial=0)
         both = zip(rows, self.manifest.shards, strict=False)
         return [(before, each) for before, each in both if each.unit == unit]
@@ -127,7 +126,7 @@ def _read_manifest(directory: Place, findings: Findings) -> Manifest | None:
 
 
 def unreadable(content: bytes | None, error: Exception, expected: str) -> str:
-    """Say why a file, or a line of one, could not be read, and what helps."""
+    """Describe why a file, or a line of one, cannot be read, and how to mend it."""
     found = str(error)
     if content is None:
         found = "no such file"
@@ -139,7 +138,7 @@ def unreadable(content: bytes | None, error: Exception, expected: str) -> str:
 
 
 def parse_version(version: object) -> tuple[int, int]:
-    """Read major and minor version; (−1, −1) if it is none.
+    """Return major and minor version; (−1, −1) if `version` is no version.
 
     >>> parse_version("1.10"), parse_version("1"), parse_version(1.0)
     ((1, 10), (-1, -1), (-1, -1))
@@ -178,7 +177,7 @@ def _read_receipt(dataset: Dataset, unit: int, findings: Findings) -> Receipt | 
 
 
 def _of_one_shard(receipt: Any) -> Any:
-    """Read a receipt as it was before a unit could have several shards."""
+    """Convert a receipt from before a unit could have several shards; others stay unchanged."""
     if isinstance(receipt, dict) and "shard" in receipt and "shards" not in receipt:
         return {**{k: v for k, v in receipt.items() if k != "shard"}, "shards": [receipt["shard"]]}
     return receipt
@@ -188,10 +187,10 @@ def _of_one_shard(receipt: Any) -> Any:
 
 
 def read_rejects(directory: Place) -> Iterator[RejectLine]:
-    """Read rejects.jsonl; none if it is not there.
+    """Yield the lines of rejects.jsonl, none without that file.
 
     Raises:
-        ValueError: a line that is no reject; it names the line.
+        ValueError: a line is not a reject; the text names the line.
     """
     place = join(directory, "rejects.jsonl")
     if stamp(place) is None:

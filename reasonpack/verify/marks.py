@@ -1,4 +1,4 @@
-"""A message with marks in place of its texts, so that a short text is found where it stands.
+"""Replaces the texts of a message by unique marks, so that a rendering shows where they are.
 
 reasoning "a", content "Four"  ──→  "zqreasoningqz", "zqcontentqz"  ──→  views  ──→  "a", "Four"
 """
@@ -14,7 +14,7 @@ from reasonpack.verify.chat import Message
 from reasonpack.verify.names import END
 
 SHORT = 16
-"""Characters up to which a text may stand in a template by chance."""
+"""Characters up to which a text may be in a rendering by chance."""
 
 
 class Marked(Struct, frozen=True):
@@ -24,7 +24,7 @@ class Marked(Struct, frozen=True):
     texts: Mapping[str, str]
 
     def unmarked(self, text: str) -> str:
-        """Put the texts back.
+        """Return a text with the marks replaced by the texts that they stand for.
 
         >>> Marked(Message("assistant"), {"zqcontentqz": "Four"}).unmarked("zqcontentqz.")
         'Four.'
@@ -35,16 +35,14 @@ class Marked(Struct, frozen=True):
 
 
 def marked(message: Message, whole: str) -> Marked | None:
-    """Replace reasoning and content, between their white space, if one is not found for sure.
+    """Return an answer with marks for its reasoning and content, without their white space.
 
-    `whole` is a rendering that ends with the message, which is an answer.
-
-    Returns:
-        None where each text stands in the rendering once, or cannot be replaced.
+    None if marks are not needed, as `whole`, a rendering that ends with the answer, has each text
+    once; or if the record's own tags do not fit around the texts.
     """
     parts = {"zqreasoningqz": message.reasoning, "zqcontentqz": message.content}
     texts = {mark: part.strip() for mark, part in parts.items() if part.strip()}
-    if not (texts or message.calls or message.cut):  # an answer without text, which nothing finds
+    if not (texts or message.calls or message.cut):  # an empty answer, which could not be found
         bare = replace(message, content="zqcontentqz")
         return Marked(bare, {"zqcontentqz": message.content})
     if all(len(text) > SHORT and whole.count(text) == 1 for text in texts.values()):

@@ -1,7 +1,7 @@
-"""What waits for its match: samples of a dataset and records of its source, by id.
+"""Samples of a dataset and records of its source, held by id until they are matched.
 
 samples ─→ id, fingerprint ──┐
-├─ by id ─→ gone where they are equal
+                             ├─ by id ─→ dropped if equal
 records ─→ id, fingerprint ──┘
 """
 
@@ -28,19 +28,25 @@ if TYPE_CHECKING:
     from reasonpack.verify.rebuilt import TokenView
 
 NO_VIEWS: Print = (0, 0, 0, 0, 0, 0)
-"""Stands for a record whose views cannot be built."""
+"""The fingerprint of a record whose views cannot be built."""
 NONE = np.zeros((0, 2), np.uint64)
 Place = tuple[str, int]
-"""A call by its id, empty in a conversation, and a message."""
+"""The id of a call, empty in a conversation, and the index of a message."""
 Thoughts = dict[Place, tuple[int, int, int]]
-"""By message: how many trained tokens are reasoning, at least and at most, and all of them."""
+"""By message: least and most trained tokens that are reasoning, and the number of all trained."""
 
 
 class Packed(Struct, frozen=True):
-    """A sample of the dataset; no print where it is not to be compared.
+    """A sample of the dataset.
 
-    `ends` are the paths of its leaves; `trains_ends` says whether each of them that must be is
-    trained in it. `calls` are the keys of its calls, `contexts` counts its tokens of the history.
+    Attributes:
+        row: number of its row, counted over all shards.
+        number: its number within the row.
+        print: its fingerprint; None if it is not compared.
+        ends: paths of its leaves, u64[L, 2].
+        trains_ends: all leaves are trained, or need not be.
+        calls: keys of its calls.
+        contexts: number of its context tokens.
     """
 
     shard: str
@@ -55,13 +61,18 @@ class Packed(Struct, frozen=True):
 
 
 class Read(Struct, frozen=True):
-    """A record of the input, or a group of calls; no print where it is not to be compared.
+    """A record of the input, or a group of calls: what its samples must hold.
 
-    `split` is the one that it belongs in; empty where that is not known. `leaves` tells of the
-    paths that end its views how often each is a leaf, at least and at most. `calls` are the keys of
-    its calls; `again` rebuilds them. `contexts` counts tokens of the history whose kind and message
-    are sure, `npass_tokens` those of views that no other view goes on from. `is_open` says that it
-    may rightly have no sample, as it may train nothing.
+    Attributes:
+        print: the fingerprint of its samples together; None if they are not compared.
+        error: why its views cannot be built.
+        split: the split that it belongs in; empty if not known.
+        calls: keys of its calls.
+        leaves: for the last path of each view, how often it is a leaf, at least and at most.
+        again: rebuilds the views of a group; None for a conversation.
+        contexts: number of context tokens whose kind and message are certain.
+        npass_tokens: tokens of the views that no other view extends.
+        is_open: it may have no sample, because it may train nothing.
     """
 
     where: str
@@ -81,7 +92,7 @@ _One = TypeVar("_One", Packed, Read)
 
 
 class Different(Struct, frozen=True):
-    """Samples and records of one id that are not each other's; at least one of both."""
+    """Samples and records of one id that differ; at least one of each."""
 
     id: str
     packed: list[Packed]
@@ -89,28 +100,28 @@ class Different(Struct, frozen=True):
 
 
 class Reject(Struct, frozen=True):
-    """A line of rejects.jsonl: its reason, and a digest of its record; None if it has none."""
+    """A line of rejects.jsonl: its reason, and a digest of its record; None without a record."""
 
     reason: str
     digest: bytes | None
 
 
 def ids_of(id_: str, times: int) -> list[str]:
-    """Name the samples of a record that is packed several times."""
+    """Return the ids of the copies of a record that is packed `times` times."""
     return [id_ if copy == 1 else f"{id_}#{copy}" for copy in range(1, times + 1)]
 
 
 class Join(Struct):
-    """What has no match yet: samples and records by id, rejects and messages left out by `where`.
+    """All that has no match yet: samples and records by id, rejects and left-out messages by place.
 
     Attributes:
-        manifest: of the dataset, which says in what way it is matched.
-        findings: gets what is wrong.
-        chosen: the ids to compare, None for all.
-        touched: those met since the last match.
-        passed: those that were met and are not to be compared, where samples are `scattered`.
-        contradictions: of the manifest, with how often they were met, and where first.
-        order: of shuffled rows, if it is to be checked.
+        chosen: the ids to compare; None for all.
+        rejects: records of rejects.jsonl that were not met in the input.
+        left_out: messages of rejects.jsonl that were not met.
+        touched: ids that were added since the last `match`.
+        passed: ids that are not compared, of which further samples may come (`scattered`).
+        contradictions: stop tokens for which the manifest is wrong: how often, and where first.
+        order: checks the order of shuffled rows; None if it is not checked.
     """
 
     manifest: Manifest
@@ -127,7 +138,7 @@ class Join(Struct):
 
     @property
     def of_calls(self) -> bool:
-        """Whether it is groups of calls that are matched."""
+        """Whether groups of calls are matched."""
         return "call_id" in self.manifest.columns
 
     @property
@@ -147,15 +158,15 @@ class Join(Struct):
 
     @property
     def scattered(self) -> bool:
-        """Whether the samples of an id may be in any shards."""
+        """Whether the samples of an id may be in different shards."""
         return self.divided and self.manifest.options.shuffle
 
     def compares(self, id_: str, times: int = 1) -> bool:
-        """Whether conversations of this id, or of one of its copies, are to be compared."""
+        """Return whether the conversation with this id, or one of its copies, is compared."""
         return self.chosen is None or not self.chosen.isdisjoint(ids_of(id_, times))
 
     def wait(self, id_: str, read: Read, times: int) -> None:
-        """Add what is read of the source, so many times."""
+        """Add a record or group of the source, once for each of its `times` copies."""
         for each in ids_of(id_, times):
             self.touched[each] = None
             self.read.setdefault(each, []).append(read)
@@ -163,16 +174,16 @@ class Join(Struct):
                 self.order.read(each)
 
     def contradict(self, contradictions: Sequence[str], where: str) -> None:
-        """Count what the record at a place says against the manifest."""
+        """Count contradictions between the record at a place and the manifest."""
         for what in contradictions:
             number, first = self.contradictions.get(what, (0, where))
             self.contradictions[what] = (number + 1, first)
 
 
 def match(join: Join) -> None:
-    """Let go of what is equal, of the ids met since the last call.
+    """Drop samples and records that are equal, of the ids added since the last call.
 
-    What is equal in its tokens, but not in their kinds and messages, or in its split, is reported.
+    Those with equal tokens but other kinds, messages or splits are reported.
     """
     for id_ in join.touched:
         if id_ in join.passed:
@@ -199,12 +210,12 @@ def match(join: Join) -> None:
 
 
 def _has_unknown(packed: Sequence[Packed], read: Sequence[Read]) -> bool:
-    """Whether one of these is not to be compared."""
+    """Return whether one of these has no fingerprint, so is not compared."""
     return None in [*(one.print for one in packed), *(one.print for one in read)]
 
 
 def _thoughts_fault(packed: Sequence[Packed], read: Sequence[Read]) -> str:
-    """Say which message has other kinds of trained tokens than it should; empty for none."""
+    """Describe the first message with the wrong kinds of trained tokens; empty without one."""
     found, expected = (_sum([one.thoughts for one in ones]) for ones in (packed, read))
     for place in sorted({*found, *expected}):
         have, want = found.get(place, (0, 0, 0)), expected.get(place, (0, 0, 0))
@@ -219,7 +230,7 @@ def _thoughts_fault(packed: Sequence[Packed], read: Sequence[Read]) -> str:
 
 
 def _contexts_fault(packed: Sequence[Packed], read: Sequence[Read]) -> str:
-    """Say which message has fewer tokens of the history than it must; empty for none."""
+    """Describe the first message with too few context tokens; empty without one."""
     found, expected = (sum((one.contexts for one in ones), Contexts()) for ones in (packed, read))
     for (message, kind), want in sorted(expected.items()):
         if (have := found[message, kind]) < want:
@@ -229,7 +240,7 @@ def _contexts_fault(packed: Sequence[Packed], read: Sequence[Read]) -> str:
 
 
 def _split_fault(packed: Sequence[Packed], read: Sequence[Read]) -> str:
-    """Say in which splits samples are that belong in others; empty for none."""
+    """Describe samples in the wrong split; empty without any, or if the right one is unknown."""
     found = {each.shard.removeprefix("data/").partition("-")[0] for each in packed}
     expected = {each.split for each in read}
     if found == expected or "" in expected:
@@ -247,10 +258,10 @@ def _sum(each: Sequence[Thoughts]) -> Thoughts:
 
 
 def _unequal(packed: list[Packed], read: list[Read], join: Join) -> tuple[list[Packed], list[Read]]:
-    """Return the samples and records of one id that are not each other's.
+    """Return the samples and records of one id that have no equal on the other side.
 
-    A sample that is not to be compared goes with any record, and the other way round. A record
-    that has several samples is equal to them together.
+    A sample without a fingerprint matches any record, and the other way round. A record that may
+    have several samples is compared with all of them together.
     """
     if join.of_calls:
         equal_ = _has_unknown(packed, read) or equal_together(packed, read)
@@ -270,10 +281,10 @@ def _unequal(packed: list[Packed], read: list[Read], join: Join) -> tuple[list[P
 
 
 def equal_together(packed: Sequence[Packed], read: Sequence[Read]) -> bool:
-    """Whether samples train together what records or groups of calls do, and hold nothing else.
+    """Return whether samples together train the same as records or groups, and hold nothing else.
 
-    Each trained path is there as often as it is to be, with its weight and values. Each leaf of a
-    sample ends a view, and is trained if it must be. Each call is named.
+    Each trained path occurs as often as expected, with the same weights and values. Each leaf of a
+    sample is the end of a view and is trained, unless it need not be. The calls are the same.
     """
     prints = [each.print for each in packed if each.print is not None]
     wanted = [each.print for each in read if each.print is not None]
@@ -296,7 +307,7 @@ def calls_of(ones: Sequence[Packed | Read]) -> frozenset[int]:
 
 
 def _without(ones: Sequence[_One], prints: Counter[Print | None]) -> list[_One]:
-    """Leave out as many as are counted of each print."""
+    """Return `ones` without as many of each fingerprint as `prints` counts."""
     left, kept = Counter(prints), []
     for one in ones:
         if left[one.print]:

@@ -1,9 +1,9 @@
-"""Names that records give to roles, fields and ends of answers, and the tags in their texts."""
+"""Names that records use for roles, fields and ends of answers, and the tags in their texts."""
 
 from __future__ import annotations
 
 REASONING = ("reasoning_content", "reasoning", "thinking", "thought", "reasoning_text")
-"""Names of a message's reasoning."""
+"""Fields with the reasoning of a message."""
 ROLES = {
     name: role
     for role, names in {
@@ -27,10 +27,10 @@ TOOLS = ("tools", "functions", "tool_defs", "available_tools")
 MEDIA = ("image", "images", "audio", "audios", "video", "videos")
 OF_A_MESSAGE = {"role", "from", "content", "value", "tool_calls", "function_call"}
 OF_A_MESSAGE |= {*REASONING, *FLAGS, *ENDS, "prefix", "partial"}
-"""Names under which the fields of a message may be read by `--field`."""
+"""Known names of a message's fields that `--field` may rename to."""
 OF_A_RECORD = {*CONTAINERS, *MEDIA, "prompt", "completion", "id", "system"}
 OF_A_RECORD |= {*TOOLS, *REASONING, "chat_template_kwargs", "enable_thinking"}
-"""Those of a record."""
+"""Known names of a record's fields, likewise."""
 READ = {"role", "from", "content", "value", "tool_calls", "function_call", "channel", "type"}
 READ |= {*REASONING, *BLOCKS, *FLAGS, *MEDIA, "provider_specific_fields", "train_detail"}
 WRAPPERS = {"additional_kwargs", "extra", "extra_fields", "model_extra", "response_metadata"}
@@ -69,13 +69,13 @@ CUT = {
     *("blocklist", "prohibited_content", "malformed_function_call", "guardrail_intervened"),
     *("content_filtered", "insufficient_system_resource"),
 }
-"""Ends of an answer that the model did not write."""
+"""Reasons for which an answer ended without a stop token of the model."""
 TAG, END = "<think>", "</think>"
-NOWHERE = "\ud800"  # half of a character, which no text that is encoded has
+NOWHERE = "\ud800"  # a lone surrogate, which no encoded text contains
 
 
 def is_of_model(role: object) -> bool:
-    """Tell whether a role is that of what the model writes, and not of a call alone.
+    """Return whether a role is one of the model's, but not one of a tool call alone.
 
     >>> is_of_model("gpt"), is_of_model("tool_call"), is_of_model(None)
     (True, False, False)
@@ -84,7 +84,7 @@ def is_of_model(role: object) -> bool:
 
 
 def inside(text: str) -> str:
-    r"""Return the reasoning in a text that ends before its closing tag.
+    r"""Return the reasoning in a text that stops before `</think>`, without an opening tag.
 
     >>> inside(" <think>\nA\n"), inside("A ")
     ('A', 'A ')

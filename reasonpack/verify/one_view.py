@@ -1,11 +1,11 @@
-r"""What the model saw and wrote for one message, by a rule of this check's own.
+r"""One message → its view in text, by rules that are written for this check.
 
-    prompt       = the messages before, rendered with what begins an answer
-    whole        = these and the message, rendered
-    completion   = what `whole` has beyond `prompt`, up to the token that stops the model
+    prompt       = the messages before, rendered with the generation prompt
+    whole        = the same messages and this one, rendered
+    completion   = the part of `whole` after `prompt`, up to the stop token
 
-Where `whole` does not go on from `prompt`, the completion is looked for at the end of `whole`, or
-put together from the delimiters, the record's reasoning and the answer as `whole` ends with it.
+If `whole` does not begin with `prompt`, the completion is looked for at the end of `whole`, or put
+together from the delimiters, the record's reasoning and the answer at the end of `whole`.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ from reasonpack.verify.stop import CUT_OFF
 
 
 class TextView(Struct, frozen=True):
-    """A view in text; `thought` is where in the completion reasoning ends: at least, at most.
+    """A view in text; `thought` is where reasoning ends in the completion, at least and at most.
 
-    `trained` are the stretches of it that are trained, `history` those of messages in the prompt.
+    `trained` are stretches of the completion, `history` those of the prompt with messages' texts.
     """
 
     message: int
@@ -50,7 +50,7 @@ class TextView(Struct, frozen=True):
 
 
 class OneView:
-    """The view of one message."""
+    """The view of message `number` of a chat; `given` are its messages as the template gets them."""
 
     def __init__(
         self,
@@ -73,7 +73,7 @@ class OneView:
             self.message = replace(self.message, content=self.begun + self.message.content)
             self.given = [*given[:number], rules.written(self.message)]
         self.whole = self._render(number + 1)
-        if self.whole == self.prompt.rstrip():  # before an empty answer, white space was stripped
+        if self.whole == self.prompt.rstrip():  # the template strips before an empty answer
             self.whole = self.prompt
 
     def _render(self, upto: int, *more: Json, prompt: bool = False) -> str:
@@ -82,7 +82,7 @@ class OneView:
         return template.render(messages, self.chat.tools, self.variables, prompt=prompt)
 
     def view(self) -> TextView | None:
-        """Build it; None for an answer that is left untrained, for it lacks reasoning."""
+        """Return the view; None for an answer that is untrained because it lacks reasoning."""
         view = self._build()
         if view is None or self.marks is None:
             return view
@@ -96,7 +96,7 @@ class OneView:
         if message.thinks and self.closed():
             raise NotChecked("a prompt that closes the reasoning which the message has")
         completion = self._completion()
-        none = message.thinks or self.closed()  # there a tag would be the content's own
+        none = message.thinks or self.closed()  # a further tag would belong to the content
         block = None if none else rules.empty_block.match(completion)
         if block is None and (message.thinks or not self.opened):
             return TextView(
@@ -105,7 +105,7 @@ class OneView:
                 completion,
                 thought_end(message, completion, rules.closer),
             )
-        # The template makes the model reason, and the message has no reasoning.
+        # The prompt opens reasoning or the template writes an empty block: the message has none.
         if rules.missing_reasoning == "error":
             raise Refused(f"messages[{self.number}]: no reasoning, where the template expects it")
         if rules.missing_reasoning == "skip-loss":
@@ -115,24 +115,24 @@ class OneView:
             completion, end = rest + completion, len(rest)
         else:
             end = self._closed_for(completion) or block.end()
-            if rules.forms.takes(message):  # the record's own, with the line breaks behind it
+            if rules.forms.takes(message):  # the record's own block, with the line breaks after it
                 end = len(completion) - len(completion.partition(END)[2].lstrip("\n"))
-        if rules.train_empty:  # whose tags are reasoning or response: there is neither in them
+        if rules.train_empty:  # its tags may count as reasoning or as response
             return TextView(message.source, self.prompt, completion, (0, end))
         return TextView(message.source, self.prompt + completion[:end], completion[end:], (0, 0))
 
     # --- prompts -----------------------------------------------------------------------
 
     def closed(self) -> bool:
-        """Whether what begins the answer closes a think block."""
+        """Return whether the generation prompt closes a think block."""
         closer = self.rules.closer.strip()
         may_be = bool(closer) and self.prompt.rstrip().endswith(closer)
         return may_be and self._begin().rstrip().endswith(closer)
 
     def _closed_for(self, completion: str) -> int:
-        """Find where in a completion the prompt of an answer without thinking ends; 0 if nowhere.
+        """Return how much of a completion the prompt has when thinking is off; 0 if none of it.
 
-        There the template closes an empty block, and the model writes what is behind it.
+        That prompt closes an empty think block, and the model writes what follows.
         """
         begin, variables = self._begin(), {**self.rules.thinking[1], **self.rules.given}
         closed, closer = self._begin(variables), self.rules.closer.strip()
@@ -142,7 +142,7 @@ class OneView:
         return max(0, len(closed) - len(begin))
 
     def _begin(self, variables: Json | None = None) -> str:
-        """Return what the prompt has beyond the messages before: it begins the answer."""
+        """Return the generation prompt, which `prompt` adds to the messages; '' if unknown."""
         render = partial(self.rules.template.render, self.given[: self.number], self.chat.tools)
         try:
             before = render(self.variables if variables is None else variables)
@@ -181,13 +181,13 @@ class OneView:
         answer = self._answer(end, tail)
         if message.thinks:
             white = answer[: answer.find(fitting(answer, message.content))]
-            if rules.closer[-1:].isspace() and white.isspace():  # it is written once
+            if rules.closer[-1:].isspace() and white.isspace():  # white space is not repeated
                 answer = answer[len(white) :]
             answer = self._lead() + rules.closer + answer
         return self._checked(answer)
 
     def _lead(self) -> str:
-        """Return the reasoning behind its opener, as the record has it or as the template does."""
+        """Return the completion's opener and reasoning, as in the record or by the template."""
         if self.rules.forms.takes(self.message):
             return self._less_begun(str(self.message.verbatim).partition(END)[0].rstrip("\n"))
         if not (self.rules.opener and self.rules.closer):
@@ -199,18 +199,18 @@ class OneView:
         return self.whole[self._answer_start(end) : end] + tail
 
     def _as_written(self, end: int, tail: str) -> str:
-        """Return the completion with its block as the record has it; empty if it is not one."""
+        """Return the completion with the record's own think block; empty if it has another stop."""
         message, rules = self.message, self.rules
         written = self._written(self._answer(end, tail))
         if self.stop in written[: -len(self.stop)] and message.calls and not message.content:
-            # The template makes a message of its own of the reasoning before the calls.
+            # The template writes the reasoning before the calls as a separate message.
             bare = replace(message, reasoning="", verbatim=None, null=True)
             self.whole = self._render(self.number, rules.written(bare))
             written = self._written(self._answer(*self._end(0)))
         return "" if self.stop in written[: -len(self.stop)] else written
 
     def _written(self, answer: str) -> str:
-        """Return the answer with its reasoning as the record has it, less what the prompt wrote."""
+        """Return the answer with the record's own think block, less what the prompt has of it."""
         message = self.message
         if not (holds(answer, message.reasoning) if message.thinks else END in answer):
             text = message.verbatim or ""
@@ -221,7 +221,7 @@ class OneView:
         return self._less_begun(answer)
 
     def _less_begun(self, answer: str) -> str:
-        """Leave out of an answer as the record has it what the prompt wrote already."""
+        """Return an answer without the opener that its prompt ends with."""
         if not self.opened:
             return answer
         opener = self.opened.strip()
@@ -232,17 +232,17 @@ class OneView:
         return bare.removeprefix(opener) if bare.startswith(opener) else answer
 
     def _is_one(self, text: str) -> bool:
-        """Whether a text can be what the model wrote at once: with the reasoning, and one stop."""
+        """Return whether a text can be one completion: it has the reasoning, and one stop token."""
         message = self.message
         content = last_place(text, message.content) if message.content.strip() else len(text)
         shown = not message.thinks or holds(text[: max(0, content)], message.reasoning)
         empty = self.rules.empty_block
-        if block := empty.match(text):  # of the template, where the record has one as well
+        if block := empty.match(text):  # the template's own may not precede reasoning or a block
             shown = shown and not (message.thinks or empty.match(text, block.end()))
         return shown and self.stop not in text[: len(text) - len(self.stop)]
 
     def _answer_start(self, end: int) -> int:
-        """Find where the answer itself begins in the rendering, behind its header."""
+        """Return where the answer begins in `whole`, after its header."""
         begin = self._begin() or self.prompt
         bare = begin.rstrip().removesuffix(self.rules.opener_behind(begin)[0])
         bare = self.rules.last_block.sub("", begin) if bare == begin.rstrip() else bare
@@ -257,9 +257,9 @@ class OneView:
         return self._behind_block(at + len(begin))
 
     def _behind_block(self, at: int) -> int:
-        """Return where an empty block ends that the template writes of its own at a place.
+        """Return the end of an empty think block that the template adds at `at`, else `at`.
 
-        It belongs to the answer, unless the prompt begins one or the answer has reasoning.
+        Such a block is skipped only if the prompt begins one or the answer has reasoning.
         """
         begun = self.message.thinks or self.opened or self.closed()
         found = self.rules.empty_block.match(self.whole, at) if begun else None
@@ -269,7 +269,7 @@ class OneView:
         return at if first and not behind else found.end()
 
     def _end(self, start: int) -> tuple[int, str]:
-        """Find where what the model wrote ends, and what the rendering lacks of it."""
+        """Return where the completion ends in `whole`, and text to add, such as a stop token."""
         message, whole = self.message, self.whole
         at = self._text_end(start)
         if message.cut:
@@ -306,7 +306,7 @@ class OneView:
         return (place, token, "") if place >= 0 else (len(whole), token, token)
 
     def _next_role(self) -> tuple[str, str] | None:
-        """Find a listed token that begins the message after; with what stands before it."""
+        """Return a listed token that begins the next message, and the text to add up to its end."""
         following: Json = {"role": "user", "content": "Go on."}
         if self.message.calls:
             named = self.message.calls[-1]
@@ -323,7 +323,7 @@ class OneView:
         return found[0], more[at : found[1]] + found[0] if not self.message.calls else found[0]
 
     def _text_end(self, start: int, text: str | None = None) -> int:
-        """Find where the text of the message ends in a rendering."""
+        """Return where the last text of the message ends in a rendering, `whole` by default."""
         message, whole = self.message, self.whole if text is None else text
         parts = [message.content] if message.content.strip() else [message.reasoning]
         if self.message.calls:
@@ -331,7 +331,7 @@ class OneView:
         if not parts[0].strip():
             return start or self._answer_start(0)
         for token in (*self.rules.stops.listed, self.rules.ending):
-            if token and token not in parts[0]:  # else a short text is found in it
+            if token and token not in parts[0]:  # a short text could be found within the token
                 whole = whole.replace(token, NOWHERE * len(token))
         place = last_place(whole, parts[0], start - len(self.begun))
         if place < 0:

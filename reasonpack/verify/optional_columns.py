@@ -1,6 +1,6 @@
-"""One row → what is wrong with its optional columns: weights, values of calls, and the calls.
+"""One row → the faults in its optional columns: weights, values of calls, and the calls.
 
-segment_call  −1   0   0  −1   1        whose completion a segment is
+segment_call  −1   0   0  −1   1        the call whose completion a segment is
 call_id            ↑           ↑        one entry a call, those of a sample together
 loss_weights   0   ½   ½   0   1        above 0 where a token is trained, else 0
 """
@@ -15,13 +15,13 @@ from reasonpack.rows.kind import Kind
 from reasonpack.verify.row import IGNORE, OF_CALLS, OF_TOKENS, Fault, Row, first
 
 MOST_LOGPROB = 0.01
-"""As the format says: what rounding may make of the logarithm of 1."""
+"""Largest log probability that the format allows: 0, with a margin for rounding."""
 REJECTED = 2
-"""The role of a rejected answer; 1 is that of a chosen one, 0 none."""
+"""The role of a rejected answer; 1 is chosen, 0 none."""
 
 
 def length_faults(row: Row) -> Iterator[Fault]:
-    """Find columns that are longer or shorter than what they stand beside."""
+    """Find columns whose length is not that of the row's tokens, segments or calls."""
     expected = dict.fromkeys(OF_TOKENS, row.length) | {"segment_call": len(row.segment_start)}
     expected |= dict.fromkeys(OF_CALLS, len(row.call_id or ()))
     for name, length in expected.items():
@@ -31,7 +31,7 @@ def length_faults(row: Row) -> Iterator[Fault]:
 
 
 def value_faults(row: Row) -> Iterator[Fault]:
-    """Find values that no token or call can have, where all lengths are right."""
+    """Find values that a token, segment or call cannot have; all lengths must be right."""
     yield from _token_faults(row)
     calls_fault = next(_call_faults(row), None)
     if calls_fault is not None:
@@ -42,9 +42,9 @@ def value_faults(row: Row) -> Iterator[Fault]:
 
 
 def weight_faults(row: Row) -> Iterator[Fault]:
-    """Find a token of a message of a conversation that weighs more than those before it.
+    """Find a token that weighs more than an earlier token of its message; not for calls.
 
-    It may weigh less: where the beginning of an answer is that of others too, their weights add up.
+    It may weigh less: where answers share their beginning, the weights of all add up there.
     """
     if row.loss_weights is None:
         return

@@ -1,10 +1,10 @@
-"""The order of shuffled rows, found again from the seed and from where the source has each sample.
+"""Checks the order of shuffled rows, by the seed and the place of each sample in the source.
 
     keys of the rows of each unit ── sorted ──▶ unit 2, row 5 │ unit 0, row 1 │ unit 2, row 0 │ …
     rows of a split, as they stand ───────────▶ unit 2        │ unit 0        │ unit 2        │ …
 
-The units are the same, and the rows of a unit, put back in their places, stand in the order of
-their first samples. Memory is the ids of all samples.
+Two checks: each row belongs to the unit with the next key, and the rows of a unit, sorted back, are
+in the order of their first samples. Memory is the ids of all samples.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from reasonpack.verify.findings import Findings
 from reasonpack.verify.shards import CheckedRow
 
 UNKNOWN = "the order of shuffled rows"
-"""What is taken from the manifest where the source does not tell it."""
+"""Entry of `Findings.taken` if the source does not tell the place of every sample."""
 
 
 class Order:
-    """Where the source has each conversation, and how the rows stand.
+    """The place of each conversation in the source, and the rows of each split in order.
 
     Attributes:
-        unit: that what is read is of.
+        unit: number of the unit whose records are being read.
     """
 
     def __init__(self) -> None:
@@ -36,17 +36,17 @@ class Order:
         self._rows: dict[str, list[tuple[str, int, list[str]]]] = defaultdict(list)
 
     def read(self, id_: str) -> None:
-        """Take the next conversation or group of the source."""
+        """Add the next conversation or group of the source."""
         place = (self.unit, len(self._places))
         self._places[id_] = None if id_ in self._places else place
 
     def add(self, checked: CheckedRow) -> None:
-        """Take the next row of the dataset."""
+        """Add the next row of the dataset."""
         split = checked.shard.removeprefix("data/").partition("-")[0]
         self._rows[split].append((checked.shard, checked.number, checked.row.sample_id))
 
     def check(self, manifest: Manifest, findings: Findings) -> None:
-        """Compare the order of all rows with that of the seed."""
+        """Compare the order of all rows with the order that the seed gives."""
         packed = [ids or [""] for rows in self._rows.values() for _, _, ids in rows]
         if manifest.sources or any(self._places.get(id_) is None for ids in packed for id_ in ids):
             findings.taken.append(UNKNOWN)
@@ -78,7 +78,7 @@ class Order:
 
 
 def _drawn(split: str, seed: int, counts: Counter[int]) -> list[tuple[int, int, int]]:
-    """Return key, unit and number of all rows of a split, in the order of their keys."""
+    """Return key, unit and number within the unit of all rows of a split, sorted by key."""
     drawn = []
     for unit, count in counts.items():
         generator = np.random.PCG64([seed, zlib.crc32(split.encode()), unit])

@@ -1,4 +1,4 @@
-r"""Which parts of an answer are trained, and where they stand in what the model wrote.
+r"""Finds the parts of an answer that are trained, and its texts in renderings.
 
 <think>\nA\n</think>\n\nB\n<tool_call>…</tool_call><|im_end|>
 └──── reasoning ────┘└response└────────── tool-calls ─────────┘
@@ -17,7 +17,7 @@ PARTS = ("reasoning", "response", "tool-calls")
 
 
 def parts_of(train_on: str) -> tuple[str, ...]:
-    """Return the parts that an option names; all of them if it names none.
+    """Return the parts that the option `train_on` names; all of them if it names none.
 
     >>> parts_of("last-turn,reasoning"), parts_of("all") == PARTS
     (('reasoning',), True)
@@ -27,7 +27,7 @@ def parts_of(train_on: str) -> tuple[str, ...]:
 
 
 def has_part(message: Message, parts: Sequence[str]) -> bool:
-    """Tell whether an answer has one of the parts; without calls its stop is of the response."""
+    """Return whether an answer has one of the parts; without calls it always has a response."""
     calls = bool(message.calls)
     has = (message.thinks, bool(message.content.strip()) or not calls, calls)
     return any(each for part, each in zip(PARTS, has, strict=True) if part in parts)
@@ -40,12 +40,12 @@ def stretches(
     closer: str,
     parts: Sequence[str],
 ) -> tuple[tuple[int, int], ...]:
-    """List where the parts begin and end in a completion.
+    """Return start and stop of each of the parts in a completion, in characters.
 
-    `thought` is where in it reasoning ends, at least and at most.
+    `thought` is where reasoning ends in the completion, at least and at most.
 
     Raises:
-        Refused: text and calls cannot be told apart, and one of them is trained.
+        Refused: only one of text and calls is trained, and the calls do not follow the text.
     """
     if tuple(parts) == PARTS:
         return ((0, len(completion)),)
@@ -54,7 +54,7 @@ def stretches(
     place, behind = max(0, verbatim.find(message.reasoning)), len(verbatim) - len(message.content)
     inline = verbatim[place:behind]
     if message.thinks and END in inline and (said or not closer) and inline + said in completion:
-        # With the tags of the record, which says what parts the answer from them.
+        # The record's own tags are in the completion, so the record tells where they end.
         closer = END + inline.rpartition(END)[2]
         end, most = completion.find(inline + said) + len(inline.rstrip()), len(completion)
     for space in closer[len(closer.rstrip()) :] * message.thinks:
@@ -74,16 +74,16 @@ def stretches(
     return tuple((begin, end) for part, begin, end in each if part in parts and begin < end)
 
 
-# --- in any text, as they are or stripped of white space ------------------------------
+# --- finding texts, whole or stripped of white space -----------------------------------
 
 
 def fitting(text: str, part: str, start: int = 0) -> str:
-    """Return the part, or what is left of it where it was stripped, as the text has it."""
+    """Return `part`, or `part` without outer white space if only this is in the text."""
     return next((each for each in (part, part.strip()) if text.find(each, start) >= 0), part)
 
 
 def last_place(text: str, part: str, start: int = 0) -> int:
-    """Return where the part stands last in a text from `start` on; −1 if it does not.
+    """Return the last place of a part, or of the stripped part, from `start` on; −1 without one.
 
     >>> last_place("a b a ", " a "), last_place("a b a", " a "), last_place("b", "a")
     (3, 4, -1)
@@ -92,12 +92,12 @@ def last_place(text: str, part: str, start: int = 0) -> int:
 
 
 def holds(text: str, part: str) -> bool:
-    """Tell whether a text has a part, or what is left of it where it was stripped."""
+    """Return whether a text has a part, or the stripped part."""
     return fitting(text, part) in text
 
 
 def shown_end(text: str, part: str, place: int) -> int:
-    r"""Return where a part ends that stands at `place`, with the white space at its end if shown.
+    r"""Return where a part at `place` ends, with as much of its final white space as is shown.
 
     >>> shown_end("A \n", " A \n", 0), shown_end("A</b>", " A \n", 0)
     (3, 1)
@@ -109,19 +109,19 @@ def shown_end(text: str, part: str, place: int) -> int:
 
 
 def says(message: Message, token: str) -> bool:
-    """Tell whether a token stands in the texts of a message or in a call of it."""
+    """Return whether the content, reasoning or a call of a message contains a token."""
     calls = (json.dumps(call, ensure_ascii=False) for call in message.calls)
     return any(token in text for text in (message.content, message.reasoning, *calls))
 
 
 def named(text: str, tool: str, start: int = 0) -> int:
-    """Return where the name of a tool ends in a text from `start` on, in no longer one; or −1."""
+    """Return where the name of a tool, as a whole word, ends in a text from `start` on, or −1."""
     found = re.compile(rf"(?<![-\w]){re.escape(tool)}(?![-\w])").search(text, start)
     return found.end() if found else -1
 
 
 def begun(prompt: str, content: str) -> str:
-    r"""Return the tag that a prompt opens and a content closes, with what follows the tag.
+    r"""Return the tag at the end of a prompt, with white space after it; empty unless closed.
 
     >>> begun("…<judge>\n", "Easy.</judge>So."), begun("…<judge>\n", "So.")
     ('<judge>\n', '')
@@ -131,18 +131,21 @@ def begun(prompt: str, content: str) -> str:
 
 
 def begins(text: str, message: Message) -> bool:
-    """Tell whether a text begins with reasoning in its tags as the record has it in the content."""
+    """Return whether a text begins with the record's own think block."""
     return text.lstrip().startswith((message.verbatim or "").partition(END)[0].lstrip() + END)
 
 
 def thought_end(message: Message, completion: str, closer: str) -> tuple[int, int]:
-    """Find where reasoning ends in a completion: between the closer and the white space on."""
+    """Return where reasoning ends in a completion, at least and at most.
+
+    That is after the closer, and after the white space behind it; (0, all) if they are not found.
+    """
     if not message.thinks:
         return 0, 0
     place = last_place(completion, message.reasoning)
     behind = max(place, 0) + len(fitting(completion, message.reasoning))
     at = completion.find(closer.strip(), behind) if closer.strip() else -1
-    if at < 0 <= place and not completion[behind:].strip():  # it was cut off before its end
+    if at < 0 <= place and not completion[behind:].strip():  # cut off within the reasoning
         return len(completion), len(completion)
     if place < 0 or at < 0:
         return 0, len(completion)

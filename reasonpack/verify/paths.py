@@ -1,12 +1,12 @@
-"""Tokens that see others → hashed paths, which are equal where what is seen is equal.
+"""Tokens of a row or a view → hashed paths, which are equal if the visible tokens are equal.
 
     row      h1 t1 r_out1 r_in1 h2          path of a token in h2:  h1 r_in1 h2 up to it
 
-A path is what a token sees, with positions, and the token itself. Its hash is the sum of
-key[position] × (token + 1) modulo 2⁶⁴, twice, with keys drawn when the program starts. Such
-sums can be had for all tokens of a row at once: a running sum, less what is out of sight.
-Two different paths have the same hash with a chance below 2⁻⁶⁴, whatever they are, as long
-as they do not depend on the keys (multilinear hashing; ids are below 2³¹).
+A path is the tokens that a token sees, with their positions, and the token itself. Its hash is the
+sum of key[position] × (token + 1) modulo 2⁶⁴, twice, with keys drawn when the program starts. The
+hashes of all tokens of a row are computed together: a running sum, minus the tokens that are no
+longer visible. Two different paths have the same hash with a probability below 2⁻⁶⁴ as long as
+they do not depend on the keys (multilinear hashing; ids are below 2³¹).
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from reasonpack.verify.row import Row
 Integers = NDArray[np.integer[Any]]
 U64 = NDArray[np.uint64]
 Print = tuple[int, int, int, int, int, int]
-"""Stands for the leaves of a conversation (two numbers), for its trained paths (two), and for these
-with their weights (two)."""
+"""Hashes of the leaves of a conversation (two numbers), of its trained paths (two), and of these
+with their weights and values (two)."""
 _SEED = secrets.randbits(128)
 _MASK = (1 << 64) - 1
 
@@ -34,10 +34,10 @@ class Paths(Struct, frozen=True):
     """Hashed paths of the T tokens of a row.
 
     Attributes:
-        seen: u64[T, 2], of each token.
-        predicted: u64[T, 2], what the token before sees, and then the token: the path that
-            is trained where the token is. Equal to `seen` there if rule 8 holds.
-        leaf: bool[T], which tokens no other one sees.
+        seen: u64[T, 2], the path of each token.
+        predicted: u64[T, 2], the path of the token before it in the row, then the token: this is
+            trained if the token is. Equal to `seen` at trained tokens if rule 8 holds.
+        leaf: bool[T], which tokens no other token sees.
     """
 
     seen: U64
@@ -77,13 +77,13 @@ def _terms(ids: Integers, positions: Integers) -> U64:
 
 @cache
 def _keys(count: int) -> U64:
-    """Draw two keys a position, the same ones whatever the count."""
+    """Return u64[count, 2], two random keys for each position; a larger count only adds keys."""
     generator = np.random.default_rng(_SEED)
     return generator.integers(_MASK, size=(count, 2), dtype=np.uint64, endpoint=True)
 
 
 def distinct(paths: U64) -> U64:
-    """Sort paths, and leave out what is there already.
+    """Return paths sorted, each once.
 
     >>> distinct(np.array([[2, 1], [1, 5], [2, 1]], np.uint64)).tolist()
     [[1, 5], [2, 1]]
@@ -92,12 +92,12 @@ def distinct(paths: U64) -> U64:
 
 
 def each_once(paths: U64) -> tuple[U64, NDArray[np.int64], NDArray[np.int64]]:
-    """Sort N paths without repetitions; return where each is first, and which of them each is.
+    """Return U distinct paths sorted, i64[U] their first places, and i64[N] which of them each is.
 
     >>> [each.tolist() for each in each_once(np.array([[2, 1], [1, 5], [2, 1]], np.uint64))]
     [[[1, 5], [2, 1]], [1, 0], [1, 0, 1]]
     """
-    order = np.lexsort((paths[:, 1], paths[:, 0]))  # equal ones stay in order
+    order = np.lexsort((paths[:, 1], paths[:, 0]))  # stable: equal paths stay in order
     ordered = paths[order]
     new = np.ones(len(ordered), bool)
     new[1:] = (ordered[1:] != ordered[:-1]).any(axis=1)
@@ -109,13 +109,13 @@ def each_once(paths: U64) -> tuple[U64, NDArray[np.int64], NDArray[np.int64]]:
 def fingerprint(
     leaves: U64, trained: U64, weights: NDArray[np.float32] | None = None, more: U64 | None = None
 ) -> Print:
-    """Stand for all leaves and all trained paths, each as often as it is there, in any order.
+    """Hash leaves and trained paths, as multisets: repetitions count, and order does not.
 
     Args:
         leaves: u64[L, 2].
         trained: u64[N, 2].
-        weights: f32[N], of the trained tokens.
-        more: u64[N, k], what else stands at each of them; only with weights.
+        weights: f32[N], loss weights of the trained tokens.
+        more: u64[N, k], their other values; only with weights.
 
     >>> leaves, trained = np.array([[1, 2]], np.uint64), np.array([[3, 4]], np.uint64)
     >>> prints = [fingerprint(leaves, trained, np.float32([one])) for one in (0.5, 0.5, 0.75)]
@@ -131,14 +131,14 @@ def fingerprint(
 
 
 def bits_of(values: NDArray[np.float32]) -> NDArray[np.uint64]:
-    """Return the bits of numbers, as integers; those of 0 for -0."""
+    """Return the bits of numbers as integers; −0 counts as 0."""
     positive: NDArray[np.float32] = np.asarray(values, np.float32) + np.float32(0)
     bits: NDArray[np.uint64] = positive.view(np.uint32).astype(np.uint64)
     return bits
 
 
 def _sum(paths: U64) -> tuple[int, int]:
-    """Sum up paths, mixed first: sums of the hashes themselves would not keep paths apart."""
+    """Sum paths after mixing their bits, as plain sums of such hashes are equal for other paths."""
     factors = np.array([0x9E3779B97F4A7C15, 0xD1B54A32D192ED03], np.uint64)
     mixed = paths + paths[:, ::-1] * factors
     for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
@@ -148,7 +148,7 @@ def _sum(paths: U64) -> tuple[int, int]:
 
 
 def together(*prints: Print) -> Print:
-    """Return the fingerprint of several parts together.
+    """Return the fingerprint of the union of several parts.
 
     >>> a, b = np.array([[1, 2]], np.uint64), np.array([[3, 4]], np.uint64)
     >>> both = np.concatenate([a, b])
