@@ -146,7 +146,7 @@ class _Adding(Struct):
                 self.long.append((rejected, record, found))
             return
         if found is not None and found.reason == "overlong" and join.as_context:
-            found = replace(found, reason="", error="")  # for what it says, it may be context
+            found = replace(found, reason="", error="")  # pack may have kept it as context
         check_left_out(join, record, self.id, found)
         if found is None:
             return

@@ -81,7 +81,7 @@ def _check_counts(join: Join) -> None:
 
 
 def _check_kept(join: Join) -> None:
-    """Compare how many messages are context with how many could not be had, or were left out."""
+    """Compare with the manifest how many messages were kept as context instead of trained."""
     counts, found = join.manifest.counts, join.findings.checked
     if not join.as_context or counts.copies or "more" in counts.notes:
         return
@@ -156,7 +156,7 @@ def _kept_as_context(
 
 
 def _leave(views: Sequence[TokenView], findings: Findings) -> None:
-    """Count views as those of messages that were kept as context."""
+    """Count views as messages that pack kept as context, and no longer as views."""
     findings.count("kept as context", len(views))
     findings.count("views", -len(views))
     findings.count("naive_tokens", -sum(len(view.ids) for view in views))

@@ -148,7 +148,7 @@ class Join(Struct):
 
     @property
     def as_context(self) -> bool:
-        """Whether messages whose views cannot be had were kept as context."""
+        """Whether pack kept messages whose views it could not build as context."""
         return self.manifest.options.on_message_error == "context"
 
     @property

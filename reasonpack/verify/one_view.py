@@ -50,7 +50,7 @@ class TextView(Struct, frozen=True):
 
 
 class OneView:
-    """The view of message `number` of a chat; `given` are its messages as the template gets them."""
+    """The view of message `number` of a chat; `given` are its messages for the template."""
 
     def __init__(
         self,

@@ -1,7 +1,7 @@
-"""A conversation, or calls, read and encoded again: views in tokens, and what is compared of them.
+"""Views in tokens, rebuilt from the source → what the samples of a dataset are compared with.
 
-    views ─→ paths of one after another ─→ leaves, what is trained, messages, history ─→ Read
-    views ─→ how long a sample of them is ─→ whether they must have been rejected
+    views ─→ paths of one after another ─→ leaves, trained paths, messages, history ─→ Read
+    views ─→ length of a sample of them ─→ whether they must have been rejected
 
 The ids of all views are in memory at once, the paths of one view at a time.
 """
@@ -34,14 +34,14 @@ class TokenView(Struct, frozen=True):
     """A view of L tokens, of a message or of a call.
 
     Attributes:
-        message: index of the message that it is the view of: −1 for a call with ids.
+        message: index of its message; −1 for a call with ids.
         ids: i32[L], prompt and then completion.
-        trained: bool[C], which of the completion's tokens are trained.
-        thought: how many trained tokens are reasoning: at least, at most.
-        history: the messages of the prompt, in tokens; none with ids.
-        weight: what each of its trained tokens weighs, or all that share its weight.
-        group: what its tokens share their weight with, equal for all views of it; None for nothing.
-        call: the call that it is of, without messages and ids; None in a conversation.
+        trained: bool[C], which of the completion's C tokens are trained.
+        thought: how many trained tokens are reasoning, at least and at most.
+        history: stretches of the prompt, in tokens, that are texts of messages; empty with ids.
+        weight: loss weight of each trained token, or of all tokens of `group` together.
+        group: equal for views whose trained tokens share one weight; None if they do not share.
+        call: its call, without messages and ids; None in a conversation.
     """
 
     message: int
@@ -55,17 +55,17 @@ class TokenView(Struct, frozen=True):
 
     @property
     def named(self) -> str:
-        """Name it for people."""
+        """Name the view for a message: by its call or by its message."""
         return f"call {quoted(self.call.id)}" if self.call else f"message {self.message}"
 
     @property
     def is_rejected(self) -> bool:
-        """Whether it is of the rejected answer of a pair."""
+        """Whether it is the rejected answer of a preference pair."""
         return self.call is not None and self.call.role == "rejected"
 
     @property
     def prompt_length(self) -> int:
-        """How many of its tokens are the prompt."""
+        """Number of tokens of the prompt."""
         return len(self.ids) - len(self.trained)
 
     @property
@@ -75,23 +75,22 @@ class TokenView(Struct, frozen=True):
 
     @property
     def targets(self) -> U64:
-        """The paths of what is trained."""
+        """The paths u64[n, 2] of its trained tokens."""
         return self.paths[self.prompt_length :][self.trained]
 
 
 class Rebuilt(Struct, frozen=True):
-    """The views of a conversation, or of a record of calls, or the reason for which there are none.
+    """The views of a conversation, or of a record of calls, or why there are none.
 
     Attributes:
         views: one for each trained message or call.
-        built: what was found of these in text.
-        reason: why it must have been refused; `error` says it in words.
-        unknown: why it could not be checked; then nothing is known of its views.
+        built: how the views were built in text.
+        reason: why pack must reject it, as rejects.jsonl names reasons; `error` describes it.
+        unknown: why it could not be checked; its views are then unknown.
         left_out: messages whose views are too long; the others are in `views`.
-        split: that a conversation belongs in.
-        shared: how many tokens of views that were left out count where weights are shared, by
-            `group`.
-        id: of the call, if the record has one; else where it is.
+        split: the split that a conversation belongs in.
+        shared: by `group`, trained tokens of left-out views, which share weights all the same.
+        id: of the call if the record has only one, else the record's place; empty if not known.
     """
 
     views: Sequence[TokenView] = ()
@@ -106,7 +105,7 @@ class Rebuilt(Struct, frozen=True):
 
 
 def not_rebuilt(error: RecordError | NotChecked | Refused) -> Rebuilt:
-    """Say why there are no views."""
+    """Return the result for a record that cannot be read or must be rejected: no views, and why."""
     if isinstance(error, NotChecked):
         return Rebuilt(unknown=str(error))
     cause = error if isinstance(error, RecordError) else error.__cause__  # JSON within the record
@@ -120,9 +119,9 @@ def not_rebuilt(error: RecordError | NotChecked | Refused) -> Rebuilt:
 def weighed(
     views: Sequence[TokenView], more: Mapping[Hashable, int] = MappingProxyType({})
 ) -> list[TokenView]:
-    """Return views with what each of their trained tokens weighs, once it is shared.
+    """Return views with the weight of each trained token: shared weights are divided by tokens.
 
-    `more` are trained tokens of other views, by `group`. A rejected answer weighs nothing.
+    `more` counts trained tokens of other views, by `group`. A rejected answer weighs 0.
     """
     tokens = Counter(more)
     for view in views:
@@ -136,21 +135,21 @@ def weighed(
 
 
 def apart(views: Sequence[TokenView]) -> bool:
-    """Tell whether no view trains a token of another."""
+    """Return whether views are kept apart: each trains its tokens even if another has them too."""
     return any(cannot_add_up(view.call) for view in views)
 
 
 def read_views(
     views: Sequence[TokenView], where: str, split: str, *, weighs: bool, divided: bool
 ) -> Read:
-    """Return what samples are compared with, for the record or the group that begins at a place.
+    """Return what the samples of a record or group are compared with.
 
     Args:
-        views: there is one at least; their weights are shared already.
-        where: that place.
-        split: that it belongs in.
+        views: at least one; their weights are per token, as `weighed` returns them.
+        where: place of the record, or of the first of the group.
+        split: the split that it belongs in.
         weighs: its samples have weights.
-        divided: there may be several samples of it.
+        divided: it may have several samples.
     """
     paths = _compared_paths(views)
     trained = np.concatenate(paths.targets)
@@ -189,13 +188,13 @@ def read_views(
 
 
 class _Compared(Struct):
-    """The paths of views, as far as they are compared.
+    """The paths of V views that are compared.
 
     Attributes:
-        targets: of each view what it trains, u64[n, 2].
-        ends: u64[V, 2], the last one of each view.
-        written: of each view those of its completion, in their first word alone.
-        history: by message and kind, what no earlier view has, in its first word.
+        targets: for each view, the paths of its trained tokens, u64[n, 2].
+        ends: u64[V, 2], the last path of each view.
+        written: for each view, the first words of the paths of its completion.
+        history: message, kind, and the first words of context paths that no earlier view has.
     """
 
     targets: list[U64]
@@ -204,7 +203,7 @@ class _Compared(Struct):
     history: list[tuple[tuple[int, int], U64]]
 
     def contexts(self) -> Contexts:
-        """Count tokens of the history by message and kind, but for those that a view writes."""
+        """Count context tokens by message and kind, without those in the completion of a view."""
         counted, written = Contexts(), np.sort(np.concatenate(self.written))
         for place, paths in self.history:
             least, most = (np.searchsorted(written, paths, side) for side in ("left", "right"))
@@ -213,7 +212,7 @@ class _Compared(Struct):
 
 
 def _compared_paths(views: Sequence[TokenView]) -> _Compared:
-    """Take what is compared of the paths of views, one view after another."""
+    """Collect the compared paths of views, one view at a time to save memory."""
     made = _Compared([], np.zeros((len(views), 2), np.uint64), [], [])
     prefixes = Prefixes()
     for number, view in enumerate(views):
@@ -234,11 +233,11 @@ def _compared_paths(views: Sequence[TokenView]) -> _Compared:
 def _leaves(
     views: Sequence[TokenView], ends: U64, may_branch: NDArray[np.bool_]
 ) -> dict[bytes, tuple[int, int]]:
-    """Tell how often the end of each view is a leaf, at least and at most.
+    """Return for the last path of each view how often it is a leaf, at least and at most.
 
-    It is none where another view goes on from it, unless it `may_branch`, as its samples are
-    divided, or as it trains what another call does, apart from it: then each of the answers that
-    hold it may end in a branch of its own.
+    It is a leaf once, or never if another view extends it. A view that `may_branch`, because its
+    record may be divided or because it is kept apart from a call with the same tokens, may be a
+    leaf once for each answer that contains its end.
     """
     lengths = np.array([len(view.ids) for view in views])
     inner, answers = np.zeros(len(views), bool), np.zeros(len(views), int)
@@ -255,11 +254,11 @@ def _leaves(
     return found
 
 
-# --- what must have become of it -------------------------------------------------------
+# --- what pack must have done with it --------------------------------------------------
 
 
 def why_rejected(rebuilt: Rebuilt, manifest: Manifest) -> str:
-    """Return the reason for which a conversation cannot be packed; empty if it can."""
+    """Return the reason for which pack must reject a conversation; empty if it must not."""
     if rebuilt.reason:
         return rebuilt.reason
     views = rebuilt.views
@@ -268,7 +267,7 @@ def why_rejected(rebuilt: Rebuilt, manifest: Manifest) -> str:
     if any(view.prompt_length == 0 for view in views):
         return "view"
     if manifest.options.overlong == "split":
-        # What is short enough may be context, where such messages are that cannot be had.
+        # All messages with shorter views may have been kept as context; only pack knows that.
         is_context = manifest.options.on_message_error == "context"
         return "overlong" if rebuilt.left_out and is_context else ""
     longest = sample = max(len(view.ids) for view in views)
@@ -280,9 +279,9 @@ def why_rejected(rebuilt: Rebuilt, manifest: Manifest) -> str:
 
 
 def whole_size(views: Sequence[TokenView]) -> int:
-    """Count the tokens of a onepass sample of all of these views.
+    """Return how many tokens a onepass sample of all these views has.
 
-    It repeats a token that several trained ones follow, for each of these but one.
+    A token that several trained tokens follow is repeated for each of them but one.
     """
     seen, trained, before = list[U64](), list[U64](), list[U64]()
     for view in views:

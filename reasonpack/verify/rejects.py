@@ -1,4 +1,4 @@
-"""Lines of rejects.jsonl → what becomes of each: its record is in the source, for a true reason."""
+"""Lines of rejects.jsonl → findings where the source has no such record, or no such reason."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from reasonpack.verify.match import Join, Reject
 from reasonpack.verify.rebuilt import Rebuilt
 
 TESTED = ("json", "encoding", "duplicate-key", "overlong")
-"""Reasons of rejects that are wrong where a record can be decoded, and its views fit."""
+"""Reasons that this check can test: they are wrong if a record can be decoded and its views fit."""
 
 
 def read_all(dataset: Dataset) -> tuple[dict[str, list[Reject]], dict[str, list[LeftOut]]]:
-    """Read the records that were rejected, and the messages that were left out, by `where`."""
+    """Return the rejected records and the left-out messages of rejects.jsonl, by their `where`."""
     by_place: dict[str, list[Reject]] = {}
     left_out: dict[str, list[LeftOut]] = {}
     try:
@@ -27,7 +27,7 @@ def read_all(dataset: Dataset) -> tuple[dict[str, list[Reject]], dict[str, list[
             else:
                 by_place.setdefault(reject.where, []).append(_reject(reject))
     except ValueError:
-        pass  # said when the dataset was read
+        pass  # reported by `check_beside`
     return by_place, left_out
 
 
@@ -45,7 +45,10 @@ def _digest(line: bytes) -> bytes:
 
 
 def take_reject(join: Join, record: Record, id_: str | None = None) -> Reject | None:
-    """Take the reject of this record: of the same place and line, or of its id without any line."""
+    """Remove and return the reject of a record from `join`; None without one.
+
+    It has the place and the line of the record; with `id_`, it has the id and no line.
+    """
     waiting = join.rejects.get(record.where if id_ is None else id_, [])
     for reject in waiting:
         same_line = record.row is not None or reject.digest == _digest(record.line)
@@ -58,10 +61,10 @@ def take_reject(join: Join, record: Record, id_: str | None = None) -> Reject | 
 def check_reason(
     rejected: Reject, record: Record, rebuilt: Rebuilt | None, reason: str, findings: Findings
 ) -> None:
-    """Compare a reject with what this check makes of its record, and with its own reason.
+    """Count a reject, and report it if its reason is one of `TESTED` and is wrong.
 
-    It may refuse what could be had, for pack has more rules than this check knows. Only a reason
-    that can be tested by itself is held against it.
+    `reason` is what this check would reject the record for, empty for nothing. Other reasons are
+    not reported, because pack has more rules than this check.
     """
     findings.count("rejects")
     if rebuilt is None or rebuilt.unknown:
@@ -74,9 +77,9 @@ def check_reason(
 
 
 def check_left_out(join: Join, record: Record, id_: str, rebuilt: Rebuilt | None) -> None:
-    """Compare the messages of a record that were left out with those that are too long.
+    """Compare the messages of a record in rejects.jsonl with those that are too long.
 
-    They are known by the place of the record, or by its id in a dataset that was packed again.
+    Their `where` is the record's place, or its id in a dataset that was packed again.
     """
     if rebuilt is None or rebuilt.unknown or rebuilt.reason:
         for where in (record.where, id_):
@@ -93,7 +96,7 @@ def check_left_out(join: Join, record: Record, id_: str, rebuilt: Rebuilt | None
         _, number, found = min(of_message, default=(False, 0, None), key=lambda each: each[:2])
         if found is not None:
             both[number].remove(found)
-        elif join.as_context:  # for what it says, it may be
+        elif join.as_context:  # pack may have kept it as context for another reason
             join.findings.count("kept as context")
             continue
         join.findings.count("left out")

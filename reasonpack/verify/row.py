@@ -1,4 +1,4 @@
-"""One row as it stands in a shard, and a rule of the format that it breaks."""
+"""The types of a row, as read from a shard, and of a rule that it breaks."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ IGNORE = -100
 
 
 class Row(Struct, frozen=True):
-    """The columns of one row as they stand in a shard, of whatever lengths.
+    """The columns of one row as read from a shard; their lengths are not checked yet.
 
-    Optional ones that the dataset does not have are None.
+    Optional columns that the dataset does not have are None.
     """
 
     input_ids: I32
@@ -49,7 +49,7 @@ class Row(Struct, frozen=True):
 
     @property
     def sample_stop(self) -> NDArray[np.int64]:
-        """Where each sample ends."""
+        """i64[N], where each sample ends."""
         return np.append(self.sample_start[1:], self.length).astype(np.int64)
 
     @property
@@ -59,7 +59,7 @@ class Row(Struct, frozen=True):
 
     @property
     def target(self) -> NDArray[np.bool_]:
-        """bool[T], which tokens are trained, or what a preference loss trains as rejected."""
+        """bool[T], which tokens are trained, or are targets of rejected answers."""
         if self.preference_labels is None:
             return self.trained
         return self.trained | np.not_equal(self.preference_labels, IGNORE)
@@ -72,16 +72,16 @@ class Row(Struct, frozen=True):
         return np.repeat(self.segment_call, self.segment_stop - self.segment_start).astype(np.int64)
 
     def sample_of(self, token: int) -> int:
-        """Return the number of the sample that a token belongs to."""
+        """Return the number of a token's sample within the row."""
         return int(np.searchsorted(self.sample_start, token, "right")) - 1
 
     def message_of(self, token: int) -> int:
-        """Return the message that a token belongs to."""
+        """Return the index of a token's message, −1 for none."""
         segment = int(np.searchsorted(self.segment_start, token, "right")) - 1
         return int(self.segment_message[segment])
 
     def alone(self, number: int) -> Row:
-        """Return one of the samples as a row of its own; the row has to be sound."""
+        """Return one of the samples as a row of its own; the row must have no fault."""
         start, stop = int(self.sample_start[number]), int(self.sample_stop[number])
         segments = slice(*np.searchsorted(self.segment_start, (start, stop)).tolist())
         columns: dict[str, Any] = {
@@ -113,7 +113,7 @@ class Row(Struct, frozen=True):
 
 
 class Fault(Struct, frozen=True):
-    """A rule that a row breaks; `token` is the first at which it does."""
+    """A rule that a row breaks; `token` is the first token that breaks it, or None."""
 
     code: str
     what: str
@@ -121,7 +121,7 @@ class Fault(Struct, frozen=True):
 
 
 def first(bad: NDArray[np.bool_]) -> int | None:
-    """Return where the first True is.
+    """Return the index of the first True; None without one.
 
     >>> first(np.array([False, True, True])), first(np.array([False]))
     (1, None)

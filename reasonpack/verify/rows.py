@@ -1,10 +1,10 @@
-"""One row → the rules of the format that it breaks.
+"""One row → its faults: the rules of the format that it breaks.
 
     row      h1 t1 r_out1 r_in1 h2
              └─┘└───────┘└──────┘      segments tile it, their intervals nest, positions are
              └── visible_until ─┘      depths, trained tokens follow their parents
 
-A rule that rests on a broken one is not looked at.
+A rule that depends on a broken rule is not checked.
 """
 
 from __future__ import annotations
@@ -20,11 +20,10 @@ from reasonpack.verify.row import I32, IGNORE, Fault, Row, first
 
 
 def check_row(row: Row) -> tuple[list[Fault], Paths | None]:
-    """Check every rule that one row can break; each is reported once, where it is broken first.
+    """Check every rule that a single row can break; each is reported at most once.
 
     Returns:
-        The faults, and the paths of the row's tokens; None where there is a fault, for
-        what they would be compared with is wrong already.
+        The faults, and the paths of the row's tokens; None instead of paths if there is a fault.
     """
     faults = [*_shape_faults(row), *length_faults(row)]
     if faults:
@@ -73,7 +72,7 @@ def _shape_faults(row: Row) -> Iterator[Fault]:
 
 
 def _tiling_fault(starts: I32, length: int) -> str:
-    """Say why `starts` do not cut a row into pieces that are not empty; '' if they do.
+    """Describe why `starts` do not tile a row with pieces that are not empty; '' if they do.
 
     >>> _tiling_fault(np.array([0, 2], np.int32), 3), _tiling_fault(np.array([0, 3], np.int32), 3)
     ('', "ends with 3, expected less than the row's 3 tokens")
@@ -120,7 +119,7 @@ def _forest_faults(row: Row) -> Iterator[Fault]:
         what = f"visible until {until[bad]}, expected {stops[bad]} to {ends[bad]}"
         yield Fault("RP206", what, int(starts[bad]))
         return
-    around: list[int] = []  # ends of the intervals that hold this place, the innermost last
+    around: list[int] = []  # ends of the intervals around this segment, the innermost last
     for start, end in zip(starts.tolist(), until.tolist(), strict=True):
         while around and around[-1] <= start:
             around.pop()
@@ -144,10 +143,10 @@ def _position_faults(row: Row) -> Iterator[Fault]:
 
 
 def _parent_faults(row: Row) -> Iterator[Fault]:
-    """Find a trained token whose parent in the tree is not the token before it."""
+    """Find a trained token that does not directly follow its parent in the tree."""
     branches = np.zeros(row.length, bool)
     branches[1:] = np.diff(row.position_ids) != 1
-    branches[row.sample_start] = False  # rule 7 has those
+    branches[row.sample_start] = False  # rule 7 covers these
     if (bad := first(row.target & branches)) is not None:
         before, here = row.position_ids[bad - 1 : bad + 1].tolist()
         what = f"trained at position {here} after a token at {before}, expected {before + 1}"
@@ -155,7 +154,7 @@ def _parent_faults(row: Row) -> Iterator[Fault]:
 
 
 def _repeated_faults(row: Row, paths: Paths) -> Iterator[Fault]:
-    """Find a prefix and token that a sample trains twice, or that one call of it does."""
+    """Find a prefix and token that a sample, or one of its calls, trains twice."""
     number = row.call_of_tokens
     for start, stop in zip(row.sample_start, row.sample_stop, strict=True):
         tokens = np.flatnonzero(row.target[start:stop]) + start

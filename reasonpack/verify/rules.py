@@ -1,8 +1,8 @@
-r"""How views are built: the template, and what is known of it beside its rendering.
+r"""The rules for building views: the template, and what must be known of it before rendering.
 
-manifest     thinking switch, delimiters, what the run was asked for   (taken as it is)
+manifest     thinking switch, delimiters, options of the run   (taken without a check)
 model files  tokens that end an answer
-template     in which form it takes messages                           (tried out)
+template     the form in which it takes messages               (found by trial renderings)
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ class Rules(Struct, frozen=True):
     """How the views of a dataset are built.
 
     Attributes:
-        forms: in which form it takes messages.
-        stops: tokens that may end an answer, by the model's files.
-        ending: the one special token that follows an answer; empty where there are several.
-        given: what the run set for every record: variables that win over the switch.
-        thinking: variables for a message with reasoning, and for one without.
-        opener: what stands before reasoning, by the prompt or the model; from the manifest.
-        closer: what it writes behind it; from the manifest.
-        stated: stop tokens of an answer and of a call, where the user stated them.
-        claimed: stop tokens of an answer and of a call by the manifest: compared with those that
-            files or rendering have, and taken where they have none.
-        missing_reasoning: what was done with an answer without reasoning in a prompt that opens it.
-        train_empty: train empty blocks.
-        keep_as_context: a message whose view cannot be had was kept as context.
+        forms: the form in which the template takes messages.
+        stops: tokens that may end an answer, from the model's files.
+        ending: the only special token that follows an answer; empty if there are several or none.
+        given: template variables that the run set for every record; they override `thinking`.
+        thinking: template variables for a message with reasoning, and for one without.
+        opener: text before reasoning, written by prompt and model; from the manifest.
+        closer: text after reasoning; from the manifest.
+        stated: stop tokens of answers and of calls that the user stated; empty without.
+        claimed: stop tokens of answers and of calls in the manifest; compared with those of model
+            files or rendering, and used if these have none.
+        missing_reasoning: what pack did with an answer without reasoning in a prompt that opens it.
+        train_empty: empty think blocks are trained.
+        keep_as_context: pack kept a message as context if it could not build its view.
     """
 
     template: Template
@@ -58,19 +58,19 @@ class Rules(Struct, frozen=True):
     keep_as_context: bool
 
     def written(self, message: Message) -> Json:
-        """Write a message as the template takes it."""
+        """Return a message in the form in which the template takes it."""
         return self.forms.given(message, self.opener, self.closer)
 
     @property
     def empty_block(self) -> re.Pattern[str]:
-        """An empty think block, or what is left of one that the prompt opened."""
+        """Pattern of an empty think block, or of the rest of one that the prompt opens."""
         opener, closer = re.escape(self.opener.strip()), re.escape(self.closer.strip())
         space = self.closer[len(self.closer.rstrip()) :]
         as_much = "".join(f"(?:{re.escape(each)}" for each in space) + ")?" * len(space)
         return re.compile(rf"\s*(?:{opener}\s*)?{closer}{as_much}" if closer else r"(?!)")
 
     def opener_behind(self, prompt: str) -> tuple[str, str]:
-        """Divide the opener: what a prompt ends with, and what the model writes behind it."""
+        """Split the opener into what a prompt ends with and the rest, which the model writes."""
         bare = prompt.rstrip()
         for end in range(len(self.opener), 0, -1):
             begun = self.opener[:end].rstrip()
@@ -80,14 +80,14 @@ class Rules(Struct, frozen=True):
         return "", self.opener
 
     def rest_of_block(self, prompt: str) -> str:
-        """Return what closes the empty block that a prompt opens."""
+        """Return the rest of an empty think block that a prompt opens."""
         block = self.opener.lstrip() + self.closer
         opened = prompt[prompt.rfind(self.opener_behind(prompt)[0].lstrip()) :]
         return block[len(opened) :] if block.startswith(opened) else self.closer
 
     @property
     def last_block(self) -> re.Pattern[str]:
-        """A think block at the end, opened or closed."""
+        """Pattern of a think block at the end of a text, closed or not."""
         opener, closer = re.escape(self.opener.strip()), re.escape(self.closer.strip())
         inner = f"(?:(?!{opener}).)*?{closer}" if closer else ""
         return re.compile(rf"{opener}(?:{inner})?\s*\Z" if opener else r"(?!)", re.DOTALL)
@@ -96,7 +96,7 @@ class Rules(Struct, frozen=True):
 def load_rules(
     manifest: Manifest, tokenizer: Tokenizer
 ) -> tuple[ChatTemplate, tuple[Rules, Rules]]:
-    """Read the templates, and the rules by which each makes views: without tools, and with them.
+    """Load the chat template, and the rules for conversations without and with tools.
 
     Raises:
         ReasonpackError: a template cannot be loaded.
@@ -143,7 +143,7 @@ def load_rules(
 
 
 def _learned(manifest: Manifest, template: ChatTemplate) -> Learned:
-    """Return what the manifest says of a template; nothing where it has none of it."""
+    """Return what the manifest says of a template; empty fields if it does not name it."""
     for each in manifest.templates:
         if each.template_sha256 == template.sha256:
             return each
@@ -152,7 +152,7 @@ def _learned(manifest: Manifest, template: ChatTemplate) -> Learned:
 
 
 def _stated(behaviour: dict[str, Any], name: str) -> str:
-    """Return the stop token that the user stated."""
+    """Return the stop token that the user stated under a name; empty without one."""
     said = behaviour.get(name)
     token = said.get("token") if isinstance(said, dict) else said
     return token if isinstance(token, str) else ""

@@ -1,4 +1,4 @@
-"""The shards of a unit → bytes, schema and counts, checked, and rows, each of them checked.
+"""The shards of a unit → checked rows, and findings on bytes, schema, rows and counts.
 
     Dataset ─ unit by unit ─→ bytes, SHA-256 ─→ schema ─→ row groups ─→ CheckedRow …
                                                               └─ counts ─→ receipt, manifest
@@ -55,12 +55,12 @@ OPTIONAL = {
     "call_role": pa.uint8(),
     "call_reward": pa.float32(),
 }
-"""Columns that a manifest may name, in this order."""
+"""Optional columns that a manifest may name, in this order."""
 NEEDED = {
     "preference_labels": {"call_role"},
     **{name: {"segment_call", "call_id", "call_sample"} for name in OPTIONAL if "call" in name},
 }
-"""Optional columns that are there only with others."""
+"""For an optional column, the columns that it needs."""
 TO_BE_APPLIED = ("loss_weights", "logprobs", "advantages", "call_role")
 TEXTS = ("sample_id", "call_id")
 METADATA = ("format_version", "layout", "tokenizer_sha256", "template_sha256")
@@ -68,9 +68,9 @@ GROUP_ROWS, GROUP_TOKENS = 1_000, 1 << 22
 
 
 class CheckedRow(Struct, frozen=True):
-    """A row of a shard, and the paths of its tokens; None where the row is at fault.
+    """A row of a shard, and the paths of its tokens; None instead of paths if the row has a fault.
 
-    `number` counts over all shards, as the manifest gives their rows.
+    `number` counts over all shards, by the manifest's numbers of rows.
     """
 
     shard: str
@@ -80,7 +80,7 @@ class CheckedRow(Struct, frozen=True):
 
 
 def checked_rows(dataset: Dataset, number: int, findings: Findings) -> Iterator[CheckedRow]:
-    """Check the shards of one unit and yield their rows; at the end its counts are compared too."""
+    """Check the shards of a unit and yield their rows, then compare the counts of its receipt."""
     violations, total = findings.total, Counter[str]()
     for before, shard in dataset.shards_of(dataset.units[number]):
         held = Counter({"rows": 0, "tokens": 0})
@@ -93,7 +93,7 @@ def checked_rows(dataset: Dataset, number: int, findings: Findings) -> Iterator[
 def _checked_shard(
     dataset: Dataset, shard: Shard, before: int, held: Counter[str], findings: Findings
 ) -> Iterator[CheckedRow]:
-    """Check a shard and yield its rows, which are counted in `held`."""
+    """Check a shard and yield its rows; their counts are added to `held`."""
     place = place_of(dataset.directory, shard.path)
     findings.count("shards")
     violations = findings.total
@@ -136,21 +136,21 @@ def _check_file(shard: Shard, place: Place, findings: Findings) -> None:
 
 
 def _check_counts(dataset: Dataset, number: int, held: Counter[str], findings: Findings) -> None:
-    """Compare a receipt's counts with what its sound shards were found to hold."""
+    """Compare a receipt's counts with those of its shards, `held`; these have no faults."""
     receipt = dataset.receipts[number]
     if receipt is None:
         return
     counted, file = receipt.counts.flat(), receipt_path(dataset.units[number])
     names = {"samples", "rows", "tokens", "trained_tokens", "npass_tokens"}
-    if counted["pairs"]:  # datasets of before do not count them
+    if counted["pairs"]:  # older datasets do not count them
         names.add("pairs")
     names |= {name for name in {*counted, *held} if name.startswith("tokens_by_kind.")}
     if dataset.manifest.layout == "onepass":
         held["packed"] = held["samples"] - receipt.counts.extra_samples
         names.add("packed")
     if receipt.counts.extra_samples and counted["npass_tokens"] < held["npass_tokens"]:
-        names.discard("npass_tokens")  # a leaf of one sample may go on in another
-    if dataset.manifest.options.shuffle:  # these are of the records, which are in other shards
+        names.discard("npass_tokens")  # another sample of the conversation may extend a leaf
+    if dataset.manifest.options.shuffle:  # these count a unit's records, which other shards have
         names -= {"packed", "npass_tokens"}
     for name in sorted(names):
         both, by = (counted[name], held[name]), "as in its shards"
@@ -164,7 +164,7 @@ def _check_content(shard: Shard, place: Place, findings: Findings) -> None:
 
 
 def _held(row: Row, paths: Paths | None) -> Counter[str]:
-    """Count what a row holds; only rows and tokens of one that is at fault."""
+    """Return the counts of a row; of a row with a fault, only rows and tokens."""
     held = Counter({"rows": 1, "tokens": len(row.input_ids)})
     if paths is None:
         return held
@@ -180,7 +180,7 @@ def _held(row: Row, paths: Paths | None) -> Counter[str]:
 
 
 def _limit_faults(manifest: Manifest, row: Row) -> Iterator[Fault]:
-    """Find a row that is longer than the dataset's rows may be, and a position beyond its views."""
+    """Find a row above the dataset's `max_length` or `max_cost`, or a position above its limit."""
     most, last = manifest.options.max_length, manifest.max_position
     if most is not None and len(row.input_ids) > most:
         yield Fault("RP222", f"{len(row.input_ids):,} tokens, expected at most {most:,}")
@@ -202,7 +202,7 @@ def _located(fault: Fault, checked: CheckedRow) -> Finding:
 
 
 def _check_schema(manifest: Manifest, shard: Shard, schema: pa.Schema, findings: Findings) -> bool:
-    """Check columns, nullability and metadata; False if the rows cannot be read."""
+    """Check columns, nullability and metadata; return False if the rows cannot be read."""
     metadata = schema.metadata or {}
     for name in METADATA:
         value = metadata.get(f"reasonpack.{name}".encode())
@@ -235,7 +235,7 @@ def _known(schema: pa.Schema) -> list[str]:
 
 
 def _columns_fault(schema: pa.Schema, optional: Sequence[str], *, known_only: bool) -> str:
-    """Say what is wrong with the columns; a newer minor version may have more of them."""
+    """Describe a fault of the columns; empty without one. `known_only` ignores unknown columns."""
     names = _known(schema) if known_only else schema.names
     chosen = [name for name in OPTIONAL if name in optional]
     expected = COLUMNS + chosen
@@ -255,7 +255,7 @@ def _columns_fault(schema: pa.Schema, optional: Sequence[str], *, known_only: bo
 
 
 def _check_group(shard: Shard, group: pa.RecordBatch, findings: Findings) -> bool:
-    """Check size and nulls of a row group; False if its rows cannot be read."""
+    """Check size and nulls of a row group; return False if its rows cannot be read."""
     tokens = len(group.column("input_ids").flatten())
     if group.num_rows > GROUP_ROWS or (group.num_rows > 1 and tokens > GROUP_TOKENS):
         what = (
@@ -272,7 +272,7 @@ def _check_group(shard: Shard, group: pa.RecordBatch, findings: Findings) -> boo
 
 
 def read_rows(group: pa.RecordBatch) -> Iterator[Row]:
-    """Read the rows of a batch that has all columns and no nulls."""
+    """Yield the rows of a batch, which must have all columns and no nulls."""
     lists = {name: group.column(name) for name in _known(group.schema) if name != "length"}
     offsets = {name: column.offsets.to_pylist() for name, column in lists.items()}
     values = {

@@ -1,10 +1,10 @@
-"""The source of a dataset, read again: records → views in tokens, as the manifest says.
+"""The source of a dataset → views in tokens, with the options of the manifest.
 
     chats.jsonl ─→ Record ─→ Chat ─→ views in text ─→ each prompt and completion
                                                            through the tokenizer ─→ Rebuilt
 
-Shared with what packs: finding and decoding the files of the input, of the tokenizer and of the
-template. Reading messages, the stop token, views and their tokens are this check's own.
+Shared with pack: finding and decoding the files of the input, of the tokenizer and of the template.
+Written again here: reading messages, the stop token, views and their tokens.
 """
 
 from __future__ import annotations
@@ -48,9 +48,9 @@ LAST = ("last-turn", "last-message")
 
 
 class Source(Struct, frozen=True):
-    """The input files, and what the manifest says was done with them.
+    """The input files, and how the manifest says that they were read and rendered.
 
-    `files` are places and names; `rules` those of conversations without tools, and with tools.
+    `files` are places and names; `rules` are for conversations without tools, and with tools.
     """
 
     files: list[tuple[Place, str]]
@@ -70,8 +70,7 @@ def load_source(
 ) -> Source | None:
     """Find the inputs, load tokenizer and templates; None if they are not the dataset's.
 
-    Inputs are named with the shares they were packed with, or without. `findings` gets what is not
-    as it was.
+    Inputs may have the shares they were packed with, or none. Differences go to `findings`.
 
     Raises:
         ReasonpackError: something cannot be loaded.
@@ -97,7 +96,7 @@ def load_source(
 
 
 def taken(source: Source) -> list[str]:
-    """Name what of the views is as the manifest says, and not found out here."""
+    """Name the settings that are taken from the manifest without a check, for `Findings.taken`."""
     options, rules = source.manifest.options, source.rules
     named = {
         "the thinking switch": any(each.thinking != ({}, {}) for each in rules),
@@ -117,7 +116,7 @@ def taken(source: Source) -> list[str]:
 
 
 def _without_share(given: str, manifest: Manifest) -> str:
-    """Return the path of an input that is named as for pack: a.jsonl of a.jsonl:2.0, or of fields.
+    """Return the path of an input without its share: a.jsonl for a.jsonl:2.0.
 
     Raises:
         UsageError: it is standard input, or the dataset was packed with other shares.
@@ -139,9 +138,9 @@ def _without_share(given: str, manifest: Manifest) -> str:
 def _name_inputs(
     places: Sequence[Place], manifest: Manifest, findings: Findings
 ) -> list[tuple[Place, str]]:
-    """Give each file the name that it had when it was packed: its own, else by order.
+    """Return each file with its name in the manifest: found by name, or else by order.
 
-    Ids and rejects are made of these names, and what is said first goes by their order.
+    Ids and rejects contain these names, and their order decides which duplicate is kept.
     """
     names = [each.path for each in manifest.inputs]
     by_name: dict[str, list[Place]] = {}
@@ -168,7 +167,7 @@ def _load_tokenizer(manifest: Manifest, tokenizer: str | None) -> Tokenizer:
 
 
 def _reading(manifest: Manifest, template: ChatTemplate) -> Reading:
-    """Take from the manifest how records are to be read."""
+    """Return how records are to be read, by the manifest."""
     options = manifest.options
     return Reading(
         ignored=frozenset(options.ignore_fields),
@@ -188,19 +187,19 @@ def _reading(manifest: Manifest, template: ChatTemplate) -> Reading:
 
 
 def records(source: Source) -> Iterator[Record]:
-    """Read all records, in the order of the inputs."""
+    """Yield all records, in the order of the inputs."""
     for unit in source.units:
         yield from read_records(unit, source.files[unit.input][0])
 
 
 def decoded(record: Record, reading: Reading) -> dict[str, Any]:
-    """Decode a record's JSON; a row of Parquet loses the keys that are null.
+    """Decode a record's JSON, or take a row of Parquet without nulls, and rename its fields.
 
     Raises:
-        RecordError: it is no JSON object, or a field cannot have the name that the run gave it.
+        RecordError: it is no JSON object, or the new name of a field has another value already.
     """
     value: Any = decode(record.line) if record.row is None else record.row
-    if record.row is not None and isinstance(value, dict):  # a tool's parameters are no arguments
+    if record.row is not None and isinstance(value, dict):  # nulls stay in arguments of calls
         kept = {key: () if key in TOOLS else ARGUMENTS for key in value if value[key] is not None}
         value = {key: without_nulls(value[key], names) for key, names in kept.items()}
     if not isinstance(value, dict):
@@ -212,9 +211,9 @@ def decoded(record: Record, reading: Reading) -> dict[str, Any]:
 
 
 def rebuild(source: Source, record: dict[str, Any], *, row: bool = False) -> Rebuilt:
-    """Build the views of a decoded record and encode them, or say why that cannot be.
+    """Build and encode the views of a decoded record, or return why that cannot be.
 
-    Where such as are too long are left out, they are left out.
+    Views that are too long are left out if the run used `--overlong split`.
     """
     manifest, options = source.manifest, source.manifest.options
     if not manifest.templates:
@@ -235,7 +234,7 @@ def rebuild(source: Source, record: dict[str, Any], *, row: bool = False) -> Reb
         else:
             texts.append((view, weight, group))
     if left and (not divides or not texts):
-        # Whatever its tokens are; such a text can take for ever to encode.
+        # Not encoded, as a text of this length could take for ever.
         return Rebuilt(reason="overlong", error=f"a view of {left[0].length:,} characters")
     views, shared = list[TokenView](), Counter[Hashable]()
     for view, weight, group in texts:
@@ -252,9 +251,9 @@ def rebuild(source: Source, record: dict[str, Any], *, row: bool = False) -> Reb
 
 
 def split_of(text: bytes, given: Sequence[str]) -> str:
-    """Return the split that a text is drawn for, of those that the run was given as `NAME=SHARE`.
+    """Return the split that the hash of a text draws from `given`, entries `NAME=SHARE`.
 
-    The text is what a chat says, or the name of a group.
+    The text is `Chat.said`, or the id of a group. The split of the rest is `train`.
     """
     drawn = Fraction(int(hashlib.sha256(text).hexdigest()[:16], 16), 1 << 64)
     for name, _, share in (each.partition("=") for each in given):
@@ -265,7 +264,7 @@ def split_of(text: bytes, given: Sequence[str]) -> str:
 
 
 def encode(view: TextView, encoder: Encoder) -> TokenView:
-    """Encode a view: its prompt and its completion, each as a whole."""
+    """Encode the prompt and the completion of a view, apart from each other."""
     prompt, completion = encoder.encode(view.prompt), encoder.encode(view.completion)
     last = np.maximum(completion.begins, completion.ends - 1)
     trained = np.zeros(len(last), bool)
