@@ -1,9 +1,9 @@
-"""What a record says of its last answer, beside the messages → the same in that message.
+"""Fields of a record that describe its last answer → the same fields in that message.
 
 {"prompt": "2+2?", "completion": "4", "reasoning": "easy"}         reasoning of the completion
-{"messages": [ask], "reasoning": "easy", "answer": "4"}            a further message
+{"messages": [ask], "reasoning": "easy", "answer": "4"}            an answer to append
 {"messages": [ask, answer], "finish_reason": "length"}             how the answer ended
-{"messages": [ask, answer], "finish_reasons": ["length"]}          how all generations did
+{"messages": [ask, answer], "finish_reasons": ["length"]}          how each generation ended
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ ENDS = ("finish_reason", "stop_reason", "done_reason", "native_finish_reason")
 
 
 def ends_of(fields: Mapping[str, Any]) -> dict[str, str]:
-    """Return what a message, or a record, says of how its answer ended, itself or as metadata.
+    """Return the fields of a message or record, or of its metadata, that say how it ended.
 
     >>> ends_of({"metadata": {"finish_details": {"type": "max_tokens"}}, "finish_reason": None})
     {'finish_details': 'max_tokens'}
@@ -33,8 +33,8 @@ def ends_of(fields: Mapping[str, Any]) -> dict[str, str]:
     return found
 
 
-def _end_of_one(record: Mapping[str, Any], answer: object) -> dict[str, str]:
-    """Return how the answer ended, where a record says it of several generations."""
+def _end_of_generation(record: Mapping[str, Any], answer: object) -> dict[str, str]:
+    """Return the finish_reason of `answer` out of those of several generations; {} if unknown."""
     reasons, texts = record.get("finish_reasons"), record.get("generations")
     if not isinstance(reasons, list):
         return {}
@@ -45,12 +45,13 @@ def _end_of_one(record: Mapping[str, Any], answer: object) -> dict[str, str]:
 
 
 def with_answer(record: dict[str, Any], container: str) -> tuple[dict[str, Any], frozenset[str]]:
-    """Give the last answer of a record what stands of it beside the messages.
+    """Copy the fields of a record that describe its last answer into that message.
 
-    `container` is the field that holds the answers.
+    `container` is the field that holds the messages or the completion. If its messages have no
+    answer, the fields `answer` and reasoning are appended as one.
 
     Returns:
-        The record, and the names of its fields that are in the messages now.
+        The record so changed, and the names of its fields that the messages hold now.
 
     >>> with_answer({"completion": "4", "reasoning": "easy"}, "completion")[0]
     ... # doctest: +NORMALIZE_WHITESPACE
@@ -60,7 +61,7 @@ def with_answer(record: dict[str, Any], container: str) -> tuple[dict[str, Any],
     value = record[container]
     last = value[-1] if isinstance(value, list) and value else {"content": value}
     written = last.get("content") or last.get("value") if isinstance(last, dict) else None
-    ends = _end_of_one(record, written) | ends_of(record)
+    ends = _end_of_generation(record, written) | ends_of(record)
     reasoning = {name: record[name] for name in REASONING if _is_text(record.get(name))}
     if not (ends or reasoning):
         return record, frozenset()

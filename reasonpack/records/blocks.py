@@ -1,4 +1,4 @@
-"""Blocks in the content of a message → content, reasoning, calls and results.
+"""Typed blocks in the content of a message → plain parts, tool_calls and tool messages.
 
     content of an answer                              the message
     {"type": "thinking", "thinking": "Add."}          a thinking part
@@ -8,7 +8,7 @@
     content of a user message
     {"type": "tool_result", "tool_use_id": …, …}      a tool message before it
 
-Order is kept where a chat template can show it, and refused where it cannot.
+An order of blocks that no chat template can render is refused.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _MEDIA = (
     *("audio", "audio_url", "input_audio", "output_audio"),
     *("video", "video_url", "input_video", "file", "input_file", "document", "document_url"),
 )
-"""Types of parts that are no text."""
+"""Types of parts that are not text."""
 _BY_MODEL = {"type": "direct"}
 """What a call of Anthropic's says where the model made it, and no code of its."""
 
@@ -46,7 +46,7 @@ _BY_MODEL = {"type": "direct"}
 
 
 def has_blocks(content: object) -> bool:
-    """Tell whether content has parts other than plain text and reasoning.
+    """Return whether content has parts that are neither plain text nor plain reasoning.
 
     >>> has_blocks([{"type": "text", "text": "4"}]), has_blocks([{"type": "tool_use"}])
     (False, True)
@@ -64,13 +64,14 @@ def has_blocks(content: object) -> bool:
 
 
 def read_blocks(draft: Draft) -> list[Draft]:
-    """Make plain parts, calls and tool messages of the blocks in a message's content.
+    """Convert the blocks in a message's content to plain parts, tool_calls and tool messages.
 
-    Returns the messages that it makes: tool messages, then the message itself, if anything but
-    results is in it. Parts of no known type are left for the reader of messages to refuse.
+    Returns the tool messages, then the message itself unless it held only results. Parts of an
+    unknown type stay as they are; the reader of messages refuses them.
 
     Raises:
-        RecordError: media; reasoning whose text is not there; an order that cannot be shown.
+        RecordError: media; reasoning without its text; an order that no template can render;
+            tool_use blocks beside tool_calls.
     """
     message = draft.message
     name = "content" if has_blocks(message.get("content")) else "value"
@@ -120,7 +121,7 @@ def _call(block: dict[str, Any]) -> dict[str, Any]:
 
 
 def _part(block: Any, kind: object, path: str) -> Any:
-    """Return a part as plain text or reasoning; as it is where it has no known type."""
+    """Convert a block to a plain text or thinking part; one of unknown type stays as it is."""
     if kind in _MEDIA:
         raise media(path, f"a part of type {kind}")
     if kind == "redacted_thinking":
@@ -156,7 +157,7 @@ def _check_result(draft: Draft, before: list[Any], path: str) -> None:
 
 
 def _result(block: dict[str, Any], source: int, path: str) -> list[Draft]:
-    """Make the tool message of a result; `read_blocks` of what is in it."""
+    """Convert a tool_result block to a tool message, and the blocks in its content."""
     content = block.get("content")
     message = {
         "role": "tool",

@@ -1,7 +1,7 @@
-"""A call on its way to `Call`: what a reader found of it, and where in the record.
+"""`CallDraft`: the raw fields of a call, and where in the record each of them was found.
 
-A reader of a log format makes drafts; `calls` checks them and makes `Call`s. So a reader says
-where things are, and nothing of what they mean.
+The reader of a log format makes drafts; `calls` checks them and converts them to `Call`s. So a
+reader knows where its format keeps each field, but not what values a field may have.
 """
 
 from __future__ import annotations
@@ -28,39 +28,39 @@ TOKEN_NAMES: Mapping[str, tuple[str, ...]] = {
     "loss_mask": ("loss_mask", "response_mask", "completion_mask"),
     "advantages": ("advantages", "advantage"),
 }
-"""What a call says of its tokens, each with the names of the field that holds it."""
+"""Fields with values for each token of a call, each with the names that logs give it."""
 VALUE_NAMES: Mapping[str, tuple[str, ...]] = {
     "reward": ("reward",),
     "weight": ("weight", "loss_weight"),
 }
-"""Numbers of a whole call, each with the names of the field that holds it."""
+"""Fields with one number for the whole call, each with the names that logs give it."""
 CALL_FLAGS = ("train", "trainable", "training", "loss", "step_loss_mask")
-"""Names of the field that says whether a call is trained."""
+"""Names of the flag that says whether a call is trained."""
 Role = Literal["none", "chosen", "rejected"]
-"""What a call is in a preference."""
+"""Which answer of a preference pair a call has; `none` for other calls."""
 CONTEXT_FIELDS = ("system", *TOOL_FIELDS, "chat_template_kwargs", "enable_thinking")
-"""Fields of a call, or of its request, that its chat template gets beside the messages."""
+"""Fields of a call, or of its request, that shape the prompt in addition to the messages."""
 
 
 class CallDraft(Struct, kw_only=True):
     """One call, as a reader found it.
 
     Attributes:
-        id: the call's own; empty where it has none.
-        where: `file:line` of the answer; empty for that of the record.
-        prompt: a text, messages or items; None where the log has no messages.
-        answer: the messages or items of the answer; None where the log has none.
-        context: some of `CONTEXT_FIELDS`.
-        tokens: of `TOKEN_NAMES`, those that are there.
-        values: of `VALUE_NAMES`, those that are there.
-        flags: of `CALL_FLAGS`, those that are there.
-        role: `none`, or `chosen` or `rejected`.
-        copied: whether it is context that was copied from a call elsewhere.
-        continues: whether the answer goes on with a message of the assistant that ends the prompt.
-        places: by the name of each of these, the path in the record that it was read from;
-            those of fields below it follow.
-        unread: fields that nobody reads.
-        notes: what was noticed and not refused.
+        id: the call's own id; empty without one.
+        where: `file:line` of the answer; empty if it is that of the record.
+        prompt: a text, messages or items; None if the log has no messages.
+        answer: the messages or items of the answer; None if the log has none.
+        context: those of `CONTEXT_FIELDS` that are present.
+        tokens: those of `TOKEN_NAMES` that are present.
+        values: those of `VALUE_NAMES` that are present.
+        flags: those of `CALL_FLAGS` that are present.
+        role: `none`, `chosen` or `rejected`.
+        copied: whether the call is only context, copied from a call elsewhere.
+        continues: whether the answer continues an assistant message at the end of the prompt.
+        places: by a path in this draft, such as `prompt[3]`, the path in the record that it was
+            read from; paths below it follow.
+        unread: fields of the record that nothing reads.
+        notes: oddities that were noticed and not refused.
     """
 
     id: str = ""
@@ -79,7 +79,7 @@ class CallDraft(Struct, kw_only=True):
     notes: list[str] = field(default_factory=list)
 
     def place(self, path: str) -> str:
-        """Return the path in the record of a path in this draft.
+        """Return the path in the record for a path in this draft.
 
         >>> CallDraft(places={"prompt": "request.messages"}).place("prompt[3].content")
         'request.messages[3].content'
@@ -88,7 +88,7 @@ class CallDraft(Struct, kw_only=True):
 
 
 class Said(NamedTuple):
-    """A message, or an item, in a shape that records may have; and where it was read from."""
+    """A message or item, in a shape that records may have, and where it was read from."""
 
     message: dict[str, Any]
     place: str
@@ -101,9 +101,9 @@ def draft_of(
     places: Mapping[str, str] | None = None,
     **fields: Any,
 ) -> CallDraft:
-    """Make the draft of a call from what was said before the answer, and the answer itself.
+    """Make the draft of a call from the messages before the answer, and those of the answer.
 
-    `fields` are the others of the draft; `places` go before those of the messages.
+    `fields` are further attributes of the draft; `places` override those of the messages.
     """
     found = {f"prompt[{i}]": said.place for i, said in enumerate(history)}
     found |= {f"completion[{i}]": said.place for i, said in enumerate(answer)}

@@ -1,7 +1,7 @@
-"""A record → the format it is written in, by its shape.
+"""A record → the log format that it is written in, recognised by its shape.
 
     chat         messages or conversations whose last message is an answer; prompt and completion
-    calls        an answer beside what was asked, ids, or a list of such calls
+    calls        an answer next to its prompt, token ids, or a list of such calls
     litellm      call_type, model_parameters and messages
     nemo-gym     rollout_id with generation_token_ids, or responses_create_params
     verifiers    nodes with a message each, or traces of these
@@ -10,7 +10,7 @@
     codex        lines with type and payload                 │ together are calls
     pi           lines with type session, or type message    ┘
 
-The readers of the last ones know their own records; what they do not know is a chat or a call.
+The readers from litellm on recognise their own records; all others are chats or calls.
 """
 
 from __future__ import annotations
@@ -39,15 +39,15 @@ GROUP_FIELDS: tuple[str, ...] = (
     *("group", "group_id", "trace_id", "rollout_id", "session_id", "sessionId", "trajectory_id"),
     *("conversation_id", "metadata.trace_id", "metadata.session_id", "metadata.rollout_id"),
 )
-"""Names of the field that says which calls belong together, where the format does not say it."""
+"""Fields that may name the group of a call if its format has no field for that."""
 
 
 class Reader(NamedTuple):
-    """What reads the records of a format.
+    """The reader of a log format in which each record holds whole calls.
 
     Attributes:
-        is_mine: tells whether a record is of this format.
-        drafts: returns its calls.
+        is_mine: returns whether a record is of this format.
+        drafts: returns the calls of a record.
         group: the field that says which records belong together.
     """
 
@@ -62,15 +62,15 @@ READERS: Mapping[str, Reader] = {
     "nemo-gym": Reader(nemo_gym.is_mine, nemo_gym.drafts, "rollout_id"),
     "verifiers": Reader(verifiers.is_mine, verifiers.drafts, "group.id"),
 }
-"""The formats of logs that hold calls in another shape than the generic one."""
+"""The log formats whose records do not have the generic shape, each with its reader."""
 
 
 class Session(NamedTuple):
-    """What reads the session files of a format.
+    """The reader of a log format in which a file is one session.
 
     Attributes:
-        is_mine: tells whether a record is a line of such a file.
-        drafts: yields the calls of all lines of a file, and why others cannot be had.
+        is_mine: returns whether a record is a line of such a file.
+        drafts: yields the calls in the lines of a file, and an error for each that is unreadable.
     """
 
     is_mine: Callable[[Mapping[str, Any]], bool]
@@ -82,7 +82,7 @@ SESSIONS: Mapping[str, Session] = {
     "codex": Session(codex.is_mine, codex.drafts),
     "pi": Session(pi.is_mine, pi.drafts),
 }
-"""The formats in which the lines of a file are calls only together: the file is the group."""
+"""The log formats in which only all lines of a file together give its calls, as one group."""
 _TESTS: Mapping[str, Callable[[Mapping[str, Any]], bool]] = {
     **{name: reader.is_mine for name, reader in READERS.items()},
     **{name: session.is_mine for name, session in SESSIONS.items()},
@@ -90,12 +90,12 @@ _TESTS: Mapping[str, Callable[[Mapping[str, Any]], bool]] = {
 
 
 def format_of(record: Mapping[str, Any]) -> str:
-    """Return the format of a record: `chat`, `calls`, or one of `READERS` or `SESSIONS`.
+    """Return the format of a record: `chat`, `calls`, or a key of `READERS` or `SESSIONS`.
 
-    A record of no known shape is a chat, which is refused as such.
+    A record of unknown shape counts as a chat; the reader of chats refuses it.
 
     Raises:
-        RecordError: reason `conflict`, where it has the shape of several.
+        RecordError: reason `conflict`, if the record has the shape of several formats.
 
     >>> format_of({"prompt_token_ids": [5], "completion_token_ids": [7]})
     'calls'
@@ -113,10 +113,10 @@ def format_of(record: Mapping[str, Any]) -> str:
 
 
 def drafts_of(record: Mapping[str, Any], reading: Reading) -> list[CallDraft]:
-    """Return the calls of a record that is read as calls, whatever its shape.
+    """Return the calls of a record; one in the shape of a chat is read as a call, too.
 
     Raises:
-        RecordError: it cannot be read.
+        RecordError: the record cannot be read, or is a line of a session file.
     """
     name = format_of(record)
     if name in SESSIONS:
@@ -134,9 +134,9 @@ def _has_ids(record: Mapping[str, Any]) -> bool:
 
 
 def _is_chat(record: Mapping[str, Any]) -> bool:
-    """Tell whether a record that may be a call has the shape of a chat, too.
+    """Return whether a record that may be a call also has the shape of a chat.
 
-    What a service answered beside the messages is the answer, whatever the last of them is.
+    The `response` or `choices` of a service make it a call, even if its messages end in an answer.
     """
     if isinstance(record.get("response"), Mapping) or isinstance(record.get("choices"), list):
         return False

@@ -2,9 +2,9 @@
 
     prompt [system, user, assistant, tool], answer {"content": "4"}
                               ↓
-    Conversation of 5 messages, of which only the last one is to be trained
+    Conversation of 5 messages; only the last one is trained
 
-A prompt that already holds the answer holds it once: many logs are written after the answer was
+An answer that also ends the prompt is taken once: many logs are written after the answer was
 added to the messages.
 """
 
@@ -35,13 +35,13 @@ _PREFILLED_FIX = "Log the ids of prompt and completion, or leave the call out."
 
 
 class CallMessages(Struct, frozen=True):
-    """What a call says in messages.
+    """The messages of a call, as read.
 
     Attributes:
-        conversation: prompt and answer; None where the log does not have both.
-        is_empty: whether the answer has no text, reasoning or calls.
-        train: whether the answer's own flags say that it is to be trained, or nothing.
-        notes: what was noticed.
+        conversation: prompt and answer; None if the log does not have both, or ids replace them.
+        is_empty: whether the answer has no text, reasoning or tool calls.
+        train: False if a flag of the answer says so, or it was cut off before any text.
+        notes: oddities that were noticed and not refused.
     """
 
     conversation: Conversation | None
@@ -53,14 +53,14 @@ class CallMessages(Struct, frozen=True):
 def read_messages_of(
     draft: CallDraft, where: str, reading: Reading, memo: PromptMemo, *, has_ids: bool
 ) -> CallMessages:
-    """Read the messages of a call, and find the fields that nobody reads.
+    """Read the messages of a call, and check the fields that nothing reads.
 
-    Where the call has ids, messages that cannot be read are left out with a note: the ids are
+    If the call has ids, messages that cannot be read are left out with a note: the ids are
     what the model saw and wrote.
 
     Raises:
-        UnknownFieldError: fields that may hold what the model is to learn.
-        RecordError: messages that cannot be read, with a path in the draft.
+        UnknownFieldError: an unread field may hold what the model is to learn.
+        RecordError: the messages cannot be read; its path is one in the draft.
     """
     refused, left = sorted_out(draft.unread, reading.ignored)
     found = None
@@ -92,7 +92,7 @@ def _read(
         notes.append("answer-in-messages")
     if prompt is None or answer is None:
         if not has_ids and "failed-call" not in draft.notes:
-            raise _nothing(prompt, answer)
+            raise _incomplete(prompt, answer)
         return CallMessages(None, notes=("no-answer-text",) if prompt and has_ids else ())
     if has_ids and isinstance(prompt, str):
         return CallMessages(None, notes=("text-not-compared",))
@@ -103,18 +103,18 @@ def _read(
         where,
         reading,
         read_list=memo.read,
-        notes_messages=False,  # of the history, which other calls have too
+        notes_messages=False,  # other calls share the history, and would repeat its notes
     )
     read = _own_answer(read, draft, prompt, notes)
     last = read.messages[-1]
-    if has_ids and NOTHING_WRITTEN in last.noticed:  # by the text; the ids say what was
+    if has_ids and NOTHING_WRITTEN in last.noticed:  # in the text; the ids may say otherwise
         return CallMessages(None, notes=("no-answer-text",))
     is_empty = not (last.content or last.reasoning or last.tool_calls)
-    return CallMessages(read, is_empty, last.train, (*notes, *_of_the_answer(read)))
+    return CallMessages(read, is_empty, last.train, (*notes, *_answer_notes(read)))
 
 
-def _of_the_answer(read: Conversation) -> Iterator[str]:
-    """Yield what was noticed of the answer, and of fields."""
+def _answer_notes(read: Conversation) -> Iterator[str]:
+    """Yield the notes on the answer, on its tool calls, and on the fields of the record."""
     last = read.messages[-1]
     yield from last.noticed
     calls = [(call.name, call.arguments) for call in last.tool_calls]
@@ -122,7 +122,7 @@ def _of_the_answer(read: Conversation) -> Iterator[str]:
     yield from read.notes
 
 
-def _nothing(prompt: object, answer: object) -> RecordError:
+def _incomplete(prompt: object, answer: object) -> RecordError:
     there = "an answer" if answer is not None else "a prompt" if prompt is not None else ""
     lacking = "the messages that it answers" if answer is not None else "an answer"
     what = f"{there} without {lacking}, expected both" if there else ""
@@ -135,25 +135,25 @@ def _nothing(prompt: object, answer: object) -> RecordError:
 
 
 def _with_content(answer: list[Any]) -> list[Any]:
-    """Give an empty answer a content."""
+    """Return an answer, with an empty text as content if it is empty."""
     if not answer:
         return [{"role": "assistant", "content": ""}]
     (first, *others) = answer
     if others or not isinstance(first, dict) or not is_answer({"role": "assistant", **first}):
         return answer
-    if "type" in first or any(not is_absent(first.get(name)) for name in _SAID):
+    if "type" in first or any(not is_absent(first.get(name)) for name in _WRITTEN):
         return answer
     return [{**first, "content": ""}]
 
 
-_SAID = (*("content", "value", "tool_calls", "function_call", *REASONING, *SIDE_FIELDS, "refusal"),)
-"""Fields of an answer of which none is there where it is empty."""
+_WRITTEN = ("content", "value", "tool_calls", "function_call", *REASONING, *SIDE_FIELDS, "refusal")
+"""Fields that hold what the model wrote; an answer without any of them is empty."""
 
 
 def _own_answer(
     read: Conversation, draft: CallDraft, prompt: Any, notes: list[str]
 ) -> Conversation:
-    """Leave only the answer to be trained, and take it out of the prompt."""
+    """Train only the answer, and remove its copy from the end of the prompt; add to `notes`."""
     messages = list(read.messages)
     sources = list(read.sources or range(len(messages)))
     first = len(prompt) if isinstance(prompt, list) else 1
@@ -190,7 +190,7 @@ def _own_answer(
 
 
 def _is_inserted(system: object, prompt: object) -> bool:
-    """Tell whether a system text was put before the messages of a prompt."""
+    """Return whether `conversation_of` puts the text of `system` before a prompt as a message."""
     if is_absent(system) or not isinstance(prompt, list) or not prompt:
         return not is_absent(system)
     said = prompt[0].get("role") or prompt[0].get("from")
@@ -198,7 +198,7 @@ def _is_inserted(system: object, prompt: object) -> bool:
 
 
 def _is_same(one: Message, answer: Message) -> bool:
-    """Tell whether a message of the prompt is the answer, perhaps without its reasoning."""
+    """Return whether a message of the prompt repeats the answer, perhaps without its reasoning."""
     return (
         one.role == "assistant"
         and one.content == answer.content

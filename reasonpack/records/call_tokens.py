@@ -1,13 +1,13 @@
-"""What a log says of the tokens of a call → arrays of one length.
+"""The token ids, masks, logprobs and advantages that a log has of a call → arrays.
 
     prompt_token_ids      [5, 6]          prompt_ids      int32 [5, 6]
     completion_token_ids  [7, 8, 2]       completion_ids  int32 [7, 8, 2]
-    loss_mask             [0, 0, 1, 0, 1] loss_mask       bool  [1, 0, 1]   its prompt is cut off
+    loss_mask             [0, 0, 1, 0, 1] loss_mask       bool  [1, 0, 1]   without the prompt
     advantage             0.5             advantages      float32 [0.5, 0.5, 0.5]
     logprobs              {"content": [{"logprob": -0.1}, …]}
 
-Nothing is repaired: a list of another length, a number that is none, an id that no vocabulary
-has, are refused.
+Nothing is repaired: a list of the wrong length, a value that is not a finite number, and an id
+out of range are refused.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ LARGEST_ID = 2**31 - 1
 """The largest token id that a dataset can hold."""
 _NO_IDS = "Log the ids of the prompt and the completion, or leave the field out."
 Arrays = dict[str, NDArray[Any]]
-"""Some of the arrays of `calls.Call`, by the names of its fields."""
+"""Arrays for `calls.Call`, by the names of its attributes."""
 
 
 def read_tokens(found: Mapping[str, Any]) -> Arrays:
-    """Read what is there of `prompt_ids`, `completion_ids`, `logprobs`, `loss_mask`, `advantages`.
+    """Convert the values of a call's tokens, by the keys of `TOKEN_NAMES`, to arrays.
 
-    A `loss_mask` may be of the completion, or of prompt and completion; then that of the prompt
-    has to be 0. One number as `advantages` or `loss_mask` holds for all of the completion; it is
-    an array of one element where there are no ids. `logprobs` are not read then.
+    A `loss_mask` is for the completion, or for prompt and completion; then the prompt's part must
+    be 0. A single number as `advantages` or `loss_mask` is for the whole completion; without ids
+    it becomes an array of one element. `logprobs` without ids are left out.
 
     Raises:
-        RecordError: a value that cannot be read exactly, by the name of its field here.
+        RecordError: a value that cannot be read exactly; its path begins with its key.
 
     >>> read_tokens({"prompt_ids": [5], "completion_ids": [7, 2], "advantages": 1})["advantages"]
     array([1., 1.], dtype=float32)
@@ -78,7 +78,7 @@ def _without_ids(found: Mapping[str, Any]) -> Arrays:
 
 
 def read_ids(value: object, path: str) -> NDArray[np.int32]:
-    """Read a list of token ids; an array has been read already.
+    """Convert a list of token ids to i32[N]; an array is returned as it is.
 
     Raises:
         RecordError: reason `type`.
@@ -105,7 +105,7 @@ def read_ids(value: object, path: str) -> NDArray[np.int32]:
 
 
 def _numbers(value: object, path: str, size: int) -> NDArray[np.float32]:
-    """Read a number for each completion token, or one for all of them."""
+    """Convert a list of `size` numbers, or one number for all of them, to f32[size]."""
     if not isinstance(value, list):
         return np.full(size, read_number(value, path), np.float32)
     _check_size(len(value), size, path)
@@ -114,11 +114,11 @@ def _numbers(value: object, path: str, size: int) -> NDArray[np.float32]:
             read = np.array(value, np.float64).astype(np.float32)
             if np.isfinite(read).all():
                 return read
-    return np.array([read_number(each, f"{path}[{i}]") for i, each in enumerate(value)])  # refused
+    return np.array([read_number(each, f"{path}[{i}]") for i, each in enumerate(value)])  # raises
 
 
 def read_number(value: Any, path: str, *, missing: str = "0") -> float:
-    """Read a number that 32 bits can hold; `missing` stands in the log where there is none.
+    """Return a number that 32 bits can hold; an error suggests to write `missing` instead.
 
     Raises:
         RecordError: reason `type`.
@@ -171,7 +171,7 @@ def _flags(values: list[Any], path: str, *, whole: bool) -> NDArray[np.bool_]:
 
 
 def _logprobs(value: object, size: int, mask: NDArray[np.bool_] | None) -> NDArray[np.float32]:
-    """Read log probabilities; a null stands where the mask says that the model wrote nothing."""
+    """Convert log probabilities to f32[size]; a null is 0 if `mask` does not train its token."""
     path, listed = _logprob_list(value)
     _check_size(len(listed), size, path)
     if mask is not None:
@@ -187,11 +187,11 @@ def _logprobs(value: object, size: int, mask: NDArray[np.bool_] | None) -> NDArr
 
 
 MOST_LOGPROB = 0.01
-"""What rounding may make of the logarithm of 1, as the format says."""
+"""Largest log probability that FORMAT.md allows: rounding may put the logarithm of 1 above 0."""
 
 
 def _logprob_list(value: object) -> tuple[str, list[Any]]:
-    """Find the list in a service's object of log probabilities; return its path too."""
+    """Return the path and the list of log probabilities, which may be in a service's object."""
     path = "logprobs"
     if isinstance(value, dict):
         name = "content" if value.get("content") is not None else "token_logprobs"

@@ -1,15 +1,15 @@
-"""A record of a log → the calls of a model in it: what was asked, what was answered.
+"""A record of a log → the calls of a model in it, each a prompt and an answer.
 
     {"messages": [ask], "response": {"choices": [{"message": answer}]}}
                                  ↓
-    Call("calls.jsonl:1", conversation: ask, answer; only the answer is to be trained)
+    Call("calls.jsonl:1", conversation: ask, answer; only the answer is trained)
 
     {"prompt_token_ids": [5, 6], "completion_token_ids": [7, 2], "logprobs": [-0.1, -0.2]}
                                  ↓
     Call("calls.jsonl:2", prompt_ids [5, 6], completion_ids [7, 2], logprobs …)
 
 `schemas/call.schema.json` says what a record may look like, `readers/` has a file for each log
-format. A call with ids needs no chat template; where it has messages too, both are kept.
+format. A call with ids needs no chat template; if it has messages too, both are kept.
 """
 
 from __future__ import annotations
@@ -46,21 +46,21 @@ class Call(Struct, frozen=True, kw_only=True):
     """One request to a model and what it answered.
 
     Attributes:
-        id: its own, else `where`; with `#k` where one record, or one id, holds several.
-        where: `file:line`, for messages to people.
-        conversation: the messages as sent and the answer as the last one, which alone has
-            `train`; None where the log has no messages, or has them beside ids as text only.
-        prompt_ids: i32[P], as logged; None where the log has no ids.
-        completion_ids: i32[C], as logged; None where `prompt_ids` is.
-        logprobs: f32[C] of the completion; None where the log has none, or no ids.
-        advantages: f32[C]; f32[1], which holds for the whole completion, where there are no
-            ids; None where the log has none.
-        loss_mask: bool[C], the tokens that are to be trained, or bool[1]; None for all.
-        reward: of the call; None where the log has none.
+        id: its own id, else `where`; with `#k` added if a record, or an id, has several calls.
+        where: `file:line`, for error messages.
+        conversation: the messages of the prompt, then the answer, the only one with `train`;
+            None if the log has no messages, or has ids and messages that cannot be compared.
+        prompt_ids: i32[P], as logged; None if the log has no ids.
+        completion_ids: i32[C], as logged; None if `prompt_ids` is.
+        logprobs: f32[C] of the completion; None if the log has none, or no ids.
+        advantages: f32[C], or f32[1] for the whole completion of a call without ids; None if
+            the log has none.
+        loss_mask: bool[C], which tokens are trained, or bool[1] without ids; None for all.
+        reward: of the call; None if the log has none.
         weight: of its completion in the loss, 0 or more.
-        role: whether it is the better or the worse answer of a pair.
-        trained: False where it is context only: copied, failed, empty, or flagged so.
-        notes: what was noticed and not refused, with how often; the keys are for programs.
+        role: `chosen` or `rejected` for an answer of a preference pair, else `none`.
+        trained: False if it is only context: copied, failed, empty, masked, or flagged so.
+        notes: oddities that were noticed and not refused, with how often each was.
     """
 
     id: str
@@ -81,9 +81,9 @@ class Call(Struct, frozen=True, kw_only=True):
 def read_calls(
     record: Record, reading: Reading = DEFAULT, memo: PromptMemo | None = None
 ) -> list[Call]:
-    r"""Read the calls of a record, in its order; at least one.
+    r"""Read the calls of a record, in its order; a record without calls gives an untrained one.
 
-    A `memo` of the calls before makes those that begin with the same messages cheap.
+    A `memo` that earlier calls filled saves decoding and reading their messages again.
 
     Raises:
         RecordError: with one of `conversation.REASONS`, the path in the record, and `where`.
@@ -112,14 +112,14 @@ def read_calls(
 def read_session(
     records: Sequence[Record], reading: Reading = DEFAULT
 ) -> tuple[list[Call], list[RecordError]]:
-    """Read the calls of a session file, from all its records in their order.
+    """Read the calls of a session file from all its records, in order.
 
     Returns:
-        The calls, each with the line of its answer as `where`, and why others cannot be had: a
-        session goes on behind one.
+        The calls, each with the line of its answer as `where`; and an error for each call that
+        cannot be read, which does not end the session.
 
     Raises:
-        RecordError: a line that is no JSON object, or lines of no known format.
+        RecordError: a line is not a JSON object, or the lines are not of one known format.
     """
     lines: list[Line] = []
     names: set[str] = set()
@@ -162,7 +162,7 @@ def _decoded(
     if fields is None:
         fields = decode_line(record.line)
     else:
-        strict_json.count_keys(fields)  # refuses what is nested too deeply to be copied
+        strict_json.count_keys(fields)  # refuses values nested too deeply to be copied
         keep = None if reading.null_arguments == "drop" else _CALL_ARGUMENTS
         fields = strict_json.plain(fields, "", null_keys=True, keep=keep)
     if not isinstance(fields, dict):
@@ -181,7 +181,7 @@ _CALL_ARGUMENTS = re.compile(
 def _call(
     draft: CallDraft, where: str, number: int | None, reading: Reading, memo: PromptMemo
 ) -> Call:
-    """Make the call of a draft; `number` counts those of one record, None where it is alone."""
+    """Convert a draft to a `Call`; `number` is its index in the record, None if it is alone."""
     try:
         tokens = read_tokens(draft.tokens)
         has_ids = "prompt_ids" in tokens
@@ -237,7 +237,7 @@ def _reward(draft: CallDraft) -> float | None:
 
 
 def _is_wanted(draft: CallDraft) -> bool:
-    """Tell whether the flags of a call say that it is to be trained."""
+    """Return whether the flags of a call say that it is trained; True without flags."""
     said: dict[str, bool] = {}
     for name, value in draft.flags.items():
         if not isinstance(value, bool | int | float) or value not in (0, 1):

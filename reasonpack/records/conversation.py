@@ -1,4 +1,4 @@
-"""A record of chat, in any of the field's dialects → one `Conversation`.
+"""A record of a chat, in any known dialect → one `Conversation`.
 
     {"id": 7, "conversations": [{"from": "human", "value": "2+2?"},
                                 {"from": "gpt",   "value": "<think>easy</think>4"}]}
@@ -6,8 +6,8 @@
     Conversation("7", "chats.jsonl:1", (Message("user", "2+2?"),
                                         Message("assistant", "4", reasoning="easy")))
 
-`schemas/record.schema.json` says what a record may look like; `message` reads
-its messages. Fields of the record with no meaning here are left alone.
+`schemas/record.schema.json` says what a record may look like. `message` reads
+its messages, and `unread` checks the fields that nothing reads.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ REASONS: Mapping[str, str] = {
     "null-arguments": "a null in tool arguments that Parquet holds as a struct",
     "unknown-field": "a field that nobody reads, and that may hold what the model is to learn",
 }
-"""The reason codes of the `RecordError`s raised here, with what each means."""
+"""The reasons of the `RecordError`s that reading a record raises, with their meanings."""
 
 _LISTS = ("messages", "conversations", "conversation")
 _FIELDS = (
@@ -65,7 +65,7 @@ _FIELDS = (
     *("id", "system", *TOOL_FIELDS, "chat_template_kwargs", "enable_thinking", *MEDIA_FIELDS),
 )
 READ = frozenset(_FIELDS)
-"""Names of the fields that are read of a record."""
+"""Names of the fields of a record that are read."""
 _CALL_ARGUMENTS = re.compile(
     r"(messages|conversations?|prompt|completion)\[\d+\]"
     r"(\.tool_calls\[\d+\](\.function)?|\.function_call)?"
@@ -78,15 +78,15 @@ class Conversation(Struct, frozen=True):
 
     Attributes:
         id: the record's own id as text, else `where`.
-        where: `file:line`, for messages to people.
-        messages: at least one, and at least one of the assistant.
-        tools: as the template takes them; None where the record has none.
+        where: `file:line`, for error messages.
+        messages: at least one of them is an assistant message.
+        tools: in the form that chat templates take; None if the record has none.
         template_kwargs: variables that the record sets for its chat template.
-        sources: the index in the record of the message that each was read from; empty where
-            message i is the record's message i. Messages of `prompt` come before those of
-            `completion`, and a text in `system` that was put before all of them counts as one.
-        notes: what was noticed and not refused, with how often; the keys are for programs.
-        weight: of the whole record.
+        sources: for each message, the index in the record of the message it was read from; empty
+            if message i is the record's message i. Those of `prompt` count before those of
+            `completion`; a text in `system` that was put before them counts as the first.
+        notes: oddities that were noticed and not refused, with how often each was.
+        weight: of the whole record in the loss.
     """
 
     id: str
@@ -100,7 +100,7 @@ class Conversation(Struct, frozen=True):
 
 
 def parse_line(line: bytes, where: str, *, reading: Reading = DEFAULT) -> Conversation:
-    r"""Read one line of JSON.
+    r"""Read the conversation in one line of JSON.
 
     Raises:
         RecordError: with one of `REASONS`, the path in the record, and `where`.
@@ -113,10 +113,10 @@ def parse_line(line: bytes, where: str, *, reading: Reading = DEFAULT) -> Conver
 
 
 def parse_row(row: dict[str, Any], where: str, *, reading: Reading = DEFAULT) -> Conversation:
-    """Read one row of Parquet or Arrow.
+    """Read the conversation in one row of Parquet or Arrow.
 
-    Each object of a column has the keys of all others there: a key whose value is null is left
-    out, but not in the arguments of a tool call.
+    Objects of a column have the keys of all others, as null: a key whose value is null is left
+    out. In the arguments of a tool call it is left out only if `null_arguments` is `drop`.
 
     Raises:
         RecordError: with one of `REASONS`, the path in the record, and `where`.
@@ -131,7 +131,7 @@ def parse_row(row: dict[str, Any], where: str, *, reading: Reading = DEFAULT) ->
     keep = None if reading.null_arguments == "drop" else _CALL_ARGUMENTS
 
     def decode() -> object:
-        strict_json.count_keys(fields)  # refuses what is nested too deeply to be copied
+        strict_json.count_keys(fields)  # refuses values nested too deeply to be copied
         return {**row, **strict_json.plain(fields, "", null_keys=True, keep=keep)}
 
     return _read(decode, where, reading)
@@ -153,9 +153,9 @@ def conversation_of(
     read_list: Callable[..., ReadMessages] = read_messages,
     notes_messages: bool = True,
 ) -> Conversation:
-    """Read a record that was decoded strictly, its lists of messages by `read_list`.
+    """Read a record that was decoded strictly; `read_list` reads its lists of messages.
 
-    Unless `notes_messages`, only what is noticed of fields is among its notes.
+    Without `notes_messages`, its notes leave out those on messages.
 
     Raises:
         RecordError: with one of `REASONS` and the path in the record, without `where`.
@@ -172,7 +172,7 @@ def conversation_of(
     container = _container(record)
     text = record[container]
     if container in _LISTS and isinstance(text, str) and text.lstrip().startswith("["):
-        # As its own text, the list has no nulls but those that somebody wrote.
+        # A list stored as JSON text has only the nulls that were written, none from a struct.
         record = {**record, container: json_field(record, container)}
         reading = replace(reading, of_rows=False)
     read = _read_all(record, container, reading, partial(read_list, reading=reading))
@@ -197,11 +197,11 @@ def conversation_of(
 def _read_all(
     record: dict[str, Any], container: str, reading: Reading, read_list: Callable[..., ReadMessages]
 ) -> ReadMessages:
-    """Read the messages, and find the fields that nobody reads, all those of the record at once.
+    """Read the messages, and check the fields of the record and its messages that nothing reads.
 
     Raises:
-        UnknownFieldError: some of them may hold what the model is to learn.
-        RecordError: messages that cannot be read.
+        UnknownFieldError: all those of them that may hold what the model is to learn.
+        RecordError: the messages cannot be read.
     """
     record, used = with_answer(record, container)
     known = READ | used | weight_fields(record)
@@ -234,7 +234,7 @@ def _notes(
 
 
 def _container(record: dict[str, Any]) -> str:
-    """Name the field that holds the answers: a list of messages, or `completion`."""
+    """Return the name of the field that holds the answers: one of `_LISTS`, or `completion`."""
     found = [name for name in _LISTS if not is_absent(record.get(name))]
     if record.get("completion") is not None:
         found.append("completion")
@@ -263,7 +263,7 @@ def _messages(
     read: list[ReadMessages] = []
     missed: list[Field] = []
     for value, path, role in (prompt, "prompt", "user"), (completion, "completion", "assistant"):
-        # Messages of a prompt are context, unless they say something else themselves.
+        # Messages of a prompt are context, unless a flag of their own says otherwise.
         read_part = partial(read_list, train=path == container)
         try:
             read.append(_text_or_messages(value, path, role=role, read_list=read_part))
