@@ -1,12 +1,12 @@
-"""What the layouts cost for a dataset → a table, and which one to train with which kernel.
+"""The costs of a dataset's layouts → a table, and advice on which to train with which kernel.
 
     what a layer computes                    tokens        pairs   128×128 blocks
       onepass, branches (varlen kernel)      31,494   17,615,903            1,506
       npass, varlen kernel                   42,757   21,067,364            1,662
     Take onepass by branches …
 
-One measure decides: operations of npass over those of onepass by branches, which run in the same
-kernel. Below `PAYS` nothing recommends onepass.
+One ratio decides: the operations of npass divided by those of onepass by branches, which runs in
+the same kernel. Below `PAYS`, onepass is not recommended.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from reasonpack.wording import count
 WIDTH = 85
 """Characters of the table and of a line of text."""
 PAYS = 1.05
-"""How many times fewer operations make up for another layout; gathering keys takes 1 to 3 %."""
+"""Least ratio of operations at which onepass is worthwhile; gathering keys takes 1 to 3 %."""
 BLOCK_MASK = "a block mask (FlexAttention, FlashMask, MagiAttention)"
 
 
 def cost_lines(
     costs: Costs, layout: str, shape: ModelShape | None = None, width: int | None = None
 ) -> Iterator[str]:
-    """Write the counts as a table, and what follows from them for a model of this shape."""
+    """Yield the counts as a table, then advice for a model of this shape."""
     if width is not None and width < WIDTH:
         yield "what a layer computes"
         for name, work in works(costs, layout):
@@ -45,7 +45,7 @@ def cost_lines(
 
 
 def works(costs: Costs, layout: str) -> list[tuple[str, Work]]:
-    """Name what each layout and kernel computes, for rows of a layout."""
+    """Return (name, work) of each way to train a dataset whose rows have this layout."""
     npass, dense = ("npass, varlen kernel", costs.npass), (f"{layout}, dense mask", costs.dense)
     branches = ("onepass, branches (varlen kernel)", costs.branches)
     masked = ("onepass, block mask", costs.block_sparse)
@@ -53,7 +53,7 @@ def works(costs: Costs, layout: str) -> list[tuple[str, Work]]:
 
 
 def advice(costs: Costs, layout: str, shape: ModelShape | None = None) -> Iterator[str]:
-    """Yield sentences: what follows from the counts for a model of this shape."""
+    """Yield sentences of advice for a model of this shape."""
     shape = shape or ModelShape()
     if not costs.npass.tokens:
         return
@@ -75,7 +75,7 @@ def advice(costs: Costs, layout: str, shape: ModelShape | None = None) -> Iterat
 
 
 def _onepass(costs: Costs, shape: ModelShape) -> Iterator[str]:
-    """Say whether onepass pays, by branches and with a block mask."""
+    """Yield sentences on whether onepass pays, by branches and with a block mask."""
     times = shape.operations(costs.npass) / shape.operations(costs.branches)
     size = f"in a model of hidden size {shape.hidden_size:,}"
     if times < PAYS:

@@ -1,4 +1,4 @@
-"""The calls of a sample → the tree that they make: which hangs where, and what was rewritten.
+"""The calls of a sample → their tree: which call continues which, and what was rewritten.
 
     call     prompt  shared  written
     0.0         410       0       55
@@ -6,9 +6,9 @@
     0.1         520     410       40  shows the answer of 0.0 otherwise
     └ 0.2       300      96       70  history rewritten at message 2, as 0.1 before it
 
-A call that goes on with the one above stands below it: of several, the one with the latest call
-that hangs on it. Any other is set in. All is read from the segments of the row: what two calls
-have in common stands there once.
+A call that continues another stands below it at the same level; of several, the one whose subtree
+has the latest call. All others are indented. The tree is read from the row's segments, which hold
+once what calls share.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ class TreeCall(Struct, frozen=True):
 
     Attributes:
         call: its number in the row.
-        parent: the call that it hangs on, by number; None for none.
-        joint: how it does; `equal` where other calls train all that this one does.
-        prompt: tokens that it saw.
-        shared: tokens that it has in common with earlier calls.
+        parent: the number of the call that it is attached to; None without one.
+        joint: how it is attached; `equal` if other calls train all its tokens.
+        prompt: tokens of its prompt.
+        shared: leading tokens that it shares with earlier calls.
         written: tokens of its answer.
-        message: the first that differs from the parent's; −1 where that is not known.
+        message: the first message that differs from the parent's; −1 if that is not known.
     """
 
     call: int
@@ -63,14 +63,14 @@ def call_tree(row: RowData, sample: int) -> list[TreeCall]:
             found.append(TreeCall(number, None, "equal"))
             continue
         path = tree.path(int(answer.tokens[-1]))
-        prompt = begin_of(tree.told(path), answer, spans)
+        prompt = begin_of(tree.resolved(path), answer, spans)
         end = int(row.position_ids[answer.tokens[-1]]) + 1
         found.append(joins.join(number, path, answer.message, prompt, end))
     return found
 
 
 class _Joins:
-    """Which calls went by the segments of a sample, by their numbers."""
+    """The calls joined so far: by segment, the last that passed it, ended or answered there."""
 
     def __init__(self, tree: SegmentTree) -> None:
         self.segments, self.originals = tree.segments, tree.originals
@@ -79,7 +79,11 @@ class _Joins:
         self.answered: dict[int, int] = {}
 
     def join(self, call: int, path: Sequence[int], answer: int, prompt: int, end: int) -> TreeCall:
-        """Join the next call, of which the path to its last token is known."""
+        """Return the next call, attached to the tree.
+
+        `path` are the segments up to its last token, `answer` the message that it wrote, `prompt`
+        the tokens of its prompt, `end` those of its whole view.
+        """
         ways = [self.originals.get(at, at) for at in path]
         common = next((n for n in reversed(range(len(path))) if ways[n] in self.passed), -1)
         shared = self.segments[path[common]].position_last + 1 if common >= 0 else 0
@@ -116,7 +120,7 @@ class _Joins:
 
 
 def tree_lines(row: RowData, sample: int) -> Iterator[str]:
-    """Draw the tree of a sample's calls; nothing where it has none."""
+    """Yield lines that draw the tree of a sample's calls; none without calls."""
     calls = call_tree(row, sample)
     if not calls:
         return
@@ -139,11 +143,11 @@ def tree_lines(row: RowData, sample: int) -> Iterator[str]:
 
 
 def _in_order(calls: Sequence[TreeCall]) -> Iterator[tuple[int, TreeCall]]:
-    """Yield calls depth first, each with how far it is set in."""
+    """Yield (level of indentation, call), depth first."""
     below: dict[int | None, list[TreeCall]] = {}
     for each in calls:
         below.setdefault(each.parent, []).append(each)
-    last = {each.call: each.call for each in calls}  # that hangs on it, of them all
+    last = {each.call: each.call for each in calls}  # latest call in each subtree
     for each in reversed(calls):
         if each.parent is not None:
             last[each.parent] = max(last[each.parent], last[each.call])
@@ -159,7 +163,7 @@ def _in_order(calls: Sequence[TreeCall]) -> Iterator[tuple[int, TreeCall]]:
 
 
 def _branches(levels: Sequence[int]) -> list[str]:
-    """Draw the branches before lines that are set in so far.
+    """Return the branch characters in front of lines with these levels of indentation.
 
     >>> _branches([0, 1, 2, 1, 0, 1])
     ['', '├ ', '│ └ ', '└ ', '', '└ ']
@@ -173,7 +177,7 @@ def _branches(levels: Sequence[int]) -> list[str]:
 
 
 def _said(row: RowData, each: TreeCall) -> str:
-    """Say how a call hangs on another, and what its answer is worth."""
+    """Describe how a call is attached to another, its role and its reward."""
     parent = printable(row.calls[each.parent].id[:LONGEST_NAME]) if each.parent is not None else ""
     at = f"message {each.message}" if each.message >= 0 else f"token {each.shared}"
     said = {
@@ -190,7 +194,7 @@ def _said(row: RowData, each: TreeCall) -> str:
 
 
 def tree_json(row: RowData, sample: int) -> list[dict[str, Any]]:
-    """Describe the calls of a sample for a program; a parent by its id."""
+    """Return the calls of a sample as JSON objects; a parent is given by its id."""
     described = []
     for each in call_tree(row, sample):
         call = row.calls[each.call]

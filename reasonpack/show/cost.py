@@ -2,14 +2,14 @@
 
                           tokens        pairs of tokens            blocks of 128 × 128
     branches, varlen      T             visible                    of each branch, from its start
-    block-sparse kernel   T             visible                    in which a pair is visible
+    block-sparse kernel   T             visible                    those with a visible pair
     dense kernel          T             T²                         ceil(T / 128)²
-      causal              T             T(T + 1) / 2               a lower triangle of them
-    npass, varlen         Σ L           Σ L(L + 1) / 2             a lower triangle a leaf
+      causal              T             T(T + 1) / 2               those of the lower triangle
+    npass, varlen         Σ L           Σ L(L + 1) / 2             a lower triangle for each leaf
 
-T tokens of a row, L of a leaf, which is a sample of the npass layout. Linear layers pay for
-tokens, attention for blocks. A row is judged from its segments, in O(S + T / 128), and a
-dataset batch by batch; no mask is made. `advice` says what follows.
+A row has T tokens, a leaf L; a leaf is a sample of the npass layout. The cost of linear layers
+grows with tokens, that of attention with blocks. Counting takes O(S + T / 128) for a row of S
+segments and makes no mask. `advice` turns the counts into sentences.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ class Work(Struct, frozen=True):
     """What one layout and kernel computes.
 
     Attributes:
-        tokens: that pass through the linear layers, without padding.
-        pairs: of a query and a key whose score is needed, or computed by a dense kernel.
-        blocks: of 128 × 128 pairs that the kernel visits, for one head of one layer.
+        tokens: tokens that pass through the linear layers, without padding.
+        pairs: pairs of query and key whose score is needed or, by a dense kernel, computed.
+        blocks: blocks of 128 × 128 pairs that the kernel visits, for one head of one layer.
     """
 
     tokens: int = 0
@@ -42,12 +42,12 @@ class Work(Struct, frozen=True):
     blocks: int = 0
 
     def __add__(self, other: Work) -> Work:
-        """Add up two batches."""
+        """Return the sum for two batches."""
         return Work(*_sums(self, other))
 
 
 class Costs(Struct, frozen=True):
-    """What the rows cost as they are, and what the leaves of their forests would.
+    """What rows cost with each kernel, and what the leaves of their forests would cost as npass.
 
     Attributes:
         branches: the rows, with a varlen kernel that is given each branch and its path.
@@ -64,7 +64,7 @@ class Costs(Struct, frozen=True):
     npass: Work = field(default_factory=Work)
 
     def __add__(self, other: Costs) -> Costs:
-        """Add up two batches."""
+        """Return the sum for two batches."""
         return Costs(*_sums(self, other))
 
 
@@ -73,12 +73,12 @@ def _sums(one: Any, other: Any) -> list[Any]:
 
 
 class Segments:
-    """The S segments of the R rows of a batch, by its columns of them; nothing may be null.
+    """The S segments of a batch of R rows; its columns may have no nulls.
 
     Attributes:
-        length: i64[R], tokens of the rows.
-        row: i64[S], the row of each.
-        start: i64[S], from the start of the row; so are `end` and `until`.
+        length: i64[R], tokens of each row.
+        row: i64[S], the row of each segment.
+        start: i64[S], counted from the start of the row, like `end` and `until`.
         end: i64[S], exclusive.
         until: i64[S], as `segment_visible_until`.
     """
@@ -93,7 +93,7 @@ class Segments:
         self.end[np.cumsum(sizes)[sizes > 0] - 1] = self.length[sizes > 0]
 
     def flat(self, column: str) -> I64:
-        """Return the values of a column of all rows."""
+        """Return the values of a list column, all rows joined."""
         return numbers_of(flattened(self.batch.column(column))).astype(np.int64)
 
     def sizes(self, column: str) -> I64:
@@ -105,17 +105,17 @@ class Segments:
 
     @cached_property
     def seen(self) -> I64:
-        """i64[T], how many tokens each token sees, itself among them."""
+        """i64[T], how many tokens each token sees, itself included."""
         return self.flat("position_ids") + 1
 
     @property
     def row_start(self) -> I64:
-        """i64[R], where the rows begin in the batch."""
+        """i64[R], the offset of each row's first token in the batch."""
         return np.cumsum(self.length) - self.length
 
 
 def count(found: Segments) -> Costs:
-    """Count for the rows of a batch, in either layout."""
+    """Count tokens, pairs and blocks for the rows of a batch, in either layout."""
     length, start, end, until = found.length, found.start, found.end, found.until
     if not len(length):
         return Costs()
@@ -138,9 +138,10 @@ def _triangle(sizes: I64) -> int:
 
 
 def _by_branches(branch: I64, path: I64) -> int:
-    """Blocks of a varlen kernel with `branch` queries for the last of `path` keys, bottom right.
+    """Return how many blocks a varlen kernel visits, given each branch's queries and path's keys.
 
-    Block i of M queries ends at query 128·i, or at the branch's end, and sees the keys up to there.
+    Queries align with the last keys. Block i of a branch ends at query 128·i, or at the branch's
+    end, and sees the keys up to there.
     """
     before = -(-(path - branch) // BLOCK)
     whole = -(-branch // BLOCK) - 1
@@ -148,17 +149,17 @@ def _by_branches(branch: I64, path: I64) -> int:
 
 
 def _visited(start: I64, until: I64, row: I64, tiles: I64) -> int:
-    """Blocks in which a pair is visible, for segments of rows that have `tiles` blocks of keys.
+    """Return the number of blocks with a visible pair, for rows of `tiles` blocks of keys each.
 
     Block j of keys is visited by the blocks of queries from j up to the one in which the
     highest `visible_until` of its keys lies (`masks.blocks.classify` has the proof).
     """
-    first = np.cumsum(tiles) - tiles  # block of keys of each row, counted through the batch
-    placed = start + BLOCK * first[row]  # rows begin at a block
+    first = np.cumsum(tiles) - tiles  # first block of each row, counted over the batch
+    placed = start + BLOCK * first[row]  # as if each row began at a block
     edge = BLOCK * np.arange(int(tiles.sum()))
-    opens = np.searchsorted(placed, edge, side="right") - 1  # the segment that holds the edge
+    opens = np.searchsorted(placed, edge, side="right") - 1  # the segment at the edge
     highest = np.maximum.reduceat(until, opens)
-    # A segment that goes on past the end of a block was counted to the next one only.
+    # So far, a segment that continues past the end of a block counts for the next one only.
     follows = np.append(opens[1:], len(placed) - 1)
     shared = np.append(placed[opens[1:]] < edge[1:], False)
     highest = np.where(shared, np.maximum(highest, until[follows]), highest)

@@ -12,10 +12,10 @@ from reasonpack.wording import printable
 
 
 def load_own_tokenizer(directory: Place, manifest: Manifest, source: str | None) -> Tokenizer:
-    """Load the tokenizer of a dataset from where it was, or from `source`.
+    """Load the tokenizer of a dataset from `source`, by default from where the manifest says.
 
     Raises:
-        TokenizerError: it cannot be had, or is another one.
+        TokenizerError: it cannot be loaded, or has another hash than the dataset's.
     """
     options, expected = manifest.options, manifest.tokenizer_sha256
     try:
@@ -47,10 +47,13 @@ def load_own_tokenizer(directory: Place, manifest: Manifest, source: str | None)
 def tokenizer_if_any(
     directory: Place, manifest: Manifest, source: str | None, *, optional: bool = True
 ) -> tuple[Tokenizer | None, str]:
-    """Load the tokenizer of a dataset, and say where it is from; or say why only ids are shown.
+    """Return the tokenizer of a dataset, and a sentence that says where it is from.
+
+    If it cannot be loaded, None and a sentence that says why only ids are shown, which is written
+    to standard error too.
 
     Raises:
-        TokenizerError: it is not optional, or was named, and cannot be had or is another one.
+        TokenizerError: it cannot be loaded, or is another one, though it was named or is required.
     """
     try:
         found = load_own_tokenizer(directory, manifest, source)

@@ -1,4 +1,4 @@
-"""Numbers → how they are distributed: binned, summed up, drawn.
+"""Numbers → their distribution: bins, a summary, bars.
 
 tokens in a sample     n 2,000, from 120 to 4,961, mean 509, median 430
 64 – 127         31  █▌
@@ -24,9 +24,9 @@ class Distribution(Struct, frozen=True):
     """How a number is distributed.
 
     Attributes:
-        name: what is counted, in words.
+        name: what the numbers count, in words.
         values: i64[N], or f64[N] for shares.
-        edges: [B + 1], of B bins; a bin is half-open.
+        edges: [B + 1], the edges of B half-open bins.
         counts: i64[B].
     """
 
@@ -37,7 +37,7 @@ class Distribution(Struct, frozen=True):
 
 
 def whole(name: str, values: NDArray[np.int64]) -> Distribution:
-    """Bin whole numbers: each for itself while they are few, else by powers of two."""
+    """Bin whole numbers: one bin per number if none exceeds 16, else by powers of two."""
     if not len(values):
         edges = np.zeros(1, np.int64)
     elif int(values.max()) <= 16:
@@ -51,13 +51,13 @@ def whole(name: str, values: NDArray[np.int64]) -> Distribution:
 
 
 def shares(name: str, values: NDArray[np.float64]) -> Distribution:
-    """Bin shares of one by tenths."""
+    """Bin shares between 0 and 1 by tenths."""
     edges = np.linspace(0, 1, 11)
     return Distribution(name, values, edges, np.histogram(values, edges)[0])
 
 
 def distribution_json(each: Distribution) -> dict[str, Any]:
-    """Describe a distribution as plain values."""
+    """Return a distribution as a JSON object."""
     bins = zip(each.edges[:-1].tolist(), each.edges[1:].tolist(), each.counts.tolist(), strict=True)
     return {
         "description": each.name,
@@ -84,7 +84,7 @@ def _summary(values: NDArray[Any]) -> dict[str, Any]:
 
 
 def distribution_lines(each: Distribution, width: int | None = None) -> Iterator[str]:
-    """Draw a distribution, within a width if one is given; of equal values it is one line."""
+    """Yield lines that draw a distribution, within `width` if given; equal values need one line."""
     yield from fitted(f"{each.name}  {_headline(each)}", width, indent=2)
     shown = [_label(each, at) for at in range(len(each.counts))]
     labels = max(map(len, shown), default=0)
@@ -108,7 +108,7 @@ def _headline(each: Distribution) -> str:
 
 
 def _spread(values: NDArray[Any]) -> float:
-    """Return the standard deviation as a part of the mean.
+    """Return the standard deviation divided by the mean; 0 if all values are 0.
 
     >>> _spread(np.array([10, 10])), _spread(np.array([5, 15]))
     (0.0, 0.5)
@@ -124,7 +124,7 @@ def _label(each: Distribution, at: int) -> str:
 
 
 def _bar(share: float, whole: int) -> str:
-    """Draw a bar in eighths of a character.
+    """Return a bar of `share * whole` characters, rounded to eighths of a character.
 
     >>> _bar(1.0, 40) == "█" * 40, _bar(0.02, 40), _bar(0.0, 40)
     (True, '▊', '')

@@ -1,9 +1,9 @@
-"""A row → its mask: as an SVG picture, or in small as block characters or as a PNG picture.
+"""A row → a picture of its mask: an SVG, or sampled on a grid as block characters or a PNG.
 
-Down the token that looks, right the token that it sees, coloured by its kind; at the left what is
-trained. In an SVG a segment is a triangle, in which its tokens see each other, and a rectangle
-below it, in which later tokens see it. In small a cell is the token in its middle, so what is
-thinner than a cell may be missing.
+Queries go down, keys to the right. A visible key is coloured by its kind; a bar at the left marks
+trained queries. In the SVG a segment is a triangle, in which its tokens see each other, above a
+rectangle, in which later tokens see it. On a grid a cell shows the token in its middle, so details
+smaller than a cell may be missing.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ WORDS = {
 
 
 def mask_svg(row: RowData) -> str:
-    """Draw the mask of a row."""
+    """Return the mask of a row as an SVG picture."""
     ids = listed(quoted_id(sample.id) for sample in row.samples)
     title = f"Mask of {count(len(row.input_ids), 'token')}: {ids}"
     kinds = [kind for kind in COLOURS if any(each.kind == kind for each in row.segments)]
@@ -86,15 +86,15 @@ def _trained(row: RowData) -> str:
 UNSEEN = 255
 SHADES = {"h": "░", "r_in": "▒", "r_out": "▓", "t": "█"}
 NARROW, WIDE = 16, 64
-"""Cells of a mask of characters, across."""
+"""Least and most characters across a mask that is drawn in characters."""
 
 
 def cells(row: RowData, down: int, across: int) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
     """Sample the mask of a row of T tokens on a grid.
 
     Returns:
-        The kind of the token that is seen, `UNSEEN` where none is: u8[down, across]; and
-        whether the token that looks is trained: bool[down].
+        The kind of the key, `UNSEEN` if the query does not see it: u8[down, across]; and whether
+        the query is trained: bool[down].
     """
     length = len(row.input_ids)
     looks = (2 * np.arange(down) + 1) * length // (2 * down)
@@ -109,7 +109,7 @@ def cells(row: RowData, down: int, across: int) -> tuple[NDArray[np.uint8], NDAr
 
 
 def mask_lines(row: RowData, *, colour: bool, width: int | None = None) -> Iterator[str]:
-    """Draw the mask of a row in characters, at most as many as there are tokens across."""
+    """Yield lines that draw the mask of a row in characters, across at most one per token."""
     across = min(WIDE, max(NARROW, (width or 80) - 4), len(row.input_ids))
     grid, trained = cells(row, max(1, across // 2), across)
     labels = list(BY_LABEL)
@@ -131,7 +131,7 @@ def mask_lines(row: RowData, *, colour: bool, width: int | None = None) -> Itera
 
 
 def mask_png(row: RowData) -> bytes:
-    """Draw the mask of a row as a PNG picture, as the SVG has it, but for its words."""
+    """Return the mask of a row as a PNG picture: the SVG without its texts."""
     grid, trained = cells(row, SIZE, SIZE)
     palette = np.full((256, 3), 255, np.uint8)
     for kind in Kind:

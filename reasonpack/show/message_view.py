@@ -1,10 +1,10 @@
-"""A message in the samples of a row → what the model saw and wrote when it answered.
+"""A trained message of a row → its view: what the model saw and wrote when it answered.
 
     row      h1 t1 r_out1 r_in1 h2 t2 r_out2         one token sequence of a shard
     view     h1           r_in1 h2 t2 r_out2         what its last trained token sees
 
-Answers to one prompt may begin alike. What they share stands once, trained as the first of them,
-so the beginning of another one has to be looked for there. A later one may begin with a copy:
+Answers to one prompt may share their first tokens. The row has these once, as part of the first
+answer, so the beginning of another is searched there. A later answer may begin with a copy:
 
     h1 A ─┬─ a1        segments   h1 A   a1   h1'   b1
           └─ b1        parents     –     h1    –    h1'     h1' is a copy of the end of h1 A
@@ -30,7 +30,7 @@ WRITTEN = {Kind.REASONING.label, Kind.R_OUT.label}
 Part = tuple[RowData, int]
 """A row, and the number of a sample in it."""
 Span = tuple[int, int]
-"""The first and the last of some positions."""
+"""The first and the last position of some tokens."""
 
 
 class MessageView(Struct, frozen=True):
@@ -39,9 +39,9 @@ class MessageView(Struct, frozen=True):
     Attributes:
         message: index in the conversation.
         tokens: i64[L], offsets of the view's tokens in the row.
-        prompt_length: how many of them are the prompt; all others are trained, here or as the
-            beginning of another answer.
-        call: that answered, by its number in the row; −1 in a conversation.
+        prompt_length: how many of the tokens are the prompt; the others are trained, as this
+            answer or as the beginning of another that shares them.
+        call: number in the row of the call that answered; −1 in a conversation.
     """
 
     row: RowData
@@ -53,16 +53,15 @@ class MessageView(Struct, frozen=True):
 
 
 def find_view(parts: Sequence[Part], message: int | str, *, option: str = "--view") -> MessageView:
-    """Find what the model sees when it writes a message, or what a call saw and wrote.
+    """Find the view of a message, given by its index, or of a call, given by its id.
 
-    The last trained token q of the message sees exactly the message's view: of its
-    sample all k with `k <= q < visible_until[k]`.
+    The last trained token q of a message sees exactly the message's view: all tokens k of the
+    sample with `k <= q < visible_until[k]`.
 
-    A message is named by its index in the conversation, a call by its id, and both by an option of
-    the command line. `parts` are the samples to look at.
+    `parts` are the samples to search. Errors name the command-line `option`.
 
     Raises:
-        UsageError: none of them trains this message, or several do.
+        UsageError: none of the samples trains this message, or several do.
     """
     what = "message" if isinstance(message, int) else "call"
     found = [
@@ -113,24 +112,24 @@ def _view(
     tree = SegmentTree(row, sample)
     path = tree.path(answer.last)
     tokens = np.concatenate([row.tokens(tree.segments[at]) for at in path])
-    begin, seen = begin_of(tree.told(path), answer, spans), tokens[tokens <= answer.last]
+    begin, seen = begin_of(tree.resolved(path), answer, spans), tokens[tokens <= answer.last]
     return MessageView(row, row.samples[sample], answer.message, seen, begin, answer.call)
 
 
 def prompts_of(row: RowData, sample: int, *, within: int) -> Iterator[tuple[Answer, int]]:
-    """Yield the answers that a sample trains, and how many tokens the prompt of each has.
+    """Yield the answers that a sample trains, each with the length of its prompt in tokens.
 
-    Those are left out whose last token is not among the first `within` of the row.
+    Answers whose last token is not among the first `within` tokens of the row are left out.
     """
     answers, tree = answers_of(row, sample), SegmentTree(row, sample)
     spans = spans_of((row, answer) for answer in answers)
     for answer in answers:
         if answer.last < within:
-            yield answer, begin_of(tree.told(tree.path(answer.last)), answer, spans)
+            yield answer, begin_of(tree.resolved(tree.path(answer.last)), answer, spans)
 
 
 class Answer(NamedTuple):
-    """What of an answer is trained: the offsets of tokens in the row."""
+    """The trained tokens of an answer, by their offsets in the row."""
 
     message: int
     call: int
@@ -143,7 +142,7 @@ class Answer(NamedTuple):
 
 
 def answers_of(row: RowData, sample: int) -> list[Answer]:
-    """Give the answers that a sample trains, by message and call."""
+    """Return the answers that a sample trains, sorted by message and call."""
     found: dict[tuple[int, int], list[NDArray[np.int64]]] = {}
     trained, segments = np.flatnonzero(row.targets != IGNORE), row.segments_of(sample)
     starts = np.array([each.start for each in segments], np.int64)
@@ -156,7 +155,7 @@ def answers_of(row: RowData, sample: int) -> list[Answer]:
 
 
 def spans_of(answers: Iterable[tuple[RowData, Answer]]) -> dict[tuple[int, int], Span]:
-    """Give the first and the last position at which each message, or call, is trained."""
+    """Return the first and the last position at which each (message, call) is trained."""
     spans: dict[tuple[int, int], Span] = {}
     for row, (message, call, tokens) in answers:
         positions = row.position_ids[tokens]
@@ -167,13 +166,13 @@ def spans_of(answers: Iterable[tuple[RowData, Answer]]) -> dict[tuple[int, int],
 
 
 def begin_of(path: Sequence[Segment], answer: Answer, spans: Mapping[tuple[int, int], Span]) -> int:
-    """Find the position where an answer begins.
+    """Return the position where an answer begins.
 
-    That is the first trained as its own, unless what stands before was written as part of another
-    answer that goes on there: then both begin where that one does.
+    This is its first trained position, unless the tokens before were written as part of another
+    answer that continues there: then both begin where the other does.
 
-    `path` has the segments of the view in the order of positions, what was copied in place of
-    copies; `spans` are of all samples of the conversation that are known.
+    `path` are the segments of the view in the order of positions, with originals instead of
+    copies; `spans` cover all known samples of the conversation.
     """
     own = answer.message, answer.call
     begin = spans[own][0]
@@ -185,7 +184,7 @@ def begin_of(path: Sequence[Segment], answer: Answer, spans: Mapping[tuple[int, 
             first
             for (message, call), (first, last) in spans.items()
             if message == segment.message
-            and segment.call in {call, -1}  # what another part repeats is of no call
+            and segment.call in {call, -1}  # −1: repeated from another part
             and (message, call) != own
             and first < begin <= last
         ]
@@ -198,10 +197,10 @@ def _named(row: RowData, sample: int) -> str:
 
 
 def view_text(view: MessageView, decode: Decode) -> tuple[str, str]:
-    """Give prompt and completion; together they are the text of the view.
+    """Return the texts of prompt and completion; together they are the text of the view.
 
-    A decoder may drop a space at the start of what it is given, so the completion is
-    cut from the whole, unless that has another character where the two meet.
+    A decoder may drop a space at the start of a text, so the completion is cut from the decoded
+    view, unless that does not begin with the decoded prompt.
     """
     ids = view.row.input_ids[view.tokens]
     prompt, whole = decode(ids[: view.prompt_length]), decode(ids)
@@ -211,7 +210,7 @@ def view_text(view: MessageView, decode: Decode) -> tuple[str, str]:
 
 
 def view_json(view: MessageView, decode: Decode | None) -> dict[str, Any]:
-    """Describe a view for a program; its text only if there is a `decode`."""
+    """Return a view as a JSON object; with texts only if `decode` is given."""
     row, ids = view.row, view.row.input_ids[view.tokens].tolist()
     described: dict[str, Any] = {
         "shard": row.shard,
@@ -229,11 +228,11 @@ def view_json(view: MessageView, decode: Decode | None) -> dict[str, Any]:
 
 
 class SegmentTree:
-    """The segments of a sample by their numbers.
+    """The tree of a sample's segments, which are numbered in order.
 
     Attributes:
-        segments: in their order.
-        originals: by the number of a copy, that of the segment which begins with what it copies.
+        segments: the segments of the sample.
+        originals: number of a copy → number of the segment whose first token it copies.
     """
 
     def __init__(self, row: RowData, sample: int) -> None:
@@ -253,13 +252,13 @@ class SegmentTree:
                 self.originals[at] = original
 
     def path(self, token: int) -> list[int]:
-        """Return the segments that the token at an offset sees, with its own, from the root on."""
+        """Return the segments that the token at an offset sees, root first, its own last."""
         at = bisect_right(self.segments, token, key=lambda each: each.start) - 1
         path = [at]
         while (at := self._parents[at]) >= 0:
             path.append(at)
         return path[::-1]
 
-    def told(self, path: Sequence[int]) -> list[Segment]:
-        """Return the segments of a path, for a copy the one that it was copied from."""
+    def resolved(self, path: Sequence[int]) -> list[Segment]:
+        """Return the segments of a path, with originals instead of copies."""
         return [self.segments[self.originals.get(at, at)] for at in path]

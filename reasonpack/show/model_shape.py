@@ -1,7 +1,7 @@
-"""A model's `config.json`, or a few numbers → floating-point operations of a layout.
+"""A model's `config.json`, or a few numbers → floating-point operations for a layout.
 
     tokens · (weights of a layer · 2) · layers     linear layers
-    blocks · 128² · 4 · heads · head size · layers attention: q·k and its share of v
+    blocks · 128² · 4 · heads · head size · layers attention: q·k, and times v
 
 Multiply-adds count as two. Sliding windows are not counted: their layers compute fewer pairs, in
 every layout.
@@ -18,7 +18,7 @@ from reasonpack.errors import UsageError
 from reasonpack.show.cost import BLOCK, Work
 
 EPOCH = 3
-"""Forward and backward, in forwards."""
+"""Operations of a forward and a backward pass, in forward passes."""
 
 
 class ModelShape(Struct, frozen=True):
@@ -26,9 +26,9 @@ class ModelShape(Struct, frozen=True):
 
     Attributes:
         hidden_size: width of the model.
-        layers: None where only one layer is looked at.
-        token: operations of a token in the weights, of all layers and the head.
-        pair: operations of a pair of tokens in attention, of all layers.
+        layers: number of layers; None if one layer is counted.
+        token: operations per token in the weights of all layers and the output head.
+        pair: operations per pair of tokens in the attention of all layers.
     """
 
     hidden_size: int = 1024
@@ -38,13 +38,13 @@ class ModelShape(Struct, frozen=True):
 
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> ModelShape:
-        """Read it off a config, or off its `text_config`.
+        """Read the shape from a config, or from its `text_config`.
 
-        Fields that are not given are those of the usual layer: heads as wide as the model in all,
-        as many for keys, an MLP of three matrices 8/3 times as wide, no head.
+        Missing fields have usual values: heads together as wide as the model, as many key heads,
+        an MLP of three matrices 8/3 times as wide as the model, no output head.
 
         Raises:
-            UsageError: it has no `hidden_size`, or numbers that are none.
+            UsageError: `hidden_size` is missing, or a field is not a whole number.
 
         >>> ModelShape.of({"hidden_size": 1024}) == ModelShape()
         True
@@ -69,12 +69,12 @@ class ModelShape(Struct, frozen=True):
         return cls(width, layers or None, 2 * weights * depth + head, 4.0 * queries * depth)
 
     def operations(self, work: Work) -> float:
-        """Count for an epoch of these rows, forward and backward."""
+        """Return the operations of `work`, forward and backward."""
         return EPOCH * (self.token * work.tokens + self.pair * BLOCK**2 * work.blocks)
 
 
 def _inner(config: Mapping[str, Any], width: int) -> float:
-    """Width of the MLP that a token passes, of all its experts together."""
+    """Return the width of the MLP that a token passes, summed over its experts."""
     plain = _number(config, "intermediate_size", 0)
     chosen = _number(config, "num_experts_per_tok", 0)
     if not chosen:

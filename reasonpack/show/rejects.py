@@ -1,4 +1,4 @@
-"""Counted rejects, and the files that hold them → the lines that say what was not packed, and why.
+"""Counts and files of rejects → lines that say what was not packed, and why.
 
 rejected       4 role: an unknown role, or a field that messages of this role cannot have
                chats.jsonl:10: messages[0].role: got 'nobody', expected one of … Fix: …
@@ -38,13 +38,14 @@ WORDS: Mapping[str, str] = {
     "over-max-length": "a message whose view is longer than a row",
     "over-max-position": "a message whose view is longer than the model can attend over",
 }
-"""What the reason codes of rejects, and of messages left out, mean."""
+"""What each reason code of rejects, and of messages left out, means."""
 
 
 class Rejected(Struct, frozen=True):
-    """What was not packed for one reason: how much, what that means, and one error or none.
+    """How many records or messages were not packed for one reason, with an error as example.
 
-    `kind` is `rejected` for records and `left out` for messages of records that were packed.
+    `words` explain the reason. `kind` is `rejected` for records, `left out` for messages of packed
+    records.
     """
 
     reason: str
@@ -55,9 +56,9 @@ class Rejected(Struct, frozen=True):
 
 
 def rejected(counts: Counts, first: Mapping[str, str]) -> Iterator[Rejected]:
-    """Yield what was not packed by reason, records first, of these the most frequent first.
+    """Yield what was not packed: reasons of records, then of messages, most frequent first.
 
-    `first` has one error of each reason, with its place; none are shown of those without.
+    `first`: reason → an error to show, with its place; a reason may be missing.
     """
     for kind, reasons in (("rejected", counts.rejects), ("left out", counts.left_out)):
         for reason, count in sorted(reasons.items(), key=lambda item: (-item[1], item[0])):
@@ -68,7 +69,7 @@ def rejected(counts: Counts, first: Mapping[str, str]) -> Iterator[Rejected]:
 def reject_lines(
     counts: Counts, first: Mapping[str, str] = MappingProxyType({})
 ) -> Iterator[tuple[str, str]]:
-    """Yield the lines of a table of rejects, as name and text; see `rejected`."""
+    """Yield the lines of a table of rejects as (name, text); see `rejected`."""
     for each in rejected(counts, first):
         words = f": {each.words}" if each.words else ""
         yield each.kind, f"{each.count:,} {each.reason}{words}"
@@ -78,7 +79,7 @@ def reject_lines(
 
 @contextlib.contextmanager
 def rejects_told(output: Place) -> Iterator[None]:
-    """Write the table of rejects to standard error where a run ends without anything packed."""
+    """Write the table of rejects to standard error if the block ends with nothing packed."""
     try:
         yield
     except NothingPackedError as error:
@@ -90,7 +91,7 @@ def rejects_told(output: Place) -> Iterator[None]:
 
 
 def examples(places: Iterable[Place], reasons: Iterable[str]) -> dict[str, str]:
-    """Find the first error of each reason in files of rejects."""
+    """Return the first error of each reason in files of rejects."""
     found: dict[str, str] = {}
     wanted = set(reasons)
     for reason, error in chain.from_iterable(map(each_reject, places)) if wanted else ():
@@ -101,10 +102,10 @@ def examples(places: Iterable[Place], reasons: Iterable[str]) -> dict[str, str]:
 
 
 def each_reject(place: Place) -> Iterator[tuple[str, str]]:
-    """Yield reason and error of each reject in a file; none where there is no file."""
+    """Yield (reason, error) of each reject in a file; nothing if the file is missing."""
     if not stamp(place):
         return
-    # Arrow's own file has no lines.
+    # Arrow's file object cannot be read by lines.
     with open_bytes(place, "plain") as file, io.BufferedReader(file) as lines:
         for line in lines:
             reject = json.loads(line)
@@ -112,7 +113,7 @@ def each_reject(place: Place) -> Iterator[tuple[str, str]]:
 
 
 def part_of_rejects(output: Place, index: int, count: int) -> list[Place]:
-    """List the files of rejects of one part of a run."""
+    """Return the files of rejects of part `index` of a run that has `count` parts."""
     directory = join(output, "receipts")
     return [
         join(directory, name)

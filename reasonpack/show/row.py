@@ -1,8 +1,7 @@
-"""One row of a dataset → the facts in it: samples and segments.
+"""Reads rows of a dataset: their tokens, samples, segments and calls.
 
-All of it is computed from the columns alone; the chats and the template are not needed.
-Offsets are in tokens from the start of the row, ends exclusive. Rows are numbered over
-all shards, in the order of the manifest, from 0.
+Only the columns are needed, not the chats or the template. Offsets are in tokens from the start
+of the row, ends exclusive. Rows are numbered from 0 over all shards, in the manifest's order.
 """
 
 from __future__ import annotations
@@ -34,10 +33,10 @@ I32 = NDArray[np.int32]
 Decode = Callable[[I32], str]
 """Turns ids into text, special tokens included."""
 LONGEST_ID = 200
-"""Characters of an id that are shown; it may be as long as a book."""
+"""How many characters of an id are shown; ids may be very long."""
 NO_ROWS = "a dataset with rows in it; this one has none"
 DAMAGED = "repeat the pack command, which finds and replaces what was altered"
-"""What to do with rows that are not as they were written."""
+"""The fix for rows that differ from what was written."""
 
 
 class RowSample(Struct, frozen=True):
@@ -49,9 +48,9 @@ class RowSample(Struct, frozen=True):
 
 
 class Segment(Struct, frozen=True):
-    """A run of tokens of one kind, message and visibility, and how many of them are trained.
+    """A run of tokens of one kind, message and visibility; `trained` of them are trained.
 
-    `sample` is the number of a sample in the row, `call` of a call in it, −1 where it is of none.
+    `sample` and `call` are numbers within the row; `call` is −1 if it belongs to no call.
     """
 
     sample: int
@@ -67,7 +66,7 @@ class Segment(Struct, frozen=True):
 
 
 class RowCall(Struct, frozen=True):
-    """A call in a row: role 0 for none, 1 chosen, 2 rejected; None for no reward."""
+    """A call in a row. Its role is 0 (none), 1 (chosen) or 2 (rejected); its reward may be None."""
 
     id: str
     sample: int
@@ -80,14 +79,14 @@ class RowData(Struct, frozen=True):
 
     Attributes:
         shard: path within the dataset.
-        number: of the row.
+        number: the row's number in the dataset.
         input_ids: i32[T].
         position_ids: i32[T].
         labels: i32[T], −100 where a token is not trained.
         samples: tile the row.
         segments: tile the samples.
-        columns: what else the shard has for each token, by name: numbers, [T].
-        calls: whose completions the segments are; none of conversations.
+        columns: further numbers for each token, by the name of their column: [T].
+        calls: the calls of the row; empty for conversations.
     """
 
     shard: str
@@ -102,27 +101,27 @@ class RowData(Struct, frozen=True):
 
     @property
     def targets(self) -> I32:
-        """Give the labels, and of rejected answers what they wrote: i32[T]."""
+        """i32[T]: the labels and, in rejected answers, the preference labels."""
         rejected = self.columns.get("preference_labels", self.labels)
         return np.where(self.labels != IGNORE, self.labels, rejected)
 
     def tokens(self, segment: Segment) -> NDArray[np.int64]:
-        """Give the offsets of the tokens of a segment."""
+        """Return the offsets of the tokens of a segment."""
         return np.arange(segment.start, segment.start + segment.length)
 
     def segments_of(self, sample: int) -> list[Segment]:
-        """Give the segments of a sample, by its number in the row."""
+        """Return the segments of a sample, given by its number in the row."""
         return [segment for segment in self.segments if segment.sample == sample]
 
 
 def find_rows(directory: Place, manifest: Manifest, id_: str, *, option: str = "--id") -> list[int]:
-    """Find the rows that hold a sample, or a call, with this id, reading no other column.
+    """Return the numbers of the rows that have a sample or a call with this id.
 
-    It is of a sample for the option `--id` of the command line, else of a call.
+    The id is a sample's if `option` is `--id`, else a call's. Only the ids are read.
 
     Raises:
         FormatError: a shard is damaged.
-        UsageError: there is none.
+        UsageError: no row has it.
     """
     import pyarrow.compute as pc  # noqa: PLC0415 (0.1 s, for the commands that look for an id)
 
@@ -150,7 +149,7 @@ def find_rows(directory: Place, manifest: Manifest, id_: str, *, option: str = "
 
 
 def read_rows(directory: Place, manifest: Manifest, numbers: Sequence[int]) -> list[RowData]:
-    """Read rows by number, each row group or batch that they are in once, and no other.
+    """Read rows by number; only their row groups or batches are read, each once.
 
     Raises:
         FormatError: a shard is damaged.
@@ -175,7 +174,7 @@ def read_rows(directory: Place, manifest: Manifest, numbers: Sequence[int]) -> l
 
 
 def _rows_of(shard: OpenShard, within: Sequence[int]) -> Iterator[pa.RecordBatch]:
-    """Yield rows of a shard by their numbers in it, in order, each as a batch of one row."""
+    """Yield rows of a shard, each as a batch; `within` are their sorted numbers in the shard."""
     first, waiting = 0, list(within)
     for number, rows in enumerate(shard.sizes()):
         here = [at - first for at in waiting if at < first + rows]
@@ -190,7 +189,7 @@ def _rows_of(shard: OpenShard, within: Sequence[int]) -> Iterator[pa.RecordBatch
 
 
 def _take_apart(row: pa.RecordBatch, *, shard: str, number: int) -> RowData:
-    """Make a batch of one row into NumPy arrays and small dataclasses."""
+    """Return a batch of one row as `RowData`."""
 
     def ints(name: str) -> I32:
         return numbers_of(row.column(name)[0].values).astype(np.int32)
@@ -246,7 +245,7 @@ def _calls(row: pa.RecordBatch) -> list[RowCall]:
 
 
 def plain(values: NDArray[Any]) -> list[Any]:
-    """Give numbers as they are written, the shortest that are the same; None for what is none.
+    """Return Python numbers, floats by their shortest decimal form; None if not finite.
 
     >>> plain(np.array([0.79, np.nan], np.float32)), plain(np.array([5]))
     ([0.79, None], [5])
@@ -258,7 +257,7 @@ def plain(values: NDArray[Any]) -> list[Any]:
 
 
 def _further_columns(row: pa.RecordBatch, length: int) -> dict[str, NDArray[Any]]:
-    """Give the columns with a number for each token that are not those of every shard."""
+    """Return the columns with a number for each token, without those that every shard has."""
     others = {name for name, _ in (*COLUMNS, *OPTIONAL)} - FILLS.keys()
     found = {}
     for name, column in zip(row.schema.names, row.columns, strict=True):
@@ -271,15 +270,15 @@ def _further_columns(row: pa.RecordBatch, length: int) -> dict[str, NDArray[Any]
 
 
 def quoted_id(id_: str) -> str:
-    """Write an id for a message; a long one is cut."""
+    """Return an id quoted for a message, cut if it is long."""
     return quoted(id_, limit=LONGEST_ID)
 
 
 def choose_samples(row: RowData, id_: str | None) -> list[int]:
-    """Give the numbers of the samples with an id; of all samples without one.
+    """Return the numbers of the samples with this id; of all samples if it is None.
 
     Raises:
-        UsageError: the row holds no such sample.
+        UsageError: the row has no such sample.
     """
     numbers = [n for n, sample in enumerate(row.samples) if id_ in {None, sample.id}]
     if not numbers:
@@ -292,13 +291,13 @@ def choose_samples(row: RowData, id_: str | None) -> list[int]:
 def row_json(
     row: RowData, samples: Sequence[int], decode: Decode | None, *, tokens: bool = False
 ) -> dict[str, Any]:
-    """Describe samples of a row for a program.
+    """Return samples of a row as a JSON object.
 
     Args:
-        row: to describe.
-        samples: their numbers in it.
-        decode: gives the texts of segments; None leaves them out.
-        tokens: whether each segment has the values of its tokens too.
+        row: the row.
+        samples: the numbers of the samples in the row.
+        decode: turns ids into text; without it segments have no text.
+        tokens: whether to add the values of each token to the segments.
     """
     columns = {"input_ids": row.input_ids, "labels": row.labels, "position_ids": row.position_ids}
     segments = []

@@ -1,10 +1,10 @@
-"""A dataset → a few numbers for each row, and the rows that were asked for by them.
+"""A dataset → a few numbers for each row, and the rows that meet conditions on them.
 
-    length>8000      rows of more tokens than that
+    length>8000      rows of more than 8,000 tokens
     t>0, kind=t      rows with reasoning
-    branches>=3      rows with so many branches
+    branches>=3      rows with at least three branches
 
-Only the columns that say so are read, a group at a time.
+Only the columns needed are read, a row group at a time.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from reasonpack.storage.place import Place
 
 KINDS = tuple(kind.label for kind in Kind)
 NAMES = ("length", "samples", "segments", "branches", *KINDS)
-"""What is known of a row: tokens, samples, segments, branches, and tokens of each kind."""
+"""The numbers of a row: tokens, samples, segments, branches, and tokens of each kind."""
 COMPARE: Mapping[str, Callable[[Any, Any], Any]] = {
     "=": operator.eq,
     "!=": operator.ne,
@@ -43,7 +43,7 @@ Facts = dict[str, NDArray[np.int64]]
 
 
 def row_facts(directory: Place, manifest: Manifest) -> Facts:
-    """Count for each row of a dataset, in order: i64[rows] by name, as in `NAMES`.
+    """Return the numbers of all rows of a dataset: name in `NAMES` → i64[rows].
 
     Raises:
         FormatError: a shard is damaged.
@@ -74,10 +74,10 @@ def _facts(group: pa.RecordBatch) -> Facts:
 
 
 def matching(facts: Facts, conditions: Sequence[str]) -> NDArray[np.int64]:
-    """Return the numbers of the rows that meet all conditions, in order.
+    """Return the row numbers of the rows that meet all conditions, in order.
 
     Raises:
-        UsageError: a condition is none.
+        UsageError: a condition cannot be read.
     """
     chosen = np.ones(len(facts["length"]), bool)
     for condition in conditions:
@@ -98,14 +98,14 @@ def _meets(facts: Facts, condition: str) -> NDArray[np.bool_]:
 
 
 def ranked(facts: Facts, chosen: NDArray[np.int64], by: str) -> Iterator[int]:
-    """Yield the numbers of rows, those with most of something first."""
+    """Yield the row numbers `chosen`, those with the largest value of `by` first."""
     yield from chosen[np.argsort(-facts[by][chosen], kind="stable")].tolist()
 
 
 def draw_rows(rows: int, most: int, *, seed: str) -> list[int]:
-    """Draw at most `most` numbers of `rows` rows by hash, in order; all where there are no more.
+    """Draw at most `most` of the row numbers below `rows` by hash; return them sorted.
 
-    What is drawn depends on the arguments alone, not on the machine or on the order of work.
+    The draw depends on the arguments alone, not on the machine or on the order of work.
 
     >>> draw_rows(3, 5, seed=""), draw_rows(1000, 3, seed="a")
     ([0, 1, 2], [132, 195, 248])

@@ -1,6 +1,6 @@
-"""A dataset → what its manifest knows and what its shards hold, as tables or JSON.
+"""A dataset → statistics of its manifest and its shards, as tables or JSON.
 
-Every shard is read; where it does not hold what the manifest says, that is an error.
+Every shard is read; one that differs from the manifest is an error.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from reasonpack.storage.place import Place, public_name
 from reasonpack.storage.read import fetched
 
 REWRITTEN = "joined-rewritten message "
-"""How such a note begins; the number of the message follows."""
+"""The beginning of a note on a rewritten history; the index of the message follows."""
 WORDS = {
     "row_length": "tokens in a row",
     "row_fill": "share of a row that is filled",
@@ -50,7 +50,7 @@ WORDS = {
     "response_length": "trained response of a {what}",
     "reasoning_share": "share of reasoning in a sample",
 }
-"""What is distributed."""
+"""Name of a distribution → what its numbers count."""
 
 
 class Stats(Struct, frozen=True):
@@ -62,7 +62,7 @@ class Stats(Struct, frozen=True):
 
 
 class _Found:
-    """What is read from shards, batch by batch; `values` has a list of arrays for each name."""
+    """What was read from the batches so far; `values` has an array per name and batch."""
 
     def __init__(self) -> None:
         self.values: dict[str, list[NDArray[Any]]] = {}
@@ -71,15 +71,15 @@ class _Found:
         self.tokens_by_kind = np.zeros(len(Kind), np.int64)
 
     def joined(self, name: str) -> NDArray[Any]:
-        """Return the values of a name in all batches."""
+        """Return the values of a name, all batches joined."""
         return np.concatenate([np.zeros(0, np.int64), *self.values.get(name, ())])
 
 
 def gather(directory: Place) -> Stats:
-    """Read a dataset whole.
+    """Read all of a dataset.
 
     Raises:
-        FormatError: it is unfinished or damaged, or not what its manifest says.
+        FormatError: the dataset is unfinished or damaged, or differs from its manifest.
     """
     manifest = read_manifest(directory)
     found = _Found()
@@ -98,7 +98,7 @@ def gather(directory: Place) -> Stats:
 
 
 def _read_batch(batch: pa.RecordBatch, found: _Found) -> None:
-    """Add a batch: token and segment numbers count from its start, samples tile it."""
+    """Add a batch to `found`; tokens and segments are numbered from the start of the batch."""
     table = Segments(batch)
     row_start, total = table.row_start, int(table.length.sum())
     row_samples = table.sizes("sample_start")
@@ -143,7 +143,7 @@ def _read_batch(batch: pa.RecordBatch, found: _Found) -> None:
 
 
 def _answers(table: Segments) -> NDArray[np.int64]:
-    """Return for each segment a number of the answer that it is part of, of a message or a call."""
+    """Return for each segment a number of its answer, which is a message or a call."""
     messages = table.flat("segment_message")
     if "segment_call" not in table.batch.schema.names:
         return messages
@@ -165,7 +165,7 @@ def _check_sums(where: str, manifest: Manifest, found: _Found) -> None:
     _agree(where, "trained tokens", found.trained_tokens, counts.trained_tokens)
     npass = found.costs.npass.tokens
     if not counts.extra_samples or npass < counts.npass_tokens:
-        # A leaf of one part of a conversation may go on in another part.
+        # A leaf of one part of a divided conversation may continue in another part.
         _agree(where, "tokens of N-pass", npass, counts.npass_tokens)
     for kind in Kind:
         tokens = int(found.tokens_by_kind[kind])
@@ -194,7 +194,7 @@ def _distributions(found: _Found, manifest: Manifest) -> dict[str, Distribution]
 
 
 def _rewritten_at(notes: Mapping[str, int]) -> NDArray[np.int64]:
-    """Return of each call whose history was rewritten the first message that differs."""
+    """Return, for each call with a rewritten history, the first message that differs."""
     found = [
         (int(note.removeprefix(REWRITTEN)), times)
         for note, times in notes.items()
@@ -205,7 +205,7 @@ def _rewritten_at(notes: Mapping[str, int]) -> NDArray[np.int64]:
 
 
 def stats_json(stats: Stats, shape: ModelShape | None = None) -> dict[str, Any]:
-    """Give everything as plain values: the manifest's counts, the costs, each distribution."""
+    """Return manifest, costs and distributions as a JSON object."""
     shape = shape or ModelShape()
     works = {"branches": stats.costs.branches, "npass": stats.costs.npass}
     operations = {name: shape.operations(work) for name, work in works.items()}
@@ -222,9 +222,9 @@ def stats_json(stats: Stats, shape: ModelShape | None = None) -> dict[str, Any]:
 def stats_lines(
     stats: Stats, shape: ModelShape | None = None, width: int | None = None
 ) -> Iterator[str]:
-    """Draw the costs and each distribution.
+    """Yield lines that draw the costs and each distribution.
 
-    The model that is to be trained is by default a layer of a small one.
+    Without a `shape`, advice is for one layer of a small model.
     """
     yield ""
     yield from cost_lines(stats.costs, stats.manifest.layout, shape, width)

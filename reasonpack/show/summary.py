@@ -1,4 +1,4 @@
-"""A manifest → the few lines that end a run, and the words for all that is noticed.
+"""A manifest → the summary that ends a run, and the words for what the run noticed.
 
 rows           24 in 4 shards, 73,576 bytes
 noticed        answers that were cut off or are to be continued; no stop is trained: 2
@@ -26,9 +26,9 @@ def summary(
     *,
     with_stats: bool = False,
 ) -> str:
-    """Say what was packed, what it saved, and what was rejected.
+    """Return lines that say what was packed, what it saved, and what was rejected.
 
-    `first` has one error of each reason for which records were rejected.
+    `first`: reason → an error of a record that was rejected for it.
     """
     rejects = reject_lines(manifest.counts, first)
     more = [("", "see rejects.jsonl in the output directory")] if manifest.counts.incomplete else []
@@ -36,7 +36,7 @@ def summary(
 
 
 def summary_lines(manifest: Manifest, *, with_stats: bool = False) -> Iterator[tuple[str, str]]:
-    """Yield what was packed and what it saved, as name and text; see `summary`."""
+    """Yield what was packed and what it saved as (name, text); see `summary`."""
     counts, options = manifest.counts, manifest.options
     if said := _too_long(manifest):
         yield "too long", said
@@ -84,7 +84,7 @@ def summary_lines(manifest: Manifest, *, with_stats: bool = False) -> Iterator[t
 
 
 def _chosen(counts: Counts, options: Options, what: str) -> Iterator[tuple[str, str]]:
-    """Say which records, or groups of them, of the input were not packed once."""
+    """Yield lines on records, or groups of them, that were packed several times or not at all."""
     if counts.copies:
         yield "copies", f"{counts.copies:,} of them, of {what}s that are packed more than once"
     if options.dedup != "none":
@@ -97,7 +97,7 @@ def _chosen(counts: Counts, options: Options, what: str) -> Iterator[tuple[str, 
 
 
 def _too_long(manifest: Manifest) -> str:
-    """Say what was done with what is longer than the limits; empty if nothing was."""
+    """Return what was done with conversations longer than the limits; '' if there were none."""
     counts, said = manifest.counts, []
     if counts.divided:
         samples = count(counts.divided + counts.extra_samples, "sample")
@@ -113,10 +113,10 @@ def _too_long(manifest: Manifest) -> str:
 
 
 def _worth(times: float, *, with_stats: bool) -> str:
-    """Say whether onepass pays, from how many times the tokens npass has.
+    """Return what onepass saves, given how many times as many tokens npass has.
 
-    Tokens are all that is known here. A few long conversations may save much attention and few
-    tokens, so the last word is that of `advice`.
+    Only tokens are known here. A few long conversations may save much attention but few tokens,
+    so only `advice` can decide.
     """
     if times == 1:
         return "saves nothing: no conversation has a branch, and npass rows are the same"
@@ -173,18 +173,18 @@ NOTES: Mapping[str, str] = {
     "not-rendered": "calls with ids whose messages cannot be rendered, and are not compared",
     "more": "further notes",
 }
-"""The kinds of notes, each with what is counted. A note is a kind, or a kind and a name."""
+"""Kind of a note → what it counts. A note is a kind, or a kind, a space and a name."""
 _WHY_UNTRAINED = (
     *("copied-context", "empty-generation", "failed-call", "no-call", "nothing-written"),
     *("several-calls", "no-model-call", "rewritten-context"),
 )
-"""Kinds that say why a call counts as `untrained-call`, too."""
+"""Kinds that give the reason why a call is also counted as `untrained-call`."""
 MOST = 12
-"""Names that are listed of one kind."""
+"""How many names of one kind are listed."""
 
 
 def note_lines(notes: Mapping[str, int], examples: Mapping[str, str]) -> Iterator[str]:
-    """Say what was noticed, a line for each kind, with its example.
+    """Yield a line for each kind of note, with its example if there is one.
 
     >>> list(note_lines({"unfinished": 2, "unread score": 3, "unread url": 1}, {}))
     ... # doctest: +NORMALIZE_WHITESPACE
@@ -209,5 +209,5 @@ def note_lines(notes: Mapping[str, int], examples: Mapping[str, str]) -> Iterato
 
 
 def _counted(name: str, times: int) -> str:
-    """Write how often a name was noticed; of `message 1` the number is not that of times."""
+    """Return a name with its count, in brackets if the name ends in a digit, as `message 1`."""
     return f"{name} ({times:,})" if name[-1:].isdecimal() else f"{name} {times:,}".lstrip()

@@ -43,7 +43,7 @@ _TOOL = {
 
 
 def behaviour_lines(rendering: Rendering) -> Iterator[str]:
-    """Write what was learned as a table of names and values."""
+    """Yield what was learned as lines of a table of names and values."""
     rows = list(_rows(rendering.behaviour))
     width = max(len(name) for name, _ in rows)
     yield f"{'template'.ljust(width)}  {rendering.template.name}"
@@ -79,7 +79,7 @@ def _stop(stop: Stop) -> str:
 
 
 def what_packing_does(behaviour: Behaviour, *, layout: str) -> str:
-    """Say in a sentence what packing does with a conversation."""
+    """Return a sentence that says what packing does with a conversation."""
     what = "One row per conversation" if layout == "onepass" else "One sample per leaf"
     if not behaviour.closer.strip():
         return f"{what}; this template has no place for reasoning."
@@ -94,7 +94,7 @@ def what_packing_does(behaviour: Behaviour, *, layout: str) -> str:
 
 
 def shapes(rendering: Rendering) -> list[tuple[str, str]]:
-    """Say for each shape of message how it is packed: `packed`, `untrained`, or why refused."""
+    """Return how each shape of message is packed: `packed`, `untrained: …` or `refused: …`."""
     question, more = Message("user", "Why?"), Message("user", "And then?")
     bare, reasoned = Message("assistant", "So."), Message("assistant", "So.", "Hmm.")
     reasons = bool(rendering.behaviour.closer.strip())
@@ -134,7 +134,7 @@ def _verdict(story: tuple[Message, ...], rendering: Rendering) -> str:
 
 
 def example_lines(rendering: Rendering, tokenizer: Tokenizer, *, colour: bool) -> Iterator[str]:
-    """Lay out a conversation of two turns and show each part by kind."""
+    """Yield the segments of a conversation of two turns, each with its kind and text."""
     story: tuple[Message, ...] = (
         Message("user", "2+2?"),
         Message("assistant", "4", "Easy."),
@@ -169,7 +169,7 @@ def example_lines(rendering: Rendering, tokenizer: Tokenizer, *, colour: bool) -
 
 
 def behaviour_json(rendering: Rendering, *, layout: str) -> dict[str, Any]:
-    """Write all that was learned as a JSON object."""
+    """Return all that was learned as a JSON object."""
     behaviour = msgspec.to_builtins(rendering.behaviour)
     return {
         "template": rendering.template.name,

@@ -1,4 +1,4 @@
-"""How wide a terminal is, lines that fit it, and a pager for those that are too many."""
+"""The width of a terminal, lines broken to fit it, and a pager for long output."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from reasonpack.wording import printable
 
 
 def width_of(stream: TextIO) -> int | None:
-    """Return the columns of a terminal; None for what is none, or does not know its width."""
+    """Return the columns of a terminal; None if `stream` is none or its width is unknown."""
     if not stream.isatty():
         return None
     try:
@@ -25,9 +25,9 @@ def width_of(stream: TextIO) -> int | None:
 
 
 def fitted(line: str, width: int | None, *, indent: int = 0) -> Iterator[str]:
-    """Break a line between words where it is wider than a terminal, and indent what follows.
+    """Break a line between words if it is wider than `width`, and indent the lines after the first.
 
-    A line with colours is left to the terminal.
+    A line with colours is not broken.
 
     >>> list(fitted("tokens  so many that they fill a line", 30, indent=2))
     ['tokens  so many that they fill', '  a line']
@@ -47,15 +47,15 @@ def fitted(line: str, width: int | None, *, indent: int = 0) -> Iterator[str]:
 
 
 def shortened(text: str, most: int) -> str:
-    """Escape a text from data, and shorten it to so many characters."""
+    """Escape a text from data, and cut it to at most `most` characters."""
     preview = printable(text[: most + 1])
     return preview if len(preview) <= most else preview[: most - 1] + "…"
 
 
 def show(lines: Iterable[str], *, colour: bool) -> None:
-    """Write lines to standard output; on a terminal that has not as many by a pager.
+    """Write lines to standard output, through a pager if they do not fit on the terminal.
 
-    The pager is what PAGER names, or less. Nothing is paged in a pipe or a file.
+    The pager is the one that PAGER names, else less. Output to a pipe or a file is not paged.
     """
     if width_of(sys.stdout) is None or os.environ.get("TERM") == "dumb":
         for line in lines:
@@ -71,12 +71,12 @@ def show(lines: Iterable[str], *, colour: bool) -> None:
 
 
 def encodable(text: str) -> str:
-    """Escape what the encoding of standard output cannot say."""
+    """Escape the characters that the encoding of standard output does not have."""
     encoding = sys.stdout.encoding or "utf-8"
     return text.encode(encoding, "backslashreplace").decode(encoding)
 
 
 def wants_colour() -> bool:
-    """Say whether standard output is to be coloured; see https://no-color.org."""
+    """Return whether to colour standard output; see https://no-color.org."""
     dumb = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
     return sys.stdout.isatty() and not dumb

@@ -8,8 +8,8 @@
     token   id  label  position  kind   message  text
         0  266   -100         0  h            –  <u>
 
-With colour the text is not cut into blocks: kinds have colours, and what is trained is
-bold and underlined. Nothing here lets text from data steer the terminal.
+With colour the text is not cut into blocks: kinds have colours, and trained text is bold and
+underlined. Control characters in text from data are escaped.
 """
 
 from __future__ import annotations
@@ -32,25 +32,25 @@ HEADER = ("", "kind", "message", "start", "length", "positions", "visible until"
 TOKEN_HEADER = ("token", "id", "label", "position", "kind", "message")
 LEFT_ALIGNED = {"kind", "text"}
 AROUND = 3
-"""Tokens that are shown on either side of a border of segments."""
+"""How many tokens are shown on either side of a border between segments."""
 NARROW_WITHOUT = ("visible until", "positions", "start", "message", "trained")
-"""Columns that are left out, in this order, where a terminal has no room for the text."""
+"""Columns to leave out, in this order, if a terminal has no room for the text."""
 PREVIEW, LEAST = 32, 12
-"""Characters of a segment's text in the table, and on a terminal at least."""
+"""Characters of a segment's text in the table: without a terminal, and the least on one."""
 
 Runs = Sequence[tuple[str, bool]]
-"""The text of a segment in stretches, each with whether it is trained."""
+"""The text of a segment in runs, each with whether it is trained."""
 
 
 def columns(lines: Iterable[tuple[str, str]], width: int | None = None) -> str:
-    """Write names and what is said of each below one another, within a width if one is given."""
+    """Return lines (name, text) as two columns, within `width` if given."""
     return "\n".join(
         part for name, text in lines for part in fitted(f"{name:<15}{text}", width, indent=15)
     )
 
 
 def marked(text: str, kind: str, *, trained: bool, colour: bool) -> str:
-    """Mark text by its kind and by whether it is trained; without colour only the latter.
+    """Mark text by kind and as trained or not; without colour only trained text is marked.
 
     >>> marked("4<end>", "r_out", trained=True, colour=False)
     '«4<end>»'
@@ -69,7 +69,7 @@ def marked(text: str, kind: str, *, trained: bool, colour: bool) -> str:
 def row_lines(
     row: RowData, samples: Sequence[int], decode: Decode, *, colour: bool, width: int | None = None
 ) -> Iterator[str]:
-    """Show samples of a row to a person, by their numbers in it; the table fits into `width`."""
+    """Yield lines that show the samples of a row with these numbers; the table fits `width`."""
     trained = sum(segment.trained for segment in row.segments)
     yield (
         f"{printable(row.shard)}, row {row.number}: {count(len(row.input_ids), 'token')}, "
@@ -101,7 +101,7 @@ def row_lines(
 
 
 def _runs(row: RowData, segment: Segment, decode: Decode) -> Iterator[tuple[str, bool]]:
-    """Decode a segment in stretches that are trained or not; a token may be half a character."""
+    """Yield the runs of a segment, each decoded at once: a token may be half a character."""
     tokens = range(segment.start, segment.start + segment.length)
     for trained, run in groupby(tokens, lambda token: bool(row.labels[token] != IGNORE)):
         yield decode(row.input_ids[list(run)]), trained
@@ -139,10 +139,10 @@ def _table(
 def token_lines(
     row: RowData, samples: Sequence[int], piece: Callable[[int], bytes], *, boundaries: bool
 ) -> Iterator[str]:
-    """Write tokens of samples of a row in columns; the segments are parted by a line.
+    """Yield a table of the tokens in samples of a row.
 
-    `piece` gives the bytes of a token. With `boundaries` only tokens around the borders of segments
-    are shown, and a dot for the others.
+    `piece` returns the bytes of a token. With `boundaries` only tokens next to the borders of
+    segments are shown, and a line `…` for the others.
     """
     further = [name for name in row.columns if len(row.columns[name])]
     lines: list[tuple[str, ...]] = [(*TOKEN_HEADER, *further, "text")]
@@ -170,7 +170,7 @@ def token_lines(
 
 
 def _aligned(lines: Sequence[Sequence[str]], *, colour: bool = False) -> Iterator[str]:
-    """Write lines below one another, of which the first names the columns; colour their kinds."""
+    """Yield lines with aligned columns, named in the first line; `colour` colours kinds."""
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     kind = lines[0].index("kind")
     for line in lines:
@@ -184,7 +184,7 @@ def _aligned(lines: Sequence[Sequence[str]], *, colour: bool = False) -> Iterato
 
 
 def _room(widths: Sequence[int], shown: Sequence[int], width: int) -> int:
-    """Return how many characters there are for text beside the other columns."""
+    """Return how many characters the other columns leave for the text."""
     return width - sum(widths[at] + 2 for at in shown[:-1])
 
 
@@ -196,7 +196,7 @@ def _name(segment: Segment) -> str:
 
 
 def view_line(view: MessageView, prompt: str) -> str:
-    """Say what a view consists of, given the text of its prompt."""
+    """Return a line that describes a view, given the text of its prompt."""
     positions = view.row.position_ids[view.tokens]
     return (
         f"sample {_id(view.sample.id)}, message {view.message}: "

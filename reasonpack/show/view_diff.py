@@ -1,4 +1,4 @@
-"""Two views of a sample → where they part: what both begin with, and how each goes on."""
+"""Two views of a sample → where they differ: their common start, and how each continues."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from reasonpack.show.text import marked
 from reasonpack.wording import count
 
 AROUND = 24
-"""Tokens that are shown before the place where views part, and of each behind it."""
+"""How many tokens are shown before the first difference, and of each view after it."""
 
 
-def parting(one: MessageView, other: MessageView) -> int:
-    """Return how many tokens both views begin with."""
+def common_tokens(one: MessageView, other: MessageView) -> int:
+    """Return how many leading tokens the two views share."""
     return common_prefix(*(view.row.input_ids[view.tokens] for view in (one, other)))
 
 
 def diff_lines(
     one: MessageView, other: MessageView, names: tuple[str, str], decode: Decode, *, colour: bool
 ) -> Iterator[str]:
-    """Show where two views part."""
-    common = parting(one, other)
+    """Yield lines that show where two views differ."""
+    common = common_tokens(one, other)
     yield f"{names[0]} and {names[1]} have {count(common, 'token')} in common, the last of them:"
     yield from _lines(one, max(0, common - AROUND), common, decode, colour=colour)
     for view, name in zip((one, other), names, strict=True):
@@ -42,7 +42,7 @@ def diff_lines(
 def _lines(
     view: MessageView, start: int, stop: int, decode: Decode, *, colour: bool
 ) -> Iterator[str]:
-    """Write some tokens of a view, what it trains marked."""
+    """Yield the text of the tokens from `start` to `stop`, with trained text marked."""
     border = min(max(view.prompt_length, start), stop)
     ids = view.row.input_ids[view.tokens]
     text = "".join(
@@ -59,8 +59,8 @@ def _lines(
 def diff_json(
     one: MessageView, other: MessageView, names: tuple[str, str], decode: Decode | None
 ) -> dict[str, Any]:
-    """Describe where two views part for a program; with texts only if there is a `decode`."""
-    common = parting(one, other)
+    """Return where two views differ as a JSON object; with texts only if `decode` is given."""
+    common = common_tokens(one, other)
     described: dict[str, Any] = {"sample": one.sample.id, "common": common, "views": []}
     for view, name in zip((one, other), names, strict=True):
         ids = np.asarray(view.row.input_ids[view.tokens])[common:]

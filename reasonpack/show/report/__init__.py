@@ -1,1 +1,1 @@
-"""A dataset as one HTML page, which needs no network and nothing beside it."""
+"""A dataset as one HTML page that needs no network and no other file."""

@@ -3,9 +3,9 @@
     manifest, stats, rejects ─┐
     rows, tokens ─────────────┴─→ JSON ─→ page.html with its style and its scripts in it
 
-Every figure is that of `stats`, and every sentence that of `pack` and `stats`. Text from data is
-in JSON alone, where no character of it can end the element; the scripts write it as text, and
-a policy in the page forbids all other scripts, styles and any request.
+Figures come from `stats`, sentences from `pack` and `stats`. Text from data is only in JSON, where
+it is escaped so that it cannot end the element; the scripts insert it as text. A policy in the page
+forbids all other scripts and styles, and any request.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ from reasonpack.show.summary import summary_lines
 
 SCRIPTS = ("row.js", "drawn.js", "text.js", "tree.js", "mask.js", "summary.js", "page.js")
 MARK = '<meta name="generator" content="reasonpack">'
-"""What every page has, and no other file."""
-MESSAGES = ("inputs", "shards", "templates")
-"""What of a manifest may be long and is not shown."""
+"""Identifies a page of this package: no other file has this line."""
+NOT_SHOWN = ("inputs", "shards", "templates")
+"""Fields of the manifest that may be long and are not shown."""
 
 
 def page(
@@ -46,11 +46,11 @@ def page(
     source: str = "",
     most: int | None = None,
 ) -> str:
-    """Write the page.
+    """Return the HTML page.
 
-    Without `stats` there are no histograms and costs. `first` has one error of each reason for
-    which records were rejected. `piece` gives the bytes of a token, and is None where no tokenizer
-    is at hand, as `source` then says. Of a row at `most` so many tokens are shown.
+    Without `stats` it has no histograms and costs. `first`: reason → an error of a record that was
+    rejected for it. `piece` returns the bytes of a token, and is None without a tokenizer; `source`
+    says where the tokenizer is from or why it is missing. At most `most` tokens of a row are shown.
     """
     found = rows_data(rows, piece, most)
     head = {
@@ -73,10 +73,10 @@ def page(
 
 
 def _summary(manifest: Manifest, stats: Stats | None, first: Mapping[str, str]) -> dict[str, Any]:
-    """Give the figures and the sentences of the first part of the page."""
+    """Return the figures and the sentences of the first part of the page."""
     known = json.loads(as_json(manifest))
     described: dict[str, Any] = {
-        "manifest": {key: value for key, value in known.items() if key not in MESSAGES},
+        "manifest": {key: value for key, value in known.items() if key not in NOT_SHOWN},
         "lines": list(summary_lines(manifest, with_stats=stats is not None)),
         "rejects": [
             [each.reason, each.count, each.words, each.example, each.kind]
@@ -97,7 +97,7 @@ def _summary(manifest: Manifest, stats: Stats | None, first: Mapping[str, str]) 
 
 
 def _in_html(value: Any) -> str:
-    r"""Write JSON in ASCII that no parser of HTML takes for markup.
+    r"""Return JSON in ASCII without characters that an HTML parser takes for markup.
 
     >>> _in_html({"</script>": "\u2028"})
     '{"\\u003c/script\\u003e":"\\u2028"}'

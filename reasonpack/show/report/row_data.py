@@ -1,16 +1,16 @@
-"""Rows → what the page has of them: runs and intervals, and each distinct token once.
+"""Rows → their JSON in the page: runs and intervals, and each distinct token once.
 
-    ids             numbers of entries of `tokens`, one a token
-    positions       where each run of positions that go up by one starts: [tokens, positions]
-    trained         tokens at which "is trained" changes, the first one from not to trained
-    labels          tokens that are trained as another id than their own: [tokens, ids]
+    ids             for each token its index in `tokens`
+    positions       where each run of consecutive positions starts: [tokens, positions]
+    trained         tokens at which trained and untrained alternate; the first is trained
+    labels          tokens whose label is not their own id: [tokens, ids]
     segments        start, until (visible_until), kind, message
     samples         id, start
-    views           of each trained answer: sample, message, call, last token, tokens of the prompt
-    calls           id, sample, role, reward, up to the last one that is shown; none of
+    views           for each trained answer: sample, message, call, last token, length of the prompt
+    calls           id, sample, role, reward, up to the last call that is shown; empty for
                     conversations
-    columns         by name, runs of equal values: [tokens, values]
-    left_out        tokens of the row behind those that are here
+    columns         by name, where each run of equal values starts: [tokens, values]
+    left_out        how many further tokens the row has
 
 All offsets count tokens from the start of the row.
 """
@@ -31,16 +31,16 @@ from reasonpack.show.message_view import prompts_of
 from reasonpack.show.row import LONGEST_ID, RowData, plain
 
 Piece = Callable[[int], bytes]
-"""Gives the bytes of a token."""
+"""Returns the bytes of a token."""
 
 
 def rows_data(
     rows: Sequence[RowData], piece: Piece | None, most: int | None = None
 ) -> dict[str, Any]:
-    """Describe rows for the page: `tokens`, the most frequent one first, and `rows`.
+    """Return the JSON of rows: `tokens`, the most frequent one first, and `rows`.
 
-    `piece` gives the bytes of a token, and is None where no tokenizer is at hand; of a row at
-    `most` so many tokens are shown, by default all.
+    `piece` returns the bytes of a token, and is None without a tokenizer. At most `most` tokens of
+    a row are included, by default all.
     """
     shown = [row.input_ids[:most] for row in rows]
     ids, counts = np.unique(np.concatenate([np.zeros(0, np.int32), *shown]), return_counts=True)
@@ -59,7 +59,7 @@ def rows_data(
 
 
 def _text(piece: Piece, token: int) -> str | None:
-    """Give the text of a token; a byte that is no whole character is a lone surrogate there."""
+    """Return the text of a token, with bytes that are no whole character as lone surrogates."""
     try:
         return piece(token).decode("utf-8", "surrogateescape")
     except TokenizerError:
@@ -67,7 +67,7 @@ def _text(piece: Piece, token: int) -> str | None:
 
 
 def _row(row: RowData, length: int) -> dict[str, Any]:
-    """Describe the first `length` tokens of a row."""
+    """Return the JSON of the first `length` tokens of a row."""
     segments = [each for each in row.segments if each.start < length]
     samples = [each for each in row.samples if each.start < length]
     labels, ids, positions = (
@@ -117,6 +117,6 @@ def _row(row: RowData, length: int) -> dict[str, Any]:
 
 
 def _runs(values: NDArray[Any], breaks: NDArray[np.bool_]) -> list[list[Any]]:
-    """Give the tokens at which a run starts, and the values there; no number is null."""
+    """Return the tokens at which runs start, and their values there; not a number is null."""
     starts = np.flatnonzero(np.append(len(values) > 0, breaks))
     return [starts.tolist(), plain(values[starts])]
