@@ -110,11 +110,7 @@ def read_calls(record: Json, reading: Reading, where: str) -> list[Call]:
 
 
 def _as_told(record: Json, reading: Reading) -> Json:
-    """Drop and rename fields of a record as the options `ignore_fields` and `field` of the run say.
-
-    Raises:
-        NotChecked: a renamed field is nested in a part of the record such as its request.
-    """
+    """Drop and rename fields of a record as the run's options `ignore_fields` and `field` say."""
     for name in reading.ignored:
         first, *more = name.removeprefix("record.").split(".")
         if not more or first in _LEVELS:
@@ -216,11 +212,7 @@ def _call(record: Json, request: Json, answer: Any, levels: list[Json], reading:
 
 
 def _said(places: Any, names: tuple[str, ...]) -> Any:
-    """Return the value that some objects have under any of some keys; None without one.
-
-    Raises:
-        Refused: there are two different values.
-    """
+    """Return the value that some objects have under any of some keys, which must be the same."""
     nothing = EMPTY if names == _ASKED else (None, "", {})
     found = [place[name] for place in places for name in names if place.get(name) not in nothing]
     if any(each != found[0] for each in found):

@@ -79,21 +79,14 @@ def _in_tokens(call: Call, source: Source) -> tuple[TextViews, TokenView | LeftO
 
 
 def _shared(call: Call, scheme: str) -> Hashable:
-    """Return the key that calls sharing a weight have in common; None where none do.
-
-    `scheme` is the option `loss_weights`.
-    """
+    """Return a key that is equal for calls that share a weight by the option `loss_weights`."""
     if scheme == "turn":
         return _turn(call)
     return {"message": call.id, "conversation": 0}.get(scheme)
 
 
 def _turn(call: Call) -> bytes:
-    """Hash the messages of a call up to its last user message.
-
-    Raises:
-        NotChecked: the call has no messages.
-    """
+    """Hash the messages of a call up to its last user message."""
     if call.chat is None:
         raise NotChecked("the turn of a call with ids")
     said = call.chat.messages
@@ -105,11 +98,7 @@ def _turn(call: Call) -> bytes:
 def _logged(
     call: Call, parts: Sequence[str], source: Source
 ) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
-    """Return the logged ids i32[L] of a call and bool[C], which of its completion are trained.
-
-    Raises:
-        Refused: an id is not in the vocabulary, there is no prompt, or only some parts are trained.
-    """
+    """Return the logged ids i32[L] of a call and bool[C], which of its completion are trained."""
     if tuple(parts) != PARTS:
         raise Refused("ids, in which parts of an answer are not known")
     prompt, completion = call.prompt or [], call.completion or []

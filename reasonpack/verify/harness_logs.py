@@ -77,9 +77,6 @@ def _tokens(node: Json, before: list[int]) -> Json:
     """Split the tokens of a node by its mask into prompt, which `before` begins, and completion.
 
     Empty if there are no ids.
-
-    Raises:
-        Refused: mask and ids differ in length, or single tokens have weights.
     """
     ids, mask = node.get("token_ids") or [], node.get("mask") or []
     if len(mask) != len(ids) or any(each is not True and each is not False for each in mask):

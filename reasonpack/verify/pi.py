@@ -1,9 +1,9 @@
-"""The lines of a session file of Pi → a generic record of each call in them.
+"""The lines of a session file of Pi → a generic record for each call in them.
 
-{"id": "b", "parentId": "a", "message": …}     the way from the root to an answer
-{"type": "compaction", "firstKeptEntryId": …}  the summary, and what was kept
-{"type": "context_edit", "targetId": …}        another content of an entry, or none
-{"message": {"role": "system", …}}             changes of the system text and the tools
+{"id": "b", "parentId": "a", "message": …}     the path from the root to an answer
+{"type": "compaction", "firstKeptEntryId": …}  the summary, and the first entry that was kept
+{"type": "context_edit", "targetId": …}        replaces or removes the content of an entry
+{"message": {"role": "system", …}}             changes the system text and the tools
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _ENDS = {"length": "length", "error": "error", "aborted": "abort", "deferred": "
 
 
 def is_of_pi(line: Json) -> bool:
-    """Tell whether a line is one of such a file."""
+    """Return whether a line is from a session file of Pi."""
     if line.get("type") == "session":
         return "cwd" in line and "payload" not in line
     is_message = line.get("type") == "message" and isinstance(line.get("message"), dict)
@@ -32,7 +32,7 @@ def is_of_pi(line: Json) -> bool:
 
 
 def calls_of_pi(lines: Sequence[Json]) -> Iterator[Found]:
-    """Yield the calls of a session, each with the index of its line, or why it cannot be had."""
+    """Yield for each call the index of its line, and its record or why there is none."""
     lines = _migrated(lines)
     at = {line["id"]: n for n, line in enumerate(lines) if line.get("type") != "session"}
     for number, line in enumerate(lines):
@@ -59,7 +59,7 @@ def calls_of_pi(lines: Sequence[Json]) -> Iterator[Found]:
 
 
 def _migrated(lines: Sequence[Json]) -> list[Json]:
-    """Give lines of version 1 the ids that they have in later ones."""
+    """Return the lines with ids and parents, which those of version 1 lack."""
     made, last = list[Json](), None
     for number, line in enumerate(lines):
         if isinstance(line.get("id"), str) or line.get("type") == "session":
@@ -73,6 +73,7 @@ def _migrated(lines: Sequence[Json]) -> list[Json]:
 
 
 def _in_context(way: Sequence[Json]) -> list[Json]:
+    """Return the entries of a path that are in the prompt, by its last compaction."""
     marks = [n for n, line in enumerate(way) if line.get("type") == "compaction"]
     if not marks:
         return [*way]
@@ -88,7 +89,7 @@ def _in_context(way: Sequence[Json]) -> list[Json]:
 
 
 def _projected(lines: Sequence[Json]) -> Iterator[Json]:
-    """Yield the messages of entries, as edits leave them."""
+    """Yield the messages of entries, with the edits among them applied."""
     edits = {
         line["targetId"]: line.get("replacement")
         for line in lines
@@ -110,7 +111,7 @@ def _projected(lines: Sequence[Json]) -> Iterator[Json]:
 
 
 def _replayed(said: Sequence[Json]) -> tuple[list[Json], list[Json]]:
-    """Return the system message that some are together, and the tools that they leave."""
+    """Join system messages to one, in a list that may be empty; return it with the final tools."""
     parts, sections, tools = list[str](), dict[str, str](), dict[str, Json]()
     for message in said:
         content = message.get("content") or ""
@@ -134,7 +135,7 @@ def _replayed(said: Sequence[Json]) -> tuple[list[Json], list[Json]]:
 
 
 def _as_sent(message: Json, answer: Json) -> Json:
-    """Leave out what another model thought."""
+    """Convert a message, without its reasoning if another model than that of `answer` wrote it."""
     same = all(message.get(name) == answer.get(name) for name in ("api", "provider", "model"))
     content = message.get("content")
     if message.get("role") == "assistant" and not same and isinstance(content, list):

@@ -1,9 +1,9 @@
-r"""A record → a chat, read by the shapes of `record.schema.json` and by nothing else.
+r"""A record → a chat, read by `record.schema.json` alone.
 
     {"id": "x", "messages": [{"role": "user", …}, {"role": "assistant", …}]} ─→ Chat
 
-What is known here are names and shapes. What a record has beyond them makes it one that is not
-checked (`NotChecked`), never one that is sound; what must not be packed is `Refused`.
+A record with a name or shape that is unknown here raises `NotChecked`, so that it never counts as
+sound; one that pack must refuse raises `Refused`.
 """
 
 from __future__ import annotations
@@ -36,7 +36,10 @@ from reasonpack.verify.tools import calls_in_text, read_call, read_tools
 
 
 class _Content(Struct):
-    """What the content of a message holds."""
+    """The content of a message, taken apart; `held` has the fields of each part that were not read.
+
+    `written`: it has a text, perhaps empty; `cut`: a reasoning part says that it was not closed.
+    """
 
     text: str = ""
     written: bool = False
@@ -49,11 +52,11 @@ class _Content(Struct):
 
 @known_shape()
 def read_chat(record: Json, reading: Reading) -> Chat:
-    """Read a record that was decoded, nulls and all.
+    """Read a decoded record, which may have nulls.
 
     Raises:
-        NotChecked: it has what is not known here.
-        Refused: it must not be packed.
+        NotChecked: the record has an unknown field or shape.
+        Refused: pack must refuse the record.
     """
     try:
         messages = [_finished(each, reading) for each in _drafts(present(record), reading)]
@@ -71,7 +74,7 @@ def read_chat(record: Json, reading: Reading) -> Chat:
 
 
 def _with_system(system: Any, messages: list[Message]) -> list[Message]:
-    """Put the record's system message first, if it does not stand there already."""
+    """Put the system text of the record first, unless the messages begin with it."""
     if system in EMPTY:
         return messages
     text = _text(_content(system, answer=False).text if isinstance(system, list) else system, "")
@@ -83,7 +86,7 @@ def _with_system(system: Any, messages: list[Message]) -> list[Message]:
 
 
 def _drafts(record: Json, reading: Reading) -> Iterator[Message]:
-    """Read the messages; those of a prompt are untrained unless flagged."""
+    """Yield the messages of a record; those of a prompt are untrained unless flagged."""
     found = [name for name in names.CONTAINERS if name in record]
     whole = "prompt" in record and "completion" in record
     if len(found) + whole != 1:
@@ -119,7 +122,7 @@ def _is_answer(raw: Json) -> bool:
 
 
 def _read(raw: Json, reading: Reading) -> Iterator[Message]:
-    """Read a message; results of tools in it are messages before it."""
+    """Yield a message; tool results in its content are separate messages before it."""
     for one, other in (("role", "from"), ("content", "value")):
         if raw.get(one, raw.get(other)) != raw.get(other, raw.get(one)):
             raise Refused(f"{one} and {other} that differ")
@@ -161,7 +164,7 @@ def _read(raw: Json, reading: Reading) -> Iterator[Message]:
 
 
 def _result(block: Json, more: Json) -> Message:
-    """Make a message of Anthropic's result of a tool."""
+    """Convert a `tool_result` part of Anthropic to a message."""
     own = all_but(block, ("type", "content"))
     known = {"tool_call_id": own.pop("tool_use_id")} if "tool_use_id" in own else {}
     content = _content(block.get("content", ""), answer=False)
@@ -169,7 +172,7 @@ def _result(block: Json, more: Json) -> Message:
 
 
 def _content(content: Any, *, answer: bool) -> _Content:
-    """Take the parts of a content apart."""
+    """Take a content apart, which is a text or a list of parts."""
     if isinstance(content, str):
         return _Content(content, written=True)
     if not isinstance(content, list) or not all(isinstance(each, dict) for each in content):
@@ -207,7 +210,10 @@ def _content(content: Any, *, answer: bool) -> _Content:
 
 
 def _reasoning(raw: Json, content: _Content, reading: Reading) -> str:
-    """Gather the reasoning of a message from wherever it may stand, if it is not the answer."""
+    """Return the reasoning of a message, from its parts, fields and blocks, which must agree.
+
+    It is empty if there is none. A field that repeats the content does not count.
+    """
     side = raw.get("provider_specific_fields", {})
     if not isinstance(side, dict):
         raise Refused("provider_specific_fields that are no object")
@@ -234,14 +240,14 @@ def _reasoning(raw: Json, content: _Content, reading: Reading) -> str:
 
 
 def _repeats(thought: str, content: str, by_chance: int) -> bool:
-    """Whether a thought is the answer, or its beginning, up to the end of a word."""
+    """Return whether a long thought is the content or its beginning, up to the end of a word."""
     if len(thought) <= by_chance or not content.startswith(thought):
         return False
     return not content[len(thought) - 1 : len(thought) + 1].isalnum() or thought == content
 
 
 def _split(message: Message, reading: Reading) -> Message:
-    """Take reasoning that stands in the text apart from the answer."""
+    """Move reasoning between tags from the content of an answer to its `reasoning`."""
     text, ends_in, thinks = message.content, message.content.count(END), bool(message.reasoning)
     begins, later = text.lstrip().startswith(TAG), TAG in text
     if begins and not thinks and not ends_in:
@@ -254,7 +260,7 @@ def _split(message: Message, reading: Reading) -> Message:
         raise Refused("reasoning in a field and in the text")
     is_text = not reading.closers and END not in reading.template and not thinks
     if is_text and not inside(text.partition(END)[0]).strip():
-        return message  # an empty block, for which the template has no place, nor looks
+        return message  # an empty block, which means nothing to this template
     first_on_its_line = not text.partition(END)[0].rpartition("\n")[2].strip()
     opened = not later and (first_on_its_line or reading.prompt_opens)
     if ends_in == 1 and not thinks and (begins or opened):
@@ -272,7 +278,7 @@ def _split_at(message: Message, at: int) -> Message:
 
 
 def _joined(messages: Iterable[Message]) -> list[Message]:
-    """Join what the model wrote in one go: reasoning, or text, and then its calls."""
+    """Join adjacent messages that are one answer: reasoning, or text, and then its calls."""
     made: list[Message] = []
     for two in messages:
         if not made or not _goes_on(made[-1], two):
@@ -308,7 +314,7 @@ def _is_reasoning_alone(message: Message) -> bool:
 
 
 def _finished(message: Message, reading: Reading) -> Message:
-    """Split an answer, and say whether it is trained and was cut off: so was reasoning alone."""
+    """Split reasoning from an answer, and set `trained` and `cut`; reasoning alone is cut off."""
     if message.role != "assistant":
         return message
     closers = () if reading.stray_tag == "text" else reading.closers
@@ -318,7 +324,7 @@ def _finished(message: Message, reading: Reading) -> Message:
     silent = not message.content.strip() and not message.calls
     open_ended = message.more.get("end_turn") is False and not message.calls
     cut = message.cut or open_ended or (silent and message.thinks)
-    nothing = cut and silent and not message.thinks  # was written before it was cut off
+    nothing = cut and silent and not message.thinks  # it was cut off before the first token
     return replace(message, trained=message.flag is not False and not nothing, cut=cut)
 
 

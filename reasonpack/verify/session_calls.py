@@ -1,4 +1,4 @@
-"""What the readers of session files share: the way to a line, and the record of a call."""
+"""Shared by the readers of session files: the path to a line, and the record of a call."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from typing import Any
 from reasonpack.verify.chat import Json, Refused
 
 Found = tuple[int, Json | Refused]
-"""The line that a call is told by, and its record, or why it cannot be had."""
+"""The index of the first line of a call's answer, and the call's record or why there is none."""
 
 
 def way_to(
     last: int, lines: Sequence[Json], at: dict[str, int], above: str, moved: Json | None = None
 ) -> list[int]:
-    """Return the lines from the root to the one before the `last`.
+    """Return the indices of the lines from the root to the parent of `last`.
 
-    What was `moved` has another parent, by its uuid, which may stand behind it.
+    `above` is the key of a line's parent, `moved` has other parents by uuid, which may come later.
 
     Raises:
-        Refused: a parent does not stand before its line.
+        Refused: a parent is missing or comes after its line.
     """
     way, moved = [last], moved or {}
     while True:
@@ -35,5 +35,5 @@ def way_to(
 
 
 def call_of(history: Sequence[Json], answer: Json, **more: Any) -> Json:
-    """Make the record of a call."""
+    """Return the generic record of a call."""
     return {"messages": [*history], "response": answer, **more}

@@ -1,11 +1,11 @@
-"""The lines of an agent's session file → a generic record of each call in them.
+"""The lines of an agent's session file → a generic record for each call in them.
 
-    {"uuid": "b", "parentUuid": "a", "message": …}     Claude Code: the way from the root to an
-                                                       answer, whose lines have one message.id
+    {"uuid": "b", "parentUuid": "a", "message": …}     Claude Code: the path from the root to an
+                                                       answer, whose lines share a message.id
     {"type": "response_item", "payload": {…}}          Codex: the items before those of an answer
     {"id": "b", "parentId": "a", "message": …}         Pi, which `pi` reads
 
-Of a history that was compacted it is the summary, and what was kept.
+After a compaction the prompt is the summary and the messages that were kept.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from reasonpack.verify.session_calls import Found, call_of, way_to
 from reasonpack.verify.source import Source, decoded
 
 Value = Json | RecordError | NotChecked | Refused | None
-"""A record that was decoded, or why it was not; None where it tells no call."""
+"""A decoded record, or the error of reading it; None for a line that is not the first of a call."""
 _OF_A_SERVICE = (
     *("id", "type", "model", "usage", "stop_sequence", "container", "context_management"),
 )
@@ -43,7 +43,7 @@ _WRITTEN = ("reasoning", "function_call", "custom_tool_call", "local_shell_call"
 def decoded_calls(
     source: Source, records: Iterator[Record], field: str
 ) -> Iterator[tuple[Record, Value]]:
-    """Decode records; of a session give each line the call that it tells."""
+    """Yield records decoded; for a session, each line with the generic record of its call."""
     if field != FILE:
         for record in records:
             yield record, _value(record, source.reading)
@@ -71,11 +71,11 @@ def _value(record: Record, reading: Reading) -> Value:
 
 @known_shape()
 def calls_of_session(lines: Sequence[Json]) -> list[Found]:
-    """Return the calls of a session, each with the index of its line, and why others cannot be had.
+    """Return for each call of a session the index of its line, and its record or why there is none.
 
     Raises:
-        NotChecked: it is of no session that is known here.
-        Refused: its lines are of several.
+        NotChecked: a line has an unknown shape.
+        Refused: the lines are of no known kind of session, or of two.
     """
     known = {_of_claude_code: _is_of_claude_code, _of_codex: _is_of_codex, calls_of_pi: is_of_pi}
     found = [read for read, is_mine in known.items() if any(map(is_mine, lines))]
@@ -142,7 +142,7 @@ def _of_claude_code(lines: Sequence[Json]) -> Iterator[Found]:
 
 
 def _seen(line: Json) -> Json:
-    """Return the message of a line that the model wrote or saw; empty for none."""
+    """Return the message of a line if the model wrote it or was sent it, else an empty object."""
     message, attachment = line.get("message"), line.get("attachment") or {}
     if line.get("type") == "system" and line.get("subtype") == "local_command":
         return {"role": "user", "content": line.get("content")}
@@ -162,7 +162,7 @@ def _blocks(message: Json, kind: str) -> list[Json]:
 
 
 def _joined(lines: Sequence[Json], stopped: set[Any]) -> Json:
-    """Make one answer of its lines; `stopped` are those behind which the user interrupted it."""
+    """Join the lines of an answer; `stopped` has the uuids after which the user interrupted."""
     messages, content = [line["message"] for line in lines], list[Json]()
     for each in messages:
         text = each["content"]
@@ -180,7 +180,10 @@ def _joined(lines: Sequence[Json], stopped: set[Any]) -> Json:
 def _preserved(
     metadata: Json, lines: Sequence[Json], at: dict[str, int]
 ) -> tuple[str, list[str]] | None:
-    """Return behind what a compaction puts the messages that it kept, and these."""
+    """Return the uuid after which a compaction puts the messages that it kept, and their uuids.
+
+    None if it kept none; the uuids are `["?"]` if the file lacks one of them.
+    """
     if listed := metadata.get("preservedMessages"):
         return listed["anchorUuid"], listed["uuids"]
     segment = metadata.get("preservedSegment")
@@ -196,14 +199,14 @@ def _preserved(
 
 
 def _in_a_row(anchor: str, uuids: list[str]) -> Json:
-    """Return the parents of messages that stand in a row behind another one."""
+    """Return the parent of each of `uuids`, which follow `anchor` one after another."""
     if uuids == ["?"]:
-        return {anchor: "?"}  # they are not in the file
+        return {anchor: "?"}  # a parent that is in no file, so the calls are refused
     return dict(pairwise([anchor, *uuids][::-1]))
 
 
 def _check_edits(way: Sequence[Json], answer: Sequence[Json]) -> None:
-    """Refuse what the file does not hold of edits that left no compaction."""
+    """Refuse a call whose prompt was edited in a way that the file does not show."""
     for line in way:
         if (line.get("microcompactMetadata") or {}).get("compactedToolIds"):
             raise Refused("results of tools that were compacted")

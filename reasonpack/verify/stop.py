@@ -1,4 +1,4 @@
-r"""What ends an answer: the model's own files, then the rendering, then the manifest.
+r"""Stop tokens: from the model's files, else from the rendering, else from the manifest.
 
 tokenizer_config.json      eos_token     ┐
 generation_config.json     eos_token_id  ├─→ the first of these after the answer's text
@@ -29,7 +29,7 @@ FOUND_IN = {
     "stated": "stated by the user",
     "manifest": "by the manifest",
 }
-"""Where a stop token comes from, in words."""
+"""Sources of a stop token, described."""
 LONGEST_CONFIG = 16 << 20
 
 
@@ -37,7 +37,7 @@ class Stops(Struct, frozen=True):
     """Tokens that may end an answer, as text; none of them is white space.
 
     Attributes:
-        listed: what the model's files name as end of a sequence.
+        listed: the tokens that the model's files name as end of a sequence.
         special: the special tokens of the tokenizer.
     """
 
@@ -45,7 +45,7 @@ class Stops(Struct, frozen=True):
     special: tuple[str, ...]
 
     def after(self, text: str, at: int) -> tuple[str, int] | None:
-        """Find the first listed token in `text` from `at` on, and where it begins."""
+        """Return the first listed token in `text` from `at` on, and its place; None without one."""
         found = [(place, token) for token in self.listed if (place := text.find(token, at)) >= 0]
         if not found:
             return None
@@ -53,7 +53,7 @@ class Stops(Struct, frozen=True):
         return token, place
 
     def directly_after(self, text: str, at: int) -> list[tuple[str, int]]:
-        """List the special tokens that follow with at most white space before each."""
+        """List the special tokens that follow `at` directly or after white space, with places."""
         chain: list[tuple[str, int]] = []
         while True:
             at += len(text[at:]) - len(text[at:].lstrip())
@@ -65,7 +65,7 @@ class Stops(Struct, frozen=True):
 
 
 def read_stops(tokenizer: Tokenizer) -> Stops:
-    """Read what the files beside the tokenizer name."""
+    """Read the stop tokens from the tokenizer and the model's files next to it."""
     reference, named = tokenizer.reference, []
     eos = tokenizer.special_tokens.get("eos_token")
     if isinstance(eos, str):
@@ -83,7 +83,7 @@ def read_stops(tokenizer: Tokenizer) -> Stops:
 
 
 def ending_token(template: Template, variables: Mapping[str, Any], stops: Stops) -> str:
-    """Return the special token that a template writes after an answer, if it is one only."""
+    """Return the special token that a template writes after an answer; empty unless only one."""
     chat = [{"role": "user", "content": "Go."}, {"role": "assistant", "content": ANSWER}]
     try:
         text = template.render(chat, [], variables)
@@ -94,10 +94,10 @@ def ending_token(template: Template, variables: Mapping[str, Any], stops: Stops)
 
 
 def contradiction(stops: tuple[Stop, Stop], found: str, where: str, *, calls: bool) -> str:
-    """Say how the stop token of the manifest differs from the one that was found; else nothing.
+    """Describe how the manifest's stop token differs from the one that was found; else empty.
 
-    `stops` are of answers and of calls by the manifest, perhaps with a header before the token;
-    `where` is one of `FOUND_IN`.
+    `stops` are the manifest's, of answers and of calls; text may precede the token in them.
+    `where` is a key of `FOUND_IN`, or `CUT_OFF`.
     """
     claimed = stops[calls]
     if where == CUT_OFF or claimed.token.endswith(found):

@@ -1,9 +1,9 @@
-r"""A chat template as transformers documents it: rendered plainly, and asked what it reads.
+r"""A chat template, as transformers documents it: renders it, and finds the forms that it reads.
 
     messages, variables ─→ jinja2's own sandbox ─→ text
 
-Nothing is remembered between two renderings, and nothing is learned but which name of the
-reasoning, which form of the calls and which form of an empty content the template understands.
+Renderings are independent of each other. The only things learned by trial renderings are the forms
+in which the template takes reasoning, calls and empty contents.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from reasonpack.verify.names import END, REASONING, TAG
 
 WHITE = " \t\r\n"
 THOUGHT, ANSWER = "zqthoughtqz", "zqanswerqz"
-"""Stand for reasoning and answer where a template is asked what it reads."""
+"""Reasoning and answer of the messages that are rendered on trial."""
 SAMPLE_TOOL: Json = {
     "type": "function",
     "function": {
@@ -42,10 +42,10 @@ SAMPLE_TOOL: Json = {
     },
 }
 FAILURES = (jinja2.TemplateError, TypeError, ValueError, LookupError, RecursionError)
-"""What a template raises at messages that it was not written for."""
+"""Errors that a template may raise for messages that it does not support."""
 _OF_DICT = frozenset(dir(dict))
 _OF_TEXT = frozenset(name for name in dir(str) if name[0] != "_" and "format" not in name)
-"""Methods of texts that show nothing but the text."""
+"""Methods of texts that give access to nothing but the text."""
 
 
 class _Generation(jinja2.ext.Extension):
@@ -59,7 +59,7 @@ class _Generation(jinja2.ext.Extension):
 
 
 class _Strict(ImmutableSandboxedEnvironment):
-    """Jinja's sandbox, which asks of what templates read most, by its type, only once."""
+    """Jinja's sandbox, with a short cut for keys of objects and methods of texts."""
 
     def getattr(self, obj: Any, attribute: str) -> Any:
         if type(obj) is dict and attribute not in _OF_DICT:
@@ -70,18 +70,18 @@ class _Strict(ImmutableSandboxedEnvironment):
 
 
 class Forms(Struct, frozen=True):
-    """In which form a template takes what a message has.
+    """The form in which a template takes messages.
 
     Attributes:
-        field: the name under which it reads reasoning; empty for none.
-        parts: it reads reasoning from a part of the content.
-        inline: it shows reasoning that stands in the content between tags, too.
-        opens: it writes the first of these tags itself.
-        as_written: it is given such a content as the record has it.
+        field: the key under which it reads reasoning; empty without one.
+        parts: it reads reasoning from a `thinking` part of the content.
+        inline: it shows reasoning between tags in the content.
+        opens: it writes the opening tag of such reasoning itself.
+        as_written: it gets a content with reasoning between tags as the record has it.
         arguments_as_text: it takes a call's arguments as JSON text.
-        empty: the content of a message that has none.
-        null: beside a call it takes null for no content.
-        strips: the characters that it takes from the start and from the end of reasoning.
+        empty: the content it needs for a message with calls and no content.
+        null: it takes null as the content of such a message.
+        strips: characters that it strips from the start and from the end of reasoning.
     """
 
     field: str = ""
@@ -95,14 +95,14 @@ class Forms(Struct, frozen=True):
     strips: tuple[str, str] = ("", "")
 
     def given(self, message: Message, opener: str, closer: str) -> Json:
-        """Write a message as the template takes it."""
+        """Return a message in the form in which the template takes it."""
         made: Json = {"role": message.role, **message.more, "content": message.content}
         if self.takes(message):
             made["content"] = message.verbatim
             if self.opens and str(message.verbatim).lstrip().startswith(TAG):
                 made["content"] = re.sub(rf"^\s*{TAG}\n?", "", str(message.verbatim))
         elif self.field and (message.reasoning or END in message.content):
-            made[self.field] = message.reasoning  # an empty one keeps a tag in the content
+            made[self.field] = message.reasoning  # set, if empty, lest the content is split
         elif message.reasoning and self.parts:
             made["content"] = [
                 {"type": "thinking", "thinking": message.reasoning},
@@ -119,7 +119,7 @@ class Forms(Struct, frozen=True):
         return made
 
     def takes(self, message: Message) -> bool:
-        """Whether a message is given with its reasoning in the content, as the record has it."""
+        """Return whether a message is given with its reasoning in the content, unchanged."""
         return self.as_written and message.verbatim is not None
 
     def _call(self, call: Json) -> Json:
@@ -132,11 +132,11 @@ class Forms(Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """A template.
+    """A chat template.
 
     Attributes:
-        variables: the tokenizer's special tokens, and what the run set for every record.
-        date: what `strftime_now` shows.
+        variables: the tokenizer's special tokens.
+        date: the date that `strftime_now` formats; if None, templates that call it fail.
     """
 
     name: str
@@ -152,10 +152,10 @@ class Template:
         *,
         prompt: bool = False,
     ) -> str:
-        """Render messages, with what begins the next answer where `prompt` is set.
+        """Render messages; with `prompt`, the generation prompt follows them.
 
         Raises:
-            NotChecked: the template refuses them.
+            NotChecked: the template cannot render them.
         """
         names = {"tools": list(tools) or None, "documents": None, **self.variables, **variables}
         names |= {"add_generation_prompt": prompt}
@@ -164,7 +164,7 @@ class Template:
                 try:
                     return self._compiled(_Strict).render(messages=messages, **names)
                 except jinja2.exceptions.SecurityError:
-                    # It changes a list: one of its own, or of these copies.
+                    # It changes a list, which the strict sandbox forbids: give it copies.
                     copies = json.loads(json.dumps([list(messages), names]))
                     lenient = self._compiled(SandboxedEnvironment)
                     return lenient.render(messages=copies[0], **copies[1])
@@ -207,16 +207,15 @@ def _tojson(value: Any, ensure_ascii: bool = False, **options: Any) -> str:
 def learn_forms(
     template: Template, switched: Mapping[str, Any], opener: str, *, stated: bool = False
 ) -> Forms:
-    """Try out what a template reads.
+    """Find the form in which a template takes messages, by trial renderings.
 
-    `switched` are the variables that switch thinking on, `opener` is what the model or the prompt
-    writes before reasoning. Where the user `stated` what opens or closes it, it has a place of its
-    own.
+    `switched` are variables that switch thinking on, `opener` is the text before reasoning. If the
+    user `stated` opener or closer, reasoning is never given in the content.
     """
 
     def shown(answer: Json, *after: Json) -> str:
         chat = [{"role": "user", "content": "Go."}, {"role": "assistant", **answer}, *after]
-        for tools in ([], [SAMPLE_TOOL]):  # some render nothing without tools
+        for tools in ([], [SAMPLE_TOOL]):  # some templates need tools
             with contextlib.suppress(NotChecked):
                 return template.render(chat, tools, switched)
         return ""
@@ -254,7 +253,7 @@ def learn_forms(
 
 
 def _strips(shown: Callable[[str], str]) -> tuple[str, str]:
-    """Find which characters a template takes from the start and from the end of reasoning."""
+    """Return the characters that a template strips from the start and from the end of reasoning."""
     before, known, after = shown(THOUGHT).partition(THOUGHT)
     if not known:
         return "", ""
@@ -264,6 +263,7 @@ def _strips(shown: Callable[[str], str]) -> tuple[str, str]:
 
 
 def _call_forms(shown: Callable[..., str]) -> tuple[bool, str | None, bool]:
+    """Return `arguments_as_text`, `empty` and `null` of the template's `Forms`."""
     for as_text in (False, True):
         value: Any = {"key": ANSWER}
         calls = [_sample_call(json.dumps(value) if as_text else value)]
@@ -278,7 +278,7 @@ def _call_forms(shown: Callable[..., str]) -> tuple[bool, str | None, bool]:
 
 
 def _in_history(shown: Callable[..., str], calls: list[Json], content: str | None) -> str:
-    """Show calls with such a content before a result; empty where the template cannot."""
+    """Render calls with this content and a result; empty if the template cannot render them."""
     result = {"role": "tool", "tool_call_id": calls[0]["id"], "name": "look_up", "content": "Done."}
     return shown({"content": content, "tool_calls": calls}, result)
 

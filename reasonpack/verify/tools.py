@@ -1,4 +1,4 @@
-"""The tools and calls of a record, by `record.schema.json` alone → what a template is given."""
+"""The tools and calls of a record → those that a template gets, by `record.schema.json` alone."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ NAMED = ("name", *names.ARGUMENTS)
 
 
 def read_tools(record: Json) -> list[Json]:
-    """Read the tools under any of their names.
+    """Return the tools of a record, under any of their names, in OpenAI's form.
 
     Raises:
-        NotChecked: two lists that differ, or an object that is no tool.
-        Refused: no list.
+        NotChecked: there are two lists that differ, or an element is not known as a tool.
+        Refused: the value is no list of objects.
     """
     lists = [[_tool(one, name) for one in _list(record.get(name), name)] for name in names.TOOLS]
     given = [tools for tools in lists if tools]
@@ -41,11 +41,11 @@ def _tool(tool: Any, name: str) -> Json:
     if "function" in tool:
         return tool
     kind = tool.get("type")
-    if kind in (None, "custom") and isinstance(tool.get("input_schema"), dict):  # Anthropic's
+    if kind in (None, "custom") and isinstance(tool.get("input_schema"), dict):  # Anthropic
         left = ("type", "cache_control", "input_schema")
         described = all_but(tool, left)
         return {"type": "function", "function": {**described, "parameters": tool["input_schema"]}}
-    if kind == "function" and isinstance(tool.get("name"), str):  # of OpenAI's Responses
+    if kind == "function" and isinstance(tool.get("name"), str):  # OpenAI Responses
         kept = {k: v for k, v in tool.items() if k != "type" and v is not None}
         return {"type": "function", "function": kept}
     if name == "tools":
@@ -56,11 +56,11 @@ def _tool(tool: Any, name: str) -> Json:
 
 
 def calls_in_text(text: str, reasoning: str) -> tuple[str, tuple[Json, ...]]:
-    """Read the calls that a content has as JSON, and the reasoning that may stand before it.
+    """Return the reasoning and the calls of a content that is JSON, perhaps after a think block.
 
     Raises:
-        RecordError: it is no JSON.
-        Refused: no calls, or reasoning twice.
+        RecordError: the content is no JSON.
+        Refused: it has no calls, or there is other reasoning or text before them.
     """
     before, _, after = text.partition(END)
     if after and before.lstrip()[:1] not in ("{", "["):
@@ -73,11 +73,11 @@ def calls_in_text(text: str, reasoning: str) -> tuple[str, tuple[Json, ...]]:
 
 
 def read_call(raw: Any, reading: Reading) -> Json:
-    """Read a call, with its function in it or beside its id.
+    """Return a call in OpenAI's form; the record may have the function's fields in the call itself.
 
     Raises:
-        NotChecked: it has fields that are not known.
-        Refused: it lacks name or arguments, or these have nulls that may not be theirs.
+        NotChecked: it has unknown fields.
+        Refused: it lacks name or arguments, or these have nulls that Parquet may have added.
     """
     call = dict(raw) if isinstance(raw, dict) else {}
     function: Json = dict(call.pop("function", None) or {})

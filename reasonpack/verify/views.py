@@ -1,4 +1,4 @@
-"""A chat → what the model saw and wrote for each trained message, and how that came about."""
+"""A chat → the views of its trained messages in text, and where their stop tokens come from."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from reasonpack.verify.stop import contradiction
 
 
 class TextViews(Struct):
-    """The views of a chat, and how they came about.
+    """The views of a chat in text, and what was met when they were built.
 
     Attributes:
-        views: of the messages that are trained.
-        numbers: which of the chat's messages these are.
-        untrained: messages without the reasoning that their prompt opens.
-        context: messages whose views cannot be had, where the run kept such as context.
-        stops: how often a stop token came from where.
-        doubt: why a message was taken for context that is not known to be one, in words.
-        contradictions: stop tokens of which the manifest says something else, in words.
+        views: one for each trained message.
+        numbers: index in the chat of each of these messages.
+        untrained: number of messages left untrained, as they lack reasoning that the prompt opens.
+        context: number of messages kept as context, as their views cannot be built.
+        stops: number of stop tokens by source, a key of `FOUND_IN` or `CUT_OFF`.
+        doubt: why this check could not build a view that pack may have built; empty otherwise.
+        contradictions: descriptions of stop tokens that the manifest names otherwise.
     """
 
     views: list[TextView] = field(default_factory=list)
@@ -39,7 +39,7 @@ class TextViews(Struct):
     contradictions: list[str] = field(default_factory=list)
 
     def add(self, other: TextViews) -> None:
-        """Count what was found of further views, without these."""
+        """Add the counts and contradictions of other views, but not their texts."""
         self.untrained += other.untrained
         self.context += other.context
         self.stops = dict(Counter(self.stops) + Counter(other.stops))
@@ -47,16 +47,16 @@ class TextViews(Struct):
 
 
 def build_views(chat: Chat, rules: Rules, parts: Sequence[str] = PARTS) -> TextViews:
-    """Build the views of a chat, of which some parts are trained.
+    """Build the views of a chat; only the given parts of its answers are trained.
 
     Raises:
-        NotChecked: a view cannot be had by these rules.
-        Refused: pack must have refused it.
+        NotChecked: this check cannot build a view.
+        Refused: pack must refuse the chat.
     """
     made = TextViews()
     bare = [each if each.thinks else replace(each, verbatim=None) for each in chat.messages]
     chats = [replace(chat, messages=tuple(bare))]
-    if rules.closer and bare != list(chat.messages):  # with empty blocks as the record has them
+    if rules.closer and bare != list(chat.messages):  # first with the record's own empty blocks
         chats.insert(0, chat)
     stories = [(one, [rules.written(each) for each in one.messages]) for one in chats]
     for number, message in enumerate(chat.messages):
@@ -80,7 +80,7 @@ def build_views(chat: Chat, rules: Rules, parts: Sequence[str] = PARTS) -> TextV
             made.untrained += 1
             continue
         if not trained:
-            continue  # the template shows nothing of the parts
+            continue  # the template shows none of the trained parts
         history = find_messages(view.prompt, chat.messages[:number])
         made.views.append(replace(view, trained=trained, history=history))
         made.numbers.append(number)
@@ -93,7 +93,7 @@ def build_views(chat: Chat, rules: Rules, parts: Sequence[str] = PARTS) -> TextV
 
 
 def _refuse(message: Message, number: int, rules: Rules) -> None:
-    """Refuse calls that were cut off, and an answer that says what ends a generation."""
+    """Refuse calls that were cut off or have no stop token, and an answer that contains one."""
     if message.cut and message.calls:
         raise Refused(f"messages[{number}]: calls of an answer that was cut off")
     if rules.keep_as_context and message.calls and not rules.claimed[1].token:
@@ -104,10 +104,10 @@ def _refuse(message: Message, number: int, rules: Rules) -> None:
 
 
 def _prepared(stories: Sequence[tuple[Chat, Sequence[Json]]], number: int, rules: Rules) -> OneView:
-    """Render a message, with marks for its texts if the rendering is the same but for them.
+    """Render a message, with marks for its texts if the rendering is otherwise the same.
 
-    In a prompt that closes the reasoning, no empty block of the record stands beside its own, and
-    behind it there is no reasoning of white space.
+    If the prompt closes a think block, empty blocks of the record and reasoning of white space are
+    dropped.
     """
     for chat, given in stories:
         plain = OneView(chat, given, number, rules)
