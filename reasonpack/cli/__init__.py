@@ -1,4 +1,4 @@
-"""The command line: one file a command, loaded when it is called."""
+"""The command line: one module for each command, imported when the command is called."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ COMMANDS = {
 }
 SETTINGS = {"help_option_names": ["-h", "--help"], "show_default": True}
 COLLECTED = 300_000
-"""Objects that come to be from one search for garbage in cycles, of which there is hardly any, to
-the next. With Python's 700, searching is a twentieth of packing."""
+"""How many new objects start a search for garbage in cycles, of which there is hardly any. With
+Python's 700, searching takes a twentieth of packing."""
 
 
 class _Lazy(click.Group):
-    """Imports a command's module only when that command is asked for."""
+    """A group that imports a command's module only when that command is asked for."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
         return list(COMMANDS)
@@ -64,15 +64,15 @@ def cli() -> None:
 
 
 def main() -> None:
-    """Run the command line; errors of ours end in one line and an exit status."""
+    """Run the command line; a `ReasonpackError` ends it with one line and an exit status."""
     from reasonpack.cli.denied import (  # noqa: PLC0415
         give_up_standard_output_if_broken,
         mend_standard_streams,
         short_of_memory,
     )
 
-    # No threads that begin with an import, NumPy's for matrices and that of Arrow's allocator: a
-    # process that has threads cannot be forked, so that its workers load everything anew.
+    # Importing NumPy (OpenBLAS) and Arrow (its allocator) must not start threads: a process with
+    # threads cannot be forked, and its workers would import everything again.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     os.environ.setdefault("JE_ARROW_MALLOC_CONF", "background_thread:false")
     gc.set_threshold(COLLECTED)
@@ -86,7 +86,7 @@ def main() -> None:
 
 
 def _leave(status: int) -> NoReturn:
-    """End this process without freeing what it holds, which takes a fifth of a short command."""
+    """End this process without freeing memory, which takes a fifth of a short command's time."""
     if not _is_watched():
         atexit._run_exitfuncs()
         with contextlib.suppress(OSError):
@@ -96,8 +96,8 @@ def _leave(status: int) -> NoReturn:
 
 
 def _is_watched() -> bool:
-    """Tell whether a profiler or a tracer is at work, which writes at the end."""
-    monitoring: Any = getattr(sys, "monitoring", None)  # by which they work from Python 3.12 on
+    """Return whether a profiler or a tracer is active, which writes its results at exit."""
+    monitoring: Any = getattr(sys, "monitoring", None)  # they use it from Python 3.12 on
     tools = monitoring and any(map(monitoring.get_tool, range(6)))
     return bool(sys.getprofile() or sys.gettrace() or tools)
 

@@ -1,4 +1,4 @@
-"""`reasonpack check`: other people's tokens against inference, or chats before they are packed."""
+"""`reasonpack check`: tokens of other tools against inference, or chats before they are packed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ OF_PACK = (
     *("date", "ignore_fields", "field", "role", "stray_closing_tag", "null_arguments"),
     *("input_format", "group_by", "num_proc"),
 )
-"""Options that are those of `pack`."""
+"""Names of options that are the same as in `pack`."""
 
 
 @click.command("check", params=[each for each in pack.params if each.name in OF_PACK])

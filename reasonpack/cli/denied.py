@@ -1,6 +1,6 @@
-"""What the system denied a command → one line, in place of a traceback.
+"""Errors for what the operating system denied a command → one line instead of a traceback.
 
-Files of a run are not meant here: they say themselves what is wrong with them.
+Errors about the files of a run are not handled here: they already say what is wrong.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ MEMORY = "raise the limit of memory (ulimit -v), or use fewer processes (--num-p
 NETWORK = "check the connection and the URLs, and repeat the command: what is done is kept"
 FIXES = {errno.EMFILE: FILES, errno.ENFILE: FILES, errno.ENOMEM: MEMORY, errno.EAGAIN: MEMORY}
 LEAST_MEMORY = 768 << 20
-"""Address space, in bytes, that a process needs to load what it is made of."""
+"""Address space, in bytes, that a process needs to load its libraries."""
 UNMAPPED = ("failed to map segment", "cannot allocate memory", "cannot map")
-"""What the loader of libraries says where memory is short."""
+"""Texts of the library loader's errors when memory is short."""
 CLIENTS = ("httpx", "httpcore", "aiohttp.")
-"""Modules of what fsspec's file systems ask servers with; their errors are no `OSError`s."""
+"""Modules of the HTTP clients of fsspec's file systems; their errors are no `OSError`s."""
 
 
 def denied(error: BaseException) -> str | None:
-    """Say what the system denied, and what helps; None for any other error."""
+    """Return what the system denied, with a fix; None for any other error."""
     text = " ".join(str(error).split())
     said: str | None = None
     if isinstance(error, MemoryError):
@@ -47,9 +47,9 @@ def denied(error: BaseException) -> str | None:
 
 
 def short_of_memory() -> str | None:
-    """Say that there is too little memory to load anything; libraries would abort without a word.
+    """Return an error if memory is too short to load libraries, which would abort silently.
 
-    None where there is enough, or where the system has no such limit.
+    None if there is enough, or if the system has no such limit.
     """
     try:
         import resource  # noqa: PLC0415 (not on Windows)
@@ -64,7 +64,7 @@ def short_of_memory() -> str | None:
     )
 
 
-class _Unheard(io.TextIOWrapper):
+class _ErrorsIgnored(io.TextIOWrapper):
     def write(self, text: str) -> int:
         with contextlib.suppress(OSError):
             super().write(text)
@@ -76,11 +76,11 @@ class _Unheard(io.TextIOWrapper):
 
 
 def mend_standard_streams() -> None:
-    """Give a process that was started without standard streams some that lead nowhere.
+    """Open missing standard streams on the null device.
 
-    Else the first files that it opens would take their numbers, and get what libraries print.
-    Writing to an absent standard output is an error. What cannot be said on standard error, which
-    may be absent, full or a pipe that nobody reads, is not: no work depends on it.
+    Otherwise the first files to be opened would take their descriptors, and receive what libraries
+    print. Writing to a missing standard output is an error. Failing to write to standard error,
+    which may be missing, full or a closed pipe, is not: no work depends on it.
     """
     for number, flags in ((0, os.O_RDONLY), (1, os.O_RDONLY), (2, os.O_WRONLY)):
         try:
@@ -91,14 +91,14 @@ def mend_standard_streams() -> None:
         sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115
     if sys.stdout is None:
         sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
-    if sys.stderr is None or sys.stderr is sys.__stderr__:  # what a program put there stays
+    if sys.stderr is None or sys.stderr is sys.__stderr__:  # a stream that the caller set stays
         encoding = sys.stderr.encoding if sys.stderr else "utf-8"
         buffer = sys.stderr.buffer if sys.stderr else open(2, "wb", closefd=False)  # noqa: SIM115
-        sys.stderr = _Unheard(buffer, encoding, "backslashreplace", line_buffering=True)
+        sys.stderr = _ErrorsIgnored(buffer, encoding, "backslashreplace", line_buffering=True)
 
 
 def give_up_standard_output_if_broken() -> None:
-    """Let nothing of what could not be written be tried again, and complained of, at the end."""
+    """Point a broken standard output at the null device, or Python would complain again at exit."""
     try:
         sys.stdout.flush()
     except OSError:

@@ -30,7 +30,7 @@ from reasonpack.wording import listed, printable
 
 
 class Asked(Struct, frozen=True, kw_only=True):
-    """What the options of `inspect` ask for, under the names that they have there."""
+    """The values of the options of `inspect`, under the parameter names of the command."""
 
     directory: Path
     number: int | None
@@ -52,17 +52,17 @@ class Asked(Struct, frozen=True, kw_only=True):
 
     @property
     def views(self) -> Sequence[str]:
-        """The messages, or calls, of which views are asked for."""
+        """The messages, or calls, whose views are asked for."""
         return self.diff or ((self.message,) if self.message is not None else ())
 
     @property
     def option(self) -> str:
-        """The option that names them."""
+        """The option that names the `views`."""
         return "--diff" if self.diff else "--view"
 
 
 def inspect(asked: Asked) -> None:
-    """Show what is asked for."""
+    """Write what the options ask for to standard output or to files."""
     manifest, id_ = read_manifest(asked.directory), asked.id_
     if "rejects" in asked.where:
         show_rejects(asked.directory, asked.limit, as_json=asked.as_json)
@@ -80,7 +80,7 @@ def inspect(asked: Asked) -> None:
         return
     parts = [(row, sample) for row, samples in shown for sample in samples]
     found = [find_view(parts, _named(each, manifest), option=asked.option) for each in asked.views]
-    exact = asked.message is not None and not asked.as_json  # a program may read it
+    exact = asked.message is not None and not asked.as_json  # so ids instead of text would mislead
     own, said = tokenizer_if_any(asked.directory, manifest, asked.tokenizer, optional=not exact)
     decode = own.decode if own else None
     if own and sys.stdout.isatty():
@@ -101,7 +101,7 @@ def inspect(asked: Asked) -> None:
 
 
 def _numbers(asked: Asked, manifest: Manifest) -> list[int]:
-    """Find the rows that are asked for; the first where only a message is named."""
+    """Return the numbers of the rows to show, by default of row 0 or of the call to view."""
     directory = asked.directory
     if asked.drawn:
         seed = f"{manifest.content_hash} {asked.seed}"
@@ -123,7 +123,7 @@ def _numbers(asked: Asked, manifest: Manifest) -> list[int]:
 
 
 def _limited(numbers: list[int], limit: int, id_: str | None) -> list[int]:
-    """Leave out rows beyond a number of them, and say which."""
+    """Return the first `limit` row numbers; say on standard error which are left out."""
     shown = numbers[:limit]
     if rest := numbers[limit:]:
         rows = f"Row {shown[0]}" if len(shown) == 1 else f"Rows {listed(shown)}"
@@ -133,7 +133,7 @@ def _limited(numbers: list[int], limit: int, id_: str | None) -> list[int]:
 
 
 def _named(message: str, manifest: Manifest) -> int | str:
-    """Return the number of a message, or of calls the id of one."""
+    """Return the index of a message; in a dataset of calls, the id of a call."""
     if "call_id" in manifest.columns:
         return message
     if not message.isdecimal():
@@ -147,7 +147,7 @@ def _named(message: str, manifest: Manifest) -> int | str:
 def _rows_json(
     shown: Sequence[tuple[RowData, Sequence[int]]], decode: Decode | None, *, wide: bool
 ) -> dict[str, Any]:
-    """Describe samples of rows: of one row by itself, of several as a list."""
+    """Return samples of rows as a JSON object: that of a single row, or a list under `rows`."""
     every = []
     for row, samples in shown:
         calls = [call for sample in samples for call in tree_json(row, sample)]
@@ -163,7 +163,7 @@ def show_rows(
     tokens: bool,
     boundaries: bool,
 ) -> None:
-    """Write rows with their texts, or their tokens in columns; ids where there is no tokenizer."""
+    """Write rows with their texts, or their tokens in columns; without a tokenizer, ids."""
     colour, width = terminal.wants_colour(), terminal.width_of(sys.stdout)
     piece = bytes_of_tokens(tokenizer) if tokenizer else lambda _: b""
     decode = tokenizer.decode if tokenizer else only_ids
@@ -181,14 +181,14 @@ def show_rows(
 
 
 def show_diff(one: MessageView, other: MessageView, named: tuple[str, str], decode: Decode) -> None:
-    """Write where two views part."""
+    """Write where two views differ."""
     names = (f"view {printable(named[0])}", f"view {printable(named[1])}")
     colour = terminal.wants_colour()
     terminal.show(diff_lines(one, other, names, decode, colour=colour), colour=colour)
 
 
 def show_view(view: MessageView, decode: Decode) -> None:
-    """Write the text of a view; exactly that where it is not for a terminal."""
+    """Write the text of a view; to a pipe or a file, exactly the text."""
     colour = terminal.wants_colour()
     prompt, completion = view_text(view, decode)
     click.echo(text.view_line(view, prompt), err=True)
@@ -201,7 +201,7 @@ def show_view(view: MessageView, decode: Decode) -> None:
 
 
 def show_rejects(directory: Path, limit: int | None, *, as_json: bool) -> None:
-    """Write the reason and the error of each reject, or of the first of them."""
+    """Write the reason and the error of each reject, at most `limit` of them."""
     found = islice(each_reject(directory / REJECTS), limit)
     if as_json:
         rejects = [{"reason": reason, "error": error} for reason, error in found]
@@ -212,7 +212,7 @@ def show_rejects(directory: Path, limit: int | None, *, as_json: bool) -> None:
 
 
 def draw_mask(row: RowData, svg: str | None, png: str | None) -> None:
-    """Write the mask of a row as pictures; in characters to standard output without any."""
+    """Write a row's mask to the picture files named; if none is, to standard output as text."""
     if not svg and not png:
         colour, width = terminal.wants_colour(), terminal.width_of(sys.stdout)
         terminal.show(mask_lines(row, colour=colour, width=width), colour=colour)
@@ -232,5 +232,5 @@ def _write_picture(path: str, picture: bytes, row: RowData) -> None:
 
 
 def only_ids(ids: Any) -> str:
-    """Stand in for the texts of tokens where there is no tokenizer."""
+    """Return ids as text, instead of decoding them, for use without a tokenizer."""
     return "".join(f"{token} " for token in ids)

@@ -1,4 +1,4 @@
-"""What a dataset_info.json of LLaMA-Factory says of records → options of `pack`.
+"""Columns and tags of a dataset_info.json of LLaMA-Factory → options of `pack`.
 
 columns: {messages: dialog, tools: functions}     --field dialog=messages --field functions=tools
 tags:    {role_tag: who, assistant_tag: Bot}      --field who=role --role Bot=assistant
@@ -15,7 +15,7 @@ COLUMNS = {
     "messages": ("messages", "conversations", "conversation"),
     "response": ("completion",),
 }
-"""What columns are read as; they need no other name if they have one of these."""
+"""Column → the field names that `pack` reads as this column; the first one for `--field`."""
 FIELDS = {"role_tag": ("role", "from"), "content_tag": ("content", "value")}
 ROLES = {
     "user_tag": ("user", "human"),
@@ -27,10 +27,10 @@ ROLES = {
 
 
 def under_known_names(given: dict[str, Any]) -> dict[str, Any]:
-    """Return options with columns and tags as fields and roles.
+    """Return the options with `columns` and `tags` turned into `field` and `role`.
 
     Raises:
-        UsageError: one of them is not read.
+        UsageError: a column or tag is unknown, or its value is not a name.
     """
     columns, tags = (json.loads(given.pop(name)) for name in ("columns", "tags"))
     fields = [*_pairs("--columns", columns, COLUMNS)]

@@ -1,4 +1,4 @@
-"""`reasonpack merge`: the parts of a run on several machines, checked and made a dataset."""
+"""`reasonpack merge`: checks the parts of a run on several machines and makes them a dataset."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""A page of options, as help has them → options of a command.
+"""A page that lists options as help shows them → options of a command.
 
     --dedup                          click.option("--dedup", type=Choice(["none", "exact"]),
         Pack only the first.    →        default="none", help="Pack only the first.")
 
-Kinds and defaults are those of the fields of `Options`, which are said nowhere else.
+Types and defaults come from the fields of `Options`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from reasonpack.cli.options import number
 from reasonpack.datasets.options import Options
 
 Command = Callable[..., Any]
-_KINDS = get_type_hints(Options)
+_TYPES = get_type_hints(Options)
 _DEFAULTS = {each.name: each.default for each in fields(Options) if each.default is not MISSING}
 _SHARED: Mapping[str, Mapping[str, Any]] = {
     "output": {"required": True},
@@ -29,17 +29,17 @@ _SHARED: Mapping[str, Mapping[str, Any]] = {
     "num_proc": {"type": click.IntRange(min=1)},
     "json": {"is_flag": True},
 }
-"""What click is told of options that are alike in all commands with a page."""
+"""Arguments of `click.option` for options that are alike in all commands with a page."""
 
 
 def options(
     page: str, *, defaults: bool = True, **how: Mapping[str, Any]
 ) -> Callable[[Command], Command]:
-    """Return what adds options to a command, in the order of a page.
+    """Return a decorator that adds the options of a page to a command, in the page's order.
 
-    A line of the page has the names of an option, and what its value is called if help is to say
-    that; indented lines below it are its help. The field of `Options` of that name gives its kind,
-    and its default unless `defaults` is false; `how` has what else click is told of it.
+    A line of the page has the names of an option, and perhaps a name for its value; indented lines
+    below it are its help. The field of `Options` of that name gives its type, and its default
+    unless `defaults` is false. `how`: name of an option → further arguments of `click.option`.
 
     >>> named = options('''
     ... --dedup
@@ -61,13 +61,15 @@ def options(
             names = [each for each in head.split() if each.startswith("-")]
             name = re.sub("^--|/.*", "", names[-1]).replace("-", "_")
             meant.discard(name)
-            told = {
+            arguments = {
                 **_of_field(name, default=defaults),
                 **_SHARED.get(name, {}),
                 **how.get(name, {}),
             }
-            told["metavar"] = head.removeprefix(" ".join(names)).strip() or None
-            command = click.option(*names, help=" ".join(map(str.strip, text)), **told)(command)
+            arguments["metavar"] = head.removeprefix(" ".join(names)).strip() or None
+            command = click.option(*names, help=" ".join(map(str.strip, text)), **arguments)(
+                command
+            )
         assert not meant, f"the page has none of the options {meant}"
         return command
 
@@ -75,16 +77,18 @@ def options(
 
 
 def _of_field(name: str, *, default: bool) -> dict[str, Any]:
-    """Return what click is told of an option, by its field of `Options`; nothing if it is none."""
-    kind = _KINDS.get(name)
-    told: dict[str, Any] = {"default": _DEFAULTS[name]} if default and name in _DEFAULTS else {}
+    """Return arguments of `click.option` from the field `name` of `Options`; none without one."""
+    kind = _TYPES.get(name)
+    arguments: dict[str, Any] = (
+        {"default": _DEFAULTS[name]} if default and name in _DEFAULTS else {}
+    )
     kinds = [each for each in (kind, *get_args(kind)) if get_origin(each) is Literal]
     if kinds:
-        told["type"] = click.Choice(get_args(kinds[0]))
+        arguments["type"] = click.Choice(get_args(kinds[0]))
     elif kind is bool:
-        told["is_flag"] = True
+        arguments["is_flag"] = True
     elif kind == int | None:
-        told["callback"] = number
+        arguments["callback"] = number
     elif kind == tuple[str, ...]:
-        told["multiple"] = True
-    return told
+        arguments["multiple"] = True
+    return arguments

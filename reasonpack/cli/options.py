@@ -1,4 +1,4 @@
-"""Option values that more than one command reads."""
+"""Callbacks that check and convert option values, shared by several commands."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import click
 
 
 def json_object(_: click.Context, parameter: click.Parameter, text: str | None) -> str:
-    """Check a JSON object, and write it in one way; an empty one where none is given."""
+    """Return a JSON object in canonical form; `{}` if `text` is None."""
     try:
         value: Any = {} if text is None else json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -26,7 +26,7 @@ def json_object(_: click.Context, parameter: click.Parameter, text: str | None) 
 def needed_unless_dry(
     context: click.Context, parameter: click.Parameter, value: str | None
 ) -> str | None:
-    """Refuse to do without an option, unless nothing is to be written."""
+    """Refuse a missing option, unless `--dry-run` is given."""
     if value is None and not context.params.get("dry_run"):
         raise click.MissingParameter(ctx=context, param=parameter)
     return value
@@ -35,18 +35,18 @@ def needed_unless_dry(
 def json_object_in_file(
     context: click.Context, parameter: click.Parameter, path: str | None
 ) -> str:
-    """Read a JSON object from a file; none is given by an empty path, or it is the text itself."""
+    """Return the JSON object in a file; `path` may also be the object's text, or empty for `{}`."""
     if not path or path.startswith("{"):
         return json_object(context, parameter, path or None)
     return json_object(context, parameter, _read_text(parameter, path))
 
 
 LONGEST_FILE = 1 << 26
-"""Bytes that a file of options may have."""
+"""Largest file that an option may name, in bytes."""
 
 
 def _read_text(parameter: click.Parameter, path: str) -> str:
-    """Read a small file that an option names; a pipe may be one."""
+    """Return the text of a small file or pipe that an option names."""
     try:
         with Path(path).open("rb") as file:
             content = file.read(LONGEST_FILE + 1)
@@ -58,7 +58,7 @@ def _read_text(parameter: click.Parameter, path: str) -> str:
 
 
 def train_on(_: click.Context, parameter: click.Parameter, text: str) -> str:
-    """Check what is to be trained, and write it in one way."""
+    """Return the value of `--train-on` in canonical form."""
     from reasonpack.errors import UsageError  # noqa: PLC0415 (after --help)
     from reasonpack.views.chosen import read_train_on, written  # noqa: PLC0415
 
@@ -71,7 +71,7 @@ def train_on(_: click.Context, parameter: click.Parameter, text: str) -> str:
 
 
 def config_file(context: click.Context, parameter: click.Parameter, path: str | None) -> None:
-    """Take the values of options that the command line does not give from a YAML file."""
+    """Set defaults of options from a YAML file or a manifest; the command line outranks them."""
     if path is None:
         return
     from difflib import get_close_matches  # noqa: PLC0415 (not for --help)
@@ -118,10 +118,10 @@ def config_file(context: click.Context, parameter: click.Parameter, path: str | 
 
 
 def _of_manifest(text: str) -> dict[str, Any]:
-    """Return the options of the run that wrote a manifest, which repeat it.
+    """Return the inputs and options that repeat the run of a manifest.
 
     Raises:
-        ValueError: it is none.
+        ValueError: `text` is not a manifest.
     """
     import msgspec  # noqa: PLC0415 (not for --help)
 
@@ -140,7 +140,7 @@ def _of_manifest(text: str) -> dict[str, Any]:
 
 
 def _names(command: click.Command) -> dict[str, tuple[str, bool]]:
-    """Return how a file may call each parameter, and whether that turns it off.
+    """Return name in a file → (parameter, whether this name turns it off).
 
     >>> flag = click.Option(["--resume/--overwrite"])
     >>> _names(click.Command("pack", params=[flag, click.Argument(["inputs"])]))
@@ -158,12 +158,12 @@ def _names(command: click.Command) -> dict[str, tuple[str, bool]]:
 
 
 def _as_given(value: Any, option: click.Parameter) -> Any:
-    """Write a value as the command line would give it.
+    """Return a value of a file as the command line would give it.
 
-    True is an option that may stand without a value, and does; false is one that is not there.
+    True stands for an option given without a value, false for one that is not given.
 
     Raises:
-        ValueError: no command line could.
+        ValueError: a command line could not give this value.
     """
     alone = getattr(option, "flag_value", None)
     if isinstance(value, bool):
@@ -188,7 +188,7 @@ SIZES = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 
 
 def _size(text: str, suffix: str = "") -> int:
-    """Read a number that may end in K, M or G, and then in a suffix; 0 if it is none.
+    """Return a number that may be followed by K, M or G and then `suffix`; 0 for other texts.
 
     >>> _size("8k"), _size("32 M"), _size("2GiB", "(?:i?B)?"), _size("1.5k")
     (8192, 33554432, 2147483648, 0)
@@ -199,7 +199,7 @@ def _size(text: str, suffix: str = "") -> int:
 
 
 def number(_: click.Context, parameter: click.Parameter, text: str | None) -> int | None:
-    """Read a number from 1 on, where 8k stands for 8,192."""
+    """Return a number from 1 on; 8k stands for 8,192."""
     if text is None:
         return None
     found = _size(text)
@@ -211,7 +211,7 @@ def number(_: click.Context, parameter: click.Parameter, text: str | None) -> in
 
 
 def size_in_bytes(_: click.Context, parameter: click.Parameter, text: str) -> int:
-    """Read a number of bytes, such as 32M."""
+    """Return a number of bytes, given as, for example, 32M."""
     size = _size(text, "(?:i?B)?")
     if not size:
         raise click.BadParameter(f"got {text!r}, expected a size such as 32M", param=parameter)
@@ -221,13 +221,13 @@ def size_in_bytes(_: click.Context, parameter: click.Parameter, text: str) -> in
 def names_with_commas(
     _: click.Context, __: click.Parameter, values: tuple[str, ...]
 ) -> tuple[str, ...]:
-    """Read names with commas between them, in an order that does not matter."""
+    """Return comma-separated names, sorted and each once."""
     names = {name.strip() for value in values for name in value.split(",")}
     return tuple(sorted(names - {""}))
 
 
 def iso_date(_: click.Context, __: click.Parameter, text: str | None) -> str | None:
-    """Check a day, such as 2026-01-31."""
+    """Return a date such as 2026-01-31; None if none is given."""
     try:
         return Date.fromisoformat(text).isoformat() if text else None
     except ValueError as error:
@@ -235,7 +235,7 @@ def iso_date(_: click.Context, __: click.Parameter, text: str | None) -> str | N
 
 
 def part_of_run(index: int | None, count: int | None, *, overwrite: bool) -> tuple[int, int] | None:
-    """Return which part of how many is to be packed; None for all."""
+    """Return (index, count) of the part of a run to pack; None for a whole run."""
     if index is None and count is None:
         return None
     if index is None or count is None:

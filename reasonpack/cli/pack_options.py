@@ -1,4 +1,4 @@
-"""Options of `pack`, as its help has them."""
+"""The options of `pack`, as its help shows them."""
 
 from __future__ import annotations
 

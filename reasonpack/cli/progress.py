@@ -1,9 +1,9 @@
-"""Receipts → a bar on a terminal, and the lines that say how a run goes, or how to go on with it.
+"""Receipts → a bar on a terminal, and lines that say how a run goes or how to resume it.
 
     pack:  41%|████      | 13.1G/32.0G [12:01<17:20, 18.2MB/s, 4.1M tokens/s]
 
-The bar counts input bytes. Lines go to standard error with or without a terminal. A Ctrl-C becomes
-such a line, and exit status 130.
+The bar counts input bytes. Lines go to standard error with or without a terminal. Ctrl-C ends a run
+with such a line and exit status 130.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ if TYPE_CHECKING:
 
 
 INSISTING = 1.0
-"""Seconds after a Ctrl-C from which on another one means it."""
+"""Seconds after a first Ctrl-C after which another one ends the process at once."""
 
 
 class Progress:
-    """Follows a run of the command `name`; `close` takes the bar away."""
+    """Shows the progress of a run of the command `name`; `close` removes the bar."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -44,7 +44,7 @@ class Progress:
         self._done = 0
 
     def begin(self, units: Sequence[Unit], receipts: Sequence[Receipt]) -> None:
-        """Say what of a run is done already, and show the bar."""
+        """Say how many units are done already, and show the bar."""
         self._units, self._done, self._began = len(units), len(receipts), time.monotonic()
         if receipts and len(receipts) == len(units):
             self.note(f"nothing to do: {_units(len(units))} packed before, every shard as it was")
@@ -65,7 +65,7 @@ class Progress:
         )
 
     def advance(self, receipt: Receipt) -> None:
-        """Count a unit that is done."""
+        """Count a unit as done."""
         self._done += 1
         self._tokens += receipt.counts.tokens
         if self._bar is not None:
@@ -83,12 +83,12 @@ class Progress:
             self._bar.refresh()
 
     def close(self) -> None:
-        """Take the bar away."""
+        """Remove the bar."""
         if self._bar is not None:
             self._bar.close()
 
     def interrupted(self) -> str:
-        """Say how to go on after Ctrl-C."""
+        """Return the text that says how to resume after Ctrl-C."""
         if not self._units:
             return (
                 "Interrupted before packing began. "
@@ -102,7 +102,7 @@ class Progress:
 
 @contextlib.contextmanager
 def resumable(progress: Progress) -> Iterator[None]:
-    """Turn Ctrl-C into a line that says how to go on, at once: Ray takes seconds to stop."""
+    """On Ctrl-C, say at once how to resume, and exit with 130: Ray takes seconds to stop."""
     told: list[str] = []
 
     def tell() -> None:
@@ -118,7 +118,7 @@ def resumable(progress: Progress) -> Iterator[None]:
             tell()
             raise click.exceptions.Exit(130) from None
         except Exception:
-            # What goes wrong once it was told, as a cluster that is gone already, comes of it.
+            # Errors after Ctrl-C, such as a cluster that is gone, are caused by it.
             if not told:
                 raise
             raise click.exceptions.Exit(130) from None
@@ -126,17 +126,17 @@ def resumable(progress: Progress) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _one_interrupt(tell: Callable[[], None]) -> Iterator[None]:
-    """Let the first Ctrl-C tell and raise, so that all is tidied up; the next few do nothing.
+    """On the first Ctrl-C call `tell` and raise KeyboardInterrupt; ignore those soon after it.
 
-    One that comes much later ends the process where it stands. Where none has come, all is
-    as before; where one has, this lasts until the process is gone.
+    One that comes more than `INSISTING` seconds later ends the process at once. The old handler is
+    restored after the block if there was no Ctrl-C; otherwise cleaning up must not be interrupted.
     """
     first: list[float] = []
 
     def interrupt(*_: object) -> None:
         if not first:
             first.append(time.monotonic())
-            with contextlib.suppress(OSError, RuntimeError):  # in the middle of another line
+            with contextlib.suppress(OSError, RuntimeError):  # if another line is being written
                 tell()
             raise KeyboardInterrupt
         if time.monotonic() - first[0] > INSISTING:
@@ -144,7 +144,7 @@ def _one_interrupt(tell: Callable[[], None]) -> Iterator[None]:
 
     before = signal.getsignal(signal.SIGINT)
     alone = threading.current_thread() is threading.main_thread()
-    if before is not signal.default_int_handler or not alone:  # as under nohup, or in a program
+    if before is not signal.default_int_handler or not alone:  # nohup, or called by a program
         yield
         return
     signal.signal(signal.SIGINT, interrupt)
@@ -156,7 +156,7 @@ def _one_interrupt(tell: Callable[[], None]) -> Iterator[None]:
 
 
 def summarize(manifest: Manifest, output: str, *, as_json_: bool) -> None:
-    """Write the lines that end a run, and the manifest to standard output if it is asked for."""
+    """Write the summary of a run to standard error; with `as_json_`, its manifest to stdout too."""
     from reasonpack.datasets.manifest import REJECTS  # noqa: PLC0415
     from reasonpack.datasets.receipt import as_json  # noqa: PLC0415
     from reasonpack.show.rejects import examples  # noqa: PLC0415
@@ -175,7 +175,7 @@ def _units(number: int) -> str:
 
 
 def estimate_lines(found: Estimate) -> str:
-    """Write what a run would do, a line for each input and then the sums."""
+    """Return what a run would do, with a line for each input and then the sums."""
     lines = [
         f"{printable(input_.name)}  {count(input_.bytes, 'byte')}, {_units(number)}"
         for input_, number in found.inputs
@@ -183,7 +183,7 @@ def estimate_lines(found: Estimate) -> str:
     lines.append(
         f"input     {count(found.input_bytes, 'byte')}, {_units(found.units)}, each a shard"
     )
-    # What calls repeat is kept once, and how much that is only their groups know.
+    # Texts that calls of a group share are kept once; how much that is, is not known here.
     about = "at most" if found.of_calls else "at least" if found.compressed else "about"
     lines.append(f"workers   {found.workers}, memory {about} {found.memory / 2**30:.1f} GiB")
     if found.compressed:

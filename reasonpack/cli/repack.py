@@ -1,4 +1,4 @@
-"""`reasonpack repack`: finished datasets in, one of other limits or rows out."""
+"""`reasonpack repack`: finished datasets in, one dataset with other limits or rows out."""
 
 from __future__ import annotations
 

@@ -64,7 +64,7 @@ def command(
 def _shape(
     path: Path | None, hidden_size: int | None, layers: int | None, heads: int | None
 ) -> ModelShape | None:
-    """Read the model that is to be trained; None where nothing is said of it."""
+    """Return the shape of the model to train; None if no option describes it."""
     from reasonpack.rows.model_layers import read_config  # noqa: PLC0415
     from reasonpack.show.model_shape import ModelShape  # noqa: PLC0415
 

@@ -11,7 +11,7 @@ from reasonpack.cli.options import iso_date, json_object_in_file
 from reasonpack.cli.pack import command as pack
 
 OF_PACK = ("tokenizer", "revision", "chat_template", "chat_template_kwargs")
-"""Options that are those of `pack`."""
+"""Names of options that are the same as in `pack`."""
 
 
 @click.command("template", params=[each for each in pack.params if each.name in OF_PACK])

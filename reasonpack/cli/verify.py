@@ -26,7 +26,7 @@ STOPS = {
     "stops: manifest": "from the manifest",
     "stops: none: cut off": "answers cut off, without one",
 }
-"""Where stop tokens come from, in words."""
+"""Name of a count → where the stop tokens it counts come from."""
 SHOWN = 20
 """How many violations are printed."""
 
@@ -125,7 +125,7 @@ def _as_json(findings: Findings) -> dict[str, Any]:
 
 
 def _summary(findings: Findings) -> str:
-    """Say in one line what was proved, or how much is wrong."""
+    """Return one line that says what was proved, or how much is wrong."""
     if findings.total:
         codes = ", ".join(f"{code} {times:,}" for code, times in sorted(findings.counts.items()))
         shown = f"; the first {SHOWN} are shown" if findings.total > SHOWN else ""
@@ -146,7 +146,7 @@ def _summary(findings: Findings) -> str:
 
 
 def _packed(findings: Findings) -> str:
-    """Say how many records were packed, once or more often, and how many were not chosen."""
+    """Return how many records were packed, once or more often, and how many were not taken."""
     found = dict.fromkeys(("packed", "copies", "duplicates", "not_taken"), 0) | findings.checked
     if findings.of_calls:
         return f"in {count(found['packed'], 'group')} packed"
@@ -159,7 +159,7 @@ def _packed(findings: Findings) -> str:
 
 
 def _extent(findings: Findings) -> Iterator[str]:
-    """Say what was rebuilt from the source, what was taken as it is, and what was not checked."""
+    """Yield lines: what was rebuilt from the source, taken from the manifest, or not checked."""
     checked = findings.checked
     if "records" not in checked:
         return
