@@ -1,4 +1,4 @@
-"""The messages of a record, in any shape that the field writes → the shape of OpenAI's chats.
+"""The messages of a record, in any known dialect → messages in OpenAI's form.
 
     source                                            read as
     0 {"role": "user", "content": "2+2?"}             0 {"role": "user", "content": "2+2?"}
@@ -6,8 +6,8 @@
     2 {"role": "user", "content": [result, text]}     2 {"role": "tool", …}
                                                       2 {"role": "user", …}
 
-`message` then reads the result by its own strict rules. A message that has that
-shape already is left as it is, and is not copied.
+`message` then reads the result by strict rules. A list whose messages all have this
+form already is returned as it is, not copied.
 """
 
 from __future__ import annotations
@@ -42,15 +42,15 @@ _SPECIAL = SIDE_FIELDS | {"type"}
 
 
 class Normalised(Struct, frozen=True):
-    """Messages in the shape of OpenAI's chats.
+    """Messages in OpenAI's form.
 
     Attributes:
-        messages: what is to be read, or what the record has where it is no list at all.
-        sources: the index in the record of the message that each was made of; empty where
-            message i is the record's message i.
-        places: by the path of a field here, as in `messages[2].tool_calls[0]`, the path in the
-            record that it was read from; those of fields below it follow.
-        as_text: the messages here whose calls the record has as JSON text.
+        messages: the list of messages; the record's own value if that is no list of objects.
+        sources: for each message, the index in the record of the message it was made of; empty
+            if message i is the record's message i.
+        places: by the path of a field here, such as `messages[2].tool_calls[0]`, the path in the
+            record that it was read from; paths below it follow.
+        as_text: indexes of the messages whose calls the record has as JSON text.
     """
 
     messages: Any
@@ -59,7 +59,7 @@ class Normalised(Struct, frozen=True):
     as_text: frozenset[int] = frozenset()
 
     def in_record(self, unread: Field, at: str) -> Field:
-        """Return a field that was found in the list at the path `at`, as the record has it."""
+        """Return a field of the list at the path `at`, with its path and name in the record."""
         path = source_of(unread.path, self.places)
         if path == unread.path:
             return unread
@@ -68,13 +68,13 @@ class Normalised(Struct, frozen=True):
 
 
 def normalised(messages: Any, path: str, *, train: bool = True) -> Normalised:
-    """Bring the list of messages in the field `path` of a record into the shape of OpenAI's.
+    """Convert the list of messages in the field `path` of a record to OpenAI's form.
 
-    What has no known shape is left for the reader of messages to refuse. `train` holds for
-    assistant messages without a flag.
+    Values of an unknown shape are left for the reader of messages to refuse. `train` says
+    whether assistant messages without a flag are trained.
 
     Raises:
-        RecordError: a shape that is known, and holds what cannot be packed.
+        RecordError: a value has a known shape, but cannot be packed.
     """
     if (
         not isinstance(messages, list)
@@ -104,7 +104,7 @@ def normalised(messages: Any, path: str, *, train: bool = True) -> Normalised:
 
 
 def _all_ordinary(messages: list[Any]) -> bool:
-    """Tell whether nothing is to be done; the usual case, so it has to be quick."""
+    """Return whether no message needs to be converted; fast, as this is the usual case."""
     before: dict[str, Any] = {}
     for message in messages:
         if not _SPECIAL.isdisjoint(message):
@@ -124,7 +124,7 @@ def _all_ordinary(messages: list[Any]) -> bool:
 
 
 def _with_calls(draft: Draft) -> Draft:
-    """Read the calls of a message that has them as JSON in its content."""
+    """Convert a message with a role of `CALL_ROLES` to an assistant message with tool_calls."""
     message = draft.message
     role = message.get("role") or message.get("from")
     if role not in CALL_ROLES:
@@ -158,14 +158,14 @@ def _with_calls(draft: Draft) -> Draft:
         calls, places = [calls], {"tool_calls[0]": at}
     made = without(made, ("content", "value")) | {"tool_calls": calls}
     if reasoning:
-        # Beside reasoning in a field it stays in the content, to be refused there.
+        # If a field holds reasoning too, this goes back to the content, where it is refused.
         name = "content" if _has_reasoning(made) else "reasoning_content"
         made[name], places[name] = reasoning, at
     return Draft(draft.source, draft.path, made, draft.places | places, str(role))
 
 
 def _reasoning_before(text: str) -> tuple[str, str]:
-    """Split the reasoning off the JSON that it stands before."""
+    """Split a text into the reasoning before its JSON, which may be empty, and the JSON."""
     end = text.find(_CLOSE)
     inside, opened = text[:end].lstrip(), text.lstrip().startswith(_OPEN)
     if end < 0 or inside[:1] in ("{", "[") or (_OPEN in inside and not opened):
@@ -181,22 +181,22 @@ def _has_calls(message: Mapping[str, Any]) -> bool:
 
 
 def _continues(draft: Draft, before: Draft) -> bool:
-    """Tell whether a message has calls that belong to the answer in the message before it.
+    """Return whether the calls of a message belong to the answer in the message before it.
 
-    It does where that one is reasoning alone, or has calls in a role of their own as this one
-    does. A `tool_call` also belongs to any text before it, since it has no place for one.
+    They do if that message is reasoning alone, or if both messages have a role of `CALL_ROLES`.
+    A `tool_call` message also continues a text, since it has no place for one itself.
     """
     if not (is_answer(before.message) and is_answer(draft.message) and _has_calls(draft.message)):
         return False
-    if _has_reasoning(draft.message) or not (_has_text(draft) and _has_text(before)):
+    if _has_reasoning(draft.message) or not (_is_joinable(draft) and _is_joinable(before)):
         return False
     if _has_calls(before.message):
         return bool(before.call_role and draft.call_role)
     return draft.call_role == "tool_call" or _is_reasoning_alone(before.message)
 
 
-def _has_text(draft: Draft) -> bool:
-    """Tell whether the content of a message can be joined with another; else it is refused."""
+def _is_joinable(draft: Draft) -> bool:
+    """Return whether the content of a message has a type that is joined, and not refused later."""
     return isinstance(content_of(draft.message), str | list | None)
 
 
@@ -206,7 +206,7 @@ def _has_reasoning(message: Mapping[str, Any]) -> bool:
 
 
 def _is_reasoning_alone(message: Mapping[str, Any]) -> bool:
-    """Tell whether a message of the assistant is reasoning and nothing else."""
+    """Return whether an assistant message is reasoning and nothing else."""
     if _has_calls(message):
         return False
     text, apart = _text(message)
@@ -218,7 +218,7 @@ def _is_reasoning_alone(message: Mapping[str, Any]) -> bool:
 
 
 def _text(message: Mapping[str, Any]) -> tuple[str, bool]:
-    """Return the text of a message, and whether reasoning stands apart from it."""
+    """Return the text of a message, and whether a field or part besides it holds reasoning."""
     apart = any(not is_absent(message.get(name)) for name in REASONING)
     content = content_of(message)
     if not isinstance(content, list):
@@ -229,7 +229,7 @@ def _text(message: Mapping[str, Any]) -> tuple[str, bool]:
 
 
 def _joined(first: Draft, second: Draft) -> Draft:
-    """Make one message of two that are one answer; the second one has calls."""
+    """Join two messages that form one answer; the second one has tool calls."""
     one, two = (
         {key: value for key, value in draft.message.items() if not is_absent(value)}
         for draft in (first, second)

@@ -1,7 +1,7 @@
-"""A message on its way to the shape of OpenAI's chats; the names of roles, flags and reasoning.
+"""`Draft`, a message being converted to OpenAI's form; the names of roles, flags and reasoning.
 
-`dialects` makes one of each message of a record, `responses` and `blocks` change its shape, and
-`dialects` joins those that are one answer.
+`dialects` makes a draft of each message of a record, `responses` and `blocks` convert it, and
+`dialects` joins drafts that are parts of one answer.
 """
 
 from __future__ import annotations
@@ -34,16 +34,16 @@ ROLES: Mapping[str, str] = {
     "ipython": "tool",
     "observation": "tool",
 }
-"""The roles that a record may name, each with the role that a template knows."""
+"""The roles that records use, each with the role that chat templates know."""
 CALL_ROLES = ("tool_call", "function_call")
-"""Those of a message whose content is the JSON of its calls."""
+"""Roles of messages whose content is their tool calls as JSON."""
 
 
 def known_role(said: object, path: str, *, key: str) -> str:
-    """Return the template's role for the one that a message has in its field `key`.
+    """Return the role that templates know for `said`, which a message has in its field `key`.
 
     Raises:
-        RecordError: there is none, or an unknown one.
+        RecordError: the message has no role, or an unknown one.
     """
     if said is None:
         raise RecordError("missing", path, "no role, expected one", fix=_ROLE_FIX)
@@ -60,25 +60,24 @@ FLAGS = (
     *("train", "trainable", "loss", "weight", "loss_weight"),
     *("loss_mask", "step_loss_mask", "training"),
 )
-"""Names of the field that says whether an assistant message is trained."""
+"""Names of the flag that says whether an assistant message is trained."""
 REASONING = ("reasoning_content", "reasoning", "thinking", "thought", "reasoning_text")
 """Names of the field that has the reasoning of an assistant message as text."""
 
 MEDIA_FIELDS = ("images", "image", "audio", "audios", "video", "videos")
-"""Names of the field of a record or a message that holds what is no text."""
+"""Names of the field of a record or message that holds images, audio or video."""
 
 
 class Draft(Struct):
-    """One message.
+    """A message that is being converted.
 
     Attributes:
         source: the index in the record of the message that it was made of, the first of several.
-        path: of that message in the record.
-        message: its fields; never changed in place.
+        path: the path of that message in the record.
+        message: its fields; those of the record are never changed in place.
         places: by the path of a field below this message, such as `tool_calls[0]`, the path in
-            the record that it was read from, where that differs.
-        call_role: the role of a message that only calls tools, where it is one of its own; else
-            empty.
+            the record that it was read from, if that differs.
+        call_role: the message's role if that is one of `CALL_ROLES`, else empty.
     """
 
     source: int
@@ -93,7 +92,7 @@ class Draft(Struct):
 
 
 def source_of(path: str, places: Mapping[str, str]) -> str:
-    """Return where in the record a field stands, which is below the nearest place that is known.
+    """Replace the longest prefix of a path that `places` has; without one the path is unchanged.
 
     >>> source_of("chat[1].name", {"chat[1]": "chat[0].content[2]"})
     'chat[0].content[2].name'
@@ -107,7 +106,7 @@ def source_of(path: str, places: Mapping[str, str]) -> str:
 
 
 def is_absent(value: object) -> bool:
-    """Tell whether a field counts as absent.
+    """Return whether a field with this value counts as absent.
 
     >>> [is_absent(value) for value in (None, "", [], {}, 0, False, [None])]
     [True, True, True, True, False, False, False]
@@ -116,13 +115,13 @@ def is_absent(value: object) -> bool:
 
 
 def content_of(message: Mapping[str, Any]) -> Any:
-    """Return the content of a message, whichever name the field has."""
+    """Return the `content` of a message, or its `value` if it has none."""
     content = message.get("content")
     return message.get("value") if content is None else content
 
 
 def is_answer(message: object) -> bool:
-    """Tell whether a value is a message of the assistant, in a role that can hold text."""
+    """Return whether a value is an assistant message, with a role other than `CALL_ROLES`."""
     return isinstance(message, dict) and (message.get("role") or message.get("from")) in _ANSWERS
 
 
@@ -135,15 +134,15 @@ def without(fields: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]
 
 
 def made_call(id_: object, name: object, arguments: object) -> dict[str, Any]:
-    """Write a call in the shape of OpenAI's."""
+    """Return a tool call in OpenAI's form."""
     return {"id": id_, "type": "function", "function": {"name": name, "arguments": arguments}}
 
 
 def joined(parts: object, path: str, types: Collection[str]) -> str:
-    """Join the texts of a list of parts of these types.
+    """Join the texts of a list of content parts, whose types are all among `types`.
 
     Raises:
-        RecordError: no list of such parts, or one without text.
+        RecordError: `parts` is not such a list, or a part has no text.
 
     >>> joined([{"type": "text", "text": "a"}, {"type": "text", "text": "b"}], "x", ["text"])
     'ab'
@@ -158,7 +157,7 @@ def joined(parts: object, path: str, types: Collection[str]) -> str:
 
 
 def agree(drafts: Iterable[Draft], *, train: bool) -> None:
-    """Refuse messages that are one answer, and of which some are trained and some are not.
+    """Check that the messages which form one answer are all trained, or all not trained.
 
     `train` says whether a message without a flag is trained.
 
@@ -190,7 +189,7 @@ def media(path: str, what: str) -> RecordError:
 
 
 def hidden(path: str, what: str, *, fix: str = "") -> RecordError:
-    """Make the error for reasoning at `path` of which the record does not have the text."""
+    """Make the error for reasoning at `path` whose text is not in the record."""
     otherwise = (
         'Write its text; or remove it and set "train": false on the message, since the answer '
         "followed reasoning that is not here."

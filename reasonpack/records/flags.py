@@ -1,4 +1,4 @@
-"""The flags of a message → whether it is trained, and what it weighs.
+"""The flags of a message → whether it is trained, and its weight in the loss.
 
 {"weight": 0}, {"train": false}, {"step_loss_mask": 0}  →  False, 1
 {"weight": 0.5}                                         →  True, 0.5
@@ -17,19 +17,19 @@ from reasonpack.records.value_types import wrong_type
 from reasonpack.records.weighted import WEIGHTS, is_weight
 
 LEAST, MOST = 1e-6, 1e6
-"""Weights that can be told apart in 32 bits, whatever they are shared out among."""
+"""Bounds of a weight; between them 32 bits still tell weights apart after they are divided."""
 _flags = attrgetter(*FLAGS)
 
 
 def read_flag(fields: object, path: str, *, weighs: bool = False) -> tuple[bool | None, float]:
-    """Return whether a message is trained, None where it does not say, and its weight.
+    """Return whether a message is trained (None without a flag), and its weight (else 1).
 
-    The object has the `FLAGS` as attributes; `weighs` says whether the run has a column for
+    `fields` has the `FLAGS` as attributes; `weighs` says whether the run has a column for
     weights.
 
     Raises:
-        RecordError: flags that differ, or that are neither true nor false, 0 nor 1; a weight that
-            the run has no column for, or that is out of bounds.
+        RecordError: flags that differ, or that are not true, false, 0 or 1; a weight that the
+            run has no column for, or that is out of bounds.
     """
     values = tuple(None if is_absent(value) else value for value in _flags(fields))
     for name, value in zip(FLAGS, values, strict=True):
@@ -53,7 +53,7 @@ def read_flag(fields: object, path: str, *, weighs: bool = False) -> tuple[bool 
 
 
 def weight_fields(record: Mapping[str, Any]) -> frozenset[str]:
-    """Name the fields of a record that hold a weight of the whole of it."""
+    """Return the names of the fields of a record that hold a weight of the whole record."""
     return frozenset(name for name in WEIGHTS if _is_number(record.get(name)))
 
 
@@ -62,10 +62,10 @@ def _is_number(value: object) -> bool:
 
 
 def read_record_weight(record: Mapping[str, Any], *, weighs: bool) -> float:
-    """Return the weight of a whole record, 1 where it has none that is a number.
+    """Return the weight of a whole record, 1 if it has none that is a number.
 
     Raises:
-        RecordError: two that differ, 0, or one as in `read_flag`.
+        RecordError: two weights that differ, 0, or one that `read_flag` would refuse.
     """
     numbers = tuple(value if _is_number(value) else None for value in map(record.get, WEIGHTS))
     weight = same("", WEIGHTS, numbers)

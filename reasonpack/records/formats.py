@@ -1,7 +1,7 @@
-"""The beginning of a file that is no JSON Lines → what it is, and how to make such of it.
+"""The first bytes of a file that is not JSON Lines → what it is, and how to convert it.
 
-A file is JSON Lines as soon as one line of its beginning starts with `{`: what is wrong with
-single lines is said of each. One JSON value written over several lines is not.
+A file counts as JSON Lines if one of its first lines starts with `{`: faults of single lines are
+reported when these are read. One JSON value over several lines does not count.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from reasonpack.records.json_array import NotAList, elements
 from reasonpack.storage.read import BLANK, BOM, is_list
 
 HEAD = 1 << 20
-"""Bytes of a file that are looked at."""
+"""How many of the first bytes of a file are examined."""
 EXPECTED = "JSON Lines, one conversation a line, or one JSON list of conversations"
 WRITE = "write it as JSON Lines"
 CHAT_LISTS = {"messages", "conversations", "conversation", "prompt", "completion", "tools"}
-"""Lists that belong to one record; another list of objects holds the records."""
+"""Fields of a chat; an object that has one of them is taken for a record."""
 
 _BINARY: dict[bytes, tuple[str, str]] = {
     b"PK\x03\x04": ("a zip archive or an Excel file", "unpack it, or export the sheet as CSV"),
@@ -44,9 +44,9 @@ _BINARY: dict[bytes, tuple[str, str]] = {
     b"version https://git-lfs": ("a pointer of Git LFS to a file", "`git lfs pull`"),
     b"<": ("HTML or XML", "download or export the data itself"),
 }
-"""How a file begins: what it is, and what to do; {0} is its name and {1} one without suffixes."""
+"""First bytes of a file → what it is, and a fix; {0} is the file's name, {1} the output's."""
 _TABLES = {".csv", ".tsv", ".tab", ".txt", ".json", ".jsonl", ".ndjson", ".gz", ".zst"}
-"""How a file is called that may be a table: commas alone do not make one of a program."""
+"""Suffixes of files that may be a table; with others, commas may be those of a program."""
 _TABLE = (
     'python -c "import csv, json, sys; csv.field_size_limit(1 << 30); '
     "[print(json.dumps({{k: json.loads(v) if v[:1] in list('[{{') else v for k, v in row.items()}}"
@@ -64,7 +64,7 @@ _WRAPPED = (
 
 
 def foreign(head: bytes, name: str) -> StorageError | None:
-    """Say what a file is that is no JSON Lines; None if it may be.
+    """Return the error for a file that is no JSON Lines and no list; None if it may be one.
 
     `head` are its first bytes, decompressed: `HEAD` of them, or the whole file.
     """
@@ -88,7 +88,7 @@ def foreign(head: bytes, name: str) -> StorageError | None:
 
 
 def _filled(fix: str, name: str) -> str:
-    """Put the names of the file and of the one to write into a command."""
+    """Put the names of the file and of the converted file into the command of a fix."""
     path = PurePosixPath(name)
     stem = path.name.partition(".")[0] or "chats"
     packed, first = {".gz": "gzip -dk", ".zst": "zstd -dk"}.get(path.suffix), ""
@@ -101,7 +101,7 @@ def _filled(fix: str, name: str) -> str:
 
 
 def _over_lines(head: bytes, lines: list[bytes], *, whole: bool) -> tuple[str, str] | None:
-    """Recognise JSON objects that are written over several lines, or that hold all records."""
+    """Recognise JSON objects over several lines, or one object that holds all records."""
     if not lines[0].lstrip(BLANK).startswith(b"{"):
         return None
     first = _decoded(lines[0])
@@ -113,17 +113,17 @@ def _over_lines(head: bytes, lines: list[bytes], *, whole: bool) -> tuple[str, s
         what = f"one JSON object with the records in its {key!r}"
         braced = shlex.quote(key).replace("{", "{{").replace("}", "}}")
         return what, f"use JSON Lines: `{_WRAPPED % braced}`"
-    # The first two lines of one that is broken, or longer than what is looked at.
+    # The first two lines of an object that is broken, or longer than `head`.
     opened = lines[0].strip(BLANK) == b"{" and lines[1:2] and lines[1].lstrip(BLANK)[:1] == b'"'
     if len(lines) == 1 or first is not None or (value is None and not opened):
-        return None  # what is wrong with a single line is said of it
+        return None  # a fault of a single line is reported when it is read
     if value is not None and not more and whole:
         what = "one JSON object over several lines"
         return what, "use JSON Lines: `python -m json.tool --compact {0} {1}`"
     found = "JSON objects over several lines each", "use JSON Lines: `jq -c . {0} > {1}`"
     try:
         _text_of(head)
-    except UnicodeDecodeError:  # jq would replace it without a word
+    except UnicodeDecodeError:  # jq would replace such bytes silently
         found = "text that is not UTF-8", "convert it to UTF-8"
     return found
 
@@ -136,7 +136,7 @@ def _decoded(text: bytes) -> Any:
 
 
 def _first_object(head: bytes) -> tuple[Any, bool]:
-    """Decode the object of several lines that a file begins with; tell whether anything follows."""
+    """Decode the object of several lines that a file begins with; return whether more follows."""
     try:
         value, end = json.JSONDecoder().raw_decode(text := _text_of(head).lstrip())
     except (ValueError, RecursionError):
@@ -150,7 +150,7 @@ def _text_of(head: bytes) -> str:
 
 
 def _list_of_records(value: Any) -> str | None:
-    """Return the only key of an object whose value is a list of records; None of a record."""
+    """Return the key of an object's only list of records; None if it is a record itself."""
     if not isinstance(value, dict) or _holds_its_calls(value):
         return None
     lists = [
@@ -162,8 +162,8 @@ def _list_of_records(value: Any) -> str | None:
 
 
 def _holds_its_calls(value: dict[str, Any]) -> bool:
-    """Tell whether an object is one record, whose calls stand in a list of its own."""
-    # Not for verify, which comes by here too and reads no message by code of this folder.
+    """Return whether an object is one record of calls, which may be a list in it."""
+    # Imported only here: verify uses this module, but no code of this folder that reads messages.
     from reasonpack.records.call_formats import CHAT, format_of  # noqa: PLC0415
 
     try:
@@ -177,7 +177,7 @@ def _is_record(value: Any) -> bool:
 
 
 def _messages(head: bytes) -> tuple[str, str] | None:
-    """Recognise a list of messages, which is one conversation, or the first of many."""
+    """Recognise a list of messages, which is one conversation, or a list of such lists."""
     try:
         first = next(elements([head], longest=len(head)), None)
     except NotAList:
@@ -203,7 +203,7 @@ def _by_first_bytes(head: bytes) -> tuple[str, str] | None:
 
 
 def _text(lines: list[bytes], name: str) -> tuple[str, str]:
-    """Tell what text that is no JSON looks like."""
+    """Return what a text that is not JSON seems to be, and a fix."""
     first = lines[0]
     suffixes = PurePosixPath(name.lower()).suffixes
     if {".yaml", ".yml"} & set(suffixes) or re.match(rb"---\s*$|- \S|\w+:(\s|$)", first):

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-_WHOSE = """
+_IDENTITY = """
     agent agent_name assistant_name author call_id channel_id conversation_id engine generator hash
     id idx index kind message_id message_type model model_id model_name model_slug msg_id name
     object openai_id order origin parent parent_id platform position provider request_id
     response_id sender source step tool_call_id tool_call_ids tool_name turn turn_id
     turn_identifier type url user user_id username uuid version
 """
-_WHEN = """
+_TIME_AND_COST = """
     cost country create_time created created_at created_date created_time date datetime duration
     elapsed end_time hashed_ip header lang language latency length locale n_tokens num_tokens
     start_time state time timestamp timestamps token_count token_counts token_usage tokens
     update_time updated_at usage
 """
-_JUDGED = """
+_RATINGS = """
     category deleted detoxify_moderation domain edited emotion feedback flagged info is_demo
     is_edited label labels likes meta metadata moderation openai_moderation quality rank rating
     ratings redacted reward rewards score scores synthetic tags topic toxic toxicity views votes
 """
-_SHOWN = """
+_DISPLAY = """
     action annotations avatar cache cache_control citations closed content_type description emoji
     emojis end_turn extra_content finish_details format is_error logprobs markdown
     parallel_tool_calls parsed_arguments response_format service_tier signature status strict
@@ -37,8 +37,8 @@ _OF_A_RECORD = """
     top_p traj_id turns used_in_training
 """
 
-HARMLESS = frozenset(f"{_WHOSE} {_WHEN} {_JUDGED} {_SHOWN}".split())
-"""Of a message, of what is in one, and of a record."""
+HARMLESS = frozenset(f"{_IDENTITY} {_TIME_AND_COST} {_RATINGS} {_DISPLAY}".split())
+"""Of a message, of an object in one, and of a record."""
 HARMLESS_OF_A_RECORD = HARMLESS | frozenset(_OF_A_RECORD.split())
 _OF_A_REQUEST = """
     api_base api_version audio betas body cache_key call_type client_metadata completion_tokens
@@ -56,4 +56,4 @@ _TRAINED = frozenset(
 )
 
 HARMLESS_OF_A_CALL = (HARMLESS_OF_A_RECORD | frozenset(_OF_A_REQUEST.split())) - _TRAINED
-"""Of a call, of its request and of its response."""
+"""Of a call, its request and its response."""

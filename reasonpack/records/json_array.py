@@ -1,10 +1,10 @@
-"""A JSON list, block by block → its elements, without decoding any.
+"""The bytes of a JSON list, in blocks → the bytes of its elements, not decoded.
 
     [ {"messages": [ … ]},  {"messages": [ … ]} ]
      └──── element 0 ────┘ └──── element 1 ───┘      cut at the commas between them
 
-Memory is one element and one block. Only quotes, brackets and commas are looked at: whether
-an element is JSON is for whoever decodes it to say. Time is that of one regular expression.
+Memory is one element and one block; time is that of one regular expression. Only quotes,
+brackets and commas are examined: an element that is not JSON is found when it is decoded.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from msgspec import Struct
 
 from reasonpack.storage.read import BLANK
 
-# A whole text, or the quote of one that goes on in the next block; or another mark. No pattern
-# can match one stretch in two ways, so that a search that fails takes linear time.
+# A mark is a whole text, the opening quote of a text that goes on in the next block, a bracket or
+# a comma. No pattern matches one stretch in two ways, so a search that fails takes linear time.
 _TEXT = re.compile(rb'[^"\\]*(?:\\.[^"\\]*)*', re.DOTALL)
 _MARK = re.compile(rb'"%b"|["\[\]{},]' % _TEXT.pattern, re.DOTALL)
 _BRACKET = re.compile(rb'"%b"|["\[\]{}]' % _TEXT.pattern, re.DOTALL)
 
 
-class NotAList(ValueError):  # noqa: N818 (an answer, not a fault)
-    """What is wrong with a list as a whole; `index` is the element where it shows."""
+class NotAList(ValueError):  # noqa: N818 (a result, not an error)
+    """Why bytes are not one JSON list; `index` is the element where that was found."""
 
     def __init__(self, what: str, index: int) -> None:
         super().__init__(what)
@@ -33,12 +33,12 @@ class NotAList(ValueError):  # noqa: N818 (an answer, not a fault)
 
 
 class Element(Struct, frozen=True):
-    """An element of a list, as it is written.
+    """An element of a list, not decoded.
 
     Attributes:
-        start: offset in the file behind the bracket or comma before it.
-        stop: offset behind the comma or bracket that ends it.
-        text: what is written there, without blanks around it.
+        start: offset in the file after the bracket or comma before the element.
+        stop: offset after the comma or bracket that ends it.
+        text: its bytes, without blanks around them.
     """
 
     start: int
@@ -50,27 +50,27 @@ def elements(blocks: Iterable[bytes], *, start: int = 0, longest: int) -> Iterat
     """Yield the elements of a list.
 
     `blocks` are the bytes of a file from `start` on, which is 0 or where an element begins. An
-    element may have `longest` bytes.
+    element has at most `longest` bytes.
 
     Raises:
-        NotAList: it is not closed, or something follows it, or an element is too long. The
+        NotAList: the list is not closed, something follows it, or an element is too long. The
             elements before that have been yielded.
 
     >>> [each.text for each in elements([b'[{"a": ","}', b', 2]'], longest=99)]
     [b'{"a": ","}', b'2']
     """
     blocks, borders = iter(blocks), _Borders(depth=int(start > 0))
-    held = bytearray()  # what is known of the element
-    index, within = 0, start > 0  # it may begin before the blocks
+    held = bytearray()  # the part of an element in earlier blocks
+    index, within = 0, start > 0  # the list may begin before the blocks
     opened = within
-    at = start  # of the block, in the file
+    at = start  # offset of the block in the file
     for block in blocks:
         done = 0
         for stop, mark in borders.find(block):
             text = (bytes(held) + block[done : stop - 1]).strip(BLANK)
             held.clear()
-            _see_the_length(text, longest, index)
-            # A list without elements has none; one that ends in a comma has an empty one.
+            _check_length(text, longest, index)
+            # `[]` has no element; a list that ends in a comma has an empty one at its end.
             if opened and (text or mark == b"," or index or within):
                 yield Element(start, at + stop, text)
                 index += 1
@@ -83,17 +83,17 @@ def elements(blocks: Iterable[bytes], *, start: int = 0, longest: int) -> Iterat
                 return
         held += block[done:]
         at += len(block)
-        _see_the_length(held, longest, index)
+        _check_length(held, longest, index)
     raise NotAList("the list is never closed", index)
 
 
 class _Borders(Struct):
-    """Finds what opens, divides and closes a list, in one block after another.
+    """Finds the brackets and commas that open, divide and close a list, block by block.
 
     Attributes:
-        depth: lists and objects that are open.
-        inside: whether a text is.
-        skip: bytes of the next block that a backslash before it has made part of the text.
+        depth: number of lists and objects that are open.
+        inside: whether a text is open.
+        skip: bytes of the next block that a backslash at the end of this one escapes, 0 or 1.
     """
 
     depth: int
@@ -101,14 +101,14 @@ class _Borders(Struct):
     skip: int = 0
 
     def find(self, block: bytes) -> Iterator[tuple[int, bytes]]:
-        """Yield each mark and the place behind it."""
+        """Yield, for each of these in the block, the offset after it, and the byte itself."""
         at, self.skip = self.skip, 0
         while True:
             if self.inside:
                 text = _TEXT.match(block, at)
                 assert text is not None
                 at = text.end() + 1
-                if block[at - 1 : at] != b'"':  # it goes on
+                if block[at - 1 : at] != b'"':  # the text goes on in the next block
                     self.skip = int(at <= len(block))
                     return
                 self.inside = False
@@ -126,10 +126,10 @@ class _Borders(Struct):
                 self.depth -= 1
                 if not self.depth:
                     yield at, mark
-            elif mark == b",":  # which is looked for between elements only
+            elif mark == b",":  # searched for at depth 1 only
                 yield at, mark
 
 
-def _see_the_length(text: bytes | bytearray, longest: int, index: int) -> None:
+def _check_length(text: bytes | bytearray, longest: int, index: int) -> None:
     if len(text) > longest:
         raise NotAList(f"more than {longest:,} bytes in one element", index)

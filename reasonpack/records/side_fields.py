@@ -1,13 +1,13 @@
-"""Fields beside the content of a message in which services put reasoning → `reasoning_content`.
+"""Fields of a message in which services put reasoning → `reasoning_content`.
 
     reasoning_details          OpenRouter   [{"type": "reasoning.text", "text": "Add."}]
     thinking_blocks            LiteLLM      [{"type": "thinking", "thinking": "Add."}]
     reasoning_items            LiteLLM      reasoning items of OpenAI's Responses
     provider_specific_fields   LiteLLM      any of these, or reasoning_content, inside
 
-The same text in several of them is read once. What only looks like text to train, because it is
-encrypted or a summary, is refused; so are fields that say what cannot be done: media, a mask of
-characters, a channel.
+The same text in several of them is read once. Reasoning that is encrypted or only a summary is
+refused; so are fields that cannot be followed: media, a mask of characters, a channel other than
+final.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def _converse(block: Mapping[str, Any], path: str) -> Any:
 def _of_type(
     block: Mapping[str, Any], path: str, texts: Mapping[str, Any], without: str, what: str
 ) -> Any:
-    """Return the text of a block of a known type; refuse the type that is `without` text."""
+    """Return the block's text, by its type in `texts`; refuse the type `without` and others."""
     kind = block.get("type")
     if isinstance(kind, str) and kind in texts:
         return texts[kind]
@@ -70,19 +70,19 @@ _BLOCKS: Mapping[str, Callable[[Mapping[str, Any], str], Any]] = {
     "reasoning_items": reasoning_of_item,
     "reasoningContentBlocks": _converse,
 }
-"""Fields that hold a list of blocks of reasoning, with what returns the text of one."""
+"""Fields that hold a list of reasoning blocks, each with a function that returns a block's text."""
 _WRAPPER = "provider_specific_fields"
 SIDE_FIELDS = frozenset((*_BLOCKS, *MEDIA_FIELDS, _WRAPPER, "channel", "train_detail"))
-"""Fields of a message that `read_side_fields` reads, or refuses."""
+"""Fields of a message that `read_side_fields` reads or refuses."""
 
 
 def read_side_fields(draft: Draft) -> Draft:
-    """Read the reasoning beside a message's content, and refuse what cannot be read there.
+    """Move reasoning from the side fields of a message to `reasoning_content`; refuse the others.
 
     Raises:
-        RecordError: media; reasoning whose text is not there, or that differs from other
-            reasoning of the message; a mask of characters; a channel other than final; a field
-            of another type.
+        RecordError: media; reasoning without its text, or that differs from other reasoning of
+            the message; a mask of characters; a channel other than final; a value of the wrong
+            type.
     """
     message = draft.message
     if SIDE_FIELDS.isdisjoint(message):
@@ -120,7 +120,7 @@ def _plain(fields: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _texts(fields: Mapping[str, Any], path: str) -> Iterator[tuple[str, str]]:
-    """Yield the text of each field that holds blocks of reasoning, by its path."""
+    """Yield the path and the text of each field that holds reasoning blocks."""
     for name, read in _BLOCKS.items():
         if is_absent(fields.get(name)):
             continue
