@@ -30,14 +30,14 @@ from reasonpack.errors import FormatError, RecordError, StorageError
 from reasonpack.records.unit import Record
 from reasonpack.rows.kind import Kind
 from reasonpack.verify.against_calls import add_groups
-from reasonpack.verify.call_values import known_in, of_row
-from reasonpack.verify.copies import Taken, leave_out, taken_groups, taken_records
+from reasonpack.verify.call_values import identities_in, of_row
+from reasonpack.verify.copies import Copies, copies_of_groups, copies_of_records, count_not_packed
 from reasonpack.verify.differences import report
 from reasonpack.verify.findings import Findings
 from reasonpack.verify.groups import find_groups, grouped_by
 from reasonpack.verify.history import Contexts
 from reasonpack.verify.manifest import Dataset
-from reasonpack.verify.match import NO_VIEWS, Join, Packed, Read, Thoughts, match
+from reasonpack.verify.match import NO_VIEWS, Join, Packed, Read, TrainedCounts, match
 from reasonpack.verify.order import Order
 from reasonpack.verify.parts import PARTS, parts_of
 from reasonpack.verify.paths import fingerprint
@@ -52,7 +52,7 @@ from reasonpack.verify.rebuilt import (
 from reasonpack.verify.rejects import check_left_out, check_reason, read_all, take_reject
 from reasonpack.verify.row import Row
 from reasonpack.verify.shards import CheckedRow, checked_rows
-from reasonpack.verify.source import Source, decoded, rebuild, records, taken
+from reasonpack.verify.source import Source, decoded, rebuild, records, taken_from_manifest
 from reasonpack.wording import count
 
 
@@ -73,7 +73,7 @@ def check_against(
         UsageError: the plan of a dataset of calls does not name the field that groups them.
         StorageError: an input or copies.index cannot be read.
     """
-    findings.taken = taken(source)
+    findings.taken = taken_from_manifest(source)
     rejects, left_out = read_all(dataset)
     join = Join(dataset.manifest, findings, _choose(dataset, sample), rejects, left_out)
     findings.of_calls = join.of_calls
@@ -109,12 +109,12 @@ def _adding(join: Join, dataset: Dataset, source: Source, opened: ExitStack) -> 
         join.findings.taken.append("the field that groups the records")
         folder = Path(opened.enter_context(TemporaryDirectory(prefix="reasonpack-")))
         groups = find_groups(source.files, by, folder)
-        times = taken_groups(groups, source, dataset, join.findings)
+        times = copies_of_groups(groups, source, dataset, join.findings)
         yield from add_groups(join, source, groups, times)
         return
-    lines = zip(records(source), taken_records(source, dataset, join.findings), strict=False)
-    for done, (record, taken_) in enumerate(lines, 1):
-        _add_record(join, record, source, taken_)
+    lines = zip(records(source), copies_of_records(source, dataset, join.findings), strict=False)
+    for done, (record, copies) in enumerate(lines, 1):
+        _add_record(join, record, source, copies)
         yield done
 
 
@@ -162,7 +162,7 @@ def _add_samples(join: Join, checked: CheckedRow) -> None:
     row, paths, stops = checked.row, checked.paths, checked.row.sample_stop
     in_part = join.of_calls or parts_of(join.manifest.options.train_on) != PARTS
     if join.order is not None:
-        join.order.add(checked)
+        join.order.add_row(checked)
     for number, id_ in enumerate(row.sample_id):
         sample = Packed(checked.shard, checked.number, number, None)
         if paths is not None and join.compares(id_):
@@ -174,12 +174,12 @@ def _add_samples(join: Join, checked: CheckedRow) -> None:
             print_ = fingerprint(seen[leaf], paths.predicted[here][targets], *beside)
             sample = replace(
                 sample,
-                print=print_,
-                thoughts=_thoughts(own, targets),
+                fingerprint=print_,
+                trained_counts=_trained_counts(own, targets),
                 ends=seen[leaf],
                 trains_ends=in_part or bool(own.trained[leaf].all()),
                 contexts=_contexts(own),
-                calls=frozenset(each.key for each in known_in(own)),
+                calls=frozenset(each.key for each in identities_in(own)),
             )
         join.touched[id_] = None
         join.packed.setdefault(id_, []).append(sample)
@@ -190,7 +190,7 @@ def _segments(row: Row) -> NDArray[np.int64]:
     return np.repeat(np.arange(len(row.segment_start)), row.segment_stop - row.segment_start)
 
 
-def _thoughts(row: Row, targets: NDArray[np.int64]) -> Thoughts:
+def _trained_counts(row: Row, targets: NDArray[np.int64]) -> TrainedCounts:
     """Count the trained tokens of a sample by call and message, and how many are reasoning.
 
     Trained tokens of a kind other than `t` and `r_out` are not counted.
@@ -198,7 +198,7 @@ def _thoughts(row: Row, targets: NDArray[np.int64]) -> Thoughts:
     of, ids = _segments(row)[targets], ["", *(row.call_id or ())]
     calls, messages = row.call_of_tokens[targets] + 1, row.segment_message[of]
     kinds = row.segment_kind[of]
-    counted: Thoughts = {}
+    counted: TrainedCounts = {}
     places = (calls << 32) + messages + 1
     for place in np.unique(places).tolist():
         mine = kinds[places == place]
@@ -219,11 +219,11 @@ def _contexts(row: Row) -> Contexts:
     return counted
 
 
-def _add_record(join: Join, record: Record, source: Source, taken_: Taken) -> None:
-    findings, times = join.findings, taken_.times
+def _add_record(join: Join, record: Record, source: Source, copies: Copies) -> None:
+    findings, times = join.findings, copies.times
     findings.count("records")
     if not times:
-        leave_out(taken_, record.where, findings)
+        count_not_packed(copies, record.where, findings)
         return
     rejected = take_reject(join, record)
     id_: str | None = None
@@ -248,8 +248,8 @@ def _add_record(join: Join, record: Record, source: Source, taken_: Taken) -> No
     else:
         findings.count("copies", times - 1)
         if rebuilt is not None and rebuilt.unknown:
-            findings.leave(rebuilt.unknown, record.where)
-        join.wait(id_, _read(join, record, rebuilt, times), times)
+            findings.leave_unchecked(rebuilt.unknown, record.where)
+        join.add_read(id_, _read(join, record, rebuilt, times), times)
         check_left_out(join, record, id_, rebuilt)
         join.contradict(rebuilt.built.contradictions if rebuilt else (), record.where)
 

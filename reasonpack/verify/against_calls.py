@@ -14,14 +14,14 @@ from msgspec.structs import replace
 
 from reasonpack.records.unit import Record
 from reasonpack.verify.calls import NAMES
-from reasonpack.verify.copies import Taken, leave_out
+from reasonpack.verify.copies import Copies, count_not_packed
 from reasonpack.verify.group_views import Kept, rebuild_calls
 from reasonpack.verify.groups import Group, Groups, fields_of
 from reasonpack.verify.match import NO_VIEWS, Join, Read, Reject
 from reasonpack.verify.rebuilt import (
     Rebuilt,
     TokenView,
-    apart,
+    kept_apart,
     not_rebuilt,
     read_views,
     weighed,
@@ -35,16 +35,18 @@ EXPLAINED = 1 << 24
 """Most tokens that a group may have for its views to be held in memory together."""
 
 
-def add_groups(join: Join, source: Source, groups: Groups, taken: Iterable[Taken]) -> Iterator[int]:
-    """Add the groups of a source to `join`, each as often as `taken` says it is packed.
+def add_groups(
+    join: Join, source: Source, groups: Groups, copies: Iterable[Copies]
+) -> Iterator[int]:
+    """Add the groups of a source to `join`, each as often as `copies` says it is packed.
 
     Yields after each group how many records the groups so far have.
     """
-    for group, taken_ in zip(groups, taken, strict=False):
-        if taken_.times:
-            _Adding(join, source, groups, group, taken_.times, group.id).add()
+    for group, own in zip(groups, copies, strict=False):
+        if own.times:
+            _Adding(join, source, groups, group, own.times, group.id).add()
         else:
-            leave_out(taken_, next(group.records).where, join.findings)
+            count_not_packed(own, next(group.records).where, join.findings)
         yield group.stop
 
 
@@ -83,13 +85,14 @@ class _Adding(Struct):
         self._check_long()
         if self.unknown or not self.join.compares(self.id, self.times):
             # Its samples may be in a later shard, or it has none because nothing is trained.
-            self._wait(Read(self.where, None, is_open=True), packed=self.id in self.join.packed)
+            packed = self.id in self.join.packed
+            self._add_read(Read(self.where, None, is_optional=True), packed=packed)
         elif self.failed is not None:
-            self._wait(self.failed)
+            self._add_read(self.failed)
         elif self.kept.views:
             views = weighed(self.kept.views)
             read = self._read(views)
-            self._wait(read)
+            self._add_read(read)
             self._size(views, read)
 
     def _read(self, views: Sequence[TokenView]) -> Read:
@@ -109,11 +112,11 @@ class _Adding(Struct):
     def _size(self, views: Sequence[TokenView], read: Read) -> None:
         """Count tokens for npass and for division, or count the group as unsized.
 
-        They are not known if its calls are kept apart, or if it may be divided and is too large.
+        They are unknown if its calls are kept apart, or if it may be divided and is too large.
         """
         manifest = self.join.manifest
         divided = manifest.counts.extra_samples > 0
-        if apart(views) or (divided and self.kept.tokens > EXPLAINED):
+        if kept_apart(views) or (divided and self.kept.tokens > EXPLAINED):
             self.join.findings.count("unsized")
             return
         self._count("npass_tokens", read.npass_tokens)
@@ -126,10 +129,10 @@ class _Adding(Struct):
         """Add `number` for each copy of the group."""
         self.join.findings.count(name, number * self.times)
 
-    def _wait(self, read: Read, *, packed: bool = True) -> None:
+    def _add_read(self, read: Read, *, packed: bool = True) -> None:
         self._count("packed", packed)
         self.join.findings.count("copies", (self.times - 1) * packed)
-        self.join.wait(self.id, read, self.times)
+        self.join.add_read(self.id, read, self.times)
 
     def _add(self, record: Record, value: Value, *, compares: bool) -> None:
         join, findings = self.join, self.join.findings
@@ -152,7 +155,7 @@ class _Adding(Struct):
             return
         if found.unknown:
             self.unknown = True
-            findings.leave(found.unknown, record.where)
+            findings.leave_unchecked(found.unknown, record.where)
         elif error := found.error or self.kept.add(found.views, record.where):
             self.failed = Read(record.where, NO_VIEWS, error)
         else:
@@ -182,7 +185,7 @@ class _Adding(Struct):
         is_long = options.layout == "onepass" and size > (options.max_length or size)
         is_long &= options.overlong != "split" and not self.kept.views
         # Calls that are kept apart need more tokens than `size`; how many is not known.
-        known = Rebuilt() if is_long or not apart(everything.views) else None
+        known = Rebuilt() if is_long or not kept_apart(everything.views) else None
         for rejected, record, _ in self.long:
             reason = "overlong" if is_long else ""
             check_reason(rejected, record, known, reason, self.join.findings)

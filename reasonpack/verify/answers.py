@@ -137,7 +137,7 @@ def _message(value: Any, record: Json | None = None) -> Json:
 
 
 def _items(response: Json) -> list[Json]:
-    """Return the items of a response; the last takes over that the response was cut off."""
+    """Return the items of a response; the last one gets the status of a cut-off response."""
     items: list[Json] = response["output"]
     if not all(isinstance(each, dict) for each in items):
         raise NotChecked("items that are no objects")

@@ -43,7 +43,7 @@ def check_columns(call: Call, columns: Sequence[str], asked: Sequence[str]) -> N
             raise Refused(f"a trained call without {name}, which was asked for")
 
 
-def cannot_add_up(call: Call | None) -> bool:
+def is_kept_apart(call: Call | None) -> bool:
     """Return whether a call has a role, reward, logprobs or advantages: it is then kept apart.
 
     Its trained tokens are not merged with equal ones of other calls; False for None.
@@ -54,7 +54,7 @@ def cannot_add_up(call: Call | None) -> bool:
     return call.role != "none" or any(each is not None for each in values)
 
 
-class Known(NamedTuple):
+class Identity(NamedTuple):
     """What identifies a call: id, role, and reward, NaN without one."""
 
     id: str
@@ -74,17 +74,17 @@ class Known(NamedTuple):
         return quoted(self.id, limit=200) + f" ({', '.join(more)})" * bool(more)
 
 
-def known(call: Call) -> Known:
+def identity_of(call: Call) -> Identity:
     """Return what identifies a logged call."""
-    return Known(call.id, ROLES.index(call.role), np.nan if call.reward is None else call.reward)
+    return Identity(call.id, ROLES.index(call.role), np.nan if call.reward is None else call.reward)
 
 
-def known_in(row: Row) -> list[Known]:
+def identities_in(row: Row) -> list[Identity]:
     """Return what identifies each call of a row."""
     ids = row.call_id or []
     roles = np.zeros(len(ids), np.uint8) if row.call_role is None else row.call_role
     rewards = np.full(len(ids), np.nan) if row.call_reward is None else row.call_reward
-    return [*map(Known, ids, roles.tolist(), rewards.tolist())]
+    return [*map(Identity, ids, roles.tolist(), rewards.tolist())]
 
 
 def of_row(row: Row, tokens: NDArray[np.int64]) -> tuple[F32, U64]:
@@ -92,7 +92,7 @@ def of_row(row: Row, tokens: NDArray[np.int64]) -> tuple[F32, U64]:
 
     A column that the row lacks counts as NaN; the key of a token without a call is 0.
     """
-    keys = np.array([*(each.key for each in known_in(row)), 0], np.uint64)
+    keys = np.array([*(each.key for each in identities_in(row)), 0], np.uint64)
     weights, *values = (
         np.full(len(tokens), np.nan, np.float32) if column is None else column[tokens]
         for column in (row.loss_weights, row.logprobs, row.advantages)
@@ -109,5 +109,5 @@ def of_call(call: Call | None, trained: NDArray[np.bool_]) -> U64:
     said = [None if call is None else getattr(call, name) for name in VALUES]
     each = [np.array(np.nan if one is None else one, np.float32) for one in said]
     words = [bits_of(np.broadcast_to(one, trained.shape)[trained]) for one in each]
-    key = 0 if call is None else known(call).key
+    key = 0 if call is None else identity_of(call).key
     return np.stack([*words, np.full(len(words[0]), key, np.uint64)], axis=1)

@@ -40,7 +40,7 @@ def known_shape() -> Iterator[None]:
 
 
 class Arguments(dict[str, Any]):
-    """Arguments of a call that the record has as JSON text, decoded, with the text."""
+    """Arguments of a call, decoded from JSON text in the record, which `text` keeps."""
 
     def __init__(self, read: Json, text: str) -> None:
         super().__init__(read)

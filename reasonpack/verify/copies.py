@@ -39,13 +39,13 @@ TAKEN = "how often records are packed"
 BESIDE = "a record that may say what an earlier one does, which is not read here"
 
 
-class Taken(Struct):
+class Copies(Struct):
     """A record, or a group of calls, and how often it is packed.
 
     Attributes:
         input: index of its input file.
         content: D in FORMAT.md, a flag and a hash; empty if it cannot be read.
-        said: equal for duplicates; empty if it can have none.
+        identity: equal for duplicates; empty if it can have none.
         unread: why it cannot be read, or why it is not known whether it is a duplicate.
         times: how often it is packed.
         repeated: it is a duplicate: an earlier record has the same content.
@@ -53,7 +53,7 @@ class Taken(Struct):
 
     input: int = 0
     content: bytes = b""
-    said: bytes = b""
+    identity: bytes = b""
     unread: str = ""
     times: int = 1
     repeated: bool = False
@@ -64,7 +64,7 @@ class Taken(Struct):
         return self.content[:1] == b"\1"
 
 
-def taken_records(source: Source, dataset: Dataset, findings: Findings) -> Iterable[Taken]:
+def copies_of_records(source: Source, dataset: Dataset, findings: Findings) -> Iterable[Copies]:
     """Return for each record, in order, how often it is packed.
 
     Raises:
@@ -72,41 +72,41 @@ def taken_records(source: Source, dataset: Dataset, findings: Findings) -> Itera
     """
     options = source.manifest.options
     if options.dedup == "none" and options.sample is None and not source.manifest.blend:
-        return repeat(Taken())
+        return repeat(Copies())
     found = [
         _read(record, unit.input, source)
         for unit in source.units
         for record in read_records(unit, source.files[unit.input][0])
     ]
-    return _take(found, dataset, findings)
+    return _set_times(found, dataset, findings)
 
 
-def taken_groups(
+def copies_of_groups(
     groups: Groups, source: Source, dataset: Dataset, findings: Findings
-) -> Iterable[Taken]:
+) -> Iterable[Copies]:
     """Return for each group of calls, in order, how often it is packed.
 
     Raises:
-        StorageError: as for `taken_records`, or an input cannot be read.
+        StorageError: as for `copies_of_records`, or an input cannot be read.
     """
     manifest, found = source.manifest, []
     distinct = manifest.options.dedup == "exact"
     if not manifest.blend and manifest.options.sample is None and not distinct:
-        return repeat(Taken())
+        return repeat(Copies())
     for group in groups:
         first = next(group.records)
-        made = Taken(group.file, _content(group.id.encode() or _raw(first)))
+        made = Copies(group.file, _content(group.id.encode() or _raw(first)))
         if distinct:
             try:
                 own = chain([first], group.records)
-                made.said = _said_by_calls(own, group.by.field, source)
+                made.identity = _hash_of_calls(own, group.by.field, source)
             except (NotChecked, TypeError, ValueError) as error:
                 made.unread = str(error)
         found.append(made)
-    return _take(found, dataset, findings)
+    return _set_times(found, dataset, findings)
 
 
-def _said_by_calls(records: Iterator[Record], field: str, source: Source) -> bytes:
+def _hash_of_calls(records: Iterator[Record], field: str, source: Source) -> bytes:
     """Hash the contents of a group's trained calls; empty if there are none, or one is refused.
 
     Raises:
@@ -120,13 +120,13 @@ def _said_by_calls(records: Iterator[Record], field: str, source: Source) -> byt
             reading = replace(source.reading, row=record.row is not None)
             for each in [] if value is None else read_calls(value, reading, record.where):
                 if each.trained:
-                    hashes[each.id.removeprefix(record.where), _said_by(each)] = None
+                    hashes[each.id.removeprefix(record.where), _hash_of_call(each)] = None
     except (RecordError, Refused):
         return b""
     return b"".join(said for _, said in hashes)
 
 
-def _said_by(call: Call) -> bytes:
+def _hash_of_call(call: Call) -> bytes:
     """Hash everything of a call except its id."""
     reward = None if call.reward is None else float(call.reward)
     said: list[object] = [call.role, float(call.weight), reward]
@@ -144,20 +144,20 @@ def _said_by(call: Call) -> bytes:
     return hashlib.sha256(text.encode()).digest()
 
 
-def _take(found: Sequence[Taken], dataset: Dataset, findings: Findings) -> Sequence[Taken]:
+def _set_times(found: Sequence[Copies], dataset: Dataset, findings: Findings) -> Sequence[Copies]:
     """Set `times`, `repeated` and `unread` of all records or groups, given in order."""
     options, blend = dataset.manifest.options, dataset.manifest.blend
     index: list[int] = []
     if any(each.unread for each in found):
         findings.taken.append(TAKEN)
         index = _index(dataset)
-    known, is_open = set[bytes](), False
+    known, any_unread = set[bytes](), False
     for each, said in zip(found, chain(index, repeat(1)), strict=False):
-        is_open = is_open or bool(each.unread)
-        if options.dedup == "exact" and not each.unread and each.said:
-            each.repeated = each.said in known
-            known.add(each.said)
-            if is_open and not each.repeated and said == DUPLICATE:
+        any_unread = any_unread or bool(each.unread)
+        if options.dedup == "exact" and not each.unread and each.identity:
+            each.repeated = each.identity in known
+            known.add(each.identity)
+            if any_unread and not each.repeated and said == DUPLICATE:
                 each.repeated, each.unread = True, BESIDE
         elif each.unread:
             each.repeated = said == DUPLICATE
@@ -187,25 +187,25 @@ def _index(dataset: Dataset) -> list[int]:
     return times
 
 
-def leave_out(taken: Taken, where: str, findings: Findings) -> None:
+def count_not_packed(copies: Copies, where: str, findings: Findings) -> None:
     """Count a record, or a group of calls, that is not packed: a duplicate, or not drawn."""
-    findings.count("duplicates" if taken.repeated else "not_taken")
-    if taken.unread:
-        findings.leave(taken.unread, where)
+    findings.count("duplicates" if copies.repeated else "not_taken")
+    if copies.unread:
+        findings.leave_unchecked(copies.unread, where)
 
 
-def _read(record: Record, input_: int, source: Source) -> Taken:
+def _read(record: Record, input_: int, source: Source) -> Copies:
     try:
         value = decoded(record, source.reading)
         chat = read_chat(value, replace(source.reading, row=record.row is not None))
     except NotChecked as error:
-        return Taken(input_, unread=str(error))
+        return Copies(input_, unread=str(error))
     except (RecordError, Refused):
         chat = None
     if chat is None or not any(each.role == "assistant" for each in chat.messages):
-        return Taken(input_, _content(_raw(record), is_chat=False))
+        return Copies(input_, _content(_raw(record), is_chat=False))
     content = _content(chat.said)
-    return Taken(input_, content, content)
+    return Copies(input_, content, content)
 
 
 def _raw(record: Record) -> bytes:
@@ -216,7 +216,7 @@ def _content(said: bytes, *, is_chat: bool = True) -> bytes:
     return bytes([is_chat]) + hashlib.sha256(said).digest()[:16]
 
 
-def _share_out(chats: Sequence[Taken], part: Part) -> None:
+def _share_out(chats: Sequence[Copies], part: Part) -> None:
     """Set how often each chat of an input argument is packed, by the argument's share."""
     if not chats or (part.conversations is None and part.repeat == 1):
         return
@@ -233,7 +233,7 @@ def _share_out(chats: Sequence[Taken], part: Part) -> None:
         chats[at].times += 1
 
 
-def _sample(found: Sequence[Taken], count: int) -> None:
+def _sample(found: Sequence[Copies], count: int) -> None:
     """Draw `count` of all copies, and set `times` accordingly."""
     drawn = []
     before: Counter[bytes] = Counter()

@@ -37,9 +37,9 @@ def report(join: Join, dataset: Dataset, source: Source) -> None:
             what = "no record in the input that it is of, expected one"
             findings.report("RP305", sample.shard, what, sample.row, id_)
     for id_, read in join.read.items():
-        for record in (each for each in read if not each.is_open):
+        for record in (each for each in read if not each.is_optional):
             if record.again and join.as_context:
-                _leave(record.again(), findings)
+                _count_kept(record.again(), findings)
                 findings.count("packed", -1)
                 continue
             named = quoted(id_, limit=200)
@@ -122,10 +122,10 @@ def _report_differences(join: Join, dataset: Dataset, source: Source) -> None:
             rebuilt = [_rebuilt(source, again[one.where]) for one in each.read if not one.again]
             again_ = [view for one in each.read if one.again for view in one.again()]
             if join.as_context and (left := _kept_as_context(rebuilt, again_, each, join)):
-                _leave(left, findings)
+                _count_kept(left, findings)
                 continue
             if doubt := next((one.built.doubt for one in rebuilt if one.built.doubt), ""):
-                findings.leave(doubt, each.read[0].where)
+                findings.leave_unchecked(doubt, each.read[0].where)
                 continue
             views = weighed(again_)
             views += [view for one in rebuilt for view in weighed(one.views, one.shared)]
@@ -144,7 +144,7 @@ def _kept_as_context(
 
     Which messages those are is taken from the samples. Empty if the samples differ otherwise.
     """
-    trained = {place for one in each.packed for place in one.thoughts}
+    trained = {place for one in each.packed for place in one.trained_counts}
     parted = dict[bool, list[TokenView]]({True: [], False: []})
     for view in (*calls, *(view for one in rebuilt for view in one.views)):
         parted[(view.call.id if view.call else "", view.message) in trained].append(view)
@@ -155,7 +155,7 @@ def _kept_as_context(
     return parted[False] if equal_together(each.packed, [read]) else []
 
 
-def _leave(views: Sequence[TokenView], findings: Findings) -> None:
+def _count_kept(views: Sequence[TokenView], findings: Findings) -> None:
     """Count views as messages that pack kept as context, and no longer as views."""
     findings.count("kept as context", len(views))
     findings.count("views", -len(views))
@@ -170,11 +170,11 @@ def _bare_difference(each: Different) -> Finding:
     """Report that samples and records differ, by their fingerprints alone."""
     shard, row = each.packed[0].shard, each.packed[0].row
     for record in each.read:
-        if record.print == NO_VIEWS:
+        if record.fingerprint == NO_VIEWS:
             what = f"packed, but the views of {record.where} cannot be built: {record.error}"
             return Finding("RP308", shard, what, row, each.id)
-    have = together(*(one.print for one in each.packed if one.print is not None))
-    want = together(*(one.print for one in each.read if one.print is not None))
+    have = together(*(one.fingerprint for one in each.packed if one.fingerprint is not None))
+    want = together(*(one.fingerprint for one in each.read if one.fingerprint is not None))
     code = "RP310" if have[:2] == want[:2] else "RP309"
     beside = have[4:] != want[4:] or calls_of(each.packed) != calls_of(each.read)
     if have[2:4] == want[2:4] and beside:

@@ -15,9 +15,9 @@ from msgspec import Struct
 from reasonpack.errors import TokenizerError
 from reasonpack.records.strict_json import quoted
 from reasonpack.tokens.tokenizer import Tokenizer
-from reasonpack.verify.call_values import known, known_in, of_call, of_row
+from reasonpack.verify.call_values import identities_in, identity_of, of_call, of_row
 from reasonpack.verify.findings import Finding
-from reasonpack.verify.rebuilt import TokenView, apart
+from reasonpack.verify.rebuilt import TokenView, kept_apart
 from reasonpack.verify.row import Row
 from reasonpack.verify.shards import CheckedRow
 
@@ -75,7 +75,7 @@ def explain(
             if path.tobytes() not in have:
                 return _missing(samples, view, depth, have, tokenizer)
     trained = Counter(path.tobytes() for view in views for path in view.targets)
-    wanted = trained if apart(views) else Counter({*trained})
+    wanted = trained if kept_apart(views) else Counter({*trained})
     if found := _untrained(samples, wanted, tokenizer):
         return found
     last = samples[-1]
@@ -159,20 +159,20 @@ def other_value(samples: Sequence[SampleAt], views: Sequence[TokenView]) -> Find
 
     The weights of `views` are per token, as `weighed` returns them.
     """
-    stand_apart = apart(views)
-    logged = {one.key: str(one) for one in (known(view.call) for view in views if view.call)}
+    is_apart = kept_apart(views)
+    logged = {one.key: str(one) for one in (identity_of(view.call) for view in views if view.call)}
     names = {0: "", **logged}
     want: dict[bytes, list[tuple[float, list[int]]]] = {}
     for view in views:
         words = of_call(view.call, view.trained).tolist()
         for path, word in zip(map(bytes, view.targets), words, strict=True):
             there = want.setdefault(path, [])
-            if stand_apart or not there:
+            if is_apart or not there:
                 there.append((view.weight, word))
             else:
                 there[0] = there[0][0] + view.weight, there[0][1]
     for sample in samples:
-        row, packed = sample.row, {one.key: str(one) for one in known_in(sample.row)}
+        row, packed = sample.row, {one.key: str(one) for one in identities_in(sample.row)}
         names |= packed
         tokens = [(token, path) for token, path in sample.tokens() if row.target[token]]
         weights, found = of_row(row, np.array([token for token, _ in tokens], np.int64))

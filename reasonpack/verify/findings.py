@@ -174,7 +174,7 @@ class Findings(Struct):
     taken: list[str] = field(default_factory=list)
     of_calls: bool = False
 
-    def leave(self, reason: str, where: str) -> None:
+    def leave_unchecked(self, reason: str, where: str) -> None:
         """Count a record that cannot be checked."""
         number, first = self.unchecked.get(reason, (0, where))
         self.unchecked[reason] = (number + 1, first)

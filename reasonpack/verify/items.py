@@ -3,8 +3,8 @@
     reasoning  message  function_call  function_call    one answer: any of these, in this order
     function_call_output                                 result of a tool
 
-Adjacent items of the model are one answer, with an assistant message among them. Messages with no
-other item next to them stay as they are.
+Adjacent items of the model are one answer, assistant messages among them included. Messages without
+other items next to them stay as they are.
 """
 
 from __future__ import annotations

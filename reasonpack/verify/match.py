@@ -21,18 +21,18 @@ from reasonpack.verify.findings import Findings
 from reasonpack.verify.history import Contexts
 from reasonpack.verify.length import LeftOut
 from reasonpack.verify.order import Order
-from reasonpack.verify.paths import U64, Print, together
+from reasonpack.verify.paths import U64, Fingerprint, together
 from reasonpack.wording import count
 
 if TYPE_CHECKING:
     from reasonpack.verify.rebuilt import TokenView
 
-NO_VIEWS: Print = (0, 0, 0, 0, 0, 0)
+NO_VIEWS: Fingerprint = (0, 0, 0, 0, 0, 0)
 """The fingerprint of a record whose views cannot be built."""
 NONE = np.zeros((0, 2), np.uint64)
 Place = tuple[str, int]
 """The id of a call, empty in a conversation, and the index of a message."""
-Thoughts = dict[Place, tuple[int, int, int]]
+TrainedCounts = dict[Place, tuple[int, int, int]]
 """By message: least and most trained tokens that are reasoning, and the number of all trained."""
 
 
@@ -42,7 +42,7 @@ class Packed(Struct, frozen=True):
     Attributes:
         row: number of its row, counted over all shards.
         number: its number within the row.
-        print: its fingerprint; None if it is not compared.
+        fingerprint: None if it is not compared.
         ends: paths of its leaves, u64[L, 2].
         trains_ends: all leaves are trained, or need not be.
         calls: keys of its calls.
@@ -52,8 +52,8 @@ class Packed(Struct, frozen=True):
     shard: str
     row: int
     number: int
-    print: Print | None
-    thoughts: Thoughts = field(default_factory=dict)
+    fingerprint: Fingerprint | None
+    trained_counts: TrainedCounts = field(default_factory=dict)
     ends: U64 = field(default_factory=NONE.copy)
     trains_ends: bool = True
     calls: frozenset[int] = frozenset()
@@ -64,7 +64,7 @@ class Read(Struct, frozen=True):
     """A record of the input, or a group of calls: what its samples must hold.
 
     Attributes:
-        print: the fingerprint of its samples together; None if they are not compared.
+        fingerprint: that of all its samples together; None if they are not compared.
         error: why its views cannot be built.
         split: the split that it belongs in; empty if not known.
         calls: keys of its calls.
@@ -72,20 +72,20 @@ class Read(Struct, frozen=True):
         again: rebuilds the views of a group; None for a conversation.
         contexts: number of context tokens whose kind and message are certain.
         npass_tokens: tokens of the views that no other view extends.
-        is_open: it may have no sample, because it may train nothing.
+        is_optional: it may have no sample, because it may train nothing.
     """
 
     where: str
-    print: Print | None
+    fingerprint: Fingerprint | None
     error: str = ""
-    thoughts: Thoughts = field(default_factory=dict)
+    trained_counts: TrainedCounts = field(default_factory=dict)
     split: str = ""
     calls: frozenset[int] = frozenset()
     leaves: Mapping[bytes, tuple[int, int]] = field(default_factory=dict)
     again: Callable[[], Sequence[TokenView]] | None = None
     contexts: Contexts = field(default_factory=Counter)
     npass_tokens: int = 0
-    is_open: bool = False
+    is_optional: bool = False
 
 
 _One = TypeVar("_One", Packed, Read)
@@ -153,7 +153,7 @@ class Join(Struct):
 
     @property
     def weighs(self) -> bool:
-        """Whether samples have weights."""
+        """Whether samples have a column of weights."""
         return "loss_weights" in self.manifest.columns
 
     @property
@@ -165,13 +165,13 @@ class Join(Struct):
         """Return whether the conversation with this id, or one of its copies, is compared."""
         return self.chosen is None or not self.chosen.isdisjoint(ids_of(id_, times))
 
-    def wait(self, id_: str, read: Read, times: int) -> None:
+    def add_read(self, id_: str, read: Read, times: int) -> None:
         """Add a record or group of the source, once for each of its `times` copies."""
         for each in ids_of(id_, times):
             self.touched[each] = None
             self.read.setdefault(each, []).append(read)
             if self.order is not None:
-                self.order.read(each)
+                self.order.add_conversation(each)
 
     def contradict(self, contradictions: Sequence[str], where: str) -> None:
         """Count contradictions between the record at a place and the manifest."""
@@ -192,12 +192,12 @@ def match(join: Join) -> None:
         if id_ in join.packed and id_ in join.read:
             both = join.packed.pop(id_), join.read.pop(id_)
             packed, read = _unequal(*both, join)
-            if join.scattered and None in [each.print for each in both[1]]:
+            if join.scattered and None in [each.fingerprint for each in both[1]]:
                 join.passed.add(id_)
             if not packed and not read:
                 kinds = ""
                 if not _has_unknown(*both):
-                    kinds = _thoughts_fault(*both) or _contexts_fault(*both)
+                    kinds = _kinds_fault(*both) or _contexts_fault(*both)
                 first = both[0][0]
                 for code, what in (("RP312", kinds), ("RP315", _split_fault(*both))):
                     if what:
@@ -211,12 +211,12 @@ def match(join: Join) -> None:
 
 def _has_unknown(packed: Sequence[Packed], read: Sequence[Read]) -> bool:
     """Return whether one of these has no fingerprint, so is not compared."""
-    return None in [*(one.print for one in packed), *(one.print for one in read)]
+    return None in [*(one.fingerprint for one in packed), *(one.fingerprint for one in read)]
 
 
-def _thoughts_fault(packed: Sequence[Packed], read: Sequence[Read]) -> str:
+def _kinds_fault(packed: Sequence[Packed], read: Sequence[Read]) -> str:
     """Describe the first message with the wrong kinds of trained tokens; empty without one."""
-    found, expected = (_sum([one.thoughts for one in ones]) for ones in (packed, read))
+    found, expected = (_sum([one.trained_counts for one in ones]) for ones in (packed, read))
     for place in sorted({*found, *expected}):
         have, want = found.get(place, (0, 0, 0)), expected.get(place, (0, 0, 0))
         if have[2] != want[2] or not want[0] <= have[0] <= want[1]:
@@ -248,10 +248,10 @@ def _split_fault(packed: Sequence[Packed], read: Sequence[Read]) -> str:
     return f"in {', '.join(sorted(found))}, expected in {', '.join(sorted(expected))}"
 
 
-def _sum(each: Sequence[Thoughts]) -> Thoughts:
-    total: Thoughts = {}
-    for thoughts in each:
-        for place, numbers in thoughts.items():
+def _sum(each: Sequence[TrainedCounts]) -> TrainedCounts:
+    total: TrainedCounts = {}
+    for counts in each:
+        for place, numbers in counts.items():
             before = total.get(place, (0, 0, 0))
             total[place] = (before[0] + numbers[0], before[1] + numbers[1], before[2] + numbers[2])
     return total
@@ -266,12 +266,12 @@ def _unequal(packed: list[Packed], read: list[Read], join: Join) -> tuple[list[P
     if join.of_calls:
         equal_ = _has_unknown(packed, read) or equal_together(packed, read)
         return ([], []) if equal_ else (packed, read)
-    equal = Counter(each.print for each in packed) & Counter(each.print for each in read)
+    equal = Counter(one.fingerprint for one in packed) & Counter(one.fingerprint for one in read)
     samples, left = _without(packed, equal), _without(read, equal)
-    sound = [each for each in samples if each.print is not None]
-    unsound = [each for each in samples if each.print is None]
-    known = [each for each in left if each.print is not None]
-    unknown = [each for each in left if each.print is None]
+    sound = [each for each in samples if each.fingerprint is not None]
+    unsound = [each for each in samples if each.fingerprint is None]
+    known = [each for each in left if each.fingerprint is not None]
+    unknown = [each for each in left if each.fingerprint is None]
     if not join.divided:
         samples = sound[len(unknown) :] + unsound[len(known) :]
         return samples, known[len(unsound) :] + unknown[len(sound) :]
@@ -286,8 +286,8 @@ def equal_together(packed: Sequence[Packed], read: Sequence[Read]) -> bool:
     Each trained path occurs as often as expected, with the same weights and values. Each leaf of a
     sample is the end of a view and is trained, unless it need not be. The calls are the same.
     """
-    prints = [each.print for each in packed if each.print is not None]
-    wanted = [each.print for each in read if each.print is not None]
+    prints = [each.fingerprint for each in packed if each.fingerprint is not None]
+    wanted = [each.fingerprint for each in read if each.fingerprint is not None]
     if not prints or not wanted or NO_VIEWS in wanted:
         return False
     if together(*prints)[2:] != together(*wanted)[2:]:
@@ -306,12 +306,12 @@ def calls_of(ones: Sequence[Packed | Read]) -> frozenset[int]:
     return frozenset(key for one in ones for key in one.calls)
 
 
-def _without(ones: Sequence[_One], prints: Counter[Print | None]) -> list[_One]:
+def _without(ones: Sequence[_One], prints: Counter[Fingerprint | None]) -> list[_One]:
     """Return `ones` without as many of each fingerprint as `prints` counts."""
     left, kept = Counter(prints), []
     for one in ones:
-        if left[one.print]:
-            left[one.print] -= 1
+        if left[one.fingerprint]:
+            left[one.fingerprint] -= 1
         else:
             kept.append(one)
     return kept

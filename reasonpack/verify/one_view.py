@@ -232,7 +232,7 @@ class OneView:
         return bare.removeprefix(opener) if bare.startswith(opener) else answer
 
     def _is_one(self, text: str) -> bool:
-        """Return whether a text can be one completion: it has the reasoning, and one stop token."""
+        """Return whether a text can be one completion: with the reasoning, and no stop within."""
         message = self.message
         content = last_place(text, message.content) if message.content.strip() else len(text)
         shown = not message.thinks or holds(text[: max(0, content)], message.reasoning)

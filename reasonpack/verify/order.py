@@ -35,12 +35,12 @@ class Order:
         self._places: dict[str, tuple[int, int] | None] = {}
         self._rows: dict[str, list[tuple[str, int, list[str]]]] = defaultdict(list)
 
-    def read(self, id_: str) -> None:
+    def add_conversation(self, id_: str) -> None:
         """Add the next conversation or group of the source."""
         place = (self.unit, len(self._places))
         self._places[id_] = None if id_ in self._places else place
 
-    def add(self, checked: CheckedRow) -> None:
+    def add_row(self, checked: CheckedRow) -> None:
         """Add the next row of the dataset."""
         split = checked.shard.removeprefix("data/").partition("-")[0]
         self._rows[split].append((checked.shard, checked.number, checked.row.sample_id))

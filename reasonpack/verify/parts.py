@@ -138,7 +138,7 @@ def begins(text: str, message: Message) -> bool:
 def thought_end(message: Message, completion: str, closer: str) -> tuple[int, int]:
     """Return where reasoning ends in a completion, at least and at most.
 
-    That is after the closer, and after the white space behind it; (0, all) if they are not found.
+    That is after the closer, or after the white space after it; (0, all) if they are not found.
     """
     if not message.thinks:
         return 0, 0

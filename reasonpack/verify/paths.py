@@ -23,7 +23,7 @@ from reasonpack.verify.row import Row
 
 Integers = NDArray[np.integer[Any]]
 U64 = NDArray[np.uint64]
-Print = tuple[int, int, int, int, int, int]
+Fingerprint = tuple[int, int, int, int, int, int]
 """Hashes of the leaves of a conversation (two numbers), of its trained paths (two), and of these
 with their weights and values (two)."""
 _SEED = secrets.randbits(128)
@@ -108,7 +108,7 @@ def each_once(paths: U64) -> tuple[U64, NDArray[np.int64], NDArray[np.int64]]:
 
 def fingerprint(
     leaves: U64, trained: U64, weights: NDArray[np.float32] | None = None, more: U64 | None = None
-) -> Print:
+) -> Fingerprint:
     """Hash leaves and trained paths, as multisets: repetitions count, and order does not.
 
     Args:
@@ -147,7 +147,7 @@ def _sum(paths: U64) -> tuple[int, int]:
     return one, two
 
 
-def together(*prints: Print) -> Print:
+def together(*prints: Fingerprint) -> Fingerprint:
     """Return the fingerprint of the union of several parts.
 
     >>> a, b = np.array([[1, 2]], np.uint64), np.array([[3, 4]], np.uint64)

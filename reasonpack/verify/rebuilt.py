@@ -20,12 +20,12 @@ from numpy.typing import NDArray
 from reasonpack.datasets.manifest import Manifest
 from reasonpack.errors import RecordError
 from reasonpack.records.strict_json import quoted
-from reasonpack.verify.call_values import cannot_add_up, known, of_call
+from reasonpack.verify.call_values import identity_of, is_kept_apart, of_call
 from reasonpack.verify.calls import Call
 from reasonpack.verify.chat import NotChecked, Refused
 from reasonpack.verify.history import Contexts, Prefixes, Stretch
 from reasonpack.verify.length import LeftOut
-from reasonpack.verify.match import Read, Thoughts
+from reasonpack.verify.match import Read, TrainedCounts
 from reasonpack.verify.paths import U64, distinct, each_once, fingerprint, view_paths
 from reasonpack.verify.views import TextViews
 
@@ -134,9 +134,9 @@ def weighed(
     return made
 
 
-def apart(views: Sequence[TokenView]) -> bool:
+def kept_apart(views: Sequence[TokenView]) -> bool:
     """Return whether views are kept apart: each trains its tokens even if another has them too."""
-    return any(cannot_add_up(view.call) for view in views)
+    return any(is_kept_apart(view.call) for view in views)
 
 
 def read_views(
@@ -158,19 +158,19 @@ def read_views(
     new[first] = True
     weights = np.repeat([view.weight for view in views], [*map(len, paths.targets)])
     words = np.concatenate([of_call(view.call, view.trained) for view in views])
-    if stand_apart := apart(views):
+    if is_apart := kept_apart(views):
         new[:] = True
     else:
         trained, weights, words = once, np.bincount(which, weights), words[first]
-    thoughts: Thoughts = {}
+    trained_counts: TrainedCounts = {}
     has_twin = np.zeros(len(views), bool)
     begins = np.cumsum([0, *map(len, paths.targets)])
     for number, view in enumerate(views):
         own = slice(begins[number], begins[number + 1])
-        has_twin[number] = stand_apart and twins[own].any()
+        has_twin[number] = is_apart and twins[own].any()
         least, most = (int(new[own][:end].sum()) for end in view.thought)
         if of := int(new[own].sum()):
-            thoughts[view.call.id if view.call else "", view.message] = (least, most, of)
+            trained_counts[view.call.id if view.call else "", view.message] = (least, most, of)
     leaves = _leaves(views, paths.ends, has_twin | divided)
     outer = np.array([leaves[bytes(end)][0] > 0 for end in paths.ends])
     lengths = {bytes(end): len(view.ids) for end, view in zip(paths.ends, views, strict=True)}
@@ -178,10 +178,10 @@ def read_views(
     return Read(
         where,
         fingerprint(distinct(paths.ends[outer]), trained, *beside),
-        thoughts=thoughts,
+        trained_counts=trained_counts,
         leaves=leaves,
         split=split,
-        calls=frozenset(known(view.call).key for view in views if view.call),
+        calls=frozenset(identity_of(view.call).key for view in views if view.call),
         contexts=paths.contexts(),
         npass_tokens=sum(lengths[path] for path, (least, _) in leaves.items() if least),
     )

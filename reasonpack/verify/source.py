@@ -95,7 +95,7 @@ def load_source(
     return Source(files, units, manifest, loaded, reading, rules, Encoder(loaded))
 
 
-def taken(source: Source) -> list[str]:
+def taken_from_manifest(source: Source) -> list[str]:
     """Name the settings that are taken from the manifest without a check, for `Findings.taken`."""
     options, rules = source.manifest.options, source.rules
     named = {

@@ -94,9 +94,9 @@ def test_what_the_source_does_not_tell_is_taken(tmp_path: Path) -> None:
 
 def test_rows_without_samples_have_no_order() -> None:
     order, findings = Order(), Findings()
-    order.read("a")
+    order.add_conversation("a")
     for number, ids in enumerate((["a"], [])):
         row: Any = SimpleNamespace(sample_id=ids)
-        order.add(CheckedRow("data/train-00000-of-00001.parquet", number, row, None))
+        order.add_row(CheckedRow("data/train-00000-of-00001.parquet", number, row, None))
     order.check(SimpleNamespace(sources=[], options=SHUFFLED), findings)  # type: ignore[arg-type]
     assert (findings.total, findings.taken) == (0, [UNKNOWN])

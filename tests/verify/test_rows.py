@@ -192,7 +192,7 @@ def manifest_with(good: Packed, *, layout: Any, max_length: int, max_position: i
 
 def print_of(views: list[tuple[list[int], list[int]]]) -> Any:
     made = [token_view(*view) for view in views]
-    return read_views(made, "", "", weighs=False, divided=False).print
+    return read_views(made, "", "", weighs=False, divided=False).fingerprint
 
 
 def token_view(prompt: list[int], completion: list[int]) -> TokenView:
