@@ -102,7 +102,7 @@ _OBJECTS = ("forms", "answer_stop", "call_stop")
 
 
 def override(behaviour: Behaviour, changes: Mapping[str, Any]) -> Behaviour:
-    r"""Return `behaviour` with the fields replaced that the user states.
+    r"""Return `behaviour` with the values that the user states.
 
     Args:
         behaviour: as learned.
@@ -119,8 +119,8 @@ def override(behaviour: Behaviour, changes: Mapping[str, Any]) -> Behaviour:
         raise TemplateError(
             "--template-behaviour",
             f"opener: begins with {begun!r}, which the generation prompt writes already",
-            "what the model writes behind that",
-            "leave it out of the opener; what is left may be empty",
+            "what the model writes after that",
+            "remove it from the opener, which may then be empty",
         )
     forms = changed["forms"]
     if changes.keys() & {"opener", "closer"} and "forms" not in changes:

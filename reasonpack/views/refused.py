@@ -53,15 +53,15 @@ def _why(  # noqa: PLR0911 (one kind each)
     missing = [call for call in message.tool_calls if call.name not in own]
     nameless = [call for call in message.tool_calls if find_name(call.id or "", call.name) < 0]
     if message.tool_calls and not message.finished:
-        return "ends a message with calls", "one that is whole: this one was cut off", ""
+        return "shows a message with calls", "a complete one: this one was cut off", ""
     if behaviour.forms.name_in_ids and nameless:
         what = f"shows the id of a call, {nameless[0].id!r}, and not the tool's name"
         name = nameless[0].name
-        return what, "an id that holds the name", f"write an id such as 'functions.{name}:0'"
+        return what, "an id with the name in it", f"write an id such as 'functions.{name}:0'"
     if len(message.tool_calls) > 1 and (missing or not _shows_all(message, own)):
         names = ", ".join(call.name for call in message.tool_calls)
         what = f"does not show all calls of this message ({names})"
-        return what, "one call a message, as this model writes them", ""
+        return what, "one call per message, as this model writes them", ""
     if content and content not in full:
         if message.tool_calls:
             expected = "a call without text, or text without a call"
@@ -70,7 +70,7 @@ def _why(  # noqa: PLR0911 (one kind each)
     if missing:
         return f"does not show this message's call of {missing[0].name!r}", "it shown", ""
     if message.tool_calls and not behaviour.call_stop.token:
-        what = "ends a message with tool calls in no way that can be relied on"
+        what = "has no reliable stop token for a message with tool calls"
         return what, "a special token that the model stops at", f"{_STATE_STOP}, or {_KEEP}"
     if reasoning and not behaviour.closer:
         fix = "" if behaviour.prompt_opener.strip() else _STATE_TAGS  # it opens something else
@@ -83,7 +83,7 @@ def _why(  # noqa: PLR0911 (one kind each)
         opener = (behaviour.prompt_opener + behaviour.opener).strip()
         what = "does not show the reasoning of this message, and its prompt ends in "
         return what + repr(prompt[-30:]), f"a prompt that lets the model reason ({opener!r})", ""
-    what = f"does not show this message as it is behind its prompt {_difference(prompt, full)}"
+    what = f"does not show exactly this message after its prompt {_difference(prompt, full)}"
     return what, "the whole message and nothing else", ""
 
 
@@ -196,5 +196,5 @@ def _left_out(name: str, index: int, message: Message) -> RecordError:
         f"the chat template ({name}) does not show the content of this {message.role} message, "
         "expected what was said"
     )
-    fix = "remove the message, or write another role that the template shows."
+    fix = "remove the message, or give it a role that the template shows."
     return RecordError("view", f"messages[{index}]", what, fix=fix)

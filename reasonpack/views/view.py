@@ -167,7 +167,7 @@ def _each_view(
                 past.end(before)
             parts = chosen.stretches(text.completion, messages, index, text.reasoning)
             if not any(is_trained for _, is_trained in parts):
-                untrained["nothing of the parts to train"] += 1
+                untrained["none of the parts to train"] += 1
                 continue
             own = completion_spans(text.prompt, parts, index, behaviour)
             yield View(index, text.prompt, text.completion, (*found.spans, *own))

@@ -189,9 +189,9 @@ ROWS: Mapping[str, Row] = {
         f"leaves out message 1.*{PUBLISHED}",
     ),
     "messages in another order": template(
-        PLAIN.replace("in messages", "in messages | reverse"), f"in their order.*{PUBLISHED}"
+        PLAIN.replace("in messages", "in messages | reverse"), f"in another order.*{PUBLISHED}"
     ),
-    "a history that changes": template("{{ messages | length }}" + PLAIN, f"stays. {PUBLISHED}"),
+    "a history that changes": template("{{ messages | length }}" + PLAIN, f"text. {PUBLISHED}"),
     "a prompt that nobody asked for": template(
         PLAIN.replace(PROMPT, "<|im_start|>assistant\n"), f"none is asked for.*{PUBLISHED}"
     ),
@@ -228,7 +228,7 @@ ROWS: Mapping[str, Row] = {
             "b.json": as_json({"opener": "<judge>\n", "closer": "</judge>\n"}),
         },
         [*PACK, "--chat-template", "t.jinja", "--template-behaviour", "b.json"],
-        "the generation prompt writes already.*Fix: leave it out of the opener",
+        "the generation prompt writes already.*Fix: remove it from the opener",
         write("b.json", as_json({"opener": "", "closer": "</judge>\n"})),
     ),
     "a misspelt field": behaviour(

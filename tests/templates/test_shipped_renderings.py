@@ -585,7 +585,7 @@ def _refused(name: str, case: str) -> str | None:
     if "Kimi" in name and CASES[case].messages[-1].reasoning:
         return "no place for reasoning"
     if "gemma" in name and _shape(case) in GEMMA_REFUSES:
-        return "does not show this message as it is|does not show the text beside a call"
+        return "does not show exactly this message|does not show the text beside a call"
     return None
 
 

@@ -86,9 +86,7 @@ def test_parts_that_cannot_be_told_apart_are_refused() -> None:
     """Where calls stand before the text; what does not divide them is as it was."""
     story, text = (user("A"), call("Look")), "<call>look_up</call>Look<|im_end|>"
     for train_on in ("response", "reasoning,tool-calls"):
-        with pytest.raises(
-            RecordError, match="tool calls that do not stand behind the text"
-        ) as error:
+        with pytest.raises(RecordError, match="tool calls that do not follow the text") as error:
             read_train_on(train_on).stretches(text, story, 1, 0)
         assert error.value.path == "messages[1]"
     for train_on in ("all", "reasoning", "response,tool-calls"):
@@ -100,7 +98,7 @@ def test_an_answer_whose_parts_are_not_shown_is_context(monkeypatch: pytest.Monk
     assert not any(trained for _, trained in read_train_on("reasoning").stretches("B", STORY, 1, 0))
     right = Chosen.stretches
     monkeypatch.setattr(Chosen, "stretches", lambda self, *each: right(self, *each[:3], 0))
-    with pytest.raises(RecordError, match="nothing of the parts to train") as error:
+    with pytest.raises(RecordError, match="none of the parts to train") as error:
         parts("reasoning", user("A"), answer("B", "R"))
     assert error.value.reason == "nothing-to-train"
 

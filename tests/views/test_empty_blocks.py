@@ -211,7 +211,7 @@ def test_a_content_that_goes_on_from_the_tag_of_its_prompt() -> None:
     for content in ("<judge>\nEasy.\n</judge>\nSo.", "Easy.\n</judge>\nSo."):
         made = written(chosen, Message("assistant", content))
         assert made == ("<judge>\n", "Easy.\n</judge>\nSo.<|im_end|>")
-    with pytest.raises(RecordError, match="does not show this message as it is"):
+    with pytest.raises(RecordError, match="does not show exactly this message"):
         written(chosen, Message("assistant", "So."))
 
 

@@ -94,7 +94,9 @@ REFUSALS = {
     "an answer that is altered": Refusal(
         UPPER, said("assistant", "B"), "the content", context, shown=False
     ),
-    "an answer with more": Refusal(SHORT, said("assistant", "B"), "as it is behind", context),
+    "an answer with more": Refusal(
+        SHORT, said("assistant", "B"), "exactly this message after", context
+    ),
     "a call cut off": Refusal(
         SHOWS, Message("assistant", "B", None, (CALL,), finished=False), "cut off", context
     ),

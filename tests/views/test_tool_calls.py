@@ -17,7 +17,7 @@ def test_call_behind_a_stop_token_is_refused() -> None:
     calls = "{{ m.content }}{{ '<|im_end|>\n<|im_start|>assistant\n' if m.tool_calls }}" + CALLS
     assert rendering(chatml(calls)).behaviour.call_stop == Stop("")
     error = refusal(rendering(chatml(calls)), user(), call())
-    assert "ends a message with tool calls in no way that can be relied on" in error.what
+    assert "has no reliable stop token for a message with tool calls" in error.what
 
 
 @pytest.mark.parametrize(

@@ -135,12 +135,12 @@ THOUGHT = "{{ '<think>' ~ m.thinking ~ '</think>' if m.thinking }}"
         (
             CALLS + "{{ m.content }}",
             call("B"),
-            "this message as it is behind its prompt",
+            "exactly this message after its prompt",
         ),
         (
             "{{ m.content }}{% for c in m.tool_calls or [] %}{{ c.function.name }}{% endfor %}",
             call("B"),
-            "ends a message with tool calls in no way that can be relied on",
+            "has no reliable stop token for a message with tool calls",
         ),
         (
             "{{ m.content }}" + CALLS.replace("m.tool_calls or []", "(m.tool_calls or [])[:1]"),
@@ -155,7 +155,7 @@ THOUGHT = "{{ '<think>' ~ m.thinking ~ '</think>' if m.thinking }}"
         (
             THOUGHT + "{{ m.content ~ (' (short)' if m.content | length < 3) }}",
             answer("B", "R"),
-            "this message as it is behind its prompt",
+            "exactly this message after its prompt",
         ),
         (THOUGHT + "{{ 'Well: ' if m.content == 'B' }}{{ m.content }}", answer("B", "R"), ""),
         (

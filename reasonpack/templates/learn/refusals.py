@@ -43,11 +43,10 @@ def check_repeatable(probe: Probe) -> None:
     text = probe.render(story)
     if _ADDRESS.search(text):
         what = "shows an address in memory, which differs from run to run"
-        raise _refused(probe, what, "only what was said")
+        raise _refused(probe, what, "the same text in every run")
     if text != probe.render(story):
-        raise _refused(
-            probe, "renders the same messages otherwise the second time", "the same text"
-        )
+        what = "renders the same messages differently the second time"
+        raise _refused(probe, what, "the same text")
 
 
 def check_order(probe: Probe) -> None:
@@ -76,15 +75,15 @@ def check_order(probe: Probe) -> None:
         if min(places) < 0:
             lost = places.index(-1)
             what = f"leaves out message {lost + 1} of {length} ({story[lost].role})"
-            raise _refused(probe, what, "all that was said")
+            raise _refused(probe, what, "all messages")
         if places != sorted(places):
-            what = f"does not show {count(length, 'message')} in their order"
-            raise _refused(probe, what, "all that was said, as it was said")
+            what = f"shows {count(length, 'message')} in another order"
+            raise _refused(probe, what, "the order of the conversation")
         # Further messages must not change the text up to the last user message.
         if not text.startswith(earlier):
             first = count(length - 2, "message")
-            what = f"renders the first {first} otherwise once there are {length}"
-            raise _refused(probe, what, "a history that stays")
+            what = f"renders the first {first} differently once there are {length}"
+            raise _refused(probe, what, "the same text")
         earlier = text[: places[-1] + len(marks[length - 1])]
 
 

@@ -12,7 +12,7 @@ from reasonpack.templates.stop import Stop
 PLANTS = {
     "reorders messages": (
         chatml(CONTENT).replace("in messages", "in messages | reverse"),
-        "does not show 3 messages in their order",
+        "shows 3 messages in another order",
     ),
     "drops a user message": (
         chatml(CONTENT).replace("in messages", "in messages[-2:]"),
@@ -24,11 +24,11 @@ PLANTS = {
     ),
     "counts the messages": (
         chatml(CONTENT, before="{{ messages | length }}"),
-        "renders the first 1 message otherwise once there are 3",
+        "renders the first 1 message differently once there are 3",
     ),
     "rewrites history by its length": (
         chatml("{{ m.content ~ ('…' if messages | length > 4) }}"),
-        "renders the first 3 messages otherwise once there are 5",
+        "renders the first 3 messages differently once there are 5",
     ),
     "prompts for another role": (
         chatml(CONTENT, prompt=PROMPT.replace("assistant", "bot")),
