@@ -1,5 +1,5 @@
-"""Paths in, paths out: where files are, which of them are input, their bytes, and publishing.
+"""Paths and URLs: what is there, which files are input, how to read them, how to publish files.
 
-Whatever takes a place raises `StorageError` where that cannot be read or written. The functions
-here say so; those of other folders only where more is meant.
+Every function that takes a place raises `StorageError` if the place cannot be read or written. The
+docstrings of this folder say so; those of other folders mostly do not.
 """

@@ -28,13 +28,13 @@ SUFFIXES = (
     *(".jsonl", ".ndjson", ".jsonl.gz", ".jsonl.zst", ".ndjson.gz", ".ndjson.zst"),
     *(".parquet", ".arrow"),
 )
-"""What is taken from a directory that is given as input."""
+"""Endings of the files that are read from an input directory."""
 LIST_SUFFIXES = (".json", ".json.gz", ".json.zst")
-"""What is taken too where it is a list; much else is called so."""
+"""Endings of files that are read too if they hold a JSON list; many other files end so."""
 _PLAN = "plan.json"
-"""What a dataset has beside its receipts."""
+"""A packed dataset has this file next to its folder `receipts`."""
 STATE = "state.json"
-"""What `datasets` writes beside the Arrow files of a dataset; it names them."""
+"""The file that `datasets` writes next to the Arrow files of a dataset; it names them."""
 
 
 def expand_inputs(
@@ -43,20 +43,20 @@ def expand_inputs(
     without: Place | None = None,
     on_note: Callable[[str], object] = lambda _: None,
 ) -> list[Place]:
-    """List the files that the input arguments name; directories give their chat files.
+    """List the files that the input arguments name; for a directory, its chat files.
 
-    Nothing is taken from the directory `without`; `on_note` is told which files of a directory are
-    passed over.
+    The directory `without` is left out; `on_note` gets a note on the files of a directory that are
+    not read.
 
     Raises:
-        UsageError: a path that does not exist, or a directory without any chat file.
-        StorageError: a URL that cannot be listed.
+        UsageError: a path does not exist, or a directory has no chat file.
+        StorageError: a URL cannot be listed.
     """
     files: list[Place] = []
     for given in places:
         place = given if is_url(given) else Path(given)
         below = _objects(str(place)) if is_url(place) else _files(Path(place), without)
-        if below is None or not str(given):  # "" is no name for the current directory
+        if below is None or not str(given):  # "" does not name the current directory
             name = public_name(given) or "''"
             raise UsageError(name, "no such file", "a file of chats", "check the spelling")
         packed = _datasets(below)
@@ -83,7 +83,7 @@ def expand_inputs(
 
 
 def _datasets(files: Sequence[Place]) -> tuple[str, ...]:
-    """Return what the names of files in datasets begin with, whose rows are no chats."""
+    """Return the prefix of each packed dataset among the files; its rows are not chats."""
     names = [str(file) for file in files]
     tops = [name.removesuffix(_PLAN) for name in names if f"/{name}".endswith(f"/{_PLAN}")]
     return tuple(top for top in tops if any(each.startswith(f"{top}receipts/") for each in names))
@@ -94,12 +94,12 @@ class _State(Struct):
 
 
 def _left_over(files: Sequence[Place]) -> list[Place]:
-    """Return the files beside a dataset that `datasets` saved that are no part of it.
+    """Return the Arrow files that lie next to a dataset saved by `datasets` but are not part of it.
 
-    It leaves there what it caches of `map` and `filter`, and shards of an earlier save.
+    Such files are caches of `map` and `filter`, and shards of an earlier save.
 
     Raises:
-        UsageError: a part is not there.
+        UsageError: a part of the dataset is missing.
     """
     left: list[Place] = []
     names = {file: public_name(file).rpartition("/") for file in files}
@@ -107,7 +107,7 @@ def _left_over(files: Sequence[Place]) -> list[Place]:
         try:
             parts = msgspec.json.decode(read_bytes(state) or b"", type=_State).data_files
         except msgspec.DecodeError:
-            continue  # of something else
+            continue  # a `state.json` of another program
         whole = {each.get("filename") for each in parts}
         beside = [file for file in files if names[file][:2] == names[state][:2]]
         if missing := sorted(map(str, whole - {names[file][2] for file in beside})):
@@ -118,11 +118,11 @@ def _left_over(files: Sequence[Place]) -> list[Place]:
 
 
 def exists(place: Place) -> bool:
-    """Tell whether there is a file or a directory of this name.
+    """Return whether a place is a file or a directory; False if nothing is there.
 
     Raises:
         UsageError: it is a pipe or a device.
-        StorageError: the place does not answer.
+        StorageError: the file system does not answer.
     """
     if is_url(place):
         return _objects(str(place)) is not None
@@ -130,8 +130,8 @@ def exists(place: Place) -> bool:
 
 
 def _passed_over(directory: Place, files: Sequence[Place]) -> str:
-    """Say which files of a directory are not read; hidden ones are not meant to be."""
-    top = public_name(directory).rstrip("/") + "/"  # which names in the current one have not
+    """Return a note on the files of a directory that are not read; empty without any unhidden."""
+    top = public_name(directory).rstrip("/") + "/"  # names in the current directory lack it
     names = [public_name(file).removeprefix(top) for file in files]
     names = [name for name in names if not any(part[0] == "." for part in name.split("/") if part)]
     if not names:
@@ -156,7 +156,7 @@ def _is_chat_file(place: Place) -> bool:
 
 
 def check_name(place: Place) -> None:
-    """Refuse a name that cannot be written down: ids and the manifest are made of it.
+    """Refuse a name that is not text: it becomes part of ids and of the manifest.
 
     Raises:
         UsageError: it is not UTF-8.
@@ -170,7 +170,7 @@ def check_name(place: Place) -> None:
 
 
 def _files(path: Path, without: Place | None) -> list[Place] | None:
-    """List the file at a path, or those below it; None if nothing is there."""
+    """List the file at a path, or the files below it; None if nothing is there."""
     mode = _mode(path)
     if mode is None or not stat.S_ISDIR(mode):
         return None if mode is None else [path]
@@ -184,14 +184,14 @@ def _files(path: Path, without: Place | None) -> list[Place] | None:
 
 
 def _below(directory: Path, without: str) -> list[Path]:
-    """List what is below a directory; `Path.rglob` would pass over what it may not read."""
+    """List files and links below a directory; `Path.rglob` would skip folders it may not read."""
 
     def refuse(error: OSError) -> None:
         raise unreadable(error.filename or directory, error) from error
 
     found: list[Path] = []
     for folder, folders, names in os.walk(directory, onerror=refuse):
-        # Links are not followed; what may not be looked at is refused when it is walked.
+        # Links are not followed; a folder that may not be read is refused when it is walked.
         links = [name for name in folders if os.path.islink(Path(folder, name))]  # noqa: PTH114
         found += [Path(folder, name) for name in (*names, *links)]
         folders[:] = [name for name in folders if os.path.realpath(Path(folder, name)) != without]
@@ -213,7 +213,7 @@ def _mode(path: Path) -> int | None:
 
 
 def _objects(url: str) -> list[Place] | None:
-    """List the file at a URL, or those below it; None if nothing is there."""
+    """List the file at a URL, or the files below it; None if nothing is there."""
     try:
         if stamp(url):
             return [url]

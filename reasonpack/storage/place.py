@@ -1,4 +1,4 @@
-"""Names of files and directories, on this machine or behind a URL, and what is there.
+"""Places of files and directories, on this machine or at a URL: their names, and what is there.
 
 A place is a path, or a URL that `pyarrow.fs` or else fsspec knows.
 """
@@ -27,28 +27,29 @@ from reasonpack.wording import one_line
 Place = Path | str
 """Where a file or a directory is: a path, or a URL as text."""
 WHOLE_UPLOADS = {"s3", "s3a", "gs", "gcs", "abfs", "az", "adl", "hf"}
-"""Object stores, as pyarrow and fsspec call them: there an upload is seen when it is complete."""
+"""Object stores, as pyarrow and fsspec call them; an upload to them is visible when complete."""
 PATIENCE = 60
-"""Seconds for which a request to Google's storage is tried again; its client has 900."""
+"""Seconds for which a request to Google's storage is retried; the default of its client is 900."""
 LIMITS = {
     errno.EMFILE: "raise the limit of open files, e.g. `ulimit -n 1024`",
     errno.ENFILE: "raise the system's limit of open files",
     errno.ENOMEM: "raise the limit of memory (ulimit -v), or use fewer processes (--num-proc 1)",
     errno.EFBIG: "raise the limit of a file's size (ulimit -f), or write to another file system",
 }
-"""What helps where it is not the file that is wrong."""
+"""Fixes for errors that are caused by a limit of the system, not by the file."""
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 
 
 @dataclass(frozen=True, slots=True)
 class Stamp:
-    """What a file system says of a file without reading it.
+    """What a file system says about a file without reading it.
 
     Attributes:
+        bytes: size of the file.
         modified_ns: when it was last written, in nanoseconds since 1970; −1 if unknown.
-        changed_ns: when anything of it last changed, its mode or name too; not compared.
-        inode: the file, whatever its name; 0 of a URL.
-        version: how an object store calls this content (ETag, version); see `full_stamp`.
+        changed_ns: when its content, mode or name last changed; not compared.
+        inode: identifies the file, whatever its name; 0 for a URL.
+        version: identifies the content in an object store (ETag, version); see `full_stamp`.
     """
 
     bytes: int
@@ -59,7 +60,7 @@ class Stamp:
 
 
 def is_url(place: Place) -> bool:
-    """Tell a URL from a path.
+    """Return whether a place is a URL, not a path.
 
     >>> is_url("s3://bucket/chats.jsonl"), is_url("chats.jsonl"), is_url(Path("a://b"))
     (True, False, False)
@@ -68,7 +69,7 @@ def is_url(place: Place) -> bool:
 
 
 def join(place: Place, *names: str) -> Place:
-    """Name something in a directory; the query of a URL stays its end.
+    """Append names to a directory; the query of a URL stays at its end.
 
     >>> join("s3://bucket/out?scheme=http", "data", "a.parquet")
     's3://bucket/out/data/a.parquet?scheme=http'
@@ -82,7 +83,7 @@ def join(place: Place, *names: str) -> Place:
 
 
 def public_name(place: Place) -> str:
-    """Name a place in messages and in files: a URL without user, password and query.
+    """Return a place as messages and files name it: a URL without user, password and query.
 
     >>> public_name("s3://key:secret@bucket/chats.jsonl?scheme=http")
     's3://bucket/chats.jsonl'
@@ -94,9 +95,9 @@ def public_name(place: Place) -> str:
 
 
 def file_system(url: str) -> tuple[Any, str]:
-    """Find the file system of a URL, and the path in it; it remembers no listing.
+    """Return the file system of a URL, and the path in it.
 
-    Other processes write there too, and fsspec would go by what it saw before they did.
+    The listings that fsspec has cached are dropped, because other processes write there too.
 
     Raises:
         StorageError: no file system is known for it, or its client is not installed.
@@ -108,7 +109,7 @@ def file_system(url: str) -> tuple[Any, str]:
 
 
 def fsspec_of(system: Any) -> Any:
-    """Return the file system of fsspec that one of pyarrow stands for; None for none."""
+    """Return the fsspec file system that a pyarrow one wraps; None if it wraps none."""
     handler = getattr(system, "handler", None)
     return handler.fs if isinstance(handler, pa.fs.FSSpecHandler) else None
 
@@ -136,7 +137,7 @@ def _from_pyarrow(url: str) -> tuple[Any, str]:
 
 
 def shows_half(place: Place) -> bool:
-    """Tell whether others see a file there while it is written, as it is not in object stores.
+    """Return whether a file there is visible while it is being written; not so in object stores.
 
     >>> shows_half("out"), shows_half("file:///tmp/out")
     (True, True)
@@ -151,16 +152,16 @@ def shows_half(place: Place) -> bool:
 
 
 def file_names(directory: Place) -> list[str]:
-    """List the files in a directory, without those below it; none if it does not exist.
+    """List the files directly in a directory; none if it does not exist.
 
     Raises:
         StorageError: it cannot be listed.
     """
-    return child_names(directory, files_alone=True)
+    return child_names(directory, only_files=True)
 
 
-def child_names(directory: Place, *, files_alone: bool = False) -> list[str]:
-    """List what is in a directory, directories too; nothing if it does not exist.
+def child_names(directory: Place, *, only_files: bool = False) -> list[str]:
+    """List the files and directories directly in a directory; none if it does not exist.
 
     Raises:
         StorageError: it cannot be listed.
@@ -168,9 +169,9 @@ def child_names(directory: Place, *, files_alone: bool = False) -> list[str]:
     try:
         if is_url(directory):
             found = _infos(str(directory), recursive=False)
-            return sorted(each.base_name for each in found if each.is_file or not files_alone)
+            return sorted(each.base_name for each in found if each.is_file or not only_files)
         with os.scandir(directory) as entries:
-            return sorted(each.name for each in entries if not files_alone or _is_file(each))
+            return sorted(each.name for each in entries if not only_files or _is_file(each))
     except FileNotFoundError:
         return []
     except OSError as error:
@@ -180,12 +181,12 @@ def child_names(directory: Place, *, files_alone: bool = False) -> list[str]:
 def _is_file(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_file()
-    except OSError:  # a link to itself: who reads it will say so
+    except OSError:  # a link to itself, which reading it reports
         return True
 
 
 def listed_files(url: str) -> list[Any]:
-    """List the files below a URL, as pyarrow describes them."""
+    """Return pyarrow's description of each file below a URL."""
     return [info for info in _infos(url, recursive=True) if info.is_file]
 
 
@@ -198,10 +199,10 @@ def _infos(url: str, *, recursive: bool) -> list[Any]:
 
 
 def stamp(place: Place) -> Stamp | None:
-    """Return what the file system says of a file; None if there is none.
+    """Return what the file system says about a file; None if there is none.
 
     Raises:
-        StorageError: it does not answer.
+        StorageError: the file system does not answer.
     """
     try:
         if not is_url(place):
@@ -221,11 +222,11 @@ def stamp(place: Place) -> Stamp | None:
 
 
 VERSIONS = ("ETag", "etag", "VersionId", "generation", "md5Hash", "blob_id", "oid")
-"""What object stores call the content of an object, in Arrow's metadata or in fsspec's."""
+"""Keys, in Arrow's metadata or fsspec's, under which object stores identify a content."""
 
 
 def full_stamp(place: Place) -> Stamp | None:
-    """Return a stamp with the version of an object in it, which costs another request.
+    """Return a stamp that includes the version of an object, which costs another request.
 
     Raises:
         StorageError: the file system does not answer.
@@ -247,10 +248,10 @@ def full_stamp(place: Place) -> Stamp | None:
 
 
 def check_regular(path: Path | str) -> None:
-    """Refuse to open what could keep a reader waiting for ever; a link to a file is one.
+    """Refuse what could keep a reader waiting for ever; links are followed.
 
     Raises:
-        OSError: nothing is there, or a pipe, a socket or a device.
+        OSError: nothing is there, or it is a pipe, a socket or a device.
     """
     mode = os.stat(path).st_mode  # noqa: PTH116 (a place may be text)
     if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
@@ -258,7 +259,7 @@ def check_regular(path: Path | str) -> None:
 
 
 def remove(place: Place) -> None:
-    """Remove a file, if it is there.
+    """Remove a file, if it exists.
 
     Raises:
         StorageError: it cannot be removed.
@@ -275,7 +276,7 @@ def remove(place: Place) -> None:
 
 
 def remove_tree(directory: Place) -> None:
-    """Remove a directory and all that is in it, if it is there.
+    """Remove a directory and everything in it, if it exists.
 
     Raises:
         StorageError: it cannot be removed.
@@ -285,7 +286,7 @@ def remove_tree(directory: Place) -> None:
             shutil.rmtree(directory)
             return
         system, path = file_system(str(directory))
-        # Google's file system has another error than FileNotFoundError where nothing is there.
+        # Google's file system does not raise FileNotFoundError if nothing is there.
         if system.get_file_info(pa.fs.FileSelector(path, allow_not_found=True)):
             system.delete_dir(path)
     except FileNotFoundError:
@@ -295,7 +296,7 @@ def remove_tree(directory: Place) -> None:
 
 
 def unreadable(place: Place, error: OSError) -> StorageError:
-    """Say that a place cannot be read."""
+    """Return the error for a place that cannot be read."""
     reason = error.strerror or one_line(error)
     damaged = isinstance(error, gzip.BadGzipFile)
     if "too much memory" in reason:  # of a zstd stream
@@ -310,7 +311,7 @@ def unreadable(place: Place, error: OSError) -> StorageError:
 
 
 def free_bytes(place: Place) -> int | None:
-    """Return how much is free on the disk of a place, which need not exist; None if unknown."""
+    """Return how many bytes are free on a place's disk; None if unknown. It need not exist."""
     if is_url(place):
         return None
     folder = Path(place).absolute()
@@ -322,7 +323,7 @@ def free_bytes(place: Place) -> int | None:
 
 
 def unwritable(place: Place, error: OSError) -> StorageError:
-    """Say that a place cannot be written."""
+    """Return the error for a place that cannot be written."""
     reason = error.strerror or one_line(error)
     if error.errno in {errno.ENOSPC, errno.EDQUOT}:
         left = free_bytes(place)

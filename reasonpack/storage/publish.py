@@ -1,12 +1,12 @@
-"""Files that appear whole or not at all.
+"""Publish files so that they appear whole or not at all.
 
     content ── publish ──→ .name.….tmp → fsync → rename → name          on this machine
     content ── publish ──→ temporary file → hash → one upload → size    s3:// gs:// hf:// …
                                                    └→ .name.….tmp → size → name    any other
 
-An object store gets a file in one piece after it is whole: an exception inside
+A file is sent to an object store in one upload when it is whole: an exception inside
 `open(url, "wb")` would publish what was written so far. Other servers show a file while it
-grows, and get it under a name that no reader looks at.
+grows, so it is uploaded under a name that no reader looks at, and then renamed.
 """
 
 from __future__ import annotations
@@ -43,13 +43,13 @@ from reasonpack.storage.read import digest
 
 TEMPORARY = ".tmp"
 UPLOADED = ".reasonpack."
-"""What the names of files begin with that are written here to be uploaded."""
+"""Prefix of the names of local files that are written to be uploaded."""
 OPEN_FILES = {Path("/dev"), Path("/dev/fd"), Path("/proc/self/fd")}
 DAY = 24 * 60 * 60
 
 
 class HashingFile(Struct):
-    """A binary file that counts and hashes what is written through it."""
+    """A binary file that counts and hashes the bytes that are written to it."""
 
     file: IO[bytes]
     bytes: int = 0
@@ -57,7 +57,7 @@ class HashingFile(Struct):
     closed: bool = False
 
     def write(self, data: Any) -> int:
-        """Write bytes, or anything that has a buffer."""
+        """Write bytes, or an object that has a buffer; return the number of bytes."""
         view = memoryview(data)
         self.file.write(view)
         self._hash.update(view)
@@ -65,12 +65,12 @@ class HashingFile(Struct):
         return view.nbytes
 
     def flush(self) -> None:
-        """Flush the file beneath."""
+        """Flush the underlying file."""
         self.file.flush()
 
     @property
     def sha256(self) -> str:
-        """Hash of all that was written, in hexadecimal."""
+        """Hash of everything written, in hexadecimal."""
         return str(self._hash.hexdigest())
 
 
@@ -78,10 +78,10 @@ class HashingFile(Struct):
 def publish(place: Place) -> Iterator[HashingFile]:
     """Write a file that appears under its name only when it is whole and on disk.
 
-    The temporary name begins with a dot and ends in `.tmp`, so that no reader that
-    goes by file names takes it for a shard. It is another one each time: two processes
-    that publish the same file do not meet in it. A device or a pipe is written as it is: to rename
-    a file to `/dev/null` would remove the device.
+    The temporary name begins with a dot and ends in `.tmp`, so that no reader takes the file for a
+    shard. It is unique, so that two processes that publish the same file do not write to one
+    temporary file. A device or a pipe is written directly: renaming a file to `/dev/null` would
+    remove the device.
 
     Raises:
         StorageError: it cannot be written.
@@ -114,9 +114,9 @@ def publish(place: Place) -> Iterator[HashingFile]:
 
 
 def _is_stream(place: Place) -> bool:
-    """Tell whether a place is there and neither a file nor a directory, or is `/dev/stdout`.
+    """Return whether a place is a device or a pipe, or a name of an open file like `/dev/stdout`.
 
-    That one links to the file that a shell sends standard output to, and is to stay a link.
+    `/dev/stdout` links to the file that a shell sends standard output to, and must stay a link.
     """
     path = Path(place)
     if is_url(place) or not path.exists():
@@ -137,7 +137,7 @@ def _temporary_for(place: Place) -> Path:
 
 @cache
 def _sweep() -> None:
-    """Remove what killed uploads left on this machine a day ago or more; once in a process."""
+    """Remove local files that killed uploads left a day ago or earlier; once per process."""
     for left in Path(tempfile.gettempdir()).glob(f"{UPLOADED}*{TEMPORARY}"):
         with contextlib.suppress(OSError):
             if time.time() - left.stat().st_mtime > DAY:
@@ -149,10 +149,10 @@ def _token() -> str:
 
 
 def _upload(file: Path, url: str) -> None:
-    """Copy a whole file to a URL, and see that all of it arrived.
+    """Copy a whole file to a URL, where it appears under its name only when all of it arrived.
 
     Raises:
-        OSError: it did not.
+        OSError: not all of it arrived.
     """
     if not shows_half(url):
         _send(file, url)
@@ -171,7 +171,7 @@ def _upload(file: Path, url: str) -> None:
 
 
 def _rename(url: str, new: str) -> None:
-    """Give a file another name, which may be taken."""
+    """Rename a file, and replace a file that has the new name."""
     (system, path), (_, target) = file_system(url), file_system(new)
     if (through := fsspec_of(system)) is None:
         system.move(path, target)
@@ -182,10 +182,10 @@ def _rename(url: str, new: str) -> None:
 
 
 def _send(file: Path, url: str) -> None:
-    """Copy a whole file to a URL, in one call, and see that all of it arrived.
+    """Copy a whole file to a URL in one call, and check that all of it arrived.
 
     Raises:
-        OSError: it did not.
+        OSError: not all of it arrived.
     """
     (system, path), size = file_system(url), file.stat().st_size
     if system.type_name not in {"s3", "gcs"}:  # these have no directories
@@ -201,10 +201,10 @@ def _send(file: Path, url: str) -> None:
 
 
 def _stream(file: Path, url: str, size: int) -> None:
-    """Write a file to an object; nothing of it is left there if that is broken off.
+    """Write a file to an object; if that fails, leave nothing there.
 
-    A stream that is forgotten open closes itself, and so publishes what was written so far.
-    With a single write that is all or nothing, and nothing is an empty object.
+    A stream that is not closed closes itself when it is deleted, which publishes what was written
+    so far. With a single write this is all, or an empty object, which is then removed.
     """
     system, path = file_system(url)
     stream = None
@@ -224,13 +224,13 @@ def _stream(file: Path, url: str, size: int) -> None:
 
 
 def publish_text(place: Place, text: str) -> None:
-    """Publish a small UTF-8 file."""
+    """Publish a small text as a UTF-8 file."""
     with publish(place) as file:
         file.write(text.encode())
 
 
 def publish_once(place: Place, content: bytes | memoryview) -> None:
-    """Publish a file unless it is there with this content."""
+    """Publish a file, unless it already exists with this content."""
     if stamp(place) is None or digest(place)[1] != hashlib.sha256(content).hexdigest():
         with publish(place) as file:
             file.write(content)

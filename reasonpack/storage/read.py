@@ -1,4 +1,4 @@
-"""Input files as bytes.
+"""Read files: their bytes, decompressed, or a local copy.
 
 chats.jsonl.gz ──────── open_bytes ──→ decompressed bytes
 """
@@ -32,19 +32,19 @@ from reasonpack.storage.place import (
 )
 
 Container = Literal["plain", "array", "gzip", "zstd", "parquet", "arrow"]
-"""How a file is packed; `array` is a plain file that is one JSON list."""
+"""Format of an input file; `array` is an uncompressed file that is one JSON list."""
 BLOCK = 8 << 20
 HEAD = 1 << 16
-"""Bytes by which a list is known; blanks may stand before it."""
+"""How many bytes are read to recognise a JSON list, which blanks may precede."""
 BLANK = b" \t\r\n"
 BOM = b"\xef\xbb\xbf"
 _END_OF_STREAM = b"\xff\xff\xff\xff\0\0\0\0"
 SMALL = 1 << 30
-"""Most that a file may hold which is read whole, in bytes."""
+"""Largest size, in bytes, of a file that `read_bytes` reads whole."""
 _MAGIC: dict[bytes, Container] = {
     b"\x1f\x8b": "gzip",
     b"\x28\xb5\x2f\xfd": "zstd",
-    b"\x50\x2a\x4d\x18": "zstd",  # as pzstd begins it
+    b"\x50\x2a\x4d\x18": "zstd",  # as pzstd writes it
     b"PAR1": "parquet",
     b"ARROW1": "arrow",
     b"\xff\xff\xff\xff": "arrow",  # a stream
@@ -52,7 +52,7 @@ _MAGIC: dict[bytes, Container] = {
 
 
 def container(place: Place) -> Container:
-    """Tell how a file is packed, by its first bytes.
+    """Return the format of an input file, by its first bytes.
 
     Raises:
         StorageError: it cannot be read.
@@ -64,7 +64,7 @@ def container(place: Place) -> Container:
 
 
 def is_list(head: bytes) -> bool:
-    r"""Tell whether a file that begins like this is a JSON list.
+    r"""Return whether a file that begins with `head` is a JSON list.
 
     >>> is_list(b'\n[{"a": 1}]'), is_list(b'{"a": 1}\n')
     (True, False)
@@ -96,10 +96,10 @@ def open_file(place: Place, *, start: int = 0) -> Iterator[Any]:
 
 @contextlib.contextmanager
 def open_arrow(place: Place) -> Iterator[pa.NativeFile]:
-    """Open a file for Arrow's readers, which need no Python file below them.
+    """Open a file for Arrow's readers, without a Python file beneath.
 
-    A thread of Arrow's that lets go of a Python file while the interpreter ends aborts the process.
-    A file that fsspec opens is one in any case: read with `use_threads=False`.
+    If a thread of Arrow's releases a Python file while the interpreter ends, the process aborts.
+    fsspec opens Python files in any case: read those with `use_threads=False`.
 
     Raises:
         StorageError: it cannot be read, now or inside the `with` block.
@@ -117,19 +117,19 @@ def open_arrow(place: Place) -> Iterator[pa.NativeFile]:
 
 
 def has_end(stream: pa.NativeFile) -> bool:
-    """Tell whether an Arrow stream has its mark of the end.
+    """Return whether an Arrow stream has its end mark.
 
-    Arrow takes one that was cut between two batches for a whole one.
+    Arrow does not notice that a stream was cut off between two batches.
     """
     size = stream.size()
     return bool(size >= len(_END_OF_STREAM) and stream.read_at(8, size - 8) == _END_OF_STREAM)
 
 
 def validated(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """Yield batches, and refuse one whose offsets lead out of its memory.
+    """Yield batches; refuse one whose offsets point outside its memory.
 
     Raises:
-        pa.ArrowInvalid: there is such a one.
+        pa.ArrowInvalid: a batch is damaged.
     """
     for batch in batches:
         batch.validate(full=True)
@@ -138,14 +138,14 @@ def validated(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
 
 @contextlib.contextmanager
 def open_bytes(place: Place, kind: Container, *, start: int = 0) -> Iterator[Any]:
-    """Open a file of records, decompressed, from byte `start` of a plain one.
+    """Open a file of records, decompressed; a plain one from byte `start` on.
 
     Raises:
         StorageError: it cannot be read, or its compressed stream is damaged or ends early.
     """
     try:
         if kind == "gzip":
-            # Arrow's reader takes zeros behind the last member, as tapes leave them, for damage.
+            # Arrow's reader takes zeros after the last member, as on tapes, for damage.
             with _stream(place) as file, gzip.GzipFile(fileobj=file) as unpacked:
                 yield unpacked
         elif kind == "plain" and not is_url(place):
@@ -169,7 +169,7 @@ def open_bytes(place: Place, kind: Container, *, start: int = 0) -> Iterator[Any
 
 @contextlib.contextmanager
 def _stream(place: Place) -> Iterator[Any]:
-    """Open a file to be read once, from its beginning."""
+    """Open a file to be read once, from its beginning, without seeking."""
     if not is_url(place):
         with open_file(place) as file:
             yield file
@@ -180,10 +180,10 @@ def _stream(place: Place) -> Iterator[Any]:
 
 
 def read_bytes(place: Place) -> bytes | None:
-    """Read a small file whole; None if there is none.
+    """Read a small file whole; return None if there is none.
 
     Raises:
-        StorageError: it cannot be read, or is not small.
+        StorageError: it cannot be read, or is larger than `SMALL`.
     """
     try:
         with open_file(place) as file:
@@ -216,13 +216,12 @@ def digest(place: Place) -> tuple[int, str]:
 
 @contextlib.contextmanager
 def fetched(place: str, names: Sequence[str] = ()) -> Iterator[str]:
-    """Yield a path for what libraries read from paths only; a URL is copied here for a while.
+    """Yield a path for libraries that read only paths; a URL is copied to a temporary folder.
 
-    It is a file, or a directory from which the files called `names` are taken; none of these has to
-    be there.
+    The URL of a file is copied as a file; of a directory, those of the files `names` that exist.
 
     Raises:
-        StorageError: there is nothing, or it cannot be read.
+        StorageError: nothing is there, or it cannot be read.
     """
     if not is_url(place):
         yield place
@@ -251,6 +250,6 @@ def _copied(place: Place, folder: Path, name: str) -> Path:
 
 
 def lacks_memory(error: BaseException) -> bool:
-    """Tell whether Arrow found no memory, other than for a damaged length, above 1 TiB."""
+    """Return whether Arrow ran out of memory; to ask for 1 TiB or more means a damaged length."""
     asked = map(int, re.findall(r"\d+", str(error)))
     return isinstance(error, MemoryError) and max(asked, default=0) < 1 << 40
