@@ -1,1 +1,1 @@
-"""What a finished dataset says of itself, and how to open it."""
+"""A finished dataset: its options, receipts and manifest, and how to open its shards."""

@@ -1,4 +1,4 @@
-"""The manifest: what a finished dataset says of itself.
+"""The manifest, which describes a finished dataset.
 
 A directory without a manifest is an unfinished run, and every reader refuses it.
 """
@@ -28,7 +28,7 @@ MANIFEST = "manifest.json"
 REJECTS = "rejects.jsonl"
 SAMPLES = "samples.html"
 BY_CONTENT = {"tokenizer", "revision", "chat_template"}
-"""Options that only say where something is; the hashes of the plan say what it is."""
+"""Options that only say where something is; the plan has the hashes of its content."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +45,10 @@ class Part:
     """An argument that names inputs, and how much of them is packed.
 
     Attributes:
-        path: of a file or directory, as the user named it.
-        files: how many inputs it names; they follow one another.
-        repeat: how many times its conversations are packed; of a fraction, a share of them.
-        conversations: how many conversations are packed of it, in place of `repeat`.
+        path: the file or directory, as the user named it.
+        files: how many of the manifest's `inputs` it names; they are consecutive.
+        repeat: how many times each of its conversations is packed; for a fraction, some once more.
+        conversations: how many of its conversations are packed; None if `repeat` decides.
     """
 
     path: str
@@ -74,7 +74,8 @@ class Origin:
 class Learned:
     """What was learned of a template: fields of `Behaviour`, as plan and manifest have them.
 
-    `template` is its name, `template_sha256` of its source; variables are JSON objects, as text.
+    `template` is its name, `template_sha256` the hash of its source. `thinking` and `not_thinking`
+    are template variables, as JSON objects in text.
     """
 
     template: str
@@ -88,18 +89,18 @@ class Learned:
     call_stop: Stop
 
     def __post_init__(self) -> None:
-        """Refuse variables that are none."""
+        """Refuse variables that are not JSON objects."""
         for text in (self.thinking, self.not_thinking):
             _check_object(text)
 
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What a finished dataset is; `schemas/manifest.schema.json` describes it.
+    """The description of a finished dataset; `schemas/manifest.schema.json` explains the fields.
 
-    `columns` are the optional ones, `sources` the datasets that it was packed again from. `blend`
-    has all arguments that named inputs if one of them says how much of it is packed. `unit_bytes`
-    is the size of a unit, about; 0 where `sources` have several.
+    `columns` are the optional columns, `sources` the datasets that it was repacked from. `blend`
+    has all arguments that named inputs, if one of them says how much of it is packed. `unit_bytes`
+    is the approximate size of a unit; 0 if the `sources` have different ones.
     """
 
     format_version: str
@@ -121,7 +122,7 @@ class Manifest:
     unit_bytes: Natural = 0
 
     def __post_init__(self) -> None:
-        """Refuse options that no run can have had: readers take them apart."""
+        """Refuse options that no run can have had, because readers parse them."""
         options = self.options
         if options.layout != self.layout:
             raise ValueError(f"layout {self.layout}, and {options.layout} in the options")
@@ -138,7 +139,7 @@ class Manifest:
 
 
 def _check_object(text: str) -> None:
-    """Refuse a text that is no JSON object."""
+    """Refuse a text that is not a JSON object."""
     try:
         value = json.loads(text)
     except RecursionError:
@@ -169,7 +170,7 @@ def read_manifest(directory: Place) -> Manifest:
 
 
 def plan_hash(plan: Mapping[str, Any]) -> str:
-    """Hash what two runs must have in common of a plan, as JSON has it: `plan_sha256`."""
+    """Return `plan_sha256`: the hash of what a plan, as JSON, must share with a resumed run's."""
 
     def without(value: Mapping[str, Any], names: set[str]) -> dict[str, Any]:
         return {name: each for name, each in value.items() if name not in names}

@@ -1,4 +1,4 @@
-"""What a run is asked for, as the manifest of its dataset has it too."""
+"""The options of a run, which the manifest of its dataset records."""
 
 from __future__ import annotations
 
@@ -24,18 +24,19 @@ from reasonpack.choices import (
 
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 TRAIN = "train"
-"""The split that every unit has a shard of."""
+"""The split of which every unit has a shard."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """What a run was asked for; with the plan it determines every byte of the output.
+    """The options of a run; together with the plan they determine every byte of the output.
 
-    `chat_template_kwargs` and `template_behaviour` are JSON objects, as text; `field` renames
-    fields, each as `NAME=KNOWN`, and `role` roles; `split` sets conversations apart, each as
-    `NAME=SHARE`; `sample` is a number of them; `shuffle` puts rows in an order that `seed` gives;
-    `call_columns` are optional ones of calls, `auto` for those that they need. `packing` may be
-    given as true, which is best-fit, or false, as datasets of before have it.
+    `chat_template_kwargs` and `template_behaviour` are JSON objects, as text. `field` renames
+    fields, each as `NAME=KNOWN`, and `role` roles. Each `split`, as `NAME=SHARE`, sets a share of
+    the conversations apart. `sample` is how many conversations are packed. `shuffle` puts rows in a
+    random order, which `seed` decides. `call_columns` are optional columns of calls, `auto` for
+    those that the calls need. `packing` may be True for best-fit or False for none, as in older
+    datasets.
     """
 
     tokenizer: str
@@ -77,7 +78,7 @@ class Options:
     call_columns: tuple[str, ...] = ("auto",)
 
     def __post_init__(self) -> None:
-        """Name what true and false stand for."""
+        """Replace True and False in `packing` by what they stand for."""
         if isinstance(self.packing, bool):
             object.__setattr__(self, "packing", "best-fit" if self.packing else "none")
 
@@ -88,7 +89,7 @@ class Options:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """Optional columns that are asked for, whatever the inputs hold."""
+        """Optional columns that are requested, whatever the inputs hold."""
         renamed = any(pair.endswith(("=weight", "=loss_weight")) for pair in self.field)
         if self.loss_weights == "none" or (self.loss_weights == "auto" and not renamed):
             return ()
@@ -96,7 +97,7 @@ class Options:
 
     @property
     def splits(self) -> tuple[str, ...]:
-        """Names of the splits that rows may be of."""
+        """Names of the splits that rows may belong to."""
         return (TRAIN, *(each.partition("=")[0] for each in self.split))
 
     @property

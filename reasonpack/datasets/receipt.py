@@ -1,4 +1,4 @@
-"""What became of a work unit, as its receipt in the dataset says it: shard, rejects, counts."""
+"""The receipt of a work unit: its shards, the file of its rejects, and counts."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from reasonpack.storage.place import Place, join, public_name
 from reasonpack.storage.read import read_bytes
 
 MOST_NOTES = 100
-"""Kinds of notes that are counted each by itself."""
+"""How many kinds of notes are counted; further ones are counted together, as `more`."""
 _NOTED = ("notes", "examples")
 Natural = Annotated[int, msgspec.Meta(ge=0)]
 Sha256 = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
@@ -26,19 +26,20 @@ RejectPath = Annotated[str, msgspec.Meta(pattern=r"^receipts/\d{5,}\.rejects\.js
 ShardPath = Annotated[
     str, msgspec.Meta(pattern=r"^data/[a-z0-9_]+-[0-9]{5,}-of-[0-9]{5,}\.(parquet|arrow)$")
 ]
-"""Where a manifest may send a reader; anywhere else would be a way out of the dataset."""
+"""The paths that a manifest may name; another path might lead out of the dataset."""
 
 
 @dataclass(slots=True)
 class Counts:
-    """What a shard or a dataset holds; adds up.
+    """Counts of a unit or a dataset, which can be added up.
 
-    `divided` conversations have several samples, `extra_samples` more than one each, and these
-    repeat `extra_tokens`; `left_out` messages, by reason, have views that are too long. Of `pairs`
-    of tokens one sees the other, which is what attention costs. `copies` of the conversations are
-    of records that are packed more than once; `duplicates` are records that say what an earlier one
-    does, and `not_taken` those that no share of an input and no sample takes. Of some kinds of
-    `notes` there is one of the `examples`, the first in the order of their texts.
+    `divided` counts conversations with several samples, `extra_samples` their samples beyond the
+    first of each, and `extra_tokens` the tokens that these repeat. `left_out` counts messages whose
+    views are too long, by reason. `pairs` counts pairs of a token and a token that it sees, the
+    cost of attention. For a record that is packed several times, `copies` counts the conversations
+    beyond the first. `duplicates` counts records equal to an earlier one, `not_taken` records
+    outside the share of their input or the sample. `examples` has for some kinds of `notes` the
+    first example in the order of their texts.
     """
 
     conversations: Natural = 0
@@ -66,7 +67,7 @@ class Counts:
     examples: dict[str, str] = field(default_factory=dict)
 
     def add(self, other: Counts) -> None:
-        """Add what another shard holds."""
+        """Add the counts of another unit."""
         self.note(other.notes, other.examples)
         for name in self.__slots__:
             if name in _NOTED:
@@ -80,7 +81,7 @@ class Counts:
                 setattr(self, name, mine + theirs)
 
     def flat(self) -> Counter[str]:
-        """Write the counts in one table, where `tokens_by_kind.h` is one of the names; no notes."""
+        """Return all counts but notes in one table, with names such as `tokens_by_kind.h`."""
         table: Counter[str] = Counter()
         for name in (each.name for each in fields(self) if each.name not in _NOTED):
             value = getattr(self, name)
@@ -91,21 +92,21 @@ class Counts:
 
     @property
     def records(self) -> int:
-        """How many records were read of the input."""
+        """How many records were read from the input."""
         return self.conversations - self.copies + self.duplicates + self.not_taken
 
     @property
     def incomplete(self) -> bool:
-        """Whether something of the input was not packed; the run then ends with status 3."""
+        """Whether some input was not packed; the run then ends with exit status 3."""
         return self.rejected > 0 or bool(self.left_out)
 
     @property
     def reasons(self) -> set[str]:
-        """Why something of the input was not packed."""
+        """The reasons why some input was not packed."""
         return {*self.rejects, *self.left_out}
 
     def note(self, notes: Mapping[str, int], examples: Mapping[str, str] | None = None) -> None:
-        """Add what was noticed; names of fields come from the data, so that there may be many."""
+        """Add notes; they contain names of fields from the data, so their kinds are limited."""
         for note, number in notes.items():
             name = note if note in self.notes or len(self.notes) < MOST_NOTES else "more"
             self.notes[name] = self.notes.get(name, 0) + number
@@ -120,8 +121,8 @@ class Shard:
     """A published file of rows.
 
     Attributes:
-        path: relative to the dataset.
-        content_hash: of the values in it; see `reasonpack.rows.content_hash`.
+        path: path within the dataset.
+        content_hash: hash of the values in it; see `reasonpack.rows.content_hash`.
     """
 
     path: ShardPath
@@ -133,18 +134,18 @@ class Shard:
 
     @property
     def split(self) -> str:
-        """The split that the rows are of."""
+        """The split that the rows belong to."""
         return self.path.removeprefix("data/").partition("-")[0]
 
     @property
     def unit(self) -> int:
-        """The number of the unit that it is of."""
+        """The number of the unit that it was packed from."""
         return int(self.path.split("-")[1])
 
 
 @dataclass(frozen=True, slots=True)
 class RejectFile:
-    """What of a unit was not packed; one line a record or message, `path` within the dataset."""
+    """A file of what was not packed, one record or message per line; `path` is in the dataset."""
 
     path: RejectPath
     lines: Natural
@@ -154,17 +155,17 @@ class RejectFile:
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """What became of one work unit.
+    """The result of one work unit.
 
     Attributes:
-        unit: what was packed.
-        plan_sha256: hash of the plan that the unit is of.
-        shards: what it became, one for each split that it has rows for, that for training first.
-        rejects: what could not be packed; None if all could.
-        counts: what is in the shards.
-        backend: what encoded the texts, with its version; no byte of a shard depends on it.
-        backend_fault: why another did not that was to; None if none failed.
-        sha256: of this receipt without its hash.
+        unit: the part of the input that was packed.
+        plan_sha256: hash of the plan that the unit belongs to.
+        shards: one for each split that it has rows for, the training split first.
+        rejects: the file of what could not be packed; None if everything could.
+        counts: what was read, packed and rejected.
+        backend: name and version of what encoded the texts; no byte of a shard depends on it.
+        backend_fault: why a backend that should have encoded did not; None if none failed.
+        sha256: hash of this receipt without this field.
     """
 
     unit: Unit
@@ -178,7 +179,7 @@ class Receipt:
 
 
 def shard_path(number: int, *, units: int, suffix: str, split: str = TRAIN) -> str:
-    """Name the shard of a unit.
+    """Return the path of a shard of a unit, within the dataset.
 
     >>> shard_path(3, units=12, suffix="parquet")
     'data/train-00003-of-00012.parquet'
@@ -187,28 +188,28 @@ def shard_path(number: int, *, units: int, suffix: str, split: str = TRAIN) -> s
 
 
 def receipt_path(number: int) -> str:
-    """Name the receipt of a unit."""
+    """Return the path of the receipt of a unit, within the dataset."""
     return f"receipts/{number:05d}.json"
 
 
 def place_of(directory: Place, path: str) -> Place:
-    """Return where a file of a dataset is, by its path in the manifest."""
+    """Return the place of a file of a dataset, given its path within the dataset."""
     return join(directory, *path.split("/"))
 
 
 def reject_path(number: int) -> str:
-    """Name what of a unit was not packed."""
+    """Return the path of the rejects of a unit, within the dataset."""
     return f"receipts/{number:05d}.rejects.jsonl"
 
 
 def sealed(receipt: Receipt) -> Receipt:
-    """Return a receipt with its own hash in it."""
+    """Return a receipt with its own hash filled in."""
     content = msgspec.json.encode(replace(receipt, sha256=""))
     return replace(receipt, sha256=hashlib.sha256(content).hexdigest())
 
 
 def read_receipt(directory: Place, number: int) -> Receipt:
-    """Read the receipt of a unit of a finished dataset, be it of before a unit had several shards.
+    """Read the receipt of a unit of a finished dataset; an older one may name a single `shard`.
 
     Raises:
         FormatError: there is none, or it is damaged.
@@ -227,5 +228,5 @@ def read_receipt(directory: Place, number: int) -> Receipt:
 
 
 def as_json(value: Any) -> str:
-    """Write any of the dataclasses here as indented JSON."""
+    """Return a dataclass of this folder as indented JSON."""
     return msgspec.json.format(msgspec.json.encode(value)).decode() + "\n"

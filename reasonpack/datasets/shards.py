@@ -1,13 +1,13 @@
-"""A shard, opened: its schema, and its rows a group at a time.
+"""Open a shard: read its schema, and its rows a group at a time.
 
     with open_shard(place) as shard:
         shard.schema                         what its columns are
         for batch in shard.groups(): …       all rows
         shard.read(3)                        one group
-        shard.rows(3, [0, 7])                two rows of it, and not much else decoded
+        shard.rows(3, [0, 7])                two rows of it; little else is decoded
 
-A group is a row group of a Parquet file or a record batch of an Arrow stream. No more than one is
-in memory.
+A group is a row group of a Parquet file or a record batch of an Arrow stream. At most one is in
+memory.
 """
 
 from __future__ import annotations
@@ -31,12 +31,13 @@ from reasonpack.storage.read import has_end, lacks_memory, open_arrow, validated
 
 
 class OpenShard(Struct, frozen=True):
-    """An open shard; every group is validated, for a damaged offset would lead out of its memory.
+    """An open shard; every group is validated, because a damaged offset may point outside memory.
 
-    The lists of its rows fit together, unless it is `unchecked`.
+    The lists of its rows fit together (`check_sound`), unless it is unchecked.
 
     Attributes:
-        name: of the file, for messages.
+        name: name of the file, for messages.
+        schema: schema of the rows.
     """
 
     name: str
@@ -54,18 +55,18 @@ class OpenShard(Struct, frozen=True):
         if isinstance(self._file, pq.ParquetFile):
             footer = self._file.metadata
             return [footer.row_group(number).num_rows for number in range(footer.num_row_groups)]
-        with _whole(self.name), self._stream(["length"]) as stream:
+        with _refusing_damage(self.name), self._stream(["length"]) as stream:
             return [group.num_rows for group in stream]
 
     def groups(
         self, columns: Sequence[str] | None = None, *, first: int = 0
     ) -> Iterator[pa.RecordBatch]:
-        """Yield the groups from one on, of which only some columns if these are named.
+        """Yield the groups from number `first` on, with all columns or only those named.
 
         Raises:
             FormatError: the shard is damaged.
         """
-        with _whole(self.name):
+        with _refusing_damage(self.name):
             if isinstance(self._file, pq.ParquetFile):
                 for number in range(first, self._file.num_row_groups):
                     table = self._file.read_row_group(number, columns, use_threads=False)
@@ -75,17 +76,17 @@ class OpenShard(Struct, frozen=True):
                 yield from self._sound(itertools.islice(stream, first, None))
 
     def read(self, number: int) -> pa.RecordBatch:
-        """Read one group; of a stream those before it are read too.
+        """Read one group; in a stream, the groups before it are read too.
 
         Raises:
             FormatError: the shard is damaged, or has no such group.
         """
-        with _whole(self.name):
+        with _refusing_damage(self.name):
             (group,) = itertools.islice(self.groups(first=number), 1)
             return group
 
     def rows(self, number: int, places: Sequence[int]) -> Iterator[pa.RecordBatch]:
-        """Yield rows of one group by their places in it, which increase, each as a batch.
+        """Yield rows of one group, each as a batch, given their increasing indices in the group.
 
         Raises:
             FormatError: the shard is damaged, or has no such group.
@@ -95,7 +96,7 @@ class OpenShard(Struct, frozen=True):
             yield from (group.slice(at, 1) for at in places)
             return
         first, waiting = 0, list(places)
-        with _whole(self.name):
+        with _refusing_damage(self.name):
             batches = self._file.iter_batches(8, row_groups=[number], use_threads=False)
             for few in self._sound(batches):
                 while waiting and waiting[0] < first + few.num_rows:
@@ -121,32 +122,32 @@ class OpenShard(Struct, frozen=True):
 def open_shard(place: Place, *, unchecked: bool = False) -> Iterator[OpenShard]:
     """Open a shard for reading.
 
-    Of an `unchecked` one nobody looks at its version, its columns, what it requires of a reader,
-    and whether the lists of its rows fit together.
+    With `unchecked`, neither its version, its columns and what it requires of a reader are checked,
+    nor whether the lists of its rows fit together.
 
     Raises:
         FormatError: it is damaged, or `check_readable` refuses it.
     """
     name = public_name(place)
     with contextlib.ExitStack() as opened:
-        with _whole(name):
+        with _refusing_damage(name):
             source = opened.enter_context(_opened(place))
             if name.endswith(".arrow"):
                 shard = OpenShard(name, _schema_of_stream(source), source, unchecked)
             else:
                 file = opened.enter_context(pq.ParquetFile(source))
                 shard = OpenShard(name, file.schema_arrow, file, unchecked)
-            _ = shard.schema.names  # read here, so that a damaged one is a damaged shard
+            _ = shard.schema.names  # read here, so that damage raises FormatError
         if not unchecked:
             check_readable(shard.schema, name)
         yield shard
 
 
 def read_shard(place: Place) -> Iterator[pa.RecordBatch]:
-    """Yield the groups of a shard of a version known here.
+    """Yield the groups of a shard.
 
     Raises:
-        FormatError: not a shard of a format version known here, or damaged.
+        FormatError: as `open_shard`.
     """
     with open_shard(place) as shard:
         yield from shard.groups()
@@ -167,8 +168,8 @@ def _schema_of_stream(source: pa.NativeFile) -> pa.Schema:
 
 
 @contextlib.contextmanager
-def _whole(name: str) -> Iterator[None]:
-    """Say of what reading a damaged shard raises that the shard is damaged."""
+def _refusing_damage(name: str) -> Iterator[None]:
+    """Raise FormatError for the errors that reading a damaged shard raises."""
     try:
         yield
     except (pa.ArrowException, OSError, LookupError, ValueError) as error:

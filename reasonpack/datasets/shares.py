@@ -1,4 +1,4 @@
-"""An argument that names inputs → its path, and how much of it is packed.
+"""An argument that names inputs → their path, and how much of them is packed.
 
 a.jsonl       a.jsonl:2.0    twice       b/#5000    5,000 conversations of a directory
 {"path": "a.jsonl", "repeat": 2.0}       the same as fields, as in a file of options
@@ -21,15 +21,15 @@ STDIN = "-"
 _FIELDS = ("path", "repeat", "conversations")
 _EXPECTED = "a share above 0, or a number of conversations from 1 on"
 _MEANT = re.compile(r"(.+)[:#][^:#/]+", re.DOTALL)
-"""What is no share, behind a name."""
+"""A name, followed by what may be meant as a share but is not one."""
 _SHARE = re.compile(r"(.+?)(?::(\d+(?:\.\d+)?)|#(\d+))", re.DOTALL)
 
 
 def read_part(text: str) -> Part:
-    """Read an argument that names inputs; a share behind it only where no file is called so.
+    """Read an argument that names inputs; if a file has this whole name, no share is read from it.
 
     Raises:
-        UsageError: the share is none, or the fields are not those of an input.
+        UsageError: the share is invalid, or the fields are not those of an input.
     """
     if text == STDIN:
         return Part(path=text)
