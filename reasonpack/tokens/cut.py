@@ -1,4 +1,4 @@
-"""A text → pieces that can be encoded apart, by a rule that `cut_rule` learns of a tokenizer."""
+"""A text → pieces that can be encoded apart, by a rule that `cut_rule` learns for a tokenizer."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ class CutRule(Struct, frozen=True):
     """Where a text may be cut.
 
     Attributes:
-        stages: one pattern a stage, matching its added tokens leftmost-longest
-            in one group; each stage looks only between the matches of those before.
-        opaque: tokens that are matched but never cut at.
-        leads: a token starts its piece and keeps the text behind it, instead of
-            being a piece of its own.
+        stages: one pattern per stage, matching its added tokens leftmost-longest
+            in one group; each stage searches only between the matches of earlier ones.
+        opaque: tokens that are matched, but at which no cut is made.
+        leads: a token begins a piece with the text after it, instead of being a piece
+            of its own.
         reason: why there are cuts, or why there are none.
-        lines: a stretch is cut after its first line as well.
+        lines: a stretch between tokens is also cut after its first line.
     """
 
     stages: tuple[re.Pattern[str], ...]
@@ -38,7 +38,7 @@ def cut_text(text: str, rule: CutRule) -> list[str]:
     >>> cut_text("a<s>b<s>c", CutRule((tokens,), frozenset(), True, ""))
     ['a', '<s>b', '<s>c']
     """
-    parts = [text]  # stretch, token, stretch, …: what stands at odd places is a token
+    parts = [text]  # stretch, token, stretch, …: tokens have odd indices
     for stage in rule.stages:
         split: list[str] = []
         for i, part in enumerate(parts):
@@ -67,4 +67,4 @@ def cut_text(text: str, rule: CutRule) -> list[str]:
 
 
 _LINE = re.compile(r"[^\n]{0,15}\n+(?=[!-.0-~\u4e00-\u9fff])")
-"""A short line, breaks included, in front of a letter, a digit or a sign other than a slash."""
+"""A short line with its breaks, followed by a letter, a digit or a sign other than a slash."""

@@ -1,54 +1,53 @@
-r"""A tokenizer's pipeline → where a text may be cut, so that its pieces are encoded apart.
+r"""A tokenizer's pipeline → where a text may be cut into pieces that are encoded apart.
 
     "<s>Hi<e>\n<s>"  ──→  "<s>" "Hi" "<e>" "\n" "<s>"
 
 Why a cut is exact. `tokenizers` encodes a text in stages:
 
     1  added tokens that are not normalized are found, leftmost-longest, in the
-       raw text; each match is one id, and a hard border for all that follows
+       raw text; each match is one id, and a border for all later stages
     2  each stretch between them is normalized, and the normalized added tokens
        are found in it in the same way
-    3  each stretch that is left is pre-tokenized and given to the model
+    3  each remaining stretch is pre-tokenized and given to the model
 
-So a stretch between two matches of stage 1 never sees its neighbours. Encoding
-it alone gives the same ids if stage 1 finds in it what it found before, and if
-no component asks where in the text the stretch lies:
+So a stretch between two matches of stage 1 does not depend on its neighbours.
+Encoding it alone gives the same ids if stage 1 finds the same matches in it, and
+if no component depends on where in the text the stretch lies:
 
   - The matches are the same. The regular expression here holds *every* added
     token of stage 1 and finds them leftmost-longest too. A match starts at the
     first place where any token starts, so none starts in the stretch before it;
-    cutting text off behind a match, or before one, adds no match and lengthens
+    cutting text off after a match, or before one, adds no match and lengthens
     none.
   - A token with `lstrip`, `rstrip` or `single_word` also looks at the whitespace
-    and the word characters beside it. It is never cut at, and once there is one,
-    cuts are made only at tokens that begin and end with ASCII punctuation, which
-    looks the same to it as an end of the text.
+    and the word characters next to it. No cut is made at such a token, and if there
+    is one, cuts are made only at tokens that begin and end with ASCII punctuation,
+    which it treats like an end of the text.
   - Normalizers, pre-tokenizers and models work on one stretch at a time; those
-    that are known to are listed here, and any other forbids cutting. One asks for
-    the place: Metaspace with `prepend_scheme` "first" prepends at offset 0 of the
-    text only. There a token stays in one piece with the text behind it, so that
-    no later stretch comes to lie at offset 0.
-  - Stage 2 is cut at as well when nothing is normalized and no added token has a
-    flag: then its stretches are plain text, and the same argument holds in each.
+    known to do so are listed here, and any other forbids cutting. One depends on
+    the offset: Metaspace with `prepend_scheme` "first" prepends only at offset 0 of
+    the text. For it a token stays in one piece with the text after it, so that no
+    later stretch has offset 0.
+  - Cuts are made at tokens of stage 2 too if nothing is normalized and no added token
+    has a flag: then its stretches are plain text, and the same argument holds in each.
 
 A stretch may be cut once more, after the line that it begins with. Templates put a header
-in front of a message, and what they put there changes when the message becomes history:
+in front of a message, and the header changes when the message becomes history:
 
-    "\n\n" "Paris is …"          while it is the answer, behind its reasoning
-    "assistant\n" "Paris is …"     later, without
+    "\n\n" "Paris is …"          while it is the answer, after its reasoning
+    "assistant\n" "Paris is …"     later, without reasoning
 
-So that the message is encoded once for both. A pre-tokenizer that splits by one of the
-known patterns always ends a word between a line break and a letter, digit or sign:
+With this cut, the message is encoded once for both. A pre-tokenizer that splits by known
+patterns only always ends a word between a line break and a letter, digit or sign:
 
-  - No alternative matches a line break with one of these behind it; and from there on
-    the words depend on what follows alone, since no alternative looks back.
+  - No alternative matches a line break followed by one of these; and from there on
+    the words depend only on what follows, since no alternative looks back.
   - Before the break nothing changes either. The white space up to it is one word
     whatever follows (`\s*[\r\n]+` comes before the alternatives that look ahead).
   - The normalizer is none or NFC, which never joins anything to a line break.
 
-Whoever is not convinced is not asked to be: hard strings made of the tokenizer's
-own added tokens are encoded both ways at load, and one difference forbids
-cutting.
+The argument is tested too: when a tokenizer is loaded, hard strings made of its own
+added tokens are encoded both ways, and one difference forbids cutting.
 """
 
 from __future__ import annotations
@@ -111,7 +110,7 @@ def longest_first(tokens: Iterable[str]) -> re.Pattern[str]:
 
         <t>, <tool>, <tools>  →  (<t(?:>|ool(?:>|s>)))
 
-    That is what makes thousands of tokens cost no more than one.
+    So a search for thousands of tokens costs no more than for one.
 
     >>> longest_first(["<t>", "<t>x", "<tool>"]).split("a<t>xx<t><tool")
     ['a', '<t>x', 'x', '<t>', '<tool']
@@ -140,7 +139,7 @@ def _trie_pattern(node: dict[str, Any]) -> str:
 
 
 def learn_rule(reference: tokenizers.Tokenizer, listed: list[str]) -> CutRule:
-    """Decide where this tokenizer may be cut, by argument first and then by experiment.
+    """Decide where texts may be cut for a tokenizer: by the argument above, then by a test.
 
     `listed` are the added tokens as the file writes them.
     """
@@ -152,7 +151,7 @@ def learn_rule(reference: tokenizers.Tokenizer, listed: list[str]) -> CutRule:
         return _whole("its added tokens are too long for a pattern")
     texts = _hard_texts(listed) if rule.stages else ()
     ids = functools.cache(lambda piece: reference.encode(piece, add_special_tokens=False).ids)
-    for text in texts:  # of few pieces, put together in many ways
+    for text in texts:  # made of few distinct pieces, so the cache helps
         try:
             with refusing("", "fails", "ids"):
                 same = [*itertools.chain.from_iterable(map(ids, cut_text(text, rule)))] == ids(text)
@@ -168,7 +167,7 @@ def _whole(reason: str) -> CutRule:
 
 
 def _obstacle(reference: tokenizers.Tokenizer, added: list[str], listed: list[str]) -> str | None:
-    """Name what stands against the argument for cutting; None if nothing does."""
+    """Return why the argument for cutting does not hold; None if it does."""
     if (model := type(reference.model).__name__) not in LOCAL_MODELS.split():
         return f"model {model} is not known to be local"
     for kind, component, local in (
@@ -189,7 +188,7 @@ def _obstacle(reference: tokenizers.Tokenizer, added: list[str], listed: list[st
 
 
 def _parts(component: Any) -> list[dict[str, Any]]:
-    """Flatten a component, as `tokenizers` understood it, with its defaults filled in.
+    """Return the parts of a component as `tokenizers` parsed it, with its defaults filled in.
 
     >>> _parts(tokenizers.normalizers.Sequence([tokenizers.normalizers.NFC()]))
     [{'type': 'NFC'}]
@@ -207,13 +206,13 @@ def _parts(component: Any) -> list[dict[str, Any]]:
 
 
 def _adds_only(template: list[dict[str, Any]]) -> bool:
-    """Say whether a template has the text once: then, without special tokens, it does nothing."""
+    """Return whether a template has the text once: without special tokens, it does nothing."""
     sequences = [piece["Sequence"]["id"] for piece in template if "Sequence" in piece]
     return sequences == ["A"]
 
 
 def _argued_rule(reference: tokenizers.Tokenizer, added: list[Any]) -> CutRule:
-    """Build the rule that the module's argument allows, where nothing stands against it."""
+    """Build the rule that the argument of this module allows, if there is no obstacle."""
     raw = [token for token in added if not token.normalized]
     normalized = [token for token in added if token.normalized]
     flagged = {t.content for t in added if t.lstrip or t.rstrip or t.single_word}
@@ -264,7 +263,7 @@ _SPACE_ALTERNATIVES = [r"\s*[\r\n]+", r"\s+(?!\S)", r"\s+"]
 
 
 def _ends_lines(reference: tokenizers.Tokenizer) -> bool:
-    """Say whether words always end between a line break and a letter, digit or sign."""
+    """Return whether words always end between a line break and a letter, digit or sign."""
     parts = _parts(reference.pre_tokenizer)
     splits, last = parts[:-1], parts[-1] if parts else {}
     if (
@@ -289,7 +288,7 @@ def _ends_lines(reference: tokenizers.Tokenizer) -> bool:
 
 
 def _alternatives(pattern: str) -> list[str]:
-    r"""Take a pattern apart at the bars that are in no group and no class.
+    r"""Split a pattern at the bars that are in no group and no class.
 
     >>> _alternatives(r"(?i:'s|'t)|[|]+|\|x")
     ["(?i:'s|'t)", '[|]+', '\\|x']
@@ -310,7 +309,7 @@ _LINES = ["A", "it's", "7", "10000", "#", "*a", "-", "'s", '"', "~", "{", "汉�
 
 
 def _hard_texts(contents: list[str]) -> Iterator[str]:
-    """Make a few texts in which a wrong cut would show: what can change beside a token."""
+    """Yield texts in which a wrong cut would show: tokens next to what they may change."""
     step = max(1, len(contents) // 12)
     sample = sorted(contents, key=len)[::step]
     yield "".join(f"{lead}\n{line}" for lead, line in itertools.product(_LEADS, _LINES))

@@ -1,15 +1,15 @@
-"""Pieces of text → ids, by a fast tokenizer that has proved itself, else by the reference.
+"""Pieces of text → ids, by a fast backend that passes its checks, else by the reference.
 
     pieces of a unit ─┬→ gigatoken ──→ ids ── a sample of them again ──→ the same: kept
                       └→ tokenizers, the reference, ────────────────┘    else: all by the reference
 
-Nothing a fast backend says is believed because of its name. It is used for a tokenizer
-once it agrees with the reference on the hard texts, which hold what such programs get
-wrong. It is then checked on some pieces of every unit. After the first difference it is
-not used again, and the unit is encoded anew. Pieces with a character that programs treat
-by the version of Unicode they know never reach it: see `reasonpack.tokens.settled`.
+No fast backend is trusted. It is used for a tokenizer once it agrees with the reference
+on the hard texts, which contain what such programs get wrong. Then it is checked on some
+pieces of every unit. After the first difference it is not used again, and the unit is
+encoded anew. Pieces with a character whose treatment depends on the version of Unicode
+never reach it: see `reasonpack.tokens.settled`.
 
-So ids never depend on the backend, and neither do the bytes of a dataset.
+So ids do not depend on the backend, and neither do the bytes of a dataset.
 """
 
 from __future__ import annotations
@@ -38,24 +38,24 @@ if TYPE_CHECKING:
 
 I32 = NDArray[np.int32]
 EncodeFlat = Callable[[Sequence[str]], tuple[NDArray[Any], NDArray[Any]]]
-"""Pieces → the ids of all of them, one after another, and where each begins: n + 1 offsets."""
+"""n pieces → the ids of all of them, one after another, and n + 1 offsets of the pieces."""
 
 REFERENCE = "tokenizers"
 WORTH_IT = 2_000_000
-"""Characters from which a fast backend pays for being loaded and tried: 0.6 s, against 0.4 a MB."""
+"""Characters from which a fast backend pays: loading and testing takes 0.6 s, it saves 0.4 a MB."""
 MANY = 100_000_000
-"""Characters from which fastokens pays for its load: 1 s more than gigatoken's, 0.013 less a MB."""
+"""Characters from which fastokens pays: it loads 1 s slower than gigatoken, saves 13 ms a MB."""
 CHECKED_AT_LEAST = 16
 SLICE_CHARACTERS = 1 << 20
 RENEWED_AFTER = 1 << 29
-"""Characters after which gigatoken is loaded anew: the words that it keeps are at most theirs."""
+"""Characters after which gigatoken is loaded anew, which bounds its cache of words."""
 
 
 class Choice(Struct, frozen=True):
     """Which backend a run asked for; nothing in its output depends on it.
 
     Attributes:
-        name: `auto` takes what is installed and proves itself, and is worth its load.
+        name: `auto` tries the installed backends if the input is large enough.
         check_rate: share of a unit's pieces that the reference encodes too.
     """
 
@@ -72,7 +72,7 @@ class Choice(Struct, frozen=True):
             raise UsageError(f"--tokenizer-backend {self.name}", "not installed", "it to be", fix)
 
     def backends(self, characters: int) -> tuple[str, ...]:
-        """Name the fast backends to try, in order, for a run of about so many characters."""
+        """Name the fast backends to try, in order, for a run of about `characters` characters."""
         if self.name != "auto":
             return () if self.name == REFERENCE else (self.name,)
         if characters < WORTH_IT:
@@ -81,21 +81,21 @@ class Choice(Struct, frozen=True):
 
 
 AUTO = Choice()
-"""Take the first that is installed and proves itself."""
+"""The default choice."""
 
 
 def installed() -> list[str]:
-    """List the fast backends that can be imported, the one that loads faster in front."""
+    """List the fast backends that can be imported, the one that loads faster first."""
     return [name for name in _LOADERS if importlib.util.find_spec(name) is not None]
 
 
 class Encoder:
-    """Encodes the pieces of one unit after another.
+    """Encodes the pieces of units, one unit after another.
 
     Attributes:
         used: the backend of the last unit, with its version.
-        fault: why the last unit was not encoded by the backend that was to do it; None
-            if it was.
+        fault: why backends that should have encoded the last unit did not; None if none
+            failed.
 
     >>> import tokenizers
     >>> from reasonpack.tokens.cut import CutRule
@@ -124,7 +124,7 @@ class Encoder:
         self._failed: list[str] = []
 
     def prepare(self) -> None:
-        """Begin to load what encodes, beside other work."""
+        """Begin to load a fast backend in another thread."""
         if self._names and self._loading is None and self._loaded is None:
             from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 (few runs need it)
 
@@ -133,7 +133,7 @@ class Encoder:
             executor.shutdown(wait=False)
 
     def encode(self, pieces: Sequence[str]) -> list[I32]:
-        """Encode pieces, each for itself: one i32[T] a piece, as the reference does.
+        """Encode each piece by itself, as the reference does: one i32[T] per piece.
 
         Raises TokenizerError for a piece that the reference cannot encode.
         """
@@ -152,7 +152,7 @@ class Encoder:
         self.fault = "; ".join([*self._failed, f"{label} is used"]) if self._failed else None
 
     def load(self) -> bool:
-        """See that a fast backend is loaded that has not failed yet, if there is one left."""
+        """Load the next fast backend, unless one is loaded; return whether one is."""
         while self._loaded is None and self._names:
             name = self._names.pop(0)
             try:
@@ -167,18 +167,18 @@ class Encoder:
         return self._loaded is not None
 
     def _prove(self) -> bool:
-        """See that what is loaded agrees with the reference on the hard texts; else unload it."""
+        """Return whether the loaded backend gives the ids of hard texts right; else unload it."""
         if not self._proved:
             texts = hard_texts(self._tokenizer.added_tokens)
             self._proved = self._ids_checked(texts, range(len(texts)), "a hard text") is not None
         return self._proved
 
     def _try(self, pieces: Sequence[str]) -> list[I32] | None:
-        """Encode by the fast backend and check some; None where it is found wrong."""
+        """Encode pieces by the fast backend, and check some; None if it is wrong on one."""
         assert self._loaded is not None
         label = _label(self._loaded[0])
         count = max(CHECKED_AT_LEAST, round(len(pieces) * self._check_rate))
-        # Any fixed choice will do that has no period in common with the turns of a chat.
+        # Fixed but irregular: a regular choice could always meet the same turn of a chat.
         chosen = random.Random(0).sample(range(len(pieces)), min(count, len(pieces)))  # noqa: S311
         ids = self._ids_checked(pieces, chosen, "a piece of this unit")
         if ids is not None:
@@ -188,8 +188,9 @@ class Encoder:
     def _ids_checked(
         self, pieces: Sequence[str], chosen: Sequence[int], what: str
     ) -> list[I32] | None:
-        """Encode by the fast backend; unload it if the reference disagrees on a chosen piece.
+        """Encode pieces by the fast backend, and the chosen ones by the reference too.
 
+        If they differ, unload the backend and return None; `what` names a piece in the message.
         Pieces that are not settled are encoded by the reference alone.
         """
         assert self._loaded is not None
@@ -235,7 +236,7 @@ def _shown(piece: str) -> str:
 
 
 def _slices(pieces: Sequence[str]) -> Iterator[list[str]]:
-    """Yield about a megabyte of pieces at a time: no interrupt gets through to a tokenizer."""
+    """Yield about a megabyte of pieces at a time: tokenizers do not react to interrupts."""
     part: list[str] = []
     characters = 0
     for piece in pieces:
@@ -249,7 +250,7 @@ def _slices(pieces: Sequence[str]) -> Iterator[list[str]]:
 
 
 def _split(ids: NDArray[Any], offsets: NDArray[Any], count: int, vocabulary: int) -> list[I32]:
-    """Cut the ids of many pieces apart, after a look at whether they can be such.
+    """Cut the ids of many pieces apart; raise ValueError for impossible ids or offsets.
 
     >>> _split(np.array([7, 8, 9], np.uint32), np.array([0, 1, 1, 3]), 3, 10)
     [array([7], dtype=int32), array([], dtype=int32), array([8, 9], dtype=int32)]
@@ -276,7 +277,7 @@ def _load_gigatoken(tokenizer: Tokenizer) -> EncodeFlat:
         if seen > RENEWED_AFTER:
             loaded, seen = gigatoken.Tokenizer.from_json(tokenizer.as_json()), 0
         seen += sum(map(len, pieces))
-        # A batch would come as an awkward array, whose import takes longer than is won by it.
+        # A batch call returns an awkward array, whose import takes longer than the call saves.
         arrays = list(map(loaded.encode, pieces))
         offsets = np.cumsum([0, *map(len, arrays)])
         return np.concatenate(arrays) if arrays else np.zeros(0, np.uint32), offsets
@@ -296,6 +297,6 @@ def _load_fastokens(tokenizer: Tokenizer) -> EncodeFlat:
 
 
 _LOADERS: dict[str, Callable[[Tokenizer], EncodeFlat]] = {
-    "gigatoken": _load_gigatoken,  # which keeps the words that it has seen
+    "gigatoken": _load_gigatoken,  # caches the words that it has seen
     "fastokens": _load_fastokens,
 }

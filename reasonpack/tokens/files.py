@@ -16,7 +16,7 @@ from reasonpack.errors import TokenizerError, UsageError
 from reasonpack.wording import one_line
 
 Lookup: TypeAlias = Callable[[], Callable[[int], str | None]]
-"""Gives, when it is needed, what gives the text of an id, or None where there is none."""
+"""Returns a function from an id to its text, or to None without one; the texts are read late."""
 
 _MAX_TOKENIZER_BYTES = 1 << 30
 _MAX_CONFIG_BYTES = 1 << 26
@@ -28,7 +28,7 @@ TOKENIZER_FILES = (
     *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"),
     *("chat_template.jinja", "chat_template.json", "config.json", "generation_config.json"),
 )
-"""What is taken from a directory that a URL or a hub id names."""
+"""Files that are fetched from a directory that a URL or a hub id names."""
 _HUB_FILES = [*TOKENIZER_FILES, "additional_chat_templates/*"]
 _LOG_IN = "log in (hf auth login) or set HF_TOKEN"
 _HUB_FIXES = {
@@ -38,13 +38,13 @@ _HUB_FIXES = {
     "LocalEntryNotFoundError": "Check the connection (HF_ENDPOINT, HF_HUB_OFFLINE) and the hub's "
     "login, or give a directory that holds the tokenizer",
 }
-"""What helps, by the errors of the hub's client, a kind before the kinds that it is one of."""
+"""Fixes, by the classes of the errors of the hub's client; the most derived class decides."""
 _ANY_HUB_FIX = "Check the connection, or give a directory that holds the tokenizer"
 _NAMED_TOKENS = [f"{name}_token" for name in ["bos", "eos", "unk", "sep", "pad", "cls", "mask"]]
 
 
 def find_file(source: str | Path, revision: str | None) -> Path:
-    """Give the path of the `tokenizer.json` that a source names."""
+    """Return the path of the `tokenizer.json` that a source names; fetch that of a hub id."""
     path = Path(source)
     expected = "a tokenizer.json, a directory that holds one, or a hub id"
     try:
@@ -108,7 +108,7 @@ def _read(path: Path, *, limit: int) -> bytes:
 
 
 class AddedToken(msgspec.Struct):
-    """An added token, as far as it is read."""
+    """An added token: the fields that are read here."""
 
     content: str
     id: Any = None
@@ -117,7 +117,7 @@ class AddedToken(msgspec.Struct):
 
 
 class TokenizerFile(msgspec.Struct):
-    """What is read of a `tokenizer.json` beside `tokenizers`."""
+    """The fields of a `tokenizer.json` that are read here, without `tokenizers`."""
 
     model: dict[str, msgspec.Raw]
     added_tokens: list[AddedToken] = []
@@ -128,10 +128,10 @@ class TokenizerFile(msgspec.Struct):
 
 
 def read_tokenizer(path: Path) -> tuple[bytes, TokenizerFile]:
-    """Read a `tokenizer.json`: its bytes, and of them what `tokenizers` does not tell.
+    """Read a `tokenizer.json`; return its bytes, and the fields that are read here.
 
     Raises:
-        TokenizerError: it cannot be read, is no such file, or would take all memory.
+        TokenizerError: it cannot be read, is not a `tokenizer.json`, or would take all memory.
     """
     data = _read(path, limit=_MAX_TOKENIZER_BYTES)
     file = _decode(data, path)
@@ -140,7 +140,7 @@ def read_tokenizer(path: Path) -> tuple[bytes, TokenizerFile]:
 
 
 def _decode(data: bytes, path: Path) -> TokenizerFile:
-    """Take a file apart, and see that it is a `tokenizer.json`."""
+    """Decode a file; refuse it unless it is a `tokenizer.json`."""
     if data.startswith(b"version https://git-lfs"):
         raise TokenizerError(path, "is a Git LFS pointer", "the file itself", "Run git lfs pull")
     try:
@@ -154,7 +154,7 @@ def _decode(data: bytes, path: Path) -> TokenizerFile:
 
 
 def _check_normalizer(normalizer: Any, path: Path) -> None:
-    """Refuse what would make much text out of little: `tokenizers` would take all memory."""
+    """Refuse a normalizer that makes texts so long that `tokenizers` would take all memory."""
     times, todo = 1, [normalizer]
     for part in todo:  # grows while it is read
         if not isinstance(part, dict):
@@ -165,7 +165,7 @@ def _check_normalizer(normalizer: Any, path: Path) -> None:
         charsmap = part.get("precompiled_charsmap")
         if times > _MOST_GROWTH:
             what, expected = f"makes a text {times:,} times as long", f"{_MOST_GROWTH:,} at most"
-        elif isinstance(charsmap, str) and _says_too_much(charsmap):
+        elif isinstance(charsmap, str) and _is_cut_off(charsmap):
             what = "precompiled_charsmap ends before the part that it says it has"
             expected = "a whole one"
         else:
@@ -175,17 +175,17 @@ def _check_normalizer(normalizer: Any, path: Path) -> None:
         )
 
 
-def _says_too_much(charsmap: str) -> bool:
-    """Tell whether a map in base64 is shorter than its first four bytes say of its first part."""
+def _is_cut_off(charsmap: str) -> bool:
+    """Return whether a map in base64 is shorter than its first four bytes say."""
     try:
         data = base64.b64decode(charsmap)
     except ValueError:
-        return False  # which `tokenizers` says itself
+        return False  # `tokenizers` refuses it
     return int.from_bytes(data[:4], "little") > len(data) - 4
 
 
 def refuse_surrogate(piece: str, where: str) -> None:
-    """Raise TokenizerError for half of a surrogate pair, which is no text."""
+    """Raise TokenizerError if a text has half of a surrogate pair, which is not Unicode text."""
     try:
         piece.encode()
     except UnicodeEncodeError as error:
@@ -194,8 +194,8 @@ def refuse_surrogate(piece: str, where: str) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object; a file that is not there is an empty one."""
-    if not os.path.lexists(path):  # a link to nothing is one that is broken
+    """Read a JSON object; return an empty one if there is no file."""
+    if not os.path.lexists(path):  # a link to nothing is an error
         return {}
     try:
         value = json.loads(_read(path, limit=_MAX_CONFIG_BYTES).decode("utf-8"))
@@ -207,10 +207,10 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def special_tokens_of(config: dict[str, Any], directory: Path) -> dict[str, str | list[str]]:
-    """Collect the special tokens by name; the first file that has a name decides.
+    """Return the special tokens by name; the first file that has a name decides.
 
-    As in transformers: a config that lists `added_tokens_decoder` was written after
-    the map went out of use, and wins; an older one gives way to it.
+    As in transformers: `tokenizer_config.json` comes before `special_tokens_map.json` if it
+    lists `added_tokens_decoder`, as newer ones do; otherwise the map comes first.
     """
     token_map = read_json(directory / "special_tokens_map.json")
     sources = [("tokenizer_config.json", config), ("special_tokens_map.json", token_map)]
@@ -238,7 +238,7 @@ def _token_texts(value: object, where: str) -> str | list[str] | None:
 
 
 def _token_text(value: object, where: str) -> str | None:
-    """Give the text of a token written as a string or an object; None for null."""
+    """Return the text of a token written as a string or an object; None for null."""
     text = value.get("content") if isinstance(value, dict) else value
     if isinstance(text, str):
         refuse_surrogate(text, where)
@@ -268,6 +268,6 @@ def eos_tokens(
 
 
 def model_max_length(config: dict[str, Any]) -> int | None:
-    """Return the tokens that the config says a model takes; None where it says nothing."""
+    """Return how many tokens a model takes according to the config; None if it does not say."""
     length = config.get("model_max_length")
     return length if type(length) is int and 0 < length < _ABSURD_LENGTH else None

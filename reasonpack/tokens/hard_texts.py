@@ -1,9 +1,9 @@
-"""Texts on which tokenizers tend to differ: a fast backend has to give the reference's ids for all.
+"""Texts on which tokenizers tend to differ: a fast backend must give the reference's ids for all.
 
 They hold borders between classes of characters, runs of white space, forms of one letter,
 combining marks in every order, contractions, added tokens and halves of them. Most consist of
-settled characters, so that the backend answers for them itself; each class of the others is
-there too, and shows a backend wrong if it is ever given such a text.
+settled characters, which the backend encodes; each class of unsettled ones is there too, and
+would show a backend wrong that is given such a text.
 """
 
 from __future__ import annotations
@@ -43,16 +43,16 @@ _FRAMES = """
 _FRAMED = "éßİщ汉ア한ไعक١½Ⅻʰ—…€\u200d\u0301\U0001f600\U0001d538\U00020021"
 _SPACED_FRAMES = [" □", " I'□", "  □\n\n", "□ \n□", "□\n\na", "\t□ a"]
 _UNSETTLED = (
-    "\u017f\u212a\u0295"  # they fold to ASCII, or changed their category
+    "\u017f\u212a\u0295"  # fold to ASCII, or changed their category
     "\u0d3b\u08cf\u1ac8\u089d\u1dfa\U0001e131\U00010eab\U00010f46"  # marks since Unicode 10
     "\u1c8a\ua7dc\u20c0\u088f\U0001fadf\U00011de1\U00016ff2"  # since Unicode 14 to 17
     "\u0378\u1ade\ufffe\U0001fbff\U0001ffff"  # not assigned, or not yet when this was written
-    "\U0002a700\U00030000\U00033374\U000e0067\U000f0000\U0010ffff"  # behind what is settled
+    "\U0002a700\U00030000\U00033374\U000e0067\U000f0000\U0010ffff"  # beyond the settled ranges
 )
 
 
 def hard_texts(added_tokens: Sequence[str]) -> list[str]:
-    """Make texts on which tokenizers tend to differ, some 30,000 tokens of them.
+    """Return texts on which tokenizers tend to differ, some 30,000 tokens.
 
     Some of the added tokens are put between the texts and cut in half.
 
@@ -82,7 +82,7 @@ def hard_texts(added_tokens: Sequence[str]) -> list[str]:
 
 
 def _characters() -> list[str]:
-    """Take settled characters from everywhere, as many from each general category."""
+    """Return settled characters of many blocks, about as many from each general category."""
     by_category: dict[str, list[str]] = {}
     planes = range(0x3400), range(0x3400, 0x10000, 97), range(0x10000, 0x30000, 31)
     for character in settled_of("".join(map(chr, itertools.chain(*planes)))):
@@ -95,7 +95,7 @@ def _characters() -> list[str]:
 
 
 def _marks() -> list[str]:
-    """Take a settled combining mark of each combining class, and some that are not settled."""
+    """Return a settled combining mark of each combining class, and some unsettled ones."""
     settled = settled_of("".join(map(chr, range(0x300, 0x3100))))
     classes = {unicodedata.combining(mark): mark for mark in settled}
     classes.pop(0)

@@ -1,22 +1,22 @@
 """Which characters every program treats alike → which pieces a fast backend may encode.
 
-A pre-tokenizer asks for the category of a character, NFC for its combining class and its
-decomposition, `(?i:...)` for what it folds to. Each program has tables of its own, made from
+A pre-tokenizer looks up the category of a character, NFC its combining class and its
+decomposition, `(?i:...)` its case folding. Each program has tables of its own, made from
 some version of Unicode: `tokenizers` 0.21 to 0.23 take categories from Unicode 14 to 16, and
 normalize by Unicode 9; fast backends are newer in one and may be older in the other. Where
-two tables differ, so do ids, in places that no sample finds: two combining marks that only
+two tables differ, so do ids, in places that samples miss: two combining marks that only
 one program sorts, an ideograph that only one takes for a letter.
 
-A character is settled if no such table can differ on it. That is one which
+A character is settled if no such table can differ on it, which means that it
 
-  - Unicode 13 has, and Unicode 9 if it is a combining mark or has a decomposition. What
-    came later is newer than some table, and what is not assigned yet will be;
+  - is in Unicode 13, and in Unicode 9 if it is a combining mark or has a decomposition: some
+    table lacks later characters, and characters that are not assigned yet may be later;
   - is in plane 0, or a mathematical letter or a picture of plane 1, or in the first block of
-    plane 2. The rest of Unicode is not worth the trust;
+    plane 2: other characters are too rare to be worth a risk;
   - neither folds to a letter of ASCII without being one, nor has changed its category since.
 
-Pieces with any other character go to the reference. They are rare: the check is skipped for
-ASCII and costs about 3 ns a character elsewhere.
+Pieces with any other character go to the reference. They are rare. The check is skipped for
+ASCII and costs about 3 ns a character otherwise.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ import unicodedata
 
 _MATHEMATICAL_LETTERS = range(0x1D400, 0x1D800)
 
-# Unicode 3.2 comes with every Python. These were assigned later, up to the versions named above;
-# ranges go through what Unicode 3.2 has.
+# Every Python has the table of Unicode 3.2. These were assigned later, up to the versions above;
+# ranges may include characters of Unicode 3.2.
 _SINCE_UNICODE_3_2 = """
     221-377 37b-37f 3cf-52f 560-588 58d-58f 5a2-5c7 5ef 600-61c 61e-6ff 72d-72f 74d-77f 7c0-7fa
     7fe-82d 830-83e 840-85b 85e 860-86a 8a0-8b4 8b6-8c7 8d4-980 9bd 9ce 9fb-9fd a01-a03 a51
@@ -56,11 +56,11 @@ _SINCE_UNICODE_3_2 = """
 """
 
 _VARYING = "\u017f\u212a\u0295"
-"""Long s and the Kelvin sign fold to s and k; U+0295 is of lower case in Unicode 16, not later."""
+"""Long s and the Kelvin sign fold to s and k; U+0295 is lower case in Unicode 16, but not later."""
 
 
 def is_settled(text: str) -> bool:
-    """Say whether a text consists of settled characters alone.
+    """Return whether all characters of a text are settled.
 
     >>> is_settled("Grüße, 世界 \U0001f600"), is_settled("\u017f"), is_settled("\U00030000")
     (True, False, False)
@@ -69,7 +69,7 @@ def is_settled(text: str) -> bool:
 
 
 def settled_of(text: str) -> str:
-    """Leave out of a text what is not settled.
+    """Return a text without its unsettled characters.
 
     >>> settled_of("a\u017fb")
     'ab'
@@ -79,7 +79,7 @@ def settled_of(text: str) -> str:
 
 @functools.cache
 def _unsettled() -> re.Pattern[str]:
-    """Compile a pattern that finds a character which is not settled."""
+    """Compile a pattern that finds an unsettled character."""
     is_known = bytearray(0x30000)
     for codes in range(0x10000), _MATHEMATICAL_LETTERS:
         categories = map(unicodedata.ucd_3_2_0.category, map(chr, codes))

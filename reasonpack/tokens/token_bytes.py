@@ -4,8 +4,8 @@ r"""A token id → the bytes that it stands for, on its own.
     sentencepiece     `▁the`  →  b" the"      `<0xE2>`  →  b"\xe2"
     others            as the vocabulary writes it
 
-A decoder joins tokens and replaces what is no whole character; here nothing is replaced, so that
-the bytes of a byte-level tokenizer's ids, joined, are those of the text.
+A decoder joins tokens and replaces incomplete characters; here nothing is replaced, so that the
+bytes of a byte-level tokenizer's ids, joined, are those of the text.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from reasonpack.tokens.tokenizer import Tokenizer
 
 
 def bytes_of_tokens(tokenizer: Tokenizer) -> Callable[[int], bytes]:
-    """Return a function that gives the bytes of a token.
+    """Return a function from a token id to its bytes.
 
     It raises TokenizerError for an id that is not in the vocabulary.
     """
@@ -30,7 +30,7 @@ def bytes_of_tokens(tokenizer: Tokenizer) -> Callable[[int], bytes]:
 
     def of(token: int) -> bytes:
         if (text := lookup(token)) is None:
-            text = tokenizer.token_text(token)  # which refuses it
+            text = tokenizer.token_text(token)  # raises TokenizerError
         if is_byte_level:
             try:
                 return text.encode() if text in added else bytes(map(_BYTE_OF.__getitem__, text))
@@ -46,14 +46,14 @@ def bytes_of_tokens(tokenizer: Tokenizer) -> Callable[[int], bytes]:
 
 
 def _steps(decoder: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Yield a decoder, or the decoders of a sequence."""
+    """Yield a decoder, and the decoders within it if it is a sequence."""
     yield decoder
     for each in decoder.get("decoders", ()):
         yield from _steps(each)
 
 
 def _space(step: dict[str, Any]) -> tuple[str, str] | None:
-    """Return what a step of a decoder writes in the place of what."""
+    """Return the text that a decoder's step replaces, and its replacement; None without one."""
     if step["type"] == "Metaspace":
         return step["replacement"], " "
     written = step.get("pattern", {}).get("String") if step["type"] == "Replace" else None
@@ -61,7 +61,7 @@ def _space(step: dict[str, Any]) -> tuple[str, str] | None:
 
 
 def _alphabet() -> dict[str, int]:
-    """Give the byte of each character that byte-level BPE writes for it.
+    """Return a table from the character that byte-level BPE writes for a byte to the byte.
 
     Bytes that are printable in Latin-1 are written as themselves, the others from U+0100 on.
     """

@@ -3,12 +3,11 @@ r"""A tokenizer.json → exact ids for text, in pieces that can be encoded apart
     "<s>Hi<e>\n<s>"  ─cut→  "<s>" "Hi" "<e>" "\n" "<s>"  ─encode_batch→  [1] [17, 9] [2] [5] [1]
 
 The reference is `tokenizers`, encoding the whole text without added special
-tokens. Joined, the ids of the pieces are the ids of the whole text: that is the
-law of this module. It lets a caller encode a piece once, however often it
-occurs.
+tokens. This module guarantees that the ids of the pieces, joined, are the ids of
+the whole text, so a caller can encode a piece once, however often it occurs.
 `cut_rule` says where a text may be cut, and why.
 
-`tokenizers` is loaded when the first text is encoded or cut, which some calls have none of.
+`tokenizers` loads the file when the first text is encoded or cut; logged token ids need no text.
 """
 
 from __future__ import annotations
@@ -51,22 +50,22 @@ class Tokenizer:
 
     Attributes:
         source: what it was loaded from, as the caller wrote it.
-        directory: where the file and its siblings (config, template) lie.
-        file: the `tokenizer.json`; None where it truncates or pads, which `reference` does not.
-        sha256: of the bytes of `tokenizer.json`, in hex.
+        directory: where the file and its siblings (config, template) are.
+        file: the `tokenizer.json`; None if it truncates or pads, which `reference` does not.
+        sha256: hash of the bytes of `tokenizer.json`, in hex.
         config: `tokenizer_config.json`; empty if there is none.
         special_tokens: by name, as chat templates read them: `bos_token`, `eos_token`
             and the like, the config's own `extra_special_tokens`, and a list of
             `additional_special_tokens`. A name without a token is absent.
         added_tokens: the text of every added token, special or not.
         special: the text of those that are special.
-        lookup: gives what gives a token as the vocabulary writes it, e.g. `Ġthe` in byte-level
-            BPE, or None if there is none with this id.
-        decoder: as the file describes it; None without one.
-        eos: tokens that end a generation: `eos_token` of the config, and those that
-            `eos_token_id` in `generation_config.json` names.
-        model_max_length: in tokens; None where the config gives none worth the name.
-        load: gives `reference` and `rule`, loading them once. Raises TokenizerError.
+        lookup: returns a function from an id to the token as the vocabulary writes it, e.g.
+            `Ġthe` in byte-level BPE, or to None if no token has the id.
+        decoder: the decoder as the file describes it; None without one.
+        eos: texts of the tokens that end a generation: `eos_token` of the config, and those
+            that `eos_token_id` in `generation_config.json` names.
+        model_max_length: how many tokens the model takes; None if the config does not say.
+        load: returns `reference` and `rule`, which it loads once. Raises TokenizerError.
 
     >>> import tempfile
     >>> model = tokenizers.models.WordLevel({"hello": 0, "?": 1}, unk_token="?")
@@ -97,7 +96,7 @@ class Tokenizer:
 
     @property
     def reference(self) -> tokenizers.Tokenizer:
-        """The tokenizer underneath, truncation and padding switched off."""
+        """The underlying tokenizer, with truncation and padding switched off."""
         return self.load()[0]
 
     @property
@@ -112,12 +111,12 @@ class Tokenizer:
 
     @property
     def reach(self) -> int | None:
-        """How many characters behind a cut can have to do with it: the longest added token's."""
+        """How many characters after a cut can affect it: as many as the longest added token has."""
         return max(map(len, self.added_tokens), default=None)
 
     def as_json(self) -> str:
-        """Give what `reference` is made of, as another program may load it."""
-        # Writing it anew takes longer than most of what is done with it.
+        """Return `reference` as JSON, which other programs can load."""
+        # The file is read if it is unchanged, because `to_str` takes long.
         data = b"" if self.file is None or not self.file.is_file() else self.file.read_bytes()
         same = hashlib.sha256(data).hexdigest() == self.sha256
         return data.decode() if same else self.reference.to_str()
@@ -130,10 +129,10 @@ class Tokenizer:
         return cut_text(text, self.rule)
 
     def encode_batch(self, pieces: Sequence[str]) -> list[NDArray[np.int32]]:
-        """Encode each piece for itself: one i32[T] a piece.
+        """Encode each piece by itself: one i32[T] per piece.
 
-        No token is added and none is cut off. Raises TokenizerError for a piece
-        that is no Unicode text (a lone surrogate) or that the model cannot encode.
+        No token is added and none is cut off. Raises TokenizerError for a piece that
+        is not Unicode text (a lone surrogate) or that the model cannot encode.
         """
         encode = getattr(self.reference, "encode_batch_fast", self.reference.encode_batch)
         try:
@@ -147,7 +146,7 @@ class Tokenizer:
             raise
 
     def decode(self, ids: Iterable[int] | NDArray[np.integer[Any]]) -> str:
-        """Turn ids into text, special tokens included.
+        """Return the text of ids, special tokens included.
 
         Raises TokenizerError for an id that is not in the vocabulary.
         """
@@ -157,7 +156,7 @@ class Tokenizer:
         return str(self.reference.decode(known, skip_special_tokens=False))
 
     def token_text(self, token: int) -> str:
-        """Give a token as the vocabulary writes it.
+        """Return a token as the vocabulary writes it.
 
         Raises TokenizerError for an id that is not in the vocabulary.
         """
@@ -178,8 +177,8 @@ def load_tokenizer(source: str | Path, *, revision: str | None = None) -> Tokeni
         revision: branch, tag or commit on the hub.
 
     Raises:
-        TokenizerError: none can be had, or its ids would be random (BPE dropout).
-        UsageError: a revision of something on disk.
+        TokenizerError: it cannot be loaded, or its ids would be random (BPE dropout).
+        UsageError: `revision` is given for something on disk.
 
     >>> load_tokenizer(Path("no/such"))
     Traceback (most recent call last):
@@ -222,7 +221,7 @@ a directory that holds one, or a hub id. Fix: Check the path.
 def _loaded(
     data: bytes, path: Path, listed: tuple[str, ...]
 ) -> tuple[tokenizers.Tokenizer, CutRule]:
-    """Load a file and learn where texts may be cut; once in a process."""
+    """Load a file and learn where texts may be cut; the last result is kept."""
     with refusing(path, "refuses the file", "one that it can load"):
         reference = tokenizers.Tokenizer.from_buffer(data)
         reference.no_truncation()
@@ -235,7 +234,7 @@ def _loaded(
 
 
 def _lookup(file: TokenizerFile, load: _Load) -> Callable[[int], str | None]:
-    """Return what gives the text of an id, by the file where `tokenizers` is not loaded."""
+    """Return a function from an id to its text; read the file if `tokenizers` is not loaded."""
     if not _loaded.cache_info().currsize and (texts := read_texts(file)) is not None:
         return texts.get
     reference = load()[0]

@@ -1,12 +1,12 @@
-"""Views in text → views in tokens, each distinct piece of text encoded once.
+"""Views as text → views as tokens, with each distinct piece of text encoded once.
 
     View ── cut at added tokens ──→ pieces ── one batch for many views ──→ EncodedViews
 
-A conversation of N turns shows its beginning N times, so a view is cut only where it parts
-from the one before, and what both begin with is not looked at again: the cost is linear in
-the text of the conversation. The spans of a view become runs of tokens: where a span ends
-inside a piece, the part before it is encoded too, and the tokens on which both agree lie before
-the border, with those behind them whose text does; one that straddles it counts to what follows.
+A conversation of N turns shows its beginning N times, so each view is cut only from where it
+departs from the view before it: the cost is linear in the text of the conversation. The spans of a
+view become runs of tokens. If a span ends inside a piece, the part of the piece before this border
+is encoded too. The tokens that both begin with are before the border, and so are those after them
+whose text is; a token that straddles the border belongs to the next span.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ NO_PART = -1
 
 
 class Border(NamedTuple):
-    """The end of a span, or of the prompt inside of one, found among the pieces of a view.
+    """The end of a span, or of the prompt within a span, found among the pieces of a view.
 
     Attributes:
-        piece: index of the piece it lies in, or after which it lies.
-        part: number of the text of that piece before the border; −1 if it lies at the
-            piece's start.
-        kind: of the span.
-        message: of the span.
-        trained: whether what ends here is part of the completion, and to be trained.
+        piece: index of the piece that it lies in or at whose start it lies; one past the
+            last at the end of the view.
+        part: number of the piece's text before the border; −1 at the start of the piece.
+        kind: kind of the span.
+        message: message of the span.
+        trained: whether the tokens that end here are in the completion and trained.
     """
 
     piece: int
@@ -51,10 +51,10 @@ class CutView(Struct, frozen=True):
     """A view cut into pieces.
 
     Attributes:
-        shared: how many pieces it begins with as the view before it did.
-        prompt: how many are the prompt's, with these.
-        pieces: numbers of the pieces behind the shared ones.
-        borders: the ends of spans behind the shared pieces.
+        shared: how many leading pieces are those of the view before it.
+        prompt: how many pieces the prompt has, the shared ones included.
+        pieces: numbers of the pieces after the shared ones.
+        borders: the ends of spans after the shared pieces.
     """
 
     shared: int
@@ -64,18 +64,17 @@ class CutView(Struct, frozen=True):
 
 
 class Pieces:
-    """The distinct pieces of text of many views, and then their ids.
+    """The distinct pieces of text of many views, numbered, and then their ids.
 
     Args:
-        cut: gives the pieces of a text; joined, they are the text.
-        reach: how many characters behind a cut can have to do with it, which is the
-            length of the longest added token. None where that is not known: then no
-            view shares pieces with the one before.
-        decode: gives the text of tokens, by which those before a border are told where the text
-            up to there has others when it is encoded alone. Without it, they count as behind.
+        cut: returns the pieces of a text; joined, they are the text.
+        reach: how many characters after a cut can affect it, which is the length of the
+            longest added token. None if unknown: then views share no pieces.
+        decode: returns the text of tokens, to find those before a border where the text up to
+            there has other tokens if encoded alone. Without it, they count as after the border.
 
     Attributes:
-        cut: gives the pieces of a text.
+        cut: see above.
         reach: see above.
 
     >>> from reasonpack.views.spans import Kind, Span
@@ -101,12 +100,12 @@ class Pieces:
         self.reach = reach
         self._decode = decode
         self._numbers: dict[str, int] = {}
-        self._ids: list[bytes] = []  # i32 each; joined, they are the array in a tenth of the time
+        self._ids: list[bytes] = []  # of i32: to join bytes takes a tenth of the time
         self._sizes = np.zeros(0, np.int64)
         self._last = np.zeros(0, np.int32), np.zeros(0, np.int32), np.zeros(1, np.int64)
 
     def number(self, piece: str) -> int:
-        """Return the number of a piece; the same text has the same."""
+        """Return the number of a piece; equal texts have the same number."""
         return self.number_all((piece,))[0]
 
     def number_all(self, pieces: Sequence[str]) -> tuple[int, ...]:
@@ -115,7 +114,7 @@ class Pieces:
         return tuple([known.setdefault(piece, len(known)) for piece in pieces])
 
     def encode(self, encode_batch: Callable[[Sequence[str]], Sequence[I32]]) -> None:
-        """Encode what was added since the last call, in one batch."""
+        """Encode the pieces added since the last call, in one batch."""
         new = list(self._numbers)[len(self._ids) :]
         encoded = encode_batch(new)
         if len(encoded) != len(new):
@@ -124,7 +123,7 @@ class Pieces:
         self._sizes = np.array([len(ids) >> 2 for ids in self._ids], np.int64)
 
     def look_up(self, conversations: Sequence[Sequence[CutView]]) -> EncodedViews:
-        """Put the tokens of the views of some conversations together, in their order."""
+        """Return the views of some conversations as tokens, in order."""
         assert len(self._ids) == len(self._numbers), "encode() comes before look_up()"
         tokens: list[bytes] = []
         runs: list[Run] = []
@@ -132,7 +131,7 @@ class Pieces:
         end: list[int] = []
         written = 0
         for views in conversations:
-            stops = [0]  # how many tokens of the view there are before each piece, and in all
+            stops = [0]  # how many tokens of the view are before each piece, and in all
             numbers: list[int] = []
             for view in views:
                 del stops[view.shared + 1 :], numbers[view.shared :]
@@ -152,10 +151,10 @@ class Pieces:
         return encoded_views(array, runs, shared=shared, end=end, bounds=bounds)
 
     def tokens(self, pieces: I32) -> tuple[I32, NDArray[np.int64]]:
-        """Put the tokens of a view together, from all of its pieces.
+        """Return the tokens of a view, given the numbers of all its pieces.
 
         Returns:
-            The tokens, and how many of them stand before each piece, and in all.
+            The tokens; and how many of them are before each piece, and in all.
         """
         before, tokens, stops = self._last
         same = common_prefix(before, pieces)
@@ -167,7 +166,7 @@ class Pieces:
         return tokens, stops
 
     def runs(self, pieces: I32, stops: NDArray[np.int64], borders: Sequence[Border]) -> list[Run]:
-        """Return the runs of a view's tokens that borders among all of its pieces end."""
+        """Return the runs of a view's tokens that end at `borders`, given all its pieces."""
         return [
             (
                 stops.item(piece)
@@ -178,11 +177,11 @@ class Pieces:
         ]
 
     def size(self, pieces: I32) -> int:
-        """Count the tokens of some pieces."""
+        """Return how many tokens some pieces have."""
         return int(self._sizes[pieces].sum())
 
     def _tokens_before(self, part: int, piece: int) -> int:
-        """Count the tokens of a piece that lie within its beginning, which is encoded alone too."""
+        """Count the tokens of `piece` that lie within `part`, its beginning; both are numbers."""
         before, whole = (np.frombuffer(self._ids[each], np.int32) for each in (part, piece))
         same = found = common_prefix(before, whole)
         if self._decode is None or same == len(before):
@@ -197,11 +196,11 @@ class Pieces:
 
 
 class Cutter:
-    """Cuts the views of one conversation, in their order; remembers their pieces."""
+    """Cuts the views of one conversation, in order; remembers the pieces of the last prompt."""
 
     def __init__(self, pieces: Pieces) -> None:
         self.prompt = ""
-        """Of the view before."""
+        """The prompt of the last view."""
         self._pieces = pieces
         self._starts: list[int] = []  # where each piece of that prompt begins
 
@@ -223,14 +222,14 @@ class Cutter:
         )
 
     def pieces_before(self, character: int) -> int:
-        """Count the pieces of the last prompt that begin before one of its characters."""
+        """Count the pieces of the last prompt that begin before the given character."""
         return bisect_left(self._starts, character)
 
     def _shared(self, same: int) -> int:
-        """Count the pieces of the prompt before that one must begin with that shares characters.
+        """Return how many pieces of the last prompt the next one has, if `same` characters agree.
 
-        A cut stays where it is if the characters behind it do that could belong to an
-        added token which lies across it.
+        A cut stays if the `reach` characters after it agree, which could belong to an added token
+        across it.
         """
         reach = self._pieces.reach
         return 0 if reach is None else max(0, bisect_right(self._starts, same - reach) - 1)
@@ -238,9 +237,9 @@ class Cutter:
     def _borders(
         self, view: View, pieces: Sequence[str], at: int, shared: int, prompt: int
     ) -> Iterator[Border]:
-        """Find the ends of spans in `pieces`, of which `prompt` are the prompt's.
+        """Yield the ends of spans in `pieces`, the first `prompt` of which are the prompt's.
 
-        They begin at the character `at`, behind `shared` others.
+        The pieces begin at character `at` of the view, after `shared` others.
         """
         number, before = 0, len(view.prompt)
         behind = bisect_right(view.spans, at, key=lambda span: span.stop) if at else 0

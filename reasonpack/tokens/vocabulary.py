@@ -1,10 +1,10 @@
 """A tokenizer.json → the text of each id, quicker than `tokenizers` loads the file.
 
     model.vocab   {"a": 0, "b": 1}      BPE, WordLevel, WordPiece; a list of pairs in Unigram
-    added_tokens  {"<s>": 2}            of the next ids, or of that which the vocabulary gives it
+    added_tokens  {"<s>": 2}            the next ids, or the ids that the vocabulary has for them
 
-`tokenizers` numbers the added tokens itself, whatever the file says, and writes some normalized. A
-file that says otherwise is not read here, nor is one that gives an id or a text twice.
+`tokenizers` numbers the added tokens itself, whatever the file says, and normalizes some. A file
+that has other ids is not read here, nor one that normalizes them or has an id or a text twice.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ _TABLES = frozenset({"BPE", "WordLevel", "WordPiece"})
 
 
 def read_added_tokens(file: TokenizerFile) -> dict[int, tuple[str, bool]] | None:
-    """Read the text of each added token, and whether it is special, in the order of their ids.
+    """Return the text of each added token, and whether it is special, by id in ascending order.
 
-    None where the file gives an id or a text twice.
+    Return None if an id or a text is missing or occurs twice.
 
     >>> from reasonpack.tokens.files import AddedToken
     >>> read_added_tokens(TokenizerFile({}, [AddedToken("<s>", id=2, special=True)]))
@@ -34,7 +34,7 @@ def read_added_tokens(file: TokenizerFile) -> dict[int, tuple[str, bool]] | None
 
 
 def read_texts(file: TokenizerFile) -> dict[int, str] | None:
-    """Read the text of each id, added ones included; None where `tokenizers` may see others.
+    """Return the text of each id, added ones included; None if `tokenizers` might have others.
 
     >>> from reasonpack.tokens.files import AddedToken
     >>> model = {"type": msgspec.Raw(b'"BPE"'), "vocab": msgspec.Raw(b'{"a": 0, "b": 1}')}
@@ -57,7 +57,7 @@ def read_texts(file: TokenizerFile) -> dict[int, str] | None:
 
 
 def _ids(file: TokenizerFile) -> dict[str, int]:
-    """Return the ids of the model's own tokens."""
+    """Return the ids of the model's own tokens; raise KeyError if this is not possible."""
     kind = msgspec.json.decode(file.model["type"], type=str)
     if kind in _TABLES:
         return msgspec.json.decode(file.model["vocab"], type=dict[str, int])
