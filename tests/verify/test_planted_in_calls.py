@@ -198,8 +198,8 @@ def not_copied(real: Any, *args: Any, **more: Any) -> Any:
     return real(*args, **{**more, "copied": False})
 
 
-def uncompacted(real: Any, way: Any, made: Any) -> Any:
-    return real([line for line in way if line.fields.get("type") != "compaction"], made)
+def uncompacted(real: Any, way: Any) -> Any:
+    return real([line for line in way if line.fields.get("type") != "compaction"])
 
 
 def without_operations(real: Any, step: Any) -> Any:
@@ -302,7 +302,7 @@ FAULTS = {
         "claude_code", in_place(claude_code, "draft_of", not_copied), {"RP309"}
     ),
     "a compacted history that is shown whole": Planted(
-        "pi", in_place(pi, "_history", uncompacted), {"RP309"}
+        "pi", in_place(pi, "_kept", uncompacted), {"RP309"}
     ),
     "a new history left out": Planted(
         "codex", in_place(codex._Session, "replace", lambda *_: None), {"RP309"}
