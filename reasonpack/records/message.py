@@ -4,10 +4,10 @@
     {"role": "assistant", "content": "4", "thinking": "easy"}   ├→  Message("assistant", "4",
     {"role": "model", "content": [{"type": "thinking", …}, …]}  ┘           reasoning="easy")
 
-The same thing said twice is fine, two things that contradict each other are
+Two fields may repeat the same value; values that contradict each other are
 refused. A field whose value is null, and reasoning that is an empty text, count
-as absent. Fields with no meaning here (`name`, `tool_call_id`, …) are kept for
-the chat template as they are.
+as absent. Fields without a meaning here (`name`, `tool_call_id`, …) are kept as
+they are for the chat template.
 """
 
 from __future__ import annotations
@@ -41,22 +41,22 @@ from reasonpack.records.value_types import typed
 
 
 class Message(Struct, frozen=True):
-    """One message, whatever the record called its fields.
+    """One message, in whatever dialect the record has it.
 
     Attributes:
         role: `system`, `developer`, `user`, `assistant` or `tool`.
-        content: text; None only on an assistant message that has reasoning or tool calls, where
-            the record has no content at all.
+        content: text; None only on an assistant message that has reasoning or tool calls, if
+            the record has no content field.
         reasoning: text that is not empty, or None.
         tool_calls: in the order of the record.
-        train: False where an assistant message is context only. True for all other roles.
-        extra: fields with no meaning here, for the template.
-        verbatim: the content as the record has it, where reasoning was split off its beginning;
+        train: False if an assistant message is context only. True for all other roles.
+        extra: fields without a meaning here, for the template.
+        verbatim: the content as the record has it, if reasoning was split off its beginning;
             else None.
-        finished: False where the model wrote no stop: it was cut off, or is to be continued.
-        noticed: what was noticed and not refused; kinds of `show.summary.NOTES`.
-        weight: what it weighs, where it is trained.
-        flagged: it says itself that it is trained.
+        finished: False if the model wrote no stop token: it was cut off, or is to be continued.
+        noticed: oddities that were noticed and not refused, as in `show.summary.NOTES`.
+        weight: of the message in the loss, if it is trained.
+        flagged: whether a flag of its own says that it is trained.
     """
 
     role: str
@@ -73,7 +73,7 @@ class Message(Struct, frozen=True):
 
 
 class _Fields(Struct):
-    """All fields of a message with a meaning here."""
+    """The fields of a message that have a meaning here."""
 
     role: str | None = None
     from_: str | None = field(name="from", default=None)
@@ -99,7 +99,7 @@ class _Fields(Struct):
 _KNOWN = frozenset(_Fields.__struct_encode_fields__)
 _CONTINUED = ("prefix", "partial")
 MESSAGE_FIELDS = _KNOWN | frozenset((*ENDS, *_CONTINUED))
-"""Names of the fields that are read of a message, beside `SIDE_FIELDS`."""
+"""Names of the fields of a message that are read, in addition to `SIDE_FIELDS`."""
 _UNFINISHED = {
     *("length", "max_tokens", "max_output_tokens", "model_length", "incomplete"),
     *("content_filter", "abort", "cancelled", "error", "in_progress", "interrupted"),
@@ -107,9 +107,9 @@ _UNFINISHED = {
     *("safety", "recitation", "blocklist", "prohibited_content", "malformed_function_call"),
     *("guardrail_intervened", "content_filtered", "insufficient_system_resource"),
 }
-"""Values of `finish_reason` of an answer after which the model wrote no stop."""
+"""Values of `finish_reason` which say that the model wrote no stop token."""
 NOTHING_WRITTEN = "nothing-written"
-"""Noticed of an answer that was cut off before the model wrote anything: it is not trained."""
+"""Note on an answer that was cut off before the model wrote anything: it is not trained."""
 _reasonings: Callable[[_Fields], tuple[str | None, ...]] = attrgetter(*REASONING)
 
 
@@ -118,9 +118,9 @@ class ReadMessages(NamedTuple):
 
     Attributes:
         messages: in order.
-        sources: the index in the record's list that each was read from; empty where message i
-            is the list's message i.
-        notes: of fields that nobody reads, or that an option names.
+        sources: for each message, the index in the record's list of the message it was read
+            from; empty if message i is the list's message i.
+        notes: on fields that nothing reads, and on fields and roles that an option names.
     """
 
     messages: list[Message]
@@ -137,10 +137,10 @@ def read_messages(
 ) -> ReadMessages:
     """Read the list of messages in the field `path` of a record.
 
-    `train` holds for the assistant messages that have no flag of their own.
+    `train` says whether assistant messages without a flag are trained.
 
     Raises:
-        UnknownFieldError: fields that nobody reads, and that may hold what the model is to learn.
+        UnknownFieldError: fields that nothing reads, and that may hold what the model is to learn.
         RecordError: with the path of the message and field that cannot be read.
 
     >>> message = {"from": "gpt", "value": "<think>easy</think>4"}
@@ -178,7 +178,7 @@ def read_messages(
 def _renamed(
     messages: list[Any], path: str, names: Mapping[str, str]
 ) -> tuple[list[Any], tuple[str, ...]]:
-    """Rename fields of messages; return notes too."""
+    """Rename fields of messages; return the messages and the notes on that."""
     read = [
         renamed(each, names, f"{path}[{i}]", known=MESSAGE_FIELDS)
         if isinstance(each, dict)
@@ -189,7 +189,7 @@ def _renamed(
 
 
 def _typed(messages: Any, path: str) -> tuple[list[Any], list[_Fields]]:
-    """Convert messages, without the fields that count as absent where they have another type."""
+    """Convert messages to `_Fields`; a field that counts as absent may have any type."""
     try:
         return messages, typed(messages, list[_Fields], path)
     except RecordError:
@@ -200,7 +200,7 @@ def _typed(messages: Any, path: str) -> tuple[list[Any], list[_Fields]]:
 
 
 def _present(messages: list[Any]) -> list[Any]:
-    """Copy messages without known fields that are absent; content may be an empty text or list."""
+    """Copy messages without known fields that count as absent, but with empty texts as content."""
     return [
         {
             name: value
@@ -282,7 +282,7 @@ def _no_content(path: str, raw: Mapping[str, Any]) -> RecordError:
 
 
 def _is_finished(raw: Mapping[str, Any], calls: Sequence[ToolCall]) -> bool:
-    """Tell whether the model wrote a stop, as far as a message says."""
+    """Return whether the model wrote a stop token, as far as a message says."""
     if any(raw.get(name) in (True, "true") for name in _CONTINUED):
         return False
     if raw.get("end_turn") is False and not calls:
@@ -301,7 +301,7 @@ def _noticed(content: str | None, calls: Sequence[ToolCall], reading: Reading) -
 def _refuse_answer_fields(
     fields: _Fields, path: str, *, role: str, reasoning: str | None, flag: bool | None
 ) -> None:
-    """Refuse what only an assistant message can have."""
+    """Refuse reasoning, tool calls and a training flag on a message of another role."""
     given = {
         "reasoning": reasoning,
         "tool calls": fields.tool_calls or fields.function_call not in (None, Function()),

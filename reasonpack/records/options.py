@@ -1,4 +1,4 @@
-"""Options of a run that name fields → how records are read.
+"""Options that name fields and roles → attributes of `Reading`.
 
 --field cot=reasoning                  {"cot": "reasoning"}
 --ignore-fields reasoning              refused: it is read
@@ -19,10 +19,10 @@ _KNOWN = READ | MESSAGE_FIELDS | OF_A_CALL
 
 
 def renamed_fields(pairs: Iterable[str]) -> dict[str, str]:
-    """Read what fields of messages and records are to be renamed, each as `NAME=KNOWN`.
+    """Read the values `NAME=KNOWN` of --field; return the known name for each name.
 
     Raises:
-        UsageError: one that is no such pair, or is renamed to a name that is not read.
+        UsageError: a value is no such pair, or its KNOWN is no name that is read.
 
     >>> renamed_fields(["cot=reasoning_content"])
     {'cot': 'reasoning_content'}
@@ -33,10 +33,10 @@ def renamed_fields(pairs: Iterable[str]) -> dict[str, str]:
 
 
 def renamed_roles(pairs: Iterable[str]) -> dict[str, str]:
-    """Read under which known names roles are to be read, each as `NAME=ROLE`.
+    """Read the values `NAME=ROLE` of --role; return the known role for each name.
 
     Raises:
-        UsageError: one that is no such pair, or is read as a role that is not known.
+        UsageError: a value is no such pair, or its ROLE is not known.
 
     >>> renamed_roles(["Bot=assistant"])
     {'Bot': 'assistant'}
@@ -58,10 +58,10 @@ def _renamed(
 
 
 def ignored_fields(names: Iterable[str]) -> frozenset[str]:
-    """Read what fields are to be left out.
+    """Check the names of fields that --ignore-fields leaves out, and return them.
 
     Raises:
-        UsageError: one that is read.
+        UsageError: one of these fields is read.
     """
     for name in (ignored := frozenset(names)):
         if name in READ | MESSAGE_FIELDS | SIDE_FIELDS:

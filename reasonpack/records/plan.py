@@ -1,12 +1,12 @@
-"""Input files → work units. `unit` reads the records of one.
+"""Input files → work units. `unit` reads the records of a unit.
 
-    chats.jsonl     0 ───── 23 MiB ───── 47 MiB ───── 70 MiB      cut after a line end
-                    unit 0     unit 1       unit 2                in as few as --unit-size allows
+    chats.jsonl     0 ───── 23 MiB ───── 47 MiB ───── 70 MiB      cut after a line end,
+                    unit 0     unit 1       unit 2                as few as --unit-size allows
     chats.json      [ {…}, {…}, │ {…}, {…} ]                     one list: cut between elements
     more.jsonl.gz   unit 3 (compressed: one unit)
     rows.parquet    unit 4 (row groups 0–3), unit 5 (row groups 4–7); Arrow: batches of rows
 
-The plan depends on what is in the files and on the size of a unit, never on the number of
+The plan depends on the content of the files and on the size of a unit, never on the number of
 workers. One unit becomes one shard.
 """
 
@@ -41,23 +41,23 @@ from reasonpack.storage.place import Place, Stamp, full_stamp, public_name, unre
 from reasonpack.storage.read import Container, digest, open_bytes
 
 UNIT_BYTES = 32 << 20
-"""Input bytes of a work unit, at most about; memory of a worker is some twenty times that."""
+"""Most input bytes of a work unit, roughly; a worker needs some twenty times that as memory."""
 UNIT_LINES = 1 << 18
-"""Lines of a work unit, about: each costs a worker some kB, however short it is."""
+"""Most lines of a work unit, roughly: each costs a worker some kB, however short it is."""
 SETTLED_NS = 2 * 10**9
-"""How old a file must be for its time of writing to vouch for it: the coarsest clock's tick."""
+"""Age from which a file's time of writing identifies its content: the coarsest clock's tick."""
 
 
 class InputFile(Struct, frozen=True):
     """One input file as it was when the plan was made.
 
     Attributes:
-        name: what it is called in messages and ids.
+        name: its name in messages and ids.
         bytes: its size.
         sha256: of all of its bytes.
-        stamp: what its file system said of it; None where that does not vouch for the content,
-            which then has to be read again.
-        weighted: whether a record in it has a weight other than 0 and 1; None where that was not
+        stamp: what its file system said of it; None if that does not identify the content, so
+            that a later run must read the file again.
+        weighted: whether a record in it has a weight other than 0 and 1; None if that was not
             looked for.
     """
 
@@ -70,7 +70,7 @@ class InputFile(Struct, frozen=True):
 
 Planned = tuple[InputFile, Sequence[Unit]]
 Named = tuple[Place, str, tuple[InputFile | None, Sequence[Unit]]]
-"""A file by place and name, and what is known of it."""
+"""A file: its place, its name, and what an earlier plan knows of it (None, and no units)."""
 
 
 def plan(
@@ -83,12 +83,12 @@ def plan(
 ) -> tuple[list[InputFile], list[Unit]]:
     """Cut input files, given as place and name, into work units.
 
-    The units of a file are as few as `unit_bytes` allows and about as large as each other, so
-    that several workers end together.
+    A file has as few units as `unit_bytes` allows, of about the same size, so that several
+    workers finish together.
 
-    Every file is read once, to know its content, and a plain one to find where it may be cut.
-    One that has the stamp that it has in `known` is not. If `weighted`, weights are looked for.
-    `each` does what it is given with each file, in order, as `map`.
+    Every file is read once, for its hash and for the places where a plain one may be cut; a file
+    whose stamp is still that in `known` is not read. If `weighted`, weights are looked for.
+    `each` applies a function to all files and yields the results in order, like `map`.
 
     Raises:
         StorageError: a file cannot be read, is no file of records, or changes while it is read.
@@ -104,7 +104,7 @@ def plan(
 
 
 def _cut(named: Named, *, unit_bytes: int, weighted: bool) -> Planned:
-    """Cut one file into units whose numbers and input are not known yet, if need be."""
+    """Cut one file into units, unless they are known; `plan` sets their `number` and `input`."""
     place, name, (input_, own) = named
     before = full_stamp(place)
     if before is None:
@@ -116,7 +116,7 @@ def _cut(named: Named, *, unit_bytes: int, weighted: bool) -> Planned:
 
 
 def _planned(place: Place, name: str, before: Stamp, unit_bytes: int, *, weighted: bool) -> Planned:
-    """Read one file, and cut it."""
+    """Read one file, and cut it into units."""
     kind, search = content_kind(place, name), Search()
     if kind in {"plain", "array"}:
         size = before.bytes
@@ -136,17 +136,17 @@ def _planned(place: Place, name: str, before: Stamp, unit_bytes: int, *, weighte
 
 
 def changed(place: Place) -> StorageError:
-    """Say that an input is not what it was."""
+    """Make the error for an input that changed while it was read."""
     what = "it was written to while it was being packed"
     fix = "pack again when it is complete"
     return StorageError(public_name(place), what, "it to stay as it was", fix)
 
 
 def is_settled(stamp_: Stamp) -> bool:
-    """Tell whether a stamp vouches for content.
+    """Return whether a stamp identifies the content of a file.
 
-    A file may be written twice within one tick of its file system's clock. An object without a
-    version is known by its content only.
+    A file may be written twice within one tick of its file system's clock, so a recent stamp does
+    not. An object in a store without a version is identified only by its content.
     """
     if stamp_.version:
         return True
@@ -155,12 +155,12 @@ def is_settled(stamp_: Stamp) -> bool:
 
 
 def vouches(then: Stamp | None, now: Stamp) -> bool:
-    """Tell whether a file is for certain the one of which `then` was written down."""
+    """Return whether a file with the stamp `now` is certainly the one that had the stamp `then`."""
     return then is not None and then == now and then.changed_ns == now.changed_ns
 
 
 def _ends(size: int, unit_bytes: int) -> list[int]:
-    """Divide a size into the fewest equal parts of at most so many bytes; return where they end.
+    """Divide a size into the fewest equal parts of at most `unit_bytes`; return where they end.
 
     >>> _ends(70, 32)
     [24, 47, 70]
@@ -172,7 +172,7 @@ def _ends(size: int, unit_bytes: int) -> list[int]:
 def _byte_stretches(
     place: Place, name: str, kind: Container, size: int, unit_bytes: int, search: Search
 ) -> tuple[int, str, list[tuple[int, int, int, int]]]:
-    """Cut a file of lines, or a list, where a record ends; return its size and hash too."""
+    """Return a file's size and hash, and its units: start, stop, first line, bytes."""
     stretches: list[tuple[int, int, int, int]] = []
     start = 0
     first = int(kind == "plain")  # lines are counted from 1, elements from 0
@@ -184,16 +184,16 @@ def _byte_stretches(
             if enough and at < ends[-1]:
                 stretches.append((start, border, first, border - start))
                 start, first = border, record
-                # However much this one has of the next one's share.
+                # A unit that a long record made larger may have passed several ends.
                 ends = [end for end in ends if end > at]
     stretches.append((start, read.bytes, first, read.bytes - start))
     return read.bytes, read.hash.hexdigest(), stretches
 
 
 def divide(unit: Unit, place: Place, most: int) -> list[Unit]:
-    """Divide a unit of lines into parts of about the same size, at most so many, in its order.
+    """Divide a unit of lines into at most `most` parts of about the same size, in its order.
 
-    Their number is that of the unit.
+    All parts have the `number` of the unit. A unit of another kind stays whole.
     """
     size = unit.stop - unit.start
     if unit.container != "plain" or size < most:
@@ -216,7 +216,7 @@ def divide(unit: Unit, place: Place, most: int) -> list[Unit]:
 
 
 class Hashed:
-    """Blocks of a file, counted, hashed and searched as they are taken."""
+    """Yields the blocks of a file; counts, hashes and searches their bytes as it does."""
 
     def __init__(self, blocks: Iterator[bytes], search: Search | None = None) -> None:
         self.blocks, self.bytes, self.hash, self.search = blocks, 0, hashlib.sha256(), search
@@ -232,7 +232,7 @@ class Hashed:
 
 
 def _line_ends(blocks: Iterable[bytes]) -> Iterator[tuple[int, int, int]]:
-    """Yield how much was read, where the last line in it ends, and the next line's number."""
+    """Yield, for blocks with a line end: bytes read, end of the last line, number of the next."""
     at, line = 0, 1
     for block in blocks:
         line += block.count(b"\n")
@@ -242,7 +242,7 @@ def _line_ends(blocks: Iterable[bytes]) -> Iterator[tuple[int, int, int]]:
 
 
 def _elements(blocks: Iterable[bytes], name: str) -> Iterator[tuple[int, int, int]]:
-    """Yield where each element of a list ends, twice, and the next one's index."""
+    """Yield where each element of a list ends, twice as for `_line_ends`, and the next index."""
     try:
         for index, element in enumerate(elements(blocks, longest=LONGEST_RECORD)):
             yield element.stop, element.stop, index + 1
@@ -251,7 +251,7 @@ def _elements(blocks: Iterable[bytes], name: str) -> Iterator[tuple[int, int, in
 
 
 def _groups(place: Place, kind: Container) -> Iterator[tuple[int, int]]:
-    """Yield the bytes and the rows of each group of a Parquet file, of each batch of an Arrow."""
+    """Yield the bytes and rows of each row group of a Parquet file, or batch of an Arrow file."""
     with opened_rows(place, kind) as file:
         if kind == "arrow":
             yield from ((batch.nbytes, batch.num_rows) for batch in arrow_batches(file))

@@ -1,11 +1,11 @@
-"""The prompt of a call, read after others → its messages, those that one of them begins with once.
+"""The prompts of calls, one after another → their messages, common beginnings read only once.
 
-    a prompt before [system, user, assistant, tool]
+    earlier prompt  [system, user, assistant, tool]
     prompt          [system, user, assistant, tool, assistant, tool]
                      ───────── read already ──────  ─── read now ──
 
-Calls of a group repeat their history. The messages that were read are the same objects, so that
-a group holds each once.
+Calls of a group repeat their history. Prompts share the messages of a common beginning, so that
+a group holds each of them once.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from reasonpack.records.repeated_items import AGENTS, RepeatedItems
 
 
 class _Known(Struct, frozen=True):
-    """A prompt, how it was read, and what as."""
+    """A prompt as the record has it, the `train` and `reading` it was read with, and the result."""
 
     items: list[Any]
     how: tuple[bool, Reading]
@@ -30,7 +30,7 @@ class _Known(Struct, frozen=True):
 
 
 class PromptMemo(Struct):
-    """The last prompts that were read; and what decodes the lines that they stand in."""
+    """Remembers the last `AGENTS` prompts that were read; `lines` decodes the lines of calls."""
 
     lines: RepeatedItems = field(default_factory=RepeatedItems)
     _known: list[_Known] = field(default_factory=list)
@@ -38,10 +38,10 @@ class PromptMemo(Struct):
     def read(
         self, messages: Any, path: str, *, train: bool = True, reading: Reading
     ) -> ReadMessages:
-        """Read a list of messages as `read_messages` does, from where it differs from one before.
+        """Read messages as `read_messages` does; reuse those that an earlier prompt begins with.
 
         Raises:
-            RecordError: as that does.
+            RecordError: as `read_messages` does.
         """
         if path != "prompt" or not isinstance(messages, list):
             return read_messages(messages, path, train=train, reading=reading)
@@ -59,12 +59,12 @@ class PromptMemo(Struct):
 
 
 def _continued(before: _Known, messages: list[Any], cut: int, path: str) -> ReadMessages | None:
-    """Read what follows the messages that are there already; None where all is to be read."""
+    """Read the messages from `cut` on, and append them to those of `before`; None on an error."""
     train, reading = before.how
     try:
         more = read_messages(messages[cut:], path, train=train, reading=reading)
     except RecordError:
-        return None  # which the whole list has, with its own place
+        return None  # reading the whole list raises it again, with the right path
     read = before.read
     sources = read.sources or range(len(read.messages))
     kept = [index for index in sources if index < cut]
@@ -78,9 +78,9 @@ def _continued(before: _Known, messages: list[Any], cut: int, path: str) -> Read
 
 
 def _cut(before: list[Any], messages: list[Any]) -> int:
-    """Return how many messages both begin with, up to where none before can join one behind.
+    """Return how many messages both begin with, cut where no message is joined with the next one.
 
-    Messages of the model that follow each other may be one answer; others are by themselves.
+    Consecutive assistant messages may be joined to one answer; others are never joined.
     """
     same = 0
     for one, other in zip(before, messages, strict=False):
@@ -96,7 +96,7 @@ def _cut(before: list[Any], messages: list[Any]) -> int:
 
 
 def _is_alone(message: object) -> bool:
-    """Tell whether a message is not joined with the one before or behind it."""
+    """Return whether a message is never joined with the one before or after it."""
     if not isinstance(message, dict):
         return False
     role = message.get("role")
@@ -106,7 +106,7 @@ def _is_alone(message: object) -> bool:
 
 
 def alike(one: object, other: object) -> bool:
-    """Tell whether two equal values are of the same types, with their keys in the same order.
+    """Return whether two equal values have the same types, and their keys in the same order.
 
     >>> alike({"x": 1}, {"x": True}), alike([0.0], [-0.0])
     (False, False)

@@ -1,4 +1,4 @@
-"""What reading a record depends on beside the record: options of the run, and its template."""
+"""`Reading`: what reading a record depends on, from the options of a run and its template."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ class Reading(Struct, frozen=True, kw_only=True):
     """How records are read.
 
     Attributes:
-        asked: keys that the chat template asks messages for.
-        ignored: names of fields that nobody reads, not to be refused for; a nested one is dotted.
-        renamed: names of fields, each with the known name to read it under.
-        roles: names that messages give their roles, each with the known name to read it as.
-        stray_closing_tag: what a `</think>` is that closes no reasoning for certain.
-        null_arguments: what a null is in tool arguments that a Parquet column holds as a struct.
-        closers: what templates write behind reasoning, without white space around it; empty where
+        asked: keys that the chat template looks up in messages.
+        ignored: names of fields that are not read and yet not refused; a nested one is dotted.
+        renamed: names of fields, each with the known name to read it as.
+        roles: names of roles, each with the known role to read it as.
+        stray_closing_tag: how to read a `</think>` that may end reasoning or be text.
+        null_arguments: how to read nulls in tool arguments that a Parquet column holds as a struct.
+        closers: what templates write after reasoning, without white space around it; empty if
             none has a place for reasoning.
-        empty_block_is_text: an empty block of reasoning is a part of the answer: no template has a
-            place for reasoning, or looks for its tags.
-        prompt_opens: the generation prompt ends in what opens reasoning.
+        empty_block_is_text: whether an empty block of reasoning is part of the answer, because no
+            template has a place for reasoning or names its tags.
+        prompt_opens: whether the generation prompt ends with the tag that opens reasoning.
         opener: what the template writes before reasoning.
-        weighs: the run has a column for weights.
-        of_rows: null may stand for a key that is not there, as in a struct of Parquet.
+        weighs: whether the run has a column for weights.
+        of_rows: whether null may stand for an absent key, as in a struct of Parquet.
     """
 
     asked: frozenset[str] = frozenset()
@@ -44,4 +44,4 @@ class Reading(Struct, frozen=True, kw_only=True):
 
 
 DEFAULT = Reading()
-"""For a template of which nothing is known."""
+"""How to read records if nothing is known of the template."""

@@ -1,8 +1,9 @@
-"""Files → where each of their records is, and of which group, as entries of 44 bytes.
+"""Files → an entry of 40 bytes for each of their records: its group, and where it is.
 
     calls.jsonl:7      group  file  line  offset  length      ─→ the record, looked up
 
-What cannot be sought (compressed files, rows) is written to files in which it can be.
+Records that cannot be looked up in their file (compressed files, rows) are copied to one where
+they can.
 """
 
 from __future__ import annotations
@@ -48,30 +49,30 @@ ENTRY = np.dtype(
         ("length", "<u4"),
     ]
 )
-"""A record: hash of its group, number of its file, of its line, first byte, bytes."""
+"""A record: hash of its group, number of its file, number of its line, first byte, bytes."""
 Entries = NDArray[np.void]
 GroupContainer = Literal["plain", "array", "rows"]
-"""How the records can be looked up: lines, elements of a list, or rows as lines of JSON."""
+"""How a file holds its records: as lines, elements of a list, or rows written as JSON lines."""
 _NUMBER = re.compile(r"\d+")
 _ENTRY = struct.Struct("<IQQI")
-"""What stands behind the hash."""
+"""The fields of `ENTRY` after the hash."""
 
 AT_ONCE = 8 << 20
-"""Bytes of records that follow one another in a file and are read together."""
+"""Most bytes of records, adjacent in a file, that are read together."""
 GroupOf = Callable[[Record, int], bytes]
-"""Gives the hash of the group of a record that has a number in its file."""
+"""Returns the hash of the group of a record, given the record and its number in its file."""
 
 
 class RecordPlaces:
-    """Finds the records of files, one file after another.
+    """Makes the entries of the records of files, one file after another.
 
     Args:
-        folder: where the records of files are written in which none can be looked up.
+        folder: where to copy the records of files in which they cannot be looked up.
 
     Attributes:
         entries: bytes of `ENTRY`, in the order of the records.
-        containers: how the records of each file can be looked up.
-        places: where.
+        containers: how each file, or its copy, holds its records.
+        places: where each file, or its copy, is.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -81,24 +82,24 @@ class RecordPlaces:
         self.places: list[Place] = []
 
     def read(self, place: Place, name: str, group_of: GroupOf) -> InputFile:
-        """Find the records of the next file.
+        """Add the entries of the next file.
 
         Raises:
-            StorageError: it cannot be read, or changes while it is.
+            StorageError: the file cannot be read, or changes while it is.
         """
         before = full_stamp(place)
         if before is None:
             raise unreadable(place, FileNotFoundError(ENOENT, os.strerror(ENOENT)))
         kind = content_kind(place, name)
         if kind not in {"plain", "array"}:
-            return self._spread(place, name, group_of)
+            return self._copy(place, name, group_of)
         unit = Unit(0, 0, name, kind, 0, before.bytes, int(kind == "plain"), before.bytes)
         with open_bytes(place, "plain") as file:
             read = Hashed(blocks_of(file))
             blocks = iter(read)
             for where, record in located_records(unit, blocks):
                 self._add(group_of(record, where.number), *where)
-            for _ in blocks:  # what stands behind the last record
+            for _ in blocks:  # the rest of the file, for its hash
                 pass
         if before != full_stamp(place) or before.bytes != read.bytes:
             raise changed(place)
@@ -107,10 +108,10 @@ class RecordPlaces:
         settled = before if is_settled(before) else None
         return InputFile(name, read.bytes, read.hash.hexdigest(), settled)
 
-    def _spread(self, place: Place, name: str, group_of: GroupOf) -> InputFile:
-        """Read a file in which no record can be looked up; write its records to one where they can.
+    def _copy(self, place: Place, name: str, group_of: GroupOf) -> InputFile:
+        """Copy the records of a file to one where they can be looked up, and add their entries.
 
-        A line and an element are written as they are, a row as JSON.
+        Lines and elements are written as they are, rows as JSON.
         """
         (input_,), units = plan([(place, name)], unit_bytes=1 << 62)
         target, at = self._folder / str(len(self.places)), 0
@@ -124,7 +125,7 @@ class RecordPlaces:
                     else:
                         kind = "array" if record.where.endswith("]") else "plain"
                         line = record.line
-                    file.write(line + b"\n")  # an element loses what stands behind it
+                    file.write(line + b"\n")  # `element_record` drops one byte, as for a comma
                     stop = at + len(line) + 1
                     number = int(_NUMBER.findall(record.where)[-1])
                     self._add(group_of(replace(record, line=line), number), number, at, stop)
@@ -140,26 +141,26 @@ class RecordPlaces:
 
 
 def sort_by_group(entries: Entries) -> tuple[Entries, NDArray[np.int64]]:
-    """Sort records, which are in the order of the inputs, by the first record of their group.
+    """Sort entries so that those of a group are adjacent; groups as their first records are.
 
-    Their `bounds_of` groups are returned too.
+    Returns the sorted entries and their `bounds_of`.
     """
     order = np.lexsort((entries["group"][:, 0], entries["group"][:, 1]))  # a stable sort
     bounds = bounds_of(entries[order])
-    firsts = np.repeat(order[bounds[:-1]], np.diff(bounds))  # of the group of each
+    firsts = np.repeat(order[bounds[:-1]], np.diff(bounds))  # index of each group's first record
     entries = entries[order[np.argsort(firsts, kind="stable")]]
     return entries, bounds_of(entries)
 
 
 def bounds_of(entries: Entries) -> NDArray[np.int64]:
-    """Return where each group begins in sorted records; at last, how many there are."""
+    """Return where each group begins in sorted entries; last, the number of entries."""
     groups = entries["group"]
     begins = np.append(len(groups) > 0, np.any(groups[1:] != groups[:-1], axis=1))
     return np.append(np.flatnonzero(begins), len(groups))
 
 
 class Source(Struct, frozen=True):
-    """An input file: where it is, its name in messages, and how it is packed."""
+    """A file to look records up in: where it is, the input's name, how it holds its records."""
 
     place: Place
     name: str
@@ -169,9 +170,9 @@ class Source(Struct, frozen=True):
 def by_group(
     entries: Entries, sources: Sequence[Source]
 ) -> Iterator[tuple[int, int, Record, Iterator[Record]]]:
-    """Yield where each group begins in sorted records and where it ends, its first, and all of it.
+    """Yield each group of sorted entries: start, stop, its first record, and all its records.
 
-    Its records are to be taken before the next group.
+    The records must be read before the next group is; those that are not are skipped.
     """
     with ExitStack() as opened:
         records = look_up(entries, sources, opened)
@@ -179,13 +180,13 @@ def by_group(
             first = next(records)
             own = chain([first], islice(records, stop - start - 1))
             yield start, stop, first, own
-            deque(own, maxlen=0)  # those that nobody took
+            deque(own, maxlen=0)  # skip records that were not read
 
 
 def look_up(entries: Entries, sources: Sequence[Source], opened: ExitStack) -> Iterator[Record]:
-    """Read the records of some entries, in their order.
+    """Read the records of entries, in their order.
 
-    `opened` closes the files.
+    Files that were read stay open until `opened` closes them.
     """
     files: dict[int, Any] = {}
     for first, stop in _together(entries):
@@ -215,7 +216,7 @@ _MAKERS: Mapping[GroupContainer, Callable[[str, int, bytes], Record]] = {
 
 
 def _together(entries: Entries) -> Iterator[tuple[int, int]]:
-    """Yield the bounds of records that follow one another in a file, some at a time."""
+    """Yield the bounds of runs of entries that are adjacent in a file, of `AT_ONCE` at most."""
     offsets, lengths = entries["offset"].astype(np.int64), entries["length"].astype(np.int64)
     follows = (entries["file"][1:] == entries["file"][:-1]) & (
         offsets[1:] == (offsets + lengths)[:-1]

@@ -1,4 +1,4 @@
-"""A record, or a message → the same with some fields under the names that are read.
+"""A record or message → the same, with fields renamed to names that are read.
 
 --field cot=reasoning    {"role": "assistant", "cot": "easy"}  →  {…, "reasoning": "easy"}
 """
@@ -16,13 +16,13 @@ from reasonpack.records.strict_json import step
 def renamed(
     fields: Mapping[str, Any], names: Mapping[str, str], path: str, *, known: AbstractSet[str]
 ) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """Return a record, or a message, with its fields renamed, and a note for each of these.
+    """Return a record or message with fields renamed by `names`, and a note for each of these.
 
-    The names to read fields under are to be `known`; others are of other objects. Fields that are
-    nested have dotted names.
+    Only new names in `known` count; the others are those of other objects. The name of a nested
+    field is dotted.
 
     Raises:
-        RecordError: reason `conflict`, where the known name is taken.
+        RecordError: reason `conflict`, if the new name already has another value.
 
     >>> renamed({"a": {"b": 1, "c": 2}, "cot": "x"}, {"cot": "reasoning"}, "", known={"reasoning"})
     ({'a': {'b': 1, 'c': 2}, 'reasoning': 'x'}, ('renamed cot',))
@@ -45,7 +45,7 @@ def renamed(
 
 
 def with_known_role(message: Any, roles: Mapping[str, str]) -> tuple[Any, tuple[str, ...]]:
-    """Return a message with its role under the name to read it as, and a note if that is another.
+    """Return a message with its role replaced as `roles` says, and a note if it was replaced.
 
     >>> with_known_role({"from": "Bot", "value": "4"}, {"Bot": "assistant"})
     ({'from': 'assistant', 'value': '4'}, ('role Bot',))
@@ -59,7 +59,7 @@ def with_known_role(message: Any, roles: Mapping[str, str]) -> tuple[Any, tuple[
 
 
 def _without(value: dict[str, Any], names: list[str]) -> dict[str, Any]:
-    """Copy a value without the field of this dotted name, which is there."""
+    """Copy an object without the field at this path of names, which must be present."""
     first, *more = names
     if not more:
         return {key: each for key, each in value.items() if key != first}

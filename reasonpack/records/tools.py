@@ -1,8 +1,8 @@
-"""The tools of a record, under any of their names → a list as chat templates take it.
+"""The tools of a record, under any of their names → a list in the form that templates take.
 
-{"type": "function", "function": {…}}           as it is
-{"name": …, "input_schema": …}                  Anthropic's; its schema is `parameters`
-{"type": "function", "name": …, …}              of OpenAI's Responses
+{"type": "function", "function": {…}}           stays as it is
+{"name": …, "input_schema": …}                  Anthropic: input_schema becomes parameters
+{"type": "function", "name": …, …}              OpenAI Responses
 {"name": …, …}                                  in functions, tool_defs and available_tools
 """
 
@@ -20,10 +20,10 @@ TOOL_FIELDS = ("tools", "functions", "tool_defs", "available_tools")
 
 
 def read_tools(record: dict[str, Any]) -> tuple[Any, ...] | None:
-    """Return the tools of a record; None where it has none.
+    """Return the tools of a record; None if it has none.
 
     Raises:
-        RecordError: no list of objects; two lists that differ; an object that is no tool.
+        RecordError: a value is no list of objects; two lists differ; an object is no tool.
 
     >>> read_tools({"tool_defs": '[{"name": "f"}]'})
     ({'type': 'function', 'function': {'name': 'f'}},)
@@ -73,7 +73,7 @@ def _tool(tool: dict[str, Any], name: str, path: str) -> dict[str, Any]:
 
 
 def json_field(record: dict[str, Any], name: str) -> Any:
-    """Return a field that holds a value or the JSON text of one; an empty text is none."""
+    """Return the value of a field, decoded if it is JSON text; None if that text is empty."""
     value = record.get(name)
     if not isinstance(value, str):
         return value

@@ -5,7 +5,7 @@
     calls.jsonl:3  {"trace_id": "a", …} ┘
 
 Shared with pack: finding and looking up records in their files. Read here: the grouping field.
-Memory is 44 bytes a record, and the record being read.
+Memory is 40 bytes a record, and the record being read.
 """
 
 from __future__ import annotations
