@@ -90,7 +90,7 @@ def read_calls(record: Json, reading: Reading, where: str) -> list[Call]:
         NotChecked: the record has an unknown shape.
         Refused: pack must refuse the record.
     """
-    record = _as_told(record, reading)
+    record = _with_options(record, reading)
     calls = next((record[name] for name in _LISTS if record.get(name)), None)
     if any(name in record for name in _LOGS) or str(record.get("schema_version"))[:4] == "ATIF":
         listed = calls_of_harness(record)
@@ -109,7 +109,7 @@ def read_calls(record: Json, reading: Reading, where: str) -> list[Call]:
     ]
 
 
-def _as_told(record: Json, reading: Reading) -> Json:
+def _with_options(record: Json, reading: Reading) -> Json:
     """Drop and rename fields of a record as the run's options `ignore_fields` and `field` say."""
     for name in reading.ignored:
         first, *more = name.removeprefix("record.").split(".")
@@ -168,26 +168,26 @@ def _calls(record: Json, reading: Reading) -> Iterator[Call]:
 def _call(record: Json, request: Json, answer: Any, levels: list[Json], reading: Reading) -> Call:
     """Read everything of a call except its id and role."""
     places = [record, *levels]
-    prompt, ids = _said(places, _PROMPT_IDS), _said(places, _IDS)
+    prompt, ids = _value(places, _PROMPT_IDS), _value(places, _IDS)
     if "tokens" in record and isinstance(record["tokens"], list):
         cut = len(record["tokens"]) - record.get("response_length", -1)
         prompt, ids = record["tokens"][:cut], record["tokens"][cut:]
     chat = None
-    if prompt is None or not isinstance(_said((record, request), _ASKED), str):
+    if prompt is None or not isinstance(_value((record, request), _ASKED), str):
         asker = (record, request, *(level for level in levels[:1] if "output" in level))
         chat = _chat(asker, answer, reading, has_ids=ids is not None)
     elif ids is None:
         raise Refused("ids of a prompt without those of its completion")
     if (prompt is None) != (ids is None):
         raise Refused("ids of one of prompt and completion")
-    mask = _mask(_said(places, _MASK), len(prompt or ()), ids)
-    weight = _said(places, ("weight", "loss_weight"))
+    mask = _mask(_value(places, _MASK), len(prompt or ()), ids)
+    weight = _value(places, ("weight", "loss_weight"))
     said = (place.get(name) for place in places for name in _FLAGS)
     flags = {bool(each) for each in said if each not in EMPTY}
     is_empty = ids == [] if ids is not None else chat is None or chat.messages[-1].is_empty
     wanted = flags <= {True} and weight != 0 and not record.get("is_copied_context")
-    logprobs = _logprobs(_said(places, _LOGPROBS)) if ids is not None else None
-    advantages, reward = _said(places, ("advantages", "advantage")), _said(places, ("reward",))
+    logprobs = _logprobs(_value(places, _LOGPROBS)) if ids is not None else None
+    advantages, reward = _value(places, ("advantages", "advantage")), _value(places, ("reward",))
     if {*map(type, prompt or ()), *map(type, ids or ())} - {int}:
         raise Refused("ids that are no whole numbers")
     listed = advantages if isinstance(advantages, list) else [advantages]
@@ -211,7 +211,7 @@ def _call(record: Json, request: Json, answer: Any, levels: list[Json], reading:
     )
 
 
-def _said(places: Any, names: tuple[str, ...]) -> Any:
+def _value(places: Any, names: tuple[str, ...]) -> Any:
     """Return the value that some objects have under any of some keys, which must be the same."""
     nothing = EMPTY if names == _ASKED else (None, "", {})
     found = [place[name] for place in places for name in names if place.get(name) not in nothing]
@@ -248,7 +248,7 @@ def _chat(places: Sequence[Json], answer: Any, reading: Reading, *, has_ids: boo
     system text and tools.
     """
     record, request, *echo = places
-    asked = _said((record, request), _ASKED)
+    asked = _value((record, request), _ASKED)
     if isinstance(asked, list) and not all(isinstance(each, dict) for each in asked):
         raise NotChecked("a prompt that is no list of messages")
     last_asked = asked[-1] if isinstance(asked, list) and asked else {}
@@ -268,7 +268,7 @@ def _chat(places: Sequence[Json], answer: Any, reading: Reading, *, has_ids: boo
             raise Refused("an answer of several messages")
         read = read_chat({**context, **said}, reading)
         *before, last = read.messages
-        if before and _same(before[-1], last):
+        if before and _repeats(before[-1], last):
             before.pop()
         if last.role != "assistant" or not before:
             raise Refused("no answer to something")
@@ -286,8 +286,8 @@ def _context(record: Json, request: Json, *echo: Json) -> Json:
     """Collect system text, tools and template variables of a request, as fields of a chat."""
     if any(place.get(name) not in EMPTY for place in (record, request) for name in _OTHERS):
         raise NotChecked("stops or an extra body of a request")
-    context = {name: _said((record, request), (name,)) for name in _CONTEXT}
-    instructions = _said((record, request), ("instructions",))
+    context = {name: _value((record, request), (name,)) for name in _CONTEXT}
+    instructions = _value((record, request), ("instructions",))
     if instructions is not None and context["system"] not in (None, instructions):
         raise Refused("a system text and instructions that differ")
     context["system"] = context["system"] if instructions is None else instructions
@@ -309,7 +309,7 @@ def _context(record: Json, request: Json, *echo: Json) -> Json:
     return {name: value for name, value in context.items() if value is not None}
 
 
-def _same(one: Any, answer: Any) -> bool:
+def _repeats(one: Any, answer: Any) -> bool:
     """Return whether a message of the prompt repeats the answer, perhaps without its reasoning."""
     return (
         one.role == "assistant"

@@ -57,8 +57,8 @@ class Reading(Struct, frozen=True):
         stray_tag: what a `</think>` that may be text or end reasoning is: `reasoning`, `text`, or
             `refuse`.
         null_arguments: what to do with nulls in arguments from Parquet: `keep`, `drop`, `refuse`.
-        which: which answers without a flag of their own are trained: `all`, `last-turn` or
-            `last-message`.
+        trained_answers: which answers without a flag are trained: `all`, those of the `last-turn`,
+            or the `last-message`.
         weighs: the dataset has a column for weights other than 0 and 1.
         closers: what the templates write after reasoning; empty if none shows reasoning.
         prompt_opens: all templates open reasoning in the prompt.
@@ -71,7 +71,7 @@ class Reading(Struct, frozen=True):
     roles: Mapping[str, str] = field(default_factory=dict)
     stray_tag: str = "refuse"
     null_arguments: str = "refuse"
-    which: str = "all"
+    trained_answers: str = "all"
     weighs: bool = False
     closers: tuple[str, ...] = (END,)
     prompt_opens: bool = False
@@ -112,7 +112,7 @@ class Message(Struct, frozen=True):
     kind: str = ""
 
     @property
-    def said(self) -> list[Any]:
+    def parts(self) -> list[Any]:
         """Role, content, reasoning, and the name and arguments of each call."""
         functions = [call["function"] for call in self.calls]
         calls = [[each["name"], each["arguments"]] for each in functions]
@@ -138,9 +138,9 @@ class Chat(Struct, frozen=True):
     weight: float = 1.0
 
     @property
-    def said(self) -> bytes:
+    def canonical(self) -> bytes:
         """Messages and tools as canonical JSON, by which duplicates and splits are found."""
-        messages = [each.said for each in self.messages]
+        messages = [each.parts for each in self.messages]
         return json.dumps([messages, list(self.tools)], sort_keys=True).encode()
 
     def weights(self, numbers: Sequence[int], scheme: str) -> Iterator[tuple[float, int | None]]:

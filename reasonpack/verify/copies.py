@@ -139,7 +139,7 @@ def _hash_of_call(call: Call) -> bytes:
         said += [call.prompt, call.completion, call.mask or [True] * size]
     elif call.chat is not None:
         last = call.chat.messages[-1]
-        said += [call.chat.said.decode(), last.cut, call.chat.variables]
+        said += [call.chat.canonical.decode(), last.cut, call.chat.variables]
     text = json.dumps(said, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).digest()
 
@@ -204,7 +204,7 @@ def _read(record: Record, input_: int, source: Source) -> Copies:
         chat = None
     if chat is None or not any(each.role == "assistant" for each in chat.messages):
         return Copies(input_, _content(_raw(record), is_chat=False))
-    content = _content(chat.said)
+    content = _content(chat.canonical)
     return Copies(input_, content, content)
 
 

@@ -77,7 +77,7 @@ def renamed(raw: Json, wanted: Mapping[str, str], known: AbstractSet[str]) -> Js
     return raw
 
 
-def as_known(raw: Json, reading: Reading, known: AbstractSet[str]) -> Json:
+def with_known_names(raw: Json, reading: Reading, known: AbstractSet[str]) -> Json:
     """Rename the fields and the role of a message as the run was told."""
     raw = renamed(raw, reading.renamed, known)
     for key in {"role", "from"} & raw.keys() if reading.roles else ():
@@ -169,7 +169,7 @@ def ends(raw: Json) -> Json:
     return said
 
 
-def end_of_one(record: Json, answer: Json) -> Json:
+def end_of_generations(record: Json, answer: Json) -> Json:
     """Return the finish reason of an answer, from a record that lists those of its generations.
 
     Empty if the answer is not among them and their reasons differ.

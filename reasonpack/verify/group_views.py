@@ -91,7 +91,7 @@ def _turn(call: Call) -> bytes:
         raise NotChecked("the turn of a call with ids")
     said = call.chat.messages
     last = max((n for n, each in enumerate(said, 1) if each.role == "user"), default=0)
-    text = json.dumps([each.said for each in said[:last]], sort_keys=True)
+    text = json.dumps([each.parts for each in said[:last]], sort_keys=True)
     return hashlib.sha256(text.encode()).digest()
 
 

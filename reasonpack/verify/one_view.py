@@ -21,22 +21,22 @@ from reasonpack.verify.chat import Chat, Json, NotChecked, Refused
 from reasonpack.verify.marks import Marked
 from reasonpack.verify.names import END, NOWHERE
 from reasonpack.verify.parts import (
-    begins,
-    begun,
-    fitting,
+    as_shown,
+    begins_with_block,
+    contains_token,
+    find_reasoning_end,
     holds,
     last_place,
-    named,
-    says,
+    opened_tag,
     shown_end,
-    thought_end,
+    tool_name_end,
 )
 from reasonpack.verify.rules import Rules
 from reasonpack.verify.stop import CUT_OFF
 
 
 class TextView(Struct, frozen=True):
-    """A view in text; `thought` is where reasoning ends in the completion, at least and at most.
+    """A view in text: in the completion, reasoning ends at `reasoning_end`, at least and at most.
 
     `trained` are stretches of the completion, `history` those of the prompt with messages' texts.
     """
@@ -44,7 +44,7 @@ class TextView(Struct, frozen=True):
     message: int
     prompt: str
     completion: str
-    thought: tuple[int, int]
+    reasoning_end: tuple[int, int]
     trained: tuple[tuple[int, int], ...] = ()
     history: tuple[tuple[int, int, int, int], ...] = ()
 
@@ -60,15 +60,15 @@ class OneView:
         rules: Rules,
         marks: Marked | None = None,
     ) -> None:
-        self.rules, self.number, self.said = rules, number, chat.messages[number]
+        self.rules, self.number, self.original = rules, number, chat.messages[number]
         self.chat, self.given, self.marks = chat, given, marks
-        self.message = marks.message if marks else self.said
+        self.message = marks.message if marks else self.original
         switch = rules.thinking[0 if self.message.thinks else 1]
         self.variables: Mapping[str, Any] = {**switch, **rules.given, **chat.variables}
         self.stop, self.stop_from = NOWHERE, "files"
         self.prompt = self._render(number, prompt=True)
-        self.opened, self.opener = rules.opener_behind(self.prompt)
-        self.begun = "" if rules.closer else begun(self.prompt, self.message.content)
+        self.opened, self.opener = rules.split_opener(self.prompt)
+        self.begun = "" if rules.closer else opened_tag(self.prompt, self.message.content)
         if self.begun and not self.message.content.startswith(self.begun.rstrip()):
             self.message = replace(self.message, content=self.begun + self.message.content)
             self.given = [*given[:number], rules.written(self.message)]
@@ -87,7 +87,7 @@ class OneView:
         if view is None or self.marks is None:
             return view
         text = self.marks.unmarked
-        least, most = (len(text(view.completion[:end])) for end in view.thought)
+        least, most = (len(text(view.completion[:end])) for end in view.reasoning_end)
         made = text(view.prompt), text(view.completion), (least, most)
         return TextView(view.message, *made)
 
@@ -103,7 +103,7 @@ class OneView:
                 message.source,
                 self.prompt,
                 completion,
-                thought_end(message, completion, rules.closer),
+                find_reasoning_end(message, completion, rules.closer),
             )
         # The prompt opens reasoning or the template writes an empty block: the message has none.
         if rules.missing_reasoning == "error":
@@ -115,7 +115,7 @@ class OneView:
             completion, end = rest + completion, len(rest)
         else:
             end = self._closed_for(completion) or block.end()
-            if rules.forms.takes(message):  # the record's own block, with the line breaks after it
+            if rules.forms.keeps_block(message):  # the record's block, with line breaks after it
                 end = len(completion) - len(completion.partition(END)[2].lstrip("\n"))
         if rules.train_empty:  # its tags may count as reasoning or as response
             return TextView(message.source, self.prompt, completion, (0, end))
@@ -163,7 +163,7 @@ class OneView:
         end, tail = self._end(max(start, 0))
         if start >= 0 and self._is_one(whole[start:end]):
             return self._checked(whole[start:end] + tail)
-        if rules.forms.takes(message) and (written := self._as_written(end, tail)):
+        if rules.forms.keeps_block(message) and (written := self._as_written(end, tail)):
             return self._checked(written)
         if message.thinks and (at := last_place(whole[:end], message.reasoning.strip())) >= 0:
             opener = rules.opener.strip()
@@ -180,7 +180,7 @@ class OneView:
             end, tail = self._end(0)
         answer = self._answer(end, tail)
         if message.thinks:
-            white = answer[: answer.find(fitting(answer, message.content))]
+            white = answer[: answer.find(as_shown(answer, message.content))]
             if rules.closer[-1:].isspace() and white.isspace():  # white space is not repeated
                 answer = answer[len(white) :]
             answer = self._lead() + rules.closer + answer
@@ -188,7 +188,7 @@ class OneView:
 
     def _lead(self) -> str:
         """Return the completion's opener and reasoning, as in the record or by the template."""
-        if self.rules.forms.takes(self.message):
+        if self.rules.forms.keeps_block(self.message):
             return self._less_begun(str(self.message.verbatim).partition(END)[0].rstrip("\n"))
         if not (self.rules.opener and self.rules.closer):
             raise NotChecked("reasoning that the template does not show, and no delimiters known")
@@ -244,28 +244,28 @@ class OneView:
     def _answer_start(self, end: int) -> int:
         """Return where the answer begins in `whole`, after its header."""
         begin = self._begin() or self.prompt
-        bare = begin.rstrip().removesuffix(self.rules.opener_behind(begin)[0])
+        bare = begin.rstrip().removesuffix(self.rules.split_opener(begin)[0])
         bare = self.rules.last_block.sub("", begin) if bare == begin.rstrip() else bare
         for head in (self.prompt, self.prompt.removesuffix(begin) + bare):
             if self.whole.startswith(head):
-                return self._behind_block(len(head))
+                return self._after_block(len(head))
         content, begin = self.message.content, bare
         shown = last_place(self.whole[:end], content) if content.strip() else end
         at = self.whole.rfind(begin, 0, shown) if begin and shown >= 0 else -1
         if at < 0:
             raise NotChecked("a rendering that rewrites what came before an answer")
-        return self._behind_block(at + len(begin))
+        return self._after_block(at + len(begin))
 
-    def _behind_block(self, at: int) -> int:
+    def _after_block(self, at: int) -> int:
         """Return the end of an empty think block that the template adds at `at`, else `at`.
 
         Such a block is skipped only if the prompt begins one or the answer has reasoning.
         """
         begun = self.message.thinks or self.opened or self.closed()
         found = self.rules.empty_block.match(self.whole, at) if begun else None
-        if found is None or not self.rules.forms.takes(self.message):
+        if found is None or not self.rules.forms.keeps_block(self.message):
             return found.end() if found else at
-        first, behind = (begins(self.whole[i:], self.message) for i in (at, found.end()))
+        first, behind = (begins_with_block(self.whole[i:], self.message) for i in (at, found.end()))
         return at if first and not behind else found.end()
 
     def _end(self, start: int) -> tuple[int, str]:
@@ -283,7 +283,7 @@ class OneView:
         else:
             place, token, gap = self._stop(at)
         self.stop = token
-        if says(self.said, token):
+        if contains_token(self.original, token):
             raise Refused(f"messages[{self.number}]: the stop token {token!r} in what it says")
         return (place, gap) if gap else (place + len(token), "")
 
@@ -343,8 +343,8 @@ class OneView:
         if message.content.strip() and not holds(self.begun + completion, message.content):
             raise NotChecked("content that the completion does not show")
         at = max(0, last_place(completion, message.reasoning)) if message.thinks else 0
-        at += len(fitting(completion, message.reasoning)) if message.thinks else 0
+        at += len(as_shown(completion, message.reasoning)) if message.thinks else 0
         for name in (call["function"]["name"] for call in message.calls):
-            if (at := named(completion, name, at)) < 0:
+            if (at := tool_name_end(completion, name, at)) < 0:
                 raise NotChecked("a call that the completion does not show")
         return completion

@@ -22,8 +22,8 @@ def parts_of(train_on: str) -> tuple[str, ...]:
     >>> parts_of("last-turn,reasoning"), parts_of("all") == PARTS
     (('reasoning',), True)
     """
-    named_ = tuple(part for part in PARTS if part in train_on.split(","))
-    return named_ or PARTS
+    named = tuple(part for part in PARTS if part in train_on.split(","))
+    return named or PARTS
 
 
 def has_part(message: Message, parts: Sequence[str]) -> bool:
@@ -36,20 +36,20 @@ def has_part(message: Message, parts: Sequence[str]) -> bool:
 def stretches(
     message: Message,
     completion: str,
-    thought: tuple[int, int],
+    reasoning_end: tuple[int, int],
     closer: str,
     parts: Sequence[str],
 ) -> tuple[tuple[int, int], ...]:
     """Return start and stop of each of the parts in a completion, in characters.
 
-    `thought` is where reasoning ends in the completion, at least and at most.
+    `reasoning_end` is where reasoning ends in the completion, at least and at most.
 
     Raises:
         Refused: only one of text and calls is trained, and the calls do not follow the text.
     """
     if tuple(parts) == PARTS:
         return ((0, len(completion)),)
-    end, most = thought
+    end, most = reasoning_end
     verbatim, said = message.verbatim or "", message.content.rstrip()
     place, behind = max(0, verbatim.find(message.reasoning)), len(verbatim) - len(message.content)
     inline = verbatim[place:behind]
@@ -67,7 +67,7 @@ def stretches(
         at = completion.find(content, end)
         text_end = at + len(content)
         names = [call["function"]["name"] for call in message.calls]
-        if at < 0 or any(named(completion, name, text_end) < 0 for name in names):
+        if at < 0 or any(tool_name_end(completion, name, text_end) < 0 for name in names):
             raise Refused("calls that do not stand behind the text")
     ends = (end, text_end, len(completion))
     each = zip(PARTS, (0, *ends), ends, strict=False)
@@ -77,7 +77,7 @@ def stretches(
 # --- finding texts, whole or stripped of white space -----------------------------------
 
 
-def fitting(text: str, part: str, start: int = 0) -> str:
+def as_shown(text: str, part: str, start: int = 0) -> str:
     """Return `part`, or `part` without outer white space if only this is in the text."""
     return next((each for each in (part, part.strip()) if text.find(each, start) >= 0), part)
 
@@ -88,12 +88,12 @@ def last_place(text: str, part: str, start: int = 0) -> int:
     >>> last_place("a b a ", " a "), last_place("a b a", " a "), last_place("b", "a")
     (3, 4, -1)
     """
-    return text.rfind(fitting(text, part, start), start)
+    return text.rfind(as_shown(text, part, start), start)
 
 
 def holds(text: str, part: str) -> bool:
     """Return whether a text has a part, or the stripped part."""
-    return fitting(text, part) in text
+    return as_shown(text, part) in text
 
 
 def shown_end(text: str, part: str, place: int) -> int:
@@ -108,34 +108,34 @@ def shown_end(text: str, part: str, place: int) -> int:
     return end + len(white) if shown else end
 
 
-def says(message: Message, token: str) -> bool:
+def contains_token(message: Message, token: str) -> bool:
     """Return whether the content, reasoning or a call of a message contains a token."""
     calls = (json.dumps(call, ensure_ascii=False) for call in message.calls)
     return any(token in text for text in (message.content, message.reasoning, *calls))
 
 
-def named(text: str, tool: str, start: int = 0) -> int:
+def tool_name_end(text: str, tool: str, start: int = 0) -> int:
     """Return where the name of a tool, as a whole word, ends in a text from `start` on, or −1."""
     found = re.compile(rf"(?<![-\w]){re.escape(tool)}(?![-\w])").search(text, start)
     return found.end() if found else -1
 
 
-def begun(prompt: str, content: str) -> str:
+def opened_tag(prompt: str, content: str) -> str:
     r"""Return the tag at the end of a prompt, with white space after it; empty unless closed.
 
-    >>> begun("…<judge>\n", "Easy.</judge>So."), begun("…<judge>\n", "So.")
+    >>> opened_tag("…<judge>\n", "Easy.</judge>So."), opened_tag("…<judge>\n", "So.")
     ('<judge>\n', '')
     """
     opened = re.search(r"<([^<>/\s]+)>\s*\Z", prompt)
     return opened[0] if opened and f"</{opened[1]}>" in content else ""
 
 
-def begins(text: str, message: Message) -> bool:
+def begins_with_block(text: str, message: Message) -> bool:
     """Return whether a text begins with the record's own think block."""
     return text.lstrip().startswith((message.verbatim or "").partition(END)[0].lstrip() + END)
 
 
-def thought_end(message: Message, completion: str, closer: str) -> tuple[int, int]:
+def find_reasoning_end(message: Message, completion: str, closer: str) -> tuple[int, int]:
     """Return where reasoning ends in a completion, at least and at most.
 
     That is after the closer, or after the white space after it; (0, all) if they are not found.
@@ -143,7 +143,7 @@ def thought_end(message: Message, completion: str, closer: str) -> tuple[int, in
     if not message.thinks:
         return 0, 0
     place = last_place(completion, message.reasoning)
-    behind = max(place, 0) + len(fitting(completion, message.reasoning))
+    behind = max(place, 0) + len(as_shown(completion, message.reasoning))
     at = completion.find(closer.strip(), behind) if closer.strip() else -1
     if at < 0 <= place and not completion[behind:].strip():  # cut off within the reasoning
         return len(completion), len(completion)

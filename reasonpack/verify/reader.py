@@ -21,14 +21,14 @@ from reasonpack.verify.chat import Chat, Json, Message, Reading, Refused, known_
 from reasonpack.verify.fields import (
     EMPTY,
     all_but,
-    as_known,
     check_fields,
-    end_of_one,
+    end_of_generations,
     ends,
     present,
     read_flag,
     was_cut,
     weight_of_record,
+    with_known_names,
 )
 from reasonpack.verify.items import as_messages, block_text
 from reasonpack.verify.names import END, TAG, inside
@@ -64,8 +64,8 @@ def read_chat(record: Json, reading: Reading) -> Chat:
     except RecordError as error:
         raise Refused(str(error)) from error
     messages = _with_system(record.get("system"), messages)
-    if reading.which != "all":
-        role = "user" if reading.which == "last-turn" else "assistant"
+    if reading.trained_answers != "all":
+        role = "user" if reading.trained_answers == "last-turn" else "assistant"
         first = max((n for n, each in enumerate(messages) if each.role == role), default=0)
         messages[:first] = [
             replace(each, trained=each.trained and each.flag is True) for each in messages[:first]
@@ -106,8 +106,8 @@ def _drafts(record: Json, reading: Reading) -> Iterator[Message]:
         if not whole and said and "answer" in texts and not any(map(_is_answer, raw)):
             raw = [*raw, {"role": "assistant", "content": record["answer"], **said}]
         if raw and name != "prompt" and _is_answer(raw[-1]) and not ends(raw[-1]):
-            raw = [*raw[:-1], {**raw[-1], **end_of_one(record, raw[-1]), **ends(record)}]
-        raw = [present(as_known(each, reading, names.OF_A_MESSAGE)) for each in raw]
+            raw = [*raw[:-1], {**raw[-1], **end_of_generations(record, raw[-1]), **ends(record)}]
+        raw = [present(with_known_names(each, reading, names.OF_A_MESSAGE)) for each in raw]
         read: list[Message] = []
         for number, each in as_messages(raw, reading, trained=name != "prompt"):
             for message in _read(each, reading):

@@ -37,7 +37,7 @@ class TokenView(Struct, frozen=True):
         message: index of its message; −1 for a call with ids.
         ids: i32[L], prompt and then completion.
         trained: bool[C], which of the completion's C tokens are trained.
-        thought: how many trained tokens are reasoning, at least and at most.
+        reasoning_tokens: how many trained tokens are reasoning, at least and at most.
         history: stretches of the prompt, in tokens, that are texts of messages; empty with ids.
         weight: loss weight of each trained token, or of all tokens of `group` together.
         group: equal for views whose trained tokens share one weight; None if they do not share.
@@ -47,7 +47,7 @@ class TokenView(Struct, frozen=True):
     message: int
     ids: NDArray[np.int32]
     trained: NDArray[np.bool_]
-    thought: tuple[int, int] = (0, 0)
+    reasoning_tokens: tuple[int, int] = (0, 0)
     history: tuple[Stretch, ...] = ()
     weight: float = 1.0
     group: Hashable = None
@@ -168,7 +168,7 @@ def read_views(
     for number, view in enumerate(views):
         own = slice(begins[number], begins[number + 1])
         has_twin[number] = is_apart and twins[own].any()
-        least, most = (int(new[own][:end].sum()) for end in view.thought)
+        least, most = (int(new[own][:end].sum()) for end in view.reasoning_tokens)
         if of := int(new[own].sum()):
             trained_counts[view.call.id if view.call else "", view.message] = (least, most, of)
     leaves = _leaves(views, paths.ends, has_twin | divided)

@@ -69,7 +69,7 @@ class Rules(Struct, frozen=True):
         as_much = "".join(f"(?:{re.escape(each)}" for each in space) + ")?" * len(space)
         return re.compile(rf"\s*(?:{opener}\s*)?{closer}{as_much}" if closer else r"(?!)")
 
-    def opener_behind(self, prompt: str) -> tuple[str, str]:
+    def split_opener(self, prompt: str) -> tuple[str, str]:
         """Split the opener into what a prompt ends with and the rest, which the model writes."""
         bare = prompt.rstrip()
         for end in range(len(self.opener), 0, -1):
@@ -82,7 +82,7 @@ class Rules(Struct, frozen=True):
     def rest_of_block(self, prompt: str) -> str:
         """Return the rest of an empty think block that a prompt opens."""
         block = self.opener.lstrip() + self.closer
-        opened = prompt[prompt.rfind(self.opener_behind(prompt)[0].lstrip()) :]
+        opened = prompt[prompt.rfind(self.split_opener(prompt)[0].lstrip()) :]
         return block[len(opened) :] if block.startswith(opened) else self.closer
 
     @property

@@ -175,7 +175,7 @@ def _reading(manifest: Manifest, template: ChatTemplate) -> Reading:
         roles=dict(each.split("=", 1) for each in options.role),
         stray_tag=options.stray_closing_tag,
         null_arguments=options.null_arguments,
-        which=next((each for each in LAST if each in options.train_on.split(",")), "all"),
+        trained_answers=next((each for each in LAST if each in options.train_on.split(",")), "all"),
         weighs="loss_weights" in manifest.columns,
         closers=tuple(each.closer.strip() for each in manifest.templates if each.closer.strip()),
         prompt_opens=all(each.prompt_opener for each in manifest.templates),
@@ -246,14 +246,14 @@ def rebuild(source: Source, record: dict[str, Any], *, row: bool = False) -> Reb
             views.append(one)
     if not views:
         return Rebuilt(reason="overlong", error=f"no view fits, the first has {left[0].length:,}")
-    split = split_of(chat.said, options.split)
+    split = split_of(chat.canonical, options.split)
     return Rebuilt(views, built, left_out=tuple(left), split=split, shared=shared)
 
 
 def split_of(text: bytes, given: Sequence[str]) -> str:
     """Return the split that the hash of a text draws from `given`, entries `NAME=SHARE`.
 
-    The text is `Chat.said`, or the id of a group. The split of the rest is `train`.
+    The text is `Chat.canonical`, or the id of a group. The split of the rest is `train`.
     """
     drawn = Fraction(int(hashlib.sha256(text).hexdigest()[:16], 16), 1 << 64)
     for name, _, share in (each.partition("=") for each in given):
@@ -270,9 +270,9 @@ def encode(view: TextView, encoder: Encoder) -> TokenView:
     trained = np.zeros(len(last), bool)
     for begin, end in view.trained:
         trained |= (begin <= last) & (last < end)
-    least, most = view.thought
+    least, most = view.reasoning_end
     whole = int((completion.ends <= least).sum()) if most else 0
     touched = int((completion.begins < most).sum())
-    thought = int(trained[:whole].sum()), int(trained[:touched].sum())
+    reasoning = int(trained[:whole].sum()), int(trained[:touched].sum())
     ids = np.concatenate([prompt.ids, completion.ids]).astype(np.int32)
-    return TokenView(view.message, ids, trained, thought, in_tokens(view.history, prompt))
+    return TokenView(view.message, ids, trained, reasoning, in_tokens(view.history, prompt))

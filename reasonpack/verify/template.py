@@ -97,7 +97,7 @@ class Forms(Struct, frozen=True):
     def given(self, message: Message, opener: str, closer: str) -> Json:
         """Return a message in the form in which the template takes it."""
         made: Json = {"role": message.role, **message.more, "content": message.content}
-        if self.takes(message):
+        if self.keeps_block(message):
             made["content"] = message.verbatim
             if self.opens and str(message.verbatim).lstrip().startswith(TAG):
                 made["content"] = re.sub(rf"^\s*{TAG}\n?", "", str(message.verbatim))
@@ -118,7 +118,7 @@ class Forms(Struct, frozen=True):
             )
         return made
 
-    def takes(self, message: Message) -> bool:
+    def keeps_block(self, message: Message) -> bool:
         """Return whether a message is given with its reasoning in the content, unchanged."""
         return self.as_written and message.verbatim is not None
 

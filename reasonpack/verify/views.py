@@ -12,7 +12,7 @@ from reasonpack.verify.chat import Chat, Json, Message, NotChecked, Refused
 from reasonpack.verify.history import find_messages
 from reasonpack.verify.marks import marked
 from reasonpack.verify.one_view import OneView, TextView
-from reasonpack.verify.parts import PARTS, has_part, says, stretches
+from reasonpack.verify.parts import PARTS, contains_token, has_part, stretches
 from reasonpack.verify.rules import Rules
 from reasonpack.verify.stop import contradiction
 
@@ -67,7 +67,7 @@ def build_views(chat: Chat, rules: Rules, parts: Sequence[str] = PARTS) -> TextV
             one = _prepared(stories, number, rules)
             view = one.view()
             trained = view and stretches(
-                message, view.completion, view.thought, rules.closer, parts
+                message, view.completion, view.reasoning_end, rules.closer, parts
             )
         except (NotChecked, Refused) as error:
             if not rules.keep_as_context:
@@ -99,7 +99,7 @@ def _refuse(message: Message, number: int, rules: Rules) -> None:
     if rules.keep_as_context and message.calls and not rules.claimed[1].token:
         raise Refused(f"messages[{number}]: calls, of which the manifest has no stop token")
     for token in (*rules.stops.listed, *(each.token.strip() for each in rules.claimed)):
-        if token and says(message, token):
+        if token and contains_token(message, token):
             raise Refused(f"messages[{number}]: the stop token {token!r} in what it says")
 
 
@@ -114,7 +114,7 @@ def _prepared(stories: Sequence[tuple[Chat, Sequence[Json]]], number: int, rules
         if len(stories) == 1 or not plain.closed():
             break
     if plain.message.reasoning and not plain.message.thinks and plain.closed():
-        said = replace(plain.said, verbatim=None, reasoning="")
+        said = replace(plain.original, verbatim=None, reasoning="")
         before, behind = chat.messages[:number], chat.messages[number + 1 :]
         chat = replace(chat, messages=(*before, said, *behind))
         plain = OneView(chat, [*given[:number], rules.written(said)], number, rules)

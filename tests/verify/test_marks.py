@@ -22,7 +22,9 @@ CALL = [{"name": "alarm", "arguments": {}}]
 def written(source: str, opens: str, *messages: Any) -> list[tuple[str, str, tuple[int, int]]]:
     rule = rules(f"{source}{END}<|bot|>{opens}{{% endif %}}", STOPS, OPENER, CLOSER)
     made = views(rule, *messages).views
-    return [(view.prompt.rpartition("<|bot|>")[2], view.completion, view.thought) for view in made]
+    return [
+        (one.prompt.rpartition("<|bot|>")[2], one.completion, one.reasoning_end) for one in made
+    ]
 
 
 @pytest.mark.parametrize("thought", ["a", "n", "t", "call", "think", "end", "Four.", "alarm"])

@@ -9,7 +9,7 @@ import pytest
 from packed_twice import FIXTURES, Packed, pack_two
 
 from reasonpack.verify.chat import Message
-from reasonpack.verify.parts import stretches, thought_end
+from reasonpack.verify.parts import find_reasoning_end, stretches
 from reasonpack.views import chosen
 
 TEMPLATES = sorted((FIXTURES / "templates").glob("*.jinja"))
@@ -54,7 +54,7 @@ def test_white_space_behind_reasoning_is_whose_the_template_or_the_record_says(
 ) -> None:
     message = Message("assistant", "B", "A", verbatim)
     text = "<think>A</think>\n\nB<|im_end|>"
-    thought = thought_end(message, text, closer)
+    thought = find_reasoning_end(message, text, closer)
     ((begin, end),) = stretches(message, text, thought, closer, ["reasoning"])
     assert text[begin:end] == reasoning
     assert stretches(message, text, thought, closer, ["response"]) == ((end, len(text)),)
@@ -70,7 +70,7 @@ def test_an_empty_block_is_not_parted() -> None:
 @pytest.mark.parametrize("text", ["<think>A", "A", "<think>A\n"])
 def test_an_answer_that_was_cut_off_within_its_reasoning_has_nothing_else(text: str) -> None:
     message = Message("assistant", "", "A", cut=True)
-    thought = thought_end(message, text, "</think>\n")
+    thought = find_reasoning_end(message, text, "</think>\n")
     assert stretches(message, text, thought, "</think>\n", ["reasoning"]) == ((0, len(text)),)
     assert stretches(message, text, thought, "</think>\n", ["response"]) == ()
 

@@ -234,7 +234,8 @@ def test_a_system_message_that_is_there_already() -> None:
 
 def test_the_last_turn_alone() -> None:
     chat: Chat = read_chat(
-        {"messages": [ASK, said("1"), ASK, said("2"), said("3")]}, Reading(which="last-turn")
+        {"messages": [ASK, said("1"), ASK, said("2"), said("3")]},
+        Reading(trained_answers="last-turn"),
     )
     assert [each.trained for each in chat.messages] == [False, False, False, True, True]
 

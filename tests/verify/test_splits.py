@@ -112,7 +112,7 @@ def test_the_same_split_as_in_packing(line: bytes) -> None:
         own = replace(conversation.messages[-1], content=more)
         conversation = replace(conversation, messages=(*conversation.messages[:-1], own))
         expected = packing.split_of(packing.key(conversation), shares)
-        assert split_of(chat.said, GIVEN) == expected
+        assert split_of(chat.canonical, GIVEN) == expected
 
 
 def unnamed(packed: Packed) -> None:

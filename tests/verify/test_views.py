@@ -64,7 +64,7 @@ def test_a_completion_that_the_template_drops_reasoning_from_is_composed() -> No
     rule = rules(DROPS, STOPS, "<think>\n", "\n</think>\n\n")
     made = views(rule, ASK, said("Four.", reasoning_content=" Two. "))
     assert made.views[0].completion == "<think>\n Two. \n</think>\n\nFour.<|end|>"
-    assert made.views[0].thought == (
+    assert made.views[0].reasoning_end == (
         len("<think>\n Two. \n</think>"),
         len("<think>\n Two. \n</think>\n\n"),
     )
