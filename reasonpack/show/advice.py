@@ -58,8 +58,8 @@ def advice(costs: Costs, layout: str, shape: ModelShape | None = None) -> Iterat
     if not costs.npass.tokens:
         return
     if layout == "npass":
-        yield "A kernel that is given the borders of the samples computes just these."
-        yield "What onepass would save says pack with --layout onepass --dry-run."
+        yield "A varlen kernel that is given the borders of the samples computes exactly this."
+        yield "To see what onepass would save, call pack with --layout onepass --dry-run."
     elif costs.npass.tokens == costs.branches.tokens:
         yield "No conversation has a branch: onepass and npass are the same, and either will do."
     else:
@@ -80,8 +80,8 @@ def _onepass(costs: Costs, shape: ModelShape) -> Iterator[str]:
     size = f"in a model of hidden size {shape.hidden_size:,}"
     if times < PAYS:
         yield (
-            f"Take npass: onepass by branches takes {1 / times:.2f} times its operations {size}, "
-            "and the gathering of keys on top."
+            f"Take npass: onepass by branches needs {1 / times:.2f} times as many operations "
+            f"{size}, and has to gather keys."
         )
         return
     tokens = costs.npass.tokens / costs.branches.tokens
@@ -96,8 +96,8 @@ def _onepass(costs: Costs, shape: ModelShape) -> Iterator[str]:
         yield f"With {BLOCK_MASK} it does not pay."
     else:
         yield (
-            f"With {BLOCK_MASK} it pays if a block takes that kernel less than {slower:.2f} times "
-            "what it takes a varlen kernel."
+            f"With {BLOCK_MASK} it pays if that kernel takes less than {slower:.2f} times as long "
+            "for a block as a varlen kernel."
         )
 
 

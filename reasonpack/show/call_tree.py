@@ -3,8 +3,8 @@
     call     prompt  shared  written
     0.0         410       0       55
     └ 0.0r      410     410       61  its prompt is in 0.0
-    0.1         520     410       40  shows the answer of 0.0 otherwise
-    └ 0.2       300      96       70  history rewritten at message 2, as 0.1 before it
+    0.1         520     410       40  shows the answer of 0.0 differently
+    └ 0.2       300      96       70  history as in 0.1 before message 2, then rewritten
 
 A call that continues another stands below it at the same level; of several, the one whose subtree
 has the latest call. All others are indented. The tree is read from the row's segments, which hold
@@ -183,9 +183,9 @@ def _said(row: RowData, each: TreeCall) -> str:
     said = {
         "beginning": "",
         "known-prompt": f"its prompt is in {parent}",
-        "continued": f"goes on where {parent} ends",
-        "otherwise": f"shows the answer of {parent} otherwise",
-        "rewritten": f"history rewritten at {at}, as {parent} before it",
+        "continued": f"continues {parent}",
+        "otherwise": f"shows the answer of {parent} differently",
+        "rewritten": f"history as in {parent} before {at}, then rewritten",
         "equal": "others train all that it wrote",
     }[each.joint]
     call = row.calls[each.call]

@@ -29,7 +29,7 @@ WORDS: Mapping[str, str] = {
     **REASONS,
     "overlong": "a conversation longer than the limits allow",
     "template": "messages that the chat template refuses, or fails on",
-    "view": "an answer that cannot be had exactly as the model wrote it",
+    "view": "an answer that the template cannot show exactly as the model wrote it",
     "stop-token": "a text that holds the token with which the model stops",
     "missing-reasoning": "an answer without reasoning where the template makes the model reason",
     "nothing-to-train": "no assistant message that is to be trained",

@@ -39,7 +39,7 @@ REWRITTEN = "joined-rewritten message "
 WORDS = {
     "row_length": "tokens in a row",
     "row_fill": "share of a row that is filled",
-    "row_cost": "pairs of tokens in a row, one sees the other",
+    "row_cost": "visible pairs of tokens in a row",
     "samples_in_row": "samples in a row",
     "sample_length": "tokens in a sample",
     "branches": "branches in a sample",

@@ -73,7 +73,7 @@ def _variables(variables: Mapping[str, Any]) -> str:
 
 def _stop(stop: Stop) -> str:
     if not stop.token:
-        return "nothing that can be relied on"
+        return "no reliable token"
     added = f", adds {stop.after!r}" if stop.after and stop.shown else ""
     return f"{stop.token!r} ({stop.source}){added}"
 
@@ -84,7 +84,7 @@ def what_packing_does(behaviour: Behaviour, *, layout: str) -> str:
     if not behaviour.closer.strip():
         return f"{what}; this template has no place for reasoning."
     if behaviour.kept_after_user:
-        return f"{what}; reasoning kept for ever, so no response is written twice."
+        return f"{what}; reasoning is always kept, so no response is written twice."
     loop = "stripped in tool loops"
     if behaviour.kept_in_loop:
         loop = "kept in tool loops" + (

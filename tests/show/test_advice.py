@@ -38,9 +38,9 @@ def advice(costs: Costs, layout: str = "onepass", shape: ModelShape | None = Non
             "1.50 times fewer tokens and 1.46 times fewer",
         ),
         (Work(100, 10, 5), Work(100, 10, 5), "No conversation has a branch"),
-        (Work(100, 10, 8), Work(102, 10, 8), "Take npass: onepass by branches takes 0.9"),
+        (Work(100, 10, 8), Work(102, 10, 8), "Take npass: onepass by branches needs 0.9"),
         # 24 d² · 50 + 4 d · 128² · 6 = 4 d · 128² · 8 · 3.09 at d = 1,024
-        (Work(100, 10, 8), Work(150, 12, 6), "takes that kernel less than 3.09 times what it"),
+        (Work(100, 10, 8), Work(150, 12, 6), "that kernel takes less than 3.09 times as long"),
     ],
 )
 def test_the_advice_follows_the_counts(rows: Work, npass: Work, said: str) -> None:

@@ -61,10 +61,10 @@ TREE = """
   call        prompt     shared    written
   a.0             27          0         13
   ├ a.0r          27         31         14  its prompt is in a.0
-  │ └ sub         25          7         15  history rewritten at message 0, as a.0r before it
-  └ a.1           51         27         13  shows the answer of a.0r otherwise
-    ├ b.0         38         16         11  history rewritten at message 1, as a.1 before it
-    └ b.1         55         38         10  shows the answer of b.0 otherwise
+  │ └ sub         25          7         15  history as in a.0r before message 0, then rewritten
+  └ a.1           51         27         13  shows the answer of a.0r differently
+    ├ b.0         38         16         11  history as in a.1 before message 1, then rewritten
+    └ b.1         55         38         10  shows the answer of b.0 differently
   a.1=             0          0          0  others train all that it wrote
 """
 
