@@ -1,8 +1,8 @@
-r"""An answer as a record writes it → its content and its reasoning, apart.
+r"""An answer as a record has it → its content and its reasoning, separated.
 
 "<think>A</think>B"             B, reasoning A
 "A\n</think>\nB"              B, reasoning A: the only tag, first on its line
-"It writes </think> and ends."  refused, unless it is said what such a tag is
+"It writes </think> and ends."  refused, unless --stray-closing-tag says how to read it
 content "B", thought "B"        B: the model wrote it once
 
 {"content": [{"type": "thinking", "thinking": "A"}, {"type": "text", "text": "B"}]}   ┐ B,
@@ -27,16 +27,16 @@ FORMS = (
     *("<antThinking>", "<analysis>", "<scratchpad>", "[THINK]", "◁think▷"),
     *("<|channel|>analysis", "assistantanalysis", "assistantfinal"),
 )
-"""How models and datasets mark reasoning in text, beside `<think>`."""
+"""Marks of reasoning in text, other than `<think>`, that models and datasets use."""
 _AS_TEXT = ("closing-tag text",)
 BY_CHANCE = 40
-"""Characters up to which reasoning may equal the answer's beginning, or repeat, by chance."""
+"""Characters up to which reasoning may equal a part of the answer by chance."""
 
 
 class Answer(NamedTuple):
-    """The content of an answer, and its reasoning; None where it has none.
+    """The content of an answer, and its reasoning; None if it has none.
 
-    `noticed` says that --stray-closing-tag decided.
+    `noticed` has a note if --stray-closing-tag decided.
     """
 
     content: str
@@ -47,16 +47,16 @@ class Answer(NamedTuple):
 def split_inline(
     content: str, path: str, *, reasoning: str | None, finished: bool, reading: Reading
 ) -> Answer:
-    """Take from content the reasoning that stands at its beginning.
+    """Split content into the reasoning at its beginning and the rest.
 
-    A `</think>` ends reasoning if `<think>` begins the content; or without any, if it is the
-    only one, no field holds `reasoning`, and it stands first on its line or the prompt opens the
-    reasoning.
+    A `</think>` ends reasoning if it is the only one, no field holds `reasoning`, and `<think>`
+    begins the content. Without any `<think>` it must be first on its line, or the prompt must
+    open the reasoning.
 
     Raises:
-        RecordError: a tag of which that cannot be said, unless the template has no place for
-            reasoning or `reading` decides; reasoning both in a field and here; `<think>` that is
-            never closed, in an answer that was not cut off.
+        RecordError: any other `</think>`, unless the template has no place for reasoning or
+            `reading` decides; reasoning both in a field and here; `<think>` that is never closed,
+            in an answer that was not cut off.
 
     >>> split_inline("<think>A</think>B", "", reasoning=None, finished=True, reading=Reading())
     Answer(content='B', reasoning='A', noticed=())
@@ -83,10 +83,10 @@ def split_inline(
 
 
 def check_closer(reasoning: str, path: str, reading: Reading) -> tuple[str, ...]:
-    """Refuse reasoning of a field that holds what would end it, unless it is said to be text.
+    """Refuse reasoning in a field that holds a closing tag; return a note if that is to be text.
 
     Raises:
-        RecordError: it does.
+        RecordError: it holds one of `reading.closers`, which --stray-closing-tag does not allow.
     """
     found = [closer for closer in reading.closers if closer and closer in reasoning]
     if not found or reading.stray_closing_tag == "text":
@@ -103,7 +103,7 @@ def _ends_reasoning(content: str, end: int, reading: Reading) -> bool:
 
 
 def _split_at(content: str, end: int, reading: Reading) -> Answer:
-    """Split at the closing tag at `end`, or not at all where an empty block is text."""
+    """Split at the closing tag at `end`, or not at all if an empty block is text."""
     inside = content[:end].lstrip().removeprefix(_OPEN) if _OPEN in content else content[:end]
     if reading.empty_block_is_text and not inside.strip():
         return Answer(content, None)
@@ -111,7 +111,7 @@ def _split_at(content: str, end: int, reading: Reading) -> Answer:
 
 
 def _stray(content: str, path: str, as_text: Answer, reading: Reading) -> Answer:
-    """Read a tag as --stray-closing-tag says, or refuse it with both readings."""
+    """Read a `</think>` as --stray-closing-tag says, or refuse it and show both readings."""
     if reading.stray_closing_tag == "text":
         return as_text._replace(noticed=_AS_TEXT)
     other = _split_at(content, content.rfind(_CLOSE), reading)
@@ -143,9 +143,9 @@ def _shown(answer: Answer) -> str:
 
 
 def repeats(reasoning: str, content: str, *, name: str) -> bool:
-    r"""Tell whether the field `name` repeats the answer, or its beginning, as agents log it.
+    r"""Return whether reasoning in the field `name` repeats the answer's beginning, or all of it.
 
-    In fields other than `thought` a short text may be the same by chance.
+    In fields other than `thought` a text up to `BY_CHANCE` characters does not count.
 
     >>> repeats("I list the files.\n", "I list the files.\n```ls```", name="thought")
     True
@@ -158,7 +158,7 @@ def repeats(reasoning: str, content: str, *, name: str) -> bool:
 
 
 def is_part(reasoning: str | None, content: str | None) -> bool:
-    r"""Tell whether all lines of a reasoning of some length stand in the answer.
+    r"""Return whether the answer has all lines of the reasoning, longer than `BY_CHANCE` in all.
 
     >>> thought = "I list all files of src.\nThen I open a.py."
     >>> is_part(thought, "I list all files of src.\n```ls```\nThen I open a.py.")
@@ -169,7 +169,7 @@ def is_part(reasoning: str | None, content: str | None) -> bool:
 
 
 def foreign_form(content: str, reading: Reading) -> str | None:
-    """Return the form of reasoning that stands in a text, where the template has another.
+    """Return the mark of reasoning that a text has and the template does not write, or None.
 
     >>> foreign_form("<thinking>Easy.</thinking>4", Reading(opener="<think>"))
     '<thinking>'
@@ -201,14 +201,14 @@ def read_content(
     at: str,
     is_answer: bool,
 ) -> tuple[str | None, str | None, tuple[str, ...]]:
-    """Read (content, reasoning, what was noticed), without looking for think tags.
+    """Return a message's content, reasoning and notes, without looking for think tags.
 
-    `written` are the fields of reasoning, in the order of `REASONING`. Only what is of the
-    assistant can repeat itself.
+    `written` are the fields of reasoning, in the order of `REASONING`. If `is_answer`, reasoning
+    that repeats the content is left out.
 
     Raises:
-        RecordError: parts that cannot be read, reasoning that differs, or a `thought` that
-            stands in the content, and not as its beginning.
+        RecordError: parts that cannot be read, reasoning that differs, or a `thought` that is
+            in the content, but not at its beginning.
     """
     thoughts = None
     if isinstance(content, list):
@@ -233,7 +233,7 @@ def read_content(
 
 
 def _join(parts: list[Part], path: str) -> tuple[str | None, str | None]:
-    """Join content parts into (content, reasoning), each None where no part is of its kind."""
+    """Join content parts into (content, reasoning), each None without a part of its kind."""
     texts: list[str] = []
     thoughts: list[str] = []
     for i, part in enumerate(parts):
@@ -263,7 +263,7 @@ def _join(parts: list[Part], path: str) -> tuple[str | None, str | None]:
 
 
 def same(path: str, names: tuple[str, ...], values: tuple[Any, ...]) -> Any:
-    """Return the value that all fields which are there agree on, None where none is there."""
+    """Return the value of the fields that are not None, None without any; raise if they differ."""
     found = None
     for value in values:
         if found is None:

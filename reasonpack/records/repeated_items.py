@@ -1,9 +1,9 @@
-"""Lines that repeat the messages, or ids, of lines before → decoded, with these the same objects.
+"""Lines that repeat messages or ids of earlier lines → decoded; what repeats is shared.
 
     {"messages": [a, b], …}          decoded: a, b
-    {"messages": [a, b, c, d], …}    a and b are those; c, d and the rest are decoded
+    {"messages": [a, b, c, d], …}    a and b are the same objects; c, d and the rest are decoded
 
-Bytes are compared: what is the same has been checked already.
+Bytes are compared: equal bytes were checked when they were first decoded.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from reasonpack.records import strict_json
 from reasonpack.records.call_draft import TOKEN_NAMES
 
 LISTS = ("messages", "input", "prompt")
-"""Fields with what the model was asked."""
+"""Fields that may hold the messages of a prompt."""
 OBJECTS = ("request", "body")
-"""Fields with an object that has such a field."""
+"""Fields that may hold an object with such a field."""
 IDS = TOKEN_NAMES["prompt_ids"]
-"""Fields with the ids of what it was asked."""
+"""Fields that may hold the ids of a prompt."""
 AGENTS = 8
-"""How many agents may log their calls in turn: so much is kept of what was read before."""
+"""How many agents may log calls in turn; as many earlier lines, lists and prompts are kept."""
 LONGEST = 1 << 25
 """Bytes of the longest line that is kept."""
 HEAD = 256
-"""Bytes that lines begin with alike where one may go on with another."""
+"""How many first bytes must be equal in two lines before one is searched for the other's list."""
 _Fields = msgspec.defstruct(
     "_Fields", [(name, msgspec.Raw, msgspec.Raw(b"")) for name in (*LISTS, *OBJECTS, *IDS)]
 )
@@ -43,7 +43,7 @@ class Ids(list[int]):
     """A list of token ids, and the same as an array.
 
     Attributes:
-        array: i32[N], a part of what those of longer lists are parts of.
+        array: i32[N], a view of a buffer that longer lists share.
     """
 
     def __init__(self, numbers: Sequence[int]) -> None:
@@ -51,7 +51,7 @@ class Ids(list[int]):
         self.array = self._buffer = np.frombuffer(array_of("i", numbers), np.int32)
 
     def extend_by(self, more: Ids) -> None:
-        """Go on with more ids; the arrays before stay as they are."""
+        """Append ids; the arrays of before stay as they are."""
         size, stop = len(self), len(self) + len(more)
         if stop > len(self._buffer):
             self._buffer = np.resize(self._buffer, 2 * stop)
@@ -61,7 +61,7 @@ class Ids(list[int]):
 
 
 class _Place(NamedTuple):
-    """A list in a line: where it stands in the record, and in the bytes."""
+    """A list in a line: its path in the record, its first byte, and one past its last."""
 
     path: tuple[str, ...]
     start: int
@@ -69,7 +69,7 @@ class _Place(NamedTuple):
 
 
 class _Known(NamedTuple):
-    """A list as it stood in a line, its elements as they did, and what they are."""
+    """A list of an earlier line: its bytes, those of each element, and the decoded elements."""
 
     text: bytes
     texts: list[bytes]
@@ -77,7 +77,7 @@ class _Known(NamedTuple):
 
 
 class _Line(NamedTuple):
-    """A line up to the end of the last element of its list; where that is, and what it holds."""
+    """An earlier line up to the last element of its list; the list's path, start and elements."""
 
     text: bytearray
     path: tuple[str, ...]
@@ -86,12 +86,12 @@ class _Line(NamedTuple):
 
 
 class _Grown(NamedTuple):
-    """A line that goes on with the list of another one, which is `known`.
+    """A line that begins as an earlier one does and extends its list.
 
     Attributes:
-        short: the line without the elements that are known.
-        known: see above.
-        stop: where the last of all elements ends in the line.
+        short: the line without the elements of the earlier one.
+        known: the earlier line.
+        stop: where the last element of the list ends in the line.
     """
 
     short: bytes
@@ -100,16 +100,16 @@ class _Grown(NamedTuple):
 
 
 class KnownLines:
-    """The lines of agents that log in turn, each up to the end of its list."""
+    """The last lines of agents that log in turn, each up to the end of its list."""
 
     def __init__(self) -> None:
         self._lines: list[_Line] = []
         self._others: list[bytes] = []
 
     def short(self, line: bytes) -> bytes:
-        """Return a line without the elements that its list has of a line before.
+        """Return a line without the list elements that it repeats from an earlier line.
 
-        A line is looked into only when another one begins as it does.
+        A line is searched for its list only if a later one begins with the same `HEAD` bytes.
         """
         found = self.grown(line)
         if found is None:
@@ -121,11 +121,11 @@ class KnownLines:
                 found = self.grown(line)
         if found is None:
             return line
-        self.go_on(line, found)
+        self.update(line, found)
         return found.short
 
     def grown(self, line: bytes) -> _Grown | None:
-        """Find what a line has behind one before; None if it goes on with the list of none."""
+        """Return what a line adds to an earlier one; None if it extends the list of none."""
         for known in self._lines:
             if not line.startswith(known.text):
                 continue
@@ -137,18 +137,18 @@ class KnownLines:
             if not places and rest[:1] == b"]":
                 return _Grown(short, known, len(known.text))
             if [each[:2] for each in places] != [(known.path, known.start)]:
-                return None  # there is another list
+                return None  # the rest of the line has a list, too
             return _Grown(short, known, len(line) - len(short) + places[0].stop - 1)
         return None
 
-    def go_on(self, line: bytes, found: _Grown) -> None:
-        """Let a line stand for the one that it goes on with."""
+    def update(self, line: bytes, found: _Grown) -> None:
+        """Put a line in the place of the earlier one that it extends."""
         known = found.known
         known.text.extend(line[len(known.text) : found.stop])
         self._lines = [known, *(each for each in self._lines if each is not known)]
 
     def keep(self, line: bytes, place: _Place, items: list[Any]) -> None:
-        """Remember a line with one list."""
+        """Keep a line that has one list, which is at `place`."""
         if len(line) <= LONGEST:
             known = _Line(bytearray(line[: place.stop - 1]), place.path, place.start, items)
             self._lines = [known, *self._lines[: AGENTS - 1]]
@@ -172,15 +172,15 @@ class RepeatedItems:
         """
         try:
             if len(line) <= strict_json.LARGEST:
-                fields = self._gone_on(line) or self._put_together(line)
+                fields = self._extended(line) or self._in_parts(line)
                 if fields is not None:
                     return fields
         except (RecordError, msgspec.MsgspecError, OverflowError):
-            pass  # what is wrong is said where it stands in the line
+            pass  # decoding the whole line raises it again, with the right place
         return strict_json.decode_line(line)
 
-    def _gone_on(self, line: bytes) -> Any:
-        """Decode a line that is one before up to the end of its list; None if it is none."""
+    def _extended(self, line: bytes) -> Any:
+        """Decode a line that extends the list of an earlier line; None if it does not."""
         found = self._lines.grown(line)
         if found is None:
             return None
@@ -192,11 +192,11 @@ class RepeatedItems:
         else:
             known.items.extend(holder[name])
             holder[name] = [*known.items]
-        self._lines.go_on(line, found)
+        self._lines.update(line, found)
         return fields
 
-    def _put_together(self, line: bytes) -> Any:
-        """Decode the lists of a line by themselves; None if it has none."""
+    def _in_parts(self, line: bytes) -> Any:
+        """Decode a line, its lists apart from the rest; None if it has no list."""
         parts, at = list[bytes](), 0
         for place in (places := _places(line)):
             parts += [line[at : place.start], b"[]"]
@@ -213,7 +213,7 @@ class RepeatedItems:
         return fields
 
     def _read(self, text: bytes) -> list[Any]:
-        """Decode a list; what begins it as one before begins is taken from there."""
+        """Decode a list; elements that an earlier list begins with, too, are taken from there."""
         texts, same, best = list[bytes](), 0, None
         for known in self._known:
             if (rest := _rest(known.text, text)) is not None:
@@ -240,10 +240,10 @@ def _holder(fields: Any, path: tuple[str, ...]) -> Any:
 
 
 def _array(numbers: list[int]) -> Ids:
-    """Return ids as an array, too.
+    """Return numbers as `Ids`.
 
     Raises:
-        OverflowError: it is none.
+        OverflowError: one is no integer from 0 to 2³¹ − 1.
     """
     if {*map(type, numbers)} - {int} or min(numbers, default=0) < 0:
         raise OverflowError
@@ -251,7 +251,7 @@ def _array(numbers: list[int]) -> Ids:
 
 
 def _rest(known: bytes, text: bytes) -> bytes | None:
-    """Return the list of what stands in a list behind a known one; None if it does not go on."""
+    """Return a list of the elements that `text` has after those of `known`; None if it differs."""
     if not text.startswith(known[:-1]):
         return None
     rest = text[len(known) - 1 :].lstrip()
@@ -269,17 +269,17 @@ def _same(one: list[bytes], other: list[bytes]) -> int:
 
 def _element(text: bytes) -> Any:
     value = strict_json.decode(text)
-    strict_json.count_keys([[[[value]]]])  # as deep as it stands in a record
+    strict_json.count_keys([[[[value]]]])  # raises if it nests too deeply at its place in a record
     return value
 
 
 def _places(line: bytes) -> list[_Place]:
-    """Find the largest list of objects that says what the model was asked, and lists of ids."""
+    """Find the largest list of messages of a prompt in a line, and the lists of ids."""
     try:
         found = [*_lists(msgspec.Raw(line), (), len(OBJECTS))]
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return []
-    begin = _address(line)  # all of these are parts of the line
+    begin = _address(line)  # each `raw` is a view of the line
     places = [
         _Place(path, start := _address(raw) - begin, start + len(memoryview(raw)))
         for path, raw in found

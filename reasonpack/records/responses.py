@@ -5,8 +5,8 @@
     {"type": "function_call", "name": "add", "arguments": "{}", "call_id": "c1"}     ┘
     {"type": "function_call_output", "call_id": "c1", "output": "4"}                  a tool message
 
-What the model wrote in one go is at most one reasoning item, then at most one message, then
-calls. Any other order, which no chat template can show, is refused.
+One answer of the model is at most one reasoning item, then at most one message, then calls. Any
+other order is refused, as no chat template can render it.
 """
 
 from __future__ import annotations
@@ -34,20 +34,20 @@ ITEM_FIELDS = {
     "function_call": ("type", "id", "status", "name", "arguments", "call_id"),
     "function_call_output": ("type", "id", "status", "call_id", "output"),
 }
-"""Fields of each type of item that have a meaning, or no use, in a message."""
+"""Fields of each type of item that are converted, or have no use in a message."""
 BY_MODEL = ("reasoning", "function_call")
 """Types of items that only the model writes."""
 _CHAT = "Write chat messages in place of the items: one for each answer of the model."
 
 
 def items_as_messages(drafts: Sequence[Draft], *, train: bool) -> list[Draft]:
-    """Make messages of the items among `drafts`; messages among them stay as they are.
+    """Convert the items among `drafts` to messages; other messages stay as they are.
 
     `train` says whether a message without a flag is trained.
 
     Raises:
-        RecordError: an item of no known type; reasoning whose text is not there; items of one
-            answer in an order that cannot be shown.
+        RecordError: an item of unknown type; reasoning without its text; items of one answer in
+            an order that cannot be rendered.
     """
     made: list[Draft] = []
     for by_model, group in groupby(drafts, key=_is_by_model):
@@ -60,7 +60,7 @@ def items_as_messages(drafts: Sequence[Draft], *, train: bool) -> list[Draft]:
 
 
 def _type(draft: Draft) -> str | None:
-    """Return the type of an item; None of a message, which has a role."""
+    """Return the type of an item; None for a message, which has a role and no such type."""
     message = draft.message
     kind = message.get("type")
     if not isinstance(kind, str):
@@ -77,7 +77,7 @@ def _is_by_model(draft: Draft) -> bool:
 
 
 def _single(draft: Draft) -> Draft:
-    """Read an item that is a message by itself."""
+    """Convert an item that is a message by itself."""
     kind, message = _type(draft), draft.message
     if kind is None:
         return draft
@@ -97,7 +97,7 @@ def _single(draft: Draft) -> Draft:
 
 
 def _answer(run: Sequence[Draft], *, train: bool) -> Draft:
-    """Make one message of a run of items that the model wrote."""
+    """Join a run of items that the model wrote to one message."""
     answer = Draft(run[0].source, run[0].path, {"role": "assistant"})
     parts: list[Draft] = []
     for draft in run:
@@ -110,7 +110,7 @@ def _answer(run: Sequence[Draft], *, train: bool) -> Draft:
 
 
 def _check_order(draft: Draft, kind: str, before: Sequence[str]) -> None:
-    """Refuse an item that cannot come behind those before it in one answer."""
+    """Refuse an item that cannot follow those of the types `before` in one answer."""
     if not before or kind == "function_call":
         return
     own = any(not is_absent(draft.message.get(name)) for name in REASONING)
@@ -146,7 +146,7 @@ def _bare(item: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _ended(item: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the status of an item that the model did not complete, which says how it ended."""
+    """Return the `status` of an item, which says how it ended; {} if the model completed it."""
     status = item.get("status")
     return {} if status in (None, "completed") else {"status": status}
 
@@ -155,7 +155,7 @@ def reasoning_of_item(item: Mapping[str, Any], path: str) -> str:
     """Return the text of a reasoning item.
 
     Raises:
-        RecordError: reason `hidden-reasoning`, where it has none.
+        RecordError: reason `hidden-reasoning`, if it has none.
 
     >>> reasoning_of_item({"content": [{"type": "reasoning_text", "text": "Add."}]}, "x")
     'Add.'

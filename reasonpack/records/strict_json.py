@@ -4,13 +4,12 @@ r"""A line of JSON → plain Python objects, or the reason why not.
     b'{"a": 1, "a": 2}'        →  a: the key 'a' twice in one object, expected once
     b'{"a": "\xff"}'           →  not UTF-8: byte 0xff at byte 8 of the line
 
-msgspec reads; it is fast, but takes the last of two equal keys without a word,
-and often cannot say what is wrong. So keys are counted, and a line that it
-refuses is looked at a second time, slowly, for a cause and a column.
+msgspec decodes; it is fast, but silently takes the last of two equal keys, and
+often cannot say what is wrong. So keys are counted, and a line that it refuses
+is parsed a second time, slowly, for a cause and a column.
 
-Columns count characters, bytes count bytes, both from 1. At most about 60
-characters of the record are quoted, escaped, so that nothing from the data
-reaches a terminal as it is.
+Columns and bytes are counted from 1. Messages quote at most about 60 characters
+of the record, escaped, so that no control character reaches a terminal.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ _decode: Callable[[bytes], Any] = msgspec.json.Decoder().decode
 _KEY_END = re.compile(rb'"[ \t\r\n]*:')
 _ESCAPED_KEY_END = re.compile(rb'\\"[ \t\r\n]*:')
 
-# What may stand where the standard library reads a line and msgspec does not.
+# Tokens of which some are read by the standard library and not by msgspec.
 _TOKEN = re.compile(
     r"""\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}
     |  \\(?P<surrogate>u[dD][89a-fA-F][0-9a-fA-F]{2})
@@ -49,9 +48,9 @@ _TOKEN = re.compile(
 _BOM = "\ufeff"
 
 LARGEST = 1 << 27
-"""Bytes of the longest line that is read; to render it takes some ten times that."""
+"""Bytes of the longest line that is read; rendering it takes some ten times that as memory."""
 DEPTH = 100
-"""How deep lists and objects may nest. Python's own limit depends on who calls."""
+"""How deep lists and objects may nest. Python's own limit depends on the stack of the caller."""
 _TEXT = re.compile(r'"(?:[^"\\]|\\.)*"?', re.DOTALL)
 _BRACKET = re.compile(r"[\[\]{}]")
 
@@ -85,14 +84,14 @@ def decode_line(line: bytes) -> Any:
     if len(line) > LARGEST:
         what = f"a line of {len(line):,} bytes, expected at most {LARGEST:,}"
         raise RecordError("size", "", what, fix="Leave it out.")
-    if not line.strip():  # of a list; lines that are empty are passed over
+    if not line.strip():  # an element of a list; empty lines were skipped before
         what = "nothing where an element of the list should be, expected a conversation"
         raise RecordError("json", "", what, fix="Remove the comma.")
     return decode(line)
 
 
 def quoted(text: str, *, limit: int = 60) -> str:
-    r"""Quote text from a record for a message: shortened, and with nothing unprintable in it.
+    r"""Quote text from a record for a message: shortened, unprintable characters escaped.
 
     >>> print(quoted("\x1b[31mred"))
     '\x1b[31mred'
@@ -112,23 +111,23 @@ def step(path: str, key: str) -> str:
 
 
 def check_keys(line: bytes, value: object, path: str = "") -> None:
-    """Refuse `line`, which decoded to `value`, where an object in it has a key twice.
+    """Refuse `line`, which decoded to `value`, if an object in it has a key twice.
 
     Raises:
-        RecordError: reason `duplicate-key`, with the path of the first such key; or `json`, where
+        RecordError: reason `duplicate-key`, with the path of the first such key; or `json`, if
             it is nested too deeply.
     """
     keys = count_keys(value, path)
     ends = len(_KEY_END.findall(line))
     if ends != keys:
         ends -= _count_escaped(line)
-    # Ends are at least the keys as written, and these at least the keys as decoded.
+    # Ends ≥ keys as written ≥ keys as decoded: if the numbers are equal, no key repeats.
     if ends != keys:
         _find_repeated_key(line, path)
 
 
 def _count_escaped(line: bytes) -> int:
-    r"""Count the quotes before a colon that are escaped, by the last of an odd number of "\".
+    r"""Count the quotes before a colon that are escaped: that follow an odd number of "\".
 
     >>> _count_escaped(rb'{"a\\": "\":"}')
     1
@@ -145,7 +144,7 @@ def _count_escaped(line: bytes) -> int:
 
 
 def plain(value: Any, path: str, *, null_keys: bool, keep: re.Pattern[str] | None = None) -> Any:
-    """Copy what a decoded row holds, refusing text and numbers that JSON cannot write.
+    """Copy a value of a decoded row; refuse texts and numbers that JSON cannot write.
 
     With `null_keys`, keys whose value is null are left out, but not inside an object whose
     path `keep` matches.
@@ -164,7 +163,7 @@ def plain(value: Any, path: str, *, null_keys: bool, keep: re.Pattern[str] | Non
             raise RecordError("json", path, f"got {value}, expected a finite number", fix=_NO_NAN)
     elif isinstance(value, list):
         if _WHOLE.issuperset(map(type, value)):
-            return [*value]  # ids, of which there may be many
+            return [*value]  # a shortcut for ids, of which there may be many
         return [
             plain(v, f"{path}[{i}]", null_keys=null_keys, keep=keep) for i, v in enumerate(value)
         ]
@@ -195,14 +194,14 @@ def _check_text(text: str, path: str) -> None:
 
 _NESTS = frozenset((dict, list))
 _WHOLE = frozenset((int, bool, type(None)))
-"""Types of which no value is refused."""
+"""Types whose values `plain` never refuses."""
 
 
 def count_keys(value: object, path: str = "") -> int:
     """Count the keys of all objects in a value, at `path` of a record.
 
     Raises:
-        RecordError: reason `json`, where it is nested too deeply.
+        RecordError: reason `json`, if it is nested too deeply.
 
     >>> count_keys({"a": [{"b": 1}, {"b": 2}]})
     3
@@ -256,7 +255,7 @@ class _Repeated(Struct, frozen=True):
 
 
 def _why_not(line: bytes, error: Exception) -> RecordError:
-    """Find out why msgspec refused a line."""
+    """Make the error for a line that msgspec refused."""
     try:
         text = line.decode()
     except UnicodeDecodeError as bad:
@@ -272,7 +271,7 @@ def _why_not(line: bytes, error: Exception) -> RecordError:
 
 
 def is_too_deep(text: str) -> bool:
-    """Tell whether the brackets of a text, which need not be JSON, nest too deeply."""
+    """Return whether the brackets of a text, which need not be JSON, nest too deeply."""
     depth = 0
     for bracket in _BRACKET.finditer(_TEXT.sub("", text)):
         depth += 1 if bracket[0] in "[{" else -1
@@ -289,13 +288,13 @@ def _syntax(text: str, error: Exception) -> RecordError:
         comma = len(text[: bad.pos].rstrip()) - 1
         if text[comma] == "," and text[bad.pos : bad.pos + 1] in ("]", "}"):
             return _at(text, comma, "nothing follows a comma", fix="Remove the comma.")
-        return _at(text, bad.pos, _said(bad.msg))
+        return _at(text, bad.pos, _reworded(bad.msg))
     what = f"not JSON: {quoted(str(error))}"
     return _oddity(text) or RecordError("json", "", what, fix=_VALID)
 
 
-def _said(message: str) -> str:
-    """Put the standard library's message into the middle of a sentence."""
+def _reworded(message: str) -> str:
+    """Reword a message of the standard library for the middle of a sentence."""
     if message.startswith("Unterminated string"):
         return "unterminated text"
     message = message.rstrip(": ").removesuffix(" at")
@@ -317,7 +316,7 @@ def too_deep(path: str = "") -> RecordError:
 
 
 def _oddity(text: str) -> RecordError | None:
-    """Find the first thing that the standard library takes for JSON, and msgspec does not."""
+    """Make the error for the first token that only the standard library reads; None if none is."""
     inside = False
     for token in _TOKEN.finditer(text):
         kind, at = token.lastgroup, token.start()

@@ -1,9 +1,9 @@
-r"""The calls of tools in an answer → `ToolCall`.
+r"""The tool calls of an answer → `ToolCall`.
 
 {"type": "function", "function": {"name": "f", "arguments": "{\"a\": 1}"}}
 {"name": "f", "args": {"a": 1}}              ToolCall("f", {"a": 1})
 
-Arguments that a model cannot have meant so, or that come back as others, are told here too:
+`has_null_key` and `contradictions` find arguments that are read back as other values:
 
 {"n": null}                 written as None by some templates, read back as the text "None"
 {"n": 2}, n is a string     read back as "2"
@@ -30,8 +30,8 @@ class ToolCall(Struct, frozen=True):
     Attributes:
         name: the tool.
         arguments: an object.
-        arguments_text: the arguments as written where the record gives text, else None.
-        id: the call's id, where the record gives one.
+        arguments_text: the arguments as written if the record has them as text, else None.
+        id: the call's id; None if the record has none.
     """
 
     name: str
@@ -55,7 +55,7 @@ class Function(Struct):
     parameters: Any = None
 
     def given(self) -> dict[str, Any]:
-        """Return the arguments by each name that they are given under; empty ones if all are."""
+        """Return the arguments under each name that has some; if all are empty, the first one."""
         values = dict(zip(ARGUMENTS, _arguments(self), strict=True))
         there = {name: value for name, value in values.items() if not is_absent(value)}
         empty = ((name, value) for name, value in values.items() if value is not None)
@@ -63,7 +63,7 @@ class Function(Struct):
 
 
 class Call(Function):
-    """A call, as a record has it: with its function inside, or its fields beside the others."""
+    """A call, as a record has it: with an object `function`, or the fields of one in the call."""
 
     id: str | None = None
     type: str | None = None
@@ -75,10 +75,10 @@ def read_tool_calls(
 ) -> tuple[ToolCall, ...]:
     """Read the fields `tool_calls` and `function_call` of the message at `path`.
 
-    Where `null_is_missing`, a null in arguments may stand for a key that is not there.
+    If `null_is_missing`, a null in arguments may stand for an absent key, and is refused.
 
     Raises:
-        RecordError: both are there, a call that is not whole, or such a null.
+        RecordError: both fields are there, a call is not complete, or has such a null.
     """
     if single is None or single == Function():
         return tuple(
@@ -128,7 +128,7 @@ def _function(
 
 
 def _is_schema(value: object) -> bool:
-    """Whether a value describes arguments, as the tool does."""
+    """Return whether a value is a schema of arguments, as a tool's definition has it."""
     return isinstance(value, dict) and "type" in value and isinstance(value.get("properties"), dict)
 
 
@@ -144,7 +144,7 @@ _NULL_FIX = (
 
 
 def _object_in(text: str, path: str) -> dict[str, Any]:
-    """Read arguments written as text, which has to be that of a JSON object."""
+    """Decode arguments written as text, which must be a JSON object."""
     value = strict_json.decode(text.encode(), path) if text.strip() else None
     if not isinstance(value, dict):
         what = f"{quoted(text)} is no JSON object, expected the arguments of a call"
@@ -163,7 +163,7 @@ _TYPES: Mapping[str, tuple[type, ...]] = {
 
 
 def has_null_key(value: object) -> bool:
-    """Tell whether a key in a value, at any depth, is null.
+    """Return whether a key in a value, at any depth, has the value null.
 
     >>> has_null_key({"a": [{"b": None}]}), has_null_key({"a": [None]})
     (True, False)
@@ -178,7 +178,7 @@ def contradictions(
 ) -> Iterator[str]:
     """Yield `tool.argument` for every argument of another type than its tool's schema says.
 
-    A call is the name of a tool, and arguments.
+    A call is the name of a tool and its arguments; null arguments are not checked.
 
     >>> tool = {"name": "f", "parameters": {"properties": {"n": {"type": "integer"}}}}
     >>> list(contradictions([("f", {"n": "2"}), ("f", {"n": 2})], [tool]))
@@ -194,7 +194,7 @@ def contradictions(
 
 
 def _properties(tool: Mapping[str, Any]) -> tuple[Any, Any]:
-    """Return a tool's name, and the schemas of its arguments where it has some."""
+    """Return a tool's name and the schemas of its arguments, None if it has none."""
     function = tool.get("function")
     inner = function if isinstance(function, dict) else tool
     schema = inner.get("parameters") or inner.get("input_schema")

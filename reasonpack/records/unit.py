@@ -1,4 +1,4 @@
-"""A work unit → its records, as bytes or as rows, not yet understood.
+"""A work unit → its records: the bytes of lines and elements, not decoded, or rows.
 
     lines of a plain or compressed file       chats.jsonl:7
     elements of one JSON list in such a file  chats.json[6]
@@ -39,27 +39,27 @@ from reasonpack.wording import count
 
 BLOCK = 1 << 20
 LONGEST_RECORD = 256 << 20
-"""Bytes that a line or an element may have; a file that is no JSON Lines may be one line."""
+"""Most bytes of a line or an element; a file that is no JSON Lines may be one line."""
 
 
 UnitContainer = Literal["plain", "array", "gzip", "zstd", "parquet", "arrow", "groups"]
-"""How the file of a unit is packed; `groups` where its records are from any of the files."""
+"""How the file of a unit is packed; `groups` if its records may be in any of the files."""
 
 
 class Unit(Struct, frozen=True):
-    """A stretch of one input file, or some groups of records, from any of them.
+    """A stretch of one input file, or some groups of records from any of the files.
 
     Attributes:
-        number: position in the plan, and of its shard.
-        input: which of the plan's inputs, counted from 0; the first of those that groups are in.
-        name: what the file is called in messages and ids.
+        number: its position in the plan, which is that of its shard.
+        input: index of its file in the plan; for groups, of the file of their first record.
+        name: the file's name in messages and ids.
         container: how the file is packed.
         start: first byte (plain, or a list), first row group (Parquet), first batch of rows
             (Arrow), first entry of the index (groups), else 0.
         stop: one past the last; −1 for a compressed file, which is read to its end.
-        first_line: number of the first line or row in it, counted from 1; of the first element
-            of a list, from 0.
-        input_bytes: how much input it stands for, compressed where the file is.
+        first_line: number of its first line or row, counted from 1; of the first element of a
+            list, from 0.
+        input_bytes: size of its part of the input, compressed if the file is.
     """
 
     number: int
@@ -73,11 +73,11 @@ class Unit(Struct, frozen=True):
 
     @property
     def order(self) -> tuple[int, int]:
-        """What orders units, and parts of one, as their records are."""
+        """A key that sorts units, and parts of one unit, in the order of their records."""
         return self.number, self.start
 
     def __str__(self) -> str:
-        """Say which part of which file it is."""
+        """Name the file and the part of it, for messages."""
         bytes_ = f", bytes {self.start:,} to {self.stop:,}"
         range_ = f"{self.start} to {self.stop}"
         records = count(self.stop - self.start, "record")
@@ -93,7 +93,7 @@ class Unit(Struct, frozen=True):
 
 
 class Record(Struct, frozen=True):
-    """One line, element of a list, or row of a Parquet or Arrow file, not yet understood.
+    """One line, element of a list, or row of a Parquet or Arrow file, before it is interpreted.
 
     Attributes:
         where: `file:line`, or `file[index]` in a list.
@@ -107,7 +107,7 @@ class Record(Struct, frozen=True):
 
 
 def content_kind(place: Place, name: str) -> Container:
-    """Tell how a file is packed, and a list from lines.
+    """Return how a file is packed; for a plain one, whether it holds lines or a list (`array`).
 
     Raises:
         StorageError: it cannot be read, or is no file of records.
@@ -122,7 +122,7 @@ def content_kind(place: Place, name: str) -> Container:
 
 
 def read_records(unit: Unit, place: Place) -> Iterator[Record]:
-    """Read the records of a unit from where its file is; blank lines are none.
+    """Read the records of a unit from its file at `place`; blank lines are skipped.
 
     Raises:
         StorageError: the file cannot be read to the end of the unit.
@@ -148,9 +148,9 @@ def read_records(unit: Unit, place: Place) -> Iterator[Record]:
 
 
 class Located(NamedTuple):
-    """Where a record is: its number in the file, and its first byte and one past the last.
+    """Where a record is: its number in the file, its first byte, and one past its last.
 
-    A line has its end, and an element what ends it.
+    The bytes of a line include its end, those of an element the comma or bracket after it.
     """
 
     number: int
@@ -159,10 +159,10 @@ class Located(NamedTuple):
 
 
 def located_records(unit: Unit, blocks: Iterable[bytes]) -> Iterator[tuple[Located, Record]]:
-    """Find the records of a unit of lines or of a list in its bytes.
+    """Yield the records of a unit of lines or of a list, each with its place, from its bytes.
 
     Raises:
-        StorageError: these are no lines of records, or no list of them.
+        StorageError: the bytes are no lines of records, or no list of them.
     """
     return _elements(unit, blocks) if unit.container == "array" else _records(unit, blocks)
 
@@ -190,16 +190,16 @@ def _records(unit: Unit, blocks: Iterable[bytes]) -> Iterator[tuple[Located, Rec
 
 
 def line_record(name: str, number: int, line: bytes) -> Record:
-    """Make a record of a line as it stands in a file."""
+    """Make a record of a line, whose end and byte order mark are cut off."""
     if number == 1 and line.startswith(BOM):
-        line = line[len(BOM) :]  # the mark is no part of the line
+        line = line[len(BOM) :]
     return Record(f"{name}:{number}", line.rstrip(b"\r\n"))
 
 
 def _lines(blocks: Iterable[bytes]) -> Iterator[tuple[bytes, int]]:
-    """Yield lines, and their sizes with their ends.
+    """Yield each line without its end, and its size with the end.
 
-    A line that is too long ends the lines; what was read of it is yielded.
+    A line that is too long is the last one; only the part of it that was read is yielded.
     """
     rest: list[bytes] = []
     held = 0
@@ -230,12 +230,12 @@ def _elements(unit: Unit, blocks: Iterable[bytes]) -> Iterator[tuple[Located, Re
 
 
 def element_record(name: str, number: int, written: bytes) -> Record:
-    """Make a record of an element as it stands in a list, with what ends it."""
+    """Make a record of an element, from its bytes with the comma or bracket after it."""
     return Record(f"{name}[{number}]", written[:-1].strip(BLANK))
 
 
 def no_list(name: str, error: NotAList, *, first: int = 0) -> StorageError:
-    """Say what is wrong with a list as a whole."""
+    """Make the error for a file that is not one JSON list."""
     where = f"{name}[{first + error.index}]"
     fix = 'write the file with a JSON library, or as JSON Lines, one object {"messages": …} a line'
     return StorageError(where, error, "one JSON list of conversations", fix)
@@ -259,7 +259,7 @@ def opened_rows(place: Place, kind: Container) -> Iterator[pa.NativeFile]:
     """Open a Parquet or an Arrow file.
 
     Raises:
-        StorageError: it cannot be read, or is damaged, as is seen inside the `with` block.
+        StorageError: it cannot be read, or is found to be damaged inside the `with` block.
     """
     try:
         with open_arrow(place) as source:
@@ -278,10 +278,10 @@ def _parquet_batches(source: pa.NativeFile, start: int, stop: int) -> Iterator[p
 def arrow_batches(
     source: pa.NativeFile, start: int = 0, stop: int | None = None
 ) -> Iterator[pa.RecordBatch]:
-    """Read batches of rows of an Arrow IPC file or stream, from one to another.
+    """Read the batches of rows `start` to `stop`, or to the end, of an Arrow IPC file or stream.
 
     Raises:
-        ValueError: a stream that is read to its end has no mark there, or is followed by more.
+        ValueError: a stream that is read to its end has no end mark, or is followed by more bytes.
     """
     if source.read(6) == b"ARROW1":
         with pa.ipc.open_file(source) as file:
@@ -296,7 +296,7 @@ def arrow_batches(
 
 
 def _plain_times(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """Turn times into whole numbers; Python holds not all years, time zones and nanoseconds."""
+    """Turn times into whole numbers; Python cannot hold all years, time zones and nanoseconds."""
     for index, field in enumerate(batch.schema):
         type_ = _plain_type(field.type)
         if type_ != field.type:
@@ -323,7 +323,7 @@ def _plain_type(type_: pa.DataType) -> pa.DataType:
 
 
 def damaged(place: Place, kind: Container, error: Exception) -> StorageError:
-    """Say that a Parquet or an Arrow file cannot be read."""
+    """Make the error for a Parquet or an Arrow file that cannot be read."""
     cause = error.__cause__ if isinstance(error, StorageError) else error
     if isinstance(cause, OSError) and cause.errno:
         return unreadable(place, cause)

@@ -1,14 +1,14 @@
-"""Fields that nobody reads: which of them may hold what the model is to learn.
+"""Fields that nothing reads → those that may hold what the model is to learn, to be refused.
 
-    {"role": "assistant", "content": "4", "reasoning_text": "easy"}   refused: on an answer
-    {"messages": […], "tool": [{…}]}                                  refused: near `tools`
-    {"messages": […], "score": 3, "toxic": false}                     score is named, once
+    {"role": "assistant", "content": "4", "cot": "easy"}   refused: on an answer
+    {"messages": […], "tool": [{…}]}                       refused: its name is like `tools`
+    {"messages": […], "turnover": 3, "toxic": false}       turnover is noted; toxic is harmless
 
-On an assistant message every field is refused that is neither read, nor asked for by the
-template, nor known to be harmless. Elsewhere only what could be signal (a list, an object, a
-text of some length) under a name near a known one. A field whose value is null, "", [] or {}
-is absent, and one whose text was read elsewhere was read. Objects in a field follow the rule of
-the field.
+On an assistant message a field is refused unless it is read, the template looks it up, or it is
+known to be harmless. Elsewhere it is refused only if it could be signal (a list, an object, a
+text longer than `LONG`) under a name like a known one. A field whose value is null, "", [] or {}
+counts as absent, and one whose texts were all read elsewhere as read. Objects in a field follow
+the rule of the field.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from reasonpack.records.strict_json import quoted, step
 from reasonpack.wording import nearest
 
 MOST = 100
-"""Names that an error lists; data that nobody knows may have any number of them."""
+"""Most names that an error lists; unknown data may have any number of them."""
 LONG = 40
-"""Characters of a text that could not be signal."""
+"""Characters up to which a text is too short to be signal."""
 SIGNAL = re.compile(
     r"reason|think|thought|tool|function|mask|(?<!s)train|(?<![bfg])loss", re.IGNORECASE
 )
-"""Parts of the names of fields that hold reasoning, tools, or what is to be trained."""
+"""Words in the names of fields that may hold reasoning, tools, or flags of training."""
 _WRAPPERS = (
     "additional_kwargs extra extra_fields model_extra provider_specific_fields response_metadata"
 )
@@ -47,7 +47,7 @@ class Field(Struct, frozen=True):
         name: as an option names it; dotted where it is nested.
         path: in the record.
         refused: whether it may hold what the model is to learn.
-        near: the known name that its own is most like, or that its value suits; empty if none.
+        near: the known name that it can probably be read as; empty if none.
         where: `file:line` of the record, once that is known.
         count: how often the name was found.
     """
@@ -84,18 +84,18 @@ class UnknownFieldError(RecordError):
         super().__init__("unknown-field", named[0].path, what, _fix(named), named[0].where)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle the fields, with where they were found."""
+        """Pickle the fields, with the places of their records."""
         return type(self), (self.located(),)
 
     def located(self) -> tuple[Field, ...]:
-        """Return the fields, each with the record that it was found in."""
+        """Return the fields, each with the place of the record that it was found in."""
         return tuple(replace(each, where=each.where or self.where) for each in self.fields)
 
 
 def _by_name(fields: Iterable[Field]) -> list[Field]:
-    """Count the fields of each name; each stands where the first of it was found.
+    """Merge the fields of each name: the first one, with the count of all.
 
-    The known name is that of all of them, if there is one.
+    Its `near` is empty unless all of them have the same.
     """
     named: dict[str, Field] = {}
     for each in fields:
@@ -122,7 +122,7 @@ def _argument(text: str) -> str:
 
 
 def together(errors: Iterable[UnknownFieldError]) -> UnknownFieldError:
-    """Make one error of those of many records, in their order."""
+    """Merge the errors of many records, in their order, into one."""
     return UnknownFieldError(_by_name(each for error in errors for each in error.located()))
 
 
@@ -130,9 +130,9 @@ class Known(Struct, frozen=True):
     """What is known of the fields of one kind of object.
 
     Attributes:
-        read: names that are read.
+        read: names of fields that are read.
         harmless: names of fields that hold nothing to learn.
-        likely: names of which another one may be a misspelling, each with the type of its value.
+        likely: known names that may be misspelt, each with the type of its value.
         strict: whether all other fields are refused.
         telling: names of fields that are refused in any case, unless they are read.
     """
@@ -144,15 +144,15 @@ class Known(Struct, frozen=True):
     telling: frozenset[str] = frozenset()
 
     def inside(self, *, strict: bool) -> Known:
-        """Return what is known of the fields of an object in a field that is not read."""
+        """Return what is known of the fields of an object inside a field that is not read."""
         likely = {name: kind for name, kind in self.likely.items() if SIGNAL.search(name)}
         return Known(frozenset(), self.harmless, likely, strict)
 
 
 def sorted_out(fields: Iterable[Field], ignored: AbstractSet[str]) -> tuple[list[Field], list[str]]:
-    """Return the fields that are refused, and notes of those that are not.
+    """Return the fields that are refused, and notes on those that are not.
 
-    What is in a field that is `ignored` is left out, too.
+    Fields that are `ignored`, and fields inside them, are not refused.
 
     >>> sorted_out([Field("a.b", "", True), Field("ab", "", False)], {"a"})
     ([], ['left-out a', 'unread ab'])
@@ -174,10 +174,10 @@ Texts = Callable[[], Iterable[str]]
 def unread(
     fields: Mapping[str, Any], known: Known, path: str, *, texts: Texts, name: str = ""
 ) -> Iterator[Field]:
-    """Yield the fields of an object that nobody reads, but for the harmless ones.
+    """Yield the fields of an object that are not read and not harmless.
 
-    `texts` gives all that was read of the record, or of the message. `name` is that of the object,
-    as an option names it; empty for a record or a message.
+    `texts` returns all texts that are read of the record or message. `name` is the object's name
+    in options; empty for a record or a message.
     """
     for key, value in fields.items():
         if key not in known.read and value not in (None, "", [], {}):
@@ -200,7 +200,7 @@ def _unread(
     if harmless:
         return
     near = "" if tells else nearest(key, known.likely)
-    # A known name in another object: a flag that says no, or reasoning, however short.
+    # A known name inside another object: a flag that says no, or reasoning, however short.
     misplaced = "." in name and key in known.likely and (isinstance(value, str) or not value)
     is_large = isinstance(value, list | dict) or (isinstance(value, str) and len(value) > LONG)
     likely = bool(near or SIGNAL.search(key)) and is_large
@@ -212,7 +212,7 @@ def _unread(
 
 
 def _was_read(value: object, texts: Texts) -> bool:
-    """Tell whether each text in a value, of which there is one at least, was read elsewhere."""
+    """Return whether a value has texts, and all of them were read elsewhere."""
     found = [text.strip() for text in strings(value) if text.strip()]
     read = list(texts()) if found else []
     return bool(found) and all(
@@ -222,7 +222,7 @@ def _was_read(value: object, texts: Texts) -> bool:
 
 
 def strings(value: object) -> Iterator[str]:
-    """Yield each text in a value."""
+    """Yield each text in a value, at any depth."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, list | dict):
@@ -231,7 +231,7 @@ def strings(value: object) -> Iterator[str]:
 
 
 def meant(key: str) -> str:
-    """Return the known name that a word in another one points to."""
+    """Return the known name that the field `key` probably means, by a word in it; else empty."""
     if re.search(r"(finish|stop|done|end)\w*reason", key, re.IGNORECASE):
         return "finish_reason"
     word = SIGNAL.search(key)
@@ -239,7 +239,7 @@ def meant(key: str) -> str:
 
 
 INSTRUCTED = frozenset(("system_prompt", "system_message", "instructions", "developer"))
-"""Fields of a record that hold what the model was told before all messages."""
+"""Fields of a record that hold a system text."""
 _MEANT = {
     **dict.fromkeys(INSTRUCTED, "system"),
     **dict.fromkeys(("cot", "rationale", "scratchpad"), "reasoning_content"),
@@ -251,10 +251,10 @@ _MEANT = {
 
 
 def _suitable(key: str, name: str, value: object, known: Known) -> str:
-    """Return the name if a value of its type is there, so that it can be read under it."""
+    """Return `name` if the type of the value lets the field `key` be read as it; else empty."""
     kind = known.likely.get(name)
     suits = isinstance(value, kind) if kind else False
-    if isinstance(value, bool | int):  # a flag, which must not say the opposite
+    if isinstance(value, bool | int):  # a flag, whose name must not mean the opposite
         suits = suits and value in (0, 1) and not _NEGATED.search(key)
     return name if suits else ""
 
@@ -263,11 +263,11 @@ _NEGATED = re.compile(
     r"^(no|un|do_?n|skip|ignor|exclu|without|disabl)|masked|_(not?|off|ignored|skipped|excluded)_?",
     re.IGNORECASE,
 )
-"""Names of flags that say not to train."""
+"""Names of flags that, if true, say not to train."""
 
 
 def misspelt(fields: Mapping[str, Any], names: Iterable[str]) -> tuple[str, str] | None:
-    """Return the field of an object that is a misspelling of one of `names`, and that name.
+    """Return the first field that is a misspelling of one of `names`, and that name, or None.
 
     >>> misspelt({"role": "user", "contnet": "Hi"}, ["content", "value"])
     ('contnet', 'content')

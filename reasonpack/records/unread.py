@@ -1,4 +1,4 @@
-"""Messages and records → their fields that nobody reads; see `unknown` for the rule."""
+"""Messages and records → their fields that nothing reads; see `unknown` for the rule."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _OF_AN_ANSWER: Mapping[str, type | tuple[type, ...]] = {
     "function_call": dict,
 }
 _MISSED: Mapping[str, type | tuple[type, ...]] = dict.fromkeys(REASONING, ())
-"""Names that are missed where they cannot be read."""
+"""Names whose misspellings are found, but cannot be read as these names."""
 _OF_A_MESSAGE: Mapping[str, type | tuple[type, ...]] = {
     **_OF_AN_ANSWER,
     **_MISSED,
@@ -43,22 +43,22 @@ _SAME = (
     *(REASONING, FLAGS, TOOL_FIELDS, ("content", "value"), ("role", "from")),
     ("messages", "conversations", "conversation"),
 )
-"""Names under which a record, or a message, has the same."""
+"""Names that stand for the same field of a record or a message."""
 _ASKED = frozenset(("instruction", "input", "query", "history"))
-"""Fields beside a prompt that hold more of what the model was asked, as in Alpaca's form."""
-_SAID = frozenset(("answer", "response", "output", "choices", "chosen"))
-"""Fields beside messages of which the last is a user's that hold what the model said to it."""
+"""Fields next to `prompt` that hold more of the prompt, as in Alpaca's form."""
+_ANSWERS = frozenset(("answer", "response", "output", "choices", "chosen"))
+"""Fields next to messages that end with a user's, which hold the answer to them."""
 _DESIRED = ("label", "kto_tag")
-"""Fields of a record that are false where its answer is a bad one."""
+"""Fields of a record that are false if its answer is a bad one."""
 _REASONING_PART = frozenset(("type", "text", "thinking", "reasoning"))
 _REASON = ("thinking", "reasoning")
 _PARTS: Mapping[object, frozenset[str]] = {
     "text": frozenset(("type", "text")),
     **dict.fromkeys(_REASON, _REASONING_PART),
 }
-"""What is read of each type of part of the content."""
+"""The fields that are read of each type of content part."""
 _CALL, _FUNCTION = (frozenset(each.__struct_fields__) for each in (Call, Function))
-"""What is read of a call, and of its function."""
+"""The fields that are read of a tool call, and of its function."""
 
 
 @lru_cache(maxsize=8)
@@ -71,10 +71,10 @@ def _of_messages(read: frozenset[str], asked: frozenset[str]) -> tuple[Known, Kn
 def unread_in_messages(
     messages: Sequence[Any], path: str, *, read: frozenset[str], asked: frozenset[str]
 ) -> Iterator[Field]:
-    """Yield the fields of messages that nobody reads.
+    """Yield the fields that nothing reads of the messages in the list at `path` of a record.
 
-    They are in the list at `path` of the record. `read` are the names of fields that are read of
-    them, `asked` those that the template asks messages for.
+    `read` are the names of the fields that are read of messages, `asked` those that the template
+    looks up.
     """
     answer, other = _of_messages(read, asked)
     for i, message in enumerate(messages):
@@ -83,7 +83,7 @@ def unread_in_messages(
         known = answer if ROLES.get(role) == "assistant" else other
         if not message.keys() <= known.read:
             found = unread(message, known, at, texts=partial(_texts, message, read))
-            yield from _told_apart(_free(found, message), "message", _OF_A_RECORD)
+            yield from _qualified(_without_taken(found, message), "message", _OF_A_RECORD)
         if known is other:
             continue
         for name, place, inner, inside in _inside(message, at):
@@ -96,7 +96,7 @@ def unread_in_messages(
 def _inside(
     message: Mapping[str, Any], path: str
 ) -> Iterator[tuple[str, str, dict[str, Any], frozenset[str]]]:
-    """Yield the objects in an answer: what options call them, where they are, what is read."""
+    """Yield the objects in an answer: name in options, path, object, fields that are read of it."""
     for name in ("content", "value", "tool_calls"):
         items = message.get(name)
         for i, item in enumerate(items) if isinstance(items, list) else ():
@@ -115,14 +115,14 @@ def _inside(
 def unread_in_record(
     record: Mapping[str, Any], *, read: frozenset[str], container: str, of_messages: frozenset[str]
 ) -> Iterator[Field]:
-    """Yield the fields of a record that nobody reads.
+    """Yield the fields of a record that nothing reads.
 
-    `read` are the names of its fields that are read, `of_messages` those of fields of messages;
-    `container` holds the answers.
+    `read` are the names of its fields that are read, `of_messages` those that are read of
+    messages; `container` is the field that holds the answers.
     """
     telling = undesired(record) | INSTRUCTED
     telling |= _ASKED if container == "completion" else frozenset()
-    telling |= _SAID if _last_role(record[container]) == "user" else frozenset()
+    telling |= _ANSWERS if _last_role(record[container]) == "user" else frozenset()
     known = Known(read, HARMLESS_OF_A_RECORD, _OF_A_RECORD, telling=telling)
 
     def texts() -> Iterator[str]:
@@ -131,7 +131,7 @@ def unread_in_record(
     found = (
         _of_answers(each, record, container) for each in unread(record, known, "", texts=texts)
     )
-    yield from _told_apart(_free(found, record), "record", of_messages | SIDE_FIELDS)
+    yield from _qualified(_without_taken(found, record), "record", of_messages | SIDE_FIELDS)
 
 
 def undesired(fields: Mapping[str, Any]) -> frozenset[str]:
@@ -146,7 +146,7 @@ def _last_role(messages: object) -> str | None:
 
 
 def _of_answers(unread_: Field, record: Mapping[str, Any], container: str) -> Field:
-    """Refuse a field that says not to train the record, or has the reasoning of a completion."""
+    """Mark a field as refused if it says not to train, or holds the reasoning of a completion."""
     value = record.get(unread_.name)
     if unread_.name in FLAGS and value in (0, "0", "false", "False"):
         return replace(unread_, refused=True)
@@ -158,10 +158,11 @@ def _of_answers(unread_: Field, record: Mapping[str, Any], container: str) -> Fi
     return replace(unread_, refused=True, near=near)
 
 
-def _free(fields: Iterable[Field], object_: Mapping[str, Any]) -> Iterator[Field]:
-    """Leave out known names under which the object, or a field before, has something already."""
+def _without_taken(fields: Iterable[Field], object_: Mapping[str, Any]) -> Iterator[Field]:
+    """Clear `near` of a field if the object, or an earlier field, takes that name already."""
     taken = {name for name, value in object_.items() if value not in (None, "", [], {})}
-    if any(map(_reasons, (object_.get(name) for name in ("content", "value", "completion")))):
+    contents = (object_.get(name) for name in ("content", "value", "completion"))
+    if any(map(_has_reasoning, contents)):
         taken.add("reasoning_content")
     for each in fields:
         same = next((names for names in _SAME if each.near in names), (each.near,))
@@ -169,17 +170,17 @@ def _free(fields: Iterable[Field], object_: Mapping[str, Any]) -> Iterator[Field
         taken.add(each.near)
 
 
-def _reasons(content: object) -> bool:
-    """Whether there is reasoning within a content."""
+def _has_reasoning(content: object) -> bool:
+    """Return whether a content has reasoning, in a part or between think tags."""
     if isinstance(content, list):
         return any(isinstance(each, dict) and each.get("type") in _REASON for each in content)
     return isinstance(content, str) and ("</think>" in content or content[:7] == "<think>")
 
 
-def _told_apart(
+def _qualified(
     fields: Iterable[Field], place: str, read_elsewhere: Container[str]
 ) -> Iterator[Field]:
-    """Put the place before names of fields that are read where they stand in another object."""
+    """Put `place` before names that are read in another object, as in `record.reasoning`."""
     for each in fields:
         if each.name.partition(".")[0] in read_elsewhere:
             each = replace(each, name=f"{place}.{each.name}", near="")  # noqa: PLW2901

@@ -1,4 +1,4 @@
-"""A decoded value → the same as the type that a field has, or what to write instead.
+"""A decoded value → the same in the type of its field, or an error with what to write instead.
 
 ["a", 3] as a list of text  →  got an integer, expected a string. Fix: Write it in quotes.
 """
@@ -40,11 +40,11 @@ _TYPE_FIXES = (
     ("", "a string", "Write it in quotes."),
     ("", "", "Write {}."),
 )
-"""What helps where a type was found, any where it is empty, and a word is in what was expected."""
+"""The type found (any if empty), a word of what was expected, the fix; the first match counts."""
 
 
 def typed(value: object, kind: Any, path: str) -> Any:
-    """Convert plain objects to `kind`, as msgspec does, without repairing any.
+    """Convert a decoded value to the type `kind`, as msgspec does in strict mode.
 
     Raises:
         RecordError: reason `type`, with the path of the value below `path`.
@@ -67,7 +67,7 @@ def typed(value: object, kind: Any, path: str) -> Any:
 
 
 def wrong_type(path: str, got: str | None, wanted: str, *, fix: str = "") -> RecordError:
-    """Make the error for a value at `path` of the type `got`, by its name in Python or msgspec."""
+    """Make the error for a value at `path` whose type has the name `got` in Python or msgspec."""
     name = _NAMES.get(got or "", got or "")
     found = f"got {name}, " if name else ""
     helps = (how for kind, word, how in _TYPE_FIXES if kind in (name, "") and word in wanted)

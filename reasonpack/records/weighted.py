@@ -1,7 +1,7 @@
 """An input file → whether a record in it has a weight other than 0 and 1.
 
-    bytes ── "weight": 0.5 stands in them ──→ no: none has
-                                         └──→ yes: those records are read, up to the first that has
+    bytes ── they contain "weight": 0.5 ──→ no: no record has one
+                                       └──→ yes: such lines are decoded, up to the first that has
 
 The column of weights is planned before any record is read, and a file is read for its hash anyway.
 """
@@ -22,20 +22,20 @@ from reasonpack.storage.place import Place
 from reasonpack.storage.read import Container, open_bytes
 
 WEIGHTS = ("weight", "loss_weight")
-"""Names of the flags, of a message and of a record, that may be a number other than 0 and 1."""
+"""Names of the flags of a message or a record that may be a number other than 0 and 1."""
 _WORD = b"weight"
 _KEY = re.compile(rb'weight\\*"\s*:(?!\s*(?:[01](?:\.0+)?|true|false|null)\s*[,}\]])')
 _SEAM = 256
-"""Bytes at the end of a block that are looked at together with the next one."""
+"""Bytes at the end of a block that are searched together with the next one."""
 
 
 def is_weight(value: object) -> bool:
-    """Tell whether a value is a weight, and no flag."""
+    """Return whether a value is a weight (a number other than 0 and 1) and not a flag."""
     return isinstance(value, int | float) and value not in (0, 1)
 
 
 class Search:
-    """Looks for such a weight in the bytes of JSON, block by block, and may find what is none.
+    """Searches the bytes of JSON, block by block, for such a weight; `found` may be a false alarm.
 
     >>> search = Search()
     >>> search.add(b'{"weight": 1, "loss_wei')
@@ -48,12 +48,12 @@ class Search:
         self._end = b""
 
     def add(self, block: bytes) -> None:
-        """Look at the next block."""
-        self.found = self.found or _stands_in(self._end + block[:_SEAM]) or _stands_in(block)
+        """Search the next block."""
+        self.found = self.found or _matches(self._end + block[:_SEAM]) or _matches(block)
         self._end = block[-_SEAM:]
 
 
-def _stands_in(text: bytes) -> bool:
+def _matches(text: bytes) -> bool:
     at = text.find(_WORD)
     while at >= 0:
         if _KEY.match(text, at):
@@ -63,12 +63,12 @@ def _stands_in(text: bytes) -> bool:
 
 
 def is_weighted(place: Place, kind: Container, units: Iterable[Unit], *, suspected: bool) -> bool:
-    """Tell whether a record of a file has a weight other than 0 and 1, of its own or a message's.
+    """Return whether a record of a file, or a message in one, has a weight other than 0 and 1.
 
-    `suspected` says whether `Search` found something in a file that is not packed.
+    `suspected` says whether `Search` found one in the bytes of a file that is not compressed.
     """
     if kind in {"parquet", "arrow"}:
-        return _rows_are(place, kind)
+        return _rows_have_weight(place, kind)
     if kind in {"gzip", "zstd"}:
         search = Search()
         with open_bytes(place, kind) as file:
@@ -76,18 +76,18 @@ def is_weighted(place: Place, kind: Container, units: Iterable[Unit], *, suspect
                 search.add(block)
         suspected = search.found
     records = (record for unit in units for record in read_records(unit, place))
-    return suspected and any(_line_is(record.line) for record in records)
+    return suspected and any(_line_has_weight(record.line) for record in records)
 
 
-def _line_is(line: bytes) -> bool:
+def _line_has_weight(line: bytes) -> bool:
     try:
-        return _stands_in(line + b"\n") and _record_is(decode(line))
+        return _matches(line + b"\n") and _record_has_weight(decode(line))
     except RecordError:
-        return False  # said when it is packed
+        return False  # reported when the record is packed
 
 
-def _record_is(record: object) -> bool:
-    """Tell whether a record has such a weight, or an object in a list of it, be it JSON as text."""
+def _record_has_weight(record: object) -> bool:
+    """Return whether a record, or an object in one of its lists or JSON texts, has a weight."""
     if not isinstance(record, dict):
         return False
     lists = [record]
@@ -103,38 +103,38 @@ def _record_is(record: object) -> bool:
     return any(is_weight(each.get(name)) for each in lists for name in WEIGHTS)
 
 
-def _rows_are(place: Place, kind: Container) -> bool:
+def _rows_have_weight(place: Place, kind: Container) -> bool:
     with opened_rows(place, kind) as source:
         if kind == "arrow":
-            return any(map(_batch_is, arrow_batches(source)))
+            return any(map(_batch_has_weight, arrow_batches(source)))
         with pq.ParquetFile(source) as file:
             names = [field.name for field in file.schema_arrow if _may_hold(field)]
             batches = file.iter_batches(1024, columns=names, use_threads=False)
-            return bool(names) and any(map(_batch_is, batches))
+            return bool(names) and any(map(_batch_has_weight, batches))
 
 
 def _may_hold(field: pa.Field) -> bool:
-    """Tell whether a column may have weights: is one, or has messages, be they JSON as text."""
+    """Return whether a column may hold weights, by its name, its structs, or as JSON text."""
     if pa.types.is_list(field.type) and pa.types.is_struct(field.type.value_type):
         return any(each.name in WEIGHTS for each in field.type.value_type)
     return field.name in WEIGHTS or pa.types.is_string(field.type)
 
 
-def _batch_is(batch: pa.RecordBatch) -> bool:
-    return any(map(_column_is, batch.columns, batch.schema.names))
+def _batch_has_weight(batch: pa.RecordBatch) -> bool:
+    return any(map(_column_has_weight, batch.columns, batch.schema.names))
 
 
-def _column_is(column: pa.Array, name: str) -> bool:
-    """Tell whether a column has such a weight; a name of one says that it is one of weights."""
+def _column_has_weight(column: pa.Array, name: str) -> bool:
+    """Return whether the column `name`, a field of its structs, or a JSON text in it has one."""
     type_ = column.type
     if pa.types.is_list(type_) and pa.types.is_struct(type_.value_type):
         values = column.flatten()
         named = (each for each in WEIGHTS if values.type.get_field_index(each) >= 0)
-        return any(_column_is(values.field(each), each) for each in named)
+        return any(_column_has_weight(values.field(each), each) for each in named)
     if name in WEIGHTS and (pa.types.is_integer(type_) or pa.types.is_floating(type_)):
         numbers = column.drop_null().to_numpy(zero_copy_only=False)
         return not np.isin(numbers, (0, 1)).all()
     if name in WEIGHTS or not pa.types.is_string(type_):
         return False
-    texts = (text for text in column.to_pylist() if text and _stands_in(text.encode() + b"\n"))
-    return any(_record_is({name: text}) for text in texts)
+    texts = (text for text in column.to_pylist() if text and _matches(text.encode() + b"\n"))
+    return any(_record_has_weight({name: text}) for text in texts)
