@@ -170,7 +170,7 @@ def read_manifest(directory: Place) -> Manifest:
 
 
 def plan_hash(plan: Mapping[str, Any]) -> str:
-    """Return `plan_sha256`: the hash of what a plan, as JSON, must share with a resumed run's."""
+    """Return `plan_sha256`: the hash of those parts of a plan that a resumed run must share."""
 
     def without(value: Mapping[str, Any], names: set[str]) -> dict[str, Any]:
         return {name: each for name, each in value.items() if name not in names}

@@ -145,7 +145,7 @@ class Shard:
 
 @dataclass(frozen=True, slots=True)
 class RejectFile:
-    """A file of what was not packed, one record or message per line; `path` is in the dataset."""
+    """A file of what was not packed: a record or message per line; `path` is within the dataset."""
 
     path: RejectPath
     lines: Natural

@@ -122,8 +122,8 @@ class OpenShard(Struct, frozen=True):
 def open_shard(place: Place, *, unchecked: bool = False) -> Iterator[OpenShard]:
     """Open a shard for reading.
 
-    With `unchecked`, neither its version, its columns and what it requires of a reader are checked,
-    nor whether the lists of its rows fit together.
+    With `unchecked`, its version, its columns, what it requires of a reader, and whether the lists
+    of its rows fit together are not checked.
 
     Raises:
         FormatError: it is damaged, or `check_readable` refuses it.

@@ -82,7 +82,7 @@ def offsets(column: pa.Array) -> NDArray[np.int32]:
 
 
 def flattened(column: pa.ListArray) -> pa.Array:
-    """Return the elements of all lists, like `flatten`, whose import of `compute` takes 0.1 s."""
+    """Return the elements of all lists, as `flatten`, which would import `compute` (0.1 s)."""
     if column.null_count:
         return column.flatten()
     bounds = offsets(column)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 I32 = NDArray[np.int32]
 ROOT = -1
-"""In place of a view's number: no view; the parent of the roots of a conversation's trie."""
+"""Stands for no view, e.g. as the parent of the branches that begin a trie."""
 Run = tuple[int, int, int, bool]
 """A run of tokens: one past the last, and their kind, message (−1 for none), whether trained."""
 

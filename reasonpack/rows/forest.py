@@ -51,8 +51,8 @@ class Forest:
             are in other branches; its length if all are.
         end: for each view the depth where its own branch ends: its length, or less in a forest of
             some views only, where a branch ends with the last token that one of these views needs.
-        below: for each conversation, by (view, depth), the views whose branches leave the view's
-            branch at that depth, by their first token, in the order of the views.
+        below: for each conversation, (view, depth) → first token → the view whose branch leaves
+            the branch of the former view at that depth; in the order of the views.
         members: for each conversation, the views that are in this forest.
         trained: bool[N], which of `views.tokens` are trained by any view.
         weights: f64[N], the sum of the loss weights of all views that train each of
@@ -109,7 +109,7 @@ class Stretch:
         view: the view whose branch holds them.
         begin: depth of the first.
         end: one past the depth of the last.
-        trains: whether the trained ones get labels here; False if another stretch gives them.
+        trains: whether those that are trained are trained here; False if in another stretch.
         until: one past the last token of the sample that may attend to them.
     """
 
@@ -130,7 +130,7 @@ class LaidOut:
         longest_view: tokens in the longest view.
         longest_sample: tokens in the longest sample.
         npass_tokens: tokens in all leaves, which is what N-pass has to write.
-        naive_tokens: tokens in all views, of which each trained message has one.
+        naive_tokens: tokens in all views, one view per trained message.
         extra_samples: how many samples were added by dividing it.
         extra_tokens: how many tokens were added by dividing it.
     """
@@ -180,7 +180,7 @@ def _branch_point(
     mine, stop = origin[view], end[view]
 
     def followed(other: int, depth: int) -> int:
-        """Return up to which depth the view equals another, given that it does to `depth`."""
+        """Return the depth up to which the view equals another; to `depth` it is known to."""
         start, length = origin[other] + depth, min(stop, end[other]) - depth
         own = tokens[mine + depth : mine + depth + length]
         return depth + common_prefix(own, tokens[start : start + length])
@@ -202,7 +202,7 @@ def _branch_point(
 
 
 def train_own(forest: Forest, tokens: slice, *, trains: bool = True) -> None:
-    """Set what is trained in `tokens` to what their own views train, or to nothing."""
+    """Mark what `tokens` of views train themselves; without `trains`, mark all as untrained."""
     views = forest.views
     forest.trained[tokens] = views.trained[tokens] & trains
     if forest.weights is not None:
@@ -275,7 +275,7 @@ def preorder(
     Args:
         forest: holds the trie.
         number: index of the conversation.
-        repeated: for some branches the depth up to which another sample trains their tokens.
+        repeated: branch → the depth up to which an earlier sample trains its tokens.
     """
     origin, cuts = forest.views.origin, forest.cuts(number, repeated)
     written: list[Stretch] = []
@@ -318,7 +318,7 @@ def preorder(
 
 
 def _causal(forest: Forest, number: int) -> Iterator[list[Stretch]]:
-    """Yield a causal sample for each leaf of a trie; what an earlier leaf holds is untrained."""
+    """Yield a causal sample for each leaf of a trie; what an earlier leaf has too is untrained."""
     cuts = forest.cuts(number)
     path: list[tuple[int, int, int]] = []
     seen = 0  # how many entries of `path` the previous leaf has too

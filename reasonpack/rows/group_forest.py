@@ -249,7 +249,7 @@ class GroupForest:
         if branch != ROOT and depth < (parent := self._branches[branch]).end:
             key = -1 - number if parent.tokens[depth - parent.shared] == token else token
         if key in children or key < 0:
-            key = -1 - number  # not a token, as a sibling begins with this one
+            key = -1 - number  # not a token: a sibling has the token as its key
             self._twins.setdefault(branch, []).append((depth, number))
         children[key] = number
 

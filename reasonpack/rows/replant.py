@@ -29,7 +29,7 @@ class LostViewsError(Exception):
 
 
 class _Tokens(Struct, frozen=True):
-    """A sample, with what its labels and segments say of each token; `written` by the model."""
+    """A sample with its labels and segments per token; the model has `written` some tokens."""
 
     sample: Sample
     trained: NDArray[np.bool_]

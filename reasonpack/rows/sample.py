@@ -1,4 +1,4 @@
-"""The stretches to write, of many conversations → samples: arrays of tokens and of segments.
+"""The layouts of many conversations → samples: arrays of tokens and of segments.
 
     Stretch, Stretch, …  ── write() ──→  input_ids, position_ids, labels, segments
 
@@ -77,7 +77,7 @@ class Sample:
         labels: i32[T], the token itself where it is trained, else −100; unshifted.
         segments: tile the sample.
         extra: optional columns with a value for each token, by name, [T] each.
-        calls: the calls that `segments.call` counts; None without calls.
+        calls: the calls that `segments.call` indexes; None without calls.
     """
 
     id: str

@@ -45,7 +45,7 @@ _ENCODED: tuple[tuple[str, pa.DataType, str], ...] = (
 )
 _TYPES = tuple((name, type_) for name, type_, _ in _ENCODED)
 COLUMNS, OPTIONAL = _TYPES[:10], _TYPES[10:]
-"""Columns of every dataset; and optional ones, which a dataset has if its plan names them."""
+"""Columns of every dataset; and optional ones, which a dataset has in this order if planned."""
 ENCODINGS = {
     f"{name}.list.element" if pa.types.is_list(type_) else name: encoding
     for name, type_, encoding in _ENCODED

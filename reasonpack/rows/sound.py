@@ -28,7 +28,7 @@ _PARALLEL = {
     "sample_start": ("sample_id",),
     "call_id": ("call_sample", "call_role", "call_reward"),
 }
-"""By a column that tells how many elements lists of a row have: the columns of these lists."""
+"""A column that says how many elements lists of a row have → the columns of these lists."""
 I64 = NDArray[np.int64]
 
 

@@ -4,7 +4,7 @@
 
     one sample      1 2 3 4       h1 t1 r_out1 r_in1 h2 t2 r_out2 r_in2 h3 …
     divided         1 2           h1 t1 r_out1 r_in1 h2 t2 r_out2
-                    3 4           h1 r_in1 h2 r_in2 h3 …       what 2 holds too is untrained here
+                    3 4           h1 r_in1 h2 r_in2 h3 …       what 2 has too is not trained again
 
 `leave_out` removes views from a forest. `divide` cuts the views of a forest into runs of
 neighbours, each of which becomes a sample; a token that several runs hold is trained in the first.
@@ -61,7 +61,7 @@ def leave_out(forest: Forest, number: int, left: Sequence[int]) -> Forest:
 
 
 def _described(part: Forest, number: int, left: Sequence[int]) -> EncodedViews:
-    """Give tokens of left-out answers that a kept view trains the kind and message of that view."""
+    """Give tokens of left-out answers the kind and message of a kept view that trains them."""
     views = part.views
     shared = [view for view in left if part.end[view] > views.first_trained[view]]
     if not shared:
@@ -94,7 +94,7 @@ def _described(part: Forest, number: int, left: Sequence[int]) -> EncodedViews:
 
 
 def _part(forest: Forest, number: int, views: Sequence[int]) -> Forest:
-    """Return the forest with only some views of a conversation; `trained` stays that of all."""
+    """Return the forest with only some views of a conversation; `trained` stays as it is."""
     first, stop = forest.views.bounds[number : number + 2]
     end = [*forest.end]
     end[first:stop] = forest.at[first:stop]
@@ -181,7 +181,7 @@ def _order(forest: Forest, number: int, written: Sequence[Stretch]) -> _Order:
     views = sorted(forest.members[number], key=_place(forest, written))
     cuts, reach = forest.cuts(number), [*forest.at]
     shared, siblings = [], []
-    latest: dict[tuple[int, int], int] = {}  # who added the last trained child of a token
+    latest: dict[tuple[int, int], int] = {}  # the view that last added a trained child
     for place, view in enumerate(views):
         new = _cover(forest, reach, view)
         shared.append(new[-1][1] if new else forest.views.end[view])
@@ -199,7 +199,7 @@ def _order(forest: Forest, number: int, written: Sequence[Stretch]) -> _Order:
 
 
 def _place(forest: Forest, written: Sequence[Stretch]) -> Callable[[int], tuple[int, int]]:
-    """Return a function of a view: in which stretch its last token is written, and its end."""
+    """Return a sort key of views: the stretch where the last token is written, and its depth."""
     ends: dict[int, list[int]] = {}
     places: dict[int, list[int]] = {}
     for place, each in enumerate(written):
@@ -238,7 +238,7 @@ def _division(order: _Order, max_length: int) -> list[int]:
 
 
 def _path(forest: Forest, view: int, depth: int) -> dict[int, int]:
-    """Return which branches hold the first `depth` tokens of a view, each up to which depth."""
+    """Map each branch that holds some of the first `depth` tokens of a view to where it is left."""
     path, branch = {}, view
     while branch != ROOT:
         if forest.at[branch] < depth:

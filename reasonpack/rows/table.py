@@ -28,7 +28,7 @@ Column = tuple[NDArray[Any] | pa.Array, NDArray[np.int64]]
 def row_groups(
     samples: Sequence[Sample], rows: Sequence[Sequence[int]], schema_: pa.Schema
 ) -> Iterator[pa.Table]:
-    """Join samples to rows, a group at a time: at most 1,000 rows or about four million tokens.
+    """Join samples into rows, a group at a time: at most 1,000 rows or about four million tokens.
 
     Readers can then shuffle and stream, and the writer never holds more than a group of rows. The
     arguments are those of `rows_to_table`.
@@ -48,7 +48,7 @@ def row_groups(
 def rows_to_table(
     samples: Sequence[Sample], rows: Sequence[Sequence[int]], schema_: pa.Schema
 ) -> pa.Table:
-    """Join samples to rows, each given as the indices of its samples (`reasonpack.rows.packing`).
+    """Join samples into rows, each given as the indices of its samples (`packing`).
 
     Returns:
         One Arrow row for each of `rows`; the columns are described in FORMAT.md.

@@ -130,7 +130,7 @@ def exists(place: Place) -> bool:
 
 
 def _passed_over(directory: Place, files: Sequence[Place]) -> str:
-    """Return a note on the files of a directory that are not read; empty without any unhidden."""
+    """Return a note on the unhidden files of a directory that are not read; empty without any."""
     top = public_name(directory).rstrip("/") + "/"  # names in the current directory lack it
     names = [public_name(file).removeprefix(top) for file in files]
     names = [name for name in names if not any(part[0] == "." for part in name.split("/") if part)]

@@ -222,7 +222,7 @@ def stamp(place: Place) -> Stamp | None:
 
 
 VERSIONS = ("ETag", "etag", "VersionId", "generation", "md5Hash", "blob_id", "oid")
-"""Keys, in Arrow's metadata or fsspec's, under which object stores identify a content."""
+"""Keys of metadata, in Arrow or fsspec, whose values identify the content of an object."""
 
 
 def full_stamp(place: Place) -> Stamp | None:

@@ -250,6 +250,6 @@ def _copied(place: Place, folder: Path, name: str) -> Path:
 
 
 def lacks_memory(error: BaseException) -> bool:
-    """Return whether Arrow ran out of memory; to ask for 1 TiB or more means a damaged length."""
+    """Return whether Arrow ran out of memory; False if a damaged length asked for 1 TiB or more."""
     asked = map(int, re.findall(r"\d+", str(error)))
     return isinstance(error, MemoryError) and max(asked, default=0) < 1 << 40

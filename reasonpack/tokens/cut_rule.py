@@ -37,8 +37,8 @@ in front of a message, and the header changes when the message becomes history:
     "\n\n" "Paris is …"          while it is the answer, after its reasoning
     "assistant\n" "Paris is …"     later, without reasoning
 
-With this cut, the message is encoded once for both. A pre-tokenizer that splits by known
-patterns only always ends a word between a line break and a letter, digit or sign:
+With this cut, the message is encoded once for both. A pre-tokenizer that splits only by
+known patterns always ends a word between a line break and a letter, digit or sign:
 
   - No alternative matches a line break followed by one of these; and from there on
     the words depend only on what follows, since no alternative looks back.
@@ -206,7 +206,7 @@ def _parts(component: Any) -> list[dict[str, Any]]:
 
 
 def _adds_only(template: list[dict[str, Any]]) -> bool:
-    """Return whether a template has the text once: without special tokens, it does nothing."""
+    """Return whether a template has the text once; if so, it only adds special tokens."""
     sequences = [piece["Sequence"]["id"] for piece in template if "Sequence" in piece]
     return sequences == ["A"]
 

@@ -16,7 +16,7 @@ from reasonpack.errors import TokenizerError, UsageError
 from reasonpack.wording import one_line
 
 Lookup: TypeAlias = Callable[[], Callable[[int], str | None]]
-"""Returns a function from an id to its text, or to None without one; the texts are read late."""
+"""Loads the vocabulary when first called; returns a function from an id to its text or None."""
 
 _MAX_TOKENIZER_BYTES = 1 << 30
 _MAX_CONFIG_BYTES = 1 << 26

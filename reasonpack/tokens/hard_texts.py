@@ -2,8 +2,8 @@
 
 They hold borders between classes of characters, runs of white space, forms of one letter,
 combining marks in every order, contractions, added tokens and halves of them. Most consist of
-settled characters, which the backend encodes; each class of unsettled ones is there too, and
-would show a backend wrong that is given such a text.
+settled characters, which the backend encodes; each class of unsettled ones is there too, to
+reveal a backend that is given such a text.
 """
 
 from __future__ import annotations

@@ -111,7 +111,7 @@ class Tokenizer:
 
     @property
     def reach(self) -> int | None:
-        """How many characters after a cut can affect it: as many as the longest added token has."""
+        """Length of the longest added token, which a cut may depend on; None without one."""
         return max(map(len, self.added_tokens), default=None)
 
     def as_json(self) -> str:

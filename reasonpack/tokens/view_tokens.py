@@ -70,8 +70,9 @@ class Pieces:
         cut: returns the pieces of a text; joined, they are the text.
         reach: how many characters after a cut can affect it, which is the length of the
             longest added token. None if unknown: then views share no pieces.
-        decode: returns the text of tokens, to find those before a border where the text up to
-            there has other tokens if encoded alone. Without it, they count as after the border.
+        decode: returns the text of tokens. If the part of a piece before a border has other
+            tokens when encoded alone, it tells which tokens of the piece are before the border.
+            Without it, they count as after the border.
 
     Attributes:
         cut: see above.
@@ -181,7 +182,7 @@ class Pieces:
         return int(self._sizes[pieces].sum())
 
     def _tokens_before(self, part: int, piece: int) -> int:
-        """Count the tokens of `piece` that lie within `part`, its beginning; both are numbers."""
+        """Count the tokens of a piece that lie within its beginning; both are given as numbers."""
         before, whole = (np.frombuffer(self._ids[each], np.int32) for each in (part, piece))
         same = found = common_prefix(before, whole)
         if self._decode is None or same == len(before):

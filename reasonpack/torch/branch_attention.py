@@ -5,10 +5,10 @@
     batch["branches"] ─▶ hook of the model: whole? ─▶ each layer: keys of the paths gathered
                                                       ─▶ the model's own FlashAttention
 
-It wraps the implementation that the model has (`flash_attention_2`, `_3`, `_4`, a kernel of the
-hub), so windows, softcaps, sinks and the checks of trainers stay as they are. For `sdpa` it calls a
-reference that is slow, and exact in float64 on a CPU. A batch without `branches` is computed as
-before, if its rows need none (`lost`).
+The implementation that the model has is wrapped (`flash_attention_2`, `_3`, `_4`, a kernel of the
+hub), so windows, softcaps, sinks and the checks of trainers stay as they are. For `sdpa`, a
+reference is called that is slow, and exact in float64 on a CPU. A batch without `branches` is
+computed as before, if its rows need none (`lost`).
 
 The wrapper is registered for the process; each model to be trained needs the call, for its hook.
 """

@@ -66,7 +66,7 @@ class Collator:
         shift_labels: add `shift_labels` `i64[B, T]`, the label that each token predicts, for
             losses that do not shift, as under sequence parallelism.
         loss_weights: add `loss_weights` `f32[B, T]`, 0 in padding; unshifted, as `labels`.
-        logprobs: add `logprobs`, likewise: of the tokens, by the model that sampled them.
+        logprobs: add `logprobs`, likewise: log probabilities, from when tokens were sampled.
         advantages: add `advantages`, likewise.
         call_role: add `call_role` `i64[B, T]`, 1 in a chosen answer, 2 in a rejected one, else 0;
             `calls` `i64[B, T]`, the index in the batch of the call that each token belongs to, −1

@@ -1,4 +1,4 @@
-"""The weighted loss: the sum of loss times weight over tokens, by the sum of weights of the step.
+"""The weighted loss: the sum of loss times weight over tokens, over the sum of the step's weights.
 
 class WeightedTrainer(WeightedLoss, Trainer): ...        or SFTTrainer
 
@@ -40,7 +40,7 @@ def weighted_loss(
 
 
 class WeightedLoss:
-    """A mixin for trainers of transformers or TRL that applies `loss_weights`; name it first.
+    """A mixin that makes a trainer of transformers or TRL apply `loss_weights`; the first base.
 
     The collator must pass the weights on: `Collator(loss_weights=True)`.
     """
