@@ -142,7 +142,7 @@ def _check_segments(
     )
     if not tiles:
         what = f"segment_start {_head(start)} with {len(until)} segment_visible_until"
-        expected = f"both of one size, rising from 0 to below length={length}"
+        expected = f"as many of both, the starts rising from 0 to below length={length}"
         raise FormatError(where, what, expected, "read the row whole, or pack it again")
     enclosing = [length]
     for index, (first, end) in enumerate(zip(start.tolist(), until.tolist(), strict=True)):

@@ -109,7 +109,7 @@ def read_config(path: Path) -> dict[str, Any]:
             raise ValueError(f"has {path.stat().st_size:,} bytes")
         config = json.loads(path.read_text("utf-8"))
         if not isinstance(config, dict):
-            raise TypeError("is no object")
+            raise TypeError("is not a JSON object")
     except (OSError, ValueError, TypeError, RecursionError) as error:
         raise TokenizerError(
             path, error, "a model's configuration", "copy the file again"

@@ -122,7 +122,7 @@ def _tokens(sample: Sample) -> _Tokens:
     message = np.repeat(segments.message, sizes)
     written = (kind == Kind.REASONING) | (kind == Kind.R_OUT)
     if not written[trained].all() or (message[trained] < 0).any():
-        raise LostViewsError("trained tokens that are of no answer")
+        raise LostViewsError("trained tokens that belong to no answer")
     return _Tokens(
         sample, trained, written, np.repeat(segments.visible_until, sizes), kind, message
     )
@@ -134,7 +134,7 @@ def _view(message: int, held: _Tokens, token: int) -> _View:
     own = held.message[path] == message
     first = int((own & held.written[path]).argmax())
     if first and held.written[path[first - 1]]:
-        raise LostViewsError(f"an answer, message {message}, that goes on from another")
+        raise LostViewsError(f"an answer, message {message}, that continues another")
     return _View(
         held.sample.input_ids[path],
         own & held.trained[path],

@@ -159,9 +159,9 @@ def one_sample(views: Sequence[EncodedView], calls: Calls | None = None) -> Samp
 def test_what_cannot_be_told_is_said() -> None:
     answer = encoded_view([1, 2], [3], kinds=[0, 0, 3], messages=[-1, -1, 1])
     more = encoded_view([1, 2, 3], [4], kinds=[0, 0, 3, 3], messages=[-1, -1, 1, 2])
-    assert refused(one_sample([answer, more])) == "an answer, message 2, that goes on from another"
+    assert refused(one_sample([answer, more])) == "an answer, message 2, that continues another"
     context = encoded_view([1, 2], [3], kinds=[0, 0, 0], messages=[-1, -1, 1])
-    assert refused(one_sample([context])) == "trained tokens that are of no answer"
+    assert refused(one_sample([context])) == "trained tokens that belong to no answer"
     call = Calls(["a"], np.zeros(1, np.uint8), np.zeros(1, np.float32))
     assert refused(one_sample([answer], call)) == "calls, which a row does not tell apart"
     other = encoded_view([1, 5], [3], kinds=[0, 0, 3], messages=[-1, -1, 1])
