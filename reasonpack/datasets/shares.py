@@ -59,7 +59,8 @@ def _from_fields(text: str) -> Part:
         found = json.loads(text)
         if unknown := [*map(str, found.keys() - {*_FIELDS})]:
             near = nearest(unknown[0], _FIELDS)
-            raise ValueError(f"{unknown[0]} is none" + (f", did you mean {near}?" if near else ""))
+            hint = f", did you mean {near}?" if near else ""
+            raise ValueError(f"unknown field {unknown[0]}{hint}")
         return msgspec.convert(found, Part)
     except (
         ValueError,

@@ -62,9 +62,9 @@ def expand_inputs(
         packed = _datasets(below)
         found = [file for file in below if not str(file).startswith(packed)]
         for dataset in packed:
-            on_note(f"{public_name(dataset or place)}: a dataset, which repack reads: not read")
+            on_note(f"{public_name(dataset or place)}: not read: a packed dataset, use repack")
         if left := _left_over(found):
-            on_note(f"{listed(map(public_name, left))}: not read, for no part of the saved dataset")
+            on_note(f"{listed(map(public_name, left))}: not read: not part of the saved dataset")
             found = [file for file in found if file not in left]
         chats = [file for file in found if file == place or _is_chat_file(file)]
         if not chats:
@@ -137,8 +137,8 @@ def _passed_over(directory: Place, files: Sequence[Place]) -> str:
     if not names:
         return ""
     return (
-        f"{public_name(directory)}: {listed(names)}: not read, for no name of a "
-        f"chat file ({', '.join(SUFFIXES)}); name such a file itself to have it read"
+        f"{public_name(directory)}: {listed(names)}: not read: names of chat files end in "
+        f"{', '.join(SUFFIXES)}; name such a file itself to have it read"
     )
 
 

@@ -263,7 +263,7 @@ def test_files_of_a_directory_that_are_not_read_are_named(call: Call) -> None:
     assert status == 0
     assert "6 packed of 6" in error
     named = "config.json, note0.txt, note1.txt, note2.txt, note3.txt and 2 more"
-    assert f"in: {named}: not read, for no name of a chat file" in error
+    assert f"in: {named}: not read: names of chat files end in" in error
     assert ".hidden" not in error
 
 

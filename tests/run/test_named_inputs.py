@@ -66,7 +66,7 @@ def test_what_is_no_share_is_refused(text: str) -> None:
 
 
 def test_a_slip_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"\(repaet is none, did you mean repeat\?\)"):
+    with pytest.raises(UsageError, match=r"\(unknown field repaet, did you mean repeat\?\)"):
         read_part('{"path": "a", "repaet": 2}')
     with chdir(tmp_path):
         Path("a.jsonl").write_text("")

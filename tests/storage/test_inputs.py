@@ -69,7 +69,7 @@ def test_the_shards_of_a_dataset_are_no_chats(url: bool, tmp_path: Path) -> None
     assert [str(file) for file in expand_inputs([place], on_note=notes.append)] == [
         f"{place}/a.jsonl"
     ]
-    assert f"{place}/old/: a dataset, which repack reads: not read" in notes
+    assert f"{place}/old/: not read: a packed dataset, use repack" in notes
     with pytest.raises(UsageError, match="pack it again with repack"):
         expand_inputs([f"{place}/old"])
 
@@ -89,7 +89,7 @@ def test_what_datasets_leaves_beside_a_saved_dataset_is_no_part_of_it(
     found = [str(file)[len(place) + 1 :] for file in expand_inputs([place], on_note=notes.append)]
     assert found == ["a.jsonl", "b/cache-1.arrow", *saved]
     assert notes[0] == (
-        f"{place}/cache-2a.arrow, {place}/data-00000-of-00001.arrow: not read, for no part of the "
+        f"{place}/cache-2a.arrow, {place}/data-00000-of-00001.arrow: not read: not part of the "
         "saved dataset"
     )
     (tmp_path / "in" / saved[0]).unlink()
