@@ -60,8 +60,8 @@ class BranchAttention:
 
     def __init__(self, model: torch.nn.Module) -> None:
         if is_attended_by_branches(model):
-            what = "the model has it already"
-            raise UsageError("attend_by_branches", what, "one call a model", "remove() the first")
+            what = "it was called for this model before"
+            raise UsageError("attend_by_branches", what, "one call per model", "remove() the first")
         self._model = model
         self._config = text_config(model)
         self._name = _checked_name(self._config)
@@ -106,7 +106,7 @@ class BranchAttention:
             return args, kwargs
         index = BranchIndex.of(given, positions)
         if mask is not None:
-            fix = "let the trainer add no mask; the index says all"
+            fix = "let the trainer add no mask; the index replaces it"
             raise UsageError("batch", f"{NAME} and an attention_mask", "one of the two", fix)
         if positions is not None and not torch.compiler.is_compiling():
             self._check_batch(index, positions)
@@ -146,8 +146,8 @@ class BranchAttention:
         if windowed != (expected := _windowed_layers(self._config, layers)):
             raise UsageError(
                 type(model).__name__,
-                f"{windowed} of {layers} layers handed on a sliding window",
-                f"{expected} as its configuration says: the others would see all behind them",
+                f"{windowed} of {layers} layers passed a sliding window to the kernel",
+                f"{expected} as its configuration says: the others would see too many tokens",
                 "take an implementation with a mask (flex_attention)",
             )
 

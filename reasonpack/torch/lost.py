@@ -39,7 +39,7 @@ def check_plain(position_ids: Any, mask: Any, *, lost: str, training: bool) -> N
         raise UsageError(
             "batch",
             "no position_ids",
-            "those of the collator: which rows these are, nobody can tell",
+            "those of the collator: without them, nothing is known about the rows",
             "give the trainer the collator of collator_for(model, …), and let it keep"
             " all columns (remove_unused_columns=False)",
         )

@@ -113,7 +113,7 @@ def check_model(
         if not _is_flash(implementation):
             raise UsageError(
                 name,
-                f"attn_implementation {implementation!r} with one-pass rows",
+                f"attn_implementation {implementation!r} with onepass rows",
                 f"FlashAttention, or one that takes a mask ({', '.join(FORMS)})",
                 'load the model with attn_implementation="flash_attention_2" or '
                 '"flex_attention", or pack with --layout npass',
@@ -121,7 +121,7 @@ def check_model(
         if not is_attended_by_branches(model):
             raise UsageError(
                 name,
-                f"attn_implementation {implementation!r} with one-pass rows",
+                f"attn_implementation {implementation!r} with onepass rows",
                 "attend_by_branches(model) before: its kernel would let the next turn "
                 "read the old reasoning",
                 'call it, or load the model with attn_implementation="flex_attention", or'
@@ -208,7 +208,7 @@ def _check_layers(config: Any, name: str, layout: Layout) -> None:
         odd.append("alibi")
     if odd:
         rows, leak = (
-            ("one-pass rows", "one branch of the row leaks into the next")
+            ("onepass rows", "one branch of the row leaks into the next")
             if layout == "onepass"
             else ("packed rows", "one sample of the row leaks into the next")
         )

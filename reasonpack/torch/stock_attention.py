@@ -122,7 +122,7 @@ def _attention(
     if not isinstance(given, tuple):
         what = f"{NAME} for a model without attend_by_branches"
         fix = "call attend_by_branches(model) for each model that is trained"
-        raise UsageError("batch", what, "its hook to take them", fix)
+        raise UsageError("batch", what, "its hook", fix)
     index, note = given
     if key.shape[2] != len(index.sum_offsets) - 1 or key.shape[0] != 1:
         what = f"keys of shape {tuple(key.shape)} for a row of {len(index.sum_offsets) - 1} tokens"

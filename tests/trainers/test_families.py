@@ -44,8 +44,8 @@ SAME = NAMES.split()
 REFUSED = {
     "nemotron": "0 of 2 layers took the branches",
     "stablelm": "0 of 2 layers took the branches",
-    "moshi": "0 of 2 layers handed on a sliding window",
-    "phimoe": "0 of 2 layers handed on a sliding window",
+    "moshi": "0 of 2 layers passed a sliding window",
+    "phimoe": "0 of 2 layers passed a sliding window",
 }
 
 

@@ -156,7 +156,7 @@ def test_a_layer_that_forgets_its_window_is_refused(monkeypatch: pytest.MonkeyPa
     handle = attend_by_branches(model)
     model(**batch())
     model.model.layers[0].self_attn.sliding_window = None
-    refused(model, batch(), "0 of 2 layers handed on a sliding window, expected 1")
+    refused(model, batch(), "0 of 2 layers passed a sliding window to the kernel, expected 1")
     handle.remove()
 
 
@@ -181,7 +181,7 @@ def test_taken_back_all_is_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
     stock = ALL_ATTENTION_FUNCTIONS[FLASH]
     one, two = (flash.with_flash(tiny.model("qwen3")) for _ in range(2))
     first, second = attend_by_branches(one), attend_by_branches(two)
-    with pytest.raises(UsageError, match="has it already"):
+    with pytest.raises(UsageError, match="called for this model before"):
         attend_by_branches(one)
     first.remove()
     first.remove()
