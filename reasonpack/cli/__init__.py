@@ -19,11 +19,11 @@ __all__ = ["cli", "main"]
 
 COMMANDS = {
     "pack": "Pack chats into rows that train exactly as N passes would.",
-    "merge": "Check the parts of a run on several machines, and write the manifest.",
+    "merge": "Check the parts of a run on several machines, and make them one dataset.",
     "repack": "Pack finished datasets again, without rendering or tokenizing.",
     "template": "Show what a chat template does to reasoning.",
     "verify": "Check a finished dataset, by itself and against its source.",
-    "stats": "Count what a dataset holds and costs, and draw how it is distributed.",
+    "stats": "Count what a dataset holds and costs, with histograms.",
     "inspect": "Show a row of a dataset: segments, text, what is trained.",
     "check": "Check tokens of other tools against inference, or chats before they are packed.",
     "explain": "Say what a code of verify or a reason of a reject means.",

@@ -35,12 +35,13 @@ def command(
     """Check tokens that another tool prepared, or chats before they are packed.
 
     INPUT is a directory or file with tokens (input_ids with labels or a mask), as TRL, axolotl
-    and LLaMA-Factory save them or as Parquet. With the chats that they were made of among the
-    inputs, every trained token is compared with what the model sees and writes: exit status 1 if
-    one differs. Without, only what tokens alone prove is told, as suspect: exit status 0.
+    and LLaMA-Factory save them or as Parquet. If the chats that they were made from are among the
+    inputs too, every trained token is compared with what the model sees and writes: exit status 1
+    if one differs. Without the chats, what looks wrong in the tokens is reported as suspect: exit
+    status 0.
 
-    Chats alone are read and laid out as pack does it, but nothing is written: exit status 1 if
-    there is one that pack refuses. For datasets that pack wrote there is verify.
+    If INPUT has only chats, they are read and laid out as by pack, but nothing is written: exit
+    status 1 if pack would refuse one. To check datasets that pack wrote, use verify.
     """
     from reasonpack.datasets.options import Options  # noqa: PLC0415 (after --help)
     from reasonpack.run.check import found, prepared, records  # noqa: PLC0415

@@ -13,8 +13,8 @@ import click
 def command(*, codes: tuple[str, ...], as_json: bool) -> None:
     """Say what codes mean, and how to mend what they stand for.
 
-    CODE is one of verify's, such as RP206, the reason of a reject, such as overlong, or a fault
-    that check finds, such as stop-untrained; all of them without one.
+    CODE is a code of verify, such as RP206, the reason of a reject, such as overlong, or a fault
+    that check finds, such as stop-untrained. Without CODE all are listed.
     """
     from reasonpack.errors import UsageError  # noqa: PLC0415 (after --help)
     from reasonpack.run.check.written import FAULTS  # noqa: PLC0415

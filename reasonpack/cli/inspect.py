@@ -21,7 +21,7 @@ import click
 @click.option(
     "--sample", "drawn", type=click.IntRange(min=1), metavar="N", help="Show N rows drawn by hash."
 )
-@click.option("--seed", default=0, help="Draw other rows.")
+@click.option("--seed", default=0, help="Another number draws other rows.")
 @click.option(
     "--where",
     multiple=True,
@@ -38,7 +38,7 @@ import click
     "--limit",
     type=click.IntRange(min=1),
     metavar="N",
-    help="Show at most N of the rows that were asked for.  [default: 1, or those of --sample]",
+    help="Show at most N of the rows found.  [default: 1, or all of --sample]",
 )
 @click.option("--tokens", is_flag=True, help="Show every token: id, label, position, kind, text.")
 @click.option("--boundaries", is_flag=True, help="Show the tokens around each segment's borders.")
@@ -46,19 +46,19 @@ import click
 @click.option(
     "--svg", metavar="FILE", help="Write the mask of the row as a picture, and nothing else."
 )
-@click.option("--png", metavar="FILE", help="Write that picture without its words, as PNG.")
+@click.option("--png", metavar="FILE", help="Write the same picture without its texts, as PNG.")
 @click.option(
     "--view",
     "message",
     metavar="K|CALL",
-    help="Write the text that the model sees when it writes message K, and what it writes; of "
-    "calls, what the call with this id saw and wrote.",
+    help="Write the text that the model sees when it writes message K, and what it writes; in a "
+    "dataset of calls, that of the call with this id.",
 )
 @click.option(
     "--diff",
     nargs=2,
     metavar="J K",
-    help="Show where the views of messages, or calls, J and K of a sample part.",
+    help="Show where the views of messages, or calls, J and K of a sample differ.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Write one JSON object.")
 @click.option(
@@ -70,8 +70,8 @@ def command(**asked: Any) -> None:
     """Show rows of a dataset: segments, text, what is trained.
 
     DIR is a dataset that pack wrote. On a terminal text is coloured by kind, and what is
-    trained is bold and underlined; elsewhere it stands between « and ». What does not fit on a
-    terminal goes to the pager (PAGER).
+    trained is bold and underlined; elsewhere it stands between « and ». Output that does not fit
+    on a terminal goes to the pager (PAGER).
     """
     from reasonpack.cli.inspect_output import Asked, inspect  # noqa: PLC0415 (after --help)
 

@@ -111,7 +111,7 @@ def _numbers(asked: Asked, manifest: Manifest) -> list[int]:
         numbers = matching(facts, asked.where)
         if not len(numbers):
             fix = "see what there is with stats"
-            raise UsageError("--where", "no row meets this", "some to do", fix)
+            raise UsageError("--where", "no row meets this", "at least one", fix)
         return [*ranked(facts, numbers, asked.most)] if asked.most else numbers.tolist()
     if asked.number is not None:
         return [asked.number]

@@ -44,8 +44,8 @@ def command(
 
     INPUT is a file of chats (JSON Lines or one JSON list, plain or as .gz or .zst, Parquet or
     Arrow), a directory of such files, or - for standard input. Files and directories may be URLs:
-    s3://, gs://, hf://, or whatever fsspec knows. INPUT:2.5 packs each of its conversations twice
-    and half of them once more, INPUT:0.1 a tenth of them, INPUT#5000 5,000 of them.
+    s3://, gs://, hf://, or any other that fsspec knows. INPUT:2.5 packs each conversation of INPUT
+    twice and half of them once more, INPUT:0.1 a tenth of them, INPUT#5000 5,000 of them.
 
     A run that was stopped goes on when the same command is given again.
     """

@@ -18,14 +18,14 @@ from reasonpack.cli.progress import Progress, resumable, summarize
 -o --output DIR|URL
     Dataset directory to write.
 --resume/--overwrite
-    Go on with an unfinished run in the output if it is the same, which is the default, or
-    remove what a run wrote there; files of your own in data or receipts stop it.
+    Go on with an unfinished run in the output if it has the same options (the default), or
+    remove what a run wrote there first. Other files in its data or receipts stop it.
 --packing
     Put several conversations in a row, as in pack. Default: as it was.
 --max-length TOKENS
     Longest row. Default: as it was.
 --max-cost PAIRS
-    Most pairs of tokens in a row of which one sees the other. Default: as it was.
+    Most visible pairs of tokens in a row. Default: as it was.
 --max-position TOKENS
     Longest view. Default: as it was.
 --format
@@ -34,10 +34,10 @@ from reasonpack.cli.progress import Progress, resumable, summarize
     Default: as it was; in another format zstd for Parquet, none for Arrow.
 --loss-weights
     Write the column loss_weights where there is none: each message, turn or conversation weighs
-    the same. Turns are read again in the inputs, as for --split. Default: as it was.
+    the same. Turns are read from the inputs again, as for --split. Default: as it was.
 --split NAME=SHARE
-    Set other shares of the conversations apart, by their messages, which are read again in the
-    inputs: these have to be where they were. Default: as it was.
+    Put other shares of the conversations into splits, by their messages, which are read from
+    the inputs again: these have to be where they were. Default: as it was.
 --shuffle
     Write the rows of each split in a random order, over all shards. Default: as it was.
 --seed N
@@ -66,11 +66,11 @@ def command(
 ) -> None:
     """Pack finished datasets again, as one, without rendering or tokenizing.
 
-    DIR is a dataset that pack or repack wrote, or its URL. What is longer than a new limit is
-    divided, and what was divided for the old one is joined, as pack would have done it. A limit
-    that left something out cannot be relaxed. DIR:3 is a dataset three times, with ids of their
-    own for the copies; DIR:0.5 and DIR#5000 are shares of it, drawn as pack draws them of its
-    inputs, which are read again.
+    DIR is a dataset that pack or repack wrote, or its URL. Conversations longer than a new limit
+    are divided, and those divided for the old one are joined, as pack would have done it. A limit
+    that left something out cannot be relaxed. DIR:3 takes a dataset three times, with new ids for
+    the copies; DIR:0.5 and DIR#5000 take shares of it, drawn as by pack from its inputs, which
+    are read again.
 
     A run that was stopped goes on when the same command is given again.
     """

@@ -19,7 +19,7 @@ import click
 @click.option(
     "--rows", "most", type=click.IntRange(0, 200), default=20, help="How many rows to draw by hash."
 )
-@click.option("--seed", default=0, help="Draw other rows.")
+@click.option("--seed", default=0, help="Another number draws other rows.")
 @click.option(
     "--row",
     "numbers",
@@ -41,7 +41,7 @@ import click
     help="Where the dataset's tokenizer is, if not where it was when it was packed.",
 )
 @click.option(
-    "--json", "as_json_", is_flag=True, help="Write to standard output what is in the page."
+    "--json", "as_json_", is_flag=True, help="Write the page's figures to standard output too."
 )
 def command(
     *,

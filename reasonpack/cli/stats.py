@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     help="The config.json of the model to train, or its directory.",
 )
 @click.option(
-    "--hidden-size", type=click.IntRange(1), help="Of the model to train. [default: 1024]"
+    "--hidden-size", type=click.IntRange(1), help="Width of the model to train. [default: 1024]"
 )
-@click.option("--layers", type=click.IntRange(1), help="Of the model to train.")
-@click.option("--heads", type=click.IntRange(1), help="Of queries, 128 wide each.")
+@click.option("--layers", type=click.IntRange(1), help="Number of its layers.")
+@click.option("--heads", type=click.IntRange(1), help="Number of its query heads, 128 wide each.")
 @click.option("--json", "as_json_", is_flag=True, help="Write one JSON object.")
 def command(
     *,
@@ -37,9 +37,9 @@ def command(
 ) -> None:
     """Count what a dataset holds, and draw how lengths, turns and reasoning are distributed.
 
-    Says which layout costs least with which kernel: tokens, visible pairs of tokens and 128×128
-    blocks of attention, of the rows and of the npass samples of the same conversations. Name the
-    model to train for its own figures.
+    Shows what each layout costs with each kernel: tokens, visible pairs of tokens and 128×128
+    blocks of attention, for the rows and for the npass samples of the same conversations. Name
+    the model to train to get the figures for it.
 
     DIR is a dataset that pack wrote. All shards are read; one that does not hold what the
     manifest says is an error.
@@ -80,7 +80,7 @@ def _shape(
         return ModelShape.of({**given, "hidden_size": hidden_size or 1024})
     if any(given.values()):
         raise click.UsageError(
-            "--model-config says it all, so leave out --hidden-size, --layers and --heads."
+            "--model-config gives --hidden-size, --layers and --heads: leave these out."
         )
     config = path / "config.json" if path.is_dir() else path
     if not config.exists():

@@ -19,10 +19,10 @@ OF_PACK = ("tokenizer", "revision", "chat_template", "chat_template_kwargs")
     "--template-behaviour",
     callback=json_object_in_file,
     metavar="FILE",
-    help="JSON file with what you know better.",
+    help="JSON file with fields that replace what is learned.",
 )
 @click.option(
-    "--date", callback=iso_date, metavar="YYYY-MM-DD", help="The day that the template is to show."
+    "--date", callback=iso_date, metavar="YYYY-MM-DD", help="The date that the template shows."
 )
 @click.option("--json", "as_json", is_flag=True, help="Write one JSON object.")
 def command(*, as_json: bool, **rest: Any) -> None:

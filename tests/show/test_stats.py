@@ -138,7 +138,7 @@ def test_the_model_to_train_is_named(dataset: Path, tmp_path: Path) -> None:
         cli, ["stats", str(dataset), "--layers", "2", "--model-config", str(tmp_path)]
     )
     assert both.exit_code == 2
-    assert "leave out --hidden-size" in both.output
+    assert "gives --hidden-size" in both.output
     (tmp_path / "config.json").unlink()
     none = CliRunner().invoke(cli, ["stats", str(dataset), "--model-config", str(tmp_path)])
     assert (none.exit_code, "holds no config.json" in none.output) == (2, True)
