@@ -198,7 +198,6 @@ WALKS = {
     "context._day": "called from Python, in test_pack",
     "groups.read_entries": "each run writes its index anew; it ends early only if cut meanwhile",
     "record_places.look_up": "an input that is cut short while it is read",
-    "copies.read_times": "each run writes its index anew; it ends early only if cut meanwhile",
     "forest.lay_out": "no template is known whose prompt has no token",
 }
 """Which walk sees the refusals of a function, or why none does; test_dataset_fixes sees others."""

@@ -12,10 +12,12 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from typing import Any
 
 import msgspec
 import numpy as np
 from msgspec import Struct
+from numpy.typing import NDArray
 
 from reasonpack.errors import StorageError, UsageError
 from reasonpack.records.record_places import ENTRY, Entries, Source, by_group, look_up
@@ -113,20 +115,20 @@ class Group(Struct, frozen=True):
     is_session: bool = False
 
 
-def read_entries(index: Place, start: int, stop: int) -> Entries:
-    """Read a part of an index.
+def read_entries(index: Place, start: int, stop: int, dtype: np.dtype[Any] = ENTRY) -> NDArray[Any]:
+    """Read a part of an index, whose entries are of one type.
 
     Raises:
         StorageError: it cannot be read, or ends before.
     """
-    size = (stop - start) * ENTRY.itemsize
-    with open_file(index, start=start * ENTRY.itemsize) as file:
+    size = (stop - start) * dtype.itemsize
+    with open_file(index, start=start * dtype.itemsize) as file:
         content = bytes(file.read(size))
     if len(content) != size:
         raise StorageError(
             public_name(index), "it ends too early", "the index of the run", "pack again"
         )
-    return np.frombuffer(content, ENTRY)
+    return np.frombuffer(content, dtype)
 
 
 class Groups(Struct, frozen=True):

@@ -20,10 +20,10 @@ from numpy.typing import NDArray
 
 from reasonpack.datasets.manifest import Part
 from reasonpack.datasets.options import Options
-from reasonpack.errors import StorageError, UsageError
+from reasonpack.errors import UsageError
+from reasonpack.records.groups import read_entries
 from reasonpack.run.splits import on_unit
-from reasonpack.storage.place import Place, join, public_name
-from reasonpack.storage.read import open_file
+from reasonpack.storage.place import Place, join
 from reasonpack.wording import count
 
 INDEX = "copies.index"
@@ -145,12 +145,6 @@ def read_times(output: Place, copies: Copies | None, unit: int) -> Times | None:
     """
     if copies is None:
         return None
-    place, start = join(output, INDEX), sum(copies.records[:unit])
-    size = copies.records[unit] * 2
-    with open_file(place, start=start * 2) as file:
-        content = bytes(file.read(size))
-    if len(content) != size:
-        raise StorageError(
-            public_name(place), "it ends too early", "the index of the run", "pack again"
-        )
-    return np.frombuffer(content, "<u2")
+    start = sum(copies.records[:unit])
+    stop = start + copies.records[unit]
+    return read_entries(join(output, INDEX), start, stop, np.dtype("<u2"))
