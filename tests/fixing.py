@@ -170,7 +170,7 @@ WALKS = {
         (
             *("estimate.estimate", "finish.refuse_strangers", "finish._nothing"),
             *("named_inputs.named_inputs", "output_directory._refuse_foreign"),
-            *("output_directory.clear", "output_directory.agreed", "plan_file.read_plan"),
+            *("output_directory.clear", "output_directory.at_work", "plan_file.read_plan"),
             *("formats.foreign", "options._renamed", "unit.no_list", "unit.damaged"),
             *("inputs.expand_inputs", "inputs._left_over"),
         ),

@@ -167,25 +167,6 @@ def _strangers(output: Place) -> Iterator[str]:
                 yield f"{directory}/{name}"
 
 
-def agreed(output: Place, plan: Plan, known: Plan | None, *, in_parts: bool = False) -> Plan | None:
-    """Return the plan that is there if it is that of this run; None for none.
-
-    `known` is the plan that is there; with `in_parts` others may be at work with it.
-
-    Raises:
-        UsageError: it is another run's, which has begun.
-    """
-    if known is None or not (differing := differences(known, plan)):
-        return known
-    begun = ("receipts", SHUFFLED_FROM[1])
-    if in_parts or any(file_names(place_of(output, name)) for name in begun):
-        what = f"holds another run ({'; '.join(differing)})"
-        fix = "repeat the command that began it, choose another --output, or pass --overwrite"
-        raise UsageError(public_name(output), what, "the same", fix)
-    clear(output)  # stopped before its first unit was done: nothing is lost
-    return None
-
-
 @contextlib.contextmanager
 def at_work(
     output: Place,
@@ -195,11 +176,22 @@ def at_work(
     *,
     own: Sequence[Unit] | None = None,
 ) -> Iterator[Plan]:
-    """Yield the plan by which a run goes on in a directory that it holds; see `agreed`.
+    """Yield the plan by which a run goes on in a directory that it holds: `known`, if that is its.
 
-    `indexes` stand beside the plan, each under its name; `own` are the units of a part.
+    `known` is the plan that is there; `indexes` stand beside it, each under its name; `own` are the
+    units of a part, beside which others may be at work.
+
+    Raises:
+        UsageError: the plan that is there is another run's, which has begun.
     """
-    known = agreed(output, plan, known, in_parts=own is not None)
+    if known and (differing := differences(known, plan)):
+        begun = ("receipts", SHUFFLED_FROM[1])
+        if own is not None or any(file_names(place_of(output, name)) for name in begun):
+            what = f"holds another run ({'; '.join(differing)})"
+            fix = "repeat the command that began it, choose another --output, or pass --overwrite"
+            raise UsageError(public_name(output), what, "the same", fix)
+        clear(output)  # stopped before its first unit was done: nothing is lost
+        known = None
     try:
         for name, content in indexes.items():
             if content is not None:
@@ -215,7 +207,7 @@ def at_work(
 def begin(output: Place, plan: Plan, known: Plan | None) -> None:
     """Make a directory ready for the units of a plan.
 
-    `known` is the plan that is there already; see `agreed`.
+    `known` is the plan that is there already.
 
     Raises:
         FormatError: there is a file among the shards that is none of them.
