@@ -95,10 +95,10 @@ def read_calls(record: Json, reading: Reading, where: str) -> list[Call]:
     if any(name in record for name in _LOGS) or str(record.get("schema_version"))[:4] == "ATIF":
         listed = calls_of_harness(record)
         if listed is None:
-            raise NotChecked("the log of a harness, in a form of its own")
+            raise NotChecked("a log of a harness in an unknown form")
     elif isinstance(calls, list):
         if not all(isinstance(each, dict) and {*each} & _OF_A_CALL for each in calls):
-            raise NotChecked("a list that may be none of calls")
+            raise NotChecked("a list whose elements may not be calls")
         listed = [_inherited(record, each) for each in calls]
     else:
         listed = [record]
@@ -257,7 +257,7 @@ def _chat(places: Sequence[Json], answer: Any, reading: Reading, *, has_ids: boo
         *asked, answer = asked
     items = answer if isinstance(answer, list) else [answer]
     if goes_on and items[0].get("type") == "message" and items is not answer:
-        raise NotChecked("an answer that may go on with the last message of the prompt")
+        raise NotChecked("an answer that may continue the last message of the prompt")
     context = _context(record, request, *echo)
     is_begun = goes_on and asked == [] and "system" in context  # the prompt is the system text
     said = {"messages": items} if is_begun else {"prompt": asked, "completion": items}
@@ -271,7 +271,7 @@ def _chat(places: Sequence[Json], answer: Any, reading: Reading, *, has_ids: boo
         if before and _repeats(before[-1], last):
             before.pop()
         if last.role != "assistant" or not before:
-            raise Refused("no answer to something")
+            raise Refused("an answer without a message before it")
     except (NotChecked, Refused):
         if has_ids:
             return None
@@ -285,7 +285,7 @@ def _chat(places: Sequence[Json], answer: Any, reading: Reading, *, has_ids: boo
 def _context(record: Json, request: Json, *echo: Json) -> Json:
     """Collect system text, tools and template variables of a request, as fields of a chat."""
     if any(place.get(name) not in EMPTY for place in (record, request) for name in _OTHERS):
-        raise NotChecked("stops or an extra body of a request")
+        raise NotChecked("stops or extra_body in a request")
     context = {name: _value((record, request), (name,)) for name in _CONTEXT}
     instructions = _value((record, request), ("instructions",))
     if instructions is not None and context["system"] not in (None, instructions):
@@ -304,7 +304,7 @@ def _context(record: Json, request: Json, *echo: Json) -> Json:
         held = context["chat_template_kwargs"] or {}
         said = {*given, held.get("reasoning_effort", given[0])} if isinstance(held, dict) else ()
         if len(said) != 1:
-            raise NotChecked("an effort of reasoning beside other variables")
+            raise NotChecked("reasoning efforts that differ")
         context["chat_template_kwargs"] = {"reasoning_effort": given[0], **held}
     return {name: value for name, value in context.items() if value is not None}
 

@@ -36,7 +36,7 @@ def known_shape() -> Iterator[None]:
     try:
         yield
     except (AttributeError, LookupError, TypeError, ValueError) as error:
-        raise NotChecked("a shape that is not known here") from error
+        raise NotChecked("a value that is missing or of an unknown type") from error
 
 
 class Arguments(dict[str, Any]):

@@ -36,7 +36,7 @@ DUPLICATE = 0xFFFF
 """The entry in copies.index of a record that is a duplicate."""
 TAKEN = "how often records are packed"
 """Names for `Findings.taken` what was read from copies.index."""
-BESIDE = "a record that may say what an earlier one does, which is not read here"
+BESIDE = "a record that may be a duplicate of an earlier one, which is not read here"
 
 
 class Copies(Struct):

@@ -34,7 +34,7 @@ def report(join: Join, dataset: Dataset, source: Source) -> None:
         return
     for id_, packed in join.packed.items():
         for sample in packed:
-            what = "no record in the input that it is of, expected one"
+            what = "no record of this id in the input, expected one"
             findings.report("RP305", sample.shard, what, sample.row, id_)
     for id_, read in join.read.items():
         for record in (each for each in read if not each.is_optional):

@@ -88,7 +88,7 @@ def _shared(call: Call, scheme: str) -> Hashable:
 def _turn(call: Call) -> bytes:
     """Hash the messages of a call up to its last user message."""
     if call.chat is None:
-        raise NotChecked("the turn of a call with ids")
+        raise NotChecked("the turn of a call with token ids")
     said = call.chat.messages
     last = max((n for n, each in enumerate(said, 1) if each.role == "user"), default=0)
     text = json.dumps([each.parts for each in said[:last]], sort_keys=True)
@@ -100,7 +100,7 @@ def _logged(
 ) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
     """Return the logged ids i32[L] of a call and bool[C], which of its completion are trained."""
     if tuple(parts) != PARTS:
-        raise Refused("ids, in which parts of an answer are not known")
+        raise Refused("token ids, in which the parts of an answer are not known")
     prompt, completion = call.prompt or [], call.completion or []
     if not prompt:
         raise Refused("ids without a prompt")

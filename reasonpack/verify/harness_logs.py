@@ -57,7 +57,7 @@ def _of_trace(trace: Json) -> Iterator[Json]:
         way, at, below = list[Json](), node.get("parent"), number
         while at is not None:
             if not 0 <= at < below:
-                raise Refused("a parent that does not stand before its node")
+                raise Refused("a parent that does not precede its node")
             way.append(nodes[at])
             at, below = nodes[at].get("parent"), at
         way.reverse()
@@ -102,7 +102,7 @@ def _spread(values: list[float] | None, mask: list[bool]) -> list[float] | None:
     if values is None or (not values and any(mask)):
         return None
     if len(values) != sum(mask):
-        raise Refused("values of other tokens than those that were sampled")
+        raise Refused("not one value for each sampled token")
     rest = iter(values)
     return [next(rest) if one else 0.0 for one in mask]
 

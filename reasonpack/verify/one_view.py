@@ -284,7 +284,7 @@ class OneView:
             place, token, gap = self._stop(at)
         self.stop = token
         if contains_token(self.original, token):
-            raise Refused(f"messages[{self.number}]: the stop token {token!r} in what it says")
+            raise Refused(f"messages[{self.number}]: the stop token {token!r} in its text or calls")
         return (place, gap) if gap else (place + len(token), "")
 
     def _stop(self, at: int) -> tuple[int, str, str]:
@@ -335,7 +335,7 @@ class OneView:
                 whole = whole.replace(token, NOWHERE * len(token))
         place = last_place(whole, parts[0], start - len(self.begun))
         if place < 0:
-            raise NotChecked(f"{'a call' if message.calls else 'text'} that is not shown")
+            raise NotChecked(f"{'a call' if message.calls else 'text'} that the rendering lacks")
         return shown_end(whole, parts[0], place)
 
     def _checked(self, completion: str) -> str:

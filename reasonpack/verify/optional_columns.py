@@ -93,7 +93,7 @@ def _call_faults(row: Row) -> Iterator[Fault]:
         yield Fault("RP220", f"call {bad} is of sample {samples[bad]}, expected 0 to {count - 1}")
     if (bad := first(np.diff(samples) < 0)) is not None:
         what = f"call {bad + 1} is of sample {samples[bad + 1]} after one of {samples[bad]}"
-        yield Fault("RP220", f"{what}, expected the calls of a sample behind those before it")
+        yield Fault("RP220", f"{what}, expected calls in the order of their samples")
     named = list(zip(samples.tolist(), row.call_id, strict=True))
     if len(set(named)) < len(named):
         sample, id_ = next(each for each in named if named.count(each) > 1)
@@ -117,7 +117,7 @@ def _segment_faults(row: Row) -> Iterator[Fault]:
     unsaid = np.isin(row.segment_kind, (Kind.CONTEXT, Kind.R_IN))
     if (bad := first((calls >= 0) & unsaid)) is not None:
         kind = Kind(int(row.segment_kind[bad])).label
-        what = f"segment {bad} of kind {kind} is of call {calls[bad]}, expected -1: nobody wrote it"
+        what = f"segment {bad} of kind {kind} is of call {calls[bad]}, expected -1 for context"
         yield Fault("RP221", what, int(starts[bad]))
         return
     own = np.searchsorted(row.sample_start, starts, "right") - 1

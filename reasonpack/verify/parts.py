@@ -68,7 +68,7 @@ def stretches(
         text_end = at + len(content)
         names = [call["function"]["name"] for call in message.calls]
         if at < 0 or any(tool_name_end(completion, name, text_end) < 0 for name in names):
-            raise Refused("calls that do not stand behind the text")
+            raise Refused("calls that do not follow the text")
     ends = (end, text_end, len(completion))
     each = zip(PARTS, (0, *ends), ends, strict=False)
     return tuple((begin, end) for part, begin, end in each if part in parts and begin < end)

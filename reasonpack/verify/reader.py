@@ -155,7 +155,7 @@ def _read(raw: Json, reading: Reading) -> Iterator[Message]:
     nothing = isinstance(single, dict) and all(one is None for one in single.values())
     calls += [] if single is None or nothing else [single]
     if content.calls and len(calls) > len(content.calls):
-        raise Refused("tool_use beside tool_calls")
+        raise Refused("both tool_use and tool_calls")
     made = tuple(read_call(each, reading) for each in calls)
     cut = content.cut or was_cut(raw)
     null = not content.written
@@ -204,7 +204,7 @@ def _content(content: Any, *, answer: bool) -> _Content:
         else:
             raise Refused(f"a part of type {kind!r}, or in another order")
         if text and found.calls:
-            raise Refused("text or reasoning behind a call")
+            raise Refused("text or reasoning after a call")
         found.held.append(all_but(part, read))
     return found
 

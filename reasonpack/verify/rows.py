@@ -124,7 +124,7 @@ def _forest_faults(row: Row) -> Iterator[Fault]:
         while around and around[-1] <= start:
             around.pop()
         if around and around[-1] < end:
-            what = f"visible until {end}, expected at most {around[-1]}, as what it is below"
+            what = f"visible until {end}, expected at most {around[-1]}, as the segment around it"
             yield Fault("RP207", what, start)
             return
         around.append(end)

@@ -29,7 +29,7 @@ def way_to(
             break
         before = at.get(parent) if isinstance(parent, str) else None
         if before is None or (uuid not in moved and before >= way[-1]) or len(way) > len(lines):
-            raise Refused("a parent that does not stand before its line")
+            raise Refused("a parent that does not precede its line")
         way.append(before)
     return way[:0:-1]
 

@@ -65,7 +65,7 @@ def calls_in_text(text: str, reasoning: str) -> tuple[str, tuple[Json, ...]]:
     before, _, after = text.partition(END)
     if after and before.lstrip()[:1] not in ("{", "["):
         if reasoning or (TAG in before and not before.lstrip().startswith(TAG)):
-            raise Refused("a call behind two reasonings, or behind text")
+            raise Refused("a call after two reasonings, or after text")
         reasoning, text = inside(before), after
     found = decode(text.strip().encode())
     calls = found if isinstance(found, list) else [found]
@@ -87,7 +87,7 @@ def read_call(raw: Any, reading: Reading) -> Json:
     arguments = found[given[0]] if len(given) == 1 else None
     held = arguments if given == ["parameters"] and isinstance(arguments, dict) else {}
     if "type" in held and isinstance(held.get("properties"), dict):
-        raise Refused("the description of arguments in their place")
+        raise Refused("a description of arguments in place of arguments")
     check_fields(all_but(call, {"id"}), reading, "tool_calls.")
     others = all_but(function, {"name"})
     check_fields(others, reading, "tool_calls.function.")

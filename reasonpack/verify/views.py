@@ -97,10 +97,10 @@ def _refuse(message: Message, number: int, rules: Rules) -> None:
     if message.cut and message.calls:
         raise Refused(f"messages[{number}]: calls of an answer that was cut off")
     if rules.keep_as_context and message.calls and not rules.claimed[1].token:
-        raise Refused(f"messages[{number}]: calls, of which the manifest has no stop token")
+        raise Refused(f"messages[{number}]: calls, for which the manifest has no stop token")
     for token in (*rules.stops.listed, *(each.token.strip() for each in rules.claimed)):
         if token and contains_token(message, token):
-            raise Refused(f"messages[{number}]: the stop token {token!r} in what it says")
+            raise Refused(f"messages[{number}]: the stop token {token!r} in its text or calls")
 
 
 def _prepared(stories: Sequence[tuple[Chat, Sequence[Json]]], number: int, rules: Rules) -> OneView:

@@ -150,7 +150,7 @@ def test_what_pack_refuses_of_an_answer_is_refused() -> None:
     stops = Stops(("<|end|>", "<|eot|>"), ())
     with pytest.raises(Refused, match="cut off"):
         views(rules(source, stops), ASK, said("4", tool_calls=[call], finish_reason="length"))
-    with pytest.raises(Refused, match=r"'<\|eot\|>' in what it says"):
+    with pytest.raises(Refused, match=r"'<\|eot\|>' in its text"):
         views(rules(source, stops), ASK, said("So <|eot|>."))
 
 
@@ -274,7 +274,7 @@ def test_a_question_that_ends_as_reasoning_does_closes_none() -> None:
 
 
 def test_content_that_is_not_shown_is_not_checked() -> None:
-    with pytest.raises(NotChecked, match="not shown"):
+    with pytest.raises(NotChecked, match="the rendering lacks"):
         views(rules(f"{USER}<|bot|><|end|>{END}<|bot|>{{% endif %}}", STOPS), ASK, said("Four."))
 
 
